@@ -96,6 +96,7 @@ def machine() -> dict[str, Any]:
     """Processor, cores, GPU, versions and commit that the numbers belong to."""
     import torch
 
+    from engine.run.program import commit
     from engine.run.resources import versions
 
     cuda = torch.cuda.is_available()
@@ -107,7 +108,7 @@ def machine() -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if cuda else None,
         "load_average": list(os.getloadavg()),
         "versions": versions(),
-        "commit": _commit(),
+        "commit": commit(),
     }
 
 
@@ -117,18 +118,6 @@ def _processor() -> str:
     except OSError:
         return platform.processor()
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
-
-
-def _commit() -> str | None:
-    """The commit that is checked out, with + if files differ from it; None outside a repository."""
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def child(module: str, arguments: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> str:

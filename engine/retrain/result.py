@@ -15,6 +15,7 @@ from engine.retrain.sources import ranks_from
 from engine.retrain.trials import read_trials
 from engine.run.contents import read_answer, read_searched
 from engine.run.context import Context
+from engine.run.program import commit
 from engine.run.resources import peak_memory, versions
 
 
@@ -47,6 +48,7 @@ def result_of(run: Context, fitted: Fitted, record: RankRecord | None, trainable
         "steps": {"search": searched.get("steps"), "retrain": fitted.steps},
         "peak_memory_mib": max(peak_memory(run.compute), searched.get("peak_memory_mib", 0.0)),
         "versions": versions(),
+        "commit": commit(),
         "base_weights": run.weights.loaded,
         "data": run.fingerprint,
         "source_ranks": _source_ranks(run),

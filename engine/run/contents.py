@@ -69,6 +69,7 @@ class _Result(_Part):
     seconds_evaluation: Amount = 0.0
     steps: _Steps = _Steps()
     versions: dict[str, str] = {}
+    commit: str | None = None
     seed: int | None = None
     base_weights: str | None = None
     data: _Fingerprint | None = None

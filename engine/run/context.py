@@ -13,6 +13,7 @@ from configs.schema import RunConfig
 from engine.disk.files import remove, write_text
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
+from engine.run.program import commit
 from engine.run.same_weights import KnownWeights
 from engine.run.weights import refuse_large_weights
 from engine.run.workbench import Workbench
@@ -73,6 +74,7 @@ class Context(Workbench):
         """Writes config.yaml, and removes the reason of an earlier failure. A stage calls this just before its first
         training step, after every check has passed, so that the file says what has trained in the folder, not what a
         command asked for."""
+        commit()  # of the program as it is before the training, which may take days
         if self.processes.first:
             remove(self.folder.failure)
             write_text(self.folder.config, to_yaml(self._asked))

@@ -12,6 +12,7 @@ from engine.disk.tables import write_parquet
 from engine.ranks.picture import save_picture
 from engine.report.page import inline_image, render
 from engine.run.folder import RunFolder
+from engine.run.program import told_of_commits
 from engine.study import figures, tables
 from engine.study.agreement import RANKS, SHARES, WITHIN_TYPE, between_rows, between_seeds, by_chance
 from engine.study.cells import expand
@@ -22,7 +23,7 @@ from engine.study.folder import StudyFolder
 from engine.study.lacking import without_result
 from engine.study.markdown import escaped, markdown
 from engine.study.paired import LEFT_OUT, OTHER_ROWS, paired, searched_rows
-from engine.study.rows import APPROXIMATION, LOSS, OUTER, SCORE, TASK, read_results, row_keys, texts
+from engine.study.rows import APPROXIMATION, COMMIT, LOSS, OUTER, SCORE, TASK, read_results, row_keys, texts
 
 COMPARED = {
     RANKS: "ranks",
@@ -123,14 +124,16 @@ def _note(title: str, table: pd.DataFrame, results: pd.DataFrame) -> str:
 
 def _sentence(results: pd.DataFrame, config: RunConfig, planned: int) -> str:
     """A sentence with the number of runs, their model and their tasks; `7 of 8 runs` if a run has no result, and where
-    the reason is."""
+    the reason is. If the runs were made at several commits of this program, it names them."""
     lacking = len(results) < planned
     count = f"{len(results)} of {planned}" if lacking else str(planned)
     model = "" if _varies(config.study, "model.name") else f" of {config.model.name}"
     tasks = ", ".join(map(str, results[TASK].unique()))
     runs = "run" if count == "1" else "runs"
     why = " The last table says why the others have no result." if lacking else ""
-    return f"{count} {runs}{model} on {tasks}.{why}"
+    commits = [commit if isinstance(commit, str) else None for commit in results.get(COMMIT, ())]
+    mixed = told_of_commits(commits, "runs")
+    return f"{count} {runs}{model} on {tasks}.{why}{mixed and f' {mixed}'}"
 
 
 def _varies(study: StudyConfig, key: str) -> bool:

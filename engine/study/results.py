@@ -13,7 +13,7 @@ from engine.study.agreement import LAYERS, RANKS, shares_of
 from engine.study.cells import RESULT_KEYS, Cell, damage
 from engine.study.folder import StudyFolder
 from engine.study.held_out import held_out_loss
-from engine.study.rows import EVALUATED, LOSS, OUTER, UNUSED
+from engine.study.rows import COMMIT, EVALUATED, LOSS, OUTER, UNUSED
 from engine.study.values import word
 from engine.study.words import all_numbers
 
@@ -65,6 +65,7 @@ def collect(cells: Sequence[Cell]) -> pd.DataFrame:
                 "search_seconds": result["seconds"].get("search"),
                 "total_seconds": result["seconds"]["total"],
                 "search_steps": result["steps"].get("search"),
+                COMMIT: result.get("commit"),
                 "cell": cell.config.name,
             }
         )

@@ -21,6 +21,9 @@ EVALUATED, UNUSED = "evaluated_rows", "unused_rows"
 """The columns with the number of rows of the evaluation split, and of unused training rows on which the loss is
 measured, too."""
 
+COMMIT = "commit"
+"""The column with the commit of this program at which the run was made (null: not known)."""
+
 OUTER = "outer_loss"
 """The column with the outer objective, L_val: the loss on D_val of the searched model, before any rank was chosen, at
 a fitted temperature, nats a label (null: it was not measured, or the cell copied another cell's search)."""

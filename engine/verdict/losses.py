@@ -42,6 +42,8 @@ class Shown:
     scores: dict[str, list[float]]
     parameters: dict[str, list[int]]
     metric: str
+    commits: tuple[str | None, ...] = ()
+    """The commit of this program at which each training was made (None: not known)."""
 
     @property
     def count(self) -> int:
@@ -111,7 +113,8 @@ def shown(arms: Arms) -> Shown | None:
     _refuse_other_base(arms, cells)
     _refuse_other_data(cells)
     head, weights, sources = _losses(heads)
-    found = Shown({}, weights, sources, head, {}, {}, "")
+    commits = (read_result(cell.folder.metrics).get("commit") for cell in cells)
+    found = Shown({}, weights, sources, head, {}, {}, "", tuple(commits))
     for arm in arms.names:
         cells = [pair[arm] for pair in pairs[: min(count, _finished(pairs, arm))]]
         found = _with(found, arm, cells)

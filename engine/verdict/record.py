@@ -6,6 +6,7 @@ import numpy as np
 
 from engine.disk.files import write_json
 from engine.run.folder import RunFolder
+from engine.run.program import told_of_commits
 from engine.verdict import words
 from engine.verdict.arms import LEARNED, SHUFFLED, Arms
 from engine.verdict.judge import Ending, Pairs, first_ending
@@ -37,7 +38,7 @@ def write_verdict(found: Shown | None, arms: Arms, run: RunFolder) -> None:
         "parameters": arms.parameters,
         "enough_rank": evidence.sufficient_rank(arms.record.tolerance) if evidence else None,
         "recommendation": words.recommendation(decided, pairs, arms, run),
-        "notes": [note for note in (_about(found), start, words.enough(arms.record)) if note],
+        "notes": [note for note in (_about(found), _commits(found), start, words.enough(arms.record)) if note],
         "shuffle": arms.config.verdict.shuffle,
         "learning_rate": arms.rate,
     }
@@ -63,6 +64,10 @@ def _compares_uniform(found: Shown) -> bool:
 
 def _about(found: Shown | None) -> str:
     return "" if found is None else words.about_rows(len(found.weights), found.source_count)
+
+
+def _commits(found: Shown | None) -> str:
+    return "" if found is None else told_of_commits(found.commits, "trainings")
 
 
 def _arm(name: str, found: Shown, count: int) -> dict[str, Any]:

@@ -33,6 +33,10 @@ def no_training() -> Iterator[None]:
     from betty.engine import Engine
     from transformers import Trainer
 
+    from engine.run.program import commit
+
+    commit()  # which asks git, once in a process
+
     def refuse(what: str) -> Callable[..., Any]:
         def call(*_: Any, **__: Any) -> Any:
             pytest.fail(f"a unit test may not {what}: mark it @pytest.mark.trains")

@@ -208,7 +208,7 @@ def test_tasks_of_other_metrics_share_a_table_and_a_failed_run_is_counted(
 
     def finished(number: int, cell: Cell) -> None:
         if number != 1:
-            finish(cell, number / 10, task=cell.config.task.name)
+            finish(cell, number / 10, task=cell.config.task.name, commit="a1" if number < 4 else None)
         else:
             keep_failure(cell.folder, "KeyError: 'layer.0'", "Traceback")
 
@@ -216,6 +216,8 @@ def test_tasks_of_other_metrics_share_a_table_and_a_failed_run_is_counted(
     lacking = str(expand(config, folder)[1].config.name)
     assert "\n7 of 8 runs of " in (text := folder.table.read_text())
     assert " on cola, stsb. The last table says why the others have no result." in text
+    assert "made at 2 commits of this program" in text
+    assert "their settings: a1 (3 runs), unknown (4 runs)." in text
     assert section(folder, "Without a result") == [[lacking, "KeyError: 'layer.0'"]]
     rows = section(folder, "Results")
     assert rows[0][:5] == ["cola", "full", "1", "0.000", "0.000 to 0.000"]

@@ -97,6 +97,12 @@ def test_where_lora_has_learned_nothing_the_verdict_says_so_and_proposes_no_rank
     assert found["recommendation"].startswith("LoRA does nothing for these rows")
 
 
+def test_trainings_at_several_commits_are_a_note(tmp_path: Path) -> None:
+    mixed = dataclasses.replace(shown(8, 0.2), commits=("a1", "b2", "a1"))
+    assert "made at 2 commits of this program" in written(tmp_path, mixed)["notes"][1]
+    assert len(written(tmp_path, dataclasses.replace(mixed, commits=("a1", "a1")))["notes"]) == 1
+
+
 def test_few_rows_and_the_rank_that_is_enough_are_notes(tmp_path: Path) -> None:
     assert written(tmp_path, None)["notes"] == []
     (about,) = written(tmp_path, shown(8, 0.2))["notes"]
