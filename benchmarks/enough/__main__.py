@@ -97,7 +97,7 @@ def _at_multiples(found: Sequence[Regret]) -> Table:
         regrets = np.concatenate([one.regrets_at(times) for one in found])
         if not len(regrets) or np.isnan(regrets).any():
             break
-        table.add_row(f"{times}", f"{len(regrets)}", f"{100 * regrets.mean():.1f} %", f"{(regrets > 0.05).sum()}")
+        table.add_row(f"{times}", f"{len(regrets)}", _percent(regrets), f"{(regrets > 0.05).sum()}")
     return table
 
 

@@ -29,7 +29,7 @@ def test_the_conclusion_names_the_rank_that_is_enough_and_what_it_may_lose() -> 
 
 
 def test_what_trainings_at_that_rank_lost_is_said_where_a_rank_is_named() -> None:
-    assert caution(RECORD).startswith("a training may need more: in 12 checks, ")
+    assert caution(RECORD).startswith("a training may need more: in 12 checks with a small encoder on GLUE, ")
     unsure = dataclasses.replace(RECORD, evidence=evidence_of(rank_curve=(point(8, 0.0, 0.02),)))
     largest = dataclasses.replace(RECORD, evidence=evidence_of(rank_curve=(point(1, 0.1), point(8, 0.0, 0.0))))
     nothing = dataclasses.replace(RECORD, evidence=evidence_of(gain=0.004))
