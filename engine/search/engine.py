@@ -89,8 +89,8 @@ class SearchEngine(Engine):
             if self.after_step(self):
                 break
 
-    def skipped_steps(self) -> Tensor:
-        """The number of steps, so far, that were skipped because a loss or gradient was not finite. Scalar."""
+    def own_skips(self) -> Tensor:
+        """The number of steps, so far, that were skipped because their own loss or gradient was not finite. Scalar."""
         return self.lora.own_skips + self.selection.own_skips
 
     @torch.no_grad()

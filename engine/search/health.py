@@ -27,7 +27,7 @@ DIVERGED = 100.0
 def refuse_many_skips(engine: SearchEngine, config: RunConfig) -> None:
     """Raises UserError if more than `search.max_bad_steps` steps were skipped for a loss or gradient that is not
     finite."""
-    skipped = int(engine.skipped_steps())
+    skipped = int(engine.own_skips())
     if skipped <= config.search.max_bad_steps:
         return
     loader = engine.lora.train_data_loader[0]

@@ -128,7 +128,7 @@ class SearchHook:
             **({"mean_rank": sum(ranks) / len(ranks)} if ranks else {}),
             "forward_passes": engine.lora.passes.forward,
             "backward_passes": engine.lora.passes.backward,
-            "skipped_steps": int(engine.skipped_steps()),
+            "skipped_steps": int(engine.own_skips()),
         }
         if self.processes.first:
             self.metrics.add(line)

@@ -32,12 +32,15 @@ COMPARED = {
 }
 """Column with a number for each layer -> how tables and their titles call it."""
 LACKING = "Without a result"
+_LOSSES = "Log loss by task, at a fitted temperature"
 _PAIRED = "Paired differences"
 _OUTER = "Loss on D_val of the searched model (L_val, which the outer problem lowers)"
 _AGREEMENT = "Agreement"
 _DISTANCE = "Distance to the exact one-step unroll (Eq. 4), mean over the probed steps"
 _COST = "Cost of one outer step with its inner steps"
 NOTES = {
+    _LOSSES: "Of the evaluation rows; if all runs have retrain.row_losses, of the unused training rows "
+    "(task.unused_rows), too.",
     _PAIRED: "A positive mean difference says that the row in the title is better, also where less is better, as for "
     "a loss; its standard error is over the pairs. Runs of one task and seed that differ on further axes count as one "
     "pair, with their mean difference. p: two-sided, by Wilcoxon's signed-rank test; at least six pairs "
@@ -149,7 +152,7 @@ def paper_tables(results: pd.DataFrame, axes: list[str]) -> dict[str, pd.DataFra
         return {}
     found = {
         "Metric by task: median (range) over seeds": tables.by_task(results, axes),
-        "Log loss by task, at a fitted temperature: median (range) over seeds": tables.losses_by_task(results, axes),
+        f"{_LOSSES}: median (range) over seeds": tables.losses_by_task(results, axes),
         f"{_OUTER}: median (range) over seeds": tables.outer_losses_by_task(results, axes),
         **{
             f"{what}, same task and seed: {ours}": paired(results, axes, ours, column)

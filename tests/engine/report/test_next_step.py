@@ -14,8 +14,11 @@ from configs.requests import Request
 from configs.schema import RunConfig
 from engine import ranks
 from engine.disk.files import write_json, write_text
+from engine.report import next_step as module
 from engine.report.next_step import next_step, next_steps, print_next
 from engine.run.folder import RunFolder
+from engine.verdict.arms import SEEDS
+from engine.verdict.judge import LOOKS
 from tests.helpers.evidence import evidence_of
 from tests.helpers.neighbours import put, result_of
 from tests.helpers.rank_records import answered_record
@@ -76,6 +79,11 @@ def test_the_verdict_is_named_with_its_time_until_it_is_there(
     assert why.endswith(f"8 pairs take about {minutes}")
     write_json(folder.verdict_summary, {})
     assert "--stage verdict" not in next_step(request)[0]
+
+
+def test_the_pairs_and_the_heads_are_those_of_the_verdict() -> None:
+    """engine/report lies below engine/verdict and cannot import them."""
+    assert (LOOKS[0], SEEDS) == (module._PAIRS, module._HEADS)
 
 
 def test_the_time_counts_the_arms_of_the_verdict(tiny_config: Config) -> None:
