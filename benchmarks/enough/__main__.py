@@ -44,6 +44,8 @@ def measure_enough(settings: EnoughSettings) -> tuple[dict[str, Any], list[Table
     table = joined(parts)
     if known and settings.studies:
         write_table(table, known)
+    if unknown := int((table["settings"] == "").sum()):
+        console.print(f"the settings of {unknown} trainings are not recorded, so that they were not compared")
     by_task = {str(task): regret_of(str(task), rows) for task, rows in table.groupby("task", sort=False)}
     found = [one for one in by_task.values() if one is not None]
     if not found:

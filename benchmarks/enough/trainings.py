@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmarks.enough.settings import digest_of, refuse_mixed
 from configs.errors import UserError
 from engine import ranks
 from engine.disk.files import replacing
@@ -12,19 +13,21 @@ from engine.run.contents import read_result
 from engine.run.folder import RunFolder
 from engine.study.held_out import held_out_loss
 
-COLUMNS = ["task", "seed", "method", "rank", "loss", "parameters"]
+COLUMNS = ["task", "seed", "method", "rank", "loss", "parameters", "settings"]
 """The columns of a table of trainings.
 
 `rank`: 0 for the head alone; of a search the rank that it calls enough, or nothing if its LoRA has learned nothing.
 `loss`: nats a label on held-out rows, at a fitted temperature; of a search, that of the retraining at its ranks.
-`parameters`: of LoRA."""
+`parameters`: of LoRA. `settings`: a digest of all in which the trainings of a task may not differ; empty if it is not
+known."""
 METHODS = ("head", "lora", "autolora")
 
 
 def of_study(root: Path) -> pd.DataFrame:
     """The finished cells of a study with the methods head, lora and autolora. The folder's name stands for the task.
 
-    Raises UserError for a folder without such cells, and for a cell whose files are damaged or do not fit.
+    Raises UserError for a folder without such cells, for a cell whose files are damaged or do not fit, and for cells
+    that differ in more than seed, method and rank.
     """
     rows = []
     for path in sorted(root.glob("cells/*/metrics.json")):
@@ -41,18 +44,21 @@ def of_study(root: Path) -> pd.DataFrame:
             rank = record.evidence.sufficient_rank(record.tolerance)
         elif method == "lora":
             rank = result["settings"]["lora.r"]
-        rows.append([root.name, result["seed"], method, rank, held_out_loss(folder), result["lora_parameters"]])
+        found = [root.name, result["seed"], method, rank, held_out_loss(folder), result["lora_parameters"]]
+        rows.append([*found, digest_of(result)])
     if not rows:
         raise UserError(f"{root}: it has no finished run of the methods {', '.join(METHODS)}; the study's command "
                         f"trains them")  # fmt: skip
-    return _in_order(pd.DataFrame(rows, columns=COLUMNS))
+    table = _in_order(pd.DataFrame(rows, columns=COLUMNS))
+    refuse_mixed(table)
+    return table
 
 
 def read_table(path: Path) -> pd.DataFrame:
     """The trainings in a CSV file that `write_table` wrote. Raises UserError, naming the file, if it is not such a
     table."""
     try:
-        table = pd.read_csv(path)
+        table = pd.read_csv(path, dtype={"settings": str}, keep_default_na=True).fillna({"settings": ""})
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as a CSV file: {error}") from error
     if list(table.columns) != COLUMNS:
@@ -75,12 +81,15 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 
 def joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """All of these trainings; if one stands in several parts, the last of them counts."""
+    """All of these trainings; if one stands in several parts, the last of them counts. Raises UserError if those of a
+    task differ in more than seed, method and rank."""
     table = pd.concat(parts, ignore_index=True)
     # A search is the same training even if it now calls another rank enough, so its rank is not compared here.
     uniform = table["rank"].where(table["method"] == "lora", 0)
     again = table.assign(uniform=uniform).duplicated(["task", "seed", "method", "uniform"], keep="last")
-    return _in_order(table[~again])
+    found = _in_order(table[~again])
+    refuse_mixed(found)
+    return found
 
 
 def _in_order(table: pd.DataFrame) -> pd.DataFrame:

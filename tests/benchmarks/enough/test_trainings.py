@@ -1,6 +1,7 @@
 """Trainings at the same rank in every layer, from the cells of a study and from a table that was kept of them."""
 
 from pathlib import Path
+from unittest.mock import ANY
 
 import pandas as pd
 import pytest
@@ -37,9 +38,9 @@ def test_the_finished_cells_of_a_study_are_read(tmp_path: Path) -> None:
     write_finished(root, "full", "full", 0.3, seed=1, lora_parameters=0)
     (root / "cells" / "not finished").mkdir()
     assert of_study(root).to_numpy().tolist() == [
-        ["sst2", 1, "autolora", 2, pytest.approx(0.4), 250],
-        ["sst2", 1, "head", 0, pytest.approx(0.9), 0],
-        ["sst2", 1, "lora", 2, pytest.approx(0.45), 200],
+        ["sst2", 1, "autolora", 2, pytest.approx(0.4), 250, ANY],
+        ["sst2", 1, "head", 0, pytest.approx(0.9), 0, ANY],
+        ["sst2", 1, "lora", 2, pytest.approx(0.45), 200, ANY],
     ]
 
 
@@ -59,8 +60,8 @@ def test_a_folder_without_such_cells_is_refused(tmp_path: Path) -> None:
         of_study(tmp_path)
 
 
-def table(*rows: tuple[str, int, str, int | None, float, int]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=COLUMNS)
+def table(*rows: tuple[str, int, str, int | None, float, int], settings: str = "") -> pd.DataFrame:
+    return pd.DataFrame([(*row, settings) for row in rows], columns=COLUMNS)
 
 
 def test_a_table_keeps_every_training(tmp_path: Path) -> None:
@@ -70,6 +71,16 @@ def test_a_table_keeps_every_training(tmp_path: Path) -> None:
     assert again["rank"].isna().tolist() == [True, False, False]
     assert again.drop(columns="rank").to_numpy().tolist() == kept.drop(columns="rank").to_numpy().tolist()
     assert again["rank"].dropna().tolist() == [0, 4]
+
+
+def test_trainings_of_two_kinds_are_no_table() -> None:
+    """A study at another scale had replaced some ranks of a kept table, and kept the others."""
+    before = table(("a", 1, "lora", 1, 0.6, 10), ("a", 1, "lora", 2, 0.5, 20), settings="x.y")
+    after = table(("a", 1, "lora", 1, 0.7, 10), settings="x.z")
+    with pytest.raises(UserError, match=r"^a: the trainings lora at rank 1, seed 1 and lora at rank 2, seed 1 have"):
+        joined([before, after])
+    head, search = table(("a", 1, "head", 0, 0.9, 0), settings="x"), table(("a", 1, "autolora", 1, 0.5, 10))
+    assert len(joined([before, head, search, after.assign(task="b")])) == 5
 
 
 @pytest.mark.parametrize(("earlier", "later"), [(2, 4), (4, 2), (None, 2)])
@@ -86,10 +97,13 @@ def test_of_a_training_that_stands_in_both_the_later_counts(earlier: int | None,
     ("content", "named"),
     [
         ("", "cannot be read as a CSV file"),
-        ("a,b\n1,2\n", "must have the columns task, seed, method, rank, loss, parameters"),
-        ("task,seed,method,rank,loss,parameters\na,1,lora,x,0.5,3\n", "must be numbers"),
-        ("task,seed,method,rank,loss,parameters\na,1,lora,1,,3\n", "only a rank may be left out"),
-        ("task,seed,method,rank,loss,parameters\na,1,other,1,0.5,3\n", "allowed methods: head, lora, autolora"),
+        ("a,b\n1,2\n", "must have the columns task, seed, method, rank, loss, parameters, settings"),
+        ("task,seed,method,rank,loss,parameters,settings\na,1,lora,x,0.5,3,\n", "must be numbers"),
+        ("task,seed,method,rank,loss,parameters,settings\na,1,lora,1,,3,\n", "only a rank may be left out"),
+        (
+            "task,seed,method,rank,loss,parameters,settings\na,1,other,1,0.5,3,\n",
+            "allowed methods: head, lora, autolora",
+        ),
     ],
 )
 def test_a_file_that_is_no_table_is_named(tmp_path: Path, content: str, named: str) -> None:
