@@ -29,6 +29,9 @@ def _temperatures(lowest: int, highest: int) -> np.ndarray:
 
 TEMPERATURES = _temperatures(-3, 4)
 """For classes. A head that was hardly trained is so unsure that it needs a temperature below 1/2."""
+_SURER = 0.5
+"""What a temperature below 1 costs, in nats times the square of its octaves below 1. Without it, rows that a model
+gets all right would want a temperature of 0, at which one wrong row among the other rows would decide their loss."""
 _OF_TOKENS = _temperatures(-1, 2)
 """Fewer for language models, as each costs two passes over the scores of a whole vocabulary."""
 # How many logits are processed at a time. On a CPU, this many fit into the processor's cache, where each pass over
@@ -57,7 +60,7 @@ class Likelihood(ABC):
 
     @abstractmethod
     def fitted(self, statistics: Tensor, weights: Tensor) -> float:
-        """The temperature at which the mean loss of these rows is smallest; NaN if a loss is not finite."""
+        """The temperature at which the loss of these rows is smallest; NaN if a loss is not finite."""
 
     def exact(self, temperature: float) -> float:
         """The nearest temperature at which `losses` are exact, not interpolated."""
@@ -117,11 +120,17 @@ class Categorical(Likelihood):
         return summed_loss(scores, targets, temperature=temperature)
 
     def fitted(self, statistics: Tensor, weights: Tensor) -> float:
-        means = (statistics.double().sum(dim=0) / weights.double().sum()).numpy()
-        if not np.isfinite(means).all():
+        """As `Likelihood.fitted`, but a temperature below 1 must be worth its price (_SURER)."""
+        sums = statistics.double().sum(dim=0).numpy()
+        if not np.isfinite(sums).all():
             return math.nan
-        curve = CubicSpline(np.arange(len(means)), means)
-        places = [0.0, len(means) - 1.0, *curve.derivative().roots(extrapolate=False)]
+        best = self._lowest(sums)
+        return best if best >= 1 else min(1.0, self._lowest(sums + _SURER * np.log2(self.grid) ** 2))
+
+    def _lowest(self, sums: np.ndarray) -> float:
+        """The temperature at which a spline through these sums [temperatures] is lowest."""
+        curve = CubicSpline(np.arange(len(sums)), sums)
+        places = [0.0, len(sums) - 1.0, *curve.derivative().roots(extrapolate=False)]
         return float(self.grid[0] * 2 ** (min(places, key=curve) / _OCTAVE))
 
     def exact(self, temperature: float) -> float:
