@@ -27,6 +27,7 @@ from problems.tasks.doubts import (
     warn_of_unknown_tokens,
     warn_of_untrained_classes,
 )
+from problems.tasks.given import GivenRows
 from problems.tasks.labels import IGNORED, OUTSIDE
 from problems.tasks.source_digest import source_digest
 from problems.tasks.split_names import TRAIN, UNUSED
@@ -252,7 +253,14 @@ class EndlessLoader:
         while True:
             for batch in self.order.batches(self.epoch)[self.position :]:
                 self.position += 1
-                parts, self.shares = own_parts(self.rows, batch, self.size, self.processes)
-                encoded = tuple(self.collate(part) for part in parts)
+                encoded = self._parts(batch)
                 yield encoded[0] if len(encoded) == 1 else encoded
             self.epoch, self.position = self.epoch + 1, 0
+
+    def _parts(self, batch: Sequence[int]) -> tuple[dict[str, torch.Tensor], ...]:
+        """This process's part of a batch, or its parts if the batch is cut; sets their shares."""
+        if isinstance(self.rows, GivenRows) and self.processes.size == 1 and len(batch) > self.size:
+            parts, self.shares = self.rows.parts(batch, self.size)
+            return tuple(parts)
+        rows, self.shares = own_parts(self.rows, batch, self.size, self.processes)
+        return tuple(self.collate(part) for part in rows)

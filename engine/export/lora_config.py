@@ -87,6 +87,8 @@ def save_lora_config(settings: PeftConfig, record: RankRecord, folder: Path, con
     assert isinstance(settings, LoraConfig)
     fields = settings.to_dict() | {
         "target_modules": sorted(settings.target_modules or []),
+        # PEFT makes this a set when it attaches LoRA to a mixture of experts.
+        "target_parameters": sorted(settings.target_parameters or []) or None,
         "modules_to_save": _trained_whole(settings) or None,
         "base_model_name_or_path": hub_name(config.model),
         "revision": config.model.revision,

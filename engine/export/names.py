@@ -5,6 +5,7 @@ It does not import PEFT, which takes seconds.
 
 from engine.disk.files import read_json
 from engine.ranks import RankRecord
+from engine.run.contents import read_result
 from engine.run.folder import RunFolder
 from problems.models.parts import layer_ranks, split
 
@@ -13,8 +14,13 @@ ADAPTER_CONFIG = "adapter_config.json"
 
 
 def trained_at(record: RankRecord, run: RunFolder) -> bool:
-    """Whether the run's adapter has these ranks: ranks.json may have been edited since it was trained."""
-    return read_json(run.adapter / ADAPTER_CONFIG).get("rank_pattern") == layer_ranks(record.kept)
+    """Whether the run's adapter has these ranks: ranks.json may have been edited since it was trained.
+
+    The adapter itself knows of a fused layer only the sum of its parts' ranks; metrics.json has the ranks of parts."""
+    if read_json(run.adapter / ADAPTER_CONFIG).get("rank_pattern") != layer_ranks(record.kept):
+        return False
+    trained = read_result(run.metrics).get("trained_ranks")
+    return trained is None or trained == record.kept
 
 
 def trained_words(run: RunFolder) -> str:

@@ -52,6 +52,7 @@ def result_of(run: Context, fitted: Fitted, record: RankRecord | None, trainable
         "base_weights": run.weights.loaded,
         "data": run.fingerprint,
         "source_ranks": _source_ranks(run),
+        "trained_ranks": record.kept if record else None,
         "source_components": components_digest(config),
         "settings": FINISHED.of(config),
     }

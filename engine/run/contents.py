@@ -74,6 +74,7 @@ class _Result(_Part):
     base_weights: str | None = None
     data: _Fingerprint | None = None
     source_ranks: dict[str, Any] | None = None
+    trained_ranks: dict[str, Count] | None = None
     source_components: str | None = None
     settings: dict[str, Any] = {}
 

@@ -82,8 +82,19 @@ def attach(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
             raise UserError(f"LoRA on {target} is not allowed: {around[0]} is trained whole (--lora.modules_to_save)")
     # PEFT would set this itself, with a warning.
     config.fan_in_fan_out = all(isinstance(modules[name], Conv1D) for name in targets)
-    peft_model = get_peft_model(model, config)
+    asked = set(targets)
+    try:
+        peft_model = get_peft_model(model, config)
+    except ValueError as error:
+        raise UserError(f"--lora.target_modules: PEFT refuses these layers: {' '.join(str(error).split())}") from error
     assert isinstance(peft_model, PeftModel)
+    if lost := [name for name in targets if name not in lora_layers(peft_model)]:
+        rest = sorted({name.rpartition(".")[2] for name in asked} - {name.rpartition(".")[2] for name in lost})
+        raise UserError(
+            f"--lora.target_modules: {lost[0]}{f' and {len(lost) - 1} more' if lost[1:] else ''} cannot get LoRA: in "
+            f"{model.config.model_type}, PEFT takes this name for the experts; allowed: layers of other names"
+            f"{f', such as [{chr(44).join(rest)}]' if rest else ''}"
+        )
     return peft_model
 
 

@@ -57,9 +57,15 @@ def lora_settings(config: Any, model: PreTrainedModel) -> LoraSettings:
 def trained_whole(model: PreTrainedModel, config: LoraConfig, settings: LoraSettings) -> BaseModel:
     """The model, with the names of the modules that PEFT trains whole beside LoRA.
 
-    These are `modules_to_save`, and for a classifier the head modules that PEFT adds by itself. Raises UserError as
+    These are `modules_to_save`, and for a classifier the head modules that PEFT adds by itself: all, at any depth,
+    whose names end in `classifier` or `score`, such as DistilBERT's pre_classifier. Raises UserError as
     `with_modules_to_save` does."""
-    heads = [name for name in heads_of_peft(config.task_type) if hasattr(model, name)]
+    ends = heads_of_peft(config.task_type)
+    heads: list[str] = []
+    for name, module in model.named_modules():  # a module comes before those inside it
+        inside = any(name.startswith(f"{head}.") for head in heads)
+        if name.endswith(ends) and not inside and any(True for _ in module.parameters()):
+            heads.append(name)
     return with_modules_to_save(BaseModel(model, heads), settings.modules_to_save, settings.target_modules)
 
 
@@ -92,11 +98,12 @@ def _refuse_task_type(config: LoraConfig, model: nn.Module) -> None:
 
 
 def _refuse_alike(model: nn.Module, layers: Sequence[str]) -> None:
-    """Raises UserError for a layer whose name is the ending of another one's, as PEFT's patterns match endings: the
-    other one would get its rank."""
+    """Raises UserError for a layer whose name, read as PEFT reads the keys of its patterns, also matches another layer
+    or the end of its name: the other one would get its rank."""
     others = [name for name, module in model.named_modules() if isinstance(module, MATRICES)]
     for layer in (split(name)[0] for name in layers):
-        alike = next((name for name in others if name.endswith(f".{layer}")), None)
+        pattern = re.compile(rf"(.*\.)?({layer})")  # PEFT reads its keys so; a dot stands for any letter
+        alike = next((name for name in others if name != layer and pattern.fullmatch(name)), None)
         if alike is not None:
             raise UserError(
                 f"lora_config: target_modules: layer {layer!r} is not allowed, as PEFT would give its rank to "

@@ -46,6 +46,7 @@ def with_modules_to_save(base: BaseModel, given: Sequence[str] | None, targets: 
         if around:
             raise UserError(f"{_KEY}: {name} is not allowed, as it lies inside {around[0]}, which is trained whole")
         _refuse_weights(model, name)
+        _refuse_ending(model, name, [*base.trained_whole, *whole])
     return dataclasses.replace(base, trained_whole=[*base.trained_whole, *dict.fromkeys(whole)]) if whole else base
 
 
@@ -93,6 +94,15 @@ def _refuse_inside(name: str, others: Sequence[str], what: str) -> None:
     for other in others:
         if other == name or other.startswith(f"{name}."):
             raise UserError(f"{_KEY}: {name} is not allowed, as it contains {other}, a {what}; name smaller modules")
+
+
+def _refuse_ending(model: PreTrainedModel, name: str, whole: Sequence[str]) -> None:
+    """Raises UserError if PEFT would train another module, too: one whose name ends in this one, also without a dot
+    before it."""
+    other = next((x for x in _with_weights(model) if x.endswith(name) and x not in whole), None)
+    if other is not None:
+        raise UserError(f"{_KEY}: {name} is not allowed, as PEFT would train {other}, whose name ends like it, too; "
+                        f"rename one of them, or name both")  # fmt: skip
 
 
 def _refuse_weights(model: PreTrainedModel, name: str) -> None:

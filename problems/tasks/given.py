@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from configs.errors import UserError
 from problems.tasks.base import Collate
 from problems.tasks.kind import own_loss
+from problems.tasks.labels import IGNORED
 
 LossOf = Callable[[nn.Module, dict[str, Tensor]], Tensor]
 """Model and batch -> the mean loss of the batch, a scalar."""
@@ -155,6 +156,22 @@ class GivenRows:
         if key == "labels":
             return self._labels(range(len(self)))
         return {"labels": self._labels(key)}
+
+    def parts(self, numbers: Sequence[int], size: int) -> tuple[list[dict[str, Tensor]], list[float]]:
+        """These examples as batches of at most `size`, and the share of each in the labels of all of them.
+
+        The labels are counted in the batches themselves, as a collator may draw them (masked words, for example): each
+        example is collated once. A batch without labels is left out, unless no other is left."""
+        cuts = [numbers[start : start + size] for start in range(0, len(numbers), size)]
+        batches = [self._checked(self.__getitems__(cut)) for cut in cuts]
+        first = 1 if self._shifted else 0
+        counts = [
+            int((batch["labels"][..., first:] != IGNORED).sum()) if "labels" in batch else len(cut)
+            for batch, cut in zip(batches, cuts, strict=True)
+        ]
+        kept = [place for place, count in enumerate(counts) if count] or [len(counts) - 1]
+        total = max(1, sum(counts))
+        return [batches[place] for place in kept], [counts[place] / total for place in kept]
 
     def select(self, numbers: Iterable[int]) -> Self:
         """The rows with these numbers."""

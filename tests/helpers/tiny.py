@@ -11,6 +11,8 @@ from transformers import (
     GPT2Model,
     LlamaConfig,
     LlamaModel,
+    MixtralConfig,
+    MixtralModel,
     PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaModel,
@@ -24,6 +26,7 @@ TARGETS = {
     "roberta": ["query", "value"],
     "llama": ["q_proj", "v_proj"],
     "gpt2": ["c_attn"],
+    "mixtral": ["q_proj", "v_proj"],
 }
 
 
@@ -54,6 +57,9 @@ def make_model(kind: str, vocabulary: int, dropout: float) -> Any:
         return RobertaModel(RobertaConfig(**common, **wide, **drop, max_position_embeddings=80))
     if kind == "llama":
         return LlamaModel(LlamaConfig(**common, **wide, num_key_value_heads=1, attention_dropout=dropout))
+    if kind == "mixtral":
+        experts = {"num_local_experts": 2, "num_experts_per_tok": 1}
+        return MixtralModel(MixtralConfig(**common, **wide, **experts, num_key_value_heads=1))
     drop = {"resid_pdrop": dropout, "embd_pdrop": dropout, "attn_pdrop": dropout}
     return GPT2Model(GPT2Config(**common, **drop, n_embd=HIDDEN, n_layer=LAYERS, n_head=HEADS, n_positions=80))
 

@@ -5,16 +5,35 @@ from pathlib import Path
 
 import pytest
 from peft import TaskType
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from configs.errors import UserError
 from configs.schema import LoraSettings, ModelConfig
-from problems.models.attach import attach, lora_config, lora_layers
+from problems.models.attach import attach, attach_components, lora_config, lora_layers
 from problems.models.load import BaseModel, load_base
 
 
 def base_of(folder: Path) -> BaseModel:
     return load_base(ModelConfig(name=str(folder)), AutoModelForSequenceClassification, num_labels=2)
+
+
+def test_layers_whose_names_peft_takes_for_experts_are_refused_before_a_search() -> None:
+    """The dense first layer of such models is an ordinary one, but PEFT puts LoRA on the experts of all layers. The
+    search had failed at its end, where numbers of 24 experts met those of 6 layers."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}
+    experts = {"num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 8, "mlp_only_layers": [0]}
+    config = Qwen3MoeConfig(vocab_size=20, num_key_value_heads=1, head_dim=8, **sizes, **experts)
+
+    def with_lora(*targets: str) -> int:
+        settings = LoraSettings(target_modules=list(targets), k=2)
+        return len(lora_layers(attach_components(Qwen3MoeForCausalLM(config), settings, TaskType.CAUSAL_LM, [])))
+
+    with pytest.raises(UserError, match=r"^--lora\.target_modules: .*PEFT takes this name for the experts;") as error:
+        with_lora("all-linear")
+    assert str(error.value).endswith("layers of other names, such as [k_proj,o_proj,q_proj,v_proj]")
+    with pytest.raises(UserError, match=r"^--lora\.target_modules: PEFT refuses these layers: "):
+        with_lora("gate_proj")
+    assert with_lora("q_proj") == 2
 
 
 @pytest.mark.parametrize(

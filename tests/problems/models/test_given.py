@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-from peft import AdaLoraConfig, IA3Config, LoraConfig
+from peft import AdaLoraConfig, IA3Config, LoraConfig, get_peft_model
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import DistilBertConfig, DistilBertForSequenceClassification, LlamaConfig, LlamaForCausalLM
 
 from configs.errors import UserError
 from problems.models.given import lora_settings, trained_whole
@@ -66,6 +66,42 @@ def test_a_config_that_a_model_has_used_is_taken(llama: Any) -> None:
 def test_modules_trained_whole_have_full_names(llama: Any) -> None:
     config = LoraConfig(target_modules=["q_proj"], modules_to_save=["norm"])
     assert trained_whole(llama, config, lora_settings(config, llama)).trained_whole == ["model.norm"]
+
+
+def test_every_head_that_peft_trains_is_known() -> None:
+    """PEFT trains all modules whose names end in `classifier`; of DistilBERT's head only one had been known, so that
+    what the other gained was said to be LoRA's."""
+    settings = DistilBertConfig(vocab_size=9, dim=8, n_layers=1, n_heads=1, hidden_dim=8, num_labels=2)
+    model = DistilBertForSequenceClassification(settings)
+    wrapper: Any = nn.Module()
+    wrapper.net, wrapper.config = model, model.config
+    for given, place in ((model, ""), (wrapper, "net.")):
+        config = LoraConfig(task_type="SEQ_CLS", target_modules=["q_lin"])
+        known = trained_whole(given, config, lora_settings(config, given)).trained_whole
+        assert known == [f"{place}pre_classifier", f"{place}classifier"]
+    peft_model = get_peft_model(model, LoraConfig(task_type="SEQ_CLS", target_modules=["q_lin"]))
+    trained = {name for name, weight in peft_model.named_parameters() if weight.requires_grad and "lora" not in name}
+    assert {name.split(".")[2] for name in trained} == {"pre_classifier", "classifier"}
+
+
+def test_a_module_whose_name_is_the_end_of_another_is_refused() -> None:
+    model: Any = nn.Module()
+    model.q, model.head, model.aux_head = (nn.Linear(4, 4) for _ in range(3))
+    config = LoraConfig(target_modules=["q"], modules_to_save=["head"])
+    with pytest.raises(
+        UserError, match=r"^--lora\.modules_to_save: head is not allowed, as PEFT would train aux_head"
+    ):
+        trained_whole(model, config, lora_settings(config, model))
+    both = LoraConfig(target_modules=["q"], modules_to_save=["head", "aux_head"])
+    assert trained_whole(model, both, lora_settings(both, model)).trained_whole == ["head", "aux_head"]
+
+
+def test_a_dot_in_a_name_that_peft_reads_as_any_letter_is_refused() -> None:
+    model: Any = nn.Module()
+    model.enc, model.enc_q = nn.Module(), nn.Linear(4, 4)
+    model.enc.q = nn.Linear(4, 4)
+    with pytest.raises(UserError, match=r"^lora_config: target_modules: layer 'enc\.q' .* to 'enc_q' too"):
+        lora_settings(LoraConfig(target_modules=["enc.q", "enc_q"]), model)
 
 
 @pytest.mark.parametrize("layer", ["fc", "0"])

@@ -2,6 +2,7 @@
 
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset
@@ -9,7 +10,7 @@ from peft import TaskType
 from torch import Tensor
 
 from configs.errors import UserError
-from problems.data import own_parts
+from problems.data import EndlessLoader, own_parts
 from problems.machine.processes import ALONE
 from problems.tasks.given import GivenRows, Joined, kind_of, refuse_other_types, refuse_unindexed, with_columns_of
 
@@ -57,6 +58,37 @@ def test_parts_of_a_language_models_batch_weigh_the_labels_that_its_loss_reads()
     assert own_parts(cast(Any, rows), [0, 1, 2, 3], 2, ALONE)[1] == pytest.approx([2 / 60, 58 / 60])
     parts, shares = own_parts(cast(Any, rows.select([4, 5, 2])), [0, 1, 2], 2, ALONE)
     assert (len(parts), shares) == (1, [1.0]), "a part of single tokens has no loss, and its mean would be NaN"
+
+
+def test_a_collator_that_draws_the_labels_is_asked_once_and_the_parts_weigh_what_it_drew() -> None:
+    """As masked language models do: the parts had been weighed by the labels of a second draw."""
+    draws, drawn = np.random.default_rng(0), list[Tensor]()
+
+    def masked(given: list[Any]) -> dict[str, Tensor]:
+        labels = torch.where(torch.from_numpy(draws.random((len(given), 8)) < 0.3), 5, -100)
+        drawn.append(labels)
+        return {"labels": labels}
+
+    loader = iter(EndlessLoader(cast(Any, GivenRows(list(range(8)), masked)), 2, masked, seed=0, parts=4))
+    rows = GivenRows(list(range(8)), masked)
+    for _ in range(20):
+        drawn.clear()
+        parts, shares = rows.parts(range(8), 2)
+        counts = [int((labels != -100).sum()) for labels in drawn]
+        assert len(drawn) == 4
+        assert [part["labels"].tolist() for part in parts] == [
+            x.tolist() for x, n in zip(drawn, counts, strict=True) if n
+        ]
+        assert shares == pytest.approx([count / sum(counts) for count in counts if count])
+    drawn.clear()
+    next(loader)
+    assert len(drawn) == 4, "each example of a batch is collated once"
+
+
+def test_of_parts_without_any_label_the_last_one_stays() -> None:
+    rows = GivenRows([[-100, -100]] * 4, lambda given: {"labels": torch.tensor(given)})
+    parts, shares = rows.parts([0, 1, 2, 3], 2)
+    assert (len(parts), shares) == (1, [0.0])
 
 
 def test_labels_in_bf16_are_counted() -> None:
