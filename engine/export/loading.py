@@ -14,6 +14,7 @@ from problems.models.load import NOT_IN_4BIT
 from problems.models.places import GGUF
 from problems.tasks import Task
 from problems.tasks.causal import Causal
+from problems.tasks.given_words import before_words
 from problems.tasks.tagging import Tagging
 from problems.tasks.templates import Template
 
@@ -39,7 +40,7 @@ with torch.no_grad():
     logits = model(**batch).logits
 print({answer})"""
 _WORDS = """batch = tokenizer(
-    [["A", "few", "words"]], is_split_into_words=True, truncation=True, max_length={most}, return_tensors="pt"
+    [[{words}]], is_split_into_words=True, truncation=True, max_length={most}, return_tensors="pt"
 )
 with torch.no_grad():
     logits = model(**batch).logits[0]
@@ -100,7 +101,8 @@ def _use(task: Task, tokenizer: PreTrainedTokenizerBase, config: RunConfig, row:
         settings = _generate(task, tokenizer, config)
         return _GENERATE.format(prompt=_prompt(task, row, tokenizer), settings=settings)
     if isinstance(task, Tagging):
-        return _WORDS.format(most=config.task.max_length)
+        words = ", ".join(f'"{before_words(tokenizer)}{word}"' for word in ("A", "few", "words"))
+        return _WORDS.format(words=words, most=config.task.max_length)
     classes = "[model.config.id2label[number] for number in logits.argmax(-1).tolist()]"
     answer = classes if "id2label" in task.head() else "logits.flatten().tolist()"
     texts = ", ".join(['"..."'] * len(task.inputs))

@@ -94,10 +94,12 @@ def warn_about_missing_classes(
 def warn_about_rounded_difference(model: nn.Module, config: RunConfig) -> None:
     """Warns of a finite difference whose two sides are computed with frozen weights in bf16, if its term counts.
 
-    With eta `lr` the implicit term is about 1 % of the direct one, so that its error does not matter."""
-    hypergradient = config.hypergradient
+    With an eta of the learning rate or less, the implicit term is about 1 % of the direct one, so that its error does
+    not matter; but that of sama stays about as large as the direct one."""
+    hypergradient, eta = config.hypergradient, config.hypergradient.eta
     exact = hypergradient.type not in DIFFERENCES or hypergradient.fp32_difference
-    if exact or hypergradient.eta == "lr" or all(p.dtype != torch.bfloat16 for p in model.parameters()):
+    small = eta == "lr" or (isinstance(eta, float | int) and eta <= config.search.learning_rate)
+    if exact or (small and hypergradient.type != "sama") or all(p.dtype != torch.bfloat16 for p in model.parameters()):
         return
     log.warning(
         "--hypergradient.type %s: with weights in bf16 a finite difference loses accuracy to rounding "

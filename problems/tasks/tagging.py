@@ -20,6 +20,7 @@ from problems.scoring.ner import score_ner
 from problems.scoring.ner_files import Sentence
 from problems.tasks.base import PAD_TO, Collate, Rows, Task, refuse_other_metrics
 from problems.tasks.class_names import tell_classes
+from problems.tasks.given_words import before_words
 from problems.tasks.labels import IGNORED, OUTSIDE
 from problems.tasks.readers.cache import mapped
 from problems.tasks.readers.splits import Source, evaluation_source, origin, read_or_hold_out
@@ -133,10 +134,11 @@ class Tagging(Task):
             raise UserError("--model.name: its tokenizer cannot tell which word a token is from (it has no fast form)")
         # datasets hashes everything that the function refers to; hashing `self` would take seconds.
         number = {tag: index for index, tag in enumerate(self.classes)}
-        max_length = self.config.max_length
+        max_length, before = self.config.max_length, before_words(tokenizer)
 
         def tokens(batch: dict[str, list[Any]]) -> dict[str, Any]:
-            encoded = tokenizer(batch["tokens"], is_split_into_words=True, truncation=True, max_length=max_length)
+            given = [[f"{before}{word}" for word in words] for words in batch["tokens"]]
+            encoded = tokenizer(given, is_split_into_words=True, truncation=True, max_length=max_length)
             columns: dict[str, Any] = {**encoded, "labels": [], "words": [], "length": []}
             for row, tags in enumerate(batch["tags"]):
                 owners = encoded.word_ids(row)

@@ -22,6 +22,7 @@ from engine.answer import stage as answer_stage
 from engine.answer.sample import Sample
 from engine.answer.shares import Shares
 from engine.answer.stage import answer
+from engine.ranks.evidence import Evidence
 from engine.report.summary import print_result
 from engine.run.context import Context
 from engine.run.folder import RunFolder
@@ -56,9 +57,9 @@ def test_every_layer_has_shares_that_add_up(
     assert evidence.rows == 32
     assert evidence.share_total == pytest.approx(sum(sum(layer.share) for layer in record.layers), rel=1e-6)
     assert evidence.share_total == pytest.approx(sum(x.layer_share or 0.0 for x in record.layers), rel=1e-6)
-    # Few steps: the gain is near 0, and bf16 rounds it.
+    # Few steps: the gain is a few thousandths, and bf16 rounds it.
     assert evidence.share_total + evidence.head_share == pytest.approx(
-        evidence.fall, rel=0.02, abs=2e-2 if case == "bf16" else 2e-4
+        evidence.fall, rel=0.02, abs=5e-4 if case == "bf16" else 2e-4
     )
     assert [point.at for point in evidence.rank_curve] == [1, 2, 4]
     for layer in record.layers:
@@ -138,16 +139,16 @@ def test_the_shares_too_are_measured_with_blocks_that_are_computed_again(
 @pytest.mark.parametrize("rule", ["shares", "size"])
 @pytest.mark.parametrize("init", ["scratch", "search"])
 def test_a_run_by_shares_or_size_keeps_to_its_budget(
-    tiny_config: Callable[..., RunConfig], rule: str, init: str
+    tiny_config: Callable[..., RunConfig], rule: str, init: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Evidence, "learned", True)  # so few steps teach nothing, and every layer would get rank 1
     config = tiny_config(
         "--answer.rule", rule, "--answer.budget", "0.5", "--retrain.init", init, "--search.steps", "20"
     )
     folder = run_stages(Request(config, "all", False, "test"), StopRequest(), draw=False)
     record = ranks.load(folder.ranks)
     assert record.rule == rule
-    if record.note is None:
-        assert sum(layer.rank for layer in record.layers) == 2  # four layers of one shape
+    assert 1 <= sum(layer.rank for layer in record.layers) <= 2  # four layers of one shape
     lines = [json.loads(line) for line in folder.search_metrics.read_text().splitlines()]
     assert all("mean_rank" not in line for line in lines)
     assert record.lora_parameters == json.loads(folder.metrics.read_text())["lora_parameters"]

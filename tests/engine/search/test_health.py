@@ -279,6 +279,9 @@ def test_a_tag_that_one_part_lacks_is_spoken_of(log_lines: list[str]) -> None:
     [
         (("--hypergradient.type", "darts"), True),
         (("--hypergradient.type", "darts", "--hypergradient.eta", "lr"), False),
+        (("--hypergradient.type", "darts", "--hypergradient.eta", "1e-4"), False),
+        (("--hypergradient.type", "darts", "--hypergradient.eta", "0.5"), True),
+        (("--hypergradient.type", "sama", "--hypergradient.eta", "lr"), True),
         (("--hypergradient.type", "darts", "--hypergradient.fp32_difference", "true"), False),
         (("--hypergradient.type", "exact"), False),
         (("--hypergradient.type", "first_order"), False),
@@ -289,6 +292,9 @@ def test_a_finite_difference_in_bf16_is_warned_of_where_it_counts(
     tiny_config: Callable[..., RunConfig], log_lines: list[str], arguments: tuple[str, ...], warned: bool,
     dtype: torch.dtype,
 ) -> None:  # fmt: skip
-    warn_about_rounded_difference(torch.nn.Linear(2, 2, dtype=dtype), tiny_config(*arguments))
+    config = tiny_config(*arguments)
+    warn_about_rounded_difference(torch.nn.Linear(2, 2, dtype=dtype), config)
     expected = warned and dtype == torch.bfloat16
-    assert [line.startswith("WARNING --hypergradient.type darts: ") for line in log_lines] == [True] * expected
+    assert [line.startswith(f"WARNING --hypergradient.type {config.hypergradient.type}: ") for line in log_lines] == [
+        True
+    ] * expected

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from datasets import Dataset
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from configs.errors import UserError
@@ -17,6 +17,7 @@ from configs.schema import RunConfig, TaskConfig
 from problems.data import prepare
 from problems.scoring.ner import score_ner
 from problems.tasks.base import Rows
+from problems.tasks.given_words import before_words
 from problems.tasks.labels import IGNORED
 from problems.tasks.tagging import Tagging
 
@@ -280,6 +281,28 @@ def test_a_tokenizer_that_does_not_know_its_words_is_refused(tmp_path: Path) -> 
 def test_settings_that_cannot_be_are_refused_at_once(arguments: tuple[str, ...], message: str) -> None:
     with pytest.raises(UserError, match=message):
         parse(["--task.type", "tokens", *arguments])
+
+
+def test_a_tokenizer_that_ignores_the_option_gets_a_blank_before_each_word(tmp_path: Path) -> None:
+    """ModernBERT's class stores add_prefix_space and does not apply it: it had read `the dog` as `thedog`."""
+    from configs.schema import ModelConfig
+    from problems.models.load import load_tokenizer
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: number for number, token in enumerate(["<pad>", *letters, "\u0120d"])}
+    inner = Tokenizer(models.BPE(vocabulary, [("\u0120", "d")]))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>").save_pretrained(tmp_path)
+    tokenizer = load_tokenizer(ModelConfig(name=str(tmp_path)), **Tagging.tokenizer_options)
+    rows = rows_of((["a", "dog", "U.S."], ["O", "B-protein", "O"]))
+    task = task_of(tmp_path)
+    task.rows()
+    encoded = task.encode(rows, tokenizer)
+    assert tokenizer.decode(encoded["input_ids"][0]) == " a dog U.S."
+    assert "\u0120d" in tokenizer.convert_ids_to_tokens(encoded["input_ids"][0])
+    assert encoded["words"][0] == [0, 1, 2]
+    assert before_words(tokenizer) == " "
 
 
 def test_a_byte_level_tokenizer_sees_words_as_inside_a_sentence(tmp_path: Path, model_folder: Callable) -> None:
