@@ -112,6 +112,10 @@ def killed_at(moment: int, work: Callable[[], object]) -> bool:
     return code != 0
 
 
+COSTS = ("seconds", "seconds_evaluation", "peak_memory_mib")
+"""The keys of metrics.json that differ between two equal runs."""
+
+
 def outcome(root: Path) -> dict[str, Any]:
     """All that a finished run leaves, without seconds and memory."""
     folder = RunFolder(root)
@@ -125,7 +129,7 @@ def outcome(root: Path) -> dict[str, Any]:
         "search": {n: v.tolist() for n, v in load_file(folder.search_weights).items()},
         "adapter": {n: v.tolist() for n, v in load_file(folder.adapter / "adapter_model.safetensors").items()},
         "adapter_config": json.loads((folder.adapter / "adapter_config.json").read_text()),
-        "metrics": {key: value for key, value in result.items() if key not in ("seconds", "peak_memory_mib")},
+        "metrics": {key: value for key, value in result.items() if key not in COSTS},
     }
 
 
