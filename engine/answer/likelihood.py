@@ -29,7 +29,7 @@ def _temperatures(lowest: int, highest: int) -> np.ndarray:
 
 TEMPERATURES = _temperatures(-3, 4)
 """For classes. A head that was hardly trained is so unsure that it needs a temperature below 1/2."""
-_SURER = 0.5
+_PRICE = 0.5
 """What a temperature below 1 costs, in nats times the square of its octaves below 1. Without it, rows that a model
 gets all right would want a temperature of 0, at which one wrong row among the other rows would decide their loss."""
 _OF_TOKENS = _temperatures(-1, 2)
@@ -120,12 +120,12 @@ class Categorical(Likelihood):
         return summed_loss(scores, targets, temperature=temperature)
 
     def fitted(self, statistics: Tensor, weights: Tensor) -> float:
-        """As `Likelihood.fitted`, but a temperature below 1 must be worth its price (_SURER)."""
+        """As `Likelihood.fitted`, but a temperature below 1 must be worth its price (_PRICE)."""
         sums = statistics.double().sum(dim=0).numpy()
         if not np.isfinite(sums).all():
             return math.nan
         best = self._lowest(sums)
-        return best if best >= 1 else min(1.0, self._lowest(sums + _SURER * np.log2(self.grid) ** 2))
+        return best if best >= 1 else min(1.0, self._lowest(sums + _PRICE * np.log2(self.grid) ** 2))
 
     def _lowest(self, sums: np.ndarray) -> float:
         """The temperature at which a spline through these sums [temperatures] is lowest."""
