@@ -21,9 +21,9 @@ from problems.data import Data
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The metrics on the evaluation split, the text of the predictions (for tasks that keep them), the log loss at a
-    fitted temperature (None if too few rows have labels), the loss of every row (with `retrain.row_losses`), the
-    number of rows of the evaluation split, and the seconds that all this took."""
+    """The metrics on the evaluation split, the text of the predictions (for tasks that keep them), the log loss of the
+    rows of all splits at a fitted temperature (None if too few rows have labels), the loss of every row (with
+    `retrain.row_losses`), the number of rows of the evaluation split, and the seconds that all this took."""
 
     metrics: dict[str, float]
     predictions: str | None
@@ -56,13 +56,12 @@ def evaluate(trainer: RetrainTrainer, run: Context, data: Data) -> Evaluated:
     if not all(np.isfinite(split.metrics["loss"]) for split in splits.values()):
         raise NotFinite(not_finite_words("the loss on the evaluation rows", run.config))
     known = {name: split.measured for name, split in splits.items()}
-    likelihood = likelihood_of(run.task)
-    losses = (calibrated_loss(likelihood, split.statistics, split.weights) for split in known.values())
-    calibrated = [loss for loss in losses if loss is not None]
+    statistics = torch.cat([split.statistics for split in known.values()])
+    weights = torch.cat([split.weights for split in known.values()])
     return Evaluated(
         run.task.combine({name: split.metrics for name, split in splits.items()}),
         "".join(split.predictions for split in splits.values()) or None,
-        float(np.mean(calibrated)) if calibrated else None,
+        calibrated_loss(likelihood_of(run.task), statistics, weights),
         row_losses(model, run, data, known) if run.config.retrain.row_losses else None,
         sum(map(len, data.evaluation.values())),
         time.perf_counter() - began,
