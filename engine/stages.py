@@ -17,13 +17,13 @@ from engine.retrain.owners import refuse_other_ranks
 from engine.retrain.settings import refuse_changed_retraining, refuse_other_weights
 from engine.retrain.sources import refuse_missing_ranks, refuse_own_sources
 from engine.retrain.tpe import refuse_without_optuna
-from engine.run import opening
+from engine.run import refusals
+from engine.run.asked import Asked, Refusal
 from engine.run.early import refuse_missing_files, refuse_missing_model
-from engine.run.entering import again_if_outdated, nothing_left_when_refused, opened
 from engine.run.faults import explained
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
-from engine.run.opening import Asked
+from engine.run.opening import again_if_outdated, nothing_left_when_refused, opened
 from engine.run.ownership import refuse_foreign, refuse_mounted, refuse_occupied
 from engine.run.replacing import workplace
 from engine.search.settings import refuse_changed_search
@@ -34,25 +34,25 @@ from problems.machine.processes import ALONE, Processes
 if TYPE_CHECKING:
     from engine.report.stage import Beside
 
-REFUSALS: tuple[opening.Refusal[RunFolder], ...] = (
-    opening.refuse_misplaced,
-    opening.refuse_study,
+REFUSALS: tuple[Refusal[RunFolder], ...] = (
+    refusals.refuse_misplaced,
+    refusals.refuse_study,
     refuse_foreign,
     refuse_mounted,
     refuse_occupied,
-    opening.refuse_search_without_one,
+    refusals.refuse_search_without_one,
     refuse_own_sources,
     refuse_missing_ranks,
     refuse_missing_components,
-    opening.refuse_finished,
-    opening.refuse_without_ranks,
+    refusals.refuse_finished,
+    refusals.refuse_without_ranks,
     refuse_without_optuna,
     refuse_online_without_key,
     refuse_missing_files,
     refuse_missing_model,
 )
 """Checks of the folder that the command names, in this order; each raises UserError if the run must not begin."""
-RESUMING: tuple[opening.Refusal[RunFolder], ...] = (
+RESUMING: tuple[Refusal[RunFolder], ...] = (
     refuse_other_source,
     refuse_changed_search,
     refuse_changed_answer,

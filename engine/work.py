@@ -13,10 +13,10 @@ from engine.retrain.choosing import choose_ranks
 from engine.retrain.components import heed_data_of_components
 from engine.retrain.row_losses import refuse_few_rows
 from engine.retrain.stage import retrain
+from engine.run.asked import Asked
 from engine.run.contents import read_result
 from engine.run.context import Context
 from engine.run.interrupt import StopRequest
-from engine.run.opening import Asked
 from engine.run.resources import forget_peak
 from engine.run.same_data import heed_data_of_ranks
 from engine.tracking import NOWHERE, Tracker, open_tracker

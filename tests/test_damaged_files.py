@@ -19,9 +19,10 @@ from engine.disk.files import remove, write_json
 from engine.report import stage as report
 from engine.report.verdict import verdict_of
 from engine.retrain.trials import read_trials
+from engine.run.asked import Asked
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
-from engine.run.opening import Asked, refuse_finished
+from engine.run.refusals import refuse_finished
 from engine.search import trajectory
 from tests.helpers.verdict_file import FOUND
 

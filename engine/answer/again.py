@@ -8,9 +8,9 @@ from configs.facts import needs_evidence
 from configs.schema import RunConfig
 from engine import ranks
 from engine.disk.files import replacing
+from engine.run.asked import Asked
 from engine.run.contents import read_searched
 from engine.run.folder import RunFolder
-from engine.run.opening import Asked
 from engine.run.places import filled_in
 from engine.run.resuming import Outdated
 from engine.search.settings import FOUND

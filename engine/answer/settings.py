@@ -1,7 +1,7 @@
 """The keys that change the answer to a finished search; refuse to reuse ranks if one of them has changed."""
 
+from engine.run.asked import Asked
 from engine.run.contents import read_answer
-from engine.run.opening import Asked
 from engine.run.resuming import Settings
 
 ANSWERED = Settings(("answer",))

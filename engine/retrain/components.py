@@ -13,9 +13,9 @@ from engine import ranks
 from engine.disk.files import read_json
 from engine.ranks import RankRecord
 from engine.retrain import checkpoint
+from engine.run.asked import Asked
 from engine.run.contents import read_searched
 from engine.run.folder import RunFolder
-from engine.run.opening import Asked
 from engine.run.places import filled_in
 from engine.run.resuming import Outdated, Settings
 from engine.run.same_data import data_change

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from configs.errors import UserError
 from engine import ranks
 from engine.ranks import controls
-from engine.run.opening import Asked
+from engine.run.asked import Asked
 
 ADALORA, EVA, PARA = "adalora", "eva", "para"
 OWN_RULES: Mapping[str, Sequence[str] | None] = {

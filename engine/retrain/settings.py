@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.retrain import checkpoint
+from engine.run.asked import Asked
 from engine.run.contents import read_result, read_searched, read_trials_file
-from engine.run.opening import Asked
 from engine.run.resuming import Settings
 
 _READ = (

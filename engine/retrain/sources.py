@@ -9,8 +9,8 @@ from configs.schema import RunConfig
 from engine.answer.again import source_of
 from engine.retrain.components import components_from
 from engine.retrain.owners import READ_RANKS
+from engine.run.asked import Asked
 from engine.run.folder import RunFolder
-from engine.run.opening import Asked
 from engine.run.places import filled_in
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from configs.errors import UserError
 from configs.schema import RunConfig
 from engine.ranks import controls
-from engine.run.opening import Asked
+from engine.run.asked import Asked
 from problems.machine.draws import seed_of
 
 # TPE compares good trials with the others. Until enough trials have finished, Optuna draws ranks at random.

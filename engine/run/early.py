@@ -10,7 +10,7 @@ from configs.facts import SEARCHING, WITHOUT_LORA
 from configs.places import from_home, is_local
 from configs.ranges import ALL_LINEAR
 from configs.recipe import evaluation_path, evaluation_split, own_data
-from engine.run.opening import Asked
+from engine.run.asked import Asked
 from problems.models.parts import split
 from problems.models.places import locate
 

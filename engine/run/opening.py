@@ -1,118 +1,101 @@
-"""Check whether a run may start, resume or overwrite, before it writes anything and before it does anything slow."""
+"""Open the folder that a command works in, after every check has passed."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import dataclasses
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Generic, Protocol, Self, TypeVar
 
 from configs.errors import UserError
-from configs.facts import SEARCHING
-from configs.schema import RunConfig, Stage
-from engine.disk.paths import misplaced
+from configs.files import to_yaml
+from engine.disk.files import remove
+from engine.run.asked import AskedOf, F, Refusal
 from engine.run.folder import RunFolder
-from engine.run.settling import Places
+from engine.run.replacing import replacing
+from engine.run.resuming import Outdated
+from engine.run.settling import Places, settle
+
+log = logging.getLogger("autolora")
 
 
-class Folder(Protocol):
-    """The folder of a run or of a study."""
+@contextmanager
+def opened(asked: AskedOf[F], refusals: Sequence[Refusal[F]], resuming: Sequence[Refusal[F]]) -> Iterator[F]:
+    """The folder in which the body works, created if needed; the caller holds the lock of `asked.folder`.
 
-    @property
-    def root(self) -> Path:
-        """The folder itself."""
-
-    @property
-    def begun(self) -> bool:
-        """Whether anything has begun to train here."""
-
-    def at(self, root: Path) -> Self:
-        """The same folder at another place."""
-
-    def outputs(self, stage: Stage) -> list[Path]:
-        """What a stage writes and --overwrite replaces."""
-
-    def also_lost(self, stage: Stage) -> str:
-        """What --overwrite of a stage removes without writing it again, in words; "" if there is no such thing."""
-
-    def patterns(self) -> list[str]:
-        """Patterns of all that this program writes here; a path that matches none of them is the user's."""
-
-
-F = TypeVar("F", bound=Folder)
-
-
-@dataclass(frozen=True)
-class AskedOf(Generic[F]):
-    """What a command wants to do in a folder."""
-
-    config: RunConfig
-    folder: F
-    stage: Stage = "all"
-    overwrite: bool = False
-    outdated: str = ""
-    """Why half-done new results cannot be resumed, if that became known only after they had been opened."""
-
-    @property
-    def replaces(self) -> bool:
-        """Whether new results are written beside the old ones; a report is always drawn in the folder itself."""
-        return self.overwrite and self.stage != "report"
-
-
-Asked = AskedOf[RunFolder]
-"""What a command wants to do in the folder of a run."""
-Refusal = Callable[[AskedOf[F]], None]
-"""Raises UserError when the command may not begin."""
-
-
-def refuse_misplaced(asked: AskedOf[F]) -> None:
-    """Refuses a folder with a file where this program would write a folder, or the reverse."""
-    for path, kind in misplaced(asked.folder):
-        raise UserError(f"{path}: must be a {kind}, but is something else; move it, or give another --name")
-
-
-def refuse_study(asked: Asked) -> None:
-    """Refuses a single run in a study's folder, even with --overwrite, which would replace the study's files."""
-    root = asked.folder.root
-    if any((root / name).exists() for name in ("cells", "results.parquet")):
-        raise UserError(f"--name: {root} holds a study; give the run another name")
-
-
-def refuse_search_without_one(asked: Asked) -> None:
-    """Refuses --stage search for a method that searches nothing."""
-    if asked.stage == "search" and asked.config.method not in SEARCHING:
-        raise UserError(
-            f"--stage: 'search' is not allowed for --method {asked.config.method}, which does not search; allowed: "
-            f"all, retrain"
-        )
-
-
-def refuse_finished(asked: Asked) -> None:
-    """Refuses a stage that is finished and whose report is drawn, unless --overwrite is given.
-
-    --stage search with export.untrained always writes the untrained adapter, as the ranks may have been edited.
+    First `refusals` check the folder that the command names, in their order. Then `resuming` checks the half-done work
+    that the command would resume. With --overwrite that work lies beside the folder, and replaces it when the body has
+    ended without an error. Raises UserError when a check refuses, or when the folder cannot be written.
     """
-    folder = asked.folder
-    if asked.stage == "search" and asked.config.export.untrained:
+    completed = settle(Places.of(asked.folder.root)) and _of_this_command(asked)
+    for refuse in refusals:
+        refuse(asked)
+    if asked.replaces and not completed:
+        with replacing(asked, resuming) as folder:
+            yield folder
         return
-    finished = {"all": folder.metrics, "retrain": folder.metrics, "search": folder.ranks}.get(asked.stage)
-    if asked.overwrite or finished is None or not finished.exists() or not folder.report.exists():
-        return
-    growing = folder.at(Places.of(folder.root).growing)
-    resumes = f" (and resumes the half-done new results in {growing.root})" if growing.begun else ""
-    what = "search" if asked.stage == "search" else "run"
-    lost = folder.also_lost(asked.stage)
-    removes, keeps = (f", and removes its {lost}", " and keeps this one as it is") if lost else ("", "")
-    raise UserError(
-        f"--name: {folder.root} already holds a finished {what}; --overwrite replaces it{resumes}{removes}, --name "
-        f"starts another{keeps}, --stage report draws its report again"
-    )
+    for refuse in resuming:
+        refuse(asked)
+    growing = asked.folder.at(Places.of(asked.folder.root).growing)
+    if growing.begun:
+        log.info("half-done new results in %s are left alone; --overwrite resumes them", growing.root)
+    try:
+        Path(os.path.realpath(asked.folder.root)).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--runs_folder: cannot write {asked.folder.root} ({error.strerror})") from error
+    yield asked.folder
 
 
-def refuse_without_ranks(asked: Asked) -> None:
-    """Refuses a stage whose input, ranks.json or metrics.json, does not exist."""
-    folder, stage, searches = asked.folder, asked.stage, asked.config.method in SEARCHING
-    if stage == "report" and not searches and not folder.metrics.exists():
-        raise UserError(f"--stage report: {folder.metrics} does not exist; --stage all writes it")
-    if stage in ("retrain", "report") and searches and not folder.ranks.exists():
-        raise UserError(
-            f"--stage {stage}: {folder.ranks} does not exist; --stage search writes it (or write it by hand)"
-        )
+def again_if_outdated(asked: AskedOf[F], work: Callable[[AskedOf[F]], None]) -> None:
+    """Calls `work`, which opens the folder of `asked`.
+
+    With --overwrite it calls `work` a second time, from the beginning, if the first call resumed half-done new results
+    that turned out to be outdated.
+    """
+    try:
+        work(asked)
+    except Outdated as error:
+        if not asked.replaces:
+            raise
+        work(dataclasses.replace(asked, outdated=str(error)))
+
+
+def _of_this_command(asked: AskedOf[F]) -> bool:
+    """Whether results that `settle` has just put in place were made with the settings of this command.
+
+    If so, an earlier run of this command was interrupted while they replaced the old ones: nothing needs to be done
+    again.
+    """
+    config = RunFolder(asked.folder.root).config
+    same = config.exists() and config.read_text(encoding="utf-8") == to_yaml(asked.config)
+    if same and asked.replaces:
+        log.info("--overwrite: the new results were already complete, and are now in %s", asked.folder.root)
+    return same
+
+
+@contextmanager
+def nothing_left_when_refused(folder: RunFolder) -> Iterator[None]:
+    """If the body raises UserError before it has begun to train, deletes the files that it wrote."""
+    before, began = _content(folder), _written(folder.config)
+    try:
+        yield
+    except UserError:
+        if _written(folder.config) == began:
+            for path in _content(folder) - before:
+                remove(path)
+        raise
+
+
+def _content(folder: RunFolder) -> set[Path]:
+    """Those paths that exist now, of all that a run may write before it trains: wandb's files, and the figures."""
+    wandb = folder.root / "wandb"
+    inside = set(wandb.iterdir()) if wandb.is_dir() else set()
+    return inside | {path for path in (wandb, folder.wandb_id, folder.figures) if path.exists()}
+
+
+def _written(path: Path) -> tuple[int, int] | None:
+    """A value that changes whenever the file is written (inode, time in ns); None if there is no such file."""
+    if not path.exists():
+        return None
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns

@@ -9,8 +9,8 @@ import yaml
 
 from configs.errors import UserError
 from configs.yaml_text import plain_values
+from engine.run.asked import AskedOf, F
 from engine.run.folder import WANDB_ID, RunFolder
-from engine.run.opening import AskedOf, F
 from engine.run.settling import RECORD, Places
 
 _SECTIONS = {"method", "seed", "search", "lora", "retrain"}

@@ -11,7 +11,7 @@ from pathlib import Path
 from configs.errors import UserError
 from engine.disk.files import read_json, remove, write_json
 from engine.disk.newest import checksum
-from engine.run.opening import AskedOf, F, Refusal
+from engine.run.asked import AskedOf, F, Refusal
 from engine.run.settling import RECORD, Places, finish
 
 log = logging.getLogger("autolora")

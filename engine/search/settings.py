@@ -1,8 +1,8 @@
 """The keys that change what a search finds; refuse to resume or reuse a search if one of them has changed."""
 
 from engine.disk import newest
+from engine.run.asked import Asked
 from engine.run.contents import read_searched
-from engine.run.opening import Asked
 from engine.run.resuming import Settings
 
 _READ = (

@@ -7,7 +7,7 @@ from configs.errors import UserError
 from configs.keys import SPELLED
 from configs.own_class import is_own, own_class
 from configs.requests import Request
-from engine.run.opening import AskedOf
+from engine.run.asked import AskedOf
 from engine.study.cells import Cell, expand, own_settings
 from engine.study.folder import AskedOfStudy, StudyFolder
 

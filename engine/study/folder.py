@@ -8,8 +8,8 @@ from configs.errors import UserError
 from configs.places import from_home
 from configs.schema import RunConfig, Stage
 from engine.disk.paths import At
+from engine.run.asked import AskedOf
 from engine.run.folder import WANDB_ID, RunFolder
-from engine.run.opening import AskedOf
 
 
 @dataclasses.dataclass(frozen=True)

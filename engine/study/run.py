@@ -10,9 +10,9 @@ from configs.requests import Request
 from configs.schema import RunConfig
 from engine.disk.files import remove, write_text
 from engine.retrain.settings import FINISHED
+from engine.run.asked import AskedOf
 from engine.run.contents import read_result
 from engine.run.interrupt import StopRequest
-from engine.run.opening import AskedOf
 from engine.run.resuming import Outdated
 from engine.study.between import reads, with_chosen_rate
 from engine.study.cells import Cell, damage

@@ -15,11 +15,12 @@ from engine.disk.files import keep_only, write_text
 from engine.disk.lock import locked
 from engine.retrain.sources import refuse_sources_in
 from engine.retrain.tpe import refuse_missing_optuna
-from engine.run.entering import again_if_outdated, opened
+from engine.run.asked import AskedOf
 from engine.run.faults import explained
 from engine.run.interrupt import StopRequest
-from engine.run.opening import AskedOf, refuse_misplaced
+from engine.run.opening import again_if_outdated, opened
 from engine.run.ownership import refuse_foreign, refuse_mounted, refuse_occupied
+from engine.run.refusals import refuse_misplaced
 from engine.run.replacing import workplace
 from engine.study.cells import Cell, expand
 from engine.study.comparison import refuse_changed_probe, run_probe

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from configs.errors import UserError
 from configs.schema import RunConfig
-from engine.run.opening import Asked
+from engine.run.asked import Asked
 
 Mode = Literal["online", "offline", "disabled"]
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from configs.parser import parse
+from engine.run.asked import Asked
 from engine.run.folder import RunFolder
-from engine.run.opening import Asked
 from engine.work import _tracker
 from tests.helpers.fake_wandb import fake_wandb
 

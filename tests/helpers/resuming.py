@@ -9,9 +9,9 @@ from engine.disk import checkpoint
 from engine.disk.files import write_json, write_text
 from engine.retrain import checkpoint as retrain_checkpoint
 from engine.retrain.settings import CHOOSING, RETRAINING, refuse_changed_retraining, refuse_other_weights
-from engine.run.entering import opened
+from engine.run.asked import Asked
 from engine.run.folder import RunFolder
-from engine.run.opening import Asked
+from engine.run.opening import opened
 from engine.search.settings import FOUND, UNFINISHED, refuse_changed_search
 
 

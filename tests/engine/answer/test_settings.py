@@ -8,8 +8,8 @@ from configs.errors import UserError
 from configs.schema import RunConfig
 from engine.answer.settings import ANSWERED, refuse_changed_answer
 from engine.disk.files import write_json, write_text
+from engine.run.asked import Asked
 from engine.run.folder import RunFolder
-from engine.run.opening import Asked
 
 
 @pytest.mark.parametrize(

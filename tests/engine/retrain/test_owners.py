@@ -12,8 +12,8 @@ from configs.schema import RunConfig
 from engine.disk.files import write_json
 from engine.retrain.methods import METHODS
 from engine.retrain.owners import OWN_RULES, READ_RANKS, refuse_other_ranks
+from engine.run.asked import Asked
 from engine.run.folder import RunFolder
-from engine.run.opening import Asked
 
 
 def test_every_method_that_writes_lora_owns_its_record() -> None:

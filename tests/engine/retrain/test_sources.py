@@ -10,9 +10,9 @@ from configs.errors import UserError
 from configs.requests import Request
 from configs.schema import RunConfig
 from engine.retrain.sources import ranks_from, refuse_missing_ranks, refuse_own_sources
+from engine.run.asked import Asked
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
-from engine.run.opening import Asked
 from engine.stages import run_stages
 
 SHUFFLED = ("--method", "lora_shuffled", "--lora.ranks_from")

@@ -9,8 +9,8 @@ import pytest
 from configs.errors import UserError
 from configs.schema import RunConfig
 from engine.retrain.tpe import Proposals, Scored, refuse_without_optuna
+from engine.run.asked import Asked
 from engine.run.folder import RunFolder
-from engine.run.opening import Asked
 
 needs_optuna = pytest.mark.skipif(importlib.util.find_spec("optuna") is None, reason="optuna is not installed")
 SIZES = {f"layer.{i}": 10 if i % 2 else 30 for i in range(6)}

@@ -9,9 +9,9 @@ import pytest
 from configs.errors import UserError
 from configs.parser import parse
 from engine.disk.files import write_json
+from engine.run.asked import Asked
 from engine.run.early import refuse_missing_files, refuse_missing_model, weights_in
 from engine.run.folder import RunFolder
-from engine.run.opening import Asked
 
 NAMES = [
     "embeddings.word_embeddings.weight", "encoder.layer.0.attention.self.query.weight",

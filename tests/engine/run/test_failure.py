@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from configs.schema import RunConfig
+from engine.run.asked import Asked
 from engine.run.context import Context
 from engine.run.failure import failure_of, has_traceback, keep_failure
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
-from engine.run.opening import Asked
 from engine.run.ownership import refuse_foreign
 
 

@@ -1,147 +1,151 @@
-"""A finished run is refused unless --overwrite is given; every refusal comes before anything is written."""
+"""A command's folder is made when nothing refuses it, and a refused command leaves it as it was."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from configs.errors import UserError
-from configs.requests import Request
+from configs.files import to_yaml
 from configs.schema import RunConfig
 from engine.disk.files import write_json
-from engine.run import opening
+from engine.run.asked import Asked
 from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.run.opening import Asked, refuse_finished
-from engine.run.replacing import replacing
-from engine.stages import run_stages
+from engine.run.opening import again_if_outdated, nothing_left_when_refused, opened
+from engine.run.resuming import Outdated
 from tests.helpers.run_folders import WHOLE, names
 
-REFUSALS = (
-    opening.refuse_study, opening.refuse_search_without_one, opening.refuse_finished, opening.refuse_without_ranks,
-)  # fmt: skip
+
+def no(asked: Asked) -> None:
+    raise UserError("refused")
 
 
-def ask(config: RunConfig, stage: Any, *, overwrite: bool) -> None:
-    """Raises UserError when a refusal of engine/run/opening.py does."""
-    for refuse in REFUSALS:
-        refuse(Asked(config, RunFolder.of(config), stage, overwrite))
-
-
-@pytest.mark.trains
-@pytest.mark.parametrize("stage", ["all", "search", "retrain"])
-def test_a_finished_stage_is_refused(finished: tuple[RunConfig, RunFolder], stage: Any) -> None:
-    config, folder = finished
-    what = "search" if stage == "search" else "run"
-    with pytest.raises(UserError, match=rf"^--name: .*already holds a finished {what}; --overwrite replaces it"):
-        ask(config, stage, overwrite=False)
-    assert names(folder) == WHOLE
+def test_a_folder_that_cannot_be_written_is_named(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    config = dataclasses.replace(tiny_config(), runs_folder=str(tmp_path / "file"))
+    with (
+        pytest.raises(UserError, match=r"^--runs_folder: cannot write .*file/tiny \(Not a directory\)"),
+        opened(Asked(config, RunFolder.of(config)), (), ()),
+    ):
+        pytest.fail("it cannot be opened")
 
 
 @pytest.mark.trains
-def test_the_refusal_of_a_finished_run_tells_of_half_done_new_results(finished: tuple[RunConfig, RunFolder]) -> None:
-    config, folder = finished
-    growing = folder.root.with_name(".tiny.overwrite")
-    growing.mkdir()
-    (growing / "config.yaml").touch()
-    with pytest.raises(UserError, match=rf"--overwrite replaces it \(and resumes .* in {growing}\), --name starts"):
-        ask(config, "all", overwrite=False)
-
-
-@pytest.mark.parametrize("stage", ["retrain", "report"])
-def test_a_stage_without_its_input_is_refused_and_makes_no_folder(
-    tiny_config: Callable[..., RunConfig], stage: Any
-) -> None:
-    config = tiny_config()
-    with pytest.raises(UserError, match=rf"^--stage {stage}: .*ranks\.json does not exist; --stage search writes it"):
-        ask(config, stage, overwrite=False)
-    assert not Path(config.runs_folder).exists()
-
-
-@pytest.mark.parametrize("name", ["cells", "results.parquet"])
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_a_single_run_in_the_folder_of_a_study_is_refused(
-    tiny_config: Callable[..., RunConfig], name: str, overwrite: bool
+def test_refusals_are_asked_in_their_order_before_anything_is_written(
+    finished: tuple[RunConfig, RunFolder], overwrite: bool
+) -> None:
+    config, folder = finished
+    told: list[str] = []
+    asked = Asked(config, folder, "all", overwrite)
+    refusals = (lambda _: told.append("first"), no, lambda _: told.append("third"))
+    with pytest.raises(UserError, match=r"^refused$"), opened(asked, refusals, ()):
+        pytest.fail("it was refused")
+    assert told == ["first"]
+    with pytest.raises(UserError, match=r"^refused$"), opened(asked, (), (lambda _: told.append("resuming"), no)):
+        pytest.fail("it was refused")
+    assert told == ["first", "resuming"]
+    assert names(folder) == WHOLE
+    assert [path.name for path in folder.root.parent.iterdir()] == ["tiny"]
+
+
+def test_half_done_new_results_are_left_alone_without_overwrite_and_said(
+    tiny_config: Callable[..., RunConfig], log_lines: list[str]
+) -> None:
+    folder = RunFolder.of(tiny_config())
+    growing = folder.root.with_name(".tiny.overwrite")
+    growing.mkdir(parents=True)
+    (growing / "config.yaml").write_text("half done")
+    with opened(Asked(tiny_config(), folder), (), ()) as work:
+        assert work == folder
+    assert (growing / "config.yaml").read_text() == "half done"
+    assert any(f"half-done new results in {growing} are left alone" in line for line in log_lines)
+
+
+def test_a_link_to_a_folder_that_is_not_there_makes_that_folder(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
     config = tiny_config()
-    (RunFolder.of(config).root / name).mkdir(parents=True)
-    with pytest.raises(UserError, match=r"^--name: .*tiny holds a study; give the run another name"):
-        ask(config, "all", overwrite=overwrite)
+    link = RunFolder.of(config).root
+    link.parent.mkdir()
+    link.symlink_to(tmp_path / "disk" / "elsewhere")
+    with opened(Asked(config, RunFolder.of(config)), (), ()) as folder:
+        folder.config.touch()
+    assert (tmp_path / "disk" / "elsewhere" / "config.yaml").exists()
 
 
-def test_a_method_without_a_search_has_no_stage_search(tiny_config: Callable[..., RunConfig]) -> None:
-    with pytest.raises(UserError, match=r"^--stage: 'search' is not allowed for --method lora, which does not search"):
-        ask(tiny_config("--method", "lora"), "search", overwrite=False)
+@pytest.mark.trains
+def test_outdated_new_results_are_begun_again_once(finished: tuple[RunConfig, RunFolder]) -> None:
+    """Other data is known only once it is loaded, when the half-done new results are open already."""
+    config, folder = finished
+    begun: list[set[str]] = []
+
+    def work(asked: Asked) -> None:
+        with opened(asked, (), ()) as growing:
+            begun.append(names(growing))
+            if growing.begun:
+                raise Outdated("other rows")
+            growing.config.touch()
+            if len(begun) == 1:
+                raise UserError("stopped")
+
+    asked = Asked(config, folder, "all", overwrite=True)
+    with pytest.raises(UserError, match="stopped"):
+        again_if_outdated(asked, work)
+    again_if_outdated(asked, work)
+    assert begun == [{".overwrite.json"}, {".overwrite.json", "config.yaml"}, {".overwrite.json"}]
+    assert names(folder) == {"config.yaml"}
+    with pytest.raises(Outdated, match="other rows"):
+        again_if_outdated(Asked(config, folder), work)
 
 
-MISPLACED = {"search": b"", "adapter": b"", "retrain": b"", "figures": b"", "wandb": b"", "metrics.json": None}
-
-
-@pytest.mark.parametrize("name", MISPLACED)
-def test_a_file_where_a_folder_belongs_is_refused_before_anything_is_written(
-    tiny_config: Callable[..., RunConfig], name: str
+@pytest.mark.trains
+@pytest.mark.parametrize("same", [True, False])
+def test_results_whose_exchange_was_interrupted_are_not_made_again_by_the_same_command(
+    finished: tuple[RunConfig, RunFolder], same: bool
 ) -> None:
-    config = tiny_config()
-    path = RunFolder.of(config).root / name
-    path.parent.mkdir(parents=True)
-    path.touch() if MISPLACED[name] is not None else path.mkdir()
-    kind = "file" if MISPLACED[name] is None else "folder"
-    for stage in ("all", "search", "retrain", "report"):
-        with pytest.raises(
-            UserError, match=rf"^{path}: must be a {kind}, but is something else; move it, or give another --name$"
-        ):
-            run_stages(Request(config, stage, False, "x"), StopRequest())  # type: ignore[arg-type]
-    assert names(RunFolder.of(config)) == {name}
+    config, folder = finished
+    asked = Asked(config if same else dataclasses.replace(config, seed=1), folder, "all", overwrite=True)
+    folder.config.write_text(to_yaml(config))
+    write_json(folder.root / ".overwrite.json", {"ours": folder.patterns()})
+    with opened(asked, (), ()) as work:
+        assert (work == folder) is same
+        assert names(work) == (WHOLE if same else {".overwrite.json"})
 
 
-@pytest.mark.parametrize("place", ["runs", "runs/tiny"])
-def test_a_file_in_the_place_of_the_runs_is_one_line(tiny_config: Callable[..., RunConfig], place: str) -> None:
-    config = tiny_config()
-    path = Path(config.runs_folder).parent / place
-    path.parent.mkdir(exist_ok=True)
-    path.write_text("mine")
-    with pytest.raises(UserError, match=rf"^--runs_folder: cannot write {RunFolder.of(config).root} \("):
-        run_stages(Request(config, "all", False, "x"), StopRequest())
-    assert path.read_text() == "mine"
+def refused_after(folder: RunFolder, write: Callable[[], object]) -> None:
+    def body() -> None:
+        with nothing_left_when_refused(folder):
+            write()
+            raise UserError("refused")
+
+    with pytest.raises(UserError, match="refused"):
+        body()
 
 
-@pytest.mark.parametrize(
-    ("stage", "made", "lost"),
-    [
-        ("search", (), ""),
-        ("search", ("adapter",), "its adapter and result"),
-        ("search", ("adapter", "verdict"), "its adapter, result and verdict"),
-        ("all", ("adapter",), ""),
-        ("all", ("adapter", "verdict"), "its verdict"),
-        ("retrain", ("adapter", "verdict"), ""),
-    ],
-)
-def test_what_an_overwrite_removes_without_writing_it_again_is_named_before_and_when_it_begins(
-    tiny_config: Callable[..., RunConfig], log_lines: list[str], stage: Any, made: tuple[str, ...], lost: str
-) -> None:
-    """A search of a run whose verdict took hours was replaced without a word about the verdict."""
-    config = tiny_config()
-    folder = RunFolder.of(config)
-    for name in made:
-        (folder.root / name).mkdir(parents=True)
-    for path in (folder.ranks, folder.report, *([folder.metrics] if made else [])):
-        write_json(path, {})
-    with pytest.raises(UserError, match="already holds") as refused:
-        refuse_finished(Asked(config, folder, stage))
-    wanted = f"replaces it, and removes {lost}, --name starts another and keeps this one as it is, " if lost else ""
-    assert (wanted or "replaces it, --name starts another, --stage report") in str(refused.value)
-    with replacing(Asked(config, folder, stage, overwrite=True), ()):
-        pass
-    (begins,) = (line for line in log_lines if "writing the new results" in line)
-    assert begins.endswith(f"until they are complete, and then loses {lost}" if lost else "until they are complete")
+def test_a_refused_run_leaves_nothing_of_wandb(tmp_path: Path) -> None:
+    """Beside a finished search, too, whose earlier curves stay."""
+    folder = RunFolder(tmp_path)
+    (tmp_path / "wandb" / "offline-run-1").mkdir(parents=True)
+    folder.search.mkdir()
+
+    def write() -> None:
+        folder.wandb_id.write_text("abc")
+        (tmp_path / "wandb" / "offline-run-2").mkdir()
+
+    refused_after(folder, write)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["offline-run-1", "search", "wandb"]
 
 
-def test_a_run_that_lacks_only_its_report_is_not_refused(tiny_config: Callable[..., RunConfig]) -> None:
-    """As a kill between the result and the report leaves it: the same command draws the report."""
-    config = tiny_config()
-    folder = RunFolder.of(config)
-    for path in (folder.metrics, folder.ranks):
-        write_json(path, {})
-    for stage in ("all", "search", "retrain"):
-        refuse_finished(Asked(config, folder, stage))  # type: ignore[arg-type]
+def test_what_a_run_wrote_after_it_began_to_train_stays(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.config.write_text("of an earlier command")
+
+    def write() -> None:
+        folder.wandb_id.write_text("abc")
+        folder.config.unlink()
+        folder.config.write_text("of this one")
+
+    refused_after(folder, write)
+    assert folder.wandb_id.exists()

@@ -8,8 +8,8 @@ import pytest
 
 from configs.errors import UserError
 from configs.schema import RunConfig
+from engine.run.asked import Asked
 from engine.run.folder import RunFolder
-from engine.run.opening import Asked
 from engine.run.ownership import refuse_foreign, refuse_mounted, refuse_occupied
 
 MARK = "method: lora\nseed: 0\nsearch: {}\nlora: {}\nretrain: {}\n"

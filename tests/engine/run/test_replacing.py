@@ -11,8 +11,8 @@ import pytest
 
 from configs.errors import UserError
 from configs.schema import RunConfig
+from engine.run.asked import Asked
 from engine.run.folder import RunFolder
-from engine.run.opening import Asked
 from engine.run.replacing import replacing, workplace
 from engine.run.resuming import Outdated
 from tests.helpers.processes import killed_at

@@ -11,9 +11,9 @@ from configs.parser import parse
 from configs.schema import RunConfig
 from configs.schema_study import ProbeConfig
 from engine.disk.files import write_json, write_text
+from engine.run.asked import AskedOf
 from engine.run.context import Context
 from engine.run.interrupt import StopRequest
-from engine.run.opening import AskedOf
 from engine.study.comparison import COMPARED, data_of_probe, refuse_changed_probe, run_probe
 from engine.study.folder import StudyFolder
 from problems.hypergradients import HYPERGRADIENTS

@@ -15,9 +15,9 @@ from configs.schema import RunConfig, StudyConfig
 from engine.command import run_request
 from engine.disk.files import remove, write_json, write_text
 from engine.retrain.components import components_digest
+from engine.run.asked import AskedOf
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
-from engine.run.opening import AskedOf
 from engine.run.resuming import Outdated
 from engine.study import mixed
 from engine.study.cells import Cell, expand
