@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -46,10 +46,20 @@ def data_of_probe(folder: StudyFolder) -> dict[str, Any]:
     return {part: value for part, value in found.items() if not part.startswith("evaluation")}
 
 
-def read_comparison(folder: StudyFolder) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """probe.parquet and cost.parquet. Raises UserError that names the file when one is damaged."""
+class Comparison(NamedTuple):
+    """How close each approximation is to the exact hypergradient, and what its outer step costs: two tables."""
+
+    probe: pd.DataFrame
+    cost: pd.DataFrame
+
+
+def read_comparison(folder: StudyFolder) -> Comparison | None:
+    """The comparison in a study's folder; None if there is none, or if it was stopped before it had measured the cost.
+    Raises UserError that names the file when one is damaged."""
+    if not (folder.probe.exists() and folder.cost.exists()):
+        return None
     way_out = "remove the file, and the study's command makes the comparison again"
-    return (
+    return Comparison(
         read_parquet(
             folder.probe,
             way_out,

@@ -20,7 +20,7 @@ from engine.disk.files import remove
 from engine.disk.lock import locked
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
-from engine.study import report as command_of_study
+from engine.study import stage as study_stage
 from engine.study.cells import expand
 from engine.study.folder import StudyFolder
 from engine.study.launchers import LAUNCHERS, Launcher
@@ -80,7 +80,7 @@ def test_a_cell_with_a_damaged_result_is_named_and_the_others_are_kept(
     whole, results = metrics.read_text(), folder.results.read_bytes()
     content = DAMAGES[kind] or whole.replace('"lora_parameters": ', '"lora_parameters": "a", "x": ')
     metrics.write_text(content)
-    monkeypatch.setattr(command_of_study, "write_study_report", lambda *_: {})  # drawn in other tests
+    monkeypatch.setattr(study_stage, "write_study_report", lambda *_: {})  # drawn in other tests
     try:
         message = rf"^1 of the study's cells failed or are damaged.*{re.escape(str(metrics))}.*remove the file"
         with pytest.raises(UserError, match=message) as caught:

@@ -1,0 +1,67 @@
+"""Which pictures a study has: the metric of each row, learned ranks, and the comparison of hypergradients."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from engine import ranks
+from engine.ranks.picture import save_picture
+from engine.run.folder import RunFolder
+from engine.study import figures
+from engine.study.comparison import Comparison
+from engine.study.folder import StudyFolder
+from engine.study.rows import APPROXIMATION, OUTER, TASK
+
+TITLES = {
+    "cosine_over_training": "Cosine to the exact one-step unroll (Eq. 4) over training",
+    "outer_loss_against_cost": "What the search reaches: L_val against the cost of an outer step",
+    "metric_against_cost": "Metric of the retrained model against the cost of an outer step",
+}
+"""Name of a picture -> its title on the page; the others are called like their names."""
+
+
+def draw(
+    results: pd.DataFrame, axes: Sequence[str], comparison: Comparison | None, folder: StudyFolder
+) -> dict[str, Path]:
+    """Draws the pictures of the study into its folder; returns their paths by name."""
+    pictures = {"metric": folder.figures / "metric.png", **_rank_maps(results, folder)}
+    figures.metric_by_row(results, axes, pictures["metric"])
+    if comparison is not None:
+        pictures["cosine_over_training"] = folder.figures / "cosine.png"
+        figures.cosine_over_training(comparison.probe, pictures["cosine_over_training"])
+        pictures |= _cost_pictures(results, axes, comparison.cost, folder)
+    return pictures
+
+
+def _rank_maps(results: pd.DataFrame, folder: StudyFolder) -> dict[str, Path]:
+    """Draws for each task the learned ranks of its first run, as the paper's Figure 3; none if approximations are
+    compared."""
+    learned = results[results["method"] == "autolora"]
+    if APPROXIMATION in results or learned.empty:
+        return {}
+    pictures = {}
+    for task, cells in learned.groupby(TASK, sort=False)["cell"]:
+        path = folder.figures / f"ranks_{re.sub(r'[^A-Za-z0-9_-]+', '-', str(task))}.png"
+        save_picture(ranks.load(RunFolder(folder.cells / cells.iloc[0]).ranks), path)
+        pictures[f"ranks of {task}: {cells.iloc[0]}"] = path
+    return pictures
+
+
+def _cost_pictures(
+    results: pd.DataFrame, axes: Sequence[str], cost: pd.DataFrame, folder: StudyFolder
+) -> dict[str, Path]:  # fmt: skip
+    """Draws what the runs of each approximation reached against the cost of its outer step; none if no approximation
+    of the study was timed."""
+    if APPROXIMATION not in results:
+        return {}
+    timed = results[results[APPROXIMATION].isin(cost["approximation"])]
+    pictures = {}
+    if OUTER in timed and timed[OUTER].notna().any():
+        pictures["outer_loss_against_cost"] = folder.figures / "outer_loss.png"
+        figures.outer_loss_against_cost(timed, axes, cost, pictures["outer_loss_against_cost"])
+    if not timed.empty:
+        pictures["metric_against_cost"] = folder.figures / "cost.png"
+        figures.metric_against_cost(timed, axes, cost, pictures["metric_against_cost"])
+    return pictures

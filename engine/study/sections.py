@@ -1,0 +1,142 @@
+"""The tables of a study's report: each has a title, and a note that says what its numbers mean."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from engine.study import tables
+from engine.study.agreement import RANKS, SHARES, WITHIN_TYPE, between_rows, between_seeds, by_chance
+from engine.study.combinations import VARIANT
+from engine.study.comparison import Comparison
+from engine.study.paired import LEFT_OUT, OTHER_ROWS, paired, searched_rows
+from engine.study.rows import APPROXIMATION, LOSS, SCORE, row_keys
+
+COMPARED = {
+    RANKS: "ranks",
+    SHARES: "the layers' shares",
+    WITHIN_TYPE: "shares minus the mean of their module type",
+}
+"""Column with a number for each layer -> how tables and their titles call it."""
+_LOSS_NOTE = (
+    "Of the evaluation rows; if all runs have retrain.row_losses, of the unused training rows (task.unused_rows), too."
+)
+_OUTER_NOTE = (
+    "Measured after the search, before any rank was chosen, at a fitted temperature and on the same rows of D_val for "
+    "all runs of a seed."
+)
+_PAIRED_NOTE = (
+    "A positive mean difference says that the row in the title is better, also where less is better, as for "
+    "a loss; its standard error is over the pairs. Runs of one task and seed that differ on further axes count as one "
+    "pair, with their mean difference. p: two-sided, by Wilcoxon's signed-rank test; at least six pairs "
+    "must differ. p, Holm: corrected for the tests of this table; other tables of the page have tests of their own. "
+    "p speaks for the tasks of this study, not for other tasks. Ratio: the LoRA parameters of the row in the title "
+    "divided by those of the row in the table."
+)
+_LEFT_OUT = {
+    LEFT_OUT: "both runs have the same rank in every layer, so that their difference says nothing about ranks",
+    OTHER_ROWS: "the two runs were evaluated on unequally many rows",
+}
+"""Column of a paired table that counts pairs which are left out -> why they are."""
+_DISTANCE_NOTE = (
+    "Cosine and norm ratio compare the implicit term with that of exact (a step of gradient descent), the "
+    "step cosine compares it with that of exact_adamw (the AdamW step that was taken). The total cosine is that of "
+    "the whole outer gradient to that of exact, and the last column the size of the implicit term divided by that of "
+    "the direct one."
+)
+_COST_NOTE = (
+    "The row lora is as many plain LoRA steps as an outer step has inner steps; the ratio is that to its seconds."
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table of the report under its title. `note`: what its numbers mean; "" if the title says it."""
+
+    title: str
+    table: pd.DataFrame
+    note: str = ""
+
+
+def paper_sections(results: pd.DataFrame, axes: Sequence[str]) -> list[Section]:
+    """The paper's tables that the study's axes allow. A study of approximations has its own tables of the cost and of
+    the agreement."""
+    if not row_keys(results, axes):
+        return []
+    losses, outer = tables.losses_by_task(results, axes), tables.outer_losses_by_task(results, axes)
+    found = [
+        Section("Metric by task: median (range) over seeds", tables.by_task(results, axes)),
+        Section("Log loss by task, at a fitted temperature: median (range) over seeds", losses, _LOSS_NOTE),
+        Section(
+            "Loss on D_val of the searched model (L_val, which the outer problem lowers): median (range) over seeds",
+            outer, _OUTER_NOTE,
+        ),
+        *_paired(results, axes, "Paired differences", SCORE),
+        *_paired(results, axes, "Paired differences of the log loss", LOSS),
+    ]  # fmt: skip
+    if APPROXIMATION not in axes:
+        title = "Agreement between seeds (Spearman): mean (range) over pairs"
+        found.append(Section(title, agreement_of_seeds(results, axes), by_chance(results)))
+        found.append(Section("Cost", tables.cost(results, axes)))
+    return _filled(found)
+
+
+def comparison_sections(comparison: Comparison) -> list[Section]:
+    """The tables of the comparison of hypergradients along one search."""
+    cost = comparison.cost.round(3).rename(columns=lambda name: name.replace("_", " "))
+    distance = "Distance to the exact one-step unroll (Eq. 4), mean over the probed steps"
+    return [
+        Section(distance, closeness(comparison.probe), _DISTANCE_NOTE),
+        Section("Cost of one outer step with its inner steps", cost, _COST_NOTE),
+    ]
+
+
+def agreement_sections(results: pd.DataFrame, axes: Sequence[str]) -> list[Section]:
+    """The agreement between approximations, or between variants, at one seed. Variants are compared by their shares
+    alone, as they may differ in the rule that makes the ranks."""
+    by = next((axis for axis in (APPROXIMATION, VARIANT) if axis in results), None)
+    if by is None:
+        return []
+    columns = COMPARED if by == APPROXIMATION else {name: what for name, what in COMPARED.items() if name != RANKS}
+    where = "at one seed; on the diagonal between seeds (Spearman, mean)"
+    note = by_chance(results)
+    return _filled(
+        Section(f"Agreement of {what} {where}", between_rows(results, axes, by, column), note)
+        for column, what in columns.items()
+    )
+
+
+def _filled(sections: Iterable[Section]) -> list[Section]:
+    return [section for section in sections if not section.table.empty]
+
+
+def _paired(results: pd.DataFrame, axes: Sequence[str], what: str, column: str) -> Iterator[Section]:
+    """A table for each row of learned ranks, against the other rows."""
+    for ours in searched_rows(results, axes):
+        table = paired(results, axes, ours, column)
+        yield Section(f"{what}, same task and seed: {ours}", table, _PAIRED_NOTE + _left_out(table))
+
+
+def _left_out(table: pd.DataFrame) -> str:
+    """Sentences that say how many pairs a paired table leaves out, and why."""
+    known = [(table[column].sum(), why) for column, why in _LEFT_OUT.items() if column in table]
+    return "".join(f" {count} {'pair is' if count == 1 else 'pairs are'} left out: {why}." for count, why in known)
+
+
+def agreement_of_seeds(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
+    """The agreement between seeds of the ranks, of the shares, and of the shares within a module type, one below the
+    other; column `of` says which."""
+    parts = [(what, between_seeds(results, axes, column)) for column, what in COMPARED.items()]
+    known = [table.assign(of=what) for what, table in parts if not table.empty]
+    if not known:
+        return pd.DataFrame()
+    table = pd.concat(known, ignore_index=True).fillna("")
+    return table[["", "of", *(name for name in table if name not in ("", "of"))]]
+
+
+def closeness(probe: pd.DataFrame) -> pd.DataFrame:
+    """A row per approximation and eta: how close its implicit term, and the whole outer gradient, are to `exact`."""
+    places = probe.groupby(["approximation", "eta"], sort=False)
+    table = places[["cosine", "step_cosine", "norm_ratio", "total_cosine", "implicit_to_direct"]].mean()
+    table.insert(1, "lowest cosine", places["cosine"].min())
+    return table.reset_index().rename(columns=lambda name: name.replace("_", " "))
