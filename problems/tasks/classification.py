@@ -19,9 +19,17 @@ log = logging.getLogger("autolora.inputs")
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
+
+def _matthews(labels: np.ndarray, predicted: np.ndarray) -> float:
+    # With one class alone it is 0, as scikit-learn says, but that warns about the shape of its confusion matrix.
+    if np.ptp(labels) == 0 or np.ptp(predicted) == 0:
+        return 0.0
+    return float(matthews_corrcoef(labels, predicted))
+
+
 CLASS_METRICS: dict[str, Metric] = {
     "accuracy": lambda labels, predicted: float(accuracy_score(labels, predicted)),
-    "matthews": lambda labels, predicted: float(matthews_corrcoef(labels, predicted)),
+    "matthews": _matthews,
     "f1_macro": lambda labels, predicted: float(f1_score(labels, predicted, average="macro")),
 }
 
