@@ -19,7 +19,7 @@ LEVELS = (0.004, 0.006, 0.015)
 0.025. The sign-flip test keeps to it for new seeds on the same rows. The interval also counts the spread over rows,
 and so keeps to it for new rows, too."""
 EQUAL_WITHIN = 0.02
-"""Places do not matter if the interval of the difference stays within this part of LoRA's gain, above and below 0."""
+"""A difference is slight if its interval stays within this part of LoRA's gain, above and below 0."""
 _ALL_FLIPS = 16
 """Up to this many pairs, the test counts all ways to flip their signs; for more pairs it draws _DRAWN of them."""
 _DRAWN = 20_000
@@ -59,6 +59,15 @@ class Pairs:
         """Whether LoRA gains nothing that shows on these rows, neither at the learned ranks nor at the other arm's."""
         return max(self.gain, self.gain - self.mean) <= SEEN * self.gain_error
 
+    @property
+    def slight(self) -> bool:
+        """Whether the 95 % interval of the difference lies within 2 % of the gain, above and below 0. The 2 % are
+        taken of the lower end of the gain's interval, so that a gain that was overestimated by luck does not widen the
+        margin."""
+        low, high = self.interval()
+        margin = EQUAL_WITHIN * (self.gain - ONE_SIDED * self.gain_error)
+        return -margin < low and high < margin
+
     def interval(self, beyond: float = 0.025) -> tuple[float, float]:
         """The t interval of the mean difference over seeds and rows, sqrt(SE_pairs^2 + SE_rows^2), with a chance of
         `beyond` on either side of it (95 % unless given)."""
@@ -75,22 +84,17 @@ def ending(pairs: Pairs) -> Ending:
     """What a look at these pairs decides; "undecided" at numbers of pairs that are not in LOOKS, if LoRA gains nothing
     in either arm, and if a loss is not finite.
 
-    At the first look "equal" is not tested. Later it is tested first: a difference within 2 % of the gain may be
-    significant and still not matter. The 2 % are taken of the lower end of the gain's interval, so that a gain that
-    was overestimated by luck does not widen the margin.
+    A sure difference is told at every look, however slight it is. "equal" is tested from the second look on, as eight
+    pairs may agree by luck.
     """
     known = np.isfinite([*pairs.differences, pairs.row_error, pairs.gain, pairs.gain_error]).all()
     if not known or pairs.count not in LOOKS or pairs.worthless:
         return "undecided"
-    low, high = pairs.interval()
-    margin = EQUAL_WITHIN * (pairs.gain - ONE_SIDED * pairs.gain_error)
-    if pairs.count > LOOKS[0] and -margin < low and high < margin:
-        return "equal"
     level = LEVELS[LOOKS.index(pairs.count)]
     low, high = pairs.interval(level)
-    if low <= 0 <= high or pairs.p() > level:
-        return "undecided"
-    return "matter" if low > 0 else "worse"
+    if not low <= 0 <= high and pairs.p() <= level:
+        return "matter" if low > 0 else "worse"
+    return "equal" if pairs.slight and pairs.count > LOOKS[0] else "undecided"
 
 
 def first_ending(count: int, up_to: Callable[[int], Pairs]) -> tuple[Ending, int] | None:

@@ -25,13 +25,15 @@ def sentence(ending: Ending, pairs: Pairs, parameters: int, *, uniform: int, com
     nats = _nats(low, high) if pairs.count > 1 else _nats(size)
     numbers = f"{pairs.count} pairs, p {pairs.p():.2g}"
     if ending == "matter":
+        little = ", but little" if pairs.slight else ""
         return (
-            f"Places matter: learned beats its shuffle by {nats(size)} nats{_part(size, pairs)} "
+            f"Places matter{little}: learned beats its shuffle by {nats(size)} nats{_part(size, pairs)} "
             f"({nats(low)} to {nats(high)}; {numbers}), at {parameters:,} parameters."
         )
     if ending == "worse":
+        little = ", though they cost little" if pairs.slight else ""
         return (
-            f"Do not use these places: the shuffle beats learned by {nats(size)} nats{_part(size, pairs)} "
+            f"Do not use these places{little}: the shuffle beats learned by {nats(size)} nats{_part(size, pairs)} "
             f"({nats(-high)} to {nats(-low)}; {numbers}), at {parameters:,} parameters."
         )
     if ending == "equal":
@@ -174,4 +176,7 @@ def _nats(*numbers: float, least: int = 3) -> Callable[[float], str]:
 
 def _part(size: float, pairs: Pairs) -> str:
     """The part of the gain that a difference is; "" if no gain at the learned ranks was seen."""
-    return f", {100 * size / pairs.gain:.0f} % of what LoRA gains" if pairs.learned else ""
+    if not pairs.learned:
+        return ""
+    percent = 100 * size / pairs.gain
+    return f", {percent:.{0 if percent >= 10 else 1}f} % of what LoRA gains"
