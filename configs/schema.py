@@ -49,7 +49,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """Stage 1, the search: it trains W (LoRA weights and task head) on D_tr, and beta, which gives alpha, on D_val."""
+    """The search: it trains W (LoRA weights and task head) on D_tr, and beta, which gives alpha, on D_val."""
 
     steps: ranges.Count = 2000
     """Largest number of inner steps, each on one batch of D_tr; with answer.rule threshold the search stops earlier if
@@ -116,7 +116,7 @@ class HypergradientConfig:
 
 @dataclass(frozen=True)
 class RetrainConfig:
-    """Stage 2: plain LoRA at the recorded ranks on D_tr + D_val."""
+    """The retraining: plain LoRA at the recorded ranks on D_tr + D_val."""
 
     init: Literal["scratch", "search"] = "scratch"
     """scratch: start from fresh weights (paper); search: start from the searched components that the ranks keep (with

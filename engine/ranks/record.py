@@ -1,4 +1,4 @@
-"""The record of the ranks, ranks.json: all that stage 2 needs from stage 1."""
+"""The record of the ranks, ranks.json: all that the retraining needs from the search."""
 
 import dataclasses
 import difflib

@@ -1,1 +1,1 @@
-"""Stage 2: train plain LoRA, or a baseline, with one trainer; evaluate it; write the adapter and metrics.json."""
+"""The retraining: plain LoRA, or a baseline, with one trainer; then the evaluation, the adapter and metrics.json."""

@@ -1,5 +1,5 @@
-"""The training loop of stage 2 and of every baseline: transformers.Trainer, with this program's order of rows and
-a stop when a signal asks for it."""
+"""The training loop of all methods: transformers.Trainer, with this program's order of rows and a stop when a signal
+asks for it."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext

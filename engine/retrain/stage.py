@@ -1,4 +1,4 @@
-"""Stage 2 of every method: train once on D_tr and D_val together, evaluate, and write the adapter and metrics.json."""
+"""The retraining: train once on D_tr and D_val together, evaluate, and write the adapter and metrics.json."""
 
 import dataclasses
 import json

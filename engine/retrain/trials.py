@@ -189,7 +189,7 @@ def goodness(task: Task, trial: Trial) -> tuple[float, float]:
 
 
 def with_rate(config: RunConfig, rate: float) -> RunConfig:
-    """`config` with `rate` as the learning rate of stage 2."""
+    """`config` with `rate` as the learning rate of the retraining."""
     return dataclasses.replace(config, retrain=dataclasses.replace(config.retrain, learning_rate=rate))
 
 

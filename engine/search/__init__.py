@@ -1,1 +1,1 @@
-"""Stage 1, Algorithm 1 of the paper: learn alpha and write search/, from which engine/answer derives ranks.json."""
+"""The search, Algorithm 1 of the paper: learn alpha and write search/, from which engine/answer derives ranks.json."""

@@ -1,4 +1,4 @@
-"""Stage 1: Betty's Engine over the inner and the outer problem, and the loop of Algorithm 1 until the ranks settle."""
+"""The search: Betty's Engine over inner and outer problem, and the loop of Algorithm 1 until the ranks settle."""
 
 import logging
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Stage 1: learn alpha by Algorithm 1, then write search/."""
+"""The search: learn alpha by Algorithm 1, then write search/."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""The methods: how each prepares the model that stage 2 trains, and what it saves of it."""
+"""The methods: how each prepares the model that the retraining trains, and what it saves of it."""
 
 from engine.retrain.methods import lora
 from engine.retrain.methods.adalora import AdaLora

@@ -1,4 +1,4 @@
-"""The interface of a method: it prepares the model that stage 2 trains, and saves the trained model."""
+"""The interface of a method: it prepares the model that the retraining trains, and saves the trained model."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
