@@ -7,16 +7,17 @@ from engine.disk.files import write_text
 from engine.run.folder import RunFolder
 
 
-def keep_failure(folder: RunFolder, why: str, trace: str = "") -> None:
-    """Writes failure.txt: the reason in the first line and, of an unexpected error, the traceback below it.
+def keep_failure(folder: RunFolder, why: str, trace: str = "") -> bool:
+    """Writes failure.txt: the reason in the first line and, of an unexpected error, the traceback below it. Returns
+    False if the study has no folder for its cells yet, as no cell has begun: a refused study leaves nothing behind.
 
-    If it cannot be written, as on a full disk, nothing is kept: the reason is in the log. The same holds if the study
-    has no folder for its cells, as no cell has begun: a refused study leaves nothing behind.
+    If the file cannot be written, as on a full disk, nothing is kept: the reason is in the log.
     """
     if not folder.root.parent.exists():
-        return
+        return False
     with suppress(OSError):
         write_text(folder.failure, plain("\n\n".join(filter(None, (why, trace.strip()))), keep="\n\t") + "\n")
+    return True
 
 
 def failure_of(folder: RunFolder) -> str:

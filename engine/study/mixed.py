@@ -17,7 +17,7 @@ from engine.retrain.owners import READ_RANKS
 from engine.retrain.same_ranks import what_counts
 from engine.retrain.sources import ranks_from
 from engine.run.contents import read_result
-from engine.run.resuming import Outdated, Settings
+from engine.run.resuming import Settings
 from engine.run.same_data import differ
 from engine.study.cells import Cell
 from engine.study.comparison import data_of_probe
@@ -43,7 +43,7 @@ class _Made(NamedTuple):
 
 
 def refuse_mixed(asked: AskedOfStudy, cells: Sequence[Cell]) -> None:
-    """Raises Outdated, which names two cells, or a cell and the comparison, if the data or the base model changed
+    """Raises UserError, which names two cells, or a cell and the comparison, if the data or the base model changed
     between them: a file was edited, or a hub's main branch moved on."""
     read: dict[Hashable, _Made] = {}
     rows: dict[Hashable, _Made] = {}
@@ -66,35 +66,45 @@ def refuse_mixed(asked: AskedOfStudy, cells: Sequence[Cell]) -> None:
 
 
 def refuse_old_ranks(cells: Sequence[Cell]) -> None:
-    """Raises Outdated for a cell that was trained at the ranks of a run, or took over its search, or started from its
-    components, if that run has other ranks or another search now."""
+    """Raises UserError for a cell that was trained at the ranks of a run, or took over its search, or started from its
+    components, if that run has other ranks or another search now. What cannot be read is not compared: the cell that
+    it belongs to is reported as damaged."""
     for cell, result in _finished(cells):
         config, folder = cell.config, cell.folder
         then = result.get("source_ranks")
         if then is not None and config.method in READ_RANKS:
-            source = ranks_from(config)
-            if source.exists() and then != what_counts(ranks.load(source)):
-                raise Outdated(f"--lora.ranks_from: {folder.root} was trained at other ranks than {source} holds now; "
-                               f"remove {folder.root} to train it at these")  # fmt: skip
+            source, now = _ranks_of(config)
+            if now is not None and then != now:
+                raise UserError(f"--lora.ranks_from: {folder.root} was trained at other ranks than {source} holds "
+                                f"now; remove {folder.root} to train it at these")  # fmt: skip
         components = result.get("source_components")
         if components is not None and components_digest(config) not in (None, components):
-            raise Outdated(
+            raise UserError(
                 f"--retrain.init_from: {folder.root} started from other components than {config.retrain.init_from} "
                 f"has now; remove {folder.root} to train it from these"
             )
         searched = source_of(config)
         if searched is not None and _other_search(searched.search_summary, folder.search_summary):
-            raise Outdated(f"--answer.from: {folder.root} has another search than {searched.root} has now; remove "
-                           f"{folder.root} to take over this one")  # fmt: skip
+            raise UserError(f"--answer.from: {folder.root} has another search than {searched.root} has now; remove "
+                            f"{folder.root} to take over this one")  # fmt: skip
+
+
+def _ranks_of(config: RunConfig) -> tuple[Path | None, dict[str, Any] | None]:
+    """The file from which a control reads its ranks, and those that it holds now; None for what cannot be read."""
+    source = None
+    with suppress(UserError):
+        source = ranks_from(config)
+        return source, what_counts(ranks.load(source)) if source.exists() else None
+    return source, None
 
 
 def _other_search(one: Path, other: Path) -> bool:
-    """Whether two summaries of searches exist and differ in more than what the search cost."""
-    if not one.exists() or not other.exists():
-        return False
+    """Whether two summaries of searches can be read and differ in more than what the search cost."""
     costs = ("seconds", "peak_memory_mib")
-    first, second = ({k: v for k, v in read_json(path).items() if k not in costs} for path in (one, other))
-    return first != second
+    with suppress(UserError):
+        first, second = ({k: v for k, v in read_json(path).items() if k not in costs} for path in (one, other))
+        return bool(first and second) and first != second
+    return False
 
 
 def _finished(cells: Sequence[Cell]) -> Iterator[tuple[Cell, dict[str, Any]]]:
@@ -129,8 +139,8 @@ def _of_weights(config: RunConfig) -> Hashable:
     return config.model.name, config.model.revision, config.task.type, config.model.load_in_4bit
 
 
-def _changed(what: str, first: _Made, other: _Made) -> Outdated:
-    return Outdated(
+def _changed(what: str, first: _Made, other: _Made) -> UserError:
+    return UserError(
         f"{what} when {first.path} was made than when {other.path} was; bring back what one of the two was made with, "
         f"and remove what was made with the other"
     )

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from configs.errors import UserError
 from configs.files import load_config, to_yaml
 from configs.requests import Request
 from configs.schema import RunConfig
@@ -47,7 +48,10 @@ def run_cells(
     if running.outdated and request.overwrite:  # the half-done cell cannot be resumed
         raise Outdated(running.outdated)
     # A first seed that ran again may have chosen another rate than the one at which later seeds had finished.
-    refuse_changed_cells(AskedOf(config, folder), cells)
+    try:
+        refuse_changed_cells(AskedOf(config, folder), cells)
+    except Outdated as error:  # --overwrite would otherwise set all finished cells aside and train them again
+        raise UserError(str(error)) from error
     return failed
 
 

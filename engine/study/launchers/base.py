@@ -64,6 +64,8 @@ class Running:
         self._open = {job.name for job in jobs}
         self._began = time.monotonic()
         self._deaths: Counter[str] = Counter()
+        self._half_done = {job.name for job in jobs if job.folder is not None and job.folder.begun}
+        self._unkept: list[tuple[RunFolder, str, str]] = []
         try:
             TopologicalSorter({job.name: job.after & self._open for job in jobs}).prepare()
         except CycleError as error:
@@ -95,7 +97,9 @@ class Running:
         if error:
             self.failed.append(f"{job.name}: {error}")
             if job.folder is not None:
-                keep_failure(job.folder, error, trace)
+                self._unkept.append((job.folder, error, trace))
+        # While no cell has begun there is no folder for the reasons: those of the first cells are kept later.
+        self._unkept = [failure for failure in self._unkept if not keep_failure(*failure)]
         if self._open:
             self._after_each()
 
@@ -108,7 +112,7 @@ class Running:
             trace = trace or "".join(traceback.format_exception(error))
             log.error("cell %s failed\n%s", job.name, trace)
         why = in_a_line(error)
-        if isinstance(error, Outdated):
+        if isinstance(error, Outdated) and job.name in self._half_done:
             self.outdated = f"{job.name}: {error}"
             why += "; to train this cell alone again, remove its folder"
         self.ended(job, why, trace)

@@ -17,8 +17,7 @@ from engine.disk.files import remove, write_json, write_text
 from engine.retrain.components import components_digest
 from engine.run.asked import AskedOf
 from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.run.resuming import Outdated
+from engine.run.interrupt import Interrupted, StopRequest
 from engine.study import mixed
 from engine.study.cells import Cell, expand
 from engine.study.folder import StudyFolder
@@ -64,7 +63,7 @@ def test_cells_on_rows_that_changed_are_refused(tiny_config: Callable[..., RunCo
     refuse_mixed(cells)
     finish(cells[1], **CHANGES[change])
     message = f"--task.path: sample gave other rows when {cells[0].folder.root} was made than when "
-    with pytest.raises(Outdated, match=re.escape(message + str(cells[1].folder.root))):
+    with pytest.raises(UserError, match=re.escape(message + str(cells[1].folder.root))):
         refuse_mixed(cells)
 
 
@@ -87,7 +86,7 @@ def test_cells_of_other_seeds_or_other_cuts_are_refused_if_the_file_changed(
     finish(cells[1], data=CHANGES["training rows"]["data"] | SOURCE)
     refuse_mixed(cells)
     finish(cells[1], data=CHANGES["training rows"]["data"] | {"source": {"rows": 6, "sha256": "other"}})
-    with pytest.raises(Outdated, match=r"^--task\.path: t\.csv held other rows when .* was made than when .* was; "):
+    with pytest.raises(UserError, match=r"^--task\.path: t\.csv held other rows when .* was made than when .* was; "):
         refuse_mixed(cells)
 
 
@@ -128,7 +127,7 @@ def test_a_comparison_on_other_rows_than_the_cells_is_refused(
     write_json(folder.probe_settings, {"data": probed | PROBE_CHANGES[change]})
     refuse_mixed(cells)  # there is no comparison: its file was removed
     write_text(folder.probe, "")
-    with pytest.raises(Outdated, match=f"^{re.escape(change)}.* was made than when {folder.probe} was; "):
+    with pytest.raises(UserError, match=f"^{re.escape(change)}.* was made than when {folder.probe} was; "):
         refuse_mixed(cells)
     write_json(folder.probe_settings, {"data": probed})
     refuse_mixed(cells)
@@ -154,7 +153,7 @@ def test_another_base_model_is_refused_across_seeds_and_a_damaged_or_old_result_
     cells[2].folder.metrics.write_text("{")
     refuse_mixed(cells)
     finish(cells[3], base_weights="v")
-    with pytest.raises(Outdated, match=r"^--model\.name: .* had other weights when .*seed-0 was .* when .*seed-3 was"):
+    with pytest.raises(UserError, match=r"^--model\.name: .* had other weights when .*seed-0 was .*seed-3 was"):
         refuse_mixed(cells)
 
 
@@ -167,7 +166,7 @@ def test_a_control_at_ranks_that_its_source_no_longer_has_is_refused(tiny_config
     write_json(source.folder.ranks, RANKS)
     refuse_old_ranks([source, control])
     write_json(source.folder.ranks, {**RANKS, "k": 8})
-    with pytest.raises(Outdated, match=rf"^--lora\.ranks_from: {control.folder.root} was trained at other ranks"):
+    with pytest.raises(UserError, match=rf"^--lora\.ranks_from: {control.folder.root} was trained at other ranks"):
         refuse_old_ranks([source, control])
 
 
@@ -182,7 +181,7 @@ def test_a_cell_with_the_search_of_an_earlier_training_is_refused(tiny_config: C
     write_json(cells[0].folder.search_summary, {"seconds": 2.0, "peak_memory_mib": 5.0, "steps": 4})
     refuse_old_ranks(cells)  # the same search, made again
     write_json(cells[0].folder.search_summary, {"seconds": 2.0, "steps": 5})
-    with pytest.raises(Outdated, match=rf"^--answer\.from: {cells[1].folder.root} has another search than"):
+    with pytest.raises(UserError, match=rf"^--answer\.from: {cells[1].folder.root} has another search than"):
         refuse_old_ranks(cells)
 
 
@@ -195,7 +194,7 @@ def test_a_cell_that_started_from_other_components_is_refused(tiny_config: Calla
     finish(later, source_components=components_digest(later.config))
     refuse_old_ranks(cells)
     write_text(first.folder.search_weights, "new")
-    with pytest.raises(Outdated, match=rf"^--retrain\.init_from: {later.folder.root} started from other components"):
+    with pytest.raises(UserError, match=rf"^--retrain\.init_from: {later.folder.root} started from other components"):
         refuse_old_ranks(cells)
     first.folder.search_weights.unlink()  # the source was removed, and is trained again
     refuse_old_ranks(cells)
@@ -230,3 +229,53 @@ def test_a_study_whose_data_changed_stops_at_the_first_new_cell_and_goes_on_as_t
     go("lora", "head", "adapter")
     lora, head = (json.loads((folder.cells / f"method-{x}_seed-0/metrics.json").read_text()) for x in ("lora", "head"))
     assert lora["data"]["training"] == head["data"]["training"]
+
+
+@pytest.mark.trains
+def test_an_overwrite_whose_data_changed_keeps_the_new_cells_that_have_finished(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    """It had set them aside and trained all cells again, on whichever rows the file then held."""
+    data = tmp_path / "train.csv"
+    options = ("--task.type", "text", "--task.path", str(data), "--retrain.max_steps", "1", "--method", "lora")
+    config = with_study(tiny_config(*options), {"seed": [0, 1, 2]})
+    growing = StudyFolder.of(config)
+    growing = growing.at(growing.root.with_name(f".{growing.root.name}.overwrite"))
+    first = growing.cells / "seed-0" / "metrics.json"
+
+    class AfterTheFirst(StopRequest):
+        @property
+        def code(self) -> int | None:
+            return 130 if first.exists() else None
+
+        @code.setter
+        def code(self, value: int | None) -> None: ...
+
+    def go(flipped: int, stop: StopRequest) -> None:
+        data.write_text("text,label\n" + "".join(f"{word},{(i + flipped) % 2}\n" for i, word in enumerate(WORDS)))
+        run_request(Request(config, "all", True, "study.yaml"), stop)
+
+    with pytest.raises(Interrupted):
+        go(0, AfterTheFirst())
+    finished = first.read_bytes()
+    with pytest.raises(UserError, match=r"^--task\.path: .*train\.csv held other rows when .*seed-0 was"):
+        go(1, StopRequest())
+    assert first.read_bytes() == finished
+    assert (growing.cells / "seed-1" / "metrics.json").exists()
+    assert not RunFolder(growing.cells / "seed-2").begun, "nothing more is trained"
+
+
+def test_a_source_that_cannot_be_read_is_left_to_the_check_of_damaged_cells(
+    tiny_config: Callable[..., RunConfig],
+) -> None:
+    """One damaged file had stopped the whole study."""
+    read = {"lora.ranks_from": "{runs}/variant-first/ranks.json", "method": "lora_shuffled"}
+    study = StudyConfig({}, {"first": {}, "again": {"answer.from": "{runs}/variant-first"}, "shuffled": read})
+    config = dataclasses.replace(tiny_config(), study=study)
+    first, again, shuffled = cells = expand(config, StudyFolder.of(config))
+    finish(again)
+    finish(shuffled, source_ranks={"k": 3})
+    write_json(again.folder.search_summary, {"steps": 4})
+    for path in (first.folder.ranks, first.folder.search_summary):
+        write_text(path, "{")
+    refuse_old_ranks(cells)

@@ -9,6 +9,7 @@ import pytest
 from configs.errors import UserError
 from engine.run.failure import failure_of
 from engine.run.folder import RunFolder
+from engine.run.resuming import Outdated
 from engine.study.launchers.base import Running
 from tests.helpers.studies import job
 
@@ -66,6 +67,30 @@ def test_the_log_says_how_long_the_others_will_take(log_lines: list[str], monkey
         running.ended(done)
     said = [line.split("finished: ")[1] for line in log_lines]
     assert said == ["a", "b", "c (about 2:00 left)", "d (about 1:00 left)", "e"]
+
+
+def test_the_reasons_of_cells_that_fail_before_any_has_begun_are_kept_once_there_is_a_folder(tmp_path: Path) -> None:
+    jobs = [dataclasses.replace(job(name), folder=RunFolder(tmp_path / "cells" / name)) for name in "abc"]
+    running = Running(jobs)
+    running.ended(jobs[0], "rank 900 is too large")
+    assert not (tmp_path / "cells").exists(), "a refused study leaves nothing behind"
+    (tmp_path / "cells" / "b").mkdir(parents=True)
+    running.ended(jobs[1])
+    running.ended(jobs[2], "rank 800 is too large")
+    assert failure_of(RunFolder(tmp_path / "cells" / "a")) == "rank 900 is too large"
+    assert failure_of(RunFolder(tmp_path / "cells" / "c")) == "rank 800 is too large"
+
+
+def test_only_a_cell_that_was_half_done_makes_an_overwrite_begin_again(tmp_path: Path) -> None:
+    """A fresh cell has nothing that could be resumed."""
+    jobs = [dataclasses.replace(job(name), folder=RunFolder(tmp_path / name)) for name in ("fresh", "half done")]
+    jobs[1].folder.root.mkdir()  # type: ignore[union-attr]
+    jobs[1].folder.config.touch()  # type: ignore[union-attr]
+    running = Running(jobs)
+    running.broke(jobs[0], Outdated("--answer.from: another search"))
+    assert running.outdated == ""
+    running.broke(jobs[1], Outdated("--search.steps: was 4, now it is 8"))
+    assert running.outdated == "half done: --search.steps: was 4, now it is 8"
 
 
 def test_a_dead_worker_is_replaced_as_often_as_allowed() -> None:
