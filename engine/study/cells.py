@@ -1,6 +1,7 @@
 """The cells of a study: an ordinary run for every combination of its axes and variants."""
 
 import dataclasses
+import hashlib
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,8 @@ RESULT_KEYS = (
 )  # fmt: skip
 """The keys of metrics.json that make a row of results.parquet."""
 _OWN = ("name", "runs_folder")
+_LONGEST = 100
+"""Letters of a cell's name."""
 
 log = logging.getLogger("autolora")
 
@@ -151,8 +154,13 @@ def damage(cell: Cell) -> str:
 
 
 def cell_name(values: Mapping[str, Any]) -> str:
-    """A folder name from a cell's values, like `type-darts_seed-0`; it has whole keys if two end in the same word."""
+    """A folder name from a cell's values, like `type-darts_seed-0`; it has whole keys if two end in the same word. A
+    long name is cut, and ends in digits of a hash of the whole."""
     last = [key.split(".")[-1] for key in values]
     keys = [key if last.count(short) > 1 else short for key, short in zip(values, last, strict=True)]
     parts = [f"{key}-{word(value).strip('[]')}" for key, value in zip(keys, values.values(), strict=True)]
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", "_".join(parts)).strip("-_.")[:100]
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", "_".join(parts)).strip("-_.")
+    if len(name) <= _LONGEST:
+        return name
+    mark = hashlib.sha256(name.encode()).hexdigest()[:8]  # the end that is cut off may hold the seed
+    return f"{name[: _LONGEST - len(mark) - 1]}-{mark}"

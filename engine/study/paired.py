@@ -1,5 +1,6 @@
 """Paired tests of a study: the runs of one row against those of another row on the same task and seed."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -72,9 +73,11 @@ def paired(results: pd.DataFrame, axes: Sequence[str], ours: str = OURS, column:
 
     `column`: SCORE, each task's metric, or LOSS, the log loss. A positive difference says that `ours` is better, also
     for a loss or an error, of which less is better. p is two-sided, and left out if fewer than six pairs differ;
-    beside it, if any is known, stands the p that Holm's method corrects for the tests of this table. The table
-    is empty if row `ours` is missing or is the only one, or if no run has the value.
+    beside it, if any is known, stands the p that Holm's method corrects for the tests of this table. Scores whose
+    metrics differ in whether more is better have no mean. The table is empty if row `ours` is missing or is the only
+    one, or if no run has the value.
     """
+    one = column != SCORE or one_direction(results)
     rows = []
     for name, _, pairs in pairs_with(results.dropna(subset=[column]), axes, ours):
         if name == ours:
@@ -88,8 +91,8 @@ def paired(results: pd.DataFrame, axes: Sequence[str], ours: str = OURS, column:
                 "pairs": len(difference),
                 LEFT_OUT: len(comparable) - len(difference),
                 OTHER_ROWS: len(every) - len(comparable),
-                "mean difference": float(difference.mean()),
-                "standard error": float(difference.std(ddof=1)) / max(1, len(difference)) ** 0.5,
+                "mean difference": float(difference.mean()) if one else math.nan,
+                "standard error": float(difference.std(ddof=1)) / max(1, len(difference)) ** 0.5 if one else math.nan,
                 "better": int((difference > 0).sum()),
                 "equal": int((difference == 0).sum()),
                 "worse": int((difference < 0).sum()),
@@ -102,6 +105,11 @@ def paired(results: pd.DataFrame, axes: Sequence[str], ours: str = OURS, column:
     if rows and table["p"].notna().any():
         table.insert(list(table).index("p") + 1, "p, Holm", holm(table["p"]))
     return table
+
+
+def one_direction(results: pd.DataFrame) -> bool:
+    """Whether more is better, or less is better, for the main metrics of all tasks."""
+    return results["main_metric"].isin(ERRORS).nunique() < 2
 
 
 def _same_rows(pairs: pd.DataFrame, column: str) -> pd.Series:

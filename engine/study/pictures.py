@@ -41,9 +41,12 @@ def _rank_maps(results: pd.DataFrame, folder: StudyFolder) -> dict[str, Path]:
     learned = results[results["method"] == "autolora"]
     if APPROXIMATION in results or learned.empty:
         return {}
-    pictures = {}
+    pictures: dict[str, Path] = {}
     for task, cells in learned.groupby(TASK, sort=False)["cell"]:
-        path = folder.figures / f"ranks_{re.sub(r'[^A-Za-z0-9_-]+', '-', str(task))}.png"
+        name = f"ranks_{re.sub(r'[^A-Za-z0-9_-]+', '-', str(task))}"
+        path = folder.figures / f"{name}.png"
+        if path in pictures.values():  # names in other alphabets, or that differ only in signs
+            path = folder.figures / f"{name}_{len(pictures) + 1}.png"
         save_picture(ranks.load(RunFolder(folder.cells / cells.iloc[0]).ranks), path)
         pictures[f"ranks of {task}: {cells.iloc[0]}"] = path
     return pictures

@@ -1,6 +1,7 @@
 """The results of a study's finished cells: results.parquet, a row for each."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -38,16 +39,17 @@ def collect(cells: Sequence[Cell]) -> pd.DataFrame:
     plain = {axis for axis, values in places.items() if all_numbers(values)}
     # The loss on the unused rows, too, is comparable only if all cells have it.
     on_all_rows = all(cell.folder.row_losses.exists() for cell in cells)
+    results = [read_result(cell.folder.metrics, *RESULT_KEYS) for cell in cells]
+    tasks = _tasks([(result["task"], cell.config.task.path) for cell, result in zip(cells, results, strict=True)])
     rows = []
-    for cell in cells:
+    for cell, result, task in zip(cells, results, tasks, strict=True):
         run = cell.folder
-        result = read_result(run.metrics, *RESULT_KEYS)
         # Full fine-tuning and bottleneck adapters have no ranks.
         record = ranks.load(run.ranks) if run.ranks.exists() else None
         rows.append(
             {
                 **{axis: value if axis in plain else word(value) for axis, value in cell.values.items()},
-                "task": result["task"],
+                "task": task,
                 "method": result["method"],
                 "main_metric": next(iter(result["metrics"])),
                 "score": next(iter(result["metrics"].values())),
@@ -70,6 +72,25 @@ def collect(cells: Sequence[Cell]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def _tasks(named: Sequence[tuple[str, str | None]]) -> list[str]:
+    """The name of each task, given with its path. A table is called like its file: where files in several folders have
+    one name, the end of the path by which they differ is added."""
+    paths: dict[str, set[str]] = {}
+    for name, path in named:
+        paths.setdefault(name, set()).add(path or "")
+    return [name if len(paths[name]) == 1 else f"{name} ({_ends(paths[name])[path or '']})" for name, path in named]
+
+
+def _ends(paths: Collection[str]) -> dict[str, str]:
+    """Each path with as few of its last parts as tell it apart from the others."""
+    ends: dict[str, str] = {}
+    for count in range(1, max(len(Path(path).parts) for path in paths) + 1):
+        ends = {path: "/".join(Path(path).parts[-count:]) for path in paths}
+        if len(set(ends.values())) == len(ends):
+            break
+    return ends
 
 
 def _unused_rows(result: Mapping[str, Any]) -> int:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from configs.count_words import counted
-from engine.study.paired import pairs_with
-from engine.study.rows import LOSS, OUTER, SEED, TASK, labelled
+from engine.study.paired import one_direction, pairs_with
+from engine.study.rows import LOSS, OUTER, SCORE, SEED, TASK, labelled
 from engine.study.values import word
 from engine.study.words import span, spread
 
@@ -46,7 +46,7 @@ def by_task(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     Each task's metric is the one it names first, as a fraction. A field that has fewer runs than other rows of its
     task says how many: their median is of other seeds.
     """
-    return _by_task(results, axes, "score", lambda cells: str(cells["main_metric"].iloc[0]))
+    return _by_task(results, axes, SCORE, lambda cells: str(cells["main_metric"].iloc[0]))
 
 
 def losses_by_task(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
@@ -85,8 +85,9 @@ def _by_task(
             runs = group.loc[group[TASK] == task, column]
             fewer = f", {counted(runs.count(), 'run')}" if 0 < runs.count() < most[task] else ""
             row[title] = spread(runs, digits=digits) + fewer
-        # Means over different tasks cannot be compared.
-        mean = float(medians.mean()) if medians.notna().sum() == len(titles) else float("nan")
+        # Means over different tasks cannot be compared, nor is there one of metrics of which more and less is better.
+        whole = medians.notna().sum() == len(titles) and (column != SCORE or one_direction(table))
+        mean = float(medians.mean()) if whole else float("nan")
         row["mean"] = mean if digits == DIGITS or math.isnan(mean) else f"{mean:.{digits}f}"
         rows.append({**row, **_sizes(group), "runs": len(group)})
     return pd.DataFrame(rows)

@@ -55,6 +55,15 @@ def test_a_cell_s_name_leaves_room_for_hidden_siblings(tiny_config: Callable[...
     assert with_values(tiny_config(), {"name": name}).name == name
 
 
+def test_long_names_that_differ_at_their_ends_are_told_apart() -> None:
+    """The seed was cut off, and the study refused."""
+    long = {"task.path": "/data/" + "x" * 200, "method": "lora"}
+    names = {cell_name({**long, "seed": seed}) for seed in (0, 1)}
+    assert len(names) == 2
+    assert {len(name) for name in names} == {100}
+    assert cell_name({**long, "seed": 0}) in names, "always the same"
+
+
 def test_keys_that_end_alike_are_told_apart_in_the_name() -> None:
     values = {"search.learning_rate": 1e-3, "seed": 0, "retrain.learning_rate": 1e-5}
     assert cell_name(values) == "search.learning_rate-0.001_seed-0_retrain.learning_rate-1e-05"

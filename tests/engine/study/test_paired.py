@@ -57,6 +57,16 @@ def test_runs_of_one_task_and_seed_on_further_axes_are_one_pair() -> None:
     assert moved.loc["lora", "mean difference"] == pytest.approx(expected["lora"])
 
 
+def test_an_accuracy_and_an_error_have_no_mean_difference() -> None:
+    table = results()
+    mixed = table.assign(main_metric=["perplexity" if task == "cola" else "accuracy" for task in table["task"]])
+    assert mixed["main_metric"].nunique() == 2
+    found = paired(mixed, AXES)
+    assert found[["mean difference", "standard error"]].isna().all(axis=None)
+    assert found["p"].notna().all(), "the signs and their order are known"
+    assert paired(mixed, AXES, column=LOSS)["mean difference"].notna().all()
+
+
 def test_two_files_of_one_name_are_two_tasks() -> None:
     """Both tasks are then called `train`; they had been averaged into one pair a seed."""
     table = results().rename(columns={"task.name": "task.path"}).assign(task="train", main_metric="accuracy")

@@ -43,3 +43,16 @@ def test_a_cell_that_copies_a_search_adds_none_of_its_measurements(
     assert table.loc["first", "outer_loss"] == 0.25
     assert pd.isna(table.loc["again", "outer_loss"])
     assert table.loc["again", "ranks"] == [1]
+
+
+def test_tasks_of_files_with_one_name_are_told_apart_by_their_folders(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    """Two data sets had been one column of the tables, and pairs of the tests."""
+    paths = ["data/de/train.csv", "data/en/train.csv", "other.csv"]
+    config = tiny_config("--method", "full", "--task.type", "text", "--task.path", "train.csv")
+    study = StudyConfig({"seed": [0]}, {path: {"task.path": path} for path in paths})
+    cells = expand(dataclasses.replace(config, study=study), StudyFolder(tmp_path))
+    for cell in cells:
+        finish(cell, 0.5, task=Path(str(cell.config.task.path)).stem)
+    assert collect(cells)["task"].to_list() == ["train (de/train.csv)", "train (en/train.csv)", "other"]

@@ -59,6 +59,13 @@ def test_pairs_lie_at_one_place_on_every_other_axis() -> None:
     assert len(cost(both, [*AXES, "model.name"])) == 3
 
 
+def test_an_accuracy_and_an_error_have_no_mean() -> None:
+    table = results()
+    mixed = table.assign(main_metric=["perplexity" if task == "cola" else "accuracy" for task in table["task"]])
+    assert by_task(mixed, AXES)["mean"].isna().all()
+    assert by_task(table, AXES)["mean"].notna().all()
+
+
 def test_a_row_without_every_task_has_no_mean() -> None:
     table = results()
     table = table[(table["task"] == "sst2") | (table["method"] != "lora")]
