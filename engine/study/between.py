@@ -15,22 +15,23 @@ from engine.study.cells import Cell
 
 
 def with_chosen_rate(cell: Cell, cells: Sequence[Cell]) -> Cell:
-    """The cell with the learning rate that the first seed's cell chose; the first seed's cell itself is not changed.
+    """The cell with the learning rate that the cell of one seed chose; that cell itself is not changed.
 
-    If only this cell has finished, it keeps the rate that it ran at. Raises UserError if neither has finished.
+    A finished cell keeps the rate that it ran at. Raises UserError if no rate is chosen yet.
     """
     if not cell.config.retrain.learning_rates or evaluates_base(cell.config):
         return cell
-    if (first := _first_seed_of(cell, cells)) is cell:
+    chooses = _chooser(cell, cells)
+    if chooses is cell and (_chose(cell) or _rate(cell) is None):
         return cell
-    rate = next((rate for found in (first, cell) if (rate := _rate(found)) is not None), None)
+    rate = next((rate for found in (chooses, cell) if (rate := _rate(found)) is not None), None)
     if rate is None:
         raise UserError(
-            f"--study.sweep_once: cell {first.config.name}, which chooses the learning rate, has not finished, or its "
-            f"metrics.json is damaged"
+            f"--study.sweep_once: cell {chooses.config.name}, which chooses the learning rate, has not finished, or "
+            f"its metrics.json is damaged"
         )
     values: dict[str, Any] = {"retrain.learning_rate": rate, "retrain.learning_rates": []}
-    if cell.config.method in CHOOSING_RANKS:  # its trials stay at the rate of the first seed's trials
+    if cell.config.method in CHOOSING_RANKS:  # its trials stay at the rate of that cell's trials
         values = {"retrain.learning_rates": [rate]}
     return Cell(cell.values, with_values(cell.config, values))
 
@@ -43,8 +44,19 @@ def _rate(cell: Cell) -> float | None:
         return None
 
 
-def _first_seed_of(cell: Cell, cells: Sequence[Cell]) -> Cell:
-    """The first cell that differs from this one at most in its seed and chooses from the same rates.
+def _chose(cell: Cell) -> bool:
+    """Whether a finished cell chose its rate itself, from all rates that its configuration names."""
+    try:
+        tried = read_result(cell.folder.metrics).get("learning_rates_tried")
+    except UserError:
+        return False
+    return bool(tried == cell.config.retrain.learning_rates)
+
+
+def _chooser(cell: Cell, cells: Sequence[Cell]) -> Cell:
+    """The cell that chooses the rate for this one, of those that differ from it at most in their seed and choose from
+    the same rates: the first that has chosen, else the first that has finished (the one that chose is then no longer
+    among the cells), else the first. So the seeds of a study may change.
 
     The rates are compared because study.where may give one seed other rates, or none.
     """
@@ -52,15 +64,17 @@ def _first_seed_of(cell: Cell, cells: Sequence[Cell]) -> Cell:
     def place(of: Cell) -> tuple[dict[str, Any], list[float]]:
         return {axis: of.values[axis] for axis in of.values if axis != "seed"}, of.config.retrain.learning_rates
 
-    return next(other for other in cells if place(other) == place(cell))
+    alike = [other for other in cells if place(other) == place(cell)]
+    chosen = next((other for other in alike if _chose(other)), None)
+    return chosen or next((other for other in alike if _rate(other) is not None), alike[0])
 
 
 def reads(cell: Cell, cells: Sequence[Cell], *, sweep_once: bool) -> list[Cell]:
     """The other cells whose files this one reads: the ranks for a control, the search from which it derives another
-    answer or the components that it starts from, or the learning rate that the first seed's cell chose."""
+    answer or the components that it starts from, or the learning rate that the cell of another seed chose."""
     needed = []
     if sweep_once and cell.config.retrain.learning_rates:
-        needed.append(_first_seed_of(cell, cells))
+        needed.append(_chooser(cell, cells))
     if cell.config.lora.ranks_from is not None and cell.config.method in READ_RANKS:
         source = ranks_from(cell.config).absolute()
         places = (source, *source.parents)  # the source itself, if it names a folder that is yet to come

@@ -47,7 +47,7 @@ def run_cells(
         log.warning("failed: %s", line)
     if running.outdated and request.overwrite:  # the half-done cell cannot be resumed
         raise Outdated(running.outdated)
-    # A first seed that ran again may have chosen another rate than the one at which later seeds had finished.
+    # The data or the base model may have changed while the last cells ran.
     try:
         refuse_changed_cells(AskedOf(config, folder), cells)
     except Outdated as error:  # --overwrite would otherwise set all finished cells aside and train them again
@@ -128,5 +128,5 @@ def _jobs(request: Request, folder: StudyFolder, cells: Sequence[Cell]) -> list[
 
 
 def _placed(config: RunConfig, cell: Cell, cells: Sequence[Cell]) -> RunConfig:
-    """The configuration of a cell; under study.sweep_once at the learning rate that the first seed's cell chose."""
+    """The configuration of a cell; under study.sweep_once at the learning rate that the cell of one seed chose."""
     return (with_chosen_rate(cell, cells) if config.study.sweep_once else cell).config

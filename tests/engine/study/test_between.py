@@ -17,10 +17,12 @@ from tests.helpers.studies import VARIANTS
 from tests.helpers.tiny import MEASURED
 
 
-def finish(cell: Cell, rate: float) -> None:
+def finish(cell: Cell, rate: float, *, chose: bool = True) -> None:
+    """Writes the result of a cell at this rate, which it chose itself or took from another cell."""
     metrics = cell.folder.metrics
     metrics.parent.mkdir(parents=True)
-    metrics.write_text(json.dumps({"learning_rate": rate}))
+    tried = cell.config.retrain.learning_rates if chose else []
+    metrics.write_text(json.dumps({"learning_rate": rate, "learning_rates_tried": tried}))
 
 
 def test_a_rate_whose_sweep_failed_is_reported(tiny_config: Callable[..., RunConfig]) -> None:
@@ -64,8 +66,25 @@ def test_a_finished_seed_keeps_its_rate_when_the_first_is_run_again(
 ) -> None:
     config = tiny_config("--retrain.learning_rates", "[1e-3,3e-2]")
     cells = expand(dataclasses.replace(config, study=StudyConfig({"seed": [0, 1]})), StudyFolder(tmp_path))
-    finish(cells[1], 3e-2)
-    assert with_chosen_rate(cells[1], cells).config.retrain.learning_rate == 3e-2
+    finish(cells[1], 3e-2, chose=False)
+    assert rates(cells) == [(3e-2, []), (3e-2, [])]
+
+
+@pytest.mark.parametrize("seeds", [[2], [0, 1, 2], [2, 3], [3, 2, 1]])
+def test_the_seeds_of_a_study_may_change_after_one_has_chosen_the_rate(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, seeds: list[int]
+) -> None:
+    """Finished cells were refused, as if the rates had changed."""
+    config = tiny_config("--retrain.learning_rates", "[1e-3,3e-2]", "--retrain.learning_rate", "0.5")
+
+    def cells_of(seeds: list[int]) -> list[Cell]:
+        return expand(dataclasses.replace(config, study=StudyConfig({"seed": seeds})), StudyFolder(tmp_path))
+
+    first, second = cells_of([1, 2])
+    finish(first, 3e-2)
+    finish(second, 3e-2, chose=False)
+    expected = [(0.5, [1e-3, 3e-2]) if seed == 1 else (3e-2, []) for seed in seeds]
+    assert rates(cells_of(seeds)) == expected
 
 
 def test_a_damaged_first_seed_is_one_that_has_not_finished(
@@ -79,7 +98,7 @@ def test_a_damaged_first_seed_is_one_that_has_not_finished(
         UserError, match=r"^--study\.sweep_once: cell seed-0, which .* or its metrics\.json is damaged$"
     ):
         with_chosen_rate(cells[1], cells)
-    finish(cells[1], 3e-2)
+    finish(cells[1], 3e-2, chose=False)
     assert with_chosen_rate(cells[1], cells).config.retrain.learning_rate == 3e-2
 
 
@@ -132,7 +151,7 @@ def test_a_method_that_chooses_ranks_keeps_the_rate_of_its_trials(
     given = ("--retrain.learning_rates", "[1e-3,3e-3]", "--retrain.learning_rate", "1e-3")
     config = dataclasses.replace(tiny_config("--method", "lora_grid", *given), study=StudyConfig({"seed": [0, 1]}))
     first, second = cells = expand(config, StudyFolder(tmp_path))
-    write_json(first.folder.metrics, {"learning_rate": 3e-3})
+    write_json(first.folder.metrics, {"learning_rate": 3e-3, "learning_rates_tried": [1e-3, 3e-3]})
     retrain = with_chosen_rate(second, cells).config.retrain
     assert (retrain.learning_rate, retrain.learning_rates) == (1e-3, [3e-3])
 
