@@ -19,7 +19,7 @@ from engine.ranks import RankRecord
 from engine.ranks.controls import can_be_shuffled
 from engine.run.contents import read_result
 from engine.run.folder import RunFolder
-from engine.run.places import command_of, filled_in, sibling_name
+from engine.run.places import command_of, filled_in, is_cell, sibling_name
 from engine.run.same_data import differ
 
 UNIFORM_METHOD, SHUFFLED_METHOD = "lora", "lora_shuffled"
@@ -92,7 +92,7 @@ def controls_of(
     if record.all_equal:
         rank = record.layers[0].rank
         notes.append(f"Every layer has rank {rank}, so that uniform and shuffled ranks would be the same ranks.")
-    elif root.parent.name != "cells":
+    elif not is_cell(RunFolder(root)):
         missing = _missing(RunFolder(root), result, record, [other for _, other in found], sizes, left_out)
         if _cannot_be_shuffled(record, sizes):
             notes.append("All layers of one size have equal ranks, so that a shuffle would change nothing.")

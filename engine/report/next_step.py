@@ -15,7 +15,7 @@ from engine.ranks.controls import can_be_shuffled
 from engine.report.controls import SHUFFLED_METHOD, controls_of
 from engine.run.contents import parameters_per_rank, read_result
 from engine.run.folder import RunFolder
-from engine.run.places import command_of, sibling_name
+from engine.run.places import command_of, is_cell, sibling_name
 from engine.terminal.console import console
 
 _PAIRS, _HEADS = 8, 2
@@ -27,7 +27,7 @@ _LONG = 60
 def print_next(request: Request) -> None:
     """Prints the next commands to try, if any, each in one line that can be pasted into a shell; none for a cell of a
     study, beside which no other run may lie."""
-    if RunFolder.of(request.config).root.parent.name == "cells":
+    if is_cell(RunFolder.of(request.config)):
         return
     for word, (command, why) in zip(("next", "or"), next_steps(request), strict=False):
         console.print(f"{word:>17}  {command}   # {why}", highlight=False, soft_wrap=True, style="bold")
@@ -58,7 +58,8 @@ def next_step(request: Request) -> tuple[str, str] | None:
     """
     config, folder = request.config, RunFolder.of(request.config)
     if request.stage == "search":
-        return f"{command_of(folder)} --stage retrain", "trains at these ranks"
+        again = " --overwrite" if folder.metrics.exists() else ""
+        return f"{command_of(folder)} --stage retrain{again}", "trains at these ranks"
     if config.method not in SEARCHING:
         return f"{_further(folder, 'autolora')} --method autolora", "learns the ranks"
     steps = (_longer, _comparison, _budget, _search)

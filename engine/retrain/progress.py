@@ -104,8 +104,8 @@ def _planned(config: RunConfig) -> int | None:
 
 
 def _sweep_line(config: RunConfig, folder: RunFolder) -> str:
-    """How far the choice among `retrain.learning_rates` is; "" if the run has none or has chosen."""
+    """How far the choice among `retrain.learning_rates` is; "" if the run has fewer than two, or has chosen."""
     rates = config.retrain.learning_rates
-    if not rates or evaluates_base(config) or "chosen" in read_trials_file(folder.sweep):
+    if len(rates) < 2 or evaluates_base(config) or "chosen" in read_trials_file(folder.sweep):
         return ""
     return _trials_line("sweep of learning rates", folder.sweep, len(rates))

@@ -24,7 +24,8 @@ def options_of(folder: RunFolder, name: str | None = None) -> list[str]:
     holds the old values. If config.yaml has strategy distributed, they include --strategy auto, as the command starts
     one process.
 
-    `name`: that of another run with the same settings, beside the run."""
+    `name`: that of another run with the same settings, beside the run or, if this is a cell of a study, beside the
+    study, as an overwrite of the study would remove it."""
     config = ["--config", str(folder.config)]
     if not folder.config.exists():
         return config + (["--name", name] if name else [])
@@ -33,14 +34,22 @@ def options_of(folder: RunFolder, name: str | None = None) -> list[str]:
         config += ["--strategy", "auto"]
     if name is None and Places.of(named).growing == here:
         return [*config, "--overwrite"]
-    moved = named.resolve() != here
+    moved, beside_study = named.resolve() != here, name is not None and is_cell(folder)
     called = ["--name", name or here.name] if name or moved else []
-    return [*config, *called, *(["--runs_folder", str(here.parent)] if moved else [])]
+    place = here.parent.parent.parent if beside_study else here.parent
+    return [*config, *called, *(["--runs_folder", str(place)] if moved or beside_study else [])]
 
 
 def sibling_name(folder: RunFolder, suffix: str) -> str:
-    """The name of a further run beside this one, shortened to the 100 letters that a name may have."""
-    return f"{folder.root.name[: 100 - len(suffix) - 1]}-{suffix}"
+    """The name of a further run beside this one, shortened to the 100 letters that a name may have; that of a cell
+    begins with the study's."""
+    name = f"{folder.root.parent.parent.name}-{folder.root.name}" if is_cell(folder) else folder.root.name
+    return f"{name[: 100 - len(suffix) - 1]}-{suffix}"
+
+
+def is_cell(folder: RunFolder) -> bool:
+    """Whether the run is a cell of a study."""
+    return folder.root.parent.name == "cells"
 
 
 def command_of(folder: RunFolder, name: str | None = None) -> str:

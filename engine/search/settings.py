@@ -11,8 +11,8 @@ _READ = (
 )  # fmt: skip
 # These keys do not change alpha, so they may differ.
 _BUT = (
-    "task.metrics", "task.samples", "task.evaluation_rows", "search.checkpoint_every", "search.max_bad_steps",
-    "model.gradient_checkpointing",
+    "task.metrics", "task.samples", "task.evaluation_rows", "task.unused_rows", "search.checkpoint_every",
+    "search.max_bad_steps", "model.gradient_checkpointing",
 )  # fmt: skip
 
 # Compared only for an unfinished search: with rule threshold, and no other, settled ranks end the search early.

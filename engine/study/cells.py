@@ -46,7 +46,9 @@ class Cell:
 def expand(config: RunConfig, folder: StudyFolder) -> list[Cell]:
     """Every combination of the axes' values and the variants. Raises UserError for wrong settings in study."""
     _check_axes(config.study)
-    tracking = dataclasses.replace(config.tracking, group=config.tracking.group or config.name)
+    tracking = config.tracking
+    if tracking.wandb != "disabled":
+        tracking = dataclasses.replace(tracking, group=tracking.group or config.name)
     placed = dataclasses.replace(config, runs_folder=str(folder.cells), study=StudyConfig(), tracking=tracking)
     cells = []
     for values in combinations(config.study):

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Self
 
+from configs.count_words import counted
 from configs.errors import UserError
 from configs.places import from_home
 from configs.schema import RunConfig, Stage
@@ -57,8 +58,9 @@ class StudyFolder:
         return [*names, *(f".{name}.tmp" for name in names), "cells/.*", *of_cells]
 
     def also_lost(self, stage: Stage) -> str:
-        """Nothing: an overwrite writes again all that it removes."""
-        return ""
+        """The verdicts on cells; an overwrite writes again all else that it removes."""
+        judged = sum(RunFolder(path.parent).verdict_summary.exists() for path in self.cells_begun)
+        return f"verdicts on {counted(judged, 'cell')}" if judged and stage == "all" else ""
 
     def outputs(self, stage: Stage = "all") -> list[Path]:
         """The paths that a study writes; for stage report, those that are drawn from the cells."""

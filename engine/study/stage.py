@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import yaml
 
+from configs.count_words import counted
 from configs.errors import UserError
 from configs.requests import Request
 from configs.tell_unread import tell_unread
@@ -17,6 +18,7 @@ from engine.retrain.sources import refuse_sources_in
 from engine.retrain.tpe import refuse_missing_optuna
 from engine.run.asked import AskedOf
 from engine.run.faults import explained
+from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.run.opening import again_if_outdated, opened
 from engine.run.ownership import refuse_foreign, refuse_mounted, refuse_occupied
@@ -57,6 +59,7 @@ def run_study(request: Request, stop: StopRequest) -> StudyFolder:
 
     def work(asked: AskedOfStudy) -> None:
         with opened(asked, refusals, resuming) as folder:
+            _tell_removed(asked, cells)
             _run(request, folder, stop)
             if folder != asked.folder:
                 _place(folder, asked.folder)
@@ -96,6 +99,18 @@ def _run(request: Request, folder: StudyFolder, stop: StopRequest) -> None:
             f"{len(failed)} of the study's cells failed or are damaged, and the results lack them; the same command "
             f"tries those that failed again{stays}; the first failure: {failed[0]}"
         )
+
+
+def _tell_removed(asked: AskedOfStudy, cells: Sequence[Cell]) -> None:
+    """Warns of finished cells that an overwrite will remove, as the study has no such cells any more."""
+    names = {cell.folder.root.name for cell in cells}
+    begun = (RunFolder(path.parent) for path in asked.folder.cells_begun)
+    gone = sorted(run.root.name for run in begun if run.metrics.exists() and run.root.name not in names)
+    if gone and asked.replaces and asked.stage == "all":
+        log.warning(
+            "--overwrite: %s of %s will be removed once the new results are complete, as the study has no such cells "
+            "now: %s", counted(len(gone), "finished cell"), asked.folder.root, ", ".join(gone),
+        )  # fmt: skip
 
 
 def _place(growing: StudyFolder, final: StudyFolder) -> None:

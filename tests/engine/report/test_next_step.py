@@ -131,6 +131,7 @@ def test_after_a_search_the_verdict_is_named_too_if_it_can_say_anything(
     assert len(next_steps(request)) == 1, "no two layers have one size, so that a shuffle changes nothing"
     done, _ = asked(tiny_config())
     write_json(folder.metrics, {"metrics": {"a": 1}, "seconds": {"retrain": 1.0, "total": 9.0}})
+    assert parsed(next_step(request)[0]).overwrite, "without it the retraining of a finished run is refused"
     assert "--stage verdict" not in next_step(done)[0]
 
 

@@ -102,6 +102,11 @@ def test_trials_of_learning_rates_are_counted_until_one_is_chosen(
     assert next(progress_lines(folder)).startswith("stopped; ")
 
 
+def test_a_single_rate_is_no_sweep(begun: Callable[..., RunFolder]) -> None:
+    folder = begun("--method", "lora", "--retrain.learning_rates", "[1e-3]")
+    assert next(progress_lines(folder)) == "retraining: no checkpoint yet"
+
+
 def test_looking_neither_takes_over_the_lock_of_a_killed_run_nor_says_so(
     begun: Callable[..., RunFolder], log_lines: list[str]
 ) -> None:

@@ -11,7 +11,7 @@ from configs.parser import parse
 from configs.schema import RunConfig
 from engine.disk.files import write_text
 from engine.run.folder import RunFolder
-from engine.run.places import filled_in, options_of
+from engine.run.places import filled_in, options_of, sibling_name
 
 pytestmark = pytest.mark.unit
 
@@ -54,6 +54,17 @@ def test_a_further_run_lies_beside_the_folder_where_a_run_lies_now(tmp_path: Pat
         "--name",
         "d",
     ]
+
+
+def test_a_further_run_of_a_cell_lies_beside_the_study(tmp_path: Path) -> None:
+    """Among the cells the next overwrite of the study would have removed it."""
+    config = parse(["--name", "seed-0", "--runs_folder", str(tmp_path / "runs" / "study" / "cells")]).config
+    folder = RunFolder.of(config)
+    write_text(folder.config, to_yaml(config))
+    name = sibling_name(folder, "uniform")
+    assert name == "study-seed-0-uniform"
+    assert RunFolder.of(parse(options_of(folder, name)).config).root == tmp_path / "runs" / name
+    assert parse(options_of(folder)).config == config
 
 
 def test_a_command_for_a_run_of_several_processes_starts_one(tmp_path: Path) -> None:

@@ -59,6 +59,12 @@ def test_what_does_not_touch_the_search_may_change(
     ask(tiny_config(*change))
 
 
+def test_more_unused_rows_may_judge_another_training_of_a_search(tiny_config: Callable[..., RunConfig]) -> None:
+    judged = ("--task.train_rows", "16", "--retrain.row_losses", "true", "--task.unused_rows")
+    half_search(tiny_config(*judged, "4"))
+    ask(tiny_config(*judged, "9"))
+
+
 def test_a_kill_between_the_two_renames_of_a_checkpoint_is_half_done_too(
     tiny_config: Callable[..., RunConfig],
 ) -> None:

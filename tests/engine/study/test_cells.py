@@ -207,8 +207,12 @@ def test_the_cells_are_grouped_by_the_name_of_the_study_unless_a_group_is_given(
     tiny_config: Callable[..., RunConfig],
 ) -> None:
     for given, group in (((), "tiny"), (("--tracking.group", "mine"), "mine")):
-        cells = expand(with_study(tiny_config(*given), AXES), StudyFolder(Path("x")))
+        cells = expand(with_study(tiny_config(*given, "--tracking.wandb", "offline"), AXES), StudyFolder(Path("x")))
         assert {cell.config.tracking.group for cell in cells} == {group}
+    disabled = expand(with_study(tiny_config("--tracking.wandb", "disabled"), AXES), StudyFolder(Path("x")))
+    assert {cell.config.tracking.group for cell in disabled} == {None}, (
+        "a command on the cell would say it is not read"
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from engine.disk.files import write_text
 from engine.disk.paths import At
+from engine.run.folder import RunFolder
 from engine.study.folder import StudyFolder
 
 
@@ -11,6 +13,17 @@ def test_every_place_of_a_study_is_among_its_outputs() -> None:
     places = {getattr(folder, name) for name, kind in vars(StudyFolder).items() if isinstance(kind, At)}
     assert set(folder.outputs()) == places - {folder.wandb}, "in wandb's folder each run is kept apart"
     assert all(path.parent == folder.root for path in places)
+
+
+def test_an_overwrite_says_that_it_removes_verdicts(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    assert folder.also_lost("all") == ""
+    for name in ("seed-0", "seed-1"):
+        cell = RunFolder(folder.cells / name)
+        write_text(cell.config, "")
+        write_text(cell.verdict_summary, "{}")
+    assert folder.also_lost("all") == "verdicts on 2 cells"
+    assert folder.also_lost("report") == "", "it is drawn from the cells, which stay"
 
 
 def test_what_a_report_is_made_of_is_none_of_its_outputs() -> None:

@@ -104,6 +104,17 @@ def test_a_package_that_is_missing_is_told_before_any_cell(
     start(config)  # a study without it is not refused
 
 
+def test_an_overwrite_names_the_finished_cells_that_it_will_remove(
+    study: tuple[RunConfig, StudyFolder], log_lines: list[str]
+) -> None:
+    config, folder = study
+    start(with_study(config, {"seed": [1]}), overwrite=True)
+    assert not (folder.cells / "seed-0" / "metrics.json").exists()
+    (line,) = [line for line in log_lines if "will be removed" in line]
+    assert line.startswith("WARNING --overwrite: 1 finished cell of ")
+    assert line.endswith(", as the study has no such cells now: seed-0")
+
+
 def test_the_new_study_takes_the_place_of_the_old_one(study: tuple[RunConfig, StudyFolder]) -> None:
     config, folder = study
     start(with_values(config, {"retrain.max_steps": 3}), overwrite=True)
