@@ -30,22 +30,19 @@ _CHATS = "a .jsonl, .json, .parquet, a folder, or a hub name"
 def check(config: RunConfig) -> None:
     """Raises UserError for the first value that its key does not allow, or the first combination that cannot work.
 
-    A key that the cells of a study set is not refused here because of the other keys: each cell is checked."""
+    The combinations of a study are those of its cells, each of which is checked when the study expands them."""
     check_values(config)
-    of_cells = _keys_of_cells(config.study)
+    if _only_cells_run(config.study):
+        return
     for refusals in (_task_refusals, _search_refusals, _answer_refusals, _machine_refusals, _method_refusals):
         for message in refusals(config):
-            if message.partition(":")[0].removeprefix("--") not in of_cells:
-                raise UserError(message)
+            raise UserError(message)
 
 
-def _keys_of_cells(study: StudyConfig) -> set[str]:
-    """The keys that a study sets in its cells; none if there is no study, or if it also compares hypergradients at the
-    values that stand outside the cells."""
-    if not (study.axes or study.variants) or study.probe.steps:
-        return set()
-    places = [settings for more in study.where.values() for settings in more.values()]
-    return {key for settings in (study.axes, *study.variants.values(), *places) for key in settings}
+def _only_cells_run(study: StudyConfig) -> bool:
+    """Whether nothing runs at the values that stand outside the cells: it is a study, and one that compares no
+    hypergradients along a search of its own."""
+    return bool(study.axes or study.variants) and not study.probe.steps
 
 
 def _refusal(key: str, value: object, where: str, allowed: str) -> str:

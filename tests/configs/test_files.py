@@ -40,7 +40,7 @@ def test_a_file_without_a_name_is_named_by_itself_and_the_rest_are_the_defaults(
 
 def test_given_values_stand_in_place_of_the_file_s(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
-    path.write_text("strategy: distributed\nlora:\n  k: 4\n  r: 2\nstudy:\n  axes: {seed: [0]}\n")
+    path.write_text("strategy: distributed\nlora:\n  k: 4\n  r: 2\n")
     with pytest.raises(UserError, match=r"c\.yaml: --strategy: 'distributed' is not allowed for one process"):
         load_config(path)
     values = {"strategy": "auto", "lora.k": 5, "search.steps": 7, "study.axes": {"method": ["lora"]}}

@@ -242,3 +242,18 @@ def test_distributed_needs_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_bad_value_is_named_before_a_bad_combination() -> None:
     with pytest.raises(UserError, match=r"^--lora\.k: 0 is not allowed; allowed: 1 to 1024$"):
         parse(["--task.type", "glue", "--lora.k", "0"])
+
+
+@pytest.mark.parametrize(
+    "study",
+    [
+        ("--answer.curve_ranks", "[1,4,16]", "--study.axes", "{lora.k: [16, 32]}"),
+        ("--export.gguf", "true", "--study.variants", "{a: {task.type: chat, task.path: a.jsonl}}"),
+        ("--answer.rows", "0", "--study.axes", "{answer.rule: [threshold]}"),
+    ],
+)
+def test_values_that_no_cell_of_a_study_has_are_not_refused(study: tuple[str, ...]) -> None:
+    """A key was refused beside the value of another one that every cell replaces."""
+    assert parse([*study]).config.study.axes or parse([*study]).config.study.variants
+    with pytest.raises(UserError, match=r"^--"):
+        parse([*study[:2]])
