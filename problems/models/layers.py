@@ -20,7 +20,7 @@ from configs.errors import UserError
 from configs.facts import FUSED
 from configs.ranges import ALL_LINEAR
 from configs.schema import LoraSettings
-from problems.models.body import body_of
+from problems.models.body import bodies_of, in_body
 from problems.models.parts import lies_in, matches, refuse_overlap, split
 from problems.models.past_lora import reader_past_lora
 
@@ -89,8 +89,7 @@ def _all_linear(model: PreTrainedModel, whole: Sequence[str]) -> list[str]:
     Poolers, projections of embeddings, output embeddings and task heads lie outside the blocks. PEFT's own all-linear
     also takes poolers.
     """
-    body = body_of(model)
-    inside = f"{body}." if body else ""
+    without_head = not bodies_of(model)
     blocks = [name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
     left_out = _outputs(model)
     return [
@@ -99,7 +98,7 @@ def _all_linear(model: PreTrainedModel, whole: Sequence[str]) -> list[str]:
         if split(name)[1] is None
         and outputs > 1
         and name not in left_out
-        and name.startswith(inside)
+        and (without_head or in_body(model, name))
         and any(name.startswith(f"{block}.") for block in blocks)
         and not any(lies_in(name, module) for module in whole)
         and reader_past_lora(model, name) is None

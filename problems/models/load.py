@@ -32,7 +32,7 @@ from configs.launch import processes_started
 from configs.places import is_local
 from configs.schema import ModelConfig
 from problems.machine.hub import explain_missing
-from problems.models.body import body_of
+from problems.models.body import bodies_of, in_body
 from problems.models.places import GGUF, locate
 
 log = logging.getLogger("autolora.inputs")
@@ -218,8 +218,7 @@ def _of_another_head(model: PreTrainedModel, mismatched: Any, name: str, classes
     random numbers.
     """
     for key, saved, wanted in sorted(mismatched):
-        in_body = key.startswith(f"{body_of(model)}.")
-        if in_body or saved[1:] != wanted[1:] or wanted[0] != classes:
+        if in_body(model, key) or saved[1:] != wanted[1:] or wanted[0] != classes:
             raise UserError(
                 f"--model.name: {name} does not hold what its config.json says: {key} has the size {list(saved)}, not "
                 f"{list(wanted)}"
@@ -231,9 +230,8 @@ def _refuse_without_blocks(model: PreTrainedModel, missing: Iterable[str], name:
     """Raises UserError if the checkpoint lacks weights of a block, which transformers has filled with random numbers.
 
     Such a block would be trained whole, as a new head is."""
-    body = body_of(model)
     blocks = tuple(f"{n}." for n, module in model.named_modules() if isinstance(module, nn.ModuleList))
-    lacking = sorted(key for key in missing if key.startswith(f"{body}.") and key.startswith(blocks))
+    lacking = sorted(key for key in missing if in_body(model, key) and key.startswith(blocks))
     if lacking:
         raise UserError(
             f"--model.name: {name} lacks {len(lacking)} weights that its config.json asks for, such as {lacking[0]}; "
@@ -250,7 +248,7 @@ def _heads(model: PreTrainedModel) -> set[str]:
 
     PEFT trains them by itself only if they are called classifier or score, which BART's and XLNet's are not.
     """
-    beside = ((name, module) for name, module in model.named_children() if name != body_of(model))
+    beside = ((name, module) for name, module in model.named_children() if name not in bodies_of(model))
     return {name for name, module in beside if any(True for _ in module.parameters())}
 
 
@@ -260,4 +258,5 @@ def _owners(model: PreTrainedModel, missing_keys: Iterable[str]) -> set[str]:
     A random weight that is neither trained nor saved would make the adapter useless in another process. Besides the
     classifier, BERT's pooler is such a weight.
     """
-    return {key.removeprefix(f"{body_of(model)}.").partition(".")[0] for key in missing_keys}
+    parts = (key.split(".") for key in missing_keys)
+    return {part[1] if part[0] in bodies_of(model) else part[0] for part in parts}

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from configs.schema import RunConfig
 from problems.machine.compute import Compute
-from problems.models.body import body_of
+from problems.models.body import in_body
 from problems.models.load import BaseModel, load_settings, source_of
 from problems.models.parts import matches
 
@@ -56,7 +56,6 @@ def train_in_fp32(base: BaseModel, dtype: torch.dtype) -> BaseModel:
     """
     if dtype == torch.float32:
         return base
-    body = f"{body_of(base.model)}."
     named = base.model.named_modules()
     trained = {name: module for name, module in named if any(matches(name, whole) for whole in base.trained_whole)}
     for module in trained.values():
@@ -65,7 +64,7 @@ def train_in_fp32(base: BaseModel, dtype: torch.dtype) -> BaseModel:
     # Found after these casts: the first weight of a model, its embeddings, may be one of those that are trained.
     frozen = next((weight for weight in base.model.parameters() if weight.dtype == dtype), torch.empty(0, dtype=dtype))
     for name, module in trained.items():
-        if name.startswith(body):
+        if in_body(base.model, name):
             # Inside weights_in_fp32 the frozen modules compute in fp32.
             module.register_forward_hook(lambda module, inputs, output: _cast(output, frozen.dtype))
     return base
