@@ -23,6 +23,7 @@ from problems.halves import Halves, split_rows
 from problems.machine.compute import Compute, choose_compute
 from problems.machine.processes import ALONE, Processes
 from problems.models.digest import digest_of_weights
+from problems.models.ends import refuse_ends_inside
 from problems.models.load import BaseModel, load_base, load_tokenizer, share_padding
 from problems.models.next_token import refuse_other_models
 from problems.models.positions import refuse_long_rows, refuse_long_texts
@@ -143,8 +144,9 @@ class Context(Workbench):
             self.stop.check()
 
     def _refuse_late_failures(self, model: PreTrainedModel) -> None:
-        refuse_long_rows(model, self.data, self.config)
         task = self.task
+        refuse_long_rows(model, self.data, self.config)
+        refuse_ends_inside(model, self.data, self.tokenizer, task.origin)
         if isinstance(task, Causal):
             (rows,) = self.data.evaluation.values()
             refuse_long_texts(model, lambda: task.prompts(task.decoded(rows), self.tokenizer), self.config)
