@@ -118,7 +118,7 @@ class InnerProblem(BilevelProblem):
     @property
     def rounds(self) -> bool:
         """Whether a pass through the model rounds to bf16, by autocast or because frozen weights are in bf16."""
-        return self.compute.bf16 or any(p.dtype == torch.bfloat16 for p in self.module.parameters())
+        return self.compute.rounds(self.module)
 
     @contextmanager
     def in_fp32(self) -> Iterator[None]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from problems.data import Batch
 from problems.hypergradients import Tensors
-from problems.machine.compute import Compute
+from problems.machine.compute import Compute, on_device
 from problems.machine.heap import HEAP
 from problems.machine.processes import ALONE, Processes
 
@@ -79,7 +79,7 @@ class BilevelProblem(ImplicitProblem):
     def parts(self, batch: Batch) -> list[Part]:
         """The parts of a batch, which go through the model one after the other, each with its weight in the loss."""
         if isinstance(batch, tuple):
-            moved = [{key: value.to(self.compute.device) for key, value in part.items()} for part in batch]
+            moved = [on_device(part, self.compute.device) for part in batch]
             return list(zip(moved, self.train_data_loader[0].shares, strict=True))
         return [(batch, 1.0 if self.processes.size == 1 else self.train_data_loader[0].shares[0])]
 

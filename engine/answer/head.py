@@ -11,6 +11,7 @@ from engine.answer.sample import Sample
 from engine.run.workbench import Workbench
 from engine.terminal.bar import Bar
 from problems.data import Batch, EndlessLoader
+from problems.machine.compute import on_device
 from problems.models.whole import head_alone
 
 log = logging.getLogger("autolora")
@@ -68,7 +69,7 @@ def _descend(
 ) -> None:  # fmt: skip
     """Takes one optimiser step. `shares`: the weight of each part of the batch, on this process, in the mean loss."""
     for part, share in zip(batch if isinstance(batch, tuple) else [batch], shares, strict=True):
-        there = {name: values.to(run.compute.device) for name, values in part.items()}
+        there = on_device(part, run.compute.device)
         with run.compute.autocast():
             loss = run.kind.loss(model, there) * share
         loss.backward()

@@ -71,7 +71,7 @@ def measure(searched: Searched, sample: Sample, head: Tensor | None, config: Run
         rank_curve=tuple(_point(rank, at, (reference, whole, alone)) for rank, at in zip(ranks, judged, strict=True)),
         budget_rule=_budget_rule(config),
         budget_curve=tuple(_point(budget, at, (reference, whole, alone), count) for budget, count, at in budgets),
-        allowed_gap=allowed_gap(sample.compute),
+        allowed_gap=_gap(cuts),
     )
     return evidence, shares
 
@@ -88,10 +88,15 @@ def shares_on(cuts: Cuts, off_on: Sequence[Tensor], temperature: float, batch: i
     shares, nodes = complete(
         partial(integrate, searched, temperature, sample, batch),
         fall,
-        allowed_gap(sample.compute),
+        _gap(cuts),
         extend=lambda more: sample.extend(WITH_GRADIENT * more * len(sample.rows)),
     )
     return shares, nodes, fall
+
+
+def _gap(cuts: Cuts) -> float:
+    """How far the sum of the shares may miss the fall of the loss, as a part of it."""
+    return allowed_gap(rounds=cuts.sample.compute.rounds(cuts.searched.model))
 
 
 def shared_temperature(likelihood: Likelihood, off_on: Sequence[Tensor], weights: Tensor) -> float:

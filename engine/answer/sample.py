@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from engine.answer.likelihood import Likelihood
 from engine.run.interrupt import StopRequest
-from problems.machine.compute import Compute
+from problems.machine.compute import Compute, on_device
 from problems.machine.processes import ALONE, Processes
 from problems.tasks import Collate
 
@@ -129,7 +129,7 @@ class Sample:
             if self.processes.size == 1:  # several processes stop together, but only after the stage
                 self.stop.check()
             batch = self.collate(self.rows.__getitems__(batches[number]))
-            there = {name: values.to(self.compute.device) for name, values in batch.items()}
+            there = on_device(batch, self.compute.device)
             labels = there.pop("labels")
             yield number, there, labels
 
@@ -147,11 +147,14 @@ class Sample:
         prompts are not needed, and a vocabulary is large."""
         places = self.likelihood.labelled_positions(labels)
         whole = model.get_base_model() if isinstance(model, PeftModel) else model
-        if places is None or not len(places) or "logits_to_keep" not in signature(whole.forward).parameters:
-            return model(**inputs).logits, labels
+        known = signature(whole.forward).parameters
+        # No token is generated, so that no cache is needed; RWKV's cannot be differentiated.
+        asked: dict[str, Any] = {"use_cache": False, **inputs} if "use_cache" in known else dict(inputs)
+        if places is None or not len(places) or "logits_to_keep" not in known:
+            return model(**asked).logits, labels
         # One more position is kept, as the likelihood drops the last one, which has no label after it.
         kept = torch.cat([places, places[-1:] + 1])
-        return model(**inputs, logits_to_keep=kept).logits, torch.cat([labels[:, :1], labels[:, places + 1]], dim=1)
+        return model(**asked, logits_to_keep=kept).logits, torch.cat([labels[:, :1], labels[:, places + 1]], dim=1)
 
     @torch.no_grad()
     def statistics(self, model: nn.Module, points: Sequence[Opened] = (nullcontext,)) -> tuple[Tensor, Tensor]:
@@ -181,6 +184,6 @@ class Sample:
     def _numbers(self, model: nn.Module) -> int:
         """The number of statistics per row."""
         batch: dict[str, Any] = self.collate(self.rows.__getitems__([0]))
-        there = {name: values.to(self.compute.device) for name, values in batch.items()}
+        there = on_device(batch, self.compute.device)
         labels = there.pop("labels")
         return self.likelihood.statistics(model(**there).logits, labels)[0].shape[1]

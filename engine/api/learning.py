@@ -115,7 +115,7 @@ def learn(
         if other is not None:
             kind = dataclasses.replace(kind, tells_rows=False)
         if settings.by_passes:
-            d_tr = len(rows) - count if count else len(rows) // 2
+            d_tr = len(rows) - count if count else max(1, len(rows) // 2)
             settings = dataclasses.replace(settings, search=_with_steps(settings.search, d_tr))
         config = _configuration(base, lora, kind, settings, device, other, recomputes=recomputes)
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="learn_ranks_")))

@@ -11,6 +11,7 @@ from peft import TaskType
 from torch import Tensor, nn
 
 from engine.answer.likelihood import Gaussian, likelihood_of
+from problems.machine.compute import on_device
 from problems.tasks.given import GivenKind, GivenRows
 
 _ROWS, _LM_ROWS, _LOOKED_AT = 32, 4, 1000
@@ -34,7 +35,7 @@ def other_loss(model: nn.Module, kind: GivenKind, rows: GivenRows, batch_size: i
     is_lm = kind.peft_type == TaskType.CAUSAL_LM
     numbers = _spread(len(rows), min(_LM_ROWS, batch_size)) if is_lm else _by_label(rows, kind)
     where = next(model.parameters()).device
-    batch = {name: value.to(where) for name, value in rows.collate(rows.__getitems__(numbers)).items()}
+    batch = on_device(rows.collate(rows.__getitems__(numbers)), where)
     inputs, told = (
         {name: value for name, value in batch.items() if name != "labels"},
         f"the loss of {len(numbers)} rows",

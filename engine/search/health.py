@@ -3,6 +3,7 @@ difference in bf16, a Neumann series that diverges, an alpha that collapsed, ran
 
 import logging
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from configs.schema import RunConfig
 from engine.ranks.rules import SUM_TO_ONE
 from engine.search.engine import SearchEngine
 from engine.search.trajectory import Trajectory
+from problems.tasks.given import GivenRows
 from problems.tasks.labels import IGNORED
 
 log = logging.getLogger("autolora")
@@ -40,6 +42,8 @@ def refuse_many_skips(engine: SearchEngine, config: RunConfig) -> None:
 
 def _remedy(engine: SearchEngine, config: RunConfig) -> str:
     """What to change so that fewer steps are skipped."""
+    if unlabelled := _without_label(engine.lora.train_data_loader[0].rows):
+        return unlabelled
     if _series_is_not_finite(engine, config):
         return _shorter_series(config)
     search = config.search
@@ -52,6 +56,16 @@ def _remedy(engine: SearchEngine, config: RunConfig) -> str:
     if not 0 < search.gradient_clipping <= 1:  # 0: gradients are not clipped
         others.append("--search.gradient_clipping 1")
     return f"{rates}, or try {', '.join(others)}"
+
+
+def _without_label(rows: Any) -> str:
+    """That some examples of a script have no label, and what to do; "" if each has one. (The rows of the command line
+    have: `problems/data.py` leaves the others out.)"""
+    if not isinstance(rows, GivenRows):
+        return ""
+    count = sum(np.size(labels) > 0 and not np.any(labels != IGNORED) for labels in rows["labels"])
+    what = f"{count} of the {len(rows)} examples of D_tr have no label, so that a batch of them has no loss"
+    return f"{what}: leave them out, or take a larger search.batch_size" if count else ""
 
 
 def _series_is_not_finite(engine: SearchEngine, config: RunConfig) -> bool:

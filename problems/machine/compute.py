@@ -2,14 +2,22 @@
 
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from configs.errors import UserError
 from configs.schema import RunConfig
+
+
+def on_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """The batch with its tensors on the device. A script's batch may hold plain numbers, too, such as the longest
+    length of texts that are packed into one row."""
+    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
 
 
 @dataclass(frozen=True)
@@ -26,6 +34,10 @@ class Compute:
     def fused(self) -> bool:
         """Whether AdamW's fused kernel is used on this device; it can skip a step without waiting for the GPU."""
         return self.device.type in ("cpu", "cuda")
+
+    def rounds(self, model: nn.Module) -> bool:
+        """Whether a pass through the model rounds to bf16, by autocast or because weights are in bf16."""
+        return self.bf16 or any(weight.dtype == torch.bfloat16 for weight in model.parameters())
 
     def let_go(self) -> None:
         """Frees the memory of models that nothing uses any more: two models at once may not fit.

@@ -88,12 +88,18 @@ def _settings_in_gguf(folder: str, file: str, _changed: int) -> PreTrainedConfig
 
 
 def load_tokenizer(config: ModelConfig, **options: Any) -> PreTrainedTokenizerBase:
-    """The model's tokenizer; it pads with its end of text where it has no padding token. `options` are the task's."""
+    """The model's tokenizer. Where it has no padding token, it pads with its end of text or, without one, with its
+    token for unknown words. `options` are the task's. Raises UserError for a tokenizer with none of the three."""
     with source_of(config) as (source, where):
         _tell_of_download(config, source)
         tokenizer = AutoTokenizer.from_pretrained(source, **where, **options)
     if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    if tokenizer.pad_token is None:
+        raise UserError(
+            f"--model.name: the tokenizer of {config.name} has no token to pad texts with; allowed: one with a "
+            f"pad_token, an eos_token or an unk_token"
+        )
     return tokenizer
 
 
@@ -151,7 +157,7 @@ def load_base(
 
 def share_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Tells the model the tokenizer's padding token: a decoder's class head reads the last token before it."""
-    if tokenizer.pad_token_id is not None and hasattr(model, "score"):
+    if hasattr(model, "score") or getattr(model.config, "pad_token_id", None) is None:
         for config in (model.config, model.config.get_text_config()):
             config.pad_token_id = tokenizer.pad_token_id
 

@@ -181,7 +181,7 @@ class GivenRows:
 
     @property
     def collate(self) -> Collate:
-        """Examples -> one batch as a plain dict of tensors."""
+        """Examples -> one batch as a plain dict of tensors and, for the model's own use, of plain numbers."""
         return self._checked
 
     def _checked(self, examples: list[Any]) -> dict[str, Tensor]:
@@ -190,8 +190,8 @@ class GivenRows:
             raise UserError(f"collate: returns {type(batch).__name__}; allowed: a dict of tensors")
         found = {name: batch[name] for name in batch}
         for name, value in found.items():
-            if not isinstance(value, Tensor):
-                raise UserError(f"collate: {name!r} is {type(value).__name__}; allowed: a tensor")
+            if not isinstance(value, Tensor | int | float):
+                raise UserError(f"collate: {name!r} is {type(value).__name__}; allowed: a tensor, or a number")
         return found
 
     def _labels(self, numbers: Iterable[int]) -> list[Any]:

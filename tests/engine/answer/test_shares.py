@@ -11,7 +11,6 @@ import torch
 from engine.answer.sample import LEAST_BATCHES, Sample
 from engine.answer.shares import NODES, Shares, allowed_gap, complete, integrate, ratio_error
 from problems.gates import NotByRow
-from problems.machine.compute import Compute
 from problems.machine.processes import Processes
 from problems.models.attach import ADAPTER
 from tests.helpers.branches import planted, sample_of, searched, searched_with_head, train
@@ -264,7 +263,7 @@ def test_the_nodes_are_doubled_where_the_sum_misses_the_measured_loss() -> None:
             torch.full((2, 1, 1), 0.97 if nodes == NODES else 1.0), torch.ones(2), torch.tensor([True, False])
         )
 
-    in_fp32, in_bf16 = (allowed_gap(Compute(torch.device("cpu"), bf16=bf16)) for bf16 in (False, True))
+    in_fp32, in_bf16 = (allowed_gap(rounds=rounds) for rounds in (False, True))
     assert complete(by_nodes, 0.96, in_fp32)[1] == NODES
     assert asked == [NODES]
     assert complete(by_nodes, 1.0, in_fp32)[1] == 2 * NODES
@@ -273,7 +272,7 @@ def test_the_nodes_are_doubled_where_the_sum_misses_the_measured_loss() -> None:
 
 
 def test_what_the_sum_may_miss_is_a_part_of_the_measured_loss_also_where_the_loss_rises() -> None:
-    gap = allowed_gap(Compute(torch.device("cpu"), bf16=False))
+    gap = allowed_gap(rounds=False)
     for total, nodes in ((0.0985, NODES), (0.09, 2 * NODES), (-0.0985, NODES), (-0.09, 2 * NODES)):
         shares = Shares(torch.full((1, 1, 1), total), torch.ones(1), torch.tensor([True]))
         assert complete(lambda _, found=shares: found, 0.1 if total > 0 else -0.1, gap)[1] == nodes

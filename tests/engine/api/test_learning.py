@@ -185,6 +185,7 @@ def test_nothing_of_the_searched_model_is_kept_in_memory(model_folder: Callable[
         ({"rows": []}, r"train_dataset: has no rows; allowed: one or more"),
         ({"validation_dataset": iter(())}, r"validation_dataset: .* has no length or no index"),
         ({"rows": class_rows(1)}, r"train_dataset: 0\.5 of 1 training rows .* or a validation_dataset"),
+        ({"rows": class_rows(1), "search": None}, r"train_dataset: 0\.5 of 1 training rows "),
         ({"rows": class_rows(3)}, r".* \(give more training rows or a validation_dataset\)"),
         ({"collate": lambda examples: 3}, r"collate: returns int; allowed: a dict of tensors"),
         ({"collate": lambda examples: {"a": [1]}}, r"collate: 'a' is list; allowed: a tensor"),
@@ -226,3 +227,13 @@ def test_a_compiled_model_gives_the_ranks_of_the_model_inside(model_folder: Call
     found = learn(torch.compile(classifier(model_folder("bert")), backend="eager"))
     assert found.record == expected.record
     assert get_peft_model(classifier(model_folder("bert")), found.lora_config)
+
+
+def test_examples_without_a_label_are_named_where_their_batches_stop_the_search(
+    model_folder: Callable[..., Path],
+) -> None:
+    """The message blamed the learning rates."""
+    rows = [{**row, "labels": -100} if number % 2 else row for number, row in enumerate(class_rows(60))]
+    search = SearchConfig(steps=60, batch_size=1, max_bad_steps=2)
+    with pytest.raises(UserError, match=r"of the 30 examples of D_tr have no label, .*: leave them out, "):
+        learn(classifier(model_folder("bert")), rows, search=search)

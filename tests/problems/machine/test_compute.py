@@ -5,11 +5,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from torch import nn
 
 from configs.errors import UserError
 from configs.schema import RunConfig
 from problems.machine import compute
-from problems.machine.compute import choose_compute, random_state, replay, timed
+from problems.machine.compute import Compute, choose_compute, on_device, random_state, replay, timed
 from tests.helpers.places import ROOT
 
 CPU = torch.device("cpu")
@@ -86,3 +87,17 @@ def test_a_gpu_is_waited_for_before_and_after_what_is_timed(monkeypatch: pytest.
     done.clear()
     timed(lambda: done.append("step"), CPU)
     assert done == ["clock", "step", "clock"]
+
+
+def test_bf16_weights_round_without_autocast_too() -> None:
+    fp32, autocast = (Compute(torch.device("cpu"), bf16=bf16) for bf16 in (False, True))
+    model = nn.Linear(2, 2)
+    assert (fp32.rounds(model), autocast.rounds(model)) == (False, True)
+    assert fp32.rounds(nn.Sequential(model, nn.Linear(2, 2).to(torch.bfloat16)))
+
+
+def test_a_batch_moves_its_tensors_and_keeps_plain_numbers() -> None:
+    """TRL's packed batches hold the longest length as a number."""
+    moved = on_device({"input_ids": torch.ones(2), "max_length_q": 3}, torch.device("meta"))
+    assert moved["input_ids"].device.type == "meta"
+    assert moved["max_length_q"] == 3

@@ -112,6 +112,22 @@ def test_a_tokenizer_without_padding_pads_with_the_end_of_text(
     assert load_tokenizer(ModelConfig(name=str(tmp_path))).pad_token == "</s>"
 
 
+def test_a_tokenizer_without_an_end_of_text_pads_with_its_unknown_token(
+    model_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    """GPT and CTRL have no other special token; their classifiers ended in a traceback."""
+    tokenizer = AutoTokenizer.from_pretrained(model_folder("gpt2"))
+    tokenizer.pad_token = tokenizer.eos_token = None
+    tokenizer.save_pretrained(tmp_path)
+    assert load_tokenizer(ModelConfig(name=str(tmp_path))).pad_token == "<unk>"
+    tokenizer.unk_token = None
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(
+        UserError, match=r"^--model\.name: the tokenizer of .* has no token to pad texts with; allowed: "
+    ):
+        load_tokenizer(ModelConfig(name=str(tmp_path)))
+
+
 def test_a_decoder_without_padding_classifies_batches(model_folder: Callable[..., Path]) -> None:
     """GPT-2 and Llama as the hub has them know no padding token, and refuse more than one row without it."""
     folder = model_folder("gpt2")

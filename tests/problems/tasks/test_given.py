@@ -41,6 +41,13 @@ def test_rows_are_those_of_the_source(source: Any) -> None:
     assert some.select([1])["length"] == [1]
 
 
+def test_a_batch_may_hold_plain_numbers() -> None:
+    """TRL's collator adds the longest length of packed texts; it had been refused."""
+    rows = GivenRows(EXAMPLES, lambda examples: {**collate(examples), "max_length_q": 3})
+    assert rows.collate(EXAMPLES)["max_length_q"] == 3
+    assert list(rows["labels"]) == [1, 1, 0]
+
+
 def test_a_length_of_the_examples_own_counts_and_others_have_none() -> None:
     assert GivenRows([{"input_ids": [1, 2], "length": 9}], collate)["length"] == [9]
     assert GivenRows(Dataset.from_list([{"input_ids": [1, 2], "length": 9}]), collate)["length"] == [9]
