@@ -10,8 +10,15 @@ from transformers import AutoTokenizer, BartConfig, BartForSequenceClassificatio
 from configs.errors import UserError
 from problems.data import Data
 from problems.models.ends import refuse_ends_inside
+from problems.tasks.base import Rows
 from problems.tasks.classification import TextClassification
-from tests.problems.tasks.test_classification import Texts
+
+
+class Texts(TextClassification):
+    """The shared part alone."""
+
+    def rows(self) -> Rows:
+        raise AssertionError("nothing here reads rows")
 
 
 def encoded(task: TextClassification, tokenizer: object, texts: list[str]) -> Dataset:
