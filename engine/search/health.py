@@ -59,8 +59,8 @@ def _remedy(engine: SearchEngine, config: RunConfig) -> str:
 
 
 def _without_label(rows: Any) -> str:
-    """That some examples of a script have no label, and what to do; "" if each has one. (The rows of the command line
-    have: `problems/data.py` leaves the others out.)"""
+    """Says how many examples of a script have no label, and what to do; "" if each has one. (Each row of the command
+    line has one: `problems/data.py` leaves the others out.)"""
     if not isinstance(rows, GivenRows):
         return ""
     count = sum(np.size(labels) > 0 and not np.any(labels != IGNORED) for labels in rows["labels"])

@@ -58,7 +58,7 @@ class StudyFolder:
         return [*names, *(f".{name}.tmp" for name in names), "cells/.*", *of_cells]
 
     def also_lost(self, stage: Stage) -> str:
-        """The verdicts on cells; an overwrite writes again all else that it removes."""
+        """The verdicts on cells. (`engine/study/stage.py` names the cells that a changed study no longer has.)"""
         judged = sum(RunFolder(path.parent).verdict_summary.exists() for path in self.cells_begun)
         return f"verdicts on {counted(judged, 'cell')}" if judged and stage == "all" else ""
 
