@@ -64,6 +64,8 @@ def _load(path: str, hub_config: str | None, revision: str | None, may_choose: b
     if revision == CONVERSION:
         return _converted(path, hub_config, may_choose)
     if not is_hub_name(path) or not _is_script(path, None if may_choose else hub_config, revision):
+        if not is_hub_name(path):
+            _refuse_pattern(Path(path))
         chosen = _choice(path, hub_config, revision) if may_choose else hub_config
         return loaded(path, chosen, cache_of(Path(path)), revision=revision)
     if revision is not None:
@@ -73,6 +75,16 @@ def _load(path: str, hub_config: str | None, revision: str | None, may_choose: b
         )
     log.info("%s is made by a script, which is not run: its rows are read from the hub's conversion to parquet", path)
     return _converted(path, hub_config, may_choose)
+
+
+def _refuse_pattern(folder: Path) -> None:
+    """Raises UserError if the package datasets would take the folder's absolute path for a pattern, as it would then
+    say that the folder is empty."""
+    if found := [letter for letter in "*?[" if letter in str(folder.resolve())]:
+        raise UserError(
+            f"--task.path: {folder.resolve()} has {' and '.join(map(repr, found))} in its path, which the package "
+            f"datasets takes for a pattern; give the folder, and those around it, names without *, ? and ["
+        )
 
 
 def _choice(path: str, wanted: str | None, revision: str | None) -> str | None:

@@ -78,3 +78,12 @@ def test_without_a_network_a_name_that_the_cache_does_not_have_is_told(
     assert log_lines == [
         "INFO data: the cache has no configuration 'tow' of own/chats; --task.name only names the results"
     ]
+
+
+@pytest.mark.parametrize("name", ["data [v2]", "what?", "a*b"])
+def test_a_folder_whose_path_datasets_takes_for_a_pattern_is_refused(tmp_path: Path, name: str) -> None:
+    inner = tmp_path / name / "rows"
+    inner.mkdir(parents=True)
+    (inner / "train.jsonl").write_text('{"text": "a"}\n')
+    with pytest.raises(UserError, match=r"which the package datasets takes for a pattern"):
+        load_splits(str(inner), None, "chat")
