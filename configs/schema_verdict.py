@@ -13,8 +13,11 @@ class VerdictConfig:
     """Stage verdict trains pairs of models, at the learned ranks and at the same ranks in other layers."""
 
     minutes: ranges.Positive = 15.0
-    """Minutes after which the command stops training pairs; the same command resumes. A verdict needs at least 8 pairs
-    and trains at most 24."""
+    """Minutes after which the command stops training pairs; the same command resumes."""
+    pairs: Literal[8, 16, 24] = 24
+    """The most pairs that are trained; it cannot change after the first one. With 8, the verdict looks once, and p
+    must be at most 0.025. With 16 or 24, it looks after every 8 pairs, and each look needs a smaller p; more pairs
+    find smaller differences."""
     rows: ranges.CountFromZero = 4000
     """At most this many of the training rows that task.train_rows left unused also judge the pairs, besides all
     evaluation rows."""

@@ -49,6 +49,12 @@ class _Fingerprint(_Part):
     weights: str | None = None
 
 
+class _Plan(_Part):
+    """verdict/plan.json."""
+
+    pairs: Count
+
+
 class _Result(_Part):
     """metrics.json."""
 
@@ -230,6 +236,11 @@ def read_trials_file(path: Path) -> dict[str, Any]:
 def read_fingerprint(path: Path) -> dict[str, Any]:
     """verdict/data.json; otherwise as `read_result`."""
     return _read(path, _Fingerprint, "remove the file if the data has not changed since the first pair")
+
+
+def read_plan(path: Path) -> int:
+    """The pairs that verdict/plan.json plans; otherwise as `read_result`."""
+    return int(_read(path, _Plan, "--overwrite trains every pair again", ("pairs",))["pairs"])
 
 
 def read_lora_config(path: Path) -> dict[str, Any]:

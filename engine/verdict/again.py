@@ -19,7 +19,7 @@ from engine.ranks import RankRecord
 from engine.retrain import checkpoint
 from engine.retrain.same_ranks import what_counts
 from engine.retrain.settings import FINISHED, RETRAINING
-from engine.run.contents import read_fingerprint, read_result, read_searched, read_trials_file
+from engine.run.contents import read_fingerprint, read_plan, read_result, read_searched, read_trials_file
 from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.resuming import Outdated, Settings
@@ -27,7 +27,6 @@ from engine.run.same_data import data_change
 from engine.study.cells import Cell
 from engine.verdict.arms import Arms
 from engine.verdict.folder import VerdictFolder
-from engine.verdict.judge import LOOKS
 
 log = logging.getLogger("autolora")
 
@@ -113,6 +112,18 @@ def refuse_other_ranks(place: VerdictFolder, record: RankRecord, run_ranks: obje
         )
 
 
+def refuse_other_plan(arms: Arms) -> None:
+    """Raises Outdated if another number of pairs was planned before the first one: who plans anew after seeing pairs
+    finds differences that are not there."""
+    place, asked = arms.folder, arms.config.verdict.pairs
+    planned = read_plan(place.plan) if place.plan.exists() else asked
+    if planned != asked:
+        raise Outdated(
+            f"--verdict.pairs: the pairs in {place.root} were planned as {planned} at most, now it is {asked}; give "
+            f"the old value, or --overwrite to train every pair again"
+        )
+
+
 def refuse_other_settings(arms: Arms) -> None:
     """Raises Outdated when earlier pairs were trained under other settings; also when an unfinished training was."""
     for cell in _every(arms):
@@ -165,4 +176,4 @@ def refuse_data_after_pairs(run: Context, place: VerdictFolder) -> None:
 
 def _every(arms: Arms) -> list[Cell]:
     """All trainings of the verdict."""
-    return [*(cell for number in range(1, LOOKS[-1] + 1) for cell in arms.pair(number).values()), *arms.heads()]
+    return [*(cell for number in range(1, arms.plan.most + 1) for cell in arms.pair(number).values()), *arms.heads()]

@@ -15,6 +15,7 @@ from engine.run.contents import read_result
 from engine.run.folder import RunFolder
 from engine.study.cells import Cell
 from engine.verdict.folder import VerdictFolder
+from engine.verdict.judge import PLANS, Plan
 
 LEARNED, SHUFFLED, HEAD = "learned", "shuffled", "head"
 _METHODS: dict[str, MethodName] = {
@@ -46,6 +47,11 @@ class Arms:
     def names(self) -> list[str]:
         """The arms of a pair, trained at one seed: learned, shuffled, and what verdict.arms adds."""
         return [LEARNED, SHUFFLED, *dict.fromkeys(self.config.verdict.arms)]
+
+    @property
+    def plan(self) -> Plan:
+        """At how many pairs the verdict may end."""
+        return PLANS[self.config.verdict.pairs]
 
     @property
     def parameters(self) -> int:

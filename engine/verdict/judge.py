@@ -1,8 +1,9 @@
 """The test of learned ranks against their shuffle; it looks at the pairs only at fixed numbers of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -12,12 +13,41 @@ from engine.ranks.evidence import ONE_SIDED, SEEN
 
 Ending = Literal["matter", "worse", "equal", "undecided"]
 
-LOOKS = (8, 16, 24)
-"""Numbers of pairs at which the test may end; the first is the least, the last the most that is trained."""
-LEVELS = (0.004, 0.006, 0.015)
-"""The highest chance, in each direction, that a look finds a difference where there is none; over all looks it is
-0.025. The sign-flip test keeps to it for new seeds on the same rows. The interval also counts the spread over rows,
-and so keeps to it for new rows, too."""
+
+@dataclass(frozen=True)
+class Plan:
+    """At how many pairs a verdict may end, and how sure it must then be; made before the first pair is trained.
+
+    `looks`: numbers of pairs; the first is the least, the last the most that is trained. `levels`: the highest chance,
+    in each direction, that a look finds a difference where there is none; over all looks it is 0.025. The sign-flip
+    test keeps to it for new seeds on the same rows. The interval also counts the spread over rows, and so keeps to it
+    for new rows, too.
+    """
+
+    looks: tuple[int, ...]
+    levels: tuple[float, ...]
+
+    @property
+    def most(self) -> int:
+        """The most pairs that are trained."""
+        return self.looks[-1]
+
+    def next(self, count: int) -> tuple[int, float]:
+        """The first look with more than `count` pairs, and its level; `count` is below `most`."""
+        return next(at for at in zip(self.looks, self.levels, strict=True) if at[0] > count)
+
+
+FEWEST = 8
+"""The first look of every plan: with fewer pairs the sign-flip test could never be sure enough."""
+PLANS: Mapping[int, Plan] = MappingProxyType({
+    plan.most: plan
+    for plan in (
+        Plan((FEWEST,), (0.025,)),
+        Plan((FEWEST, 16), (0.008, 0.017)),
+        Plan((FEWEST, 16, 24), (0.004, 0.006, 0.015)),
+    )
+})  # fmt: skip
+"""`verdict.pairs` -> the plan of a verdict that trains at most so many pairs."""
 EQUAL_WITHIN = 0.02
 """A difference is slight if its interval stays within this part of LoRA's gain, above and below 0."""
 _ALL_FLIPS = 16
@@ -80,30 +110,31 @@ class Pairs:
         return min(one_sided(self.differences))
 
 
-def ending(pairs: Pairs) -> Ending:
-    """What a look at these pairs decides; "undecided" at numbers of pairs that are not in LOOKS, if LoRA gains nothing
-    in either arm, and if a loss is not finite.
+def ending(pairs: Pairs, plan: Plan) -> Ending:
+    """What a look at these pairs decides; "undecided" at numbers of pairs at which the plan has no look, if LoRA gains
+    nothing in either arm, and if a loss is not finite.
 
-    A sure difference is told at every look, however slight it is. "equal" is tested from the second look on, as eight
-    pairs may agree by luck.
+    A sure difference is told at every look, however slight it is. "equal" is not tested at the first of several looks,
+    as eight pairs may agree by luck.
     """
     known = np.isfinite([*pairs.differences, pairs.row_error, pairs.gain, pairs.gain_error]).all()
-    if not known or pairs.count not in LOOKS or pairs.worthless:
+    if not known or pairs.count not in plan.looks or pairs.worthless:
         return "undecided"
-    level = LEVELS[LOOKS.index(pairs.count)]
+    level = plan.levels[plan.looks.index(pairs.count)]
     low, high = pairs.interval(level)
     if not low <= 0 <= high and pairs.p() <= level:
         return "matter" if low > 0 else "worse"
-    return "equal" if pairs.slight and pairs.count > LOOKS[0] else "undecided"
+    may_be_equal = pairs.count > plan.looks[0] or pairs.count == plan.most
+    return "equal" if pairs.slight and may_be_equal else "undecided"
 
 
-def first_ending(count: int, up_to: Callable[[int], Pairs]) -> tuple[Ending, int] | None:
+def first_ending(plan: Plan, count: int, up_to: Callable[[int], Pairs]) -> tuple[Ending, int] | None:
     """The ending of the first look that decides, and its number of pairs; None if no look at up to `count` pairs does.
 
     `up_to(n)` gives the first n pairs.
     """
-    for look in LOOKS:
-        if look <= count and (said := ending(up_to(look))) != "undecided":
+    for look in plan.looks:
+        if look <= count and (said := ending(up_to(look), plan)) != "undecided":
             return said, look
     return None
 

@@ -19,7 +19,7 @@ from engine.run.same_data import differ
 from engine.study.cells import Cell
 from engine.verdict.again import data_of_ranks
 from engine.verdict.arms import LEARNED, SHUFFLED, Arms
-from engine.verdict.judge import LOOKS, Pairs
+from engine.verdict.judge import Pairs
 
 COLUMNS = ("loss", "weight", "source")
 AGAIN = "--overwrite trains every pair again"
@@ -105,7 +105,7 @@ def shown(arms: Arms) -> Shown | None:
     trainings and search did not all begin from the same weights of the base model.
     """
     heads = [cell for cell in arms.heads() if cell.folder.metrics.exists()]
-    pairs = [arms.pair(number) for number in range(1, LOOKS[-1] + 1)]
+    pairs = [arms.pair(number) for number in range(1, arms.plan.most + 1)]
     count = min(_finished(pairs, LEARNED), _finished(pairs, SHUFFLED))
     if not count or not heads:
         return None

@@ -22,7 +22,7 @@ def write_verdict(found: Shown | None, arms: Arms, run: RunFolder) -> None:
     decided: Ending = "equal" if nothing_differs else "undecided"
     pairs = None
     if found is not None:
-        decided, count = first_ending(found.count, found.pairs) or ("undecided", found.count)
+        decided, count = first_ending(arms.plan, found.count, found.pairs) or ("undecided", found.count)
         pairs = found.pairs(count)
     evidence = arms.record.evidence
     start = words.start(arms) if found is not None else ""
@@ -55,7 +55,7 @@ def write_verdict(found: Shown | None, arms: Arms, run: RunFolder) -> None:
 def _sentence(decided: Ending, pairs: Pairs | None, arms: Arms, *, compared: bool) -> str:
     if pairs is None:
         return words.unchanged(arms.config.verdict.shuffle, arms.record)
-    return words.sentence(decided, pairs, arms.parameters, uniform=arms.uniform_rank, compared=compared)
+    return words.sentence(decided, pairs, arms, compared=compared)
 
 
 def _compares_uniform(found: Shown) -> bool:

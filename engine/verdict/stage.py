@@ -13,7 +13,7 @@ from configs.files import to_yaml
 from configs.requests import Request
 from configs.schema import RunConfig
 from engine import ranks
-from engine.disk.files import remove, write_text
+from engine.disk.files import remove, write_json, write_text
 from engine.disk.lock import locked
 from engine.ranks.controls import can_be_shuffled
 from engine.report.stage import write_report
@@ -33,6 +33,7 @@ from engine.verdict.again import (
     refuse_data_after_pairs,
     refuse_data_after_search,
     refuse_other_model,
+    refuse_other_plan,
     refuse_other_ranks,
     refuse_other_rows,
     refuse_other_settings,
@@ -42,7 +43,7 @@ from engine.verdict.again import (
 from engine.verdict.arms import LEARNED, SHUFFLED, Arms, forget_models, rate_of
 from engine.verdict.clock import time_limit
 from engine.verdict.folder import VerdictFolder
-from engine.verdict.judge import LOOKS, first_ending
+from engine.verdict.judge import FEWEST, Plan, first_ending
 from engine.verdict.losses import Shown, shown
 from engine.verdict.record import write_verdict
 from problems.models.layers import layer_shapes, lora_layers_of
@@ -133,18 +134,20 @@ def _arms_of(config: RunConfig, folder: RunFolder, stop: StopRequest) -> Arms:
 
 
 def _make_room(arms: Arms, folder: RunFolder, rows: Context, *, overwrite: bool) -> None:
-    """Checks that earlier pairs belong to this verdict, and copies the ranks at which all its pairs are trained.
+    """Checks that earlier pairs belong to this verdict, and keeps the ranks at which all its pairs are trained and how
+    many are planned.
 
-    Raises UserError when earlier pairs were trained at other ranks or under other settings; `_train` refuses pairs on
-    other rows. With `overwrite` nothing is refused for these reasons: all pairs are deleted if they were trained at
-    other ranks, under other settings or on other rows, or if the verdict is finished. The pairs of an unfinished
-    verdict are kept, and it resumes.
+    Raises UserError when earlier pairs were trained at other ranks, under other settings or by another plan; `_train`
+    refuses pairs on other rows. With `overwrite` nothing is refused for these reasons: all pairs are deleted if they
+    were trained at other ranks, under other settings, by another plan or on other rows, or if the verdict is finished.
+    The pairs of an unfinished verdict are kept, and it resumes.
     """
     config, place = arms.config, arms.folder
     if overwrite:
         refuse_data_after_search(rows, folder)  # before anything is deleted
     try:
         refuse_other_ranks(place, arms.record, folder.ranks)
+        refuse_other_plan(arms)
         refuse_other_settings(arms)
         if overwrite:
             refuse_data_after_pairs(rows, place)
@@ -162,6 +165,8 @@ def _make_room(arms: Arms, folder: RunFolder, rows: Context, *, overwrite: bool)
     if not place.ranks.exists():
         place.root.mkdir(parents=True, exist_ok=True)
         ranks.save(arms.record, place.ranks)
+    if not place.plan.exists():
+        write_json(place.plan, {"pairs": config.verdict.pairs})
 
 
 def _sizes(config: RunConfig, folder: RunFolder, record: ranks.RankRecord, stop: StopRequest) -> dict[str, int]:
@@ -190,7 +195,7 @@ def _train(request: Request, arms: Arms, rows: Context, stop: StopRequest) -> Sh
                 refuse_data_after_search(rows, RunFolder.of(config))
                 refuse_data_after_pairs(rows, arms.folder)
             done, before = 0 if found is None else found.complete, found
-            decided = found is not None and _decided(found)  # a training of the head was removed after that
+            decided = found is not None and _decided(found, arms.plan)  # a training of the head was removed after that
             pairs = [] if decided else _next(arms, done, one=config.study.launcher == "serial" or first)
             # A resumed training would make the pair look faster than it is.
             whole = bool(pairs) and not any(cell.folder.config.exists() for cell in pairs)
@@ -200,7 +205,7 @@ def _train(request: Request, arms: Arms, rows: Context, stop: StopRequest) -> Sh
             if before is None or found.count > before.count:
                 _tell(found)
             if whole and not paced:  # log it once in a command
-                _tell_pace(seconds / len(pairs) * len(arms.names))
+                _tell_pace(seconds / len(pairs) * len(arms.names), arms.plan)
                 paced = True
             first = False
     minutes = counted(round((time.monotonic() - began) / 60, 1), "minute")
@@ -210,16 +215,16 @@ def _train(request: Request, arms: Arms, rows: Context, stop: StopRequest) -> Sh
 
 def _over(found: Shown, arms: Arms) -> bool:
     """Whether nothing is left to train."""
-    return _decided(found) and len(found.head) == len(arms.heads())
+    return _decided(found, arms.plan) and len(found.head) == len(arms.heads())
 
 
-def _decided(found: Shown) -> bool:
+def _decided(found: Shown, plan: Plan) -> bool:
     """Whether no further pair is trained: a look has decided, all pairs are trained, or LoRA gains nothing; and every
     arm has trained as many pairs as were judged."""
-    nothing = found.count >= LOOKS[0] and found.pairs().worthless
-    decided = first_ending(found.count, found.pairs)
+    nothing = found.count >= FEWEST and found.pairs().worthless
+    decided = first_ending(plan, found.count, found.pairs)
     needed = found.count if decided is None else decided[1]
-    return (found.count >= LOOKS[-1] or nothing or decided is not None) and found.complete >= needed
+    return (found.count >= plan.most or nothing or decided is not None) and found.complete >= needed
 
 
 def _trained(request: Request, arms: Arms, pairs: Sequence[Cell], stop: StopRequest) -> float:
@@ -238,7 +243,7 @@ def _trained(request: Request, arms: Arms, pairs: Sequence[Cell], stop: StopRequ
 
 def _next(arms: Arms, done: int, *, one: bool) -> list[Cell]:
     """The unfinished trainings of the next pair (`one`), or of all pairs up to the next look."""
-    last = done + 1 if one else next(look for look in LOOKS if look > done)
+    last = done + 1 if one else arms.plan.next(done)[0]
     cells = [cell for number in range(done + 1, last + 1) for cell in arms.pair(number).values()]
     return [cell for cell in cells if not cell.folder.metrics.exists()]
 
@@ -269,8 +274,8 @@ def _tell(found: Shown) -> None:
     )  # fmt: skip
 
 
-def _tell_pace(seconds: float) -> None:
+def _tell_pace(seconds: float, plan: Plan) -> None:
     """Logs how long the fewest and the most pairs take; `seconds`: the time of one pair."""
-    fewest, most = LOOKS[0], LOOKS[-1]
-    times = [max(1, round(seconds * pairs / 60)) for pairs in (fewest, most)]
-    log.info("%d pairs take about %s, %d pairs %d", fewest, counted(times[0], "minute"), most, times[1])
+    first, *others = [(pairs, max(1, round(seconds * pairs / 60))) for pairs in sorted({FEWEST, plan.most})]
+    more = "".join(f", {pairs} pairs {minutes}" for pairs, minutes in others)
+    log.info("%d pairs take about %s%s", first[0], counted(first[1], "minute"), more)

@@ -12,15 +12,15 @@ from engine.ranks import RankRecord
 from engine.run.folder import RunFolder
 from engine.run.places import options_of, sibling_name
 from engine.verdict.arms import SEEDS, Arms
-from engine.verdict.judge import LEVELS, LOOKS, Ending, Pairs
+from engine.verdict.judge import FEWEST, PLANS, Ending, Pairs, Plan
 
 FEWEST_SOURCES = 500
 """With rows from fewer sources, a note says that the verdict holds for these rows only."""
 
 
-def sentence(ending: Ending, pairs: Pairs, parameters: int, *, uniform: int, compared: bool) -> str:
-    """What the pairs say. `parameters`: LoRA parameters of the learned ranks; `uniform`: the uniform rank of about as
-    many parameters; `compared`: whether that rank was trained, too."""
+def sentence(ending: Ending, pairs: Pairs, arms: Arms, *, compared: bool) -> str:
+    """What the pairs say. `compared`: whether the uniform rank of about as many parameters was trained, too."""
+    parameters, uniform = arms.parameters, arms.uniform_rank
     size, (low, high) = abs(pairs.mean), pairs.interval()
     nats = _nats(low, high) if pairs.count > 1 else _nats(size)
     numbers = f"{pairs.count} pairs, p {pairs.p():.2g}"
@@ -52,17 +52,17 @@ def sentence(ending: Ending, pairs: Pairs, parameters: int, *, uniform: int, com
         )
     after = f"After {counted(pairs.count, 'pair')}"
     if pairs.count == 1:
-        return f"{after} the difference is {nats(pairs.mean)} nats; at least {LOOKS[0]} pairs are needed."
-    more = f"; at least {LOOKS[0]} are needed" if pairs.count < LOOKS[0] else _not_sure(pairs)
+        return f"{after} the difference is {nats(pairs.mean)} nats; at least {FEWEST} pairs are needed."
+    more = f"; at least {FEWEST} are needed" if pairs.count < FEWEST else _not_sure(pairs, arms.plan)
     return f"{after} the difference lies between {nats(low)} and {nats(high)} nats{more}."
 
 
-def _not_sure(pairs: Pairs) -> str:
+def _not_sure(pairs: Pairs, plan: Plan) -> str:
     """Why pairs decide nothing though their 95 % interval leaves 0 out: looks ask for more; "" if it does not."""
     low, high = pairs.interval()
     if low <= 0 <= high:
         return ""
-    look, level = next(at for at in zip(LOOKS, LEVELS, strict=True) if at[0] >= pairs.count)
+    look, level = plan.next(pairs.count - 1)
     asked = f"p at most {level:g} and an interval of {100 - 200 * level:g} % that leaves out 0"
     return f", but a verdict after {look} pairs needs {asked} (p is {pairs.p():.2g} now)"
 
@@ -143,17 +143,20 @@ def recommendation(ending: Ending, pairs: Pairs | None, arms: Arms, run: RunFold
         return f"Keep these ranks: they are rank {rank} in every layer"
     if ending == "equal":
         return f"Choose by cost alone: keep these ranks, which have {arms.parameters:,} parameters, or {uniform}"
-    if pairs is not None and pairs.count >= LOOKS[-1]:
-        return f"{_after_the_last(pairs)} To be safe, {uniform}"
+    if pairs is not None and pairs.count >= arms.plan.most:
+        return f"{_after_the_last(pairs, arms.plan)} To be safe, {uniform}"
     minutes = counted(arms.config.verdict.minutes, "minute")
     return f"The same command trains further pairs for another {minutes}; until then, {uniform}"
 
 
-def _after_the_last(pairs: Pairs) -> str:
-    """That no further pair is trained, and what would narrow the interval if its width comes from the rows."""
-    last = f"No more than {LOOKS[-1]} pairs are trained"
+def _after_the_last(pairs: Pairs, plan: Plan) -> str:
+    """That no further pair is trained, and what would narrow the interval: more rows if its width comes from them,
+    else more pairs, as far as a plan has more."""
+    last, most = f"No more than {plan.most} pairs are trained", max(PLANS)
     if pairs.row_error <= pairs.differences.std(ddof=1) / pairs.count**0.5:
-        return f"{last}."
+        if plan.most == most:
+            return f"{last}."
+        return f"{last}; a new verdict with more (--verdict.pairs {most} --overwrite) would see smaller differences."
     return f"{last}; more held-out rows (--verdict.rows, or a larger evaluation file) would narrow the interval."
 
 

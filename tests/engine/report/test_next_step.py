@@ -18,7 +18,7 @@ from engine.report import next_step as module
 from engine.report.next_step import next_step, next_steps, print_next
 from engine.run.folder import RunFolder
 from engine.verdict.arms import SEEDS
-from engine.verdict.judge import LOOKS
+from engine.verdict.judge import FEWEST
 from tests.helpers.evidence import evidence_of
 from tests.helpers.neighbours import put, result_of
 from tests.helpers.rank_records import answered_record
@@ -83,7 +83,7 @@ def test_the_verdict_is_named_with_its_time_until_it_is_there(
 
 def test_the_pairs_and_the_heads_are_those_of_the_verdict() -> None:
     """engine/report lies below engine/verdict and cannot import them."""
-    assert (LOOKS[0], SEEDS) == (module._PAIRS, module._HEADS)
+    assert (FEWEST, SEEDS) == (module._PAIRS, module._HEADS)
 
 
 def test_the_time_counts_the_arms_of_the_verdict(tiny_config: Config) -> None:

@@ -10,7 +10,8 @@ from engine.verdict.folder import VerdictFolder
 def test_all_of_it_lies_in_the_folder_that_a_search_replaces() -> None:
     run = RunFolder(Path("runs/a"))
     place = VerdictFolder(run.verdict)
-    assert [place.ranks, place.data, place.cells] == [run.verdict / n for n in ("ranks.json", "data.json", "cells")]
+    assert [place.ranks, place.plan, place.data] == [run.verdict / f"{n}.json" for n in ("ranks", "plan", "data")]
+    assert place.cells == run.verdict / "cells"
     assert run.verdict in run.outputs("search")
     assert run.verdict not in run.outputs("retrain"), "another retraining leaves the verdict about these ranks"
 

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from engine.verdict.judge import LEVELS, LOOKS, Pairs, ending, first_ending, one_sided
+from engine.verdict.judge import FEWEST, PLANS, Pairs, Plan, ending, first_ending, one_sided
+
+LONGEST = PLANS[24]
 
 
 def drawn(mean: float, spread: float, count: int) -> np.ndarray:
@@ -88,7 +90,7 @@ ENDINGS = {
 @pytest.mark.parametrize("case", ENDINGS)
 def test_an_ending(case: str) -> None:
     pairs, expected = ENDINGS[case]
-    assert ending(pairs) == expected
+    assert ending(pairs, LONGEST) == expected
 
 
 @pytest.mark.parametrize(
@@ -103,36 +105,65 @@ def test_a_slight_difference_is_within_2_percent_of_what_lora_surely_gains(
 
 def test_the_first_look_that_decides_counts() -> None:
     differences = np.array([*CLEAR[:8], *-3 * CLEAR[8:]])
-    assert first_ending(24, lambda count: pairs_of(differences[:count])) == ("matter", 8)
-    assert first_ending(7, lambda count: pairs_of(differences[:count])) is None
-    assert first_ending(20, lambda count: pairs_of(TINY[4 : count + 4])) == ("equal", 16)
+    assert first_ending(LONGEST, 24, lambda count: pairs_of(differences[:count])) == ("matter", 8)
+    assert first_ending(LONGEST, 7, lambda count: pairs_of(differences[:count])) is None
+    assert first_ending(LONGEST, 20, lambda count: pairs_of(TINY[4 : count + 4])) == ("equal", 16)
 
 
-def simulated(effect: float, gain: float, rows: float, verdicts: int) -> Counter[str]:
+@pytest.mark.parametrize(
+    ("differences", "endings"),
+    [
+        (CLEAR[:8], ("matter", "matter", "matter")),
+        (-CLEAR[:8], ("worse", "worse", "worse")),
+        # Two of 256 ways to flip the signs give a mean as large: p is 0.0078.
+        ([*np.linspace(0.5, 0.6, 7), -0.01], ("matter", "matter", "undecided")),
+        # Three do: p is 0.012, enough for the only look, not for the first of two.
+        ([*np.linspace(0.5, 0.6, 7), -0.51], ("matter", "undecided", "undecided")),
+        (TINY[:8], ("equal", "undecided", "undecided")),
+        (0.01 * CLEAR[:8], ("matter", "matter", "matter")),
+    ],
+)
+def test_after_eight_pairs_a_plan_of_fewer_pairs_asks_for_less(
+    differences: np.ndarray, endings: tuple[str, str, str]
+) -> None:
+    assert tuple(ending(pairs_of(differences), PLANS[most]) for most in (8, 16, 24)) == endings
+
+
+def test_a_plan_knows_its_next_look() -> None:
+    assert [LONGEST.next(count) for count in (0, 7, 8, 15, 16)] == [
+        (8, 0.004), (8, 0.004), (16, 0.006), (16, 0.006), (24, 0.015),
+    ]  # fmt: skip
+    assert PLANS[8].next(0) == (8, 0.025)
+    assert {most: plan.most for most, plan in PLANS.items()} == {8: 8, 16: 16, 24: 24}
+
+
+def simulated(effect: float, gain: float, rows: float, verdicts: int, plan: Plan = LONGEST) -> Counter[str]:
     """Endings of verdicts whose pairs differ by N(effect, 1), with one error of the rows, N(0, rows^2), in all of
     them."""
     generator, found = np.random.default_rng(0), Counter[str]()
     for _ in range(verdicts):
-        differences = effect + rows * generator.standard_normal() + generator.standard_normal(LOOKS[-1])
-        said = first_ending(LOOKS[-1], lambda count, d=differences: pairs_of(d[:count], rows, gain))  # type: ignore[misc]
+        differences = effect + rows * generator.standard_normal() + generator.standard_normal(plan.most)
+        said = first_ending(plan, plan.most, lambda count, d=differences: pairs_of(d[:count], rows, gain))  # type: ignore[misc]
         found[said[0] if said else "undecided"] += 1
     return found
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("most", PLANS)
 @pytest.mark.parametrize(("rows", "verdicts"), [(0.25, 10_000), (0.0, 2_000), (1.0, 2_000)])
-def test_without_a_difference_at_most_one_verdict_in_twenty_sees_one(rows: float, verdicts: int) -> None:
-    found = simulated(0, 50, rows, verdicts)
+def test_without_a_difference_at_most_one_verdict_in_twenty_sees_one(rows: float, verdicts: int, most: int) -> None:
+    found = simulated(0, 50, rows, verdicts, PLANS[most])
     assert found["matter"] + found["worse"] <= 0.05 * verdicts
     assert found["matter"] > 0, "the test would pass if nothing ever mattered"
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("most", PLANS)
 @pytest.mark.parametrize(("gain", "verdicts"), [(50.0, 10_000), (25.0, 2_000), (35.0, 2_000)])
 def test_a_difference_of_2_percent_of_the_gain_is_called_none_at_most_once_in_twenty(
-    gain: float, verdicts: int
+    gain: float, verdicts: int, most: int
 ) -> None:
-    found = simulated(0.02 * gain, gain, 0.0, verdicts)
+    found = simulated(0.02 * gain, gain, 0.0, verdicts, PLANS[most])
     assert 0 < found["equal"] <= 0.05 * verdicts
 
 
@@ -156,6 +187,26 @@ def test_the_documentation_tells_what_the_rule_does(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
+    ("most", "effect", "gain", "rows", "matter", "equal"),
+    [
+        (8, 0.0, 50, 0.0, 0.020, 0.42), (8, 0.0, 50, 0.25, 0.016, 0.11), (8, 0.0, 50, 1.0, 0.009, 0.0),
+        (8, 0.0, 20, 0.0, 0.020, 0.003), (8, 0.5, 50, 0.0, 0.20, 0.19), (8, 1.0, 50, 0.0, 0.65, 0.023),
+        (8, 0.5, 10, 0.25, 0.14, 0.0), (8, 1.0, 10, 0.25, 0.50, 0.0),
+        (16, 0.0, 50, 0.0, 0.022, 0.90), (16, 0.0, 50, 0.25, 0.009, 0.51), (16, 0.0, 50, 1.0, 0.009, 0.0),
+        (16, 0.0, 20, 0.0, 0.022, 0.012), (16, 0.5, 50, 0.0, 0.41, 0.40), (16, 1.0, 50, 0.0, 0.94, 0.014),
+        (16, 0.5, 10, 0.25, 0.19, 0.0), (16, 1.0, 10, 0.25, 0.71, 0.0),
+    ],
+)  # fmt: skip
+def test_the_documentation_tells_what_fewer_pairs_find(
+    most: int, effect: float, gain: float, rows: float, matter: float, equal: float
+) -> None:
+    found = simulated(effect, gain, rows, 2000, PLANS[most])
+    assert found["matter"] / 2000 == pytest.approx(matter, abs=0.02)
+    assert found["equal"] / 2000 == pytest.approx(equal, abs=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
     ("effect", "matter", "mean", "covered"),
     [(0.3, 0.09, 0.93, 0.70), (0.5, 0.24, 0.98, 0.88), (1.0, 0.80, 1.18, 0.98), (2.0, 1.0, 2.04, 0.97)],
 )
@@ -164,12 +215,12 @@ def test_the_documentation_tells_how_much_a_found_difference_is_overestimated(
 ) -> None:
     generator, rows, means, holds, wide = np.random.default_rng(0), 0.25, [], [], []
     for _ in range(1500):
-        differences = effect + rows * generator.standard_normal() + generator.standard_normal(LOOKS[-1])
-        said = first_ending(LOOKS[-1], lambda count, d=differences: pairs_of(d[:count], rows, 30.0, 0.6))  # type: ignore[misc]
+        differences = effect + rows * generator.standard_normal() + generator.standard_normal(24)
+        said = first_ending(LONGEST, 24, lambda count, d=differences: pairs_of(d[:count], rows, 30.0, 0.6))  # type: ignore[misc]
         if said and said[0] == "matter":
             pairs = pairs_of(differences[: said[1]], rows, 30.0, 0.6)
             means.append(pairs.mean)
-            for found, level in ((holds, 0.025), (wide, LEVELS[LOOKS.index(said[1])])):
+            for found, level in ((holds, 0.025), (wide, LONGEST.next(said[1] - 1)[1])):
                 low, high = pairs.interval(level)
                 found.append(low <= effect <= high)
     assert len(means) / 1500 == pytest.approx(matter, abs=0.02)
@@ -178,21 +229,23 @@ def test_the_documentation_tells_how_much_a_found_difference_is_overestimated(
     assert np.mean(wide) >= 0.94
 
 
-def test_the_levels_add_up_to_one_in_forty_in_each_direction() -> None:
-    assert sum(LEVELS) == pytest.approx(0.025)
+@pytest.mark.parametrize("plan", PLANS.values())
+def test_the_levels_add_up_to_one_in_forty_in_each_direction(plan: Plan) -> None:
+    assert sum(plan.levels) == pytest.approx(0.025)
+    assert plan.looks == tuple(range(FEWEST, plan.most + 1, FEWEST))
 
 
 @pytest.mark.parametrize(("count", "apart"), [(16, 2.96), (24, 2.5)])
 def test_later_looks_have_levels_of_their_own(count: int, apart: float) -> None:
     """So many standard errors are beyond the look's own level, not beyond that of the look before it."""
-    before, level = LEVELS[LOOKS.index(count) - 1], LEVELS[LOOKS.index(count)]
+    before, level = LONGEST.next(count - 9)[1], LONGEST.next(count - 1)[1]
     assert stats.t.isf(level, count - 1) < apart < stats.t.isf(before, count - 1)
     differences = np.tile([-1.0, 1.0], count // 2)
     differences += apart * differences.std(ddof=1) / count**0.5
-    assert ending(pairs_of(differences)) == "matter"
-    assert ending(pairs_of(-differences)) == "worse"
+    assert ending(pairs_of(differences), LONGEST) == "matter"
+    assert ending(pairs_of(-differences), LONGEST) == "worse"
 
 
 def test_the_first_look_has_the_strictest_level() -> None:
     # Mean over its standard error 3.5: beyond the interval of 0.006 on either side, not beyond that of 0.004.
-    assert ending(pairs_of(np.array([0.3125] * 7 + [1.3125]))) == "undecided"
+    assert ending(pairs_of(np.array([0.3125] * 7 + [1.3125])), LONGEST) == "undecided"

@@ -16,7 +16,7 @@ from engine.ranks import LayerRank, RankRecord
 from engine.ranks.controls import shuffled
 from engine.retrain.common_numbers import start_in_common
 from engine.verdict.arms import LEARNED, SHUFFLED
-from engine.verdict.judge import LOOKS, Pairs, first_ending
+from engine.verdict.judge import PLANS, Pairs, first_ending
 from engine.verdict.losses import Shown
 from problems.models.attach import lora_layers
 from tests.helpers import branches
@@ -60,7 +60,7 @@ def judged(record: RankRecord, base: dict[str, Tensor], inputs: Tensor, labels: 
         rows = len(alone)
         return Shown(arms, np.ones(rows), np.arange(rows), alone.numpy()[None], {}, {}, "").pairs(count)
 
-    found = first_ending(LOOKS[-1], up_to)
+    found = first_ending(PLANS[24], 24, up_to)
     return found[0] if found else "undecided"
 
 

@@ -3,18 +3,21 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from configs.parser import parse
 from configs.schema import RunConfig
+from configs.schema_verdict import VerdictConfig
 from engine.disk.files import write_json
 from engine.ranks import LayerRank, RankRecord
 from engine.run.folder import RunFolder
 from engine.verdict.arms import Arms
 from engine.verdict.folder import VerdictFolder
-from engine.verdict.judge import Ending, Pairs
+from engine.verdict.judge import PLANS, Ending, Pairs
 from engine.verdict.words import enough, recommendation, sentence, unchanged
 from tests.helpers.evidence import evidence_of
 
@@ -25,8 +28,9 @@ def pairs_of(mean: float, spread: float, count: int, gain: float) -> Pairs:
     return Pairs(mean + spread * signs, 0.0, gain, gain / 10)
 
 
-def said(ending: Ending, pairs: Pairs) -> str:
-    return sentence(ending, pairs, 10368, uniform=1, compared=False)
+def said(ending: Ending, pairs: Pairs, most: int = 24) -> str:
+    arms: Any = SimpleNamespace(parameters=10368, uniform_rank=1, plan=PLANS[most])
+    return sentence(ending, pairs, arms, compared=False)
 
 
 def test_the_sentences_are_those_that_the_documentation_shows() -> None:
@@ -129,6 +133,7 @@ def test_an_interval_without_0_that_decides_nothing_is_explained() -> None:
     told = said("undecided", pairs)
     assert ", but a verdict after 16 pairs needs p at most 0.006 and an interval of 98.8 % that leaves out 0" in told
     assert f"(p is {pairs.p():.2g} now)" in told
+    assert "after 16 pairs needs p at most 0.017 and an interval of 96.6 %" in said("undecided", pairs, most=16)
     assert "but a verdict" not in said("undecided", Pairs(differences - 0.004, 0.0, 0.5, 0.01))
 
 
@@ -157,3 +162,8 @@ def test_after_the_last_pair_more_rows_are_named_if_they_would_narrow_the_interv
         told = recommendation("undecided", pairs, arms, RunFolder.of(config))
         assert told.startswith("No more than 24 pairs are trained")
         assert ("more held-out rows (--verdict.rows" in told) == named
+    fewer = dataclasses.replace(arms, config=dataclasses.replace(config, verdict=VerdictConfig(pairs=8)))
+    told = recommendation("undecided", pairs_of(0.001, 0.01, 8, 0.2), fewer, RunFolder.of(config))
+    assert told.startswith(
+        "No more than 8 pairs are trained; a new verdict with more (--verdict.pairs 24 --overwrite)"
+    )
