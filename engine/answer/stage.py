@@ -31,6 +31,7 @@ from engine.export.lora_config import adapter_config, save_lora_config
 from engine.ranks.evidence import LEAST_ROWS, Evidence, too_few
 from engine.ranks.record import LayerRank, RankRecord
 from engine.run.contents import read_answer, read_searched
+from engine.run.program import commit
 from engine.run.same_data import refuse_changed_data
 from engine.run.workbench import Workbench
 from engine.search import trajectory
@@ -68,7 +69,8 @@ def answer(run: Workbench, tracker: Tracker = NOWHERE) -> None:
     # The report shows where ranks.json was edited: where it differs from these.
     chosen = record.ranks
     seconds = measured + time.perf_counter() - began
-    write_json(folder.answer, {"settings": ANSWERED.of(run.config), "seconds": seconds, "ranks": chosen})
+    content = {"settings": ANSWERED.of(run.config), "seconds": seconds, "ranks": chosen, "commit": commit()}
+    write_json(folder.answer, content)
     save_lora_config(_for_trainers(run, record, searched.get("peft", {})), record, folder.lora_config, run.config)
     ranks.save(record, folder.ranks)
     track(record, tracker)

@@ -9,6 +9,7 @@ from engine.disk.files import write_json
 from engine.export.lora_config import of_the_model
 from engine.ranks.needs import refuse_unanswerable
 from engine.run.memory import check_memory
+from engine.run.program import commit
 from engine.run.resources import peak_memory
 from engine.run.same_data import refuse_changed_data
 from engine.run.savings import FIRST_ORDER, OTHERS
@@ -118,6 +119,7 @@ def _record(run: Workbench, engine: SearchEngine, hook: SearchHook) -> None:
             "passes": vars(engine.lora.passes),
             "peak_memory_mib": peak_memory(run.compute),
             "peft": of_the_model(engine.lora.module.peft_config[ADAPTER]),
+            "commit": commit(),
             "settings": FOUND.of(config),
             **({"data": run.fingerprint} if run.fingerprint else {}),
         },

@@ -27,6 +27,7 @@ from engine.report.summary import print_result
 from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted, StopRequest
+from engine.run.program import commit
 from engine.search.found import read_numbers, searched_model
 from engine.search.stage import search
 from engine.stages import run_stages
@@ -52,6 +53,7 @@ def test_every_layer_has_shares_that_add_up(
     search(run)
     answer(run)
     record = ranks.load(run.folder.ranks)
+    assert json.loads(run.folder.answer.read_text())["commit"] == commit()
     evidence = record.evidence
     assert evidence is not None
     assert evidence.rows == 32

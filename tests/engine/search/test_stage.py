@@ -1,4 +1,4 @@
-"""Stage 1 writes what stage 2 and the report read, and nothing that only a stop needs."""
+"""A search writes what the retraining and the report read, and nothing that only a stop needs."""
 
 import json
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from configs.schema import RunConfig
 from engine.disk import newest
 from engine.run.context import Context
+from engine.run.program import commit
 from engine.run.savings import FIRST_ORDER, OTHERS
 from engine.search import trajectory
 from engine.search.found import read_numbers, searched_model
@@ -33,7 +34,7 @@ def test_a_search_leaves_numbers_curves_weights_and_its_settings(searched: tuple
     folder, summary = run.folder, json.loads(run.folder.search_summary.read_text())
     assert summary["settings"] == json.loads(json.dumps(FOUND.of(run.config)))
     assert summary["data"] == run.fingerprint
-    assert (summary["steps"], summary["stopped"]) == (6, "steps used up")
+    assert (summary["steps"], summary["stopped"], summary["commit"]) == (6, "steps used up", commit())
     assert trajectory.read(folder.trajectory).names == list(summary["parameters_per_rank"])
     assert torch.equal(read_numbers(folder)["alpha"], engine.alpha())  # type: ignore[attr-defined]
     weights = load_file(folder.search_weights)
