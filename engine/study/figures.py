@@ -12,6 +12,10 @@ from engine.report.figures import save_figure
 from engine.study.rows import APPROXIMATION, OUTER, TASK, labelled, panels
 from engine.study.words import shortened
 
+COLOURS = len(plt.rcParams["axes.prop_cycle"])
+STYLES = ("-", "--", ":")
+"""The lines of the first COLOURS approximations, of the next, and so on."""
+
 
 def metric_by_row(results: pd.DataFrame, axes: Sequence[str], path: Path) -> None:
     """Draws a panel for each task: a tick at the median over the seeds of each row, and a point for each run."""
@@ -37,8 +41,9 @@ def cosine_over_training(probe: pd.DataFrame, path: Path) -> None:
     size = (3.6 * len(etas) + 1.6, 3.4)
     figure, panels = plt.subplots(1, len(etas), figsize=size, sharey=True, squeeze=False, layout="constrained")
     for axes, (eta, compared) in zip(panels.flat, etas, strict=True):
-        for name, rows in compared.groupby("approximation", sort=False):
-            axes.plot(rows["step"], rows["cosine"], marker="o", markersize=4, label=name)
+        for number, (name, rows) in enumerate(compared.groupby("approximation", sort=False)):
+            line = STYLES[number // COLOURS % len(STYLES)]  # matplotlib begins again with its first colour
+            axes.plot(rows["step"], rows["cosine"], line, marker="o", markersize=4, label=shortened(str(name)))
         axes.set_title(f"eta = {eta}")
         axes.set_xlabel("search step")
     panels.flat[0].set_ylabel("cosine to the exact term")

@@ -54,6 +54,16 @@ def test_a_panel_an_eta_with_a_curve_an_approximation(tmp_path: Path, kept: list
         assert list(axes.lines[0].get_ydata()) == [0.1, 0.4]
 
 
+def test_no_two_approximations_are_drawn_alike(tmp_path: Path, kept: list[Any]) -> None:
+    """The eleventh had the colour of the first."""
+    names = [f"{'mine/' * 20}own.py:Method{number}" for number in range(12)]
+    rows = [{"step": step, "approximation": name, "eta": "lr", "cosine": 1.0} for name in names for step in (1, 2)]
+    study_figures.cosine_over_training(pd.DataFrame(rows), tmp_path / "cosine.png")
+    lines = kept[0].axes[0].lines
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 12
+    assert max(len(line.get_label()) for line in lines) == 39
+
+
 def test_a_bar_from_the_worst_to_the_best_seed_at_the_cost_of_a_step(tmp_path: Path, kept: list[Any]) -> None:
     scores = {"darts": [0.2, 0.5, 0.6], "exact": [0.7, 0.7, 0.7]}
     control = {"none": [0.1]}  # a search without outer steps: no approximation, of which no step was timed
