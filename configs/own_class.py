@@ -18,6 +18,13 @@ def is_own(value: str) -> bool:
     return _OWN.fullmatch(value) is not None
 
 
+def refuse_missing_file(value: str, key: str) -> None:
+    """Raises UserError that names `key` if `value` has the form FILE.py:CLASS and there is no such file."""
+    found = _OWN.fullmatch(value)
+    if found is not None and not Path(found["file"]).is_file():
+        raise UserError(f"--{key}: there is no file {found['file']}; allowed: FILE.py:CLASS with a file that exists")
+
+
 def own_class(value: str, key: str) -> type[Any]:
     """The class that `value` names as FILE.py:CLASS; the file is run, once a process.
 
@@ -26,10 +33,8 @@ def own_class(value: str, key: str) -> type[Any]:
     """
     found = _OWN.fullmatch(value)
     assert found is not None
-    path = Path(found["file"])
-    if not path.is_file():
-        raise UserError(f"--{key}: there is no file {found['file']}; allowed: FILE.py:CLASS with a file that exists")
-    classes = _classes(path.resolve(), key)
+    refuse_missing_file(value, key)
+    classes = _classes(Path(found["file"]).resolve(), key)
     if found["name"] not in classes:
         raise UserError(
             f"--{key}: {found['file']} has no class {found['name']!r}; allowed: "
@@ -49,7 +54,7 @@ def _classes(path: Path, key: str) -> dict[str, type[Any]]:
     sys.modules[name] = module  # where dataclasses and pickle look a class's module up
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         said = " ".join(str(error).split())
         raise UserError(f"--{key}: {path.name} cannot be loaded ({type(error).__name__}: {said})") from error

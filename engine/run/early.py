@@ -7,6 +7,7 @@ from pathlib import Path
 
 from configs.errors import UserError
 from configs.facts import SEARCHING, WITHOUT_LORA
+from configs.own_class import refuse_missing_file
 from configs.places import from_home, is_local
 from configs.ranges import ALL_LINEAR
 from configs.recipe import evaluation_path, evaluation_split, own_data
@@ -26,8 +27,11 @@ _LONGEST = 100_000_000
 
 
 def refuse_missing_files(asked: Asked) -> None:
-    """Refuses a run whose file of training rows, or of evaluation rows, does not exist."""
-    task = asked.config.task
+    """Refuses a run whose file of training rows, of evaluation rows, or of an approximation does not exist."""
+    config, task = asked.config, asked.config.task
+    searches = config.method == "autolora" and config.answer.from_run is None
+    if searches and asked.stage in ("all", "search") and not asked.folder.search_summary.exists():
+        refuse_missing_file(config.hypergradient.type, "hypergradient.type")
     if _trains_nothing(asked) or not own_data(task):
         return
     evaluated = evaluation_split(task)

@@ -18,6 +18,7 @@ from problems.hypergradients.base import Cost, Hypergradient, Inner, Outer, Tens
 from problems.hypergradients.difference import CentralDifference, ForwardDifference
 from problems.hypergradients.first_order import FirstOrder
 from problems.hypergradients.none import NoHypergradient
+from problems.hypergradients.own import Own
 from problems.hypergradients.sama import Sama
 from problems.hypergradients.second_order import ConjugateGradient, Exact, Neumann
 
@@ -79,7 +80,7 @@ def _own(type_: str) -> Hypergradient:
             f"problems.hypergradients"
         )
     try:
-        return found()
+        return Own(found(), type_)
     except TypeError as error:  # an abstract method is missing, or __init__ takes arguments
         raise UserError(f"--hypergradient.type: {type_} cannot be made without arguments ({error})") from error
 

@@ -105,6 +105,16 @@ def test_a_missing_file_is_named_with_its_option(tmp_path: Path, case: str) -> N
         refuse_missing_files(asked(tmp_path, *arguments, overwrite=True))
 
 
+def test_the_file_of_an_approximation_is_asked_for_only_before_its_search(tmp_path: Path) -> None:
+    own = ("--hypergradient.type", str(tmp_path / "no.py:Mine"))
+    with pytest.raises(UserError, match=r"^--hypergradient\.type: there is no file .*no\.py; allowed: FILE\.py:CLASS"):
+        refuse_missing_files(asked(tmp_path, *own))
+    refuse_missing_files(asked(tmp_path, *own, stage="retrain"))
+    refuse_missing_files(asked(tmp_path, *own, "--method", "lora"))
+    write_json(RunFolder(tmp_path / "a").search_summary, {})
+    refuse_missing_files(asked(tmp_path, *own))
+
+
 def test_a_file_in_the_home_of_the_user_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "yes.csv").write_text("text,label\na,b\n")

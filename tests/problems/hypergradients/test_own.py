@@ -1,0 +1,94 @@
+"""A user's approximation: what is wrong with it is said in one line, and it disturbs nothing."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from configs.errors import UserError
+from problems.hypergradients.base import Cost, Hypergradient
+from problems.hypergradients.own import Own
+
+
+class Given(Hypergradient):
+    """Returns what a function makes of beta and W."""
+
+    reads_vector = False
+    second_order = True
+
+    def __init__(self, made: Callable[[nn.Parameter, nn.Parameter], Any]) -> None:
+        self.made = made
+
+    def cost(self, terms: int) -> Cost:
+        return Cost(terms, 1)
+
+    def implicit(self, vector: Any, inner: Any, outer: Any) -> list[Tensor]:
+        found: list[Tensor] = self.made(outer.trainable_parameters()[0], inner.trainable_parameters()[0])
+        return found
+
+
+def called(made: Callable[[nn.Parameter, nn.Parameter], Any]) -> list[Tensor]:
+    beta, weight = nn.Parameter(torch.zeros(3, 8)), nn.Parameter(torch.ones(2))
+    compute = SimpleNamespace(device=torch.device("cpu"))
+    inner: Any = SimpleNamespace(compute=compute, trainable_parameters=lambda: [weight])
+    outer: Any = SimpleNamespace(trainable_parameters=lambda: [beta])
+    return Own(Given(made), "mine.py:Given").implicit([], inner, outer)
+
+
+def raised(_: nn.Parameter, __: nn.Parameter) -> None:
+    raise KeyError("term")
+
+
+def left(_: nn.Parameter, __: nn.Parameter) -> None:
+    raise SystemExit(3)
+
+
+def moved(beta: nn.Parameter, weight: nn.Parameter) -> list[Tensor]:
+    with torch.no_grad():
+        weight.add_(1)
+    return [torch.zeros_like(beta)]
+
+
+WRONG: dict[str, tuple[Callable[[nn.Parameter, nn.Parameter], Any], str]] = {
+    "nothing": (
+        lambda b, w: None,
+        r"returned NoneType from implicit\(\), not a list of tensors; allowed: 1 tensor, one",
+    ),
+    "one tensor": (lambda b, w: torch.zeros_like(b), r"returned Tensor from implicit\(\)"),
+    "numbers": (lambda b, w: [0.0], r"returned list from implicit\(\), not a list of tensors"),
+    "too many": (lambda b, w: [b.detach(), b.detach()], r"returned 2 tensors from implicit\(\)"),
+    "none": (lambda b, w: [], r"returned 0 tensors"),
+    "another shape": (lambda b, w: [b.detach().T], r"returned tensor 1 of shape \[8, 3\] .*, where beta has \[3, 8\]"),
+    "one that would be broadcast": (lambda b, w: [b.detach()[:1]], r"returned tensor 1 of shape \[1, 8\]"),
+    "another dtype": (
+        lambda b, w: [b.detach().double()],
+        r"returned tensor 1 of .* and torch\.float64 from .* and torch\.float32",
+    ),
+    "an error": (raised, r"fails at line \d+ of .*test_own\.py \(KeyError: 'term'\)"),
+    "an exit": (left, r"fails at line \d+ of .*test_own\.py \(SystemExit: 3\)"),
+    "other weights": (moved, r"changed W, the inner problem's weights; allowed: "),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_is_said_in_one_line(case: str) -> None:
+    made, said = WRONG[case]
+    with pytest.raises(UserError, match=rf"^--hypergradient\.type: mine\.py:Given {said}"):
+        called(made)
+
+
+def test_what_is_right_is_passed_on_and_its_random_numbers_leave_the_dropout_masks_alone() -> None:
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    (found,) = called(lambda beta, _: [torch.randn_like(beta)])
+    assert found.abs().sum() > 0
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_flags_are_those_of_the_class() -> None:
+    own = Own(Given(lambda b, w: None), "mine.py:Given")
+    assert (own.reads_vector, own.reads_weights_before, own.second_order) == (False, True, True)
+    assert own.cost(4) == Cost(4, 1)
