@@ -3,16 +3,18 @@
 import dataclasses
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from jsonargparse import ArgumentError, ArgumentParser
 from rich.table import Table
 
 from configs.errors import UserError
+from configs.keys import split_range, takes
 from configs.plain import plain
 from problems.machine.waiting import own_cores
 
@@ -25,9 +27,10 @@ Measure = Callable[[Any], tuple[dict[str, Any], list[Table]]]
 def main(settings_class: type, measure: Measure, argv: Sequence[str] | None = None) -> int:
     """Runs one benchmark, prints its tables, and writes its numbers. Returns the exit code.
 
-    `settings_class` is a frozen dataclass with a field `json`, the file that gets the numbers (null: none). Its class
-    attribute AT_LEAST, if any, maps settings to their least allowed values, which also hold for every entry of a list;
-    such a list may not be empty. FILES, if any, names the settings besides `json` that name a file to write.
+    `settings_class` is a frozen dataclass with a field `json`, the file that gets the numbers (null: none). A field's
+    type may have a range (configs/ranges.py). Its class attribute AT_LEAST, if any, maps settings to their least
+    allowed values, which also hold for every entry of a list; such a list may not be empty. FILES, if any, names the
+    settings besides `json` that name a file to write.
     """
     from engine.disk.files import write_json
     from engine.terminal.console import console, show_log
@@ -62,8 +65,11 @@ def parse_settings(settings_class: type, argv: Sequence[str]) -> Any:
     try:
         parsed = parser.instantiate(parser.parse_args(list(argv)))
     except (ArgumentError, TypeError, ValueError) as error:
-        raise UserError(" ".join(str(error).split())) from error
+        raise UserError(_in_words(" ".join(str(error).split()), settings_class)) from error
     settings = settings_class(**{field.name: parsed[field.name] for field in dataclasses.fields(settings_class)})
+    for name, kind in get_type_hints(settings_class, include_extras=True).items():
+        if (limits := split_range(kind)[1]) and not limits.holds(getattr(settings, name)):
+            raise UserError(f"--{name}: {getattr(settings, name)!r} is not allowed; allowed: {limits.words}")
     for name, least in getattr(settings, "AT_LEAST", {}).items():
         value = getattr(settings, name)
         if isinstance(value, list):
@@ -74,6 +80,15 @@ def parse_settings(settings_class: type, argv: Sequence[str]) -> Any:
     for name in ("json", *getattr(settings, "FILES", ())):
         _refuse_unwritable(name, getattr(settings, name))
     return settings
+
+
+def _in_words(said: str, settings_class: type) -> str:
+    """What jsonargparse says about a value of a wrong type, as the program says it; other messages as they are."""
+    found = re.search(r'^Parser key "(?P<key>\w+)": .* value: (?P<value>.*)$', said)
+    kinds = get_type_hints(settings_class, include_extras=True)
+    if found is None or found["key"] not in kinds:
+        return said
+    return f"--{found['key']}: {found['value']} is not allowed; allowed: {takes(kinds[found['key']])}"
 
 
 def refuse_empty(name: str, values: Sequence[Any]) -> None:

@@ -102,6 +102,7 @@ def takes(annotation: Any) -> str:
 
 
 _DICTIONARIES: dict[Any, str] = {
+    dict[str, Any]: "names with values, such as {rate: 0.1}",
     dict[str, list[Any]]: "keys with lists of values, such as {seed: [0,1]}",
     dict[str, dict[str, Any]]: "names with keys and values, such as {wide: {lora.k: 16}}",
     dict[str, dict[str, dict[str, Any]]]: "axes with values and their keys, such as {method: {lora: {lora.r: 8}}}",

@@ -1,5 +1,6 @@
 """A class in a Python file of the user's own, which a setting names as FILE.py:CLASS."""
 
+import hashlib
 import importlib.util
 import inspect
 import re
@@ -23,6 +24,15 @@ def refuse_missing_file(value: str, key: str) -> None:
     found = _OWN.fullmatch(value)
     if found is not None and not Path(found["file"]).is_file():
         raise UserError(f"--{key}: there is no file {found['file']}; allowed: FILE.py:CLASS with a file that exists")
+
+
+def digest(value: str) -> str | None:
+    """The first 16 digits of the SHA-256 of the file in FILE.py:CLASS; None if `value` has another form, or the file
+    does not exist."""
+    found = _OWN.fullmatch(value)
+    if found is None or not Path(found["file"]).is_file():
+        return None
+    return hashlib.sha256(Path(found["file"]).read_bytes()).hexdigest()[:16]
 
 
 def own_class(value: str, key: str) -> type[Any]:

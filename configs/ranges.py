@@ -1,5 +1,6 @@
 """Types with a range, for the fields of the schema, as in `k: ranges.Rank`; `check_values` in keys.py tests values."""
 
+import math
 import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple, get_args
@@ -130,6 +131,22 @@ Where = Annotated[
     Range(
         _FLAT,
         lambda x: _flat_enough(x) and _keyed(x, *(more for places in x.values() for more in places.values())),
+    ),
+]
+
+
+def _is_option(value: Any) -> bool:
+    """Whether a class may take the value as an argument: YAML also knows dates, and mappings have no use here."""
+    if isinstance(value, list):
+        return all(map(_is_option, value))
+    return value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value))
+
+
+Options = Annotated[
+    dict[str, Any],
+    Range(
+        "arguments by name, such as {rate: 0.1}: numbers, texts, true, false, null or lists of these",
+        lambda x: _flat_enough(x) and all(str(key).isidentifier() and _is_option(x[key]) for key in x),
     ),
 ]
 

@@ -19,6 +19,7 @@ from configs.facts import (
     only_alpha_is_1,
     reads_as,
 )
+from configs.own_class import is_own
 from configs.places import is_local
 from configs.recipe import decoding, evaluation_path, evaluation_split, writes_texts
 from configs.schema import RunConfig
@@ -224,6 +225,10 @@ TABLE: tuple[Row, ...] = (
     Row(
         ("hypergradient.terms",), lambda c: not reads_as(c, ("neumann", "cg")) and not c.study.probe.steps,
         f"{_TYPE}: it is read only for neumann and cg",
+    ),
+    Row(
+        ("hypergradient.options",), lambda c: not is_own(c.hypergradient.type),
+        f"{_TYPE}: it is read only for FILE.py:CLASS",
     ),
     Row(
         ("retrain.epochs",), lambda c: c.retrain.max_steps is not None,

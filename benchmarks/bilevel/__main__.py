@@ -7,6 +7,8 @@ and `exact_adamw` are left out, as they are for an inner Adam. An approximation 
 can be tried by its name.
 """
 
+import functools
+import itertools
 import math
 import sys
 from collections.abc import Sequence
@@ -23,6 +25,7 @@ from benchmarks.bilevel.ridge import Ridge
 from benchmarks.command import main
 from configs.errors import UserError
 from configs.own_class import is_own
+from configs.ranges import Eta, Options, Positive
 from problems.hypergradients import HYPERGRADIENTS, approximation
 
 NEED_ADAM = ("sama", "exact_adamw")
@@ -40,15 +43,17 @@ class BilevelSettings:
     """Approximations, by the values of hypergradient.type: a name, or FILE.py:CLASS for one of your own."""
     unroll_steps: list[int] = field(default_factory=lambda: [1, 10])
     """Inner steps for each outer one: each value is tried."""
-    eta: float | str = "lr"
+    options: Options = field(default_factory=dict)
+    """Arguments by name for the approximations of your own, such as {rate: 0.1}."""
+    eta: Eta = "lr"
     """Size of the inner step in the implicit term: a number, lr or betty (1)."""
-    cg_eta: float | str = 100.0
+    cg_eta: Eta = 100.0
     """The same for cg, whose damping is 1 / eta: a large eta gives the implicit function theorem."""
     terms: int = 10
     """Hessian-vector products of neumann and cg."""
-    inner_rate: float = 0.3
+    inner_rate: Positive = 0.3
     """Learning rate of the weights (plain gradient descent)."""
-    outer_rate: float = 0.05
+    outer_rate: Positive = 0.05
     """Learning rate of beta (Adam)."""
     passes: int = 4000
     """Forward and backward passes that each approximation may use."""
@@ -80,24 +85,36 @@ class Row:
 
 def measure_bilevel(settings: BilevelSettings) -> tuple[dict[str, Any], list[Table]]:
     """Tries every approximation on every problem. Raises UserError for one that does not exist or needs Adam."""
-    for name in filter(is_own, settings.methods):
-        approximation(name)
     known = [name for name in HYPERGRADIENTS if name not in NEED_ADAM]
     for name in settings.methods:
-        if name not in known:
-            raise UserError(f"--methods: {name!r} is not allowed; allowed: {', '.join(known)}")
+        if not is_own(name) and name not in known:
+            raise UserError(f"--methods: {name!r} is not allowed; allowed: {', '.join(known)}, FILE.py:CLASS")
+    if settings.options and not any(map(is_own, settings.methods)):
+        raise UserError("--options: does nothing without an approximation of your own in --methods; leave it out")
     if settings.picture and Path(settings.picture).suffix != ".png":
         raise UserError(f"--picture: {settings.picture} is not allowed; allowed: a name that ends with .png")
     problems = [Ridge.drawn(seed, settings.inputs, settings.rows) for seed in range(settings.seeds)]
-    rows = [_row(name, unroll, problems, settings) for unroll in settings.unroll_steps for name in settings.methods]
+    try:
+        for name in filter(is_own, settings.methods):
+            approximation(name, settings.options)  # refused before the others have taken minutes
+        tried = itertools.product(settings.unroll_steps, settings.methods)
+        rows = [_row(name, unroll, problems, settings) for unroll, name in tried]
+    except UserError as error:
+        raise UserError(_as_given_here(str(error))) from error
     if settings.picture:
         draw_progress([(row.method, row.unroll_steps, row.curves) for row in rows], Path(settings.picture))
     return {"rows": [asdict(row) for row in rows]}, [_shown(rows, settings)]
 
 
+def _as_given_here(said: str) -> str:
+    """A message about an approximation of the user's own, with the keys of this command."""
+    return said.replace("--hypergradient.type:", "--methods:").replace("--hypergradient.options:", "--options:")
+
+
 def _row(name: str, unroll_steps: int, problems: Sequence[Ridge], settings: BilevelSettings) -> Row:
     eta = settings.cg_eta if name == "cg" else settings.eta
-    how = Descent(name, unroll_steps, eta, settings.terms, (settings.inner_rate, settings.outer_rate))
+    make = functools.partial(approximation, name, settings.options if is_own(name) else {})
+    how = Descent(make, unroll_steps, eta, settings.terms, (settings.inner_rate, settings.outer_rate))
     runs = [list(learn(problem, how, settings.passes)) for problem in problems]
     curves = [_curve(problem, run) for problem, run in zip(problems, runs, strict=True)]
     shortest = min(runs, key=len)

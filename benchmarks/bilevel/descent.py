@@ -2,7 +2,7 @@
 
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmarks.bilevel.ridge import Batch, LogPenalty, Ridge, Weights
 from problems.bilevel import InnerProblem, OuterProblem
-from problems.hypergradients import betty_type
+from problems.hypergradients import Hypergradient, register
 from problems.level import Passes
 from problems.machine.compute import Compute
 
@@ -23,10 +23,11 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Descent:
-    """How beta is learned. `unroll_steps`: inner steps for each outer one. `eta`: as hypergradient.eta. `terms`: those
-    of neumann and cg. `rates`: the learning rates of w (plain gradient descent) and of beta (Adam)."""
+    """How beta is learned. `make`: makes the approximation, a new object for each problem. `unroll_steps`: inner steps
+    for each outer one. `eta`: as hypergradient.eta. `terms`: those of neumann and cg. `rates`: the learning rates of w
+    (plain gradient descent) and of beta (Adam)."""
 
-    method: str
+    make: Callable[[], Hypergradient]
     unroll_steps: int
     eta: float | str
     terms: int
@@ -84,7 +85,7 @@ def _engine(ridge: Ridge, how: Descent) -> tuple[Engine, _Inner, _Outer]:
     weights, penalty, passes = Weights(inputs), LogPenalty(inputs), Passes()
     compute = Compute(CPU, bf16=False)
     settings = Config(
-        type=betty_type(how.method), unroll_steps=how.unroll_steps, neumann_iterations=how.terms,
+        type=register(how.make()), unroll_steps=how.unroll_steps, neumann_iterations=how.terms,
         cg_iterations=how.terms, darts_alpha=0.01,
     )  # fmt: skip
     inner = _Inner(

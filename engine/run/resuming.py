@@ -13,9 +13,11 @@ from typing import Any
 
 from configs.errors import UserError
 from configs.keys import known_keys
+from configs.own_class import digest
 from configs.schema import RunConfig
 from configs.unread import reason
 
+_FILE = "hypergradient.type, its file"
 RESUME_AT_OLD_VALUE = "give the old value to resume, --name for another run, or --overwrite to start again"
 
 
@@ -36,15 +38,18 @@ class Settings:
     evaluates: bool = False
 
     def of(self, config: RunConfig) -> dict[str, Any]:
-        """Key -> value in `config`, as a checkpoint stores them."""
+        """Key -> value in `config`, as a checkpoint stores them; with an approximation of the user's own also what
+        tells whether its file has changed."""
         left_out = set(self.but)
         if config.task.type == "glue" and not self.evaluates:
             left_out.add("task.evaluation_split")
-        return {
+        found = {
             key: reduce(getattr, key.split("."), config)
             for key in known_keys()
             if _covers(self.read, key) and not _covers(left_out, key)
         }
+        content = digest(config.hypergradient.type) if "hypergradient.type" in found else None
+        return found | ({_FILE: f"SHA-256 {content}"} if content else {})
 
     def refuse_changed(
         self,

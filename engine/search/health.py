@@ -1,5 +1,6 @@
 """Warn about a search that goes wrong, or stop it: a class without examples, losses that are not finite, a finite
-difference in bf16, a Neumann series that diverges, an alpha that collapsed, ranks that never changed."""
+difference in bf16, an implicit term that is not finite or hides the direct one, an alpha that collapsed, ranks that
+never changed."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from torch import nn
 
 from configs.errors import UserError
 from configs.facts import DIFFERENCES, moves_alpha
+from configs.own_class import is_own
 from configs.schema import RunConfig
 from engine.ranks.rules import SUM_TO_ONE
 from engine.search.engine import SearchEngine
@@ -22,8 +24,8 @@ log = logging.getLogger("autolora")
 
 COLLAPSED = 0.99
 """alpha of a layer has collapsed if one of its components has a larger alpha than this."""
-DIVERGED = 100.0
-"""A Neumann series diverges if it makes the implicit term more than this many times as large as the direct one."""
+HIDES = 100.0
+"""The implicit term hides the direct one if it is more than this many times as large."""
 
 
 def refuse_many_skips(engine: SearchEngine, config: RunConfig) -> None:
@@ -44,8 +46,8 @@ def _remedy(engine: SearchEngine, config: RunConfig) -> str:
     """What to change so that fewer steps are skipped."""
     if unlabelled := _without_label(engine.lora.train_data_loader[0].rows):
         return unlabelled
-    if _series_is_not_finite(engine, config):
-        return _shorter_series(config)
+    if _term_is_not_finite(engine):
+        return _smaller_term(config)
     search = config.search
     rates = f"--search.learning_rate is {search.learning_rate:g}: lower it"
     if moves_alpha(config):
@@ -68,20 +70,22 @@ def _without_label(rows: Any) -> str:
     return f"{what}: leave them out, or take a larger search.batch_size" if count else ""
 
 
-def _series_is_not_finite(engine: SearchEngine, config: RunConfig) -> bool:
-    """Whether steps were skipped because the sum of a Neumann series was not finite: its outer steps alone were
-    skipped, and the direct gradient is finite. No other approximation has such a sum."""
-    series = config.hypergradient.type == "neumann" and config.hypergradient.terms > 0
-    return series and int(engine.lora.own_skips) == 0 and bool(engine.selection.direct.isfinite().all())
+def _term_is_not_finite(engine: SearchEngine) -> bool:
+    """Whether steps were skipped because the implicit term was not finite: outer steps alone were skipped, and the
+    direct gradient is finite."""
+    outer = engine.selection
+    finite, term = bool(outer.direct.isfinite().all()), bool(outer.implicit.isfinite().all())
+    return int(engine.lora.own_skips) == 0 and finite and not term
 
 
-def _shorter_series(config: RunConfig) -> str:
-    """What to change if a Neumann series diverges: neither learning rate makes it converge, unless eta is `lr`."""
-    eta = config.hypergradient.eta
-    return (
-        f"the Neumann series diverges: lower --hypergradient.eta (now {eta if isinstance(eta, str) else f'{eta:g}'}) "
-        f"or --hypergradient.terms (now {config.hypergradient.terms})"
-    )
+def _smaller_term(config: RunConfig) -> str:
+    """What to change if the implicit term is too large, or not finite: neither learning rate changes it much, unless
+    eta is `lr`."""
+    chosen = config.hypergradient
+    lower = f"lower --hypergradient.eta (now {chosen.eta if isinstance(chosen.eta, str) else f'{chosen.eta:g}'})"
+    if chosen.type == "neumann" and chosen.terms > 0:
+        return f"the Neumann series diverges: {lower} or --hypergradient.terms (now {chosen.terms})"
+    return f"{lower}, or look into {chosen.type}" if is_own(chosen.type) else lower
 
 
 def warn_about_missing_classes(
@@ -140,21 +144,25 @@ def warn_about_still_alpha(engine: SearchEngine, config: RunConfig) -> bool:
         log.warning(
             "alpha moved in %d of %d outer steps%s: in the others a loss or gradient was not finite; %s",
             outer - still, outer, ", so the ranks are still those of the start" if still == outer else "",
-            _shorter_series(config) if _series_is_not_finite(engine, config) else lower,
+            _smaller_term(config) if _term_is_not_finite(engine) else lower,
         )  # fmt: skip
     return warns
 
 
-def warn_about_diverging_series(engine: SearchEngine, config: RunConfig) -> None:
-    """Warns if the last implicit term of a Neumann series was so large that alpha followed nothing else.
+def warn_about_large_term(engine: SearchEngine, config: RunConfig) -> None:
+    """Warns if the last implicit term was so large that alpha followed nothing else: that of a Neumann series that
+    diverges, of sama with an eta far above the learning rate, or of an approximation of the user's own.
 
-    A series that diverges approximates no inverse Hessian, and the more terms it has, the larger is its sum.
+    (That of a one-step unroll is large only if the direct one vanishes, as at the end of a search that has learned its
+    task; then nothing is wrong.)
     """
     ratio = engine.selection.diagnostics()["implicit_to_direct"]
-    if config.hypergradient.type == "neumann" and config.hypergradient.terms > 0 and (ratio or 0.0) > DIVERGED:
+    chosen = config.hypergradient
+    may_hide = chosen.type == "sama" or is_own(chosen.type) or (chosen.type == "neumann" and chosen.terms > 0)
+    if may_hide and (ratio or 0.0) > HIDES:
         log.warning(
             "in the last outer step the implicit term was %.3g times the direct one, so alpha followed it alone; %s",
-            ratio, _shorter_series(config),
+            ratio, _smaller_term(config),
         )  # fmt: skip
 
 

@@ -1,23 +1,31 @@
 """Measure, during a search, how close each approximation is to the exact one-step unroll, and what its steps cost."""
 
 import dataclasses
+import logging
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from configs.errors import UserError
 from engine.search.engine import RanksSettled, SearchEngine
 from engine.search.state import restore, snapshot
 from engine.search.trajectory import Trajectory
-from problems.hypergradients import HYPERGRADIENTS, Cost, Hypergradient, Inner, Outer, Tensors, betty_type
+from problems.hypergradients import HYPERGRADIENTS, Hypergradient, Inner, Outer, Tensors, register
 from problems.machine.compute import timed
 
+log = logging.getLogger("autolora")
+
 Eta = float | str
+
+
+Makers = Mapping[str, Callable[[], Hypergradient]]
 
 
 class Probe(Hypergradient):
@@ -25,10 +33,11 @@ class Probe(Hypergradient):
     and batch, under the same dropout masks.
 
     The search itself goes on with the wrapped approximation, at its W and with the configured eta. The comparison is
-    made once for each of `etas`. Each approximation is compared with `exact` (Eq. 4), and with `exact_adamw`, the step
-    that was taken. Both are always computed in fp32 from the same numbers, whatever the precision of the search and of
-    its frozen weights. Attribute `rows`: the measurements. Unlike the approximations, this class comes from no paper:
-    it only measures.
+    made once for each of `etas`. `own`: name -> maker of an approximation of the user's, which is compared with the
+    others; each eta has an object of its own. One that fails is left out from then on, with a warning. Each
+    approximation is compared with `exact` (Eq. 4), and with `exact_adamw`, the step that was taken. Both are always
+    computed in fp32 from the same numbers, whatever the precision of the search and of its frozen weights. Attribute
+    `rows`: the measurements. Unlike the approximations, this class comes from no paper: it only measures.
     """
 
     name = "probe"
@@ -36,23 +45,31 @@ class Probe(Hypergradient):
     reads_last_gradient = True
     second_order = True
 
-    def __init__(self, wrapped: Hypergradient, steps: Sequence[int], etas: Sequence[Eta]) -> None:
+    def __init__(
+        self, wrapped: Hypergradient, steps: Sequence[int], etas: Sequence[Eta], own: Makers = MappingProxyType({})
+    ) -> None:
         self.wrapped = wrapped
         self.steps = set(steps)
         self.etas = etas
         self.rows: list[dict[str, Any]] = []
+        self._own = {eta: {name: make() for name, make in own.items()} for eta in etas}
         self._step = 0
 
-    def cost(self, terms: int) -> Cost:
-        return self.wrapped.cost(terms)
+    def timed(self) -> dict[str, Hypergradient]:
+        """Name -> object of every approximation whose steps can be timed after the comparison."""
+        return {**HYPERGRADIENTS, **self._own[self.etas[0]]}
 
     def implicit(self, vector: Tensors, inner: Inner, outer: Outer) -> list[Tensor]:
         # Called once for each outer step, which comes after `unroll_steps` inner steps; the search counts inner steps.
         self._step += inner.config.unroll_steps
-        if self._step in self.steps:
-            for eta in self.etas:
-                with _changed(inner, eta_setting=eta):
+        for eta in self.etas:
+            with _changed(inner, eta_setting=eta):
+                if self._step in self.steps:
                     self._compare(vector, inner, outer, eta)
+                else:
+                    for name, method in list(self._own[eta].items()):
+                        if method.carries:
+                            self._term_of_own(name, method, vector, inner, outer)
         return self.wrapped.implicit(vector, inner, outer)
 
     def _compare(self, vector: Tensors, inner: Inner, outer: Outer, eta: Eta) -> None:
@@ -61,12 +78,7 @@ class Probe(Hypergradient):
                 _flat(HYPERGRADIENTS[name].implicit(vector, inner, outer)) for name in ("exact", "exact_adamw")
             )
         direct = outer.direct.cpu().double()
-        variants = list(HYPERGRADIENTS.items())
-        if inner.rounds and not inner.fp32_difference:
-            variants.append(("darts, fp32 difference", HYPERGRADIENTS["darts"]))
-        for name, method in variants:
-            with _changed(inner, fp32_difference=inner.fp32_difference or name.endswith("fp32 difference")):
-                implicit = _flat(method.implicit(vector, inner, outer))
+        for name, implicit in self._terms(vector, inner, outer, eta):
             self.rows.append(
                 {
                     "step": self._step,
@@ -80,52 +92,87 @@ class Probe(Hypergradient):
                 }
             )
 
+    def _terms(self, vector: Tensors, inner: Inner, outer: Outer, eta: Eta) -> Iterator[tuple[str, Tensor]]:
+        """Name and flat implicit term of every approximation at this step."""
+        for name, method in HYPERGRADIENTS.items():
+            yield name, _flat(method.implicit(vector, inner, outer))
+        if inner.rounds and not inner.fp32_difference:
+            with _changed(inner, fp32_difference=True):
+                term = _flat(HYPERGRADIENTS["darts"].implicit(vector, inner, outer))
+            yield "darts, fp32 difference", term
+        for name, method in list(self._own[eta].items()):
+            found = self._term_of_own(name, method, vector, inner, outer)
+            if found is not None:
+                yield name, _flat(found)
 
-def measure_cost(engine: SearchEngine, rounds: int) -> list[dict[str, Any]]:
-    """Seconds and passes of one outer step with its inner steps, for each approximation and for plain LoRA steps.
+    def _term_of_own(
+        self, name: str, method: Hypergradient, vector: Tensors, inner: Inner, outer: Outer
+    ) -> list[Tensor] | None:
+        """The implicit term of a user's approximation; None if it fails, and from then on it is left out."""
+        try:
+            return method.implicit(vector, inner, outer)
+        except UserError as error:
+            log.warning("the comparison leaves out %s from step %d on: %s", name, self._step, error)
+            for of_eta in self._own.values():
+                of_eta.pop(name, None)
+            return None
+
+
+def measure_cost(
+    engine: SearchEngine, rounds: int, methods: Mapping[str, Hypergradient] = HYPERGRADIENTS
+) -> list[dict[str, Any]]:
+    """Seconds and passes of one outer step with its inner steps, for each of `methods` and for plain LoRA steps.
 
     `ratio_to_lora`: the seconds over those of as many plain LoRA steps. All start from the engine's current state,
-    take the same batches, and take turns: one warm-up, then `rounds` timed rounds, of which the median counts. Then
-    the engine's state is restored.
+    take the same batches, and take turns: one warm-up, then `rounds` timed rounds, of which the median counts;
+    `lowest_ratio` and `highest_ratio` are those of the shortest and of the longest round. Then the engine's state is
+    restored. An approximation of the user's that fails is left out, with a warning.
     """
     kept_type = engine.lora.config.type
-    names = ["lora", *HYPERGRADIENTS]
-    seconds: dict[str, list[float]] = {name: [] for name in names}
+    timed_ones: dict[str, Hypergradient | None] = {"lora": None, **methods}
+    seconds: dict[str, list[float]] = {name: [] for name in timed_ones}
     passes: dict[str, tuple[int, int]] = {}
     trajectory = Trajectory(engine.lora.gates.names)
     trajectory.add(0, engine.alpha(), engine.contribution())
     settled = RanksSettled(0)
     kept = deepcopy(snapshot(engine, settled, trajectory))
     for round_number in range(rounds + 1):
-        for name in names:
+        for name, method in list(timed_ones.items()):
             restore(engine, settled, trajectory, kept)
             before = dataclasses.replace(engine.lora.passes)
-            spent = timed(partial(_steps, engine, name), engine.lora.compute.device)
-            if round_number > 0:
+            try:
+                spent = timed(partial(_steps, engine, method), engine.lora.compute.device)
+            except UserError as error:
+                log.warning("the costs leave out %s: %s", name, error)
+                del timed_ones[name]
+            finally:
+                engine.lora.config.type = kept_type
+            if name in timed_ones and round_number > 0:
                 seconds[name].append(spent)
             now = engine.lora.passes
             passes[name] = (now.forward - before.forward, now.backward - before.backward)
     restore(engine, settled, trajectory, kept)
-    engine.lora.config.type = kept_type
     floor = statistics.median(seconds["lora"])
     return [
         {
             "approximation": name,
             "seconds": statistics.median(seconds[name]),
             "ratio_to_lora": statistics.median(seconds[name]) / floor,
+            "lowest_ratio": min(seconds[name]) / floor,
+            "highest_ratio": max(seconds[name]) / floor,
             "forward_passes": passes[name][0],
             "backward_passes": passes[name][1],
         }
-        for name in names
+        for name in timed_ones
     ]
 
 
-def _steps(engine: SearchEngine, name: str) -> None:
-    """Takes the inner steps up to the next outer step, and that outer step; for "lora", as many plain LoRA steps."""
-    if name != "lora":
-        engine.lora.config.type = betty_type(name)
+def _steps(engine: SearchEngine, method: Hypergradient | None) -> None:
+    """Takes the inner steps up to the next outer step, and that outer step; for None, as many plain LoRA steps."""
+    if method is not None:
+        engine.lora.config.type = register(method)
     for _ in range(engine.lora.config.unroll_steps):
-        _plain_step(engine) if name == "lora" else engine.train_step()
+        _plain_step(engine) if method is None else engine.train_step()
 
 
 def _plain_step(engine: SearchEngine) -> None:

@@ -4,6 +4,7 @@ import logging
 
 from transformers import set_seed
 
+from configs.facts import second_order
 from engine.disk import newest
 from engine.disk.files import write_json
 from engine.export.lora_config import of_the_model
@@ -19,7 +20,7 @@ from engine.search.engine import SearchEngine, build_engine
 from engine.search.found import write_tensors
 from engine.search.health import (
     warn_about,
-    warn_about_diverging_series,
+    warn_about_large_term,
     warn_about_missing_classes,
     warn_about_rounded_difference,
     warn_about_still_alpha,
@@ -29,7 +30,7 @@ from engine.search.settings import FOUND, UNFINISHED
 from engine.terminal.live_view import SearchProgress
 from engine.tracking import NOWHERE, Tracker
 from problems.halves import by_source
-from problems.hypergradients import approximation
+from problems.hypergradients import approximation, register
 from problems.models.attach import ADAPTER, attach_components
 from problems.models.layers import refuse_large_k
 from problems.tasks.doubts import warn_of_repeated_rows
@@ -44,9 +45,9 @@ def search(run: Workbench, tracker: Tracker = NOWHERE) -> SearchEngine:
     Interrupted if a signal asked to stop, UserError for what the user must change.
     """
     settings = run.config.search
-    second_order = approximation(run.config.hypergradient.type).second_order
+    approximation(run.config.hypergradient.type, run.config.hypergradient.options)  # refused before the data is read
     refuse_changed_data(run, run.processes.of_first(lambda: newest.peek(run.folder.search_checkpoint)).get("data", {}))
-    engine = build_search(run, second_order=second_order)
+    engine = build_search(run, second_order=second_order(run.config))
     hook = SearchHook(engine, run, UNFINISHED.of(run.config), tracker)
     hook.resume()
     run.begin()
@@ -78,7 +79,8 @@ def build_search(run: Workbench, *, second_order: bool) -> SearchEngine:
     refuse_large_k(base.model, config.lora)
     warn_about_rounded_difference(base.model, config)
     model = attach_components(base.model, config.lora, run.kind.peft_type, base.trained_whole)
-    method = approximation(config.hypergradient.type)
+    method = approximation(config.hypergradient.type, config.hypergradient.options)
+    register(method)
     per_weight = OTHERS if method.reads_weights_before else FIRST_ORDER
     if run.estimates_memory:
         check_memory(
@@ -101,7 +103,7 @@ def _record(run: Workbench, engine: SearchEngine, hook: SearchHook) -> None:
     folder, config = run.folder, run.config
     if not warn_about_still_alpha(engine, config):
         warn_about(hook.trajectory, config)
-        warn_about_diverging_series(engine, config)
+        warn_about_large_term(engine, config)
     hook.trajectory.write(folder.trajectory)
     hook.tracking.end(hook.trajectory)
     numbers = {"alpha": engine.alpha(), "contribution": engine.contribution()}

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from engine.search.engine import RanksSettled, SearchEngine
 from engine.search.trajectory import Trajectory
+from problems.hypergradients import registered
 from problems.level import BilevelProblem
 from problems.machine.compute import random_state, set_random_state
 
@@ -18,7 +19,8 @@ _LAST = ("last_loss", "direct", "implicit", "own_skips", "skipped_steps")
 
 
 def snapshot(engine: SearchEngine, settled: RanksSettled, trajectory: Trajectory) -> dict[str, Any]:
-    """Weights, beta, both optimisers and schedulers, random states, loader positions, counters and trajectory.
+    """Weights, beta, both optimisers and schedulers, what the hypergradient carries, random states, loader positions,
+    counters and trajectory.
 
     All processes of the run must call it. The tensors are not copied, so the next step changes them.
     """
@@ -34,6 +36,7 @@ def snapshot(engine: SearchEngine, settled: RanksSettled, trajectory: Trajectory
         # Each process draws its own dropout masks.
         "masks": engine.lora.processes.gathered(random_state(engine.lora.compute.device)),
         "problems": {problem.name: _problem_state(problem) for problem in (engine.lora, engine.selection)},
+        "hypergradient": registered(engine.lora.config.type).state_dict(),
     }
 
 
@@ -46,6 +49,7 @@ def restore(engine: SearchEngine, settled: RanksSettled, trajectory: Trajectory,
     restore_points(trajectory, state["trajectory"])
     for problem in (engine.lora, engine.selection):
         _restore_problem(problem, state["problems"][problem.name])
+    registered(engine.lora.config.type).load_state_dict(_on(engine.lora.compute.device, state["hypergradient"]))
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))
     numpy = state["numpy"]
@@ -102,6 +106,15 @@ def _restore_problem(problem: BilevelProblem, state: dict[str, Any]) -> None:
         problem.scheduler.load_state_dict(state["scheduler"])
     for key, value in state["last"].items():
         setattr(problem, key, value.to(problem.compute.device))
+
+
+def _on(device: torch.device, state: Any) -> Any:
+    """`state` with its tensors on `device`."""
+    if isinstance(state, Tensor):
+        return state.to(device)
+    if isinstance(state, dict):
+        return {key: _on(device, value) for key, value in state.items()}
+    return [_on(device, value) for value in state] if isinstance(state, list | tuple) else state
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:

@@ -2,12 +2,12 @@
 
 import dataclasses
 import logging
+from functools import partial
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from configs.count_words import counted
-from configs.own_class import is_own
 from configs.schema import RunConfig, StudyConfig
 from configs.values import with_values
 from engine.disk.files import read_json, write_json
@@ -19,8 +19,10 @@ from engine.search.engine import SearchEngine
 from engine.search.probe import Probe, measure_cost
 from engine.search.settings import UNFINISHED
 from engine.search.stage import build_search
+from engine.study.cells import expand
 from engine.study.folder import AskedOfStudy, StudyFolder
-from problems.hypergradients import approximation, register
+from engine.study.own_hypergradients import own_hypergradients
+from problems.hypergradients import approximation, register, registered
 
 log = logging.getLogger("autolora")
 
@@ -70,16 +72,10 @@ def read_comparison(folder: StudyFolder) -> Comparison | None:
     )
 
 
-def _own_types(config: RunConfig) -> list[str]:
-    """The values of hypergradient.type in a study's axes and variants that name a class of the user's own."""
-    key, study = "hypergradient.type", config.study
-    values = [*study.axes.get(key, []), *(own[key] for own in study.variants.values() if key in own)]
-    return [value for value in values if is_own(str(value))]
-
-
 def run_probe(config: RunConfig, folder: StudyFolder, stop: StopRequest) -> None:
-    """Compares all approximations along one search; writes probe.parquet and cost.parquet, unless both exist. Compares
-    nothing in a study that copies another run's search, as such a study makes no search of its own."""
+    """Compares all approximations along one search, the user's own among them; writes probe.parquet and cost.parquet,
+    unless both exist. Compares nothing in a study that copies another run's search, as such a study makes no search of
+    its own."""
     settings = config.study.probe
     if not settings.steps or config.answer.from_run is not None or (folder.probe.exists() and folder.cost.exists()):
         return
@@ -87,10 +83,11 @@ def run_probe(config: RunConfig, folder: StudyFolder, stop: StopRequest) -> None
     last = max(settings.steps)
     probed = with_values(dataclasses.replace(config, study=StudyConfig()), {"tracking.wandb": "disabled"})
     run = Context(probed, stop)
-    for chosen in _own_types(config):
-        approximation(chosen)  # from then on the probe compares it, too
+    own = own_hypergradients([*(cell.config for cell in expand(config, folder)), probed])
     engine = build_search(run, second_order=True)
-    probe = Probe(approximation(config.hypergradient.type), settings.steps, settings.etas)
+    follows = registered(engine.lora.config.type)
+    makers = {name: partial(approximation, *chosen) for name, chosen in own.items()}
+    probe = Probe(follows, settings.steps, settings.etas, makers)
     engine.lora.config.type = register(probe)
 
     def after_step(engine: SearchEngine) -> bool:
@@ -104,4 +101,4 @@ def run_probe(config: RunConfig, folder: StudyFolder, stop: StopRequest) -> None
     write_json(folder.probe_settings, {"settings": COMPARED.of(config), "data": run.fingerprint})
     write_parquet(folder.probe, pd.DataFrame(probe.rows))
     log.info("probe: timing a step of each approximation, %s", counted(settings.timed_steps, "round"))
-    write_parquet(folder.cost, pd.DataFrame(measure_cost(engine, settings.timed_steps)))
+    write_parquet(folder.cost, pd.DataFrame(measure_cost(engine, settings.timed_steps, probe.timed())))

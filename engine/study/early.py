@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 from configs.errors import UserError
 from configs.keys import SPELLED
-from configs.own_class import is_own, own_class
 from configs.requests import Request
 from engine.run.asked import AskedOf
 from engine.study.cells import Cell, expand, own_settings
 from engine.study.folder import AskedOfStudy, StudyFolder
+from engine.study.own_hypergradients import own_hypergradients
 
 log = logging.getLogger("autolora")
 
@@ -22,7 +22,7 @@ def refuse_early(request: Request) -> None:
     cells = expand(request.config, folder)
     if request.stage != "report":
         _tell_overruled(request, cells)
-        _refuse_missing_classes(cells)
+        _refuse_wrong_classes(cells)
 
 
 def _tell_overruled(request: Request, cells: Sequence[Cell]) -> None:
@@ -44,13 +44,12 @@ def _tell_overruled(request: Request, cells: Sequence[Cell]) -> None:
             )  # fmt: skip
 
 
-def _refuse_missing_classes(cells: Sequence[Cell]) -> None:
-    """Raises UserError if a cell that searches has a hypergradient of the user's own whose file or class is missing
-    or fails."""
-    searching = [x.config for x in cells if x.config.method == "autolora" and x.config.answer.from_run is None]
-    for chosen in sorted({config.hypergradient.type for config in searching}):
-        if is_own(chosen):
-            own_class(chosen, "hypergradient.type")
+def _refuse_wrong_classes(cells: Sequence[Cell]) -> None:
+    """Raises UserError if a cell searches with a hypergradient of the user's own that cannot be made."""
+    for chosen in own_hypergradients(cell.config for cell in cells).values():
+        from problems.hypergradients import approximation  # loads torch, but so does the user's file
+
+        approximation(chosen.type, chosen.options)
 
 
 def refuse_stage(asked: AskedOfStudy) -> None:

@@ -9,9 +9,13 @@ import pandas as pd
 
 from engine.report.charts import BLUE, ORANGE
 from engine.report.figures import save_figure
+from engine.study.own_hypergradients import compared_name
 from engine.study.rows import APPROXIMATION, OUTER, TASK, labelled, panels
 from engine.study.words import shortened
 
+OPTIONS = "hypergradient.options"
+COST = "step_cost"
+"""The column with the seconds of an outer step with its inner steps, divided by those of as many plain LoRA steps."""
 COLOURS = len(plt.rcParams["axes.prop_cycle"])
 STYLES = ("-", "--", ":")
 """The lines of the first COLOURS approximations, of the next, and so on."""
@@ -54,11 +58,10 @@ def cosine_over_training(probe: pd.DataFrame, path: Path) -> None:
 def metric_against_cost(results: pd.DataFrame, axes: Sequence[str], cost: pd.DataFrame, path: Path) -> None:
     """Draws a panel for each task: the final metric of each row of the table (median and range over the seeds) against
     the cost of an outer step with its inner steps. At least one row's approximation must have a cost."""
-    ratio = cost.set_index("approximation")["ratio_to_lora"]
-    tasks = panels(results[results[APPROXIMATION].isin(ratio.index)], axes)  # the type `none` has no cost
+    tasks = panels(timed(results, cost), axes)
     figure, drawn = plt.subplots(len(tasks), 1, figsize=(6.4, 3.8 * len(tasks)), squeeze=False, layout="constrained")
     for place, panel in zip(drawn.flat, tasks, strict=True):
-        _points_at_cost(place, panel.runs, "score", ratio)
+        _points_at_cost(place, panel.runs, "score")
         place.set_ylabel(panel.label)
     save_figure(figure, path)
 
@@ -66,24 +69,32 @@ def metric_against_cost(results: pd.DataFrame, axes: Sequence[str], cost: pd.Dat
 def outer_loss_against_cost(results: pd.DataFrame, axes: Sequence[str], cost: pd.DataFrame, path: Path) -> None:
     """Draws a panel for each task: L_val, the loss on D_val of the searched models (median and range over the seeds),
     against the cost of an outer step with its inner steps. At least one run must have both."""
-    ratio = cost.set_index("approximation")["ratio_to_lora"]
-    known = results[results[APPROXIMATION].isin(ratio.index) & results[OUTER].notna()]
-    tasks = list(labelled(known, axes).groupby(TASK, sort=False))
+    known = timed(results, cost)
+    tasks = list(labelled(known[known[OUTER].notna()], axes).groupby(TASK, sort=False))
     figure, drawn = plt.subplots(len(tasks), 1, figsize=(6.4, 3.8 * len(tasks)), squeeze=False, layout="constrained")
     for place, (task, runs) in zip(drawn.flat, tasks, strict=True):
-        _points_at_cost(place, runs, OUTER, ratio)
+        _points_at_cost(place, runs, OUTER)
         place.set_ylabel(f"L_val after the search\n(nats, less is better), {task}")
     save_figure(figure, path)
 
 
-def _points_at_cost(place: Any, runs: pd.DataFrame, column: str, ratio: pd.Series) -> None:
+def timed(results: pd.DataFrame, cost: pd.DataFrame) -> pd.DataFrame:
+    """The runs whose approximation was timed, with a column for its cost; the type `none` was not."""
+    ratios = cost.set_index("approximation")["ratio_to_lora"]
+    names = results[APPROXIMATION]
+    if OPTIONS in results:
+        both = [compared_name(*row, several=True) for row in zip(names, results[OPTIONS], strict=True)]
+        names = names.where(names.isin(ratios.index), both)
+    return results.assign(**{COST: names.map(ratios)}).dropna(subset=COST)
+
+
+def _points_at_cost(place: Any, runs: pd.DataFrame, column: str) -> None:
     """Draws median and range of `column` for each row of the table, at the cost of its approximation."""
     for name, group in runs.groupby("row", sort=False):
         values = group[column]
         median = values.median()
         reach = [[median - values.min()], [values.max() - median]]
-        at = ratio[group[APPROXIMATION].iloc[0]]
-        place.errorbar(at, median, yerr=reach, marker="o", capsize=3, label=shortened(str(name)))
+        place.errorbar(group[COST].iloc[0], median, yerr=reach, marker="o", capsize=3, label=shortened(str(name)))
     _legend_beside(place)
     place.set_xlabel("seconds of an outer step with its inner steps\n/ seconds of as many plain LoRA steps")
 

@@ -59,7 +59,7 @@ def _cost_pictures(
     of the study was timed."""
     if APPROXIMATION not in results:
         return {}
-    timed = results[results[APPROXIMATION].isin(cost["approximation"])]
+    timed = figures.timed(results, cost)
     pictures = {}
     if OUTER in timed and timed[OUTER].notna().any():
         pictures["outer_loss_against_cost"] = folder.figures / "outer_loss.png"

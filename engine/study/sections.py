@@ -45,7 +45,8 @@ _DISTANCE_NOTE = (
     "the direct one."
 )
 _COST_NOTE = (
-    "The row lora is as many plain LoRA steps as an outer step has inner steps; the ratio is that to its seconds."
+    "The row lora is as many plain LoRA steps as an outer step has inner steps; the ratio is that to its seconds. "
+    "Seconds and ratio are of the median round, the lowest and the highest ratio of the shortest and the longest one."
 )
 
 

@@ -6,11 +6,13 @@ import numpy as np
 
 
 def word(value: Any) -> str:
-    """The value as YAML writes it: null, true, 0.001, [query, value]."""
+    """The value as YAML writes it: null, true, 0.001, [query, value], {rate: 0.1}."""
     if value is None or (isinstance(value, float) and np.isnan(value)):
         return "null"
     if isinstance(value, bool | np.bool_):
         return "true" if value else "false"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {word(one)}' for key, one in value.items())}}}"
     if isinstance(value, list | tuple | np.ndarray):
         return f"[{', '.join(map(word, value))}]"
     return str(value)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.optim import Adam, AdamW
 
-from problems.hypergradients.base import Cost, Inner, Tensors
+from problems.hypergradients.base import Inner, Tensors
 from problems.hypergradients.second_order import HessianProduct, SecondOrder
 
 _CLIPS_BY = 1e-6
@@ -23,9 +23,6 @@ class ExactAdamW(SecondOrder):
 
     name = "exact_adamw"
     reads_last_gradient = True
-
-    def cost(self, terms: int) -> Cost:
-        return Cost(forward=3, backward=4)
 
     def solve(self, vector: list[Tensor], hessian: HessianProduct, inner: Inner) -> list[Tensor]:
         eta = inner.eta()

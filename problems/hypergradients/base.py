@@ -11,9 +11,8 @@ AutoLoRA Eq. 4, M is eta times the identity. Betty's own functions differ: they 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -95,18 +94,6 @@ class Outer(Protocol):
         """Adds `grads` to the gradients of `params`; only a call by Betty's own `get_grads` needs it."""
 
 
-@dataclass(frozen=True)
-class Cost:
-    """How often one outer step and one inner step together pass through the model, at most.
-
-    A Hessian-vector product counts as one backward pass. docs/hypergradients.md states these numbers for users, and
-    tests compare them with the passes that were counted. No search reads them.
-    """
-
-    forward: int
-    backward: int
-
-
 class Hypergradient(ABC):
     """One approximation; `OuterProblem.backward` looks it up by the inner problem's config type and calls `implicit`.
 
@@ -127,12 +114,23 @@ class Hypergradient(ABC):
     """Differentiates a gradient again: the attention kernel must allow it (eager does, sdpa does not)."""
 
     @abstractmethod
-    def cost(self, terms: int) -> Cost:
-        """The cost of one outer step with one inner step; only iterative methods read `terms`."""
-
-    @abstractmethod
     def implicit(self, vector: Tensors, inner: Inner, outer: Outer) -> list[Tensor]:
         """The implicit term, one tensor per parameter of `outer`; leaves W bit-equal."""
+
+    @property
+    def carries(self) -> bool:
+        """Whether it carries anything from one outer step to the next: whether its class has a state_dict of its own.
+        A comparison calls such an approximation at every outer step, and the others only where it measures."""
+        return type(self).state_dict is not Hypergradient.state_dict
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the approximation carries from one outer step to the next, for checkpoints: tensors, numbers and texts
+        by name, also in lists and dicts. Empty, as here, if it carries nothing."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027 (most carry nothing)
+        """Takes back what `state_dict` returned (a tuple as a list), before the first outer step of a search that
+        resumes."""
 
     def __call__(self, vector: Tensors, curr: Inner, prev: Outer, sync: bool) -> list[Tensor] | None:
         """The implicit term for Betty's own `get_grads`, which calls the entries of Betty's table in this way.

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from problems.hypergradients.base import Cost, Hypergradient, Inner, Outer, Tensors
+from problems.hypergradients.base import Hypergradient, Inner, Outer, Tensors
 
 
 def step_along(vector: Tensors, radius: float) -> tuple[Tensor, Tensor]:
@@ -51,9 +51,6 @@ class CentralDifference(Hypergradient):
 
     name = "darts"
 
-    def cost(self, terms: int) -> Cost:
-        return Cost(forward=4, backward=4)
-
     def implicit(self, vector: Tensors, inner: Inner, outer: Outer) -> list[Tensor]:
         eta = inner.eta()
         return [-eta * m for m in central_difference(vector, inner, outer)]
@@ -69,9 +66,6 @@ class ForwardDifference(Hypergradient):
 
     name = "forward_difference"
     reads_beta_gradient = True
-
-    def cost(self, terms: int) -> Cost:
-        return Cost(forward=3, backward=3)
 
     def implicit(self, vector: Tensors, inner: Inner, outer: Outer) -> list[Tensor]:
         step, per_step = step_along(vector, inner.config.darts_alpha)

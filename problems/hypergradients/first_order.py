@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from problems.hypergradients.base import Cost, Hypergradient, Inner, Outer, Tensors
+from problems.hypergradients.base import Hypergradient, Inner, Outer, Tensors
 
 
 class FirstOrder(Hypergradient):
@@ -15,9 +15,6 @@ class FirstOrder(Hypergradient):
     name = "first_order"
     reads_vector = False
     reads_weights_before = False
-
-    def cost(self, terms: int) -> Cost:
-        return Cost(forward=2, backward=2)
 
     def implicit(self, vector: Tensors, inner: Inner, outer: Outer) -> list[Tensor]:
         return [torch.zeros_like(b) for b in outer.trainable_parameters()]

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from problems.hypergradients.base import Cost, Hypergradient, Inner, Outer, Tensors
+from problems.hypergradients.base import Hypergradient, Inner, Outer, Tensors
 
 
 class NoHypergradient(Hypergradient):
@@ -14,9 +14,6 @@ class NoHypergradient(Hypergradient):
     name = "none"
     reads_vector = False
     reads_weights_before = False
-
-    def cost(self, terms: int) -> Cost:
-        return Cost(forward=1, backward=1)
 
     def implicit(self, vector: Tensors, inner: Inner, outer: Outer) -> list[Tensor]:
         raise RuntimeError("hypergradient.type none takes no outer step")

@@ -1,7 +1,8 @@
-"""An approximation in a user's file: its errors and what it returns are checked at every call."""
+"""An approximation in a user's file: it is made with the user's options, and what it does is checked at every call."""
 
+import inspect
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,44 +10,75 @@ from torch import Tensor
 
 from configs.count_words import counted
 from configs.errors import UserError
-from problems.hypergradients.base import Cost, Hypergradient, Inner, Outer, Tensors
+from configs.own_class import own_class
+from problems.hypergradients.base import Hypergradient, Inner, Outer, Tensors
 from problems.machine.compute import random_state, replay
+
+
+def own(type_: str, options: Mapping[str, Any]) -> "Own":
+    """A new object of the class that `type_` names as FILE.py:CLASS, made with `options` as its arguments.
+
+    Raises UserError if the file or the class is missing, if the file fails, if the class is no Hypergradient, or if it
+    cannot be made with these options.
+    """
+    found = own_class(type_, "hypergradient.type")
+    if not issubclass(found, Hypergradient):
+        raise UserError(
+            f"--hypergradient.type: {type_} is no approximation; allowed: a class that derives from Hypergradient of "
+            f"problems.hypergradients"
+        )
+    takes = inspect.signature(found)
+    try:
+        takes.bind(**options)
+    except TypeError as error:
+        raise UserError(
+            f"--hypergradient.options: {type_} cannot be made with {dict(options)} ({error}); allowed: "
+            f"{', '.join(map(str, takes.parameters.values())) or '{}, as it takes no arguments'}"
+        ) from error
+    try:
+        return Own(found(**options), type_)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:  # such as an abstract method that is missing
+        raise UserError(f"--hypergradient.type: {type_} cannot be made {_where(error)}({_said(error)})") from error
 
 
 class Own(Hypergradient):
     """At, eta and Source: those of `wrapped`, the user's approximation, which `type_` names as FILE.py:CLASS.
 
-    Random numbers that it draws do not change the dropout masks of the search. Raises UserError if it fails, if it
-    changes W, or if it does not return one tensor for each parameter of beta, of its shape and dtype.
+    Random numbers that it draws do not change the dropout masks of the search, nor do gradients that it leaves in
+    .grad count. Raises UserError if it fails, if it changes W (which is then restored), if it does not return one
+    tensor for each parameter of beta, of its shape and dtype, or if a checkpoint cannot hold its state.
     """
 
     def __init__(self, wrapped: Hypergradient, type_: str) -> None:
         self.wrapped = wrapped
-        self.type = type_
+        self.name = type_  # type: ignore[misc]  # a ClassVar of all others
         # Flags of the class are those of the wrapped one; ClassVar keeps mypy from allowing a plain assignment.
         for flag in ("reads_vector", "reads_weights_before", "reads_beta_gradient", "reads_last_gradient",
                      "second_order"):  # fmt: skip
             setattr(self, flag, getattr(wrapped, flag))
 
-    def cost(self, terms: int) -> Cost:
-        return self.wrapped.cost(terms)
-
     def implicit(self, vector: Tensors, inner: Inner, outer: Outer) -> list[Tensor]:
         device = inner.compute.device
-        weights = inner.trainable_parameters()
+        weights, beta = inner.trainable_parameters(), outer.trainable_parameters()
         before = [p.detach().clone() for p in weights]
+        gradients = [p.grad for p in (*weights, *beta)]
+        _set_gradients((*weights, *beta), [None] * len(gradients))
         try:
             with replay(random_state(device), device):
-                found = self.wrapped.implicit(vector, inner, outer)
-        except (UserError, torch.OutOfMemoryError):
-            raise
-        except (Exception, SystemExit) as error:
-            said = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            raise self._refused(f"fails {_where(error)}({said})") from error
-        if not all(torch.equal(p, b) for p, b in zip(weights, before, strict=True)):
+                found = self._call(self.wrapped.implicit, vector, inner, outer)
+        finally:
+            changed = _restored(weights, before)
+            _set_gradients((*weights, *beta), gradients)
+        if changed:
             raise self._refused("changed W, the inner problem's weights; allowed: an implicit() that restores them")
-        self._check(found, outer.trainable_parameters())
+        self._check(found, beta)
         return found
+
+    @property
+    def carries(self) -> bool:
+        return self.wrapped.carries
 
     def _check(self, found: Any, beta: Sequence[Tensor]) -> None:
         allowed = f"allowed: {counted(len(beta), 'tensor')}, one for each parameter of beta, of its shape and dtype"
@@ -61,8 +93,55 @@ class Own(Hypergradient):
                     f"has {list(parameter.shape)} and {parameter.dtype}; {allowed}"
                 )
 
+    def state_dict(self) -> dict[str, Any]:
+        state: Any = self._call(self.wrapped.state_dict)
+        if not isinstance(state, dict) or not _is_plain(state):
+            raise self._refused(
+                "returned from state_dict() what no checkpoint can hold; allowed: a dict of tensors, numbers and "
+                "texts by name, also in lists and dicts"
+            )
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._call(self.wrapped.load_state_dict, state)
+
+    def _call(self, method: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return method(*arguments)
+        except (UserError, torch.OutOfMemoryError):
+            raise
+        except (Exception, SystemExit) as error:
+            raise self._refused(f"fails {_where(error)}({_said(error)})") from error
+
     def _refused(self, what: str) -> UserError:
-        return UserError(f"--hypergradient.type: {self.type} {what}")
+        return UserError(f"--hypergradient.type: {self.name} {what}")
+
+
+@torch.no_grad()
+def _restored(weights: Sequence[Tensor], before: Sequence[Tensor]) -> bool:
+    """Gives the weights their earlier values; returns whether one had changed."""
+    changed = [(w, b) for w, b in zip(weights, before, strict=True) if not torch.equal(w, b)]
+    for weight, earlier in changed:
+        weight.copy_(earlier)
+    return bool(changed)
+
+
+def _set_gradients(parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
+
+
+def _is_plain(state: Any) -> bool:
+    """Whether a checkpoint can hold the value."""
+    if isinstance(state, dict):
+        return all(isinstance(key, str) and _is_plain(value) for key, value in state.items())
+    if isinstance(state, list | tuple):
+        return all(map(_is_plain, state))
+    return isinstance(state, Tensor | int | float | str | None)
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _where(error: BaseException) -> str:

@@ -7,7 +7,7 @@ from betty.hypergradient.utils import precondition
 from torch import Tensor
 from torch.optim import Optimizer
 
-from problems.hypergradients.base import Cost, Hypergradient, Inner, Outer, Tensors
+from problems.hypergradients.base import Hypergradient, Inner, Outer, Tensors
 from problems.hypergradients.difference import central_difference
 
 
@@ -26,9 +26,6 @@ class Sama(Hypergradient):
 
     name = "sama"
     reads_last_gradient = True
-
-    def cost(self, terms: int) -> Cost:
-        return Cost(forward=4, backward=4)
 
     def implicit(self, vector: Tensors, inner: Inner, outer: Outer) -> list[Tensor]:
         with _rate_one(inner.optimizer):

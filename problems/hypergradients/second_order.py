@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from problems.hypergradients.base import Cost, Hypergradient, Inner, Outer, Tensors
+from problems.hypergradients.base import Hypergradient, Inner, Outer, Tensors
 
 HessianProduct = Callable[[Tensors], list[Tensor]]
 
@@ -75,9 +75,6 @@ class Exact(SecondOrder):
 
     name = "exact"
 
-    def cost(self, terms: int) -> Cost:
-        return Cost(forward=3, backward=4)
-
     def solve(self, vector: list[Tensor], hessian: HessianProduct, inner: Inner) -> list[Tensor]:
         eta = inner.eta()
         return [eta * v for v in vector]
@@ -91,9 +88,6 @@ class Neumann(SecondOrder):
     """
 
     name = "neumann"
-
-    def cost(self, terms: int) -> Cost:
-        return Cost(forward=3, backward=4 + terms)
 
     def solve(self, vector: list[Tensor], hessian: HessianProduct, inner: Inner) -> list[Tensor]:
         eta = inner.eta()
@@ -114,9 +108,6 @@ class ConjugateGradient(SecondOrder):
     """
 
     name = "cg"
-
-    def cost(self, terms: int) -> Cost:
-        return Cost(forward=3, backward=4 + terms)
 
     def solve(self, vector: list[Tensor], hessian: HessianProduct, inner: Inner) -> list[Tensor]:
         eta = inner.eta()

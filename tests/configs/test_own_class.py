@@ -1,11 +1,12 @@
 """FILE.py:CLASS names a class in a file of the user's; what is wrong with it is said in one line."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
 
 from configs.errors import UserError
-from configs.own_class import is_own, own_class
+from configs.own_class import digest, is_own, own_class
 
 KEY = "hypergradient.type"
 
@@ -32,6 +33,9 @@ def test_the_class_is_found_and_its_file_runs_once(tmp_path: Path, monkeypatch: 
     assert found().second_order
     monkeypatch.chdir(tmp_path)
     assert own_class("mine.py:Mine", KEY) is found
+    assert digest("mine.py:Mine") == hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    assert digest("other.py:Mine") is None
+    assert digest("darts") is None
     with pytest.raises(
         UserError, match=r"^--hypergradient\.type: mine\.py has no class 'OrderedDict'; allowed: Mine$"
     ):

@@ -70,6 +70,10 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "hypergradient.eta": ([-1, 1e6 + 1, inf, nan], [0, 0.5, 1e6, "lr", "betty"]),
     "hypergradient.radius": ([0, inf], [1e-4]),
     "hypergradient.terms": ([-1], [0]),
+    "hypergradient.options": (
+        [{"a b": 1}, {"a": {"b": 1}}, {"a": nan}],
+        [{}, {"a": [0.1, None], "b": "c", "d": True}],
+    ),
     "retrain.epochs": ([0, inf], [0.1]),
     "retrain.max_steps": ([0], [1, None]),
     "retrain.learning_rate": ([0], [1e-9]),

@@ -7,7 +7,9 @@ import pytest
 
 from benchmarks.bilevel.__main__ import BilevelSettings, measure_bilevel
 from benchmarks.command import main
+from tests.helpers.places import ROOT
 
+OWN = ROOT / "tests" / "helpers" / "own_hypergradients.py"
 SHORT = ["--passes", "60", "--inputs", "4", "--rows", "8", "--seeds", "2", "--methods", "[first_order, exact]"]
 
 
@@ -26,12 +28,31 @@ def test_it_writes_numbers_and_a_picture(tmp_path: Path, capsys: pytest.CaptureF
     assert "none" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("unchanged_registry")
+def test_ones_own_is_made_with_its_options_anew_for_each_problem(tmp_path: Path) -> None:
+    """It counts its calls, and fails at a certain one."""
+    given = [*SHORT, "--methods", f"[{OWN}:Carrying]", "--unroll_steps", "[1]", "--json", str(tmp_path / "x.json")]
+    assert main(BilevelSettings, measure_bilevel, [*given, "--options", "{fails_at: 100}"]) == 0
+    (row,) = json.loads((tmp_path / "x.json").read_text())["rows"]
+    assert row["outer_steps"] < 100 < 2 * row["outer_steps"] + 100
+    assert len(row["cosine"]) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--methods", "[sama]"], "error: --methods: 'sama' is not allowed; allowed: first_order, darts, "),
         (["--picture", "x.jpg"], "error: --picture: x.jpg is not allowed; allowed: a name that ends with .png"),
         (["--unroll_steps", "[0]"], "error: --unroll_steps: 0 is not allowed; allowed: 1 or more"),
+        (["--eta", "nan"], "error: --eta: nan is not allowed; allowed: a number from 0 to 1,000,000, lr or betty"),
+        (["--eta", "-1"], "error: --eta: -1.0 is not allowed; allowed: a number from 0 to 1,000,000, lr or betty"),
+        (["--inner_rate", "0"], "error: --inner_rate: 0.0 is not allowed; allowed: a number above 0, at most"),
+        (["--options", "{rate: 1}"], "error: --options: does nothing without an approximation of your own in --metho"),
+        (["--methods", "[no.py:Mine]"], "error: --methods: there is no file no.py; allowed: FILE.py:CLASS with a"),
+        (
+            ["--methods", f"[{OWN}:Carrying]", "--options", "{a: 1}"],
+            f"error: --options: {OWN}:Carrying cannot be made with {{'a': 1}} (got an unexpected keyword ",
+        ),
     ],
 )
 def test_wrong_settings_are_refused(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

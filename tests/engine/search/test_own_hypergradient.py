@@ -1,5 +1,7 @@
 """A hypergradient in a file of the user's own: searches and studies take it as one of the program's."""
 
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,12 +14,15 @@ from configs.errors import UserError
 from configs.requests import Request
 from configs.schema import RunConfig
 from configs.schema_study import ProbeConfig
+from engine.run.asked import AskedOf
 from engine.run.context import Context
 from engine.run.interrupt import StopRequest
+from engine.search.settings import refuse_changed_search
 from engine.search.stage import search
 from engine.study.comparison import run_probe
 from engine.study.early import refuse_early
 from engine.study.folder import StudyFolder
+from tests.helpers.places import ROOT
 from tests.helpers.studies import with_study
 
 pytestmark = pytest.mark.usefixtures("unchanged_registry")
@@ -62,6 +67,86 @@ def test_a_comparison_includes_it(tiny_config: Callable[..., RunConfig], tmp_pat
     rows = pd.read_parquet(folder.probe).set_index("approximation")["cosine"]
     assert rows[f"{own}:Mine"] == rows["darts"] > 0.9
     assert f"{own}:Mine" in set(pd.read_parquet(folder.cost)["approximation"])
+
+
+@pytest.mark.trains
+def test_a_comparison_has_a_row_for_each_set_of_options_and_goes_on_without_one_that_fails(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, log_lines: list[str]
+) -> None:
+    """Both carry a mean, so they are called at each of the three outer steps, for each of the two etas."""
+    (tmp_path / "study").mkdir()
+    folder, type_ = StudyFolder(tmp_path / "study"), f"{ROOT / 'tests' / 'helpers' / 'own_hypergradients.py'}:Carrying"
+    options = [{"keeps": 0.0}, {"keeps": 0.5}, {"fails_at": 2}, {"fails_at": 5}]
+    config = with_study(
+        tiny_config("--search.patience", "0"),
+        {KEY: ["darts", type_], "hypergradient.options": options},
+        ProbeConfig(steps=[1, 3], etas=["lr", "betty"], timed_steps=1),
+    )
+    run_probe(config, folder, StopRequest())
+    rows = pd.read_parquet(folder.probe).set_index(["approximation", "step", "eta"])["cosine"]
+    for eta in ("lr", "betty"):
+        assert rows[f"{type_} {{keeps: 0.0}}", 3, eta] == pytest.approx(rows["darts", 3, eta])
+        assert rows[f"{type_} {{keeps: 0.5}}", 1, eta] == pytest.approx(rows["darts", 1, eta])
+        assert rows[f"{type_} {{keeps: 0.5}}", 3, eta] < rows["darts", 3, eta] - 1e-6, "the mean lags behind"
+        assert (f"{type_} {{fails_at: 2}}", 1, eta) in rows
+        assert (f"{type_} {{fails_at: 2}}", 3, eta) not in rows
+    costs = set(pd.read_parquet(folder.cost)["approximation"])
+    assert {f"{type_} {{keeps: 0.0}}", f"{type_} {{keeps: 0.5}}"} < costs
+    assert not costs & {f"{type_} {{fails_at: 2}}", f"{type_} {{fails_at: 5}}"}
+    said = [line for line in log_lines if "leave" in line]
+    why = rf"{re.escape(type_)} fails at line \d+ of .*own_hypergradients\.py \(ValueError: it is time\)"
+    first, second = said
+    assert re.search(rf"the comparison leaves out .* {{fails_at: 2}} from step 2 on: .*{why}", first)
+    assert re.search(rf"the costs leave out .* {{fails_at: 5}}: .*{why}", second)
+
+
+@pytest.mark.trains
+def test_a_search_of_another_file_of_that_name_is_not_used(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], own: str
+) -> None:
+    config = tiny_config(f"--{KEY}", f"{own}:Mine")
+    run = run_of(config)
+    search(run)
+    refuse_changed_search(AskedOf(config, run.folder))
+    Path(own).write_text(Path(own).read_text() + "\n")
+    said = (
+        r"^--hypergradient\.type, its file: .* holds a search that was made with 'SHA-256 \w{16}', now it is 'SHA-256 "
+    )
+    with pytest.raises(UserError, match=said):
+        refuse_changed_search(AskedOf(config, run.folder))
+    Path(own).unlink()  # a search that is finished does not need it
+    refuse_changed_search(AskedOf(config, run.folder))
+
+
+def test_options_that_a_class_does_not_take_are_refused_before_the_first_cell(
+    tiny_config: Callable[..., RunConfig], own: str
+) -> None:
+    config = with_study(
+        tiny_config(), {KEY: ["darts", f"{own}:Mine"], "hypergradient.options": [{"a": 1}]}, ProbeConfig()
+    )
+    with pytest.raises(UserError, match=r"^--hypergradient\.options: .*:Mine cannot be made with \{'a': 1\} "):
+        refuse_early(Request(config, "all", False, "study.yaml"))
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, "WARNING alpha moved in 0 of 6 outer steps, so the ranks are still those of the start: in the others a "
+             "loss or gradient was not finite; lower --hypergradient.eta (now betty), or look into "),
+        ({"size": 1e9}, "WARNING in the last outer step the implicit term was "),
+    ],
+)  # fmt: skip
+def test_its_term_is_blamed_and_no_learning_rate(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], log_lines: list[str],
+    options: dict[str, float], said: str,
+) -> None:  # fmt: skip
+    type_ = f"{ROOT / 'tests' / 'helpers' / 'own_hypergradients.py'}:Endless"
+    given = (f"--{KEY}", type_, "--hypergradient.options", json.dumps(options), "--search.max_bad_steps", "99")
+    search(run_of(tiny_config(*given, "--search.patience", "0")))
+    (line,) = [line for line in log_lines if "outer step" in line]
+    assert line.startswith(said)
+    assert line.endswith(f"lower --hypergradient.eta (now betty), or look into {type_}")
 
 
 def test_a_study_with_a_missing_class_is_refused_early(tiny_config: Callable[..., RunConfig], own: str) -> None:

@@ -21,6 +21,9 @@ from engine.search.stage import build_search, search
 from engine.search.state import restore, snapshot
 from engine.search.trajectory import Trajectory
 from engine.tracking.metrics_file import MetricsFile
+from tests.helpers.places import ROOT
+
+pytestmark = pytest.mark.usefixtures("unchanged_registry")
 
 
 def scramble() -> None:
@@ -42,9 +45,11 @@ def result(run: Context) -> dict[str, Any]:
     }
 
 
+OWN = ROOT / "tests" / "helpers" / "own_hypergradients.py"
 CASES = {
     "darts": ((), (3, 8)),
     "sama": (("--hypergradient.type", "sama"), (3,)),
+    "one's own that carries a mean": (("--hypergradient.type", f"{OWN}:Carrying"), (3, 6)),
     "unrolled": (("--search.unroll_steps", "3", "--search.log_every", "2"), (4, 5)),
     "without outer steps": (("--hypergradient.type", "none"), (3,)),
     "settled": (("--search.selection_learning_rate", "1e-12", "--search.patience", "2"), (5, 6)),

@@ -17,6 +17,7 @@ from engine.run.interrupt import StopRequest
 from engine.study.comparison import COMPARED, data_of_probe, refuse_changed_probe, run_probe
 from engine.study.folder import StudyFolder
 from problems.hypergradients import HYPERGRADIENTS
+from tests.helpers.documented_passes import documented_passes
 from tests.helpers.studies import AXES, with_study
 from tests.helpers.tiny import tiny_arguments
 
@@ -84,9 +85,9 @@ def test_a_comparison_records_the_rows_and_the_weights_that_it_was_made_with(
 def test_cost_counts_the_documented_passes(compared: tuple[RunConfig, StudyFolder]) -> None:
     config, folder = compared
     rows = pd.read_parquet(folder.cost).set_index("approximation")
-    for name, method in HYPERGRADIENTS.items():
-        cost = method.cost(config.hypergradient.terms)
-        assert (rows.loc[name, "forward_passes"], rows.loc[name, "backward_passes"]) == (cost.forward, cost.backward)
+    for name in HYPERGRADIENTS:
+        counted = rows.loc[name, "forward_passes"], rows.loc[name, "backward_passes"]
+        assert counted == documented_passes(name, config.hypergradient.terms)
     assert rows.loc["lora", "ratio_to_lora"] == 1
 
 

@@ -22,6 +22,7 @@ from engine.study.values import means, word
         ([1e-3, None], "[0.001, null]"),
         (np.array(["query"]), "[query]"),
         ([], "[]"),
+        ({"rate": 0.1, "path": [1, None]}, "{rate: 0.1, path: [1, null]}"),
     ],
 )
 def test_a_value_is_said_as_yaml_writes_it(value: Any, text: str) -> None:

@@ -68,7 +68,7 @@ def test_alpha_stays_at_its_start_and_d_val_is_never_seen(
     run = run_of(tiny_config(*FIXED, *settings))
     engine = find_ranks(run)
     assert engine.global_step == 9
-    assert vars(engine.lora.passes) == {"forward": 9 * NONE.cost(0).forward, "backward": 9 * NONE.cost(0).backward}
+    assert vars(engine.lora.passes) == {"forward": 9, "backward": 9}
     lines = MetricsFile(run.folder.search_metrics).read()
     assert [line["step"] for line in lines] == [2, 4, 6, 8, 9]
     for line in lines:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from configs.errors import UserError
-from problems.hypergradients.base import Cost, Hypergradient
+from problems.hypergradients.base import Hypergradient
 from problems.hypergradients.own import Own
 
 
@@ -21,9 +21,6 @@ class Given(Hypergradient):
 
     def __init__(self, made: Callable[[nn.Parameter, nn.Parameter], Any]) -> None:
         self.made = made
-
-    def cost(self, terms: int) -> Cost:
-        return Cost(terms, 1)
 
     def implicit(self, vector: Any, inner: Any, outer: Any) -> list[Tensor]:
         found: list[Tensor] = self.made(outer.trainable_parameters()[0], inner.trainable_parameters()[0])
@@ -88,7 +85,69 @@ def test_what_is_right_is_passed_on_and_its_random_numbers_leave_the_dropout_mas
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_changed_weights_are_restored_and_gradients_do_not_count() -> None:
+    beta, weight = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
+    inner: Any = SimpleNamespace(
+        compute=SimpleNamespace(device=torch.device("cpu")), trainable_parameters=lambda: [weight]
+    )
+    outer: Any = SimpleNamespace(trainable_parameters=lambda: [beta])
+    with pytest.raises(UserError, match="changed W"):
+        Own(Given(moved), "mine.py:Given").implicit([], inner, outer)
+    assert torch.equal(weight, torch.ones(2))
+
+    def backward(beta: nn.Parameter, weight: nn.Parameter) -> list[Tensor]:
+        (beta.sum() * weight.sum()).backward()
+        return [torch.zeros_like(beta)]
+
+    weight.grad = torch.full((2,), 7.0)
+    Own(Given(backward), "mine.py:Given").implicit([], inner, outer)
+    assert beta.grad is None
+    assert torch.equal(weight.grad, torch.full((2,), 7.0))
+
+
+class Carrying(Given):
+    """Carries what it is given."""
+
+    state: Any = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.state
+
+    def load_state_dict(self, state: Any) -> None:
+        self.state = state["x"]
+
+
+def carrying(state: Any) -> Own:
+    wrapped = Carrying(lambda b, w: None)
+    wrapped.state = state
+    return Own(wrapped, "mine.py:Carrying")
+
+
+def test_what_a_checkpoint_can_hold_is_passed_on() -> None:
+    state = {"x": [torch.ones(2), (1, 2.5, None, True)], "words": {"a": "b"}}
+    own = carrying(state)
+    assert own.carries
+    assert own.state_dict() is state
+    own.load_state_dict({"x": 3})
+    assert own.wrapped.state == 3
+    plain = Own(Given(lambda b, w: None), "mine.py:Given")
+    assert not plain.carries
+    assert plain.state_dict() == {}
+    plain.load_state_dict({})
+
+
+@pytest.mark.parametrize("state", [None, [1], {1: 2}, {"x": {2}}, {"x": [object()]}, {"x": {"y": b""}}])
+def test_what_no_checkpoint_can_hold_is_refused(state: Any) -> None:
+    said = r"^--hypergradient\.type: mine\.py:Carrying returned from state_dict\(\) what no checkpoint can hold; allo"
+    with pytest.raises(UserError, match=said):
+        carrying(state).state_dict()
+
+
+def test_a_state_of_another_class_is_one_line() -> None:
+    with pytest.raises(UserError, match=r"mine\.py:Carrying fails at line \d+ of .*test_own\.py \(KeyError: 'x'\)"):
+        carrying({}).load_state_dict({})
+
+
 def test_the_flags_are_those_of_the_class() -> None:
     own = Own(Given(lambda b, w: None), "mine.py:Given")
     assert (own.reads_vector, own.reads_weights_before, own.second_order) == (False, True, True)
-    assert own.cost(4) == Cost(4, 1)

@@ -1,14 +1,15 @@
-"""The example in docs/hypergradients.md of an approximation of one's own: as printed, it computes what it says."""
+"""The examples in docs/hypergradients.md of an approximation of one's own: as printed, they compute what they say."""
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
-from betty.hypergradient import jvp_fn_mapping
+import torch
 
 from configs.errors import UserError
-from problems.hypergradients import HYPERGRADIENTS, approximation, betty_type
-from tests.helpers.bilevel_toys import lora_toy, unrolled
+from problems.hypergradients import HYPERGRADIENTS, approximation, register
+from tests.helpers.bilevel_toys import Toy, lora_toy, ridge_hessian, ridge_toy, unrolled
 from tests.helpers.places import ROOT
 
 PAGE = ROOT / "docs" / "hypergradients.md"
@@ -17,45 +18,115 @@ pytestmark = pytest.mark.usefixtures("float64", "unchanged_registry")
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> str:
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
-    (tmp_path / "mine.py").write_text(code, encoding="utf-8")
-    chosen = f"{tmp_path / 'mine.py'}:BackwardDifference"
-    approximation(chosen)
-    return chosen
+def printed(tmp_path: Path) -> dict[str, str]:
+    """Class -> its name as a type, of the examples on the page, written to files."""
+    found = {}
+    for code in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S):
+        (file,) = re.findall(r"^# (\w+\.py)$", code, re.M)
+        (name,) = re.findall(r"^class (\w+)", code, re.M)
+        (tmp_path / file).write_text(code, encoding="utf-8")
+        found[name] = f"{tmp_path / file}:{name}"
+    return found
 
 
-def test_it_is_known_under_its_file_and_class(own: str) -> None:
-    assert HYPERGRADIENTS[own] is approximation(own) is jvp_fn_mapping[betty_type(own)]
+@pytest.fixture
+def difference(printed: dict[str, str]) -> str:
+    register(approximation(printed["BackwardDifference"]))
+    return printed["BackwardDifference"]
 
 
-def test_the_error_is_first_order_in_the_radius(own: str) -> None:
+def test_every_search_has_an_object_of_its_own(printed: dict[str, str]) -> None:
+    for type_ in printed.values():
+        assert approximation(type_) is not approximation(type_)
+        assert approximation(type_).name == type_
+        assert type_ not in HYPERGRADIENTS
+
+
+def test_the_error_is_first_order_in_the_radius(difference: str) -> None:
     def error(radius: float) -> float:
-        toy = lora_toy(own, eta=1.0, darts_alpha=radius)
+        toy = lora_toy(difference, eta=1.0, darts_alpha=radius)
         return float((toy.outer.implicit - unrolled(toy, 1.0)[1]).norm())
 
     assert error(0.04) / error(0.02) == pytest.approx(2, rel=0.1)
-    assert error(1e-5) < 1e-3 * float(lora_toy(own, eta=1.0).outer.implicit.norm())
+    assert error(1e-5) < 1e-3 * float(lora_toy(difference, eta=1.0).outer.implicit.norm())
 
 
-def test_it_costs_what_it_says(own: str) -> None:
-    toy = lora_toy(own, steps=1)
-    cost = HYPERGRADIENTS[own].cost(0)
-    assert (toy.inner.passes.forward, toy.inner.passes.backward) == (cost.forward, cost.backward)
+def test_a_difference_costs_as_much_as_the_other_one_sided_one(difference: str) -> None:
+    toy = lora_toy(difference, steps=1)
+    assert (toy.inner.passes.forward, toy.inner.passes.backward) == (3, 3)
+
+
+def by_soba(printed: dict[str, str], steps: int = 1, **options: Any) -> Toy:
+    """A ridge regression whose W stays at the solution of the inner problem, as its rate is 0."""
+    type_ = printed["Soba"]
+    register(approximation(type_, options))
+    return ridge_toy(type_, solved=True, rate=0.0, steps=steps)
+
+
+def exact_term(toy: Toy) -> torch.Tensor:
+    """The implicit term of the implicit function theorem."""
+    train, held_out, w, penalty = toy.inner.cur_batch, toy.outer.cur_batch, toy.after[0], toy.outer.beta_before.exp()
+    vector = held_out["x"].T @ (held_out["x"] @ w - held_out["y"]) / len(held_out["y"])
+    vector = vector + held_out["share"] * penalty * w
+    return -train["share"] * penalty * w * torch.linalg.solve(ridge_hessian(train, penalty), vector)
+
+
+def test_many_solves_reach_the_implicit_function_theorem(printed: dict[str, str]) -> None:
+    toy = by_soba(printed, rate=0.3, solves=500)
+    assert torch.allclose(toy.outer.implicit, exact_term(toy), rtol=1e-8)
+
+
+def test_it_comes_closer_from_one_outer_step_to_the_next(printed: dict[str, str]) -> None:
+    def error(steps: int) -> float:
+        toy = by_soba(printed, steps, rate=0.3)
+        expected = exact_term(toy)
+        return float((toy.outer.implicit - expected).norm() / expected.norm())
+
+    errors = [error(steps) for steps in (1, 4, 16)]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 0.3 * errors[0]
+
+
+def test_it_resumes_from_its_state(printed: dict[str, str]) -> None:
+    first = approximation(printed["Soba"])
+    toy = by_soba(printed)
+    vector = [torch.ones_like(p) for p in toy.inner.trained]
+    first.implicit(vector, toy.inner, toy.outer)
+    resumed = approximation(printed["Soba"])
+    resumed.load_state_dict(first.state_dict())
+    assert first.carries
+    for _ in range(2):
+        one, other = (m.implicit(vector, toy.inner, toy.outer)[0] for m in (first, resumed))
+        assert torch.equal(one, other)
+
+
+HEAD = "from problems.hypergradients import Hypergradient\n\nclass Mine(Hypergradient):\n    name = 'mine'\n"
+MADE = HEAD + "    def implicit(self, vector, inner, outer):\n        return []\n"
 
 
 @pytest.mark.parametrize(
-    ("code", "words"),
+    ("code", "options", "words"),
     [
-        ("class Mine:\n    pass\n", "is no approximation; allowed: a class that derives from Hypergradient"),
         (
-            "from problems.hypergradients import Hypergradient\n\nclass Mine(Hypergradient):\n    name = 'mine'\n",
-            "cannot be made without arguments (Can't instantiate abstract class Mine",
+            "class Mine:\n    pass\n", {},
+            "--hypergradient.type: {type} is no approximation; allowed: a class that derives from Hypergradient",
         ),
+        (HEAD, {}, "--hypergradient.type: {type} cannot be made at line "),
+        (HEAD, {}, "(TypeError: Can't instantiate abstract class Mine"),
+        (
+            MADE, {"rate": 1}, "--hypergradient.options: {type} cannot be made with {{'rate': 1}} (got an unexpected "
+            "keyword argument 'rate'); allowed: {{}}, as it takes no arguments",
+        ),
+        (
+            MADE + "    def __init__(self, rate, most=3):\n        pass\n", {"most": 1},
+            "(missing a required argument: 'rate'); allowed: rate, most=3",
+        ),
+        (MADE + "    def __init__(self):\n        1 / 0\n", {}, "cannot be made at line 8 of "),
+        (MADE + "    def __init__(self):\n        1 / 0\n", {}, "(ZeroDivisionError: division by zero)"),
     ],
-)
-def test_a_class_that_cannot_be_one_is_refused(tmp_path: Path, code: str, words: str) -> None:
+)  # fmt: skip
+def test_a_class_that_cannot_be_one_is_refused(tmp_path: Path, code: str, options: dict[str, Any], words: str) -> None:
     (tmp_path / "mine.py").write_text(code)
-    with pytest.raises(UserError, match=re.escape(words)):
-        approximation(f"{tmp_path / 'mine.py'}:Mine")
-    assert not any(key.endswith(":Mine") for key in HYPERGRADIENTS)
+    type_ = f"{tmp_path / 'mine.py'}:Mine"
+    with pytest.raises(UserError, match=re.escape(words.format(type=type_))):
+        approximation(type_, options)
