@@ -16,6 +16,8 @@ from engine.study.words import shortened
 OPTIONS = "hypergradient.options"
 COST = "step_cost"
 """The column with the seconds of an outer step with its inner steps, divided by those of as many plain LoRA steps."""
+EXACT = 1e-8
+"""The least 1 - cosine that is drawn; smaller ones are nothing but rounding."""
 COLOURS = len(plt.rcParams["axes.prop_cycle"])
 STYLES = ("-", "--", ":")
 """The lines of the first COLOURS approximations, of the next, and so on."""
@@ -39,19 +41,26 @@ def metric_by_row(results: pd.DataFrame, axes: Sequence[str], path: Path) -> Non
 
 
 def cosine_over_training(probe: pd.DataFrame, path: Path) -> None:
-    """Draws the cosine of each approximation's implicit term to the exact one over the steps, a panel per eta."""
+    """Draws the cosine of each approximation's implicit term to the exact one over the steps, a column of two panels
+    per eta; the lower panel has 1 - cosine on a logarithmic axis, which separates those that are nearly exact."""
     probe = probe[probe["approximation"] != "first_order"]  # it has no implicit term
     etas = list(probe.groupby("eta", sort=False))
-    size = (3.6 * len(etas) + 1.6, 3.4)
-    figure, panels = plt.subplots(1, len(etas), figsize=size, sharey=True, squeeze=False, layout="constrained")
-    for axes, (eta, compared) in zip(panels.flat, etas, strict=True):
+    size = (3.6 * len(etas) + 1.6, 6.4)
+    figure, panels = plt.subplots(
+        2, len(etas), figsize=size, sharex=True, sharey="row", squeeze=False, layout="constrained"
+    )
+    for (axes, below), (eta, compared) in zip(panels.T, etas, strict=True):
         for number, (name, rows) in enumerate(compared.groupby("approximation", sort=False)):
             line = STYLES[number // COLOURS % len(STYLES)]  # matplotlib begins again with its first colour
-            axes.plot(rows["step"], rows["cosine"], line, marker="o", markersize=4, label=shortened(str(name)))
+            look = {"linestyle": line, "marker": "o", "markersize": 4, "label": shortened(str(name))}
+            axes.plot(rows["step"], rows["cosine"], **look)
+            below.semilogy(rows["step"], (1 - rows["cosine"]).clip(lower=EXACT), **look)
         axes.set_title(f"eta = {eta}")
-        axes.set_xlabel("search step")
-    panels.flat[0].set_ylabel("cosine to the exact term")
-    _legend_beside(panels.flat[-1])
+        below.yaxis.set_major_formatter("{x:g}")  # figures here write no mathematical text, as 10^-2 would be
+        below.set_xlabel("search step")
+    panels[0, 0].set_ylabel("cosine to the exact term")
+    panels[1, 0].set_ylabel(f"1 - cosine\n({EXACT:g}: that or less)")
+    _legend_beside(panels[0, -1])
     save_figure(figure, path)
 
 

@@ -47,8 +47,12 @@ def test_a_panel_an_eta_with_a_curve_an_approximation(tmp_path: Path, kept: list
         for step in (1, 4)
     ]
     study_figures.cosine_over_training(pd.DataFrame(rows), tmp_path / "c.png")
-    assert [axes.get_title() for axes in kept[0].axes] == ["eta = lr", "eta = 1.0"]
-    for axes in kept[0].axes:
+    above, below = kept[0].axes[:2], kept[0].axes[2:]
+    assert [axes.get_title() for axes in above] == ["eta = lr", "eta = 1.0"]
+    for axes in below:
+        assert axes.get_yscale() == "log"
+        assert list(axes.lines[0].get_ydata()) == [0.9, 0.6]
+    for axes in above:
         assert [line.get_label() for line in axes.lines] == ["darts", "exact"], "first order has no implicit term"
         assert list(axes.lines[0].get_xdata()) == [1, 4]
         assert list(axes.lines[0].get_ydata()) == [0.1, 0.4]
