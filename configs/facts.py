@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from configs.own_class import is_own, own_class
-from configs.schema import RunConfig
+from configs.schema import RunConfig, StudyConfig
 from configs.schema_answer import AnswerConfig
 
 # The hypergradients that need second derivatives. They are listed here so that a wrong attention kernel is refused
@@ -12,6 +12,12 @@ from configs.schema_answer import AnswerConfig
 SECOND_ORDER = {"exact", "exact_adamw", "neumann", "cg"}
 # Those that take a finite difference, and so read hypergradient.radius.
 DIFFERENCES = ("darts", "forward_difference", "sama")
+
+# Keys, and whole sections, that change what a search finds, except a few keys of engine/search/settings.py.
+READ_BY_SEARCH = (
+    "method", "seed", "precision", "model", "task", "lora.target_modules", "lora.modules_to_save", "lora.k",
+    "lora.lora_alpha", "lora.dropout", "search", "hypergradient",
+)  # fmt: skip
 
 # Methods that train with several choices of ranks and keep the best.
 CHOOSING_RANKS = {"lora_grid", "lora_modules", "optuna"}
@@ -47,6 +53,12 @@ def reads_as(config: RunConfig, built_in: Sequence[str]) -> bool:
 def moves_alpha(config: RunConfig) -> bool:
     """Whether the search takes outer steps; with hypergradient.type none it does not, and alpha never changes."""
     return config.hypergradient.type != "none"
+
+
+def read_by_comparison(key: str, study: StudyConfig) -> bool:
+    """Whether the study compares hypergradients along a search of its own that reads this key: then the key's value
+    outside the study's cells counts, too."""
+    return bool(study.probe.steps) and any(key == name or key.startswith(f"{name}.") for name in READ_BY_SEARCH)
 
 
 def only_alpha_is_1(config: RunConfig) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
+from configs.facts import read_by_comparison
 from configs.requests import Given
 from configs.schema import RunConfig, Stage
 from configs.unread import Row, reason
@@ -75,7 +76,11 @@ def _asked(given: Given, config: RunConfig) -> Iterator[tuple[str, str, bool]]:
         if reduce(getattr, key.split("."), config) is None:  # null is the same as leaving the key out
             continue
         if not where and key in study.axes:
-            raise UserError(f"--{key}: does nothing beside study.axes, which has values of {key}; change them there")
+            if not read_by_comparison(key, study):
+                raise UserError(
+                    f"--{key}: does nothing beside study.axes, which has values of {key}; change them there"
+                )
+            log.info("--%s: holds for the comparison of hypergradients alone; study.axes gives the cells' values", key)
         yield key, where, False
         for other in dict.fromkeys(inside.get(key, ())):
             yield other, where, key == "study.axes"

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from configs.errors import UserError
+from configs.facts import read_by_comparison
 from configs.keys import SPELLED
 from configs.requests import Request
 from engine.run.asked import AskedOf
@@ -32,12 +33,14 @@ def _tell_overruled(request: Request, cells: Sequence[Cell]) -> None:
     own = [{SPELLED.get(key, key) for key in own_settings(study, cell.values)} for cell in cells]
     for key in sorted(request.given.command - set(study.axes)):
         count = sum(key in keys for keys in own)
-        if count == len(cells):
+        if count == len(cells) and read_by_comparison(key, study):
+            log.info("--%s: holds for the comparison of hypergradients alone; the study sets it in every cell", key)
+        elif count == len(cells):
             raise UserError(
                 f"--{key}: does nothing, as the study sets it in every cell; change it there (study.variants, "
                 f"study.where), or leave it out"
             )
-        if count:
+        elif count:
             log.warning(
                 "--%s: holds for %d of the study's %d cells; in the others study.variants or study.where sets it",
                 key, len(cells) - count, len(cells),

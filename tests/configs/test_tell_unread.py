@@ -298,3 +298,13 @@ def test_a_file_may_serve_another_stage(tmp_path: Path, log_lines: list[str]) ->
     (tmp_path / "a.yaml").write_text("search: {steps: 9}\n", encoding="utf-8")
     told(parse(["--config", str(tmp_path / "a.yaml"), "--stage", "retrain"]))
     assert log_lines == []
+
+
+def test_an_axis_does_not_overrule_what_the_comparison_of_hypergradients_reads(log_lines: list[str]) -> None:
+    """It was refused as doing nothing, although the comparison follows the type and the seed outside the axes."""
+    request = parse(["--config", "study_hypergradients.yaml", "--hypergradient.type", "exact", "--seed", "3"])
+    tell_unread(request.given, request.config, [])
+    assert log_lines == [
+        f"INFO --{key}: holds for the comparison of hypergradients alone; study.axes gives the cells' values"
+        for key in ("hypergradient.type", "seed")
+    ]

@@ -10,6 +10,7 @@ from configs.errors import UserError
 from configs.parser import parse
 from configs.requests import Given, Request
 from configs.schema import RunConfig, StudyConfig
+from configs.schema_study import ProbeConfig
 from engine.study.early import refuse_early
 
 
@@ -49,6 +50,20 @@ def test_shipped_studies_refuse_what_they_overrule(name: str) -> None:
     request = parse(["--config", name, f"--{key}", value])
     with pytest.raises(UserError, match=rf"^--{key}: does nothing"):
         refuse_early(request)
+
+
+def test_what_the_comparison_alone_reads_is_told_and_not_refused(
+    tiny_config: Callable[..., RunConfig], log_lines: list[str]
+) -> None:
+    given = ("--search.patience", "0", "--search.steps", "4")
+    config = dataclasses.replace(
+        tiny_config(*given),
+        study=StudyConfig({"seed": [0]}, {"a": {"hypergradient.type": "exact"}}, probe=ProbeConfig(steps=[2])),
+    )
+    refuse_early(Request(config, "all", False, "study.yaml", Given(frozenset({"hypergradient.type"}))))
+    assert log_lines[-1:] == [
+        "INFO --hypergradient.type: holds for the comparison of hypergradients alone; the study sets it in every cell"
+    ]
 
 
 @pytest.mark.parametrize(
