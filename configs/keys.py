@@ -82,9 +82,9 @@ def allowed() -> dict[str, str]:
 
 
 def _type_or_range(annotation: Any) -> str:
-    """The type that a key takes, in words, and for numbers also the range."""
+    """The type that a key takes, in words, and for numbers and lists of values also the range."""
     said = words(annotation)
-    return takes(annotation) if "number" in said else said
+    return takes(annotation) if "number" in said or said.startswith("a list of values") else said
 
 
 def takes(annotation: Any) -> str:

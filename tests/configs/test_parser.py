@@ -72,6 +72,10 @@ WRONG = {
         ["--study.axes", "{seed: 1}"],
         "--study.axes: '1' is not allowed; allowed: keys with lists of values, such as {seed: [0,1]}",
     ),
+    "word among numbers": (
+        ["--study.probe.etas", "[lr,foo]"],
+        "--study.probe.etas: 'foo' is not allowed; allowed: a list of numbers from 0 to 1,000,000, lr or betty",
+    ),
     "name for names": (
         ["--task.metrics", "f1"],
         "--task.metrics: 'f1' is not allowed; allowed: a list of names, such as [a",
