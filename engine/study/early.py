@@ -9,6 +9,7 @@ from configs.keys import SPELLED
 from configs.requests import Request
 from engine.run.asked import AskedOf
 from engine.study.cells import Cell, expand, own_settings
+from engine.study.equal import tell_equal
 from engine.study.folder import AskedOfStudy, StudyFolder
 from engine.study.own_hypergradients import own_hypergradients
 
@@ -24,6 +25,7 @@ def refuse_early(request: Request) -> None:
     if request.stage != "report":
         _tell_overruled(request, cells)
         _refuse_wrong_classes(cells)
+        tell_equal(request.config.study, cells)
 
 
 def _tell_overruled(request: Request, cells: Sequence[Cell]) -> None:
