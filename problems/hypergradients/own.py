@@ -74,7 +74,7 @@ class Own(Hypergradient):
         if changed:
             raise self._refused("changed W, the inner problem's weights; allowed: an implicit() that restores them")
         self._check(found, beta)
-        return found
+        return [one.detach() for one in found]
 
     @property
     def carries(self) -> bool:

@@ -80,8 +80,9 @@ def test_what_is_wrong_is_said_in_one_line(case: str) -> None:
 def test_what_is_right_is_passed_on_and_its_random_numbers_leave_the_dropout_masks_alone() -> None:
     torch.manual_seed(0)
     state = torch.get_rng_state()
-    (found,) = called(lambda beta, _: [torch.randn_like(beta)])
+    (found,) = called(lambda beta, _: [beta + torch.randn_like(beta)])
     assert found.abs().sum() > 0
+    assert not found.requires_grad, "it would keep the graph alive"
     assert torch.equal(torch.get_rng_state(), state)
 
 
