@@ -1,5 +1,6 @@
 """The command line, by jsonargparse; every mistake is a UserError of one line."""
 
+import os
 from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import pairwise
@@ -49,9 +50,16 @@ def parse_command(argv: Sequence[str]) -> Command:
         if beside:
             raise UserError(f"--{beside}: does nothing with --show, --workspace and --score, which run nothing")
         return other
-    config = checked(parsed, Path(source).stem)
+    config = checked(parsed, _name_of(source))
     stage, overwrite = parsed.get("stage", "all"), parsed.get("overwrite", False)
     return Request(config, stage, overwrite, source, given_of(given.as_dict(), files, config))
+
+
+def _name_of(source: str) -> str:
+    """The name of a run that is given none: that of its configuration file. In a wandb sweep, whose trials share the
+    file, the id of the trial stands behind it."""
+    trial = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
+    return f"{Path(source).stem}-{trial}" if trial else Path(source).stem
 
 
 def _refuse_two_names(argv: Sequence[str]) -> None:

@@ -189,8 +189,8 @@ class TrackingConfig:
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
     """auto: the mode that WANDB_MODE, WANDB_DISABLED or `wandb offline` set; else online if an API key is found, else
     offline (upload later by `wandb sync`). online without a key is refused, as the program never asks for one."""
-    project: str = "autolora"
-    """wandb project."""
+    project: str | None = None
+    """wandb project; null: that of WANDB_PROJECT or of `wandb init`, else autolora."""
     entity: str | None = None
     """wandb team or user; null: your default."""
     group: str | None = None
@@ -204,7 +204,8 @@ class RunConfig:
     """One run: search, retrain, evaluate, report."""
 
     name: ranges.Name = None
-    """Name of the run's folder in runs_folder; null: the config file's name."""
+    """Name of the run's folder in runs_folder; null: the config file's name (in a wandb sweep with the id of the trial
+    behind it)."""
     runs_folder: ranges.FilePath = "runs"
     """Folder that holds the runs."""
     method: MethodName = "autolora"

@@ -19,7 +19,7 @@ from engine.run.context import Context
 from engine.run.interrupt import StopRequest
 from engine.run.resources import forget_peak
 from engine.run.same_data import heed_data_of_ranks
-from engine.tracking import NOWHERE, Tracker, open_tracker
+from engine.tracking import NOWHERE, Tracker, tracker_of
 from problems.machine.processes import Processes
 
 
@@ -80,11 +80,5 @@ def _export_untrained(run: Context, stage: Stage) -> None:
 
 
 def _tracker(asked: Asked) -> Tracker:
-    """The run's tracker; NOWHERE for --stage report. Its job, by which wandb groups runs, is the method and, for
-    autolora, the hypergradient: the other methods that search ranks have none."""
-    config = asked.config
-    if asked.stage == "report":
-        return NOWHERE
-    approximation = [config.hypergradient.type] if config.method == "autolora" else []
-    tags = [config.task.name or config.task.type, config.method, f"seed {config.seed}", *approximation]
-    return open_tracker(config, asked.folder.root, job="/".join([config.method, *approximation]), tags=tags)
+    """The run's tracker; NOWHERE for --stage report."""
+    return NOWHERE if asked.stage == "report" else tracker_of(asked.config, asked.folder.root)

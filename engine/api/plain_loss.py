@@ -5,12 +5,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from peft import TaskType
 from torch import Tensor, nn
 
 from engine.answer.likelihood import Gaussian, likelihood_of
+from engine.run.spread import spread
 from problems.machine.compute import on_device
 from problems.tasks.given import GivenKind, GivenRows
 
@@ -33,7 +33,7 @@ def other_loss(model: nn.Module, kind: GivenKind, rows: GivenRows, batch_size: i
     logits lose is still measured.
     """
     is_lm = kind.peft_type == TaskType.CAUSAL_LM
-    numbers = _spread(len(rows), min(_LM_ROWS, batch_size)) if is_lm else _by_label(rows, kind)
+    numbers = spread(len(rows), min(_LM_ROWS, batch_size)) if is_lm else _by_label(rows, kind)
     where = next(model.parameters()).device
     batch = on_device(rows.collate(rows.__getitems__(numbers)), where)
     inputs, told = (
@@ -71,17 +71,12 @@ def _plain(kind: GivenKind, logits: Tensor, labels: Tensor) -> float:
     return float(likelihood.loss(logits, labels, 1.0) / likelihood.weights(logits, labels).sum())
 
 
-def _spread(count: int, most: int) -> list[int]:
-    """At most `most` numbers of rows, spread evenly over all."""
-    return [int(number) for number in np.unique(np.linspace(0, count - 1, most).round())]
-
-
 def _by_label(rows: GivenRows, kind: GivenKind) -> list[int]:
     """The numbers of at most 32 rows, with rows of every class that is found: in rows of one class alone, class
     weights cancel."""
-    numbers = _spread(len(rows), _LOOKED_AT)
+    numbers = spread(len(rows), _LOOKED_AT)
     if kind.regression or kind.peft_type != TaskType.SEQ_CLS:
-        return _spread(len(rows), _ROWS)
+        return spread(len(rows), _ROWS)
     labels: Sequence[Any] = [int(label[0]) for label in rows[numbers]["labels"]]
     turn: dict[int, int] = {}
     order = []

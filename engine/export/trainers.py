@@ -114,10 +114,10 @@ def _untrained(record: RankRecord, folder: RunFolder) -> str:
     if folder.config.exists():
         how = f"this command writes it:\n#   {_exporting(folder)}"
     else:  # `learn_ranks` saved it, and there is no run that a command could go on with
-        made = f"get_peft_model(model, LoraConfig.from_pretrained({str(folder.lora_config)!r}))"
+        made = f"get_peft_model(model, LoraConfig.from_pretrained({str(folder.lora_config.resolve())!r}))"
         how = (
             f"these lines write it (model: the base model):\n#   from peft import LoraConfig, get_peft_model\n"
-            f"#   {made}.save_pretrained({str(folder.untrained)!r})"
+            f"#   {made}.save_pretrained({str(folder.untrained.resolve())!r})"
         )
     return f"# {folder.untrained} does not exist yet; {how}\n"
 
@@ -131,7 +131,7 @@ def _peft(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) ->
     return (
         f"# model: the base model that was searched ({_base(record, settings)})\n"
         f"from peft import LoraConfig, get_peft_model\n\n"
-        f"model = get_peft_model(model, LoraConfig.from_pretrained({str(folder.lora_config)!r}))\n"
+        f"model = get_peft_model(model, LoraConfig.from_pretrained({str(folder.lora_config.resolve())!r}))\n"
     )
 
 
@@ -158,7 +158,7 @@ def _trl(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) -> 
         f"    args=args,\n"
         f"    train_dataset=train_dataset,\n"
         f"{'    processing_class=tokenizer,' + chr(10) if packaged else ''}"
-        f"    peft_config=LoraConfig.from_pretrained({str(folder.lora_config)!r}),\n"
+        f"    peft_config=LoraConfig.from_pretrained({str(folder.lora_config.resolve())!r}),\n"
         f")\n"
     )
 
@@ -184,7 +184,7 @@ def _axolotl(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder)
         keys["lora_modules_to_save"] = settings["modules_to_save"]
     if settings["fan_in_fan_out"]:
         keys["lora_fan_in_fan_out"] = True
-    keys["lora_model_dir"] = str(folder.untrained)
+    keys["lora_model_dir"] = str(folder.untrained.resolve())
     return (
         f"# Only newer versions of Axolotl have a key for ranks (lora_rank_pattern), and older ones ignore it. So it\n"
         f"# starts from an untrained adapter, whose ranks and alphas it takes.\n"
@@ -194,7 +194,11 @@ def _axolotl(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder)
 
 def _llama_factory(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) -> str:
     keys = _named(settings, record, "model_name_or_path", "model_revision") | _code(folder)
-    keys |= {"finetuning_type": "lora", "adapter_name_or_path": str(folder.untrained), "create_new_adapter": False}
+    keys |= {
+        "finetuning_type": "lora",
+        "adapter_name_or_path": str(folder.untrained.resolve()),
+        "create_new_adapter": False,
+    }
     return (
         f"# LLaMA-Factory has no key for ranks: it starts from an untrained adapter and takes its ranks.\n"
         f"{_untrained(record, folder)}{_yaml(keys, record, settings, 'model_name_or_path')}"

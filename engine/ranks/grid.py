@@ -3,6 +3,7 @@
 `encoder.layer.3.attention.self.query` lies in block 3 and is its projection `query`.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -70,6 +71,15 @@ def short_names(names: Sequence[str]) -> list[str]:
     grid = grid_of(names)
     places = [(grid.blocks[block], grid.projections[projection]) for block, projection in grid.cells]
     return [projection if block == "-" else f"{block} {projection}" for block, projection in places]
+
+
+def key_names(names: Sequence[str]) -> list[str]:
+    """A name like `3_query` for each layer, for keys that may have neither dots nor blanks; no two are equal."""
+    for found in (short_names(names), names):
+        keys = [re.sub(r"[^A-Za-z0-9_]", "_", name) for name in found]
+        if len(set(keys)) == len(keys):
+            return keys
+    return [f"{key}_{number}" for number, key in enumerate(keys, start=1)]
 
 
 def rank_colour(rank: float, k: int) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from configs.schema import Constraint
 from engine.ranks.rules import thresholds
+from engine.run.spread import spread
 from engine.search.trajectory import Trajectory
 
 MOST_POINTS = 500
@@ -57,13 +58,6 @@ def curves_of(history: Trajectory, constraint: Constraint | None) -> SearchCurve
         np.stack([values[i] for i in chosen]) for values in (history.steps, history.alpha, history.contribution)
     )
     return SearchCurves(list(history.names), steps, alpha, contribution, ranks, bounds)
-
-
-def spread(count: int, most: int) -> list[int]:
-    """Indices of at most `most` of `count` points, evenly spread, including the first and the last."""
-    if count <= most:
-        return list(range(count))
-    return np.linspace(0, count - 1, most).round().astype(int).tolist()
 
 
 def stretches(curves: SearchCurves) -> list[tuple[int, float, float, int]]:

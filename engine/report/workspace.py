@@ -1,18 +1,21 @@
-"""`--workspace runs/x`: save a view in wandb with panels of the search and plots of each layer's curves."""
+"""`--workspace runs/x`: save a view in wandb with panels of the search, the answer and the retraining, and plots of
+each layer's curves."""
 
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from configs.errors import UserError
 from configs.files import load_config
 from engine import ranks
+from engine.ranks.grid import key_names
+from engine.run.contents import read_result
 from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted
 from engine.run.settling import settle_if_free
 from engine.terminal.console import console
-from engine.tracking.login import has_key
+from engine.tracking.login import has_key, project_of
 
 
 def save_workspace(root: Path) -> None:
@@ -26,7 +29,7 @@ def save_workspace(root: Path) -> None:
     if not folder.trajectory.exists() or not folder.config.exists():
         raise UserError(f"--workspace: {root} holds no finished search; give the folder of a run, as runs/quickstart")
     # config.yaml may ask for strategy distributed, but this command needs no torchrun.
-    tracking = load_config(folder.config, {"strategy": "auto"}).tracking
+    config = load_config(folder.config, {"strategy": "auto"})
     try:
         import wandb_workspaces.workspaces as ws
     except ImportError as error:
@@ -34,12 +37,16 @@ def save_workspace(root: Path) -> None:
     if not has_key():
         raise UserError("--workspace: no wandb API key; run `wandb login` or set WANDB_API_KEY")
     os.environ.setdefault("WANDB_SILENT", "true")
-    names = [layer.name for layer in ranks.load(folder.ranks).layers]
+    logged = Logged(
+        layers=key_names([layer.name for layer in ranks.load(folder.ranks).layers]),
+        metrics=list(read_result(folder.metrics).get("metrics", {})),
+        by_threshold=config.answer.rule == "threshold",
+    )
     try:
         import wandb
 
-        entity = tracking.entity or wandb.Api(timeout=20).default_entity
-        saved = build(ws, str(entity), tracking.project, names).save()
+        entity = config.tracking.entity or wandb.Api(timeout=20).default_entity
+        saved = build(ws, str(entity), project_of(config), logged).save()
     except Interrupted:
         raise
     except Exception as error:
@@ -48,32 +55,53 @@ def save_workspace(root: Path) -> None:
     console.print(f"workspace  {saved.url}", highlight=False, soft_wrap=True)
 
 
-def build(ws: Any, entity: str, project: str, names: list[str]) -> Any:
+class Logged(NamedTuple):
+    """What a run has sent: the names of its layers, as keys have them, and its metrics (empty: it has not retrained).
+    `by_threshold`: whether the search has ranks at every step; by other rules they are known at its end alone."""
+
+    layers: list[str]
+    metrics: list[str]
+    by_threshold: bool
+
+
+def build(ws: Any, entity: str, project: str, logged: Logged) -> Any:
     """The view, not yet saved; `ws` is the module wandb_workspaces.workspaces."""
-    from wandb_workspaces.reports.v2 import LinePlot, MediaBrowser
+    from wandb_workspaces.reports.v2 import BarPlot, LinePlot, MediaBrowser
 
     def plot(title: str, *metrics: str, **options: Any) -> Any:
         return LinePlot(title=title, x="search/step", y=list(metrics), **options)
 
     def each(kind: str) -> list[Any]:
-        return [plot(x, metric_regex=f"^{kind}/{re.escape(x)}/[0-9]+$", max_runs_to_show=1) for x in names]
+        return [plot(x, metric_regex=f"^{kind}/{re.escape(x)}/[0-9]+$", max_runs_to_show=1) for x in logged.layers]
 
     search = [
         plot("losses", "search/train_loss", "search/val_loss"),
-        plot("mean rank", "search/mean_rank"),
+        *([plot("mean rank", "search/mean_rank")] if logged.by_threshold else []),
         plot("mean entropy of alpha", "search/mean_entropy"),
         plot("|implicit| / |direct|", "search/implicit_to_direct", log_y=True),
         plot("cosine of implicit and direct", "search/cosine"),
         plot("seconds per step", "search/seconds"),
     ]
-    maps = [
+    over_search = [
         MediaBrowser(title="ranks over the search", media_keys=["search/rank_map"]),
         plot("rank of every layer", metric_regex="^rank/.*$"),
+    ]
+    found = ("rank_map", "curve", "shares", "verdict")
+    maps = [
+        MediaBrowser(title="the ranks found, and why", media_keys=[f"figures/{name}" for name in found]),
+        *(over_search if logged.by_threshold else []),
         plot("entropy of alpha of every layer", metric_regex="^entropy/.*$"),
+    ]
+    evaluated: list[Any] = [f"eval/{name}" for name in logged.metrics]
+    training = [
+        LinePlot(title="training loss", x="retrain/step", y=["retrain/loss"]),
+        LinePlot(title="learning rate", x="retrain/step", y=["retrain/learning_rate"]),
+        *([BarPlot(title="metrics on the evaluation rows", metrics=evaluated)] if evaluated else []),
     ]
     sections = [
         ws.Section(name="Search", panels=search, is_open=True),
         ws.Section(name="Ranks", panels=maps, is_open=True),
+        ws.Section(name="Retraining", panels=training, is_open=True),
         ws.Section(name="alpha of each layer", panels=each("alpha"), is_open=False),
         ws.Section(name="contribution of each layer", panels=each("contribution"), is_open=False),
     ]

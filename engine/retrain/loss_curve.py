@@ -1,4 +1,4 @@
-"""The loss of a training over its steps, for the report."""
+"""The loss of a training over its steps, for the report and the tracker."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +8,7 @@ import torch
 from transformers import TrainerCallback, TrainerState
 
 from engine.retrain.trainer import RetrainTrainer
+from engine.tracking import Tracker
 
 POINTS = 50
 """About how many points a curve has."""
@@ -41,6 +42,24 @@ class LossCurve(TrainerCallback):
         processes = self.trainer.processes
         # Each process's loss is a part of the batch's, times the number of processes, as DDP averages gradients.
         return float(processes.summed([torch.as_tensor(self.trainer.loss_sum)])[0]) / processes.size
+
+
+@dataclass(eq=False)
+class SendLoss(TrainerCallback):
+    """Sends the points of LossCurve to the tracker while the training goes on, each one step later."""
+
+    tracker: Tracker
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._sent = len(points_of(state))  # a training that resumes has sent the points of its checkpoint
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        for point in points_of(state)[self._sent :]:
+            self.tracker.log({f"retrain/{key}": value for key, value in point.items()})
+            self._sent += 1
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.on_step_end(args, state, control)
 
 
 def points_of(state: TrainerState) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from engine.retrain.components import components_digest
 from engine.retrain.fit import fit
 from engine.retrain.generate import write_texts
 from engine.retrain.length import length_of
+from engine.retrain.loss_curve import SendLoss
 from engine.retrain.methods import METHODS
 from engine.retrain.methods.base import Prepared
 from engine.retrain.result import result_of
@@ -54,6 +55,7 @@ def retrain(run: Context, tracker: Tracker = NOWHERE) -> None:
         "components": components_digest(run.config), "machine": machine_of(run.compute),
     }  # fmt: skip
     begin(at_rate, prepared, data)
+    prepared = dataclasses.replace(prepared, callbacks=[*prepared.callbacks, SendLoss(tracker)])
     fitted = fit(at_rate, prepared, data, folder.retrain, begun)
     if not run.processes.first:
         return
@@ -75,9 +77,6 @@ def retrain(run: Context, tracker: Tracker = NOWHERE) -> None:
     remove(folder.retrain)
     remove(folder.trials)
     tracker.log({f"eval/{name}": value for name, value in fitted.metrics.items()})
-    if fitted.curve:
-        losses = {"loss": [point["loss"] for point in fitted.curve]}
-        tracker.lines("retrain/training loss", [point["step"] for point in fitted.curve], losses)
 
 
 def _rate(run: Context) -> float:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.ranks.grid import grid_of
+from engine.ranks.grid import grid_of, key_names, short_names
 from engine.ranks.picture import rank_picture
 from engine.search.trajectory import Trajectory
 from engine.tracking import Tracker
@@ -33,7 +33,7 @@ class SearchTracking:
         entropies = entropy(alpha)
         values: dict[str, Any] = {f"search/{key}": value for key, value in line.items()}
         values["search/mean_entropy"] = float(entropies.mean())
-        for index, name in enumerate(history.names):
+        for index, name in enumerate(key_names(history.names)):
             if ranks:
                 values[f"rank/{name}"] = ranks[index]
             values[f"entropy/{name}"] = float(entropies[index])
@@ -54,8 +54,8 @@ class SearchTracking:
         for title, curves in alpha_charts(history.names, alpha).items():
             self.tracker.lines(f"trajectories/{title}", history.steps, curves)
         entropies = np.stack([entropy(rows) for rows in alpha])
-        curves = {name: entropies[:, index].tolist() for index, name in enumerate(history.names)}
-        self.tracker.lines("trajectories/entropy of alpha", history.steps, curves)
+        curves = {name: entropies[:, index].tolist() for index, name in enumerate(short_names(history.names))}
+        self.tracker.lines("trajectories/entropy_of_alpha", history.steps, curves)
 
 
 def entropy(alpha: np.ndarray) -> np.ndarray:
@@ -72,15 +72,14 @@ def entropy(alpha: np.ndarray) -> np.ndarray:
 
 def alpha_charts(names: Sequence[str], alpha: np.ndarray) -> dict[str, dict[str, list[float]]]:
     """The charts of alpha: title -> name of a line -> its values. alpha [points, layers, k]."""
-    by_layer = {
-        name: {f"component {j + 1}": alpha[:, i, j].tolist() for j in range(alpha.shape[2])}
-        for i, name in enumerate(names)
-    }
+    by_layer = [
+        {f"component {j + 1}": alpha[:, i, j].tolist() for j in range(alpha.shape[2])} for i in range(len(names))
+    ]
     if len(names) <= MOST_CHARTS:
-        return by_layer
+        return dict(zip(key_names(names), by_layer, strict=True))
     charts: dict[str, dict[str, list[float]]] = {}
     grid = grid_of(names)
-    for name, (block, projection) in zip(names, grid.cells, strict=True):
-        lines = {f"{grid.projections[projection]} {line}": values for line, values in by_layer[name].items()}
-        charts.setdefault(f"block {grid.blocks[block]}", {}).update(lines)
+    for components, (block, projection) in zip(by_layer, grid.cells, strict=True):
+        lines = {f"{grid.projections[projection]} {line}": values for line, values in components.items()}
+        charts.setdefault(f"block_{grid.blocks[block]}", {}).update(lines)
     return charts

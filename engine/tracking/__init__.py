@@ -7,7 +7,15 @@ from configs.schema import RunConfig
 from engine.tracking.tracker import NOWHERE, Tracker
 from engine.tracking.wandb_run import Wandb
 
-__all__ = ["NOWHERE", "Tracker", "open_tracker"]
+__all__ = ["NOWHERE", "Tracker", "open_tracker", "tracker_of"]
+
+
+def tracker_of(config: RunConfig, folder: Path) -> Tracker:
+    """The tracker of one run, in `folder`. Its job, by which wandb groups runs, is the method and, for autolora, the
+    hypergradient: the other methods that search ranks have none."""
+    approximation = [config.hypergradient.type] if config.method == "autolora" else []
+    tags = [config.task.name or config.task.type, config.method, f"seed {config.seed}", *approximation]
+    return open_tracker(config, folder, job="/".join([config.method, *approximation]), tags=tags)
 
 
 def open_tracker(config: RunConfig, folder: Path, *, job: str, tags: Sequence[str]) -> Tracker:

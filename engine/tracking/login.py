@@ -1,4 +1,5 @@
-"""Decide whether wandb is online, offline or disabled, before it starts: without a key it would ask for one and wait.
+"""Decide whether wandb is online, offline or disabled, and in which project, before it starts: without a key it would
+ask for one and wait.
 
 Keys are looked for where wandb looks: in the environment, netrc and wandb's settings files. wandb's own functions for
 this are not used: they are not public, move between releases, print warnings, and refuse a key of an unusual length.
@@ -60,6 +61,11 @@ def _online(asked: str) -> Mode:
         f"{asked} needs an API key of {_server()}; run `wandb login` or set WANDB_API_KEY; allowed without a key: "
         "auto, offline, disabled (--tracking.wandb)"
     )
+
+
+def project_of(config: RunConfig) -> str:
+    """The wandb project. wandb itself would overlook the environment beside a project that it is given."""
+    return config.tracking.project or os.environ.get("WANDB_PROJECT") or _settings().get("project") or "autolora"
 
 
 def has_key() -> bool:

@@ -15,15 +15,21 @@ from PIL.Image import Image as Picture
 
 from configs.schema import RunConfig
 from engine.disk.files import write_text
-from engine.run.folder import WANDB_ID
+from engine.run.folder import WANDB_ID, RunFolder
 from engine.run.interrupt import Interrupted
-from engine.tracking.login import Mode, wandb_mode
+from engine.run.spread import spread
+from engine.tracking.login import Mode, project_of, wandb_mode
 from engine.tracking.tracker import Tracker
 
+SEARCH_STEP = "search/step"
 # wandb refuses longer tags and names of artifacts.
 MOST_TAG, MOST_NAME = 64, 128
 PATIENCE = 20
-"""Seconds to wait for a server that does not answer."""
+"""Seconds to wait for a server that does not answer when a run begins."""
+LAST_PATIENCE = 300
+"""Seconds to wait, when a run ends, for a server that does not take the rest of the curves."""
+MOST_ROWS = 10_000
+"""The rows of a chart's table: wandb would leave out all further ones without a word."""
 
 log = logging.getLogger("autolora")
 
@@ -61,6 +67,8 @@ class Wandb(Tracker):
 
     _run: Any = None
     _wandb: Any = None
+    _sent = -1
+    """The last step of the search that was sent."""
 
     def __init__(self, config: RunConfig, folder: Path, *, job: str | None = None, tags: Sequence[str] = ()) -> None:
         self._keeps_files = config.tracking.artifacts
@@ -76,13 +84,13 @@ class Wandb(Tracker):
 
         self._wandb = wandb
         options |= {
-            "project": config.tracking.project,
+            "project": project_of(config),
             "entity": config.tracking.entity,
             "group": config.tracking.group,
             "name": config.name,
             "dir": str(folder),
             "config": dataclasses.asdict(config),
-            "settings": wandb.Settings(init_timeout=PATIENCE, console="off", x_disable_stats=True),
+            "settings": wandb.Settings(init_timeout=PATIENCE, console="off", **_last_patience(wandb)),
         }
         # Offline, a resumed run gets a new id: runs with the same id would overwrite each other when they are synced.
         same: dict[str, Any] = {"id": _identity(folder / WANDB_ID), "resume": "allow"} if mode == "online" else {}
@@ -95,16 +103,30 @@ class Wandb(Tracker):
             # wandb remembers the id that failed and would wait for it again, so this run gets another.
             self._run = wandb.init(mode="offline", **options, id=secrets.token_hex(4))
         else:
-            log.info("wandb: %s", self._run.url if mode == "online" else f"offline, the curves are in {folder}/wandb")
-        self._run.define_metric("search/step", hidden=True)
-        self._run.define_metric("search/*", step_metric="search/step")
-        # wandb would draw a chart for each number of each layer and component. Hidden, they can still be queried.
-        for kind in ("alpha", "contribution", "entropy", "rank", "share"):
-            self._run.define_metric(f"{kind}/*", step_metric="search/step", hidden=True)
+            place = RunFolder.of(config).root / "wandb"  # with --overwrite, `folder` will be moved there
+            log.info("wandb: %s", self._run.url if mode == "online" else f"offline, the curves are in {place}")
+        if mode == "online" and self._run.id != same["id"]:  # in a sweep wandb gives the run another id
+            write_text(folder / WANDB_ID, self._run.id)
+        self._sent = self._run.summary.get(SEARCH_STEP, -1)
+        for stage in ("search", "retrain"):
+            self._run.define_metric(f"{stage}/step", hidden=True)
+            self._run.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
+        # wandb would draw a chart for each number of each layer and component. Hidden, they can still be queried. In
+        # the summary there would be hundreds of columns, of which wandb's table of runs shows 500.
+        for kind in ("alpha", "contribution", "entropy", "rank"):
+            self._run.define_metric(f"{kind}/*", step_metric=SEARCH_STEP, hidden=True, summary="none")
+        self._run.define_metric("share/*", step_metric=SEARCH_STEP, hidden=True)
 
     @_unless_off
     def log(self, values: Mapping[str, Any]) -> None:
-        """Sends numbers and pictures. If a key has pictures at several steps, wandb shows a slider."""
+        """Sends numbers and pictures. If a key has pictures at several steps, wandb shows a slider.
+
+        Leaves out a step of the search that the wandb run already has: a search that was killed takes again the steps
+        since its last checkpoint."""
+        if SEARCH_STEP in values:
+            if values[SEARCH_STEP] <= self._sent:
+                return
+            self._sent = values[SEARCH_STEP]
         image = self._wandb.Image
         self._run.log({key: image(value) if isinstance(value, Picture) else value for key, value in values.items()})
 
@@ -114,9 +136,16 @@ class Wandb(Tracker):
 
     @_unless_off
     def lines(self, key: str, steps: Sequence[int], curves: Mapping[str, Sequence[float]]) -> None:
-        names, values, title = list(curves), list(curves.values()), key.split("/", 1)[-1]
-        series = self._wandb.plot.line_series
-        self.log({key: series(xs=list(steps), ys=values, keys=names, title=title, xname="step")})
+        chosen = spread(len(steps), max(2, MOST_ROWS // len(curves)))
+        drawn = {
+            "xs": [steps[index] for index in chosen],
+            "ys": [[curve[index] for index in chosen] for curve in curves.values()],
+            "keys": list(curves),
+        }
+        title = key.split("/", 1)[-1].replace("_", " ")
+        # split_table: the table behind the chart goes to a section of its own.
+        chart = self._wandb.plot.line_series(**drawn, title=title, xname="step", split_table=True)
+        self.log({key: chart})
 
     @_unless_off
     def table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -141,7 +170,11 @@ class Wandb(Tracker):
         """Writes the final values and closes the run; wandb shows it as finished, failed (any other `exit_code`) or
         killed (255)."""
         self._run.summary.update(dict(summary or {}))
-        self._run.finish(exit_code=exit_code)
+        try:
+            self._run.finish(exit_code=exit_code)
+        except TimeoutError:
+            log.warning("wandb did not take the rest of the curves within %d seconds; to send them: wandb sync %s",
+                        LAST_PATIENCE, self._run.dir)  # fmt: skip
         self.alive = False
 
     def _let_go(self) -> None:
@@ -153,6 +186,14 @@ class Wandb(Tracker):
             raise
         except Exception as error:
             log.debug("wandb: %s", _first_line(error))
+
+
+def _last_patience(wandb: Any) -> dict[str, Any]:
+    """The settings by which wandb waits LAST_PATIENCE seconds for the server when a run ends, and then raises
+    TimeoutError; none for a version without them, which waits for ever."""
+    known = getattr(wandb.Settings, "model_fields", {})
+    settings = {"finish_timeout": float(LAST_PATIENCE), "finish_timeout_raises": True}
+    return {name: value for name, value in settings.items() if name in known}
 
 
 def _identity(path: Path) -> str:

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from configs.count_words import counted
 from configs.errors import UserError
@@ -46,6 +47,7 @@ from engine.verdict.folder import VerdictFolder
 from engine.verdict.judge import FEWEST, Plan, first_ending
 from engine.verdict.losses import Shown, shown
 from engine.verdict.record import write_verdict
+from engine.verdict.tracking import track_verdict
 from problems.models.layers import layer_shapes, lora_layers_of
 
 log = logging.getLogger("autolora")
@@ -80,14 +82,14 @@ def run_verdict(request: Request, stop: StopRequest) -> RunFolder:
                 f"--verdict.minutes: {config.verdict.minutes:g} minutes are over, and the first pair and the head "
                 f"alone are not both trained yet; the same command resumes them"
             )
-        _judge(found, arms, folder)
+        track_verdict(config, folder, _judge(found, arms, folder))
     return folder
 
 
-def _judge(found: Shown | None, arms: Arms, folder: RunFolder) -> None:
-    """Writes verdict.json and the report."""
+def _judge(found: Shown | None, arms: Arms, folder: RunFolder) -> dict[str, Path]:
+    """Writes verdict.json and the report; returns the report's pictures by name."""
     write_verdict(found, arms, folder)
-    write_report(arms.config, folder, beside(folder))
+    return write_report(arms.config, folder, beside(folder))
 
 
 def _judge_what_is_there(arms: Arms, folder: RunFolder) -> None:

@@ -194,6 +194,15 @@ def test_a_path_begins_at_the_home_of_the_user_also_after_an_equals_sign(
     assert parse(["--config=~/c.yaml"]).config.seed == 3
 
 
+def test_each_trial_of_a_sweep_is_a_run_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second was refused, as the first had finished under that name."""
+    monkeypatch.setenv("WANDB_RUN_ID", "ab12")
+    assert parse(["--config", "glue_sst2.yaml"]).config.name == "glue_sst2", "only a sweep has trials"
+    monkeypatch.setenv("WANDB_SWEEP_ID", "s")
+    assert parse(["--config", "glue_sst2.yaml"]).config.name == "glue_sst2-ab12"
+    assert parse(["--config", "glue_sst2.yaml", "--name", "mine"]).config.name == "mine"
+
+
 def test_a_file_whose_name_is_none_for_a_run_needs_a_name(tmp_path: Path) -> None:
     path = tmp_path / "my run.yaml"
     path.write_text("seed: 3\n")

@@ -37,9 +37,13 @@ class FakeRun:
         self.summary: dict[str, Any] = {}
         self.exit_code: int | None = None
         self.url = "https://wandb.example/run"
+        self.id = ""
+        self.dir = "wandb/run"
+        self.metrics: dict[str, dict[str, Any]] = {}
 
-    def define_metric(self, *names: Any, **options: Any) -> None:
+    def define_metric(self, name: str, **options: Any) -> None:
         self._maybe("define_metric")
+        self.metrics[name] = options
 
     def log(self, values: dict[str, Any]) -> None:
         self._maybe("log")
@@ -64,6 +68,7 @@ def fake_wandb(monkeypatch: pytest.MonkeyPatch, fails: str = "") -> FakeRun:
     def init(**options: Any) -> FakeRun:
         run._maybe("init")
         run.options = options
+        run.id = options.get("id", "new")
         return run
 
     module: Any = types.ModuleType("wandb")

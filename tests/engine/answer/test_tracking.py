@@ -37,8 +37,8 @@ def test_gain_shares_and_curve_are_sent() -> None:
     track(RankRecord(8, LAYERS, evidence=evidence_of()), kept)
     assert kept.values["answer/gain"] == 0.2
     assert kept.values["answer/sufficient_rank"] == 2
-    assert (kept.values["share/0.query"], kept.values["share/0.value"]) == (0.2, 0.1)
-    steps, curves = kept.charts["answer/same rank in every layer"]
+    assert (kept.values["share/0_query"], kept.values["share/0_value"]) == (0.2, 0.1)
+    steps, curves = kept.charts["answer/same_rank_in_every_layer"]
     assert steps == [1, 2, 4, 8]
     assert next(iter(curves.values()))[-1] == 1.0
     assert [row[0] for row in kept.charts["answer/curve"]][-1] == "budget 1 by shares"
@@ -49,6 +49,6 @@ def test_where_no_rank_is_enough_none_is_sent() -> None:
     kept = Kept()
     track(RankRecord(8, LAYERS, evidence=evidence_of(gain=0.001)), kept)
     assert "answer/sufficient_rank" not in kept.values
-    assert "answer/same rank in every layer" not in kept.charts, "of a gain that is noise there are no parts"
+    assert "answer/same_rank_in_every_layer" not in kept.charts, "of a gain that is noise there are no parts"
     track(RankRecord(8, LAYERS), other := Kept())
-    assert other.values == {}
+    assert other.values == {"answer/rank/0_query": 2, "answer/rank/0_value": 1, "answer/mean_rank": 1.5}

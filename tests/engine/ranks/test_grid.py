@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.ranks.grid import grid_of, ink_on, pale, rank_colour, short_names
+from engine.ranks.grid import grid_of, ink_on, key_names, pale, rank_colour, short_names
 
 NAMES = {
     "bert": (
@@ -93,3 +93,16 @@ def test_a_pale_colour_is_nearer_to_white_and_no_colour_of_another_rank() -> Non
         assert all(a <= b for a, b in zip(bytes.fromhex(colour[1:]), bytes.fromhex(pale(colour)[1:]), strict=True))
         assert min(bytes.fromhex(pale(colour)[1:])) >= 0xA0, "black can be read on it"
         assert pale(colour) not in colours
+
+
+@pytest.mark.parametrize(
+    ("names", "keys"),
+    [
+        (["encoder.layer.0.attention.self.query", "encoder.layer.1.attention.self.query"], ["0_query", "1_query"]),
+        (["layer.0.output.dense", "layer.0.intermediate.dense"], ["0_output_dense", "0_intermediate_dense"]),
+        (["x.a-b", "y.a_b"], ["x_a_b", "y_a_b"]),
+        (["a-b", "a_b"], ["a_b_1", "a_b_2"]),
+    ],
+)
+def test_keys_have_neither_dots_nor_blanks_and_no_two_are_equal(names: list[str], keys: list[str]) -> None:
+    assert key_names(names) == keys

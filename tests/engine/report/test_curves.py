@@ -6,15 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from engine.report.curves import MOST_COLUMNS, MOST_POINTS, SearchCurves, curves_of, packed, spread, stretches
+from engine.report.curves import MOST_COLUMNS, MOST_POINTS, SearchCurves, curves_of, packed, stretches
 from engine.search.trajectory import Trajectory
-
-
-@pytest.mark.parametrize(("count", "most"), [(1, 5), (5, 5), (6, 5), (20_001, 500)])
-def test_first_and_last_are_among_the_points(count: int, most: int) -> None:
-    chosen = spread(count, most)
-    assert (chosen[0], chosen[-1]) == (0, count - 1)
-    assert len(chosen) == len(set(chosen)) == min(count, most)
 
 
 def history() -> Trajectory:

@@ -11,7 +11,8 @@ import pytest
 from configs.errors import UserError
 from configs.parser import parse_command
 from configs.requests import WorkspaceRequest
-from engine.report.workspace import build, save_workspace
+from engine.ranks.grid import key_names
+from engine.report.workspace import Logged, build, save_workspace
 from engine.run.folder import RunFolder
 
 NAMES = [f"model.layers.{i}.self_attn.{p}_proj" for i in range(12) for p in "qv"]
@@ -52,15 +53,30 @@ def test_without_a_key_a_line_says_how_to_get_one(
 
 
 def test_24_layers_are_a_few_dozen_panels_and_each_finds_its_own_numbers(ws: Any) -> None:
-    made = build(ws, "team", "project", NAMES)
+    names = key_names(NAMES)
+    made = build(ws, "team", "project", Logged(names, ["f1"], by_threshold=True))
     sections = {section.name: section.panels for section in made.sections}
-    assert sum(map(len, sections.values())) < 60
-    assert [section.is_open for section in made.sections] == [True, True, False, False]
-    logged = [f"alpha/{name}/{j}" for name in [*NAMES, "model.layers.1x.self_attn.q_proj"] for j in range(1, 9)]
-    for name, panel in zip(NAMES, sections["alpha of each layer"], strict=True):
+    assert sum(map(len, sections.values())) < 65
+    assert [section.is_open for section in made.sections] == [True, True, True, False, False]
+    logged = [f"alpha/{name}/{j}" for name in [*names, "1x_q_proj"] for j in range(1, 9)]
+    for name, panel in zip(names, sections["alpha of each layer"], strict=True):
         found = [key for key in logged if re.search(panel.metric_regex, key)]
         assert found == [f"alpha/{name}/{j}" for j in range(1, 9)]
         assert str(getattr(panel.x, "name", panel.x)) == "search/step"
+
+
+def test_no_panel_waits_for_what_the_run_never_sends(ws: Any) -> None:
+    """Three of them stayed empty with the rule shares, the default."""
+
+    def titles(*, metrics: list[str], by_threshold: bool) -> set[str]:
+        made = build(ws, "team", "project", Logged(["0_query"], metrics, by_threshold))
+        return {panel.title for section in made.sections for panel in section.panels if panel.title}
+
+    both = titles(metrics=["f1"], by_threshold=True)
+    assert both - titles(metrics=["f1"], by_threshold=False) == {
+        "mean rank", "ranks over the search", "rank of every layer"
+    }  # fmt: skip
+    assert both - titles(metrics=[], by_threshold=True) == {"metrics on the evaluation rows"}
 
 
 @pytest.mark.trains

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from configs.schema import RunConfig
-from engine.retrain.loss_curve import POINTS, LossCurve
+from engine.retrain.loss_curve import POINTS, LossCurve, SendLoss
 from problems.machine.processes import ALONE, Processes
 from tests.helpers.retraining import FEW, retrain, with_ranks
 
@@ -49,6 +49,22 @@ def test_with_two_processes_it_is_the_loss_of_the_batch(monkeypatch: pytest.Monk
 def test_a_checkpoint_ends_an_interval() -> None:
     found = points([1.0] * (4 * POINTS), saves=(6,))
     assert [point["step"] for point in found[:3]] == [4, 6, 8]
+
+
+def test_the_points_are_sent_while_the_training_goes_on() -> None:
+    """wandb showed nothing of a training of hours until it had ended."""
+    sent: list[dict[str, Any]] = []
+    tracker: Any = SimpleNamespace(log=sent.append)
+    state: Any = SimpleNamespace(log_history=[{"step": 1, "loss": 3.0}, {"epoch": 1.0}])  # from a checkpoint
+    send = SendLoss(tracker)
+    send.on_train_begin(None, state, None)
+    for step in (2, 3):
+        state.log_history.append({"step": step, "loss": 1.0})
+        send.on_step_end(None, state, None)
+        assert sent[-1] == {"retrain/step": step, "retrain/loss": 1.0}
+    state.log_history.append({"step": 4, "loss": 0.5})
+    send.on_train_end(None, state, None)
+    assert [point["retrain/step"] for point in sent] == [2, 3, 4]
 
 
 @pytest.mark.trains

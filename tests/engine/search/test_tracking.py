@@ -63,14 +63,14 @@ def test_a_point_has_every_number_of_every_layer() -> None:
     history = search(SearchTracking(kept, 4), 4, 2, names)  # type: ignore[arg-type]
     values = kept.logged[-1]
     assert values["search/step"] == 4
-    for index, name in enumerate(names):
+    for index, name in enumerate(("0_query", "0_value")):
         assert values[f"rank/{name}"] == 2
         assert values[f"entropy/{name}"] == pytest.approx(entropy(history.alpha[-1])[index])
         for j in range(3):
             assert values[f"alpha/{name}/{j + 1}"] == history.alpha[-1][index, j]
             assert values[f"contribution/{name}/{j + 1}"] == history.contribution[-1][index, j]
-    assert kept.charts["trajectories/0.value"][0] == [0, 2, 4]
-    assert kept.charts["trajectories/0.value"][1]["component 3"] == [float(a[1, 2]) for a in history.alpha]
+    assert kept.charts["trajectories/0_value"][0] == [0, 2, 4]
+    assert kept.charts["trajectories/0_value"][1]["component 3"] == [float(a[1, 2]) for a in history.alpha]
 
 
 @pytest.mark.trains
@@ -97,4 +97,4 @@ def test_many_layers_share_the_chart_of_their_block() -> None:
     charts = alpha_charts(names, np.arange(2 * 64 * 3, dtype=float).reshape(2, 64, 3))
     assert len(charts) == 16
     assert sum(map(len, charts.values())) == 64 * 3, "no line is left out"
-    assert charts["block 1"]["k component 3"] == [17.0, 17.0 + 64 * 3]
+    assert charts["block_1"]["k component 3"] == [17.0, 17.0 + 64 * 3]

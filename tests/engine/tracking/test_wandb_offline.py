@@ -14,6 +14,7 @@ from PIL import Image
 from configs.requests import Request
 from configs.schema import RunConfig, StudyConfig
 from engine.command import run_request
+from engine.ranks.grid import key_names
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.stages import run_stages
@@ -58,7 +59,7 @@ def test_every_promised_key_of_a_run_is_there(tiny_config: Callable[..., RunConf
     folder = run_stages(Request(config, "all", False, "x"), StopRequest())
     run = finished(folder.root, lambda run: run.exit_code is not None)
     record, result = json.loads(folder.ranks.read_text()), json.loads(folder.metrics.read_text())
-    names = [layer["name"] for layer in record["layers"]]
+    names = key_names([layer["name"] for layer in record["layers"]])
     points = [values for values in run.history if "search/train_loss" in values]
     assert [values["search/step"] for values in points] == [2, 4, 6]
     for values in points:
@@ -66,9 +67,9 @@ def test_every_promised_key_of_a_run_is_there(tiny_config: Callable[..., RunConf
         assert {f"{kind}/{name}" for kind in ("rank", "entropy") for name in names} <= values.keys()
         numbered = {f"{kind}/{n}/{j}" for kind in ("alpha", "contribution") for n in names for j in range(1, 5)}
         assert numbered <= values.keys()
-    for layer in record["layers"]:
-        assert [points[-1][f"alpha/{layer['name']}/{j}"] for j in range(1, 5)] == pytest.approx(layer["alpha"])
-        assert points[-1][f"rank/{layer['name']}"] == layer["rank"]
+    for name, layer in zip(names, record["layers"], strict=True):
+        assert [points[-1][f"alpha/{name}/{j}"] for j in range(1, 5)] == pytest.approx(layer["alpha"])
+        assert points[-1][f"rank/{name}"] == layer["rank"]
     # The slider: one key, a picture at several steps.
     pictures = [run.media(values["search/rank_map"]) for values in points]
     assert len({path.name for path in pictures}) == 3
@@ -76,7 +77,7 @@ def test_every_promised_key_of_a_run_is_there(tiny_config: Callable[..., RunConf
         with Image.open(path) as image:
             assert min(image.size) > 30
     for name in names:
-        (chart,) = [v for values in run.history for k, v in values.items() if k == f"trajectories/{name}_table"]
+        (chart,) = [v for values in run.history for k, v in values.items() if k.endswith(f"trajectories/{name}_table")]
         table = json.loads(run.media(chart).read_text())
         assert len(table["data"]) == 4 * 4, "four components at steps 0, 2, 4 and 6"
     shown = {key for values in run.history for key in values if key.startswith("figures/")}
@@ -85,9 +86,10 @@ def test_every_promised_key_of_a_run_is_there(tiny_config: Callable[..., RunConf
     assert shown - {"figures/curve", "figures/shares"} == {f"figures/{name}" for name in always}
     (answered,) = [values for values in run.history if "answer/gain" in values]
     assert answered["answer/gain"] == pytest.approx(record["gain"])
-    assert [answered[f"share/{layer['name']}"] for layer in record["layers"]] == pytest.approx(
+    assert [answered[f"share/{name}"] for name in names] == pytest.approx(
         [layer["layer_share"] for layer in record["layers"]]
     )
+    assert [values["retrain/step"] for values in run.history if "retrain/loss" in values] == [1, 2, 3, 4]
     assert run.summary["metrics"] == result["metrics"]
     assert run.exit_code == 0
     assert run.artifacts.keys() >= {"tiny-ranks", "tiny-adapter"}
@@ -98,6 +100,8 @@ def test_every_promised_key_of_a_run_is_there(tiny_config: Callable[..., RunConf
         metric = run.metrics[f"{kind}/*"]
         assert metric.step_metric == "search/step"
         assert metric.options.hidden, "a chart for each number would bury the dashboard"
+        assert metric.summary.none == (kind != "share"), "wandb shows 500 columns of the summary"
+    assert run.metrics["retrain/*"].step_metric == "retrain/step"
 
 
 def test_a_study_is_a_group_with_a_run_of_its_own(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from configs.errors import UserError
 from configs.requests import Request
 from configs.schema import RunConfig
 from engine.answer import find
+from engine.ranks.grid import key_names, short_names
 from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted, StopRequest
 from engine.stages import run_stages
@@ -69,7 +70,7 @@ def test_a_failing_wandb_is_one_warning_and_nothing_more(
         wandb.log({"x": 1})
     wandb.image("figure", tmp_path / "x.png")
     wandb.finish({"x": 1})
-    began = [] if fails == "init" else [f"INFO wandb: offline, the curves are in {tmp_path}/wandb"]
+    began = [] if fails == "init" else [f"INFO wandb: offline, the curves are in {tmp_path}/runs/tiny/wandb"]
     assert log_lines == [*began, f"WARNING wandb is switched off for this run: {fails} broke"]
     assert (len(run.logged) == 4) is (fails == "finish")
     ended = None if fails in ("init", "finish") else 1
@@ -114,6 +115,105 @@ def test_an_unreachable_wandb_is_gone_on_with_offline(
     assert log_lines == ["WARNING wandb cannot be reached, the curves are kept offline for wandb sync: timed out"]
 
 
+def test_a_chart_has_no_more_rows_than_wandb_keeps(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """wandb cut 60 layers at 201 points after the 49th layer, without a word."""
+    run = fake_wandb(monkeypatch)
+    wandb = Wandb(tiny_config("--tracking.wandb", "offline"), tmp_path)
+    steps = list(range(0, 2001, 10))
+    curves = {f"layer {number}": [float(number)] * 200 + [-1.0] for number in range(60)}
+    wandb.lines("trajectories/entropy_of_alpha", steps, curves)
+    (chart,) = run.logged[-1].values()
+    assert chart["keys"] == list(curves)
+    assert 9_000 < sum(map(len, chart["ys"])) <= 10_000
+    assert (chart["xs"][0], chart["xs"][-1]) == (0, 2000)
+    assert {curve[-1] for curve in chart["ys"]} == {-1.0}
+    assert {len(curve) for curve in chart["ys"]} == {len(chart["xs"])}
+
+
+def test_steps_that_a_killed_search_takes_again_are_not_sent_again(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = fake_wandb(monkeypatch)
+    run.summary["search/step"] = 20  # of the killed search
+    wandb = Wandb(tiny_config("--tracking.wandb", "online"), tmp_path)
+    for step in (10, 20, 30):
+        wandb.log({"search/step": step, "search/train_loss": 0.5})
+    wandb.log({"eval/accuracy": 1.0})
+    assert [values.get("search/step") for values in run.logged] == [30, None]
+
+
+def test_numbers_of_layers_make_no_columns_of_the_summary(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """wandb's table of runs shows 500 columns; a model of 36 layers had 648 of such numbers alone."""
+    run = fake_wandb(monkeypatch)
+    Wandb(tiny_config("--tracking.wandb", "offline"), tmp_path)
+    kinds = ("alpha", "contribution", "entropy", "rank")
+    assert all(run.metrics[f"{kind}/*"]["summary"] == "none" for kind in kinds)
+    assert all(run.metrics[f"{kind}/*"]["hidden"] for kind in (*kinds, "share"))
+    assert run.metrics["retrain/*"]["step_metric"] == "retrain/step"
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "project"),
+    [((), None, "autolora"), ((), "team", "team"), (("--tracking.project", "mine"), "team", "mine")],
+)
+def test_the_project_is_the_users(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...],
+    environment: str | None, project: str,
+) -> None:  # fmt: skip
+    """WANDB_PROJECT was overlooked."""
+    run = fake_wandb(monkeypatch)
+    if environment:
+        monkeypatch.setenv("WANDB_PROJECT", environment)
+    else:
+        monkeypatch.delenv("WANDB_PROJECT", raising=False)
+    Wandb(tiny_config("--tracking.wandb", "offline", *given), tmp_path)
+    assert run.options["project"] == project
+
+
+def test_offline_curves_are_named_where_an_overwrite_will_move_them(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, log_lines: list[str]
+) -> None:
+    fake_wandb(monkeypatch)
+    config = tiny_config("--tracking.wandb", "offline")
+    Wandb(config, Path(config.runs_folder) / ".tiny.overwrite")
+    assert log_lines == [f"INFO wandb: offline, the curves are in {config.runs_folder}/tiny/wandb"]
+
+
+def test_the_id_that_a_sweep_gives_is_kept(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = fake_wandb(monkeypatch)
+    init = sys.modules["wandb"].init
+
+    def other(**options: Any) -> FakeRun:
+        init(**options)
+        run.id = "trial"
+        return run
+
+    monkeypatch.setattr(sys.modules["wandb"], "init", other)
+    Wandb(tiny_config("--tracking.wandb", "online"), tmp_path)
+    assert RunFolder(tmp_path).wandb_id.read_text() == "trial"
+
+
+def test_a_server_that_takes_nothing_more_does_not_hold_the_run(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_lines: list[str]
+) -> None:
+    run = fake_wandb(monkeypatch)
+
+    def waits(exit_code: int) -> None:
+        raise TimeoutError("Timed out")
+
+    monkeypatch.setattr(run, "finish", waits)
+    Wandb(tiny_config("--tracking.wandb", "online"), tmp_path).finish()
+    assert log_lines[-1] == (
+        "WARNING wandb did not take the rest of the curves within 300 seconds; to send them: wandb sync wandb/run"
+    )
+
+
 @pytest.mark.trains
 def test_a_run_whose_wandb_breaks_ends_well(
     tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, log_lines: list[str]
@@ -130,26 +230,36 @@ def test_a_run_tells_wandb_alpha_ranks_losses_figures_and_the_result(
     tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = fake_wandb(monkeypatch)
-    more = ("--tracking.artifacts", "true", "--search.steps", "4", "--retrain.max_steps", "1")
+    more = ("--tracking.artifacts", "true", "--search.steps", "4", "--retrain.max_steps", "3")
     config = tiny_config(*MEASURED, "--tracking.wandb", "online", *more)
     folder = run_stages(Request(config, "all", False, "tiny.yaml"), StopRequest())
     searched = [values for values in run.logged if "search/step" in values]
     assert [values["search/step"] for values in searched] == [2, 4]
     assert [values["search/rank_map"][0] for values in searched] == ["picture", "picture"]
     ranks = json.loads(folder.ranks.read_text())
-    for layer in ranks["layers"]:
-        assert searched[-1][f"rank/{layer['name']}"] == layer["rank"]
-        assert [searched[-1][f"alpha/{layer['name']}/{j}"] for j in range(1, 5)] == layer["alpha"]
+    keys = key_names([layer["name"] for layer in ranks["layers"]])
+    for key, layer in zip(keys, ranks["layers"], strict=True):
+        assert searched[-1][f"rank/{key}"] == layer["rank"]
+        assert [searched[-1][f"alpha/{key}/{j}"] for j in range(1, 5)] == layer["alpha"]
+        assert any(values.get(f"answer/rank/{key}") == layer["rank"] for values in run.logged)
+    assert not [key for values in run.logged for key in values if "." in key or " " in key], (
+        "wandb reads dots as levels"
+    )
     result = json.loads(folder.metrics.read_text())
     assert any(values.get("eval/accuracy") == result["metrics"]["accuracy"] for values in run.logged)
     charts = {key: chart for values in run.logged for key, chart in values.items() if key.startswith("trajectories/")}
-    entropies = charts.pop("trajectories/entropy of alpha")
-    assert entropies["keys"] == [layer["name"] for layer in ranks["layers"]]
-    assert charts.keys() == {f"trajectories/{layer['name']}" for layer in ranks["layers"]}
-    for layer in ranks["layers"]:
-        chart = charts[f"trajectories/{layer['name']}"]
+    entropies = charts.pop("trajectories/entropy_of_alpha")
+    assert entropies["title"] == "entropy of alpha"
+    assert entropies["keys"] == short_names([layer["name"] for layer in ranks["layers"]])
+    assert charts.keys() == {f"trajectories/{key}" for key in keys}
+    for key, layer in zip(keys, ranks["layers"], strict=True):
+        chart = charts[f"trajectories/{key}"]
         assert chart["xs"] == [0, 2, 4]
         assert [curve[-1] for curve in chart["ys"]] == pytest.approx(layer["alpha"])
+    trained = [values for values in run.logged if "retrain/step" in values]
+    curve = [json.loads(line) for line in folder.retrain_metrics.read_text().splitlines()]
+    assert trained == [{f"retrain/{key}": value for key, value in point.items()} for point in curve]
+    assert len(trained) == 3
     figures = sum(key.startswith("figures/") for values in run.logged for key in values)
     assert figures == len(list(folder.figures.iterdir())) > 4
     assert any("answer/gain" in values for values in run.logged)
@@ -210,7 +320,7 @@ def test_an_offline_run_is_on_disk_for_wandb_sync(
     wandb = Wandb(tiny_config("--tracking.wandb", "auto"), tmp_path)
     wandb.log({"search/step": 10, "alpha/layer.query/0": 0.25})
     wandb.finish({"metrics": {"accuracy": 0.75}})
-    assert log_lines == [f"INFO wandb: offline, the curves are in {tmp_path}/wandb"]
+    assert log_lines == [f"INFO wandb: offline, the curves are in {tmp_path}/runs/tiny/wandb"]
     (record,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
     # wandb's own process may write a moment after `finish` has returned.
     end = time.monotonic() + 60

@@ -1,0 +1,10 @@
+"""Choose some of many points, evenly spread."""
+
+import numpy as np
+
+
+def spread(count: int, most: int) -> list[int]:
+    """Indices of at most `most` (two or more) of `count` points, evenly spread, including the first and the last."""
+    if count <= most:
+        return list(range(count))
+    return np.linspace(0, count - 1, most).round().astype(int).tolist()
