@@ -20,6 +20,7 @@ from engine.run.interrupt import StopRequest
 from problems.machine.compute import Compute, on_device
 from problems.machine.processes import ALONE, Processes
 from problems.tasks import Collate
+from problems.tasks.inputs import inputs_of
 
 LEAST_BATCHES = 40
 """The standard error of shares comes from the spread of at least this many batches, if there are enough rows."""
@@ -33,13 +34,12 @@ Opened = Callable[[], AbstractContextManager[None]]
 def sources_of(rows: Dataset, numbers: Sequence[int] | np.ndarray) -> np.ndarray:
     """The number of the source of each of the rows with these numbers, counted in their order [numbers].
 
-    If the rows have no column `source`, or only one source, each row counts as a source of its own."""
-    if "source" in getattr(rows, "column_names", ()):
-        names = rows["source"][:]
-        owners, found = pd.factorize(np.asarray([names[number] for number in numbers], dtype=object))
-        if len(found) > 1:
-            return np.asarray(owners)
-    return np.arange(len(numbers))
+    Rows of one input have the same source (`inputs_of`). If all rows have one source, each counts as its own."""
+    known = inputs_of(rows, numbers)
+    names = np.empty(len(known), dtype=object)
+    names[:] = known
+    owners, found = pd.factorize(names)
+    return np.asarray(owners) if len(found) > 1 else np.arange(len(numbers))
 
 
 def _filled(groups: list[list[int]], size: int) -> list[list[int]]:
@@ -77,8 +77,7 @@ class Sample:
 
     @cached_property
     def sources(self) -> np.ndarray:
-        """The number of each row's source, counted in the order of the rows [rows]. If the rows have no column
-        `source`, or only one source, each row counts as a source of its own."""
+        """The number of each row's source, counted in the order of the rows [rows], as in `sources_of`."""
         return sources_of(self.rows, range(len(self.rows)))
 
     @property

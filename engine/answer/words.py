@@ -33,7 +33,7 @@ def conclusion(record: RankRecord) -> str:
     though = f", though {', and '.join(doubts)}" if doubts else ""
     if enough == record.k:
         return _of_the_largest(record, though)
-    of_what = "what the best rank gains" if _overfitted(evidence) else "the gain"
+    of_what = "what the best rank gains" if evidence.overfitted else "the gain"
     return (
         f"rank {enough} is enough: cut to it, the searched model loses at most {100 * record.tolerance:g} % of "
         f"{of_what}{though}"

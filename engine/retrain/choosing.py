@@ -35,6 +35,12 @@ def choose_ranks(run: Context) -> None:
     shapes = _shapes(run)
     plan, ranks_of, blame, most = _METHODS[run.config.method](run, shapes)
     sizes = {name: sum(shape) for name, shape in shapes.items()}
+    rates, rate = run.config.retrain.learning_rates, run.config.retrain.learning_rate
+    if any(other != rate for other in rates):
+        log.info(
+            "%s: ranks are tried at --retrain.learning_rate %g; retrain.learning_rates are for the chosen ranks",
+            run.config.method, rate,
+        )  # fmt: skip
     trials = Trials(run, run.folder.grid, "--retrain.learning_rate", "all", run.config.method, sizes)
 
     def prepare(run: Context, tried: Mapping[str, Any]) -> tuple[Context, Prepared]:

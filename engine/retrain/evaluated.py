@@ -29,14 +29,14 @@ def evaluated_on(config: RunConfig, name: str, split: str, held_out: bool) -> st
     return f"{path if is_hub_name(path) else Path(path).name}, held-out {part}"
 
 
-def standard_error(metrics: Mapping[str, float], rows: int) -> float | None:
-    """The standard error of the main metric if it is the accuracy on `rows` independent rows; None for others.
+def standard_error(metrics: Mapping[str, float], inputs: int) -> float | None:
+    """The standard error of the main metric if it is the accuracy on rows of `inputs` inputs; None for others.
 
     This is the estimate of Agresti and Coull (1998): it adds two right and two wrong rows, so that the accuracy of a
     few rows that are all right does not look certain.
     """
     name, value = next(iter(metrics.items()))
-    if name != "accuracy" or not rows:
+    if name != "accuracy" or not inputs:
         return None
-    share = (value * rows + 2) / (rows + 4)
-    return math.sqrt(share * (1 - share) / (rows + 4))
+    share = (value * inputs + 2) / (inputs + 4)
+    return math.sqrt(share * (1 - share) / (inputs + 4))

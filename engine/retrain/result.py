@@ -17,6 +17,8 @@ from engine.run.contents import read_answer, read_searched
 from engine.run.context import Context
 from engine.run.program import commit
 from engine.run.resources import peak_memory, versions
+from problems.data import Data
+from problems.tasks.inputs import inputs_of
 
 
 def result_of(run: Context, fitted: Fitted, record: RankRecord | None, trainable: int, rate: float) -> dict[str, Any]:
@@ -33,7 +35,7 @@ def result_of(run: Context, fitted: Fitted, record: RankRecord | None, trainable
         "evaluated_on": evaluated_on(config, run.task.name, run.task.evaluation_split, run.task.held_out),
         "evaluated_rows": fitted.rows,
         "metrics": metrics,
-        "standard_error": standard_error(metrics, fitted.rows),
+        "standard_error": standard_error(metrics, _inputs(run.data)),
         "loss": fitted.metrics.get("loss"),
         "calibrated_loss": fitted.calibrated_loss,
         "trainable_parameters": trainable,
@@ -56,6 +58,11 @@ def result_of(run: Context, fitted: Fitted, record: RankRecord | None, trainable
         "source_components": components_digest(config),
         "settings": FINISHED.of(config),
     }
+
+
+def _inputs(data: Data) -> int:
+    """How many inputs the evaluation rows have; rows of one input depend on each other."""
+    return sum(len(set(inputs_of(rows, range(len(rows))))) for rows in data.evaluation.values())
 
 
 def _source_ranks(run: Context) -> dict[str, Any] | None:

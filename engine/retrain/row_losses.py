@@ -14,6 +14,7 @@ from engine.answer.likelihood import likelihood_of
 from engine.retrain.held_out import Measured, measured
 from engine.run.context import Context
 from problems.data import Data
+from problems.tasks.inputs import inputs_of
 
 UNUSED = "unused"
 """The name of the training rows that task.train_rows left unused."""
@@ -22,8 +23,9 @@ UNUSED = "unused"
 def row_losses(model: nn.Module, run: Context, data: Data, known: Mapping[str, Measured]) -> pd.DataFrame:
     """A table with one row for each row of the evaluation splits and of `data.unused`.
 
-    Columns: `split`; `row`, its number in the split; `source`, a number that is the same for all rows written for one
-    input (the references of a record); `loss` in nats, summed over its labels; `weight`, the number of its labels.
+    Columns: `split`; `row`, its number in the split; `source`, a number that is the same for all rows of one
+    input (the references of a record, copies of a text); `loss` in nats, summed over its labels; `weight`, the number
+    of its labels.
 
     The rows at even places of the table are one half, those at odd places the other. The loss of each half is taken
     at the temperature that fits the other half best. `known`: the splits that are measured already. Raises UserError
@@ -37,9 +39,7 @@ def row_losses(model: nn.Module, run: Context, data: Data, known: Mapping[str, M
     likelihood = likelihood_of(run.task)
     for name, rows in parts.items():
         found.append(known[name] if name in known else measured(model, run, data.collate, rows, likelihood))
-        sources += (
-            rows["source"][:] if "source" in rows.column_names else [(name, number) for number in range(len(rows))]
-        )
+        sources += inputs_of(rows, range(len(rows)))
         names += [name] * len(rows)
         numbers += range(len(rows))
     statistics = torch.cat([of.statistics for of in found])

@@ -25,7 +25,7 @@ from engine.run.folder import RunFolder
 from engine.run.resuming import Outdated, Settings
 from engine.run.same_data import data_change
 from engine.study.cells import Cell
-from engine.verdict.arms import Arms
+from engine.verdict.arms import Arms, rate_of
 from engine.verdict.folder import VerdictFolder
 
 log = logging.getLogger("autolora")
@@ -44,6 +44,8 @@ ROWS = Settings((
 """The keys that decide, with the seed of the data, which rows are D_tr and D_val, and which others judge the pairs."""
 MODEL = Settings(("model.name", "model.revision", "lora.target_modules"))
 """The keys of the model and the layers whose ranks are judged."""
+_OF_PAIRS = ("retrain.learning_rate", "retrain.learning_rates", "retrain.row_losses")
+"""Keys of the retraining that a verdict sets itself."""
 _MAKES_RANKS = Settings(("answer", "search", "hypergradient", "lora.k"))
 """The keys that make ranks. A verdict reads them only if the run has no ranks yet."""
 
@@ -100,6 +102,27 @@ def tell_ignored(request: Request, folder: RunFolder) -> None:
         log.warning(
             "--stage verdict does not read %s, as the verdict is about the ranks in %s; for other ranks give %s",
             ", ".join(other), folder.ranks, f"--name and --answer.from {folder.root}" if of_answer else "--name",
+        )  # fmt: skip
+
+
+def tell_other_retraining(config: RunConfig, folder: RunFolder) -> None:
+    """Warns of settings of the retraining by which the run's own adapter was trained otherwise than the pairs are: the
+    verdict is about trainings by these settings."""
+    result, now = read_result(folder.metrics), RETRAINING.of(config)
+    if not result:
+        return
+    trained, rate = result.get("settings", {}), rate_of(config, folder)
+    other = [
+        f"--{key} (now {now[key]}, then {trained[key]})"
+        for key in sorted(now)
+        if key.startswith("retrain.") and key not in _OF_PAIRS and key in trained and trained[key] != now[key]
+    ]
+    if result.get("learning_rate") not in (None, rate):
+        other.append(f"--retrain.learning_rate (now {rate:g}, then {result['learning_rate']:g})")
+    if other:
+        log.warning(
+            "the pairs are trained by other settings than the adapter in %s was, and the verdict is about these: %s",
+            folder.root, ", ".join(other),
         )  # fmt: skip
 
 

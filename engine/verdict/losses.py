@@ -113,7 +113,7 @@ def shown(arms: Arms) -> Shown | None:
     _refuse_other_base(arms, cells)
     _refuse_other_data(cells)
     head, weights, sources = _losses(heads)
-    commits = (read_result(cell.folder.metrics).get("commit") for cell in cells)
+    commits = (read_result(cell.folder.metrics).get("commit") for cell in cells if cell.folder.metrics.exists())
     found = Shown({}, weights, sources, head, {}, {}, "", tuple(commits))
     for arm in arms.names:
         cells = [pair[arm] for pair in pairs[: min(count, _finished(pairs, arm))]]

@@ -40,6 +40,7 @@ from engine.verdict.again import (
     refuse_other_settings,
     refuse_without_components,
     tell_ignored,
+    tell_other_retraining,
 )
 from engine.verdict.arms import LEARNED, SHUFFLED, Arms, forget_models, rate_of
 from engine.verdict.clock import time_limit
@@ -64,6 +65,7 @@ def run_verdict(request: Request, stop: StopRequest) -> RunFolder:
     config, folder = request.config, RunFolder.of(request.config)
     _refuse(config, folder)
     tell_ignored(request, folder)
+    tell_other_retraining(config, folder)
     if not folder.ranks.exists():
         run_stages(dataclasses.replace(request, stage="search", overwrite=False), stop, draw=False)
     with locked(folder.root), explained(config, folder.root):

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from problems.tasks.inputs import tokens_of
 from problems.tasks.labels import IGNORED
 from problems.tasks.templates import Template
 
@@ -33,22 +34,14 @@ def warn_of_repeated_rows(d_tr: Dataset, d_val: Dataset) -> None:
     script gives may have no tokens to compare."""
     if "input_ids" not in getattr(d_tr, "column_names", ()):
         return
-    trained = set(_tokens_of(d_tr))
-    shared = sum(tokens in trained for tokens in _tokens_of(d_val))
+    trained = set(tokens_of(d_tr))
+    shared = sum(tokens in trained for tokens in tokens_of(d_val))
     if shared:
         log.warning(
             "%d of %d rows of D_val %s a text that is also in D_tr, so that what is chosen on D_val is chosen on rows "
             "that were trained on; remove repeated rows from the training file", shared, len(d_val),
             "has" if shared == 1 else "have",
         )  # fmt: skip
-
-
-def _tokens_of(rows: Dataset) -> list[bytes]:
-    """The token ids of each row, as bytes that can be compared."""
-    cells = rows.with_format("arrow")[:]["input_ids"].combine_chunks()
-    ids = np.asarray(pc.list_flatten(cells).to_numpy())
-    ends = np.cumsum(pc.list_value_length(cells).to_numpy())
-    return [part.tobytes() for part in np.split(ids, ends[:-1])]
 
 
 def texts_of(rows: Dataset, columns: Sequence[str]) -> list[tuple[Any, ...]]:

@@ -67,4 +67,4 @@ class FakeLauncher:
         pd.DataFrame({"loss": rows, "weight": np.ones(ROWS), "source": np.arange(ROWS)}).to_parquet(folder.row_losses)
         size = len(NAMES) * SIZE * config.lora.r if config.method == "lora" else sum(LEARNED) * SIZE
         made_from = {"base_weights": self.base, "data": self.data, "settings": FINISHED.of(config)}
-        write_json(folder.metrics, {"metrics": {"accuracy": 0.5}, "lora_parameters": size} | made_from)
+        write_json(folder.metrics, {"metrics": {"accuracy": 0.5}, "lora_parameters": size, "commit": "a1"} | made_from)

@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from engine.answer.likelihood import Categorical
-from engine.answer.sample import LEAST_BATCHES
+from engine.answer.sample import LEAST_BATCHES, sources_of
 from engine.run.interrupt import Interrupted, StopRequest
 from problems.machine.processes import Processes
 from tests.helpers.branches import planted, sample_of, searched
@@ -45,6 +45,15 @@ def test_no_source_has_rows_in_both_halves_and_the_halves_are_as_equal_as_can_be
     assert abs(sample.first_half.sum() - 5) == np.abs(ends - 5).min()
     for batch in sample.random_batches(4):
         assert len({bool(sample.first_half[row]) for row in batch}) == 1
+
+
+def test_copies_of_a_text_are_one_source() -> None:
+    """Three annotators of each text made errors too small by the root of three, and lay in both halves."""
+    sample = sample_of(torch.zeros(9, 1, 1), torch.zeros(9, dtype=torch.long))
+    sample = replace(sample, rows=sample.rows.add_column("input_ids", [[number // 3] for number in range(9)]))
+    assert sample.sources.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert sample.first_half.sum() in (3, 6)
+    assert sources_of(sample.rows, [8, 0, 1, 7]).tolist() == [0, 1, 1, 0]
 
 
 def test_the_halves_have_every_row_once_and_the_statistics_of_the_whole() -> None:

@@ -108,3 +108,13 @@ def test_a_lower_rank_that_does_better_is_explained(lost: float, error: float, s
     assert ("5 % of what the best rank gains, though" in conclusion(record)) == surely
     few = dataclasses.replace(record, evidence=dataclasses.replace(record.evidence or evidence_of(), sources=90))
     assert conclusion(few).endswith(", and the searched model is over-fitted") == surely
+
+
+def test_ranks_are_compared_with_the_whole_model_where_only_a_budget_does_better() -> None:
+    """It said "of what the best rank gains", although rank 2 was compared with rank k."""
+    better = (point(0.5, -0.02, 0.001, 200),)
+    record = dataclasses.replace(RECORD, evidence=evidence_of(budget_curve=better))
+    assert conclusion(record) == (
+        "rank 2 is enough: cut to it, the searched model loses at most 5 % of the gain, though the searched model is "
+        "over-fitted"
+    )

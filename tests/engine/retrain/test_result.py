@@ -26,7 +26,8 @@ TRIALS = {"trials": [{"tried": {"x": i}, "metrics": {}, "steps": 10, "seconds": 
 def run_in(root: Path, *arguments: str) -> Any:
     task = SimpleNamespace(name="sst2", evaluation_split="validation", held_out=False)
     return SimpleNamespace(config=parse(list(arguments)).config, folder=RunFolder(root), task=task, compute=CPU,
-                           weights=KnownWeights("digest"), fingerprint=DATA)  # fmt: skip
+                           weights=KnownWeights("digest"), fingerprint=DATA,
+                           data=SimpleNamespace(evaluation={}))  # fmt: skip
 
 
 def test_a_search_counts_to_the_total_and_its_memory_to_the_peak(tmp_path: Path) -> None:

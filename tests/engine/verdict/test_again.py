@@ -13,12 +13,13 @@ from configs.requests import Given, Request
 from configs.schema import RunConfig
 from engine.disk.files import write_json, write_text
 from engine.retrain import checkpoint
+from engine.retrain.settings import RETRAINING
 from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.run.resuming import Outdated
 from engine.search.settings import FOUND
-from engine.verdict.again import refuse_other_model, refuse_other_rows, tell_ignored
+from engine.verdict.again import refuse_other_model, refuse_other_rows, tell_ignored, tell_other_retraining
 from engine.verdict.stage import run_verdict
 from tests.helpers.methods import LEARNED
 from tests.helpers.tiny import make_tokenizer
@@ -301,3 +302,23 @@ def test_ranks_that_no_search_of_the_run_chose_have_no_components_to_start_from(
     write_json(RunFolder.of(config).ranks, {"k": 4, "layers": [{"name": "a", "rank": 1}]})
     with pytest.raises(UserError, match=r"^--retrain\.init: 'search' needs .*; give --retrain\.init scratch$"):
         run_verdict(Request(config, "verdict", False, "x"), StopRequest())
+
+
+def test_pairs_that_are_trained_otherwise_than_the_adapter_are_told(
+    tiny_config: Callable[..., RunConfig], log_lines: list[str]
+) -> None:
+    """The verdict told to use an adapter that was trained for another number of steps and at another scale."""
+    folder = RunFolder.of(tiny_config())
+    tell_other_retraining(tiny_config(), folder)
+    trained = tiny_config("--retrain.max_steps", "9", "--retrain.row_losses", "true")
+    write_json(folder.metrics, {"settings": RETRAINING.of(trained), "learning_rate": 0.5})
+    tell_other_retraining(trained, folder)
+    (line,) = log_lines
+    assert line.endswith("about these: --retrain.learning_rate (now 0.001, then 0.5)")
+    log_lines.clear()
+    tell_other_retraining(tiny_config("--retrain.learning_rate", "0.5"), folder)
+    (line,) = log_lines
+    assert line == (
+        f"WARNING the pairs are trained by other settings than the adapter in {folder.root} was, and the verdict is "
+        f"about these: --retrain.max_steps (now 4, then 9)"
+    )

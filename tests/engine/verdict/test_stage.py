@@ -147,6 +147,7 @@ def test_an_arm_that_is_asked_for_later_takes_nothing_from_what_is_known(verdict
         k: before[k] for k in before if k != "arms"
     }
     assert [len(arm["losses"]) for arm in found["arms"]] == [8, 8, 3]
+    assert not [note for note in found["notes"] if "commits" in note], "an unfinished training has no commit yet"
     last = FakeLauncher(better(0.3))
     found, _ = verdict(last, "--verdict.arms", "[uniform]")
     assert [str(config.name) for config in last.trained] == [f"pair-{number:02d}-uniform" for number in range(4, 9)]

@@ -1,0 +1,29 @@
+"""Which rows were written for one input, and so depend on each other."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+from datasets import Dataset
+
+
+def tokens_of(rows: Dataset) -> list[bytes]:
+    """The token ids of each encoded row, as bytes that can be compared."""
+    if not len(rows):
+        return []
+    cells = rows.with_format("arrow")[:]["input_ids"].combine_chunks()
+    ids = np.asarray(pc.list_flatten(cells).to_numpy())
+    ends = np.cumsum(pc.list_value_length(cells).to_numpy())
+    return [part.tobytes() for part in np.split(ids, ends[:-1])]
+
+
+def inputs_of(rows: Dataset, numbers: Sequence[int] | np.ndarray) -> list[Any]:
+    """For each of the rows with these numbers something that is equal for rows of one input: its column `source` (the
+    record that references belong to), else its tokens (a text that several people have labelled), else, for the rows
+    of a script, its number."""
+    columns = getattr(rows, "column_names", ())
+    if "source" in columns:
+        names = rows["source"][:]
+        return [names[number] for number in numbers]
+    return list(tokens_of(rows.select(numbers))) if "input_ids" in columns else list(numbers)
