@@ -55,6 +55,13 @@ class Shares:
         """The standard error of `mean` [layers, k]."""
         return ratio_error(self.sums, self.weights)
 
+    def part_error(self) -> Tensor:
+        """The standard error of each mean share divided by the sum of all of them [layers, k]. A row that raises all
+        shares alike says nothing about the parts. The sum must be above 0."""
+        whole = self.sums.sum(dim=(1, 2), keepdim=True)
+        parts = self.sums.sum(dim=0) / whole.sum()
+        return ratio_error(self.sums - parts * whole, self.weights) * self.weights.sum() / whole.sum()
+
     def by_layer(self) -> "Shares":
         """The shares of whole layers [draws, layers, 1]. Their errors are not sums of the components' errors, as those
         depend on each other."""

@@ -194,9 +194,12 @@ def _for_trainers(run: Workbench, record: RankRecord, of_model: dict[str, Any]) 
 def _columns(shares: Shares) -> dict[str, Tensor]:
     """The values of the LayerRank fields that hold shares, a row for each layer."""
     of_layers = shares.by_layer()
-    return {
+    found = {
         "share": shares.mean(),
         "share_standard_error": shares.standard_error(),
         "layer_share": of_layers.mean().flatten(),
         "layer_share_standard_error": of_layers.standard_error().flatten(),
     }
+    if float(shares.sums.sum()) > 0:
+        found["layer_part_standard_error"] = of_layers.part_error().flatten()
+    return found

@@ -100,10 +100,9 @@ def share_lines(record: RankRecord, most: int = 12) -> Iterator[str]:
     largest = shown[0][1].layer_share or 1.0
     yield f"{'layer':<{width}}  share of what LoRA gains, +- standard error"
     for name, layer in shown:
-        share, error = layer.layer_share or 0.0, layer.layer_share_standard_error or 0.0
+        share, total = layer.layer_share or 0.0, evidence.share_total
         bar = "#" * max(1, round(LONGEST_BAR * share / largest))
-        total = evidence.share_total
-        percent = 100 * error / total
+        percent = 100 * (layer.layer_part_standard_error or 0.0)
         spread = f"{percent:.0f}" if percent >= 0.95 else f"{percent:.1f}"
         yield f"{name:<{width}}  {100 * share / total:3.0f} % +- {spread:<3} {bar}"
     more, silent = len(seen) - len(shown), len(record.layers) - len(seen)

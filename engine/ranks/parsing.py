@@ -98,7 +98,7 @@ def _layer(where: str, entry: Any) -> LayerRank:
         if not isinstance(values, list) or not all(map(is_number, values)):
             raise UserError(f"{where}: {key} must be a list of numbers")
         found[key] = tuple(map(float, values))
-    for key in ("layer_share", "layer_share_standard_error"):
+    for key in ("layer_share", "layer_share_standard_error", "layer_part_standard_error"):
         if not _or_null(is_number)(entry.get(key)):
             raise UserError(f"{where}: {key} is {entry[key]!r:.80}; allowed: a number, null")
     if not isinstance(entry.get("decided"), bool | None):

@@ -41,6 +41,8 @@ class LayerRank:
     share_standard_error: tuple[float, ...] = ()
     layer_share: float | None = None
     layer_share_standard_error: float | None = None
+    layer_part_standard_error: float | None = None
+    """The standard error of layer_share divided by the sum of all layers' shares; None if that is not above 0."""
     decided: bool | None = None
 
 

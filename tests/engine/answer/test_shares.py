@@ -240,6 +240,28 @@ def test_the_error_of_a_quotient_is_that_of_many_draws() -> None:
     assert np.mean(errors) == pytest.approx(np.std(means), rel=0.1)
 
 
+def test_the_error_of_a_part_is_that_of_many_draws() -> None:
+    """Rows raise both shares together, so that the error of a share in units of the sum was three times too large."""
+    generator = np.random.default_rng(0)
+    errors, parts = [], []
+    for _ in range(300):
+        easy = generator.gamma(1.0, 1.0, (80, 1, 1))  # how much LoRA does for a row, whichever layer
+        sums = easy * np.array([3.0, 1.0]).reshape(1, 2, 1) + generator.normal(0, 0.3, (80, 2, 1))
+        shares = Shares(torch.from_numpy(sums), torch.ones(80, dtype=torch.float64), torch.ones(80, dtype=torch.bool))
+        errors.append(shares.part_error().flatten().tolist())
+        parts.append((sums.sum(axis=0) / sums.sum()).flatten())
+    assert np.mean(errors, axis=0) == pytest.approx(np.std(parts, axis=0), rel=0.1)
+    whole = float(shares.mean().sum())
+    assert float(shares.standard_error()[0]) / whole > 3 * errors[-1][0]
+
+
+def test_the_part_of_a_single_layer_is_sure() -> None:
+    """It was told as 100 % +- 40."""
+    sums = torch.rand(50, 1, 1, dtype=torch.float64)
+    shares = Shares(sums, torch.ones(50, dtype=torch.float64), torch.ones(50, dtype=torch.bool))
+    assert float(shares.part_error()) < 1e-12
+
+
 def test_the_error_of_few_draws_is_that_of_a_sample_of_them() -> None:
     """Where all draws weigh the same, it is the standard deviation over n - 1, divided by the root of n."""
     values = torch.tensor([1.0, 2.0, 6.0], dtype=torch.float64)

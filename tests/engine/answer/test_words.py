@@ -9,7 +9,13 @@ from engine.ranks.record import LayerRank, RankRecord
 from tests.helpers.evidence import evidence_of, point
 
 LAYERS = tuple(
-    LayerRank(f"layer.{block}.{name}", 1, layer_share=share, layer_share_standard_error=0.01)
+    LayerRank(
+        f"layer.{block}.{name}",
+        1,
+        layer_share=share,
+        layer_share_standard_error=0.01,
+        layer_part_standard_error=0.01 / 0.31,
+    )
     for block, name, share in ((0, "query", 0.03), (0, "value", 0.155), (1, "query", 0.0), (1, "value", 0.125))
 )
 RECORD = RankRecord(8, LAYERS, evidence=evidence_of())

@@ -66,7 +66,13 @@ def large(make_config: Callable[..., RunConfig], tmp_path_factory: pytest.TempPa
     write_json(folder.search_summary, {"parameters_per_rank": dict.fromkeys(names, 100)})
     record = record_by_threshold(names, alpha[-1])
     layers = tuple(
-        dataclasses.replace(layer, layer_share=0.01, layer_share_standard_error=0.006 * (i % 2), decided=i % 2 == 0)
+        dataclasses.replace(
+            layer,
+            layer_share=0.01,
+            layer_share_standard_error=0.006 * (i % 2),
+            layer_part_standard_error=0.01,
+            decided=i % 2 == 0,
+        )
         for i, layer in enumerate(record.layers)
     )
     ranks.save(dataclasses.replace(record, layers=layers, evidence=evidence_of()), folder.ranks)
