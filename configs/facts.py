@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from configs.own_class import is_own, own_class
-from configs.schema import RunConfig, StudyConfig
+from configs.schema import RunConfig
 from configs.schema_answer import AnswerConfig
 
 # The hypergradients that need second derivatives. They are listed here so that a wrong attention kernel is refused
@@ -13,10 +13,14 @@ SECOND_ORDER = {"exact", "exact_adamw", "neumann", "cg"}
 # Those that take a finite difference, and so read hypergradient.radius.
 DIFFERENCES = ("darts", "forward_difference", "sama")
 
-# Keys, and whole sections, that change what a search finds, except a few keys of engine/search/settings.py.
+# Keys, and whole sections, that change what a search finds; these keys in them do not.
 READ_BY_SEARCH = (
     "method", "seed", "precision", "model", "task", "lora.target_modules", "lora.modules_to_save", "lora.k",
     "lora.lora_alpha", "lora.dropout", "search", "hypergradient",
+)  # fmt: skip
+NOT_READ_BY_SEARCH = (
+    "task.metrics", "task.samples", "task.evaluation_rows", "task.unused_rows", "search.checkpoint_every",
+    "search.max_bad_steps", "model.gradient_checkpointing",
 )  # fmt: skip
 
 # Methods that train with several choices of ranks and keep the best.
@@ -55,10 +59,12 @@ def moves_alpha(config: RunConfig) -> bool:
     return config.hypergradient.type != "none"
 
 
-def read_by_comparison(key: str, study: StudyConfig) -> bool:
+def read_by_comparison(key: str, config: RunConfig) -> bool:
     """Whether the study compares hypergradients along a search of its own that reads this key: then the key's value
-    outside the study's cells counts, too."""
-    return bool(study.probe.steps) and any(key == name or key.startswith(f"{name}.") for name in READ_BY_SEARCH)
+    outside the study's cells counts, too. (That search has method autolora, whatever the key `method` says.)"""
+    compares = bool(config.study.probe.steps) and config.answer.from_run is None
+    read = any(key == name or key.startswith(f"{name}.") for name in READ_BY_SEARCH)
+    return compares and read and key not in ("method", *NOT_READ_BY_SEARCH)
 
 
 def only_alpha_is_1(config: RunConfig) -> bool:

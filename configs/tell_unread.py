@@ -43,7 +43,8 @@ def tell_unread(given: Given, config: RunConfig, runs: Sequence[RunConfig], stag
             continue
         if stage == "verdict" and key.startswith(("study.launcher", "study.ray.")):
             continue
-        rows = [_unread(key, run, None if where or on_axis else stage) for run in runs]
+        readers = [*runs, config] if read_by_comparison(key, config) and not on_axis else runs
+        rows = [_unread(key, run, None if where or on_axis else stage) for run in readers]
         if not rows or rows[0] is None or None in rows:
             continue
         why = rows[0].why.format(c=runs[0])
@@ -76,7 +77,7 @@ def _asked(given: Given, config: RunConfig) -> Iterator[tuple[str, str, bool]]:
         if reduce(getattr, key.split("."), config) is None:  # null is the same as leaving the key out
             continue
         if not where and key in study.axes:
-            if not read_by_comparison(key, study):
+            if not read_by_comparison(key, config):
                 raise UserError(
                     f"--{key}: does nothing beside study.axes, which has values of {key}; change them there"
                 )

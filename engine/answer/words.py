@@ -102,7 +102,7 @@ def share_lines(record: RankRecord, most: int = 12) -> Iterator[str]:
     for name, layer in shown:
         share, total = layer.layer_share or 0.0, evidence.share_total
         bar = "#" * max(1, round(LONGEST_BAR * share / largest))
-        percent = 100 * (layer.layer_part_standard_error or 0.0)
+        percent = 100 * layer.part_error(total)
         spread = f"{percent:.0f}" if percent >= 0.95 else f"{percent:.1f}"
         yield f"{name:<{width}}  {100 * share / total:3.0f} % +- {spread:<3} {bar}"
     more, silent = len(seen) - len(shown), len(record.layers) - len(seen)

@@ -45,6 +45,13 @@ class LayerRank:
     """The standard error of layer_share divided by the sum of all layers' shares; None if that is not above 0."""
     decided: bool | None = None
 
+    def part_error(self, total: float) -> float:
+        """The standard error of layer_share / `total`, the sum of all layers' shares; if it is not recorded, that of
+        the share in units of the total, which is too large where rows raise all shares alike."""
+        if self.layer_part_standard_error is not None:
+            return self.layer_part_standard_error
+        return (self.layer_share_standard_error or 0.0) / total
+
 
 @dataclasses.dataclass(frozen=True)
 class RankRecord:

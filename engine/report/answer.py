@@ -94,7 +94,7 @@ def _shares(record: RankRecord) -> tuple[pd.DataFrame, str]:
         share, error = layer.layer_share, layer.layer_share_standard_error
         if share is None or error is None:
             continue
-        shown = 100 * (layer.layer_part_standard_error or 0.0) if total > 0 else error
+        shown = 100 * layer.part_error(total) if total > 0 else error
         rows.append((layer.name, short, scale * share, *interval(scale * share, shown), share > SEEN * error))
     return pd.DataFrame(rows, columns=columns), unit
 

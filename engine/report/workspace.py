@@ -16,6 +16,7 @@ from engine.run.interrupt import Interrupted
 from engine.run.settling import settle_if_free
 from engine.terminal.console import console
 from engine.tracking.login import has_key, project_of
+from engine.tracking.wandb_run import project_in
 
 
 def save_workspace(root: Path) -> None:
@@ -46,7 +47,8 @@ def save_workspace(root: Path) -> None:
         import wandb
 
         entity = config.tracking.entity or wandb.Api(timeout=20).default_entity
-        saved = build(ws, str(entity), project_of(config), logged).save()
+        project = config.tracking.project or project_in(folder.wandb_id) or project_of(config)
+        saved = build(ws, str(entity), project, logged).save()
     except Interrupted:
         raise
     except Exception as error:

@@ -51,7 +51,9 @@ class SendLoss(TrainerCallback):
     tracker: Tracker
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._sent = len(points_of(state))  # a training that resumes has sent the points of its checkpoint
+        self._sent = 0
+        if points_of(state):  # those of the checkpoint from which the training resumes
+            self.tracker.resumes()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         for point in points_of(state)[self._sent :]:

@@ -64,6 +64,7 @@ class SearchHook:
         else:
             warn_of_another_machine("search", found.get("machine", {}), self.engine.lora.compute)
             search_state.restore(self.engine, self.settled, self.trajectory, found)
+            self.tracking.tracker.resumes()
             self.seconds, self._since_line = found["seconds"], found["since_line"]
             self._losses.copy_(found["losses"])
             if self.processes.first:

@@ -23,9 +23,8 @@ from problems.machine.compute import timed
 log = logging.getLogger("autolora")
 
 Eta = float | str
-
-
 Makers = Mapping[str, Callable[[], Hypergradient]]
+"""Name of an approximation -> makes a new object of it."""
 
 
 class Probe(Hypergradient):

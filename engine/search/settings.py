@@ -1,23 +1,17 @@
 """The keys that change what a search finds; refuse to resume or reuse a search if one of them has changed."""
 
-from configs.facts import READ_BY_SEARCH
+from configs.facts import NOT_READ_BY_SEARCH, READ_BY_SEARCH
 from engine.disk import newest
 from engine.run.asked import Asked
 from engine.run.contents import read_searched
 from engine.run.resuming import Settings
 
-# These keys do not change alpha, so they may differ.
-_BUT = (
-    "task.metrics", "task.samples", "task.evaluation_rows", "task.unused_rows", "search.checkpoint_every",
-    "search.max_bad_steps", "model.gradient_checkpointing",
-)  # fmt: skip
-
 # Compared only for an unfinished search: with rule threshold, and no other, settled ranks end the search early.
 _ENDS = ("answer.rule",)
 
-FOUND = Settings(READ_BY_SEARCH, _BUT)
+FOUND = Settings(READ_BY_SEARCH, NOT_READ_BY_SEARCH)
 """Compared before a finished search is used. `device` may differ: ranks found on one can be retrained on another."""
-UNFINISHED = Settings((*READ_BY_SEARCH, *_ENDS, "device"), _BUT)
+UNFINISHED = Settings((*READ_BY_SEARCH, *_ENDS, "device"), NOT_READ_BY_SEARCH)
 """Compared before a search resumes. `device` may not differ: a checkpoint's random states fit one kind of device.
 
 `auto` is compared as a word here. What it stands for is stored in the checkpoint, too, and a search that resumes on

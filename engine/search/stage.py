@@ -4,7 +4,6 @@ import logging
 
 from transformers import set_seed
 
-from configs.facts import second_order
 from engine.disk import newest
 from engine.disk.files import write_json
 from engine.export.lora_config import of_the_model
@@ -45,9 +44,11 @@ def search(run: Workbench, tracker: Tracker = NOWHERE) -> SearchEngine:
     Interrupted if a signal asked to stop, UserError for what the user must change.
     """
     settings = run.config.search
-    approximation(run.config.hypergradient.type, run.config.hypergradient.options)  # refused before the data is read
+    hypergradient = run.config.hypergradient
+    # Made here, too, so that a class that cannot be made is refused before the data is read.
+    second_order = approximation(hypergradient.type, hypergradient.options).second_order
     refuse_changed_data(run, run.processes.of_first(lambda: newest.peek(run.folder.search_checkpoint)).get("data", {}))
-    engine = build_search(run, second_order=second_order(run.config))
+    engine = build_search(run, second_order=second_order)
     hook = SearchHook(engine, run, UNFINISHED.of(run.config), tracker)
     hook.resume()
     run.begin()

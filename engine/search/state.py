@@ -49,7 +49,9 @@ def restore(engine: SearchEngine, settled: RanksSettled, trajectory: Trajectory,
     restore_points(trajectory, state["trajectory"])
     for problem in (engine.lora, engine.selection):
         _restore_problem(problem, state["problems"][problem.name])
-    registered(engine.lora.config.type).load_state_dict(_on(engine.lora.compute.device, state["hypergradient"]))
+    registered(engine.lora.config.type).load_state_dict(
+        _on(engine.lora.compute.device, state.get("hypergradient", {}))
+    )
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))
     numpy = state["numpy"]

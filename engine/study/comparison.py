@@ -14,14 +14,14 @@ from engine.disk.files import read_json, write_json
 from engine.disk.tables import read_parquet, write_parquet
 from engine.run.context import Context
 from engine.run.interrupt import StopRequest
-from engine.run.resuming import Settings
+from engine.run.resuming import Outdated, Settings
 from engine.search.engine import SearchEngine
 from engine.search.probe import Probe, measure_cost
 from engine.search.settings import UNFINISHED
 from engine.search.stage import build_search
 from engine.study.cells import expand
 from engine.study.folder import AskedOfStudy, StudyFolder
-from engine.study.own_hypergradients import own_hypergradients
+from engine.study.own_hypergradients import Chosen, own_hypergradients
 from problems.hypergradients import approximation, register, registered
 
 log = logging.getLogger("autolora")
@@ -31,14 +31,23 @@ COMPARED = Settings((*UNFINISHED.read, "study.probe"), UNFINISHED.but)
 
 
 def refuse_changed_probe(asked: AskedOfStudy) -> None:
-    """Refuses to keep a comparison in the study's folder that was made under other settings."""
-    folder = asked.folder
-    if folder.probe.exists():
-        recorded = read_json(folder.probe_settings).get("settings", {})
-        COMPARED.refuse_changed(
-            recorded, asked.config, f"{folder.root} holds a comparison of hypergradients with",
-            f"give the old value, or remove {folder.probe} to make the comparison again",
-        )  # fmt: skip
+    """Refuses to keep a comparison in the study's folder that was made under other settings, or without one of the
+    user's own approximations with which the study's cells search now."""
+    folder, config = asked.folder, asked.config
+    if not folder.probe.exists():
+        return
+    made = read_json(folder.probe_settings)
+    again = f"remove {folder.probe} to make the comparison again"
+    holds = f"{folder.root} holds a comparison of hypergradients"
+    COMPARED.refuse_changed(made.get("settings", {}), config, f"{holds} with", f"give the old value, or {again}")
+    missing = [name for name in _own(config, folder) if name not in made.get("own", [])]
+    if missing and config.study.probe.steps and config.answer.from_run is None:
+        raise Outdated(f"--hypergradient.type: {holds} without {missing[0]}; {again}")
+
+
+def _own(config: RunConfig, folder: StudyFolder) -> dict[str, Chosen]:
+    """The user's own approximations with which the study's cells, or the comparison's own search, search."""
+    return own_hypergradients([*(cell.config for cell in expand(config, folder)), config])
 
 
 def data_of_probe(folder: StudyFolder) -> dict[str, Any]:
@@ -83,7 +92,7 @@ def run_probe(config: RunConfig, folder: StudyFolder, stop: StopRequest) -> None
     last = max(settings.steps)
     probed = with_values(dataclasses.replace(config, study=StudyConfig()), {"tracking.wandb": "disabled"})
     run = Context(probed, stop)
-    own = own_hypergradients([*(cell.config for cell in expand(config, folder)), probed])
+    own = _own(config, folder)
     engine = build_search(run, second_order=True)
     follows = registered(engine.lora.config.type)
     makers = {name: partial(approximation, *chosen) for name, chosen in own.items()}
@@ -98,7 +107,7 @@ def run_probe(config: RunConfig, folder: StudyFolder, stop: StopRequest) -> None
 
     engine.after_step = after_step
     engine.run()
-    write_json(folder.probe_settings, {"settings": COMPARED.of(config), "data": run.fingerprint})
+    write_json(folder.probe_settings, {"settings": COMPARED.of(config), "data": run.fingerprint, "own": list(own)})
     write_parquet(folder.probe, pd.DataFrame(probe.rows))
     log.info("probe: timing a step of each approximation, %s", counted(settings.timed_steps, "round"))
     write_parquet(folder.cost, pd.DataFrame(measure_cost(engine, settings.timed_steps, probe.timed())))

@@ -7,6 +7,7 @@ from configs.errors import UserError
 from configs.facts import read_by_comparison
 from configs.keys import SPELLED
 from configs.requests import Request
+from configs.schema import RunConfig
 from engine.run.asked import AskedOf
 from engine.study.cells import Cell, expand, own_settings
 from engine.study.equal import tell_equal
@@ -24,7 +25,7 @@ def refuse_early(request: Request) -> None:
     cells = expand(request.config, folder)
     if request.stage != "report":
         _tell_overruled(request, cells)
-        _refuse_wrong_classes(cells)
+        _refuse_wrong_classes(request.config, cells)
         tell_equal(request.config.study, cells)
 
 
@@ -35,7 +36,7 @@ def _tell_overruled(request: Request, cells: Sequence[Cell]) -> None:
     own = [{SPELLED.get(key, key) for key in own_settings(study, cell.values)} for cell in cells]
     for key in sorted(request.given.command - set(study.axes)):
         count = sum(key in keys for keys in own)
-        if count == len(cells) and read_by_comparison(key, study):
+        if count == len(cells) and read_by_comparison(key, request.config):
             log.info("--%s: holds for the comparison of hypergradients alone; the study sets it in every cell", key)
         elif count == len(cells):
             raise UserError(
@@ -49,9 +50,11 @@ def _tell_overruled(request: Request, cells: Sequence[Cell]) -> None:
             )  # fmt: skip
 
 
-def _refuse_wrong_classes(cells: Sequence[Cell]) -> None:
-    """Raises UserError if a cell searches with a hypergradient of the user's own that cannot be made."""
-    for chosen in own_hypergradients(cell.config for cell in cells).values():
+def _refuse_wrong_classes(config: RunConfig, cells: Sequence[Cell]) -> None:
+    """Raises UserError if a cell, or the comparison's own search, searches with a hypergradient of the user's own that
+    cannot be made."""
+    searches = [cell.config for cell in cells] + ([config] if config.study.probe.steps else [])
+    for chosen in own_hypergradients(searches).values():
         from problems.hypergradients import approximation  # loads torch, but so does the user's file
 
         approximation(chosen.type, chosen.options)

@@ -10,10 +10,9 @@ import pandas as pd
 from engine.report.charts import BLUE, ORANGE
 from engine.report.figures import save_figure
 from engine.study.own_hypergradients import compared_name
-from engine.study.rows import APPROXIMATION, OUTER, TASK, labelled, panels
+from engine.study.rows import APPROXIMATION, OPTIONS, OUTER, TASK, labelled, panels
 from engine.study.words import shortened
 
-OPTIONS = "hypergradient.options"
 COST = "step_cost"
 """The column with the seconds of an outer step with its inner steps, divided by those of as many plain LoRA steps."""
 EXACT = 1e-8

@@ -14,7 +14,7 @@ from engine.study.agreement import LAYERS, RANKS, shares_of
 from engine.study.cells import RESULT_KEYS, Cell, damage
 from engine.study.folder import StudyFolder
 from engine.study.held_out import held_out_loss
-from engine.study.rows import COMMIT, EVALUATED, LOSS, OUTER, UNUSED
+from engine.study.rows import COMMIT, EVALUATED, LOSS, OPTIONS, OUTER, UNUSED
 from engine.study.values import word
 from engine.study.words import all_numbers
 
@@ -68,6 +68,7 @@ def collect(cells: Sequence[Cell]) -> pd.DataFrame:
                 "total_seconds": result["seconds"]["total"],
                 "search_steps": result["steps"].get("search"),
                 COMMIT: result.get("commit"),
+                OPTIONS: word(cell.config.hypergradient.options),
                 "cell": cell.config.name,
             }
         )

@@ -24,6 +24,9 @@ measured, too."""
 COMMIT = "commit"
 """The column with the commit of this program at which the run was made (null: not known)."""
 
+OPTIONS = "options"
+"""The column with hypergradient.options of the run."""
+
 OUTER = "outer_loss"
 """The column with the outer objective, L_val: the loss on D_val of the searched model, before any rank was chosen, at
 a fitted temperature, nats a label (null: it was not measured, or the cell copied another cell's search)."""

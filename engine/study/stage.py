@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import logging
+import os
 from collections.abc import Sequence
 
 import yaml
@@ -121,9 +122,13 @@ def _place(growing: StudyFolder, final: StudyFolder) -> None:
 
 
 def _refuse_without_key(asked: AskedOfStudy) -> None:
-    """Refuses a study that is to be sent to wandb when there is no API key."""
-    if asked.stage != "report":
-        wandb_mode(asked.config)
+    """Refuses a study that is to be sent to wandb when there is no API key, or as the trial of a sweep: wandb gives
+    all runs of a trial one id, so that the curves of all cells would be mixed."""
+    if asked.stage != "report" and wandb_mode(asked.config) == "online" and os.environ.get("WANDB_SWEEP_ID"):
+        raise UserError(
+            "--study: a study cannot be a trial of a wandb sweep, which has one run for each trial; give "
+            "--tracking.wandb disabled, or run the study by itself"
+        )
 
 
 def _refuse_without_packages(asked: AskedOfStudy, cells: Sequence[Cell]) -> None:

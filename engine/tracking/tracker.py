@@ -17,6 +17,9 @@ class Tracker:
     def log(self, values: Mapping[str, Any]) -> None:
         """Sends numbers and pictures (PIL images) that belong to one step."""
 
+    def resumes(self) -> None:
+        """Says that a stage resumes from a checkpoint, and so will send again what it sent after the checkpoint."""
+
     def image(self, key: str, path: Path) -> None:
         """Sends a picture from a file."""
 

@@ -22,6 +22,7 @@ from engine.tracking.login import Mode, project_of, wandb_mode
 from engine.tracking.tracker import Tracker
 
 SEARCH_STEP = "search/step"
+STEPS = (SEARCH_STEP, "retrain/step")
 # wandb refuses longer tags and names of artifacts.
 MOST_TAG, MOST_NAME = 64, 128
 PATIENCE = 20
@@ -67,11 +68,13 @@ class Wandb(Tracker):
 
     _run: Any = None
     _wandb: Any = None
-    _sent = -1
-    """The last step of the search that was sent."""
 
     def __init__(self, config: RunConfig, folder: Path, *, job: str | None = None, tags: Sequence[str] = ()) -> None:
         self._keeps_files = config.tracking.artifacts
+        # With --overwrite, `folder` will be moved there.
+        self._place = RunFolder.of(config).root / "wandb"
+        self._sent: dict[str, float] = {}
+        """Of each of STEPS, the last one that an earlier process has sent; empty unless a stage resumes."""
         mode = wandb_mode(config)
         self.alive = mode != "disabled"
         self._start(config, folder, mode, job_type=job, tags=[tag[:MOST_TAG] for tag in tags])
@@ -83,8 +86,9 @@ class Wandb(Tracker):
         import wandb
 
         self._wandb = wandb
+        project, identity = _identity(config, folder / WANDB_ID) if mode == "online" else (project_of(config), "")
         options |= {
-            "project": project_of(config),
+            "project": project,
             "entity": config.tracking.entity,
             "group": config.tracking.group,
             "name": config.name,
@@ -93,7 +97,7 @@ class Wandb(Tracker):
             "settings": wandb.Settings(init_timeout=PATIENCE, console="off", **_last_patience(wandb)),
         }
         # Offline, a resumed run gets a new id: runs with the same id would overwrite each other when they are synced.
-        same: dict[str, Any] = {"id": _identity(folder / WANDB_ID), "resume": "allow"} if mode == "online" else {}
+        same: dict[str, Any] = {"id": identity, "resume": "allow"} if mode == "online" else {}
         try:
             self._run = wandb.init(mode=mode, **options, **same)
         except Exception as error:
@@ -103,17 +107,15 @@ class Wandb(Tracker):
             # wandb remembers the id that failed and would wait for it again, so this run gets another.
             self._run = wandb.init(mode="offline", **options, id=secrets.token_hex(4))
         else:
-            place = RunFolder.of(config).root / "wandb"  # with --overwrite, `folder` will be moved there
-            log.info("wandb: %s", self._run.url if mode == "online" else f"offline, the curves are in {place}")
-        if mode == "online" and self._run.id != same["id"]:  # in a sweep wandb gives the run another id
-            write_text(folder / WANDB_ID, self._run.id)
-        self._sent = self._run.summary.get(SEARCH_STEP, -1)
-        for stage in ("search", "retrain"):
-            self._run.define_metric(f"{stage}/step", hidden=True)
-            self._run.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
+            log.info("wandb: %s", self._run.url if mode == "online" else f"offline, the curves are in {self._place}")
+            if mode == "online":  # in a sweep wandb gives the run another project and id
+                write_text(folder / WANDB_ID, f"{self._run.project}/{self._run.id}")
+        for step in STEPS:
+            self._run.define_metric(step, hidden=True)
+            self._run.define_metric(f"{step.removesuffix('step')}*", step_metric=step)
         # wandb would draw a chart for each number of each layer and component. Hidden, they can still be queried. In
         # the summary there would be hundreds of columns, of which wandb's table of runs shows 500.
-        for kind in ("alpha", "contribution", "entropy", "rank"):
+        for kind in ("alpha", "contribution", "entropy", "rank", "answer/rank"):
             self._run.define_metric(f"{kind}/*", step_metric=SEARCH_STEP, hidden=True, summary="none")
         self._run.define_metric("share/*", step_metric=SEARCH_STEP, hidden=True)
 
@@ -121,14 +123,17 @@ class Wandb(Tracker):
     def log(self, values: Mapping[str, Any]) -> None:
         """Sends numbers and pictures. If a key has pictures at several steps, wandb shows a slider.
 
-        Leaves out a step of the search that the wandb run already has: a search that was killed takes again the steps
-        since its last checkpoint."""
-        if SEARCH_STEP in values:
-            if values[SEARCH_STEP] <= self._sent:
-                return
-            self._sent = values[SEARCH_STEP]
+        Leaves out a step that the wandb run already has: a stage that was killed takes again the steps since its last
+        checkpoint."""
+        if any(step in values and values[step] <= self._sent.get(step, -1) for step in STEPS):
+            return
         image = self._wandb.Image
         self._run.log({key: image(value) if isinstance(value, Picture) else value for key, value in values.items()})
+
+    @_unless_off
+    def resumes(self) -> None:
+        known = {step: self._run.summary.get(step) for step in STEPS}
+        self._sent = {step: last for step, last in known.items() if isinstance(last, int | float)}
 
     @_unless_off
     def image(self, key: str, path: Path) -> None:
@@ -173,8 +178,9 @@ class Wandb(Tracker):
         try:
             self._run.finish(exit_code=exit_code)
         except TimeoutError:
+            kept = self._place / Path(self._run.dir).parent.name  # dir: its folder `files`
             log.warning("wandb did not take the rest of the curves within %d seconds; to send them: wandb sync %s",
-                        LAST_PATIENCE, self._run.dir)  # fmt: skip
+                        LAST_PATIENCE, kept)  # fmt: skip
         self.alive = False
 
     def _let_go(self) -> None:
@@ -196,11 +202,19 @@ def _last_patience(wandb: Any) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name in known}
 
 
-def _identity(path: Path) -> str:
-    """The id of the run, which is in the file `path`; if there is no such file, writes a random id to it."""
+def _identity(config: RunConfig, path: Path) -> tuple[str, str]:
+    """Project and id of the wandb run, from the file `path`; without the file, a random id, which it then holds.
+
+    A project that the configuration names goes before the one in the file."""
     if not path.exists():
-        write_text(path, secrets.token_hex(4))
-    return path.read_text(encoding="utf-8").strip()
+        write_text(path, f"{project_of(config)}/{secrets.token_hex(4)}")
+    project, _, identity = path.read_text(encoding="utf-8").strip().rpartition("/")
+    return config.tracking.project or project or project_of(config), identity
+
+
+def project_in(path: Path) -> str:
+    """The wandb project in the file `path`, to which a run was sent; "" if there is no such file."""
+    return path.read_text(encoding="utf-8").strip().rpartition("/")[0] if path.exists() else ""
 
 
 def _first_line(error: Exception) -> str:

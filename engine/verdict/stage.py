@@ -30,6 +30,7 @@ from engine.study.beside import beside
 from engine.study.cells import Cell
 from engine.study.launchers import LAUNCHERS, Job, Running
 from engine.terminal.console import told_once
+from engine.tracking.login import wandb_mode
 from engine.verdict.again import (
     refuse_data_after_pairs,
     refuse_data_after_search,
@@ -106,6 +107,7 @@ def _judge_what_is_there(arms: Arms, folder: RunFolder) -> None:
 def _refuse(config: RunConfig, folder: RunFolder) -> None:
     """Raises UserError, before anything is loaded, for a run that cannot have a verdict."""
     settle_if_free(folder.root)
+    wandb_mode(config)  # the verdict is sent at its end
     if config.method not in SEARCHING:
         allowed = " or ".join(sorted(SEARCHING))
         raise UserError(

@@ -129,8 +129,8 @@ class Hypergradient(ABC):
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027 (most carry nothing)
-        """Takes back what `state_dict` returned (a tuple as a list), before the first outer step of a search that
-        resumes."""
+        """Takes back what `state_dict` returned (a tuple as a list, every tensor on the search's device), before the
+        first outer step of a search that resumes."""
 
     def __call__(self, vector: Tensors, curr: Inner, prev: Outer, sync: bool) -> list[Tensor] | None:
         """The implicit term for Betty's own `get_grads`, which calls the entries of Betty's table in this way.

@@ -51,3 +51,21 @@ def test_shares_and_a_budget_found_on_the_curve_need_evidence(arguments: tuple[s
 def test_the_data_seed_is_the_runs_unless_it_is_set() -> None:
     assert facts.data_seed(parse(["--seed", "7"]).config) == 7
     assert facts.data_seed(parse(["--seed", "7", "--task.seed", "0"]).config) == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "more", "read"),
+    [
+        ("seed", (), True),
+        ("hypergradient.options", (), True),
+        ("search.learning_rate", (), True),
+        ("method", (), False),  # the comparison's search has method autolora
+        ("task.metrics", (), False),
+        ("retrain.epochs", (), False),
+        ("seed", ("--answer.from", "runs/a"), False),  # such a study compares nothing
+    ],
+)
+def test_what_the_comparison_of_hypergradients_reads(key: str, more: tuple[str, ...], read: bool) -> None:
+    study = ("--study.axes", "{seed: [0, 1]}", "--study.probe.steps", "[4]")
+    assert facts.read_by_comparison(key, parse([*study, *more]).config) == read
+    assert not facts.read_by_comparison(key, parse([*study[:2], *more]).config)

@@ -308,3 +308,18 @@ def test_an_axis_does_not_overrule_what_the_comparison_of_hypergradients_reads(l
         f"INFO --{key}: holds for the comparison of hypergradients alone; study.axes gives the cells' values"
         for key in ("hypergradient.type", "seed")
     ]
+
+
+def test_options_that_the_comparison_alone_reads_are_no_mistake(tmp_path: Path, log_lines: list[str]) -> None:
+    (tmp_path / "mine.py").write_text("class Mine:\n    pass\n")
+    given = ["--hypergradient.type", f"{tmp_path / 'mine.py'}:Mine", "--hypergradient.options", "{a: 1}"]
+    request = parse(["--config", "study_hypergradients.yaml", *given])
+    runs = [parse(["--hypergradient.type", "darts"]).config]
+    tell_unread(request.given, request.config, runs)
+    assert [line for line in log_lines if "options" in line] == []
+    compares_nothing = parse(["--config", "study_hypergradients.yaml", "--study.probe.steps", "[]", *given[2:]])
+    tell_unread(compares_nothing.given, compares_nothing.config, runs)
+    assert [line for line in log_lines if "options" in line] == [
+        "WARNING --hypergradient.options: does nothing with --hypergradient.type darts: it is read only for "
+        "FILE.py:CLASS"
+    ]

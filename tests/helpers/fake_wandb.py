@@ -37,8 +37,8 @@ class FakeRun:
         self.summary: dict[str, Any] = {}
         self.exit_code: int | None = None
         self.url = "https://wandb.example/run"
-        self.id = ""
-        self.dir = "wandb/run"
+        self.id = self.project = ""
+        self.dir = "wandb/run-1-x/files"
         self.metrics: dict[str, dict[str, Any]] = {}
 
     def define_metric(self, name: str, **options: Any) -> None:
@@ -68,7 +68,7 @@ def fake_wandb(monkeypatch: pytest.MonkeyPatch, fails: str = "") -> FakeRun:
     def init(**options: Any) -> FakeRun:
         run._maybe("init")
         run.options = options
-        run.id = options.get("id", "new")
+        run.id, run.project = options.get("id", "new"), options["project"]
         return run
 
     module: Any = types.ModuleType("wandb")

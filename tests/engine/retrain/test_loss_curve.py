@@ -54,17 +54,30 @@ def test_a_checkpoint_ends_an_interval() -> None:
 def test_the_points_are_sent_while_the_training_goes_on() -> None:
     """wandb showed nothing of a training of hours until it had ended."""
     sent: list[dict[str, Any]] = []
-    tracker: Any = SimpleNamespace(log=sent.append)
-    state: Any = SimpleNamespace(log_history=[{"step": 1, "loss": 3.0}, {"epoch": 1.0}])  # from a checkpoint
+    resumed: list[bool] = []
+    tracker: Any = SimpleNamespace(log=sent.append, resumes=lambda: resumed.append(True))
+    state: Any = SimpleNamespace(log_history=[])
     send = SendLoss(tracker)
     send.on_train_begin(None, state, None)
-    for step in (2, 3):
-        state.log_history.append({"step": step, "loss": 1.0})
+    for step in (1, 2):
+        state.log_history += [{"step": step, "loss": 1.0}, {"epoch": 1.0}]
         send.on_step_end(None, state, None)
         assert sent[-1] == {"retrain/step": step, "retrain/loss": 1.0}
-    state.log_history.append({"step": 4, "loss": 0.5})
+    state.log_history.append({"step": 3, "loss": 0.5})
     send.on_train_end(None, state, None)
-    assert [point["retrain/step"] for point in sent] == [2, 3, 4]
+    assert [point["retrain/step"] for point in sent] == [1, 2, 3]
+    assert not resumed
+
+
+def test_a_training_that_resumes_sends_the_points_of_its_checkpoint_too() -> None:
+    """A point may be in the checkpoint and not yet sent; the tracker leaves out those that it has."""
+    told: list[Any] = []
+    tracker: Any = SimpleNamespace(log=told.append, resumes=lambda: told.append("resumes"))
+    state: Any = SimpleNamespace(log_history=[{"step": 1, "loss": 3.0}])
+    send = SendLoss(tracker)
+    send.on_train_begin(None, state, None)
+    send.on_step_end(None, state, None)
+    assert told == ["resumes", {"retrain/step": 1, "retrain/loss": 3.0}]
 
 
 @pytest.mark.trains

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
@@ -14,14 +15,16 @@ from configs.errors import UserError
 from configs.requests import Request
 from configs.schema import RunConfig
 from configs.schema_study import ProbeConfig
+from engine.disk.files import write_json, write_text
 from engine.run.asked import AskedOf
 from engine.run.context import Context
 from engine.run.interrupt import StopRequest
+from engine.run.resuming import Outdated
 from engine.search.settings import refuse_changed_search
 from engine.search.stage import search
-from engine.study.comparison import run_probe
+from engine.study.comparison import COMPARED, refuse_changed_probe, run_probe
 from engine.study.early import refuse_early
-from engine.study.folder import StudyFolder
+from engine.study.folder import AskedOfStudy, StudyFolder
 from tests.helpers.places import ROOT
 from tests.helpers.studies import with_study
 
@@ -159,3 +162,47 @@ def test_a_study_with_a_missing_class_is_refused_early(tiny_config: Callable[...
         study("Other")
     study("Other", "report")
     study("Other", "all", "--answer.from", "runs/a")
+
+
+def test_a_class_of_the_comparison_alone_is_refused_before_the_first_cell(
+    tiny_config: Callable[..., RunConfig], own: str
+) -> None:
+    """It was found only after all cells had trained."""
+    for steps, words in (([2], r"has no class 'Other'"), ([], "")):
+        config = with_study(
+            tiny_config("--search.patience", "0", f"--{KEY}", f"{own}:Other"), {KEY: ["darts"]},
+            ProbeConfig(steps=steps),
+        )  # fmt: skip
+        with pytest.raises(UserError, match=words) if steps else nullcontext():
+            refuse_early(Request(config, "all", False, "study.yaml"))
+
+
+def test_a_comparison_that_lacks_a_class_of_the_study_is_not_kept(
+    tiny_config: Callable[..., RunConfig], own: str
+) -> None:
+    def asked(*classes: str) -> AskedOfStudy:
+        types = ["darts", *(f"{own}:{name}" for name in classes)]
+        config = with_study(tiny_config("--search.patience", "0"), {KEY: types}, ProbeConfig(steps=[2]))
+        return AskedOf(config, StudyFolder.of(config))
+
+    folder = asked().folder
+    write_json(folder.probe_settings, {"settings": COMPARED.of(asked().config), "own": [f"{own}:Mine"]})
+    write_text(folder.probe, "")
+    refuse_changed_probe(asked())
+    refuse_changed_probe(asked("Mine"))
+    said = rf"^--{re.escape(KEY)}: .* holds a comparison of hypergradients without .*:Second; remove .*probe\.parquet"
+    with pytest.raises(Outdated, match=said):
+        refuse_changed_probe(asked("Mine", "Second"))
+
+
+@pytest.mark.trains
+def test_an_object_may_need_second_derivatives_by_its_options(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], tmp_path: Path
+) -> None:
+    """The attention kernel was chosen by the class, not by the object."""
+    (tmp_path / "either.py").write_text(
+        "from problems.hypergradients.second_order import Exact\n\n\nclass Either(Exact):\n"
+        "    second_order = False\n\n    def __init__(self, exact=False):\n        self.second_order = exact\n"
+    )
+    given = (f"--{KEY}", f"{tmp_path / 'either.py'}:Either", "--hypergradient.options", "{exact: true}")
+    assert search(run_of(tiny_config(*given))).global_step == 6

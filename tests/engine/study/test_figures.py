@@ -92,7 +92,7 @@ def test_a_bar_from_the_worst_to_the_best_seed_at_the_cost_of_a_step(tmp_path: P
 
 def test_the_cost_of_a_type_with_several_options_is_that_of_its_options() -> None:
     rows = [("darts", "{}"), ("mine.py:Mine", "{rate: 0.1}"), ("mine.py:Mine", "{rate: 0.2}"), ("none", "{}")]
-    results = pd.DataFrame(rows, columns=["hypergradient.type", "hypergradient.options"])
+    results = pd.DataFrame(rows, columns=["hypergradient.type", "options"])
     names = ["darts", "mine.py:Mine {rate: 0.1}", "mine.py:Mine {rate: 0.2}"]
     cost = pd.DataFrame({"approximation": names, "ratio_to_lora": [4.0, 5.0, 6.0]})
     assert study_figures.timed(results, cost)["step_cost"].tolist() == [4.0, 5.0, 6.0]

@@ -226,6 +226,17 @@ def test_a_folder_of_other_files_is_no_study(study: tuple[RunConfig, StudyFolder
         start(config, overwrite=True)
 
 
+def test_a_study_is_no_trial_of_a_sweep(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """wandb would have sent all cells to one run."""
+    monkeypatch.setenv("WANDB_API_KEY", "k")
+    monkeypatch.setenv("WANDB_SWEEP_ID", "s")
+    config = tiny_config("--tracking.wandb", "online")
+    with pytest.raises(UserError, match=r"^--study: a study cannot be a trial of a wandb sweep, .*; give --tracking"):
+        start(dataclasses.replace(config, study=StudyConfig({"seed": [0]})))
+
+
 @pytest.mark.slow
 def test_a_study_killed_in_an_overwrite_goes_on(
     study: tuple[RunConfig, StudyFolder], model_folder: Callable[..., Path], tmp_path: Path

@@ -18,7 +18,7 @@ from engine.ranks.grid import key_names, short_names
 from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted, StopRequest
 from engine.stages import run_stages
-from engine.tracking.wandb_run import Wandb
+from engine.tracking.wandb_run import Wandb, project_in
 from tests.helpers.fake_wandb import FakeRun, fake_wandb
 from tests.helpers.tiny import MEASURED
 
@@ -92,7 +92,7 @@ def test_what_goes_on_goes_on_in_the_same_wandb_run(
     assert begun("online") == first
     assert begun("offline") is None, "synced, the second would replace the first"
     folder = RunFolder(tmp_path)
-    assert folder.wandb_id.read_text() == first
+    assert folder.wandb_id.read_text() == f"autolora/{first}"
     assert folder.wandb_id in folder.outputs("all")
     assert folder.wandb_id not in folder.outputs("retrain")
 
@@ -136,12 +136,25 @@ def test_steps_that_a_killed_search_takes_again_are_not_sent_again(
     tiny_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = fake_wandb(monkeypatch)
-    run.summary["search/step"] = 20  # of the killed search
+    run.summary |= {"search/step": 20, "retrain/step": 5}  # of the killed run
     wandb = Wandb(tiny_config("--tracking.wandb", "online"), tmp_path)
+    wandb.resumes()
     for step in (10, 20, 30):
         wandb.log({"search/step": step, "search/train_loss": 0.5})
+    for step in (5, 6):
+        wandb.log({"retrain/step": step, "retrain/loss": 0.5})
     wandb.log({"eval/accuracy": 1.0})
-    assert [values.get("search/step") for values in run.logged] == [30, None]
+    assert [next(iter(values.values())) for values in run.logged] == [30, 6, 1.0]
+
+
+def test_a_stage_that_begins_anew_sends_all_its_steps(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search that died before its first checkpoint begins again, perhaps by other settings."""
+    run = fake_wandb(monkeypatch)
+    run.summary["search/step"] = 90
+    Wandb(tiny_config("--tracking.wandb", "online"), tmp_path).log({"search/step": 10})
+    assert run.logged == [{"search/step": 10}]
 
 
 def test_numbers_of_layers_make_no_columns_of_the_summary(
@@ -150,7 +163,7 @@ def test_numbers_of_layers_make_no_columns_of_the_summary(
     """wandb's table of runs shows 500 columns; a model of 36 layers had 648 of such numbers alone."""
     run = fake_wandb(monkeypatch)
     Wandb(tiny_config("--tracking.wandb", "offline"), tmp_path)
-    kinds = ("alpha", "contribution", "entropy", "rank")
+    kinds = ("alpha", "contribution", "entropy", "rank", "answer/rank")
     assert all(run.metrics[f"{kind}/*"]["summary"] == "none" for kind in kinds)
     assert all(run.metrics[f"{kind}/*"]["hidden"] for kind in (*kinds, "share"))
     assert run.metrics["retrain/*"]["step_metric"] == "retrain/step"
@@ -174,6 +187,24 @@ def test_the_project_is_the_users(
     assert run.options["project"] == project
 
 
+def test_what_goes_on_goes_on_in_the_same_project(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In another shell, without WANDB_PROJECT, the id would name a run of another project."""
+    run, place = fake_wandb(monkeypatch), RunFolder(tmp_path).wandb_id
+    monkeypatch.setenv("WANDB_PROJECT", "team")
+    Wandb(tiny_config("--tracking.wandb", "online"), tmp_path)
+    first = run.options["id"]
+    assert project_in(place) == "team"
+    monkeypatch.delenv("WANDB_PROJECT")
+    Wandb(tiny_config("--tracking.wandb", "online"), tmp_path)
+    assert (run.options["project"], run.options["id"]) == ("team", first)
+    Wandb(tiny_config("--tracking.wandb", "online", "--tracking.project", "mine"), tmp_path)
+    assert (run.options["project"], run.options["id"]) == ("mine", first)
+    assert project_in(place) == "mine"
+    assert project_in(tmp_path / "absent") == ""
+
+
 def test_offline_curves_are_named_where_an_overwrite_will_move_them(
     tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, log_lines: list[str]
 ) -> None:
@@ -191,12 +222,12 @@ def test_the_id_that_a_sweep_gives_is_kept(
 
     def other(**options: Any) -> FakeRun:
         init(**options)
-        run.id = "trial"
+        run.id, run.project = "trial", "of the sweep"
         return run
 
     monkeypatch.setattr(sys.modules["wandb"], "init", other)
     Wandb(tiny_config("--tracking.wandb", "online"), tmp_path)
-    assert RunFolder(tmp_path).wandb_id.read_text() == "trial"
+    assert RunFolder(tmp_path).wandb_id.read_text() == "of the sweep/trial"
 
 
 def test_a_server_that_takes_nothing_more_does_not_hold_the_run(
@@ -208,9 +239,11 @@ def test_a_server_that_takes_nothing_more_does_not_hold_the_run(
         raise TimeoutError("Timed out")
 
     monkeypatch.setattr(run, "finish", waits)
-    Wandb(tiny_config("--tracking.wandb", "online"), tmp_path).finish()
+    config = tiny_config("--tracking.wandb", "online")
+    Wandb(config, Path(config.runs_folder) / ".tiny.overwrite").finish()
     assert log_lines[-1] == (
-        "WARNING wandb did not take the rest of the curves within 300 seconds; to send them: wandb sync wandb/run"
+        f"WARNING wandb did not take the rest of the curves within 300 seconds; to send them: wandb sync "
+        f"{config.runs_folder}/tiny/wandb/run-1-x"
     )
 
 
