@@ -13,7 +13,7 @@ SECOND_ORDER = {"exact", "exact_adamw", "neumann", "cg"}
 # Those that take a finite difference, and so read hypergradient.radius.
 DIFFERENCES = ("darts", "forward_difference", "sama")
 
-# Keys, and whole sections, that change what a search finds; these keys in them do not.
+# Keys, and whole sections, that change what a search finds. NOT_READ_BY_SEARCH has the keys inside them that do not.
 READ_BY_SEARCH = (
     "method", "seed", "precision", "model", "task", "lora.target_modules", "lora.modules_to_save", "lora.k",
     "lora.lora_alpha", "lora.dropout", "search", "hypergradient",

@@ -135,7 +135,7 @@ class RetrainConfig:
     learning_rates: ranges.Rates = field(default_factory=list)
     """Learning rates to try: each trains once on D_tr, with as many passes over it as the retraining takes over all
     rows, and the one that is best on D_val is used. A single one is used as it is. Empty: learning_rate is used.
-    lora_grid, lora_modules and optuna try ranks at learning_rate before, whatever stands here."""
+    Before that, lora_grid, lora_modules and optuna try their ranks at learning_rate."""
     batch_size: ranges.Count = 16
     """Examples per batch."""
     torch_compile: bool = False
