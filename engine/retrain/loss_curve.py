@@ -46,7 +46,7 @@ class LossCurve(TrainerCallback):
 
 @dataclass(eq=False)
 class SendLoss(TrainerCallback):
-    """Sends the points of LossCurve to the tracker while the training goes on, each at the end of the step after it."""
+    """Sends the points of LossCurve to the tracker during the training, each at the end of the step after it."""
 
     tracker: Tracker
 
