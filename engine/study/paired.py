@@ -96,7 +96,7 @@ def paired(results: pd.DataFrame, axes: Sequence[str], ours: str = OURS, column:
                 "better": int((difference > 0).sum()),
                 "equal": int((difference == 0).sum()),
                 "worse": int((difference < 0).sum()),
-                "p": _wilcoxon(difference),
+                "p": wilcoxon(difference),
                 "LoRA parameters, ratio": float(_size_ratios(kept).mean()),
             }
         )
@@ -160,7 +160,7 @@ def holm(p: pd.Series) -> pd.Series:
     return corrected.reindex(p.index)
 
 
-def _wilcoxon(difference: pd.Series) -> float:
+def wilcoxon(difference: pd.Series) -> float:
     """Two-sided p of the signed-rank test; NaN where too few pairs differ for it to say anything."""
     if (difference != 0).sum() < _LEAST_PAIRS:
         return float("nan")

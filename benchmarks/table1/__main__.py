@@ -1,0 +1,69 @@
+"""Which ranks are best at equal size? `python -m benchmarks.table1`.
+
+--studies: folders of studies of table1_minilm.yaml, finished or not. --table keeps their runs in a CSV file and adds
+those of later studies, from this machine or another one. The tables show each line's log loss, metric and size on each
+task; the differences between lines at the same task and seed, with tests; and how well the ranks of two seeds agree.
+"""
+
+import math
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from rich.table import Table
+
+from benchmarks.command import main
+from benchmarks.table1.contrasts import FAMILIES, Contrast, contrasts_of
+from benchmarks.table1.runs import VARIANT, joined, of_study, read_table, write_table
+from benchmarks.table1.tables import of_agreement, of_contrasts, of_losses
+from configs.errors import UserError
+from engine.study.rows import LOSS, SEED, TASK
+
+
+@dataclass(frozen=True)
+class Table1Settings:
+    """What is read and written."""
+
+    json: str | None = None
+    """File that gets the numbers."""
+    studies: list[str] = field(default_factory=list)
+    """Folders of studies with the runs; those that are not finished are left out."""
+    table: str | None = None
+    """CSV file with the runs of earlier commands. With --studies, the studies' own are added to it."""
+
+    FILES: ClassVar = ("table",)
+
+
+def measure_table1(settings: Table1Settings) -> tuple[dict[str, Any], list[Table]]:
+    """The losses of every line, the tests and the agreement of seeds. Raises UserError if there is no run."""
+    known = Path(settings.table) if settings.table else None
+    parts = [read_table(known)] if known and known.exists() else []
+    parts += [of_study(Path(folder)) for folder in settings.studies]
+    if not parts:
+        raise UserError("--studies, --table: give at least one of them, with runs to read")
+    table = joined(parts)
+    if known and settings.studies:
+        write_table(table, known)
+    found = {title: contrasts_of(table, pairs) for title, pairs in FAMILIES.items()}
+    tables = [of_losses(table), *(of_contrasts(part, title) for title, part in found.items() if part)]
+    agreement = of_agreement(table)
+    runs = table[[TASK, SEED, VARIANT, LOSS]].to_dict("records")
+    numbers = {title: [_numbers(one) for one in part] for title, part in found.items()}
+    return {"runs": runs, "contrasts": numbers}, [*tables, *([agreement] if agreement else [])]
+
+
+def _numbers(one: Contrast) -> dict[str, Any]:
+    return {
+        "line": one.line, "other": one.other, "gains": dict(one.gains), "better": one.better, "p": _known(one.p),
+        "corrected": _known(one.corrected),
+        "differences": {task: part.tolist() for task, part in one.differences.items()},
+    }  # fmt: skip
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+if __name__ == "__main__":
+    sys.exit(main(Table1Settings, measure_table1))

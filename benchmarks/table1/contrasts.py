@@ -1,0 +1,95 @@
+"""Is one line of Table 1 better than another? The differences between runs of the same task and seed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.table1.runs import VARIANT
+from engine.study.paired import holm, wilcoxon
+from engine.study.rows import LOSS, SEED, TASK
+
+HEAD = "head"
+"""The line without LoRA."""
+
+OF_PLACES = {
+    "shares 0.25": "0.25 shuffled",
+    "shares 0.5": "0.5 shuffled",
+    "shares 1": "1 shuffled",
+    "shares 4": "4 shuffled",
+    "threshold": "threshold shuffled",
+}
+"""Learned ranks -> the same ranks in other layers of the same size."""
+
+OF_RANK_1 = dict.fromkeys(("shares 1", "random 1", "para", "eva", "adalora", "lora_modules"), "rank 1")
+"""Lines with as many LoRA parameters as rank 1 in every layer has -> that line."""
+
+OF_RANK_4 = dict.fromkeys(("shares 4", "threshold", "rslora 4", "rank 8", "adapter", "full"), "rank 4")
+"""Lines with as many LoRA parameters as rank 4 in every layer has, or more -> that line."""
+
+FAMILIES = {
+    "against the same ranks in other layers": OF_PLACES,
+    "against rank 1 in every layer": OF_RANK_1,
+    "against rank 4 in every layer": OF_RANK_4,
+}
+"""Title -> the tests that stand in one table, over which Holm's method corrects."""
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One line against another.
+
+    `differences`: task -> the loss of the other line minus that of the first, nats a label, a value for each seed that
+    has both, in the order of the seeds; above 0 the first is better. `gains`: task -> what LoRA gains over the head
+    alone at the first line, nats, the mean over the seeds that have both. `p`: two-sided, by Wilcoxon's signed-rank
+    test of all differences, each divided by the gain of its task; NaN below six differences. `corrected`: the same
+    after Holm's correction over the tests of the table.
+    """
+
+    line: str
+    other: str
+    differences: Mapping[str, np.ndarray]
+    gains: Mapping[str, float]
+    p: float
+    corrected: float = float("nan")
+
+    @property
+    def in_gains(self) -> np.ndarray:
+        """All differences as parts of the gain of their task."""
+        return in_gains(self.differences, self.gains)
+
+    @property
+    def better(self) -> int:
+        """The number of differences in which the first line is better."""
+        return int((self.in_gains > 0).sum())
+
+
+def in_gains(differences: Mapping[str, np.ndarray], gains: Mapping[str, float]) -> np.ndarray:
+    """Each difference over the gain of its task, one task after the other."""
+    return np.concatenate([values / gains[task] for task, values in differences.items()])
+
+
+def contrasts_of(table: pd.DataFrame, pairs: Mapping[str, str]) -> list[Contrast]:
+    """A contrast for each pair of lines (line -> the other) that have a task and seed in common, on tasks on which the
+    line has learned more than the head alone."""
+    losses = table.pivot(index=[TASK, SEED], columns=VARIANT, values=LOSS)
+    tasks = list(table[TASK].unique())
+    found = [_contrast(losses, tasks, *pair) for pair in pairs.items() if {*pair, HEAD} <= set(losses)]
+    made = [one for one in found if one.differences]
+    corrected = holm(pd.Series([one.p for one in made], dtype=float))
+    return [
+        Contrast(one.line, one.other, one.differences, one.gains, one.p, float(value))
+        for one, value in zip(made, corrected, strict=True)
+    ]
+
+
+def _contrast(losses: pd.DataFrame, tasks: Sequence[str], line: str, other: str) -> Contrast:
+    differences, gains = {}, {}
+    for task in tasks:
+        known = losses.loc[task][[line, other]].dropna()
+        gain = float((losses.loc[task][HEAD] - losses.loc[task][line]).mean())
+        if len(known) and gain > 0:
+            differences[task], gains[task] = (known[other] - known[line]).to_numpy(), gain
+    p = wilcoxon(pd.Series(in_gains(differences, gains))) if differences else float("nan")
+    return Contrast(line, other, differences, gains, p)

@@ -1,0 +1,86 @@
+"""The runs of a study of Table 1, and the CSV file that keeps them."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from benchmarks.table1.runs import COLUMNS, joined, of_study, read_table, write_table
+from configs.errors import UserError
+from engine.disk.tables import write_parquet
+from tests.helpers.table1_runs import runs, write_study
+
+HEADER = ",".join(COLUMNS)
+
+
+def test_the_runs_of_a_study_are_read(tmp_path: Path) -> None:
+    found = of_study(write_study(tmp_path / "one", runs({"rank 1": [0.4, 0.5], "head": [0.6, 0.7]})))
+    assert list(found) == COLUMNS
+    assert found[["seed", "variant", "log_loss"]].to_numpy().tolist() == [
+        [0, "rank 1", 0.4], [0, "head", 0.6], [1, "rank 1", 0.5], [1, "head", 0.7]
+    ]  # fmt: skip
+    assert found["settings"].nunique() == 1  # the seed is no part of the digest
+
+
+def test_a_folder_without_results_and_a_study_without_variants_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"results\.parquet: does not exist; the study's command with --stage report"):
+        of_study(tmp_path)
+    write_study(tmp_path, runs({"head": [0.6]}))
+    results = pd.read_parquet(tmp_path / "results.parquet")
+    write_parquet(tmp_path / "results.parquet", results.drop(columns="variant"))
+    with pytest.raises(UserError, match="its study has no axis variant"):
+        of_study(tmp_path)
+
+
+def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:
+    table = runs({"rank 1": [0.41234, 0.5]}, ranks=[1, 0, 2])
+    table.loc[0, ["score", "total_seconds"]] = float("nan")
+    write_table(table, tmp_path / "new" / "kept.csv")
+    pd.testing.assert_frame_equal(read_table(tmp_path / "new" / "kept.csv"), table, check_dtype=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b\n1,2\n", "it must have the columns task, variant, seed"),
+        (f"{HEADER}\nt,v,0,m,much{',' * (len(COLUMNS) - 5)}\n", "log_loss, lora_parameters must"),
+        (f"{HEADER}\nt,v,0,m,0.5{',' * (len(COLUMNS) - 6)},one two\n", "cannot be read as a CSV"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_such_table_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "kept.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=message) as caught:
+        read_table(tmp_path / "kept.csv")
+    assert str(tmp_path / "kept.csv") in str(caught.value)
+
+
+def test_later_runs_replace_those_of_the_same_line_and_seed() -> None:
+    found = joined([runs({"rank 1": [0.4, 0.5]}), runs({"rank 1": [0.3]}), runs({"head": [0.6]}, task="b")])
+    assert found[["task", "variant", "seed", "log_loss"]].to_numpy().tolist() == [
+        ["a", "rank 1", 0, 0.3], ["a", "rank 1", 1, 0.5], ["b", "head", 0, 0.6]
+    ]  # fmt: skip
+
+
+def test_runs_of_a_line_with_other_settings_are_refused() -> None:
+    first, second = runs({"rank 1": [0.4]}), runs({"rank 1": [0.4, 0.5]}).tail(1)
+    with pytest.raises(UserError, match="a, rank 1: the runs of seeds 0 and 1 have other settings"):
+        joined([first.assign(settings="x"), second.assign(settings="y")])
+    joined([first.assign(settings=""), second.assign(settings="y")])
+    joined([first.assign(settings="x", task="b"), second.assign(settings="y")])
+
+
+def test_a_run_with_other_settings_or_evaluation_rows_has_another_digest(tmp_path: Path) -> None:
+    head = runs({"head": [0.6]})
+    digests = [
+        of_study(write_study(tmp_path / str(place), head, data=data, base_weights=weights))["settings"][0]
+        for place, (data, weights) in enumerate(
+            [(None, "w"), (None, "other"), (data_of("x"), "w"), (data_of("y"), "w")]
+        )
+    ]
+    assert len(set(digests)) == 4
+
+
+def data_of(digest: str) -> dict[str, Any]:
+    rows = {"rows": 2, "sha256": "t"}
+    return {"classes": [], "training": rows, "evaluation_rows": None, "evaluation": {"v": rows | {"sha256": digest}}}
