@@ -15,6 +15,7 @@ from rich.table import Table
 
 from benchmarks.command import main
 from benchmarks.table1.contrasts import FAMILIES, Contrast, contrasts_of
+from benchmarks.table1.picture import draw_losses
 from benchmarks.table1.runs import VARIANT, joined, of_study, read_table, write_table
 from benchmarks.table1.tables import of_agreement, of_contrasts, of_losses
 from configs.errors import UserError
@@ -32,11 +33,16 @@ class Table1Settings:
     table: str | None = None
     """CSV file with the runs of earlier commands. With --studies, the studies' own are added to it."""
 
-    FILES: ClassVar = ("table",)
+    picture: str | None = None
+    """PNG file that gets the losses against the number of LoRA parameters."""
+
+    FILES: ClassVar = ("table", "picture")
 
 
 def measure_table1(settings: Table1Settings) -> tuple[dict[str, Any], list[Table]]:
     """The losses of every line, the tests and the agreement of seeds. Raises UserError if there is no run."""
+    if settings.picture and Path(settings.picture).suffix != ".png":
+        raise UserError(f"--picture: {settings.picture} is not allowed; allowed: a name that ends with .png")
     known = Path(settings.table) if settings.table else None
     parts = [read_table(known)] if known and known.exists() else []
     parts += [of_study(Path(folder)) for folder in settings.studies]
@@ -45,6 +51,8 @@ def measure_table1(settings: Table1Settings) -> tuple[dict[str, Any], list[Table
     table = joined(parts)
     if known and settings.studies:
         write_table(table, known)
+    if settings.picture:
+        draw_losses(table, Path(settings.picture))
     found = {title: contrasts_of(table, pairs) for title, pairs in FAMILIES.items()}
     tables = [of_losses(table), *(of_contrasts(part, title) for title, part in found.items() if part)]
     agreement = of_agreement(table)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from benchmarks.command import main
 from benchmarks.table1.__main__ import Table1Settings, measure_table1
@@ -17,17 +18,24 @@ def run(*arguments: str) -> int:
 
 @pytest.mark.trains  # the JSON names the commit, which a process of its own tells
 def test_a_study_adds_its_runs_to_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    kept, made = tmp_path / "kept.csv", tmp_path / "made.json"
+    kept, made, picture = (tmp_path / name for name in ("kept.csv", "made.json", "made.png"))
     write_table(runs({"shares 1": [0.4], "1 shuffled": [0.5], "head": [0.8]}), kept)
     study = write_study(tmp_path / "b", runs({"shares 1": [0.4], "1 shuffled": [0.3], "head": [0.8]}, task="b"))
-    assert run("--table", str(kept), "--studies", f"[{study}]", "--json", str(made)) == 0
+    files = "--json", str(made), "--picture", str(picture)
+    assert run("--table", str(kept), "--studies", f"[{study}]", *files) == 0
     assert read_table(kept)["task"].tolist() == ["a"] * 3 + ["b"] * 3
     numbers = read_json(made)
     assert len(numbers["runs"]) == 6
+    assert Image.open(picture).width > 300
     (contrast,) = numbers["contrasts"]["against the same ranks in other layers"]
     assert contrast["differences"] == {"a": [pytest.approx(0.1)], "b": [pytest.approx(-0.1)]}
     assert contrast["p"] is None
     assert "against the same ranks in other layers" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_picture_of_another_kind_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--picture", "x.txt") == 2
+    assert "--picture: x.txt is not allowed; allowed: a name that ends with .png" in capsys.readouterr().err
 
 
 def test_without_runs_the_command_says_what_it_needs(capsys: pytest.CaptureFixture[str]) -> None:
