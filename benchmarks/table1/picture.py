@@ -43,7 +43,7 @@ def draw_losses(table: pd.DataFrame, path: Path) -> None:
         axes.xaxis.set_major_formatter("{x:,g}")  # figures here write no mathematical text, as 10^4 would be
         axes.set_xlabel("LoRA parameters")
     panels[0, 0].set_ylabel("log loss, nats a label (less is better)")
-    handles, labels = _known_series(panels.flat)
+    handles, labels = _known_series(list(panels.flat))
     figure.legend(handles, labels, loc="outside lower center", ncols=min(2 * len(tasks), 4), frameon=False, fontsize=8)
     save_figure(figure, path)
 

@@ -10,7 +10,7 @@ import pandas as pd
 from engine.report.charts import BLUE, ORANGE
 from engine.report.figures import save_figure
 from engine.study.own_hypergradients import compared_name
-from engine.study.rows import APPROXIMATION, OPTIONS, OUTER, TASK, labelled, panels
+from engine.study.rows import OPTIONS, OUTER, SEARCHED_BY, TASK, labelled, panels
 from engine.study.words import shortened
 
 COST = "step_cost"
@@ -89,10 +89,9 @@ def outer_loss_against_cost(results: pd.DataFrame, axes: Sequence[str], cost: pd
 def timed(results: pd.DataFrame, cost: pd.DataFrame) -> pd.DataFrame:
     """The runs whose approximation was timed, with a column for its cost; the type `none` was not."""
     ratios = cost.set_index("approximation")["ratio_to_lora"]
-    names = results[APPROXIMATION]
-    if OPTIONS in results:
-        both = [compared_name(*row, several=True) for row in zip(names, results[OPTIONS], strict=True)]
-        names = names.where(names.isin(ratios.index), both)
+    names = results[SEARCHED_BY]
+    both = [compared_name(*row, several=True) for row in zip(names, results[OPTIONS], strict=True)]
+    names = names.where(names.isin(ratios.index), both)
     return results.assign(**{COST: names.map(ratios)}).dropna(subset=COST)
 
 

@@ -56,11 +56,11 @@ def _cost_pictures(
     results: pd.DataFrame, axes: Sequence[str], cost: pd.DataFrame, folder: StudyFolder
 ) -> dict[str, Path]:  # fmt: skip
     """Draws what the runs of each approximation reached against the cost of its outer step; none if no approximation
-    of the study was timed."""
-    if APPROXIMATION not in results:
-        return {}
+    of the study was timed, or if all searches of a study without the axis hypergradient.type used one."""
     timed = figures.timed(results, cost)
-    pictures = {}
+    pictures: dict[str, Path] = {}
+    if APPROXIMATION not in results and timed[figures.COST].nunique() < 2:
+        return pictures
     if OUTER in timed and timed[OUTER].notna().any():
         pictures["outer_loss_against_cost"] = folder.figures / "outer_loss.png"
         figures.outer_loss_against_cost(timed, axes, cost, pictures["outer_loss_against_cost"])

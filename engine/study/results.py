@@ -14,7 +14,7 @@ from engine.study.agreement import LAYERS, RANKS, shares_of
 from engine.study.cells import RESULT_KEYS, Cell, damage
 from engine.study.folder import StudyFolder
 from engine.study.held_out import held_out_loss
-from engine.study.rows import COMMIT, EVALUATED, LOSS, OPTIONS, OUTER, UNUSED
+from engine.study.rows import APPROXIMATION, COMMIT, EVALUATED, LOSS, OPTIONS, OUTER, SEARCHED_BY, UNUSED
 from engine.study.values import word
 from engine.study.words import all_numbers
 
@@ -68,7 +68,7 @@ def collect(cells: Sequence[Cell]) -> pd.DataFrame:
                 "total_seconds": result["seconds"]["total"],
                 "search_steps": result["steps"].get("search"),
                 COMMIT: result.get("commit"),
-                OPTIONS: word(cell.config.hypergradient.options),
+                **_searched_by(cell),
                 "cell": cell.config.name,
             }
         )
@@ -96,6 +96,15 @@ def _ends(paths: Collection[str]) -> dict[str, str]:
 
 def _unused_rows(result: Mapping[str, Any]) -> int:
     return int(((result.get("data") or {}).get("unused") or {}).get("rows", 0))
+
+
+def _searched_by(cell: Cell) -> dict[str, str | None]:
+    """The hypergradient of the cell's search. A cell that copies a search does not read hypergradient.type, so that of
+    its source is known only where it is an axis."""
+    config = cell.config
+    known = config.method == "autolora" and (config.answer.from_run is None or APPROXIMATION in cell.values)
+    chosen = config.hypergradient
+    return {SEARCHED_BY: chosen.type, OPTIONS: word(chosen.options)} if known else {SEARCHED_BY: None, OPTIONS: None}
 
 
 def _outer_loss(record: RankRecord | None) -> float | None:

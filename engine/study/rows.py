@@ -24,8 +24,9 @@ measured, too."""
 COMMIT = "commit"
 """The column with the commit of this program at which the run was made (null: not known)."""
 
-OPTIONS = "options"
-"""The column with hypergradient.options of the run."""
+SEARCHED_BY, OPTIONS = "searched_by", "options"
+"""The columns with hypergradient.type and hypergradient.options of the search that gave the run its ranks (null: the
+run had no search, or copied one, and hypergradient.type is no axis of the study)."""
 
 OUTER = "outer_loss"
 """The column with the outer objective, L_val: the loss on D_val of the searched model, before any rank was chosen, at

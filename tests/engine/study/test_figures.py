@@ -71,13 +71,13 @@ def test_no_two_approximations_are_drawn_alike(tmp_path: Path, kept: list[Any]) 
 def test_a_bar_from_the_worst_to_the_best_seed_at_the_cost_of_a_step(tmp_path: Path, kept: list[Any]) -> None:
     scores = {"darts": [0.2, 0.5, 0.6], "exact": [0.7, 0.7, 0.7]}
     control = {"none": [0.1]}  # a search without outer steps: no approximation, of which no step was timed
-    results = pd.DataFrame(
-        [{"hypergradient.type": name, "score": value} for name, found in (scores | control).items() for value in found]
-    ).assign(main_metric="f1", task="t")
+    rows = [(name, value) for name, found in (scores | control).items() for value in found]
+    results = pd.DataFrame(rows, columns=["variant", "score"]).assign(main_metric="f1", task="t", options="{}")
+    results["searched_by"] = results["variant"]
     other = results.assign(score=-1.0, main_metric="matthews", task="u")
     cost = pd.DataFrame({"approximation": ["lora", "exact", "darts"], "ratio_to_lora": [1.0, 9.0, 4.0]})
     both = pd.concat([results, other])
-    study_figures.metric_against_cost(both, ["hypergradient.type"], cost, tmp_path / "c.png")
+    study_figures.metric_against_cost(both, ["variant"], cost, tmp_path / "c.png")
     axes, second = kept[0].axes
     assert (axes.get_ylabel(), second.get_ylabel()) == ("f1, t", "matthews, u"), "tasks are not mixed"
     found = {}
@@ -91,8 +91,14 @@ def test_a_bar_from_the_worst_to_the_best_seed_at_the_cost_of_a_step(tmp_path: P
 
 
 def test_the_cost_of_a_type_with_several_options_is_that_of_its_options() -> None:
-    rows = [("darts", "{}"), ("mine.py:Mine", "{rate: 0.1}"), ("mine.py:Mine", "{rate: 0.2}"), ("none", "{}")]
-    results = pd.DataFrame(rows, columns=["hypergradient.type", "options"])
+    rows = [
+        ("darts", "{}"),
+        (None, None),
+        ("mine.py:Mine", "{rate: 0.1}"),
+        ("mine.py:Mine", "{rate: 0.2}"),
+        ("none", "{}"),
+    ]
+    results = pd.DataFrame(rows, columns=["searched_by", "options"])
     names = ["darts", "mine.py:Mine {rate: 0.1}", "mine.py:Mine {rate: 0.2}"]
     cost = pd.DataFrame({"approximation": names, "ratio_to_lora": [4.0, 5.0, 6.0]})
     assert study_figures.timed(results, cost)["step_cost"].tolist() == [4.0, 5.0, 6.0]
@@ -100,7 +106,8 @@ def test_the_cost_of_a_type_with_several_options_is_that_of_its_options() -> Non
 
 def test_the_outer_loss_stands_at_the_cost_of_a_step(tmp_path: Path, kept: list[Any]) -> None:
     rows = [("darts", 0.2), ("darts", 0.4), ("exact", 0.3), ("exact", None), ("none", 0.1)]
-    results = pd.DataFrame(rows, columns=["hypergradient.type", "outer_loss"]).assign(task="t")
+    results = pd.DataFrame(rows, columns=["hypergradient.type", "outer_loss"]).assign(task="t", options="{}")
+    results["searched_by"] = results["hypergradient.type"]
     cost = pd.DataFrame({"approximation": ["lora", "exact", "darts"], "ratio_to_lora": [1.0, 9.0, 4.0]})
     study_figures.outer_loss_against_cost(results, ["hypergradient.type"], cost, tmp_path / "c.png")
     (axes,) = kept[0].axes

@@ -1,5 +1,6 @@
 """The pictures of a study."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 from engine import ranks
 from engine.ranks import LayerRank, RankRecord
 from engine.run.folder import RunFolder
+from engine.study.comparison import Comparison
 from engine.study.folder import StudyFolder
 from engine.study.pictures import draw
 
@@ -26,3 +28,24 @@ def test_tasks_whose_names_share_their_plain_letters_have_rank_maps_of_their_own
     del maps["metric"]
     assert list(maps) == [f"ranks of {task}: {task}" for task in tasks]
     assert len({path.read_bytes() for path in maps.values()}) == len(tasks)
+
+
+def compared(names: Sequence[str]) -> tuple[pd.DataFrame, Comparison]:
+    """A study whose variants are searched by these approximations, and its comparison."""
+    rows = [(f"variant {place}", name, 0.5) for place, name in enumerate(names)]
+    results = pd.DataFrame(rows, columns=["variant", "searched_by", "score"])
+    same = {"task": "t", "main_metric": "f1", "method": "lora", "options": "{}", "outer_loss": 0.3, "cell": "c"}
+    points = [{"step": 1, "approximation": name, "eta": "lr", "cosine": 1.0} for name in names]
+    cost = pd.DataFrame({"approximation": ["darts", "cg"], "ratio_to_lora": [4.0, 9.0]})
+    return results.assign(**same), Comparison(pd.DataFrame(points), cost)
+
+
+@pytest.mark.parametrize(("names", "drawn"), [(["darts", "cg"], True), (["darts", "darts"], False)])
+def test_variants_with_several_approximations_are_drawn_against_their_cost(
+    names: list[str], drawn: bool, tmp_path: Path
+) -> None:
+    """Only studies with the axis hypergradient.type had these pictures."""
+    results, comparison = compared(names)
+    (tmp_path / "figures").mkdir()
+    pictures = draw(results, ["variant"], comparison, StudyFolder(tmp_path))
+    assert ({"metric_against_cost", "outer_loss_against_cost"} <= pictures.keys()) == drawn

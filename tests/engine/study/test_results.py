@@ -43,6 +43,18 @@ def test_a_cell_that_copies_a_search_adds_none_of_its_measurements(
     assert table.loc["first", "outer_loss"] == 0.25
     assert pd.isna(table.loc["again", "outer_loss"])
     assert table.loc["again", "ranks"] == [1]
+    assert table["searched_by"].fillna("no search").to_list() == ["darts", "no search"]
+
+
+def test_the_hypergradient_of_a_run_is_that_of_its_own_search_or_of_the_axis(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    variants = {"own": {}, "copy": {"answer.from": "runs/x"}, "none": {"method": "lora"}}
+    study = StudyConfig({"hypergradient.type": ["sama"]}, variants)
+    cells = expand(dataclasses.replace(tiny_config(), study=study), StudyFolder(tmp_path))
+    for cell in cells:
+        finish(cell, 0.5)
+    assert collect(cells)["searched_by"].fillna("no search").to_list() == ["sama", "sama", "no search"]
 
 
 def test_tasks_of_files_with_one_name_are_told_apart_by_their_folders(
