@@ -170,10 +170,12 @@ def show(root: Path, trainer: Trainer | None = None) -> None:
         raise UserError(f"--for: {root} is a study; give the folder of one of its runs, in {study.cells}")
     elif study.cells.is_dir():
         print_study(study)
+        _tell_growing(study.at(Places.of(root).growing))
     elif is_run:
         print_result(folder)
         if not folder.metrics.exists():
             print_progress(folder)
+        _tell_growing(folder.at(Places.of(root).growing))
     elif (growing := Places.of(root).growing).is_dir():
         console.print(
             f"the run was begun with --overwrite; its new results are in {growing}", highlight=False, soft_wrap=True
@@ -181,3 +183,10 @@ def show(root: Path, trainer: Trainer | None = None) -> None:
         show(growing, trainer)
     else:
         raise UserError(f"--show: {root} holds no run and no study; give the folder of one, such as runs/quickstart")
+
+
+def _tell_growing(growing: RunFolder | StudyFolder) -> None:
+    """Prints where new results are that will replace those of a folder once they are complete, if there are any."""
+    if growing.begun:
+        line = f"new results are half done in {growing.root}; --overwrite resumes them, and they then replace these"
+        console.print(line, highlight=False, soft_wrap=True)

@@ -54,6 +54,7 @@ def answer(run: Workbench, tracker: Tracker = NOWHERE) -> None:
     # If the data has changed since the search, rows of D_tr could now be in D_val.
     refuse_changed_data(run, searched.get("data", {}), evaluated=False)
     sizes = searched["parameters_per_rank"]
+    run.begin()  # the search may have been made by an earlier command, with other settings of the answer
     if settings.from_run is None:
         numbers = read_numbers(folder)
         found = _measured(run, numbers["singular_values"], list(sizes.values())) if settings.rows else None

@@ -23,6 +23,13 @@ class NotFinite(UserError):
     """The loss of a training is infinite or NaN."""
 
 
+class SaveAsAsked(TrainerCallback):
+    """Lets `retrain.checkpoint_every` hold for a training that resumes: Trainer takes the value of its checkpoint."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        state.save_steps = args.save_steps
+
+
 @dataclass(eq=False)
 class StopWhenAsked(TrainerCallback):
     """Saves a checkpoint and ends the training after the step in which a signal came; several processes agree to stop

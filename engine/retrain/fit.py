@@ -14,7 +14,7 @@ from transformers import PrinterCallback, TrainingArguments
 from configs.facts import evaluation_batch
 from configs.schema import RunConfig
 from engine.retrain import checkpoint as retrain_checkpoint
-from engine.retrain.callbacks import Clock, Progress, Seal, StopAtNaN, StopWhenAsked
+from engine.retrain.callbacks import Clock, Progress, SaveAsAsked, Seal, StopAtNaN, StopWhenAsked
 from engine.retrain.evaluate import evaluate
 from engine.retrain.loss_curve import LossCurve, points_in, points_of
 from engine.retrain.methods.base import Prepared
@@ -69,7 +69,7 @@ def fit(run: Context, prepared: Prepared, data: Data, folder: Path, begun: Mappi
         args=training_arguments(config, run.compute, folder),
         train_dataset=data.train,
         data_collator=data.collate,
-        callbacks=[*prepared.callbacks, StopWhenAsked(run.stop, processes), clock, seal],
+        callbacks=[*prepared.callbacks, SaveAsAsked(), StopWhenAsked(run.stop, processes), clock, seal],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(StopAtNaN(trainer, config))

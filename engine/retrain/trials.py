@@ -73,6 +73,9 @@ class Trials:
 
     def __post_init__(self) -> None:
         rows, found = self.run.data, read_trials_file(self.path)
+        if not found and self.run.processes.first:  # what the removed file's trials left may be of other candidates
+            for left in self.run.folder.trials.glob(f"{self.path.stem}-*"):
+                remove(left)
         # A finished choice has read only D_tr and D_val, so that the evaluation rows may have changed since.
         refuse_changed_data(self.run, found.get("data", {}), evaluated="chosen" not in found)
         self.ranks: dict[str, Any] | None = found.get("ranks")

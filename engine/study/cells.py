@@ -72,25 +72,37 @@ def _check_axes(study: StudyConfig) -> None:
         raise UserError(f"--study.axes: {VARIANT!r} is not allowed; named settings go into study.variants")
     _refuse_own_keys(study)
     _refuse_axes_again(study)
+    for key, named in _places(study).items():
+        _refuse_unknown_axes(study, key, [axis for axis, _ in named])
+
+
+def _places(study: StudyConfig) -> dict[str, list[tuple[str, list[Any]]]]:
+    """The axes that study.where and study.exclude name, each with its values there."""
     axes = axes_of_study(study)
-    _check_places(axes, "where", [(axis, list(places)) for axis, places in study.where.items()])
     left_out = [item for entry in study.exclude for item in entry.items()]
-    _check_places(axes, "exclude", [(axis, named_values(named, axes.get(axis, []))) for axis, named in left_out])
+    return {
+        "where": [(axis, list(places)) for axis, places in study.where.items()],
+        "exclude": [(axis, named_values(named, axes.get(axis, []))) for axis, named in left_out],
+    }
 
 
-def _check_places(axes: Mapping[str, list[Any]], key: str, named: Sequence[tuple[str, list[Any]]]) -> None:
-    """Raises UserError if study.`key` names an axis that the study lacks; warns of values that the axis lacks."""
-    for axis, places in named:
-        if axis not in axes:
-            raise UserError(f"--study.{key}: {axis!r} is no axis; there are: {', '.join(axes)}")
-        elsewhere = [place for place in places if not any(means(value, place) for value in axes[axis])]
-        if elsewhere:  # no error: --study.axes may have narrowed the axis, say to one method
-            log.warning(
-                "--study.%s: the axis %s has no value %s; naming it has no effect",
-                key,
-                axis,
-                ", ".join(map(word, elsewhere)),
-            )
+def _refuse_unknown_axes(study: StudyConfig, key: str, named: Sequence[str]) -> None:
+    """Raises UserError if study.`key` names an axis that the study lacks."""
+    axes = axes_of_study(study)
+    if unknown := [axis for axis in named if axis not in axes]:
+        raise UserError(f"--study.{key}: {unknown[0]!r} is no axis; there are: {', '.join(axes)}")
+
+
+def tell_unknown_values(study: StudyConfig) -> None:
+    """Warns of values in study.where and study.exclude that their axis lacks. This is no error: --study.axes may have
+    narrowed the axis, say to one method."""
+    axes = axes_of_study(study)
+    for key, named in _places(study).items():
+        for axis, places in named:
+            elsewhere = [place for place in places if not any(means(value, place) for value in axes[axis])]
+            if elsewhere:
+                values = ", ".join(map(word, elsewhere))
+                log.warning("--study.%s: the axis %s has no value %s; naming it has no effect", key, axis, values)
 
 
 def _refuse_own_keys(study: StudyConfig) -> None:

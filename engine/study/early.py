@@ -9,7 +9,7 @@ from configs.keys import SPELLED
 from configs.requests import Request
 from configs.schema import RunConfig
 from engine.run.asked import AskedOf
-from engine.study.cells import Cell, expand, own_settings
+from engine.study.cells import Cell, expand, own_settings, tell_unknown_values
 from engine.study.equal import tell_equal
 from engine.study.folder import AskedOfStudy, StudyFolder
 from engine.study.own_hypergradients import own_hypergradients
@@ -23,6 +23,7 @@ def refuse_early(request: Request) -> None:
     folder = StudyFolder.of(request.config)
     refuse_stage(AskedOf(request.config, folder, request.stage, request.overwrite))
     cells = expand(request.config, folder)
+    tell_unknown_values(request.config.study)
     if request.stage != "report":
         _tell_overruled(request, cells)
         _refuse_wrong_classes(request.config, cells)

@@ -19,7 +19,7 @@ from engine.study.lacking import without_result
 from engine.study.markdown import escaped, markdown
 from engine.study.pictures import TITLES, draw
 from engine.study.rows import COMMIT, TASK, read_results, texts
-from engine.study.sections import Section, agreement_sections, comparison_sections, paper_sections
+from engine.study.sections import RESULTS_NOTE, Section, agreement_sections, comparison_sections, paper_sections
 
 
 def write_study_report(config: RunConfig, folder: StudyFolder) -> dict[str, Path]:
@@ -32,7 +32,7 @@ def write_study_report(config: RunConfig, folder: StudyFolder) -> dict[str, Path
     lacking = without_result(cells, set(results["cell"]))
     sections = [
         *paper_sections(results, axes),
-        Section("Results", summary),
+        Section("Results", summary, RESULTS_NOTE),
         *(comparison_sections(comparison) if comparison else ()),
         *agreement_sections(results, axes),
         *(() if lacking.empty else (Section("Without a result", lacking),)),  # the last, as `_sentence` says

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from configs.errors import UserError
@@ -45,8 +46,6 @@ def run_cells(
         failed = LAUNCHERS[config.study.launcher].run(running, config.study, stop)
     for line in failed:
         log.warning("failed: %s", line)
-    if running.outdated and request.overwrite:  # the half-done cell cannot be resumed
-        raise Outdated(running.outdated)
     # The data or the base model may have changed while the last cells ran.
     try:
         refuse_changed_cells(AskedOf(config, folder), cells)
@@ -112,7 +111,8 @@ def refuse_launcher(asked: AskedOfStudy, cells: Sequence[Cell]) -> None:
 
 
 def _jobs(request: Request, folder: StudyFolder, cells: Sequence[Cell]) -> list[Job]:
-    """One job for every unfinished cell; each comes after the jobs whose files it reads."""
+    """One job for every unfinished cell; each comes after the jobs whose files it reads. With --overwrite a half-done
+    cell that cannot be resumed is trained anew."""
     config = request.config
 
     def job(cell: Cell) -> Job:
@@ -122,7 +122,8 @@ def _jobs(request: Request, folder: StudyFolder, cells: Sequence[Cell]) -> list[
             refuse_mixed(AskedOf(config, folder), cells)  # not only after the last cell, which may be days later
             return Request(_placed(config, cell, cells), "all", False, request.source)
 
-        return Job(str(cell.config.name), begins, frozenset(after), cell.folder)
+        anew = (lambda: replace(begins(), overwrite=True)) if request.overwrite else None
+        return Job(str(cell.config.name), begins, frozenset(after), cell.folder, anew)
 
     return [job(cell) for cell in cells if not cell.folder.metrics.exists()]
 

@@ -9,7 +9,7 @@ from engine.study import tables
 from engine.study.agreement import RANKS, SHARES, WITHIN_TYPE, between_rows, between_seeds, by_chance
 from engine.study.combinations import VARIANT
 from engine.study.comparison import Comparison
-from engine.study.paired import LEFT_OUT, OTHER_ROWS, paired, searched_rows
+from engine.study.paired import LEFT_OUT, OTHER_ROWS, OURS, paired, searched_rows
 from engine.study.rows import APPROXIMATION, LOSS, SCORE, row_keys
 
 COMPARED = {
@@ -48,6 +48,10 @@ _COST_NOTE = (
     "The row lora is as many plain LoRA steps as an outer step has inner steps; the ratio is that to its seconds. "
     "Seconds and ratio are of the median round, the lowest and the highest ratio of the shortest and the longest one."
 )
+
+
+RESULTS_NOTE = "Metrics, sizes and seconds are medians over the seeds; the mean rank is a mean over them, too."
+"""The note of the table that `tables.summarise` makes."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +97,10 @@ def comparison_sections(comparison: Comparison) -> list[Section]:
 
 
 def agreement_sections(results: pd.DataFrame, axes: Sequence[str]) -> list[Section]:
-    """The agreement between approximations, or between variants, at one seed. Variants are compared by their shares
-    alone, as they may differ in the rule that makes the ranks."""
+    """The agreement between approximations, or between variants, at one seed; only runs of method autolora are
+    compared, as others read no hypergradient. Variants are compared by their shares alone, as they may differ in the
+    rule that makes the ranks."""
+    results = results[results["method"] == OURS]
     by = next((axis for axis in (APPROXIMATION, VARIANT) if axis in results), None)
     if by is None:
         return []

@@ -4,6 +4,7 @@ import logging
 import time
 
 from configs.schema import RunConfig
+from engine.run.interrupt import Interrupted
 from engine.study.cells import Cell
 from engine.study.folder import StudyFolder
 from engine.study.report import write_study_report
@@ -34,6 +35,8 @@ class ReportSoFar:
             return
         try:
             self._write()
+        except Interrupted:
+            raise
         except Exception as error:
             log.warning("the report so far was not written (%s: %s); the study goes on", type(error).__name__, error)
         took = time.monotonic() - began

@@ -66,6 +66,20 @@ def test_show_finds_new_results_that_still_grow(
 
 
 @pytest.mark.trains
+def test_show_tells_of_new_results_beside_finished_ones(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_json(RunFolder(tmp_path / "mine").metrics, RESULT)
+    growing = RunFolder(tmp_path / ".mine.overwrite")
+    line = f"new results are half done in {growing.root}; --overwrite resumes them"
+    start(ShowRequest(str(tmp_path / "mine")))
+    assert line not in capsys.readouterr().out
+    write_text(growing.config, to_yaml(tiny_config()))
+    start(ShowRequest(str(tmp_path / "mine")))
+    assert line in capsys.readouterr().out
+
+
+@pytest.mark.trains
 def test_show_of_what_is_no_run_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^/: is not allowed as the folder of a run"):
         start(ShowRequest("/"))

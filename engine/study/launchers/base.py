@@ -6,7 +6,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 
 from configs.errors import UserError
@@ -20,6 +20,8 @@ from engine.terminal.ticker import clock
 
 log = logging.getLogger("autolora")
 
+RETRIES = "--study.ray.retries allows more"
+"""What to do about a cell whose workers died too often, if nothing else is known."""
 _MOST_LETTERS = 500
 _ENOUGH = 3
 """After so many cells the log says how long the others will take, if they take as long on average."""
@@ -38,25 +40,26 @@ class Job:
 
     `request` is called when the job begins, as it may need another cell's result; it raises UserError if the result is
     missing. `after`: the names of the jobs that must have ended before, whether they finished or failed. `folder`:
-    where the reason is kept if the job fails.
+    where the reason is kept if the job fails. `anew`: the request that trains the cell from the beginning, if what an
+    earlier command left of it cannot be resumed; None: such a job fails.
     """
 
     name: str
     request: Callable[[], Request]
     after: frozenset[str] = frozenset()
     folder: RunFolder | None = None
+    anew: Callable[[], Request] | None = None
 
 
 class Running:
     """Records which `jobs` wait, run and have ended. A job whose worker died begins again, at most `retries` times.
 
-    `after_each` is called whenever a job has ended and others have not. `outdated` says why a job that an earlier
-    command left half done cannot be resumed. Raises UserError for jobs that wait for each other.
+    `after_each` is called whenever a job has ended and others have not. Raises UserError for jobs that wait for each
+    other.
     """
 
     def __init__(self, jobs: Sequence[Job], retries: int = 0, after_each: Callable[[], None] = lambda: None) -> None:
         self.failed: list[str] = []
-        self.outdated: str = ""
         self.total = len(jobs)
         self._retries = retries
         self._after_each = after_each
@@ -104,24 +107,32 @@ class Running:
             self._after_each()
 
     def broke(self, job: Job, error: Exception, trace: str = "") -> None:
-        """Records that a job has failed. Logs and keeps the traceback of `error`, unless it is a UserError; `trace`:
-        that of another process, which `error` does not have."""
+        """Records that a job has failed, or lets it begin anew if it cannot be resumed.
+
+        Logs and keeps the traceback of `error`, unless it is a UserError; `trace`: that of another process, which
+        `error` does not have.
+        """
+        half_done = isinstance(error, Outdated) and job.name in self._half_done
+        if half_done and job.anew is not None:
+            log.info("cell %s begins anew, as its half-done results cannot be resumed: %s", job.name, error)
+            self._waiting.insert(0, replace(job, request=job.anew, anew=None))
+            return
         if isinstance(error, UserError):
             trace = ""
         else:
             trace = trace or "".join(traceback.format_exception(error))
             log.error("cell %s failed\n%s", job.name, trace)
         why = in_a_line(error)
-        if isinstance(error, Outdated) and job.name in self._half_done:
-            self.outdated = f"{job.name}: {error}"
+        if half_done:
             why += "; to train this cell alone again, remove its folder"
         self.ended(job, why, trace)
 
-    def died(self, job: Job, why: str) -> None:
-        """Records that a job's worker died: the job waits again, or has failed if `retries` are used up."""
+    def died(self, job: Job, why: str, way_out: str = RETRIES) -> None:
+        """Records that a job's worker died: the job waits again, or has failed if `retries` are used up. `way_out`:
+        what the user can do then."""
         self._deaths[job.name] += 1
         if self._deaths[job.name] > self._retries:
-            self.ended(job, f"its worker died {self._deaths[job.name]} times ({why}); --study.ray.retries allows more")
+            self.ended(job, f"its worker died {self._deaths[job.name]} times ({why}); {way_out}")
             return
         log.warning("cell %s: its worker died (%s); it resumes from its last checkpoint", job.name, why)
         self._waiting.append(job)

@@ -1,15 +1,22 @@
 """One cell in a Ray worker's process."""
 
+import logging
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from configs.requests import Request
 
 SECONDS_FOR_THE_LOCK = 120.0
+Warned = tuple[str, str]
+"""A warning: the name of its logger, and its text."""
+WARNED = "warned"
+"""The attribute with the warnings of a cell that its error has."""
 
 
-def run_cell(request: Request, folder: str) -> None:
-    """Runs a cell in the launching process's `folder`.
+def run_cell(request: Request, folder: str) -> list[Warned]:
+    """Runs a cell in the launching process's `folder`. Returns what the cell warned of: a worker prints nothing.
 
     Waits up to two minutes for the lock of the run folder: a worker that Ray gave up, or one of a killed study, may
     still hold it.
@@ -17,6 +24,32 @@ def run_cell(request: Request, folder: str) -> None:
     Raises Interrupted when a signal asked the worker to leave: the cell is saved and can resume.
     """
     os.chdir(folder)
+    with _warnings() as warned:
+        _run(request)
+    return warned
+
+
+@contextmanager
+def _warnings() -> Iterator[list[Warned]]:
+    """The program's warnings inside `with`. An error that leaves it takes them along."""
+    warned: list[Warned] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            warned.append((record.name, record.getMessage()))
+
+    keep, log = Keep(logging.WARNING), logging.getLogger("autolora")
+    log.addHandler(keep)
+    try:
+        yield warned
+    except BaseException as error:
+        setattr(error, WARNED, warned)
+        raise
+    finally:
+        log.removeHandler(keep)
+
+
+def _run(request: Request) -> None:
     from engine.disk.lock import InUse
     from engine.run.interrupt import watch_signals
     from engine.stages import run_stages

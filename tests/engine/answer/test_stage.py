@@ -15,8 +15,10 @@ from datasets import Dataset
 from torch.utils.checkpoint import checkpoint
 
 from configs.errors import UserError
+from configs.files import to_yaml
 from configs.requests import Request
 from configs.schema import RunConfig
+from configs.values import with_values
 from engine import ranks
 from engine.answer import stage as answer_stage
 from engine.answer.sample import Sample
@@ -226,6 +228,10 @@ def test_a_stopped_answer_begins_anew_without_another_search(
     assert not folder.ranks.exists()
     monkeypatch.setattr(answer_stage, "measure", measured)
     monkeypatch.setattr("engine.answer.find.search", lambda *_: pytest.fail("the search was repeated"))
+    other = with_values(stopped, {"answer.tolerance": 0.06})
+    run_stages(Request(other, "search", False, "test"), StopRequest(), draw=False)
+    assert folder.config.read_text() == to_yaml(other), "config.yaml tells what made ranks.json"
+    folder.ranks.unlink()
     run_stages(Request(stopped, "search", False, "test"), StopRequest(), draw=False)
     assert folder.ranks.read_bytes() == expected
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from configs.schema import RunConfig
+from configs.values import with_values
 from engine.disk.files import read_json, write_json
 from engine.retrain.fit import training_arguments
 from engine.retrain.trainer import RetrainTrainer
@@ -54,6 +55,30 @@ def test_stopped_and_resumed_is_bit_equal(
     curves = [[json.loads(line) for line in f.retrain_metrics.read_text().splitlines()] for f in (whole, folder)]
     for one, other in zip(*curves, strict=True):
         assert one == pytest.approx(other)
+
+
+@pytest.mark.trains
+def test_the_steps_between_checkpoints_may_change_when_a_training_resumes(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, seen: list[dict[str, Any]]
+) -> None:
+    """Trainer took the old number from its checkpoint, so that the new one did nothing."""
+    arguments = (*FEW, "--retrain.max_steps", "8")
+    counted = RetrainTrainer.training_step
+
+    def dies_at(step: int) -> Callable[..., torch.Tensor]:
+        def training_step(self: Any, *rest: Any, **options: Any) -> torch.Tensor:
+            if self.state.global_step == step:
+                raise ZeroDivisionError
+            return counted(self, *rest, **options)
+
+        return training_step
+
+    config, folder = with_ranks(tiny_config(*arguments))
+    for every, step in ((2, 3), (1, 6)):
+        monkeypatch.setattr(RetrainTrainer, "training_step", dies_at(step))
+        with pytest.raises(ZeroDivisionError):
+            retrain(with_values(config, {"retrain.checkpoint_every": every}))
+    assert sorted(path.name for path in folder.retrain.glob("checkpoint-*")) == ["checkpoint-5", "checkpoint-6"]
 
 
 @pytest.mark.trains

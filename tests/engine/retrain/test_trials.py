@@ -13,6 +13,7 @@ from configs.errors import UserError
 from configs.parser import parse
 from configs.requests import Request
 from configs.schema import RunConfig
+from engine.disk.files import write_json
 from engine.retrain import stage, trials
 from engine.retrain.fit import Fitted
 from engine.retrain.methods import Prepared
@@ -185,6 +186,24 @@ def test_a_choice_that_is_refused_leaves_nothing_to_resume(
     with pytest.raises(UserError, match=r"^refused$"):
         trials.Trials(run, run.folder.sweep, "--x", "all", "sweep").best(lambda done: [{"rate": 1}], refused, "1")
     assert not run.folder.sweep.exists()
+
+
+@pytest.mark.trains
+def test_a_removed_file_takes_the_half_done_trials_along(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+) -> None:
+    """A trial of a new list of rates resumed the checkpoint of another rate."""
+    run = run_of(tiny_config(*SWEEP))
+    half_done, of_grid = (run.folder.trials / name / "checkpoint-3" for name in ("sweep-0", "grid-0"))
+    for path in (half_done, of_grid):
+        path.mkdir(parents=True)
+    write_json(run.folder.sweep, {"trials": []})
+    trials.Trials(run, run.folder.sweep, "--x", "all", "sweep")
+    assert half_done.exists()
+    run.folder.sweep.unlink()
+    trials.Trials(run, run.folder.sweep, "--x", "all", "sweep")
+    assert not half_done.parent.exists()
+    assert of_grid.exists()
 
 
 @pytest.mark.trains

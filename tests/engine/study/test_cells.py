@@ -14,7 +14,7 @@ from configs.schema import RunConfig, StudyConfig
 from configs.values import with_values
 from engine import ranks
 from engine.ranks import LayerRank, RankRecord
-from engine.study.cells import cell_name, damage, expand
+from engine.study.cells import cell_name, damage, expand, tell_unknown_values
 from engine.study.folder import StudyFolder
 from tests.helpers.studies import AXES, VARIANTS, with_study
 
@@ -162,6 +162,8 @@ def test_a_value_to_leave_out_that_there_is_not_is_told(
 ) -> None:
     study = StudyConfig({"seed": [0, 1]}, exclude=[{"seed": [1, 2]}])
     assert len(expand(dataclasses.replace(tiny_config(), study=study), StudyFolder(Path("x")))) == 1
+    assert log_lines == [], "the cells are made several times in a command"
+    tell_unknown_values(study)
     assert log_lines == ["WARNING --study.exclude: the axis seed has no value 2; naming it has no effect"]
 
 
@@ -171,6 +173,7 @@ def test_an_axis_may_be_narrowed_without_its_places(
     study = StudyConfig({"seed": [0, 1]}, where={"seed": {"2": {"search.steps": 9}, "1": {"search.steps": 5}}})
     cells = expand(dataclasses.replace(tiny_config(), study=study), StudyFolder(Path("x")))
     assert [c.config.search.steps for c in cells] == [6, 5]
+    tell_unknown_values(study)
     assert [record.getMessage() for record in caplog.records] == [
         "--study.where: the axis seed has no value 2; naming it has no effect"
     ]

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from engine.study.sections import agreement_of_seeds, closeness, paper_sections
+from engine.study.sections import agreement_of_seeds, agreement_sections, closeness, paper_sections
 
 KIND = "hypergradient.type"
 
@@ -24,6 +24,16 @@ def test_closeness_is_the_mean_with_the_lowest_cosine_beside_it() -> None:
     assert table.columns[:5].to_list() == ["approximation", "eta", "cosine", "lowest cosine", "step cosine"]
     assert table.iloc[0, 2:6].to_list() == pytest.approx([0.7, 0.5, 0.8, 2.0])
     assert table.iloc[1, 2:4].to_list() == [0.25, 0.25]
+
+
+def test_runs_that_read_no_hypergradient_do_not_count_in_its_agreement() -> None:
+    """AdaLoRA's ranks are the same at every type, and correlated by 1."""
+    places = [(kind, method) for kind in ("darts", "exact") for method in ("autolora", "adalora")]
+    frame = pd.DataFrame(places, columns=[KIND, "method"]).assign(
+        seed=0, task="sst2", ranks=[[1, 2, 3], [1, 2, 3], [3, 2, 1], [1, 2, 3]]
+    )
+    (section,) = agreement_sections(frame, [KIND, "method", "seed"])
+    assert section.table.set_index(KIND).loc["darts", "exact"] == pytest.approx(-1.0)
 
 
 def test_approximations_are_compared_in_pairs_as_variants_are() -> None:

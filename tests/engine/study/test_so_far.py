@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from configs.schema import RunConfig, StudyConfig
+from engine.run.interrupt import Interrupted
 from engine.study import so_far
 from engine.study.cells import expand
 from engine.study.folder import StudyFolder
@@ -90,3 +91,16 @@ def test_a_report_that_cannot_be_written_is_told_and_nothing_else(
     clock.now += SECONDS_BETWEEN + 1
     report()
     assert log_lines == ["WARNING the report so far was not written (OSError: no space left); the study goes on"]
+
+
+def test_a_second_signal_ends_the_program_during_the_report(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: object) -> None:
+        raise Interrupted(130)
+
+    monkeypatch.setattr(so_far, "finished", interrupted)
+    report = ReportSoFar(tiny_config(), StudyFolder(tmp_path), [])
+    clock.now += SECONDS_BETWEEN + 1
+    with pytest.raises(Interrupted):
+        report()

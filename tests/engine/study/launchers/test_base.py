@@ -81,16 +81,26 @@ def test_the_reasons_of_cells_that_fail_before_any_has_begun_are_kept_once_there
     assert failure_of(RunFolder(tmp_path / "cells" / "c")) == "rank 800 is too large"
 
 
-def test_only_a_cell_that_was_half_done_makes_an_overwrite_begin_again(tmp_path: Path) -> None:
-    """A fresh cell has nothing that could be resumed."""
-    jobs = [dataclasses.replace(job(name), folder=RunFolder(tmp_path / name)) for name in ("fresh", "half done")]
+def test_only_a_cell_that_was_half_done_begins_anew_and_only_once(tmp_path: Path, log_lines: list[str]) -> None:
+    """A fresh cell has nothing that could be resumed. The whole overwritten study had begun again, finished cells
+    included."""
+    jobs = [
+        dataclasses.replace(job(name), folder=RunFolder(tmp_path / name), anew=lambda: pytest.fail("begun"))
+        for name in ("fresh", "half done")
+    ]
     jobs[1].folder.root.mkdir()  # type: ignore[union-attr]
     jobs[1].folder.config.touch()  # type: ignore[union-attr]
     running = Running(jobs)
+    assert taken(running) == ["fresh", "half done"]
     running.broke(jobs[0], Outdated("--answer.from: another search"))
-    assert running.outdated == ""
     running.broke(jobs[1], Outdated("--search.steps: was 4, now it is 8"))
-    assert running.outdated == "half done: --search.steps: was 4, now it is 8"
+    assert running.failed == ["fresh: --answer.from: another search"]
+    again = running.take()
+    assert again is not None
+    assert again.request == jobs[1].anew
+    assert "cell half done begins anew, as its half-done results cannot be resumed: --search.steps" in log_lines[-1]
+    running.broke(again, Outdated("--search.steps: was 4, now it is 8"))
+    assert "to train this cell alone again, remove its folder" in running.failed[1]
 
 
 def test_a_dead_worker_is_replaced_as_often_as_allowed() -> None:

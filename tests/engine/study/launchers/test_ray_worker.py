@@ -1,5 +1,6 @@
 """One cell in a worker: what becomes of it, and the folder that a dead worker may still hold."""
 
+import logging
 import os
 import pickle
 import signal
@@ -86,3 +87,23 @@ def test_a_signal_leaves_a_cell_that_can_go_on(
     with pytest.raises(Interrupted) as stopped:
         run_cell(request_, str(tmp_path))
     assert pickle.loads(pickle.dumps(stopped.value)).code == 143
+
+
+@pytest.mark.trains
+def test_warnings_are_returned_and_go_with_an_error(
+    request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stages(request: Request, stop: StopRequest, **_: object) -> None:
+        logging.getLogger("autolora").info("not this")
+        logging.getLogger("autolora.inputs").warning("%d rows are cut", 2)
+        if broken:
+            raise UserError("--seed: no")
+
+    monkeypatch.setattr("engine.stages.run_stages", stages)
+    broken, expected = False, [("autolora.inputs", "2 rows are cut")]
+    for _ in range(2):  # a worker takes one cell after the other
+        assert run_cell(request_, str(tmp_path)) == expected
+    broken = True
+    with pytest.raises(UserError) as caught:
+        run_cell(request_, str(tmp_path))
+    assert getattr(pickle.loads(pickle.dumps(caught.value)), ray_worker.WARNED) == expected
