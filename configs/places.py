@@ -19,13 +19,18 @@ def is_local(name: str) -> bool:
 
 def may_be_on_hub(path: str) -> bool:
     """Whether a configured path of rows may name a data set of the hub: nothing lies there on this machine, and the
-    path does not end like the name of a file."""
-    return not Path(from_home(path)).exists() and not re.search("[a-z]", Path(path).suffix)
+    path does not end like the name of a file, in a dot and a short word (unlike Llama-3.1-Filtered)."""
+    return not Path(from_home(path)).exists() and not re.fullmatch(r"\.[a-z][a-z0-9]*", Path(path).suffix)
 
 
 def is_hub_name(path: str) -> bool:
     """Whether a path of rows names a repository of the hub, as `owner/name`."""
     return bool(re.fullmatch(r"[\w.-]+/[\w.-]+", path)) and may_be_on_hub(path)
+
+
+def short_name(path: str) -> str:
+    """The last part of a path of rows; that of a file without its ending."""
+    return Path(path).name if is_hub_name(path) else Path(path).stem
 
 
 def portable_name(name: str) -> str | None:

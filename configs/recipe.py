@@ -5,8 +5,8 @@ must never be the defaults for a user's own table. Source: microsoft/LoRA, examp
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
+from configs.places import short_name
 from configs.schema import DecodeSettings, RunConfig, TaskConfig
 
 BENCHMARKS = ("e2e", "webnlg")
@@ -68,7 +68,7 @@ def task_name(task: TaskConfig) -> str:
     """What a task is called in results: task.name, else the name of its file without the ending."""
     if task.type == "sample":
         return "sample"
-    return task.name or Path(str(task.path)).stem
+    return task.name or short_name(str(task.path))
 
 
 def label_smoothing(task: TaskConfig) -> float:

@@ -76,10 +76,13 @@ TABLE: tuple[Row, ...] = (
         "rename the columns as docs/chat.md says",
     ),
     Row(("task.kind",), lambda c: c.task.type != "text", f"{_TASK}: it is read only for --task.type text"),
-    Row(("task.validation_path",), lambda c: evaluation_split(c.task) == "test", "as the test rows are evaluated"),
     Row(
-        ("task.test_path",), lambda c: evaluation_split(c.task) == "validation",
-        "with --task.evaluation_split validation, whose rows are evaluated instead",
+        ("task.validation_path",), lambda c: evaluation_split(c.task) != "validation",
+        "as the rows of --task.test_path, or of --task.evaluation_split, are evaluated",
+    ),
+    Row(
+        ("task.test_path",), lambda c: evaluation_split(c.task) != "test",
+        "with --task.evaluation_split {c.task.evaluation_split}, whose rows are evaluated instead",
     ),
     Row(
         ("task.holdout_share",), lambda c: evaluation_path(c.task, evaluation_split(c.task)) is not None,

@@ -22,6 +22,14 @@ _CHOICES = (
 )
 
 
+_ERRORS = (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError)
+
+
+def _of_network(error: Exception) -> bool:
+    """Whether the package with which the hub is asked raised the error: httpx, which newer versions call httpx2."""
+    return type(error).__module__.partition(".")[0] in ("httpx", "httpx2")
+
+
 @contextmanager
 def explain_missing(key: str, name: str) -> Iterator[None]:
     """Turns an error of transformers or datasets into one UserError line: option `key` cannot load `name`."""
@@ -31,7 +39,9 @@ def explain_missing(key: str, name: str) -> Iterator[None]:
         raise
     except ImportError as error:
         raise UserError(f"{key}: {name!r} needs a package that is not installed ({_reason(error)})") from error
-    except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
+    except Exception as error:
+        if not isinstance(error, _ERRORS) and not _of_network(error):
+            raise
         if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not about the model's name
             raise
         raise UserError(_words(key, name, error)) from error

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from datasets import Dataset, NamedSplit
 from transformers import PreTrainedTokenizerBase
 
 from configs.errors import UserError
+from configs.places import short_name
 from configs.schema import TaskConfig
 from problems.tasks.base import Rows, refuse_other_metrics
 from problems.tasks.causal import MODEL_INPUTS, TOKEN_METRICS, Causal, KindOfPrompt
@@ -42,7 +42,7 @@ class Chats(Causal):
         self.config = config
         self._metrics = tuple(config.metrics or TOKEN_METRICS)
         refuse_other_metrics(self._metrics, TOKEN_METRICS)
-        self.name = config.name or Path(str(config.path)).stem
+        self.name = config.name or short_name(str(config.path))
         self.sources = ChatSources(config, seed)
         self._through_template = True
         self.evaluation_split = self.sources.split
@@ -103,6 +103,8 @@ class Chats(Causal):
     def _template(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Template | None:
         """The template of the rows; None for plain texts. Raises UserError for conversations without a template."""
         if json.loads(rows[0]["chat"])["text"] is not None:
+            if self.config.chat_template:
+                log.warning("--task.chat_template: does nothing, as the rows are whole texts (column text)")
             return None
         if template_of(tokenizer) is None:
             raise UserError(

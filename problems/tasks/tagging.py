@@ -13,7 +13,7 @@ from peft import TaskType
 from transformers import AutoModelForTokenClassification, DataCollatorForTokenClassification, PreTrainedTokenizerBase
 
 from configs.errors import UserError
-from configs.places import is_hub_name
+from configs.places import is_hub_name, short_name
 from configs.recipe import evaluation_path, evaluation_split
 from configs.schema import TaskConfig
 from problems.scoring.ner import score_ner
@@ -23,7 +23,7 @@ from problems.tasks.class_names import tell_classes
 from problems.tasks.given_words import before_words
 from problems.tasks.labels import IGNORED, OUTSIDE
 from problems.tasks.readers.cache import mapped
-from problems.tasks.readers.splits import Source, evaluation_source, origin, read_or_hold_out
+from problems.tasks.readers.splits import Source, evaluation_source, origin, read_or_hold_out, tell_unused_share
 from problems.tasks.readers.tagged_files import CONLL, find_split, place, read_sentences
 from problems.tasks.readers.tagged_hub import read_tagged, where
 from problems.tasks.split_names import TRAIN, UNUSED, rows_in_words
@@ -47,7 +47,7 @@ class Tagging(Task):
     def __init__(self, config: TaskConfig, seed: int) -> None:
         self._metrics = tuple(config.metrics or METRICS)
         refuse_other_metrics(self._metrics, METRICS)
-        self.name = config.name or Path(str(config.path)).stem
+        self.name = config.name or short_name(str(config.path))
         self._of_hub = is_hub_name(str(config.path))
         self.config = _with_files_of_folder(config)
         self.seed = seed
@@ -64,6 +64,7 @@ class Tagging(Task):
             found = read_tagged(self.config, evaluates=not self._own_file)
             if found.split is not None and found.evaluation is not None:
                 self.evaluation_split = found.split
+                tell_unused_share(self.config, found.split)
                 return self._rows(found.train, found.evaluation, where(self.config, found.split))
 
             def read(option: str, path: Path) -> list[Sentence]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.places import from_home, is_hub_name, is_local, may_be_on_hub, portable_name
+from configs.places import from_home, is_hub_name, is_local, may_be_on_hub, portable_name, short_name
 
 
 def test_only_a_local_folder_or_file_has_no_name_elsewhere(tmp_path: Path) -> None:
@@ -28,10 +28,21 @@ def test_a_path_may_begin_at_the_home_of_the_user(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize(
     ("path", "is_name"),
-    [("tner/bionlp2004", True), ("a/b.v2", False), ("a/v1.0", True), ("none.conll", False), ("a/b/c", False)],
+    [
+        ("tner/bionlp2004", True),
+        ("a/b.v2", False),
+        ("a/v1.0", True),
+        ("a/Llama-3.1-Pro-300K-Filtered", True),
+        ("none.conll", False),
+        ("a/b/c", False),
+    ],
 )
 def test_names_of_the_hub(path: str, is_name: bool) -> None:
     assert is_hub_name(path) is is_name
+
+
+def test_the_short_name_of_a_repository_keeps_what_follows_a_dot() -> None:
+    assert [short_name(path) for path in ("a/Hermes-2.5", "data/reviews.csv", "a.b")] == ["Hermes-2.5", "reviews", "a"]
 
 
 def test_what_lies_here_is_no_name_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,7 +93,7 @@ SAID = {
     "--answer.rows 0 --answer.rule threshold --answer.curve_budgets [1]":
         "--answer.curve_budgets: does nothing with --answer.rows 0",
     f"{DATA} --task.label_smoothing 0": "--task.label_smoothing: does nothing with --task.type text: it is read",
-    f"{DATA} --task.test_path a --task.validation_path b": "--task.validation_path: does nothing as the t",
+    f"{DATA} --task.test_path a --task.validation_path b": "--task.validation_path: does nothing as the rows of",
     f"{DATA} --task.test_path a --task.holdout_share 0.3":
         "--task.holdout_share: does nothing with --task.validation_path or",
     "--tracking.wandb disabled --tracking.project x": "--tracking.project: does nothing with --tracking.wan",

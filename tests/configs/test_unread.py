@@ -117,3 +117,11 @@ def test_rows_are_held_out_unless_a_file_of_the_evaluated_split_is_given(argumen
     config = RunConfig(task=TaskConfig(type="text", path="t.csv", evaluation_split=split, **paths))
     assert (reason("task.holdout_share", config) is None) == read
     assert evaluation_source(config.task, evaluation_split(config.task)).held_out == read
+
+
+@pytest.mark.parametrize("split", ["test_sft", "validation", "test"])
+def test_a_file_of_another_split_than_the_evaluated_one_is_not_read(split: str) -> None:
+    """Of a split of the hub's own, such as test_sft, this was not said."""
+    for key in ("validation", "test"):
+        task = TaskConfig(type="chat", path="org/data", evaluation_split=split, **{f"{key}_path": "a.jsonl"})
+        assert (reason(f"task.{key}_path", RunConfig(task=task)) is None) == (split == key)

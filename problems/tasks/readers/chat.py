@@ -12,6 +12,7 @@ conversation that has none, and `history` holds earlier turns of an instruction.
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -31,6 +32,7 @@ _TOOLS = {
 }  # fmt: skip
 _CALLS = ("tool_calls", "function_call", "tool_call_id")
 _THOUGHTS = "reasoning_content"
+_NOT_READ = ("thinking", "reasoning")
 _OFFERS = ("tools", "functions")
 _NONE_OFFERED: tuple[Any, ...] = (None, "", "[]", "null", [], {})
 
@@ -198,6 +200,21 @@ def _turns(where: str, column: str, turns: Any, keys: tuple[str, str]) -> list[_
         raise UserError(f"{where}: column {column!r} holds {kind_of(turns)}; allowed: a list of turns")
     found = (_turn(f"{where}: turn {number} of {column!r}", turn, keys) for number, turn in enumerate(turns, 1))
     return [turn for turn in found if turn is not None]
+
+
+def tell_other_thoughts(where: str, rows: Sequence[Row], form: tuple[str, ...]) -> None:
+    """Warns of thoughts that are not read, as they stand under another key than reasoning_content."""
+    turns = (turn for row in rows for column in form for turn in _listed(row.get(column)))
+    counts = Counter(key for turn in turns if isinstance(turn, Mapping) for key in _NOT_READ if turn.get(key))
+    for key, count in counts.items():
+        log.warning(
+            "%s: %d turns have thoughts in %r, which is not read; called %r, they reach the chat template",
+            where, count, key, _THOUGHTS,
+        )  # fmt: skip
+
+
+def _listed(turns: Any) -> list[Any]:
+    return turns if isinstance(turns, list) else []
 
 
 def _turn(where: str, turn: Any, keys: tuple[str, str]) -> _Turn | None:

@@ -1,17 +1,17 @@
 """Where conversations are: in a user's files, or in a data set of the hub or of a local folder with its splits."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
 from configs.recipe import evaluation_path, evaluation_split
 from configs.schema import TaskConfig
-from problems.tasks.readers.chat import Chat, chat_of, form_of
+from problems.tasks.readers.chat import Chat, chat_of, form_of, tell_other_thoughts
 from problems.tasks.readers.hub import load_splits
 from problems.tasks.readers.objects import FORMATS, Row, read_objects
-from problems.tasks.readers.splits import Source, evaluation_source, hold_out, origin
+from problems.tasks.readers.splits import Source, evaluation_source, hold_out, origin, tell_unused_share
 
 log = logging.getLogger("autolora.inputs")
 
@@ -63,9 +63,7 @@ class ChatSources:
         """
         path = str(self.config.path)
         splits: Mapping[str, Any] = load_splits(path, self.config.name, "chat", self.config.revision, may_choose=True)
-        first = next((name for name in splits if name.startswith("train")), None)
-        if first is None:
-            raise UserError(f"--task.path: {path} has no split train; it has: {', '.join(splits)}")
+        first = _training_split(path, list(splits))
         train = self._chats(f"--task.path: {path}, {first}", splits[first].to_list())
         given = evaluation_path(self.config, self.split)
         if given is not None:
@@ -75,6 +73,7 @@ class ChatSources:
         found = next((name for name in wanted if name in splits), None)
         if found is not None:
             self.split = found
+            tell_unused_share(self.config, found)
             return train, self._chats(f"--task.path: {path}, {found}", splits[found].to_list())
         if self.config.evaluation_split not in (None, "validation"):
             raise UserError(
@@ -91,6 +90,7 @@ class ChatSources:
             columns = f"{'columns' if len(form) > 1 else 'column'}: {', '.join(form)}"
             log.info("chat: %s, %d rows, read from %s", where, len(rows), columns)
             self._told.add(form)
+        tell_other_thoughts(where, rows, form)
         return [chat_of(f"{where}, row {number}", row, form) for number, row in enumerate(rows, 1)]
 
     def _held_out(self, chats: list[Chat]) -> tuple[list[Chat], list[Chat]]:
@@ -104,9 +104,22 @@ class ChatSources:
                 f"--task.path: all rows of {self.path} begin with the same prompt, so none can be held out; allowed: "
                 f"two or more prompts, or --task.validation_path"
             )
-        kept, held_out = hold_out(len(groups), self.config.holdout_share, self.seed, self.path)
+        kept, held_out = hold_out(len(groups), self.config.holdout_share, self.seed, self.path, kind="prompt")
         each = list(groups.values())
         return [chat for i in kept for chat in each[i]], [chat for i in held_out for chat in each[i]]
+
+
+def _training_split(path: str, splits: Sequence[str]) -> str:
+    """The split train, else the first whose name begins so, such as train_sft; a warning names those not read.
+
+    Raises UserError if there is none.
+    """
+    found = sorted((name for name in splits if name.startswith("train")), key=lambda name: name != "train")
+    if not found:
+        raise UserError(f"--task.path: {path} has no split train; it has: {', '.join(splits)}")
+    if others := ", ".join(found[1:]):
+        log.warning("--task.path: of %s the split %s is trained on; not read: %s", path, found[0], others)
+    return found[0]
 
 
 def _refuse_text_beside_turns(train: Chat, evaluated: Chat) -> None:

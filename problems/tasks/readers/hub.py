@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import datasets
-from datasets.exceptions import DatasetGenerationError
+from datasets.exceptions import DatasetsError
 from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import RevisionNotFoundError
+from yaml import YAMLError
 
 from configs.errors import UserError
 from configs.places import is_hub_name
@@ -42,8 +43,9 @@ def load_splits(
     with explain_missing("--task.path", f"{path}, {name}"):
         try:
             found = _load(path, hub_config, revision, may_choose)
-        except DatasetGenerationError as error:  # only its cause says what is wrong
-            reason = " ".join(str(error.__cause__ or error).split())[:200]
+        except (DatasetsError, YAMLError, StopIteration) as error:
+            # Only its cause says what is wrong; the package datasets raises StopIteration for a file without content.
+            reason = " ".join(str(error.__cause__ or error).split())[:200] or "a file of the split is empty"
             raise UserError(
                 f"--task.path: {path} cannot be read ({reason}); allowed: files of one kind, all with the same columns"
             ) from error
@@ -63,11 +65,14 @@ def _load(path: str, hub_config: str | None, revision: str | None, may_choose: b
         log.info("data: %s from the hub; what is not in the cache is downloaded now", path)
     if revision == CONVERSION:
         return _converted(path, hub_config, may_choose)
+    options: dict[str, Any] = {"revision": revision}
     if not is_hub_name(path) or not _is_script(path, None if may_choose else hub_config, revision):
         if not is_hub_name(path):
             _refuse_pattern(Path(path))
+            # Of a copy from the hub, README.md counts the rows; a user may have removed some.
+            options["verification_mode"] = "no_checks"
         chosen = _choice(path, hub_config, revision) if may_choose else hub_config
-        return loaded(path, chosen, cache_of(Path(path)), revision=revision)
+        return loaded(path, chosen, cache_of(Path(path)), **options)
     if revision is not None:
         raise UserError(
             f"--task.revision: {path} is made by a script at {revision!r}, and the hub converts only the newest "

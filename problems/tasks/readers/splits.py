@@ -1,5 +1,6 @@
 """Which rows of a user's files are evaluated: those of a named file, or some of the training rows."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +11,8 @@ import numpy as np
 from configs.errors import UserError
 from configs.recipe import evaluation_path
 from configs.schema import TaskConfig
+
+log = logging.getLogger("autolora.inputs")
 
 T = TypeVar("T")
 
@@ -56,24 +59,31 @@ def read_or_hold_out(
         return train, read(source.option, source.path)
     if len(train) < 2:
         raise UserError(f"--task.path: {path} has one {kind}; two or more are needed to hold one out")
-    kept, held_out = hold_out(len(train), config.holdout_share, seed, path)
+    kept, held_out = hold_out(len(train), config.holdout_share, seed, path, kind=kind)
     return [train[i] for i in kept], [train[i] for i in held_out]
 
 
+def tell_unused_share(config: TaskConfig, split: str) -> None:
+    """Warns of a task.holdout_share of the user's that does nothing, as a split of the data is evaluated."""
+    if config.holdout_share != TaskConfig().holdout_share:
+        log.warning("--task.holdout_share: does nothing, as the split %s of %s is evaluated", split, config.path)
+
+
 def hold_out(
-    rows: int, share: float, seed: int, path: Path, classes: Sequence[str] | None = None
+    rows: int, share: float, seed: int, path: Path, classes: Sequence[str] | None = None, *, kind: str = "row"
 ) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of the rows that stay and of those held out (at least one): disjoint, complete, drawn by seed.
 
     classes: the class of each row; one row of each class then stays, so that every evaluated class was learned.
+    kind: what messages call a row.
     Raises UserError, naming the file, when none would stay or none could be held out.
     """
     order = np.random.default_rng(seed).permutation(rows)
     count = max(1, round(rows * share))
     if count >= rows:
         raise UserError(
-            f"--task.holdout_share: {share} of the {rows} rows of {path} leaves none to train on; give more rows or a "
-            f"smaller share"
+            f"--task.holdout_share: {share} of the {rows} {kind}s of {path} leaves none to train on; give more "
+            f"{kind}s or a smaller share"
         )
     held_out = order[:count] if classes is None else _leaving_one_of_each(order, count, classes)
     if not len(held_out):

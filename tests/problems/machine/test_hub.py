@@ -75,6 +75,14 @@ def test_a_missing_thing_is_one_line_and_other_errors_pass() -> None:
         raise KeyError("a defect of ours")
 
 
+def test_a_proxy_that_refuses_is_one_line() -> None:
+    """The errors of httpx, which newer versions call httpx2, are no OSError."""
+    proxy = type("ProxyError", (Exception,), {"__module__": "httpx2"})
+    said = r"cannot load 'x' \(403 Forbidden\); without a network, give a local folder"
+    with pytest.raises(UserError, match=said), explain_missing("--task.path", "x"):
+        raise proxy("403 Forbidden")
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [

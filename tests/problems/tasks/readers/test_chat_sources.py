@@ -91,6 +91,36 @@ def test_splits_of_a_data_set_are_taken_and_none_is_made_up(monkeypatch: pytest.
         sources("org/data").read()
 
 
+def test_of_several_training_splits_train_is_read_and_the_others_are_told(
+    monkeypatch: pytest.MonkeyPatch, log_lines: list[str]
+) -> None:
+    there: dict[str, Any] = {"train_small": Rows(PAIRS[:4]), "train": Rows(PAIRS), "test": Rows(PAIRS[:2])}
+    monkeypatch.setattr(chat_sources, "load_splits", lambda *a, **k: there)
+    assert len(sources("org/data", holdout_share=0.3).read()[0]) == 20
+    assert [line for line in log_lines if line.startswith("WARNING")] == [
+        "WARNING --task.path: of org/data the split train is trained on; not read: train_small",
+        "WARNING --task.holdout_share: does nothing, as the split test of org/data is evaluated",
+    ]
+
+
+def test_thoughts_under_a_key_that_is_not_read_are_told(tmp_path: Path, log_lines: list[str]) -> None:
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "thinking": "hm"}]
+    path = tmp_path / "a.jsonl"
+    rows = [{"messages": [{**turns[0], "content": f"q{i}"}, turns[1]]} for i in range(4)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sources(path).read()
+    assert log_lines[-1] == (
+        f"WARNING --task.path: {path}: 4 turns have thoughts in 'thinking', which is not read; called "
+        f"'reasoning_content', they reach the chat template"
+    )
+
+
+def test_what_is_held_out_of_too_few_are_prompts(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [("q1", "a"), ("q2", "a")] * 9)
+    with pytest.raises(UserError, match=r"0\.8 of the 2 prompts of .* give more prompts or a smaller share"):
+        sources(path, holdout_share=0.8).read()
+
+
 def test_a_local_folder_is_a_data_set(tmp_path: Path) -> None:
     write(tmp_path / "train.jsonl", PAIRS)
     write(tmp_path / "validation.jsonl", PAIRS[:4])

@@ -87,3 +87,35 @@ def test_a_folder_whose_path_datasets_takes_for_a_pattern_is_refused(tmp_path: P
     (inner / "train.jsonl").write_text('{"text": "a"}\n')
     with pytest.raises(UserError, match=r"which the package datasets takes for a pattern"):
         load_splits(str(inner), None, "chat")
+
+
+COUNTED = """---
+dataset_info:
+  features:
+  - name: text
+    dtype: string
+  splits:
+  - name: train
+    num_bytes: 100
+    num_examples: 9
+---
+"""
+
+
+def test_a_copy_with_fewer_rows_than_its_page_says_is_read(tmp_path: Path) -> None:
+    """Rows that the user has removed were a traceback."""
+    (tmp_path / "train.jsonl").write_text(json.dumps({"text": "one"}) + "\n")
+    (tmp_path / "README.md").write_text(COUNTED)
+    assert load_splits(str(tmp_path), None, "chat", may_choose=True)["train"]["text"][:] == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [("README.md", "---\na: [\n---\n", "expected the node content"), ("train.jsonl", "", "")],
+)
+def test_a_folder_that_datasets_cannot_read_is_one_line(tmp_path: Path, name: str, content: str, reason: str) -> None:
+    (tmp_path / "train.jsonl").write_text(json.dumps({"text": "one"}) + "\n")
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=rf"^--task\.path: .*{reason}") as caught:
+        load_splits(str(tmp_path), None, "chat", may_choose=True)
+    assert "\n" not in str(caught.value)
