@@ -28,8 +28,8 @@ class TaskConfig:
     the newest."""
     name: str | None = None
     """glue: which task (sst2, cola, mrpc, ...). text, tokens, chat: a name for the results; null: the file's name.
-    tokens, chat: where path is a data set of the hub (chat: or a folder) with several configurations, a configuration's
-    name chooses it. generation: e2e or webnlg; any other name means your own table and is a name for the results."""
+    tokens, chat: where path is a data set of the hub (chat: or a folder) with several configurations, the name of one
+    chooses it. generation: e2e or webnlg; any other name means your own table and is a name for the results."""
     validation_path: ranges.FilePathOrNull = None
     """text, tokens, generation (own table), chat: rows to evaluate on. null: some training rows are held out
     (holdout_share), unless task.path is a folder or a data set of the hub (tokens, chat) that has validation or test

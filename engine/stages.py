@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from configs.requests import Request
 from engine.answer.again import refuse_other_source
+from engine.answer.recorded import with_recorded
 from engine.answer.settings import refuse_changed_answer
 from engine.disk.lock import locked
 from engine.retrain.components import refuse_missing_components
@@ -80,6 +81,8 @@ def run_stages(
     Raises UserError for what the user must change, Interrupted when a signal asked to stop.
     """
     config = request.config
+    if request.stage == "retrain":
+        config = with_recorded(config, RunFolder.of(config))
     asked = Asked(config, RunFolder.of(config), request.stage, request.overwrite)
     block = (lambda: beside(asked.folder)) if draw else None
     with locked(asked.folder.root) if processes.first else nullcontext(), explained(config, workplace(asked).root):

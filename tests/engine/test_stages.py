@@ -20,7 +20,7 @@ from engine import work
 from engine.answer import find
 from engine.run.context import Context
 from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
+from engine.run.interrupt import Interrupted, StopRequest
 from engine.stages import run_stages
 from engine.tracking import Tracker, login
 from tests.helpers.recomputed import of_sample
@@ -115,6 +115,26 @@ def test_stage_retrain_obeys_edited_ranks(tiny_config: Callable[..., RunConfig])
     assert result["mean_rank"] == 2.5
     assert result["lora_parameters"] == 10 * 64
     assert result["steps"] == {"search": 2, "retrain": 4}
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("init", ["scratch", "search"])
+def test_a_retraining_records_the_search_that_was_made(tiny_config: Callable[..., RunConfig], init: str) -> None:
+    """config.yaml, metrics.json and the report told of the search that the second command would have made."""
+    searched = tiny_config("--search.steps", "4", "--answer.tolerance", "0.07", "--hypergradient.type", "first_order")
+    folder = run_stages(Request(searched, "search", False, "tiny.yaml"), StopRequest(), draw=False)
+    config = tiny_config("--retrain.init", init)
+    stop = StopRequest()
+    stop.code = 130
+    with pytest.raises(Interrupted):
+        run_stages(Request(config, "retrain", False, "tiny.yaml"), stop, draw=False)
+    run_stages(Request(config, "retrain", False, "tiny.yaml"), StopRequest(), draw=False)
+    settings = json.loads(folder.metrics.read_text())["settings"]
+    made = {"search.steps": 4, "answer.tolerance": 0.07, "hypergradient.type": "first_order"}
+    assert {key: settings[key] for key in made} == made
+    kept = parse(["--config", str(folder.config)]).config
+    assert (kept.search, kept.answer, kept.hypergradient) == (searched.search, searched.answer, searched.hypergradient)
+    assert kept.retrain == config.retrain
 
 
 @pytest.mark.trains
