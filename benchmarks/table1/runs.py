@@ -32,8 +32,12 @@ them are kept."""
 COLUMNS = [*KEY, "method", LOSS, "main_metric", SCORE, EVALUATED, UNUSED, "lora_parameters", "trainable_parameters",
            "learning_rate", "total_seconds", COMMIT, SETTINGS, *_LISTS]  # fmt: skip
 """The columns of the table; those that results.parquet has, too, are documented in engine/study/rows.py."""
-_DIFFER = {"seed", "device", "task.path", "model.name", "model.revision", "answer.from_run", "lora.ranks_from"}
-"""Keys in which the runs of a task and variant may differ, or that say where rows, weights and ranks lie."""
+_DIFFER = {
+    "seed", "device", "task.path", "model.name", "model.revision", "answer.from_run", "lora.ranks_from",
+    "retrain.learning_rate", "retrain.learning_rates",
+}  # fmt: skip
+"""Keys in which the runs of a task and variant may differ, or that say where rows, weights and ranks lie. The rate at
+which a run trained counts, whether its own trials chose it or those of another seed."""
 
 
 def of_study(root: Path) -> pd.DataFrame:
@@ -56,6 +60,7 @@ def _digest(result: Mapping[str, Any]) -> str:
     data = result.get("data") or {}
     parts = {key: value for key, value in result["settings"].items() if key not in _DIFFER}
     parts |= {"base weights": result.get("base_weights"), "evaluation": data.get("evaluation")}
+    parts["rate"] = result.get("learning_rate")
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.table1.runs import COLUMNS, joined, of_study, read_table, write_table
 from configs.errors import UserError
+from engine.disk.files import read_json, write_json
 from engine.disk.tables import write_parquet
 from tests.helpers.table1_runs import runs, write_study
 
@@ -79,6 +80,20 @@ def test_a_run_with_other_settings_or_evaluation_rows_has_another_digest(tmp_pat
         )
     ]
     assert len(set(digests)) == 4
+
+
+def test_a_rate_counts_whichever_seed_chose_it(tmp_path: Path) -> None:
+    """Under study.sweep_once the first seed tries several rates, and the others are given the best."""
+    places = [(0.1, [0.1, 0.2], 0.2), (0.2, [], 0.2), (0.1, [], 0.1)]
+    digests = []
+    for place, (rate, rates, trained) in enumerate(places):
+        root = write_study(tmp_path / str(place), runs({"eva": [0.6]}))
+        path = root / "cells" / "0-eva" / "metrics.json"
+        result = read_json(path)
+        result["settings"] |= {"retrain.learning_rate": rate, "retrain.learning_rates": rates}
+        write_json(path, result | {"learning_rate": trained})
+        digests.append(of_study(root)["settings"][0])
+    assert digests[0] == digests[1] != digests[2]
 
 
 def data_of(digest: str) -> dict[str, Any]:
