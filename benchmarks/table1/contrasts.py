@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.table1.runs import VARIANT
+from engine.study.agreement import RANKS
 from engine.study.paired import holm, wilcoxon
 from engine.study.rows import LOSS, SEED, TASK
 
@@ -26,7 +27,7 @@ OF_RANK_1 = dict.fromkeys(("shares 1", "random 1", "para", "eva", "adalora", "lo
 """Lines with as many LoRA parameters as rank 1 in every layer has -> that line."""
 
 OF_RANK_4 = dict.fromkeys(("shares 4", "threshold", "rslora 4", "rank 8", "adapter", "full"), "rank 4")
-"""Lines with as many LoRA parameters as rank 4 in every layer has, or more -> that line."""
+"""Lines that are about as large as rank 4 in every layer, or larger -> that line."""
 
 FAMILIES = {
     "against the same ranks in other layers": OF_PLACES,
@@ -72,8 +73,12 @@ def in_gains(differences: Mapping[str, np.ndarray], gains: Mapping[str, float]) 
 
 def contrasts_of(table: pd.DataFrame, pairs: Mapping[str, str]) -> list[Contrast]:
     """A contrast for each pair of lines (line -> the other) that have a task and seed in common, on tasks on which the
-    line has learned more than the head alone."""
+    line has learned more than the head alone. A shuffle that changed no rank is left out."""
+    ranks = table.set_index([TASK, SEED, VARIANT])[RANKS]
     losses = table.pivot(index=[TASK, SEED], columns=VARIANT, values=LOSS)
+    for line, other in OF_PLACES.items():
+        if {line, other} <= set(losses):
+            losses.loc[_equal(ranks, line, other), other] = np.nan
     tasks = list(table[TASK].unique())
     found = [_contrast(losses, tasks, *pair) for pair in pairs.items() if {*pair, HEAD} <= set(losses)]
     made = [one for one in found if one.differences]
@@ -82,6 +87,14 @@ def contrasts_of(table: pd.DataFrame, pairs: Mapping[str, str]) -> list[Contrast
         Contrast(one.line, one.other, one.differences, one.gains, one.p, float(value))
         for one, value in zip(made, corrected, strict=True)
     ]
+
+
+def _equal(ranks: pd.Series, line: str, other: str) -> list[tuple[str, int]]:
+    """The tasks and seeds at which both lines have the same ranks."""
+    known = ranks.dropna()
+    places = dict.fromkeys((task, seed) for task, seed, _ in known.index)
+    return [place for place in places if (*place, line) in known.index and (*place, other) in known.index
+            and list(known[(*place, line)]) == list(known[(*place, other)])]  # fmt: skip
 
 
 def _contrast(losses: pd.DataFrame, tasks: Sequence[str], line: str, other: str) -> Contrast:

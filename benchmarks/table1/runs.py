@@ -20,9 +20,12 @@ VARIANT = "variant"
 """The column with the line of the table: how the run came to its ranks."""
 SETTINGS = "settings"
 """The column with a digest of all in which the runs of a task and variant may not differ; empty if it is not known."""
+ROWS = "rows"
+"""The column with a digest of the evaluation rows and the base model, which all runs of a task share; empty if it is
+not known."""
 KEY = [TASK, VARIANT, SEED]
 """The columns that name a run."""
-_TEXTS = [TASK, VARIANT, "method", "main_metric", COMMIT, SETTINGS]
+_TEXTS = [TASK, VARIANT, "method", "main_metric", COMMIT, SETTINGS, ROWS]
 _NUMBERS = [SEED, LOSS, "lora_parameters"]
 _PERHAPS = [SCORE, EVALUATED, UNUSED, "trainable_parameters", "learning_rate", "total_seconds"]
 """Columns of numbers that may be empty."""
@@ -30,7 +33,7 @@ _LISTS = [RANKS, SHARES]
 """Columns with a number for each layer, empty for runs that have none. Of shares only those of the run that measured
 them are kept."""
 COLUMNS = [*KEY, "method", LOSS, "main_metric", SCORE, EVALUATED, UNUSED, "lora_parameters", "trainable_parameters",
-           "learning_rate", "total_seconds", COMMIT, SETTINGS, *_LISTS]  # fmt: skip
+           "learning_rate", "total_seconds", COMMIT, SETTINGS, ROWS, *_LISTS]  # fmt: skip
 """The columns of the table; those that results.parquet has, too, are documented in engine/study/rows.py."""
 _DIFFER = {
     "seed", "device", "task.path", "model.name", "model.revision", "answer.from_run", "lora.ranks_from",
@@ -51,16 +54,28 @@ def of_study(root: Path) -> pd.DataFrame:
     found = read_results(path)
     if missing := [name for name in (SEED, VARIANT) if name not in found]:
         raise UserError(f"{path}: its study has no axis {missing[0]}; allowed: studies such as table1_minilm.yaml")
+    if found.duplicated(KEY).any():
+        raise UserError(f"{path}: several runs have one task, variant and seed; allowed: studies with no other axis")
     cells = [RunFolder(root / "cells" / cell) for cell in found["cell"]]
-    digests = [_digest(read_result(cell.metrics, "settings")) for cell in cells]
-    return _in_order(found.assign(**{SETTINGS: digests}).reindex(columns=COLUMNS))
+    if gone := [str(cell.root) for cell in cells if not cell.metrics.exists()]:
+        raise UserError(f"{path}: it lists {gone[0]}, which has no result; the study's command with --stage report "
+                        f"writes it again")  # fmt: skip
+    results = [read_result(cell.metrics, "settings") for cell in cells]
+    found = found.assign(**{SETTINGS: list(map(_settings_of, results)), ROWS: list(map(_rows_of, results))})
+    return _in_order(found.reindex(columns=COLUMNS))
 
 
-def _digest(result: Mapping[str, Any]) -> str:
-    data = result.get("data") or {}
+def _settings_of(result: Mapping[str, Any]) -> str:
     parts = {key: value for key, value in result["settings"].items() if key not in _DIFFER}
-    parts |= {"base weights": result.get("base_weights"), "evaluation": data.get("evaluation")}
-    parts["rate"] = result.get("learning_rate")
+    return _digest(parts | {"rate": result.get("learning_rate")})
+
+
+def _rows_of(result: Mapping[str, Any]) -> str:
+    data = result.get("data") or {}
+    return _digest({"base weights": result.get("base_weights"), "evaluation": data.get("evaluation")})
+
+
+def _digest(parts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
 
 
@@ -88,7 +103,7 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     words = {name: table[name].map(_words) for name in _LISTS}
     with replacing(path) as temporary:  # the runs may have been deleted, so that this is the only copy
-        _in_order(table.assign(**words)).to_csv(temporary, index=False, float_format="%.6g")
+        _in_order(table.assign(**words)).to_csv(temporary, index=False, float_format="%.10g")
 
 
 def _words(values: Sequence[float] | None) -> str:
@@ -98,19 +113,23 @@ def _words(values: Sequence[float] | None) -> str:
 def joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """All of these runs; if one stands in several parts, the last of them counts.
 
-    Raises UserError if two runs of a task and variant were made under different settings, from other evaluation rows
-    or another base model. An empty digest is not compared.
+    Raises UserError if runs of a task have other evaluation rows or base models, or runs of a task and variant other
+    settings. An empty digest is not compared.
     """
     table = pd.concat(parts, ignore_index=True).drop_duplicates(KEY, keep="last")
-    known = table[table[SETTINGS] != ""]
-    for (task, variant), rows in known.groupby([TASK, VARIANT], sort=False):
-        if rows[SETTINGS].nunique() > 1:
-            other = rows[rows[SETTINGS] != rows[SETTINGS].iloc[0]].iloc[0]
-            raise UserError(
-                f"{task}, {variant}: the runs of seeds {rows[SEED].iloc[0]} and {other[SEED]} have other settings, "
-                f"evaluation rows or base models; allowed: runs of a line that differ in the seed alone"
-            )
+    _refuse_mixed(table, [TASK], ROWS, "evaluation rows or base models; allowed: runs of a task on the same rows")
+    _refuse_mixed(table, [TASK, VARIANT], SETTINGS, "settings; allowed: runs of a line that differ in the seed alone")
     return _in_order(table)
+
+
+def _refuse_mixed(table: pd.DataFrame, by: list[str], digest: str, words: str) -> None:
+    """Raises UserError, which names two runs, if runs of one group have two digests."""
+    known = table[table[digest] != ""]
+    for _, rows in known.groupby(by, sort=False):
+        if rows[digest].nunique() > 1:
+            first, other = rows.iloc[0], rows[rows[digest] != rows[digest].iloc[0]].iloc[0]
+            names = [f"{run[VARIANT]}, seed {run[SEED]}" for run in (first, other)]
+            raise UserError(f"{first[TASK]}: the runs {names[0]} and {names[1]} have other {words}")
 
 
 def _in_order(table: pd.DataFrame) -> pd.DataFrame:

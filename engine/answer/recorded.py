@@ -8,6 +8,7 @@ from configs.schema import RunConfig
 from configs.values import with_values
 from engine.run.contents import read_answer, read_searched
 from engine.run.folder import RunFolder
+from engine.run.resuming import given_word
 
 log = logging.getLogger("autolora")
 
@@ -29,11 +30,12 @@ def with_recorded(config: RunConfig, folder: RunFolder) -> RunConfig:
     named = {key: value for key, value in found.items() if key in known_keys() and key.partition(".")[0] in _SECTIONS}
     try:
         recorded = with_values(config, named)
-    except UserError:
+    except UserError as error:
+        log.warning("config.yaml lacks the settings by which the ranks were found, which are refused: %s", error)
         return config
     if other := [key for key in named if _value(config, key) != _value(recorded, key)]:
         given = {field: key for key, field in SPELLED.items()}
-        words = ", ".join(f"--{given.get(key, key)} {named[key]}" for key in other)
+        words = ", ".join(f"--{given.get(key, key)} {given_word(named[key])}" for key in other)
         log.info("the ranks were found with %s, which config.yaml keeps", words)
     return recorded
 

@@ -54,7 +54,6 @@ def answer(run: Workbench, tracker: Tracker = NOWHERE) -> None:
     # If the data has changed since the search, rows of D_tr could now be in D_val.
     refuse_changed_data(run, searched.get("data", {}), evaluated=False)
     sizes = searched["parameters_per_rank"]
-    run.begin()  # the search may have been made by an earlier command, with other settings of the answer
     if settings.from_run is None:
         numbers = read_numbers(folder)
         found = _measured(run, numbers["singular_values"], list(sizes.values())) if settings.rows else None
@@ -71,6 +70,7 @@ def answer(run: Workbench, tracker: Tracker = NOWHERE) -> None:
     chosen = record.ranks
     seconds = measured + time.perf_counter() - began
     content = {"settings": ANSWERED.of(run.config), "seconds": seconds, "ranks": chosen, "commit": commit()}
+    run.begin()  # the search may have been made by an earlier command, with other settings of the answer
     write_json(folder.answer, content)
     save_lora_config(_for_trainers(run, record, searched.get("peft", {})), record, folder.lora_config, run.config)
     ranks.save(record, folder.ranks)

@@ -67,10 +67,11 @@ class Settings:
         for key, new in self.of(config).items():
             old = recorded.get(key, new)
             if old != new and reason(key, config) is None:
-                raise Outdated(f"--{given_as.get(key, key)}: {what} {_word(old)}, now it is {_word(new)}; {way_out}")
+                values = f"{given_word(old)}, now it is {given_word(new)}"
+                raise Outdated(f"--{given_as.get(key, key)}: {what} {values}; {way_out}")
 
 
-def _word(value: Any) -> str:
+def given_word(value: Any) -> str:
     """A value as the command line takes it: null, true and false as in YAML."""
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
 

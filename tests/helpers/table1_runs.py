@@ -18,7 +18,7 @@ def runs(
     same = {
         "task": task, "main_metric": "accuracy", "score": 0.8, "evaluated_rows": 10, "unused_rows": 5,
         "lora_parameters": parameters, "trainable_parameters": 200, "learning_rate": 0.001, "total_seconds": 60.0,
-        "commit": "abc", "settings": "",
+        "commit": "abc", "settings": "", "rows": "",
     }  # fmt: skip
     rows = [
         same | {"seed": seed, "variant": line, "method": "head" if line == "head" else "lora", "log_loss": loss}
@@ -36,5 +36,5 @@ def write_study(root: Path, table: pd.DataFrame, **result: Any) -> Path:
     for row in table.itertuples():
         cells.append(f"{row.seed}-{row.variant}")
         write_finished(root, cells[-1], row.method, None, settings={"seed": row.seed, "lora.k": 8}, **result)
-    write_parquet(root / "results.parquet", table.drop(columns="settings").assign(cell=cells))
+    write_parquet(root / "results.parquet", table.drop(columns=["settings", "rows"]).assign(cell=cells))
     return root

@@ -82,6 +82,11 @@ class Running:
         """Whether every job has ended."""
         return not self._open
 
+    @property
+    def done(self) -> int:
+        """How many jobs have ended."""
+        return self.total - len(self._open)
+
     def take(self) -> Job | None:
         """Takes the first waiting job whose predecessors have ended; None when there is none."""
         job = next((job for job in self._waiting if not job.after & self._open), None)
@@ -93,7 +98,7 @@ class Running:
         """Records that a job has finished, or that it has failed with `error` and is not tried again. `trace`: the
         traceback of an unexpected error."""
         self._open.discard(job.name)
-        done = self.total - len(self._open)
+        done = self.done
         left = (time.monotonic() - self._began) * len(self._open) / done
         soon = f" (about {clock(left)} left)" if self._open and done >= _ENOUGH else ""
         log.info("cell %d of %d %s: %s%s", done, self.total, "failed" if error else "finished", job.name, soon)

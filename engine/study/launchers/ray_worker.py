@@ -24,6 +24,11 @@ def run_cell(request: Request, folder: str) -> list[Warned]:
     Raises Interrupted when a signal asked the worker to leave: the cell is saved and can resume.
     """
     os.chdir(folder)
+    from engine.terminal.console import show_log
+    from engine.terminal.loading import quiet_libraries
+
+    show_log(speaks=False)
+    quiet_libraries()
     with _warnings() as warned:
         _run(request)
     return warned
@@ -53,11 +58,7 @@ def _run(request: Request) -> None:
     from engine.disk.lock import InUse
     from engine.run.interrupt import watch_signals
     from engine.stages import run_stages
-    from engine.terminal.console import show_log
-    from engine.terminal.loading import quiet_libraries
 
-    show_log(speaks=False)
-    quiet_libraries()
     until = time.monotonic() + SECONDS_FOR_THE_LOCK
     # Ray cancels a worker by SIGINT; the cell then finishes its step and saves.
     with watch_signals() as stop:

@@ -12,8 +12,8 @@ log = logging.getLogger("autolora")
 
 def serially(running: Running, settings: StudyConfig, stop: StopRequest) -> list[str]:
     """Runs the jobs in their order, each after the jobs whose files it reads."""
-    for number, job in enumerate(iter(running.take, None), start=1):
-        log.info("cell %d of %d: %s", number, running.total, job.name)
+    for job in iter(running.take, None):
+        log.info("cell %d of %d: %s", running.done + 1, running.total, job.name)
         try:
             run_stages(job.request(), stop, draw=False)
             running.ended(job)

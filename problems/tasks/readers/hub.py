@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import datasets
-from datasets.exceptions import DatasetsError
+from datasets.exceptions import DatasetsError, FileNotFoundDatasetsError
 from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import RevisionNotFoundError
 from yaml import YAMLError
@@ -43,6 +43,8 @@ def load_splits(
     with explain_missing("--task.path", f"{path}, {name}"):
         try:
             found = _load(path, hub_config, revision, may_choose)
+        except FileNotFoundDatasetsError:  # a wrong name, or no access: `explain_missing` knows what helps
+            raise
         except (DatasetsError, YAMLError, StopIteration) as error:
             # Only its cause says what is wrong; the package datasets raises StopIteration for a file without content.
             reason = " ".join(str(error.__cause__ or error).split())[:200] or "a file of the split is empty"

@@ -43,3 +43,12 @@ def test_p_is_that_of_all_tasks_and_is_corrected_over_the_tests_of_a_table() -> 
 def test_a_line_that_is_missing_or_has_learned_nothing_is_left_out() -> None:
     assert contrasts_of(runs({"shares 1": [0.4], "head": [0.8]}), PAIRS) == []
     assert contrasts_of(runs({"shares 1": [0.9], "1 shuffled": [0.9], "head": [0.8]}), PAIRS) == []
+
+
+def test_a_shuffle_that_changed_no_rank_is_no_pair() -> None:
+    table = runs({"shares 1": [0.4, 0.5], "1 shuffled": [0.5, 0.6], "head": [0.8, 0.8]}, ranks=[1, 2])
+    moved = (table["variant"] == "1 shuffled") & (table["seed"] == 1)
+    table.loc[moved, "ranks"] = pd.Series([[2.0, 1.0]], index=table.index[moved])
+    (one,) = contrasts_of(table, PAIRS)
+    assert one.differences["a"] == pytest.approx([0.1])
+    assert len(contrasts_of(table, {"shares 1": "head"})[0].in_gains) == 2

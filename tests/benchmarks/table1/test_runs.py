@@ -65,16 +65,33 @@ def test_later_runs_replace_those_of_the_same_line_and_seed() -> None:
 
 def test_runs_of_a_line_with_other_settings_are_refused() -> None:
     first, second = runs({"rank 1": [0.4]}), runs({"rank 1": [0.4, 0.5]}).tail(1)
-    with pytest.raises(UserError, match="a, rank 1: the runs of seeds 0 and 1 have other settings"):
+    with pytest.raises(UserError, match="a: the runs rank 1, seed 0 and rank 1, seed 1 have other settings"):
         joined([first.assign(settings="x"), second.assign(settings="y")])
     joined([first.assign(settings=""), second.assign(settings="y")])
     joined([first.assign(settings="x", task="b"), second.assign(settings="y")])
 
 
-def test_a_run_with_other_settings_or_evaluation_rows_has_another_digest(tmp_path: Path) -> None:
+def test_lines_of_a_task_must_be_evaluated_on_the_same_rows() -> None:
+    first, second = runs({"rank 1": [0.4]}), runs({"head": [0.6]})
+    with pytest.raises(UserError, match="a: the runs rank 1, seed 0 and head, seed 0 have other evaluation rows"):
+        joined([first.assign(rows="x"), second.assign(rows="y")])
+    joined([first.assign(rows="x"), second.assign(rows="y", task="b")])
+
+
+def test_runs_that_could_be_confused_and_cells_that_are_gone_are_refused(tmp_path: Path) -> None:
+    twice = pd.concat([runs({"rank 1": [0.4]}), runs({"rank 1": [0.5]})])
+    with pytest.raises(UserError, match="several runs have one task, variant and seed"):
+        of_study(write_study(tmp_path / "twice", twice))
+    root = write_study(tmp_path / "gone", runs({"head": [0.6]}))
+    (root / "cells" / "0-head" / "metrics.json").unlink()
+    with pytest.raises(UserError, match="0-head, which has no result; the study's command with --stage report"):
+        of_study(root)
+
+
+def test_a_run_with_other_evaluation_rows_or_weights_has_another_digest(tmp_path: Path) -> None:
     head = runs({"head": [0.6]})
     digests = [
-        of_study(write_study(tmp_path / str(place), head, data=data, base_weights=weights))["settings"][0]
+        of_study(write_study(tmp_path / str(place), head, data=data, base_weights=weights))["rows"][0]
         for place, (data, weights) in enumerate(
             [(None, "w"), (None, "other"), (data_of("x"), "w"), (data_of("y"), "w")]
         )

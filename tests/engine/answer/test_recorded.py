@@ -22,7 +22,7 @@ def test_the_sections_that_found_the_ranks_are_those_of_the_folder(
     write_json(folder.answer, {"settings": ANSWERED.of(made)})
     found = with_recorded(config, folder)
     assert (found.search, found.answer, found.seed) == (made.search, made.answer, config.seed)
-    words = "--search.steps 4, --answer.tolerance 0.07, --answer.from runs/x"
+    words = "--search.steps 4, --answer.tolerance 0.07, --answer.from 'runs/x'"
     assert log_lines == [f"INFO the ranks were found with {words}, which config.yaml keeps"]
     log_lines.clear()
     assert with_recorded(found, folder) == found
@@ -30,8 +30,11 @@ def test_the_sections_that_found_the_ranks_are_those_of_the_folder(
     assert with_recorded(with_values(config, {"method": "lora"}), folder).search == config.search
 
 
-def test_settings_that_are_no_longer_allowed_are_not_taken(tiny_config: Callable[..., RunConfig]) -> None:
+def test_settings_that_are_no_longer_allowed_are_told(
+    tiny_config: Callable[..., RunConfig], log_lines: list[str]
+) -> None:
     config = tiny_config()
     folder = RunFolder.of(config)
     write_json(folder.search_summary, {"settings": {"search.steps": -1}})
     assert with_recorded(config, folder) is config
+    assert log_lines[0].startswith("WARNING config.yaml lacks the settings by which the ranks were found")
