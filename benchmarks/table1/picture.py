@@ -26,6 +26,7 @@ SERIES: Mapping[str, tuple[str, ...]] = {
 }
 """Label -> the lines of the table that belong together, by size. Lines without LoRA are not drawn."""
 _MARKS = "osDP*XvhpH8"
+_COLOURS = (*(f"C{number}" for number in range(10)), "black")
 _WIDTH, _HEIGHT = 4.8, 3.6
 
 
@@ -35,8 +36,8 @@ def draw_losses(table: pd.DataFrame, path: Path) -> None:
     size = (_WIDTH * len(tasks), _HEIGHT + 1.2)
     figure, panels = plt.subplots(1, len(tasks), figsize=size, squeeze=False, layout="constrained")
     for axes, (task, runs) in zip(panels.flat, tasks, strict=True):
-        for (label, lines), mark in zip(SERIES.items(), _MARKS, strict=True):
-            _draw_series(axes, runs, lines, {"label": label, "marker": mark})
+        for (label, lines), mark, colour in zip(SERIES.items(), _MARKS, _COLOURS, strict=True):
+            _draw_series(axes, runs, lines, {"label": label, "marker": mark, "color": colour})
         head = runs.loc[runs[VARIANT] == HEAD, LOSS].mean()
         axes.set_title(f"{task} (head alone: {head:.3f})" if head == head else str(task))
         axes.set_xscale("log")
@@ -59,8 +60,6 @@ def _draw_series(axes: Any, runs: pd.DataFrame, lines: Sequence[str], look: Mapp
             found["size"], found["loss"], yerr=found["error"], linestyle=joined, markersize=5, capsize=2, linewidth=1,
             **look,
         )  # fmt: skip
-    else:
-        axes.plot([], [])  # a series keeps its colour in every panel
 
 
 def _known_series(panels: Sequence[Any]) -> tuple[list[Any], list[str]]:
