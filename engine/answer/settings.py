@@ -12,8 +12,7 @@ def refuse_changed_answer(asked: Asked) -> None:
     """Refuses to use existing ranks that were chosen with another rule, budget, tolerance or number of rows, or from
     another run's search."""
     folder, config = asked.folder, asked.config
-    trained = asked.stage == "all" and folder.metrics.exists()
-    if asked.stage not in ("all", "search") or trained or not folder.ranks.exists():
+    if asked.stage not in ("all", "search") or folder.metrics.exists() or not folder.ranks.exists():
         return
     ANSWERED.refuse_changed(
         read_answer(folder.answer).get("settings", {}),

@@ -32,9 +32,5 @@ def test_another_answer_is_refused_with_the_way_to_it(
     with pytest.raises(UserError, match=rf"^{change[0]}: .* ranks that were chosen with .*--answer\.from "):
         refuse_changed_answer(Asked(changed, folder))
     refuse_changed_answer(Asked(changed, folder, "retrain"))  # which takes the ranks as they are
-    write_json(folder.metrics, {})  # of a finished run, --stage search --export.untrained true exports these ranks
-    with pytest.raises(UserError, match="ranks that were chosen with"):
-        refuse_changed_answer(Asked(changed, folder, "search"))
-    folder.metrics.unlink()
     folder.ranks.unlink()
     refuse_changed_answer(Asked(changed, folder))
