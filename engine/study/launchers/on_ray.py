@@ -19,10 +19,10 @@ import torch
 from configs.errors import UserError
 from configs.schema_study import RayConfig, StudyConfig
 from engine.run.interrupt import Interrupted, StopRequest
-from engine.study.launchers.base import RETRIES, Job, Running
+from engine.study.launchers.base import Job, Running
 from engine.study.launchers.beginnings import Beginnings
-from engine.study.launchers.ray_worker import WARNED, Warned, run_cell
-from engine.terminal.console import inputs
+from engine.study.launchers.ray_endings import take
+from engine.study.launchers.ray_worker import run_cell
 from problems.machine.waiting import own_cores
 
 log = logging.getLogger("autolora")
@@ -213,7 +213,7 @@ def _run_all(
             beginnings.look()
             for reference in ended:
                 beginnings.forget(places[reference])
-                _take(ray, reference, places.pop(reference), running)
+                take(ray, reference, places.pop(reference), running)
             stop.check()
     except BaseException:
         # Asks the workers to save and stop, as Ctrl-C asks a single run.
@@ -222,40 +222,3 @@ def _run_all(
         if places:
             ray.wait(list(places), num_returns=len(places), timeout=SECONDS_TO_SAVE)
         raise
-
-
-def _take(ray: Any, reference: Any, job: Job, running: Running) -> None:
-    """Records how a job ended, and logs what its worker warned of."""
-    try:
-        warned = ray.get(reference)
-    except ray.exceptions.RayTaskError as error:
-        cause = error.cause or error
-        _tell(job, getattr(cause, WARNED, []))
-        if isinstance(cause, Interrupted):
-            running.died(job, "stopped by a signal")
-        else:
-            running.broke(job, cause, str(error))
-    except ray.exceptions.RayError as error:
-        # Not the fault of the cell: the worker was killed, ran out of memory, or its machine went away.
-        running.died(job, type(error).__name__, _way_out(ray, error))
-    else:
-        _tell(job, warned)
-        running.ended(job)
-
-
-def _tell(job: Job, warned: Sequence[Warned]) -> None:
-    """Logs the warnings of a worker. Those about rows and model are the same in many cells, and are told once."""
-    for name, line in warned:
-        if name == inputs.name:
-            inputs.warning("%s", line)
-        else:
-            log.warning("cell %s: %s", job.name, line)
-
-
-def _way_out(ray: Any, error: Exception) -> str:
-    """What to do about a cell whose workers all died of `error`."""
-    fewer = "a larger --study.ray.cpus runs fewer cells at a time, so that each has more memory"
-    if isinstance(error, ray.exceptions.OutOfMemoryError):
-        return fewer
-    killed = isinstance(error, ray.exceptions.WorkerCrashedError)
-    return RETRIES + (f"; if memory ran out, {fewer}" if killed else "")

@@ -32,12 +32,10 @@ from engine.study.launchers.on_ray import (
     _room_for_a_cell,
     _run_all,
     _surroundings,
-    _take,
     check_ray,
     on_ray,
 )
 from engine.study.stage import run_study
-from engine.terminal.console import told_once
 from tests.helpers.studies import VARIANTS, job
 
 ray = pytest.importorskip("ray", reason="needs ray: an optional package")
@@ -291,74 +289,3 @@ def test_more_than_this_machine_has_is_known_without_starting_ray(monkeypatch: p
         with pytest.raises(UserError, match=rf"^--study\.ray\.{key} is not allowed; the largest of 1 machines has"):
             check_ray(StudyConfig(ray=settings))
     assert not ray.is_initialized()
-
-
-@pytest.mark.parametrize(
-    ("cause", "line"),
-    [
-        (UserError("--seed: no"), "a: --seed: no"),
-        (ZeroDivisionError("division by zero"), "a: ZeroDivisionError: division by zero"),
-        (RuntimeError(), "a: RuntimeError"),
-        (Interrupted(143), "a: its worker died 1 times (stopped by a signal); --study.ray.retries allows more"),
-    ],
-)
-def test_what_became_of_a_cell_is_one_line(cause: Exception, line: str, log_lines: list[str]) -> None:
-    class TaskError(Exception):
-        def __init__(self) -> None:
-            super().__init__("Traceback of the worker")
-            self.cause = cause
-
-    def get(_: Any) -> Any:
-        raise TaskError
-
-    fake = SimpleNamespace(get=get, exceptions=SimpleNamespace(RayTaskError=TaskError, RayError=KeyError))
-    running = Running([job("a")])
-    _take(fake, None, job("a"), running)
-    assert running.failed == [line]
-    shown = [text for text in log_lines if "Traceback of the worker" in text]
-    assert bool(shown) is not isinstance(cause, UserError | Interrupted), "a trace is for an error that is a bug"
-
-
-def test_the_warnings_of_a_worker_are_told(log_lines: list[str]) -> None:
-    """A worker prints nothing, so that they were lost."""
-    warned = [("autolora", "alpha has collapsed"), ("autolora.inputs", "2 rows are cut")]
-    running = Running([job("a"), job("b"), job("c")])
-    with told_once():
-        for name in "ab":
-            _take(SimpleNamespace(get=lambda _: warned, exceptions=ray.exceptions), None, job(name), running)
-    found = [line for line in log_lines if line.startswith("WARNING")]
-    assert found == [
-        "WARNING cell a: alpha has collapsed", "WARNING 2 rows are cut", "WARNING cell b: alpha has collapsed"
-    ]  # fmt: skip
-
-
-def test_the_warnings_before_an_error_are_told(log_lines: list[str]) -> None:
-    cause = UserError("--seed: no")
-    cause.warned = [("autolora", "alpha has collapsed")]  # type: ignore[attr-defined]
-
-    def get(_: Any) -> Any:
-        raise ray.exceptions.RayTaskError("run_cell", "trace", cause)
-
-    running = Running([job("a")])
-    _take(SimpleNamespace(get=get, exceptions=ray.exceptions), None, job("a"), running)
-    assert "WARNING cell a: alpha has collapsed" in log_lines
-    assert running.failed == ["a: --seed: no"]
-
-
-@pytest.mark.parametrize(
-    ("error", "line"),
-    [
-        (ray.exceptions.OutOfMemoryError("full"), "(OutOfMemoryError); a larger --study.ray.cpus runs fewer cells at"),
-        (ray.exceptions.WorkerCrashedError(), "--study.ray.retries allows more; if memory ran out, a larger --study"),
-        (ray.exceptions.NodeDiedError("gone"), "(NodeDiedError); --study.ray.retries allows more"),
-    ],
-)
-def test_a_worker_without_memory_is_told_what_helps(error: Exception, line: str) -> None:
-    """More retries would end in the same way."""
-
-    def get(_: Any) -> Any:
-        raise error
-
-    running = Running([job("a")])
-    _take(SimpleNamespace(get=get, exceptions=ray.exceptions), None, job("a"), running)
-    assert line in running.failed[0]
