@@ -44,15 +44,17 @@ def test_it_has_the_recorded_ranks_and_changes_nothing(chat_search: tuple[RunFol
 
 @pytest.mark.trains
 def test_a_finished_run_may_still_be_asked_for_it(
-    finished_run: Callable[..., RunFolder], tiny_config: Callable[..., RunConfig], tmp_path: Path
+    finished_run: Callable[..., RunFolder], tiny_config: Callable[..., RunConfig], tmp_path: Path, log_lines: list[str]
 ) -> None:
+    """Its ranks stay as they are; another budget is told to do nothing."""
     folder = RunFolder(tmp_path / "runs" / "tiny")
     shutil.copytree(finished_run("bert").root, folder.root)
     before = {path: path.read_bytes() for path in (folder.ranks, folder.metrics, folder.search_weights)}
-    asked = Request(tiny_config("--export.untrained", "true"), "search", False, "x")
+    asked = Request(tiny_config("--export.untrained", "true", "--answer.budget", "0.5"), "search", False, "x")
     run_stages(asked, StopRequest(), draw=False)
     assert folder.untrained_card.exists()
     assert {path: path.read_bytes() for path in before} == before
+    assert any("the ranks were found with --answer.budget 'auto'" in line for line in log_lines)
     weights = load_file(folder.untrained / "adapter_model.safetensors")
     assert {"classifier" in name for name in weights} == {True, False}, "the new head comes along"
 
