@@ -1,6 +1,7 @@
 """Let the trained language model write texts for the evaluation rows; save and score these texts."""
 
 import json
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from engine.terminal.bar import Bar
 from problems.tasks.causal import Causal
 from problems.tasks.decoding import Written, decode
 from problems.tasks.generation import Generation
+
+log = logging.getLogger("autolora")
 
 
 def write_texts(model: Any, run: Context) -> dict[str, float]:
@@ -35,6 +38,8 @@ def write_texts(model: Any, run: Context) -> dict[str, float]:
     if not isinstance(task, Generation):
         if found:
             write_text(folder.samples, _lines(_samples(run, rows, found)))
+        else:  # rows of whole texts, or all cut to task.max_length
+            log.info("samples.jsonl: is not written, as no evaluated row has a whole prompt and answer")
         return {}
     texts = [answer.line for answer in found]
     write_text(folder.predictions, "".join(f"{text}\n" for text in texts))

@@ -104,7 +104,10 @@ class Chats(Causal):
         """The template of the rows; None for plain texts. Raises UserError for conversations without a template."""
         if json.loads(rows[0]["chat"])["text"] is not None:
             if self.config.chat_template:
-                log.warning("--task.chat_template: does nothing, as the rows are whole texts (column text)")
+                log.warning(
+                    "--task.chat_template: is not applied, as the rows are whole texts (column text); only the "
+                    "tokenizer beside the adapter keeps it"
+                )
             return None
         if template_of(tokenizer) is None:
             raise UserError(

@@ -17,10 +17,12 @@ from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted, StopRequest
 from engine.terminal import ticker
-from problems.data import Data
+from problems.data import Data, prepare
+from problems.tasks.chat import Chats
 from problems.tasks.decoding import Written
 from problems.tasks.generation import Generation
 from problems.tasks.prompts import PlainPrompt
+from tests.helpers.chat_toys import chat_tokenizer
 from tests.helpers.generation_toys import make_tokenizer
 
 SOURCES = ["name : Aromi", "name : The Vaults | area : riverside | Type : pub"]
@@ -116,3 +118,19 @@ def test_without_a_terminal_there_is_a_line_every_ten_seconds(
 
     texts_of(tmp_path, decode, monkeypatch, StopRequest())
     assert log_lines == ["INFO decode 1/2  5.5/min, 0:11 left", "INFO decode 2/2  5.5/min, 0:00 left"]
+
+
+@pytest.mark.trains
+def test_whole_texts_have_nothing_to_answer_and_this_is_said(tmp_path: Path, log_lines: list[str]) -> None:
+    path = tmp_path / "texts.jsonl"
+    path.write_text('{"text": "The Mill is a pub."}\n{"text": "Zizzi is a pub."}\n')
+    argv = ["--task.type", "chat", "--task.path", str(path), "--task.validation_path", str(path), "--method", "lora"]
+    config = dataclasses.replace(parse(argv).config, runs_folder=str(tmp_path))
+    run = Context(config, StopRequest())
+    run.task, run.tokenizer = Chats(config.task, 0), chat_tokenizer(None)
+    run.data = prepare(run.task, run.tokenizer, config)
+    assert write_texts(None, run) == {}
+    assert not run.folder.samples.exists()
+    assert [line for line in log_lines if "samples.jsonl" in line] == [
+        "INFO samples.jsonl: is not written, as no evaluated row has a whole prompt and answer"
+    ]
