@@ -15,8 +15,9 @@ from engine.disk.tables import read_parquet, write_parquet
 from engine.run.context import Context
 from engine.run.interrupt import StopRequest
 from engine.run.resuming import Outdated, Settings
+from engine.search.cost import measure_cost
 from engine.search.engine import SearchEngine
-from engine.search.probe import Probe, measure_cost
+from engine.search.probe import Probe
 from engine.search.settings import UNFINISHED
 from engine.search.stage import build_search
 from engine.study.cells import expand
