@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 from rich.table import Table
 
 from benchmarks.command import child, main
@@ -21,17 +20,15 @@ from benchmarks.retraining import Retraining
 from benchmarks.timing import Batch
 from benchmarks.workload import AdaLoraStep, PlainStep, SearchStep, Workload, language_workload, make_workload
 from configs.errors import UserError
-from engine.run.resources import peak_memory
+from engine.run.resources import forget_peak, peak_memory
 from engine.terminal.bar import Bar
 from problems.hypergradients import HYPERGRADIENTS
-from problems.machine.compute import Compute
 
 TARGET = 1.10
 """The search, and the retraining, may take this many times the peak memory of plain LoRA."""
 RETRAIN = "retrain"
 ALWAYS = ("lora", "adalora", RETRAIN)
 """What is measured beside the searches: plain LoRA by PEFT, the program's AdaLoRA, and its own retraining."""
-STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
@@ -129,9 +126,10 @@ def _measure_one(settings: MemorySettings, name: str) -> dict[str, Any]:
         work = make_workload(values | {"model.name": settings.model}, None, rows, length=settings.length)
     with tempfile.TemporaryDirectory() as folder:
         train = _training(work, settings, name, Path(folder))
-        before = _start_counting(work.compute)
+        forget_peak(work.compute)  # which loading the model had reached
+        before = peak_memory(work.compute)
         train()
-        return {"before_mib": before, "peak_mib": _peak(work.compute)}
+        return {"before_mib": before, "peak_mib": peak_memory(work.compute)}
 
 
 def _training(work: Workload, settings: MemorySettings, name: str, folder: Path) -> Callable[[], None]:
@@ -154,28 +152,6 @@ def _training(work: Workload, settings: MemorySettings, name: str, folder: Path)
             step(batch)
 
     return train
-
-
-def _start_counting(compute: Compute) -> float:
-    """Resets the peak, which loading the model had reached; returns the MiB in use now."""
-    if compute.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(compute.device)
-        return torch.cuda.memory_allocated(compute.device) / 2**20
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        return peak_memory(compute)  # not Linux: the peak cannot be reset, and includes the loading
-    return _status("VmRSS")
-
-
-def _peak(compute: Compute) -> float:
-    return _status("VmHWM") if compute.device.type == "cpu" and STATUS.exists() else peak_memory(compute)
-
-
-def _status(key: str) -> float:
-    """The value of one line of this process's status, in MiB."""
-    lines = STATUS.read_text(encoding="ascii", errors="replace").splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(key + ":"))
 
 
 if __name__ == "__main__":

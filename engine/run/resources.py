@@ -3,25 +3,32 @@
 import platform
 import resource
 import sys
-from contextlib import suppress
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
 from problems.machine.compute import Compute
+from problems.machine.heap import of_this_system
 
 STATUS = Path("/proc/self/status")
 """Linux tells a process here how much memory it had at most; other systems have no such file."""
 
 
-def forget_peak(compute: Compute) -> None:
-    """Resets the peak memory, if the system can: all cells of a study run in one process, each with its own peak."""
+def forget_peak(compute: Compute) -> bool:
+    """Resets the peak that `peak_memory` returns: all cells of a study run in one process, each with its own peak.
+
+    Returns whether the system could do so (Linux can, and a CUDA GPU).
+    """
     compute.let_go()
     if compute.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(compute.device)
-    with suppress(OSError):
+    try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return compute.device.type == "cuda"
+    return True
 
 
 def peak_memory(compute: Compute) -> float:
@@ -34,6 +41,19 @@ def peak_memory(compute: Compute) -> float:
             return int(line.split()[1]) / 1024
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def extra_memory(action: Callable[[], object], compute: Compute) -> float:
+    """MiB that `action` needs at its peak beyond what the process has before it, of the memory that `peak_memory` is
+    about; NaN where the system cannot tell."""
+    give_back = of_this_system()
+    compute.let_go()
+    if give_back is not None:  # what was freed before would hide what the action needs
+        give_back()
+    known = forget_peak(compute)
+    before = peak_memory(compute)
+    action()
+    return peak_memory(compute) - before if known else float("nan")
 
 
 def versions() -> dict[str, str]:

@@ -1,18 +1,21 @@
 """Measure what a step of each hypergradient costs, at the state that a search has reached."""
 
-import dataclasses
 import logging
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from configs.errors import UserError
+from engine.run.resources import extra_memory
 from engine.search.engine import RanksSettled, SearchEngine
 from engine.search.state import restore, snapshot
 from engine.search.trajectory import Trajectory
 from problems.hypergradients import HYPERGRADIENTS, Hypergradient, register
+from problems.level import Passes
 from problems.machine.compute import timed
 
 log = logging.getLogger("autolora")
@@ -21,50 +24,81 @@ log = logging.getLogger("autolora")
 def measure_cost(
     engine: SearchEngine, rounds: int, methods: Mapping[str, Hypergradient] = HYPERGRADIENTS
 ) -> list[dict[str, Any]]:
-    """Seconds and passes of one outer step with its inner steps, for each of `methods` and for plain LoRA steps.
+    """Seconds, passes and MiB of one outer step with its inner steps, for each of `methods` and for plain LoRA steps.
 
     `ratio_to_lora`: the seconds over those of as many plain LoRA steps. All start from the engine's current state,
     take the same batches, and take turns: one warm-up, then `rounds` timed rounds, of which the median counts;
-    `lowest_ratio` and `highest_ratio` are those of the shortest and of the longest round. Then the engine's state is
-    restored. An approximation of the user's that fails is left out, with a warning.
+    `lowest_ratio` and `highest_ratio` are those of the shortest and of the longest round. `memory_mib` is of one more
+    round: the peak beyond what the search holds between its steps (NaN where the system cannot tell). Then the
+    engine's state is restored. An approximation of the user's that fails is left out, with a warning.
     """
-    kept_type = engine.lora.config.type
-    timed_ones: dict[str, Hypergradient | None] = {"lora": None, **methods}
-    seconds: dict[str, list[float]] = {name: [] for name in timed_ones}
-    passes: dict[str, tuple[int, int]] = {}
-    trajectory = Trajectory(engine.lora.gates.names)
-    trajectory.add(0, engine.alpha(), engine.contribution())
-    settled = RanksSettled(0)
-    kept = deepcopy(snapshot(engine, settled, trajectory))
-    for round_number in range(rounds + 1):
-        for name, method in list(timed_ones.items()):
-            restore(engine, settled, trajectory, kept)
-            before = dataclasses.replace(engine.lora.passes)
-            try:
-                spent = timed(partial(_steps, engine, method), engine.lora.compute.device)
-            except UserError as error:
-                log.warning("the costs leave out %s: %s", name, error)
-                del timed_ones[name]
-            finally:
-                engine.lora.config.type = kept_type
-            if name in timed_ones and round_number > 0:
-                seconds[name].append(spent)
-            now = engine.lora.passes
-            passes[name] = (now.forward - before.forward, now.backward - before.backward)
-    restore(engine, settled, trajectory, kept)
-    floor = statistics.median(seconds["lora"])
+    measured = {"lora": _Spent(), **{name: _Spent() for name in methods}}
+    with _one_state(engine) as begin_again:
+        for turn in range(1 + rounds + 1):  # the warm-up, the timed rounds, and that of the memory
+            for name in list(measured):
+                begin_again()
+                try:
+                    _measure(engine, methods.get(name), measured[name], of_memory=turn > rounds)
+                except UserError as error:
+                    log.warning("the costs leave out %s: %s", name, error)
+                    del measured[name]
+    floor = measured["lora"].median
     return [
         {
             "approximation": name,
-            "seconds": statistics.median(seconds[name]),
-            "ratio_to_lora": statistics.median(seconds[name]) / floor,
-            "lowest_ratio": min(seconds[name]) / floor,
-            "highest_ratio": max(seconds[name]) / floor,
-            "forward_passes": passes[name][0],
-            "backward_passes": passes[name][1],
+            "seconds": spent.median,
+            "ratio_to_lora": spent.median / floor,
+            "lowest_ratio": min(spent.timed) / floor,
+            "highest_ratio": max(spent.timed) / floor,
+            "forward_passes": spent.passes.forward,
+            "backward_passes": spent.passes.backward,
+            "memory_mib": spent.memory_mib,
         }
-        for name in timed_ones
+        for name, spent in measured.items()
     ]
+
+
+@dataclass
+class _Spent:
+    """What the turns of one method took: seconds of each, the first one a warm-up; passes and memory of one turn."""
+
+    seconds: list[float] = field(default_factory=list)
+    passes: Passes = field(default_factory=Passes)
+    memory_mib: float = float("nan")
+
+    @property
+    def timed(self) -> list[float]:
+        return self.seconds[1:]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.timed)
+
+
+@contextmanager
+def _one_state(engine: SearchEngine) -> Iterator[Callable[[], None]]:
+    """Inside `with`: a function that puts the engine back into its present state, which it also has afterwards."""
+    kept_type, settled, trajectory = engine.lora.config.type, RanksSettled(0), Trajectory(engine.lora.gates.names)
+    trajectory.add(0, engine.alpha(), engine.contribution())
+    kept = deepcopy(snapshot(engine, settled, trajectory))
+
+    def begin_again() -> None:
+        engine.lora.config.type = kept_type
+        restore(engine, settled, trajectory, kept)
+
+    yield begin_again
+    begin_again()
+
+
+def _measure(engine: SearchEngine, method: Hypergradient | None, spent: _Spent, *, of_memory: bool) -> None:
+    """Takes one turn of a method, or of plain LoRA for None, and adds its seconds or its memory to `spent`."""
+    steps, compute, before = partial(_steps, engine, method), engine.lora.compute, replace(engine.lora.passes)
+    if of_memory:
+        spent.memory_mib = extra_memory(steps, compute)
+    else:
+        spent.seconds.append(timed(steps, compute.device))
+    now = engine.lora.passes
+    spent.passes = Passes(now.forward - before.forward, now.backward - before.backward)
 
 
 def _steps(engine: SearchEngine, method: Hypergradient | None) -> None:

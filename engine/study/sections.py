@@ -46,7 +46,8 @@ _DISTANCE_NOTE = (
 )
 _COST_NOTE = (
     "The row lora is as many plain LoRA steps as an outer step has inner steps; the ratio is that to its seconds. "
-    "Seconds and ratio are of the median round, the lowest and the highest ratio of the shortest and the longest one."
+    "Seconds and ratio are of the median round, the lowest and the highest ratio of the shortest and the longest one. "
+    "Memory is the peak of a step beyond what the search holds between steps (model, optimisers)."
 )
 
 
@@ -88,7 +89,10 @@ def paper_sections(results: pd.DataFrame, axes: Sequence[str]) -> list[Section]:
 
 def comparison_sections(comparison: Comparison) -> list[Section]:
     """The tables of the comparison of hypergradients along one search."""
-    cost = comparison.cost.round(3).rename(columns=lambda name: name.replace("_", " "))
+    cost = comparison.cost.dropna(axis=1, how="all").round(3)
+    if "memory_mib" in cost:
+        cost["memory_mib"] = cost["memory_mib"].round().astype(int)
+    cost = cost.rename(columns=lambda name: name.replace("_", " ").replace("mib", "MiB"))
     distance = "Distance to the exact one-step unroll (Eq. 4), mean over the probed steps"
     return [
         Section(distance, closeness(comparison.probe), _DISTANCE_NOTE),

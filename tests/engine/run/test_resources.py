@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from engine.run.resources import forget_peak, peak_memory, versions
+from engine.run.resources import extra_memory, forget_peak, peak_memory, versions
 from problems.machine.compute import Compute
 
 CPU = Compute(torch.device("cpu"), bf16=False)
@@ -32,6 +32,16 @@ def test_a_peak_is_forgotten_where_the_system_can() -> None:
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("the system cannot reset a process's peak")
     assert peak_memory(CPU) < before - 50
+
+
+def test_extra_memory_is_beyond_what_was_there_before() -> None:
+    kept = torch.ones(100 * 2**18)
+    found = extra_memory(lambda: torch.ones(60 * 2**18).sum(), CPU)
+    assert kept.all()
+    if not Path("/proc/self/clear_refs").exists():
+        assert found != found, "NaN"
+        pytest.skip("the system cannot reset a process's peak")
+    assert 55 < found < 80  # the kernel counts a process's pages for each core and adds them up now and then
 
 
 def test_versions_are_of_what_decides_the_numbers() -> None:

@@ -1,20 +1,23 @@
 """The cost of a step of each hypergradient; measuring it leaves the search as it was."""
 
+import math
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from configs.schema import RunConfig
 from engine.run.context import Context
+from engine.run.resources import STATUS
 from engine.search.cost import measure_cost
 from engine.search.engine import RanksSettled
 from engine.search.stage import build_search
 from engine.search.state import snapshot
 from engine.search.trajectory import Trajectory
-from problems.hypergradients import HYPERGRADIENTS
+from problems.hypergradients import HYPERGRADIENTS, Hypergradient, Inner, Outer, Tensors
 from tests.helpers.documented_passes import documented_passes
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -90,3 +93,25 @@ def test_the_cost_of_accumulated_batches_has_the_passes_of_every_part(
     rows = {row["approximation"]: (row["forward_passes"], row["backward_passes"]) for row in measure_cost(engine, 1)}
     assert rows["lora"] == (2, 2)
     assert rows["first_order"][0] >= 4
+
+
+class Hoarding(Hypergradient):
+    """Has no implicit term, but needs 300 MiB more than `first_order`."""
+
+    name = "hoarding"
+
+    def implicit(self, vector: Tensors, inner: Inner, outer: Outer) -> list[Tensor]:
+        torch.ones(300 * 2**17, dtype=torch.float64).sum()
+        return [torch.zeros_like(beta) for beta in outer.trainable_parameters()]
+
+
+@pytest.mark.trains
+def test_memory_is_what_a_step_needs_beyond_what_the_search_holds(engine: Any) -> None:
+    kept = torch.ones(200 * 2**17, dtype=torch.float64)  # 200 MiB that the process has all the time
+    memory = {row["approximation"]: row["memory_mib"] for row in measure_cost(engine, 1, {"hoarding": Hoarding()})}
+    assert kept.all()
+    if not STATUS.exists():
+        assert all(math.isnan(of_one) for of_one in memory.values())
+        pytest.skip("the system cannot reset a process's peak")
+    assert memory["lora"] < 100
+    assert 290 < memory["hoarding"] < 400

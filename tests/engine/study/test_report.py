@@ -195,9 +195,10 @@ def test_the_cost_is_that_of_an_outer_step_with_all_its_inner_steps(
     folder = StudyFolder(tmp_path)
     numbers = dict.fromkeys(("cosine", "step_cosine", "norm_ratio", "total_cosine", "implicit_to_direct"), 1.0)
     write_parquet(folder.probe, pd.DataFrame([{"step": 3, "eta": "lr", "approximation": "darts", **numbers}]))
-    costs = {"seconds": [3.0, 6.0], "ratio_to_lora": [1.0, 2.0]}
+    costs = {"seconds": [3.0, 6.0], "ratio_to_lora": [1.0, 2.0], "memory_mib": [80.0, 120.55]}
     write_parquet(folder.cost, pd.DataFrame({"approximation": ["lora", "darts"], **costs}))
     drawn(config, folder, lambda number, cell: finish(cell, 0.5))
     title, note = "Cost of one outer step with its inner steps", "The row lora is as many plain LoRA steps as "
     assert f"## {title}\n\n{note}" in folder.table.read_text()
-    assert section(folder, title) == [["lora", "3.000", "1.000"], ["darts", "6.000", "2.000"]]
+    assert "| memory MiB |" in folder.table.read_text()
+    assert section(folder, title) == [["lora", "3.000", "1.000", "80"], ["darts", "6.000", "2.000", "121"]]
