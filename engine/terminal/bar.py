@@ -53,7 +53,7 @@ class Bar:
         self._live = Live(self.view, console=on, refresh_per_second=REFRESHES_PER_SECOND, auto_refresh=steady)
 
     def __enter__(self) -> Self:
-        if self.console.is_terminal:
+        if self.console.is_interactive:
             self._live.start()
         return self
 
@@ -63,7 +63,7 @@ class Bar:
     def step(self, done: int, more: str = "") -> None:
         """Moves the bar to `done`. Without a terminal, the log line ends with `more`."""
         self._progress.update(self._task, completed=done)
-        if not self._steady and self.console.is_terminal:
+        if not self._steady and self.console.is_interactive:
             self._live.refresh()
         self.ticker.tick(done, more)
 

@@ -1,13 +1,24 @@
 """The one console, and the one log, of the program."""
 
 import logging
+import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from problems.machine.console import PlainConsole
 
-console = PlainConsole()
+
+def _can_redraw() -> bool:
+    """Whether standard output is a terminal that can draw a bar again and again.
+
+    FORCE_COLOR, which many build servers set, asks for colours in a file, not for a bar there.
+    """
+    return sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
+console = PlainConsole(force_interactive=_can_redraw())
 log = logging.getLogger("autolora")
 inputs = logging.getLogger("autolora.inputs")
 """What `problems/` says about the rows and the model that it was given."""
@@ -18,7 +29,8 @@ class _Lines(logging.Handler):
     traceback of the record's exception, if it has one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        console.print(self.format(record))
+        warning = "warning: " if record.levelno == logging.WARNING else ""
+        console.print(warning + self.format(record))
 
 
 def show_log(*, speaks: bool = True) -> None:

@@ -49,7 +49,7 @@ class RetrainProgress(Bar):
     def due(self) -> bool:
         """Whether to show new numbers now; not at every step, as reading a loss waits for the GPU."""
         return self.ticker.due or (
-            self.console.is_terminal and time.monotonic() - self._shown > SECONDS_BETWEEN_NUMBERS
+            self.console.is_interactive and time.monotonic() - self._shown > SECONDS_BETWEEN_NUMBERS
         )
 
     def show(self, step: int, loss: float, rate: float) -> None:

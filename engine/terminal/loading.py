@@ -23,7 +23,7 @@ def load_libraries(config: RunConfig | None = None, processes: Processes = ALONE
     new = not {"torch", "transformers", "datasets"} <= sys.modules.keys()
     if new:
         log.info("loading torch, transformers and datasets, which takes some seconds")
-    if not console.is_terminal:
+    if not console.is_interactive:
         # In a file the libraries' own bars would be one endless line. tqdm reads this when it is imported.
         os.environ.setdefault("TQDM_DISABLE", "1")
     if config is not None:
@@ -43,7 +43,7 @@ def quiet_libraries() -> None:
 
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    if console.is_terminal:  # the call above has switched off the bars of downloads, too
+    if console.is_interactive:  # the call above has switched off the bars of downloads, too
         enable_progress_bars()
     datasets.utils.logging.set_verbosity_error()
     datasets.disable_progress_bars()

@@ -25,7 +25,7 @@ class Ticker:
     @property
     def due(self) -> bool:
         """Whether the next `tick` logs a line."""
-        return not self.console.is_terminal and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES
+        return not self.console.is_interactive and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES
 
     def tick(self, done: int, more: str = "") -> None:
         """Logs that `done` steps are done, if a line is `due`. The line ends with `more`."""

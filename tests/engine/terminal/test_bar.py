@@ -54,6 +54,20 @@ def test_without_a_terminal_there_are_lines(log_lines: list[str], monkeypatch: p
     assert not console.export_text().strip()
 
 
+def test_colours_that_are_forced_into_a_file_draw_no_bar_there(
+    log_lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Build servers set FORCE_COLOR; each of four drawings a second would stay in their log."""
+    now = [0.0]
+    monkeypatch.setattr(ticker.time, "monotonic", lambda: now[0])
+    console = Console(file=io.StringIO(), force_terminal=True, force_interactive=False, record=True)
+    with Bar("decode", 10, on=console, steady=False) as bar:
+        now[0] = 11.0
+        bar.step(2)
+    assert log_lines == ["INFO decode 2/10  10.9/min, 0:44 left"]
+    assert not console.export_text().strip()
+
+
 def test_what_a_step_costs_does_not_grow_with_the_picture() -> None:
     """The screen is drawn so many times a second, however fast the steps are."""
     drawings = []

@@ -1,6 +1,9 @@
 """Only the first of several processes speaks, and libraries speak up for errors alone."""
 
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -8,6 +11,7 @@ from transformers.utils import logging as transformers_logging
 
 from engine.terminal.console import console, inputs, log, show_log, told_once
 from engine.terminal.loading import quiet_libraries
+from tests.helpers.places import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +31,23 @@ def test_a_process_that_does_not_speak_shows_nothing(speaks: bool, capsys: pytes
     log.error("an error")
     assert "".join(capsys.readouterr()).split("\n") == (["a line", "an error", ""] if speaks else [""])
     assert not log.propagate
+
+
+def test_a_warning_says_that_it_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    show_log()
+    log.warning("%d steps are skipped", 3)
+    assert capsys.readouterr().out == "warning: 3 steps are skipped\n"
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("variable", ["FORCE_COLOR", "TTY_COMPATIBLE"])
+def test_a_file_is_no_terminal_even_if_it_gets_colours(variable: str) -> None:
+    code = "from engine.terminal.console import console; print(console.is_terminal, console.is_interactive)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=os.environ | {variable: "1"}, capture_output=True, text=True,
+        timeout=60, check=True,
+    )  # fmt: skip
+    assert done.stdout == "True False\n"
 
 
 def test_the_traceback_of_an_exception_is_shown_below_its_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,5 +82,5 @@ def test_a_line_about_the_rows_is_told_once_by_several_runs(capsys: pytest.Captu
             inputs.warning("%d rows are cut", 7 + run)
     inputs.warning("7 rows are cut")
     lines = "".join(capsys.readouterr()).splitlines()
-    first, second = ["cell begins", "7 rows are cut", "8 rows are cut"], ["cell begins", "9 rows are cut"]
-    assert lines == [*first, *second, "7 rows are cut"]
+    told = ["cell begins", "7 rows are cut", "8 rows are cut", "cell begins", "9 rows are cut", "7 rows are cut"]
+    assert [line.removeprefix("warning: ") for line in lines] == told
