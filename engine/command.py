@@ -77,11 +77,30 @@ def _is_study(config: RunConfig) -> bool:
 
 def _way_to_report(request: Request) -> str:
     """What to do if the run's folder has no config.yaml: --config may be the config.yaml of a run that was moved."""
+    options = _options_of_source(request)
+    return f"if the run was moved, give also {shlex.join(options)}" if options else "--stage all writes it"
+
+
+def _options_of_source(request: Request) -> list[str]:
+    """If --config is the config.yaml of a run that the command does not find, as the run was moved or the command
+    began in another working folder: the options beside --config that find it. Else empty."""
     given = Path(request.source).absolute()
-    moved = RunFolder(given.parent)
-    if moved.config == given and given.is_file() and "--runs_folder" in (options := options_of(moved)):
-        return f"if the run was moved, give also {shlex.join(options[2:])}"
-    return "--stage all writes it"
+    beside = RunFolder(given.parent)
+    if beside.config != given or not given.is_file() or "--runs_folder" not in (options := options_of(beside)):
+        return []
+    return options[2:]
+
+
+def _tell_of_other_folder(request: Request) -> None:
+    """Warns if --config is the config.yaml of a run, but the command does not resume that run, as it began in another
+    working folder; unless the command itself says in which folder it works."""
+    beside = RunFolder(Path(request.source).absolute().parent)
+    trained = any(path.exists() for path in (beside.search_checkpoint, beside.ranks, beside.metrics))
+    if trained and not request.given.command & {*_OF_THE_REPORT} and (options := _options_of_source(request)):
+        log.warning(
+            "--config: %s is that of the run in %s, but this command works in %s; %s works in that run",
+            request.source, beside.root, RunFolder.of(request.config).root.absolute(), shlex.join(options),
+        )  # fmt: skip
 
 
 def _as_it_ran(request: Request) -> Request:
@@ -123,6 +142,7 @@ def _judge(request: Request, stop: StopRequest) -> None:
 def _run(request: Request, stop: StopRequest) -> None:
     config = request.config
     if request.stage != "report":
+        _tell_of_other_folder(request)
         tell_unread(request.given, config, [config], request.stage)
         if request.source == DEFAULT_CONFIG and config.task.type != "sample":
             log.info("what the command does not set is as in %s; --config takes another file", request.source)

@@ -264,6 +264,30 @@ def test_a_report_is_told_to_wandb_as_its_run_was_unless_asked_otherwise(
     assert [request.config.tracking.wandb for request in drawn] == [told]
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_the_settings_of_a_run_elsewhere_do_not_resume_it_and_this_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_lines: list[str], told: bool
+) -> None:
+    """config.yaml has a runs_folder relative to the working folder in which the run began."""
+    there = RunFolder(tmp_path / "first" / "runs" / "a")
+    write_text(there.config, to_yaml(parse(["--name", "a", "--task.type", "sample"]).config))
+    if told:
+        write_text(there.metrics, "{}")  # without results it is just a file with settings
+    here = tmp_path / "second"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setattr("engine.command.run_stages", lambda request, stop, **_: RunFolder.of(request.config))
+    for function in ("print_result", "print_next", "_beside"):
+        monkeypatch.setattr(f"engine.command.{function}", lambda *_: None)
+    start(parse(["--config", str(there.config)]))
+    line = f"WARNING --config: {there.config} is that of the run in {there.root}, but this command works in "
+    end = f"{here}/runs/a; --name a --runs_folder {there.root.parent} works in that run"
+    assert log_lines == ([line + end] if told else [])
+    log_lines.clear()
+    start(parse(["--config", str(there.config), "--name", "b"]))
+    assert log_lines == []
+
+
 def test_a_report_of_a_run_that_was_moved_names_the_options_that_find_it(
     tiny_config: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
