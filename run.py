@@ -6,6 +6,10 @@ Exit codes: 0 done, 2 something the user must change (one line says what), 130 a
 import os
 import sys
 
+if sys.version_info < (3, 11):  # noqa: UP036 - else an older Python would end in a traceback below
+    print("error: this program needs Python 3.11 to 3.13; start it with `uv run run.py`", file=sys.stderr)
+    sys.exit(2)
+
 from engine.run.interrupt import leave_at_signals
 
 if __name__ == "__main__":  # before all other imports, which take seconds
@@ -16,9 +20,9 @@ from importlib.metadata import PackageNotFoundError, version
 from configs.plain import plain
 from configs.requests import Command, Request
 from engine.terminal.streams import lost_output, survive_lost_output
-from problems.machine.waiting import choose_waiting
 
 BETTY = "0.2.1"
+OURS = ("configs", "engine", "problems")
 
 
 def check_betty() -> str | None:
@@ -43,18 +47,31 @@ def main(argv: list[str]) -> int:
     if problem:
         return fail(problem)
     from configs.errors import UserError
-    from configs.parser import parse_command
 
     try:
-        return start(parse_command(argv))
+        from problems.machine.waiting import choose_waiting  # measures the load of the cores from here on
+
+        request = _parsed(argv)
+        choose_waiting()
+        return start(request)
     except UserError as error:
         return fail(str(error))
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in OURS:
+            raise
+        return fail(f"the Python package {error.name} is not installed here; start with `uv run run.py`, or see "
+                    f"README, \"Without uv\"")  # fmt: skip
+
+
+def _parsed(argv: list[str]) -> Command:
+    from configs.parser import parse_command
+
+    return parse_command(argv)
 
 
 def start(request: Command) -> int:
     """Runs a parsed request; returns the exit code. Modules that load slowly are imported only here."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    choose_waiting()
     from configs.launch import speaks
     from engine.command import run_request
     from engine.run.interrupt import Interrupted, watch_signals

@@ -51,6 +51,23 @@ def left_behind(folder: Path) -> list[str]:
     return [str(path.relative_to(folder)) for path in (folder / "runs").rglob("*")]
 
 
+def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A Python without this program's packages ended in a traceback, which is the first thing that many users saw."""
+    monkeypatch.delitem(sys.modules, "problems.machine.waiting", raising=False)
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    assert run.main([]) == 2
+    assert capsys.readouterr().err == (
+        "error: the Python package psutil is not installed here; start with `uv run run.py`, or see README, "
+        '"Without uv"\n'
+    )
+
+
+def test_a_module_of_the_program_itself_that_is_missing_is_no_users_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "configs.parser", None)
+    with pytest.raises(ModuleNotFoundError, match=r"configs\.parser"):
+        run.main([])
+
+
 WRONG = {
     "unknown key": (("--search.stepz", "3"), "unknown key 'search.stepz'; did you mean 'search.steps'?"),
     "missing config": (("--config", "nosuch.yaml"), "--config: no file 'nosuch.yaml' here or in configs/"),
