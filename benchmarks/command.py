@@ -112,12 +112,12 @@ def machine() -> dict[str, Any]:
     import torch
 
     from engine.run.program import commit
-    from engine.run.resources import versions
+    from engine.run.resources import processor, versions
 
     cuda = torch.cuda.is_available()
     return {
         "system": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
+        "processor": processor(),
         "cores": own_cores(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if cuda else None,
@@ -125,14 +125,6 @@ def machine() -> dict[str, Any]:
         "versions": versions(),
         "commit": commit(),
     }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
 
 
 def child(module: str, arguments: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> str:

@@ -20,6 +20,7 @@ from engine.report.controls import controls_of
 from engine.report.curves import SearchCurves, page_data
 from engine.report.edits import edit_words, edited_from
 from engine.report.files import RunFiles, files_of
+from engine.report.machine import machine_and_versions
 from engine.report.page import inline_image, render
 from engine.report.verdict import draw_verdict, verdict_chart
 from engine.run.contents import read_samples
@@ -107,7 +108,7 @@ def _of_result(files: RunFiles, folder: RunFolder) -> dict[str, Any]:
         "samples": read_samples(folder.samples),
         "verdict": files.verdict,
         "costs": _costs(files.result, files.search),
-        "versions": files.result.get("versions", {}),
+        "versions": machine_and_versions(files.result),
     }
 
 

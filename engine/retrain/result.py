@@ -1,5 +1,6 @@
 """metrics.json: the result of a run, what it cost, and the versions of the packages, on which the numbers depend."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from configs.facts import CHOOSING_RANKS, SEARCHING, evaluates_base
@@ -16,7 +17,7 @@ from engine.retrain.trials import read_trials
 from engine.run.contents import read_answer, read_searched
 from engine.run.context import Context
 from engine.run.program import commit
-from engine.run.resources import peak_memory, versions
+from engine.run.resources import computed_on, peak_memory, versions
 from problems.data import Data
 from problems.tasks.inputs import inputs_of
 
@@ -49,6 +50,9 @@ def result_of(run: Context, fitted: Fitted, record: RankRecord | None, trainable
         "seconds": seconds | {"total": sum(s for s in seconds.values() if s is not None)},
         "steps": {"search": searched.get("steps"), "retrain": fitted.steps},
         "peak_memory_mib": max(peak_memory(run.compute), searched.get("peak_memory_mib", 0.0)),
+        "machine": computed_on(run.compute, run.processes.size)
+        | {"weights": "4 bits" if config.model.load_in_4bit else str(run.weights_dtype).removeprefix("torch.")},
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
         "commit": commit(),
         "base_weights": run.weights.loaded,

@@ -55,6 +55,14 @@ class _Plan(_Part):
     pairs: Count
 
 
+class _Machine(_Part):
+    device: str
+    name: str = ""
+    precision: str
+    weights: str
+    processes: Count = 1
+
+
 class _Result(_Part):
     """metrics.json."""
 
@@ -74,6 +82,8 @@ class _Result(_Part):
     seconds: _Seconds = _Seconds(total=0.0)
     seconds_evaluation: Amount = 0.0
     steps: _Steps = _Steps()
+    machine: _Machine | None = None
+    ended: str | None = None
     versions: dict[str, str] = {}
     commit: str | None = None
     seed: int | None = None

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -54,6 +55,27 @@ def extra_memory(action: Callable[[], object], compute: Compute) -> float:
     before = peak_memory(compute)
     action()
     return peak_memory(compute) - before if known else float("nan")
+
+
+def computed_on(compute: Compute, processes: int = 1) -> dict[str, Any]:
+    """The device on which a run computes, its name, the precision of its arithmetic, and the number of processes:
+    what `auto` in --device and --precision stood for."""
+    on_gpu = compute.device.type == "cuda"
+    return {
+        "device": compute.device.type,
+        "name": torch.cuda.get_device_name(compute.device) if on_gpu else processor(),
+        "precision": "bf16" if compute.bf16 else "fp32",
+        "processes": processes,
+    }
+
+
+def processor() -> str:
+    """The name of the machine's processor; "" if the system does not tell it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
 
 
 def versions() -> dict[str, str]:

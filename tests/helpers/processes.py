@@ -112,7 +112,7 @@ def killed_at(moment: int, work: Callable[[], object]) -> bool:
     return code != 0
 
 
-COSTS = ("seconds", "seconds_evaluation", "peak_memory_mib")
+COSTS = ("seconds", "seconds_evaluation", "peak_memory_mib", "ended")
 """The keys of metrics.json that differ between two equal runs."""
 
 

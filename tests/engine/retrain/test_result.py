@@ -1,6 +1,7 @@
 """metrics.json: which seconds, steps and parameters are counted where."""
 
 import json
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,8 +14,10 @@ from engine.ranks import LayerRank, RankRecord
 from engine.retrain.fit import Fitted
 from engine.retrain.result import result_of
 from engine.run.folder import RunFolder
+from engine.run.resources import processor
 from engine.run.same_weights import KnownWeights
 from problems.machine.compute import Compute
+from problems.machine.processes import ALONE
 
 CPU = Compute(torch.device("cpu"), bf16=False)
 FITTED = Fitted({"f1": 0.5, "recall": 0.25, "loss": 0.75}, seconds=3.0, steps=9)
@@ -26,8 +29,17 @@ TRIALS = {"trials": [{"tried": {"x": i}, "metrics": {}, "steps": 10, "seconds": 
 def run_in(root: Path, *arguments: str) -> Any:
     task = SimpleNamespace(name="sst2", evaluation_split="validation", held_out=False)
     return SimpleNamespace(config=parse(list(arguments)).config, folder=RunFolder(root), task=task, compute=CPU,
-                           weights=KnownWeights("digest"), fingerprint=DATA,
-                           data=SimpleNamespace(evaluation={}))  # fmt: skip
+                           weights=KnownWeights("digest"), fingerprint=DATA, processes=ALONE,
+                           weights_dtype=torch.float32, data=SimpleNamespace(evaluation={}))  # fmt: skip
+
+
+def test_it_says_on_what_and_when_it_was_computed(tmp_path: Path) -> None:
+    result = result_of(run_in(tmp_path), FITTED, RECORD, 900, 0.1)
+    assert result["machine"].pop("name") == processor()
+    assert result["machine"] == {"device": "cpu", "precision": "fp32", "weights": "float32", "processes": 1}
+    assert datetime.fromisoformat(result["ended"]).utcoffset() == timedelta(0)
+    quantised = result_of(run_in(tmp_path, "--model.load_in_4bit", "true"), FITTED, RECORD, 900, 0.1)
+    assert quantised["machine"]["weights"] == "4 bits"
 
 
 def test_a_search_counts_to_the_total_and_its_memory_to_the_peak(tmp_path: Path) -> None:
