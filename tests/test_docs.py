@@ -7,12 +7,14 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from configs.keys import SPELLED, known_keys
 from engine.ranks import LayerRank, evidence, parsing
+from engine.run.folder import RunFolder
 from problems.tasks.classification import CLASS_METRICS
 from tests.helpers.markdown import PAGES, anchors, blocks, text_of
 from tests.helpers.places import ROOT
@@ -95,6 +97,15 @@ def test_no_file_holds_the_marks_of_an_unfinished_merge() -> None:
 def test_an_anchor_is_that_of_github() -> None:
     text = "# Is `a_b` enough, 50 %?\n## A\n```bash\n# no heading\n```\n### A\n## A [link](x.md), **bold** & C-d ##\n"
     assert anchors(text) == {"is-a_b-enough-50-", "a", "a-1", "a-link-bold--c-d"}
+
+
+@pytest.mark.trains
+def test_the_table_of_metrics_json_has_its_keys(finished_run: Callable[..., RunFolder]) -> None:
+    section = text_of(ROOT / "docs" / "run-folder.md").split("`metrics.json` has:")[1].split("## ")[0]
+    explained = {name for row in re.findall(r"^\| (`.*?) \|", section, re.M) for name in re.findall(r"`(\w+)`", row)}
+    parts = {"search", "answer", "retrain", "total"}  # those of `seconds`
+    written = set(json.loads(finished_run("bert").metrics.read_text()))
+    assert written - {"label_scale"} == explained - parts - {"label_scale"}
 
 
 def test_every_key_of_ranks_json_is_explained() -> None:

@@ -20,6 +20,8 @@ from engine.verdict.folder import VerdictFolder
 from engine.verdict.judge import PLANS, Ending, Pairs
 from engine.verdict.words import enough, recommendation, sentence, unchanged
 from tests.helpers.evidence import evidence_of
+from tests.helpers.markdown import text_of
+from tests.helpers.places import ROOT
 
 
 def pairs_of(mean: float, spread: float, count: int, gain: float) -> Pairs:
@@ -34,10 +36,12 @@ def said(ending: Ending, pairs: Pairs, most: int = 24) -> str:
 
 
 def test_the_sentences_are_those_that_the_documentation_shows() -> None:
-    assert said("matter", pairs_of(0.030, 0.0095, 8, 0.176)) == (
+    shown = said("matter", pairs_of(0.030, 0.0095, 8, 0.176))
+    assert shown == (
         "Places matter: learned beats its shuffle by 0.030 nats, 17 % of what LoRA gains (0.022 to 0.038; 8 pairs, "
         "p 0.0039), at 10,368 parameters."
     )
+    assert shown in text_of(ROOT / "docs" / "verdict.md")
     assert said("worse", pairs_of(-0.030, 0.0095, 8, 0.176)).startswith(
         "Do not use these places: the shuffle beats learned by 0.030 nats, 17 % of what LoRA gains (0.022 to 0.038;"
     )
