@@ -17,6 +17,7 @@ from benchmarks.command import main
 from benchmarks.table1.contrasts import FAMILIES, Contrast, contrasts_of
 from benchmarks.table1.picture import draw_losses
 from benchmarks.table1.runs import VARIANT, joined, of_study, read_table, write_table
+from benchmarks.table1.sizes import of_their_size
 from benchmarks.table1.tables import of_agreement, of_contrasts, of_losses
 from configs.errors import UserError
 from engine.study.rows import LOSS, SEED, TASK
@@ -51,6 +52,7 @@ def measure_table1(settings: Table1Settings) -> tuple[dict[str, Any], list[Table
     table = joined(parts)
     if known and settings.studies:
         write_table(table, known)
+    table = of_their_size(table)
     if settings.picture:
         draw_losses(table, Path(settings.picture))
     found = {title: contrasts_of(table, pairs) for title, pairs in FAMILIES.items()}
