@@ -3,8 +3,10 @@
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
+
+from configs.launch import speaks
 
 
 def leave_at_signals() -> None:
@@ -33,6 +35,7 @@ class Interrupted(Exception):
         self.code, self.at_once = code, at_once
 
 
+_STOPPING = b"stopping after this step, to save it; a second signal (Ctrl-C again) stops at once\n"
 OUT_OF_TIME = -1
 """The code of a stop that a time limit asked for, not a signal."""
 
@@ -53,6 +56,10 @@ class StopRequest:
         self.code = before or 128 + number
         if before is not None or self.at_once:
             raise Interrupted(self.code, at_once=True)
+        if not speaks():
+            return
+        with suppress(OSError):  # print() is not allowed in a handler: it may interrupt another print()
+            os.write(2, _STOPPING)
 
     def check(self) -> None:
         """Raises Interrupted if a signal has asked to stop; to be called when everything is saved."""

@@ -1,4 +1,4 @@
-"""Send the curves of a run to wandb and metrics.jsonl while it trains. `open_tracker` chooses the tracker."""
+"""Send the curves of a run to wandb while it trains."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ def tracker_of(config: RunConfig, folder: Path) -> Tracker:
 
 
 def open_tracker(config: RunConfig, folder: Path, *, job: str, tags: Sequence[str]) -> Tracker:
-    """The tracker that gets the curves of the run in `folder`.
+    """The tracker that sends the curves of the run in `folder` to wandb, unless tracking.wandb is disabled.
 
     `job`, `tags`: labels by which runs can be grouped and filtered. Raises UserError if wandb is to be online and
     there is no API key.

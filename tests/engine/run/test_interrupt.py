@@ -22,6 +22,25 @@ def test_the_first_signal_asks_and_the_second_stops(number: signal.Signals, code
     assert signal.getsignal(number) is before
 
 
+@pytest.mark.parametrize(("rank", "lines"), [(None, 1), ("0", 1), ("1", 0)])
+def test_the_first_signal_is_answered_at_once_by_one_process(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], rank: str | None, lines: int
+) -> None:
+    """A step may take seconds: who sees no answer presses again, and then nothing is saved."""
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    if rank is not None:
+        monkeypatch.setenv("RANK", rank)
+        monkeypatch.setenv("WORLD_SIZE", "2")
+    request = StopRequest()
+    request.handle(signal.SIGINT, None)
+    told = capfd.readouterr().err
+    assert told.count("stopping after this step, to save it") == told.count("\n") == lines
+    with pytest.raises(Interrupted):
+        request.handle(signal.SIGINT, None)
+    assert capfd.readouterr().err == ""
+
+
 def test_interrupted_is_not_caught_as_an_ordinary_mistake() -> None:
     """transformers and wandb catch some errors of their callbacks; the user's Ctrl-C must come through as itself."""
     request = StopRequest()
