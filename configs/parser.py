@@ -10,7 +10,7 @@ from typing import Any
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from configs.errors import UserError
-from configs.files import DEFAULT_CONFIG, find_config, read_keys
+from configs.files import CONFIGS, DEFAULT_CONFIG, find_config, hides_shipped, read_keys
 from configs.given import given_of
 from configs.help import USAGE, Formatter, description
 from configs.keys import SPELLED, SWITCHES, TWO_NAMES, flat, known_keys, one_line, refuse_huge, shortened, split_range
@@ -34,7 +34,8 @@ def parse_command(argv: Sequence[str]) -> Command:
     _refuse_two_names(argv)
     argv = with_sections_read([_spelled(word) for word in argv])
     arguments = _files_first(argv)
-    *_, source = files = _named_configs(arguments)
+    files = _named_configs(argv)
+    source = files[-1] if files else DEFAULT_CONFIG
     refuse_huge(_options(arguments))
     parser = build_parser()
     try:
@@ -52,7 +53,8 @@ def parse_command(argv: Sequence[str]) -> Command:
         return other
     config = checked(parsed, _name_of(source))
     stage, overwrite = parsed.get("stage", "all"), parsed.get("overwrite", False)
-    return Request(config, stage, overwrite, source, given_of(given.as_dict(), files, config))
+    hiding = [path for path in map(hides_shipped, files) if path]
+    return Request(config, stage, overwrite, source, given_of(given.as_dict(), files, config), hiding)
 
 
 def _name_of(source: str) -> str:
@@ -124,8 +126,10 @@ def _named_configs(arguments: Sequence[str]) -> list[str]:
 
 
 def _files_first(argv: Sequence[str]) -> list[str]:
-    """The arguments with every --config at their beginning, as jsonargparse lets a file overrule earlier options."""
-    files = _named_configs(argv) or [DEFAULT_CONFIG]
+    """The arguments with every --config at their beginning, as jsonargparse lets a file overrule earlier options.
+
+    Without --config it is the shipped quickstart, not a file of its name in the working folder."""
+    files = _named_configs(argv) or [str(CONFIGS / DEFAULT_CONFIG)]
     if not all(file and not file.startswith("-") for file in files):  # a name is missing, which jsonargparse reports
         return list(argv)
     return [f"--config={file}" for file in files] + _without_config(argv)

@@ -1,7 +1,8 @@
 """What one command line can ask for."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from configs.schema import RunConfig, Stage
@@ -31,7 +32,8 @@ class Given:
 class Request:
     """Run stages with a configuration; `source` is its file, as the user named it; `overwrite` replaces results.
 
-    `given` are the keys that the user gave; all others are defaults or come from a shipped configuration.
+    `given` are the keys that the user gave; all others are defaults or come from a shipped configuration. `hiding` are
+    the user's files that were read although a shipped configuration has the same name.
     """
 
     config: RunConfig
@@ -39,6 +41,7 @@ class Request:
     overwrite: bool
     source: str
     given: Given = field(default_factory=Given)
+    hiding: Sequence[Path] = ()
 
 
 @dataclass(frozen=True)

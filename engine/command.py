@@ -54,6 +54,8 @@ def run_request(request: Command, stop: StopRequest) -> None:
 
         save_workspace(Path(request.folder))
     else:
+        for path in request.hiding:
+            log.info("--config reads %s, not the shipped configuration of that name", path)
         _train(_as_it_ran(request) if request.stage == "report" else request, stop)
 
 

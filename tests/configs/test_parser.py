@@ -34,6 +34,20 @@ def test_without_a_config_it_is_the_quickstart() -> None:
     assert parse(["--seed", "3"]).config.name == "quickstart"
 
 
+def test_without_a_config_a_file_of_the_quickstart_s_name_here_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run took its settings from a forgotten copy in the working folder, and nothing said so."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / DEFAULT_CONFIG).write_text("seed: 3\n")
+    request = parse([])
+    assert request.config == load_config(CONFIGS / DEFAULT_CONFIG)
+    assert (request.source, request.given.files, request.hiding) == (DEFAULT_CONFIG, {}, [])
+    named = parse(["--config", DEFAULT_CONFIG])
+    assert (named.config.seed, named.source, named.hiding) == (3, DEFAULT_CONFIG, [tmp_path / DEFAULT_CONFIG])
+    assert parse(["--config", str(tmp_path / DEFAULT_CONFIG)]).hiding == [], "a path names one file"
+
+
 def test_the_command_line_wins_over_the_file_before_and_after_it() -> None:
     assert (
         parse(["--config", "glue_sst2.yaml", "--lora.k", "5", "--stage", "search", "--overwrite"]).config.lora.k == 5

@@ -143,6 +143,18 @@ def test_own_data_without_a_config_says_whose_settings_hold(
     assert (line in log_lines) == told
 
 
+def test_a_file_that_hides_a_shipped_one_is_named(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, log_lines: list[str], tmp_path: Path
+) -> None:
+    def stopped(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "joined", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        start(Request(tiny_config(), "all", False, "fast.yaml", hiding=[tmp_path / "fast.yaml"]))
+    assert f"INFO --config reads {tmp_path / 'fast.yaml'}, not the shipped configuration of that name" in log_lines
+
+
 @pytest.mark.trains
 @pytest.mark.parametrize("key", ["learning_rates", "gradient_accumulation"])
 def test_a_search_by_several_processes_is_not_refused_for_what_only_the_retraining_reads(
