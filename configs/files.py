@@ -1,13 +1,27 @@
 """Configurations as YAML files: finding, reading and writing them."""
 
 import dataclasses
+import difflib
+import os
+import re
+import shlex
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
-from configs.keys import SPELLED, SWITCHES, TWO_NAMES, allowed, as_written, shortened, unknown_key
+from configs.keys import (
+    MOST_HINTS,
+    SPELLED,
+    SWITCHES,
+    TWO_NAMES,
+    allowed,
+    as_written,
+    either,
+    shortened,
+    unknown_key,
+)
 from configs.places import from_home
 from configs.schema import RunConfig
 from configs.values import from_tree
@@ -26,15 +40,38 @@ def shipped_configs() -> list[str]:
 def find_config(name: str) -> Path:
     """Path of a config: as given, or a bare file name looked up in configs/.
 
-    Raises UserError when there is no such file, with the shipped names.
+    Raises UserError when there is no such file, with the files that are near, or else with the shipped names.
     """
     for path in (Path(from_home(name)), CONFIGS / name):
-        with suppress(OSError):  # the name is too long for the file system, or the folder cannot be read
-            if path.is_file():
-                return path
-    raise UserError(
-        f"--config: no file {shortened(name)!r} here or in configs/. Shipped: {', '.join(shipped_configs())}"
-    )
+        if _is_file(path):
+            return path
+    near = [shlex.quote(shortened(other)) for other in _near(name)]
+    hint = f"; did you mean {either(near)}?" if near else f". Shipped: {', '.join(shipped_configs())}"
+    raise UserError(f"--config: no file {shortened(name)!r} here or in configs/{hint}")
+
+
+def _is_file(path: Path) -> bool:
+    with suppress(OSError):  # the name is too long for the file system, or the folder cannot be read
+        return path.is_file()
+    return False
+
+
+def _near(name: str) -> list[str]:
+    """The files that the user may have meant by a name that is none: without its ending, of a run's folder instead of
+    its config.yaml, with a folder before the shipped name, or with a part of that name left out or misspelt."""
+    given = from_home(name)
+    if here := [
+        other
+        for other in (f"{given}.yaml", f"{given}.yml", os.path.join(given, "config.yaml"))
+        if _is_file(Path(other))
+    ]:
+        return [os.path.normpath(here[0])]
+    stem = re.sub(r"[.]ya?ml$", "", Path(given).name)
+    stems = [shipped.removesuffix(".yaml") for shipped in shipped_configs()]
+    if stem in stems:
+        return [f"{stem}.yaml"]
+    parts = [other for other in stems if len(stem) > 2 and stem in other]
+    return [f"{other}.yaml" for other in parts or difflib.get_close_matches(stem, stems, n=MOST_HINTS, cutoff=0.8)]
 
 
 def hides_shipped(name: str) -> Path | None:

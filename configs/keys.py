@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, reduce
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -208,8 +208,13 @@ def shortened(text: str) -> str:
 def unknown_key(key: str, known: Iterable[str] | None = None) -> str:
     """The message about an unknown key, with the nearest of the `known` ones (None: of all options)."""
     hints = [repr(name) for name in nearest(key, allowed() if known is None else known)]
-    listed = " or ".join([", ".join(hints[:-1]), hints[-1]] if len(hints) > 1 else hints)
-    return f"unknown key {shortened(key)!r}" + (f"; did you mean {listed}?" if hints else "; --help lists the keys")
+    hint = f"did you mean {either(hints)}?" if hints else "--help lists the keys"
+    return f"unknown key {shortened(key)!r}; {hint}"
+
+
+def either(names: Sequence[str]) -> str:
+    """The names as a choice: a, b or c."""
+    return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def nearest(key: str, known: Iterable[str]) -> list[str]:

@@ -17,6 +17,35 @@ def test_a_missing_config_lists_the_shipped_ones() -> None:
     assert {"quickstart.yaml", "glue_sst2.yaml"} <= set(str(caught.value).split("Shipped: ")[1].split(", "))
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("glue_sst2", "glue_sst2.yaml"),
+        ("glue_sst2.yml", "glue_sst2.yaml"),
+        ("configs/glue_sst2.yaml", "glue_sst2.yaml"),
+        ("glue_sst.yaml", "glue_sst2.yaml"),
+        ("sst2", "glue_sst2.yaml"),
+        ("quickstrat.yaml", "quickstart.yaml"),
+        ("table1", "table1_glue.yaml or table1_minilm.yaml"),
+        ("mine", "mine.yaml"),
+        ("my run", "'my run.yaml'"),
+        ("runs/x", "runs/x/config.yaml"),
+        ("runs/x/", "runs/x/config.yaml"),
+        ("quickstart", "quickstart/config.yaml"),  # a folder here is nearer than a shipped name
+    ],
+)
+def test_a_name_that_is_near_to_a_file_is_answered_by_that_file_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, meant: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file in ("mine.yaml", "my run.yaml", "runs/x/config.yaml", "quickstart/config.yaml"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text("seed: 3\n")
+    with pytest.raises(UserError) as caught:
+        parse(["--config", name])
+    assert str(caught.value) == f"--config: no file {name!r} here or in configs/; did you mean {meant}?"
+
+
 @pytest.mark.parametrize("name", ["x" * 300, "x/" * 3000, "a\0b"])
 def test_a_name_that_no_file_system_takes_is_a_missing_config(name: str) -> None:
     with pytest.raises(UserError, match=r"^--config: no file .* here or in configs/") as caught:
