@@ -11,19 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
-from configs.keys import (
-    MOST_HINTS,
-    SPELLED,
-    SWITCHES,
-    TWO_NAMES,
-    allowed,
-    as_written,
-    either,
-    shortened,
-    unknown_key,
-)
+from configs.keys import MOST_HINTS, SPELLED, SWITCHES, TWO_NAMES, allowed, as_written, either, shortened
 from configs.places import from_home
 from configs.schema import RunConfig
+from configs.unknown import unknown_key
 from configs.values import from_tree
 from configs.yaml_text import read_yaml, to_text
 

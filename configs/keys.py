@@ -1,9 +1,7 @@
-"""The keys of a configuration: their types and ranges in words, and messages about wrong keys and values."""
+"""The keys of a configuration: their types and ranges in words, and messages about wrong values."""
 
 import dataclasses
-import difflib
 import re
-import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, reduce
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -205,82 +203,6 @@ def shortened(text: str) -> str:
     return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN // 2]}...{text[-MOST_SHOWN // 4 :]}"
 
 
-def unknown_key(key: str, known: Iterable[str] | None = None) -> str:
-    """The message about an unknown key, with the nearest of the `known` ones (None: of all options)."""
-    hints = [repr(name) for name in nearest(key, allowed() if known is None else known)]
-    hint = f"did you mean {either(hints)}?" if hints else "--help lists the keys"
-    return f"unknown key {shortened(key)!r}; {hint}"
-
-
 def either(names: Sequence[str]) -> str:
     """The names as a choice: a, b or c."""
     return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def nearest(key: str, known: Iterable[str]) -> list[str]:
-    """At most three of the known keys that the user may have meant by an unknown one."""
-
-    def alike(name: str) -> float:
-        return difflib.SequenceMatcher(None, key, name).ratio()
-
-    names = list(known)
-    section, _, word = key.rpartition(".")
-    # Leaving out the section, or giving a wrong one, is as common as misspelling a word.
-    if same_word := [name for name in names if name.rpartition(".")[2] == word]:
-        best = max(map(alike, same_word))
-        return [name for name in same_word if not section or alike(name) > best - 0.2][:MOST_HINTS]
-    close = difflib.get_close_matches(key, names, n=MOST_HINTS, cutoff=0.5)
-    kept = [name for name in close if alike(name) > alike(close[0]) - 0.05]
-    # An abbreviation may resemble a shorter key more than the key that it abbreviates.
-    longer = [name for name in names if close and name.startswith(key)]
-    return list(dict.fromkeys([*kept[: MOST_HINTS - 1], *longer, *kept[MOST_HINTS - 1 :]]))[:MOST_HINTS]
-
-
-def one_line(message: str) -> str:
-    """jsonargparse's message as one line: the key, what was given, what is allowed, the nearest valid name."""
-    unknown = (
-        re.search(r"unrecognized arguments: --([^\s=]+)", message, re.I)
-        or re.search(r"Group '(?P<group>[^']+)' does not accept option '([^']+)'", message)
-        or re.search(r"Option '([^']+)' is not accepted", message)
-    )
-    if unknown:
-        return unknown_key(".".join(unknown.groups()))
-    if word := re.search(r"unrecognized arguments: (.+?)(?= --|$)", message, re.I | re.S):
-        meant = (
-            f"did you mean --config {shlex.quote(word[1])}?"
-            if word[1].endswith((".yaml", ".yml"))
-            else "allowed: --KEY VALUE"
-        )
-        return f"{shortened(word[1])!r} belongs to no option; {meant}"
-    if valueless := re.search(r"argument --([\w.]+): expected (one|at least one) argument", message):
-        return _without_a_value(valueless[1])
-    if switch := re.search(r"argument (?:-\w/)?(--[\w.]+): ignored explicit argument", message):
-        return f"{switch[1]}: takes no value; allowed: {switch[1]} alone"
-    # Of a section that was given as a whole, the message first names the section, then the key.
-    *_, wrong = re.findall(r'Parser key "([^"]+)"', message) or [""]
-    # Where several types are allowed, jsonargparse's message repeats the value after each type.
-    given = re.search(r".*Given value: (.*)", message, re.S) or re.search(r"Got value: (.*)", message, re.S)
-    if given and wrong in allowed():
-        key, value = wrong, given[1].strip()
-        reason = f" ({REFUSED[key, value]})" if (key, value) in REFUSED else _of_unquoted(value, allowed()[key])
-        return f"--{key}: {shortened(value)!r} is not allowed{reason}; allowed: {allowed()[key]}"
-    return shortened(" ".join(message.split()))
-
-
-def _of_unquoted(value: str, taken: str) -> str:
-    """Why a list of names was refused, if YAML read one of its names as another type; else an empty text."""
-    read = re.fullmatch(r"\[.*?\b(True|False|None|[\d.]+)\b.*\]", value)
-    if read is None or "names" not in taken:
-        return ""
-    return f" (YAML reads an unquoted no, yes, null or number as another type, here {read[1]}; quote it: '[\"no\"]')"
-
-
-def _without_a_value(key: str) -> str:
-    """The message about an option without a value: it ends the command line, or another option follows it."""
-    files = {"config", *(name for name, (kind, _) in SWITCHES.items() if kind is FilePath)}
-    if any(name.startswith(f"{key}.") for name in known_keys()):
-        taken = "a YAML file with keys of its section"
-    else:
-        taken = "a file or folder" if key in files else allowed().get(key, "text")
-    negative = f"; one that begins with '-' is written --{key}=-1" if "number" in taken else ""
-    return f"--{key}: needs a value; allowed: {taken}{negative}"

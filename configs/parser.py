@@ -9,11 +9,12 @@ from typing import Any
 
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
+from configs.complaints import one_line
 from configs.errors import UserError
 from configs.files import CONFIGS, DEFAULT_CONFIG, find_config, hides_shipped, read_keys
 from configs.given import given_of
 from configs.help import USAGE, Formatter, description
-from configs.keys import SPELLED, SWITCHES, TWO_NAMES, flat, known_keys, one_line, refuse_huge, shortened, split_range
+from configs.keys import SPELLED, SWITCHES, TWO_NAMES, flat, known_keys, refuse_huge, shortened, split_range
 from configs.places import from_home
 from configs.ranges import FilePath
 from configs.requests import Command, Request, ScoreRequest, ShowRequest, WorkspaceRequest

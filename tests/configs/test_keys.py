@@ -1,4 +1,4 @@
-"""Names of keys, words for what they take, and jsonargparse's complaints as one line (as it words them itself)."""
+"""Names of keys, words for what they take, and the reasons why some values are refused."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,17 +7,7 @@ from typing import Any, Literal
 import pytest
 
 from configs.errors import UserError
-from configs.keys import (
-    REFUSED,
-    SWITCHES,
-    allowed,
-    check_values,
-    known_keys,
-    one_line,
-    split_range,
-    unknown_key,
-    words,
-)
+from configs.keys import REFUSED, SWITCHES, allowed, check_values, known_keys, split_range, words
 from configs.parser import parse
 from configs.ranges import Rank
 from configs.schema import LoraSettings, RunConfig
@@ -98,78 +88,9 @@ def test_words_of_a_type(kind: Any, said: str) -> None:
     assert words(kind) == said
 
 
-UNKNOWN = {
-    "lora.kk": "lora.k",  # a slip of the pen
-    "lora.patience": "search.patience",  # in a section where it is not: the same word before a word that looks like it
-}
-
-
-@pytest.mark.parametrize("key", UNKNOWN)
-def test_an_unknown_key_comes_with_the_nearest(key: str) -> None:
-    assert unknown_key(key) == f"unknown key {key!r}; did you mean {UNKNOWN[key]!r}?"
-
-
-@pytest.mark.parametrize(
-    ("key", "said"),
-    [
-        ("batch_size", "'search.batch_size', 'retrain.batch_size' or 'decode.batch_size'"),  # its section left out
-        ("lora.learning_rate", "'search.learning_rate' or 'retrain.learning_rate'"),
-        ("lora.rank", "'lora.r', 'lora.k' or 'lora.ranks_from'"),  # the beginning of one, and near to two others
-    ],
-)
-def test_an_unknown_key_comes_with_all_that_are_as_near(key: str, said: str) -> None:
-    assert unknown_key(key) == f"unknown key {key!r}; did you mean {said}?"
-
-
-def test_a_key_that_is_near_to_none_gets_no_guess() -> None:
-    assert unknown_key("qqqqqq") == "unknown key 'qqqqqq'; --help lists the keys"
-
-
-def test_a_key_that_a_study_cannot_vary_is_not_proposed_as_itself() -> None:
-    with pytest.raises(UserError, match=r"^unknown key 'stage'; (?!did you mean 'stage')"):
-        with_values(RunConfig(), {"stage": "search"})
-
-
 def test_an_empty_value_is_refused_by_the_name_that_the_user_gave() -> None:
     with pytest.raises(UserError, match=r"^--answer\.from: '' is not allowed"):
         with_values(RunConfig(name="a"), {"answer.from": ""})
-
-
-@pytest.mark.parametrize(
-    ("message", "line"),
-    [
-        ("error: Unrecognized arguments: --lora.kk=3", "unknown key 'lora.kk'; did you mean 'lora.k'?"),
-        ("Group 'lora' does not accept option 'kk'", "unknown key 'lora.kk'; did you mean 'lora.k'?"),
-        ("Option 'sed' is not accepted", "unknown key 'sed'; did you mean 'seed'?"),
-        (
-            'Parser key "lora.k":\n  Expected a <class int>.\n  Got value: 2.5',
-            "--lora.k: '2.5' is not allowed; allowed: a whole number: 1 to 1024",
-        ),
-        (
-            'Parser key "task.train_rows":\n    - Expected a <class int>. Got value: True\n  Given value: true',
-            "--task.train_rows: 'true' is not allowed; allowed: a whole number: 1 to 1,000,000,000, or null",
-        ),
-        (
-            'Parser key "name":\n  Does not validate:\n    - Expected a <class str>. Got value: 12\n'
-            "  Given value: 12\n    - Expected a <class NoneType>\n  Given value: 12",
-            "--name: '12' is not allowed; allowed: text, null",
-        ),
-        (
-            'Parser key "task.text_columns":\n  Expected a <class str>. Got value: False\n'
-            "  Given value: ['a', False]",
-            "--task.text_columns: \"['a', False]\" is not allowed (YAML reads an unquoted no, yes, null or number as "
-            "another type, here False; quote it: '[\"no\"]'); allowed: a list of names, such as [a,b], null",
-        ),
-        (
-            "unrecognized arguments: a b.yaml --x 1",
-            "'a b.yaml' belongs to no option; did you mean --config 'a b.yaml'?",
-        ),
-        ("argument -h/--help: ignored explicit argument '3'", "--help: takes no value; allowed: --help alone"),
-        ("While parsing:\n    line 3,\n  column 1\n", "While parsing: line 3, column 1"),
-    ],
-)
-def test_a_complaint_is_one_line(message: str, line: str) -> None:
-    assert one_line(message) == line
 
 
 REASONS = {

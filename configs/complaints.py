@@ -1,0 +1,58 @@
+"""jsonargparse's complaints about a command line or a file, as one line for the user."""
+
+import re
+import shlex
+
+from configs.keys import REFUSED, SWITCHES, allowed, known_keys, shortened
+from configs.ranges import FilePath
+from configs.unknown import unknown_key
+
+
+def one_line(message: str) -> str:
+    """jsonargparse's message as one line: the key, what was given, what is allowed, the nearest valid name."""
+    unknown = (
+        re.search(r"unrecognized arguments: --([^\s=]+)", message, re.I)
+        or re.search(r"Group '(?P<group>[^']+)' does not accept option '([^']+)'", message)
+        or re.search(r"Option '([^']+)' is not accepted", message)
+    )
+    if unknown:
+        return unknown_key(".".join(unknown.groups()))
+    if word := re.search(r"unrecognized arguments: (.+?)(?= --|$)", message, re.I | re.S):
+        meant = (
+            f"did you mean --config {shlex.quote(word[1])}?"
+            if word[1].endswith((".yaml", ".yml"))
+            else "allowed: --KEY VALUE"
+        )
+        return f"{shortened(word[1])!r} belongs to no option; {meant}"
+    if valueless := re.search(r"argument --([\w.]+): expected (one|at least one) argument", message):
+        return _without_a_value(valueless[1])
+    if switch := re.search(r"argument (?:-\w/)?(--[\w.]+): ignored explicit argument", message):
+        return f"{switch[1]}: takes no value; allowed: {switch[1]} alone"
+    # Of a section that was given as a whole, the message first names the section, then the key.
+    *_, wrong = re.findall(r'Parser key "([^"]+)"', message) or [""]
+    # Where several types are allowed, jsonargparse's message repeats the value after each type.
+    given = re.search(r".*Given value: (.*)", message, re.S) or re.search(r"Got value: (.*)", message, re.S)
+    if given and wrong in allowed():
+        key, value = wrong, given[1].strip()
+        reason = f" ({REFUSED[key, value]})" if (key, value) in REFUSED else _of_unquoted(value, allowed()[key])
+        return f"--{key}: {shortened(value)!r} is not allowed{reason}; allowed: {allowed()[key]}"
+    return shortened(" ".join(message.split()))
+
+
+def _of_unquoted(value: str, taken: str) -> str:
+    """Why a list of names was refused, if YAML read one of its names as another type; else an empty text."""
+    read = re.fullmatch(r"\[.*?\b(True|False|None|[\d.]+)\b.*\]", value)
+    if read is None or "names" not in taken:
+        return ""
+    return f" (YAML reads an unquoted no, yes, null or number as another type, here {read[1]}; quote it: '[\"no\"]')"
+
+
+def _without_a_value(key: str) -> str:
+    """The message about an option without a value: it ends the command line, or another option follows it."""
+    files = {"config", *(name for name, (kind, _) in SWITCHES.items() if kind is FilePath)}
+    if any(name.startswith(f"{key}.") for name in known_keys()):
+        taken = "a YAML file with keys of its section"
+    else:
+        taken = "a file or folder" if key in files else allowed().get(key, "text")
+    negative = f"; one that begins with '-' is written --{key}=-1" if "number" in taken else ""
+    return f"--{key}: needs a value; allowed: {taken}{negative}"

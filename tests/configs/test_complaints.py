@@ -1,0 +1,42 @@
+"""jsonargparse's complaints (as it words them itself) as one line."""
+
+import pytest
+
+from configs.complaints import one_line
+
+
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        ("error: Unrecognized arguments: --lora.kk=3", "unknown key 'lora.kk'; did you mean 'lora.k'?"),
+        ("Group 'lora' does not accept option 'kk'", "unknown key 'lora.kk'; did you mean 'lora.k'?"),
+        ("Option 'sed' is not accepted", "unknown key 'sed'; did you mean 'seed'?"),
+        (
+            'Parser key "lora.k":\n  Expected a <class int>.\n  Got value: 2.5',
+            "--lora.k: '2.5' is not allowed; allowed: a whole number: 1 to 1024",
+        ),
+        (
+            'Parser key "task.train_rows":\n    - Expected a <class int>. Got value: True\n  Given value: true',
+            "--task.train_rows: 'true' is not allowed; allowed: a whole number: 1 to 1,000,000,000, or null",
+        ),
+        (
+            'Parser key "name":\n  Does not validate:\n    - Expected a <class str>. Got value: 12\n'
+            "  Given value: 12\n    - Expected a <class NoneType>\n  Given value: 12",
+            "--name: '12' is not allowed; allowed: text, null",
+        ),
+        (
+            'Parser key "task.text_columns":\n  Expected a <class str>. Got value: False\n'
+            "  Given value: ['a', False]",
+            "--task.text_columns: \"['a', False]\" is not allowed (YAML reads an unquoted no, yes, null or number as "
+            "another type, here False; quote it: '[\"no\"]'); allowed: a list of names, such as [a,b], null",
+        ),
+        (
+            "unrecognized arguments: a b.yaml --x 1",
+            "'a b.yaml' belongs to no option; did you mean --config 'a b.yaml'?",
+        ),
+        ("argument -h/--help: ignored explicit argument '3'", "--help: takes no value; allowed: --help alone"),
+        ("While parsing:\n    line 3,\n  column 1\n", "While parsing: line 3, column 1"),
+    ],
+)
+def test_a_complaint_is_one_line(message: str, line: str) -> None:
+    assert one_line(message) == line
