@@ -35,8 +35,15 @@ def one_line(message: str) -> str:
     if given and wrong in allowed():
         key, value = wrong, given[1].strip()
         reason = f" ({REFUSED[key, value]})" if (key, value) in REFUSED else _of_unquoted(value, allowed()[key])
-        return f"--{key}: {shortened(value)!r} is not allowed{reason}; allowed: {allowed()[key]}"
+        return f"--{key}: {shortened(value)!r} is not allowed{reason}; allowed: {allowed()[key]}{_way(key, value)}"
     return shortened(" ".join(message.split()))
+
+
+def _way(key: str, value: str) -> str:
+    """How to reach what the user wanted by a value that is refused; an empty text if that is not known."""
+    if key == "device" and (numbered := re.fullmatch(r"(?:cuda:)?(\d+)", value)):
+        return f"; CUDA_VISIBLE_DEVICES={numbered[1]} before the command chooses the GPU"
+    return ""
 
 
 def _of_unquoted(value: str, taken: str) -> str:

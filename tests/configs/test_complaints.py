@@ -31,6 +31,11 @@ from configs.complaints import one_line
             "another type, here False; quote it: '[\"no\"]'); allowed: a list of names, such as [a,b], null",
         ),
         (
+            'Parser key "device":\n  Expected one of auto, cpu.\n  Got value: cuda:1',
+            "--device: 'cuda:1' is not allowed; allowed: auto, cpu, cuda, mps; CUDA_VISIBLE_DEVICES=1 before the "
+            "command chooses the GPU",
+        ),
+        (
             "unrecognized arguments: a b.yaml --x 1",
             "'a b.yaml' belongs to no option; did you mean --config 'a b.yaml'?",
         ),

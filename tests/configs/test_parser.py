@@ -71,7 +71,15 @@ WRONG = {
         ["--constraint", "softmax"],
         "unknown key 'constraint'; did you mean 'search.constraint'?",
     ),
-    "abbreviated": (["--lora.rank", "6"], "unknown key 'lora.rank'; did you mean 'lora.r', 'lora.k' or 'lora.ranks_"),
+    "abbreviated": (["--lora.ranks", "6"], "unknown key 'lora.ranks'; did you mean 'lora.ranks_from' or "),
+    "as another trainer calls it": (
+        ["--lora.rank", "6"],
+        "unknown key 'lora.rank'; did you mean 'lora.r' or 'lora.k'?",
+    ),
+    "a GPU of several": (
+        ["--device", "cuda:1"],
+        "--device: 'cuda:1' is not allowed; allowed: auto, cpu, cuda, mps; CUDA_VISIBLE_DEVICES=1 before the command",
+    ),
     "an abbreviated switch": (["--conf", "glue_sst2.yaml"], "unknown key 'conf'; did you mean 'config'?"),
     "an abbreviated request": (["--sho", "runs/a"], "unknown key 'sho'; did you mean 'show'?"),
     "in another section": (["--model.k", "4"], "unknown key 'model.k'; did you mean 'lora.k'?"),

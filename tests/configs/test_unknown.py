@@ -21,17 +21,50 @@ def test_an_unknown_key_comes_with_the_nearest(key: str) -> None:
 @pytest.mark.parametrize(
     ("key", "said"),
     [
-        ("batch_size", "'search.batch_size', 'retrain.batch_size' or 'decode.batch_size'"),  # its section left out
+        ("checkpoint_every", "'search.checkpoint_every' or 'retrain.checkpoint_every'"),  # its section left out
         ("lora.learning_rate", "'search.learning_rate' or 'retrain.learning_rate'"),
-        ("lora.rank", "'lora.r', 'lora.k' or 'lora.ranks_from'"),  # the beginning of one, and near to two others
+        ("lora.ranks", "'lora.ranks_from' or 'lora.trials'"),  # the beginning of one, and near to another
     ],
 )
 def test_an_unknown_key_comes_with_all_that_are_as_near(key: str, said: str) -> None:
     assert unknown_key(key) == f"unknown key {key!r}; did you mean {said}?"
 
 
-def test_a_key_that_is_near_to_none_gets_no_guess() -> None:
-    assert unknown_key("qqqqqq") == "unknown key 'qqqqqq'; --help lists the keys"
+@pytest.mark.parametrize("key", ["qqqqqq", "optimizer", "num_workers", "verbose", "debug"])
+def test_a_key_that_is_near_to_none_gets_no_guess(key: str) -> None:
+    assert unknown_key(key) == f"unknown key {key!r}; --help lists the keys"
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("lr", "'search.learning_rate' or 'retrain.learning_rate'"),
+        ("learning-rate", "'search.learning_rate' or 'retrain.learning_rate'"),
+        ("search.lr", "'search.learning_rate'"),
+        ("training.lr", "'search.learning_rate' or 'retrain.learning_rate'"),
+        ("batch_size", "'search.batch_size' or 'retrain.batch_size'"),
+        ("per-device-train-batch-size", "'search.batch_size' or 'retrain.batch_size'"),
+        ("epochs", "'retrain.epochs'"),
+        ("output_dir", "'name' or 'runs_folder'"),
+        ("BF16", "'precision'"),
+        ("gpus", "'device'"),
+        ("study.gpus", "'study.ray.gpus'"),
+        ("dataset", "'task.path'"),
+        ("task.dataset", "'task.path'"),
+        ("model.path", "'model.name'"),
+        ("lora.rank", "'lora.r' or 'lora.k'"),
+        ("lora.lora_dropout", "'lora.dropout'"),
+        ("lora_alpha", "'lora.lora_alpha'"),
+        ("wandb", "'tracking.wandb'"),
+    ],
+)
+def test_a_name_of_another_trainer_is_answered_by_the_key_of_the_same_meaning(key: str, said: str) -> None:
+    assert unknown_key(key) == f"unknown key {key!r}; did you mean {said}?"
+
+
+def test_what_needs_no_key_is_said() -> None:
+    for key in ("resume", "resume-from-checkpoint"):
+        assert unknown_key(key) == f"unknown key {key!r}; the same command resumes a stopped run"
 
 
 def test_a_key_that_a_study_cannot_vary_is_not_proposed_as_itself() -> None:
