@@ -2,14 +2,23 @@
 
 import re
 import shlex
+from collections.abc import Iterator, Sequence
+from itertools import pairwise, takewhile
+from typing import Literal, get_args, get_origin
 
-from configs.keys import REFUSED, SWITCHES, allowed, known_keys, shortened
+from pydantic import TypeAdapter, ValidationError
+
+from configs.errors import UserError
+from configs.keys import REFUSED, SWITCHES, allowed, known_keys, shortened, split_range
 from configs.ranges import FilePath
 from configs.unknown import unknown_key
+from configs.yaml_text import parse_yaml
 
 
-def one_line(message: str) -> str:
-    """jsonargparse's message as one line: the key, what was given, what is allowed, the nearest valid name."""
+def one_line(message: str, arguments: Sequence[str] = ()) -> str:
+    """jsonargparse's message as one line: the key, what was given, what is allowed, the nearest valid name.
+
+    `arguments`: the words of the command line that it is about."""
     unknown = (
         re.search(r"unrecognized arguments: --([^\s=]+)", message, re.I)
         or re.search(r"Group '(?P<group>[^']+)' does not accept option '([^']+)'", message)
@@ -35,15 +44,39 @@ def one_line(message: str) -> str:
     if given and wrong in allowed():
         key, value = wrong, given[1].strip()
         reason = f" ({REFUSED[key, value]})" if (key, value) in REFUSED else _of_unquoted(value, allowed()[key])
-        return f"--{key}: {shortened(value)!r} is not allowed{reason}; allowed: {allowed()[key]}{_way(key, value)}"
+        way = _way(key, value, arguments)
+        return f"--{key}: {shortened(value)!r} is not allowed{reason}; allowed: {allowed()[key]}{way}"
     return shortened(" ".join(message.split()))
 
 
-def _way(key: str, value: str) -> str:
+def _way(key: str, value: str, arguments: Sequence[str]) -> str:
     """How to reach what the user wanted by a value that is refused; an empty text if that is not known."""
     if key == "device" and (numbered := re.fullmatch(r"(?:cuda:)?(\d+)", value)):
         return f"; CUDA_VISIBLE_DEVICES={numbered[1]} before the command chooses the GPU"
-    return ""
+    meant = _meant_as_list(key, [value, *_behind(key, value, arguments)])
+    return f"; did you mean --{key} {meant}?" if meant else ""
+
+
+def _behind(key: str, value: str, arguments: Sequence[str]) -> Iterator[str]:
+    """The words of the command line that follow `--key value`, up to the next option."""
+    behind = [at + 2 for at, pair in enumerate(pairwise(arguments)) if pair == (f"--{key}", value)]
+    return takewhile(lambda word: not word.startswith("--"), arguments[behind[-1] :] if behind else ())
+
+
+def _meant_as_list(key: str, given: Sequence[str]) -> str:
+    """The given words as the list that the key takes, in the quotes that a shell needs; "" if they make none."""
+    switch, _ = SWITCHES.get(key, (str, ""))
+    kind, limits = split_range(known_keys().get(key, switch))
+    spelt = given[0].lower().replace("_", "-")
+    choices = [part for part in get_args(kind) if get_origin(part) is Literal and get_origin(kind) is not list]
+    if any(spelt in get_args(choice) for choice in choices):
+        return spelt  # all_linear, which as a list would be a module of that name
+    text = f"[{','.join(part.strip() for word in given for part in word.split(',') if part.strip())}]"
+    try:
+        read = TypeAdapter(kind).validate_python(parse_yaml(text, key), strict=True)
+    except (UserError, ValidationError):
+        return ""
+    return f'"{text}"' if '"' not in text and (limits is None or limits.holds(read)) else ""
 
 
 def _of_unquoted(value: str, taken: str) -> str:

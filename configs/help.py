@@ -17,7 +17,7 @@ COMMON = {
     "model.name": "base model: hub name, folder, .gguf file, or package:NAME/FOLDER",
     "task.type": "sample, glue, text (a table), tokens, generation or chat",
     "task.path": "your data: a file, a folder or a hub name",
-    "lora.target_modules": "layers with LoRA, such as [q_proj,v_proj], or all-linear",
+    "lora.target_modules": 'layers with LoRA, such as "[q_proj,v_proj]", or all-linear',
     "answer.budget": "average rank allowed by --answer.rule shares or size",
     "search.steps": "largest number of search steps",
     "retrain.max_steps": "steps of the retraining",

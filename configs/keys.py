@@ -50,7 +50,7 @@ SWITCHES: dict[str, tuple[Any, str]] = {
     "hyp": (FilePath, "With --score: the system's output."),
     "ref": (FilePath, "With --score: the references (webnlg: also a folder)."),
     "json": (FilePath, "With --score: also write the values to this file."),
-    "metrics": (list[str], "With --score: compute only these metrics, such as [BLEU,NIST]."),
+    "metrics": (list[str], 'With --score: compute only these metrics, such as "[BLEU,NIST]".'),
 }
 
 
@@ -99,11 +99,13 @@ def takes(annotation: Any) -> str:
     return f"{said}, or null" if type(None) in get_args(kind) and "null" not in said else said
 
 
+# Lists and braces stand in double quotes: a shell would read [a,b] as a pattern of file names, and divide {a: b}.
+_VALUES = 'values, such as "[0.1,0.2]"'
 _DICTIONARIES: dict[Any, str] = {
-    dict[str, Any]: "names with values, such as {rate: 0.1}",
-    dict[str, list[Any]]: "keys with lists of values, such as {seed: [0,1]}",
-    dict[str, dict[str, Any]]: "names with keys and values, such as {wide: {lora.k: 16}}",
-    dict[str, dict[str, dict[str, Any]]]: "axes with values and their keys, such as {method: {lora: {lora.r: 8}}}",
+    dict[str, Any]: 'names with values, such as "{rate: 0.1}"',
+    dict[str, list[Any]]: 'keys with lists of values, such as "{seed: [0,1]}"',
+    dict[str, dict[str, Any]]: 'names with keys and values, such as "{wide: {lora.k: 16}}"',
+    dict[str, dict[str, dict[str, Any]]]: 'axes with values and their keys, such as "{method: {lora: {lora.r: 8}}}"',
 }
 
 
@@ -120,12 +122,12 @@ def words(kind: Any) -> str:
         if get_origin(item) is Literal:
             return f"a list of: {words(item)}"
         items = {
-            str: "names, such as [a,b]",
-            int: "whole numbers, such as [1,2]",
-            list[str]: "lists of names, such as [[query]]",
-            dict[str, Any]: "keys with values, such as [{seed: 1}]",
+            str: 'names, such as "[a,b]"',
+            int: 'whole numbers, such as "[1,2]"',
+            list[str]: 'lists of names, such as "[[query]]"',
+            dict[str, Any]: 'keys with values, such as "[{seed: 1}]"',
         }
-        return f"a list of {items.get(item, 'values, such as [0.1,0.2]')}"
+        return f"a list of {items.get(item, _VALUES)}"
     if get_origin(kind) is dict:
         return _DICTIONARIES[kind]
     return ", ".join(words(part) for part in get_args(kind))

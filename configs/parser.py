@@ -44,7 +44,7 @@ def parse_command(argv: Sequence[str]) -> Command:
         parsed = parser.parse_args(arguments, defaults=_shows_defaults(arguments))
         given = parser.parse_args(_without_config(argv), defaults=False)
     except (ArgumentError, RecursionError) as error:
-        raise UserError(one_line(str(error))) from error
+        raise UserError(one_line(str(error), arguments)) from error
     other = _other_request(parsed)
     if other is not None:
         switches = [key for key in ("stage", "overwrite") if given.get(key)]

@@ -145,7 +145,7 @@ def _is_option(value: Any) -> bool:
 Options = Annotated[
     dict[str, Any],
     Range(
-        "arguments by name, such as {rate: 0.1}: numbers, texts, true, false, null or lists of these",
+        'arguments by name, such as "{rate: 0.1}": numbers, texts, true, false, null or lists of these',
         lambda x: _flat_enough(x) and all(str(key).isidentifier() and _is_option(x[key]) for key in x),
     ),
 ]
@@ -191,7 +191,7 @@ Targets = Annotated[
 ModuleSets = Annotated[
     list[list[str]],
     Range(
-        "a list of lists of module names, such as [[query],[query,value]], none of them empty",
+        'a list of lists of module names, such as "[[query],[query,value]]", none of them empty',
         lambda x: all(len(one) > 0 and all(one) for one in x),
     ),
 ]

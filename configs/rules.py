@@ -85,7 +85,9 @@ def _search_refusals(config: RunConfig) -> Iterator[str]:
     if config.model.attention == "sdpa" and (reader := second_derivatives(config)):
         yield f"--model.attention: 'sdpa' has no second derivatives, which {reader} needs; allowed: auto, eager"
     if probed and not (study.axes or study.variants):
-        yield _refusal("study.probe.steps", probed, "without a study", "[], or with --study.axes, such as {seed: [0]}")
+        yield _refusal(
+            "study.probe.steps", probed, "without a study", '[], or with --study.axes, such as "{seed: [0]}"'
+        )
     if probed and config.method != "autolora":
         yield _refusal("study.probe.steps", probed, f"for --method {config.method}, which has no hypergradient", "[]")
     if probed and not moves_alpha(config):

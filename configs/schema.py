@@ -113,7 +113,7 @@ class HypergradientConfig:
     terms: ranges.CountFromZero = 3
     """Number of Hessian-vector products in neumann and cg."""
     options: ranges.Options = field(default_factory=dict)
-    """Arguments by name for an approximation of your own, such as {rate: 0.1}."""
+    """Arguments by name for an approximation of your own, such as "{rate: 0.1}"."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ class LoraSettings:
 
     target_modules: ranges.Targets = field(default_factory=lambda: ["query", "value"])
     """Module names (or endings of names) that get LoRA. Paper: query and value projections. GPT-2 computes query, key
-    and value in one layer: c_attn gives all three one rank, [c_attn.q, c_attn.v] gives each named one its own rank.
+    and value in one layer: c_attn gives all three one rank, "[c_attn.q,c_attn.v]" gives each named one its own rank.
     all-linear: every linear layer of every block, without head, pooler, output embedding and modules_to_save."""
     modules_to_save: ranges.Modules = None
     """Modules (names or their endings) that are trained whole beside LoRA and the task head, and saved in the adapter:
@@ -35,9 +35,9 @@ class LoraSettings:
     """lora_random: the highest rank that a layer may get. 1: rank 1 in layers that are drawn at random, none in the
     others. null: lora.k, or more if the number of parameters needs it."""
     module_sets: ranges.ModuleSets = field(default_factory=list)
-    """lora_modules: sets of module names (or endings) among target_modules to choose from, for example [[query,
-    value], [query]]. Each set gets the largest rank that the budget allows. Empty: each type alone, then the best two
-    types together, the best three, and so on up to all types; six types take eleven trainings."""
+    """lora_modules: sets of module names (or endings) among target_modules to choose from, for example
+    "[[query,value],[query]]". Each set gets the largest rank that the budget allows. Empty: each type alone, then the
+    best two types together, the best three, and so on up to all types; six types take eleven trainings."""
     trials: ranges.Count = 8
     """optuna: how many trials are trained on D_tr; the ranks of the trial that is best on D_val are retrained. The
     first trial has ranks as even as the budget allows, the rest of the first half (at most ten) random ranks; TPE

@@ -242,7 +242,7 @@ TABLE: tuple[Row, ...] = (
     Row(
         ("retrain.learning_rate",), lambda c: bool(c.retrain.learning_rates) and c.method not in CHOOSING_RANKS,
         "beside retrain.learning_rates {c.retrain.learning_rates}, of which one is chosen",
-        "leave it out, or give --retrain.learning_rates []",
+        'leave it out, or give --retrain.learning_rates "[]"',
     ),
     Row(("task.prompt",), lambda c: c.task.type != "generation", f"{_TASK}: it is read only for generation"),
     Row(

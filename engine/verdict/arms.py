@@ -123,7 +123,7 @@ def rate_of(config: RunConfig, folder: RunFolder) -> float:
     if chosen is None:
         raise UserError(
             "--retrain.learning_rates: a verdict trains at one learning rate, and the retraining, which chooses it, "
-            "has not finished; run --stage retrain first, or give --retrain.learning_rates [] and "
+            'has not finished; run --stage retrain first, or give --retrain.learning_rates "[]" and '
             "--retrain.learning_rate"
         )
     return float(chosen)

@@ -122,7 +122,7 @@ def _refuse(config: RunConfig, folder: RunFolder) -> None:
     elif len(config.retrain.learning_rates) > 1:
         raise UserError(
             "--retrain.learning_rates: --stage verdict trains at one learning rate; run --stage all first, which "
-            "chooses one, or --retrain.learning_rates [] and --retrain.learning_rate"
+            'chooses one, or --retrain.learning_rates "[]" and --retrain.learning_rate'
         )
     LAUNCHERS[config.study.launcher].check(config.study)
 

@@ -90,10 +90,11 @@ def attach(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
     assert isinstance(peft_model, PeftModel)
     if lost := [name for name in targets if name not in lora_layers(peft_model)]:
         rest = sorted({name.rpartition(".")[2] for name in asked} - {name.rpartition(".")[2] for name in lost})
+        such = f', such as "[{",".join(rest)}]"' if rest else ""
         raise UserError(
             f"--lora.target_modules: {lost[0]}{f' and {len(lost) - 1} more' if lost[1:] else ''} cannot get LoRA: in "
             f"{model.config.model_type}, PEFT takes this name for the experts; allowed: layers of other names"
-            f"{f', such as [{chr(44).join(rest)}]' if rest else ''}"
+            f"{such}"
         )
     return peft_model
 

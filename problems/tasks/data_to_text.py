@@ -142,7 +142,7 @@ class SourceTarget(Generation):
         if 2 * short > len(records):
             log.warning(
                 "%s: %d of %d sources have answers of fewer than %d words alone, of which BLEU says little, as it "
-                "counts sequences of %d words; set --task.metrics [exact_match]",
+                'counts sequences of %d words; set --task.metrics "[exact_match]"',
                 self.origin(self.evaluation_split), short, len(records), MAX_ORDER, MAX_ORDER,
             )  # fmt: skip
 

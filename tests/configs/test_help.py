@@ -55,3 +55,9 @@ def test_what_a_key_allows_is_said_in_words(key: str, said: str) -> None:
     found = re.search(rf" --{re.escape(key)} [^ ]+ .*?\(allowed: (.*?), default", text)
     assert found is not None
     assert found[1] == said
+
+
+def test_an_example_of_a_list_or_of_braces_is_quoted_as_a_shell_needs_it() -> None:
+    text = " ".join(build_parser().format_help().split())
+    assert 'such as "[q_proj,v_proj]"' in text
+    assert not re.findall(r"such as [\[{].{9}", text + " ".join(allowed().values()))

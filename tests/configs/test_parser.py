@@ -92,7 +92,7 @@ WRONG = {
     "list for a number": (["--lora.k", "[1]"], "--lora.k: '[1]' is not allowed; allowed: a whole number: 1 to 1024"),
     "value for a list": (
         ["--study.axes", "{seed: 1}"],
-        "--study.axes: '1' is not allowed; allowed: keys with lists of values, such as {seed: [0,1]}",
+        "--study.axes: '1' is not allowed; allowed: keys with lists of values, such as \"{seed: [0,1]}\"",
     ),
     "word among numbers": (
         ["--study.probe.etas", "[lr,foo]"],
@@ -100,7 +100,17 @@ WRONG = {
     ),
     "name for names": (
         ["--task.metrics", "f1"],
-        "--task.metrics: 'f1' is not allowed; allowed: a list of names, such as [a",
+        "--task.metrics: 'f1' is not allowed; allowed: a list of names, such as \"[a",
+    ),
+    "name for names, which are meant": (
+        ["--task.text_columns", "review", "--seed", "3"],
+        "--task.text_columns: 'review' is not allowed; allowed: a list of names, such as \"[a,b]\", null; "
+        'did you mean --task.text_columns "[review]"?',
+    ),
+    "names without brackets": (
+        ["--lora.target_modules", "q_proj,v_proj"],
+        "--lora.target_modules: 'q_proj,v_proj' is not allowed; allowed: a list of names, such as \"[a,b]\", "
+        'all-linear; did you mean --lora.target_modules "[q_proj,v_proj]"?',
     ),
     "value of a switch": (["--overwrite=true"], "--overwrite: takes no value; allowed: --overwrite alone"),
     "value after a switch": (["--overwrite", "true"], "'true' belongs to no option; allowed: --KEY VALUE"),

@@ -24,7 +24,7 @@ class Head(Method):
             missing = ", ".join(base.trained_whole)
             raise UserError(
                 f"--method: 'head' is not allowed here, as {run.config.model.name} came without weights of {missing}, "
-                f"which would stay random; --lora.modules_to_save [{missing}] trains them"
+                f'which would stay random; --lora.modules_to_save "[{missing}]" trains them'
             )
         head = head_of(base)
         model, _ = head_alone(base)

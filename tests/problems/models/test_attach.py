@@ -30,7 +30,7 @@ def test_layers_whose_names_peft_takes_for_experts_are_refused_before_a_search()
 
     with pytest.raises(UserError, match=r"^--lora\.target_modules: .*PEFT takes this name for the experts;") as error:
         with_lora("all-linear")
-    assert str(error.value).endswith("layers of other names, such as [k_proj,o_proj,q_proj,v_proj]")
+    assert str(error.value).endswith('layers of other names, such as "[k_proj,o_proj,q_proj,v_proj]"')
     with pytest.raises(UserError, match=r"^--lora\.target_modules: PEFT refuses these layers: "):
         with_lora("gate_proj")
     assert with_lora("q_proj") == 2

@@ -172,7 +172,7 @@ def test_own_tables_of_short_answers_are_told_of_the_exact_match(tmp_path: Path,
         table(path, test_path=str(path), **settings).rows()
         (line,) = log_lines
         assert f"{path.name}: 15 of 20 sources have answers of fewer than 4 words alone" in line
-        assert line.endswith("set --task.metrics [exact_match]")
+        assert line.endswith('set --task.metrics "[exact_match]"')
     log_lines.clear()
     task = table(path, test_path=str(path), metrics=["exact_match"])
     (rows,) = task.rows().evaluation.values()

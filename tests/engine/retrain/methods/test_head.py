@@ -150,5 +150,5 @@ def test_a_language_model_without_its_output_layer_is_refused(argv: Callable[...
     body = LlamaModel(causal.config)
     body.save_pretrained(tmp_path / "body")
     tokenizer.save_pretrained(tmp_path / "body")
-    with pytest.raises(UserError, match=r"--method: 'head' .* without weights of lm_head, .*\[lm_head\] trains"):
+    with pytest.raises(UserError, match=r"--method: 'head' .* without weights of lm_head, .*\[lm_head\]\" trains"):
         run_stages(parse(argv(tmp_path, "--model.name", str(tmp_path / "body"))), StopRequest())
