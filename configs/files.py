@@ -100,7 +100,7 @@ def read_keys(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: needs keys with values; holds {as_written(content)}")
     check_keys(path, content)
     overwrite = content.get("overwrite", False)
-    if not isinstance(overwrite, bool):  # jsonargparse takes any value of a switch
+    if not isinstance(overwrite, bool):  # jsonargparse reads the text 'no' as false
         raise UserError(f"{path}: overwrite: {as_written(overwrite)} is not allowed; allowed: true or false")
     return content
 

@@ -38,7 +38,7 @@ SWITCHES: dict[str, tuple[Any, str]] = {
     "overwrite": (
         bool,
         "Run the chosen stages anew; when all are done, replace their earlier results in this run's folder (search "
-        "also replaces the retraining). After an interruption, the same command resumes.",
+        "also replaces the retraining). Alone it means true. After an interruption, the same command resumes.",
     ),
     "show": (
         FilePath,

@@ -192,7 +192,7 @@ def build_parser() -> ArgumentParser:
         kind, _ = split_range(annotation)
         group = parser if name in ("stage", "overwrite") else others
         if kind is bool:
-            group.add_argument(f"--{name}", action="store_true", help=text)
+            group.add_argument(f"--{name}", type=bool, nargs="?", const=True, default=False, help=text)
         else:
             default = "all" if name == "stage" else None
             group.add_argument(f"--{name}", type=kind if default else kind | None, default=default, help=text)

@@ -46,6 +46,7 @@ def test_the_usage_names_only_options_that_there_are() -> None:
         ("for", "peft, trl, axolotl, llama-factory, unsloth"),
         ("seed", "0 to 2147483647"),
         ("search.dropout", "true or false"),
+        ("overwrite", "true or false"),
         ("lora.target_modules", "at least one module name, or all-linear alone"),
         ("model.revision", "text, null"),
     ],

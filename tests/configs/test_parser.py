@@ -112,8 +112,9 @@ WRONG = {
         "--lora.target_modules: 'q_proj,v_proj' is not allowed; allowed: a list of names, such as \"[a,b]\", "
         'all-linear; did you mean --lora.target_modules "[q_proj,v_proj]"?',
     ),
-    "value of a switch": (["--overwrite=true"], "--overwrite: takes no value; allowed: --overwrite alone"),
-    "value after a switch": (["--overwrite", "true"], "'true' belongs to no option; allowed: --KEY VALUE"),
+    "value of a switch": (["--overwrite=3"], "--overwrite: '3' is not allowed; allowed: true or false"),
+    "word after a switch": (["--overwrite", "runs/a"], "--overwrite: 'runs/a' is not allowed; allowed: true or false"),
+    "word of no option": (["true"], "'true' belongs to no option; allowed: --KEY VALUE"),
     "file without its option": (
         ["quickstart.yaml"],
         "'quickstart.yaml' belongs to no option; did you mean --config quickstart.yaml?",
@@ -145,6 +146,29 @@ def test_a_mistake_on_the_command_line_is_one_line_with_what_would_be_right(case
         parse(arguments)
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        ("--overwrite", True),
+        ("--overwrite --seed 3", True),
+        ("--overwrite true", True),
+        ("--overwrite=true", True),
+        ("--overwrite false --seed 3", False),
+        ("--overwrite=false", False),
+        ("--seed 3", False),
+    ],
+)
+def test_overwrite_stands_alone_or_takes_true_or_false(words: str, meant: bool) -> None:
+    """--help said that it takes true or false, but both were refused."""
+    assert parse(words.split()).overwrite is meant
+
+
+def test_overwrite_false_overrules_a_file(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("overwrite: true\n")
+    assert parse(["--config", str(tmp_path / "c.yaml")]).overwrite
+    assert not parse(["--overwrite", "false", "--config", str(tmp_path / "c.yaml")]).overwrite
 
 
 def test_print_config_shows_the_resolved_values(capsys: pytest.CaptureFixture[str]) -> None:
