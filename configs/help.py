@@ -4,6 +4,7 @@ from argparse import Action, RawDescriptionHelpFormatter
 
 from jsonargparse import DefaultHelpFormatter
 
+from configs.files import DEFAULT_CONFIG
 from configs.keys import SWITCHES, known_keys, split_range, words
 
 USAGE = """run.py [--config FILE] [--KEY VALUE ...]         search, retrain, report
@@ -35,7 +36,8 @@ def description() -> str:
     wide = max(map(len, COMMON))
     keys = "\n".join(f"  --{key:<{wide}}  {text}" for key, text in COMMON.items())
     return (
-        "Learn the LoRA rank of each layer (search), retrain at those ranks, export a plain PEFT adapter.\n\n"
+        "Learn the LoRA rank of each layer (search), retrain at those ranks, export a plain PEFT adapter.\n"
+        f"Without --config the values of {DEFAULT_CONFIG} stand in place of the defaults that are shown here.\n\n"
         f"common keys:\n{keys}\n\nAll keys, section by section (docs/configuration.md has them as a table):"
     )
 

@@ -18,8 +18,11 @@ from configs.schema import RunConfig
 _HEAD = """# Configuration
 
 Every key of a YAML file and of the command line (`--section.key value`). The command line overrides the file, and the
-file overrides these defaults; `--print_config` shows the result. This page is made from `configs/schema.py` and the
-`schema_*.py` and `ranges.py` beside it: `python -m configs.reference > docs/configuration.md`.
+file overrides these defaults; `--print_config` shows the result. Without `--config` the file is
+[quickstart.yaml](../configs/quickstart.yaml), whose values stand in place of these defaults.
+
+This page is made from `configs/schema.py` and the `schema_*.py` and `ranges.py` beside it:
+`python -m configs.reference > docs/configuration.md`.
 
 The command line also takes: `--config FILE` (a bare name is looked up in `configs/`),
 `--stage all|search|retrain|report|verdict`, `--overwrite`, `--show RUN`,

@@ -3,8 +3,9 @@
 import dataclasses
 import logging
 import shlex
+from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from configs.errors import UserError
 from configs.facts import CHOOSING_RANKS
@@ -13,6 +14,7 @@ from configs.launch import processes_started
 from configs.requests import Command, Request, ScoreRequest, ShowRequest, Trainer, WorkspaceRequest
 from configs.schema import RunConfig
 from configs.tell_unread import tell_unread, tell_unread_by_report
+from configs.unread import reason
 from engine.report.next_step import print_next
 from engine.report.summary import print_result, print_verdict
 from engine.retrain.progress import print_progress
@@ -39,6 +41,11 @@ if TYPE_CHECKING:
 # - the section tracking, unless tracking.wandb is auto.
 _OF_THE_MACHINE = ("device", "precision", "strategy")
 _OF_THE_REPORT = ("name", "runs_folder")
+
+# The settings that a run on own data most often needs otherwise.
+_MAIN = (
+    "search.steps", "search.learning_rate", "retrain.max_steps", "retrain.learning_rate", "lora.target_modules",
+)  # fmt: skip
 
 
 def run_request(request: Command, stop: StopRequest) -> None:
@@ -147,7 +154,10 @@ def _run(request: Request, stop: StopRequest) -> None:
         _tell_of_other_folder(request)
         tell_unread(request.given, config, [config], request.stage)
         if request.source == DEFAULT_CONFIG and config.task.type != "sample":
-            log.info("what the command does not set is as in %s; --config takes another file", request.source)
+            log.info(
+                "what the command does not set is as in %s%s; --config takes another file",
+                request.source, _values_left(request),
+            )  # fmt: skip
     retrains = request.stage in ("all", "retrain")
     if request.stage != "report" and (config.method in CHOOSING_RANKS or (retrains and config.retrain.learning_rates)):
         tried = ", ".join((*sorted(CHOOSING_RANKS), "--retrain.learning_rates"))
@@ -161,6 +171,20 @@ def _run(request: Request, stop: StopRequest) -> None:
         if processes.first:
             print_result(folder)
             print_next(request)
+
+
+def _values_left(request: Request) -> str:
+    """The main settings of a run on own data that the user left to the configuration, as words behind its name."""
+    read = [key for key in _MAIN if request.given.where(key) is None and reason(key, request.config) is None]
+    said = [f"{key} {_written(reduce(getattr, key.split('.'), request.config))}" for key in read]
+    return f": {', '.join(said)}" if said else ""
+
+
+def _written(value: Any) -> str:
+    """A setting as it is written on the command line, a list without its brackets."""
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return "null" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _beside(folder: RunFolder) -> "Beside | None":

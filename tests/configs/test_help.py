@@ -27,6 +27,7 @@ def test_help_begins_with_the_common_keys_and_then_goes_section_by_section(capsy
     assert keys == set(COMMON)
     assert keys <= {*allowed(), "config"}
     assert max(map(len, lines[:25])) <= 100
+    assert any(line.startswith("Without --config the values of quickstart.yaml stand in place") for line in lines[:8])
     places = [next(n for n, line in enumerate(lines) if line.startswith(f"--{s}.*: ")) for s in ("model", "search")]
     assert len(keys) < places[0] < places[1]
     assert any(line.split()[:1] == ["--print_config"] for line in lines)

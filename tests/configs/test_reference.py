@@ -12,6 +12,10 @@ def test_the_document_is_current() -> None:
     assert DOCUMENT.read_text(encoding="utf-8") == page(), "run: python -m configs.reference > docs/configuration.md"
 
 
+def test_the_page_begins_with_the_file_that_replaces_its_defaults() -> None:
+    assert "Without `--config` the file is\n[quickstart.yaml](" in page().split("\n## ")[0]
+
+
 def test_every_key_has_a_row_with_its_default_and_what_is_allowed() -> None:
     rows = {line.split("`")[1]: line for line in page().splitlines() if line.startswith("| `")}
     assert set(rows) == set(known_keys())
