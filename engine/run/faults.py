@@ -8,6 +8,7 @@ from pathlib import Path
 
 from configs.errors import UserError
 from configs.facts import evaluation_batch
+from configs.recipe import writes_texts
 from configs.schema import RunConfig
 
 _DISK = {
@@ -56,13 +57,7 @@ def _explain(error: Exception, config: RunConfig, root: Path) -> str | None:
         or "out of memory" in text
         or "can't allocate" in text
     ):
-        return (
-            f"out of memory: lower --search.batch_size (now {config.search.batch_size}), --retrain.batch_size (now "
-            f"{config.retrain.batch_size}; raise --retrain.gradient_accumulation, now "
-            f"{config.retrain.gradient_accumulation}, to match), --retrain.eval_batch_size (now "
-            f"{evaluation_batch(config)}) or --task.max_length (now {config.task.max_length}), or take "
-            f"--precision bf16; what was saved is in {root}; --overwrite starts again"
-        )
+        return _out_of_memory(config, root)
     if config.retrain.torch_compile and type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
         return (
             f"--retrain.torch_compile: this machine cannot compile the model ({str(error).strip().splitlines()[0]}); "
@@ -79,9 +74,27 @@ def _explain(error: Exception, config: RunConfig, root: Path) -> str | None:
     if number not in _DISK:
         return None
     where = getattr(error, "filename", None) or root
+    elsewhere = ", or name another --runs_folder" if where == root or _inside(where, root) else ""
     return (
-        f"cannot read or write {where}: {_DISK[number]}; the last checkpoint in {root} is intact: "
-        f"once this is repaired, the same command resumes; or name another --runs_folder"
+        f"cannot read or write {where}: {_DISK[number]}; what was saved in {root} is intact: once this is repaired, "
+        f"the same command resumes{elsewhere}"
+    )
+
+
+def _out_of_memory(config: RunConfig, root: Path) -> str:
+    """The settings that need less memory, with their values: first those under which a half-done run resumes."""
+    resumes = [f"--retrain.eval_batch_size below {evaluation_batch(config)}"]
+    if not config.model.gradient_checkpointing:
+        resumes.insert(0, "--model.gradient_checkpointing true")
+    if writes_texts(config.task):
+        resumes.append(f"--decode.batch_size below {config.decode.batch_size}")
+    precision = ", --precision auto" if config.precision == "fp32" else ""
+    return (
+        f"out of memory: the same command resumes with {', '.join(resumes)}; with --overwrite it starts again, then "
+        f"also with a lower --search.batch_size (now {config.search.batch_size}), --retrain.batch_size (now "
+        f"{config.retrain.batch_size}; raise --retrain.gradient_accumulation, now "
+        f"{config.retrain.gradient_accumulation}, to match), --task.max_length (now {config.task.max_length})"
+        f"{precision}; what was saved is in {root}"
     )
 
 

@@ -68,7 +68,8 @@ def test_out_of_memory_names_the_batch_size(
     monkeypatch.setattr(SearchHook, "after_step", fail)
     assert run.main(argv("--search.batch_size", "7")) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert "out of memory: lower --search.batch_size (now 7)" in line
+    assert "error: out of memory: the same command resumes with " in line
+    assert "--search.batch_size (now 7)" in line
 
 
 @pytest.mark.trains

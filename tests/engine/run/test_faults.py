@@ -1,6 +1,7 @@
 """What the world can do to a run is told in one line; what is the program's own fault is not hidden."""
 
 import errno
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def line_of(error: Exception, *arguments: str) -> str:
 def test_a_disk_that_cannot_be_written_is_named_with_the_file(number: int, words: str) -> None:
     line = line_of(OSError(number, "in the system's words", "runs/x/ranks.json"))
     assert line.startswith(
-        f"cannot read or write runs/x/ranks.json: {words}; the last checkpoint in runs/x is intact: "
+        f"cannot read or write runs/x/ranks.json: {words}; what was saved in runs/x is intact: once "
     )
 
 
@@ -93,10 +94,31 @@ def test_a_full_memory_names_every_setting_that_needs_less_with_its_value(error:
         "--task.max_length": "9",
     }
     line = line_of(error, *(part for pair in values.items() for part in pair))
-    assert line.startswith("out of memory: lower ")
+    assert line.startswith("out of memory: the same command resumes with --model.gradient_checkpointing true, ")
+    resumes, again = line.split("; with --overwrite it starts again")
     for key, value in values.items():
-        after = line.split(key, 1)[1]
-        assert after.split("now ", 1)[1].startswith(value), key
+        part = resumes if key == "--retrain.eval_batch_size" else again
+        assert re.match(rf"[^0-9]*{value}\b", part.split(key, 1)[1]), key
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--model.gradient_checkpointing", "true"], set()),
+        (["--precision", "fp32"], {"--model.gradient_checkpointing true", "--precision auto"}),
+        (["--task.type", "generation", "--task.path", "x"], {"--model.gradient_checkpointing true", "--decode.batch"}),
+    ],
+)
+def test_a_full_memory_advises_no_setting_that_cannot_help(arguments: list[str], named: set[str]) -> None:
+    line = line_of(MemoryError(), *arguments)
+    possible = {"--model.gradient_checkpointing true", "--precision auto", "--decode.batch"}
+    assert {words for words in possible if words in line} == named
+
+
+def test_a_fault_outside_the_run_advises_no_other_folder_of_runs() -> None:
+    outside = OSError(errno.ENOSPC, "No space left on device", "/elsewhere/cache/model.safetensors")
+    assert "--runs_folder" not in line_of(outside)
+    assert "--runs_folder" in line_of(OSError(errno.ENOSPC, "No space left on device", str(ROOT / "ranks.json")))
 
 
 def test_a_machine_that_cannot_compile_is_told_how_to_go_on() -> None:
