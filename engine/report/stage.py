@@ -17,6 +17,7 @@ from engine.report.answer import Answer
 from engine.report.answer_charts import answer_charts
 from engine.report.answer_figures import draw_answer
 from engine.report.controls import controls_of
+from engine.report.costs import costs_of
 from engine.report.curves import SearchCurves, page_data
 from engine.report.edits import edit_words, edited_from
 from engine.report.files import RunFiles, files_of
@@ -107,7 +108,7 @@ def _of_result(files: RunFiles, folder: RunFolder) -> dict[str, Any]:
         "facts": _facts(files.record, files.result),
         "samples": read_samples(folder.samples),
         "verdict": files.verdict,
-        "costs": _costs(files.result, files.search),
+        "costs": costs_of(files.result, files.search),
         "versions": machine_and_versions(files.result),
     }
 
@@ -233,15 +234,3 @@ def _control_table(config: RunConfig, files: RunFiles) -> dict[str, Any] | None:
         "missing": {one.what: one.command for one in controls.missing},
         "note": controls.note,
     }
-
-
-def _costs(result: dict[str, Any], search: dict[str, Any]) -> list[dict[str, Any]]:
-    """Seconds, steps and share of the time of each stage."""
-    seconds = result.get("seconds", {"search": search.get("seconds")})
-    steps = result.get("steps", {"search": search.get("steps")})
-    known = {stage: seconds[stage] for stage in ("search", "answer", "retrain") if seconds.get(stage) is not None}
-    total = sum(known.values()) or 1.0
-    return [
-        {"stage": stage, "seconds": f"{spent:,.1f}", "steps": f"{steps.get(stage) or 0:,}", "share": spent / total}
-        for stage, spent in known.items()
-    ]

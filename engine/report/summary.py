@@ -39,7 +39,7 @@ def print_result(folder: RunFolder) -> None:
         size = f"{lora:,} LoRA" if lora else f"{result['trainable_parameters']:,} trainable"
         where, cost = (
             f"{result.get('evaluated_on') or ', '.join((result['task'], result['split']))}: ",
-            f"({size} parameters, {result['seconds']['total']:.0f} s)",
+            f"({size} parameters, {_time(result['seconds']['total'])})",
         )
         console.print(Text.assemble(where, (values, "bold"), "  ", cost), soft_wrap=True)
         _print_controls(result, record, folder)
@@ -47,10 +47,19 @@ def print_result(folder: RunFolder) -> None:
     written = [folder.ranks, folder.lora_config, folder.untrained, folder.adapter, folder.padded, folder.gguf]
     written += [folder.merged, folder.metrics, folder.predictions, folder.references, folder.written, folder.samples]
     for path in (*written, folder.report, folder.trajectory):
-        labels = {folder.trajectory: "alpha over steps", folder.gguf: "for llama.cpp"}
+        labels = {
+            folder.trajectory: "alpha over steps", folder.gguf: "for llama.cpp", folder.written: "prompts and texts",
+        }  # fmt: skip
         label = labels.get(path, path.stem)
         if path.exists():
             console.print(f"{label:>17}  {path}", highlight=False, soft_wrap=True)
+
+
+def _time(seconds: float) -> str:
+    """`82 s`, `12 min` or `3.5 h`."""
+    if seconds < 300:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def metric_words(result: Mapping[str, Any]) -> str:

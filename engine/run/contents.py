@@ -81,6 +81,7 @@ class _Result(_Part):
     peak_memory_mib: Amount = 0.0
     seconds: _Seconds = _Seconds(total=0.0)
     seconds_evaluation: Amount = 0.0
+    seconds_sweep: Amount = 0.0
     steps: _Steps = _Steps()
     machine: _Machine | None = None
     ended: str | None = None

@@ -30,6 +30,20 @@ def test_result_ranks_and_paths_are_printed(
         assert str(path) in shown, "a path is never broken over two lines"
 
 
+@pytest.mark.parametrize(("seconds", "words"), [(82.4, "82 s"), (743.0, "12 min"), (12600.0, "3.5 h")])
+def test_the_time_is_in_a_unit_that_suits_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], seconds: float, words: str
+) -> None:
+    put(
+        tmp_path,
+        "x",
+        result_of("lora")
+        | {"task": "sst2", "split": "test", "trainable_parameters": 900, "seconds": {"total": seconds}},
+    )
+    print_result(RunFolder(tmp_path / "x"))
+    assert f" parameters, {words})" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("metrics", "error", "words"),
     [
