@@ -1,15 +1,16 @@
 """The training loop of all methods: transformers.Trainer, with this program's order of rows and a stop when a signal
 asks for it."""
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from transformers import PrinterCallback, TrainingArguments
+import torch
+from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from configs.facts import evaluation_batch
 from configs.schema import RunConfig
@@ -62,17 +63,7 @@ def fit(run: Context, prepared: Prepared, data: Data, folder: Path, begun: Mappi
     seal = Seal(clock, begun or {}, processes)
     if config.model.gradient_checkpointing and config.method != "head":
         recompute_blocks(prepared.model)
-    trainer = RetrainTrainer(
-        model=prepared.model,
-        compute=run.compute,
-        processes=processes,
-        args=training_arguments(config, run.compute, folder),
-        train_dataset=data.train,
-        data_collator=data.collate,
-        callbacks=[*prepared.callbacks, SaveAsAsked(), StopWhenAsked(run.stop, processes), clock, seal],
-    )
-    trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(StopAtNaN(trainer, config))
+    trainer = _trainer(run, prepared, data, folder, [clock, seal])
     with Progress(trainer) as progress:
         trainer.add_callback(progress)
         trainer.add_callback(LossCurve(trainer))
@@ -93,6 +84,41 @@ def fit(run: Context, prepared: Prepared, data: Data, folder: Path, begun: Mappi
             prepared.finish()
         found = evaluate(trainer, run, data)
         return Fitted(seconds=clock.seconds, steps=steps, curve=curve, **vars(found))
+
+
+def _trainer(
+    run: Context, prepared: Prepared, data: Data, folder: Path, callbacks: Sequence[TrainerCallback]
+) -> RetrainTrainer:
+    """The Trainer of this training, with `callbacks` besides those of every training."""
+    with _same_fp32(compiled=run.config.retrain.torch_compile):
+        trainer = RetrainTrainer(
+            model=prepared.model,
+            compute=run.compute,
+            processes=run.processes,
+            args=training_arguments(run.config, run.compute, folder),
+            train_dataset=data.train,
+            data_collator=data.collate,
+            callbacks=[*prepared.callbacks, SaveAsAsked(), StopWhenAsked(run.stop, run.processes), *callbacks],
+        )
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(StopAtNaN(trainer, run.config))
+    return trainer
+
+
+@contextmanager
+def _same_fp32(*, compiled: bool) -> Iterator[None]:
+    """A context in which building the Trainer of a compiled model leaves the precision of fp32 as it is. Otherwise
+    accelerate would let CUDA multiply in TF32 for the rest of the process, and compiling would change the results."""
+    if not compiled:
+        yield
+        return
+    backends: Any = torch.backends
+    # transformers sets the first one, for all backends, where it is told to leave TF32 off.
+    everywhere, matmul = backends.fp32_precision, backends.cuda.matmul.allow_tf32
+    try:
+        yield
+    finally:
+        backends.fp32_precision, backends.cuda.matmul.allow_tf32 = everywhere, matmul
 
 
 def _usual_masks(*, compiled: bool) -> AbstractContextManager[Any]:
@@ -126,7 +152,7 @@ def training_arguments(config: RunConfig, compute: Compute, folder: Path) -> Tra
         remove_unused_columns=False,
         label_names=["labels"],
         torch_compile=settings.torch_compile,
-        # Otherwise compiling would turn TF32 on for the whole process, and fp32 would be less precise.
+        # Otherwise transformers would turn TF32 on for a compiled model. accelerate does so in any case: `_same_fp32`.
         tf32=False if settings.torch_compile else None,
         save_strategy="steps",
         save_steps=settings.checkpoint_every,

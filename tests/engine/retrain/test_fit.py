@@ -2,13 +2,14 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 import torch
+from transformers import Trainer
 
 from configs.schema import RunConfig
 from configs.values import with_values
@@ -157,6 +158,44 @@ def test_a_compiled_retraining_learns_the_same(
         assert min(len(compiled), 1) == times
     assert losses[1] == pytest.approx(losses[0], rel=1e-6)
     assert not torch._inductor.config.fallback_random
+
+
+@pytest.fixture
+def backends() -> Iterator[Any]:
+    """torch.backends; after the test CUDA multiplies fp32 as before."""
+    found: Any = torch.backends
+    everywhere, matmul = found.fp32_precision, found.cuda.matmul.allow_tf32
+    yield found
+    found.fp32_precision, found.cuda.matmul.allow_tf32 = everywhere, matmul
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("allowed", [False, True])
+def test_compiling_leaves_the_precision_of_fp32_as_it_was(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, backends: Any, allowed: bool
+) -> None:
+    """On a GPU it turned TF32 on for the rest of the process; here a stub does what accelerate does there."""
+    original, steps = Trainer.__init__, RetrainTrainer.training_step
+    found: list[tuple[str, bool]] = []
+
+    def init(self: Any, *given: Any, **options: Any) -> None:
+        original(self, *given, **options)
+        backends.fp32_precision = "ieee"  # as transformers does where tf32 is False
+        backends.cuda.matmul.allow_tf32 = True
+
+    def training_step(self: Any, *given: Any, **options: Any) -> torch.Tensor:
+        found.append((backends.fp32_precision, backends.cuda.matmul.allow_tf32))
+        return steps(self, *given, **options)
+
+    monkeypatch.setattr(Trainer, "__init__", init)
+    monkeypatch.setattr(RetrainTrainer, "training_step", training_step)
+    monkeypatch.setattr(torch, "compile", lambda model, **options: model)
+    backends.cuda.matmul.allow_tf32 = allowed
+    everywhere = backends.fp32_precision
+    config, _ = with_ranks(tiny_config(*FEW, "--retrain.torch_compile", "true", "--retrain.max_steps", "1"))
+    retrain(config)
+    assert found == [(everywhere, allowed)]
+    assert (backends.fp32_precision, backends.cuda.matmul.allow_tf32) == (everywhere, allowed)
 
 
 HALF = [1.0, 0.75, 0.5, 0.25]
