@@ -46,13 +46,15 @@ def without_cache(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[
 
 
 def _recomputed(forward: Callable[..., Any], again: Again) -> Callable[..., Any]:
+    # torch cannot compile a block with a context_fn of its own; a retraining, which may be compiled, needs none.
+    contexts: dict[str, Any] = {} if again is nullcontext else {"context_fn": partial(_contexts, again)}
+
     @wraps(forward)
     def run(*args: Any, **kwargs: Any) -> Any:
         if not torch.is_grad_enabled():
             return forward(*args, **kwargs)
         args, kwargs = without_cache(args, kwargs)
-        contexts = partial(_contexts, again)
-        return checkpoint(forward, *args, use_reentrant=False, context_fn=contexts, **kwargs)
+        return checkpoint(forward, *args, use_reentrant=False, **contexts, **kwargs)
 
     return run
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from configs.errors import UserError
 from configs.schema import RunConfig
@@ -97,3 +98,29 @@ def test_the_gates_of_the_forward_pass_count_when_others_are_open_in_the_backwar
 def test_a_model_without_known_blocks_is_refused() -> None:
     with pytest.raises(UserError, match=r"^--model\.gradient_checkpointing: .*allowed here: false$"):
         recompute_blocks(nn.Sequential(nn.Linear(2, 2)))
+
+
+class Block(GradientCheckpointingLayer):
+    """A block that transformers would mark."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map = nn.Linear(4, 4)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        return hidden + torch.tanh(self.map(hidden))
+
+
+@pytest.mark.trains
+def test_a_compiled_model_may_recompute_its_blocks() -> None:
+    """torch asserted at the first step of a compiled retraining."""
+
+    def values(*, compiled: bool) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        model, inputs = nn.Sequential(Block(), Block()), torch.randn(3, 4, requires_grad=True)
+        recompute_blocks(model)
+        loss = (torch.compile(model, backend="aot_eager") if compiled else model)(inputs).square().sum()
+        return [loss, *torch.autograd.grad(loss, [inputs, *model.parameters()])]
+
+    for one, other in zip(values(compiled=True), values(compiled=False), strict=True):
+        torch.testing.assert_close(one, other)
