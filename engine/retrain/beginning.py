@@ -1,4 +1,4 @@
-"""The beginning of a training: the last check, then the first files."""
+"""The beginning of a training: the last checks, then the first files."""
 
 from engine import ranks
 from engine.retrain.methods.base import Prepared
@@ -6,18 +6,22 @@ from engine.run.context import Context
 from engine.run.memory import check_memory
 from engine.run.savings import FIRST_ORDER
 from problems.data import Data
+from problems.models.recompute import recompute_blocks
 
 
 def begin(run: Context, prepared: Prepared, data: Data) -> None:
-    """Checks that the memory is enough, then writes config.yaml and, if ranks or scale are new, ranks.json.
+    """Checks that the memory is enough, lets the model recompute its blocks if the run asks for it, then writes
+    config.yaml and, if ranks or scale are new, ranks.json.
 
     From then on the folder counts as begun, and with --overwrite half-done results that were set aside for this run
     are removed in the end: whatever can refuse the training must come before. Raises UserError if the training needs
-    more memory than is free.
+    more memory than is free, or if the model has no blocks that can be recomputed.
     """
     if any(parameter.requires_grad for parameter in prepared.model.parameters()):
         batch = run.config.retrain.batch_size
         check_memory(run, prepared.model, data, batch, per_weight=FIRST_ORDER, section="retrain")
+    if run.config.model.gradient_checkpointing and run.config.method != "head":
+        recompute_blocks(prepared.model)
     run.begin()
     if prepared.record and run.processes.first:
         if prepared.new_ranks:

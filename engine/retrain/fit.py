@@ -23,7 +23,6 @@ from engine.retrain.trainer import RetrainTrainer
 from engine.run.context import Context
 from problems.data import Data
 from problems.machine.compute import Compute
-from problems.models.recompute import recompute_blocks
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,6 @@ def fit(run: Context, prepared: Prepared, data: Data, folder: Path, begun: Mappi
     last = processes.of_first(lambda: retrain_checkpoint.newest(folder))
     clock = Clock(last.seconds if last else 0.0)
     seal = Seal(clock, begun or {}, processes)
-    if config.model.gradient_checkpointing and config.method != "head":
-        recompute_blocks(prepared.model)
     trainer = _trainer(run, prepared, data, folder, [clock, seal])
     with Progress(trainer) as progress:
         trainer.add_callback(progress)

@@ -2,16 +2,21 @@
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from configs.errors import UserError
+from configs.requests import Request
 from configs.schema import RunConfig
 from engine import ranks
 from engine.retrain.beginning import begin
 from engine.retrain.methods import METHODS
 from engine.run import memory
 from engine.run.context import Context
+from engine.run.interrupt import StopRequest
+from engine.stages import run_stages
+from problems.models import recompute
 from tests.helpers.retraining import with_ranks
 
 
@@ -31,6 +36,18 @@ def test_a_training_without_room_writes_nothing(
     begin(run, prepared, data)
     assert run.folder.config.exists()
     assert run.folder.ranks.exists()
+
+
+@pytest.mark.trains
+def test_a_model_without_blocks_to_recompute_is_refused_before_a_folder_exists(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was refused after config.yaml was written, so that the folder counted as begun."""
+    config = tiny_config("--method", "lora", "--model.gradient_checkpointing", "true")
+    monkeypatch.setattr(recompute, "blocks_of", lambda model: [])
+    with pytest.raises(UserError, match=r"^--model\.gradient_checkpointing: this model has no blocks"):
+        run_stages(Request(config, "all", False, "x"), StopRequest())
+    assert not (Path(config.runs_folder) / str(config.name)).exists()
 
 
 @pytest.mark.trains
