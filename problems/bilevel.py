@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import starmap
 from typing import Any
 
 import torch
@@ -108,12 +109,13 @@ class InnerProblem(BilevelProblem):
     def losses_again(self) -> Iterator[Tensor]:
         """The losses of the parts of the last inner step's batch, computed again at the current weights.
 
-        They sum to L_tr of that step and use its dropout masks.
+        They sum to L_tr of that step and use its dropout masks. No loss is held while the next one is computed.
         """
-        for part, masks in zip(self.parts(self.cur_batch), self._masks, strict=True):
-            with replay(masks, self.compute.device):
-                loss = super().part_loss(part)
-            yield loss
+        return starmap(self._loss_again, zip(self.parts(self.cur_batch), self._masks, strict=True))
+
+    def _loss_again(self, part: Part, masks: RandomState) -> Tensor:
+        with replay(masks, self.compute.device):
+            return super().part_loss(part)
 
     @property
     def rounds(self) -> bool:

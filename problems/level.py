@@ -7,6 +7,7 @@ difference under different dropout masks.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -148,7 +149,8 @@ class BilevelProblem(ImplicitProblem):
 
         A loss is computed only after the graph of the loss before it has been freed.
         """
-        return self.summed(self.own_gradient(loss, inputs) for loss in losses)
+        # map, and no loop: a loop's variable would hold what is left of a graph while the next loss is computed.
+        return self.summed(map(partial(self.own_gradient, inputs=inputs), losses))
 
     def summed(self, gradients: Iterable[list[Tensor]]) -> list[Tensor]:
         """The sum of gradients over the parts of a batch, and over all processes."""

@@ -6,6 +6,7 @@ and under its dropout masks.
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,10 +28,13 @@ class SecondOrder(Hypergradient):
             gradients = _gradients(inner, weights)
 
             def product(direction: Tensors, inputs: Tensors, **options: Any) -> list[Tensor]:
-                return inner.summed(_along(inner, g, direction, inputs, **options) for g in gradients())
+                # map, and no loop: a loop's variable would hold the graph of a part while the next one is computed.
+                along = partial(_along, inner, direction=direction, inputs=inputs, **options)
+                return inner.summed(map(along, gradients()))
 
             def hessian(direction: Tensors) -> list[Tensor]:
-                return product(direction, weights, retain_graph=True)
+                # Only the gradient of a single part is kept, and differentiated again.
+                return product(direction, weights, retain_graph=inner.part_count == 1)
 
             x = self.solve([v.detach() for v in vector], hessian, inner)
             mixed = product(x, outer.trainable_parameters())
@@ -49,7 +53,7 @@ def _gradients(inner: Inner, weights: Tensors) -> Callable[[], Iterator[list[Ten
     """
 
     def anew() -> Iterator[list[Tensor]]:
-        return (inner.own_gradient(loss, weights, create_graph=True) for loss in inner.losses_again())
+        return map(partial(inner.own_gradient, inputs=weights, create_graph=True), inner.losses_again())
 
     if inner.part_count > 1:
         return anew

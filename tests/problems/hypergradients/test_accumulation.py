@@ -1,11 +1,45 @@
 """A batch that goes through the model in parts gives the bilevel step of the whole batch."""
 
+import weakref
+
 import pytest
 import torch
+from torch import Tensor
 
-from tests.helpers.bilevel_toys import METHODS, lora_toy
+from tests.helpers.bilevel_toys import METHODS, implicit, lora_toy, random_vector
 
 pytestmark = pytest.mark.usefixtures("float64")
+
+
+class Kept:
+    """A tensor that a graph keeps for its backward pass; it dies with the graph."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_graph_of_a_part_is_alive_when_the_next_part_runs(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    """Second-order methods held the graphs of two parts at once."""
+    toy = lora_toy(method, parts=(8, 8), dropout=0.1, neumann_iterations=2, cg_iterations=2)
+    alive: weakref.WeakSet[Kept] = weakref.WeakSet()
+    held, original = [], toy.inner.training_step
+
+    def keep(tensor: Tensor) -> Kept:
+        kept = Kept(tensor.detach())  # an output that its own node keeps would keep that node alive
+        alive.add(kept)
+        return kept
+
+    def training_step(batch: dict[str, Tensor]) -> Tensor:
+        held.append(len(alive))
+        return original(batch)
+
+    monkeypatch.setattr(toy.inner, "training_step", training_step)
+    vector = random_vector(toy)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept.tensor):
+        implicit(toy, vector)
+    assert held == [0] * len(held)
+    assert len(held) >= 2 or method == "first_order"
 
 
 @pytest.mark.parametrize("method", METHODS)
