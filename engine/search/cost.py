@@ -110,7 +110,7 @@ def _steps(engine: SearchEngine, method: Hypergradient | None) -> None:
 
 
 def _plain_step(engine: SearchEngine) -> None:
-    """One step of plain LoRA training: forward, backward, clip, optimiser step."""
+    """One step of plain LoRA training: forward, backward, clip (where the search clips, too), optimiser step."""
     lora = engine.lora
     for batch, share in lora.parts(lora.get_batch()):
         lora.passes.forward += 1
@@ -118,6 +118,7 @@ def _plain_step(engine: SearchEngine) -> None:
         with lora.compute.autocast():
             loss = lora.module(**batch).loss
         (loss * share).backward()
-    lora.clip_grad()
+    if lora.gradient_clipping > 0:
+        lora.clip_grad()
     lora.optimizer.step()
     lora.zero_grad()

@@ -95,6 +95,24 @@ def test_the_cost_of_accumulated_batches_has_the_passes_of_every_part(
     assert rows["first_order"][0] >= 4
 
 
+@pytest.mark.trains
+@pytest.mark.parametrize("clipping", ["0", "1"])
+def test_a_plain_step_clips_only_where_the_search_does(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch,
+    clipping: str,
+) -> None:  # fmt: skip
+    """Where the search does not clip, the plain step did, to a norm of 0, so that it cost more than it should."""
+    torch.set_default_dtype(torch.float32)
+    config = tiny_config("--search.gradient_clipping", clipping, "--search.warmup_ratio", "0")
+    engine = build_search(run_of(config), second_order=True)
+    engine.train()
+    clipped: list[int] = []
+    monkeypatch.setattr(engine.lora, "clip_grad", lambda: clipped.append(1))
+    (row,) = measure_cost(engine, 1, {})
+    assert row["approximation"] == "lora"
+    assert len(clipped) == (3 if clipping == "1" else 0)
+
+
 class Hoarding(Hypergradient):
     """Has no implicit term, but needs 300 MiB more than `first_order`."""
 
