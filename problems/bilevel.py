@@ -22,11 +22,14 @@ class InnerProblem(BilevelProblem):
 
     It stores what a hypergradient needs of the last inner step W -> W': its batch, its dropout masks, and W before it.
     `eta` is the size of the inner step in the implicit term: a number, "lr" (Eq. 4: the current learning rate of W) or
-    "betty" (1).
+    "betty" (1). `seed`: the run's seed, from which a hypergradient may draw.
     """
 
-    def __init__(self, *args: Any, eta: float | str = "betty", fp32_difference: bool = False, **options: Any) -> None:
+    def __init__(
+        self, *args: Any, eta: float | str = "betty", fp32_difference: bool = False, seed: int = 0, **options: Any
+    ) -> None:
         super().__init__(*args, **options)
+        self.seed = seed
         self.fp32_difference = fp32_difference
         self.eta_setting = eta
         self._masks: list[RandomState] = []

@@ -13,6 +13,7 @@ import pytest
 from problems.hypergradients import HYPERGRADIENTS
 from tests.helpers.chat_toys import chat_arguments, chat_rows, save_chat_model
 from tests.helpers.generation_toys import arguments, save_causal, write_e2e
+from tests.helpers.places import ROOT
 from tests.helpers.processes import Process, fresh, outcome
 from tests.helpers.several import Several
 from tests.helpers.tiny import MEASURED, tiny_arguments
@@ -56,6 +57,8 @@ def ranks_of(tmp_path: Path) -> list[dict[str, Any]]:
 
 FAST = ("first_order", "forward_difference", "darts")
 METHODS = [pytest.param(m, marks=() if m in FAST else pytest.mark.slow) for m in sorted(HYPERGRADIENTS)]
+OWN = f"{ROOT / 'tests' / 'helpers' / 'own_hypergradients.py'}:Drawing"
+METHODS.append(pytest.param(OWN, marks=pytest.mark.slow, id="one's own that draws"))
 
 
 @pytest.mark.slow

@@ -165,7 +165,7 @@ def _inner_problem(
     return LoraProblem(
         "lora", settings, model, weights, optimizer, batches, scheduler=scheduler, gates=gates,
         eta=hypergradient.eta, fp32_difference=hypergradient.fp32_difference, dropout=search.dropout, loss_of=loss,
-        **shared,
+        seed=config.seed, **shared,
     )  # fmt: skip
 
 

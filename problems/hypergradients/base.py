@@ -34,6 +34,8 @@ class Inner(Protocol):
     module: nn.Module
     """The model with its LoRA."""
     compute: Compute
+    seed: int
+    """The run's seed."""
     optimizer: torch.optim.Optimizer
     weights_before: list[Tensor]
     """W before the inner step; set only for approximations with `reads_weights_before`."""
@@ -86,6 +88,10 @@ class Outer(Protocol):
 
     direct: Tensor
     """The direct gradient dL_val/dbeta of this outer step, flat."""
+
+    @property
+    def count(self) -> int:
+        """The number of this outer step, from 1 on."""
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """beta."""

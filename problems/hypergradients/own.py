@@ -12,7 +12,8 @@ from configs.count_words import counted
 from configs.errors import UserError
 from configs.own_class import own_class
 from problems.hypergradients.base import Hypergradient, Inner, Outer, Tensors
-from problems.machine.compute import random_state, replay
+from problems.machine.compute import seeded
+from problems.machine.draws import seed_of
 
 
 def own(type_: str, options: Mapping[str, Any]) -> "Own":
@@ -46,9 +47,11 @@ def own(type_: str, options: Mapping[str, Any]) -> "Own":
 class Own(Hypergradient):
     """At, eta and Source: those of `wrapped`, the user's approximation, which `type_` names as FILE.py:CLASS.
 
-    Random numbers that it draws do not change the dropout masks of the search, nor do gradients that it leaves in
-    .grad count. Raises UserError if it fails, if it changes W (which is then restored), if it does not return one
-    tensor for each parameter of beta, of its shape and dtype, or if a checkpoint cannot hold its state.
+    What it draws from torch's random numbers follows from the run's seed and the number of the outer step: it is the
+    same in all processes, however many there are, and in a search that resumes. It does not change the dropout masks
+    of the search, nor do gradients that it leaves in .grad count. Raises UserError if it fails, if it changes W (which
+    is then restored), if it does not return one tensor for each parameter of beta, of its shape and dtype, or if a
+    checkpoint cannot hold its state.
     """
 
     def __init__(self, wrapped: Hypergradient, type_: str) -> None:
@@ -66,7 +69,7 @@ class Own(Hypergradient):
         gradients = [p.grad for p in (*weights, *beta)]
         _set_gradients((*weights, *beta), [None] * len(gradients))
         try:
-            with replay(random_state(device), device):
+            with seeded(seed_of(inner.seed, "hypergradient", outer.count), device):
                 found = self._call(self.wrapped.implicit, vector, inner, outer)
         finally:
             changed = _restored(weights, before)

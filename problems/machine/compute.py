@@ -111,6 +111,16 @@ def replay(state: RandomState, device: torch.device) -> Iterator[None]:
         set_random_state(outside, device)
 
 
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Runs its body from random states of the CPU and of `device` that follow from `seed`; then restores them."""
+    with replay(random_state(device), device):
+        torch.default_generator.manual_seed(seed)
+        if device.type != "cpu":
+            torch.get_device_module(device).manual_seed(seed)
+        yield
+
+
 def wait_for(device: torch.device) -> None:
     """Waits until the device has finished its work: a GPU may still compute after the Python call has returned."""
     if device.type != "cpu":

@@ -35,6 +35,13 @@ class Carrying(CentralDifference):
         self.calls, self.mean = state["calls"], state["mean"]
 
 
+class Drawing(CentralDifference):
+    """The central difference times random numbers between 0 and 2."""
+
+    def implicit(self, vector: Tensors, inner: Inner, outer: Outer) -> list[Tensor]:
+        return [2 * torch.rand_like(f) * f for f in super().implicit(vector, inner, outer)]
+
+
 class Endless(Hypergradient):
     """Its term is `size` everywhere."""
 

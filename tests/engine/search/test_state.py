@@ -50,6 +50,7 @@ CASES = {
     "darts": ((), (3, 8)),
     "sama": (("--hypergradient.type", "sama"), (3,)),
     "one's own that carries a mean": (("--hypergradient.type", f"{OWN}:Carrying"), (3, 6)),
+    "one's own that draws": (("--hypergradient.type", f"{OWN}:Drawing"), (3, 6)),
     "unrolled": (("--search.unroll_steps", "3", "--search.log_every", "2"), (4, 5)),
     "without outer steps": (("--hypergradient.type", "none"), (3,)),
     "settled": (("--search.selection_learning_rate", "1e-12", "--search.patience", "2"), (5, 6)),

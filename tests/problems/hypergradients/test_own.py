@@ -27,11 +27,15 @@ class Given(Hypergradient):
         return found
 
 
-def called(made: Callable[[nn.Parameter, nn.Parameter], Any]) -> list[Tensor]:
-    beta, weight = nn.Parameter(torch.zeros(3, 8)), nn.Parameter(torch.ones(2))
+def problems(beta: nn.Parameter, weight: nn.Parameter, seed: int = 0, step: int = 1) -> tuple[Any, Any]:
+    """The inner and the outer problem of a run with this seed at this outer step."""
     compute = SimpleNamespace(device=torch.device("cpu"))
-    inner: Any = SimpleNamespace(compute=compute, trainable_parameters=lambda: [weight])
-    outer: Any = SimpleNamespace(trainable_parameters=lambda: [beta])
+    inner = SimpleNamespace(compute=compute, seed=seed, trainable_parameters=lambda: [weight])
+    return inner, SimpleNamespace(count=step, trainable_parameters=lambda: [beta])
+
+
+def called(made: Callable[[nn.Parameter, nn.Parameter], Any], seed: int = 0, step: int = 1) -> list[Tensor]:
+    inner, outer = problems(nn.Parameter(torch.zeros(3, 8)), nn.Parameter(torch.ones(2)), seed, step)
     return Own(Given(made), "mine.py:Given").implicit([], inner, outer)
 
 
@@ -86,12 +90,21 @@ def test_what_is_right_is_passed_on_and_its_random_numbers_leave_the_dropout_mas
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_its_random_numbers_follow_from_the_seed_and_the_outer_step_alone() -> None:
+    """Each process drew others, as each draws dropout masks of its own: beta then differed between them."""
+
+    def drawn(stream: int, seed: int, step: int) -> Tensor:
+        torch.manual_seed(stream)
+        return called(lambda beta, _: [torch.randn_like(beta)], seed, step)[0]
+
+    assert torch.equal(drawn(1, seed=3, step=7), drawn(2, seed=3, step=7))
+    for seed, step in ((3, 8), (4, 7)):
+        assert not torch.equal(drawn(1, seed=3, step=7), drawn(1, seed=seed, step=step))
+
+
 def test_changed_weights_are_restored_and_gradients_do_not_count() -> None:
     beta, weight = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
-    inner: Any = SimpleNamespace(
-        compute=SimpleNamespace(device=torch.device("cpu")), trainable_parameters=lambda: [weight]
-    )
-    outer: Any = SimpleNamespace(trainable_parameters=lambda: [beta])
+    inner, outer = problems(beta, weight)
     with pytest.raises(UserError, match="changed W"):
         Own(Given(moved), "mine.py:Given").implicit([], inner, outer)
     assert torch.equal(weight, torch.ones(2))

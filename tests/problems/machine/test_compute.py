@@ -10,7 +10,7 @@ from torch import nn
 from configs.errors import UserError
 from configs.schema import RunConfig
 from problems.machine import compute
-from problems.machine.compute import Compute, choose_compute, on_device, random_state, replay, timed
+from problems.machine.compute import Compute, choose_compute, on_device, random_state, replay, seeded, timed
 from tests.helpers.places import ROOT
 
 CPU = torch.device("cpu")
@@ -41,6 +41,18 @@ def test_replay_draws_the_same_mask_and_leaves_the_stream_outside_alone() -> Non
     with pytest.raises(ZeroDivisionError), replay(state, CPU):
         raise ZeroDivisionError
     assert torch.equal(torch.rand(4), expected[2])
+
+
+def test_a_seed_gives_the_same_numbers_and_leaves_the_stream_outside_alone() -> None:
+    drawn = []
+    for outside, seed in ((1, 5), (2, 5), (1, 6)):
+        torch.manual_seed(outside)
+        before = torch.get_rng_state()
+        with seeded(seed, CPU):
+            drawn.append(torch.rand(4))
+        assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
 
 
 @pytest.mark.parametrize("hardware", [True, False])
