@@ -122,14 +122,14 @@ class InnerProblem(BilevelProblem):
 
     @property
     def rounds(self) -> bool:
-        """Whether a pass through the model rounds to bf16, by autocast or because frozen weights are in bf16."""
+        """Whether a pass through the model rounds to bf16, by autocast or because of its frozen weights."""
         return self.compute.rounds(self.module)
 
     @contextmanager
     def in_fp32(self) -> Iterator[None]:
         """Inside the context nothing is rounded to bf16: no autocast, and fp32 copies of frozen bf16 weights.
 
-        The backward pass must also lie inside. Weights in 4 bits stay as they are.
+        The backward pass must also lie inside. Weights in 4 bits stay as they are, but products with them are in fp32.
         """
         kept = self.compute
         self.compute = replace(kept, bf16=False)

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from configs.errors import UserError
@@ -17,6 +16,7 @@ from configs.schema import RunConfig
 from engine.ranks.rules import SUM_TO_ONE
 from engine.search.engine import SearchEngine
 from engine.search.trajectory import Trajectory
+from problems.machine.compute import holds_bf16
 from problems.tasks.given import GivenRows
 from problems.tasks.labels import IGNORED
 
@@ -110,17 +110,18 @@ def warn_about_missing_classes(
 
 
 def warn_about_rounded_difference(model: nn.Module, config: RunConfig) -> None:
-    """Warns of a finite difference whose two sides are computed with frozen weights in bf16, if its term counts.
+    """Warns of a finite difference whose two sides are computed with frozen weights that round to bf16, if its term
+    counts.
 
     With an eta of the learning rate or less, the implicit term is about 1 % of the direct one, so that its error does
     not matter; but that of sama stays about as large as the direct one."""
     hypergradient, eta = config.hypergradient, config.hypergradient.eta
     exact = hypergradient.type not in DIFFERENCES or hypergradient.fp32_difference
     small = eta == "lr" or (isinstance(eta, float | int) and eta <= config.search.learning_rate)
-    if exact or (small and hypergradient.type != "sama") or all(p.dtype != torch.bfloat16 for p in model.parameters()):
+    if exact or (small and hypergradient.type != "sama") or not holds_bf16(model):
         return
     log.warning(
-        "--hypergradient.type %s: with weights in bf16 a finite difference loses accuracy to rounding "
+        "--hypergradient.type %s: with weights in bf16 or 4 bits a finite difference loses accuracy to rounding "
         "(docs/hypergradients.md); take first_order or exact, or set --hypergradient.fp32_difference true",
         hypergradient.type,
     )

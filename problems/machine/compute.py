@@ -20,6 +20,20 @@ def on_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
     return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
 
 
+def multiplying_in_bf16(model: nn.Module) -> list[Any]:
+    """The modules with weights in 4 bits that multiply in bf16, whatever their input.
+
+    They are known by the attribute `compute_dtype` that bitsandbytes gives them, so that the package is not imported.
+    No test runs bitsandbytes itself, which needs a GPU.
+    """
+    return [module for module in model.modules() if vars(module).get("compute_dtype") == torch.bfloat16]
+
+
+def holds_bf16(model: nn.Module) -> bool:
+    """Whether the model rounds to bf16 without autocast: weights in bf16, or in 4 bits with products in bf16."""
+    return any(weight.dtype == torch.bfloat16 for weight in model.parameters()) or bool(multiplying_in_bf16(model))
+
+
 @dataclass(frozen=True)
 class Compute:
     """The device and the precision of the arithmetic of one run.
@@ -36,8 +50,8 @@ class Compute:
         return self.device.type in ("cpu", "cuda")
 
     def rounds(self, model: nn.Module) -> bool:
-        """Whether a pass through the model rounds to bf16, by autocast or because weights are in bf16."""
-        return self.bf16 or any(weight.dtype == torch.bfloat16 for weight in model.parameters())
+        """Whether a pass through the model rounds to bf16, by autocast or because of its frozen weights."""
+        return self.bf16 or holds_bf16(model)
 
     def let_go(self) -> None:
         """Frees the memory of models that nothing uses any more: two models at once may not fit.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from configs.schema import RunConfig
-from problems.machine.compute import Compute
+from problems.machine.compute import Compute, multiplying_in_bf16
 from problems.models.body import in_body
 from problems.models.load import BaseModel, load_settings, source_of
 from problems.models.parts import matches
@@ -72,15 +72,21 @@ def train_in_fp32(base: BaseModel, dtype: torch.dtype) -> BaseModel:
 
 @contextmanager
 def weights_in_fp32(model: nn.Module) -> Iterator[None]:
-    """Inside the `with` block, frozen bf16 weights are replaced by fp32 copies of the same numbers."""
+    """Inside the `with` block, frozen bf16 weights are replaced by fp32 copies of the same numbers, and products with
+    weights in 4 bits are taken in fp32."""
     kept = [(weight, weight.data) for weight in model.parameters() if weight.dtype == torch.bfloat16]
+    in_4bit = multiplying_in_bf16(model)
     try:
         for weight, numbers in kept:
             weight.data = numbers.float()
+        for module in in_4bit:
+            module.compute_dtype = torch.float32
         yield
     finally:
         for weight, numbers in kept:
             weight.data = numbers
+        for module in in_4bit:
+            module.compute_dtype = torch.bfloat16
 
 
 def _to(dtype: torch.dtype) -> Any:

@@ -135,6 +135,7 @@ READ = (
     f"{E2E} --method head --lora.modules_to_save [lm_head] --retrain.batch_size 4",
     "--hypergradient.type none --search.constraint sigmoid --task.validation_share 0.4",
     "--lora.k 1 --hypergradient.type none",
+    "--precision fp32 --model.load_in_4bit true --hypergradient.fp32_difference true",
     "--lora.k 1 --search.constraint sigmoid --hypergradient.eta lr --search.scale paper",
     "--lora.k 1 --study.axes '{hypergradient.type: [none, darts]}'",
     "--lora.k 1 --hypergradient.type sama --study.axes '{seed: [0]}' --study.probe.steps [2]",

@@ -23,6 +23,7 @@ from engine.search.trajectory import Trajectory
 from engine.tracking.metrics_file import MetricsFile
 from problems.lora import LoraProblem
 from problems.selection import SelectionProblem
+from tests.helpers.four_bits import FourBits
 from tests.helpers.searching import spoil
 
 State = dict[int, tuple[list[Tensor], Tensor]]
@@ -287,14 +288,15 @@ def test_a_tag_that_one_part_lacks_is_spoken_of(log_lines: list[str]) -> None:
         (("--hypergradient.type", "first_order"), False),
     ],
 )
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("rounds", [True, False])
+@pytest.mark.parametrize("make", [lambda dtype: torch.nn.Linear(2, 2, dtype=dtype), FourBits])
 def test_a_finite_difference_in_bf16_is_warned_of_where_it_counts(
     tiny_config: Callable[..., RunConfig], log_lines: list[str], arguments: tuple[str, ...], warned: bool,
-    dtype: torch.dtype,
+    make: Callable[[torch.dtype], torch.nn.Module], rounds: bool,
 ) -> None:  # fmt: skip
     config = tiny_config(*arguments)
-    warn_about_rounded_difference(torch.nn.Linear(2, 2, dtype=dtype), config)
-    expected = warned and dtype == torch.bfloat16
+    warn_about_rounded_difference(make(torch.bfloat16 if rounds else torch.float32), config)
+    expected = warned and rounds
     assert [line.startswith(f"WARNING --hypergradient.type {config.hypergradient.type}: ") for line in log_lines] == [
         True
     ] * expected

@@ -11,6 +11,7 @@ from configs.errors import UserError
 from configs.schema import RunConfig
 from problems.machine import compute
 from problems.machine.compute import Compute, choose_compute, on_device, random_state, replay, seeded, timed
+from tests.helpers.four_bits import FourBits
 from tests.helpers.places import ROOT
 
 CPU = torch.device("cpu")
@@ -106,6 +107,12 @@ def test_bf16_weights_round_without_autocast_too() -> None:
     model = nn.Linear(2, 2)
     assert (fp32.rounds(model), autocast.rounds(model)) == (False, True)
     assert fp32.rounds(nn.Sequential(model, nn.Linear(2, 2).to(torch.bfloat16)))
+
+
+def test_products_in_bf16_with_weights_in_4_bits_round_too() -> None:
+    fp32 = Compute(CPU, bf16=False)
+    assert fp32.rounds(nn.Sequential(FourBits()))
+    assert not fp32.rounds(nn.Sequential(FourBits(torch.float32)))
 
 
 def test_a_batch_moves_its_tensors_and_keeps_plain_numbers() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from configs.schema import RunConfig
@@ -14,7 +15,8 @@ from engine.run.context import Context
 from engine.search.stage import build_search, search
 from problems.machine.compute import Compute
 from problems.models import precision
-from problems.models.precision import count_parameters, weights_dtype
+from problems.models.precision import count_parameters, weights_dtype, weights_in_fp32
+from tests.helpers.four_bits import FourBits
 
 CPU = torch.device("cpu")
 BF16 = ("--model.dtype", "bf16")
@@ -87,6 +89,20 @@ def test_a_search_with_bf16_weights_is_close_to_that_with_fp32_weights(
             found.append(engine.lora.module(**batch).logits.float())
     assert found[0].abs().max() > 0.1
     torch.testing.assert_close(found[1], found[0], rtol=0.05, atol=0.05 * float(found[0].detach().abs().max()))
+
+
+def test_products_with_weights_in_4_bits_are_in_fp32_where_nothing_may_round() -> None:
+    """They stayed in bf16, so that hypergradient.fp32_difference did nothing for such a model."""
+    torch.manual_seed(0)
+    rough, exact, inputs = nn.Sequential(FourBits()), FourBits(torch.float32), torch.randn(3, 4)
+    before = rough(inputs)
+    with weights_in_fp32(rough):
+        assert torch.equal(rough(inputs), exact(inputs))
+    assert torch.equal(rough(inputs), before)
+    assert not torch.equal(before, exact(inputs))
+    with pytest.raises(ZeroDivisionError), weights_in_fp32(rough):
+        raise ZeroDivisionError
+    assert rough[0].compute_dtype == torch.bfloat16
 
 
 @pytest.mark.trains
