@@ -16,8 +16,6 @@ from configs.schema import RunConfig, Stage
 # (key, value) -> why this program does not offer a value that Betty's documentation has.
 REFUSED = {
     ("hypergradient.type", "reinforce"): "Betty 0.2.1 leaves it unfinished: it fails when called and computes nothing",
-    ("strategy", "zero"): "Betty's ZeRO splits the optimiser's state, which for LoRA weights is a few MB",
-    ("strategy", "fsdp"): "Betty's FSDP splits the parameters, which the gates and finite differences need whole",
 }
 
 # A key that is a reserved word of Python -> the field that holds its value under another name.

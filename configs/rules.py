@@ -15,7 +15,6 @@ from configs.facts import (
     second_order,
 )
 from configs.keys import check_values
-from configs.launch import processes_started
 from configs.ranges import ALL_LINEAR
 from configs.recipe import is_benchmark
 from configs.schema import RunConfig, StudyConfig
@@ -140,10 +139,7 @@ def _answer_refusals(config: RunConfig) -> Iterator[str]:
 
 
 def _machine_refusals(config: RunConfig) -> Iterator[str]:
-    """Messages about settings that one process, or a model with 4-bit weights, does not allow."""
-    if config.strategy == "distributed" and processes_started() == 1:
-        instead = "auto, or start by torchrun --nproc-per-node 2 run.py ..."
-        yield _refusal("strategy", "'distributed'", "for one process", instead)
+    """Messages about settings that the memory of the machine, or a model with 4-bit weights, does not allow."""
     yield from _memory_refusals(config)
     if not config.model.load_in_4bit:
         return

@@ -225,8 +225,6 @@ class RunConfig:
     """auto: cuda if there is one, else mps, else cpu."""
     ignore_memory_estimate: bool = False
     """Neither estimate the peak memory nor refuse a run that needs more than is free."""
-    strategy: Literal["auto", "distributed"] = "auto"
-    """auto: use all processes that torchrun started, else one; distributed: the same, but refuse one process."""
     model: ModelConfig = field(default_factory=ModelConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
     lora: LoraSettings = field(default_factory=LoraSettings)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 # - _OF_THE_MACHINE, for a run: its report must fit this machine (a study's report keeps those of its config.yaml);
 # - _OF_THE_REPORT: they say where the folder is;
 # - the section tracking, unless tracking.wandb is auto.
-_OF_THE_MACHINE = ("device", "precision", "strategy")
+_OF_THE_MACHINE = ("device", "precision")
 _OF_THE_REPORT = ("name", "runs_folder")
 
 # The settings that a run on own data most often needs otherwise.
@@ -123,7 +123,7 @@ def _as_it_ran(request: Request) -> Request:
     settle_if_free(path.parent)
     if not path.exists():
         raise UserError(f"--stage report: {path} does not exist, but a report needs it; {_way_to_report(request)}")
-    # The report of a run that used torchrun or a GPU can be drawn without them.
+    # The report of a run that used a GPU can be drawn without it.
     ran = load_config(path, {name: getattr(request.config, name) for name in _OF_THE_MACHINE})
     if _is_study(ran):
         # A study's report computes nothing, but compares all settings of its cells, also those of the machine.

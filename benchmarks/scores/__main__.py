@@ -66,7 +66,7 @@ def measure_scores(settings: ScoresSettings) -> tuple[dict[str, Any], list[Table
 
 def scores_of_search(folder: RunFolder) -> tuple[list[str], dict[str, Tensor]]:
     """The names of the layers, and each score [layers], of one finished search."""
-    run = Context(load_config(folder.config, {"strategy": "auto"}), StopRequest(), folder=folder)
+    run = Context(load_config(folder.config), StopRequest(), folder=folder)
     if not run.config.answer.rows:
         raise UserError(f"--searched: {folder.root} has --answer.rows 0; allowed: runs with a larger number")
     _refuse_changes(run)

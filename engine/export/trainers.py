@@ -67,7 +67,7 @@ def _record(folder: RunFolder) -> RankRecord:
 
 
 def _config(folder: RunFolder) -> RunConfig:
-    return load_config(folder.config, {"strategy": "auto"})
+    return load_config(folder.config)
 
 
 def _refuse_other_ranks(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) -> None:

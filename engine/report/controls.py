@@ -181,7 +181,7 @@ def _controls(
 
 def _starts_from(folder: RunFolder, root: Path) -> bool:
     """Whether the run in `folder` started from the searched components of the run in `root`."""
-    config = load_config(folder.config, {"strategy": "auto"})
+    config = load_config(folder.config)
     named = config.retrain.init_from
     return named is not None and filled_in(named, config).resolve() == root.resolve()
 

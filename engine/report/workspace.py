@@ -29,8 +29,7 @@ def save_workspace(root: Path) -> None:
     settle_if_free(root)
     if not folder.trajectory.exists() or not folder.config.exists():
         raise UserError(f"--workspace: {root} holds no finished search; give the folder of a run, as runs/quickstart")
-    # config.yaml may ask for strategy distributed, but this command needs no torchrun.
-    config = load_config(folder.config, {"strategy": "auto"})
+    config = load_config(folder.config)
     try:
         import wandb_workspaces.workspaces as ws
     except ImportError as error:

@@ -26,7 +26,7 @@ def print_progress(folder: RunFolder) -> None:
 
 def progress_lines(folder: RunFolder) -> Iterator[str]:
     """A line for the unfinished stage, and lines that say whether the run is still running and how it goes on."""
-    config = load_config(folder.config, {"strategy": "auto"})
+    config = load_config(folder.config)
     overwrites = Places.of(RunFolder.of(config).root).growing == folder.root.resolve()
     user = user_of(RunFolder.of(config).root if overwrites else folder.root)
     if user is None and not overwrites and _only_searched(config, folder):

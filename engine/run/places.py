@@ -3,7 +3,7 @@
 import shlex
 from pathlib import Path
 
-from configs.files import load_config, read_keys
+from configs.files import load_config
 from configs.launch import program
 from configs.recipe import task_name
 from configs.schema import RunConfig
@@ -21,17 +21,14 @@ def filled_in(path: str, config: RunConfig) -> Path:
 def options_of(folder: RunFolder, name: str | None = None) -> list[str]:
     """The options with which a command works in a run's folder, or in that of the new results of an overwrite. If the
     folder was moved after its config.yaml was written, they include --name and --runs_folder, as config.yaml still
-    holds the old values. If config.yaml has strategy distributed, they include --strategy auto, as the command starts
-    one process.
+    holds the old values.
 
     `name`: that of another run with the same settings, beside the run or, if this is a cell of a study, beside the
     study, as an overwrite of the study would remove it."""
     config = ["--config", str(folder.config)]
     if not folder.config.exists():
         return config + (["--name", name] if name else [])
-    here, named = folder.root.resolve(), RunFolder.of(load_config(folder.config, {"strategy": "auto"})).root
-    if read_keys(folder.config).get("strategy") == "distributed":
-        config += ["--strategy", "auto"]
+    here, named = folder.root.resolve(), RunFolder.of(load_config(folder.config)).root
     if name is None and Places.of(named).growing == here:
         return [*config, "--overwrite"]
     moved, beside_study = named.resolve() != here, name is not None and is_cell(folder)

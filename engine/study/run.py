@@ -101,7 +101,7 @@ def _tell_other_exports(request: Request, cells: Sequence[Cell]) -> None:
 
 def _trained(cell: Cell) -> RunConfig:
     """The configuration with which a cell was trained."""
-    return load_config(cell.folder.config, {"strategy": "auto"})
+    return load_config(cell.folder.config)
 
 
 def refuse_launcher(asked: AskedOfStudy, cells: Sequence[Cell]) -> None:

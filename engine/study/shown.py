@@ -16,7 +16,7 @@ from engine.terminal.console import console
 def print_study(folder: StudyFolder) -> None:
     """Prints how many cells are finished, and the table or, if it is not written yet, the finished cells' results."""
     begun = sorted(path.parent for path in folder.cells_begun)
-    study = load_config(folder.config, {"strategy": "auto"}).study if folder.config.exists() else None
+    study = load_config(folder.config).study if folder.config.exists() else None
     if study is not None:  # cells of values that the study no longer has do not count
         names = {cell_name(values) for values in combinations(study)}
         begun = [root for root in begun if root.name in names]

@@ -93,9 +93,7 @@ def tell_ignored(request: Request, folder: RunFolder) -> None:
     """Warns of settings on the command line that would have made other ranks than those that the run has."""
     if not (folder.ranks.exists() and folder.config.exists()):
         return
-    ran, asked = (
-        _MAKES_RANKS.of(config) for config in (load_config(folder.config, {"strategy": "auto"}), request.config)
-    )
+    ran, asked = (_MAKES_RANKS.of(config) for config in (load_config(folder.config), request.config))
     other = [f"--{key}" for key in sorted(request.given.command) if key in ran and ran[key] != asked[key]]
     if other:
         of_answer = all(key.startswith("--answer.") for key in other)

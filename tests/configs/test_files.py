@@ -79,12 +79,12 @@ def test_a_file_without_a_name_is_named_by_itself_and_the_rest_are_the_defaults(
 
 def test_given_values_stand_in_place_of_the_file_s(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
-    path.write_text("strategy: distributed\nlora:\n  k: 4\n  r: 2\n")
-    with pytest.raises(UserError, match=r"c\.yaml: --strategy: 'distributed' is not allowed for one process"):
+    path.write_text("task:\n  type: text\nlora:\n  k: 4\n  r: 2\n")
+    with pytest.raises(UserError, match=r"c\.yaml: --task\.path: null is not allowed for --task\.type text"):
         load_config(path)
-    values = {"strategy": "auto", "lora.k": 5, "search.steps": 7, "study.axes": {"method": ["lora"]}}
+    values = {"task.path": "a.csv", "lora.k": 5, "search.steps": 7, "study.axes": {"method": ["lora"]}}
     config = load_config(path, values)
-    assert (config.strategy, config.lora.k, config.lora.r, config.search.steps) == ("auto", 5, 2, 7)
+    assert (config.task.path, config.lora.k, config.lora.r, config.search.steps) == ("a.csv", 5, 2, 7)
     assert config.study.axes == {"method": ["lora"]}
     with pytest.raises(UserError, match=r"c\.yaml: unknown key 'lora\.kk'; did you mean 'lora\.k'"):
         load_config(path, {"lora.kk": 5})

@@ -95,8 +95,6 @@ def test_an_empty_value_is_refused_by_the_name_that_the_user_gave() -> None:
 
 REASONS = {
     "--hypergradient.type: 'reinforce'": ("Betty 0.2.1 leaves it unfinished", "first_order, darts, "),
-    "--strategy: 'zero'": ("a few MB", "auto, distributed"),
-    "--strategy: 'fsdp'": ("splits the parameters", "auto, distributed"),
 }
 
 

@@ -230,15 +230,6 @@ def test_what_takes_no_second_derivatives_is_not_refused_for_them(
     assert parse(["--hypergradient.type", "exact", *fast, *other]).config
 
 
-def test_distributed_needs_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(
-        UserError, match=r"^--strategy: 'distributed' .* for one process; .* torchrun --nproc-per-node"
-    ):
-        parse(["--strategy", "distributed"])
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert parse(["--strategy", "distributed"]).config.strategy == "distributed"
-
-
 def test_a_bad_value_is_named_before_a_bad_combination() -> None:
     with pytest.raises(UserError, match=r"^--lora\.k: 0 is not allowed; allowed: 1 to 1024$"):
         parse(["--task.type", "glue", "--lora.k", "0"])

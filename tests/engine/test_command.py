@@ -293,7 +293,7 @@ def test_a_report_is_drawn_where_its_run_could_not_be_trained(
     folder = RunFolder(tmp_path / "runs" / "tiny")
     shutil.copytree(finished_run("bert").root, folder.root)
     ran = yaml.safe_load(folder.config.read_text())
-    folder.config.write_text(yaml.safe_dump(ran | {"device": "mps", "precision": "bf16", "strategy": "distributed"}))
+    folder.config.write_text(yaml.safe_dump(ran | {"device": "mps", "precision": "bf16"}))
     folder.report.unlink()
     start(Request(tiny_config(), "report", False, "x"))
     assert folder.report.exists()

@@ -1,6 +1,5 @@
 """A retraining, a sweep and a grid resume under the settings that they began with; a result belongs to its own."""
 
-import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -188,14 +187,9 @@ def test_a_result_of_written_texts_is_of_its_decoding(tiny_config: Callable[...,
         )
 
 
-def test_how_a_run_is_started_is_free(tiny_config: Callable[..., RunConfig]) -> None:
-    half_retrain(tiny_config())
-    ask(dataclasses.replace(tiny_config(), strategy="distributed"))  # parsed, it would ask for torchrun
-
-
 def test_every_key_is_declared_or_known_to_change_no_result(tiny_config: Callable[..., RunConfig]) -> None:
     """A new key that changes a result must be declared: else two settings would be mixed without a word."""
-    free = {"name", "runs_folder", "strategy", "ignore_memory_estimate", "search.checkpoint_every"}
+    free = {"name", "runs_folder", "ignore_memory_estimate", "search.checkpoint_every"}
     free |= {"model.gradient_checkpointing", "decode.batch_size"}
     free |= {f"retrain.{key}" for key in ("checkpoint_every", "eval_batch_size", "torch_compile")}
     undeclared = set(known_keys()) - set(FINISHED.of(tiny_config())) - free

@@ -1,6 +1,5 @@
 """A path that stands for each cell of a study."""
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,13 +63,4 @@ def test_a_further_run_of_a_cell_lies_beside_the_study(tmp_path: Path) -> None:
     name = sibling_name(folder, "uniform")
     assert name == "study-seed-0-uniform"
     assert RunFolder.of(parse(options_of(folder, name)).config).root == tmp_path / "runs" / name
-    assert parse(options_of(folder)).config == config
-
-
-def test_a_command_for_a_run_of_several_processes_starts_one(tmp_path: Path) -> None:
-    """Without torchrun the strategy distributed of config.yaml would be refused."""
-    config = parse(["--name", "a", "--runs_folder", str(tmp_path)]).config
-    folder = RunFolder.of(config)
-    write_text(folder.config, to_yaml(dataclasses.replace(config, strategy="distributed")))
-    assert options_of(folder) == ["--config", str(folder.config), "--strategy", "auto"]
     assert parse(options_of(folder)).config == config
