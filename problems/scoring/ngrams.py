@@ -1,4 +1,4 @@
-"""Count n-grams and their clipped matches, as BLEU and NIST both need them."""
+"""The tokens of the E2E script's BLEU and NIST, and n-grams with their clipped matches for NIST."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -36,8 +36,3 @@ def clipped_matches(hyp: Tokens, refs: Sequence[Tokens], n: int) -> Counter[NGra
     for ref in refs:
         most |= count_ngrams(ref, n)
     return count_ngrams(hyp, n) & most
-
-
-def closest_length(hyp: Tokens, refs: Sequence[Tokens]) -> int:
-    """Length of the reference nearest in length to hyp; of two equally near, the shorter."""
-    return min((abs(len(ref) - len(hyp)), len(ref)) for ref in refs)[1]

@@ -45,6 +45,15 @@ def test_mteval_an_empty_line_is_one_wrong_word():
     assert bleu_mteval(["", ""], [["a b c d e"], ["f"]]) == pytest.approx(0, abs=1e-6)
 
 
+def test_mteval_without_any_sequence_of_four_words_has_the_scripts_lower_bound():
+    """Three words, all right: the script takes the share of fourgrams for 1e-15 / 1e-9, as there are none."""
+    assert bleu_mteval(["a b c"], [["a b c"]]) == pytest.approx(1e-6**0.25)
+
+
+def test_mteval_without_a_match_of_four_words_has_the_scripts_lower_bound():
+    assert bleu_mteval(["a b c d"], [["a b c e"]]) == pytest.approx((3 / 4 * 2 / 3 * 1 / 2 * 1e-15) ** 0.25)
+
+
 @given(st.lists(st.tuples(outputs, st.lists(sentences, min_size=1, max_size=3)), min_size=1, max_size=6))
 def test_mteval_is_a_share_whatever_the_outputs(pairs):
     """One-word outputs among right sentences once scored 55272."""
@@ -67,6 +76,12 @@ def test_moses_takes_a_missing_reference_for_one_of_length_zero():
     hyp, ref = list("abcd"), list("abcdefghi")
     assert bleu_moses([hyp], [[ref, []]]) == pytest.approx(100)
     assert bleu_moses([hyp], [[ref]]) == pytest.approx(100 * math.exp(1 - 9 / 4))
+
+
+def test_the_nearest_reference_length_counts_and_of_two_equally_near_ones_the_shorter():
+    four, five = list("abcd"), list("abcde")
+    assert bleu_moses([four], [[list("abcdef"), list("ab"), list("abcdefghi")]]) == pytest.approx(100)
+    assert bleu_moses([five], [[list("abcdef"), list("ab")]]) == pytest.approx(100 * math.exp(1 - 6 / 5))
 
 
 @given(items)

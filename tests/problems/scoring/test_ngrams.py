@@ -1,8 +1,8 @@
-"""The tokens, clipped matches and reference lengths that the n-gram metrics share."""
+"""The tokens that BLEU and NIST share, and clipped matches."""
 
 import pytest
 
-from problems.scoring.ngrams import clipped_matches, closest_length, mteval_tokens
+from problems.scoring.ngrams import clipped_matches, mteval_tokens
 
 
 @pytest.mark.parametrize(
@@ -22,11 +22,3 @@ def test_mteval_tokens(text, tokens):
 def test_matches_are_clipped_at_the_most_in_any_one_reference():
     refs = [["the", "cat"], ["the", "the", "dog"]]
     assert clipped_matches(["the", "the", "the", "cat"], refs, 1) == {("the",): 2, ("cat",): 1}
-
-
-def test_of_two_equally_near_lengths_the_shorter_counts():
-    assert closest_length(["a"] * 4, [["a"] * 6, ["a"] * 2, ["a"] * 9]) == 2
-
-
-def test_the_nearest_length_counts_also_if_it_is_the_longer() -> None:
-    assert closest_length(["a"] * 5, [["a"] * 6, ["a"] * 2]) == 6
