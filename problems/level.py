@@ -84,10 +84,6 @@ class BilevelProblem(ImplicitProblem):
             return list(zip(moved, self.train_data_loader[0].shares, strict=True))
         return [(batch, 1.0 if self.processes.size == 1 else self.train_data_loader[0].shares[0])]
 
-    def training_step_exec(self, batch: Batch) -> Tensor:
-        """The loss of a whole batch, for Betty's own hypergradients, with which tests compare; no search calls it."""
-        return torch.stack([BilevelProblem.part_loss(self, part) for part in self.parts(batch)]).sum()
-
     def part_loss(self, part: Part) -> Tensor:
         """The loss of one part of a batch times its weight, under this run's autocast.
 

@@ -96,9 +96,6 @@ class Outer(Protocol):
     def trainable_parameters(self) -> list[nn.Parameter]:
         """beta."""
 
-    def set_grads(self, params: Any, grads: Any) -> None:
-        """Adds `grads` to the gradients of `params`; only a call by Betty's own `get_grads` needs it."""
-
 
 class Hypergradient(ABC):
     """One approximation; `OuterProblem.backward` looks it up by the inner problem's config type and calls `implicit`.
@@ -137,16 +134,3 @@ class Hypergradient(ABC):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027 (most carry nothing)
         """Takes back what `state_dict` returned (a tuple as a list, every tensor on the search's device), before the
         first outer step of a search that resumes."""
-
-    def __call__(self, vector: Tensors, curr: Inner, prev: Outer, sync: bool) -> list[Tensor] | None:
-        """The implicit term for Betty's own `get_grads`, which calls the entries of Betty's table in this way.
-
-        This program does not call it, as `OuterProblem.backward` calls `implicit`. It makes a registered approximation
-        a full entry of that table, so that tests can compare the outer gradient with that of stock Betty's `backward`.
-        With `sync` the term is added to .grad of `prev`, and None is returned.
-        """
-        implicit = self.implicit(vector, curr, prev)
-        if not sync:
-            return implicit
-        prev.set_grads(prev.trainable_parameters(), implicit)
-        return None

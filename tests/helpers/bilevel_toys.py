@@ -11,13 +11,12 @@ from typing import Any
 import torch
 from betty.configs import Config, EngineConfig
 from betty.engine import Engine
-from betty.hypergradient import jvp_fn_mapping
 from betty.logging import get_logger
 from torch import Tensor, nn
 from torch.func import functional_call, grad
 
 from problems.bilevel import InnerProblem, OuterProblem
-from problems.hypergradients import HYPERGRADIENTS, betty_type
+from problems.hypergradients import HYPERGRADIENTS, Hypergradient, betty_type, registered
 from problems.level import Passes
 from problems.machine.compute import Compute, RandomState, random_state, replay
 from problems.selection import SelectionVariables
@@ -280,8 +279,19 @@ def random_vector(toy: Toy) -> list[Tensor]:
 
 def implicit(toy: Toy, vector: list[Tensor]) -> Tensor:
     """The implicit term of the toy's method for that v, flat."""
-    method = jvp_fn_mapping[toy.inner.config.type]
-    return torch.cat([t.flatten() for t in method(vector, toy.inner, toy.outer, sync=False)])
+    method = registered(toy.inner.config.type)
+    return torch.cat([t.flatten() for t in method.implicit(vector, toy.inner, toy.outer)])
+
+
+def called_by_betty(method: Hypergradient) -> Callable[..., list[Tensor] | None]:
+    """The approximation as Betty's own `get_grads` calls an entry of its table: with `sync` the implicit term is added
+    to .grad of the outer problem's parameters, and nothing is returned."""
+
+    def entry(vector: list[Tensor], inner: ToyInner, outer: ToyOuter, sync: bool) -> list[Tensor] | None:
+        term = method.implicit(vector, inner, outer)
+        return outer.set_grads(outer.trainable_parameters(), term) if sync else term
+
+    return entry
 
 
 def cosine(one: Tensor, other: Tensor) -> float:
