@@ -1,17 +1,11 @@
 """What follows from a configuration: kinds of methods and tasks, and values on which several keys decide."""
 
 import re
-from collections.abc import Sequence
 
+from configs.hypergradients import BUILT_IN
 from configs.own_class import is_own, own_class
 from configs.schema import RunConfig
 from configs.schema_answer import AnswerConfig
-
-# The hypergradients that need second derivatives. They are listed here so that a wrong attention kernel is refused
-# before torch is loaded; a test compares this set with the registry.
-SECOND_ORDER = {"exact", "exact_adamw", "neumann", "cg"}
-# Those that take a finite difference, and so read hypergradient.radius.
-DIFFERENCES = ("darts", "forward_difference", "sama")
 
 # Keys, and whole sections, that change what a search finds. NOT_READ_BY_SEARCH has the keys inside them that do not.
 READ_BY_SEARCH = (
@@ -45,13 +39,13 @@ def second_order(config: RunConfig) -> bool:
     chosen = config.hypergradient.type
     if is_own(chosen):
         return bool(getattr(own_class(chosen, "hypergradient.type"), "second_order", False))
-    return chosen in SECOND_ORDER
+    return BUILT_IN[chosen].second_order
 
 
-def reads_as(config: RunConfig, built_in: Sequence[str]) -> bool:
-    """Whether the hypergradient may read a setting that, of the built-in ones, only these read. One of the user's own
-    may read all settings."""
-    return config.hypergradient.type in built_in or is_own(config.hypergradient.type)
+def reads(config: RunConfig, key: str) -> bool:
+    """Whether the hypergradient may read this key of its section. One of the user's own may read all of them."""
+    chosen = config.hypergradient.type
+    return is_own(chosen) or key in BUILT_IN[chosen].reads
 
 
 def moves_alpha(config: RunConfig) -> bool:

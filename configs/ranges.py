@@ -3,8 +3,9 @@
 import math
 import re
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, NamedTuple
 
+from configs.hypergradients import BUILT_IN, BuiltIn
 from configs.own_class import is_own
 
 
@@ -39,13 +40,9 @@ Rates = Annotated[
     Range(f"numbers above 0, at most {LARGEST:,} each", lambda x: all(0 < rate <= LARGEST for rate in x)),
 ]
 Eta = Annotated[float | Literal["lr", "betty"], Range(f"a number from 0 to {LARGEST:,}, lr or betty", _eta)]
-BuiltIn = Literal[
-    "first_order", "darts", "forward_difference", "sama", "neumann", "cg", "exact", "exact_adamw", "none"
-]
-_BUILT_IN = get_args(BuiltIn)
 HypergradientType = Annotated[
     BuiltIn | str,
-    Range(f"{', '.join(_BUILT_IN)}, or FILE.py:CLASS", lambda x: x in _BUILT_IN or is_own(x)),
+    Range(f"{', '.join(BUILT_IN)}, or FILE.py:CLASS", lambda x: x in BUILT_IN or is_own(x)),
 ]
 Etas = Annotated[
     list[float | Literal["lr", "betty"]],

@@ -10,15 +10,15 @@ from typing import NamedTuple
 from configs.conditions import BUDGETED, divides, fixed_data, has_template, no_study, reads_hub, uses_r
 from configs.facts import (
     CHOOSING_RANKS,
-    DIFFERENCES,
     FROM_COMPONENTS,
     SEARCHING,
     WITHOUT_LORA,
     evaluates_base,
     moves_alpha,
     only_alpha_is_1,
-    reads_as,
+    reads,
 )
+from configs.hypergradients import BUILT_IN
 from configs.own_class import is_own
 from configs.places import is_local
 from configs.recipe import decoding, evaluation_path, evaluation_split, writes_texts
@@ -213,12 +213,12 @@ TABLE: tuple[Row, ...] = (
         "with --search.patience 0, as the search then never stops early",
     ),
     Row(
-        ("hypergradient.eta",), lambda c: c.hypergradient.type == "first_order",
+        ("hypergradient.eta",), lambda c: not reads(c, "eta"),
         f"{_TYPE}, which means eta = 0",
     ),
     Row(
         ("hypergradient.radius", "hypergradient.fp32_difference"),
-        lambda c: not reads_as(c, DIFFERENCES) and not c.study.probe.steps,
+        lambda c: not reads(c, "radius") and not c.study.probe.steps,
         f"{_TYPE}, which takes no finite difference",
     ),
     Row(
@@ -228,8 +228,8 @@ TABLE: tuple[Row, ...] = (
         "with --precision fp32, as all is computed in fp32 then",
     ),
     Row(
-        ("hypergradient.terms",), lambda c: not reads_as(c, ("neumann", "cg")) and not c.study.probe.steps,
-        f"{_TYPE}: it is read only for neumann and cg",
+        ("hypergradient.terms",), lambda c: not reads(c, "terms") and not c.study.probe.steps,
+        f"{_TYPE}: it is read only for {' and '.join(name for name, one in BUILT_IN.items() if 'terms' in one.reads)}",
     ),
     Row(
         ("hypergradient.options",), lambda c: not is_own(c.hypergradient.type),

@@ -28,7 +28,8 @@ from configs.own_class import is_own
 from configs.ranges import Eta, Options, Positive
 from problems.hypergradients import HYPERGRADIENTS, approximation
 
-NEED_ADAM = ("sama", "exact_adamw")
+WITHOUT_ADAM = [name for name, method in HYPERGRADIENTS.items() if not method.reads_last_gradient]
+"""The approximations that do not differentiate a step of Adam, of which they need the last gradient."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class BilevelSettings:
     """File that gets the numbers."""
     picture: str | None = None
     """PNG file that gets the objective over the passes."""
-    methods: list[str] = field(default_factory=lambda: [name for name in HYPERGRADIENTS if name not in NEED_ADAM])
+    methods: list[str] = field(default_factory=lambda: list(WITHOUT_ADAM))
     """Approximations, by the values of hypergradient.type: a name, or FILE.py:CLASS for one of your own."""
     unroll_steps: list[int] = field(default_factory=lambda: [1, 10])
     """Inner steps for each outer one: each value is tried."""
@@ -85,10 +86,9 @@ class Row:
 
 def measure_bilevel(settings: BilevelSettings) -> tuple[dict[str, Any], list[Table]]:
     """Tries every approximation on every problem. Raises UserError for one that does not exist or needs Adam."""
-    known = [name for name in HYPERGRADIENTS if name not in NEED_ADAM]
     for name in settings.methods:
-        if not is_own(name) and name not in known:
-            raise UserError(f"--methods: {name!r} is not allowed; allowed: {', '.join(known)}, FILE.py:CLASS")
+        if not is_own(name) and name not in WITHOUT_ADAM:
+            raise UserError(f"--methods: {name!r} is not allowed; allowed: {', '.join(WITHOUT_ADAM)}, FILE.py:CLASS")
     if settings.options and not any(map(is_own, settings.methods)):
         raise UserError("--options: does nothing without an approximation of your own in --methods; leave it out")
     if settings.picture and Path(settings.picture).suffix != ".png":

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from configs.errors import UserError
-from configs.facts import DIFFERENCES, WITHOUT_HEAD, reads_as
+from configs.facts import WITHOUT_HEAD, reads
 from engine.run.activations import activations
 from engine.run.free import GIB, MIB, free
 from engine.run.savings import Section, Training, savings
@@ -43,7 +43,7 @@ def check_memory(
     model.to(compute.device)
     rows = math.ceil(min(rows, len(data.train)) / run.processes.size)
     hypergradient = config.hypergradient
-    in_fp32 = section == "search" and hypergradient.fp32_difference and reads_as(config, DIFFERENCES)
+    in_fp32 = section == "search" and hypergradient.fp32_difference and reads(config, "fp32_difference")
     training = Training(
         section=section, rows=rows, longest=max(data.train["length"][:]), held=activations(model, data, compute, rows),
         again=config.model.gradient_checkpointing and config.method != "head", per_weight=per_weight,

@@ -17,7 +17,7 @@ FIRST_ORDER, OTHERS = 12, 28
 """Bytes for each trained weight besides the weight itself. FIRST_ORDER (a retraining, and a search that takes L_tr
 only at the current W): the gradient and AdamW's two moments. OTHERS (hypergradients that take L_tr at other W, too):
 in addition W from before the inner step, a direction, and two copies of W."""
-SECOND_ORDER = 3
+TWICE_DIFFERENTIATED = 3
 """How many times as much a pass holds if its gradient is differentiated again: 2.5 for exact, 3.1 for cg (MiniLM)."""
 Section = Literal["search", "retrain"]
 _SHORTEST = 4
@@ -50,7 +50,7 @@ class Training:
 
     def bytes(self) -> float:
         """Bytes at the peak, besides what the process has when the training begins."""
-        times = SECOND_ORDER if self.second_order else 2 if self.in_fp32 else 1
+        times = TWICE_DIFFERENTIATED if self.second_order else 2 if self.in_fp32 else 1
         return self.held.of(self.rows, again=self.again) * times + self.per_weight * self.trained + self.copied
 
 
@@ -95,7 +95,7 @@ def _candidates(run: Workbench, training: Training) -> Iterator[Saving]:
         yield Saving({"model.dtype": "bf16"}, training.frozen / 2 + copies)
     if training.section == "search" and training.per_weight > FIRST_ORDER:
         saved = (training.per_weight - FIRST_ORDER) * training.trained
-        graphs = (SECOND_ORDER - 1) * now if training.second_order else 0
+        graphs = (TWICE_DIFFERENTIATED - 1) * now if training.second_order else 0
         yield Saving({"hypergradient.type": "first_order"}, saved + graphs)
 
 

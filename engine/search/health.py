@@ -10,9 +10,10 @@ import numpy as np
 from torch import nn
 
 from configs.errors import UserError
-from configs.facts import DIFFERENCES, moves_alpha
+from configs.facts import moves_alpha
+from configs.hypergradients import BUILT_IN
 from configs.own_class import is_own
-from configs.schema import RunConfig
+from configs.schema import HypergradientConfig, RunConfig
 from engine.ranks.rules import SUM_TO_ONE
 from engine.search.engine import SearchEngine
 from engine.search.trajectory import Trajectory
@@ -116,9 +117,11 @@ def warn_about_rounded_difference(model: nn.Module, config: RunConfig) -> None:
     With an eta of the learning rate or less, the implicit term is about 1 % of the direct one, so that its error does
     not matter; but that of sama stays about as large as the direct one."""
     hypergradient, eta = config.hypergradient, config.hypergradient.eta
-    exact = hypergradient.type not in DIFFERENCES or hypergradient.fp32_difference
+    facts = BUILT_IN.get(hypergradient.type)
+    if facts is None or not facts.difference or hypergradient.fp32_difference:
+        return
     small = eta == "lr" or (isinstance(eta, float | int) and eta <= config.search.learning_rate)
-    if exact or (small and hypergradient.type != "sama") or not holds_bf16(model):
+    if (small and not facts.may_hide) or not holds_bf16(model):
         return
     log.warning(
         "--hypergradient.type %s: with weights in bf16 or 4 bits a finite difference loses accuracy to rounding "
@@ -158,13 +161,18 @@ def warn_about_large_term(engine: SearchEngine, config: RunConfig) -> None:
     task; then nothing is wrong.)
     """
     ratio = engine.selection.diagnostics()["implicit_to_direct"]
-    chosen = config.hypergradient
-    may_hide = chosen.type == "sama" or is_own(chosen.type) or (chosen.type == "neumann" and chosen.terms > 0)
-    if may_hide and (ratio or 0.0) > HIDES:
+    if _may_hide(config.hypergradient) and (ratio or 0.0) > HIDES:
         log.warning(
             "in the last outer step the implicit term was %.3g times the direct one, so alpha followed it alone; %s",
             ratio, _smaller_term(config),
         )  # fmt: skip
+
+
+def _may_hide(chosen: HypergradientConfig) -> bool:
+    if is_own(chosen.type):
+        return True
+    facts = BUILT_IN[chosen.type]
+    return facts.may_hide and ("terms" not in facts.reads or chosen.terms > 0)  # without terms: a one-step unroll
 
 
 def warn_about(trajectory: Trajectory, config: RunConfig) -> None:

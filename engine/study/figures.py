@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pandas as pd
 
+from configs.hypergradients import BUILT_IN
 from engine.report.charts import BLUE, ORANGE
 from engine.report.figures import save_figure
 from engine.study.own_hypergradients import compared_name
@@ -42,7 +43,8 @@ def metric_by_row(results: pd.DataFrame, axes: Sequence[str], path: Path) -> Non
 def cosine_over_training(probe: pd.DataFrame, path: Path) -> None:
     """Draws the cosine of each approximation's implicit term to the exact one over the steps, a column of two panels
     per eta; the lower panel has 1 - cosine on a logarithmic axis, which separates those that are nearly exact."""
-    probe = probe[probe["approximation"] != "first_order"]  # it has no implicit term
+    without_term = [name for name, facts in BUILT_IN.items() if "eta" not in facts.reads]
+    probe = probe[~probe["approximation"].isin(without_term)]
     etas = list(probe.groupby("eta", sort=False))
     size = (3.6 * len(etas) + 1.6, 6.4)
     figure, panels = plt.subplots(

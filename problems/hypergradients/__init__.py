@@ -2,9 +2,7 @@
 
 Users may write an approximation of their own: a class in a file that hypergradient.type names (`approximation` makes
 an object of it). To make one part of the program, write its class in a file of this folder, list it in HYPERGRADIENTS
-below, and add its name to BuiltIn of configs/ranges.py. If it needs second derivatives, also add the name to
-SECOND_ORDER of configs/facts.py; if it reads the radius of a finite difference, to DIFFERENCES there; if it reads
-terms, to the row of hypergradient.terms in configs/unread.py.
+below, and add a row to BUILT_IN of configs/hypergradients.py, which says what it reads and needs.
 
 NONE is not an approximation: it is registered for a search without outer steps, and no comparison includes it.
 """

@@ -1,19 +1,11 @@
 """What follows from a configuration is what the registries and the parts that read it say."""
 
-import typing
 from pathlib import Path
 
 import pytest
 
 from configs import facts
 from configs.parser import parse
-from configs.ranges import BuiltIn
-from problems.hypergradients import HYPERGRADIENTS, NONE
-
-
-def test_second_order_methods_and_choices_are_those_of_the_registry() -> None:
-    assert {name for name, method in HYPERGRADIENTS.items() if method.second_order} == facts.SECOND_ORDER
-    assert set(typing.get_args(BuiltIn)) == {*HYPERGRADIENTS, NONE.name}
 
 
 @pytest.mark.parametrize(("flag", "answer"), [("", False), ("    second_order = True\n", True)])

@@ -1,12 +1,8 @@
 """The registry: named alike everywhere, documented alike, and beside Betty's own entries."""
 
-import typing
-
 import betty.hypergradient as stock
 import pytest
 
-from configs.facts import SECOND_ORDER
-from configs.ranges import BuiltIn
 from problems.hypergradients import HYPERGRADIENTS, NONE, betty_type
 from tests.helpers.bilevel_toys import METHODS
 
@@ -36,13 +32,3 @@ def test_why_reinforce_is_not_offered() -> None:
     """Betty 0.2.1 calls every entry with four arguments; this one takes three, and its body returns nothing."""
     with pytest.raises(TypeError, match="takes 3 positional arguments but 4 were given"):
         stock.jvp_fn_mapping["reinforce"]([], None, None, False)
-
-
-def test_the_schema_allows_exactly_the_registry() -> None:
-    allowed = typing.get_args(BuiltIn)
-    assert sorted(allowed) == sorted([*METHODS, NONE.name])
-    assert NONE.name not in HYPERGRADIENTS, "it is compared with nothing"
-
-
-def test_the_rules_know_which_are_second_order() -> None:
-    assert {name for name, method in HYPERGRADIENTS.items() if method.second_order} == SECOND_ORDER

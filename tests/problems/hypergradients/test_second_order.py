@@ -13,6 +13,7 @@ from configs.schema import RunConfig
 from engine.search.engine import SearchEngine, build_engine
 from problems.data import prepare
 from problems.halves import split_indices
+from problems.hypergradients import HYPERGRADIENTS
 from problems.hypergradients.second_order import ConjugateGradient
 from problems.machine.compute import choose_compute
 from problems.models.attach import attach, lora_config
@@ -30,7 +31,7 @@ from tests.helpers.bilevel_toys import (
     ridge_toy,
 )
 
-SECOND_ORDER = ["exact", "exact_adamw", "neumann", "cg"]
+SECOND_ORDER = [name for name, method in HYPERGRADIENTS.items() if method.second_order]
 ETA = 0.3
 
 
