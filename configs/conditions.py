@@ -1,12 +1,13 @@
 """Questions about a configuration on which it depends whether a key is read; configs/unread.py asks them."""
 
 from configs.facts import SEARCHING, evaluates_base
+from configs.methods import FACTS, readers
 from configs.places import may_be_on_hub
 from configs.recipe import is_benchmark
 from configs.schema import RunConfig
 
 # Methods that keep to lora.budget, or without it to lora.r.
-BUDGETED = ("para", "optuna", "lora_modules", "lora_random")
+BUDGETED = readers("lora.budget")
 
 
 def fixed_data(c: RunConfig) -> bool:
@@ -43,4 +44,4 @@ def uses_r(c: RunConfig) -> bool:
     """Whether the method takes its number of LoRA parameters from lora.r."""
     if c.method in BUDGETED:
         return c.lora.budget is None and (c.method != "lora_random" or c.lora.ranks_from is None)
-    return c.method in ("lora", "adalora", "eva")
+    return "lora.r" in FACTS[c.method].reads

@@ -3,6 +3,7 @@
 import re
 
 from configs.hypergradients import BUILT_IN
+from configs.methods import FACTS
 from configs.own_class import is_own, own_class
 from configs.schema import RunConfig
 from configs.schema_answer import AnswerConfig
@@ -18,11 +19,11 @@ NOT_READ_BY_SEARCH = (
 )  # fmt: skip
 
 # Methods that train with several choices of ranks and keep the best.
-CHOOSING_RANKS = {"lora_grid", "lora_modules", "optuna"}
-SEARCHING = {"autolora"} | CHOOSING_RANKS
+CHOOSING_RANKS = {method for method, facts in FACTS.items() if facts.search == "trials"}
+SEARCHING = {method for method, facts in FACTS.items() if facts.search}
 # Methods that search nothing, but may start from the components that another run has searched.
-FROM_COMPONENTS = {"lora", "lora_ranks", "lora_shuffled", "lora_random"}
-WITHOUT_LORA = {"adapter", "head", "full"}
+FROM_COMPONENTS = {method for method, facts in FACTS.items() if facts.trains == "lora"} - SEARCHING
+WITHOUT_LORA = {method for method, facts in FACTS.items() if facts.trains not in ("lora", "own_lora")}
 # Tasks whose models have no task head.
 WITHOUT_HEAD = {"generation", "chat"}
 # GPT-2's c_attn computes query, key and value, in this order. A target module that PART matches names one of them,

@@ -15,6 +15,7 @@ from configs.facts import (
     second_order,
 )
 from configs.keys import check_values
+from configs.methods import FACTS
 from configs.ranges import ALL_LINEAR
 from configs.recipe import is_benchmark
 from configs.schema import RunConfig, StudyConfig
@@ -156,7 +157,7 @@ def _machine_refusals(config: RunConfig) -> Iterator[str]:
 def _memory_refusals(config: RunConfig) -> Iterator[str]:
     """Messages about settings that cannot be combined with model.dtype bf16 or gradient checkpointing."""
     model = config.model
-    if model.dtype == "bf16" and config.method in ("full", "adapter"):
+    if model.dtype == "bf16" and FACTS[config.method].trains in ("part", "all"):
         where = f"for --method {config.method}, which trains weights of the base model in fp32"
         yield _refusal("model.dtype", "'bf16'", where, "auto, fp32")
     if model.dtype == "bf16" and model.load_in_4bit:
@@ -171,7 +172,7 @@ def _method_refusals(config: RunConfig) -> Iterator[str]:
     """Messages about settings that the method does not allow."""
     method, lora, steps = config.method, config.lora, config.retrain.max_steps
     where = f"for --method {method}"
-    if method in ("lora_ranks", "lora_shuffled") and lora.ranks_from is None:
+    if FACTS[method].at_given_ranks and lora.ranks_from is None:
         yield _refusal("lora.ranks_from", "null", where, "a ranks.json, or the folder of its run")
     grid, targets = len(lora.grid), len(lora.target_modules)
     if method == "lora_grid" and grid**targets > MOST_GRID_RUNS:

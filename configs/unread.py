@@ -19,6 +19,7 @@ from configs.facts import (
     reads,
 )
 from configs.hypergradients import BUILT_IN
+from configs.methods import FACTS, READ_BY_SOME, readers
 from configs.own_class import is_own
 from configs.places import is_local
 from configs.recipe import decoding, evaluation_path, evaluation_split, writes_texts
@@ -50,6 +51,14 @@ _TASK = "with --task.type {c.task.type}"
 _ONE = "with --lora.k 1 and --search.constraint softmax, where alpha is always 1"
 _COLUMNS = ("task.text_columns", "task.label_column")
 _FILES = ("task.validation_path", "task.test_path", "task.holdout_share")
+
+
+def _read_by_some(key: str) -> Row:
+    """The row of a key, or section, that only some methods read."""
+    *others, last = readers(key)
+    names = f"{', '.join(others)} and {last}" if others else last
+    return Row((key,), lambda c: key not in FACTS[c.method].reads, f"{_METHOD}: it is read only for {names}")
+
 
 # The reason comes from the first row that has the key and whose `unread` returns True.
 TABLE: tuple[Row, ...] = (
@@ -111,19 +120,24 @@ TABLE: tuple[Row, ...] = (
         lambda c: c.method in WITHOUT_LORA, f"{_METHOD}, which has no LoRA",
     ),
     Row(
-        ("lora.target_modules", "lora.k"), lambda c: c.method in ("lora_ranks", "lora_shuffled"),
+        ("lora.target_modules", "lora.k"), lambda c: FACTS[c.method].at_given_ranks,
         f"{_METHOD}, as the file in --lora.ranks_from has the layers and k",
     ),
+    # Methods without a budget take their ranks from lora.r alone, so that k serves only for the scale.
     Row(
         ("lora.k",),
         lambda c: (
-            c.method in ("lora", "adalora", "eva")
+            uses_r(c)
+            and c.method not in BUDGETED
             and c.retrain.scale in ("fixed", "rslora")
             and c.retrain.init == "scratch"
         ),
         f"{_METHOD} and --retrain.scale {{c.retrain.scale}}: it is read only for the scales mean_rank and component",
     ),
-    Row(("lora.modules_to_save",), lambda c: c.method == "full", f"{_METHOD}, which trains and saves all modules"),
+    Row(
+        ("lora.modules_to_save",), lambda c: FACTS[c.method].trains == "all",
+        f"{_METHOD}, which trains and saves all modules",
+    ),
     Row(
         ("lora.r", "lora.budget"), lambda c: c.method == "lora_random" and c.lora.ranks_from is not None,
         f"{_METHOD} beside --lora.ranks_from, which gives the number of parameters",
@@ -132,34 +146,14 @@ TABLE: tuple[Row, ...] = (
         ("lora.r",), lambda c: c.method in BUDGETED and not uses_r(c),
         f"{_METHOD} beside --lora.budget, which gives the number of parameters",
     ),
-    Row(("lora.r",), lambda c: not uses_r(c), f"{_METHOD}: it is read only for lora, adalora, eva, "
-        "para, optuna, lora_modules and lora_random"),
-    Row(
-        ("lora.budget",), lambda c: c.method not in BUDGETED,
-        f"{_METHOD}: it is read only for para, optuna, lora_modules and lora_random",
-    ),
-    Row(("lora.cap",), lambda c: c.method != "lora_random", f"{_METHOD}: it is read only for lora_random"),
-    Row(("lora.trials",), lambda c: c.method != "optuna", f"{_METHOD}: it is read only for optuna"),
-    Row(("lora.module_sets",), lambda c: c.method != "lora_modules", f"{_METHOD}: it is read only for lora_modules"),
-    Row(("lora.rho",), lambda c: c.method != "eva", f"{_METHOD}: it is read only for eva"),
+    *map(_read_by_some, READ_BY_SOME),
     Row(("export.untrained",), lambda c: c.method not in SEARCHING, f"{_METHOD}, which searches no ranks"),
-    Row(("lora.grid",), lambda c: c.method != "lora_grid", f"{_METHOD}: it is read only for lora_grid"),
-    Row(
-        ("lora.ranks_from",), lambda c: c.method not in ("lora_ranks", "lora_shuffled", "lora_random"),
-        f"{_METHOD}: it is read only for lora_ranks, lora_shuffled and lora_random",
-    ),
-    Row(("lora.shuffle",), lambda c: c.method != "lora_shuffled", f"{_METHOD}: it is read only for lora_shuffled"),
-    Row(
-        ("lora.draw", "lora.draw_seed"), lambda c: c.method not in ("lora_shuffled", "lora_random"),
-        f"{_METHOD}: it is read only for lora_shuffled and lora_random",
-    ),
     Row(("verdict",), lambda c: True, "without --stage verdict"),
     Row(("task.unused_rows",), lambda c: not c.retrain.row_losses, "without --retrain.row_losses true"),
     Row(
         ("task.unused_rows",), lambda c: c.task.train_rows is None,
         "without --task.train_rows, as all training rows are used",
     ),
-    Row(("adapter",), lambda c: c.method != "adapter", f"{_METHOD}: it is read only for adapter"),
     Row(
         ("search", "hypergradient", "answer"), lambda c: c.method != "autolora",
         f"{_METHOD}, which has no search by gradients",
@@ -271,7 +265,7 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(("decode",), lambda c: not writes_texts(c.task), f"{_TASK}: it is read only for generation and chat"),
     Row(("decode.length_penalty",), lambda c: decoding(c).num_beams == 1, "with one beam (decode.num_beams)"),
-    Row(("export.merged",), lambda c: c.method in ("head", "full"), f"{_METHOD}, which always writes merged/"),
+    Row(("export.merged",), lambda c: FACTS[c.method].merged, f"{_METHOD}, which always writes merged/"),
     Row(
         ("tracking.project", "tracking.entity", "tracking.group", "tracking.artifacts"),
         lambda c: c.tracking.wandb == "disabled", "with --tracking.wandb disabled",

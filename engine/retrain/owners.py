@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from configs.errors import UserError
+from configs.methods import readers
 from engine import ranks
 from engine.ranks import controls
 from engine.run.asked import Asked
@@ -23,7 +24,7 @@ OWN_RULES: Mapping[str, Sequence[str] | None] = {
 }
 """Method -> the values of `rule` in a ranks.json that it accepts as its own. None: accepts every value that no other
 method owns, such as a search's or "by hand". A method that is not listed writes no ranks."""
-READ_RANKS = {"lora_ranks", "lora_shuffled", "lora_random"}
+READ_RANKS = readers("lora.ranks_from")
 """The methods that start from the ranks.json that lora.ranks_from names."""
 
 
