@@ -88,10 +88,20 @@ def data_seed(config: RunConfig) -> int:
     return config.seed if config.task.seed is None else config.task.seed
 
 
+def trains_blocks(config: RunConfig) -> bool:
+    """Whether anything inside the base model's blocks is trained: only then gradient checkpointing saves memory."""
+    return FACTS[config.method].trains != "head"
+
+
+def trains_all(config: RunConfig) -> bool:
+    """Whether every weight of the base model is trained."""
+    return FACTS[config.method].trains == "all"
+
+
 def evaluates_base(config: RunConfig) -> bool:
     """Whether a run only evaluates the base model: method head trains nothing if the model has no head."""
     headless = config.task.type in WITHOUT_HEAD and not config.lora.modules_to_save
-    return config.method == "head" and headless
+    return headless and not trains_blocks(config)
 
 
 def evaluation_batch(config: RunConfig) -> int:

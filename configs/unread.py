@@ -17,6 +17,8 @@ from configs.facts import (
     moves_alpha,
     only_alpha_is_1,
     reads,
+    trains_all,
+    trains_blocks,
 )
 from configs.hypergradients import BUILT_IN
 from configs.methods import FACTS, READ_BY_SOME, readers
@@ -63,7 +65,7 @@ def _read_by_some(key: str) -> Row:
 # The reason comes from the first row that has the key and whose `unread` returns True.
 TABLE: tuple[Row, ...] = (
     Row(
-        ("model.gradient_checkpointing",), lambda c: c.method == "head",
+        ("model.gradient_checkpointing",), lambda c: not trains_blocks(c),
         f"{_METHOD}, which trains nothing inside the blocks",
     ),
     Row(
@@ -134,10 +136,7 @@ TABLE: tuple[Row, ...] = (
         ),
         f"{_METHOD} and --retrain.scale {{c.retrain.scale}}: it is read only for the scales mean_rank and component",
     ),
-    Row(
-        ("lora.modules_to_save",), lambda c: FACTS[c.method].trains == "all",
-        f"{_METHOD}, which trains and saves all modules",
-    ),
+    Row(("lora.modules_to_save",), trains_all, f"{_METHOD}, which trains and saves all modules"),
     Row(
         ("lora.r", "lora.budget"), lambda c: c.method == "lora_random" and c.lora.ranks_from is not None,
         f"{_METHOD} beside --lora.ranks_from, which gives the number of parameters",

@@ -1,5 +1,6 @@
 """The beginning of a training: the last checks, then the first files."""
 
+from configs.facts import trains_blocks
 from engine import ranks
 from engine.retrain.methods.base import Prepared
 from engine.run.context import Context
@@ -20,7 +21,7 @@ def begin(run: Context, prepared: Prepared, data: Data) -> None:
     if any(parameter.requires_grad for parameter in prepared.model.parameters()):
         batch = run.config.retrain.batch_size
         check_memory(run, prepared.model, data, batch, per_weight=FIRST_ORDER, section="retrain")
-    if run.config.model.gradient_checkpointing and run.config.method != "head":
+    if run.config.model.gradient_checkpointing and trains_blocks(run.config):
         recompute_blocks(prepared.model)
     run.begin()
     if prepared.record and run.processes.first:

@@ -7,7 +7,7 @@ from typing import Any, Self
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from configs.facts import WITHOUT_LORA
+from configs.facts import WITHOUT_LORA, trains_all
 from configs.files import to_yaml
 from configs.schema import RunConfig
 from engine.disk.files import remove, write_text
@@ -131,7 +131,7 @@ class Context(Workbench):
         self._refuse_late_failures(base.model)
         targets = [] if config.method in WITHOUT_LORA else lora.target_modules
         whole = with_modules_to_save(base, lora.modules_to_save, targets)
-        if "pooler" not in self.told and config.method != "full":
+        if "pooler" not in self.told and not trains_all(config):
             tell_of_pooler(whole, targets)
             self.told.add("pooler")
         self._stop_if_asked()

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from configs.errors import UserError
-from configs.facts import WITHOUT_HEAD, reads
+from configs.facts import WITHOUT_HEAD, reads, trains_blocks
 from engine.run.activations import activations
 from engine.run.free import GIB, MIB, free
 from engine.run.savings import Section, Training, savings
@@ -46,7 +46,7 @@ def check_memory(
     in_fp32 = section == "search" and hypergradient.fp32_difference and reads(config, "fp32_difference")
     training = Training(
         section=section, rows=rows, longest=max(data.train["length"][:]), held=activations(model, data, compute, rows),
-        again=config.model.gradient_checkpointing and config.method != "head", per_weight=per_weight,
+        again=config.model.gradient_checkpointing and trains_blocks(config), per_weight=per_weight,
         trained=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
         frozen=sum(parameter.nbytes for parameter in model.parameters() if not parameter.requires_grad),
         copied=_copies(model) if in_fp32 else 0, in_fp32=in_fp32 and (compute.bf16 or bool(_copies(model))),

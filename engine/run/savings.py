@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 
 from configs.errors import UserError
+from configs.facts import trains_blocks
 from configs.schema import RunConfig
 from configs.values import with_values
 from engine.run.activations import Activations
@@ -88,7 +89,7 @@ def _candidates(run: Workbench, training: Training) -> Iterator[Saving]:
         settings = _half_batch(run, training.section)
         rows = math.ceil(settings[f"{training.section}.batch_size"] / run.processes.size)
         yield Saving(settings, now - held.of(rows, again=again))
-    if held.blocks and not again and config.method != "head":
+    if held.blocks and not again and trains_blocks(config):
         yield Saving({"model.gradient_checkpointing": True}, now - held.of(training.rows, again=True))
     if run.weights_dtype == torch.float32:
         copies = held.fixed_again if again else held.fixed

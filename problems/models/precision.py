@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
+from configs.facts import trains_all
 from configs.schema import RunConfig
 from problems.machine.compute import Compute, multiplying_in_bf16
 from problems.models.body import in_body
@@ -30,7 +31,7 @@ def weights_dtype(config: RunConfig, auto_class: Any, compute: Compute) -> torch
     model = config.model
     if model.dtype != "auto":
         return torch.bfloat16 if model.dtype == "bf16" else torch.float32
-    if auto_class is not AutoModelForCausalLM or not compute.bf16 or config.method == "full" or model.load_in_4bit:
+    if auto_class is not AutoModelForCausalLM or not compute.bf16 or trains_all(config) or model.load_in_4bit:
         return torch.float32
     if count_parameters(config, auto_class) < LARGE:
         return torch.float32
