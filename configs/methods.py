@@ -20,6 +20,8 @@ class MethodFacts:
     some weights inside the base model's blocks; all: every weight; head: nothing inside the blocks."""
     search: Literal["gradients", "trials"] | None = None
     """How its ranks are searched on D_val: trials are trainings at several choices of ranks."""
+    rule: str = ""
+    """`rule` in the ranks.json that it writes; "" if it writes none, or (autolora) that of answer.rule."""
     reads: tuple[str, ...] = ()
     """The keys, or sections, that it reads and some other methods do not. This leaves out those that follow from the
     other facts, such as `search`, which no method without a search by gradients reads."""
@@ -32,20 +34,25 @@ class MethodFacts:
 # Messages name the methods that read a key in the order of this table.
 FACTS: Mapping[MethodName, MethodFacts] = {
     "autolora": MethodFacts("lora", search="gradients"),
-    "lora": MethodFacts("lora", reads=("lora.r",)),
-    "adalora": MethodFacts("own_lora", reads=("lora.r",)),
-    "eva": MethodFacts("own_lora", reads=("lora.r", "lora.rho")),
-    "para": MethodFacts("own_lora", reads=("lora.r", "lora.budget")),
-    "optuna": MethodFacts("lora", "trials", reads=("lora.r", "lora.budget", "lora.trials")),
-    "lora_modules": MethodFacts("lora", "trials", reads=("lora.r", "lora.budget", "lora.module_sets")),
-    "lora_grid": MethodFacts("lora", "trials", reads=("lora.grid",)),
-    "lora_ranks": MethodFacts("lora", reads=("lora.ranks_from",), at_given_ranks=True),
+    "lora": MethodFacts("lora", rule="uniform", reads=("lora.r",)),
+    "adalora": MethodFacts("own_lora", rule="adalora", reads=("lora.r",)),
+    "eva": MethodFacts("own_lora", rule="eva", reads=("lora.r", "lora.rho")),
+    "para": MethodFacts("own_lora", rule="para", reads=("lora.r", "lora.budget")),
+    "optuna": MethodFacts(
+        "lora", search="trials", rule="optuna", reads=("lora.r", "lora.budget", "lora.trials"),
+    ),
+    "lora_modules": MethodFacts(
+        "lora", search="trials", rule="modules", reads=("lora.r", "lora.budget", "lora.module_sets"),
+    ),
+    "lora_grid": MethodFacts("lora", search="trials", rule="grid", reads=("lora.grid",)),
+    "lora_ranks": MethodFacts("lora", rule="given", reads=("lora.ranks_from",), at_given_ranks=True),
     "lora_shuffled": MethodFacts(
-        "lora", reads=("lora.ranks_from", "lora.shuffle", "lora.draw", "lora.draw_seed"),
+        "lora", rule="shuffled", reads=("lora.ranks_from", "lora.shuffle", "lora.draw", "lora.draw_seed"),
         at_given_ranks=True,
     ),
     "lora_random": MethodFacts(
-        "lora", reads=("lora.r", "lora.budget", "lora.cap", "lora.ranks_from", "lora.draw", "lora.draw_seed"),
+        "lora", rule="random",
+        reads=("lora.r", "lora.budget", "lora.cap", "lora.ranks_from", "lora.draw", "lora.draw_seed"),
     ),
     "adapter": MethodFacts("part", reads=("adapter",)),
     "head": MethodFacts("head", merged=True),

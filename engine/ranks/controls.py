@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from configs.methods import FACTS
 from engine.ranks import LayerRank, RankRecord, count_parameters
 from problems.models.parts import matches
-
-UNIFORM, GIVEN, SHUFFLED, RANDOM = "uniform", "given", "shuffled", "random"
-GRID, MODULES, OPTUNA = "grid", "modules", "optuna"
 
 _LEAST_WEIGHT = 1e-3
 """Stands in for a weight of 0: such a layer gets components only when no other layer can take more."""
@@ -24,7 +22,7 @@ Shapes = Mapping[str, tuple[int, int]]
 
 def uniform(names: Sequence[str], rank: int, k: int) -> RankRecord:
     """The same rank in every layer. `k`: lora.k, from which the scale of the update follows, as after a search."""
-    return RankRecord(k, tuple(LayerRank(name, rank) for name in names), rule=UNIFORM)
+    return RankRecord(k, tuple(LayerRank(name, rank) for name in names), rule=FACTS["lora"].rule)
 
 
 def by_target(names: Sequence[str], rank: Mapping[str, int], k: int) -> RankRecord:
@@ -34,12 +32,12 @@ def by_target(names: Sequence[str], rank: Mapping[str, int], k: int) -> RankReco
     """
     targets = sorted(rank, key=len, reverse=True)
     layers = tuple(LayerRank(name, next(rank[t] for t in targets if matches(name, t))) for name in names)
-    return RankRecord(k, layers, rule=GRID)
+    return RankRecord(k, layers, rule=FACTS["lora_grid"].rule)
 
 
 def given(record: RankRecord) -> RankRecord:
     """The ranks of another run's record, without what its search measured."""
-    return RankRecord(record.k, tuple(LayerRank(x.name, x.rank) for x in record.layers), rule=GIVEN)
+    return RankRecord(record.k, tuple(LayerRank(x.name, x.rank) for x in record.layers), rule=FACTS["lora_ranks"].rule)
 
 
 def alike(
@@ -86,7 +84,7 @@ def shuffled(record: RankRecord, shapes: Shapes, draw: Draw, among: str = "size"
             for place, rank in zip(group, generator.permutation([before[i] for i in group]).tolist(), strict=True):
                 after[place] = rank
     layers = tuple(LayerRank(layer.name, rank) for layer, rank in zip(record.layers, after, strict=True))
-    made = RankRecord(record.k, layers, rule=SHUFFLED)
+    made = RankRecord(record.k, layers, rule=FACTS["lora_shuffled"].rule)
     notes = []
     if not possible:
         narrow = can_be_shuffled(record, sizes, among)
@@ -118,7 +116,7 @@ def random_ranks(
     while len(free := np.flatnonzero((ranks < cap) & (size <= budget - ranks @ size))):
         ranks[generator.choice(free)] += 1
     layers = tuple(LayerRank(name, int(rank)) for name, rank in zip(names, ranks, strict=True))
-    made = RankRecord(k, layers, rule=RANDOM)
+    made = RankRecord(k, layers, rule=FACTS["lora_random"].rule)
     missed = budget - count_parameters(made.kept, sizes)
     return dataclasses.replace(made, note=f"{missed} LoRA parameters below the budget" if missed else None)
 

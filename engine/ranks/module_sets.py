@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from configs.errors import UserError
-from engine.ranks import controls
+from configs.methods import FACTS
 from engine.ranks.grid import grid_of
 from engine.ranks.record import LayerRank, RankRecord, count_parameters
 from problems.models.parts import matches
@@ -39,7 +39,7 @@ class ModuleSets:
         budget is unused."""
         rank, inside = next(iter(tried.values())), set(self.layers(list(tried)))
         layers = tuple(LayerRank(name, rank if name in inside else 0) for name in self.shapes)
-        made = RankRecord(k, layers, rule=controls.MODULES)
+        made = RankRecord(k, layers, rule=FACTS["lora_modules"].rule)
         left = self.budget - count_parameters(made.kept, {name: sum(shape) for name, shape in self.shapes.items()})
         return dataclasses.replace(made, note=f"{left} LoRA parameters below the budget" if left else None)
 

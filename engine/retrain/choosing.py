@@ -10,6 +10,7 @@ from typing import Any
 
 from peft import PeftModel
 
+from configs.methods import FACTS
 from engine import ranks
 from engine.export.lora_config import save_lora_config
 from engine.ranks import LayerRank, RankRecord, controls
@@ -119,7 +120,8 @@ def _tpe(run: Context, shapes: Shapes) -> Choice:
         return [*tried, proposals.next([(trial.tried, _score(run, trial)) for trial in done])]
 
     def record(tried: Mapping[str, Any]) -> RankRecord:
-        return RankRecord(lora.k, tuple(LayerRank(name, int(tried[name])) for name in sizes), rule=controls.OPTUNA)
+        layers = tuple(LayerRank(name, int(tried[name])) for name in sizes)
+        return RankRecord(lora.k, layers, rule=FACTS["optuna"].rule)
 
     return plan, record, Path("--lora.k"), f"{lora.trials}"
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from engine.retrain.owners import ADALORA, EVA, OWN_RULES, PARA
+from configs.methods import FACTS
 from engine.study.agreement import LAYERS, RANKS
 from engine.study.rows import EVALUATED, LOSS, SCORE, SEED, TASK, UNUSED, labelled, row_keys
 from problems.tasks.base import ERRORS
@@ -17,7 +17,7 @@ LEFT_OUT = "left out, equal ranks"
 """The column with the number of pairs that are left out, as both runs have the same ranks."""
 OTHER_ROWS = "left out, other rows"
 """The column with the number of pairs that are left out, as the two runs were evaluated on unequally many rows."""
-_AT_GIVEN_RANKS = OWN_RULES.keys() - {ADALORA, EVA, PARA}
+_AT_GIVEN_RANKS = {method for method, facts in FACTS.items() if facts.trains == "lora"}
 """The methods that train LoRA in the same way once they have their ranks."""
 # With fewer pairs, the p of the two-sided exact test cannot fall below 0.05.
 _LEAST_PAIRS = 6

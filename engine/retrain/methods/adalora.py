@@ -13,6 +13,7 @@ from transformers import TrainerCallback
 
 from configs.errors import UserError
 from configs.facts import ADALORA_LEAST_STEPS
+from configs.methods import FACTS
 from engine import ranks
 from engine.export.outputs import save_all
 from engine.export.scale import alpha_of
@@ -21,7 +22,6 @@ from engine.retrain import checkpoint as retrain_checkpoint
 from engine.retrain.length import length_of
 from engine.retrain.methods.base import Method, Prepared
 from engine.retrain.methods.lora import as_plain_lora
-from engine.retrain.owners import ADALORA
 from engine.run.context import Context
 from problems.models.attach import ADAPTER, attach, lora_config, lora_layers
 from problems.models.layers import lora_layers_of
@@ -75,7 +75,8 @@ class AdaLora(Method):
         layers: dict[str, Any] = dict(lora_layers(trained))
         # Boolean [r]: the components that are left. After every step the allocation sets E of the others to 0.
         kept = {name: (layer.lora_E[ADAPTER] != 0).flatten() for name, layer in layers.items()}
-        record = RankRecord(config.lora.k, tuple(LayerRank(n, int(x.sum())) for n, x in kept.items()), rule=ADALORA)
+        left = tuple(LayerRank(name, int(components.sum())) for name, components in kept.items())
+        record = RankRecord(config.lora.k, left, rule=FACTS["adalora"].rule)
         plain, record = as_plain_lora(trained, record, run)
         for name, layer in lora_layers(plain).items():
             _copy(layers[name], kept[name], layer)

@@ -17,11 +17,11 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
 from configs.errors import UserError
+from configs.methods import FACTS
 from engine.export.outputs import save_all
 from engine.ranks import LayerRank, RankRecord
 from engine.retrain.methods.base import Method, Prepared
 from engine.retrain.methods.lora import recorded_lora
-from engine.retrain.owners import EVA
 from engine.run.context import Context
 from problems.data import LengthGroupedOrder
 from problems.models.attach import ADAPTER, lora_config, lora_layers
@@ -31,6 +31,9 @@ from problems.tasks.causal import Causal
 from problems.tasks.labels import IGNORED
 
 log = logging.getLogger("autolora")
+
+_RULE = FACTS["eva"].rule
+"""Of its ranks.json; also the key under which a run keeps what was found."""
 
 MOST_BATCHES = 1000
 """PEFT repeats the rows until the components converge; if that takes more batches, an error ends the run."""
@@ -44,12 +47,12 @@ class Eva(Method):
         """Finds the ranks from the inputs of all training rows, also those of D_val, so that all trials of a sweep
         have the same ranks and need them only once. Labels are read only to leave out the prompts of a language
         model."""
-        if EVA not in run.found:
+        if _RULE not in run.found:
             began = time.perf_counter()
             components = run.processes.of_first(lambda: _Inputs(base, run).components())
-            run.found[EVA] = components, time.perf_counter() - began
-        found, seconds = run.found[EVA]
-        record = RankRecord(run.config.lora.k, tuple(LayerRank(n, len(x)) for n, x in found.items()), rule=EVA)
+            run.found[_RULE] = components, time.perf_counter() - began
+        found, seconds = run.found[_RULE]
+        record = RankRecord(run.config.lora.k, tuple(LayerRank(n, len(x)) for n, x in found.items()), rule=_RULE)
         prepared = recorded_lora(record, Path("--lora.rho"), base, run)
         assert isinstance(prepared.model, PeftModel)
         with torch.no_grad():

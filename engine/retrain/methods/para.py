@@ -10,12 +10,12 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
+from configs.methods import FACTS
 from engine import ranks
 from engine.export.outputs import save_all
 from engine.ranks import LayerRank, RankRecord, controls
 from engine.retrain.methods.base import Method, Prepared, budget_of, layer_sizes
 from engine.retrain.methods.lora import K_BLAME, as_plain_lora, lora_at
-from engine.retrain.owners import PARA
 from engine.run.context import Context
 from engine.search.components import to_singular_basis
 from problems.gates import Gates, factors
@@ -48,7 +48,8 @@ class Para(Method):
         assert isinstance(cut, Truncation)
         layers = lora_layers(cut.model)
         before = layout(dict.fromkeys(cut.ranks, config.lora.k))
-        record = RankRecord(config.lora.k, tuple(LayerRank(*item) for item in cut.ranks.items()), rule=PARA)
+        left = tuple(LayerRank(*item) for item in cut.ranks.items())
+        record = RankRecord(config.lora.k, left, rule=FACTS["para"].rule)
         plain, record = as_plain_lora(cut.model, record, run)
         after = layout(record.kept)
         with torch.no_grad():

@@ -1,6 +1,5 @@
 """Each rank record has one owner: the method that writes it, and nobody else takes it for its own."""
 
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,19 +10,14 @@ from configs.facts import WITHOUT_LORA
 from configs.schema import RunConfig
 from engine.disk.files import write_json
 from engine.retrain.methods import METHODS
-from engine.retrain.owners import OWN_RULES, READ_RANKS, refuse_other_ranks
+from engine.retrain.owners import OWNERS, READ_RANKS, refuse_other_ranks
 from engine.run.asked import Asked
 from engine.run.folder import RunFolder
 
 
-def test_every_method_that_writes_lora_owns_its_record() -> None:
-    assert OWN_RULES.keys() == METHODS.keys() - WITHOUT_LORA
-    assert OWN_RULES.keys() >= READ_RANKS
-
-
-def test_no_rule_has_two_owners() -> None:
-    owners = Counter(rule for own in OWN_RULES.values() for rule in own or ())
-    assert set(owners.values()) == {1}
+def test_every_method_that_writes_lora_owns_its_record_and_no_rule_has_two_owners() -> None:
+    assert sorted(OWNERS.values()) == sorted(METHODS.keys() - WITHOUT_LORA - {"autolora"})
+    assert set(OWNERS.values()) >= set(READ_RANKS)
 
 
 @pytest.mark.parametrize(
