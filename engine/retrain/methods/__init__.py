@@ -12,6 +12,7 @@ from engine.retrain.methods.para import Para
 
 __all__ = ["METHODS", "Method", "Prepared"]
 
+# To add a method, also name it in `MethodName` of configs/schema.py, and give it a row in configs/methods.py.
 METHODS: dict[str, Method] = {
     "autolora": RankedLora(lora.of_the_run, chosen=False),
     "lora": RankedLora(lora.uniform),
