@@ -30,6 +30,7 @@ from engine.run.given import ScriptBench, dtype_of, same_random_numbers
 from engine.terminal.console import heard, log
 from problems.models.bare import Snapshot, bare_model, has_recomputable_blocks, stop_recomputing, take_adapters_off
 from problems.models.given import lora_settings, trained_whole
+from problems.models.whole import tell_of_pooler
 from problems.tasks.given import (
     GivenKind,
     GivenRows,
@@ -108,6 +109,7 @@ def learn(
         recomputes = (stop_recomputing(base) or settings.recomputes) and has_recomputable_blocks(base)
         lora = lora_settings(lora_config, base)
         whole = trained_whole(base, lora_config, lora)
+        tell_of_pooler(whole, lora.target_modules)
         rows, count = _rows_of(source, shifted=lora_config.task_type == TaskType.CAUSAL_LM)
         outputs = getattr(getattr(base, "config", None), "num_labels", None)
         kind = kind_of(lora_config.task_type, source.loss, rows, plain=source.plain, outputs=outputs)

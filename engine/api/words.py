@@ -1,13 +1,17 @@
 """Messages of the search in the words of a script, which has arguments and no command line."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from configs.errors import UserError
+from engine.terminal.console import inputs
 
 _IN_SCRIPTS = {
     "--lora.k": "lora_config.r",
     "--lora.dropout": "lora_config.lora_dropout",
+    # A script has no null: without modules_to_save, PEFT trains no pooler.
+    "--lora.modules_to_save null, or [pooler],": 'lora_config.modules_to_save ["pooler"]',
     "--lora.": "lora_config.",
     "a larger --task.validation_share": "a validation_dataset",
     "another share": "a validation_dataset",
@@ -18,12 +22,24 @@ _IN_SCRIPTS = {
 
 @contextmanager
 def named_as_in_scripts() -> Iterator[None]:
-    """Inside the `with` block, a UserError names arguments of the script instead of options that it does not have."""
+    """Inside the `with` block, a UserError, and a log line about the rows or the model, name arguments of the script
+    instead of options that it does not have."""
+    inputs.addFilter(_reworded)
     try:
         yield
     except UserError as error:
-        message = str(error)
-        for option, argument in _IN_SCRIPTS.items():
-            message = message.replace(option, argument)
-        error.args = (message,)
+        error.args = (_in_script_words(str(error)),)
         raise
+    finally:
+        inputs.removeFilter(_reworded)
+
+
+def _reworded(record: logging.LogRecord) -> bool:
+    record.msg, record.args = _in_script_words(record.getMessage()), ()
+    return True
+
+
+def _in_script_words(message: str) -> str:
+    for option, argument in _IN_SCRIPTS.items():
+        message = message.replace(option, argument)
+    return message

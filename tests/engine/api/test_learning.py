@@ -237,3 +237,15 @@ def test_examples_without_a_label_are_named_where_their_batches_stop_the_search(
     search = SearchConfig(steps=60, batch_size=1, max_bad_steps=2)
     with pytest.raises(UserError, match=r"of the 30 examples of D_tr have no label, .*: leave them out, "):
         learn(classifier(model_folder("bert")), rows, search=search)
+
+
+@pytest.mark.parametrize("whole", [None, ["pooler"]])
+def test_a_pooler_that_was_never_trained_is_told_in_the_words_of_a_script(
+    model_folder: Callable[..., Path], log_lines: list[str], whole: list[str] | None
+) -> None:
+    """The function had left it frozen and said nothing, where the command line trains it."""
+    learn(classifier(model_folder("bert")), config=settings(modules_to_save=whole))
+    (line,) = (line for line in log_lines if "was never trained" in line)
+    how = "it is trained like the task head" if whole else 'lora_config.modules_to_save ["pooler"] trains it'
+    assert line.startswith("INFO" if whole else "WARNING")
+    assert line.endswith(how)
