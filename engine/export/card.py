@@ -10,17 +10,15 @@ from configs.places import portable_name
 from configs.plain import plain
 from configs.recipe import decoding
 from configs.schema import RunConfig
-from engine.disk.files import read_json, write_text
-from engine.export.gguf import ARCHITECTURES
+from engine.disk.files import write_text
 from engine.export.loading import loading_lines
 from engine.export.lora_config import hub_name
-from engine.export.names import ADAPTER_CONFIG
+from engine.export.servers import servers
 from engine.ranks import RankRecord
 from engine.ranks.grid import grid_of
 from engine.run.contents import read_predictions
 from engine.run.context import Context
 from engine.run.folder import RunFolder
-from engine.run.savings import accepted
 from problems.models.places import GGUF
 from problems.tasks.causal import Causal
 from problems.tasks.label_scale import LabelScale
@@ -47,29 +45,6 @@ _N_GRAMS = """
 In the run, no sequence of {count} tokens could occur twice in an answer (`decode.no_repeat_ngram_size`). transformers'
 option of that name also counts the prompt, so it is not set here, and texts may differ.
 """
-_SERVERS = """
-## Servers
-
-Two programs were tested: PEFT with the lines above, and llama.cpp with a file that `--export.gguf true` wrote. What
-the others take was read from their code, and was not tested. The folders lie beside this one.
-
-| program | takes |
-|---|---|
-| PEFT, transformers | this folder |
-| vLLM | {vllm} |
-| SGLang (refuses unequal ranks) | {padded} |
-| TGI | {padded} |
-| llama.cpp (`--lora`, on a GGUF file of the base) | {gguf} |
-| any other | {merged} |
-"""
-_WHOLE = """
-This adapter also holds modules that were trained whole ({names}): vLLM refuses them, TGI leaves them out, and a LoRA
-file of llama.cpp has no place for them. Use the merged model with these programs.
-"""
-_VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""The values that vLLM allows for --max-lora-rank (vllm/config/lora.py)."""
-_VLLM_DEFAULT = 16
-"""The largest rank that vLLM takes without that option."""
 _LARGEST_FP16 = 65_504
 _LONGEST = 2000
 """A prompt with more letters than this is too long to be the example."""
@@ -83,7 +58,6 @@ def save_card(run: Context, result: Mapping[str, Any], record: RankRecord) -> No
     folder, task, config = run.folder, run.task, run.config
     causal = task if isinstance(task, Causal) else None
     row = _example(folder, config.task.max_length) if causal else {}
-    settings = read_json(folder.adapter / ADAPTER_CONFIG)
     hub, file = hub_name(config.model), config.model.name.endswith(GGUF)
     purpose = "load it and answer once"
     if causal:
@@ -104,7 +78,7 @@ def save_card(run: Context, result: Mapping[str, Any], record: RankRecord) -> No
         purpose=purpose,
         lines=loading_lines(task, run.tokenizer, config, run.weights_dtype, row),
         note=_N_GRAMS.format(count=repeats) if repeats else "",
-        servers=_servers(run, settings) if causal else "",
+        servers=servers(run) if causal else "",
         ranks=_ranks(record),
     )
     write_text(folder.adapter / "README.md", text)
@@ -188,44 +162,6 @@ def _data(config: RunConfig) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
-
-
-def _servers(run: Context, settings: Mapping[str, Any]) -> str:
-    """Which file or folder each server takes, and the key that writes one that is missing, if the run takes that
-    key."""
-    folder = run.folder
-
-    def there(path: Path, key: str, otherwise: str) -> str:
-        if path.exists():
-            return f"`{path.name}{'/' if path.is_dir() else ''}`"
-        return f"not written (`--{key} true`)" if _can_be_written(run, key) else otherwise
-
-    merged = there(folder.merged, "export.merged", "the unquantised base, merged with this adapter by PEFT")
-    whole = settings.get("modules_to_save")
-    padded = there(folder.padded, "export.padded", "the merged model")
-    text = _SERVERS.format(
-        vllm=_for_vllm(padded, merged, max(settings["rank_pattern"].values(), default=settings["r"])),
-        padded=padded,
-        gguf=there(folder.gguf, "export.gguf", "the merged model, converted"),
-        merged=merged,
-    )
-    return text + (_WHOLE.format(names=", ".join(whole)) if whole else "")
-
-
-def _for_vllm(padded: str, merged: str, rank: int) -> str:
-    """What vLLM takes: the padded adapter, with the option that it needs for this rank, or the merged model."""
-    if rank <= _VLLM_DEFAULT:
-        return padded
-    most = next((allowed for allowed in _VLLM_RANKS if allowed >= rank), None)
-    return merged if most is None else f"{padded} with `--max-lora-rank {most}`"
-
-
-def _can_be_written(run: Context, key: str) -> bool:
-    """Whether a run with this key would write the export; not if this run had the key and wrote none."""
-    base = read_json(run.folder.adapter / "config.json")
-    if key == "export.gguf" and base.get("model_type", "llama") not in ARCHITECTURES:
-        return False
-    return not getattr(run.config.export, key.partition(".")[2]) and accepted(run.config, {key: True})
 
 
 def _ranks(record: RankRecord) -> str:

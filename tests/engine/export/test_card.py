@@ -2,13 +2,10 @@
 
 import ast
 import dataclasses
-import json
-import re
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,52 +14,17 @@ import torch
 from configs.errors import UserError
 from configs.parser import parse
 from configs.schema import RunConfig
-from engine.export.card import save_card
 from engine.export.loading import loading_lines
-from engine.ranks import LayerRank, RankRecord
 from engine.run.folder import RunFolder
 from problems.tasks import make_task
+from tests.helpers.cards import CHAT, RECORD, card_of
 from tests.helpers.chat_toys import chat_tokenizer, run_card
 from tests.helpers.exports import Exported, make_export
 
 E2E = ("--task.type", "generation", "--task.name", "e2e", "--task.metrics", "[bleu]")
-CHAT = ("--task.type", "chat", "--task.path", "x.jsonl")
 LONG = {"messages": [], "prompt": "x" * 3000, "prompt_ids": [1] * 90, "text": "a", "token_ids": [1]}
 CUT = {"source": "s", "prompt": "cut", "prompt_ids": [1] * 128, "text": "a", "token_ids": [1]}
 GOOD = {"source": "it's", "prompt": "a\n```\nb", "prompt_ids": [1] * 5, "text": "a", "token_ids": [1]}
-RESULT = {
-    "metrics": {"bleu": 0.61237, "protein.f1": 0.5}, "split": "test", "loss": 1.25, "lora_parameters": 12345,
-    "evaluated_on": "train.csv, held-out tenth",
-    "trainable_parameters": 23456, "versions": {"torch": "2.0"},
-}  # fmt: skip
-RECORD = RankRecord(
-    4,
-    tuple(LayerRank(f"model.layers.{i}.self_attn.{x}", r) for i, x, r in ((0, "q", 3), (0, "v", 0), (1, "q", 1))),
-    lora_alpha=8.0,
-    scale="component",
-)
-
-
-def card_of(
-    folder: Path, arguments: tuple[str, ...], rows: list[dict[str, Any]], name: str = "org/base",
-    whole: list[str] | None = None, record: RankRecord = RECORD, rank: int = 3,
-) -> str:  # fmt: skip
-    """The card of a run with these rows in predictions.jsonl."""
-    place = RunFolder(folder)
-    place.adapter.mkdir(exist_ok=True)
-    settings = {"modules_to_save": whole, "rank_pattern": {"q": rank}, "r": rank}
-    (place.adapter / "adapter_config.json").write_text(json.dumps(settings))
-    if rows:
-        place.written.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    config = parse([*arguments, "--model.name", name, "--name", "mine"]).config
-    run: Any = SimpleNamespace(
-        folder=place, task=make_task(config), tokenizer=chat_tokenizer(), config=config, weights_dtype=torch.float32
-    )
-    save_card(run, RESULT, record)
-    text = (place.adapter / "README.md").read_text()
-    for code in re.findall(r"```python\n(.*?)```", text, re.S):
-        ast.parse(code)
-    return text
 
 
 def test_the_first_row_that_is_short_and_whole_is_the_example(tmp_path: Path) -> None:
@@ -122,48 +84,6 @@ def test_the_scale_stands_in_it(tmp_path: Path, scale: str, words: str) -> None:
     assert f"1 of them at rank 0; scale lora_alpha 8 / {words} |" in text
     text = card_of(tmp_path, CHAT, [], record=dataclasses.replace(RECORD, scale="mean_rank"))
     assert "1 of them at rank 0; scale 2.828 on each component |" in text, "8 / sqrt(4 * 2)"
-
-
-def test_servers_are_told_which_folder_is_theirs(tmp_path: Path) -> None:
-    RunFolder(tmp_path).padded.mkdir()
-    text = card_of(tmp_path, CHAT, [])
-    assert "| vLLM | `adapter_padded/` |" in text
-    assert "| llama.cpp (`--lora`, on a GGUF file of the base) | not written (`--export.gguf true`) |" in text
-    assert "| any other | not written (`--export.merged true`) |" in text
-    assert "vLLM refuses them" not in text
-
-
-@pytest.mark.parametrize(
-    ("rank", "told"),
-    [
-        (16, "`adapter_padded/`"),
-        (17, "`adapter_padded/` with `--max-lora-rank 32`"),
-        (257, "`adapter_padded/` with `--max-lora-rank 320`"),
-        (513, "not written (`--export.merged true`)"),
-    ],
-)
-def test_vllm_is_given_a_rank_that_it_allows(tmp_path: Path, rank: int, told: str) -> None:
-    RunFolder(tmp_path).padded.mkdir()
-    assert f"| vLLM | {told} |" in card_of(tmp_path, CHAT, [], rank=rank)
-
-
-@pytest.mark.parametrize("arguments", [("--export.gguf", "true"), ()])
-def test_no_export_is_proposed_that_the_program_refuses_or_could_not_write(
-    tmp_path: Path, arguments: tuple[str, ...]
-) -> None:
-    adapter = RunFolder(tmp_path).adapter
-    adapter.mkdir()
-    (adapter / "config.json").write_text('{"model_type": "%s"}' % ("llama" if arguments else "gpt_neox"))
-    text = card_of(tmp_path, (*CHAT, "--model.load_in_4bit", "true", *arguments), [])
-    assert "(`--export.gguf" not in text
-    assert "(`--export.merged" not in text
-    assert "GGUF file of the base) | the merged model, converted |" in text
-    assert "the base in 4 bits" in text
-
-
-def test_modules_trained_whole_are_told(tmp_path: Path) -> None:
-    text = card_of(tmp_path, CHAT, [], whole=["lm_head"])
-    assert "trained whole (lm_head): vLLM refuses them, TGI leaves them out" in text
 
 
 def test_no_path_of_this_machine_stands_in_it(tmp_path: Path) -> None:
