@@ -6,6 +6,7 @@ from engine.disk.files import read_json
 from engine.export.gguf import ARCHITECTURES
 from engine.export.names import ADAPTER_CONFIG
 from engine.run.context import Context
+from engine.run.folder import RunFolder
 from engine.run.savings import accepted
 
 _SERVERS = """
@@ -31,6 +32,9 @@ _VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The values that vLLM allows for --max-lora-rank (vllm/config/lora.py)."""
 _VLLM_DEFAULT = 16
 """The largest rank that vLLM takes without that option."""
+_WITHOUT_LORA_IN_VLLM = {"gpt2"}
+"""Base models for which vLLM has no LoRA: its class for GPT-2 does not derive from SupportsLoRA. Others lack it, too,
+but were not looked up."""
 
 
 def servers(run: Context) -> str:
@@ -47,8 +51,9 @@ def servers(run: Context) -> str:
     merged = there(folder.merged, "export.merged", "the unquantised base, merged with this adapter by PEFT")
     whole = settings.get("modules_to_save")
     padded = there(folder.padded, "export.padded", "the merged model")
+    rank = max(settings["rank_pattern"].values(), default=settings["r"])
     text = _SERVERS.format(
-        vllm=_for_vllm(padded, merged, max(settings["rank_pattern"].values(), default=settings["r"])),
+        vllm=merged if _model_type(folder) in _WITHOUT_LORA_IN_VLLM else _for_vllm(padded, merged, rank),
         padded=padded,
         gguf=there(folder.gguf, "export.gguf", "the merged model, converted"),
         merged=merged,
@@ -66,7 +71,11 @@ def _for_vllm(padded: str, merged: str, rank: int) -> str:
 
 def _can_be_written(run: Context, key: str) -> bool:
     """Whether a run with this key would write the export; not if this run had the key and wrote none."""
-    base = read_json(run.folder.adapter / "config.json")
-    if key == "export.gguf" and base.get("model_type", "llama") not in ARCHITECTURES:
+    if key == "export.gguf" and _model_type(run.folder) not in ARCHITECTURES:
         return False
     return not getattr(run.config.export, key.partition(".")[2]) and accepted(run.config, {key: True})
+
+
+def _model_type(folder: RunFolder) -> str:
+    """transformers' name for the architecture of the base model."""
+    return str(read_json(folder.adapter / "config.json").get("model_type", "llama"))

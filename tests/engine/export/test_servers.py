@@ -48,3 +48,16 @@ def test_no_export_is_proposed_that_the_program_refuses_or_could_not_write(
 def test_modules_trained_whole_are_told(tmp_path: Path) -> None:
     text = card_of(tmp_path, CHAT, [], whole=["lm_head"])
     assert "trained whole (lm_head): vLLM refuses them, TGI leaves them out" in text
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_vllm_is_given_the_merged_model_of_gpt2_for_which_it_has_no_lora(tmp_path: Path, written: bool) -> None:
+    place = RunFolder(tmp_path)
+    place.padded.mkdir()
+    place.adapter.mkdir()
+    (place.adapter / "config.json").write_text('{"model_type": "gpt2"}')
+    if written:
+        place.merged.mkdir()
+    text = card_of(tmp_path, CHAT, [])
+    assert f"| vLLM | {'`merged/`' if written else 'not written (`--export.merged true`)'} |" in text
+    assert "| TGI | `adapter_padded/` |" in text
