@@ -31,8 +31,9 @@ class RunFolder:
     search_numbers = At("search/components.safetensors")
     search_summary = At("search/summary.json")
     source_ranks = At("search/source_ranks.json")
-    source_answer = At("search/source_answer.json")
     """ranks.json of the run whose search this one has taken over (--answer.from)."""
+    source_answer = At("search/source_answer.json")
+    """answer.json of that run."""
     answer = At("search/answer.json")
     ranks = At("ranks.json")
     lora_config = At("lora_config", folder=True)
