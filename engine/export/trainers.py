@@ -41,6 +41,7 @@ def lines_for(trainer: Trainer, folder: RunFolder) -> str:
             f"--for: {trainer!r} is not allowed for {folder.root}, whose model is no causal language model "
             f"({settings['task_type']}); allowed: peft"
         )
+    _refuse_output_layer(trainer, record, folder)
     lost = what_parts_lose(record)
     dropped = len(record.layers) - len(record.kept)
     told = f"# LoRA at the learned ranks of {folder.root}: mean {record.mean_rank:.2f} of k = {record.k}"
@@ -78,6 +79,28 @@ def _refuse_other_ranks(settings: Mapping[str, Any], record: RankRecord, folder:
             f"--for: {folder.lora_config} does not hold the ranks in {folder.ranks}, which were edited since; "
             f"{again if folder.config.exists() else 'give it the same rank_pattern'}"
         )
+
+
+_NO_OUTPUT_LAYER: Mapping[Trainer, str] = {
+    "trl": "TRL computes the loss from that layer's weight alone, and refuses",
+    "unsloth": "Unsloth trains no LoRA there",
+}
+"""Why a trainer takes no LoRA on the output layer; the others take it."""
+
+
+def _refuse_output_layer(trainer: Trainer, record: RankRecord, folder: RunFolder) -> None:
+    """Raises UserError for LoRA on the output layer, if the trainer takes none there."""
+    output = next((layer for layer in record.kept if _last_word(layer) == "lm_head"), None)
+    if output is not None and trainer in _NO_OUTPUT_LAYER:
+        others = ", ".join(other for other in _LINES if other not in _NO_OUTPUT_LAYER)
+        raise UserError(
+            f"--for: {trainer!r} is not allowed for {folder.root}, which has LoRA on {output}: "
+            f"{_NO_OUTPUT_LAYER[trainer]}; allowed: {others}, or a search without {output} in --lora.target_modules"
+        )
+
+
+def _last_word(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 def _fits(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) -> bool:
@@ -136,13 +159,6 @@ def _peft(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) ->
 
 
 def _trl(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) -> str:
-    output = next((layer for layer in record.kept if layer.rpartition(".")[2] == "lm_head"), None)
-    if output is not None:
-        raise UserError(
-            f"--for: 'trl' is not allowed for {folder.root}, which has LoRA on {output}: TRL computes the loss from "
-            f"that layer's weight alone, and refuses; allowed: peft, axolotl, llama-factory, or a search without "
-            f"{output} in --lora.target_modules"
-        )
     name = record.base_model or ""
     packaged = name.startswith(PACKAGE)
     model = "" if packaged else f"# model: the base model that was searched ({_base(record, settings)}) or its name;\n"
@@ -207,8 +223,12 @@ def _llama_factory(settings: Mapping[str, Any], record: RankRecord, folder: RunF
 
 def _unsloth(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) -> str:
     names = ("r", "lora_alpha", "lora_dropout", "target_modules", "modules_to_save", "rank_pattern", "alpha_pattern")
-    given = "".join(f"    {name}={settings[name]!r},\n" for name in names if settings[name] not in (None, {}))
-    others = sorted(set(settings["modules_to_save"] or ()) - _WHOLE_IN_UNSLOTH)
+    # A run stores full names, and Unsloth compares these modules by their last word alone.
+    words = {name: _last_word(name) for name in settings["modules_to_save"] or ()}
+    whole = list(dict.fromkeys(word if word in _WHOLE_IN_UNSLOTH else name for name, word in words.items()))
+    asked = {**settings, "modules_to_save": whole or None}
+    given = "".join(f"    {name}={asked[name]!r},\n" for name in names if asked[name] not in (None, {}))
+    others = sorted(set(whole) - _WHOLE_IN_UNSLOTH)
     refused = f"# Unsloth refuses these modules_to_save: {', '.join(others)}. Leave them out, or take PEFT.\n"
     return (
         f"{refused if others else ''}"

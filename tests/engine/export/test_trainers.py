@@ -54,11 +54,16 @@ def test_axolotl_takes_whole_alphas_alone(tmp_path: Path) -> None:
     assert type(yaml.safe_load(lines_for("axolotl", searched_at(tmp_path, lora_alpha=4.0)))["lora_alpha"]) is int
 
 
-def test_trl_refuses_lora_on_the_output_layer(tmp_path: Path) -> None:
+@pytest.mark.parametrize("trainer", ["trl", "unsloth"])
+def test_lora_on_the_output_layer_is_refused_for_trainers_that_train_none_there(
+    tmp_path: Path, trainer: Trainer
+) -> None:
     folder = searched_at(tmp_path, {**KEPT, "lm_head": 2})
-    with pytest.raises(UserError, match=r"^--for: 'trl' is not allowed for .*, which has LoRA on lm_head: TRL"):
-        lines_for("trl", folder)
-    assert lines_for("trl", searched_at(tmp_path / "dropped", {**KEPT, "lm_head": 0}))
+    why = rf"^--for: '{trainer}' is not allowed for .*, which has LoRA on lm_head: .*; allowed: peft, axolotl, llama-f"
+    with pytest.raises(UserError, match=why):
+        lines_for(trainer, folder)
+    assert lines_for("axolotl", folder)
+    assert lines_for(trainer, searched_at(tmp_path / "dropped", {**KEPT, "lm_head": 0}))
 
 
 def test_unsloth_names_modules_that_it_cannot_train_whole(tmp_path: Path) -> None:
@@ -67,6 +72,19 @@ def test_unsloth_names_modules_that_it_cannot_train_whole(tmp_path: Path) -> Non
     assert "refuses" not in lines_for("unsloth", folder)
     configured(folder, modules_to_save=["lm_head", "norm"])
     assert "# Unsloth refuses these modules_to_save: norm." in lines_for("unsloth", folder)
+
+
+def test_unsloth_gets_the_last_words_of_modules_that_it_trains_whole(tmp_path: Path) -> None:
+    """A run stores their full names, which Unsloth would refuse."""
+    folder = searched_at(tmp_path)
+    configured(folder, modules_to_save=["lm_head", "model.embed_tokens"])
+    text = lines_for("unsloth", folder)
+    assert "refuses" not in text
+    assert "    modules_to_save=['lm_head', 'embed_tokens'],\n" in text
+    configured(folder, modules_to_save=["model.embed_tokens", "model.norm"])
+    text = lines_for("unsloth", folder)
+    assert "# Unsloth refuses these modules_to_save: model.norm." in text
+    assert "    modules_to_save=['embed_tokens', 'model.norm'],\n" in text
 
 
 def untrained_at(folder: RunFolder, kept: dict[str, int]) -> None:
