@@ -125,6 +125,15 @@ def test_the_lines_of_the_card_write_a_row_of_the_run_again(finished: RunFolder)
 
 
 @pytest.mark.trains
+def test_the_end_of_a_turn_stands_where_servers_read_it(finished: RunFolder) -> None:
+    """The base ends at its end of text alone, so that a server went on after the answer."""
+    ends = Template(AutoTokenizer.from_pretrained(finished.adapter)).ends
+    assert len(ends) == 2
+    for folder in (finished.adapter, finished.padded):
+        assert json.loads((folder / "generation_config.json").read_text())["eos_token_id"] == ends
+
+
+@pytest.mark.trains
 @pytest.mark.parametrize("prompt", ["chat", "plain"])
 @pytest.mark.parametrize("beams", [1, 2])
 def test_so_do_those_of_an_own_table(argv: Callable[..., list[str]], tmp_path: Path, prompt: str, beams: int) -> None:

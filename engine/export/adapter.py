@@ -1,6 +1,7 @@
 """A plain PEFT adapter folder."""
 
 import re
+from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
+from engine.export.beside import save_beside
 from problems.models.attach import ADAPTER
 
 
@@ -18,11 +20,13 @@ def lora_pair(name: str) -> tuple[str, str] | None:
 
 
 def save_adapter(
-    model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path, revision: str | None = None
-) -> None:
+    model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path, revision: str | None = None,
+    ends: Sequence[int] = (),
+) -> None:  # fmt: skip
     """Writes a plain PEFT adapter, with the tokenizer and the base's config.json (which names the classes) beside it.
 
-    `revision`: the base model's revision on the hub; PEFT itself does not know which one was loaded.
+    `revision`: the base model's revision on the hub; PEFT itself does not know which one was loaded. `ends`: see
+    `save_beside`.
     """
     settings: Any = model.peft_config[ADAPTER]
     settings.revision = revision
@@ -39,4 +43,4 @@ def save_adapter(
     if hasattr(settings, "quantization_config"):  # of a base in 4 bits; the adapter fits the plain base, too
         del settings.quantization_config
     settings.save_pretrained(str(folder))
-    tokenizer.save_pretrained(str(folder))
+    save_beside(base, tokenizer, folder, ends)

@@ -1,5 +1,6 @@
 """The base model with the adapter merged into its weights."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,22 +8,27 @@ from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from engine.export.beside import save_beside
 from problems.models.attach import lora_layers
 
 
-def save_merged(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Writes the base model with the adapter merged in; `model` cannot be used afterwards."""
+def save_merged(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path, ends: Sequence[int] = ()) -> None:
+    """Writes the base model with the adapter merged in; `model` cannot be used afterwards.
+
+    `ends`: see `save_beside`."""
     _untie(model)
     merged: Any = model.merge_and_unload()
-    save_whole(merged, tokenizer, folder)
+    save_whole(merged, tokenizer, folder, ends)
 
 
-def save_whole(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Writes all weights of a model without LoRA, and its tokenizer."""
+def save_whole(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, ends: Sequence[int] = ()
+) -> None:
+    """Writes all weights of a model without LoRA, and its tokenizer. `ends`: see `save_beside`."""
     if hasattr(model.config, "gguf_file"):
         del model.config.gguf_file  # the weights were read from a GGUF file, but are not written as one
     model.save_pretrained(str(folder))
-    tokenizer.save_pretrained(str(folder))
+    save_beside(model, tokenizer, folder, ends)
 
 
 def _untie(model: PeftModel) -> None:

@@ -2,6 +2,7 @@
 for llama.cpp, merged weights, and the ranks without weights."""
 
 import logging
+from collections.abc import Sequence
 
 from peft import PeftModel
 from safetensors import safe_open
@@ -22,13 +23,19 @@ from problems.models.attach import ADAPTER
 log = logging.getLogger("autolora")
 
 
-def save_all(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: RunFolder, config: RunConfig) -> None:
+def save_all(
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: RunFolder,
+    config: RunConfig,
+    ends: Sequence[int] = (),
+) -> None:
     """Writes adapter/, and adapter_padded/, adapter.gguf and merged/ if `config` asks for them.
 
     For a method that searches, also writes lora_config/ again, because the user may have edited the ranks. Merging
-    makes `model` unusable.
+    makes `model` unusable. `ends`: the tokens that end a language model's answer.
     """
-    save_adapter(model, tokenizer, folder.adapter, config.model.revision)
+    save_adapter(model, tokenizer, folder.adapter, config.model.revision, ends)
     if config.method in SEARCHING:
         save_lora_config(model.peft_config[ADAPTER], ranks.load(folder.ranks), folder.lora_config, config)
     if writes_padded(config):
@@ -37,7 +44,7 @@ def save_all(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: RunFo
     if config.export.gguf:
         save_gguf(folder.adapter, folder.gguf, str(config.name))
     if config.export.merged:
-        save_merged(model, tokenizer, folder.merged)
+        save_merged(model, tokenizer, folder.merged, ends)
 
 
 def _tell_of_servers(folder: RunFolder) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch.nn.functional import pad
 
 from engine.disk.files import read_json
 from engine.export.adapter import lora_pair
+from engine.export.beside import GENERATION_CONFIG
 from engine.export.names import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from problems.models.layers import layer_shapes
 from problems.models.parts import split
@@ -53,6 +55,8 @@ def save_padded(adapter: Path, folder: Path, shapes: Shapes | None = None, other
     folder.mkdir(parents=True, exist_ok=True)
     save_file(padded, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
     (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    if (adapter / GENERATION_CONFIG).exists():
+        shutil.copyfile(adapter / GENERATION_CONFIG, folder / GENERATION_CONFIG)
 
 
 def base_shapes(model: PeftModel) -> dict[str, tuple[int, int]]:

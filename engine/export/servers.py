@@ -23,6 +23,9 @@ the others take was read from their code, and was not tested. The folders lie be
 | TGI | {padded} |
 | llama.cpp (`--lora`, on a GGUF file of the base) | {gguf} |
 | any other | {merged} |
+
+An answer ends with {ends}. The folders' generation_config.json says so; a server that reads this file from the base's
+folder alone needs {ids} as stop_token_ids in each request.
 """
 _WHOLE = """
 This adapter also holds modules that were trained whole ({names}): vLLM refuses them, TGI leaves them out, and a LoRA
@@ -57,6 +60,8 @@ def servers(run: Context) -> str:
         padded=padded,
         gguf=there(folder.gguf, "export.gguf", "the merged model, converted"),
         merged=merged,
+        ends=" or ".join(f"token {token} (`{run.tokenizer.convert_ids_to_tokens(token)}`)" for token in run.ends),
+        ids=run.ends,
     )
     return text + (_WHOLE.format(names=", ".join(whole)) if whole else "")
 

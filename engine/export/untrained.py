@@ -62,7 +62,7 @@ def _save(model: PeftModel, record: RankRecord, run: Context) -> None:
     folder = run.folder.untrained
     # With --overwrite its files may be hard links to those of the old results, which writing into them would change.
     remove(folder)
-    save_adapter(model, run.tokenizer, folder, run.config.model.revision)
+    save_adapter(model, run.tokenizer, folder, run.config.model.revision, run.ends)
     settings = folder / ADAPTER_CONFIG
     write_json(settings, read_json(settings) | {"inference_mode": False})
     lost = what_parts_lose(record)

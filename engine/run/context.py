@@ -88,6 +88,11 @@ class Context(Workbench):
         self.task.adapt_tokenizer(tokenizer)
         return tokenizer
 
+    @property
+    def ends(self) -> list[int]:
+        """The tokens that end an answer of a language model; empty for other tasks."""
+        return self.task.ends(self.tokenizer) if isinstance(self.task, Causal) else []
+
     @cached_property
     def data(self) -> Data:
         """The task's encoded rows. The first process prepares them, the others find them in the cache."""

@@ -14,6 +14,7 @@ from engine.export.card import save_card
 from engine.ranks import LayerRank, RankRecord
 from engine.run.folder import RunFolder
 from problems.tasks import make_task
+from problems.tasks.causal import Causal
 from tests.helpers.chat_toys import chat_tokenizer
 
 CHAT = ("--task.type", "chat", "--task.path", "x.jsonl")
@@ -42,9 +43,12 @@ def card_of(
     if rows:
         place.written.write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = parse([*arguments, "--model.name", name, "--name", "mine"]).config
+    task, tokenizer = make_task(config), chat_tokenizer()
+    assert isinstance(task, Causal)
     run: Any = SimpleNamespace(
-        folder=place, task=make_task(config), tokenizer=chat_tokenizer(), config=config, weights_dtype=torch.float32
-    )
+        folder=place, task=task, tokenizer=tokenizer, config=config, weights_dtype=torch.float32,
+        ends=task.ends(tokenizer),
+    )  # fmt: skip
     save_card(run, RESULT, record)
     text = (place.adapter / "README.md").read_text()
     for code in re.findall(r"```python\n(.*?)```", text, re.S):

@@ -81,7 +81,7 @@ class AdaLora(Method):
         for name, layer in lora_layers(plain).items():
             _copy(layers[name], kept[name], layer)
         ranks.save(record, run.folder.ranks)
-        save_all(plain, run.tokenizer, run.folder, config)
+        save_all(plain, run.tokenizer, run.folder, config, run.ends)
         return record
 
 

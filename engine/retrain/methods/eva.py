@@ -64,7 +64,7 @@ class Eva(Method):
     def save(self, prepared: Prepared, run: Context) -> RankRecord | None:
         """Writes adapter/ and the other exports that the run asks for."""
         assert isinstance(prepared.model, PeftModel)
-        save_all(prepared.model, run.tokenizer, run.folder, run.config)
+        save_all(prepared.model, run.tokenizer, run.folder, run.config, run.ends)
         return prepared.record
 
 

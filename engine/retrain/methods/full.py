@@ -19,5 +19,5 @@ class Full(Method):
     def save(self, prepared: Prepared, run: Context) -> RankRecord | None:
         """Writes the model and the tokenizer to merged/."""
         assert isinstance(prepared.model, PreTrainedModel)
-        save_whole(prepared.model, run.tokenizer, run.folder.merged)
+        save_whole(prepared.model, run.tokenizer, run.folder.merged, run.ends)
         return None

@@ -34,5 +34,5 @@ class Head(Method):
         """Writes the model and the tokenizer to merged/; writes nothing if nothing was trained."""
         assert isinstance(prepared.model, PreTrainedModel)
         if not evaluates_base(run.config):
-            save_whole(prepared.model, run.tokenizer, run.folder.merged)
+            save_whole(prepared.model, run.tokenizer, run.folder.merged, run.ends)
         return None

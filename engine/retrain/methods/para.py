@@ -63,7 +63,7 @@ class Para(Method):
                     a[after[group].components] = own_a[source].to(a)
                     b[:, after[group].components] = own_b[:, source].to(b) * scale
         ranks.save(record, run.folder.ranks)
-        save_all(plain, run.tokenizer, run.folder, config)
+        save_all(plain, run.tokenizer, run.folder, config, run.ends)
         return record
 
 

@@ -1,5 +1,6 @@
 """Which folder a card names for each server."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,11 @@ def test_vllm_is_given_the_merged_model_of_gpt2_for_which_it_has_no_lora(tmp_pat
     text = card_of(tmp_path, CHAT, [])
     assert f"| vLLM | {'`merged/`' if written else 'not written (`--export.merged true`)'} |" in text
     assert "| TGI | `adapter_padded/` |" in text
+
+
+def test_the_tokens_that_end_an_answer_are_named(tmp_path: Path) -> None:
+    """A server stops at those of the base, which a model that was not tuned for chat lacks."""
+    text = card_of(tmp_path, CHAT, [])
+    assert "An answer ends with token 0 (`<|endoftext|>`) or token " in text
+    assert re.search(r"needs \[0, \d+\] as stop_token_ids in each request\.", text)
+    assert "(`<|im_end|>`). The folders' generation_config.json says so" in text

@@ -1,0 +1,38 @@
+"""The files beside the weights: where an answer ends."""
+
+import json
+from pathlib import Path
+
+import pytest
+from peft import LoraConfig
+from transformers import GenerationConfig
+
+from engine.export.adapter import save_adapter
+from engine.export.merged import save_merged
+from engine.export.padded import save_padded
+from problems.models.attach import attach
+from tests.helpers.generation_toys import make_causal, make_tokenizer
+
+
+@pytest.mark.parametrize(("ends", "written"), [([7], 7), ([0, 7], [0, 7]), ([], 0)])
+def test_programs_that_read_the_folders_stop_where_the_model_learned_to(
+    tmp_path: Path, ends: list[int], written: int | list[int]
+) -> None:
+    """A base that is not tuned for chat ends only whole texts; temperature: some bases of the hub have one without
+    sampling, with which transformers refuses to save a changed configuration."""
+    tokenizer = make_tokenizer("<s>")
+    base = make_causal("llama", len(tokenizer))
+    if ends:
+        base.generation_config.temperature = 0.5
+    config = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    model = attach(base, config)
+    base.generation_config._original_object_hash = hash(base.generation_config)
+    folders = [tmp_path / name for name in ("adapter", "padded", "merged")]
+    save_adapter(model, tokenizer, folders[0], ends=ends)
+    save_padded(folders[0], folders[1])
+    save_merged(model, tokenizer, folders[2], ends)
+    for folder in folders if ends else folders[2:]:
+        found = json.loads((folder / "generation_config.json").read_text())
+        assert found["eos_token_id"] == written
+        assert found.get("temperature") == (0.5 if ends else None)
+        assert GenerationConfig.from_pretrained(folder).eos_token_id == written
