@@ -6,6 +6,7 @@ from typing import Any
 
 from peft import LoraConfig, PeftModel
 from peft.tuners.tuners_utils import check_target_module_exists
+from torch.utils.data import RandomSampler, SequentialSampler
 
 from configs.errors import UserError
 from configs.schema import HypergradientConfig, SearchConfig
@@ -13,6 +14,7 @@ from configs.schema_answer import AnswerConfig
 from engine.api.learned import LearnedRanks
 from engine.api.learning import HYPERGRADIENT, SEARCH, Collator, Precision, Settings, Source, learn
 from engine.run.given import same_random_numbers
+from engine.terminal.console import heard, log
 from problems.models.bare import bare_model
 from problems.tasks.given import with_columns_of
 
@@ -32,9 +34,9 @@ def learn_ranks_from_trainer(
     """Runs `learn_ranks` with the model, train rows, collator and loss of a transformers.Trainer or TRL's SFTTrainer.
 
     `lora_config` None: that of the trainer's PeftModel, whose adapter weights the search does not use. `search` None:
-    batch size, accumulation and learning rate are the trainer's, the other settings those of `learn_ranks` without
-    `search`. Seed, precision and device are always the trainer's, and the search uses gradient checkpointing if the
-    trainer or its model does.
+    batch size, accumulation and learning rate (of its optimizer, if it was given one) are the trainer's, the other
+    settings those of `learn_ranks` without `search`. Seed, precision and device are always the trainer's, and the
+    search uses gradient checkpointing if the trainer or its model does.
     `validation_dataset`: rows prepared like the train rows, for example those in `trainer.eval_dataset`.
     The search leaves the trainer as it found it. Raises UserError, one line, for what the caller must change.
     """
@@ -46,7 +48,7 @@ def learn_ranks_from_trainer(
         SEARCH,
         batch_size=args.per_device_train_batch_size,
         gradient_accumulation=args.gradient_accumulation_steps,
-        learning_rate=float(args.learning_rate),
+        learning_rate=_rate_of(trainer),
     )
     # TRL's loss counts in these attributes of the trainer, so they are restored after the search.
     kept = {name: deepcopy(vars(trainer)[name]) for name in _COUNTED if name in vars(trainer)}
@@ -69,10 +71,39 @@ def _rows_of(trainer: Any) -> tuple[Any, Collator]:
     """The train rows, without columns that the model does not read, and the collator of the trainer."""
     with same_random_numbers(trainer.args.device):
         loader = trainer.get_train_dataloader()
+    _tell_of_order(loader)
     prepared = getattr(trainer.accelerator, "_dataloaders", [])
     if loader in prepared:  # if it stayed there, the trainer would save this loader's state in its checkpoints
         prepared.remove(loader)
     return loader.dataset, loader.collate_fn
+
+
+def _rate_of(trainer: Any) -> float:
+    """The learning rate at which the trainer will train: that of an optimizer that it was given, else its arguments'.
+
+    Of several groups of weights with rates of their own, the first decides."""
+    if trainer.optimizer is not None:
+        (group, *_) = trainer.optimizer.param_groups
+        return float(group.get("initial_lr", group["lr"]))  # a scheduler keeps the first, and changes the second
+    options: dict[str, Any] = (getattr(trainer, "optimizer_cls_and_kwargs", None) or (None, {}))[1]
+    return float(options.get("lr", trainer.args.learning_rate))
+
+
+def _tell_of_order(loader: Any) -> None:
+    """Warns of a sampler of the script's own: the search takes the rows in its own order, each equally often."""
+    batches = loader.batch_sampler
+    sampler = getattr(batches, "sampler", loader.sampler)
+    known = isinstance(sampler, RandomSampler | SequentialSampler) and _is_of_library(batches)
+    if batches is not None and not known and not _is_of_library(sampler, "transformers"):
+        with heard():
+            log.warning(
+                "trainer: the search does not take the rows as %s draws them, but each row equally often, in an order "
+                "of its own", type(sampler if _is_of_library(batches) else batches).__name__,
+            )  # fmt: skip
+
+
+def _is_of_library(thing: Any, *names: str) -> bool:
+    return type(thing).__module__.partition(".")[0] in (names or ("torch", "accelerate", "transformers"))
 
 
 def _of_adapter(model: Any) -> Any:

@@ -1,6 +1,5 @@
-"""`learn_ranks_from_trainer`: rows, collator and loss of transformers' Trainer and of TRL's SFTTrainer."""
+"""`learn_ranks_from_trainer`: rows, collator, loss and rate of a transformers.Trainer."""
 
-import re
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -10,8 +9,8 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
+from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, WeightedRandomSampler
 from transformers import (
-    AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     DataCollatorWithPadding,
@@ -21,17 +20,14 @@ from transformers import (
 )
 
 from configs.schema import RunConfig
-from engine.api import AnswerConfig, SearchConfig, UserError, learn_ranks, learn_ranks_from_trainer
+from engine.api import AnswerConfig, UserError, learn_ranks, learn_ranks_from_trainer
 from problems.models.attach import lora_layers
 from tests.helpers.api import SHORT
-from tests.helpers.chat_toys import chat_rows, save_chat_model
-from tests.helpers.places import ROOT
-from tests.helpers.untouched import left_as_it_was, seen
+from tests.helpers.untouched import left_as_it_was
 
 pytestmark = pytest.mark.trains
 
 BERT = LoraConfig(task_type="SEQ_CLS", r=4, lora_alpha=16, target_modules=["query", "value"])
-LLAMA = LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"])
 
 
 def arguments(folder: Path, **changes: Any) -> TrainingArguments:
@@ -98,6 +94,57 @@ def test_batches_and_rate_of_the_search_are_the_trainers(
     assert (search.batch_size, search.gradient_accumulation, search.learning_rate) == (4, 2, 1e-2)
     assert (config.seed, config.precision, config.device) == (5, "fp32", "cpu")
     assert (search.unroll_steps, config.hypergradient.type) == (4, "first_order")
+
+
+def test_the_rate_is_that_of_an_optimizer_that_the_trainer_was_given(
+    model_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its arguments' rate trains nothing then. Their scheduler has brought the rate of one that has trained to 0."""
+    trainer = trainer_of(model_folder("bert"), tmp_path, max_steps=1)
+    trainer.optimizer = torch.optim.SGD(trainer.model.parameters(), lr=0.3)
+    assert configured(trainer, monkeypatch).search.learning_rate == 0.3
+    trainer.train()
+    assert trainer.optimizer.param_groups[0]["lr"] == 0
+    assert configured(trainer, monkeypatch).search.learning_rate == 0.3
+    trainer.optimizer, trainer.optimizer_cls_and_kwargs = None, (torch.optim.SGD, {"lr": 0.2})
+    assert configured(trainer, monkeypatch).search.learning_rate == 0.2
+
+
+class Weighted(Trainer):
+    """Draws the rows of one class more often."""
+
+    def _get_train_sampler(self, *_: Any) -> Any:
+        return WeightedRandomSampler([0.1, 0.9] * 16, 32)
+
+
+class Batched(Trainer):
+    """Makes batches in a way of its own."""
+
+    class Batches(BatchSampler):
+        pass
+
+    def get_train_dataloader(self) -> Any:
+        rows: Any = self._remove_unused_columns(self.train_dataset)  # type: ignore[arg-type]
+        batches = self.Batches(SequentialSampler(rows), 4, drop_last=False)
+        return DataLoader(rows, batch_sampler=batches, collate_fn=self.data_collator)
+
+
+@pytest.mark.parametrize(
+    ("kind", "strategy", "told"),
+    [
+        (Trainer, "random", None), (Trainer, "sequential", None), (Trainer, "group_by_length", None),
+        (Weighted, "random", "WeightedRandomSampler"), (Batched, "random", "Batches"),
+    ],
+)  # fmt: skip
+def test_a_sampler_of_ones_own_is_told_of_as_the_search_does_not_use_it(
+    model_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_lines: list[str],
+    kind: type[Trainer], strategy: str, told: str | None,
+) -> None:  # fmt: skip
+    trainer = trainer_of(model_folder("bert"), tmp_path, kind, train_sampling_strategy=strategy)
+    configured(trainer, monkeypatch)
+    lines = [line for line in log_lines if line.startswith("WARNING trainer: ")]
+    assert len(lines) == (told is not None)
+    assert all(f"the search does not take the rows as {told} draws them" in line for line in lines)
 
 
 def test_the_search_checkpoints_if_the_trainer_will(
@@ -169,107 +216,3 @@ def test_a_trainer_without_rows_is_refused(model_folder: Callable[..., Path], tm
     trainer.train_dataset = None
     with pytest.raises(UserError, match=r"^trainer: a trainer without train_dataset is not allowed"):
         learn_ranks_from_trainer(trainer, BERT)
-
-
-def sft_arguments(folder: Path, **changes: Any) -> Any:
-    trl = pytest.importorskip("trl")
-    plain = {"output_dir": str(folder / "out"), "report_to": [], "use_cpu": True, "bf16": False, "max_length": 64,
-             "per_device_train_batch_size": 4, "learning_rate": 1e-2, "max_steps": 2,
-             "save_strategy": "no"}  # fmt: skip
-    return trl.SFTConfig(**{**plain, **changes})
-
-
-@pytest.mark.slow
-def test_trl_trains_at_the_ranks_by_the_lines_of_the_documentation(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trl = pytest.importorskip("trl")
-    monkeypatch.setattr("engine.api.trainer.SearchConfig", lambda **given: SearchConfig(**{**vars(SHORT), **given}))
-    base = save_chat_model(tmp_path / "model")
-    model: Any = AutoModelForCausalLM.from_pretrained(base)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    lines = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "api.md").read_text(encoding="utf-8"), re.S)[0]
-    names: dict[str, Any] = {
-        "model": model, "args": sft_arguments(tmp_path), "rows": Dataset.from_list(chat_rows()),
-        "SFTTrainer": trl.SFTTrainer, "LoraConfig": LoraConfig,
-    }  # fmt: skip
-    exec(lines.replace("LoraConfig(r=8,", "LoraConfig(r=4,"), names)
-    trainer, learned = names["trainer"], names["learned"]
-    assert learned.shares is not None
-    base_after = trainer.model.get_base_model().state_dict()
-    for name, value in before.items():
-        found = base_after.get(name, base_after.get(f"{name.rpartition('.')[0]}.base_layer.{name.rpartition('.')[2]}"))
-        assert found is not None
-        assert torch.equal(found, value)
-    trainer.train()
-    kept = {name: rank for name, rank in learned.ranks.items() if rank}
-    assert {name: layer.r["default"] for name, layer in lora_layers(trainer.model).items()} == kept
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("error", [None, KeyboardInterrupt])
-def test_a_trl_trainer_with_an_adapter_is_left_as_it_was(tmp_path: Path, error: type[BaseException] | None) -> None:
-    """It will checkpoint its blocks (the default), its forward is patched, its loss counts tokens."""
-    trl = pytest.importorskip("trl")
-    base = save_chat_model(tmp_path / "model")
-    trainer = trl.SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(base), args=sft_arguments(tmp_path),
-        train_dataset=Dataset.from_list(chat_rows()), peft_config=deepcopy(LLAMA),
-    )  # fmt: skip
-    counted = deepcopy((trainer._metrics, trainer._total_train_tokens))
-    before = seen(trainer.model)
-    if error is None:
-        learned = learn_ranks_from_trainer(trainer, search=SHORT)
-        assert learned.shares is not None
-        assert set(learned.ranks) == set(lora_layers(trainer.model))
-    else:
-        loss = trainer.compute_loss
-        calls = iter(range(5))
-
-        def broken(*given: Any, **options: Any) -> Any:
-            if next(calls, None) is None:
-                raise error
-            return loss(*given, **options)
-
-        trainer.compute_loss = broken
-        with pytest.raises(error):
-            learn_ranks_from_trainer(trainer, search=SHORT)
-    assert seen(trainer.model) == before
-    assert (trainer._metrics, trainer._total_train_tokens) == counted
-    trainer.compute_loss = type(trainer).compute_loss.__get__(trainer)
-    trainer.train()
-
-
-@pytest.mark.slow
-def test_lora_on_the_output_layer_is_refused_with_trl(tmp_path: Path) -> None:
-    """TRL's loss reads that layer's weight and passes by its LoRA, whose share would be 0."""
-    trl = pytest.importorskip("trl")
-    trainer = trl.SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(save_chat_model(tmp_path / "model")),
-        args=sft_arguments(tmp_path), train_dataset=Dataset.from_list(chat_rows()),
-    )  # fmt: skip
-    for targets in (["q_proj", "lm_head"], r".*(q_proj|lm_head)"):
-        with pytest.raises(UserError, match=r"^lora_config: target_modules: 'lm_head' is not allowed with TRL's"):
-            learn_ranks_from_trainer(trainer, LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=targets))
-
-
-@pytest.mark.slow
-def test_the_loss_of_trl_gives_the_search_of_the_models_own(tmp_path: Path) -> None:
-    """TRL's loss is the mean over the labels, by another way than the model's."""
-    trl = pytest.importorskip("trl")
-    base = save_chat_model(tmp_path / "model")
-    trainer = trl.SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(base), args=sft_arguments(tmp_path, gradient_checkpointing=False),
-        train_dataset=Dataset.from_list(chat_rows()),
-    )  # fmt: skip
-    theirs = learn_ranks_from_trainer(trainer, LLAMA, search=SHORT)
-    rows = trainer.get_train_dataloader().dataset
-    own = learn_ranks(
-        AutoModelForCausalLM.from_pretrained(base), rows, LLAMA, collate=trainer.data_collator, search=SHORT,
-        seed=trainer.args.seed, precision="fp32",
-    )  # fmt: skip
-    for one, other in zip(theirs.record.layers, own.record.layers, strict=True):
-        assert other.alpha == pytest.approx(one.alpha, abs=1e-3)
-    assert theirs.record.evidence is not None
-    assert own.record.evidence is not None
-    assert theirs.record.evidence.loss == pytest.approx(own.record.evidence.loss, abs=1e-3)
