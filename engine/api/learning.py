@@ -15,7 +15,7 @@ from torch import nn
 
 from configs.errors import UserError
 from configs.facts import needs_evidence
-from configs.keys import check_type, check_types
+from configs.keys import check_type, check_types, check_values
 from configs.launch import processes_started
 from configs.rules import check
 from configs.schema import HypergradientConfig, LoraSettings, ModelConfig, RetrainConfig, RunConfig, SearchConfig
@@ -91,6 +91,7 @@ def learn(
     Raises UserError for what the script must change.
     """
     refuse_other_types(model, source.collate, source.loss)
+    _refuse_other_settings(settings)
     base = bare_model(model)
     weights_on = _one_device(base)
     device = weights_on if device is None else device
@@ -129,6 +130,18 @@ def learn(
         return LearnedRanks(learned, ranks.load(given.folder.ranks), config)
 
 
+def _refuse_other_settings(settings: Settings) -> None:
+    """Raises UserError for a setting of a wrong type or outside its range."""
+    answer = AnswerConfig() if settings.answer is None else settings.answer
+    sections: dict[str, Any] = {"search": settings.search, "hypergradient": settings.hypergradient, "answer": answer}
+    for name, value in sections.items():
+        check_types(name, value)
+    check_type("seed", settings.seed)
+    check_type("precision", settings.precision)
+    config = RunConfig(name="learn_ranks", seed=settings.seed, precision=settings.precision)
+    check_values(dataclasses.replace(config, **sections))  # before anything is computed by them
+
+
 def _with_steps(search: SearchConfig, rows: int) -> SearchConfig:
     """The search with the steps of PASSES passes over `rows` rows of D_tr, within limits; logs them."""
     a_step = search.batch_size * search.gradient_accumulation
@@ -157,10 +170,6 @@ def _configuration(
     the log loss of its logits; None if it does not. Raises UserError for settings that cannot work."""
     search = settings.search
     answer = settings.answer or AnswerConfig(rule="shares" if kind.tells_rows else "threshold")
-    for section, value in (("search", search), ("hypergradient", settings.hypergradient), ("answer", answer)):
-        check_types(section, value)
-    check_type("seed", settings.seed)
-    check_type("precision", settings.precision)
     if not kind.tells_rows:
         _refuse_unmeasured(answer, other)
         why = other or "the log loss of each row is not known here"

@@ -40,5 +40,6 @@ def learn_ranks(
     Raises UserError, one line, for what the caller must change.
     """
     rows = Source(train_dataset, validation_dataset, collate, loss, plain=loss is None)
-    settings = Settings(search or SEARCH, hypergradient, answer, seed, precision, by_passes=search is None)
+    asked = SEARCH if search is None else search
+    settings = Settings(asked, hypergradient, answer, seed, precision, by_passes=search is None)
     return learn(model, lora_config, rows, settings)

@@ -16,6 +16,7 @@ from engine.api.learning import HYPERGRADIENT, SEARCH, Collator, Precision, Sett
 from engine.run.given import same_random_numbers
 from engine.terminal.console import heard, log
 from problems.models.bare import bare_model
+from problems.models.given import refuse_other_configs
 from problems.tasks.given import with_columns_of
 
 _COUNTED = ("_metrics", "_total_train_tokens")
@@ -40,9 +41,10 @@ def learn_ranks_from_trainer(
     `validation_dataset`: rows prepared like the train rows, for example those in `trainer.eval_dataset`.
     The search leaves the trainer as it found it. Raises UserError, one line, for what the caller must change.
     """
-    args, model = trainer.args, trainer.model
     _refuse_other_trainers(trainer)
-    lora_config = lora_config or _of_adapter(model)
+    args = trainer.args
+    lora_config = _of_adapter(trainer.model) if lora_config is None else lora_config
+    refuse_other_configs(lora_config)
     _refuse_output_layer(trainer, lora_config)
     of_trainer = replace(
         SEARCH,
@@ -59,10 +61,10 @@ def learn_ranks_from_trainer(
         precision: Precision = "bf16" if args.bf16 else "auto" if args.fp16 else "fp32"
         # Trainer switches gradient checkpointing on in the model only when it trains.
         settings = Settings(
-            search or of_trainer, hypergradient, answer, args.seed, precision,
+            of_trainer if search is None else search, hypergradient, answer, args.seed, precision,
             recomputes=bool(args.gradient_checkpointing), by_passes=search is None,
         )  # fmt: skip
-        return learn(model, lora_config, rows, settings, args.device)
+        return learn(trainer.model, lora_config, rows, settings, args.device)
     finally:
         vars(trainer).update(kept)
 
@@ -114,6 +116,9 @@ def _of_adapter(model: Any) -> Any:
 
 
 def _refuse_other_trainers(trainer: Any) -> None:
+    if not all(hasattr(trainer, name) for name in ("args", "model", "compute_loss", "get_train_dataloader")):
+        kind = type(trainer).__name__
+        raise UserError(f"trainer: {kind} is not allowed; allowed: a transformers.Trainer, such as TRL's SFTTrainer")
     args = trainer.args
     for wrong, what in (
         (args.world_size > 1, f"a trainer of {args.world_size} processes"),

@@ -35,12 +35,8 @@ def lora_settings(config: Any, model: PreTrainedModel) -> LoraSettings:
     patterns) or whose type is wrong, for a task type that PEFT cannot give to this model, for targets that match no
     layer, and for layers that PEFT could not tell from others.
     """
-    _refuse_others(config)
+    refuse_other_configs(config)
     _refuse_task_type(config, model)
-    if isinstance(config.modules_to_save, str):
-        raise UserError(
-            f"lora_config: modules_to_save={config.modules_to_save!r} is not allowed; allowed: a list of names"
-        )
     settings = LoraSettings(
         target_modules=_targets(config, model),
         modules_to_save=[name for name in config.modules_to_save or [] if name not in heads_of_peft(config.task_type)],
@@ -67,6 +63,21 @@ def trained_whole(model: PreTrainedModel, config: LoraConfig, settings: LoraSett
         if name.endswith(ends) and not inside and any(True for _ in module.parameters()):
             heads.append(name)
     return with_modules_to_save(BaseModel(model, heads), settings.modules_to_save, settings.target_modules)
+
+
+def refuse_other_configs(config: Any) -> None:
+    """Raises UserError for what is no LoraConfig that a search can read, whatever the model: another kind of adapter,
+    a field that the search does not support, and names of modules in another form than PEFT's."""
+    _refuse_others(config)
+    targets = config.target_modules
+    for name, value, allowed in (
+        ("target_modules", None if isinstance(targets, str) else targets, f"names, {ALL_LINEAR!r}, or None"),
+        ("modules_to_save", config.modules_to_save, "a list of names, or None"),
+    ):
+        if value is not None and not (isinstance(value, list | set | tuple) and all(type(x) is str for x in value)):
+            raise UserError(f"lora_config: {name}={value!r} is not allowed; allowed: {allowed}")
+    if isinstance(targets, str) and targets != ALL_LINEAR:
+        _compiled(targets)
 
 
 def _refuse_others(config: Any) -> None:

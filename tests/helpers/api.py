@@ -43,9 +43,9 @@ def settings(**changes: Any) -> LoraConfig:
     )
 
 
-def learn(model: Any, rows: Any = None, config: LoraConfig | None = None, **options: Any) -> LearnedRanks:
+def learn(model: Any, rows: Any = None, config: Any = None, **options: Any) -> LearnedRanks:
     """Learns ranks by a short search (SHORT, unless `options` has another)."""
     return learn_ranks(
-        model, class_rows() if rows is None else rows, config or settings(),
+        model, class_rows() if rows is None else rows, settings() if config is None else config,
         **{"collate": padded, "search": SHORT, "precision": "fp32", **options},
     )  # fmt: skip

@@ -216,3 +216,15 @@ def test_a_trainer_without_rows_is_refused(model_folder: Callable[..., Path], tm
     trainer.train_dataset = None
     with pytest.raises(UserError, match=r"^trainer: a trainer without train_dataset is not allowed"):
         learn_ranks_from_trainer(trainer, BERT)
+
+
+def test_what_is_no_trainer_or_no_lora_config_is_refused(model_folder: Callable[..., Path], tmp_path: Path) -> None:
+    trainer = trainer_of(model_folder("bert"), tmp_path)
+    with pytest.raises(UserError, match=r"^lora_config: dict is not allowed; allowed: a peft\.LoraConfig"):
+        learn_ranks_from_trainer(trainer, {"r": 8})  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"^lora_config: dict is not allowed"):
+        learn_ranks_from_trainer(trainer, {})  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"^search: dict is not allowed; allowed: SearchConfig"):
+        learn_ranks_from_trainer(trainer, BERT, search={"steps": 200})  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"^trainer: BertForSequenceClassification is not allowed; allowed: a transf"):
+        learn_ranks_from_trainer(trainer.model, BERT)

@@ -103,6 +103,8 @@ def test_lora_on_the_output_layer_is_refused_with_trl(tmp_path: Path) -> None:
     for targets in (["q_proj", "lm_head"], r".*(q_proj|lm_head)"):
         with pytest.raises(UserError, match=r"^lora_config: target_modules: 'lm_head' is not allowed with TRL's"):
             learn_ranks_from_trainer(trainer, LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=targets))
+    with pytest.raises(UserError, match=r"^lora_config: target_modules='q_proj\|\*\(' is no regular expression"):
+        learn_ranks_from_trainer(trainer, LoraConfig(task_type="CAUSAL_LM", r=4, target_modules="q_proj|*("))
 
 
 @pytest.mark.slow
