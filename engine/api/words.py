@@ -13,6 +13,8 @@ _IN_SCRIPTS = {
     # A script has no null: without modules_to_save, PEFT trains no pooler.
     "--lora.modules_to_save null, or [pooler],": 'lora_config.modules_to_save ["pooler"]',
     "--lora.": "lora_config.",
+    "--model.gradient_checkpointing": "the model's gradient checkpointing",
+    "--device": "the model's device",
     "a larger --task.validation_share": "a validation_dataset",
     "another share": "a validation_dataset",
     "--task.validation_share": "train_dataset",

@@ -219,6 +219,16 @@ def test_bad_input_is_one_line_and_changes_nothing(
     assert "\n" not in str(caught.value)
 
 
+def test_gradient_checkpointing_that_an_exact_hypergradient_forbids_is_named_as_the_models(
+    model_folder: Callable[..., Path],
+) -> None:
+    """A script has no option --model.gradient_checkpointing."""
+    model = classifier(model_folder("bert"))
+    model.gradient_checkpointing_enable()
+    with pytest.raises(UserError, match=r"^the model's gradient checkpointing: true is not allowed with --h"):
+        learn(model, hypergradient=HypergradientConfig(type="exact"))
+
+
 def test_half_precision_is_refused(model_folder: Callable[..., Path]) -> None:
     with pytest.raises(UserError, match=r"^model: weights of type float16 are not allowed; allowed: float32"):
         learn(classifier(model_folder("bert")).half())
