@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from transformers import PrinterCallback, TrainerCallback, TrainingArguments
+from transformers import PreTrainedConfig, PrinterCallback, TrainerCallback, TrainingArguments
 
 from configs.facts import evaluation_batch
 from configs.schema import RunConfig
@@ -56,6 +56,11 @@ def fit(run: Context, prepared: Prepared, data: Data, folder: Path, begun: Mappi
     written. Each checkpoint stores `begun`: the settings, data and ranks that are compared before it is resumed.
     Raises Interrupted when a signal asked to stop, NotFinite when the loss is not finite.
     """
+    with _own_cache(prepared.model):
+        return _fit(run, prepared, data, folder, begun)
+
+
+def _fit(run: Context, prepared: Prepared, data: Data, folder: Path, begun: Mapping[str, Any] | None) -> Fitted:
     config, processes = run.config, run.processes
     last = processes.of_first(lambda: retrain_checkpoint.newest(folder))
     clock = Clock(last.seconds if last else 0.0)
@@ -116,6 +121,21 @@ def _same_fp32(*, compiled: bool) -> Iterator[None]:
         yield
     finally:
         backends.fp32_precision, backends.cuda.matmul.allow_tf32 = everywhere, matmul
+
+
+@contextmanager
+def _own_cache(model: Any) -> Iterator[None]:
+    """Restores the model's own `use_cache`, which Trainer sets to False.
+
+    A saved config.json would keep that, and whoever loads the model would generate without a cache."""
+    settings = getattr(model, "config", None)
+    own = vars(settings) if isinstance(settings, PreTrainedConfig) else {}
+    before = {name: own[name] for name in ("use_cache",) if name in own}
+    try:
+        yield
+    finally:
+        own.pop("use_cache", None)
+        own.update(before)
 
 
 def _usual_masks(*, compiled: bool) -> AbstractContextManager[Any]:

@@ -2,6 +2,7 @@
 
 from transformers import PreTrainedModel
 
+from engine.export.beside import save_tokenizer
 from engine.ranks import RankRecord
 from engine.retrain.methods.base import Method, Prepared, head_of
 from engine.run.context import Context
@@ -21,5 +22,5 @@ class Adapter(Method):
         """Writes adapter/: bottleneck.safetensors and bottleneck.json, which problems/models/bottleneck.py loads."""
         assert isinstance(prepared.model, PreTrainedModel)
         bottleneck.save(prepared.model, run.config.adapter.bottleneck, prepared.head, run.folder.adapter)
-        run.tokenizer.save_pretrained(str(run.folder.adapter))
+        save_tokenizer(run.tokenizer, run.folder.adapter)
         return None

@@ -48,6 +48,14 @@ def test_adapter_config_says_rank_and_scale_of_every_layer(exported: Exported) -
 
 
 @pytest.mark.trains
+def test_what_the_training_set_for_itself_stays_in_the_run(exported: Exported) -> None:
+    """Trainer switches the cache off, and the tokenizer cut the run's rows; whoever loads the model wants neither."""
+    for folder in (exported.folder.adapter, exported.folder.merged):
+        assert json.loads((folder / "config.json").read_text())["use_cache"] is True
+        assert json.loads((folder / "tokenizer.json").read_text())["truncation"] is None
+
+
+@pytest.mark.trains
 def test_metrics_json_counts_what_was_trained(exported: Exported) -> None:
     result = json.loads(exported.folder.metrics.read_text())
     weights = load_file(exported.folder.adapter / "adapter_model.safetensors")

@@ -1,13 +1,15 @@
-"""The files beside the weights: where an answer ends."""
+"""The files beside the weights: where an answer ends, and a tokenizer that cuts nothing."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from peft import LoraConfig
 from transformers import GenerationConfig
 
 from engine.export.adapter import save_adapter
+from engine.export.beside import save_tokenizer
 from engine.export.merged import save_merged
 from engine.export.padded import save_padded
 from problems.models.attach import attach
@@ -36,3 +38,15 @@ def test_programs_that_read_the_folders_stop_where_the_model_learned_to(
         assert found["eos_token_id"] == written
         assert found.get("temperature") == (0.5 if ends else None)
         assert GenerationConfig.from_pretrained(folder).eos_token_id == written
+
+
+def test_the_tokenizer_is_written_without_the_truncation_of_its_last_call_and_keeps_it(tmp_path: Path) -> None:
+    """Programs that read tokenizer.json alone cut their texts to the run's task.max_length."""
+    tokenizer: Any = make_tokenizer("<s>")
+    tokenizer.pad_token = "<s>"
+    tokenizer("a text of several tokens", truncation=True, padding="max_length", max_length=3)
+    save_tokenizer(tokenizer, tmp_path)
+    written = json.loads((tmp_path / "tokenizer.json").read_text())
+    assert (written["truncation"], written["padding"]) == (None, None)
+    assert tokenizer.backend_tokenizer.truncation["max_length"] == 3, "the run goes on with the same tokenizer"
+    assert tokenizer.backend_tokenizer.padding["length"] == 3
