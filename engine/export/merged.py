@@ -1,9 +1,11 @@
 """The base model with the adapter merged into its weights."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -25,10 +27,25 @@ def save_whole(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, ends: Sequence[int] = ()
 ) -> None:
     """Writes all weights of a model without LoRA, and its tokenizer. `ends`: see `save_beside`."""
+    _in_own_dtype(model)
     if hasattr(model.config, "gguf_file"):
         del model.config.gguf_file  # the weights were read from a GGUF file, but are not written as one
     model.save_pretrained(str(folder))
     save_beside(model, tokenizer, folder, ends)
+
+
+def _in_own_dtype(model: PreTrainedModel) -> None:
+    """Casts what was trained, such as an embedding in fp32, to the dtype of most frozen weights.
+
+    The first weight's dtype is declared for all, so that one such weight could make whoever loads a bf16 model load it
+    in fp32. Frozen weights and buffers, of which a model may keep some in fp32, stay as they are."""
+    frozen: Counter[torch.dtype] = Counter()
+    for weight in model.parameters():
+        if not weight.requires_grad and weight.is_floating_point():
+            frozen[weight.dtype] += weight.numel()
+    for weight in model.parameters() if frozen else ():  # with full fine-tuning, nothing is frozen
+        if weight.requires_grad:
+            weight.data = weight.data.to(frozen.most_common(1)[0][0])
 
 
 def _untie(model: PeftModel) -> None:

@@ -13,6 +13,8 @@ from engine.export.adapter import save_adapter
 from engine.export.merged import save_merged
 from engine.export.padded import save_padded
 from problems.models.attach import attach
+from problems.models.load import BaseModel
+from problems.models.precision import train_in_fp32
 from tests.helpers.exports import Exported
 from tests.helpers.generation_toys import make_causal, make_tokenizer
 
@@ -88,3 +90,23 @@ def test_a_bf16_base_exports_what_an_fp32_base_exports(tmp_path: Path) -> None:
         assert all(torch.equal(one[key], other[key]) for key in one)
     largest = float(logits["fp32"].abs().max())
     torch.testing.assert_close(logits["bf16"], logits["fp32"], rtol=0.05, atol=0.03 * largest)
+
+
+@pytest.mark.parametrize("whole", ["embed_tokens", "lm_head"])
+def test_a_module_of_a_bf16_base_that_was_trained_in_fp32_is_merged_in_bf16(tmp_path: Path, whole: str) -> None:
+    """The file declared fp32 for the whole model when this was its first weight."""
+    tokenizer = make_tokenizer("<s>")
+    make_causal("llama", len(tokenizer)).save_pretrained(tmp_path / "base")
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.bfloat16)
+    (name,) = (name for name, _ in base.named_modules() if name.rpartition(".")[2] == whole)
+    train_in_fp32(BaseModel(base, [name]), torch.bfloat16)
+    frozen = base.model.norm.to(torch.float32)
+    config = LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=[name], task_type="CAUSAL_LM")
+    model = attach(base, config)
+    trained = [weight for x, weight in model.named_parameters() if whole in x and weight.requires_grad]
+    assert [weight.dtype for weight in trained] == [torch.float32]
+    save_merged(model, tokenizer, tmp_path / "merged")
+    assert json.loads((tmp_path / "merged" / "config.json").read_text())["dtype"] == "bfloat16"
+    found = load_file(tmp_path / "merged" / "model.safetensors")
+    others = {x: value.dtype for x, value in found.items() if value.dtype != torch.bfloat16}
+    assert others == {"model.norm.weight": frozen.weight.dtype}, "what was in fp32 before the training stays in fp32"
