@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from peft import TaskType
+
 from configs.places import portable_name
 from configs.plain import plain
 from configs.recipe import decoding
@@ -25,7 +27,7 @@ from problems.tasks.label_scale import LabelScale
 
 _CARD = """---
 library_name: peft
-{base_model}---
+{metadata}---
 # {name}
 
 A PEFT LoRA adapter of {base} (packages {packages}).
@@ -45,6 +47,11 @@ _N_GRAMS = """
 In the run, no sequence of {count} tokens could occur twice in an answer (`decode.no_repeat_ngram_size`). transformers'
 option of that name also counts the prompt, so it is not set here, and texts may differ.
 """
+_PIPELINES = {
+    TaskType.CAUSAL_LM: "text-generation", TaskType.SEQ_CLS: "text-classification",
+    TaskType.TOKEN_CLS: "token-classification",
+}  # fmt: skip
+"""The hub's names for what a model does."""
 _LARGEST_FP16 = 65_504
 _LONGEST = 2000
 """A prompt with more letters than this is too long to be the example."""
@@ -68,7 +75,7 @@ def save_card(run: Context, result: Mapping[str, Any], record: RankRecord) -> No
             purpose = f"write {which} as the run did (greedily or with its beams, the base in {precision})"
     repeats = decoding(config).no_repeat_ngram_size if causal else 0
     text = _CARD.format(
-        base_model=f"base_model: {hub}\n" if hub else "",
+        metadata=_metadata(hub, task.peft_type),
         name=config.name,
         base=_base(config),
         packages="peft, transformers, gguf" if file else "peft, transformers",
@@ -82,6 +89,13 @@ def save_card(run: Context, result: Mapping[str, Any], record: RankRecord) -> No
         ranks=_ranks(record),
     )
     write_text(folder.adapter / "README.md", text)
+
+
+def _metadata(hub: str | None, kind: TaskType) -> str:
+    """What the hub reads of a card: PEFT writes the tags into its own card, which this one replaces."""
+    base = [f"base_model: {hub}"] if hub else []
+    tags = [*([f"base_model:adapter:{hub}"] if hub else []), "lora", "transformers"]
+    return "\n".join([*base, f"pipeline_tag: {_PIPELINES[kind]}", "tags:", *(f"- {tag}" for tag in tags), ""])
 
 
 def _base(config: RunConfig) -> str:

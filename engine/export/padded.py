@@ -21,6 +21,13 @@ from problems.models.layers import layer_shapes
 from problems.models.parts import split
 
 Shapes = Mapping[str, tuple[int, int]]
+_README = """---
+library_name: peft
+---
+The adapter in `adapter/` beside this folder, padded with zeros to rank {rank} in every layer, for servers that read no
+rank but `r` and no scale but `lora_alpha`: vLLM, SGLang, TGI. It computes the same. PEFT and transformers take the
+original, whose README.md is the model card and says which folder each server takes.
+"""
 _OF_PEFT = re.compile(r"\.(?:lora_[AB]|modules_to_save|original_module)(?:\.|$)")
 
 
@@ -55,6 +62,7 @@ def save_padded(adapter: Path, folder: Path, shapes: Shapes | None = None, other
     folder.mkdir(parents=True, exist_ok=True)
     save_file(padded, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
     (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(_README.format(rank=rank), encoding="utf-8")
     if (adapter / GENERATION_CONFIG).exists():
         shutil.copyfile(adapter / GENERATION_CONFIG, folder / GENERATION_CONFIG)
 

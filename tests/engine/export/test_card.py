@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from configs.errors import UserError
 from configs.parser import parse
@@ -65,9 +66,23 @@ def test_a_chat_model_is_asked_in_turns_also_where_nothing_was_sampled(
     assert ("to row 1 of" in text) == bool(rows)
 
 
+def metadata(text: str) -> dict[str, Any]:
+    """What the hub reads of a card."""
+    found: dict[str, Any] = yaml.safe_load(text.split("---\n")[1])
+    return found
+
+
+def test_the_hub_finds_the_card_by_its_base_and_by_what_the_model_does(tmp_path: Path) -> None:
+    """PEFT's own card, which this one replaces, has the same."""
+    assert metadata(card_of(tmp_path, CHAT, [])) == {
+        "library_name": "peft", "base_model": "org/base", "pipeline_tag": "text-generation",
+        "tags": ["base_model:adapter:org/base", "lora", "transformers"],
+    }  # fmt: skip
+
+
 def test_task_data_result_and_ranks_stand_in_it(tmp_path: Path) -> None:
     text = card_of(tmp_path, (*CHAT, "--model.revision", "v1"), [])
-    assert text.startswith("---\nlibrary_name: peft\nbase_model: org/base\n---\n# mine\n")
+    assert "\n---\n# mine\n" in text
     assert "A PEFT LoRA adapter of `org/base`, revision `v1` (packages peft, transformers)." in text
     assert "| data | x.jsonl |" in text
     assert "| result | bleu 0.6124 on train.csv, held-out tenth; loss 1.2500 |" in text
@@ -93,7 +108,8 @@ def test_no_path_of_this_machine_stands_in_it(tmp_path: Path) -> None:
     text = card_of(tmp_path, given, [], str(tmp_path / "base"))
     assert str(tmp_path) not in text
     assert "adapter of the local folder `base` (" in text
-    assert "base_model:" not in text
+    assert metadata(text).keys() == {"library_name", "pipeline_tag", "tags"}
+    assert metadata(text)["tags"] == ["lora", "transformers"]
 
 
 @pytest.mark.parametrize(
@@ -131,6 +147,7 @@ def test_the_lines_of_a_classifier_give_the_runs_own_logits(exported: Exported) 
     assert torch.equal(exported.logits_of(names["model"]), exported.logits)
     text = (exported.folder.adapter / "README.md").read_text()
     assert "(sample: negative, positive)" in text
+    assert metadata(text)["pipeline_tag"] == "text-classification"
     assert "## Servers" not in text
 
 

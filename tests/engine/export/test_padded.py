@@ -57,6 +57,7 @@ def test_layers_without_lora_get_zeros_so_that_every_kind_is_whole(tmp_path: Pat
     config = json.loads((tmp_path / "padded" / "adapter_config.json").read_text())
     assert (config["r"], config["lora_alpha"]) == (3, 12)
     assert config["target_modules"] == ["q_proj", "up_proj", "v_proj"], "short names, which every server knows"
+    assert "padded with zeros to rank 3" in (tmp_path / "padded" / "README.md").read_text()
     weights = load_file(tmp_path / "padded" / "adapter_model.safetensors")
     layers = {name.split(".lora_")[0].removeprefix("base_model.model.") for name in weights}
     kinds = ("self_attn.q_proj", "self_attn.v_proj", "mlp.up_proj")
