@@ -3,6 +3,8 @@
 from datetime import UTC, datetime
 from typing import Any
 
+import torch
+
 from configs.facts import CHOOSING_RANKS, SEARCHING, evaluates_base
 from engine import ranks
 from engine.ranks import RankRecord
@@ -50,8 +52,7 @@ def result_of(run: Context, fitted: Fitted, record: RankRecord | None, trainable
         "seconds": seconds | {"total": sum(s for s in seconds.values() if s is not None)},
         "steps": {"search": searched.get("steps"), "retrain": fitted.steps},
         "peak_memory_mib": max(peak_memory(run.compute), searched.get("peak_memory_mib", 0.0)),
-        "machine": computed_on(run.compute, run.processes.size)
-        | {"weights": "4 bits" if config.model.load_in_4bit else str(run.weights_dtype).removeprefix("torch.")},
+        "machine": computed_on(run.compute, run.processes.size) | {"weights": _weights(run)},
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
         "commit": commit(),
@@ -62,6 +63,13 @@ def result_of(run: Context, fitted: Fitted, record: RankRecord | None, trainable
         "source_components": components_digest(config),
         "settings": FINISHED.of(config),
     }
+
+
+def _weights(run: Context) -> str:
+    """The precision of the frozen weights."""
+    if run.config.model.load_in_4bit:
+        return "4 bits"
+    return "bf16" if run.weights_dtype == torch.bfloat16 else "fp32"
 
 
 def _inputs(data: Data) -> int:

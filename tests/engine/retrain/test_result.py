@@ -36,7 +36,7 @@ def run_in(root: Path, *arguments: str) -> Any:
 def test_it_says_on_what_and_when_it_was_computed(tmp_path: Path) -> None:
     result = result_of(run_in(tmp_path), FITTED, RECORD, 900, 0.1)
     assert result["machine"].pop("name") == processor()
-    assert result["machine"] == {"device": "cpu", "precision": "fp32", "weights": "float32", "processes": 1}
+    assert result["machine"] == {"device": "cpu", "precision": "fp32", "weights": "fp32", "processes": 1}
     assert datetime.fromisoformat(result["ended"]).utcoffset() == timedelta(0)
     quantised = result_of(run_in(tmp_path, "--model.load_in_4bit", "true"), FITTED, RECORD, 900, 0.1)
     assert quantised["machine"]["weights"] == "4 bits"
