@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from configs.errors import UserError
-from configs.facts import evaluation_batch
+from configs.facts import evaluation_batch, trains_blocks
 from configs.recipe import writes_texts
 from configs.schema import RunConfig
+from engine.run.savings import accepted
 
 _DISK = {
     errno.ENOSPC: "no space is left there",
@@ -83,15 +84,18 @@ def _explain(error: Exception, config: RunConfig, root: Path) -> str | None:
 
 def _out_of_memory(config: RunConfig, root: Path) -> str:
     """The settings that need less memory, with their values: first those under which a half-done run resumes."""
-    resumes = [f"--retrain.eval_batch_size below {evaluation_batch(config)}"]
-    if not config.model.gradient_checkpointing:
-        resumes.insert(0, "--model.gradient_checkpointing true")
-    if writes_texts(config.task):
+    again, batch, resumes = {"model.gradient_checkpointing": True}, evaluation_batch(config), []
+    if not config.model.gradient_checkpointing and trains_blocks(config) and accepted(config, again):
+        resumes.append("--model.gradient_checkpointing true")
+    if batch > 1:
+        resumes.append(f"--retrain.eval_batch_size below {batch}")
+    if writes_texts(config.task) and config.decode.batch_size > 1:
         resumes.append(f"--decode.batch_size below {config.decode.batch_size}")
+    first = f"the same command resumes with {', '.join(resumes)}; " if resumes else ""
     precision = ", --precision auto" if config.precision == "fp32" else ""
     return (
-        f"out of memory: the same command resumes with {', '.join(resumes)}; with --overwrite it starts again, then "
-        f"also with a lower --search.batch_size (now {config.search.batch_size}), --retrain.batch_size (now "
+        f"out of memory: {first}with --overwrite it starts again, then {'also ' if resumes else ''}with a lower "
+        f"--search.batch_size (now {config.search.batch_size}), --retrain.batch_size (now "
         f"{config.retrain.batch_size}; raise --retrain.gradient_accumulation, now "
         f"{config.retrain.gradient_accumulation}, to match), --task.max_length (now {config.task.max_length})"
         f"{precision}; what was saved is in {root}"

@@ -105,6 +105,8 @@ def test_a_full_memory_names_every_setting_that_needs_less_with_its_value(error:
     ("arguments", "named"),
     [
         (["--model.gradient_checkpointing", "true"], set()),
+        (["--hypergradient.type", "exact"], set()),
+        (["--method", "head"], set()),
         (["--precision", "fp32"], {"--model.gradient_checkpointing true", "--precision auto"}),
         (["--task.type", "generation", "--task.path", "x"], {"--model.gradient_checkpointing true", "--decode.batch"}),
     ],
