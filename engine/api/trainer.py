@@ -50,7 +50,7 @@ def learn_ranks_from_trainer(
         SEARCH,
         batch_size=args.per_device_train_batch_size,
         gradient_accumulation=args.gradient_accumulation_steps,
-        learning_rate=_rate_of(trainer),
+        learning_rate=_rate_of(trainer) if search is None else SEARCH.learning_rate,
     )
     # TRL's loss counts in these attributes of the trainer, so they are restored after the search.
     kept = {name: deepcopy(vars(trainer)[name]) for name in _COUNTED if name in vars(trainer)}
@@ -83,12 +83,14 @@ def _rows_of(trainer: Any) -> tuple[Any, Collator]:
 def _rate_of(trainer: Any) -> float:
     """The learning rate at which the trainer will train: that of an optimizer that it was given, else its arguments'.
 
-    Of several groups of weights with rates of their own, the first decides."""
+    Of several groups of weights with rates of their own, the first decides. A scheduler changes `lr`, and keeps its
+    peak or where it began. An optimizer that finds its rate itself (Adafactor) has none: the arguments' rate counts.
+    """
+    given: dict[str, Any] = (getattr(trainer, "optimizer_cls_and_kwargs", None) or (None, {}))[1]
     if trainer.optimizer is not None:
-        (group, *_) = trainer.optimizer.param_groups
-        return float(group.get("initial_lr", group["lr"]))  # a scheduler keeps the first, and changes the second
-    options: dict[str, Any] = (getattr(trainer, "optimizer_cls_and_kwargs", None) or (None, {}))[1]
-    return float(options.get("lr", trainer.args.learning_rate))
+        (given, *_) = trainer.optimizer.param_groups
+    rate = given.get("max_lr") or given.get("initial_lr") or given.get("lr")
+    return float(rate or trainer.args.learning_rate)
 
 
 def _tell_of_order(loader: Any) -> None:

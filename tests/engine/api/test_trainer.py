@@ -9,8 +9,10 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
+from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, WeightedRandomSampler
 from transformers import (
+    Adafactor,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     DataCollatorWithPadding,
@@ -108,6 +110,19 @@ def test_the_rate_is_that_of_an_optimizer_that_the_trainer_was_given(
     assert configured(trainer, monkeypatch).search.learning_rate == 0.3
     trainer.optimizer, trainer.optimizer_cls_and_kwargs = None, (torch.optim.SGD, {"lr": 0.2})
     assert configured(trainer, monkeypatch).search.learning_rate == 0.2
+
+
+def test_an_optimizer_without_a_rate_or_with_a_peak_has_the_rate_that_is_meant(
+    model_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = trainer_of(model_folder("bert"), tmp_path)
+    weights = trainer.model.parameters()
+    trainer.optimizer = Adafactor(weights, lr=None, relative_step=True, scale_parameter=True, warmup_init=True)
+    assert configured(trainer, monkeypatch).search.learning_rate == 1e-2, "that of the trainer's arguments"
+    trainer.optimizer = torch.optim.SGD(trainer.model.parameters(), lr=0.1)
+    OneCycleLR(trainer.optimizer, max_lr=0.5, total_steps=10)
+    assert trainer.optimizer.param_groups[0]["initial_lr"] < 0.1
+    assert configured(trainer, monkeypatch).search.learning_rate == 0.5
 
 
 class Weighted(Trainer):
