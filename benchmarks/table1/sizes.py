@@ -10,20 +10,24 @@ from engine.study.rows import SEED, TASK
 
 log = logging.getLogger("autolora")
 
-BUDGETED = {line for pair in OF_PLACES.items() if pair[0].startswith("shares") for line in pair}
-"""The lines that have a budget: ranks by shares, and their shuffles."""
+BUDGETED = {
+    line: float(pair[0].split()[1]) for pair in OF_PLACES.items() if pair[0].startswith("shares") for line in pair
+}
+"""The lines that have a budget, and that budget: ranks by shares, and their shuffles."""
+RANK_1 = "rank 1"
 NEAR = 0.2
-"""A run may be smaller or larger than the median of its line by this part of it."""
+"""A run may be smaller or larger than the budget of its line by this part of it."""
 
 
 def of_their_size(table: pd.DataFrame) -> pd.DataFrame:
     """The runs without those that missed the budget of their line; logs a line for each task and seed with such runs.
 
-    A search that learned nothing that shows on D_val gives rank 1 to every layer, whatever the budget.
+    A search that learned nothing that shows on D_val gives rank 1 to every layer, whatever the budget. Budgets are
+    multiples of the size of the line "rank 1"; without this line nothing is left out.
     """
-    sizes = table["lora_parameters"]
-    usual = table.groupby([TASK, VARIANT])["lora_parameters"].transform("median")
-    other = table[VARIANT].isin(BUDGETED) & ((sizes - usual).abs() > NEAR * usual)
+    of_rank_1 = table[table[VARIANT] == RANK_1].groupby(TASK)["lora_parameters"].median()
+    wanted = table[VARIANT].map(BUDGETED).astype(float) * table[TASK].map(of_rank_1).astype(float)
+    other = (table["lora_parameters"] - wanted).abs() > NEAR * wanted
     for (task, seed), runs in table[other].groupby([TASK, SEED], sort=False):
         lines = ", ".join(runs[VARIANT])
         log.info("%s, seed %s: left out, as they have another size than their lines: %s", task, seed, lines)
