@@ -16,6 +16,7 @@ if __name__ == "__main__":  # before all other imports, which take seconds
     leave_at_signals()
 
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 
 from configs.plain import plain
 from configs.requests import Command, Request
@@ -57,10 +58,18 @@ def main(argv: list[str]) -> int:
     except UserError as error:
         return fail(str(error))
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] in OURS:
+        if error.name is None or error.name.partition(".")[0] in OURS or not _is_missing(error.name):
             raise
         return fail(f"the Python package {error.name} is not installed here; start with `uv run run.py`, or see "
                     f"README, \"Without uv\"")  # fmt: skip
+
+
+def _is_missing(package: str) -> bool:
+    """Whether a package is not installed at all; else the error is no fault of the installation that we can name."""
+    try:
+        return find_spec(package.partition(".")[0]) is None
+    except ValueError:  # the package was put out of reach, as tests do
+        return True
 
 
 def _parsed(argv: list[str]) -> Command:

@@ -208,7 +208,7 @@ def test_ctrl_c_saves_and_the_same_command_finishes(make_argv: MakeArgv, tmp_pat
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 130
     assert errors.splitlines() == [
-        "stopping after this step, to save it; a second signal (Ctrl-C again) stops at once",
+        "stopping as soon as what is done is saved; a second signal (Ctrl-C again) stops at once",
         "stopped; the same command resumes from what was saved",
     ]
     assert not folder.ranks.exists()
@@ -235,4 +235,4 @@ def test_a_signal_while_the_program_starts_ends_it_without_a_traceback(
     assert process.returncode == 128 + number
     *before, last = errors.splitlines()
     assert last.startswith("stopped")
-    assert before == [] or (len(before) == 1 and before[0].startswith("stopping after this step")), errors
+    assert before == [] or (len(before) == 1 and before[0].startswith("stopping as soon as ")), errors

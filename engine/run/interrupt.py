@@ -35,7 +35,7 @@ class Interrupted(Exception):
         self.code, self.at_once = code, at_once
 
 
-_STOPPING = b"stopping after this step, to save it; a second signal (Ctrl-C again) stops at once\n"
+_STOPPING = b"stopping as soon as what is done is saved; a second signal (Ctrl-C again) stops at once\n"
 OUT_OF_TIME = -1
 """The code of a stop that a time limit asked for, not a signal."""
 

@@ -35,7 +35,7 @@ def test_the_first_signal_is_answered_at_once_by_one_process(
     request = StopRequest()
     request.handle(signal.SIGINT, None)
     told = capfd.readouterr().err
-    assert told.count("stopping after this step, to save it") == told.count("\n") == lines
+    assert told.count("stopping as soon as what is done is saved") == told.count("\n") == lines
     with pytest.raises(Interrupted):
         request.handle(signal.SIGINT, None)
     assert capfd.readouterr().err == ""
