@@ -49,7 +49,7 @@ class StudyConfig:
     """Additional settings for the cells with a certain value on an axis: axis -> value -> {key: value}, for example
     task.name: {qqp: {retrain.epochs: 10}}. Values are written as in YAML: null, true, 1e-3, [query]."""
     exclude: ranges.Excluded = field(default_factory=list)
-    """Cells to leave out: a list of entries, for example [{variant: optuna, seed: [1, 2]}]. An entry leaves out each
+    """Cells to leave out: a list of entries, for example "[{variant: optuna, seed: [1, 2]}]". An entry leaves out each
     cell that has, on every axis in the entry, the given value or one of the listed values. Values are written as in
     study.where."""
     sweep_once: bool = False

@@ -11,7 +11,7 @@ _IN_SCRIPTS = {
     "--lora.k": "lora_config.r",
     "--lora.dropout": "lora_config.lora_dropout",
     # A script has no null: without modules_to_save, PEFT trains no pooler.
-    "--lora.modules_to_save null, or [pooler],": 'lora_config.modules_to_save ["pooler"]',
+    '--lora.modules_to_save null, or "[pooler]",': 'lora_config.modules_to_save ["pooler"]',
     "--lora.": "lora_config.",
     "--model.gradient_checkpointing": "the model's gradient checkpointing",
     "--device": "the model's device",

@@ -1,4 +1,4 @@
-"""Send the curves of a run to wandb while it trains."""
+"""Send the curves of a run to wandb while it trains, and write metrics.jsonl."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -118,7 +118,7 @@ def rate_of(config: RunConfig, folder: RunFolder) -> float:
     if chosen is not None and set(tried) != set(rates):
         raise UserError(
             f"--retrain.learning_rates: {rates} is not allowed, as the retraining of {folder.root} chose among "
-            f"{tried}; allowed: the same, or [] with the --retrain.learning_rate to train at"
+            f'{tried}; allowed: the same, or "[]" with the --retrain.learning_rate to train at'
         )
     if chosen is None:
         raise UserError(

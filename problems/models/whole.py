@@ -121,4 +121,4 @@ def tell_of_pooler(base: BaseModel, targets: Sequence[str]) -> None:
         if any(matches(pooler, name) for name in base.trained_whole):
             log.info("%s: it is trained like the task head", what)
         else:
-            log.warning("%s and stays frozen; --lora.modules_to_save null, or [pooler], trains it", what)
+            log.warning('%s and stays frozen; --lora.modules_to_save null, or "[pooler]", trains it', what)

@@ -20,7 +20,7 @@ from engine.api.words import named_as_in_scripts
         ("--model.gradient_checkpointing: true is not allowed with",
          "the model's gradient checkpointing: true is not allowed with"),
         ("--device: 'xpu' is not allowed", "the model's device: 'xpu' is not allowed"),
-        ("it stays frozen; --lora.modules_to_save null, or [pooler], trains it",
+        ('it stays frozen; --lora.modules_to_save null, or "[pooler]", trains it',
          'it stays frozen; lora_config.modules_to_save ["pooler"] trains it'),
         ("--search.steps: 0 is not allowed", "--search.steps: 0 is not allowed"),
     ],
@@ -38,11 +38,11 @@ def test_other_errors_pass_as_they_are() -> None:
 
 
 def test_a_line_about_the_model_names_arguments_inside_the_block_alone(log_lines: list[str]) -> None:
-    line = "the %s stays frozen; --lora.modules_to_save null, or [pooler], trains it"
+    line = 'the %s stays frozen; --lora.modules_to_save null, or "[pooler]", trains it'
     with named_as_in_scripts():
         logging.getLogger("autolora.inputs").warning(line, "pooler")
     logging.getLogger("autolora.inputs").warning(line, "pooler")
     assert log_lines == [
         'WARNING the pooler stays frozen; lora_config.modules_to_save ["pooler"] trains it',
-        "WARNING the pooler stays frozen; --lora.modules_to_save null, or [pooler], trains it",
+        'WARNING the pooler stays frozen; --lora.modules_to_save null, or "[pooler]", trains it',
     ]
