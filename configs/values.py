@@ -83,3 +83,12 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
     parser.add_class_arguments(RunConfig, None)
     return parser
+
+
+def accepted(config: RunConfig, settings: Mapping[str, Any]) -> bool:
+    """Whether the configuration takes these settings (key -> value)."""
+    try:
+        with_values(config, settings)
+    except UserError:
+        return False
+    return True

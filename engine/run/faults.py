@@ -10,7 +10,7 @@ from configs.errors import UserError
 from configs.facts import evaluation_batch, trains_blocks
 from configs.recipe import writes_texts
 from configs.schema import RunConfig
-from engine.run.savings import accepted
+from configs.values import accepted
 
 _DISK = {
     errno.ENOSPC: "no space is left there",

@@ -7,10 +7,8 @@ from typing import Any, Literal
 
 import torch
 
-from configs.errors import UserError
 from configs.facts import trains_blocks
-from configs.schema import RunConfig
-from configs.values import with_values
+from configs.values import accepted
 from engine.run.activations import Activations
 from engine.run.workbench import Workbench
 
@@ -109,12 +107,3 @@ def _half_batch(run: Workbench, section: str) -> dict[str, int]:
         return batch
     parts = math.ceil(settings.batch_size / half) * settings.gradient_accumulation
     return {**batch, f"{section}.gradient_accumulation": parts}
-
-
-def accepted(config: RunConfig, settings: dict[str, Any]) -> bool:
-    """Whether the configuration takes these settings (key -> value)."""
-    try:
-        with_values(config, settings)
-    except UserError:
-        return False
-    return True

@@ -6,8 +6,9 @@ import torch
 
 from configs.errors import UserError
 from configs.schema import RunConfig
+from configs.values import accepted
 from engine.run.free import GIB, free
-from engine.run.savings import accepted, options
+from engine.run.savings import options
 from problems.machine.compute import Compute
 from problems.models.precision import count_parameters
 

@@ -5,7 +5,7 @@ import pytest
 from configs.errors import UserError
 from configs.parser import parse
 from configs.schema import RunConfig
-from configs.values import from_tree, with_values
+from configs.values import accepted, from_tree, with_values
 
 
 def test_with_values_is_the_command_line_for_programs() -> None:
@@ -37,3 +37,10 @@ def test_a_tree_has_a_name_of_its_own_or_the_given_one() -> None:
     assert from_tree({"name": "b", "lora": {"k": 2}}, {"lora.k": 3}, "a").name == "b"
     with pytest.raises(UserError, match=r"^--name: null is not allowed; allowed: letters"):
         from_tree({}, {})
+
+
+def test_settings_that_a_configuration_does_not_take_are_no_error() -> None:
+    config = parse(["--hypergradient.type", "exact"]).config
+    assert accepted(config, {"search.steps": 5})
+    assert not accepted(config, {"search.steps": -5})
+    assert not accepted(config, {"model.gradient_checkpointing": True})
