@@ -3,24 +3,22 @@
 import dataclasses
 import logging
 import shlex
-from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from configs.errors import UserError
 from configs.facts import CHOOSING_RANKS
-from configs.files import DEFAULT_CONFIG, load_config
+from configs.files import load_config
 from configs.launch import processes_started
 from configs.requests import Command, Request, ScoreRequest, ShowRequest, Trainer, WorkspaceRequest
 from configs.schema import RunConfig
 from configs.tell_unread import tell_unread, tell_unread_by_report
-from configs.unread import reason
 from engine.report.next_step import print_next
 from engine.report.summary import print_result, print_verdict
 from engine.retrain.progress import print_progress
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
-from engine.run.places import options_of
+from engine.run.named import WHERE, options_of_source, tell_of_hidden, tell_of_other_folder, tell_of_values_left
 from engine.run.settling import Places, settle_if_free
 from engine.stages import run_stages
 from engine.study.early import refuse_early
@@ -40,12 +38,7 @@ if TYPE_CHECKING:
 # - _OF_THE_REPORT: they say where the folder is;
 # - the section tracking, unless tracking.wandb is auto.
 _OF_THE_MACHINE = ("device", "precision")
-_OF_THE_REPORT = ("name", "runs_folder")
-
-# The settings that a run on own data most often needs otherwise.
-_MAIN = (
-    "search.steps", "search.learning_rate", "retrain.max_steps", "retrain.learning_rate", "lora.target_modules",
-)  # fmt: skip
+_OF_THE_REPORT = WHERE
 
 
 def run_request(request: Command, stop: StopRequest) -> None:
@@ -61,8 +54,7 @@ def run_request(request: Command, stop: StopRequest) -> None:
 
         save_workspace(Path(request.folder))
     else:
-        for path in request.hiding:
-            log.info("--config reads %s, not the shipped configuration of that name", path)
+        tell_of_hidden(request)
         _train(_as_it_ran(request) if request.stage == "report" else request, stop)
 
 
@@ -86,30 +78,8 @@ def _is_study(config: RunConfig) -> bool:
 
 def _way_to_report(request: Request) -> str:
     """What to do if the run's folder has no config.yaml: --config may be the config.yaml of a run that was moved."""
-    options = _options_of_source(request)
+    options = options_of_source(request)
     return f"if the run was moved, give also {shlex.join(options)}" if options else "--stage all writes it"
-
-
-def _options_of_source(request: Request) -> list[str]:
-    """If --config is the config.yaml of a run that the command does not find, as the run was moved or the command
-    began in another working folder: the options beside --config that find it. Else empty."""
-    given = Path(request.source).absolute()
-    beside = RunFolder(given.parent)
-    if beside.config != given or not given.is_file() or "--runs_folder" not in (options := options_of(beside)):
-        return []
-    return options[2:]
-
-
-def _tell_of_other_folder(request: Request) -> None:
-    """Warns if --config is the config.yaml of a run, but the command does not resume that run, as it began in another
-    working folder; unless the command itself says in which folder it works."""
-    beside = RunFolder(Path(request.source).absolute().parent)
-    trained = any(path.exists() for path in (beside.search_checkpoint, beside.ranks, beside.metrics))
-    if trained and not request.given.command & {*_OF_THE_REPORT} and (options := _options_of_source(request)):
-        log.warning(
-            "--config: %s is that of the run in %s, but this command works in %s; %s works in that run",
-            request.source, beside.root, RunFolder.of(request.config).root.absolute(), shlex.join(options),
-        )  # fmt: skip
 
 
 def _as_it_ran(request: Request) -> Request:
@@ -151,13 +121,9 @@ def _judge(request: Request, stop: StopRequest) -> None:
 def _run(request: Request, stop: StopRequest) -> None:
     config = request.config
     if request.stage != "report":
-        _tell_of_other_folder(request)
+        tell_of_other_folder(request)
         tell_unread(request.given, config, [config], request.stage)
-        if request.source == DEFAULT_CONFIG and config.task.type != "sample":
-            log.info(
-                "what the command does not set is as in %s%s; --config takes another file",
-                request.source, _values_left(request),
-            )  # fmt: skip
+        tell_of_values_left(request)
     retrains = request.stage in ("all", "retrain")
     if request.stage != "report" and (config.method in CHOOSING_RANKS or (retrains and config.retrain.learning_rates)):
         tried = ", ".join((*sorted(CHOOSING_RANKS), "--retrain.learning_rates"))
@@ -171,20 +137,6 @@ def _run(request: Request, stop: StopRequest) -> None:
         if processes.first:
             print_result(folder)
             print_next(request)
-
-
-def _values_left(request: Request) -> str:
-    """The main settings of a run on own data that the user left to the configuration, as words behind its name."""
-    read = [key for key in _MAIN if request.given.where(key) is None and reason(key, request.config) is None]
-    said = [f"{key} {_written(reduce(getattr, key.split('.'), request.config))}" for key in read]
-    return f": {', '.join(said)}" if said else ""
-
-
-def _written(value: Any) -> str:
-    """A setting as it is written on the command line, a list without its brackets."""
-    if isinstance(value, list):
-        return ",".join(map(str, value))
-    return "null" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _beside(folder: RunFolder) -> "Beside | None":
