@@ -19,7 +19,7 @@ def test_on_several_workers_one_pair_comes_first_and_then_all_up_to_a_look(verdi
 
 @pytest.mark.trains
 def test_the_pace_is_told_after_the_first_pair(verdict: Callable[..., Any], log_lines: list[str]) -> None:
-    verdict(FakeLauncher(better(0.3)))
+    verdict(FakeLauncher(better(0.3)), "--verdict.pairs", "24")
     told = [line for line in log_lines if "pairs" in line or line.startswith("INFO pair ")]
     assert told[0].startswith("INFO pair 1: loss 1.0000 at the learned ranks, 1.2")
     assert told[1] == "INFO 8 pairs take about 1 minute, 24 pairs 1"
@@ -38,5 +38,5 @@ def test_the_pace_is_that_of_whole_pairs_without_the_heads(
         return sum(60.0 if str(config.name).startswith("head") else 600.0 for config in launcher.trained)
 
     monkeypatch.setattr("engine.verdict.stage.time", SimpleNamespace(monotonic=clock))
-    verdict(launcher)
+    verdict(launcher, "--verdict.pairs", "24")
     assert "INFO 8 pairs take about 160 minutes, 24 pairs 480" in log_lines

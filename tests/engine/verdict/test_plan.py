@@ -28,7 +28,7 @@ def test_a_plan_is_not_changed_after_the_first_pair(verdict: Callable[..., Any])
     found, folder = verdict(FakeLauncher(better(0.0)), "--verdict.pairs", "8", overwrite=True)
     assert found["pairs"] == 8
     with pytest.raises(Outdated, match=r"planned as 8 at most, now it is 24; give the old value"):
-        verdict(FakeLauncher(better(0.0)))
+        verdict(FakeLauncher(better(0.0)), "--verdict.pairs", "24")
     (folder.verdict / "plan.json").write_text("{}")
     with pytest.raises(UserError, match=r"plan\.json: pairs is missing; --overwrite trains every pair again"):
         verdict(FakeLauncher(better(0.3)), "--verdict.pairs", "8")

@@ -159,7 +159,7 @@ def test_after_the_last_pair_more_rows_are_named_if_they_would_narrow_the_interv
     tiny_config: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
     """It said that the difference is small, also where the interval reached to a third of the gain."""
-    config = tiny_config()
+    config = tiny_config("--verdict.pairs", "24")
     arms = Arms(config, VerdictFolder(tmp_path), RankRecord(4, (LayerRank("a", 1),)), {"a": 8}, 1e-3)
     for row_error, named in ((0.02, True), (0.0, False)):
         pairs = dataclasses.replace(pairs_of(0.03, 0.003, 24, 0.2), row_error=row_error)
