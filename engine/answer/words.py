@@ -11,7 +11,7 @@ CHECKED = (
     "a training may need more: in 12 checks with a small encoder on GLUE, trainings at the rank called enough lost "
     "4 +- 2 % of the gain, at twice that rank 1 +- 1 %"
 )
-"""Mean +- standard error, from docs/enough.csv by `python -m benchmarks.enough` (docs/how-it-works.md)."""
+"""Mean +- standard error, from docs/enough.csv by `python -m benchmarks.enough` (docs/enough.md)."""
 NOTEWORTHY = 1.01
 """A cut that keeps less than this part of the gain is not called better than the whole model, however sure it is."""
 LONGEST_BAR = 24
@@ -152,7 +152,7 @@ def overfitting_words(evidence: Evidence) -> str:
     none surely does.
 
     On STS-B and QQP, where it held, the rank called enough was too low for a training on all rows
-    (docs/how-it-works.md)."""
+    (docs/enough.md)."""
     words = (
         "some cuts keep more than 100 %: the searched model is over-fitted, and does better on D_val when cut; a "
         "training on more rows may use a higher rank"
