@@ -11,11 +11,11 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 import run
 from engine.run.folder import RunFolder
+from tests.helpers.glue_folders import folder_of, rows
 
 Refused = Callable[..., str]
 MakeArgv = Callable[[Path], list[str]]
@@ -68,76 +68,24 @@ def test_a_module_of_the_program_itself_that_is_missing_is_no_users_fault(monkey
         run.main([])
 
 
-WRONG = {
-    "unknown key": (("--search.stepz", "3"), "unknown key 'search.stepz'; did you mean 'search.steps'?"),
-    "missing config": (("--config", "nosuch.yaml"), "--config: no file 'nosuch.yaml' here or in configs/"),
-    "out of range": (("--lora.k", "0"), "--lora.k: 0 is not allowed; allowed: 1 to 1024"),
-    "targets": (("--lora.target_modules", "[q_proj]"), "--lora.target_modules: q_proj matches no module of"),
-    "hub model": (("--model.name", "nobody/no-such-model"), "--model.name: cannot load 'nobody/no-such-model'"),
-    "hub data": (("--task.type", "glue", "--task.name", "rte", "--task.path", "nobody/none"), "--task.path: cannot"),
-    "package": (("--model.name", "package:nosuchpackage/model"), "--model.name: no installed package 'nosuchpackage'"),
-    "glue task": (("--task.type", "glue", "--task.name", "imdb"), "--task.name: 'imdb' is not allowed; allowed: cola"),
-    "split": (("--task.evaluation_split", "dev"), "--task.evaluation_split: sample has no split 'dev'; it has: train"),
-    "too few rows": (("--task.train_rows", "1"), "--task.validation_share: 0.5 of 1 training rows"),
-    "no ranks": (("--stage", "retrain"), "--stage retrain: "),
-    "device": (("--device", "mps"), "--device: 'mps' is not available here"),
-}
-
-
-@pytest.mark.trains
-@pytest.mark.parametrize("case", WRONG)
-def test_what_the_user_must_change_is_one_line(refused: Refused, tmp_path: Path, case: str) -> None:
-    arguments, message = WRONG[case]
-    assert refused(*arguments).startswith(message)
-    assert left_behind(tmp_path) == []
-
-
-def data_folder(folder: Path, splits: dict[str, dict[str, list]]) -> str:
-    """A data set in the hub's layout, with the one configuration sst2."""
-    header = ["---", "configs:", "- config_name: sst2", "  data_files:"]
-    for split, columns in splits.items():
-        header += [f"  - split: {split}", f"    path: {split}.parquet"]
-        folder.mkdir(exist_ok=True)
-        pd.DataFrame(columns).to_parquet(folder / f"{split}.parquet")
-    (folder / "README.md").write_text("\n".join([*header, "---", ""]))
-    return str(folder)
-
-
-GOOD = {"sentence": ["the film is dull", "our room is clean"] * 4, "label": [0, 1] * 4}
-
-
 @pytest.mark.trains
 @pytest.mark.parametrize(
-    ("splits", "message"),
+    ("arguments", "message"),
     [
-        (
-            {"train": {"text": ["a"], "label": [0]}, "validation": {"text": ["a"], "label": [0]}},
-            "--task.path: split 'train' of {path} has no column sentence; it has: text, label",
-        ),
-        (
-            {"train": GOOD, "validation": {"sentence": ["a"]}},
-            "--task.path: split 'validation' of {path} has rows without label",
-        ),
-        ({"train": GOOD}, "--task.evaluation_split: {path} has no split 'validation'; it has: train"),
-        (
-            {"train": GOOD, "validation": {"sentence": ["a", "b"], "label": [-1, -1]}},
-            "--task.evaluation_split: 'validation' of {path} has hidden labels",
-        ),
+        (("--model.name", "nobody/no-such-model"), "--model.name: cannot load 'nobody/no-such-model'"),
+        (("--task.type", "glue", "--task.name", "rte", "--task.path", "nobody/none"), "--task.path: cannot load"),
     ],
-    ids=["train column", "evaluation column", "split", "hidden labels"],
 )
-def test_a_data_set_that_does_not_fit_is_named_with_what_it_has(
-    refused: Refused, tmp_path: Path, splits: dict[str, dict[str, list]], message: str
+def test_a_model_or_data_that_the_hub_does_not_give_is_one_line(
+    refused: Refused, tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
-    path = data_folder(tmp_path / "data", splits)
-    line = refused("--task.type", "glue", "--task.name", "sst2", "--task.path", path)
-    assert line.startswith(message.format(path=path))
+    assert refused(*arguments).startswith(message)
     assert left_behind(tmp_path) == []
 
 
 @pytest.mark.trains
 def test_a_task_that_the_data_set_has_not_is_one_line(refused: Refused, tmp_path: Path) -> None:
-    path = data_folder(tmp_path / "data", {"train": GOOD, "validation": GOOD})
+    path = folder_of(tmp_path / "data", "sst2", {"train": rows("sst2", 1), "validation": rows("sst2", 1)})
     line = refused("--task.type", "glue", "--task.name", "cola", "--task.path", path)
     assert line.startswith(f"--task.path: cannot load '{path}, cola'")
 
@@ -150,16 +98,6 @@ def test_a_finished_run_is_refused_and_left_as_it_is(
     before = left_behind(tmp_path)
     assert "already holds a finished run; --overwrite replaces it" in refused("--seed", "5")
     assert left_behind(tmp_path) == before
-
-
-@pytest.mark.trains
-@pytest.mark.parametrize("content", ["{layers", '{"layers": [{"name": "bert.encoder.layer.0.qery", "rank": 2}]}'])
-def test_bad_ranks_are_refused_and_kept(refused: Refused, tmp_path: Path, content: str) -> None:
-    folder = RunFolder(tmp_path / "runs" / "tiny")
-    folder.root.mkdir(parents=True)
-    folder.ranks.write_text(content)
-    assert str(folder.ranks) in refused("--stage", "retrain")
-    assert folder.ranks.read_text() == content
 
 
 @pytest.mark.trains

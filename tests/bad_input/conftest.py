@@ -1,4 +1,4 @@
-"""How a command with bad input is given."""
+"""How a command with bad or odd input is given."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,15 +7,7 @@ from typing import Any
 import pytest
 
 import run
-from configs.parser import parse_command
-from configs.requests import Request
-from engine.command import run_request
-from engine.retrain.methods import METHODS
-from engine.run.context import Context
-from engine.run.interrupt import StopRequest
-from engine.search.stage import build_search
-from problems.hypergradients import approximation
-from tests.helpers.bad_input import Answer, Begin, Command
+from tests.helpers.bad_input import Answer, Command
 
 
 @pytest.fixture
@@ -34,23 +26,5 @@ def command(
         shown = capsys.readouterr()
         assert "Traceback" not in shown.out + shown.err
         return code, [line for line in shown.err.splitlines() if line.strip()]
-
-    return call
-
-
-@pytest.fixture
-def begin(make_argv: Callable[[Path], list[str]], tmp_path: Path) -> Begin:
-    """begin("--seed", "-1"): what a command does before it trains, in this process and without the run's folder."""
-
-    def call(*arguments: str) -> None:
-        request = parse_command([*make_argv(tmp_path), *(a.replace("{here}", str(tmp_path)) for a in arguments)])
-        if not isinstance(request, Request):
-            return run_request(request, StopRequest())
-        run = Context(request.config, StopRequest())
-        if request.stage == "retrain":
-            METHODS[request.config.method].prepare(run.base(), run, len(run.data.train))
-        else:
-            build_search(run, second_order=approximation(request.config.hypergradient.type).second_order)
-        return None
 
     return call

@@ -125,6 +125,14 @@ WRONG = {
         ["--seed"],
         "--seed: needs a value; allowed: a whole number: 0 to 2147483647; one that begins with '-' is written",
     ),
+    "a negative number that looks like an option": (
+        ["--search.learning_rate", "-1e-3"],
+        "--search.learning_rate: needs a value; allowed: a number above 0, at most 1,000,000; one that begins",
+    ),
+    "word for true or false": (
+        ["--search.dropout", "maybe"],
+        "--search.dropout: 'maybe' is not allowed; allowed: true or false",
+    ),
     "both names of a key": (
         ["--answer.from", "a", "--answer.from_run=b"],
         "--answer.from and --answer.from_run are two names of one key; allowed: one of them",

@@ -22,7 +22,7 @@ DEEP = reduce(lambda inner, _: [inner], range(40), [])
 
 # Key -> (bad values, good values at the edge). A key that is not here is tried with those of a key of the same range.
 VALUES: dict[str, tuple[list[Any], list[Any]]] = {
-    "name": (["../up", "a/b", ".hidden", "", "a b", "a\n", "x" * 101], ["x" * 100, "0.a_B-c"]),
+    "name": (["../up", "..", "/tmp/x", "a/b", ".hidden", "", "a b", "a\n", "x" * 101], ["x" * 100, "0.a_B-c"]),
     "runs_folder": (["x" * 256, "é" * 128, "a/" * 1501, "a\0b"], ["x" * 255, "é" * 127, "/a/b"]),
     "task.path": (["a/" + "x" * 256], ["a/b.csv", None]),
     "seed": ([-1, 2**31], [0, 2**31 - 1]),

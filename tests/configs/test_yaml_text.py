@@ -30,6 +30,10 @@ WRONG = {
     "a deep section": ("".join(f"{' ' * i}a:\n" for i in range(3000)), "c.yaml, line 31: nested more than 30 deep"),
     "a value in itself": ("study: &s\n  axes: *s\n", "c.yaml, line 1: a value contains itself (by an alias, *name)"),
     "a billion values": (f"a0: &a0 [1]\n{ALIASES}", "c.yaml, line 6: holds more than 100,000 values"),
+    "an object of Python": (
+        "seed: !!python/object/apply:os.getcwd []\n",
+        "c.yaml: not readable as YAML (could not det",
+    ),
     "a number of 5,000 digits": (f"seed: 1{'0' * 5000}\n", "c.yaml: not readable as YAML (Exceeds the limit"),
 }
 

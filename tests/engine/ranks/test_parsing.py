@@ -44,6 +44,7 @@ BAD = {
     "not text": (b"\xff\xfe{}", "not readable as JSON"),
     "not an object": ("[]", 'needs an object with a non-empty list "layers"'),
     "no layers": ('{"k": 4}', 'needs an object with a non-empty list "layers"'),
+    "layers of a number": ('{"layers": 3}', 'needs an object with a non-empty list "layers"'),
     "empty layers": ('{"layers": []}', 'needs an object with a non-empty list "layers"'),
     "layer is no object": ('{"layers": ["encoder.0.query"]}', r"layers\[0\]: needs an object"),
     "layer without name": ('{"layers": [{"rank": 2}]}', r"layers\[0\]: needs an object"),

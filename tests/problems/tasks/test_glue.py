@@ -122,6 +122,29 @@ def test_numbers_are_learned_with_mean_0_and_told(tmp_path: Path, log_lines: lis
     assert len(log_lines) == 1
 
 
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        (
+            {"train": {"text": ["a"], "label": [0]}, "validation": {"text": ["a"], "label": [0]}},
+            r"path: split 'train' of .*d has no column sentence; it has: text, label$",
+        ),
+        (
+            {"train": rows("sst2", 1), "validation": {"sentence": ["a"]}},
+            r"path: split 'validation' of .*d has rows without label",
+        ),
+        ({"train": rows("sst2", 1)}, r"evaluation_split: .*d has no split 'validation'; it has: train$"),
+    ],
+    ids=["train column", "evaluation column", "split"],
+)
+def test_a_folder_that_lacks_a_column_or_a_split_is_named_with_what_it_has(
+    tmp_path: Path, splits: dict[str, dict[str, list[Any]]], message: str
+) -> None:
+    task = Glue(TaskConfig(type="glue", name="sst2", path=folder_of(tmp_path / "d", "sst2", splits)))
+    with pytest.raises(UserError, match=rf"^--task\.{message}"):
+        task.rows()
+
+
 @pytest.mark.parametrize("text", [5, ["a", "b"], {"a": "b"}])
 def test_a_text_that_is_none_is_refused(tmp_path: Path, text: Any) -> None:
     splits = {name: {"sentence": [text, text], "label": [0, 1]} for name in ("train", "validation")}
