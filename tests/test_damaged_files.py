@@ -5,20 +5,24 @@ import re
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from configs.errors import UserError
+from configs.files import load_config
 from configs.requests import Request, ShowRequest
-from configs.schema import RunConfig
+from configs.schema import RunConfig, Stage
 from engine import ranks, stages
 from engine.command import run_request
 from engine.disk.files import remove, write_json
+from engine.report import controls
 from engine.report import stage as report
 from engine.report.verdict import verdict_of
 from engine.retrain.trials import read_trials
+from engine.run import places as places_of_commands
 from engine.run.asked import Asked
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
@@ -55,15 +59,14 @@ def damage(path: Path, content: bytes | None) -> None:
 
 def readers(config: RunConfig, folder: RunFolder) -> dict[str, Callable[[], Any]]:
     """All that reads the files of a run and draws no page."""
-
-    def resume(stage: Any) -> None:
-        for refuse in (*stages.REFUSALS, *stages.RESUMING):
-            if refuse is not refuse_finished:
-                refuse(Asked(config, folder, stage))
-
+    refusals = [refuse for refuse in (*stages.REFUSALS, *stages.RESUMING) if refuse is not refuse_finished]
     return {
         "show": lambda: run_request(ShowRequest(str(folder.root)), StopRequest()),
-        **{f"resume {stage}": lambda stage=stage: resume(stage) for stage in ("all", "search", "retrain", "report")},
+        **{
+            f"{refuse.__name__} before {stage}": partial(refuse, Asked(config, folder, stage))
+            for stage in get_args(Stage)
+            for refuse in refusals
+        },
         "trials": lambda: (read_trials(folder.grid), read_trials(folder.sweep)),
         "verdict": lambda: verdict_of(folder),
         "ranks": lambda: ranks.load(folder.ranks),
@@ -144,10 +147,19 @@ def with_value(content: Any, place: tuple[Any, ...], new: Any) -> Any:
     return changed
 
 
+@pytest.fixture
+def config_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run's config.yaml is parsed once, not by every command: that is nine tenths of what --show costs."""
+    once = cache(load_config)
+    for module in (places_of_commands, controls):
+        monkeypatch.setattr(module, "load_config", once)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("config_parsed_once")
 @pytest.mark.parametrize("name", JSON_FILES)
 def test_a_value_of_a_wrong_type_or_none_is_refused_or_read(
-    folder: RunFolder, tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, name: str
+    folder: RunFolder, tiny_config: Callable[..., RunConfig], name: str
 ) -> None:
     config, path = tiny_config(), folder.root / name
     content = json.loads(path.read_text())
@@ -168,34 +180,46 @@ def test_damaged_lines_of_the_curves_are_left_out_with_a_warning(
     folder: RunFolder, tiny_config: Callable[..., RunConfig], log_lines: list[str]
 ) -> None:
     whole = folder.search_metrics.read_bytes().splitlines()
-    bad = [b"garbage \xff", b"5", b"[]", b"{}", b'{"step": "2"}', b'{"step": 2, "train_loss": "x"}', b"[" * 50_000]
+    lines = ("5", "null", '"[/b]"', "[]", "{}", '{"step": "2"}', '{"step": 2, "train_loss": "x"}', "[" * 50_000)
+    bad = [b"garbage \xff", *(line.encode() for line in lines)]
     folder.search_metrics.write_bytes(b"\n".join([whole[0], *bad, *whole[1:], whole[-1][:20]]))
     run_request(Request(tiny_config(), "report", False, "x"), StopRequest())
     assert folder.report.exists()
     (line,) = [line for line in log_lines if str(folder.search_metrics) in line]
     assert line.startswith("WARNING")
-    assert "7 damaged line(s), the first is line 2" in line
+    assert "9 damaged line(s), the first is line 2" in line
 
 
-# A page shows nothing of grid.json and sweep.json: any damage tells whether it reads them after all.
-DRAWN = [(name, kind) for name in ("search/metrics.jsonl", "config.yaml") for kind in WHOLE_FILES]
-DRAWN += [(name, kind) for name in ("grid.json", "sweep.json") for kind in ("garbage", "a folder")]
+# Of metrics.jsonl the kinds that are no damaged line, which the test above has. A page shows nothing of grid.json and
+# sweep.json: any damage tells whether it reads them after all.
+DRAWN: list[tuple[tuple[str, ...], str]] = [
+    *((("search/metrics.jsonl",), kind) for kind in ("empty", "garbage", "half a letter", "a folder")),
+    *((("config.yaml",), kind) for kind in WHOLE_FILES),
+    *((("grid.json", "sweep.json"), kind) for kind in ("garbage", "a folder")),
+]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "kind"), DRAWN)
+@pytest.mark.parametrize(("damaged", "kind"), DRAWN, ids=lambda value: value if isinstance(value, str) else value[0])
 def test_the_page_is_drawn_or_the_file_is_named(
-    folder: RunFolder, tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, name: str, kind: str
+    folder: RunFolder,
+    tiny_config: Callable[..., RunConfig],
+    monkeypatch: pytest.MonkeyPatch,
+    damaged: tuple[str, ...],
+    kind: str,
 ) -> None:
     """Whatever is damaged in a file that is read over, the page is the same: it is drawn once for each file."""
-    damage(folder.root / name, WHOLE_FILES[kind])
+    paths = [folder.root / name for name in damaged]
+    for path in paths:
+        damage(path, WHOLE_FILES[kind])
     if kind != "garbage":
         for drawing, nothing in (("draw", {}), ("run_charts", {}), ("render", "")):
             monkeypatch.setattr(report, drawing, lambda *_, nothing=nothing, **__: nothing)
-    line = str(folder.root / name)
+    folder.report.unlink()
+    refused = ""
     try:
         run_request(Request(tiny_config(), "report", False, "x"), StopRequest())
     except UserError as error:
-        line = str(error)
-    assert str(folder.root / name) in line
-    assert "\n" not in line
+        refused = str(error)
+    assert folder.report.exists() or any(str(path) in refused for path in paths)
+    assert "\n" not in refused
