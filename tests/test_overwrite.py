@@ -44,12 +44,18 @@ def argv(model_folder: Callable[..., Path], tmp_path: Path) -> Argv:
     return lambda *more: [*tiny_arguments(model_folder("bert"), tmp_path), *more]
 
 
+def finished_in(place: Path, finished_run: Callable[..., RunFolder]) -> RunFolder:
+    """A finished run in place/runs/tiny, with a note of the user's."""
+    folder = RunFolder(place / "runs" / "tiny")
+    shutil.copytree(finished_run("bert").root, folder.root)
+    (folder.root / "notes.txt").write_text("mine")
+    return folder
+
+
 @pytest.fixture
 def folder(finished_run: Callable[..., RunFolder], tmp_path: Path) -> RunFolder:
     """A finished run with a note of the user's."""
-    shutil.copytree(finished_run("bert").root, tmp_path / "runs" / "tiny")
-    (tmp_path / "runs" / "tiny" / "notes.txt").write_text("mine")
-    return RunFolder(tmp_path / "runs" / "tiny")
+    return finished_in(tmp_path, finished_run)
 
 
 @pytest.mark.trains
@@ -177,30 +183,30 @@ def test_a_training_refused_for_its_memory_leaves_the_half_done_new_result(
 class Uninterrupted:
     """How the overwrite ends when nothing happens to it, in how many seconds and operations on files."""
 
-    def __init__(self, argv: Argv, folder: RunFolder, tmp_path: Path) -> None:
-        self.argv, self.folder, self.tmp_path = argv(*MEASURED, *NEW), folder, tmp_path
+    def __init__(self, argv: list[str], folder: RunFolder, place: Path) -> None:
+        self.argv, self.folder, self.place = argv, folder, place
         self.old = everything(folder.root)
-        shutil.copytree(folder.root, tmp_path / "old")
-        counted = tmp_path / "count"
-        assert Process(self.argv, tmp_path / "whole.txt", partial(die_at_operation, 0, counted)).wait() == 0
+        shutil.copytree(folder.root, place / "old")
+        counted = place / "count"
+        assert Process(self.argv, place / "whole.txt", partial(die_at_operation, 0, counted)).wait() == 0
         self.operations = int(counted.read_text())
         self.again()
         began = time.monotonic()
-        assert Process(self.argv, tmp_path / "whole.txt").wait() == 0
+        assert Process(self.argv, place / "whole.txt").wait() == 0
         self.seconds = time.monotonic() - began
         self.new = outcome(folder.root)
 
     def again(self) -> None:
         """The old result stands, and nothing else."""
         shutil.rmtree(self.folder.root.parent)
-        shutil.copytree(self.tmp_path / "old", self.folder.root)
+        shutil.copytree(self.place / "old", self.folder.root)
 
-    def check(self) -> None:
+    def check(self, output: Path) -> None:
         """After a kill the old or the new result stands; the same command ends with the new one."""
         if everything(self.folder.root) != self.old:
             found = outcome(self.folder.root)  # its own record and the user's files may be on their way
             assert found | {"files": ()} == self.new | {"files": ()}
-        process = Process(self.argv, self.tmp_path / "again.txt")
+        process = Process(self.argv, output)
         assert process.wait() == 0, process.output.read_text()
         assert "damaged" not in process.output.read_text()
         assert outcome(self.folder.root) == self.new
@@ -208,35 +214,45 @@ class Uninterrupted:
         assert [path.name for path in self.folder.root.parent.iterdir()] == ["tiny"]
 
 
-def kill_at_random(argv: Argv, folder: RunFolder, tmp_path: Path, kills: int) -> None:
-    whole, times, done = Uninterrupted(argv, folder, tmp_path), random.Random(0), 0
+@pytest.fixture(scope="module")
+def whole(
+    model_folder: Callable[..., Path],
+    finished_run: Callable[..., RunFolder],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Uninterrupted:
+    place = tmp_path_factory.mktemp("overwrite")
+    argv = [*tiny_arguments(model_folder("bert"), place), *MEASURED, *NEW]
+    return Uninterrupted(argv, finished_in(place, finished_run), place)
+
+
+def kill_at_random(whole: Uninterrupted, tmp_path: Path, kills: int) -> None:
+    times, done = random.Random(0), 0
     while done < kills:
         whole.again()
         process = Process(whole.argv, tmp_path / "killed.txt")
         time.sleep(times.uniform(0.05, whole.seconds))
         if process.kill() != -9:
             continue  # it was done already
-        whole.check()
+        whole.check(tmp_path / "again.txt")
         done += 1
 
 
 @pytest.mark.slow
-def test_five_kills_at_random_times(argv: Argv, folder: RunFolder, tmp_path: Path) -> None:
-    kill_at_random(argv, folder, tmp_path, 5)
+def test_five_kills_at_random_times(whole: Uninterrupted, tmp_path: Path) -> None:
+    kill_at_random(whole, tmp_path, 5)
 
 
 @pytest.mark.slow
 @pytest.mark.soak
-def test_twenty_kills_at_random_times(argv: Argv, folder: RunFolder, tmp_path: Path) -> None:
-    kill_at_random(argv, folder, tmp_path, 20)
+def test_twenty_kills_at_random_times(whole: Uninterrupted, tmp_path: Path) -> None:
+    kill_at_random(whole, tmp_path, 20)
 
 
 @pytest.mark.slow
-def test_kills_at_the_operations_of_the_exchange(argv: Argv, folder: RunFolder, tmp_path: Path) -> None:
-    whole = Uninterrupted(argv, folder, tmp_path)
+def test_kills_at_the_operations_of_the_exchange(whole: Uninterrupted, tmp_path: Path) -> None:
     for before_the_end in (5, 18, 35):
         whole.again()
         moment = whole.operations - before_the_end
         process = Process(whole.argv, tmp_path / "killed.txt", partial(die_at_operation, moment))
         assert process.wait() == -9, process.output.read_text()
-        whole.check()
+        whole.check(tmp_path / "again.txt")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engine.run.folder import RunFolder
 from problems.hypergradients import HYPERGRADIENTS
 from tests.helpers.chat_toys import chat_arguments, chat_rows, save_chat_model
 from tests.helpers.generation_toys import arguments, save_causal, write_e2e
@@ -174,15 +176,24 @@ def die_at(stage: str, rank: int, step: int) -> Callable[[int], None]:
     return prepare
 
 
+@pytest.fixture(scope="module")
+def by_two(
+    model_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[list[str], Path, dict]:
+    """A run by two processes with dropout that nobody killed: its command, its place and its outcome."""
+    place = tmp_path_factory.mktemp("two")
+    argv = [*tiny_arguments(model_folder("bert", 0.1), place), *MEASURED, *CASE, "--retrain.checkpoint_every", "2"]
+    return argv, place, run_two(argv, place)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("stage", "rank"), [("search", 1), ("search", 0), ("retrain", 1)])
 def test_a_killed_worker_costs_nothing_but_steps(
-    model_folder: Callable[..., Path], tmp_path: Path, stage: str, rank: int
+    by_two: tuple[list[str], Path, dict], tmp_path: Path, stage: str, rank: int
 ) -> None:
     """Dropout on: every process continues with its own masks, and ends bit-equal to a run without a kill."""
-    argv = [*tiny_arguments(model_folder("bert", 0.1), tmp_path), *CASE, "--retrain.checkpoint_every", "2"]
-    expected = run_two(argv, tmp_path)
-    fresh(tmp_path / "runs")
+    argv, place, expected = by_two
+    fresh(place / "runs")
     several = Several(argv, tmp_path / "killed.txt", prepare=die_at(stage, rank, 6), draw=False)
     codes = several.wait()
     assert codes[rank] == -9
@@ -190,18 +201,20 @@ def test_a_killed_worker_costs_nothing_but_steps(
     assert "another process of this run has ended" in several.said()
     again = Several(argv, tmp_path / "again.txt", draw=False)
     assert again.wait() == [0, 0], again.said()
-    found = outcome_of(tmp_path)
+    found = outcome_of(place)
     for key, value in expected.items():
         assert found[key] == value, key
 
 
 @pytest.mark.slow
-def test_an_overwrite_by_two_processes_takes_the_place_of_the_old_result(argv: list[str], tmp_path: Path) -> None:
-    run_two(argv, tmp_path)
+def test_an_overwrite_by_two_processes_takes_the_place_of_the_old_result(
+    argv: list[str], tmp_path: Path, finished_run: Callable[..., RunFolder]
+) -> None:
+    shutil.copytree(finished_run("bert").root, tmp_path / "runs" / "tiny")
     argv = [*argv, "--overwrite", "--retrain.max_steps", "5"]
     several = Several(argv, tmp_path / "killed.txt", prepare=die_at("search", 1, 4))
     several.wait()
-    assert outcome_of(tmp_path)["metrics"]["steps"]["retrain"] == 7
+    assert outcome_of(tmp_path)["metrics"]["steps"]["retrain"] == 4
     again = Several(argv, tmp_path / "again.txt")
     assert again.wait() == [0, 0], again.said()
     assert "resuming the half-done new results in" in " ".join(again.said().split())
@@ -221,15 +234,8 @@ def test_a_signal_to_one_process_stops_all(argv: list[str], tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("given", "named"),
-    [
-        (["--retrain.learning_rates", "[1e-3,1e-2]"], "torchrun: trying ranks or learning rates"),
-        (["--retrain.gradient_accumulation", "2"], "torchrun: --retrain.gradient_accumulation"),
-        (["--study.axes", '{"seed": [0, 1]}'], "torchrun: a study"),
-    ],
-)
-def test_what_is_one_process_work_is_refused(argv: list[str], tmp_path: Path, given: list[str], named: str) -> None:
-    several = Several([*argv, *given], tmp_path / "two.txt")
+def test_a_study_is_refused(argv: list[str], tmp_path: Path) -> None:
+    """tests/engine/test_command.py has all that is refused to several processes."""
+    several = Several([*argv, "--study.axes", '{"seed": [0, 1]}'], tmp_path / "two.txt")
     assert several.wait() == [2, 2]
-    assert named in several.said()
+    assert "torchrun: a study" in several.said()

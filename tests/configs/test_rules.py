@@ -136,11 +136,15 @@ IMPOSSIBLE = {
     "text without a file": (("--task.type", "text"), r"^--task\.path: null is not allowed for --task\.type text"),
     "tokens without a file": (
         ("--task.type", "tokens"),
-        r"^--task\.path: null .* --task\.type tokens; allowed: a \.conll",
+        r"^--task\.path: null .* --task\.type tokens; allowed: a \.conll.*, a folder .*, or a hub name$",
     ),
     "tokens from a pair of columns": (
         ("--task.type", "tokens", "--task.path", "x", "--task.text_columns", "[a,b]"),
         r"^--task\.text_columns: \['a', 'b'\] .* --task\.type tokens; .* the one column with the words$",
+    ),
+    "tokens of a number": (
+        ("--task.type", "tokens", "--task.path", "x", "--task.kind", "regression"),
+        r"^--task\.kind: 'regression' is not allowed for --task\.type tokens; allowed: classification$",
     ),
     "a budget above k": (
         ("--answer.rule", "shares", "--answer.budget", "9"),
@@ -191,6 +195,10 @@ IMPOSSIBLE = {
     "adalora in too few steps": (
         ("--method", "adalora", "--retrain.max_steps", "9"),
         r"^--retrain\.max_steps: 9 is not allowed for --method adalora; allowed: 10 or more$",
+    ),
+    "padded ranks of a method without LoRA": (
+        ("--method", "full", "--export.padded", "true"),
+        r"^--export\.padded: true is not allowed for --method full, which has no LoRA$",
     ),
     "bottlenecks merged": (
         ("--method", "adapter", "--export.merged", "true"),

@@ -17,10 +17,11 @@ from tests.helpers.processes import Process, outcome
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-@pytest.mark.parametrize("stage", ["search", "retrain"])
+@pytest.mark.parametrize(
+    ("stage", "number", "code"), [("search", signal.SIGTERM, 143), ("retrain", signal.SIGINT, 130)]
+)
 def test_a_signal_saves_and_ends(
-    argv: Argv, folder: RunFolder, tmp_path: Path, number: int, code: int, stage: str
+    argv: Argv, folder: RunFolder, tmp_path: Path, stage: str, number: int, code: int
 ) -> None:
     more = ("--search.checkpoint_every", "100000", "--retrain.checkpoint_every", "100000")
     steps = LONG if stage == "search" else LONG[4:]

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import signal
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,37 @@ def tried_in(folder: RunFolder) -> list[dict[str, int]]:
     return [trial["tried"] for trial in json.loads(folder.grid.read_text())["trials"]]
 
 
+@dataclass
+class Whole:
+    """A choice that nobody stopped, and the rows of D_tr of each of its trainings."""
+
+    folder: RunFolder
+    rows: list[int]
+
+
+def whole_run(config: RunConfig) -> Whole:
+    rows: list[int] = []
+    original = trials.fit
+
+    def fit(run: Any, prepared: Any, data: Any, folder: Path) -> Fitted:
+        rows.append(len(data.train))
+        return original(run, prepared, data, folder)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trials, "fit", fit)
+        return Whole(finish(config, draw=True), rows)
+
+
+@pytest.fixture(scope="module")
+def grid(make_config: Callable[..., RunConfig], tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    return whole_run(make_config(tmp_path_factory.mktemp("grid"), "bert", *GRID))
+
+
+@pytest.fixture(scope="module")
+def proposed(make_config: Callable[..., RunConfig], tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    return whole_run(make_config(tmp_path_factory.mktemp("optuna"), "bert", *OPTUNA))
+
+
 @pytest.fixture
 def scored(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[float]], None]:
     """scored([0.5, 0.7]): the accuracies of the trials, one after the other, none of which is trained."""
@@ -68,34 +100,31 @@ def test_a_grid_that_diverges_everywhere_says_how_to_begin_again(tiny_config: Ca
 
 
 @pytest.mark.slow
-def test_a_grid_tries_every_combination_and_retrains_the_best(
-    tiny_config: Callable[..., RunConfig], fits: list[tuple[Any, RunConfig]]
-) -> None:
-    folder = finish(tiny_config(*GRID), draw=True)
-    grid, result = json.loads(folder.grid.read_text()), json.loads(folder.metrics.read_text())
-    assert [t["tried"] for t in grid["trials"]] == [{"query": q, "value": v} for q in (1, 3) for v in (1, 3)]
+def test_a_grid_tries_every_combination_and_retrains_the_best(grid: Whole) -> None:
+    folder = grid.folder
+    chosen, result = json.loads(folder.grid.read_text()), json.loads(folder.metrics.read_text())
+    assert [t["tried"] for t in chosen["trials"]] == [{"query": q, "value": v} for q in (1, 3) for v in (1, 3)]
     record = ranks.load(folder.ranks)
     assert record.rule == "grid"
     for layer in record.layers:
-        assert layer.rank == grid["chosen"][layer.name.rsplit(".", 1)[-1]]
+        assert layer.rank == chosen["chosen"][layer.name.rsplit(".", 1)[-1]]
     assert result["lora_parameters"] == sum(record.kept.values()) * 64
     assert result["steps"] == {"search": 4 * 4, "retrain": 4}
-    assert result["seconds"]["search"] == pytest.approx(sum(t["seconds"] for t in grid["trials"]))
-    assert all(len(data.train) == 32 for data, _ in fits)
+    assert result["seconds"]["search"] == pytest.approx(sum(t["seconds"] for t in chosen["trials"]))
+    assert grid.rows == [32] * 4, "half of the training rows; the other half judges the ranks"
     assert (folder.adapter / "adapter_config.json").exists()
     assert "lora_grid" in folder.report.read_text()
 
 
 @pytest.mark.slow
 def test_an_interrupted_grid_goes_on_and_ends_alike(
+    grid: Whole,
     tiny_config: Callable[..., RunConfig],
     fits: list[tuple[Any, RunConfig]],
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole = json.loads(finish(tiny_config(*GRID)).grid.read_text())
-    config = tiny_config(*GRID, "--runs_folder", str(tmp_path / "other"))
-    fits.clear()
+    whole = json.loads(grid.folder.grid.read_text())
+    config = tiny_config(*GRID)
     stop, kept = StopRequest(), trials.fit
 
     def fit(*arguments: Any) -> Any:
@@ -107,7 +136,7 @@ def test_an_interrupted_grid_goes_on_and_ends_alike(
     with pytest.raises(Interrupted):
         run_stages(Request(config, "all", False, "test"), stop)
     monkeypatch.setattr(trials, "fit", kept)
-    folder = RunFolder(tmp_path / "other" / "tiny")
+    folder = RunFolder.of(config)
     assert len(json.loads(folder.grid.read_text())["trials"]) == 2
     assert not folder.ranks.exists()
     # A half-done grid does not resume under other settings.
@@ -196,8 +225,8 @@ def test_a_set_that_cannot_be_is_refused(tiny_config: Callable[..., RunConfig], 
 
 @needs_optuna
 @pytest.mark.slow
-def test_optuna_tries_ranks_at_one_cost_and_retrains_the_best(tiny_config: Callable[..., RunConfig]) -> None:
-    folder = finish(tiny_config(*OPTUNA), draw=True)
+def test_optuna_tries_ranks_at_one_cost_and_retrains_the_best(proposed: Whole) -> None:
+    folder = proposed.folder
     grid, result = json.loads(folder.grid.read_text()), json.loads(folder.metrics.read_text())
     assert len(grid["trials"]) == 4
     budget = 1.5 * 2 * sum(SIZES.values())
@@ -216,10 +245,10 @@ def test_optuna_tries_ranks_at_one_cost_and_retrains_the_best(tiny_config: Calla
 @needs_optuna
 @pytest.mark.slow
 def test_an_interrupted_choice_resumes_with_the_same_proposals(
-    tiny_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    proposed: Whole, tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = finish(tiny_config(*OPTUNA))
-    config = tiny_config(*OPTUNA, "--runs_folder", str(tmp_path / "other"))
+    whole = proposed.folder
+    config = tiny_config(*OPTUNA)
     stop, kept, seen = StopRequest(), trials.fit, []
 
     def fit(*arguments: Any) -> Any:

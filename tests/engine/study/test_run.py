@@ -43,6 +43,12 @@ def study(
     return config, StudyFolder(root / "runs" / "tiny")
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands of this test draw no page of the study: other tests look at it."""
+    monkeypatch.setattr(study_stage, "write_study_report", lambda *_: {})
+
+
 @pytest.mark.trains
 def test_every_cell_is_a_run_folder_and_a_row(study: tuple[RunConfig, StudyFolder]) -> None:
     config, folder = study
@@ -68,19 +74,19 @@ def test_report_and_table_show_each_approximation(study: tuple[RunConfig, StudyF
 DAMAGES = {"half": '{"task": "sam', "empty": " ", "a list": "[]", "a word for a number": None, "no keys": "{}"}
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.slow
 @pytest.mark.trains
 @pytest.mark.parametrize("stage", ["all", "report"])
 @pytest.mark.parametrize("kind", DAMAGES)
 def test_a_cell_with_a_damaged_result_is_named_and_the_others_are_kept(
-    study: tuple[RunConfig, StudyFolder], log_lines: list[str], monkeypatch: pytest.MonkeyPatch, stage: Any, kind: str
+    study: tuple[RunConfig, StudyFolder], log_lines: list[str], stage: Any, kind: str
 ) -> None:
     config, folder = study
     metrics = expand(config, folder)[0].folder.metrics
     whole, results = metrics.read_text(), folder.results.read_bytes()
     content = DAMAGES[kind] or whole.replace('"lora_parameters": ', '"lora_parameters": "a", "x": ')
     metrics.write_text(content)
-    monkeypatch.setattr(study_stage, "write_study_report", lambda *_: {})  # drawn in other tests
     try:
         message = rf"^1 of the study's cells failed or are damaged.*{re.escape(str(metrics))}.*remove the file"
         with pytest.raises(UserError, match=message) as caught:
@@ -95,6 +101,7 @@ def test_a_cell_with_a_damaged_result_is_named_and_the_others_are_kept(
     assert warning.startswith("WARNING the results leave out a damaged cell: ")
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.trains
 def test_finished_cells_are_not_run_again(study: tuple[RunConfig, StudyFolder]) -> None:
     config, folder = study
@@ -103,6 +110,7 @@ def test_finished_cells_are_not_run_again(study: tuple[RunConfig, StudyFolder]) 
     assert {path: path.stat().st_mtime_ns for path in folder.cells.glob("*/metrics.json")} == before
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.trains
 def test_an_export_that_finished_cells_lack_is_told(
     study: tuple[RunConfig, StudyFolder], log_lines: list[str]
@@ -215,6 +223,7 @@ def test_a_report_drawn_again_over_the_old_one_keeps_the_runs(study: tuple[RunCo
     assert not (folder.figures / "of_before.png").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.trains
 def test_what_a_launcher_refuses_is_refused_before_the_folder_is_touched(
     study: tuple[RunConfig, StudyFolder], monkeypatch: pytest.MonkeyPatch
@@ -233,6 +242,7 @@ def test_what_a_launcher_refuses_is_refused_before_the_folder_is_touched(
     run_request(Request(config, "report", False, "study.yaml"), StopRequest())
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.trains
 def test_wandb_without_its_key_is_refused_before_an_overwrite(
     study: tuple[RunConfig, StudyFolder], monkeypatch: pytest.MonkeyPatch

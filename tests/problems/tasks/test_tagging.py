@@ -12,7 +12,6 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast
 
 from configs.errors import UserError
-from configs.parser import parse
 from configs.schema import RunConfig, TaskConfig
 from problems.data import prepare
 from problems.scoring.ner import score_ner
@@ -265,22 +264,6 @@ def test_a_tokenizer_that_does_not_know_its_words_is_refused(tmp_path: Path) -> 
 
     with pytest.raises(UserError, match=r"^--model\.name: its tokenizer cannot tell which word"):
         task_of(tmp_path).encode(rows_of((["a"], ["O"])), Slow())  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (
-            (),
-            r"^--task\.path: null .* --task\.type tokens; allowed: a \.conll.*, a folder .*, or a hub name$",
-        ),
-        (("--task.path", "d", "--task.text_columns", "[a,b]"), r"^--task\.text_columns: \['a', 'b'\] is not allowed"),
-        (("--task.path", "d", "--task.kind", "regression"), r"^--task\.kind: 'regression' is not allowed"),
-    ],
-)
-def test_settings_that_cannot_be_are_refused_at_once(arguments: tuple[str, ...], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        parse(["--task.type", "tokens", *arguments])
 
 
 def test_a_tokenizer_that_ignores_the_option_gets_a_blank_before_each_word(tmp_path: Path) -> None:

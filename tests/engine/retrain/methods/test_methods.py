@@ -93,30 +93,6 @@ def test_a_study_over_methods(tiny_config: Callable[..., RunConfig]) -> None:
     assert folder.report.exists()
 
 
-REFUSED = [
-    (("--method", "lora_shuffled"), r"^--lora\.ranks_from: null .* lora_shuffled; allowed: a ranks\.json"),
-    (("--method", "prefix"), r"^--method: 'prefix' is not allowed; allowed: autolora, lora, "),
-    (("--method", "lora", "--lora.r", "0"), r"^--lora\.r: 0 is not allowed; allowed: 1 to 1024"),
-    (("--method", "eva", "--retrain.init", "search"), r"^--retrain\.init: 'search' .* eva; allowed: scratch"),
-    (
-        ("--method", "lora", "--retrain.init", "search"),
-        r"^--retrain\.init_from: null .*; allowed: the folder of a run",
-    ),
-    (("--method", "adalora"), r"^--retrain\.max_steps: 4 is not allowed for --method adalora; allowed: 10 or more"),
-    (("--method", "full", "--export.padded", "true"), r"^--export\.padded: true .* full, which has no LoRA"),
-    (("--method", "adapter", "--export.merged", "true"), r"^--export\.merged: true .* cannot be merged"),
-]
-
-
-@pytest.mark.parametrize(("arguments", "message"), REFUSED, ids=lambda value: "-".join(value[1:]) if value else "")
-def test_what_cannot_work_is_refused_before_a_model_is_loaded(
-    tiny_config: Callable[..., RunConfig], arguments: tuple[str, ...], message: str
-) -> None:
-    with pytest.raises(UserError, match=message) as refused:
-        tiny_config(*arguments)
-    assert "\n" not in str(refused.value)
-
-
 def refused(config: RunConfig, stage: Any = "all") -> str:
     with pytest.raises(UserError) as caught:
         run_stages(Request(config, stage, False, "tiny.yaml"), StopRequest())
