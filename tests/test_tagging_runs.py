@@ -4,6 +4,7 @@ import ast
 import json
 import random
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from problems.scoring.ner_files import read_tagged
 from tests.helpers.chat_toys import run_card
 from tests.helpers.places import SHARED
 from tests.helpers.tiny import MEASURED
+from tests.helpers.undrawn import undrawn
 
 JNLPBA = SHARED / "jnlpba"
 TAGGED = {"film": "B-thing", "room": "B-place", "dull": "B-view", "clean": "B-view"}
@@ -66,7 +68,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(
     files: Path, make_config: Callable[..., RunConfig], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., RunFolder]:
-    """finished("lora", "gpt2"): the folder of a whole run, made once; its model is good enough to find something."""
+    """finished("lora", "gpt2"): the folder of a whole run, made once; its model is good enough to find something. Only
+    the one without arguments has a page."""
     made: dict[tuple[str, ...], RunFolder] = {}
 
     def make(method: str = "autolora", kind: str = "bert", *arguments: str) -> RunFolder:
@@ -77,7 +80,8 @@ def finished(
             values += ["--retrain.eval_batch_size", "4", "--export.merged", str(method != "adapter").lower()]
             values += MEASURED if (method, kind) == ("autolora", "bert") else ()
             config = make_config(tmp_path_factory.mktemp(method), kind, *values, *arguments)
-            run_request(Request(config, "all", False, "tiny.yaml"), StopRequest())
+            with nullcontext() if key == ("autolora", "bert") else undrawn():
+                run_request(Request(config, "all", False, "tiny.yaml"), StopRequest())
             made[key] = RunFolder(Path(config.runs_folder) / "tiny")
         return made[key]
 
@@ -149,7 +153,11 @@ def test_scoring_the_predictions_again_gives_the_runs_metrics(
     assert found > 0, "two models that find nothing have equal scores"
     assert {"thing.f1", "place.recall", "view.precision"} <= set(again)
     assert (result["task"], result["split"]) == (files.name, "test")
-    assert "thing.f1" in folder.report.read_text()
+
+
+@pytest.mark.trains
+def test_the_page_has_the_metrics_of_each_type(finished: Callable[..., RunFolder]) -> None:
+    assert "thing.f1" in finished().report.read_text()
 
 
 @pytest.mark.trains

@@ -40,7 +40,7 @@ def test_search_shares_curve_and_retraining_run_in_parts(
     }  # fmt: skip
     words = [word for key, value in given.items() for word in (f"--{key}", str(value))]
     arguments = chat_arguments(save_chat_model(tmp_path / "model"), data, tmp_path / "runs")
-    folder = run_stages(parse([*arguments, *words]), StopRequest())
+    folder = run_stages(parse([*arguments, *words]), StopRequest(), draw=False)
     assert passes
     assert set(passes) == {torch.bfloat16}
     record = ranks.load(folder.ranks)

@@ -22,7 +22,9 @@ WORDS = ["good", "bad", "fine", "dull"]
 ROWS = [(f"the film was {WORDS[i % 4]} {WORDS[i // 4 % 4]}", i % 4 + 0.1 * (i % 7)) for i in range(96)]
 
 
-def run_on(folder: Path, model: Path, kind: str, mean: float, deviation: float, *arguments: str) -> RunFolder:
+def run_on(
+    folder: Path, model: Path, kind: str, mean: float, deviation: float, *arguments: str, draw: bool = False
+) -> RunFolder:
     """A finished run on the numbers mean + deviation * y."""
     folder.mkdir()
     path = folder / "numbers.csv"
@@ -31,7 +33,7 @@ def run_on(folder: Path, model: Path, kind: str, mean: float, deviation: float, 
     data = ("--task.type", "text", "--task.path", str(path), "--task.kind", "regression")
     more = ("--task.metrics", "[pearson,mse]", "--retrain.max_steps", "40", "--retrain.learning_rate", "1e-2")
     request = parse([*tiny_arguments(model, folder, kind), *data, *more, *arguments])
-    run_stages(request, StopRequest())
+    run_stages(request, StopRequest(), draw=draw)
     return RunFolder(Path(request.config.runs_folder) / str(request.config.name))
 
 
@@ -41,11 +43,11 @@ def test_the_scale_of_the_numbers_changes_nothing_but_the_units(
 ) -> None:
     """Numbers with mean 57 once ended at a correlation of 0."""
     model = model_folder("bert")
-    small, large = (run_on(tmp_path / name, model, "bert", *scale) for name, scale in (
-        ("small", (0.0, 1.0)), ("large", (1e4, 100.0)),
-    ))  # fmt: skip
+    small = run_on(tmp_path / "small", model, "bert", 0.0, 1.0)
+    large = run_on(tmp_path / "large", model, "bert", 1e4, 100.0, draw=True)
     results = [read_json(run.metrics) for run in (small, large)]
     assert results[0]["loss"] == pytest.approx(results[1]["loss"], rel=1e-3)
+    assert f"{results[1]['metrics']['mse']:.4f}" in large.report.read_text()
     mse = [result["metrics"]["mse"] for result in results]
     assert mse[1] == pytest.approx(1e4 * mse[0], rel=1e-3)
     assert results[1]["label_scale"] == pytest.approx(
