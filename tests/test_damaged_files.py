@@ -39,7 +39,9 @@ WHOLE_FILES: dict[str, bytes | None] = {
     "list": b"[1]", "text": b'"[/b]"', "half a letter": b'{"task": "\\ud800"}', "a folder": None,
 }  # fmt: skip
 JSON_FILES = ("metrics.json", "search/summary.json", "ranks.json", "grid.json", "sweep.json", "verdict.json")
-FILES = (*JSON_FILES, "search/trajectory.parquet")
+# Every way in which content is no JSON is a case of load_json in tests/engine/disk/test_files.py.
+DAMAGED = [(name, kind) for name in JSON_FILES for kind in ("garbage", "null", "list", "half a letter", "a folder")]
+DAMAGED += [("search/trajectory.parquet", kind) for kind in ("empty", "garbage", "half", "a folder")]
 
 
 @pytest.fixture
@@ -105,8 +107,7 @@ def lines_of(asked: Mapping[str, Callable[[], Any]]) -> dict[str, str]:
     return lines
 
 
-@pytest.mark.parametrize("kind", [*WHOLE_FILES, "half"])
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(("name", "kind"), DAMAGED)
 def test_a_damaged_file_is_named_in_one_line(
     folder: RunFolder, tiny_config: Callable[..., RunConfig], name: str, kind: str
 ) -> None:

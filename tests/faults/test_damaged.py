@@ -13,39 +13,7 @@ import run
 from engine.retrain.trainer import RetrainTrainer
 from engine.run.folder import RunFolder
 from tests.helpers.faults import Argv
-from tests.helpers.processes import Process, outcome
-from tests.helpers.shared import made_once
-from tests.helpers.tiny import MEASURED, tiny_arguments
-
-RETRAINED = ("--retrain.max_steps", "6", "--retrain.checkpoint_every", "2", "--lora.dropout", "0.1")
-
-
-@pytest.fixture(scope="session")
-def half_retrained(model_folder: Callable[..., Path], shared_folder: Path) -> Path:
-    """A folder with two runs of one command, less --runs_folder: `half`, killed in its retraining with checkpoints of
-    steps 2 and 4, and `whole`. Made once; do not write."""
-
-    def train(place: Path) -> None:
-        command = [*tiny_arguments(model_folder("bert", 0.1), place), *MEASURED, *RETRAINED]
-
-        def prepare() -> None:
-            original = RetrainTrainer.training_step
-
-            def training_step(self: Any, *arguments: Any) -> Any:
-                if self.state.global_step == 5:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return original(self, *arguments)
-
-            RetrainTrainer.training_step = training_step  # type: ignore[method-assign]
-
-        halves = [*command, "--runs_folder", str(place / "half")]
-        assert Process(halves, place / "half.txt", prepare, draw=False).wait() == -9
-        retrain = RunFolder(place / "half" / "tiny").retrain
-        assert sorted(path.name for path in retrain.iterdir()) == ["checkpoint-2", "checkpoint-4"]
-        whole = [*command, "--runs_folder", str(place / "whole")]
-        assert Process(whole, place / "whole.txt", draw=False).wait() == 0
-
-    return made_once(shared_folder / "half-retrained", train)
+from tests.helpers.processes import Process, fresh, outcome
 
 
 def flip(path: Path) -> None:
@@ -59,17 +27,32 @@ def truncate(path: Path) -> None:
     path.write_bytes(content[: len(content) // 2])
 
 
-@pytest.mark.trains
-def test_a_damaged_checkpoint_of_the_retraining_is_left_out(
-    half_retrained: Path, argv: Argv, folder: RunFolder, tmp_path: Path
-) -> None:
+def die_in_step_6() -> None:
+    """The process kills itself in the sixth step of its retraining."""
+    original = RetrainTrainer.training_step
+
+    def training_step(self: Any, *arguments: Any) -> Any:
+        if self.state.global_step == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(self, *arguments)
+
+    RetrainTrainer.training_step = training_step  # type: ignore[method-assign]
+
+
+@pytest.mark.slow
+def test_a_damaged_checkpoint_of_the_retraining_is_left_out(argv: Argv, folder: RunFolder, tmp_path: Path) -> None:
     """tests/engine/retrain/test_checkpoint.py has the other ways of damage."""
-    shutil.copytree(half_retrained / "half" / "tiny", folder.root)
+    command = argv("--retrain.max_steps", "6", "--retrain.checkpoint_every", "2", "--lora.dropout", "0.1")
+    assert Process(command, tmp_path / "whole.txt", draw=False).wait() == 0
+    whole = outcome(folder.root)
+    fresh(folder.root)
+    assert Process(command, tmp_path / "half.txt", die_in_step_6, draw=False).wait() == -9
+    assert sorted(path.name for path in folder.retrain.iterdir()) == ["checkpoint-2", "checkpoint-4"]
     flip(folder.retrain / "checkpoint-4" / "adapter_model.safetensors")
-    again = Process(argv(*RETRAINED), tmp_path / "again.txt", draw=False)
+    again = Process(command, tmp_path / "again.txt", draw=False)
     assert again.wait() == 0, again.output.read_text()
     assert "is damaged; trying the one before" in " ".join(again.output.read_text().split())
-    assert outcome(folder.root) == outcome(half_retrained / "whole" / "tiny")
+    assert outcome(folder.root) == whole
 
 
 @pytest.mark.trains

@@ -52,6 +52,17 @@ def test_a_missing_file_is_an_empty_object(tmp_path: Path) -> None:
     assert read_json(tmp_path / "x.json") == {"a": 1}
 
 
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\x00", b'{"a": 1', b"[" * 100_000], ids=["empty", "bytes", "half", "deep"]
+)
+def test_what_is_no_json_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=rf"^{path}: not readable as JSON \(") as refused:
+        load_json(path)
+    assert "\n" not in str(refused.value)
+
+
 def test_a_name_that_is_given_twice_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ranks.json"
     path.write_text('{"k": 4, "layers": [{"name": "a", "rank": 1, "rank": 2}]}')

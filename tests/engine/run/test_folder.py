@@ -2,10 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from configs.schema import RunConfig
+from configs.schema import RunConfig, Stage
 from engine.disk.paths import At
 from engine.run.folder import RunFolder
 from engine.study.folder import StudyFolder
@@ -47,3 +48,10 @@ def test_every_place_of_a_run_is_cleared_when_it_is_done_again() -> None:
     places = {getattr(folder, name) for name, kind in vars(RunFolder).items() if isinstance(kind, At)}
     left = {path for path in places if not any(path.is_relative_to(output) for output in folder.outputs("all"))}
     assert left == {folder.config, folder.wandb}
+
+
+def test_predictions_are_replaced_by_a_search_and_by_a_training_and_not_by_a_report() -> None:
+    """After a search they would be of the ranks of before."""
+    folder = RunFolder(Path("runs") / "x")
+    replaced = {stage: folder.predictions in folder.outputs(stage) for stage in get_args(Stage)}
+    assert {stage for stage in replaced if not replaced[stage]} == {"report"}

@@ -106,10 +106,10 @@ def test_what_is_not_allowed(refs, categories, message):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("system", SYSTEMS)
 @pytest.mark.parametrize("part", ["all-cat", "old-cat", "new-cat"])
-def test_bleu_of_real_systems(metric_refs, part, system):
-    folder = metric_refs / "webnlg2017"
+def test_bleu_of_the_challenges_own_files_of_each_part(metric_refs, part):
+    """The other systems are compared below, each part by the categories of one file."""
+    folder, system = metric_refs / "webnlg2017", "GKB_Unimelb"
     texts = read_webnlg(folder / "hyps" / f"{system}_{part}.txt", folder / "refs" / f"gold-{part}-reference")
     found = score_webnlg(texts.hyps, texts.refs, ["BLEU"])["BLEU"]
     assert found == pytest.approx(official(folder, part, system)["BLEU"], abs=0.00501)  # promised: 0.1
