@@ -13,9 +13,9 @@ from configs.launch import processes_started
 from configs.requests import Command, Request, ScoreRequest, ShowRequest, Trainer, WorkspaceRequest
 from configs.schema import RunConfig
 from configs.tell_unread import tell_unread, tell_unread_by_report
+from engine.progress import print_progress
 from engine.report.next_step import print_next
 from engine.report.summary import print_result, print_verdict
-from engine.retrain.progress import print_progress
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.run.named import WHERE, options_of_source, tell_of_hidden, tell_of_other_folder, tell_of_values_left

@@ -13,8 +13,8 @@ from configs.parser import parse
 from engine.command import show
 from engine.disk.files import write_json, write_text
 from engine.disk.lock import locked
+from engine.progress import print_progress, progress_lines
 from engine.ranks import save
-from engine.retrain.progress import print_progress, progress_lines
 from engine.run.failure import keep_failure
 from engine.run.folder import RunFolder
 from tests.helpers.rank_records import answered_record
