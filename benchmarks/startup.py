@@ -94,8 +94,12 @@ def _finished(root: Path, arguments: list[str]) -> Path:
     write_text(folder.config, to_yaml(parse(arguments).config))
     layers = tuple(LayerRank(f"encoder.layer.{n}.attention.self.query", n % _K) for n in range(_LAYERS))
     ranks.save(RankRecord(_K, layers), folder.ranks)
-    result = {"task": "sample", "split": "test", "metrics": {"accuracy": 0.9}, "seconds": {"total": 1.0}}
-    write_json(folder.metrics, result | {"lora_parameters": 1000, "trainable_parameters": 1000, "method": "autolora"})
+    result = {
+        "method": "autolora", "task": "sample", "split": "test", "metrics": {"accuracy": 0.9}, "lora_parameters": 1000,
+        "trainable_parameters": 1000, "learning_rate": 1e-4, "peak_memory_mib": 1.0, "seconds": {"total": 1.0},
+        "steps": {}, "seed": 0, "settings": {},
+    }  # fmt: skip
+    write_json(folder.metrics, result)
     write_text(folder.report, "")
     return root
 

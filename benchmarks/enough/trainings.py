@@ -32,7 +32,7 @@ def of_study(root: Path) -> pd.DataFrame:
     rows = []
     for path in sorted(root.glob("cells/*/metrics.json")):
         folder = RunFolder(path.parent)
-        result = read_result(path, "settings", "seed", "lora_parameters")
+        result = read_result(path)
         method = result["method"]
         if method not in METHODS:
             continue

@@ -82,7 +82,7 @@ def of_study(root: Path) -> Allocations:
     rows, head, settings = [], {}, dict[str, Any]()
     for path in sorted(root.glob("cells/*/metrics.json")):
         folder = RunFolder(path.parent)
-        result = read_result(path, "method", "task", "settings", "seed")
+        result = read_result(path)
         own = {"task": result["task"]} | result["settings"]
         own = {key: own[key] for key in own if result["method"] != "head" or key not in _OF_LORA}
         _refuse_other(settings, own, path)

@@ -60,7 +60,7 @@ def of_study(root: Path) -> pd.DataFrame:
     if gone := [str(cell.root) for cell in cells if not cell.metrics.exists()]:
         raise UserError(f"{path}: it lists {gone[0]}, which has no result; the study's command with --stage report "
                         f"writes it again")  # fmt: skip
-    results = [read_result(cell.metrics, "settings") for cell in cells]
+    results = [read_result(cell.metrics) for cell in cells]
     found = found.assign(**{SETTINGS: list(map(_settings_of, results)), ROWS: list(map(_rows_of, results))})
     return _in_order(found.reindex(columns=COLUMNS))
 

@@ -51,7 +51,7 @@ def _refuse_unfit(source: RunFolder, config: RunConfig) -> None:
                 f"--answer.from: {source.root} has no {path.relative_to(source.root)}; allowed: the folder of a run "
                 f"of method autolora whose search is finished"
             )
-    searched, record = read_searched(source.search_summary, "parameters_per_rank"), ranks.load(source.ranks)
+    searched, record = read_searched(source.search_summary), ranks.load(source.ranks)
     FOUND.refuse_changed(
         searched.get("settings", {}),
         config,

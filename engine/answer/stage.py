@@ -50,7 +50,7 @@ def answer(run: Workbench, tracker: Tracker = NOWHERE) -> None:
     """
     began, folder, settings = time.perf_counter(), run.folder, run.config.answer
     measured = 0.0  # seconds of the measurement that another run's search brought along
-    searched = read_searched(folder.search_summary, "parameters_per_rank")
+    searched = read_searched(folder.search_summary)
     # If the data has changed since the search, rows of D_tr could now be in D_val.
     refuse_changed_data(run, searched.get("data", {}), evaluated=False)
     sizes = searched["parameters_per_rank"]

@@ -23,7 +23,6 @@ from engine.run.places import command_of, filled_in, is_cell, sibling_name
 from engine.run.same_data import differ
 
 UNIFORM_METHOD, SHUFFLED_METHOD = "lora", "lora_shuffled"
-_NEEDED = ("method", "metrics", "lora_parameters", "settings")
 _FREE = ("method", "lora.r", "lora.ranks_from", "retrain.init_from")
 _FREE_SECTIONS = ("search.", "hypergradient.", "answer.")
 """Settings in which a control may differ from its run: the control's training does not read them, or the control is
@@ -159,7 +158,7 @@ def _beside(root: Path, settings: Mapping[str, Any], record: RankRecord) -> Iter
         if place.name == root.name or place.name.startswith(".") or not folder.metrics.is_file():
             continue
         try:
-            other = read_result(folder.metrics, *_NEEDED)
+            other = read_result(folder.metrics)
             if _controls(other, folder, root, settings, record):
                 found.append((place, other))
         except UserError:

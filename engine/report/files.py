@@ -14,9 +14,6 @@ from engine.run.folder import RunFolder
 from engine.search import trajectory
 from engine.tracking.metrics_file import MetricsFile
 
-RESULT_KEYS = ("split", "metrics", "method", "lora_parameters", "trainable_parameters", "peak_memory_mib")
-"""The keys of metrics.json that the page of a finished run needs."""
-
 
 @dataclass(frozen=True)
 class RunFiles:
@@ -49,7 +46,7 @@ def files_of(folder: RunFolder) -> RunFiles:
         answer=answer_of(record, sum(sizes.values())),
         trust=trust_of_run(record, folder),
         search=read_searched(folder.search_summary),
-        result=read_result(folder.metrics, *RESULT_KEYS),
+        result=read_result(folder.metrics),
         verdict=verdict_of(folder),
     )
 

@@ -20,9 +20,6 @@ from engine.run.folder import RunFolder
 from engine.terminal.console import console
 from engine.terminal.rank_map import RankMap
 
-RESULT_KEYS = ("task", "split", "metrics", "lora_parameters", "trainable_parameters", "seconds")
-"""The keys of metrics.json that the summary needs."""
-
 
 def print_result(folder: RunFolder) -> None:
     """Prints the ranks, the metrics and the paths of a run folder."""
@@ -33,7 +30,7 @@ def print_result(folder: RunFolder) -> None:
         console.print(RankMap(names, record.k, found, undecided=record.undecided))
         _print_answer(record, folder)
     if folder.metrics.exists():
-        result = read_result(folder.metrics, *RESULT_KEYS)
+        result = read_result(folder.metrics)
         values = metric_words(result)
         lora = result["lora_parameters"]
         size = f"{lora:,} LoRA" if lora else f"{result['trainable_parameters']:,} trainable"

@@ -10,11 +10,10 @@ from configs.errors import UserError
 from configs.facts import FROM_COMPONENTS, data_seed
 from configs.schema import RunConfig
 from engine import ranks
-from engine.disk.files import read_json
 from engine.ranks import RankRecord
 from engine.retrain import checkpoint
 from engine.run.asked import Asked
-from engine.run.contents import read_searched
+from engine.run.contents import data_of_ranks, read_searched, read_trials_file
 from engine.run.folder import RunFolder
 from engine.run.places import filled_in
 from engine.run.resuming import Outdated, Settings
@@ -109,7 +108,7 @@ def _refuse_changed_components(run: "Workbench", source: RunFolder) -> None:
     folder, now = run.folder, components_digest(run.config)
     for work, then in (
         (f"the half-done retraining in {folder.root}", checkpoint.peek(folder.retrain).get("components")),
-        (f"the sweep of learning rates in {folder.sweep}", read_json(folder.sweep).get("components")),
+        (f"the sweep of learning rates in {folder.sweep}", read_trials_file(folder.sweep).get("components")),
     ):
         if then is not None and now is not None and then != now:
             raise Outdated(
@@ -126,7 +125,7 @@ def heed_data_of_components(run: "Workbench") -> None:
     if source is None:
         return
     _refuse_changed_components(run, source)
-    recorded = run.processes.of_first(lambda: read_json(source.search_summary)).get("data", {})
+    recorded = run.processes.of_first(lambda: data_of_ranks(source))
     change = data_change(run, recorded, f"the components in {source.root} were searched on", evaluated=False)
     if change:
         raise Outdated(

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.disk.files import read_json
 from engine.ranks import RankRecord
 from engine.retrain import checkpoint
+from engine.run.contents import read_trials_file
 from engine.run.folder import RunFolder
 from engine.run.resuming import Outdated
 
@@ -18,7 +18,7 @@ def what_counts(record: RankRecord | None) -> dict[str, Any] | None:
 
 def refuse_changed_ranks(record: RankRecord, blame: Path, folder: RunFolder) -> None:
     """Raises Outdated, which names `blame` (the source of the ranks), when work in `folder` began with other ranks."""
-    sweep = read_json(folder.sweep)
+    sweep = read_trials_file(folder.sweep)
     half_done = "" if "chosen" in sweep else "half-done "
     for work, recorded in (
         (f"the half-done retraining in {folder.root}", checkpoint.peek(folder.retrain).get("ranks")),

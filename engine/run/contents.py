@@ -64,36 +64,36 @@ class _Machine(_Part):
 
 
 class _Result(_Part):
-    """metrics.json."""
+    """metrics.json; its readers rely on the keys without a default."""
 
-    method: str = ""
-    task: str = ""
-    split: str = ""
+    method: str
+    task: str
+    split: str
+    metrics: dict[str, float] = Field(min_length=1)
+    lora_parameters: Count
+    trainable_parameters: Count
+    learning_rate: Amount | None
+    peak_memory_mib: Amount
+    seconds: _Seconds
+    steps: _Steps
+    seed: int
+    settings: dict[str, Any]
     evaluated_on: str = ""
     evaluated_rows: Count = 0
-    metrics: dict[str, float] = Field({"": 0.0}, min_length=1)
     standard_error: Amount | None = None
     loss: float | None = None
     calibrated_loss: float | None = None
-    lora_parameters: Count = 0
-    trainable_parameters: Count = 0
-    learning_rate: Amount | None = 0.0
-    peak_memory_mib: Amount = 0.0
-    seconds: _Seconds = _Seconds(total=0.0)
     seconds_evaluation: Amount = 0.0
     seconds_sweep: Amount = 0.0
-    steps: _Steps = _Steps()
     machine: _Machine | None = None
     ended: str | None = None
     versions: dict[str, str] = {}
     commit: str | None = None
-    seed: int | None = None
     base_weights: str | None = None
     data: _Fingerprint | None = None
     source_ranks: dict[str, Any] | None = None
     trained_ranks: dict[str, Count] | None = None
     source_components: str | None = None
-    settings: dict[str, Any] = {}
 
 
 class _Peft(_Part):
@@ -107,7 +107,7 @@ class _Searched(_Part):
     steps: Count | None = None
     seconds: Amount | None = None
     peak_memory_mib: Amount = 0.0
-    parameters_per_rank: dict[str, Count] = {}
+    parameters_per_rank: dict[str, Count]
     passes: dict[str, Count] = {}
     stopped: str = ""
     peft: _Peft = _Peft()
@@ -214,23 +214,20 @@ def read_verdict(path: Path) -> dict[str, Any]:
     return _read(path, _Verdict, "remove the file, and --stage verdict writes it again")
 
 
-def read_result(path: Path, *needed: str) -> dict[str, Any]:
-    """metrics.json, with the keys `needed` in it; empty when there is no such file.
-
-    "seconds" and "steps" may be missing, but not null: their readers look inside. Raises UserError that names
-    the file and the key when it is damaged.
-    """
+def read_result(path: Path) -> dict[str, Any]:
+    """metrics.json; empty when there is no such file. Raises UserError that names the file and the key when it is
+    damaged."""
     way_out = "remove the file, and the run's command (for a cell: the study's) trains and evaluates again"
-    return _read(path, _Result, way_out, needed)
+    return _read(path, _Result, way_out)
 
 
-def read_searched(path: Path, *needed: str) -> dict[str, Any]:
+def read_searched(path: Path) -> dict[str, Any]:
     """search/summary.json; otherwise as `read_result`."""
     way_out = (
         "remove the file to continue (if ranks.json exists, the results and the report then lack what the file held, "
         "such as the search's seconds and steps; if not, the search starts again)"
     )
-    return _read(path, _Searched, way_out, needed)
+    return _read(path, _Searched, way_out)
 
 
 def read_answer(path: Path) -> dict[str, Any]:
@@ -251,7 +248,7 @@ def read_fingerprint(path: Path) -> dict[str, Any]:
 
 def read_plan(path: Path) -> int:
     """The pairs that verdict/plan.json plans; otherwise as `read_result`."""
-    return int(_read(path, _Plan, "--overwrite trains every pair again", ("pairs",))["pairs"])
+    return int(_read(path, _Plan, "--overwrite trains every pair again")["pairs"])
 
 
 def read_lora_config(path: Path) -> dict[str, Any]:
@@ -269,24 +266,30 @@ def read_predictions(path: Path) -> list[dict[str, Any]]:
     return _read_lines(path, _Prediction, "remove the file, and adapter/README.md is written without an example")
 
 
+def read_choice(folder: RunFolder) -> dict[str, Any]:
+    """What chose the run's ranks: search/summary.json or, of trials of ranks, grid.json; empty if there is neither."""
+    return read_searched(folder.search_summary) or read_trials_file(folder.grid)
+
+
 def parameters_per_rank(folder: RunFolder) -> dict[str, int]:
     """Layer -> LoRA parameters of one component, as the search or the trials of ranks wrote them; empty if there was
     neither."""
-    searched = read_searched(folder.search_summary).get("parameters_per_rank", {})
-    return dict(searched or read_trials_file(folder.grid).get("parameters_per_rank", {}))
+    return dict(read_choice(folder).get("parameters_per_rank", {}))
 
 
-def _read(path: Path, shape: type[_Part], way_out: str, needed: tuple[str, ...] = ()) -> dict[str, Any]:
+def data_of_ranks(folder: RunFolder) -> dict[str, Any]:
+    """The fingerprint of the rows, and the digest of the base model, with which the run's ranks were chosen; empty if
+    neither a search nor trials chose them."""
+    return dict(read_choice(folder).get("data") or {})
+
+
+def _read(path: Path, shape: type[_Part], way_out: str) -> dict[str, Any]:
     try:
         content = read_json(path)
     except UserError as error:
         raise UserError(f"{error}; {way_out}") from error
-    if not content and not path.exists():
-        return content
-    missing = [key for key in needed if key not in content]
-    if missing:
-        raise UserError(f"{path}: {missing[0]} is missing; {way_out}")
-    _check(content, shape, f"{path}: ", way_out)
+    if content or path.exists():
+        _check(content, shape, f"{path}: ", way_out)
     return content
 
 
@@ -307,5 +310,7 @@ def _check(content: Any, shape: type[_Part], where: str, way_out: str) -> None:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"]))
+        if first["type"] == "missing":
+            raise UserError(f"{where}{key} is missing; {way_out}") from error
         where += f"{key}: " if key else ""
         raise UserError(f"{where}{first['msg']}, holds {first['input']!r:.60}; {way_out}") from error

@@ -4,9 +4,9 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from configs.facts import CHOOSING_RANKS
+from configs.facts import SEARCHING
 from configs.schema import Stage
-from engine.disk.files import read_json
+from engine.run.contents import data_of_ranks
 from engine.run.resuming import Outdated
 
 if TYPE_CHECKING:  # it needs torch and transformers, which take seconds to load
@@ -46,11 +46,9 @@ def heed_data_of_ranks(run: "Workbench", stage: Stage) -> None:
     for other classes or with another base model. All processes must call this function.
     """
     folder = run.folder
-    places = {"autolora": folder.search_summary, **dict.fromkeys(CHOOSING_RANKS, folder.grid)}
-    path = places.get(run.config.method)
-    if path is None:
+    if run.config.method not in SEARCHING:
         return
-    recorded = run.processes.of_first(lambda: read_json(path)).get("data", {})
+    recorded = run.processes.of_first(lambda: data_of_ranks(folder))
     change = data_change(run, recorded, f"the ranks in {folder.ranks} were chosen on", evaluated=False)
     if change and run.config.retrain.init == "search" and recorded["classes"] != run.fingerprint["classes"]:
         # The retraining would start from a head for other classes.

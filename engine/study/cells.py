@@ -19,10 +19,6 @@ from engine.study.folder import StudyFolder
 from engine.study.held_out import held_out_loss
 from engine.study.values import means, word
 
-RESULT_KEYS = (
-    "task", "method", "metrics", "lora_parameters", "trainable_parameters", "learning_rate", "seconds", "steps",
-)  # fmt: skip
-"""The keys of metrics.json that make a row of results.parquet."""
 _OWN = ("name", "runs_folder")
 _LONGEST = 100
 """Letters of a cell's name."""
@@ -155,7 +151,7 @@ def own_settings(study: StudyConfig, values: Mapping[str, Any]) -> dict[str, Any
 def damage(cell: Cell) -> str:
     """Says in one line what is damaged in a finished cell; "" if all files that the study reads are intact."""
     try:
-        read_result(cell.folder.metrics, *RESULT_KEYS)
+        read_result(cell.folder.metrics)
         if cell.folder.ranks.exists():
             ranks.load(cell.folder.ranks)
         elif cell.config.method not in WITHOUT_LORA:

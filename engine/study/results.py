@@ -11,7 +11,7 @@ from engine.disk.tables import write_parquet
 from engine.ranks import RankRecord
 from engine.run.contents import read_result
 from engine.study.agreement import LAYERS, RANKS, shares_of
-from engine.study.cells import RESULT_KEYS, Cell, damage
+from engine.study.cells import Cell, damage
 from engine.study.folder import StudyFolder
 from engine.study.held_out import held_out_loss
 from engine.study.rows import APPROXIMATION, COMMIT, EVALUATED, LOSS, OPTIONS, OUTER, SEARCHED_BY, UNUSED
@@ -39,7 +39,7 @@ def collect(cells: Sequence[Cell]) -> pd.DataFrame:
     plain = {axis for axis, values in places.items() if all_numbers(values)}
     # The loss on the unused rows, too, is comparable only if all cells have it.
     on_all_rows = all(cell.folder.row_losses.exists() for cell in cells)
-    results = [read_result(cell.folder.metrics, *RESULT_KEYS) for cell in cells]
+    results = [read_result(cell.folder.metrics) for cell in cells]
     tasks = _tasks([(result["task"], cell.config.task.path) for cell, result in zip(cells, results, strict=True)])
     rows = []
     for cell, result, task in zip(cells, results, tasks, strict=True):

@@ -79,7 +79,7 @@ def refuse_changed_cells(asked: AskedOfStudy, cells: Sequence[Cell]) -> None:
     for cell in cells:
         run = cell.folder
         if run.metrics.exists() and not damage(cell):
-            recorded, placed = read_result(run.metrics).get("settings", {}), _placed(asked.config, cell, cells)
+            recorded, placed = read_result(run.metrics)["settings"], _placed(asked.config, cell, cells)
             way_out = f"give the old value, or remove {run.root} to train this cell again"
             FINISHED.refuse_changed(recorded, placed, f"{run.root} was finished with", way_out)
     refuse_mixed(asked, cells)

@@ -34,7 +34,7 @@ def print_study(folder: StudyFolder) -> None:
         print_table(folder)
         return
     for root in finished:
-        metrics = read_result(RunFolder(root).metrics, "metrics")["metrics"]
+        metrics = read_result(RunFolder(root).metrics)["metrics"]
         name, value = next(iter(metrics.items()))
         console.print(f"  {root.name}  {name} {value:.4f}", highlight=False, soft_wrap=True)
 

@@ -19,7 +19,7 @@ from engine.ranks import RankRecord
 from engine.retrain import checkpoint
 from engine.retrain.same_ranks import what_counts
 from engine.retrain.settings import FINISHED, RETRAINING
-from engine.run.contents import read_fingerprint, read_plan, read_result, read_searched, read_trials_file
+from engine.run.contents import data_of_ranks, read_choice, read_fingerprint, read_plan, read_result
 from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.resuming import Outdated, Settings
@@ -54,8 +54,7 @@ def refuse_other_rows(config: RunConfig, folder: RunFolder) -> None:
     """Raises Outdated if the ranks were found on other rows: some of these could now be among the rows that judge."""
     if not folder.ranks.exists():
         return
-    searched, tried = read_searched(folder.search_summary), read_trials_file(folder.grid)
-    recorded: dict[str, Any] = searched.get("settings") or tried.get("settings", {})
+    recorded: dict[str, Any] = read_choice(folder).get("settings", {})
     what = f"the ranks in {folder.ranks} were chosen with"
     needed = "the verdict needs rows on which the ranks were not chosen"
     way_out = f"{needed}; give the old value, or --name for a run with other rows"
@@ -72,10 +71,7 @@ def refuse_other_rows(config: RunConfig, folder: RunFolder) -> None:
 
 def refuse_other_model(config: RunConfig, folder: RunFolder) -> None:
     """Raises Outdated if the ranks were found for another model or for other layers than those of `config`."""
-    recorded: dict[str, Any] = {}
-    if folder.ranks.exists():
-        searched, tried = read_searched(folder.search_summary), read_trials_file(folder.grid)
-        recorded = searched.get("settings") or tried.get("settings", {})
+    recorded = read_choice(folder).get("settings", {}) if folder.ranks.exists() else {}
     what = f"the ranks in {folder.ranks} were found with"
     MODEL.refuse_changed(recorded, config, what, "give the old value, or --name for a run with other ranks")
 
@@ -109,7 +105,7 @@ def tell_other_retraining(config: RunConfig, folder: RunFolder) -> None:
     result, now = read_result(folder.metrics), RETRAINING.of(config)
     if not result:
         return
-    trained, rate = result.get("settings", {}), rate_of(config, folder)
+    trained, rate = result["settings"], rate_of(config, folder)
     other = [
         f"--{key} (now {now[key]}, then {trained[key]})"
         for key in sorted(now)
@@ -149,7 +145,7 @@ def refuse_other_settings(arms: Arms) -> None:
     """Raises Outdated when earlier pairs were trained under other settings; also when an unfinished training was."""
     for cell in _every(arms):
         if cell.folder.metrics.exists():
-            compared, recorded = FINISHED, dict(read_result(cell.folder.metrics).get("settings", {}))
+            compared, recorded = FINISHED, dict(read_result(cell.folder.metrics)["settings"])
         else:
             compared, recorded = RETRAINING, dict(checkpoint.peek(cell.folder.retrain).get("settings", {}))
         for key in _FROM_RANKS:
@@ -162,13 +158,6 @@ def refuse_other_settings(arms: Arms) -> None:
             recorded, asked, f"the pairs in {arms.folder.root} were trained with",
             "give the old value, or --overwrite to train every pair again", _GIVEN_AS,
         )  # fmt: skip
-
-
-def data_of_ranks(folder: RunFolder) -> dict[str, Any]:
-    """The fingerprint of the rows, and the digest of the base model, with which the ranks of a run were chosen; empty
-    for ranks written by hand."""
-    found = read_searched(folder.search_summary).get("data") or read_trials_file(folder.grid).get("data")
-    return dict(found or {})
 
 
 def refuse_data_after_search(run: Context, folder: RunFolder) -> None:

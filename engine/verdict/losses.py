@@ -12,12 +12,11 @@ import torch
 from configs.errors import UserError
 from engine.answer.shares import ratio_error
 from engine.disk.tables import read_parquet
-from engine.run.contents import read_result
+from engine.run.contents import data_of_ranks, read_result
 from engine.run.folder import RunFolder
 from engine.run.resuming import Outdated
 from engine.run.same_data import differ
 from engine.study.cells import Cell
-from engine.verdict.again import data_of_ranks
 from engine.verdict.arms import LEARNED, SHUFFLED, Arms
 from engine.verdict.judge import Pairs
 
@@ -162,7 +161,7 @@ def _with(found: Shown, arm: str, cells: Sequence[Cell]) -> Shown:
     losses, weights, _ = _losses(cells) if cells else (np.empty((0, len(found.weights))), found.weights, None)
     if not np.array_equal(weights, found.weights):
         raise UserError(f"{cells[0].folder.row_losses}: it was evaluated on other rows than the head alone; {AGAIN}")
-    results = [read_result(cell.folder.metrics, "metrics", "lora_parameters") for cell in cells]
+    results = [read_result(cell.folder.metrics) for cell in cells]
     metric = found.metric or next(iter(results[0]["metrics"]))
     return dataclasses.replace(
         found,

@@ -24,15 +24,7 @@ from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.study.folder import StudyFolder
 from problems.machine.processes import Processes
-
-RESULT = {
-    "task": "sample",
-    "split": "test",
-    "metrics": {"accuracy": 0.75},
-    "lora_parameters": 0,
-    "trainable_parameters": 1234,
-    "seconds": {"total": 3.0},
-}
+from tests.helpers.finished import RESULT
 
 
 def start(request: Any) -> None:
@@ -42,10 +34,10 @@ def start(request: Any) -> None:
 @pytest.mark.trains
 def test_show_prints_a_run_without_ranks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Full fine-tuning and bottleneck adapters have none."""
-    write_json(RunFolder(tmp_path).metrics, RESULT)
+    write_json(RunFolder(tmp_path).metrics, RESULT | {"lora_parameters": 0, "trainable_parameters": 1234})
     start(ShowRequest(str(tmp_path)))
     shown = " ".join(capsys.readouterr().out.split())
-    assert "accuracy 0.7500" in shown
+    assert "accuracy 0.5000" in shown
     assert "1,234 trainable parameters" in shown
 
 
@@ -181,7 +173,7 @@ def test_of_several_processes_the_first_says_the_result(
     start(Request(config, "all", False, "quickstart.yaml"))
     assert given == [Processes(rank, 2)]
     shown = capsys.readouterr().out
-    assert ("accuracy 0.7500" in shown) is (rank == 0)
+    assert ("accuracy 0.5000" in shown) is (rank == 0)
     assert ("             next  " in shown) is (rank == 0)
 
 

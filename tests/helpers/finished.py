@@ -1,4 +1,4 @@
-"""Cells of a study as a finished training leaves them, without a training."""
+"""What a finished training leaves: the content of metrics.json, and the folder of a study's cell."""
 
 from pathlib import Path
 from typing import Any
@@ -8,13 +8,19 @@ import pandas as pd
 from engine.disk.files import write_json
 from engine.disk.tables import write_parquet
 
+RESULT: dict[str, Any] = {
+    "method": "lora", "task": "sample", "split": "test", "metrics": {"accuracy": 0.5}, "lora_parameters": 8,
+    "trainable_parameters": 8, "learning_rate": 1e-4, "peak_memory_mib": 1.0, "seconds": {"total": 1.0}, "steps": {},
+    "seed": 0, "settings": {},
+}  # fmt: skip
+"""The keys that every metrics.json has."""
+
 
 def write_finished(root: Path, name: str, method: str, loss: float | None, **result: Any) -> Path:
     """The folder of a cell with metrics.json and the losses of two rows, whose mean per label is `loss` (None: without
     the losses)."""
     folder = root / "cells" / name
-    parts: dict[str, Any] = {"seconds": {"total": 1.0}, "steps": {}, "settings": {}, "metrics": {"accuracy": 0.5}}
-    write_json(folder / "metrics.json", {"method": method} | parts | result)
+    write_json(folder / "metrics.json", RESULT | {"method": method} | result)
     if loss is not None:
         rows = {"split": ["validation", "unused"], "row": [0, 0], "source": [0, 1]}
         write_parquet(

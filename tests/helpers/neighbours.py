@@ -7,6 +7,7 @@ from typing import Any
 from engine import ranks
 from engine.ranks import LayerRank, RankRecord
 from engine.run.folder import RunFolder
+from tests.helpers.finished import RESULT
 
 SETTINGS: dict[str, Any] = {
     "method": "autolora", "seed": 0, "model.name": "m", "lora.k": 8, "lora.r": 4, "lora.ranks_from": None,
@@ -19,7 +20,7 @@ RECORD = RankRecord(8, (LayerRank("0.query", 3), LayerRank("0.value", 1), LayerR
 def result_of(method: str = "autolora", score: float = 0.5, **settings: Any) -> dict[str, Any]:
     """A metrics.json; the settings are those of the run but for what is given, with `__` for a dot."""
     given = {key.replace("__", "."): value for key, value in settings.items()}
-    return {
+    return RESULT | {
         "method": method, "metrics": {"f1": score, "precision": 0.1}, "loss": 0.7, "calibrated_loss": 0.6,
         "lora_parameters": 800, "settings": SETTINGS | {"method": method} | given,
     }  # fmt: skip

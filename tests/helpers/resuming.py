@@ -36,7 +36,7 @@ def half_search(config: RunConfig) -> None:
 def searched(config: RunConfig) -> None:
     """A finished search, whose retraining has not begun."""
     folder = RunFolder.of(config)
-    write_json(folder.search_summary, {"settings": FOUND.of(config)})
+    write_json(folder.search_summary, {"parameters_per_rank": {}, "settings": FOUND.of(config)})
     write_text(folder.ranks, "{}")
 
 

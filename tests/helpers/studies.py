@@ -10,6 +10,7 @@ from configs.schema import RunConfig, StudyConfig
 from configs.schema_study import ProbeConfig
 from engine.study.cells import Cell
 from engine.study.launchers.base import Job
+from tests.helpers.finished import RESULT
 
 AXES = {"hypergradient.type": ["first_order", "exact"], "seed": [0, 1]}
 VARIANTS = {
@@ -30,12 +31,9 @@ def job(name: str, *after: str) -> Job:
 
 def finish(cell: Cell, score: float, **more: Any) -> None:
     """Writes the metrics.json of a finished run; its metrics are those of the task in `more`."""
-    metrics = {"cola": {"matthews": score}, "stsb": {"spearman": score, "pearson": score}}
-    result = {
-        "task": "sample", "method": cell.config.method, "metrics": metrics.get(more.get("task", ""), {"f1": score}),
-        "lora_parameters": 8, "trainable_parameters": 8, "learning_rate": 1e-4,
-        "seconds": {"search": None, "total": 1.0}, "steps": {"search": None, "retrain": 4}, **more,
-    }  # fmt: skip
+    of_task = {"cola": {"matthews": score}, "stsb": {"spearman": score, "pearson": score}}
+    metrics = of_task.get(more.get("task", ""), {"f1": score})
+    result = RESULT | {"method": cell.config.method, "metrics": metrics} | more
     folder = cell.folder
     folder.root.mkdir(parents=True)
     folder.metrics.write_text(json.dumps(result))

@@ -12,6 +12,7 @@ from engine.retrain.settings import FINISHED
 from engine.run.folder import RunFolder
 from engine.run.interrupt import OUT_OF_TIME, StopRequest
 from engine.study.launchers import Running
+from tests.helpers.finished import RESULT
 from tests.helpers.methods import LEARNED, NAMES, SIZE
 
 ROWS = 600
@@ -67,4 +68,4 @@ class FakeLauncher:
         pd.DataFrame({"loss": rows, "weight": np.ones(ROWS), "source": np.arange(ROWS)}).to_parquet(folder.row_losses)
         size = len(NAMES) * SIZE * config.lora.r if config.method == "lora" else sum(LEARNED) * SIZE
         made_from = {"base_weights": self.base, "data": self.data, "settings": FINISHED.of(config)}
-        write_json(folder.metrics, {"metrics": {"accuracy": 0.5}, "lora_parameters": size, "commit": "a1"} | made_from)
+        write_json(folder.metrics, RESULT | {"lora_parameters": size, "commit": "a1"} | made_from)

@@ -12,6 +12,7 @@ from engine import ranks
 from engine.disk.files import write_json
 from engine.ranks import LayerRank, RankRecord
 from engine.run.folder import RunFolder
+from tests.helpers.finished import RESULT
 
 NAMES = ["a.0.query", "a.1.query"]
 
@@ -53,7 +54,7 @@ def test_the_threshold_is_that_of_the_constraint(tmp_path: Path) -> None:
 def test_a_search_on_other_rows_than_the_trainings_is_refused(tmp_path: Path) -> None:
     """Its D_val could hold rows on which the trainings are judged."""
     own = {"task.train_rows": 9, "task.seed": None, "seed": 0}
-    write_json(RunFolder(tmp_path).search_summary, {"settings": own})
+    write_json(RunFolder(tmp_path).search_summary, {"parameters_per_rank": {}, "settings": own})
     refuse_other_rows([tmp_path], {"task.train_rows": 9, "task.seed": 0, "seed": 5})
     refuse_other_rows([tmp_path], {})
     refuse_other_rows([tmp_path], {"task.train_rows": 9, "task.seed": 0, "task.evaluation_split": "validation"})
@@ -65,7 +66,7 @@ def test_a_search_on_other_rows_than_the_trainings_is_refused(tmp_path: Path) ->
 
 def test_a_run_of_eva_on_other_rows_is_refused_too(tmp_path: Path) -> None:
     """It has no search, whose settings were compared."""
-    write_json(RunFolder(tmp_path).metrics, {"settings": {"task.train_rows": 9, "task.seed": 0, "seed": 1}})
+    write_json(RunFolder(tmp_path).metrics, RESULT | {"settings": {"task.train_rows": 9, "task.seed": 0, "seed": 1}})
     refuse_other_rows([tmp_path], {"task.train_rows": 9, "task.seed": 0})
     with pytest.raises(UserError, match=r"was searched with --task\.train_rows 9, the trainings have 8"):
         refuse_other_rows([tmp_path], {"task.train_rows": 8, "task.seed": 0})

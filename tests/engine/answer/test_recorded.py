@@ -18,7 +18,7 @@ def test_the_sections_that_found_the_ranks_are_those_of_the_folder(
     folder = RunFolder.of(config)
     assert with_recorded(config, folder) is config, "there is no search"
     made = with_values(config, {"search.steps": 4, "answer.from": "runs/x", "answer.tolerance": 0.07, "seed": 3})
-    write_json(folder.search_summary, {"settings": FOUND.of(made) | {"search.of_old": 1}})
+    write_json(folder.search_summary, {"parameters_per_rank": {}, "settings": FOUND.of(made) | {"search.of_old": 1}})
     write_json(folder.answer, {"settings": ANSWERED.of(made)})
     found = with_recorded(config, folder)
     assert (found.search, found.answer, found.seed) == (made.search, made.answer, config.seed)
@@ -35,6 +35,6 @@ def test_settings_that_are_no_longer_allowed_are_told(
 ) -> None:
     config = tiny_config()
     folder = RunFolder.of(config)
-    write_json(folder.search_summary, {"settings": {"search.steps": -1}})
+    write_json(folder.search_summary, {"parameters_per_rank": {}, "settings": {"search.steps": -1}})
     assert with_recorded(config, folder) is config
     assert log_lines[0].startswith("WARNING config.yaml lacks the settings by which the ranks were found")

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -11,6 +10,7 @@ from engine.disk.files import write_json
 from engine.export.names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, trained_at, what_parts_lose
 from engine.ranks import LayerRank, RankRecord
 from engine.run.folder import RunFolder
+from tests.helpers.finished import RESULT
 from tests.helpers.places import ROOT
 
 
@@ -46,12 +46,11 @@ def test_ranks_of_parts_whose_sum_stayed_are_other_ranks(tmp_path: Path) -> None
     """The adapter knows only the sum over the parts of a fused layer."""
     run, trained = RunFolder(tmp_path), record_of(a__c_attn__q=2, a__c_attn__v=1)
     write_json(run.adapter / ADAPTER_CONFIG, {"rank_pattern": {"a.c_attn": 3}})
-    result: dict[str, Any] = {"metrics": {"f1": 0.5}}
-    write_json(run.metrics, result | {"trained_ranks": trained.kept})
+    write_json(run.metrics, RESULT | {"trained_ranks": trained.kept})
     assert trained_at(trained, run)
     assert not trained_at(record_of(a__c_attn__q=1, a__c_attn__v=2), run)
     assert not trained_at(record_of(a__c_attn__q=1, a__c_attn__v=3), run)
-    write_json(run.metrics, result)
+    write_json(run.metrics, RESULT)
     assert trained_at(trained, run)
 
 

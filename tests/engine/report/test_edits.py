@@ -9,6 +9,7 @@ from engine.export.names import ADAPTER_CONFIG
 from engine.ranks import LayerRank, RankRecord
 from engine.report.edits import edit_words, edited_from
 from engine.run.folder import RunFolder
+from tests.helpers.finished import RESULT
 
 pytestmark = pytest.mark.unit
 
@@ -51,7 +52,7 @@ def test_without_a_search_nothing_is_edited(tmp_path: Path) -> None:
 
 def test_a_result_of_other_ranks_is_told(tmp_path: Path) -> None:
     folder, edited = chosen(tmp_path, l0=2), record(l0=3)
-    write_json(folder.metrics, {})
+    write_json(folder.metrics, RESULT)
     assert edit_words(edited, folder) == "1 rank was edited by hand: 0 query 3 (was 2)", "no adapter was written"
     write_json(folder.adapter / ADAPTER_CONFIG, {"rank_pattern": {"b.0.query": 2}})
     assert edit_words(record(l0=2), folder) == ""

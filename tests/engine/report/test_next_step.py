@@ -20,6 +20,7 @@ from engine.run.folder import RunFolder
 from engine.verdict.arms import SEEDS
 from engine.verdict.judge import FEWEST
 from tests.helpers.evidence import evidence_of
+from tests.helpers.finished import RESULT
 from tests.helpers.neighbours import put, result_of
 from tests.helpers.rank_records import answered_record
 
@@ -72,7 +73,7 @@ def test_the_verdict_is_named_with_its_time_until_it_is_there(
 ) -> None:
     request, folder = asked(tiny_config())
     ranks.save(answered_record(), folder.ranks)
-    write_json(folder.metrics, {"metrics": {"a": 1}, "seconds": {"retrain": seconds, "total": 9.0}})
+    write_json(folder.metrics, RESULT | {"seconds": {"retrain": seconds, "total": 9.0}})
     command, why = next_step(request)
     assert command == f"python run.py --config {folder.config} --stage verdict{said}"
     assert parsed(command).stage == "verdict"
@@ -89,7 +90,7 @@ def test_the_pairs_and_the_heads_are_those_of_the_verdict() -> None:
 def test_the_time_counts_the_arms_of_the_verdict(tiny_config: Config) -> None:
     request, folder = asked(tiny_config("--verdict.arms", "[uniform,random]"))
     ranks.save(answered_record(), folder.ranks)
-    write_json(folder.metrics, {"metrics": {"a": 1}, "seconds": {"retrain": 30.0, "total": 9.0}})
+    write_json(folder.metrics, RESULT | {"seconds": {"retrain": 30.0, "total": 9.0}})
     assert next_step(request)[1].endswith("8 pairs take about 17 minutes")  # 8 x 4 + 2 trainings of half a minute
 
 
@@ -101,8 +102,8 @@ def test_the_time_counts_the_evaluation_of_unused_rows_too(
     given = "null" if train_rows is None else f"{train_rows}"
     request, folder = asked(tiny_config("--task.train_rows", given, "--verdict.rows", "150"))
     ranks.save(answered_record(), folder.ranks)
-    result = {
-        "metrics": {"a": 1}, "seconds": {"retrain": 40.0, "total": 9.0}, "seconds_evaluation": 20.0,
+    result = RESULT | {
+        "seconds": {"retrain": 40.0, "total": 9.0}, "seconds_evaluation": 20.0,
         "evaluated_rows": 100, "data": {
             "classes": [], "training": {"rows": 100, "sha256": ""}, "evaluation_rows": None,
             "evaluation": {}, "source": {"rows": 1000, "sha256": ""},
@@ -130,7 +131,7 @@ def test_after_a_search_the_verdict_is_named_too_if_it_can_say_anything(
     asked(tiny_config())
     assert len(next_steps(request)) == 1, "no two layers have one size, so that a shuffle changes nothing"
     done, _ = asked(tiny_config())
-    write_json(folder.metrics, {"metrics": {"a": 1}, "seconds": {"retrain": 1.0, "total": 9.0}})
+    write_json(folder.metrics, RESULT | {"seconds": {"retrain": 1.0, "total": 9.0}})
     assert parsed(next_step(request)[0]).overwrite, "without it the retraining of a finished run is refused"
     assert "--stage verdict" not in next_step(done)[0]
 
@@ -153,7 +154,7 @@ def test_where_a_verdict_takes_long_it_is_one_shuffled_run(tiny_config: Config, 
 
 def test_a_run_with_the_longest_name_gets_a_command_that_is_allowed(tiny_config: Config) -> None:
     request, folder = asked(tiny_config("--method", "lora", "--name", "n" * 100))
-    write_json(folder.metrics, {"method": "lora"})
+    write_json(folder.metrics, RESULT)
     assert parsed(next_step(request)[0]).config.name == "n" * 91 + "-autolora"
 
 

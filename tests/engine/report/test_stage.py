@@ -33,9 +33,6 @@ from tests.helpers.neighbours import put, result_of
 from tests.helpers.pages import Page
 from tests.helpers.rank_records import answered_record
 
-# What a page reads of metrics.json beside what a control needs.
-PAGE_NEEDS: dict[str, Any] = {"split": "test", "trainable_parameters": 900, "peak_memory_mib": 1.0}
-
 
 def drawn(path: Path) -> bool:
     """Whether a picture shows anything."""
@@ -261,7 +258,7 @@ def test_the_page_shows_the_controls_and_the_commands_of_those_that_miss(
     config = tiny_config()
     folder = RunFolder.of(config)
     answered(folder)
-    put(folder.root.parent, "tiny", result_of() | PAGE_NEEDS | {"lora_parameters": 1200})
+    put(folder.root.parent, "tiny", result_of() | {"lora_parameters": 1200})
     put(folder.root.parent, "even", result_of("lora", 0.25))
     # As when --overwrite makes new results in another place: the neighbours are those of the run's own.
     for place in (folder, RunFolder(tmp_path / "elsewhere" / "growing")):

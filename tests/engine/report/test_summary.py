@@ -10,6 +10,7 @@ from engine import ranks
 from engine.report.summary import metric_words, print_result
 from engine.run.folder import RunFolder
 from engine.terminal.console import console
+from tests.helpers.finished import RESULT
 from tests.helpers.neighbours import put, result_of
 from tests.helpers.rank_records import answered_record
 
@@ -111,10 +112,7 @@ def test_names_are_shown_as_they_are(
     folder.root.mkdir()
     layers = [{"name": f"a.{block}.{name}", "rank": 2} for block in (0, 1)]
     folder.ranks.write_text(json.dumps({"layers": layers}))
-    result = {
-        "task": name, "split": name, "metrics": {name.replace(".", ""): 0.5}, "lora_parameters": 0,
-        "trainable_parameters": 1, "seconds": {"total": 1.0},
-    }  # fmt: skip
+    result = RESULT | {"task": name, "split": name, "metrics": {name.replace(".", ""): 0.5}}
     folder.metrics.write_text(json.dumps(result))
     print_result(folder)
     said = capsys.readouterr().out

@@ -33,6 +33,9 @@ def run_in(root: Path, *arguments: str) -> Any:
                            weights_dtype=torch.float32, data=SimpleNamespace(evaluation={}))  # fmt: skip
 
 
+SEARCHED = {"seconds": 5.0, "steps": 40, "peak_memory_mib": 1e9, "parameters_per_rank": {}}
+
+
 def test_it_says_on_what_and_when_it_was_computed(tmp_path: Path) -> None:
     result = result_of(run_in(tmp_path), FITTED, RECORD, 900, 0.1)
     assert result["machine"].pop("name") == processor()
@@ -44,7 +47,7 @@ def test_it_says_on_what_and_when_it_was_computed(tmp_path: Path) -> None:
 
 def test_a_search_counts_to_the_total_and_its_memory_to_the_peak(tmp_path: Path) -> None:
     run = run_in(tmp_path)
-    write_json(run.folder.search_summary, {"seconds": 5.0, "steps": 40, "peak_memory_mib": 1e9})
+    write_json(run.folder.search_summary, SEARCHED)
     write_json(run.folder.answer, {"seconds": 2.0})
     result = result_of(run, FITTED, RECORD, trainable=400, rate=1e-3)
     assert result["seconds"] == {"search": 5.0, "answer": 2.0, "retrain": 3.0, "total": 10.0}
@@ -59,7 +62,7 @@ def test_a_search_counts_to_the_total_and_its_memory_to_the_peak(tmp_path: Path)
 
 def test_a_method_without_search_reads_none_that_another_left(tmp_path: Path) -> None:
     run = run_in(tmp_path, "--method", "full")
-    write_json(run.folder.search_summary, {"seconds": 5.0, "steps": 40, "peak_memory_mib": 1e9})
+    write_json(run.folder.search_summary, SEARCHED)
     write_json(run.folder.answer, {"seconds": 2.0})
     result = result_of(run, FITTED, None, trainable=400, rate=1e-3)
     assert result["seconds"] == {"search": None, "answer": None, "retrain": 3.0, "total": 3.0}

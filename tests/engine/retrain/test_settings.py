@@ -10,6 +10,7 @@ from configs.schema import RunConfig
 from engine.disk.files import write_json, write_text
 from engine.retrain.settings import CHOOSING, FINISHED
 from engine.run.folder import RunFolder
+from tests.helpers.finished import RESULT
 from tests.helpers.resuming import ask, half_grid, half_retrain, half_sweep, searched, swept
 
 HalfDone = Callable[[RunConfig], None]
@@ -203,7 +204,7 @@ def test_a_run_that_lacks_only_its_report_is_not_shown_under_other_settings(
     """After a kill between the result and the report, other settings were accepted and the old result was printed."""
     config = tiny_config()
     folder = RunFolder.of(config)
-    write_json(folder.metrics, {"settings": FINISHED.of(config)})
+    write_json(folder.metrics, RESULT | {"settings": FINISHED.of(config)})
     for change in (("--seed", "7"), ("--retrain.learning_rate", "0.5"), ("--search.steps", "99")):
         for stage in ("all", "retrain"):
             with pytest.raises(UserError, match=rf"^{change[0]}: .* lacks only its report, and was made with "):

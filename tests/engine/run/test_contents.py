@@ -17,6 +17,7 @@ from engine.run.contents import (
     read_trials_file,
     read_verdict,
 )
+from tests.helpers.finished import RESULT
 
 SAID = {"ending": "equal", "sentence": "S.", "pairs": 1, "recommendation": "R."}
 LEARNED = {"name": "learned", "losses": [0.5], "parameters": 8}
@@ -24,23 +25,26 @@ TRIAL = {"tried": {"learning_rate": 0.1}, "metrics": {}, "steps": 0, "seconds": 
 Read = Callable[[Path], dict[str, Any]]
 
 
-@pytest.mark.parametrize("read", [read_result, read_searched, read_trials_file])
-def test_a_file_that_is_not_there_is_empty_and_unknown_keys_are_kept(tmp_path: Path, read: Read) -> None:
+@pytest.mark.parametrize(
+    ("read", "whole"), [(read_result, RESULT), (read_searched, {"parameters_per_rank": {}}), (read_trials_file, {})]
+)
+def test_a_file_that_is_not_there_is_empty_and_unknown_keys_are_kept(
+    tmp_path: Path, read: Read, whole: dict[str, Any]
+) -> None:
     path = tmp_path / "x.json"
     assert read(path) == {}
-    path.write_text('{"of a later version": 1}')
-    assert read(path) == {"of a later version": 1}
+    path.write_text(json.dumps(whole | {"of a later version": 1}))
+    assert read(path) == whole | {"of a later version": 1}
 
 
 @pytest.mark.parametrize(
     ("read", "content", "place"),
     [
-        (read_result, {"metrics": {"accuracy": "high"}}, "metrics.accuracy"),
-        (read_result, {"metrics": {}}, "metrics"),
-        (read_result, {"lora_parameters": -1}, "lora_parameters"),
-        (read_result, {"seconds": {"search": 1.0}}, "seconds.total"),
-        (read_result, {"seconds": None}, "seconds"),
-        (read_result, {"steps": None}, "steps"),
+        (read_result, RESULT | {"metrics": {"accuracy": "high"}}, "metrics.accuracy"),
+        (read_result, RESULT | {"metrics": {}}, "metrics"),
+        (read_result, RESULT | {"lora_parameters": -1}, "lora_parameters"),
+        (read_result, RESULT | {"seconds": None}, "seconds"),
+        (read_result, RESULT | {"steps": None}, "steps"),
         (read_searched, {"steps": True}, "steps"),
         (read_searched, {"parameters_per_rank": {"query": 1.5}}, "parameters_per_rank.query"),
         (read_trials_file, {"trials": [{**TRIAL, "steps": "3"}]}, "trials.0.steps"),
@@ -48,7 +52,6 @@ def test_a_file_that_is_not_there_is_empty_and_unknown_keys_are_kept(tmp_path: P
         (read_verdict, SAID | {"interval": [1.0, 2.0, 3.0]}, "interval"),
         (read_verdict, SAID | {"arms": [LEARNED | {"losses": []}]}, "arms.0.losses"),
         (read_verdict, SAID | {"arms": [LEARNED | {"interval": [1.0]}]}, "arms.0.interval"),
-        (read_verdict, SAID | {"arms": [{"name": "learned", "losses": [0.5]}]}, "arms.0.parameters"),
         (read_verdict, SAID | {"arms": [LEARNED, LEARNED | {"losses": [0.5, 0.6]}]}, "arms"),
     ],
 )  # fmt: skip
@@ -86,9 +89,17 @@ def test_a_damaged_line_is_refused_by_its_number(
     assert read(path) == [whole, whole]
 
 
-def test_a_key_that_the_reader_needs_is_missed_by_name(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.json"
-    path.write_text('{"method": "lora"}')
-    assert read_result(path, "method") == {"method": "lora"}
-    with pytest.raises(UserError, match=rf"^{path}: task is missing; remove the file"):
-        read_result(path, "method", "task")
+@pytest.mark.parametrize(
+    ("read", "content", "place"),
+    [
+        (read_result, {key: value for key, value in RESULT.items() if key != "task"}, "task"),
+        (read_result, RESULT | {"seconds": {"search": 1.0}}, r"seconds\.total"),
+        (read_searched, {}, "parameters_per_rank"),
+        (read_verdict, SAID | {"arms": [{"name": "learned", "losses": [0.5]}]}, r"arms\.0\.parameters"),
+    ],
+)
+def test_a_key_that_is_not_there_is_missed_by_name(tmp_path: Path, read: Read, content: Any, place: str) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=rf"^{path}: {place} is missing; remove the file"):
+        read(path)

@@ -25,6 +25,11 @@ def other(run: Context, **changes: Any) -> dict[str, Any]:
     return copy.deepcopy(run.fingerprint) | changes
 
 
+def chosen_on(data: dict[str, Any]) -> dict[str, Any]:
+    """What a search or a grid writes that chose ranks on the rows of this fingerprint."""
+    return {"parameters_per_rank": {}, "data": data}
+
+
 def line_of(run: Context, recorded: dict[str, Any]) -> str:
     with pytest.raises(UserError) as caught:
         refuse_changed_data(run, recorded)
@@ -80,11 +85,11 @@ def test_ranks_chosen_on_other_rows(
     run = run_of(tiny_config(*table_of(tmp_path), "--method", method))
     path = getattr(run.folder, name)
     heed_data_of_ranks(run, "all")  # ranks by hand: no search is there
-    write_json(path, {"data": other(run, evaluation={"validation": {"rows": 7, "sha256": "x"}})})
+    write_json(path, chosen_on(other(run, evaluation={"validation": {"rows": 7, "sha256": "x"}})))
     heed_data_of_ranks(run, "all")  # it has seen no evaluation rows
     assert not any(line.startswith("WARNING") for line in log_lines)
     log_lines.clear()
-    write_json(path, {"data": other(run, training={"rows": 20, "sha256": "x"})})
+    write_json(path, chosen_on(other(run, training={"rows": 20, "sha256": "x"})))
     with pytest.raises(UserError, match=r"ranks\.json were chosen on \(20 then, 24 now\); .*--stage retrain to take"):
         heed_data_of_ranks(run, "all")
     heed_data_of_ranks(run, "retrain")
@@ -97,8 +102,18 @@ def test_a_head_for_other_classes_is_no_start_of_a_retraining(
 ) -> None:
     """As many classes of other names: the head that was searched for them was used without a word."""
     run = run_of(tiny_config(*table_of(tmp_path), "--retrain.init", "search"))
-    write_json(run.folder.search_summary, {"data": other(run, classes=["a", "z"])})
+    write_json(run.folder.search_summary, chosen_on(other(run, classes=["a", "z"])))
     with pytest.raises(UserError, match=r"no longer has the classes .*, or use --retrain\.init scratch"):
+        heed_data_of_ranks(run, "retrain")
+
+
+def test_a_damaged_record_of_the_rows_is_named(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], tmp_path: Path
+) -> None:
+    """--stage retrain ended in a traceback."""
+    run = run_of(tiny_config(*table_of(tmp_path)))
+    write_json(run.folder.search_summary, chosen_on(other(run, classes=None)))
+    with pytest.raises(UserError, match=r"summary\.json: data\.classes: "):
         heed_data_of_ranks(run, "retrain")
 
 
@@ -106,5 +121,5 @@ def test_a_method_that_searches_nothing_has_no_such_ranks(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], tmp_path: Path
 ) -> None:
     run = run_of(tiny_config(*table_of(tmp_path), "--method", "lora"))
-    write_json(run.folder.search_summary, {"data": other(run, training={"rows": 20, "sha256": "x"})})
+    write_json(run.folder.search_summary, chosen_on(other(run, training={"rows": 20, "sha256": "x"})))
     heed_data_of_ranks(run, "all")

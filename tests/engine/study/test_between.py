@@ -13,6 +13,7 @@ from engine.disk.files import write_json
 from engine.study.between import reads, with_chosen_rate
 from engine.study.cells import Cell, expand
 from engine.study.folder import StudyFolder
+from tests.helpers.finished import RESULT
 from tests.helpers.studies import VARIANTS
 from tests.helpers.tiny import MEASURED
 
@@ -22,7 +23,7 @@ def finish(cell: Cell, rate: float, *, chose: bool = True) -> None:
     metrics = cell.folder.metrics
     metrics.parent.mkdir(parents=True)
     tried = cell.config.retrain.learning_rates if chose else []
-    metrics.write_text(json.dumps({"learning_rate": rate, "learning_rates_tried": tried}))
+    metrics.write_text(json.dumps(RESULT | {"learning_rate": rate, "learning_rates_tried": tried}))
 
 
 def test_a_rate_whose_sweep_failed_is_reported(tiny_config: Callable[..., RunConfig]) -> None:
@@ -151,7 +152,7 @@ def test_a_method_that_chooses_ranks_keeps_the_rate_of_its_trials(
     given = ("--retrain.learning_rates", "[1e-3,3e-3]", "--retrain.learning_rate", "1e-3")
     config = dataclasses.replace(tiny_config("--method", "lora_grid", *given), study=StudyConfig({"seed": [0, 1]}))
     first, second = cells = expand(config, StudyFolder(tmp_path))
-    write_json(first.folder.metrics, {"learning_rate": 3e-3, "learning_rates_tried": [1e-3, 3e-3]})
+    write_json(first.folder.metrics, RESULT | {"learning_rate": 3e-3, "learning_rates_tried": [1e-3, 3e-3]})
     retrain = with_chosen_rate(second, cells).config.retrain
     assert (retrain.learning_rate, retrain.learning_rates) == (1e-3, [3e-3])
 

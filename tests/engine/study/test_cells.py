@@ -16,6 +16,7 @@ from engine import ranks
 from engine.ranks import LayerRank, RankRecord
 from engine.study.cells import cell_name, damage, expand, tell_unknown_values
 from engine.study.folder import StudyFolder
+from tests.helpers.finished import RESULT
 from tests.helpers.studies import AXES, VARIANTS, with_study
 
 
@@ -192,11 +193,7 @@ def test_damaged_losses_of_rows_are_damage(tiny_config: Callable[..., RunConfig]
     config = dataclasses.replace(tiny_config("--method", "lora"), study=StudyConfig({"seed": [0]}))
     (cell,) = expand(config, StudyFolder(tmp_path))
     cell.folder.root.mkdir(parents=True)
-    result = {
-        "task": "sst2", "method": "lora", "metrics": {"f1": 1.0}, "lora_parameters": 8, "trainable_parameters": 8,
-        "learning_rate": 1e-4, "seconds": {"total": 1.0}, "steps": {},
-    }  # fmt: skip
-    cell.folder.metrics.write_text(json.dumps(result))
+    cell.folder.metrics.write_text(json.dumps(RESULT))
     assert damage(cell) == (
         f"seed-0: {cell.folder.ranks}: does not exist; to train the cell again, remove {cell.folder.root}"
     ), "the cell had counted without its ranks, or the maps of ranks had failed"

@@ -22,6 +22,7 @@ from engine.study import mixed
 from engine.study.cells import Cell, expand
 from engine.study.folder import StudyFolder
 from engine.study.mixed import refuse_old_ranks
+from tests.helpers.finished import RESULT
 from tests.helpers.retraining import RANKS
 from tests.helpers.studies import with_study
 from tests.helpers.tiny import make_tokenizer
@@ -39,8 +40,7 @@ def cells_of(config: RunConfig, axes: dict[str, list[Any]]) -> list[Cell]:
 
 
 def finish(cell: Cell, **parts: Any) -> None:
-    result = {"metrics": {"accuracy": 0.5}, "seconds": {"total": 1.0}, "steps": {}, "data": DATA, "base_weights": "w"}
-    write_json(cell.folder.metrics, result | parts)
+    write_json(cell.folder.metrics, RESULT | {"data": DATA, "base_weights": "w"} | parts)
 
 
 def refuse_mixed(cells: list[Cell]) -> None:

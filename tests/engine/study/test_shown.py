@@ -14,9 +14,8 @@ from engine.run.failure import keep_failure
 from engine.run.folder import RunFolder
 from engine.study.folder import StudyFolder
 from engine.study.shown import print_study
+from tests.helpers.finished import RESULT
 from tests.helpers.studies import AXES, with_study
-
-RESULT = {"metrics": {"accuracy": 0.75, "f1": 0.5}}
 
 
 def test_the_cells_are_counted_and_the_finished_ones_told_until_there_is_a_table(
@@ -31,7 +30,7 @@ def test_the_cells_are_counted_and_the_finished_ones_told_until_there_is_a_table
     print_study(folder)
     assert capsys.readouterr().out.splitlines() == [
         "1 of 4 cells are finished, 1 half-done",
-        "  type-exact_seed-1  accuracy 0.7500",
+        "  type-exact_seed-1  accuracy 0.5000",
     ]
     left = dataclasses.replace(config, study=dataclasses.replace(config.study, exclude=[{"seed": 1}]))
     write_text(folder.config, to_yaml(left))

@@ -21,6 +21,7 @@ from engine.run.resuming import Outdated
 from engine.search.settings import FOUND
 from engine.verdict.again import refuse_other_model, refuse_other_rows, tell_ignored, tell_other_retraining
 from engine.verdict.stage import run_verdict
+from tests.helpers.finished import RESULT
 from tests.helpers.methods import LEARNED
 from tests.helpers.tiny import make_tokenizer
 from tests.helpers.verdicts import FakeLauncher, better
@@ -159,7 +160,7 @@ def test_what_chooses_the_rows_that_judge_is_that_of_the_search(
     table = ("--task.type", "text", "--task.path", "y.csv")
     folder = RunFolder.of(tiny_config())
     write_json(folder.ranks, {})
-    write_json(folder.search_summary, {"settings": FOUND.of(tiny_config(*table))})
+    write_json(folder.search_summary, {"parameters_per_rank": {}, "settings": FOUND.of(tiny_config(*table))})
     refuse_other_rows(tiny_config(*table), folder)
     with pytest.raises(UserError, match=rf"^{key}: the ranks in .* were chosen with .*; the verdict needs rows"):
         refuse_other_rows(tiny_config(*table, key, value), folder)
@@ -260,7 +261,7 @@ def test_other_weights_or_layers_than_those_of_the_search_are_refused(
     folder = RunFolder.of(tiny_config())
     write_json(folder.ranks, {})
     place = folder.search_summary if chosen_by == "a search" else folder.grid
-    write_json(place, {"settings": FOUND.of(tiny_config())})
+    write_json(place, {"parameters_per_rank": {}, "settings": FOUND.of(tiny_config())})
     refuse_other_model(tiny_config(), folder)
     with pytest.raises(UserError, match=rf"^{key}: the ranks in .* were found with .*, now it is "):
         refuse_other_model(tiny_config(key, value), folder)
@@ -311,7 +312,7 @@ def test_pairs_that_are_trained_otherwise_than_the_adapter_are_told(
     folder = RunFolder.of(tiny_config())
     tell_other_retraining(tiny_config(), folder)
     trained = tiny_config("--retrain.max_steps", "9", "--retrain.row_losses", "true")
-    write_json(folder.metrics, {"settings": RETRAINING.of(trained), "learning_rate": 0.5})
+    write_json(folder.metrics, RESULT | {"settings": RETRAINING.of(trained), "learning_rate": 0.5})
     tell_other_retraining(trained, folder)
     (line,) = log_lines
     assert line.endswith("about these: --retrain.learning_rate (now 0.001, then 0.5)")

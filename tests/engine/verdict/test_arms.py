@@ -15,6 +15,7 @@ from engine.retrain.sources import ranks_from
 from engine.run.folder import RunFolder
 from engine.verdict.arms import Arms, forget_models, rate_of
 from engine.verdict.folder import VerdictFolder
+from tests.helpers.finished import RESULT
 
 SIZES = {"a": 100, "b": 300}
 CHAT = ("--task.type", "chat", "--task.path", "x.jsonl")
@@ -109,12 +110,12 @@ def test_the_rate_is_that_of_the_retraining(tmp_path: Path) -> None:
     several = parse(["--retrain.learning_rates", "[0.1,0.2]"]).config
     with pytest.raises(UserError, match=r"^--retrain\.learning_rates: a verdict trains at one learning rate, and the"):
         rate_of(several, folder)
-    write_json(folder.metrics, {"learning_rate": 0.2, "learning_rates_tried": [0.2, 0.1]})
+    write_json(folder.metrics, RESULT | {"learning_rate": 0.2, "learning_rates_tried": [0.2, 0.1]})
     assert rate_of(several, folder) == 0.2
     with pytest.raises(UserError, match=r"^--retrain\.learning_rates: \[0\.1, 0\.3\] is not allowed, as the retrain"):
         rate_of(parse(["--retrain.learning_rates", "[0.1,0.3]"]).config, folder)
     assert rate_of(parse(["--retrain.learning_rates", "[0.3]"]).config, folder) == 0.3, "one rate is taken as it is"
-    write_json(folder.metrics, {"learning_rate": "fast"})
+    write_json(folder.metrics, RESULT | {"learning_rate": "fast"})
     with pytest.raises(UserError, match=r"metrics\.json: learning_rate: .*holds 'fast'"):
         rate_of(several, folder)
 

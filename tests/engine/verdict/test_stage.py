@@ -77,7 +77,7 @@ def test_the_members_of_a_pair_differ_in_their_ranks_alone(
 ) -> None:
     searched = RunFolder.of(tiny_config())
     write_text(searched.search_weights, "")
-    write_json(searched.search_summary, {})
+    write_json(searched.search_summary, {"parameters_per_rank": {}})
     launcher = FakeLauncher(better(0.3))
     options = ("--verdict.arms", "[uniform, random]", "--task.train_rows", "30", "--seed", "5", "--verdict.rows", "77")
     found, folder = verdict(launcher, *options, "--retrain.init", "search", "--verdict.shuffle", "type")

@@ -20,6 +20,7 @@ from engine.verdict.folder import VerdictFolder
 from engine.verdict.judge import PLANS, Ending, Pairs
 from engine.verdict.words import enough, recommendation, sentence, unchanged
 from tests.helpers.evidence import evidence_of
+from tests.helpers.finished import RESULT
 from tests.helpers.markdown import text_of
 from tests.helpers.places import ROOT
 
@@ -95,7 +96,7 @@ def test_an_adapter_is_recommended_only_if_it_has_the_ranks_that_were_judged(
     assert recommendation("matter", matter, arms, run).endswith("config.yaml --stage retrain")
     for kept, said in (({"a": 1}, "adapter is trained at them"), ({"a": 2}, "--stage retrain --overwrite")):
         write_json(run.adapter / "adapter_config.json", {"rank_pattern": kept})
-        write_json(run.metrics, {})
+        write_json(run.metrics, RESULT)
         assert said in recommendation("matter", matter, arms, run)
 
 
