@@ -203,13 +203,19 @@ def _method_refusals(config: RunConfig) -> Iterator[str]:
         yield _refusal(
             "lora.target_modules", parts, f"{where}, which computes ranks from the inputs of whole layers", "c_attn"
         )
+    yield from _export_refusals(config)
+
+
+def _export_refusals(config: RunConfig) -> Iterator[str]:
+    """Messages about files that cannot be written of what the method trains."""
+    where = f"for --method {config.method}"
     for key, wanted in vars(config.export).items():
-        if wanted and method in WITHOUT_LORA and key not in ("merged", "untrained"):
+        if wanted and config.method in WITHOUT_LORA and key not in ("merged", "untrained"):
             yield f"--export.{key}: true is not allowed {where}, which has no LoRA"
     if config.export.gguf and config.task.type not in WITHOUT_HEAD:
         yield _refusal("export.gguf", "true", f"for --task.type {config.task.type}, whose model has a head", "false")
     if config.export.gguf and config.lora.modules_to_save:
-        where = f"with --lora.modules_to_save {config.lora.modules_to_save}, which such a file cannot hold"
-        yield _refusal("export.gguf", "true", where, "false, and --export.merged true")
-    if method == "adapter" and config.export.merged:
+        beside = f"with --lora.modules_to_save {config.lora.modules_to_save}, which such a file cannot hold"
+        yield _refusal("export.gguf", "true", beside, "false, and --export.merged true")
+    if config.method == "adapter" and config.export.merged:
         yield f"--export.merged: true is not allowed {where}: bottlenecks cannot be merged"

@@ -80,7 +80,6 @@ def answer(run: Workbench, tracker: Tracker = NOWHERE) -> None:
 def _measured(run: Workbench, singular: Tensor, sizes: list[int]) -> tuple[Evidence, Shares] | None:
     """Measures evidence and shares on D_val; None, after a warning, if D_val has too few rows or losses are not
     finite."""
-    config, data = run.config, run.data
     d_tr, d_val = run.halves()
     if len(d_val) < LEAST_ROWS:
         log.warning(
@@ -88,18 +87,34 @@ def _measured(run: Workbench, singular: Tensor, sizes: list[int]) -> tuple[Evide
         )
         return None
     sample = sample_of(run, d_val)
-    count = len(sample.rows)
-    if few := too_few(count, sample.source_count):
+    if few := too_few(len(sample.rows), sample.source_count):
         log.warning("answer: %s", few)
-    head, weights, steps = head_on(run, data.train.select(d_tr), sample)
+    evidence, shares = _measured_on(run, sample, run.data.train.select(d_tr), singular, sizes)
     run.compute.let_go()
-    set_seed(config.seed)
+    if not evidence.finite or not bool(shares.sums.isfinite().all()):
+        if needs_evidence(run.config.answer):
+            raise UserError(
+                "--search.learning_rate: the searched model has losses on D_val that are not finite, so that no ranks "
+                "can be derived; search again with a lower one (--overwrite)"
+            )
+        log.warning("answer: losses of the searched model are not finite, so shares and the curve are left out")
+        return None
+    return evidence, shares
+
+
+def _measured_on(
+    run: Workbench, sample: Sample, d_tr: Dataset, singular: Tensor, sizes: list[int]
+) -> tuple[Evidence, Shares]:
+    """Trains the head alone on D_tr, and measures evidence and shares on the sample; logs how long this takes."""
+    head, weights, steps = head_on(run, d_tr, sample)
+    run.compute.let_go()
+    set_seed(run.config.seed)
     model, gates = searched_model(run)
     searched = Searched(model, gates, singular, sizes, heads_of(model, weights))
-    total = passes(config, head is not None) * count
+    total = passes(run.config, head is not None) * len(sample.rows)
     log.info(
         "answer: measuring shares and curve on %d rows of D_val takes about %.0f s%s",
-        count, _seconds_a_row(searched, sample) * total / run.processes.size,
+        len(sample.rows), _seconds_a_row(searched, sample) * total / run.processes.size,
         f"; the head alone was trained for {steps} steps" if steps else "",
     )  # fmt: skip
     with Bar("answer", total) as bar:
@@ -111,17 +126,7 @@ def _measured(run: Workbench, singular: Tensor, sizes: list[int]) -> tuple[Evide
             bar.step(min(done, bar.total))
 
         told = dataclasses.replace(sample, advance=advance, extend=bar.grow)
-        evidence, shares = measure(searched, told, head, config)
-    run.compute.let_go()
-    if not evidence.finite or not bool(shares.sums.isfinite().all()):
-        if needs_evidence(config.answer):
-            raise UserError(
-                "--search.learning_rate: the searched model has losses on D_val that are not finite, so that no ranks "
-                "can be derived; search again with a lower one (--overwrite)"
-            )
-        log.warning("answer: losses of the searched model are not finite, so shares and the curve are left out")
-        return None
-    return evidence, shares
+        return measure(searched, told, head, run.config)
 
 
 def sample_of(run: Workbench, rows: Sequence[int] | np.ndarray) -> Sample:

@@ -112,14 +112,9 @@ def learn(
         whole = trained_whole(base, lora_config, lora)
         tell_of_pooler(whole, lora.target_modules)
         rows, count = _rows_of(source, shifted=lora_config.task_type == TaskType.CAUSAL_LM)
-        outputs = getattr(getattr(base, "config", None), "num_labels", None)
-        kind = kind_of(lora_config.task_type, source.loss, rows, plain=source.plain, outputs=outputs)
-        other = other_loss(base, kind, rows, settings.search.batch_size) if kind.tells_rows else None
-        if other is not None:
-            kind = dataclasses.replace(kind, tells_rows=False)
+        kind, other = _kind_of(base, lora_config, source, rows, settings.search.batch_size)
         if settings.by_passes:
-            d_tr = len(rows) - count if count else max(1, len(rows) // 2)
-            settings = dataclasses.replace(settings, search=_with_steps(settings.search, d_tr))
+            settings = dataclasses.replace(settings, search=_with_steps(settings.search, len(rows), count))
         config = _configuration(base, lora, kind, settings, device, other, recomputes=recomputes)
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="learn_ranks_")))
         given = ScriptBench(config, whole, kind, rows, count, folder, device)
@@ -142,8 +137,10 @@ def _refuse_other_settings(settings: Settings) -> None:
     check_values(dataclasses.replace(config, **sections))  # before anything is computed by them
 
 
-def _with_steps(search: SearchConfig, rows: int) -> SearchConfig:
-    """The search with the steps of PASSES passes over `rows` rows of D_tr, within limits; logs them."""
+def _with_steps(search: SearchConfig, count: int, held_out: int) -> SearchConfig:
+    """The search with the steps of PASSES passes over D_tr, within limits; logs them. Of `count` rows D_tr has all but
+    those `held_out` or, if there are none, half."""
+    rows = count - held_out if held_out else max(1, count // 2)
     a_step = search.batch_size * search.gradient_accumulation
     steps = min(max(FEWEST_STEPS, math.ceil(PASSES * rows / a_step)), SearchConfig.steps)
     log.info(
@@ -160,6 +157,16 @@ def _rows_of(source: Source, *, shifted: bool) -> tuple[GivenRows, int]:
         return GivenRows(source.train, source.collate, shifted=shifted), 0
     refuse_unindexed("validation_dataset", source.validation)
     return GivenRows(Joined(source.train, source.validation), source.collate, shifted=shifted), len(source.validation)
+
+
+def _kind_of(
+    model: nn.Module, lora_config: LoraConfig, source: Source, rows: GivenRows, batch_size: int
+) -> tuple[GivenKind, str | None]:
+    """What is learned, and how the model's loss differs from the log loss of its logits; None if it does not."""
+    outputs = getattr(getattr(model, "config", None), "num_labels", None)
+    kind = kind_of(lora_config.task_type, source.loss, rows, plain=source.plain, outputs=outputs)
+    other = other_loss(model, kind, rows, batch_size) if kind.tells_rows else None
+    return kind if other is None else dataclasses.replace(kind, tells_rows=False), other
 
 
 def _configuration(

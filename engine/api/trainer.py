@@ -46,12 +46,6 @@ def learn_ranks_from_trainer(
     lora_config = _of_adapter(trainer.model) if lora_config is None else lora_config
     refuse_other_configs(lora_config)
     _refuse_output_layer(trainer, lora_config)
-    of_trainer = replace(
-        SEARCH,
-        batch_size=args.per_device_train_batch_size,
-        gradient_accumulation=args.gradient_accumulation_steps,
-        learning_rate=_rate_of(trainer) if search is None else SEARCH.learning_rate,
-    )
     # TRL's loss counts in these attributes of the trainer, so they are restored after the search.
     kept = {name: deepcopy(vars(trainer)[name]) for name in _COUNTED if name in vars(trainer)}
     try:
@@ -61,7 +55,7 @@ def learn_ranks_from_trainer(
         precision: Precision = "bf16" if args.bf16 else "auto" if args.fp16 else "fp32"
         # Trainer switches gradient checkpointing on in the model only when it trains.
         settings = Settings(
-            of_trainer if search is None else search, hypergradient, answer, args.seed, precision,
+            _search_of(trainer) if search is None else search, hypergradient, answer, args.seed, precision,
             recomputes=bool(args.gradient_checkpointing), by_passes=search is None,
         )  # fmt: skip
         return learn(trainer.model, lora_config, rows, settings, args.device)
@@ -78,6 +72,17 @@ def _rows_of(trainer: Any) -> tuple[Any, Collator]:
     if loader in prepared:  # if it stayed there, the trainer would save this loader's state in its checkpoints
         prepared.remove(loader)
     return loader.dataset, loader.collate_fn
+
+
+def _search_of(trainer: Any) -> SearchConfig:
+    """The search of `learn_ranks`, with the batch size, the accumulation and the learning rate of the trainer."""
+    args = trainer.args
+    return replace(
+        SEARCH,
+        batch_size=args.per_device_train_batch_size,
+        gradient_accumulation=args.gradient_accumulation_steps,
+        learning_rate=_rate_of(trainer),
+    )
 
 
 def _rate_of(trainer: Any) -> float:

@@ -11,7 +11,7 @@ from bokeh.palettes import Category10, Category20, Viridis256
 from bokeh.plotting import figure
 
 from engine.ranks import RankRecord
-from engine.ranks.grid import NOT_DECIDED, grid_of, ink_on, pale, rank_colour, short_names
+from engine.ranks.grid import NOT_DECIDED, Grid, grid_of, ink_on, pale, rank_colour, short_names
 from engine.report.curves import SearchCurves, limits_of, stretches
 from engine.run.spread import spread
 
@@ -71,23 +71,9 @@ def rank_map(record: RankRecord, places: Mapping[str, int] | None = None) -> fig
     The cell of an undecided rank is pale, with a dashed edge. A click on a cell shows the curves of its layer.
     `places`: layer -> its index in SearchCurves; None: the curves have the order of the record.
     """
-    layers, k, unsure = record.layers, record.k, record.undecided
+    layers = record.layers
     grid = grid_of([x.name for x in layers])
-    colours = [rank_colour(x.rank, k) for x in layers]
-    source = ColumnDataSource(
-        {
-            "x": [block for block, _ in grid.cells],
-            "y": [projection for _, projection in grid.cells],
-            "index": [i if places is None else places.get(x.name, -1) for i, x in enumerate(layers)],
-            "layer": [x.name for x in layers],
-            "rank": [x.rank for x in layers],
-            "colour": [pale(colour) if not_sure else colour for colour, not_sure in zip(colours, unsure, strict=True)],
-            "ink": ["black" if not_sure else ink_on(x.rank, k) for x, not_sure in zip(layers, unsure, strict=True)],
-            "edge": [GREY if not_sure else "#00000000" for not_sure in unsure],
-            "decided": ["" if x.decided is None else "yes" if x.decided else NOT_DECIDED for x in layers],
-        },
-        name="rank-cells",
-    )
+    source = _rank_cells(record, grid, places)
     blocks, projections = len(grid.blocks), len(grid.projections)
     ranges = {"x_range": (-0.5, blocks - 0.5), "y_range": (projections - 0.5, -0.5)}
     made = chart("rank-map", "block", "", height=110 + 34 * projections, **ranges)
@@ -106,6 +92,26 @@ def rank_map(record: RankRecord, places: Mapping[str, int] | None = None) -> fig
     tips += [("decided", "@decided")] if any(x.decided is not None for x in layers) else []
     made.add_tools(HoverTool(tooltips=tips, renderers=[tiles]), "tap")
     return made
+
+
+def _rank_cells(record: RankRecord, grid: Grid, places: Mapping[str, int] | None) -> ColumnDataSource:
+    """The cells of the rank map: their place, layer and rank, and their colours."""
+    layers, k, unsure = record.layers, record.k, record.undecided
+    colours = [rank_colour(x.rank, k) for x in layers]
+    return ColumnDataSource(
+        {
+            "x": [block for block, _ in grid.cells],
+            "y": [projection for _, projection in grid.cells],
+            "index": [i if places is None else places.get(x.name, -1) for i, x in enumerate(layers)],
+            "layer": [x.name for x in layers],
+            "rank": [x.rank for x in layers],
+            "colour": [pale(colour) if not_sure else colour for colour, not_sure in zip(colours, unsure, strict=True)],
+            "ink": ["black" if not_sure else ink_on(x.rank, k) for x, not_sure in zip(layers, unsure, strict=True)],
+            "edge": [GREY if not_sure else "#00000000" for not_sure in unsure],
+            "decided": ["" if x.decided is None else "yes" if x.decided else NOT_DECIDED for x in layers],
+        },
+        name="rank-cells",
+    )
 
 
 def tick_names(axis: Any, names: Sequence[str], most: int) -> None:

@@ -67,7 +67,7 @@ class Logged(NamedTuple):
 
 def build(ws: Any, entity: str, project: str, logged: Logged) -> Any:
     """The view, not yet saved; `ws` is the module wandb_workspaces.workspaces."""
-    from wandb_workspaces.reports.v2 import BarPlot, LinePlot, MediaBrowser
+    from wandb_workspaces.reports.v2 import LinePlot, MediaBrowser
 
     def plot(title: str, *metrics: str, **options: Any) -> Any:
         return LinePlot(title=title, x="search/step", y=list(metrics), **options)
@@ -93,17 +93,23 @@ def build(ws: Any, entity: str, project: str, logged: Logged) -> Any:
         *(over_search if logged.by_threshold else []),
         plot("entropy of alpha of every layer", metric_regex="^entropy/.*$"),
     ]
-    evaluated: list[Any] = [f"eval/{name}" for name in logged.metrics]
-    training = [
-        LinePlot(title="training loss", x="retrain/step", y=["retrain/loss"]),
-        LinePlot(title="learning rate", x="retrain/step", y=["retrain/learning_rate"]),
-        *([BarPlot(title="metrics on the evaluation rows", metrics=evaluated)] if evaluated else []),
-    ]
     sections = [
         ws.Section(name="Search", panels=search, is_open=True),
         ws.Section(name="Ranks", panels=maps, is_open=True),
-        ws.Section(name="Retraining", panels=training, is_open=True),
+        ws.Section(name="Retraining", panels=_of_retraining(logged.metrics), is_open=True),
         ws.Section(name="alpha of each layer", panels=each("alpha"), is_open=False),
         ws.Section(name="contribution of each layer", panels=each("contribution"), is_open=False),
     ]
     return ws.Workspace(entity=entity, project=project, name="AutoLoRA", sections=sections)
+
+
+def _of_retraining(metrics: list[str]) -> list[Any]:
+    """The panels of the retraining, which ended with these metrics."""
+    from wandb_workspaces.reports.v2 import BarPlot, LinePlot
+
+    evaluated: list[Any] = [f"eval/{name}" for name in metrics]
+    return [
+        LinePlot(title="training loss", x="retrain/step", y=["retrain/loss"]),
+        LinePlot(title="learning rate", x="retrain/step", y=["retrain/learning_rate"]),
+        *([BarPlot(title="metrics on the evaluation rows", metrics=evaluated)] if evaluated else []),
+    ]

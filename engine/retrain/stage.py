@@ -16,7 +16,7 @@ from engine.export.card import save_card
 from engine.retrain import checkpoint
 from engine.retrain.beginning import begin
 from engine.retrain.components import components_digest
-from engine.retrain.fit import fit
+from engine.retrain.fit import Fitted, fit
 from engine.retrain.generate import write_texts
 from engine.retrain.length import length_of
 from engine.retrain.loss_curve import SendLoss
@@ -27,6 +27,7 @@ from engine.retrain.same_ranks import refuse_changed_ranks, what_counts
 from engine.retrain.settings import RETRAINING
 from engine.retrain.trials import choose_learning_rate, with_rate
 from engine.run.context import Context
+from engine.run.folder import RunFolder
 from engine.run.same_data import refuse_changed_data
 from engine.run.same_machine import machine_of, warn_of_another_machine
 from engine.tracking import NOWHERE, Tracker
@@ -63,12 +64,7 @@ def retrain(run: Context, tracker: Tracker = NOWHERE) -> None:
     fitted = dataclasses.replace(fitted, metrics=run.task.ordered(written | fitted.metrics))
     scale = _restore_label_scale(run, prepared)
     record = method.save(prepared, at_rate)
-    if fitted.predictions is not None:
-        write_text(folder.predictions, fitted.predictions)
-    if fitted.curve:
-        write_text(folder.retrain_metrics, "".join(json.dumps(point) + "\n" for point in fitted.curve))
-    if fitted.row_losses is not None:
-        write_parquet(folder.row_losses, fitted.row_losses)
+    _write_rows_and_curve(fitted, folder)
     fitted = dataclasses.replace(fitted, found_in=prepared.seconds)
     result = result_of(run, fitted, record, trainable, rate) | {"label_scale": scale}
     if record is not None:
@@ -77,6 +73,17 @@ def retrain(run: Context, tracker: Tracker = NOWHERE) -> None:
     remove(folder.retrain)
     remove(folder.trials)
     tracker.log({f"eval/{name}": value for name, value in fitted.metrics.items()})
+
+
+def _write_rows_and_curve(fitted: Fitted, folder: RunFolder) -> None:
+    """Writes the predictions and the losses of the evaluated rows, and the curve of the training, as far as there are
+    any."""
+    if fitted.predictions is not None:
+        write_text(folder.predictions, fitted.predictions)
+    if fitted.curve:
+        write_text(folder.retrain_metrics, "".join(json.dumps(point) + "\n" for point in fitted.curve))
+    if fitted.row_losses is not None:
+        write_parquet(folder.row_losses, fitted.row_losses)
 
 
 def _rate(run: Context) -> float:

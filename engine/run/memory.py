@@ -54,10 +54,7 @@ def check_memory(
     )  # fmt: skip
     needed = MARGIN * training.bytes() + (_LOSS if config.task.type in WITHOUT_HEAD else 0)
     left = free(compute) / (1 if compute.device.type == "cuda" else run.processes.size)
-    if section not in run.told:
-        run.told.add(section)
-        peak = _resident(compute) + needed
-        log.info("memory: about %.1f GiB at the peak of %s, %.1f GiB free", peak / GIB, _WORDS[section], left / GIB)
+    _tell_once(run, section, _resident(compute) + needed, left)
     if needed <= left:
         return
     found = ", ".join(saving.words for saving in savings(run, training))
@@ -66,6 +63,13 @@ def check_memory(
         f"--{section}.batch_size: {_WORDS[section]} needs about {needed / GIB:.1f} GiB beyond what it already uses, "
         f"and {left / GIB:.1f} GiB are free{saving}; --ignore_memory_estimate true tries anyway"
     )
+
+
+def _tell_once(run: Workbench, section: Section, peak: float, left: float) -> None:
+    """Logs the bytes of the peak and those that are free, the first time that the run checks this section."""
+    if section not in run.told:
+        run.told.add(section)
+        log.info("memory: about %.1f GiB at the peak of %s, %.1f GiB free", peak / GIB, _WORDS[section], left / GIB)
 
 
 def _copies(model: nn.Module) -> int:

@@ -91,12 +91,7 @@ def paired(results: pd.DataFrame, axes: Sequence[str], ours: str = OURS, column:
                 "pairs": len(difference),
                 LEFT_OUT: len(comparable) - len(difference),
                 OTHER_ROWS: len(every) - len(comparable),
-                "mean difference": float(difference.mean()) if one else math.nan,
-                "standard error": float(difference.std(ddof=1)) / max(1, len(difference)) ** 0.5 if one else math.nan,
-                "better": int((difference > 0).sum()),
-                "equal": int((difference == 0).sum()),
-                "worse": int((difference < 0).sum()),
-                "p": wilcoxon(difference),
+                **_tested(difference, one_direction=one),
                 "LoRA parameters, ratio": float(_size_ratios(kept).mean()),
             }
         )
@@ -105,6 +100,19 @@ def paired(results: pd.DataFrame, axes: Sequence[str], ours: str = OURS, column:
     if rows and table["p"].notna().any():
         table.insert(list(table).index("p") + 1, "p, Holm", holm(table["p"]))
     return table
+
+
+def _tested(difference: pd.Series, *, one_direction: bool) -> dict[str, float]:
+    """The columns that these differences of pairs fill; without `one_direction` they have no mean."""
+    error = float(difference.std(ddof=1)) / max(1, len(difference)) ** 0.5
+    return {
+        "mean difference": float(difference.mean()) if one_direction else math.nan,
+        "standard error": error if one_direction else math.nan,
+        "better": int((difference > 0).sum()),
+        "equal": int((difference == 0).sum()),
+        "worse": int((difference < 0).sum()),
+        "p": wilcoxon(difference),
+    }
 
 
 def one_direction(results: pd.DataFrame) -> bool:

@@ -14,7 +14,7 @@ from engine.study.agreement import LAYERS, RANKS, shares_of
 from engine.study.cells import Cell, damage
 from engine.study.folder import StudyFolder
 from engine.study.held_out import held_out_loss
-from engine.study.rows import APPROXIMATION, COMMIT, EVALUATED, LOSS, OPTIONS, OUTER, SEARCHED_BY, UNUSED
+from engine.study.rows import APPROXIMATION, COMMIT, EVALUATED, LOSS, OPTIONS, OUTER, SEARCHED_BY, TASK, UNUSED
 from engine.study.values import word
 from engine.study.words import all_numbers
 
@@ -43,36 +43,40 @@ def collect(cells: Sequence[Cell]) -> pd.DataFrame:
     tasks = _tasks([(result["task"], cell.config.task.path) for cell, result in zip(cells, results, strict=True)])
     rows = []
     for cell, result, task in zip(cells, results, tasks, strict=True):
-        run = cell.folder
-        # Full fine-tuning and bottleneck adapters have no ranks.
-        record = ranks.load(run.ranks) if run.ranks.exists() else None
-        rows.append(
-            {
-                **{axis: value if axis in plain else word(value) for axis, value in cell.values.items()},
-                "task": task,
-                "method": result["method"],
-                "main_metric": next(iter(result["metrics"])),
-                "score": next(iter(result["metrics"].values())),
-                LOSS: held_out_loss(run) if on_all_rows else result.get("calibrated_loss"),
-                EVALUATED: result.get("evaluated_rows", 0),
-                UNUSED: _unused_rows(result) if on_all_rows else 0,
-                **{f"metric.{name}": value for name, value in result["metrics"].items()},
-                "mean_rank": record.mean_rank if record else None,
-                LAYERS: [layer.name for layer in record.layers] if record else None,
-                RANKS: [layer.rank for layer in record.layers] if record else None,
-                # A cell that copies another cell's search also copies its measurements, which say nothing new.
-                OUTER: _outer_loss(record) if cell.config.answer.from_run is None else None,
-                **shares_of(record if cell.config.answer.from_run is None else None),
-                **{key: result[key] for key in ("lora_parameters", "trainable_parameters", "learning_rate")},
-                "search_seconds": result["seconds"].get("search"),
-                "total_seconds": result["seconds"]["total"],
-                "search_steps": result["steps"].get("search"),
-                COMMIT: result.get("commit"),
-                **_searched_by(cell),
-                "cell": cell.config.name,
-            }
-        )
+        place = {axis: value if axis in plain else word(value) for axis, value in cell.values.items()}
+        rows.append({**place, TASK: task, **_found(cell, result, on_all_rows=on_all_rows)})
     return pd.DataFrame(rows)
+
+
+def _found(cell: Cell, result: Mapping[str, Any], *, on_all_rows: bool) -> dict[str, Any]:
+    """The columns that a cell fills with what it found. `on_all_rows`: whether its loss is that on the evaluated and
+    the unused rows."""
+    run = cell.folder
+    # Full fine-tuning and bottleneck adapters have no ranks.
+    record = ranks.load(run.ranks) if run.ranks.exists() else None
+    # A cell that copies another cell's search also copies its measurements, which say nothing new.
+    measured = record if cell.config.answer.from_run is None else None
+    return {
+        "method": result["method"],
+        "main_metric": next(iter(result["metrics"])),
+        "score": next(iter(result["metrics"].values())),
+        LOSS: held_out_loss(run) if on_all_rows else result.get("calibrated_loss"),
+        EVALUATED: result.get("evaluated_rows", 0),
+        UNUSED: _unused_rows(result) if on_all_rows else 0,
+        **{f"metric.{name}": value for name, value in result["metrics"].items()},
+        "mean_rank": record.mean_rank if record else None,
+        LAYERS: [layer.name for layer in record.layers] if record else None,
+        RANKS: [layer.rank for layer in record.layers] if record else None,
+        OUTER: _outer_loss(measured),
+        **shares_of(measured),
+        **{key: result[key] for key in ("lora_parameters", "trainable_parameters", "learning_rate")},
+        "search_seconds": result["seconds"].get("search"),
+        "total_seconds": result["seconds"]["total"],
+        "search_steps": result["steps"].get("search"),
+        COMMIT: result.get("commit"),
+        **_searched_by(cell),
+        "cell": cell.config.name,
+    }
 
 
 def _tasks(named: Sequence[tuple[str, str | None]]) -> list[str]:

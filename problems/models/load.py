@@ -125,11 +125,6 @@ def load_base(
     cannot be loaded, when its weights are quantised (but for 4 bits with load_in_4bit, and GGUF files), when a block
     lacks weights, and when weights outside the head have another size than its config.json says.
     """
-    attention = config.attention
-    if attention == "auto" and second_order:
-        attention = "eager"
-    # By default transformers uses sdpa, or eager where a model has no sdpa; asked for sdpa, it refuses such a model.
-    kernel = {} if attention == "auto" else {"attn_implementation": attention}
     quantised = _four_bits() if config.load_in_4bit else {}
     with source_of(config) as (source, options):
         file = {name: value for name, value in options.items() if name == "gguf_file"}
@@ -144,7 +139,7 @@ def load_base(
             ignore_mismatched_sizes=True,  # a head for another number of classes is replaced by a new one
             **({} if file else {"use_safetensors": True}),
             **quantised,
-            **kernel,
+            **_attention(config, second_order=second_order),
             **options,
         )
     if file:
@@ -181,6 +176,13 @@ def _forget_quantisation(model: Any, file: str) -> None:
     model.hf_quantizer = None
     model.is_quantized = False
     model.config.gguf_file = file
+
+
+def _attention(config: ModelConfig, *, second_order: bool) -> dict[str, Any]:
+    """from_pretrained's option for the attention kernel."""
+    attention = "eager" if config.attention == "auto" and second_order else config.attention
+    # By default transformers uses sdpa, or eager where a model has no sdpa; asked for sdpa, it refuses such a model.
+    return {} if attention == "auto" else {"attn_implementation": attention}
 
 
 def _four_bits() -> dict[str, Any]:
