@@ -74,7 +74,6 @@ CountFromZero = Annotated[int, Range(f"0 to {_WHOLE}", lambda x: 0 <= x <= MOST)
 Judges = Annotated[int, Range(f"0, or 8 to {_WHOLE}", lambda x: x == 0 or 8 <= x <= MOST)]
 CountFromZeroOrNull = Annotated[int | None, Range(f"null, or 0 to {_WHOLE}", lambda x: x is None or 0 <= x <= MOST)]
 # Memory for this many tokens is allocated before the first one is written.
-Length = Annotated[int, Range(f"1 to {LARGEST:,} tokens", lambda x: 1 <= x <= LARGEST)]
 LengthOrNull = Annotated[
     int | None, Range(f"null, or 1 to {LARGEST:,} tokens", lambda x: x is None or 1 <= x <= LARGEST)
 ]

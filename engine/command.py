@@ -1,7 +1,6 @@
 """Carry out what the command line asks for: a run, a study or a verdict; scores, a folder to show, or a wandb view."""
 
 import dataclasses
-import logging
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,8 +26,6 @@ from engine.study.shown import print_study
 from engine.terminal.console import console
 from engine.terminal.loading import load_libraries
 from problems.machine.processes import joined
-
-log = logging.getLogger("autolora")
 
 if TYPE_CHECKING:
     from engine.report.stage import Beside

@@ -18,12 +18,9 @@ NO_MODEL = (
     "bring the old model back to resume (of a hub: by --model.revision), --name for another run, or --overwrite to "
     "start again"
 )
-RESUME_ON_OLD_DATA = "bring the old data back to resume, --name for another run, or --overwrite to start again"
 
 
-def refuse_changed_data(
-    run: "Workbench", recorded: Mapping[str, Any], way_out: str = RESUME_ON_OLD_DATA, *, evaluated: bool = True
-) -> None:
+def refuse_changed_data(run: "Workbench", recorded: Mapping[str, Any], *, evaluated: bool = True) -> None:
     """Raises Outdated, naming the file or data set, when the rows are not those in the fingerprint `recorded`.
 
     The base model is compared when it is loaded, which then raises Outdated.
@@ -33,7 +30,9 @@ def refuse_changed_data(
     began = f"the half-done run in {run.folder.root} began with"
     change = data_change(run, recorded, began, evaluated=evaluated)
     if change:
-        raise Outdated(f"{change}; {way_out}")
+        raise Outdated(
+            f"{change}; bring the old data back to resume, --name for another run, or --overwrite to start again"
+        )
     run.weights.expect(recorded.get("weights"), began, NO_MODEL)
 
 

@@ -5,7 +5,6 @@ the user's own files are moved from the old results to the new ones, the old res
 removed last. After an interruption, the record and the folders that exist tell which of these steps is next.
 """
 
-import logging
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,8 +17,6 @@ from configs.errors import UserError
 from engine.disk import exchange
 from engine.disk.files import read_json, remove, sync, write_json
 from engine.disk.lock import locked
-
-log = logging.getLogger("autolora")
 
 RECORD = ".overwrite.json"
 """In a folder of new results: what they began with, and whether they are complete."""

@@ -98,19 +98,19 @@ def _sizes(group: pd.DataFrame) -> dict[str, int]:
     return {title: int(group[column].median()) for column, title in columns}
 
 
-def cost(results: pd.DataFrame, axes: Sequence[str], reference: str = COST_REFERENCE) -> pd.DataFrame:
-    """Table 5: total seconds (search, answer and retraining) over those of row `reference`, same task and seed.
+def cost(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
+    """Table 5: total seconds (search, answer and retraining) over those of row COST_REFERENCE, same task and seed.
 
     The ratios are medians over the pairs, the seconds medians over all runs of the row. The table is empty if row
-    `reference` is missing or is the only one.
+    COST_REFERENCE is missing or is the only one.
     """
     rows = []
-    for name, group, pairs in pairs_with(results, axes, reference):
+    for name, group, pairs in pairs_with(results, axes, COST_REFERENCE):
         ratio = pairs["total_seconds"] / pairs["total_seconds_reference"]
         rows.append(
             {
                 "": name,
-                f"total time / {reference}'s": float(ratio.median()),
+                f"total time / {COST_REFERENCE}'s": float(ratio.median()),
                 "range": span(ratio, 2),
                 "total s": float(group["total_seconds"].median()),
                 "search s": float(group["search_seconds"].astype(float).median()),

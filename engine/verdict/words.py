@@ -125,7 +125,8 @@ def recommendation(ending: Ending, pairs: Pairs | None, arms: Arms, run: RunFold
     rank = (evidence.sufficient_rank(arms.record.tolerance) if evidence else None) or arms.uniform_rank
     searched = f" --retrain.init search --retrain.init_from {shlex.quote(str(run.root))}"
     init = searched if arms.config.retrain.init == "search" else " --retrain.init scratch"
-    uniform = f"take rank {rank} in every layer: {_command(run, 'uniform')} --method lora --lora.r {rank}{init}"
+    command = _python(options_of(run, sibling_name(run, "uniform")))
+    uniform = f"take rank {rank} in every layer: {command} --method lora --lora.r {rank}{init}"
     if (pairs.count >= SEEDS and pairs.worthless) if pairs is not None else nothing_learned(arms.record):
         return (
             "LoRA does nothing for these rows: train longer, at another rate, or on more rows, and then choose ranks."
@@ -158,10 +159,6 @@ def _after_the_last(pairs: Pairs, plan: Plan) -> str:
             return f"{last}."
         return f"{last}; a new verdict with more (--verdict.pairs {most} --overwrite) would see smaller differences."
     return f"{last}; more held-out rows (--verdict.rows, or a larger evaluation file) would narrow the interval."
-
-
-def _command(run: RunFolder, name: str) -> str:
-    return _python(options_of(run, sibling_name(run, name)))
 
 
 def _python(options: list[str]) -> str:

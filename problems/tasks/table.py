@@ -1,6 +1,5 @@
 """A user's own data: texts and labels in a CSV, TSV, JSON Lines or parquet file."""
 
-import logging
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,6 @@ from problems.tasks.readers.objects import filled, sound
 from problems.tasks.readers.splits import evaluation_source, hold_out, origin
 from problems.tasks.readers.table import read_table, require_columns
 from problems.tasks.readers.tag_names import named_class, names_in_parquet
-
-log = logging.getLogger("autolora.inputs")
 
 
 class TextTable(TextClassification):
