@@ -66,9 +66,9 @@ class TaskConfig:
     validation_share: ranges.Share = 0.5
     """Share of the training rows that becomes D_val; the rest is D_tr. Paper: 0.5."""
     split_by: Literal["source", "row"] = "source"
-    """generation, chat: what is divided between D_tr and D_val. source: all texts of a source (chat: all conversations
-    that begin with one prompt) stay together, so that no source of D_val is trained on in D_tr; row: each text by
-    itself (the paper seems to do this). Other tasks are always divided by row."""
+    """What is divided between D_tr and D_val. source: all texts of a source (chat: all conversations that begin with
+    one prompt; text and tokens: all rows of one text) stay together, so that no source of D_val is trained on in D_tr;
+    row: each row by itself (the paper seems to do this). glue and the sample are always divided by row."""
     max_length: ranges.Tokens = 128
     """Longest input in tokens (generation: source and target together; chat: the whole conversation); longer inputs
     are cut (generation: first the end of the source, then that of the target; chat: as too_long says). A

@@ -104,8 +104,8 @@ TABLE: tuple[Row, ...] = (
         f"{_METHOD}, which has no D_val: it trains on all training rows",
     ),
     Row(
-        ("task.split_by",), lambda c: c.task.type not in ("generation", "chat") or not divides(c),
-        "as it is read only if a method divides the rows of generation or chat into D_tr and D_val",
+        ("task.split_by",), lambda c: c.task.type in ("glue", "sample") or not divides(c),
+        "as it is read only if a method divides the rows of text, tokens, generation or chat into D_tr and D_val",
     ),
     Row(
         (

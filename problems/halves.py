@@ -1,7 +1,7 @@
 """Splits the training rows into D_tr, which trains W, and D_val, on which beta, learning rates and ranks are
 chosen."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,7 @@ from datasets import Dataset
 from configs.errors import UserError
 from configs.facts import data_seed
 from configs.schema import RunConfig
+from problems.tasks.inputs import tokens_of
 
 Halves = tuple[np.ndarray, np.ndarray]
 
@@ -25,13 +26,18 @@ def by_source(config: RunConfig) -> bool:
 def split_rows(rows: Dataset, config: RunConfig) -> Halves:
     """Row numbers of D_tr and D_val for this run.
 
-    Rows of generation and chat are divided by source if `task.split_by` says so, all other rows one by one.
+    If `task.split_by` is source, rows of generation and chat are divided by source, and the user's own texts, if some
+    stand on several rows, by text. All other rows are divided one by one.
 
     Raises UserError when one of the two would be empty.
     """
     task = config.task
     if by_source(config):
         return split_by_source(rows["source"][:], task.validation_share, data_seed(config))
+    if task.type in ("text", "tokens") and task.split_by == "source":
+        texts = tokens_of(rows)
+        if 1 < len(set(texts)) < len(rows):
+            return split_by_source(texts, task.validation_share, data_seed(config))
     return split_indices(len(rows), task.validation_share, data_seed(config))
 
 
@@ -45,7 +51,7 @@ def split_indices(rows: int, validation_share: float, seed: int) -> Halves:
     return np.sort(order[validation:]), np.sort(order[:validation])
 
 
-def split_by_source(sources: Sequence[str], validation_share: float, seed: int) -> Halves:
+def split_by_source(sources: Sequence[Hashable], validation_share: float, seed: int) -> Halves:
     """As `split_indices`, but all rows of one source are in the same half; `sources` names the source of each row.
 
     A row whose source was trained on would measure memory, not learning. D_val is the best of up to `_DRAWS` random

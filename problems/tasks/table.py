@@ -53,7 +53,9 @@ class TextTable(TextClassification):
         self.held_out = source.held_out
         if source.held_out:
             classes = None if self.regression else [label_text(x) for x in train[self.label_column]]
-            kept, held_out = hold_out(len(train), self.config.holdout_share, self.seed, self.train_path, classes)
+            texts = list(train[self.columns].astype(str).itertuples(index=False, name=None))
+            share = self.config.holdout_share
+            kept, held_out = hold_out(len(train), share, self.seed, self.train_path, classes, texts=texts)
             train, evaluation = train.iloc[kept], train.iloc[held_out]
         else:
             evaluation = self._named(source.option, source.path, read_table(source.option, source.path))

@@ -71,7 +71,9 @@ class Tagging(Task):
                 return found.train if option == "--task.path" else self._read(option, path)
 
         source = evaluation_source(self.config, self.evaluation_split)
-        train, evaluation = read_or_hold_out(self.config, source, read, "sentence", self.seed)
+        train, evaluation = read_or_hold_out(
+            self.config, source, read, "sentence", self.seed, text_of=lambda sentence: tuple(sentence.tokens)
+        )
         return self._rows(train, evaluation, None if source.held_out else source)
 
     def _rows(self, train: list[Sentence], evaluation: list[Sentence], source: Source | str | None) -> Rows:

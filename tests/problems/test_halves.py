@@ -97,3 +97,22 @@ def test_the_rows_are_split_by_the_seed_of_the_data(by: str) -> None:
     assert d_val("--seed", "1", "--task.seed", "5") == d_val("--seed", "2", "--task.seed", "5")
     assert d_val("--seed", "1") == d_val("--seed", "2", "--task.seed", "1")
     assert d_val("--seed", "1") != d_val("--seed", "2")
+
+
+@pytest.mark.parametrize("kind", ["text", "tokens"])
+def test_rows_of_one_text_are_in_the_same_half(kind: str) -> None:
+    tokens = [[7, row // 3] if row < 90 else [7, row] for row in range(200)]
+    rows = Dataset.from_dict({"input_ids": tokens})
+    given = ("--task.type", kind, "--task.path", "x.csv")
+    d_tr, d_val = split_rows(rows, parse([*given]).config)
+    assert not {tuple(tokens[row]) for row in d_tr} & {tuple(tokens[row]) for row in d_val}
+    assert abs(len(d_val) - 100) <= 1
+    by_row = split_rows(rows, parse([*given, "--task.split_by", "row"]).config)
+    assert [half.tolist() for half in by_row] == [half.tolist() for half in split_indices(200, 0.5, 0)]
+
+
+@pytest.mark.parametrize("tokens", [[[row] for row in range(40)], [[1]] * 40])
+def test_texts_that_are_all_different_or_all_equal_are_divided_by_row(tokens: list[list[int]]) -> None:
+    rows = Dataset.from_dict({"input_ids": tokens})
+    found = split_rows(rows, parse(["--task.type", "text", "--task.path", "x.csv"]).config)
+    assert [half.tolist() for half in found] == [half.tolist() for half in split_indices(40, 0.5, 0)]

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -46,11 +46,18 @@ def origin(config: TaskConfig, split: str | None) -> str:
 
 
 def read_or_hold_out(
-    config: TaskConfig, source: Source, read: Callable[[str, Path], list[T]], kind: str, seed: int
+    config: TaskConfig,
+    source: Source,
+    read: Callable[[str, Path], list[T]],
+    kind: str,
+    seed: int,
+    *,
+    text_of: Callable[[T], Hashable] | None = None,
 ) -> tuple[list[T], list[T]]:
     """The training and the evaluation items of a user's files; `read(option, path)` gives those of one file.
 
-    `kind`: the word for an item in messages. Raises UserError as `read` and `hold_out` do, and if some items must be
+    `kind`: the word for an item in messages. `text_of`: the text of an item, so that items of one text are held out
+    together. Raises UserError as `read` and `hold_out` do, and if some items must be
     held out and there is only one.
     """
     path = Path(str(config.path))
@@ -59,7 +66,8 @@ def read_or_hold_out(
         return train, read(source.option, source.path)
     if len(train) < 2:
         raise UserError(f"--task.path: {path} has one {kind}; two or more are needed to hold one out")
-    kept, held_out = hold_out(len(train), config.holdout_share, seed, path, kind=kind)
+    texts = None if text_of is None else [text_of(item) for item in train]
+    kept, held_out = hold_out(len(train), config.holdout_share, seed, path, texts=texts, kind=kind)
     return [train[i] for i in kept], [train[i] for i in held_out]
 
 
@@ -70,11 +78,21 @@ def tell_unused_share(config: TaskConfig, split: str) -> None:
 
 
 def hold_out(
-    rows: int, share: float, seed: int, path: Path, classes: Sequence[str] | None = None, *, kind: str = "row"
+    rows: int,
+    share: float,
+    seed: int,
+    path: Path,
+    classes: Sequence[str] | None = None,
+    *,
+    texts: Sequence[Hashable] | None = None,
+    kind: str = "row",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of the rows that stay and of those held out (at least one): disjoint, complete, drawn by seed.
 
     classes: the class of each row; one row of each class then stays, so that every evaluated class was learned.
+    texts: the text of each row; rows of one text are held out together, as a row whose text was trained on would
+    measure memory, not learning. Only if no text can be held out so (each is on too many rows, or on all of its
+    class), rows are held out one by one.
     kind: what messages call a row.
     Raises UserError, naming the file, when none would stay or none could be held out.
     """
@@ -85,7 +103,9 @@ def hold_out(
             f"--task.holdout_share: {share} of the {rows} {kind}s of {path} leaves none to train on; give more "
             f"{kind}s or a smaller share"
         )
-    held_out = order[:count] if classes is None else _leaving_one_of_each(order, count, classes)
+    held_out = _drawn(order, count, classes, range(rows) if texts is None else texts)
+    if not len(held_out):
+        held_out = _drawn(order, count, classes, range(rows))
     if not len(held_out):
         raise UserError(
             f"--task.holdout_share: each of the {rows} rows of {path} is the only one of its class, so none can be "
@@ -94,12 +114,26 @@ def hold_out(
     return np.setdiff1d(order, held_out), np.sort(held_out)
 
 
-def _leaving_one_of_each(order: np.ndarray, count: int, classes: Sequence[str]) -> np.ndarray:
-    """The first `count` rows of `order` that leave each class a row; fewer where there are no more such rows."""
-    left = Counter(classes)
-    chosen: list[int] = []
+def _drawn(order: np.ndarray, count: int, classes: Sequence[str] | None, texts: Sequence[Hashable]) -> np.ndarray:
+    """The first rows of `order`, at most `count`, with all other rows of their texts; each class keeps a row.
+
+    A text of more rows than are still wanted is passed over. If nothing else is left, the first text of at most a
+    quarter of all rows is taken.
+    """
+    groups: dict[Hashable, list[int]] = {}
     for row in order.tolist():
-        if len(chosen) < count and left[classes[row]] > 1:
-            left[classes[row]] -= 1
-            chosen.append(row)
+        groups.setdefault(texts[row], []).append(row)
+    left = Counter(classes)
+
+    def fits(group: list[int], room: int) -> bool:
+        lost = Counter(classes[row] for row in group) if classes is not None else Counter[str]()
+        return len(group) <= room and all(left[name] > number for name, number in lost.items())
+
+    chosen: list[int] = []
+    for group in groups.values():
+        if fits(group, count - len(chosen)):
+            chosen += group
+            left.subtract([classes[row] for row in group] if classes is not None else [])
+    if not chosen:
+        chosen = next((group for group in groups.values() if fits(group, len(order) // 4)), [])
     return np.array(chosen, dtype=order.dtype)

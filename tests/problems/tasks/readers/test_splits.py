@@ -80,3 +80,34 @@ def test_a_large_share_leaves_one_row_of_each_class() -> None:
 def test_rows_that_are_all_the_only_ones_of_their_class_are_named() -> None:
     with pytest.raises(UserError, match=r"^--task\.holdout_share: each of the 3 rows of d\.csv is the only one "):
         hold_out(3, 0.1, 0, Path("d.csv"), ["x", "y", "z"])
+
+
+def test_rows_of_one_text_are_held_out_together() -> None:
+    """A copy of a trained row was held out, so that the accuracy told of memory."""
+    texts = [f"text {row // 3}" if row < 30 else f"text {row}" for row in range(100)]
+    for seed in range(20):
+        kept, held_out = hold_out(100, 0.1, seed, Path("d.csv"), ["x", "y"] * 50, texts=texts)
+        assert sorted([*kept, *held_out]) == list(range(100))
+        assert len(held_out) == 10
+        assert not {texts[row] for row in kept} & {texts[row] for row in held_out}
+
+
+def test_texts_that_are_all_different_change_nothing() -> None:
+    for seed in range(5):
+        plain, told = (hold_out(40, 0.25, seed, Path("d.csv"), texts=texts) for texts in (None, list(range(40))))
+        assert [part.tolist() for part in plain] == [part.tolist() for part in told]
+
+
+def test_a_text_of_more_rows_than_the_share_is_held_out_if_there_is_no_other() -> None:
+    texts = [row // 4 for row in range(20)]
+    held_out = hold_out(20, 0.1, 0, Path("d.csv"), texts=texts)[1]
+    assert len(held_out) == 4
+    assert len({texts[row] for row in held_out}) == 1
+
+
+def test_rows_are_held_out_one_by_one_if_no_whole_text_can_be() -> None:
+    """A class of one text, as in many tiny tables: its class must stay known."""
+    classes = ["x"] * 6 + ["y"] * 6
+    kept, held_out = hold_out(12, 0.1, 0, Path("d.csv"), classes, texts=classes)
+    assert len(held_out) == 1
+    assert {classes[row] for row in kept} == {"x", "y"}
