@@ -24,14 +24,15 @@ def verdict(
     tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[dict[str, Any], RunFolder]]:
     """verdict(launcher, "--verdict.arms", "[uniform]"): verdict.json of ranks that lie in the run's folder, and the
-    folder; `searched` are further keys of search/summary.json. Only with `data` are the rows loaded and compared."""
+    folder; `searched` are further keys of search/summary.json (None: there is no such file). Only with `data` are the
+    rows loaded and compared."""
 
     def judge(
         launcher: FakeLauncher,
         *arguments: str,
         ranks: list[int] | None = LEARNED,
         overwrite: bool = False,
-        searched: Mapping[str, Any] = MappingProxyType({}),
+        searched: Mapping[str, Any] | None = MappingProxyType({}),
         data: bool = False,
     ) -> tuple[dict[str, Any], RunFolder]:
         config = tiny_config("--lora.target_modules", "[query, value]", "--lora.k", str(K), *arguments)
@@ -40,7 +41,8 @@ def verdict(
         if ranks is not None:
             layers = [{"name": name, "rank": rank} for name, rank in zip(NAMES, ranks, strict=True)]
             write_json(folder.ranks, {"k": K, "layers": layers})
-        write_json(folder.search_summary, {"parameters_per_rank": dict.fromkeys(NAMES, SIZE), **searched})
+        if searched is not None:
+            write_json(folder.search_summary, {"parameters_per_rank": dict.fromkeys(NAMES, SIZE), **searched})
         for name in ("serial", "ray"):
             monkeypatch.setitem(LAUNCHERS, name, Launcher(launcher))
         if not data:

@@ -24,7 +24,7 @@ from engine.verdict.stage import run_verdict
 from tests.helpers.finished import RESULT
 from tests.helpers.methods import LEARNED
 from tests.helpers.tiny import make_tokenizer
-from tests.helpers.verdicts import FakeLauncher, better
+from tests.helpers.verdicts import NAMES, SIZE, FakeLauncher, better
 
 
 @pytest.mark.trains
@@ -140,8 +140,9 @@ def test_rows_that_chose_the_ranks_do_not_judge_them(
 ) -> None:
     settings = {"settings": FOUND.of(tiny_config())}
     if by_grid:
-        write_json(tmp_path / "runs" / "tiny" / "grid.json", settings)
-    searched = {} if by_grid else settings
+        sizes = {"parameters_per_rank": dict.fromkeys(NAMES, SIZE)}
+        write_json(tmp_path / "runs" / "tiny" / "grid.json", sizes | settings)
+    searched = None if by_grid else settings
     value, message, old = SEARCHED_ON[key]
     launcher = FakeLauncher(better(0.3))
     with pytest.raises(UserError, match=rf"^{key}: .*ranks.json were chosen with {message}; the verdict needs rows"):
