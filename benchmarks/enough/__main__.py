@@ -7,15 +7,15 @@ rank, and the regret of the ranks that its searches call enough: how far their l
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from rich.table import Table
 
 from benchmarks.command import main
+from benchmarks.enough import trainings
 from benchmarks.enough.regret import Regret, regret_of
-from benchmarks.enough.trainings import joined, of_study, read_table, write_table
+from benchmarks.kept import gathered
 from configs.errors import UserError
 from engine.terminal.console import console
 
@@ -36,14 +36,7 @@ class EnoughSettings:
 
 def measure_enough(settings: EnoughSettings) -> tuple[dict[str, Any], list[Table]]:
     """The regret of every task. Raises UserError if no task has a seed with a search and a training at every rank."""
-    known = Path(settings.table) if settings.table else None
-    parts = [read_table(known)] if known and known.exists() else []
-    parts += [of_study(Path(folder)) for folder in settings.studies]
-    if not parts:
-        raise UserError("--studies, --table: give at least one of them, with trainings to read")
-    table = joined(parts)
-    if known and settings.studies:
-        write_table(table, known)
+    table = gathered(trainings, settings.table, settings.studies)
     if unknown := int((table["settings"] == "").sum()):
         console.print(f"the settings of {unknown} trainings are not recorded, so that they were not compared")
     by_task = {str(task): regret_of(str(task), rows) for task, rows in table.groupby("task", sort=False)}

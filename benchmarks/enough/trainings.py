@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.enough.settings import digest_of, refuse_mixed
+from benchmarks.enough.settings import digest_of
+from benchmarks.kept import Layout, refuse_mixed
 from configs.errors import UserError
 from engine import ranks
-from engine.disk.files import replacing
 from engine.run.contents import read_result
 from engine.run.folder import RunFolder
 from engine.study.held_out import held_out_loss
@@ -20,14 +20,14 @@ COLUMNS = ["task", "seed", "method", "rank", "loss", "parameters", "settings"]
 `loss`: nats a label on held-out rows, at a fitted temperature; of a search, that of the retraining at its ranks.
 `parameters`: of LoRA. `settings`: a digest of all in which the trainings of a task may not differ; empty if it is not
 known."""
+LAYOUT = Layout(COLUMNS, texts={"task", "method", "settings"}, perhaps={"rank", "settings"})
 METHODS = ("head", "lora", "autolora")
 
 
 def of_study(root: Path) -> pd.DataFrame:
     """The finished cells of a study with the methods head, lora and autolora. The folder's name stands for the task.
 
-    Raises UserError for a folder without such cells, for a cell whose files are damaged or do not fit, and for cells
-    that differ in more than seed, method and rank.
+    Raises UserError for a folder without such cells, and for a cell whose files are damaged or do not fit.
     """
     rows = []
     for path in sorted(root.glob("cells/*/metrics.json")):
@@ -49,46 +49,34 @@ def of_study(root: Path) -> pd.DataFrame:
     if not rows:
         raise UserError(f"{root}: it has no finished run of the methods {', '.join(METHODS)}; the study's command "
                         f"trains them")  # fmt: skip
-    table = _in_order(pd.DataFrame(rows, columns=COLUMNS))
-    refuse_mixed(table)
-    return table
+    return _in_order(pd.DataFrame(rows, columns=COLUMNS))
 
 
 def read_table(path: Path) -> pd.DataFrame:
     """The trainings in a CSV file that `write_table` wrote. Raises UserError, naming the file, if it is not such a
     table."""
-    try:
-        table = pd.read_csv(path, dtype={"settings": str}, keep_default_na=True).fillna({"settings": ""})
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as a CSV file: {error}") from error
-    if list(table.columns) != COLUMNS:
-        raise UserError(f"{path}: it must have the columns {', '.join(COLUMNS)}")
-    numbers = table[["seed", "rank", "loss", "parameters"]]
-    if not all(map(pd.api.types.is_numeric_dtype, numbers.dtypes)) or numbers.drop(columns="rank").isna().any(
-        axis=None
-    ):
-        raise UserError(f"{path}: seed, rank, loss and parameters must be numbers, and only a rank may be left out")
+    table = LAYOUT.read(path)
     if not set(table["method"]) <= set(METHODS):
         raise UserError(f"{path}: allowed methods: {', '.join(METHODS)}")
-    return _in_order(table)
+    if table["rank"].dropna().mod(1).ne(0).any():
+        raise UserError(f"{path}: in the column rank, every row must have a whole number or nothing")
+    return table
 
 
-def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Writes the trainings as a CSV file that `read_table` reads. Creates the folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:  # the runs may have been deleted, so that this is the only copy
-        _in_order(table).to_csv(temporary, index=False, float_format="%.6f")
+write_table = LAYOUT.write
 
 
 def joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """All of these trainings; if one stands in several parts, the last of them counts. Raises UserError if those of a
-    task differ in more than seed, method and rank."""
+    task differ in more than seed, method and rank. An empty digest is not compared."""
     table = pd.concat(parts, ignore_index=True)
     # A search is the same training even if it now calls another rank enough, so its rank is not compared here.
     uniform = table["rank"].where(table["method"] == "lora", 0)
     again = table.assign(uniform=uniform).duplicated(["task", "seed", "method", "uniform"], keep="last")
     found = _in_order(table[~again])
-    refuse_mixed(found)
+    named = found.assign(at=(" at rank " + found["rank"].astype(str)).where(found["method"] == "lora", ""))
+    words = "settings, rows or base models; allowed: trainings that differ in seed, method and rank alone"
+    refuse_mixed(named, ["task"], "settings", "{method}{at}, seed {seed}", words)
     return found
 
 

@@ -16,7 +16,9 @@ import numpy as np
 from rich.table import Table
 
 from benchmarks.command import main
-from benchmarks.places.allocations import Allocations, joined, of_study, read_table, write_table
+from benchmarks.kept import gathered
+from benchmarks.places import allocations
+from benchmarks.places.allocations import Allocations
 from benchmarks.places.effects import effects, explained
 from benchmarks.places.judged import Judged, judge
 from benchmarks.places.picture import draw_effects
@@ -53,14 +55,7 @@ def measure_places(settings: PlacesSettings) -> tuple[dict[str, Any], list[Table
     """How much the places decide, and how well each score foretells it. Raises UserError for too few trainings."""
     if settings.picture and Path(settings.picture).suffix != ".png":
         raise UserError(f"--picture: {settings.picture} is not allowed; allowed: a name that ends with .png")
-    known = Path(settings.table) if settings.table else None
-    parts = [read_table(known)] if known and known.exists() else []
-    parts += [of_study(Path(settings.study))] if settings.study else []
-    if not parts:
-        raise UserError("--study, --table: give at least one of them, with trainings to read")
-    found = joined(parts)
-    if known and settings.study:
-        write_table(found, known)
+    found = gathered(allocations, settings.table, [settings.study] if settings.study else [], "--study")
     count = len(found.mean)
     if count < FEWEST:
         raise UserError(f"--study: trainings at {count} allocations are too few; allowed: {FEWEST} or more")

@@ -1,7 +1,5 @@
 """Which layers had LoRA in which training, and the resulting loss: the cells of a study, or a table kept of them."""
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.kept import Layout, digest
 from configs.errors import UserError
 from engine import ranks
-from engine.disk.files import replacing
 from engine.run.contents import read_result
 from engine.run.folder import RunFolder
 from engine.study.held_out import held_out_loss
@@ -21,6 +19,7 @@ from engine.study.held_out import held_out_loss
 OF_RUN = ["task", "settings", "seed", "draw", "loss"]
 """The columns of a table before those of the layers. `settings`: a digest of all in which trainings may not differ.
 `loss`: nats a label, at a fitted temperature."""
+LAYOUT = Layout(OF_RUN, texts={"task", "settings"}, further="one for each layer")
 HEAD = -1
 """The value of the column `draw` for a training of the head alone, in which no layer had LoRA."""
 _VARY = ("method", "seed", "lora.draw")
@@ -100,14 +99,9 @@ def of_study(root: Path) -> Allocations:
             raise UserError(f"{folder.ranks}: its layers are not those of the other cells")
     if not rows:
         raise UserError(f"{root}: it has no finished run of method lora_random; the study's command trains them")
-    table = pd.DataFrame(rows).assign(settings=_digest(settings))
-    return Allocations(_in_order(table), head, settings)
-
-
-def _digest(settings: Mapping[str, Any]) -> str:
-    """A short text that differs if any of the settings does, but for those in which trainings may differ."""
     same = {key: value for key, value in settings.items() if key not in _VARY}
-    return hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:12]
+    table = pd.DataFrame(rows).assign(settings=digest(same, 12))
+    return Allocations(_in_order(table), head, settings)
 
 
 def _refuse_other(settings: Mapping[str, Any], own: Mapping[str, Any], path: Path) -> None:
@@ -124,27 +118,17 @@ def _refuse_other(settings: Mapping[str, Any], own: Mapping[str, Any], path: Pat
 def read_table(path: Path) -> Allocations:
     """The trainings in a CSV file that `write_table` wrote. Raises UserError, naming the file, if it is not such a
     table."""
-    try:
-        table = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as a CSV file: {error}") from error
-    if list(table.columns[: len(OF_RUN)]) != OF_RUN or len(table.columns) == len(OF_RUN):
-        raise UserError(f"{path}: it must have the columns {', '.join(OF_RUN)} and one for each layer")
-    numbers = table.drop(columns=["task", "settings"])
-    if not all(map(pd.api.types.is_numeric_dtype, numbers.dtypes)) or table.isna().any(axis=None):
-        raise UserError(f"{path}: every value but those of task and settings must be a number")
+    table = LAYOUT.read(path)
     alone = table[table["draw"] == HEAD]
     head = {int(seed): float(loss) for seed, loss in zip(alone["seed"], alone["loss"], strict=True)}
     return Allocations(_in_order(table.drop(index=alone.index)), head)
 
 
 def write_table(found: Allocations, path: Path) -> None:
-    """Writes the trainings as a CSV file that `read_table` reads, atomically. Creates the folder."""
+    """Writes the trainings as a CSV file that `read_table` reads."""
     same = found.table[["task", "settings"]].iloc[0].to_dict() | {"draw": HEAD} | dict.fromkeys(found.layers, 0)
     alone = [same | {"seed": seed, "loss": loss} for seed, loss in sorted(found.head.items())]
-    every = pd.concat([pd.DataFrame(alone, columns=list(found.table.columns)), found.table])
-    with replacing(path) as temporary:  # the runs may have been deleted, so that this is the only copy
-        every.to_csv(temporary, index=False, float_format="%.6f")
+    LAYOUT.write(pd.concat([pd.DataFrame(alone, columns=list(found.table.columns)), found.table]), path)
 
 
 def joined(parts: Sequence[Allocations]) -> Allocations:

@@ -14,9 +14,11 @@ from typing import Any, ClassVar
 from rich.table import Table
 
 from benchmarks.command import main
+from benchmarks.kept import gathered
+from benchmarks.table1 import runs
 from benchmarks.table1.contrasts import FAMILIES, Contrast, contrasts_of
 from benchmarks.table1.picture import draw_losses
-from benchmarks.table1.runs import VARIANT, joined, of_study, read_table, write_table
+from benchmarks.table1.runs import VARIANT
 from benchmarks.table1.sizes import of_their_size
 from benchmarks.table1.tables import of_agreement, of_contrasts, of_losses
 from configs.errors import UserError
@@ -44,23 +46,15 @@ def measure_table1(settings: Table1Settings) -> tuple[dict[str, Any], list[Table
     """The losses of every line, the tests and the agreement of seeds. Raises UserError if there is no run."""
     if settings.picture and Path(settings.picture).suffix != ".png":
         raise UserError(f"--picture: {settings.picture} is not allowed; allowed: a name that ends with .png")
-    known = Path(settings.table) if settings.table else None
-    parts = [read_table(known)] if known and known.exists() else []
-    parts += [of_study(Path(folder)) for folder in settings.studies]
-    if not parts:
-        raise UserError("--studies, --table: give at least one of them, with runs to read")
-    table = joined(parts)
-    if known and settings.studies:
-        write_table(table, known)
-    table = of_their_size(table)
+    table = of_their_size(gathered(runs, settings.table, settings.studies))
     if settings.picture:
         draw_losses(table, Path(settings.picture))
     found = {title: contrasts_of(table, pairs) for title, pairs in FAMILIES.items()}
     tables = [of_losses(table), *(of_contrasts(part, title) for title, part in found.items() if part)]
     agreement = of_agreement(table)
-    runs = table[[TASK, SEED, VARIANT, LOSS]].to_dict("records")
+    losses = table[[TASK, SEED, VARIANT, LOSS]].to_dict("records")
     numbers = {title: [_numbers(one) for one in part] for title, part in found.items()}
-    return {"runs": runs, "contrasts": numbers}, [*tables, *([agreement] if agreement else [])]
+    return {"runs": losses, "contrasts": numbers}, [*tables, *([agreement] if agreement else [])]
 
 
 def _numbers(one: Contrast) -> dict[str, Any]:

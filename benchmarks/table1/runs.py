@@ -1,15 +1,13 @@
 """The runs of studies such as table1_minilm.yaml, and a CSV file that keeps them: a row for each."""
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from benchmarks.kept import Layout, digest, refuse_mixed
 from configs.errors import UserError
-from engine.disk.files import replacing
 from engine.run.contents import read_result
 from engine.run.folder import RunFolder
 from engine.study.agreement import RANKS, SHARES
@@ -25,16 +23,15 @@ ROWS = "rows"
 not known."""
 KEY = [TASK, VARIANT, SEED]
 """The columns that name a run."""
-_TEXTS = [TASK, VARIANT, "method", "main_metric", COMMIT, SETTINGS, ROWS]
-_NUMBERS = [SEED, LOSS, "lora_parameters"]
-_PERHAPS = [SCORE, EVALUATED, UNUSED, "trainable_parameters", "learning_rate", "total_seconds"]
-"""Columns of numbers that may be empty."""
-_LISTS = [RANKS, SHARES]
-"""Columns with a number for each layer, empty for runs that have none. Of shares only those of the run that measured
-them are kept."""
 COLUMNS = [*KEY, "method", LOSS, "main_metric", SCORE, EVALUATED, UNUSED, "lora_parameters", "trainable_parameters",
-           "learning_rate", "total_seconds", COMMIT, SETTINGS, ROWS, *_LISTS]  # fmt: skip
-"""The columns of the table; those that results.parquet has, too, are documented in engine/study/rows.py."""
+           "learning_rate", "total_seconds", COMMIT, SETTINGS, ROWS, RANKS, SHARES]  # fmt: skip
+"""The columns of the table; those that results.parquet has, too, are documented in engine/study/rows.py. Of shares
+only those of the run that measured them are kept."""
+LAYOUT = Layout(
+    COLUMNS, texts={TASK, VARIANT, "method", "main_metric", COMMIT, SETTINGS, ROWS},
+    perhaps=set(COLUMNS) - {*KEY, LOSS, "lora_parameters"}, lists={RANKS, SHARES}, digits="%.10g",
+)  # fmt: skip
+read_table, write_table = LAYOUT.read, LAYOUT.write
 _DIFFER = {
     "seed", "device", "task.path", "model.name", "model.revision", "answer.from_run", "lora.ranks_from",
     "retrain.learning_rate", "retrain.learning_rates",
@@ -67,47 +64,12 @@ def of_study(root: Path) -> pd.DataFrame:
 
 def _settings_of(result: Mapping[str, Any]) -> str:
     parts = {key: value for key, value in result["settings"].items() if key not in _DIFFER}
-    return _digest(parts | {"rate": result.get("learning_rate")})
+    return digest(parts | {"rate": result.get("learning_rate")})
 
 
 def _rows_of(result: Mapping[str, Any]) -> str:
     data = result.get("data") or {}
-    return _digest({"base weights": result.get("base_weights"), "evaluation": data.get("evaluation")})
-
-
-def _digest(parts: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """The runs in a CSV file that `write_table` wrote. Raises UserError, which names the file, if it is not one."""
-    lists = dict.fromkeys(_LISTS, _numbers)
-    try:
-        table = pd.read_csv(path, dtype=dict.fromkeys(_TEXTS, str), converters=lists)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as a CSV file of runs: {error}") from error
-    if list(table.columns) != COLUMNS:
-        raise UserError(f"{path}: it must have the columns {', '.join(COLUMNS)}")
-    numbers = table[[*_NUMBERS, *_PERHAPS]]
-    if not all(map(pd.api.types.is_numeric_dtype, numbers.dtypes)) or numbers[_NUMBERS].isna().any(axis=None):
-        raise UserError(f"{path}: {', '.join(_NUMBERS)} must be numbers, and {', '.join(_PERHAPS)} numbers or empty")
-    return _in_order(table.fillna(dict.fromkeys(_TEXTS, "")))
-
-
-def _numbers(text: str) -> list[float] | None:
-    return [float(part) for part in text.split()] or None
-
-
-def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Writes the runs as a CSV file that `read_table` reads, atomically. Creates the folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    words = {name: table[name].map(_words) for name in _LISTS}
-    with replacing(path) as temporary:  # the runs may have been deleted, so that this is the only copy
-        _in_order(table.assign(**words)).to_csv(temporary, index=False, float_format="%.10g")
-
-
-def _words(values: Sequence[float] | None) -> str:
-    return "" if values is None else " ".join(f"{value:.4g}" for value in values)
+    return digest({"base weights": result.get("base_weights"), "evaluation": data.get("evaluation")})
 
 
 def joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -117,19 +79,12 @@ def joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     settings. An empty digest is not compared.
     """
     table = pd.concat(parts, ignore_index=True).drop_duplicates(KEY, keep="last")
-    _refuse_mixed(table, [TASK], ROWS, "evaluation rows or base models; allowed: runs of a task on the same rows")
-    _refuse_mixed(table, [TASK, VARIANT], SETTINGS, "settings; allowed: runs of a line that differ in the seed alone")
+    for by, digests, words in (
+        ([TASK], ROWS, "evaluation rows or base models; allowed: trainings of a task on the same rows"),
+        ([TASK, VARIANT], SETTINGS, "settings; allowed: trainings of a line that differ in the seed alone"),
+    ):
+        refuse_mixed(table, by, digests, "{variant}, seed {seed}", words)
     return _in_order(table)
-
-
-def _refuse_mixed(table: pd.DataFrame, by: list[str], digest: str, words: str) -> None:
-    """Raises UserError, which names two runs, if runs of one group have two digests."""
-    known = table[table[digest] != ""]
-    for _, rows in known.groupby(by, sort=False):
-        if rows[digest].nunique() > 1:
-            first, other = rows.iloc[0], rows[rows[digest] != rows[digest].iloc[0]].iloc[0]
-            names = [f"{run[VARIANT]}, seed {run[SEED]}" for run in (first, other)]
-            raise UserError(f"{first[TASK]}: the runs {names[0]} and {names[1]} have other {words}")
 
 
 def _in_order(table: pd.DataFrame) -> pd.DataFrame:

@@ -96,10 +96,9 @@ def test_of_a_training_that_stands_in_both_the_later_counts(earlier: int | None,
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        ("", "cannot be read as a CSV file"),
         ("a,b\n1,2\n", "must have the columns task, seed, method, rank, loss, parameters, settings"),
-        ("task,seed,method,rank,loss,parameters,settings\na,1,lora,x,0.5,3,\n", "must be numbers"),
-        ("task,seed,method,rank,loss,parameters,settings\na,1,lora,1,,3,\n", "only a rank may be left out"),
+        ("task,seed,method,rank,loss,parameters,settings\na,1,lora,x,0.5,3,\n", "column rank, every row must have a"),
+        ("task,seed,method,rank,loss,parameters,settings\na,1,lora,1.5,0.5,3,\n", "must have a whole number or nothi"),
         (
             "task,seed,method,rank,loss,parameters,settings\na,1,other,1,0.5,3,\n",
             "allowed methods: head, lora, autolora",

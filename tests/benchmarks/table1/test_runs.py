@@ -45,7 +45,7 @@ def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("a,b\n1,2\n", "it must have the columns task, variant, seed"),
-        (f"{HEADER}\nt,v,0,m,much{',' * (len(COLUMNS) - 5)}\n", "log_loss, lora_parameters must"),
+        (f"{HEADER}\nt,v,0,m,much{',' * (len(COLUMNS) - 5)}\n", "in the column log_loss, every row must have"),
         (f"{HEADER}\nt,v,0,m,0.5{',' * (len(COLUMNS) - 6)},one two\n", "cannot be read as a CSV"),
     ],
 )  # fmt: skip
@@ -65,7 +65,7 @@ def test_later_runs_replace_those_of_the_same_line_and_seed() -> None:
 
 def test_runs_of_a_line_with_other_settings_are_refused() -> None:
     first, second = runs({"rank 1": [0.4]}), runs({"rank 1": [0.4, 0.5]}).tail(1)
-    with pytest.raises(UserError, match="a: the runs rank 1, seed 0 and rank 1, seed 1 have other settings"):
+    with pytest.raises(UserError, match="a: the trainings rank 1, seed 0 and rank 1, seed 1 have other settings"):
         joined([first.assign(settings="x"), second.assign(settings="y")])
     joined([first.assign(settings=""), second.assign(settings="y")])
     joined([first.assign(settings="x", task="b"), second.assign(settings="y")])
@@ -73,7 +73,7 @@ def test_runs_of_a_line_with_other_settings_are_refused() -> None:
 
 def test_lines_of_a_task_must_be_evaluated_on_the_same_rows() -> None:
     first, second = runs({"rank 1": [0.4]}), runs({"head": [0.6]})
-    with pytest.raises(UserError, match="a: the runs rank 1, seed 0 and head, seed 0 have other evaluation rows"):
+    with pytest.raises(UserError, match="a: the trainings rank 1, seed 0 and head, seed 0 have other evalua"):
         joined([first.assign(rows="x"), second.assign(rows="y")])
     joined([first.assign(rows="x"), second.assign(rows="y", task="b")])
 
