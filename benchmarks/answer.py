@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from rich.table import Table
 
-from benchmarks.command import main
+from benchmarks.command import main, table_of
 from benchmarks.timing import Batch
 from benchmarks.workload import PlainStep, Workload, make_workload
 from configs.facts import evaluation_batch
@@ -80,9 +80,8 @@ def measure_answer(settings: AnswerSettings) -> tuple[dict[str, Any], list[Table
     step = (before + after) / (len(batches) - 2)
     numbers = {"seconds": spent, "lora_step_seconds": step, "lora_steps": spent / step, "target": TARGET,
                "nodes": nodes}  # fmt: skip
-    table = Table(title=f"Shares and curve on {settings.rows} rows")
-    for column in ("seconds", "a LoRA step", "LoRA steps", "target", "nodes"):
-        table.add_column(column, justify="right")
+    columns = ("seconds", "a LoRA step", "LoRA steps", "target", "nodes")
+    table = table_of(f"Shares and curve on {settings.rows} rows", *columns, left=0)
     table.add_row(f"{spent:.1f}", f"{step:.4f}", f"{spent / step:.0f}", f"{TARGET}", f"{nodes}")
     return numbers, [table]
 

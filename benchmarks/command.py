@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import numpy as np
 from jsonargparse import ArgumentError, ArgumentParser
 from rich.table import Table
 
@@ -105,6 +106,20 @@ def _refuse_unwritable(name: str, file: str | None) -> None:
     folder = next(parent for parent in path.parents if parent.exists())
     if path.is_dir() or not folder.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
         raise UserError(f"--{name}: {file} cannot be written; allowed: a file in a folder that can be written to")
+
+
+def table_of(title: str, *columns: str, left: int = 1, caption: str | None = None) -> Table:
+    """A table without rows. The first `left` columns stand to the left, and the others, with numbers, to the right."""
+    table = Table(title=title, caption=caption)
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="left" if place < left else "right")
+    return table
+
+
+def with_error(values: np.ndarray, digits: int = 4) -> str:
+    """Mean +- standard error of the values; of one value the value alone."""
+    error = f" +- {values.std(ddof=1) / len(values) ** 0.5:.{digits}f}" if len(values) > 1 else ""
+    return f"{values.mean():.{digits}f}{error}"
 
 
 def machine() -> dict[str, Any]:

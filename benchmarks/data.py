@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import datasets
 from rich.table import Table
 
-from benchmarks.command import child, main
+from benchmarks.command import child, main, table_of
 from benchmarks.timing import Contender, take_turns
 from benchmarks.workload import PlainStep, make_workload
 from configs.schema import RunConfig
@@ -69,9 +69,7 @@ def measure(settings: DataSettings) -> tuple[dict[str, Any], list[Table]]:
         "epoch_seconds": epoch,
         "share_of_epoch": share | {"batching": second["batching"] / epoch},
     }
-    table = Table(title=f"{first['rows']} rows of SST-2")
-    for column in ("", "seconds", "share of a LoRA epoch"):
-        table.add_column(column, justify="left" if not column else "right")
+    table = table_of(f"{first['rows']} rows of SST-2", "", "seconds", "share of a LoRA epoch")
     for name, seconds in (
         ("read, first run", first["load"]), ("tokenise, first run", first["encode"]),
         ("read, second run", second["load"]), ("tokenise, second run (cache)", second["encode"]),

@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 from rich.table import Table
 from transformers import BertConfig, BertForSequenceClassification, set_seed
 
-from benchmarks.command import main
+from benchmarks.command import main, table_of
 from benchmarks.timing import Contender, medians, take_turns
 from benchmarks.workload import PlainStep, SearchStep, make_workload
 from configs.errors import UserError
@@ -179,11 +179,8 @@ def _draw(axes: dict[str, list[dict[str, Any]]], path: Path) -> None:
 
 
 def _table(axis: str, rows: list[dict[str, Any]]) -> Table:
-    table = Table(title=f"Seconds per step along {axis}")
-    table.add_column(axis, justify="right")
     names = list(rows[0]["seconds"])
-    for column in (*names, "gating / lora"):
-        table.add_column(column, justify="right")
+    table = table_of(f"Seconds per step along {axis}", axis, *names, "gating / lora", left=0)
     for row in rows:
         seconds = [f"{row['seconds'][name]:.4f}" for name in names]
         table.add_row(str(row["value"]), *seconds, f"{row['gating_over_lora']:.3f}")

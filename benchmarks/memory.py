@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from rich.table import Table
 
-from benchmarks.command import child, main
+from benchmarks.command import child, main, table_of
 from benchmarks.random_models import RANDOM, shape_of
 from benchmarks.retraining import Retraining
 from benchmarks.timing import Batch
@@ -86,9 +86,8 @@ def measure(settings: MemorySettings) -> tuple[dict[str, Any], list[Table]]:
         "mib": found,
         "target": TARGET,
     }
-    table = Table(title=f"Peak memory, batch {settings.batch_size} x {settings.length} tokens")
-    for column in ("training", "peak MiB", "MiB before the first step", "peak over LoRA's", "target"):
-        table.add_column(column, justify="left" if column == "training" else "right")
+    title = f"Peak memory, batch {settings.batch_size} x {settings.length} tokens"
+    table = table_of(title, "training", "peak MiB", "MiB before the first step", "peak over LoRA's", "target")
     for name in names:
         mib, ratio = found[name], found[name]["peak_mib"] / floor
         target = f"{TARGET:g}" if name in (RETRAIN, *settings.methods) else ""

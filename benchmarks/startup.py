@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from rich.table import Table
 
-from benchmarks.command import ROOT, main
+from benchmarks.command import ROOT, main, table_of
 from benchmarks.timing import Times, in_turn
 from configs.files import to_yaml
 from configs.parser import parse
@@ -119,9 +119,7 @@ def seconds_of(command: list[str], *, first_line: bool) -> float:
 
 
 def _table(numbers: Mapping[str, Any]) -> Table:
-    table = Table(title=f"Time to start, against {BASE}")
-    for column in ("command", "seconds", "ratio", "target"):
-        table.add_column(column, justify="left" if column == "command" else "right")
+    table = table_of(f"Time to start, against {BASE}", "command", "seconds", "ratio", "target")
     for name, seconds in numbers["seconds"].items():
         ratio, target = numbers["ratio_to_imports"].get(name, 1.0), TARGETS.get(name)
         table.add_row(name, f"{seconds:.2f}", f"{ratio:.2f}", f"{target:g}" if target else "")

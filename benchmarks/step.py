@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from rich.table import Table
 
-from benchmarks.command import main
+from benchmarks.command import main, table_of
 from benchmarks.stock import StockStep
 from benchmarks.timing import Contender, Times, medians, take_turns
 from benchmarks.workload import AdaLoraStep, PlainStep, SearchStep, Workload, make_workload
@@ -122,9 +122,8 @@ def _numbers(times: Times, settings: StepSettings) -> dict[str, Any]:
 
 
 def _table(numbers: dict[str, Any]) -> Table:
-    table = Table(title=f"One step on {numbers['device']}, {'bf16' if numbers['bf16'] else 'fp32'}")
-    for column in ("step", "seconds", "of a LoRA step", "target"):
-        table.add_column(column, justify="left" if column == "step" else "right")
+    title = f"One step on {numbers['device']}, {'bf16' if numbers['bf16'] else 'fp32'}"
+    table = table_of(title, "step", "seconds", "of a LoRA step", "target")
     ratios = numbers["ratio_to_lora"] | {f"stock: {n}": v["ratio_to_lora"] for n, v in numbers["stock"].items()}
     for name, seconds in numbers["seconds"].items():
         target = TARGETS.get(name)

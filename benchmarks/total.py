@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from rich.table import Table
 
-from benchmarks.command import main, refuse_empty
+from benchmarks.command import main, refuse_empty, table_of
 from configs.errors import UserError
 from configs.parser import parse
 from configs.requests import Request
@@ -161,20 +161,11 @@ def _at_equal_speed(runs: list[dict[str, Any]], task: str) -> float:
 
 def _table(runs: list[dict[str, Any]], task: str, ratios: dict[str, float], equal: float) -> Table:
     metric = next(iter(next(run for run in runs if run["task"] == task)["metrics"]))
-    table = Table(
-        title=f"{task}: whole runs",
-        caption=f"AutoLoRA's seconds / LoRA's, at the seconds per step of AutoLoRA's retraining: {equal:.2f}",
-    )
-    for column in (
-        "method",
-        "seconds",
-        "search",
-        f"{metric} (median)",
-        "lowest",
-        "highest",
+    table = table_of(
+        f"{task}: whole runs", "method", "seconds", "search", f"{metric} (median)", "lowest", "highest",
         "AutoLoRA's seconds / this method's",
-    ):
-        table.add_column(column, justify="left" if column == "method" else "right")
+        caption=f"AutoLoRA's seconds / LoRA's, at the seconds per step of AutoLoRA's retraining: {equal:.2f}",
+    )  # fmt: skip
     for method in METHODS:
         found = [run for run in runs if run["task"] == task and run["method"] == method]
         values = [next(iter(run["metrics"].values())) for run in found]

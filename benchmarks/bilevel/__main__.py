@@ -17,15 +17,17 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 from rich.table import Table
 
 from benchmarks.bilevel.descent import Descent, Point, learn
 from benchmarks.bilevel.picture import draw_progress
 from benchmarks.bilevel.ridge import Ridge
-from benchmarks.command import main
+from benchmarks.command import main, table_of
 from configs.errors import UserError
 from configs.own_class import is_own
 from configs.ranges import Eta, Options, Positive
+from engine.study.words import spread
 from problems.hypergradients import HYPERGRADIENTS, approximation
 
 WITHOUT_ADAM = [name for name, method in HYPERGRADIENTS.items() if not method.reads_last_gradient]
@@ -136,10 +138,10 @@ def _curve(problem: Ridge, run: Sequence[Point]) -> tuple[list[int], list[float]
 
 
 def _shown(rows: Sequence[Row], settings: BilevelSettings) -> Table:
-    table = Table(title=f"{settings.passes:,} passes each: mean (range) over {settings.seeds} problems")
-    table.add_column("approximation", no_wrap=True)
-    for name in ("inner steps", "passes a step", "cosine to the truth", "of the way, %"):
-        table.add_column(name, justify="right")
+    title = f"{settings.passes:,} passes each: mean (range) over {settings.seeds} problems"
+    numbers = ("inner steps", "passes a step", "cosine to the truth", "of the way, %")
+    table = table_of(title, "approximation", *numbers)
+    table.columns[0].no_wrap = True
     for row in rows:
         cosine, closed = _spread(row.cosine, 1, 2), _spread(row.closed, 100, 0)
         table.add_row(row.method, f"{row.unroll_steps}", f"{row.passes_a_step:.0f}", cosine, closed)
@@ -148,11 +150,8 @@ def _shown(rows: Sequence[Row], settings: BilevelSettings) -> Table:
 
 def _spread(values: Sequence[float | None], scale: float, digits: int) -> str:
     """Mean and range; "none" if a value is missing: an outer gradient of 0 has no direction."""
-    known = [value for value in values if value is not None]
-    if len(known) < len(values):
-        return "none"
-    found = scale * np.array(known)
-    return f"{found.mean():.{digits}f} ({found.min():.{digits}f} to {found.max():.{digits}f})"
+    known = [scale * value for value in values if value is not None]
+    return spread(pd.Series(known), "mean", digits) if len(known) == len(values) else "none"
 
 
 if __name__ == "__main__":

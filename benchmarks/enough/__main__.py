@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from rich.table import Table
 
-from benchmarks.command import main
+from benchmarks.command import main, table_of, with_error
 from benchmarks.enough import trainings
 from benchmarks.enough.regret import Regret, regret_of
 from benchmarks.kept import gathered
@@ -60,34 +60,26 @@ def _numbers(one: Regret) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def spread(values: np.ndarray, digits: int = 4) -> str:
-    """Mean +- standard error over the seeds."""
-    error = f" +- {values.std(ddof=1) / len(values) ** 0.5:.{digits}f}" if len(values) > 1 else ""
-    return f"{values.mean():.{digits}f}{error}"
-
-
 def _shown(one: Regret) -> Table:
     """A row for every rank, one for the ranks called enough, and one for the ranks that the searches' rule chose."""
-    table = Table(title=f"{one.task}, {len(one.enough)} seeds: mean +- standard error")
-    table.add_column("ranks")
-    for column in ("loss, nats a label", "regret / gain", "LoRA parameters"):
-        table.add_column(column, justify="right")
+    title = f"{one.task}, {len(one.enough)} seeds: mean +- standard error"
+    table = table_of(title, "ranks", "loss, nats a label", "regret / gain", "LoRA parameters")
     for rank, losses in one.losses.items():
         name = "the head alone" if rank == 0 else f"{rank} in every layer"
         regret = "the best" if rank == one.best else _percent(one.over_gain(losses))
-        table.add_row(name, spread(losses), regret, f"{one.parameters[rank]:,}")
+        table.add_row(name, with_error(losses), regret, f"{one.parameters[rank]:,}")
     called = ", ".join("-" if rank is None else str(rank) for rank in one.enough)
-    table.add_row(f"enough: {called}", spread(one.at_enough), _percent(one.regrets()), f"{one.mean_parameters():,.0f}")
-    own = one.found_parameters.mean()
-    table.add_row("by the search's rule", spread(one.found), _percent(one.found_regrets()), f"{own:,.0f}")
+    parameters, own = one.mean_parameters(), one.found_parameters.mean()
+    table.add_row(f"enough: {called}", with_error(one.at_enough), _percent(one.regrets()), f"{parameters:,.0f}")
+    table.add_row("by the search's rule", with_error(one.found), _percent(one.found_regrets()), f"{own:,.0f}")
     return table
 
 
 def _at_multiples(found: Sequence[Regret]) -> Table:
     """What trainings at multiples of the rank called enough lose, over the searches of all tasks."""
-    table = Table(title="searches that call a rank below the largest one enough, all tasks: trainings at")
-    for column in ("times that rank", "searches", "regret / gain, mean", "of more than 5 %"):
-        table.add_column(column, justify="right")
+    title = "searches that call a rank below the largest one enough, all tasks: trainings at"
+    columns = ("times that rank", "searches", "regret / gain, mean", "of more than 5 %")
+    table = table_of(title, *columns, left=0)
     for times in (1, 2, 4):
         regrets = np.concatenate([one.regrets_at(times) for one in found])
         if not len(regrets) or np.isnan(regrets).any():
@@ -97,7 +89,7 @@ def _at_multiples(found: Sequence[Regret]) -> Table:
 
 
 def _percent(values: np.ndarray) -> str:
-    return "-" if np.isnan(values).any() else f"{spread(100 * values, 1)} %"
+    return "-" if np.isnan(values).any() else f"{with_error(100 * values, 1)} %"
 
 
 if __name__ == "__main__":

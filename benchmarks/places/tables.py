@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
+from benchmarks.command import table_of
 from benchmarks.places.effects import Explained
 from benchmarks.places.judged import Judged
 from benchmarks.places.repeats import Repeats
@@ -12,10 +13,9 @@ from benchmarks.places.repeats import Repeats
 
 def of_places(found: Sequence[Explained], again: Repeats | None, gain: float | None, title: str, said: str) -> Table:
     """How much of the losses the places explain."""
-    table = Table(title=title, caption=said)
-    table.add_column("the mean losses of the allocations, explained by")
-    for column in ("leave-one-out R2", "explained spread, nats", "explained spread / gain"):
-        table.add_column(column, justify="right")
+    by = "the mean losses of the allocations, explained by"
+    columns = ("leave-one-out R2", "explained spread, nats", "explained spread / gain")
+    table = table_of(title, by, *columns, caption=said)
     rows = [(one.described_by, one.r2, one.spread) for one in found]
     if again is not None:
         rows = [("the places, whatever they are (trained at another seed)", again.reliability, again.spread), *rows]
@@ -30,10 +30,9 @@ def of_scores(found: Mapping[str, Judged], again: Repeats | None, allocations: i
     if again is not None:
         notes += f" The most that the losses allow is {again.reliability**0.5:.2f}."
     notes += " *: surely behind the best (at most 5 % of such tables err in any line)."
-    table = Table(title="Spearman correlation of scores known before the trainings, +- standard error", caption=notes)
-    table.add_column("score")
-    for column in ("with the layers' effects", "with the losses", "behind the best"):
-        table.add_column(column, justify="right")
+    title = "Spearman correlation of scores known before the trainings, +- standard error"
+    columns = ("score", "with the layers' effects", "with the losses", "behind the best")
+    table = table_of(title, *columns, caption=notes)
     order = sorted(found.items(), key=lambda item: -2.0 if item[1].losses is None else item[1].losses, reverse=True)
     for name, one in order:
         pairs: list[tuple[Any, Any]] = [

@@ -54,9 +54,7 @@ def measure_scores(settings: ScoresSettings) -> tuple[dict[str, Any], list[Table
     if any(other != layers for other, _ in found):
         raise UserError("--searched: these runs have LoRA in different layers; allowed: runs with the same layers")
     means = {name: np.mean([own[name].numpy() for _, own in found], axis=0) for name in found[0][1]}
-    table = Table(title="The layers with the largest scores")
-    for column in ("score", "layers"):
-        table.add_column(column)
+    table = Table("score", "layers", title="The layers with the largest scores")
     for name, values in means.items():
         table.add_row(name, ", ".join(layers[i] for i in np.argsort(-values, kind="stable")[:SHOWN]))
     rows = {str(folder.root): row_keys(read_searched(folder.search_summary).get("settings", {})) for folder in folders}

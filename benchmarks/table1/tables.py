@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
+from benchmarks.command import table_of, with_error
 from benchmarks.table1.contrasts import Contrast
 from benchmarks.table1.runs import VARIANT
 from engine.study.agreement import RANKS, SHARES, between_seeds, by_chance
@@ -16,10 +17,9 @@ def of_losses(table: pd.DataFrame) -> Table:
     """A row for each line, sorted by its LoRA parameters: mean +- standard error of the log loss and mean metric on
     each task, mean size, mean seconds."""
     tasks = list(table[TASK].unique())
-    shown = Table(title="log loss, nats a label: mean +- standard error over the seeds; mean metric")
-    for column in ("line", "LoRA parameters", *(part for task in tasks for part in (task, _metric(table, task)))):
-        shown.add_column(column, justify="left" if column == "line" else "right")
-    shown.add_column("seconds", justify="right")
+    title = "log loss, nats a label: mean +- standard error over the seeds; mean metric"
+    of_tasks = [part for task in tasks for part in (task, _metric(table, task))]
+    shown = table_of(title, "line", "LoRA parameters", *of_tasks, "seconds")
     sizes = table.groupby(VARIANT, sort=False)["lora_parameters"].mean().sort_values(kind="stable")
     for line, size in sizes.items():
         rows = table[table[VARIANT] == line]
@@ -41,12 +41,7 @@ def _loss(losses: pd.Series, seeds: int) -> str:
     if losses.empty:
         return "-"
     fewer = f" ({len(losses)})" if len(losses) < seeds else ""
-    return f"{_with_error(losses.to_numpy(), 4)}{fewer}"
-
-
-def _with_error(values: np.ndarray, digits: int) -> str:
-    error = f" +- {values.std(ddof=1) / len(values) ** 0.5:.{digits}f}" if len(values) > 1 else ""
-    return f"{values.mean():.{digits}f}{error}"
+    return f"{with_error(losses.to_numpy())}{fewer}"
 
 
 def _mean(values: pd.Series, digits: int) -> str:
@@ -60,13 +55,12 @@ def of_contrasts(found: Sequence[Contrast], title: str) -> Table:
     notes = (
         "Differences of log loss, nats, a value for each seed; above 0 the line is better. p: Wilcoxon's, two-sided"
     )
-    shown = Table(title=title, caption=f"{notes}; Holm: corrected for the tests of this table.")
-    for column in ("line", *tasks, "better", "mean, of LoRA's gain", "p", "p, Holm"):
-        shown.add_column(column, justify="left" if column == "line" else "right")
+    caption = f"{notes}; Holm: corrected for the tests of this table."
+    shown = table_of(title, "line", *tasks, "better", "mean, of LoRA's gain", "p", "p, Holm", caption=caption)
     for one in found:
         seeds = [" ".join(f"{value:.4f}" for value in one.differences.get(task, ())) or "-" for task in tasks]
         of_all = f"{one.better} of {len(one.in_gains)}"
-        mean = f"{_with_error(100 * one.in_gains, 1)} %"
+        mean = f"{with_error(100 * one.in_gains, 1)} %"
         shown.add_row(one.line, *seeds, of_all, mean, _p(one.p), _p(one.corrected))
     return shown
 
@@ -86,9 +80,7 @@ def of_agreement(table: pd.DataFrame) -> Table | None:
         return None
     tasks = list(dict.fromkeys(str(column) for part in known.values() for column in list(part)[1:]))
     title = "Spearman correlation between the layers' ranks of two seeds, mean (range)"
-    shown = Table(title=title, caption=by_chance(table))
-    for column in ("line", *tasks):
-        shown.add_column(column, justify="left" if column == "line" else "right")
+    shown = table_of(title, "line", *tasks, caption=by_chance(table))
     for prefix, part in known.items():
         for _, row in part.iterrows():
             shown.add_row(prefix + row[""], *(row.get(task, "") for task in tasks))
