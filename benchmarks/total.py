@@ -16,9 +16,10 @@ from typing import Any, ClassVar
 
 from rich.table import Table
 
-from benchmarks.command import main, refuse_empty, table_of
+from benchmarks.command import Settings, main, refuse_empty, refuse_unknown, table_of
 from configs.errors import UserError
 from configs.parser import parse
+from configs.ranges import Positive
 from configs.requests import Request
 from configs.schema import RunConfig
 from configs.values import with_values
@@ -33,11 +34,9 @@ TARGETS = {"adalora": 1.0, "lora": 1.3}
 
 
 @dataclass(frozen=True)
-class TotalSettings:
+class TotalSettings(Settings):
     """What is run."""
 
-    json: str | None = None
-    """File that gets the numbers."""
     config: str = "fast.yaml"
     """Configuration of all runs; the benchmark itself sets the task, the method, the seed and the number of steps."""
     path: str | None = None
@@ -48,12 +47,12 @@ class TotalSettings:
     """Seeds; every method runs once with each."""
     train_rows: int | None = None
     """Train on only this many training rows; null: all."""
-    epochs: float = 3.0
+    epochs: Positive = 3.0
     """Epochs of LoRA and AdaLoRA."""
-    retrain_share: float = 0.85
+    retrain_share: Positive = 0.85
     """Epochs of AutoLoRA's retraining, as a share of `epochs`. With a search_share of 0.15, search and retraining
     together take as many steps as the other methods."""
-    search_share: float = 0.15
+    search_share: Positive = 0.15
     """The most rows of D_tr that the search sees, as a share of the rows that the other methods see in `epochs`."""
     r: int = 4
     """Rank of uniform LoRA, and mean rank of AdaLoRA."""
@@ -70,12 +69,7 @@ class TotalSettings:
 def measure(settings: TotalSettings) -> tuple[dict[str, Any], list[Table]]:
     """Runs every method on every task and seed. Raises UserError for settings that are not allowed."""
     refuse_empty("tasks", settings.tasks)
-    for name in ("epochs", "retrain_share", "search_share"):
-        if getattr(settings, name) <= 0:
-            raise UserError(f"--{name}: {getattr(settings, name)!r} is not allowed; allowed: above 0")
-    for name in settings.learning_rates:
-        if name not in METHODS:
-            raise UserError(f"--learning_rates: {name!r} is not allowed; allowed: {', '.join(METHODS)}")
+    refuse_unknown("learning_rates", settings.learning_rates, METHODS)
     base = parse(["--config", settings.config]).config
     with tempfile.TemporaryDirectory() as folder:
         place = settings.runs_folder or folder

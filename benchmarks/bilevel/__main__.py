@@ -23,7 +23,7 @@ from rich.table import Table
 from benchmarks.bilevel.descent import Descent, Point, learn
 from benchmarks.bilevel.picture import draw_progress
 from benchmarks.bilevel.ridge import Ridge
-from benchmarks.command import main, table_of
+from benchmarks.command import Settings, main, refuse_unknown, table_of
 from configs.errors import UserError
 from configs.own_class import is_own
 from configs.ranges import Eta, Options, Positive
@@ -35,11 +35,9 @@ WITHOUT_ADAM = [name for name, method in HYPERGRADIENTS.items() if not method.re
 
 
 @dataclass(frozen=True)
-class BilevelSettings:
+class BilevelSettings(Settings):
     """What is tried."""
 
-    json: str | None = None
-    """File that gets the numbers."""
     picture: str | None = None
     """PNG file that gets the objective over the passes."""
     methods: list[str] = field(default_factory=lambda: list(WITHOUT_ADAM))
@@ -68,7 +66,7 @@ class BilevelSettings:
     """Problems, each drawn by its seed."""
 
     AT_LEAST: ClassVar = {"unroll_steps": 1, "terms": 0, "passes": 1, "inputs": 2, "rows": 2, "seeds": 1}
-    FILES: ClassVar = ("picture",)
+    PICTURES: ClassVar = ("picture",)
 
 
 @dataclass(frozen=True)
@@ -88,13 +86,9 @@ class Row:
 
 def measure_bilevel(settings: BilevelSettings) -> tuple[dict[str, Any], list[Table]]:
     """Tries every approximation on every problem. Raises UserError for one that does not exist or needs Adam."""
-    for name in settings.methods:
-        if not is_own(name) and name not in WITHOUT_ADAM:
-            raise UserError(f"--methods: {name!r} is not allowed; allowed: {', '.join(WITHOUT_ADAM)}, FILE.py:CLASS")
+    refuse_unknown("methods", itertools.filterfalse(is_own, settings.methods), [*WITHOUT_ADAM, "FILE.py:CLASS"])
     if settings.options and not any(map(is_own, settings.methods)):
         raise UserError("--options: does nothing without an approximation of your own in --methods; leave it out")
-    if settings.picture and Path(settings.picture).suffix != ".png":
-        raise UserError(f"--picture: {settings.picture} is not allowed; allowed: a name that ends with .png")
     problems = [Ridge.drawn(seed, settings.inputs, settings.rows) for seed in range(settings.seeds)]
     try:
         for name in filter(is_own, settings.methods):

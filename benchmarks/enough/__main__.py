@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from rich.table import Table
 
-from benchmarks.command import main, table_of, with_error
+from benchmarks.command import Settings, main, table_of, with_error
 from benchmarks.enough import trainings
 from benchmarks.enough.regret import Regret, regret_of
 from benchmarks.kept import gathered
@@ -21,11 +21,9 @@ from engine.terminal.console import console
 
 
 @dataclass(frozen=True)
-class EnoughSettings:
+class EnoughSettings(Settings):
     """What is read and written."""
 
-    json: str | None = None
-    """File that gets the numbers."""
     studies: list[str] = field(default_factory=list)
     """Folders of studies with the trainings, a task each; seeds and tasks that are not finished are left out."""
     table: str | None = None

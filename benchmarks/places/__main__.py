@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 from rich.table import Table
 
-from benchmarks.command import main
+from benchmarks.command import Settings, main
 from benchmarks.kept import gathered
 from benchmarks.places import allocations
 from benchmarks.places.allocations import Allocations
@@ -32,11 +32,9 @@ FEWEST = 20
 
 
 @dataclass(frozen=True)
-class PlacesSettings:
+class PlacesSettings(Settings):
     """What is read and written."""
 
-    json: str | None = None
-    """File that gets the numbers."""
     study: str | None = None
     """Folder of a study with the trainings; those that are not finished are left out."""
     table: str | None = None
@@ -48,13 +46,12 @@ class PlacesSettings:
     picture: str | None = None
     """PNG file that gets the effect of each layer."""
 
-    FILES: ClassVar = ("table", "picture")
+    FILES: ClassVar = ("table",)
+    PICTURES: ClassVar = ("picture",)
 
 
 def measure_places(settings: PlacesSettings) -> tuple[dict[str, Any], list[Table]]:
     """How much the places decide, and how well each score foretells it. Raises UserError for too few trainings."""
-    if settings.picture and Path(settings.picture).suffix != ".png":
-        raise UserError(f"--picture: {settings.picture} is not allowed; allowed: a name that ends with .png")
     found = gathered(allocations, settings.table, [settings.study] if settings.study else [], "--study")
     count = len(found.mean)
     if count < FEWEST:

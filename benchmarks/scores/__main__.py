@@ -13,7 +13,7 @@ import numpy as np
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks.command import main, refuse_empty
+from benchmarks.command import Settings, main, refuse_empty
 from benchmarks.places.scores import row_keys
 from benchmarks.scores.variants import share_variants
 from configs.errors import UserError
@@ -30,7 +30,7 @@ SHOWN = 5
 
 
 @dataclass(frozen=True)
-class ScoresSettings:
+class ScoresSettings(Settings):
     """What is measured."""
 
     json: str | None = None

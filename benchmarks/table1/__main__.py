@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from rich.table import Table
 
-from benchmarks.command import main
+from benchmarks.command import Settings, main
 from benchmarks.kept import gathered
 from benchmarks.table1 import runs
 from benchmarks.table1.contrasts import FAMILIES, Contrast, contrasts_of
@@ -21,31 +21,26 @@ from benchmarks.table1.picture import draw_losses
 from benchmarks.table1.runs import VARIANT
 from benchmarks.table1.sizes import of_their_size
 from benchmarks.table1.tables import of_agreement, of_contrasts, of_losses
-from configs.errors import UserError
 from engine.study.rows import LOSS, SEED, TASK
 
 
 @dataclass(frozen=True)
-class Table1Settings:
+class Table1Settings(Settings):
     """What is read and written."""
 
-    json: str | None = None
-    """File that gets the numbers."""
     studies: list[str] = field(default_factory=list)
     """Folders of studies with the runs; those that are not finished are left out."""
     table: str | None = None
     """CSV file with the runs of earlier commands. With --studies, the studies' own are added to it."""
-
     picture: str | None = None
     """PNG file that gets the losses against the number of LoRA parameters."""
 
-    FILES: ClassVar = ("table", "picture")
+    FILES: ClassVar = ("table",)
+    PICTURES: ClassVar = ("picture",)
 
 
 def measure_table1(settings: Table1Settings) -> tuple[dict[str, Any], list[Table]]:
     """The losses of every line, the tests and the agreement of seeds. Raises UserError if there is no run."""
-    if settings.picture and Path(settings.picture).suffix != ".png":
-        raise UserError(f"--picture: {settings.picture} is not allowed; allowed: a name that ends with .png")
     table = of_their_size(gathered(runs, settings.table, settings.studies))
     if settings.picture:
         draw_losses(table, Path(settings.picture))

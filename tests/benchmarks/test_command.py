@@ -8,25 +8,27 @@ from typing import Any, ClassVar
 import pytest
 from rich.table import Table
 
+from benchmarks import command
 from benchmarks.command import child, main, parse_settings
 from configs.errors import UserError
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(command.Settings):
     """Some settings."""
 
-    json: str | None = None
-    """File."""
     rounds: int = 3
     """Rounds."""
     sizes: list[int] = field(default_factory=lambda: [2, 4])
     """Sizes."""
+    table: str | None = None
+    """Table."""
     plot: str | None = None
     """Picture."""
 
     AT_LEAST: ClassVar = {"rounds": 1, "sizes": 2}
-    FILES: ClassVar = ("plot",)
+    FILES: ClassVar = ("table",)
+    PICTURES: ClassVar = ("plot",)
 
 
 def measure(settings: Settings) -> tuple[dict[str, Any], list[Table]]:
@@ -41,7 +43,7 @@ def test_the_json_holds_numbers_settings_and_machine(tmp_path: Path) -> None:
     assert main(Settings, measure, ["--json", str(place), "--rounds", "4"]) == 0
     content = json.loads(place.read_text())
     assert content["seconds"] == {"a": 2.0}
-    assert content["settings"] == {"json": str(place), "rounds": 4, "sizes": [2, 4], "plot": None}
+    assert content["settings"] == {"json": str(place), "rounds": 4, "sizes": [2, 4], "table": None, "plot": None}
     assert {"processor", "cores", "threads", "gpu", "load_average", "versions", "commit"} <= set(content["machine"])
     assert content["machine"]["versions"]["betty-ml"] == "0.2.1"
 
@@ -54,6 +56,7 @@ def test_the_json_holds_numbers_settings_and_machine(tmp_path: Path) -> None:
         (["--round", "2x"], "round"),
         (["--rounds", "7"], "not on a Sunday"),
         (["--sizes", "[]"], "--sizes: [] is not allowed; allowed: a list of one or more"),
+        (["--plot", "x.txt"], "--plot: x.txt is not allowed; allowed: a name that ends with .png"),
         (["--sizes", "[8,1]"], "--sizes: 1 is not allowed; allowed: 2 or more"),
     ],
 )
@@ -64,7 +67,7 @@ def test_bad_settings_are_one_line_and_code_2(argv: list[str], named: str, capsy
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", ["json", "plot"])
+@pytest.mark.parametrize("name", ["json", "table"])
 def test_a_file_that_cannot_be_written_is_refused_before_the_measurement(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
