@@ -1,6 +1,7 @@
 """What all benchmarks share: settings from the command line, tables, and a JSON file that describes the machine."""
 
 import dataclasses
+import math
 import os
 import platform
 import re
@@ -62,8 +63,18 @@ def main(settings_class: type[S], measure: Measure[S], argv: Sequence[str] | Non
     for table in tables:
         console.print(table)
     if settings.json is not None:
-        write_json(Path(settings.json), numbers | {"settings": dataclasses.asdict(settings), "machine": machine()})
+        whole = numbers | {"settings": dataclasses.asdict(settings), "machine": machine()}
+        write_json(Path(settings.json), _without_nan(whole))
     return 0
+
+
+def _without_nan(value: Any) -> Any:
+    """The value with null for each number that is not known, as JSON has no NaN."""
+    if isinstance(value, dict):
+        return {key: _without_nan(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(one) for one in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def parse_settings(settings_class: type[S], argv: Sequence[str]) -> S:

@@ -5,7 +5,6 @@ those of later studies, from this machine or another one. The tables show each l
 task; the differences between lines at the same task and seed, with tests; and how well the ranks of two seeds agree.
 """
 
-import math
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,14 +53,9 @@ def measure_table1(settings: Table1Settings) -> tuple[dict[str, Any], list[Table
 
 def _numbers(one: Contrast) -> dict[str, Any]:
     return {
-        "line": one.line, "other": one.other, "gains": dict(one.gains), "better": one.better, "p": _known(one.p),
-        "corrected": _known(one.corrected),
-        "differences": {task: part.tolist() for task, part in one.differences.items()},
+        "line": one.line, "other": one.other, "gains": dict(one.gains), "better": one.better, "p": one.p,
+        "corrected": one.corrected, "differences": {task: part.tolist() for task, part in one.differences.items()},
     }  # fmt: skip
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ class Settings(command.Settings):
 def measure(settings: Settings) -> tuple[dict[str, Any], list[Table]]:
     if settings.rounds == 7:
         raise UserError("--rounds: not on a Sunday")
-    return {"seconds": {"a": 0.5 * settings.rounds}}, []
+    return {"seconds": {"a": 0.5 * settings.rounds}, "p": (0.5, [float("nan")])}, []
 
 
 @pytest.mark.trains
@@ -42,7 +42,7 @@ def test_the_json_holds_numbers_settings_and_machine(tmp_path: Path) -> None:
     place = tmp_path / "out" / "numbers.json"
     assert main(Settings, measure, ["--json", str(place), "--rounds", "4"]) == 0
     content = json.loads(place.read_text())
-    assert content["seconds"] == {"a": 2.0}
+    assert (content["seconds"], content["p"]) == ({"a": 2.0}, [0.5, [None]])
     assert content["settings"] == {"json": str(place), "rounds": 4, "sizes": [2, 4], "table": None, "plot": None}
     assert {"processor", "cores", "threads", "gpu", "load_average", "versions", "commit"} <= set(content["machine"])
     assert content["machine"]["versions"]["betty-ml"] == "0.2.1"
