@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_type_hints
 
 import numpy as np
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 from rich.table import Table
 
 from configs.errors import UserError
@@ -24,6 +24,8 @@ from engine.disk.files import read_json, write_json
 from problems.machine.waiting import own_cores
 
 ROOT = Path(__file__).resolve().parent.parent
+
+set_parsing_settings(docstring_parse_attribute_docstrings=True)  # --help shows what stands below each setting
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def parse_settings(settings_class: type[S], argv: Sequence[str]) -> S:
     module = sys.modules[settings_class.__module__]
     spec = getattr(module, "__spec__", None)
     parser = ArgumentParser(
-        prog=f"python -m {spec.name if spec else settings_class.__module__}",
+        prog=f"python -m {spec.name.removesuffix('.__main__') if spec else settings_class.__module__}",
         exit_on_error=False,
         allow_abbrev=False,
         description=module.__doc__,

@@ -82,6 +82,14 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_measurement(
         )
 
 
+def test_help_says_what_each_setting_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_settings(Settings, ["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "--json JSON File that gets the numbers." in shown
+    assert "--rounds ROUNDS Rounds." in shown
+
+
 def test_no_json_is_the_default() -> None:
     assert parse_settings(Settings, []) == Settings()
 
