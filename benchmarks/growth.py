@@ -10,10 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 from rich.table import Table
 from transformers import BertConfig, BertForSequenceClassification, set_seed
 
@@ -21,6 +17,7 @@ from benchmarks.command import Settings, main, refuse_unknown, table_of
 from benchmarks.timing import Contender, medians, take_turns
 from benchmarks.workload import PlainStep, SearchStep, make_workload
 from configs.errors import UserError
+from engine.report.figures import plt, save_figure
 from engine.terminal.console import log
 from problems.hypergradients import HYPERGRADIENTS
 from problems.models.load import BaseModel
@@ -162,6 +159,7 @@ def _draw(axes: dict[str, list[dict[str, Any]]], path: Path) -> None:
             place.plot([r["value"] for r in rows], [r["seconds"][name] for r in rows], marker="o", ms=3, label=name)
         place.set_xlabel(labels[axis])
         place.set_yscale("log")
+        place.yaxis.set_major_formatter("{x:g}")  # figures here write no mathematical text, as 10^-2 would be
         if axis in ("k", "length"):
             place.set_xscale("log", base=2)
         place.set_xticks([r["value"] for r in rows], [str(r["value"]) for r in rows])
@@ -169,9 +167,7 @@ def _draw(axes: dict[str, list[dict[str, Any]]], path: Path) -> None:
         place.grid(alpha=0.3)
     places[0].set_ylabel("seconds per step")
     figure.legend(*places[0].get_legend_handles_labels(), loc="outside lower center", ncols=8, frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    save_figure(figure, path)
 
 
 def _table(axis: str, rows: list[dict[str, Any]]) -> Table:
