@@ -19,22 +19,6 @@ Score = Callable[[LayerRank, RankRecord], float | None]
 """A score of a layer; None if the run has not measured the values from which the score is computed."""
 
 
-def _share(layer: LayerRank, _: RankRecord) -> float | None:
-    return max(layer.share) if layer.share else None
-
-
-def _layer_share(layer: LayerRank, _: RankRecord) -> float | None:
-    return layer.layer_share
-
-
-def _size(layer: LayerRank, _: RankRecord) -> float | None:
-    return layer.singular_values[0] ** 2 if layer.singular_values else None
-
-
-def _contribution(layer: LayerRank, _: RankRecord) -> float | None:
-    return max(layer.contribution) if layer.contribution else None
-
-
 def _above(layer: LayerRank, record: RankRecord) -> float | None:
     if not layer.alpha:
         return None
@@ -42,10 +26,12 @@ def _above(layer: LayerRank, record: RankRecord) -> float | None:
 
 
 SCORES: Mapping[str, Score] = {
-    "share of the largest component": _share,
-    "share of the layer": _layer_share,
-    "size: the largest singular value, squared": _size,
-    "contribution: the largest alpha |B| |A|": _contribution,
+    "share of the largest component": lambda layer, _: max(layer.share, default=None),
+    "share of the layer": lambda layer, _: layer.layer_share,
+    "size: the largest singular value, squared": lambda layer, _: (
+        layer.singular_values[0] ** 2 if layer.singular_values else None
+    ),
+    "contribution: the largest alpha |B| |A|": lambda layer, _: max(layer.contribution, default=None),
     "rank by the paper's threshold": _above,
 }
 """Name -> score, computed from the ranks.json of a search."""
