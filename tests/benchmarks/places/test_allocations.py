@@ -114,12 +114,6 @@ def test_a_table_keeps_every_training(tmp_path: Path) -> None:
     assert again.head == found.head
 
 
-def test_a_training_that_stands_in_both_counts_once() -> None:
-    found = planted(np.arange(len(LAYERS)) * 0.001)
-    again = joined([found, found])
-    pd.testing.assert_frame_equal(again.table, found.table)
-
-
 def test_of_a_training_in_several_parts_the_last_counts() -> None:
     found = planted(np.arange(len(LAYERS)) * 0.001)
     newer = type(found)(found.table.assign(loss=found.table["loss"] + 1), dict.fromkeys(found.head, 9.0))

@@ -33,11 +33,8 @@ def test_a_study_adds_its_runs_to_the_table(tmp_path: Path, capsys: pytest.Captu
     assert "against the same ranks in other layers" in " ".join(capsys.readouterr().out.split())
 
 
-def test_a_picture_of_another_kind_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_runs_and_with_another_kind_of_picture_it_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--picture", "x.txt") == 2
     assert "--picture: x.txt is not allowed; allowed: a name that ends with .png" in capsys.readouterr().err
-
-
-def test_without_runs_the_command_says_what_it_needs(capsys: pytest.CaptureFixture[str]) -> None:
     assert run() == 2
     assert "--studies, --table: give at least one of them" in capsys.readouterr().err

@@ -44,7 +44,6 @@ def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a,b\n1,2\n", "it must have the columns task, variant, seed"),
         (f"{HEADER}\nt,v,0,m,much{',' * (len(COLUMNS) - 5)}\n", "in the column log_loss, every row must have"),
         (f"{HEADER}\nt,v,0,m,0.5{',' * (len(COLUMNS) - 6)},one two\n", "cannot be read as a CSV"),
     ],
