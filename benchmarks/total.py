@@ -102,7 +102,6 @@ def _run(
 ) -> dict[str, Any]:  # fmt: skip
     values: dict[str, Any] = {
         "name": _name(task, seed, method), "runs_folder": place, "method": method, "seed": seed, "lora.r": settings.r,
-        "task.type": "glue", "task.name": task, "task.path": settings.path, "task.train_rows": settings.train_rows,
         "tracking.wandb": "disabled", "retrain.epochs": settings.epochs, "retrain.max_steps": None,
         "retrain.learning_rates": [],
         "retrain.learning_rate": settings.learning_rates.get(method, base.retrain.learning_rate),
@@ -114,22 +113,20 @@ def _run(
         }
     else:
         values["retrain.init"] = "scratch"
-    config = with_values(base, values | settings.overrides)
+    config = with_values(base, _task_values(settings, task) | values | settings.overrides)
     folder = run_stages(Request(config, "all", False, settings.config), StopRequest(), draw=False)
     result = json_text.loads(folder.metrics.read_text(encoding="utf-8"))
     kept = ("metrics", "learning_rate", "seconds", "steps", "mean_rank", "lora_parameters")
     return {key: result[key] for key in kept}
 
 
+def _task_values(settings: TotalSettings, task: str) -> dict[str, Any]:
+    return {"task.type": "glue", "task.name": task, "task.path": settings.path, "task.train_rows": settings.train_rows}
+
+
 def _search_steps(settings: TotalSettings, base: RunConfig, task: str) -> int:
     """The number of steps in which a search sees `search_share` of the rows that the baselines see."""
-    values = {
-        "task.type": "glue",
-        "task.name": task,
-        "task.path": settings.path,
-        "task.train_rows": settings.train_rows,
-    }
-    config = with_values(base, values | settings.overrides)
+    config = with_values(base, _task_values(settings, task) | settings.overrides)
     there = len(make_task(config).rows().train)
     rows = there if config.task.train_rows is None else min(config.task.train_rows, there)
     return max(1, round(settings.search_share * settings.epochs * rows / config.search.batch_size))
