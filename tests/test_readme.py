@@ -43,7 +43,7 @@ def test_quickstart_runs_and_the_python_block_loads_its_adapter(tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     assert "runs/quickstart/report.html" in done.stdout
     (code,) = blocks(README, "python")
-    check = "\nassert model.config.id2label == {0: 'negative', 1: 'positive'}\nprint(type(model).__name__)\n"
+    check = "\nassert len(labels) == 2 and set(labels) <= {'negative', 'positive'}\nprint(type(model).__name__)\n"
     loaded = subprocess.run(
         [sys.executable, "-c", code + check], cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False
     )
