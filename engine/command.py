@@ -52,6 +52,7 @@ def run_request(request: Command, stop: StopRequest) -> None:
         save_workspace(Path(request.folder))
     else:
         tell_of_hidden(request)
+        tell_of_other_folder(request)
         _train(_as_it_ran(request) if request.stage == "report" else request, stop)
 
 
@@ -118,7 +119,6 @@ def _judge(request: Request, stop: StopRequest) -> None:
 def _run(request: Request, stop: StopRequest) -> None:
     config = request.config
     if request.stage != "report":
-        tell_of_other_folder(request)
         tell_unread(request.given, config, [config], request.stage)
         tell_of_values_left(request)
     retrains = request.stage in ("all", "retrain")

@@ -1,11 +1,13 @@
 """What a command is told of the files that its --config names."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from configs.errors import UserError
 from configs.files import to_yaml
 from configs.parser import parse
 from configs.requests import Request
@@ -15,6 +17,7 @@ from engine.command import run_request
 from engine.disk.files import write_text
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
+from tests.helpers.half_done import content
 
 
 def start(request: Any) -> None:
@@ -118,8 +121,67 @@ def test_the_settings_of_a_run_elsewhere_do_not_resume_it_and_this_is_said(
         monkeypatch.setattr(f"engine.command.{function}", lambda *_: None)
     start(parse(["--config", str(there.config)]))
     line = f"WARNING --config: {there.config} is that of the run in {there.root}, but this command works in "
-    end = f"{here}/runs/a; --name a --runs_folder {there.root.parent} works in that run"
+    end = f"{here}/runs/a; add --name a --runs_folder {there.root.parent} to work in the first"
     assert log_lines == ([line + end] if told else [])
     log_lines.clear()
     start(parse(["--config", str(there.config), "--name", "b"]))
     assert log_lines == []
+
+
+def copied(root: Path, place: str) -> RunFolder:
+    """The copy of a finished run or cell v2, whose original is in runs or in the cells of a study."""
+    original = RunFolder(root / place / "v2")
+    config = parse(["--name", "v2", "--runs_folder", str(root / place), "--task.type", "sample"]).config
+    write_text(original.config, to_yaml(config))
+    write_text(original.ranks, "{}")
+    shutil.copytree(original.root, root / "else" / place / "moved")
+    return original.at(root / "else" / place / "moved")
+
+
+@pytest.mark.parametrize("place", ["runs", "runs/study/cells"])
+@pytest.mark.parametrize("asks", ["--stage report", "--stage retrain", "--stage verdict", "--overwrite"])
+def test_a_copy_of_a_run_does_not_act_on_the_results_of_the_original(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, asks: str
+) -> None:
+    """Its config.yaml names the original, whose report such a command rewrote."""
+    monkeypatch.setattr(command, "_train", lambda *_: pytest.fail("the command was carried out"))
+    copy = copied(tmp_path, place)
+    before = content(tmp_path)
+    with pytest.raises(UserError) as refused:
+        start(parse(["--config", str(copy.config), *asks.split()]))
+    assert str(refused.value) == (
+        f"--config: {copy.config} is that of the run in {copy.root}, but this command would work in "
+        f"{tmp_path / place / 'v2'}; add --name moved --runs_folder {copy.root.parent} for the first, or --name v2 "
+        f"for the second"
+    )
+    assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("where", [["--name", "v3"], ["--name", "v2"], ["--name", "moved", "--runs_folder", "{}"]])
+def test_a_command_that_says_where_to_work_takes_the_settings_of_a_copy_in_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_lines: list[str], where: list[str], first: bool
+) -> None:
+    copy = copied(tmp_path, "runs")
+    seen: list[Request] = []
+    monkeypatch.setattr(command, "_train", lambda request, _: seen.append(request))
+    monkeypatch.setattr(command, "_as_it_ran", lambda request: request)
+    options = [option.format(copy.root.parent) for option in where]
+    if first:  # another file may say it, too
+        write_text(tmp_path / "mine.yaml", "name: v3\n")
+        options = ["--config", str(tmp_path / "mine.yaml")]
+    for asks in (["--stage", "report"], ["--overwrite"], []):
+        start(parse(["--config", str(copy.config), *options, *asks]))
+    assert (len(seen), log_lines) == (3, [])
+
+
+def test_a_copy_of_a_study_is_refused_and_the_original_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = RunFolder(tmp_path / "runs" / "study")
+    settings = ["--runs_folder", str(tmp_path / "runs"), "--name", "study", "--study.axes", "{seed: [0, 1]}"]
+    write_text(study.config, to_yaml(parse(settings).config))
+    write_text(study.root / "cells" / "seed=0" / "config.yaml", "{}")
+    shutil.copytree(study.root, tmp_path / "copy")
+    monkeypatch.setattr(command, "_train", lambda *_: None)
+    start(parse(["--config", str(study.config), "--stage", "report"]))
+    with pytest.raises(UserError, match=f"of the study in {tmp_path}/copy, .* --name copy --runs_folder {tmp_path} "):
+        start(parse(["--config", str(tmp_path / "copy" / "config.yaml"), "--stage", "report"]))
