@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from configs.count_words import counted
@@ -12,12 +12,15 @@ from configs.schema import RunConfig
 from engine import ranks
 from engine.answer.words import NOTHING_LEARNED
 from engine.ranks.controls import can_be_shuffled
+from engine.report.advice import DOES_NOTHING, FURTHER_PAIRS, about_other_ranks, advice_of, told_and_command
 from engine.report.controls import SHUFFLED_METHOD, controls_of
-from engine.run.contents import parameters_per_rank, read_result
+from engine.run.contents import parameters_per_rank, read_result, read_verdict
 from engine.run.folder import RunFolder
 from engine.run.places import command_of, is_cell, sibling_name
 from engine.terminal.console import console
 
+Step = Callable[[Request, RunFolder], tuple[str, str] | None]
+"""Makes a command to propose, with why; None if it makes no sense for the run."""
 _PAIRS, _HEADS = 8, 2
 """The fewest pairs of a verdict, and the trainings of the head alone."""
 _LONG = 60
@@ -35,14 +38,14 @@ def print_next(request: Request) -> None:
 
 def next_steps(request: Request) -> list[tuple[str, str]]:
     """The commands to propose, at most two, and why: after a search, the retraining and, if a verdict on its ranks can
-    say anything, the verdict; after a retraining, the command of `next_step`. A verdict needs one learning rate,
-    which a sweep has yet to choose.
+    say anything, the verdict; after a retraining or a verdict, the command of `next_step`. A verdict needs one
+    learning rate, which a sweep has yet to choose.
     """
     folder, first = RunFolder.of(request.config), next_step(request)
     if first is None:
         return []
     asks = request.stage == "search" and not request.config.retrain.learning_rates and folder.ranks.exists()
-    if not asks or not _can_be_shuffled(request.config, folder):
+    if folder.verdict_summary.exists() or not asks or not _can_be_shuffled(request.config, folder):
         return [first]
     minutes = counted(request.config.verdict.minutes, "minute")
     why = f"tests whether the places of the ranks matter; stops after {minutes}, and the same command resumes"
@@ -52,18 +55,43 @@ def next_steps(request: Request) -> list[tuple[str, str]]:
 def next_step(request: Request) -> tuple[str, str] | None:
     """The command to propose, and why; None if none makes sense.
 
-    It is the first of these that makes sense for the run: the retraining, a longer search (if LoRA learned nothing),
-    the verdict (if that would take long, one shuffled run), another budget, another search. The command reads the
-    run's config.yaml, which also holds the options that the run's command line gave.
+    If the run has a verdict, it is what the verdict recommends. Else it is the first of these that makes sense for the
+    run: the retraining, a longer search (if LoRA learned nothing), the verdict (if that would take long, one shuffled
+    run), another budget, another search. The command reads the run's config.yaml, which also holds the options that
+    the run's command line gave.
     """
     config, folder = request.config, RunFolder.of(request.config)
+    if found := read_verdict(folder.verdict_summary):
+        return _recommended(found, request, folder)
     if request.stage == "search":
         again = " --overwrite" if folder.metrics.exists() else ""
         return f"{command_of(folder)} --stage retrain{again}", "trains at these ranks"
     if config.method not in SEARCHING:
         return f"{_further(folder, 'autolora')} --method autolora", "learns the ranks"
-    steps = (_longer, _comparison, _budget, _search)
+    return _first((_longer, _comparison, _budget, _search), request, folder)
+
+
+def _first(steps: Sequence[Step], request: Request, folder: RunFolder) -> tuple[str, str] | None:
+    """The command of the first of these steps that makes sense."""
     return next((found for step in steps if (found := step(request, folder)) is not None), None)
+
+
+def _recommended(found: Mapping[str, Any], request: Request, folder: RunFolder) -> tuple[str, str] | None:
+    """The command that follows a verdict's recommendation. If that has no command, or its run is there already, the
+    command of a step that the ending leaves open: places that do not matter need no other search."""
+    if about_other_ranks(folder):
+        return f"{command_of(folder)} --stage verdict --overwrite", "judges the ranks that were edited since"
+    advice = advice_of(found, folder)
+    if advice.startswith(DOES_NOTHING):
+        options = f"{_longer_search(request.config)} {_longer_retraining(request.config)}".strip()
+        return f"{_further(folder, 'longer')} {options}", f"{DOES_NOTHING}; a longer training may change that"
+    if advice.startswith(FURTHER_PAIRS):
+        return f"{command_of(folder)} --stage verdict", "trains further pairs"
+    told, command = told_and_command(advice)
+    uniform = folder.at(folder.root.with_name(sibling_name(folder, "uniform")))
+    if command and (found["ending"] == "matter" or not uniform.metrics.exists()):
+        return command, told[0].lower() + told[1:].rstrip(":")
+    return _first(_OPEN.get(found["ending"], ()), request, folder)
 
 
 def _longer(request: Request, folder: RunFolder) -> tuple[str, str] | None:
@@ -71,16 +99,26 @@ def _longer(request: Request, folder: RunFolder) -> tuple[str, str] | None:
     record = ranks.load(folder.ranks) if folder.ranks.exists() else None
     if request.config.method != "autolora" or record is None or record.evidence is None or record.evidence.learned:
         return None
-    options = f"--search.steps {2 * request.config.search.steps}{_own_search(request.config)}"
+    options = _longer_search(request.config)
     return f"{_further(folder, 'longer')} {options}", f"{NOTHING_LEARNED}; a longer search may change that"
+
+
+def _longer_search(config: RunConfig) -> str:
+    """The options that double the search; "" for a method without one."""
+    return f"--search.steps {2 * config.search.steps}{_own_search(config)}" if config.method == "autolora" else ""
+
+
+def _longer_retraining(config: RunConfig) -> str:
+    """The option that doubles the retraining."""
+    steps = config.retrain.max_steps
+    return f"--retrain.epochs {2 * config.retrain.epochs:g}" if steps is None else f"--retrain.max_steps {2 * steps}"
 
 
 def _comparison(request: Request, folder: RunFolder) -> tuple[str, str] | None:
     """The command that tests whether the places of the ranks matter.
 
-    None if a shuffle can change no rank, if a verdict exists already, or if the verdict would take long and a
-    shuffled run exists already."""
-    if not folder.ranks.exists() or folder.verdict_summary.exists():
+    None if a shuffle can change no rank, or if the verdict would take long and a shuffled run exists already."""
+    if not folder.ranks.exists():
         return None
     if not _can_be_shuffled(request.config, folder):
         return None
@@ -164,6 +202,10 @@ def _search(request: Request, folder: RunFolder) -> tuple[str, str] | None:
     other = control if config.hypergradient.type == "first_order" else "first_order"
     options = f"--hypergradient.type {other}{_own_search(config)}"
     return f"{_further(folder, other.replace('_', '-'))} {options}", "does another approximation find other ranks?"
+
+
+_OPEN: dict[str, Sequence[Step]] = {"matter": (_budget, _search), "worse": (_search,), "equal": (_budget,)}
+"""The steps that each ending of a verdict leaves open."""
 
 
 def _own_search(config: RunConfig) -> str:

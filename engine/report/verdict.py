@@ -13,8 +13,7 @@ from bokeh.models.tickers import BasicTicker
 from bokeh.plotting import figure
 from matplotlib.ticker import MaxNLocator
 
-from configs.launch import PLAIN, as_started
-from engine.report.advice import advice_of
+from engine.report.advice import advice_of, told_and_command
 from engine.report.charts import BLUE, GREEN, GREY, ORANGE, chart, legend_below, source_of
 from engine.report.figures import save_figure
 from engine.report.words import signed
@@ -50,15 +49,9 @@ def verdict_of(folder: RunFolder) -> VerdictShown | None:
     learned = np.array(arms[0]["losses"]) if arms else np.array([])
     differences = {arm["name"]: np.array(arm["losses"]) - learned[: len(arm["losses"])] for arm in arms[1:]}
     interval = tuple(found["interval"]) if found.get("interval") else None
-    lines = [_told_and_command(line) for line in (*found.get("notes", []), advice_of(found, folder))]
+    lines = [told_and_command(line) for line in (*found.get("notes", []), advice_of(found, folder))]
     columns = ["ranks", "mean loss", found.get("metric", ""), "LoRA parameters", "loss above learned", "95 % interval"]
     return VerdictShown(found["sentence"], lines, differences, interval, (columns, [_row(arm) for arm in arms]))
-
-
-def _told_and_command(line: str) -> tuple[str, str]:
-    """A line without the command at its end, and that command as the reader starts the program; "" if it has none."""
-    told, found, options = line.partition(f": {PLAIN} ")
-    return (f"{told}:", as_started(f"{PLAIN} {options}")) if found else (line, "")
 
 
 def _row(arm: dict[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ from configs.launch import PLAIN
 from engine.answer.words import NOTHING_LEARNED
 from engine.export.names import trained_at, trained_words
 from engine.ranks import RankRecord
+from engine.report.advice import DOES_NOTHING, FURTHER_PAIRS
 from engine.run.folder import RunFolder
 from engine.run.places import options_of, sibling_name
 from engine.verdict.arms import SEEDS, Arms
@@ -128,9 +129,7 @@ def recommendation(ending: Ending, pairs: Pairs | None, arms: Arms, run: RunFold
     command = _python(options_of(run, sibling_name(run, "uniform")))
     uniform = f"take rank {rank} in every layer: {command} --method lora --lora.r {rank}{init}"
     if (pairs.count >= SEEDS and pairs.worthless) if pairs is not None else nothing_learned(arms.record):
-        return (
-            "LoRA does nothing for these rows: train longer, at another rate, or on more rows, and then choose ranks."
-        )
+        return f"{DOES_NOTHING}: train longer, at another rate, or on more rows, and then choose ranks."
     if ending == "matter":
         if trained_at(arms.record, run):
             return trained_words(run)
@@ -147,7 +146,7 @@ def recommendation(ending: Ending, pairs: Pairs | None, arms: Arms, run: RunFold
     if pairs is not None and pairs.count >= arms.plan.most:
         return f"{_after_the_last(pairs, arms.plan)} To be safe, {uniform}"
     minutes = counted(arms.config.verdict.minutes, "minute")
-    return f"The same command trains further pairs for another {minutes}; until then, {uniform}"
+    return f"{FURTHER_PAIRS} for another {minutes}; until then, {uniform}"
 
 
 def _after_the_last(pairs: Pairs, plan: Plan) -> str:
