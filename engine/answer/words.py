@@ -24,7 +24,8 @@ def conclusion(record: RankRecord) -> str:
     if evidence is None:
         return ""
     if not evidence.learned:
-        return f"{NOTHING_LEARNED}: its gain is {evidence.gain:.3f} +- {evidence.gain_standard_error:.3f} nats"
+        why = f"; {evidence.solved}" if evidence.solved else ""
+        return f"{NOTHING_LEARNED}: its gain is {evidence.gain:.3f} +- {evidence.gain_standard_error:.3f} nats{why}"
     enough = evidence.sufficient_rank(record.tolerance)
     if enough is None:
         return f"no rank on the curve is enough: each may lose more than {100 * record.tolerance:g} % of the gain"

@@ -17,6 +17,11 @@ SEEN = 2.0
 FEW_ROWS = 200
 """With fewer rows of D_val (those of one source count as one) the program says that the evidence is too weak for an
 answer."""
+SOLVED = 0.05
+"""With a smaller loss than this without LoRA, in nats per label, a task of classes or tokens is solved without it. The
+loss of a regression, which depends on the labels' unit, soon falls below 0, where it tells nothing of the kind."""
+_ROUNDED = 1e-6
+"""A loss of 0 may be so far below it."""
 LEAST_ROWS = 8
 """With fewer rows of D_val nothing is measured: what is chosen on one half of them is measured on the other half."""
 
@@ -131,6 +136,13 @@ class Evidence:
     def learned(self) -> bool:
         """Whether LoRA has learned anything that shows on D_val."""
         return self.gain > SEEN * self.gain_standard_error
+
+    @property
+    def solved(self) -> str:
+        """Says that the task is solved without LoRA, which has learned nothing; "" if that is not so."""
+        if self.learned or not -_ROUNDED <= self.loss + self.gain < SOLVED:
+            return ""
+        return f"the {self.without} already solves this task; LoRA is not needed"
 
     def sufficient_rank(self, tolerance: float) -> int | None:
         """The smallest rank that is enough if every layer has it; None if no rank is, or if LoRA has learned nothing.

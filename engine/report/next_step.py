@@ -53,7 +53,7 @@ def next_steps(request: Request) -> list[tuple[str, str]]:
 
 
 def next_step(request: Request) -> tuple[str, str] | None:
-    """The command to propose, and why; None if none makes sense.
+    """The command to propose, and why; None if none makes sense, as where the task is solved without LoRA.
 
     If the run has a verdict, it is what the verdict recommends. Else it is the first of these that makes sense for the
     run: the retraining, a longer search (if LoRA learned nothing), the verdict (if that would take long, one shuffled
@@ -68,6 +68,8 @@ def next_step(request: Request) -> tuple[str, str] | None:
         return f"{command_of(folder)} --stage retrain{again}", "trains at these ranks"
     if config.method not in SEARCHING:
         return f"{_further(folder, 'autolora')} --method autolora", "learns the ranks"
+    if config.method == "autolora" and _solved(folder):
+        return None
     return _first((_longer, _comparison, _budget, _search), request, folder)
 
 
@@ -83,6 +85,8 @@ def _recommended(found: Mapping[str, Any], request: Request, folder: RunFolder) 
         return f"{command_of(folder)} --stage verdict --overwrite", "judges the ranks that were edited since"
     advice = advice_of(found, folder)
     if advice.startswith(DOES_NOTHING):
+        if _solved(folder):
+            return None
         options = f"{_longer_search(request.config)} {_longer_retraining(request.config)}".strip()
         return f"{_further(folder, 'longer')} {options}", f"{DOES_NOTHING}; a longer training may change that"
     if advice.startswith(FURTHER_PAIRS):
@@ -101,6 +105,12 @@ def _longer(request: Request, folder: RunFolder) -> tuple[str, str] | None:
         return None
     options = _longer_search(request.config)
     return f"{_further(folder, 'longer')} {options}", f"{NOTHING_LEARNED}; a longer search may change that"
+
+
+def _solved(folder: RunFolder) -> bool:
+    """Whether the search found the task solved without LoRA, so that no further run is of use."""
+    evidence = ranks.load(folder.ranks).evidence if folder.ranks.exists() else None
+    return evidence is not None and bool(evidence.solved)
 
 
 def _longer_search(config: RunConfig) -> str:

@@ -129,6 +129,8 @@ def recommendation(ending: Ending, pairs: Pairs | None, arms: Arms, run: RunFold
     command = _python(options_of(run, sibling_name(run, "uniform")))
     uniform = f"take rank {rank} in every layer: {command} --method lora --lora.r {rank}{init}"
     if (pairs.count >= SEEDS and pairs.worthless) if pairs is not None else nothing_learned(arms.record):
+        if evidence and evidence.solved:
+            return f"{DOES_NOTHING}: {evidence.solved}."
         return f"{DOES_NOTHING}: train longer, at another rate, or on more rows, and then choose ranks."
     if ending == "matter":
         if trained_at(arms.record, run):

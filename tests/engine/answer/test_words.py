@@ -29,6 +29,9 @@ def test_the_conclusion_names_the_rank_that_is_enough_and_what_it_may_lose() -> 
     assert conclusion(nothing).startswith(
         "LoRA has not learned anything that shows on D_val: its gain is 0.004 +- 0.010"
     )
+    assert conclusion(nothing).endswith(" nats")
+    easy = dataclasses.replace(RECORD, evidence=evidence_of(gain=0.004, loss=0.01))
+    assert conclusion(easy).endswith(" nats; the head alone already solves this task; LoRA is not needed")
     unsure = dataclasses.replace(RECORD, evidence=evidence_of(rank_curve=(point(8, 0.0, 0.02),)))
     assert conclusion(unsure) == "no rank on the curve is enough: each may lose more than 5 % of the gain"
     assert conclusion(RankRecord(8, LAYERS)) == ""

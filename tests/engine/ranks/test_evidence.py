@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from typing import Any
 
 import pytest
@@ -55,6 +56,26 @@ def test_a_budget_is_enough_likewise_and_none_may_be() -> None:
     assert found is not None
     assert found.at == 0.5
     assert evidence_of(budget_curve=(point(2.0, 0.1),)).sufficient_budget(0.05) is None
+
+
+@pytest.mark.parametrize(
+    ("loss", "gain", "without", "solved"),
+    [
+        (0.04, 0.001, "head alone", "the head alone already solves this task; LoRA is not needed"),
+        (0.001, 0.0, "base model", "the base model already solves this task; LoRA is not needed"),
+        (-1e-7, 0.0, "head alone", "the head alone already solves this task; LoRA is not needed"),
+        (0.049, 0.001, "head alone", ""),
+        (0.01, 0.03, "head alone", ""),  # LoRA has learned something
+        (0.3, -0.29, "head alone", "the head alone already solves this task; LoRA is not needed"),
+        (-0.4, 0.0, "head alone", ""),  # a regression
+        (math.nan, 0.0, "head alone", ""),
+    ],
+)
+def test_a_task_with_hardly_any_loss_left_is_solved_without_lora(
+    loss: float, gain: float, without: str, solved: str
+) -> None:
+    """On such a task the program proposed longer and longer searches."""
+    assert evidence_of(loss=loss, gain=gain, without=without).solved == solved
 
 
 def test_a_number_that_is_not_finite_is_seen() -> None:

@@ -63,6 +63,9 @@ def test_a_search_that_learned_nothing_is_made_longer(tiny_config: Config) -> No
     again = parsed(command).config
     assert (again.name, again.search.steps) == ("tiny-longer", 2 * config.search.steps)
     assert why.startswith("LoRA has not learned anything")
+    easy = dataclasses.replace(answered_record(), evidence=evidence_of(gain=0.001, loss=0.04))
+    ranks.save(easy, folder.ranks)
+    assert next_step(request) is None, "the head alone solves the task"
 
 
 @pytest.mark.parametrize(
@@ -236,6 +239,8 @@ def test_after_a_verdict_that_there_is_nothing_to_gain_it_is_a_longer_training(
     assert (longer.name, longer.search.steps) == ("tiny-longer", 2 * config.search.steps)
     assert (longer.retrain.max_steps, longer.retrain.epochs) == ((60, 1.5) if steps else (None, 3.0))
     assert why == "LoRA does nothing for these rows; a longer training may change that"
+    ranks.save(dataclasses.replace(answered_record(), evidence=evidence_of(gain=0.0, loss=0.01)), folder.ranks)
+    assert next_step(request) is None
 
 
 def test_a_verdict_that_is_not_decided_is_continued_and_one_of_other_ranks_made_again(tiny_config: Config) -> None:

@@ -156,6 +156,21 @@ def test_one_rank_that_is_enough_is_not_offered_against_itself(
     assert told.startswith("Choose by cost alone: keep these ranks")
 
 
+@pytest.mark.parametrize(
+    ("loss", "told"),
+    [(0.01, "the head alone already solves this task; LoRA is not needed."), (0.3, "train longer, at another rate, ")],
+)
+def test_of_a_task_that_the_head_alone_solves_no_longer_training_is_recommended(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, loss: float, told: str
+) -> None:
+    config = tiny_config()
+    record = RankRecord(8, (LayerRank("a", 1), LayerRank("b", 1)), evidence=evidence_of(loss=loss, gain=0.0))
+    arms = Arms(config, VerdictFolder(tmp_path), record, {"a": 8, "b": 8}, 1e-3)
+    worthless = Pairs(np.full(8, 0.001), 0.0, 0.001, 0.01)
+    said = recommendation("undecided", worthless, arms, RunFolder.of(config))
+    assert said.startswith(f"LoRA does nothing for these rows: {told}")
+
+
 def test_after_the_last_pair_more_rows_are_named_if_they_would_narrow_the_interval(
     tiny_config: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
