@@ -1,6 +1,7 @@
 """The rows of a JSON Lines, JSON or parquet file: one object each, as Python's own lists and dictionaries."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from datetime import date
 from numbers import Number
@@ -42,7 +43,7 @@ def read_objects(option: str, path: Path) -> list[Row]:
     try:
         rows = _parquet(path) if path.suffix == ".parquet" else _json(option, path)
     except UnicodeDecodeError as error:
-        raise UserError(f"{option}: {path} is not UTF-8 (byte {error.start})") from error
+        raise not_utf8(f"{option}: {path}", path, error) from error
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{option}: {path} cannot be read ({str(error).splitlines()[0]})") from error
     if not rows:
@@ -80,7 +81,19 @@ def read_json(where: str, path: Path) -> Any:
     try:
         return _parsed(where, path.read_bytes().decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise UserError(f"{where} is not UTF-8 (byte {error.start})") from error
+        raise not_utf8(where, path, error) from error
+
+
+def not_utf8(where: str, path: Path, error: UnicodeDecodeError) -> UserError:
+    """The refusal of a file in another encoding, with the place of its first such byte and a command that converts it.
+
+    Spreadsheets of Windows write Latin-1 (nearly), or UTF-16 with a mark at the beginning."""
+    line = error.object.count(b"\n", 0, error.start) + 1
+    written = "utf-16" if error.object.startswith((b"\xff\xfe", b"\xfe\xff")) else "latin1"
+    return UserError(
+        f"{where} is not UTF-8 (byte {error.start}, line {line}); to convert it: iconv -f {written} -t utf-8 "
+        f"{shlex.quote(str(path))} > new{path.suffix}"
+    )
 
 
 def _is_object(line: str) -> bool:

@@ -9,7 +9,7 @@ import pyarrow as pa
 from configs.errors import UserError
 from configs.keys import shortened
 from problems.tasks.readers.delimited import read_delimited
-from problems.tasks.readers.objects import looked_in, read_objects
+from problems.tasks.readers.objects import looked_in, not_utf8, read_objects
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 _MOST_LISTED = 20
@@ -34,7 +34,7 @@ def read_table(option: str, path: Path) -> pd.DataFrame:
             text = path.read_bytes().decode("utf-8-sig")
             table = read_delimited(f"{option}: {path}", text, tabs=path.suffix == ".tsv")
     except UnicodeDecodeError as error:
-        raise UserError(f"{option}: {path} is not UTF-8 (byte {error.start})") from error
+        raise not_utf8(f"{option}: {path}", path, error) from error
     except (ValueError, OSError, pa.ArrowException) as error:
         raise UserError(f"{option}: {path} cannot be read ({str(error).splitlines()[0]})") from error
     if table.empty:

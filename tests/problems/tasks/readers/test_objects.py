@@ -11,6 +11,7 @@ import pytest
 
 from configs.errors import UserError
 from problems.tasks.readers.objects import filled, read_objects
+from problems.tasks.readers.table import read_table
 
 ROWS = [{"messages": [{"role": "user", "content": "a\u2028b"}], "n": 1}, {"messages": [], "n": 2}]
 
@@ -62,6 +63,21 @@ def test_a_broken_file_is_one_line(tmp_path: Path, name: str) -> None:
     assert words in message
     assert name in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".json", ".jsonl"])
+@pytest.mark.parametrize("code", ["latin-1", "utf-16"])
+def test_a_file_in_another_encoding_is_told_with_the_command_that_converts_it(
+    tmp_path: Path, suffix: str, code: str
+) -> None:
+    path = tmp_path / f"my data{suffix}"
+    path.write_bytes("text\na caf\u00e9\n".encode(code))
+    with pytest.raises(UserError) as caught:
+        (read_objects if "json" in suffix else read_table)("--task.path", path)
+    place, name = ("byte 10, line 2", "latin1") if code == "latin-1" else ("byte 0, line 1", "utf-16")
+    assert str(caught.value) == (
+        f"--task.path: {path} is not UTF-8 ({place}); to convert it: iconv -f {name} -t utf-8 '{path}' > new{suffix}"
+    )
 
 
 @pytest.mark.parametrize(

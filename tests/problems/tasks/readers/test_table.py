@@ -87,7 +87,7 @@ def test_a_column_is_text_or_label(tmp_path: Path, settings: dict[str, Any], mes
     [
         ("absent.csv", None, "no file"),
         ("d.xlsx", b"x", r"is not allowed; allowed: a file that ends in \.csv, \.tsv, \.jsonl, \.parquet"),
-        ("d.csv", "text,label\nhé,x\n".encode("latin-1"), r"is not UTF-8 \(byte "),
+        ("d.csv", "text,label\nhé,x\n".encode("latin-1"), r"is not UTF-8 \(byte 12, line 2\); to convert it: iconv "),
         ("d.csv", b"", "has no rows"),
         ("d.tsv", b"\n\n", "has no rows"),
         ("d.csv", b"text,label\na,x\nb,c,y\n", r"row 2: 3 cells, but the header has 2"),
