@@ -16,7 +16,7 @@ from problems.scoring import METRICS, is_of_2017
 from problems.scoring.bleu import MAX_ORDER
 from problems.tasks.generation import Generation, TextMetric
 from problems.tasks.readers.hub import load_splits, split_of
-from problems.tasks.readers.objects import filled
+from problems.tasks.readers.objects import filled, lacks_text, no_text, refuse_empty
 from problems.tasks.readers.records import Record, e2e_records, grouped, webnlg_records
 from problems.tasks.readers.splits import evaluation_source, origin, read_or_hold_out
 from problems.tasks.readers.table import read_table, require_columns
@@ -152,6 +152,11 @@ class SourceTarget(Generation):
     def _read(self, option: str, path: Path) -> list[Record]:
         table = read_table(option, path)
         require_columns(option, path, table, [self.source, self.target])
+        empty = {
+            no_text(column): [number for number, cell in enumerate(table[column], 1) if lacks_text(cell)]
+            for column in (self.source, self.target)
+        }
+        refuse_empty(f"{option}: {path}", empty)
         return grouped(self._pairs(option, path, table))
 
     def _pairs(self, option: str, path: Path, table: pd.DataFrame) -> Iterable[tuple[str, list[str]]]:

@@ -18,6 +18,7 @@ IGNORED = -100
 """The label of a token that no loss and no metric counts: torch's cross entropy leaves it out by default."""
 OUTSIDE = "O"
 """The tag of a word that belongs to no entity."""
+NO_LABEL = "the label is empty"
 MOST_CLASSES = 1000
 LARGEST = 1e19
 """The largest number that can be learned: the loss squares it, and fp32 ends at 3.4e38."""
@@ -87,7 +88,7 @@ def value_of(where: str, label: Any) -> float:
 def refuse_none(where: str, label: Any) -> None:
     """Raises UserError, beginning with `where`, for an empty label."""
     if no_label(label):
-        raise UserError(f"{where}: the label is empty; fill it in or remove the row")
+        raise UserError(f"{where}: {NO_LABEL}; fill it in or remove the row")
 
 
 def no_label(value: Any) -> bool:

@@ -14,8 +14,8 @@ from problems.tasks.base import Rows
 from problems.tasks.class_names import tell_classes
 from problems.tasks.classification import TextClassification
 from problems.tasks.label_scale import LabelScale
-from problems.tasks.labels import find_classes, label_text, number_of, refuse_none, value_of
-from problems.tasks.readers.objects import filled, sound
+from problems.tasks.labels import NO_LABEL, find_classes, label_text, no_label, number_of, value_of
+from problems.tasks.readers.objects import filled, lacks_text, no_text, refuse_empty, sound
 from problems.tasks.readers.splits import evaluation_source, hold_out, origin
 from problems.tasks.readers.table import read_table, require_columns
 from problems.tasks.readers.tag_names import named_class, names_in_parquet
@@ -41,8 +41,6 @@ class TextTable(TextClassification):
         train = self._named("--task.path", self.train_path, train)
         if not self.regression:
             where = f"--task.path: column {self.label_column!r} of {self.train_path}"
-            for number, label in enumerate(train[self.label_column], 1):
-                refuse_none(f"--task.path: {self.train_path}, row {number}", label)
             found = find_classes(where, list(train[self.label_column]), "set --task.kind regression")
             # The classes that a file of datasets numbers keep its order.
             order = names_in_parquet(self.train_path, self.label_column) or []
@@ -96,6 +94,7 @@ class TextTable(TextClassification):
     def _named(self, option: str, path: Path, table: pd.DataFrame) -> pd.DataFrame:
         """The table, checked, with the names of classes in place of the numbers that the type of its column names."""
         self._check_columns(option, path, table)
+        self._refuse_empty(option, path, table)
         names = None if self.regression else names_in_parquet(path, self.label_column)
         if names is None:
             return table
@@ -119,6 +118,15 @@ class TextTable(TextClassification):
                     f"{option}: {path}, row {number}: column {self.label_column!r} holds {held}; allowed: one text or "
                     f"number a row"
                 )
+
+    def _refuse_empty(self, option: str, path: Path, table: pd.DataFrame) -> None:
+        """Raises UserError that counts the rows of the file without a text or without a label."""
+        empty = {
+            no_text(column): [number for number, text in enumerate(table[column], 1) if lacks_text(text)]
+            for column in self.columns
+        }
+        labels = enumerate(table[self.label_column], 1)
+        refuse_empty(f"{option}: {path}", empty | {NO_LABEL: [number for number, label in labels if no_label(label)]})
 
     def _checked(self, option: str, path: Path, table: pd.DataFrame) -> Dataset:
         """Texts and numeric labels; raises UserError with file and row (counted from 1) for what cannot be learned."""

@@ -98,7 +98,7 @@ REFUSED: dict[str, tuple[dict[str, str], tuple[str, ...], str]] = {
     "a row without a text": (
         {"d.csv": csv([*ROWS, ("", "good")])},
         TEXT,
-        "--task.path: {here}/d.csv, row 13: column 'text' has no text",
+        "--task.path: {here}/d.csv, row 13: column 'text' has no text; fill it in or remove the row",
     ),
     "a label that training does not know": (
         {"d.csv": csv(ROWS), "dev.csv": csv([("a film", "good"), ("a room", "ugly")])},

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from numbers import Number
 from pathlib import Path
@@ -19,6 +19,8 @@ from configs.json_text import GivenTwice, once
 FORMATS = (".jsonl", ".json", ".parquet")
 
 Row = dict[str, Any]
+
+_MOST_NAMED = 5
 
 _KINDS: tuple[tuple[Any, str], ...] = (
     (str, "a text"), (bytes, "bytes"), (bool | np.bool_, "true or false"), (Number | np.number, "a number"),
@@ -126,13 +128,43 @@ def sound(where: str, text: str) -> str:
     return text
 
 
+def refuse_empty(where: str, empty: Mapping[str, Sequence[int]]) -> None:
+    """Raises UserError if there are rows with an empty cell, so that all of them can be mended at once.
+
+    `empty`: what is wrong -> the numbers of all rows where it is. A single row is named; of more, the first few.
+    """
+    faults = {fault: rows for fault, rows in empty.items() if rows}
+    if not faults:
+        return
+    if sum(map(len, faults.values())) == 1:
+        ((fault, (row,)),) = faults.items()
+        raise UserError(f"{where}, row {row}: {fault}; fill it in or remove the row")
+    told = " and ".join(f"{fault} in {_counted(rows)}" for fault, rows in faults.items())
+    raise UserError(f"{where}: {told}; fill them in or remove the rows")
+
+
+def _counted(rows: Sequence[int]) -> str:
+    first = ", ".join(map(str, rows[:_MOST_NAMED]))
+    return f"{len(rows)} row{'s' if len(rows) > 1 else ''} ({first}{', ...' if len(rows) > _MOST_NAMED else ''})"
+
+
+def no_text(column: str) -> str:
+    """What is wrong with a cell without text, in words."""
+    return f"column {column!r} has no text"
+
+
+def lacks_text(value: Any) -> bool:
+    """Whether a cell that should have a text is empty, null or white space; one with something else is not."""
+    return not value.strip() if isinstance(value, str) else kind_of(value) == "nothing"
+
+
 def filled(where: str, column: str, value: Any) -> str:
     """The text of a cell. Raises UserError for a cell without text, or with something else."""
     if isinstance(value, str) and value.strip():
         return sound(f"{where}: column {column!r}", value)
-    kind = kind_of(value)
-    wrong = "has no text" if kind in ("nothing", "a text") else f"holds {kind}; allowed: a text"
-    raise UserError(f"{where}: column {column!r} {wrong}")
+    if lacks_text(value):
+        raise UserError(f"{where}: {no_text(column)}")
+    raise UserError(f"{where}: column {column!r} holds {kind_of(value)}; allowed: a text")
 
 
 def kind_of(value: Any) -> str:

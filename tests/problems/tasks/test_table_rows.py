@@ -1,0 +1,57 @@
+"""All rows of a user's table that have no text or no label are told at once, so that they can be mended at once."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.errors import UserError
+from configs.schema import TaskConfig
+from problems.tasks.data_to_text import SourceTarget
+from tests.helpers.tables import LABELS, TEXTS, task_of, write
+
+LAST = "; fill them in or remove the rows"
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize(
+    ("texts", "labels", "told"),
+    [
+        ([2], [], ", row 2: column 'text' has no text; fill it in or remove the row"),
+        ([], [4], ", row 4: the label is empty; fill it in or remove the row"),
+        ([2, 3], [], f": column 'text' has no text in 2 rows (2, 3){LAST}"),
+        ([], [1, 5], f": the label is empty in 2 rows (1, 5){LAST}"),
+        ([6], [1, 3], f": column 'text' has no text in 1 row (6) and the label is empty in 2 rows (1, 3){LAST}"),
+        ([1, 2, 3, 4, 5, 6], [], f": column 'text' has no text in 6 rows (1, 2, 3, 4, 5, ...){LAST}"),
+    ],
+)
+def test_rows_without_a_text_or_a_label_are_counted_and_the_first_are_named(
+    tmp_path: Path, suffix: str, texts: list[int], labels: list[int], told: str
+) -> None:
+    path = tmp_path / f"d{suffix}"
+    good = write(tmp_path / f"g{suffix}", {"text": TEXTS, "label": LABELS})
+    empty: Any = " " if suffix in (".csv", ".tsv") else None
+    write(path, {
+        "text": [empty if row in texts else text for row, text in enumerate(TEXTS, 1)],
+        "label": [empty if row in labels else label for row, label in enumerate(LABELS, 1)],
+    })  # fmt: skip
+    for task, option in ((task_of(path), "path"), (task_of(good, validation_path=str(path)), "validation_path")):
+        with pytest.raises(UserError) as caught:
+            task.rows()
+        assert str(caught.value) == f"--task.{option}: {path}{told}"
+
+
+def test_numbers_without_a_label_are_counted_too(tmp_path: Path) -> None:
+    path = write(tmp_path / "d.csv", {"text": TEXTS, "label": ["", 1, "", 2, "", 3]})
+    with pytest.raises(UserError, match=r"d\.csv: the label is empty in 3 rows \(1, 3, 5\); fill them in"):
+        task_of(path, kind="regression").rows()
+
+
+def test_sources_and_targets_without_a_text_are_counted(tmp_path: Path) -> None:
+    path = write(tmp_path / "d.csv", {"source": ["a", "", "c", ""], "target": ["x", "y", " ", "z"]})
+    with pytest.raises(UserError) as caught:
+        SourceTarget(TaskConfig(type="generation", path=str(path)), 0).records()
+    assert str(caught.value) == (
+        f"--task.path: {path}: column 'source' has no text in 2 rows (2, 4) and column 'target' has no text in 1 row "
+        f"(3){LAST}"
+    )
