@@ -71,6 +71,8 @@ def commands(root: Path, model: Path) -> list[tuple[list[str], int, str]]:
     )
     run = ["--runs_folder", str(root), "--model.name", str(model), "--tracking.wandb", "disabled"]
     table = ["--task.type", "text", "--task.path", str(root / "nosuch.csv")]
+    write_text(root / "columns.csv", "id,review,stars\n1,a,2\n")
+    columns = ["--task.type", "text", "--task.path", str(root / "columns.csv"), "--task.label_column", "stars"]
     return [
         (["--help"], 0, "--config"),
         (["--show", str(done.root)], 0, "accuracy 0.5000"),
@@ -79,6 +81,7 @@ def commands(root: Path, model: Path) -> list[tuple[list[str], int, str]]:
         (["--config", "nosuch.yaml"], 2, "no file 'nosuch.yaml'"),
         ([*run, "--name", "done"], 2, "already holds a finished run"),
         ([*run, "--name", "a", *table], 2, "--task.path: no file"),
+        ([*run, "--name", "a", *columns], 2, "columns.csv has no column text; it has: id, review, stars"),
         ([*run, "--name", "a", "--lora.target_modules", "[q_proj]"], 2, "q_proj matches no module of"),
         ([*run, "--name", "a", "--model.name", "package:nosuchpackage/model"], 2, "no installed package"),
         ([*run, "--name", "a", "--tracking.wandb", "online"], 2, "needs an API key"),

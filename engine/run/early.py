@@ -12,6 +12,7 @@ from configs.places import from_home, is_local
 from configs.ranges import ALL_LINEAR
 from configs.recipe import evaluation_path, evaluation_split, own_data
 from engine.run.asked import Asked
+from problems.columns import refuse_missing_columns
 from problems.models.parts import split
 from problems.models.places import locate
 
@@ -27,7 +28,8 @@ _LONGEST = 100_000_000
 
 
 def refuse_missing_files(asked: Asked) -> None:
-    """Refuses a run whose file of training rows, of evaluation rows, or of an approximation does not exist."""
+    """Refuses a run whose file of training rows, of evaluation rows, or of an approximation does not exist, or whose
+    table of texts and labels lacks a column."""
     config, task = asked.config, asked.config.task
     searches = config.method == "autolora" and config.answer.from_run is None
     if searches and asked.stage in ("all", "search") and not asked.folder.search_summary.exists():
@@ -39,6 +41,8 @@ def refuse_missing_files(asked: Asked) -> None:
     for option, name in files:
         if name is not None and Path(name).suffix in _FILES and not Path(from_home(name)).exists():
             raise UserError(f"{option}: no file {name!r}")
+    if task.type == "text":
+        refuse_missing_columns(task)
 
 
 def refuse_missing_model(asked: Asked) -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 from configs.errors import UserError
 from configs.recipe import evaluation_split
 from configs.schema import TaskConfig
+from problems.columns import require_columns
 from problems.scoring import METRICS, is_of_2017
 from problems.scoring.bleu import MAX_ORDER
 from problems.tasks.generation import Generation, TextMetric
@@ -19,7 +20,7 @@ from problems.tasks.readers.hub import load_splits, split_of
 from problems.tasks.readers.objects import filled, lacks_text, no_text, refuse_empty
 from problems.tasks.readers.records import Record, e2e_records, grouped, webnlg_records
 from problems.tasks.readers.splits import evaluation_source, origin, read_or_hold_out
-from problems.tasks.readers.table import read_table, require_columns
+from problems.tasks.readers.table import read_table
 from problems.tasks.readers.webnlg_files import lora_splits
 
 log = logging.getLogger("autolora.inputs")
@@ -151,7 +152,7 @@ class SourceTarget(Generation):
 
     def _read(self, option: str, path: Path) -> list[Record]:
         table = read_table(option, path)
-        require_columns(option, path, table, [self.source, self.target])
+        require_columns(option, path, list(table.columns), [self.source, self.target])
         empty = {
             no_text(column): [number for number, cell in enumerate(table[column], 1) if lacks_text(cell)]
             for column in (self.source, self.target)

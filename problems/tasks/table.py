@@ -10,6 +10,7 @@ from datasets import Dataset
 from configs.errors import UserError
 from configs.recipe import evaluation_split
 from configs.schema import TaskConfig
+from problems.columns import label_column, require_text_and_label, text_columns
 from problems.tasks.base import Rows
 from problems.tasks.class_names import tell_classes
 from problems.tasks.classification import TextClassification
@@ -17,7 +18,7 @@ from problems.tasks.label_scale import LabelScale
 from problems.tasks.labels import NO_LABEL, find_classes, label_text, no_label, number_of, value_of
 from problems.tasks.readers.objects import filled, lacks_text, no_text, refuse_empty, sound
 from problems.tasks.readers.splits import evaluation_source, hold_out, origin
-from problems.tasks.readers.table import read_table, require_columns
+from problems.tasks.readers.table import read_table
 from problems.tasks.readers.tag_names import named_class, names_in_parquet
 
 
@@ -32,12 +33,12 @@ class TextTable(TextClassification):
         self.seed = seed
         self.train_path = Path(str(config.path))
         self.name = config.name or self.train_path.stem
-        self.label_column = config.label_column or "label"
+        self.label_column = label_column(config)
         self.evaluation_split = evaluation_split(config)
 
     def rows(self) -> Rows:
         train = read_table("--task.path", self.train_path)
-        self.columns = self._text_columns(train)
+        self.columns = text_columns(self.config, list(train.columns))
         train = self._named("--task.path", self.train_path, train)
         if not self.regression:
             where = f"--task.path: column {self.label_column!r} of {self.train_path}"
@@ -86,11 +87,6 @@ class TextTable(TextClassification):
                 f"{label_text(labels.iloc[0])}; two or more are needed"
             )
 
-    def _text_columns(self, table: pd.DataFrame) -> list[str]:
-        if self.config.text_columns is not None:
-            return list(self.config.text_columns)
-        return ["text"] if "text" in table.columns or "sentence" not in table.columns else ["sentence"]
-
     def _named(self, option: str, path: Path, table: pd.DataFrame) -> pd.DataFrame:
         """The table, checked, with the names of classes in place of the numbers that the type of its column names."""
         self._check_columns(option, path, table)
@@ -106,9 +102,7 @@ class TextTable(TextClassification):
 
     def _check_columns(self, option: str, path: Path, table: pd.DataFrame) -> None:
         """Raises UserError for a missing column, and for a label that is a list, an object or broken text."""
-        if "label" in self.columns and self.label_column != "label":  # `_checked` gives that name to the labels
-            raise UserError("--task.text_columns: 'label' is not allowed beside another task.label_column; rename it")
-        require_columns(option, path, table, [*self.columns, self.label_column])
+        require_text_and_label(option, path, list(table.columns), self.columns, self.label_column)
         for number, value in enumerate(table[self.label_column], 1):
             if isinstance(value, str):
                 sound(f"{option}: {path}, row {number}: column {self.label_column!r}", value)

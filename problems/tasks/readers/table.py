@@ -1,18 +1,15 @@
-"""Read a table from a CSV, TSV, JSON Lines or parquet file, and check its columns."""
+"""Read a table from a CSV, TSV, JSON Lines or parquet file."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 
 from configs.errors import UserError
-from configs.keys import shortened
-from problems.tasks.readers.delimited import read_delimited
+from problems.delimited import read_delimited
 from problems.tasks.readers.objects import looked_in, not_utf8, read_objects
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
-_MOST_LISTED = 20
 
 
 def read_table(option: str, path: Path) -> pd.DataFrame:
@@ -32,7 +29,8 @@ def read_table(option: str, path: Path) -> pd.DataFrame:
             table = pd.DataFrame(read_objects(option, path), dtype=object)
         else:
             text = path.read_bytes().decode("utf-8-sig")
-            table = read_delimited(f"{option}: {path}", text, tabs=path.suffix == ".tsv")
+            header, rows = read_delimited(f"{option}: {path}", text, tabs=path.suffix == ".tsv")
+            table = pd.DataFrame(rows, columns=header, dtype=object)
     except UnicodeDecodeError as error:
         raise not_utf8(f"{option}: {path}", path, error) from error
     except (ValueError, OSError, pa.ArrowException) as error:
@@ -55,20 +53,3 @@ def _read_parquet(option: str, path: Path) -> pd.DataFrame:
         ) from error
     # With a name, the index is a column that pandas saved as the index.
     return table if table.index.name is None else table.reset_index()
-
-
-def require_columns(option: str, path: Path, table: pd.DataFrame, names: Sequence[str]) -> None:
-    """Raises UserError, naming the file, for a column that is missing, occurs twice or is asked for twice."""
-    again = [name for name in names if names.count(name) > 1]
-    if again:
-        raise UserError(f"--task.text_columns, --task.label_column: {again[0]!r} is named twice; allowed: once")
-    known = list(table.columns)
-    missing = [name for name in names if name not in known]
-    if missing:
-        listed = ", ".join(map(shortened, known[:_MOST_LISTED])) + (
-            f" and {len(known) - _MOST_LISTED} more" if known[_MOST_LISTED:] else ""
-        )
-        raise UserError(f"{option}: {path} has no column {', '.join(missing)}; it has: {listed}")
-    twice = [name for name in names if known.count(name) > 1]
-    if twice:
-        raise UserError(f"{option}: {path} has column {twice[0]!r} {known.count(twice[0])} times; allowed: once")

@@ -11,10 +11,11 @@ from datasets import Dataset
 
 from configs.errors import UserError
 from configs.keys import shortened
+from problems.columns import require_columns
 from problems.scoring.files import read_lines
 from problems.scoring.ner_files import Sentence, marks_document, read_conll
 from problems.tasks.readers.objects import looked_in, sound
-from problems.tasks.readers.table import read_table, require_columns
+from problems.tasks.readers.table import read_table
 from problems.tasks.readers.tag_names import named, names_beside
 
 CONLL = (".conll", ".iob2", ".tsv", ".txt")
@@ -71,7 +72,7 @@ def place(option: str, path: Path, line: int) -> str:
 def _read_lists(option: str, path: Path, columns: tuple[str, str]) -> list[Sentence]:
     """Sentences from the two columns of a table; each word has the number of its row as its line."""
     table = read_table(option, path)
-    require_columns(option, path, table, columns)
+    require_columns(option, path, list(table.columns), columns)
     names = names_beside(option, path, columns[1])
     rows = table[list(columns)].itertuples(index=False)
     return [_sentence(place(option, path, n), n, row, columns, names) for n, row in enumerate(rows, 1)]

@@ -124,6 +124,16 @@ def test_a_file_in_the_home_of_the_user_is_found(tmp_path: Path, monkeypatch: py
         refuse_missing_files(asked(tmp_path, *text, "--task.test_path", "~/no.csv"))
 
 
+def test_a_column_that_a_table_of_texts_lacks_is_told_unless_nothing_is_read(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text("id,review\n1,a\n")
+    text = ("--task.type", "text", "--task.path", f"{tmp_path}/d.csv")
+    message = r"^--task\.path: .*d\.csv has no column text, label; it has: id, review$"
+    with pytest.raises(UserError, match=message):
+        refuse_missing_files(asked(tmp_path, *text))
+    refuse_missing_files(asked(tmp_path, *text, stage="report"))
+    refuse_missing_files(asked(tmp_path, "--task.type", "generation", *text[2:]))
+
+
 def test_what_may_be_a_data_set_of_the_hub_is_not_looked_for_here(tmp_path: Path) -> None:
     refuse_missing_files(asked(tmp_path, "--task.type", "chat", "--task.path", "someone/chats"))
     refuse_missing_files(asked(tmp_path, "--task.type", "generation", "--task.name", "e2e"))

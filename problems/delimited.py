@@ -11,8 +11,9 @@ stray one opens a cell that goes on to the next quote.
 import csv
 import io
 import re
-
-import pandas as pd
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
 
 from configs.errors import UserError
 from configs.keys import shortened
@@ -21,25 +22,46 @@ from configs.keys import shortened
 _TSV_CELL = re.compile(r'(?:"((?:[^"\t]++|"")*+)"|([^\t\r\n]*))(\t|\r\n?|\n|\Z)')
 
 
-def read_delimited(where: str, text: str, *, tabs: bool) -> pd.DataFrame:
-    """The table of a text whose first row names the columns. All cells are text; a short row is filled up with "".
+_LONGEST_HEADER = 1_000_000
+"""The most characters of a file in which its header is looked for."""
+
+
+def read_header(where: str, path: Path) -> list[str]:
+    """The names of the columns of a CSV or TSV file, of which the beginning is read; empty if it does not tell them.
+
+    `where` begins the message of a UserError for columns that something else separates."""
+    tabs = path.suffix == ".tsv"
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            text = file.read(_LONGEST_HEADER)
+        _refuse_one_cell(where, text, tabs)
+        cut = len(text) == _LONGEST_HEADER  # then the last row may be cut: it is no header
+        rows = _tsv_rows(text) if tabs else csv.reader(io.StringIO(text, newline=""), strict=True)
+        found = list(islice((row for row in rows if not _blank(row)), 1 + cut))
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []
+    return found[0] if len(found) > cut else []
+
+
+def read_delimited(where: str, text: str, *, tabs: bool) -> tuple[list[str], list[list[str]]]:
+    """The names of the columns, which a text's first row has, and its other rows; a short row is filled up with "".
 
     `where` begins the message of a UserError: for columns that something else separates, for a row with more cells
     than columns, and for a broken quote in CSV.
     """
-    first = next(filter(str.strip, io.StringIO(text, newline=None)), "")
-    _refuse_one_cell(where, first.rstrip("\n"), tabs)
-    header, *rows = _tsv_rows(text) if tabs else _csv_rows(where, text)
+    _refuse_one_cell(where, text, tabs)
+    header, *rows = (list(_tsv_rows(text)) if tabs else _csv_rows(where, text)) or [[]]
     for number, row in enumerate(rows, 1):
         if len(row) > len(header):
             hint = "a cell can hold no tab" if tabs else "a cell with a comma must stand in double quotes"
             raise UserError(f"{where}, row {number}: {len(row)} cells, but the header has {len(header)}; {hint}")
         row.extend([""] * (len(header) - len(row)))
-    return pd.DataFrame(rows, columns=header, dtype=object)
+    return header, rows
 
 
-def _refuse_one_cell(where: str, header: str, tabs: bool) -> None:
+def _refuse_one_cell(where: str, text: str, tabs: bool) -> None:
     """Refuses a first line whose columns something other than a tab (.tsv) or a comma (.csv) separates."""
+    header = next(filter(str.strip, io.StringIO(text, newline=None)), "").rstrip("\n")
     if ("\t" if tabs else ",") not in header and any(mark in header for mark in (";", "|", "," if tabs else "\t")):
         raise UserError(
             f"{where}: the header is one cell, {shortened(header)!r}; allowed: columns that are separated by "
@@ -63,20 +85,18 @@ def _csv_rows(where: str, text: str) -> list[list[str]]:
         ) from None
     finally:
         csv.field_size_limit(usual)
-    return rows or [[]]
+    return rows
 
 
-def _tsv_rows(text: str) -> list[list[str]]:
-    rows: list[list[str]] = []
+def _tsv_rows(text: str) -> Iterator[list[str]]:
     row: list[str] = []
     for cell in _TSV_CELL.finditer(text):
         enclosed, plain, end = cell.groups("")
         row.append(enclosed.replace('""', '"') or plain)
         if end != "\t":
             if not _blank(row):
-                rows.append(row)
+                yield row
             row = []
-    return rows or [[]]
 
 
 def _blank(row: list[str]) -> bool:

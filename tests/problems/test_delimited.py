@@ -1,19 +1,20 @@
-"""Cells of CSV and TSV text: quotes, line ends, torn rows."""
+"""Cells of CSV and TSV text: quotes, line ends, torn rows, and the header alone."""
 
 import csv
 import io
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.errors import UserError
-from problems.tasks.readers.delimited import read_delimited
+from problems.delimited import read_delimited, read_header
 
 
 def rows(text: str, *, tabs: bool = False) -> list[list[str]]:
-    table = read_delimited("--task.path: d", text, tabs=tabs)
-    return [list(table.columns), *table.to_numpy().tolist()]
+    header, found = read_delimited("--task.path: d", text, tabs=tabs)
+    return [header, *found]
 
 
 @pytest.mark.parametrize("tabs", [False, True])
@@ -85,3 +86,34 @@ def test_a_torn_row_is_refused_with_its_number(case: str) -> None:
     with pytest.raises(UserError, match=rf"^--task\.path: d[,:] {message}") as caught:
         read_delimited("--task.path: d", text, tabs=tabs)
     assert "\n" not in str(caught.value)
+
+
+HEADERS = {
+    "plain": ("d.csv", b"id,text\n1,a\n", ["id", "text"]),
+    "no rows": ("d.csv", b"id,text", ["id", "text"]),
+    "a mark, blanks and quotes": (
+        "d.csv",
+        b'\xef\xbb\xbf\r\n \r\n"a\nb","c, d"\r\n1,2',
+        ["a\nb", "c, d"],
+    ),
+    "TSV": ("d.tsv", b'"a\nb"\t"c\td\n1\t2\t3\n', ["a\nb", '"c', "d"]),
+    "broken rows": ("d.csv", b'id,text\n1,"a\n', ["id", "text"]),
+    "a long file": ("d.csv", b"id,text\n" + b"1,some words\n" * 100_000, ["id", "text"]),
+    "a header that is longer than what is read": ("d.csv", b"id," + b"t," * 600_000 + b"x\n1\n", []),
+    "nothing": ("d.tsv", b"\n\n", []),
+    "a broken header": ("d.csv", b'"id,text\n1,a\n', []),
+    "another encoding": ("d.csv", b"caf\xe9,text\n", []),
+}
+
+
+@pytest.mark.parametrize("case", HEADERS)
+def test_the_header_alone_is_read_from_the_beginning_of_a_file(tmp_path: Path, case: str) -> None:
+    name, content, header = HEADERS[case]
+    (tmp_path / name).write_bytes(content)
+    assert read_header("d", tmp_path / name) == header
+
+
+def test_a_header_that_something_else_separates_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text("text;label\na;b\n")
+    with pytest.raises(UserError, match=r"^--task\.path: d: the header is one cell, 'text;label'; allowed: columns"):
+        read_header("--task.path: d", tmp_path / "d.csv")

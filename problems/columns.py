@@ -1,0 +1,68 @@
+"""The columns that a user's table must have. Nothing here needs pandas or torch, so a wrong name is told before these
+are loaded."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from configs.errors import UserError
+from configs.keys import shortened
+from configs.places import from_home
+from configs.recipe import evaluation_path, evaluation_split
+from configs.schema import TaskConfig
+from problems.delimited import read_header
+
+_MOST_LISTED = 20
+
+
+def text_columns(config: TaskConfig, known: Sequence[str]) -> list[str]:
+    """The columns with the texts, in a training file that has the columns `known`."""
+    if config.text_columns is not None:
+        return list(config.text_columns)
+    return ["text"] if "text" in known or "sentence" not in known else ["sentence"]
+
+
+def label_column(config: TaskConfig) -> str:
+    """The column with the label."""
+    return config.label_column or "label"
+
+
+def require_text_and_label(
+    option: str, path: Path, known: Sequence[str], columns: Sequence[str], label_column: str
+) -> None:
+    """Raises UserError as `require_columns` does, and for a text column whose name the rows use for the label."""
+    if "label" in columns and label_column != "label":
+        raise UserError("--task.text_columns: 'label' is not allowed beside another task.label_column; rename it")
+    require_columns(option, path, known, [*columns, label_column])
+
+
+def require_columns(option: str, path: Path, known: Sequence[str], names: Sequence[str]) -> None:
+    """Raises UserError, naming the file, for a column that is missing, occurs twice or is asked for twice."""
+    again = [name for name in names if names.count(name) > 1]
+    if again:
+        raise UserError(f"--task.text_columns, --task.label_column: {again[0]!r} is named twice; allowed: once")
+    missing = [name for name in names if name not in known]
+    if missing:
+        listed = ", ".join(map(shortened, known[:_MOST_LISTED])) + (
+            f" and {len(known) - _MOST_LISTED} more" if known[_MOST_LISTED:] else ""
+        )
+        raise UserError(f"{option}: {path} has no column {', '.join(missing)}; it has: {listed}")
+    twice = [name for name in names if known.count(name) > 1]
+    if twice:
+        raise UserError(f"{option}: {path} has column {twice[0]!r} {known.count(twice[0])} times; allowed: once")
+
+
+def refuse_missing_columns(config: TaskConfig) -> None:
+    """Refuses CSV and TSV files of task.type text without a column that is needed, from their headers alone.
+
+    What a header does not tell is left to the reading of the whole file."""
+    split = evaluation_split(config)
+    columns = config.text_columns
+    for option, name in ("--task.path", config.path), (f"--task.{split}_path", evaluation_path(config, split)):
+        path = Path(from_home(str(name)))
+        if name is None or path.suffix not in (".csv", ".tsv") or not path.is_file():
+            continue
+        known = read_header(f"{option}: {path}", path)
+        if known and option == "--task.path":
+            columns = text_columns(config, known)
+        if known and columns is not None:
+            require_text_and_label(option, path, known, columns, label_column(config))
