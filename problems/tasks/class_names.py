@@ -9,6 +9,7 @@ from configs.keys import shortened
 
 log = logging.getLogger("autolora.inputs")
 
+MOST_OF_ONE = 0.75
 _MOST_TOLD = 8
 _FOR_NOTHING = frozenset(
     {"nan", "NaN", "NAN", "NA", "N/A", "n/a", "None", "null", "Null", "NULL", "<NA>", "#N/A"}
@@ -28,6 +29,18 @@ def tell_classes(what: str, counts: Mapping[str, int], word: str = "classes") ->
     log.info("data: %s, %d %s: %s%s", what, len(counts), word, listed, more)
     _warn_of_names_for_nothing(what, counts)
     _warn_of_near_names(what, counts)
+
+
+def warn_of_majority(what: str, counts: Mapping[str, int]) -> None:
+    """Warns if one class has more than MOST_OF_ONE of the rows, so that accuracy is high without any learning."""
+    name, count = max(counts.items(), key=lambda item: item[1])
+    share = count / sum(counts.values())
+    if share > MOST_OF_ONE:
+        log.warning(
+            "%s: %.1f %% are of the class %s, so that always guessing it has an accuracy of about %.3f; for a metric "
+            'that counts all classes alike, set --task.metrics "[f1_macro]"',
+            what, 100 * share, _one_line(name), share,
+        )  # fmt: skip
 
 
 def _warn_of_names_for_nothing(what: str, counts: Mapping[str, int]) -> None:

@@ -12,7 +12,7 @@ from configs.recipe import evaluation_split
 from configs.schema import TaskConfig
 from problems.columns import label_column, require_text_and_label, text_columns
 from problems.tasks.base import Rows
-from problems.tasks.class_names import tell_classes
+from problems.tasks.class_names import tell_classes, warn_of_majority
 from problems.tasks.classification import TextClassification
 from problems.tasks.label_scale import LabelScale
 from problems.tasks.labels import NO_LABEL, find_classes, label_text, no_label, number_of, value_of
@@ -77,7 +77,10 @@ class TextTable(TextClassification):
         parts = [rows.train, *(rows.evaluation.values() if self.held_out else ())]
         found = Counter(label for part in parts for label in part["label"][:])
         counts = {name: found[number] for number, name in enumerate(self.classes)}
-        tell_classes(f"{found.total()} rows of {self.train_path.name}", counts)
+        what = f"{found.total()} rows of {self.train_path.name}"
+        tell_classes(what, counts)
+        if next(iter(self._metrics)) == "accuracy":  # the main metric
+            warn_of_majority(what, counts)
 
     def _refuse_one_number(self, labels: pd.Series) -> None:
         """Refuses numbers that are all the same, as `find_classes` refuses one class."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from problems.tasks.class_names import tell_classes
+from problems.tasks.class_names import tell_classes, warn_of_majority
 
 pytestmark = pytest.mark.unit
 
@@ -43,4 +43,15 @@ def test_classes_of_nearly_the_same_name_are_warned_of(
     assert log_lines[1:] == [
         f"WARNING 7 rows of a.csv: {told} are nearly the same name and are learned as 2 classes; if they are one, "
         f"write them alike"
+    ]
+
+
+def test_a_class_of_more_than_three_quarters_is_warned_of_with_its_share(log_lines: list[str]) -> None:
+    warn_of_majority("100 rows of a.csv", {"a": 75, "b": 25})
+    warn_of_majority("3 rows of a.csv", {"a": 1, "b": 1, "c": 1})
+    assert log_lines == []
+    warn_of_majority("200 rows of a.csv", {"b": 11, "very\ngood": 177, "c": 12})
+    assert log_lines == [
+        "WARNING 200 rows of a.csv: 88.5 % are of the class very good, so that always guessing it has an accuracy of "
+        'about 0.885; for a metric that counts all classes alike, set --task.metrics "[f1_macro]"'
     ]
