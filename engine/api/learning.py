@@ -24,7 +24,7 @@ from configs.schema_task import TaskConfig
 from engine import ranks
 from engine.answer.find import find_ranks
 from engine.api.learned import LearnedRanks
-from engine.api.plain_loss import other_loss
+from engine.api.plain_loss import other_loss, refuse_without_loss
 from engine.api.words import named_as_in_scripts
 from engine.run.given import ScriptBench, dtype_of, same_random_numbers
 from engine.terminal.console import heard, log
@@ -162,9 +162,13 @@ def _rows_of(source: Source, *, shifted: bool) -> tuple[GivenRows, int]:
 def _kind_of(
     model: nn.Module, lora_config: LoraConfig, source: Source, rows: GivenRows, batch_size: int
 ) -> tuple[GivenKind, str | None]:
-    """What is learned, and how the model's loss differs from the log loss of its logits; None if it does not."""
+    """What is learned, and how the model's loss differs from the log loss of its logits; None if it does not.
+
+    Raises UserError if the script gives no loss and the model computes none."""
     outputs = getattr(getattr(model, "config", None), "num_labels", None)
     kind = kind_of(lora_config.task_type, source.loss, rows, plain=source.plain, outputs=outputs)
+    if source.loss is None:
+        refuse_without_loss(model, kind, rows)
     other = other_loss(model, kind, rows, batch_size) if kind.tells_rows else None
     return kind if other is None else dataclasses.replace(kind, tells_rows=False), other
 

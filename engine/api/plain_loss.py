@@ -1,4 +1,5 @@
-"""Check that a model's own loss is the mean log loss of its logits, from which shares and the curve are measured."""
+"""Check that a model has a loss of its own, and whether it is the mean log loss of its logits, from which shares and
+the curve are measured."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from engine.answer.likelihood import Gaussian, likelihood_of
 from engine.run.spread import spread
-from problems.machine.compute import on_device
+from problems.machine.compute import holds_bf16, on_device
 from problems.tasks.given import GivenKind, GivenRows
 
 _ROWS, _LM_ROWS, _LOOKED_AT = 32, 4, 1000
@@ -19,6 +20,15 @@ _ROWS, _LM_ROWS, _LOOKED_AT = 32, 4, 1000
 _SPREAD = 2.0
 """Standard deviation of the noise that is added to the logits: a fresh head gives all classes about the same logit,
 at which losses with class weights or label smoothing would hardly differ from the plain one."""
+
+
+@torch.no_grad()
+def refuse_without_loss(model: nn.Module, kind: GivenKind, rows: GivenRows) -> None:
+    """Raises UserError if the model computes no loss from a batch of the first two rows."""
+    where = next(model.parameters()).device
+    batch = on_device(rows.collate(rows.__getitems__(range(min(2, len(rows))))), where)
+    with _evaluating(model), torch.autocast(where.type, dtype=torch.bfloat16, enabled=holds_bf16(model)):
+        kind.loss(model, batch)
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """Wrap the rows and the loss that a script gives, so that a search can read them."""
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -12,7 +13,6 @@ from torch import Tensor, nn
 
 from configs.errors import UserError
 from problems.tasks.base import Collate
-from problems.tasks.kind import own_loss
 from problems.tasks.labels import IGNORED
 
 LossOf = Callable[[nn.Module, dict[str, Tensor]], Tensor]
@@ -47,9 +47,9 @@ class GivenKind:
         return "train_dataset"
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        """The loss of a batch. Raises UserError if it is no scalar tensor."""
+        """The loss of a batch. Raises UserError if it is no scalar tensor, and if the model computes none itself."""
         # A copy, as Trainer's loss removes the labels from its inputs.
-        loss: Any = (self.loss_of or own_loss)(model, dict(batch))
+        loss: Any = (self.loss_of or _loss_of_output)(model, dict(batch))
         if isinstance(loss, Tensor) and loss.dim() == 0:
             if torch.is_grad_enabled() and not loss.requires_grad:
                 raise UserError("loss: returns a tensor without a gradient; allowed: one that is not detached")
@@ -58,6 +58,25 @@ class GivenKind:
             raise UserError("loss: the model computes none from these batches; give them labels, or give a loss")
         given = f"a tensor of shape {list(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
         raise UserError(f"loss: returns {given}; allowed: a scalar tensor, the mean loss of the batch")
+
+
+def _loss_of_output(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    """The loss that the model's output holds. Raises UserError for an output without one, and for a model that does
+    not take the names in the batch as arguments."""
+    name = type(model).__name__
+    advice = "give loss=, a function of model and batch that gives the mean loss"
+    try:
+        output = model(**batch)
+    except TypeError:
+        try:
+            inspect.signature(model.forward).bind(**batch)
+        except TypeError as unfit:
+            raise UserError(f"loss: {name} does not take batches of {', '.join(batch)} ({unfit}); {advice}") from unfit
+        raise
+    if not hasattr(output, "loss"):
+        raise UserError(f"loss: {name} returns {type(output).__name__}, which has no .loss; {advice}")
+    loss: Tensor = output.loss
+    return loss
 
 
 def kind_of(

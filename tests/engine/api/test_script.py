@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -153,23 +154,67 @@ def squares(model: Any, batch: dict[str, Tensor]) -> Tensor:
     return (model(batch["x"]) - batch["y"]).square().mean()
 
 
-def test_a_module_of_ones_own_with_a_loss_of_ones_own(log_lines: list[str]) -> None:
+def pairs() -> list[tuple[Tensor, Tensor]]:
+    """Rows of no kind that a task type names."""
     torch.manual_seed(0)
+    return [(torch.randn(6), torch.randn(2)) for _ in range(32)]
+
+
+def stacked(examples: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    return {"x": torch.stack([x for x, _ in examples]), "y": torch.stack([y for _, y in examples])}
+
+
+class Net(nn.Module):
+    """A plain module; its output is `output_of` what its last layer returns."""
+
+    def __init__(self, output_of: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.first, self.last, self.output_of = nn.Linear(6, 8), nn.Linear(8, 2), output_of
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Any:
+        return self.output_of(self.last(self.first(x).relu()))
+
+
+@pytest.mark.parametrize(
+    ("model", "line"),
+    [
+        (Net(lambda out: out), r"Net returns Tensor, which has no \.loss"),
+        (Net(lambda out: {"loss": out.mean()}), r"Net returns dict, which has no \.loss"),
+        (Net(lambda out: SimpleNamespace(loss=None)), r"the model computes none from these batches"),
+        (nn.Sequential(nn.Linear(6, 2)), r"Sequential does not take batches of x, y \(.* 'input'\)"),
+    ],
+)
+def test_a_model_without_a_loss_is_one_line_before_the_search(
+    monkeypatch: pytest.MonkeyPatch, model: nn.Module, line: str
+) -> None:
+    """The search had ended in an AttributeError, far inside Betty."""
+    monkeypatch.setattr("engine.api.learning.find_ranks", lambda bench: pytest.fail("the search began"))
+    layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    with left_as_it_was(model), pytest.raises(UserError, match=rf"^loss: {line}; give .*loss") as caught:
+        learn(model, pairs(), LoraConfig(r=2, target_modules=layers), collate=stacked)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_in_bf16_whose_output_has_a_loss_takes_rows_in_fp32() -> None:
+    model = Net(lambda out: SimpleNamespace(loss=out.float().square().mean())).to(torch.bfloat16)
+    learned = learn(
+        model, pairs(), LoraConfig(r=2, target_modules=["first"]), collate=stacked, precision="bf16"
+    )  # fmt: skip
+    assert set(learned.ranks) == {"first"}
+
+
+def test_a_module_of_ones_own_with_a_loss_of_ones_own(log_lines: list[str]) -> None:
+    rows = pairs()
     model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 2))
-    rows = [(torch.randn(6), torch.randn(2)) for _ in range(32)]
     config = LoraConfig(r=2, target_modules=["0", "2"])
-
-    def collate(examples: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
-        return {"x": torch.stack([x for x, _ in examples]), "y": torch.stack([y for _, y in examples])}
-
     with left_as_it_was(model):
-        learned = learn(model, rows, config, collate=collate, loss=squares)
+        learned = learn(model, rows, config, collate=stacked, loss=squares)
     assert set(learned.ranks) == {"0", "2"}
     assert learned.record.rule == "threshold"
     assert learned.shares is None
     assert learned.curve is None
     assert any("the log loss of each row is not known here" in line for line in log_lines)
-    by_size = learn(model, rows, config, collate=collate, loss=squares, answer=AnswerConfig(rule="size", budget=1.0))
+    by_size = learn(model, rows, config, collate=stacked, loss=squares, answer=AnswerConfig(rule="size", budget=1.0))
     assert by_size.record.rule == "size"
     with pytest.raises(UserError, match=r"^answer\.rule: shares is measured by the log loss of every row"):
-        learn(model, rows, config, collate=collate, loss=squares, answer=AnswerConfig(rule="shares"))
+        learn(model, rows, config, collate=stacked, loss=squares, answer=AnswerConfig(rule="shares"))
