@@ -16,6 +16,11 @@ log = logging.getLogger("autolora.inputs")
 
 _KEY = "--lora.modules_to_save"
 _POOLER = "pooler"
+_OF_PEFT = (
+    "base_layer", "lora_dropout", "lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector",
+    "default",
+)  # fmt: skip
+"""The names of the modules that PEFT puts into a layer with LoRA."""
 
 
 def with_modules_to_save(base: BaseModel, given: Sequence[str] | None, targets: Sequence[str]) -> BaseModel:
@@ -98,7 +103,11 @@ def _refuse_inside(name: str, others: Sequence[str], what: str) -> None:
 
 def _refuse_ending(model: PreTrainedModel, name: str, whole: Sequence[str]) -> None:
     """Raises UserError if PEFT would train another module, too: one whose name ends in this one, also without a dot
-    before it."""
+    before it. PEFT's own modules count, as it makes LoRA first; for a module at the top there is no longer name."""
+    own = next((x for x in _OF_PEFT if x.endswith(name)), None)
+    if own is not None:
+        raise UserError(f"{_KEY}: {name} is not allowed, as PEFT would take its own {own}, whose name ends like it, "
+                        f"for it; rename the module, or put it inside another one")  # fmt: skip
     other = next((x for x in _with_weights(model) if x.endswith(name) and x not in whole), None)
     if other is not None:
         raise UserError(f"{_KEY}: {name} is not allowed, as PEFT would train {other}, whose name ends like it, too; "

@@ -9,6 +9,7 @@ from transformers import DistilBertConfig, DistilBertForSequenceClassification, 
 
 from configs.errors import UserError
 from problems.models.given import lora_settings, trained_whole
+from problems.models.whole import _OF_PEFT
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +95,33 @@ def test_a_module_whose_name_is_the_end_of_another_is_refused() -> None:
         trained_whole(model, config, lora_settings(config, model))
     both = LoraConfig(target_modules=["q"], modules_to_save=["head", "aux_head"])
     assert trained_whole(model, both, lora_settings(both, model)).trained_whole == ["head", "aux_head"]
+
+
+@pytest.mark.parametrize(("name", "of_peft"), [("out", "lora_dropout"), ("layer", "base_layer"), ("A", "lora_A")])
+def test_a_module_whose_name_is_the_end_of_a_module_of_peft_is_refused(name: str, of_peft: str) -> None:
+    """PEFT raised a TypeError about a ModuleDict, or trained the layer under the LoRA whole. Inside another module
+    the name is longer, and matches that module alone."""
+    model: Any = nn.Module()
+    model.q = nn.Linear(4, 4)
+    model.add_module(name, nn.Linear(4, 4))
+    config = LoraConfig(target_modules=["q"], modules_to_save=[name])
+    line = rf"^--lora\.modules_to_save: {name} is not allowed, as PEFT would take its own {of_peft}, .*; rename the m"
+    with pytest.raises(UserError, match=line):
+        trained_whole(model, config, lora_settings(config, model))
+    around: Any = nn.Module()
+    around.net = model
+    assert trained_whole(around, config, lora_settings(config, around)).trained_whole == [f"net.{name}"]
+    peft_model = get_peft_model(around, LoraConfig(target_modules=["net.q"], modules_to_save=[f"net.{name}"]))
+    trained = {
+        weight for weight, value in peft_model.named_parameters() if value.requires_grad and "lora_" not in weight
+    }
+    assert trained == {f"base_model.model.net.{name}.modules_to_save.default.{kind}" for kind in ("weight", "bias")}
+
+
+def test_the_modules_of_peft_that_a_name_may_end_are_all_known() -> None:
+    peft_model = get_peft_model(nn.Sequential(nn.Linear(4, 4)), LoraConfig(target_modules=["0"]))
+    inside = {name for name, _ in peft_model.base_model.model[0].named_modules() if name}
+    assert {word for name in inside for word in name.split(".")} == set(_OF_PEFT)
 
 
 def test_a_dot_in_a_name_that_peft_reads_as_any_letter_is_refused() -> None:
