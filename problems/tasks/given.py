@@ -10,6 +10,7 @@ import torch
 from datasets import Dataset
 from peft import TaskType
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from configs.errors import UserError
 from problems.tasks.base import Collate
@@ -105,8 +106,13 @@ def kind_of(
 
 
 def refuse_unindexed(name: str, source: Any) -> None:
-    """Raises UserError for a data set that has no length, no index or no row, and for a dict of data sets; `name`: the
-    argument that gave it."""
+    """Raises UserError for a data set that has no length, no index or no row, for a dict of data sets, and for a
+    DataLoader; `name`: the argument that gave it."""
+    if isinstance(source, DataLoader):
+        raise UserError(
+            f"{name}: {type(source).__name__} is not allowed; allowed: its rows, {name}=loader.dataset with "
+            f"collate=loader.collate_fn; the search draws its own batches, of search.batch_size rows"
+        )
     if isinstance(source, Mapping) or not hasattr(source, "__len__") or not hasattr(source, "__getitem__"):
         kind = type(source).__name__
         raise UserError(f"{name}: {kind} has no length or no index; allowed: a data set with both, such as a list")

@@ -172,6 +172,16 @@ def test_a_dict_of_data_sets_is_no_data_set() -> None:
         refuse_unindexed("validation_dataset", {"a": [1]})
 
 
+def test_of_a_data_loader_the_rows_and_the_collator_are_asked_for() -> None:
+    """Its sampler and its batch size would not be used."""
+    loader = torch.utils.data.DataLoader(Indexed(), batch_size=2, collate_fn=collate)
+    line = r"^train_dataset: DataLoader is not .* train_dataset=loader\.dataset with collate=loader\.collate_fn; .*$"
+    with pytest.raises(UserError, match=line):
+        refuse_unindexed("train_dataset", loader)
+    refuse_unindexed("train_dataset", loader.dataset)
+    assert GivenRows(loader.dataset, loader.collate_fn)["labels"] == [1, 1, 0]
+
+
 def test_arguments_of_a_wrong_type_are_one_line() -> None:
     model = torch.nn.Linear(1, 1)
     refuse_other_types(model, len, None)
