@@ -9,12 +9,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from configs.keys import SPELLED, known_keys
 from engine.ranks import LayerRank, evidence, parsing
 from engine.run.folder import RunFolder
+from problems.models.attach import lora_layers
 from problems.tasks.classification import CLASS_METRICS
 from tests.helpers.markdown import PAGES, anchors, blocks, text_of
 from tests.helpers.places import ROOT
@@ -68,7 +70,7 @@ def test_configurations_and_source_files_exist(page: Path) -> None:
 def test_the_example_of_a_script_runs_where_it_is_pasted(tmp_path: Path) -> None:
     """It prints the ranks, and writes only what it says."""
     examples = blocks(text_of(ROOT / "docs" / "api.md"), "python")
-    (example,) = (code for code in examples if "learn_ranks(" in code)
+    (example,) = (code for code in examples if "learn_ranks(" in code and "MiniLM" in code)
     (tmp_path / "mine.py").write_text(example, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "mine.py"], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True,
@@ -80,6 +82,20 @@ def test_the_example_of_a_script_runs_where_it_is_pasted(tmp_path: Path) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["learned", "mine.py"]
     assert sorted(path.name for path in (tmp_path / "learned").iterdir()) == ["lora_config", "ranks.json"]
     assert json.loads((tmp_path / "learned" / "ranks.json").read_text())["k"] == 8
+
+
+@pytest.mark.trains
+def test_the_example_of_a_plain_torch_model_runs() -> None:
+    """PEFT gives its model the ranks."""
+    examples = blocks(text_of(ROOT / "docs" / "api.md"), "python")
+    (example,) = (code for code in examples if "nn.Sequential(" in code)
+    names: dict[str, Any] = {}
+    exec(example, names)
+    ranks = names["learned"].ranks
+    assert set(ranks) == {"0", "2", "4"}
+    assert sum(ranks.values()) == 3
+    given = {name: layer.r["default"] for name, layer in lora_layers(names["model"]).items()}
+    assert given == {name: rank for name, rank in ranks.items() if rank}
 
 
 @pytest.mark.trains
