@@ -137,8 +137,8 @@ def _budget(evidence: Evidence | None, settings: AnswerConfig) -> tuple[float | 
     largest = max(point.at for point in evidence.budget_curve)
     if found is None:
         return None, [f"no budget up to an average rank of {largest:g} is enough: all components are taken"
-                      + (" whose share is above 0, of which many may be noise; the simpler choice is the largest rank in "
-                         "every layer (--method lora)" if settings.rule == "shares" else "")]  # fmt: skip
+                      + (" whose share is above 0, of which many may be noise; the simpler choice is the largest rank "
+                         "in every layer (--method lora)" if settings.rule == "shares" else "")]  # fmt: skip
     return found.at, []
 
 
