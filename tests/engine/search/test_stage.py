@@ -57,12 +57,15 @@ def test_both_problems_see_their_own_half_of_the_rows(
 def test_rows_that_are_in_both_halves_are_told(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], tmp_path: Path, log_lines: list[str]
 ) -> None:
-    """With repeated rows, the answer was measured on rows that W had been trained on, without a word."""
+    """With repeated rows, the answer was measured on rows that W had been trained on, without a word. By default rows
+    of one text stay together."""
     words = ("film", "room", "soup", "play")
     table = {"text": [f"the {word} is dull" for word in words] * 6, "label": ["a", "b", "a", "b"] * 6}
     path = write(tmp_path / "train.csv", table)
     given = ("--task.type", "text", "--task.path", str(path), "--task.validation_path", str(path))
     build_search(run_of(tiny_config(*given)), second_order=False)
+    assert not any("also in D_tr" in line for line in log_lines)
+    build_search(run_of(tiny_config(*given, "--task.split_by", "row")), second_order=False)
     assert sum("12 of 12 rows of D_val have a text that is also in D_tr" in line for line in log_lines) == 1
 
 
