@@ -24,6 +24,7 @@ from engine.run.early import refuse_missing_files, refuse_missing_model
 from engine.run.faults import explained
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
+from engine.run.logged import logged
 from engine.run.opening import again_if_outdated, nothing_left_when_refused, opened
 from engine.run.ownership import refuse_foreign, refuse_mounted, refuse_occupied
 from engine.run.replacing import workplace
@@ -104,11 +105,13 @@ def _open_and_run(
 ) -> None:
     with ExitStack() as held:
         folder = processes.of_first(lambda: held.enter_context(opened(asked, REFUSALS, RESUMING)))
-        with nothing_left_when_refused(folder) if processes.first else nullcontext():
-            load_libraries(asked.config, processes)
-            from engine.work import run_in  # only now: its imports take seconds
+        if processes.first:
+            held.enter_context(nothing_left_when_refused(folder))
+            held.enter_context(logged(folder))
+        load_libraries(asked.config, processes)
+        from engine.work import run_in  # only now: its imports take seconds
 
-            if processes.size == 1:  # several processes stop together, after a step
-                stop.check()
-            run_in(dataclasses.replace(asked, folder=folder), stop, beside, processes)
+        if processes.size == 1:  # several processes stop together, after a step
+            stop.check()
+        run_in(dataclasses.replace(asked, folder=folder), stop, beside, processes)
         processes.wait()

@@ -21,6 +21,14 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def stamp(path: Path) -> tuple[int, int] | None:
+    """A value that changes whenever the file is written (inode, time in ns); None if there is no such file."""
+    if not path.exists():
+        return None
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns
+
+
 def keep_only(paths: Iterable[Path], folder: Path) -> None:
     """Removes everything in `folder` except `paths`; does nothing if there is no such folder."""
     for path in set(folder.iterdir()) - set(paths) if folder.is_dir() else ():

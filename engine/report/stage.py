@@ -26,6 +26,7 @@ from engine.report.page import inline_image, render
 from engine.report.verdict import draw_verdict, verdict_chart
 from engine.run.contents import read_samples
 from engine.run.folder import RunFolder
+from engine.run.logged import warnings_in
 
 _STOPPED = {
     "steps used up": "The search ended because it had taken all of its steps (search.steps).",
@@ -106,6 +107,7 @@ def _of_result(files: RunFiles, folder: RunFolder) -> dict[str, Any]:
     """The values of the page's template that tell of the retraining, its cost and the verdict."""
     return {
         "facts": _facts(files.record, files.result),
+        "warnings": warnings_in(folder),
         "samples": read_samples(folder.samples),
         "verdict": files.verdict,
         "costs": costs_of(files.result, files.search),

@@ -59,6 +59,8 @@ class RunFolder:
     """Sampled answers of chat beside their references."""
     row_losses = At("row_losses.parquet")
     metrics = At("metrics.json")
+    log = At("log.txt")
+    """What the program said while it worked here, each line with its time."""
     failure = At("failure.txt")
     """Why a cell of a study failed, until it begins to train again."""
     verdict = At("verdict", folder=True)
@@ -95,7 +97,7 @@ class RunFolder:
         A retraining may also write lora_config/, adapter_untrained/ and ranks.json, which are listed with the search.
         """
         searched = [self.wandb_id, self.search, self.grid, self.lora_config, self.ranks, self.untrained]
-        searched += [self.verdict, self.verdict_summary]
+        searched += [self.verdict, self.verdict_summary, self.log]
         retrained = [self.sweep, self.trials, self.retrain, self.adapter, self.merged, self.padded, self.gguf]
         retrained += [self.predictions, self.references, self.written, self.samples, self.row_losses]
         retrained += [self.retrain_metrics, self.metrics, self.failure]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from configs.errors import UserError
 from configs.files import to_yaml
-from engine.disk.files import remove
+from engine.disk.files import remove, stamp
 from engine.run.asked import AskedOf, F, Refusal
 from engine.run.folder import RunFolder
 from engine.run.replacing import replacing
@@ -76,11 +76,11 @@ def _of_this_command(asked: AskedOf[F]) -> bool:
 @contextmanager
 def nothing_left_when_refused(folder: RunFolder) -> Iterator[None]:
     """If the body raises UserError before it has begun to train, deletes the files that it wrote."""
-    before, began = _content(folder), _written(folder.config)
+    before, began = _content(folder), stamp(folder.config)
     try:
         yield
     except UserError:
-        if _written(folder.config) == began:
+        if stamp(folder.config) == began:
             for path in _content(folder) - before:
                 remove(path)
         raise
@@ -91,11 +91,3 @@ def _content(folder: RunFolder) -> set[Path]:
     wandb = folder.root / "wandb"
     inside = set(wandb.iterdir()) if wandb.is_dir() else set()
     return inside | {path for path in (wandb, folder.wandb_id, folder.figures) if path.exists()}
-
-
-def _written(path: Path) -> tuple[int, int] | None:
-    """A value that changes whenever the file is written (inode, time in ns); None if there is no such file."""
-    if not path.exists():
-        return None
-    status = path.stat()
-    return status.st_ino, status.st_mtime_ns

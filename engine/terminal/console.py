@@ -66,18 +66,30 @@ def heard() -> Iterator[None]:
 
 @contextmanager
 def told_once() -> Iterator[None]:
-    """Inside `with`, a line about the rows or the model is logged once, by the first of several runs that share
-    them."""
-    told: set[str] = set()
+    """Inside `with`, a line about the rows or the model is shown once, by the first of several runs that share them.
 
-    def is_new(record: logging.LogRecord) -> bool:
-        line = record.getMessage()
-        new = line not in told
-        told.add(line)
-        return new
-
-    inputs.addFilter(is_new)
+    Each run's log.txt still has it: only the handlers of now leave the repeated lines out.
+    """
+    filters = {handler: _New() for handler in log.handlers}
+    for handler, new in filters.items():
+        handler.addFilter(new)
     try:
         yield
     finally:
-        inputs.removeFilter(is_new)
+        for handler, new in filters.items():
+            handler.removeFilter(new)
+
+
+class _New(logging.Filter):
+    """Lets a line of the logger `inputs` pass once, and every other line always."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        line = record.getMessage()
+        if record.name != inputs.name or line not in self._told:
+            self._told.add(line)
+            return True
+        return False

@@ -24,5 +24,6 @@ WHOLE = {
     "metrics.json",
     "retrain_metrics.jsonl",
     "report.html",
+    "log.txt",
     "figures",
 }

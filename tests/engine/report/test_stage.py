@@ -117,10 +117,13 @@ def test_names_are_text_whatever_is_in_them(tiny_config: Callable[..., RunConfig
     folder.ranks.write_text(json.dumps({"layers": [{"name": evil, "rank": 2}]}))
     config = tiny_config("--model.name", "<b>model</b>")
     folder.config.write_text("note: </pre><script>x</script>\n")
+    folder.log.write_text("2026-11-30 12:00:00 warning: class <b>1</b> has no row\n2026-11-30 12:00:01 step 1\n")
     write_report(config, folder)
     content = folder.report.read_text(encoding="utf-8")
     page = Page(content)
     assert "b" not in page.tags
+    assert re.search(r"What the program warned of\s+class <b>1</b> has no row\s", page.text)
+    assert "step 1" not in page.text
     assert page.tags.count("img") == 1
     assert len(page.scripts) == page.tags.count("script") == 3
     assert html.escape(evil, quote=False) in content

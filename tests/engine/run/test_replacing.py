@@ -20,7 +20,7 @@ from tests.helpers.run_folders import WHOLE, everything, names
 
 pytestmark = pytest.mark.trains
 Finished = tuple[RunConfig, RunFolder]
-SEARCHED = {"search", "ranks.json", "lora_config"}
+SEARCHED = {"search", "ranks.json", "lora_config", "log.txt"}
 
 
 class Stop(Exception):

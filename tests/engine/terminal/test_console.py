@@ -84,3 +84,21 @@ def test_a_line_about_the_rows_is_told_once_by_several_runs(capsys: pytest.Captu
     lines = "".join(capsys.readouterr()).splitlines()
     told = ["cell begins", "7 rows are cut", "8 rows are cut", "cell begins", "9 rows are cut", "7 rows are cut"]
     assert [line.removeprefix("warning: ") for line in lines] == told
+
+
+def test_a_handler_that_a_run_adds_gets_every_line() -> None:
+    """log.txt of each run of a study has its warnings."""
+    show_log()
+    told: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            told.append(record.getMessage())
+
+    with told_once():
+        for _ in (1, 2):
+            keep = Keep()
+            log.addHandler(keep)
+            inputs.warning("7 rows are cut")
+            log.removeHandler(keep)
+    assert told == ["7 rows are cut"] * 2
