@@ -10,7 +10,7 @@ from configs.schema_answer import AnswerConfig
 from engine.answer.measure import within
 from engine.answer.shares import NODES
 from engine.answer.words import NOTHING_LEARNED
-from engine.ranks.evidence import Evidence
+from engine.ranks.evidence import SEEN, Evidence
 from engine.ranks.needs import refuse_small_budget
 from engine.ranks.record import BY_CURVE, RankRecord, count_parameters
 from engine.ranks.rules import kept_components, parameters_of, thresholds
@@ -53,6 +53,7 @@ def decided(record: RankRecord, settings: AnswerConfig, sizes: dict[str, int]) -
         notes.append(f"no component {why}: {_rank_1(settings, sizes)}")
         return _with(record, sizes, [1] * len(record.layers), rule=settings.rule, notes=notes)
     notes += [] if limit is None else _rest(mask, allowed, of_layers, limit)
+    notes += _unseen(record, mask) if settings.rule == "shares" else []
     return _with(record, sizes, mask.sum(dim=1).tolist(), rule=settings.rule, notes=notes, budget=limit)
 
 
@@ -80,6 +81,17 @@ def _rest(mask: Tensor, allowed: Tensor, of_layers: list[int], limit: int) -> li
         return []
     why = "none of the others fits" if (allowed & ~mask).any() else "no other component has a share above 0"
     return [f"{used:,} of the budget's {limit:,} LoRA parameters are used: {why}"]
+
+
+def _unseen(record: RankRecord, mask: Tensor) -> list[str]:
+    """A note about layers that keep a component although the share of the whole layer may be noise."""
+    kept = mask.any(dim=1).tolist()
+    unseen = sum(keeps and not layer.seen for layer, keeps in zip(record.layers, kept, strict=True))
+    if not unseen:
+        return []
+    has = "has a share" if unseen == 1 else "have shares"
+    noise = f"may be noise (less than {SEEN:g} standard errors above 0)"
+    return [f"{unseen} of the {sum(kept)} layers with LoRA {has} that {noise}"]
 
 
 def _by_threshold(record: RankRecord) -> list[int]:

@@ -1,8 +1,9 @@
 """The answer in words, for the terminal and the report: which rank is enough, and what LoRA in each layer is worth."""
 
+import textwrap
 from collections.abc import Iterator
 
-from engine.ranks.evidence import ONE_SIDED, SEEN, CurvePoint, Evidence, interval
+from engine.ranks.evidence import ONE_SIDED, CurvePoint, Evidence, interval
 from engine.ranks.grid import short_names
 from engine.ranks.record import LayerRank, RankRecord
 
@@ -14,6 +15,8 @@ CHECKED = (
 """Mean +- standard error, from docs/enough.csv by `python -m benchmarks.enough` (docs/enough.md)."""
 NOTEWORTHY = 1.01
 """A cut that keeps less than this part of the gain is not called better than the whole model, however sure it is."""
+WIDEST_LINE = 76
+"""Letters of a line of the list of shares."""
 LONGEST_BAR = 24
 """Letters of the bar of the largest share."""
 
@@ -39,6 +42,22 @@ def conclusion(record: RankRecord) -> str:
         f"rank {enough} is enough: cut to it, the searched model loses at most {100 * record.tolerance:g} % of "
         f"{of_what}{though}"
     )
+
+
+def how_chosen(record: RankRecord, per_rank: int) -> str:
+    """By which rule, and within which budget, the ranks were chosen, to follow the word "ranks"; "" for a record
+    written by hand, and where the record's note tells it.
+
+    `per_rank`: LoRA parameters of rank 1 in every layer, 0 if not known."""
+    if not any(layer.alpha for layer in record.layers) or (record.note and record.all_equal):
+        return ""
+    if record.rule == "threshold":
+        bound = "the threshold" if record.threshold is None else f"lambda = {record.threshold:.3f}"
+        return f"by the paper's rule (components whose alpha reaches {bound})"
+    if record.budget is None:
+        return f"by {record.rule}, without a budget"
+    size = f" (as many as rank {record.budget / per_rank:g} in every layer)" if per_rank else ""
+    return f"by {record.rule}, within {record.budget:,} LoRA parameters{size}"
 
 
 def caution(record: RankRecord) -> str:
@@ -77,13 +96,7 @@ def kept_words(point: CurvePoint) -> str:
 def seen_layers(record: RankRecord) -> list[tuple[str, LayerRank]]:
     """Short name and layer, for the layers whose share is above noise, the largest share first."""
     names = short_names([layer.name for layer in record.layers])
-    found = [
-        (name, layer)
-        for name, layer in zip(names, record.layers, strict=True)
-        if layer.layer_share is not None
-        and layer.layer_share_standard_error is not None
-        and layer.layer_share > SEEN * layer.layer_share_standard_error
-    ]
+    found = [(name, layer) for name, layer in zip(names, record.layers, strict=True) if layer.seen]
     return sorted(found, key=lambda item: -(item[1].layer_share or 0.0))
 
 
@@ -112,7 +125,7 @@ def share_lines(record: RankRecord, most: int = 12) -> Iterator[str]:
     if rest:
         yield f"{'...':<{width}}  {'; '.join(rest)}"
     if words := parts_words(evidence):
-        yield f"({words})"
+        yield from textwrap.wrap(f"({words})", WIDEST_LINE)
 
 
 def parts_words(evidence: Evidence) -> str:
@@ -124,7 +137,10 @@ def parts_words(evidence: Evidence) -> str:
     if evidence.without != "head alone" or evidence.fall <= 0:
         return ""
     lora, head = (round(100 * part / evidence.fall) for part in (evidence.share_total, evidence.head_share))
-    return f"at one temperature the loss falls by {evidence.fall:.3f} nats: LoRA {lora} %, head {head} %"
+    return (
+        f"from the head alone to the searched model the loss falls by {evidence.fall:.3f} nats if both have one "
+        f"temperature; {lora} % of this is LoRA's, {head} % the head's"
+    )
 
 
 def curve_lines(record: RankRecord) -> Iterator[str]:

@@ -11,7 +11,7 @@ from configs.places import portable_name
 from configs.schema import RunConfig
 from engine.disk.files import write_json
 from engine.ranks import evidence
-from engine.ranks.evidence import Evidence
+from engine.ranks.evidence import SEEN, Evidence
 from problems.models.parts import refuse_overlap
 
 OF_RUN = ("lora_alpha", "scale", "base_model", "revision")
@@ -44,6 +44,12 @@ class LayerRank:
     layer_part_standard_error: float | None = None
     """The standard error of layer_share divided by the sum of all layers' shares; None if that is not above 0."""
     decided: bool | None = None
+
+    @property
+    def seen(self) -> bool:
+        """Whether the layer's share is above noise; False if none was measured."""
+        share, error = self.layer_share, self.layer_share_standard_error
+        return share is not None and error is not None and share > SEEN * error
 
     def part_error(self, total: float) -> float:
         """The standard error of layer_share / `total`, the sum of all layers' shares; if it is not recorded, that of

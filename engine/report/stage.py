@@ -8,6 +8,7 @@ from bokeh.plotting import figure
 
 from configs.files import to_yaml
 from configs.schema import RunConfig
+from engine.answer.words import how_chosen
 from engine.disk.files import write_text
 from engine.ranks import RankRecord
 from engine.ranks.grid import NOT_DECIDED
@@ -89,6 +90,7 @@ def _of_search(files: RunFiles, folder: RunFolder) -> dict[str, Any]:
         "data": page_data(curves) if curves else None,
         "note": record.note if record else None,
         "answer": files.answer,
+        "how_chosen": how_chosen(record, sum(files.sizes.values())) if record else "",
         "trust": trust.words() if trust else "",
         # A ranks.json written by hand may hold the layers in another order than the search.
         "distances": dict(zip(curves.names, trust.distance, strict=False)) if curves and trust else {},

@@ -9,7 +9,7 @@ from rich.text import Text
 from configs.launch import as_started
 from engine import ranks
 from engine.answer.trust import trust_of_run
-from engine.answer.words import caution, conclusion, curve_lines, gain_words, share_lines
+from engine.answer.words import caution, conclusion, curve_lines, gain_words, how_chosen, share_lines
 from engine.ranks import RankRecord
 from engine.report.advice import advice_of
 from engine.report.controls import controls_of
@@ -25,7 +25,8 @@ def print_result(folder: RunFolder) -> None:
     """Prints the ranks, the metrics and the paths of a run folder."""
     record = ranks.load(folder.ranks) if folder.ranks.exists() else None
     if record is not None:
-        console.print(f"ranks, mean {record.mean_rank:.2f} of k = {record.k}:")
+        how = how_chosen(record, sum(parameters_per_rank(folder).values()))
+        console.print(f"{' '.join(filter(None, ('ranks', how)))}, mean {record.mean_rank:.2f} of k = {record.k}:")
         names, found = [x.name for x in record.layers], [x.rank for x in record.layers]
         console.print(RankMap(names, record.k, found, undecided=record.undecided))
         _print_answer(record, folder)

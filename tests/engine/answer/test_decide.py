@@ -59,6 +59,15 @@ def test_shares_are_taken_by_worth_per_parameter_within_the_budget() -> None:
     assert str(with_rest.note) == f"130 {told}"
 
 
+def test_layers_that_keep_a_component_though_their_share_may_be_noise_are_counted() -> None:
+    sure = record_of()
+    doubtful = dataclasses.replace(sure.layers[1], layer_share_standard_error=0.03)
+    record = dataclasses.replace(sure, layers=(sure.layers[0], doubtful, sure.layers[2]))
+    words = "1 of the 3 layers with LoRA has a share that may be noise (less than 2 standard errors above 0)"
+    assert decided(record, AnswerConfig(rule="shares", budget=2.0), SIZES).note == words
+    assert decided(record, AnswerConfig(rule="shares", budget=0.25), SIZES).note is None, "b keeps none"
+
+
 def test_a_rest_of_the_budget_that_none_of_the_others_fits_is_told_as_that() -> None:
     # By size a and b are used up at 60 parameters, and 30 do not hold one of c, which is larger than noise as well.
     found = decided(record_of(), AnswerConfig(rule="size", budget=1.5), {"a": 10, "b": 10, "c": 40})

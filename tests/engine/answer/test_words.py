@@ -1,11 +1,21 @@
 """The answer in words: what a person reads at the end of a search."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 
-from engine.answer.words import caution, conclusion, curve_lines, gain_words, kept_words, seen_layers, share_lines
-from engine.ranks.record import LayerRank, RankRecord
+from engine.answer.words import (
+    caution,
+    conclusion,
+    curve_lines,
+    gain_words,
+    how_chosen,
+    kept_words,
+    seen_layers,
+    share_lines,
+)
+from engine.ranks.record import BY_CURVE, LayerRank, RankRecord
 from tests.helpers.evidence import evidence_of, point
 
 LAYERS = tuple(
@@ -56,6 +66,27 @@ def test_that_only_the_largest_rank_passes_says_nothing_of_higher_ones() -> None
     assert conclusion(alone) == "rank 1 is the only rank that was searched (lora.k)"
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"rule": "shares", "budget": 4000},
+            "by shares, within 4,000 LoRA parameters (as many as rank 2 in every layer)",
+        ),
+        ({"rule": "size", "budget": 500}, "by size, within 500 LoRA parameters (as many as rank 0.25 in every layer)"),
+        ({"rule": "shares"}, "by shares, without a budget"),
+        ({"threshold": 0.125}, "by the paper's rule (components whose alpha reaches lambda = 0.125)"),
+        ({"constraint": "none"}, "by the paper's rule (components whose alpha reaches the threshold)"),
+        ({"rule": BY_CURVE, "note": "rank 1 in every layer is enough"}, ""),
+        ({"rule": "shares", "note": "no component has a share above 0: every layer has rank 1"}, ""),
+    ],
+)
+def test_the_rule_and_the_budget_are_told_unless_the_note_tells_them(changes: dict[str, Any], words: str) -> None:
+    searched = tuple(dataclasses.replace(layer, alpha=(0.125,) * 8) for layer in LAYERS)
+    assert how_chosen(RankRecord(8, searched, **changes), 2000) == words
+    assert how_chosen(RankRecord(8, LAYERS, **changes), 2000) == "", "a record written by hand"
+
+
 def test_the_gain_is_told_from_what_it_is_counted() -> None:
     assert gain_words(evidence_of()) == "LoRA lowers the loss on D_val from 0.500 (head alone) to 0.300."
     worse = evidence_of(gain=-0.1, without="base model")
@@ -78,7 +109,10 @@ def test_the_layers_come_by_falling_share_and_noise_is_only_counted() -> None:
     assert lines[0].split() == ["0", "value", "50", "%", "+-", "3", "#" * 24]
     assert lines[1].split()[:3] == ["1", "value", "40"]
     assert lines[2].endswith("1 more layer; 1 layer has no share above noise")
-    assert lines[3] == "(at one temperature the loss falls by 0.202 nats: LoRA 153 %, head -53 %)"
+    assert " ".join(lines[3:]) == (
+        "(from the head alone to the searched model the loss falls by 0.202 nats if both have one temperature; 153 % "
+        "of this is LoRA's, -53 % the head's)"
+    )
     without_head = dataclasses.replace(RECORD, evidence=evidence_of(without="base model"))
     assert list(share_lines(without_head, most=2)) == [header, *lines[:3]], "then there is nothing to divide"
     assert list(share_lines(dataclasses.replace(RECORD, evidence=evidence_of(share_total=-0.1)))) == []
