@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -42,13 +42,15 @@ Batch = dict[str, Tensor] | tuple[dict[str, Tensor], ...]
 class Data:
     """Encoded rows of one run: `train` is D_tr + D_val, `unused` are training rows that task.train_rows left out.
 
-    `source`: the digest of all raw rows that were read; None for the rows of a script."""
+    `source`: the digest of all raw rows that were read; None for the rows of a script. `raw`: the evaluation rows
+    before they were encoded, in the same order; empty for rows that another part of the program has chosen."""
 
     train: Dataset
     evaluation: Mapping[str, Dataset]
     collate: Collate
     unused: Dataset | None = None
     source: Mapping[str, Any] | None = None
+    raw: Mapping[str, Dataset] = field(default_factory=dict)
 
 
 def prepare(task: Task, tokenizer: PreTrainedTokenizerBase, config: RunConfig) -> Data:
@@ -60,7 +62,7 @@ def prepare(task: Task, tokenizer: PreTrainedTokenizerBase, config: RunConfig) -
     rest = None if unused is None else task.encode(_named(unused, UNUSED), tokenizer)
     kept = _labelled(task.encode(_named(train, TRAIN), tokenizer))
     rest = rest if rest is not None and len(rest) else None
-    data = Data(kept, evaluation, task.collate(tokenizer), rest, source_digest(task.as_read(rows)))
+    data = Data(kept, evaluation, task.collate(tokenizer), rest, source_digest(task.as_read(rows)), raw)
     if example := task.example(data.train[0], tokenizer):
         log.info("%s", example)
     for name, split in raw.items():

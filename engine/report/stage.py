@@ -24,6 +24,7 @@ from engine.report.edits import edit_words, edited_from
 from engine.report.files import RunFiles, files_of
 from engine.report.machine import machine_and_versions
 from engine.report.page import inline_image, render
+from engine.report.predicted import predicted_of
 from engine.report.verdict import draw_verdict, verdict_chart
 from engine.run.contents import read_samples
 from engine.run.folder import RunFolder
@@ -110,6 +111,7 @@ def _of_result(files: RunFiles, folder: RunFolder) -> dict[str, Any]:
     return {
         "facts": _facts(files.record, files.result),
         "warnings": warnings_in(folder),
+        "predicted": predicted_of(folder),
         "samples": read_samples(folder.samples),
         "verdict": files.verdict,
         "costs": costs_of(files.result, files.search),

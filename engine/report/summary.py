@@ -43,7 +43,8 @@ def print_result(folder: RunFolder) -> None:
         _print_controls(result, record, folder)
     _print_verdict(folder)
     written = [folder.ranks, folder.lora_config, folder.untrained, folder.adapter, folder.padded, folder.gguf]
-    written += [folder.merged, folder.metrics, folder.predictions, folder.references, folder.written, folder.samples]
+    written += [folder.merged, folder.metrics, folder.predictions, folder.predicted_rows, folder.references]
+    written += [folder.written, folder.samples]
     for path in (*written, folder.report, folder.trajectory):
         labels = {
             folder.trajectory: "alpha over steps", folder.gguf: "for llama.cpp", folder.written: "prompts and texts",

@@ -21,12 +21,13 @@ from problems.data import Data
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The metrics on the evaluation split, the text of the predictions (for tasks that keep them), the log loss of the
-    rows of all splits at a fitted temperature (None if too few rows have labels), the loss of every row (with
-    `retrain.row_losses`), the number of rows of the evaluation split, and the seconds that all this took."""
+    """The metrics on the evaluation split, the text or the table of the predictions (for tasks that keep them), the
+    log loss of the rows of all splits at a fitted temperature (None if too few rows have labels), the loss of every
+    row (with `retrain.row_losses`), the number of rows of the evaluation split, and the seconds that all this took."""
 
     metrics: dict[str, float]
     predictions: str | None
+    predicted_rows: pd.DataFrame | None
     calibrated_loss: float | None
     row_losses: pd.DataFrame | None
     rows: int
@@ -40,6 +41,7 @@ class _Split:
     metrics: dict[str, float]
     measured: Measured
     predictions: str = ""
+    predicted_rows: pd.DataFrame | None = None
 
 
 def evaluate(trainer: RetrainTrainer, run: Context, data: Data) -> Evaluated:
@@ -50,7 +52,9 @@ def evaluate(trainer: RetrainTrainer, run: Context, data: Data) -> Evaluated:
     began = time.perf_counter()
     model = trainer.accelerator.unwrap_model(trainer.model)
     splits = {
-        name: _by_outputs(trainer, run, rows) if run.task.reads_outputs else _by_tokens(model, run, data, rows)
+        name: _by_outputs(trainer, run, rows, data.raw.get(name))
+        if run.task.reads_outputs
+        else _by_tokens(model, run, data, rows)
         for name, rows in data.evaluation.items()
     }
     if not all(np.isfinite(split.metrics["loss"]) for split in splits.values()):
@@ -61,6 +65,7 @@ def evaluate(trainer: RetrainTrainer, run: Context, data: Data) -> Evaluated:
     return Evaluated(
         run.task.combine({name: split.metrics for name, split in splits.items()}),
         "".join(split.predictions for split in splits.values()) or None,
+        _together({name: split.predicted_rows for name, split in splits.items()}),
         calibrated_loss(likelihood_of(run.task), statistics, weights),
         row_losses(model, run, data, known) if run.config.retrain.row_losses else None,
         sum(map(len, data.evaluation.values())),
@@ -68,7 +73,17 @@ def evaluate(trainer: RetrainTrainer, run: Context, data: Data) -> Evaluated:
     )
 
 
-def _by_outputs(trainer: RetrainTrainer, run: Context, rows: Dataset) -> _Split:
+def _together(tables: dict[str, pd.DataFrame | None]) -> pd.DataFrame | None:
+    """One table of the predictions of all splits, with a column `split` if there are several; None if a split has
+    none."""
+    known = {name: table for name, table in tables.items() if table is not None}
+    if len(known) < len(tables):
+        return None
+    named = [table.assign(split=name) if len(known) > 1 else table for name, table in known.items()]
+    return pd.concat(named, ignore_index=True)
+
+
+def _by_outputs(trainer: RetrainTrainer, run: Context, rows: Dataset, raw: Dataset | None) -> _Split:
     """The evaluation of a task whose metrics are computed from the model's outputs."""
     output = trainer.predict(rows)
     outputs, labels = np.asarray(output.predictions), np.asarray(output.label_ids)
@@ -80,6 +95,7 @@ def _by_outputs(trainer: RetrainTrainer, run: Context, rows: Dataset) -> _Split:
         run.task.metrics(outputs, labels, rows) | {"loss": loss},
         Measured(statistics.double(), weights.double()),
         run.task.predictions(outputs, labels, rows) or "",
+        None if raw is None else run.task.predicted_rows(outputs, raw),
     )
 
 

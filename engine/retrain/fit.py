@@ -27,15 +27,16 @@ from problems.machine.compute import Compute
 
 @dataclass(frozen=True)
 class Fitted:
-    """The result of a training: metrics on the evaluation split, seconds of training, optimiser steps, the text of the
-    predictions (for tasks that keep them), the log loss at a fitted temperature, and
-    the loss of every row (with `retrain.row_losses`).
+    """The result of a training: metrics on the evaluation split, seconds of training, optimiser steps, the text or the
+    table of the predictions (for tasks that keep them), the log loss at a fitted temperature, and the loss of every
+    row (with `retrain.row_losses`).
     """
 
     metrics: dict[str, float]
     seconds: float
     steps: int
     predictions: str | None = None
+    predicted_rows: pd.DataFrame | None = None
     calibrated_loss: float | None = None
     row_losses: pd.DataFrame | None = None
     rows: int = 0

@@ -80,6 +80,8 @@ def _write_rows_and_curve(fitted: Fitted, folder: RunFolder) -> None:
     any."""
     if fitted.predictions is not None:
         write_text(folder.predictions, fitted.predictions)
+    if fitted.predicted_rows is not None:
+        write_text(folder.predicted_rows, fitted.predicted_rows.to_csv(index=False))
     if fitted.curve:
         write_text(folder.retrain_metrics, "".join(json.dumps(point) + "\n" for point in fitted.curve))
     if fitted.row_losses is not None:

@@ -52,6 +52,8 @@ class RunFolder:
     padded = At("adapter_padded", folder=True)
     gguf = At("adapter.gguf")
     predictions = At("predictions.txt")
+    predicted_rows = At("predictions.csv")
+    """Classes and numbers: what the model predicts for each evaluated row."""
     references = At("references.txt")
     written = At("predictions.jsonl")
     """What a language model wrote, a JSON object a row: prompt, raw text, token ids."""
@@ -99,7 +101,14 @@ class RunFolder:
         searched = [self.wandb_id, self.search, self.grid, self.lora_config, self.ranks, self.untrained]
         searched += [self.verdict, self.verdict_summary, self.log]
         retrained = [self.sweep, self.trials, self.retrain, self.adapter, self.merged, self.padded, self.gguf]
-        retrained += [self.predictions, self.references, self.written, self.samples, self.row_losses]
+        retrained += [
+            self.predictions,
+            self.predicted_rows,
+            self.references,
+            self.written,
+            self.samples,
+            self.row_losses,
+        ]
         retrained += [self.retrain_metrics, self.metrics, self.failure]
         reported = [self.figures, self.report]
         if stage == "report":

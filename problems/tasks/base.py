@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from datasets import Dataset
@@ -14,6 +14,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from configs.errors import UserError
 from problems.tasks.kind import own_loss
 from problems.tasks.label_scale import LabelScale
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ERRORS = {"mse", "ter", "perplexity"}
 """Metrics for which less is better."""
@@ -135,4 +138,11 @@ class Task(ABC):
 
     def predictions(self, outputs: np.ndarray, labels: np.ndarray, rows: Dataset) -> str | None:
         """The text of predictions.txt, from the arguments of `metrics`; None: the task writes no such file."""
+        return None
+
+    def predicted_rows(self, outputs: np.ndarray, raw: Dataset) -> "pd.DataFrame | None":
+        """The table of predictions.csv, a row for each evaluated row; None: the task writes no such file.
+
+        outputs: those of `metrics`; raw: the rows before `encode`, in the same order.
+        """
         return None

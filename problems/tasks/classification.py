@@ -5,9 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from datasets import Dataset
 from peft import TaskType
 from scipy import stats
+from scipy.special import softmax
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding, PreTrainedTokenizerBase
 
@@ -17,6 +19,8 @@ from problems.tasks.split_names import rows_in_words
 
 log = logging.getLogger("autolora.inputs")
 
+PREDICTED = ("label", "predicted", "probability")
+"""The columns of predictions.csv beside the texts."""
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
 
@@ -124,3 +128,18 @@ class TextClassification(Task):
         if self.label_scale is not None:
             labels, predicted = self.label_scale.restored(labels), self.label_scale.restored(predicted)
         return {name: metric(labels, predicted) for name, metric in self._metrics.items()}
+
+    def predicted_rows(self, outputs: np.ndarray, raw: Dataset) -> pd.DataFrame:
+        """Columns: the texts; `label`; `predicted`; and for classes `probability`, the model's for the predicted
+        class."""
+        found = {column if column not in PREDICTED else f"{column} (text)": raw[column][:] for column in self.columns}
+        if self.regression:
+            numbers = outputs.reshape(len(raw)).astype(float)
+            restored = numbers if self.label_scale is None else self.label_scale.restored(numbers)
+            return pd.DataFrame(found | {"label": raw["label"][:], "predicted": restored})
+        probability = softmax(outputs.astype(float), axis=-1)
+        names = np.asarray(self.classes, dtype=object)
+        return pd.DataFrame(found | {
+            "label": names[raw["label"][:]], "predicted": names[outputs.argmax(axis=-1)],
+            "probability": probability.max(axis=-1),
+        })  # fmt: skip

@@ -25,5 +25,6 @@ WHOLE = {
     "retrain_metrics.jsonl",
     "report.html",
     "log.txt",
+    "predictions.csv",
     "figures",
 }

@@ -105,6 +105,7 @@ def test_the_page_shows_result_ranks_and_configuration(finished_run: Callable[..
     result, record = json.loads(folder.metrics.read_text()), json.loads(folder.ranks.read_text())
     assert f"{result['metrics']['accuracy']:.4f}" in page.text
     assert f"{result['lora_parameters']:,}" in page.text
+    assert "What was predicted, class by class" in page.text
     for layer in record["layers"]:
         assert re.search(rf"{re.escape(layer['name'])}\s*{layer['rank']}\s*no\s*{layer['alpha'][0]:.3f}", page.text)
     assert folder.config.read_text().strip() in page.text

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer
 from configs.errors import UserError
 from problems.tasks.base import Rows
 from problems.tasks.classification import TextClassification
+from problems.tasks.label_scale import LabelScale
 
 
 class Texts(TextClassification):
@@ -86,3 +87,23 @@ def test_the_head_knows_the_classes() -> None:
     assert head["label2id"] == {"no": 0, "maybe": 1, "yes": 2}
     number = Texts(["text"], 8, [], regression=True).head()
     assert (number["num_labels"], number["problem_type"]) == (1, "regression")
+
+
+def test_the_table_of_predictions_has_texts_labels_and_the_probability_of_what_is_predicted() -> None:
+    task = Texts(["text", "label"], 16, ["accuracy"])
+    task.classes = ["bad", "good"]
+    raw = Dataset.from_dict({"text": ["a", "b"], "label": [1, 0]})
+    found = task.predicted_rows(np.array([[0.0, np.log(3)], [0.0, np.log(4)]]), raw)
+    assert found.to_dict("list") == {
+        "text": ["a", "b"], "label (text)": [1, 0], "label": ["good", "bad"], "predicted": ["good", "good"],
+        "probability": pytest.approx([0.75, 0.8]),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("scale", "predicted"), [(None, [0.5, -1.0]), (LabelScale(10.0, 2.0), [11.0, 8.0])])
+def test_numbers_are_predicted_in_the_units_of_the_file(scale: LabelScale | None, predicted: list[float]) -> None:
+    task = Texts(["text"], 16, ["mse"], regression=True)
+    task.label_scale = scale
+    raw = Dataset.from_dict({"text": ["a", "b"], "label": [11.5, 7.0]})
+    found = task.predicted_rows(np.array([[0.5], [-1.0]], dtype=np.float32), raw)
+    assert found.to_dict("list") == {"text": ["a", "b"], "label": [11.5, 7.0], "predicted": predicted}
