@@ -71,11 +71,11 @@ def paired(results: pd.DataFrame, axes: Sequence[str], ours: str = OURS, column:
     shuffle changed none. If this leaves a task and seed without a pair, column LEFT_OUT counts it. Runs that were
     evaluated on unequally many rows are no pair; column OTHER_ROWS counts the tasks and seeds that this leaves out.
 
-    `column`: SCORE, each task's metric, or LOSS, the log loss. A positive difference says that `ours` is better, also
-    for a loss or an error, of which less is better. p is two-sided, and left out if fewer than six pairs differ;
-    beside it, if any is known, stands the p that Holm's method corrects for the tests of this table. Scores whose
-    metrics differ in whether more is better have no mean. The table is empty if row `ours` is missing or is the only
-    one, or if no run has the value.
+    `column`: SCORE, each task's metric, LOSS, the log loss, or OUTER, the outer objective. A positive difference says
+    that `ours` is better, also for a loss or an error, of which less is better. p is two-sided, and left out if fewer
+    than six pairs differ; beside it, if any is known, stands the p that Holm's method corrects for the tests of this
+    table. Scores whose metrics differ in whether more is better have no mean. The table is empty if row `ours` is
+    missing or is the only one, or if no run has the value.
     """
     one = column != SCORE or one_direction(results)
     rows = []

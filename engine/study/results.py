@@ -6,15 +6,16 @@ from typing import Any
 
 import pandas as pd
 
+from configs.hypergradients import BUILT_IN
 from engine import ranks
 from engine.disk.tables import write_parquet
 from engine.ranks import RankRecord
-from engine.run.contents import read_result
+from engine.run.contents import read_result, read_searched
 from engine.study.agreement import LAYERS, RANKS, shares_of
 from engine.study.cells import Cell, damage
 from engine.study.folder import StudyFolder
 from engine.study.held_out import held_out_loss
-from engine.study.rows import APPROXIMATION, COMMIT, EVALUATED, LOSS, OPTIONS, OUTER, SEARCHED_BY, TASK, UNUSED
+from engine.study.rows import APPROXIMATION, COMMIT, ETA, EVALUATED, LOSS, OPTIONS, OUTER, SEARCHED_BY, TASK, UNUSED
 from engine.study.values import word
 from engine.study.words import all_numbers
 
@@ -73,6 +74,7 @@ def _found(cell: Cell, result: Mapping[str, Any], *, on_all_rows: bool) -> dict[
         "search_seconds": result["seconds"].get("search"),
         "total_seconds": result["seconds"]["total"],
         "search_steps": result["steps"].get("search"),
+        **_cost_of_search(cell),
         COMMIT: result.get("commit"),
         **_searched_by(cell),
         "cell": cell.config.name,
@@ -103,12 +105,27 @@ def _unused_rows(result: Mapping[str, Any]) -> int:
 
 
 def _searched_by(cell: Cell) -> dict[str, str | None]:
-    """The hypergradient of the cell's search. A cell that copies a search does not read hypergradient.type, so that of
-    its source is known only where it is an axis."""
+    """The hypergradient, and its eta, of the cell's search. A cell that copies a search does not read
+    hypergradient.type, so that of its source is known only where it is an axis."""
     config = cell.config
     known = config.method == "autolora" and (config.answer.from_run is None or APPROXIMATION in cell.values)
     chosen = config.hypergradient
-    return {SEARCHED_BY: chosen.type, OPTIONS: word(chosen.options)} if known else {SEARCHED_BY: None, OPTIONS: None}
+    if not known:
+        return {SEARCHED_BY: None, OPTIONS: None, ETA: None}
+    reads_eta = chosen.type not in BUILT_IN or "eta" in BUILT_IN[chosen.type].reads
+    return {SEARCHED_BY: chosen.type, OPTIONS: word(chosen.options), ETA: word(chosen.eta) if reads_eta else None}
+
+
+def _cost_of_search(cell: Cell) -> dict[str, float | None]:
+    """Passes and peak memory of the cell's own search; null if it copied another cell's search or made none."""
+    own = cell.config.answer.from_run is None
+    found = read_searched(cell.folder.search_summary) if own else {}
+    passes = found.get("passes", {})
+    return {
+        "search_forward_passes": passes.get("forward"),
+        "search_backward_passes": passes.get("backward"),
+        "search_memory_mib": found.get("peak_memory_mib"),
+    }
 
 
 def _outer_loss(record: RankRecord | None) -> float | None:

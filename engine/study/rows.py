@@ -28,6 +28,9 @@ SEARCHED_BY, OPTIONS = "searched_by", "options"
 """The columns with hypergradient.type and hypergradient.options of the search that gave the run its ranks (null: the
 run had no search, or copied one, and hypergradient.type is no axis of the study)."""
 
+ETA = "eta"
+"""The column with hypergradient.eta of that search; null as above, and for a type that reads no eta."""
+
 OUTER = "outer_loss"
 """The column with the outer objective, L_val: the loss on D_val of the searched model, before any rank was chosen, at
 a fitted temperature, nats a label (null: it was not measured, or the cell copied another cell's search)."""
@@ -60,8 +63,22 @@ def labelled(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     """`results` with a column `row`: the values on the axes that make the rows."""
     keys = row_keys(results, axes)
     places = results[keys].itertuples(index=False, name=None)
-    names = [", ".join(_named(key, value) for key, value in zip(keys, place, strict=True)) for place in places]
+    etas = _etas(results, keys)
+    names = [
+        ", ".join(
+            _named(key, value) + (eta if key == APPROXIMATION else "") for key, value in zip(keys, place, strict=True)
+        )
+        for place, eta in zip(places, etas, strict=True)
+    ]
     return results.assign(row=names if keys else "all")
+
+
+def _etas(results: pd.DataFrame, keys: Sequence[str]) -> list[str]:
+    """What stands behind each row's hypergradient.type: its eta, if the study's types do not all have the same (by
+    study.where) and eta is no axis of its own; else nothing."""
+    if ETA not in results or "hypergradient.eta" in keys or results[ETA].nunique() < 2:
+        return [""] * len(results)
+    return ["" if pd.isna(eta) else f" (eta {eta})" for eta in results[ETA]]
 
 
 def _named(key: str, value: Any) -> str:

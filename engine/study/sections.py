@@ -10,7 +10,7 @@ from engine.study.agreement import RANKS, SHARES, WITHIN_TYPE, between_rows, bet
 from engine.study.combinations import VARIANT
 from engine.study.comparison import Comparison
 from engine.study.paired import LEFT_OUT, OTHER_ROWS, OURS, paired, searched_rows
-from engine.study.rows import APPROXIMATION, LOSS, SCORE, row_keys
+from engine.study.rows import APPROXIMATION, LOSS, OUTER, SCORE, row_keys
 
 COMPARED = {
     RANKS: "ranks",
@@ -22,10 +22,11 @@ _LOSS_NOTE = (
     "Of the evaluation rows; if all runs have retrain.row_losses, of the unused training rows (task.unused_rows), too."
 )
 _OUTER_NOTE = (
-    "Measured after the search, before any rank was chosen, at a fitted temperature and on the same rows of D_val for "
-    "all runs of a seed."
+    "The loss on D_val after the search, before any rank was chosen, on the same rows for all runs of a seed. The "
+    "outer problem lowers the loss of minibatches of D_val, without a temperature."
 )
 _PAIRED_NOTE = (
+    "The row in the title is one of learned ranks; if all rows are, it is the first one of the study. "
     "A positive mean difference says that the row in the title is better, also where less is better, as for "
     "a loss; its standard error is over the pairs. Runs of one task and seed that differ on further axes count as one "
     "pair, with their mean difference. p: two-sided, by Wilcoxon's signed-rank test; at least six pairs "
@@ -74,11 +75,12 @@ def paper_sections(results: pd.DataFrame, axes: Sequence[str]) -> list[Section]:
         Section("Metric by task: median (range) over seeds", tables.by_task(results, axes)),
         Section("Log loss by task, at a fitted temperature: median (range) over seeds", losses, _LOSS_NOTE),
         Section(
-            "Loss on D_val of the searched model (L_val, which the outer problem lowers): median (range) over seeds",
+            "L_val of the searched model, at a fitted temperature: median (range) over seeds",
             outer, _OUTER_NOTE,
         ),
         *_paired(results, axes, "Paired differences", SCORE),
         *_paired(results, axes, "Paired differences of the log loss", LOSS),
+        *(_paired(results, axes, "Paired differences of L_val", OUTER) if OUTER in results else ()),
     ]  # fmt: skip
     if APPROXIMATION not in axes:
         title = "Agreement between seeds (Spearman): mean (range) over pairs"

@@ -1,9 +1,10 @@
 """An approximation in a user's file: it is made with the user's options, and what it does is checked at every call."""
 
 import inspect
+import logging
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ from configs.own_class import own_class
 from problems.hypergradients.base import Hypergradient, Inner, Outer, Tensors
 from problems.machine.compute import seeded
 from problems.machine.draws import seed_of
+
+log = logging.getLogger("autolora")
 
 
 def own(type_: str, options: Mapping[str, Any]) -> "Own":
@@ -56,6 +59,7 @@ class Own(Hypergradient):
 
     def __init__(self, wrapped: Hypergradient, type_: str) -> None:
         self.wrapped = wrapped
+        self._told_of_state = False
         self.name = type_  # type: ignore[misc]  # a ClassVar of all others
         # Flags of the class are those of the wrapped one; ClassVar keeps mypy from allowing a plain assignment.
         for flag in ("reads_vector", "reads_weights_before", "reads_beta_gradient", "reads_last_gradient",
@@ -70,14 +74,27 @@ class Own(Hypergradient):
         _set_gradients((*weights, *beta), [None] * len(gradients))
         try:
             with seeded(seed_of(inner.seed, "hypergradient", outer.count), device):
-                found = self._call(self.wrapped.implicit, vector, inner, outer)
+                attributes = dict(vars(self.wrapped))
+                found = self._call(self.wrapped.implicit, vector, _Guarded(inner, self.wrapped), outer)
         finally:
             changed = _restored(weights, before)
             _set_gradients((*weights, *beta), gradients)
         if changed:
             raise self._refused("changed W, the inner problem's weights; allowed: an implicit() that restores them")
         self._check(found, beta)
+        self._tell_of_lost_state(attributes)
         return [one.detach() for one in found]
+
+    def _tell_of_lost_state(self, before: Mapping[str, Any]) -> None:
+        """Warns once if implicit() has set attributes that no state_dict() saves."""
+        if self.carries or self._told_of_state:
+            return
+        if set_now := [name for name, value in vars(self.wrapped).items() if before.get(name, self) is not value]:
+            self._told_of_state = True
+            log.warning(
+                "--hypergradient.type: %s sets %s in implicit(), but has no state_dict(): a search that resumes has "
+                "lost it, and a comparison calls implicit() only where it measures", self.name, ", ".join(set_now),
+            )  # fmt: skip
 
     @property
     def carries(self) -> bool:
@@ -118,6 +135,22 @@ class Own(Hypergradient):
 
     def _refused(self, what: str) -> UserError:
         return UserError(f"--hypergradient.type: {self.name} {what}")
+
+
+class _Guarded:
+    """The inner problem; if an approximation reads what it has not asked for, the error names the flag that asks."""
+
+    _ASKED_FOR_BY: ClassVar = {"weights_before": "reads_weights_before", "beta_gradient": "reads_beta_gradient"}
+
+    def __init__(self, inner: Inner, method: Hypergradient) -> None:
+        self._inner = inner
+        self._method = method
+
+    def __getattr__(self, name: str) -> Any:
+        flag = self._ASKED_FOR_BY.get(name)
+        if flag and not getattr(self._method, flag):
+            raise AttributeError(f"inner.{name} is not kept unless the class says {flag} = True")
+        return getattr(self._inner, name)
 
 
 @torch.no_grad()

@@ -72,7 +72,11 @@ def _along(inner: Inner, gradient: Tensors, direction: Tensors, inputs: Tensors,
 
 
 class Exact(SecondOrder):
-    """M = eta: the gradient of L_val(W - eta dL_tr/dW) of Algorithm 1, without approximation.
+    """M = eta, with the second derivative itself instead of a difference.
+
+    After an inner step of plain gradient descent at rate eta, the outer gradient is that of L_val(W - eta dL_tr/dW) of
+    Algorithm 1. After a step of AdamW, v and the direct term are those at the W' that AdamW reached, so that the outer
+    gradient is that of no function; `exact_adamw` differentiates this step.
 
     At: W before the inner step. eta: as configured. Error: none but rounding. Source: AutoLoRA Eq. 4 and 5.
     """

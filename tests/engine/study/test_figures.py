@@ -114,3 +114,16 @@ def test_the_outer_loss_stands_at_the_cost_of_a_step(tmp_path: Path, kept: list[
     assert axes.get_ylabel() == "L_val after the search\n(nats, less is better), t"
     points = {bars.get_label(): bars[0].get_xydata()[0].tolist() for bars in axes.containers}
     assert points == {"darts": pytest.approx([4.0, 0.3]), "exact": pytest.approx([9.0, 0.3])}
+
+
+def test_the_outer_loss_is_drawn_minus_that_of_the_first_row_at_the_same_seed(tmp_path: Path, kept: list[Any]) -> None:
+    """Seeds differed by a hundred times as much as approximations, so that all points were one."""
+    rows = [("darts", 0, 0.2), ("darts", 1, 0.4), ("exact", 0, 0.19), ("exact", 1, 0.42), ("exact", 2, 0.9)]
+    results = pd.DataFrame(rows, columns=["hypergradient.type", "seed", "outer_loss"]).assign(task="t", options="{}")
+    results["searched_by"] = results["hypergradient.type"]
+    cost = pd.DataFrame({"approximation": ["exact", "darts"], "ratio_to_lora": [9.0, 4.0]})
+    study_figures.outer_loss_against_cost(results, ["hypergradient.type", "seed"], cost, tmp_path / "c.png")
+    (axes,) = kept[0].axes
+    assert "minus that of darts at the same seed" in axes.get_ylabel()
+    points = {bars.get_label(): bars[0].get_xydata()[0].tolist() for bars in axes.containers}
+    assert points == {"darts": pytest.approx([4.0, 0.0]), "exact": pytest.approx([9.0, 0.005])}, "not seed 2"

@@ -8,7 +8,7 @@ import pandas as pd
 
 from configs.schema import RunConfig, StudyConfig
 from engine import ranks
-from engine.disk.files import write_text
+from engine.disk.files import write_json, write_text
 from engine.ranks import LayerRank, RankRecord
 from engine.study.cells import expand
 from engine.study.folder import StudyFolder
@@ -55,6 +55,29 @@ def test_the_hypergradient_of_a_run_is_that_of_its_own_search_or_of_the_axis(
     for cell in cells:
         finish(cell, 0.5)
     assert collect(cells)["searched_by"].fillna("no search").to_list() == ["sama", "sama", "no search"]
+
+
+def test_a_search_has_its_eta_its_passes_and_its_memory(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    variants = {"own": {"hypergradient.eta": 0.5}, "copy": {"answer.from": "runs/x"}, "none": {"method": "lora"}}
+    study = StudyConfig({"seed": [0], "hypergradient.type": ["darts", "first_order"]}, variants)
+    cells = expand(dataclasses.replace(tiny_config(), study=study), StudyFolder(tmp_path))
+    for cell in cells:
+        finish(cell, 0.5)
+        if cell.config.method == "autolora":
+            cost = {"passes": {"forward": 3, "backward": 4}, "peak_memory_mib": 5.0}
+            write_json(cell.folder.search_summary, {"parameters_per_rank": {}, **cost})
+    table = collect(cells).set_index("cell")
+    columns = ["eta", "search_forward_passes", "search_backward_passes", "search_memory_mib"]
+    found = {name: table.loc[name, columns].tolist() for name in table.index}
+    (darts,) = [row for name, row in found.items() if "own" in name and "darts" in name]
+    (first,) = [row for name, row in found.items() if "own" in name and "first_order" in name]
+    (copied,) = [row for name, row in found.items() if "copy" in name and "darts" in name]
+    assert darts == ["0.5", 3, 4, 5.0]
+    assert first[1:] == [3, 4, 5.0]
+    assert pd.isna(first[0]), "first_order reads no eta"
+    assert copied[0] == "betty"
+    assert all(map(pd.isna, copied[1:]))
+    assert all(pd.isna(value) for name, row in found.items() if "none" in name for value in row)
 
 
 def test_tasks_of_files_with_one_name_are_told_apart_by_their_folders(

@@ -30,3 +30,14 @@ def test_texts_keep_the_kinds_of_their_columns() -> None:
     table = pd.DataFrame({"runs": [3], "f1": [0.5], "name": ["a"]})
     assert texts(table) == [["3", "0.500", "a"]]
     assert texts(table[["runs", "f1"]]) == [["3", "0.500"]]
+
+
+def test_an_approximation_says_its_eta_if_not_all_have_the_same() -> None:
+    found = pd.DataFrame({"hypergradient.type": ["darts", "sama", "first_order"], "eta": ["betty", "lr", None]})
+    named = labelled(found.assign(task="t"), ["hypergradient.type"])
+    assert named["row"].tolist() == ["darts (eta betty)", "sama (eta lr)", "first_order"]
+    same = labelled(found[found["eta"] != "lr"].assign(task="t"), ["hypergradient.type"])
+    assert same["row"].tolist() == ["darts", "first_order"]
+    axes = ["hypergradient.type", "hypergradient.eta"]
+    on_axis = labelled(found.assign(task="t", **{"hypergradient.eta": found["eta"].fillna("lr")}), axes)
+    assert on_axis["row"].tolist() == ["darts, eta betty", "sama, eta lr", "first_order, eta lr"]

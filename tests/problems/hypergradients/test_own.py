@@ -165,3 +165,43 @@ def test_a_state_of_another_class_is_one_line() -> None:
 def test_the_flags_are_those_of_the_class() -> None:
     own = Own(Given(lambda b, w: None), "mine.py:Given")
     assert (own.reads_vector, own.reads_weights_before, own.second_order) == (False, True, True)
+
+
+class Reads(Given):
+    """Counts its calls, which no state_dict saves, and reads what it has not asked for."""
+
+    def __init__(self, reads: str) -> None:
+        self.reads, self.calls = reads, 0
+
+    def implicit(self, vector: Any, inner: Any, outer: Any) -> list[Tensor]:
+        self.calls += 1
+        if self.reads:
+            getattr(inner, self.reads)
+        return [torch.zeros_like(p) for p in outer.trainable_parameters()]
+
+
+class Saves(Reads):
+    def state_dict(self) -> dict[str, Any]:
+        return {"calls": self.calls}
+
+
+def test_what_was_not_asked_for_is_refused_with_the_name_of_the_flag() -> None:
+    inner, outer = problems(nn.Parameter(torch.zeros(2)), nn.Parameter(torch.ones(2)))
+    with pytest.raises(
+        UserError, match=r"inner.beta_gradient is not kept unless the class says reads_beta_gradient = "
+    ):
+        Own(Reads("beta_gradient"), "mine.py:Reads").implicit([], inner, outer)
+    inner.weights_before = "kept, as the flag is set by default"
+    Own(Saves("weights_before"), "mine.py:Saves").implicit([], inner, outer)
+
+
+def test_a_state_that_no_state_dict_saves_is_warned_of_once(log_lines: list[str]) -> None:
+    inner, outer = problems(nn.Parameter(torch.zeros(2)), nn.Parameter(torch.ones(2)))
+    for wrapped in (Reads(""), Saves("")):
+        method = Own(wrapped, f"mine.py:{type(wrapped).__name__}")
+        for _ in range(2):
+            method.implicit([], inner, outer)
+    (line,) = log_lines
+    assert line.startswith(
+        "WARNING --hypergradient.type: mine.py:Reads sets calls in implicit(), but has no state_dict()"
+    )
