@@ -1,6 +1,7 @@
 """The keys of a configuration: their types and ranges in words, and messages about wrong values."""
 
 import dataclasses
+import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, reduce
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from configs.errors import UserError
+from configs.hypergradients import BUILT_IN
 from configs.ranges import FilePath, Range
 from configs.requests import ScoreKind, Trainer
 from configs.schema import RunConfig, Stage
@@ -145,9 +147,16 @@ def check_values(config: RunConfig) -> None:
             raise UserError(f"--{key}: null is not allowed; allowed: {words(kind)}")
         if limits and not limits.holds(value):
             reason = f" ({REFUSED[key, value]})" if isinstance(value, str) and (key, value) in REFUSED else ""
-            raise UserError(f"--{key}: {as_written(value)} is not allowed{reason}; allowed: {limits.words}")
+            meant = _meant(value) if key == "hypergradient.type" and not reason else ""
+            raise UserError(f"--{key}: {as_written(value)} is not allowed{reason}; allowed: {limits.words}{meant}")
         if value == "":  # as from an unset shell variable; read as null, it would be ignored silently
             raise UserError(f"--{key}: '' is not allowed; allowed: {words(kind)}, but no empty text")
+
+
+def _meant(value: Any) -> str:
+    """A question for the approximation whose name a misspelt text resembles; "" if there is none."""
+    near = difflib.get_close_matches(value, BUILT_IN, n=1, cutoff=0.7) if isinstance(value, str) else []
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def check_types(section: str, value: Any) -> None:

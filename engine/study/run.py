@@ -42,6 +42,8 @@ def run_cells(
     if not running.total:  # all cells are finished; their own config.yaml say how each was trained
         write_text(folder.config, to_yaml(config))
         return []
+    if done := len(cells) - running.total:
+        log.info("study: %d of %d cells were finished before; the others are counted from 1", done, len(cells))
     with _config_of_what_ran(config, folder):
         failed = LAUNCHERS[config.study.launcher].run(running, config.study, stop)
     for line in failed:

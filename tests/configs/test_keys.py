@@ -122,3 +122,10 @@ def test_the_table_of_reasons_is_of_keys_and_of_values_that_they_do_not_take() -
 def test_other_unknown_names_get_no_reason() -> None:
     with pytest.raises(UserError, match=r"^--hypergradient\.type: 'reinforced' is not allowed; allowed: "):
         parse(["--hypergradient.type", "reinforced"])
+
+
+@pytest.mark.parametrize(("value", "meant"), [("dart", "darts"), ("exact-adamw", "exact_adamw"), ("unrelated", None)])
+def test_a_misspelt_word_gets_the_nearest_one(value: str, meant: str | None) -> None:
+    with pytest.raises(UserError) as caught:
+        parse(["--hypergradient.type", value])
+    assert str(caught.value).endswith(f"; did you mean {meant}?" if meant else "FILE.py:CLASS")
