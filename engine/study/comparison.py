@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import pandas as pd
+import torch
 
 from configs.count_words import counted
 from configs.schema import RunConfig, StudyConfig
@@ -14,6 +15,7 @@ from engine.disk.files import read_json, write_json
 from engine.disk.tables import read_parquet, write_parquet
 from engine.run.context import Context
 from engine.run.interrupt import StopRequest
+from engine.run.resources import computed_on
 from engine.run.resuming import Outdated, Settings
 from engine.search.cost import measure_cost
 from engine.search.engine import SearchEngine
@@ -59,10 +61,13 @@ def data_of_probe(folder: StudyFolder) -> dict[str, Any]:
 
 
 class Comparison(NamedTuple):
-    """How close each approximation is to the exact hypergradient, and what its outer step costs: two tables."""
+    """How close each approximation is to the exact hypergradient, and what its outer step costs: two tables.
+
+    `timed_on`: what the cost was measured on, in words; "" if it is not known."""
 
     probe: pd.DataFrame
     cost: pd.DataFrame
+    timed_on: str = ""
 
 
 def read_comparison(folder: StudyFolder) -> Comparison | None:
@@ -79,6 +84,18 @@ def read_comparison(folder: StudyFolder) -> Comparison | None:
             numbers=["step", "cosine", "step_cosine", "norm_ratio", "total_cosine", "implicit_to_direct"],
         ),
         read_parquet(folder.cost, way_out, texts=["approximation"], numbers=["ratio_to_lora"]),
+        str(read_json(folder.probe_settings).get("timed_on", "")) if folder.probe_settings.exists() else "",
+    )
+
+
+def _timed_on(run: Context) -> str:
+    """What the costs are measured on: device, precision, batch, and the attention kernel of second derivatives."""
+    on = computed_on(run.compute)
+    named = f"{on['device']} ({on['name']})" if on["name"] else on["device"]
+    threads = f", {counted(torch.get_num_threads(), 'thread')}" if on["device"] == "cpu" else ""
+    return (
+        f"{named}{threads}, arithmetic {on['precision']}, batches of {run.config.search.batch_size}, eager attention "
+        f"for all (second derivatives need it; a search by one of the others uses a faster kernel)"
     )
 
 
@@ -108,7 +125,8 @@ def run_probe(config: RunConfig, folder: StudyFolder, stop: StopRequest) -> None
 
     engine.after_step = after_step
     engine.run()
-    write_json(folder.probe_settings, {"settings": COMPARED.of(config), "data": run.fingerprint, "own": list(own)})
+    settings_of = {"settings": COMPARED.of(config), "data": run.fingerprint, "own": list(own)}
+    write_json(folder.probe_settings, settings_of | {"timed_on": _timed_on(run)})
     write_parquet(folder.probe, pd.DataFrame(probe.rows))
     log.info("probe: timing a step of each approximation, %s", counted(settings.timed_steps, "round"))
     write_parquet(folder.cost, pd.DataFrame(measure_cost(engine, settings.timed_steps, probe.timed())))

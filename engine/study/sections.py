@@ -95,10 +95,11 @@ def comparison_sections(comparison: Comparison) -> list[Section]:
     if "memory_mib" in cost:
         cost["memory_mib"] = cost["memory_mib"].round().astype(int)
     cost = cost.rename(columns=lambda name: name.replace("_", " ").replace("mib", "MiB"))
+    on = f" Measured on: {comparison.timed_on}." if comparison.timed_on else ""
     distance = "Distance to the exact one-step unroll (Eq. 4), mean over the probed steps"
     return [
         Section(distance, closeness(comparison.probe), _DISTANCE_NOTE),
-        Section("Cost of one outer step with its inner steps", cost, _COST_NOTE),
+        Section("Cost of one outer step with its inner steps", cost, _COST_NOTE + on),
     ]
 
 

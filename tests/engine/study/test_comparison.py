@@ -1,5 +1,6 @@
 """A study's comparison holds every approximation against exact, and counts what a step of each costs."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from engine.disk.files import write_json, write_text
 from engine.run.asked import AskedOf
 from engine.run.context import Context
 from engine.run.interrupt import StopRequest
-from engine.study.comparison import COMPARED, data_of_probe, refuse_changed_probe, run_probe
+from engine.study.comparison import COMPARED, data_of_probe, read_comparison, refuse_changed_probe, run_probe
 from engine.study.folder import StudyFolder
+from engine.study.sections import comparison_sections
 from problems.hypergradients import HYPERGRADIENTS
 from tests.helpers.documented_passes import documented_passes
 from tests.helpers.studies import AXES, with_study
@@ -33,6 +35,17 @@ def compared(
     folder = StudyFolder(root / "runs" / "tiny")
     run_probe(config, folder, StopRequest())
     return config, folder
+
+
+@pytest.mark.trains
+def test_the_table_of_costs_says_what_they_were_measured_on(compared: tuple[RunConfig, StudyFolder]) -> None:
+    found = read_comparison(compared[1])
+    assert found is not None
+    _, cost = comparison_sections(found)
+    on = r" Measured on: cpu( \(.+\))?, \d+ threads?, arithmetic fp32, batches of \d+, eager attention for all"
+    assert re.search(on, cost.note)
+    older = found._replace(timed_on="")
+    assert "Measured on" not in comparison_sections(older)[1].note
 
 
 @pytest.mark.trains
