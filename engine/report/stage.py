@@ -196,7 +196,9 @@ def _sentence(config: RunConfig, record: RankRecord | None) -> str:
 
 
 def _facts(record: RankRecord | None, result: dict[str, Any]) -> list[tuple[str, str]]:
-    facts = [(f"{k} ({result['split']})", f"{v:.4f}") for k, v in result.get("metrics", {}).items()]
+    # A held-out part of the training file is called validation, too, which D_val is not.
+    where = "" if result.get("evaluated_on") else f" ({result.get('split')})"
+    facts = [(f"{k}{where}", f"{v:.4f}") for k, v in result.get("metrics", {}).items()]
     if error := result.get("standard_error"):
         facts[0] = (facts[0][0], f"{facts[0][1]} +- {error:.4f}")
     if rows := result.get("evaluated_rows"):
@@ -204,7 +206,7 @@ def _facts(record: RankRecord | None, result: dict[str, Any]) -> list[tuple[str,
     if result.get("evaluated_on"):
         facts.insert(0, ("evaluated on", result["evaluated_on"]))
     if result.get("loss") is not None:
-        facts.append((f"loss ({result['split']})", f"{result['loss']:z.4f}"))
+        facts.append((f"loss{where}", f"{result['loss']:z.4f}"))
     if record is not None:
         facts.append(("mean rank", f"{record.mean_rank:.2f}"))
     if result:
