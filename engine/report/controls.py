@@ -1,4 +1,5 @@
-"""Find the controls of a run (uniform and shuffled ranks under the same settings), or the commands that make them.
+"""Find the controls of a run (uniform and shuffled ranks, and no LoRA, under the same settings), or the commands that
+make them.
 
 Only controls can show whether it matters in which layers the ranks are.
 """
@@ -12,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from configs.errors import UserError
-from configs.facts import SEARCHING
+from configs.facts import SEARCHING, WITHOUT_HEAD
 from configs.files import load_config
 from engine import ranks
 from engine.ranks import RankRecord
@@ -22,7 +23,7 @@ from engine.run.folder import RunFolder
 from engine.run.places import command_of, filled_in, is_cell, sibling_name
 from engine.run.same_data import differ
 
-UNIFORM_METHOD, SHUFFLED_METHOD = "lora", "lora_shuffled"
+UNIFORM_METHOD, SHUFFLED_METHOD, WITHOUT_LORA = "lora", "lora_shuffled", "head"
 _FREE = ("method", "lora.r", "lora.ranks_from", "retrain.init_from")
 _FREE_SECTIONS = ("search.", "hypergradient.", "answer.")
 """Settings in which a control may differ from its run: the control's training does not read them, or the control is
@@ -121,7 +122,7 @@ def _missing(
     """The controls that were not found; `left_out`: the names of runs that would be controls on the same data."""
 
     def missing(what: str, name: str, method: str, *more: str) -> Missing:
-        init = ("--retrain.init_from", str(folder.root)) if _from_search(result) else ()
+        init = ("--retrain.init_from", str(folder.root)) if _from_search(result) and method != WITHOUT_LORA else ()
         called = sibling_name(folder, name)
         again = ("--overwrite",) if called in left_out else ()  # else the command would find it finished
         options = shlex.join(("--method", method, *more, *init, *again))
@@ -131,6 +132,10 @@ def _missing(
     per_rank = sum(sizes.values())
     cost = result["lora_parameters"] / per_rank if per_rank else record.mean_rank
     absent, rank = [], max(1, math.floor(cost + 0.5))
+    if result["settings"].get("task.type") in WITHOUT_HEAD and not any(
+        other["method"] == WITHOUT_LORA for other in found
+    ):
+        absent.append(missing("no LoRA: the base model", "base", WITHOUT_LORA))
     if not any(other["method"] == UNIFORM_METHOD and other["settings"].get("lora.r") == rank for other in found):
         own = f" ({rank * per_rank:,} LoRA parameters, this run {result['lora_parameters']:,})"
         what = f"uniform ranks: {rank} in every layer{own if per_rank else ''}"
@@ -170,8 +175,11 @@ def _controls(
     other: Mapping[str, Any], folder: RunFolder, root: Path, settings: Mapping[str, Any], record: RankRecord
 ) -> bool:
     """Whether the run with result `other` is a control of the run in `root`, which has these settings and ranks."""
-    if other["method"] not in (UNIFORM_METHOD, SHUFFLED_METHOD) or not _same_settings(settings, other["settings"]):
+    known = (UNIFORM_METHOD, SHUFFLED_METHOD, WITHOUT_LORA)
+    if other["method"] not in known or not _same_settings(settings, other["settings"]):
         return False
+    if other["method"] == WITHOUT_LORA:
+        return True
     if settings.get("retrain.init") == "search" and not _starts_from(folder, root):
         return False
     # A shuffle under the same settings may be that of another run's ranks.
@@ -196,11 +204,11 @@ def _same_ranks(record: RankRecord, shuffled: RankRecord) -> bool:
 
 
 def _what(result: Mapping[str, Any]) -> str:
-    return (
-        "shuffled ranks"
-        if result["method"] == SHUFFLED_METHOD
-        else f"uniform, rank {result['settings'].get('lora.r')}"
-    )
+    if result["method"] == WITHOUT_LORA:
+        return "no LoRA"
+    if result["method"] == SHUFFLED_METHOD:
+        return "shuffled ranks"
+    return f"uniform, rank {result['settings'].get('lora.r')}"
 
 
 def _compared(what: str, name: str, result: Mapping[str, Any], metric: str) -> Compared:

@@ -216,3 +216,22 @@ def test_a_loss_that_is_not_known_is_left_out(tmp_path: Path) -> None:
     controls = beside(tmp_path, result_of() | {"loss": None, "calibrated_loss": None})
     assert controls is not None
     assert (controls.runs[0].loss, controls.runs[0].calibrated) == (None, None)
+
+
+def test_a_language_models_run_stands_beside_the_base_model_alone(tmp_path: Path) -> None:
+    """A perplexity alone does not say whether the training has helped."""
+    chat = {"task__type": "chat"}
+    put(tmp_path, "u", result_of("lora", lora__r=3, **chat))
+    put(tmp_path, "s", result_of("lora_shuffled", **chat), [4, 3, 1])
+    controls = beside(tmp_path, result_of(**chat))
+    assert controls is not None
+    (base,) = controls.missing
+    assert (base.what, base.method) == ("no LoRA: the base model", "head")
+    assert base.command.endswith("--name mine-base --method head")
+    put(tmp_path, "mine-base", result_of("head", 0.1, **chat))
+    controls = beside(tmp_path, result_of(**chat))
+    assert controls is not None
+    assert controls.missing == []
+    assert ("no LoRA", "mine-base", 0.1) in [(run.what, run.name, run.score) for run in controls.runs]
+    put(tmp_path, "head", result_of("head", 0.2))
+    assert found_beside(tmp_path) == ["head"], "a classifier's head alone, if it was trained"
