@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from configs.facts import trains_all
 from configs.schema import RunConfig
 from problems.machine.compute import Compute, multiplying_in_bf16
-from problems.models.body import in_body
+from problems.models.body import bodies_of, in_body
 from problems.models.load import BaseModel, load_settings, source_of
 from problems.models.parts import matches
 
@@ -51,11 +51,11 @@ def count_parameters(config: RunConfig, auto_class: Any) -> int:
 
 
 def train_in_fp32(base: BaseModel, dtype: torch.dtype) -> BaseModel:
-    """Keeps the modules that are trained whole (the task head) in fp32 where the frozen weights have another `dtype`.
+    """Keeps the modules that are trained whole (the task head) in fp32 where the frozen weights are in half precision.
 
-    Such a module casts its inputs to fp32. What it passes on to frozen modules is cast back to their dtype.
+    Such a module casts its inputs to fp32. What it passes on to frozen modules is cast back to their `dtype`.
     """
-    if dtype == torch.float32:
+    if dtype not in (torch.bfloat16, torch.float16):
         return base
     named = base.model.named_modules()
     trained = {name: module for name, module in named if any(matches(name, whole) for whole in base.trained_whole)}
@@ -65,10 +65,19 @@ def train_in_fp32(base: BaseModel, dtype: torch.dtype) -> BaseModel:
     # Found after these casts: the first weight of a model, its embeddings, may be one of those that are trained.
     frozen = next((weight for weight in base.model.parameters() if weight.dtype == dtype), torch.empty(0, dtype=dtype))
     for name, module in trained.items():
-        if in_body(base.model, name):
+        if _passes_on(base.model, name):
             # Inside weights_in_fp32 the frozen modules compute in fp32.
             module.register_forward_hook(lambda module, inputs, output: _cast(output, frozen.dtype))
     return base
+
+
+def _passes_on(model: nn.Module, name: str) -> bool:
+    """Whether frozen modules read the output of this module. In a model without a head, they read that of every module
+    but the last one: models define their modules in the order in which they call them."""
+    if bodies_of(model):
+        return in_body(model, name)
+    *_, (last, _) = model.named_parameters()
+    return not last.startswith(f"{name}.")
 
 
 @contextmanager

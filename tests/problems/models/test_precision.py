@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, BertConfig, BertModel
 
 from configs.schema import RunConfig
 from configs.values import with_values
@@ -15,7 +15,8 @@ from engine.run.context import Context
 from engine.search.stage import build_search, search
 from problems.machine.compute import Compute
 from problems.models import precision
-from problems.models.precision import count_parameters, weights_dtype, weights_in_fp32
+from problems.models.load import BaseModel
+from problems.models.precision import count_parameters, train_in_fp32, weights_dtype, weights_in_fp32
 from tests.helpers.four_bits import FourBits
 
 CPU = torch.device("cpu")
@@ -135,3 +136,47 @@ def test_embeddings_that_are_trained_whole_pass_bf16_on_to_the_frozen_blocks(
         logits = base(input_ids=torch.arange(4)[None]).logits
     assert seen == [torch.bfloat16]
     assert logits.dtype == torch.float32
+
+
+def layers_in(dtype: torch.dtype) -> Any:
+    """A model without a head: its layers stand side by side."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 4)).to(dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_without_a_head_a_layer_in_the_middle_passes_on_what_the_frozen_ones_read(dtype: torch.dtype) -> None:
+    """The frozen layer behind it refused fp32 inputs, so that a script's search ended in a traceback."""
+    model, inputs = layers_in(dtype), torch.randn(3, 8, dtype=dtype)
+    before = model(inputs).float()
+    train_in_fp32(BaseModel(model, ["2"]), dtype)
+    assert [model[i].weight.dtype for i in (0, 2, 4)] == [dtype, torch.float32, dtype]
+    torch.testing.assert_close(model(inputs).float(), before, rtol=0.02, atol=0.02)
+
+
+def test_without_a_head_the_last_layer_gives_fp32() -> None:
+    model = layers_in(torch.bfloat16)
+    train_in_fp32(BaseModel(model, ["4"]), torch.bfloat16)
+    outputs = model(torch.randn(3, 8, dtype=torch.bfloat16))
+    assert not torch.equal(outputs, outputs.bfloat16().float())
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize(
+    ("whole", "hidden", "pooled"),
+    [("word_embeddings", torch.bfloat16, torch.bfloat16), ("pooler", torch.bfloat16, torch.float32)],
+)
+def test_a_body_alone_computes_with_a_module_in_fp32(whole: str, hidden: torch.dtype, pooled: torch.dtype) -> None:
+    sizes = {"vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    body: Any = BertModel(BertConfig(**sizes, intermediate_size=8)).to(torch.bfloat16)
+    train_in_fp32(BaseModel(body, [whole]), torch.bfloat16)
+    outputs = body(input_ids=torch.arange(4)[None])
+    assert (outputs.last_hidden_state.dtype, outputs.pooler_output.dtype) == (hidden, pooled)
+
+
+def test_what_is_trained_of_a_float64_model_stays_in_float64() -> None:
+    """Nobody asked for fewer digits, and the frozen layers refused what a layer in fp32 passed on."""
+    model, inputs = layers_in(torch.float64), torch.randn(3, 8, dtype=torch.float64)
+    before = model(inputs)
+    train_in_fp32(BaseModel(model, ["2"]), torch.float64)
+    assert torch.equal(model(inputs), before)
