@@ -93,11 +93,12 @@ class InnerProblem(BilevelProblem):
         super().optimizer_step(*args, **kwargs)
         if registered(self.config.type).reads_last_gradient:
             for parameter in self.trained:
-                if parameter.grad is not None:  # None: the loss does not use it
-                    state, grad = self.optimizer.state[parameter], parameter.grad.detach()
-                    if len(state):  # empty: no step was ever taken
-                        before = state.get("last_grad", torch.zeros_like(grad))
-                        state["last_grad"] = torch.where(self.skipped, before, grad)
+                state = self.optimizer.state.get(parameter)
+                if state:  # else no step has ever used it
+                    # Without a gradient, this step did not use it (layerdrop), and clipping did not count it.
+                    grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.detach()
+                    before = state.get("last_grad", torch.zeros_like(grad))
+                    state["last_grad"] = torch.where(self.skipped, before, grad)
 
     def clip_grad(self) -> None:
         """Clips the gradient as Betty does, and stores the norm that it had."""

@@ -71,6 +71,18 @@ def test_the_inner_step_is_the_same_whatever_reads_it(method: str) -> None:
     assert equal(lora_toy(method, **step).after, lora_toy("first_order", **step).after)
 
 
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_skipped_step_leaves_the_gradient_that_adams_moments_hold(fused: bool) -> None:
+    """An approximation of one's own is asked after such a step, too, and may carry what it reads for good."""
+    toy = lora_toy("exact_adamw", optimizer=partial(torch.optim.AdamW, fused=fused), rate=0.01)
+    states = [toy.inner.optimizer.state[weight] for weight in toy.inner.trained]
+    before, right = copies(state["last_grad"] for state in states), toy.inner.training_step
+    toy.inner.training_step = lambda batch: right(batch) * math.nan
+    toy.step()
+    assert toy.inner.skipped
+    assert equal(before, [state["last_grad"] for state in states])
+
+
 def with_terms(toy: Toy, direct: list[float], implicit: list[float]) -> dict[str, float]:
     toy.outer.direct, toy.outer.implicit = torch.tensor(direct), torch.tensor(implicit)
     return toy.outer.diagnostics()

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.helpers.bilevel_toys import Toy, agree, lora_toy, unrolled
+from problems.selection import SelectionVariables
+from tests.helpers.bilevel_toys import Batch, LoraNet, Toy, agree, lora_toy, make_toy, unrolled
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -77,6 +78,35 @@ def test_at_the_first_step_and_where_a_weight_has_no_gradient_it_is_finite() -> 
             weight.zero_()  # then A has no gradient
     toy.step()
     assert toy.outer.implicit.isfinite().all()
+
+
+class Dropping(LoraNet):
+    """Leaves out the LoRA of its second layer where a batch says so, as layerdrop does."""
+
+    def forward(self, batch: Batch, gates: Tensor, mask: Tensor | None = None) -> Tensor:
+        self._drops = bool(batch["drops"])
+        return super().forward(batch, gates, mask)
+
+    def _layer(self, i: int, x: Tensor, gates: Tensor) -> Tensor:
+        return x @ self.frozen[i].T if i == 1 and self._drops else super()._layer(i, x, gates)
+
+
+def test_a_weight_that_the_step_did_not_use_does_not_count_in_the_norm() -> None:
+    """Its gradient of an earlier step was taken for that of this one, which clipping then seemed to have shortened."""
+    torch.manual_seed(1)
+    drops = iter([False] * (STEPS - 1) + [True])
+
+    def draw(drop: bool = False) -> Batch:
+        return {"x": torch.randn(16, 5), "y": torch.randint(3, (16,)), "drops": torch.tensor(drop)}
+
+    adamw = partial(torch.optim.AdamW, betas=BETAS, eps=EPSILON)
+    toy = make_toy(
+        Dropping(4, 0.0), SelectionVariables(2, 4, "softmax"), (lambda: draw(next(drops)), draw), "exact_adamw",
+        eta=0.1, rate=RATE, optimizer=adamw, steps=STEPS, gradient_clipping=1e-2,
+    )  # fmt: skip
+    used = [float(toy.inner.optimizer.state[weight]["step"]) for weight in toy.inner.trained]
+    assert used == [STEPS, STEPS - 1] * 2
+    agree(toy.outer.implicit, unrolled(toy, 0.1, update_of(toy, 1e-2))[1], EXACT)
 
 
 def test_with_plain_gradient_descent_it_is_exact() -> None:
