@@ -106,9 +106,11 @@ def _all_linear(model: PreTrainedModel, whole: Sequence[str]) -> list[str]:
 
 
 def _refuse_none(model: PreTrainedModel) -> list[str]:
+    readers = ((name, reader_past_lora(model, name)) for name in layer_shapes(model))
+    past = (f" ({reader} reads the weight of {name} directly, without LoRA)" for name, reader in readers if reader)
     raise UserError(
-        f"--lora.target_modules: {ALL_LINEAR} finds no linear layer in the blocks of {_searched(model)}; "
-        f"there are: {_allowed(model)}"
+        f"--lora.target_modules: {ALL_LINEAR} finds no linear layer in the blocks of {_searched(model)}"
+        f"{next(past, '')}; there are: {_allowed(model) or 'none'}"
     )
 
 
@@ -243,7 +245,8 @@ def _outputs(model: nn.Module) -> set[str]:
 
 def _allowed(model: nn.Module) -> str:
     """The endings that a user may give as targets, for a message."""
-    return _endings(name for name in layer_shapes(model) if name not in _outputs(model))
+    allowed = set(layer_shapes(model)) - _outputs(model)
+    return _endings(name for name in allowed if reader_past_lora(model, name) is None)
 
 
 def _ending(name: str) -> str:
@@ -283,9 +286,7 @@ def refuse_past_lora(model: PreTrainedModel, layers: Sequence[str]) -> None:
     """Raises UserError for a layer whose weight the model reads itself, without its LoRA."""
     for name in layers:
         if reader := reader_past_lora(model, name):
-            allowed = set(layer_shapes(model)) - _outputs(model)
-            others = _endings(other for other in allowed if reader_past_lora(model, other) is None)
             raise UserError(
                 f"--lora.target_modules: {name} is not allowed, as {reader} reads its weight directly, without LoRA; "
-                f"allowed: {others}"
+                f"allowed: {_allowed(model) or 'no layer of this model'}"
             )

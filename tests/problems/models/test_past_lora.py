@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel, TaskType
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from torch import nn
 from transformers import (
     FalconMambaConfig,
@@ -21,6 +21,7 @@ from configs.ranges import ALL_LINEAR
 from configs.schema import LoraSettings
 from problems.models.attach import attach_components, lora_layers
 from problems.models.layers import lora_layers_of, target_layers
+from problems.models.past_lora import reader_past_lora
 
 SMALL = {"vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 2}
 HEADS = {"num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 8}
@@ -89,3 +90,56 @@ def test_what_torchs_attention_reads_past_lora_is_refused() -> None:
         "--lora.target_modules: blocks.0.self_attn.out_proj is not allowed, as nn.MultiheadAttention reads its weight "
         "directly, without LoRA; allowed: linear1, linear2"
     )
+
+
+def stacked(**options: Any) -> Any:
+    """Two of torch's encoder layers and an output layer."""
+    torch.manual_seed(0)
+    layers = [nn.TransformerEncoderLayer(8, **{"nhead": 2, "dim_feedforward": 16, **options}) for _ in range(2)]
+    model: Any = nn.Sequential(*layers, nn.Linear(8, 3))
+    return model.eval()
+
+
+def lora_acts(model: nn.Module, target: str) -> bool:
+    """Whether, in evaluation, LoRA on the layers of this name changes what the model computes."""
+    inputs = torch.randn(3, 5, 8)
+    with torch.no_grad():
+        before = model(inputs)
+        adapted: Any = get_peft_model(model, LoraConfig(target_modules=[target], init_lora_weights=False)).eval()
+        return not torch.allclose(adapted.base_model.model(inputs), before, atol=1e-5)
+
+
+@pytest.mark.parametrize("target", ["linear1", "linear2"])
+@pytest.mark.parametrize(
+    ("options", "acts"),
+    [
+        ({"batch_first": True}, False),
+        ({"batch_first": True, "activation": "gelu", "norm_first": True}, False),
+        ({}, True),
+        ({"batch_first": True, "activation": nn.functional.silu}, True),
+        ({"batch_first": True, "bias": False}, True),
+        ({"batch_first": True, "nhead": 1}, True),
+    ],
+)
+def test_a_layer_is_refused_just_where_torchs_fast_path_reads_past_its_lora(
+    options: dict[str, Any], acts: bool, target: str
+) -> None:
+    """Such an adapter acted in training alone: what it had learned did nothing afterwards."""
+    assert (reader_past_lora(stacked(**options), f"1.{target}") is None) is acts
+    assert lora_acts(stacked(**options), target) is acts
+
+
+def test_what_the_fast_path_reads_is_neither_taken_nor_recommended() -> None:
+    model = stacked(batch_first=True)
+    for target, reader in (
+        ("linear1", "nn.TransformerEncoderLayer in evaluation"), ("out_proj", "nn.MultiheadAttention"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=rf"{target} is not allowed, as {reader} reads its .*; allowed: 2$"):
+            attach_components(model, LoraSettings(target_modules=[target], k=2), None, [])
+    bare: Any = nn.Module()
+    bare.blocks = nn.ModuleList(model[:2])
+    with pytest.raises(UserError, match=r"linear2 is not allowed, .*; allowed: no layer of this model$"):
+        attach_components(bare, LoraSettings(target_modules=["linear2"], k=2), None, [])
+    why = r"\(nn\.MultiheadAttention reads the weight of blocks\.0\.self_attn\.out_proj directly, without LoRA\)"
+    with pytest.raises(UserError, match=rf"no linear layer in the blocks of Module {why}; there are: none$"):
+        target_layers(bare, [ALL_LINEAR])
