@@ -79,7 +79,7 @@ def _search_of(trainer: Any) -> SearchConfig:
     args = trainer.args
     return replace(
         SEARCH,
-        batch_size=args.per_device_train_batch_size,
+        batch_size=args.train_batch_size,
         gradient_accumulation=args.gradient_accumulation_steps,
         learning_rate=_rate_of(trainer),
     )

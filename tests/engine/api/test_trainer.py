@@ -98,6 +98,15 @@ def test_batches_and_rate_of_the_search_are_the_trainers(
     assert (search.unroll_steps, config.hypergradient.type) == (4, "first_order")
 
 
+def test_a_trainer_that_divides_a_batch_among_gpus_gives_the_whole_batch(
+    model_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one process, Trainer takes `per_device_train_batch_size` rows for each GPU, and the search all on one."""
+    trainer = trainer_of(model_folder("bert"), tmp_path)
+    trainer.args._n_gpu = 2
+    assert configured(trainer, monkeypatch).search.batch_size == 8
+
+
 def test_the_rate_is_that_of_an_optimizer_that_the_trainer_was_given(
     model_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
