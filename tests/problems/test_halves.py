@@ -70,6 +70,14 @@ def test_whole_sources_come_as_close_to_the_share_as_they_can(texts: list[int], 
         assert 0 < found < len(rows)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_d_val_takes_the_smallest_source_where_each_is_too_large(seed: int) -> None:
+    """One of so many sources is hardly found by chance."""
+    rows = [0, 0, *(number for number in range(1, 1001) for _ in range(3))]
+    d_val = split_by_source(rows, 1 / len(rows), seed)[1]
+    assert d_val.tolist() == [0, 1]
+
+
 def test_one_source_cannot_be_split() -> None:
     with pytest.raises(
         UserError, match=r"^--task\.split_by: all 4 training rows have one source.*; give --task.split_by row, or "

@@ -171,6 +171,19 @@ def test_a_sampler_of_ones_own_is_told_of_as_the_search_does_not_use_it(
     assert all(f"the search does not take the rows as {told} draws them" in line for line in lines)
 
 
+def test_the_trainers_checkpoints_hold_no_loader_of_the_search(
+    model_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """accelerate saves the state of every loader that it has prepared and still lists."""
+    trainer = trainer_of(model_folder("bert"), tmp_path)
+    configured(trainer, monkeypatch)
+    assert trainer.accelerator._dataloaders == []
+    own = trainer.get_train_dataloader()
+    configured(trainer, monkeypatch)
+    assert len(trainer.accelerator._dataloaders) == 1
+    assert trainer.accelerator._dataloaders[0] is own
+
+
 def test_the_search_checkpoints_if_the_trainer_will(
     model_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

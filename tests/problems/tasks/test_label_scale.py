@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from torch import nn
 from transformers import AutoModelForSequenceClassification
 
 from problems.tasks.label_scale import LabelScale
@@ -60,6 +61,26 @@ def test_a_head_with_a_bias_predicts_in_the_units_of_the_file(
         after = model(inputs).logits
     assert torch.allclose(after, before * 50 + 1000)
     assert not torch.allclose(after, before)
+
+
+class Gated(nn.Module):
+    """Its head is not the only layer that has one output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.head = nn.Linear(4, 1), nn.Linear(4, 1)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.head(inputs * self.gate(inputs).sigmoid())
+
+
+def test_a_gate_in_the_body_is_not_taken_for_the_head() -> None:
+    torch.manual_seed(0)
+    model, inputs = Gated(), torch.randn(3, 4)
+    with torch.no_grad():
+        before = model(inputs)
+        assert SCALE.into_head(model)
+        assert torch.allclose(model(inputs), before * 50 + 1000)
 
 
 def test_a_head_without_a_bias_is_left_as_it_is(model_folder: Callable[..., Path]) -> None:
