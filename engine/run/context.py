@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from configs.facts import WITHOUT_LORA, trains_all
 from configs.files import to_yaml
+from configs.recipe import label_smoothing
 from configs.schema import RunConfig
 from engine.disk.files import remove, write_text
 from engine.run.folder import RunFolder
@@ -26,6 +27,7 @@ from problems.models.digest import digest_of_weights
 from problems.models.ends import refuse_ends_inside
 from problems.models.load import BaseModel, load_base, load_tokenizer, share_padding
 from problems.models.next_token import refuse_other_models
+from problems.models.own_loss import tell_of_own_loss
 from problems.models.positions import refuse_long_rows, refuse_long_texts
 from problems.models.precision import train_in_fp32, weights_dtype
 from problems.models.whole import tell_of_pooler, with_modules_to_save
@@ -134,6 +136,9 @@ class Context(Workbench):
         self.task.adapt(base.model)
         share_padding(base.model, self.tokenizer)
         self._refuse_late_failures(base.model)
+        if isinstance(self.task, Causal) and "loss" not in self.told:
+            tell_of_own_loss(base.model, label_smoothing(config.task), config.model.name)
+            self.told.add("loss")
         targets = [] if config.method in WITHOUT_LORA else lora.target_modules
         whole = with_modules_to_save(base, lora.modules_to_save, targets)
         if "pooler" not in self.told and not trains_all(config):

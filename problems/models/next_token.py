@@ -30,7 +30,7 @@ def refuse_other_models(model: Any, name: str) -> None:
     """
     training = model.training
     model.eval()
-    rows = _rows(model)
+    rows = probe_rows(model)
     labels = torch.full_like(rows, IGNORED)
     labels[:, 0] = rows[:, -1]
     found = model(input_ids=rows, attention_mask=torch.ones_like(rows), labels=labels)
@@ -50,7 +50,7 @@ def _refuse(model: Any, name: str, why: str) -> None:
     )
 
 
-def _rows(model: Any) -> torch.Tensor:
+def probe_rows(model: Any) -> torch.Tensor:
     """Token ids [2, 8] from all over the vocabulary; the rows begin with the same tokens."""
     vocabulary = model.config.get_text_config().vocab_size
     count = _SHARED + 2 * _OTHER
