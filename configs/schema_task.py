@@ -76,6 +76,9 @@ class TaskConfig:
     too_long: Literal["cut", "drop"] = "cut"
     """chat: what happens to a row longer than max_length. cut: its end is cut off, and the row is dropped if no token
     of an answer is left; drop: the row is dropped. The program logs how many rows are cut or dropped."""
+    bad_rows: Literal["refuse", "drop"] = "refuse"
+    """chat: what happens if rows cannot be learned (an empty answer, a tool's turn, ...). refuse: the run ends, and
+    its message counts them and names the first five; drop: they are left out, with a warning that does so."""
     seed: ranges.SeedOrNull = None
     """Seed for draws from the data: held-out rows, train_rows, D_tr and D_val. null: the run's seed; a number lets
     runs with different seeds use the same rows."""

@@ -249,7 +249,10 @@ TABLE: tuple[Row, ...] = (
         f"{_TASK} and --task.prompt {{c.task.prompt}}, as the prompt then is plain",
         "leave it out, or give --task.prompt chat",
     ),
-    Row(("task.samples", "task.too_long"), lambda c: c.task.type != "chat", f"{_TASK}: it is read only for chat"),
+    Row(
+        ("task.samples", "task.too_long", "task.bad_rows"), lambda c: c.task.type != "chat",
+        f"{_TASK}: it is read only for chat",
+    ),
     Row(
         ("decode.num_beams", "decode.length_penalty", "decode.no_repeat_ngram_size", "decode.batch_size"),
         lambda c: c.task.type == "chat", f"{_TASK}, whose samples are greedy, one at a time",

@@ -10,7 +10,7 @@ from configs.recipe import evaluation_path, evaluation_split
 from configs.schema import TaskConfig
 from problems.tasks.readers.chat import Chat, chat_of, form_of, tell_other_thoughts
 from problems.tasks.readers.hub import load_splits
-from problems.tasks.readers.objects import FORMATS, Row, read_objects
+from problems.tasks.readers.objects import FORMATS, Row, in_words, read_objects
 from problems.tasks.readers.splits import Source, evaluation_source, hold_out, origin, tell_unused_share
 
 log = logging.getLogger("autolora.inputs")
@@ -91,7 +91,32 @@ class ChatSources:
             log.info("chat: %s, %d rows, read from %s", where, len(rows), columns)
             self._told.add(form)
         tell_other_thoughts(where, rows, form)
-        return [chat_of(f"{where}, row {number}", row, form) for number, row in enumerate(rows, 1)]
+        chats: list[Chat] = []
+        faults: dict[int, UserError] = {}
+        for number, row in enumerate(rows, 1):
+            try:
+                chats.append(chat_of(f"{where}, row {number}", row, form))
+            except UserError as error:
+                faults[number] = error
+        if faults:
+            self._tell_bad_rows(where, faults, left=len(chats))
+        return chats
+
+    def _tell_bad_rows(self, where: str, faults: Mapping[int, UserError], left: int) -> None:
+        """Raises UserError for rows that cannot be learned, so that all of them can be mended at once.
+
+        With task.bad_rows drop it warns of them instead, unless no row is left.
+        """
+        numbers, first = list(faults), next(iter(faults.values()))
+        reason = str(first).removeprefix(f"{where}, ").removesuffix("; remove the row")
+        told = in_words(numbers)
+        if self.config.bad_rows == "drop" and left:
+            log.warning("%s: task.bad_rows drop leaves out %s that cannot be learned; %s", where, told, reason)
+            return
+        if len(faults) == 1:
+            raise first
+        advice = "mend or remove them, or give --task.bad_rows drop" if left else "mend them"
+        raise UserError(f"{where}: {told} cannot be learned; {reason}; {advice}")
 
     def _held_out(self, chats: list[Chat]) -> tuple[list[Chat], list[Chat]]:
         """Holds out whole prompts, not rows: another answer to a trained prompt would give the answer away."""

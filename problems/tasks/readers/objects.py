@@ -139,11 +139,12 @@ def refuse_empty(where: str, empty: Mapping[str, Sequence[int]]) -> None:
     if sum(map(len, faults.values())) == 1:
         ((fault, (row,)),) = faults.items()
         raise UserError(f"{where}, row {row}: {fault}; fill it in or remove the row")
-    told = " and ".join(f"{fault} in {_counted(rows)}" for fault, rows in faults.items())
+    told = " and ".join(f"{fault} in {in_words(rows)}" for fault, rows in faults.items())
     raise UserError(f"{where}: {told}; fill them in or remove the rows")
 
 
-def _counted(rows: Sequence[int]) -> str:
+def in_words(rows: Sequence[int]) -> str:
+    """How many rows these are, and the numbers of the first few."""
     first = ", ".join(map(str, rows[:_MOST_NAMED]))
     return f"{len(rows)} row{'s' if len(rows) > 1 else ''} ({first}{', ...' if len(rows) > _MOST_NAMED else ''})"
 

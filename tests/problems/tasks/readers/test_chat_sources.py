@@ -171,3 +171,40 @@ def test_a_table_of_another_format_is_refused(tmp_path: Path, there: bool) -> No
         (tmp_path / "a.csv").write_text("prompt,completion\na,b\n")
     with pytest.raises(UserError, match=r"a\.csv' is not allowed; allowed: a file that ends in \.jsonl"):
         sources(tmp_path / "a.csv").read()
+
+
+def test_all_rows_that_cannot_be_learned_are_told_at_once(tmp_path: Path, log_lines: list[str]) -> None:
+    """Twenty empty answers took twenty attempts, as only the first row was named."""
+    rows = [("q", "") if i % 3 == 0 else pair for i, pair in enumerate(PAIRS)]
+    path = write(tmp_path / "a.jsonl", rows)
+    where, told = f"--task.path: {path}", "7 rows (1, 4, 7, 10, 13, ...)"
+    with pytest.raises(UserError) as caught:
+        sources(path).read()
+    reason = "row 1: column 'completion' has no text"
+    advice = "mend or remove them, or give --task.bad_rows drop"
+    assert str(caught.value) == f"{where}: {told} cannot be learned; {reason}; {advice}"
+    train, evaluated = sources(path, bad_rows="drop").read()
+    assert len(train) + len(evaluated) == 13
+    assert f"{path}, row 2" in " ".join(chat.where for chat in (*train, *evaluated)), "the numbers are the file's"
+    assert f"WARNING {where}: task.bad_rows drop leaves out {told} that cannot be learned; {reason}" in log_lines
+
+
+@pytest.mark.parametrize("bad_rows", ["refuse", "drop"])
+def test_a_single_bad_row_is_refused_alone_and_no_row_is_too_few(tmp_path: Path, bad_rows: str) -> None:
+    one = write(tmp_path / "one.jsonl", [*PAIRS[:2], ("q", "")])
+    if bad_rows == "refuse":
+        with pytest.raises(UserError, match=r"one\.jsonl, row 3: column 'completion' has no text$"):
+            sources(one, bad_rows=bad_rows).read()
+    else:
+        assert [len(chats) for chats in sources(one, bad_rows=bad_rows).read()] == [1, 1]
+    none = write(tmp_path / "none.jsonl", [("q", "")] * 2)
+    with pytest.raises(UserError, match=r"none\.jsonl: 2 rows \(1, 2\) cannot be learned; row 1: .* text; mend them$"):
+        sources(none, bad_rows=bad_rows).read()
+
+
+def test_the_advice_for_one_row_is_not_given_for_several(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": " "}]
+    path.write_text("".join(json.dumps({"messages": turns}) + "\n" for _ in range(2)))
+    with pytest.raises(UserError, match=r"; row 1: turn 2 of 'messages' has no text; mend them$"):
+        sources(path).read()
