@@ -15,7 +15,7 @@ from configs.places import short_name
 from configs.schema import TaskConfig
 from problems.tasks.base import Rows, refuse_other_metrics
 from problems.tasks.causal import MODEL_INPUTS, TOKEN_METRICS, Causal, KindOfPrompt
-from problems.tasks.doubts import warn_of_gap
+from problems.tasks.doubts import warn_of_gap, warn_of_rendered_texts
 from problems.tasks.labels import IGNORED
 from problems.tasks.readers.cache import mapped
 from problems.tasks.readers.chat import Chat
@@ -67,12 +67,11 @@ class Chats(Causal):
         Leaves out rows without a token to learn, and with task.too_long drop also those beyond max_length.
         """
         file, max_length = self.config.chat_template, self.config.max_length
-        template, end = self._template(rows, tokenizer), end_of_text(tokenizer)
+        template, ends = self._template(rows, tokenizer), self.ends(tokenizer)
 
         def ids_of(chat: Chat) -> tuple[list[int], list[int]]:
             if chat.text is not None:
-                ids = list(tokenizer(chat.text, verbose=False)["input_ids"])
-                ids += [] if ids[-1:] == [end] else [end]
+                ids = _text_ids(chat.text, tokenizer, ends)
                 return ids, [IGNORED, *ids[1:]]
             assert template is not None
             try:
@@ -98,7 +97,10 @@ class Chats(Causal):
                 encoded["reference"].append("" if chat.text is not None else chat.messages[chat.last]["content"])
             return encoded
 
-        return self._fitting(mapped(rows, tokens, remove_columns=["chat"]))
+        found = mapped(rows, tokens, remove_columns=["chat"])
+        if template is None and rows.split == TRAIN:
+            warn_of_rendered_texts(found, self.origin(), tokenizer)
+        return self._fitting(found)
 
     def _template(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Template | None:
         """The template of the rows; None for plain texts. Raises UserError for conversations without a template."""
@@ -181,6 +183,21 @@ class Chats(Causal):
 
     def ends(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
         return [end_of_text(tokenizer)] if template_of(tokenizer) is None else Template(tokenizer).ends
+
+
+def _text_ids(text: str, tokenizer: PreTrainedTokenizerBase, ends: list[int]) -> list[int]:
+    """The tokens of a plain text, with the token that begins a text where the tokenizer adds one, and with one that
+    ends it. A text that a template has rendered may have its own already; none is then added.
+
+    `ends`: the tokens that end a text or a turn, the tokenizer's end of text first."""
+    ids, begin, end = list(tokenizer(text, verbose=False)["input_ids"]), [tokenizer.bos_token_id], ends[:1]
+    if ids[:2] == begin * 2:
+        ids = ids[1:]
+    if ids[-2:] == [*end, *end]:
+        return ids[:-1]
+    # Templates write a line break behind the last turn.
+    ended = ids[-1:] == end or text.rstrip().endswith(tuple(tokenizer.convert_ids_to_tokens(ends)))
+    return ids if ended else [*ids, *end]
 
 
 def _dataset(chats: Sequence[Chat], split: str) -> Dataset:

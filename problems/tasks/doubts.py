@@ -112,6 +112,27 @@ def warn_of_gap(template: Template, file: str | None) -> None:
         )  # fmt: skip
 
 
+def warn_of_rendered_texts(rows: Dataset, where: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Warns of encoded plain texts with special tokens inside, as in conversations that a template has rendered.
+
+    An end of text inside does not count, as it also stands between several plain texts; nor does the token at the
+    beginning that the tokenizer adds itself. `where`: how the message begins.
+    """
+    ends = {tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id}
+    special = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special} - ends
+    rendered: list[int] = []
+    for ids in rows["input_ids"][:]:
+        inside = ids[1:] if ids[0] == tokenizer.bos_token_id else ids
+        rendered += [token for token in inside if token in special][:1]
+    if rendered:
+        log.warning(
+            "%s: %d of %d texts have special tokens inside, such as %s, so they look like conversations that a "
+            "template has rendered: all of a text is learned, the user's turns too; give messages instead, of which "
+            "only the answers are learned",
+            where, len(rendered), len(rows), tokenizer.convert_ids_to_tokens(rendered[0]),
+        )  # fmt: skip
+
+
 def _flat(rows: Dataset, column: str) -> np.ndarray:
     """All numbers of a column, also where each row has a list of them."""
     cells = rows.with_format("arrow")[:][column]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from datasets import Dataset, NamedSplit, concatenate_datasets
+from tokenizers.processors import TemplateProcessing
 
 from configs.errors import UserError
 from configs.parser import parse
@@ -151,6 +152,41 @@ def test_a_text_is_learned_whole_without_a_template(tmp_path: Path) -> None:
     assert task.prompts(task.decoded(evaluation), tokenizer) == []
     assert task.ends(tokenizer) == [tokenizer.eos_token_id]
     assert task.form(tokenizer) == "prompt: none, the texts themselves are learned"
+
+
+def test_a_text_that_a_template_has_rendered_gets_no_second_beginning_or_end(
+    tmp_path: Path, log_lines: list[str]
+) -> None:
+    """Its turns were learned between two beginnings and two ends, and nobody was told that a user's were learned."""
+    tokenizer = chat_tokenizer()
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<bos> $A", special_tokens=[("<bos>", tokenizer.bos_token_id)]
+    )
+    rendered = Template(tokenizer).render(TURNS)
+    texts = {
+        rendered: f"<bos>{rendered}",
+        f"<bos>{rendered}": f"<bos>{rendered}",
+        "<bos>plain<|endoftext|>\n": "<bos>plain<|endoftext|>\n",
+        "one<|endoftext|>two": "<bos>one<|endoftext|>two<|endoftext|>",
+    }
+    path = write(tmp_path / "a.jsonl", [{"text": text} for text in texts])
+    train, _ = encoded(chats(path, validation_path=str(path)), tokenizer)
+    assert [tokenizer.decode(ids) for ids in train["input_ids"]] == list(texts.values())
+    (line,) = [line for line in log_lines if "template has rendered" in line]
+    assert line.startswith(
+        f"WARNING --task.path: {path}: 2 of 4 texts have special tokens inside, such as <|im_start|>, so they look"
+    )
+    assert "give messages instead" in line
+
+
+def test_a_tokenizer_that_ends_texts_itself_ends_them_once(tmp_path: Path) -> None:
+    tokenizer = chat_tokenizer(None)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="$A <|endoftext|>", special_tokens=[("<|endoftext|>", tokenizer.eos_token_id)]
+    )
+    path = write(tmp_path / "a.jsonl", [{"text": "one"}, {"text": "two<|endoftext|>"}])
+    train, _ = encoded(chats(path, validation_path=str(path)), tokenizer)
+    assert [tokenizer.decode(ids) for ids in train["input_ids"]] == ["one<|endoftext|>", "two<|endoftext|>"]
 
 
 def test_without_a_template_nothing_is_learned_and_one_from_a_file_helps(tmp_path: Path) -> None:
