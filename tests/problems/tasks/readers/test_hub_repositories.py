@@ -212,7 +212,7 @@ def test_a_name_chooses_the_configuration_of_chats(found: Callable[[str], dict[s
         ("gated", ("cannot load 'own/gated, e2e'", "gated dataset", "authenticated")),
         ("too many requests", ("cannot load 'own/busy, e2e'", "429")),
         ("not there", ("cannot load 'own/nothing, e2e'", "doesn't exist")),
-        ("no such revision", ("cannot load 'own/chats, chat'", "v9")),
+        ("no such revision", ("cannot load 'own/chats' (", "v9")),
     ],
 )
 def test_what_cannot_be_loaded_is_one_line(
