@@ -24,14 +24,16 @@ _ROWS = {
     "output output_dir": "name runs_folder",
     "run_name": "name",
     "gpu gpus cuda": "device",
+    "rslora use_rslora": "retrain.scale",
     "fp16 bf16 mixed_precision": "precision",
     "report_to": "tracking.wandb",
     "wandb_project": "tracking.project",
 }
 SYNONYMS: Mapping[str, list[str]] = {name: keys.split() for names, keys in _ROWS.items() for name in names.split()}
 
-NEEDLESS = {
-    "resume": "the same command resumes a stopped run",
-    "resume_from_checkpoint": "the same command resumes a stopped run",
-}
-"""Names of what needs no setting here -> what happens without one."""
+_RESUMED, _NO_DORA = (
+    "the same command resumes a stopped run",
+    "DoRA is not supported: ranks are learned for LoRA alone",
+)
+SETTINGLESS = {"resume": _RESUMED, "resume_from_checkpoint": _RESUMED, "dora": _NO_DORA, "use_dora": _NO_DORA}
+"""Names of what has no setting here -> what happens without one, or that it is not supported."""

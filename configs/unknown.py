@@ -4,13 +4,14 @@ import difflib
 from collections.abc import Iterable
 
 from configs.keys import MOST_HINTS, allowed, either, shortened
-from configs.synonyms import NEEDLESS, SYNONYMS
+from configs.synonyms import SETTINGLESS, SYNONYMS
 
 
 def unknown_key(key: str, known: Iterable[str] | None = None) -> str:
     """The message about an unknown key, with the nearest of the `known` ones (None: of all options)."""
     hints = [repr(name) for name in nearest(key, allowed() if known is None else known)]
-    hint = NEEDLESS.get(_plain(key)) or (f"did you mean {either(hints)}?" if hints else "--help lists the keys")
+    word = _plain(key).rpartition(".")[2]
+    hint = SETTINGLESS.get(word) or (f"did you mean {either(hints)}?" if hints else "--help lists the keys")
     return f"unknown key {shortened(key)!r}; {hint}"
 
 

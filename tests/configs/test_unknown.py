@@ -55,6 +55,7 @@ def test_a_key_that_is_near_to_none_gets_no_guess(key: str) -> None:
         ("lora.rank", "'lora.r' or 'lora.k'"),
         ("lora.lora_dropout", "'lora.dropout'"),
         ("lora_alpha", "'lora.lora_alpha'"),
+        ("lora.use_rslora", "'retrain.scale'"),
         ("wandb", "'tracking.wandb'"),
     ],
 )
@@ -65,6 +66,12 @@ def test_a_name_of_another_trainer_is_answered_by_the_key_of_the_same_meaning(ke
 def test_what_needs_no_key_is_said() -> None:
     for key in ("resume", "resume-from-checkpoint"):
         assert unknown_key(key) == f"unknown key {key!r}; the same command resumes a stopped run"
+
+
+def test_what_is_not_supported_is_said() -> None:
+    """--lora.use_dora was answered by lora.draw."""
+    for key in ("lora.use_dora", "use-dora", "dora"):
+        assert unknown_key(key) == f"unknown key {key!r}; DoRA is not supported: ranks are learned for LoRA alone"
 
 
 def test_a_key_that_a_study_cannot_vary_is_not_proposed_as_itself() -> None:
