@@ -24,7 +24,7 @@ from configs.schema_answer import AnswerConfig
 MOST_GRID_RUNS = 100
 
 _TABLE = "a .csv, .tsv, .jsonl, .parquet"
-_CHATS = "a .jsonl, .json, .parquet, a folder, or a hub name"
+_CHATS = "a .jsonl, .json, .parquet, .csv, .tsv, a folder, or a hub name"
 
 
 def check(config: RunConfig) -> None:

@@ -20,9 +20,9 @@ class TaskConfig:
     .jsonl, .parquet, a folder with such files named train, validation and test, or a hub name. generation: for e2e
     and webnlg a hub name or local folder (for webnlg also one with train.json, dev.json and test.json of the LoRA
     paper's code; null: the data set on the hub), for any other name a table as for text. chat: conversations as
-    .jsonl, .json (a list of objects, or one object a line) or .parquet, a hub name, or a local folder; docs/chat.md
-    says which columns are read. Scripts in a hub repository are never run: the rows are read from the hub's own
-    conversion to parquet."""
+    .jsonl, .json (a list of objects, or one object a line), .parquet, or .csv and .tsv with columns of texts, a hub
+    name, or a local folder; docs/chat.md says which columns are read. Scripts in a hub repository are never run: the
+    rows are read from the hub's own conversion to parquet."""
     revision: str | None = None
     """glue, tokens, generation (e2e, webnlg), chat, if path is a hub name: its revision (branch, tag or commit); null:
     the newest."""

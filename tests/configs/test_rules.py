@@ -27,7 +27,7 @@ IMPOSSIBLE = {
     "glue without a task": (("--task.type", "glue"), r"^--task\.name: null is not allowed for --task\.type glue"),
     "chat without a file": (
         ("--task.type", "chat"),
-        r"^--task\.path: null .* --task\.type chat; allowed: a \.jsonl, \.json, \.parquet, a folder, or a hub name$",
+        r"^--task\.path: null .* chat; allowed: a \.jsonl, \.json, \.parquet, \.csv, \.tsv, a folder, or a hub name$",
     ),
     "chat of a number": (
         ("--task.type", "chat", "--task.path", "x.jsonl", "--task.kind", "regression"),

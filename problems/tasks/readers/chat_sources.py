@@ -8,16 +8,19 @@ from typing import Any
 from configs.errors import UserError
 from configs.recipe import evaluation_path, evaluation_split
 from configs.schema import TaskConfig
+from problems.columns import require_columns
 from problems.tasks.readers.chat import Chat, chat_of, form_of, tell_other_thoughts
 from problems.tasks.readers.hub import load_splits
 from problems.tasks.readers.objects import FORMATS, Row, in_words, read_objects
 from problems.tasks.readers.splits import Source, evaluation_source, hold_out, origin, tell_unused_share
+from problems.tasks.readers.table import read_table
 
 log = logging.getLogger("autolora.inputs")
 
 _SPLITS = ("validation", "test")
-# A name with such an ending means a file, which cannot be read as conversations, and not a data set of the hub.
-_TABLES = (".csv", ".tsv", ".txt")
+_TABLES = (".csv", ".tsv")
+# A name with such an ending means a file and not a data set of the hub, also where the file cannot be read.
+_FILES = (*FORMATS, *_TABLES, ".txt")
 
 
 class ChatSources:
@@ -37,7 +40,7 @@ class ChatSources:
 
     @property
     def _in_a_file(self) -> bool:
-        return self.path.suffix in (*FORMATS, *_TABLES) or self.path.is_file()
+        return self.path.suffix in _FILES or self.path.is_file()
 
     def read(self) -> tuple[list[Chat], list[Chat]]:
         """The training and the evaluated conversations. Raises UserError for what cannot be read."""
@@ -82,7 +85,7 @@ class ChatSources:
         return self._held_out(train)
 
     def _file(self, option: str, path: Path) -> list[Chat]:
-        return self._chats(f"{option}: {path}", read_objects(option, path))
+        return self._chats(f"{option}: {path}", _rows_of(option, path))
 
     def _chats(self, where: str, rows: list[Row]) -> list[Chat]:
         form = form_of(where, rows)
@@ -132,6 +135,16 @@ class ChatSources:
         kept, held_out = hold_out(len(groups), self.config.holdout_share, self.seed, self.path, kind="prompt")
         each = list(groups.values())
         return [chat for i in kept for chat in each[i]], [chat for i in held_out for chat in each[i]]
+
+
+def _rows_of(option: str, path: Path) -> list[Row]:
+    """The rows of a file. In CSV and TSV each cell is a text, so that only forms of texts can be read from them."""
+    if path.suffix not in _TABLES:
+        return read_objects(option, path, beside=_TABLES)
+    table = read_table(option, path)
+    names = list(table.columns)
+    require_columns(option, path, names, list(dict.fromkeys(filter(None, names))))
+    return [dict(zip(names, cells, strict=True)) for cells in table.itertuples(index=False, name=None)]
 
 
 def _training_split(path: str, splits: Sequence[str]) -> str:

@@ -33,13 +33,15 @@ def looked_in(path: Path) -> str:
     return "" if path.is_absolute() else f" in {Path.cwd()}"
 
 
-def read_objects(option: str, path: Path) -> list[Row]:
+def read_objects(option: str, path: Path, beside: Sequence[str] = ()) -> list[Row]:
     """All rows of a file, in their order.
 
-    Raises UserError for a missing or empty file, another format, or content that cannot be parsed, with its line.
+    `beside`: other endings that are allowed there, for the message. Raises UserError for a missing or empty file,
+    another format, or content that cannot be parsed, with its line.
     """
     if path.suffix not in FORMATS:
-        raise UserError(f"{option}: {str(path)!r} is not allowed; allowed: a file that ends in {', '.join(FORMATS)}")
+        endings = ", ".join((*FORMATS, *beside))
+        raise UserError(f"{option}: {str(path)!r} is not allowed; allowed: a file that ends in {endings}")
     if not path.is_file():
         raise UserError(f"{option}: no file {str(path)!r}{looked_in(path)}")
     try:

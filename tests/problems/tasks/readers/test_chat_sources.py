@@ -166,10 +166,39 @@ def test_a_name_for_the_results_chooses_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_a_table_of_another_format_is_refused(tmp_path: Path, there: bool) -> None:
+def test_a_file_of_another_format_is_refused(tmp_path: Path, there: bool) -> None:
     if there:
-        (tmp_path / "a.csv").write_text("prompt,completion\na,b\n")
-    with pytest.raises(UserError, match=r"a\.csv' is not allowed; allowed: a file that ends in \.jsonl"):
+        (tmp_path / "a.txt").write_text("prompt,completion\na,b\n")
+    with pytest.raises(UserError, match=r"a\.txt' is not allowed; allowed: .* \.json, \.parquet, \.csv, \.tsv$"):
+        sources(tmp_path / "a.txt").read()
+
+
+def test_columns_of_texts_are_read_from_csv_and_tsv(tmp_path: Path) -> None:
+    """Alpaca's rows often stand in a CSV file, which was refused."""
+    rows = [("instruction", "input", "output"), ("Add.", "1, 2", "3"), ("Greet.", "", "Hi")]
+    (tmp_path / "a.csv").write_text("".join(",".join(f'"{cell}"' for cell in row) + "\n" for row in rows))
+    (tmp_path / "a.tsv").write_text("".join("\t".join(row) + "\n" for row in rows))
+    for name in ("a.csv", "a.tsv"):
+        train, _ = sources(tmp_path / name, validation_path=str(tmp_path / name)).read()
+        assert [[turn["content"] for turn in chat.messages] for chat in train] == [
+            ["Add.\n\n1, 2", "3"],
+            ["Greet.", "Hi"],
+        ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("messages\n\"[{'role': 'user'}]\"\n", r"row 1: column 'messages' holds a text; allowed: a list of turns$"),
+        ("prompt,completion,prompt\na,b,c\n", r"a\.csv has column 'prompt' 2 times; allowed: once$"),
+        ("question,answer\na,b\n", r"a\.csv has no conversations; .*; it has: question, answer$"),
+        (None, r"^--task\.path: no file '.*a\.csv'$"),
+    ],
+)
+def test_a_table_that_holds_no_conversations_is_refused(tmp_path: Path, text: str | None, said: str) -> None:
+    if text is not None:
+        (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(UserError, match=said):
         sources(tmp_path / "a.csv").read()
 
 
