@@ -1,4 +1,6 @@
-"""Refuse missing files and wrong module names before torch is loaded, as far as reading files can tell."""
+"""Refuse missing files, encoders that should write texts, and wrong module names before torch is loaded.
+
+All of this is told as far as reading files can tell it."""
 
 import json
 import re
@@ -6,11 +8,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from configs.errors import UserError
-from configs.facts import SEARCHING, WITHOUT_LORA
+from configs.facts import SEARCHING, WITHOUT_HEAD, WITHOUT_LORA
 from configs.own_class import refuse_missing_file
 from configs.places import from_home, is_local
 from configs.ranges import ALL_LINEAR
 from configs.recipe import evaluation_path, evaluation_split, own_data
+from configs.schema import RunConfig
 from engine.run.asked import Asked
 from problems.columns import refuse_missing_columns
 from problems.models.parts import split
@@ -21,6 +24,11 @@ _FILES = (".csv", ".tsv", ".txt", ".jsonl", ".json", ".parquet", ".conll", ".iob
 _SAME_NAMES = {"bert", "distilbert", "electra", "gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "roberta"}
 """Model types whose weight files use the module names of the loaded model. For other types transformers may rename
 modules while it loads them, so their files do not tell the names."""
+_ENCODERS = {
+    "albert", "bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "modernbert", "mpnet", "roberta",
+    "xlm-roberta",
+}  # fmt: skip
+"""Model types that read texts and write none, unless their config.json has is_decoder."""
 _MADE_NEW = {"classifier", "score", "lm_head", "pooler", "pre_classifier"}
 """Modules that a loaded model may have although its file does not hold them."""
 _LONGEST = 100_000_000
@@ -46,7 +54,8 @@ def refuse_missing_files(asked: Asked) -> None:
 
 
 def refuse_missing_model(asked: Asked) -> None:
-    """Refuses a package or folder without a model, and target modules that a local model does not have."""
+    """Refuses a package or folder without a model, an encoder that should write texts, and target modules that a local
+    model does not have."""
     config = asked.config
     if _trains_nothing(asked):
         return
@@ -54,6 +63,7 @@ def refuse_missing_model(asked: Asked) -> None:
     if Path(source).is_dir() and not (Path(source) / "config.json").exists():  # transformers would blame the tokenizer
         name = config.model.name
         raise UserError(f"--model.name: cannot load {name!r} (the folder has no config.json, so it holds no model)")
+    _refuse_encoder(config, Path(source))
     if config.method in WITHOUT_LORA or not is_local(config.model.name):
         return
     names = weights_in(Path(source))
@@ -65,6 +75,22 @@ def refuse_missing_model(asked: Asked) -> None:
         raise UserError(
             f"--lora.target_modules: {', '.join(missing)} matches no module of {source}; there are: "
             f"{', '.join(sorted(endings - _MADE_NEW))}"
+        )
+
+
+def _refuse_encoder(config: RunConfig, folder: Path) -> None:
+    """Refuses a local encoder for a task that needs a causal model. The default model is one, so that whoever gives
+    conversations and no --config gets here."""
+    task, found = config.task.type, {}
+    if task not in WITHOUT_HEAD:
+        return
+    with suppress(OSError, ValueError, RecursionError):
+        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if isinstance(found, dict) and found.get("model_type") in _ENCODERS and not found.get("is_decoder"):
+        model = "--config chat_smollm2.yaml, or a chat model" if task == "chat" else "a causal model"
+        raise UserError(
+            f"--model.name: {config.model.name} is an encoder ({found['model_type']}), which writes no texts; for "
+            f"--task.type {task} give {model} as --model.name"
         )
 
 

