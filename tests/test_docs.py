@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from typing import Any
 import pytest
 
 from configs.keys import SPELLED, known_keys
+from configs.parser import parse
+from configs.schema_answer import AnswerConfig
 from engine.ranks import LayerRank, evidence, parsing
 from engine.run.folder import RunFolder
 from problems.models.attach import lora_layers
@@ -64,6 +67,19 @@ def test_configurations_and_source_files_exist(page: Path) -> None:
     shipped = {path.name for path in (ROOT / "configs").glob("*.yaml")}
     named = set(re.findall(r"--config ([\w]+\.yaml)", text))
     assert named <= shipped | {"x.yaml", "my.yaml"}
+
+
+def test_on_real_conversations_every_rank_from_which_one_is_chosen_is_measured() -> None:
+    """The advice kept the curve of the quick try, in which rank 4 and budget 2 were never measured."""
+    (command,) = [code for code in blocks(text_of(ROOT / "docs" / "chat.md"), "bash") if "--retrain.epochs" in code]
+    words = shlex.split(command.replace("\\\n", ""))
+    config = parse(["--config", "chat_smollm2.yaml", "--task.path", "messages.jsonl", *words]).config
+    ranks = [*config.answer.curve_ranks, config.lora.k]
+    assert ranks == [2**power for power in range(len(ranks))]
+    assert config.answer.curve_budgets == AnswerConfig().curve_budgets
+    header = (ROOT / "configs" / "chat_smollm2.yaml").read_text(encoding="utf-8").partition("model:")[0]
+    for option, value in zip(words[::2], words[1::2], strict=True):
+        assert f"{option} {value}" in re.sub(r"\n# | ", " ", header.replace('"', ""))
 
 
 @pytest.mark.slow
