@@ -14,7 +14,6 @@ from peft import LoraConfig, TaskType
 from torch import nn
 
 from configs.errors import UserError
-from configs.facts import needs_evidence
 from configs.keys import check_type, check_types, check_values
 from configs.launch import processes_started
 from configs.rules import check
@@ -25,6 +24,7 @@ from engine import ranks
 from engine.answer.find import find_ranks
 from engine.api.learned import LearnedRanks
 from engine.api.plain_loss import other_loss, refuse_without_loss
+from engine.api.unmeasured import tell_unmeasured, why_unmeasured, with_task_type
 from engine.api.words import named_as_in_scripts
 from engine.run.given import ScriptBench, dtype_of, same_random_numbers
 from engine.terminal.console import heard, log
@@ -109,13 +109,14 @@ def learn(
         take_adapters_off(base)
         recomputes = (stop_recomputing(base) or settings.recomputes) and has_recomputable_blocks(base)
         lora = lora_settings(lora_config, base)
+        lora_config = with_task_type(lora_config, base) if source.plain else lora_config
         whole = trained_whole(base, lora_config, lora)
         tell_of_pooler(whole, lora.target_modules)
         rows, count = _rows_of(source, shifted=lora_config.task_type == TaskType.CAUSAL_LM)
-        kind, other = _kind_of(base, lora_config, source, rows, settings.search.batch_size)
+        kind, why = _kind_of(base, lora_config, source, rows, settings.search.batch_size)
         if settings.by_passes:
             settings = dataclasses.replace(settings, search=_with_steps(settings.search, len(rows), count))
-        config = _configuration(base, lora, kind, settings, device, other, recomputes=recomputes)
+        config = _configuration(base, lora, kind, settings, device, why, recomputes=recomputes)
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="learn_ranks_")))
         given = ScriptBench(config, whole, kind, rows, count, folder, device)
         stack.callback(given.compute.let_go)  # frees the memory of the searched model, which reference cycles hold
@@ -161,30 +162,30 @@ def _rows_of(source: Source, *, shifted: bool) -> tuple[GivenRows, int]:
 
 def _kind_of(
     model: nn.Module, lora_config: LoraConfig, source: Source, rows: GivenRows, batch_size: int
-) -> tuple[GivenKind, str | None]:
-    """What is learned, and how the model's loss differs from the log loss of its logits; None if it does not.
+) -> tuple[GivenKind, str]:
+    """What is learned, and why the log loss of each row is not known; "" if it is.
 
     Raises UserError if the script gives no loss and the model computes none."""
     outputs = getattr(getattr(model, "config", None), "num_labels", None)
     kind = kind_of(lora_config.task_type, source.loss, rows, plain=source.plain, outputs=outputs)
     if source.loss is None:
         refuse_without_loss(model, kind, rows)
-    other = other_loss(model, kind, rows, batch_size) if kind.tells_rows else None
-    return kind if other is None else dataclasses.replace(kind, tells_rows=False), other
+    if why := why_unmeasured(kind, model, rows, plain=source.plain):
+        return kind, why
+    other = other_loss(model, kind, rows, batch_size)
+    return (kind, "") if other is None else (dataclasses.replace(kind, tells_rows=False), other)
 
 
 def _configuration(
-    model: Any, lora: LoraSettings, kind: GivenKind, settings: Settings, device: torch.device, other: str | None, *,
+    model: Any, lora: LoraSettings, kind: GivenKind, settings: Settings, device: torch.device, why: str, *,
     recomputes: bool,
 ) -> RunConfig:  # fmt: skip
-    """The configuration with which the command line would run this search. `other`: how the model's loss differs from
-    the log loss of its logits; None if it does not. Raises UserError for settings that cannot work."""
+    """The configuration with which the command line would run this search. `why`: why the log loss of each row is not
+    known; "" if it is. Raises UserError for settings that cannot work."""
     search = settings.search
     answer = settings.answer or AnswerConfig(rule="shares" if kind.tells_rows else "threshold")
     if not kind.tells_rows:
-        _refuse_unmeasured(answer, other)
-        why = other or "the log loss of each row is not known here"
-        log.info("answer: %s; so shares and the curve are not measured", why)
+        tell_unmeasured(why, settings.answer)
         answer = dataclasses.replace(answer, rows=0)
     if answer.from_run is not None:
         raise UserError("answer.from_run: is not allowed here; allowed: None")
@@ -207,16 +208,6 @@ def _configuration(
     # Only after the check, which would ask for task.path: the rows are the script's. The memory estimate and the split
     # into D_tr and D_val read from the task that the model has no head, and that rows have no sources.
     return dataclasses.replace(config, task=TaskConfig(type="chat", split_by="row"))
-
-
-def _refuse_unmeasured(answer: AnswerConfig, other: str | None) -> None:
-    if needs_evidence(answer):
-        rule = "shares" if answer.rule == "shares" else "size with budget auto"
-        raise UserError(
-            f"answer.rule: {rule} is measured by the log loss of every row, which is known only for the task types "
-            f"SEQ_CLS, TOKEN_CLS and CAUSAL_LM, with labels in the batches and the model's own loss"
-            f"{f' (here {other})' if other else ''}; allowed here: threshold, or size with a number as budget"
-        )
 
 
 def _one_device(model: nn.Module) -> torch.device:

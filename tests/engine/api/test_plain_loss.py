@@ -187,6 +187,6 @@ def test_a_search_by_class_weights_measures_no_shares_and_says_why(
     assert any("by the logits is" in line and "shares and the curve are not" in line for line in log_lines)
     with pytest.raises(
         UserError,
-        match=r"own loss \(here with noise on the logits, the loss of 32 rows is .*\); allowed here: threshold",
+        match=r"not known here: with noise on the logits, the loss of 32 rows is .*; allowed here: threshold",
     ):
         learn(model, answer=AnswerConfig(rule="shares"))
