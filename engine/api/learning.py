@@ -24,6 +24,7 @@ from engine import ranks
 from engine.answer.find import find_ranks
 from engine.api.learned import LearnedRanks
 from engine.api.plain_loss import other_loss, refuse_without_loss
+from engine.api.rows_given import refuse_text
 from engine.api.unmeasured import tell_unmeasured, why_unmeasured, with_task_type
 from engine.api.words import named_as_in_scripts
 from engine.run.given import ScriptBench, dtype_of, same_random_numbers
@@ -90,6 +91,8 @@ def learn(
 
     Raises UserError for what the script must change.
     """
+    for name, rows_given in (("train_dataset", source.train), ("validation_dataset", source.validation)):
+        refuse_text(name, rows_given)
     refuse_other_types(model, source.collate, source.loss)
     _refuse_other_settings(settings)
     base = bare_model(model)

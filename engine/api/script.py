@@ -9,6 +9,7 @@ from configs.schema import HypergradientConfig, SearchConfig
 from configs.schema_answer import AnswerConfig
 from engine.api.learned import LearnedRanks
 from engine.api.learning import HYPERGRADIENT, SEARCH, Collator, Precision, Settings, Source, learn
+from engine.api.rows_given import required_collate
 from problems.tasks.given import LossOf
 
 
@@ -17,7 +18,7 @@ def learn_ranks(
     train_dataset: Any,
     lora_config: LoraConfig,
     *,
-    collate: Collator,
+    collate: Collator | None = None,
     validation_dataset: Any = None,
     loss: LossOf | None = None,
     search: SearchConfig | None = None,
@@ -29,17 +30,19 @@ def learn_ranks(
     """The LoRA rank of every layer of `model` that `lora_config` targets, found by bilevel search.
 
     `lora_config.r` is k, the rank that every layer has at the start. `train_dataset` has a length and an index;
-    `collate` turns a list of its examples into a dict of tensors. `validation_dataset`: the rows that alpha is learned
-    from; None: half of the train rows, drawn by seed. `loss`: model and batch -> the mean loss, a scalar; None:
-    `model(**batch).loss`. `answer` None: rule `shares`, or `threshold` if the loss does not tell the log loss of each
-    row. The search runs on the model's device. It leaves the model as it found it, also after an error.
+    `collate`, which must be given, turns a list of its examples into a dict of tensors. `validation_dataset`: the rows
+    that alpha is learned from; None: half of the train rows, drawn by seed. `loss`: model and batch -> the mean loss,
+    a scalar; None: `model(**batch).loss`. `answer` None: rule `shares`, or `threshold` if the loss does not tell the
+    log loss of each row. The search runs on the model's device. It leaves the model as it found it, also after an
+    error.
 
     `search` None: three passes over the rows that train the LoRA weights, but 100 to 2,000 steps, with an outer step
     after every fourth. This and `first_order` cost less than the command line's defaults, which are the paper's.
 
     Raises UserError, one line, for what the caller must change.
     """
-    rows = Source(train_dataset, validation_dataset, collate, loss, plain=loss is None)
+    given = required_collate(collate, lora_config, model)
+    rows = Source(train_dataset, validation_dataset, given, loss, plain=loss is None)
     asked = SEARCH if search is None else search
     settings = Settings(asked, hypergradient, answer, seed, precision, by_passes=search is None)
     return learn(model, lora_config, rows, settings)

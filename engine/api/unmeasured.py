@@ -1,6 +1,7 @@
 """Say why shares cannot be measured on a script's rows, and take a language model's task type from its class."""
 
 from copy import copy
+from typing import Any
 
 from peft import LoraConfig, TaskType
 from torch import nn
@@ -30,7 +31,7 @@ def with_task_type(lora_config: LoraConfig, model: nn.Module) -> LoraConfig:
 
     With this type PEFT trains the same weights as without one. For a classifier it would train the head, too, so that
     type is never added, only advised (`why_unmeasured`)."""
-    if lora_config.task_type is not None or _made_for(model) != TaskType.CAUSAL_LM:
+    if lora_config.task_type is not None or made_for(model) != TaskType.CAUSAL_LM:
         return lora_config
     log.info("lora_config: has no task_type; CAUSAL_LM is taken, as the model is a %s", type(model).__name__)
     completed = copy(lora_config)
@@ -38,7 +39,7 @@ def with_task_type(lora_config: LoraConfig, model: nn.Module) -> LoraConfig:
     return completed
 
 
-def _made_for(model: nn.Module) -> TaskType | None:
+def made_for(model: Any) -> TaskType | None:
     """The task type that a model of transformers was made for; None if its class does not tell."""
     if not isinstance(model, PreTrainedModel):
         return None
@@ -57,10 +58,10 @@ def why_unmeasured(kind: GivenKind, model: nn.Module, rows: GivenRows, *, plain:
     if not plain:
         return "the loss is not the model's own"
     if kind.peft_type is None:
-        made_for = _made_for(model)
-        one_of = ", ".join(repr(task.value) for task in _MEASURED)
-        advice = f"one of {one_of}" if made_for is None else f"task_type={made_for.value!r}"
-        head = ", with which PEFT trains the head, too" if made_for in (TaskType.SEQ_CLS, TaskType.TOKEN_CLS) else ""
+        task = made_for(model)
+        one_of = ", ".join(repr(known.value) for known in _MEASURED)
+        advice = f"one of {one_of}" if task is None else f"task_type={task.value!r}"
+        head = ", with which PEFT trains the head, too" if task in (TaskType.SEQ_CLS, TaskType.TOKEN_CLS) else ""
         return f"lora_config has no task_type; give {advice}{head}"
     if kind.peft_type not in _MEASURED:
         return f"task_type {kind.peft_type.value} is none of {', '.join(task.value for task in _MEASURED)}"
