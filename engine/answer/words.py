@@ -8,6 +8,8 @@ from engine.ranks.grid import short_names
 from engine.ranks.record import LayerRank, RankRecord
 
 NOTHING_LEARNED = "LoRA has not learned anything that shows on D_val"
+HARDLY_LEARNED = "LoRA lowers the loss on D_val by less than 1 %"
+"""evidence.SLIGHT in words."""
 CHECKED = (
     "a training may need more: in 12 checks with a small encoder on GLUE, trainings at the rank called enough lost "
     "4 +- 2 % of the gain, at twice that rank 1 +- 1 %"
@@ -19,6 +21,8 @@ WIDEST_LINE = 76
 """Letters of a line of the list of shares."""
 LONGEST_BAR = 24
 """Letters of the bar of the largest share."""
+_DECIMALS = range(3, 7)
+"""Decimals of a loss: the fewest that show what there is to see."""
 
 
 def conclusion(record: RankRecord) -> str:
@@ -28,13 +32,13 @@ def conclusion(record: RankRecord) -> str:
         return ""
     if not evidence.learned:
         why = f"; {evidence.solved}" if evidence.solved else ""
-        return f"{NOTHING_LEARNED}: its gain is {evidence.gain:.3f} +- {evidence.gain_standard_error:.3f} nats{why}"
-    enough = evidence.sufficient_rank(record.tolerance)
+        digits = _decimals(evidence.gain_standard_error)
+        gain = f"{evidence.gain:.{digits}f} +- {evidence.gain_standard_error:.{digits}f}"
+        return f"{NOTHING_LEARNED}: its gain is {gain} nats{why}"
+    enough, though = evidence.sufficient_rank(record.tolerance), _doubts(evidence)
     if enough is None:
-        return f"no rank on the curve is enough: each may lose more than {100 * record.tolerance:g} % of the gain"
-    doubts = [evidence.few] if evidence.few else []
-    doubts += ["the searched model is over-fitted"] if _overfitted(evidence) else []
-    though = f", though {', and '.join(doubts)}" if doubts else ""
+        lost = f"each may lose more than {100 * record.tolerance:g} % of the gain"
+        return f"no rank on the curve is enough: {lost}{though if evidence.slight else ''}"
     if enough == record.k:
         return _of_the_largest(record, though)
     of_what = "what the best rank gains" if evidence.overfitted else "the gain"
@@ -42,6 +46,27 @@ def conclusion(record: RankRecord) -> str:
         f"rank {enough} is enough: cut to it, the searched model loses at most {100 * record.tolerance:g} % of "
         f"{of_what}{though}"
     )
+
+
+def _doubts(evidence: Evidence) -> str:
+    """Why the conclusion may not hold, to be added to it; "" if nothing speaks against it."""
+    doubts = [evidence.few] if evidence.few else []
+    doubts += ["the searched model is over-fitted"] if _overfitted(evidence) else []
+    if evidence.slight:
+        longer = "a longer search may change the answer" if longer_may_help(evidence) else ""
+        doubts.append("; ".join(filter(None, (HARDLY_LEARNED, evidence.solved or longer))))
+    return f", though {', and '.join(doubts)}" if doubts else ""
+
+
+def longer_may_help(evidence: Evidence) -> str:
+    """Says that LoRA has learned nothing or next to nothing, where a longer search may change that; "" elsewhere.
+
+    It may not if the task is solved without LoRA, nor if the searched model is over-fitted."""
+    if evidence.solved or _overfitted(evidence):
+        return ""
+    if not evidence.learned:
+        return NOTHING_LEARNED
+    return HARDLY_LEARNED if evidence.slight else ""
 
 
 def how_chosen(record: RankRecord, per_rank: int) -> str:
@@ -77,11 +102,19 @@ def _of_the_largest(record: RankRecord, though: str) -> str:
 
 
 def gain_words(evidence: Evidence) -> str:
-    """A sentence about LoRA's effect on the loss on D_val."""
-    before = evidence.loss + evidence.gain
+    """A sentence about LoRA's effect on the loss on D_val, with as many decimals as show it."""
+    before, after = evidence.loss + evidence.gain, evidence.loss
+    shows = (d for d in _DECIMALS if round(evidence.gain, d) and f"{before:.{d}f}" != f"{after:.{d}f}")
+    digits = next(shows, None)
+    if digits is None:
+        return f"LoRA leaves the loss on D_val at {after:z.3f} ({evidence.without})."
     verb = "lowers" if evidence.gain > 0 else "raises"
-    after = round(evidence.loss, 3) + 0.0  # no -0.000
-    return f"LoRA {verb} the loss on D_val from {before:z.3f} ({evidence.without}) to {after:z.3f}."
+    return f"LoRA {verb} the loss on D_val from {before:z.{digits}f} ({evidence.without}) to {after:z.{digits}f}."
+
+
+def _decimals(number: float) -> int:
+    """With how many decimals a number is not printed as 0; three, if that is none of _DECIMALS."""
+    return next((digits for digits in _DECIMALS if round(abs(number), digits)), _DECIMALS[0])
 
 
 def kept_words(point: CurvePoint) -> str:
@@ -137,8 +170,9 @@ def parts_words(evidence: Evidence) -> str:
     if evidence.without != "head alone" or evidence.fall <= 0:
         return ""
     lora, head = (round(100 * part / evidence.fall) for part in (evidence.share_total, evidence.head_share))
+    fall = f"{evidence.fall:.{_decimals(evidence.fall)}f}"
     return (
-        f"from the head alone to the searched model the loss falls by {evidence.fall:.3f} nats if both have one "
+        f"from the head alone to the searched model the loss falls by {fall} nats if both have one "
         f"temperature; {lora} % of this is LoRA's, {head} % the head's"
     )
 

@@ -20,6 +20,9 @@ answer."""
 SOLVED = 0.05
 """With a smaller loss than this without LoRA, in nats per label, a task of classes or tokens is solved without it. The
 loss of a regression, which depends on the labels' unit, soon falls below 0, where it tells nothing of the kind."""
+SLIGHT, SLIGHT_NATS = 0.01, 0.05
+"""A gain is slight below this part of the loss without LoRA, and below this many nats per label: the loss of a
+regression grows with the labels' unit, so that a gain of 1 % of it may be a much smaller error."""
 _ROUNDED = 1e-6
 """A loss of 0 may be so far below it."""
 LEAST_ROWS = 8
@@ -138,9 +141,15 @@ class Evidence:
         return self.gain > SEEN * self.gain_standard_error
 
     @property
+    def slight(self) -> bool:
+        """Whether LoRA surely lowers the loss on D_val, but next to nothing: two standard errors of many rows are
+        small."""
+        return self.learned and self.gain < min(SLIGHT * (self.loss + self.gain), SLIGHT_NATS)
+
+    @property
     def solved(self) -> str:
-        """Says that the task is solved without LoRA, which has learned nothing; "" if that is not so."""
-        if self.learned or not -_ROUNDED <= self.loss + self.gain < SOLVED:
+        """Says that the task is solved without LoRA, which has learned next to nothing; "" if that is not so."""
+        if (self.learned and not self.slight) or not -_ROUNDED <= self.loss + self.gain < SOLVED:
             return ""
         return f"the {self.without} already solves this task; LoRA is not needed"
 

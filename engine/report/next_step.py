@@ -10,7 +10,7 @@ from configs.facts import SEARCHING, only_alpha_is_1
 from configs.requests import Request
 from configs.schema import RunConfig
 from engine import ranks
-from engine.answer.words import NOTHING_LEARNED
+from engine.answer.words import longer_may_help
 from engine.ranks.controls import can_be_shuffled
 from engine.report.advice import DOES_NOTHING, FURTHER_PAIRS, about_other_ranks, advice_of, told_and_command
 from engine.report.controls import SHUFFLED_METHOD, controls_of
@@ -37,15 +37,20 @@ def print_next(request: Request) -> None:
 
 
 def next_steps(request: Request) -> list[tuple[str, str]]:
-    """The commands to propose, at most two, and why: after a search, the retraining and, if a verdict on its ranks can
-    say anything, the verdict; after a retraining or a verdict, the command of `next_step`. A verdict needs one
-    learning rate, which a sweep has yet to choose.
+    """The commands to propose, at most two, and why. After a search, they are the retraining and a longer search, if
+    LoRA learned nothing or next to nothing, or else the verdict, if one on these ranks can say anything; after a
+    retraining or a verdict, the command of `next_step`. A verdict needs one learning rate, which a sweep has yet to
+    choose.
     """
     folder, first = RunFolder.of(request.config), next_step(request)
     if first is None:
         return []
     asks = request.stage == "search" and not request.config.retrain.learning_rates and folder.ranks.exists()
-    if folder.verdict_summary.exists() or not asks or not _can_be_shuffled(request.config, folder):
+    if folder.verdict_summary.exists() or not asks or _solved(folder):
+        return [first]
+    if (longer := _longer(request, folder)) is not None:
+        return [first, longer]
+    if not _can_be_shuffled(request.config, folder):
         return [first]
     minutes = counted(request.config.verdict.minutes, "minute")
     why = f"tests whether the places of the ranks matter; stops after {minutes}, and the same command resumes"
@@ -56,9 +61,9 @@ def next_step(request: Request) -> tuple[str, str] | None:
     """The command to propose, and why; None if none makes sense, as where the task is solved without LoRA.
 
     If the run has a verdict, it is what the verdict recommends. Else it is the first of these that makes sense for the
-    run: the retraining, a longer search (if LoRA learned nothing), the verdict (if that would take long, one shuffled
-    run), another budget, another search. The command reads the run's config.yaml, which also holds the options that
-    the run's command line gave.
+    run: the retraining, a longer search (if LoRA learned nothing or next to nothing), the verdict (if that would take
+    long, one shuffled run), another budget, another search. The command reads the run's config.yaml, which also holds
+    the options that the run's command line gave.
     """
     config, folder = request.config, RunFolder.of(request.config)
     if found := read_verdict(folder.verdict_summary):
@@ -99,12 +104,14 @@ def _recommended(found: Mapping[str, Any], request: Request, folder: RunFolder) 
 
 
 def _longer(request: Request, folder: RunFolder) -> tuple[str, str] | None:
-    """The command for a longer search; None unless LoRA learned nothing that shows on D_val in this one."""
+    """The command for a longer search; None unless LoRA learned nothing, or next to nothing, that shows on D_val in
+    this one."""
     record = ranks.load(folder.ranks) if folder.ranks.exists() else None
-    if request.config.method != "autolora" or record is None or record.evidence is None or record.evidence.learned:
+    if request.config.method != "autolora" or record is None or record.evidence is None:
         return None
-    options = _longer_search(request.config)
-    return f"{_further(folder, 'longer')} {options}", f"{NOTHING_LEARNED}; a longer search may change that"
+    if not (why := longer_may_help(record.evidence)):
+        return None
+    return f"{_further(folder, 'longer')} {_longer_search(request.config)}", f"{why}; a longer search may change that"
 
 
 def _solved(folder: RunFolder) -> bool:

@@ -12,9 +12,12 @@ from engine.answer.words import (
     gain_words,
     how_chosen,
     kept_words,
+    longer_may_help,
+    parts_words,
     seen_layers,
     share_lines,
 )
+from engine.ranks.evidence import CurvePoint
 from engine.ranks.record import BY_CURVE, LayerRank, RankRecord
 from tests.helpers.evidence import evidence_of, point
 
@@ -45,6 +48,46 @@ def test_the_conclusion_names_the_rank_that_is_enough_and_what_it_may_lose() -> 
     unsure = dataclasses.replace(RECORD, evidence=evidence_of(rank_curve=(point(8, 0.0, 0.02),)))
     assert conclusion(unsure) == "no rank on the curve is enough: each may lose more than 5 % of the gain"
     assert conclusion(RankRecord(8, LAYERS)) == ""
+
+
+SLIGHT = {"loss": 10.8, "gain": 0.0004, "gain_standard_error": 0.0001}
+
+
+def test_a_gain_that_is_sure_but_slight_is_a_doubt() -> None:
+    """After four steps of a search "rank 1 is enough" had been said without one."""
+    curve = (point(1, 0.0), point(8, 0.0, 0.0))
+    at_rest = tuple(dataclasses.replace(one, loss=10.8, standard_error=0.0) for one in curve)
+    slight = evidence_of(**SLIGHT, rank_curve=at_rest)
+    record = dataclasses.replace(RECORD, evidence=slight)
+    doubt = "LoRA lowers the loss on D_val by less than 1 %; a longer search may change the answer"
+    assert conclusion(record) == (
+        f"rank 1 is enough: cut to it, the searched model loses at most 5 % of the gain, though {doubt}"
+    )
+    few = dataclasses.replace(record, evidence=dataclasses.replace(slight, rows=90, sources=90))
+    assert conclusion(few).endswith(
+        f", though 90 rows of D_val are too few for a sure answer (200 are needed), and {doubt}"
+    )
+    lossy = (dataclasses.replace(at_rest[0], loss=10.9), dataclasses.replace(at_rest[1], standard_error=0.1))
+    none = dataclasses.replace(record, evidence=dataclasses.replace(slight, rank_curve=lossy))
+    assert (
+        conclusion(none) == f"no rank on the curve is enough: each may lose more than 5 % of the gain, though {doubt}"
+    )
+
+
+def test_a_longer_search_is_not_advised_where_it_would_not_help() -> None:
+    solved = evidence_of(loss=0.04, gain=0.0003, gain_standard_error=0.0001)
+    words = conclusion(dataclasses.replace(RECORD, evidence=solved))
+    assert words.endswith(
+        ", though LoRA lowers the loss on D_val by less than 1 %; the head alone already solves this task; LoRA is "
+        "not needed"
+    )
+    cut = (CurvePoint(1, 10.79, 0.0001, 1.5, 20.0, 0.1), CurvePoint(8, 10.8, 0.0, 1.5, 1.0, 0.0))
+    better = evidence_of(**SLIGHT, rank_curve=cut)
+    words = conclusion(dataclasses.replace(RECORD, evidence=better))
+    assert words.endswith("the searched model is over-fitted, and LoRA lowers the loss on D_val by less than 1 %")
+    assert [longer_may_help(one) for one in (solved, better, evidence_of())] == [""] * 3
+    assert longer_may_help(evidence_of(**SLIGHT)) == "LoRA lowers the loss on D_val by less than 1 %"
+    assert longer_may_help(evidence_of(gain=0.004)) == "LoRA has not learned anything that shows on D_val"
 
 
 def test_what_trainings_at_that_rank_lost_is_said_where_a_rank_is_named() -> None:
@@ -92,6 +135,26 @@ def test_the_gain_is_told_from_what_it_is_counted() -> None:
     worse = evidence_of(gain=-0.1, without="base model")
     assert gain_words(worse) == "LoRA raises the loss on D_val from 0.200 (base model) to 0.300."
     assert gain_words(evidence_of(loss=-1e-7, gain=0.2)).endswith(" from 0.200 (head alone) to 0.000.")
+
+
+@pytest.mark.parametrize(
+    ("loss", "gain", "words"),
+    [
+        (10.8046, 0.0004, "lowers the loss on D_val from 10.8050 (head alone) to 10.8046."),  # 10.805 to 10.805
+        (10.8044, 0.0002, "lowers the loss on D_val from 10.8046 (head alone) to 10.8044."),  # 10.805 to 10.804
+        (10.8038, 0.0006, "lowers the loss on D_val from 10.8044 (head alone) to 10.8038."),
+        (10.8, -0.00001, "raises the loss on D_val from 10.79999 (head alone) to 10.80000."),
+        (10.8, 1e-9, "leaves the loss on D_val at 10.800 (head alone)."),
+    ],
+)
+def test_a_small_gain_has_as_many_decimals_as_show_it(loss: float, gain: float, words: str) -> None:
+    assert gain_words(evidence_of(loss=loss, gain=gain)) == f"LoRA {words}"
+
+
+def test_small_numbers_of_a_gain_that_is_noise_are_shown() -> None:
+    noise = dataclasses.replace(RECORD, evidence=evidence_of(gain=0.0001, gain_standard_error=0.0002))
+    assert conclusion(noise).endswith("its gain is 0.0001 +- 0.0002 nats")
+    assert "falls by 0.0002 nats" in parts_words(evidence_of(fall=0.0002))
 
 
 @pytest.mark.parametrize(

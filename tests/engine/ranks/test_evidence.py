@@ -78,6 +78,30 @@ def test_a_task_with_hardly_any_loss_left_is_solved_without_lora(
     assert evidence_of(loss=loss, gain=gain, without=without).solved == solved
 
 
+@pytest.mark.parametrize(
+    ("loss", "gain", "error", "slight"),
+    [
+        (10.8, 0.0004, 0.0001, True),
+        (10.8, 0.0004, 0.0003, False),  # not sure: then LoRA has learned nothing
+        (1.0, 0.009, 0.001, True),
+        (1.0, 0.011, 0.001, False),
+        (11.0, 0.1, 0.01, False),  # a regression of large numbers: 18 % less squared error
+        (-0.4, 0.1, 0.01, False),  # a regression
+        (math.nan, 0.1, 0.01, False),
+    ],
+)
+def test_a_sure_gain_below_1_percent_of_the_loss_is_slight(
+    loss: float, gain: float, error: float, slight: bool
+) -> None:
+    assert evidence_of(loss=loss, gain=gain, gain_standard_error=error).slight == slight
+
+
+def test_a_task_with_hardly_any_loss_left_is_solved_also_where_the_gain_is_sure_but_slight() -> None:
+    solved = evidence_of(loss=0.04, gain=0.0003, gain_standard_error=0.0001).solved
+    assert solved == "the head alone already solves this task; LoRA is not needed"
+    assert evidence_of(loss=0.04, gain=0.005, gain_standard_error=0.0001).solved == ""
+
+
 def test_a_number_that_is_not_finite_is_seen() -> None:
     assert evidence_of().finite
     assert not evidence_of(fall=float("nan")).finite

@@ -66,6 +66,23 @@ def test_a_search_that_learned_nothing_is_made_longer(tiny_config: Config) -> No
     easy = dataclasses.replace(answered_record(), evidence=evidence_of(gain=0.001, loss=0.04))
     ranks.save(easy, folder.ranks)
     assert next_step(request) is None, "the head alone solves the task"
+    searched, _ = asked(config, "search")
+    assert len(next_steps(searched)) == 1, "the retraining, which the search was for"
+
+
+def test_a_search_that_learned_next_to_nothing_is_made_longer_as_its_answer_says(tiny_config: Config) -> None:
+    """A verdict was proposed beside an answer that a longer search may change."""
+    config = tiny_config()
+    request, folder = asked(config)
+    slight = evidence_of(loss=10.8, gain=0.0004, gain_standard_error=0.0001)
+    ranks.save(dataclasses.replace(answered_record(), evidence=slight), folder.ranks)
+    command, why = next_step(request)
+    assert parsed(command).config.search.steps == 2 * config.search.steps
+    assert why == "LoRA lowers the loss on D_val by less than 1 %; a longer search may change that"
+    after_the_search, _ = asked(config, "search")
+    retraining, longer = next_steps(after_the_search)
+    assert parsed(retraining[0]).stage == "retrain"
+    assert longer == (command, why)
 
 
 @pytest.mark.parametrize(
