@@ -16,6 +16,7 @@ from configs.recipe import TOKEN_METRICS, label_smoothing
 from configs.schema import TaskConfig
 from problems.tasks.base import PAD_TO, Collate, Task
 from problems.tasks.labels import IGNORED
+from problems.tasks.padding import for_batches
 from problems.tasks.templates import Message
 from problems.tasks.token_loss import token_loss
 
@@ -44,7 +45,7 @@ class Causal(Task):
         model.loss_function = partial(token_loss, smoothing=label_smoothing(self.config))
 
     def collate(self, tokenizer: PreTrainedTokenizerBase) -> Collate:
-        pad = DataCollatorForSeq2Seq(tokenizer, pad_to_multiple_of=PAD_TO)
+        pad = DataCollatorForSeq2Seq(for_batches(tokenizer), pad_to_multiple_of=PAD_TO)
         return lambda rows: dict(pad([{name: row[name] for name in MODEL_INPUTS} for row in rows]))
 
     def score(self, metrics: Mapping[str, float]) -> float:

@@ -14,6 +14,7 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding, PreTrainedTokenizerBase
 
 from problems.tasks.base import PAD_TO, Collate, Task, refuse_other_metrics
+from problems.tasks.padding import for_batches
 from problems.tasks.readers.cache import mapped
 from problems.tasks.split_names import rows_in_words
 
@@ -119,7 +120,7 @@ class TextClassification(Task):
         return encoded_rows.remove_columns(["cut"])
 
     def collate(self, tokenizer: PreTrainedTokenizerBase) -> Collate:
-        pad = DataCollatorWithPadding(tokenizer, pad_to_multiple_of=PAD_TO)
+        pad = DataCollatorWithPadding(for_batches(tokenizer), pad_to_multiple_of=PAD_TO)
         # Betty takes plain dicts only: transformers' BatchEncoding would become a tuple of its keys.
         return lambda rows: dict(pad([{k: v for k, v in row.items() if k != "length"} for row in rows]))
 

@@ -22,6 +22,7 @@ from problems.tasks.base import PAD_TO, Collate, Rows, Task, refuse_other_metric
 from problems.tasks.class_names import tell_classes
 from problems.tasks.given_words import before_words
 from problems.tasks.labels import IGNORED, OUTSIDE
+from problems.tasks.padding import for_batches
 from problems.tasks.readers.cache import mapped
 from problems.tasks.readers.splits import Source, evaluation_source, origin, read_or_hold_out, tell_unused_share
 from problems.tasks.readers.tagged_files import CONLL, find_split, place, read_sentences
@@ -163,7 +164,8 @@ class Tagging(Task):
         return encoded
 
     def collate(self, tokenizer: PreTrainedTokenizerBase) -> Collate:
-        pad = DataCollatorForTokenClassification(tokenizer, pad_to_multiple_of=PAD_TO, label_pad_token_id=IGNORED)
+        padded = for_batches(tokenizer)
+        pad = DataCollatorForTokenClassification(padded, pad_to_multiple_of=PAD_TO, label_pad_token_id=IGNORED)
         not_of_the_model = {"tokens", "tags", "words", "length"}
         # Betty takes plain dicts only: transformers' BatchEncoding would become a tuple of its keys.
         return lambda rows: dict(pad([{k: v for k, v in row.items() if k not in not_of_the_model} for row in rows]))

@@ -1,0 +1,120 @@
+"""What a model reads of a row does not depend on the other rows of its batch, whatever side the tokenizer pads on."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import processors
+from torch import Tensor
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    GPT2LMHeadModel,
+    PreTrainedTokenizerFast,
+    XLNetConfig,
+    XLNetForSequenceClassification,
+    set_seed,
+)
+
+from configs.schema import TaskConfig
+from problems.tasks.base import Task
+from problems.tasks.data_to_text import E2E
+from problems.tasks.padding import for_batches
+from problems.tasks.reviews import SampleReviews
+from problems.tasks.tagging import Tagging
+from tests.helpers.tiny import make_tokenizer
+
+WIDE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+SPREAD = {"initializer_range": 0.3}
+GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64, "pad_token_id": 0, **SPREAD}
+TEXT = list(range(5, 11))
+CASES: dict[str, tuple[Callable[[], Task], Callable[[int], Any], Any]] = {
+    "answers": (
+        lambda: E2E(TaskConfig(type="generation", name="e2e", metrics=["bleu"])),
+        lambda words: GPT2LMHeadModel(GPT2Config(vocab_size=words, **GPT2)),
+        [-100, -100, *TEXT[2:]],
+    ),
+    "classes": (
+        lambda: SampleReviews(TaskConfig(), 0),
+        lambda words: BertForSequenceClassification(BertConfig(vocab_size=words, **WIDE, **SPREAD)),
+        1,
+    ),
+    "classes, by a decoder": (
+        lambda: SampleReviews(TaskConfig(), 0),
+        lambda words: GPT2ForSequenceClassification(GPT2Config(vocab_size=words, **GPT2)),
+        1,
+    ),
+    "tags": (
+        lambda: Tagging(TaskConfig(type="tokens", path="x.conll"), 0),
+        lambda words: BertForTokenClassification(BertConfig(vocab_size=words, **WIDE, **SPREAD)),
+        [1, -100, 0, 1, 1, 0],
+    ),
+}
+
+
+def padding_on(side: str, last: str = "</s>") -> PreTrainedTokenizerFast:
+    """A tokenizer that ends each text with `last`."""
+    tokenizer = make_tokenizer()
+    tokenizer.padding_side = side
+    if last != "</s>":
+        tokenizer.add_special_tokens({"cls_token": last})
+        ending = ("</s>", 2), (last, tokenizer.convert_tokens_to_ids(last))
+        tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"$A </s> {last}", special_tokens=list(ending)
+        )
+    return tokenizer
+
+
+def row(ids: list[int], labels: Any) -> dict[str, Any]:
+    return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels}
+
+
+def outputs(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
+    """The logits at the first row's tokens, those of padding left out."""
+    found: Tensor = model(**{name: value for name, value in batch.items() if name != "labels"}).logits[0]
+    return found[batch["attention_mask"][0].bool()] if found.dim() == 2 else found
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("case", CASES)
+def test_a_row_is_read_alike_alone_and_beside_a_longer_one(float64: None, case: str, side: str) -> None:
+    task, model_of, labels = CASES[case]
+    tokenizer = padding_on(side)
+    set_seed(0)
+    model = model_of(len(tokenizer)).eval()
+    collate = task().collate(tokenizer)
+    short = row(TEXT, labels)
+    other = row(list(range(5, 35)), [-100] * 30 if isinstance(labels, list) else labels)
+    expected = outputs(model, {name: torch.tensor([value]) for name, value in short.items()})
+    for batch in (collate([short]), collate([short, other])):
+        torch.testing.assert_close(outputs(model, batch), expected)
+        read = batch["attention_mask"][0].bool()
+        assert batch["input_ids"][0][read].tolist() == TEXT
+        if isinstance(labels, list):
+            assert batch["labels"][0][read].tolist() == labels
+            assert set(batch["labels"][0][~read].tolist()) == {-100}
+    assert tokenizer.padding_side == side, "the tokenizer, which is stored beside the adapter, keeps its side"
+
+
+def test_a_model_that_reads_the_class_at_the_last_position_is_padded_on_the_left() -> None:
+    """XLNet's head would read the last token of the padding. In fp32, as its table of positions is always."""
+    tokenizer = padding_on("left", last="<cls>")
+    set_seed(0)
+    model = XLNetForSequenceClassification(
+        XLNetConfig(vocab_size=len(tokenizer), d_model=32, n_layer=2, n_head=2, d_inner=64, **SPREAD)
+    ).eval()
+    ids = tokenizer("the film is dull")["input_ids"]
+    collate = SampleReviews(TaskConfig(), 0).collate(tokenizer)
+    batch = collate([row(ids, 1), row(list(range(5, 35)), 1)])
+    assert batch["input_ids"][0, -len(ids) :].tolist() == ids
+    torch.testing.assert_close(outputs(model, batch), model(input_ids=torch.tensor([ids])).logits[0])
+
+
+@pytest.mark.parametrize("last", ["</s>", "<cls>"])
+def test_a_tokenizer_that_pads_right_is_taken_as_it_is(last: str) -> None:
+    tokenizer = padding_on("right", last)
+    assert for_batches(tokenizer) is tokenizer
