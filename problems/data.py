@@ -28,7 +28,7 @@ from problems.tasks.doubts import (
     warn_of_untrained_classes,
 )
 from problems.tasks.given import GivenRows
-from problems.tasks.labels import IGNORED, OUTSIDE
+from problems.tasks.labels import IGNORED, OUTSIDE, count_labels
 from problems.tasks.source_digest import source_digest
 from problems.tasks.split_names import TRAIN, UNUSED
 
@@ -227,8 +227,8 @@ def own_parts(
 
 
 def _count_labels(label: Any) -> int:
-    """The number of labels that a loss averages over: 1 for a class or a number, else those that are not -100."""
-    return int((np.asarray(label) != IGNORED).sum()) if np.ndim(label) else 1
+    """The number of labels of a row that a loss averages over: 1 for a class or a number."""
+    return count_labels(label) if np.ndim(label) else 1
 
 
 class EndlessLoader:

@@ -19,7 +19,7 @@ from engine.search.engine import SearchEngine
 from engine.search.trajectory import Trajectory
 from problems.machine.compute import holds_bf16
 from problems.tasks.given import GivenRows
-from problems.tasks.labels import IGNORED
+from problems.tasks.labels import IGNORED, count_labels
 
 log = logging.getLogger("autolora")
 
@@ -66,7 +66,7 @@ def _without_label(rows: Any) -> str:
     line has one: `problems/data.py` leaves the others out.)"""
     if not isinstance(rows, GivenRows):
         return ""
-    count = sum(np.size(labels) > 0 and not np.any(labels != IGNORED) for labels in rows["labels"])
+    count = sum(count_labels(labels) == 0 for labels in rows["labels"])
     what = f"{count} of the {len(rows)} examples of D_tr have no label, so that a batch of them has no loss"
     return f"{what}: leave them out, or take a larger search.batch_size" if count else ""
 

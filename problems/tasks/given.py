@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from configs.errors import UserError
 from problems.tasks.base import Collate
-from problems.tasks.labels import IGNORED
+from problems.tasks.labels import count_labels
 
 LossOf = Callable[[nn.Module, dict[str, Tensor]], Tensor]
 """Model and batch -> the mean loss of the batch, a scalar."""
@@ -191,7 +191,7 @@ class GivenRows:
         batches = [self._checked(self.__getitems__(cut)) for cut in cuts]
         first = 1 if self._shifted else 0
         counts = [
-            int((batch["labels"][..., first:] != IGNORED).sum()) if "labels" in batch else len(cut)
+            count_labels(_numbers(batch["labels"][..., first:])) if "labels" in batch else len(cut)
             for batch, cut in zip(batches, cuts, strict=True)
         ]
         kept = [place for place, count in enumerate(counts) if count] or [len(counts) - 1]

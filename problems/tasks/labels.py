@@ -91,6 +91,13 @@ def refuse_none(where: str, label: Any) -> None:
         raise UserError(f"{where}: {NO_LABEL}; fill it in or remove the row")
 
 
+def count_labels(labels: Any) -> int:
+    """How many of these labels a loss averages over: all of them if they are numbers with a point, of which each is to
+    be predicted, else those that are not IGNORED."""
+    found = np.asarray(labels)
+    return found.size if found.dtype.kind == "f" else int((found != IGNORED).sum())
+
+
 def no_label(value: Any) -> bool:
     """Whether a cell is empty, null or NaN; pandas reads a null among numbers as NaN."""
     return bool(pd.isna(value)) or not str(value).strip()

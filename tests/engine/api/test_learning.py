@@ -14,7 +14,9 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from engine.api import AnswerConfig, HypergradientConfig, SearchConfig, UserError
+from problems.halves import split_indices
 from tests.helpers.api import class_rows, classifier, learn, padded, settings
+from tests.helpers.generation_toys import make_causal
 from tests.helpers.untouched import left_as_it_was, seen
 
 pytestmark = pytest.mark.trains
@@ -258,6 +260,24 @@ def test_examples_without_a_label_are_named_where_their_batches_stop_the_search(
     search = SearchConfig(steps=60, batch_size=1, max_bad_steps=2)
     with pytest.raises(UserError, match=r"of the 30 examples of D_tr have no label, .*: leave them out, "):
         learn(classifier(model_folder("bert")), rows, search=search)
+
+
+def test_to_a_language_model_a_label_on_the_first_token_alone_is_none() -> None:
+    """No token comes before it, so that its loss is over nothing; nor has a single token one."""
+    rows = [{"input_ids": [5, 6, 7], "labels": [5, 6, 7]} for _ in range(20)]
+    rows += [{"input_ids": [5, 6, 7], "labels": [5, -100, -100]} for _ in range(20)]
+    rows += [{"input_ids": [5], "labels": [5]} for _ in range(20)]
+
+    def alone(examples: list[dict[str, Any]]) -> dict[str, Tensor]:
+        return {name: torch.tensor([example[name] for example in examples]) for name in examples[0]}
+
+    given = settings(task_type="CAUSAL_LM", target_modules=["q_proj"])
+    search = SearchConfig(steps=60, batch_size=1, max_bad_steps=2)
+    count = (split_indices(60, 0.5, seed=0)[0] >= 20).sum()
+    with pytest.raises(UserError, match=rf"; {count} of the 30 examples of D_tr have no label, .*: leave them out, "):
+        learn(
+            make_causal("llama", 20), rows, given, collate=alone, search=search, answer=AnswerConfig(rule="threshold")
+        )
 
 
 @pytest.mark.parametrize("whole", [None, ["pooler"]])

@@ -106,6 +106,18 @@ def test_labels_in_bf16_are_counted() -> None:
     assert own_parts(cast(Any, rows), [0, 1, 2], 2, ALONE)[1] == pytest.approx([2 / 3, 1 / 3])
 
 
+def test_a_number_to_be_predicted_counts_whatever_its_value() -> None:
+    """A target of -100.0 was taken for the mark of a token without a label, and its part was left out."""
+
+    def numbers(given: list[Any]) -> dict[str, Tensor]:
+        return {"labels": torch.tensor(given)}
+
+    parts, shares = GivenRows([-100.0, 3.0, 5.0], numbers).parts([0, 1, 2], 1)
+    assert ([part["labels"].tolist() for part in parts], shares) == ([[-100.0], [3.0], [5.0]], [1 / 3] * 3)
+    parts, shares = GivenRows([-100, 3, 5], numbers).parts([0, 1, 2], 1)
+    assert ([part["labels"].tolist() for part in parts], shares) == ([[3], [5]], [0.5] * 2)
+
+
 def test_two_sources_are_read_one_after_the_other() -> None:
     both = Joined([1, 2], (3,))
     assert [both[number] for number in range(len(both))] == [1, 2, 3]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from configs.errors import UserError
-from problems.tasks.labels import LARGEST, find_classes, label_text, no_label, number_of, value_of
+from problems.tasks.labels import LARGEST, count_labels, find_classes, label_text, no_label, number_of, value_of
 
 HINT = "--task.kind regression"
 
@@ -67,3 +67,11 @@ def test_a_number_is_taken_up_to_what_fp32_can_square() -> None:
     for label, words in ((2 * LARGEST, "too large"), ("two", "not a number"), ("inf", "not a number"), ("", "empty")):
         with pytest.raises(UserError, match=rf"^row 1: .*label .*{words}"):
             value_of("row 1", label)
+
+
+@pytest.mark.parametrize(
+    ("labels", "count"),
+    [([-100, 3, -100, 0], 2), ([], 0), (-100, 0), (4, 1), (-100.0, 1), ([-100.0, 0.5], 2), ([[1, -100], [2, 3]], 3)],
+)
+def test_labels_that_a_loss_leaves_out_are_whole_numbers(labels: Any, count: int) -> None:
+    assert count_labels(labels) == count_labels(np.asarray(labels)) == count
