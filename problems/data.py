@@ -261,7 +261,7 @@ class EndlessLoader:
 
     def _parts(self, batch: Sequence[int]) -> tuple[dict[str, torch.Tensor], ...]:
         """This process's part of a batch, or its parts if the batch is cut; sets their shares."""
-        if isinstance(self.rows, GivenRows) and self.processes.size == 1 and len(batch) > self.size:
+        if isinstance(self.rows, GivenRows) and len(batch) > self.size:  # a script has one process
             parts, self.shares = self.rows.parts(batch, self.size)
             return tuple(parts)
         rows, self.shares = own_parts(self.rows, batch, self.size, self.processes)

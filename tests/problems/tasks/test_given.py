@@ -10,8 +10,7 @@ from peft import TaskType
 from torch import Tensor
 
 from configs.errors import UserError
-from problems.data import EndlessLoader, own_parts
-from problems.machine.processes import ALONE
+from problems.data import EndlessLoader
 from problems.tasks.given import GivenRows, Joined, kind_of, refuse_other_types, refuse_unindexed, with_columns_of
 
 EXAMPLES = [{"input_ids": [1] * n, "labels": n % 2} for n in (3, 1, 2)]
@@ -56,14 +55,10 @@ def test_a_length_of_the_examples_own_counts_and_others_have_none() -> None:
 
 def test_parts_of_a_language_models_batch_weigh_the_labels_that_its_loss_reads() -> None:
     """A script's labels are often the input ids themselves, and the first of them has no token before it."""
-    examples = [{"labels": [[5] * length]} for length in (2, 2, 30, 30)] + [{"labels": [[5]]}] * 2
-
-    def alone(given: list[Any]) -> dict[str, Tensor]:
-        return {"labels": torch.tensor(given[0]["labels"])}
-
-    rows = GivenRows(examples, alone, shifted=True)
-    assert own_parts(cast(Any, rows), [0, 1, 2, 3], 2, ALONE)[1] == pytest.approx([2 / 60, 58 / 60])
-    parts, shares = own_parts(cast(Any, rows.select([4, 5, 2])), [0, 1, 2], 2, ALONE)
+    examples = [{"labels": [5] * length} for length in (2, 2, 30, 30, 1, 1)]
+    rows = GivenRows(examples, collate, shifted=True)
+    assert rows.parts([0, 1, 2, 3], 2)[1] == pytest.approx([2 / 60, 58 / 60])
+    parts, shares = rows.select([4, 5, 2]).parts([0, 1, 2], 2)
     assert (len(parts), shares) == (1, [1.0]), "a part of single tokens has no loss, and its mean would be NaN"
 
 
@@ -103,7 +98,8 @@ def test_labels_in_bf16_are_counted() -> None:
         return {"labels": torch.tensor(given, dtype=torch.bfloat16)}
 
     rows = GivenRows([0.5, 1.5, 2.5], alone)
-    assert own_parts(cast(Any, rows), [0, 1, 2], 2, ALONE)[1] == pytest.approx([2 / 3, 1 / 3])
+    assert rows.parts([0, 1, 2], 2)[1] == pytest.approx([2 / 3, 1 / 3])
+    assert [label.tolist() for label in rows["labels"]] == [[0.5], [1.5], [2.5]]
 
 
 def test_a_number_to_be_predicted_counts_whatever_its_value() -> None:
