@@ -10,7 +10,8 @@ from datasets import Dataset
 from configs.errors import UserError
 from configs.facts import data_seed
 from configs.schema import RunConfig
-from problems.tasks.inputs import tokens_of
+from problems.tasks.given import GivenRows
+from problems.tasks.inputs import texts_known
 
 Halves = tuple[np.ndarray, np.ndarray]
 
@@ -23,20 +24,21 @@ def by_source(config: RunConfig) -> bool:
     return config.task.type in ("generation", "chat") and config.task.split_by == "source"
 
 
-def split_rows(rows: Dataset, config: RunConfig) -> Halves:
+def split_rows(rows: Dataset | GivenRows, config: RunConfig) -> Halves:
     """Row numbers of D_tr and D_val for this run.
 
-    If `task.split_by` is source, rows of generation and chat are divided by source, and the user's own texts, if some
-    stand on several rows, by text. All other rows are divided one by one.
+    If `task.split_by` is source, rows of generation and chat are divided by source. Rows of text and tokens, and rows
+    of a script whose texts are known, are divided by text, if there are repeated texts and more than one text. All
+    other rows are divided one by one.
 
     Raises UserError when one of the two would be empty.
     """
     task = config.task
     if by_source(config):
         return split_by_source(rows["source"][:], task.validation_share, data_seed(config))
-    if task.type in ("text", "tokens") and task.split_by == "source":
-        texts = tokens_of(rows)
-        if 1 < len(set(texts)) < len(rows):
+    if isinstance(rows, GivenRows) or (task.type in ("text", "tokens") and task.split_by == "source"):
+        texts = texts_known(rows)
+        if texts is not None and 1 < len(set(texts)) < len(rows):
             return split_by_source(texts, task.validation_share, data_seed(config))
     return split_indices(len(rows), task.validation_share, data_seed(config))
 

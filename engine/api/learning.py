@@ -115,7 +115,7 @@ def learn(
         lora_config = with_task_type(lora_config, base) if source.plain else lora_config
         whole = trained_whole(base, lora_config, lora)
         tell_of_pooler(whole, lora.target_modules)
-        rows, count = _rows_of(source, shifted=lora_config.task_type == TaskType.CAUSAL_LM)
+        rows, count = _rows_of(source, lora_config.task_type)
         kind, why = _kind_of(base, lora_config, source, rows, settings.search.batch_size)
         if settings.by_passes:
             settings = dataclasses.replace(settings, search=_with_steps(settings.search, len(rows), count))
@@ -143,7 +143,7 @@ def _refuse_other_settings(settings: Settings) -> None:
 
 def _with_steps(search: SearchConfig, count: int, held_out: int) -> SearchConfig:
     """The search with the steps of PASSES passes over D_tr, within limits; logs them. Of `count` rows D_tr has all but
-    those `held_out` or, if there are none, half."""
+    those `held_out` or, if there are none, about half."""
     rows = count - held_out if held_out else max(1, count // 2)
     a_step = search.batch_size * search.gradient_accumulation
     steps = min(max(FEWEST_STEPS, math.ceil(PASSES * rows / a_step)), SearchConfig.steps)
@@ -154,13 +154,15 @@ def _with_steps(search: SearchConfig, count: int, held_out: int) -> SearchConfig
     return dataclasses.replace(search, steps=steps)
 
 
-def _rows_of(source: Source, *, shifted: bool) -> tuple[GivenRows, int]:
+def _rows_of(source: Source, task_type: TaskType | str | None) -> tuple[GivenRows, int]:
     """All rows, those of the validation set last, and how many of them are validation rows (0: no such set)."""
     refuse_unindexed("train_dataset", source.train)
-    if source.validation is None:
-        return GivenRows(source.train, source.collate, shifted=shifted), 0
-    refuse_unindexed("validation_dataset", source.validation)
-    return GivenRows(Joined(source.train, source.validation), source.collate, shifted=shifted), len(source.validation)
+    rows, count = source.train, 0
+    if source.validation is not None:
+        refuse_unindexed("validation_dataset", source.validation)
+        rows, count = Joined(source.train, source.validation), len(source.validation)
+    of_texts = task_type in (TaskType.SEQ_CLS, TaskType.TOKEN_CLS)
+    return GivenRows(rows, source.collate, shifted=task_type == TaskType.CAUSAL_LM, by_text=of_texts), count
 
 
 def _kind_of(

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from problems.tasks.inputs import tokens_of
+from problems.tasks.inputs import texts_known
 from problems.tasks.labels import IGNORED
 from problems.tasks.templates import Template
 
@@ -30,16 +30,16 @@ def warn_of_shared_texts(train: Dataset, evaluation: Dataset, name: str, columns
 
 
 def warn_of_repeated_rows(d_tr: Dataset, d_val: Dataset) -> None:
-    """Warns of encoded rows of D_val whose tokens are those of a row of D_tr, on which W is trained. Rows that a
-    script gives may have no tokens to compare."""
-    if "input_ids" not in getattr(d_tr, "column_names", ()):
+    """Warns of encoded rows of D_val whose text is that of a row of D_tr, on which W is trained. Of some rows that a
+    script gives, the texts are not known."""
+    trained, chosen_on = texts_known(d_tr), texts_known(d_val)
+    if trained is None or chosen_on is None:
         return
-    trained = set(tokens_of(d_tr))
-    shared = sum(tokens in trained for tokens in tokens_of(d_val))
-    if shared:
+    known = set(trained)
+    if shared := sum(text in known for text in chosen_on):
         log.warning(
             "%d of %d rows of D_val %s a text that is also in D_tr, so that what is chosen on D_val is chosen on rows "
-            "that were trained on; remove repeated rows from the training file", shared, len(d_val),
+            "that were trained on; remove repeated rows from the training rows", shared, len(d_val),
             "has" if shared == 1 else "have",
         )  # fmt: skip
 

@@ -2,7 +2,9 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any, Self
 
 import numpy as np
@@ -156,16 +158,21 @@ class GivenRows:
     batches are grouped. Column `labels`: the labels that the collator makes from each example alone, flattened; if
     `shifted`, as for a causal language model, without the first one, which no token comes before. `collate` returns
     a plain dict of tensors; it raises UserError if the given collator returns anything else.
+
+    `texts`: for each example something that is equal for examples with equal `input_ids`; None if an example has none,
+    and unless `by_text`, which says that a text is all that is read of an example.
     """
 
     def __init__(
-        self, source: Any, collate: Callable[[list[Any]], Any], lengths: Sequence[int] | None = None,
-        *, shifted: bool = False,
-    ) -> None:  # fmt: skip
+        self, source: Any, collate: Callable[[list[Any]], Any], *, shifted: bool = False, by_text: bool = False
+    ) -> None:
         self._source = source
         self._collate = collate
         self._shifted = shifted
-        self._lengths = _lengths(source) if lengths is None else list(lengths)
+        read = [(_tokens(example), _text(example) if by_text else None) for example in _examples(source, by_text)]
+        self._lengths = [length for length, _ in read]
+        texts = [text for _, text in read if text is not None]
+        self.texts: list[bytes] | None = texts if by_text and len(texts) == len(read) else None
 
     def __len__(self) -> int:
         return len(self._source)
@@ -201,8 +208,11 @@ class GivenRows:
     def select(self, numbers: Iterable[int]) -> Self:
         """The rows with these numbers."""
         chosen = [int(number) for number in numbers]
-        lengths = [self._lengths[number] for number in chosen]
-        return type(self)(_Chosen(self._source, chosen), self._collate, lengths, shifted=self._shifted)
+        found = copy(self)
+        found._source = _Chosen(self._source, chosen)
+        found._lengths = [self._lengths[number] for number in chosen]
+        found.texts = None if self.texts is None else [self.texts[number] for number in chosen]
+        return found
 
     @property
     def collate(self) -> Collate:
@@ -259,13 +269,14 @@ class Joined:
         return self._first[number] if number < first else self._second[number - first]
 
 
-def _lengths(source: Any) -> list[int]:
-    """Tokens of every example."""
-    columns = getattr(source, "column_names", ()) if isinstance(source, Dataset) else ()
-    for column in ("length", "input_ids"):
-        if column in columns:
-            return [_tokens({column: value}) for value in source[column]]
-    return [_tokens(source[number]) for number in range(len(source))]
+def _examples(source: Any, by_text: bool) -> Iterable[Any]:
+    """Every example; of a Dataset with columns for its length or its tokens only those that are needed."""
+    columns = source.column_names if isinstance(source, Dataset) else ()
+    needed = [name for name in ("length", "input_ids") if name in columns]
+    if not needed:
+        return (source[number] for number in range(len(source)))
+    columns_of = zip(*(source[name] for name in (needed if by_text else needed[:1])), strict=True)
+    return (dict(zip(needed, values, strict=False)) for values in columns_of)
 
 
 def _tokens(example: Any) -> int:
@@ -278,3 +289,11 @@ def _tokens(example: Any) -> int:
     if isinstance(ids, Tensor):
         return int(torch.tensor(ids.shape).prod()) if ids.dim() else 1
     return len(ids) if hasattr(ids, "__len__") else 1
+
+
+def _text(example: Any) -> bytes | None:
+    """A digest of the `input_ids` of one example; None if it has none."""
+    ids = example.get("input_ids") if hasattr(example, "get") else None
+    if ids is None:
+        return None
+    return blake2b(repr(ids.tolist() if hasattr(ids, "tolist") else ids).encode(), digest_size=16).digest()

@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow.compute as pc
 from datasets import Dataset
 
+from problems.tasks.given import GivenRows
+
 
 def tokens_of(rows: Dataset) -> list[bytes]:
     """The token ids of each encoded row, as bytes that can be compared."""
@@ -18,12 +20,18 @@ def tokens_of(rows: Dataset) -> list[bytes]:
     return [part.tobytes() for part in np.split(ids, ends[:-1])]
 
 
+def texts_known(rows: Any) -> list[bytes] | None:
+    """For each row something that is equal for rows of one text; None if the texts are not known."""
+    if isinstance(rows, GivenRows):
+        return rows.texts
+    return tokens_of(rows) if "input_ids" in rows.column_names else None
+
+
 def inputs_of(rows: Dataset, numbers: Sequence[int] | np.ndarray) -> list[Any]:
     """For each of the rows with these numbers something that is equal for rows of one input: its column `source` (the
-    record that references belong to), else its tokens (a text that several people have labelled), else, for the rows
-    of a script, its number."""
-    columns = getattr(rows, "column_names", ())
-    if "source" in columns:
+    record that references belong to), else its text (that several people have labelled), else its number."""
+    if "source" in getattr(rows, "column_names", ()):
         names = rows["source"][:]
         return [names[number] for number in numbers]
-    return list(tokens_of(rows.select(numbers))) if "input_ids" in columns else list(numbers)
+    texts = texts_known(rows.select(numbers))
+    return list(numbers) if texts is None else list(texts)

@@ -1,6 +1,7 @@
 """D_tr and D_val: disjoint, complete, of the right share, drawn by seed; of generation no source in both."""
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from datasets import Dataset
 from configs.errors import UserError
 from configs.parser import parse
 from problems.halves import split_by_source, split_indices, split_rows
+from problems.tasks.given import GivenRows
 
 # Texts a source, as in E2E: mostly one to ten, some many.
 TEXTS = np.random.default_rng(0).geometric(0.15, size=300)
@@ -124,3 +126,14 @@ def test_texts_that_are_all_different_or_all_equal_are_divided_by_row(tokens: li
     rows = Dataset.from_dict({"input_ids": tokens})
     found = split_rows(rows, parse(["--task.type", "text", "--task.path", "x.csv"]).config)
     assert [half.tolist() for half in found] == [half.tolist() for half in split_indices(40, 0.5, 0)]
+
+
+@pytest.mark.parametrize("texts", [[row // 3 if row < 90 else row for row in range(200)], list(range(200)), [1] * 200])
+def test_texts_of_a_script_are_divided_as_on_the_command_line(texts: list[int]) -> None:
+    """Copies of a text were in both halves, and no line said so."""
+    rows: list[dict[str, Any]] = [{"input_ids": [7, text], "labels": row % 2} for row, text in enumerate(texts)]
+    expected = split_rows(Dataset.from_list(rows), parse(["--task.type", "text", "--task.path", "x.csv"]).config)
+    found = split_rows(GivenRows(rows, len, by_text=True), parse([]).config)
+    assert [half.tolist() for half in found] == [half.tolist() for half in expected]
+    by_row = split_rows(GivenRows(rows, len), parse([]).config)
+    assert [half.tolist() for half in by_row] == [half.tolist() for half in split_indices(200, 0.5, 0)]

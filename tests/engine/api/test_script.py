@@ -115,6 +115,22 @@ def test_without_a_search_of_its_own_a_script_gets_three_passes_within_limits(
     assert found[0].hypergradient.type == "first_order"
 
 
+@pytest.mark.parametrize(("task_type", "by_text"), [("SEQ_CLS", True), ("TOKEN_CLS", True), (None, False)])
+def test_rows_of_one_text_stay_in_one_half_if_a_text_is_what_is_labelled(
+    model_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, task_type: str | None, by_text: bool
+) -> None:
+    found: list[Any] = []
+    monkeypatch.setattr("engine.api.learning.find_ranks", lambda bench: found.append(bench.halves()))
+    monkeypatch.setattr("engine.api.learning.LoraConfig.from_pretrained", lambda *_: None)
+    monkeypatch.setattr("engine.api.learning.ranks.load", lambda *_: None)
+    rows = [row for row in class_rows(20) for _ in range(2)]
+    given = settings(task_type=task_type)
+    learn(classifier(model_folder("bert")), rows, given, answer=AnswerConfig(rule="threshold"))
+    d_tr, d_val = ([rows[number]["input_ids"] for number in half] for half in found[0])
+    assert len(d_tr) == len(d_val) == 20
+    assert any(ids in d_tr for ids in d_val) is not by_text
+
+
 def test_progress_is_shown(
     model_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, log_lines: list[str]
 ) -> None:

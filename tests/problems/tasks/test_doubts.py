@@ -20,6 +20,7 @@ from problems.tasks.doubts import (
     warn_of_unknown_tokens,
     warn_of_untrained_classes,
 )
+from problems.tasks.given import GivenRows
 from tests.helpers import generation_toys
 from tests.helpers.tables import write
 from tests.helpers.tiny import make_tokenizer
@@ -40,10 +41,22 @@ def test_texts_that_are_also_trained_on_are_counted(log_lines: list[str]) -> Non
 def test_rows_of_d_val_that_d_tr_has_too_are_counted(log_lines: list[str]) -> None:
     d_tr = Dataset.from_dict({"input_ids": [[1, 2, 3], [4], [1, 2, 3], [5, 6]]})
     warn_of_repeated_rows(d_tr, Dataset.from_dict({"input_ids": [[1, 2], [3, 4], [5, 6, 7], [6, 5]]}))
-    warn_of_repeated_rows(Dataset.from_dict({"own": [1]}), Dataset.from_dict({"own": [1]}))  # a script's rows
+    warn_of_repeated_rows(Dataset.from_dict({"own": [1]}), Dataset.from_dict({"own": [1]}))
     assert log_lines == []
     warn_of_repeated_rows(d_tr, Dataset.from_dict({"input_ids": [[5, 6], [3], [1, 2, 3]]}).select([0, 1, 2, 2]))
     assert log_lines[0].startswith("WARNING 3 of 4 rows of D_val have a text that is also in D_tr, ")
+
+
+def test_rows_of_d_val_that_a_script_gives_twice_are_counted(log_lines: list[str]) -> None:
+    """As where its validation rows are some of its train rows; nothing had been said."""
+    given = [{"input_ids": [1, 2]}, {"input_ids": [3]}, {"input_ids": [1, 2]}]
+    for by_text in (False, True):
+        rows: Any = GivenRows(given, len, by_text=by_text)
+        warn_of_repeated_rows(rows.select([1]), rows.select([0, 2]))
+        assert log_lines == []
+        warn_of_repeated_rows(rows.select([0, 1]), rows.select([2]))
+    (line,) = log_lines
+    assert line.startswith("WARNING 1 of 1 rows of D_val has a text that is also in D_tr, ")
 
 
 def test_words_of_a_sentence_are_a_text(log_lines: list[str]) -> None:

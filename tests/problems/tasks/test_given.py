@@ -53,6 +53,41 @@ def test_a_length_of_the_examples_own_counts_and_others_have_none() -> None:
     assert GivenRows([(1, 2), "text"], collate)["length"] == [1, 1]
 
 
+@pytest.mark.parametrize("kind", ["list", "hub", "hub with lengths", "torch"])
+def test_examples_of_equal_tokens_are_one_text(kind: str) -> None:
+    tokens = [[1, 2], [3], [1, 2], [12], [2, 1]]
+    plain: list[Any] = [{"input_ids": ids, "labels": number} for number, ids in enumerate(tokens)]
+    tensors = [{name: torch.tensor(value) for name, value in example.items()} for example in plain]
+    hub = Dataset.from_list(plain)
+    source = {"list": plain, "hub": hub, "hub with lengths": hub.add_column("length", [9] * 5), "torch": tensors}[kind]
+    rows = GivenRows(source, collate, by_text=True)
+    assert rows.texts is not None
+    assert [rows.texts.index(text) for text in rows.texts] == [0, 1, 0, 3, 4]
+    assert rows["length"] == ([9] * 5 if kind == "hub with lengths" else [2, 1, 2, 1, 2])
+    some = rows.select([4, 2])
+    assert some.texts == [rows.texts[4], rows.texts[2]]
+    assert rows.texts is not some.texts
+    assert len(rows) == 5, "the rows that some were taken from stay as they were"
+
+
+def test_texts_are_not_known_unless_each_example_is_one() -> None:
+    assert GivenRows(EXAMPLES, collate).texts is None
+    assert GivenRows([*EXAMPLES, {"labels": 1}], collate, by_text=True).texts is None
+    assert GivenRows([(1, 2), "text"], collate, by_text=True).texts is None
+
+
+def test_each_example_is_read_once_before_the_search() -> None:
+    read: list[int] = []
+
+    class Counted(list[Any]):
+        def __getitem__(self, number: Any) -> Any:
+            read.append(number)
+            return super().__getitem__(number)
+
+    GivenRows(Counted(EXAMPLES), collate, by_text=True).select([0, 2])
+    assert read == [0, 1, 2]
+
+
 def test_parts_of_a_language_models_batch_weigh_the_labels_that_its_loss_reads() -> None:
     """A script's labels are often the input ids themselves, and the first of them has no token before it."""
     examples = [{"labels": [5] * length} for length in (2, 2, 30, 30, 1, 1)]

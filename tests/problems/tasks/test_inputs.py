@@ -1,10 +1,13 @@
 """Rows of one input: references of a record, copies of a text, and rows of which nothing is known."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from datasets import Dataset
 
-from problems.tasks.inputs import inputs_of, tokens_of
+from problems.tasks.given import GivenRows
+from problems.tasks.inputs import inputs_of, texts_known, tokens_of
 
 
 def test_copies_of_a_text_are_one_input() -> None:
@@ -21,6 +24,18 @@ def test_references_of_a_record_are_one_input_whatever_their_tokens() -> None:
     assert inputs_of(rows, [2, 1, 0]) == ["a", "b", "a"]
 
 
-@pytest.mark.parametrize("rows", [object(), Dataset.from_dict({"pixels": [1, 1, 1]})])
-def test_rows_without_tokens_are_inputs_of_their_own(rows: Dataset) -> None:
+def of_script(*ids: list[int], by_text: bool) -> Any:
+    return GivenRows([{"input_ids": some} for some in ids], len, by_text=by_text)
+
+
+def test_copies_of_a_text_in_a_script_are_one_input() -> None:
+    rows = of_script([1, 2], [3], [1, 2], by_text=True)
+    first, second, third = inputs_of(rows, range(3))
+    assert first == third != second
+    assert inputs_of(rows, [2, 1]) == texts_known(rows.select([2, 1])) == [third, second]
+
+
+@pytest.mark.parametrize("rows", [of_script([1], [1], [1], by_text=False), Dataset.from_dict({"pixels": [1, 1, 1]})])
+def test_rows_whose_text_is_not_known_are_inputs_of_their_own(rows: Any) -> None:
     assert inputs_of(rows, [0, 2]) == [0, 2]
+    assert texts_known(rows) is None
