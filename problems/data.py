@@ -27,6 +27,7 @@ from problems.tasks.doubts import (
     warn_of_unknown_tokens,
     warn_of_untrained_classes,
 )
+from problems.tasks.evenly import evenly
 from problems.tasks.given import GivenRows
 from problems.tasks.labels import IGNORED, OUTSIDE, count_labels
 from problems.tasks.source_digest import source_digest
@@ -149,7 +150,7 @@ def _spread(rows: Dataset, count: int | None) -> Dataset:
     """
     if count is None or count >= len(rows):
         return rows
-    return rows.select(np.arange(count) * len(rows) // count)
+    return rows.select(evenly(len(rows), count))
 
 
 class LengthGroupedOrder(Sampler[int]):

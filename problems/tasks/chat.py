@@ -16,6 +16,7 @@ from configs.schema import TaskConfig
 from problems.tasks.base import Rows, refuse_other_metrics
 from problems.tasks.causal import MODEL_INPUTS, TOKEN_METRICS, Causal, KindOfPrompt
 from problems.tasks.doubts import warn_of_gap, warn_of_rendered_texts
+from problems.tasks.evenly import evenly
 from problems.tasks.labels import IGNORED
 from problems.tasks.readers.cache import mapped
 from problems.tasks.readers.chat import Chat
@@ -166,11 +167,9 @@ class Chats(Causal):
 
     def decoded(self, rows: Dataset) -> Dataset:
         """Samples, evenly spread over the rows that were not cut."""
-        whole = [
-            i for i, (cut, last) in enumerate(zip(rows["cut"], rows["reference"], strict=True)) if last and not cut
-        ]
-        count = min(self.config.samples, len(whole))
-        return rows.select([whole[i * len(whole) // count] for i in range(count)])
+        whole = [bool(last) and not cut for cut, last in zip(rows["cut"], rows["reference"], strict=True)]
+        numbers = np.flatnonzero(whole)
+        return rows.select(numbers[evenly(len(numbers), self.config.samples)])
 
     def prompts(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
         if not len(rows):
