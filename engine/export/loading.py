@@ -14,7 +14,7 @@ from problems.models.load import NOT_IN_4BIT
 from problems.models.places import GGUF
 from problems.tasks import Task
 from problems.tasks.causal import Causal
-from problems.tasks.given_words import before_words
+from problems.tasks.split_words import before_words
 from problems.tasks.tagging import Tagging
 from problems.tasks.templates import Template
 

@@ -20,7 +20,6 @@ from problems.scoring.ner import score_ner
 from problems.scoring.ner_files import Sentence
 from problems.tasks.base import PAD_TO, Collate, Rows, Task, refuse_other_metrics
 from problems.tasks.class_names import tell_classes
-from problems.tasks.given_words import before_words
 from problems.tasks.labels import IGNORED, OUTSIDE
 from problems.tasks.padding import for_batches
 from problems.tasks.readers.cache import mapped
@@ -28,6 +27,7 @@ from problems.tasks.readers.splits import Source, evaluation_source, origin, rea
 from problems.tasks.readers.tagged_files import CONLL, find_split, place, read_sentences
 from problems.tasks.readers.tagged_hub import read_tagged, where
 from problems.tasks.split_names import TRAIN, UNUSED, rows_in_words
+from problems.tasks.split_words import before_words
 
 log = logging.getLogger("autolora.inputs")
 

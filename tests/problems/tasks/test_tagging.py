@@ -16,8 +16,8 @@ from configs.schema import RunConfig, TaskConfig
 from problems.data import prepare
 from problems.scoring.ner import score_ner
 from problems.tasks.base import Rows
-from problems.tasks.given_words import before_words
 from problems.tasks.labels import IGNORED
+from problems.tasks.split_words import before_words
 from problems.tasks.tagging import Tagging
 
 TRAIN = "IL-2 B-protein\ngene O\n\na O\nCD-28 B-DNA\ncell I-DNA\n\nb O\n\nc B-RNA\n"
