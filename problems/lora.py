@@ -1,16 +1,12 @@
 """The inner problem over the weights of LoRA and the task head (AutoLoRA Eq. 4)."""
 
-from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from problems.bilevel import InnerProblem
 from problems.gates import Gates
-from problems.tasks.kind import own_loss
-
-Loss = Callable[[nn.Module, dict[str, Tensor]], Tensor]
-"""Model and batch -> the mean loss of the batch."""
+from problems.tasks.kind import Loss, own_loss
 
 
 class LoraProblem(InnerProblem):

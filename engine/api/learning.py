@@ -32,15 +32,8 @@ from engine.terminal.console import heard, log
 from problems.models.bare import Snapshot, bare_model, has_recomputable_blocks, stop_recomputing, take_adapters_off
 from problems.models.given import lora_settings, trained_whole
 from problems.models.whole import tell_of_pooler
-from problems.tasks.given import (
-    GivenKind,
-    GivenRows,
-    Joined,
-    LossOf,
-    kind_of,
-    refuse_other_types,
-    refuse_unindexed,
-)  # fmt: skip
+from problems.tasks.given import GivenKind, GivenRows, Joined, kind_of, refuse_other_types, refuse_unindexed
+from problems.tasks.kind import Loss
 
 HYPERGRADIENT = HypergradientConfig(type="first_order")
 """The hypergradient if the script names none: the cheapest, and exact enough in bf16 (docs/hypergradients.md)."""
@@ -64,7 +57,7 @@ class Source:
     train: Any
     validation: Any
     collate: Collator
-    loss: LossOf | None
+    loss: Loss | None
     plain: bool
 
 

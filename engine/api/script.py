@@ -10,7 +10,7 @@ from configs.schema_answer import AnswerConfig
 from engine.api.learned import LearnedRanks
 from engine.api.learning import HYPERGRADIENT, SEARCH, Collator, Precision, Settings, Source, learn
 from engine.api.rows_given import required_collate
-from problems.tasks.given import LossOf
+from problems.tasks.kind import Loss
 
 
 def learn_ranks(
@@ -20,7 +20,7 @@ def learn_ranks(
     *,
     collate: Collator | None = None,
     validation_dataset: Any = None,
-    loss: LossOf | None = None,
+    loss: Loss | None = None,
     search: SearchConfig | None = None,
     hypergradient: HypergradientConfig = HYPERGRADIENT,
     answer: AnswerConfig | None = None,

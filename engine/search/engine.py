@@ -21,13 +21,13 @@ from problems.data import EndlessLoader
 from problems.gates import Gates
 from problems.hypergradients import betty_type
 from problems.level import Passes
-from problems.lora import LoraProblem, Loss
+from problems.lora import LoraProblem
 from problems.machine.compute import Compute
 from problems.machine.processes import ALONE, Processes
 from problems.models.recompute import recompute_blocks
 from problems.selection import SelectionProblem, SelectionVariables
 from problems.tasks import Collate
-from problems.tasks.kind import own_loss
+from problems.tasks.kind import Loss, own_loss
 
 
 @dataclass

@@ -16,10 +16,8 @@ from torch.utils.data import DataLoader
 
 from configs.errors import UserError
 from problems.tasks.base import Collate
+from problems.tasks.kind import Loss
 from problems.tasks.labels import count_labels
-
-LossOf = Callable[[nn.Module, dict[str, Tensor]], Tensor]
-"""Model and batch -> the mean loss of the batch, a scalar."""
 
 # Examples in the batch that `kind_of` looks at.
 _TRIED = 2
@@ -37,7 +35,7 @@ class GivenKind:
     """
 
     peft_type: TaskType | None
-    loss_of: LossOf | None = None
+    loss_of: Loss | None = None
     tells_rows: bool = False
     regression: bool = False
 
@@ -84,7 +82,7 @@ def _loss_of_output(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
 
 def kind_of(
     task_type: TaskType | str | None,
-    loss: LossOf | None,
+    loss: Loss | None,
     rows: "GivenRows",
     *,
     plain: bool,

@@ -1,10 +1,13 @@
 """The part of a task that engine/search and engine/answer use."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from peft import TaskType
 from torch import Tensor, nn
+
+Loss = Callable[[nn.Module, dict[str, Tensor]], Tensor]
+"""Model and batch -> the mean loss of the batch, a scalar."""
 
 
 class Kind(Protocol):
