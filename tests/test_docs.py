@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,22 @@ def test_the_example_of_a_plain_torch_model_runs() -> None:
     assert sum(ranks.values()) == 3
     given = {name: layer.r["default"] for name, layer in lora_layers(names["model"]).items()}
     assert given == {name: rank for name, rank in ranks.items() if rank}
+
+
+def test_every_layer_stands_in_the_diagram_and_in_the_table_of_the_architecture() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    boxes = {name for box in re.findall(r'\["([^"]+)"\]', page) for name in box.split(", ")}
+    told = {name for row in re.findall(r"^\| (`.*?) \|", page, re.MULTILINE) for name in re.findall(r"`([^`]+)`", row)}
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    missing = []
+    for contract in (contract for contract in contracts if contract.get("exhaustive")):
+        (container,) = contract["containers"]
+        for layer in (name for names in contract["layers"] for name in names.split(" | ")):
+            name = f"{layer}/" if (ROOT / container / layer).is_dir() else f"{layer}.py"
+            missing += [name] if name not in boxes or f"{container}/{name}" not in told else []
+    assert missing == []
 
 
 @pytest.mark.trains
