@@ -1,7 +1,7 @@
 """The tables of a study's report: each has a title, and a note that says what its numbers mean."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -78,9 +78,11 @@ def paper_sections(results: pd.DataFrame, axes: Sequence[str]) -> list[Section]:
             "L_val of the searched model, at a fitted temperature: median (range) over seeds",
             outer, _OUTER_NOTE,
         ),
-        *_paired(results, axes, "Paired differences", SCORE),
-        *_paired(results, axes, "Paired differences of the log loss", LOSS),
-        *(_paired(results, axes, "Paired differences of L_val", OUTER) if OUTER in results else ()),
+        *_explained_once(
+            *_paired(results, axes, "Paired differences", SCORE),
+            *_paired(results, axes, "Paired differences of the log loss", LOSS),
+            *(_paired(results, axes, "Paired differences of L_val", OUTER) if OUTER in results else ()),
+        ),
     ]  # fmt: skip
     if APPROXIMATION not in axes:
         title = "Agreement between seeds (Spearman): mean (range) over pairs"
@@ -128,7 +130,14 @@ def _paired(results: pd.DataFrame, axes: Sequence[str], what: str, column: str) 
     """A table for each row of learned ranks, against the other rows."""
     for ours in searched_rows(results, axes):
         table = paired(results, axes, ours, column)
-        yield Section(f"{what}, same task and seed: {ours}", table, _PAIRED_NOTE + _left_out(table))
+        yield Section(f"{what}, same task and seed: {ours}", table, _left_out(table))
+
+
+def _explained_once(*tables: Section) -> list[Section]:
+    """The paired tables that have rows. The note of the first one says how to read them all."""
+    known = _filled(tables)
+    notes = [_PAIRED_NOTE, *["Read it as the first of these tables."] * (len(known) - 1)]
+    return [replace(table, note=note + table.note) for table, note in zip(known, notes, strict=False)]
 
 
 def _left_out(table: pd.DataFrame) -> str:

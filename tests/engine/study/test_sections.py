@@ -52,6 +52,12 @@ def test_approximations_are_compared_in_pairs_as_variants_are() -> None:
         "Paired differences, same task and seed: none",
         "Paired differences of the log loss, same task and seed: none",
     ], "the agreement and the cost of approximations have tables of their own"
+    outer = paper_sections(frame.assign(outer_loss=[0.4, 0.3, 0.35, 0.2]), [KIND, "seed"])
+    *_, of_score, of_loss, of_outer = outer
+    assert of_outer.title == "Paired differences of L_val, same task and seed: none"
+    assert of_outer.table.iloc[0].iloc[:4].to_list() == ["darts", 2, pytest.approx(-0.075), pytest.approx(0.025)]
+    assert of_score.note.startswith("The row in the title")
+    assert of_loss.note == of_outer.note == "Read it as the first of these tables."
 
 
 def test_ranks_and_shares_of_two_seeds_are_compared_in_one_table() -> None:
