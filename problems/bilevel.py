@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import starmap
 from typing import Any
 
 import torch
@@ -12,15 +11,14 @@ from torch import Tensor
 
 from problems.data import Batch
 from problems.hypergradients import Tensors, registered
-from problems.level import BilevelProblem, Part
-from problems.machine.compute import RandomState, random_state, replay
+from problems.level import BilevelProblem
 from problems.models.precision import weights_in_fp32
 
 
 class InnerProblem(BilevelProblem):
     """The inner problem: W, trained on D_tr.
 
-    It stores what a hypergradient needs of the last inner step W -> W': its batch, its dropout masks, and W before it.
+    It stores what a hypergradient needs of the last inner step W -> W': its rate, its gradients, and W before it.
     `eta` is the size of the inner step in the implicit term: a number, "lr" (Eq. 4: the current learning rate of W) or
     "betty" (1). `seed`: the run's seed, from which a hypergradient may draw.
     """
@@ -32,7 +30,6 @@ class InnerProblem(BilevelProblem):
         self.seed = seed
         self.fp32_difference = fp32_difference
         self.eta_setting = eta
-        self._masks: list[RandomState] = []
         self.weights_before: list[Tensor] = []
         self.beta_gradient: list[Tensor] = []
         self.norm_before_clipping: Tensor | None = None
@@ -46,14 +43,8 @@ class InnerProblem(BilevelProblem):
         return float(self.eta_setting)
 
     def get_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        self._masks = []
         self._step_rate = self.optimizer.param_groups[0]["lr"]
         return super().get_loss(batch)
-
-    def part_loss(self, part: Part) -> Tensor:
-        """Does what the base class does, and stores the random state from which the part's dropout masks are drawn."""
-        self._masks.append(random_state(self.compute.device))
-        return super().part_loss(part)
 
     def backward(self, loss: Tensor, params: Tensors, paths: Any, **options: Any) -> None:
         """Writes dL_tr/dW into .grad.
@@ -104,22 +95,6 @@ class InnerProblem(BilevelProblem):
         """Clips the gradient as Betty does, and stores the norm that it had."""
         norm = torch.nn.utils.clip_grad_norm_(self.trainable_parameters(), max_norm=self.gradient_clipping)
         self.norm_before_clipping = norm.detach()
-
-    @property
-    def part_count(self) -> int:
-        """The number of parts in which the last inner step's batch went through the model."""
-        return len(self._masks)
-
-    def losses_again(self) -> Iterator[Tensor]:
-        """The losses of the parts of the last inner step's batch, computed again at the current weights.
-
-        They sum to L_tr of that step and use its dropout masks. No loss is held while the next one is computed.
-        """
-        return starmap(self._loss_again, zip(self.parts(self.cur_batch), self._masks, strict=True))
-
-    def _loss_again(self, part: Part, masks: RandomState) -> Tensor:
-        with replay(masks, self.compute.device):
-            return super().part_loss(part)
 
     @property
     def rounds(self) -> bool:

@@ -8,6 +8,7 @@ difference under different dropout masks.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import starmap
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from problems.data import Batch
 from problems.hypergradients import Tensors
-from problems.machine.compute import Compute, on_device
+from problems.machine.compute import Compute, RandomState, on_device, random_state, replay
 from problems.machine.heap import HEAP
 from problems.machine.processes import ALONE, Processes
 
@@ -59,6 +60,7 @@ class BilevelProblem(ImplicitProblem):
         self.passes = passes or Passes()
         self.processes = processes
         self.last_loss: Tensor = torch.tensor(float("nan"))
+        self._masks: list[RandomState] = []
         self.skipped = torch.tensor(False, device=compute.device)
         self.own_skips = torch.tensor(0, device=compute.device)
         self.skipped_steps = torch.tensor(0, device=compute.device)
@@ -87,8 +89,13 @@ class BilevelProblem(ImplicitProblem):
     def part_loss(self, part: Part) -> Tensor:
         """The loss of one part of a batch times its weight, under this run's autocast.
 
-        Summed over all parts and processes, this is the mean loss of the batch.
+        Summed over all parts and processes, this is the mean loss of the batch. The random state from which the part's
+        dropout masks are drawn is stored for `losses_again`.
         """
+        self._masks.append(random_state(self.compute.device))
+        return self._weighted_loss(part)
+
+    def _weighted_loss(self, part: Part) -> Tensor:
         inputs, share = part
         self.passes.forward += 1
         if self.compute.device.type == "cpu":
@@ -102,6 +109,7 @@ class BilevelProblem(ImplicitProblem):
 
         `backward` computes the losses of the other parts one by one, so that only one graph is in memory.
         """
+        self._masks = []
         first, *self._others = self.parts(batch)
         loss = self.part_loss(first)
         self.last_loss = loss.detach()
@@ -113,6 +121,22 @@ class BilevelProblem(ImplicitProblem):
             loss = self.part_loss(part)
             self.last_loss = self.last_loss + loss.detach()
             yield loss
+
+    @property
+    def part_count(self) -> int:
+        """The number of parts in which the last step's batch went through the model."""
+        return len(self._masks)
+
+    def losses_again(self) -> Iterator[Tensor]:
+        """The losses of the parts of the last step's batch, computed again at the current weights.
+
+        They sum to the loss of that step and use its dropout masks. No loss is held while the next one is computed.
+        """
+        return starmap(self._loss_again, zip(self.parts(self.cur_batch), self._masks, strict=True))
+
+    def _loss_again(self, part: Part, masks: RandomState) -> Tensor:
+        with replay(masks, self.compute.device):
+            return self._weighted_loss(part)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Takes the step, or skips it if its loss or gradient is not finite: then no parameter changes.

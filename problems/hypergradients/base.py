@@ -96,6 +96,15 @@ class Outer(Protocol):
     def trainable_parameters(self) -> list[nn.Parameter]:
         """beta."""
 
+    def losses_again(self) -> Iterator[Tensor]:
+        """The losses of the parts of the outer step's batch, computed again at the current weights.
+
+        They sum to L_val and use the outer step's dropout masks.
+        """
+
+    def gradient(self, losses: Iterable[Tensor], inputs: Tensors) -> list[Tensor]:
+        """d sum(losses) / d inputs, summed over all processes."""
+
 
 class Hypergradient(ABC):
     """One approximation; `OuterProblem.backward` looks it up by the inner problem's config type and calls `implicit`.

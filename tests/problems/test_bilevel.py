@@ -36,16 +36,6 @@ def test_remembers_the_weights_of_before_the_step(method: str) -> None:
     assert equal(toy.inner.weights_before, toy.before)
 
 
-def test_losses_again_are_those_of_the_step() -> None:
-    toy = lora_toy(dropout=0.5)
-    with torch.no_grad():
-        toy.outer.module.beta.copy_(toy.outer.beta_before)
-    stream = torch.get_rng_state()
-    with toy.inner.at(toy.inner.weights_before):
-        assert torch.equal(next(toy.inner.losses_again()), toy.inner.last_loss)
-    assert torch.equal(stream, torch.get_rng_state())
-
-
 def test_weights_come_back_bit_for_bit_even_after_an_error() -> None:
     toy = lora_toy()
     before = copies(toy.inner.trained)

@@ -53,6 +53,20 @@ def test_the_loss_is_kept_without_its_graph() -> None:
     assert toy.outer.last_loss > 0
 
 
+@pytest.mark.parametrize("parts", [(), (9, 7)])
+def test_losses_again_are_those_of_the_step(parts: tuple[int, ...]) -> None:
+    """Of both problems, each on its batch, under its dropout masks: D_tr at W before the inner step, D_val after it."""
+    toy = lora_toy(dropout=0.5, parts=parts)
+    with torch.no_grad():
+        toy.outer.module.beta.copy_(toy.outer.beta_before)
+    stream = torch.get_rng_state()
+    assert torch.equal(sum(toy.outer.losses_again(), torch.tensor(0.0)), toy.outer.last_loss)
+    with toy.inner.at(toy.inner.weights_before):
+        assert torch.equal(sum(toy.inner.losses_again(), torch.tensor(0.0)), toy.inner.last_loss)
+    assert torch.equal(stream, torch.get_rng_state())
+    assert toy.inner.part_count == toy.outer.part_count == max(1, len(parts))
+
+
 @pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("wrong", ["loss", "gradient"])
 def test_a_step_whose_loss_or_gradient_is_not_finite_changes_nothing_and_counts_once(wrong: str, fused: bool) -> None:
