@@ -29,6 +29,9 @@ def _eta(value: float | str) -> bool:
 
 # These comparisons also refuse inf, and nan, with which every comparison is false.
 Positive = Annotated[float, Range(f"a number above 0, at most {LARGEST:,}", lambda x: 0 < x <= LARGEST)]
+PositiveOrNull = Annotated[
+    float | None, Range(f"null, or a number above 0, at most {LARGEST:,}", lambda x: x is None or 0 < x <= LARGEST)
+]
 NotNegative = Annotated[float, Range(f"0 to {LARGEST:,}", lambda x: 0 <= x <= LARGEST)]
 # A text's length is raised to this power; for 1,000 tokens the power of 100 already is near the largest float.
 PowerOrNull = Annotated[float | None, Range("null, or a number from -10 to 10", lambda x: x is None or -10 <= x <= 10)]

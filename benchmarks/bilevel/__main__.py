@@ -3,8 +3,8 @@
 The problem is a ridge regression with a penalty of its own for every weight (benchmarks/bilevel/ridge.py). Every
 approximation learns the penalties with as many passes through the model as the others. The table has the cosine of its
 outer gradients to the true hypergradient, and how much of the way from the start to the best penalties it went. `sama`
-and `exact_adamw` are left out, as they are for an inner Adam. An approximation of your own (docs/hypergradients.md)
-can be tried by its name.
+and `exact_adamw` model a step of Adam; they are tried with `--inner adam`. An approximation of your own
+(docs/hypergradients.md) can be tried by its name.
 """
 
 import functools
@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,7 @@ from benchmarks.bilevel.ridge import Ridge
 from benchmarks.command import Settings, main, refuse_unknown, table_of
 from configs.errors import UserError
 from configs.own_class import is_own
-from configs.ranges import Eta, Options, Positive
+from configs.ranges import Eta, Options, Positive, PositiveOrNull
 from engine.study.words import spread
 from problems.hypergradients import HYPERGRADIENTS, approximation
 
@@ -40,8 +40,11 @@ class BilevelSettings(Settings):
 
     picture: str | None = None
     """PNG file that gets the objective over the passes."""
-    methods: list[str] = field(default_factory=lambda: list(WITHOUT_ADAM))
-    """Approximations, by the values of hypergradient.type: a name, or FILE.py:CLASS for one of your own."""
+    methods: list[str] = field(default_factory=list)
+    """Approximations, by the values of hypergradient.type: a name, or FILE.py:CLASS for one of your own; empty: all
+    built-in ones that suit `inner`."""
+    inner: Literal["sgd", "adam"] = "sgd"
+    """What moves the weights: plain gradient descent, or Adam, which sama and exact_adamw need."""
     unroll_steps: list[int] = field(default_factory=lambda: [1, 10])
     """Inner steps for each outer one: each value is tried."""
     options: Options = field(default_factory=dict)
@@ -52,8 +55,8 @@ class BilevelSettings(Settings):
     """The same for cg, whose damping is 1 / eta: a large eta gives the implicit function theorem."""
     terms: int = 10
     """Hessian-vector products of neumann and cg."""
-    inner_rate: Positive = 0.3
-    """Learning rate of the weights (plain gradient descent)."""
+    inner_rate: PositiveOrNull = None
+    """Learning rate of the weights; null: 0.3 with sgd, 0.03 with adam."""
     outer_rate: Positive = 0.05
     """Learning rate of beta (Adam)."""
     passes: int = 4000
@@ -85,15 +88,18 @@ class Row:
 
 
 def measure_bilevel(settings: BilevelSettings) -> tuple[dict[str, Any], list[Table]]:
-    """Tries every approximation on every problem. Raises UserError for one that does not exist or needs Adam."""
-    refuse_unknown("methods", itertools.filterfalse(is_own, settings.methods), [*WITHOUT_ADAM, "FILE.py:CLASS"])
-    if settings.options and not any(map(is_own, settings.methods)):
+    """Tries every approximation on every problem. Raises UserError for one that does not exist, or that needs Adam
+    where plain gradient descent moves the weights."""
+    built_in = list(HYPERGRADIENTS) if settings.inner == "adam" else WITHOUT_ADAM
+    methods = settings.methods or built_in
+    refuse_unknown("methods", itertools.filterfalse(is_own, methods), [*built_in, "FILE.py:CLASS"])
+    if settings.options and not any(map(is_own, methods)):
         raise UserError("--options: does nothing without an approximation of your own in --methods; leave it out")
     problems = [Ridge.drawn(seed, settings.inputs, settings.rows) for seed in range(settings.seeds)]
     try:
-        for name in filter(is_own, settings.methods):
+        for name in filter(is_own, methods):
             approximation(name, settings.options)  # refused before the others have taken minutes
-        tried = itertools.product(settings.unroll_steps, settings.methods)
+        tried = itertools.product(settings.unroll_steps, methods)
         rows = [_row(name, unroll, problems, settings) for unroll, name in tried]
     except UserError as error:
         raise UserError(_as_given_here(str(error))) from error
@@ -110,7 +116,9 @@ def _as_given_here(said: str) -> str:
 def _row(name: str, unroll_steps: int, problems: Sequence[Ridge], settings: BilevelSettings) -> Row:
     eta = settings.cg_eta if name == "cg" else settings.eta
     make = functools.partial(approximation, name, settings.options if is_own(name) else {})
-    how = Descent(make, unroll_steps, eta, settings.terms, (settings.inner_rate, settings.outer_rate))
+    adam = settings.inner == "adam"
+    rates = settings.inner_rate or (0.03 if adam else 0.3), settings.outer_rate
+    how = Descent(make, unroll_steps, eta, settings.terms, rates, adam)
     runs = [list(learn(problem, how, settings.passes)) for problem in problems]
     curves = [_curve(problem, run) for problem, run in zip(problems, runs, strict=True)]
     shortest = min(runs, key=len)

@@ -25,13 +25,14 @@ CPU = torch.device("cpu")
 class Descent:
     """How beta is learned. `make`: makes the approximation, a new object for each problem. `unroll_steps`: inner steps
     for each outer one. `eta`: as hypergradient.eta. `terms`: those of neumann and cg. `rates`: the learning rates of w
-    (plain gradient descent) and of beta (Adam)."""
+    and of beta. `adam`: whether Adam moves w, too, and not plain gradient descent; beta is always moved by Adam."""
 
     make: Callable[[], Hypergradient]
     unroll_steps: int
     eta: float | str
     terms: int
     rates: tuple[float, float]
+    adam: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,9 @@ def _engine(ridge: Ridge, how: Descent) -> tuple[Engine, _Inner, _Outer]:
         type=register(how.make()), unroll_steps=how.unroll_steps, neumann_iterations=how.terms,
         cg_iterations=how.terms, darts_alpha=0.01,
     )  # fmt: skip
+    descent = torch.optim.Adam if how.adam else torch.optim.SGD
     inner = _Inner(
-        "inner", settings, weights, weights.parameters(), torch.optim.SGD(weights.parameters(), lr=how.rates[0]),
+        "inner", settings, weights, weights.parameters(), descent(weights.parameters(), lr=how.rates[0]),
         itertools.repeat(ridge.train), compute, passes=passes, eta=how.eta,
     )  # fmt: skip
     outer = _Outer(

@@ -1,6 +1,7 @@
 """Learning the penalties by an approximation."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -32,6 +33,17 @@ def test_a_one_step_unroll_points_elsewhere_and_still_descends() -> None:
     points = run("exact", unroll_steps=200, budget=6000)
     assert 0 < points[-1].cosine < 0.99
     assert points[-1].objective < RIDGE.at_start()
+
+
+def test_with_adam_the_step_that_was_taken_is_modelled() -> None:
+    """Each step of Adam moves a weight by about its rate, so that its derivative is another than that of descent."""
+    how = [
+        Descent(partial(approximation, name), 1, "lr", 0, (0.03, 0.05), adam=True) for name in ("exact", "exact_adamw")
+    ]
+    exact, of_step = (list(learn(RIDGE, one, 100)) for one in how)
+    assert [point.passes for point in exact] == [point.passes for point in of_step]
+    assert of_step[-1].cosine != pytest.approx(exact[-1].cosine, abs=1e-3)
+    assert of_step[-1].objective < RIDGE.at_start()
 
 
 @pytest.mark.parametrize(("method", "passes"), [("first_order", 4), ("darts", 8), ("exact", 7)])

@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.bilevel.__main__ import BilevelSettings, measure_bilevel
 from benchmarks.command import main
+from problems.hypergradients import HYPERGRADIENTS
 from tests.helpers.places import ROOT
 
 OWN = ROOT / "tests" / "helpers" / "own_hypergradients.py"
@@ -38,15 +39,27 @@ def test_ones_own_is_made_with_its_options_anew_for_each_problem(tmp_path: Path)
     assert len(row["cosine"]) == 2
 
 
+@pytest.mark.trains
+def test_with_an_inner_adam_those_that_model_its_step_are_tried_too(tmp_path: Path) -> None:
+    given = [*SHORT, "--methods", "[]", "--unroll_steps", "[1]", "--json", str(tmp_path / "x.json")]
+    tried = {}
+    for inner in ("sgd", "adam"):
+        assert main(BilevelSettings, measure_bilevel, [*given, "--inner", inner]) == 0
+        tried[inner] = [row["method"] for row in json.loads((tmp_path / "x.json").read_text())["rows"]]
+    assert set(tried["adam"]) - set(tried["sgd"]) == {"sama", "exact_adamw"}
+    assert tried["adam"] == list(HYPERGRADIENTS)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--methods", "[sama]"], "error: --methods: 'sama' is not allowed; allowed: first_order, darts, "),
+        (["--inner", "adamax"], "error: --inner"),
         (["--picture", "x.jpg"], "error: --picture: x.jpg is not allowed; allowed: a name that ends with .png"),
         (["--unroll_steps", "[0]"], "error: --unroll_steps: 0 is not allowed; allowed: 1 or more"),
         (["--eta", "nan"], "error: --eta: nan is not allowed; allowed: a number from 0 to 1,000,000, lr or betty"),
         (["--eta", "-1"], "error: --eta: -1.0 is not allowed; allowed: a number from 0 to 1,000,000, lr or betty"),
-        (["--inner_rate", "0"], "error: --inner_rate: 0.0 is not allowed; allowed: a number above 0, at most"),
+        (["--inner_rate", "0"], "error: --inner_rate: 0.0 is not allowed; allowed: null, or a number above 0, "),
         (["--options", "{rate: 1}"], "error: --options: does nothing without an approximation of your own in --metho"),
         (["--methods", "[no.py:Mine]"], "error: --methods: there is no file no.py; allowed: FILE.py:CLASS with a"),
         (
