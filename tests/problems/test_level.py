@@ -55,7 +55,7 @@ def test_the_loss_is_kept_without_its_graph() -> None:
 
 @pytest.mark.parametrize("parts", [(), (9, 7)])
 def test_losses_again_are_those_of_the_step(parts: tuple[int, ...]) -> None:
-    """Of both problems, each on its batch, under its dropout masks: D_tr at W before the inner step, D_val after it."""
+    """Of both problems, each under its own dropout masks: of D_tr at W before the inner step, of D_val after it."""
     toy = lora_toy(dropout=0.5, parts=parts)
     with torch.no_grad():
         toy.outer.module.beta.copy_(toy.outer.beta_before)

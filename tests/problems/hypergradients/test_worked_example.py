@@ -56,10 +56,9 @@ def test_a_difference_costs_as_much_as_the_other_one_sided_one(difference: str) 
     assert (toy.inner.passes.forward, toy.inner.passes.backward) == (3, 3)
 
 
-def by_soba(printed: dict[str, str], steps: int = 1, **options: Any) -> Toy:
+def at_solution(type_: str, options: dict[str, Any] | None = None, steps: int = 1) -> Toy:
     """A ridge regression whose W stays at the solution of the inner problem, as its rate is 0."""
-    type_ = printed["Soba"]
-    register(approximation(type_, options))
+    register(approximation(type_, options or {}))
     return ridge_toy(type_, solved=True, rate=0.0, steps=steps)
 
 
@@ -72,13 +71,18 @@ def exact_term(toy: Toy) -> torch.Tensor:
 
 
 def test_many_solves_reach_the_implicit_function_theorem(printed: dict[str, str]) -> None:
-    toy = by_soba(printed, rate=0.3, solves=500)
+    toy = at_solution(printed["Soba"], {"rate": 0.3, "solves": 500})
     assert torch.allclose(toy.outer.implicit, exact_term(toy), rtol=1e-8)
 
 
-def test_it_comes_closer_from_one_outer_step_to_the_next(printed: dict[str, str]) -> None:
+@pytest.mark.parametrize(("name", "options"), [("Soba", {"rate": 0.3}), ("Penalty", {"rate": 0.3, "weight": 1e4})])
+def test_it_comes_closer_from_one_outer_step_to_the_next(
+    printed: dict[str, str], name: str, options: dict[str, float]
+) -> None:
+    type_ = printed[name]
+
     def error(steps: int) -> float:
-        toy = by_soba(printed, steps, rate=0.3)
+        toy = at_solution(type_, options, steps)
         expected = exact_term(toy)
         return float((toy.outer.implicit - expected).norm() / expected.norm())
 
@@ -87,17 +91,41 @@ def test_it_comes_closer_from_one_outer_step_to_the_next(printed: dict[str, str]
     assert errors[-1] < 0.3 * errors[0]
 
 
-def test_it_resumes_from_its_state(printed: dict[str, str]) -> None:
-    first = approximation(printed["Soba"])
-    toy = by_soba(printed)
+@pytest.mark.parametrize("name", ["Soba", "Penalty"])
+def test_it_resumes_from_its_state(printed: dict[str, str], name: str) -> None:
+    first = approximation(printed[name])
+    toy = at_solution(printed[name])
     vector = [torch.ones_like(p) for p in toy.inner.trained]
     first.implicit(vector, toy.inner, toy.outer)
-    resumed = approximation(printed["Soba"])
+    resumed = approximation(printed[name])
     resumed.load_state_dict(first.state_dict())
     assert first.carries
     for _ in range(2):
         one, other = (m.implicit(vector, toy.inner, toy.outer)[0] for m in (first, resumed))
         assert torch.equal(one, other)
+
+
+class TestPenalty:
+    def test_its_gradient_is_that_of_the_penalised_loss(self, printed: dict[str, str]) -> None:
+        """At the y that linear algebra gives, however large the weight."""
+        toy = at_solution(printed["Penalty"], {"rate": 0.3, "weight": 2.0, "steps": 500})
+        train, held_out, w, weight = toy.inner.cur_batch, toy.outer.cur_batch, toy.after[0], 2.0
+        penalty = toy.outer.beta_before.exp()
+        right = sum(
+            part * batch["x"].T @ batch["y"] / len(batch["y"]) for part, batch in ((1, held_out), (weight, train))
+        )
+        y = torch.linalg.solve(ridge_hessian(held_out, penalty) + weight * ridge_hessian(train, penalty), right)
+        expected = penalty / 2 * (held_out["share"] * y**2 + weight * train["share"] * (y**2 - w**2))
+        assert torch.allclose(toy.outer.direct + toy.outer.implicit, expected, rtol=1e-8)
+
+    def test_a_large_weight_gives_the_implicit_function_theorem(self, printed: dict[str, str]) -> None:
+        toy = at_solution(printed["Penalty"], {"rate": 0.3, "weight": 1e5, "steps": 500})
+        assert torch.allclose(toy.outer.implicit, exact_term(toy), rtol=1e-3)
+
+    def test_it_takes_gradients_alone(self, printed: dict[str, str]) -> None:
+        """So it runs with any attention kernel: two passes for the steps themselves, one at W', two at each y."""
+        passes = at_solution(printed["Penalty"]).inner.passes
+        assert (passes.forward, passes.backward) == (2 + 1 + 2 * 2, 2 + 1 + 2 * 2)
 
 
 HEAD = "from problems.hypergradients import Hypergradient\n\nclass Mine(Hypergradient):\n    name = 'mine'\n"
