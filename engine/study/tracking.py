@@ -8,17 +8,17 @@ from pathlib import Path
 import pandas as pd
 
 from configs.schema import RunConfig
+from engine.study.comparison import read_comparison
 from engine.study.folder import StudyFolder
 from engine.tracking import open_tracker
 
 
 def track_study(config: RunConfig, folder: StudyFolder, pictures: Mapping[str, Path]) -> None:
-    """Sends the tables and figures of a finished study."""
+    """Sends the tables and figures of a finished study; with a comparison of hypergradients also its two tables."""
     grouped = dataclasses.replace(config.tracking, group=config.tracking.group or config.name)
     config = dataclasses.replace(config, tracking=grouped)
     with open_tracker(config, folder.root, job="study", tags=["study"]) as tracker:
-        for key, path in (("summary", folder.summary), ("results", folder.results)):
-            table = pd.read_parquet(path)  # both have just been written
+        for key, table in _tables(folder).items():
             # A cell of a wandb table may hold a number, a text or null, but no list.
             rows = json.loads(table.to_json(orient="values", double_precision=15))
             cells = [[str(value) if isinstance(value, list) else value for value in row] for row in rows]
@@ -26,3 +26,11 @@ def track_study(config: RunConfig, folder: StudyFolder, pictures: Mapping[str, P
         for name, picture in pictures.items():
             tracker.image(f"figures/{name}", picture)
         tracker.keep(f"{config.name}-results", "study", folder.results)
+
+
+def _tables(folder: StudyFolder) -> dict[str, pd.DataFrame]:
+    """The tables to send, by their names in wandb."""
+    # The report has just written the first two, and read the comparison.
+    tables = {"summary": pd.read_parquet(folder.summary), "results": pd.read_parquet(folder.results)}
+    comparison = read_comparison(folder)
+    return tables | ({"probe": comparison.probe, "cost": comparison.cost} if comparison else {})

@@ -72,6 +72,20 @@ def test_tables_figures_and_results_are_sent_and_the_run_is_closed(track: Callab
     assert (run.folder, run.options) == (tmp_path, {"job": "study", "tags": ["study"]})
 
 
+def test_the_tables_of_a_comparison_are_sent_too(track: Callable[..., Kept], tmp_path: Path) -> None:
+    folder, names = StudyFolder(tmp_path), ["darts", "cg"]
+    columns = ("cosine", "step_cosine", "norm_ratio", "total_cosine", "implicit_to_direct")
+    numbers = pd.DataFrame([dict.fromkeys(columns, 1.0), dict.fromkeys(columns)])
+    numbers.assign(approximation=names, eta="lr", step=[10, 20]).to_parquet(folder.probe)
+    half_done = track(pd.DataFrame({"seed": [0]}))
+    assert [sent[1] for sent in half_done.sent if sent[0] == "table"] == ["study/summary", "study/results"]
+    pd.DataFrame({"approximation": names, "ratio_to_lora": [3.5, 8.25]}).to_parquet(folder.cost)
+    _, _, probe, cost, *_ = track(pd.DataFrame({"seed": [0]})).sent
+    assert probe[:2] == ("table", "study/probe")
+    assert [dict(zip(probe[2], row, strict=True))["cosine"] for row in probe[3]] == [1.0, None]
+    assert cost == ("table", "study/cost", ["approximation", "ratio_to_lora"], [["darts", 3.5], ["cg", 8.25]])
+
+
 def test_it_stands_in_the_group_of_its_cells(track: Callable[..., Kept]) -> None:
     frame = pd.DataFrame({"seed": [0]})
     assert track(frame).config.tracking.group == "tiny"
