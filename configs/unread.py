@@ -273,8 +273,11 @@ TABLE: tuple[Row, ...] = (
         lambda c: c.tracking.wandb == "disabled", "with --tracking.wandb disabled",
     ),
     Row(
-        ("study.where", "study.exclude", "study.sweep_once", "study.launcher", "study.ray", "study.probe"), no_study,
-        "without --study.axes or --study.variants, which make a study",
+        (
+            "study.where", "study.exclude", "study.sweep_once", "study.reference", "study.launcher", "study.ray",
+            "study.probe",
+        ),
+        no_study, "without --study.axes or --study.variants, which make a study",
     ),
     Row(
         ("study.sweep_once",), lambda c: not c.retrain.learning_rates or len(c.study.axes.get("seed", [])) < 2,

@@ -33,9 +33,11 @@ if TYPE_CHECKING:
 # --stage report takes its settings from config.yaml in the run's folder. Only these keys come from the command:
 # - _OF_THE_MACHINE, for a run: its report must fit this machine (a study's report keeps those of its config.yaml);
 # - _OF_THE_REPORT: they say where the folder is;
+# - _REFERENCE, if it is given for a study: it changes what its report compares, and no cell;
 # - the section tracking, unless tracking.wandb is auto.
 _OF_THE_MACHINE = ("device", "precision")
 _OF_THE_REPORT = WHERE
+_REFERENCE = "study.reference"
 
 
 def run_request(request: Command, stop: StopRequest) -> None:
@@ -95,7 +97,8 @@ def _as_it_ran(request: Request) -> Request:
     ran = load_config(path, {name: getattr(request.config, name) for name in _OF_THE_MACHINE})
     if _is_study(ran):
         # A study's report computes nothing, but compares all settings of its cells, also those of the machine.
-        ran = load_config(path)
+        given = request.given.where(_REFERENCE) is not None
+        ran = load_config(path, {_REFERENCE: request.config.study.reference} if given else {})
     kept = {name: getattr(request.config, name) for name in _OF_THE_REPORT}
     if request.config.tracking.wandb != "auto":  # auto, the default, does not override the file
         kept["tracking"] = request.config.tracking

@@ -18,12 +18,16 @@ log = logging.getLogger("autolora")
 
 
 def refuse_early(request: Request) -> None:
-    """Raises UserError for a stage that a study does not have, for axes or variants that make no valid cells, and for
-    keys of the command line that no cell takes over."""
+    """Raises UserError for a stage that a study does not have, for axes or variants that make no valid cells, for a
+    reference that is no row, and for keys of the command line that no cell takes over."""
     folder = StudyFolder.of(request.config)
     refuse_stage(AskedOf(request.config, folder, request.stage, request.overwrite))
     cells = expand(request.config, folder)
     tell_unknown_values(request.config.study)
+    if request.config.study.reference is not None:
+        from engine.study.reference import refuse_unknown_reference  # loads pandas, which takes a second
+
+        refuse_unknown_reference(request.config.study, cells)
     if request.stage != "report":
         _tell_overruled(request, cells)
         _refuse_wrong_classes(request.config, cells)

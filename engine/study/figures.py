@@ -11,7 +11,7 @@ from configs.hypergradients import BUILT_IN
 from engine.report.charts import BLUE, ORANGE
 from engine.report.figures import save_figure
 from engine.study.own_hypergradients import compared_name
-from engine.study.rows import OPTIONS, OUTER, SEARCHED_BY, SEED, TASK, labelled, panels
+from engine.study.rows import OPTIONS, OUTER, REFERENCE, SEARCHED_BY, SEED, TASK, labelled, panels
 from engine.study.words import shortened
 
 COST = "step_cost"
@@ -77,30 +77,44 @@ def metric_against_cost(results: pd.DataFrame, axes: Sequence[str], cost: pd.Dat
 
 
 def outer_loss_against_cost(results: pd.DataFrame, axes: Sequence[str], cost: pd.DataFrame, path: Path) -> None:
-    """Draws a panel for each task: L_val, the loss on D_val of the searched models, minus that of the first row at the
+    """Draws a panel for each task: L_val, the loss on D_val of the searched models, minus that of the reference at the
     same seed (median and range over the seeds), against the cost of an outer step with its inner steps.
 
-    The difference is drawn because L_val differs more between seeds than between approximations. At least one run must
-    have both values.
+    The difference is drawn because L_val differs more between seeds than between approximations. The reference is the
+    row that study.reference names, or, if it names none or one without L_val, the first one that is drawn. At least
+    one run must have L_val and a cost.
     """
-    known = timed(results, cost)
-    tasks = list(labelled(known[known[OUTER].notna()], axes).groupby(TASK, sort=False))
+    known = labelled(results, axes)
+    known = known[known[OUTER].notna()]
+    tasks = list(timed(known, cost).groupby(TASK, sort=False))
     figure, drawn = plt.subplots(len(tasks), 1, figsize=(6.4, 3.8 * len(tasks)), squeeze=False, layout="constrained")
     for place, (task, runs) in zip(drawn.flat, tasks, strict=True):
-        first = runs["row"].iloc[0]
-        _points_at_cost(place, _beside_first(runs), OUTER)
-        of_first = f"\nminus that of {shortened(str(first))} at the same seed" if SEED in runs else ""
-        place.set_ylabel(f"L_val after the search{of_first}\n(nats, less is better), {task}")
+        reference = _reference(known[known[TASK] == task], runs)
+        _points_at_cost(place, _beside(reference, runs), OUTER)
+        minus = f"\nminus that of {shortened(str(reference['row'].iloc[0]))} at the same seed" if SEED in runs else ""
+        place.set_ylabel(f"L_val after the search{minus}\n(nats, less is better), {task}")
     save_figure(figure, path)
 
 
-def _beside_first(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs with L_val minus that of the first row at the same seed (the mean, if it has several runs there); those
-    at a seed that the first row lacks are left out. Without an axis of seeds the runs stay as they are."""
+def _reference(known: pd.DataFrame, drawn: pd.DataFrame) -> pd.DataFrame:
+    """The runs of the row with which those that are `drawn` are compared. The chosen one need not be drawn itself: a
+    search without a hypergradient has L_val, but no outer step that was timed."""
+    first = known[known["row"] == drawn["row"].iloc[0]]
+    if REFERENCE not in known:
+        return first
+    chosen = known[known[REFERENCE]]
+    if SEED in known:
+        chosen = chosen[chosen[SEED].isin(drawn[SEED])]
+    return first if chosen.empty else chosen[chosen["row"] == chosen["row"].iloc[0]]
+
+
+def _beside(reference: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs with L_val minus that of the reference at the same seed (the mean, if it has several runs there); those
+    at a seed that it lacks are left out. Without an axis of seeds the runs stay as they are."""
     if SEED not in runs:
         return runs
-    reference = runs[runs["row"] == runs["row"].iloc[0]].groupby(SEED)[OUTER].mean()
-    return runs.assign(**{OUTER: runs[OUTER] - runs[SEED].map(reference)}).dropna(subset=OUTER)
+    at_seed = reference.groupby(SEED)[OUTER].mean()
+    return runs.assign(**{OUTER: runs[OUTER] - runs[SEED].map(at_seed)}).dropna(subset=OUTER)
 
 
 def timed(results: pd.DataFrame, cost: pd.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from scipy import stats
 
 from configs.methods import FACTS
 from engine.study.agreement import LAYERS, RANKS
-from engine.study.rows import EVALUATED, LOSS, SCORE, SEED, TASK, UNUSED, labelled, row_keys
+from engine.study.rows import EVALUATED, LOSS, REFERENCE, SCORE, SEED, TASK, UNUSED, labelled, row_keys
 from problems.tasks.base import ERRORS
 
 OURS = "autolora"
@@ -25,15 +25,17 @@ _LEAST_PAIRS = 6
 _DIGITS = 9
 
 
-def searched_rows(results: pd.DataFrame, axes: Sequence[str]) -> list[str]:
-    """The rows to compare with all others: every row of method autolora, or, if the study has no other method, only
-    the first."""
-    table, _ = _named(results, axes)
+def compared_rows(results: pd.DataFrame, axes: Sequence[str]) -> list[str]:
+    """The rows to compare with all others: the one that study.reference names (none while it has no run); without it
+    every row of method autolora, or, if the study has no other method, only the first."""
+    table, _ = named(results, axes)
+    if REFERENCE in table:
+        return list(table.loc[table[REFERENCE], "name"].unique())
     names = list(dict.fromkeys(table.loc[table["method"] == OURS, "name"]))
     return names if (table["method"] != OURS).any() else names[:1]
 
 
-def _named(results: pd.DataFrame, axes: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+def named(results: pd.DataFrame, axes: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
     """`results` with a column `name`, and the names of the columns in which the two runs of a pair agree.
 
     `name` is the variant, the method, or both, whichever of these axes the study has; without them, all values of the
@@ -41,8 +43,8 @@ def _named(results: pd.DataFrame, axes: Sequence[str]) -> tuple[pd.DataFrame, li
     """
     keys = row_keys(results, axes)
     by = [key for key in keys if key in ("method", "variant")] or keys
-    named = labelled(results, by).rename(columns={"row": "name"})
-    return named, [key for key in (TASK, SEED, *(key for key in keys if key not in by)) if key in results]
+    table = labelled(results, by).rename(columns={"row": "name"})
+    return table, [key for key in (TASK, SEED, *(key for key in keys if key not in by)) if key in results]
 
 
 def pairs_with(
@@ -53,7 +55,7 @@ def pairs_with(
     A pair is a run joined with the run of row `reference` at the same task, seed and other axes; the columns of the
     latter end in `_reference`.
     """
-    table, keys = _named(results, axes)
+    table, keys = named(results, axes)
     base = table[table["name"] == reference]
     for name, group in table.groupby("name", sort=False):
         pairs = group.merge(base, on=keys, suffixes=("", "_reference"))

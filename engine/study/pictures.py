@@ -63,7 +63,7 @@ def _cost_pictures(
         return pictures
     if OUTER in timed and timed[OUTER].notna().any():
         pictures["outer_loss_against_cost"] = folder.figures / "outer_loss.png"
-        figures.outer_loss_against_cost(timed, axes, cost, pictures["outer_loss_against_cost"])
+        figures.outer_loss_against_cost(results, axes, cost, pictures["outer_loss_against_cost"])
     if not timed.empty:
         pictures["metric_against_cost"] = folder.figures / "cost.png"
         figures.metric_against_cost(timed, axes, cost, pictures["metric_against_cost"])

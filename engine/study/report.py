@@ -18,6 +18,7 @@ from engine.study.folder import StudyFolder
 from engine.study.lacking import without_result
 from engine.study.markdown import escaped, markdown
 from engine.study.pictures import TITLES, draw
+from engine.study.reference import reference_cells, with_reference
 from engine.study.rows import COMMIT, TASK, read_results, texts
 from engine.study.sections import RESULTS_NOTE, Section, agreement_sections, comparison_sections, paper_sections
 
@@ -29,6 +30,7 @@ def write_study_report(config: RunConfig, folder: StudyFolder) -> dict[str, Path
     summary = tables.summarise(results, axes)
     write_parquet(folder.summary, summary)
     cells = expand(config, folder)
+    results = with_reference(results, reference_cells(config.study, cells))
     lacking = without_result(cells, set(results["cell"]))
     sections = [
         *paper_sections(results, axes),

@@ -34,19 +34,23 @@ def write_results(folder: StudyFolder, cells: Sequence[Cell]) -> None:
 def collect(cells: Sequence[Cell]) -> pd.DataFrame:
     """A row for each of the finished cells, at least one: its place on the axes, metrics, ranks, parameters, seconds,
     steps."""
-    # A parquet column has one type, and must distinguish null from a missing value: it holds text unless all values
-    # are numbers.
-    places = {axis: [cell.values[axis] for cell in cells] for axis in cells[0].values}
-    plain = {axis for axis, values in places.items() if all_numbers(values)}
     # The loss on the unused rows, too, is comparable only if all cells have it.
     on_all_rows = all(cell.folder.row_losses.exists() for cell in cells)
     results = [read_result(cell.folder.metrics) for cell in cells]
     tasks = _tasks([(result["task"], cell.config.task.path) for cell, result in zip(cells, results, strict=True)])
     rows = []
-    for cell, result, task in zip(cells, results, tasks, strict=True):
-        place = {axis: value if axis in plain else word(value) for axis, value in cell.values.items()}
+    for cell, result, task, place in zip(cells, results, tasks, places(cells), strict=True):
         rows.append({**place, TASK: task, **_found(cell, result, on_all_rows=on_all_rows)})
     return pd.DataFrame(rows)
+
+
+def places(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """The value of each of the cells, at least one, on every axis, as the tables hold it."""
+    # A parquet column has one type, and must distinguish null from a missing value: it holds text unless all values
+    # are numbers.
+    values = {axis: [cell.values[axis] for cell in cells] for axis in cells[0].values}
+    plain = {axis for axis, known in values.items() if all_numbers(known)}
+    return [{axis: value if axis in plain else word(value) for axis, value in cell.values.items()} for cell in cells]
 
 
 def _found(cell: Cell, result: Mapping[str, Any], *, on_all_rows: bool) -> dict[str, Any]:
@@ -76,7 +80,7 @@ def _found(cell: Cell, result: Mapping[str, Any], *, on_all_rows: bool) -> dict[
         "search_steps": result["steps"].get("search"),
         **_cost_of_search(cell),
         COMMIT: result.get("commit"),
-        **_searched_by(cell),
+        **searched_by(cell),
         "cell": cell.config.name,
     }
 
@@ -104,7 +108,7 @@ def _unused_rows(result: Mapping[str, Any]) -> int:
     return int(((result.get("data") or {}).get("unused") or {}).get("rows", 0))
 
 
-def _searched_by(cell: Cell) -> dict[str, str | None]:
+def searched_by(cell: Cell) -> dict[str, str | None]:
     """The hypergradient, and its eta, of the cell's search. A cell that copies a search does not read
     hypergradient.type, so that of its source is known only where it is an axis."""
     config = cell.config

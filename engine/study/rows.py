@@ -35,6 +35,10 @@ OUTER = "outer_loss"
 """The column with the outer objective, L_val: the loss on D_val of the searched model, before any rank was chosen, at
 a fitted temperature, nats a label (null: it was not measured, or the cell copied another cell's search)."""
 
+REFERENCE = "is_reference"
+"""The column that says whether the run is of the row that study.reference names. The tables and pictures are given it
+where the study has such a reference; results.parquet does not hold it."""
+
 _PLAIN = ("variant", "method", APPROXIMATION, "answer.rule", "model.name")
 """Axes whose values are understood without the name of the axis."""
 _TEXTS = (TASK, "method", "main_metric", "cell")

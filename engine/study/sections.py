@@ -9,8 +9,8 @@ from engine.study import tables
 from engine.study.agreement import RANKS, SHARES, WITHIN_TYPE, between_rows, between_seeds, by_chance
 from engine.study.combinations import VARIANT
 from engine.study.comparison import Comparison
-from engine.study.paired import LEFT_OUT, OTHER_ROWS, OURS, paired, searched_rows
-from engine.study.rows import APPROXIMATION, LOSS, OUTER, SCORE, row_keys
+from engine.study.paired import LEFT_OUT, OTHER_ROWS, OURS, compared_rows, paired
+from engine.study.rows import APPROXIMATION, LOSS, OUTER, REFERENCE, SCORE, row_keys
 
 COMPARED = {
     RANKS: "ranks",
@@ -25,8 +25,9 @@ _OUTER_NOTE = (
     "The loss on D_val after the search, before any rank was chosen, on the same rows for all runs of a seed. The "
     "outer problem lowers the loss of minibatches of D_val, without a temperature."
 )
+_LEARNED = "The row in the title is one of learned ranks; if all rows are, it is the first one of the study. "
+_CHOSEN = "The row in the title is the one that study.reference names. "
 _PAIRED_NOTE = (
-    "The row in the title is one of learned ranks; if all rows are, it is the first one of the study. "
     "A positive mean difference says that the row in the title is better, also where less is better, as for "
     "a loss; its standard error is over the pairs. Runs of one task and seed that differ on further axes count as one "
     "pair, with their mean difference. p: two-sided, by Wilcoxon's signed-rank test; at least six pairs "
@@ -79,6 +80,7 @@ def paper_sections(results: pd.DataFrame, axes: Sequence[str]) -> list[Section]:
             outer, _OUTER_NOTE,
         ),
         *_explained_once(
+            _CHOSEN if REFERENCE in results else _LEARNED,
             *_paired(results, axes, "Paired differences", SCORE),
             *_paired(results, axes, "Paired differences of the log loss", LOSS),
             *(_paired(results, axes, "Paired differences of L_val", OUTER) if OUTER in results else ()),
@@ -127,16 +129,17 @@ def _filled(sections: Iterable[Section]) -> list[Section]:
 
 
 def _paired(results: pd.DataFrame, axes: Sequence[str], what: str, column: str) -> Iterator[Section]:
-    """A table for each row of learned ranks, against the other rows."""
-    for ours in searched_rows(results, axes):
+    """A table for each row that is compared, against the other rows."""
+    for ours in compared_rows(results, axes):
         table = paired(results, axes, ours, column)
         yield Section(f"{what}, same task and seed: {ours}", table, _left_out(table))
 
 
-def _explained_once(*tables: Section) -> list[Section]:
-    """The paired tables that have rows. The note of the first one says how to read them all."""
+def _explained_once(which: str, *tables: Section) -> list[Section]:
+    """The paired tables that have rows. The note of the first one says how to read them all; `which`: which row is in
+    their titles."""
     known = _filled(tables)
-    notes = [_PAIRED_NOTE, *["Read it as the first of these tables."] * (len(known) - 1)]
+    notes = [which + _PAIRED_NOTE, *["Read it as the first of these tables."] * (len(known) - 1)]
     return [replace(table, note=note + table.note) for table, note in zip(known, notes, strict=False)]
 
 

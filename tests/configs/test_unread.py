@@ -37,7 +37,8 @@ ALWAYS = {
 # beside the result, how its cells are started, and what several processes share.
 ELSEWHERE = (
     "name", "runs_folder", "ignore_memory_estimate", "export", "tracking", "verdict", "study.axes",
-    "study.variants", "study.where", "study.exclude", "study.sweep_once", "study.launcher", "study.ray",
+    "study.variants", "study.where", "study.exclude", "study.sweep_once", "study.reference", "study.launcher",
+    "study.ray",
 )  # fmt: skip
 
 

@@ -79,3 +79,10 @@ def test_a_wrong_stage_key_or_value_is_refused(
 ) -> None:
     with pytest.raises(UserError, match=words):
         refuse_early(study(tiny_config(), axes, stage))
+
+
+@pytest.mark.parametrize("stage", ["all", "report"])
+def test_a_reference_that_is_no_row_is_refused(tiny_config: Callable[..., RunConfig], stage: Any) -> None:
+    asked = StudyConfig({"hypergradient.type": ["darts", "exact"]}, reference="cg")
+    with pytest.raises(UserError, match=r"^--study\.reference: no row .* 'cg'; there are: 'darts', 'exact'$"):
+        refuse_early(Request(dataclasses.replace(tiny_config(), study=asked), stage, False, "study.yaml"))

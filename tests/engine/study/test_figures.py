@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from engine.study import figures as study_figures
+from engine.study.rows import REFERENCE
 
 
 @pytest.fixture
@@ -127,3 +128,27 @@ def test_the_outer_loss_is_drawn_minus_that_of_the_first_row_at_the_same_seed(tm
     assert "minus that of darts at the same seed" in axes.get_ylabel()
     points = {bars.get_label(): bars[0].get_xydata()[0].tolist() for bars in axes.containers}
     assert points == {"darts": pytest.approx([4.0, 0.0]), "exact": pytest.approx([9.0, 0.005])}, "not seed 2"
+
+
+@pytest.mark.parametrize(
+    ("reference", "name", "at_cost"),
+    [
+        ("none", "none", {"darts": 0.1, "exact": 0.3}),  # not drawn, as it takes no outer step
+        ("exact", "exact", {"darts": -0.2, "exact": 0.0}),
+        ("lora", "darts", {"darts": 0.0, "exact": 0.2}),  # has no L_val, so that the first row is the reference
+    ],
+)
+def test_the_outer_loss_is_drawn_minus_that_of_the_chosen_reference(
+    tmp_path: Path, kept: list[Any], reference: str, name: str, at_cost: dict[str, float]
+) -> None:
+    losses = {"lora": None, "none": 0.2, "darts": 0.3, "exact": 0.5}
+    rows = [(variant, seed, loss and loss + seed) for variant, loss in losses.items() for seed in (0, 1)]
+    results = pd.DataFrame(rows, columns=["variant", "seed", "outer_loss"]).assign(task="t", options="{}")
+    results["searched_by"] = results["variant"].where(results["variant"] != "lora", None)
+    results[REFERENCE] = results["variant"] == reference
+    cost = pd.DataFrame({"approximation": ["exact", "darts"], "ratio_to_lora": [9.0, 4.0]})
+    study_figures.outer_loss_against_cost(results, ["variant", "seed"], cost, tmp_path / "c.png")
+    (axes,) = kept[0].axes
+    assert f"minus that of {name} at the same seed" in axes.get_ylabel()
+    points = {bars.get_label(): bars[0].get_ydata()[0] for bars in axes.containers}
+    assert points == pytest.approx(at_cost)

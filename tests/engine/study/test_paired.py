@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from engine.study.paired import LEFT_OUT, OTHER_ROWS, holm, paired, searched_rows
-from engine.study.rows import LOSS
+from engine.study.paired import LEFT_OUT, OTHER_ROWS, compared_rows, holm, paired
+from engine.study.rows import LOSS, REFERENCE
 from tests.helpers.study_results import AXES, results
 
 
@@ -24,20 +24,27 @@ def test_every_row_of_a_search_is_held_against_the_others() -> None:
     budget = results()[lambda t: t["method"] == "autolora"].assign(variant="budget")
     table = pd.concat([results().assign(variant=results()["method"]), budget])
     axes = ["seed", "task.name", "variant"]
-    assert searched_rows(table, axes) == ["autolora", "budget"]
+    assert compared_rows(table, axes) == ["autolora", "budget"]
     found = paired(table, axes, "budget").set_index("budget against")
     assert set(found.index) == {"autolora", "lora", "adalora"}
     assert found.loc["autolora", "equal"] == 6
     ablations = table[table["method"] == "autolora"]
-    assert searched_rows(ablations, axes) == ["autolora"], "where all are searches, all are held against the first"
-    assert searched_rows(ablations[::-1], axes) == ["budget"]
+    assert compared_rows(ablations, axes) == ["autolora"], "where all are searches, all are held against the first"
+    assert compared_rows(ablations[::-1], axes) == ["budget"]
+
+
+def test_a_chosen_reference_alone_is_compared_with_the_others() -> None:
+    chosen = results().assign(**{REFERENCE: results()["method"] == "lora"})
+    assert compared_rows(chosen, AXES) == ["lora"]
+    assert set(paired(chosen, AXES, "lora")["lora against"]) == {"autolora", "adalora"}
+    assert compared_rows(chosen[chosen["method"] != "lora"], AXES) == [], "none of its runs has ended yet"
 
 
 def test_with_methods_and_variants_every_method_of_a_variant_is_a_row() -> None:
     """The variant alone had been the row, so that no method was held against another."""
     table = pd.concat([results().assign(variant=name) for name in ("small", "big")])
     axes = ["seed", "task.name", "method", "variant"]
-    assert searched_rows(table, axes) == ["autolora, small", "autolora, big"]
+    assert compared_rows(table, axes) == ["autolora, small", "autolora, big"]
     found = paired(table, axes, "autolora, small").set_index("autolora, small against")
     assert set(found.index) == {"lora, small", "adalora, small", "autolora, big", "lora, big", "adalora, big"}
     assert found.loc["lora, big", "mean difference"] == pytest.approx(0.02 + 0.001)

@@ -209,6 +209,26 @@ def test_only_the_report_of_a_study_is_drawn_alone(study: tuple[RunConfig, Study
 
 
 @pytest.mark.trains
+def test_a_report_takes_another_reference_and_runs_nothing(
+    study: tuple[RunConfig, StudyFolder], log_lines: list[str]
+) -> None:
+    config, folder = study
+    before = {path: path.stat().st_mtime_ns for path in folder.cells.glob("*/*")}
+    assert "same task and seed: first_order" in folder.table.read_text()
+    asked = with_values(config, {"study.reference": "exact"})
+    given = Given(frozenset({"study.reference"}))
+    try:
+        run_request(Request(asked, "report", False, "study.yaml", given), StopRequest())
+        titles = [line for line in folder.table.read_text().splitlines() if "same task and seed" in line]
+        assert {title.rpartition(": ")[2] for title in titles} == {"exact"}
+        assert {path: path.stat().st_mtime_ns for path in folder.cells.glob("*/*")} == before
+        assert not any("does not read" in line for line in log_lines)
+    finally:
+        run_request(Request(config, "report", False, "study.yaml"), StopRequest())
+    assert "same task and seed: first_order" in folder.table.read_text()
+
+
+@pytest.mark.trains
 def test_a_report_drawn_again_over_the_old_one_keeps_the_runs(study: tuple[RunConfig, StudyFolder]) -> None:
     config, folder = study
 

@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from engine.study.rows import REFERENCE
 from engine.study.sections import agreement_of_seeds, agreement_sections, closeness, paper_sections
 
 KIND = "hypergradient.type"
@@ -56,8 +57,25 @@ def test_approximations_are_compared_in_pairs_as_variants_are() -> None:
     *_, of_score, of_loss, of_outer = outer
     assert of_outer.title == "Paired differences of L_val, same task and seed: none"
     assert of_outer.table.iloc[0].iloc[:4].to_list() == ["darts", 2, pytest.approx(-0.075), pytest.approx(0.025)]
-    assert of_score.note.startswith("The row in the title")
+    assert of_score.note.startswith("The row in the title is one of learned ranks; if all rows are, it is the first")
     assert of_loss.note == of_outer.note == "Read it as the first of these tables."
+
+
+def test_a_chosen_reference_is_in_the_titles_of_the_paired_tables() -> None:
+    cells = [(kind, seed) for kind in ("none", "darts", "sama") for seed in (0, 1)]
+    frame = pd.DataFrame(cells, columns=[KIND, "seed"]).assign(
+        method="autolora", task="sst2", main_metric="f1", score=[0.1, 0.2, 0.3, 0.5, 0.2, 0.2], log_loss=0.5,
+        lora_parameters=8, trainable_parameters=8, ranks=[[1, 2]] * 6,
+    )  # fmt: skip
+    frame[REFERENCE] = frame[KIND] == "darts"
+    found = {section.title: section for section in paper_sections(frame, [KIND, "seed"])}
+    assert [title for title in found if title.startswith("Paired")] == [
+        "Paired differences, same task and seed: darts",
+        "Paired differences of the log loss, same task and seed: darts",
+    ]
+    table = found["Paired differences, same task and seed: darts"]
+    assert table.table["darts against"].to_list() == ["none", "sama"]
+    assert table.note.startswith("The row in the title is the one that study.reference names. A positive mean")
 
 
 def test_ranks_and_shares_of_two_seeds_are_compared_in_one_table() -> None:
