@@ -61,7 +61,7 @@ def cosine_over_training(probe: pd.DataFrame, path: Path) -> None:
         below.set_xlabel("search step")
     panels[0, 0].set_ylabel("cosine to the exact term")
     panels[1, 0].set_ylabel(f"1 - cosine\n({EXACT:g}: that or less)")
-    _legend_beside(panels[0, -1])
+    legend_beside(panels[0, -1])
     save_figure(figure, path)
 
 
@@ -133,9 +133,10 @@ def _points_at_cost(place: Any, runs: pd.DataFrame, column: str) -> None:
         median = values.median()
         reach = [[median - values.min()], [values.max() - median]]
         place.errorbar(group[COST].iloc[0], median, yerr=reach, marker="o", capsize=3, label=shortened(str(name)))
-    _legend_beside(place)
+    legend_beside(place)
     place.set_xlabel("seconds of an outer step with its inner steps\n/ seconds of as many plain LoRA steps")
 
 
-def _legend_beside(axes: Any) -> None:
+def legend_beside(axes: Any) -> None:
+    """Names the lines to the right of a panel, where the names cover none of them."""
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -11,15 +11,30 @@ from engine.ranks.picture import save_picture
 from engine.run.folder import RunFolder
 from engine.study import figures
 from engine.study.comparison import Comparison
+from engine.study.descent import TaskDescents, count_of_approximations, descents
+from engine.study.descent_figure import outer_loss_over_passes
 from engine.study.folder import StudyFolder
 from engine.study.rows import APPROXIMATION, OUTER, TASK
 
+PASSES = "outer_loss_over_passes"
 TITLES = {
+    PASSES: "The loss on D_val over the passes used so far",
     "cosine_over_training": "Cosine to the exact one-step unroll (Eq. 4) over training",
     "outer_loss_against_cost": "What the search reaches: L_val against the cost of an outer step",
     "metric_against_cost": "Metric of the retrained model against the cost of an outer step",
 }
 """Name of a picture -> its title on the page; the others are called like their names."""
+NOTES = {
+    PASSES: (
+        "How fast each search lowers the loss of its minibatches of D_val, a line for each row of the table. Passes "
+        "do not depend on the device, but those of second derivatives take longer than others. Smoothed: each point "
+        "is the mean over the last logged steps up to there, a tenth of the search's (at least three). A line is the "
+        "mean over the seeds in the title, which all lines have, and ends where the first of its searches ended. "
+        "Band: the standard error of the mean, without what lifts or lowers all lines of a seed alike. A search that "
+        "was copied, or that takes no outer step, has no line."
+    )
+}
+"""Name of a picture -> what stands above it on the page."""
 
 
 def draw(
@@ -28,6 +43,9 @@ def draw(
     """Draws the pictures of the study into its folder; returns their paths by name."""
     pictures = {"metric": folder.figures / "metric.png", **_rank_maps(results, folder)}
     figures.metric_by_row(results, axes, pictures["metric"])
+    if tasks := _descents(results, axes, folder):
+        pictures[PASSES] = folder.figures / "passes.png"
+        outer_loss_over_passes(tasks, pictures[PASSES])
     if comparison is not None:
         pictures["cosine_over_training"] = folder.figures / "cosine.png"
         figures.cosine_over_training(comparison.probe, pictures["cosine_over_training"])
@@ -50,6 +68,12 @@ def _rank_maps(results: pd.DataFrame, folder: StudyFolder) -> dict[str, Path]:
         save_picture(ranks.load(RunFolder(folder.cells / cells.iloc[0]).ranks), path)
         pictures[f"ranks of {task}: {cells.iloc[0]}"] = path
     return pictures
+
+
+def _descents(results: pd.DataFrame, axes: Sequence[str], folder: StudyFolder) -> list[TaskDescents]:
+    """What the picture of L_val over the passes shows; empty if the study compares no approximations."""
+    compares = APPROXIMATION in results or count_of_approximations(results) > 1
+    return descents(results, axes, folder) if compares else []
 
 
 def _cost_pictures(

@@ -17,7 +17,7 @@ from engine.study.comparison import read_comparison
 from engine.study.folder import StudyFolder
 from engine.study.lacking import without_result
 from engine.study.markdown import escaped, markdown
-from engine.study.pictures import TITLES, draw
+from engine.study.pictures import NOTES, TITLES, draw
 from engine.study.reference import reference_cells, with_reference
 from engine.study.rows import COMMIT, TASK, read_results, texts
 from engine.study.sections import RESULTS_NOTE, Section, agreement_sections, comparison_sections, paper_sections
@@ -50,7 +50,11 @@ def write_study_report(config: RunConfig, folder: StudyFolder) -> dict[str, Path
         tables=[(part.title, part.note, list(part.table.columns), texts(part.table)) for part in sections],
         metric_charts=list(charts),
         metric_image=inline_image(pictures["metric"]),
-        pictures=[(TITLES.get(name, name), inline_image(path)) for name, path in pictures.items() if name != "metric"],
+        pictures=[
+            (TITLES.get(name, name), NOTES.get(name, ""), inline_image(path))
+            for name, path in pictures.items()
+            if name != "metric"
+        ],
         config=folder.config.read_text(encoding="utf-8"),
         charts=charts,
     )

@@ -15,7 +15,19 @@ from engine.study.agreement import LAYERS, RANKS, shares_of
 from engine.study.cells import Cell, damage
 from engine.study.folder import StudyFolder
 from engine.study.held_out import held_out_loss
-from engine.study.rows import APPROXIMATION, COMMIT, ETA, EVALUATED, LOSS, OPTIONS, OUTER, SEARCHED_BY, TASK, UNUSED
+from engine.study.rows import (
+    APPROXIMATION,
+    COMMIT,
+    ETA,
+    EVALUATED,
+    FORWARD_PASSES,
+    LOSS,
+    OPTIONS,
+    OUTER,
+    SEARCHED_BY,
+    TASK,
+    UNUSED,
+)
 from engine.study.values import word
 from engine.study.words import all_numbers
 
@@ -126,7 +138,7 @@ def _cost_of_search(cell: Cell) -> dict[str, float | None]:
     found = read_searched(cell.folder.search_summary) if own else {}
     passes = found.get("passes", {})
     return {
-        "search_forward_passes": passes.get("forward"),
+        FORWARD_PASSES: passes.get("forward"),
         "search_backward_passes": passes.get("backward"),
         "search_memory_mib": found.get("peak_memory_mib"),
     }

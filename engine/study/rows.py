@@ -35,6 +35,9 @@ OUTER = "outer_loss"
 """The column with the outer objective, L_val: the loss on D_val of the searched model, before any rank was chosen, at
 a fitted temperature, nats a label (null: it was not measured, or the cell copied another cell's search)."""
 
+FORWARD_PASSES = "search_forward_passes"
+"""The column with the forward passes of the run's own search (null: it had none, or copied one)."""
+
 REFERENCE = "is_reference"
 """The column that says whether the run is of the row that study.reference names. The tables and pictures are given it
 where the study has such a reference; results.parquet does not hold it."""

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from engine import ranks
+from engine.disk.files import write_text
 from engine.ranks import LayerRank, RankRecord
 from engine.run.folder import RunFolder
 from engine.study.comparison import Comparison
@@ -49,3 +50,20 @@ def test_variants_with_several_approximations_are_drawn_against_their_cost(
     (tmp_path / "figures").mkdir()
     pictures = draw(results, ["variant"], comparison, StudyFolder(tmp_path))
     assert ({"metric_against_cost", "outer_loss_against_cost"} <= pictures.keys()) == drawn
+
+
+@pytest.mark.parametrize(("names", "drawn"), [(["darts", "cg"], True), (["darts", "darts"], False)])
+def test_the_loss_over_the_passes_needs_several_approximations_but_no_comparison(
+    names: list[str], drawn: bool, tmp_path: Path
+) -> None:
+    folder, (results, _) = StudyFolder(tmp_path), compared(names)
+    folder.figures.mkdir()
+    for cell in "ab":
+        write_text(
+            RunFolder(folder.cells / cell).search_metrics,
+            '{"step": 1, "val_loss": 0.5, "forward_passes": 2, "backward_passes": 2}\n',
+        )
+    searched = results.assign(cell=["a", "b"], search_forward_passes=2.0)
+    pictures = draw(searched, ["variant"], None, folder)
+    assert ("outer_loss_over_passes" in pictures) == drawn
+    assert "outer_loss_over_passes" not in draw(results, ["variant"], None, folder), "copied searches"

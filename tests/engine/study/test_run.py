@@ -66,6 +66,7 @@ def test_report_and_table_show_each_approximation(study: tuple[RunConfig, StudyF
         assert "first_order" in text
         assert "exact" in text
     page = folder.report.read_text()
+    assert "The loss on D_val over the passes used so far" in page
     assert "default-src 'none'" in html.unescape(page), "the page may load nothing"
     assert page.count("<script") - page.count("<script type=") == 2
     assert page.count('id="metric-0"') == 1
