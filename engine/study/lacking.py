@@ -1,16 +1,17 @@
-"""Which cells of a study have no result, and why."""
+"""Which cells of a study have no result, and why. Needs no pandas, as --show reads it."""
 
 from collections.abc import Collection, Sequence
-
-import pandas as pd
 
 from engine.run.failure import failure_of
 from engine.study.cells import Cell, damage
 
+TITLE = "Without a result"
+COLUMNS = ("cell", "why")
+"""The title and the columns of the table in which a study's report has these cells."""
 NOT_BEGUN = "it has not begun"
 
 
-def without_result(cells: Sequence[Cell], known: Collection[str]) -> pd.DataFrame:
+def without_result(cells: Sequence[Cell], known: Collection[str]) -> list[tuple[str, str]]:
     """A row for each cell that is not among the `known` ones: its name, and why it has no result. Several cells that
     have not begun share the last row."""
     lacking = [cell for cell in cells if cell.config.name not in known]
@@ -19,7 +20,7 @@ def without_result(cells: Sequence[Cell], known: Collection[str]) -> pd.DataFram
     if len(waiting) > 1:
         rows = [(name, why) for name, why in rows if why != NOT_BEGUN]
         rows.append((f"{len(waiting)} cells, the first of them {waiting[0]}", "they have not begun"))
-    return pd.DataFrame(rows, columns=["cell", "why"])
+    return rows
 
 
 def _why(cell: Cell) -> str:

@@ -1,11 +1,9 @@
 """A study's table.md. Names of variants, models and tasks are escaped, so that Markdown shows them unchanged."""
 
 import re
-
-import pandas as pd
+from collections.abc import Sequence
 
 from configs.plain import plain
-from engine.study.rows import texts
 
 # The characters that Markdown takes for marks. `_` within a word (`first_order`) and a bracket without a link
 # (`[0.001]`) are plain text to it, and are not escaped.
@@ -17,8 +15,7 @@ def escaped(text: str) -> str:
     return _MARKS.sub(r"\\\g<0>", plain(text))
 
 
-def markdown(table: pd.DataFrame) -> str:
-    """A Markdown table."""
-    rows = [list(map(str, table.columns)), *texts(table)]
-    head, *body = ["| " + " | ".join(map(escaped, row)) + " |" for row in rows]
-    return "\n".join([head, "| " + " | ".join(["---"] * len(table.columns)) + " |", *body]) + "\n"
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table of texts."""
+    head, *body = ["| " + " | ".join(map(escaped, row)) + " |" for row in (columns, *rows)]
+    return "\n".join([head, "| " + " | ".join(["---"] * len(columns)) + " |", *body]) + "\n"

@@ -15,7 +15,7 @@ from engine.study.charts import metric_charts
 from engine.study.combinations import VARIANT
 from engine.study.comparison import read_comparison
 from engine.study.folder import StudyFolder
-from engine.study.lacking import without_result
+from engine.study.lacking import COLUMNS, TITLE, without_result
 from engine.study.markdown import escaped, markdown
 from engine.study.pictures import NOTES, TITLES, draw
 from engine.study.reference import reference_cells, with_reference
@@ -31,13 +31,13 @@ def write_study_report(config: RunConfig, folder: StudyFolder) -> dict[str, Path
     write_parquet(folder.summary, summary)
     cells = expand(config, folder)
     results = with_reference(results, reference_cells(config.study, cells))
-    lacking = without_result(cells, set(results["cell"]))
+    lacking = pd.DataFrame(without_result(cells, set(results["cell"])), columns=list(COLUMNS))
     sections = [
         *paper_sections(results, axes),
         Section("Results", summary, RESULTS_NOTE),
         *(comparison_sections(comparison) if comparison else ()),
         *agreement_sections(results, axes),
-        *(() if lacking.empty else (Section("Without a result", lacking),)),  # the last, as `_sentence` says
+        *(() if lacking.empty else (Section(TITLE, lacking),)),  # the last, as `_sentence` says
     ]
     sentence = _sentence(results, config, len(cells))
     head = f"# {escaped(str(config.name))}\n\n{escaped(sentence)}\n\n"
@@ -64,7 +64,8 @@ def write_study_report(config: RunConfig, folder: StudyFolder) -> dict[str, Path
 
 def _markdown(section: Section) -> str:
     """A part of table.md."""
-    parts = f"## {escaped(section.title)}", escaped(section.note), markdown(section.table)
+    table = markdown(list(map(str, section.table.columns)), texts(section.table))
+    parts = f"## {escaped(section.title)}", escaped(section.note), table
     return "\n\n".join(part for part in parts if part)
 
 

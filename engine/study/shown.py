@@ -3,20 +3,24 @@
 from collections.abc import Iterable
 
 from configs.files import load_config
+from configs.schema import RunConfig
 from engine.disk.tables import read_columns
 from engine.run.contents import read_result
 from engine.run.failure import failure_of
 from engine.run.folder import RunFolder
-from engine.study.cells import cell_name
+from engine.study.cells import cell_name, expand
 from engine.study.combinations import combinations
 from engine.study.folder import StudyFolder
+from engine.study.lacking import COLUMNS, TITLE, without_result
+from engine.study.markdown import markdown
 from engine.terminal.console import console
 
 
 def print_study(folder: StudyFolder) -> None:
     """Prints how many cells are finished, and the table or, if it is not written yet, the finished cells' results."""
     begun = sorted(path.parent for path in folder.cells_begun)
-    study = load_config(folder.config).study if folder.config.exists() else None
+    config = load_config(folder.config) if folder.config.exists() else None
+    study = None if config is None else config.study
     if study is not None:  # cells of values that the study no longer has do not count
         names = {cell_name(values) for values in combinations(study)}
         begun = [root for root in begun if root.name in names]
@@ -31,7 +35,7 @@ def print_study(folder: StudyFolder) -> None:
     if folder.table.exists():
         if folder.results.exists() and (other := _other_cells(folder, {root.name for root in finished})):
             console.print(other, highlight=False, soft_wrap=True)
-        print_table(folder)
+        print_table(folder, _as_of_now(folder, config))
         return
     for root in finished:
         metrics = read_result(RunFolder(root).metrics)["metrics"]
@@ -47,19 +51,36 @@ def _failures(folder: StudyFolder, names: Iterable[str]) -> dict[str, str]:
 
 def _other_cells(folder: StudyFolder, finished: set[str]) -> str | None:
     """A line that says which cells the table below lacks, or has too many; None if it is of the finished cells."""
-    found = read_columns(folder.results, "--stage report writes it again", texts=["cell"])["cell"]
-    shown = set(found.to_pylist())
+    shown = _cells_shown(folder)
     parts = {"lacks": finished - shown, "still has": shown - finished}
     words = [f"{verb} {_few(sorted(names))}" for verb, names in parts.items() if names]
     return f"the table below was written earlier: it {' and '.join(words)}" if words else None
+
+
+def _cells_shown(folder: StudyFolder) -> set[str]:
+    """The cells whose results the study's tables show."""
+    found = read_columns(folder.results, "--stage report writes it again", texts=["cell"])["cell"]
+    return set(found.to_pylist())
+
+
+def _as_of_now(folder: StudyFolder, config: RunConfig | None) -> str:
+    """The study's table.md. Its last table, of the cells without a result, says why they have none now: other cells
+    may have begun since the file was written."""
+    text = folder.table.read_text(encoding="utf-8")
+    before, title, _ = text.rpartition(f"## {TITLE}\n")
+    if not title or config is None or not folder.results.exists():
+        return text
+    lacking = without_result(expand(config, folder), _cells_shown(folder))
+    return f"{before}{title}\n{markdown(COLUMNS, lacking)}"
 
 
 def _few(names: list[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def print_table(folder: StudyFolder) -> None:
-    """Prints the table and the paths of a study's files."""
-    console.print(folder.table.read_text(encoding="utf-8"), highlight=False, markup=False, soft_wrap=True)
+def print_table(folder: StudyFolder, text: str | None = None) -> None:
+    """Prints the table and the paths of a study's files. `text`: of the table; None: that of table.md."""
+    text = folder.table.read_text(encoding="utf-8") if text is None else text
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
     for path in (folder.table, folder.results, folder.report):
         console.print(f"  {path}", highlight=False, soft_wrap=True)

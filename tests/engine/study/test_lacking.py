@@ -20,13 +20,13 @@ def test_each_cell_without_a_result_has_a_reason(tiny_config: Callable[..., RunC
     keep_failure(failed.folder, "--seed: no")
     write_text(damaged.folder.metrics, "{")
     write_text(half_done.folder.config, "")
-    table = without_result(cells, {known.config.name}).set_index("cell")["why"]
+    table = dict(without_result(cells, {known.config.name}))
     assert table[failed.config.name] == "--seed: no"
     assert table[damaged.config.name].startswith(f"{damaged.folder.metrics}: not readable as JSON")
     assert table[half_done.config.name] == "it is half-done"
     assert table[waiting.config.name] == "it has not begun"
     assert len(table) == 4
-    assert without_result(cells[:1], {known.config.name}).empty
+    assert without_result(cells[:1], {known.config.name}) == []
 
 
 def test_cells_that_have_not_begun_share_the_last_row(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_cells_that_have_not_begun_share_the_last_row(tiny_config: Callable[...,
     cells = expand(config, StudyFolder(tmp_path))
     write_text(cells[2].folder.config, "")
     names = [cell.config.name for cell in cells]
-    assert without_result(cells, names[:1]).to_numpy().tolist() == [
-        [names[2], "it is half-done"],
-        [f"2 cells, the first of them {names[1]}", "they have not begun"],
+    assert without_result(cells, names[:1]) == [
+        (names[2], "it is half-done"),
+        (f"2 cells, the first of them {names[1]}", "they have not begun"),
     ]

@@ -79,3 +79,27 @@ def test_a_table_that_is_not_of_the_finished_cells_is_said_to_be_old(
     assert said(*names[1:]) == "| a | b |"
     assert said(names[1]) == f"the table below was written earlier: it lacks {names[2]}"
     assert said(*names) == f"the table below was written earlier: it still has {names[0]}"
+
+
+def test_why_a_cell_has_no_result_is_that_of_now(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a killed study's second cell, --show said that it was half-done and, in the older table, not begun."""
+    folder = StudyFolder(tmp_path / "study")
+    config = with_study(parse(["--name", "study"]).config, AXES)
+    write_text(folder.config, to_yaml(dataclasses.replace(config, name="study")))
+    names = [f"type-{kind}_seed-{seed}" for kind in ("first_order", "exact") for seed in (0, 1)]
+    for name in names[:2]:
+        write_text(RunFolder(folder.cells / name).config, "")
+    write_json(RunFolder(folder.cells / names[0]).metrics, RESULT)
+    write_parquet(folder.results, pd.DataFrame({"cell": names[:1]}))
+    earlier = f"| 3 cells, the first of them {names[1]} | they have not begun |"
+    write_text(folder.table, f"# study\n\n| a | b |\n\n## Without a result\n\n| cell | why |\n{earlier}\n")
+    print_study(folder)
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "1 of 4 cells are finished, 1 half-done"
+    assert said[1:9] == [
+        "# study", "", "| a | b |", "", "## Without a result", "", "| cell | why |", "| --- | --- |",
+    ]  # fmt: skip
+    assert said[9:11] == [
+        f"| {names[1]} | it is half-done |",
+        f"| 2 cells, the first of them {names[2]} | they have not begun |",
+    ]
