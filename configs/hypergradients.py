@@ -14,6 +14,8 @@ class Facts(NamedTuple):
     """The keys of the section hypergradient that it reads, besides its type. One without eta has no implicit term."""
     second_order: bool = False
     """Whether it needs second derivatives."""
+    reads_steps: bool = False
+    """Whether it reads all inner steps since the last outer step."""
     may_hide: bool = False
     """Whether its implicit term can be far larger than a direct one that has not vanished."""
 
@@ -35,6 +37,7 @@ BUILT_IN = {
     "cg": Facts(_SERIES, second_order=True),
     "exact": Facts(second_order=True),
     "exact_adamw": Facts(second_order=True),
+    "unrolled": Facts(second_order=True, reads_steps=True, may_hide=True),
     "none": Facts(reads=()),
 }
 

@@ -42,7 +42,7 @@ class ModelConfig:
     load_in_4bit the frozen weights have 4 bits."""
     gradient_checkpointing: bool = False
     """Recompute the activations of each block in the backward pass instead of keeping them: much less memory for about
-    a third more time. Not possible with second derivatives (neumann, cg, exact, exact_adamw)."""
+    a third more time. Not possible with second derivatives (neumann, cg, exact, exact_adamw, unrolled)."""
     load_in_4bit: bool = False
     """Keep the frozen weights in 4 bits (nf4, QLoRA); needs a CUDA GPU and the package bitsandbytes."""
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from problems.data import Batch
-from problems.hypergradients import Tensors, registered
+from problems.hypergradients import InnerStep, Tensors, registered
 from problems.level import BilevelProblem
 from problems.models.precision import weights_in_fp32
 
@@ -18,7 +18,8 @@ from problems.models.precision import weights_in_fp32
 class InnerProblem(BilevelProblem):
     """The inner problem: W, trained on D_tr.
 
-    It stores what a hypergradient needs of the last inner step W -> W': its rate, its gradients, and W before it.
+    It stores what a hypergradient needs of the last inner step W -> W': its rate, its gradients, and W before it; and,
+    if the hypergradient reads them, all steps since the last outer one.
     `eta` is the size of the inner step in the implicit term: a number, "lr" (Eq. 4: the current learning rate of W) or
     "betty" (1). `seed`: the run's seed, from which a hypergradient may draw.
     """
@@ -31,15 +32,17 @@ class InnerProblem(BilevelProblem):
         self.fp32_difference = fp32_difference
         self.eta_setting = eta
         self.weights_before: list[Tensor] = []
+        self.steps: list[InnerStep] = []
+        self.outer_step_taken = False
         self.beta_gradient: list[Tensor] = []
         self.norm_before_clipping: Tensor | None = None
 
-    def eta(self) -> float:
-        """eta of Eq. 4 at this step."""
+    def eta(self, step: InnerStep | None = None) -> float:
+        """eta of Eq. 4 at an inner step; None: at the last one."""
         if self.eta_setting == "betty":
             return 1.0
         if self.eta_setting == "lr":
-            return float(self._step_rate)
+            return float(self._step_rate if step is None else step.rate)
         return float(self.eta_setting)
 
     def get_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -67,6 +70,19 @@ class InnerProblem(BilevelProblem):
                 b.grad = None
         if method.reads_weights_before:
             self.weights_before = [p.detach().clone() for p in params]
+        if method.reads_steps:
+            self._keep_step()
+
+    def _keep_step(self) -> None:
+        """Adds the present inner step to `steps`; the first one after an outer step begins a new list."""
+        if self.outer_step_taken:
+            self.steps, self.outer_step_taken = [], False
+        weights = [p.detach().clone() for p in self.trained]
+        self.steps.append(InnerStep(weights, self._parts, self._masks, self._step_rate))
+
+    def losses_of(self, step: InnerStep) -> Iterator[Tensor]:
+        """The losses of the parts of one of `steps`, computed again at the current weights under its dropout masks."""
+        return self._again(step.parts, step.masks)
 
     def _add_up(self, parameters: Tensors) -> None:
         """Sums .grad and the loss over all processes; both are then those of the whole batch."""
@@ -80,9 +96,13 @@ class InnerProblem(BilevelProblem):
             parameter.grad = grad if count else None
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Takes the step; also stores the gradient that Adam just used, if the hypergradient reads it."""
+        """Takes the step; also stores the gradient that Adam just used, if the hypergradient reads it. A step that was
+        skipped is no part of `steps`, as W did not depend on its loss."""
         super().optimizer_step(*args, **kwargs)
-        if registered(self.config.type).reads_last_gradient:
+        method = registered(self.config.type)
+        if method.reads_steps and self.skipped:
+            self.steps.pop()
+        if method.reads_last_gradient:
             for parameter in self.trained:
                 state = self.optimizer.state.get(parameter)
                 if state:  # else no step has ever used it
@@ -157,6 +177,7 @@ class OuterProblem(BilevelProblem):
         direct, vector = grads[: len(params)], grads[len(params) :]
         self.direct = torch.cat([g.flatten() for g in direct]).detach()
         implicit = method.implicit(vector, inner, self)
+        inner.outer_step_taken = True
         self.implicit = torch.cat([g.flatten() for g in implicit]).detach()
         self.set_grads(params, [d + i for d, i in zip(direct, implicit, strict=True)])
 

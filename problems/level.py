@@ -5,7 +5,7 @@ autocast on CUDA only, reads the loss back from the device at every step, and ev
 difference under different dropout masks.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import starmap
@@ -17,13 +17,10 @@ from betty.problems import ImplicitProblem
 from torch import Tensor, nn
 
 from problems.data import Batch
-from problems.hypergradients import Tensors
+from problems.hypergradients import Part, Tensors
 from problems.machine.compute import Compute, RandomState, on_device, random_state, replay
 from problems.machine.heap import HEAP
 from problems.machine.processes import ALONE, Processes
-
-Part = tuple[dict[str, Tensor], float]
-"""One part of a batch, and its weight in the batch's mean loss."""
 
 
 @dataclass
@@ -60,6 +57,7 @@ class BilevelProblem(ImplicitProblem):
         self.passes = passes or Passes()
         self.processes = processes
         self.last_loss: Tensor = torch.tensor(float("nan"))
+        self._parts: list[Part] = []
         self._masks: list[RandomState] = []
         self.skipped = torch.tensor(False, device=compute.device)
         self.own_skips = torch.tensor(0, device=compute.device)
@@ -109,15 +107,14 @@ class BilevelProblem(ImplicitProblem):
 
         `backward` computes the losses of the other parts one by one, so that only one graph is in memory.
         """
-        self._masks = []
-        first, *self._others = self.parts(batch)
-        loss = self.part_loss(first)
+        self._parts, self._masks = self.parts(batch), []
+        loss = self.part_loss(self._parts[0])
         self.last_loss = loss.detach()
         return loss, {"loss": self.last_loss}
 
     def other_losses(self) -> Iterator[Tensor]:
         """The losses of the batch's other parts, one after the other; each is also added to `last_loss`."""
-        for part in self._others:
+        for part in self._parts[1:]:
             loss = self.part_loss(part)
             self.last_loss = self.last_loss + loss.detach()
             yield loss
@@ -125,14 +122,17 @@ class BilevelProblem(ImplicitProblem):
     @property
     def part_count(self) -> int:
         """The number of parts in which the last step's batch went through the model."""
-        return len(self._masks)
+        return len(self._parts)
 
     def losses_again(self) -> Iterator[Tensor]:
         """The losses of the parts of the last step's batch, computed again at the current weights.
 
         They sum to the loss of that step and use its dropout masks. No loss is held while the next one is computed.
         """
-        return starmap(self._loss_again, zip(self.parts(self.cur_batch), self._masks, strict=True))
+        return self._again(self._parts, self._masks)
+
+    def _again(self, parts: Sequence[Part], masks: Sequence[RandomState]) -> Iterator[Tensor]:
+        return starmap(self._loss_again, zip(parts, masks, strict=True))
 
     def _loss_again(self, part: Part, masks: RandomState) -> Tensor:
         with replay(masks, self.compute.device):

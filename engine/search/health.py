@@ -13,7 +13,7 @@ from configs.errors import UserError
 from configs.facts import moves_alpha
 from configs.hypergradients import BUILT_IN
 from configs.own_class import is_own
-from configs.schema import HypergradientConfig, RunConfig
+from configs.schema import RunConfig
 from engine.ranks.rules import SUM_TO_ONE
 from engine.search.engine import SearchEngine
 from engine.search.trajectory import Trajectory
@@ -130,6 +130,16 @@ def warn_about_rounded_difference(model: nn.Module, config: RunConfig) -> None:
     )
 
 
+def warn_about_short_unroll(config: RunConfig) -> None:
+    """Warns of an unroll over a single inner step: it is what `exact` computes."""
+    facts = BUILT_IN.get(config.hypergradient.type)
+    if facts is not None and facts.reads_steps and config.search.unroll_steps == 1:
+        log.warning(
+            "--hypergradient.type %s: with --search.unroll_steps 1 it computes what exact computes; give more inner "
+            "steps for each outer one", config.hypergradient.type,
+        )  # fmt: skip
+
+
 def warn_about_still_alpha(engine: SearchEngine, config: RunConfig) -> bool:
     """Warns if at least half of the outer steps were skipped, so that alpha was trained for far fewer steps than set.
     Returns whether it warned.
@@ -155,24 +165,30 @@ def warn_about_still_alpha(engine: SearchEngine, config: RunConfig) -> bool:
 
 def warn_about_large_term(engine: SearchEngine, config: RunConfig) -> None:
     """Warns if the last implicit term was so large that alpha followed nothing else: that of a Neumann series that
-    diverges, of sama with an eta far above the learning rate, or of an approximation of the user's own.
+    diverges, of sama or of a long unroll with an eta far above the learning rate, or of an approximation of the user's
+    own.
 
     (That of a one-step unroll is large only if the direct one vanishes, as at the end of a search that has learned its
     task; then nothing is wrong.)
     """
     ratio = engine.selection.diagnostics()["implicit_to_direct"]
-    if _may_hide(config.hypergradient) and (ratio or 0.0) > HIDES:
+    if _may_hide(config) and (ratio or 0.0) > HIDES:
         log.warning(
             "in the last outer step the implicit term was %.3g times the direct one, so alpha followed it alone; %s",
             ratio, _smaller_term(config),
         )  # fmt: skip
 
 
-def _may_hide(chosen: HypergradientConfig) -> bool:
+def _may_hide(config: RunConfig) -> bool:
+    """Whether the implicit term may be so large that it hides the direct one; that of a one-step unroll is not."""
+    chosen = config.hypergradient
     if is_own(chosen.type):
         return True
     facts = BUILT_IN[chosen.type]
-    return facts.may_hide and ("terms" not in facts.reads or chosen.terms > 0)  # without terms: a one-step unroll
+    one_step = (facts.reads_steps and config.search.unroll_steps == 1) or (
+        "terms" in facts.reads and chosen.terms == 0
+    )
+    return facts.may_hide and not one_step
 
 
 def warn_about(trajectory: Trajectory, config: RunConfig) -> None:

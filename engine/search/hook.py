@@ -21,6 +21,7 @@ from engine.terminal.console import log
 from engine.terminal.live_view import SearchProgress
 from engine.tracking import Tracker
 from engine.tracking.metrics_file import MetricsFile
+from problems.hypergradients import registered
 from problems.machine.compute import wait_for
 
 
@@ -53,6 +54,10 @@ class SearchHook:
         # (L_val is not known before the first outer step); then the number of steps, and their seconds.
         self._losses = torch.zeros(4, device=engine.lora.compute.device)
         self._since_line = [0, 0.0]
+        # A checkpoint does not hold the inner steps since the last outer one: where these are read, it waits for that.
+        method = registered(engine.lora.config.type)
+        self._saves_at_multiples_of = self.search.unroll_steps if method.reads_steps else 1
+        self._save_is_due = self._stop_is_due = False
 
     def resume(self) -> None:
         """Resumes from the newest intact checkpoint; without one, starts the trajectory with the point at step 0."""
@@ -91,10 +96,12 @@ class SearchHook:
         if done:
             log.info("search: stops at step %d, as no rank changed for %d checks", step, self.search.patience)
         # No checkpoint after the last step: the search is over, and one resumed from it could take further steps.
-        asked = self._asked_to_stop(step)
-        if not (done or last) and (asked or step % self.search.checkpoint_every == 0):
+        self._stop_is_due |= self._asked_to_stop(step)
+        self._save_is_due |= self._stop_is_due or step % self.search.checkpoint_every == 0
+        if not (done or last) and self._save_is_due and step % self._saves_at_multiples_of == 0:
             self._save()
-            if asked:
+            self._save_is_due = False
+            if self._stop_is_due:
                 self.stop.check()
         if self.progress is not None:
             self.progress.step(step)

@@ -32,6 +32,7 @@ class Probe(Hypergradient):
     """
 
     name = "probe"
+    reads_steps = True
     reads_beta_gradient = True
     reads_last_gradient = True
     second_order = True

@@ -4,6 +4,7 @@ import logging
 
 from transformers import set_seed
 
+from configs.schema import RunConfig
 from engine.disk import newest
 from engine.disk.files import write_json
 from engine.export.lora_config import of_the_model
@@ -22,6 +23,7 @@ from engine.search.health import (
     warn_about_large_term,
     warn_about_missing_classes,
     warn_about_rounded_difference,
+    warn_about_short_unroll,
     warn_about_still_alpha,
 )
 from engine.search.hook import SearchHook
@@ -29,7 +31,7 @@ from engine.search.settings import FOUND, UNFINISHED
 from engine.terminal.live_view import SearchProgress
 from engine.tracking import NOWHERE, Tracker
 from problems.halves import by_source
-from problems.hypergradients import approximation, register
+from problems.hypergradients import Hypergradient, approximation, register
 from problems.models.attach import ADAPTER, attach_components
 from problems.models.layers import refuse_large_k
 from problems.tasks.doubts import warn_of_repeated_rows
@@ -79,14 +81,14 @@ def build_search(run: Workbench, *, second_order: bool) -> SearchEngine:
         log.info("attention: eager, as second derivatives are needed")
     refuse_large_k(base.model, config.lora)
     warn_about_rounded_difference(base.model, config)
+    warn_about_short_unroll(config)
     model = attach_components(base.model, config.lora, run.kind.peft_type, base.trained_whole)
     method = approximation(config.hypergradient.type, config.hypergradient.options)
     register(method)
-    per_weight = OTHERS if method.reads_weights_before else FIRST_ORDER
     if run.estimates_memory:
         check_memory(
-            run, model, data, config.search.batch_size, per_weight=per_weight, section="search",
-            second_order=second_order,
+            run, model, data, config.search.batch_size, per_weight=_bytes_per_weight(method, config),
+            section="search", second_order=second_order,
         )  # fmt: skip
     parts = data.train.select(d_tr), data.train.select(d_val)
     engine = build_engine(config, model, *parts, data.collate, run.compute, run.processes, run.kind.loss)
@@ -97,6 +99,13 @@ def build_search(run: Workbench, *, second_order: bool) -> SearchEngine:
         run.compute.device, "bf16" if run.compute.bf16 else "fp32",
     )  # fmt: skip
     return engine
+
+
+def _bytes_per_weight(method: Hypergradient, config: RunConfig) -> int:
+    """The bytes that a step takes for each trained weight, besides the weight itself."""
+    if method.reads_steps:  # fp32 copies of W, one for each inner step
+        return OTHERS + 4 * (config.search.unroll_steps - 1)
+    return OTHERS if method.reads_weights_before else FIRST_ORDER
 
 
 def _record(run: Workbench, engine: SearchEngine, hook: SearchHook) -> None:

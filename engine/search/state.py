@@ -47,6 +47,7 @@ def restore(engine: SearchEngine, settled: RanksSettled, trajectory: Trajectory,
     vars(settled).update(state["settled"])
     vars(engine.lora.passes).update(state["passes"])
     restore_points(trajectory, state["trajectory"])
+    engine.lora.steps = []  # a snapshot lies between two outer steps only if no approximation reads these
     for problem in (engine.lora, engine.selection):
         _restore_problem(problem, state["problems"][problem.name])
     registered(engine.lora.config.type).load_state_dict(

@@ -14,20 +14,23 @@ from typing import Any
 from betty.hypergradient import jvp_fn_mapping
 
 from problems.hypergradients.adamw import ExactAdamW
-from problems.hypergradients.base import Hypergradient, Inner, Outer, Tensors
+from problems.hypergradients.base import Hypergradient, Inner, InnerStep, Outer, Part, Tensors
 from problems.hypergradients.difference import CentralDifference, ForwardDifference
 from problems.hypergradients.first_order import FirstOrder
 from problems.hypergradients.none import NoHypergradient
 from problems.hypergradients.own import own
 from problems.hypergradients.sama import Sama
 from problems.hypergradients.second_order import ConjugateGradient, Exact, Neumann
+from problems.hypergradients.unrolled import Unrolled
 
 __all__ = [
     "HYPERGRADIENTS",
     "NONE",
     "Hypergradient",
     "Inner",
+    "InnerStep",
     "Outer",
+    "Part",
     "Tensors",
     "approximation",
     "betty_type",
@@ -46,6 +49,7 @@ HYPERGRADIENTS: dict[str, Hypergradient] = {
         ConjugateGradient(),
         Exact(),
         ExactAdamW(),
+        Unrolled(),
     )
 }
 

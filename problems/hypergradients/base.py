@@ -13,14 +13,28 @@ AutoLoRA Eq. 4, M is eta times the identity. Betty's own functions differ: they 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from problems.machine.compute import Compute
+from problems.machine.compute import Compute, RandomState
 
 Tensors = Sequence[Tensor]
+Part = tuple[dict[str, Tensor], float]
+"""One part of a batch, and its weight in the batch's mean loss."""
+
+
+@dataclass(frozen=True)
+class InnerStep:
+    """One inner step W -> W'. `weights`: W before it. `parts`: its batch. `masks`: the random states from which the
+    dropout masks of the parts were drawn. `rate`: its learning rate."""
+
+    weights: list[Tensor]
+    parts: Sequence[Part]
+    masks: Sequence[RandomState]
+    rate: float
 
 
 class Inner(Protocol):
@@ -41,6 +55,9 @@ class Inner(Protocol):
     """W before the inner step; set only for approximations with `reads_weights_before`."""
     beta_gradient: list[Tensor]
     """dL_tr/dbeta of the inner step; set only for approximations with `reads_beta_gradient`."""
+    steps: list[InnerStep]
+    """The inner steps since the last outer step, the oldest first, without those that were skipped; kept only for
+    approximations with `reads_steps`."""
     fp32_difference: bool
     gradient_clipping: float
     """The largest norm of W's gradient; 0: it is not clipped."""
@@ -49,8 +66,8 @@ class Inner(Protocol):
     eta_setting: float | str
     """hypergradient.eta as configured: a number, lr or betty."""
 
-    def eta(self) -> float:
-        """eta of Eq. 4 at this step."""
+    def eta(self, step: InnerStep | None = None) -> float:
+        """eta of Eq. 4 at an inner step; None: at the last one."""
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """W."""
@@ -66,6 +83,9 @@ class Inner(Protocol):
 
         They sum to L_tr and use the inner step's dropout masks.
         """
+
+    def losses_of(self, step: InnerStep) -> Iterator[Tensor]:
+        """The same of one of `steps`."""
 
     rounds: bool
     """Whether a pass through the model rounds to bf16."""
@@ -118,6 +138,8 @@ class Hypergradient(ABC):
     """Needs v = dL_val/dW."""
     reads_weights_before: ClassVar[bool] = True
     """Needs W as it was before the inner step."""
+    reads_steps: ClassVar[bool] = False
+    """Needs all inner steps since the last outer step: a copy of W and the batch of each."""
     reads_beta_gradient: ClassVar[bool] = False
     """Needs dL_tr/dbeta from the inner step's own backward pass."""
     reads_last_gradient: ClassVar[bool] = False

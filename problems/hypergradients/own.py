@@ -62,8 +62,8 @@ class Own(Hypergradient):
         self._told_of_state = False
         self.name = type_  # type: ignore[misc]  # a ClassVar of all others
         # Flags of the class are those of the wrapped one; ClassVar keeps mypy from allowing a plain assignment.
-        for flag in ("reads_vector", "reads_weights_before", "reads_beta_gradient", "reads_last_gradient",
-                     "second_order"):  # fmt: skip
+        for flag in ("reads_vector", "reads_weights_before", "reads_steps", "reads_beta_gradient",
+                     "reads_last_gradient", "second_order"):  # fmt: skip
             setattr(self, flag, getattr(wrapped, flag))
 
     def implicit(self, vector: Tensors, inner: Inner, outer: Outer) -> list[Tensor]:
@@ -140,7 +140,9 @@ class Own(Hypergradient):
 class _Guarded:
     """The inner problem; if an approximation reads what it has not asked for, the error names the flag that asks."""
 
-    _ASKED_FOR_BY: ClassVar = {"weights_before": "reads_weights_before", "beta_gradient": "reads_beta_gradient"}
+    _ASKED_FOR_BY: ClassVar = {
+        "weights_before": "reads_weights_before", "steps": "reads_steps", "beta_gradient": "reads_beta_gradient"
+    }  # fmt: skip
 
     def __init__(self, inner: Inner, method: Hypergradient) -> None:
         self._inner = inner

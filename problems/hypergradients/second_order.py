@@ -25,12 +25,7 @@ class SecondOrder(Hypergradient):
     def implicit(self, vector: Tensors, inner: Inner, outer: Outer) -> list[Tensor]:
         weights = inner.trainable_parameters()
         with inner.at(inner.weights_before):
-            gradients = _gradients(inner, weights)
-
-            def product(direction: Tensors, inputs: Tensors, **options: Any) -> list[Tensor]:
-                # map, and no loop: a loop's variable would hold the graph of a part while the next one is computed.
-                along = partial(_along, inner, direction=direction, inputs=inputs, **options)
-                return inner.summed(map(along, gradients()))
+            product = second_derivatives(inner, inner.losses_again)
 
             def hessian(direction: Tensors) -> list[Tensor]:
                 # Only the gradient of a single part is kept, and differentiated again.
@@ -45,15 +40,30 @@ class SecondOrder(Hypergradient):
         """M v."""
 
 
-def _gradients(inner: Inner, weights: Tensors) -> Callable[[], Iterator[list[Tensor]]]:
+def second_derivatives(inner: Inner, losses: Callable[[], Iterator[Tensor]]) -> Callable[..., list[Tensor]]:
+    """Products with the second derivatives of L_tr at the current W: a function of a direction in W and of inputs,
+    which returns d (dL_tr/dW . direction) / d inputs. `losses`: computes the losses of the batch's parts anew."""
+    gradients = _gradients(inner, losses)
+
+    def product(direction: Tensors, inputs: Tensors, **options: Any) -> list[Tensor]:
+        # map, and no loop: a loop's variable would hold the graph of a part while the next one is computed.
+        along = partial(_along, inner, direction=direction, inputs=inputs, **options)
+        return inner.summed(map(along, gradients()))
+
+    return product
+
+
+def _gradients(inner: Inner, losses: Callable[[], Iterator[Tensor]]) -> Callable[[], Iterator[list[Tensor]]]:
     """The gradients dL_tr/dW of the batch's parts; each can be differentiated again.
 
     The gradient of a single part is computed once and kept. Those of several parts are computed anew for every
     product: a batch is cut into parts because the graphs of all its rows do not fit the memory.
     """
 
+    weights = inner.trainable_parameters()
+
     def anew() -> Iterator[list[Tensor]]:
-        return map(partial(inner.own_gradient, inputs=weights, create_graph=True), inner.losses_again())
+        return map(partial(inner.own_gradient, inputs=weights, create_graph=True), losses())
 
     if inner.part_count > 1:
         return anew

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import torch
 
+from problems.hypergradients import HYPERGRADIENTS
 from problems.machine.processes import Processes
 from tests.helpers.bilevel_toys import METHODS, Toy, copies, cosine, equal, lora_toy, unrolled
 
 pytestmark = pytest.mark.usefixtures("float64")
 
-READS_WEIGHTS = [m for m in METHODS if m != "first_order"]
+READS_WEIGHTS = [name for name in METHODS if HYPERGRADIENTS[name].reads_weights_before]
 
 
 @pytest.mark.parametrize(("eta", "value"), [(0.25, 0.25), ("betty", 1.0), ("lr", 0.3)])

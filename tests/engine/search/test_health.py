@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,13 @@ from engine.disk import checkpoint
 from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted
-from engine.search.health import warn_about, warn_about_missing_classes, warn_about_rounded_difference
+from engine.search.health import (
+    warn_about,
+    warn_about_large_term,
+    warn_about_missing_classes,
+    warn_about_rounded_difference,
+    warn_about_short_unroll,
+)
 from engine.search.hook import SearchHook
 from engine.search.stage import search
 from engine.search.trajectory import Trajectory
@@ -300,3 +307,32 @@ def test_a_finite_difference_in_bf16_is_warned_of_where_it_counts(
     assert [line.startswith(f"WARNING --hypergradient.type {config.hypergradient.type}: ") for line in log_lines] == [
         True
     ] * expected
+
+
+@pytest.mark.parametrize(("steps", "warned"), [("1", True), ("2", False)])
+def test_an_unroll_over_a_single_step_is_told_to_be_exact(
+    tiny_config: Callable[..., RunConfig], log_lines: list[str], steps: str, warned: bool
+) -> None:
+    for kind in ("unrolled", "exact"):
+        warn_about_short_unroll(tiny_config("--hypergradient.type", kind, "--search.unroll_steps", steps))
+    told = ["WARNING --hypergradient.type unrolled: with --search.unroll_steps 1 it computes what exact computes; "]
+    assert [line.partition("give")[0] for line in log_lines] == told * warned
+
+
+@pytest.mark.parametrize(
+    ("arguments", "warned"),
+    [
+        (("--hypergradient.type", "unrolled", "--search.unroll_steps", "2"), True),
+        (("--hypergradient.type", "unrolled"), False),
+        (("--hypergradient.type", "neumann"), True),
+        (("--hypergradient.type", "neumann", "--hypergradient.terms", "0"), False),
+        (("--hypergradient.type", "exact"), False),
+    ],
+)
+def test_a_term_that_hides_the_direct_one_is_warned_of_where_it_is_no_one_step_unroll(
+    tiny_config: Callable[..., RunConfig], log_lines: list[str], arguments: tuple[str, ...], warned: bool
+) -> None:
+    outer = SimpleNamespace(diagnostics=lambda: {"implicit_to_direct": 1e4})
+    engine: Any = SimpleNamespace(selection=outer)
+    warn_about_large_term(engine, tiny_config(*arguments))
+    assert len(log_lines) == warned

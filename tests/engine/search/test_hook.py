@@ -105,6 +105,22 @@ def test_the_time_before_a_stop_counts(
 
 
 @pytest.mark.trains
+@pytest.mark.parametrize(("kind", "saved"), [("exact", 4), ("unrolled", 6)])
+def test_a_checkpoint_waits_for_the_outer_step_where_all_inner_steps_are_read(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], stop_at: Callable[[int], None],
+    kind: str, saved: int,
+) -> None:  # fmt: skip
+    """As it does not hold the inner steps, a search that resumes between two outer steps would have lost them."""
+    stop_at(4)
+    run = run_of(tiny_config("--hypergradient.type", kind, "--search.unroll_steps", "3", "--search.steps", "9"))
+    with pytest.raises(Interrupted):
+        search(run)
+    found = checkpoint.load(run.folder.search_checkpoint)
+    assert found is not None
+    assert found["step"] == saved
+
+
+@pytest.mark.trains
 def test_a_search_that_resumes_in_another_precision_says_so(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch,
     stop_at: Callable[[int], None], log_lines: list[str],

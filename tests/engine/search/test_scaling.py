@@ -49,7 +49,7 @@ def test_what_a_step_sends(tiny_config: Callable[..., RunConfig], run_of: Callab
     outer = [b + 1] if method == "first_order" else [b + n + 1]
     implicit = {
         "first_order": [], "forward_difference": [b], "darts": [b, b], "sama": [b, b], "exact": [b],
-        "exact_adamw": [b],
+        "exact_adamw": [b], "unrolled": [n + b],
         "neumann": [n] * TERMS + [b], "cg": [n] * TERMS + [b],
     }[method]  # fmt: skip
     sent = engine.lora.processes.sent

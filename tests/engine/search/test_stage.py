@@ -109,12 +109,14 @@ def test_the_stored_model_computes_what_the_search_computed_with_its_gates(
     assert (without - expected).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize(("method", "per_weight"), [("darts", OTHERS), ("first_order", FIRST_ORDER)])
+@pytest.mark.parametrize(
+    ("method", "per_weight"), [("darts", OTHERS), ("first_order", FIRST_ORDER), ("unrolled", OTHERS + 3 * 4)]
+)
 def test_the_memory_estimate_counts_the_copies_of_w_that_the_approximation_makes(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch,
     method: str, per_weight: int,
 ) -> None:  # fmt: skip
     given: list[int] = []
     monkeypatch.setattr("engine.search.stage.check_memory", lambda *_, **told: given.append(told["per_weight"]))
-    build_search(run_of(tiny_config("--hypergradient.type", method)), second_order=False)
+    build_search(run_of(tiny_config("--hypergradient.type", method, "--search.unroll_steps", "4")), second_order=False)
     assert given == [per_weight]

@@ -52,6 +52,10 @@ CASES = {
     "one's own that carries a mean": (("--hypergradient.type", f"{OWN}:Carrying"), (3, 6)),
     "one's own that draws": (("--hypergradient.type", f"{OWN}:Drawing"), (3, 6)),
     "unrolled": (("--search.unroll_steps", "3", "--search.log_every", "2"), (4, 5)),
+    "the unroll of all inner steps": (
+        ("--hypergradient.type", "unrolled", "--search.unroll_steps", "3", "--model.attention", "eager"),
+        (2, 4),
+    ),
     "without outer steps": (("--hypergradient.type", "none"), (3,)),
     "settled": (("--search.selection_learning_rate", "1e-12", "--search.patience", "2"), (5, 6)),
 }

@@ -38,6 +38,7 @@ RATE = 0.1
 # Largest allowed 1 - cosine and |norm ratio - 1| against the unrolled step, in float64 at radius 1e-3.
 TOLERANCES = {
     "exact": 1e-9,  # no approximation, rounding only
+    "unrolled": 1e-9,  # with one inner step it is `exact`
     "neumann": 1e-9,  # with no terms it is `exact`
     "darts": 1e-5,  # radius^2 = 1e-6 times third derivatives of a few units
     "forward_difference": 1e-2,  # radius = 1e-3 times third derivatives of a few units
@@ -202,7 +203,7 @@ def test_a_weight_that_the_loss_does_not_use(method: str) -> None:
     assert torch.equal(with_it.inner.module.unused, torch.ones(3))
 
 
-@pytest.mark.parametrize("method", TOLERANCES)
+@pytest.mark.parametrize("method", [method for method in TOLERANCES if not HYPERGRADIENTS[method].reads_steps])
 def test_several_inner_steps_differentiate_the_last_one(method: str) -> None:
     toy = lora_toy(method, unroll_steps=3, steps=6, eta=0.1, darts_alpha=RADIUS, neumann_iterations=0, dropout=0.1)
     assert toy.outer.count == 2
