@@ -188,4 +188,5 @@ def _point(
     """A point of a curve. `beside`: the reference of the rank curve, the searched model, and the head alone."""
     reference, whole, alone = beside
     (_, error), (part, part_error) = judged.above(reference), kept(judged, whole, alone)
-    return CurvePoint(at, judged.loss, error, judged.temperature, part, part_error, parameters)
+    of_reference = None if reference is whole else kept(judged, reference, alone)[1]
+    return CurvePoint(at, judged.loss, error, judged.temperature, part, part_error, parameters, of_reference)

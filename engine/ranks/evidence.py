@@ -44,7 +44,8 @@ class CurvePoint:
     a rule chooses the components. `loss`: in nats per label, with the logits divided by `temperature`, which was
     fitted for this point (in a regression, it is the variance of the error instead). `standard_error`: of the
     difference between this loss and that of the reference (`reference_of`). `kept`: the part of the gain that remains.
-    `parameters`: of LoRA; None on the rank curve.
+    `parameters`: of LoRA; None on the rank curve. `reference_kept_standard_error`: of the part that remains of what
+    the reference gains; None if the reference is the whole searched model, as `kept` is that part then.
     """
 
     at: float
@@ -54,6 +55,7 @@ class CurvePoint:
     kept: float
     kept_standard_error: float
     parameters: int | None = None
+    reference_kept_standard_error: float | None = None
 
     __pydantic_config__ = _STRICT
 
@@ -156,8 +158,8 @@ class Evidence:
     def sufficient_rank(self, tolerance: float) -> int | None:
         """The smallest rank that is enough if every layer has it; None if no rank is, or if LoRA has learned nothing.
 
-        Enough is what surely loses at most the part `tolerance` of what the reference gains. Ranks are tested from the
-        reference downwards, until one is not enough.
+        Enough is what surely keeps all but the part `tolerance` of what the reference gains: the lower end of its
+        90 % interval does. Ranks are tested from the reference downwards, until one is not enough.
         """
         below = [point for point in self.rank_curve if point.at <= self.reference.at]
         found = self._smallest_enough(below, tolerance)
@@ -177,11 +179,25 @@ class Evidence:
     def _smallest_enough(self, points: Sequence[CurvePoint], tolerance: float) -> CurvePoint | None:
         found = None
         for point in sorted(points, key=lambda point: -point.at) if self.learned else ():
-            lost = point.loss - self.reference.loss + ONE_SIDED * point.standard_error
-            if lost > tolerance * self._reference_gain:
+            surely, _ = interval(*self._kept_of_reference(point))
+            if surely < 1 - tolerance:
                 break
             found = point
         return found
+
+    def _kept_of_reference(self, point: CurvePoint) -> tuple[float, float]:
+        """The part of what the reference gains that a point keeps, and its standard error.
+
+        Where the searched model is over-fitted and the record is older than `reference_kept_standard_error`, the
+        error is the largest that it can be, as the record does not say how the losses vary together."""
+        if not self.overfitted:
+            return point.kept, point.kept_standard_error
+        lost = (point.loss - self.reference.loss) / self._reference_gain
+        if point.reference_kept_standard_error is not None:
+            return 1 - lost, point.reference_kept_standard_error
+        whole = max(self.rank_curve, key=lambda one: one.at)
+        of_gain = self.gain_standard_error + whole.standard_error
+        return 1 - lost, (point.standard_error + abs(lost) * of_gain) / self._reference_gain
 
 
 def too_few(rows: int, sources: int) -> str:

@@ -8,6 +8,8 @@ import torch
 
 from engine.answer.curve import Judged, calibrated_loss, crossed, kept
 from engine.answer.likelihood import Categorical
+from engine.ranks.evidence import CurvePoint
+from tests.helpers.evidence import evidence_of
 
 
 class Recorded:
@@ -59,6 +61,24 @@ def test_the_error_of_the_part_that_is_kept_counts_what_is_not_sure_of_the_gain(
     )
     assert kept(half, of_whole, head) == pytest.approx((0.5, 0.0), abs=1e-12)
     assert half.above(of_whole)[1] > 0.01
+
+
+def test_a_rank_that_loses_just_more_than_is_allowed_is_seldom_called_enough() -> None:
+    """The gain, here of ten standard errors, was taken as exact: 37 % of such ranks were called enough, not 5 %."""
+    generator, weights = np.random.default_rng(0), torch.ones(100, dtype=torch.float64)
+    called = 0
+    for _ in range(400):
+        gained = generator.normal(1.0, 1.0, 100)
+        lost = 0.0501 + generator.normal(0.0, 0.01, 100)
+        whole, head, cut = (Judged(torch.from_numpy(losses), weights, 1.0) for losses in (0 * lost, gained, lost))
+        gain, error = head.above(whole)
+        curve = tuple(
+            CurvePoint(rank, at.loss, at.above(whole)[1], 1.0, *kept(at, whole, head))
+            for rank, at in ((1, cut), (8, whole))
+        )
+        evidence = evidence_of(loss=0.0, gain=gain, gain_standard_error=error, rank_curve=curve)
+        called += evidence.sufficient_rank(0.05) == 1
+    assert called / 400 < 0.1
 
 
 def test_an_error_is_a_size_also_where_lora_makes_it_worse() -> None:

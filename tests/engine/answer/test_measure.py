@@ -8,7 +8,7 @@ import torch
 
 from configs.schema import LoraSettings, RunConfig
 from configs.schema_answer import AnswerConfig
-from engine.answer.curve import crossed
+from engine.answer.curve import crossed, kept
 from engine.answer.cuts import Cuts, Searched
 from engine.answer.heads import Heads
 from engine.answer.likelihood import TEMPERATURES
@@ -130,6 +130,25 @@ def test_a_budget_is_measured_with_the_head_that_suits_it_best(random_components
     assert all(
         one.loss < other.loss - 0.1 for one, other in zip(evidence.budget_curve, without.budget_curve, strict=True)
     )
+
+
+def test_beside_a_lower_rank_the_error_of_what_that_rank_gains_is_measured(
+    random_components: tuple[Searched, Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, sample = random_components
+    usual, _ = measure(found, sample, None, CONFIG)
+    assert {point.reference_kept_standard_error for point in usual.rank_curve} == {None}
+    monkeypatch.setattr("engine.answer.measure.reference_of", lambda _: 2)
+    evidence, _ = measure(found, sample, None, CONFIG)
+    at_1, at_2, at_4 = evidence.rank_curve
+    assert at_2.reference_kept_standard_error == 0.0, "the reference keeps all of what it gains"
+    cuts = Cuts(found, sample)
+    statistics = cuts.statistics([found.all() & (torch.arange(4) < rank) for rank in (0, 1, 2)])
+    alone, one, two = (
+        crossed(sample.likelihood, (at, at), cuts.weights, sample.first_half, sample.sources) for at in statistics
+    )
+    assert at_1.reference_kept_standard_error == pytest.approx(kept(one, two, alone)[1])
+    assert at_4.reference_kept_standard_error != at_4.kept_standard_error
 
 
 def test_every_share_above_0_counts_with_and_without_a_budget() -> None:

@@ -67,7 +67,7 @@ def test_a_gain_that_is_sure_but_slight_is_a_doubt() -> None:
     assert conclusion(few).endswith(
         f", though 90 rows of D_val are too few for a sure answer (200 are needed), and {doubt}"
     )
-    lossy = (dataclasses.replace(at_rest[0], loss=10.9), dataclasses.replace(at_rest[1], standard_error=0.1))
+    lossy = (dataclasses.replace(at_rest[0], kept=0.5), dataclasses.replace(at_rest[1], kept_standard_error=0.1))
     none = dataclasses.replace(record, evidence=dataclasses.replace(slight, rank_curve=lossy))
     assert (
         conclusion(none) == f"no rank on the curve is enough: each may lose more than 5 % of the gain, though {doubt}"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from configs.errors import UserError
-from engine.ranks.evidence import from_json, to_json, too_few
+from engine.ranks.evidence import from_json, interval, to_json, too_few
 from tests.helpers.evidence import evidence_of, point
 
 
@@ -20,6 +20,30 @@ def test_enough_is_tested_from_k_downwards_up_to_the_first_failure() -> None:
     assert evidence_of(rank_curve=lucky).sufficient_rank(0.05) == 4  # rank 1 came after a failure
     unsure = (point(4, 0.001, 0.02), point(8, 0.0, 0.0))
     assert evidence_of(rank_curve=unsure).sufficient_rank(0.05) == 8
+
+
+def test_what_is_enough_is_what_keeps_enough_at_the_lower_end_of_its_printed_interval() -> None:
+    """The test took the gain as exact: it called a rank enough whose interval began at 92 %."""
+    alike = dataclasses.replace(point(4, 0.008, 0.0), kept_standard_error=0.02)  # every row loses 0.008
+    assert evidence_of(rank_curve=(alike, point(8, 0.0, 0.0))).sufficient_rank(0.05) == 8
+    assert evidence_of(budget_curve=(alike,)).sufficient_budget(0.05) is None
+    for error, enough in ((0.0061, 4), (0.0062, 8)):  # 0.96 - 1.64 x 0.0061 = 0.94999...
+        curve = (dataclasses.replace(alike, kept_standard_error=error), point(8, 0.0, 0.0))
+        low, _ = interval(curve[0].kept, error)
+        assert evidence_of(rank_curve=curve).sufficient_rank(0.0500041) == enough
+        assert (low >= 1 - 0.0500041) is (enough == 4)
+
+
+def test_beside_an_over_fitted_model_the_error_of_what_the_best_rank_gains_counts_too() -> None:
+    curve = [point(1, -0.039), point(2, -0.05, 0.002), point(4, -0.048, 0.0), point(8, 0.0, 0.01)]
+    curve[1] = dataclasses.replace(curve[1], standard_error=0.0)
+    found = evidence_of(rank_curve=tuple(curve))
+    assert found.overfitted
+    # Rank 1 loses 0.011 of 0.25, 4.4 %. Of how its rows vary, an older record tells only the largest error possible.
+    assert found.sufficient_rank(0.05) == 2
+    for error, enough in ((0.003, 1), (0.004, 2)):  # 0.956 - 1.64 x 0.003 > 0.95
+        told = (dataclasses.replace(curve[0], reference_kept_standard_error=error), *curve[1:])
+        assert evidence_of(rank_curve=told).sufficient_rank(0.05) == enough
 
 
 def test_over_fitted_cuts_are_compared_with_the_best_rank() -> None:
@@ -116,7 +140,9 @@ def test_where_lora_has_learned_nothing_no_rank_is_enough() -> None:
 
 
 def test_what_is_written_is_read_again() -> None:
-    for evidence in (evidence_of(), evidence_of(gain=0.001), evidence_of(budget_curve=())):
+    best = dataclasses.replace(point(1, -0.1), reference_kept_standard_error=0.01)
+    overfitted = evidence_of(rank_curve=(best, point(8, 0.0, 0.0)))
+    for evidence in (evidence_of(), evidence_of(gain=0.001), evidence_of(budget_curve=()), overfitted):
         raw = json.loads(json.dumps(to_json(evidence, 0.05)))
         assert from_json(raw, "ranks.json") == (evidence, 0.05)
     assert json.loads(json.dumps(to_json(evidence_of(), 0.05)))["sufficient_rank"] == 2
@@ -161,7 +187,7 @@ def test_points_are_named_by_their_curve() -> None:
     assert raw["budget_curve"][0] == {"budget": 0.25, "parameters": 100} | {
         key: value
         for key, value in dataclasses.asdict(point(0.25, 0.1, 0.01)).items()
-        if key not in ("at", "parameters")
+        if key not in ("at", "parameters") and value is not None
     }
 
 
