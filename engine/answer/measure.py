@@ -9,7 +9,7 @@ from torch import Tensor
 from configs.schema import RunConfig
 from engine.answer.curve import Judged, crossed, kept
 from engine.answer.cuts import Cuts, Searched
-from engine.answer.likelihood import Likelihood
+from engine.answer.likelihood import Gaussian, Likelihood
 from engine.answer.sample import WITH_GRADIENT, Sample
 from engine.answer.shares import NODES, Shares, allowed_gap, complete, integrate
 from engine.ranks.budget import kept_within
@@ -72,6 +72,7 @@ def measure(searched: Searched, sample: Sample, head: Tensor | None, config: Run
         budget_rule=_budget_rule(config),
         budget_curve=tuple(_point(budget, at, (reference, whole, alone), count) for budget, count, at in budgets),
         allowed_gap=_gap(cuts),
+        regression=isinstance(sample.likelihood, Gaussian),
     )
     return evidence, shares
 

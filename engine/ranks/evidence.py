@@ -19,7 +19,7 @@ FEW_ROWS = 200
 answer."""
 SOLVED = 0.05
 """With a smaller loss than this without LoRA, in nats per label, a task of classes or tokens is solved without it. The
-loss of a regression, which depends on the labels' unit, soon falls below 0, where it tells nothing of the kind."""
+loss of a regression depends on the labels' unit, so that no value of it says that."""
 SLIGHT, SLIGHT_NATS = 0.01, 0.05
 """A gain is slight below this part of the loss without LoRA, and below this many nats per label: the loss of a
 regression grows with the labels' unit, so that a gain of 1 % of it may be a much smaller error."""
@@ -84,7 +84,7 @@ class Evidence:
     to the searched model; all shares should sum to it. It differs from the gain as both losses are those at one
     `temperature`. `nodes`: the number of points of the path at which the integral was evaluated. `allowed_gap`: by
     which part of `fall` the shares may miss it. `budget_rule`: the rule that chose the components on the budget
-    curve.
+    curve. `regression`: whether the labels are numbers, of which older records say nothing.
     """
 
     rows: int
@@ -102,6 +102,7 @@ class Evidence:
     budget_rule: str
     budget_curve: tuple[CurvePoint, ...]
     allowed_gap: float = 0.02
+    regression: bool = False
 
     __pydantic_config__ = _STRICT
 
@@ -150,8 +151,10 @@ class Evidence:
 
     @property
     def solved(self) -> str:
-        """Says that the task is solved without LoRA, which has learned next to nothing; "" if that is not so."""
-        if (self.learned and not self.slight) or not -_ROUNDED <= self.loss + self.gain < SOLVED:
+        """Says that the task is solved without LoRA, which has learned next to nothing; "" if that is not so, and for
+        a regression."""
+        small = not self.regression and -_ROUNDED <= self.loss + self.gain < SOLVED
+        if not small or (self.learned and not self.slight):
             return ""
         return f"the {self.without} already solves this task; LoRA is not needed"
 
@@ -231,7 +234,7 @@ def _point(point: CurvePoint, name: str) -> dict[str, Any]:
 KEYS = (
     "rows", "sources", "without", "loss", "gain", "gain_standard_error", "share_total", "head_share", "fall",
     "nodes", "temperature", "sufficient_rank", "tolerance", "rank_curve", "budget_rule", "budget_curve",
-    "allowed_gap",
+    "allowed_gap", "regression",
 )  # fmt: skip
 """The keys of ranks.json that hold evidence."""
 

@@ -11,7 +11,7 @@ from configs.schema_answer import AnswerConfig
 from engine.answer.curve import crossed, kept
 from engine.answer.cuts import Cuts, Searched
 from engine.answer.heads import Heads
-from engine.answer.likelihood import TEMPERATURES
+from engine.answer.likelihood import TEMPERATURES, Gaussian
 from engine.answer.measure import measure, passes, ranks_of_curve, within
 from engine.answer.sample import WITH_GRADIENT, Sample
 from engine.answer.shares import Shares
@@ -149,6 +149,17 @@ def test_beside_a_lower_rank_the_error_of_what_that_rank_gains_is_measured(
     )
     assert at_1.reference_kept_standard_error == pytest.approx(kept(one, two, alone)[1])
     assert at_4.reference_kept_standard_error != at_4.kept_standard_error
+
+
+def test_the_evidence_says_whether_the_labels_are_numbers() -> None:
+    class OfOneOutput(Gaussian):
+        def statistics(self, logits: torch.Tensor, labels: torch.Tensor) -> Any:
+            return super().statistics(logits[:, 0], labels)
+
+    model, inputs, labels = planted(2, (0,), 40, seed=0)
+    of_classes, found = sample_of(inputs, labels), searched(model)
+    of_numbers = replace(of_classes, likelihood=OfOneOutput())
+    assert [measure(found, one, None, CONFIG)[0].regression for one in (of_classes, of_numbers)] == [False, True]
 
 
 def test_every_share_above_0_counts_with_and_without_a_budget() -> None:
