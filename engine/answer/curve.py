@@ -59,18 +59,17 @@ def crossed(
     return Judged(losses, weights, float(np.exp(np.mean(np.log(temperatures)))), sources)
 
 
-def calibrated_loss(likelihood: Likelihood, statistics: Tensor, weights: Tensor) -> float | None:
-    """The log loss of rows with these statistics [rows, numbers], nats per label; None if one half of the rows has no
-    label.
+def calibrated(likelihood: Likelihood, statistics: Tensor, weights: Tensor, sources: np.ndarray) -> Judged | None:
+    """The losses of held-out rows with these statistics [rows, numbers]; None if one half of them has no label.
 
-    The even rows are one half, the odd rows the other; the loss of each is taken at the temperature that was fitted on
-    the other. Without a temperature, the log loss would mostly measure over-confidence, which grows with the model's
-    size.
+    `weights`: as in `Judged`; `sources`: the number of the source of each row, counted in their order [rows]. The rows
+    of every other source are one half; the loss of each half is taken at the temperature that was fitted on the other.
+    Without a temperature, the log loss would mostly measure over-confidence, which grows with the model's size.
     """
-    first = np.arange(len(weights)) % 2 == 0
+    first = sources % 2 == 0
     if min(float(weights[torch.from_numpy(half)].sum()) for half in (first, ~first)) == 0:
         return None
-    return crossed(likelihood, (statistics, statistics), weights, first).loss
+    return crossed(likelihood, (statistics, statistics), weights, first, sources)
 
 
 def kept(point: Judged, whole: Judged, head: Judged) -> tuple[float, float]:

@@ -35,11 +35,16 @@ def sources_of(rows: Dataset, numbers: Sequence[int] | np.ndarray) -> np.ndarray
     """The number of the source of each of the rows with these numbers, counted in their order [numbers].
 
     Rows of one input have the same source (`inputs_of`). If all rows have one source, each counts as its own."""
-    known = inputs_of(rows, numbers)
-    names = np.empty(len(known), dtype=object)
-    names[:] = known
+    return numbered(inputs_of(rows, numbers))
+
+
+def numbered(inputs: Sequence[Any]) -> np.ndarray:
+    """The number of each row's source, counted in the order of the rows [rows]; `inputs`: for each row something that
+    is equal for rows of one source. If all rows have one source, each counts as its own."""
+    names = np.empty(len(inputs), dtype=object)
+    names[:] = inputs
     owners, found = pd.factorize(names)
-    return np.asarray(owners) if len(found) > 1 else np.arange(len(numbers))
+    return np.asarray(owners) if len(found) > 1 else np.arange(len(inputs))
 
 
 def _filled(groups: list[list[int]], size: int) -> list[list[int]]:

@@ -9,14 +9,16 @@ import torch
 from datasets import Dataset
 from torch import nn
 
-from engine.answer.curve import calibrated_loss
+from engine.answer.curve import calibrated
 from engine.answer.likelihood import likelihood_of
+from engine.answer.sample import numbered
 from engine.retrain.callbacks import NotFinite, not_finite_words
 from engine.retrain.held_out import Measured, tokens
 from engine.retrain.row_losses import row_losses
 from engine.retrain.trainer import RetrainTrainer
 from engine.run.context import Context
 from problems.data import Data
+from problems.tasks.inputs import inputs_of
 
 
 @dataclass(frozen=True)
@@ -62,11 +64,13 @@ def evaluate(trainer: RetrainTrainer, run: Context, data: Data) -> Evaluated:
     known = {name: split.measured for name, split in splits.items()}
     statistics = torch.cat([split.statistics for split in known.values()])
     weights = torch.cat([split.weights for split in known.values()])
+    sources = numbered([one for rows in data.evaluation.values() for one in inputs_of(rows, range(len(rows)))])
+    judged = calibrated(likelihood_of(run.task), statistics, weights, sources)
     return Evaluated(
         run.task.combine({name: split.metrics for name, split in splits.items()}),
         "".join(split.predictions for split in splits.values()) or None,
         _together({name: split.predicted_rows for name, split in splits.items()}),
-        calibrated_loss(likelihood_of(run.task), statistics, weights),
+        None if judged is None else judged.loss,
         row_losses(model, run, data, known) if run.config.retrain.row_losses else None,
         sum(map(len, data.evaluation.values())),
         time.perf_counter() - began,

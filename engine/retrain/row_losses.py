@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import nn
 
 from configs.errors import UserError
-from engine.answer.curve import crossed
+from engine.answer.curve import calibrated
 from engine.answer.likelihood import likelihood_of
+from engine.answer.sample import numbered
 from engine.retrain.held_out import Measured, measured
 from engine.run.context import Context
 from problems.data import Data
@@ -27,9 +27,8 @@ def row_losses(model: nn.Module, run: Context, data: Data, known: Mapping[str, M
     input (the references of a record, copies of a text); `loss` in nats, summed over its labels; `weight`, the number
     of its labels.
 
-    The rows at even places of the table are one half, those at odd places the other. The loss of each half is taken
-    at the temperature that fits the other half best. `known`: the splits that are measured already. Raises UserError
-    if a half has no label.
+    The rows of every other source are one half. The loss of each half is taken at the temperature that fits the other
+    half best. `known`: the splits that are measured already. Raises UserError if a half has no label.
     """
     parts = dict(data.evaluation) | ({} if data.unused is None else {UNUSED: data.unused})
     names: list[str] = []
@@ -44,13 +43,12 @@ def row_losses(model: nn.Module, run: Context, data: Data, known: Mapping[str, M
         numbers += range(len(rows))
     statistics = torch.cat([of.statistics for of in found])
     weights = torch.cat([of.weights for of in found])
-    first = np.arange(len(weights)) % 2 == 0
-    if min(float(weights[half].sum()) for half in (first, ~first)) == 0:
+    judged = calibrated(likelihood, statistics, weights, numbered(sources))
+    if judged is None:
         raise UserError(
             f"--retrain.row_losses: one half of the {len(weights)} held-out rows has no label, and cannot choose "
             f"the temperature of the other half; allowed: more rows to evaluate on"
         )
-    judged = crossed(likelihood, (statistics, statistics), weights, first)
     numbers_of = {source: number for number, source in enumerate(dict.fromkeys(sources))}
     columns = {"split": names, "row": numbers, "source": [numbers_of[source] for source in sources]}
     return pd.DataFrame({**columns, "loss": judged.losses.numpy(), "weight": weights.numpy()})

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.answer.curve import Judged, calibrated_loss, crossed, kept
+from engine.answer.curve import Judged, calibrated, crossed, kept
 from engine.answer.likelihood import Categorical
 from engine.ranks.evidence import CurvePoint
 from tests.helpers.evidence import evidence_of
@@ -104,13 +104,26 @@ def test_the_calibrated_loss_does_not_see_over_confidence() -> None:
     scores = generator.normal(0, 1, (3000, 3)) + 2 * np.eye(3)[labels]
     likelihood = Categorical()
 
-    def loss(scores: np.ndarray) -> float | None:
+    def judged(scores: np.ndarray) -> Judged | None:
         told = torch.from_numpy(labels[: len(scores)])
         statistics, weights = likelihood.statistics(torch.from_numpy(scores).float(), told)
-        return calibrated_loss(likelihood, statistics.double(), weights.double())
+        return calibrated(likelihood, statistics.double(), weights.double(), np.arange(len(scores)))
 
-    known, sure = loss(scores), loss(6 * scores)
-    assert sure == pytest.approx(known, abs=0.005)
+    known, sure = judged(scores), judged(6 * scores)
     assert known is not None
-    assert known < np.log(3)
-    assert loss(scores[:1]) is None
+    assert sure is not None
+    assert sure.loss == pytest.approx(known.loss, abs=0.005)
+    assert known.loss < np.log(3)
+    assert judged(scores[:1]) is None
+
+
+def test_held_out_rows_of_one_source_do_not_choose_their_own_temperature() -> None:
+    """Even and odd rows were the halves, so that a copy of a text chose the temperature of the other copy."""
+    likelihood: Any = Recorded()
+    statistics = torch.tensor([[1.0], [1.0], [5.0], [5.0], [3.0]], dtype=torch.float64)
+    judged = calibrated(likelihood, statistics, torch.ones(5, dtype=torch.float64), np.array([0, 0, 1, 1, 2]))
+    assert judged is not None
+    of_other = [500, 500, 100 * 5 / 3, 100 * 5 / 3, 500]
+    assert judged.losses.tolist() == pytest.approx([a + b for a, b in zip([1, 1, 5, 5, 3], of_other, strict=True)])
+    without_label = torch.tensor([1.0, 1.0, 0.0, 0.0, 1.0], dtype=torch.float64)
+    assert calibrated(likelihood, statistics, without_label, np.array([0, 0, 1, 1, 2])) is None

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from configs.parser import parse
 from configs.schema import RunConfig
-from engine.answer.curve import calibrated_loss
+from engine.answer.curve import calibrated
 from engine.answer.likelihood import likelihood_of
+from engine.answer.sample import numbered
 from engine.retrain import held_out, row_losses
 from engine.retrain.fit import fit
 from engine.retrain.methods import Prepared
@@ -58,7 +59,10 @@ def test_each_split_is_measured_with_its_own_rows_in_their_order(
     assert fitted.metrics == {"one": 7.0, "two": 3.0}
     assert fitted.predictions == "7 rows\n3 rows\n"
     statistics, weights = (torch.cat(parts).double() for parts in zip(*measured, strict=True))
-    assert fitted.calibrated_loss == pytest.approx(calibrated_loss(likelihood, statistics, weights))
+    sources = numbered([tuple(ids) for rows in splits.values() for ids in rows["input_ids"][:]])
+    judged = calibrated(likelihood, statistics, weights, sources)
+    assert judged is not None
+    assert fitted.calibrated_loss == pytest.approx(judged.loss)
 
 
 @pytest.mark.trains
