@@ -11,7 +11,7 @@ from engine.answer.curve import Judged, crossed, kept
 from engine.answer.cuts import Cuts, Searched
 from engine.answer.likelihood import Gaussian, Likelihood
 from engine.answer.sample import WITH_GRADIENT, Sample
-from engine.answer.shares import NODES, Shares, allowed_gap, complete, integrate
+from engine.answer.shares import NODES, Division, Shares, allowed_gap, complete, integrate
 from engine.ranks.budget import kept_within
 from engine.ranks.evidence import CurvePoint, Evidence, reference_of
 from engine.ranks.rules import parameters_of
@@ -77,7 +77,7 @@ def measure(searched: Searched, sample: Sample, head: Tensor | None, config: Run
     return evidence, shares
 
 
-def shares_on(cuts: Cuts, off_on: Sequence[Tensor], temperature: float, batch: int) -> tuple[Shares, int, float]:
+def shares_on(cuts: Cuts, off_on: Sequence[Tensor], temperature: float, batch: int) -> tuple[Division, int, float]:
     """The shares on the rows of the sample, the nodes of their integral, and the fall of the loss along the path, to
     which they must sum.
 

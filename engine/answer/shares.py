@@ -30,22 +30,16 @@ Line = list[tuple[float, float]]
 
 @dataclass(frozen=True)
 class Shares:
-    """The shares of independent draws: a draw is a source (a row, or all rows of one input), or a random batch if the
-    model mixes the rows of a batch.
+    """The shares of the components, from independent draws: a draw is a source (a row, or all rows of one input), or a
+    random batch if the model mixes the rows of a batch.
 
     `sums`: over the labels of each draw, in nats [draws, layers, k]. `weights`: labels of each draw [draws]. `first`:
-    whether a draw lies in the first half of the sample, boolean [draws]. `head`: the share of the head, over all
-    draws, in nats per label.
+    whether a draw lies in the first half of the sample, boolean [draws].
     """
 
     sums: Tensor
     weights: Tensor
     first: Tensor
-    head: float = 0.0
-
-    def total(self) -> float:
-        """The sum of all shares, that of the head included, in nats per label."""
-        return float(self.mean().sum()) + self.head
 
     def mean(self) -> Tensor:
         """The share of every component, nats per label [layers, k]."""
@@ -75,6 +69,19 @@ class Shares:
         return first, second
 
 
+@dataclass(frozen=True)
+class Division(Shares):
+    """The fall of the loss, divided among the components and the head, whose share is known only over all draws.
+
+    `head`: the share of the head, in nats per label."""
+
+    head: float
+
+    def total(self) -> float:
+        """The sum of all shares, that of the head included, in nats per label."""
+        return float(self.mean().sum()) + self.head
+
+
 def by_source(values: Tensor, sources: np.ndarray) -> Tensor:
     """The sums of values [rows, ...] over the rows of each source [sources, ...]; `sources`: a number for each row."""
     sums = torch.zeros(int(sources.max()) + 1, *values.shape[1:], dtype=values.dtype)
@@ -100,7 +107,7 @@ def ratio_error(sums: Tensor, weights: Tensor, sources: np.ndarray | None = None
 
 def integrate(
     searched: Searched, temperature: float, sample: Sample, batch: int, nodes: int = NODES, until: float = 1.0
-) -> Shares:
+) -> Division:
     """The shares of every component and of the head on all rows of the sample, `batch` rows at a time.
 
     `until`: the t at which the integral ends; 1 for the whole path. Each row has its own gates, so that one backward
@@ -115,7 +122,7 @@ def integrate(
         return _by_batch(searched, temperature, sample, batch, line)
     sums, weights, head = sample.processes.summed(own)
     _, firsts = np.unique(sample.sources, return_index=True)
-    return Shares(
+    return Division(
         by_source(sums, sample.sources), by_source(weights, sample.sources),
         torch.from_numpy(sample.first_half[firsts]), float(head / weights.sum()),
     )  # fmt: skip
@@ -138,7 +145,7 @@ def _own_rows(searched: Searched, temperature: float, sample: Sample, batch: int
     return [sums, weights, heads]
 
 
-def _by_batch(searched: Searched, temperature: float, sample: Sample, batch: int, line: Line) -> Shares:
+def _by_batch(searched: Searched, temperature: float, sample: Sample, batch: int, line: Line) -> Division:
     batches, gates = sample.random_batches(batch), searched.gates
     sums = torch.zeros(len(batches), len(gates.names), gates.k, dtype=torch.float64)
     weights, heads = torch.zeros(len(batches), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
@@ -149,7 +156,7 @@ def _by_batch(searched: Searched, temperature: float, sample: Sample, batch: int
     draws = _draws(sample, batches)
     _, firsts = np.unique(draws, return_index=True)
     first_half = torch.tensor([bool(sample.first_half[batches[first][0]]) for first in firsts])
-    return Shares(by_source(sums, draws), by_source(weights, draws), first_half, float(heads / weights.sum()))
+    return Division(by_source(sums, draws), by_source(weights, draws), first_half, float(heads / weights.sum()))
 
 
 def _draws(sample: Sample, batches: list[list[int]]) -> np.ndarray:
@@ -210,7 +217,7 @@ class _only:  # noqa: N801 (a context manager, used as a function)
 EXACT = 0.02
 """Shares that miss the measured cost by more than this part of it are inexact."""
 
-Integrate = Callable[[int], Shares]
+Integrate = Callable[[int], Division]
 """Number of nodes -> shares."""
 
 
@@ -224,7 +231,7 @@ def allowed_gap(*, rounds: bool) -> float:
 
 def complete(
     by_nodes: Integrate, measured: float, gap: float, extend: Callable[[int], None] = lambda nodes: None
-) -> tuple[Shares, int]:
+) -> tuple[Division, int]:
     """The shares, and how many nodes were used: NODES, or 2 * NODES if NODES are not accurate enough.
 
     NODES are accurate enough if the sum of all shares misses the fall of the loss along the path, `measured` on the

@@ -14,7 +14,7 @@ from engine.answer.heads import Heads
 from engine.answer.likelihood import TEMPERATURES, Gaussian
 from engine.answer.measure import measure, passes, ranks_of_curve, within
 from engine.answer.sample import WITH_GRADIENT, Sample
-from engine.answer.shares import Shares
+from engine.answer.shares import Division
 from engine.ranks.evidence import Evidence
 from tests.helpers.branches import HIDDEN, WIDTH, planted, sample_of, searched, train
 
@@ -190,7 +190,7 @@ def random_components() -> tuple[Searched, Sample]:
 
 def with_shares(sums: torch.Tensor, first: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every row has these shares [rows, layers, k]."""
-    shares = Shares(sums, torch.ones(len(sums), dtype=torch.float64), first)
+    shares = Division(sums, torch.ones(len(sums), dtype=torch.float64), first, head=0.0)
     monkeypatch.setattr("engine.answer.measure.complete", lambda *_, **__: (shares, 3))
 
 

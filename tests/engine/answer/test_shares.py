@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from engine.answer.sample import LEAST_BATCHES, Sample
-from engine.answer.shares import NODES, Shares, allowed_gap, complete, integrate, ratio_error
+from engine.answer.shares import NODES, Division, Shares, allowed_gap, complete, integrate, ratio_error
 from problems.gates import NotByRow
 from problems.machine.processes import Processes
 from problems.models.attach import ADAPTER
@@ -47,6 +47,8 @@ def test_where_a_head_moves_its_share_and_those_of_the_components_add_up_to_the_
     shares = integrate(found, 2.0, sample, 16, nodes=8)
     assert abs(shares.head) > 0.05
     assert shares.total() == pytest.approx(measured, rel=1e-3)
+    for part in (shares.by_layer(), *shares.halves()):
+        assert not hasattr(part, "total"), "without the head's share the sum would be another one, 6.0 instead of 6.7"
 
 
 def test_an_integral_up_to_a_point_sums_to_what_is_gained_up_to_there() -> None:
@@ -279,11 +281,10 @@ def test_the_error_of_few_draws_is_that_of_a_sample_of_them() -> None:
 def test_the_nodes_are_doubled_where_the_sum_misses_the_measured_loss() -> None:
     asked: list[int] = []
 
-    def by_nodes(nodes: int) -> Shares:
+    def by_nodes(nodes: int) -> Division:
         asked.append(nodes)
-        return Shares(
-            torch.full((2, 1, 1), 0.97 if nodes == NODES else 1.0), torch.ones(2), torch.tensor([True, False])
-        )
+        each = torch.full((2, 1, 1), 0.97 if nodes == NODES else 1.0)
+        return Division(each, torch.ones(2), torch.tensor([True, False]), head=0.0)
 
     in_fp32, in_bf16 = (allowed_gap(rounds=rounds) for rounds in (False, True))
     assert complete(by_nodes, 0.96, in_fp32)[1] == NODES
@@ -296,12 +297,12 @@ def test_the_nodes_are_doubled_where_the_sum_misses_the_measured_loss() -> None:
 def test_what_the_sum_may_miss_is_a_part_of_the_measured_loss_also_where_the_loss_rises() -> None:
     gap = allowed_gap(rounds=False)
     for total, nodes in ((0.0985, NODES), (0.09, 2 * NODES), (-0.0985, NODES), (-0.09, 2 * NODES)):
-        shares = Shares(torch.full((1, 1, 1), total), torch.ones(1), torch.tensor([True]))
+        shares = Division(torch.full((1, 1, 1), total), torch.ones(1), torch.tensor([True]), head=0.0)
         assert complete(lambda _, found=shares: found, 0.1 if total > 0 else -0.1, gap)[1] == nodes
 
 
 def test_the_doubled_nodes_are_additional_work() -> None:
     added: list[int] = []
-    shares = Shares(torch.full((1, 1, 1), 0.5), torch.ones(1), torch.tensor([True]))
+    shares = Division(torch.full((1, 1, 1), 0.5), torch.ones(1), torch.tensor([True]), head=0.0)
     complete(lambda nodes: shares, 1.0, 0.02, extend=added.append)
     assert added == [2 * NODES]
