@@ -11,6 +11,7 @@ paper.
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -180,7 +181,7 @@ def _integrals(
     With `by_row`, the integral of each row [rows, layers, k]."""
     model, gates, heads = searched.model, searched.gates, searched.heads
     model.eval()
-    with _only(model, heads.parameters):
+    with _requiring_only(model, heads.parameters):
         for number, inputs, labels in sample.own(batches):
             shape = (*((len(labels),) if by_row else ()), len(gates.names), gates.k)
             sums, head = torch.zeros(shape, dtype=torch.float64), 0.0
@@ -197,20 +198,18 @@ def _integrals(
             yield number, sums, head, sample.likelihood.weights(logits, told).cpu().double()
 
 
-class _only:  # noqa: N801 (a context manager, used as a function)
+@contextmanager
+def _requiring_only(model: nn.Module, kept: Sequence[nn.Parameter]) -> Iterator[None]:
     """Inside the `with` block no weight requires a gradient but those in `kept`, so that backward passes compute
     nothing else beside the gates' gradients."""
-
-    def __init__(self, model: nn.Module, kept: Sequence[nn.Parameter]) -> None:
-        same = {id(weight) for weight in kept}
-        self.trained = [p for p in model.parameters() if p.requires_grad and id(p) not in same]
-
-    def __enter__(self) -> None:
-        for parameter in self.trained:
-            parameter.requires_grad_(False)
-
-    def __exit__(self, *error: object) -> None:
-        for parameter in self.trained:
+    same = {id(weight) for weight in kept}
+    trained = [p for p in model.parameters() if p.requires_grad and id(p) not in same]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
             parameter.requires_grad_(True)
 
 

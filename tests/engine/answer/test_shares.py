@@ -222,6 +222,18 @@ def test_no_weight_is_changed_or_left_with_a_gradient() -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+def test_an_integral_that_fails_leaves_every_weight_as_trainable_as_it_was() -> None:
+    found, sample = searched_with_head(80)
+    trained = [p.requires_grad for p in found.model.parameters()]
+
+    def fail(rows: int) -> None:
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        integrate(found, 1.5, dataclasses.replace(sample, advance=fail), 16)
+    assert [p.requires_grad for p in found.model.parameters()] == trained
+
+
 def test_dropout_is_off() -> None:
     found, sample = searched_with_head(80)
     modes: set[bool] = set()
