@@ -7,7 +7,7 @@ from configs.errors import UserError
 from configs.facts import needs_evidence
 from configs.schema import RunConfig
 from engine import ranks
-from engine.disk.files import replacing
+from engine.disk.files import read_json, replacing, write_json
 from engine.run.asked import Asked
 from engine.run.contents import read_searched
 from engine.run.folder import RunFolder
@@ -27,7 +27,7 @@ def source_of(config: RunConfig) -> RunFolder | None:
 
 def refuse_other_source(asked: Asked) -> None:
     """Refuses a source that has no finished search and answer, that searched under other settings, or that did not
-    measure what this answer needs. Also refuses a folder that already holds its own search.
+    measure what this answer needs. Also refuses a folder that already holds its own search, or that of another source.
 
     A search that the folder has already copied is not checked again: its source may have changed or be gone.
     """
@@ -40,6 +40,19 @@ def refuse_other_source(asked: Asked) -> None:
         raise Outdated(
             f"--answer.from: {folder.root} holds a finished search of its own; leave it out to choose the ranks "
             f"from that search, --name for another run, or --overwrite to replace it"
+        )
+    else:
+        _refuse_copy_of_another(source, folder)
+
+
+def _refuse_copy_of_another(source: RunFolder, folder: RunFolder) -> None:
+    """Raises Outdated if the folder's search was copied from another run than this source: the ranks would come from
+    the old one, and be recorded as those of the new one."""
+    then, now = read_searched(folder.search_summary).get("taken_from"), str(source.root.resolve())
+    if then not in (None, now):
+        raise Outdated(
+            f"--answer.from: {folder.root} holds a search copied from {then}, now it is {now}; give the old value to "
+            f"resume, --name for another run, or --overwrite to start again"
         )
 
 
@@ -75,7 +88,7 @@ def _refuse_unfit(source: RunFolder, config: RunConfig) -> None:
 def take_over(run: "Workbench") -> None:
     """Copies the source's search into the run's folder, so that the run no longer reads the source.
 
-    summary.json is copied last, as it marks the search as finished."""
+    summary.json is written last, as it marks the search as finished; it names the source."""
     source = source_of(run.config)
     assert source is not None
     run.begin()
@@ -86,9 +99,10 @@ def take_over(run: "Workbench") -> None:
         (source.trajectory, here.trajectory), (source.search_metrics, here.search_metrics),
         (source.search_weights, here.search_weights), (source.search_numbers, here.search_numbers),
         (source.ranks, here.source_ranks), (source.answer, here.source_answer),
-        (source.search_summary, here.search_summary),
     ]  # fmt: skip
     for there, place in pairs:
         if there.exists():
             with replacing(place) as temporary:
                 shutil.copyfile(there, temporary)
+    summary = read_json(source.search_summary) | {"taken_from": str(source.root.resolve())}
+    write_json(here.search_summary, summary)

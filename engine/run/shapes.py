@@ -97,7 +97,7 @@ class Peft(Part):
 
 
 class Searched(Part):
-    """search/summary.json."""
+    """search/summary.json; `taken_from`: the run whose search this is (--answer.from), if it is another one."""
 
     steps: Count | None = None
     seconds: Amount | None = None
@@ -108,6 +108,7 @@ class Searched(Part):
     peft: Peft = Peft()
     settings: dict[str, Any] = {}
     data: Fingerprint | None = None
+    taken_from: str | None = None
 
 
 class Answer(Part):

@@ -99,10 +99,11 @@ def _ranks_of(config: RunConfig) -> tuple[Path | None, dict[str, Any] | None]:
 
 
 def _other_search(one: Path, other: Path) -> bool:
-    """Whether two summaries of searches can be read and differ in more than what the search cost."""
-    costs = ("seconds", "peak_memory_mib")
+    """Whether two summaries of searches can be read and differ in more than what the search cost, and from which run a
+    copy was taken."""
+    beside = ("seconds", "peak_memory_mib", "taken_from")
     with suppress(UserError):
-        first, second = ({k: v for k, v in read_json(path).items() if k not in costs} for path in (one, other))
+        first, second = ({k: v for k, v in read_json(path).items() if k not in beside} for path in (one, other))
         return bool(first and second) and first != second
     return False
 

@@ -106,6 +106,8 @@ def test_what_a_folder_holds_of_its_own_is_not_mixed_with_a_source(
     with pytest.raises(Interrupted):
         run(*taken)
     monkeypatch.undo()
+    with pytest.raises(UserError, match=r"--answer\.from: .*/taken holds a search copied from .*/a, now it is .*/own"):
+        run(*taken, "--answer.from", str(own.root))  # the ranks had been those of a, and were recorded as those of own
     shutil.rmtree(first.root)
     assert run(*taken).ranks.read_bytes() == expected
 
