@@ -27,34 +27,49 @@ def decided(record: RankRecord, settings: AnswerConfig, sizes: dict[str, int]) -
     """
     record = dataclasses.replace(record, tolerance=settings.tolerance)
     if settings.rule == "threshold":
-        kept, notes = _by_threshold(record), _doubts(record.evidence)
-        if not any(kept):
-            kept = [1] * len(kept)
-            notes.append("no alpha reaches the threshold: every layer has rank 1")
-        return _with(record, sizes, kept, rule="threshold", notes=notes)
+        return _by_threshold(record, sizes)
     if record.evidence is None and settings.rule == "shares":
         raise UserError("--answer.rule: shares are measured on D_val, which was not done for this search; allowed "
                         "here: threshold, or size with a number as --answer.budget")  # fmt: skip
     if record.evidence is not None and not record.evidence.learned:
         why = f"{NOTHING_LEARNED}, so no ranks can be derived from its shares: {_rank_1(settings, sizes)}"
-        return _with(record, sizes, [1] * len(record.layers), rule=settings.rule, notes=[*_few(record.evidence), why])
+        return _with_same(record, sizes, 1, rule=settings.rule, notes=[*_few(record.evidence), why])
     of_layers = [sizes[layer.name] for layer in record.layers]
     refuse_small_budget(settings, of_layers)
     budget, told = _budget(record.evidence, settings)
     same = _same_rank(record, of_layers) if settings.budget == "auto" else None
     if same is not None:
         why = f"rank {same} in every layer is enough on D_val, and no budget of the curve with fewer parameters is"
-        return _with(record, sizes, [same] * len(of_layers), rule=BY_CURVE, notes=[*_doubts(record.evidence), why])
-    limit = None if budget is None else parameters_of(budget, of_layers)
+        return _with_same(record, sizes, same, rule=BY_CURVE, notes=[*_doubts(record.evidence), why])
+    return _within_budget(record, settings, sizes, budget, _doubts(record.evidence) + told)
+
+
+def _by_threshold(record: RankRecord, sizes: dict[str, int]) -> RankRecord:
+    """The record with the paper's ranks, whatever was measured."""
+    alpha, notes = _matrix(record, "alpha").float(), _doubts(record.evidence)
+    kept = kept_components(alpha, record.constraint).sum(dim=1).tolist()  # type: ignore[arg-type]
+    if any(kept):
+        return _with(record, sizes, kept, rule="threshold", notes=notes)
+    notes.append("no alpha reaches the threshold: every layer has rank 1")
+    return _with_same(record, sizes, 1, rule="threshold", notes=notes)
+
+
+def _within_budget(
+    record: RankRecord, settings: AnswerConfig, sizes: dict[str, int], budget: float | None, notes: list[str]
+) -> RankRecord:
+    """The record with the ranks of the components that rule shares or size takes for an average rank of `budget`
+    (None: without a limit). `notes`: what is to be said before what these ranks call for."""
+    of_layers = [sizes[layer.name] for layer in record.layers]
     mask, allowed = _by_worth(record, settings.rule, of_layers, budget)
-    notes = _doubts(record.evidence) + told
     if not mask.any():
         why = "fits into the budget" if allowed.any() else "has a share above 0"
-        notes.append(f"no component {why}: {_rank_1(settings, sizes)}")
-        return _with(record, sizes, [1] * len(record.layers), rule=settings.rule, notes=notes)
-    notes += [] if limit is None else _rest(mask, allowed, of_layers, limit)
-    notes += _unseen(record, mask) if settings.rule == "shares" else []
-    return _with(record, sizes, mask.sum(dim=1).tolist(), rule=settings.rule, notes=notes, budget=limit)
+        told = f"no component {why}: {_rank_1(settings, sizes)}"
+        return _with_same(record, sizes, 1, rule=settings.rule, notes=[*notes, told])
+    limit = None if budget is None else parameters_of(budget, of_layers)
+    rest = [] if limit is None else _rest(mask, allowed, of_layers, limit)
+    unseen = _unseen(record, mask) if settings.rule == "shares" else []
+    ranks = mask.sum(dim=1).tolist()
+    return _with(record, sizes, ranks, rule=settings.rule, notes=notes + rest + unseen, budget=limit)
 
 
 def _by_worth(record: RankRecord, rule: str, of_layers: list[int], budget: float | None) -> tuple[Tensor, Tensor]:
@@ -94,11 +109,6 @@ def _unseen(record: RankRecord, mask: Tensor) -> list[str]:
     return [f"{unseen} of the {sum(kept)} layers with LoRA {has} that {noise}"]
 
 
-def _by_threshold(record: RankRecord) -> list[int]:
-    alpha = _matrix(record, "alpha").float()
-    return [int(n) for n in kept_components(alpha, record.constraint).sum(dim=1)]  # type: ignore[arg-type]
-
-
 def _with(
     record: RankRecord, sizes: dict[str, int], ranks: list[int], rule: str, notes: list[str], budget: int | None = None
 ) -> RankRecord:
@@ -114,6 +124,11 @@ def _with(
         record, layers=layers, rule=rule, threshold=bound, budget=budget, lora_parameters=parameters,
         note="; ".join(notes) or None,
     )  # fmt: skip
+
+
+def _with_same(record: RankRecord, sizes: dict[str, int], rank: int, rule: str, notes: list[str]) -> RankRecord:
+    """The record with this rank in every layer."""
+    return _with(record, sizes, [rank] * len(record.layers), rule, notes)
 
 
 def _doubts(evidence: Evidence | None) -> list[str]:

@@ -124,7 +124,7 @@ class Evidence:
         """Whether the searched model surely does better on D_val when every layer is cut to a lower rank."""
         return self.learned and self.reference.at < max(point.at for point in self.rank_curve)
 
-    def enough(self, tolerance: float) -> float:
+    def required_part(self, tolerance: float) -> float:
         """The part of the gain that a rank or a budget must keep to be enough: all but `tolerance` of what the
         reference gains. Above 1 if the searched model is over-fitted; NaN if LoRA gains nothing."""
         return (1 - tolerance) * self._reference_gain / self.gain if self.gain > 0 else math.nan

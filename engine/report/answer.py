@@ -74,7 +74,7 @@ def answer_of(record: RankRecord | None, per_rank: int) -> Answer | None:
     return Answer(
         conclusion(record), caution(record), gain_words(evidence), overfitting_words(evidence), parts_words(evidence),
         shares, unit,
-        {k: v for k, v in curve.items() if len(v)}, per_rank, round(100 * evidence.enough(record.tolerance), 1),
+        {k: v for k, v in curve.items() if len(v)}, per_rank, round(100 * evidence.required_part(record.tolerance), 1),
         record.lora_parameters,
         evidence.budget_rule, tables,
     )  # fmt: skip

@@ -55,8 +55,8 @@ def test_over_fitted_cuts_are_compared_with_the_best_rank() -> None:
     assert found.reference == ranks[1]
     assert found.overfitted
     assert not evidence_of().overfitted
-    assert found.enough(0.05) == pytest.approx(0.95 * 1.25)
-    assert evidence_of().enough(0.05) == pytest.approx(0.95)
+    assert found.required_part(0.05) == pytest.approx(0.95 * 1.25)
+    assert evidence_of().required_part(0.05) == pytest.approx(0.95)
     assert found.sufficient_rank(0.05) == 2, "0.05 x 0.25 nats are allowed, and rank 1 loses 0.04 of them"
     budget = found.sufficient_budget(0.05)
     assert budget is not None
