@@ -195,7 +195,7 @@ def own_rows(rows: Dataset, batch: Sequence[int], processes: Processes) -> tuple
     """
     if processes.size == 1:
         return rows.__getitems__(list(batch)), 1.0
-    counts = [_count_labels(label) for label in rows[list(batch)]["labels"]]
+    counts = [count_labels(label) for label in rows[list(batch)]["labels"]]
     own = range(processes.rank, len(batch), processes.size)
     counted = sum(counts[i] for i in own)
     if counted == 0:  # the mean over no label is NaN, and so is 0 times NaN
@@ -215,7 +215,7 @@ def own_parts(
     if len(batch) <= size:
         own, share = own_rows(rows, batch, processes)
         return [own], [share]
-    labels = [_count_labels(label) for label in rows[list(batch)]["labels"]]
+    labels = [count_labels(label) for label in rows[list(batch)]["labels"]]
     parts: list[list[dict[str, Any]]] = []
     shares: list[float] = []
     for start in range(0, len(batch), size):
@@ -225,11 +225,6 @@ def own_parts(
             parts.append(own)
             shares.append(share * counted / max(1, sum(labels)))
     return parts, shares
-
-
-def _count_labels(label: Any) -> int:
-    """The number of labels of a row that a loss averages over: 1 for a class or a number."""
-    return count_labels(label) if np.ndim(label) else 1
 
 
 class EndlessLoader:
