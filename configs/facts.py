@@ -1,6 +1,8 @@
 """What follows from a configuration: kinds of methods and tasks, and values on which several keys decide."""
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from configs.hypergradients import BUILT_IN
 from configs.methods import FACTS
@@ -86,6 +88,12 @@ def needs_evidence(answer: AnswerConfig) -> bool:
 def data_seed(config: RunConfig) -> int:
     """The seed for draws from the data: held-out rows, train_rows, D_tr and D_val."""
     return config.seed if config.task.seed is None else config.task.seed
+
+
+def recorded_data_seed(settings: Mapping[str, Any]) -> int | None:
+    """`data_seed` of a run by the settings that it recorded, key -> value; None if they have no seed."""
+    seed = settings.get("task.seed")
+    return settings.get("seed") if seed is None else seed
 
 
 def trains_blocks(config: RunConfig) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from configs.errors import UserError
+from configs.facts import recorded_data_seed
 from engine import ranks
 from engine.disk.files import read_json
 from engine.ranks import LayerRank, RankRecord
@@ -62,7 +63,7 @@ def _refuse(what: str, own: Mapping[str, Any], settings: Mapping[str, Any]) -> N
 def row_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The recorded keys that decide which rows are taken; the seed of the data is the run's own unless it is given."""
     found = {key: settings[key] for key in ROWS.read if key in settings}
-    seed = settings.get("seed") if settings.get("task.seed") is None else settings["task.seed"]
+    seed = recorded_data_seed(settings)
     return found | ({} if seed is None else {"task.seed": seed})
 
 

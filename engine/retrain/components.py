@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import UserError
-from configs.facts import FROM_COMPONENTS, data_seed
+from configs.facts import FROM_COMPONENTS, data_seed, recorded_data_seed
 from configs.schema import RunConfig
 from engine import ranks
 from engine.ranks import RankRecord
@@ -88,9 +88,8 @@ def refuse_missing_components(asked: Asked) -> None:
 
 def _refuse_other_seed(recorded: Mapping[str, Any], config: RunConfig, what: str) -> None:
     """Refuses to choose a learning rate on rows of D_val on which the components were trained."""
-    now, then = data_seed(config), recorded.get("task.seed")
-    then = recorded.get("seed", now) if then is None else then
-    if then != now:
+    now, then = data_seed(config), recorded_data_seed(recorded)
+    if then not in (None, now):
         raise Outdated(
             f"--task.seed: {what} seed {then}, now it is {now}, so that D_val has rows on which the components were "
             f"trained; give --task.seed {then}, or no --retrain.learning_rates"

@@ -9,7 +9,7 @@ import logging
 from typing import Any
 
 from configs.errors import UserError
-from configs.facts import data_seed
+from configs.facts import data_seed, recorded_data_seed
 from configs.files import load_config
 from configs.requests import Request
 from configs.schema import RunConfig
@@ -59,9 +59,8 @@ def refuse_other_rows(config: RunConfig, folder: RunFolder) -> None:
     needed = "the verdict needs rows on which the ranks were not chosen"
     way_out = f"{needed}; give the old value, or --name for a run with other rows"
     ROWS.refuse_changed(recorded, config, what, way_out)
-    now, then = data_seed(config), recorded.get("task.seed")
-    then = recorded.get("seed", now) if then is None else then
-    if then != now:
+    now, then = data_seed(config), recorded_data_seed(recorded)
+    if then not in (None, now):
         key = "seed" if config.task.seed is None else "task.seed"
         raise Outdated(
             f"--{key}: {what} the rows of seed {then}, now it is {now}; {way_out}, or --task.seed {then} to keep "

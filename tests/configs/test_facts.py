@@ -46,6 +46,16 @@ def test_the_data_seed_is_the_runs_unless_it_is_set() -> None:
 
 
 @pytest.mark.parametrize(
+    ("settings", "seed"),
+    [({"seed": 7, "task.seed": 0}, 0), ({"seed": 7, "task.seed": None}, 7), ({"seed": 7}, 7), ({}, None)],
+)
+def test_the_recorded_data_seed_follows_as_that_of_a_configuration(
+    settings: dict[str, int | None], seed: int | None
+) -> None:
+    assert facts.recorded_data_seed(settings) == seed
+
+
+@pytest.mark.parametrize(
     ("key", "more", "read"),
     [
         ("seed", (), True),
