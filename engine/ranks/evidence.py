@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -231,11 +231,7 @@ def _point(point: CurvePoint, name: str) -> dict[str, Any]:
     return {name: int(point.at) if name == "rank" else point.at} | numbers
 
 
-KEYS = (
-    "rows", "sources", "without", "loss", "gain", "gain_standard_error", "share_total", "head_share", "fall",
-    "nodes", "temperature", "sufficient_rank", "tolerance", "rank_curve", "budget_rule", "budget_curve",
-    "allowed_gap", "regression",
-)  # fmt: skip
+KEYS = (*(field.name for field in fields(Evidence)), "sufficient_rank", "tolerance")
 """The keys of ranks.json that hold evidence."""
 
 
@@ -246,15 +242,15 @@ def from_json(raw: dict[str, Any], where: str) -> tuple[Evidence, float] | None:
     """
     if not any(raw.get(key) is not None for key in KEYS):
         return None
-    fields = {key: raw[key] for key in KEYS if key in raw and key not in ("sufficient_rank", "tolerance")}
-    fields.setdefault("sources", fields.get("rows"))  # without sources, each row counts as its own
+    found = {field.name: raw[field.name] for field in fields(Evidence) if field.name in raw}
+    found.setdefault("sources", found.get("rows"))  # without sources, each row counts as its own
     try:
         for curve, name in (("rank_curve", "rank"), ("budget_curve", "budget")):
-            points = fields[curve]
-            fields[curve] = [{("at" if key == name else key): point[key] for key in point} for point in points]
-            _refuse_places([point.get("at") for point in fields[curve]], curve, name)
+            points = found[curve]
+            found[curve] = [{("at" if key == name else key): point[key] for key in point} for point in points]
+            _refuse_places([point.get("at") for point in found[curve]], curve, name)
         # In strict mode pydantic reads tuples and dataclasses from JSON text, but not from Python's lists and dicts.
-        found = TypeAdapter(Evidence).validate_json(json.dumps(fields))
+        evidence = TypeAdapter(Evidence).validate_json(json.dumps(found))
         tolerance = float(raw["tolerance"])
     except (LookupError, ArithmeticError, AttributeError, TypeError, ValueError, ValidationError) as error:
         problem = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else None
@@ -265,7 +261,7 @@ def from_json(raw: dict[str, Any], where: str) -> tuple[Evidence, float] | None:
         ) from error
     if not 0 <= tolerance < 1:
         raise UserError(f"{where}: tolerance is {tolerance!r}; allowed: from 0 to below 1")
-    return found, tolerance
+    return evidence, tolerance
 
 
 def _refuse_places(places: Sequence[Any], curve: str, name: str) -> None:

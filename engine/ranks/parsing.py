@@ -10,7 +10,7 @@ from configs.errors import UserError
 from configs.schema import Constraint, RetrainConfig
 from engine.disk.files import is_number, load_json
 from engine.ranks import evidence
-from engine.ranks.record import OF_RUN, LayerRank, RankRecord
+from engine.ranks.record import LayerRank, RankRecord
 
 
 def _count(value: Any) -> bool:
@@ -25,7 +25,8 @@ def _or_null(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: value is None or fits(value)
 
 
-_LISTS = ("alpha", "contribution", "singular_values", "share", "share_standard_error")
+_LISTS = [name for name, kind in get_type_hints(LayerRank).items() if kind == tuple[float, ...]]
+_NUMBERS = [name for name, kind in get_type_hints(LayerRank).items() if kind == float | None]
 _SCALES: tuple[str, ...] = get_args(get_type_hints(RetrainConfig)["scale"])
 _MOST_K = 1_000_000  # a scale is divided by k, so k must not be too large for a float
 # Field of ranks.json -> a test of its value, and the allowed values in words. mean_rank is checked but not used.
@@ -68,7 +69,7 @@ def load(path: Path) -> RankRecord:
     for key, (fits, allowed) in _FIELDS.items():
         if not fits(found.get(key)):
             raise UserError(f"{path}: {key} is {found.get(key)!r:.80}; allowed: {allowed}")
-    same_name = ("k", "constraint", "rule", "budget", "lora_parameters", "note", *OF_RUN)
+    same_name = {field.name for field in fields(RankRecord)} & _FIELDS.keys() - {"layers"}
     taken: dict[str, Any] = {key: found.get(key) for key in same_name}
     record = RankRecord(layers=layers, threshold=found.get("lambda"), **taken)
     measured = evidence.from_json(raw, str(path))
@@ -98,7 +99,7 @@ def _layer(where: str, entry: Any) -> LayerRank:
         if not isinstance(values, list) or not all(map(is_number, values)):
             raise UserError(f"{where}: {key} must be a list of numbers")
         found[key] = tuple(map(float, values))
-    for key in ("layer_share", "layer_share_standard_error", "layer_part_standard_error"):
+    for key in _NUMBERS:
         if not _or_null(is_number)(entry.get(key)):
             raise UserError(f"{where}: {key} is {entry[key]!r:.80}; allowed: a number, null")
     if not isinstance(entry.get("decided"), bool | None):

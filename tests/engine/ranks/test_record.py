@@ -14,7 +14,7 @@ from configs.schema import ModelConfig, RunConfig
 from engine import ranks
 from engine.ranks import check_against, count_parameters
 from engine.ranks.record import chosen_components
-from tests.helpers.evidence import evidence_of
+from tests.helpers.evidence import evidence_of, point
 from tests.helpers.rank_records import SHAPES, answered_record, record_by_threshold
 
 SIZES = {name: sum(shape) for name, shape in SHAPES.items()}
@@ -75,10 +75,30 @@ def test_a_record_by_shares_says_its_budget_and_no_lambda(tmp_path: Path) -> Non
         chosen_components(dataclasses.replace(layer, rank=3), record)
 
 
+def test_every_field_of_a_record_is_written_and_read_again(tmp_path: Path) -> None:
+    """The names of the fields stood in seven lists; one that misses a list would be lost or refused."""
+    layer = ranks.LayerRank("a", 1, (0.6,), (1.0,), (2.0,), (0.1,), (0.01,), 0.1, 0.01, 0.2, True)
+    best = dataclasses.replace(point(1, -0.1), parameters=9, reference_kept_standard_error=0.01)
+    measured = evidence_of(
+        rank_curve=(best, point(8, 0.0, 0.0)), budget_curve=(best,), allowed_gap=0.03, regression=True
+    )
+    record = ranks.RankRecord(
+        1, (layer,), "sigmoid", "shares", 0.5, 40, 16, "a note", measured, 0.1, 8.0, "fixed", "org/base", "v1"
+    )
+    for of in (layer, best, measured, record):
+        unset = [field.name for field in dataclasses.fields(of) if getattr(of, field.name) == field.default]
+        assert unset == [], "the test sets every field to another value than its default"
+    ranks.save(record, tmp_path / "ranks.json")
+    assert ranks.load(tmp_path / "ranks.json") == record
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("share", ["much"]), ("layer_share", "much"), ("decided", "yes"), ("singular_values", 3)],
-)
+    [
+        ("share", ["much"]), ("layer_share", "much"), ("decided", "yes"), ("singular_values", 3),
+        ("share_standard_error", [None]), ("layer_part_standard_error", True),
+    ],
+)  # fmt: skip
 def test_a_layer_of_other_types_is_refused_by_name(tmp_path: Path, key: str, value: Any) -> None:
     path = tmp_path / "ranks.json"
     path.write_text(json.dumps({"layers": [{"name": "a", "rank": 1, key: value}]}))
