@@ -1,5 +1,6 @@
 """The answer in words, for the terminal and the report: which rank is enough, and what LoRA in each layer is worth."""
 
+import math
 import textwrap
 from collections.abc import Iterator
 
@@ -21,6 +22,8 @@ WIDEST_LINE = 76
 """Letters of a line of the list of shares."""
 LONGEST_BAR = 24
 """Letters of the bar of the largest share."""
+_WHOLE = 0.05
+"""A lower limit that is less than this below a whole number of percent is printed as that number."""
 _DECIMALS = range(3, 7)
 """Decimals of a loss: the fewest that show what there is to see."""
 
@@ -118,11 +121,12 @@ def _decimals(number: float) -> int:
 
 
 def kept_words(point: CurvePoint) -> str:
-    """The part of the gain that a cut keeps, in percent, with its 90 % interval."""
+    """The part of the gain that a cut keeps, in percent, with its 90 % interval. The lower limit is rounded down, as
+    94.7 must not be printed as the 95 that a rank needs to be called enough."""
     if point.kept <= 0:
         return "nothing"
-    low, high = interval(point.kept, point.kept_standard_error)
-    limits = f" ({100 * max(0.0, low):.0f} to {100 * high:.0f})" if point.kept_standard_error > 0 else ""
+    low, high = (100 * limit for limit in interval(point.kept, point.kept_standard_error))
+    limits = f" ({math.floor(max(0.0, low) + _WHOLE)} to {high:.0f})" if point.kept_standard_error > 0 else ""
     return f"{100 * point.kept:.0f} %{limits}"
 
 
