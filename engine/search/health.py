@@ -1,23 +1,19 @@
-"""Warn about a search that goes wrong, or stop it: a class without examples, losses that are not finite, a finite
-difference in bf16, an implicit term that is not finite or hides the direct one, an alpha that collapsed, ranks that
-never changed."""
+"""Warn about a search that goes wrong, or stop it: a class without examples, losses that are not finite, an alpha that
+collapsed, ranks that never changed."""
 
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from configs.errors import UserError
 from configs.facts import moves_alpha
-from configs.hypergradients import BUILT_IN
-from configs.own_class import is_own
 from configs.schema import RunConfig
 from engine.ranks.rules import SUM_TO_ONE
 from engine.search.engine import SearchEngine
+from engine.search.implicit_term import smaller_term, term_is_not_finite
 from engine.search.trajectory import Trajectory
-from problems.machine.compute import holds_bf16
 from problems.tasks.given import GivenRows
 from problems.tasks.labels import IGNORED, count_labels
 
@@ -25,8 +21,6 @@ log = logging.getLogger("autolora")
 
 COLLAPSED = 0.99
 """alpha of a layer has collapsed if one of its components has a larger alpha than this."""
-HIDES = 100.0
-"""The implicit term hides the direct one if it is more than this many times as large."""
 
 
 def refuse_many_skips(engine: SearchEngine, config: RunConfig) -> None:
@@ -47,8 +41,8 @@ def _remedy(engine: SearchEngine, config: RunConfig) -> str:
     """What to change so that fewer steps are skipped."""
     if unlabelled := _without_label(engine.lora.train_data_loader[0].rows):
         return unlabelled
-    if _term_is_not_finite(engine):
-        return _smaller_term(config)
+    if term_is_not_finite(engine):
+        return smaller_term(config)
     search = config.search
     rates = f"--search.learning_rate is {search.learning_rate:g}: lower it"
     if moves_alpha(config):
@@ -69,24 +63,6 @@ def _without_label(rows: Any) -> str:
     count = sum(count_labels(labels) == 0 for labels in rows["labels"])
     what = f"{count} of the {len(rows)} examples of D_tr have no label, so that a batch of them has no loss"
     return f"{what}: leave them out, or take a larger search.batch_size" if count else ""
-
-
-def _term_is_not_finite(engine: SearchEngine) -> bool:
-    """Whether steps were skipped because the implicit term was not finite: outer steps alone were skipped, and the
-    direct gradient is finite."""
-    outer = engine.selection
-    finite, term = bool(outer.direct.isfinite().all()), bool(outer.implicit.isfinite().all())
-    return int(engine.lora.own_skips) == 0 and finite and not term
-
-
-def _smaller_term(config: RunConfig) -> str:
-    """What to change if the implicit term is too large, or not finite: neither learning rate changes it much, unless
-    eta is `lr`."""
-    chosen = config.hypergradient
-    lower = f"lower --hypergradient.eta (now {chosen.eta if isinstance(chosen.eta, str) else f'{chosen.eta:g}'})"
-    if chosen.type == "neumann" and chosen.terms > 0:
-        return f"the Neumann series diverges: {lower} or --hypergradient.terms (now {chosen.terms})"
-    return f"{lower}, or look into {chosen.type}" if is_own(chosen.type) else lower
 
 
 def warn_about_missing_classes(
@@ -110,36 +86,6 @@ def warn_about_missing_classes(
             )  # fmt: skip
 
 
-def warn_about_rounded_difference(model: nn.Module, config: RunConfig) -> None:
-    """Warns of a finite difference whose two sides are computed with frozen weights that round to bf16, if its term
-    counts.
-
-    With an eta of the learning rate or less, the implicit term is about 1 % of the direct one, so that its error does
-    not matter; but that of sama stays about as large as the direct one."""
-    hypergradient, eta = config.hypergradient, config.hypergradient.eta
-    facts = BUILT_IN.get(hypergradient.type)
-    if facts is None or not facts.difference or hypergradient.fp32_difference:
-        return
-    small = eta == "lr" or (isinstance(eta, float | int) and eta <= config.search.learning_rate)
-    if (small and not facts.may_hide) or not holds_bf16(model):
-        return
-    log.warning(
-        "--hypergradient.type %s: with weights in bf16 or 4 bits a finite difference loses accuracy to rounding "
-        "(docs/hypergradients.md); take first_order or exact, or set --hypergradient.fp32_difference true",
-        hypergradient.type,
-    )
-
-
-def warn_about_short_unroll(config: RunConfig) -> None:
-    """Warns of an unroll over a single inner step: it is what `exact` computes."""
-    facts = BUILT_IN.get(config.hypergradient.type)
-    if facts is not None and facts.reads_steps and config.search.unroll_steps == 1:
-        log.warning(
-            "--hypergradient.type %s: with --search.unroll_steps 1 it computes what exact computes; give more inner "
-            "steps for each outer one", config.hypergradient.type,
-        )  # fmt: skip
-
-
 def warn_about_still_alpha(engine: SearchEngine, config: RunConfig) -> bool:
     """Warns if at least half of the outer steps were skipped, so that alpha was trained for far fewer steps than set.
     Returns whether it warned.
@@ -158,37 +104,9 @@ def warn_about_still_alpha(engine: SearchEngine, config: RunConfig) -> bool:
         log.warning(
             "alpha moved in %d of %d outer steps%s: in the others a loss or gradient was not finite; %s",
             outer - still, outer, ", so the ranks are still those of the start" if still == outer else "",
-            _smaller_term(config) if _term_is_not_finite(engine) else lower,
+            smaller_term(config) if term_is_not_finite(engine) else lower,
         )  # fmt: skip
     return warns
-
-
-def warn_about_large_term(engine: SearchEngine, config: RunConfig) -> None:
-    """Warns if the last implicit term was so large that alpha followed nothing else: that of a Neumann series that
-    diverges, of sama or of a long unroll with an eta far above the learning rate, or of an approximation of the user's
-    own.
-
-    (That of a one-step unroll is large only if the direct one vanishes, as at the end of a search that has learned its
-    task; then nothing is wrong.)
-    """
-    ratio = engine.selection.diagnostics()["implicit_to_direct"]
-    if _may_hide(config) and (ratio or 0.0) > HIDES:
-        log.warning(
-            "in the last outer step the implicit term was %.3g times the direct one, so alpha followed it alone; %s",
-            ratio, _smaller_term(config),
-        )  # fmt: skip
-
-
-def _may_hide(config: RunConfig) -> bool:
-    """Whether the implicit term may be so large that it hides the direct one; that of a one-step unroll is not."""
-    chosen = config.hypergradient
-    if is_own(chosen.type):
-        return True
-    facts = BUILT_IN[chosen.type]
-    one_step = (facts.reads_steps and config.search.unroll_steps == 1) or (
-        "terms" in facts.reads and chosen.terms == 0
-    )
-    return facts.may_hide and not one_step
 
 
 def warn_about(trajectory: Trajectory, config: RunConfig) -> None:

@@ -20,13 +20,11 @@ from engine.search.engine import SearchEngine, build_engine
 from engine.search.found import write_tensors
 from engine.search.health import (
     warn_about,
-    warn_about_large_term,
     warn_about_missing_classes,
-    warn_about_rounded_difference,
-    warn_about_short_unroll,
     warn_about_still_alpha,
 )
 from engine.search.hook import SearchHook
+from engine.search.implicit_term import warn_about_large_term, warn_about_rounded_difference, warn_about_short_unroll
 from engine.search.settings import FOUND, UNFINISHED
 from engine.terminal.live_view import SearchProgress
 from engine.tracking import NOWHERE, Tracker
