@@ -1,4 +1,4 @@
-"""The cells of CSV and TSV text, row by row. Refuses, naming the row, too many cells and, in CSV, a broken quote.
+"""The cells of CSV and TSV text, row by row. Refuses, naming the line, too many cells and, in CSV, a broken quote.
 
 CSV is RFC 4180: a cell with a comma, a double quote or a line end stands in double quotes, those inside it doubled.
 In TSV a double quote is a plain character, as in GLUE's files, with one exception: the two quotes that enclose a whole
@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from configs.errors import UserError
 from configs.keys import shortened
@@ -22,8 +23,21 @@ from configs.keys import shortened
 _TSV_CELL = re.compile(r'(?:"((?:[^"\t]++|"")*+)"|([^\t\r\n]*))(\t|\r\n?|\n|\Z)')
 
 
+_LINE_END = re.compile(r"\r\n?|\n")
+
 _LONGEST_HEADER = 1_000_000
 """The most characters of a file in which its header is looked for."""
+
+
+class Delimited(NamedTuple):
+    """The names of the columns, the rows below them, and the line (counted from 1) of the text where each row begins.
+
+    Blank lines are no rows, and a cell in quotes may span several lines, so that only the line finds a row in an
+    editor."""
+
+    header: list[str]
+    rows: list[list[str]]
+    lines: list[int]
 
 
 def read_header(where: str, path: Path) -> list[str]:
@@ -36,27 +50,27 @@ def read_header(where: str, path: Path) -> list[str]:
             text = file.read(_LONGEST_HEADER)
         _refuse_one_cell(where, text, tabs)
         cut = len(text) == _LONGEST_HEADER  # then the last row may be cut: it is no header
-        rows = _tsv_rows(text) if tabs else csv.reader(io.StringIO(text, newline=""), strict=True)
-        found = list(islice((row for row in rows if not _blank(row)), 1 + cut))
+        rows = _tsv_rows(text) if tabs else _csv_rows(text)
+        found = [row for _, row in islice(rows, 1 + cut)]
     except (OSError, UnicodeDecodeError, csv.Error):
         return []
     return found[0] if len(found) > cut else []
 
 
-def read_delimited(where: str, text: str, *, tabs: bool) -> tuple[list[str], list[list[str]]]:
-    """The names of the columns, which a text's first row has, and its other rows; a short row is filled up with "".
+def read_delimited(where: str, text: str, *, tabs: bool) -> Delimited:
+    """The columns, which a text's first row names, and its other rows; a short row is filled up with "".
 
     `where` begins the message of a UserError: for columns that something else separates, for a row with more cells
     than columns, and for a broken quote in CSV.
     """
     _refuse_one_cell(where, text, tabs)
-    header, *rows = (list(_tsv_rows(text)) if tabs else _csv_rows(where, text)) or [[]]
-    for number, row in enumerate(rows, 1):
+    (_, header), *found = (list(_tsv_rows(text)) if tabs else _all_csv_rows(where, text)) or [(1, [])]
+    for line, row in found:
         if len(row) > len(header):
             hint = "a cell can hold no tab" if tabs else "a cell with a comma must stand in double quotes"
-            raise UserError(f"{where}, row {number}: {len(row)} cells, but the header has {len(header)}; {hint}")
+            raise UserError(f"{where}, line {line}: {len(row)} cells, but the header has {len(header)}; {hint}")
         row.extend([""] * (len(header) - len(row)))
-    return header, rows
+    return Delimited(header, [row for _, row in found], [line for line, _ in found])
 
 
 def _refuse_one_cell(where: str, text: str, tabs: bool) -> None:
@@ -70,33 +84,44 @@ def _refuse_one_cell(where: str, text: str, tabs: bool) -> None:
         )
 
 
-def _csv_rows(where: str, text: str) -> list[list[str]]:
-    rows: list[list[str]] = []
+def _all_csv_rows(where: str, text: str) -> list[tuple[int, list[str]]]:
     usual = csv.field_size_limit(max(len(text), 1))  # the default is 131,072 characters; a text may be longer
     try:
-        for row in csv.reader(io.StringIO(text, newline=""), strict=True):
-            if not _blank(row):
-                rows.append(row)
-    except csv.Error:
-        place = f"row {len(rows)}" if rows else "the header"
+        return list(_csv_rows(text))
+    except csv.Error as error:
         raise UserError(
-            f"{where}, {place}: a cell in double quotes is not closed, or has text after its closing quote; quotes "
+            f"{where}, {error}: a cell in double quotes is not closed, or has text after its closing quote; quotes "
             f"inside it must be doubled"
         ) from None
     finally:
         csv.field_size_limit(usual)
-    return rows
 
 
-def _tsv_rows(text: str) -> Iterator[list[str]]:
+def _csv_rows(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Each row with the line where it begins. Raises csv.Error, whose text is "line" and where a torn row begins."""
+    reader, line = csv.reader(io.StringIO(text, newline=""), strict=True), 1
+    try:
+        for row in reader:
+            if not _blank(row):
+                yield line, row
+            line = reader.line_num + 1
+    except csv.Error:
+        raise csv.Error(f"line {line}") from None
+
+
+def _tsv_rows(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Each row with the line where it begins."""
     row: list[str] = []
+    begins = line = 1
     for cell in _TSV_CELL.finditer(text):
         enclosed, plain, end = cell.groups("")
         row.append(enclosed.replace('""', '"') or plain)
+        line += len(_LINE_END.findall(enclosed))
         if end != "\t":
             if not _blank(row):
-                yield row
+                yield begins, row
             row = []
+            begins = line = line + 1
 
 
 def _blank(row: list[str]) -> bool:

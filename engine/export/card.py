@@ -71,7 +71,7 @@ def save_card(run: Context, result: Mapping[str, Any], record: RankRecord) -> No
         precision = "4 bits" if config.model.load_in_4bit else str(run.weights_dtype).removeprefix("torch.")
         purpose = f"load it, the base in {precision} as in the run, and write a text"
         if row:
-            which = f"an answer to row {row['number']} of the run's predictions.jsonl"
+            which = f"an answer to line {row['number']} of the run's predictions.jsonl"
             purpose = f"write {which} as the run did (greedily or with its beams, the base in {precision})"
     repeats = decoding(config).no_repeat_ngram_size if causal else 0
     text = _CARD.format(

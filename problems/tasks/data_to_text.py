@@ -17,6 +17,7 @@ from problems.scoring import METRICS, is_of_2017
 from problems.scoring.bleu import MAX_ORDER
 from problems.tasks.generation import Generation, TextMetric
 from problems.tasks.readers.hub import load_splits, split_of
+from problems.tasks.readers.numbering import at
 from problems.tasks.readers.objects import filled, lacks_text, no_text, refuse_empty
 from problems.tasks.readers.records import Record, e2e_records, grouped, webnlg_records
 from problems.tasks.readers.splits import evaluation_source, origin, read_or_hold_out
@@ -154,16 +155,16 @@ class SourceTarget(Generation):
         table = read_table(option, path)
         require_columns(option, path, list(table.columns), [self.source, self.target])
         empty = {
-            no_text(column): [number for number, cell in enumerate(table[column], 1) if lacks_text(cell)]
+            no_text(column): [number for number, cell in table[column].items() if lacks_text(cell)]
             for column in (self.source, self.target)
         }
-        refuse_empty(f"{option}: {path}", empty)
+        refuse_empty(f"{option}: {path}", table.index.name, empty)
         return grouped(self._pairs(option, path, table))
 
     def _pairs(self, option: str, path: Path, table: pd.DataFrame) -> Iterable[tuple[str, list[str]]]:
-        for row, (source, target) in enumerate(zip(table[self.source], table[self.target], strict=True), start=1):
+        for number, source, target in zip(table.index, table[self.source], table[self.target], strict=True):
             targets = list(target) if isinstance(target, list | np.ndarray) else [target]
             for column, texts in ((self.source, [source]), (self.target, targets)):
                 for text in texts or [None]:
-                    filled(f"{option}: {path}, row {row}", column, text)
+                    filled(f"{option}: {path}, {at(table.index.name, number)}", column, text)
             yield source, targets

@@ -12,6 +12,7 @@ from problems.tasks.classification import TextClassification
 from problems.tasks.label_scale import LabelScale
 from problems.tasks.labels import find_classes, number_of, value_of
 from problems.tasks.readers.hub import load_splits, split_of
+from problems.tasks.readers.numbering import ROW, at
 
 HUB = "nyu-mll/glue"
 
@@ -78,7 +79,7 @@ class Glue(TextClassification):
         given = rows["label"][:]
         labels: list[float | int] = []
         for row, label in enumerate(given, 1):
-            where = f"--task.path: split {name!r} of {self.path}, row {row}"
+            where = f"--task.path: split {name!r} of {self.path}, {at(ROW, row)}"
             if numbered and not 0 <= label < len(self.classes):
                 raise UserError(f"{where}: label {label!r} is not allowed; allowed: 0 to {len(self.classes) - 1}")
             if self.regression:

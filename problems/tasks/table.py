@@ -16,6 +16,7 @@ from problems.tasks.class_names import tell_classes, warn_of_majority
 from problems.tasks.classification import TextClassification
 from problems.tasks.label_scale import LabelScale
 from problems.tasks.labels import NO_LABEL, find_classes, label_text, no_label, number_of, value_of
+from problems.tasks.readers.numbering import at
 from problems.tasks.readers.objects import filled, lacks_text, no_text, refuse_empty, sound
 from problems.tasks.readers.splits import evaluation_source, hold_out, origin
 from problems.tasks.readers.table import read_table
@@ -97,40 +98,39 @@ class TextTable(TextClassification):
         names = None if self.regression else names_in_parquet(path, self.label_column)
         if names is None:
             return table
+        unit = table.index.name
         labels = [
-            named_class(f"{option}: {path}, row {number}", self.label_column, label, names)
-            for number, label in enumerate(table[self.label_column], 1)
+            named_class(f"{option}: {path}, {at(unit, number)}", self.label_column, label, names)
+            for number, label in table[self.label_column].items()
         ]
         return table.assign(**{self.label_column: labels})
 
     def _check_columns(self, option: str, path: Path, table: pd.DataFrame) -> None:
         """Raises UserError for a missing column, and for a label that is a list, an object or broken text."""
         require_text_and_label(option, path, list(table.columns), self.columns, self.label_column)
-        for number, value in enumerate(table[self.label_column], 1):
+        for number, value in table[self.label_column].items():
+            where = f"{option}: {path}, {at(table.index.name, number)}: column {self.label_column!r}"
             if isinstance(value, str):
-                sound(f"{option}: {path}, row {number}: column {self.label_column!r}", value)
+                sound(where, value)
             if isinstance(value, bytes) or not pd.api.types.is_scalar(value):
                 held = "bytes" if isinstance(value, bytes) else "an object" if isinstance(value, dict) else "a list"
-                raise UserError(
-                    f"{option}: {path}, row {number}: column {self.label_column!r} holds {held}; allowed: one text or "
-                    f"number a row"
-                )
+                raise UserError(f"{where} holds {held}; allowed: one text or number a row")
 
     def _refuse_empty(self, option: str, path: Path, table: pd.DataFrame) -> None:
         """Raises UserError that counts the rows of the file without a text or without a label."""
         empty = {
-            no_text(column): [number for number, text in enumerate(table[column], 1) if lacks_text(text)]
+            no_text(column): [number for number, text in table[column].items() if lacks_text(text)]
             for column in self.columns
         }
-        labels = enumerate(table[self.label_column], 1)
-        refuse_empty(f"{option}: {path}", empty | {NO_LABEL: [number for number, label in labels if no_label(label)]})
+        empty[NO_LABEL] = [number for number, label in table[self.label_column].items() if no_label(label)]
+        refuse_empty(f"{option}: {path}", table.index.name, empty)
 
     def _checked(self, option: str, path: Path, table: pd.DataFrame) -> Dataset:
-        """Texts and numeric labels; raises UserError with file and row (counted from 1) for what cannot be learned."""
+        """Texts and numeric labels; raises UserError with file and line (or row) for what cannot be learned."""
         rows: dict[str, list[Any]] = {column: [] for column in (*self.columns, "label")}
         values = table[[*self.columns, self.label_column]].itertuples(index=False)
-        for number, (*texts, answer) in zip(table.index + 1, values, strict=True):
-            where = f"{option}: {path}, row {number}"
+        for number, (*texts, answer) in zip(table.index, values, strict=True):
+            where = f"{option}: {path}, {at(table.index.name, number)}"
             for column, text in zip(self.columns, texts, strict=True):
                 rows[column].append(filled(where, column, text))
             rows["label"].append(self._label(where, answer))

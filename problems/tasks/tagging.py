@@ -23,6 +23,7 @@ from problems.tasks.class_names import tell_classes
 from problems.tasks.labels import IGNORED, OUTSIDE
 from problems.tasks.padding import for_batches
 from problems.tasks.readers.cache import mapped
+from problems.tasks.readers.numbering import ROW, at
 from problems.tasks.readers.splits import Source, evaluation_source, origin, read_or_hold_out, tell_unused_share
 from problems.tasks.readers.tagged_files import CONLL, find_split, place, read_sentences
 from problems.tasks.readers.tagged_hub import read_tagged, where
@@ -117,10 +118,9 @@ class Tagging(Task):
         for sentence in sentences:
             for tag, line in zip(sentence.tags, sentence.lines, strict=True):
                 if tag not in self.classes:
-                    at = f"{source}, row {line}" if isinstance(source, str) else place(source[0], source[1], line)
-                    raise UserError(
-                        f"{at}: tag {tag!r} does not occur in the training rows; known: {', '.join(self.classes[:20])}"
-                    )
+                    known = ", ".join(self.classes[:20])
+                    begin = f"{source}, {at(ROW, line)}" if isinstance(source, str) else place(*source[:2], line)
+                    raise UserError(f"{begin}: tag {tag!r} does not occur in the training rows; known: {known}")
 
     def head(self) -> Mapping[str, Any]:
         return {

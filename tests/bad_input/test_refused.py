@@ -98,12 +98,12 @@ REFUSED: dict[str, tuple[dict[str, str], tuple[str, ...], str]] = {
     "a row without a text": (
         {"d.csv": csv([*ROWS, ("", "good")])},
         TEXT,
-        "--task.path: {here}/d.csv, row 13: column 'text' has no text; fill it in or remove the row",
+        "--task.path: {here}/d.csv, line 14: column 'text' has no text; fill it in or remove the row",
     ),
     "a label that training does not know": (
         {"d.csv": csv(ROWS), "dev.csv": csv([("a film", "good"), ("a room", "ugly")])},
         (*TEXT, "--task.validation_path", "{here}/dev.csv"),
-        "--task.validation_path: {here}/dev.csv, row 2: label 'ugly' does not occur in the training rows; known: bad,",
+        "--task.validation_path: {here}/dev.csv, line 3: label 'ugly' does not occur in the training rows; known: ",
     ),
     "a row of more tokens than the model takes": (
         {"d.csv": csv([*ROWS, ("a " * 90, "good")])},

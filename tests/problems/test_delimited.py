@@ -13,8 +13,8 @@ from problems.delimited import read_delimited, read_header
 
 
 def rows(text: str, *, tabs: bool = False) -> list[list[str]]:
-    header, found = read_delimited("--task.path: d", text, tabs=tabs)
-    return [header, *found]
+    found = read_delimited("--task.path: d", text, tabs=tabs)
+    return [found.header, *found.rows]
 
 
 @pytest.mark.parametrize("tabs", [False, True])
@@ -24,6 +24,17 @@ def test_line_ends_blank_lines_and_short_rows(tabs: bool, end: str) -> None:
     text = end.join(lines).replace(",", "\t" if tabs else ",")
     for found in (rows(text, tabs=tabs), rows(text + end, tabs=tabs)):
         assert found == [["a", "b"], ["1", "2"], ["3\u2028", ""], ["4", ""]]
+
+
+@pytest.mark.parametrize("tabs", [False, True])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_the_line_where_a_row_begins_is_told(tabs: bool, end: str) -> None:
+    """Blank lines, the header and the line ends in quotes were not counted, so that "row 3" was not found."""
+    lines = ["", '"a', 'a",b', "first,1", "", "  ", '"second', "", 'ends",2', "third,3", ""]
+    text = end.join(lines).replace(",", "\t" if tabs else ",")
+    assert read_delimited("d", text, tabs=tabs).lines == [4, 7, 10]
+    with pytest.raises(UserError, match=r"^d, line 10: 3 cells, but the header has 2"):
+        read_delimited("d", text.replace("3", "3\t4" if tabs else "3,4"), tabs=tabs)
 
 
 def test_a_quote_in_tsv_is_plain_and_never_takes_other_rows_into_its_cell() -> None:
@@ -51,11 +62,11 @@ def test_a_cell_may_be_longer_than_the_csv_module_allows_unasked() -> None:
 
 
 TORN = {
-    "the first row": ("a,b\n1,2,3\n", False, r"row 1: 3 cells, but the header has 2; a cell with a comma must"),
-    "a later row": ("a,b\n1,2\n\n3,4,\n", False, r"row 2: 3 cells, but the header has 2"),
-    "all rows": ("a,b\n1,2,3\n4,5,6\n", False, r"row 1: 3 cells"),
-    "TSV": ("a\tb\n1\t2\n1\t2\t3", True, r"row 2: 3 cells, but the header has 2; a cell can hold no tab"),
-    "a tab between quotes": ('a\tb\n"1\t2"\t3', True, r"row 1: 3 cells"),
+    "the first row": ("a,b\n1,2,3\n", False, r"line 2: 3 cells, but the header has 2; a cell with a comma must"),
+    "a later row": ("a,b\n1,2\n\n3,4,\n", False, r"line 4: 3 cells, but the header has 2"),
+    "all rows": ("a,b\n1,2,3\n4,5,6\n", False, r"line 2: 3 cells"),
+    "TSV": ("a\tb\n1\t2\n1\t2\t3", True, r"line 3: 3 cells, but the header has 2; a cell can hold no tab"),
+    "a tab between quotes": ('a\tb\n"1\t2"\t3', True, r"line 2: 3 cells"),
     "semicolons around quotes": (
         '"text";"label"\n"a, b";"x"\n',
         False,
@@ -74,14 +85,14 @@ TORN = {
         True,
         r"the header is one cell, 'text,label'; .* by tabs \(\.tsv\); a \.csv",
     ),
-    "no end": ('a,b\n1,2\n"no end,3\n4,5\n', False, r"row 2: a cell in double quotes is not closed"),
-    "words after the end": ('a,b\n"no end,3\n"x" y,5\n', False, r"row 1: a cell in double quotes is not closed, or"),
-    "the header": ('"a,b\n1,2\n', False, r"the header: a cell in double quotes is not closed"),
+    "no end": ('a,b\n1,2\n"no end,3\n4,5\n', False, r"line 3: a cell in double quotes is not closed"),
+    "words after the end": ('a,b\n"no end,3\n"x" y,5\n', False, r"line 2: a cell in double quotes is not closed, or"),
+    "the header": ('"a,b\n1,2\n', False, r"line 1: a cell in double quotes is not closed"),
 }
 
 
 @pytest.mark.parametrize("case", TORN)
-def test_a_torn_row_is_refused_with_its_number(case: str) -> None:
+def test_a_torn_row_is_refused_with_its_line(case: str) -> None:
     text, tabs, message = TORN[case]
     with pytest.raises(UserError, match=rf"^--task\.path: d[,:] {message}") as caught:
         read_delimited("--task.path: d", text, tabs=tabs)

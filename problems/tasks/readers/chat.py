@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from configs.errors import UserError
-from problems.tasks.readers.objects import Row, filled, kind_of, sound
+from problems.tasks.readers.numbering import Numbered, Row, at
+from problems.tasks.readers.objects import filled, kind_of, sound
 from problems.tasks.templates import Message, answers
 
 log = logging.getLogger("autolora.inputs")
@@ -41,7 +42,8 @@ _NONE_OFFERED: tuple[Any, ...] = (None, "", "[]", "null", [], {})
 class Chat:
     """A conversation, and the numbers of the messages that are learned (counted from 0, at least one).
 
-    `text`: a plain text instead of messages. `where`: option, file and row, with which a message about it begins.
+    `text`: a plain text instead of messages. `where`: option, file and line (or row), with which a message about it
+    begins.
     """
 
     where: str
@@ -76,32 +78,33 @@ class _Turn(NamedTuple):
     learned: bool = True
 
 
-def form_of(where: str, rows: Sequence[Row]) -> tuple[str, ...]:
+def form_of(where: str, given: Numbered) -> tuple[str, ...]:
     """The columns from which the rows of a file are read.
 
     Raises UserError, which lists the file's columns, if they fit no form. A warning tells of a history that is not
     read.
     """
-    known = dict.fromkeys(name for row in rows for name, value in row.items() if value is not None)
+    known = dict.fromkeys(name for row in given.rows for name, value in row.items() if value is not None)
     for form in _FORMS:
         if all(name in known for name in form if name not in _OPTIONAL):
             found = tuple(name for name in form if name in known)
-            return found if form == _TEXT else (*found, *_beside(where, rows, form))
+            return found if form == _TEXT else (*found, *_beside(where, given, form))
     raise UserError(
         f"{where} has no conversations; allowed: the columns messages, conversations, prompt and completion, "
         f"instruction and output, or text; it has: {', '.join(list(known)[:20]) or 'none'}"
     )
 
 
-def _beside(where: str, rows: Sequence[Row], form: tuple[str, ...]) -> list[str]:
+def _beside(where: str, given: Numbered, form: tuple[str, ...]) -> list[str]:
     """The columns that are read beside those of a form: system, and for an instruction its history."""
-    found = ["system"] if any(row.get("system") for row in rows) else []
-    histories = {number: row["history"] for number, row in enumerate(rows, 1) if row.get("history")}
+    found = ["system"] if any(row.get("system") for row in given.rows) else []
+    rows = zip(given.numbers, given.rows, strict=True)
+    histories = {number: row["history"] for number, row in rows if row.get("history")}
     wrong = [number for number, history in histories.items() if not _are_pairs(history)]
     if len(wrong) < len(histories) and form[0] == "instruction":
         if wrong:
             raise UserError(
-                f"{where}, row {wrong[0]}: column 'history' is no list of [user, assistant] pairs of texts"
+                f"{where}, {at(given.unit, wrong[0])}: column 'history' is no list of [user, assistant] pairs of texts"
             )
         return [*found, "history"]
     if histories:

@@ -11,7 +11,8 @@ from configs.schema import TaskConfig
 from problems.columns import require_columns
 from problems.tasks.readers.chat import Chat, chat_of, form_of, tell_other_thoughts
 from problems.tasks.readers.hub import load_splits
-from problems.tasks.readers.objects import FORMATS, Row, in_words, read_objects
+from problems.tasks.readers.numbering import LINE, Numbered, at, in_words
+from problems.tasks.readers.objects import FORMATS, read_objects
 from problems.tasks.readers.splits import Source, evaluation_source, hold_out, origin, tell_unused_share
 from problems.tasks.readers.table import read_table
 
@@ -67,7 +68,7 @@ class ChatSources:
         path = str(self.config.path)
         splits: Mapping[str, Any] = load_splits(path, self.config.name, "chat", self.config.revision, may_choose=True)
         first = _training_split(path, list(splits))
-        train = self._chats(f"--task.path: {path}, {first}", splits[first].to_list())
+        train = self._chats(f"--task.path: {path}, {first}", Numbered.by_row(splits[first].to_list()))
         given = evaluation_path(self.config, self.split)
         if given is not None:
             source: Source = evaluation_source(self.config, self.split)
@@ -77,7 +78,7 @@ class ChatSources:
         if found is not None:
             self.split = found
             tell_unused_share(self.config, found)
-            return train, self._chats(f"--task.path: {path}, {found}", splits[found].to_list())
+            return train, self._chats(f"--task.path: {path}, {found}", Numbered.by_row(splits[found].to_list()))
         if self.config.evaluation_split not in (None, "validation"):
             raise UserError(
                 f"--task.evaluation_split: {path} has no split {self.split!r}; it has: {', '.join(splits)}"
@@ -87,32 +88,32 @@ class ChatSources:
     def _file(self, option: str, path: Path) -> list[Chat]:
         return self._chats(f"{option}: {path}", _rows_of(option, path))
 
-    def _chats(self, where: str, rows: list[Row]) -> list[Chat]:
-        form = form_of(where, rows)
+    def _chats(self, where: str, given: Numbered) -> list[Chat]:
+        form = form_of(where, given)
         if form not in self._told:
             columns = f"{'columns' if len(form) > 1 else 'column'}: {', '.join(form)}"
-            log.info("chat: %s, %d rows, read from %s", where, len(rows), columns)
+            log.info("chat: %s, %d rows, read from %s", where, len(given.rows), columns)
             self._told.add(form)
-        tell_other_thoughts(where, rows, form)
+        tell_other_thoughts(where, given.rows, form)
         chats: list[Chat] = []
         faults: dict[int, UserError] = {}
-        for number, row in enumerate(rows, 1):
+        for number, row in zip(given.numbers, given.rows, strict=True):
             try:
-                chats.append(chat_of(f"{where}, row {number}", row, form))
+                chats.append(chat_of(f"{where}, {at(given.unit, number)}", row, form))
             except UserError as error:
                 faults[number] = error
         if faults:
-            self._tell_bad_rows(where, faults, left=len(chats))
+            self._tell_bad_rows(where, given.unit, faults, left=len(chats))
         return chats
 
-    def _tell_bad_rows(self, where: str, faults: Mapping[int, UserError], left: int) -> None:
+    def _tell_bad_rows(self, where: str, unit: str, faults: Mapping[int, UserError], left: int) -> None:
         """Raises UserError for rows that cannot be learned, so that all of them can be mended at once.
 
         With task.bad_rows drop it warns of them instead, unless no row is left.
         """
         numbers, first = list(faults), next(iter(faults.values()))
         reason = str(first).removeprefix(f"{where}, ").removesuffix("; remove the row")
-        told = in_words(numbers)
+        told = in_words(unit, numbers)
         if self.config.bad_rows == "drop" and left:
             log.warning("%s: task.bad_rows drop leaves out %s that cannot be learned; %s", where, told, reason)
             return
@@ -137,14 +138,15 @@ class ChatSources:
         return [chat for i in kept for chat in each[i]], [chat for i in held_out for chat in each[i]]
 
 
-def _rows_of(option: str, path: Path) -> list[Row]:
+def _rows_of(option: str, path: Path) -> Numbered:
     """The rows of a file. In CSV and TSV each cell is a text, so that only forms of texts can be read from them."""
     if path.suffix not in _TABLES:
         return read_objects(option, path, beside=_TABLES)
     table = read_table(option, path)
     names = list(table.columns)
     require_columns(option, path, names, list(dict.fromkeys(filter(None, names))))
-    return [dict(zip(names, cells, strict=True)) for cells in table.itertuples(index=False, name=None)]
+    rows = [dict(zip(names, cells, strict=True)) for cells in table.itertuples(index=False, name=None)]
+    return Numbered(rows, list(table.index), LINE)
 
 
 def _training_split(path: str, splits: Sequence[str]) -> str:

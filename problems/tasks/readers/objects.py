@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from datetime import date
 from numbers import Number
 from pathlib import Path
@@ -15,12 +15,9 @@ import pyarrow.parquet as pq
 
 from configs.errors import UserError
 from configs.json_text import GivenTwice, once
+from problems.tasks.readers.numbering import LINE, Numbered, at, in_words
 
 FORMATS = (".jsonl", ".json", ".parquet")
-
-Row = dict[str, Any]
-
-_MOST_NAMED = 5
 
 _KINDS: tuple[tuple[Any, str], ...] = (
     (str, "a text"), (bytes, "bytes"), (bool | np.bool_, "true or false"), (Number | np.number, "a number"),
@@ -33,8 +30,8 @@ def looked_in(path: Path) -> str:
     return "" if path.is_absolute() else f" in {Path.cwd()}"
 
 
-def read_objects(option: str, path: Path, beside: Sequence[str] = ()) -> list[Row]:
-    """All rows of a file, in their order.
+def read_objects(option: str, path: Path, beside: Sequence[str] = ()) -> Numbered:
+    """All rows of a file, in their order; those of JSON Lines are numbered by line.
 
     `beside`: other endings that are allowed there, for the message. Raises UserError for a missing or empty file,
     another format, or content that cannot be parsed, with its line.
@@ -45,39 +42,40 @@ def read_objects(option: str, path: Path, beside: Sequence[str] = ()) -> list[Ro
     if not path.is_file():
         raise UserError(f"{option}: no file {str(path)!r}{looked_in(path)}")
     try:
-        rows = _parquet(path) if path.suffix == ".parquet" else _json(option, path)
+        found = _parquet(path) if path.suffix == ".parquet" else _json(option, path)
     except UnicodeDecodeError as error:
         raise not_utf8(f"{option}: {path}", path, error) from error
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{option}: {path} cannot be read ({str(error).splitlines()[0]})") from error
-    if not rows:
+    if not found.rows:
         raise UserError(f"{option}: {path} has no rows")
-    return rows
+    return found
 
 
-def _parquet(path: Path) -> list[Row]:
-    rows: list[Row] = pq.read_table(path).to_pylist()
-    return rows
+def _parquet(path: Path) -> Numbered:
+    return Numbered.by_row(pq.read_table(path).to_pylist())
 
 
-def _json(option: str, path: Path) -> list[Row]:
+def _json(option: str, path: Path) -> Numbered:
     text = path.read_bytes().decode("utf-8-sig")
     # Not splitlines(): it also splits at characters that may stand inside a JSON text.
     lines = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
     # JSON Lines often stand in a .json file, too.
     if path.suffix == ".jsonl" or (lines and all(_is_object(line) for _, line in lines[:2])):
         rows = [_parsed(f"{option}: {path}, line {number}", line) for number, line in lines]
+        found = Numbered(rows, [number for number, _ in lines], LINE)
     else:
         rows = _parsed(f"{option}: {path}", text)
         if not isinstance(rows, list):
             raise UserError(
                 f"{option}: {path} is not a list of objects; allowed: a list of objects, or one object a line"
             )
-    for number, row in enumerate(rows, 1):
+        found = Numbered.by_row(rows)
+    for number, row in zip(found.numbers, found.rows, strict=True):
         if not isinstance(row, dict):
-            allowed = "one object a line" if path.suffix == ".jsonl" else "objects alone"
-            raise UserError(f"{option}: {path}, row {number}: is no object; allowed: {allowed}")
-    return rows
+            allowed = "one object a line" if found.unit == LINE else "objects alone"
+            raise UserError(f"{option}: {path}, {at(found.unit, number)}: is no object; allowed: {allowed}")
+    return found
 
 
 def read_json(where: str, path: Path) -> Any:
@@ -130,25 +128,20 @@ def sound(where: str, text: str) -> str:
     return text
 
 
-def refuse_empty(where: str, empty: Mapping[str, Sequence[int]]) -> None:
+def refuse_empty(where: str, unit: Hashable, empty: Mapping[str, Sequence[Hashable]]) -> None:
     """Raises UserError if there are rows with an empty cell, so that all of them can be mended at once.
 
-    `empty`: what is wrong -> the numbers of all rows where it is. A single row is named; of more, the first few.
+    `empty`: what is wrong -> the numbers of all rows where it is, counted in `unit` (see `Numbered`). A single row is
+    named; of more, the first few.
     """
     faults = {fault: rows for fault, rows in empty.items() if rows}
     if not faults:
         return
     if sum(map(len, faults.values())) == 1:
         ((fault, (row,)),) = faults.items()
-        raise UserError(f"{where}, row {row}: {fault}; fill it in or remove the row")
-    told = " and ".join(f"{fault} in {in_words(rows)}" for fault, rows in faults.items())
+        raise UserError(f"{where}, {at(unit, row)}: {fault}; fill it in or remove the row")
+    told = " and ".join(f"{fault} in {in_words(unit, rows)}" for fault, rows in faults.items())
     raise UserError(f"{where}: {told}; fill them in or remove the rows")
-
-
-def in_words(rows: Sequence[int]) -> str:
-    """How many rows these are, and the numbers of the first few."""
-    first = ", ".join(map(str, rows[:_MOST_NAMED]))
-    return f"{len(rows)} row{'s' if len(rows) > 1 else ''} ({first}{', ...' if len(rows) > _MOST_NAMED else ''})"
 
 
 def no_text(column: str) -> str:

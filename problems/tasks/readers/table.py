@@ -7,14 +7,17 @@ import pyarrow as pa
 
 from configs.errors import UserError
 from problems.delimited import read_delimited
+from problems.tasks.readers.numbering import LINE, ROW
 from problems.tasks.readers.objects import looked_in, not_utf8, read_objects
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
 def read_table(option: str, path: Path) -> pd.DataFrame:
-    """All rows of a file, numbered from 0; cells of CSV and TSV stay text, as "NA" may be a word.
+    """All rows of a file; cells of CSV and TSV stay text, as "NA" may be a word.
 
+    The index numbers the rows as messages do, and its name says what it counts (see `Numbered`): lines or, of parquet,
+    rows.
     Raises UserError for a missing or empty file, another format, or content that cannot be parsed.
     """
     if path.suffix not in FORMATS:
@@ -26,11 +29,13 @@ def read_table(option: str, path: Path) -> pd.DataFrame:
             table = _read_parquet(option, path)
         elif path.suffix == ".jsonl":
             # Python's own values: pandas would read 0.57 as 0.5700000000000001, and refuse a number of 22 digits.
-            table = pd.DataFrame(read_objects(option, path), dtype=object)
+            found = read_objects(option, path)
+            table = pd.DataFrame(found.rows, dtype=object, index=pd.Index(found.numbers, name=LINE))
         else:
             text = path.read_bytes().decode("utf-8-sig")
-            header, rows = read_delimited(f"{option}: {path}", text, tabs=path.suffix == ".tsv")
-            table = pd.DataFrame(rows, columns=header, dtype=object)
+            cells = read_delimited(f"{option}: {path}", text, tabs=path.suffix == ".tsv")
+            lines = pd.Index(cells.lines, name=LINE)
+            table = pd.DataFrame(cells.rows, columns=cells.header, dtype=object, index=lines)
     except UnicodeDecodeError as error:
         raise not_utf8(f"{option}: {path}", path, error) from error
     except (ValueError, OSError, pa.ArrowException) as error:
@@ -38,7 +43,7 @@ def read_table(option: str, path: Path) -> pd.DataFrame:
     if table.empty:
         raise UserError(f"{option}: {path} has no rows")
     table.columns = table.columns.map(str)  # names as the options give them, also where they are numbers
-    return table.reset_index(drop=True)
+    return table
 
 
 def _read_parquet(option: str, path: Path) -> pd.DataFrame:
@@ -52,4 +57,5 @@ def _read_parquet(option: str, path: Path) -> pd.DataFrame:
             f"metadata that pandas writes, or without them"
         ) from error
     # With a name, the index is a column that pandas saved as the index.
-    return table if table.index.name is None else table.reset_index()
+    table = table.reset_index(drop=table.index.name is None)
+    return table.set_index(pd.RangeIndex(1, len(table) + 1, name=ROW))

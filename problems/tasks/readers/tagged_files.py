@@ -14,6 +14,7 @@ from configs.keys import shortened
 from problems.columns import require_columns
 from problems.scoring.files import read_lines
 from problems.scoring.ner_files import Sentence, marks_document, read_conll
+from problems.tasks.readers.numbering import LINE, ROW, at
 from problems.tasks.readers.objects import looked_in, sound
 from problems.tasks.readers.table import read_table
 from problems.tasks.readers.tag_names import named, names_beside
@@ -41,7 +42,7 @@ def find_split(folder: Path, split: str) -> Path | None:
 def read_sentences(option: str, path: Path, columns: tuple[str, str]) -> list[Sentence]:
     """All sentences of a file; `columns` are those of words and tags in .jsonl and .parquet.
 
-    Raises UserError for another format or a file that cannot be read, and, with line (CoNLL) or row (counted from 1),
+    Raises UserError for another format or a file that cannot be read, and, with the line (parquet: the row),
     for something that is not a word, for lists of different lengths and for tags that are not IOB2.
     """
     if not path.exists():
@@ -65,8 +66,8 @@ def read_sentences(option: str, path: Path, columns: tuple[str, str]) -> list[Se
 
 
 def place(option: str, path: Path, line: int) -> str:
-    """The beginning of a message about one line of a CoNLL file or one row of a table."""
-    return f"{option}: {path}, {'line' if path.suffix in CONLL else 'row'} {line}"
+    """The beginning of a message about one line of a text file or one row of a parquet file."""
+    return f"{option}: {path}, {at(ROW if path.suffix == '.parquet' else LINE, line)}"
 
 
 def _read_lists(option: str, path: Path, columns: tuple[str, str]) -> list[Sentence]:
@@ -74,8 +75,8 @@ def _read_lists(option: str, path: Path, columns: tuple[str, str]) -> list[Sente
     table = read_table(option, path)
     require_columns(option, path, list(table.columns), columns)
     names = names_beside(option, path, columns[1])
-    rows = table[list(columns)].itertuples(index=False)
-    return [_sentence(place(option, path, n), n, row, columns, names) for n, row in enumerate(rows, 1)]
+    rows = table[list(columns)].itertuples(name=None)
+    return [_sentence(place(option, path, n), n, (words, tags), columns, names) for n, words, tags in rows]
 
 
 def sentences_of(where: str, rows: Dataset, columns: tuple[str, str], names: Sequence[str] | None) -> list[Sentence]:
@@ -84,11 +85,11 @@ def sentences_of(where: str, rows: Dataset, columns: tuple[str, str], names: Seq
     Raises UserError as `read_sentences` does; the message begins with `where` and names the row.
     """
     found = zip(*(rows[column][:] for column in columns), strict=True)
-    sentences = [_sentence(f"{where}, row {n}", n, row, columns, names) for n, row in enumerate(found, 1)]
+    sentences = [_sentence(f"{where}, {at(ROW, n)}", n, row, columns, names) for n, row in enumerate(found, 1)]
     for sentence in sentences:
         wrong = _wrong(sentence)
         if wrong:
-            raise UserError(f"{where}, row {wrong[0]}: {wrong[1]}")
+            raise UserError(f"{where}, {at(ROW, wrong[0])}: {wrong[1]}")
     return sentences
 
 

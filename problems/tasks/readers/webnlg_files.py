@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
-from problems.tasks.readers.objects import Row, read_json
+from problems.tasks.readers.numbering import Row
+from problems.tasks.readers.objects import read_json
 
 _FILES = {"train": "train.json", "validation": "dev.json", "test": "test.json"}
 

@@ -31,7 +31,7 @@ GOOD = {"source": "it's", "prompt": "a\n```\nb", "prompt_ids": [1] * 5, "text": 
 def test_the_first_row_that_is_short_and_whole_is_the_example(tmp_path: Path) -> None:
     text = card_of(tmp_path, E2E, [LONG, CUT, GOOD])
     assert "A PEFT LoRA adapter of `org/base` (packages peft, transformers)." in text
-    assert "to row 3 of the run's predictions.jsonl" in text
+    assert "to line 3 of the run's predictions.jsonl" in text
     assert "````text\na\n```\nb\n````" in text, "a fence longer than any in the text"
     assert 'source = "it\'s"' in text
     assert "num_beams=10, length_penalty=0.8, max_new_tokens=64" in text
@@ -49,7 +49,7 @@ def test_without_a_row_there_is_no_example_and_a_damaged_one_is_named(tmp_path: 
 
 
 def test_where_all_are_long_the_shortest_is(tmp_path: Path) -> None:
-    assert "to row 1 of" in card_of(tmp_path, E2E, [LONG | {"source": "x"}, CUT])
+    assert "to line 1 of" in card_of(tmp_path, E2E, [LONG | {"source": "x"}, CUT])
 
 
 @pytest.mark.parametrize("rows", [[], [GOOD | {"messages": [{"role": "user", "content": "q"}]}]], ids=["none", "one"])
@@ -63,7 +63,7 @@ def test_a_chat_model_is_asked_in_turns_also_where_nothing_was_sampled(
     asked = "q" if rows else "..."
     assert f"messages = [{{'role': 'user', 'content': '{asked}'}}]" in text
     assert "num_beams=1, max_new_tokens=128" in text
-    assert ("to row 1 of" in text) == bool(rows)
+    assert ("to line 1 of" in text) == bool(rows)
 
 
 def metadata(text: str) -> dict[str, Any]:

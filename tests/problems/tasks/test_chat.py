@@ -206,18 +206,20 @@ def test_without_a_template_nothing_is_learned_and_one_from_a_file_helps(tmp_pat
 def test_a_row_that_does_not_go_through_the_template_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", [{"messages": TURNS}, {"messages": [SYSTEM, *TURNS]}])
     task = chats(path, validation_path=str(path))
-    with pytest.raises(UserError, match=r"^--task\.path: .*a\.jsonl, row 2: the chat template, .*No system turn here"):
+    with pytest.raises(
+        UserError, match=r"^--task\.path: .*a\.jsonl, line 2: the chat template, .*No system turn here"
+    ):
         encoded(task, chat_tokenizer(OURS["no system turn"]))
     thinking = [TURNS[0], {"role": "assistant", "content": "<think>x</think>y"}, *TURNS[2:]]
     path = write(tmp_path / "b.jsonl", [{"messages": TURNS}, {"messages": thinking}])
-    with pytest.raises(UserError, match=r"^--task\.chat_template: .*b\.jsonl, row 2.*generation"):
+    with pytest.raises(UserError, match=r"^--task\.chat_template: .*b\.jsonl, line 2.*generation"):
         encoded(chats(path, validation_path=str(path)), chat_tokenizer(FORGETFUL))
 
 
 def test_a_prompt_that_a_template_with_marks_refuses_is_named_before_the_training(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", [{"messages": TURNS}, {"messages": TURNS}])
     template = "{% if add_generation_prompt %}{{ raise_exception('No prompts') }}{% endif %}" + OURS["marked"]
-    with pytest.raises(UserError, match=r"^--task\.path: .*a\.jsonl, row 1: the chat template, .*No prompts"):
+    with pytest.raises(UserError, match=r"^--task\.path: .*a\.jsonl, line 1: the chat template, .*No prompts"):
         encoded(chats(path, validation_path=str(path)), chat_tokenizer(template))
 
 

@@ -196,12 +196,12 @@ def test_own_tables_of_sentences_are_not_told(tmp_path: Path, log_lines: list[st
     ("lines", "words"),
     [
         ([{"source": "a"}], "has no column target; it has: source"),
-        ([{"source": "a", "target": "x"}, {"source": " ", "target": "x"}], "row 2: column 'source' has no text"),
-        ([{"source": "a", "target": []}, {"source": "b", "target": ["x"]}], "row 1: column 'target' has no text"),
-        ([{"source": "a", "target": {"text": "x"}}], "row 1: column 'target' holds an object; allowed: a text$"),
-        ([{"source": 3, "target": "x"}], "row 1: column 'source' holds a number; allowed: a text$"),
-        ([{"source": "a", "target": ["x", 3]}], "row 1: column 'target' holds a number; allowed: a text$"),
-        ([{"source": "a", "target": ["x", "y\ude00"]}], "row 1: column 'target' holds a broken character"),
+        ([{"source": "a", "target": "x"}, {"source": " ", "target": "x"}], "line 2: column 'source' has no text"),
+        ([{"source": "a", "target": []}, {"source": "b", "target": ["x"]}], "line 1: column 'target' has no text"),
+        ([{"source": "a", "target": {"text": "x"}}], "line 1: column 'target' holds an object; allowed: a text$"),
+        ([{"source": 3, "target": "x"}], "line 1: column 'source' holds a number; allowed: a text$"),
+        ([{"source": "a", "target": ["x", 3]}], "line 1: column 'target' holds a number; allowed: a text$"),
+        ([{"source": "a", "target": ["x", "y\ude00"]}], "line 1: column 'target' holds a broken character"),
         ([{"source": "a", "target": "x"}], "has one source"),
     ],
 )

@@ -84,8 +84,18 @@ def test_labels_of_a_folder_are_numbered_from_0_by_the_training_rows(
 @pytest.mark.parametrize(
     ("name", "train", "validation", "message"),
     [
-        ("rte", [0, 1], [1, 2], r"split 'validation' of .*d, row 2: label 2 does not occur .*; known: 0, 1$"),
-        ("rte", ["a", "b"], ["a", "z"], r"split 'validation' of .*, row 2: label 'z' does not occur .*; known: a, b$"),
+        (
+            "rte",
+            [0, 1],
+            [1, 2],
+            r"split 'validation' of .*d, row 2 \(counted from 1\): label 2 does not occur .*; known: 0, 1$",
+        ),
+        (
+            "rte",
+            ["a", "b"],
+            ["a", "z"],
+            r"split 'validation' of .*, row 2 \(counted from 1\): label 'z' does not occur .*; known: a, b$",
+        ),
         ("rte", [0.0, float("nan"), 1.0], [0.0], r"split 'train' of .* has rows without label"),
         ("rte", [[0], [1]], [[0]], r"column 'label' of split 'train' of .* holds lists or objects; allowed"),
         (
@@ -94,8 +104,13 @@ def test_labels_of_a_folder_are_numbered_from_0_by_the_training_rows(
             [0.0],
             r"column 'label' of split 'train' .*nearly one a row; to learn numbers, set",
         ),
-        ("stsb", ["good", "bad"], ["good"], r"split 'train' of .*, row 1: label 'good' is not a number"),
-        ("stsb", [1.0, 1e39], [1.0], r"split 'train' of .*, row 2: label 1e\+39 is too large"),
+        (
+            "stsb",
+            ["good", "bad"],
+            ["good"],
+            r"split 'train' of .*, row 1 \(counted from 1\): label 'good' is not a number",
+        ),
+        ("stsb", [1.0, 1e39], [1.0], r"split 'train' of .*, row 2 \(counted from 1\): label 1e\+39 is too large"),
         ("stsb", [1.0, 2.0], [float("nan")], r"split 'validation' of .* has rows without label"),
     ],
 )

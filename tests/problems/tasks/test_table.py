@@ -100,7 +100,8 @@ def test_a_label_that_is_a_list_or_an_object_is_named(
     tmp_path: Path, suffix: str, value: Any, given: str, kind: str
 ) -> None:
     path = write(tmp_path / f"d{suffix}", {"text": ["a", "b"], "label": [value, value]})
-    message = rf"^--task\.path: .*d{suffix}, row 1: column 'label' holds {given}; allowed: one text or number a row$"
+    place = "line 1" if suffix == ".jsonl" else r"row 1 \(counted from 1\)"
+    message = rf"^--task\.path: .*d{suffix}, {place}: column 'label' holds {given}; allowed: one text or number a row$"
     with pytest.raises(UserError, match=message):
         task_of(path, kind=kind).rows()
     good = write(tmp_path / f"t{suffix}", {"text": TEXTS, "label": [1, 2, 1, 2, 1, 2]})
@@ -111,14 +112,16 @@ def test_a_label_that_is_a_list_or_an_object_is_named(
 @pytest.mark.parametrize(("value", "given"), [(3, "a number"), (["x"], "a list"), (b"x", "bytes")])
 def test_a_cell_that_is_no_text_is_named(tmp_path: Path, value: Any, given: str) -> None:
     path = write(tmp_path / "d.parquet", {"text": [value, value], "label": ["a", "b"]})
-    with pytest.raises(UserError, match=rf"d\.parquet, row 1: column 'text' holds {given}; allowed: a text$"):
+    with pytest.raises(
+        UserError, match=rf"d\.parquet, row 1 \(counted from 1\): column 'text' holds {given}; allowed: a text$"
+    ):
         task_of(path).rows()
 
 
 def test_a_null_of_parquet_is_no_class(tmp_path: Path) -> None:
     path = tmp_path / "d.parquet"
     pd.DataFrame({"text": ["a", "b", "c"], "label": pd.array([1, 2, None], dtype="Int64")}).to_parquet(path)
-    with pytest.raises(UserError, match=r"row 3: the label is empty"):
+    with pytest.raises(UserError, match=r"row 3 \(counted from 1\): the label is empty"):
         task_of(path).rows()
 
 
@@ -149,10 +152,10 @@ def test_the_type_of_a_parquet_column_names_the_classes(tmp_path: Path) -> None:
 
 def test_a_number_without_a_name_is_named_with_its_row(tmp_path: Path) -> None:
     path = of_datasets(tmp_path / "d.parquet", [0, -1, 1, 0], ["neg", "pos"])
-    message = r"^--task\.path: .*d\.parquet, row 2: column 'label' holds -1, but .* the classes 0 to 1 \(neg, pos\)"
+    message = r"d\.parquet, row 2 \(counted from 1\): column 'label' holds -1, .* the classes 0 to 1 \(neg"
     with pytest.raises(UserError, match=message):
         task_of(path).rows()
-    with pytest.raises(UserError, match=r"row 2: the label is empty"):
+    with pytest.raises(UserError, match=r"row 2 \(counted from 1\): the label is empty"):
         task_of(of_datasets(path, [0, None, 1, 0], ["neg", "pos"])).rows()
 
 
@@ -210,44 +213,44 @@ def test_pairs_and_numbers(tmp_path: Path) -> None:
 
 
 WRONG = {
-    "empty text": ({"text": ["a", " "], "label": ["x", "y"]}, {}, r"row 2: column 'text' has no text"),
+    "empty text": ({"text": ["a", " "], "label": ["x", "y"]}, {}, r"line 3: column 'text' has no text"),
     "one class": ({"text": ["a", "b"], "label": ["x", "x"]}, {}, r"has the one class 'x'; two or more"),
     "no column": ({"txt": ["a", "b"], "label": ["x", "y"]}, {}, r"has no column text; it has: txt, label"),
     "no label": ({"text": ["a", "b"], "lab": ["x", "y"]}, {}, r"has no column label; it has: text, lab"),
     "no number": (
         {"text": ["a", "b"], "label": ["1", "x"]},
         {"kind": "regression"},
-        r"row 2: label 'x' is not a number",
+        r"line 3: label 'x' is not a number",
     ),
     "decimal comma": (
         {"text": ["a", "b"], "label": ["1", "3,5"]},
         {"kind": "regression"},
-        r"row 2: label '3,5' is not a number; write a decimal point, not a comma",
+        r"line 3: label '3,5' is not a number; write a decimal point, not a comma",
     ),
     "infinite": (
         {"text": ["a", "b"], "label": ["1", "inf"]},
         {"kind": "regression"},
-        r"row 2: label 'inf' is not a number",
+        r"line 3: label 'inf' is not a number",
     ),
     "beyond fp32": (
         {"text": ["a", "b"], "label": ["1", "1e39"]},
         {"kind": "regression"},
-        r"d\.csv, row 2: label '1e39' is too large, fp32 cannot hold its square; allowed: -1e\+19 to 1e\+19",
+        r"d\.csv, line 3: label '1e39' is too large, fp32 cannot hold its square; allowed: -1e\+19 to 1e\+19",
     ),
     "square beyond fp32": (
         {"text": ["a", "b"], "label": ["-2e19", "1"]},
         {"kind": "regression"},
-        r"row 1: label '-2e19' is too",
+        r"line 2: label '-2e19' is too",
     ),
     "beyond a float": (
         {"text": ["a", "b"], "label": ["9" * 400, "1"]},
         {"kind": "regression"},
-        r"row 1: .* is not a number",
+        r"line 2: .* is not a number",
     ),
     "not a number": (
         {"text": ["a", "b"], "label": ["1", "NaN"]},
         {"kind": "regression"},
-        r"row 2: label 'NaN' is not a n",
+        r"line 3: label 'NaN' is not a n",
     ),
     "one number": (
         {"text": ["a", "b", "c"], "label": ["3", " 3", "3"]},
@@ -281,5 +284,5 @@ def test_a_table_that_cannot_be_learned_is_named_with_its_row(tmp_path: Path, ca
 def test_a_label_that_training_has_not_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "d.csv", {"text": TEXTS, "label": LABELS})
     other = write(tmp_path / "v.csv", {"text": ["a", "b"], "label": ["b", "z"]})
-    with pytest.raises(UserError, match=r"^--task\.validation_path: .*v\.csv, row 2: label 'z' does not occur"):
+    with pytest.raises(UserError, match=r"^--task\.validation_path: .*v\.csv, line 3: label 'z' does not occur"):
         task_of(path, validation_path=str(other)).rows()

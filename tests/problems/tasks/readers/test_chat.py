@@ -7,6 +7,7 @@ import pytest
 
 from configs.errors import UserError
 from problems.tasks.readers.chat import Chat, chat_of, form_of
+from problems.tasks.readers.numbering import LINE, Numbered
 
 W = "--task.path: a.jsonl"
 MESSAGES = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
@@ -20,26 +21,31 @@ PRECEDENCE = [
 ]  # fmt: skip
 
 
+def columns_of(rows: list[dict[str, Any]]) -> tuple[str, ...]:
+    """The columns that are read of rows that stand on every second line, from the second on."""
+    return form_of(W, Numbered(rows, range(2, 2 * len(rows) + 1, 2), LINE))
+
+
 def chat(**row: Any) -> Chat:
-    return chat_of(W, row, form_of(W, [row]))
+    return chat_of(W, row, columns_of([row]))
 
 
 def test_the_first_form_that_is_there_is_taken() -> None:
     row = dict(EVERY)
     for form in PRECEDENCE:
-        assert form_of(W, [row]) == form
+        assert columns_of([row]) == form
         found = chat_of(W, row, form)
         assert found.text == "q a" if form == ("text",) else found.messages == tuple(MESSAGES)
         row = {name: value for name, value in row.items() if name not in form}
     with pytest.raises(UserError, match=r"has no conversations; allowed: the columns messages.*it has: none$"):
-        form_of(W, [row])
+        columns_of([row])
 
 
 def test_half_a_form_and_columns_of_nulls_are_none() -> None:
-    assert form_of(W, [{"messages": None, "prompt": "x", "text": "a"}]) == ("text",)
-    assert form_of(W, [{"instruction": "x", "output": "y"}]) == ("instruction", "output")
+    assert columns_of([{"messages": None, "prompt": "x", "text": "a"}]) == ("text",)
+    assert columns_of([{"instruction": "x", "output": "y"}]) == ("instruction", "output")
     with pytest.raises(UserError, match=r"it has: question, answer$"):
-        form_of(W, [{"question": "x", "answer": "y"}])
+        columns_of([{"question": "x", "answer": "y"}])
 
 
 def test_many_turns_parts_of_texts_and_thoughts_are_kept() -> None:
@@ -112,9 +118,9 @@ def test_a_column_system_is_the_system_turn_of_a_conversation_without_one() -> N
         assert found.messages == (SYSTEM, *MESSAGES)
         assert found.learned == (2,)
         assert chat(**row, system=" ").messages == tuple(MESSAGES)
-        assert form_of(W, [row, row | {"system": system}])[-1] == "system"
+        assert columns_of([row, row | {"system": system}])[-1] == "system"
     assert chat(messages=[SYSTEM, *MESSAGES], system="Another one.").messages == (SYSTEM, *MESSAGES)
-    assert form_of(W, [{"text": "a", "system": "b"}]) == ("text",)
+    assert columns_of([{"text": "a", "system": "b"}]) == ("text",)
 
 
 def test_the_history_of_an_instruction_is_read_as_turns_that_are_not_learned(log_lines: list[str]) -> None:
@@ -122,7 +128,7 @@ def test_the_history_of_an_instruction_is_read_as_turns_that_are_not_learned(log
         {"instruction": "q", "output": "a", "history": [["p", "b"]]},
         {"instruction": "q", "output": "a", "history": []},
     ]
-    form = form_of(W, rows)
+    form = columns_of(rows)
     assert form == ("instruction", "output", "history")
     found = chat_of(W, rows[0], form)
     assert [turn["content"] for turn in found.messages] == ["p", "b", "q", "a"]
@@ -135,8 +141,8 @@ def test_the_history_of_an_instruction_is_read_as_turns_that_are_not_learned(log
 def test_one_broken_history_is_named_beside_whole_ones() -> None:
     """It switched off the histories of all rows, with a warning."""
     rows = [{"instruction": "q", "output": "a", "history": history} for history in ([["p", "b"]], [["p"]])]
-    with pytest.raises(UserError, match=r"a\.jsonl, row 2: column 'history' is no list of \[user, assistant\] pairs"):
-        form_of(W, rows)
+    with pytest.raises(UserError, match=r"a\.jsonl, line 4: column 'history' is no list of \[user, assistant\] pairs"):
+        columns_of(rows)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +151,7 @@ def test_one_broken_history_is_named_beside_whole_ones() -> None:
     ids=["another form", "other columns"],
 )
 def test_another_history_is_told_of_once(log_lines: list[str], row: dict[str, Any]) -> None:
-    form = form_of(W, [row, row])
+    form = columns_of([row, row])
     assert chat_of(W, row, form).messages == tuple(MESSAGES)
     (line,) = log_lines
     assert line.startswith(f"WARNING {W}: column 'history' is not read; it is read beside instruction and output")

@@ -32,7 +32,7 @@ def test_all_answers_to_a_prompt_are_held_out_together_and_the_columns_are_told_
     assert len(train) == 14
     assert len(held_out) == 6
     assert not {chat.source for chat in train} & {chat.source for chat in held_out}
-    assert held_out[0].where.startswith(f"--task.path: {path}, row ")
+    assert held_out[0].where.startswith(f"--task.path: {path}, line ")
     assert log_lines == [f"INFO chat: --task.path: {path}, 20 rows, read from columns: prompt, completion"]
 
 
@@ -41,10 +41,10 @@ def test_texts_are_not_evaluated_beside_conversations(tmp_path: Path) -> None:
     texts, pairs = tmp_path / "texts.jsonl", write(tmp_path / "pairs.jsonl", PAIRS)
     texts.write_text("".join(json.dumps({"text": f"t{i}"}) + "\n" for i in range(5)))
     with pytest.raises(
-        UserError, match=r"texts\.jsonl, row 1 holds a plain text, but the training rows hold turns of "
+        UserError, match=r"texts\.jsonl, line 1 holds a plain text, but the training rows hold turns of "
     ):
         sources(pairs, test_path=str(texts)).read()
-    with pytest.raises(UserError, match=r"pairs\.jsonl, row 1 holds turns of a conversation, but .* a plain text \("):
+    with pytest.raises(UserError, match=r"pairs\.jsonl, line 1 holds turns of a conversation, but .* a plain text \("):
         sources(texts, validation_path=str(pairs)).read()
 
 
@@ -189,7 +189,7 @@ def test_columns_of_texts_are_read_from_csv_and_tsv(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("messages\n\"[{'role': 'user'}]\"\n", r"row 1: column 'messages' holds a text; allowed: a list of turns$"),
+        ("messages\n\"[{'role': 'user'}]\"\n", r"line 2: column 'messages' holds a text; allowed: a list of turns$"),
         ("prompt,completion,prompt\na,b,c\n", r"a\.csv has column 'prompt' 2 times; allowed: once$"),
         ("question,answer\na,b\n", r"a\.csv has no conversations; .*; it has: question, answer$"),
         (None, r"^--task\.path: no file '.*a\.csv'$"),
@@ -206,15 +206,15 @@ def test_all_rows_that_cannot_be_learned_are_told_at_once(tmp_path: Path, log_li
     """Twenty empty answers took twenty attempts, as only the first row was named."""
     rows = [("q", "") if i % 3 == 0 else pair for i, pair in enumerate(PAIRS)]
     path = write(tmp_path / "a.jsonl", rows)
-    where, told = f"--task.path: {path}", "7 rows (1, 4, 7, 10, 13, ...)"
+    where, told = f"--task.path: {path}", "7 rows (lines 1, 4, 7, 10, 13, ...)"
     with pytest.raises(UserError) as caught:
         sources(path).read()
-    reason = "row 1: column 'completion' has no text"
+    reason = "line 1: column 'completion' has no text"
     advice = "mend or remove them, or give --task.bad_rows drop"
     assert str(caught.value) == f"{where}: {told} cannot be learned; {reason}; {advice}"
     train, evaluated = sources(path, bad_rows="drop").read()
     assert len(train) + len(evaluated) == 13
-    assert f"{path}, row 2" in " ".join(chat.where for chat in (*train, *evaluated)), "the numbers are the file's"
+    assert f"{path}, line 2" in " ".join(chat.where for chat in (*train, *evaluated)), "the numbers are the file's"
     assert f"WARNING {where}: task.bad_rows drop leaves out {told} that cannot be learned; {reason}" in log_lines
 
 
@@ -222,12 +222,14 @@ def test_all_rows_that_cannot_be_learned_are_told_at_once(tmp_path: Path, log_li
 def test_a_single_bad_row_is_refused_alone_and_no_row_is_too_few(tmp_path: Path, bad_rows: str) -> None:
     one = write(tmp_path / "one.jsonl", [*PAIRS[:2], ("q", "")])
     if bad_rows == "refuse":
-        with pytest.raises(UserError, match=r"one\.jsonl, row 3: column 'completion' has no text$"):
+        with pytest.raises(UserError, match=r"one\.jsonl, line 3: column 'completion' has no text$"):
             sources(one, bad_rows=bad_rows).read()
     else:
         assert [len(chats) for chats in sources(one, bad_rows=bad_rows).read()] == [1, 1]
     none = write(tmp_path / "none.jsonl", [("q", "")] * 2)
-    with pytest.raises(UserError, match=r"none\.jsonl: 2 rows \(1, 2\) cannot be learned; row 1: .* text; mend them$"):
+    with pytest.raises(
+        UserError, match=r"none\.jsonl: 2 rows \(lines 1, 2\) cannot be learned; line 1: .* text; mend them$"
+    ):
         sources(none, bad_rows=bad_rows).read()
 
 
@@ -235,5 +237,5 @@ def test_the_advice_for_one_row_is_not_given_for_several(tmp_path: Path) -> None
     path = tmp_path / "a.jsonl"
     turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": " "}]
     path.write_text("".join(json.dumps({"messages": turns}) + "\n" for _ in range(2)))
-    with pytest.raises(UserError, match=r"; row 1: turn 2 of 'messages' has no text; mend them$"):
+    with pytest.raises(UserError, match=r"; line 1: turn 2 of 'messages' has no text; mend them$"):
         sources(path).read()

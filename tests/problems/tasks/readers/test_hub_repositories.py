@@ -208,7 +208,10 @@ def test_a_name_chooses_the_configuration_of_chats(found: Callable[[str], dict[s
             "no configuration of chats",
             ("--task.name: 'mine' is not allowed, as own/several has several configurations; allowed", ": one, two"),
         ),
-        ("numbers without names", ("split 'train' of own/unnamed, row 1: column 'tags' holds the number 3",)),
+        (
+            "numbers without names",
+            ("split 'train' of own/unnamed, row 1 (counted from 1): column 'tags' holds the number 3",),
+        ),
         ("gated", ("cannot load 'own/gated, e2e'", "gated dataset", "authenticated")),
         ("too many requests", ("cannot load 'own/busy, e2e'", "429")),
         ("not there", ("cannot load 'own/nothing, e2e'", "doesn't exist")),

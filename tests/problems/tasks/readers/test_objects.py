@@ -22,17 +22,31 @@ def test_the_three_formats_hold_the_same(tmp_path: Path) -> None:
     listed.write_text(json.dumps(ROWS))
     pd.DataFrame(ROWS).to_parquet(table)
     for path in (lines, listed, table):
-        assert read_objects("--task.path", path) == ROWS
+        assert read_objects("--task.path", path).rows == ROWS
+
+
+def test_a_row_is_called_by_its_line_where_the_file_has_lines(tmp_path: Path) -> None:
+    """Blank lines were not counted, so that "row 2" was not the second line."""
+    text = "\n" + "\n\n".join(json.dumps(row) for row in ROWS)
+    for name in ("a.jsonl", "a.json"):
+        (tmp_path / name).write_text(text)
+        assert read_objects("--task.path", tmp_path / name)[1:] == ([2, 4], "line")
+        (tmp_path / name).write_text(text + "\n\n3\n")
+        with pytest.raises(UserError, match=rf"{name}, line 6: is no object; allowed: one object a line$"):
+            read_objects("--task.path", tmp_path / name)
+    (tmp_path / "a.json").write_text(json.dumps([*ROWS, 3], indent=1))
+    with pytest.raises(UserError, match=r"a\.json, row 3 \(counted from 1\): is no object; allowed: objects alone$"):
+        read_objects("--task.path", tmp_path / "a.json")
 
 
 def test_json_lines_may_stand_in_a_json_file(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in ROWS), encoding="utf-8-sig")
-    assert read_objects("--task.path", path) == ROWS
+    assert read_objects("--task.path", path).rows == ROWS
     path.write_text(json.dumps(ROWS[0]) + "\n")
-    assert read_objects("--task.path", path) == ROWS[:1], "one line is enough"
+    assert read_objects("--task.path", path).rows == ROWS[:1], "one line is enough"
     path.write_text(json.dumps(ROWS, indent=1))
-    assert read_objects("--task.path", path) == ROWS
+    assert read_objects("--task.path", path).rows == ROWS
 
 
 BAD = {
@@ -40,7 +54,7 @@ BAD = {
     "a.jsonl": ('{"a": 1}\n{"a"', "line 2: is no JSON"),
     "twice.jsonl": ('{"a": 1}\n{"a": {"b": 1, "b": 2}}\n', "line 2: 'b' is given twice in one object; allowed: once"),
     "deep.jsonl": ("[" * 200_000, "line 1: is no JSON"),
-    "b.jsonl": ("[1]\n", "row 1: is no object"),
+    "b.jsonl": ("[1]\n", "line 1: is no object"),
     "c.jsonl": ("\n", "has no rows"),
     "a.json": ("1", "is not a list of objects; allowed: a list of objects, or one object a line"),
     "lines.json": ('{"a": 1}\n{"a": 2}\n{"a"', "line 3: is no JSON"),

@@ -47,7 +47,7 @@ def test_whole_labels_of_json_lines_stay_whole_beside_fractions_and_gaps(tmp_pat
     table = read_table("--task.path", path)
     assert list(table["label"]) == [9007199254740993, 0.5] * 2
     path.write_text('{"text": "a", "label": 1}\n{"text": "b"}\n')
-    with pytest.raises(UserError, match=r"row 2: the label is empty"):
+    with pytest.raises(UserError, match=r"line 2: the label is empty"):
         task_of(path, kind="regression").rows()
 
 
@@ -56,7 +56,7 @@ def test_half_a_character_is_named_with_its_row(tmp_path: Path, text: str, label
     path = tmp_path / "d.jsonl"
     path.write_text('{"text": "a", "label": "y"}\n' + f'{{"text": "{text}", "label": "{label}"}}\n')
     with pytest.raises(
-        UserError, match=rf"^--task\.path: .*d\.jsonl, row 2: column '{column}' holds a broken character"
+        UserError, match=rf"^--task\.path: .*d\.jsonl, line 2: column '{column}' holds a broken character"
     ):
         task_of(path).rows()
 
@@ -90,19 +90,19 @@ def test_a_column_is_text_or_label(tmp_path: Path, settings: dict[str, Any], mes
         ("d.csv", "text,label\nhé,x\n".encode("latin-1"), r"is not UTF-8 \(byte 12, line 2\); to convert it: iconv "),
         ("d.csv", b"", "has no rows"),
         ("d.tsv", b"\n\n", "has no rows"),
-        ("d.csv", b"text,label\na,x\nb,c,y\n", r"row 2: 3 cells, but the header has 2"),
-        ("d.tsv", b"text\tlabel\ta\na\tx\t\t\n", r"row 1: 4 cells, but the header has 3"),
+        ("d.csv", b"text,label\na,x\nb,c,y\n", r"line 3: 3 cells, but the header has 2"),
+        ("d.tsv", b"text\tlabel\ta\na\tx\t\t\n", r"line 2: 4 cells, but the header has 3"),
         ("d.csv", b"text,label,label\na,x,y\n", r"has column 'label' 2 times; allowed: once"),
         ("d.jsonl", b'{"text": "a", "label": "x"}\n\n{"text": "a", "label": "', "line 3: is no JSON"),
-        ("d.jsonl", b'{"text": "a", "label": "x"}\nnull\n', "row 2: is no object; allowed: one object a line"),
+        ("d.jsonl", b'{"text": "a", "label": "x"}\nnull\n', "line 2: is no object; allowed: one object a line"),
         (
             "d.jsonl",
             b'{"text": "a"}\n{"text": "a", "text": "b"}\n',
             "line 2: 'text' is given twice in one object; allo",
         ),
         ("d.jsonl", b'{"text": ' + b"[" * 200_000, "line 1: is no JSON"),
-        ("d.jsonl", b'{"text": "a", "label": "x"}\n5\n', "row 2: is no object"),
-        ("d.jsonl", b'[{"text": "a", "label": "x"}]\n', r"row 1: is no object; allowed: one object a line$"),
+        ("d.jsonl", b'{"text": "a", "label": "x"}\n5\n', "line 2: is no object"),
+        ("d.jsonl", b'[{"text": "a", "label": "x"}]\n', r"line 1: is no object; allowed: one object a line$"),
         (
             "d.csv",
             b"c," * 999 + b"c\n" + b"1," * 999 + b"1\n",

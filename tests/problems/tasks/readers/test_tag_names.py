@@ -53,11 +53,11 @@ def test_an_entry_of_another_form_in_a_parquet_file_names_nothing(tmp_path: Path
 @pytest.mark.parametrize(
     ("tags", "labels", "words"),
     [
-        ([1, 2], None, "train.jsonl, row 1: column 'tags' holds the number 1, whose tag is not known"),
-        ([1, 3], LABELS, "row 1: column 'tags' holds 3; allowed: 0 to 2"),
-        ([1, -1], LABELS, "row 1: column 'tags' holds -1; allowed: 0 to 2"),
-        ([0, 2], LABELS, "row 1: tag 'I-DNA' after 'O': in IOB2"),
-        ([0, True], LABELS, "row 1: column 'tags' holds 0; allowed: a list of texts"),
+        ([1, 2], None, "train.jsonl, line 1: column 'tags' holds the number 1, whose tag is not known"),
+        ([1, 3], LABELS, "line 1: column 'tags' holds 3; allowed: 0 to 2"),
+        ([1, -1], LABELS, "line 1: column 'tags' holds -1; allowed: 0 to 2"),
+        ([0, 2], LABELS, "line 1: tag 'I-DNA' after 'O': in IOB2"),
+        ([0, True], LABELS, "line 1: column 'tags' holds 0; allowed: a list of texts"),
         ([1, 2], {"O": 0, "B-DNA": 2}, "label.json is not allowed; allowed: each tag with its number"),
         ([1, 2], [0], "label.json is not allowed; allowed: each tag with its number"),
     ],
