@@ -143,8 +143,8 @@ def _incomplete(evidence: Evidence) -> list[str]:
     total = evidence.share_total + evidence.head_share
     if evidence.nodes <= NODES or abs(total - evidence.fall) <= evidence.allowed_gap * abs(evidence.fall):
         return []
-    return [f"the shares are inexact: with that of the head they sum to {total:.4f} nats, but the loss falls by "
-            f"{evidence.fall:.4f}"]  # fmt: skip
+    return [f"the shares are inexact: with that of the head they sum to {total:.3g} nats, but the loss falls by "
+            f"{evidence.fall:.3g}"]  # fmt: skip
 
 
 def _few(evidence: Evidence) -> list[str]:

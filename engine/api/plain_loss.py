@@ -70,7 +70,7 @@ def other_loss(model: nn.Module, kind: GivenKind, rows: GivenRows, batch_size: i
     if not math.isfinite(own + plain) or abs(own - plain) <= 1e-4 * abs(plain) + rounding:
         return None
     name = "mean squared error" if kind.regression else "mean log loss"
-    return f"{told} is {own:.4g}, but the {name} by the logits is {plain:.4g}"
+    return f"{told} is {own:.6g}, but the {name} by the logits is {plain:.6g}"
 
 
 def _plain(kind: GivenKind, logits: Tensor, labels: Tensor) -> float:

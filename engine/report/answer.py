@@ -9,6 +9,7 @@ from engine.answer.words import caution, conclusion, gain_words, kept_words, ove
 from engine.ranks import RankRecord
 from engine.ranks.evidence import SEEN, CurvePoint, interval
 from engine.ranks.grid import short_names
+from engine.report.words import told_apart
 
 Table = tuple[list[str], list[list[str]]]
 """The names of the columns, and the rows."""
@@ -125,6 +126,8 @@ def _curve_table(record: RankRecord, per_rank: int, placed: str) -> Table:
     evidence = record.evidence
     assert evidence is not None
     rows = []
+    points = [*evidence.rank_curve, *evidence.budget_curve]
+    losses = dict(zip(points, told_apart([point.loss for point in points]), strict=True))
     for curve, what in (
         (evidence.rank_curve, "rank {:g} everywhere"),
         (evidence.budget_curve, placed + ", mean {:g}"),
@@ -132,7 +135,7 @@ def _curve_table(record: RankRecord, per_rank: int, placed: str) -> Table:
         for point in curve:
             count = point.parameters if curve is evidence.budget_curve else int(point.at * per_rank) or None
             size = "" if count is None else f"{count:,}"
-            rows.append([what.format(point.at), size, f"{point.loss:z.4f}", _kept(point, evidence.learned)])
+            rows.append([what.format(point.at), size, losses[point], _kept(point, evidence.learned)])
     return ["ranks", "LoRA parameters", "loss on D_val", "keeps of the gain (90 % interval)"], rows
 
 

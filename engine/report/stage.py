@@ -26,6 +26,7 @@ from engine.report.machine import machine_and_versions
 from engine.report.page import inline_image, render
 from engine.report.predicted import predicted_of
 from engine.report.verdict import draw_verdict, verdict_chart
+from engine.report.words import told_apart
 from engine.run.contents import read_samples
 from engine.run.folder import RunFolder
 from engine.run.logged import warnings_in
@@ -227,15 +228,8 @@ def _control_table(config: RunConfig, files: RunFiles) -> dict[str, Any] | None:
     controls = controls_of(RunFolder.of(config).root, files.result, files.record, files.sizes)
     if not controls:
         return None
-    rows = [
-        [
-            x.what,
-            x.name,
-            f"{x.parameters:,}",
-            *("" if v is None else f"{v:z.4f}" for v in (x.score, x.loss, x.calibrated)),
-        ]
-        for x in controls.runs
-    ]
+    told = [told_apart([getattr(x, name) for x in controls.runs]) for name in ("score", "loss", "calibrated")]
+    rows = [[x.what, x.name, f"{x.parameters:,}", *numbers] for x, *numbers in zip(controls.runs, *told, strict=True)]
     return {
         "columns": ["ranks", "run", "LoRA parameters", controls.metric, "loss", "loss at a fitted temperature"],
         "rows": rows,

@@ -14,7 +14,7 @@ from engine.ranks import RankRecord
 from engine.report.advice import advice_of
 from engine.report.controls import controls_of
 from engine.report.edits import edit_words
-from engine.report.words import signed
+from engine.report.words import mean_of_arms, signed, told_apart
 from engine.run.contents import parameters_per_rank, read_result, read_verdict
 from engine.run.folder import RunFolder
 from engine.terminal.console import console
@@ -103,11 +103,12 @@ def _print_controls(result: dict[str, Any], record: RankRecord | None, folder: R
     if controls is None:
         return
     wide = max(len(x.what) for x in controls.runs)
-    for x in controls.runs if len(controls.runs) > 1 else ():
-        loss = "" if x.loss is None else f", loss {x.loss:z.4f}"
-        loss += "" if x.calibrated is None else f" ({x.calibrated:z.4f} at a fitted temperature)"
+    columns = (told_apart([getattr(x, name) for x in controls.runs]) for name in ("score", "loss", "calibrated"))
+    for x, score, loss, calibrated in zip(controls.runs, *columns, strict=True) if len(controls.runs) > 1 else ():
+        loss = f", loss {loss}" if loss else ""
+        loss += f" ({calibrated} at a fitted temperature)" if calibrated else ""
         size = f"{x.parameters:,} LoRA parameters"
-        console.print(f"  {x.what:<{wide}}  {controls.metric} {x.score:.4f}{loss}, {size}", highlight=False)
+        console.print(f"  {x.what:<{wide}}  {controls.metric} {score}{loss}, {size}", highlight=False)
     for line in (controls.note, *(f"not run yet, {one.what}:\n  {one.command}" for one in controls.missing)):
         if line:
             console.print(line, highlight=False, soft_wrap=True)
@@ -125,17 +126,15 @@ def _print_verdict(folder: RunFolder) -> None:
     if not found:
         return
     console.print(Text(found["sentence"], style="bold"))
-    for arm in found.get("arms", []):
-        loss = sum(arm["losses"]) / len(arm["losses"])
+    arms = found.get("arms", [])
+    for arm, loss, score in zip(arms, mean_of_arms(arms, "losses"), mean_of_arms(arms, "scores"), strict=True):
         behind = (
             f", loss minus that of the learned ranks {signed(arm['difference'])}"
             if arm.get("difference") is not None
             else ""
         )
-        score = (
-            f", {found.get('metric', '')} {sum(arm['scores']) / len(arm['scores']):.4f}" if arm.get("scores") else ""
-        )
+        score = f", {found.get('metric', '')} {score}" if score else ""
         size = f"{arm['parameters']:,} LoRA parameters"
-        console.print(f"  {arm['name']:<9} loss {loss:z.4f}{score}, {size}{behind}", highlight=False, soft_wrap=True)
+        console.print(f"  {arm['name']:<9} loss {loss}{score}, {size}{behind}", highlight=False, soft_wrap=True)
     for line in (*found.get("notes", []), as_started(advice_of(found, folder))):
         console.print(line, markup=False, highlight=False, soft_wrap=True)

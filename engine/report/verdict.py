@@ -1,5 +1,6 @@
 """The result of --stage verdict for the page: a sentence, a table of the arms, and a chart of all pairs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from engine.report.advice import advice_of, told_and_command
 from engine.report.charts import BLUE, GREEN, GREY, ORANGE, chart, legend_below, source_of
 from engine.report.figures import save_figure
-from engine.report.words import signed
+from engine.report.words import mean_of_arms, signed
 from engine.run.contents import read_verdict
 from engine.run.folder import RunFolder
 
@@ -51,15 +52,20 @@ def verdict_of(folder: RunFolder) -> VerdictShown | None:
     interval = tuple(found["interval"]) if found.get("interval") else None
     lines = [told_and_command(line) for line in (*found.get("notes", []), advice_of(found, folder))]
     columns = ["ranks", "mean loss", found.get("metric", ""), "LoRA parameters", "loss above learned", "95 % interval"]
-    return VerdictShown(found["sentence"], lines, differences, interval, (columns, [_row(arm) for arm in arms]))
+    return VerdictShown(found["sentence"], lines, differences, interval, (columns, _rows(arms)))
 
 
-def _row(arm: dict[str, Any]) -> list[str]:
+def _rows(arms: Sequence[dict[str, Any]]) -> list[list[str]]:
+    losses, scores = mean_of_arms(arms, "losses"), mean_of_arms(arms, "scores")
+    return [_row(*one) for one in zip(arms, losses, scores, strict=True)]
+
+
+def _row(arm: dict[str, Any], loss: str, score: str) -> list[str]:
     behind, interval = arm.get("difference"), arm.get("interval")
     return [
         arm["name"],
-        f"{np.mean(arm['losses']):z.4f}",
-        f"{np.mean(arm['scores']):.4f}" if arm.get("scores") else "",
+        loss,
+        score,
         f"{arm['parameters']:,}",
         "" if behind is None else signed(behind),
         "" if interval is None else f"{signed(interval[0])} to {signed(interval[1])}",
@@ -81,12 +87,13 @@ def verdict_chart(verdict: VerdictShown | None) -> dict[str, figure]:
         made.add_layout(band)
     drawn: dict[str, list[Any]] = {}
     for (name, values), colour in zip(verdict.differences.items(), COLOURS, strict=False):
-        table = pd.DataFrame({"pair": range(1, len(values) + 1), "difference": values})
+        told = [signed(value) for value in values]
+        table = pd.DataFrame({"pair": range(1, len(values) + 1), "difference": values, "told": told})
         drawn[name] = [made.scatter("pair", "difference", source=source_of(table), size=8, color=colour)]
     if len(drawn) > 1:
         legend_below(made, drawn)
     made.xaxis.ticker = BasicTicker(min_interval=1)
-    made.add_tools(HoverTool(tooltips=[("pair", "@pair"), ("loss above learned", "@difference{+0.0000}")]))
+    made.add_tools(HoverTool(tooltips=[("pair", "@pair"), ("loss above learned", "@told")]))
     return {"verdict": made}
 
 

@@ -18,6 +18,7 @@ from engine.disk.files import remove, write_json, write_text
 from engine.disk.lock import locked
 from engine.ranks.controls import can_be_shuffled
 from engine.report.stage import write_report
+from engine.report.words import signed, told_apart
 from engine.retrain.methods.base import layer_sizes
 from engine.run.contents import parameters_per_rank
 from engine.run.context import Context
@@ -273,10 +274,10 @@ def _request(request: Request, cell: Cell) -> Callable[[], Request]:
 def _tell(found: Shown) -> None:
     """Logs a line about the newest pair."""
     pairs = found.pairs()
-    learned, other = found.means(LEARNED)[-1], found.means(SHUFFLED)[-1]
+    learned, other = told_apart([found.means(LEARNED)[-1], found.means(SHUFFLED)[-1]])
     log.info(
         "pair %d: loss %s at the learned ranks, %s at shuffled ranks, difference %s (mean %s)",
-        found.count, f"{learned:z.4f}", f"{other:z.4f}", f"{pairs.differences[-1]:+z.4f}", f"{pairs.mean:+z.4f}",
+        found.count, learned, other, signed(pairs.differences[-1]), signed(pairs.mean),
     )  # fmt: skip
 
 

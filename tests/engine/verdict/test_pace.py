@@ -40,3 +40,14 @@ def test_the_pace_is_that_of_whole_pairs_without_the_heads(
     monkeypatch.setattr("engine.verdict.stage.time", SimpleNamespace(monotonic=clock))
     verdict(launcher, "--verdict.pairs", "24")
     assert "INFO 8 pairs take about 160 minutes, 24 pairs 480" in log_lines
+
+
+@pytest.mark.trains
+def test_a_small_difference_is_not_told_as_nothing(verdict: Callable[..., Any], log_lines: list[str]) -> None:
+    """A language model's pair had equal losses and a difference of +0.0000."""
+    verdict(FakeLauncher(lambda arm, pair: {"learned": 1.0, "head": 2.0}.get(arm, 1.00003)))
+    (told,) = (line for line in log_lines if line.startswith("INFO pair 1: "))
+    assert told == (
+        "INFO pair 1: loss 1.00000 at the learned ranks, 1.00003 at shuffled ranks, difference +0.000030 (mean "
+        "+0.000030)"
+    )
