@@ -127,8 +127,8 @@ def _say_what_is_trained(run: Context, trainable: int) -> None:
             "model is evaluated as it is", method,
         )  # fmt: skip
         return
-    length = length_of(run.config.retrain, rows).words()
-    log.info("retrain (%s): %d rows, %s, trainable parameters %s", method, rows, length, f"{trainable:,}")
+    said = f"{rows} rows, {length_of(run.config.retrain, rows).words()}, trainable parameters {trainable:,}"
+    log.info("retrain (%s): %s", method, said, extra={"once": ("retrain", method, said)})
 
 
 def _refuse_changes(run: Context) -> None:

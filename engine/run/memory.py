@@ -54,7 +54,7 @@ def check_memory(
     )  # fmt: skip
     needed = MARGIN * training.bytes() + (_LOSS if config.task.type in WITHOUT_HEAD else 0)
     left = free(compute) / (1 if compute.device.type == "cuda" else run.processes.size)
-    _tell_once(run, section, _resident(compute) + needed, left)
+    _tell_once(run, section, needed, left)
     if needed <= left:
         return
     found = ", ".join(saving.words for saving in savings(run, training))
@@ -65,11 +65,18 @@ def check_memory(
     )
 
 
-def _tell_once(run: Workbench, section: Section, peak: float, left: float) -> None:
-    """Logs the bytes of the peak and those that are free, the first time that the run checks this section."""
+def _tell_once(run: Workbench, section: Section, needed: float, left: float) -> None:
+    """Logs the bytes of the peak and those that are free, the first time that the run checks this section.
+
+    Of several runs that need the same beyond what the program holds, the first tells it: what it holds, and what is
+    free, differs a little from run to run."""
     if section not in run.told:
         run.told.add(section)
-        log.info("memory: about %.1f GiB at the peak of %s, %.1f GiB free", peak / GIB, _WORDS[section], left / GIB)
+        peak, same = _resident(run.compute) + needed, ("memory", section, round(needed / GIB, 1))
+        log.info(
+            "memory: about %.1f GiB at the peak of %s, %.1f GiB free",
+            peak / GIB, _WORDS[section], left / GIB, extra={"once": same},
+        )  # fmt: skip
 
 
 def _copies(model: nn.Module) -> int:

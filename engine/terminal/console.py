@@ -68,7 +68,9 @@ def heard() -> Iterator[None]:
 def told_once() -> Iterator[None]:
     """Inside `with`, a line about the rows or the model is shown once, by the first of several runs that share them.
 
-    Each run's log.txt still has it: only the handlers of now leave the repeated lines out.
+    Other lines with a field `once` in their `extra` are shown once for each value of it: facts that a training tells,
+    and that are the same for the next. Each run's log.txt has all of them: only the handlers of now leave the repeated
+    lines out.
     """
     filters = {handler: _New() for handler in log.handlers}
     for handler, new in filters.items():
@@ -81,15 +83,15 @@ def told_once() -> Iterator[None]:
 
 
 class _New(logging.Filter):
-    """Lets a line of the logger `inputs` pass once, and every other line always."""
+    """Lets a line of the logger `inputs`, and one with a field `once`, pass once, and every other line always."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._told: set[str] = set()
+        self._told: set[object] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        line = record.getMessage()
-        if record.name != inputs.name or line not in self._told:
-            self._told.add(line)
+        fact = getattr(record, "once", record.getMessage() if record.name == inputs.name else None)
+        if fact is None or fact not in self._told:
+            self._told.add(fact)
             return True
         return False

@@ -259,8 +259,10 @@ def _run(request: Request, cells: Sequence[Cell], stop: StopRequest) -> None:
     """Trains these cells by the study's launcher. Raises UserError when one fails."""
     jobs = [Job(str(cell.config.name), _request(request, cell), folder=cell.folder) for cell in cells]
     settings = request.config.study
+    # In turn, the next line says that a training has finished.
+    running = Running(jobs, settings.ray.retries, tells_ends=settings.launcher != "serial")
     try:
-        failed = LAUNCHERS[settings.launcher].run(Running(jobs, settings.ray.retries), settings, stop)
+        failed = LAUNCHERS[settings.launcher].run(running, settings, stop)
     finally:
         forget_models(list(cells))
     if failed:

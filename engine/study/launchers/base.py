@@ -54,15 +54,19 @@ class Job:
 class Running:
     """Records which `jobs` wait, run and have ended. A job whose worker died begins again, at most `retries` times.
 
-    `after_each` is called whenever a job has ended and others have not. Raises UserError for jobs that wait for each
-    other.
+    `after_each` is called whenever a job has ended and others have not. `tells_ends`: whether a line says that a job
+    has finished; failures are told in any case. Raises UserError for jobs that wait for each other.
     """
 
-    def __init__(self, jobs: Sequence[Job], retries: int = 0, after_each: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, jobs: Sequence[Job], retries: int = 0, after_each: Callable[[], None] = lambda: None, *,
+        tells_ends: bool = True,
+    ) -> None:  # fmt: skip
         self.failed: list[str] = []
         self.total = len(jobs)
         self._retries = retries
         self._after_each = after_each
+        self._tells_ends = tells_ends
         self._waiting = list(jobs)
         self._open = {job.name for job in jobs}
         self._began = time.monotonic()
@@ -101,7 +105,8 @@ class Running:
         done = self.done
         left = (time.monotonic() - self._began) * len(self._open) / done
         soon = f" (about {clock(left)} left)" if self._open and done >= _ENOUGH else ""
-        log.info("cell %d of %d %s: %s%s", done, self.total, "failed" if error else "finished", job.name, soon)
+        if error or self._tells_ends:
+            log.info("cell %d of %d %s: %s%s", done, self.total, "failed" if error else "finished", job.name, soon)
         if error:
             self.failed.append(f"{job.name}: {error}")
             if job.folder is not None:

@@ -86,6 +86,17 @@ def test_a_line_about_the_rows_is_told_once_by_several_runs(capsys: pytest.Captu
     assert [line.removeprefix("warning: ") for line in lines] == told
 
 
+def test_a_fact_that_the_next_training_shares_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    show_log()
+    with told_once():
+        for free in (9, 8):
+            log.info("memory: 2 GiB, %d GiB free", free, extra={"once": ("memory", 2)})
+        log.info("memory: 3 GiB, 8 GiB free", extra={"once": ("memory", 3)})
+    log.info("memory: 2 GiB, 7 GiB free", extra={"once": ("memory", 2)})
+    lines = "".join(capsys.readouterr()).splitlines()
+    assert lines == ["memory: 2 GiB, 9 GiB free", "memory: 3 GiB, 8 GiB free", "memory: 2 GiB, 7 GiB free"]
+
+
 def test_a_handler_that_a_run_adds_gets_every_line() -> None:
     """log.txt of each run of a study has its warnings."""
     show_log()

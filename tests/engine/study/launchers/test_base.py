@@ -44,6 +44,15 @@ def test_a_cell_waits_for_those_it_reads_even_when_they_fail() -> None:
     assert running.failed == ["a: no"]
 
 
+@pytest.mark.parametrize("tells_ends", [True, False])
+def test_only_failures_are_told_where_the_caller_tells_of_each_end(tells_ends: bool, log_lines: list[str]) -> None:
+    first, second = job("a"), job("b")
+    running = Running([first, second], tells_ends=tells_ends)
+    running.ended(first)
+    running.ended(second, "no")
+    assert log_lines == ["INFO cell 1 of 2 finished: a"] * tells_ends + ["INFO cell 2 of 2 failed: b"]
+
+
 def test_what_is_finished_already_is_not_waited_for() -> None:
     assert taken(Running([job("b", "a")])) == ["b"]
 

@@ -1,5 +1,6 @@
 """One cell after the other: a failed one is a line, a signal ends all."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from configs.schema_study import StudyConfig
 from engine.run.interrupt import Interrupted, StopRequest
 from engine.study.launchers import serial
 from engine.study.launchers.base import Job, Running
+from engine.terminal.console import told_once
 
 
 @pytest.fixture
@@ -50,3 +52,19 @@ def test_a_signal_ends_all(begun: list[str]) -> None:
     with pytest.raises(Interrupted):
         serial.serially(Running(jobs("a", "b")), StudyConfig(), stop)
     assert begun == []
+
+
+@pytest.mark.trains
+def test_what_trainings_have_in_common_is_told_once(
+    tiny_config: Callable[..., RunConfig], log_lines: list[str]
+) -> None:
+    """A verdict repeated its memory, its rows and its steps for each of dozens of trainings."""
+    arguments = ("--method", "lora", "--lora.r", "1", "--retrain.max_steps", "1", "--task.seed", "0")
+    configs = [tiny_config(*arguments, "--name", f"pair-{number}", "--seed", f"{number}") for number in (1, 2)]
+    trainings = [Job(str(x.name), lambda x=x: Request(x, "all", False, "x")) for x in configs]  # type: ignore[misc]
+    with told_once():
+        failed = serial.serially(Running(trainings, tells_ends=False), StudyConfig(), StopRequest())
+    assert failed == []
+    told = [line.removeprefix("INFO ") for line in log_lines if line.startswith("INFO ")]
+    assert [line.split(" ")[0] for line in told] == ["cell", "retrain", "memory:", "cell"]
+    assert sum("unknown to the tokenizer" in line for line in log_lines) == 2, "once of each split"
