@@ -19,6 +19,8 @@ from engine.ranks.rules import parameters_of
 HEADS = (1.0, 0.5)
 """The heads with which the components of a budget are measured (`Heads`): the searched one, and the one halfway to the
 head alone."""
+AT_DOUBLED_NODES = WITH_GRADIENT * 2 * NODES
+"""The passes that the shares take once more if NODES are not accurate enough."""
 
 
 def ranks_of_curve(k: int, asked: Sequence[int] = ()) -> list[int]:
@@ -28,11 +30,12 @@ def ranks_of_curve(k: int, asked: Sequence[int] = ()) -> list[int]:
 
 
 def passes(config: RunConfig, head: bool) -> int:
-    """How many passes over all rows `measure` plans; a pass with a gradient counts as WITH_GRADIENT passes.
+    """How many passes over all rows `measure` takes at most, as when the shares need the doubled nodes, too
+    (`AT_DOUBLED_NODES` of them); a pass with a gradient counts as WITH_GRADIENT passes.
 
     `head`: whether a head was searched beside LoRA; what there is without LoRA has then been measured before."""
     ranks, budgets = len(ranks_of_curve(config.lora.k, config.answer.curve_ranks)), len(_budgets(config))
-    return ranks + (budgets * (len(HEADS) + 1) if head else 2 * budgets + 1) + WITH_GRADIENT * NODES
+    return ranks + (budgets * (len(HEADS) + 1) if head else 2 * budgets + 1) + WITH_GRADIENT * NODES + AT_DOUBLED_NODES
 
 
 def measure(searched: Searched, sample: Sample, head: Tensor | None, config: RunConfig) -> tuple[Evidence, Shares]:
@@ -90,7 +93,7 @@ def shares_on(cuts: Cuts, off_on: Sequence[Tensor], temperature: float, batch: i
         partial(integrate, searched, temperature, sample, batch),
         fall,
         _gap(cuts),
-        extend=lambda more: sample.extend(WITH_GRADIENT * more * len(sample.rows)),
+        spare=lambda nodes: sample.extend(-WITH_GRADIENT * nodes * len(sample.rows)),
     )
     return shares, nodes, fall
 

@@ -65,8 +65,8 @@ class Sample:
 
     `batch`: how many rows, of similar length, go through the model at a time if no gradient is taken. Progress is
     counted in rows times passes, where a pass with a gradient counts as WITH_GRADIENT passes: `advance` is called
-    after every batch with the progress that it made. `extend` is called if more work is needed than `measure.passes`
-    planned, with the additional work, or if less is needed, with a negative number. Several processes divide the
+    after every batch with the progress that it made. `extend` is called with a negative number if less work is needed
+    than `measure.passes` planned, which is the most that can come. Several processes divide the
     batches among themselves, and each gets the results of all rows.
     """
 

@@ -229,15 +229,15 @@ def allowed_gap(*, rounds: bool) -> float:
 
 
 def complete(
-    by_nodes: Integrate, measured: float, gap: float, extend: Callable[[int], None] = lambda nodes: None
+    by_nodes: Integrate, measured: float, gap: float, spare: Callable[[int], None] = lambda nodes: None
 ) -> tuple[Division, int]:
     """The shares, and how many nodes were used: NODES, or 2 * NODES if NODES are not accurate enough.
 
     NODES are accurate enough if the sum of all shares misses the fall of the loss along the path, `measured` on the
-    same rows at its ends, by at most the part `gap` of it. `extend` is called with the number of additional nodes
-    before they are computed."""
+    same rows at its ends, by at most the part `gap` of it. `spare` is called with the number of nodes that are then
+    not needed."""
     shares = by_nodes(NODES)
     if abs(shares.total() - measured) <= gap * abs(measured):
+        spare(2 * NODES)
         return shares, NODES
-    extend(2 * NODES)
     return by_nodes(2 * NODES), 2 * NODES

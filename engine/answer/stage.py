@@ -20,7 +20,7 @@ from engine.answer.decide import decided
 from engine.answer.head import train_head
 from engine.answer.heads import heads_of
 from engine.answer.likelihood import likelihood_of
-from engine.answer.measure import measure, passes
+from engine.answer.measure import AT_DOUBLED_NODES, measure, passes
 from engine.answer.sample import Sample, sources_of
 from engine.answer.settings import ANSWERED
 from engine.answer.shares import Shares
@@ -111,13 +111,14 @@ def _measured_on(
     set_seed(run.config.seed)
     model, gates = searched_model(run)
     searched = Searched(model, gates, singular, sizes, heads_of(model, weights))
-    total = passes(run.config, head is not None) * len(sample.rows)
+    most, each = passes(run.config, head is not None), len(sample.rows) * _seconds_a_row(searched, sample)
     log.info(
-        "answer: measuring shares and curve on %d rows of D_val takes about %.0f s%s",
-        len(sample.rows), _seconds_a_row(searched, sample) * total / run.processes.size,
+        "answer: measuring shares and curve on %d rows of D_val takes about %.0f s, or %.0f s if the shares need more "
+        "points%s",
+        len(sample.rows), *((count * each / run.processes.size) for count in (most - AT_DOUBLED_NODES, most)),
         f"; the head alone was trained for {steps} steps" if steps else "",
     )  # fmt: skip
-    with Bar("answer", total) as bar:
+    with Bar("answer", most * len(sample.rows)) as bar:
         done = 0
 
         def advance(rows: int) -> None:

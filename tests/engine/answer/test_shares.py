@@ -313,8 +313,10 @@ def test_what_the_sum_may_miss_is_a_part_of_the_measured_loss_also_where_the_los
         assert complete(lambda _, found=shares: found, 0.1 if total > 0 else -0.1, gap)[1] == nodes
 
 
-def test_the_doubled_nodes_are_additional_work() -> None:
-    added: list[int] = []
+def test_the_doubled_nodes_are_spared_where_they_are_not_needed() -> None:
+    spared: list[int] = []
     shares = Division(torch.full((1, 1, 1), 0.5), torch.ones(1), torch.tensor([True]), head=0.0)
-    complete(lambda nodes: shares, 1.0, 0.02, extend=added.append)
-    assert added == [2 * NODES]
+    complete(lambda nodes: shares, 1.0, 0.02, spare=spared.append)
+    assert spared == []
+    complete(lambda nodes: shares, 0.5, 0.02, spare=spared.append)
+    assert spared == [2 * NODES]
