@@ -14,7 +14,7 @@ from engine.answer.words import longer_may_help
 from engine.ranks.controls import can_be_shuffled
 from engine.report.advice import DOES_NOTHING, FURTHER_PAIRS, about_other_ranks, advice_of, told_and_command
 from engine.report.controls import SHUFFLED_METHOD, controls_of
-from engine.run.contents import parameters_per_rank, read_result, read_verdict
+from engine.run.contents import data_of_ranks, parameters_per_rank, read_result, read_verdict
 from engine.run.folder import RunFolder
 from engine.run.places import command_of, is_cell, sibling_name
 from engine.terminal.console import console
@@ -25,6 +25,10 @@ _PAIRS, _HEADS = 8, 2
 """The fewest pairs of a verdict, and the trainings of the head alone."""
 _LONG = 60
 """If a verdict would take more minutes than this, one shuffled run is proposed instead."""
+_LONGER = "longer"
+"""What the name of a longer run ends with."""
+_MANY = 10
+"""After so many passes of the search over D_tr, no longer search is proposed."""
 
 
 def print_next(request: Request) -> None:
@@ -37,10 +41,10 @@ def print_next(request: Request) -> None:
 
 
 def next_steps(request: Request) -> list[tuple[str, str]]:
-    """The commands to propose, at most two, and why. After a search, they are the retraining and a longer search, if
-    LoRA learned nothing or next to nothing, or else the verdict, if one on these ranks can say anything; after a
-    retraining or a verdict, the command of `next_step`. A verdict needs one learning rate, which a sweep has yet to
-    choose.
+    """The commands to propose, at most two, and why. After a search, they are the retraining and, if LoRA learned
+    nothing or next to nothing, what `_after_doubt` proposes, or else the verdict, if one on these ranks can say
+    anything; after a retraining or a verdict, the command of `next_step`. A verdict needs one learning rate, which a
+    sweep has yet to choose.
     """
     folder, first = RunFolder.of(request.config), next_step(request)
     if first is None:
@@ -48,8 +52,9 @@ def next_steps(request: Request) -> list[tuple[str, str]]:
     asks = request.stage == "search" and not request.config.retrain.learning_rates and folder.ranks.exists()
     if folder.verdict_summary.exists() or not asks or _solved(folder):
         return [first]
-    if (longer := _longer(request, folder)) is not None:
-        return [first, longer]
+    if why := _doubt(request.config, folder):
+        other = _after_doubt(why, request.config, folder)
+        return [first] if other is None else [first, other]
     if not _can_be_shuffled(request.config, folder):
         return [first]
     minutes = counted(request.config.verdict.minutes, "minute")
@@ -61,9 +66,9 @@ def next_step(request: Request) -> tuple[str, str] | None:
     """The command to propose, and why; None if none makes sense, as where the task is solved without LoRA.
 
     If the run has a verdict, it is what the verdict recommends. Else it is the first of these that makes sense for the
-    run: the retraining, a longer search (if LoRA learned nothing or next to nothing), the verdict (if that would take
-    long, one shuffled run), another budget, another search. The command reads the run's config.yaml, which also holds
-    the options that the run's command line gave.
+    run: the retraining, a longer search or a run without LoRA (if LoRA learned nothing or next to nothing), the
+    verdict (if that would take long, one shuffled run), another budget, another search. The command reads the run's
+    config.yaml, which also holds the options that the run's command line gave.
     """
     config, folder = request.config, RunFolder.of(request.config)
     if found := read_verdict(folder.verdict_summary):
@@ -75,7 +80,9 @@ def next_step(request: Request) -> tuple[str, str] | None:
         return f"{_further(folder, 'autolora')} --method autolora", "learns the ranks"
     if config.method == "autolora" and _solved(folder):
         return None
-    return _first((_longer, _comparison, _budget, _search), request, folder)
+    if why := _doubt(config, folder):
+        return _after_doubt(why, config, folder)
+    return _first((_comparison, _budget, _search), request, folder)
 
 
 def _first(steps: Sequence[Step], request: Request, folder: RunFolder) -> tuple[str, str] | None:
@@ -90,10 +97,10 @@ def _recommended(found: Mapping[str, Any], request: Request, folder: RunFolder) 
         return f"{command_of(folder)} --stage verdict --overwrite", "judges the ranks that were edited since"
     advice = advice_of(found, folder)
     if advice.startswith(DOES_NOTHING):
-        if _solved(folder):
+        if _solved(folder) or _was_long(request.config, folder):
             return None
         options = f"{_longer_search(request.config)} {_longer_retraining(request.config)}".strip()
-        return f"{_further(folder, 'longer')} {options}", f"{DOES_NOTHING}; a longer training may change that"
+        return f"{_further(folder, _LONGER)} {options}", f"{DOES_NOTHING}; a longer training may change that"
     if advice.startswith(FURTHER_PAIRS):
         return f"{command_of(folder)} --stage verdict", "trains further pairs"
     told, command = told_and_command(advice)
@@ -103,15 +110,31 @@ def _recommended(found: Mapping[str, Any], request: Request, folder: RunFolder) 
     return _first(_OPEN.get(found["ending"], ()), request, folder)
 
 
-def _longer(request: Request, folder: RunFolder) -> tuple[str, str] | None:
-    """The command for a longer search; None unless LoRA learned nothing, or next to nothing, that shows on D_val in
-    this one."""
+def _doubt(config: RunConfig, folder: RunFolder) -> str:
+    """Says that LoRA learned nothing, or next to nothing, that shows on D_val, where a longer search may change that;
+    "" elsewhere."""
     record = ranks.load(folder.ranks) if folder.ranks.exists() else None
-    if request.config.method != "autolora" or record is None or record.evidence is None:
+    if config.method != "autolora" or record is None or record.evidence is None:
+        return ""
+    return longer_may_help(record.evidence)
+
+
+def _after_doubt(why: str, config: RunConfig, folder: RunFolder) -> tuple[str, str] | None:
+    """The command for a longer search; after a long one, the command for a run without LoRA, None if it is there."""
+    if not _was_long(config, folder):
+        longer = f"{_further(folder, _LONGER)} {_longer_search(config)}"
+        return longer, f"{why}; a longer search may change that"
+    if folder.at(folder.root.with_name(sibling_name(folder, "head"))).metrics.exists():
         return None
-    if not (why := longer_may_help(record.evidence)):
-        return None
-    return f"{_further(folder, 'longer')} {_longer_search(request.config)}", f"{why}; a longer search may change that"
+    why = f"{why}, although the search was long, so this task may not gain from LoRA; this shows the result without it"
+    return f"{_further(folder, 'head')} --method head", why
+
+
+def _was_long(config: RunConfig, folder: RunFolder) -> bool:
+    """Whether the search was the longer one that an earlier run proposed, or passed over D_tr many times."""
+    rows = (data_of_ranks(folder).get("training") or {}).get("rows", 0) * (1 - config.task.validation_share)
+    seen = config.search.steps * config.search.batch_size * config.search.gradient_accumulation
+    return folder.root.name.endswith(f"-{_LONGER}") or seen >= _MANY * rows > 0
 
 
 def _solved(folder: RunFolder) -> bool:
