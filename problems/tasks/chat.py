@@ -100,7 +100,8 @@ class Chats(Causal):
 
         found = mapped(rows, tokens, remove_columns=["chat"])
         if template is None and rows.split == TRAIN:
-            warn_of_rendered_texts(found, self.origin(), tokenizer)
+            texts = [json.loads(chat)["text"] for chat in rows["chat"][:]]
+            warn_of_rendered_texts(found, texts, self.origin(), tokenizer)
         return self._fitting(found)
 
     def _template(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Template | None:

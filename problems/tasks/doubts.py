@@ -16,6 +16,12 @@ from problems.tasks.templates import Template
 log = logging.getLogger("autolora.inputs")
 
 MOST_UNKNOWN = 0.05
+_TURNS = (
+    "[INST]", "<start_of_turn>", "<|im_start|>", "<|start_header_id|>", "<|user|>", "<｜User｜>",
+    "<|START_OF_TURN_TOKEN|>",
+)  # fmt: skip
+"""With what a turn begins in the templates of Llama 2 and Mistral, Gemma, ChatML, Llama 3, Phi and Zephyr, DeepSeek
+and Cohere: plain text to the tokenizer of another model, and [INST] also to Llama 2's own."""
 
 
 def warn_of_shared_texts(train: Dataset, evaluation: Dataset, name: str, columns: Sequence[str]) -> None:
@@ -112,25 +118,33 @@ def warn_of_gap(template: Template, file: str | None) -> None:
         )  # fmt: skip
 
 
-def warn_of_rendered_texts(rows: Dataset, where: str, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Warns of encoded plain texts with special tokens inside, as in conversations that a template has rendered.
+def warn_of_rendered_texts(
+    rows: Dataset, texts: Sequence[str], where: str, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Warns of plain texts with special tokens or the beginning of a turn inside, as in conversations that a template
+    has rendered. `rows`: the encoded texts.
 
     An end of text inside does not count, as it also stands between several plain texts; nor does the token at the
     beginning that the tokenizer adds itself. `where`: how the message begins.
     """
     ends = {tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id}
     special = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special} - ends
-    rendered: list[int] = []
-    for ids in rows["input_ids"][:]:
+    rendered: list[str] = []
+    for ids, text in zip(rows["input_ids"][:], texts, strict=True):
         inside = ids[1:] if ids[0] == tokenizer.bos_token_id else ids
-        rendered += [token for token in inside if token in special][:1]
+        tokens = (str(tokenizer.convert_ids_to_tokens(token)) for token in inside if token in special)
+        rendered += [found for found in (next(tokens, None), *_turns_in(text)) if found][:1]
     if rendered:
         log.warning(
-            "%s: %d of %d texts have special tokens inside, such as %s, so they look like conversations that a "
-            "template has rendered: all of a text is learned, the user's turns too; give messages instead, of which "
-            "only the answers are learned",
-            where, len(rendered), len(rows), tokenizer.convert_ids_to_tokens(rendered[0]),
+            "%s: %d of %d texts have special tokens or marks of turns inside, such as %s, so they look like "
+            "conversations that a template has rendered: all of a text is learned, the user's turns too; give "
+            "messages instead, of which only the answers are learned",
+            where, len(rendered), len(rows), rendered[0],
         )  # fmt: skip
+
+
+def _turns_in(text: str) -> list[str]:
+    return [mark for mark in _TURNS if mark in text]
 
 
 def _flat(rows: Dataset, column: str) -> np.ndarray:
