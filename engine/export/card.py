@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from peft import TaskType
+from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from configs.places import portable_name
 from configs.plain import plain
@@ -22,8 +24,10 @@ from engine.run.contents import read_predictions
 from engine.run.context import Context
 from engine.run.folder import RunFolder
 from problems.models.places import GGUF
+from problems.models.positions import padding_shifts
 from problems.tasks.causal import Causal
 from problems.tasks.label_scale import LabelScale
+from problems.tasks.padding import for_batches
 
 _CARD = """---
 library_name: peft
@@ -38,7 +42,7 @@ A PEFT LoRA adapter of {base} (packages {packages}).
 ```python
 {lines}
 ```
-{note}{servers}
+{note}{padding}{servers}
 ## Ranks
 
 {ranks}
@@ -46,6 +50,10 @@ A PEFT LoRA adapter of {base} (packages {packages}).
 _N_GRAMS = """
 In the run, no sequence of {count} tokens could occur twice in an answer (`decode.no_repeat_ngram_size`). transformers'
 option of that name also counts the prompt, so it is not set here, and texts may differ.
+"""
+_PADDING = """
+Pad batches on the right, as the run did (`tokenizer.padding_side = "right"`): the tokenizer pads on the left, where
+this model would compute something else for the shorter rows of a batch.
 """
 _PIPELINES = {
     TaskType.CAUSAL_LM: "text-generation", TaskType.SEQ_CLS: "text-classification",
@@ -57,8 +65,9 @@ _LONGEST = 2000
 """A prompt with more letters than this is too long to be the example."""
 
 
-def save_card(run: Context, result: Mapping[str, Any], record: RankRecord) -> None:
-    """Writes adapter/README.md, after all other files of the result. `result`: the content of metrics.json.
+def save_card(run: Context, result: Mapping[str, Any], record: RankRecord, model: nn.Module) -> None:
+    """Writes adapter/README.md, after all other files of the result. `result`: the content of metrics.json; `model`:
+    the trained one.
 
     Its example is a row of predictions.jsonl, if that file exists.
     """
@@ -85,10 +94,23 @@ def save_card(run: Context, result: Mapping[str, Any], record: RankRecord) -> No
         purpose=purpose,
         lines=loading_lines(task, run.tokenizer, config, run.weights_dtype, row),
         note=_N_GRAMS.format(count=repeats) if repeats else "",
+        padding="" if causal else padding_words(task.peft_type, run.tokenizer, model),
         servers=servers(run) if causal else "",
         ranks=_ranks(record),
     )
     write_text(folder.adapter / "README.md", text)
+
+
+def padding_words(kind: TaskType, tokenizer: PreTrainedTokenizerBase, model: nn.Module) -> str:
+    """That batches must be padded on the right, where the tokenizer pads on the left and this changes what the model
+    computes: it counts positions with the padding, or its head reads the class token, which comes first.
+
+    A model that writes texts needs no such words: its prompts are padded on the left, and transformers then counts
+    their positions without the padding."""
+    reads_first = kind == TaskType.SEQ_CLS and tokenizer.cls_token_id is not None
+    if for_batches(tokenizer) is tokenizer or not (reads_first or padding_shifts(model)):
+        return ""
+    return _PADDING
 
 
 def _metadata(hub: str | None, kind: TaskType) -> str:
