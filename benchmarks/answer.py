@@ -115,7 +115,7 @@ def _answer(work: Workload, model: Any, untrained: dict[str, torch.Tensor], bar:
     sample = Sample(work.rows, work.collate, Categorical(), work.compute, StopRequest(), batch=batch)
     off = sample.statistics(model, [searched.cut(searched.all() & False, head=0.0)])[0][0]
     began = time.perf_counter()
-    evidence, _ = measure(searched, replace(sample, advance=advance), off, work.config)
+    evidence, _ = measure(searched, replace(sample, advance=advance, extend=bar.grow), off, work.config)
     return time.perf_counter() - began, evidence.nodes
 
 
