@@ -4,7 +4,6 @@ The messages name the keys that the user gives, such as verdict.rows, not the ke
 that the program derives from them.
 """
 
-import dataclasses
 import logging
 from typing import Any
 
@@ -149,14 +148,21 @@ def refuse_other_settings(arms: Arms) -> None:
             compared, recorded = RETRAINING, dict(checkpoint.peek(cell.folder.retrain).get("settings", {}))
         for key in _FROM_RANKS:
             recorded.pop(key, None)
-        # A pair's seed is the run's seed plus the number of the pair.
-        if isinstance(recorded.get("seed"), int):
-            recorded["seed"] = (recorded["seed"] - cell.values["pair"]) % 2**31
-        asked = dataclasses.replace(cell.config, seed=arms.config.seed % 2**31)
+        _refuse_other_seed(cell, recorded.pop("seed", None), arms.config.seed)
         compared.refuse_changed(
-            recorded, asked, f"the pairs in {arms.folder.root} were trained with",
+            recorded, cell.config, f"the pairs in {arms.folder.root} were trained with",
             "give the old value, or --overwrite to train every pair again", _GIVEN_AS,
         )  # fmt: skip
+
+
+def _refuse_other_seed(cell: Cell, trained: object, seed: int) -> None:
+    """Raises Outdated if a pair was trained at another seed than the one that now follows from the run's seed."""
+    if trained not in (None, cell.config.seed):
+        raise Outdated(
+            f"--seed: {cell.folder.root} was trained at the seed {trained}, and a verdict at --seed {seed} trains "
+            f"pair {cell.values['pair']} at the seed {cell.config.seed}; give the --seed with which the verdict "
+            f"began, or --overwrite to train every pair again"
+        )
 
 
 def refuse_data_after_search(run: Context, folder: RunFolder) -> None:

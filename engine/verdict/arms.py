@@ -16,6 +16,7 @@ from engine.run.folder import RunFolder
 from engine.study.cells import Cell
 from engine.verdict.folder import VerdictFolder
 from engine.verdict.judge import PLANS, Plan
+from problems.machine.draws import seed_of
 
 LEARNED, SHUFFLED, HEAD = "learned", "shuffled", "head"
 _METHODS: dict[str, MethodName] = {
@@ -97,11 +98,19 @@ class Arms:
         )  # fmt: skip
         # Every other key keeps its default: no arm reads it, so that the user may change it between two commands.
         config = RunConfig(
-            name=name, runs_folder=str(self.folder.cells), method=_METHODS[arm], seed=(given.seed + number) % 2**31,
+            name=name, runs_folder=str(self.folder.cells), method=_METHODS[arm], seed=seed_of_pair(given.seed, number),
             precision=given.precision, device=given.device, ignore_memory_estimate=given.ignore_memory_estimate,
             model=given.model, task=task, lora=lora, retrain=retrain, tracking=TrackingConfig(wandb="disabled"),
         )  # fmt: skip
         return Cell({"arm": arm, "pair": number}, config)
+
+
+def seed_of_pair(seed: int, number: int) -> int:
+    """The seed of a pair's trainings, from the run's seed and the number of the pair: 0 to 2^31 - 1.
+
+    Verdicts at other seeds of the run train at other seeds, so that one repeats the other.
+    """
+    return seed_of(seed, "pair", number) % 2**31
 
 
 def rate_of(config: RunConfig, folder: RunFolder) -> float:

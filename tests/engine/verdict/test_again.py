@@ -20,6 +20,7 @@ from engine.run.interrupt import StopRequest
 from engine.run.resuming import Outdated
 from engine.search.settings import FOUND
 from engine.verdict.again import refuse_other_model, refuse_other_rows, tell_ignored, tell_other_retraining
+from engine.verdict.arms import seed_of_pair
 from engine.verdict.stage import run_verdict
 from tests.helpers.finished import RESULT
 from tests.helpers.methods import LEARNED
@@ -101,7 +102,6 @@ def test_rows_that_change_during_a_verdict_are_refused(verdict: Callable[..., An
 CHANGED = {
     "--verdict.rows": ("5", "trained with 4000, now it is 5"),
     "--verdict.shuffle": ("type", "trained with 'size', now it is 'type'"),
-    "--seed": ("3", "trained with 0, now it is 3"),
     "--task.train_rows": ("9", "trained with 64, now it is 9"),
 }
 
@@ -113,6 +113,24 @@ def test_a_changed_setting_is_named_as_it_was_given(key: str, verdict: Callable[
     value, message = CHANGED[key]
     with pytest.raises(UserError, match=rf"^{key}: the pairs in .*/verdict were {message}; give the old value, or"):
         verdict(FakeLauncher(better(0.3)), key, value)
+
+
+@pytest.mark.trains
+def test_pairs_at_other_seeds_are_refused_until_all_is_trained_again(verdict: Callable[..., Any]) -> None:
+    """Also those of a commit that drew the seeds of the pairs in another way."""
+    _, folder = verdict(FakeLauncher(better(0.3), stop_after=7))
+    with pytest.raises(Outdated, match=r"^--seed: .*/cells/pair-01-learned was trained at the seed \d+, and "):
+        verdict(FakeLauncher(better(0.3)), "--seed", "3")
+    path = folder.verdict / "cells" / "pair-02-learned" / "metrics.json"
+    result = json.loads(path.read_text())
+    result["settings"]["seed"] = 2
+    write_json(path, result)
+    told = r"pair-02-learned was trained at the seed 2, .* --overwrite to train every pair again$"
+    with pytest.raises(Outdated, match=told):
+        verdict(FakeLauncher(better(0.3)))
+    launcher = FakeLauncher(better(0.3))
+    verdict(launcher, overwrite=True)
+    assert len(launcher.trained) == 18
 
 
 @pytest.mark.trains
@@ -242,7 +260,7 @@ def test_an_unfinished_training_under_other_settings_is_refused_until_all_is_tra
     _, folder = verdict(FakeLauncher(better(0.3), stop_after=3))
     begun = RunFolder(folder.verdict / "cells" / "pair-02-learned")
     done = json.loads((folder.verdict / "cells" / "pair-01-learned" / "metrics.json").read_text())["settings"]
-    settings = done | {"seed": done["seed"] + 1, "retrain.learning_rate": 0.007}
+    settings = done | {"seed": seed_of_pair(0, 2), "retrain.learning_rate": 0.007}
     write_json(checkpoint.place(begun.retrain, 1) / checkpoint._SEAL, {"settings": settings})
     with pytest.raises(
         UserError, match=r"^--retrain.learning_rate: the pairs in .* with 0\.007, .* --overwrite to train"

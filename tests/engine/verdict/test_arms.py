@@ -13,7 +13,7 @@ from engine.ranks import LayerRank, RankRecord
 from engine.retrain.components import components_from
 from engine.retrain.sources import ranks_from
 from engine.run.folder import RunFolder
-from engine.verdict.arms import Arms, forget_models, rate_of
+from engine.verdict.arms import Arms, forget_models, rate_of, seed_of_pair
 from engine.verdict.folder import VerdictFolder
 from tests.helpers.finished import RESULT
 
@@ -48,10 +48,18 @@ def test_the_uniform_rank_costs_about_as_much_as_the_learned_ones(
 
 def test_the_seed_of_a_pair_is_another_but_its_rows_are_those_of_the_search() -> None:
     arms = arms_of("--seed", str(2**31 - 2))
-    seeds = [arms.pair(number)["learned"].config.seed for number in (1, 2, 3)]
-    assert seeds == [2**31 - 1, 0, 1], "a seed beyond the largest begins again"
+    first, second = (arms.pair(number)["learned"].config for number in (1, 2))
+    assert first.seed != second.seed
+    assert first.seed == arms.pair(1)["shuffled"].config.seed == arms.heads()[0].config.seed
     assert arms.pair(3)["shuffled"].config.task.seed == 2**31 - 2
     assert arms_of("--seed", "5", "--task.seed", "9").pair(1)["learned"].config.task.seed == 9
+
+
+def test_no_training_of_a_verdict_is_one_of_a_verdict_at_another_seed_of_the_run() -> None:
+    """Verdicts at the seeds 0 and 1 had 23 of 24 seeds in common, so that the second repeated nothing."""
+    seeds = [seed_of_pair(run, number) for run in range(20) for number in range(1, 25)]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= seed < 2**31 for seed in seeds), "so many bits can be a seed of transformers"
 
 
 def test_every_pair_has_a_shuffle_of_its_own_whatever_draws_the_run_names() -> None:

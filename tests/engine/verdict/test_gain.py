@@ -11,8 +11,8 @@ from tests.helpers.verdicts import FakeLauncher, better
 
 @pytest.mark.trains
 def test_the_gain_is_of_both_heads_also_where_a_stop_came_between_them(verdict: Callable[..., Any]) -> None:
-    def loss(arm: str, seed: int) -> float:
-        return {"learned": 1.0 + 0.1 * seed, "head": 2.0 + 0.3 * seed}.get(arm, 1.5)
+    def loss(arm: str, pair: int) -> float:
+        return {"learned": 1.0 + 0.1 * pair, "head": 2.0 + 0.3 * pair}.get(arm, 1.5)
 
     found, _ = verdict(FakeLauncher(loss, stop_after=3))
     assert found["gain"] == pytest.approx(1 + 0.2)
@@ -38,7 +38,7 @@ def test_the_gain_over_a_base_model_without_a_head_is_of_all_pairs_too(
     verdict: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("engine.verdict.arms.evaluates_base", lambda config: True)
-    launcher = FakeLauncher(lambda arm, seed: {"learned": 1.0 + 0.1 * seed, "head": 2.0}.get(arm, 1.5))
+    launcher = FakeLauncher(lambda arm, pair: {"learned": 1.0 + 0.1 * pair, "head": 2.0}.get(arm, 1.5))
     found, _ = verdict(launcher)
     assert [config.name for config in launcher.trained if config.method == "head"] == ["head-1"]
     assert found["gain"] == pytest.approx(1 - 0.1 * (1 + found["pairs"]) / 2)
