@@ -14,7 +14,6 @@ from configs.requests import Request
 from configs.schema import RunConfig
 from engine import ranks
 from engine.disk.files import write_json
-from engine.ranks import RankRecord
 from engine.retrain import checkpoint
 from engine.retrain.same_ranks import what_counts
 from engine.retrain.settings import FINISHED, RETRAINING
@@ -34,7 +33,7 @@ _GIVEN_AS = {"task.unused_rows": "verdict.rows", "lora.shuffle": "verdict.shuffl
 _FROM_RANKS = ("lora.ranks_from", "retrain.init_from", "lora.k", "lora.r")
 """Keys of a training that are not compared here: they follow from the ranks, which `refuse_other_ranks` compares, or
 from the run's folder, which may be moved."""
-
+_AGAIN = "--overwrite trains every pair again"
 
 ROWS = Settings((
     "task.type", "task.path", "task.revision", "task.name", "task.validation_path", "task.test_path",
@@ -118,13 +117,21 @@ def tell_other_retraining(config: RunConfig, folder: RunFolder) -> None:
         )  # fmt: skip
 
 
-def refuse_other_ranks(place: VerdictFolder, record: RankRecord, run_ranks: object) -> None:
-    """Raises UserError if earlier pairs were trained at other ranks than those of `record`, read from `run_ranks`."""
-    if place.ranks.exists() and what_counts(ranks.load(place.ranks)) != what_counts(record):
+def refuse_other_ranks(arms: Arms, run_ranks: object) -> None:
+    """Raises UserError if earlier pairs were trained at other ranks than those of `arms`, read from `run_ranks`, or if
+    the record of their ranks or of their plan is missing."""
+    place, now = arms.folder, what_counts(arms.record)
+    for path in (place.ranks, place.plan):
+        if place.cells.exists() and not path.exists():
+            raise UserError(f"{path}: is missing beside the pairs in {place.cells}; {_AGAIN}")
+    if place.ranks.exists() and what_counts(ranks.load(place.ranks)) != now:
         raise UserError(
-            f"{run_ranks}: these are not the ranks that the pairs in {place.root} were trained at; --overwrite "
-            f"trains every pair again"
+            f"{run_ranks}: these are not the ranks that the pairs in {place.root} were trained at; {_AGAIN}"
         )
+    for cell in _every(arms):
+        then = read_result(cell.folder.metrics).get("source_ranks")
+        if then is not None and then != now:
+            raise UserError(f"{cell.folder.root}: was trained at other ranks than {place.ranks} holds; {_AGAIN}")
 
 
 def refuse_other_plan(arms: Arms) -> None:

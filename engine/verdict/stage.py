@@ -14,7 +14,7 @@ from configs.files import to_yaml
 from configs.requests import Request
 from configs.schema import RunConfig
 from engine import ranks
-from engine.disk.files import remove, write_json, write_text
+from engine.disk.files import remove, sync, write_json, write_text
 from engine.disk.lock import locked
 from engine.ranks.controls import can_be_shuffled
 from engine.report.stage import write_report
@@ -153,7 +153,7 @@ def _make_room(arms: Arms, folder: RunFolder, rows: Context, *, overwrite: bool)
     if overwrite:
         refuse_data_after_search(rows, folder)  # before anything is deleted
     try:
-        refuse_other_ranks(place, arms.record, folder.ranks)
+        refuse_other_ranks(arms, folder.ranks)
         refuse_other_plan(arms)
         refuse_other_settings(arms)
         if overwrite:
@@ -164,9 +164,13 @@ def _make_room(arms: Arms, folder: RunFolder, rows: Context, *, overwrite: bool)
         if not overwrite:
             raise
         stale = True
+    remove(place.discarded)  # a killed command may have left it
     if stale:
         remove(folder.verdict_summary)
-        remove(place.root)
+        if place.root.exists():
+            place.root.rename(place.discarded)
+            sync(folder.root)
+        remove(place.discarded)
     if not folder.config.exists():  # no run wrote it: someone wrote ranks.json by hand
         write_text(folder.config, to_yaml(config))
     if not place.ranks.exists():

@@ -7,8 +7,12 @@ import numpy as np
 import pandas as pd
 
 from configs.schema import RunConfig
+from engine import ranks
 from engine.disk.files import write_json
+from engine.retrain.owners import READ_RANKS
+from engine.retrain.same_ranks import what_counts
 from engine.retrain.settings import FINISHED
+from engine.retrain.sources import ranks_from
 from engine.run.folder import RunFolder
 from engine.run.interrupt import OUT_OF_TIME, StopRequest
 from engine.study.launchers import Running
@@ -67,5 +71,7 @@ class FakeLauncher:
         folder.adapter.mkdir(parents=True)
         pd.DataFrame({"loss": rows, "weight": np.ones(ROWS), "source": np.arange(ROWS)}).to_parquet(folder.row_losses)
         size = len(NAMES) * SIZE * config.lora.r if config.method == "lora" else sum(LEARNED) * SIZE
-        made_from = {"base_weights": self.base, "data": self.data, "settings": FINISHED.of(config)}
+        source = what_counts(ranks.load(ranks_from(config))) if config.method in READ_RANKS else None
+        made_from = {"base_weights": self.base, "data": self.data, "source_ranks": source}
+        made_from["settings"] = FINISHED.of(config)
         write_json(folder.metrics, RESULT | {"lora_parameters": size, "commit": "a1"} | made_from)

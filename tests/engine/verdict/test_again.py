@@ -116,24 +116,6 @@ def test_a_changed_setting_is_named_as_it_was_given(key: str, verdict: Callable[
 
 
 @pytest.mark.trains
-def test_pairs_at_other_seeds_are_refused_until_all_is_trained_again(verdict: Callable[..., Any]) -> None:
-    """Also those of a commit that drew the seeds of the pairs in another way."""
-    _, folder = verdict(FakeLauncher(better(0.3), stop_after=7))
-    with pytest.raises(Outdated, match=r"^--seed: .*/cells/pair-01-learned was trained at the seed \d+, and "):
-        verdict(FakeLauncher(better(0.3)), "--seed", "3")
-    path = folder.verdict / "cells" / "pair-02-learned" / "metrics.json"
-    result = json.loads(path.read_text())
-    result["settings"]["seed"] = 2
-    write_json(path, result)
-    told = r"pair-02-learned was trained at the seed 2, .* --overwrite to train every pair again$"
-    with pytest.raises(Outdated, match=told):
-        verdict(FakeLauncher(better(0.3)))
-    launcher = FakeLauncher(better(0.3))
-    verdict(launcher, overwrite=True)
-    assert len(launcher.trained) == 18
-
-
-@pytest.mark.trains
 def test_a_run_that_was_moved_or_is_named_otherwise_goes_on(verdict: Callable[..., Any], tmp_path: Path) -> None:
     verdict(FakeLauncher(better(0.3), stop_after=7))
     (tmp_path / "runs").rename(tmp_path / "elsewhere")
