@@ -244,7 +244,9 @@ def _search(request: Request, folder: RunFolder) -> tuple[str, str] | None:
     return f"{_further(folder, other.replace('_', '-'))} {options}", "does another approximation find other ranks?"
 
 
-_OPEN: dict[str, Sequence[Step]] = {"matter": (_budget, _search), "worse": (_search,), "equal": (_budget,)}
+_OPEN: dict[str, Sequence[Step]] = {
+    "matter": (_budget, _search), "worse": (_search,), "equal": (_budget,), "undecided": (_budget,),
+}  # fmt: skip
 """The steps that each ending of a verdict leaves open."""
 
 

@@ -18,8 +18,7 @@ def write_verdict(found: Shown | None, arms: Arms, run: RunFolder) -> None:
 
     Losses and differences are in nats per label; a difference above 0 speaks for the learned ranks.
     """
-    nothing_differs = arms.record.all_equal and not words.nothing_learned(arms.record)
-    decided: Ending = "equal" if nothing_differs else "undecided"
+    decided: Ending = "undecided"
     pairs = None
     if found is not None:
         decided, count = first_ending(arms.plan, found.count, found.pairs) or ("undecided", found.count)

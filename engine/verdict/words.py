@@ -71,19 +71,15 @@ def _not_sure(pairs: Pairs, plan: Plan) -> str:
 def unchanged(shuffle: str, record: RankRecord) -> str:
     """The sentence for ranks that a shuffle cannot change."""
     if nothing_learned(record):
-        return (
-            f"Nothing to gain: {NOTHING_LEARNED}, so that every layer got rank 1 and no places can matter; no pair "
-            f"was trained."
+        why = f"{NOTHING_LEARNED}, so that every layer got rank 1 and there is no other placement to compare"
+    elif record.all_equal:
+        why = f"every layer has rank {record.layers[0].rank}, so there is no other placement to compare"
+    else:
+        why = (
+            f"all layers of one {shuffle} have equal ranks, so that a shuffle changes nothing; whether it matters "
+            f"which {shuffle} has which rank is not known"
         )
-    if not record.all_equal:
-        return (
-            f"Not tested: all layers of one {shuffle} have equal ranks, so that a shuffle changes nothing; whether it "
-            f"matters which {shuffle} has which rank is not known. No pair was trained."
-        )
-    return (
-        f"Places do not matter here: all layers of one {shuffle} have equal ranks, so that a shuffle changes nothing; "
-        f"no pair was trained."
-    )
+    return f"Not tested: {why}. No pair was trained."
 
 
 def about_rows(rows: int, sources: int) -> str:
@@ -143,9 +139,11 @@ def recommendation(ending: Ending, pairs: Pairs | None, arms: Arms, run: RunFold
         return f"To know more, compare these ranks, which have {arms.parameters:,} parameters, with others: {uniform}"
     if pairs is None and arms.record.layers[0].rank == rank:
         return f"Keep these ranks: they are rank {rank} in every layer"
+    if pairs is None:
+        return f"Keep these ranks, which have {arms.parameters:,} parameters, or {uniform}"
     if ending == "equal":
         return f"Choose by cost alone: keep these ranks, which have {arms.parameters:,} parameters, or {uniform}"
-    if pairs is not None and pairs.count >= arms.plan.most:
+    if pairs.count >= arms.plan.most:
         return f"{_after_the_last(pairs, arms.plan)} To be safe, {uniform}"
     minutes = counted(arms.config.verdict.minutes, "minute")
     return f"{FURTHER_PAIRS} for another {minutes}; until then, {uniform}"

@@ -202,6 +202,15 @@ def test_once_the_places_are_told_it_is_a_budget_that_is_enough(tiny_config: Con
     assert "--answer.from" not in next_step(request)[0], "edited ranks have fewer than the file says"
 
 
+def test_where_equal_ranks_left_nothing_to_test_it_is_a_budget_that_is_enough(tiny_config: Config) -> None:
+    request, folder = asked(tiny_config())
+    ranks.save(answered_record(lora_parameters=4000), folder.ranks)
+    write_json(folder.search_summary, {"parameters_per_rank": {"a": 200, "b": 200}})
+    untested = {"ending": "undecided", "sentence": "Not tested.", "pairs": 0, "recommendation": "Keep these ranks"}
+    write_json(folder.verdict_summary, untested)
+    assert "--answer.from" in next_step(request)[0]
+
+
 def test_the_size_of_rank_1_is_also_read_of_the_trials(tiny_config: Config) -> None:
     request, folder = asked(tiny_config())
     ranks.save(answered_record(lora_parameters=4000), folder.ranks)

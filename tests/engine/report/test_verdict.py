@@ -62,7 +62,7 @@ def test_without_pairs_there_is_a_sentence_alone_and_without_a_verdict_nothing(t
     folder = RunFolder(tmp_path)
     assert verdict_of(folder) is None
     assert verdict_chart(None) == draw_verdict(None, tmp_path) == {}
-    write_json(folder.verdict_summary, {"ending": "equal", "sentence": "S.", "pairs": 0, "recommendation": "R."})
+    write_json(folder.verdict_summary, {"ending": "undecided", "sentence": "S.", "pairs": 0, "recommendation": "R."})
     verdict = verdict_of(folder)
     assert verdict is not None
     assert (verdict.sentence, verdict.lines) == ("S.", [("R.", "")])

@@ -93,7 +93,7 @@ def test_where_lora_has_learned_nothing_the_verdict_says_so_and_proposes_no_rank
     record = dataclasses.replace(RECORD, layers=layers, rule="shares", evidence=evidence_of(gain=0.0))
     found = written(tmp_path, None, record=record)
     assert (found["ending"], found["pairs"]) == ("undecided", 0)
-    assert found["sentence"].startswith("Nothing to gain: LoRA has not learned anything that shows on D_val")
+    assert found["sentence"].startswith("Not tested: LoRA has not learned anything that shows on D_val")
     assert found["recommendation"].startswith("LoRA does nothing for these rows")
 
 

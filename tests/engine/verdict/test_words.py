@@ -111,8 +111,20 @@ def test_few_rows_are_said_beside_the_rank_that_is_enough() -> None:
 def test_ranks_that_differ_only_between_sizes_are_not_called_indifferent() -> None:
     differing = RankRecord(8, (LayerRank("query", 0), LayerRank("dense", 4)))
     assert unchanged("size", differing).startswith("Not tested: all layers of one size have equal ranks")
+
+
+def test_ranks_without_another_placement_are_called_untested() -> None:
+    """ "Places do not matter here" and "no places can matter" claimed what nothing had tested."""
     equal = RankRecord(8, (LayerRank("query", 4), LayerRank("dense", 4)))
-    assert unchanged("size", equal).startswith("Places do not matter here: all layers of one size have equal ranks")
+    assert unchanged("size", equal) == (
+        "Not tested: every layer has rank 4, so there is no other placement to compare. No pair was trained."
+    )
+    layers = (LayerRank("query", 1), LayerRank("dense", 1))
+    unlearned = RankRecord(8, layers, rule="shares", evidence=evidence_of(gain=0.0))
+    assert unchanged("size", unlearned) == (
+        "Not tested: LoRA has not learned anything that shows on D_val, so that every layer got rank 1 and there is "
+        "no other placement to compare. No pair was trained."
+    )
 
 
 def test_after_one_pair_nothing_is_said_of_the_gain_which_another_seed_changes() -> None:
@@ -148,12 +160,12 @@ def test_one_rank_that_is_enough_is_not_offered_against_itself(
     config = tiny_config()
     record = RankRecord(8, (LayerRank("a", 2), LayerRank("b", 2)), evidence=evidence_of())
     arms = Arms(config, VerdictFolder(tmp_path), record, {"a": 8, "b": 8}, 1e-3)
-    assert recommendation("equal", None, arms, RunFolder.of(config)) == (
+    assert recommendation("undecided", None, arms, RunFolder.of(config)) == (
         "Keep these ranks: they are rank 2 in every layer"
     )
     other = dataclasses.replace(record, layers=(LayerRank("a", 1), LayerRank("b", 1)))
-    told = recommendation("equal", None, dataclasses.replace(arms, record=other), RunFolder.of(config))
-    assert told.startswith("Choose by cost alone: keep these ranks")
+    told = recommendation("undecided", None, dataclasses.replace(arms, record=other), RunFolder.of(config))
+    assert told.startswith("Keep these ranks, which have 16 parameters, or take rank 2 in every layer: python run.py")
 
 
 @pytest.mark.parametrize(
