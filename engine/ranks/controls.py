@@ -64,9 +64,13 @@ def module_type(name: str) -> str:
     return ".".join("*" if part.isdigit() else part for part in name.split("."))
 
 
-def can_be_shuffled(record: RankRecord, sizes: Mapping[str, int], among: str) -> bool:
-    """Whether a shuffle within the groups of `alike` could change a rank if no layer were too narrow for any rank."""
-    return any(len({record.layers[place].rank for place in group}) > 1 for group in alike(record, sizes, among))
+def can_be_shuffled(
+    record: RankRecord, sizes: Mapping[str, int], among: str, largest: Mapping[str, int] | None = None
+) -> bool:
+    """Whether a shuffle within the groups of `alike` can change a rank. Without `largest`, as if no layer were too
+    narrow for any rank."""
+    groups = alike(record, sizes, among, largest)
+    return any(len({record.layers[place].rank for place in group}) > 1 for group in groups)
 
 
 def shuffled(record: RankRecord, shapes: Shapes, draw: Draw, among: str = "size") -> RankRecord:
@@ -78,7 +82,7 @@ def shuffled(record: RankRecord, shapes: Shapes, draw: Draw, among: str = "size"
     before = [layer.rank for layer in record.layers]
     sizes, largest = _sizes(shapes), _largest(shapes)
     generator, groups = np.random.default_rng(draw), alike(record, sizes, among, largest)
-    possible, after = any(len({before[i] for i in group}) > 1 for group in groups), list(before)
+    possible, after = can_be_shuffled(record, sizes, among, largest), list(before)
     while possible and after == before:
         for group in groups:
             for place, rank in zip(group, generator.permutation([before[i] for i in group]).tolist(), strict=True):

@@ -11,6 +11,7 @@ from configs.recipe import TOKEN_METRICS
 from configs.schema import MethodName, RunConfig, TrackingConfig
 from engine.disk.files import remove
 from engine.ranks import RankRecord, count_parameters
+from engine.ranks.controls import can_be_shuffled
 from engine.run.contents import read_result
 from engine.run.folder import RunFolder
 from engine.study.cells import Cell
@@ -35,7 +36,8 @@ class Arms:
     """What the verdict of a run compares.
 
     `record`: the run's learned ranks; `sizes`: layer name -> LoRA parameters of rank 1; `rate`: the learning rate of
-    all trainings.
+    all trainings; `largest`: layer name -> the largest rank that it can have; None if every layer can have every rank
+    of the record.
     """
 
     config: RunConfig
@@ -43,6 +45,7 @@ class Arms:
     record: RankRecord
     sizes: Mapping[str, int]
     rate: float
+    largest: Mapping[str, int] | None = None
 
     @property
     def names(self) -> list[str]:
@@ -63,6 +66,11 @@ class Arms:
     def uniform_rank(self) -> int:
         """The rank (at least 1) that, in every layer, takes about as many parameters in all as the learned ranks."""
         return max(1, math.floor(self.parameters / sum(self.sizes.values()) + 0.5))
+
+    @property
+    def shuffle_changes(self) -> bool:
+        """Whether a shuffle can change the ranks."""
+        return can_be_shuffled(self.record, self.sizes, self.config.verdict.shuffle, self.largest)
 
     def pair(self, number: int) -> dict[str, Cell]:
         """The trainings of a pair, by name; pairs are counted from 1."""

@@ -53,7 +53,7 @@ def write_verdict(found: Shown | None, arms: Arms, run: RunFolder) -> None:
 
 def _sentence(decided: Ending, pairs: Pairs | None, arms: Arms, *, compared: bool) -> str:
     if pairs is None:
-        return words.unchanged(arms.config.verdict.shuffle, arms.record)
+        return words.unchanged(arms)
     return words.sentence(decided, pairs, arms, compared=compared)
 
 

@@ -16,11 +16,8 @@ from configs.schema import RunConfig
 from engine import ranks
 from engine.disk.files import remove, sync, write_json, write_text
 from engine.disk.lock import locked
-from engine.ranks.controls import can_be_shuffled
 from engine.report.stage import write_report
 from engine.report.words import signed, told_apart
-from engine.retrain.methods.base import layer_sizes
-from engine.run.contents import parameters_per_rank
 from engine.run.context import Context
 from engine.run.faults import explained
 from engine.run.folder import RunFolder
@@ -46,12 +43,11 @@ from engine.verdict.again import (
 )
 from engine.verdict.arms import LEARNED, SHUFFLED, Arms, forget_models, rate_of
 from engine.verdict.clock import time_limit
-from engine.verdict.folder import VerdictFolder
 from engine.verdict.judge import FEWEST, Plan, first_ending
+from engine.verdict.layers import arms_of
 from engine.verdict.losses import Shown, shown
 from engine.verdict.record import write_verdict
 from engine.verdict.tracking import track_verdict
-from problems.models.layers import layer_shapes, lora_layers_of
 
 log = logging.getLogger("autolora")
 
@@ -71,17 +67,16 @@ def run_verdict(request: Request, stop: StopRequest) -> RunFolder:
     if not folder.ranks.exists():
         run_stages(dataclasses.replace(request, stage="search", overwrite=False), stop, draw=False)
     with locked(folder.root), explained(config, folder.root):
-        arms = _arms_of(config, folder, stop)
+        arms = arms_of(config, folder, stop)
         rows = Context(arms.pair(1)[LEARNED].config, stop)
         _make_room(arms, folder, rows, overwrite=request.overwrite)
-        changes = can_be_shuffled(arms.record, arms.sizes, config.verdict.shuffle)
         try:
-            found = _train(request, arms, rows, stop) if changes else None
+            found = _train(request, arms, rows, stop) if arms.shuffle_changes else None
         except Interrupted as stopped:
             if not stopped.at_once:
                 _judge_what_is_there(arms, folder)
             raise
-        if changes and found is None:
+        if arms.shuffle_changes and found is None:
             raise UserError(
                 f"--verdict.minutes: {config.verdict.minutes:g} minutes are over, and the first pair and the head "
                 f"alone are not both trained yet; the same command resumes them"
@@ -128,18 +123,6 @@ def _refuse(config: RunConfig, folder: RunFolder) -> None:
     LAUNCHERS[config.study.launcher].check(config.study)
 
 
-def _arms_of(config: RunConfig, folder: RunFolder, stop: StopRequest) -> Arms:
-    """The arms that are compared. Raises UserError for ranks that cannot be trained."""
-    record = ranks.load(folder.ranks)
-    if not record.kept:
-        raise UserError(f"{folder.ranks}: every rank is 0; at least one layer needs a rank of 1 or more")
-    sizes = _sizes(config, folder, record, stop)
-    listed = {layer.name for layer in record.layers}
-    dropped = tuple(ranks.LayerRank(name, 0) for name in sizes if name not in listed)
-    record = dataclasses.replace(record, layers=record.layers + dropped)
-    return Arms(config, VerdictFolder(folder.verdict), record, sizes, rate_of(config, folder))
-
-
 def _make_room(arms: Arms, folder: RunFolder, rows: Context, *, overwrite: bool) -> None:
     """Checks that earlier pairs belong to this verdict, and keeps the ranks at which all its pairs are trained and how
     many are planned.
@@ -178,20 +161,6 @@ def _make_room(arms: Arms, folder: RunFolder, rows: Context, *, overwrite: bool)
         ranks.save(arms.record, place.ranks)
     if not place.plan.exists():
         write_json(place.plan, {"pairs": config.verdict.pairs})
-
-
-def _sizes(config: RunConfig, folder: RunFolder, record: ranks.RankRecord, stop: StopRequest) -> dict[str, int]:
-    """Name -> LoRA parameters of one component of every layer that may have LoRA, as the search wrote them or as the
-    base model has them. They are the layers of the search, or those of the record and of lora.target_modules: a record
-    that someone wrote by hand may list only those with LoRA. Raises UserError for ranks that the model cannot have."""
-    names = [layer.name for layer in record.layers]
-    known = parameters_per_rank(folder)
-    if set(names) <= set(known):
-        return known
-    model = Context(config, stop, folder=folder).base().model
-    ranks.check_against(record, layer_shapes(model), folder.ranks)
-    known = layer_sizes(model)
-    return {name: known[name] for name in dict.fromkeys([*names, *lora_layers_of(model, config.lora)])}
 
 
 def _train(request: Request, arms: Arms, rows: Context, stop: StopRequest) -> Shown | None:

@@ -9,6 +9,7 @@ from configs.launch import PLAIN
 from engine.answer.words import NOTHING_LEARNED
 from engine.export.names import trained_at, trained_words
 from engine.ranks import RankRecord
+from engine.ranks.controls import can_be_shuffled
 from engine.report.advice import DOES_NOTHING, FURTHER_PAIRS
 from engine.run.folder import RunFolder
 from engine.run.places import options_of, sibling_name
@@ -68,16 +69,19 @@ def _not_sure(pairs: Pairs, plan: Plan) -> str:
     return f", but a verdict after {look} pairs needs {asked} (p is {pairs.p():.2g} now)"
 
 
-def unchanged(shuffle: str, record: RankRecord) -> str:
+def unchanged(arms: Arms) -> str:
     """The sentence for ranks that a shuffle cannot change."""
+    record, shuffle = arms.record, arms.config.verdict.shuffle
     if nothing_learned(record):
         why = f"{NOTHING_LEARNED}, so that every layer got rank 1 and there is no other placement to compare"
     elif record.all_equal:
         why = f"every layer has rank {record.layers[0].rank}, so there is no other placement to compare"
     else:
+        narrow = can_be_shuffled(record, arms.sizes, shuffle)
+        which = "that differ in rank are too narrow for each other's ranks" if narrow else "have equal ranks"
         why = (
-            f"all layers of one {shuffle} have equal ranks, so that a shuffle changes nothing; whether it matters "
-            f"which {shuffle} has which rank is not known"
+            f"all layers of one {shuffle} {which}, so that a shuffle changes nothing; whether it matters which "
+            f"{'layer' if narrow else shuffle} has which rank is not known"
         )
     return f"Not tested: {why}. No pair was trained."
 

@@ -88,6 +88,10 @@ def test_a_narrow_layer_gets_no_rank_that_it_cannot_have(among: str) -> None:
         assert made.note is None
         assert [x.rank for x in made.layers] != [8, 2, 5, 1]
     two = RankRecord(8, record.layers[:2])
+    sizes, largest = ({name: of(shape) for name, shape in shapes.items()} for of in (sum, min))
+    assert can_be_shuffled(two, sizes, among), "if nothing is known of their widths"
+    assert not can_be_shuffled(two, sizes, among, largest)
+    assert can_be_shuffled(record, sizes, among, largest)
     made = shuffled(two, shapes, (0, 0), among)
     assert [x.rank for x in made.layers] == [8, 2]
     assert made.note == f"all layers of one {among} are too narrow for each other's ranks: shuffling changes nothing"

@@ -32,7 +32,7 @@ def verdict(
         *arguments: str,
         ranks: list[int] | None = LEARNED,
         overwrite: bool = False,
-        searched: Mapping[str, Any] | None = MappingProxyType({}),
+        searched: Mapping[str, Any] | None = MappingProxyType({"settings": {"lora.k": K}}),
         data: bool = False,
     ) -> tuple[dict[str, Any], RunFolder]:
         config = tiny_config("--lora.target_modules", "[query, value]", "--lora.k", str(K), *arguments)

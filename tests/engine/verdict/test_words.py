@@ -108,20 +108,32 @@ def test_few_rows_are_said_beside_the_rank_that_is_enough() -> None:
     assert enough(largest) == "By the curve on D_val, no rank below 2 is enough."
 
 
-def test_ranks_that_differ_only_between_sizes_are_not_called_indifferent() -> None:
-    differing = RankRecord(8, (LayerRank("query", 0), LayerRank("dense", 4)))
-    assert unchanged("size", differing).startswith("Not tested: all layers of one size have equal ranks")
+def untested(record: RankRecord, largest: dict[str, int] | None = None) -> str:
+    sizes = {layer.name: 64 for layer in record.layers}
+    return unchanged(Arms(parse(["--name", "a"]).config, VerdictFolder(Path("a")), record, sizes, 1e-3, largest))
+
+
+def test_ranks_that_a_shuffle_cannot_exchange_are_not_called_indifferent() -> None:
+    differing = RankRecord(8, (LayerRank("query", 2), LayerRank("dense", 8)))
+    by_size = SimpleNamespace(record=differing, sizes={"query": 64, "dense": 80}, config=parse(["--name", "a"]).config)
+    assert unchanged(by_size) == (  # type: ignore[arg-type]
+        "Not tested: all layers of one size have equal ranks, so that a shuffle changes nothing; whether it matters "
+        "which size has which rank is not known. No pair was trained."
+    )
+    assert untested(differing, {"query": 4, "dense": 32}) == (
+        "Not tested: all layers of one size that differ in rank are too narrow for each other's ranks, so that a "
+        "shuffle changes nothing; whether it matters which layer has which rank is not known. No pair was trained."
+    )
 
 
 def test_ranks_without_another_placement_are_called_untested() -> None:
     """ "Places do not matter here" and "no places can matter" claimed what nothing had tested."""
     equal = RankRecord(8, (LayerRank("query", 4), LayerRank("dense", 4)))
-    assert unchanged("size", equal) == (
+    assert untested(equal) == (
         "Not tested: every layer has rank 4, so there is no other placement to compare. No pair was trained."
     )
     layers = (LayerRank("query", 1), LayerRank("dense", 1))
-    unlearned = RankRecord(8, layers, rule="shares", evidence=evidence_of(gain=0.0))
-    assert unchanged("size", unlearned) == (
+    assert untested(RankRecord(8, layers, rule="shares", evidence=evidence_of(gain=0.0))) == (
         "Not tested: LoRA has not learned anything that shows on D_val, so that every layer got rank 1 and there is "
         "no other placement to compare. No pair was trained."
     )
