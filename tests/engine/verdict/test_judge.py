@@ -129,6 +129,23 @@ def test_after_eight_pairs_a_plan_of_fewer_pairs_asks_for_less(
     assert tuple(ending(pairs_of(differences), PLANS[most]) for most in (8, 16, 24)) == endings
 
 
+@pytest.mark.parametrize(
+    ("differences", "p", "endings"),
+    [
+        ([0.9, 0.6, 1.2, 0.8, 0.7, 1.1, 0.5, 0.3], 1 / 256, ("matter", "matter", "matter")),
+        ([0.9, 0.6, 1.2, 0.8, 0.7, 1.1, 0.5, -0.45], 2 / 256, ("matter", "matter", "undecided")),
+        ([0.9, 0.5, 1.2, 0.8, 0.7, 1.1, -0.2, -0.3], 5 / 256, ("matter", "undecided", "undecided")),
+    ],
+)  # fmt: skip
+def test_the_documentation_tells_which_p_after_eight_pairs_decides_which_plan(
+    differences: list[float], p: float, endings: tuple[str, str, str]
+) -> None:
+    """It said that eight pairs cannot decide a plan of 24."""
+    pairs = pairs_of(np.array(differences))
+    assert pairs.p() == p
+    assert tuple(ending(pairs, PLANS[most]) for most in (8, 16, 24)) == endings
+
+
 def test_a_plan_knows_its_next_look() -> None:
     assert [LONGEST.next(count) for count in (0, 7, 8, 15, 16)] == [
         (8, 0.004), (8, 0.004), (16, 0.006), (16, 0.006), (24, 0.015),
