@@ -18,6 +18,10 @@ from engine.verdict.judge import FEWEST, PLANS, Ending, Pairs, Plan
 
 FEWEST_SOURCES = 500
 """With rows from fewer sources, a note says that the verdict holds for these rows only."""
+SECOND_TEST = (
+    "A new verdict is a second test: where places make no difference, one of two tests says otherwise in up to 10 % "
+    "of cases, which a plan of 24 pairs from the start avoids."
+)
 
 
 def sentence(ending: Ending, pairs: Pairs, arms: Arms, *, compared: bool) -> str:
@@ -155,13 +159,15 @@ def recommendation(ending: Ending, pairs: Pairs | None, arms: Arms, run: RunFold
 
 def _after_the_last(pairs: Pairs, plan: Plan) -> str:
     """That no further pair is trained, and what would narrow the interval: more rows if its width comes from them,
-    else more pairs, as far as a plan has more."""
+    else more pairs, as far as a plan has more. Also that a new verdict would be a second test."""
     last, most = f"No more than {plan.most} pairs are trained", max(PLANS)
     if pairs.row_error <= pairs.differences.std(ddof=1) / pairs.count**0.5:
         if plan.most == most:
             return f"{last}."
-        return f"{last}; a new verdict with more (--verdict.pairs {most} --overwrite) would see smaller differences."
-    return f"{last}; more held-out rows (--verdict.rows, or a larger evaluation file) would narrow the interval."
+        more = f"a new verdict with more (--verdict.pairs {most} --overwrite) would see smaller differences"
+    else:
+        more = "more held-out rows (--verdict.rows, or a larger evaluation file) would narrow the interval"
+    return f"{last}; {more}. {SECOND_TEST}"
 
 
 def _python(options: list[str]) -> str:
