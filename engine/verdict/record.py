@@ -24,7 +24,6 @@ def write_verdict(found: Shown | None, arms: Arms, run: RunFolder) -> None:
         decided, count = first_ending(arms.plan, found.count, found.pairs) or ("undecided", found.count)
         pairs = found.pairs(count)
     evidence = arms.record.evidence
-    start = words.start(arms) if found is not None else ""
     content: dict[str, Any] = {
         "ending": decided,
         "sentence": _sentence(decided, pairs, arms, compared=found is not None and _compares_uniform(found)),
@@ -37,7 +36,7 @@ def write_verdict(found: Shown | None, arms: Arms, run: RunFolder) -> None:
         "parameters": arms.parameters,
         "enough_rank": evidence.sufficient_rank(arms.record.tolerance) if evidence else None,
         "recommendation": words.recommendation(decided, pairs, arms, run),
-        "notes": [note for note in (_about(found), _commits(found), start, words.enough(arms.record)) if note],
+        "notes": _notes(found, arms),
         "shuffle": arms.config.verdict.shuffle,
         "learning_rate": arms.rate,
     }
@@ -61,12 +60,19 @@ def _compares_uniform(found: Shown) -> bool:
     return len(found.losses.get("uniform", ())) > 0
 
 
-def _about(found: Shown | None) -> str:
-    return "" if found is None else words.about_rows(len(found.weights), found.source_count)
-
-
-def _commits(found: Shown | None) -> str:
-    return "" if found is None else told_of_commits(found.commits, "trainings")
+def _notes(found: Shown | None, arms: Arms) -> list[str]:
+    """What else a reader must know, a line each."""
+    notes = [words.enough(arms.record)]
+    if found is not None:
+        further = [name for name in arms.names if name not in (LEARNED, SHUFFLED) and len(found.losses[name])]
+        notes = [
+            words.about_rows(len(found.weights), found.source_count),
+            told_of_commits(found.commits, "trainings"),
+            words.start(arms),
+            words.further_arms(further),
+            *notes,
+        ]
+    return [note for note in notes if note]
 
 
 def _arm(name: str, found: Shown, count: int) -> dict[str, Any]:

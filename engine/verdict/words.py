@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from configs.count_words import counted
 from configs.launch import PLAIN
@@ -106,6 +106,16 @@ def start(arms: Arms) -> str:
     return (
         "The trainings of the pairs started from components of this run's search (retrain.init search), those of the "
         "head alone from fresh weights."
+    )
+
+
+def further_arms(names: Sequence[str]) -> str:
+    """Says how the numbers of the arms that verdict.arms adds are to be read; "" if none was trained."""
+    if not names:
+        return ""
+    return (
+        f"The interval and p of {' and '.join(names)} only describe: they are not corrected for several arms, and the "
+        f"shuffle alone decides after how many pairs the verdict ends."
     )
 
 

@@ -67,8 +67,19 @@ def test_each_arm_has_its_losses_and_the_difference_to_the_learned_ranks(tmp_pat
     assert learned["scores"] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
 
 
+def test_further_arms_are_noted_as_a_description(tmp_path: Path) -> None:
+    """Their p and intervals were those of one test at a number of pairs that was planned."""
+    arms = ("--verdict.arms", "[uniform,random]")
+    assert written(tmp_path, shown(8, 0.2, uniform=8, random=8), *arms)["notes"][1] == (
+        "The interval and p of uniform and random only describe: they are not corrected for several arms, and the "
+        "shuffle alone decides after how many pairs the verdict ends."
+    )
+    assert "p of uniform only describe" in written(tmp_path, shown(8, 0.2, uniform=1, random=0), *arms)["notes"][1]
+
+
 def test_an_arm_without_a_finished_training_is_left_out(tmp_path: Path) -> None:
     found = written(tmp_path, shown(8, 0.0, uniform=0), "--verdict.arms", "[uniform]")
+    assert not [note for note in found["notes"] if "uniform" in note]
     assert [arm["name"] for arm in found["arms"]] == ["learned", "shuffled"]
 
 
