@@ -208,17 +208,25 @@ def _decided(found: Shown, plan: Plan) -> bool:
 
 
 def _trained(request: Request, arms: Arms, pairs: Sequence[Cell], stop: StopRequest) -> float:
-    """Trains these cells of pairs, and the heads alone if they are not trained yet: after the first pair, or, if a
-    stop came between the two, before the next. Returns the seconds of the pairs."""
+    """Trains these cells of pairs, and the heads alone if they are not trained yet. Returns the seconds of the pairs.
+
+    The heads follow the first pair. If a stop came between the two, they go before the next pair, as without them no
+    pair tells anything.
+    """
     heads = [cell for cell in arms.heads() if not cell.folder.metrics.exists()]
-    late = bool(heads) and all(cell.folder.metrics.exists() for cell in arms.pair(1).values())
-    seconds = 0.0
-    for cells in (heads, pairs) if late else (pairs, heads):
-        began = time.monotonic()
-        if cells:
-            _run(request, cells, stop)
-        seconds += time.monotonic() - began if cells is pairs else 0.0
+    if all(cell.folder.metrics.exists() for cell in arms.pair(1).values()):
+        _run(request, heads, stop)
+        return _seconds_of(request, pairs, stop)
+    seconds = _seconds_of(request, pairs, stop)
+    _run(request, heads, stop)
     return seconds
+
+
+def _seconds_of(request: Request, cells: Sequence[Cell], stop: StopRequest) -> float:
+    """Trains these cells, and returns the seconds that they took."""
+    began = time.monotonic()
+    _run(request, cells, stop)
+    return time.monotonic() - began
 
 
 def _next(arms: Arms, done: int, *, one: bool) -> list[Cell]:
@@ -229,7 +237,9 @@ def _next(arms: Arms, done: int, *, one: bool) -> list[Cell]:
 
 
 def _run(request: Request, cells: Sequence[Cell], stop: StopRequest) -> None:
-    """Trains these cells by the study's launcher. Raises UserError when one fails."""
+    """Trains these cells, if there are any, by the study's launcher. Raises UserError when one fails."""
+    if not cells:
+        return
     jobs = [Job(str(cell.config.name), _request(request, cell), folder=cell.folder) for cell in cells]
     settings = request.config.study
     # In turn, the next line says that a training has finished.
