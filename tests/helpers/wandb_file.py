@@ -79,7 +79,7 @@ def _values(items: Any) -> dict[str, Any]:
 
 def _parts(content: bytes) -> Iterator[bytes]:
     """The records of a LevelDB log after wandb's own head: chunks of at most a block, each with checksum, length,
-    kind."""
+    kind. wandb may still be writing: a last chunk that is not complete yet is left out."""
     assert content[:4] == b":W&B"
     at, held = _HEAD, b""
     while at + _HEAD <= len(content):
@@ -88,6 +88,8 @@ def _parts(content: bytes) -> Iterator[bytes]:
             at += room
             continue
         length, kind = int.from_bytes(content[at + 4 : at + 6], "little"), content[at + 6]
+        if at + _HEAD + length > len(content):
+            return
         held += content[at + _HEAD : at + _HEAD + length]
         at += _HEAD + length
         if kind in (_FULL, _LAST):
