@@ -4,16 +4,12 @@ import dataclasses
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from configs.files import to_yaml
-from configs.parser import parse
-from configs.requests import Request
 from configs.schema import RunConfig
 from engine import ranks
-from engine.disk.files import write_json, write_text
+from engine.disk.files import write_json
 from engine.report import next_step as module
 from engine.report.next_step import next_step, next_steps, print_next
 from engine.run.folder import RunFolder
@@ -21,7 +17,8 @@ from engine.verdict.arms import SEEDS
 from engine.verdict.judge import FEWEST
 from tests.helpers.evidence import evidence_of
 from tests.helpers.finished import RESULT
-from tests.helpers.neighbours import RECORD, put, result_of
+from tests.helpers.neighbours import put, result_of
+from tests.helpers.next_steps import asked, parsed
 from tests.helpers.rank_records import answered_record
 from tests.helpers.verdict_file import FOUND
 
@@ -31,18 +28,6 @@ Config = Callable[..., RunConfig]
 @pytest.fixture(autouse=True)
 def started_by_python(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.run.places.program", lambda: "python run.py")
-
-
-def asked(config: RunConfig, stage: Any = "all") -> tuple[Request, RunFolder]:
-    folder = RunFolder.of(config)
-    write_text(folder.config, to_yaml(config))
-    return Request(config, stage, False, "quickstart.yaml"), folder
-
-
-def parsed(command: str) -> Request:
-    program, script, *arguments = shlex.split(command)
-    assert (program, script) == ("python", "run.py")
-    return parse(arguments)
 
 
 def test_after_a_search_it_is_the_retraining_and_after_a_control_a_search(tiny_config: Config) -> None:
@@ -217,77 +202,6 @@ def test_the_size_of_rank_1_is_also_read_of_the_trials(tiny_config: Config) -> N
     write_json(folder.grid, {"parameters_per_rank": {"a": 200, "b": 200}})
     write_json(folder.verdict_summary, FOUND)
     assert "--answer.from" in next_step(request)[0]
-
-
-UNIFORM = "python run.py --config c.yaml --name tiny-uniform --method lora --lora.r 2"
-OTHER_SEARCH = "does another approximation find other ranks?"
-
-
-def judged(folder: RunFolder, ending: str, recommendation: str) -> None:
-    """Gives the run ranks, and a verdict that ended so."""
-    ranks.save(answered_record(evidence=None), folder.ranks)
-    write_json(folder.verdict_summary, FOUND | {"ending": ending, "recommendation": recommendation})
-
-
-@pytest.mark.parametrize(
-    ("ending", "recommendation", "why"),
-    [
-        ("equal", "Choose by cost alone: keep these ranks, or take rank 2 in every layer", "choose by cost alone: "),
-        ("worse", "Do not use these ranks; take rank 2 in every layer", "do not use these ranks; take rank 2 "),
-        ("undecided", "No more than 24 pairs are trained. To be safe, take rank 2 in every layer", "no more than 24 "),
-    ],
-)
-def test_after_a_verdict_it_is_the_command_that_the_verdict_recommends_until_that_run_is_there(
-    tiny_config: Config, ending: str, recommendation: str, why: str
-) -> None:
-    """After "places do not matter" another search of places was proposed."""
-    request, folder = asked(tiny_config())
-    judged(folder, ending, f"{recommendation}: {UNIFORM}")
-    command, told = next_step(request) or ("", "")
-    assert command.endswith(UNIFORM.removeprefix("python"))
-    assert told.startswith(why)
-    assert not told.endswith(":")
-    put(folder.root.parent, "tiny-uniform", result_of("lora"))
-    after = next_step(request)
-    assert (after is None) == (ending != "worse")
-    assert after is None or after[1] == OTHER_SEARCH
-
-
-@pytest.mark.parametrize("steps", [True, False])
-def test_after_a_verdict_that_there_is_nothing_to_gain_it_is_a_longer_training(
-    tiny_config: Config, steps: bool
-) -> None:
-    config = tiny_config("--retrain.max_steps", "30" if steps else "null", "--retrain.epochs", "1.5")
-    request, folder = asked(config)
-    judged(folder, "undecided", "LoRA does nothing for these rows: train longer, and then choose ranks.")
-    command, why = next_step(request) or ("", "")
-    longer = parsed(command).config
-    assert (longer.name, longer.search.steps) == ("tiny-longer", 2 * config.search.steps)
-    assert (longer.retrain.max_steps, longer.retrain.epochs) == ((60, 1.5) if steps else (None, 3.0))
-    assert why == "LoRA does nothing for these rows; a longer training may change that"
-    ranks.save(dataclasses.replace(answered_record(), evidence=evidence_of(gain=0.0, loss=0.01)), folder.ranks)
-    assert next_step(request) is None
-
-
-def test_a_verdict_that_is_not_decided_is_continued_and_one_of_other_ranks_made_again(tiny_config: Config) -> None:
-    request, folder = asked(tiny_config())
-    told = "The same command trains further pairs for another 14 minutes; until then, take rank 2 in every layer"
-    judged(folder, "undecided", f"{told}: {UNIFORM}")
-    again = parsed((next_step(request) or ("", ""))[0])
-    assert (again.stage, again.overwrite, again.config.name) == ("verdict", False, "tiny")
-    ranks.save(RECORD, folder.verdict / "ranks.json")
-    again = parsed((next_step(request) or ("", ""))[0])
-    assert (again.stage, again.overwrite) == ("verdict", True)
-
-
-def test_after_places_that_matter_it_is_the_training_at_them_and_then_another_search(tiny_config: Config) -> None:
-    request, folder = asked(tiny_config(), "search")
-    judged(folder, "matter", f"Use these ranks: python run.py --config {folder.config} --stage retrain")
-    ((command, why),) = next_steps(request)
-    assert command.endswith(f"run.py --config {folder.config} --stage retrain")
-    assert why == "use these ranks"
-    judged(folder, "matter", "Use these ranks: the adapter is trained at them.")
-    assert [why for _, why in next_steps(request)] == [OTHER_SEARCH]
 
 
 @pytest.mark.parametrize("source", ["null", "runs/other"])
