@@ -126,8 +126,9 @@ def _after_doubt(why: str, config: RunConfig, folder: RunFolder) -> tuple[str, s
         return longer, f"{why}; a longer search may change that"
     if folder.at(folder.root.with_name(sibling_name(folder, "head"))).metrics.exists():
         return None
-    why = f"{why}, although the search was long, so this task may not gain from LoRA; this shows the result without it"
-    return f"{_further(folder, 'head')} --method head", why
+    doubt = "so this task may not gain from LoRA, or have too few rows to show it"
+    told = f"{why}, although the search was long, {doubt}; this shows the result without it"
+    return f"{_further(folder, 'head')} --method head", told
 
 
 def _was_long(config: RunConfig, folder: RunFolder) -> bool:
