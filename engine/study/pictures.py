@@ -26,8 +26,9 @@ TITLES = {
 """Name of a picture -> its title on the page; the others are called like their names."""
 NOTES = {
     PASSES: (
-        "How fast each search lowers the loss of its minibatches of D_val, a line for each row of the table. Passes "
-        "do not depend on the device, but those of second derivatives take longer than others. Smoothed: each point "
+        "How fast each search lowers the loss of its minibatches of D_val, a line for each row of the table. The loss "
+        "has no fitted temperature: it rises where a model becomes over-confident, which L_val in the tables leaves "
+        "out. Passes do not depend on the device, but those of second derivatives take longer. Smoothed: each point "
         "is the mean over the last logged steps up to there, a tenth of the search's (at least three). A line is the "
         "mean over the seeds in the title, which all lines have, and ends where the first of its searches ended. "
         "Band: the standard error of the mean, without what lifts or lowers all lines of a seed alike. A search that "
