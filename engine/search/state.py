@@ -47,7 +47,7 @@ def restore(engine: SearchEngine, settled: RanksSettled, trajectory: Trajectory,
     vars(settled).update(state["settled"])
     vars(engine.lora.passes).update(state["passes"])
     restore_points(trajectory, state["trajectory"])
-    engine.lora.steps = []  # a snapshot lies between two outer steps only if no approximation reads these
+    engine.lora.steps = []  # searches that read them save only right after an outer step, where a new list begins
     for problem in (engine.lora, engine.selection):
         _restore_problem(problem, state["problems"][problem.name])
     registered(engine.lora.config.type).load_state_dict(
