@@ -47,7 +47,8 @@ def restore(engine: SearchEngine, settled: RanksSettled, trajectory: Trajectory,
     vars(settled).update(state["settled"])
     vars(engine.lora.passes).update(state["passes"])
     restore_points(trajectory, state["trajectory"])
-    engine.lora.steps = []  # searches that read them save only right after an outer step, where a new list begins
+    # Searches that read these steps save only right after an outer step, where a new list begins.
+    engine.lora.steps = []
     for problem in (engine.lora, engine.selection):
         _restore_problem(problem, state["problems"][problem.name])
     registered(engine.lora.config.type).load_state_dict(

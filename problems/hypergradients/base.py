@@ -85,7 +85,7 @@ class Inner(Protocol):
         """
 
     def losses_of(self, step: InnerStep) -> Iterator[Tensor]:
-        """The losses of the parts of one of `steps`, computed again at the current weights under its dropout masks."""
+        """The losses of the parts of one of `steps`, computed again under its dropout masks."""
 
     rounds: bool
     """Whether a pass through the model rounds to bf16."""
