@@ -54,8 +54,8 @@ class SearchHook:
         # (L_val is not known before the first outer step); then the number of steps, and their seconds.
         self._losses = torch.zeros(4, device=engine.lora.compute.device)
         self._since_line = [0, 0.0]
-        # Checkpoints do not hold the inner steps since the last outer step. If the approximation reads these, the search
-        # saves only right after an outer step.
+        # Checkpoints do not hold the inner steps since the last outer step. If the approximation reads these steps,
+        # the search saves only right after an outer step.
         method = registered(engine.lora.config.type)
         self._saves_at_multiples_of = self.search.unroll_steps if method.reads_steps else 1
         self._save_is_due = self._stop_is_due = False
