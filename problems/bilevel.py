@@ -21,14 +21,11 @@ class InnerProblem(BilevelProblem):
     It stores what a hypergradient needs of the last inner step W -> W': its rate, its gradients, and W before it; and,
     if the hypergradient reads them, all steps since the last outer one.
     `eta` is the size of the inner step in the implicit term: a number, "lr" (Eq. 4: the current learning rate of W) or
-    "betty" (1). `seed`: the run's seed, from which a hypergradient may draw.
+    "betty" (1).
     """
 
-    def __init__(
-        self, *args: Any, eta: float | str = "betty", fp32_difference: bool = False, seed: int = 0, **options: Any
-    ) -> None:
+    def __init__(self, *args: Any, eta: float | str = "betty", fp32_difference: bool = False, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.seed = seed
         self.fp32_difference = fp32_difference
         self.eta_setting = eta
         self.weights_before: list[Tensor] = []
@@ -78,11 +75,7 @@ class InnerProblem(BilevelProblem):
         if self.outer_step_taken:
             self.steps, self.outer_step_taken = [], False
         weights = [p.detach().clone() for p in self.trained]
-        self.steps.append(InnerStep(weights, self._parts, self._masks, self._step_rate))
-
-    def losses_of(self, step: InnerStep) -> Iterator[Tensor]:
-        """The losses of the parts of one of `steps`, computed again at the current weights under its dropout masks."""
-        return self._again(step.parts, step.masks)
+        self.steps.append(InnerStep(weights=weights, parts=self._parts, masks=self._masks, rate=self._step_rate))
 
     def _add_up(self, parameters: Tensors) -> None:
         """Sums .grad and the loss over all processes; both are then those of the whole batch."""

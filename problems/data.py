@@ -251,14 +251,21 @@ class EndlessLoader:
         while True:
             for batch in self.order.batches(self.epoch)[self.position :]:
                 self.position += 1
-                encoded = self._parts(batch)
-                yield encoded[0] if len(encoded) == 1 else encoded
+                parts, self.shares = self._parts(batch)
+                yield parts[0] if len(parts) == 1 else tuple(parts)
             self.epoch, self.position = self.epoch + 1, 0
 
-    def _parts(self, batch: Sequence[int]) -> tuple[dict[str, torch.Tensor], ...]:
-        """This process's part of a batch, or its parts if the batch is cut; sets their shares."""
+    def draw(self, seed: int) -> tuple[list[dict[str, Tensor]], list[float]]:
+        """One more batch, of rows that `seed` draws: this process's parts of it, and their shares.
+
+        It has as many rows as the others (all rows, if there are fewer), each at most once. The others stay as they
+        are."""
+        order = torch.randperm(len(self.rows), generator=torch.Generator().manual_seed(seed))
+        return self._parts(order[: self.order.batch_size].tolist())
+
+    def _parts(self, batch: Sequence[int]) -> tuple[list[dict[str, Tensor]], list[float]]:
+        """This process's part of a batch, or its parts if the batch is cut, and their shares."""
         if isinstance(self.rows, GivenRows) and len(batch) > self.size:  # a script has one process
-            parts, self.shares = self.rows.parts(batch, self.size)
-            return tuple(parts)
-        rows, self.shares = own_parts(self.rows, batch, self.size, self.processes)
-        return tuple(self.collate(part) for part in rows)
+            return self.rows.parts(batch, self.size)
+        rows, shares = own_parts(self.rows, batch, self.size, self.processes)
+        return [self.collate(part) for part in rows], shares

@@ -17,8 +17,9 @@ from betty.problems import ImplicitProblem
 from torch import Tensor, nn
 
 from problems.data import Batch
-from problems.hypergradients import Part, Tensors
-from problems.machine.compute import Compute, RandomState, on_device, random_state, replay
+from problems.hypergradients import Drawn, Part, Tensors
+from problems.machine.compute import Compute, RandomState, on_device, random_state, replay, seeded
+from problems.machine.draws import seed_of
 from problems.machine.heap import HEAP
 from problems.machine.processes import ALONE, Processes
 
@@ -35,7 +36,8 @@ class BilevelProblem(ImplicitProblem):
     """One level of the bilevel problem: its optimiser changes the parameters `trained` to lower the loss of a batch.
 
     `loader` is endless. It yields a plain dict of tensors, or a tuple of dicts if a batch goes through the model in
-    parts; its `shares` are the weights of the parts. Both problems may count their passes in the same `passes`.
+    parts; its `shares` are the weights of the parts, and its `draw` gives a further batch from a seed. Both problems
+    may count their passes in the same `passes`. `seed`: the run's seed, from which a hypergradient may draw.
     """
 
     def __init__(
@@ -50,8 +52,10 @@ class BilevelProblem(ImplicitProblem):
         scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
         passes: Passes | None = None,
         processes: Processes = ALONE,
+        seed: int = 0,
     ) -> None:
         super().__init__(name, config, module, optimizer, scheduler, loader)
+        self.seed = seed
         self.trained = list(trained)
         self.compute = compute
         self.passes = passes or Passes()
@@ -59,6 +63,7 @@ class BilevelProblem(ImplicitProblem):
         self.last_loss: Tensor = torch.tensor(float("nan"))
         self._parts: list[Part] = []
         self._masks: list[RandomState] = []
+        self._draws = 0
         self.skipped = torch.tensor(False, device=compute.device)
         self.own_skips = torch.tensor(0, device=compute.device)
         self.skipped_steps = torch.tensor(0, device=compute.device)
@@ -80,9 +85,11 @@ class BilevelProblem(ImplicitProblem):
     def parts(self, batch: Batch) -> list[Part]:
         """The parts of a batch, which go through the model one after the other, each with its weight in the loss."""
         if isinstance(batch, tuple):
-            moved = [on_device(part, self.compute.device) for part in batch]
-            return list(zip(moved, self.train_data_loader[0].shares, strict=True))
+            return self._on_device(batch, self.train_data_loader[0].shares)
         return [(batch, 1.0 if self.processes.size == 1 else self.train_data_loader[0].shares[0])]
+
+    def _on_device(self, parts: Sequence[dict[str, Tensor]], shares: Sequence[float]) -> list[Part]:
+        return [(on_device(part, self.compute.device), share) for part, share in zip(parts, shares, strict=True)]
 
     def part_loss(self, part: Part) -> Tensor:
         """The loss of one part of a batch times its weight, under this run's autocast.
@@ -107,7 +114,7 @@ class BilevelProblem(ImplicitProblem):
 
         `backward` computes the losses of the other parts one by one, so that only one graph is in memory.
         """
-        self._parts, self._masks = self.parts(batch), []
+        self._parts, self._masks, self._draws = self.parts(batch), [], 0
         loss = self.part_loss(self._parts[0])
         self.last_loss = loss.detach()
         return loss, {"loss": self.last_loss}
@@ -129,10 +136,30 @@ class BilevelProblem(ImplicitProblem):
 
         They sum to the loss of that step and use its dropout masks. No loss is held while the next one is computed.
         """
-        return self._again(self._parts, self._masks)
+        return self.losses_of(Drawn(parts=self._parts, masks=self._masks))
 
-    def _again(self, parts: Sequence[Part], masks: Sequence[RandomState]) -> Iterator[Tensor]:
-        return starmap(self._loss_again, zip(parts, masks, strict=True))
+    def losses_of(self, batch: Drawn) -> Iterator[Tensor]:
+        """The losses of the parts of a batch at the current weights, always under the same dropout masks.
+
+        They sum to its loss. No loss is held while the next one is computed.
+        """
+        return starmap(self._loss_again, zip(batch.parts, batch.masks, strict=True))
+
+    def draw(self) -> Drawn:
+        """A further batch of this problem's rows, drawn at random, with dropout masks of its own.
+
+        Its rows follow from the run's seed, the number of this problem's step and how many batches were drawn since
+        this step began, also in a search that resumes; all processes draw the same rows, and each its own masks.
+        """
+        self._draws += 1
+        seed = seed_of(self.seed, "batch", self.name, self.count, self._draws)
+        with seeded(seed, self.compute.device):  # the collator of a script may draw
+            parts = self._on_device(*self.train_data_loader[0].draw(seed))
+        return Drawn(parts=parts, masks=[self._drawn_masks(seed, number) for number in range(len(parts))])
+
+    def _drawn_masks(self, seed: int, part: int) -> RandomState:
+        with seeded(seed_of(seed, self.processes.rank, part), self.compute.device):
+            return random_state(self.compute.device)
 
     def _loss_again(self, part: Part, masks: RandomState) -> Tensor:
         with replay(masks, self.compute.device):

@@ -26,7 +26,7 @@ from benchmarks.bilevel.ridge import Ridge
 from benchmarks.command import Settings, main, refuse_unknown, table_of
 from configs.errors import UserError
 from configs.own_class import is_own
-from configs.ranges import Eta, Options, Positive, PositiveOrNull
+from configs.ranges import CountOrNull, Eta, Options, Positive, PositiveOrNull
 from engine.study.words import spread
 from problems.hypergradients import HYPERGRADIENTS, approximation
 
@@ -65,6 +65,8 @@ class BilevelSettings(Settings):
     """Weights of the regression."""
     rows: int = 40
     """Rows of D_tr, and of D_val."""
+    batch_rows: CountOrNull = None
+    """Rows that each step draws anew, of D_tr and of D_val; null: all of them."""
     seeds: int = 3
     """Problems, each drawn by its seed."""
 
@@ -89,12 +91,14 @@ class Row:
 
 def measure_bilevel(settings: BilevelSettings) -> tuple[dict[str, Any], list[Table]]:
     """Tries every approximation on every problem. Raises UserError for one that does not exist, or that needs Adam
-    where plain gradient descent moves the weights."""
+    where plain gradient descent moves the weights, and for batches of more rows than there are."""
     built_in = list(HYPERGRADIENTS) if settings.inner == "adam" else WITHOUT_ADAM
     methods = settings.methods or built_in
     refuse_unknown("methods", itertools.filterfalse(is_own, methods), [*built_in, "FILE.py:CLASS"])
     if settings.options and not any(map(is_own, methods)):
         raise UserError("--options: does nothing without an approximation of your own in --methods; leave it out")
+    if settings.batch_rows and settings.batch_rows > settings.rows:
+        raise UserError(f"--batch_rows: {settings.batch_rows} is not allowed; allowed: at most --rows {settings.rows}")
     problems = [Ridge.drawn(seed, settings.inputs, settings.rows) for seed in range(settings.seeds)]
     try:
         for name in filter(is_own, methods):
@@ -118,7 +122,7 @@ def _row(name: str, unroll_steps: int, problems: Sequence[Ridge], settings: Bile
     make = functools.partial(approximation, name, settings.options if is_own(name) else {})
     adam = settings.inner == "adam"
     rates = settings.inner_rate or (0.03 if adam else 0.3), settings.outer_rate
-    how = Descent(make, unroll_steps, eta, settings.terms, rates, adam)
+    how = Descent(make, unroll_steps, eta, settings.terms, rates, adam, settings.batch_rows)
     runs = [list(learn(problem, how, settings.passes)) for problem in problems]
     curves = [_curve(problem, run) for problem, run in zip(problems, runs, strict=True)]
     shortest = min(runs, key=len)

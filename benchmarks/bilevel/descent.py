@@ -1,6 +1,5 @@
 """Learn the penalties of a ridge regression by one hypergradient approximation, on Betty's Engine."""
 
-import itertools
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from betty.engine import Engine
 from betty.logging import get_logger
 from torch import Tensor
 
+from benchmarks.bilevel.batches import Batches
 from benchmarks.bilevel.ridge import Batch, LogPenalty, Ridge, Weights
 from problems.bilevel import InnerProblem, OuterProblem
 from problems.hypergradients import Hypergradient, register
@@ -25,7 +25,8 @@ CPU = torch.device("cpu")
 class Descent:
     """How beta is learned. `make`: makes the approximation, a new object for each problem. `unroll_steps`: inner steps
     for each outer one. `eta`: as hypergradient.eta. `terms`: those of neumann and cg. `rates`: the learning rates of w
-    and of beta. `adam`: whether Adam moves w, too, and not plain gradient descent; beta is always moved by Adam."""
+    and of beta. `adam`: whether Adam moves w, too, and not plain gradient descent; beta is always moved by Adam.
+    `batch_rows`: the rows of D_tr and of D_val that each step draws; None: all."""
 
     make: Callable[[], Hypergradient]
     unroll_steps: int
@@ -33,6 +34,7 @@ class Descent:
     terms: int
     rates: tuple[float, float]
     adam: bool = False
+    batch_rows: int | None = None
 
 
 @dataclass(frozen=True)
@@ -92,11 +94,11 @@ def _engine(ridge: Ridge, how: Descent) -> tuple[Engine, _Inner, _Outer]:
     descent = torch.optim.Adam if how.adam else torch.optim.SGD
     inner = _Inner(
         "inner", settings, weights, weights.parameters(), descent(weights.parameters(), lr=how.rates[0]),
-        itertools.repeat(ridge.train), compute, passes=passes, eta=how.eta,
+        Batches(ridge.train, how.batch_rows, 0), compute, passes=passes, eta=how.eta,
     )  # fmt: skip
     outer = _Outer(
         "outer", Config(), penalty, penalty.parameters(), torch.optim.Adam(penalty.parameters(), lr=how.rates[1]),
-        itertools.repeat(ridge.validation), compute, passes=passes,
+        Batches(ridge.validation, how.batch_rows, 1), compute, passes=passes,
     )  # fmt: skip
     engine = Engine(
         problems=[outer, inner],

@@ -130,7 +130,7 @@ def build_engine(
     batches = EndlessLoader(d_tr, search.batch_size, collate, config.seed, processes, parts)
     # Another seed, so that the two loaders do not draw in the same order.
     outer_batches = EndlessLoader(d_val, search.batch_size, collate, config.seed + 1, processes, parts)
-    shared: dict[str, Any] = {"compute": compute, "passes": Passes(), "processes": processes}
+    shared: dict[str, Any] = {"compute": compute, "passes": Passes(), "processes": processes, "seed": config.seed}
     lora = _inner_problem(config, model, gates, batches, shared, loss)
     beta = variables.parameters()
     selection = SelectionProblem("selection", Config(), variables, beta, optimizer, outer_batches, **shared)
@@ -165,7 +165,7 @@ def _inner_problem(
     return LoraProblem(
         "lora", settings, model, weights, optimizer, batches, scheduler=scheduler, gates=gates,
         eta=hypergradient.eta, fp32_difference=hypergradient.fp32_difference, dropout=search.dropout, loss_of=loss,
-        seed=config.seed, **shared,
+        **shared,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from betty.hypergradient import jvp_fn_mapping
 
 from problems.hypergradients.adamw import ExactAdamW
-from problems.hypergradients.base import Hypergradient, Inner, InnerStep, Outer, Part, Tensors
+from problems.hypergradients.base import Drawn, Hypergradient, Inner, InnerStep, Outer, Part, Tensors
 from problems.hypergradients.difference import CentralDifference, ForwardDifference
 from problems.hypergradients.first_order import FirstOrder
 from problems.hypergradients.none import NoHypergradient
@@ -26,6 +26,7 @@ from problems.hypergradients.unrolled import Unrolled
 __all__ = [
     "HYPERGRADIENTS",
     "NONE",
+    "Drawn",
     "Hypergradient",
     "Inner",
     "InnerStep",

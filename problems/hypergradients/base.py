@@ -26,14 +26,19 @@ Part = tuple[dict[str, Tensor], float]
 """One part of a batch, and its weight in the batch's mean loss."""
 
 
-@dataclass(frozen=True)
-class InnerStep:
-    """One inner step W -> W'. `weights`: W before it. `parts`: its batch. `masks`: the random states from which the
-    dropout masks of the parts were drawn. `rate`: its learning rate."""
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """A batch. `parts`: its rows. `masks`: the random states from which the dropout masks of the parts are drawn."""
 
-    weights: list[Tensor]
     parts: Sequence[Part]
     masks: Sequence[RandomState]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InnerStep(Drawn):
+    """One inner step W -> W', with its batch. `weights`: W before it. `rate`: its learning rate."""
+
+    weights: list[Tensor]
     rate: float
 
 
@@ -84,8 +89,13 @@ class Inner(Protocol):
         They sum to L_tr and use the inner step's dropout masks.
         """
 
-    def losses_of(self, step: InnerStep) -> Iterator[Tensor]:
-        """The losses of the parts of one of `steps`, computed again under its dropout masks."""
+    def draw(self) -> Drawn:
+        """A further batch of D_tr, of rows drawn at random, with dropout masks of its own. It follows from the run's
+        seed, the number of the inner step and how many were drawn since then; the search's own batches stay."""
+
+    def losses_of(self, batch: Drawn) -> Iterator[Tensor]:
+        """The losses of the parts of one of `steps`, or of a batch of `draw`, at the current weights and always under
+        the same dropout masks; they sum to its loss."""
 
     rounds: bool
     """Whether a pass through the model rounds to bf16."""
@@ -121,6 +131,12 @@ class Outer(Protocol):
 
         They sum to L_val and use the outer step's dropout masks.
         """
+
+    def draw(self) -> Drawn:
+        """A further batch of D_val; otherwise as that of the inner problem."""
+
+    def losses_of(self, batch: Drawn) -> Iterator[Tensor]:
+        """The losses of the parts of a batch of `draw`, as those of the inner problem."""
 
     def gradient(self, losses: Iterable[Tensor], inputs: Tensors) -> list[Tensor]:
         """d sum(losses) / d inputs, summed over all processes."""

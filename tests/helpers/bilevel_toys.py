@@ -18,7 +18,7 @@ from torch.func import functional_call, grad
 from problems.bilevel import InnerProblem, OuterProblem
 from problems.hypergradients import HYPERGRADIENTS, Hypergradient, betty_type, registered
 from problems.level import Passes
-from problems.machine.compute import Compute, RandomState, random_state, replay
+from problems.machine.compute import Compute, RandomState, random_state, replay, seeded
 from problems.selection import SelectionVariables
 
 CPU = torch.device("cpu")
@@ -174,18 +174,24 @@ def make_toy(
 
 
 class Endless:
-    """Draws batches for ever; if `parts` is not empty, cuts each into parts of these numbers of rows."""
+    """Makes batches for ever; if `parts` is not empty, cuts each into parts of these numbers of rows."""
 
-    def __init__(self, draw: Callable[[], Batch], parts: Sequence[int]) -> None:
-        self.draw = draw
-        self.parts = list(parts)
+    def __init__(self, make: Callable[[], Batch], parts: Sequence[int]) -> None:
+        self.make = make
+        self.sizes = list(parts)
         self.shares = [rows / sum(parts) for rows in parts]
 
     def __iter__(self) -> Iterator[Any]:
         while True:
-            batch = self.draw()
-            cut = {name: values.split(self.parts) for name, values in batch.items()} if self.parts else {}
-            yield tuple({k: v[i] for k, v in cut.items()} for i in range(len(self.parts))) if cut else batch
+            yield tuple(self._parts()) if self.sizes else self.make()
+
+    def draw(self, seed: int) -> tuple[list[Batch], list[float]]:
+        with seeded(seed, CPU):
+            return (self._parts(), self.shares) if self.sizes else ([self.make()], [1.0])
+
+    def _parts(self) -> list[Batch]:
+        cut = {name: values.split(self.sizes) for name, values in self.make().items()}
+        return [{k: v[i] for k, v in cut.items()} for i in range(len(self.sizes))]
 
 
 def ridge_toy(method: str, *, solved: bool = False, size: int = 4, share: float = 1.0, **options: Any) -> Toy:

@@ -86,6 +86,28 @@ def test_a_loader_resumes_where_it_was(stop: int) -> None:
     assert begun + [batch["n"].tolist() for batch in islice(iterator, 40 - stop)] == whole
 
 
+def test_a_further_batch_follows_from_its_seed_and_leaves_the_others() -> None:
+    whole = [batch["n"].tolist() for batch in islice(loader(), 20)]
+    given, drawn = loader(), []
+    for number, batch in enumerate(islice(given, 20)):
+        (part,), shares = given.draw(number)
+        drawn.append(part["n"].tolist())
+        assert (batch["n"].tolist(), shares, given.shares) == (whole[number], [1.0], [1.0])
+    assert all(len(set(rows)) == 8 for rows in drawn)
+    assert len({tuple(rows) for rows in drawn}) == 20
+    assert loader().draw(3)[0][0]["n"].tolist() == drawn[3]
+    assert len({row for seed in range(200) for row in given.draw(seed)[0][0]["n"].tolist()}) == len(LENGTHS)
+
+
+def test_a_further_batch_has_the_parts_of_the_others_and_at_most_all_rows() -> None:
+    rows = Dataset.from_dict({"length": [3] * 5, "number": list(range(5)), "labels": [[1], [1, 1], [1], [1], [1]]})
+    cut = EndlessLoader(rows, 2, lambda batch: {"n": torch.tensor([row["number"] for row in batch])}, 0, parts=4)
+    parts, shares = cut.draw(0)
+    assert sorted(torch.cat([part["n"] for part in parts]).tolist()) == list(range(5))
+    labels = [1, 2, 1, 1, 1]
+    assert shares == pytest.approx([sum(labels[n] for n in part["n"].tolist()) / 6 for part in parts])
+
+
 def test_batches_are_plain_dicts_padded_to_their_own_longest_row(tiny_config: Callable[..., RunConfig]) -> None:
     config = tiny_config()
     data = prepare(make_task(config), load_tokenizer(config.model), config)

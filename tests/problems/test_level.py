@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+from problems.hypergradients import Drawn
+from problems.level import BilevelProblem
 from tests.helpers.bilevel_toys import Batch, copies, equal, lora_toy
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -65,6 +67,41 @@ def test_losses_again_are_those_of_the_step(parts: tuple[int, ...]) -> None:
         assert torch.equal(sum(toy.inner.losses_again(), torch.tensor(0.0)), toy.inner.last_loss)
     assert torch.equal(stream, torch.get_rng_state())
     assert toy.inner.part_count == toy.outer.part_count == max(1, len(parts))
+
+
+@pytest.mark.parametrize("parts", [(), (9, 7)])
+def test_a_further_batch_has_rows_and_dropout_masks_of_its_own(parts: tuple[int, ...]) -> None:
+    toy = lora_toy(dropout=0.5, parts=parts)
+    stream = torch.get_rng_state()
+    for problem in (toy.inner, toy.outer):
+        first, second = problem.draw(), problem.draw()
+
+        def loss(batch: Drawn, problem: BilevelProblem = problem) -> float:
+            return sum(float(loss.detach()) for loss in problem.losses_of(batch))
+
+        assert loss(first) == loss(first) != loss(second), "each keeps its masks, however often it is computed"
+        assert not torch.equal(first.parts[0][0]["x"], second.parts[0][0]["x"])
+        assert len(first.parts) == max(1, len(parts))
+        again = [sum(float(part.detach()) for part in problem.losses_again()) for _ in range(2)]
+        assert again[0] == again[1], "the step's batch stays"
+    assert torch.equal(stream, torch.get_rng_state())
+
+
+def test_further_batches_follow_from_seed_problem_step_and_number() -> None:
+    """So they are the same in a search that resumes, and where a comparison has drawn others at an earlier step."""
+    one, other = lora_toy(), lora_toy()
+    other.inner.draw()
+    for toy in (one, other):
+        toy.step()
+    rows = [toy.inner.draw().parts[0][0]["x"] for toy in (one, other)]
+    assert torch.equal(*rows)
+    others = [one.inner.draw(), one.outer.draw()]
+    one.step()
+    others.append(one.inner.draw())
+    one.inner.seed = 1
+    one.step()
+    others.append(one.inner.draw())
+    assert not any(torch.equal(rows[0], drawn.parts[0][0]["x"]) for drawn in others)
 
 
 @pytest.mark.parametrize("fused", [True, False])

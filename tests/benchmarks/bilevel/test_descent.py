@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from statistics import mean
 
 import pytest
 import torch
@@ -50,6 +51,16 @@ def test_with_adam_the_step_that_was_taken_is_modelled() -> None:
 def test_the_passes_are_those_of_the_documentation(method: str, passes: int) -> None:
     points = run(method, budget=100)
     assert [point.passes for point in points[:3]] == [passes, 2 * passes, 3 * passes]
+
+
+def test_on_some_of_the_rows_the_implicit_function_theorem_is_no_longer_the_truth() -> None:
+    """Its Hessian and its gradients are those of a few rows."""
+    whole, drawn = (
+        list(learn(RIDGE, Descent(lambda: approximation("cg"), 50, 1e6, 6, (0.3, 0.05), batch_rows=rows), 3000))
+        for rows in (None, 5)
+    )
+    assert [point.passes for point in whole] == [point.passes for point in drawn]
+    assert mean(point.cosine for point in drawn) < 0.9 < min(point.cosine for point in whole)
 
 
 def test_a_gradient_that_is_not_finite_ends_the_descent() -> None:

@@ -57,6 +57,8 @@ def test_with_an_inner_adam_those_that_model_its_step_are_tried_too(tmp_path: Pa
         (["--inner", "adamax"], "error: --inner"),
         (["--picture", "x.jpg"], "error: --picture: x.jpg is not allowed; allowed: a name that ends with .png"),
         (["--unroll_steps", "[0]"], "error: --unroll_steps: 0 is not allowed; allowed: 1 or more"),
+        (["--batch_rows", "9"], "error: --batch_rows: 9 is not allowed; allowed: at most --rows 8"),
+        (["--batch_rows", "0"], "error: --batch_rows: 0 is not allowed; allowed: null, or 1 to "),
         (["--eta", "nan"], "error: --eta: nan is not allowed; allowed: a number from 0 to 1,000,000, lr or betty"),
         (["--eta", "-1"], "error: --eta: -1.0 is not allowed; allowed: a number from 0 to 1,000,000, lr or betty"),
         (["--inner_rate", "0"], "error: --inner_rate: 0.0 is not allowed; allowed: null, or a number above 0, "),

@@ -128,6 +128,29 @@ class TestPenalty:
         assert (passes.forward, passes.backward) == (2 + 1 + 2 * 2, 2 + 1 + 2 * 2)
 
 
+class TestStocBio:
+    def test_on_equal_batches_it_is_neumanns_series(self, printed: dict[str, str]) -> None:
+        """sum_{j=0..K} eta (I - eta H)^j, by linear algebra."""
+        register(approximation(printed["StocBio"]))
+        toy = ridge_toy(printed["StocBio"], solved=True, rate=0.0, eta=0.2, neumann_iterations=6)
+        train, w, penalty = toy.inner.cur_batch, toy.after[0], toy.outer.beta_before.exp()
+        vector = torch.autograd.grad(toy.inner.module(toy.outer.cur_batch, penalty), toy.inner.trained)[0]
+        shrink = torch.eye(len(w)) - 0.2 * ridge_hessian(train, penalty)
+        series = sum((torch.matrix_power(shrink, j) for j in range(7)), torch.zeros_like(shrink))
+        expected = -train["share"] * penalty * w * (0.2 * series @ vector)
+        assert torch.allclose(toy.outer.implicit, expected, rtol=1e-9)
+
+    def test_each_product_draws_a_batch_of_its_own(self, printed: dict[str, str]) -> None:
+        register(approximation(printed["StocBio"]))
+        toy, seen = lora_toy(printed["StocBio"], neumann_iterations=3), []
+        draw = toy.inner.draw
+        toy.inner.draw = lambda: seen.append(draw()) or seen[-1]
+        before = toy.inner.passes.forward
+        toy.step()
+        assert len({float(batch.parts[0][0]["x"].sum()) for batch in seen}) == 4
+        assert toy.inner.passes.forward - before == 2 + 4
+
+
 HEAD = "from problems.hypergradients import Hypergradient\n\nclass Mine(Hypergradient):\n    name = 'mine'\n"
 MADE = HEAD + "    def implicit(self, vector, inner, outer):\n        return []\n"
 
