@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from accelerate.utils import recursively_apply
+from torch import nn
 from transformers import AutoModelForCausalLM
 
 from configs.facts import trains_all
@@ -101,12 +102,12 @@ def weights_in_fp32(model: nn.Module) -> Iterator[None]:
 
 def _to(dtype: torch.dtype) -> Any:
     def cast(module: nn.Module, inputs: Any, options: Any) -> Any:
-        return tuple(_cast(x, dtype) for x in inputs), {name: _cast(x, dtype) for name, x in options.items()}
+        return _cast(inputs, dtype), _cast(options, dtype)
 
     return cast
 
 
-def _cast(value: Any, dtype: torch.dtype) -> Any:
-    if isinstance(value, Tensor) and value.is_floating_point():
-        return value.to(dtype)
-    return value
+def _cast(values: Any, dtype: torch.dtype) -> Any:
+    """Casts a tensor of floating point numbers, and all of them in tuples, lists and mappings: attention returns a
+    tuple."""
+    return recursively_apply(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor, values)

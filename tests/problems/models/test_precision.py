@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -11,6 +11,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from configs.schema import RunConfig
 from configs.values import with_values
+from engine.answer.stage import answer
+from engine.retrain.stage import retrain
 from engine.run.context import Context
 from engine.search.stage import build_search, search
 from problems.machine.compute import Compute
@@ -180,3 +182,53 @@ def test_what_is_trained_of_a_float64_model_stays_in_float64() -> None:
     before = model(inputs)
     train_in_fp32(BaseModel(model, ["2"]), torch.float64)
     assert torch.equal(model(inputs), before)
+
+
+@pytest.mark.parametrize("output", ["tuple", "dict", "tensor"])
+def test_a_module_that_returns_several_tensors_passes_all_on_in_half_precision(output: str) -> None:
+    """Attention returns a tuple. Its numbers stayed in fp32, which the frozen layer behind it refuses: a run had ended
+    in an error after its retraining."""
+    seen: list[torch.dtype] = []
+
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(8, 8)
+
+        def forward(self, angles: tuple[torch.Tensor, torch.Tensor]) -> Any:
+            seen.extend(one.dtype for one in angles)
+            hidden, counts = self.linear(angles[0] * angles[1]), torch.arange(3)
+            return {"tuple": (hidden, (counts, None)), "dict": {"hidden": hidden}, "tensor": hidden}[output]
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention, self.out = Attention(), nn.Linear(8, 4)
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            found = self.attention((inputs, inputs))
+            if isinstance(found, tuple):
+                assert found[1][0].dtype == torch.int64
+                return self.out(found[0])
+            return self.out(found["hidden"] if isinstance(found, dict) else found)
+
+    torch.manual_seed(0)
+    model, inputs = Block().to(torch.bfloat16), torch.randn(3, 8, dtype=torch.bfloat16)
+    before = model(inputs).float()
+    seen.clear()
+    train_in_fp32(BaseModel(cast(Any, model), ["attention"]), torch.bfloat16)
+    torch.testing.assert_close(model(inputs).float(), before, rtol=0.02, atol=0.02)
+    assert seen == [torch.float32] * 2, "a module that is trained whole gets all its inputs in fp32"
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_a_run_trains_attention_whole_beside_bf16_weights(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], precision: str
+) -> None:
+    given = ("--lora.target_modules", "[mlp.c_fc]", "--lora.modules_to_save", "[h.1.attn]", "--precision", precision)
+    run = run_of(tiny_config(*BF16, *given, kind="gpt2"))
+    search(run)
+    answer(run)
+    retrain(run)
+    assert run.folder.metrics.exists()
