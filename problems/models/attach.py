@@ -88,7 +88,8 @@ def attach(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
     except ValueError as error:
         raise UserError(f"--lora.target_modules: PEFT refuses these layers: {' '.join(str(error).split())}") from error
     assert isinstance(peft_model, PeftModel)
-    if lost := [name for name in targets if name not in lora_layers(peft_model)]:
+    found = lora_layers(peft_model)
+    if lost := [name for name in targets if name not in found]:
         rest = sorted({name.rpartition(".")[2] for name in asked} - {name.rpartition(".")[2] for name in lost})
         such = f', such as "[{",".join(rest)}]"' if rest else ""
         raise UserError(
