@@ -1,5 +1,6 @@
 """The model hub: find out whether it answers, and say in one line, without a traceback, what cannot be loaded."""
 
+import errno
 import http.client
 import os
 import ssl
@@ -31,9 +32,24 @@ def _of_network(error: Exception) -> bool:
     return type(error).__module__.partition(".")[0] in ("httpx", "httpx2")
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+_LACKS = ("no space left", "out of memory", "can't allocate")
+
+
+def _of_machine(error: Exception) -> bool:
+    """Whether the machine lacks disk space or memory, or its disk fails, whatever is loaded. Rust and C++ say so by
+    errors that only their text tells apart."""
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return True
+    text = str(error).lower()
+    return type(error).__name__ == "OutOfMemoryError" or any(words in text for words in _LACKS)
+
+
 @contextmanager
 def explain_missing(key: str, name: str) -> Iterator[None]:
-    """Turns an error of transformers or datasets into one UserError line: option `key` cannot load `name`."""
+    """Turns an error of transformers or datasets into one UserError line: option `key` cannot load `name`.
+
+    Errors of the machine, such as a full disk, pass: engine/run/faults.py explains them."""
     try:
         yield
     except UserError:
@@ -43,7 +59,7 @@ def explain_missing(key: str, name: str) -> Iterator[None]:
     except Exception as error:
         if not isinstance(error, _ERRORS) and not _of_network(error):
             raise
-        if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not about the model's name
+        if _of_machine(error):
             raise
         raise UserError(_words(key, name, error)) from error
 
@@ -101,13 +117,18 @@ def settle_hub_access(timeout: float = 8.0) -> bool:
 
     The libraries would otherwise retry each file, for most of a minute if the hub refuses and for five minutes if it
     never answers. Must run before they are imported, as they read the setting then. `timeout` in seconds. Behind a
-    proxy the hub is not asked: the function assumes that it answers.
+    proxy the hub is not asked: the function assumes that it answers. Raises UserError if HF_ENDPOINT is no address.
     """
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
         return False
     if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
         return True
-    if not _answers(os.environ.get("HF_ENDPOINT") or "https://huggingface.co", timeout):
+    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    if not endpoint.startswith(("https://", "http://")):
+        raise UserError(
+            f"HF_ENDPOINT: {endpoint!r} is not allowed; allowed: an address that begins with https:// or http://"
+        )
+    if not _answers(endpoint, timeout):
         os.environ["HF_HUB_OFFLINE"] = "1"
         return False
     return True

@@ -1,6 +1,8 @@
 """Without a network: seconds and one line instead of a minute and a page."""
 
+import errno
 import os
+import re
 import socket
 import threading
 import urllib.request
@@ -168,3 +170,29 @@ def test_too_little_memory_is_no_fault_of_the_model() -> None:
 
     with pytest.raises(OutOfMemoryError), explain_missing("--model.name", "a/b"):
         raise OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "/x"),
+        OSError("Could not write: No space left on device (os error 28)"),
+        OSError(errno.EROFS, "Read-only file system", "/x"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+    ],
+)
+def test_what_the_machine_lacks_is_no_fault_of_the_model(error: Exception) -> None:
+    """Each had advised to give a local folder; engine/run/faults.py has the right words."""
+    with pytest.raises(type(error)) as caught, explain_missing("--model.name", "a/b"):
+        raise error
+    assert caught.value is error
+
+
+@pytest.mark.usefixtures("no_settings")
+@pytest.mark.parametrize("endpoint", ["hf-mirror.com", "ftp://x", "/x"])
+def test_an_address_of_the_hub_without_a_scheme_is_refused(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    """urllib's error had ended in a traceback."""
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    said = f"HF_ENDPOINT: '{endpoint}' is not allowed; allowed: an address that begins with https:// or http://"
+    with pytest.raises(UserError, match=re.escape(said)):
+        settle_hub_access()
