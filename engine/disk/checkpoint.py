@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from engine.disk.files import remove, sync
-from engine.disk.newest import STATE, SUMS, TENSORS, candidates, checksum, intact, previous
+from engine.disk.newest import STATE, SUMS, TENSORS, candidates, checksum, half_written, intact, previous
 
 log = logging.getLogger("autolora")
 
@@ -24,7 +24,7 @@ _TENSOR = "tensor:"
 
 def save(folder: Path, state: Mapping[str, Any]) -> None:
     """Replaces the checkpoint at `folder`. `state` nests mappings, lists, tensors and values that JSON can hold."""
-    fresh = folder.with_name(f".{folder.name}.writing")
+    fresh = half_written(folder)
     remove(fresh)
     fresh.mkdir(parents=True)
     tensors: dict[str, Tensor] = {}

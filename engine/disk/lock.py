@@ -51,8 +51,8 @@ def locked(root: Path) -> Iterator[None]:
     lock = FileLock(path, blocking=False, fallback_to_soft=False)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        before = _owner(path)
         lock.acquire()
+        before = _owner(path)  # read under the lock: a process that ends properly removes its name first
         path.write_text(json.dumps(_this_process()), encoding="utf-8")
     except Timeout as error:
         owner = _owner(path) or "another process"

@@ -21,8 +21,8 @@ def peek(folder: Path) -> dict[str, Any]:
 
 
 def clear(folder: Path) -> None:
-    """Removes a checkpoint and its <name>.previous."""
-    for candidate in candidates(folder):
+    """Removes a checkpoint, its <name>.previous, and one that a killed process has half written."""
+    for candidate in (*candidates(folder), half_written(folder)):
         remove(candidate)
 
 
@@ -35,6 +35,11 @@ def candidates(folder: Path) -> Iterator[Path]:
 def previous(folder: Path) -> Path:
     """The folder of the checkpoint that was written before the one in `folder`."""
     return folder.with_name(f"{folder.name}.previous")
+
+
+def half_written(folder: Path) -> Path:
+    """The hidden folder in which a checkpoint lies until it is complete."""
+    return folder.with_name(f".{folder.name}.writing")
 
 
 def intact(folder: Path, names: Sequence[str] = (TENSORS, STATE)) -> bool:

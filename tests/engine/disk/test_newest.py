@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.disk.newest import STATE, SUMS, TENSORS, candidates, checksum, clear, intact, peek, previous
+from engine.disk.newest import STATE, SUMS, TENSORS, candidates, checksum, clear, half_written, intact, peek, previous
 
 EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 """SHA-256 of nothing."""
@@ -66,3 +66,11 @@ def test_clear_removes_both_and_nothing_beside_them(tmp_path: Path) -> None:
         put(tmp_path / name, 1)
     clear(tmp_path / "c")
     assert [path.name for path in tmp_path.iterdir()] == ["c.other"]
+
+
+def test_clear_leaves_nothing_also_of_one_that_was_half_written(tmp_path: Path) -> None:
+    """A process that was killed while it saved leaves it; a run that ended before it saved again had kept it."""
+    for folder in (tmp_path / "c", tmp_path / "c.previous", half_written(tmp_path / "c"), tmp_path / "other"):
+        put(folder, 1)
+    clear(tmp_path / "c")
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
