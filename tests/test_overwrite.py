@@ -175,7 +175,7 @@ def test_a_training_refused_for_its_memory_leaves_the_half_done_new_result(
     with pytest.raises(Interrupted):
         run_stages(parse(begun), StopInTraining(growing), draw=False)
     half = everything(growing.root)
-    monkeypatch.setattr(memory, "free", lambda compute: 1000.0)
+    monkeypatch.setattr(memory, "free", lambda *_: 1000.0)
     assert run.main([*begun, "--retrain.batch_size", "3"]) == 2  # other settings, so it would begin anew
     assert everything(growing.root) == half
 

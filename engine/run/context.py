@@ -129,7 +129,7 @@ class Context(Workbench):
         self._stop_if_asked()
         kind, dtype = self.task.auto_class, self.weights_dtype
         if "weights" not in self.told:
-            refuse_large_weights(config, kind, dtype, self.compute)
+            refuse_large_weights(config, kind, dtype, self.compute, self.processes)
             self.told.add("weights")
         base = load_base(config.model, kind, second_order=second_order, dtype=dtype, **self.task.head())
         self.weights.check(digest_of_weights(base.model, base.trained_whole), config.model.name)

@@ -53,7 +53,7 @@ def check_memory(
         second_order=second_order,
     )  # fmt: skip
     needed = MARGIN * training.bytes() + (_LOSS if config.task.type in WITHOUT_HEAD else 0)
-    left = free(compute) / (1 if compute.device.type == "cuda" else run.processes.size)
+    left = free(compute, run.processes.here)
     _tell_once(run, section, needed, left)
     if needed <= left:
         return

@@ -10,14 +10,18 @@ from configs.values import accepted
 from engine.run.free import GIB, free
 from engine.run.savings import options
 from problems.machine.compute import Compute
+from problems.machine.processes import ALONE, Processes
 from problems.models.precision import count_parameters
 
 _IN_4BIT = 0.55
 """Bytes of one weight in nf4, with its scales. It is used for all weights, though modules in NOT_IN_4BIT need more."""
 
 
-def refuse_large_weights(config: RunConfig, auto_class: Any, dtype: torch.dtype, compute: Compute) -> None:
-    """Raises UserError if the base model's frozen weights alone need more memory than is free.
+def refuse_large_weights(
+    config: RunConfig, auto_class: Any, dtype: torch.dtype, compute: Compute, processes: Processes = ALONE
+) -> None:
+    """Raises UserError if the base model's frozen weights alone need more memory than is free for this process: each
+    of `processes` loads its own copy.
 
     The number of weights is computed from the model's configuration; no weight is read. `ignore_memory_estimate`
     switches this check off.
@@ -26,7 +30,7 @@ def refuse_large_weights(config: RunConfig, auto_class: Any, dtype: torch.dtype,
         return
     size = _IN_4BIT if config.model.load_in_4bit else dtype.itemsize
     count = count_parameters(config, auto_class)
-    needed, left = count * size, free(compute)
+    needed, left = count * size, free(compute, processes.here)
     if needed <= left:
         return
     smaller: list[tuple[dict[str, Any], float]] = [({"model.dtype": "bf16"}, 2.0)] if size > 2 else []

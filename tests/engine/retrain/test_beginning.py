@@ -28,7 +28,7 @@ def test_a_training_without_room_writes_nothing(
     data = run.data
     prepared = METHODS["lora"].prepare(run.base(), run, len(data.train))
     with monkeypatch.context() as patched:
-        patched.setattr(memory, "free", lambda compute: 1000.0)
+        patched.setattr(memory, "free", lambda *_: 1000.0)
         with pytest.raises(UserError, match=r"^--retrain\.batch_size: the retraining needs about"):
             begin(run, prepared, data)
     assert not run.folder.config.exists()

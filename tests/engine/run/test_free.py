@@ -1,7 +1,9 @@
 """Free memory: the smallest limit of the process's control groups counts where it is less than the machine's."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 
@@ -80,3 +82,13 @@ def test_the_memory_that_torch_keeps_on_a_gpu_is_free(monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 700)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 300)
     assert free(Compute(torch.device("cuda"), bf16=False)) == 1400
+
+
+def test_processes_on_one_machine_share_what_is_free_and_gpus_are_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1200))
+    monkeypatch.setattr("engine.run.free._left_in_groups", lambda: iter([900]))
+    assert [free(Compute(torch.device("cpu"), bf16=False), processes) for processes in (1, 3)] == [900, 300]
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 0)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 2000))
+    assert free(Compute(torch.device("cuda"), bf16=False), 3) == 1000

@@ -62,7 +62,7 @@ def test_second_derivatives_hold_three_times_as_much(
         needed.append(training.held.of(training.rows, again=training.again))
         return savings(run, training)
 
-    monkeypatch.setattr(memory, "free", lambda compute: 1000.0)
+    monkeypatch.setattr(memory, "free", lambda *_: 1000.0)
     monkeypatch.setattr(memory, "savings", seen)
     with pytest.raises(UserError) as refused:
         build_search(run, second_order=second_order)
@@ -73,7 +73,7 @@ def test_second_derivatives_hold_three_times_as_much(
 def test_too_little_is_refused_with_what_saves_most(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "free", lambda compute: 1000.0)
+    monkeypatch.setattr(memory, "free", lambda *_: 1000.0)
     run = run_of(tiny_config())
     with pytest.raises(UserError, match=r"^--search\.batch_size: .*--model\.gradient_checkpointing true.*") as refused:
         build_search(run, second_order=False)

@@ -144,7 +144,7 @@ def test_a_refused_search_names_settings_that_its_configuration_takes(
     monkeypatch: pytest.MonkeyPatch,
     given: tuple[str, ...],
 ) -> None:
-    monkeypatch.setattr(memory, "free", lambda compute: 1000.0)
+    monkeypatch.setattr(memory, "free", lambda *_: 1000.0)
     config = tiny_config(*given)
     with pytest.raises(UserError, match="what saves most: ") as refused:
         build_search(run_of(config), second_order=config.hypergradient.type == "neumann")
@@ -158,7 +158,7 @@ def test_a_refused_search_names_settings_that_its_configuration_takes(
 def test_the_rows_of_a_model_without_marked_blocks_are_measured(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "free", lambda compute: 1000.0)
+    monkeypatch.setattr(memory, "free", lambda *_: 1000.0)
     monkeypatch.setattr("engine.run.activations.blocks_of", lambda model: list[nn.Module]())
     with pytest.raises(UserError) as refused:
         build_search(run_of(tiny_config()), second_order=False)

@@ -12,6 +12,7 @@ from engine.run import weights
 from engine.run.context import Context
 from engine.run.weights import refuse_large_weights
 from problems.machine.compute import Compute
+from problems.machine.processes import Processes
 from problems.models.precision import count_parameters
 
 CPU = Compute(torch.device("cpu"), bf16=False)
@@ -23,7 +24,7 @@ def test_weights_that_do_not_fit_are_refused_before_they_are_read(
 ) -> None:
     run = run_of(tiny_config())
     assert len(run.data.train)  # the task learns its classes from the rows
-    monkeypatch.setattr(weights, "free", lambda compute: 1000.0)
+    monkeypatch.setattr(weights, "free", lambda *_: 1000.0)
     monkeypatch.setattr("engine.run.context.load_base", lambda *_, **__: pytest.fail("weights were loaded"))
     with pytest.raises(UserError, match=r"^--model\.name: the weights of .*--model\.dtype bf16") as refused:
         run.base()
@@ -36,9 +37,9 @@ def test_the_limit_is_the_bytes_of_all_parameters(
     config = tiny_config()
     count = count_parameters(config, KIND)
     for dtype, size in ((torch.float32, 4), (torch.bfloat16, 2)):
-        monkeypatch.setattr(weights, "free", lambda compute, size=size: float(count * size))
+        monkeypatch.setattr(weights, "free", lambda *_, size=size: float(count * size))
         refuse_large_weights(config, KIND, dtype, CPU)
-        monkeypatch.setattr(weights, "free", lambda compute, size=size: float(count * size - 1))
+        monkeypatch.setattr(weights, "free", lambda *_, size=size: float(count * size - 1))
         with pytest.raises(UserError) as refused:
             refuse_large_weights(config, KIND, dtype, CPU)
         assert ("--model.dtype bf16" in str(refused.value)) == (dtype == torch.float32)
@@ -60,7 +61,7 @@ def test_what_is_said_to_help_is_accepted(
     device: str,
     named: list[str],
 ) -> None:
-    monkeypatch.setattr(weights, "free", lambda compute: 0.0)
+    monkeypatch.setattr(weights, "free", lambda *_: 0.0)
     config = tiny_config("--device", "auto", *given)
     dtype = torch.bfloat16 if config.model.dtype == "bf16" else torch.float32
     with pytest.raises(UserError) as refused:
@@ -73,5 +74,17 @@ def test_what_is_said_to_help_is_accepted(
 def test_ignore_memory_estimate_refuses_nothing(
     tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weights, "free", lambda compute: 0.0)
+    monkeypatch.setattr(weights, "free", lambda *_: 0.0)
     refuse_large_weights(tiny_config("--ignore_memory_estimate", "true"), KIND, torch.float32, CPU)
+
+
+def test_each_process_on_a_machine_loads_its_own_copy(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of other machines take none of its memory."""
+    config = tiny_config()
+    needed = count_parameters(config, KIND) * 4
+    monkeypatch.setattr(weights, "free", lambda compute, processes: 2.0 * needed / processes)
+    refuse_large_weights(config, KIND, torch.float32, CPU, Processes(0, 8, 0, here=2))
+    with pytest.raises(UserError, match=r"^--model\.name: the weights of "):
+        refuse_large_weights(config, KIND, torch.float32, CPU, Processes(0, 8, 0, here=3))
