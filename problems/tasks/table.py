@@ -53,7 +53,8 @@ class TextTable(TextClassification):
         self.held_out = source.held_out
         if source.held_out:
             classes = None if self.regression else [label_text(x) for x in train[self.label_column]]
-            texts = list(train[self.columns].astype(str).itertuples(index=False, name=None))
+            # Python's own texts: a column of pandas refuses a broken character, which `_checked` reports with its row.
+            texts = [tuple(map(str, row)) for row in train[self.columns].itertuples(index=False, name=None)]
             share = self.config.holdout_share
             kept, held_out = hold_out(len(train), share, self.seed, self.train_path, classes, texts=texts)
             train, evaluation = train.iloc[kept], train.iloc[held_out]

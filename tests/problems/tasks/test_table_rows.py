@@ -1,5 +1,6 @@
 """All rows of a user's table that have no text or no label are told at once, and so is a class of nearly all rows."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +94,14 @@ def test_a_class_of_nearly_all_rows_is_told_where_accuracy_is_the_main_metric(
     even = write(tmp_path / "e.csv", {"text": texts, "label": ["good", "bad"] * 20})
     task_of(even, **settings).rows()
     assert not any(line.startswith("WARNING") for line in log_lines)
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_a_broken_character_is_told_with_its_line_also_where_rows_are_held_out(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "d.jsonl"
+    rows = [{"text": f"text {number}", "label": number % 2} for number in range(20)]
+    rows[6]["text"] = "\ud800 x"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for other in (None, str(path)):
+        with pytest.raises(UserError, match=r"d\.jsonl, line 7: column 'text' holds a broken character .* the row$"):
+            task_of(path, validation_path=other, kind=kind).rows()
