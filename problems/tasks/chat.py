@@ -23,15 +23,8 @@ from problems.tasks.readers.chat import Chat
 from problems.tasks.readers.chat_sources import ChatSources
 from problems.tasks.split_names import TRAIN, UNUSED, rows_in_words
 from problems.tasks.template_files import take_template
-from problems.tasks.templates import (
-    Message,
-    RowRefused,
-    Template,
-    TemplateRefused,
-    end_of_text,
-    refusal,
-    template_of,
-)
+from problems.tasks.template_refusals import RowRefused, TemplateRefused, refusal
+from problems.tasks.templates import Message, Template, end_of_text, template_of
 
 log = logging.getLogger("autolora.inputs")
 

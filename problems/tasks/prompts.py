@@ -8,13 +8,8 @@ from transformers import PreTrainedTokenizerBase
 
 from configs.errors import UserError
 from problems.tasks.labels import IGNORED
-from problems.tasks.templates import (
-    RowRefused,
-    Template,
-    TemplateRefused,
-    end_of_text,
-    refusal,
-)
+from problems.tasks.template_refusals import RowRefused, TemplateRefused, refusal
+from problems.tasks.templates import Template, end_of_text
 
 
 class Lost(NamedTuple):

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, TemplateError, TemplateSyntaxError
+from jinja2 import Environment, TemplateSyntaxError
 from jinja2.ext import Extension
 from transformers import PreTrainedTokenizerBase
 
@@ -37,7 +37,7 @@ def _refuse_unknown_codes(tokenizer: PreTrainedTokenizerBase, text: str, name: s
         codes = unknown_codes(
             str(tokenizer.apply_chat_template(turn, chat_template=with_formats(text), tokenize=False))
         )
-    except (TemplateError, TypeError):  # a template that refuses this turn: the rows tell
+    except Exception:  # a template that refuses this turn or fails on it, with any error: the rows tell
         return
     if codes:
         raise UserError(
@@ -49,7 +49,7 @@ def _refuse_unknown_codes(tokenizer: PreTrainedTokenizerBase, text: str, name: s
 def _read(file: str) -> str:
     try:
         text = Path(file).expanduser().read_text(encoding="utf-8")
-        _SYNTAX.parse(text)
+        _SYNTAX.compile(text)  # also finds a filter that does not exist
     except UnicodeDecodeError as error:
         raise UserError(f"--task.chat_template: {file} is not UTF-8 (byte {error.start})") from error
     except OSError as error:

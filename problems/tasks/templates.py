@@ -13,12 +13,12 @@ from collections.abc import Collection, Sequence
 from itertools import pairwise
 from typing import Any
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from configs.errors import UserError
 from problems.tasks.labels import IGNORED
 from problems.tasks.template_dates import DATE, has_date
+from problems.tasks.template_refusals import RowRefused, TemplateRefused, row_refused
 
 _MARKS, _COMMENT = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}"), re.compile(r"\{#.*?#\}", re.S)
 # Words that no template writes by itself.
@@ -34,17 +34,6 @@ _ASTRAY = "does not show to which of several answers its marks belong"
 
 Message = dict[str, str]
 Run = tuple[int, int]
-
-
-class RowRefused(ValueError):
-    """A template refuses a conversation; the message is the template's own."""
-
-
-class TemplateRefused(ValueError):
-    """A template does not show which tokens belong to an answer.
-
-    The message begins with a verb; `refusal` puts the template's name before it.
-    """
 
 
 class Template:
@@ -254,8 +243,8 @@ class Template:
     def _applied(self, messages: Sequence[Message], **options: Any) -> Any:
         try:
             return self.tokenizer.apply_chat_template(self.given(messages), **options)
-        except (TemplateError, TypeError) as error:  # TypeError: the template joins a text and a missing value
-            raise RowRefused(" ".join(str(error).split()) or type(error).__name__) from error
+        except Exception as error:  # a template is a program: it may raise anything, such as ZeroDivisionError
+            raise row_refused(error) from error
 
 
 def answers(messages: Sequence[Message]) -> list[int]:
@@ -279,22 +268,3 @@ def template_of(tokenizer: PreTrainedTokenizerBase) -> str | None:
     """The tokenizer's chat template; of several the default one; None where it has none."""
     found = tokenizer.chat_template
     return found.get("default") if isinstance(found, dict) else found
-
-
-def refusal(
-    error: RowRefused | TemplateRefused, where: str, file: str | None, tokenizer: PreTrainedTokenizerBase
-) -> UserError:
-    """The UserError for a template that refuses a row, or that does not show the answer in it.
-
-    `where`: the beginning of a message about the row. `file`: the template's file; None: the model's own template.
-    """
-    name = file or f"the model's own ({tokenizer.name_or_path})"
-    if isinstance(error, RowRefused):
-        return UserError(
-            f"{where}: the chat template, {name}, refuses this row ({error}); change the row, or give another "
-            f"template with --task.chat_template"
-        )
-    return UserError(
-        f"--task.chat_template: {name} {error} ({where}), so that the tokens of an answer are not known; give a "
-        f"template that marks them by {{% generation %}}, or one that only appends text for each turn"
-    )

@@ -22,7 +22,12 @@ def test_a_template_from_a_file_is_checked_and_kept_with_the_tokenizer(tmp_path:
     take_template(tokenizer, str(file))
     tokenizer.save_pretrained(tmp_path / "saved")
     assert template_of(AutoTokenizer.from_pretrained(tmp_path / "saved")) == OURS["marked"]
-    for content, words in ((b"{% for x %}", r"t\.jinja, line 1"), (b"\xff", "not UTF-8"), (b" ", "is empty")):
+    for content, words in (
+        (b"{% for x %}", r"t\.jinja, line 1"),
+        (b"{{ bos_token }}\n{{ messages | nosuch }}", r"t\.jinja, line 2: No filter named 'nosuch'"),
+        (b"\xff", "not UTF-8"),
+        (b" ", "is empty"),
+    ):
         file.write_bytes(content)
         with pytest.raises(UserError, match=rf"^--task\.chat_template: .*{words}"):
             take_template(tokenizer, str(file))

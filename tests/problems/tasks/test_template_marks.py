@@ -2,7 +2,8 @@
 
 import pytest
 
-from problems.tasks.templates import Template, TemplateRefused
+from problems.tasks.template_refusals import TemplateRefused
+from problems.tasks.templates import Template
 from tests.helpers.chat_toys import OURS, SILENT, THINKING, THOUGHT, TURNS, chat_tokenizer, learned_texts
 
 

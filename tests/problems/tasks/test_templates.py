@@ -7,15 +7,8 @@ import pytest
 
 from configs.schema import ModelConfig
 from problems.models.load import load_tokenizer
-from problems.tasks.templates import (
-    IGNORED,
-    RowRefused,
-    Template,
-    TemplateRefused,
-    answers,
-    refusal,
-    template_of,
-)
+from problems.tasks.template_refusals import RowRefused, TemplateRefused, refusal
+from problems.tasks.templates import IGNORED, Template, answers, template_of
 from tests.helpers.chat_toys import (
     ANSWERLESS,
     CHATML,
@@ -144,14 +137,6 @@ def test_a_template_that_takes_thoughts_out_of_earlier_turns_is_refused_by_name(
     assert error.startswith("--task.chat_template: the model's own (org/thinker) writes the beginning")
     assert "row 7" in error
     assert "\n" not in error
-
-
-def test_a_row_that_the_template_refuses_is_told_in_its_words() -> None:
-    tokenizer = chat_tokenizer(OURS["no system turn"])
-    with pytest.raises(RowRefused, match="No system turn here") as caught:
-        Template(tokenizer).labelled([SYSTEM, *TURNS])
-    error = str(refusal(caught.value, "--task.path: a.jsonl, row 7", "my.jinja", tokenizer))
-    assert error.startswith("--task.path: a.jsonl, row 7: the chat template, my.jinja, refuses this row (No system")
 
 
 class Merging:
