@@ -10,7 +10,7 @@ from configs.schema import TaskConfig
 from problems.tasks.base import Rows
 from problems.tasks.classification import TextClassification
 from problems.tasks.label_scale import LabelScale
-from problems.tasks.labels import find_classes, number_of, value_of
+from problems.tasks.labels import find_classes, number_of, refuse_one_number, value_of
 from problems.tasks.readers.hub import load_splits, split_of
 from problems.tasks.readers.numbering import ROW, at
 
@@ -62,6 +62,7 @@ class Glue(TextClassification):
             self.classes = self._find_classes(train)
         checked = self._checked("train", train)
         if self.regression:
+            refuse_one_number(f"--task.path: column 'label' of split 'train' of {self.path}", checked["label"][:])
             self.label_scale = LabelScale.told(checked["label"][:], f"{len(checked)} training rows of {self.path}")
         return Rows(checked, {name: self._checked(name, rows) for name, rows in evaluation.items()})
 

@@ -35,7 +35,9 @@ class LabelScale:
     def of(cls, labels: Sequence[float]) -> Self:
         """The scale of these labels. If all are equal, the deviation is set to 1."""
         values = np.asarray(labels, dtype=float)
-        return cls(float(values.mean()), float(values.std()) or 1.0)
+        # The mean of equal numbers may be rounded, so that their deviation is not 0 but, say, 1.4e-17.
+        deviation = float(values.std()) if np.ptp(values) > 0 else 0.0
+        return cls(float(values.mean()), deviation or 1.0)
 
     @classmethod
     def told(cls, labels: Sequence[float], what: str) -> Self:

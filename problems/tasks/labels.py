@@ -3,7 +3,7 @@
 import logging
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,10 +70,7 @@ def number_of(where: str, label: Any, classes: Sequence[str]) -> int:
 def value_of(where: str, label: Any) -> float:
     """The number to learn. Raises UserError for a label that is no number, or whose square exceeds fp32."""
     refuse_none(where, label)
-    try:
-        value = float(label)
-    except (TypeError, ValueError, OverflowError):
-        value = math.nan
+    value = _as_number(label)
     if not math.isfinite(value):
         point = "; write a decimal point, not a comma" if math.isfinite(_number(str(label))) else ""
         raise UserError(f"{where}: label {shortened(repr(label))} is not a number{point}")
@@ -83,6 +80,15 @@ def value_of(where: str, label: Any) -> float:
             f"{LARGEST:g}; scale the labels"
         )
     return value
+
+
+def refuse_one_number(where: str, labels: Iterable[Any], rows: str = "") -> None:
+    """Raises UserError, beginning with `where`, for labels that are all the same number, as 0.1 and 0.10 are.
+
+    A label that is no number is left to `value_of`. `rows`: which rows these are, in words; empty: all of the file."""
+    values = {_as_number(label) for label in labels}
+    if len(values) == 1 and math.isfinite(value := values.pop()):
+        raise UserError(f"{where} has the one number {label_text(value)}{rows}; two or more are needed")
 
 
 def refuse_none(where: str, label: Any) -> None:
@@ -108,6 +114,14 @@ def label_text(value: Any) -> str:
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
     return str(value).strip()
+
+
+def _as_number(label: Any) -> float:
+    """The number that a label is or spells; nan if it is none."""
+    try:
+        return float(label)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
 
 
 def _are_numbers(names: Sequence[str]) -> tuple[bool, bool]:

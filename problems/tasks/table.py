@@ -15,7 +15,7 @@ from problems.tasks.base import Rows
 from problems.tasks.class_names import tell_classes, warn_of_majority
 from problems.tasks.classification import TextClassification
 from problems.tasks.label_scale import LabelScale
-from problems.tasks.labels import NO_LABEL, find_classes, label_text, no_label, number_of, value_of
+from problems.tasks.labels import NO_LABEL, find_classes, label_text, no_label, number_of, refuse_one_number, value_of
 from problems.tasks.readers.numbering import at
 from problems.tasks.readers.objects import filled, lacks_text, no_text, refuse_empty, sound
 from problems.tasks.readers.splits import evaluation_source, hold_out, origin
@@ -41,14 +41,14 @@ class TextTable(TextClassification):
         train = read_table("--task.path", self.train_path)
         self.columns = text_columns(self.config, list(train.columns))
         train = self._named("--task.path", self.train_path, train)
-        if not self.regression:
-            where = f"--task.path: column {self.label_column!r} of {self.train_path}"
+        where = f"--task.path: column {self.label_column!r} of {self.train_path}"
+        if self.regression:
+            refuse_one_number(where, train[self.label_column])
+        else:
             found = find_classes(where, list(train[self.label_column]), "set --task.kind regression")
             # The classes that a file of datasets numbers keep its order.
             order = names_in_parquet(self.train_path, self.label_column) or []
             self.classes = sorted(found, key=lambda name: order.index(name) if name in order else len(order))
-        else:
-            self._refuse_one_number(train[self.label_column])
         source = evaluation_source(self.config, self.evaluation_split)
         self.held_out = source.held_out
         if source.held_out:
@@ -58,6 +58,11 @@ class TextTable(TextClassification):
             share = self.config.holdout_share
             kept, held_out = hold_out(len(train), share, self.seed, self.train_path, classes, texts=texts)
             train, evaluation = train.iloc[kept], train.iloc[held_out]
+            if self.regression:
+                left = f"the {len(kept)} of {len(kept) + len(held_out)} rows that are not held out"
+                refuse_one_number(
+                    where, train[self.label_column], f" in {left} (another --task.seed holds out others)"
+                )
         else:
             evaluation = self._named(source.option, source.path, read_table(source.option, source.path))
         rows = Rows(
@@ -83,14 +88,6 @@ class TextTable(TextClassification):
         tell_classes(what, counts)
         if next(iter(self._metrics)) == "accuracy":  # the main metric
             warn_of_majority(what, counts)
-
-    def _refuse_one_number(self, labels: pd.Series) -> None:
-        """Refuses numbers that are all the same, as `find_classes` refuses one class."""
-        if labels.map(label_text).nunique() < 2:
-            raise UserError(
-                f"--task.path: column {self.label_column!r} of {self.train_path} has the one number "
-                f"{label_text(labels.iloc[0])}; two or more are needed"
-            )
 
     def _named(self, option: str, path: Path, table: pd.DataFrame) -> pd.DataFrame:
         """The table, checked, with the names of classes in place of the numbers that the type of its column names."""

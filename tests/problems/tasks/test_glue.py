@@ -122,6 +122,13 @@ def test_a_label_that_cannot_be_learned_is_named_with_its_row(
     assert "\n" not in str(caught.value)
 
 
+def test_one_number_in_all_training_rows_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"^--task\.path: column 'label' of split 'train' of .* has the one number 0\.1; "
+    ):
+        labelled(tmp_path, [0.1, 0.1, 0.1], [2.0, 3.0], "stsb").rows()
+
+
 def test_numbers_are_learned_with_mean_0_and_told(tmp_path: Path, log_lines: list[str]) -> None:
     """As they are, STS-B's numbers kept a short search busy with their mean, and it learned nothing."""
     task = labelled(tmp_path, [1.0, 3.0], [2.0], "stsb")

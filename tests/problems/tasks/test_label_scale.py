@@ -33,6 +33,9 @@ def test_numbers_that_lie_too_close_together_for_fp32_are_told_apart() -> None:
 
 def test_equal_labels_are_not_divided_by_0() -> None:
     assert LabelScale.of([3.0, 3.0]).scaled([3.0, 4.0]) == [0.0, 1.0]
+    # The mean of ten times 0.1 is rounded: their deviation is 1.4e-17, by which 0.2 would become 7e15.
+    assert LabelScale.of([0.1] * 10).scaled([0.2]) == pytest.approx([0.1])
+    assert LabelScale.of([0.0, 1e-200]).deviation == 1, "the square of such a difference is 0"
 
 
 def numbers(model_folder: Callable[..., Path], kind: str) -> Any:
