@@ -4,6 +4,7 @@ are loaded."""
 from collections.abc import Sequence
 from pathlib import Path
 
+from configs.endings import DELIMITED, ending
 from configs.errors import UserError
 from configs.keys import shortened
 from configs.places import from_home
@@ -59,7 +60,7 @@ def refuse_missing_columns(config: TaskConfig) -> None:
     columns = config.text_columns
     for option, name in ("--task.path", config.path), (f"--task.{split}_path", evaluation_path(config, split)):
         path = Path(from_home(str(name)))
-        if name is None or path.suffix not in (".csv", ".tsv") or not path.is_file():
+        if name is None or ending(path) not in DELIMITED or not path.is_file():
             continue
         known = read_header(f"{option}: {path}", path)
         if known and option == "--task.path":

@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from configs.endings import ending
 from configs.errors import UserError
 from configs.keys import shortened
 
@@ -44,7 +45,7 @@ def read_header(where: str, path: Path) -> list[str]:
     """The names of the columns of a CSV or TSV file, of which the beginning is read; empty if it does not tell them.
 
     `where` begins the message of a UserError for columns that something else separates."""
-    tabs = path.suffix == ".tsv"
+    tabs = ending(path) == ".tsv"
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             text = file.read(_LONGEST_HEADER)

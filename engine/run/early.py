@@ -7,6 +7,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
+from configs.endings import OF_FILES, ending
 from configs.errors import UserError
 from configs.facts import SEARCHING, WITHOUT_HEAD, WITHOUT_LORA
 from configs.own_class import refuse_missing_file
@@ -19,8 +20,6 @@ from problems.columns import refuse_missing_columns
 from problems.models.parts import split
 from problems.models.places import locate
 
-_FILES = (".csv", ".tsv", ".txt", ".jsonl", ".json", ".parquet", ".conll", ".iob2")
-"""File name endings that tasks read; a path without such an ending may name a data set of the hub."""
 _SAME_NAMES = {"bert", "distilbert", "electra", "gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "roberta"}
 """Model types whose weight files use the module names of the loaded model. For other types transformers may rename
 modules while it loads them, so their files do not tell the names."""
@@ -47,7 +46,7 @@ def refuse_missing_files(asked: Asked) -> None:
     evaluated = evaluation_split(task)
     files = ("--task.path", task.path), (f"--task.{evaluated}_path", evaluation_path(task, evaluated))
     for option, name in files:
-        if name is not None and Path(name).suffix in _FILES and not Path(from_home(name)).exists():
+        if name is not None and ending(name) in OF_FILES and not Path(from_home(name)).exists():
             raise UserError(f"{option}: no file {name!r}")
     if task.type == "text":
         refuse_missing_columns(task)

@@ -12,6 +12,7 @@ from datasets import Dataset
 from peft import TaskType
 from transformers import AutoModelForTokenClassification, DataCollatorForTokenClassification, PreTrainedTokenizerBase
 
+from configs.endings import CONLL, TAGGED, ending
 from configs.errors import UserError
 from configs.places import is_hub_name, short_name
 from configs.recipe import evaluation_path, evaluation_split
@@ -25,7 +26,7 @@ from problems.tasks.padding import for_batches
 from problems.tasks.readers.cache import mapped
 from problems.tasks.readers.numbering import ROW, at
 from problems.tasks.readers.splits import Source, evaluation_source, origin, read_or_hold_out, tell_unused_share
-from problems.tasks.readers.tagged_files import CONLL, find_split, place, read_sentences
+from problems.tasks.readers.tagged_files import find_split, place, read_sentences, unread_of_split
 from problems.tasks.readers.tagged_hub import read_tagged, where
 from problems.tasks.split_names import TRAIN, UNUSED, rows_in_words
 from problems.tasks.split_words import before_words
@@ -106,7 +107,7 @@ class Tagging(Task):
     def _read(self, option: str, path: Path) -> list[Sentence]:
         """The sentences of a file. Raises UserError as `read_sentences` does, and for named columns of CoNLL."""
         words, tags = self.config.text_columns, self.config.label_column
-        if path.suffix in CONLL and (words or tags):
+        if ending(path) in CONLL and (words or tags):
             key = "text_columns" if words else "label_column"
             raise UserError(
                 f"--task.{key}: {option} is {str(path)!r}, whose columns have no names (the word comes first, the tag "
@@ -199,17 +200,29 @@ def _with_files_of_folder(config: TaskConfig) -> TaskConfig:
     folder = Path(str(config.path))
     if not folder.is_dir():
         return config
-    train, validation, test = (find_split(folder, split) for split in ("train", "validation", "test"))
+    train = find_split(folder, "train")
     if train is None:
-        raise UserError(f"--task.path: folder {str(folder)!r} has no train file, such as train.conll or train.jsonl")
-    if config.validation_path and config.evaluation_split != "test":
-        test = None  # the user's own file is evaluated, not the folder's test file
+        raise UserError(
+            f"--task.path: folder {str(folder)!r} has no train file, such as train.conll or train.jsonl; allowed: a "
+            f"file that ends in {', '.join(TAGGED)}"
+        )
+    validation, test = config.validation_path, config.test_path
+    if test is None and not (validation and config.evaluation_split != "test"):  # else the user's file is evaluated
+        test = _in_folder(folder, "test")
     return dataclasses.replace(
-        config,
-        path=str(train),
-        validation_path=config.validation_path or (str(validation) if validation else None),
-        test_path=config.test_path or (str(test) if test else None),
+        config, path=str(train), validation_path=validation or _in_folder(folder, "validation"), test_path=test
     )
+
+
+def _in_folder(folder: Path, split: str) -> str | None:
+    """The file of a split to evaluate on. A warning tells of files that have the split's name and are not read."""
+    found = find_split(folder, split)
+    if found is None and (others := unread_of_split(folder, split)):
+        log.warning(
+            "--task.path: %s of %s is not read as rows of the split %s; allowed: a file that ends in %s",
+            ", ".join(others), folder, split, ", ".join(TAGGED),
+        )  # fmt: skip
+    return str(found) if found else None
 
 
 def _tags_of(path: str, sentences: Sequence[Sentence]) -> dict[str, int]:

@@ -34,6 +34,7 @@ def test_a_path_may_begin_at_the_home_of_the_user(tmp_path: Path, monkeypatch: p
         ("a/v1.0", True),
         ("a/Llama-3.1-Pro-300K-Filtered", True),
         ("none.conll", False),
+        ("data/none.CONLL", False),
         ("a/b/c", False),
     ],
 )

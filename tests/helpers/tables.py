@@ -16,13 +16,14 @@ LABELS = ["b", "a", "b", "a", "b", "a"]
 def write(path: Path, columns: dict[str, list[Any]]) -> Path:
     """Writes `columns` to `path` in the format of its suffix."""
     frame = pd.DataFrame(columns)
-    if path.suffix == ".parquet":
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
         frame.to_parquet(path)
-    elif path.suffix == ".jsonl":
+    elif suffix == ".jsonl":
         lines = [json.dumps(row, ensure_ascii=False) for row in frame.to_dict("records")]
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     else:
-        frame.to_csv(path, index=False, sep="\t" if path.suffix == ".tsv" else ",")
+        frame.to_csv(path, index=False, sep="\t" if suffix == ".tsv" else ",")
     return path
 
 

@@ -29,7 +29,7 @@ def said(call: Any) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".CSV", ".TSV"])
 @pytest.mark.parametrize("case", WRONG)
 def test_a_wrong_column_is_told_as_by_the_whole_file(tmp_path: Path, suffix: str, case: str) -> None:
     settings, words = WRONG[case]

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from configs.endings import CHATS, DELIMITED, OF_FILES, ending, refuse_other_ending
 from configs.errors import UserError
 from configs.recipe import evaluation_path, evaluation_split
 from configs.schema import TaskConfig
@@ -12,16 +13,13 @@ from problems.columns import require_columns
 from problems.tasks.readers.chat import Chat, chat_of, form_of, tell_other_thoughts
 from problems.tasks.readers.hub import load_splits
 from problems.tasks.readers.numbering import LINE, Numbered, at, in_words
-from problems.tasks.readers.objects import FORMATS, read_objects
+from problems.tasks.readers.objects import read_objects
 from problems.tasks.readers.splits import Source, evaluation_source, hold_out, origin, tell_unused_share
 from problems.tasks.readers.table import read_table
 
 log = logging.getLogger("autolora.inputs")
 
 _SPLITS = ("validation", "test")
-_TABLES = (".csv", ".tsv")
-# A name with such an ending means a file and not a data set of the hub, also where the file cannot be read.
-_FILES = (*FORMATS, *_TABLES, ".txt")
 
 
 class ChatSources:
@@ -41,7 +39,7 @@ class ChatSources:
 
     @property
     def _in_a_file(self) -> bool:
-        return self.path.suffix in _FILES or self.path.is_file()
+        return ending(self.path) in OF_FILES or self.path.is_file()
 
     def read(self) -> tuple[list[Chat], list[Chat]]:
         """The training and the evaluated conversations. Raises UserError for what cannot be read."""
@@ -140,8 +138,9 @@ class ChatSources:
 
 def _rows_of(option: str, path: Path) -> Numbered:
     """The rows of a file. In CSV and TSV each cell is a text, so that only forms of texts can be read from them."""
-    if path.suffix not in _TABLES:
-        return read_objects(option, path, beside=_TABLES)
+    refuse_other_ending(option, path, CHATS)
+    if ending(path) not in DELIMITED:
+        return read_objects(option, path)
     table = read_table(option, path)
     names = list(table.columns)
     require_columns(option, path, names, list(dict.fromkeys(filter(None, names))))

@@ -13,11 +13,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from configs.endings import OBJECTS, ending, refuse_other_ending
 from configs.errors import UserError
 from configs.json_text import GivenTwice, once
 from problems.tasks.readers.numbering import LINE, Numbered, at, in_words
-
-FORMATS = (".jsonl", ".json", ".parquet")
 
 _KINDS: tuple[tuple[Any, str], ...] = (
     (str, "a text"), (bytes, "bytes"), (bool | np.bool_, "true or false"), (Number | np.number, "a number"),
@@ -30,19 +29,16 @@ def looked_in(path: Path) -> str:
     return "" if path.is_absolute() else f" in {Path.cwd()}"
 
 
-def read_objects(option: str, path: Path, beside: Sequence[str] = ()) -> Numbered:
+def read_objects(option: str, path: Path) -> Numbered:
     """All rows of a file, in their order; those of JSON Lines are numbered by line.
 
-    `beside`: other endings that are allowed there, for the message. Raises UserError for a missing or empty file,
-    another format, or content that cannot be parsed, with its line.
+    Raises UserError for a missing or empty file, another format, or content that cannot be parsed, with its line.
     """
-    if path.suffix not in FORMATS:
-        endings = ", ".join((*FORMATS, *beside))
-        raise UserError(f"{option}: {str(path)!r} is not allowed; allowed: a file that ends in {endings}")
+    refuse_other_ending(option, path, OBJECTS)
     if not path.is_file():
         raise UserError(f"{option}: no file {str(path)!r}{looked_in(path)}")
     try:
-        found = _parquet(path) if path.suffix == ".parquet" else _json(option, path)
+        found = _parquet(path) if ending(path) == ".parquet" else _json(option, path)
     except UnicodeDecodeError as error:
         raise not_utf8(f"{option}: {path}", path, error) from error
     except (OSError, pa.ArrowException) as error:
@@ -61,7 +57,7 @@ def _json(option: str, path: Path) -> Numbered:
     # Not splitlines(): it also splits at characters that may stand inside a JSON text.
     lines = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
     # JSON Lines often stand in a .json file, too.
-    if path.suffix == ".jsonl" or (lines and all(_is_object(line) for _, line in lines[:2])):
+    if ending(path) == ".jsonl" or (lines and all(_is_object(line) for _, line in lines[:2])):
         rows = [_parsed(f"{option}: {path}, line {number}", line) for number, line in lines]
         found = Numbered(rows, [number for number, _ in lines], LINE)
     else:

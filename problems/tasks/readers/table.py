@@ -5,12 +5,11 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
+from configs.endings import TABLES, ending, refuse_other_ending
 from configs.errors import UserError
 from problems.delimited import read_delimited
 from problems.tasks.readers.numbering import LINE, ROW
 from problems.tasks.readers.objects import looked_in, not_utf8, read_objects
-
-FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
 def read_table(option: str, path: Path) -> pd.DataFrame:
@@ -20,20 +19,19 @@ def read_table(option: str, path: Path) -> pd.DataFrame:
     rows.
     Raises UserError for a missing or empty file, another format, or content that cannot be parsed.
     """
-    if path.suffix not in FORMATS:
-        raise UserError(f"{option}: {str(path)!r} is not allowed; allowed: a file that ends in {', '.join(FORMATS)}")
+    refuse_other_ending(option, path, TABLES)
     if not path.is_file():
         raise UserError(f"{option}: no file {str(path)!r}{looked_in(path)}")
     try:
-        if path.suffix == ".parquet":
+        if ending(path) == ".parquet":
             table = _read_parquet(option, path)
-        elif path.suffix == ".jsonl":
+        elif ending(path) == ".jsonl":
             # Python's own values: pandas would read 0.57 as 0.5700000000000001, and refuse a number of 22 digits.
             found = read_objects(option, path)
             table = pd.DataFrame(found.rows, dtype=object, index=pd.Index(found.numbers, name=LINE))
         else:
             text = path.read_bytes().decode("utf-8-sig")
-            cells = read_delimited(f"{option}: {path}", text, tabs=path.suffix == ".tsv")
+            cells = read_delimited(f"{option}: {path}", text, tabs=ending(path) == ".tsv")
             lines = pd.Index(cells.lines, name=LINE)
             table = pd.DataFrame(cells.rows, columns=cells.header, dtype=object, index=lines)
     except UnicodeDecodeError as error:

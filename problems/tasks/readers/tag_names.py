@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from configs.endings import ending
 from configs.errors import UserError
 from problems.tasks.labels import label_text
 from problems.tasks.readers.objects import read_json
@@ -45,7 +46,7 @@ def names_beside(option: str, file: Path, column: str) -> list[str] | None:
 def names_in_parquet(file: Path, column: str) -> list[str] | None:
     """The names by number in the type of a column, which datasets writes into parquet; None without them, and for a
     file of another format."""
-    return (_class_names(_type_in_parquet(file, column)) or None) if file.suffix == ".parquet" else None
+    return (_class_names(_type_in_parquet(file, column)) or None) if ending(file) == ".parquet" else None
 
 
 def _type_in_parquet(file: Path, column: str) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from datasets import Dataset
 
+from configs.endings import CONLL, TAGGED, ending, refuse_other_ending
 from configs.errors import UserError
 from configs.keys import shortened
 from problems.columns import require_columns
@@ -19,9 +20,7 @@ from problems.tasks.readers.objects import looked_in, sound
 from problems.tasks.readers.table import read_table
 from problems.tasks.readers.tag_names import named, names_beside
 
-CONLL = (".conll", ".iob2", ".tsv", ".txt")
 _OTHER_NAMES = {"validation": ("valid", "dev", "devel")}
-FORMATS = (*CONLL, ".jsonl", ".parquet")
 
 
 def find_split(folder: Path, split: str) -> Path | None:
@@ -30,13 +29,31 @@ def find_split(folder: Path, split: str) -> Path | None:
 
     Raises UserError when there are several.
     """
-    names = (split, *_OTHER_NAMES.get(split, ()))
-    found = [path for path in sorted(folder.iterdir()) if path.stem in names and path.suffix in FORMATS]
+    found = [path for path in _named_as(folder, split) if path.stem.lower() in _names(split) and _is_read(path)]
     if len(found) > 1:
         raise UserError(
             f"--task.path: {folder} has both {found[0].name} and {found[1].name}; name the files one by one"
         )
     return found[0] if found else None
+
+
+def unread_of_split(folder: Path, split: str) -> list[str]:
+    """The names of the files in a folder that are called as a split is, but have an ending that is not read, such as
+    test.json or test.conll.gz."""
+    return [path.name for path in _named_as(folder, split) if path.is_file() and not _is_read(path)]
+
+
+def _named_as(folder: Path, split: str) -> list[Path]:
+    """What has the split's name before the first dot of its own."""
+    return [path for path in sorted(folder.iterdir()) if path.name.lower().partition(".")[0] in _names(split)]
+
+
+def _names(split: str) -> tuple[str, ...]:
+    return (split, *_OTHER_NAMES.get(split, ()))
+
+
+def _is_read(path: Path) -> bool:
+    return ending(path) in TAGGED
 
 
 def read_sentences(option: str, path: Path, columns: tuple[str, str]) -> list[Sentence]:
@@ -47,9 +64,8 @@ def read_sentences(option: str, path: Path, columns: tuple[str, str]) -> list[Se
     """
     if not path.exists():
         raise UserError(f"{option}: no file {str(path)!r}{looked_in(path)}")
-    if path.suffix not in FORMATS:
-        raise UserError(f"{option}: {str(path)!r} is not allowed; allowed: a file that ends in {', '.join(FORMATS)}")
-    if path.suffix in CONLL:
+    refuse_other_ending(option, path, TAGGED)
+    if ending(path) in CONLL:
         try:
             sentences = read_conll(path, read_lines(path))
         except UserError as error:
@@ -67,7 +83,7 @@ def read_sentences(option: str, path: Path, columns: tuple[str, str]) -> list[Se
 
 def place(option: str, path: Path, line: int) -> str:
     """The beginning of a message about one line of a text file or one row of a parquet file."""
-    return f"{option}: {path}, {at(ROW if path.suffix == '.parquet' else LINE, line)}"
+    return f"{option}: {path}, {at(ROW if ending(path) == '.parquet' else LINE, line)}"
 
 
 def _read_lists(option: str, path: Path, columns: tuple[str, str]) -> list[Sentence]:

@@ -13,7 +13,7 @@ from problems.tasks.table import TextTable
 from tests.helpers.tables import LABELS, TEXTS, task_of, write
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet", ".CSV", ".Tsv", ".JSONL", ".PARQUET"])
 def test_every_format_gives_the_same_rows(tmp_path: Path, suffix: str) -> None:
     task = task_of(write(tmp_path / f"d{suffix}", {"text": TEXTS, "label": LABELS}))
     found = task.rows()

@@ -235,6 +235,24 @@ def test_a_folder_with_training_rows_alone_has_some_held_out(tmp_path: Path) -> 
     assert task.held_out
 
 
+@pytest.mark.parametrize(("name", "split"), [("test.json", "test"), ("dev.csv", "validation")])
+def test_a_file_of_a_split_that_is_not_read_is_told(
+    tmp_path: Path, name: str, split: str, log_lines: list[str]
+) -> None:
+    """The rows to evaluate on had been held out of the training rows without a word."""
+    (tmp_path / "train.conll").write_text(TRAIN)
+    (tmp_path / name).write_text("[]")
+    Tagging(TaskConfig(type="tokens", path=str(tmp_path)), 0)
+    assert log_lines == [
+        f"WARNING --task.path: {name} of {tmp_path} is not read as rows of the split {split}; allowed: a file that "
+        f"ends in .conll, .iob2, .tsv, .txt, .jsonl, .parquet"
+    ]
+    (tmp_path / f"{split}.txt").write_text(TRAIN)
+    Tagging(TaskConfig(type="tokens", path=str(tmp_path)), 0)
+    Tagging(TaskConfig(type="tokens", path=str(tmp_path), test_path="t.conll", validation_path="v.conll"), 0)
+    assert len(log_lines) == 1, "nothing is missing"
+
+
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a new tag": ({"test": "a O\n\nb B-x\n"}, r"^--task\.test_path: .*t\.conll, line 3: tag 'B-x' does not occur in"),
     "no entity": ({"train": "a O\n\nb O\n"}, r"^--task\.path: .*d\.conll has no tag but O"),

@@ -239,3 +239,14 @@ def test_the_advice_for_one_row_is_not_given_for_several(tmp_path: Path) -> None
     path.write_text("".join(json.dumps({"messages": turns}) + "\n" for _ in range(2)))
     with pytest.raises(UserError, match=r"; line 1: turn 2 of 'messages' has no text; mend them$"):
         sources(path).read()
+
+
+@pytest.mark.parametrize("name", ["a.CSV", "a.JSONL"])
+def test_capitals_in_the_ending_of_a_file_do_not_matter(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / name, PAIRS)
+    if name.endswith(".CSV"):
+        path.write_text("prompt,completion\n" + "".join(f"{p},{c}\n" for p, c in PAIRS))
+    train, held_out = sources(path).read()
+    assert len(train) + len(held_out) == len(PAIRS)
+    with pytest.raises(UserError, match=r"^--task\.path: no file 'none\.JSONL'"):
+        sources("none.JSONL").read()

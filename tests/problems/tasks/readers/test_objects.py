@@ -16,8 +16,9 @@ from problems.tasks.readers.table import read_table
 ROWS = [{"messages": [{"role": "user", "content": "a\u2028b"}], "n": 1}, {"messages": [], "n": 2}]
 
 
-def test_the_three_formats_hold_the_same(tmp_path: Path) -> None:
-    lines, listed, table = (tmp_path / f"a.{kind}" for kind in ("jsonl", "json", "parquet"))
+@pytest.mark.parametrize("endings", ["jsonl json parquet", "JSONL Json PARQUET"])
+def test_the_three_formats_hold_the_same(tmp_path: Path, endings: str) -> None:
+    lines, listed, table = (tmp_path / f"a.{kind}" for kind in endings.split())
     lines.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n\n" for row in ROWS), encoding="utf-8-sig")
     listed.write_text(json.dumps(ROWS))
     pd.DataFrame(ROWS).to_parquet(table)

@@ -8,7 +8,7 @@ import pytest
 
 from configs.errors import UserError
 from problems.scoring.ner_files import Sentence
-from problems.tasks.readers.tagged_files import find_split, read_sentences
+from problems.tasks.readers.tagged_files import find_split, read_sentences, unread_of_split
 
 WORDS = [["IL-2", "gene", "and", "CD28"], ["{", "x", "}"], ["Jürgen"]]
 TAGS = [["B-DNA", "I-DNA", "O", "B-protein"], ["O", "B-DNA", "B-DNA"], ["O"]]
@@ -24,7 +24,7 @@ def read(path: Path, columns: tuple[str, str] = COLUMNS) -> list[Sentence]:
     return read_sentences("--task.path", path, columns)
 
 
-@pytest.mark.parametrize("suffix", [".txt", ".conll", ".iob2", ".tsv"])
+@pytest.mark.parametrize("suffix", [".txt", ".conll", ".iob2", ".tsv", ".CONLL"])
 @pytest.mark.parametrize("separator", ["\t", " ", " NN x "])
 def test_columns(tmp_path: Path, suffix: str, separator: str) -> None:
     path = tmp_path / f"d{suffix}"
@@ -80,12 +80,12 @@ def test_numbers_in_the_first_column_may_be_words(tmp_path: Path) -> None:
     assert [s.tokens for s in read(path)] == [["1"], ["1", "2"], ["IL", "2"]]
 
 
-@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet", ".JSONL", ".PARQUET"])
 @pytest.mark.parametrize("columns", [COLUMNS, ("words", "ner")])
 def test_lists(tmp_path: Path, suffix: str, columns: tuple[str, str]) -> None:
     path = tmp_path / f"d{suffix}"
     frame = pd.DataFrame({"id": [1, 2, 3], columns[0]: WORDS, columns[1]: TAGS})
-    if suffix == ".parquet":
+    if suffix.lower() == ".parquet":
         frame.to_parquet(path)
     else:
         path.write_text("".join(json.dumps(row) + "\n" for row in frame.to_dict("records")))
@@ -154,5 +154,16 @@ def test_the_file_of_a_split(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     assert find_split(tmp_path, "train") == tmp_path / "train.conll"
     assert find_split(tmp_path, "validation") is None
+    (tmp_path / "Dev.IOB2").touch()
+    assert find_split(tmp_path, "validation") == tmp_path / "Dev.IOB2"
     with pytest.raises(UserError, match=r"has both test\.jsonl and test\.parquet; name the"):
         find_split(tmp_path, "test")
+
+
+def test_files_that_only_seem_to_be_those_of_a_split(tmp_path: Path) -> None:
+    for name in ("test.json", "test.conll.gz", "test.conll", "tests.json", "dev.csv", "x.test.json", ".test"):
+        (tmp_path / name).touch()
+    (tmp_path / "valid.d").mkdir()
+    assert unread_of_split(tmp_path, "test") == ["test.conll.gz", "test.json"]
+    assert unread_of_split(tmp_path, "validation") == ["dev.csv"]
+    assert unread_of_split(tmp_path, "train") == []
