@@ -43,13 +43,21 @@ def require_columns(option: str, path: Path, known: Sequence[str], names: Sequen
         raise UserError(f"--task.text_columns, --task.label_column: {again[0]!r} is named twice; allowed: once")
     missing = [name for name in names if name not in known]
     if missing:
-        listed = ", ".join(map(shortened, known[:_MOST_LISTED])) + (
-            f" and {len(known) - _MOST_LISTED} more" if known[_MOST_LISTED:] else ""
-        )
-        raise UserError(f"{option}: {path} has no column {', '.join(missing)}; it has: {listed}")
+        raise UserError(f"{option}: {path} has no column {', '.join(map(as_told, missing))}; it has: {listed(known)}")
     twice = [name for name in names if known.count(name) > 1]
     if twice:
         raise UserError(f"{option}: {path} has column {twice[0]!r} {known.count(twice[0])} times; allowed: once")
+
+
+def listed(names: Sequence[str]) -> str:
+    """The names of columns for a message; of many only the first."""
+    more = f" and {len(names) - _MOST_LISTED} more" if names[_MOST_LISTED:] else ""
+    return f"{', '.join(map(as_told, names[:_MOST_LISTED]))}{more}"
+
+
+def as_told(name: str) -> str:
+    """A column's name for a message, shortened; in quotes if it is empty or has white space around it."""
+    return shortened(name if name and name == name.strip() else repr(name))
 
 
 def refuse_missing_columns(config: TaskConfig) -> None:

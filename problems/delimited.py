@@ -19,6 +19,7 @@ from typing import NamedTuple
 from configs.endings import ending
 from configs.errors import UserError
 from configs.keys import shortened
+from problems.encoding import utf8
 
 # An enclosed or plain cell, and its end. Possessive (`++`): texts may be long, and a shorter match never fits better.
 _TSV_CELL = re.compile(r'(?:"((?:[^"\t]++|"")*+)"|([^\t\r\n]*))(\t|\r\n?|\n|\Z)')
@@ -44,7 +45,7 @@ class Delimited(NamedTuple):
 def read_header(where: str, path: Path) -> list[str]:
     """The names of the columns of a CSV or TSV file, of which the beginning is read; empty if it does not tell them.
 
-    `where` begins the message of a UserError for columns that something else separates."""
+    `where` begins the message of a UserError for columns that something else separates, and for another encoding."""
     tabs = ending(path) == ".tsv"
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
@@ -53,7 +54,10 @@ def read_header(where: str, path: Path) -> list[str]:
         cut = len(text) == _LONGEST_HEADER  # then the last row may be cut: it is no header
         rows = _tsv_rows(text) if tabs else _csv_rows(text)
         found = [row for _, row in islice(rows, 1 + cut)]
-    except (OSError, UnicodeDecodeError, csv.Error):
+    except UnicodeDecodeError:
+        utf8(where, path)  # raises the refusal, for which the whole file is read
+        return []
+    except (OSError, csv.Error):
         return []
     return found[0] if len(found) > cut else []
 

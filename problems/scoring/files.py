@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from configs.errors import UserError
+from problems.encoding import utf8
 
 
 class Group(NamedTuple):
@@ -19,17 +20,11 @@ def read_lines(path: str | Path) -> list[str]:
     if file.is_dir():
         raise UserError(f"{path}: is a folder; a text file is needed")
     try:
-        data = file.read_bytes()
+        text = utf8(str(path), file)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        byte = data[error.start]
-        raise UserError(f"{path}: line {line} is not UTF-8 (byte 0x{byte:02x}); save it as UTF-8") from None
     if not text:
         raise UserError(f"{path}: is empty; one line per item is needed")
     # Only real line ends: str.splitlines would also cut at characters that a sentence may hold, such as U+2028.

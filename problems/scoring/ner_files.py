@@ -63,7 +63,8 @@ def marks_document(token: str) -> bool:
 def read_conll(path: str | Path, lines: list[str]) -> list[Sentence]:
     """Sentences from columns, without comments (`# id = 1`); tags are not checked.
 
-    Raises UserError, with its number, for a line of one column, and where the first column numbers the words.
+    Raises UserError, with its number, for a line of one column or without a tag in the last one, and where the first
+    column numbers the words.
     """
     sentences = [Sentence([], [], [])]
     usual = next(filter(_is_usual, lines), "")
@@ -77,6 +78,11 @@ def read_conll(path: str | Path, lines: list[str]) -> list[Sentence]:
         if len(columns) < 2:
             told = shortened(line.strip())
             raise UserError(f"{path}: line {number} has one column ({told!r}); token and tag are needed")
+        if not columns[-1].strip():
+            raise UserError(
+                f"{path}: line {number}: the last column, which has the tag, is empty; remove the tab at "
+                f"the end of the line, or fill the tag in"
+            )
         sentences[-1].tokens.append(columns[0].strip())
         sentences[-1].tags.append(columns[-1].strip())
         sentences[-1].lines.append(number)

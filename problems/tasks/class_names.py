@@ -66,8 +66,10 @@ def _warn_of_near_names(what: str, counts: Mapping[str, int]) -> None:
 
 
 def _written_alike(name: str) -> str:
-    """One text for names that differ in capital letters, blanks, Unicode's forms of one letter, or as 1 and 1.0."""
+    """One text for names that differ in capital letters, blanks, Unicode's forms of one letter, or as 1 and 1.0, or
+    as 1 and true, which JSON tells apart."""
     usual = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+    usual = {"true": "1", "false": "0"}.get(usual, usual)
     try:
         return repr(float(usual))
     except ValueError:

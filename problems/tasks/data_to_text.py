@@ -12,7 +12,7 @@ import pandas as pd
 from configs.errors import UserError
 from configs.recipe import evaluation_split
 from configs.schema import TaskConfig
-from problems.columns import require_columns
+from problems.columns import listed, require_columns
 from problems.scoring import METRICS, is_of_2017
 from problems.scoring.bleu import MAX_ORDER
 from problems.tasks.generation import Generation, TextMetric
@@ -61,7 +61,7 @@ class _Benchmark(Generation):
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise UserError(
                 f"--task.path: split {name!r} of {self.path} is not {self.name} data ({_what(error)}); "
-                f"it has: {', '.join(getattr(rows, 'column_names', rows[0] if rows else ()))}"
+                f"it has: {listed(list(getattr(rows, 'column_names', rows[0] if rows else ())))}"
             ) from error
 
 

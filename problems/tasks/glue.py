@@ -7,6 +7,7 @@ from datasets import ClassLabel, Dataset, Value
 
 from configs.errors import UserError
 from configs.schema import TaskConfig
+from problems.columns import listed
 from problems.tasks.base import Rows
 from problems.tasks.classification import TextClassification
 from problems.tasks.label_scale import LabelScale
@@ -111,7 +112,7 @@ class Glue(TextClassification):
         if missing:
             raise UserError(
                 f"--task.path: split {name!r} of {self.path} has no column {', '.join(missing)}; "
-                f"it has: {', '.join(rows.column_names)}"
+                f"it has: {listed(rows.column_names)}"
             )
         # Where one split lacks a column that another one has, datasets fills it with null.
         empty = [c for c in (*self.columns, "label") if rows.data.column(c).null_count]

@@ -8,6 +8,7 @@ from jinja2.ext import Extension
 from transformers import PreTrainedTokenizerBase
 
 from configs.errors import UserError
+from problems.encoding import utf8
 from problems.tasks.template_dates import CODES, unknown_codes, with_fixed_date, with_formats
 from problems.tasks.templates import template_of
 
@@ -48,10 +49,8 @@ def _refuse_unknown_codes(tokenizer: PreTrainedTokenizerBase, text: str, name: s
 
 def _read(file: str) -> str:
     try:
-        text = Path(file).expanduser().read_text(encoding="utf-8")
+        text = utf8(f"--task.chat_template: {file}", Path(file).expanduser())
         _SYNTAX.compile(text)  # also finds a filter that does not exist
-    except UnicodeDecodeError as error:
-        raise UserError(f"--task.chat_template: {file} is not UTF-8 (byte {error.start})") from error
     except OSError as error:
         raise UserError(f"--task.chat_template: {file} cannot be read ({error.strerror})") from error
     except TemplateSyntaxError as error:

@@ -59,5 +59,26 @@ def test_what_a_header_does_not_rule_out_is_not_refused(tmp_path: Path, columns:
     refuse_missing_columns(TaskConfig(type="text", path=str(path), test_path=str(path)))
     for name in ("d.jsonl", "d.parquet"):
         refuse_missing_columns(TaskConfig(type="text", path=str(write(tmp_path / name, ROWS))))
-    (tmp_path / "latin.csv").write_bytes(b"caf\xe9,b\n")
-    refuse_missing_columns(TaskConfig(type="text", path=str(tmp_path / "latin.csv")))
+
+
+def test_names_with_white_space_around_them_are_quoted(tmp_path: Path) -> None:
+    """Nothing showed why the file of `text, label` had no column label."""
+    path = tmp_path / "d.csv"
+    path.write_text("text, label,,\u00a0x y\na,b,c,d\n")
+    config = TaskConfig(type="text", path=str(path))
+    message = f"--task.path: {path} has no column label; it has: text, ' label', '', '\\xa0x y'"
+    assert said(lambda: refuse_missing_columns(config)) == message
+    assert said(TextTable(config, 0).rows) == message
+    with pytest.raises(UserError, match=r"has no column 'text ', label; it has: text, "):
+        refuse_missing_columns(TaskConfig(type="text", path=str(path), text_columns=["text "]))
+
+
+@pytest.mark.parametrize("code", ["latin-1", "utf-16"])
+@pytest.mark.parametrize("rows", [1, 500_000])
+def test_another_encoding_is_told_as_by_the_whole_file(tmp_path: Path, code: str, rows: int) -> None:
+    path = tmp_path / "d.csv"
+    path.write_bytes(("text,label\n" + "a,b\n" * rows + "caf\u00e9,b\n").encode(code))
+    config = TaskConfig(type="text", path=str(path))
+    if code == "utf-16" or rows == 1:  # else the header is read, and the rest is left to the whole file
+        assert said(lambda: refuse_missing_columns(config)) == said(TextTable(config, 0).rows)
+    assert "is not UTF-8 (byte " in said(TextTable(config, 0).rows)

@@ -113,7 +113,6 @@ HEADERS = {
     "a header that is longer than what is read": ("d.csv", b"id," + b"t," * 600_000 + b"x\n1\n", []),
     "nothing": ("d.tsv", b"\n\n", []),
     "a broken header": ("d.csv", b'"id,text\n1,a\n', []),
-    "another encoding": ("d.csv", b"caf\xe9,text\n", []),
 }
 
 
@@ -122,6 +121,13 @@ def test_the_header_alone_is_read_from_the_beginning_of_a_file(tmp_path: Path, c
     name, content, header = HEADERS[case]
     (tmp_path / name).write_bytes(content)
     assert read_header("d", tmp_path / name) == header
+
+
+@pytest.mark.parametrize(("code", "name"), [("latin-1", "latin1"), ("utf-16", "utf-16")])
+def test_a_header_in_another_encoding_is_refused(tmp_path: Path, code: str, name: str) -> None:
+    (tmp_path / "d.csv").write_bytes("caf\u00e9,text\n".encode(code))
+    with pytest.raises(UserError, match=rf"^d is not UTF-8 \(byte .*, line 1\); to convert it: iconv -f {name} -t "):
+        read_header("d", tmp_path / "d.csv")
 
 
 def test_a_header_that_something_else_separates_is_refused(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """The rows of a JSON Lines, JSON or parquet file: one object each, as Python's own lists and dictionaries."""
 
 import json
-import shlex
 from collections.abc import Hashable, Mapping, Sequence
 from datetime import date
 from numbers import Number
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 from configs.endings import OBJECTS, ending, refuse_other_ending
 from configs.errors import UserError
 from configs.json_text import GivenTwice, once
+from problems.encoding import utf8
 from problems.tasks.readers.numbering import LINE, Numbered, at, in_words
 
 _KINDS: tuple[tuple[Any, str], ...] = (
@@ -39,8 +39,6 @@ def read_objects(option: str, path: Path) -> Numbered:
         raise UserError(f"{option}: no file {str(path)!r}{looked_in(path)}")
     try:
         found = _parquet(path) if ending(path) == ".parquet" else _json(option, path)
-    except UnicodeDecodeError as error:
-        raise not_utf8(f"{option}: {path}", path, error) from error
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{option}: {path} cannot be read ({str(error).splitlines()[0]})") from error
     if not found.rows:
@@ -53,7 +51,7 @@ def _parquet(path: Path) -> Numbered:
 
 
 def _json(option: str, path: Path) -> Numbered:
-    text = path.read_bytes().decode("utf-8-sig")
+    text = utf8(f"{option}: {path}", path)
     # Not splitlines(): it also splits at characters that may stand inside a JSON text.
     lines = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
     # JSON Lines often stand in a .json file, too.
@@ -76,22 +74,7 @@ def _json(option: str, path: Path) -> Numbered:
 
 def read_json(where: str, path: Path) -> Any:
     """The value in a file. Raises UserError that begins with `where` when it is no JSON."""
-    try:
-        return _parsed(where, path.read_bytes().decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise not_utf8(where, path, error) from error
-
-
-def not_utf8(where: str, path: Path, error: UnicodeDecodeError) -> UserError:
-    """The refusal of a file in another encoding, with the place of its first such byte and a command that converts it.
-
-    Spreadsheets of Windows write Latin-1 (nearly), or UTF-16 with a mark at the beginning."""
-    line = error.object.count(b"\n", 0, error.start) + 1
-    written = "utf-16" if error.object.startswith((b"\xff\xfe", b"\xfe\xff")) else "latin1"
-    return UserError(
-        f"{where} is not UTF-8 (byte {error.start}, line {line}); to convert it: iconv -f {written} -t utf-8 "
-        f"{shlex.quote(str(path))} > new{path.suffix}"
-    )
+    return _parsed(where, utf8(where, path))
 
 
 def _is_object(line: str) -> bool:

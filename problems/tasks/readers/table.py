@@ -8,8 +8,9 @@ import pyarrow as pa
 from configs.endings import TABLES, ending, refuse_other_ending
 from configs.errors import UserError
 from problems.delimited import read_delimited
+from problems.encoding import utf8
 from problems.tasks.readers.numbering import LINE, ROW
-from problems.tasks.readers.objects import looked_in, not_utf8, read_objects
+from problems.tasks.readers.objects import looked_in, read_objects
 
 
 def read_table(option: str, path: Path) -> pd.DataFrame:
@@ -30,12 +31,10 @@ def read_table(option: str, path: Path) -> pd.DataFrame:
             found = read_objects(option, path)
             table = pd.DataFrame(found.rows, dtype=object, index=pd.Index(found.numbers, name=LINE))
         else:
-            text = path.read_bytes().decode("utf-8-sig")
+            text = utf8(f"{option}: {path}", path)
             cells = read_delimited(f"{option}: {path}", text, tabs=ending(path) == ".tsv")
             lines = pd.Index(cells.lines, name=LINE)
             table = pd.DataFrame(cells.rows, columns=cells.header, dtype=object, index=lines)
-    except UnicodeDecodeError as error:
-        raise not_utf8(f"{option}: {path}", path, error) from error
     except (ValueError, OSError, pa.ArrowException) as error:
         raise UserError(f"{option}: {path} cannot be read ({str(error).splitlines()[0]})") from error
     if table.empty:

@@ -159,6 +159,8 @@ def _wrong_word(token: str) -> str | None:
 
 
 def _wrong_tag(tag: str, before: str) -> str | None:
+    if not tag.strip():
+        return "a tag is empty; allowed: O, B-TYPE, I-TYPE (IOB2)"
     if not re.fullmatch(r"O|[BI]-\S+", tag):
         scheme = "; convert BIOES and BILOU to IOB2" if re.fullmatch(r"[ESLU]-\S+", tag) else ""
         return f"tag {shortened(tag)!r} is not allowed; allowed: O, B-TYPE, I-TYPE (IOB2){scheme}"

@@ -7,6 +7,7 @@ from datasets import ClassLabel, Dataset
 
 from configs.errors import UserError
 from configs.schema import TaskConfig
+from problems.columns import listed
 from problems.scoring.ner_files import Sentence
 from problems.tasks.readers.hub import load_splits, split_of
 from problems.tasks.readers.tag_names import names_of_hub
@@ -52,7 +53,7 @@ def _sentences(config: TaskConfig, rows: Dataset, split: str) -> list[Sentence]:
     missing = [name for name in (words, tags) if name not in rows.column_names]
     if missing:
         raise UserError(
-            f"{where(config, split)} has no column {', '.join(missing)}; it has: {', '.join(rows.column_names)}"
+            f"{where(config, split)} has no column {', '.join(missing)}; it has: {listed(rows.column_names)}"
         )
     inner = getattr(rows.features[tags], "feature", None)
     names = inner.names if isinstance(inner, ClassLabel) else names_of_hub(str(config.path))

@@ -32,6 +32,8 @@ def test_a_class_that_probably_is_no_label_is_warned_of(name: str, log_lines: li
     [
         ("Pos", "pos", "'Pos' (3) and 'pos' (1)"),
         ("1", "1.0", "'1' (3) and '1.0' (1)"),
+        ("True", "1", "'True' (3) and '1' (1)"),
+        ("0", "False", "'0' (3) and 'False' (1)"),
         ("very good", "very  good", "'very good' (3) and 'very  good' (1)"),
         ("caf\u00e9", "cafe\u0301", r"'caf\xe9' (3) and 'cafe\u0301' (1)"),
     ],

@@ -116,7 +116,17 @@ WRONG = {
     "CoNLL-U": ("d.conll", "1-2 ab O\n1 a O\n2 b O\n", r"d\.conll: line 1: the first column numbers the words"),
     "only blank lines": ("d.conll", "\n\n", r"d\.conll has no sentences"),
     "empty": ("d.conll", "", r"d\.conll: is empty"),
-    "not UTF-8": ("d.conll", b"a O\n\xff O\n", r"line 2 is not UTF-8"),
+    "not UTF-8": (
+        "d.conll",
+        b"a O\n\xff O\n",
+        r"d\.conll is not UTF-8 \(byte 4, line 2\); to convert it: iconv -f latin1 -t utf-8 .*d\.conll > new\.conll$",
+    ),
+    "a tab at the end": (
+        "d.conll",
+        "a\tO\nb\tB-x\t\n",
+        r"d\.conll: line 2: the last column, which has the tag, is empty; remove the tab at the end of the line, or",
+    ),
+    "an empty tag in a list": ("d.jsonl", rows((["a"], [""])), r"line 1: a tag is empty; allowed: O, B-TYPE, I-TYPE"),
     "lengths": ("d.jsonl", rows(OK, (["a", "b"], ["O"])), r"line 2: 2 words in 'tokens', but 1 tags in 'tags'"),
     "an empty word in a list": ("d.jsonl", rows(OK, (["a", " "], ["O", "O"])), r"line 2: a word is empty"),
     "a tab in a word": ("d.jsonl", rows((["a\tb"], ["O"])), r"line 1: 'a\\tb' is not a word"),
