@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from configs.errors import UserError
+from problems.columns import listed
 from problems.tasks.readers.numbering import Numbered, Row, at
 from problems.tasks.readers.objects import filled, kind_of, sound
 from problems.tasks.templates import Message, answers
@@ -91,7 +92,7 @@ def form_of(where: str, given: Numbered) -> tuple[str, ...]:
             return found if form == _TEXT else (*found, *_beside(where, given, form))
     raise UserError(
         f"{where} has no conversations; allowed: the columns messages, conversations, prompt and completion, "
-        f"instruction and output, or text; it has: {', '.join(list(known)[:20]) or 'none'}"
+        f"instruction and output, or text; it has: {listed(list(known)) or 'none'}"
     )
 
 
@@ -161,7 +162,12 @@ def _conversations(where: str, row: Row) -> list[_Turn]:
 
 def _completion(where: str, row: Row) -> list[_Turn]:
     before = _one_or_more(where, "prompt", row.get("prompt"), "user")
-    return [*map(_given, before), *_one_or_more(where, "completion", row.get("completion"), "assistant")]
+    after = _one_or_more(where, "completion", row.get("completion"), "assistant")
+    if not any(turn.message["role"] == "assistant" for turn in after):
+        raise UserError(
+            f"{where}: column 'completion' has no assistant turn, so nothing can be learned; remove the row"
+        )
+    return [*map(_given, before), *after]
 
 
 def _instruction(where: str, row: Row) -> list[_Turn]:

@@ -185,6 +185,10 @@ def test_tool_turns_are_refused_with_row_and_turn(turns: list[dict[str, Any]]) -
 
 BAD: dict[str, dict[str, Any]] = {
     "no assistant turn after a user's": {"messages": MESSAGES[:1]},
+    "column 'completion' has no assistant turn, so nothing can be learned; remove the row": {
+        "prompt": MESSAGES[:2],
+        "completion": MESSAGES[:1],
+    },
     "no assistant turn": {"messages": MESSAGES[1:]},
     "turn 1 of 'messages' is of role 'narrator'; allowed": {"messages": [{"role": "narrator", "content": "x"}]},
     "turn 2 of 'messages' has no text": {"messages": [MESSAGES[0], {"role": "assistant", "content": " "}]},
