@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from configs.errors import UserError
+from configs.errors import UserError, refusal
 from configs.facts import (
     ADALORA_LEAST_STEPS,
     FROM_COMPONENTS,
@@ -17,14 +17,11 @@ from configs.facts import (
 from configs.keys import check_values
 from configs.methods import FACTS
 from configs.ranges import ALL_LINEAR
-from configs.recipe import is_benchmark
 from configs.schema import RunConfig, StudyConfig
 from configs.schema_answer import AnswerConfig
+from configs.task_rules import task_refusals
 
 MOST_GRID_RUNS = 100
-
-_TABLE = "a .csv, .tsv, .jsonl, .parquet"
-_CHATS = "a .jsonl, .json, .parquet, .csv, .tsv, a folder, or a hub name"
 
 
 def check(config: RunConfig) -> None:
@@ -34,7 +31,7 @@ def check(config: RunConfig) -> None:
     check_values(config)
     if _only_cells_run(config.study):
         return
-    for refusals in (_task_refusals, _search_refusals, _answer_refusals, _machine_refusals, _method_refusals):
+    for refusals in (task_refusals, _search_refusals, _answer_refusals, _machine_refusals, _method_refusals):
         for message in refusals(config):
             raise UserError(message)
 
@@ -45,39 +42,6 @@ def _only_cells_run(study: StudyConfig) -> bool:
     return bool(study.axes or study.variants) and not study.probe.steps
 
 
-def _refusal(key: str, value: object, where: str, allowed: str) -> str:
-    return f"--{key}: {value} is not allowed {where}; allowed: {allowed}"
-
-
-def _task_refusals(config: RunConfig) -> Iterator[str]:
-    """Messages about settings that the type of the task lacks or does not allow."""
-    task = config.task
-    where = f"for --task.type {task.type}"
-    if (task.evaluation_split or "").startswith("train"):  # such as train_sft of a chat
-        allowed = "a split that is not trained on, such as validation"
-        yield _refusal("task.evaluation_split", f"'{task.evaluation_split}'", "as its rows are trained on", allowed)
-    if task.type == "glue" and task.name is None:
-        yield _refusal("task.name", "null", where, "sst2, cola, mrpc, ...")
-    if task.type == "text" and task.path is None:
-        yield _refusal("task.path", "null", where, _TABLE)
-    if task.type == "tokens" and task.path is None:
-        formats = "a .conll, .iob2, .tsv, .txt, .jsonl, .parquet"
-        instead = f"{formats}, a folder with train, validation and test of these, or a hub name"
-        yield _refusal("task.path", "null", where, instead)
-    if task.type == "chat" and task.path is None:
-        yield _refusal("task.path", "null", where, _CHATS)
-    if task.type == "chat" and task.kind == "regression":
-        yield _refusal("task.kind", "'regression'", where, "classification")
-    if task.type == "generation" and task.path is None and not is_benchmark(task):
-        yield _refusal("task.path", "null", f"{where} unless --task.name is e2e or webnlg", _TABLE)
-    if task.type in ("tokens", "generation"):
-        instead = f"null, or the one column with the {'words' if task.type == 'tokens' else 'source'}"
-        if task.text_columns is not None and len(task.text_columns) > 1:
-            yield _refusal("task.text_columns", task.text_columns, where, instead)
-        if task.kind == "regression":
-            yield _refusal("task.kind", "'regression'", where, "classification")
-
-
 def _search_refusals(config: RunConfig) -> Iterator[str]:
     """Messages about settings with which the search, or the comparison of hypergradients, cannot work."""
     search, study = config.search, config.study
@@ -85,21 +49,21 @@ def _search_refusals(config: RunConfig) -> Iterator[str]:
     if config.model.attention == "sdpa" and (reader := second_derivatives(config)):
         yield f"--model.attention: 'sdpa' has no second derivatives, which {reader} needs; allowed: auto, eager"
     if probed and not (study.axes or study.variants):
-        yield _refusal(
+        yield refusal(
             "study.probe.steps", probed, "without a study", '[], or with --study.axes, such as "{seed: [0]}"'
         )
     if probed and config.method != "autolora":
-        yield _refusal("study.probe.steps", probed, f"for --method {config.method}, which has no hypergradient", "[]")
+        yield refusal("study.probe.steps", probed, f"for --method {config.method}, which has no hypergradient", "[]")
     if probed and not moves_alpha(config):
         where = "with --hypergradient.type none, which takes no outer step"
-        yield _refusal("study.probe.steps", probed, where, "[], or another type")
+        yield refusal("study.probe.steps", probed, where, "[], or another type")
     if probed and max(probed) > search.steps:
-        yield _refusal("study.probe.steps", probed, f"with --search.steps {search.steps}", f"1 to {search.steps}")
+        yield refusal("study.probe.steps", probed, f"with --search.steps {search.steps}", f"1 to {search.steps}")
     if config.method == "autolora" and moves_alpha(config):
         yield from _outer_step_refusals(config)
     if any(step % search.unroll_steps for step in probed):
         where = f"with --search.unroll_steps {search.unroll_steps}"
-        yield _refusal("study.probe.steps", probed, where, "multiples of it")
+        yield refusal("study.probe.steps", probed, where, "multiples of it")
 
 
 def _outer_step_refusals(config: RunConfig) -> Iterator[str]:
@@ -107,7 +71,7 @@ def _outer_step_refusals(config: RunConfig) -> Iterator[str]:
     search = config.search
     if search.steps < search.unroll_steps:
         where = f"with --search.steps {search.steps}, as no outer step would be taken"
-        yield _refusal("search.unroll_steps", search.unroll_steps, where, f"1 to {search.steps}")
+        yield refusal("search.unroll_steps", search.unroll_steps, where, f"1 to {search.steps}")
     settled = search.check_every * (search.patience + 1)
     if config.answer.rule == "threshold" and search.patience > 0 and settled < search.unroll_steps:
         where = (
@@ -115,7 +79,7 @@ def _outer_step_refusals(config: RunConfig) -> Iterator[str]:
             f"search would stop at step {settled}, before the first outer step"
         )
         least = -(-search.unroll_steps // search.check_every) - 1
-        yield _refusal("search.patience", search.patience, where, f"0, or {least} or more")
+        yield refusal("search.patience", search.patience, where, f"0, or {least} or more")
 
 
 def _answer_refusals(config: RunConfig) -> Iterator[str]:
@@ -124,19 +88,19 @@ def _answer_refusals(config: RunConfig) -> Iterator[str]:
     if config.method != "autolora":
         return
     if answer.budget != "auto" and answer.budget > k:
-        yield _refusal("answer.budget", f"{answer.budget:g}", f"with --lora.k {k}", "an average rank up to k, or auto")
+        yield refusal("answer.budget", f"{answer.budget:g}", f"with --lora.k {k}", "an average rank up to k, or auto")
     above = [rank for rank in answer.curve_ranks if rank > k]
     if above:
-        yield _refusal("answer.curve_ranks", answer.curve_ranks, f"with --lora.k {k}", "ranks up to k")
+        yield refusal("answer.curve_ranks", answer.curve_ranks, f"with --lora.k {k}", "ranks up to k")
     too_large = [budget for budget in answer.curve_budgets if budget > k]
     if too_large and answer.curve_budgets != AnswerConfig().curve_budgets:
-        yield _refusal("answer.curve_budgets", answer.curve_budgets, f"with --lora.k {k}", "average ranks up to k")
+        yield refusal("answer.curve_budgets", answer.curve_budgets, f"with --lora.k {k}", "average ranks up to k")
     if not answer.curve_budgets and answer.rule != "threshold" and answer.budget == "auto" and answer.from_run is None:
-        yield _refusal(
+        yield refusal(
             "answer.curve_budgets", answer.curve_budgets, "with --answer.budget auto", "one or more, or a budget"
         )
     if answer.rows == 0 and needs_evidence(answer) and answer.from_run is None:
-        yield _refusal("answer.rows", 0, f"for --answer.rule {answer.rule}, which measures on D_val", "8 or more")
+        yield refusal("answer.rows", 0, f"for --answer.rule {answer.rule}, which measures on D_val", "8 or more")
 
 
 def _machine_refusals(config: RunConfig) -> Iterator[str]:
@@ -145,13 +109,13 @@ def _machine_refusals(config: RunConfig) -> Iterator[str]:
     if not config.model.load_in_4bit:
         return
     if config.method in WITHOUT_LORA:
-        yield _refusal("model.load_in_4bit", "true", f"for --method {config.method}", "false")
+        yield refusal("model.load_in_4bit", "true", f"for --method {config.method}", "false")
     if config.export.merged:
-        yield _refusal("export.merged", "true", "with --model.load_in_4bit true", "false")
+        yield refusal("export.merged", "true", "with --model.load_in_4bit true", "false")
     if config.model.name.endswith(".gguf"):
-        yield _refusal("model.load_in_4bit", "true", "for a .gguf file, which is dequantised", "false")
+        yield refusal("model.load_in_4bit", "true", "for a .gguf file, which is dequantised", "false")
     if config.device not in ("auto", "cuda"):
-        yield _refusal("device", f"'{config.device}'", "with --model.load_in_4bit true", "auto, cuda")
+        yield refusal("device", f"'{config.device}'", "with --model.load_in_4bit true", "auto, cuda")
 
 
 def _memory_refusals(config: RunConfig) -> Iterator[str]:
@@ -159,13 +123,13 @@ def _memory_refusals(config: RunConfig) -> Iterator[str]:
     model = config.model
     if model.dtype == "bf16" and FACTS[config.method].trains in ("part", "all"):
         where = f"for --method {config.method}, which trains weights of the base model in fp32"
-        yield _refusal("model.dtype", "'bf16'", where, "auto, fp32")
+        yield refusal("model.dtype", "'bf16'", where, "auto, fp32")
     if model.dtype == "bf16" and model.load_in_4bit:
-        yield _refusal("model.dtype", "'bf16'", "with --model.load_in_4bit true", "auto, fp32")
+        yield refusal("model.dtype", "'bf16'", "with --model.load_in_4bit true", "auto, fp32")
     if model.gradient_checkpointing and (reader := second_derivatives(config)):
         instead = "false, or another hypergradient" if second_order(config) else "false"
         where = f"with {reader}, which differentiates a gradient again"
-        yield _refusal("model.gradient_checkpointing", "true", where, instead)
+        yield refusal("model.gradient_checkpointing", "true", where, instead)
 
 
 def _method_refusals(config: RunConfig) -> Iterator[str]:
@@ -173,34 +137,34 @@ def _method_refusals(config: RunConfig) -> Iterator[str]:
     method, lora, steps = config.method, config.lora, config.retrain.max_steps
     where = f"for --method {method}"
     if FACTS[method].at_given_ranks and lora.ranks_from is None:
-        yield _refusal("lora.ranks_from", "null", where, "a ranks.json, or the folder of its run")
+        yield refusal("lora.ranks_from", "null", where, "a ranks.json, or the folder of its run")
     grid, targets = len(lora.grid), len(lora.target_modules)
     if method == "lora_grid" and grid**targets > MOST_GRID_RUNS:
         runs = f"{grid} ranks for each of {targets} target modules make {grid**targets} runs"
         yield f"--lora.grid: {runs}; allowed: up to {MOST_GRID_RUNS}"
     if config.retrain.init == "search" and method != "autolora":
         if method not in FROM_COMPONENTS:
-            yield _refusal("retrain.init", "'search'", where, "scratch")
+            yield refusal("retrain.init", "'search'", where, "scratch")
         elif config.retrain.init_from is None:
             started = f"{where} with --retrain.init search"
-            yield _refusal("retrain.init_from", "null", started, "the folder of a run whose search is finished")
+            yield refusal("retrain.init_from", "null", started, "the folder of a run whose search is finished")
     key, rank = ("lora.r", lora.r) if lora.budget is None else ("lora.budget", lora.budget)
     if method == "lora_random" and lora.ranks_from is None and lora.cap and rank > lora.cap:
         average = f"{where} with --{key} {rank:g}, the average rank"
-        yield _refusal("lora.cap", lora.cap, average, "as much as that average, or more")
+        yield refusal("lora.cap", lora.cap, average, "as much as that average, or more")
     if method == "para" and rank > lora.k:
         trained = f"{where} with --lora.k {lora.k}, the rank that is trained"
-        yield _refusal(key, f"{rank:g}", trained, "an average rank up to k")
+        yield refusal(key, f"{rank:g}", trained, "an average rank up to k")
     if method == "adalora" and steps is not None and steps < ADALORA_LEAST_STEPS:
-        yield _refusal("retrain.max_steps", steps, where, f"{ADALORA_LEAST_STEPS} or more")
+        yield refusal("retrain.max_steps", steps, where, f"{ADALORA_LEAST_STEPS} or more")
     if method == "lora_grid" and lora.target_modules == [ALL_LINEAR]:
         tried = f"{where}, which tries ranks for each target module"
-        yield _refusal("lora.target_modules", ALL_LINEAR, tried, "names of modules")
+        yield refusal("lora.target_modules", ALL_LINEAR, tried, "names of modules")
     parts = ", ".join(target for target in lora.target_modules if PART.fullmatch(target))
     if method == "adalora" and parts:
-        yield _refusal("lora.target_modules", parts, f"{where}, whose layers all start with one rank", "c_attn")
+        yield refusal("lora.target_modules", parts, f"{where}, whose layers all start with one rank", "c_attn")
     if method == "eva" and parts:
-        yield _refusal(
+        yield refusal(
             "lora.target_modules", parts, f"{where}, which computes ranks from the inputs of whole layers", "c_attn"
         )
     yield from _export_refusals(config)
@@ -213,9 +177,9 @@ def _export_refusals(config: RunConfig) -> Iterator[str]:
         if wanted and config.method in WITHOUT_LORA and key not in ("merged", "untrained"):
             yield f"--export.{key}: true is not allowed {where}, which has no LoRA"
     if config.export.gguf and config.task.type not in WITHOUT_HEAD:
-        yield _refusal("export.gguf", "true", f"for --task.type {config.task.type}, whose model has a head", "false")
+        yield refusal("export.gguf", "true", f"for --task.type {config.task.type}, whose model has a head", "false")
     if config.export.gguf and config.lora.modules_to_save:
         beside = f"with --lora.modules_to_save {config.lora.modules_to_save}, which such a file cannot hold"
-        yield _refusal("export.gguf", "true", beside, "false, and --export.merged true")
+        yield refusal("export.gguf", "true", beside, "false, and --export.merged true")
     if config.method == "adapter" and config.export.merged:
         yield f"--export.merged: true is not allowed {where}: bottlenecks cannot be merged"

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 
 from configs.keys import SPELLED, known_keys
+from configs.metrics import OF_CLASSES
 from configs.parser import parse
 from configs.schema_answer import AnswerConfig
 from engine.ranks import LayerRank, evidence, parsing
 from engine.run.folder import RunFolder
 from problems.models.attach import lora_layers
-from problems.tasks.classification import CLASS_METRICS
 from tests.helpers.markdown import PAGES, anchors, blocks, text_of
 from tests.helpers.places import ROOT
 
@@ -55,7 +55,7 @@ def test_metrics_that_are_advised_for_classes_are_allowed() -> None:
     part = text_of(ROOT / "docs" / "data.md").split("## A tag on each word")[0]
     names = [name for names in re.findall(r'--task\.metrics "\[(.*?)\]"', part) for name in names.split(",")]
     assert names
-    assert set(names) <= set(CLASS_METRICS)
+    assert set(names) <= set(OF_CLASSES)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -72,6 +72,8 @@ def commands(root: Path, model: Path) -> list[tuple[list[str], int, str]]:
     run = ["--runs_folder", str(root), "--model.name", str(model), "--tracking.wandb", "disabled"]
     table = ["--task.type", "text", "--task.path", str(root / "nosuch.csv")]
     write_text(root / "columns.csv", "id,review,stars\n1,a,2\n")
+    (root / "utf-16.csv").write_bytes("text,label\na,b\n".encode("utf-16"))
+    text = ["--task.type", "text", "--task.path"]
     columns = ["--task.type", "text", "--task.path", str(root / "columns.csv"), "--task.label_column", "stars"]
     return [
         (["--help"], 0, "--config"),
@@ -82,6 +84,15 @@ def commands(root: Path, model: Path) -> list[tuple[list[str], int, str]]:
         ([*run, "--name", "done"], 2, "already holds a finished run"),
         ([*run, "--name", "a", *table], 2, "--task.path: no file"),
         ([*run, "--name", "a", *columns], 2, "columns.csv has no column text; it has: id, review, stars"),
+        ([*run, "--name", "a", *text, str(root / "utf-16.csv")], 2, "iconv -f utf-16 -t utf-8"),
+        (
+            [*run, "--name", "a", *text, str(root)],
+            2,
+            "is not allowed; allowed: a file that ends in .csv, .tsv, .jsonl",
+        ),
+        ([*run, "--name", "a", *columns, "--task.metrics", "[f1]"], 2, "--task.metrics: 'f1' is not allowed for"),
+        ([*run, "--name", "a", *columns, "--task.evaluation_split", "test"], 2, "'test' needs --task.test_path"),
+        ([*run, "--name", "a", "--task.type", "glue", "--task.name", "foo"], 2, "--task.name: 'foo' is not allowed"),
         ([*run, "--name", "a", "--lora.target_modules", "[q_proj]"], 2, "q_proj matches no module of"),
         ([*run, "--name", "a", "--model.name", "package:nosuchpackage/model"], 2, "no installed package"),
         ([*run, "--name", "a", "--tracking.wandb", "online"], 2, "needs an API key"),

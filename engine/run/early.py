@@ -7,7 +7,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from configs.endings import OF_FILES, ending
+from configs.endings import CHATS, OF_FILES, TABLES, TAGGED, ending, refuse_other_ending
 from configs.errors import UserError
 from configs.facts import SEARCHING, WITHOUT_HEAD, WITHOUT_LORA
 from configs.own_class import refuse_missing_file
@@ -20,6 +20,8 @@ from problems.columns import refuse_missing_columns
 from problems.models.parts import split
 from problems.models.places import locate
 
+_ENDINGS = {"text": TABLES, "generation": TABLES, "tokens": TAGGED, "chat": CHATS}
+"""The endings of the files that each type of task reads."""
 _SAME_NAMES = {"bert", "distilbert", "electra", "gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "roberta"}
 """Model types whose weight files use the module names of the loaded model. For other types transformers may rename
 modules while it loads them, so their files do not tell the names."""
@@ -35,8 +37,8 @@ _LONGEST = 100_000_000
 
 
 def refuse_missing_files(asked: Asked) -> None:
-    """Refuses a run whose file of training rows, of evaluation rows, or of an approximation does not exist, or whose
-    table of texts and labels lacks a column."""
+    """Refuses a run whose file of training rows, of evaluation rows, or of an approximation does not exist or has an
+    ending that is not read, or whose table of texts and labels lacks a column."""
     config, task = asked.config, asked.config.task
     searches = config.method == "autolora" and config.answer.from_run is None
     if searches and asked.stage in ("all", "search") and not asked.folder.search_summary.exists():
@@ -46,8 +48,14 @@ def refuse_missing_files(asked: Asked) -> None:
     evaluated = evaluation_split(task)
     files = ("--task.path", task.path), (f"--task.{evaluated}_path", evaluation_path(task, evaluated))
     for option, name in files:
-        if name is not None and ending(name) in OF_FILES and not Path(from_home(name)).exists():
+        if name is None:
+            continue
+        path = Path(from_home(name))
+        if ending(name) in OF_FILES and not path.exists():
             raise UserError(f"{option}: no file {name!r}")
+        # Only task.path may name a folder or a data set of the hub, and only of these types.
+        if path.is_file() or option != "--task.path" or task.type not in ("tokens", "chat"):
+            refuse_other_ending(option, name, _ENDINGS[task.type])
     if task.type == "text":
         refuse_missing_columns(task)
 

@@ -4,15 +4,12 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from configs.errors import UserError
+from configs.metrics import OFFICIAL
 from configs.recipe import plain_name
 from problems.scoring.java import require_java
 from problems.scoring.ner import MEASURES
 
-METRICS: dict[str, tuple[str, ...]] = {
-    "e2e": ("BLEU", "NIST", "METEOR", "ROUGE_L", "CIDEr"),
-    "webnlg": ("BLEU", "METEOR", "TER"),
-    "ner": MEASURES,
-}
+METRICS: dict[str, tuple[str, ...]] = {**OFFICIAL, "ner": MEASURES}
 # ROUGE_L and CIDEr are plain Python, but the official script feeds them Stanford's PTB tokens.
 NEEDS_JAVA = {"e2e": ("METEOR", "ROUGE_L", "CIDEr"), "webnlg": ("METEOR",), "ner": ()}
 

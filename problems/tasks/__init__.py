@@ -20,7 +20,7 @@ __all__ = ["Collate", "Rows", "Task", "make_task"]
 
 # The tasks by `task.type`, and the benchmarks of type generation by `task.name`. To add a type, also name it in
 # `TaskConfig.type` (and in WITHOUT_HEAD of configs/facts.py if its models have no task head), refuse in
-# configs/rules.py what it cannot use, and check in configs/unread.py which keys do nothing for it. Exclude it in
+# configs/task_rules.py what it cannot use, and check in configs/unread.py which keys do nothing for it. Exclude it in
 # `own_data` of configs/recipe.py if its rows are not the user's own, where a new benchmark is named in BENCHMARKS.
 _BY_TYPE: dict[str, Callable[[TaskConfig, int], Task]] = {
     "sample": SampleReviews, "text": TextTable, "tokens": Tagging, "generation": SourceTarget,

@@ -11,7 +11,6 @@ from peft import TaskType
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from configs.errors import UserError
 from problems.tasks.kind import own_loss
 from problems.tasks.label_scale import LabelScale
 
@@ -32,13 +31,6 @@ class Rows:
 
     train: Dataset
     evaluation: Mapping[str, Dataset]
-
-
-def refuse_other_metrics(asked: Sequence[str], allowed: Sequence[str]) -> None:
-    """Raises UserError for the first of the `asked` metrics that the task does not have."""
-    for name in asked:
-        if name not in allowed:
-            raise UserError(f"--task.metrics: {name!r} is not allowed here; allowed: {', '.join(allowed)}")
 
 
 class Task(ABC):

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from configs.errors import UserError
 from configs.places import short_name
 from configs.schema import TaskConfig
-from problems.tasks.base import Rows, refuse_other_metrics
+from problems.tasks.base import Rows
 from problems.tasks.causal import MODEL_INPUTS, TOKEN_METRICS, Causal, KindOfPrompt
 from problems.tasks.doubts import warn_of_gap, warn_of_rendered_texts
 from problems.tasks.evenly import evenly
@@ -35,7 +35,6 @@ class Chats(Causal):
     def __init__(self, config: TaskConfig, seed: int) -> None:
         self.config = config
         self._metrics = tuple(config.metrics or TOKEN_METRICS)
-        refuse_other_metrics(self._metrics, TOKEN_METRICS)
         self.name = config.name or short_name(str(config.path))
         self.sources = ChatSources(config, seed)
         self._through_template = True

@@ -16,10 +16,10 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from configs.errors import UserError
-from configs.recipe import TOKEN_METRICS, is_benchmark, plain_name
+from configs.recipe import is_benchmark, plain_name
 from configs.schema import TaskConfig
 from problems.scoring import METRICS, check_metrics, score_e2e, score_webnlg
-from problems.tasks.base import Rows, refuse_other_metrics
+from problems.tasks.base import Rows
 from problems.tasks.causal import MODEL_INPUTS, Causal, KindOfPrompt
 from problems.tasks.doubts import warn_of_gap
 from problems.tasks.prompts import ChatPrompt, Lost, PlainPrompt, Prompt
@@ -47,7 +47,6 @@ class Generation(Causal):
         self.config = config
         self._asked = [plain_name(name) for name in metrics]
         official = [plain_name(name) for name in METRICS[self.scoring]]
-        refuse_other_metrics(self._asked, [*official, *self.own_metrics, *TOKEN_METRICS])
         self._metrics = [name for name in self._asked if name in official]
 
     def ordered(self, metrics: Mapping[str, float]) -> dict[str, float]:

@@ -6,6 +6,7 @@ from typing import Any
 from datasets import ClassLabel, Dataset, Value
 
 from configs.errors import UserError
+from configs.glue import GLUE, OF_NUMBERS
 from configs.schema import TaskConfig
 from problems.columns import listed
 from problems.tasks.base import Rows
@@ -16,19 +17,6 @@ from problems.tasks.readers.hub import load_splits, split_of
 from problems.tasks.readers.numbering import ROW, at
 
 HUB = "nyu-mll/glue"
-
-# Task -> (text columns, the paper's metric first). AutoLoRA reports accuracy for MRPC and QQP, not F1.
-GLUE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "cola": (("sentence",), ("matthews",)),
-    "sst2": (("sentence",), ("accuracy",)),
-    "mrpc": (("sentence1", "sentence2"), ("accuracy",)),
-    "qqp": (("question1", "question2"), ("accuracy",)),
-    "mnli": (("premise", "hypothesis"), ("accuracy",)),
-    "qnli": (("question", "sentence"), ("accuracy",)),
-    "rte": (("sentence1", "sentence2"), ("accuracy",)),
-    "wnli": (("sentence1", "sentence2"), ("accuracy",)),
-    "stsb": (("sentence1", "sentence2"), ("spearman", "pearson")),
-}
 
 _MNLI = {"validation": ("validation_matched", "validation_mismatched"), "test": ("test_matched", "test_mismatched")}
 
@@ -41,11 +29,9 @@ class Glue(TextClassification):
     """
 
     def __init__(self, config: TaskConfig) -> None:
-        if config.name not in GLUE:
-            raise UserError(f"--task.name: {config.name!r} is not allowed; allowed: {', '.join(GLUE)}")
-        columns, metrics = GLUE[config.name]
-        super().__init__(columns, config.max_length, config.metrics or metrics, regression=config.name == "stsb")
-        self.name = config.name
+        self.name = str(config.name)
+        columns, metrics = GLUE[self.name]
+        super().__init__(columns, config.max_length, config.metrics or metrics, regression=self.name == OF_NUMBERS)
         self.path = config.path or HUB
         self.revision = config.revision
         self.evaluation_split = config.evaluation_split or "validation"

@@ -14,12 +14,13 @@ from transformers import AutoModelForTokenClassification, DataCollatorForTokenCl
 
 from configs.endings import CONLL, TAGGED, ending
 from configs.errors import UserError
+from configs.metrics import OF_TAGS
 from configs.places import is_hub_name, short_name
 from configs.recipe import evaluation_path, evaluation_split
 from configs.schema import TaskConfig
 from problems.scoring.ner import score_ner
 from problems.scoring.ner_files import Sentence
-from problems.tasks.base import PAD_TO, Collate, Rows, Task, refuse_other_metrics
+from problems.tasks.base import PAD_TO, Collate, Rows, Task
 from problems.tasks.class_names import tell_classes
 from problems.tasks.labels import IGNORED, OUTSIDE
 from problems.tasks.padding import for_batches
@@ -32,8 +33,6 @@ from problems.tasks.split_names import TRAIN, UNUSED, rows_in_words
 from problems.tasks.split_words import before_words
 
 log = logging.getLogger("autolora.inputs")
-
-METRICS = ("f1", "precision", "recall")
 
 
 class Tagging(Task):
@@ -48,8 +47,7 @@ class Tagging(Task):
     tokenizer_options: ClassVar[Mapping[str, Any]] = {"add_prefix_space": True}
 
     def __init__(self, config: TaskConfig, seed: int) -> None:
-        self._metrics = tuple(config.metrics or METRICS)
-        refuse_other_metrics(self._metrics, METRICS)
+        self._metrics = tuple(config.metrics or OF_TAGS)
         self.name = config.name or short_name(str(config.path))
         self._of_hub = is_hub_name(str(config.path))
         self.config = _with_files_of_folder(config)

@@ -77,17 +77,17 @@ REFUSED: dict[str, tuple[dict[str, str], tuple[str, ...], str]] = {
     "a task that GLUE has not": (
         {},
         ("--task.type", "glue", "--task.name", "imdb"),
-        "--task.name: 'imdb' is not allowed; allowed: cola",
+        "--task.name: 'imdb' is not allowed for --task.type glue; allowed: cola",
     ),
     "a split that the data has not": (
         {},
         ("--task.evaluation_split", "dev"),
-        "--task.evaluation_split: sample has no split 'dev'; it has: train",
+        "--task.evaluation_split: 'dev' is not allowed for --task.type sample; allowed: validation, test",
     ),
     "a metric of another task": (
         {},
         ("--task.metrics", "[pearson]"),
-        "--task.metrics: 'pearson' is not allowed here; allowed: accuracy",
+        "--task.metrics: 'pearson' is not allowed for --task.type sample; allowed: accuracy",
     ),
     "too few rows for D_tr and D_val": (
         {},

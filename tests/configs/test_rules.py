@@ -12,27 +12,6 @@ IMPOSSIBLE = {
         ("--hypergradient.type", "exact", "--model.attention", "sdpa"),
         r"^--model\.attention: 'sdpa' has no second derivatives.*exact needs; allowed: auto, eager",
     ),
-    "training rows of glue as the evaluation": (
-        ("--task.type", "glue", "--task.name", "cola", "--task.evaluation_split", "train"),
-        r"^--task\.evaluation_split: 'train' is not allowed as its rows are trained on; allowed: a split that is not",
-    ),
-    "training rows of the sample as the evaluation": (
-        ("--task.evaluation_split", "train"),
-        r"^--task\.evaluation_split: 'train' is not allowed as",
-    ),
-    "training rows of a chat as the evaluation": (
-        ("--task.type", "chat", "--task.path", "a/b", "--task.evaluation_split", "train_sft"),
-        r"^--task\.evaluation_split: 'train_sft' is not allowed as",
-    ),
-    "glue without a task": (("--task.type", "glue"), r"^--task\.name: null is not allowed for --task\.type glue"),
-    "chat without a file": (
-        ("--task.type", "chat"),
-        r"^--task\.path: null .* chat; allowed: a \.jsonl, \.json, \.parquet, \.csv, \.tsv, a folder, or a hub name$",
-    ),
-    "chat of a number": (
-        ("--task.type", "chat", "--task.path", "x.jsonl", "--task.kind", "regression"),
-        r"^--task\.kind: 'regression' is not allowed for --task\.type chat",
-    ),
     "a curve beyond k": (
         ("--answer.curve_ranks", "[1,16]"),
         r"^--answer\.curve_ranks: \[1, 16\] is not allowed with --lora\.k 8; allowed: ranks up to k",
@@ -44,18 +23,6 @@ IMPOSSIBLE = {
     "no budgets to choose from": (
         ("--answer.rule", "shares", "--answer.curve_budgets", "[]"),
         r"^--answer\.curve_budgets: \[\] is not allowed with --answer\.budget auto; allowed: one or more, or a budget",
-    ),
-    "generation without a file": (
-        ("--task.type", "generation"),
-        r"^--task\.path: null is not allowed for --task\.type generation unless",
-    ),
-    "generation from a pair of columns": (
-        ("--task.type", "generation", "--task.name", "e2e", "--task.text_columns", "[a,b]"),
-        r"^--task\.text_columns: .* is not allowed for --task\.type generation",
-    ),
-    "generation of a number": (
-        ("--task.type", "generation", "--task.name", "e2e", "--task.kind", "regression"),
-        r"^--task\.kind: 'regression' is not allowed for --task\.type generation",
     ),
     "4 bits of a whole model": (
         ("--model.load_in_4bit", "true", "--method", "full"),

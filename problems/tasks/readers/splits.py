@@ -11,6 +11,7 @@ import numpy as np
 from configs.errors import UserError
 from configs.recipe import evaluation_path
 from configs.schema import TaskConfig
+from configs.task_rules import missing_split
 
 log = logging.getLogger("autolora.inputs")
 
@@ -27,13 +28,11 @@ class Source(NamedTuple):
 
 def evaluation_source(config: TaskConfig, split: str) -> Source:
     """Where the rows of `split` come from. Raises UserError for a split that does not exist."""
-    if split not in ("validation", "test"):
-        raise UserError(f"--task.evaluation_split: {split!r} is not allowed; allowed: validation, test")
+    if message := missing_split(config, split):
+        raise UserError(message)
     path = evaluation_path(config, split)
     if path is not None:
         return Source(f"--task.{split}_path", Path(path), held_out=False)
-    if split == "test":
-        raise UserError("--task.evaluation_split: 'test' needs --task.test_path")
     return Source("--task.path", Path(str(config.path)), held_out=True)
 
 

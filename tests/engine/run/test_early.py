@@ -109,6 +109,38 @@ FILES = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "allowed"),
+    [
+        ("text", "", ".csv, .tsv, .jsonl, .parquet"),
+        ("text", "yes.xlsx", ".csv, .tsv, .jsonl, .parquet"),
+        ("generation", "", ".csv, .tsv, .jsonl, .parquet"),
+        ("tokens", "yes.csv", ".conll, .iob2, .tsv, .txt, .jsonl, .parquet"),
+        ("chat", "yes.txt", ".jsonl, .json, .parquet, .csv, .tsv"),
+    ],
+)
+def test_what_cannot_be_read_is_told_with_the_endings_that_can(
+    tmp_path: Path, kind: str, name: str, allowed: str
+) -> None:
+    for file in ("yes.csv", "yes.xlsx", "yes.txt", "yes.jsonl"):
+        (tmp_path / file).write_text("")
+    given, option = ("--task.type", kind, "--task.path"), "--task.path"
+    for paths in ((f"{tmp_path}/{name}",), (f"{tmp_path}/yes.jsonl", "--task.validation_path", f"{tmp_path}/{name}")):
+        option = "--task.validation_path" if len(paths) > 1 else "--task.path"
+        with pytest.raises(UserError) as caught:
+            refuse_missing_files(asked(tmp_path, *given, *paths))
+        assert str(caught.value) == (
+            f"{option}: '{tmp_path}/{name}' is not allowed; allowed: a file that ends in {allowed}"
+        )
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"), [("tokens", "{}"), ("chat", "{}"), ("tokens", "org/data"), ("chat", "data")]
+)
+def test_a_folder_and_a_data_set_of_the_hub_are_left_to_the_reading(tmp_path: Path, kind: str, path: str) -> None:
+    refuse_missing_files(asked(tmp_path, "--task.type", kind, "--task.path", path.format(tmp_path)))
+
+
 @pytest.mark.parametrize("case", FILES)
 def test_a_missing_file_is_named_with_its_option(tmp_path: Path, case: str) -> None:
     (tmp_path / "yes.csv").write_text("text,label\na,b\n")

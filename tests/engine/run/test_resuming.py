@@ -59,7 +59,7 @@ def test_a_key_that_nothing_reads_may_change(tiny_config: Callable[..., RunConfi
 
 def test_values_are_written_as_the_command_line_takes_them(tiny_config: Callable[..., RunConfig]) -> None:
     for key, old, new, words in (
-        ("task.metrics", None, "[f1]", r"made with null, now it is \['f1'\]; "),
+        ("task.metrics", None, "[f1_macro]", r"made with null, now it is \['f1_macro'\]; "),
         ("search.dropout", True, "false", "made with true, now it is false; "),
     ):
         with pytest.raises(UserError, match=rf"^--{key}: {words}"):

@@ -9,14 +9,11 @@ import pytest
 from datasets import Dataset
 from torch import nn
 
+from configs.metrics import OF_CLASSES, OF_OWN_TEXTS, OF_TAGS, OF_VALUES, OFFICIAL
 from configs.parser import parse
 from configs.recipe import TOKEN_METRICS, plain_name
-from problems.scoring import METRICS
 from problems.tasks import make_task
 from problems.tasks.base import ERRORS, Rows, Task
-from problems.tasks.classification import CLASS_METRICS, NUMBER_METRICS
-from problems.tasks.data_to_text import SourceTarget
-from problems.tasks.tagging import METRICS as OF_TAGS
 
 
 class Plain(Task):
@@ -112,12 +109,12 @@ def test_a_path_of_data_may_begin_at_the_home_of_the_user(tmp_path: Path, monkey
 
 def test_of_which_metrics_less_is_better() -> None:
     names = {
-        *CLASS_METRICS,
-        *NUMBER_METRICS,
+        *OF_CLASSES,
+        *OF_VALUES,
         *OF_TAGS,
         *TOKEN_METRICS,
-        *SourceTarget.own_metrics,
-        *(plain_name(n) for of in METRICS.values() for n in of),
+        *OF_OWN_TEXTS,
+        *(plain_name(n) for of in OFFICIAL.values() for n in of),
     }
     more = {
         "accuracy", "matthews", "f1_macro", "spearman", "pearson", "f1", "precision", "recall", "token_accuracy",

@@ -9,9 +9,9 @@ import pytest
 from datasets import Dataset
 from transformers import AutoTokenizer
 
-from configs.errors import UserError
+from configs.metrics import OF_CLASSES, OF_VALUES
 from problems.tasks.base import Rows
-from problems.tasks.classification import TextClassification
+from problems.tasks.classification import CLASS_METRICS, NUMBER_METRICS, TextClassification
 from problems.tasks.label_scale import LabelScale
 
 
@@ -52,10 +52,8 @@ def test_number_metrics_are_the_definitions() -> None:
     assert (constant["spearman"], constant["pearson"]) == (0.0, 0.0)
 
 
-@pytest.mark.parametrize(("regression", "name"), [(True, "accuracy"), (False, "pearson"), (False, "bleu")])
-def test_a_metric_of_another_kind_is_refused(regression: bool, name: str) -> None:
-    with pytest.raises(UserError, match=rf"^--task\.metrics: '{name}' is not allowed here; allowed: "):
-        Texts(["text"], 16, [name], regression=regression)
+def test_every_metric_that_settings_may_name_is_computed() -> None:
+    assert (tuple(CLASS_METRICS), tuple(NUMBER_METRICS)) == (OF_CLASSES, OF_VALUES)
 
 
 @pytest.mark.parametrize("columns", [["text"], ["text", "other"]])

@@ -168,11 +168,6 @@ def test_the_main_metric_comes_first_then_types(
     assert set(found.values()) == {1.0}
 
 
-def test_a_metric_of_another_kind_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^--task\.metrics: 'accuracy' .* allowed: f1, precision, recall$"):
-        task_of(tmp_path, metrics=["f1", "accuracy"])
-
-
 def test_rows_are_held_out_by_seed_when_no_others_are_given(tmp_path: Path) -> None:
     def parts(seed: int) -> tuple[list[list[str]], list[list[str]]]:
         config = TaskConfig(type="tokens", path=str(tmp_path / "d.conll"), holdout_share=0.25)
