@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import pairwise, takewhile
 from typing import Literal, get_args, get_origin
 
@@ -42,11 +43,22 @@ def one_line(message: str, arguments: Sequence[str] = ()) -> str:
     # Where several types are allowed, jsonargparse's message repeats the value after each type.
     given = re.search(r".*Given value: (.*)", message, re.S) or re.search(r"Got value: (.*)", message, re.S)
     if given and wrong in allowed():
-        key, value = wrong, given[1].strip()
+        key, value = wrong, _as_typed(wrong, given[1].strip(), arguments)
         reason = f" ({REFUSED[key, value]})" if (key, value) in REFUSED else _of_unquoted(value, allowed()[key])
         way = _way(key, value, arguments)
         return f"--{key}: {shortened(value)!r} is not allowed{reason}; allowed: {allowed()[key]}{way}"
     return shortened(" ".join(message.split()))
+
+
+def _as_typed(key: str, value: str, arguments: Sequence[str]) -> str:
+    """The refused value as it stands on the command line: jsonargparse's message has 1000.0 for 1e3."""
+    given = [word for option, word in pairwise(arguments) if option == f"--{key}"]
+    given += [word.partition("=")[2] for word in arguments if word.startswith(f"--{key}=")]
+    for word in given:
+        with suppress(ValueError):
+            if repr(float(word)) == value:
+                return word
+    return value
 
 
 def _way(key: str, value: str, arguments: Sequence[str]) -> str:

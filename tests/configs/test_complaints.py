@@ -92,3 +92,9 @@ def test_a_list_without_brackets_in_a_file_is_answered_by_the_list(tmp_path: Pat
         UserError, match=r'c\.yaml: --task\.text_columns: .* mean --task\.text_columns "\[review\]"\?$'
     ):
         parse_command(["--config", str(tmp_path / "c.yaml")])
+
+
+@pytest.mark.parametrize("words", ["--search.steps 1e3", "--search.steps=1e3", "--search.steps 4 --search.steps 1e3"])
+def test_a_number_is_shown_as_the_user_wrote_it(words: str) -> None:
+    with pytest.raises(UserError, match=r"^--search\.steps: '1e3' is not allowed; allowed: a whole number"):
+        parse_command(words.split())
