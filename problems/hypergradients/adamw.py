@@ -65,10 +65,10 @@ def _through_clipping(vector: list[Tensor], gradients: Tensors, inner: Inner) ->
 
     Clipping multiplies the gradient g by c = clip / (|g| + 1e-6) if |g| is larger than clip, and c falls with |g|.
     """
-    norm, clip = inner.norm_before_clipping, inner.gradient_clipping
-    if norm is None or clip <= 0:
+    norm = inner.norm_before_clipping
+    if norm is None:
         return vector
-    factor = clip / (norm + _CLIPS_BY)
+    factor = inner.gradient_clipping / (norm + _CLIPS_BY)
     clipped = factor < 1
     length = torch.stack([g.square().sum() for g in gradients]).sum().sqrt().clamp_min(torch.finfo(norm.dtype).tiny)
     along = torch.stack([(g * v).sum() for g, v in zip(gradients, vector, strict=True)]).sum() / length**2

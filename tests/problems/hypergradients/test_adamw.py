@@ -16,26 +16,29 @@ BETAS, EPSILON, RATE, STEPS = (0.8, 0.99), 1e-3, 0.01, 5
 EXACT = 1e-9
 
 
+# An epsilon that counts beside the gradients, so that a formula without it would show.
+ADAMW = partial(torch.optim.AdamW, betas=BETAS, eps=EPSILON)
+
+
 def adamw_toy(method: str = "exact_adamw", **options: Any) -> Toy:
-    # An epsilon that counts beside the gradients, so that a formula without it would show.
-    adamw = partial(torch.optim.AdamW, betas=BETAS, eps=EPSILON)
-    return lora_toy(method, **{"optimizer": adamw, "rate": RATE, "steps": STEPS, **options})
+    return lora_toy(method, **{"optimizer": ADAMW, "rate": RATE, "steps": STEPS, **options})
 
 
 def update_of(toy: Toy, clip: float = 0.0) -> Any:
     """gradient -> the update of AdamW at rate 1 after clipping, from the moments of before the last step."""
-    states = [toy.inner.optimizer.state[p] for p in toy.inner.trained]
+    states = [toy.inner.optimizer.state.get(p) for p in toy.inner.trained]
     one, two = BETAS
-    used = [s["last_grad"] for s in states]
-    first = [(s["exp_avg"] - (1 - one) * g) / one for s, g in zip(states, used, strict=True)]
-    second = [(s["exp_avg_sq"] - (1 - two) * g**2) / two for s, g in zip(states, used, strict=True)]
+    # Of a weight that no step has used AdamW has no moments.
+    first = [s and (s["exp_avg"] - (1 - one) * s["last_grad"]) / one for s in states]
+    second = [s and (s["exp_avg_sq"] - (1 - two) * s["last_grad"] ** 2) / two for s in states]
+    steps = max(float(s["step"]) for s in states if s)
 
     def update(gradient: list[Tensor]) -> list[Tensor]:
         if clip:
             norm = torch.stack([g.square().sum() for g in gradient]).sum().sqrt()
             gradient = [g * (clip / (norm + 1e-6)).clamp(max=1.0) for g in gradient]
-        steps = float(states[0]["step"])
         return [
+            torch.zeros_like(g) if m is None else
             (one * m + (1 - one) * g) / (1 - one**steps)
             / (((two * v + (1 - two) * g**2) / (1 - two**steps)).sqrt() + EPSILON)
             for m, v, g in zip(first, second, gradient, strict=True)
@@ -91,22 +94,50 @@ class Dropping(LoraNet):
         return x @ self.frozen[i].T if i == 1 and self._drops else super()._layer(i, x, gates)
 
 
-def test_a_weight_that_the_step_did_not_use_does_not_count_in_the_norm() -> None:
-    """Its gradient of an earlier step was taken for that of this one, which clipping then seemed to have shortened."""
+def dropping_toy(drops: list[bool], **options: Any) -> Toy:
+    """The net after a step of D_tr for each of `drops`, which says whether the step leaves the second layer out."""
     torch.manual_seed(1)
-    drops = iter([False] * (STEPS - 1) + [True])
+    coming = iter(drops)
 
     def draw(drop: bool = False) -> Batch:
         return {"x": torch.randn(16, 5), "y": torch.randint(3, (16,)), "drops": torch.tensor(drop)}
 
-    adamw = partial(torch.optim.AdamW, betas=BETAS, eps=EPSILON)
-    toy = make_toy(
-        Dropping(4, 0.0), SelectionVariables(2, 4, "softmax"), (lambda: draw(next(drops)), draw), "exact_adamw",
-        eta=0.1, rate=RATE, optimizer=adamw, steps=STEPS, gradient_clipping=1e-2,
+    return make_toy(
+        Dropping(4, 0.0), SelectionVariables(2, 4, "softmax"), (lambda: draw(next(coming)), draw), "exact_adamw",
+        eta=0.1, rate=RATE, optimizer=ADAMW, steps=len(drops), **options,
     )  # fmt: skip
+
+
+def test_a_weight_that_the_step_did_not_use_does_not_count_in_the_norm() -> None:
+    """Its gradient of an earlier step was taken for that of this one, which clipping then seemed to have shortened."""
+    toy = dropping_toy([False] * (STEPS - 1) + [True], gradient_clipping=1e-2)
     used = [float(toy.inner.optimizer.state[weight]["step"]) for weight in toy.inner.trained]
     assert used == [STEPS, STEPS - 1] * 2
     agree(toy.outer.implicit, unrolled(toy, 0.1, update_of(toy, 1e-2))[1], EXACT)
+
+
+def test_a_weight_that_no_step_has_used_has_no_part_in_the_term() -> None:
+    toy = dropping_toy([True] * STEPS)
+    assert sum(weight in toy.inner.optimizer.state for weight in toy.inner.trained) == 2
+    agree(toy.outer.implicit, unrolled(toy, 0.1, update_of(toy))[1], EXACT)
+
+
+def test_it_is_finite_at_the_first_step_of_a_search_where_b_is_0() -> None:
+    """A has no gradient there, and its second moment is 0, by whose root the derivative of AdamW's update divides."""
+    net = LoraNet(4, 0.0)
+    with torch.no_grad():
+        for weight in net.b:
+            weight.zero_()
+
+    def draw() -> Batch:
+        return {"x": torch.randn(16, 5), "y": torch.randint(3, (16,))}
+
+    toy = make_toy(
+        net, SelectionVariables(2, 4, "softmax"), (draw, draw), "exact_adamw", eta=0.1, rate=RATE, optimizer=ADAMW
+    )
+    assert not any(toy.inner.optimizer.state[weight]["exp_avg_sq"].any() for weight in net.a)
+    assert toy.outer.implicit.isfinite().all()
+    assert toy.outer.implicit.any()
 
 
 def test_with_plain_gradient_descent_it_is_exact() -> None:
