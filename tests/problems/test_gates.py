@@ -185,6 +185,28 @@ def test_components_that_do_not_go_up_in_the_groups_are_refused() -> None:
         Gates(model, ["c_attn.q", "c_attn.v"])
 
 
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("between", [(), (6,), (2, 6)])
+def test_gates_by_row_are_for_each_row_what_its_own_gates_are(between: tuple[int, ...]) -> None:
+    model, gates = gated("linear")
+    x, values = torch.randn(4, *between, INPUTS), torch.randn(4, 2, K)
+    with gates.open(values):
+        found = model(x)
+    for row in range(4):
+        with gates.open(values[row]):
+            torch.testing.assert_close(found[row], model(x)[row], rtol=1e-12, atol=1e-12)
+
+
+def test_gates_by_row_are_refused_where_a_layer_does_not_get_as_many_rows() -> None:
+    """One row of gates would fit any number of rows, as torch repeats it."""
+    model, gates = gated("linear")
+    for x in (torch.randn(4, INPUTS), torch.randn(INPUTS)):
+        with pytest.raises(NotByRow), gates.open(torch.randn(1, 2, K)):
+            model(x)
+    with pytest.raises(NotByRow), gates.open(torch.randn(K, 2, K)):
+        model(torch.randn(INPUTS))
+
+
 def xlnet() -> tuple[Any, str]:
     config = XLNetConfig(vocab_size=20, d_model=8, n_layer=1, n_head=2, d_inner=8)
     return XLNetModel(config), "layer_1"

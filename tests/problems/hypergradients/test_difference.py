@@ -115,3 +115,13 @@ def test_an_fp32_difference_in_a_bf16_search_is_that_of_an_fp32_search(method: s
     expected = implicit(toy, vector)
     torch.testing.assert_close(found, expected)
     assert (rough - expected).norm() > 0.1 * expected.norm(), "in bf16 rounding shows"
+
+
+def test_an_fp32_difference_costs_nothing_more_in_a_search_that_does_not_round() -> None:
+    toy = lora_toy("forward_difference")
+    before = vars(toy.inner.passes).copy()
+    usual = implicit(toy, vector := random_vector(toy))
+    toy.inner.fp32_difference = True
+    assert torch.equal(implicit(toy, vector), usual)
+    after = vars(toy.inner.passes)
+    assert {name: after[name] - before[name] for name in after} == {"forward": 2, "backward": 2}, "one for each call"
