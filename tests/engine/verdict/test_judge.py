@@ -44,7 +44,8 @@ def test_p_of_many_pairs_is_drawn_always_alike_and_never_0() -> None:
     assert large == pytest.approx(stats.norm.sf(z), abs=0.01)
     assert large + small == pytest.approx(1, abs=1e-3)
     assert one_sided(differences) == (large, small)
-    assert one_sided(np.ones(24))[0] == 1 / 20_001
+    assert one_sided(np.ones(24)) == (1 / 20_001, 1)
+    assert one_sided(-np.ones(24)) == (1, 1 / 20_001)
 
 
 def test_the_interval_joins_the_spreads_of_pairs_and_of_rows() -> None:
@@ -55,6 +56,15 @@ def test_the_interval_joins_the_spreads_of_pairs_and_of_rows() -> None:
     joined = pairs_of(differences, row_error=0.3).interval()
     error = np.hypot(differences.std(ddof=1) / 8**0.5, 0.3)
     np.testing.assert_allclose(joined, differences.mean() + np.array([-1, 1]) * stats.t.ppf(0.975, 7) * error)
+
+
+def test_a_single_pair_tells_nothing_of_the_difference() -> None:
+    assert pairs_of(np.array([0.5])).interval() == (-np.inf, np.inf)
+
+
+def test_a_gain_was_learned_above_two_of_its_standard_errors() -> None:
+    assert pairs_of(CLEAR, gain=0.021, gain_error=0.01).learned
+    assert not pairs_of(CLEAR, gain=0.02, gain_error=0.01).learned
 
 
 CLEAR = np.linspace(0.9, 1.1, 24)
@@ -107,6 +117,7 @@ def test_the_first_look_that_decides_counts() -> None:
     differences = np.array([*CLEAR[:8], *-3 * CLEAR[8:]])
     assert first_ending(LONGEST, 24, lambda count: pairs_of(differences[:count])) == ("matter", 8)
     assert first_ending(LONGEST, 7, lambda count: pairs_of(differences[:count])) is None
+    assert first_ending(LONGEST, 8, lambda count: pairs_of(differences[:count])) == ("matter", 8)
     assert first_ending(LONGEST, 20, lambda count: pairs_of(TINY[4 : count + 4])) == ("equal", 16)
 
 
