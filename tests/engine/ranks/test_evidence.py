@@ -34,6 +34,10 @@ def test_what_is_enough_is_what_keeps_enough_at_the_lower_end_of_its_printed_int
         assert (low >= 1 - 0.0500041) is (enough == 4)
 
 
+def test_the_interval_reaches_164_standard_errors_to_either_side() -> None:
+    assert interval(1.0, 0.1) == pytest.approx((0.836, 1.164))
+
+
 def test_beside_an_over_fitted_model_the_error_of_what_the_best_rank_gains_counts_too() -> None:
     curve = [point(1, -0.039), point(2, -0.05, 0.002), point(4, -0.048, 0.0), point(8, 0.0, 0.01)]
     curve[1] = dataclasses.replace(curve[1], standard_error=0.0)
@@ -41,6 +45,12 @@ def test_beside_an_over_fitted_model_the_error_of_what_the_best_rank_gains_count
     assert found.overfitted
     # Rank 1 loses 0.011 of 0.25, 4.4 %. Of how its rows vary, an older record tells only the largest error possible.
     assert found.sufficient_rank(0.05) == 2
+    # It is (0.001 + 0.044 x (0.01 + 0.01)) / 0.25, so that rank 1 surely keeps 1 - 0.044 - 1.64 x 0.00752 = 0.94367.
+    assert [found.sufficient_rank(allowed) for allowed in (0.0563, 0.0564)] == [2, 1]
+    # A budget that gains more than rank 2, 0.06: 1 + 0.04 - 1.64 x (0.03 + 0.04 x 0.02) / 0.25 = 0.83795.
+    better = dataclasses.replace(found, budget_curve=(point(0.5, -0.06, 0.03),))
+    assert better.sufficient_budget(0.162) is None
+    assert better.sufficient_budget(0.1621) is not None
     for error, enough in ((0.003, 1), (0.004, 2)):  # 0.956 - 1.64 x 0.003 > 0.95
         told = (dataclasses.replace(curve[0], reference_kept_standard_error=error), *curve[1:])
         assert evidence_of(rank_curve=told).sufficient_rank(0.05) == enough
@@ -200,6 +210,7 @@ def test_rows_of_one_source_count_as_one_of_the_rows_that_an_answer_needs() -> N
     assert too_few(400, 200) == too_few(200, 200) == ""
     assert too_few(400, 50).startswith("400 rows of D_val from 50 sources are too few for a sure answer")
     assert evidence_of(rows=400, sources=50).few == too_few(400, 50)
+    assert too_few(50, 50) == "50 rows of D_val are too few for a sure answer (200 are needed)"
 
 
 def test_without_sources_each_row_counts_as_its_own() -> None:

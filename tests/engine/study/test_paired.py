@@ -15,7 +15,10 @@ def test_pairs_are_of_one_task_and_seed() -> None:
     table = paired(results(), AXES).set_index("autolora against")
     assert table.loc["lora", "pairs"] == 6
     assert table.loc["lora", "mean difference"] == pytest.approx(0.02 + 0.001)
+    # The differences are 0.02, 0.021 and 0.022, each twice: their variance is 4/5 of 0.001 squared.
+    assert table.loc["lora", "standard error"] == pytest.approx(0.001 * math.sqrt(4 / 5 / 6))
     assert tuple(table.loc["lora", ["better", "equal", "worse"]]) == (6, 0, 0)
+    assert list(table.index) == ["lora", "adalora"], "in the order of the results"
     assert table.loc["lora", "p"] == pytest.approx(2 / 2**6)  # all six of one sign
     assert table.loc["lora", "LoRA parameters, ratio"] == pytest.approx(1.1)
 
@@ -27,7 +30,7 @@ def test_every_row_of_a_search_is_held_against_the_others() -> None:
     assert compared_rows(table, axes) == ["autolora", "budget"]
     found = paired(table, axes, "budget").set_index("budget against")
     assert set(found.index) == {"autolora", "lora", "adalora"}
-    assert found.loc["autolora", "equal"] == 6
+    assert tuple(found.loc["autolora", ["better", "equal", "worse"]]) == (0, 6, 0)
     ablations = table[table["method"] == "autolora"]
     assert compared_rows(ablations, axes) == ["autolora"], "where all are searches, all are held against the first"
     assert compared_rows(ablations[::-1], axes) == ["budget"]
@@ -49,6 +52,16 @@ def test_with_methods_and_variants_every_method_of_a_variant_is_a_row() -> None:
     assert set(found.index) == {"lora, small", "adalora, small", "autolora, big", "lora, big", "adalora, big"}
     assert found.loc["lora, big", "mean difference"] == pytest.approx(0.02 + 0.001)
     assert found.loc["autolora, big", "equal"] == 6
+
+
+def test_without_methods_and_variants_every_value_of_the_other_axes_is_a_row() -> None:
+    searches = results()[lambda table: table["method"] == "autolora"]
+    table = pd.concat([searches.assign(**{"lora.k": k, "score": searches["score"] - k / 100}) for k in (8, 4)])
+    axes = ["seed", "task.name", "lora.k"]
+    (reference,) = compared_rows(table, axes)
+    found = paired(table, axes, reference)
+    assert found["pairs"].tolist() == [6]
+    assert found["mean difference"].tolist() == pytest.approx([-0.04]), "the first row, k = 8, is the reference"
 
 
 def test_runs_of_one_task_and_seed_on_further_axes_are_one_pair() -> None:
@@ -95,6 +108,8 @@ def test_a_control_with_the_same_rank_in_every_layer_is_no_evidence() -> None:
     assert tuple(table.loc["lora_shuffled", ["pairs", LEFT_OUT]]) == (4, 2)
     assert table.loc["lora_shuffled", "mean difference"] == pytest.approx(0.02 + 0.0015), "of seeds 1 and 2"
     assert tuple(table.loc["adalora", ["pairs", LEFT_OUT]]) == (6, 0), "AdaLoRA trains in another way"
+    other = paired(with_ranks(results(), [0, 1, 2]), AXES, "adalora").set_index("adalora against")
+    assert other["pairs"].tolist() == [6, 6], "nor is it the same run where AdaLoRA is the reference"
     loss = paired(with_ranks(results(), [0]), AXES, column=LOSS).set_index("autolora against")
     assert tuple(loss.loc["lora_shuffled", ["pairs", LEFT_OUT]]) == (4, 2)
 
