@@ -59,6 +59,7 @@ def test_the_split_by_source_is_drawn_by_seed() -> None:
         ([6, 4], 0.1, 4),  # 1 wanted: none is no D_val
         ([7, 3], 0.5, 3),
         ([3, 3, 4], 0.5, 4),
+        ([3, 3, 3], 0.55, 6),  # 5 wanted: a source too much is closer than one too few
         ([5, 4, 3, 2, 2], 0.5, 8),
         ([90, 4, 3, 3], 0.5, 10),
     ],
@@ -107,6 +108,16 @@ def test_the_rows_are_split_by_the_seed_of_the_data(by: str) -> None:
     assert d_val("--seed", "1", "--task.seed", "5") == d_val("--seed", "2", "--task.seed", "5")
     assert d_val("--seed", "1") == d_val("--seed", "2", "--task.seed", "1")
     assert d_val("--seed", "1") != d_val("--seed", "2")
+
+
+@pytest.mark.parametrize("kind", ["generation", "chat"])
+def test_rows_of_one_source_are_in_the_same_half_unless_asked_otherwise(kind: str) -> None:
+    rows = Dataset.from_dict({"source": SOURCES[:200]})
+    given = ("--task.type", kind, "--task.path", "x.jsonl", "--task.split_by")
+    d_tr, d_val = split_rows(rows, parse([*given, "source"]).config)
+    assert not {SOURCES[row] for row in d_tr} & {SOURCES[row] for row in d_val}
+    by_row = split_rows(rows, parse([*given, "row"]).config)
+    assert [half.tolist() for half in by_row] == [half.tolist() for half in split_indices(200, 0.5, 0)]
 
 
 @pytest.mark.parametrize("kind", ["text", "tokens"])

@@ -90,6 +90,12 @@ def test_an_error_is_a_size_also_where_lora_makes_it_worse() -> None:
     assert kept(cut, whole, head)[1] > 0
 
 
+def test_of_no_gain_no_part_is_kept() -> None:
+    whole = Judged(torch.tensor([1.0, 2.0]), torch.ones(2), 1.0)
+    cut = Judged(torch.tensor([1.5, 2.0]), torch.ones(2), 1.0)
+    assert kept(cut, whole, whole) == (0.0, 0.0)
+
+
 def test_a_row_of_many_labels_weighs_more() -> None:
     weights = torch.tensor([1.0, 9.0], dtype=torch.float64)
     low = Judged(torch.tensor([1.0, 9.0], dtype=torch.float64), weights, 1.0)

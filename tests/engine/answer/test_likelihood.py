@@ -51,6 +51,28 @@ def test_the_fitted_temperature_is_the_best_one(logits: tuple[torch.Tensor, torc
     assert likelihood.losses(statistics, fitted, weights).mean().item() == pytest.approx(best.fun, abs=5e-4)
 
 
+def test_a_temperature_below_1_costs_half_a_nat_for_an_octave_and_four_times_as_much_for_two() -> None:
+    """Rows whose loss falls by (x + 2)^2 / 2 nats down to x = -2 octaves: with x^2 / 2 beside it, x = -1 is lowest."""
+    octaves = torch.from_numpy(np.log2(TEMPERATURES))
+    statistics = ((octaves + 2).square() / 2).unsqueeze(0)
+    assert Categorical().fitted(statistics, torch.ones(1)) == pytest.approx(0.5, rel=1e-6)
+    above = ((octaves - 2).square() / 2).unsqueeze(0)
+    assert Categorical().fitted(above, torch.ones(1)) == pytest.approx(4.0, rel=1e-6), "above 1 there is no price"
+
+
+@pytest.mark.parametrize(
+    ("asked", "nearest"), [(0.01, 0.125), (0.8, 2**-0.25), (1.08, 1.0), (1.5, 2**0.5), (99, 16.0)]
+)
+def test_the_losses_are_exact_at_the_nearest_temperature_of_the_grid(asked: float, nearest: float) -> None:
+    assert Categorical().exact(asked) == pytest.approx(nearest)
+
+
+def test_a_language_model_has_statistics_at_fewer_temperatures() -> None:
+    """Each costs two passes over the scores of a whole vocabulary."""
+    statistics, _ = Categorical(shifted=True).statistics(torch.zeros(1, 3, 5), torch.zeros(1, 3, dtype=torch.long))
+    assert (statistics.shape[1], len(TEMPERATURES)) == (13, 29)
+
+
 def test_at_a_temperature_of_the_grid_the_losses_are_exact(logits: tuple[torch.Tensor, torch.Tensor]) -> None:
     scores, labels = logits
     likelihood = Categorical()

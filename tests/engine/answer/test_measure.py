@@ -163,6 +163,14 @@ def test_the_evidence_says_whether_the_labels_are_numbers() -> None:
     assert [measure(found, one, None, CONFIG)[0].regression for one in (of_classes, of_numbers)] == [False, True]
 
 
+def test_the_evidence_says_how_far_the_shares_may_miss_the_fall_which_is_further_in_bf16(
+    random_components: tuple[Searched, Sample],
+) -> None:
+    found, sample = random_components
+    in_bf16 = replace(sample, compute=replace(sample.compute, bf16=True))
+    assert [measure(found, one, None, CONFIG)[0].allowed_gap for one in (sample, in_bf16)] == [0.02, 0.03]
+
+
 def test_every_share_above_0_counts_with_and_without_a_budget() -> None:
     """Shares above noise went first: on SST-2 such cuts kept 74 instead of 90 %. Without a budget they were all that
     was taken, and could be fewer than a budget that was not enough."""

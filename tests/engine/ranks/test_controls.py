@@ -7,7 +7,9 @@ from engine.ranks.controls import (
     apportioned,
     by_target,
     can_be_shuffled,
+    given,
     highest_needed,
+    module_type,
     random_ranks,
     shuffled,
     uniform,
@@ -172,8 +174,22 @@ def test_ranks_by_target_take_the_longest_matching_target() -> None:
     assert (made.rule, made.k) == ("grid", 8)
 
 
+def test_the_ranks_of_another_run_come_without_what_its_search_measured() -> None:
+    made = given(RECORD)
+    assert (made.k, made.ranks, made.rule) == (8, dict(zip(NAMES, RANKS, strict=True)), "given")
+    assert all(not layer.alpha and not layer.contribution for layer in made.layers)
+
+
+def test_the_type_of_a_layer_is_its_name_without_the_number_of_its_block() -> None:
+    assert module_type("encoder.layer.11.attention.self.query") == "encoder.layer.*.attention.self.query"
+    assert module_type("model.layers.0.experts.3.up_proj") == "model.layers.*.experts.*.up_proj"
+    assert module_type("lm_head") == "lm_head"
+
+
 def test_ranks_in_proportion_to_weights_go_by_highest_averages() -> None:
     """The usual example of D'Hondt's method; other divisors (1, 3, 5) would give 3, 3, 1 and 1."""
     weights = {"a": 100, "b": 80, "c": 30, "d": 20}
     alike, cap = dict.fromkeys(weights, 10), dict.fromkeys(weights, 8)
     assert apportioned(weights, alike, 80, cap, (0, 0)) == {"a": 4, "b": 3, "c": 1, "d": 0}
+    rising = dict(reversed(weights.items()))
+    assert apportioned(rising, alike, 80, cap, (0, 0)) == {"a": 4, "b": 3, "c": 1, "d": 0}

@@ -159,7 +159,10 @@ def test_what_is_written_is_read_again() -> None:
     overfitted = evidence_of(rank_curve=(best, point(8, 0.0, 0.0)))
     for evidence in (evidence_of(), evidence_of(gain=0.001), evidence_of(budget_curve=()), overfitted):
         raw = json.loads(json.dumps(to_json(evidence, 0.05)))
-        assert from_json(raw, "ranks.json") == (evidence, 0.05)
+        found = from_json(raw, "ranks.json")
+        assert found == (evidence, 0.05)
+        assert found is not None
+        assert from_json(json.loads(json.dumps(to_json(*found))), "ranks.json") == found, "written once more"
     assert json.loads(json.dumps(to_json(evidence_of(), 0.05)))["sufficient_rank"] == 2
     assert from_json({"k": 8}, "ranks.json") is None
 
@@ -168,7 +171,7 @@ def test_what_is_written_is_read_again() -> None:
     "change",
     [
         {"rank_curve": 3}, {"rank_curve": [{"rank": "two"}]}, {"gain": None}, {"rows": "many"}, {"gain": True},
-        {"tolerance": 7}, {"tolerance": None}, {"tolerance": 10**400}, {"gain": 10**400},
+        {"tolerance": 7}, {"tolerance": 1.0}, {"tolerance": None}, {"tolerance": 10**400}, {"gain": 10**400},
         {"budget_curve": [[1]]}, {"nodes": 1.5}, {"loss": float("nan")}, {"rank_curve": []},
     ],
     ids=str,

@@ -31,6 +31,11 @@ def test_groups_are_the_named_parts_or_the_whole_layer_in_the_order_of_the_model
     ]  # fmt: skip
 
 
+def test_a_layer_that_is_called_like_a_part_is_whole() -> None:
+    layers = ["block.0.SelfAttention.q", "block.0.SelfAttention.v"]
+    assert groups_of(layers, ["q", "v"]) == layers
+
+
 def test_parts_lie_side_by_side_in_the_order_of_their_outputs_whatever_order_names_them() -> None:
     places = layout({f"{C}.v": 2, "other": 5, f"{C}.q": 3, f"{C}.k": 0})
     assert places == {
