@@ -22,7 +22,9 @@ from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted, StopRequest
 from engine.stages import run_stages
+from problems.gates import factors
 from problems.models.attach import lora_layers
+from tests.helpers.branches import make
 from tests.helpers.methods import HEAD, SIZE, Done, K
 from tests.helpers.stopping import StopAt
 
@@ -155,6 +157,48 @@ def test_one_threshold_goes_by_value_and_ends_at_the_first_component_without_roo
     assert found(values, [10, 30], 120).all()
     equal = found(torch.zeros(2, 2), [1, 1], 3)
     assert equal.tolist() == [[True, True], [True, False]], "of equal ones the first layer's"
+
+
+@pytest.fixture
+def branches() -> PeftModel:
+    """Two layers with LoRA of rank 4 and scale 1, whose B is not zero."""
+    torch.manual_seed(0)
+    model = make(2, k=4)
+    with torch.no_grad():
+        for layer in lora_layers(model).values():
+            factors(layer)[1].normal_()
+    return model
+
+
+def test_a_component_that_is_dropped_is_0_in_both_factors_and_the_smallest_that_is_kept_is_told(
+    branches: PeftModel, log_lines: list[str]
+) -> None:
+    deltas = [(b @ a).detach() for a, b in map(factors, lora_layers(branches).values())]
+    values = torch.cat([torch.linalg.svdvals(delta)[:4] for delta in deltas]).sort(descending=True).values
+    cut = para.Truncation(branches, (), dict.fromkeys(lora_layers(branches), 10), 30)
+    cut()
+    assert log_lines == [
+        f"INFO para: kept 3 of 8 components; the smallest kept singular value is {float(values[2]):.3g}"
+    ]
+    assert sum(cut.ranks.values()) == 3
+    for name, layer in lora_layers(branches).items():
+        a, b = factors(layer)
+        assert not a[cut.ranks[name] :].any()
+        assert not b[:, cut.ranks[name] :].any()
+        assert a[: cut.ranks[name]].any(dim=1).all()
+
+
+def test_a_model_with_a_weight_that_is_not_finite_is_not_cut(branches: PeftModel) -> None:
+    (a, _), _ = map(factors, lora_layers(branches).values())
+    with torch.no_grad():
+        a[0, 0] = math.nan
+    before = [weight.clone() for layer in lora_layers(branches).values() for weight in factors(layer)]
+    cut = para.Truncation(branches, (), dict.fromkeys(lora_layers(branches), 10), 30)
+    cut()
+    assert set(cut.ranks.values()) == {4}
+    after = [weight for layer in lora_layers(branches).values() for weight in factors(layer)]
+    for one, other in zip(before, after, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
 
 
 def test_a_budget_without_room_is_refused(
