@@ -34,6 +34,52 @@ def test_a_record_counts_ranks_and_parameters() -> None:
     assert record.kept == {"encoder.0.query": 1, "encoder.0.value": 4, "encoder.1.query": 3}
 
 
+def test_layers_of_rank_0_count_in_the_mean_but_not_in_that_of_the_layers_that_keep_any() -> None:
+    """retrain.scale mean_rank follows the latter."""
+    record = ranks.RankRecord(8, (ranks.LayerRank("a", 0), ranks.LayerRank("b", 2), ranks.LayerRank("c", 5)))
+    assert (record.mean_rank, record.mean_kept_rank) == (pytest.approx(7 / 3), 3.5)
+    assert not record.all_equal
+    assert ranks.RankRecord(8, (ranks.LayerRank("a", 2), ranks.LayerRank("b", 2))).all_equal
+    assert ranks.counted(record, {"a": 10, "b": 10, "c": 100}).lora_parameters == 520
+
+
+def test_a_layer_is_seen_where_its_share_is_above_two_standard_errors() -> None:
+    layer = ranks.LayerRank("a", 1, layer_share=0.021, layer_share_standard_error=0.01)
+    assert layer.seen
+    assert not dataclasses.replace(layer, layer_share=0.019).seen
+    assert not dataclasses.replace(layer, layer_share_standard_error=None).seen
+    assert not ranks.LayerRank("a", 1).seen
+
+
+def test_the_error_of_a_part_is_the_recorded_one_or_that_of_the_share_in_units_of_the_total() -> None:
+    older = ranks.LayerRank("a", 1, layer_share=0.2, layer_share_standard_error=0.01)
+    assert older.part_error(0.5) == pytest.approx(0.02)
+    assert dataclasses.replace(older, layer_part_standard_error=0.005).part_error(0.5) == 0.005
+
+
+def test_only_a_threshold_leaves_ranks_undecided() -> None:
+    layers = tuple(ranks.LayerRank("a", 1, decided=decided) for decided in (True, False, None))
+    assert ranks.RankRecord(8, layers).undecided == [False, True, False]
+
+
+def test_a_record_that_does_not_fit_the_model_is_refused() -> None:
+    def said(*layers: ranks.LayerRank) -> str:
+        with pytest.raises(UserError) as refused:
+            check_against(ranks.RankRecord(8, layers), SHAPES, Path("r.json"))
+        return str(refused.value)
+
+    assert said(ranks.LayerRank("encoder.0.quer", 1)) == (
+        "r.json: the model has no layer 'encoder.0.quer'; the nearest is 'encoder.0.query'"
+    )
+    assert said(ranks.LayerRank("encoder.0.query", 7)) == (
+        "r.json: rank 7 of 'encoder.0.query' is out of range; allowed: 0 to 6"
+    )
+    assert said(ranks.LayerRank("encoder.0.query", 0)) == (
+        "r.json: every rank is 0; at least one layer needs a rank of 1 or more"
+    )
+    check_against(ranks.RankRecord(8, (ranks.LayerRank("encoder.0.query", 6),)), SHAPES, Path("r.json"))
+
+
 def test_ranks_json_has_the_agreed_form_and_comes_back(tmp_path: Path) -> None:
     record = searched_record()
     path = tmp_path / "ranks.json"
@@ -145,3 +191,7 @@ def test_components_without_a_share_above_0_are_taken_from_the_first_on() -> Non
     assert chosen_components(layer, record) == [0, 2]
     none = dataclasses.replace(layer, rank=1, share=(-0.2, -0.1, -0.3))
     assert chosen_components(none, record) == [0]
+    of_zero = dataclasses.replace(layer, rank=1, share=(-0.2, 0.0, -0.3))
+    assert chosen_components(of_zero, record) == [0], "a share of 0 is not above 0"
+    by_hand = ranks.LayerRank("a", 2)
+    assert chosen_components(by_hand, record) == [0, 1], "a layer without shares"
