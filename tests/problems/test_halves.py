@@ -132,6 +132,12 @@ def test_rows_of_one_text_are_in_the_same_half(kind: str) -> None:
     assert [half.tolist() for half in by_row] == [half.tolist() for half in split_indices(200, 0.5, 0)]
 
 
+def test_two_texts_are_divided_by_text() -> None:
+    rows = Dataset.from_dict({"input_ids": [[row % 2] for row in range(40)]})
+    halves = split_rows(rows, parse(["--task.type", "text", "--task.path", "x.csv"]).config)
+    assert [len({int(row) % 2 for row in half}) for half in halves] == [1, 1]
+
+
 @pytest.mark.parametrize("tokens", [[[row] for row in range(40)], [[1]] * 40])
 def test_texts_that_are_all_different_or_all_equal_are_divided_by_row(tokens: list[list[int]]) -> None:
     rows = Dataset.from_dict({"input_ids": tokens})

@@ -129,4 +129,5 @@ def test_a_step_whose_loss_or_gradient_is_not_finite_changes_nothing_and_counts_
     toy.step()
     assert all(weight.isfinite().all() and not torch.equal(weight, old)
                for weight, old in zip(toy.after, toy.before, strict=True))  # fmt: skip
-    assert int(toy.inner.skipped_steps) == 1
+    assert [int(problem.skipped_steps) for problem in (toy.inner, toy.outer)] == [1, 1]
+    assert [int(problem.own_skips) for problem in (toy.inner, toy.outer)] == [1, 0]

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from engine.ranks import LayerRank, RankRecord
-from engine.study.agreement import SHARES, WITHIN_TYPE, between_rows, between_seeds, shares_of
+from engine.study.agreement import SHARES, WITHIN_TYPE, between_rows, between_seeds, by_chance, shares_of
 
 KIND = "hypergradient.type"
 AXES = ["seed", "task.name", "method"]
@@ -126,3 +126,13 @@ def test_runs_with_lora_in_different_layers_are_not_compared() -> None:
     assert all(math.isnan(table.loc[one, other]) for one, other in ("ab", "ac", "bc"))
     older = between_rows(frame.drop(columns="layers"), ["seed", "variant"], "variant").set_index("variant")
     assert math.isnan(older.loc["a", "c"])
+
+
+def test_the_correlation_of_unrelated_orders_is_told_where_there_are_two_layers_or_more() -> None:
+    def said(ranks: list[int] | None) -> str:
+        return by_chance(a_study([(0, "sst2", "autolora", ranks), (1, "sst2", "lora", None)]))
+
+    assert said([1, 2, 3, 4, 5]) == "Unrelated orders of 5 layers correlate by 0 +- 0.50."
+    assert said([1, 2]) == "Unrelated orders of 2 layers correlate by 0 +- 1.00."
+    assert said([3]) == said(None) == ""
+    assert by_chance(pd.DataFrame({"seed": [0]})) == ""
