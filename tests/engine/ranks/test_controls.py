@@ -1,5 +1,7 @@
 """Ranks that no search found: the same budget, other places."""
 
+from collections import Counter
+
 import pytest
 
 from engine.ranks import LayerRank, RankRecord, count_parameters
@@ -161,6 +163,14 @@ def test_random_ranks_spend_no_more_than_the_highest_rank_allows() -> None:
     made = random_ranks(NAMES, square(ALIKE), 5 * 12 * 64, 8, (0, 0), 2)
     assert {layer.rank for layer in made.layers} == {2}
     assert made.note == f"{3 * 12 * 64} LoRA parameters below the budget"
+
+
+def test_every_random_rank_from_0_to_the_highest_is_about_equally_frequent() -> None:
+    """Components handed out one by one would give most layers about the mean rank."""
+    drawn = [random_ranks(NAMES, square(ALIKE), 4 * 12 * 64, 8, (seed, 0)) for seed in range(200)]
+    found = Counter(layer.rank for made in drawn for layer in made.layers)
+    assert sorted(found) == list(range(9))
+    assert all(0.09 < count / (200 * 12) < 0.14 for count in found.values())
 
 
 def test_random_ranks_differ_by_seed() -> None:

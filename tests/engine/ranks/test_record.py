@@ -71,6 +71,9 @@ def test_a_record_that_does_not_fit_the_model_is_refused() -> None:
     assert said(ranks.LayerRank("encoder.0.quer", 1)) == (
         "r.json: the model has no layer 'encoder.0.quer'; the nearest is 'encoder.0.query'"
     )
+    assert said(ranks.LayerRank("#", 1)).startswith("r.json: the model has no layer '#'; the nearest is 'encoder.")
+    fused = (ranks.LayerRank("h.0.c_attn", 1), ranks.LayerRank("h.0.c_attn.q", 1))
+    assert said(*fused).startswith("r.json: h.0.c_attn is named whole and by part")
     assert said(ranks.LayerRank("encoder.0.query", 7)) == (
         "r.json: rank 7 of 'encoder.0.query' is out of range; allowed: 0 to 6"
     )
@@ -195,3 +198,4 @@ def test_components_without_a_share_above_0_are_taken_from_the_first_on() -> Non
     assert chosen_components(of_zero, record) == [0], "a share of 0 is not above 0"
     by_hand = ranks.LayerRank("a", 2)
     assert chosen_components(by_hand, record) == [0, 1], "a layer without shares"
+    assert chosen_components(dataclasses.replace(layer, rank=3), record) == [0, 1, 2], "all of them"
