@@ -7,7 +7,7 @@ import pytest
 
 from configs.schema import LoraSettings, RetrainConfig, RunConfig
 from engine import ranks
-from engine.export.scale import alpha_of, alpha_pattern
+from engine.export.scale import alpha_of, alpha_pattern, whole
 
 K = 8
 
@@ -43,3 +43,8 @@ def test_layers_of_rank_0_have_no_alpha_and_parts_share_that_of_their_layer() ->
     assert alpha_pattern(config("component"), record) == {"h.0.c_attn": 8, "h.0.c_fc": 4}
     assert alpha_pattern(config("mean_rank"), record) == {"h.0.c_attn": 16, "h.0.c_fc": 8}, "the mean is that of parts"
     assert alpha_pattern(config("fixed"), record) == {}
+
+
+def test_a_whole_alpha_is_written_as_an_int() -> None:
+    """Some trainers accept no float."""
+    assert [repr(whole(alpha)) for alpha in (16.0, 11.3)] == ["16", "11.3"]

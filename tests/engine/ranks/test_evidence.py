@@ -90,6 +90,8 @@ def test_a_budget_is_enough_likewise_and_none_may_be() -> None:
     assert found is not None
     assert found.at == 0.5
     assert evidence_of(budget_curve=(point(2.0, 0.1),)).sufficient_budget(0.05) is None
+    overfitted = evidence_of(rank_curve=(point(1, -0.1), point(8, 0.0, 0.0)), budget_curve=())
+    assert overfitted.sufficient_budget(0.05) is None, "no budget was measured"
 
 
 @pytest.mark.parametrize(
@@ -123,6 +125,7 @@ def test_no_loss_of_a_regression_says_that_it_is_solved() -> None:
         (10.8, 0.0004, 0.0001, True),
         (10.8, 0.0004, 0.0003, False),  # not sure: then LoRA has learned nothing
         (1.0, 0.009, 0.001, True),
+        (1.0, 0.01005, 0.001, True),  # 1 % of the loss without LoRA, 1.01005
         (1.0, 0.011, 0.001, False),
         (11.0, 0.1, 0.01, False),  # a regression of large numbers: 18 % less squared error
         (-0.4, 0.1, 0.01, False),  # a regression

@@ -33,6 +33,7 @@ def test_p_is_the_share_of_all_sign_flips(count: int) -> None:
 
 def test_eight_of_eight_is_one_in_256_and_equal_differences_are_ties() -> None:
     assert one_sided(np.full(8, 0.1)) == (1 / 256, 1)
+    assert one_sided(np.full(16, 0.1)) == (1 / 2**16, 1), "the most pairs of which all flips are counted"
     assert one_sided(-np.arange(1.0, 9)) == (1, 1 / 256)
     assert one_sided(np.zeros(8)) == (1, 1)
 
