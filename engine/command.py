@@ -160,12 +160,12 @@ def show(root: Path, trainer: Trainer | None = None) -> None:
     settle_if_free(root)
     study, told = StudyFolder(root), (folder.ranks, folder.metrics, folder.config, folder.failure)
     is_run = any(path.exists() for path in told)
+    if trainer is not None and study.cells.is_dir():  # before the runs, as a study has a config.yaml, too
+        raise UserError(f"--for: {root} is a study; give the folder of one of its runs, in {study.cells}")
     if trainer is not None and is_run:
         from engine.export.trainers import lines_for
 
         print(lines_for(trainer, folder), end="")
-    elif trainer is not None and study.cells.is_dir():
-        raise UserError(f"--for: {root} is a study; give the folder of one of its runs, in {study.cells}")
     elif study.cells.is_dir():
         print_study(study)
         _tell_growing(study.at(Places.of(root).growing))

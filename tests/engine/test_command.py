@@ -71,6 +71,16 @@ def test_show_tells_of_new_results_beside_finished_ones(
     assert line in capsys.readouterr().out
 
 
+def test_the_lines_for_a_trainer_are_those_of_a_run_and_not_of_a_study(tmp_path: Path) -> None:
+    """The study's own config.yaml made it look like a run without ranks, whose advice could not be followed."""
+    folder = StudyFolder(tmp_path / "runs" / "s")
+    folder.cells.mkdir(parents=True)
+    write_text(folder.config, to_yaml(dataclasses.replace(RunConfig(name="s"), study=StudyConfig({"seed": [0]}))))
+    message = rf"^--for: {folder.root} is a study; give the folder of one of its runs, in {folder.cells}$"
+    with pytest.raises(UserError, match=message):
+        start(ShowRequest(str(folder.root), "trl"))
+
+
 @pytest.mark.trains
 def test_show_of_what_is_no_run_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^/: is not allowed as the folder of a run"):
