@@ -17,6 +17,8 @@ OFFICIAL = {
 """The metrics of the official scripts, in the order in which they are shown."""
 OF_OWN_TEXTS = ("exact_match",)
 """Metrics that a user's own table of generation has beside those of E2E."""
+ERRORS = {"mse", "ter", "perplexity"}
+"""Metrics of which less is better."""
 
 
 def metrics_of(task: TaskConfig) -> tuple[str, ...]:

@@ -99,6 +99,8 @@ def commands(root: Path, model: Path) -> list[tuple[list[str], int, str]]:
         ([*run, "--name", "a", "--study.axes", "{seeds: [0, 1]}"], 2, "seeds"),
         ([*run, "--name", "a", "--study.axes", "{lora.k: [4, -1]}"], 2, "lora.k"),
         ([*run, "--name", "a", "--study.axes", "{seed: [0, 1]}", "--stage", "search"], 2, "not allowed for a study"),
+        ([*run, "--name", "a", "--study.axes", "{seed: [0, 1]}", "--seed", "3"], 2, "--seed: does nothing beside"),
+        ([*run, "--name", "a", "--study.axes", "{lora.r: [1, 2]}"], 2, "--lora.r: does nothing"),
     ]
 
 
@@ -122,3 +124,16 @@ def test_what_needs_no_library_loads_none(
     for words, _, said in asked:
         assert said in done.stdout + done.stderr, words
     assert not (tmp_path / "runs" / "a").exists()
+
+
+@pytest.mark.trains
+def test_a_reference_that_is_no_row_is_refused_before_torch_is_loaded(tmp_path: Path) -> None:
+    """A list of metrics had been imported from the tasks, and torch with them."""
+    study = ["--study.axes", "{method: [lora, head]}", "--study.reference", "foo"]
+    argv = ["--runs_folder", str(tmp_path), "--name", "a", "--tracking.wandb", "disabled", *study]
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, json.dumps([argv])],
+        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert "--study.reference: no row of the study is named 'foo'" in done.stdout + done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == [[2, ["pandas", "scipy"]]]

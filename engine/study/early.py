@@ -1,5 +1,6 @@
 """Refuse what is wrong with a study's settings before torch is loaded, which takes seconds."""
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 
@@ -8,6 +9,7 @@ from configs.facts import read_by_comparison
 from configs.keys import SPELLED
 from configs.requests import Request
 from configs.schema import RunConfig
+from configs.tell_unread import tell_unread
 from engine.run.asked import AskedOf
 from engine.study.cells import Cell, expand, own_settings, tell_unknown_values
 from engine.study.equal import tell_equal
@@ -19,19 +21,26 @@ log = logging.getLogger("autolora")
 
 def refuse_early(request: Request) -> None:
     """Raises UserError for a stage that a study does not have, for axes or variants that make no valid cells, for a
-    reference that is no row, and for keys of the command line that no cell takes over."""
+    reference that is no row, and for keys that no cell reads or takes over."""
     folder = StudyFolder.of(request.config)
     refuse_stage(AskedOf(request.config, folder, request.stage, request.overwrite))
     cells = expand(request.config, folder)
     tell_unknown_values(request.config.study)
     if request.config.study.reference is not None:
-        from engine.study.reference import refuse_unknown_reference  # loads pandas, which takes a second
+        from engine.study.reference import refuse_unknown_reference  # loads pandas and scipy, which take a second
 
         refuse_unknown_reference(request.config.study, cells)
     if request.stage != "report":
         _tell_overruled(request, cells)
+        _tell_unread(request, cells)
         _refuse_wrong_classes(request.config, cells)
         tell_equal(request.config.study, cells)
+
+
+def _tell_unread(request: Request, cells: Sequence[Cell]) -> None:
+    """Reports each key that the user gave and that no cell reads; raises UserError for one that is refused."""
+    study = request.config.study  # cells have none of their own
+    tell_unread(request.given, request.config, [dataclasses.replace(cell.config, study=study) for cell in cells])
 
 
 def _tell_overruled(request: Request, cells: Sequence[Cell]) -> None:

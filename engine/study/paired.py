@@ -8,9 +8,9 @@ import pandas as pd
 from scipy import stats
 
 from configs.methods import FACTS
+from configs.metrics import ERRORS
 from engine.study.agreement import LAYERS, RANKS
 from engine.study.rows import EVALUATED, LOSS, REFERENCE, SCORE, SEED, TASK, UNUSED, labelled, row_keys
-from problems.tasks.base import ERRORS
 
 OURS = "autolora"
 LEFT_OUT = "left out, equal ranks"

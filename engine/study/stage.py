@@ -1,6 +1,5 @@
 """A study from start to end: its checks, its cells, its comparison, its tables and figures."""
 
-import dataclasses
 import functools
 import logging
 import os
@@ -11,7 +10,6 @@ import yaml
 from configs.count_words import counted
 from configs.errors import UserError
 from configs.requests import Request
-from configs.tell_unread import tell_unread
 from configs.yaml_text import to_text
 from engine.disk.files import keep_only, write_text
 from engine.disk.lock import locked
@@ -49,8 +47,6 @@ def run_study(request: Request, stop: StopRequest) -> StudyFolder:
     config = request.config
     asked = AskedOf(config, StudyFolder.of(config), request.stage, request.overwrite)
     cells = expand(config, workplace(asked))
-    if request.stage != "report":
-        tell_unread(request.given, config, [dataclasses.replace(cell.config, study=config.study) for cell in cells])
     refusals = (
         refuse_stage, refuse_misplaced, refuse_single_run, refuse_foreign, refuse_mounted, refuse_occupied,
         _refuse_without_key, functools.partial(_refuse_own_sources, cells=cells),

@@ -11,14 +11,13 @@ from peft import TaskType
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from configs.metrics import ERRORS
 from problems.tasks.kind import own_loss
 from problems.tasks.label_scale import LabelScale
 
 if TYPE_CHECKING:
     import pandas as pd
 
-ERRORS = {"mse", "ter", "perplexity"}
-"""Metrics for which less is better."""
 PAD_TO = 8
 """Batches are padded to a multiple of this: GPUs multiply such matrices faster."""
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from configs.metrics import metrics_of, refused_metrics
+from configs.metrics import ERRORS, metrics_of, refused_metrics
 from configs.schema import TaskConfig
 
 KNOWN: dict[str, tuple[dict[str, Any], str]] = {
@@ -40,3 +40,12 @@ def test_the_metrics_of_a_task(case: str) -> None:
 def test_metrics_of_generation_may_be_spelt_as_the_official_scripts_do() -> None:
     assert not list(refused_metrics(TaskConfig(type="generation", name="e2e", metrics=["ROUGE-L", "CIDEr"])))
     assert list(refused_metrics(TaskConfig(type="text", metrics=["Accuracy"])))
+
+
+def test_of_which_metrics_less_is_better() -> None:
+    names = {name for _, known in KNOWN.values() for name in known.split(", ")}
+    more = {
+        "accuracy", "matthews", "f1_macro", "spearman", "pearson", "f1", "precision", "recall", "token_accuracy",
+        "bleu", "nist", "meteor", "rouge_l", "cider", "exact_match",
+    }  # fmt: skip
+    assert names - more == ERRORS, "a new metric: say here whether more or less of it is better"

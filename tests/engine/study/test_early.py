@@ -40,7 +40,9 @@ def test_a_key_of_the_command_line_that_the_study_sets_itself_is_refused_or_told
         "WARNING --answer.from_run: holds for 2 of the study's 4 cells; in the others study.variants or study.where "
         "sets it"
     ]
-    assert told("retrain.epochs", "seed") == []
+    assert told("retrain.batch_size") == []
+    with pytest.raises(UserError, match=r"^--seed: does nothing beside study\.axes, which has values of seed"):
+        told("seed")
     assert told("search.steps", stage="report") == []
 
 

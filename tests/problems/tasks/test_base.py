@@ -9,11 +9,9 @@ import pytest
 from datasets import Dataset
 from torch import nn
 
-from configs.metrics import OF_CLASSES, OF_OWN_TEXTS, OF_TAGS, OF_VALUES, OFFICIAL
 from configs.parser import parse
-from configs.recipe import TOKEN_METRICS, plain_name
 from problems.tasks import make_task
-from problems.tasks.base import ERRORS, Rows, Task
+from problems.tasks.base import Rows, Task
 
 
 class Plain(Task):
@@ -105,19 +103,3 @@ def test_a_path_of_data_may_begin_at_the_home_of_the_user(tmp_path: Path, monkey
         rows = make_task(parse([*given, f"--task.{split}_path", f"~/{file}.csv"]).config).rows()
         assert rows.train["text"][:] == ["train", "b"]
         assert rows.evaluation[split]["text"][:] == [file, "b"]
-
-
-def test_of_which_metrics_less_is_better() -> None:
-    names = {
-        *OF_CLASSES,
-        *OF_VALUES,
-        *OF_TAGS,
-        *TOKEN_METRICS,
-        *OF_OWN_TEXTS,
-        *(plain_name(n) for of in OFFICIAL.values() for n in of),
-    }
-    more = {
-        "accuracy", "matthews", "f1_macro", "spearman", "pearson", "f1", "precision", "recall", "token_accuracy",
-        "bleu", "nist", "meteor", "rouge_l", "cider", "exact_match",
-    }  # fmt: skip
-    assert names - more == ERRORS, "a new metric: say here whether more or less of it is better"
