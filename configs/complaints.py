@@ -10,7 +10,7 @@ from typing import Literal, get_args, get_origin
 from pydantic import TypeAdapter, ValidationError
 
 from configs.errors import UserError
-from configs.keys import REFUSED, SWITCHES, allowed, known_keys, shortened, split_range
+from configs.keys import REFUSED, SWITCHES, UNQUOTED, allowed, known_keys, shortened, split_range
 from configs.ranges import FilePath
 from configs.unknown import unknown_key
 from configs.yaml_text import parse_yaml
@@ -96,7 +96,8 @@ def _of_unquoted(value: str, taken: str) -> str:
     read = re.fullmatch(r"\[.*?\b(True|False|None|[\d.]+)\b.*\]", value)
     if read is None or "names" not in taken:
         return ""
-    return f" (YAML reads an unquoted no, yes, null or number as another type, here {read[1]}; quote it: '[\"no\"]')"
+    why = UNQUOTED.format(read[1], "'[\"no\"]'")
+    return f" ({why})"
 
 
 def _without_a_value(key: str) -> str:

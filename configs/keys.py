@@ -23,6 +23,9 @@ REFUSED = {
 # A key that is a reserved word of Python -> the field that holds its value under another name.
 SPELLED = {"answer.from": "answer.from_run"}
 
+UNQUOTED = "YAML reads an unquoted no, yes, null or number as another type, here {}; quote it: {}"
+"""Why a name was refused that YAML read as another type."""
+
 TWO_NAMES = "are two names of one key; allowed: one of them"
 
 MOST_HINTS = 3
@@ -147,10 +150,20 @@ def check_values(config: RunConfig) -> None:
             raise UserError(f"--{key}: null is not allowed; allowed: {words(kind)}")
         if limits and not limits.holds(value):
             reason = f" ({REFUSED[key, value]})" if isinstance(value, str) and (key, value) in REFUSED else ""
+            reason = reason or (_of_unquoted_keys(value) if key in ("study.axes", "study.variants") else "")
             meant = _meant(value) if key == "hypergradient.type" and not reason else ""
             raise UserError(f"--{key}: {as_written(value)} is not allowed{reason}; allowed: {limits.words}{meant}")
         if value == "":  # as from an unset shell variable; read as null, it would be ignored silently
             raise UserError(f"--{key}: '' is not allowed; allowed: {words(kind)}, but no empty text")
+
+
+def _of_unquoted_keys(value: Any) -> str:
+    """Why the value of an option with keys or names was refused, if YAML read one of them as another type; else ""."""
+    inside = [key for named in value.values() if isinstance(named, Mapping) for key in named]
+    other = [key for key in value if key is None or isinstance(key, bool)]
+    other += [key for key in (*inside, *value) if not isinstance(key, str)]
+    why = UNQUOTED.format(as_written(other[0]), """'{"no": ...}'""") if other else ""
+    return f" ({why})" if why else ""
 
 
 def _meant(value: Any) -> str:

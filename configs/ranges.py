@@ -119,9 +119,19 @@ def _keyed(*settings: dict[Any, Any]) -> bool:
     return all(isinstance(key, str) for one in settings for key in one)
 
 
+def _is_name(key: Any) -> bool:
+    """Whether the key can name a variant: a text that is not empty, or a number. An unquoted no, yes or null is read by
+    YAML as another type."""
+    return key is not None and not isinstance(key, bool) and key != ""
+
+
 _FLAT = f"keys with values, nested at most {DEEPEST} deep"
+_NAMED = f"names that are not empty, each with {_FLAT}"
 Axes = Annotated[dict[str, list[Any]], Range(_FLAT, lambda x: _flat_enough(x) and _keyed(x))]
-Variants = Annotated[dict[str, dict[str, Any]], Range(_FLAT, lambda x: _flat_enough(x) and _keyed(*x.values()))]
+Variants = Annotated[
+    dict[str, dict[str, Any]],
+    Range(_NAMED, lambda x: _flat_enough(x) and _keyed(*x.values()) and all(map(_is_name, x))),
+]
 Excluded = Annotated[
     list[dict[str, Any]], Range(f"a list of {_FLAT}", lambda x: _flat_enough(x) and all(map(bool, x)) and _keyed(*x))
 ]

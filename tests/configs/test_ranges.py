@@ -87,7 +87,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "retrain.checkpoint_every": ([0], [1]),
     "task.seed": ([-1, 2**31], [0, 2**31 - 1, None]),
     "study.axes": ([{"seed": DEEP}], [{}, {"seed": [0]}]),
-    "study.variants": ([{"a": {"seed": DEEP}}], [{}, {"a": {"seed": 1}}]),
+    "study.variants": ([{"a": {"seed": DEEP}}, {"": {}}], [{}, {"a": {"seed": 1}}]),
     "study.exclude": ([[{}], [{"seed": DEEP}]], [[], [{"seed": [0, 1], "variant": "a"}]]),
     "study.where": ([{"seed": {"0": {"lora.k": DEEP}}}], [{}]),
     "study.probe.steps": ([[0], [5, -1], [10**9 + 1]], [[]]),
@@ -193,8 +193,20 @@ def test_nor_does_one_in_a_file(tmp_path: Path, value: str) -> None:
     ],
 )
 def test_a_key_in_a_study_is_a_text(key: str, value: str) -> None:
-    with pytest.raises(UserError, match=rf"^--{key}: .* is not allowed; allowed: keys with values"):
+    with pytest.raises(UserError, match=rf"^--{key}: .* is not allowed.*; allowed: .*keys with values"):
         parse([f"--{key}", value])
+
+
+@pytest.mark.parametrize(("name", "read"), [("no", "false"), ("yes", "true"), ("null", "null")])
+def test_a_name_of_a_variant_that_yaml_reads_as_another_type_is_refused(name: str, read: str) -> None:
+    """The variants had been called false and true in folders and tables."""
+    message = (
+        rf"^--study\.variants: .* \(YAML reads an unquoted no, .* here {read}; quote it: .*\); allowed: names that"
+    )
+    with pytest.raises(UserError, match=message):
+        parse(["--study.variants", f"{{a: {{}}, {name}: {{lora.k: 2}}}}"])
+    quoted = parse(["--study.variants", f"{{a: {{}}, '{name}': {{lora.k: 2}}}}"]).config.study.variants
+    assert list(quoted) == ["a", name]
 
 
 def test_names_of_variants_and_places_may_look_like_numbers() -> None:
