@@ -1,9 +1,7 @@
 """The cells of a study: an ordinary run for every combination of its axes and variants."""
 
 import dataclasses
-import hashlib
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,11 +15,10 @@ from engine.run.folder import RunFolder
 from engine.study.combinations import VARIANT, axes_of_study, combinations, named_values
 from engine.study.folder import StudyFolder
 from engine.study.held_out import held_out_loss
+from engine.study.names import cell_name, cell_names
 from engine.study.values import means, word
 
 _OWN = ("name", "runs_folder")
-_LONGEST = 100
-"""Letters of a cell's name."""
 
 log = logging.getLogger("autolora")
 
@@ -47,8 +44,9 @@ def expand(config: RunConfig, folder: StudyFolder) -> list[Cell]:
         tracking = dataclasses.replace(tracking, group=tracking.group or config.name)
     placed = dataclasses.replace(config, runs_folder=str(folder.cells), study=StudyConfig(), tracking=tracking)
     cells = []
-    for values in combinations(config.study):
-        named = dataclasses.replace(placed, name=cell_name(values))
+    planned = list(combinations(config.study))
+    for values, name in zip(planned, cell_names(planned), strict=True):
+        named = dataclasses.replace(placed, name=name)
         cells.append(Cell(values, with_values(named, own_settings(config.study, values))))
     if not cells:
         raise UserError("--study.exclude: leaves out every cell of the study; allowed: entries that keep at least one")
@@ -161,16 +159,3 @@ def damage(cell: Cell) -> str:
     except UserError as error:
         return f"{cell.config.name}: {error}; to train the cell again, remove {cell.folder.root}"
     return ""
-
-
-def cell_name(values: Mapping[str, Any]) -> str:
-    """A folder name from a cell's values, like `type-darts_seed-0`; it has whole keys if two end in the same word. A
-    long name is cut, and ends in digits of a hash of the whole."""
-    last = [key.split(".")[-1] for key in values]
-    keys = [key if last.count(short) > 1 else short for key, short in zip(values, last, strict=True)]
-    parts = [f"{key}-{word(value).strip('[]')}" for key, value in zip(keys, values.values(), strict=True)]
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", "_".join(parts)).strip("-_.")
-    if len(name) <= _LONGEST:
-        return name
-    mark = hashlib.sha256(name.encode()).hexdigest()[:8]  # the end that is cut off may hold the seed
-    return f"{name[: _LONGEST - len(mark) - 1]}-{mark}"

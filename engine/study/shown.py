@@ -8,11 +8,12 @@ from engine.disk.tables import read_columns
 from engine.run.contents import read_result
 from engine.run.failure import failure_of
 from engine.run.folder import RunFolder
-from engine.study.cells import cell_name, expand
+from engine.study.cells import expand
 from engine.study.combinations import combinations
 from engine.study.folder import StudyFolder
 from engine.study.lacking import COLUMNS, TITLE, without_result
 from engine.study.markdown import markdown
+from engine.study.names import cell_names
 from engine.terminal.console import console
 
 
@@ -22,7 +23,7 @@ def print_study(folder: StudyFolder) -> None:
     config = load_config(folder.config) if folder.config.exists() else None
     study = None if config is None else config.study
     if study is not None:  # cells of values that the study no longer has do not count
-        names = {cell_name(values) for values in combinations(study)}
+        names = set(cell_names(list(combinations(study))))
         begun = [root for root in begun if root.name in names]
     finished = [root for root in begun if RunFolder(root).metrics.exists()]
     count = len(begun) if study is None else len(names)

@@ -11,10 +11,9 @@ import pytest
 from configs.errors import UserError
 from configs.parser import parse
 from configs.schema import RunConfig, StudyConfig
-from configs.values import with_values
 from engine import ranks
 from engine.ranks import LayerRank, RankRecord
-from engine.study.cells import cell_name, damage, expand, tell_unknown_values
+from engine.study.cells import damage, expand, tell_unknown_values
 from engine.study.folder import StudyFolder
 from tests.helpers.finished import RESULT
 from tests.helpers.studies import AXES, VARIANTS, with_study
@@ -41,33 +40,6 @@ def test_axes_expand_to_every_combination(tiny_config: Callable[..., RunConfig])
 def test_bad_axes_name_the_key(tiny_config: Callable[..., RunConfig], axes: dict, named: str) -> None:
     with pytest.raises(UserError, match=named):
         expand(with_study(tiny_config(), axes), StudyFolder(Path("x")))
-
-
-def test_cell_names_are_folder_names() -> None:
-    assert cell_name({"hypergradient.eta": "lr", "model.name": "a/b: c"}) == "eta-lr_name-a-b-c"
-    values = {"task.train_rows": None, "search.dropout": True, "retrain.learning_rates": [1e-3, 3e-3]}
-    assert cell_name(values) == "train_rows-null_dropout-true_learning_rates-0.001-0.003"
-
-
-@pytest.mark.parametrize("value", ["x" * 5000, "é" * 300, 10**400])
-def test_a_cell_s_name_leaves_room_for_hidden_siblings(tiny_config: Callable[..., RunConfig], value: object) -> None:
-    name = cell_name({"seed": 0, "task.path": value, "model.name": value})
-    assert len(f".{name}.overwrite".encode()) <= 255
-    assert with_values(tiny_config(), {"name": name}).name == name
-
-
-def test_long_names_that_differ_at_their_ends_are_told_apart() -> None:
-    """The seed was cut off, and the study refused."""
-    long = {"task.path": "/data/" + "x" * 200, "method": "lora"}
-    names = {cell_name({**long, "seed": seed}) for seed in (0, 1)}
-    assert len(names) == 2
-    assert {len(name) for name in names} == {100}
-    assert cell_name({**long, "seed": 0}) in names, "always the same"
-
-
-def test_keys_that_end_alike_are_told_apart_in_the_name() -> None:
-    values = {"search.learning_rate": 1e-3, "seed": 0, "retrain.learning_rate": 1e-5}
-    assert cell_name(values) == "search.learning_rate-0.001_seed-0_retrain.learning_rate-1e-05"
 
 
 @pytest.mark.parametrize(
@@ -106,8 +78,8 @@ def test_variants_are_one_more_axis(tiny_config: Callable[..., RunConfig]) -> No
     unknown = dataclasses.replace(config, study=StudyConfig({}, {"a": {"answer.rul": "size"}}))
     with pytest.raises(UserError, match=r"answer\.rule"):
         expand(unknown, StudyFolder(Path("x")))
-    alike = dataclasses.replace(config, study=StudyConfig({}, {"a b": {}, "a/b": {}}))
-    with pytest.raises(UserError, match="two cells would be named variant-a-b"):
+    alike = dataclasses.replace(config, study=StudyConfig({"seed": [0, 0]}))
+    with pytest.raises(UserError, match="two cells would be named seed-0"):
         expand(alike, StudyFolder(Path("x")))
 
 
