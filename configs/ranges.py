@@ -120,8 +120,8 @@ def _keyed(*settings: dict[Any, Any]) -> bool:
 
 
 def _is_name(key: Any) -> bool:
-    """Whether the key can name a variant: a text that is not empty, or a number. An unquoted no, yes or null is read by
-    YAML as another type."""
+    """Whether the key can name a variant: a text that is not empty, or a number. YAML reads an unquoted no, yes or
+    null as another type."""
     return key is not None and not isinstance(key, bool) and key != ""
 
 

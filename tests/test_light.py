@@ -100,6 +100,11 @@ def commands(root: Path, model: Path) -> list[tuple[list[str], int, str]]:
         ([*run, "--name", "a", "--study.axes", "{lora.k: [4, -1]}"], 2, "lora.k"),
         ([*run, "--name", "a", "--study.axes", "{seed: [0, 1]}", "--stage", "search"], 2, "not allowed for a study"),
         ([*run, "--name", "a", "--study.axes", "{seed: [0, 1]}", "--seed", "3"], 2, "--seed: does nothing beside"),
+        (
+            [*run, "--name", "a", "--study.variants", "{a: {}, b: {answer.from: '{runs}/variant-c'}}"],
+            2,
+            "did you mean variant-a?",
+        ),
         ([*run, "--name", "a", "--study.axes", "{lora.r: [1, 2]}"], 2, "--lora.r: does nothing"),
     ]
 

@@ -11,19 +11,22 @@ from configs.requests import Request
 from configs.schema import RunConfig
 from configs.tell_unread import tell_unread
 from engine.run.asked import AskedOf
+from engine.run.replacing import workplace
 from engine.study.cells import Cell, expand, own_settings, tell_unknown_values
 from engine.study.equal import tell_equal
 from engine.study.folder import AskedOfStudy, StudyFolder
 from engine.study.own_hypergradients import own_hypergradients
+from engine.study.sources import refuse_missing_sources
 
 log = logging.getLogger("autolora")
 
 
 def refuse_early(request: Request) -> None:
     """Raises UserError for a stage that a study does not have, for axes or variants that make no valid cells, for a
-    reference that is no row, and for keys that no cell reads or takes over."""
-    folder = StudyFolder.of(request.config)
-    refuse_stage(AskedOf(request.config, folder, request.stage, request.overwrite))
+    reference that is no row, for keys that no cell reads or takes over, and for cells that read from no cell."""
+    asked = AskedOf(request.config, StudyFolder.of(request.config), request.stage, request.overwrite)
+    refuse_stage(asked)
+    folder = workplace(asked)
     cells = expand(request.config, folder)
     tell_unknown_values(request.config.study)
     if request.config.study.reference is not None:
@@ -33,6 +36,7 @@ def refuse_early(request: Request) -> None:
     if request.stage != "report":
         _tell_overruled(request, cells)
         _tell_unread(request, cells)
+        refuse_missing_sources(folder, cells)
         _refuse_wrong_classes(request.config, cells)
         tell_equal(request.config.study, cells)
 
