@@ -2,19 +2,21 @@
 compare the others."""
 
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
 
 from configs.errors import UserError
+from configs.recipe import task_name
 from configs.schema import StudyConfig
 from engine.study.cells import Cell
 from engine.study.combinations import axes_of_study
 from engine.study.paired import named
-from engine.study.results import places, searched_by
-from engine.study.rows import ETA, REFERENCE, labelled, row_keys
-from engine.study.values import word
+from engine.study.results import places, searched_by, tasks_of
+from engine.study.rows import ETA, REFERENCE, TASK, labelled, row_keys
+from engine.study.values import label, means
 
 log = logging.getLogger("autolora")
 
@@ -39,6 +41,9 @@ def reference_cells(study: StudyConfig, cells: Sequence[Cell]) -> set[str]:
     known = zip(rows["cell"], rows["names"], strict=True)
     found = {cell for cell, names in known if study.reference in names}
     if not found:
+        known = zip(rows["cell"], rows["names"], strict=True)
+        found = {cell for cell, names in known if any(_same(name, study.reference) for name in names)}
+    if not found:
         allowed = ", ".join(map(repr, rows["name"].unique()))
         raise UserError(f"--study.reference: no row of the study is named {study.reference!r}; there are: {allowed}")
     return found
@@ -55,8 +60,17 @@ def _rows(study: StudyConfig, cells: Sequence[Cell]) -> pd.DataFrame:
     axes = list(axes_of_study(study))
     own = [{"method": cell.config.method, **searched_by(cell), "cell": cell.config.name} for cell in cells]
     runs = pd.DataFrame([{**place, **more} for place, more in zip(places(cells), own, strict=True)])
+    runs[TASK] = tasks_of([(task_name(cell.config.task), cell.config.task.path) for cell in cells])
     names = pd.Series(list(zip(*_names(runs, axes), strict=True)), index=runs.index)
     return runs.assign(name=named(runs, axes)[0]["name"], names=names)
+
+
+def _same(name: str, asked: str) -> bool:
+    """Whether two names differ only in how they spell their numbers, as 1e-05 and 0.00001, or in capitals."""
+    parts, others = ([part for part in re.split(r"([ ,()\[\]{}]+)", text) if part.strip()] for text in (name, asked))
+    return len(parts) == len(others) and all(
+        means(one.strip(), other.strip()) for one, other in zip(parts, others, strict=True)
+    )
 
 
 def _names(runs: pd.DataFrame, axes: Sequence[str]) -> Iterator[list[Any]]:
@@ -67,4 +81,4 @@ def _names(runs: pd.DataFrame, axes: Sequence[str]) -> Iterator[list[Any]]:
         yield labelled(table, axes)["row"].to_list()
     keys = row_keys(runs, axes)
     if len(keys) == 1:
-        yield list(map(word, runs[keys[0]]))
+        yield list(map(label, runs[keys[0]]))

@@ -28,7 +28,7 @@ from engine.study.rows import (
     TASK,
     UNUSED,
 )
-from engine.study.values import word
+from engine.study.values import label, word
 from engine.study.words import all_numbers
 
 
@@ -49,7 +49,7 @@ def collect(cells: Sequence[Cell]) -> pd.DataFrame:
     # The loss on the unused rows, too, is comparable only if all cells have it.
     on_all_rows = all(cell.folder.row_losses.exists() for cell in cells)
     results = [read_result(cell.folder.metrics) for cell in cells]
-    tasks = _tasks([(result["task"], cell.config.task.path) for cell, result in zip(cells, results, strict=True)])
+    tasks = tasks_of([(result["task"], cell.config.task.path) for cell, result in zip(cells, results, strict=True)])
     rows = []
     for cell, result, task, place in zip(cells, results, tasks, places(cells), strict=True):
         rows.append({**place, TASK: task, **_found(cell, result, on_all_rows=on_all_rows)})
@@ -62,7 +62,7 @@ def places(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     # are numbers.
     values = {axis: [cell.values[axis] for cell in cells] for axis in cells[0].values}
     plain = {axis for axis, known in values.items() if all_numbers(known)}
-    return [{axis: value if axis in plain else word(value) for axis, value in cell.values.items()} for cell in cells]
+    return [{axis: value if axis in plain else label(value) for axis, value in cell.values.items()} for cell in cells]
 
 
 def _found(cell: Cell, result: Mapping[str, Any], *, on_all_rows: bool) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def _found(cell: Cell, result: Mapping[str, Any], *, on_all_rows: bool) -> dict[
     }
 
 
-def _tasks(named: Sequence[tuple[str, str | None]]) -> list[str]:
+def tasks_of(named: Sequence[tuple[str, str | None]]) -> list[str]:
     """The name of each task, given with its path. A table is called like its file: where files in several folders have
     one name, the end of the path by which they differ is added."""
     paths: dict[str, set[str]] = {}
@@ -129,7 +129,7 @@ def searched_by(cell: Cell) -> dict[str, str | None]:
     if not known:
         return {SEARCHED_BY: None, OPTIONS: None, ETA: None}
     reads_eta = chosen.type not in BUILT_IN or "eta" in BUILT_IN[chosen.type].reads
-    return {SEARCHED_BY: chosen.type, OPTIONS: word(chosen.options), ETA: word(chosen.eta) if reads_eta else None}
+    return {SEARCHED_BY: chosen.type, OPTIONS: word(chosen.options), ETA: label(chosen.eta) if reads_eta else None}
 
 
 def _cost_of_search(cell: Cell) -> dict[str, float | None]:

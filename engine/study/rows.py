@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from engine.disk.tables import read_parquet
-from engine.study.values import word
+from engine.study.values import label
 from engine.study.words import number
 
 SEED, TASK, APPROXIMATION = "seed", "task", "hypergradient.type"
@@ -62,8 +62,12 @@ def axes_of(results: pd.DataFrame) -> list[str]:
 
 
 def row_keys(results: pd.DataFrame, axes: Sequence[str]) -> list[str]:
-    """The axes that make the rows of a table: all but seed and task."""
-    return [axis for axis in axes if axis not in (SEED, "task.name") and axis in results]
+    """The axes that make the rows of a table: all but seed and task. The paths of a task are no rows either, if each
+    is a task of its own."""
+    tasks = ["task.name"]
+    if "task.path" in results and results.groupby(TASK)["task.path"].nunique(dropna=False).max() == 1:
+        tasks.append("task.path")
+    return [axis for axis in axes if axis not in (SEED, *tasks) and axis in results]
 
 
 def labelled(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
@@ -90,7 +94,7 @@ def _etas(results: pd.DataFrame, keys: Sequence[str]) -> list[str]:
 
 def _named(key: str, value: Any) -> str:
     """The value of an axis in words, after the name of its key if the value does not speak for itself."""
-    return word(value) if key in _PLAIN else f"{key.rpartition('.')[2]} {word(value)}"
+    return label(value) if key in _PLAIN else f"{key.rpartition('.')[2]} {label(value)}"
 
 
 @dataclass(frozen=True)

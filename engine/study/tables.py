@@ -9,7 +9,7 @@ import pandas as pd
 from configs.count_words import counted
 from engine.study.paired import one_direction, pairs_with
 from engine.study.rows import LOSS, OUTER, SCORE, SEED, TASK, labelled
-from engine.study.values import word
+from engine.study.values import label
 from engine.study.words import span, spread
 
 COST_REFERENCE = "adalora"
@@ -28,7 +28,7 @@ def summarise(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     rows = []
     for place, group in results.assign(all="all").groupby(keys, sort=False, dropna=False):
         # As text, a small learning rate keeps its digits; as a number, a table would show it as 0.000.
-        row: dict[str, object] = {key: word(value) for key, value in zip(keys, place, strict=True)}
+        row: dict[str, object] = {key: label(value) for key, value in zip(keys, place, strict=True)}
         row["runs"] = len(group)
         for column in metrics:  # tasks differ in their metrics, so that a field of the table may be empty
             name = column.removeprefix("metric.")

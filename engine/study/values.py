@@ -4,6 +4,9 @@ from typing import Any
 
 import numpy as np
 
+_EXACT = 1e15
+"""Below it every whole number is a float of its own."""
+
 
 def word(value: Any) -> str:
     """The value as YAML writes it: null, true, 0.001, [query, value], {rate: 0.1}."""
@@ -16,6 +19,12 @@ def word(value: Any) -> str:
     if isinstance(value, list | tuple | np.ndarray):
         return f"[{', '.join(map(word, value))}]"
     return str(value)
+
+
+def label(value: Any) -> str:
+    """The value as `word`, but a whole number without decimals: a column of a table holds 1 beside 0.5 as 1.0."""
+    whole = isinstance(value, float | np.floating) and float(value).is_integer() and abs(float(value)) < _EXACT
+    return str(int(value)) if whole else word(value)
 
 
 def means(value: Any, place: Any) -> bool:

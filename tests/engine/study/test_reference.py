@@ -45,6 +45,24 @@ def test_a_number_on_an_axis_names_its_row(chosen: Chosen, name: str) -> None:
     assert chosen(name, axes={"task.train_rows": [8, 16]}) == {"train_rows-8"}
 
 
+@pytest.mark.parametrize("name", ["learning_rate 1", "learning_rate 1.0", "1", "learning_rate 1e0"])
+def test_a_number_may_be_spelled_as_the_user_likes(chosen: Chosen, name: str) -> None:
+    axes = {"retrain.learning_rate": [1e-5, 0.001, 1]}
+    assert chosen(name, axes=axes) == {"learning_rate-1"}
+    assert chosen("learning_rate 1e-5", axes=axes) == {"learning_rate-1e-05"}
+
+
+def test_a_list_may_be_spelled_without_blanks(chosen: Chosen) -> None:
+    axes = {"lora.target_modules": [["query"], ["query", "value"]], "lora.k": [4]}
+    assert chosen("target_modules [query,value], k 4.0", axes=axes) == {"target_modules-query-value_k-4"}
+
+
+def test_the_paths_of_tasks_name_no_row(chosen: Chosen) -> None:
+    axes = {"task.path": ["a.csv", "b.csv"], "method": ["lora", "full"]}
+    found = chosen("lora", axes=axes, where={"method": {"lora": {"task.type": "text"}, "full": {"task.type": "text"}}})
+    assert found == {"path-a.csv_method-lora", "path-b.csv_method-lora"}
+
+
 def test_a_variant_and_a_method_name_the_rows_of_the_paired_tables(chosen: Chosen) -> None:
     axes, variants = {"seed": [0], KIND: ["darts", "exact"]}, {"small": {"lora.k": 2}, "big": {"lora.k": 8}}
     both = {f"seed-0_type-{kind}_variant-big" for kind in ("darts", "exact")}

@@ -11,8 +11,25 @@ def test_axes_stand_before_what_every_result_has() -> None:
 
 def test_rows_go_by_all_axes_but_seed_and_task() -> None:
     frame = pd.DataFrame({"seed": [0, 1], "task.name": ["a", "b"], "lora.k": [4, 8], "method": ["lora", "full"]})
-    assert labelled(frame, list(frame))["row"].to_list() == ["k 4, lora", "k 8, full"]
+    frame = frame.assign(task=frame["task.name"])
+    assert labelled(frame, list(frame)[:4])["row"].to_list() == ["k 4, lora", "k 8, full"]
     assert labelled(frame, ["seed"])["row"].to_list() == ["all", "all"]
+
+
+def test_the_paths_of_tasks_make_no_rows_if_each_is_a_task_of_its_own() -> None:
+    """Half of the table's fields were empty, and all of its means."""
+    frame = pd.DataFrame({"task.path": ["d/a.csv", "d/b.csv"], "method": ["lora", "lora"], "task": ["a", "b"]})
+    assert labelled(frame, ["task.path", "method"])["row"].to_list() == ["lora", "lora"]
+    one = labelled(frame.assign(task="a"), ["task.path", "method"])
+    assert one["row"].to_list() == ["path d/a.csv, lora", "path d/b.csv, lora"]
+
+
+def test_a_row_has_the_numbers_of_its_axis_as_they_were_given() -> None:
+    """A column with fractions holds whole numbers as 1.0."""
+    rates = [1e-5, 0.001, 1]
+    frame = pd.DataFrame({"retrain.learning_rate": rates, "task": "t"})
+    found = labelled(frame, ["retrain.learning_rate"])["row"].to_list()
+    assert found == ["learning_rate 1e-05", "learning_rate 0.001", "learning_rate 1"]
 
 
 def test_a_panel_has_the_runs_of_a_task_that_have_a_score() -> None:
