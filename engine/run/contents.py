@@ -60,6 +60,12 @@ def read_lora_config(path: Path) -> dict[str, Any]:
     )
 
 
+def read_compared(path: Path) -> dict[str, Any]:
+    """probe.json of a study; otherwise as `read_result`."""
+    way_out = "remove it, probe.parquet and cost.parquet, and the study's command makes the comparison again"
+    return _read(path, shapes.Compared, way_out)
+
+
 def read_samples(path: Path) -> list[dict[str, Any]]:
     """The lines of samples.jsonl; none when there is no such file. Raises UserError for a damaged one."""
     return _read_lines(path, shapes.Sample, "remove the file, and the report is made without it")

@@ -185,6 +185,15 @@ class LoraConfig(Part):
     fan_in_fan_out: bool
 
 
+class Compared(Part):
+    """probe.json of a study: what its comparison of hypergradients was made with."""
+
+    settings: dict[str, Any] = {}
+    own: list[str] = []
+    data: Fingerprint | None = None
+    timed_on: str = ""
+
+
 class Turn(Part):
     role: str
     content: str

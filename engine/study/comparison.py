@@ -11,8 +11,9 @@ import torch
 from configs.count_words import counted
 from configs.schema import RunConfig, StudyConfig
 from configs.values import with_values
-from engine.disk.files import read_json, write_json
+from engine.disk.files import write_json
 from engine.disk.tables import read_parquet, write_parquet
+from engine.run.contents import read_compared
 from engine.run.context import Context
 from engine.run.interrupt import StopRequest
 from engine.run.resources import computed_on
@@ -39,7 +40,7 @@ def refuse_changed_probe(asked: AskedOfStudy) -> None:
     folder, config = asked.folder, asked.config
     if not folder.probe.exists():
         return
-    made = read_json(folder.probe_settings)
+    made = read_compared(folder.probe_settings)
     again = f"remove {folder.probe} to make the comparison again"
     holds = f"{folder.root} holds a comparison of hypergradients"
     COMPARED.refuse_changed(made.get("settings", {}), config, f"{holds} with", f"give the old value, or {again}")
@@ -55,8 +56,9 @@ def _own(config: RunConfig, folder: StudyFolder) -> dict[str, Chosen]:
 
 def data_of_probe(folder: StudyFolder) -> dict[str, Any]:
     """The fingerprint of the rows, and the digest of the base model, with which the comparison in the study's folder
-    was made; empty if there is none. It has no evaluation rows, as the comparison reads none."""
-    found: dict[str, Any] = read_json(folder.probe_settings).get("data", {}) if folder.probe.exists() else {}
+    was made; empty if there is none. It has no evaluation rows, as the comparison reads none. Raises UserError, as the
+    other functions here, if the file that holds it is damaged."""
+    found: dict[str, Any] = (read_compared(folder.probe_settings).get("data") or {}) if folder.probe.exists() else {}
     return {part: value for part, value in found.items() if not part.startswith("evaluation")}
 
 
@@ -84,7 +86,7 @@ def read_comparison(folder: StudyFolder) -> Comparison | None:
             numbers=["step", "cosine", "step_cosine", "norm_ratio", "total_cosine", "implicit_to_direct"],
         ),
         read_parquet(folder.cost, way_out, texts=["approximation"], numbers=["ratio_to_lora"]),
-        str(read_json(folder.probe_settings).get("timed_on", "")) if folder.probe_settings.exists() else "",
+        str(read_compared(folder.probe_settings).get("timed_on", "")),
     )
 
 

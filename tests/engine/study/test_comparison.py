@@ -134,3 +134,22 @@ def test_a_comparison_of_hypergradients_is_of_its_own_steps_and_etas(
             refuse_changed_probe(AskedOf(tiny_config(*STUDY, *change), folder))
     else:
         refuse_changed_probe(AskedOf(tiny_config(*STUDY, *change), folder))
+
+
+DAMAGES = {
+    "settings: .*, holds 'x'": '{"settings": "x"}', "own: .*, holds 3": '{"own": 3}', "not readable as JSON": '{"own"',
+    r"data\.classes is missing": '{"data": {}}', "timed_on: .*, holds 5": '{"timed_on": 5}',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("told", DAMAGES)
+def test_a_damaged_record_of_the_comparison_is_one_line(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, told: str
+) -> None:
+    """It ended in a traceback."""
+    config, folder = with_study(tiny_config(), AXES, ProbeConfig(steps=[1])), StudyFolder(tmp_path)
+    write_text(folder.probe_settings, DAMAGES[told])
+    write_text(folder.probe, "")
+    for read in (lambda: refuse_changed_probe(AskedOf(config, folder)), lambda: data_of_probe(folder)):
+        with pytest.raises(UserError, match=rf"^{folder.probe_settings}: {told}.*; remove it, probe\.parquet and"):
+            read()
