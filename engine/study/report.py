@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from configs.files import to_yaml
 from configs.schema import RunConfig, StudyConfig
 from engine.disk.files import write_text
 from engine.disk.tables import write_parquet
@@ -55,7 +56,7 @@ def write_study_report(config: RunConfig, folder: StudyFolder) -> dict[str, Path
             for name, path in pictures.items()
             if name != "metric"
         ],
-        config=folder.config.read_text(encoding="utf-8"),
+        config=to_yaml(config),
         charts=charts,
     )
     write_text(folder.report, page)

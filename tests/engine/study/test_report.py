@@ -202,3 +202,15 @@ def test_the_cost_is_that_of_an_outer_step_with_all_its_inner_steps(
     assert f"## {title}\n\n{note}" in folder.table.read_text()
     assert "| memory MiB |" in folder.table.read_text()
     assert section(folder, title) == [["lora", "3.000", "1.000", "80"], ["darts", "6.000", "2.000", "121"]]
+
+
+def test_the_page_shows_the_settings_by_which_it_was_drawn(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    """Of a study that was killed it showed those that its config.yaml held, without the chosen reference."""
+    study = StudyConfig({"method": ["lora", "full"]})
+    folder = StudyFolder(tmp_path)
+    drawn(dataclasses.replace(tiny_config(), study=study), folder, lambda number, cell: finish(cell, number / 100))
+    chosen = dataclasses.replace(tiny_config(), study=dataclasses.replace(study, reference="full"))
+    write_study_report(chosen, folder)
+    assert "reference: full" in folder.report.read_text()
