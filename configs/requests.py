@@ -29,11 +29,20 @@ class Given:
 
 
 @dataclass(frozen=True)
+class Alike:
+    """Finished runs of the same study, from whose data and base model a run must be made: the folder of one that read
+    the same rows, and of one that began from the same weights. None: there is none."""
+
+    rows: Path | None = None
+    weights: Path | None = None
+
+
+@dataclass(frozen=True)
 class Request:
     """Run stages with a configuration; `source` is its file, as the user named it; `overwrite` replaces results.
 
     `given` are the keys that the user gave; all others are defaults or come from a shipped configuration. `hiding` are
-    the user's files that were read although a shipped configuration has the same name.
+    the user's files that were read although a shipped configuration has the same name. `alike`: for a cell of a study.
     """
 
     config: RunConfig
@@ -42,6 +51,7 @@ class Request:
     source: str
     given: Given = field(default_factory=Given)
     hiding: Sequence[Path] = ()
+    alike: Alike = field(default_factory=Alike)
 
 
 @dataclass(frozen=True)

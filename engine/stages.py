@@ -84,7 +84,7 @@ def run_stages(
     config = request.config
     if _takes_ranks_as_they_are(request):
         config = with_recorded(config, RunFolder.of(config))
-    asked = Asked(config, RunFolder.of(config), request.stage, request.overwrite)
+    asked = Asked(config, RunFolder.of(config), request.stage, request.overwrite, alike=request.alike)
     block = (lambda: beside(asked.folder)) if draw else None
     with locked(asked.folder.root) if processes.first else nullcontext(), explained(config, workplace(asked).root):
         again_if_outdated(asked, lambda asked: _open_and_run(asked, stop, block, processes))

@@ -13,6 +13,7 @@ from engine.retrain.choosing import choose_ranks
 from engine.retrain.components import heed_data_of_components
 from engine.retrain.row_losses import refuse_few_rows
 from engine.retrain.stage import retrain
+from engine.run.alike import refuse_other_data
 from engine.run.asked import Asked
 from engine.run.contents import read_result
 from engine.run.context import Context
@@ -37,6 +38,8 @@ def run_in(asked: Asked, stop: StopRequest, beside: Callable[[], Beside | None] 
             refuse_without_gguf(config)
         # A stage is done if its last file exists, whether or not later stages have run.
         no_ranks, no_metrics = processes.of_first(lambda: (not folder.ranks.exists(), not folder.metrics.exists()))
+        if stage != "report" and no_metrics:
+            refuse_other_data(run, asked.alike)
         if stage in ("all", "retrain") and no_metrics:
             refuse_few_rows(run)
         if stage in ("all", "search") and config.method in SEARCHING and no_ranks:

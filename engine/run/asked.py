@@ -1,10 +1,11 @@
 """What a command wants to do in the folder of a run or a study, and what a check of it looks like."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Protocol, Self, TypeVar
 
+from configs.requests import Alike
 from configs.schema import RunConfig, Stage
 from engine.run.folder import RunFolder
 
@@ -46,6 +47,8 @@ class AskedOf(Generic[F]):
     overwrite: bool = False
     outdated: str = ""
     """Why half-done new results cannot be resumed, if that became known only after they had been opened."""
+    alike: Alike = field(default_factory=Alike)
+    """For a cell of a study: the finished runs whose data and base model it must share."""
 
     @property
     def replaces(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from configs.errors import UserError
 from configs.facts import data_seed
+from configs.requests import Alike
 from configs.schema import RunConfig
 from engine import ranks
 from engine.answer.again import source_of
@@ -63,6 +64,21 @@ def refuse_mixed(asked: AskedOfStudy, cells: Sequence[Cell]) -> None:
             first = weights.setdefault(_of_weights(config), made)
             if first.weights != made.weights:
                 raise _changed(f"--model.name: {config.model.name} had other weights", first, made)
+
+
+def alike(cell: Cell, cells: Sequence[Cell]) -> Alike:
+    """The finished cells with which an unfinished one must share its data and its base model."""
+    config = cell.config
+    done = [(other, result) for other, result in _finished(cells) if other is not cell]
+    rows = (
+        other.folder.root for other, result in done
+        if "source" in (result.get("data") or {}) and _of_source(other.config) == _of_source(config)
+    )  # fmt: skip
+    weights = (
+        other.folder.root for other, result in done
+        if result.get("base_weights") is not None and _of_weights(other.config) == _of_weights(config)
+    )  # fmt: skip
+    return Alike(next(rows, None), next(weights, None))
 
 
 def refuse_old_ranks(cells: Sequence[Cell]) -> None:

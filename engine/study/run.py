@@ -20,7 +20,7 @@ from engine.study.between import reads, with_chosen_rate
 from engine.study.cells import Cell, damage
 from engine.study.folder import AskedOfStudy, StudyFolder
 from engine.study.launchers import LAUNCHERS, Job, Running
-from engine.study.mixed import refuse_mixed, refuse_old_ranks
+from engine.study.mixed import alike, refuse_mixed, refuse_old_ranks
 from engine.terminal.console import told_once
 
 log = logging.getLogger("autolora")
@@ -122,7 +122,7 @@ def _jobs(request: Request, folder: StudyFolder, cells: Sequence[Cell]) -> list[
 
         def begins() -> Request:
             refuse_mixed(AskedOf(config, folder), cells)  # not only after the last cell, which may be days later
-            return Request(_placed(config, cell, cells), "all", False, request.source)
+            return Request(_placed(config, cell, cells), "all", False, request.source, alike=alike(cell, cells))
 
         anew = (lambda: replace(begins(), overwrite=True)) if request.overwrite else None
         return Job(str(cell.config.name), begins, frozenset(after), cell.folder, anew)
