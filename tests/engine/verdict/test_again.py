@@ -159,6 +159,8 @@ def test_what_chooses_the_rows_that_judge_is_that_of_the_search(
     tiny_config: Callable[..., RunConfig], key: str, value: str
 ) -> None:
     table = ("--task.type", "text", "--task.path", "y.csv")
+    if key == "--task.evaluation_split":
+        table = (*table, "--task.test_path", "z.csv", key, "validation")
     folder = RunFolder.of(tiny_config())
     write_json(folder.ranks, {})
     write_json(folder.search_summary, {"parameters_per_rank": {}, "settings": FOUND.of(tiny_config(*table))})
