@@ -12,7 +12,7 @@ from engine.report.figures import plt, save_figure
 from engine.study.rows import LOSS, TASK
 
 SERIES: Mapping[str, tuple[str, ...]] = {
-    "equal ranks (1, 4, 8)": ("rank 1", "rank 4", "rank 8"),
+    "equal ranks (1, 2, 4, 8)": ("rank 1", "rank 2", "rank 4", "rank 8"),
     "ranks by shares (budgets 0.25 to 4)": ("shares 0.25", "shares 0.5", "shares 1", "shares 4"),
     "their shuffle": ("0.25 shuffled", "0.5 shuffled", "1 shuffled", "4 shuffled"),
     "PARA": ("para 0.25", "para 0.5", "para"),

@@ -23,5 +23,5 @@ def test_points_are_means_at_their_size(tmp_path: Path, monkeypatch: pytest.Monk
     (line,) = first.containers
     assert line.lines[0].get_xydata().tolist() == [[10, 0.5], [40, 0.3]]
     assert second.containers[0].lines[0].get_color() != line.lines[0].get_color()
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["equal ranks (1, 4, 8)", "EVA"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["equal ranks (1, 2, 4, 8)", "EVA"]
     plt.close(figure)
