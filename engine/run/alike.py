@@ -16,8 +16,10 @@ _WAY_OUT = "bring it back, or remove {} to train that run again, too"
 
 
 def refuse_other_data(run: "Workbench", alike: Alike) -> None:
-    """Raises UserError, which names a finished run, if the rows that `run` reads are others than that one's. The base
-    model is compared when it is loaded, which then raises Outdated. All processes must call this function."""
+    """Raises UserError, which names a finished run, if `run` does not read the rows with which that one was made.
+
+    The base model is compared later, when it is loaded; Outdated is raised then if its weights are others. All
+    processes must call this function."""
     if alike.rows is not None:
         then, now = _result(run, alike.rows).get("data") or {}, run.fingerprint
         if "source" in then and any(then.get(part) != now.get(part) for part in ("source", "classes")):

@@ -90,8 +90,10 @@ class Inner(Protocol):
         """
 
     def draw(self) -> Drawn:
-        """A further batch of D_tr, of rows drawn at random, with dropout masks of its own. It follows from the run's
-        seed, the number of the inner step and how many were drawn since then; the search's own batches stay."""
+        """A further batch of D_tr, of rows drawn at random, with dropout masks of its own.
+
+        Its rows follow from the run's seed, the number of the inner step, and how many batches were drawn since that
+        step began. Drawing does not change the search's own batches."""
 
     def losses_of(self, batch: Drawn) -> Iterator[Tensor]:
         """The losses of the parts of one of `steps`, or of a batch of `draw`, at the current weights and always under
