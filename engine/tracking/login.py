@@ -19,7 +19,11 @@ from engine.run.asked import Asked
 
 Mode = Literal["online", "offline", "disabled"]
 
-_SERVER = "https://api.wandb.ai"
+_CLOUD = ("api.forge.coreweave.com", "api.wandb.ai")
+"""The hosts of wandb's own server. wandb 0.31 logs in at the first one and looks for keys of both, in this order;
+older versions know the second one alone."""
+_NEWER = ("api.forge.coreweave.com", "forge.coreweave.com")
+"""The hosts in a URL that mean the first one of _CLOUD: itself, and the proxy before it."""
 # wandb still accepts its older words run and dryrun.
 _MODES: dict[str, Mode] = {
     "online": "online", "run": "online", "offline": "offline", "dryrun": "offline", "disabled": "disabled",
@@ -58,8 +62,8 @@ def _online(asked: str) -> Mode:
     if has_key():
         return "online"
     raise UserError(
-        f"{asked} needs an API key of {_server()}; run `wandb login` or set WANDB_API_KEY; allowed without a key: "
-        "auto, offline, disabled (--tracking.wandb)"
+        f"{asked} needs an API key of {_server() or 'wandb'}; run `wandb login`, which stores one, or set "
+        "WANDB_API_KEY; allowed without a key: auto, offline, disabled (--tracking.wandb)"
     )
 
 
@@ -79,14 +83,25 @@ def _in_netrc() -> bool:
     given = os.environ.get("NETRC")
     paths = [Path(name).expanduser() for name in ([given] if given else ["~/.netrc", "~/_netrc"])]
     # wandb, too, ignores a file that it cannot read.
-    with suppress(OSError, ValueError, LookupError, netrc.NetrcParseError):
-        _, _, key = netrc.netrc(next(filter(Path.exists, paths), paths[0])).hosts[urlsplit(_server()).netloc]
-        return bool(key)
+    with suppress(OSError, ValueError, netrc.NetrcParseError):
+        known = netrc.netrc(next(filter(Path.exists, paths), paths[0])).hosts
+        # Of several hosts with an entry, wandb takes the first, even if that has no key.
+        entry = next((known[host] for host in _hosts() if host in known), None)
+        return entry is not None and bool(entry[2])
     return False
 
 
+def _hosts() -> tuple[str, ...]:
+    """The hosts whose keys in netrc are keys of the server in use, in wandb's order."""
+    if not (server := _server()):
+        return _CLOUD
+    host = urlsplit(server).netloc
+    return _CLOUD if host in _NEWER else (host,)
+
+
 def _server() -> str:
-    return os.environ.get("WANDB_BASE_URL") or _settings().get("base_url") or _SERVER
+    """The URL of the server that the user names; "" for none, which is wandb's own."""
+    return os.environ.get("WANDB_BASE_URL") or _settings().get("base_url") or ""
 
 
 def _settings() -> dict[str, str]:

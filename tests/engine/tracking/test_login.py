@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import wandb
 
 from configs.errors import UserError
 from configs.schema import RunConfig
@@ -15,7 +16,8 @@ NAMES = (
     "WANDB_MODE", "WANDB_DISABLED", "WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_BASE_URL", "WANDB_CONFIG_DIR",
     "NETRC",
 )  # fmt: skip
-MINE = "machine api.wandb.ai\n  login user\n  password k\n"
+MINE = "machine api.forge.coreweave.com\n  login user\n  password k\n"
+OLDER = "machine api.wandb.ai\n  login user\n  password k\n"
 
 
 @pytest.fixture(autouse=True)
@@ -44,11 +46,13 @@ def write(path: Path, text: str | bytes) -> None:
 NETRCS: dict[str, tuple[str | bytes, bool]] = {
     "another machine's": ("machine example.org login a password b\n", False),
     "its own": (MINE, True),
+    "its own, of an older wandb": (OLDER, True),
     "its own among others": (f"machine a.org login b password c\n{MINE}", True),
     "in a comment": ("# machine api.wandb.ai login user password k\n", False),
     "of a server whose name begins so": ("machine api.wandb.ai.example.org login user password k\n", False),
     "for everyone": ("default login anonymous password me\n", False),
     "without a key": ("machine api.wandb.ai login user\n", False),
+    "without a key, before one of an older wandb": (f"machine api.forge.coreweave.com login user\n{OLDER}", False),
     "no netrc": ("machine\n\nnonsense {", False),
     "no text": (b"\xff\xfe", False),
 }
@@ -61,6 +65,43 @@ def test_a_key_in_netrc_is_of_one_machine(home: Path, mode: Callable[..., str], 
     write(home / ".netrc", content)
     assert has_key() is found
     assert mode() == ("online" if found else "offline")
+
+
+def test_a_key_that_wandb_itself_has_stored_is_found(home: Path) -> None:
+    """wandb 0.31 stores it under another host than older versions: whoever had logged in counted as without a key."""
+    wbauth = pytest.importorskip("wandb.sdk.lib.wbauth", reason="this wandb stores its keys by other functions")
+    wbauth.write_netrc_auth(host=wandb.Settings().base_url, api_key="k" * 40)
+    assert (home / ".netrc").exists()
+    assert has_key()
+
+
+NEWER_URL, PROXY_URL, OLDER_URL = (
+    "https://api.forge.coreweave.com", "https://forge.coreweave.com/api/wandb", "https://api.wandb.ai",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("url", [NEWER_URL, PROXY_URL, OLDER_URL])
+def test_the_newer_host_takes_keys_of_the_older_one_and_not_the_reverse(
+    home: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("WANDB_BASE_URL", url)
+    write(home / ".netrc", OLDER)
+    assert has_key()
+    write(home / ".netrc", MINE)
+    assert has_key() is (url != OLDER_URL)
+    write(home / ".netrc", "machine forge.coreweave.com login user password k\n")
+    assert not has_key(), "wandb looks for no key of the proxy"
+
+
+@pytest.mark.parametrize("content", [MINE, OLDER])
+@pytest.mark.parametrize("url", [NEWER_URL, PROXY_URL, OLDER_URL])
+def test_wandb_itself_finds_the_same_keys(home: Path, monkeypatch: pytest.MonkeyPatch, url: str, content: str) -> None:
+    wbauth = pytest.importorskip("wandb.sdk.lib.wbauth", reason="this wandb reads its keys by other functions")
+    if wandb.Settings().base_url != NEWER_URL:
+        pytest.skip("this wandb knows one host alone")
+    monkeypatch.setenv("WANDB_BASE_URL", url)
+    write(home / ".netrc", content.replace("password k", f"password {'k' * 40}"))
+    assert has_key() is (wbauth.read_netrc_auth(host=url) is not None)
 
 
 def test_netrc_may_lie_elsewhere(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,8 +197,13 @@ def test_online_without_a_key_is_one_line_and_no_question(
 ) -> None:
     monkeypatch.setattr(builtins, "input", lambda *_: pytest.fail("asked"))
     monkeypatch.setattr("getpass.getpass", lambda *_, **__: pytest.fail("asked"))
-    with pytest.raises(UserError, match=r"^--tracking\.wandb: 'online' needs an API key of https://api\.wandb\.ai; "):
+    needs = r"^--tracking\.wandb: 'online' needs an API key of "
+    with pytest.raises(UserError, match=rf"{needs}wandb; run `wandb login`, which stores one, or set WANDB_API_KEY; "):
         Wandb(tiny_config("--tracking.wandb", "online"), tmp_path)
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
+    with pytest.raises(UserError, match=rf"{needs}https://wandb\.example\.org; "):
+        Wandb(tiny_config("--tracking.wandb", "online"), tmp_path)
+    monkeypatch.delenv("WANDB_BASE_URL")
     monkeypatch.setenv("WANDB_MODE", "online")
     with pytest.raises(
         UserError, match=r"^WANDB_MODE: 'online' needs an API key .* allowed without a key: auto"
