@@ -20,8 +20,8 @@ from problems.tasks.split_names import rows_in_words
 
 log = logging.getLogger("autolora.inputs")
 
-PREDICTED = ("label", "predicted", "probability")
-"""The columns of predictions.csv beside the texts."""
+PREDICTED = ("label", "predicted", "probability", "split")
+"""The columns that predictions.csv may have beside the texts; `split` is there if several splits are evaluated."""
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
 
@@ -131,7 +131,7 @@ class TextClassification(Task):
 
     def predicted_rows(self, outputs: np.ndarray, raw: Dataset) -> pd.DataFrame:
         """Columns: the texts; `label`; `predicted`; and for classes `probability`, the model's for the predicted
-        class."""
+        class. A column of texts with a name in PREDICTED gets "(text)" behind its name."""
         found = {column if column not in PREDICTED else f"{column} (text)": raw[column][:] for column in self.columns}
         if self.regression:
             numbers = outputs.reshape(len(raw)).astype(float)

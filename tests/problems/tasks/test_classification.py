@@ -88,13 +88,13 @@ def test_the_head_knows_the_classes() -> None:
 
 
 def test_the_table_of_predictions_has_texts_labels_and_the_probability_of_what_is_predicted() -> None:
-    task = Texts(["text", "label"], 16, ["accuracy"])
+    task = Texts(["text", "label", "split"], 16, ["accuracy"])
     task.classes = ["bad", "good"]
-    raw = Dataset.from_dict({"text": ["a", "b"], "label": [1, 0]})
+    raw = Dataset.from_dict({"text": ["a", "b"], "label": [1, 0], "split": ["in two", "of wood"]})
     found = task.predicted_rows(np.array([[0.0, np.log(3)], [0.0, np.log(4)]]), raw)
     assert found.to_dict("list") == {
-        "text": ["a", "b"], "label (text)": [1, 0], "label": ["good", "bad"], "predicted": ["good", "good"],
-        "probability": pytest.approx([0.75, 0.8]),
+        "text": ["a", "b"], "label (text)": [1, 0], "split (text)": ["in two", "of wood"], "label": ["good", "bad"],
+        "predicted": ["good", "good"], "probability": pytest.approx([0.75, 0.8]),
     }  # fmt: skip
 
 
