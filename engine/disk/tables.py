@@ -1,5 +1,6 @@
-"""Write tables to parquet files atomically, and check them when they are read."""
+"""Write tables to parquet and CSV files atomically, and check the parquet ones when they are read."""
 
+import csv
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from configs.errors import UserError
-from engine.disk.files import replacing
+from engine.disk.files import replacing, write_text
 
 if TYPE_CHECKING:  # a command that only shows a run needs no pandas, which takes a second to import
     import pandas as pd
@@ -19,6 +20,14 @@ def write_parquet(path: Path, table: "pd.DataFrame") -> None:
     """Writes a table to `path`, atomically (see `replacing`)."""
     with replacing(path) as temporary:
         table.to_parquet(temporary, index=False)
+
+
+def write_csv(path: Path, table: "pd.DataFrame") -> None:
+    """Writes a table to `path` as CSV, atomically, with a row of names, and with quotes around all texts.
+
+    Without them, Python 3.11 leaves a text with a bare carriage return as it is, and readers take that for the end of
+    the row."""
+    write_text(path, table.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC))
 
 
 def read_parquet(

@@ -11,7 +11,7 @@ from transformers import set_seed
 from configs.facts import SEARCHING, evaluates_base
 from engine import ranks
 from engine.disk.files import remove, write_json, write_text
-from engine.disk.tables import write_parquet
+from engine.disk.tables import write_csv, write_parquet
 from engine.export.card import save_card
 from engine.retrain import checkpoint
 from engine.retrain.beginning import begin
@@ -81,7 +81,7 @@ def _write_rows_and_curve(fitted: Fitted, folder: RunFolder) -> None:
     if fitted.predictions is not None:
         write_text(folder.predictions, fitted.predictions)
     if fitted.predicted_rows is not None:
-        write_text(folder.predicted_rows, fitted.predicted_rows.to_csv(index=False))
+        write_csv(folder.predicted_rows, fitted.predicted_rows)
     if fitted.curve:
         write_text(folder.retrain_metrics, "".join(json.dumps(point) + "\n" for point in fitted.curve))
     if fitted.row_losses is not None:

@@ -1,12 +1,13 @@
 """Tables come back as they were written; damaged ones are refused by file and column."""
 
+import csv
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from configs.errors import UserError
-from engine.disk.tables import read_parquet, write_parquet
+from engine.disk.tables import read_parquet, write_csv, write_parquet
 
 pytestmark = pytest.mark.unit
 
@@ -17,6 +18,16 @@ def test_a_table_comes_back_as_it_was_written(tmp_path: Path) -> None:
     path = tmp_path / "new" / "x.parquet"
     write_parquet(path, TABLE)
     pd.testing.assert_frame_equal(read_parquet(path, "nothing", texts=["name"], numbers=["loss"]), TABLE)
+
+
+@pytest.mark.parametrize("text", ["a good\rfilm", "\r", "two\nlines", "two\r\nlines", 'a "b", c', " a ", "é\u2028"])
+def test_any_text_comes_back_from_a_csv_file(tmp_path: Path, text: str) -> None:
+    """A bare carriage return ended its row."""
+    table = pd.DataFrame({"text": [text, "b"], "label": ["x", "y"], "probability": [0.5, 0.25], "number": [1, 2]})
+    write_csv(tmp_path / "x.csv", table)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "x.csv"), table, check_dtype=False)
+    with open(tmp_path / "x.csv", encoding="utf-8", newline="") as file:
+        assert [row[0] for row in csv.reader(file)] == ["text", text, "b"]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from configs.errors import UserError
+from engine.disk.tables import write_csv
 from engine.report.predicted import predicted_of
 from engine.run.folder import RunFolder
 
@@ -19,7 +20,7 @@ def write(
     folder: RunFolder, label: list[str], predicted: list[str], probability: list[float], **texts: object
 ) -> None:
     table = pd.DataFrame({**texts, "label": label, "predicted": predicted, "probability": probability})
-    table.to_csv(folder.predicted_rows, index=False)
+    write_csv(folder.predicted_rows, table)
 
 
 def test_each_class_has_its_rows_its_scores_and_what_it_is_taken_for(folder: RunFolder) -> None:
@@ -48,7 +49,7 @@ def test_of_many_classes_the_most_frequent_ones_are_shown_without_the_columns_of
 
 
 def test_the_surest_errors_come_first_with_their_texts(folder: RunFolder) -> None:
-    texts = ["right", "sure\nand long " + "x " * 400, *(f"error {i}" for i in range(6))]
+    texts = ["right", "sure\rand long " + "x " * 400, *(f"error {i}" for i in range(6))]
     write(folder, ["a"] * 8, ["a"] + ["b"] * 7, [1.0, 0.99, *(0.9 - i / 100 for i in range(6))], review=texts)
     found = predicted_of(folder)
     assert found is not None
@@ -63,7 +64,7 @@ def test_the_surest_errors_come_first_with_their_texts(folder: RunFolder) -> Non
 
 def test_numbers_and_a_run_without_the_file_have_no_classes(folder: RunFolder) -> None:
     assert predicted_of(folder) is None
-    pd.DataFrame({"text": ["a"], "label": [1.5], "predicted": [1.25]}).to_csv(folder.predicted_rows, index=False)
+    write_csv(folder.predicted_rows, pd.DataFrame({"text": ["a"], "label": [1.5], "predicted": [1.25]}))
     assert predicted_of(folder) is None
 
 
