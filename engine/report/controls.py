@@ -7,6 +7,7 @@ Only controls can show whether it matters in which layers the ranks are.
 import math
 import shlex
 from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -156,19 +157,26 @@ def _beside(root: Path, settings: Mapping[str, Any], record: RankRecord) -> Iter
     """The folders beside `root` that hold a control by its settings and ranks, with their results; uniform ranks come
     first.
 
-    Damaged folders are skipped, as they belong to other runs."""
+    Folders that are damaged or that this user may not read are skipped, as they belong to other runs."""
     found = []
-    for place in sorted(root.parent.iterdir()) if root.parent.is_dir() else ():
+    for place in _neighbours(root):
         folder = RunFolder(place)
-        if place.name == root.name or place.name.startswith(".") or not folder.metrics.is_file():
-            continue
-        try:
+        with suppress(UserError, OSError):
+            if not folder.metrics.is_file():
+                continue
             other = read_result(folder.metrics)
             if _controls(other, folder, root, settings, record):
                 found.append((place, other))
-        except UserError:
-            continue
     yield from sorted(found, key=lambda item: (item[1]["method"], item[1]["settings"].get("lora.r", 0)))
+
+
+def _neighbours(root: Path) -> list[Path]:
+    """The folders and files beside `root`, hidden ones left out; none if their folder cannot be listed."""
+    with suppress(OSError):
+        return sorted(
+            place for place in root.parent.iterdir() if place.name != root.name and not place.name.startswith(".")
+        )
+    return []
 
 
 def _controls(

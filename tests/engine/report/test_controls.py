@@ -61,6 +61,28 @@ def test_runs_of_other_settings_methods_or_ranks_are_no_controls(tmp_path: Path)
     assert found_beside(tmp_path / "nowhere") == []
 
 
+def test_a_neighbour_without_permission_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lost+found in the folder of the runs, which root alone may read, ended every report."""
+    put(tmp_path, "lost+found", result_of("lora", lora__r=3))
+    put(tmp_path, "u", result_of("lora", lora__r=3))
+    stat, listed = Path.stat, Path.iterdir
+
+    def refused(path: Path, **options: Any) -> Any:  # by the test itself, as no folder refuses root
+        if "lost+found" in path.parent.parts:
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **options)
+
+    def unlisted(path: Path) -> Any:
+        if path == tmp_path:
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(Path, "stat", refused)
+    assert found_beside(tmp_path) == ["u"]
+    monkeypatch.setattr(Path, "iterdir", unlisted)
+    assert found_beside(tmp_path) == []
+
+
 def test_a_control_of_a_run_that_starts_from_its_search_starts_from_the_same(
     tiny_config: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
