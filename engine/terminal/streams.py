@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import select
 import sys
 from typing import Any, TextIO
 
@@ -11,15 +12,20 @@ _replaced: list[TextIO | None] = []
 
 
 class _Lasting(io.FileIO):
-    """A file descriptor whose writes never fail; after the first error, kept in `lost`, it discards all data."""
+    """A file descriptor whose writes never fail; after the first error, kept in `lost`, it discards all data.
+
+    If the descriptor does not block, as a pipe of Node or ssh, a write waits for the reader all the same."""
 
     lost: OSError | None = None
 
     def write(self, data: Any) -> int:
         """Writes the data, or discards it once a write has failed."""
-        if self.lost is None:
+        while self.lost is None:
             try:
-                return super().write(data)
+                written: int | None = super().write(data)
+                if written is not None:
+                    return written
+                select.select([], [self], [])
             except OSError as error:
                 self.lost = error
         return memoryview(data).nbytes

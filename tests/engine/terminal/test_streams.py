@@ -2,8 +2,10 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -56,6 +58,37 @@ def test_everything_is_written_or_passed_over(prepare: Callable[[], None], lost:
         return 3 if bool(lost_output()) is lost else 4
 
     assert in_a_process(prepare, body) == 3
+
+
+@pytest.mark.trains
+def test_a_pipe_that_does_not_block_is_waited_for() -> None:
+    """Pipes of Node, ssh and CI services are such; the run died of BlockingIOError."""
+    found: list[bytes] = []
+
+    def late(reading: int) -> None:
+        time.sleep(0.2)
+        while part := os.read(reading, 1000):
+            found.append(part)
+
+    def slow_reader() -> None:
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        os.dup2(writing, 1)
+        os.close(writing)
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+        readers.append(Thread(target=late, args=(reading,), daemon=True))
+        readers[0].start()
+
+    def body() -> int:
+        print(TEXT, end="")
+        print("the end", flush=True)
+        lost = lost_output()
+        os.close(1)
+        readers[0].join(60)
+        return 3 if b"".join(found).decode() == f"{TEXT}the end\n" and not lost else 4
+
+    readers: list[Thread] = []
+    assert in_a_process(slow_reader, body) == 3
 
 
 @pytest.mark.trains
