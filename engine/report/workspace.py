@@ -15,8 +15,8 @@ from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted
 from engine.run.settling import settle_if_free
 from engine.terminal.console import console
-from engine.tracking.login import has_key, project_of
-from engine.tracking.wandb_run import project_in
+from engine.tracking.login import entity_of, has_key, project_of
+from engine.tracking.wandb_id import Identity, read_identity
 
 
 def save_workspace(root: Path) -> None:
@@ -45,8 +45,9 @@ def save_workspace(root: Path) -> None:
     try:
         import wandb
 
-        entity = config.tracking.entity or wandb.Api(timeout=20).default_entity
-        project = config.tracking.project or project_in(folder.wandb_id) or project_of(config)
+        sent = read_identity(folder.wandb_id) or Identity("", "", "")
+        entity = config.tracking.entity or sent.entity or entity_of(config) or wandb.Api(timeout=20).default_entity
+        project = config.tracking.project or sent.project or project_of(config)
         saved = build(ws, str(entity), project, logged).save()
     except Interrupted:
         raise

@@ -22,7 +22,7 @@ class RunFolder:
     config = At("config.yaml")
     wandb = At("wandb", folder=True)
     wandb_id = At(WANDB_ID)
-    """The id of this folder's run on wandb's server; a resumed run continues its curves there."""
+    """Entity, project and id of this folder's run on wandb's server; a resumed run continues its curves there."""
     search = At("search", folder=True)
     trajectory = At("search/trajectory.parquet")
     search_metrics = At("search/metrics.jsonl")

@@ -72,6 +72,11 @@ def project_of(config: RunConfig) -> str:
     return config.tracking.project or os.environ.get("WANDB_PROJECT") or _settings().get("project") or "autolora"
 
 
+def entity_of(config: RunConfig) -> str | None:
+    """The wandb team or user to which runs go; None for this user's default, which only the server knows."""
+    return config.tracking.entity or os.environ.get("WANDB_ENTITY") or _settings().get("entity")
+
+
 def has_key() -> bool:
     """Whether this user has a wandb API key, or another credential, at hand for the server in use."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):

@@ -14,12 +14,12 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from PIL.Image import Image as Picture
 
 from configs.schema import RunConfig
-from engine.disk.files import write_text
 from engine.run.folder import WANDB_ID, RunFolder
 from engine.run.interrupt import Interrupted
 from engine.run.spread import spread
 from engine.tracking.login import Mode, project_of, wandb_mode
 from engine.tracking.tracker import Tracker
+from engine.tracking.wandb_id import Identity, identity_of
 
 SEARCH_STEP = "search/step"
 STEPS = (SEARCH_STEP, "retrain/step")
@@ -86,10 +86,10 @@ class Wandb(Tracker):
         import wandb
 
         self._wandb = wandb
-        project, identity = _identity(config, folder / WANDB_ID) if mode == "online" else (project_of(config), "")
+        sent = identity_of(config, folder / WANDB_ID) if mode == "online" else None
         options |= {
-            "project": project,
-            "entity": config.tracking.entity,
+            "project": sent.project if sent else project_of(config),
+            "entity": (sent.entity if sent else config.tracking.entity) or None,  # None: wandb's own default
             "group": config.tracking.group,
             "name": config.name,
             "dir": str(folder),
@@ -97,7 +97,7 @@ class Wandb(Tracker):
             "settings": wandb.Settings(init_timeout=PATIENCE, console="off", **_last_patience(wandb)),
         }
         # Offline, a resumed run gets a new id: runs with the same id would overwrite each other when they are synced.
-        same: dict[str, Any] = {"id": identity, "resume": "allow"} if mode == "online" else {}
+        same: dict[str, Any] = {"id": sent.id, "resume": "allow"} if sent else {}
         try:
             self._run = wandb.init(mode=mode, **options, **same)
         except Exception as error:
@@ -109,7 +109,7 @@ class Wandb(Tracker):
         else:
             log.info("wandb: %s", self._run.url if mode == "online" else f"offline, the curves are in {self._place}")
             if mode == "online":  # in a sweep wandb gives the run another project and id
-                write_text(folder / WANDB_ID, f"{self._run.project}/{self._run.id}")
+                Identity(self._run.entity, self._run.project, self._run.id).write(folder / WANDB_ID)
         for step in STEPS:
             self._run.define_metric(step, hidden=True)
             self._run.define_metric(f"{step.removesuffix('step')}*", step_metric=step)
@@ -200,21 +200,6 @@ def _last_patience(wandb: Any) -> dict[str, Any]:
     known = getattr(wandb.Settings, "model_fields", {})
     settings = {"finish_timeout": float(LAST_PATIENCE), "finish_timeout_raises": True}
     return {name: value for name, value in settings.items() if name in known}
-
-
-def _identity(config: RunConfig, path: Path) -> tuple[str, str]:
-    """Project and id of the wandb run, from the file `path`; without the file, a random id, which it then holds.
-
-    A project that the configuration names goes before the one in the file."""
-    if not path.exists():
-        write_text(path, f"{project_of(config)}/{secrets.token_hex(4)}")
-    project, _, identity = path.read_text(encoding="utf-8").strip().rpartition("/")
-    return config.tracking.project or project or project_of(config), identity
-
-
-def project_in(path: Path) -> str:
-    """The wandb project in the file `path`, to which a run was sent; "" if there is no such file."""
-    return path.read_text(encoding="utf-8").strip().rpartition("/")[0] if path.exists() else ""
 
 
 def _first_line(error: Exception) -> str:

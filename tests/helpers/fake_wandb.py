@@ -1,5 +1,6 @@
 """A wandb that keeps what it is told, and fails where it is asked to."""
 
+import os
 import re
 import sys
 import types
@@ -37,7 +38,7 @@ class FakeRun:
         self.summary: dict[str, Any] = {}
         self.exit_code: int | None = None
         self.url = "https://wandb.example/run"
-        self.id = self.project = ""
+        self.id = self.project = self.entity = ""
         self.dir = "wandb/run-1-x/files"
         self.metrics: dict[str, dict[str, Any]] = {}
 
@@ -69,6 +70,7 @@ def fake_wandb(monkeypatch: pytest.MonkeyPatch, fails: str = "") -> FakeRun:
         run._maybe("init")
         run.options = options
         run.id, run.project = options.get("id", "new"), options["project"]
+        run.entity = options["entity"] or os.environ.get("WANDB_ENTITY") or "me"
         return run
 
     module: Any = types.ModuleType("wandb")

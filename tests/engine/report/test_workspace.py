@@ -1,6 +1,7 @@
 """`--workspace`: the view it would save, and one line for each reason that it cannot."""
 
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -95,6 +96,30 @@ def test_what_is_saved_goes_to_the_runs_project(
     save_workspace(finished_run("bert", "--tracking.project", "mine", "--tracking.entity", "team").root)
     assert (saved[0].entity, saved[0].project) == ("team", "mine")
     saved[0]._to_model()
+
+
+@pytest.mark.trains
+def test_the_view_of_a_run_that_was_sent_is_where_the_run_is(
+    ws: Any, finished_run: Callable[..., RunFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """WANDB_ENTITY of the shell that trained was forgotten: the view went to the user's own project."""
+    saved: list[tuple[str, str]] = []
+
+    def save(self: Any) -> Any:
+        saved.append((self.entity, self.project))
+        return self
+
+    monkeypatch.setattr(ws.Workspace, "save", save)
+    monkeypatch.setattr(ws.Workspace, "url", "https://example.org/view")
+    monkeypatch.setenv("WANDB_API_KEY", "k")
+    monkeypatch.delenv("WANDB_PROJECT", raising=False)
+    monkeypatch.setenv("WANDB_ENTITY", "now")
+    folder = RunFolder(tmp_path / "run")
+    shutil.copytree(finished_run("bert").root, folder.root)
+    save_workspace(folder.root)
+    folder.wandb_id.write_text("team/theirs/0a1b")
+    save_workspace(folder.root)
+    assert saved == [("now", "autolora"), ("team", "theirs")]
 
 
 @pytest.mark.trains

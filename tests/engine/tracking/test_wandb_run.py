@@ -12,7 +12,8 @@ import pytest
 from configs.schema import RunConfig
 from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted
-from engine.tracking.wandb_run import Wandb, project_in
+from engine.tracking.wandb_id import read_identity
+from engine.tracking.wandb_run import Wandb
 from tests.helpers.fake_wandb import FakeRun, fake_wandb
 
 
@@ -85,9 +86,7 @@ def test_what_goes_on_goes_on_in_the_same_wandb_run(
     assert begun("online") == first
     assert begun("offline") is None, "synced, the second would replace the first"
     folder = RunFolder(tmp_path)
-    assert folder.wandb_id.read_text() == f"autolora/{first}"
-    assert folder.wandb_id in folder.outputs("all")
-    assert folder.wandb_id not in folder.outputs("retrain")
+    assert folder.wandb_id.read_text() == f"me/autolora/{first}"
 
 
 def test_an_unreachable_wandb_is_gone_on_with_offline(
@@ -185,17 +184,40 @@ def test_what_goes_on_goes_on_in_the_same_project(
 ) -> None:
     """In another shell, without WANDB_PROJECT, the id would name a run of another project."""
     run, place = fake_wandb(monkeypatch), RunFolder(tmp_path).wandb_id
+
+    def sent_to() -> tuple[str, ...]:
+        found = read_identity(place)
+        assert found is not None
+        return found
+
     monkeypatch.setenv("WANDB_PROJECT", "team")
     Wandb(tiny_config("--tracking.wandb", "online"), tmp_path)
     first = run.options["id"]
-    assert project_in(place) == "team"
+    assert sent_to() == ("me", "team", first)
     monkeypatch.delenv("WANDB_PROJECT")
     Wandb(tiny_config("--tracking.wandb", "online"), tmp_path)
     assert (run.options["project"], run.options["id"]) == ("team", first)
     Wandb(tiny_config("--tracking.wandb", "online", "--tracking.project", "mine"), tmp_path)
     assert (run.options["project"], run.options["id"]) == ("mine", first)
-    assert project_in(place) == "mine"
-    assert project_in(tmp_path / "absent") == ""
+    assert sent_to() == ("me", "mine", first)
+
+
+def test_what_goes_on_goes_on_under_the_same_entity(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In another shell, without WANDB_ENTITY, a second wandb run began, under the user's own name."""
+    run, place = fake_wandb(monkeypatch), RunFolder(tmp_path).wandb_id
+    monkeypatch.setenv("WANDB_ENTITY", "team")
+    Wandb(tiny_config("--tracking.wandb", "online"), tmp_path)
+    assert run.options["entity"] is None, "wandb reads WANDB_ENTITY itself"
+    first = run.options["id"]
+    assert place.read_text() == f"team/autolora/{first}"
+    monkeypatch.delenv("WANDB_ENTITY")
+    Wandb(tiny_config("--tracking.wandb", "online"), tmp_path)
+    assert (run.options["entity"], run.options["id"]) == ("team", first)
+    Wandb(tiny_config("--tracking.wandb", "online", "--tracking.entity", "mine"), tmp_path)
+    assert run.options["entity"] == "mine"
+    assert place.read_text() == f"mine/autolora/{first}"
 
 
 def test_offline_curves_are_named_where_an_overwrite_will_move_them(
@@ -215,12 +237,12 @@ def test_the_id_that_a_sweep_gives_is_kept(
 
     def other(**options: Any) -> FakeRun:
         init(**options)
-        run.id, run.project = "trial", "of the sweep"
+        run.entity, run.project, run.id = "team", "of the sweep", "trial"
         return run
 
     monkeypatch.setattr(sys.modules["wandb"], "init", other)
     Wandb(tiny_config("--tracking.wandb", "online"), tmp_path)
-    assert RunFolder(tmp_path).wandb_id.read_text() == "of the sweep/trial"
+    assert RunFolder(tmp_path).wandb_id.read_text() == "team/of the sweep/trial"
 
 
 def test_a_server_that_takes_nothing_more_does_not_hold_the_run(

@@ -18,7 +18,7 @@ def test_its_numbers_and_its_picture_go_to_the_run_of_its_search(
 ) -> None:
     """They went nowhere."""
     run, folder = fake_wandb(monkeypatch), RunFolder(tmp_path)
-    folder.wandb_id.write_text("autolora/searched")
+    folder.wandb_id.write_text("me/autolora/searched")
     write_json(folder.verdict_summary, FOUND)
     track_verdict(tiny_config("--tracking.wandb", "online"), folder, {"verdict": tmp_path / "v.png"})
     assert run.options["id"] == "searched"
