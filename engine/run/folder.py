@@ -97,6 +97,7 @@ class RunFolder:
         """The paths of a stage and of the stages after it, which --overwrite replaces.
 
         A retraining may also write lora_config/, adapter_untrained/ and ranks.json, which are listed with the search.
+        wandb_id is, too, and with a retraining that has begun: wandb would draw a second one as the same curve.
         """
         searched = [self.wandb_id, self.search, self.grid, self.lora_config, self.ranks, self.untrained]
         searched += [self.verdict, self.verdict_summary, self.log]
@@ -113,7 +114,10 @@ class RunFolder:
         reported = [self.figures, self.report]
         if stage == "report":
             return reported
-        return retrained + reported if stage == "retrain" else searched + retrained + reported
+        if stage == "retrain":
+            trained = self.metrics.exists() or self.retrain.exists()
+            return [*retrained, *reported, *([self.wandb_id] if trained else [])]
+        return searched + retrained + reported
 
     def also_lost(self, stage: Stage) -> str:
         """What --overwrite of a stage removes without writing it again, in words; "" if there is no such thing."""

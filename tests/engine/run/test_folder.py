@@ -50,6 +50,18 @@ def test_every_place_of_a_run_is_cleared_when_it_is_done_again() -> None:
     assert left == {folder.config, folder.wandb}
 
 
+def test_a_retraining_keeps_the_wandb_run_of_its_search_and_not_that_of_an_earlier_retraining(tmp_path: Path) -> None:
+    """Two retrainings in one wandb run were drawn as one curve, which ran back and forth."""
+    for begun in ("metrics.json", "retrain/checkpoint-1"):
+        folder = RunFolder(tmp_path / begun)
+        assert folder.wandb_id in folder.outputs("all")
+        assert folder.wandb_id in folder.outputs("search")
+        assert folder.wandb_id not in folder.outputs("retrain")
+        (folder.root / begun).mkdir(parents=True)
+        assert folder.wandb_id in folder.outputs("retrain")
+        assert folder.wandb_id not in folder.outputs("report")
+
+
 def test_predictions_are_replaced_by_a_search_and_by_a_training_and_not_by_a_report() -> None:
     """After a search they would be of the ranks of before."""
     folder = RunFolder(Path("runs") / "x")

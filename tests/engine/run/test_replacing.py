@@ -71,6 +71,15 @@ def test_new_results_begin_with_what_the_stage_needs_and_the_old_ones_stay(
     assert beside(folder) == [".tiny.overwrite", "tiny"]
 
 
+def test_a_retraining_that_replaces_another_gets_a_wandb_run_of_its_own(asked: Callable[..., Asked]) -> None:
+    folder = asked().folder
+    folder.wandb_id.write_text("me/autolora/searched")
+    assert grow(asked("retrain"), "config.yaml", "wandb_id", "metrics.json", done=True) == SEARCHED
+    assert folder.wandb_id.read_text() == "0", "the new one"
+    folder.metrics.unlink()
+    assert grow(asked("retrain")) == {*SEARCHED, "wandb_id"}, "nothing is replaced"
+
+
 @pytest.mark.parametrize("stage", ["all", "retrain"])
 def test_complete_new_results_replace_the_old_ones(asked: Callable[..., Asked], stage: Any) -> None:
     folder = asked().folder
