@@ -16,7 +16,8 @@ _COLOURS = ("bright_black", "blue", "cyan", "green", "yellow", "magenta")
 
 
 class RankMap:
-    """The rank map as text: a row for each projection, a column for each block of the model.
+    """The rank map as text: a row for each projection, a column for each block of the model. `k`: the highest rank, as
+    far as no layer has a higher one; ranks that no search chose may exceed it.
 
     Each cell shows its rank as a number if all cells are wide enough, else as a height; its colour shows the rank
     too. In a narrow terminal neighbouring blocks share a cell, and projections beyond `most_rows` share the last row;
@@ -47,7 +48,7 @@ class RankMap:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if not self.ranks:
             return
-        blocks, digits = self._grid.blocks, len(str(self.k))
+        blocks, digits = self._grid.blocks, len(str(self._most))
         marks, cut = (_ASCII, "~") if options.ascii_only else (_HEIGHTS, "…")
         longest = max(5, min(MOST_LABEL, options.max_width // 3))
         # A label that is too long is cut at its start: the labels of one model differ at their ends.
@@ -70,14 +71,19 @@ class RankMap:
             )
             yield _line(label.rjust(left), *cells)
         if not numbers:
-            scale = dict.fromkeys(round(i * self.k / 5) for i in range(6))
-            end = f" {self.k}" + (f"   a cell: {shared} blocks" if shared > 1 else "")
+            scale = dict.fromkeys(round(i * self._most / 5) for i in range(6))
+            end = f" {self._most}" + (f"   a cell: {shared} blocks" if shared > 1 else "")
             yield _line("rank".rjust(left), Text("0 "), *(self._cell(rank, 1, marks) for rank in scale), Text(end))
         if count := sum(self.undecided):
             which = "pale" if coloured else "with ?" if numbers else f"{count} of {len(self.undecided)} ranks"
             yield Text(f"{which}: {NOT_DECIDED}", style="bright_black")
         if self.note:
             yield Text(self.note, style="bright_black", no_wrap=True, overflow="ellipsis")
+
+    @property
+    def _most(self) -> int:
+        """The rank at the end of the scale."""
+        return max(self.k, *self.ranks)
 
     def _means(self, shared: int, values: Sequence[float]) -> np.ndarray:
         """Mean value of each cell [rows, columns], NaN for a cell without a layer; a column covers `shared` blocks."""
@@ -94,11 +100,11 @@ class RankMap:
         `doubt`: for an undecided rank, the text after its number; None for a decided rank."""
         if np.isnan(rank):
             return Text(" " * wide)
-        share = min(1.0, rank / self.k)
+        share = rank / self._most
         colour = _COLOURS[max(1, round(share * (len(_COLOURS) - 1))) if share else 0]
         style = colour if doubt is None else f"dim {colour}"
         if not marks:
-            return Text((str(round(rank)).rjust(len(str(self.k))) + (doubt or "")).ljust(wide), style=style)
+            return Text((str(round(rank)).rjust(len(str(self._most))) + (doubt or "")).ljust(wide), style=style)
         mark = marks[max(1, round(share * (len(marks) - 1))) if share else 0]
         return Text((mark * max(1, wide - 1)).ljust(wide), style=style)
 

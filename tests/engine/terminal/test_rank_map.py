@@ -48,6 +48,22 @@ def test_the_scale_shows_the_heights_from_0_to_k() -> None:
     assert narrow.split() == ["rank", "0", "·▂▃▅▆█", "8"]
 
 
+def test_ranks_above_k_are_apart_from_each_other() -> None:
+    """Ranks of 128 that no search chose were one long number where k had one digit."""
+    names = ["0.query", "0.value", "1.query"]
+    assert drawn(names, [128, 64, 16], 8) == [
+        "block 0    1",
+        "query 128   16",
+        "value  64",
+    ]
+    assert drawn(names, [128, 64, 16], 8, width=11) == [
+        "block 0 1",
+        "query █ ▁",
+        "value ▄",
+        " rank 0 ·▂▃",
+    ]
+
+
 def test_layers_without_a_block_need_no_names_of_blocks() -> None:
     assert drawn(["classifier"], [2], 8) == ["classifier 2"]
 
