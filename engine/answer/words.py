@@ -77,7 +77,7 @@ def how_chosen(record: RankRecord, per_rank: int) -> str:
     written by hand, and where the record's note tells it.
 
     `per_rank`: LoRA parameters of rank 1 in every layer, 0 if not known."""
-    if not any(layer.alpha for layer in record.layers) or (record.note and record.all_equal):
+    if not record.searched or (record.note and record.all_equal):
         return ""
     if record.rule == "threshold":
         bound = "the threshold" if record.threshold is None else f"lambda = {record.threshold:.3f}"

@@ -60,7 +60,7 @@ class LearnedRanks:
 
     def __str__(self) -> str:
         evidence = self.record.evidence
-        lines = [f"ranks by {self.record.rule}: mean {self.record.mean_rank:.2f} of k = {self.record.k}"]
+        lines = [f"ranks by {self.record.rule}: mean {self.record.mean_in_words}"]
         if evidence is not None:
             lines += [gain_words(evidence), *curve_lines(self.record), conclusion(self.record)]
             lines += [f"({words})"] if (words := caution(self.record)) else []

@@ -138,7 +138,7 @@ def _facts(run: Context, result: Mapping[str, Any], record: RankRecord) -> str:
     metrics = ", ".join(f"{name} {value:.4f}" for name, value in result["metrics"].items() if "." not in name)
     loss = "" if result.get("loss") is None else f"; loss {result['loss']:z.4f}"
     dropped = len(record.layers) - len(record.kept)
-    ranks = f"mean {record.mean_rank:.2f} of k = {record.k} over {len(record.layers)} layers"
+    ranks = f"mean {record.mean_in_words} over {len(record.layers)} layers"
     ranks += f", {dropped} of them at rank 0" if dropped else ""
     if record.lora_alpha is not None:
         ranks += f"; scale {_scale(record, record.lora_alpha)}"

@@ -44,7 +44,7 @@ def lines_for(trainer: Trainer, folder: RunFolder) -> str:
     _refuse_output_layer(trainer, record, folder)
     lost = what_parts_lose(record)
     dropped = len(record.layers) - len(record.kept)
-    told = f"# LoRA at the learned ranks of {folder.root}: mean {record.mean_rank:.2f} of k = {record.k}"
+    told = f"# LoRA at the learned ranks of {folder.root}: mean {record.mean_in_words}"
     told += f"; {dropped} of {len(record.layers)} layers dropped\n" if dropped else "\n"
     told += f"# {lost}\n" if lost else ""
     return told + _LINES[trainer](settings, record, folder)

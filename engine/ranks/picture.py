@@ -16,20 +16,21 @@ _font = cache(ImageFont.load_default)
 
 
 def rank_picture(
-    names: Sequence[str], ranks: Sequence[int], k: int, what: str = "ranks", undecided: Sequence[bool] = ()
+    names: Sequence[str], ranks: Sequence[int], k: int, title: str = "ranks", undecided: Sequence[bool] = ()
 ) -> Image.Image:
-    """Draws ranks as the paper's Figure 3 does: a column per block, a row per projection; `what` begins the title.
+    """Draws ranks as the paper's Figure 3 does: a column per block, a row per projection.
 
+    `k`: the rank at the end of the colours, as far as no layer has a higher one; ranks that no search chose may.
     `undecided`: for each layer whether its rank is undecided, which makes its cell pale; empty: none is undecided.
     """
     grid, font, large = grid_of(names), _font(20), _font(24)
-    title = f"{what}, mean {sum(ranks) / len(ranks):.2f} of k = {k}"
+    most = max(k, *ranks)
     # The names of the blocks are centred below their columns, and a long first name begins left of its column.
     widest = max(font.getlength(f"{name} ") for name in grid.blocks)
     left = 2 * MARGIN + round(max(widest / 2 - CELL, *(font.getlength(name) for name in grid.projections)))
     top = 3 * MARGIN
     right, bottom = left + CELL * len(grid.blocks), top + CELL * len(grid.projections)
-    end = right + 2 * MARGIN + BAR + round(font.getlength(f" {k}"))
+    end = right + 2 * MARGIN + BAR + round(font.getlength(f" {most}"))
     legend = f"pale: {NOT_DECIDED}" if any(undecided) else ""
     wide = max(end, *(MARGIN + round(letters.getlength(text)) for letters, text in ((large, title), (font, legend))))
     size = (MARGIN + wide, bottom + (6 if legend else 4) * MARGIN)
@@ -45,11 +46,11 @@ def rank_picture(
     draw.text((MARGIN, bottom + 4.7 * MARGIN), legend, "black", font, anchor="lm")
     for (column, row), rank, unsure in zip(grid.cells, ranks, undecided or [False] * len(ranks), strict=True):
         x, y = left + CELL * column, top + CELL * row
-        colour, ink = rank_colour(rank, k), ink_on(rank, k)
+        colour, ink = rank_colour(rank, most), ink_on(rank, most)
         fill, ink, edge = (pale(colour), "black", EDGE) if unsure else (colour, ink, colour)
         draw.rectangle((x, y, x + CELL - GAP, y + CELL - GAP), fill, edge)
         draw.text((x + CELL / 2 - 1, y + CELL / 2 - 1), str(rank), ink, font, anchor="mm")
-    _draw_colours(draw, (right + MARGIN, top, right + MARGIN + BAR, bottom - GAP), k)
+    _draw_colours(draw, (right + MARGIN, top, right + MARGIN + BAR, bottom - GAP), most)
     return picture
 
 
@@ -67,5 +68,5 @@ def save_picture(record: RankRecord, path: Path) -> None:
     """Writes the rank map of a record as a PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
     layers = record.layers
-    what, names, found = f"ranks ({record.rule})", [x.name for x in layers], [x.rank for x in layers]
-    rank_picture(names, found, record.k, what, record.undecided).save(path)
+    title, names, found = f"ranks ({record.rule})", [x.name for x in layers], [x.rank for x in layers]
+    rank_picture(names, found, record.k, f"{title}, mean {record.mean_in_words}", record.undecided).save(path)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,17 @@ class RankRecord:
         return sum(layer.rank for layer in self.layers) / len(self.layers)
 
     @property
+    def searched(self) -> bool:
+        """Whether a search chose the ranks from k components of each layer; False for ranks of any other method, and
+        for those that were written by hand."""
+        return any(layer.alpha for layer in self.layers)
+
+    @property
+    def mean_in_words(self) -> str:
+        """The mean over the layers, as `mean_in_words` has it."""
+        return mean_in_words([layer.rank for layer in self.layers], self.k if self.searched else None)
+
+    @property
     def mean_kept_rank(self) -> float:
         """Mean over the layers that keep any component."""
         return sum(self.kept.values()) / len(self.kept)
@@ -116,6 +127,12 @@ class RankRecord:
     def kept(self) -> dict[str, int]:
         """Name -> rank of the layers that keep any component."""
         return {layer.name: layer.rank for layer in self.layers if layer.rank > 0}
+
+
+def mean_in_words(ranks: Sequence[int], k: int | None) -> str:
+    """The mean of ranks, as `2.67 of k = 8`. `k`: the components of each layer from which a search chose them; None
+    for ranks that no search chose, which have no k to be compared with."""
+    return f"{sum(ranks) / len(ranks):.2f}" + ("" if k is None else f" of k = {k}")
 
 
 def chosen_components(layer: LayerRank, record: RankRecord) -> list[int]:

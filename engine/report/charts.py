@@ -96,8 +96,9 @@ def rank_map(record: RankRecord, places: Mapping[str, int] | None = None) -> fig
 
 def _rank_cells(record: RankRecord, grid: Grid, places: Mapping[str, int] | None) -> ColumnDataSource:
     """The cells of the rank map: their place, layer and rank, and their colours."""
-    layers, k, unsure = record.layers, record.k, record.undecided
-    colours = [rank_colour(x.rank, k) for x in layers]
+    layers, unsure = record.layers, record.undecided
+    most = max(record.k, *(x.rank for x in layers))  # ranks that no search chose may exceed k
+    colours = [rank_colour(x.rank, most) for x in layers]
     return ColumnDataSource(
         {
             "x": [block for block, _ in grid.cells],
@@ -106,7 +107,7 @@ def _rank_cells(record: RankRecord, grid: Grid, places: Mapping[str, int] | None
             "layer": [x.name for x in layers],
             "rank": [x.rank for x in layers],
             "colour": [pale(colour) if not_sure else colour for colour, not_sure in zip(colours, unsure, strict=True)],
-            "ink": ["black" if not_sure else ink_on(x.rank, k) for x, not_sure in zip(layers, unsure, strict=True)],
+            "ink": ["black" if not_sure else ink_on(x.rank, most) for x, not_sure in zip(layers, unsure, strict=True)],
             "edge": [GREY if not_sure else "#00000000" for not_sure in unsure],
             "decided": ["" if x.decided is None else "yes" if x.decided else NOT_DECIDED for x in layers],
         },

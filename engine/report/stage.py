@@ -189,11 +189,11 @@ def _sentence(config: RunConfig, record: RankRecord | None) -> str:
     task = config.task.name or config.task.type
     if record is None:
         return f"{config.model.name} on {task}, method {config.method}."
-    size = f"{len(record.layers)} layers, mean rank {record.mean_rank:.2f}"
+    size = f"{len(record.layers)} layers, mean rank {record.mean_in_words}"
     if config.method != "autolora":
         return f"LoRA on {config.model.name} on {task}, method {config.method}: {size}."
     made = f"constraint {record.constraint}, hypergradient {config.hypergradient.type}"
-    return f"LoRA ranks of {config.model.name} on {task}: {size} of k = {record.k}, {made}."
+    return f"LoRA ranks of {config.model.name} on {task}: {size}, {made}."
 
 
 def _facts(record: RankRecord | None, result: dict[str, Any]) -> list[tuple[str, str]]:

@@ -26,7 +26,7 @@ def print_result(folder: RunFolder) -> None:
     record = ranks.load(folder.ranks) if folder.ranks.exists() else None
     if record is not None:
         how = how_chosen(record, sum(parameters_per_rank(folder).values()))
-        console.print(f"{' '.join(filter(None, ('ranks', how)))}, mean {record.mean_rank:.2f} of k = {record.k}:")
+        console.print(f"{' '.join(filter(None, ('ranks', how)))}, mean {record.mean_in_words}:")
         names, found = [x.name for x in record.layers], [x.rank for x in record.layers]
         console.print(RankMap(names, record.k, found, undecided=record.undecided))
         _print_answer(record, folder)

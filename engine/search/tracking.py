@@ -8,6 +8,7 @@ import numpy as np
 
 from engine.ranks.grid import grid_of, key_names, short_names
 from engine.ranks.picture import rank_picture
+from engine.ranks.record import mean_in_words
 from engine.search.trajectory import Trajectory
 from engine.tracking import Tracker
 
@@ -42,8 +43,9 @@ class SearchTracking:
         due = int(line["step"] / self._every)
         if ranks and due != self._last_picture:
             self._last_picture = due
-            title = f"ranks at step {line['step']}, not decided yet"
-            values["search/rank_map"] = rank_picture(history.names, ranks, alpha.shape[1], title)
+            k = alpha.shape[1]
+            title = f"ranks at step {line['step']}, not decided yet, mean {mean_in_words(ranks, k)}"
+            values["search/rank_map"] = rank_picture(history.names, ranks, k, title)
         self.tracker.log(values)
 
     def end(self, history: Trajectory) -> None:

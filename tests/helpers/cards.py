@@ -25,7 +25,10 @@ RESULT = {
 }  # fmt: skip
 RECORD = RankRecord(
     4,
-    tuple(LayerRank(f"model.layers.{i}.self_attn.{x}", r) for i, x, r in ((0, "q", 3), (0, "v", 0), (1, "q", 1))),
+    tuple(
+        LayerRank(f"model.layers.{i}.self_attn.{x}", rank, (0.25,) * 4)
+        for i, x, rank in ((0, "q", 3), (0, "v", 0), (1, "q", 1))
+    ),
     lora_alpha=8.0,
     scale="component",
 )

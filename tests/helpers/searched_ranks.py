@@ -35,7 +35,7 @@ def searched_at(
     folder, model = RunFolder(root), ModelConfig(name=name, revision="v1" if name == "org/base" else None)
     place = RunConfig(name=root.name, runs_folder=str(root.parent))
     config = dataclasses.replace(place, lora=LoraSettings(lora_alpha=lora_alpha), model=model)
-    record = ranks.RankRecord(8, tuple(ranks.LayerRank(name, rank) for name, rank in kept.items()))
+    record = ranks.RankRecord(8, tuple(ranks.LayerRank(name, rank, (0.125,) * 8) for name, rank in kept.items()))
     record, task = ranks.of_run(record, config), OfOneType(kind)
     ranks.save(record, folder.ranks)
     save_lora_config(adapter_config(config, record, task, []), record, folder.lora_config, config)  # type: ignore[arg-type]

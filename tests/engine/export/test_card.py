@@ -16,6 +16,7 @@ from configs.errors import UserError
 from configs.parser import parse
 from configs.schema import RunConfig
 from engine.export.loading import loading_lines
+from engine.ranks import LayerRank, RankRecord
 from engine.run.folder import RunFolder
 from problems.tasks import make_task
 from tests.helpers.cards import CHAT, RECORD, card_of
@@ -89,6 +90,11 @@ def test_task_data_result_and_ranks_stand_in_it(tmp_path: Path) -> None:
     assert "| ranks | mean 1.33 of k = 4 over 3 layers, 1 of them at rank 0; scale 2 on each component |" in text
     assert "| size | 12,345 LoRA parameters, 23,456 trained in all |" in text
     assert "| | 0 | 1 |\n|---|---|---|\n| q | 3 | 1 |\n| v | 0 |  |\n" in text
+
+
+def test_ranks_that_no_search_chose_are_not_said_to_be_of_k(tmp_path: Path) -> None:
+    record = RankRecord(8, (LayerRank("0.q", 16), LayerRank("1.q", 16)))
+    assert "| ranks | mean 16.00 over 2 layers |" in card_of(tmp_path, CHAT, [], record=record)
 
 
 @pytest.mark.parametrize(

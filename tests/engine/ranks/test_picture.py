@@ -48,6 +48,13 @@ def test_the_bar_at_the_right_goes_from_0_to_k() -> None:
     assert shown == [rank_colour(8, 8), rank_colour(0, 8)]
 
 
+def test_ranks_above_k_differ_in_colour_and_the_bar_goes_to_the_highest() -> None:
+    picture = rank_picture(["0.query", "0.value"], [64, 128], 8)
+    left = start_of_cells(picture, 64, 128)
+    assert [corner(picture, 0, row, left) for row in (0, 1)] == [rank_colour(64, 128), rank_colour(128, 128)]
+    assert picture.tobytes() == rank_picture(["0.query", "0.value"], [64, 128], 128).tobytes()
+
+
 @pytest.mark.parametrize("name", ["0.a_projection_of_a_long_name", "a_long_stack_of.0.q"])
 def test_long_names_have_room(name: str) -> None:
     short, long = (rank_picture([first, "b.0.q"], [1, 0], 8) for first in ("0.q", name))
@@ -61,7 +68,9 @@ def test_a_record_is_written_as_a_picture_of_its_ranks(tmp_path: Path) -> None:
     save_picture(RankRecord(8, layers, rule="budget"), tmp_path / "new" / "ranks.png")
     with Image.open(tmp_path / "new" / "ranks.png") as found:
         assert found.format == "PNG"
-        assert found.tobytes() == rank_picture(["0.query", "1.query"], [3, 8], 8, "ranks (budget)").tobytes()
+        assert (
+            found.tobytes() == rank_picture(["0.query", "1.query"], [3, 8], 8, "ranks (budget), mean 5.50").tobytes()
+        )
 
 
 def test_a_rank_that_is_not_decided_is_pale_and_a_line_says_what_that_means() -> None:
@@ -75,8 +84,10 @@ def test_a_rank_that_is_not_decided_is_pale_and_a_line_says_what_that_means() ->
 
 
 def test_a_record_tells_its_picture_what_is_not_decided(tmp_path: Path) -> None:
-    layers = (LayerRank("0.query", 3, decided=False), LayerRank("1.query", 8, decided=None))
+    alpha = (0.125,) * 8
+    layers = (LayerRank("0.query", 3, alpha, decided=False), LayerRank("1.query", 8, alpha, decided=None))
     save_picture(RankRecord(8, layers), tmp_path / "ranks.png")
     with Image.open(tmp_path / "ranks.png") as found:
-        wanted = rank_picture(["0.query", "1.query"], [3, 8], 8, "ranks (threshold)", [True, False])
+        title = "ranks (threshold), mean 5.50 of k = 8"
+        wanted = rank_picture(["0.query", "1.query"], [3, 8], 8, title, [True, False])
         assert found.tobytes() == wanted.tobytes()

@@ -43,6 +43,13 @@ def test_layers_of_rank_0_count_in_the_mean_but_not_in_that_of_the_layers_that_k
     assert ranks.counted(record, {"a": 10, "b": 10, "c": 100}).lora_parameters == 520
 
 
+def test_the_mean_is_one_of_k_only_where_a_search_chose_from_k_components() -> None:
+    """Rank 16 in every layer, which no search chose, was a mean of 16.00 of k = 8."""
+    assert searched_record().mean_in_words == f"{searched_record().mean_rank:.2f} of k = 4"
+    by_hand = ranks.RankRecord(8, (ranks.LayerRank("a", 16), ranks.LayerRank("b", 15)))
+    assert by_hand.mean_in_words == "15.50"
+
+
 def test_a_layer_is_seen_where_its_share_is_above_two_standard_errors() -> None:
     layer = ranks.LayerRank("a", 1, layer_share=0.021, layer_share_standard_error=0.01)
     assert layer.seen

@@ -47,6 +47,13 @@ def test_a_rank_that_is_not_decided_is_pale_with_an_edge() -> None:
     assert ("decided", "@decided") not in charts.rank_map(record()).select_one(HoverTool).tooltips
 
 
+def test_ranks_above_k_differ_in_colour() -> None:
+    made = charts.rank_map(RankRecord(8, (LayerRank("0.q", 64), LayerRank("1.q", 128))))
+    source = made.select_one({"name": "rank-cells"})
+    assert source.data["colour"] == [rank_colour(64, 128), rank_colour(128, 128)]
+    assert source.data["ink"] == ["black", "white"]
+
+
 def test_a_click_on_the_map_shows_the_layer_by_its_name() -> None:
     source = charts.rank_map(record(), {"b.1.query": 0, "b.0.query": 1}).select_one({"name": "rank-cells"})
     assert dict(zip(source.data["layer"], source.data["index"], strict=True)) == {
