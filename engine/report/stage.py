@@ -27,7 +27,7 @@ from engine.report.page import inline_image, render
 from engine.report.predicted import predicted_of
 from engine.report.verdict import draw_verdict, verdict_chart
 from engine.report.words import told_apart
-from engine.run.contents import read_samples
+from engine.run.contents import read_answer, read_samples
 from engine.run.folder import RunFolder
 from engine.run.logged import warnings_in
 
@@ -115,7 +115,7 @@ def _of_result(files: RunFiles, folder: RunFolder) -> dict[str, Any]:
         "predicted": predicted_of(folder),
         "samples": read_samples(folder.samples),
         "verdict": files.verdict,
-        "costs": costs_of(files.result, files.search),
+        "costs": costs_of(files.result, files.search, read_answer(folder.answer)),
         "versions": machine_and_versions(files.result),
     }
 

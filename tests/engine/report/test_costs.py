@@ -11,7 +11,7 @@ def test_every_part_that_took_time_has_its_share() -> None:
         "seconds_evaluation": 10.0,
         "steps": {"search": 6, "retrain": 4},
     }
-    rows = [tuple(row.values()) for row in costs_of(result, {})]
+    rows = [tuple(row.values()) for row in costs_of(result, {}, {"seconds": 7.0})]
     assert rows == [
         ("search", "30.0", "6", 0.3),
         ("retrain", "20.0", "4", 0.2),
@@ -20,7 +20,10 @@ def test_every_part_that_took_time_has_its_share() -> None:
     ]
 
 
-def test_before_the_retraining_there_is_the_search() -> None:
-    (row,) = costs_of({}, {"seconds": 1234.5, "steps": 2000})
+def test_before_the_retraining_there_are_the_search_and_its_answer() -> None:
+    """The answer was left out, so that the search had 100 % of the time."""
+    rows = [tuple(row.values()) for row in costs_of({}, {"seconds": 1500.0, "steps": 2000}, {"seconds": 500.0})]
+    assert rows == [("search", "1,500.0", "2,000", 0.75), ("answer", "500.0", "", 0.25)]
+    (row,) = costs_of({}, {"seconds": 1234.5, "steps": 2000}, {})
     assert row == {"stage": "search", "seconds": "1,234.5", "steps": "2,000", "share": 1.0}
-    assert costs_of({}, {}) == []
+    assert costs_of({}, {}, {}) == []
