@@ -1,6 +1,6 @@
 """Is one line of Table 1 better than another? The differences between runs of the same task and seed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +8,7 @@ import pandas as pd
 
 from benchmarks.table1.runs import VARIANT
 from engine.study.agreement import RANKS
-from engine.study.paired import holm, wilcoxon
+from engine.study.paired import AT_GIVEN_RANKS, holm, wilcoxon
 from engine.study.rows import LOSS, SEED, TASK
 
 HEAD = "head"
@@ -73,14 +73,9 @@ def in_gains(differences: Mapping[str, np.ndarray], gains: Mapping[str, float]) 
 
 def contrasts_of(table: pd.DataFrame, pairs: Mapping[str, str]) -> list[Contrast]:
     """A contrast for each pair of lines (line -> the other) that have a task and seed in common, on tasks on which the
-    line has learned more than the head alone. A shuffle that changed no rank is left out."""
-    ranks = table.set_index([TASK, SEED, VARIANT])[RANKS]
-    losses = table.pivot(index=[TASK, SEED], columns=VARIANT, values=LOSS)
-    for line, other in OF_PLACES.items():
-        if {line, other} <= set(losses):
-            losses.loc[_equal(ranks, line, other), other] = np.nan
-    tasks = list(table[TASK].unique())
-    found = [_contrast(losses, tasks, *pair) for pair in pairs.items() if {*pair, HEAD} <= set(losses)]
+    line has learned more than the head alone. Two runs that are the same training are no pair: such as those of a
+    shuffle that changed no rank, and of a search that chose rank 1 in every layer beside the line "rank 1"."""
+    found = [_contrast(table, *pair) for pair in pairs.items() if {*pair, HEAD} <= set(table[VARIANT])]
     made = [one for one in found if one.differences]
     corrected = holm(pd.Series([one.p for one in made], dtype=float))
     return [
@@ -89,20 +84,27 @@ def contrasts_of(table: pd.DataFrame, pairs: Mapping[str, str]) -> list[Contrast
     ]
 
 
-def _equal(ranks: pd.Series, line: str, other: str) -> list[tuple[str, int]]:
-    """The tasks and seeds at which both lines have the same ranks."""
-    known = ranks.dropna()
-    places = dict.fromkeys((task, seed) for task, seed, _ in known.index)
-    return [place for place in places if (*place, line) in known.index and (*place, other) in known.index
-            and list(known[(*place, line)]) == list(known[(*place, other)])]  # fmt: skip
-
-
-def _contrast(losses: pd.DataFrame, tasks: Sequence[str], line: str, other: str) -> Contrast:
+def _contrast(table: pd.DataFrame, line: str, other: str) -> Contrast:
     differences, gains = {}, {}
-    for task in tasks:
-        known = losses.loc[task][[line, other]].dropna()
-        gain = float((losses.loc[task][HEAD] - losses.loc[task][line]).mean())
+    for task, runs in table.groupby(TASK, sort=False):
+        losses = runs.pivot(index=SEED, columns=VARIANT, values=LOSS).reindex(columns=list({line, other, HEAD}))
+        made = {(run[SEED], run[VARIANT]): run for _, run in runs.iterrows()}
+        known = losses[[line, other]].dropna()
+        known = known[[not _same_training(made[seed, line], made[seed, other]) for seed in known.index]]
+        gain = float((losses[HEAD] - losses[line]).mean())
         if len(known) and gain > 0:
-            differences[task], gains[task] = (known[other] - known[line]).to_numpy(), gain
+            differences[str(task)], gains[str(task)] = (known[other] - known[line]).to_numpy(), gain
     p = wilcoxon(pd.Series(in_gains(differences, gains))) if differences else float("nan")
     return Contrast(line, other, differences, gains, p)
+
+
+def _same_training(one: pd.Series, two: pd.Series) -> bool:
+    """Whether two runs of a task and seed are of two methods that trained plain LoRA at equal ranks and equal rates.
+
+    Two runs of one method are kept, as they differ in a setting, such as the scale. The losses do not tell: those of
+    two machines differ by rounding."""
+    if one["method"] == two["method"] or not {one["method"], two["method"]} <= AT_GIVEN_RANKS:
+        return False
+    rates = one["learning_rate"], two["learning_rate"]
+    same_rate = rates[0] == rates[1] or all(map(pd.isna, rates))
+    return same_rate and one[RANKS] is not None and list(one[RANKS]) == list(two[RANKS])

@@ -55,7 +55,7 @@ def of_contrasts(found: Sequence[Contrast], title: str) -> Table:
     notes = (
         "Differences of log loss, nats, a value for each seed; above 0 the line is better. p: Wilcoxon's, two-sided"
     )
-    caption = f"{notes}; Holm: corrected for the tests of this table."
+    caption = f"{notes}; Holm: corrected for the tests of this table. Two runs that are the same training are no pair."
     shown = table_of(title, "line", *tasks, "better", "mean, of LoRA's gain", "p", "p, Holm", caption=caption)
     for one in found:
         seeds = [" ".join(f"{value:.4f}" for value in one.differences.get(task, ())) or "-" for task in tasks]

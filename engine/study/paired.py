@@ -17,7 +17,7 @@ LEFT_OUT = "left out, equal ranks"
 """The column with the number of pairs that are left out, as both runs have the same ranks."""
 OTHER_ROWS = "left out, other rows"
 """The column with the number of pairs that are left out, as the two runs were evaluated on unequally many rows."""
-_AT_GIVEN_RANKS = {method for method, facts in FACTS.items() if facts.trains == "lora"}
+AT_GIVEN_RANKS = {method for method, facts in FACTS.items() if facts.trains == "lora"}
 """The methods that train LoRA in the same way once they have their ranks."""
 # With fewer pairs, the p of the two-sided exact test cannot fall below 0.05.
 _LEAST_PAIRS = 6
@@ -138,7 +138,7 @@ def _same_run(pairs: pd.DataFrame) -> pd.Series:
     Two runs of one method are kept: they differ in a setting, and that it changes no rank is a result."""
     if RANKS not in pairs:
         return pd.Series(False, index=pairs.index)
-    alike = pairs["method"].isin(_AT_GIVEN_RANKS) & pairs["method_reference"].isin(_AT_GIVEN_RANKS)
+    alike = pairs["method"].isin(AT_GIVEN_RANKS) & pairs["method_reference"].isin(AT_GIVEN_RANKS)
     columns = [name for name in (LAYERS, RANKS) if name in pairs]
     equal = [
         all(row[name] is not None and np.array_equal(row[name], row[f"{name}_reference"]) for name in columns)

@@ -10,6 +10,12 @@ from benchmarks.table1.runs import COLUMNS
 from engine.disk.tables import write_parquet
 from tests.helpers.finished import write_finished
 
+_METHODS = {"head": "head", "shares": "autolora", "threshold": "autolora", "lora_modules": "lora_modules"}
+
+
+def _method(line: str) -> str:
+    return "lora_shuffled" if line.endswith("shuffled") else _METHODS.get(line.split()[0], "lora")
+
 
 def runs(
     losses: Mapping[str, Sequence[float]], task: str = "a", ranks: Sequence[int] | None = None, parameters: int = 100
@@ -21,7 +27,7 @@ def runs(
         "commit": "abc", "settings": "", "rows": "",
     }  # fmt: skip
     rows = [
-        same | {"seed": seed, "variant": line, "method": "head" if line == "head" else "lora", "log_loss": loss}
+        same | {"seed": seed, "variant": line, "method": _method(line), "log_loss": loss}
         | {"ranks": None if ranks is None else [float(rank) for rank in ranks], "shares": None}
         for seed in range(max(map(len, losses.values())))
         for line, values in losses.items()

@@ -52,3 +52,20 @@ def test_a_shuffle_that_changed_no_rank_is_no_pair() -> None:
     (one,) = contrasts_of(table, PAIRS)
     assert one.differences["a"] == pytest.approx([0.1])
     assert len(contrasts_of(table, {"shares 1": "head"})[0].in_gains) == 2
+
+
+@pytest.mark.parametrize("line", ["shares 1", "lora_modules"])
+def test_a_line_that_chose_the_ranks_of_the_uniform_line_is_no_pair(line: str) -> None:
+    """At seed 0 both have rank 1 everywhere; the losses differ by rounding, as those of two machines do."""
+    table = runs({line: [0.5 + 1e-9, 0.4], "rank 1": [0.5, 0.6], "head": [0.8, 0.8]}, ranks=[1, 1])
+    moved = (table["variant"] == line) & (table["seed"] == 1)
+    table.loc[moved, "ranks"] = pd.Series([[2.0, 0.0]], index=table.index[moved])
+    (one,) = contrasts_of(table, {line: "rank 1"})
+    assert one.differences["a"] == pytest.approx([0.2])
+
+
+def test_equal_ranks_at_another_rate_or_under_another_setting_are_a_pair() -> None:
+    table = runs({"shares 4": [0.5], "rslora 4": [0.6], "rank 4": [0.4], "head": [0.8]}, ranks=[4, 4])
+    assert [one.line for one in contrasts_of(table, {"shares 4": "rank 4", "rslora 4": "rank 4"})] == ["rslora 4"]
+    table.loc[table["variant"] == "shares 4", "learning_rate"] = 0.003
+    assert [one.line for one in contrasts_of(table, {"shares 4": "rank 4"})] == ["shares 4"]
