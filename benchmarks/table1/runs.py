@@ -19,8 +19,9 @@ VARIANT = "variant"
 SETTINGS = "settings"
 """The column with a digest of all in which the runs of a task and variant may not differ; empty if it is not known."""
 ROWS = "rows"
-"""The column with a digest of the evaluation rows and the base model, which all runs of a task share; empty if it is
-not known."""
+"""The column with two digests, joined by a dot: of the evaluation rows and the base model, which all runs of a task
+share; and of the training rows and the unused ones, which the runs of a task and seed share. Either may be missing, if
+it is not known."""
 KEY = [TASK, VARIANT, SEED]
 """The columns that name a run."""
 COLUMNS = [*KEY, "method", LOSS, "main_metric", SCORE, EVALUATED, UNUSED, "lora_parameters", "trainable_parameters",
@@ -69,22 +70,32 @@ def _settings_of(result: Mapping[str, Any]) -> str:
 
 def _rows_of(result: Mapping[str, Any]) -> str:
     data = result.get("data") or {}
-    return digest({"base weights": result.get("base_weights"), "evaluation": data.get("evaluation")})
+    of_task = digest({"base weights": result.get("base_weights"), "evaluation": data.get("evaluation")})
+    return f"{of_task}.{digest({name: data.get(name) for name in ('training', 'unused')})}" if data else of_task
 
 
 def joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """All of these runs; if one stands in several parts, the last of them counts.
 
-    Raises UserError if runs of a task have other evaluation rows or base models, or runs of a task and variant other
-    settings. An empty digest is not compared.
+    Raises UserError if runs of a task have other evaluation rows or base models, runs of a task and seed other
+    training rows, other unused rows or other numbers of rows, or runs of a task and variant other settings. An empty
+    digest and an unknown number are not compared.
     """
     table = pd.concat(parts, ignore_index=True).drop_duplicates(KEY, keep="last")
+    of_task, _, of_seed = (part for _, part in table[ROWS].str.partition(".").items())
+    counts = table[EVALUATED].map(_count) + "." + table[UNUSED].map(_count)
     for by, digests, words in (
-        ([TASK], ROWS, "evaluation rows or base models; allowed: trainings of a task on the same rows"),
-        ([TASK, VARIANT], SETTINGS, "settings; allowed: trainings of a line that differ in the seed alone"),
+        ([TASK], of_task, "evaluation rows or base models; allowed: trainings of a task on the same rows"),
+        ([TASK, SEED], counts, f"{EVALUATED} or {UNUSED}; allowed: trainings of a seed judged on the same rows"),
+        ([TASK, SEED], of_seed, "training rows or unused rows; allowed: trainings of a seed on the same rows"),
+        ([TASK, VARIANT], table[SETTINGS], "settings; allowed: trainings of a line that differ in the seed alone"),
     ):
-        refuse_mixed(table, by, digests, "{variant}, seed {seed}", words)
+        refuse_mixed(table.assign(digests=digests), by, "digests", "{variant}, seed {seed}", words)
     return _in_order(table)
+
+
+def _count(rows: float) -> str:
+    return "" if pd.isna(rows) else f"{rows:.0f}"
 
 
 def _in_order(table: pd.DataFrame) -> pd.DataFrame:

@@ -77,6 +77,30 @@ def test_lines_of_a_task_must_be_evaluated_on_the_same_rows() -> None:
     joined([first.assign(rows="x"), second.assign(rows="y", task="b")])
 
 
+def test_lines_of_a_seed_must_be_judged_on_equally_many_rows() -> None:
+    first, second = runs({"rank 1": [0.4]}), runs({"head": [0.6]})
+    with pytest.raises(UserError, match="a: the trainings rank 1, seed 0 and head, seed 0 have other evaluated_r"):
+        joined([first.assign(unused_rows=2000), second.assign(unused_rows=0)])
+    with pytest.raises(UserError, match="evaluated_rows or unused_rows; allowed: trainings of a seed judged on"):
+        joined([first.assign(evaluated_rows=408), second.assign(evaluated_rows=400)])
+    joined([first.assign(unused_rows=1731), runs({"head": [0.6, 0.6]}).tail(1)])
+    joined([first, second.assign(unused_rows=float("nan"))])
+
+
+def test_lines_of_a_seed_must_share_their_training_rows_and_their_unused_rows(tmp_path: Path) -> None:
+    data = data_of("x")
+    other = [data | {"training": {"rows": 2, "sha256": "o"}}, data | {"unused": {"rows": 5, "sha256": "u"}}]
+    first, second, third = (
+        of_study(write_study(tmp_path / str(place), runs({line: [0.6]}), data=rows))
+        for place, (line, rows) in enumerate(zip(("head", "rank 1", "rank 2"), (data, *other), strict=True))
+    )
+    for part in (second, third):
+        with pytest.raises(UserError, match="other training rows or unused rows; allowed: trainings of a seed on"):
+            joined([first, part])
+        joined([first, part.assign(seed=1)])  # each seed draws its own rows
+        joined([first.assign(rows=first["rows"].str.split(".").str[0]), part])  # a table that knows only the first
+
+
 def test_runs_that_could_be_confused_and_cells_that_are_gone_are_refused(tmp_path: Path) -> None:
     twice = pd.concat([runs({"rank 1": [0.4]}), runs({"rank 1": [0.5]})])
     with pytest.raises(UserError, match="several runs have one task, variant and seed"):
