@@ -57,6 +57,10 @@ def main(argv: list[str]) -> int:
         return start(request)
     except UserError as error:
         return fail(str(error))
+    except PermissionError as error:  # during a run, `engine.run.faults` also says what was saved
+        if error.filename is None:
+            raise
+        return fail(f"{os.fspath(error.filename)}: this user may not read or write it (permission denied)")
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] in OURS or not _is_missing(error.name):
             raise

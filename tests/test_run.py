@@ -1,5 +1,6 @@
 """The entry: what a user must change is one line and exit code 2, and nothing is left behind."""
 
+import errno
 import json
 import os
 import shutil
@@ -88,6 +89,18 @@ def test_a_task_that_the_data_set_has_not_is_one_line(refused: Refused, tmp_path
     path = folder_of(tmp_path / "data", "sst2", {"train": rows("sst2", 1), "validation": rows("sst2", 1)})
     line = refused("--task.type", "glue", "--task.name", "cola", "--task.path", path)
     assert line.startswith(f"--task.path: cannot load '{path}, cola'")
+
+
+def test_a_folder_that_this_user_may_not_read_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(path: Path) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path / "config.yaml"))
+
+    monkeypatch.setattr("engine.command.settle_if_free", refuse)
+    assert run.main(["--show", "closed"]) == 2
+    line = "error: closed/config.yaml: this user may not read or write it (permission denied)\n"
+    assert capsys.readouterr().err == line
 
 
 @pytest.mark.trains
