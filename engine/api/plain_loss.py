@@ -27,7 +27,7 @@ def refuse_without_loss(model: nn.Module, kind: GivenKind, rows: GivenRows) -> N
     """Raises UserError if the model computes no loss from a batch of the first two rows."""
     where = next(model.parameters()).device
     batch = on_device(rows.collate(rows.__getitems__(range(min(2, len(rows))))), where)
-    with _evaluating(model), torch.autocast(where.type, dtype=torch.bfloat16, enabled=holds_bf16(model)):
+    with _evaluating(model):
         kind.loss(model, batch)
 
 
@@ -129,11 +129,15 @@ def _noisy(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, without dropout; afterwards each module is in the mode in which it was."""
+    """Evaluation mode, without dropout; afterwards each module is in the mode in which it was.
+
+    A model with weights in bf16 runs under autocast, as some of its weights, such as a head's, may be in fp32."""
     modes = [(module, module.training) for module in model.modules()]
+    where = next(model.parameters()).device
     model.eval()
     try:
-        yield
+        with torch.autocast(where.type, dtype=torch.bfloat16, enabled=holds_bf16(model)):
+            yield
     finally:
         for module, training in modes:
             module.training = training

@@ -82,6 +82,26 @@ def test_another_loss_is_told_also_by_a_fresh_head(
         assert found.startswith("with noise on the logits, the loss of 32 rows is ")
 
 
+@pytest.mark.parametrize("loss", [None, weighted])
+def test_a_head_in_fp32_on_a_model_in_bf16_is_compared(
+    model_folder: Callable[..., Path], loss: Callable[[Tensor, Tensor], Tensor] | None
+) -> None:
+    """Without autocast, its product with the hidden states in bf16 fails."""
+    model = classifier(model_folder()) if loss is None else with_loss(model_folder(), loss)
+    model.bert.to(torch.bfloat16)
+    assert (told(model, class_rows()) is None) == (loss is None)
+
+
+@pytest.mark.trains
+def test_a_model_in_bf16_with_a_head_in_fp32_is_searched(model_folder: Callable[..., Path]) -> None:
+    model = classifier(model_folder())
+    model.bert.to(torch.bfloat16)
+    with left_as_it_was(model):
+        learned = learn(model, precision="auto")
+    assert learned.ranks
+    assert learned.shares is not None
+
+
 def test_class_weights_are_told_where_one_class_is_rare(model_folder: Callable[..., Path]) -> None:
     """With one class alone the weights cancel."""
     rows = [{**row, "labels": int(number == 77)} for number, row in enumerate(class_rows(200))]
