@@ -26,6 +26,7 @@ from engine.api.learned import LearnedRanks
 from engine.api.plain_loss import other_loss, refuse_without_loss
 from engine.api.rows_given import refuse_text
 from engine.api.unmeasured import tell_unmeasured, why_unmeasured, with_task_type
+from engine.api.unread import tell_unread
 from engine.api.words import named_as_in_scripts
 from engine.run.given import ScriptBench, dtype_of, same_random_numbers
 from engine.terminal.console import heard, log
@@ -201,11 +202,22 @@ def _configuration(
         retrain=RetrainConfig(batch_size=search.batch_size),
     )  # fmt: skip
     check(config)
+    _tell_unread(settings, config)
     if kind.peft_type != TaskType.CAUSAL_LM:
         return config
     # Only after the check, which would ask for task.path: the rows are the script's. The memory estimate and the split
     # into D_tr and D_val read from the task that the model has no head, and that rows have no sources.
     return dataclasses.replace(config, task=TaskConfig(type="chat", split_by="row"))
+
+
+def _tell_unread(settings: Settings, config: RunConfig) -> None:
+    """Reports what the script's own sections set in vain. Raises UserError for what another setting overrules."""
+    given: dict[str, Any] = {"hypergradient": settings.hypergradient}
+    given |= {} if settings.by_passes else {"search": settings.search}
+    given |= {} if settings.answer is None else {"answer": settings.answer}
+    tell_unread(given, dataclasses.replace(config, **given))
+    if settings.search.checkpoint_every != SearchConfig.checkpoint_every:
+        log.warning("--search.checkpoint_every does nothing in a script, whose search writes no checkpoints")
 
 
 def _one_device(model: nn.Module) -> torch.device:
