@@ -78,6 +78,7 @@ class BilevelSettings(Settings):
 class Row:
     """One approximation at one number of inner steps, over the seeds. `closed`: the part of the way from the objective
     at the start to the best one. `cosine`: the mean over the outer steps; None if the outer gradient was always 0.
+    `stopped`: the passes after which a step was not finite, so that the descent ended there; None if it took all.
     `curves`: passes and closed, of each seed."""
 
     method: str
@@ -86,12 +87,14 @@ class Row:
     passes_a_step: float
     cosine: list[float | None]
     closed: list[float]
+    stopped: list[int | None]
     curves: list[tuple[list[int], list[float]]]
 
 
 def measure_bilevel(settings: BilevelSettings) -> tuple[dict[str, Any], list[Table]]:
     """Tries every approximation on every problem. Raises UserError for one that does not exist, or that needs Adam
-    where plain gradient descent moves the weights, and for batches of more rows than there are."""
+    where plain gradient descent moves the weights, for batches of more rows than there are, and for an approximation
+    whose first outer step is not finite."""
     built_in = list(HYPERGRADIENTS) if settings.inner == "adam" else WITHOUT_ADAM
     methods = settings.methods or built_in
     refuse_unknown("methods", itertools.filterfalse(is_own, methods), [*built_in, "FILE.py:CLASS"])
@@ -124,11 +127,17 @@ def _row(name: str, unroll_steps: int, problems: Sequence[Ridge], settings: Bile
     rates = settings.inner_rate or (0.03 if adam else 0.3), settings.outer_rate
     how = Descent(make, unroll_steps, eta, settings.terms, rates, adam, settings.batch_rows)
     runs = [list(learn(problem, how, settings.passes)) for problem in problems]
+    if not all(runs):
+        raise UserError(
+            f"--methods: {name} with {unroll_steps} inner steps: the first outer step of problem {runs.index([])} is "
+            f"not finite; a lower --inner_rate may help, or another approximation"
+        )
     curves = [_curve(problem, run) for problem, run in zip(problems, runs, strict=True)]
+    stopped = [run[-1].passes if run[-1].passes < settings.passes else None for run in runs]
     shortest = min(runs, key=len)
     return Row(
         name, unroll_steps, len(shortest), shortest[-1].passes / len(shortest), list(map(_mean_cosine, runs)),
-        [closed[-1] for _, closed in curves], curves,
+        [closed[-1] for _, closed in curves], stopped, curves,
     )  # fmt: skip
 
 
@@ -146,12 +155,19 @@ def _curve(problem: Ridge, run: Sequence[Point]) -> tuple[list[int], list[float]
 def _shown(rows: Sequence[Row], settings: BilevelSettings) -> Table:
     title = f"{settings.passes:,} passes each: mean (range) over {settings.seeds} problems"
     numbers = ("inner steps", "passes a step", "cosine to the truth", "of the way, %")
-    table = table_of(title, "approximation", *numbers)
+    table = table_of(title, "approximation", *numbers, caption="; ".join(filter(None, map(_end, rows))))
     table.columns[0].no_wrap = True
     for row in rows:
         cosine, closed = _spread(row.cosine, 1, 2), _spread(row.closed, 100, 0)
         table.add_row(row.method, f"{row.unroll_steps}", f"{row.passes_a_step:.0f}", cosine, closed)
     return table
+
+
+def _end(row: Row) -> str:
+    """On how many problems the descent ended early, and after how many passes first; "" if it ended early on none."""
+    known = [passes for passes in row.stopped if passes is not None]
+    where = f"{row.method}, {row.unroll_steps} inner: stopped on {len(known)} of {len(row.stopped)} problems"
+    return f"{where}, first after {min(known):,} passes: not finite" if known else ""
 
 
 def _spread(values: Sequence[float | None], scale: float, digits: int) -> str:

@@ -26,7 +26,10 @@ def test_it_writes_numbers_and_a_picture(tmp_path: Path, capsys: pytest.CaptureF
     assert rows[0]["closed"] == [0, 0]
     assert all(-1 <= cosine <= 1 for cosine in rows[1]["cosine"])
     assert (tmp_path / "x.png").read_bytes()[:4] == b"\x89PNG"
-    assert "none" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "none" in shown
+    assert rows[0]["stopped"] == [None, None]
+    assert "stopped" not in shown
 
 
 @pytest.mark.usefixtures("unchanged_registry")
@@ -48,6 +51,37 @@ def test_with_an_inner_adam_those_that_model_its_step_are_tried_too(tmp_path: Pa
         tried[inner] = [row["method"] for row in json.loads((tmp_path / "x.json").read_text())["rows"]]
     assert set(tried["adam"]) - set(tried["sgd"]) == {"sama", "exact_adamw"}
     assert tried["adam"] == list(HYPERGRADIENTS)
+
+
+@pytest.mark.trains  # the JSON names the commit, which a process of its own tells
+def test_a_descent_that_is_not_finite_is_named_with_the_passes_that_it_took(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its last finite point had stood there like one after all passes."""
+    given = [*SHORT, "--inner_rate", "1e6", "--passes", "900", "--unroll_steps", "[1]"]
+    assert main(BilevelSettings, measure_bilevel, [*given, "--json", str(tmp_path / "x.json")]) == 0
+    first_order, exact = json.loads((tmp_path / "x.json").read_text())["rows"]
+    for row in (first_order, exact):
+        assert row["stopped"] == [curve[0][-1] for curve in row["curves"]]
+        assert all(0 < passes < 900 for passes in row["stopped"])
+    said = " ".join(capsys.readouterr().out.split())
+    first = min(first_order["stopped"])
+    assert f"first_order, 1 inner: stopped on 2 of 2 problems, first after {first} passes: not finite" in said
+
+
+@pytest.mark.usefixtures("unchanged_registry")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--methods", f"[{OWN}:Endless]", "--unroll_steps", "[3]"],
+        ["--methods", "[exact]", "--unroll_steps", "[200]", "--inner_rate", "100"],
+    ],
+)
+def test_a_first_step_that_is_not_finite_is_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(BilevelSettings, measure_bilevel, [*SHORT, *arguments]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: --methods: ")
+    assert "inner steps: the first outer step of problem 0 is not finite; a lower --inner_rate may help" in said
 
 
 @pytest.mark.parametrize(
