@@ -74,15 +74,24 @@ def _shown(one: Regret) -> Table:
 
 
 def _at_multiples(found: Sequence[Regret]) -> Table:
-    """What trainings at multiples of the rank called enough lose, over the searches of all tasks."""
+    """What trainings at multiples of the rank called enough lose, over the searches of all tasks on which LoRA gains
+    something. A multiple at which one of them trained nothing is left out."""
+    gaining = [one for one in found if one.gain > 0]
+    notes = [f"{one.task}: left out, as LoRA gains nothing there" for one in found if one not in gaining]
+    rows = []
+    for times in (1, 2, 4):
+        lacking = [f"{rank} ({one.task})" for one in gaining for rank in one.untrained_at(times)]
+        if lacking:
+            notes.append(f"{times} times that rank: left out, as nothing was trained at rank {', '.join(lacking)}")
+            continue
+        regrets = np.array([regret for one in gaining for regret in one.regrets_at(times)])
+        if len(regrets):
+            rows.append([f"{times}", f"{len(regrets)}", _percent(regrets), f"{(regrets > 0.05).sum()}"])
     title = "searches that call a rank below the largest one enough, all tasks: trainings at"
     columns = ("times that rank", "searches", "regret / gain, mean", "of more than 5 %")
-    table = table_of(title, *columns, left=0)
-    for times in (1, 2, 4):
-        regrets = np.concatenate([one.regrets_at(times) for one in found])
-        if not len(regrets) or np.isnan(regrets).any():
-            break
-        table.add_row(f"{times}", f"{len(regrets)}", _percent(regrets), f"{(regrets > 0.05).sum()}")
+    table = table_of(title, *columns, left=0, caption="; ".join(notes))
+    for row in rows:
+        table.add_row(*row)
     return table
 
 

@@ -59,11 +59,21 @@ class Regret:
 
     def regrets_at(self, times: int) -> np.ndarray:
         """The regrets at `times` the rank called enough, or at the largest trained rank if that is lower; only of the
-        seeds whose search calls a rank below the largest one enough [at most seeds]."""
+        seeds whose search calls a rank below the largest one enough [at most seeds].
+
+        Raises KeyError if one of these ranks was not trained (`untrained_at`)."""
+        at = {rank: self.over_gain(self.losses[rank]) for rank in self.losses}
+        return np.array([at[rank][seed] for seed, rank in self._multiples(times)])
+
+    def untrained_at(self, times: int) -> list[int]:
+        """The ranks that `regrets_at` needs and that were not trained."""
+        return sorted({rank for _, rank in self._multiples(times)} - set(self.losses))
+
+    def _multiples(self, times: int) -> list[tuple[int, int]]:
+        """Seeds, with `times` the rank called enough, at most the largest trained rank."""
         largest = max(self.losses)
         named = [(seed, rank) for seed, rank in enumerate(self.enough) if rank is not None and rank < largest]
-        at = {rank: self.over_gain(self.losses[rank]) for rank in self.losses}
-        return np.array([at[min(times * rank, largest)][seed] for seed, rank in named])
+        return [(seed, min(times * rank, largest)) for seed, rank in named]
 
     def mean_parameters(self) -> float:
         """The mean over the seeds of the LoRA parameters at the enough rank."""

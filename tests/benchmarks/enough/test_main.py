@@ -28,6 +28,32 @@ def test_a_kept_table_is_enough_for_the_numbers(tmp_path: Path, capsys: pytest.C
     assert "13.3 +- 6.7 %" in shown
 
 
+def shown_of(tables: pd.DataFrame, path: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """What the command prints of these trainings, without the tables' lines."""
+    write_table(tables, path)
+    assert run("--table", str(path)) == 0
+    return " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+
+def test_a_task_on_which_lora_gains_nothing_leaves_the_others_in_the_last_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its regrets are not known, and had emptied the table."""
+    nothing = table([1, 2], {0: 0.5, 1: 0.6, 2: 0.7, 4: 0.8}).assign(task="b")
+    shown = shown_of(pd.concat([table([1, 2]), nothing]), tmp_path / "kept.csv", capsys)
+    assert "1 2 10.0 +- 10.0 % 1 2 2 2.0 +- 2.0 % 0" in shown
+    assert "b: left out, as LoRA gains nothing there" in shown
+
+
+def test_a_multiple_at_which_nothing_was_trained_is_left_out_with_a_note(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It had ended in a KeyError."""
+    shown = shown_of(table([1, 4], {0: 1.0, 1: 0.6, 4: 0.5, 8: 0.52}), tmp_path / "kept.csv", capsys)
+    assert "1 2 10.0 +- 10.0 % 1 4 2 2.0 +- 2.0 % 0" in shown
+    assert "2 times that rank: left out, as nothing was trained at rank 2 (a)" in shown
+
+
 def test_too_few_trainings_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole = table([1])
     write_table(whole[whole["method"] == "lora"], tmp_path / "kept.csv")

@@ -58,3 +58,12 @@ def test_at_twice_the_rank_counts_only_searches_that_name_a_rank_below_the_large
     np.testing.assert_allclose(found.regrets_at(1), [0.2, 0.0], atol=1e-12)
     np.testing.assert_allclose(found.regrets_at(2), [0.0, 0.04], atol=1e-12)
     np.testing.assert_allclose(found.regrets_at(8), [0.04, 0.04], atol=1e-12)
+    assert found.untrained_at(2) == []
+
+
+def test_a_multiple_at_which_nothing_was_trained_is_told() -> None:
+    found = regret_of("a", table([1, 4, 8], {0: 1.0, 1: 0.6, 4: 0.5, 8: 0.52}))
+    assert found is not None
+    assert found.untrained_at(2) == [2]
+    assert found.untrained_at(4) == []
+    np.testing.assert_allclose(found.regrets_at(4), [0.0, 0.04], atol=1e-12)
