@@ -26,6 +26,7 @@ from benchmarks.places.repeats import in_words, repeats
 from benchmarks.places.scores import measured_scores, refuse_other_rows, scores_of
 from benchmarks.places.tables import of_places, of_scores
 from configs.errors import UserError
+from engine.terminal.console import console
 
 FEWEST = 20
 """Fewer allocations tell nothing of dozens of layers."""
@@ -56,6 +57,9 @@ def measure_places(settings: PlacesSettings) -> tuple[dict[str, Any], list[Table
     count = len(found.mean)
     if count < FEWEST:
         raise UserError(f"--study: trainings at {count} allocations are too few; allowed: {FEWEST} or more")
+    if not found.settings and (settings.searched or settings.measured):
+        console.print("--table does not tell which rows judge its trainings, so that it was not checked whether the "
+                      "searches used some of them; --study checks it")  # fmt: skip
     refuse_other_rows([Path(folder) for folder in settings.searched], found.settings)
     scores = {"number of layers: every layer counts the same": np.ones(len(found.layers))}
     scores |= scores_of([Path(folder) for folder in settings.searched], found.layers)

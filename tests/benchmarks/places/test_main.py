@@ -9,8 +9,12 @@ from PIL import Image
 from benchmarks.command import main
 from benchmarks.places.__main__ import PlacesSettings, measure_places
 from benchmarks.places.allocations import write_table
-from engine.disk.files import read_json
+from engine import ranks
+from engine.disk.files import read_json, write_json
+from engine.ranks import LayerRank, RankRecord
+from engine.run.folder import RunFolder
 from tests.helpers.allocations import LAYERS, planted
+from tests.helpers.finished import RESULT
 
 
 def run(*arguments: str) -> int:
@@ -32,6 +36,18 @@ def test_a_kept_table_is_enough_for_numbers_and_picture(tmp_path: Path, capsys: 
     shown = capsys.readouterr().out
     assert "120 trainings of 60 allocations" in shown
     assert "number of layers" in shown
+
+
+def test_a_check_that_a_table_does_not_allow_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rows that judge the trainings may have been searched on."""
+    write_table(planted(np.zeros(len(LAYERS)), noise=0.001), tmp_path / "kept.csv")
+    ranks.save(RankRecord(8, tuple(LayerRank(name, 1) for name in LAYERS), rule="eva"), tmp_path / "ranks.json")
+    write_json(RunFolder(tmp_path).metrics, RESULT)
+    said = []
+    for more in ([], ["--searched", f"[{tmp_path}]"]):
+        assert run("--table", str(tmp_path / "kept.csv"), *more) == 0
+        said.append("so that it was not checked" in " ".join(capsys.readouterr().out.split()))
+    assert said == [False, True]
 
 
 def test_too_few_trainings_and_none_at_all_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
