@@ -3,6 +3,7 @@
 import inspect
 import logging
 import traceback
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -74,7 +75,7 @@ class Own(Hypergradient):
         _set_gradients((*weights, *beta), [None] * len(gradients))
         try:
             with seeded(seed_of(inner.seed, "hypergradient", outer.count), device):
-                attributes = dict(vars(self.wrapped))
+                attributes = {} if self.carries else _seen_of(self.wrapped)
                 found = self._call(self.wrapped.implicit, vector, _Guarded(inner, self.wrapped), outer)
         finally:
             changed = _restored(weights, before)
@@ -86,14 +87,16 @@ class Own(Hypergradient):
         return [one.detach() for one in found]
 
     def _tell_of_lost_state(self, before: Mapping[str, Any]) -> None:
-        """Warns once if implicit() has set attributes that no state_dict() saves."""
+        """Warns once if implicit() has set or changed attributes that no state_dict() saves. `before`: what
+        `_seen_of` saw before the call."""
         if self.carries or self._told_of_state:
             return
-        if set_now := [name for name, value in vars(self.wrapped).items() if before.get(name, self) is not value]:
+        now = _seen_of(self.wrapped)
+        if changed := [name for name in now if name not in before or not _same(before[name], now[name])]:
             self._told_of_state = True
             log.warning(
-                "--hypergradient.type: %s sets %s in implicit(), but has no state_dict(): a search that resumes has "
-                "lost it, and a comparison calls implicit() only where it measures", self.name, ", ".join(set_now),
+                "--hypergradient.type: %s changes %s in implicit(), but has no state_dict(): a search that resumes "
+                "has lost it, and a comparison calls implicit() only where it measures", self.name, ", ".join(changed),
             )  # fmt: skip
 
     @property
@@ -162,6 +165,33 @@ def _restored(weights: Sequence[Tensor], before: Sequence[Tensor]) -> bool:
     for weight, earlier in changed:
         weight.copy_(earlier)
     return bool(changed)
+
+
+_Seen = tuple[Any, Any]
+"""An object, with what changes when it is changed in place: a tensor's version, or what is in a container."""
+
+
+def _seen_of(method: Hypergradient) -> dict[str, _Seen]:
+    """What can be seen of each attribute, without a copy of any tensor."""
+    return {name: _seen(value) for name, value in vars(method).items()}
+
+
+def _seen(value: Any, levels: int = 3) -> _Seen:
+    """`levels`: how many containers inside each other are opened."""
+    if isinstance(value, Tensor):
+        return value, None if value.is_inference() else value._version
+    if isinstance(value, dict | list | tuple | set | deque) and levels:
+        inside = [*value, *value.values()] if isinstance(value, dict) else value
+        return value, [_seen(one, levels - 1) for one in inside]
+    return value, None
+
+
+def _same(one: _Seen, other: _Seen) -> bool:
+    """Whether both are the same object, not changed in place. Values are compared by `is`, as == of two tensors is no
+    single answer."""
+    if one[0] is not other[0] or not isinstance(one[1], list):
+        return one[0] is other[0] and one[1] == other[1]
+    return len(one[1]) == len(other[1]) and all(map(_same, one[1], other[1]))
 
 
 def _set_gradients(parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:

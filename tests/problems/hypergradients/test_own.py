@@ -203,5 +203,36 @@ def test_a_state_that_no_state_dict_saves_is_warned_of_once(log_lines: list[str]
             method.implicit([], inner, outer)
     (line,) = log_lines
     assert line.startswith(
-        "WARNING --hypergradient.type: mine.py:Reads sets calls in implicit(), but has no state_dict()"
+        "WARNING --hypergradient.type: mine.py:Reads changes calls in implicit(), but has no state_dict()"
     )
+
+
+class Remembers(Given):
+    """Its attributes stay the same objects, and `changes` changes one of them in place."""
+
+    def __init__(self, changes: Callable[["Remembers"], object]) -> None:
+        self.changes, self.mean, self.history = changes, torch.ones(2), [[torch.ones(2)]]
+        self.counts: dict[str, int] = {"calls": 0}
+
+    def implicit(self, vector: Any, inner: Any, outer: Any) -> list[Tensor]:
+        self.changes(self)
+        return [torch.zeros_like(p) for p in outer.trainable_parameters()]
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (lambda mine: mine.mean.mul_(0.9), "mean"),
+        (lambda mine: mine.history.append([]), "history"),
+        (lambda mine: mine.history[0][0].add_(1), "history"),
+        (lambda mine: mine.history[0].__setitem__(0, torch.ones(2)), "history"),
+        (lambda mine: mine.counts.update(calls=1), "counts"),
+        (lambda mine: (mine.mean + 1, mine.history[0], mine.counts["calls"]), ""),
+    ],
+)
+def test_a_state_that_is_changed_in_place_is_warned_of(
+    change: Callable[[Remembers], object], name: str, log_lines: list[str]
+) -> None:
+    inner, outer = problems(nn.Parameter(torch.zeros(2)), nn.Parameter(torch.ones(2)))
+    Own(Remembers(change), "mine.py:Remembers").implicit([], inner, outer)
+    assert [f"changes {name} in implicit()" in line for line in log_lines] == ([True] if name else [])
