@@ -16,6 +16,7 @@ from configs.errors import UserError
 from configs.facts import ADALORA_LEAST_STEPS
 from configs.schema import RunConfig
 from engine.disk.files import remove, write_json
+from engine.retrain import checkpoint
 from engine.retrain.beginning import begin
 from engine.retrain.callbacks import NotFinite
 from engine.retrain.components import components_digest
@@ -40,7 +41,7 @@ _FEW = 12
 @dataclass(frozen=True)
 class Trial:
     """One finished training on D_tr: what was tried, the task's metrics on D_val (empty if it diverged), optimiser
-    steps, seconds."""
+    steps, and the seconds of the training and of its evaluation on D_val, those before a stop included."""
 
     tried: Mapping[str, Any]
     metrics: Mapping[str, float]
@@ -124,13 +125,14 @@ class Trials:
         # settings that are stored.
         begin(run, prepared, self.data)
         self._write(done)
-        began = time.perf_counter()
+        folder, began = self._folder(len(done)), time.perf_counter()
+        before = float(checkpoint.peek(folder).get("seconds", 0.0))
         try:
-            fitted = fit(run, prepared, self.data, self._folder(len(done)))
+            fitted = fit(run, prepared, self.data, folder)
         except NotFinite as error:
             log.warning("%s: %s diverged (%s)", self.name, words_of(tried), error)
-            return Trial(tried, {}, 0, time.perf_counter() - began)
-        return Trial(tried, fitted.metrics, fitted.steps, fitted.seconds)
+            return Trial(tried, {}, 0, before + time.perf_counter() - began)
+        return Trial(tried, fitted.metrics, fitted.steps, fitted.seconds + fitted.seconds_evaluation)
 
     def _settings(self) -> RunConfig:
         """The settings of every trial: the run's, but with as many passes over D_tr as the retraining takes over all

@@ -76,7 +76,9 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[float]], None]
 
     def give(scores: Sequence[float]) -> None:
         left = list(scores)
-        monkeypatch.setattr(trials, "fit", lambda *_: Fitted({"accuracy": left.pop(0), "loss": 0.5}, 2.0, 3))
+        monkeypatch.setattr(
+            trials, "fit", lambda *_: Fitted({"accuracy": left.pop(0), "loss": 0.5}, 2.0, 3, seconds_evaluation=1.0)
+        )
 
     return give
 
@@ -173,8 +175,8 @@ def test_types_are_tried_alone_and_then_the_best_together(
     assert record.rule == "modules"
     assert record.note == "128 LoRA parameters below the budget"
     assert result["lora_parameters"] == 2 * (64 + 96)
-    assert result["seconds"]["search"] == 10.0
-    assert result["seconds"]["total"] == pytest.approx(10.0 + result["seconds"]["retrain"])
+    assert result["seconds"]["search"] == 5 * (2.0 + 1.0), "with the evaluations, by which the ranks are chosen"
+    assert result["seconds"]["total"] == pytest.approx(15.0 + result["seconds"]["retrain"])
     assert result["steps"]["search"] == 15
     assert LoraConfig.from_pretrained(folder.lora_config).rank_pattern == record.kept
     page = folder.report.read_text()

@@ -15,6 +15,7 @@ from configs.requests import Request
 from configs.schema import RunConfig
 from engine.disk.files import write_json
 from engine.retrain import stage, trials
+from engine.retrain.callbacks import NotFinite
 from engine.retrain.fit import Fitted
 from engine.retrain.methods import Prepared
 from engine.retrain.trials import Trials
@@ -154,6 +155,26 @@ def test_a_rate_that_diverges_loses_and_stops_nothing(tiny_config: Callable[...,
     assert run_stages(Request(lower, "retrain", True, "test"), StopRequest(), draw=False).metrics.exists(), (
         "as the line said"
     )
+
+
+@pytest.mark.trains
+def test_a_trial_that_diverges_after_a_stop_keeps_the_seconds_before_it(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of(tiny_config(*SWEEP))
+    write_json(run.folder.trials / "sweep-0" / "checkpoint-3" / "sealed.json", {"seconds": 50.0})
+    write_json(run.folder.sweep, {"trials": []})
+
+    def fit(run: Context, *_: Any) -> Fitted:
+        if run.config.retrain.learning_rate == 1e-6:
+            raise NotFinite("it diverged")
+        return Fitted({"accuracy": 0.5, "loss": 0.5}, 2.0, 1, seconds_evaluation=1.0)
+
+    monkeypatch.setattr(trials, "fit", fit)
+    assert trials.choose_learning_rate(run) == 3e-2
+    diverged, finished = (trial.seconds for trial in trials.read_trials(run.folder.sweep))
+    assert 50 < diverged < 60
+    assert finished == 3.0, "with its evaluation on D_val"
 
 
 def test_a_choice_that_is_refused_leaves_nothing_to_resume(
