@@ -27,6 +27,12 @@ def test_a_seed_without_the_other_line_has_no_difference() -> None:
     assert one.differences["a"] == pytest.approx([0.1])
 
 
+def test_the_gain_is_that_of_the_seeds_that_have_both_the_line_and_the_head() -> None:
+    """The head alone is much worse at the second seed, at which the line has no run."""
+    (one,) = contrasts_of(runs({"shares 1": [0.4], "1 shuffled": [0.5], "head": [0.8, 1.6]}), PAIRS)
+    assert one.gains["a"] == pytest.approx(0.4)
+
+
 def test_p_is_that_of_all_tasks_and_is_corrected_over_the_tests_of_a_table() -> None:
     rng = np.random.default_rng(0)
     lines = ("shares 1", "1 shuffled", "shares 4", "4 shuffled")

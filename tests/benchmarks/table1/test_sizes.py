@@ -6,6 +6,14 @@ from benchmarks.table1.sizes import of_their_size
 from tests.helpers.table1_runs import runs
 
 
+def test_a_run_within_a_fifth_of_its_budget_counts() -> None:
+    """The budget of these lines is a quarter of the 400 parameters of rank 1."""
+    whole = runs({"rank 1": [0.4]}, parameters=400)
+    for parameters, counts in ((79, False), (81, True), (119, True), (121, False)):
+        both = pd.concat([whole, runs({"shares 0.25": [0.5]}, parameters=parameters)], ignore_index=True)
+        assert ("shares 0.25" in set(of_their_size(both)["variant"])) is counts
+
+
 def test_a_search_that_learned_nothing_has_no_run_at_its_budget(log_lines: list[str]) -> None:
     """It has rank 1 in every layer, at seed 1; two seeds must do to tell which one missed the budget."""
     lines = ("shares 0.25", "0.25 shuffled", "shares 1", "shares 4", "lora_modules", "rank 1")

@@ -17,8 +17,9 @@ from configs.files import to_yaml
 from configs.requests import Request
 from configs.schema import RunConfig
 from engine import ranks
-from engine.retrain import trials
+from engine.retrain import choosing, stage, trials
 from engine.retrain.fit import Fitted
+from engine.retrain.tpe import Proposals, Scored
 from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted, StopRequest
 from engine.stages import run_stages
@@ -268,6 +269,54 @@ def test_an_interrupted_choice_resumes_with_the_same_proposals(
     assert folder.ranks.read_text() == whole.ranks.read_text()
     scores = [[trial["metrics"] for trial in json.loads(x.grid.read_text())["trials"]] for x in (folder, whole)]
     assert scores[0] == scores[1]
+
+
+class Stopped(Exception):
+    """Comes instead of the retraining."""
+
+
+def stopped(*_: Any) -> Any:
+    raise Stopped
+
+
+@needs_optuna
+@pytest.mark.trains
+def test_optuna_maximises_the_score_within_ranks_that_the_budget_needs_by_the_run_s_seed(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of mse less is better; a budget of 5 needs ranks above k, which is 4."""
+    errors, told = [0.9, 0.2, 0.4], []
+
+    class Told(Proposals):
+        def next(self, done: Sequence[Scored]) -> dict[str, int]:
+            told.append((max(self.cap.values()), self.seed, self.trials, [score for _, score in done]))
+            return dict.fromkeys(self.sizes, len(done) + 1)
+
+    monkeypatch.setattr(choosing, "Proposals", Told)
+    monkeypatch.setattr(trials, "fit", lambda run, *_: Fitted({"mse": errors.pop(0), "loss": 0.5}, 1.0, 1))
+    monkeypatch.setattr(stage, "fit", stopped)
+    config = tiny_config("--method", "optuna", *TARGETS, "--lora.budget", "5", "--lora.trials", "3", "--seed", "7")
+    with pytest.raises(Stopped):
+        finish(config)
+    assert told == [(5, 7, 3, scores) for scores in ([], [-0.9], [-0.9, -0.2])]
+    assert set(ranks.load(RunFolder.of(config).ranks).kept.values()) == {2}
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize(("rates", "told"), [("[1e-3,1e-2]", True), ("[1e-3]", False), ("[]", False)])
+def test_rates_that_ranks_are_not_tried_at_are_told(
+    tiny_config: Callable[..., RunConfig],
+    monkeypatch: pytest.MonkeyPatch,
+    log_lines: list[str],
+    rates: str,
+    told: bool,
+) -> None:
+    monkeypatch.setattr(trials, "fit", lambda *_: Fitted({"accuracy": 0.5, "loss": 0.5}, 1.0, 1))
+    monkeypatch.setattr(stage, "fit", stopped)
+    with pytest.raises(Stopped):
+        finish(tiny_config(*MODULES, "--retrain.learning_rate", "1e-3", "--retrain.learning_rates", rates))
+    line = "INFO lora_modules: ranks are tried at --retrain.learning_rate 0.001; retrain.learning_rates are for the "
+    assert (f"{line}chosen ranks" in log_lines) is told
 
 
 @pytest.mark.trains

@@ -15,13 +15,17 @@ from configs.errors import UserError
 from configs.requests import Request
 from configs.schema import RunConfig
 from engine import ranks
+from engine.disk.files import write_json
 from engine.ranks import LayerRank, RankRecord
 from engine.ranks.record import chosen_components
+from engine.retrain.components import refuse_missing_components
+from engine.run.asked import Asked
 from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted, StopRequest
 from engine.run.resuming import Outdated
 from engine.stages import run_stages
 from tests.helpers.stopping import StopAt
+from tests.helpers.tables import write
 
 pytestmark = pytest.mark.trains
 
@@ -145,6 +149,28 @@ def test_a_rate_is_not_chosen_on_rows_that_trained_the_components(
     with pytest.raises(Outdated, match=rf"^--{key}: .*source divided the rows into D_tr and D_val with"):
         trained(tiny_config, source, "lora", *options, *rates)
     trained(tiny_config, source, "lora", "--seed", "1", "--task.seed", "0", *rates)
+
+
+def test_a_rate_is_not_chosen_on_halves_that_are_divided_in_another_way(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    """Rows with one text stay together by source, and may be in both halves by row."""
+    source = RunFolder(tmp_path / "runs" / "source")
+    ranks.save(RankRecord(4, (LayerRank("a", 1),)), source.ranks)
+    source.search_weights.parent.mkdir()
+    source.search_weights.touch()
+    data = write(tmp_path / "d.csv", {"text": ["a", "b"], "label": ["x", "y"]})
+    table = ("--task.type", "text", "--task.path", str(data), "--task.split_by", "row")
+    start = ("--retrain.init", "search", "--retrain.init_from", str(source.root))
+    config = tiny_config("--method", "lora", *start, *table, "--retrain.learning_rates", "[1e-3,1e-2]")
+    for then in ("row", "source"):
+        write_json(source.search_summary, {"parameters_per_rank": {}, "settings": {"task.split_by": then}})
+        if then == "row":
+            refuse_missing_components(Asked(config, RunFolder.of(config)))
+    with pytest.raises(
+        Outdated, match=r"^--task\.split_by: .* divided the rows into D_tr and D_val with 'source', now"
+    ):
+        refuse_missing_components(Asked(config, RunFolder.of(config)))
 
 
 def test_overwriting_a_run_checks_the_components_again(

@@ -3,6 +3,7 @@
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,6 +70,24 @@ def test_it_goes_where_the_good_trials_were() -> None:
     for seed in range(3):
         scores = [score for _, score in played(proposals(seed, trials=24), score, 24) if score is not None]
         assert sum(scores[-8:]) / 8 > sum(scores[1:9]) / 8 + 1
+
+
+@needs_optuna
+@pytest.mark.parametrize(("trials", "drawn"), [(1, 2), (8, 4), (12, 6), (40, 10)])
+def test_half_of_the_trials_are_drawn_at_random_but_two_to_ten(
+    monkeypatch: pytest.MonkeyPatch, trials: int, drawn: int
+) -> None:
+    import optuna
+
+    asked, sampler = [], optuna.samplers.TPESampler
+
+    def make(**options: Any) -> Any:
+        asked.append(options["n_startup_trials"])
+        return sampler(**options)
+
+    monkeypatch.setattr(optuna.samplers, "TPESampler", make)
+    played(proposals(trials=trials), lambda ranks: 1.0, 2)
+    assert asked == [drawn]
 
 
 @needs_optuna

@@ -21,6 +21,7 @@ from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted, StopRequest
 from engine.stages import run_stages
+from problems.data import LengthGroupedOrder
 from problems.models.attach import lora_layers
 from tests.helpers.chat_toys import chat_arguments, chat_rows, chat_tokenizer
 from tests.helpers.exports import of_mean_rank, scales_of
@@ -42,7 +43,7 @@ def prepared(run: Context) -> PeftModel:
 
 
 def of_peft(run: Context, keep: tuple[str, ...]) -> PeftModel:
-    """PEFT's initialisation by its own defaults, on the same batches; `keep`: what of a batch it is given."""
+    """PEFT's initialisation by its own defaults, on all training rows; `keep`: what of a batch it is given."""
     base = run.base()
     names = list(ranks.load(run.folder.ranks).kept) + [x.name for x in ranks.load(run.folder.ranks).layers]
     settings = LoraConfig(
@@ -50,8 +51,11 @@ def of_peft(run: Context, keep: tuple[str, ...]) -> PeftModel:
         task_type=run.task.peft_type,
     )  # fmt: skip
     model = get_peft_model(base.model, settings)
-    loader = eva._Inputs(run.base(), run)._batches()
-    rows = [{name: value for name, value in batch.items() if name in keep} for batch in loader]
+    data, size = run.data.train, run.config.retrain.batch_size
+    order = list(LengthGroupedOrder(data["length"], size, run.config.seed))
+    assert sorted(order) == list(range(len(data))), "all rows, also those of D_val"
+    batches = [run.data.collate([data[i] for i in order[at : at + size]]) for at in range(0, len(order), size)]
+    rows = [{name: value for name, value in batch.items() if name in keep} for batch in batches]
     initialize_lora_eva_weights(model, rows, show_progress_bar=False)
     return model
 
