@@ -33,9 +33,13 @@ _WIDTH, _HEIGHT = 4.8, 3.6
 def draw_losses(table: pd.DataFrame, path: Path) -> None:
     """Draws mean and standard error over the seeds. Less is better. The loss of the head alone stands in the title."""
     tasks = list(table.groupby(TASK, sort=False))
-    size = (_WIDTH * len(tasks), _HEIGHT + 1.2)
-    figure, panels = plt.subplots(1, len(tasks), figsize=size, squeeze=False, layout="constrained")
-    for axes, (task, runs) in zip(panels.flat, tasks, strict=True):
+    columns = min(2, len(tasks))
+    rows = -(-len(tasks) // columns)
+    size = (_WIDTH * columns, _HEIGHT * rows + 1.2)
+    figure, panels = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    for axes in panels.flat[len(tasks) :]:
+        axes.set_visible(False)
+    for axes, (task, runs) in zip(panels.flat[: len(tasks)], tasks, strict=True):
         for (label, lines), mark, colour in zip(SERIES.items(), _MARKS, _COLOURS, strict=True):
             _draw_series(axes, runs, lines, {"label": label, "marker": mark, "color": colour})
         head = runs.loc[runs[VARIANT] == HEAD, LOSS].mean()
@@ -43,9 +47,10 @@ def draw_losses(table: pd.DataFrame, path: Path) -> None:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:,g}")  # figures here write no mathematical text, as 10^4 would be
         axes.set_xlabel("LoRA parameters")
-    panels[0, 0].set_ylabel("log loss, nats a label (less is better)")
+    for axes in panels[:, 0]:
+        axes.set_ylabel("log loss, nats a label (less is better)")
     handles, labels = _known_series(list(panels.flat))
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(2 * len(tasks), 4), frameon=False, fontsize=8)
+    figure.legend(handles, labels, loc="outside lower center", ncols=2 * columns, frameon=False, fontsize=8)
     save_figure(figure, path)
 
 

@@ -25,3 +25,14 @@ def test_points_are_means_at_their_size(tmp_path: Path, monkeypatch: pytest.Monk
     assert second.containers[0].lines[0].get_color() != line.lines[0].get_color()
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["equal ranks (1, 2, 4, 8)", "EVA"]
     plt.close(figure)
+
+
+def test_the_panels_stand_two_in_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    monkeypatch.setattr(picture, "save_figure", lambda figure, path: drawn.append(figure))
+    picture.draw_losses(pd.concat([runs({"rank 1": [0.4]}, task=task) for task in "abc"]), tmp_path / "made.png")
+    (figure,) = drawn
+    assert [axes.get_visible() for axes in figure.axes] == [True, True, True, False]
+    assert [axes.get_subplotspec().rowspan.start for axes in figure.axes] == [0, 0, 1, 1]
+    assert [bool(axes.get_ylabel()) for axes in figure.axes[:3]] == [True, False, True]
+    plt.close(figure)
