@@ -31,7 +31,11 @@ tokenizer = AutoTokenizer.from_pretrained(adapter{code})
 {use}"""
 _FOUR_BITS = """quantization_config=BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16, llm_int8_skip_modules={whole},
+        llm_int8_skip_modules={whole},
+        # As in the run: bf16 only on a card that multiplies it natively.
+        bnb_4bit_compute_dtype=(
+            torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+        ),
     )"""
 _ON_HUB = "settings = PeftConfig.from_pretrained(adapter)"
 _LOCAL = f"{_ON_HUB}  # the base is a local folder; on another machine, give the path that it has there"

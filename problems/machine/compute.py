@@ -24,7 +24,7 @@ def multiplying_in_bf16(model: nn.Module) -> list[Any]:
     """The modules with weights in 4 bits that multiply in bf16, whatever their input.
 
     They are known by the attribute `compute_dtype` that bitsandbytes gives them, so that the package is not imported.
-    No test runs bitsandbytes itself, which needs a GPU.
+    The tests use a stand-in for such modules, as they do without bitsandbytes.
     """
     return [module for module in model.modules() if vars(module).get("compute_dtype") == torch.bfloat16]
 
@@ -79,11 +79,11 @@ def choose_compute(config: RunConfig, number: int = 0) -> Compute:
     if not available[name]:
         there = ", ".join(kind for kind in available if available[kind])
         raise UserError(f"--device: {name!r} is not available here; available: auto, {there}")
-    bf16 = config.precision == "bf16" or (config.precision == "auto" and _fast_bf16(name))
+    bf16 = config.precision == "bf16" or (config.precision == "auto" and fast_bf16(name))
     return Compute(torch.device(name, number) if name == "cuda" and number else torch.device(name), bf16)
 
 
-def _fast_bf16(device: str) -> bool:
+def fast_bf16(device: str) -> bool:
     """Whether the hardware multiplies bf16 natively: emulated bf16 is slower than fp32."""
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)

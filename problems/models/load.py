@@ -31,6 +31,7 @@ from configs.errors import UserError
 from configs.launch import processes_started
 from configs.places import is_local
 from configs.schema import ModelConfig
+from problems.machine.compute import fast_bf16
 from problems.machine.hub import explain_missing
 from problems.models.body import bodies_of, in_body
 from problems.models.places import GGUF, locate
@@ -198,7 +199,7 @@ def _four_bits() -> dict[str, Any]:
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_compute_dtype=torch.bfloat16 if fast_bf16("cuda") else torch.float32,
         llm_int8_skip_modules=NOT_IN_4BIT,
     )
     return {"quantization_config": settings, "device_map": {"": 0}}

@@ -1,4 +1,4 @@
-"""A stand-in for the layers of bitsandbytes, which need a GPU."""
+"""A stand-in for the layers of bitsandbytes, so that the tests need neither the package nor a GPU."""
 
 import torch
 from torch import Tensor, nn

@@ -111,6 +111,7 @@ def test_what_the_base_needs_to_load_is_in_the_lines(arguments: tuple[str, ...])
     packed = lines_of(*arguments, "--model.load_in_4bit", "true")
     assert "load_in_4bit=True" in packed
     assert "BitsAndBytesConfig" in imported(packed)
+    assert "torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32" in packed
 
 
 def test_a_template_that_reads_lists_of_parts_is_given_them() -> None:

@@ -128,7 +128,7 @@ def test_a_search_that_resumes_in_another_precision_says_so(
     """The settings have the word auto both times, and what it stands for was not compared."""
     config = tiny_config("--precision", "auto", "--device", "auto")
     for fast, stop in ((True, 2), (True, 4), (False, 0)):
-        monkeypatch.setattr("problems.machine.compute._fast_bf16", lambda _, fast=fast: fast)
+        monkeypatch.setattr("problems.machine.compute.fast_bf16", lambda _, fast=fast: fast)
         stop_at(stop)
         with pytest.raises(Interrupted) if stop else nullcontext():
             search(run_of(config))

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -111,6 +112,28 @@ def test_four_bits_without_what_they_need_are_one_line(monkeypatch: pytest.Monke
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else find(name))
     with pytest.raises(UserError, match=rf"^--model\.load_in_4bit: needs {what}"):
         load_base(ModelConfig(name="x", load_in_4bit=True), AutoModelForCausalLM)
+
+
+@pytest.mark.parametrize(("fast", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_products_with_4_bits_are_in_bf16_only_where_the_card_has_it(
+    monkeypatch: pytest.MonkeyPatch, fast: bool, dtype: torch.dtype
+) -> None:
+    """A T4 only emulates bf16, which is slower than fp32."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: fast or including_emulation)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    given: list[dict[str, Any]] = []
+
+    class Stop:
+        @staticmethod
+        def from_pretrained(source: str, **options: Any) -> None:
+            given.append(options)
+            raise ZeroDivisionError
+
+    monkeypatch.setattr("problems.models.load.load_settings", lambda *_, **__: SimpleNamespace())
+    with pytest.raises(ZeroDivisionError):
+        load_base(ModelConfig(name="x/y", load_in_4bit=True), Stop)
+    assert given[0]["quantization_config"].bnb_4bit_compute_dtype == dtype
 
 
 @pytest.mark.slow
