@@ -46,7 +46,7 @@ class ScriptBench(Workbench):
         self.folder = RunFolder(folder)
         self.stop = StopRequest()
         self.processes = ALONE
-        self.compute = dataclasses.replace(choose_compute(config), device=device)
+        self.compute = dataclasses.replace(choose_compute(config, device.index or 0), device=device)
         self.told = set()
         self.weights = KnownWeights()
         self._base, self._kind, self._validation = base, kind, validation

@@ -70,7 +70,7 @@ class Compute:
 def choose_compute(config: RunConfig, number: int = 0) -> Compute:
     """Device and precision for this machine; `number` is this process's GPU where several processes run.
 
-    Raises UserError when this machine does not have the configured device.
+    Raises UserError when this machine does not have the configured device, or torch cannot compute on it.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     name = config.device
@@ -79,8 +79,25 @@ def choose_compute(config: RunConfig, number: int = 0) -> Compute:
     if not available[name]:
         there = ", ".join(kind for kind in available if available[kind])
         raise UserError(f"--device: {name!r} is not available here; available: auto, {there}")
+    device = torch.device(name, number) if name == "cuda" and number else torch.device(name)
+    if name == "cuda":
+        _refuse_failing_gpu(device)
     bf16 = config.precision == "bf16" or (config.precision == "auto" and fast_bf16(name))
-    return Compute(torch.device(name, number) if name == "cuda" and number else torch.device(name), bf16)
+    return Compute(device, bf16)
+
+
+def _refuse_failing_gpu(device: torch.device) -> None:
+    """Raises UserError for a GPU on which torch cannot compute: torch also counts cards as available for which it was
+    not built, such as a V100 for most builds of today, and fails only at the first operation."""
+    try:
+        (torch.ones(1, device=device) + 1).item()
+    except RuntimeError as error:
+        reason = str(error).strip().partition("\n")[0]
+        build = f", or a build of torch for this card (this is {torch.__version__})" if "no kernel" in reason else ""
+        raise UserError(
+            f"--device: torch cannot compute on the GPU {torch.cuda.get_device_name(device)} ({reason}); "
+            f"allowed: cpu{build}"
+        ) from error
 
 
 def fast_bf16(device: str) -> bool:

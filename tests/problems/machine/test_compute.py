@@ -84,6 +84,42 @@ def test_a_missing_device_is_named_with_what_there_is(
     assert choose_compute(tiny_config("--device", "auto")).device == CPU
 
 
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("CUDA error: no kernel image is available for execution on the device", ", or a build of torch for this card"),
+        ("CUDA error: the launch timed out", ""),
+    ],
+)
+def test_a_gpu_that_torch_cannot_compute_on_is_named(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, fault: str, said: str
+) -> None:
+    """torch counts a V100 as available, and the run ended in a traceback at its first operation."""
+
+    def ones(*_: object, **__: object) -> None:
+        raise RuntimeError(f"{fault}\nCUDA kernel errors might be reported later.")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"Tesla V100 at {device}")
+    monkeypatch.setattr(compute.torch, "ones", ones)
+    for given in ("auto", "cuda"):
+        with pytest.raises(UserError) as refused:
+            choose_compute(tiny_config("--device", given), 1)
+        line = f"--device: torch cannot compute on the GPU Tesla V100 at cuda:1 ({fault}); allowed: cpu{said}"
+        assert str(refused.value).startswith(line)
+        assert "\n" not in str(refused.value)
+
+
+def test_a_gpu_that_computes_is_chosen(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ones, tried = torch.ones, []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(compute.torch, "ones", lambda size, device: tried.append(device) or ones(size))
+    chosen = choose_compute(tiny_config("--device", "auto", "--precision", "fp32"), 1)
+    assert [chosen.device] == tried == [torch.device("cuda", 1)]
+
+
 def test_a_gpu_is_waited_for_before_and_after_what_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels run on while Python goes ahead: without waiting only their launching would be timed."""
     done: list[str] = []
