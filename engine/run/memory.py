@@ -10,18 +10,20 @@ from torch import nn
 from configs.errors import UserError
 from configs.facts import WITHOUT_HEAD, reads, trains_blocks
 from engine.run.activations import activations
-from engine.run.free import GIB, MIB, free
+from engine.run.free import GIB, free
 from engine.run.savings import Section, Training, savings
 from engine.run.workbench import Workbench
 from problems.data import Data
 from problems.machine.compute import Compute
+from problems.tasks.token_loss import chunk
 
 log = logging.getLogger("autolora")
 
 MARGIN = 1.1
 """The estimate is the computed sum times this factor, as allocators leave gaps."""
-_LOSS = 96 * MIB
-"""Bytes that a language model's loss takes besides the logits of all tokens."""
+_LOSS = 3 * 4
+"""Bytes that a language model's loss takes, besides the logits of all tokens, for each score of one part: three times
+the scores in fp32."""
 _WORDS: dict[Section, str] = {"search": "the search", "retrain": "the retraining"}
 
 
@@ -52,7 +54,7 @@ def check_memory(
         copied=_copies(model) if in_fp32 else 0, in_fp32=in_fp32 and (compute.bf16 or bool(_copies(model))),
         second_order=second_order,
     )  # fmt: skip
-    needed = MARGIN * training.bytes() + (_LOSS if config.task.type in WITHOUT_HEAD else 0)
+    needed = MARGIN * training.bytes() + (_LOSS * chunk(compute.device) if config.task.type in WITHOUT_HEAD else 0)
     left = free(compute, run.processes.here)
     _tell_once(run, section, needed, left)
     if needed <= left:

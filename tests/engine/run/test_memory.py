@@ -17,6 +17,7 @@ from engine.run.savings import Training, savings
 from engine.search.stage import build_search
 from problems.machine.processes import Processes
 from problems.models.attach import attach_components
+from problems.tasks.token_loss import chunk
 
 
 def searched_model(run: Context) -> torch.nn.Module:
@@ -86,3 +87,8 @@ def test_who_ignores_the_estimate_does_not_wait_for_it(
     """The measurement is a forward pass, and might itself not fit."""
     monkeypatch.setattr(memory, "activations", lambda *_: pytest.fail("a batch was measured"))
     build_search(run_of(tiny_config("--ignore_memory_estimate", "true")), second_order=False)
+
+
+@pytest.mark.parametrize(("device", "mib"), [("cpu", 96), ("cuda", 384)])
+def test_the_loss_of_a_language_model_takes_three_parts_of_its_scores(device: str, mib: int) -> None:
+    assert memory._LOSS * chunk(torch.device(device)) == mib * 2**20

@@ -61,6 +61,26 @@ def test_without_labels_it_is_no_number() -> None:
     assert token_loss(logits, torch.full_like(labels, -100), VOCABULARY).isnan()
 
 
+@pytest.mark.parametrize(("device", "parts"), [("cpu", 4), ("meta", 1)])
+def test_a_gpu_takes_more_scores_at_a_time_than_a_cpu(
+    monkeypatch: pytest.MonkeyPatch, device: str, parts: int
+) -> None:
+    """It took parts of a CPU's size, between which it is idle. The device meta stands for a GPU."""
+    taken: list[int] = []
+
+    def count(scores: Tensor, targets: Tensor, smoothing: float, temperature: float) -> Tensor:
+        taken.append(len(scores))
+        return scores.sum()
+
+    monkeypatch.setattr(module, "_sum", count)
+    monkeypatch.setattr(module, "CHUNK", 2 * VOCABULARY)
+    monkeypatch.setattr(module, "CHUNK_ON_GPU", 8 * VOCABULARY)
+    scores = torch.zeros(8, VOCABULARY, device=device, requires_grad=True)
+    module.summed_loss(scores, torch.zeros(8, dtype=torch.long, device=device))
+    assert taken == [8 // parts] * parts
+    assert (module.chunk(torch.device("cpu")), module.chunk(torch.device("cuda"))) == (22, 88)
+
+
 def test_a_graph_holds_the_scores_as_the_model_gave_them_and_nothing_else_of_their_size(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
