@@ -37,15 +37,20 @@ _VERSIONS = (
 
 
 def free(compute: Compute, processes: int = 1) -> float:
-    """Bytes that are free for this process: on the GPU if it uses one; else on the machine, or within the limit of the
-    process's control group, or of one around it, if that is less.
-
-    `processes`: how many processes of this run share the machine; each has an equal part of what is free there. On
-    GPUs each has one of its own."""
+    """Bytes that are free for this process: on the GPU if it uses one, which no other process of the run uses; else on
+    the machine (`free_on_host`)."""
     if compute.device.type == "cuda":
         # torch keeps what it has freed; the driver counts that as taken.
         reserved = torch.cuda.memory_reserved(compute.device) - torch.cuda.memory_allocated(compute.device)
         return float(torch.cuda.mem_get_info(compute.device)[0] + reserved)
+    return free_on_host(processes)
+
+
+def free_on_host(processes: int = 1) -> float:
+    """Bytes that are free for this process in the machine's memory, or within the limit of the process's control
+    group, or of one around it, if that is less.
+
+    `processes`: how many processes of this run share the machine; each has an equal part of what is free there."""
     return min([float(psutil.virtual_memory().available), *_left_in_groups()]) / processes
 
 

@@ -7,7 +7,7 @@ import torch
 from configs.errors import UserError
 from configs.schema import RunConfig
 from configs.values import accepted
-from engine.run.free import GIB, free
+from engine.run.free import GIB, free, free_on_host
 from engine.run.savings import options
 from problems.machine.compute import Compute
 from problems.machine.processes import ALONE, Processes
@@ -21,7 +21,8 @@ def refuse_large_weights(
     config: RunConfig, auto_class: Any, dtype: torch.dtype, compute: Compute, processes: Processes = ALONE
 ) -> None:
     """Raises UserError if the base model's frozen weights alone need more memory than is free for this process: each
-    of `processes` loads its own copy.
+    of `processes` loads its own copy, first into the machine's memory, also where it goes on to a GPU. Weights in 4
+    bits are moved there one by one.
 
     The number of weights is computed from the model's configuration; no weight is read. `ignore_memory_estimate`
     switches this check off.
@@ -31,6 +32,9 @@ def refuse_large_weights(
     size = _IN_4BIT if config.model.load_in_4bit else dtype.itemsize
     count = count_parameters(config, auto_class)
     needed, left = count * size, free(compute, processes.here)
+    where = "free"
+    if needed <= left and compute.device.type == "cuda" and not config.model.load_in_4bit:
+        left, where = free_on_host(processes.here), "free in the machine's memory, into which each process loads them"
     if needed <= left:
         return
     smaller: list[tuple[dict[str, Any], float]] = [({"model.dtype": "bf16"}, 2.0)] if size > 2 else []
@@ -42,5 +46,5 @@ def refuse_large_weights(
     saving = ", ".join([*helping, "a smaller model"])
     raise UserError(
         f"--model.name: the weights of {config.model.name} need {needed / GIB:.1f} GiB, and {left / GIB:.1f} GiB are "
-        f"free; what helps: {saving}; --ignore_memory_estimate true tries anyway"
+        f"{where}; what helps: {saving}; --ignore_memory_estimate true tries anyway"
     )

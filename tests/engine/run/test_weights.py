@@ -88,3 +88,33 @@ def test_each_process_on_a_machine_loads_its_own_copy(
     refuse_large_weights(config, KIND, torch.float32, CPU, Processes(0, 8, 0, here=2))
     with pytest.raises(UserError, match=r"^--model\.name: the weights of "):
         refuse_large_weights(config, KIND, torch.float32, CPU, Processes(0, 8, 0, here=3))
+
+
+GPU = Compute(torch.device("cuda"), bf16=True)
+
+
+@pytest.mark.parametrize(("host", "fits"), [(0.9, False), (1.1, True)])
+def test_weights_for_a_gpu_must_first_fit_into_the_machines_memory(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, host: float, fits: bool
+) -> None:
+    """Linux killed the processes without a message. `host`: free there, in copies for each of two processes."""
+    config = tiny_config("--device", "auto")
+    needed = count_parameters(config, KIND) * 4
+    monkeypatch.setattr(weights, "free", lambda *_: 10.0 * needed)
+    monkeypatch.setattr(weights, "free_on_host", lambda processes: 2 * host * needed / processes)
+    two = Processes(0, 2, 0, here=2)
+    if fits:
+        refuse_large_weights(config, KIND, torch.float32, GPU, two)
+        return
+    with pytest.raises(UserError, match=r"GiB are free in the machine's memory.*--model\.dtype bf16") as refused:
+        refuse_large_weights(config, KIND, torch.float32, GPU, two)
+    assert "\n" not in str(refused.value)
+
+
+def test_weights_in_4_bits_go_to_the_gpu_one_by_one(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config("--device", "auto", "--model.load_in_4bit", "true")
+    monkeypatch.setattr(weights, "free", lambda *_: 1e12)
+    monkeypatch.setattr(weights, "free_on_host", lambda *_: 0.0)
+    refuse_large_weights(config, KIND, torch.float32, GPU)
