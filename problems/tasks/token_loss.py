@@ -37,7 +37,7 @@ def token_loss(logits: Tensor, labels: Tensor, vocab_size: int, *, smoothing: fl
 def summed_loss(scores: Tensor, targets: Tensor, *, smoothing: float = 0.0, temperature: float = 1.0) -> Tensor:
     """The sum of the losses of labels `targets` [labels] (-100: none) by `scores` [labels, classes] / `temperature`.
 
-    Where there are more scores than `chunk`, the backward pass computes them again part by part instead of keeping them.
+    Where there are more scores than `chunk`, the backward pass computes them again part by part, and keeps none.
     """
     rows = max(1, chunk(scores.device) // scores.shape[-1])
     parts = zip(scores.split(rows), targets.split(rows), strict=True)

@@ -1,13 +1,15 @@
 """Weights that do not fit are refused from the model's configuration alone."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, LlamaConfig
 
 from configs.errors import UserError
 from configs.schema import RunConfig
+from configs.values import with_values
 from engine.run import weights
 from engine.run.context import Context
 from engine.run.weights import refuse_large_weights
@@ -16,6 +18,7 @@ from problems.machine.processes import Processes
 from problems.models.precision import count_parameters
 
 CPU = Compute(torch.device("cpu"), bf16=False)
+GPU = Compute(torch.device("cuda"), bf16=True)
 KIND = AutoModelForSequenceClassification
 
 
@@ -62,6 +65,8 @@ def test_what_is_said_to_help_is_accepted(
     named: list[str],
 ) -> None:
     monkeypatch.setattr(weights, "free", lambda *_: 0.0)
+    # A tiny model is little but embeddings, which 4 bits leave in fp32.
+    monkeypatch.setattr(weights, "count_in_4bit", count_parameters)
     config = tiny_config("--device", "auto", *given)
     dtype = torch.bfloat16 if config.model.dtype == "bf16" else torch.float32
     with pytest.raises(UserError) as refused:
@@ -69,6 +74,15 @@ def test_what_is_said_to_help_is_accepted(
     said = str(refused.value).split("what helps: ")[1].split("; ")[0].split(", ")
     assert [one.rpartition(" (")[0] for one in said[:-1]] == named
     assert said[-1] == "a smaller model"
+
+
+def test_4_bits_are_not_said_to_help_where_what_stays_in_fp32_is_larger(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "free", lambda *_: 0.0)
+    config = tiny_config("--device", "auto", "--model.dtype", "bf16")
+    with pytest.raises(UserError, match="what helps: a smaller model"):
+        refuse_large_weights(config, KIND, torch.bfloat16, GPU)
 
 
 def test_ignore_memory_estimate_refuses_nothing(
@@ -88,9 +102,6 @@ def test_each_process_on_a_machine_loads_its_own_copy(
     refuse_large_weights(config, KIND, torch.float32, CPU, Processes(0, 8, 0, here=2))
     with pytest.raises(UserError, match=r"^--model\.name: the weights of "):
         refuse_large_weights(config, KIND, torch.float32, CPU, Processes(0, 8, 0, here=3))
-
-
-GPU = Compute(torch.device("cuda"), bf16=True)
 
 
 @pytest.mark.parametrize(("host", "fits"), [(0.9, False), (1.1, True)])
@@ -118,3 +129,18 @@ def test_weights_in_4_bits_go_to_the_gpu_one_by_one(
     monkeypatch.setattr(weights, "free", lambda *_: 1e12)
     monkeypatch.setattr(weights, "free_on_host", lambda *_: 0.0)
     refuse_large_weights(config, KIND, torch.float32, GPU)
+
+
+@pytest.mark.parametrize(("tied", "gib"), [(False, 7.5), (True, 5.5)])
+def test_what_4_bits_leave_in_fp32_counts_as_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tied: bool, gib: float
+) -> None:
+    """The embeddings of Llama-3-8B and its output layer are 3.9 GiB in fp32, and were counted as 0.5."""
+    LlamaConfig(
+        vocab_size=128_256, hidden_size=4096, intermediate_size=14_336, num_hidden_layers=32, num_attention_heads=32,
+        num_key_value_heads=8, tie_word_embeddings=tied, architectures=["LlamaForCausalLM"],
+    ).save_pretrained(tmp_path)  # fmt: skip
+    config = with_values(RunConfig(name="x"), {"model.name": str(tmp_path), "model.load_in_4bit": True})
+    monkeypatch.setattr(weights, "free", lambda *_: 1e9)
+    with pytest.raises(UserError, match=rf"need {gib} GiB.*what helps: a smaller model"):
+        refuse_large_weights(config, AutoModelForCausalLM, torch.float32, GPU)
