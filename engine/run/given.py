@@ -117,11 +117,14 @@ def _whole_names(base: BaseModel) -> list[str]:
 
 @contextmanager
 def same_random_numbers(device: torch.device) -> Iterator[None]:
-    """Restores the random states of Python, numpy and torch when the `with` block ends."""
+    """Restores the random states of Python, numpy and torch (of the CPU, of `device` and of all CUDA GPUs, which
+    set_seed seeds together) when the `with` block ends."""
     kept: tuple[Any, Any, dict[str, Tensor]] = random.getstate(), np.random.get_state(), random_state(device)
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     try:
         yield
     finally:
         random.setstate(kept[0])
         np.random.set_state(kept[1])
         set_random_state(kept[2], device)
+        torch.cuda.set_rng_state_all(gpus)

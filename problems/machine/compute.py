@@ -3,7 +3,7 @@
 import gc
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,7 +148,10 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     with replay(random_state(device), device):
         torch.default_generator.manual_seed(seed)
         if device.type != "cpu":
-            torch.get_device_module(device).manual_seed(seed)
+            gpus = torch.get_device_module(device)
+            # manual_seed seeds the current GPU, which may be another one; Apple's module knows a single GPU.
+            with gpus.device(device) if hasattr(gpus, "device") else nullcontext():
+                gpus.manual_seed(seed)
         yield
 
 

@@ -125,3 +125,14 @@ def test_random_numbers_go_on_as_if_nothing_had_drawn_any(error: type[Exception]
     except KeyError:
         pass
     assert drawn() == expected
+
+
+def test_random_numbers_of_all_gpus_go_on_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seeding before a training seeds all of them, and only that of the model was restored."""
+    gpus = [1, 2]
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: list(gpus))
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", lambda states: gpus.__setitem__(slice(None), states))
+    with same_random_numbers(CPU):
+        gpus[:] = [42, 42]
+    assert gpus == [1, 2]

@@ -1,7 +1,8 @@
 """Replayed dropout masks, and the choice of device and precision."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -56,6 +57,40 @@ def test_a_seed_gives_the_same_numbers_and_leaves_the_stream_outside_alone() -> 
     assert not torch.equal(drawn[0], drawn[2])
 
 
+class TwoGpus:
+    """The random numbers of torch.cuda with two GPUs, of which the first is the current one."""
+
+    def __init__(self) -> None:
+        self.generators = [torch.Generator().manual_seed(number) for number in (1, 2)]
+        self.current = 0
+
+    def get_rng_state(self, device: torch.device) -> torch.Tensor:
+        return self.generators[device.index].get_state()
+
+    def set_rng_state(self, state: torch.Tensor, device: torch.device) -> None:
+        self.generators[device.index].set_state(state)
+
+    def manual_seed(self, seed: int) -> None:
+        self.generators[self.current].manual_seed(seed)
+
+    @contextmanager
+    def device(self, device: torch.device) -> Iterator[None]:
+        outside, self.current = self.current, device.index
+        yield
+        self.current = outside
+
+
+def test_a_seed_is_that_of_the_models_gpu_and_not_of_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The numbers of a model on the second GPU followed from no seed, and the first GPU's stream was changed."""
+    gpus, second = TwoGpus(), torch.device("cuda", 1)
+    monkeypatch.setattr(torch, "get_device_module", lambda device: gpus)
+    before = [generator.get_state() for generator in gpus.generators]
+    with seeded(5, second):
+        assert gpus.generators[1].initial_seed() == 5
+        torch.rand(4, generator=gpus.generators[1])
+    assert all(torch.equal(one.get_state(), state) for one, state in zip(gpus.generators, before, strict=True))
+
+
 @pytest.mark.parametrize("hardware", [True, False])
 def test_auto_precision_follows_the_hardware(
     tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, hardware: bool
@@ -87,7 +122,10 @@ def test_a_missing_device_is_named_with_what_there_is(
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        ("CUDA error: no kernel image is available for execution on the device", ", or a build of torch for this card"),
+        (
+            "CUDA error: no kernel image is available for execution on the device",
+            ", or a build of torch for this card",
+        ),
         ("CUDA error: the launch timed out", ""),
     ],
 )
@@ -110,9 +148,7 @@ def test_a_gpu_that_torch_cannot_compute_on_is_named(
         assert "\n" not in str(refused.value)
 
 
-def test_a_gpu_that_computes_is_chosen(
-    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_gpu_that_computes_is_chosen(tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch) -> None:
     ones, tried = torch.ones, []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(compute.torch, "ones", lambda size, device: tried.append(device) or ones(size))
