@@ -1,8 +1,8 @@
 """Gradient checkpointing: each block stores only its inputs, and is computed again in the backward pass."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from functools import partial, wraps
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import wraps
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from transformers import Cache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from configs.errors import UserError
+from problems.machine.compute import RandomState, random_state, replay
 
 Again = Callable[[], AbstractContextManager[None]]
 """Called in the forward pass; returns the context in which the block is to be computed again."""
@@ -30,7 +31,7 @@ def recompute_blocks(model: nn.Module, again: Again = nullcontext) -> None:
             "--model.gradient_checkpointing: this model has no blocks that can be computed again; allowed here: false"
         )
     for block in blocks:
-        block.forward = _recomputed(block.forward, again)
+        block.forward = _recomputed(block, again)
 
 
 def blocks_of(model: nn.Module) -> list[nn.Module]:
@@ -45,19 +46,40 @@ def without_cache(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[
     return tuple(None if isinstance(value, Cache) else value for value in args), named
 
 
-def _recomputed(forward: Callable[..., Any], again: Again) -> Callable[..., Any]:
-    # torch cannot compile a block with a context_fn of its own; a retraining, which may be compiled, needs none.
-    contexts: dict[str, Any] = {} if again is nullcontext else {"context_fn": partial(_contexts, again)}
+def _recomputed(block: nn.Module, again: Again) -> Callable[..., Any]:
+    forward: Callable[..., Any] = block.forward
 
     @wraps(forward)
     def run(*args: Any, **kwargs: Any) -> Any:
         if not torch.is_grad_enabled():
             return forward(*args, **kwargs)
         args, kwargs = without_cache(args, kwargs)
-        return checkpoint(forward, *args, use_reentrant=False, **contexts, **kwargs)
+        return checkpoint(forward, *args, use_reentrant=False, **_contexts(block, again), **kwargs)
 
     return run
 
 
-def _contexts(again: Again) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    return nullcontext(), again()
+def _contexts(block: nn.Module, again: Again) -> dict[str, Any]:
+    """What `checkpoint` is told of the contexts of the two passes; nothing where it needs none."""
+    if again is nullcontext and torch.compiler.is_compiling():
+        # torch cannot compile a block with a context_fn of its own. The compiler itself draws the same masks again.
+        return {}
+    device = next((p.device for p in block.parameters()), torch.device("cpu"))
+    if not _masks_are_ours(device):
+        return {} if again is nullcontext else {"context_fn": lambda: (nullcontext(), again())}
+    return {
+        "context_fn": lambda: (nullcontext(), _replayed(again(), random_state(device), device)),
+        "preserve_rng_state": False,
+    }
+
+
+def _masks_are_ours(device: torch.device) -> bool:
+    """Whether this file replays the random state of the first pass. On a CPU torch does it; on mps torch forgets to,
+    and on CUDA it replays the state only if a tensor is among the positional arguments of a block."""
+    return device.type != "cpu"
+
+
+@contextmanager
+def _replayed(again: AbstractContextManager[None], state: RandomState, device: torch.device) -> Iterator[None]:
+    with replay(state, device), again:
+        yield

@@ -12,6 +12,7 @@ from configs.schema import RunConfig
 from engine.run.context import Context
 from engine.search.engine import SearchEngine
 from engine.search.stage import build_search
+from problems.models import recompute
 from problems.models.recompute import recompute_blocks
 
 ON = ("--model.gradient_checkpointing", "true")
@@ -46,6 +47,40 @@ def test_a_search_takes_the_same_steps(
     for one, other in zip(kept.lora.trained, again.lora.trained, strict=True):
         assert torch.equal(one, other)
     assert (kept.alpha() - 0.25).abs().max() > 1e-3
+
+
+@pytest.fixture
+def as_on_mps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch does not replay the random state of the device, as it does not on mps."""
+    original = recompute.checkpoint
+    monkeypatch.setattr(recompute, "checkpoint", lambda *a, **k: original(*a, **{**k, "preserve_rng_state": False}))
+    monkeypatch.setattr(recompute, "_masks_are_ours", lambda device: True)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("as_on_mps")
+@pytest.mark.parametrize("method", ["first_order", "darts"])
+def test_a_search_takes_the_same_steps_where_torch_replays_no_masks(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], method: str
+) -> None:
+    test_a_search_takes_the_same_steps(tiny_config, run_of, "bert", method)
+
+
+@pytest.mark.trains
+@pytest.mark.usefixtures("as_on_mps")
+def test_the_second_pass_draws_the_masks_of_the_first_and_leaves_the_random_state() -> None:
+    """On mps the second pass drew other masks, so that gradients were wrong without a word."""
+
+    def values(*, again: bool) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        model, inputs = nn.Sequential(Block(), Block(), Block()), torch.randn(3, 4, requires_grad=True)
+        if again:
+            recompute_blocks(model)
+        loss = model(inputs).square().sum()
+        return [loss, *torch.autograd.grad(loss, [inputs, *model.parameters()]), torch.rand(3)]
+
+    for one, other in zip(values(again=True), values(again=False), strict=True):
+        assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("dropout", ["true", "false"])
@@ -106,9 +141,10 @@ class Block(GradientCheckpointingLayer):
     def __init__(self) -> None:
         super().__init__()
         self.map = nn.Linear(4, 4)
+        self.dropout = nn.Dropout(0.5)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        return hidden + torch.tanh(self.map(hidden))
+        return hidden + self.dropout(torch.tanh(self.map(hidden)))
 
 
 @pytest.mark.trains
