@@ -90,14 +90,22 @@ class _Inputs:
             lora, run.task.peft_type, self.base.trained_whole, r=lora.r, target_modules=self.layers,
             init_lora_weights="eva", eva_config=EvaConfig(rho=lora.rho),
         )  # fmt: skip
-        if not run.config.model.load_in_4bit:  # 4-bit weights are on the device already, and cannot be moved
-            model.to(run.compute.device)
+        self._place()
         found = get_eva_state_dict(
             model, self._batches(), settings, forward_fn=self._forward, prepare_model_inputs_fn=self._places,
             prepare_layer_inputs_fn=_tokens, gather_distributed_inputs=False, show_progress_bar=False,
         )  # fmt: skip
         log.info("eva: found the ranks from the inputs of the layers in %d batches", self.passes)
         return {name: found[name].cpu() for name in self.layers}
+
+    def _place(self) -> None:
+        """Moves the model to the run's device, if PEFT can compute the components there."""
+        device = self.run.compute.device
+        if device.type == "mps":
+            log.info("eva: reads the inputs of the layers on the CPU, as PEFT needs fp64, which mps does not have")
+        elif not self.run.config.model.load_in_4bit:  # 4-bit weights are on the device already, and cannot be moved
+            model: Any = self.base.model
+            model.to(device)
 
     def _batches(self) -> DataLoader[Any]:
         rows: Any = self.run.data.train

@@ -22,6 +22,7 @@ from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted, StopRequest
 from engine.stages import run_stages
 from problems.data import LengthGroupedOrder
+from problems.machine.compute import Compute
 from problems.models.attach import lora_layers
 from tests.helpers.chat_toys import chat_arguments, chat_rows, chat_tokenizer
 from tests.helpers.exports import of_mean_rank, scales_of
@@ -136,6 +137,29 @@ def test_a_model_that_shares_keys_and_values_reads_every_token(
     prepared(run)
     assert seen
     assert all(read == counted for read, counted in seen)
+
+
+@pytest.mark.trains
+def test_on_mps_the_model_stays_on_the_cpu(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch,
+    log_lines: list[str],
+) -> None:  # fmt: skip
+    """PEFT computes in fp64, which mps does not have: every run with EVA crashed there."""
+    run = run_of(tiny_config(*EVA))
+    run.task.rows()
+    base = run.base()
+    run.compute = Compute(torch.device("mps"), False)
+    placed: list[str] = []
+
+    def found(model: Any, *_: Any, **__: Any) -> dict[str, torch.Tensor]:
+        placed.extend(parameter.device.type for parameter in model.parameters())
+        return dict.fromkeys(inputs.layers, torch.zeros(1, SIZE))
+
+    monkeypatch.setattr(eva, "get_eva_state_dict", found)
+    inputs = eva._Inputs(base, run)
+    assert inputs.components().keys() == set(inputs.layers)
+    assert set(placed) == {"cpu"}
+    assert any("on the CPU" in line and "mps" in line for line in log_lines)
 
 
 @pytest.mark.trains
