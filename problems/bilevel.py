@@ -29,10 +29,24 @@ class InnerProblem(BilevelProblem):
         self.fp32_difference = fp32_difference
         self.eta_setting = eta
         self.weights_before: list[Tensor] = []
-        self.steps: list[InnerStep] = []
+        self._steps: list[InnerStep] = []
+        self._steps_skipped: list[Tensor] = []
         self.outer_step_taken = False
         self.beta_gradient: list[Tensor] = []
         self.norm_before_clipping: Tensor | None = None
+
+    @property
+    def steps(self) -> list[InnerStep]:
+        """The inner steps since the last outer one, but those that were skipped, as W did not depend on their loss.
+
+        This reads from the device which ones were skipped, for all of them at once.
+        """
+        pairs = zip(self._steps, _read(self._steps_skipped), strict=True)
+        return [step for step, skipped in pairs if not skipped]
+
+    def forget_steps(self) -> None:
+        """Begins a new list of inner steps, as after an outer step."""
+        self._steps, self._steps_skipped = [], []
 
     def eta(self, step: InnerStep | None = None) -> float:
         """eta of Eq. 4 at an inner step; None: at the last one."""
@@ -73,9 +87,10 @@ class InnerProblem(BilevelProblem):
     def _keep_step(self) -> None:
         """Adds the present inner step to `steps`; the first one after an outer step begins a new list."""
         if self.outer_step_taken:
-            self.steps, self.outer_step_taken = [], False
+            self.forget_steps()
+            self.outer_step_taken = False
         weights = [p.detach().clone() for p in self.trained]
-        self.steps.append(InnerStep(weights=weights, parts=self._parts, masks=self._masks, rate=self._step_rate))
+        self._steps.append(InnerStep(weights=weights, parts=self._parts, masks=self._masks, rate=self._step_rate))
 
     def _add_up(self, parameters: Tensors) -> None:
         """Sums .grad and the loss over all processes; both are then those of the whole batch."""
@@ -89,12 +104,11 @@ class InnerProblem(BilevelProblem):
             parameter.grad = grad if count else None
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Takes the step; also stores the gradient that Adam just used, if the hypergradient reads it. A step that was
-        skipped is no part of `steps`, as W did not depend on its loss."""
+        """Takes the step; also stores the gradient that Adam just used, if the hypergradient reads it."""
         super().optimizer_step(*args, **kwargs)
         method = registered(self.config.type)
-        if method.reads_steps and self.skipped:
-            self.steps.pop()
+        if method.reads_steps:
+            self._steps_skipped.append(self.skipped)
         if method.reads_last_gradient:
             for parameter in self.trained:
                 state = self.optimizer.state.get(parameter)
@@ -199,3 +213,8 @@ class OuterProblem(BilevelProblem):
         cosine = float(direct @ implicit) / (sizes[0] * sizes[1]) if min(sizes) > 0 else 0.0
         ratio = sizes[1] / sizes[0] if sizes[0] > 0 else None if sizes[1] > 0 else 0.0
         return {"implicit_to_direct": ratio, "cosine": cosine}
+
+
+def _read(flags: list[Tensor]) -> list[bool]:
+    """The values of boolean scalars, for which a GPU is waited for once."""
+    return torch.stack(flags).tolist() if flags else []

@@ -60,7 +60,7 @@ class BilevelProblem(ImplicitProblem):
         self.compute = compute
         self.passes = passes or Passes()
         self.processes = processes
-        self.last_loss: Tensor = torch.tensor(float("nan"))
+        self.last_loss: Tensor = torch.full((), float("nan"), device=compute.device)
         self._parts: list[Part] = []
         self._masks: list[RandomState] = []
         self._draws = 0

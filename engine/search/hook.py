@@ -110,8 +110,9 @@ class SearchHook:
 
     def _outer_loss(self, step: int) -> Tensor:
         """L_val of this step's outer step; NaN if it took none."""
-        taken = step % self.search.unroll_steps == 0
-        return self.engine.selection.last_loss.to(self._losses) if taken else self._losses.new_tensor(math.nan)
+        if step % self.search.unroll_steps == 0:
+            return self.engine.selection.last_loss.to(self._losses)
+        return torch.full_like(self._losses[0], math.nan)  # new_tensor would copy the number to a GPU, and wait
 
     def _asked_to_stop(self, step: int) -> bool:
         """Whether to stop after this step. Several processes decide together, and only at log steps, as a signal may

@@ -48,7 +48,7 @@ def restore(engine: SearchEngine, settled: RanksSettled, trajectory: Trajectory,
     vars(engine.lora.passes).update(state["passes"])
     restore_points(trajectory, state["trajectory"])
     # Searches that read these steps save only right after an outer step, where a new list begins.
-    engine.lora.steps = []
+    engine.lora.forget_steps()
     for problem in (engine.lora, engine.selection):
         _restore_problem(problem, state["problems"][problem.name])
     registered(engine.lora.config.type).load_state_dict(

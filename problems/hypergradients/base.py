@@ -60,9 +60,12 @@ class Inner(Protocol):
     """W before the inner step; set only for approximations with `reads_weights_before`."""
     beta_gradient: list[Tensor]
     """dL_tr/dbeta of the inner step; set only for approximations with `reads_beta_gradient`."""
-    steps: list[InnerStep]
-    """The inner steps since the last outer step, the oldest first, without those that were skipped; kept only for
-    approximations with `reads_steps`."""
+
+    @property
+    def steps(self) -> list[InnerStep]:
+        """The inner steps since the last outer step, the oldest first, without those that were skipped; kept only for
+        approximations with `reads_steps`. On a GPU, each reading waits for it."""
+
     fp32_difference: bool
     gradient_clipping: float
     """The largest norm of W's gradient; 0: it is not clipped."""
