@@ -175,6 +175,6 @@ def _beta_of_components(
     """The paper's outer variables, beta [layers, k], and AdamW without weight decay, which would pull alpha to
     uniform."""
     search = config.search
-    variables = SelectionVariables(len(gates.names), gates.k, search.constraint, search.scale)
+    variables = SelectionVariables(len(gates.names), gates.k, search.constraint, search.scale).to(compute.device)
     rate = search.selection_learning_rate
     return variables, torch.optim.AdamW(variables.parameters(), lr=rate, weight_decay=0.0, fused=compute.fused)
