@@ -10,7 +10,7 @@ if sys.version_info < (3, 11):  # noqa: UP036 - else an older Python would end i
     print("error: this program needs Python 3.11 to 3.13; start it with `uv run run.py`", file=sys.stderr)
     sys.exit(2)
 
-from engine.run.interrupt import leave_at_signals
+from autolora.engine.run.interrupt import leave_at_signals
 
 if __name__ == "__main__":  # before all other imports, which take seconds
     leave_at_signals()
@@ -18,12 +18,12 @@ if __name__ == "__main__":  # before all other imports, which take seconds
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-from configs.plain import plain
-from configs.requests import Command, Request
-from engine.terminal.streams import lost_output, survive_lost_output
+from autolora.configs.plain import plain
+from autolora.configs.requests import Command, Request
+from autolora.engine.terminal.streams import lost_output, survive_lost_output
 
 BETTY = "0.2.1"
-OURS = ("configs", "engine", "problems")
+OURS = ("autolora",)
 
 
 def check_betty() -> str | None:
@@ -47,17 +47,17 @@ def main(argv: list[str]) -> int:
     problem = check_betty()
     if problem:
         return fail(problem)
-    from configs.errors import UserError
+    from autolora.configs.errors import UserError
 
     try:
-        from problems.machine.waiting import choose_waiting  # measures the load of the cores from here on
+        from autolora.problems.machine.waiting import choose_waiting  # measures the load of the cores from here on
 
         request = _parsed(argv)
         choose_waiting()
         return start(request)
     except UserError as error:
         return fail(str(error))
-    except PermissionError as error:  # during a run, `engine.run.faults` also says what was saved
+    except PermissionError as error:  # during a run, `autolora.engine.run.faults` also says what was saved
         if error.filename is None:
             raise
         return fail(f"{os.fspath(error.filename)}: this user may not read or write it (permission denied)")
@@ -77,7 +77,7 @@ def _is_missing(package: str) -> bool:
 
 
 def _parsed(argv: list[str]) -> Command:
-    from configs.parser import parse_command
+    from autolora.configs.parser import parse_command
 
     return parse_command(argv)
 
@@ -85,10 +85,10 @@ def _parsed(argv: list[str]) -> Command:
 def start(request: Command) -> int:
     """Runs a parsed request; returns the exit code. Modules that load slowly are imported only here."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from configs.launch import speaks
-    from engine.command import run_request
-    from engine.run.interrupt import Interrupted, watch_signals
-    from engine.terminal.console import show_log
+    from autolora.configs.launch import speaks
+    from autolora.engine.command import run_request
+    from autolora.engine.run.interrupt import Interrupted, watch_signals
+    from autolora.engine.terminal.console import show_log
 
     show_log(speaks=speaks())
     runs = isinstance(request, Request)

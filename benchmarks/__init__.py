@@ -4,8 +4,8 @@ a command, such as `python -m benchmarks.step`."""
 import os
 import sys
 
-from problems.machine.hub import settle_hub_access
-from problems.machine.waiting import choose_waiting
+from autolora.problems.machine.hub import settle_hub_access
+from autolora.problems.machine.waiting import choose_waiting
 
 # While `python -m benchmarks.step` imports this package, sys.argv[0] is "-m"; in a test it is not.
 if sys.argv[0] == "-m":

@@ -12,20 +12,20 @@ from typing import Any, ClassVar
 import torch
 from rich.table import Table
 
+from autolora.configs.facts import evaluation_batch
+from autolora.engine.answer.cuts import Searched
+from autolora.engine.answer.heads import Heads
+from autolora.engine.answer.likelihood import Categorical
+from autolora.engine.answer.measure import measure, passes
+from autolora.engine.answer.sample import Sample
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.search.components import to_singular_basis
+from autolora.engine.terminal.bar import Bar
+from autolora.problems.gates import Gates
+from autolora.problems.machine.compute import timed
 from benchmarks.command import Settings, main, table_of
 from benchmarks.timing import Batch
 from benchmarks.workload import PlainStep, Workload, make_workload
-from configs.facts import evaluation_batch
-from engine.answer.cuts import Searched
-from engine.answer.heads import Heads
-from engine.answer.likelihood import Categorical
-from engine.answer.measure import measure, passes
-from engine.answer.sample import Sample
-from engine.run.interrupt import StopRequest
-from engine.search.components import to_singular_basis
-from engine.terminal.bar import Bar
-from problems.gates import Gates
-from problems.machine.compute import timed
 
 TARGET = 500
 """Shares and curve on 1,000 rows may take as long as this many steps of LoRA."""

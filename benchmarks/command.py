@@ -17,11 +17,11 @@ import numpy as np
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 from rich.table import Table
 
-from configs.errors import UserError
-from configs.keys import split_range, takes
-from configs.plain import plain
-from engine.disk.files import read_json, write_json
-from problems.machine.waiting import own_cores
+from autolora.configs.errors import UserError
+from autolora.configs.keys import split_range, takes
+from autolora.configs.plain import plain
+from autolora.engine.disk.files import read_json, write_json
+from autolora.problems.machine.waiting import own_cores
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -51,8 +51,8 @@ Measure = Callable[[S], tuple[dict[str, Any], list[Table]]]
 
 def main(settings_class: type[S], measure: Measure[S], argv: Sequence[str] | None = None) -> int:
     """Runs one benchmark, prints its tables, and writes its numbers. Returns the exit code."""
-    from engine.terminal.console import console, show_log
-    from engine.terminal.loading import quiet_libraries
+    from autolora.engine.terminal.console import console, show_log
+    from autolora.engine.terminal.loading import quiet_libraries
 
     show_log()
     quiet_libraries()
@@ -161,8 +161,8 @@ def machine() -> dict[str, Any]:
     """Processor, cores, GPU, versions and commit that the numbers belong to."""
     import torch
 
-    from engine.run.program import commit
-    from engine.run.resources import processor, versions
+    from autolora.engine.run.program import commit
+    from autolora.engine.run.resources import processor, versions
 
     cuda = torch.cuda.is_available()
     return {

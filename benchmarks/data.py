@@ -15,15 +15,15 @@ from typing import Any, ClassVar
 import datasets
 from rich.table import Table
 
+from autolora.configs.schema import RunConfig
+from autolora.configs.values import with_values
+from autolora.engine.terminal.console import log
+from autolora.problems.data import EndlessLoader, prepare
+from autolora.problems.models.load import load_tokenizer
+from autolora.problems.tasks import make_task
 from benchmarks.command import Settings, main, measured_apart, table_of
 from benchmarks.timing import Contender, take_turns
 from benchmarks.workload import PlainStep, make_workload
-from configs.schema import RunConfig
-from configs.values import with_values
-from engine.terminal.console import log
-from problems.data import EndlessLoader, prepare
-from problems.models.load import load_tokenizer
-from problems.tasks import make_task
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,14 @@ from typing import Any, ClassVar
 from rich.table import Table
 from transformers import BertConfig, BertForSequenceClassification, set_seed
 
+from autolora.configs.errors import UserError
+from autolora.engine.report.figures import plt, save_figure
+from autolora.engine.terminal.console import log
+from autolora.problems.hypergradients import HYPERGRADIENTS
+from autolora.problems.models.load import BaseModel
 from benchmarks.command import Settings, main, refuse_unknown, table_of
 from benchmarks.timing import Contender, medians, take_turns
 from benchmarks.workload import PlainStep, SearchStep, make_workload
-from configs.errors import UserError
-from engine.report.figures import plt, save_figure
-from engine.terminal.console import log
-from problems.hypergradients import HYPERGRADIENTS
-from problems.models.load import BaseModel
 
 GATING_TARGET = 1.05
 """A search step without outer steps may take this many times as long as a plain LoRA step."""

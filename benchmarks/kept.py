@@ -9,8 +9,8 @@ from typing import Any, Protocol, TypeVar
 
 import pandas as pd
 
-from configs.errors import UserError
-from engine.disk.files import replacing
+from autolora.configs.errors import UserError
+from autolora.engine.disk.files import replacing
 
 T = TypeVar("T")
 

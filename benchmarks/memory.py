@@ -13,14 +13,14 @@ from typing import Any, ClassVar
 
 from rich.table import Table
 
+from autolora.engine.run.resources import forget_peak, peak_memory
+from autolora.engine.terminal.bar import Bar
+from autolora.problems.hypergradients import HYPERGRADIENTS
 from benchmarks.command import Settings, main, measured_apart, refuse_unknown, table_of
 from benchmarks.random_models import RANDOM, shape_of
 from benchmarks.retraining import Retraining
 from benchmarks.timing import Batch
 from benchmarks.workload import AdaLoraStep, PlainStep, SearchStep, Workload, language_workload, make_workload
-from engine.run.resources import forget_peak, peak_memory
-from engine.terminal.bar import Bar
-from problems.hypergradients import HYPERGRADIENTS
 
 TARGET = 1.10
 """The search, and the retraining, may take this many times the peak memory of plain LoRA."""

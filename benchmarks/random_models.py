@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from configs.errors import UserError
-from problems.models.load import BaseModel
+from autolora.configs.errors import UserError
+from autolora.problems.models.load import BaseModel
 
 RANDOM = "random:"
 # TinyLlama-1.1B's and SmolLM2-135M's shapes, by their published config.json.

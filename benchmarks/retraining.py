@@ -4,14 +4,14 @@ from pathlib import Path
 
 from transformers import PrinterCallback
 
+from autolora.configs.values import with_values
+from autolora.engine.retrain.fit import training_arguments
+from autolora.engine.retrain.methods import METHODS
+from autolora.engine.retrain.trainer import RetrainTrainer
+from autolora.engine.run.context import Context
+from autolora.engine.run.interrupt import StopRequest
+from autolora.problems.models.recompute import recompute_blocks
 from benchmarks.workload import Workload
-from configs.values import with_values
-from engine.retrain.fit import training_arguments
-from engine.retrain.methods import METHODS
-from engine.retrain.trainer import RetrainTrainer
-from engine.run.context import Context
-from engine.run.interrupt import StopRequest
-from problems.models.recompute import recompute_blocks
 
 
 class Retraining:

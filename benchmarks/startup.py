@@ -15,15 +15,15 @@ from typing import Any, ClassVar
 
 from rich.table import Table
 
+from autolora.configs.files import to_yaml
+from autolora.configs.parser import parse
+from autolora.engine import ranks
+from autolora.engine.disk.files import write_json, write_text
+from autolora.engine.ranks import LayerRank, RankRecord
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.terminal.bar import Bar
 from benchmarks.command import ROOT, Settings, main, table_of
 from benchmarks.timing import Times, in_turn
-from configs.files import to_yaml
-from configs.parser import parse
-from engine import ranks
-from engine.disk.files import write_json, write_text
-from engine.ranks import LayerRank, RankRecord
-from engine.run.folder import RunFolder
-from engine.terminal.bar import Bar
 
 BASE = "import torch, transformers"
 TARGETS = {

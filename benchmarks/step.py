@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 
 from rich.table import Table
 
+from autolora.problems.hypergradients import HYPERGRADIENTS
 from benchmarks.command import Settings, main, refuse_unknown, table_of
 from benchmarks.stock import StockStep
 from benchmarks.timing import Contender, Times, medians, take_turns
 from benchmarks.workload import AdaLoraStep, PlainStep, SearchStep, Workload, make_workload
-from problems.hypergradients import HYPERGRADIENTS
 
 TARGETS = {"first_order": 2.15, "forward_difference": 3.2, "darts": 4.1}
 """Hypergradient -> the most time that its search step may take, divided by that of a plain LoRA step."""

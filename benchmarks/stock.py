@@ -16,11 +16,11 @@ from betty.problems import ImplicitProblem
 from torch import Tensor, nn
 from torch.nn import functional
 
+from autolora.problems.gates import Gates
+from autolora.problems.models.load import load_tokenizer
+from autolora.problems.selection import SelectionVariables
 from benchmarks.timing import Batch
 from benchmarks.workload import HandedOver, Workload
-from problems.gates import Gates
-from problems.models.load import load_tokenizer
-from problems.selection import SelectionVariables
 
 
 class _Stock(ImplicitProblem):

@@ -8,8 +8,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from engine.terminal.bar import Bar
-from problems.machine.compute import timed
+from autolora.engine.terminal.bar import Bar
+from autolora.problems.machine.compute import timed
 
 Batch = dict[str, Tensor]
 T = TypeVar("T")

@@ -1,7 +1,7 @@
 """Compare AutoLoRA (search and retraining) with AdaLoRA and uniform LoRA, trained for the same number of epochs.
 
-Each is a whole run through `engine.stages`, all in one process. For each task and seed the methods run one after the
-other, so that a slow hour of the machine affects all of them.
+Each is a whole run through `autolora.engine.stages`, all in one process. For each task and seed the methods run one
+after the other, so that a slow hour of the machine affects all of them.
 """
 
 import itertools
@@ -16,17 +16,17 @@ from typing import Any, ClassVar
 
 from rich.table import Table
 
+from autolora.configs.errors import UserError
+from autolora.configs.parser import parse
+from autolora.configs.ranges import Positive
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.configs.values import with_values
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.stages import run_stages
+from autolora.engine.terminal.console import log
+from autolora.problems.tasks import make_task
 from benchmarks.command import Settings, main, refuse_empty, refuse_unknown, table_of
-from configs.errors import UserError
-from configs.parser import parse
-from configs.ranges import Positive
-from configs.requests import Request
-from configs.schema import RunConfig
-from configs.values import with_values
-from engine.run.interrupt import StopRequest
-from engine.stages import run_stages
-from engine.terminal.console import log
-from problems.tasks import make_task
 
 METHODS = ("lora", "adalora", "autolora")
 TARGETS = {"adalora": 1.0, "lora": 1.3}

@@ -11,23 +11,23 @@ from peft import PeftModel, TaskType
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, set_seed
 
+from autolora.configs.schema import RunConfig
+from autolora.configs.values import with_values
+from autolora.engine.retrain.methods import METHODS
+from autolora.engine.run.context import Context
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.search.engine import SearchEngine, build_engine
+from autolora.problems.data import EndlessLoader, prepare
+from autolora.problems.hypergradients import HYPERGRADIENTS
+from autolora.problems.machine.compute import Compute, choose_compute
+from autolora.problems.models.attach import attach_components
+from autolora.problems.models.load import BaseModel, load_base, load_tokenizer, share_padding
+from autolora.problems.models.precision import train_in_fp32, weights_dtype
+from autolora.problems.models.whole import with_modules_to_save
+from autolora.problems.tasks import Collate, make_task
 from benchmarks.lengths import draw_lengths
 from benchmarks.random_models import random_llama, shape_of
 from benchmarks.timing import Batch
-from configs.schema import RunConfig
-from configs.values import with_values
-from engine.retrain.methods import METHODS
-from engine.run.context import Context
-from engine.run.interrupt import StopRequest
-from engine.search.engine import SearchEngine, build_engine
-from problems.data import EndlessLoader, prepare
-from problems.hypergradients import HYPERGRADIENTS
-from problems.machine.compute import Compute, choose_compute
-from problems.models.attach import attach_components
-from problems.models.load import BaseModel, load_base, load_tokenizer, share_padding
-from problems.models.precision import train_in_fp32, weights_dtype
-from problems.models.whole import with_modules_to_save
-from problems.tasks import Collate, make_task
 
 
 @dataclass(frozen=True)

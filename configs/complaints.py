@@ -9,11 +9,11 @@ from typing import Literal, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 
-from configs.errors import UserError
-from configs.keys import REFUSED, SWITCHES, UNQUOTED, allowed, known_keys, shortened, split_range
-from configs.ranges import FilePath
-from configs.unknown import unknown_key
-from configs.yaml_text import parse_yaml
+from autolora.configs.errors import UserError
+from autolora.configs.keys import REFUSED, SWITCHES, UNQUOTED, allowed, known_keys, shortened, split_range
+from autolora.configs.ranges import FilePath
+from autolora.configs.unknown import unknown_key
+from autolora.configs.yaml_text import parse_yaml
 
 
 def one_line(message: str, arguments: Sequence[str] = ()) -> str:

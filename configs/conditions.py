@@ -1,10 +1,10 @@
 """Questions about a configuration on which it depends whether a key is read; configs/unread.py asks them."""
 
-from configs.facts import SEARCHING, evaluates_base
-from configs.methods import FACTS, readers
-from configs.places import may_be_on_hub
-from configs.recipe import is_benchmark
-from configs.schema import RunConfig
+from autolora.configs.facts import SEARCHING, evaluates_base
+from autolora.configs.methods import FACTS, readers
+from autolora.configs.places import may_be_on_hub
+from autolora.configs.recipe import is_benchmark
+from autolora.configs.schema import RunConfig
 
 # Methods that keep to lora.budget, or without it to lora.r.
 BUDGETED = readers("lora.budget")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs.errors import UserError
+from autolora.configs.errors import UserError
 
 DELIMITED = (".csv", ".tsv")
 TABLES = (*DELIMITED, ".jsonl", ".parquet")

@@ -4,11 +4,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from configs.hypergradients import BUILT_IN
-from configs.methods import FACTS
-from configs.own_class import is_own, own_class
-from configs.schema import RunConfig
-from configs.schema_answer import AnswerConfig
+from autolora.configs.hypergradients import BUILT_IN
+from autolora.configs.methods import FACTS
+from autolora.configs.own_class import is_own, own_class
+from autolora.configs.schema import RunConfig
+from autolora.configs.schema_answer import AnswerConfig
 
 # Keys, and whole sections, that change what a search finds. NOT_READ_BY_SEARCH has the keys inside them that do not.
 READ_BY_SEARCH = (

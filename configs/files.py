@@ -10,13 +10,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from configs.errors import UserError
-from configs.keys import MOST_HINTS, SPELLED, SWITCHES, TWO_NAMES, allowed, as_written, either, shortened
-from configs.places import from_home
-from configs.schema import RunConfig
-from configs.unknown import unknown_key
-from configs.values import from_tree
-from configs.yaml_text import read_yaml, to_text
+from autolora.configs.errors import UserError
+from autolora.configs.keys import MOST_HINTS, SPELLED, SWITCHES, TWO_NAMES, allowed, as_written, either, shortened
+from autolora.configs.places import from_home
+from autolora.configs.schema import RunConfig
+from autolora.configs.unknown import unknown_key
+from autolora.configs.values import from_tree
+from autolora.configs.yaml_text import read_yaml, to_text
 
 CONFIGS = Path(__file__).resolve().parent
 DEFAULT_CONFIG = "quickstart.yaml"

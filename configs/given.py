@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import Any
 
-from configs.files import CONFIGS, find_config, read_keys
-from configs.keys import flat, known_keys
-from configs.requests import Given
-from configs.schema import RunConfig
+from autolora.configs.files import CONFIGS, find_config, read_keys
+from autolora.configs.keys import flat, known_keys
+from autolora.configs.requests import Given
+from autolora.configs.schema import RunConfig
 
 
 def given_of(command: Mapping[str, Any], sources: Sequence[str], config: RunConfig) -> Given:

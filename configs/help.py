@@ -4,8 +4,8 @@ from argparse import Action, RawDescriptionHelpFormatter
 
 from jsonargparse import DefaultHelpFormatter
 
-from configs.files import DEFAULT_CONFIG
-from configs.keys import SWITCHES, known_keys, split_range, words
+from autolora.configs.files import DEFAULT_CONFIG
+from autolora.configs.keys import SWITCHES, known_keys, split_range, words
 
 USAGE = """run.py [--config FILE] [--KEY VALUE ...]         search, retrain, report
        run.py --config FILE --stage verdict             do the places of the ranks matter?

@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from configs.errors import UserError
-from configs.hypergradients import BUILT_IN
-from configs.ranges import FilePath, Range
-from configs.requests import ScoreKind, Trainer
-from configs.schema import RunConfig, Stage
+from autolora.configs.errors import UserError
+from autolora.configs.hypergradients import BUILT_IN
+from autolora.configs.ranges import FilePath, Range
+from autolora.configs.requests import ScoreKind, Trainer
+from autolora.configs.schema import RunConfig, Stage
 
 # (key, value) -> why this program does not offer a value that Betty's documentation has.
 REFUSED = {

@@ -7,7 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from configs.errors import UserError
+from autolora.configs.errors import UserError
 
 PLAIN = "python run.py"
 """How a command line begins in files of results, however the program was started (see `as_started`)."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from configs.schema import MethodName
+from autolora.configs.schema import MethodName
 
 
 @dataclass(frozen=True)

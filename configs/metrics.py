@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from configs.errors import refusal
-from configs.glue import OF_NUMBERS
-from configs.recipe import TOKEN_METRICS, is_benchmark, plain_name
-from configs.schema import TaskConfig
+from autolora.configs.errors import refusal
+from autolora.configs.glue import OF_NUMBERS
+from autolora.configs.recipe import TOKEN_METRICS, is_benchmark, plain_name
+from autolora.configs.schema import TaskConfig
 
 OF_CLASSES = ("accuracy", "matthews", "f1_macro")
 OF_VALUES = ("spearman", "pearson", "mse")

@@ -9,19 +9,19 @@ from typing import Any
 
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
-from configs.complaints import one_line
-from configs.errors import UserError
-from configs.files import CONFIGS, DEFAULT_CONFIG, find_config, hides_shipped, read_keys
-from configs.given import given_of
-from configs.help import USAGE, Formatter, description
-from configs.keys import SPELLED, SWITCHES, TWO_NAMES, flat, known_keys, refuse_huge, shortened, split_range
-from configs.places import from_home
-from configs.ranges import FilePath
-from configs.requests import Command, Request, ScoreRequest, ShowRequest, WorkspaceRequest
-from configs.schema import RunConfig
-from configs.sections import with_sections_read
-from configs.values import checked
-from configs.yaml_text import to_text
+from autolora.configs.complaints import one_line
+from autolora.configs.errors import UserError
+from autolora.configs.files import CONFIGS, DEFAULT_CONFIG, find_config, hides_shipped, read_keys
+from autolora.configs.given import given_of
+from autolora.configs.help import USAGE, Formatter, description
+from autolora.configs.keys import SPELLED, SWITCHES, TWO_NAMES, flat, known_keys, refuse_huge, shortened, split_range
+from autolora.configs.places import from_home
+from autolora.configs.ranges import FilePath
+from autolora.configs.requests import Command, Request, ScoreRequest, ShowRequest, WorkspaceRequest
+from autolora.configs.schema import RunConfig
+from autolora.configs.sections import with_sections_read
+from autolora.configs.values import checked
+from autolora.configs.yaml_text import to_text
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 

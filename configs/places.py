@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 
-from configs.endings import OF_FILES, ending
+from autolora.configs.endings import OF_FILES, ending
 
 PACKAGE = "package:"
 

@@ -5,8 +5,8 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple
 
-from configs.hypergradients import BUILT_IN, BuiltIn
-from configs.own_class import is_own
+from autolora.configs.hypergradients import BUILT_IN, BuiltIn
+from autolora.configs.own_class import is_own
 
 
 class Range(NamedTuple):

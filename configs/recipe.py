@@ -6,8 +6,8 @@ must never be the defaults for a user's own table. Source: microsoft/LoRA, examp
 
 from dataclasses import dataclass
 
-from configs.places import short_name
-from configs.schema import DecodeSettings, RunConfig, TaskConfig
+from autolora.configs.places import short_name
+from autolora.configs.schema import DecodeSettings, RunConfig, TaskConfig
 
 BENCHMARKS = ("e2e", "webnlg")
 

@@ -1,4 +1,4 @@
-"""Prints docs/configuration.md from the schema: `python -m configs.reference > docs/configuration.md`.
+"""Prints docs/configuration.md from the schema: `python -m autolora.configs.reference > docs/configuration.md`.
 
 A test fails if the file differs from what this module prints.
 """
@@ -11,9 +11,9 @@ from typing import Any
 import yaml
 from docstring_parser import parse_from_object
 
-from configs.keys import takes
-from configs.ranges import A_PATH
-from configs.schema import RunConfig
+from autolora.configs.keys import takes
+from autolora.configs.ranges import A_PATH
+from autolora.configs.schema import RunConfig
 
 _HEAD = """# Configuration
 
@@ -22,7 +22,7 @@ file overrides these defaults; `--print_config` shows the result. Without `--con
 [quickstart.yaml](../configs/quickstart.yaml), whose values stand in place of these defaults.
 
 This page is made from `configs/schema.py` and the `schema_*.py` and `ranges.py` beside it:
-`python -m configs.reference > docs/configuration.md`.
+`python -m autolora.configs.reference > docs/configuration.md`.
 
 The command line also takes: `--config FILE` (a bare name is looked up in `configs/`),
 `--stage all|search|retrain|report|verdict`, `--overwrite`, `--show RUN`,

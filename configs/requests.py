@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from configs.schema import RunConfig, Stage
+from autolora.configs.schema import RunConfig, Stage
 
 ScoreKind = Literal["e2e", "webnlg", "ner"]
 Trainer = Literal["peft", "trl", "axolotl", "llama-factory", "unsloth"]

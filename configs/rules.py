@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from configs.errors import UserError, refusal
-from configs.facts import (
+from autolora.configs.errors import UserError, refusal
+from autolora.configs.facts import (
     ADALORA_LEAST_STEPS,
     FROM_COMPONENTS,
     PART,
@@ -14,12 +14,12 @@ from configs.facts import (
     second_derivatives,
     second_order,
 )
-from configs.keys import check_values
-from configs.methods import FACTS
-from configs.ranges import ALL_LINEAR
-from configs.schema import RunConfig, StudyConfig
-from configs.schema_answer import AnswerConfig
-from configs.task_rules import task_refusals
+from autolora.configs.keys import check_values
+from autolora.configs.methods import FACTS
+from autolora.configs.ranges import ALL_LINEAR
+from autolora.configs.schema import RunConfig, StudyConfig
+from autolora.configs.schema_answer import AnswerConfig
+from autolora.configs.task_rules import task_refusals
 
 MOST_GRID_RUNS = 100
 

@@ -7,12 +7,12 @@ if the paper states one. Types from `ranges.py` have a range; `rules.py` refuses
 from dataclasses import dataclass, field
 from typing import Literal
 
-from configs import ranges
-from configs.schema_answer import AnswerConfig
-from configs.schema_lora import AdapterSettings, LoraSettings
-from configs.schema_study import StudyConfig
-from configs.schema_task import DecodeSettings, TaskConfig
-from configs.schema_verdict import VerdictConfig
+from autolora.configs import ranges
+from autolora.configs.schema_answer import AnswerConfig
+from autolora.configs.schema_lora import AdapterSettings, LoraSettings
+from autolora.configs.schema_study import StudyConfig
+from autolora.configs.schema_task import DecodeSettings, TaskConfig
+from autolora.configs.schema_verdict import VerdictConfig
 
 Constraint = Literal["softmax", "sigmoid", "none"]
 Stage = Literal["all", "search", "retrain", "report", "verdict"]

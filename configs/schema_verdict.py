@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from configs import ranges
+from autolora.configs import ranges
 
 Arm = Literal["uniform", "random"]
 

@@ -6,11 +6,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from configs.errors import UserError
-from configs.files import check_keys
-from configs.keys import as_written, known_keys, shortened
-from configs.places import from_home
-from configs.yaml_text import parse_yaml, read_yaml, to_text
+from autolora.configs.errors import UserError
+from autolora.configs.files import check_keys
+from autolora.configs.keys import as_written, known_keys, shortened
+from autolora.configs.places import from_home
+from autolora.configs.yaml_text import parse_yaml, read_yaml, to_text
 
 
 def with_sections_read(argv: Sequence[str]) -> list[str]:

@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from configs.endings import CHATS, OF_FILES, TABLES, TAGGED, ending
-from configs.errors import refusal
-from configs.glue import GLUE
-from configs.keys import as_written
-from configs.metrics import refused_metrics
-from configs.places import from_home
-from configs.recipe import is_benchmark, own_data
-from configs.schema import RunConfig, TaskConfig
+from autolora.configs.endings import CHATS, OF_FILES, TABLES, TAGGED, ending
+from autolora.configs.errors import refusal
+from autolora.configs.glue import GLUE
+from autolora.configs.keys import as_written
+from autolora.configs.metrics import refused_metrics
+from autolora.configs.places import from_home
+from autolora.configs.recipe import is_benchmark, own_data
+from autolora.configs.schema import RunConfig, TaskConfig
 
 SPLITS = ("validation", "test")
 """The splits that are evaluated, of the sample and of a user's files."""

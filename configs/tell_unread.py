@@ -6,11 +6,11 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from configs.errors import UserError
-from configs.facts import read_by_comparison
-from configs.requests import Given
-from configs.schema import RunConfig, Stage
-from configs.unread import Row, reason
+from autolora.configs.errors import UserError
+from autolora.configs.facts import read_by_comparison
+from autolora.configs.requests import Given
+from autolora.configs.schema import RunConfig, Stage
+from autolora.configs.unread import Row, reason
 
 log = logging.getLogger("autolora")
 

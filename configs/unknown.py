@@ -3,8 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
-from configs.keys import MOST_HINTS, allowed, either, shortened
-from configs.synonyms import SETTINGLESS, SYNONYMS
+from autolora.configs.keys import MOST_HINTS, allowed, either, shortened
+from autolora.configs.synonyms import SETTINGLESS, SYNONYMS
 
 
 def unknown_key(key: str, known: Iterable[str] | None = None) -> str:

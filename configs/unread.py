@@ -7,8 +7,8 @@ are always read, and compares the table with what the stages and methods declare
 from collections.abc import Callable
 from typing import NamedTuple
 
-from configs.conditions import BUDGETED, divides, fixed_data, has_template, no_study, reads_hub, uses_r
-from configs.facts import (
+from autolora.configs.conditions import BUDGETED, divides, fixed_data, has_template, no_study, reads_hub, uses_r
+from autolora.configs.facts import (
     CHOOSING_RANKS,
     FROM_COMPONENTS,
     SEARCHING,
@@ -20,12 +20,12 @@ from configs.facts import (
     trains_all,
     trains_blocks,
 )
-from configs.hypergradients import BUILT_IN
-from configs.methods import FACTS, READ_BY_SOME, readers
-from configs.own_class import is_own
-from configs.places import is_local
-from configs.recipe import decoding, evaluation_path, evaluation_split, writes_texts
-from configs.schema import RunConfig
+from autolora.configs.hypergradients import BUILT_IN
+from autolora.configs.methods import FACTS, READ_BY_SOME, readers
+from autolora.configs.own_class import is_own
+from autolora.configs.places import is_local
+from autolora.configs.recipe import decoding, evaluation_path, evaluation_split, writes_texts
+from autolora.configs.schema import RunConfig
 
 
 class Row(NamedTuple):

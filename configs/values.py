@@ -7,12 +7,12 @@ from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
-from configs.complaints import one_line
-from configs.errors import UserError
-from configs.keys import SPELLED, TWO_NAMES, flat, known_keys, refuse_huge, shortened, split_range
-from configs.rules import check
-from configs.schema import RunConfig
-from configs.unknown import unknown_key
+from autolora.configs.complaints import one_line
+from autolora.configs.errors import UserError
+from autolora.configs.keys import SPELLED, TWO_NAMES, flat, known_keys, refuse_huge, shortened, split_range
+from autolora.configs.rules import check
+from autolora.configs.schema import RunConfig
+from autolora.configs.unknown import unknown_key
 
 
 def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:

@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 from jsonargparse import get_loader
 
-from configs.errors import UserError
-from configs.ranges import DEEPEST
+from autolora.configs.errors import UserError
+from autolora.configs.ranges import DEEPEST
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # A configuration has some hundred values; aliases (*name) can stand for any number of them.

@@ -5,30 +5,36 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.errors import UserError
-from configs.facts import CHOOSING_RANKS
-from configs.files import load_config
-from configs.launch import processes_started
-from configs.requests import Command, Request, ScoreRequest, ShowRequest, Trainer, WorkspaceRequest
-from configs.schema import RunConfig
-from configs.tell_unread import tell_unread, tell_unread_by_report
-from engine.progress import print_progress
-from engine.report.next_step import print_next
-from engine.report.summary import print_result, print_verdict
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.run.named import WHERE, options_of_source, tell_of_hidden, tell_of_other_folder, tell_of_values_left
-from engine.run.settling import Places, settle_if_free
-from engine.stages import run_stages
-from engine.study.early import refuse_early
-from engine.study.folder import StudyFolder
-from engine.study.shown import print_study
-from engine.terminal.console import console
-from engine.terminal.loading import load_libraries
-from problems.machine.processes import joined
+from autolora.configs.errors import UserError
+from autolora.configs.facts import CHOOSING_RANKS
+from autolora.configs.files import load_config
+from autolora.configs.launch import processes_started
+from autolora.configs.requests import Command, Request, ScoreRequest, ShowRequest, Trainer, WorkspaceRequest
+from autolora.configs.schema import RunConfig
+from autolora.configs.tell_unread import tell_unread, tell_unread_by_report
+from autolora.engine.progress import print_progress
+from autolora.engine.report.next_step import print_next
+from autolora.engine.report.summary import print_result, print_verdict
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.run.named import (
+    WHERE,
+    options_of_source,
+    tell_of_hidden,
+    tell_of_other_folder,
+    tell_of_values_left,
+)
+from autolora.engine.run.settling import Places, settle_if_free
+from autolora.engine.stages import run_stages
+from autolora.engine.study.early import refuse_early
+from autolora.engine.study.folder import StudyFolder
+from autolora.engine.study.shown import print_study
+from autolora.engine.terminal.console import console
+from autolora.engine.terminal.loading import load_libraries
+from autolora.problems.machine.processes import joined
 
 if TYPE_CHECKING:
-    from engine.report.stage import Beside
+    from autolora.engine.report.stage import Beside
 
 # --stage report takes its settings from config.yaml in the run's folder. Only these keys come from the command:
 # - _OF_THE_MACHINE, for a run: its report must fit this machine (a study's report keeps those of its config.yaml);
@@ -43,13 +49,13 @@ _REFERENCE = "study.reference"
 def run_request(request: Command, stop: StopRequest) -> None:
     """Runs the request. Raises UserError for what the user must change, Interrupted if a signal asked to stop."""
     if isinstance(request, ScoreRequest):
-        from problems.scoring.command import score
+        from autolora.problems.scoring.command import score
 
         score(request.kind, request.hyp, request.ref, request.json, request.metrics)
     elif isinstance(request, ShowRequest):
         show(Path(request.folder), request.trainer)
     elif isinstance(request, WorkspaceRequest):
-        from engine.report.workspace import save_workspace
+        from autolora.engine.report.workspace import save_workspace
 
         save_workspace(Path(request.folder))
     else:
@@ -65,7 +71,7 @@ def _train(request: Request, stop: StopRequest) -> None:
         refuse_several("a study", "start run.py without torchrun; --study.launcher ray runs several cells at a time")
         refuse_early(request)
         load_libraries()
-        from engine.study.stage import run_study  # only now: its imports take seconds
+        from autolora.engine.study.stage import run_study  # only now: its imports take seconds
 
         run_study(request, stop)
     else:
@@ -114,7 +120,7 @@ def _judge(request: Request, stop: StopRequest) -> None:
     refuse_several("a verdict", "start run.py without torchrun; --study.launcher ray runs several trainings at a time")
     tell_unread(request.given, config, [config], "verdict")
     load_libraries()
-    from engine.verdict.stage import run_verdict  # only now: its imports take seconds
+    from autolora.engine.verdict.stage import run_verdict  # only now: its imports take seconds
 
     print_verdict(run_verdict(request, stop))
 
@@ -140,8 +146,8 @@ def _run(request: Request, stop: StopRequest) -> None:
 
 
 def _beside(folder: RunFolder) -> "Beside | None":
-    """Calls `engine.study.beside`, imported only here because that takes seconds."""
-    from engine.study.beside import beside
+    """Calls `autolora.engine.study.beside`, imported only here because that takes seconds."""
+    from autolora.engine.study.beside import beside
 
     return beside(folder)
 
@@ -163,7 +169,7 @@ def show(root: Path, trainer: Trainer | None = None) -> None:
     if trainer is not None and study.cells.is_dir():  # before the runs, as a study has a config.yaml, too
         raise UserError(f"--for: {root} is a study; give the folder of one of its runs, in {study.cells}")
     if trainer is not None and is_run:
-        from engine.export.trainers import lines_for
+        from autolora.engine.export.trainers import lines_for
 
         print(lines_for(trainer, folder), end="")
     elif study.cells.is_dir():

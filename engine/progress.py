@@ -3,18 +3,18 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from configs.facts import CHOOSING_RANKS, SEARCHING, evaluates_base
-from configs.files import load_config
-from configs.schema import RunConfig
-from engine.disk.lock import user_of
-from engine.retrain import checkpoint
-from engine.run.contents import read_trials_file
-from engine.run.failure import failure_of, has_traceback
-from engine.run.folder import RunFolder
-from engine.run.places import command_of
-from engine.run.settling import Places
-from engine.terminal.console import console
-from engine.tracking.metrics_file import MetricsFile
+from autolora.configs.facts import CHOOSING_RANKS, SEARCHING, evaluates_base
+from autolora.configs.files import load_config
+from autolora.configs.schema import RunConfig
+from autolora.engine.disk.lock import user_of
+from autolora.engine.retrain import checkpoint
+from autolora.engine.run.contents import read_trials_file
+from autolora.engine.run.failure import failure_of, has_traceback
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.places import command_of
+from autolora.engine.run.settling import Places
+from autolora.engine.terminal.console import console
+from autolora.engine.tracking.metrics_file import MetricsFile
 
 
 def print_progress(folder: RunFolder) -> None:

@@ -8,33 +8,33 @@ from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING
 
-from configs.requests import Request
-from engine.answer.again import refuse_other_source
-from engine.answer.recorded import with_recorded
-from engine.answer.settings import refuse_changed_answer
-from engine.disk.lock import locked
-from engine.retrain.components import refuse_missing_components
-from engine.retrain.owners import refuse_other_ranks
-from engine.retrain.settings import refuse_changed_retraining, refuse_other_weights
-from engine.retrain.sources import refuse_missing_ranks, refuse_own_sources
-from engine.retrain.tpe import refuse_without_optuna
-from engine.run import refusals
-from engine.run.asked import Asked, Refusal
-from engine.run.early import refuse_missing_files, refuse_missing_model
-from engine.run.faults import explained
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.run.logged import logged
-from engine.run.opening import again_if_outdated, nothing_left_when_refused, opened
-from engine.run.ownership import refuse_foreign, refuse_mounted, refuse_occupied
-from engine.run.replacing import workplace
-from engine.search.settings import refuse_changed_search
-from engine.terminal.loading import load_libraries
-from engine.tracking.login import refuse_online_without_key
-from problems.machine.processes import ALONE, Processes
+from autolora.configs.requests import Request
+from autolora.engine.answer.again import refuse_other_source
+from autolora.engine.answer.recorded import with_recorded
+from autolora.engine.answer.settings import refuse_changed_answer
+from autolora.engine.disk.lock import locked
+from autolora.engine.retrain.components import refuse_missing_components
+from autolora.engine.retrain.owners import refuse_other_ranks
+from autolora.engine.retrain.settings import refuse_changed_retraining, refuse_other_weights
+from autolora.engine.retrain.sources import refuse_missing_ranks, refuse_own_sources
+from autolora.engine.retrain.tpe import refuse_without_optuna
+from autolora.engine.run import refusals
+from autolora.engine.run.asked import Asked, Refusal
+from autolora.engine.run.early import refuse_missing_files, refuse_missing_model
+from autolora.engine.run.faults import explained
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.run.logged import logged
+from autolora.engine.run.opening import again_if_outdated, nothing_left_when_refused, opened
+from autolora.engine.run.ownership import refuse_foreign, refuse_mounted, refuse_occupied
+from autolora.engine.run.replacing import workplace
+from autolora.engine.search.settings import refuse_changed_search
+from autolora.engine.terminal.loading import load_libraries
+from autolora.engine.tracking.login import refuse_online_without_key
+from autolora.problems.machine.processes import ALONE, Processes
 
 if TYPE_CHECKING:
-    from engine.report.stage import Beside
+    from autolora.engine.report.stage import Beside
 
 REFUSALS: tuple[Refusal[RunFolder], ...] = (
     refusals.refuse_misplaced,
@@ -109,7 +109,7 @@ def _open_and_run(
             held.enter_context(nothing_left_when_refused(folder))
             held.enter_context(logged(folder))
         load_libraries(asked.config, processes)
-        from engine.work import run_in  # only now: its imports take seconds
+        from autolora.engine.work import run_in  # only now: its imports take seconds
 
         if processes.size == 1:  # several processes stop together, after a step
             stop.check()

@@ -2,26 +2,26 @@
 
 from collections.abc import Callable
 
-from configs.facts import CHOOSING_RANKS, SEARCHING
-from configs.schema import Stage
-from engine.answer.find import find_ranks
-from engine.disk.files import keep_only
-from engine.export.gguf import refuse_without_gguf
-from engine.export.untrained import save_untrained
-from engine.report.stage import Beside, write_report
-from engine.retrain.choosing import choose_ranks
-from engine.retrain.components import heed_data_of_components
-from engine.retrain.row_losses import refuse_few_rows
-from engine.retrain.stage import retrain
-from engine.run.alike import refuse_other_data
-from engine.run.asked import Asked
-from engine.run.contents import read_result
-from engine.run.context import Context
-from engine.run.interrupt import StopRequest
-from engine.run.resources import forget_peak
-from engine.run.same_data import heed_data_of_ranks
-from engine.tracking import NOWHERE, Tracker, tracker_of
-from problems.machine.processes import Processes
+from autolora.configs.facts import CHOOSING_RANKS, SEARCHING
+from autolora.configs.schema import Stage
+from autolora.engine.answer.find import find_ranks
+from autolora.engine.disk.files import keep_only
+from autolora.engine.export.gguf import refuse_without_gguf
+from autolora.engine.export.untrained import save_untrained
+from autolora.engine.report.stage import Beside, write_report
+from autolora.engine.retrain.choosing import choose_ranks
+from autolora.engine.retrain.components import heed_data_of_components
+from autolora.engine.retrain.row_losses import refuse_few_rows
+from autolora.engine.retrain.stage import retrain
+from autolora.engine.run.alike import refuse_other_data
+from autolora.engine.run.asked import Asked
+from autolora.engine.run.contents import read_result
+from autolora.engine.run.context import Context
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.run.resources import forget_peak
+from autolora.engine.run.same_data import heed_data_of_ranks
+from autolora.engine.tracking import NOWHERE, Tracker, tracker_of
+from autolora.problems.machine.processes import Processes
 
 
 def run_in(asked: Asked, stop: StopRequest, beside: Callable[[], Beside | None] | None, processes: Processes) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from problems.data import Batch
-from problems.hypergradients import InnerStep, Tensors, registered
-from problems.level import BilevelProblem
-from problems.models.precision import weights_in_fp32
+from autolora.problems.data import Batch
+from autolora.problems.hypergradients import InnerStep, Tensors, registered
+from autolora.problems.level import BilevelProblem
+from autolora.problems.models.precision import weights_in_fp32
 
 
 class InnerProblem(BilevelProblem):

@@ -4,13 +4,13 @@ are loaded."""
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs.endings import DELIMITED, ending
-from configs.errors import UserError
-from configs.keys import shortened
-from configs.places import from_home
-from configs.recipe import evaluation_path, evaluation_split
-from configs.schema import TaskConfig
-from problems.delimited import read_header
+from autolora.configs.endings import DELIMITED, ending
+from autolora.configs.errors import UserError
+from autolora.configs.keys import shortened
+from autolora.configs.places import from_home
+from autolora.configs.recipe import evaluation_path, evaluation_split
+from autolora.configs.schema import TaskConfig
+from autolora.problems.delimited import read_header
 
 _MOST_LISTED = 20
 

@@ -14,12 +14,12 @@ from torch.utils.data import Sampler
 from transformers import PreTrainedTokenizerBase
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from configs.errors import UserError
-from configs.facts import data_seed
-from configs.schema import RunConfig
-from problems.machine.processes import ALONE, Processes
-from problems.tasks import Collate, Task
-from problems.tasks.doubts import (
+from autolora.configs.errors import UserError
+from autolora.configs.facts import data_seed
+from autolora.configs.schema import RunConfig
+from autolora.problems.machine.processes import ALONE, Processes
+from autolora.problems.tasks import Collate, Task
+from autolora.problems.tasks.doubts import (
     texts_of,
     warn_of_no_entity,
     warn_of_one_label,
@@ -27,11 +27,11 @@ from problems.tasks.doubts import (
     warn_of_unknown_tokens,
     warn_of_untrained_classes,
 )
-from problems.tasks.evenly import evenly
-from problems.tasks.given import GivenRows
-from problems.tasks.labels import IGNORED, OUTSIDE, count_labels
-from problems.tasks.source_digest import source_digest
-from problems.tasks.split_names import TRAIN, UNUSED
+from autolora.problems.tasks.evenly import evenly
+from autolora.problems.tasks.given import GivenRows
+from autolora.problems.tasks.labels import IGNORED, OUTSIDE, count_labels
+from autolora.problems.tasks.source_digest import source_digest
+from autolora.problems.tasks.split_names import TRAIN, UNUSED
 
 log = logging.getLogger("autolora.inputs")
 

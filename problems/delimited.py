@@ -16,10 +16,10 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from configs.endings import ending
-from configs.errors import UserError
-from configs.keys import shortened
-from problems.encoding import utf8
+from autolora.configs.endings import ending
+from autolora.configs.errors import UserError
+from autolora.configs.keys import shortened
+from autolora.problems.encoding import utf8
 
 # An enclosed or plain cell, and its end. Possessive (`++`): texts may be long, and a shorter match never fits better.
 _TSV_CELL = re.compile(r'(?:"((?:[^"\t]++|"")*+)"|([^\t\r\n]*))(\t|\r\n?|\n|\Z)')

@@ -3,7 +3,7 @@
 import shlex
 from pathlib import Path
 
-from configs.errors import UserError
+from autolora.configs.errors import UserError
 
 
 def utf8(where: str, path: Path) -> str:

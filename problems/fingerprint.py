@@ -6,7 +6,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from problems.data import Data
+from autolora.problems.data import Data
 
 _ROWS = 10_000  # rows read at a time, so that the memory needed does not grow with the data
 

@@ -19,8 +19,8 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-from problems.models.attach import ADAPTER, lora_layers
-from problems.models.parts import groups_of, layer_ranks, layout
+from autolora.problems.models.attach import ADAPTER, lora_layers
+from autolora.problems.models.parts import groups_of, layer_ranks, layout
 
 
 def factors(layer: LoraLayer) -> tuple[Tensor, Tensor]:

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 from datasets import Dataset
 
-from configs.errors import UserError
-from configs.facts import data_seed
-from configs.schema import RunConfig
-from problems.tasks.given import GivenRows
-from problems.tasks.inputs import texts_known
+from autolora.configs.errors import UserError
+from autolora.configs.facts import data_seed
+from autolora.configs.schema import RunConfig
+from autolora.problems.tasks.given import GivenRows
+from autolora.problems.tasks.inputs import texts_known
 
 Halves = tuple[np.ndarray, np.ndarray]
 

@@ -16,12 +16,12 @@ from betty.configs import Config
 from betty.problems import ImplicitProblem
 from torch import Tensor, nn
 
-from problems.data import Batch
-from problems.hypergradients import Drawn, Part, Tensors
-from problems.machine.compute import Compute, RandomState, on_device, random_state, replay, seeded
-from problems.machine.draws import seed_of
-from problems.machine.heap import HEAP
-from problems.machine.processes import ALONE, Processes
+from autolora.problems.data import Batch
+from autolora.problems.hypergradients import Drawn, Part, Tensors
+from autolora.problems.machine.compute import Compute, RandomState, on_device, random_state, replay, seeded
+from autolora.problems.machine.draws import seed_of
+from autolora.problems.machine.heap import HEAP
+from autolora.problems.machine.processes import ALONE, Processes
 
 
 @dataclass

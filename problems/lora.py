@@ -4,9 +4,9 @@ from typing import Any
 
 from torch import Tensor
 
-from problems.bilevel import InnerProblem
-from problems.gates import Gates
-from problems.tasks.kind import Loss, own_loss
+from autolora.problems.bilevel import InnerProblem
+from autolora.problems.gates import Gates
+from autolora.problems.tasks.kind import Loss, own_loss
 
 
 class LoraProblem(InnerProblem):

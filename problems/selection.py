@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from configs.schema import Constraint
-from problems.bilevel import OuterProblem
+from autolora.configs.schema import Constraint
+from autolora.problems.bilevel import OuterProblem
 
 
 class SelectionVariables(nn.Module):

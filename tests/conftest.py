@@ -27,9 +27,9 @@ economy.write_to_memory()
 if (
     TYPE_CHECKING
 ):  # the fixtures import what they need: pytest's own process, which only starts the workers, needs none
-    from configs.schema import RunConfig
-    from engine.run.context import Context
-    from engine.run.folder import RunFolder
+    from autolora.configs.schema import RunConfig
+    from autolora.engine.run.context import Context
+    from autolora.engine.run.folder import RunFolder
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses by these marks
@@ -110,7 +110,7 @@ def model_folder(shared_folder: Path) -> Callable[..., Path]:
 @pytest.fixture
 def tiny_config(model_folder: Callable[..., Path], tmp_path: Path) -> "Callable[..., RunConfig]":
     """tiny_config("--search.steps", "4", kind="gpt2"): a run on a tiny model, few rows, fp32, in tmp_path/runs."""
-    from configs.parser import parse
+    from autolora.configs.parser import parse
     from tests.helpers.tiny import tiny_arguments
 
     def make(*arguments: str, kind: str = "bert", dropout: float = 0.1) -> "RunConfig":
@@ -123,10 +123,10 @@ def tiny_config(model_folder: Callable[..., Path], tmp_path: Path) -> "Callable[
 def finished_run(model_folder: Callable[..., Path], shared_folder: Path) -> "Callable[..., RunFolder]":
     """finished_run("gpt2", "--export.merged", "true"): the folder of a run of all stages, with shares and curve, made
     once; do not write."""
-    from configs.parser import parse
-    from engine.run.folder import RunFolder
-    from engine.run.interrupt import StopRequest
-    from engine.stages import run_stages
+    from autolora.configs.parser import parse
+    from autolora.engine.run.folder import RunFolder
+    from autolora.engine.run.interrupt import StopRequest
+    from autolora.engine.stages import run_stages
     from tests.helpers.tiny import MEASURED, tiny_arguments
 
     def make(kind: str = "bert", *arguments: str) -> "RunFolder":
@@ -151,7 +151,7 @@ def make_argv(model_folder: Callable[..., Path]) -> Callable[..., list[str]]:
 @pytest.fixture(scope="session")
 def make_config(model_folder: Callable[..., Path]) -> "Callable[..., RunConfig]":
     """make_config(folder, "gpt2", "--search.steps", "4"): as tiny_config, for fixtures that live longer."""
-    from configs.parser import parse
+    from autolora.configs.parser import parse
     from tests.helpers.tiny import tiny_arguments
 
     def make(folder: Path, kind: str, *arguments: str) -> "RunConfig":
@@ -163,8 +163,8 @@ def make_config(model_folder: Callable[..., Path]) -> "Callable[..., RunConfig]"
 @pytest.fixture
 def run_of() -> "Callable[..., Context]":
     """run_of(config): the Context that the stages of a run share, for a test that calls the stages one by one."""
-    from engine.run.context import Context
-    from engine.run.interrupt import StopRequest
+    from autolora.engine.run.context import Context
+    from autolora.engine.run.interrupt import StopRequest
 
     return lambda config, stop=None: Context(config, stop or StopRequest())
 

@@ -11,14 +11,14 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import BertConfig, BertModel
 
-from configs.parser import parse
-from configs.requests import Request
-from configs.schema import RunConfig
-from engine import ranks
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.stages import run_stages
-from problems.models.layers import target_layers
+from autolora.configs.parser import parse
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.engine import ranks
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.stages import run_stages
+from autolora.problems.models.layers import target_layers
 from tests.helpers.methods import run
 from tests.helpers.tiny import make_tokenizer, tiny_arguments
 

@@ -12,16 +12,16 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import chat_template_utils
 
-from configs.errors import UserError
-from configs.parser import parse
-from engine import ranks
-from engine.retrain import generate
-from engine.retrain.trainer import RetrainTrainer
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.stages import run_stages
-from problems.models import load
-from problems.tasks.templates import Template
+from autolora.configs.errors import UserError
+from autolora.configs.parser import parse
+from autolora.engine import ranks
+from autolora.engine.retrain import generate
+from autolora.engine.retrain.trainer import RetrainTrainer
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.stages import run_stages
+from autolora.problems.models import load
+from autolora.problems.tasks.templates import Template
 from tests.helpers.chat_toys import (
     CHATML,
     DATED,
@@ -85,7 +85,7 @@ def test_loss_perplexity_and_accuracy_are_those_of_all_answer_tokens(finished: R
 
 
 def _held_out(folder: RunFolder, config: Any) -> list[Any]:
-    from problems.tasks import make_task
+    from autolora.problems.tasks import make_task
 
     task = make_task(config)
     (rows,) = task.rows().evaluation.values()

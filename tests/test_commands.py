@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from autolora.configs.parser import parse_command
+from autolora.configs.requests import Request
 from benchmarks.command import parse_settings
-from configs.parser import parse_command
-from configs.requests import Request
 from tests.helpers.markdown import PAGES, blocks, text_of
 from tests.helpers.shell import commands
 from tests.helpers.unread import told

@@ -11,23 +11,23 @@ from typing import Any, get_args
 
 import pytest
 
-from configs.errors import UserError
-from configs.files import load_config
-from configs.requests import Request, ShowRequest
-from configs.schema import RunConfig, Stage
-from engine import ranks, stages
-from engine.command import run_request
-from engine.disk.files import remove, write_json
-from engine.report import controls
-from engine.report import stage as report
-from engine.report.verdict import verdict_of
-from engine.retrain.trials import read_trials
-from engine.run import places as places_of_commands
-from engine.run.asked import Asked
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.run.refusals import refuse_finished
-from engine.search import trajectory
+from autolora.configs.errors import UserError
+from autolora.configs.files import load_config
+from autolora.configs.requests import Request, ShowRequest
+from autolora.configs.schema import RunConfig, Stage
+from autolora.engine import ranks, stages
+from autolora.engine.command import run_request
+from autolora.engine.disk.files import remove, write_json
+from autolora.engine.report import controls
+from autolora.engine.report import stage as report
+from autolora.engine.report.verdict import verdict_of
+from autolora.engine.retrain.trials import read_trials
+from autolora.engine.run import places as places_of_commands
+from autolora.engine.run.asked import Asked
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.run.refusals import refuse_finished
+from autolora.engine.search import trajectory
 from tests.helpers.verdict_file import FOUND
 
 pytestmark = pytest.mark.trains  # the one run that all of them damage

@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from configs.keys import SPELLED, known_keys
-from configs.metrics import OF_CLASSES
-from configs.parser import parse
-from configs.schema_answer import AnswerConfig
-from engine.ranks import LayerRank, evidence, parsing
-from engine.run.folder import RunFolder
-from problems.models.attach import lora_layers
+from autolora.configs.keys import SPELLED, known_keys
+from autolora.configs.metrics import OF_CLASSES
+from autolora.configs.parser import parse
+from autolora.configs.schema_answer import AnswerConfig
+from autolora.engine.ranks import LayerRank, evidence, parsing
+from autolora.engine.run.folder import RunFolder
+from autolora.problems.models.attach import lora_layers
 from tests.helpers.markdown import PAGES, anchors, blocks, text_of
 from tests.helpers.places import ROOT
 
@@ -124,7 +124,7 @@ def test_every_layer_stands_in_the_diagram_and_in_the_table_of_the_architecture(
     ]
     missing = []
     for contract in (contract for contract in contracts if contract.get("exhaustive")):
-        (container,) = contract["containers"]
+        container = contract["containers"][0].removeprefix("autolora.")
         for layer in (name for names in contract["layers"] for name in names.split(" | ")):
             name = f"{layer}/" if (ROOT / container / layer).is_dir() else f"{layer}.py"
             missing += [name] if name not in boxes or f"{container}/{name}" not in told else []

@@ -6,12 +6,12 @@ import pytest
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForSequenceClassification
 
-from configs.requests import Request
-from configs.schema import RunConfig
-from engine import ranks
-from engine.disk.files import read_json
-from engine.run.interrupt import StopRequest
-from engine.stages import run_stages
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.engine import ranks
+from autolora.engine.disk.files import read_json
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.stages import run_stages
 
 
 @pytest.mark.trains

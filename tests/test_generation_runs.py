@@ -11,16 +11,16 @@ import torch
 from peft import PeftConfig, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from configs.files import load_config
-from configs.parser import parse
-from engine import ranks
-from engine.retrain import generate
-from engine.retrain.trainer import RetrainTrainer
-from engine.run.context import Context
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.stages import run_stages
-from problems.scoring import score
+from autolora.configs.files import load_config
+from autolora.configs.parser import parse
+from autolora.engine import ranks
+from autolora.engine.retrain import generate
+from autolora.engine.retrain.trainer import RetrainTrainer
+from autolora.engine.run.context import Context
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.stages import run_stages
+from autolora.problems.scoring import score
 from tests.helpers.generation_toys import arguments, save_causal, write_e2e
 from tests.helpers.recomputed import of_tokens
 

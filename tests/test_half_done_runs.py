@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from configs.errors import UserError
-from configs.files import load_config
-from configs.schema import RunConfig
-from engine.run.folder import RunFolder
+from autolora.configs.errors import UserError
+from autolora.configs.files import load_config
+from autolora.configs.schema import RunConfig
+from autolora.engine.run.folder import RunFolder
 from tests.helpers.half_done import (
     RATES,
     STAGES,

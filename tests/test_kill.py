@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engine.run.folder import RunFolder
+from autolora.engine.run.folder import RunFolder
 from tests.helpers.processes import Process, die_at_operation, fresh, outcome
 from tests.helpers.tiny import MEASURED, tiny_arguments
 

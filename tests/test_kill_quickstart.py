@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from engine.disk import newest
-from engine.retrain import checkpoint as retrain_checkpoint
-from engine.run.folder import RunFolder
+from autolora.engine.disk import newest
+from autolora.engine.retrain import checkpoint as retrain_checkpoint
+from autolora.engine.run.folder import RunFolder
 from tests.helpers.places import ROOT
 from tests.helpers.processes import fresh, outcome
 

@@ -1,4 +1,4 @@
-"""The layout of the tests: what several test modules share lies in tests/helpers/."""
+"""The layout: the package has one importable name, and what several test modules share lies in tests/helpers/."""
 
 import ast
 from collections.abc import Iterator
@@ -20,4 +20,15 @@ def test_no_module_imports_from_a_test_module() -> None:
     names = {(path, name) for path in files for name in imported(ast.parse(path.read_text(encoding="utf-8")))}
     wrong = sorted(f"{path.relative_to(ROOT)}: {name}" for path, name in names
                    if any(word.startswith("test_") for word in name.split(".")))  # fmt: skip
+    assert wrong == []
+
+
+def test_the_program_is_imported_by_one_name() -> None:
+    """A module that is imported by two names exists twice, with two sets of classes."""
+    folders = ("autolora", "benchmarks", "tests")
+    files = [ROOT / "run.py", *(path for folder in folders for path in (ROOT / folder).rglob("*.py"))]
+    files += [path for folder in ("configs", "engine", "problems") for path in (ROOT / folder).rglob("*.py")]
+    names = {(path, name) for path in files for name in imported(ast.parse(path.read_text(encoding="utf-8")))}
+    wrong = sorted(f"{path.relative_to(ROOT)}: {name}" for path, name in names
+                   if name.split(".")[0] in ("configs", "engine", "problems"))  # fmt: skip
     assert wrong == []

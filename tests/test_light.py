@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import yaml
 
-from configs.files import to_yaml
-from configs.parser import parse
-from configs.values import with_values
-from engine.disk.files import write_json, write_text
-from engine.ranks import save
-from engine.run.folder import RunFolder
-from engine.search.trajectory import Trajectory
-from engine.study.folder import StudyFolder
+from autolora.configs.files import to_yaml
+from autolora.configs.parser import parse
+from autolora.configs.values import with_values
+from autolora.engine.disk.files import write_json, write_text
+from autolora.engine.ranks import save
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.search.trajectory import Trajectory
+from autolora.engine.study.folder import StudyFolder
 from tests.helpers.finished import RESULT
 from tests.helpers.places import ROOT
 from tests.helpers.rank_records import answered_record

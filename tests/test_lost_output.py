@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import run
-from engine.run.folder import RunFolder
+from autolora.engine.run.folder import RunFolder
 from tests.helpers.processes import Process
 from tests.helpers.run_folders import WHOLE, names
 

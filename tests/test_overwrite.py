@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 import run
-from configs.parser import parse
-from engine.run import memory
-from engine.run.folder import RunFolder
-from engine.run.interrupt import Interrupted
-from engine.stages import run_stages
+from autolora.configs.parser import parse
+from autolora.engine.run import memory
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import Interrupted
+from autolora.engine.stages import run_stages
 from tests.helpers.half_done import StopInTraining
 from tests.helpers.processes import Process, die_at_operation, outcome
 from tests.helpers.run_folders import everything

@@ -13,25 +13,25 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
-from configs.errors import UserError
-from configs.requests import Request
-from configs.schema import RunConfig
-from engine import ranks
-from engine.disk.files import write_json
-from engine.export.adapter import save_adapter
-from engine.export.lora_config import adapter_config, attach_ranks
-from engine.export.names import ADAPTER_WEIGHTS
-from engine.retrain.components import Components
-from engine.retrain.from_search import start_from_search
-from engine.run.context import Context
-from engine.run.folder import RunFolder
-from engine.run.interrupt import Interrupted, StopRequest
-from engine.search.engine import SearchEngine
-from engine.search.hook import SearchHook
-from engine.search.stage import build_search, search
-from engine.stages import run_stages
-from problems.hypergradients import HYPERGRADIENTS
-from problems.models.attach import ADAPTER
+from autolora.configs.errors import UserError
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.engine import ranks
+from autolora.engine.disk.files import write_json
+from autolora.engine.export.adapter import save_adapter
+from autolora.engine.export.lora_config import adapter_config, attach_ranks
+from autolora.engine.export.names import ADAPTER_WEIGHTS
+from autolora.engine.retrain.components import Components
+from autolora.engine.retrain.from_search import start_from_search
+from autolora.engine.run.context import Context
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import Interrupted, StopRequest
+from autolora.engine.search.engine import SearchEngine
+from autolora.engine.search.hook import SearchHook
+from autolora.engine.search.stage import build_search, search
+from autolora.engine.stages import run_stages
+from autolora.problems.hypergradients import HYPERGRADIENTS
+from autolora.problems.models.attach import ADAPTER
 from tests.helpers.searching import find_ranks, kept_mask
 
 WIDTH, K = 32, 4
@@ -223,7 +223,7 @@ def test_retraining_keeps_the_blocks_and_drops_what_has_rank_zero(
 def test_a_retraining_that_is_resumed_ends_with_the_same_bits(
     tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from engine.retrain import fit as trainer
+    from autolora.engine.retrain import fit as trainer
 
     kept = dict(zip(NAMES, (3, 1, 0, 2), strict=True))
     common = (*PARTS, "--retrain.weight_decay", "0.5", "--retrain.learning_rate", "3e-2", "--lora.dropout", "0.1")

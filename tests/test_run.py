@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import run
-from engine.run.folder import RunFolder
+from autolora.engine.run.folder import RunFolder
 from tests.helpers.glue_folders import folder_of, rows
 
 Refused = Callable[..., str]
@@ -54,7 +54,7 @@ def left_behind(folder: Path) -> list[str]:
 
 def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """A Python without this program's packages ended in a traceback, which is the first thing that many users saw."""
-    monkeypatch.delitem(sys.modules, "problems.machine.waiting", raising=False)
+    monkeypatch.delitem(sys.modules, "autolora.problems.machine.waiting", raising=False)
     monkeypatch.setitem(sys.modules, "psutil", None)
     assert run.main([]) == 2
     assert capsys.readouterr().err == (
@@ -64,7 +64,7 @@ def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: 
 
 
 def test_a_module_of_the_program_itself_that_is_missing_is_no_users_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "configs.parser", None)
+    monkeypatch.setitem(sys.modules, "autolora.configs.parser", None)
     with pytest.raises(ModuleNotFoundError, match=r"configs\.parser"):
         run.main([])
 
@@ -97,7 +97,7 @@ def test_a_folder_that_this_user_may_not_read_is_one_line(
     def refuse(path: Path) -> bool:
         raise PermissionError(errno.EACCES, "Permission denied", str(path / "config.yaml"))
 
-    monkeypatch.setattr("engine.command.settle_if_free", refuse)
+    monkeypatch.setattr("autolora.engine.command.settle_if_free", refuse)
     assert run.main(["--show", "closed"]) == 2
     line = "error: closed/config.yaml: this user may not read or write it (permission denied)\n"
     assert capsys.readouterr().err == line

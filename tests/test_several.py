@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.run.folder import RunFolder
-from problems.hypergradients import HYPERGRADIENTS
+from autolora.engine.run.folder import RunFolder
+from autolora.problems.hypergradients import HYPERGRADIENTS
 from tests.helpers.chat_toys import chat_arguments, chat_rows, save_chat_model
 from tests.helpers.generation_toys import arguments, save_causal, write_e2e
 from tests.helpers.places import ROOT
@@ -159,8 +159,8 @@ def die_at(stage: str, rank: int, step: int) -> Callable[[int], None]:
     def prepare(own: int) -> None:
         if own != rank:
             return
-        from engine.retrain.trainer import RetrainTrainer
-        from engine.search.engine import SearchEngine
+        from autolora.engine.retrain.trainer import RetrainTrainer
+        from autolora.engine.search.engine import SearchEngine
 
         owner, name = (SearchEngine, "train_step") if stage == "search" else (RetrainTrainer, "training_step")
         original, count = getattr(owner, name), [0]

@@ -14,17 +14,17 @@ from peft import PeftConfig, PeftModel
 from seqeval.metrics import f1_score
 from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokenizer
 
-from configs.parser import parse
-from configs.requests import Request
-from configs.schema import RunConfig
-from engine import ranks
-from engine.command import run_request
-from engine.report.summary import print_result
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from problems.models import bottleneck
-from problems.scoring.command import score
-from problems.scoring.ner_files import read_tagged
+from autolora.configs.parser import parse
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.engine import ranks
+from autolora.engine.command import run_request
+from autolora.engine.report.summary import print_result
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.problems.models import bottleneck
+from autolora.problems.scoring.command import score
+from autolora.problems.scoring.ner_files import read_tagged
 from tests.helpers.chat_toys import run_card
 from tests.helpers.places import SHARED
 from tests.helpers.tiny import MEASURED

@@ -15,18 +15,18 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 import run
-from configs.errors import UserError
-from configs.files import to_yaml
-from configs.parser import parse
-from configs.requests import Request
-from configs.schema import RunConfig
-from configs.values import with_values
-from engine import ranks
-from engine.ranks import LayerRank, RankRecord
-from engine.report.stage import write_report
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.stages import run_stages
+from autolora.configs.errors import UserError
+from autolora.configs.files import to_yaml
+from autolora.configs.parser import parse
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.configs.values import with_values
+from autolora.engine import ranks
+from autolora.engine.ranks import LayerRank, RankRecord
+from autolora.engine.report.stage import write_report
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.stages import run_stages
 
 ROOT = Path(run.__file__).parent
 

@@ -20,15 +20,15 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
+from autolora.configs.errors import UserError
+from autolora.configs.own_class import is_own
+from autolora.configs.ranges import CountOrNull, Eta, Options, Positive, PositiveOrNull
+from autolora.engine.study.words import spread
+from autolora.problems.hypergradients import HYPERGRADIENTS, approximation
 from benchmarks.bilevel.descent import Descent, Point, learn
 from benchmarks.bilevel.picture import draw_progress
 from benchmarks.bilevel.ridge import Ridge
 from benchmarks.command import Settings, main, refuse_unknown, table_of
-from configs.errors import UserError
-from configs.own_class import is_own
-from configs.ranges import CountOrNull, Eta, Options, Positive, PositiveOrNull
-from engine.study.words import spread
-from problems.hypergradients import HYPERGRADIENTS, approximation
 
 WITHOUT_ADAM = [name for name, method in HYPERGRADIENTS.items() if not method.reads_last_gradient]
 """The approximations that do not differentiate a step of Adam, of which they need the last gradient."""

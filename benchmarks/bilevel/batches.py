@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from autolora.problems.machine.draws import seed_of
 from benchmarks.bilevel.ridge import Batch
-from problems.machine.draws import seed_of
 
 
 class Batches:

@@ -11,12 +11,12 @@ from betty.engine import Engine
 from betty.logging import get_logger
 from torch import Tensor
 
+from autolora.problems.bilevel import InnerProblem, OuterProblem
+from autolora.problems.hypergradients import Hypergradient, register
+from autolora.problems.level import Passes
+from autolora.problems.machine.compute import Compute
 from benchmarks.bilevel.batches import Batches
 from benchmarks.bilevel.ridge import Batch, LogPenalty, Ridge, Weights
-from problems.bilevel import InnerProblem, OuterProblem
-from problems.hypergradients import Hypergradient, register
-from problems.level import Passes
-from problems.machine.compute import Compute
 
 CPU = torch.device("cpu")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.report.figures import plt, save_figure
+from autolora.engine.report.figures import plt, save_figure
 
 Curves = Sequence[tuple[Sequence[int], Sequence[float]]]
 

@@ -12,12 +12,12 @@ from typing import Any, ClassVar
 import numpy as np
 from rich.table import Table
 
+from autolora.configs.errors import UserError
+from autolora.engine.terminal.console import console
 from benchmarks.command import Settings, main, table_of, with_error
 from benchmarks.enough import trainings
 from benchmarks.enough.regret import Regret, regret_of
 from benchmarks.kept import gathered
-from configs.errors import UserError
-from engine.terminal.console import console
 
 
 @dataclass(frozen=True)

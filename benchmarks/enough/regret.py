@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from configs.errors import UserError
+from autolora.configs.errors import UserError
 
 NOTHING_LEARNED = 1
 """The rank that the program retrains at when a search has learned nothing that shows on D_val."""

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from autolora.configs.errors import UserError
+from autolora.engine import ranks
+from autolora.engine.run.contents import read_result
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.study.held_out import held_out_loss
 from benchmarks.enough.settings import digest_of
 from benchmarks.kept import Layout, refuse_mixed
-from configs.errors import UserError
-from engine import ranks
-from engine.run.contents import read_result
-from engine.run.folder import RunFolder
-from engine.study.held_out import held_out_loss
 
 COLUMNS = ["task", "seed", "method", "rank", "loss", "parameters", "settings"]
 """The columns of a table of trainings.

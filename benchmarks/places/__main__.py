@@ -15,6 +15,8 @@ from typing import Any, ClassVar
 import numpy as np
 from rich.table import Table
 
+from autolora.configs.errors import UserError
+from autolora.engine.terminal.console import console
 from benchmarks.command import Settings, main
 from benchmarks.kept import gathered
 from benchmarks.places import allocations
@@ -25,8 +27,6 @@ from benchmarks.places.picture import draw_effects
 from benchmarks.places.repeats import in_words, repeats
 from benchmarks.places.scores import measured_scores, refuse_other_rows, scores_of
 from benchmarks.places.tables import of_places, of_scores
-from configs.errors import UserError
-from engine.terminal.console import console
 
 FEWEST = 20
 """Fewer allocations tell nothing of dozens of layers."""

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from autolora.configs.errors import UserError
+from autolora.engine import ranks
+from autolora.engine.run.contents import read_result
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.study.held_out import held_out_loss
 from benchmarks.kept import Layout, digest
-from configs.errors import UserError
-from engine import ranks
-from engine.run.contents import read_result
-from engine.run.folder import RunFolder
-from engine.study.held_out import held_out_loss
 
 OF_RUN = ["task", "settings", "seed", "draw", "loss"]
 """The columns of a table before those of the layers. `settings`: a digest of all in which trainings may not differ.

@@ -10,9 +10,9 @@ from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from autolora.engine.ranks.controls import module_type
+from autolora.engine.ranks.grid import grid_of
 from benchmarks.places.allocations import Allocations
-from engine.ranks.controls import module_type
-from engine.ranks.grid import grid_of
 
 _STRENGTHS = np.logspace(-2, 4, 25)
 """Strengths of the ridge; each fit chooses one by leaving out one of its own allocations at a time."""

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.ranks.grid import grid_of
-from engine.report.figures import plt, save_figure
+from autolora.engine.ranks.grid import grid_of
+from autolora.engine.report.figures import plt, save_figure
 
 
 def draw_effects(layers: Sequence[str], effects: np.ndarray, path: Path) -> None:

@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from configs.errors import UserError
-from configs.facts import recorded_data_seed
-from engine import ranks
-from engine.disk.files import read_json
-from engine.ranks import LayerRank, RankRecord
-from engine.ranks.rules import kept_components
-from engine.run.contents import read_result, read_searched
-from engine.run.folder import RunFolder
-from engine.verdict.again import ROWS
+from autolora.configs.errors import UserError
+from autolora.configs.facts import recorded_data_seed
+from autolora.engine import ranks
+from autolora.engine.disk.files import read_json
+from autolora.engine.ranks import LayerRank, RankRecord
+from autolora.engine.ranks.rules import kept_components
+from autolora.engine.run.contents import read_result, read_searched
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.verdict.again import ROWS
 
 Score = Callable[[LayerRank, RankRecord], float | None]
 """A score of a layer; None if the run has not measured the values from which the score is computed."""

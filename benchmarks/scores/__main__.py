@@ -13,17 +13,17 @@ import numpy as np
 from rich.table import Table
 from torch import Tensor
 
+from autolora.configs.errors import UserError
+from autolora.configs.files import load_config
+from autolora.engine.run.contents import read_searched
+from autolora.engine.run.context import Context
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.run.same_data import data_change
+from autolora.engine.search.found import searched_model
 from benchmarks.command import Settings, main, refuse_empty
 from benchmarks.places.scores import row_keys
 from benchmarks.scores.variants import share_variants
-from configs.errors import UserError
-from configs.files import load_config
-from engine.run.contents import read_searched
-from engine.run.context import Context
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.run.same_data import data_change
-from engine.search.found import searched_model
 
 SHOWN = 5
 """How many layers the table names for each score."""

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from engine.answer.cuts import Cuts, Searched
-from engine.answer.heads import heads_of
-from engine.answer.measure import shared_temperature, shares_on
-from engine.answer.shares import Shares, integrate
-from engine.answer.stage import head_on, sample_of
-from engine.run.workbench import Workbench
-from engine.search.found import read_numbers, searched_model
+from autolora.engine.answer.cuts import Cuts, Searched
+from autolora.engine.answer.heads import heads_of
+from autolora.engine.answer.measure import shared_temperature, shares_on
+from autolora.engine.answer.shares import Shares, integrate
+from autolora.engine.answer.stage import head_on, sample_of
+from autolora.engine.run.workbench import Workbench
+from autolora.engine.search.found import read_numbers, searched_model
 
 BEGINNING = 0.2
 """The t at which the beginning of the path ends."""

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from rich.table import Table
 
+from autolora.engine.study.rows import LOSS, SEED, TASK
 from benchmarks.command import Settings, main
 from benchmarks.kept import gathered
 from benchmarks.table1 import runs
@@ -20,7 +21,6 @@ from benchmarks.table1.picture import draw_losses
 from benchmarks.table1.runs import VARIANT
 from benchmarks.table1.sizes import of_their_size
 from benchmarks.table1.tables import of_agreement, of_contrasts, of_losses
-from engine.study.rows import LOSS, SEED, TASK
 
 
 @dataclass(frozen=True)

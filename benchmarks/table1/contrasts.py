@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from autolora.engine.study.agreement import RANKS
+from autolora.engine.study.paired import AT_GIVEN_RANKS, holm, wilcoxon
+from autolora.engine.study.rows import LOSS, SEED, TASK
 from benchmarks.table1.runs import VARIANT
-from engine.study.agreement import RANKS
-from engine.study.paired import AT_GIVEN_RANKS, holm, wilcoxon
-from engine.study.rows import LOSS, SEED, TASK
 
 HEAD = "head"
 """The line without LoRA."""

@@ -6,10 +6,10 @@ from typing import Any
 
 import pandas as pd
 
+from autolora.engine.report.figures import plt, save_figure
+from autolora.engine.study.rows import LOSS, TASK
 from benchmarks.table1.contrasts import HEAD
 from benchmarks.table1.runs import VARIANT
-from engine.report.figures import plt, save_figure
-from engine.study.rows import LOSS, TASK
 
 SERIES: Mapping[str, tuple[str, ...]] = {
     "equal ranks (1, 2, 4, 8)": ("rank 1", "rank 2", "rank 4", "rank 8"),

@@ -6,13 +6,13 @@ from typing import Any
 
 import pandas as pd
 
+from autolora.configs.errors import UserError
+from autolora.engine.run.contents import read_result
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.study.agreement import RANKS, SHARES
+from autolora.engine.study.folder import StudyFolder
+from autolora.engine.study.rows import COMMIT, EVALUATED, LOSS, SCORE, SEED, TASK, UNUSED, read_results
 from benchmarks.kept import Layout, digest, refuse_mixed
-from configs.errors import UserError
-from engine.run.contents import read_result
-from engine.run.folder import RunFolder
-from engine.study.agreement import RANKS, SHARES
-from engine.study.folder import StudyFolder
-from engine.study.rows import COMMIT, EVALUATED, LOSS, SCORE, SEED, TASK, UNUSED, read_results
 
 VARIANT = "variant"
 """The column with the line of the table: how the run came to its ranks."""

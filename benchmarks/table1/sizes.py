@@ -4,9 +4,9 @@ import logging
 
 import pandas as pd
 
+from autolora.engine.study.rows import SEED, TASK
 from benchmarks.table1.contrasts import OF_PLACES
 from benchmarks.table1.runs import VARIANT
-from engine.study.rows import SEED, TASK
 
 log = logging.getLogger("autolora")
 

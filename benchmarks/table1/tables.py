@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
+from autolora.engine.study.agreement import RANKS, SHARES, between_seeds, by_chance
+from autolora.engine.study.rows import LOSS, SCORE, SEED, TASK
 from benchmarks.command import table_of, with_error
 from benchmarks.table1.contrasts import Contrast
 from benchmarks.table1.runs import VARIANT
-from engine.study.agreement import RANKS, SHARES, between_seeds, by_chance
-from engine.study.rows import LOSS, SCORE, SEED, TASK
 
 
 def of_losses(table: pd.DataFrame) -> Table:

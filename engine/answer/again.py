@@ -3,20 +3,20 @@
 import shutil
 from typing import TYPE_CHECKING
 
-from configs.errors import UserError
-from configs.facts import needs_evidence
-from configs.schema import RunConfig
-from engine import ranks
-from engine.disk.files import read_json, replacing, write_json
-from engine.run.asked import Asked
-from engine.run.contents import read_searched
-from engine.run.folder import RunFolder
-from engine.run.places import filled_in
-from engine.run.resuming import Outdated
-from engine.search.settings import FOUND
+from autolora.configs.errors import UserError
+from autolora.configs.facts import needs_evidence
+from autolora.configs.schema import RunConfig
+from autolora.engine import ranks
+from autolora.engine.disk.files import read_json, replacing, write_json
+from autolora.engine.run.asked import Asked
+from autolora.engine.run.contents import read_searched
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.places import filled_in
+from autolora.engine.run.resuming import Outdated
+from autolora.engine.search.settings import FOUND
 
 if TYPE_CHECKING:  # the module needs torch and transformers, which take seconds to load
-    from engine.run.workbench import Workbench
+    from autolora.engine.run.workbench import Workbench
 
 
 def source_of(config: RunConfig) -> RunFolder | None:
@@ -80,7 +80,7 @@ def _refuse_unfit(source: RunFolder, config: RunConfig) -> None:
             f"--answer.from: {source.root} measured no shares (answer.rows 0, or ranks written by hand); "
             f"allowed: --answer.rule threshold, size with a number as --answer.budget, or a run that measured them"
         )
-    from engine.answer.decide import decided  # loads torch, for which other commands should not wait
+    from autolora.engine.answer.decide import decided  # loads torch, for which other commands should not wait
 
     decided(record, config.answer, sizes)  # raises UserError if no ranks can be derived
 

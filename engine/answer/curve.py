@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.answer.likelihood import Likelihood
-from engine.answer.shares import ratio_error
+from autolora.engine.answer.likelihood import Likelihood
+from autolora.engine.answer.shares import ratio_error
 
 
 @dataclass(frozen=True)

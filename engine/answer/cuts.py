@@ -8,9 +8,9 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from engine.answer.heads import Heads
-from engine.answer.sample import Opened, Sample
-from problems.gates import Gates
+from autolora.engine.answer.heads import Heads
+from autolora.engine.answer.sample import Opened, Sample
+from autolora.problems.gates import Gates
 
 
 @dataclass(frozen=True)

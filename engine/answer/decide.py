@@ -5,15 +5,15 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from configs.errors import UserError
-from configs.schema_answer import AnswerConfig
-from engine.answer.measure import within
-from engine.answer.shares import NODES
-from engine.answer.words import NOTHING_LEARNED
-from engine.ranks.evidence import SEEN, Evidence
-from engine.ranks.needs import refuse_small_budget
-from engine.ranks.record import BY_CURVE, RankRecord, count_parameters
-from engine.ranks.rules import kept_components, parameters_of, thresholds
+from autolora.configs.errors import UserError
+from autolora.configs.schema_answer import AnswerConfig
+from autolora.engine.answer.measure import within
+from autolora.engine.answer.shares import NODES
+from autolora.engine.answer.words import NOTHING_LEARNED
+from autolora.engine.ranks.evidence import SEEN, Evidence
+from autolora.engine.ranks.needs import refuse_small_budget
+from autolora.engine.ranks.record import BY_CURVE, RankRecord, count_parameters
+from autolora.engine.ranks.rules import kept_components, parameters_of, thresholds
 
 
 def decided(record: RankRecord, settings: AnswerConfig, sizes: dict[str, int]) -> RankRecord:

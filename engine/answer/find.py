@@ -1,10 +1,10 @@
 """Find the ranks of a model by a search and its answer; both the command line and `learn_ranks` call this."""
 
-from engine.answer.again import take_over
-from engine.answer.stage import answer
-from engine.run.workbench import Workbench
-from engine.search.stage import search
-from engine.tracking import NOWHERE, Tracker
+from autolora.engine.answer.again import take_over
+from autolora.engine.answer.stage import answer
+from autolora.engine.run.workbench import Workbench
+from autolora.engine.search.stage import search
+from autolora.engine.tracking import NOWHERE, Tracker
 
 
 def find_ranks(run: Workbench, tracker: Tracker = NOWHERE) -> None:

@@ -7,12 +7,12 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedModel, set_seed
 
-from engine.answer.sample import Sample
-from engine.run.workbench import Workbench
-from engine.terminal.bar import Bar
-from problems.data import Batch, EndlessLoader
-from problems.machine.compute import on_device
-from problems.models.whole import head_alone
+from autolora.engine.answer.sample import Sample
+from autolora.engine.run.workbench import Workbench
+from autolora.engine.terminal.bar import Bar
+from autolora.problems.data import Batch, EndlessLoader
+from autolora.problems.machine.compute import on_device
+from autolora.problems.models.whole import head_alone
 
 log = logging.getLogger("autolora")
 

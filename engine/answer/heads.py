@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from problems.models.attach import ADAPTER
+from autolora.problems.models.attach import ADAPTER
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from peft import TaskType
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
-from problems.tasks.kind import Kind
-from problems.tasks.labels import IGNORED
-from problems.tasks.token_loss import summed_loss
+from autolora.problems.tasks.kind import Kind
+from autolora.problems.tasks.labels import IGNORED
+from autolora.problems.tasks.token_loss import summed_loss
 
 # Four temperatures per octave: a cubic spline through them gives the loss in between, to 1e-4 nats also with the
 # vocabulary of a language model. With two per octave, or with parabolas, it was off by up to 2e-2 there.

@@ -6,15 +6,15 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from configs.schema import RunConfig
-from engine.answer.curve import Judged, crossed, kept
-from engine.answer.cuts import Cuts, Searched
-from engine.answer.likelihood import Gaussian, Likelihood
-from engine.answer.sample import WITH_GRADIENT, Sample
-from engine.answer.shares import NODES, Division, Shares, allowed_gap, complete, integrate
-from engine.ranks.budget import kept_within
-from engine.ranks.evidence import CurvePoint, Evidence, reference_of
-from engine.ranks.rules import parameters_of
+from autolora.configs.schema import RunConfig
+from autolora.engine.answer.curve import Judged, crossed, kept
+from autolora.engine.answer.cuts import Cuts, Searched
+from autolora.engine.answer.likelihood import Gaussian, Likelihood
+from autolora.engine.answer.sample import WITH_GRADIENT, Sample
+from autolora.engine.answer.shares import NODES, Division, Shares, allowed_gap, complete, integrate
+from autolora.engine.ranks.budget import kept_within
+from autolora.engine.ranks.evidence import CurvePoint, Evidence, reference_of
+from autolora.engine.ranks.rules import parameters_of
 
 HEADS = (1.0, 0.5)
 """The heads with which the components of a budget are measured (`Heads`): the searched one, and the one halfway to the

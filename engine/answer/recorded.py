@@ -2,13 +2,13 @@
 
 import logging
 
-from configs.errors import UserError
-from configs.keys import SPELLED, known_keys
-from configs.schema import RunConfig
-from configs.values import with_values
-from engine.run.contents import read_answer, read_searched
-from engine.run.folder import RunFolder
-from engine.run.resuming import given_word
+from autolora.configs.errors import UserError
+from autolora.configs.keys import SPELLED, known_keys
+from autolora.configs.schema import RunConfig
+from autolora.configs.values import with_values
+from autolora.engine.run.contents import read_answer, read_searched
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.resuming import given_word
 
 log = logging.getLogger("autolora")
 

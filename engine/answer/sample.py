@@ -15,12 +15,12 @@ from datasets import Dataset
 from peft import PeftModel
 from torch import Tensor, nn
 
-from engine.answer.likelihood import Likelihood
-from engine.run.interrupt import StopRequest
-from problems.machine.compute import Compute, on_device
-from problems.machine.processes import ALONE, Processes
-from problems.tasks import Collate
-from problems.tasks.inputs import inputs_of
+from autolora.engine.answer.likelihood import Likelihood
+from autolora.engine.run.interrupt import StopRequest
+from autolora.problems.machine.compute import Compute, on_device
+from autolora.problems.machine.processes import ALONE, Processes
+from autolora.problems.tasks import Collate
+from autolora.problems.tasks.inputs import inputs_of
 
 LEAST_BATCHES = 40
 """The standard error of shares comes from the spread of at least this many batches, if there are enough rows."""

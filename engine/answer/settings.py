@@ -1,8 +1,8 @@
 """The keys that change the answer to a finished search; refuse to reuse ranks if one of them has changed."""
 
-from engine.run.asked import Asked
-from engine.run.contents import read_answer
-from engine.run.resuming import Settings
+from autolora.engine.run.asked import Asked
+from autolora.engine.run.contents import read_answer
+from autolora.engine.run.resuming import Settings
 
 ANSWERED = Settings(("answer",))
 """Compared before an existing ranks.json is used."""

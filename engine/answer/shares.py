@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from engine.answer.cuts import Searched
-from engine.answer.sample import WITH_GRADIENT, Sample
-from problems.gates import NotByRow
+from autolora.engine.answer.cuts import Searched
+from autolora.engine.answer.sample import WITH_GRADIENT, Sample
+from autolora.problems.gates import NotByRow
 
 NODES = 3
 """How many values of t the Gauss-Legendre rule takes; with 3 it integrates polynomials up to degree 5 exactly."""

@@ -12,32 +12,32 @@ from peft import LoraConfig
 from torch import Tensor
 from transformers import set_seed
 
-from configs.errors import UserError
-from configs.facts import evaluation_batch, needs_evidence
-from engine import ranks
-from engine.answer.cuts import Searched
-from engine.answer.decide import decided
-from engine.answer.head import train_head
-from engine.answer.heads import heads_of
-from engine.answer.likelihood import likelihood_of
-from engine.answer.measure import AT_DOUBLED_NODES, measure, passes
-from engine.answer.sample import Sample, sources_of
-from engine.answer.settings import ANSWERED
-from engine.answer.shares import Shares
-from engine.answer.tracking import track
-from engine.answer.trust import trust_of
-from engine.disk.files import write_json
-from engine.export.lora_config import adapter_config, save_lora_config
-from engine.ranks.evidence import LEAST_ROWS, Evidence, too_few
-from engine.ranks.record import LayerRank, RankRecord
-from engine.run.contents import read_answer, read_searched
-from engine.run.program import commit
-from engine.run.same_data import refuse_changed_data
-from engine.run.workbench import Workbench
-from engine.search import trajectory
-from engine.search.found import NUMBERS, read_numbers, searched_model, trains_head
-from engine.terminal.bar import Bar
-from engine.tracking import NOWHERE, Tracker
+from autolora.configs.errors import UserError
+from autolora.configs.facts import evaluation_batch, needs_evidence
+from autolora.engine import ranks
+from autolora.engine.answer.cuts import Searched
+from autolora.engine.answer.decide import decided
+from autolora.engine.answer.head import train_head
+from autolora.engine.answer.heads import heads_of
+from autolora.engine.answer.likelihood import likelihood_of
+from autolora.engine.answer.measure import AT_DOUBLED_NODES, measure, passes
+from autolora.engine.answer.sample import Sample, sources_of
+from autolora.engine.answer.settings import ANSWERED
+from autolora.engine.answer.shares import Shares
+from autolora.engine.answer.tracking import track
+from autolora.engine.answer.trust import trust_of
+from autolora.engine.disk.files import write_json
+from autolora.engine.export.lora_config import adapter_config, save_lora_config
+from autolora.engine.ranks.evidence import LEAST_ROWS, Evidence, too_few
+from autolora.engine.ranks.record import LayerRank, RankRecord
+from autolora.engine.run.contents import read_answer, read_searched
+from autolora.engine.run.program import commit
+from autolora.engine.run.same_data import refuse_changed_data
+from autolora.engine.run.workbench import Workbench
+from autolora.engine.search import trajectory
+from autolora.engine.search.found import NUMBERS, read_numbers, searched_model, trains_head
+from autolora.engine.terminal.bar import Bar
+from autolora.engine.tracking import NOWHERE, Tracker
 
 log = logging.getLogger("autolora")
 

@@ -1,8 +1,8 @@
 """Send the answer to a run's tracker; docs/wandb.md describes for users what is sent."""
 
-from engine.ranks.grid import key_names
-from engine.ranks.record import RankRecord
-from engine.tracking import Tracker
+from autolora.engine.ranks.grid import key_names
+from autolora.engine.ranks.record import RankRecord
+from autolora.engine.tracking import Tracker
 
 
 def track(record: RankRecord, tracker: Tracker) -> None:

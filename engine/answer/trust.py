@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from configs.schema import Constraint
-from engine.ranks import RankRecord
-from engine.ranks.rules import ROUNDING, kept_components, thresholds
-from engine.run.folder import RunFolder
-from engine.search import trajectory
-from engine.search.trajectory import Trajectory
+from autolora.configs.schema import Constraint
+from autolora.engine.ranks import RankRecord
+from autolora.engine.ranks.rules import ROUNDING, kept_components, thresholds
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.search import trajectory
+from autolora.engine.search.trajectory import Trajectory
 
 LEAST_POINTS = 8
 """If the last quarter of the search has fewer logged points, no layer counts as decided."""

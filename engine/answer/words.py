@@ -4,9 +4,9 @@ import math
 import textwrap
 from collections.abc import Iterator
 
-from engine.ranks.evidence import ONE_SIDED, CurvePoint, Evidence, interval
-from engine.ranks.grid import short_names
-from engine.ranks.record import LayerRank, RankRecord
+from autolora.engine.ranks.evidence import ONE_SIDED, CurvePoint, Evidence, interval
+from autolora.engine.ranks.grid import short_names
+from autolora.engine.ranks.record import LayerRank, RankRecord
 
 NOTHING_LEARNED = "LoRA has not learned anything that shows on D_val"
 HARDLY_LEARNED = "LoRA lowers the loss on D_val by less than 1 %"

@@ -1,11 +1,11 @@
 """For scripts: learn the LoRA ranks of a model that is already loaded, on rows that the script gives (docs/api.md)."""
 
-from configs.errors import UserError
-from configs.schema import HypergradientConfig, SearchConfig
-from configs.schema_answer import AnswerConfig
-from engine.api.learned import LearnedRanks
-from engine.api.script import learn_ranks
-from engine.api.trainer import learn_ranks_from_trainer
+from autolora.configs.errors import UserError
+from autolora.configs.schema import HypergradientConfig, SearchConfig
+from autolora.configs.schema_answer import AnswerConfig
+from autolora.engine.api.learned import LearnedRanks
+from autolora.engine.api.script import learn_ranks
+from autolora.engine.api.trainer import learn_ranks_from_trainer
 
 __all__ = [
     "AnswerConfig", "HypergradientConfig", "LearnedRanks", "SearchConfig", "UserError", "learn_ranks",

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from peft import LoraConfig
 
-from configs.schema import RunConfig
-from engine import ranks
-from engine.answer.words import caution, conclusion, curve_lines, gain_words, share_lines
-from engine.export.lora_config import save_lora_config
-from engine.ranks import RankRecord
-from engine.ranks.evidence import CurvePoint
-from engine.run.folder import RunFolder
+from autolora.configs.schema import RunConfig
+from autolora.engine import ranks
+from autolora.engine.answer.words import caution, conclusion, curve_lines, gain_words, share_lines
+from autolora.engine.export.lora_config import save_lora_config
+from autolora.engine.ranks import RankRecord
+from autolora.engine.ranks.evidence import CurvePoint
+from autolora.engine.run.folder import RunFolder
 
 
 @dataclass(frozen=True)

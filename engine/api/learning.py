@@ -13,28 +13,41 @@ import torch
 from peft import LoraConfig, TaskType
 from torch import nn
 
-from configs.errors import UserError
-from configs.keys import check_type, check_types, check_values
-from configs.launch import processes_started
-from configs.rules import check
-from configs.schema import HypergradientConfig, LoraSettings, ModelConfig, RetrainConfig, RunConfig, SearchConfig
-from configs.schema_answer import AnswerConfig
-from configs.schema_task import TaskConfig
-from engine import ranks
-from engine.answer.find import find_ranks
-from engine.api.learned import LearnedRanks
-from engine.api.plain_loss import other_loss, refuse_without_loss
-from engine.api.rows_given import refuse_text
-from engine.api.unmeasured import tell_unmeasured, why_unmeasured, with_task_type
-from engine.api.unread import tell_unread
-from engine.api.words import named_as_in_scripts
-from engine.run.given import ScriptBench, dtype_of, same_random_numbers
-from engine.terminal.console import heard, log
-from problems.models.bare import Snapshot, bare_model, has_recomputable_blocks, stop_recomputing, take_adapters_off
-from problems.models.given import lora_settings, trained_whole
-from problems.models.whole import tell_of_pooler
-from problems.tasks.given import GivenKind, GivenRows, Joined, kind_of, refuse_other_types, refuse_unindexed
-from problems.tasks.kind import Loss
+from autolora.configs.errors import UserError
+from autolora.configs.keys import check_type, check_types, check_values
+from autolora.configs.launch import processes_started
+from autolora.configs.rules import check
+from autolora.configs.schema import (
+    HypergradientConfig,
+    LoraSettings,
+    ModelConfig,
+    RetrainConfig,
+    RunConfig,
+    SearchConfig,
+)
+from autolora.configs.schema_answer import AnswerConfig
+from autolora.configs.schema_task import TaskConfig
+from autolora.engine import ranks
+from autolora.engine.answer.find import find_ranks
+from autolora.engine.api.learned import LearnedRanks
+from autolora.engine.api.plain_loss import other_loss, refuse_without_loss
+from autolora.engine.api.rows_given import refuse_text
+from autolora.engine.api.unmeasured import tell_unmeasured, why_unmeasured, with_task_type
+from autolora.engine.api.unread import tell_unread
+from autolora.engine.api.words import named_as_in_scripts
+from autolora.engine.run.given import ScriptBench, dtype_of, same_random_numbers
+from autolora.engine.terminal.console import heard, log
+from autolora.problems.models.bare import (
+    Snapshot,
+    bare_model,
+    has_recomputable_blocks,
+    stop_recomputing,
+    take_adapters_off,
+)
+from autolora.problems.models.given import lora_settings, trained_whole
+from autolora.problems.models.whole import tell_of_pooler
+from autolora.problems.tasks.given import GivenKind, GivenRows, Joined, kind_of, refuse_other_types, refuse_unindexed
+from autolora.problems.tasks.kind import Loss
 
 HYPERGRADIENT = HypergradientConfig(type="first_order")
 """The hypergradient if the script names none: the cheapest, and exact enough in bf16 (docs/hypergradients.md)."""

@@ -10,10 +10,10 @@ import torch
 from peft import TaskType
 from torch import Tensor, nn
 
-from engine.answer.likelihood import Gaussian, likelihood_of
-from engine.run.spread import spread
-from problems.machine.compute import holds_bf16, on_device
-from problems.tasks.given import GivenKind, GivenRows
+from autolora.engine.answer.likelihood import Gaussian, likelihood_of
+from autolora.engine.run.spread import spread
+from autolora.problems.machine.compute import holds_bf16, on_device
+from autolora.problems.tasks.given import GivenKind, GivenRows
 
 _ROWS, _LM_ROWS, _LOOKED_AT = 32, 4, 1000
 """How many rows are compared (a language model's row has many labels), and among how many these are chosen."""

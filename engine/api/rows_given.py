@@ -4,8 +4,8 @@ from typing import Any
 
 from peft import TaskType
 
-from configs.errors import UserError
-from engine.api.unmeasured import made_for
+from autolora.configs.errors import UserError
+from autolora.engine.api.unmeasured import made_for
 
 _COLLATORS = {
     TaskType.TOKEN_CLS: "DataCollatorForTokenClassification",

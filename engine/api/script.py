@@ -5,12 +5,12 @@ from typing import Any
 from peft import LoraConfig
 from torch import nn
 
-from configs.schema import HypergradientConfig, SearchConfig
-from configs.schema_answer import AnswerConfig
-from engine.api.learned import LearnedRanks
-from engine.api.learning import HYPERGRADIENT, SEARCH, Collator, Precision, Settings, Source, learn
-from engine.api.rows_given import required_collate
-from problems.tasks.kind import Loss
+from autolora.configs.schema import HypergradientConfig, SearchConfig
+from autolora.configs.schema_answer import AnswerConfig
+from autolora.engine.api.learned import LearnedRanks
+from autolora.engine.api.learning import HYPERGRADIENT, SEARCH, Collator, Precision, Settings, Source, learn
+from autolora.engine.api.rows_given import required_collate
+from autolora.problems.tasks.kind import Loss
 
 
 def learn_ranks(

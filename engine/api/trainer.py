@@ -8,16 +8,16 @@ from peft import LoraConfig, PeftModel
 from peft.tuners.tuners_utils import check_target_module_exists
 from torch.utils.data import RandomSampler, SequentialSampler
 
-from configs.errors import UserError
-from configs.schema import HypergradientConfig, SearchConfig
-from configs.schema_answer import AnswerConfig
-from engine.api.learned import LearnedRanks
-from engine.api.learning import HYPERGRADIENT, SEARCH, Collator, Precision, Settings, Source, learn
-from engine.run.given import same_random_numbers
-from engine.terminal.console import heard, log
-from problems.models.bare import bare_model
-from problems.models.given import refuse_other_configs
-from problems.tasks.given import with_columns_of
+from autolora.configs.errors import UserError
+from autolora.configs.schema import HypergradientConfig, SearchConfig
+from autolora.configs.schema_answer import AnswerConfig
+from autolora.engine.api.learned import LearnedRanks
+from autolora.engine.api.learning import HYPERGRADIENT, SEARCH, Collator, Precision, Settings, Source, learn
+from autolora.engine.run.given import same_random_numbers
+from autolora.engine.terminal.console import heard, log
+from autolora.problems.models.bare import bare_model
+from autolora.problems.models.given import refuse_other_configs
+from autolora.problems.tasks.given import with_columns_of
 
 _COUNTED = ("_metrics", "_total_train_tokens")
 """Attributes of a trainer in which TRL's loss counts."""

@@ -7,11 +7,11 @@ from peft import LoraConfig, TaskType
 from torch import nn
 from transformers import PreTrainedModel
 
-from configs.errors import UserError
-from configs.facts import needs_evidence
-from configs.schema_answer import AnswerConfig
-from engine.terminal.console import log
-from problems.tasks.given import GivenKind, GivenRows
+from autolora.configs.errors import UserError
+from autolora.configs.facts import needs_evidence
+from autolora.configs.schema_answer import AnswerConfig
+from autolora.engine.terminal.console import log
+from autolora.problems.tasks.given import GivenKind, GivenRows
 
 _TASK_OF = {
     "ForCausalLM": TaskType.CAUSAL_LM,

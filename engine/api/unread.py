@@ -4,10 +4,10 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from configs.errors import UserError
-from configs.schema import RunConfig
-from configs.unread import reason
-from engine.terminal.console import inputs
+from autolora.configs.errors import UserError
+from autolora.configs.schema import RunConfig
+from autolora.configs.unread import reason
+from autolora.engine.terminal.console import inputs
 
 
 def tell_unread(sections: Iterable[str], config: RunConfig) -> None:

@@ -4,8 +4,8 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from configs.errors import UserError
-from engine.terminal.console import inputs
+from autolora.configs.errors import UserError
+from autolora.engine.terminal.console import inputs
 
 _IN_SCRIPTS = {
     "--lora.k": "lora_config.r",

@@ -14,8 +14,8 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from engine.disk.files import remove, sync
-from engine.disk.newest import STATE, SUMS, TENSORS, candidates, checksum, half_written, intact, previous
+from autolora.engine.disk.files import remove, sync
+from autolora.engine.disk.newest import STATE, SUMS, TENSORS, candidates, checksum, half_written, intact, previous
 
 log = logging.getLogger("autolora")
 

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from configs.errors import UserError
-from configs.json_text import once
+from autolora.configs.errors import UserError
+from autolora.configs.json_text import once
 
 
 def remove(path: Path) -> None:

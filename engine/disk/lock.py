@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import psutil
 from filelock import FileLock, Timeout
 
-from configs.errors import UserError
+from autolora.configs.errors import UserError
 
 log = logging.getLogger("autolora")
 

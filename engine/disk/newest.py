@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.disk.files import remove
+from autolora.engine.disk.files import remove
 
 TENSORS, STATE, SUMS = "tensors.safetensors", "state.json", "checksums.json"
 

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from configs.errors import UserError
-from engine.disk.files import replacing, write_text
+from autolora.configs.errors import UserError
+from autolora.engine.disk.files import replacing, write_text
 
 if TYPE_CHECKING:  # a command that only shows a run needs no pandas, which takes a second to import
     import pandas as pd

@@ -9,8 +9,8 @@ from typing import Any
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
-from engine.export.beside import save_beside
-from problems.models.attach import ADAPTER
+from autolora.engine.export.beside import save_beside
+from autolora.problems.models.attach import ADAPTER
 
 
 def lora_pair(name: str) -> tuple[str, str] | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from engine.disk.files import write_json
+from autolora.engine.disk.files import write_json
 
 GENERATION_CONFIG = "generation_config.json"
 

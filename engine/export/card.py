@@ -10,24 +10,24 @@ from peft import TaskType
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from configs.places import portable_name
-from configs.plain import plain
-from configs.recipe import decoding
-from configs.schema import RunConfig
-from engine.disk.files import write_text
-from engine.export.loading import loading_lines
-from engine.export.lora_config import hub_name
-from engine.export.servers import servers
-from engine.ranks import RankRecord
-from engine.ranks.grid import grid_of
-from engine.run.contents import read_predictions
-from engine.run.context import Context
-from engine.run.folder import RunFolder
-from problems.models.places import GGUF
-from problems.models.positions import padding_shifts
-from problems.tasks.causal import Causal
-from problems.tasks.label_scale import LabelScale
-from problems.tasks.padding import for_batches
+from autolora.configs.places import portable_name
+from autolora.configs.plain import plain
+from autolora.configs.recipe import decoding
+from autolora.configs.schema import RunConfig
+from autolora.engine.disk.files import write_text
+from autolora.engine.export.loading import loading_lines
+from autolora.engine.export.lora_config import hub_name
+from autolora.engine.export.servers import servers
+from autolora.engine.ranks import RankRecord
+from autolora.engine.ranks.grid import grid_of
+from autolora.engine.run.contents import read_predictions
+from autolora.engine.run.context import Context
+from autolora.engine.run.folder import RunFolder
+from autolora.problems.models.places import GGUF
+from autolora.problems.models.positions import padding_shifts
+from autolora.problems.tasks.causal import Causal
+from autolora.problems.tasks.label_scale import LabelScale
+from autolora.problems.tasks.padding import for_batches
 
 _CARD = """---
 library_name: peft

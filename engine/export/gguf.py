@@ -14,12 +14,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoConfig, PreTrainedConfig
 
-from configs.errors import UserError
-from configs.schema import RunConfig
-from engine.disk.files import read_json, replacing
-from engine.export.adapter import lora_pair
-from engine.export.names import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from problems.models.load import source_of
+from autolora.configs.errors import UserError
+from autolora.configs.schema import RunConfig
+from autolora.engine.disk.files import read_json, replacing
+from autolora.engine.export.adapter import lora_pair
+from autolora.engine.export.names import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from autolora.problems.models.load import source_of
 
 log = logging.getLogger("autolora")
 

@@ -6,17 +6,17 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from configs.places import PACKAGE, is_local
-from configs.recipe import decoding
-from configs.schema import RunConfig
-from engine.export.packaged import package_lines
-from problems.models.load import NOT_IN_4BIT
-from problems.models.places import GGUF
-from problems.tasks import Task
-from problems.tasks.causal import Causal
-from problems.tasks.split_words import before_words
-from problems.tasks.tagging import Tagging
-from problems.tasks.templates import Template
+from autolora.configs.places import PACKAGE, is_local
+from autolora.configs.recipe import decoding
+from autolora.configs.schema import RunConfig
+from autolora.engine.export.packaged import package_lines
+from autolora.problems.models.load import NOT_IN_4BIT
+from autolora.problems.models.places import GGUF
+from autolora.problems.tasks import Task
+from autolora.problems.tasks.causal import Causal
+from autolora.problems.tasks.split_words import before_words
+from autolora.problems.tasks.tagging import Tagging
+from autolora.problems.tasks.templates import Template
 
 _LINES = """import torch
 {imports}

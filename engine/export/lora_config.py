@@ -6,17 +6,17 @@ from typing import Any
 from peft import LoraConfig, PeftConfig, PeftModel
 from transformers import PreTrainedModel
 
-from configs.places import PACKAGE, portable_name
-from configs.schema import ModelConfig, RunConfig
-from engine.disk.files import write_json, write_text
-from engine.export.names import ADAPTER_CONFIG, what_parts_lose
-from engine.export.scale import alpha_of, alpha_pattern, whole
-from engine.ranks import RankRecord
-from problems.models.attach import ADAPTER, attach, keep_block_sparse, lora_config, lora_layers
-from problems.models.layers import heads_of_peft
-from problems.models.parts import layer_ranks
-from problems.models.places import GGUF
-from problems.tasks.kind import Kind
+from autolora.configs.places import PACKAGE, portable_name
+from autolora.configs.schema import ModelConfig, RunConfig
+from autolora.engine.disk.files import write_json, write_text
+from autolora.engine.export.names import ADAPTER_CONFIG, what_parts_lose
+from autolora.engine.export.scale import alpha_of, alpha_pattern, whole
+from autolora.engine.ranks import RankRecord
+from autolora.problems.models.attach import ADAPTER, attach, keep_block_sparse, lora_config, lora_layers
+from autolora.problems.models.layers import heads_of_peft
+from autolora.problems.models.parts import layer_ranks
+from autolora.problems.models.places import GGUF
+from autolora.problems.tasks.kind import Kind
 
 _README = """# LoRA at learned ranks, without weights
 

@@ -10,8 +10,8 @@ from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from engine.export.beside import save_beside
-from problems.models.attach import lora_layers
+from autolora.engine.export.beside import save_beside
+from autolora.problems.models.attach import lora_layers
 
 
 def save_merged(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path, ends: Sequence[int] = ()) -> None:

@@ -3,11 +3,11 @@
 It does not import PEFT, which takes seconds.
 """
 
-from engine.disk.files import read_json
-from engine.ranks import RankRecord
-from engine.run.contents import read_result
-from engine.run.folder import RunFolder
-from problems.models.parts import layer_ranks, split
+from autolora.engine.disk.files import read_json
+from autolora.engine.ranks import RankRecord
+from autolora.engine.run.contents import read_result
+from autolora.engine.run.folder import RunFolder
+from autolora.problems.models.parts import layer_ranks, split
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"

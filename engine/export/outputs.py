@@ -8,17 +8,17 @@ from peft import PeftModel
 from safetensors import safe_open
 from transformers import PreTrainedTokenizerBase
 
-from configs.facts import SEARCHING, writes_padded
-from configs.schema import RunConfig
-from engine import ranks
-from engine.export.adapter import lora_pair, save_adapter
-from engine.export.gguf import save_gguf
-from engine.export.lora_config import save_lora_config
-from engine.export.merged import save_merged
-from engine.export.names import ADAPTER_WEIGHTS
-from engine.export.padded import base_shapes, modules_of, save_padded
-from engine.run.folder import RunFolder
-from problems.models.attach import ADAPTER
+from autolora.configs.facts import SEARCHING, writes_padded
+from autolora.configs.schema import RunConfig
+from autolora.engine import ranks
+from autolora.engine.export.adapter import lora_pair, save_adapter
+from autolora.engine.export.gguf import save_gguf
+from autolora.engine.export.lora_config import save_lora_config
+from autolora.engine.export.merged import save_merged
+from autolora.engine.export.names import ADAPTER_WEIGHTS
+from autolora.engine.export.padded import base_shapes, modules_of, save_padded
+from autolora.engine.run.folder import RunFolder
+from autolora.problems.models.attach import ADAPTER
 
 log = logging.getLogger("autolora")
 

@@ -4,8 +4,8 @@ import importlib.metadata
 from collections.abc import Mapping
 from functools import cache
 
-from configs.places import PACKAGE
-from problems.models.places import GGUF
+from autolora.configs.places import PACKAGE
+from autolora.problems.models.places import GGUF
 
 _PACKAGED = """package = find_spec("{package}"){install}
 folder = Path(package.submodule_search_locations[0]){inside}"""

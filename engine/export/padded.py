@@ -13,12 +13,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import pad
 
-from engine.disk.files import read_json
-from engine.export.adapter import lora_pair
-from engine.export.beside import GENERATION_CONFIG
-from engine.export.names import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from problems.models.layers import layer_shapes
-from problems.models.parts import split
+from autolora.engine.disk.files import read_json
+from autolora.engine.export.adapter import lora_pair
+from autolora.engine.export.beside import GENERATION_CONFIG
+from autolora.engine.export.names import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from autolora.problems.models.layers import layer_shapes
+from autolora.problems.models.parts import split
 
 Shapes = Mapping[str, tuple[int, int]]
 _README = """---

@@ -2,9 +2,9 @@
 
 import math
 
-from configs.schema import RunConfig
-from engine.ranks import RankRecord
-from problems.models.parts import layer_ranks
+from autolora.configs.schema import RunConfig
+from autolora.engine.ranks import RankRecord
+from autolora.problems.models.parts import layer_ranks
 
 
 def alpha_pattern(config: RunConfig, record: RankRecord) -> dict[str, float]:

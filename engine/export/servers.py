@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from configs.values import accepted
-from engine.disk.files import read_json
-from engine.export.gguf import ARCHITECTURES
-from engine.export.names import ADAPTER_CONFIG
-from engine.run.context import Context
-from engine.run.folder import RunFolder
+from autolora.configs.values import accepted
+from autolora.engine.disk.files import read_json
+from autolora.engine.export.gguf import ARCHITECTURES
+from autolora.engine.export.names import ADAPTER_CONFIG
+from autolora.engine.run.context import Context
+from autolora.engine.run.folder import RunFolder
 
 _SERVERS = """
 ## Servers

@@ -6,23 +6,23 @@ from typing import Any
 
 import yaml
 
-from configs.errors import UserError
-from configs.facts import SEARCHING
-from configs.files import load_config
-from configs.launch import program
-from configs.places import PACKAGE
-from configs.requests import Trainer
-from configs.schema import RunConfig
-from engine import ranks
-from engine.export.names import ADAPTER_CONFIG, what_parts_lose
-from engine.export.packaged import package_lines
-from engine.export.scale import alpha_pattern
-from engine.ranks import RankRecord
-from engine.run.contents import read_lora_config
-from engine.run.folder import RunFolder
-from engine.run.places import command_of, options_of
-from problems.models.parts import layer_ranks
-from problems.models.places import GGUF
+from autolora.configs.errors import UserError
+from autolora.configs.facts import SEARCHING
+from autolora.configs.files import load_config
+from autolora.configs.launch import program
+from autolora.configs.places import PACKAGE
+from autolora.configs.requests import Trainer
+from autolora.configs.schema import RunConfig
+from autolora.engine import ranks
+from autolora.engine.export.names import ADAPTER_CONFIG, what_parts_lose
+from autolora.engine.export.packaged import package_lines
+from autolora.engine.export.scale import alpha_pattern
+from autolora.engine.ranks import RankRecord
+from autolora.engine.run.contents import read_lora_config
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.places import command_of, options_of
+from autolora.problems.models.parts import layer_ranks
+from autolora.problems.models.places import GGUF
 
 _CAUSAL = "CAUSAL_LM"
 

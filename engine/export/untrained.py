@@ -5,15 +5,15 @@ import logging
 from peft import PeftModel
 from transformers import set_seed
 
-from engine import ranks
-from engine.disk.files import read_json, remove, write_json, write_text
-from engine.export.adapter import save_adapter
-from engine.export.lora_config import adapter_config, attach_ranks, save_lora_config
-from engine.export.names import ADAPTER_CONFIG, what_parts_lose
-from engine.ranks import RankRecord
-from engine.run.context import Context
-from problems.models.attach import ADAPTER
-from problems.models.layers import layer_shapes
+from autolora.engine import ranks
+from autolora.engine.disk.files import read_json, remove, write_json, write_text
+from autolora.engine.export.adapter import save_adapter
+from autolora.engine.export.lora_config import adapter_config, attach_ranks, save_lora_config
+from autolora.engine.export.names import ADAPTER_CONFIG, what_parts_lose
+from autolora.engine.ranks import RankRecord
+from autolora.engine.run.context import Context
+from autolora.problems.models.attach import ADAPTER
+from autolora.problems.models.layers import layer_shapes
 
 log = logging.getLogger("autolora")
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from configs.methods import FACTS
-from engine.ranks import LayerRank, RankRecord, count_parameters
-from problems.models.parts import matches
+from autolora.configs.methods import FACTS
+from autolora.engine.ranks import LayerRank, RankRecord, count_parameters
+from autolora.problems.models.parts import matches
 
 _LEAST_WEIGHT = 1e-3
 """Stands in for a weight of 0: such a layer gets components only when no other layer can take more."""

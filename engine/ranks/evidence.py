@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from configs.errors import UserError
+from autolora.configs.errors import UserError
 
 ONE_SIDED = 1.64
 """A one-sided test at 5 % allows this many standard errors; a 90 % interval reaches as far on either side."""

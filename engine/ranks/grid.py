@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from configs.plain import plain
+from autolora.configs.plain import plain
 
 NOT_DECIDED = "not decided within this search"
 """What a pale cell means, on every rank map."""

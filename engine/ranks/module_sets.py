@@ -3,11 +3,11 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from configs.errors import UserError
-from configs.methods import FACTS
-from engine.ranks.grid import grid_of
-from engine.ranks.record import LayerRank, RankRecord, count_parameters
-from problems.models.parts import matches
+from autolora.configs.errors import UserError
+from autolora.configs.methods import FACTS
+from autolora.engine.ranks.grid import grid_of
+from autolora.engine.ranks.record import LayerRank, RankRecord, count_parameters
+from autolora.problems.models.parts import matches
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,11 +3,11 @@
 import math
 from collections.abc import Collection
 
-from configs.errors import UserError
-from configs.facts import needs_evidence
-from configs.schema_answer import AnswerConfig
-from engine.ranks.evidence import LEAST_ROWS
-from engine.ranks.rules import parameters_of
+from autolora.configs.errors import UserError
+from autolora.configs.facts import needs_evidence
+from autolora.configs.schema_answer import AnswerConfig
+from autolora.engine.ranks.evidence import LEAST_ROWS
+from autolora.engine.ranks.rules import parameters_of
 
 
 def refuse_unanswerable(answer: AnswerConfig, rows: int, sizes: Collection[int]) -> None:

@@ -6,11 +6,11 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from configs.errors import UserError
-from configs.schema import Constraint, RetrainConfig
-from engine.disk.files import is_number, load_json
-from engine.ranks import evidence
-from engine.ranks.record import LayerRank, RankRecord
+from autolora.configs.errors import UserError
+from autolora.configs.schema import Constraint, RetrainConfig
+from autolora.engine.disk.files import is_number, load_json
+from autolora.engine.ranks import evidence
+from autolora.engine.ranks.record import LayerRank, RankRecord
 
 
 def _count(value: Any) -> bool:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from engine.ranks.grid import NOT_DECIDED, grid_of, ink_on, pale, rank_colour
-from engine.ranks.record import RankRecord
+from autolora.engine.ranks.grid import NOT_DECIDED, grid_of, ink_on, pale, rank_colour
+from autolora.engine.ranks.record import RankRecord
 
 # Sizes in pixels. Pages show the picture smaller, so that it is sharp on screens of high resolution too.
 CELL, GAP, MARGIN, BAR = 52, 3, 20, 24

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from configs.errors import UserError
-from configs.places import portable_name
-from configs.schema import RunConfig
-from engine.disk.files import write_json
-from engine.ranks import evidence
-from engine.ranks.evidence import SEEN, Evidence
-from problems.models.parts import refuse_overlap
+from autolora.configs.errors import UserError
+from autolora.configs.places import portable_name
+from autolora.configs.schema import RunConfig
+from autolora.engine.disk.files import write_json
+from autolora.engine.ranks import evidence
+from autolora.engine.ranks.evidence import SEEN, Evidence
+from autolora.problems.models.parts import refuse_overlap
 
 OF_RUN = ("lora_alpha", "scale", "base_model", "revision")
 """The fields that a run adds to the record of its ranks, for other trainers."""

@@ -7,7 +7,7 @@ import math
 from collections.abc import Collection
 from typing import Any, TypeVar
 
-from configs.schema import Constraint
+from autolora.configs.schema import Constraint
 
 # Constraints under which the alphas of a layer sum to 1: each starts at 1/k.
 SUM_TO_ONE = {"softmax"}

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from configs.launch import PLAIN, as_started
-from engine import ranks
-from engine.export.names import trained_at, trained_words
-from engine.run.folder import RunFolder
+from autolora.configs.launch import PLAIN, as_started
+from autolora.engine import ranks
+from autolora.engine.export.names import trained_at, trained_words
+from autolora.engine.run.folder import RunFolder
 
 DOES_NOTHING = "LoRA does nothing for these rows"
 """How the recommendation begins if no gain of LoRA is sure."""

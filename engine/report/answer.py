@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from engine.answer.words import caution, conclusion, gain_words, kept_words, overfitting_words, parts_words
-from engine.ranks import RankRecord
-from engine.ranks.evidence import SEEN, CurvePoint, interval
-from engine.ranks.grid import short_names
-from engine.report.words import told_apart
+from autolora.engine.answer.words import caution, conclusion, gain_words, kept_words, overfitting_words, parts_words
+from autolora.engine.ranks import RankRecord
+from autolora.engine.ranks.evidence import SEEN, CurvePoint, interval
+from autolora.engine.ranks.grid import short_names
+from autolora.engine.report.words import told_apart
 
 Table = tuple[list[str], list[list[str]]]
 """The names of the columns, and the rows."""

@@ -8,8 +8,8 @@ from bokeh.models import FixedTicker, HoverTool
 from bokeh.models.annotations import Span
 from bokeh.plotting import figure
 
-from engine.report.answer import KEPT_AXIS, Answer, share_axis
-from engine.report.charts import BLUE, GREY, ORANGE, chart, legend_below, source_of, tick_names
+from autolora.engine.report.answer import KEPT_AXIS, Answer, share_axis
+from autolora.engine.report.charts import BLUE, GREY, ORANGE, chart, legend_below, source_of, tick_names
 
 OPAQUE, PALE = 0.7, 0.2
 """Opacity of a bar whose share is above noise, and of one whose share is not."""

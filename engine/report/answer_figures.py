@@ -4,10 +4,10 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from engine.report.answer import KEPT_AXIS, Answer, share_axis
-from engine.report.answer_charts import OPAQUE, PALE, rank_ticks
-from engine.report.charts import BLUE, GREY, ORANGE
-from engine.report.figures import save_figure
+from autolora.engine.report.answer import KEPT_AXIS, Answer, share_axis
+from autolora.engine.report.answer_charts import OPAQUE, PALE, rank_ticks
+from autolora.engine.report.charts import BLUE, GREY, ORANGE
+from autolora.engine.report.figures import save_figure
 
 MOST_ROWS = 110
 """Up to this many layers, more layers make the picture taller; beyond, bars become thinner and not all are named."""

@@ -10,10 +10,10 @@ from bokeh.models.annotations import Legend, LegendItem, Span
 from bokeh.palettes import Category10, Category20, Viridis256
 from bokeh.plotting import figure
 
-from engine.ranks import RankRecord
-from engine.ranks.grid import NOT_DECIDED, Grid, grid_of, ink_on, pale, rank_colour, short_names
-from engine.report.curves import SearchCurves, limits_of, stretches
-from engine.run.spread import spread
+from autolora.engine.ranks import RankRecord
+from autolora.engine.ranks.grid import NOT_DECIDED, Grid, grid_of, ink_on, pale, rank_colour, short_names
+from autolora.engine.report.curves import SearchCurves, limits_of, stretches
+from autolora.engine.run.spread import spread
 
 # Colours that are readable on white and on black. The two losses have the same colours on every page.
 BLUE, ORANGE, GREEN, GREY = "#3b82c4", "#e08214", "#2f9e6e", "#888888"

@@ -13,16 +13,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from configs.errors import UserError
-from configs.facts import SEARCHING, WITHOUT_HEAD
-from configs.files import load_config
-from engine import ranks
-from engine.ranks import RankRecord
-from engine.ranks.controls import can_be_shuffled
-from engine.run.contents import read_result
-from engine.run.folder import RunFolder
-from engine.run.places import command_of, filled_in, is_cell, sibling_name
-from engine.run.same_data import differ
+from autolora.configs.errors import UserError
+from autolora.configs.facts import SEARCHING, WITHOUT_HEAD
+from autolora.configs.files import load_config
+from autolora.engine import ranks
+from autolora.engine.ranks import RankRecord
+from autolora.engine.ranks.controls import can_be_shuffled
+from autolora.engine.run.contents import read_result
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.places import command_of, filled_in, is_cell, sibling_name
+from autolora.engine.run.same_data import differ
 
 UNIFORM_METHOD, SHUFFLED_METHOD, WITHOUT_LORA = "lora", "lora_shuffled", "head"
 _FREE = ("method", "lora.r", "lora.ranks_from", "retrain.init_from")

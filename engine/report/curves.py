@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from configs.schema import Constraint
-from engine.ranks.rules import thresholds
-from engine.run.spread import spread
-from engine.search.trajectory import Trajectory
+from autolora.configs.schema import Constraint
+from autolora.engine.ranks.rules import thresholds
+from autolora.engine.run.spread import spread
+from autolora.engine.search.trajectory import Trajectory
 
 MOST_POINTS = 500
 MOST_COLUMNS = 200

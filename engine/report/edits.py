@@ -1,10 +1,10 @@
 """Find ranks in ranks.json that were edited by hand after the rule had chosen them."""
 
-from engine.export.names import ADAPTER_CONFIG, trained_at
-from engine.ranks import RankRecord
-from engine.ranks.grid import short_names
-from engine.run.contents import read_answer
-from engine.run.folder import RunFolder
+from autolora.engine.export.names import ADAPTER_CONFIG, trained_at
+from autolora.engine.ranks import RankRecord
+from autolora.engine.ranks.grid import short_names
+from autolora.engine.run.contents import read_answer
+from autolora.engine.run.folder import RunFolder
 
 _NAMED = 5
 

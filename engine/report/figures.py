@@ -12,8 +12,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from engine.ranks.grid import rank_colour, short_names
-from engine.report.curves import SearchCurves, stretches
+from autolora.engine.ranks.grid import rank_colour, short_names
+from autolora.engine.report.curves import SearchCurves, stretches
 
 # Otherwise matplotlib would read a name that contains `$` (a path, a variant) as a formula.
 plt.rcParams["text.parse_math"] = False

@@ -3,16 +3,16 @@
 from dataclasses import dataclass
 from typing import Any
 
-from engine import ranks
-from engine.answer.trust import Trust, trust_of_run
-from engine.ranks import RankRecord
-from engine.report.answer import Answer, answer_of
-from engine.report.curves import SearchCurves, curves_of
-from engine.report.verdict import VerdictShown, verdict_of
-from engine.run.contents import parameters_per_rank, read_result, read_searched
-from engine.run.folder import RunFolder
-from engine.search import trajectory
-from engine.tracking.metrics_file import MetricsFile
+from autolora.engine import ranks
+from autolora.engine.answer.trust import Trust, trust_of_run
+from autolora.engine.ranks import RankRecord
+from autolora.engine.report.answer import Answer, answer_of
+from autolora.engine.report.curves import SearchCurves, curves_of
+from autolora.engine.report.verdict import VerdictShown, verdict_of
+from autolora.engine.run.contents import parameters_per_rank, read_result, read_searched
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.search import trajectory
+from autolora.engine.tracking.metrics_file import MetricsFile
 
 
 @dataclass(frozen=True)

@@ -5,19 +5,19 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from configs.count_words import counted
-from configs.facts import SEARCHING, only_alpha_is_1
-from configs.requests import Request
-from configs.schema import RunConfig
-from engine import ranks
-from engine.answer.words import longer_may_help
-from engine.ranks.controls import can_be_shuffled
-from engine.report.advice import DOES_NOTHING, FURTHER_PAIRS, about_other_ranks, advice_of, told_and_command
-from engine.report.controls import SHUFFLED_METHOD, controls_of
-from engine.run.contents import data_of_ranks, parameters_per_rank, read_result, read_verdict
-from engine.run.folder import RunFolder
-from engine.run.places import command_of, is_cell, sibling_name
-from engine.terminal.console import console
+from autolora.configs.count_words import counted
+from autolora.configs.facts import SEARCHING, only_alpha_is_1
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.engine import ranks
+from autolora.engine.answer.words import longer_may_help
+from autolora.engine.ranks.controls import can_be_shuffled
+from autolora.engine.report.advice import DOES_NOTHING, FURTHER_PAIRS, about_other_ranks, advice_of, told_and_command
+from autolora.engine.report.controls import SHUFFLED_METHOD, controls_of
+from autolora.engine.run.contents import data_of_ranks, parameters_per_rank, read_result, read_verdict
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.places import command_of, is_cell, sibling_name
+from autolora.engine.terminal.console import console
 
 Step = Callable[[Request, RunFolder], tuple[str, str] | None]
 """Makes a command to propose, with why; None if it makes no sense for the run."""

@@ -5,9 +5,9 @@ from textwrap import shorten
 
 import pandas as pd
 
-from configs.errors import UserError
-from engine.report.answer import Table
-from engine.run.folder import RunFolder
+from autolora.configs.errors import UserError
+from autolora.engine.report.answer import Table
+from autolora.engine.run.folder import RunFolder
 
 _MOST_CLASSES = 50
 _MOST_COLUMNS = 12

@@ -6,30 +6,30 @@ from typing import Any
 
 from bokeh.plotting import figure
 
-from configs.files import to_yaml
-from configs.schema import RunConfig
-from engine.answer.words import how_chosen
-from engine.disk.files import write_text
-from engine.ranks import RankRecord
-from engine.ranks.grid import NOT_DECIDED
-from engine.ranks.picture import save_picture
-from engine.report import charts, figures
-from engine.report.answer import Answer
-from engine.report.answer_charts import answer_charts
-from engine.report.answer_figures import draw_answer
-from engine.report.controls import controls_of
-from engine.report.costs import costs_of
-from engine.report.curves import SearchCurves, page_data
-from engine.report.edits import edit_words, edited_from
-from engine.report.files import RunFiles, files_of
-from engine.report.machine import machine_and_versions
-from engine.report.page import inline_image, render
-from engine.report.predicted import predicted_of
-from engine.report.verdict import draw_verdict, verdict_chart
-from engine.report.words import told_apart
-from engine.run.contents import read_answer, read_samples
-from engine.run.folder import RunFolder
-from engine.run.logged import warnings_in
+from autolora.configs.files import to_yaml
+from autolora.configs.schema import RunConfig
+from autolora.engine.answer.words import how_chosen
+from autolora.engine.disk.files import write_text
+from autolora.engine.ranks import RankRecord
+from autolora.engine.ranks.grid import NOT_DECIDED
+from autolora.engine.ranks.picture import save_picture
+from autolora.engine.report import charts, figures
+from autolora.engine.report.answer import Answer
+from autolora.engine.report.answer_charts import answer_charts
+from autolora.engine.report.answer_figures import draw_answer
+from autolora.engine.report.controls import controls_of
+from autolora.engine.report.costs import costs_of
+from autolora.engine.report.curves import SearchCurves, page_data
+from autolora.engine.report.edits import edit_words, edited_from
+from autolora.engine.report.files import RunFiles, files_of
+from autolora.engine.report.machine import machine_and_versions
+from autolora.engine.report.page import inline_image, render
+from autolora.engine.report.predicted import predicted_of
+from autolora.engine.report.verdict import draw_verdict, verdict_chart
+from autolora.engine.report.words import told_apart
+from autolora.engine.run.contents import read_answer, read_samples
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.logged import warnings_in
 
 _STOPPED = {
     "steps used up": "The search ended because it had taken all of its steps (search.steps).",

@@ -6,19 +6,19 @@ from typing import Any
 
 from rich.text import Text
 
-from configs.launch import as_started
-from engine import ranks
-from engine.answer.trust import trust_of_run
-from engine.answer.words import caution, conclusion, curve_lines, gain_words, how_chosen, share_lines
-from engine.ranks import RankRecord
-from engine.report.advice import advice_of
-from engine.report.controls import controls_of
-from engine.report.edits import edit_words
-from engine.report.words import mean_of_arms, signed, told_apart
-from engine.run.contents import parameters_per_rank, read_result, read_verdict
-from engine.run.folder import RunFolder
-from engine.terminal.console import console
-from engine.terminal.rank_map import RankMap
+from autolora.configs.launch import as_started
+from autolora.engine import ranks
+from autolora.engine.answer.trust import trust_of_run
+from autolora.engine.answer.words import caution, conclusion, curve_lines, gain_words, how_chosen, share_lines
+from autolora.engine.ranks import RankRecord
+from autolora.engine.report.advice import advice_of
+from autolora.engine.report.controls import controls_of
+from autolora.engine.report.edits import edit_words
+from autolora.engine.report.words import mean_of_arms, signed, told_apart
+from autolora.engine.run.contents import parameters_per_rank, read_result, read_verdict
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.terminal.console import console
+from autolora.engine.terminal.rank_map import RankMap
 
 
 def print_result(folder: RunFolder) -> None:

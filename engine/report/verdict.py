@@ -14,12 +14,12 @@ from bokeh.models.tickers import BasicTicker
 from bokeh.plotting import figure
 from matplotlib.ticker import MaxNLocator
 
-from engine.report.advice import advice_of, told_and_command
-from engine.report.charts import BLUE, GREEN, GREY, ORANGE, chart, legend_below, source_of
-from engine.report.figures import save_figure
-from engine.report.words import mean_of_arms, signed
-from engine.run.contents import read_verdict
-from engine.run.folder import RunFolder
+from autolora.engine.report.advice import advice_of, told_and_command
+from autolora.engine.report.charts import BLUE, GREEN, GREY, ORANGE, chart, legend_below, source_of
+from autolora.engine.report.figures import save_figure
+from autolora.engine.report.words import mean_of_arms, signed
+from autolora.engine.run.contents import read_verdict
+from autolora.engine.run.folder import RunFolder
 
 COLOURS = (BLUE, ORANGE, GREEN)
 """Colours of the shuffle, and of the arms that verdict.arms adds."""

@@ -6,17 +6,17 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from configs.errors import UserError
-from configs.files import load_config
-from engine import ranks
-from engine.ranks.grid import key_names
-from engine.run.contents import read_result
-from engine.run.folder import RunFolder
-from engine.run.interrupt import Interrupted
-from engine.run.settling import settle_if_free
-from engine.terminal.console import console
-from engine.tracking.login import entity_of, has_key, project_of
-from engine.tracking.wandb_id import Identity, read_identity
+from autolora.configs.errors import UserError
+from autolora.configs.files import load_config
+from autolora.engine import ranks
+from autolora.engine.ranks.grid import key_names
+from autolora.engine.run.contents import read_result
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import Interrupted
+from autolora.engine.run.settling import settle_if_free
+from autolora.engine.terminal.console import console
+from autolora.engine.tracking.login import entity_of, has_key, project_of
+from autolora.engine.tracking.wandb_id import Identity, read_identity
 
 
 def save_workspace(root: Path) -> None:

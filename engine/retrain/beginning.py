@@ -1,13 +1,13 @@
 """The beginning of a training: the last checks, then the first files."""
 
-from configs.facts import trains_blocks
-from engine import ranks
-from engine.retrain.methods.base import Prepared
-from engine.run.context import Context
-from engine.run.memory import check_memory
-from engine.run.savings import FIRST_ORDER
-from problems.data import Data
-from problems.models.recompute import recompute_blocks
+from autolora.configs.facts import trains_blocks
+from autolora.engine import ranks
+from autolora.engine.retrain.methods.base import Prepared
+from autolora.engine.run.context import Context
+from autolora.engine.run.memory import check_memory
+from autolora.engine.run.savings import FIRST_ORDER
+from autolora.problems.data import Data
+from autolora.problems.models.recompute import recompute_blocks
 
 
 def begin(run: Context, prepared: Prepared, data: Data) -> None:

@@ -9,14 +9,14 @@ from typing import Any, Self
 import torch
 from transformers import TrainerCallback
 
-from configs.errors import UserError
-from configs.schema import RunConfig
-from engine.retrain import checkpoint as retrain_checkpoint
-from engine.retrain.trainer import RetrainTrainer
-from engine.run.interrupt import StopRequest
-from engine.terminal.bar import Bar
-from engine.terminal.live_view import RetrainProgress
-from problems.machine.processes import Processes
+from autolora.configs.errors import UserError
+from autolora.configs.schema import RunConfig
+from autolora.engine.retrain import checkpoint as retrain_checkpoint
+from autolora.engine.retrain.trainer import RetrainTrainer
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.terminal.bar import Bar
+from autolora.engine.terminal.live_view import RetrainProgress
+from autolora.problems.machine.processes import Processes
 
 
 class NotFinite(UserError):

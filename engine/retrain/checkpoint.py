@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.disk.files import remove, sync, write_json
-from engine.disk.newest import checksum
+from autolora.engine.disk.files import remove, sync, write_json
+from autolora.engine.disk.newest import checksum
 
 log = logging.getLogger("autolora")
 

@@ -10,20 +10,20 @@ from typing import Any
 
 from peft import PeftModel
 
-from configs.methods import FACTS
-from engine import ranks
-from engine.export.lora_config import save_lora_config
-from engine.ranks import LayerRank, RankRecord, controls
-from engine.ranks.controls import Shapes
-from engine.ranks.module_sets import ModuleSets, module_sets
-from engine.retrain.methods import Prepared
-from engine.retrain.methods.base import budget_of
-from engine.retrain.methods.lora import lora_at
-from engine.retrain.tpe import Proposals
-from engine.retrain.trials import Plan, Trial, Trials, goodness
-from engine.run.context import Context
-from problems.models.attach import ADAPTER
-from problems.models.layers import layer_shapes, lora_layers_of
+from autolora.configs.methods import FACTS
+from autolora.engine import ranks
+from autolora.engine.export.lora_config import save_lora_config
+from autolora.engine.ranks import LayerRank, RankRecord, controls
+from autolora.engine.ranks.controls import Shapes
+from autolora.engine.ranks.module_sets import ModuleSets, module_sets
+from autolora.engine.retrain.methods import Prepared
+from autolora.engine.retrain.methods.base import budget_of
+from autolora.engine.retrain.methods.lora import lora_at
+from autolora.engine.retrain.tpe import Proposals
+from autolora.engine.retrain.trials import Plan, Trial, Trials, goodness
+from autolora.engine.run.context import Context
+from autolora.problems.models.attach import ADAPTER
+from autolora.problems.models.layers import layer_shapes, lora_layers_of
 
 log = logging.getLogger("autolora")
 

@@ -12,10 +12,10 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
-from engine.ranks import RankRecord
-from problems.machine.draws import seed_of
-from problems.models.attach import ADAPTER, lora_layers
-from problems.models.parts import layout
+from autolora.engine.ranks import RankRecord
+from autolora.problems.machine.draws import seed_of
+from autolora.problems.models.attach import ADAPTER, lora_layers
+from autolora.problems.models.parts import layout
 
 
 @dataclass(frozen=True)

@@ -6,21 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from configs.errors import UserError
-from configs.facts import FROM_COMPONENTS, data_seed, recorded_data_seed
-from configs.schema import RunConfig
-from engine import ranks
-from engine.ranks import RankRecord
-from engine.retrain import checkpoint
-from engine.run.asked import Asked
-from engine.run.contents import data_of_ranks, read_searched, read_trials_file
-from engine.run.folder import RunFolder
-from engine.run.places import filled_in
-from engine.run.resuming import Outdated, Settings
-from engine.run.same_data import data_change
+from autolora.configs.errors import UserError
+from autolora.configs.facts import FROM_COMPONENTS, data_seed, recorded_data_seed
+from autolora.configs.schema import RunConfig
+from autolora.engine import ranks
+from autolora.engine.ranks import RankRecord
+from autolora.engine.retrain import checkpoint
+from autolora.engine.run.asked import Asked
+from autolora.engine.run.contents import data_of_ranks, read_searched, read_trials_file
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.places import filled_in
+from autolora.engine.run.resuming import Outdated, Settings
+from autolora.engine.run.same_data import data_change
 
 if TYPE_CHECKING:  # it needs torch and transformers, which take seconds to load
-    from engine.run.workbench import Workbench
+    from autolora.engine.run.workbench import Workbench
 
 _MODEL = Settings(("model.name", "model.revision", "lora.lora_alpha"))
 """The searched weights fit only a training with the same values of these keys."""

@@ -9,16 +9,16 @@ import torch
 from datasets import Dataset
 from torch import nn
 
-from engine.answer.curve import calibrated
-from engine.answer.likelihood import likelihood_of
-from engine.answer.sample import numbered
-from engine.retrain.callbacks import NotFinite, not_finite_words
-from engine.retrain.held_out import Measured, tokens
-from engine.retrain.row_losses import row_losses
-from engine.retrain.trainer import RetrainTrainer
-from engine.run.context import Context
-from problems.data import Data
-from problems.tasks.inputs import inputs_of
+from autolora.engine.answer.curve import calibrated
+from autolora.engine.answer.likelihood import likelihood_of
+from autolora.engine.answer.sample import numbered
+from autolora.engine.retrain.callbacks import NotFinite, not_finite_words
+from autolora.engine.retrain.held_out import Measured, tokens
+from autolora.engine.retrain.row_losses import row_losses
+from autolora.engine.retrain.trainer import RetrainTrainer
+from autolora.engine.run.context import Context
+from autolora.problems.data import Data
+from autolora.problems.tasks.inputs import inputs_of
 
 
 @dataclass(frozen=True)

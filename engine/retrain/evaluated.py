@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from configs.places import is_hub_name
-from configs.recipe import evaluation_path, own_data
-from configs.schema import RunConfig
+from autolora.configs.places import is_hub_name
+from autolora.configs.recipe import evaluation_path, own_data
+from autolora.configs.schema import RunConfig
 
 _PARTS = {0.1: "tenth", 0.2: "fifth", 0.25: "quarter", 0.5: "half"}
 

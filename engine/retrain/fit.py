@@ -12,17 +12,17 @@ import pandas as pd
 import torch
 from transformers import PreTrainedConfig, PrinterCallback, TrainerCallback, TrainingArguments
 
-from configs.facts import evaluation_batch
-from configs.schema import RunConfig
-from engine.retrain import checkpoint as retrain_checkpoint
-from engine.retrain.callbacks import Clock, Progress, SaveAsAsked, Seal, StopAtNaN, StopWhenAsked
-from engine.retrain.evaluate import evaluate
-from engine.retrain.loss_curve import LossCurve, points_in, points_of
-from engine.retrain.methods.base import Prepared
-from engine.retrain.trainer import RetrainTrainer
-from engine.run.context import Context
-from problems.data import Data
-from problems.machine.compute import Compute
+from autolora.configs.facts import evaluation_batch
+from autolora.configs.schema import RunConfig
+from autolora.engine.retrain import checkpoint as retrain_checkpoint
+from autolora.engine.retrain.callbacks import Clock, Progress, SaveAsAsked, Seal, StopAtNaN, StopWhenAsked
+from autolora.engine.retrain.evaluate import evaluate
+from autolora.engine.retrain.loss_curve import LossCurve, points_in, points_of
+from autolora.engine.retrain.methods.base import Prepared
+from autolora.engine.retrain.trainer import RetrainTrainer
+from autolora.engine.run.context import Context
+from autolora.problems.data import Data
+from autolora.problems.machine.compute import Compute
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from configs.errors import UserError
-from configs.schema import RunConfig
-from engine.ranks import RankRecord
-from engine.ranks.record import chosen_components
-from engine.retrain.components import Components
-from problems.models.attach import ADAPTER, lora_layers
-from problems.models.parts import Group, groups_of, layout
+from autolora.configs.errors import UserError
+from autolora.configs.schema import RunConfig
+from autolora.engine.ranks import RankRecord
+from autolora.engine.ranks.record import chosen_components
+from autolora.engine.retrain.components import Components
+from autolora.problems.models.attach import ADAPTER, lora_layers
+from autolora.problems.models.parts import Group, groups_of, layout
 
 _PREFIX = "base_model.model."
 

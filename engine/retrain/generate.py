@@ -7,13 +7,13 @@ from typing import Any
 
 from datasets import Dataset
 
-from configs.recipe import decoding, writes_texts
-from engine.disk.files import write_text
-from engine.run.context import Context
-from engine.terminal.bar import Bar
-from problems.tasks.causal import Causal
-from problems.tasks.decoding import Written, decode
-from problems.tasks.generation import Generation
+from autolora.configs.recipe import decoding, writes_texts
+from autolora.engine.disk.files import write_text
+from autolora.engine.run.context import Context
+from autolora.engine.terminal.bar import Bar
+from autolora.problems.tasks.causal import Causal
+from autolora.problems.tasks.decoding import Written, decode
+from autolora.problems.tasks.generation import Generation
 
 log = logging.getLogger("autolora")
 

@@ -6,14 +6,14 @@ import torch
 from datasets import Dataset
 from torch import Tensor, nn
 
-from configs.facts import evaluation_batch
-from engine.answer.likelihood import Categorical, Likelihood
-from engine.answer.sample import Sample
-from engine.run.context import Context
-from engine.terminal.bar import Bar
-from problems.machine.compute import Compute
-from problems.tasks import Collate
-from problems.tasks.labels import IGNORED
+from autolora.configs.facts import evaluation_batch
+from autolora.engine.answer.likelihood import Categorical, Likelihood
+from autolora.engine.answer.sample import Sample
+from autolora.engine.run.context import Context
+from autolora.engine.terminal.bar import Bar
+from autolora.problems.machine.compute import Compute
+from autolora.problems.tasks import Collate
+from autolora.problems.tasks.labels import IGNORED
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import torch
 
-from problems.machine.processes import Processes
+from autolora.problems.machine.processes import Processes
 
 
 class LabelMean:

@@ -3,8 +3,8 @@
 import math
 from typing import NamedTuple
 
-from configs.count_words import counted
-from configs.schema import RetrainConfig
+from autolora.configs.count_words import counted
+from autolora.configs.schema import RetrainConfig
 
 
 class Length(NamedTuple):

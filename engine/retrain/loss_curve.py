@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerState
 
-from engine.retrain.trainer import RetrainTrainer
-from engine.tracking import Tracker
+from autolora.engine.retrain.trainer import RetrainTrainer
+from autolora.engine.tracking import Tracker
 
 POINTS = 50
 """About how many points a curve has."""

@@ -1,9 +1,9 @@
 """Which method wrote a ranks.json, and which methods read that of another run; needs no torch."""
 
-from configs.errors import UserError
-from configs.methods import FACTS, readers
-from engine import ranks
-from engine.run.asked import Asked
+from autolora.configs.errors import UserError
+from autolora.configs.methods import FACTS, readers
+from autolora.engine import ranks
+from autolora.engine.run.asked import Asked
 
 OWNERS = {facts.rule: method for method, facts in FACTS.items() if facts.rule}
 """`rule` in a ranks.json -> the method that writes it. autolora owns every other value, such as "shares" or

@@ -5,23 +5,23 @@ from typing import Any
 
 import torch
 
-from configs.facts import CHOOSING_RANKS, SEARCHING, evaluates_base
-from engine import ranks
-from engine.ranks import RankRecord
-from engine.retrain.components import components_digest
-from engine.retrain.evaluated import evaluated_on, standard_error
-from engine.retrain.fit import Fitted
-from engine.retrain.owners import READ_RANKS
-from engine.retrain.same_ranks import what_counts
-from engine.retrain.settings import FINISHED
-from engine.retrain.sources import ranks_from
-from engine.retrain.trials import read_trials
-from engine.run.contents import read_answer, read_searched
-from engine.run.context import Context
-from engine.run.program import commit
-from engine.run.resources import computed_on, peak_memory, versions
-from problems.data import Data
-from problems.tasks.inputs import inputs_of
+from autolora.configs.facts import CHOOSING_RANKS, SEARCHING, evaluates_base
+from autolora.engine import ranks
+from autolora.engine.ranks import RankRecord
+from autolora.engine.retrain.components import components_digest
+from autolora.engine.retrain.evaluated import evaluated_on, standard_error
+from autolora.engine.retrain.fit import Fitted
+from autolora.engine.retrain.owners import READ_RANKS
+from autolora.engine.retrain.same_ranks import what_counts
+from autolora.engine.retrain.settings import FINISHED
+from autolora.engine.retrain.sources import ranks_from
+from autolora.engine.retrain.trials import read_trials
+from autolora.engine.run.contents import read_answer, read_searched
+from autolora.engine.run.context import Context
+from autolora.engine.run.program import commit
+from autolora.engine.run.resources import computed_on, peak_memory, versions
+from autolora.problems.data import Data
+from autolora.problems.tasks.inputs import inputs_of
 
 
 def result_of(run: Context, fitted: Fitted, record: RankRecord | None, trainable: int, rate: float) -> dict[str, Any]:

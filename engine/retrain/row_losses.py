@@ -7,14 +7,14 @@ import pandas as pd
 import torch
 from torch import nn
 
-from configs.errors import UserError
-from engine.answer.curve import calibrated
-from engine.answer.likelihood import likelihood_of
-from engine.answer.sample import numbered
-from engine.retrain.held_out import Measured, measured
-from engine.run.context import Context
-from problems.data import Data
-from problems.tasks.inputs import inputs_of
+from autolora.configs.errors import UserError
+from autolora.engine.answer.curve import calibrated
+from autolora.engine.answer.likelihood import likelihood_of
+from autolora.engine.answer.sample import numbered
+from autolora.engine.retrain.held_out import Measured, measured
+from autolora.engine.run.context import Context
+from autolora.problems.data import Data
+from autolora.problems.tasks.inputs import inputs_of
 
 UNUSED = "unused"
 """The name of the training rows that task.train_rows left unused."""

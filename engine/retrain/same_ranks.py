@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.ranks import RankRecord
-from engine.retrain import checkpoint
-from engine.run.contents import read_trials_file
-from engine.run.folder import RunFolder
-from engine.run.resuming import Outdated
+from autolora.engine.ranks import RankRecord
+from autolora.engine.retrain import checkpoint
+from autolora.engine.run.contents import read_trials_file
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.resuming import Outdated
 
 
 def what_counts(record: RankRecord | None) -> dict[str, Any] | None:

@@ -4,10 +4,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from engine.retrain import checkpoint
-from engine.run.asked import Asked
-from engine.run.contents import read_result, read_searched, read_trials_file
-from engine.run.resuming import Settings
+from autolora.engine.retrain import checkpoint
+from autolora.engine.run.asked import Asked
+from autolora.engine.run.contents import read_result, read_searched, read_trials_file
+from autolora.engine.run.resuming import Settings
 
 _READ = (
     "method", "seed", "precision", "device", "model", "task", "lora", "adapter", "search", "hypergradient",

@@ -9,9 +9,9 @@ from datasets import Dataset
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader
 
-from problems.data import LengthGroupedOrder, own_rows
-from problems.machine.processes import Processes
-from problems.tasks import Collate
+from autolora.problems.data import LengthGroupedOrder, own_rows
+from autolora.problems.machine.processes import Processes
+from autolora.problems.tasks import Collate
 
 
 def shared_batches(

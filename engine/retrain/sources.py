@@ -4,14 +4,14 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from configs.errors import UserError
-from configs.schema import RunConfig
-from engine.answer.again import source_of
-from engine.retrain.components import components_from
-from engine.retrain.owners import READ_RANKS
-from engine.run.asked import Asked
-from engine.run.folder import RunFolder
-from engine.run.places import filled_in
+from autolora.configs.errors import UserError
+from autolora.configs.schema import RunConfig
+from autolora.engine.answer.again import source_of
+from autolora.engine.retrain.components import components_from
+from autolora.engine.retrain.owners import READ_RANKS
+from autolora.engine.run.asked import Asked
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.places import filled_in
 
 
 def refuse_own_sources(asked: Asked) -> None:

@@ -8,30 +8,30 @@ from typing import Any
 import torch
 from transformers import set_seed
 
-from configs.facts import SEARCHING, evaluates_base
-from engine import ranks
-from engine.disk.files import remove, write_json, write_text
-from engine.disk.tables import write_csv, write_parquet
-from engine.export.card import save_card
-from engine.retrain import checkpoint
-from engine.retrain.beginning import begin
-from engine.retrain.components import components_digest
-from engine.retrain.fit import Fitted, fit
-from engine.retrain.generate import write_texts
-from engine.retrain.length import length_of
-from engine.retrain.loss_curve import SendLoss
-from engine.retrain.methods import METHODS
-from engine.retrain.methods.base import Prepared
-from engine.retrain.result import result_of
-from engine.retrain.same_ranks import refuse_changed_ranks, what_counts
-from engine.retrain.settings import RETRAINING
-from engine.retrain.trials import choose_learning_rate, with_rate
-from engine.run.context import Context
-from engine.run.folder import RunFolder
-from engine.run.same_data import refuse_changed_data
-from engine.run.same_machine import machine_of, warn_of_another_machine
-from engine.tracking import NOWHERE, Tracker
-from problems.tasks.causal import Causal
+from autolora.configs.facts import SEARCHING, evaluates_base
+from autolora.engine import ranks
+from autolora.engine.disk.files import remove, write_json, write_text
+from autolora.engine.disk.tables import write_csv, write_parquet
+from autolora.engine.export.card import save_card
+from autolora.engine.retrain import checkpoint
+from autolora.engine.retrain.beginning import begin
+from autolora.engine.retrain.components import components_digest
+from autolora.engine.retrain.fit import Fitted, fit
+from autolora.engine.retrain.generate import write_texts
+from autolora.engine.retrain.length import length_of
+from autolora.engine.retrain.loss_curve import SendLoss
+from autolora.engine.retrain.methods import METHODS
+from autolora.engine.retrain.methods.base import Prepared
+from autolora.engine.retrain.result import result_of
+from autolora.engine.retrain.same_ranks import refuse_changed_ranks, what_counts
+from autolora.engine.retrain.settings import RETRAINING
+from autolora.engine.retrain.trials import choose_learning_rate, with_rate
+from autolora.engine.run.context import Context
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.same_data import refuse_changed_data
+from autolora.engine.run.same_machine import machine_of, warn_of_another_machine
+from autolora.engine.tracking import NOWHERE, Tracker
+from autolora.problems.tasks.causal import Causal
 
 log = logging.getLogger("autolora")
 

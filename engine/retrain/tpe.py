@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from configs.errors import UserError
-from configs.schema import RunConfig
-from engine.ranks import controls
-from engine.run.asked import Asked
-from problems.machine.draws import seed_of
+from autolora.configs.errors import UserError
+from autolora.configs.schema import RunConfig
+from autolora.engine.ranks import controls
+from autolora.engine.run.asked import Asked
+from autolora.problems.machine.draws import seed_of
 
 # TPE compares good trials with the others. Until enough trials have finished, Optuna draws ranks at random.
 _LEAST_BEFORE, _MOST_BEFORE = 2, 10

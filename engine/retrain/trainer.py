@@ -10,13 +10,13 @@ import torch
 from transformers import Trainer
 from transformers.trainer_utils import PredictionOutput
 
-from engine.retrain.common_numbers import CommonMasks
-from engine.retrain.label_mean import LabelMean
-from engine.retrain.sharding import shared_batches
-from problems.data import LengthGroupedOrder
-from problems.machine.compute import Compute
-from problems.machine.processes import ALONE, Processes
-from problems.tasks.labels import IGNORED
+from autolora.engine.retrain.common_numbers import CommonMasks
+from autolora.engine.retrain.label_mean import LabelMean
+from autolora.engine.retrain.sharding import shared_batches
+from autolora.problems.data import LengthGroupedOrder
+from autolora.problems.machine.compute import Compute
+from autolora.problems.machine.processes import ALONE, Processes
+from autolora.problems.tasks.labels import IGNORED
 
 
 class RetrainTrainer(Trainer):

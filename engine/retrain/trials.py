@@ -12,25 +12,25 @@ from typing import Any
 
 from transformers import set_seed
 
-from configs.errors import UserError
-from configs.facts import ADALORA_LEAST_STEPS
-from configs.schema import RunConfig
-from engine.disk.files import remove, write_json
-from engine.retrain import checkpoint
-from engine.retrain.beginning import begin
-from engine.retrain.callbacks import NotFinite
-from engine.retrain.components import components_digest
-from engine.retrain.fit import fit
-from engine.retrain.methods import METHODS, Prepared
-from engine.retrain.same_ranks import what_counts
-from engine.retrain.settings import CHOOSING
-from engine.run.contents import read_trials_file
-from engine.run.context import Context
-from engine.run.same_data import refuse_changed_data
-from problems.data import Data
-from problems.halves import by_source, split_rows
-from problems.tasks import Task
-from problems.tasks.doubts import warn_of_repeated_rows, warn_of_untrained_classes
+from autolora.configs.errors import UserError
+from autolora.configs.facts import ADALORA_LEAST_STEPS
+from autolora.configs.schema import RunConfig
+from autolora.engine.disk.files import remove, write_json
+from autolora.engine.retrain import checkpoint
+from autolora.engine.retrain.beginning import begin
+from autolora.engine.retrain.callbacks import NotFinite
+from autolora.engine.retrain.components import components_digest
+from autolora.engine.retrain.fit import fit
+from autolora.engine.retrain.methods import METHODS, Prepared
+from autolora.engine.retrain.same_ranks import what_counts
+from autolora.engine.retrain.settings import CHOOSING
+from autolora.engine.run.contents import read_trials_file
+from autolora.engine.run.context import Context
+from autolora.engine.run.same_data import refuse_changed_data
+from autolora.problems.data import Data
+from autolora.problems.halves import by_source, split_rows
+from autolora.problems.tasks import Task
+from autolora.problems.tasks.doubts import warn_of_repeated_rows, warn_of_untrained_classes
 
 log = logging.getLogger("autolora")
 

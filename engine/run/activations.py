@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils.hooks import RemovableHandle
 
-from problems.data import Data
-from problems.machine.compute import Compute, random_state, replay
-from problems.models.recompute import blocks_of, without_cache
+from autolora.problems.data import Data
+from autolora.problems.machine.compute import Compute, random_state, replay
+from autolora.problems.models.recompute import blocks_of, without_cache
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,13 @@ may have been edited since, and the cell could not be compared with them."""
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from configs.errors import UserError
-from configs.requests import Alike
-from engine.run.contents import read_result
-from engine.run.folder import RunFolder
+from autolora.configs.errors import UserError
+from autolora.configs.requests import Alike
+from autolora.engine.run.contents import read_result
+from autolora.engine.run.folder import RunFolder
 
 if TYPE_CHECKING:  # it needs torch and transformers, which take seconds to load
-    from engine.run.workbench import Workbench
+    from autolora.engine.run.workbench import Workbench
 
 _WAY_OUT = "bring it back, or remove {} to train that run again, too"
 

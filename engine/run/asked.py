@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Protocol, Self, TypeVar
 
-from configs.requests import Alike
-from configs.schema import RunConfig, Stage
-from engine.run.folder import RunFolder
+from autolora.configs.requests import Alike
+from autolora.configs.schema import RunConfig, Stage
+from autolora.engine.run.folder import RunFolder
 
 
 class Folder(Protocol):

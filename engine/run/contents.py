@@ -5,10 +5,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from configs.errors import UserError
-from engine.disk.files import read_json, read_json_lines
-from engine.run import shapes
-from engine.run.folder import RunFolder
+from autolora.configs.errors import UserError
+from autolora.engine.disk.files import read_json, read_json_lines
+from autolora.engine.run import shapes
+from autolora.engine.run.folder import RunFolder
 
 
 def read_verdict(path: Path) -> dict[str, Any]:

@@ -7,33 +7,33 @@ from typing import Any, Self
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from configs.facts import WITHOUT_LORA, trains_all
-from configs.files import to_yaml
-from configs.recipe import label_smoothing
-from configs.schema import RunConfig
-from engine.disk.files import remove, write_text
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.run.program import commit
-from engine.run.same_weights import KnownWeights
-from engine.run.weights import refuse_large_weights
-from engine.run.workbench import Workbench
-from problems.data import Data, prepare
-from problems.fingerprint import fingerprint
-from problems.halves import Halves, split_rows
-from problems.machine.compute import Compute, choose_compute
-from problems.machine.processes import ALONE, Processes
-from problems.models.digest import digest_of_weights
-from problems.models.ends import refuse_ends_inside
-from problems.models.load import BaseModel, load_base, load_tokenizer, share_padding
-from problems.models.next_token import refuse_other_models
-from problems.models.own_loss import tell_of_own_loss
-from problems.models.positions import refuse_long_rows, refuse_long_texts
-from problems.models.precision import train_in_fp32, weights_dtype
-from problems.models.whole import tell_of_pooler, with_modules_to_save
-from problems.tasks import Task, make_task
-from problems.tasks.causal import Causal
-from problems.tasks.kind import Kind
+from autolora.configs.facts import WITHOUT_LORA, trains_all
+from autolora.configs.files import to_yaml
+from autolora.configs.recipe import label_smoothing
+from autolora.configs.schema import RunConfig
+from autolora.engine.disk.files import remove, write_text
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.run.program import commit
+from autolora.engine.run.same_weights import KnownWeights
+from autolora.engine.run.weights import refuse_large_weights
+from autolora.engine.run.workbench import Workbench
+from autolora.problems.data import Data, prepare
+from autolora.problems.fingerprint import fingerprint
+from autolora.problems.halves import Halves, split_rows
+from autolora.problems.machine.compute import Compute, choose_compute
+from autolora.problems.machine.processes import ALONE, Processes
+from autolora.problems.models.digest import digest_of_weights
+from autolora.problems.models.ends import refuse_ends_inside
+from autolora.problems.models.load import BaseModel, load_base, load_tokenizer, share_padding
+from autolora.problems.models.next_token import refuse_other_models
+from autolora.problems.models.own_loss import tell_of_own_loss
+from autolora.problems.models.positions import refuse_long_rows, refuse_long_texts
+from autolora.problems.models.precision import train_in_fp32, weights_dtype
+from autolora.problems.models.whole import tell_of_pooler, with_modules_to_save
+from autolora.problems.tasks import Task, make_task
+from autolora.problems.tasks.causal import Causal
+from autolora.problems.tasks.kind import Kind
 
 
 class Context(Workbench):

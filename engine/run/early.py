@@ -7,18 +7,18 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from configs.endings import CHATS, OF_FILES, TABLES, TAGGED, ending, refuse_other_ending
-from configs.errors import UserError
-from configs.facts import SEARCHING, WITHOUT_HEAD, WITHOUT_LORA
-from configs.own_class import refuse_missing_file
-from configs.places import from_home, is_local
-from configs.ranges import ALL_LINEAR
-from configs.recipe import evaluation_path, evaluation_split, own_data
-from configs.schema import RunConfig
-from engine.run.asked import Asked
-from problems.columns import refuse_missing_columns
-from problems.models.parts import split
-from problems.models.places import locate
+from autolora.configs.endings import CHATS, OF_FILES, TABLES, TAGGED, ending, refuse_other_ending
+from autolora.configs.errors import UserError
+from autolora.configs.facts import SEARCHING, WITHOUT_HEAD, WITHOUT_LORA
+from autolora.configs.own_class import refuse_missing_file
+from autolora.configs.places import from_home, is_local
+from autolora.configs.ranges import ALL_LINEAR
+from autolora.configs.recipe import evaluation_path, evaluation_split, own_data
+from autolora.configs.schema import RunConfig
+from autolora.engine.run.asked import Asked
+from autolora.problems.columns import refuse_missing_columns
+from autolora.problems.models.parts import split
+from autolora.problems.models.places import locate
 
 _ENDINGS = {"text": TABLES, "generation": TABLES, "tokens": TAGGED, "chat": CHATS}
 """The endings of the files that each type of task reads."""

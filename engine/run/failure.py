@@ -2,9 +2,9 @@
 
 from contextlib import suppress
 
-from configs.plain import plain
-from engine.disk.files import write_text
-from engine.run.folder import RunFolder
+from autolora.configs.plain import plain
+from autolora.engine.disk.files import write_text
+from autolora.engine.run.folder import RunFolder
 
 
 def keep_failure(folder: RunFolder, why: str, trace: str = "") -> bool:

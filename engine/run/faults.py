@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from configs.errors import UserError
-from configs.facts import evaluation_batch, trains_blocks
-from configs.recipe import writes_texts
-from configs.schema import RunConfig
-from configs.values import accepted
+from autolora.configs.errors import UserError
+from autolora.configs.facts import evaluation_batch, trains_blocks
+from autolora.configs.recipe import writes_texts
+from autolora.configs.schema import RunConfig
+from autolora.configs.values import accepted
 
 _DISK = {
     errno.ENOSPC: "no space is left there",

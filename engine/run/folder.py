@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from configs.places import from_home
-from configs.schema import RunConfig, Stage
-from engine.disk import newest
-from engine.disk.files import remove
-from engine.disk.paths import At
+from autolora.configs.places import from_home
+from autolora.configs.schema import RunConfig, Stage
+from autolora.engine.disk import newest
+from autolora.engine.disk.files import remove
+from autolora.engine.disk.paths import At
 
 WANDB_ID = "wandb_id"
 

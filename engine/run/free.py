@@ -8,7 +8,7 @@ from typing import NamedTuple
 import psutil
 import torch
 
-from problems.machine.compute import Compute
+from autolora.problems.machine.compute import Compute
 
 MIB, GIB = 2**20, 2**30
 _ROOT = Path("/sys/fs/cgroup")

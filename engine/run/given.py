@@ -11,21 +11,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from configs.errors import UserError
-from configs.schema import RunConfig
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.run.same_weights import KnownWeights
-from engine.run.workbench import Workbench
-from problems.data import Data
-from problems.halves import Halves, split_rows
-from problems.machine.compute import choose_compute, random_state, set_random_state
-from problems.machine.processes import ALONE
-from problems.models.bare import Snapshot
-from problems.models.load import BaseModel
-from problems.models.parts import matches
-from problems.models.precision import train_in_fp32
-from problems.tasks.given import GivenKind, GivenRows
+from autolora.configs.errors import UserError
+from autolora.configs.schema import RunConfig
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.run.same_weights import KnownWeights
+from autolora.engine.run.workbench import Workbench
+from autolora.problems.data import Data
+from autolora.problems.halves import Halves, split_rows
+from autolora.problems.machine.compute import choose_compute, random_state, set_random_state
+from autolora.problems.machine.processes import ALONE
+from autolora.problems.models.bare import Snapshot
+from autolora.problems.models.load import BaseModel
+from autolora.problems.models.parts import matches
+from autolora.problems.models.precision import train_in_fp32
+from autolora.problems.tasks.given import GivenKind, GivenRows
 
 
 class ScriptBench(Workbench):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from configs.launch import speaks
+from autolora.configs.launch import speaks
 
 
 def leave_at_signals() -> None:

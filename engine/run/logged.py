@@ -5,11 +5,11 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from configs.errors import UserError
-from configs.plain import plain
-from engine.disk.files import stamp
-from engine.run.folder import RunFolder
-from engine.run.interrupt import Interrupted
+from autolora.configs.errors import UserError
+from autolora.configs.plain import plain
+from autolora.engine.disk.files import stamp
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import Interrupted
 
 log = logging.getLogger("autolora")
 

@@ -7,15 +7,15 @@ import psutil
 import torch
 from torch import nn
 
-from configs.errors import UserError
-from configs.facts import WITHOUT_HEAD, reads, trains_blocks
-from engine.run.activations import activations
-from engine.run.free import GIB, free
-from engine.run.savings import Section, Training, savings
-from engine.run.workbench import Workbench
-from problems.data import Data
-from problems.machine.compute import Compute
-from problems.tasks.token_loss import chunk
+from autolora.configs.errors import UserError
+from autolora.configs.facts import WITHOUT_HEAD, reads, trains_blocks
+from autolora.engine.run.activations import activations
+from autolora.engine.run.free import GIB, free
+from autolora.engine.run.savings import Section, Training, savings
+from autolora.engine.run.workbench import Workbench
+from autolora.problems.data import Data
+from autolora.problems.machine.compute import Compute
+from autolora.problems.tasks.token_loss import chunk
 
 log = logging.getLogger("autolora")
 

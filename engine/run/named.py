@@ -6,13 +6,13 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from configs.errors import UserError
-from configs.files import DEFAULT_CONFIG
-from configs.places import from_home
-from configs.requests import Request
-from configs.unread import reason
-from engine.run.folder import RunFolder
-from engine.run.places import options_of
+from autolora.configs.errors import UserError
+from autolora.configs.files import DEFAULT_CONFIG
+from autolora.configs.places import from_home
+from autolora.configs.requests import Request
+from autolora.configs.unread import reason
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.places import options_of
 
 log = logging.getLogger("autolora")
 

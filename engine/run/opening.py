@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from configs.errors import UserError
-from configs.files import to_yaml
-from engine.disk.files import remove, stamp
-from engine.run.asked import AskedOf, F, Refusal
-from engine.run.folder import RunFolder
-from engine.run.replacing import replacing
-from engine.run.resuming import Outdated
-from engine.run.settling import Places, settle
+from autolora.configs.errors import UserError
+from autolora.configs.files import to_yaml
+from autolora.engine.disk.files import remove, stamp
+from autolora.engine.run.asked import AskedOf, F, Refusal
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.replacing import replacing
+from autolora.engine.run.resuming import Outdated
+from autolora.engine.run.settling import Places, settle
 
 log = logging.getLogger("autolora")
 

@@ -7,11 +7,11 @@ from pathlib import Path, PurePath
 
 import yaml
 
-from configs.errors import UserError
-from configs.yaml_text import plain_values
-from engine.run.asked import AskedOf, F
-from engine.run.folder import WANDB_ID, RunFolder
-from engine.run.settling import RECORD, Places
+from autolora.configs.errors import UserError
+from autolora.configs.yaml_text import plain_values
+from autolora.engine.run.asked import AskedOf, F
+from autolora.engine.run.folder import WANDB_ID, RunFolder
+from autolora.engine.run.settling import RECORD, Places
 
 _SECTIONS = {"method", "seed", "search", "lora", "retrain"}
 """Keys that the config.yaml of every run and study of this program has."""

@@ -3,12 +3,12 @@
 import shlex
 from pathlib import Path
 
-from configs.files import load_config
-from configs.launch import program
-from configs.recipe import task_name
-from configs.schema import RunConfig
-from engine.run.folder import RunFolder
-from engine.run.settling import Places
+from autolora.configs.files import load_config
+from autolora.configs.launch import program
+from autolora.configs.recipe import task_name
+from autolora.configs.schema import RunConfig
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.settling import Places
 
 
 def filled_in(path: str, config: RunConfig) -> Path:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from configs.count_words import counted
+from autolora.configs.count_words import counted
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -1,10 +1,10 @@
 """Check whether a run may start, resume or overwrite, before it writes anything and before it does anything slow."""
 
-from configs.errors import UserError
-from configs.facts import SEARCHING
-from engine.disk.paths import misplaced
-from engine.run.asked import Asked, AskedOf, F
-from engine.run.settling import Places
+from autolora.configs.errors import UserError
+from autolora.configs.facts import SEARCHING
+from autolora.engine.disk.paths import misplaced
+from autolora.engine.run.asked import Asked, AskedOf, F
+from autolora.engine.run.settling import Places
 
 
 def refuse_misplaced(asked: AskedOf[F]) -> None:

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from configs.errors import UserError
-from engine.disk.files import read_json, remove, write_json
-from engine.disk.newest import checksum
-from engine.run.asked import AskedOf, F, Refusal
-from engine.run.settling import RECORD, Places, finish
+from autolora.configs.errors import UserError
+from autolora.engine.disk.files import read_json, remove, write_json
+from autolora.engine.disk.newest import checksum
+from autolora.engine.run.asked import AskedOf, F, Refusal
+from autolora.engine.run.settling import RECORD, Places, finish
 
 log = logging.getLogger("autolora")
 

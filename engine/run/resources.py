@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from problems.machine.compute import Compute
-from problems.machine.heap import of_this_system
+from autolora.problems.machine.compute import Compute
+from autolora.problems.machine.heap import of_this_system
 
 STATUS = Path("/proc/self/status")
 """Linux tells a process here how much memory it had at most; other systems have no such file."""

@@ -11,11 +11,11 @@ from functools import reduce
 from types import MappingProxyType
 from typing import Any
 
-from configs.errors import UserError
-from configs.keys import known_keys
-from configs.own_class import digest
-from configs.schema import RunConfig
-from configs.unread import reason
+from autolora.configs.errors import UserError
+from autolora.configs.keys import known_keys
+from autolora.configs.own_class import digest
+from autolora.configs.schema import RunConfig
+from autolora.configs.unread import reason
 
 _FILE = "hypergradient.type, its file"
 RESUME_AT_OLD_VALUE = "give the old value to resume, --name for another run, or --overwrite to start again"

@@ -4,13 +4,13 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from configs.facts import SEARCHING
-from configs.schema import Stage
-from engine.run.contents import data_of_ranks
-from engine.run.resuming import Outdated
+from autolora.configs.facts import SEARCHING
+from autolora.configs.schema import Stage
+from autolora.engine.run.contents import data_of_ranks
+from autolora.engine.run.resuming import Outdated
 
 if TYPE_CHECKING:  # it needs torch and transformers, which take seconds to load
-    from engine.run.workbench import Workbench
+    from autolora.engine.run.workbench import Workbench
 
 log = logging.getLogger("autolora")
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # it needs torch, which takes seconds to load
-    from problems.machine.compute import Compute
+    from autolora.problems.machine.compute import Compute
 
 log = logging.getLogger("autolora")
 

@@ -7,7 +7,7 @@ were trained on.
 import logging
 from dataclasses import dataclass, field
 
-from engine.run.resuming import Outdated
+from autolora.engine.run.resuming import Outdated
 
 log = logging.getLogger("autolora")
 

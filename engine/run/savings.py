@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import torch
 
-from configs.facts import trains_blocks
-from configs.values import accepted
-from engine.run.activations import Activations
-from engine.run.workbench import Workbench
+from autolora.configs.facts import trains_blocks
+from autolora.configs.values import accepted
+from autolora.engine.run.activations import Activations
+from autolora.engine.run.workbench import Workbench
 
 FIRST_ORDER, OTHERS = 12, 28
 """Bytes for each trained weight besides the weight itself. FIRST_ORDER (a retraining, and a search that takes L_tr

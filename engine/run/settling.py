@@ -13,10 +13,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 from typing import Any, Self
 
-from configs.errors import UserError
-from engine.disk import exchange
-from engine.disk.files import read_json, remove, sync, write_json
-from engine.disk.lock import locked
+from autolora.configs.errors import UserError
+from autolora.engine.disk import exchange
+from autolora.engine.disk.files import read_json, remove, sync, write_json
+from autolora.engine.disk.lock import locked
 
 RECORD = ".overwrite.json"
 """In a folder of new results: what they began with, and whether they are complete."""

@@ -5,14 +5,14 @@ from typing import Any
 
 import torch
 
-from configs.errors import UserError
-from configs.schema import RunConfig
-from configs.values import accepted
-from engine.run.free import GIB, free, free_on_host
-from engine.run.savings import options
-from problems.machine.compute import Compute
-from problems.machine.processes import ALONE, Processes
-from problems.models.precision import count_in_4bit, count_parameters
+from autolora.configs.errors import UserError
+from autolora.configs.schema import RunConfig
+from autolora.configs.values import accepted
+from autolora.engine.run.free import GIB, free, free_on_host
+from autolora.engine.run.savings import options
+from autolora.problems.machine.compute import Compute
+from autolora.problems.machine.processes import ALONE, Processes
+from autolora.problems.models.precision import count_in_4bit, count_parameters
 
 _IN_4BIT = 0.55
 """Bytes of one weight in nf4, with its scales."""

@@ -5,16 +5,16 @@ from typing import Any, ClassVar
 
 import torch
 
-from configs.schema import RunConfig
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.run.same_weights import KnownWeights
-from problems.data import Data
-from problems.halves import Halves
-from problems.machine.compute import Compute
-from problems.machine.processes import Processes
-from problems.models.load import BaseModel
-from problems.tasks.kind import Kind
+from autolora.configs.schema import RunConfig
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.run.same_weights import KnownWeights
+from autolora.problems.data import Data
+from autolora.problems.halves import Halves
+from autolora.problems.machine.compute import Compute
+from autolora.problems.machine.processes import Processes
+from autolora.problems.models.load import BaseModel
+from autolora.problems.tasks.kind import Kind
 
 
 class Workbench(ABC):

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from problems.gates import Gates, factors
-from problems.models.attach import ADAPTER
+from autolora.problems.gates import Gates, factors
+from autolora.problems.models.attach import ADAPTER
 
 
 @torch.no_grad()

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from configs.errors import UserError
-from engine.run.resources import extra_memory
-from engine.search.engine import RanksSettled, SearchEngine
-from engine.search.state import restore, snapshot
-from engine.search.trajectory import Trajectory
-from problems.hypergradients import HYPERGRADIENTS, Hypergradient, register
-from problems.level import Passes
-from problems.machine.compute import timed
+from autolora.configs.errors import UserError
+from autolora.engine.run.resources import extra_memory
+from autolora.engine.search.engine import RanksSettled, SearchEngine
+from autolora.engine.search.state import restore, snapshot
+from autolora.engine.search.trajectory import Trajectory
+from autolora.problems.hypergradients import HYPERGRADIENTS, Hypergradient, register
+from autolora.problems.level import Passes
+from autolora.problems.machine.compute import timed
 
 log = logging.getLogger("autolora")
 

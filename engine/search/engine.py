@@ -14,20 +14,20 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import get_scheduler
 
-from configs.facts import moves_alpha
-from configs.schema import RunConfig
-from engine.ranks.rules import kept_components
-from problems.data import EndlessLoader
-from problems.gates import Gates
-from problems.hypergradients import betty_type
-from problems.level import Passes
-from problems.lora import LoraProblem
-from problems.machine.compute import Compute
-from problems.machine.processes import ALONE, Processes
-from problems.models.recompute import recompute_blocks
-from problems.selection import SelectionProblem, SelectionVariables
-from problems.tasks import Collate
-from problems.tasks.kind import Loss, own_loss
+from autolora.configs.facts import moves_alpha
+from autolora.configs.schema import RunConfig
+from autolora.engine.ranks.rules import kept_components
+from autolora.problems.data import EndlessLoader
+from autolora.problems.gates import Gates
+from autolora.problems.hypergradients import betty_type
+from autolora.problems.level import Passes
+from autolora.problems.lora import LoraProblem
+from autolora.problems.machine.compute import Compute
+from autolora.problems.machine.processes import ALONE, Processes
+from autolora.problems.models.recompute import recompute_blocks
+from autolora.problems.selection import SelectionProblem, SelectionVariables
+from autolora.problems.tasks import Collate
+from autolora.problems.tasks.kind import Loss, own_loss
 
 
 @dataclass

@@ -9,13 +9,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from configs.errors import UserError
-from engine.disk.files import replacing
-from engine.run.folder import RunFolder
-from engine.run.workbench import Workbench
-from problems.gates import Gates
-from problems.models.attach import attach_components
-from problems.models.recompute import recompute_blocks
+from autolora.configs.errors import UserError
+from autolora.engine.disk.files import replacing
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.workbench import Workbench
+from autolora.problems.gates import Gates
+from autolora.problems.models.attach import attach_components
+from autolora.problems.models.recompute import recompute_blocks
 
 NUMBERS = ("alpha", "contribution", "singular_values")
 """The tensors [layers, k] of a finished search that are stored. alpha and contribution belong to the components of the

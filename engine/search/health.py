@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from configs.errors import UserError
-from configs.facts import moves_alpha
-from configs.schema import RunConfig
-from engine.ranks.rules import SUM_TO_ONE
-from engine.search.engine import SearchEngine
-from engine.search.implicit_term import smaller_term, term_is_not_finite
-from engine.search.trajectory import Trajectory
-from problems.tasks.given import GivenRows
-from problems.tasks.labels import IGNORED, count_labels
+from autolora.configs.errors import UserError
+from autolora.configs.facts import moves_alpha
+from autolora.configs.schema import RunConfig
+from autolora.engine.ranks.rules import SUM_TO_ONE
+from autolora.engine.search.engine import SearchEngine
+from autolora.engine.search.implicit_term import smaller_term, term_is_not_finite
+from autolora.engine.search.trajectory import Trajectory
+from autolora.problems.tasks.given import GivenRows
+from autolora.problems.tasks.labels import IGNORED, count_labels
 
 log = logging.getLogger("autolora")
 

@@ -8,21 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from configs.facts import moves_alpha
-from engine.disk import checkpoint
-from engine.run.same_machine import machine_of, warn_of_another_machine
-from engine.run.workbench import Workbench
-from engine.search import state as search_state
-from engine.search.engine import RanksSettled, SearchEngine
-from engine.search.health import refuse_many_skips
-from engine.search.tracking import SearchTracking
-from engine.search.trajectory import Trajectory
-from engine.terminal.console import log
-from engine.terminal.live_view import SearchProgress
-from engine.tracking import Tracker
-from engine.tracking.metrics_file import MetricsFile
-from problems.hypergradients import registered
-from problems.machine.compute import wait_for
+from autolora.configs.facts import moves_alpha
+from autolora.engine.disk import checkpoint
+from autolora.engine.run.same_machine import machine_of, warn_of_another_machine
+from autolora.engine.run.workbench import Workbench
+from autolora.engine.search import state as search_state
+from autolora.engine.search.engine import RanksSettled, SearchEngine
+from autolora.engine.search.health import refuse_many_skips
+from autolora.engine.search.tracking import SearchTracking
+from autolora.engine.search.trajectory import Trajectory
+from autolora.engine.terminal.console import log
+from autolora.engine.terminal.live_view import SearchProgress
+from autolora.engine.tracking import Tracker
+from autolora.engine.tracking.metrics_file import MetricsFile
+from autolora.problems.hypergradients import registered
+from autolora.problems.machine.compute import wait_for
 
 
 class SearchHook:

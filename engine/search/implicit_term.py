@@ -5,11 +5,11 @@ import logging
 
 from torch import nn
 
-from configs.hypergradients import BUILT_IN
-from configs.own_class import is_own
-from configs.schema import RunConfig
-from engine.search.engine import SearchEngine
-from problems.machine.compute import holds_bf16
+from autolora.configs.hypergradients import BUILT_IN
+from autolora.configs.own_class import is_own
+from autolora.configs.schema import RunConfig
+from autolora.engine.search.engine import SearchEngine
+from autolora.problems.machine.compute import holds_bf16
 
 log = logging.getLogger("autolora")
 

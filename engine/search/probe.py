@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from configs.errors import UserError
-from problems.hypergradients import HYPERGRADIENTS, Hypergradient, Inner, Outer, Tensors
+from autolora.configs.errors import UserError
+from autolora.problems.hypergradients import HYPERGRADIENTS, Hypergradient, Inner, Outer, Tensors
 
 log = logging.getLogger("autolora")
 

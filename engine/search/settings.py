@@ -1,10 +1,10 @@
 """The keys that change what a search finds; refuse to resume or reuse a search if one of them has changed."""
 
-from configs.facts import NOT_READ_BY_SEARCH, READ_BY_SEARCH
-from engine.disk import newest
-from engine.run.asked import Asked
-from engine.run.contents import read_searched
-from engine.run.resuming import Settings
+from autolora.configs.facts import NOT_READ_BY_SEARCH, READ_BY_SEARCH
+from autolora.engine.disk import newest
+from autolora.engine.run.asked import Asked
+from autolora.engine.run.contents import read_searched
+from autolora.engine.run.resuming import Settings
 
 # Compared only for an unfinished search: with rule threshold, and no other, settled ranks end the search early.
 _ENDS = ("answer.rule",)

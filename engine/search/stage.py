@@ -4,35 +4,39 @@ import logging
 
 from transformers import set_seed
 
-from configs.schema import RunConfig
-from engine.disk import newest
-from engine.disk.files import write_json
-from engine.export.lora_config import of_the_model
-from engine.ranks.needs import refuse_unanswerable
-from engine.run.memory import check_memory
-from engine.run.program import commit
-from engine.run.resources import peak_memory
-from engine.run.same_data import refuse_changed_data
-from engine.run.savings import FIRST_ORDER, OTHERS
-from engine.run.workbench import Workbench
-from engine.search.components import to_singular_basis
-from engine.search.engine import SearchEngine, build_engine
-from engine.search.found import write_tensors
-from engine.search.health import (
+from autolora.configs.schema import RunConfig
+from autolora.engine.disk import newest
+from autolora.engine.disk.files import write_json
+from autolora.engine.export.lora_config import of_the_model
+from autolora.engine.ranks.needs import refuse_unanswerable
+from autolora.engine.run.memory import check_memory
+from autolora.engine.run.program import commit
+from autolora.engine.run.resources import peak_memory
+from autolora.engine.run.same_data import refuse_changed_data
+from autolora.engine.run.savings import FIRST_ORDER, OTHERS
+from autolora.engine.run.workbench import Workbench
+from autolora.engine.search.components import to_singular_basis
+from autolora.engine.search.engine import SearchEngine, build_engine
+from autolora.engine.search.found import write_tensors
+from autolora.engine.search.health import (
     warn_about,
     warn_about_missing_classes,
     warn_about_still_alpha,
 )
-from engine.search.hook import SearchHook
-from engine.search.implicit_term import warn_about_large_term, warn_about_rounded_difference, warn_about_short_unroll
-from engine.search.settings import FOUND, UNFINISHED
-from engine.terminal.live_view import SearchProgress
-from engine.tracking import NOWHERE, Tracker
-from problems.halves import by_source
-from problems.hypergradients import Hypergradient, approximation, register
-from problems.models.attach import ADAPTER, attach_components
-from problems.models.layers import refuse_large_k
-from problems.tasks.doubts import warn_of_repeated_rows
+from autolora.engine.search.hook import SearchHook
+from autolora.engine.search.implicit_term import (
+    warn_about_large_term,
+    warn_about_rounded_difference,
+    warn_about_short_unroll,
+)
+from autolora.engine.search.settings import FOUND, UNFINISHED
+from autolora.engine.terminal.live_view import SearchProgress
+from autolora.engine.tracking import NOWHERE, Tracker
+from autolora.problems.halves import by_source
+from autolora.problems.hypergradients import Hypergradient, approximation, register
+from autolora.problems.models.attach import ADAPTER, attach_components
+from autolora.problems.models.layers import refuse_large_k
+from autolora.problems.tasks.doubts import warn_of_repeated_rows
 
 log = logging.getLogger("autolora")
 

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.search.engine import RanksSettled, SearchEngine
-from engine.search.trajectory import Trajectory
-from problems.hypergradients import registered
-from problems.level import BilevelProblem
-from problems.machine.compute import random_state, set_random_state
+from autolora.engine.search.engine import RanksSettled, SearchEngine
+from autolora.engine.search.trajectory import Trajectory
+from autolora.problems.hypergradients import registered
+from autolora.problems.level import BilevelProblem
+from autolora.problems.machine.compute import random_state, set_random_state
 
 # Further attributes of a problem: its counters, and values that log lines show until the next outer step sets them.
 _LAST = ("last_loss", "direct", "implicit", "own_skips", "skipped_steps")

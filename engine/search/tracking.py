@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from engine.ranks.grid import grid_of, key_names, short_names
-from engine.ranks.picture import rank_picture
-from engine.ranks.record import mean_in_words
-from engine.search.trajectory import Trajectory
-from engine.tracking import Tracker
+from autolora.engine.ranks.grid import grid_of, key_names, short_names
+from autolora.engine.ranks.picture import rank_picture
+from autolora.engine.ranks.record import mean_in_words
+from autolora.engine.search.trajectory import Trajectory
+from autolora.engine.tracking import Tracker
 
 # About this many rank maps are sent in a search: each is a file, and more would only crowd the slider in wandb.
 MOST_PICTURES = 20

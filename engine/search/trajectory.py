@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from configs.errors import UserError
-from configs.schema import Constraint
-from engine.disk.files import replacing
-from engine.disk.tables import numbers_of, read_columns
-from engine.ranks.rules import kept_components
+from autolora.configs.errors import UserError
+from autolora.configs.schema import Constraint
+from autolora.engine.disk.files import replacing
+from autolora.engine.disk.tables import numbers_of, read_columns
+from autolora.engine.ranks.rules import kept_components
 
 if TYPE_CHECKING:  # --show reads this module and must not wait for torch
     from torch import Tensor

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from engine.ranks.controls import module_type
-from engine.ranks.record import RankRecord
-from engine.study.rows import SEED, TASK, labelled
-from engine.study.words import spread
+from autolora.engine.ranks.controls import module_type
+from autolora.engine.ranks.record import RankRecord
+from autolora.engine.study.rows import SEED, TASK, labelled
+from autolora.engine.study.words import spread
 
 LAYERS = "layers"
 """The column with the names of the layers."""

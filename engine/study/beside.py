@@ -2,13 +2,13 @@
 
 import logging
 
-from configs.errors import UserError
-from engine.report.stage import Beside
-from engine.run.folder import RunFolder
-from engine.study.charts import metric_charts
-from engine.study.folder import StudyFolder
-from engine.study.rows import SEED, TASK, axes_of, read_results, texts
-from engine.study.tables import summarise
+from autolora.configs.errors import UserError
+from autolora.engine.report.stage import Beside
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.study.charts import metric_charts
+from autolora.engine.study.folder import StudyFolder
+from autolora.engine.study.rows import SEED, TASK, axes_of, read_results, texts
+from autolora.engine.study.tables import summarise
 
 log = logging.getLogger("autolora")
 

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
-from configs.errors import UserError
-from configs.facts import CHOOSING_RANKS, evaluates_base
-from configs.values import with_values
-from engine.answer.again import source_of
-from engine.retrain.components import components_from
-from engine.retrain.owners import READ_RANKS
-from engine.retrain.sources import ranks_from
-from engine.run.contents import read_result
-from engine.study.cells import Cell
+from autolora.configs.errors import UserError
+from autolora.configs.facts import CHOOSING_RANKS, evaluates_base
+from autolora.configs.values import with_values
+from autolora.engine.answer.again import source_of
+from autolora.engine.retrain.components import components_from
+from autolora.engine.retrain.owners import READ_RANKS
+from autolora.engine.retrain.sources import ranks_from
+from autolora.engine.run.contents import read_result
+from autolora.engine.study.cells import Cell
 
 
 def with_chosen_rate(cell: Cell, cells: Sequence[Cell]) -> Cell:

@@ -5,18 +5,18 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from configs.errors import UserError
-from configs.facts import WITHOUT_LORA
-from configs.schema import RunConfig, StudyConfig
-from configs.values import with_values
-from engine import ranks
-from engine.run.contents import read_result
-from engine.run.folder import RunFolder
-from engine.study.combinations import VARIANT, axes_of_study, combinations, named_values
-from engine.study.folder import StudyFolder
-from engine.study.held_out import held_out_loss
-from engine.study.names import cell_name, cell_names
-from engine.study.values import means, word
+from autolora.configs.errors import UserError
+from autolora.configs.facts import WITHOUT_LORA
+from autolora.configs.schema import RunConfig, StudyConfig
+from autolora.configs.values import with_values
+from autolora.engine import ranks
+from autolora.engine.run.contents import read_result
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.study.combinations import VARIANT, axes_of_study, combinations, named_values
+from autolora.engine.study.folder import StudyFolder
+from autolora.engine.study.held_out import held_out_loss
+from autolora.engine.study.names import cell_name, cell_names
+from autolora.engine.study.values import means, word
 
 _OWN = ("name", "runs_folder")
 

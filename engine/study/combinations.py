@@ -4,8 +4,8 @@ import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from configs.schema_study import StudyConfig
-from engine.study.values import means
+from autolora.configs.schema_study import StudyConfig
+from autolora.engine.study.values import means
 
 VARIANT = "variant"
 

@@ -8,25 +8,25 @@ from typing import Any, NamedTuple
 import pandas as pd
 import torch
 
-from configs.count_words import counted
-from configs.schema import RunConfig, StudyConfig
-from configs.values import with_values
-from engine.disk.files import write_json
-from engine.disk.tables import read_parquet, write_parquet
-from engine.run.contents import read_compared
-from engine.run.context import Context
-from engine.run.interrupt import StopRequest
-from engine.run.resources import computed_on
-from engine.run.resuming import Outdated, Settings
-from engine.search.cost import measure_cost
-from engine.search.engine import SearchEngine
-from engine.search.probe import Probe
-from engine.search.settings import UNFINISHED
-from engine.search.stage import build_search
-from engine.study.cells import expand
-from engine.study.folder import AskedOfStudy, StudyFolder
-from engine.study.own_hypergradients import Chosen, own_hypergradients
-from problems.hypergradients import approximation, register, registered
+from autolora.configs.count_words import counted
+from autolora.configs.schema import RunConfig, StudyConfig
+from autolora.configs.values import with_values
+from autolora.engine.disk.files import write_json
+from autolora.engine.disk.tables import read_parquet, write_parquet
+from autolora.engine.run.contents import read_compared
+from autolora.engine.run.context import Context
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.run.resources import computed_on
+from autolora.engine.run.resuming import Outdated, Settings
+from autolora.engine.search.cost import measure_cost
+from autolora.engine.search.engine import SearchEngine
+from autolora.engine.search.probe import Probe
+from autolora.engine.search.settings import UNFINISHED
+from autolora.engine.search.stage import build_search
+from autolora.engine.study.cells import expand
+from autolora.engine.study.folder import AskedOfStudy, StudyFolder
+from autolora.engine.study.own_hypergradients import Chosen, own_hypergradients
+from autolora.problems.hypergradients import approximation, register, registered
 
 log = logging.getLogger("autolora")
 

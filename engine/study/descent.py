@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from configs.errors import UserError
-from engine.run.folder import RunFolder
-from engine.study.folder import StudyFolder
-from engine.study.rows import ETA, FORWARD_PASSES, OPTIONS, SEARCHED_BY, SEED, TASK, labelled
-from engine.tracking.metrics_file import MetricsFile
+from autolora.configs.errors import UserError
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.study.folder import StudyFolder
+from autolora.engine.study.rows import ETA, FORWARD_PASSES, OPTIONS, SEARCHED_BY, SEED, TASK, labelled
+from autolora.engine.tracking.metrics_file import MetricsFile
 
 WINDOW = 10
 """The window over which losses are smoothed is the number of a search's logged steps divided by this."""

@@ -6,11 +6,11 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
-from configs.count_words import counted
-from engine.report.figures import save_figure
-from engine.study.descent import TaskDescents
-from engine.study.figures import COLOURS, STYLES, legend_beside
-from engine.study.words import shortened
+from autolora.configs.count_words import counted
+from autolora.engine.report.figures import save_figure
+from autolora.engine.study.descent import TaskDescents
+from autolora.engine.study.figures import COLOURS, STYLES, legend_beside
+from autolora.engine.study.words import shortened
 
 MOST_SEEDS = 8
 """More seeds than this are counted in a title, not listed."""

@@ -4,19 +4,19 @@ import dataclasses
 import logging
 from collections.abc import Sequence
 
-from configs.errors import UserError
-from configs.facts import read_by_comparison
-from configs.keys import SPELLED
-from configs.requests import Request
-from configs.schema import RunConfig
-from configs.tell_unread import tell_unread
-from engine.run.asked import AskedOf
-from engine.run.replacing import workplace
-from engine.study.cells import Cell, expand, own_settings, tell_unknown_values
-from engine.study.equal import tell_equal
-from engine.study.folder import AskedOfStudy, StudyFolder
-from engine.study.own_hypergradients import own_hypergradients
-from engine.study.sources import refuse_missing_sources
+from autolora.configs.errors import UserError
+from autolora.configs.facts import read_by_comparison
+from autolora.configs.keys import SPELLED
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.configs.tell_unread import tell_unread
+from autolora.engine.run.asked import AskedOf
+from autolora.engine.run.replacing import workplace
+from autolora.engine.study.cells import Cell, expand, own_settings, tell_unknown_values
+from autolora.engine.study.equal import tell_equal
+from autolora.engine.study.folder import AskedOfStudy, StudyFolder
+from autolora.engine.study.own_hypergradients import own_hypergradients
+from autolora.engine.study.sources import refuse_missing_sources
 
 log = logging.getLogger("autolora")
 
@@ -30,7 +30,9 @@ def refuse_early(request: Request) -> None:
     cells = expand(request.config, folder)
     tell_unknown_values(request.config.study)
     if request.config.study.reference is not None:
-        from engine.study.reference import refuse_unknown_reference  # loads pandas and scipy, which take a second
+        from autolora.engine.study.reference import (
+            refuse_unknown_reference,  # loads pandas and scipy, which take a second
+        )
 
         refuse_unknown_reference(request.config.study, cells)
     if request.stage != "report":
@@ -73,7 +75,7 @@ def _refuse_wrong_classes(config: RunConfig, cells: Sequence[Cell]) -> None:
     cannot be made."""
     searches = [cell.config for cell in cells] + ([config] if config.study.probe.steps else [])
     for chosen in own_hypergradients(searches).values():
-        from problems.hypergradients import approximation  # loads torch, but so does the user's file
+        from autolora.problems.hypergradients import approximation  # loads torch, but so does the user's file
 
         approximation(chosen.type, chosen.options)
 

@@ -4,10 +4,10 @@ import logging
 from collections.abc import Sequence
 from functools import reduce
 
-from configs.keys import SPELLED
-from configs.schema import StudyConfig
-from configs.unread import reason
-from engine.study.cells import Cell, own_settings
+from autolora.configs.keys import SPELLED
+from autolora.configs.schema import StudyConfig
+from autolora.configs.unread import reason
+from autolora.engine.study.cells import Cell, own_settings
 
 log = logging.getLogger("autolora")
 

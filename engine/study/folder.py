@@ -4,13 +4,13 @@ import dataclasses
 from pathlib import Path
 from typing import Self
 
-from configs.count_words import counted
-from configs.errors import UserError
-from configs.places import from_home
-from configs.schema import RunConfig, Stage
-from engine.disk.paths import At
-from engine.run.asked import AskedOf
-from engine.run.folder import WANDB_ID, RunFolder
+from autolora.configs.count_words import counted
+from autolora.configs.errors import UserError
+from autolora.configs.places import from_home
+from autolora.configs.schema import RunConfig, Stage
+from autolora.engine.disk.paths import At
+from autolora.engine.run.asked import AskedOf
+from autolora.engine.run.folder import WANDB_ID, RunFolder
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """The log loss of a finished training on all its held-out rows, by which the cells of a study are compared."""
 
-from configs.errors import UserError
-from engine.disk.tables import read_parquet
-from engine.run.folder import RunFolder
+from autolora.configs.errors import UserError
+from autolora.engine.disk.tables import read_parquet
+from autolora.engine.run.folder import RunFolder
 
 
 def held_out_loss(folder: RunFolder) -> float:

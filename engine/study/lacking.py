@@ -2,8 +2,8 @@
 
 from collections.abc import Collection, Sequence
 
-from engine.run.failure import failure_of
-from engine.study.cells import Cell, damage
+from autolora.engine.run.failure import failure_of
+from autolora.engine.study.cells import Cell, damage
 
 TITLE = "Without a result"
 COLUMNS = ("cell", "why")

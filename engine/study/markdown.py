@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from configs.plain import plain
+from autolora.configs.plain import plain
 
 # The characters that Markdown takes for marks. `_` within a word (`first_order`) and a bracket without a link
 # (`[0.001]`) are plain text to it, and are not escaped.

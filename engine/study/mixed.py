@@ -6,23 +6,23 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from configs.errors import UserError
-from configs.facts import data_seed
-from configs.requests import Alike
-from configs.schema import RunConfig
-from engine import ranks
-from engine.answer.again import source_of
-from engine.disk.files import read_json
-from engine.retrain.components import components_digest
-from engine.retrain.owners import READ_RANKS
-from engine.retrain.same_ranks import what_counts
-from engine.retrain.sources import ranks_from
-from engine.run.contents import read_result
-from engine.run.resuming import Settings
-from engine.run.same_data import differ
-from engine.study.cells import Cell
-from engine.study.comparison import data_of_probe
-from engine.study.folder import AskedOfStudy
+from autolora.configs.errors import UserError
+from autolora.configs.facts import data_seed
+from autolora.configs.requests import Alike
+from autolora.configs.schema import RunConfig
+from autolora.engine import ranks
+from autolora.engine.answer.again import source_of
+from autolora.engine.disk.files import read_json
+from autolora.engine.retrain.components import components_digest
+from autolora.engine.retrain.owners import READ_RANKS
+from autolora.engine.retrain.same_ranks import what_counts
+from autolora.engine.retrain.sources import ranks_from
+from autolora.engine.run.contents import read_result
+from autolora.engine.run.resuming import Settings
+from autolora.engine.run.same_data import differ
+from autolora.engine.study.cells import Cell
+from autolora.engine.study.comparison import data_of_probe
+from autolora.engine.study.folder import AskedOfStudy
 
 _READ = Settings(
     (

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engine.study.values import word
+from autolora.engine.study.values import word
 
 _LONGEST = 100
 """Letters of a cell's name."""

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from configs.own_class import is_own
-from configs.schema import RunConfig
-from engine.study.values import word
+from autolora.configs.own_class import is_own
+from autolora.configs.schema import RunConfig
+from autolora.engine.study.values import word
 
 
 class Chosen(NamedTuple):

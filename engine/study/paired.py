@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from configs.methods import FACTS
-from configs.metrics import ERRORS
-from engine.study.agreement import LAYERS, RANKS
-from engine.study.rows import EVALUATED, LOSS, REFERENCE, SCORE, SEED, TASK, UNUSED, labelled, row_keys
+from autolora.configs.methods import FACTS
+from autolora.configs.metrics import ERRORS
+from autolora.engine.study.agreement import LAYERS, RANKS
+from autolora.engine.study.rows import EVALUATED, LOSS, REFERENCE, SCORE, SEED, TASK, UNUSED, labelled, row_keys
 
 OURS = "autolora"
 LEFT_OUT = "left out, equal ranks"

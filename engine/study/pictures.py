@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from engine import ranks
-from engine.ranks.picture import save_picture
-from engine.run.folder import RunFolder
-from engine.study import figures
-from engine.study.comparison import Comparison
-from engine.study.descent import TaskDescents, count_of_approximations, descents
-from engine.study.descent_figure import outer_loss_over_passes
-from engine.study.folder import StudyFolder
-from engine.study.rows import APPROXIMATION, OUTER, TASK
+from autolora.engine import ranks
+from autolora.engine.ranks.picture import save_picture
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.study import figures
+from autolora.engine.study.comparison import Comparison
+from autolora.engine.study.descent import TaskDescents, count_of_approximations, descents
+from autolora.engine.study.descent_figure import outer_loss_over_passes
+from autolora.engine.study.folder import StudyFolder
+from autolora.engine.study.rows import APPROXIMATION, OUTER, TASK
 
 PASSES = "outer_loss_over_passes"
 TITLES = {

@@ -8,15 +8,15 @@ from typing import Any
 
 import pandas as pd
 
-from configs.errors import UserError
-from configs.recipe import task_name
-from configs.schema import StudyConfig
-from engine.study.cells import Cell
-from engine.study.combinations import axes_of_study
-from engine.study.paired import named
-from engine.study.results import places, searched_by, tasks_of
-from engine.study.rows import ETA, REFERENCE, TASK, labelled, row_keys
-from engine.study.values import label, means
+from autolora.configs.errors import UserError
+from autolora.configs.recipe import task_name
+from autolora.configs.schema import StudyConfig
+from autolora.engine.study.cells import Cell
+from autolora.engine.study.combinations import axes_of_study
+from autolora.engine.study.paired import named
+from autolora.engine.study.results import places, searched_by, tasks_of
+from autolora.engine.study.rows import ETA, REFERENCE, TASK, labelled, row_keys
+from autolora.engine.study.values import label, means
 
 log = logging.getLogger("autolora")
 

@@ -4,24 +4,30 @@ from pathlib import Path
 
 import pandas as pd
 
-from configs.files import to_yaml
-from configs.schema import RunConfig, StudyConfig
-from engine.disk.files import write_text
-from engine.disk.tables import write_parquet
-from engine.report.page import inline_image, render
-from engine.run.program import told_of_commits
-from engine.study import tables
-from engine.study.cells import expand
-from engine.study.charts import metric_charts
-from engine.study.combinations import VARIANT
-from engine.study.comparison import read_comparison
-from engine.study.folder import StudyFolder
-from engine.study.lacking import COLUMNS, TITLE, without_result
-from engine.study.markdown import escaped, markdown
-from engine.study.pictures import NOTES, TITLES, draw
-from engine.study.reference import reference_cells, with_reference
-from engine.study.rows import COMMIT, TASK, read_results, texts
-from engine.study.sections import RESULTS_NOTE, Section, agreement_sections, comparison_sections, paper_sections
+from autolora.configs.files import to_yaml
+from autolora.configs.schema import RunConfig, StudyConfig
+from autolora.engine.disk.files import write_text
+from autolora.engine.disk.tables import write_parquet
+from autolora.engine.report.page import inline_image, render
+from autolora.engine.run.program import told_of_commits
+from autolora.engine.study import tables
+from autolora.engine.study.cells import expand
+from autolora.engine.study.charts import metric_charts
+from autolora.engine.study.combinations import VARIANT
+from autolora.engine.study.comparison import read_comparison
+from autolora.engine.study.folder import StudyFolder
+from autolora.engine.study.lacking import COLUMNS, TITLE, without_result
+from autolora.engine.study.markdown import escaped, markdown
+from autolora.engine.study.pictures import NOTES, TITLES, draw
+from autolora.engine.study.reference import reference_cells, with_reference
+from autolora.engine.study.rows import COMMIT, TASK, read_results, texts
+from autolora.engine.study.sections import (
+    RESULTS_NOTE,
+    Section,
+    agreement_sections,
+    comparison_sections,
+    paper_sections,
+)
 
 
 def write_study_report(config: RunConfig, folder: StudyFolder) -> dict[str, Path]:

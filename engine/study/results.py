@@ -6,16 +6,16 @@ from typing import Any
 
 import pandas as pd
 
-from configs.hypergradients import BUILT_IN
-from engine import ranks
-from engine.disk.tables import write_parquet
-from engine.ranks import RankRecord
-from engine.run.contents import read_result, read_searched
-from engine.study.agreement import LAYERS, RANKS, shares_of
-from engine.study.cells import Cell, damage
-from engine.study.folder import StudyFolder
-from engine.study.held_out import held_out_loss
-from engine.study.rows import (
+from autolora.configs.hypergradients import BUILT_IN
+from autolora.engine import ranks
+from autolora.engine.disk.tables import write_parquet
+from autolora.engine.ranks import RankRecord
+from autolora.engine.run.contents import read_result, read_searched
+from autolora.engine.study.agreement import LAYERS, RANKS, shares_of
+from autolora.engine.study.cells import Cell, damage
+from autolora.engine.study.folder import StudyFolder
+from autolora.engine.study.held_out import held_out_loss
+from autolora.engine.study.rows import (
     APPROXIMATION,
     COMMIT,
     ETA,
@@ -28,8 +28,8 @@ from engine.study.rows import (
     TASK,
     UNUSED,
 )
-from engine.study.values import label, word
-from engine.study.words import all_numbers
+from autolora.engine.study.values import label, word
+from autolora.engine.study.words import all_numbers
 
 
 def finished(cells: Sequence[Cell]) -> tuple[list[Cell], list[str]]:

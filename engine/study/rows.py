@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from engine.disk.tables import read_parquet
-from engine.study.values import label
-from engine.study.words import number
+from autolora.engine.disk.tables import read_parquet
+from autolora.engine.study.values import label
+from autolora.engine.study.words import number
 
 SEED, TASK, APPROXIMATION = "seed", "task", "hypergradient.type"
 SCORE, LOSS = "score", "log_loss"

@@ -6,22 +6,22 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from configs.errors import UserError
-from configs.files import load_config, to_yaml
-from configs.requests import Request
-from configs.schema import RunConfig
-from engine.disk.files import remove, write_text
-from engine.retrain.settings import FINISHED
-from engine.run.asked import AskedOf
-from engine.run.contents import read_result
-from engine.run.interrupt import StopRequest
-from engine.run.resuming import Outdated
-from engine.study.between import reads, with_chosen_rate
-from engine.study.cells import Cell, damage
-from engine.study.folder import AskedOfStudy, StudyFolder
-from engine.study.launchers import LAUNCHERS, Job, Running
-from engine.study.mixed import alike, refuse_mixed, refuse_old_ranks
-from engine.terminal.console import told_once
+from autolora.configs.errors import UserError
+from autolora.configs.files import load_config, to_yaml
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.engine.disk.files import remove, write_text
+from autolora.engine.retrain.settings import FINISHED
+from autolora.engine.run.asked import AskedOf
+from autolora.engine.run.contents import read_result
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.run.resuming import Outdated
+from autolora.engine.study.between import reads, with_chosen_rate
+from autolora.engine.study.cells import Cell, damage
+from autolora.engine.study.folder import AskedOfStudy, StudyFolder
+from autolora.engine.study.launchers import LAUNCHERS, Job, Running
+from autolora.engine.study.mixed import alike, refuse_mixed, refuse_old_ranks
+from autolora.engine.terminal.console import told_once
 
 log = logging.getLogger("autolora")
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from engine.study import tables
-from engine.study.agreement import RANKS, SHARES, WITHIN_TYPE, between_rows, between_seeds, by_chance
-from engine.study.combinations import VARIANT
-from engine.study.comparison import Comparison
-from engine.study.paired import LEFT_OUT, OTHER_ROWS, OURS, compared_rows, paired
-from engine.study.rows import APPROXIMATION, LOSS, OUTER, REFERENCE, SCORE, row_keys
+from autolora.engine.study import tables
+from autolora.engine.study.agreement import RANKS, SHARES, WITHIN_TYPE, between_rows, between_seeds, by_chance
+from autolora.engine.study.combinations import VARIANT
+from autolora.engine.study.comparison import Comparison
+from autolora.engine.study.paired import LEFT_OUT, OTHER_ROWS, OURS, compared_rows, paired
+from autolora.engine.study.rows import APPROXIMATION, LOSS, OUTER, REFERENCE, SCORE, row_keys
 
 COMPARED = {
     RANKS: "ranks",

@@ -2,19 +2,19 @@
 
 from collections.abc import Iterable
 
-from configs.files import load_config
-from configs.schema import RunConfig
-from engine.disk.tables import read_columns
-from engine.run.contents import read_result
-from engine.run.failure import failure_of
-from engine.run.folder import RunFolder
-from engine.study.cells import expand
-from engine.study.combinations import combinations
-from engine.study.folder import StudyFolder
-from engine.study.lacking import COLUMNS, TITLE, without_result
-from engine.study.markdown import markdown
-from engine.study.names import cell_names
-from engine.terminal.console import console
+from autolora.configs.files import load_config
+from autolora.configs.schema import RunConfig
+from autolora.engine.disk.tables import read_columns
+from autolora.engine.run.contents import read_result
+from autolora.engine.run.failure import failure_of
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.study.cells import expand
+from autolora.engine.study.combinations import combinations
+from autolora.engine.study.folder import StudyFolder
+from autolora.engine.study.lacking import COLUMNS, TITLE, without_result
+from autolora.engine.study.markdown import markdown
+from autolora.engine.study.names import cell_names
+from autolora.engine.terminal.console import console
 
 
 def print_study(folder: StudyFolder) -> None:

@@ -3,12 +3,12 @@
 import logging
 import time
 
-from configs.schema import RunConfig
-from engine.run.interrupt import Interrupted
-from engine.study.cells import Cell
-from engine.study.folder import StudyFolder
-from engine.study.report import write_study_report
-from engine.study.results import finished, write_results
+from autolora.configs.schema import RunConfig
+from autolora.engine.run.interrupt import Interrupted
+from autolora.engine.study.cells import Cell
+from autolora.engine.study.folder import StudyFolder
+from autolora.engine.study.report import write_study_report
+from autolora.engine.study.results import finished, write_results
 
 log = logging.getLogger("autolora")
 

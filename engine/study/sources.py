@@ -6,15 +6,15 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from configs.errors import UserError
-from configs.facts import WITHOUT_LORA
-from configs.keys import either
-from engine.answer.again import source_of
-from engine.retrain.components import components_from
-from engine.retrain.owners import READ_RANKS
-from engine.retrain.sources import ranks_from
-from engine.study.cells import Cell
-from engine.study.folder import StudyFolder
+from autolora.configs.errors import UserError
+from autolora.configs.facts import WITHOUT_LORA
+from autolora.configs.keys import either
+from autolora.engine.answer.again import source_of
+from autolora.engine.retrain.components import components_from
+from autolora.engine.retrain.owners import READ_RANKS
+from autolora.engine.retrain.sources import ranks_from
+from autolora.engine.study.cells import Cell
+from autolora.engine.study.folder import StudyFolder
 
 _MOST_NAMES = 3
 

@@ -7,33 +7,33 @@ from collections.abc import Sequence
 
 import yaml
 
-from configs.count_words import counted
-from configs.errors import UserError
-from configs.requests import Request
-from configs.yaml_text import to_text
-from engine.disk.files import keep_only, write_text
-from engine.disk.lock import locked
-from engine.retrain.sources import refuse_sources_in
-from engine.retrain.tpe import refuse_missing_optuna
-from engine.run.asked import AskedOf
-from engine.run.faults import explained
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.run.opening import again_if_outdated, opened
-from engine.run.ownership import refuse_foreign, refuse_mounted, refuse_occupied
-from engine.run.refusals import refuse_misplaced
-from engine.run.replacing import workplace
-from engine.study.cells import Cell, expand
-from engine.study.comparison import refuse_changed_probe, run_probe
-from engine.study.early import refuse_stage
-from engine.study.folder import AskedOfStudy, StudyFolder, refuse_single_run
-from engine.study.report import write_study_report
-from engine.study.results import finished, write_results
-from engine.study.run import refuse_changed_cells, refuse_launcher, run_cells
-from engine.study.shown import print_table
-from engine.study.so_far import ReportSoFar
-from engine.study.tracking import track_study
-from engine.tracking.login import wandb_mode
+from autolora.configs.count_words import counted
+from autolora.configs.errors import UserError
+from autolora.configs.requests import Request
+from autolora.configs.yaml_text import to_text
+from autolora.engine.disk.files import keep_only, write_text
+from autolora.engine.disk.lock import locked
+from autolora.engine.retrain.sources import refuse_sources_in
+from autolora.engine.retrain.tpe import refuse_missing_optuna
+from autolora.engine.run.asked import AskedOf
+from autolora.engine.run.faults import explained
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.run.opening import again_if_outdated, opened
+from autolora.engine.run.ownership import refuse_foreign, refuse_mounted, refuse_occupied
+from autolora.engine.run.refusals import refuse_misplaced
+from autolora.engine.run.replacing import workplace
+from autolora.engine.study.cells import Cell, expand
+from autolora.engine.study.comparison import refuse_changed_probe, run_probe
+from autolora.engine.study.early import refuse_stage
+from autolora.engine.study.folder import AskedOfStudy, StudyFolder, refuse_single_run
+from autolora.engine.study.report import write_study_report
+from autolora.engine.study.results import finished, write_results
+from autolora.engine.study.run import refuse_changed_cells, refuse_launcher, run_cells
+from autolora.engine.study.shown import print_table
+from autolora.engine.study.so_far import ReportSoFar
+from autolora.engine.study.tracking import track_study
+from autolora.engine.tracking.login import wandb_mode
 
 log = logging.getLogger("autolora")
 

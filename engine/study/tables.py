@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from configs.count_words import counted
-from engine.study.paired import one_direction, pairs_with
-from engine.study.rows import LOSS, OUTER, SCORE, SEED, TASK, labelled
-from engine.study.values import label
-from engine.study.words import span, spread
+from autolora.configs.count_words import counted
+from autolora.engine.study.paired import one_direction, pairs_with
+from autolora.engine.study.rows import LOSS, OUTER, SCORE, SEED, TASK, labelled
+from autolora.engine.study.values import label
+from autolora.engine.study.words import span, spread
 
 COST_REFERENCE = "adalora"
 DIGITS = 3

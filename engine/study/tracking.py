@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from configs.schema import RunConfig
-from engine.study.comparison import read_comparison
-from engine.study.folder import StudyFolder
-from engine.tracking import open_tracker
+from autolora.configs.schema import RunConfig
+from autolora.engine.study.comparison import read_comparison
+from autolora.engine.study.folder import StudyFolder
+from autolora.engine.tracking import open_tracker
 
 
 def track_study(config: RunConfig, folder: StudyFolder, pictures: Mapping[str, Path]) -> None:

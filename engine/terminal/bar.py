@@ -9,8 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Column
 from rich.text import Text
 
-from engine.terminal.console import console
-from engine.terminal.ticker import Ticker, pace_words
+from autolora.engine.terminal.console import console
+from autolora.engine.terminal.ticker import Ticker, pace_words
 
 REFRESHES_PER_SECOND = 4
 

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from problems.machine.console import PlainConsole
+from autolora.problems.machine.console import PlainConsole
 
 
 def _can_redraw() -> bool:

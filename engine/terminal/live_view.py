@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
-from engine.terminal.bar import Bar
-from engine.terminal.console import console
-from engine.terminal.rank_map import RankMap
+from autolora.engine.terminal.bar import Bar
+from autolora.engine.terminal.console import console
+from autolora.engine.terminal.rank_map import RankMap
 
 # Rows of the rank map. The bar, the losses, the block names and the scale take four more lines: 16 in all.
 MOST_ROWS = 12

@@ -5,10 +5,10 @@ import os
 import sys
 import warnings
 
-from configs.schema import RunConfig
-from engine.terminal.console import console
-from problems.machine.hub import settle_hub_access
-from problems.machine.processes import ALONE, Processes
+from autolora.configs.schema import RunConfig
+from autolora.engine.terminal.console import console
+from autolora.problems.machine.hub import settle_hub_access
+from autolora.problems.machine.processes import ALONE, Processes
 
 log = logging.getLogger("autolora")
 
@@ -27,7 +27,7 @@ def load_libraries(config: RunConfig | None = None, processes: Processes = ALONE
         # In a file the libraries' own bars would be one endless line. tqdm reads this when it is imported.
         os.environ.setdefault("TQDM_DISABLE", "1")
     if config is not None:
-        from problems.machine.compute import choose_compute  # loads only torch, which knows the devices
+        from autolora.problems.machine.compute import choose_compute  # loads only torch, which knows the devices
 
         choose_compute(config, processes.local)
     if new:

@@ -6,7 +6,7 @@ import numpy as np
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from engine.ranks.grid import NOT_DECIDED, grid_of
+from autolora.engine.ranks.grid import NOT_DECIDED, grid_of
 
 MOST_LABEL = 24
 # Marks for rank 0 and for eight heights; the second set is for consoles that print only ASCII.

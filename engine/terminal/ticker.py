@@ -4,7 +4,7 @@ import time
 
 from rich.console import Console
 
-from engine.terminal.console import console, log
+from autolora.engine.terminal.console import console, log
 
 SECONDS_BETWEEN_LINES = 10
 

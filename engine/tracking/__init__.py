@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs.schema import RunConfig
-from engine.tracking.tracker import NOWHERE, Tracker
-from engine.tracking.wandb_run import Wandb
+from autolora.configs.schema import RunConfig
+from autolora.engine.tracking.tracker import NOWHERE, Tracker
+from autolora.engine.tracking.wandb_run import Wandb
 
 __all__ = ["NOWHERE", "Tracker", "open_tracker", "tracker_of"]
 

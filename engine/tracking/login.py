@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from configs.errors import UserError
-from configs.schema import RunConfig
-from engine.run.asked import Asked
+from autolora.configs.errors import UserError
+from autolora.configs.schema import RunConfig
+from autolora.engine.run.asked import Asked
 
 Mode = Literal["online", "offline", "disabled"]
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from configs.errors import UserError
-from engine.disk.files import is_number, write_text
+from autolora.configs.errors import UserError
+from autolora.engine.disk.files import is_number, write_text
 
 log = logging.getLogger("autolora")
 

@@ -5,9 +5,9 @@ import secrets
 from pathlib import Path
 from typing import NamedTuple
 
-from configs.schema import RunConfig
-from engine.disk.files import write_text
-from engine.tracking.login import project_of
+from autolora.configs.schema import RunConfig
+from autolora.engine.disk.files import write_text
+from autolora.engine.tracking.login import project_of
 
 log = logging.getLogger("autolora")
 

@@ -13,13 +13,13 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from PIL.Image import Image as Picture
 
-from configs.schema import RunConfig
-from engine.run.folder import WANDB_ID, RunFolder
-from engine.run.interrupt import Interrupted
-from engine.run.spread import spread
-from engine.tracking.login import Mode, project_of, wandb_mode
-from engine.tracking.tracker import Tracker
-from engine.tracking.wandb_id import Identity, identity_of
+from autolora.configs.schema import RunConfig
+from autolora.engine.run.folder import WANDB_ID, RunFolder
+from autolora.engine.run.interrupt import Interrupted
+from autolora.engine.run.spread import spread
+from autolora.engine.tracking.login import Mode, project_of, wandb_mode
+from autolora.engine.tracking.tracker import Tracker
+from autolora.engine.tracking.wandb_id import Identity, identity_of
 
 SEARCH_STEP = "search/step"
 STEPS = (SEARCH_STEP, "retrain/step")

@@ -7,24 +7,24 @@ that the program derives from them.
 import logging
 from typing import Any
 
-from configs.errors import UserError
-from configs.facts import data_seed, recorded_data_seed
-from configs.files import load_config
-from configs.requests import Request
-from configs.schema import RunConfig
-from engine import ranks
-from engine.disk.files import write_json
-from engine.retrain import checkpoint
-from engine.retrain.same_ranks import what_counts
-from engine.retrain.settings import FINISHED, RETRAINING
-from engine.run.contents import data_of_ranks, read_choice, read_fingerprint, read_plan, read_result
-from engine.run.context import Context
-from engine.run.folder import RunFolder
-from engine.run.resuming import Outdated, Settings
-from engine.run.same_data import data_change
-from engine.study.cells import Cell
-from engine.verdict.arms import Arms, rate_of
-from engine.verdict.folder import VerdictFolder
+from autolora.configs.errors import UserError
+from autolora.configs.facts import data_seed, recorded_data_seed
+from autolora.configs.files import load_config
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.engine import ranks
+from autolora.engine.disk.files import write_json
+from autolora.engine.retrain import checkpoint
+from autolora.engine.retrain.same_ranks import what_counts
+from autolora.engine.retrain.settings import FINISHED, RETRAINING
+from autolora.engine.run.contents import data_of_ranks, read_choice, read_fingerprint, read_plan, read_result
+from autolora.engine.run.context import Context
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.resuming import Outdated, Settings
+from autolora.engine.run.same_data import data_change
+from autolora.engine.study.cells import Cell
+from autolora.engine.verdict.arms import Arms, rate_of
+from autolora.engine.verdict.folder import VerdictFolder
 
 log = logging.getLogger("autolora")
 

@@ -5,19 +5,19 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from configs.errors import UserError
-from configs.facts import data_seed, evaluates_base
-from configs.recipe import TOKEN_METRICS
-from configs.schema import MethodName, RunConfig, TrackingConfig
-from engine.disk.files import remove
-from engine.ranks import RankRecord, count_parameters
-from engine.ranks.controls import can_be_shuffled
-from engine.run.contents import read_result
-from engine.run.folder import RunFolder
-from engine.study.cells import Cell
-from engine.verdict.folder import VerdictFolder
-from engine.verdict.judge import PLANS, Plan
-from problems.machine.draws import seed_of
+from autolora.configs.errors import UserError
+from autolora.configs.facts import data_seed, evaluates_base
+from autolora.configs.recipe import TOKEN_METRICS
+from autolora.configs.schema import MethodName, RunConfig, TrackingConfig
+from autolora.engine.disk.files import remove
+from autolora.engine.ranks import RankRecord, count_parameters
+from autolora.engine.ranks.controls import can_be_shuffled
+from autolora.engine.run.contents import read_result
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.study.cells import Cell
+from autolora.engine.verdict.folder import VerdictFolder
+from autolora.engine.verdict.judge import PLANS, Plan
+from autolora.problems.machine.draws import seed_of
 
 LEARNED, SHUFFLED, HEAD = "learned", "shuffled", "head"
 _METHODS: dict[str, MethodName] = {

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from engine.run.interrupt import OUT_OF_TIME, Interrupted, StopRequest
+from autolora.engine.run.interrupt import OUT_OF_TIME, Interrupted, StopRequest
 
 
 @contextmanager

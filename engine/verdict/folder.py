@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.disk.paths import At
+from autolora.engine.disk.paths import At
 
 
 @dataclass(frozen=True)

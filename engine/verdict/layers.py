@@ -2,17 +2,17 @@
 
 import dataclasses
 
-from configs.errors import UserError
-from configs.schema import RunConfig
-from engine import ranks
-from engine.ranks import RankRecord
-from engine.run.contents import parameters_per_rank, read_searched
-from engine.run.context import Context
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.verdict.arms import Arms, rate_of
-from engine.verdict.folder import VerdictFolder
-from problems.models.layers import layer_shapes, lora_layers_of
+from autolora.configs.errors import UserError
+from autolora.configs.schema import RunConfig
+from autolora.engine import ranks
+from autolora.engine.ranks import RankRecord
+from autolora.engine.run.contents import parameters_per_rank, read_searched
+from autolora.engine.run.context import Context
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.verdict.arms import Arms, rate_of
+from autolora.engine.verdict.folder import VerdictFolder
+from autolora.problems.models.layers import layer_shapes, lora_layers_of
 
 
 def arms_of(config: RunConfig, folder: RunFolder, stop: StopRequest) -> Arms:

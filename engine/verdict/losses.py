@@ -9,16 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from configs.errors import UserError
-from engine.answer.shares import ratio_error
-from engine.disk.tables import read_parquet
-from engine.run.contents import data_of_ranks, read_result
-from engine.run.folder import RunFolder
-from engine.run.resuming import Outdated
-from engine.run.same_data import differ
-from engine.study.cells import Cell
-from engine.verdict.arms import LEARNED, SHUFFLED, Arms
-from engine.verdict.judge import Pairs
+from autolora.configs.errors import UserError
+from autolora.engine.answer.shares import ratio_error
+from autolora.engine.disk.tables import read_parquet
+from autolora.engine.run.contents import data_of_ranks, read_result
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.resuming import Outdated
+from autolora.engine.run.same_data import differ
+from autolora.engine.study.cells import Cell
+from autolora.engine.verdict.arms import LEARNED, SHUFFLED, Arms
+from autolora.engine.verdict.judge import Pairs
 
 COLUMNS = ("loss", "weight", "source")
 AGAIN = "--overwrite trains every pair again"

@@ -4,13 +4,13 @@ from typing import Any
 
 import numpy as np
 
-from engine.disk.files import write_json
-from engine.run.folder import RunFolder
-from engine.run.program import told_of_commits
-from engine.verdict import words
-from engine.verdict.arms import LEARNED, SHUFFLED, Arms
-from engine.verdict.judge import Ending, Pairs, first_ending
-from engine.verdict.losses import Shown
+from autolora.engine.disk.files import write_json
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.program import told_of_commits
+from autolora.engine.verdict import words
+from autolora.engine.verdict.arms import LEARNED, SHUFFLED, Arms
+from autolora.engine.verdict.judge import Ending, Pairs, first_ending
+from autolora.engine.verdict.losses import Shown
 
 
 def write_verdict(found: Shown | None, arms: Arms, run: RunFolder) -> None:

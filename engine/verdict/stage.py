@@ -7,29 +7,29 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from configs.count_words import counted
-from configs.errors import UserError
-from configs.facts import SEARCHING
-from configs.files import to_yaml
-from configs.requests import Request
-from configs.schema import RunConfig
-from engine import ranks
-from engine.disk.files import remove, sync, write_json, write_text
-from engine.disk.lock import locked
-from engine.report.stage import write_report
-from engine.report.words import signed, told_apart
-from engine.run.context import Context
-from engine.run.faults import explained
-from engine.run.folder import RunFolder
-from engine.run.interrupt import Interrupted, StopRequest
-from engine.run.settling import settle_if_free
-from engine.stages import run_stages
-from engine.study.beside import beside
-from engine.study.cells import Cell
-from engine.study.launchers import LAUNCHERS, Job, Running
-from engine.terminal.console import told_once
-from engine.tracking.login import wandb_mode
-from engine.verdict.again import (
+from autolora.configs.count_words import counted
+from autolora.configs.errors import UserError
+from autolora.configs.facts import SEARCHING
+from autolora.configs.files import to_yaml
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.engine import ranks
+from autolora.engine.disk.files import remove, sync, write_json, write_text
+from autolora.engine.disk.lock import locked
+from autolora.engine.report.stage import write_report
+from autolora.engine.report.words import signed, told_apart
+from autolora.engine.run.context import Context
+from autolora.engine.run.faults import explained
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import Interrupted, StopRequest
+from autolora.engine.run.settling import settle_if_free
+from autolora.engine.stages import run_stages
+from autolora.engine.study.beside import beside
+from autolora.engine.study.cells import Cell
+from autolora.engine.study.launchers import LAUNCHERS, Job, Running
+from autolora.engine.terminal.console import told_once
+from autolora.engine.tracking.login import wandb_mode
+from autolora.engine.verdict.again import (
     refuse_data_after_pairs,
     refuse_data_after_search,
     refuse_other_model,
@@ -41,13 +41,13 @@ from engine.verdict.again import (
     tell_ignored,
     tell_other_retraining,
 )
-from engine.verdict.arms import LEARNED, SHUFFLED, Arms, forget_models, rate_of
-from engine.verdict.clock import time_limit
-from engine.verdict.judge import FEWEST, Plan, first_ending
-from engine.verdict.layers import arms_of
-from engine.verdict.losses import Shown, shown
-from engine.verdict.record import write_verdict
-from engine.verdict.tracking import track_verdict
+from autolora.engine.verdict.arms import LEARNED, SHUFFLED, Arms, forget_models, rate_of
+from autolora.engine.verdict.clock import time_limit
+from autolora.engine.verdict.judge import FEWEST, Plan, first_ending
+from autolora.engine.verdict.layers import arms_of
+from autolora.engine.verdict.losses import Shown, shown
+from autolora.engine.verdict.record import write_verdict
+from autolora.engine.verdict.tracking import track_verdict
 
 log = logging.getLogger("autolora")
 

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from configs.schema import RunConfig
-from engine.run.contents import read_verdict
-from engine.run.folder import RunFolder
-from engine.tracking import tracker_of
+from autolora.configs.schema import RunConfig
+from autolora.engine.run.contents import read_verdict
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.tracking import tracker_of
 
 SENT = ("ending", "sentence", "pairs", "difference", "p", "gain", "gain_standard_error")
 """The keys of verdict.json that the summary of the wandb run gets."""

@@ -4,17 +4,17 @@ import math
 import shlex
 from collections.abc import Callable, Sequence
 
-from configs.count_words import counted
-from configs.launch import PLAIN
-from engine.answer.words import NOTHING_LEARNED
-from engine.export.names import trained_at, trained_words
-from engine.ranks import RankRecord
-from engine.ranks.controls import can_be_shuffled
-from engine.report.advice import DOES_NOTHING, FURTHER_PAIRS
-from engine.run.folder import RunFolder
-from engine.run.places import options_of, sibling_name
-from engine.verdict.arms import SEEDS, Arms
-from engine.verdict.judge import FEWEST, PLANS, Ending, Pairs, Plan
+from autolora.configs.count_words import counted
+from autolora.configs.launch import PLAIN
+from autolora.engine.answer.words import NOTHING_LEARNED
+from autolora.engine.export.names import trained_at, trained_words
+from autolora.engine.ranks import RankRecord
+from autolora.engine.ranks.controls import can_be_shuffled
+from autolora.engine.report.advice import DOES_NOTHING, FURTHER_PAIRS
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.places import options_of, sibling_name
+from autolora.engine.verdict.arms import SEEDS, Arms
+from autolora.engine.verdict.judge import FEWEST, PLANS, Ending, Pairs, Plan
 
 FEWEST_SOURCES = 500
 """With rows from fewer sources, a note says that the verdict holds for these rows only."""

@@ -13,15 +13,15 @@ from typing import Any
 
 from betty.hypergradient import jvp_fn_mapping
 
-from problems.hypergradients.adamw import ExactAdamW
-from problems.hypergradients.base import Drawn, Hypergradient, Inner, InnerStep, Outer, Part, Tensors
-from problems.hypergradients.difference import CentralDifference, ForwardDifference
-from problems.hypergradients.first_order import FirstOrder
-from problems.hypergradients.none import NoHypergradient
-from problems.hypergradients.own import own
-from problems.hypergradients.sama import Sama
-from problems.hypergradients.second_order import ConjugateGradient, Exact, Neumann
-from problems.hypergradients.unrolled import Unrolled
+from autolora.problems.hypergradients.adamw import ExactAdamW
+from autolora.problems.hypergradients.base import Drawn, Hypergradient, Inner, InnerStep, Outer, Part, Tensors
+from autolora.problems.hypergradients.difference import CentralDifference, ForwardDifference
+from autolora.problems.hypergradients.first_order import FirstOrder
+from autolora.problems.hypergradients.none import NoHypergradient
+from autolora.problems.hypergradients.own import own
+from autolora.problems.hypergradients.sama import Sama
+from autolora.problems.hypergradients.second_order import ConjugateGradient, Exact, Neumann
+from autolora.problems.hypergradients.unrolled import Unrolled
 
 __all__ = [
     "HYPERGRADIENTS",

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.optim import Adam, AdamW
 
-from problems.hypergradients.base import Inner, Tensors
-from problems.hypergradients.second_order import HessianProduct, SecondOrder
+from autolora.problems.hypergradients.base import Inner, Tensors
+from autolora.problems.hypergradients.second_order import HessianProduct, SecondOrder
 
 _CLIPS_BY = 1e-6
 """torch clips by the factor clip / (norm + 1e-6)."""

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
-from problems.machine.compute import Compute, RandomState
+from autolora.problems.machine.compute import Compute, RandomState
 
 Tensors = Sequence[Tensor]
 Part = tuple[dict[str, Tensor], float]

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from problems.hypergradients.base import Hypergradient, Inner, Outer, Tensors
+from autolora.problems.hypergradients.base import Hypergradient, Inner, Outer, Tensors
 
 
 def step_along(vector: Tensors, radius: float) -> tuple[Tensor, Tensor]:

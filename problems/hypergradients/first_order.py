@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from problems.hypergradients.base import Hypergradient, Inner, Outer, Tensors
+from autolora.problems.hypergradients.base import Hypergradient, Inner, Outer, Tensors
 
 
 class FirstOrder(Hypergradient):

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from problems.hypergradients.base import Hypergradient, Inner, Outer, Tensors
+from autolora.problems.hypergradients.base import Hypergradient, Inner, Outer, Tensors
 
 
 class NoHypergradient(Hypergradient):

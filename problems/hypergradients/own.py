@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from configs.count_words import counted
-from configs.errors import UserError
-from configs.own_class import own_class
-from problems.hypergradients.base import Hypergradient, Inner, Outer, Tensors
-from problems.machine.compute import seeded
-from problems.machine.draws import seed_of
+from autolora.configs.count_words import counted
+from autolora.configs.errors import UserError
+from autolora.configs.own_class import own_class
+from autolora.problems.hypergradients.base import Hypergradient, Inner, Outer, Tensors
+from autolora.problems.machine.compute import seeded
+from autolora.problems.machine.draws import seed_of
 
 log = logging.getLogger("autolora")
 
@@ -30,7 +30,7 @@ def own(type_: str, options: Mapping[str, Any]) -> "Own":
     if not issubclass(found, Hypergradient):
         raise UserError(
             f"--hypergradient.type: {type_} is no approximation; allowed: a class that derives from Hypergradient of "
-            f"problems.hypergradients"
+            f"autolora.problems.hypergradients"
         )
     takes = inspect.signature(found)
     try:

@@ -7,8 +7,8 @@ from betty.hypergradient.utils import precondition
 from torch import Tensor
 from torch.optim import Optimizer
 
-from problems.hypergradients.base import Hypergradient, Inner, Outer, Tensors
-from problems.hypergradients.difference import central_difference
+from autolora.problems.hypergradients.base import Hypergradient, Inner, Outer, Tensors
+from autolora.problems.hypergradients.difference import central_difference
 
 
 class Sama(Hypergradient):

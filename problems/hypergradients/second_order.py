@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from problems.hypergradients.base import Hypergradient, Inner, Outer, Tensors
+from autolora.problems.hypergradients.base import Hypergradient, Inner, Outer, Tensors
 
 HessianProduct = Callable[[Tensors], list[Tensor]]
 

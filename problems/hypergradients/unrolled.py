@@ -5,8 +5,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from problems.hypergradients.base import Hypergradient, Inner, Outer, Tensors
-from problems.hypergradients.second_order import second_derivatives
+from autolora.problems.hypergradients.base import Hypergradient, Inner, Outer, Tensors
+from autolora.problems.hypergradients.second_order import second_derivatives
 
 
 class Unrolled(Hypergradient):

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from configs.errors import UserError
-from configs.schema import RunConfig
+from autolora.configs.errors import UserError
+from autolora.configs.schema import RunConfig
 
 
 def on_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:

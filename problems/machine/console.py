@@ -7,7 +7,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from configs.plain import plain
+from autolora.configs.plain import plain
 
 
 class PlainConsole(Console):

@@ -13,7 +13,7 @@ from pathlib import Path
 from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
 from safetensors import SafetensorError
 
-from configs.errors import UserError
+from autolora.configs.errors import UserError
 
 UNAUTHORIZED, FORBIDDEN, TOO_MANY = 401, 403, 429
 _LOG_IN = "if it is private, log in (hf auth login, or HF_TOKEN); "

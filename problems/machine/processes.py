@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from configs.errors import UserError
-from configs.launch import processes_started
+from autolora.configs.errors import UserError
+from autolora.configs.launch import processes_started
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,11 +9,11 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from configs.errors import UserError
-from configs.schema import LoraSettings
-from problems.models.layers import heads_of_peft, lora_layers_of, refuse_past_lora, target_layers
-from problems.models.parts import layer_ranks, layout, lies_in
-from problems.models.sparse import KeepSparse
+from autolora.configs.errors import UserError
+from autolora.configs.schema import LoraSettings
+from autolora.problems.models.layers import heads_of_peft, lora_layers_of, refuse_past_lora, target_layers
+from autolora.problems.models.parts import layer_ranks, layout, lies_in
+from autolora.problems.models.sparse import KeepSparse
 
 ADAPTER = "default"
 

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import PreTrainedConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from configs.errors import UserError
+from autolora.configs.errors import UserError
 
 
 class Snapshot:

@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from configs.errors import UserError
-from problems.models.parts import matches
+from autolora.configs.errors import UserError
+from autolora.problems.models.parts import matches
 
 MODEL_TYPES = ("bert", "roberta")
 WEIGHTS, SETTINGS = "bottleneck.safetensors", "bottleneck.json"

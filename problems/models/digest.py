@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from problems.models.parts import lies_in
+from autolora.problems.models.parts import lies_in
 
 _NUMBERS = 64  # how many numbers of each weight are read
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from configs.errors import UserError
-from problems.data import Data
+from autolora.configs.errors import UserError
+from autolora.problems.data import Data
 
 _SHOWN = 60
 """Letters of a text that a message shows."""

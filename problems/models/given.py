@@ -10,14 +10,14 @@ from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from torch import nn
 from transformers import PreTrainedModel
 
-from configs.errors import UserError
-from configs.keys import check_type
-from configs.ranges import ALL_LINEAR
-from configs.schema import LoraSettings
-from problems.models.layers import MATRICES, heads_of_peft, layer_shapes, lora_layers_of
-from problems.models.load import BaseModel
-from problems.models.parts import split
-from problems.models.whole import with_modules_to_save
+from autolora.configs.errors import UserError
+from autolora.configs.keys import check_type
+from autolora.configs.ranges import ALL_LINEAR
+from autolora.configs.schema import LoraSettings
+from autolora.problems.models.layers import MATRICES, heads_of_peft, layer_shapes, lora_layers_of
+from autolora.problems.models.load import BaseModel
+from autolora.problems.models.parts import split
+from autolora.problems.models.whole import with_modules_to_save
 
 # Fields that the search reads, or that do not change what it computes; every other field must have its default.
 _READ = {

@@ -16,13 +16,13 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from configs.errors import UserError
-from configs.facts import FUSED
-from configs.ranges import ALL_LINEAR
-from configs.schema import LoraSettings
-from problems.models.body import bodies_of, in_body
-from problems.models.parts import lies_in, matches, refuse_overlap, split
-from problems.models.past_lora import reader_past_lora
+from autolora.configs.errors import UserError
+from autolora.configs.facts import FUSED
+from autolora.configs.ranges import ALL_LINEAR
+from autolora.configs.schema import LoraSettings
+from autolora.problems.models.body import bodies_of, in_body
+from autolora.problems.models.parts import lies_in, matches, refuse_overlap, split
+from autolora.problems.models.past_lora import reader_past_lora
 
 log = logging.getLogger("autolora.inputs")
 

@@ -27,14 +27,14 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from configs.errors import UserError
-from configs.launch import processes_started
-from configs.places import is_local
-from configs.schema import ModelConfig
-from problems.machine.compute import fast_bf16
-from problems.machine.hub import explain_missing
-from problems.models.body import bodies_of, in_body
-from problems.models.places import GGUF, locate
+from autolora.configs.errors import UserError
+from autolora.configs.launch import processes_started
+from autolora.configs.places import is_local
+from autolora.configs.schema import ModelConfig
+from autolora.problems.machine.compute import fast_bf16
+from autolora.problems.machine.hub import explain_missing
+from autolora.problems.models.body import bodies_of, in_body
+from autolora.problems.models.places import GGUF, locate
 
 log = logging.getLogger("autolora.inputs")
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from configs.errors import UserError
-from problems.tasks.labels import IGNORED
+from autolora.configs.errors import UserError
+from autolora.problems.tasks.labels import IGNORED
 
 # Tokens with which both probe rows begin, and tokens behind them in which the rows differ.
 _SHARED, _OTHER = 4, 4

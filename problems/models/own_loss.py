@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from problems.models.next_token import probe_rows
+from autolora.problems.models.next_token import probe_rows
 
 log = logging.getLogger("autolora.inputs")
 

@@ -14,8 +14,8 @@ so the exported adapter is a plain one.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from configs.errors import UserError
-from configs.facts import FUSED, PART
+from autolora.configs.errors import UserError
+from autolora.configs.facts import FUSED, PART
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from problems.models.parts import split
+from autolora.problems.models.parts import split
 
 _MAMBA = {"x_proj", "dt_proj", "out_proj"}
 _READ_PAST = {

@@ -4,8 +4,8 @@ import importlib.util
 import json
 from pathlib import Path
 
-from configs.errors import UserError
-from configs.places import PACKAGE, from_home
+from autolora.configs.errors import UserError
+from autolora.configs.places import PACKAGE, from_home
 
 GGUF = ".gguf"
 

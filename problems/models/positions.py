@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from torch import nn
 from transformers import PreTrainedModel
 
-from configs.errors import UserError
-from configs.recipe import decoding
-from configs.schema import RunConfig
-from problems.data import Data
-from problems.tasks.base import PAD_TO
+from autolora.configs.errors import UserError
+from autolora.configs.recipe import decoding
+from autolora.configs.schema import RunConfig
+from autolora.problems.data import Data
+from autolora.problems.tasks.base import PAD_TO
 
 # Names of position tables: in BERT and similar models; GPT-2; OPT, BART, RoFormer and, as a buffer, GPT-J; the first
 # GPT; CTRL.

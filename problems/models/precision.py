@@ -12,12 +12,12 @@ from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 from transformers.quantizers.quantizers_utils import should_convert_module
 
-from configs.facts import trains_all
-from configs.schema import RunConfig
-from problems.machine.compute import Compute, multiplying_in_bf16
-from problems.models.body import bodies_of, in_body
-from problems.models.load import NOT_IN_4BIT, BaseModel, load_settings, source_of
-from problems.models.parts import matches
+from autolora.configs.facts import trains_all
+from autolora.configs.schema import RunConfig
+from autolora.problems.machine.compute import Compute, multiplying_in_bf16
+from autolora.problems.models.body import bodies_of, in_body
+from autolora.problems.models.load import NOT_IN_4BIT, BaseModel, load_settings, source_of
+from autolora.problems.models.parts import matches
 
 log = logging.getLogger("autolora.inputs")
 

@@ -11,8 +11,8 @@ from torch.utils.checkpoint import checkpoint
 from transformers import Cache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from configs.errors import UserError
-from problems.machine.compute import RandomState, random_state, replay
+from autolora.configs.errors import UserError
+from autolora.problems.machine.compute import RandomState, random_state, replay
 
 Again = Callable[[], AbstractContextManager[None]]
 """Called in the forward pass; returns the context in which the block is to be computed again."""

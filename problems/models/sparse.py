@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from problems.models.parts import Group
+from autolora.problems.models.parts import Group
 
 
 class KeepSparse:

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from torch import nn
 from transformers import PreTrainedModel
 
-from configs.errors import UserError
-from problems.models.layers import HEADS, name_of, named_layers
-from problems.models.load import BaseModel
-from problems.models.parts import matches, split
+from autolora.configs.errors import UserError
+from autolora.problems.models.layers import HEADS, name_of, named_layers
+from autolora.problems.models.load import BaseModel
+from autolora.problems.models.parts import matches, split
 
 log = logging.getLogger("autolora.inputs")
 

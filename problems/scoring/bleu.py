@@ -8,7 +8,7 @@ from itertools import zip_longest
 from statistics import geometric_mean
 from typing import TYPE_CHECKING
 
-from problems.scoring.ngrams import Tokens, mteval_tokens
+from autolora.problems.scoring.ngrams import Tokens, mteval_tokens
 
 if TYPE_CHECKING:
     from sacrebleu.metrics.bleu import BLEUScore

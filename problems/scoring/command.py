@@ -8,16 +8,16 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from configs.errors import UserError
-from configs.plain import plain
-from problems.machine.console import PlainConsole
-from problems.scoring.e2e import score_e2e
-from problems.scoring.files import read_grouped
-from problems.scoring.names import check_metrics
-from problems.scoring.ner import score_ner
-from problems.scoring.ner_files import read_ner
-from problems.scoring.webnlg import score_webnlg
-from problems.scoring.webnlg_files import read_webnlg
+from autolora.configs.errors import UserError
+from autolora.configs.plain import plain
+from autolora.problems.machine.console import PlainConsole
+from autolora.problems.scoring.e2e import score_e2e
+from autolora.problems.scoring.files import read_grouped
+from autolora.problems.scoring.names import check_metrics
+from autolora.problems.scoring.ner import score_ner
+from autolora.problems.scoring.ner_files import read_ner
+from autolora.problems.scoring.webnlg import score_webnlg
+from autolora.problems.scoring.webnlg_files import read_webnlg
 
 # The kinds scale BLEU differently: each as its official script does.
 _SCALE: dict[str, dict[str, str]] = {

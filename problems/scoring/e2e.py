@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from configs.errors import UserError
-from problems.scoring.bleu import bleu_mteval
-from problems.scoring.meteor import Meteor
-from problems.scoring.names import NEEDS_JAVA, check_metrics
-from problems.scoring.nist import nist
-from problems.scoring.ptb import ptb_tokenize
+from autolora.configs.errors import UserError
+from autolora.problems.scoring.bleu import bleu_mteval
+from autolora.problems.scoring.meteor import Meteor
+from autolora.problems.scoring.names import NEEDS_JAVA, check_metrics
+from autolora.problems.scoring.nist import nist
+from autolora.problems.scoring.ptb import ptb_tokenize
 
 # What the caption scorers work on: one key per item, a list of sentences per key.
 Captions = dict[int, list[str]]

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from configs.errors import UserError
-from problems.encoding import utf8
+from autolora.configs.errors import UserError
+from autolora.problems.encoding import utf8
 
 
 class Group(NamedTuple):

@@ -7,7 +7,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from configs.errors import UserError
+from autolora.configs.errors import UserError
 
 # The heap is bounded, so that several runs fit on one machine (METEOR with its paraphrase table needs 0.5 GB). One GC
 # thread: the scorers are single-threaded. UTF-8 whatever the locale is.

@@ -8,8 +8,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from configs.errors import UserError
-from problems.scoring.java import bundled_jar, java_command
+from autolora.configs.errors import UserError
+from autolora.problems.scoring.java import bundled_jar, java_command
 
 _PROTOCOL = re.compile(r"\|\|\||[\r\n]")
 

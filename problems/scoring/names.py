@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-from configs.errors import UserError
-from configs.metrics import OFFICIAL
-from configs.recipe import plain_name
-from problems.scoring.java import require_java
-from problems.scoring.ner import MEASURES
+from autolora.configs.errors import UserError
+from autolora.configs.metrics import OFFICIAL
+from autolora.configs.recipe import plain_name
+from autolora.problems.scoring.java import require_java
+from autolora.problems.scoring.ner import MEASURES
 
 METRICS: dict[str, tuple[str, ...]] = {**OFFICIAL, "ner": MEASURES}
 # ROUGE_L and CIDEr are plain Python, but the official script feeds them Stanford's PTB tokens.

@@ -1,6 +1,6 @@
 """Entity precision, recall and F1 by exact match, as conlleval and seqeval's default mode count them."""
 
-from configs.errors import UserError
+from autolora.configs.errors import UserError
 
 MEASURES = ("precision", "recall", "f1")
 

@@ -5,10 +5,10 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from configs.errors import UserError
-from configs.json_text import GivenTwice, once
-from configs.keys import shortened
-from problems.scoring.files import read_lines
+from autolora.configs.errors import UserError
+from autolora.configs.json_text import GivenTwice, once
+from autolora.configs.keys import shortened
+from autolora.problems.scoring.files import read_lines
 
 _TAG = re.compile(r"O|[BIES]-\S+")
 

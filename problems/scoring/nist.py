@@ -8,7 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from problems.scoring.ngrams import NGram, clipped_matches, count_ngrams, mteval_tokens
+from autolora.problems.scoring.ngrams import NGram, clipped_matches, count_ngrams, mteval_tokens
 
 MAX_ORDER = 5
 # The length penalty is one half when the output has two thirds of the references' mean length.

@@ -6,8 +6,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs.errors import UserError
-from problems.scoring.java import bundled_jar, java_command
+from autolora.configs.errors import UserError
+from autolora.problems.scoring.java import bundled_jar, java_command
 
 # The tokeniser starts a new output line at each of these, which would shift every sentence after it.
 _LINE_BREAKS = re.compile(r"[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")

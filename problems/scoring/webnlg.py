@@ -3,12 +3,12 @@
 import re
 from collections.abc import Sequence, Set
 
-from configs.errors import UserError
-from problems.scoring.bleu import bleu_moses
-from problems.scoring.e2e import check_items
-from problems.scoring.meteor import Meteor
-from problems.scoring.names import check_metrics
-from problems.scoring.ter import corpus_ter
+from autolora.configs.errors import UserError
+from autolora.problems.scoring.bleu import bleu_moses
+from autolora.problems.scoring.e2e import check_items
+from autolora.problems.scoring.meteor import Meteor
+from autolora.problems.scoring.names import check_metrics
+from autolora.problems.scoring.ter import corpus_ter
 
 SEEN = ("Airport", "Astronaut", "Building", "City", "ComicsCharacter", "Food", "Monument", "SportsTeam", "University",
         "WrittenWork")  # fmt: skip

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from configs.errors import UserError
-from problems.scoring.files import read_grouped, read_hypotheses
+from autolora.configs.errors import UserError
+from autolora.problems.scoring.files import read_grouped, read_hypotheses
 
 _NUMBERED = re.compile(r"(?P<stem>.*?)(?P<number>\d+)(?P<end>(\.[A-Za-z]\w*)?)")
 

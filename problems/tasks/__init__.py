@@ -3,17 +3,17 @@
 import dataclasses
 from collections.abc import Callable
 
-from configs.facts import data_seed
-from configs.places import from_home
-from configs.recipe import is_benchmark
-from configs.schema import RunConfig, TaskConfig
-from problems.tasks.base import Collate, Rows, Task
-from problems.tasks.chat import Chats
-from problems.tasks.data_to_text import E2E, SourceTarget, WebNLG
-from problems.tasks.glue import Glue
-from problems.tasks.reviews import SampleReviews
-from problems.tasks.table import TextTable
-from problems.tasks.tagging import Tagging
+from autolora.configs.facts import data_seed
+from autolora.configs.places import from_home
+from autolora.configs.recipe import is_benchmark
+from autolora.configs.schema import RunConfig, TaskConfig
+from autolora.problems.tasks.base import Collate, Rows, Task
+from autolora.problems.tasks.chat import Chats
+from autolora.problems.tasks.data_to_text import E2E, SourceTarget, WebNLG
+from autolora.problems.tasks.glue import Glue
+from autolora.problems.tasks.reviews import SampleReviews
+from autolora.problems.tasks.table import TextTable
+from autolora.problems.tasks.tagging import Tagging
 
 __all__ = ["Collate", "Rows", "Task", "make_task"]
 

@@ -11,9 +11,9 @@ from peft import TaskType
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from configs.metrics import ERRORS
-from problems.tasks.kind import own_loss
-from problems.tasks.label_scale import LabelScale
+from autolora.configs.metrics import ERRORS
+from autolora.problems.tasks.kind import own_loss
+from autolora.problems.tasks.label_scale import LabelScale
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,14 +11,14 @@ from datasets import Dataset
 from peft import TaskType
 from transformers import AutoModelForCausalLM, DataCollatorForSeq2Seq, PreTrainedModel, PreTrainedTokenizerBase
 
-from configs.keys import shortened
-from configs.recipe import TOKEN_METRICS, label_smoothing
-from configs.schema import TaskConfig
-from problems.tasks.base import PAD_TO, Collate, Task
-from problems.tasks.labels import IGNORED
-from problems.tasks.padding import for_batches
-from problems.tasks.templates import Message
-from problems.tasks.token_loss import token_loss
+from autolora.configs.keys import shortened
+from autolora.configs.recipe import TOKEN_METRICS, label_smoothing
+from autolora.configs.schema import TaskConfig
+from autolora.problems.tasks.base import PAD_TO, Collate, Task
+from autolora.problems.tasks.labels import IGNORED
+from autolora.problems.tasks.padding import for_batches
+from autolora.problems.tasks.templates import Message
+from autolora.problems.tasks.token_loss import token_loss
 
 KindOfPrompt = Literal["chat", "separator", "text"]
 """How an answer is asked for: by a chat template, by the source and a token that ends it, or not at all, as the model

@@ -10,21 +10,21 @@ import numpy as np
 from datasets import Dataset, NamedSplit
 from transformers import PreTrainedTokenizerBase
 
-from configs.errors import UserError
-from configs.places import short_name
-from configs.schema import TaskConfig
-from problems.tasks.base import Rows
-from problems.tasks.causal import MODEL_INPUTS, TOKEN_METRICS, Causal, KindOfPrompt
-from problems.tasks.doubts import warn_of_gap, warn_of_rendered_texts
-from problems.tasks.evenly import evenly
-from problems.tasks.labels import IGNORED
-from problems.tasks.readers.cache import mapped
-from problems.tasks.readers.chat import Chat
-from problems.tasks.readers.chat_sources import ChatSources
-from problems.tasks.split_names import TRAIN, UNUSED, rows_in_words
-from problems.tasks.template_files import take_template
-from problems.tasks.template_refusals import RowRefused, TemplateRefused, refusal
-from problems.tasks.templates import Message, Template, end_of_text, template_of
+from autolora.configs.errors import UserError
+from autolora.configs.places import short_name
+from autolora.configs.schema import TaskConfig
+from autolora.problems.tasks.base import Rows
+from autolora.problems.tasks.causal import MODEL_INPUTS, TOKEN_METRICS, Causal, KindOfPrompt
+from autolora.problems.tasks.doubts import warn_of_gap, warn_of_rendered_texts
+from autolora.problems.tasks.evenly import evenly
+from autolora.problems.tasks.labels import IGNORED
+from autolora.problems.tasks.readers.cache import mapped
+from autolora.problems.tasks.readers.chat import Chat
+from autolora.problems.tasks.readers.chat_sources import ChatSources
+from autolora.problems.tasks.split_names import TRAIN, UNUSED, rows_in_words
+from autolora.problems.tasks.template_files import take_template
+from autolora.problems.tasks.template_refusals import RowRefused, TemplateRefused, refusal
+from autolora.problems.tasks.templates import Message, Template, end_of_text, template_of
 
 log = logging.getLogger("autolora.inputs")
 

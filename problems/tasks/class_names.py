@@ -5,7 +5,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from configs.keys import shortened
+from autolora.configs.keys import shortened
 
 log = logging.getLogger("autolora.inputs")
 

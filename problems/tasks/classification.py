@@ -13,10 +13,10 @@ from scipy.special import softmax
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding, PreTrainedTokenizerBase
 
-from problems.tasks.base import PAD_TO, Collate, Task
-from problems.tasks.padding import for_batches
-from problems.tasks.readers.cache import mapped
-from problems.tasks.split_names import rows_in_words
+from autolora.problems.tasks.base import PAD_TO, Collate, Task
+from autolora.problems.tasks.padding import for_batches
+from autolora.problems.tasks.readers.cache import mapped
+from autolora.problems.tasks.split_names import rows_in_words
 
 log = logging.getLogger("autolora.inputs")
 

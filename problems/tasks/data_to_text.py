@@ -9,20 +9,20 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from configs.errors import UserError
-from configs.recipe import evaluation_split
-from configs.schema import TaskConfig
-from problems.columns import listed, require_columns
-from problems.scoring import METRICS, is_of_2017
-from problems.scoring.bleu import MAX_ORDER
-from problems.tasks.generation import Generation, TextMetric
-from problems.tasks.readers.hub import load_splits, split_of
-from problems.tasks.readers.numbering import at
-from problems.tasks.readers.objects import filled, lacks_text, no_text, refuse_empty
-from problems.tasks.readers.records import Record, e2e_records, grouped, webnlg_records
-from problems.tasks.readers.splits import evaluation_source, origin, read_or_hold_out
-from problems.tasks.readers.table import read_table
-from problems.tasks.readers.webnlg_files import lora_splits
+from autolora.configs.errors import UserError
+from autolora.configs.recipe import evaluation_split
+from autolora.configs.schema import TaskConfig
+from autolora.problems.columns import listed, require_columns
+from autolora.problems.scoring import METRICS, is_of_2017
+from autolora.problems.scoring.bleu import MAX_ORDER
+from autolora.problems.tasks.generation import Generation, TextMetric
+from autolora.problems.tasks.readers.hub import load_splits, split_of
+from autolora.problems.tasks.readers.numbering import at
+from autolora.problems.tasks.readers.objects import filled, lacks_text, no_text, refuse_empty
+from autolora.problems.tasks.readers.records import Record, e2e_records, grouped, webnlg_records
+from autolora.problems.tasks.readers.splits import evaluation_source, origin, read_or_hold_out
+from autolora.problems.tasks.readers.table import read_table
+from autolora.problems.tasks.readers.webnlg_files import lora_splits
 
 log = logging.getLogger("autolora.inputs")
 

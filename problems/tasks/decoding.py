@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList, NoRepeatNGramLogitsProcessor, PreTrainedTokenizerBase
 
-from configs.recipe import Decoding
-from problems.machine.compute import Compute
-from problems.tasks.templates import end_of_text
+from autolora.configs.recipe import Decoding
+from autolora.problems.machine.compute import Compute
+from autolora.problems.tasks.templates import end_of_text
 
 NEUTRAL = {
     "repetition_penalty": 1.0, "encoder_repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "min_length": 0,

@@ -9,9 +9,9 @@ import pyarrow.compute as pc
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from problems.tasks.inputs import texts_known
-from problems.tasks.labels import IGNORED
-from problems.tasks.templates import Template
+from autolora.problems.tasks.inputs import texts_known
+from autolora.problems.tasks.labels import IGNORED
+from autolora.problems.tasks.templates import Template
 
 log = logging.getLogger("autolora.inputs")
 

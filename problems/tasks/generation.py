@@ -15,19 +15,19 @@ from typing import Any, ClassVar
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from configs.errors import UserError
-from configs.recipe import is_benchmark, plain_name
-from configs.schema import TaskConfig
-from problems.scoring import METRICS, check_metrics, score_e2e, score_webnlg
-from problems.tasks.base import Rows
-from problems.tasks.causal import MODEL_INPUTS, Causal, KindOfPrompt
-from problems.tasks.doubts import warn_of_gap
-from problems.tasks.prompts import ChatPrompt, Lost, PlainPrompt, Prompt
-from problems.tasks.readers.cache import mapped
-from problems.tasks.readers.records import Record, as_training_rows, evaluation_rows, training_rows
-from problems.tasks.split_names import rows_in_words
-from problems.tasks.template_files import take_template
-from problems.tasks.templates import Message, Template, template_of
+from autolora.configs.errors import UserError
+from autolora.configs.recipe import is_benchmark, plain_name
+from autolora.configs.schema import TaskConfig
+from autolora.problems.scoring import METRICS, check_metrics, score_e2e, score_webnlg
+from autolora.problems.tasks.base import Rows
+from autolora.problems.tasks.causal import MODEL_INPUTS, Causal, KindOfPrompt
+from autolora.problems.tasks.doubts import warn_of_gap
+from autolora.problems.tasks.prompts import ChatPrompt, Lost, PlainPrompt, Prompt
+from autolora.problems.tasks.readers.cache import mapped
+from autolora.problems.tasks.readers.records import Record, as_training_rows, evaluation_rows, training_rows
+from autolora.problems.tasks.split_names import rows_in_words
+from autolora.problems.tasks.template_files import take_template
+from autolora.problems.tasks.templates import Message, Template, template_of
 
 log = logging.getLogger("autolora.inputs")
 

@@ -14,10 +14,10 @@ from peft import TaskType
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from configs.errors import UserError
-from problems.tasks.base import Collate
-from problems.tasks.kind import Loss
-from problems.tasks.labels import count_labels
+from autolora.configs.errors import UserError
+from autolora.problems.tasks.base import Collate
+from autolora.problems.tasks.kind import Loss
+from autolora.problems.tasks.labels import count_labels
 
 # Examples in the batch that `kind_of` looks at.
 _TRIED = 2

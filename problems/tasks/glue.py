@@ -5,16 +5,16 @@ from typing import Any
 
 from datasets import ClassLabel, Dataset, Value
 
-from configs.errors import UserError
-from configs.glue import GLUE, OF_NUMBERS
-from configs.schema import TaskConfig
-from problems.columns import listed
-from problems.tasks.base import Rows
-from problems.tasks.classification import TextClassification
-from problems.tasks.label_scale import LabelScale
-from problems.tasks.labels import find_classes, number_of, refuse_one_number, value_of
-from problems.tasks.readers.hub import load_splits, split_of
-from problems.tasks.readers.numbering import ROW, at
+from autolora.configs.errors import UserError
+from autolora.configs.glue import GLUE, OF_NUMBERS
+from autolora.configs.schema import TaskConfig
+from autolora.problems.columns import listed
+from autolora.problems.tasks.base import Rows
+from autolora.problems.tasks.classification import TextClassification
+from autolora.problems.tasks.label_scale import LabelScale
+from autolora.problems.tasks.labels import find_classes, number_of, refuse_one_number, value_of
+from autolora.problems.tasks.readers.hub import load_splits, split_of
+from autolora.problems.tasks.readers.numbering import ROW, at
 
 HUB = "nyu-mll/glue"
 

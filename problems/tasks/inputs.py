@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.compute as pc
 from datasets import Dataset
 
-from problems.tasks.given import GivenRows
+from autolora.problems.tasks.given import GivenRows
 
 
 def tokens_of(rows: Dataset) -> list[bytes]:

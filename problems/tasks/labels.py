@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from configs.errors import UserError
-from configs.keys import shortened
+from autolora.configs.errors import UserError
+from autolora.configs.keys import shortened
 
 log = logging.getLogger("autolora.inputs")
 

@@ -6,10 +6,10 @@ from typing import Any, ClassVar, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
-from configs.errors import UserError
-from problems.tasks.labels import IGNORED
-from problems.tasks.template_refusals import RowRefused, TemplateRefused, refusal
-from problems.tasks.templates import Template, end_of_text
+from autolora.configs.errors import UserError
+from autolora.problems.tasks.labels import IGNORED
+from autolora.problems.tasks.template_refusals import RowRefused, TemplateRefused, refusal
+from autolora.problems.tasks.templates import Template, end_of_text
 
 
 class Lost(NamedTuple):

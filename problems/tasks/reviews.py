@@ -5,11 +5,11 @@ from typing import Any
 
 from datasets import Dataset
 
-from configs.schema import TaskConfig
-from problems.tasks.base import Rows
-from problems.tasks.classification import TextClassification
-from problems.tasks.readers.hub import split_of
-from problems.tasks.sample import LABELS, make_sample
+from autolora.configs.schema import TaskConfig
+from autolora.problems.tasks.base import Rows
+from autolora.problems.tasks.classification import TextClassification
+from autolora.problems.tasks.readers.hub import split_of
+from autolora.problems.tasks.sample import LABELS, make_sample
 
 
 class SampleReviews(TextClassification):

@@ -7,20 +7,28 @@ from typing import Any
 import pandas as pd
 from datasets import Dataset
 
-from configs.errors import UserError
-from configs.recipe import evaluation_split
-from configs.schema import TaskConfig
-from problems.columns import label_column, require_text_and_label, text_columns
-from problems.tasks.base import Rows
-from problems.tasks.class_names import tell_classes, warn_of_majority
-from problems.tasks.classification import TextClassification
-from problems.tasks.label_scale import LabelScale
-from problems.tasks.labels import NO_LABEL, find_classes, label_text, no_label, number_of, refuse_one_number, value_of
-from problems.tasks.readers.numbering import at
-from problems.tasks.readers.objects import filled, lacks_text, no_text, refuse_empty, sound
-from problems.tasks.readers.splits import evaluation_source, hold_out, origin
-from problems.tasks.readers.table import read_table
-from problems.tasks.readers.tag_names import named_class, names_in_parquet
+from autolora.configs.errors import UserError
+from autolora.configs.recipe import evaluation_split
+from autolora.configs.schema import TaskConfig
+from autolora.problems.columns import label_column, require_text_and_label, text_columns
+from autolora.problems.tasks.base import Rows
+from autolora.problems.tasks.class_names import tell_classes, warn_of_majority
+from autolora.problems.tasks.classification import TextClassification
+from autolora.problems.tasks.label_scale import LabelScale
+from autolora.problems.tasks.labels import (
+    NO_LABEL,
+    find_classes,
+    label_text,
+    no_label,
+    number_of,
+    refuse_one_number,
+    value_of,
+)
+from autolora.problems.tasks.readers.numbering import at
+from autolora.problems.tasks.readers.objects import filled, lacks_text, no_text, refuse_empty, sound
+from autolora.problems.tasks.readers.splits import evaluation_source, hold_out, origin
+from autolora.problems.tasks.readers.table import read_table
+from autolora.problems.tasks.readers.tag_names import named_class, names_in_parquet
 
 
 class TextTable(TextClassification):

@@ -12,25 +12,31 @@ from datasets import Dataset
 from peft import TaskType
 from transformers import AutoModelForTokenClassification, DataCollatorForTokenClassification, PreTrainedTokenizerBase
 
-from configs.endings import CONLL, TAGGED, ending
-from configs.errors import UserError
-from configs.metrics import OF_TAGS
-from configs.places import is_hub_name, short_name
-from configs.recipe import evaluation_path, evaluation_split
-from configs.schema import TaskConfig
-from problems.scoring.ner import score_ner
-from problems.scoring.ner_files import Sentence
-from problems.tasks.base import PAD_TO, Collate, Rows, Task
-from problems.tasks.class_names import tell_classes
-from problems.tasks.labels import IGNORED, OUTSIDE
-from problems.tasks.padding import for_batches
-from problems.tasks.readers.cache import mapped
-from problems.tasks.readers.numbering import ROW, at
-from problems.tasks.readers.splits import Source, evaluation_source, origin, read_or_hold_out, tell_unused_share
-from problems.tasks.readers.tagged_files import find_split, place, read_sentences, unread_of_split
-from problems.tasks.readers.tagged_hub import read_tagged, where
-from problems.tasks.split_names import TRAIN, UNUSED, rows_in_words
-from problems.tasks.split_words import before_words
+from autolora.configs.endings import CONLL, TAGGED, ending
+from autolora.configs.errors import UserError
+from autolora.configs.metrics import OF_TAGS
+from autolora.configs.places import is_hub_name, short_name
+from autolora.configs.recipe import evaluation_path, evaluation_split
+from autolora.configs.schema import TaskConfig
+from autolora.problems.scoring.ner import score_ner
+from autolora.problems.scoring.ner_files import Sentence
+from autolora.problems.tasks.base import PAD_TO, Collate, Rows, Task
+from autolora.problems.tasks.class_names import tell_classes
+from autolora.problems.tasks.labels import IGNORED, OUTSIDE
+from autolora.problems.tasks.padding import for_batches
+from autolora.problems.tasks.readers.cache import mapped
+from autolora.problems.tasks.readers.numbering import ROW, at
+from autolora.problems.tasks.readers.splits import (
+    Source,
+    evaluation_source,
+    origin,
+    read_or_hold_out,
+    tell_unused_share,
+)
+from autolora.problems.tasks.readers.tagged_files import find_split, place, read_sentences, unread_of_split
+from autolora.problems.tasks.readers.tagged_hub import read_tagged, where
+from autolora.problems.tasks.split_names import TRAIN, UNUSED, rows_in_words
+from autolora.problems.tasks.split_words import before_words
 
 log = logging.getLogger("autolora.inputs")
 

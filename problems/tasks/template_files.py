@@ -7,10 +7,10 @@ from jinja2 import Environment, TemplateSyntaxError
 from jinja2.ext import Extension
 from transformers import PreTrainedTokenizerBase
 
-from configs.errors import UserError
-from problems.encoding import utf8
-from problems.tasks.template_dates import CODES, unknown_codes, with_fixed_date, with_formats
-from problems.tasks.templates import template_of
+from autolora.configs.errors import UserError
+from autolora.problems.encoding import utf8
+from autolora.problems.tasks.template_dates import CODES, unknown_codes, with_fixed_date, with_formats
+from autolora.problems.tasks.templates import template_of
 
 
 def take_template(tokenizer: PreTrainedTokenizerBase, file: str | None) -> None:

@@ -3,7 +3,7 @@
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from configs.errors import UserError
+from autolora.configs.errors import UserError
 
 
 class RowRefused(ValueError):

@@ -15,10 +15,10 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from configs.errors import UserError
-from problems.tasks.labels import IGNORED
-from problems.tasks.template_dates import DATE, has_date
-from problems.tasks.template_refusals import RowRefused, TemplateRefused, row_refused
+from autolora.configs.errors import UserError
+from autolora.problems.tasks.labels import IGNORED
+from autolora.problems.tasks.template_dates import DATE, has_date
+from autolora.problems.tasks.template_refusals import RowRefused, TemplateRefused, row_refused
 
 _MARKS, _COMMENT = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}"), re.compile(r"\{#.*?#\}", re.S)
 # Words that no template writes by itself.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from problems.tasks.labels import IGNORED
+from autolora.problems.tasks.labels import IGNORED
 
 CHUNK, CHUNK_ON_GPU = 2**23, 2**25
 """How many scores are converted to fp32 at a time: 32 MiB on a CPU, and 128 MiB elsewhere, as a GPU

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import pytest
 from rich.table import Table
 
+from autolora.configs.errors import UserError
 from benchmarks import command
 from benchmarks.command import child, main, parse_settings
-from configs.errors import UserError
 
 
 @dataclass(frozen=True)

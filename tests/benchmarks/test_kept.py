@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from autolora.configs.errors import UserError
 from benchmarks.kept import Layout, gathered, refuse_mixed
-from configs.errors import UserError
 
 LAYOUT = Layout(["task", "seed", "score"], {"task"}, perhaps={"score"})
 

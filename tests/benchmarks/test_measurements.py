@@ -12,16 +12,16 @@ import pandas as pd
 import pytest
 import torch
 
+from autolora.configs.errors import UserError
+from autolora.configs.requests import Request
+from autolora.engine.disk.files import write_json
+from autolora.engine.run.folder import RunFolder
+from autolora.problems.hypergradients import HYPERGRADIENTS
+from autolora.problems.tasks.sample import make_sample
 from benchmarks import answer, data, growth, startup, step, total
 from benchmarks.command import main
 from benchmarks.stock import StockStep
 from benchmarks.workload import PlainStep, SearchStep, Workload, make_workload
-from configs.errors import UserError
-from configs.requests import Request
-from engine.disk.files import write_json
-from engine.run.folder import RunFolder
-from problems.hypergradients import HYPERGRADIENTS
-from problems.tasks.sample import make_sample
 
 ModelFolder = Callable[..., Path]
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
+from autolora.engine.search import engine as search_engine
+from autolora.problems.hypergradients import HYPERGRADIENTS
+from autolora.problems.models import recompute as recompute_module
 from benchmarks import memory, random_models, retraining
 from benchmarks.command import main
 from benchmarks.workload import Workload, language_workload
-from engine.search import engine as search_engine
-from problems.hypergradients import HYPERGRADIENTS
-from problems.models import recompute as recompute_module
 
 ModelFolder = Callable[..., Path]
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import benchmarks
-from problems.machine import hub, waiting
+from autolora.problems.machine import hub, waiting
 
 
 @pytest.mark.parametrize(("started", "steps"), [("-m", ["threads", "hub"]), ("pytest", [])])

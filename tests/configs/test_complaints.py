@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from configs.complaints import one_line
-from configs.errors import UserError
-from configs.parser import parse_command
+from autolora.configs.complaints import one_line
+from autolora.configs.errors import UserError
+from autolora.configs.parser import parse_command
 
 
 @pytest.mark.parametrize(

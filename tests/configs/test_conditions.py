@@ -2,8 +2,8 @@
 
 import pytest
 
-from configs.conditions import divides, has_template, reads_hub, uses_r
-from configs.parser import parse
+from autolora.configs.conditions import divides, has_template, reads_hub, uses_r
+from autolora.configs.parser import parse
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from configs.count_words import counted
+from autolora.configs.count_words import counted
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from configs.endings import TABLES, TAGGED, ending, refuse_other_ending
-from configs.errors import UserError
+from autolora.configs.endings import TABLES, TAGGED, ending, refuse_other_ending
+from autolora.configs.errors import UserError
 
 
 def test_capitals_in_an_ending_do_not_matter() -> None:

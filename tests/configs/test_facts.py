@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from configs import facts
-from configs.parser import parse
+from autolora.configs import facts
+from autolora.configs.parser import parse
 
 
 @pytest.mark.parametrize(("flag", "answer"), [("", False), ("    second_order = True\n", True)])

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from configs.errors import UserError
-from configs.files import CONFIGS, find_config, hides_shipped, load_config, to_yaml
-from configs.parser import parse
-from configs.schema import RunConfig
+from autolora.configs.errors import UserError
+from autolora.configs.files import CONFIGS, find_config, hides_shipped, load_config, to_yaml
+from autolora.configs.parser import parse
+from autolora.configs.schema import RunConfig
 
 
 def test_a_missing_config_lists_the_shipped_ones() -> None:

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from configs.given import given_of
-from configs.parser import parse
-from configs.requests import Given
-from configs.schema import RunConfig
-from configs.values import with_values
+from autolora.configs.given import given_of
+from autolora.configs.parser import parse
+from autolora.configs.requests import Given
+from autolora.configs.schema import RunConfig
+from autolora.configs.values import with_values
 
 
 def test_keys_may_come_in_a_group_and_are_those_that_were_given() -> None:

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from configs.help import COMMON, USAGE
-from configs.keys import SWITCHES, allowed
-from configs.parser import build_parser, parse
+from autolora.configs.help import COMMON, USAGE
+from autolora.configs.keys import SWITCHES, allowed
+from autolora.configs.parser import build_parser, parse
 
 
 def test_help_says_what_a_key_means(capsys: pytest.CaptureFixture[str]) -> None:

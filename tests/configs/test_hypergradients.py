@@ -4,8 +4,8 @@ from typing import get_args
 
 import pytest
 
-from configs.hypergradients import BUILT_IN, BuiltIn
-from problems.hypergradients import HYPERGRADIENTS, NONE
+from autolora.configs.hypergradients import BUILT_IN, BuiltIn
+from autolora.problems.hypergradients import HYPERGRADIENTS, NONE
 
 pytestmark = pytest.mark.unit
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from configs.json_text import GivenTwice, once
+from autolora.configs.json_text import GivenTwice, once
 
 
 def test_an_object_has_each_name_once() -> None:

@@ -6,12 +6,12 @@ from typing import Any, Literal
 
 import pytest
 
-from configs.errors import UserError
-from configs.keys import REFUSED, SWITCHES, allowed, check_values, known_keys, split_range, words
-from configs.parser import parse
-from configs.ranges import Rank
-from configs.schema import LoraSettings, RunConfig
-from configs.values import with_values
+from autolora.configs.errors import UserError
+from autolora.configs.keys import REFUSED, SWITCHES, allowed, check_values, known_keys, split_range, words
+from autolora.configs.parser import parse
+from autolora.configs.ranges import Rank
+from autolora.configs.schema import LoraSettings, RunConfig
+from autolora.configs.values import with_values
 
 
 @dataclass(frozen=True)

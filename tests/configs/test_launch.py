@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import UserError
-from configs.launch import processes_started, program, speaks
+from autolora.configs.errors import UserError
+from autolora.configs.launch import processes_started, program, speaks
 
 
 def started(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:

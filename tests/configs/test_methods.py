@@ -2,9 +2,9 @@
 
 from typing import get_args
 
-from configs.keys import known_keys
-from configs.methods import FACTS, READ_BY_SOME, readers
-from configs.schema import MethodName
+from autolora.configs.keys import known_keys
+from autolora.configs.methods import FACTS, READ_BY_SOME, readers
+from autolora.configs.schema import MethodName
 
 
 def test_the_table_has_every_method() -> None:

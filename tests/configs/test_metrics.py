@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from configs.metrics import ERRORS, metrics_of, refused_metrics
-from configs.schema import TaskConfig
+from autolora.configs.metrics import ERRORS, metrics_of, refused_metrics
+from autolora.configs.schema import TaskConfig
 
 KNOWN: dict[str, tuple[dict[str, Any], str]] = {
     "sample": ({}, "accuracy, matthews, f1_macro"),

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import UserError
-from configs.own_class import digest, is_own, own_class
+from autolora.configs.errors import UserError
+from autolora.configs.own_class import digest, is_own, own_class
 
 KEY = "hypergradient.type"
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from configs.errors import UserError
-from configs.files import CONFIGS, DEFAULT_CONFIG, load_config, shipped_configs, to_yaml
-from configs.keys import known_keys
-from configs.parser import parse, parse_command
-from configs.requests import Command, ScoreRequest, ShowRequest, WorkspaceRequest
+from autolora.configs.errors import UserError
+from autolora.configs.files import CONFIGS, DEFAULT_CONFIG, load_config, shipped_configs, to_yaml
+from autolora.configs.keys import known_keys
+from autolora.configs.parser import parse, parse_command
+from autolora.configs.requests import Command, ScoreRequest, ShowRequest, WorkspaceRequest
 
 
 @pytest.mark.parametrize("name", shipped_configs())

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.places import from_home, is_hub_name, is_local, may_be_on_hub, portable_name, short_name
+from autolora.configs.places import from_home, is_hub_name, is_local, may_be_on_hub, portable_name, short_name
 
 
 def test_only_a_local_folder_or_file_has_no_name_elsewhere(tmp_path: Path) -> None:

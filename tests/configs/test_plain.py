@@ -2,7 +2,7 @@
 
 import pytest
 
-from configs.plain import plain
+from autolora.configs.plain import plain
 
 
 @pytest.mark.parametrize(

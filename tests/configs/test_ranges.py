@@ -10,13 +10,13 @@ from typing import Any, get_args, get_origin
 import pytest
 import yaml
 
-from configs.errors import UserError
-from configs.files import load_config
-from configs.keys import SPELLED, known_keys, split_range
-from configs.parser import parse
-from configs.rules import check
-from configs.schema import RunConfig
-from configs.values import with_values
+from autolora.configs.errors import UserError
+from autolora.configs.files import load_config
+from autolora.configs.keys import SPELLED, known_keys, split_range
+from autolora.configs.parser import parse
+from autolora.configs.rules import check
+from autolora.configs.schema import RunConfig
+from autolora.configs.values import with_values
 
 DEEP = reduce(lambda inner, _: [inner], range(40), [])
 

@@ -4,8 +4,8 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from configs.parser import parse
-from configs.recipe import (
+from autolora.configs.parser import parse
+from autolora.configs.recipe import (
     Decoding,
     decoding,
     evaluation_path,
@@ -15,7 +15,7 @@ from configs.recipe import (
     own_data,
     writes_texts,
 )
-from configs.schema import RunConfig, TaskConfig
+from autolora.configs.schema import RunConfig, TaskConfig
 
 RECIPE = Decoding(10, 0.8, 4, 64, 8)
 

@@ -2,14 +2,16 @@
 
 from pathlib import Path
 
-from configs.keys import known_keys
-from configs.reference import page
+from autolora.configs.keys import known_keys
+from autolora.configs.reference import page
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
 
 
 def test_the_document_is_current() -> None:
-    assert DOCUMENT.read_text(encoding="utf-8") == page(), "run: python -m configs.reference > docs/configuration.md"
+    assert DOCUMENT.read_text(encoding="utf-8") == page(), (
+        "run: python -m autolora.configs.reference > docs/configuration.md"
+    )
 
 
 def test_the_page_begins_with_the_file_that_replaces_its_defaults() -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from configs.errors import UserError
-from configs.parser import parse
+from autolora.configs.errors import UserError
+from autolora.configs.parser import parse
 
 PROBED = ("--study.axes", "{seed: [0]}", "--study.probe.steps", "[2,4]")
 

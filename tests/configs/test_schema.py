@@ -7,9 +7,9 @@ from typing import Any, get_args
 
 import pytest
 
-from configs import schema, schema_answer, schema_study, schema_task
-from configs.keys import known_keys, split_range
-from configs.rules import check
+from autolora.configs import schema, schema_answer, schema_study, schema_task
+from autolora.configs.keys import known_keys, split_range
+from autolora.configs.rules import check
 
 MODULES = (schema, schema_answer, schema_study, schema_task)
 SCHEMAS = list({kind: None for module in MODULES for kind in vars(module).values() if dataclasses.is_dataclass(kind)})

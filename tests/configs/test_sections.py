@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import UserError
-from configs.parser import parse
+from autolora.configs.errors import UserError
+from autolora.configs.parser import parse
 
 
 def test_a_section_comes_from_a_file_after_either_sign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

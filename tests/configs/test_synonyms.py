@@ -1,7 +1,7 @@
 """The names of other trainers lead to keys that there are."""
 
-from configs.keys import allowed, known_keys
-from configs.synonyms import SETTINGLESS, SYNONYMS
+from autolora.configs.keys import allowed, known_keys
+from autolora.configs.synonyms import SETTINGLESS, SYNONYMS
 
 
 def test_every_synonym_is_of_keys_that_there_are_and_is_none_itself() -> None:

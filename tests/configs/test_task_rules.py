@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import UserError
-from configs.parser import parse
-from configs.task_rules import missing_split
+from autolora.configs.errors import UserError
+from autolora.configs.parser import parse
+from autolora.configs.task_rules import missing_split
 
 TEXT, TOKENS = ("--task.type", "text", "--task.path", "x.csv"), ("--task.type", "tokens", "--task.path", "x.conll")
 

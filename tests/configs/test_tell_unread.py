@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import UserError
-from configs.files import CONFIGS, shipped_configs, to_yaml
-from configs.parser import parse
-from configs.requests import Given
-from configs.schema import RunConfig
-from configs.tell_unread import tell_unread, tell_unread_by_report
-from configs.values import with_values
+from autolora.configs.errors import UserError
+from autolora.configs.files import CONFIGS, shipped_configs, to_yaml
+from autolora.configs.parser import parse
+from autolora.configs.requests import Given
+from autolora.configs.schema import RunConfig
+from autolora.configs.tell_unread import tell_unread, tell_unread_by_report
+from autolora.configs.values import with_values
 from tests.helpers.unread import runs_of, told, with_few_cells
 
 CHAT = "--task.type chat --task.path x.jsonl"

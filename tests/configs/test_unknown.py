@@ -2,10 +2,10 @@
 
 import pytest
 
-from configs.errors import UserError
-from configs.schema import RunConfig
-from configs.unknown import unknown_key
-from configs.values import with_values
+from autolora.configs.errors import UserError
+from autolora.configs.schema import RunConfig
+from autolora.configs.unknown import unknown_key
+from autolora.configs.values import with_values
 
 UNKNOWN = {
     "lora.kk": "lora.k",  # a slip of the pen

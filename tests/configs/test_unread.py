@@ -6,21 +6,21 @@ from typing import get_args
 import pytest
 import torch
 
-from configs.conditions import BUDGETED
-from configs.hypergradients import BUILT_IN
-from configs.keys import known_keys
-from configs.recipe import evaluation_split
-from configs.schema import Constraint, RunConfig, TaskConfig
-from configs.unread import TABLE, reason
-from configs.values import with_values
-from engine.retrain.methods import METHODS
-from engine.retrain.owners import READ_RANKS
-from engine.retrain.settings import FINISHED, RETRAINING
-from engine.search.settings import UNFINISHED
-from engine.study.comparison import COMPARED
-from problems.hypergradients import HYPERGRADIENTS
-from problems.selection import SelectionVariables
-from problems.tasks.readers.splits import evaluation_source
+from autolora.configs.conditions import BUDGETED
+from autolora.configs.hypergradients import BUILT_IN
+from autolora.configs.keys import known_keys
+from autolora.configs.recipe import evaluation_split
+from autolora.configs.schema import Constraint, RunConfig, TaskConfig
+from autolora.configs.unread import TABLE, reason
+from autolora.configs.values import with_values
+from autolora.engine.retrain.methods import METHODS
+from autolora.engine.retrain.owners import READ_RANKS
+from autolora.engine.retrain.settings import FINISHED, RETRAINING
+from autolora.engine.search.settings import UNFINISHED
+from autolora.engine.study.comparison import COMPARED
+from autolora.problems.hypergradients import HYPERGRADIENTS
+from autolora.problems.selection import SelectionVariables
+from autolora.problems.tasks.readers.splits import evaluation_source
 from tests.helpers.bilevel_toys import implicit, lora_toy, random_vector
 
 # Every run reads these, whatever the others are.

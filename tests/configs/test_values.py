@@ -2,10 +2,10 @@
 
 import pytest
 
-from configs.errors import UserError
-from configs.parser import parse
-from configs.schema import RunConfig
-from configs.values import accepted, from_tree, with_values
+from autolora.configs.errors import UserError
+from autolora.configs.parser import parse
+from autolora.configs.schema import RunConfig
+from autolora.configs.values import accepted, from_tree, with_values
 
 
 def test_with_values_is_the_command_line_for_programs() -> None:

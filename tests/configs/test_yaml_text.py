@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import UserError
-from configs.files import read_keys, shipped_configs
-from configs.parser import parse
-from configs.ranges import DEEPEST
-from configs.yaml_text import plain_values, read_yaml, to_text
+from autolora.configs.errors import UserError
+from autolora.configs.files import read_keys, shipped_configs
+from autolora.configs.parser import parse
+from autolora.configs.ranges import DEEPEST
+from autolora.configs.yaml_text import plain_values, read_yaml, to_text
 from tests.helpers.places import ROOT
 
 ALIASES = "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from configs.files import to_yaml
-from configs.schema import RunConfig
-from engine.disk.files import write_text
-from engine.run.folder import RunFolder
+from autolora.configs.files import to_yaml
+from autolora.configs.schema import RunConfig
+from autolora.engine.disk.files import write_text
+from autolora.engine.run.folder import RunFolder
 
 
 @pytest.fixture

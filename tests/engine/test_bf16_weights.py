@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from configs.parser import parse
-from engine import ranks
-from engine.run.interrupt import StopRequest
-from engine.search.found import read_tensors
-from engine.stages import run_stages
-from problems.models import recompute
+from autolora.configs.parser import parse
+from autolora.engine import ranks
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.search.found import read_tensors
+from autolora.engine.stages import run_stages
+from autolora.problems.models import recompute
 from tests.helpers.chat_toys import chat_arguments, chat_rows, save_chat_model
 
 

@@ -12,18 +12,18 @@ import pandas as pd
 import pytest
 import yaml
 
-from configs.errors import UserError
-from configs.files import to_yaml
-from configs.parser import parse
-from configs.requests import Request, ScoreRequest, ShowRequest
-from configs.schema import RunConfig, StudyConfig
-from engine import command
-from engine.command import run_request
-from engine.disk.files import write_json, write_text
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.study.folder import StudyFolder
-from problems.machine.processes import Processes
+from autolora.configs.errors import UserError
+from autolora.configs.files import to_yaml
+from autolora.configs.parser import parse
+from autolora.configs.requests import Request, ScoreRequest, ShowRequest
+from autolora.configs.schema import RunConfig, StudyConfig
+from autolora.engine import command
+from autolora.engine.command import run_request
+from autolora.engine.disk.files import write_json, write_text
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.study.folder import StudyFolder
+from autolora.problems.machine.processes import Processes
 from tests.helpers.finished import RESULT
 
 

@@ -8,22 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from configs.files import to_yaml
-from configs.parser import parse
-from engine.command import show
-from engine.disk.files import write_json, write_text
-from engine.disk.lock import locked
-from engine.progress import print_progress, progress_lines
-from engine.ranks import save
-from engine.run.failure import keep_failure
-from engine.run.folder import RunFolder
+from autolora.configs.files import to_yaml
+from autolora.configs.parser import parse
+from autolora.engine.command import show
+from autolora.engine.disk.files import write_json, write_text
+from autolora.engine.disk.lock import locked
+from autolora.engine.progress import print_progress, progress_lines
+from autolora.engine.ranks import save
+from autolora.engine.run.failure import keep_failure
+from autolora.engine.run.folder import RunFolder
 from tests.helpers.rank_records import answered_record
 
 
 @pytest.fixture
 def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunFolder]:
     """begun("--method", "lora"): a folder in which such a run has begun to train."""
-    monkeypatch.setattr("engine.run.places.program", lambda: "python run.py")
+    monkeypatch.setattr("autolora.engine.run.places.program", lambda: "python run.py")
 
     def make(*arguments: str) -> RunFolder:
         folder = RunFolder(tmp_path / "a")

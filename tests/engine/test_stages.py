@@ -12,17 +12,17 @@ from peft import PeftConfig, PeftModel
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from configs.errors import UserError
-from configs.parser import parse
-from configs.requests import Request
-from configs.schema import RunConfig, Stage
-from engine import work
-from engine.answer import find
-from engine.run.context import Context
-from engine.run.folder import RunFolder
-from engine.run.interrupt import Interrupted, StopRequest
-from engine.stages import run_stages
-from engine.tracking import Tracker, login
+from autolora.configs.errors import UserError
+from autolora.configs.parser import parse
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig, Stage
+from autolora.engine import work
+from autolora.engine.answer import find
+from autolora.engine.run.context import Context
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import Interrupted, StopRequest
+from autolora.engine.stages import run_stages
+from autolora.engine.tracking import Tracker, login
 from tests.helpers.recomputed import of_sample
 
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from configs.parser import parse
-from engine.run.asked import Asked
-from engine.run.folder import RunFolder
-from engine.work import _tracker
+from autolora.configs.parser import parse
+from autolora.engine.run.asked import Asked
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.work import _tracker
 from tests.helpers.fake_wandb import fake_wandb
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.run.folder import RunFolder
+from autolora.engine.run.folder import RunFolder
 from tests.helpers.faults import Argv
 from tests.helpers.tiny import MEASURED, tiny_arguments
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import run
-from engine.retrain.trainer import RetrainTrainer
-from engine.run.folder import RunFolder
+from autolora.engine.retrain.trainer import RetrainTrainer
+from autolora.engine.run.folder import RunFolder
 from tests.helpers.faults import Argv
 from tests.helpers.processes import Process, fresh, outcome
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from engine.disk import checkpoint, newest
-from engine.retrain.trainer import RetrainTrainer
-from engine.run.folder import RunFolder
+from autolora.engine.disk import checkpoint, newest
+from autolora.engine.retrain.trainer import RetrainTrainer
+from autolora.engine.run.folder import RunFolder
 from tests.helpers.faults import LONG, Argv, one_line
 from tests.helpers.processes import Process
 from tests.helpers.run_folders import everything

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import run
-from engine.run.folder import RunFolder
-from engine.search.hook import SearchHook
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.search.hook import SearchHook
 from tests.helpers.faults import LONG, Argv
 from tests.helpers.processes import Process, outcome
 

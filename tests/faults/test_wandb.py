@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from engine.run.folder import RunFolder
-from engine.search.hook import SearchHook
-from engine.tracking import wandb_run
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.search.hook import SearchHook
+from autolora.engine.tracking import wandb_run
 from tests.helpers.faults import Argv
 from tests.helpers.processes import Process
 

@@ -15,11 +15,11 @@ from betty.logging import get_logger
 from torch import Tensor, nn
 from torch.func import functional_call, grad
 
-from problems.bilevel import InnerProblem, OuterProblem
-from problems.hypergradients import HYPERGRADIENTS, Hypergradient, betty_type, registered
-from problems.level import Passes
-from problems.machine.compute import Compute, RandomState, random_state, replay, seeded
-from problems.selection import SelectionVariables
+from autolora.problems.bilevel import InnerProblem, OuterProblem
+from autolora.problems.hypergradients import HYPERGRADIENTS, Hypergradient, betty_type, registered
+from autolora.problems.level import Passes
+from autolora.problems.machine.compute import Compute, RandomState, random_state, replay, seeded
+from autolora.problems.selection import SelectionVariables
 
 CPU = torch.device("cpu")
 METHODS = sorted(HYPERGRADIENTS)

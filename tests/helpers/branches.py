@@ -9,14 +9,14 @@ from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
-from engine.answer.cuts import Searched
-from engine.answer.heads import heads_of
-from engine.answer.likelihood import Categorical
-from engine.answer.sample import Sample
-from engine.run.interrupt import StopRequest
-from engine.search.components import to_singular_basis
-from problems.gates import Gates
-from problems.machine.compute import Compute
+from autolora.engine.answer.cuts import Searched
+from autolora.engine.answer.heads import heads_of
+from autolora.engine.answer.likelihood import Categorical
+from autolora.engine.answer.sample import Sample
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.search.components import to_singular_basis
+from autolora.problems.gates import Gates
+from autolora.problems.machine.compute import Compute
 
 CLASSES, WIDTH, HIDDEN = 3, 6, 5
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from configs.parser import parse
-from engine.export.card import save_card
-from engine.ranks import LayerRank, RankRecord
-from engine.run.folder import RunFolder
-from problems.tasks import make_task
-from problems.tasks.causal import Causal
+from autolora.configs.parser import parse
+from autolora.engine.export.card import save_card
+from autolora.engine.ranks import LayerRank, RankRecord
+from autolora.engine.run.folder import RunFolder
+from autolora.problems.tasks import make_task
+from autolora.problems.tasks.causal import Causal
 from tests.helpers.chat_toys import chat_tokenizer
 
 CHAT = ("--task.type", "chat", "--task.path", "x.jsonl")

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from transformers import PreTrainedTokenizerFast
 
-from problems.tasks.labels import IGNORED
+from autolora.problems.tasks.labels import IGNORED
 from tests.helpers.generation_toys import arguments, e2e_rows, make_causal, make_tokenizer
 
 SPECIAL = [

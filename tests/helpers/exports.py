@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from configs.requests import Request
-from configs.schema import RunConfig
-from engine.disk.files import write_json
-from engine.export import outputs
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.stages import run_stages
-from problems.models.attach import lora_layers
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.engine.disk.files import write_json
+from autolora.engine.export import outputs
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.stages import run_stages
+from autolora.problems.models.attach import lora_layers
 
 # Ranks of every kind: none, one, less than k, more than k; a layer that the search's targets do not name.
 RANKS = {

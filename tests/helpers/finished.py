@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from engine.disk.files import write_json
-from engine.disk.tables import write_parquet
+from autolora.engine.disk.files import write_json
+from autolora.engine.disk.tables import write_parquet
 
 RESULT: dict[str, Any] = {
     "method": "lora", "task": "sample", "split": "test", "metrics": {"accuracy": 0.5}, "lora_parameters": 8,

@@ -15,11 +15,11 @@ import pytest
 import yaml
 from safetensors.torch import load_file, save_file
 
-from configs.requests import Request
-from configs.schema import RunConfig, Stage
-from engine.run.folder import RunFolder
-from engine.run.interrupt import Interrupted, StopRequest
-from engine.stages import run_stages
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig, Stage
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import Interrupted, StopRequest
+from autolora.engine.stages import run_stages
 
 RATES = ("--retrain.learning_rates", "[1e-3,1e-2]")
 STAGES: Mapping[str, tuple[str, ...]] = {

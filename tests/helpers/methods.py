@@ -10,12 +10,12 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from configs.requests import Request
-from configs.schema import RunConfig
-from engine.command import run_request
-from engine.retrain.methods import METHODS
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.engine.command import run_request
+from autolora.engine.retrain.methods import METHODS
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
 from tests.helpers.undrawn import undrawn
 
 # A width of 32: one rank-1 component of a layer has 64 numbers, the head 66.

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from engine import ranks
-from engine.ranks import LayerRank, RankRecord
-from engine.run.folder import RunFolder
+from autolora.engine import ranks
+from autolora.engine.ranks import LayerRank, RankRecord
+from autolora.engine.run.folder import RunFolder
 from tests.helpers.finished import RESULT
 
 SETTINGS: dict[str, Any] = {

@@ -3,12 +3,12 @@
 import shlex
 from typing import Any
 
-from configs.files import to_yaml
-from configs.parser import parse
-from configs.requests import Request
-from configs.schema import RunConfig
-from engine.disk.files import write_text
-from engine.run.folder import RunFolder
+from autolora.configs.files import to_yaml
+from autolora.configs.parser import parse
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.engine.disk.files import write_text
+from autolora.engine.run.folder import RunFolder
 
 OTHER_SEARCH = "does another approximation find other ranks?"
 """Why another search is proposed."""

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from problems.hypergradients import Hypergradient, Inner, Outer, Tensors
-from problems.hypergradients.difference import CentralDifference
+from autolora.problems.hypergradients import Hypergradient, Inner, Outer, Tensors
+from autolora.problems.hypergradients.difference import CentralDifference
 
 
 class Carrying(CentralDifference):

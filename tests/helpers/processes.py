@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import load_file
 
 import run
-from engine.disk import exchange
-from engine.run.folder import RunFolder
-from engine.tracking.metrics_file import MetricsFile
+from autolora.engine.disk import exchange
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.tracking.metrics_file import MetricsFile
 from tests.helpers.undrawn import draw_nothing
 
 RunProcess = Callable[..., "Process"]

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from problems.tasks.sample import make_sample
+from autolora.problems.tasks.sample import make_sample
 
 
 def of_sample(model: Any, tokenizer: Any) -> tuple[float, float]:

@@ -4,15 +4,15 @@ from contextlib import suppress
 
 import torch
 
-from configs.schema import RunConfig, Stage
-from engine.disk import checkpoint
-from engine.disk.files import write_json, write_text
-from engine.retrain import checkpoint as retrain_checkpoint
-from engine.retrain.settings import CHOOSING, RETRAINING, refuse_changed_retraining, refuse_other_weights
-from engine.run.asked import Asked
-from engine.run.folder import RunFolder
-from engine.run.opening import opened
-from engine.search.settings import FOUND, UNFINISHED, refuse_changed_search
+from autolora.configs.schema import RunConfig, Stage
+from autolora.engine.disk import checkpoint
+from autolora.engine.disk.files import write_json, write_text
+from autolora.engine.retrain import checkpoint as retrain_checkpoint
+from autolora.engine.retrain.settings import CHOOSING, RETRAINING, refuse_changed_retraining, refuse_other_weights
+from autolora.engine.run.asked import Asked
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.opening import opened
+from autolora.engine.search.settings import FOUND, UNFINISHED, refuse_changed_search
 
 
 def ask(config: RunConfig, stage: Stage = "all", *, overwrite: bool = False) -> None:

@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from configs.requests import Request
-from configs.schema import RunConfig
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.stages import run_stages
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.stages import run_stages
 
 RANKS = {"layers": [{"name": f"bert.encoder.layer.{i}.attention.self.query", "rank": 2 + i} for i in (0, 1)]}
 FEW = ("--task.train_rows", "20", "--lora.dropout", "0.1")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from engine.run.folder import RunFolder
+from autolora.engine.run.folder import RunFolder
 
 
 def names(folder: RunFolder) -> set[str]:

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from peft import TaskType
 
-from configs.files import to_yaml
-from configs.schema import LoraSettings, ModelConfig, RunConfig
-from engine import ranks
-from engine.disk.files import write_text
-from engine.export.lora_config import adapter_config, save_lora_config
-from engine.run.folder import RunFolder
+from autolora.configs.files import to_yaml
+from autolora.configs.schema import LoraSettings, ModelConfig, RunConfig
+from autolora.engine import ranks
+from autolora.engine.disk.files import write_text
+from autolora.engine.export.lora_config import adapter_config, save_lora_config
+from autolora.engine.run.folder import RunFolder
 
 KEPT = {
     "model.layers.0.self_attn.q_proj": 3,

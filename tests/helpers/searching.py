@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.answer.stage import answer
-from engine.ranks.record import RankRecord, chosen_components
-from engine.run.context import Context
-from engine.search.engine import SearchEngine
-from engine.search.stage import search
+from autolora.engine.answer.stage import answer
+from autolora.engine.ranks.record import RankRecord, chosen_components
+from autolora.engine.run.context import Context
+from autolora.engine.search.engine import SearchEngine
+from autolora.engine.search.stage import search
 
 
 def find_ranks(run: Context) -> SearchEngine:

@@ -1,7 +1,7 @@
 """A signal that comes at a certain step of a training."""
 
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
 
 
 class StopAt(StopRequest):

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from configs.schema import RunConfig, StudyConfig
-from configs.schema_study import ProbeConfig
-from engine.study.cells import Cell
-from engine.study.launchers.base import Job
+from autolora.configs.schema import RunConfig, StudyConfig
+from autolora.configs.schema_study import ProbeConfig
+from autolora.engine.study.cells import Cell
+from autolora.engine.study.launchers.base import Job
 from tests.helpers.finished import RESULT
 
 AXES = {"hypergradient.type": ["first_order", "exact"], "seed": [0, 1]}

@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from autolora.engine.disk.tables import write_parquet
 from benchmarks.table1.runs import COLUMNS
-from engine.disk.tables import write_parquet
 from tests.helpers.finished import write_finished
 
 _METHODS = {"head": "head", "shares": "autolora", "threshold": "autolora", "lora_modules": "lora_modules"}

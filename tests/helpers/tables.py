@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from configs.schema import TaskConfig
-from problems.tasks.table import TextTable
+from autolora.configs.schema import TaskConfig
+from autolora.problems.tasks.table import TextTable
 
 TEXTS = ["good, very", 'a "quoted" one', "NA", "zwölf\nlines", "five", "six"]
 LABELS = ["b", "a", "b", "a", "b", "a"]

@@ -33,7 +33,7 @@ def no_training() -> Iterator[None]:
     from betty.engine import Engine
     from transformers import Trainer
 
-    from engine.run.program import commit
+    from autolora.engine.run.program import commit
 
     commit()  # which asks git, once in a process
 

@@ -18,7 +18,7 @@ from transformers import (
     RobertaModel,
 )
 
-from problems.tasks.sample import make_sample
+from autolora.problems.tasks.sample import make_sample
 
 HIDDEN, LAYERS, HEADS = 32, 2, 2
 TARGETS = {

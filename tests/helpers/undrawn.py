@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from engine import work
+from autolora.engine import work
 
 
 def draw_nothing() -> None:

@@ -3,12 +3,12 @@
 import dataclasses
 from pathlib import Path
 
-from configs.requests import Request
-from configs.schema import RunConfig
-from configs.tell_unread import tell_unread
-from engine.study.cells import expand
-from engine.study.folder import StudyFolder
-from engine.study.values import word
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.configs.tell_unread import tell_unread
+from autolora.engine.study.cells import expand
+from autolora.engine.study.folder import StudyFolder
+from autolora.engine.study.values import word
 
 
 def runs_of(config: RunConfig) -> list[RunConfig]:

@@ -6,16 +6,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from configs.schema import RunConfig
-from engine import ranks
-from engine.disk.files import write_json
-from engine.retrain.owners import READ_RANKS
-from engine.retrain.same_ranks import what_counts
-from engine.retrain.settings import FINISHED
-from engine.retrain.sources import ranks_from
-from engine.run.folder import RunFolder
-from engine.run.interrupt import OUT_OF_TIME, StopRequest
-from engine.study.launchers import Running
+from autolora.configs.schema import RunConfig
+from autolora.engine import ranks
+from autolora.engine.disk.files import write_json
+from autolora.engine.retrain.owners import READ_RANKS
+from autolora.engine.retrain.same_ranks import what_counts
+from autolora.engine.retrain.settings import FINISHED
+from autolora.engine.retrain.sources import ranks_from
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import OUT_OF_TIME, StopRequest
+from autolora.engine.study.launchers import Running
 from tests.helpers.finished import RESULT
 from tests.helpers.methods import LEARNED, NAMES, SIZE
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from problems.hypergradients import HYPERGRADIENTS
-from problems.machine.processes import Processes
+from autolora.problems.hypergradients import HYPERGRADIENTS
+from autolora.problems.machine.processes import Processes
 from tests.helpers.bilevel_toys import METHODS, Toy, copies, cosine, equal, lora_toy, unrolled
 
 pytestmark = pytest.mark.usefixtures("float64")

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from configs.errors import UserError
-from configs.schema import TaskConfig
-from problems.columns import refuse_missing_columns
-from problems.tasks.table import TextTable
+from autolora.configs.errors import UserError
+from autolora.configs.schema import TaskConfig
+from autolora.problems.columns import refuse_missing_columns
+from autolora.problems.tasks.table import TextTable
 from tests.helpers.tables import write
 
 ROWS: dict[str, list[Any]] = {"id": [1, 2], "review": ["a", "b"], "stars": [4, 5]}

@@ -11,11 +11,11 @@ import pytest
 import torch
 from datasets import Dataset
 
-from configs.schema import RunConfig
-from problems.data import EndlessLoader, LengthGroupedOrder, own_parts, prepare
-from problems.machine.processes import Processes
-from problems.models.load import load_tokenizer
-from problems.tasks import make_task
+from autolora.configs.schema import RunConfig
+from autolora.problems.data import EndlessLoader, LengthGroupedOrder, own_parts, prepare
+from autolora.problems.machine.processes import Processes
+from autolora.problems.models.load import load_tokenizer
+from autolora.problems.tasks import make_task
 from tests.helpers.tiny import make_tokenizer
 
 LENGTHS = [int(n) for n in np.random.default_rng(0).integers(3, 60, size=103)]

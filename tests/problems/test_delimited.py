@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.errors import UserError
-from problems.delimited import read_delimited, read_header
+from autolora.configs.errors import UserError
+from autolora.problems.delimited import read_delimited, read_header
 
 
 def rows(text: str, *, tabs: bool = False) -> list[list[str]]:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import UserError
-from problems.encoding import utf8
+from autolora.configs.errors import UserError
+from autolora.problems.encoding import utf8
 
 
 def test_the_text_has_no_byte_order_mark(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from datasets import Dataset, concatenate_datasets
 
-from problems.data import Data
-from problems.fingerprint import digest, fingerprint
+from autolora.problems.data import Data
+from autolora.problems.fingerprint import digest, fingerprint
 
 COLUMNS: dict[str, list[Any]] = {
     "input_ids": [[5, 6, 7], [8], [], [9, 10]],

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from transformers import LongformerConfig, LongformerModel, XLNetConfig, XLNetModel
 from transformers.pytorch_utils import Conv1D
 
-from problems.gates import Gates, NotByRow
-from problems.models.attach import ADAPTER, lora_layers
-from problems.selection import SelectionVariables
+from autolora.problems.gates import Gates, NotByRow
+from autolora.problems.models.attach import ADAPTER, lora_layers
+from autolora.problems.selection import SelectionVariables
 
 K, INPUTS, OUTPUTS, LORA_ALPHA = 3, 5, 4, 6.0
 

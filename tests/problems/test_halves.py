@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from configs.errors import UserError
-from configs.parser import parse
-from problems.halves import split_by_source, split_indices, split_rows
-from problems.tasks.given import GivenRows
+from autolora.configs.errors import UserError
+from autolora.configs.parser import parse
+from autolora.problems.halves import split_by_source, split_indices, split_rows
+from autolora.problems.tasks.given import GivenRows
 
 # Texts a source, as in E2E: mostly one to ten, some many.
 TEXTS = np.random.default_rng(0).geometric(0.15, size=300)

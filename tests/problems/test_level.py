@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from problems.hypergradients import Drawn
-from problems.level import BilevelProblem
+from autolora.problems.hypergradients import Drawn
+from autolora.problems.level import BilevelProblem
 from tests.helpers.bilevel_toys import Batch, copies, equal, lora_toy
 
 pytestmark = pytest.mark.usefixtures("float64")

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from configs.schema import RunConfig
-from engine.run.context import Context
-from engine.search.stage import build_search
-from problems.models.attach import lora_layers
+from autolora.configs.schema import RunConfig
+from autolora.engine.run.context import Context
+from autolora.engine.search.stage import build_search
+from autolora.problems.models.attach import lora_layers
 
 
 def test_the_first_step_is_that_of_plain_lora(

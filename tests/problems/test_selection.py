@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from problems.selection import SelectionProblem, SelectionVariables
+from autolora.problems.selection import SelectionProblem, SelectionVariables
 
 
 @pytest.mark.parametrize("k", [1, 3, 7, 8])

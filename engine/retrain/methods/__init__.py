@@ -1,14 +1,14 @@
 """The methods: how each prepares the model that the retraining trains, and what it saves of it."""
 
-from engine.retrain.methods import lora
-from engine.retrain.methods.adalora import AdaLora
-from engine.retrain.methods.adapter import Adapter
-from engine.retrain.methods.base import Method, Prepared
-from engine.retrain.methods.eva import Eva
-from engine.retrain.methods.full import Full
-from engine.retrain.methods.head import Head
-from engine.retrain.methods.lora import RankedLora
-from engine.retrain.methods.para import Para
+from autolora.engine.retrain.methods import lora
+from autolora.engine.retrain.methods.adalora import AdaLora
+from autolora.engine.retrain.methods.adapter import Adapter
+from autolora.engine.retrain.methods.base import Method, Prepared
+from autolora.engine.retrain.methods.eva import Eva
+from autolora.engine.retrain.methods.full import Full
+from autolora.engine.retrain.methods.head import Head
+from autolora.engine.retrain.methods.lora import RankedLora
+from autolora.engine.retrain.methods.para import Para
 
 __all__ = ["METHODS", "Method", "Prepared"]
 

@@ -11,21 +11,21 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import TrainerCallback
 
-from configs.errors import UserError
-from configs.facts import ADALORA_LEAST_STEPS
-from configs.methods import FACTS
-from engine import ranks
-from engine.export.outputs import save_all
-from engine.export.scale import alpha_of
-from engine.ranks import LayerRank, RankRecord
-from engine.retrain import checkpoint as retrain_checkpoint
-from engine.retrain.length import length_of
-from engine.retrain.methods.base import Method, Prepared
-from engine.retrain.methods.lora import as_plain_lora
-from engine.run.context import Context
-from problems.models.attach import ADAPTER, attach, lora_config, lora_layers
-from problems.models.layers import lora_layers_of
-from problems.models.load import BaseModel
+from autolora.configs.errors import UserError
+from autolora.configs.facts import ADALORA_LEAST_STEPS
+from autolora.configs.methods import FACTS
+from autolora.engine import ranks
+from autolora.engine.export.outputs import save_all
+from autolora.engine.export.scale import alpha_of
+from autolora.engine.ranks import LayerRank, RankRecord
+from autolora.engine.retrain import checkpoint as retrain_checkpoint
+from autolora.engine.retrain.length import length_of
+from autolora.engine.retrain.methods.base import Method, Prepared
+from autolora.engine.retrain.methods.lora import as_plain_lora
+from autolora.engine.run.context import Context
+from autolora.problems.models.attach import ADAPTER, attach, lora_config, lora_layers
+from autolora.problems.models.layers import lora_layers_of
+from autolora.problems.models.load import BaseModel
 
 _TENSORS, _PATTERN = "adalora.safetensors", "adalora.json"
 

@@ -2,12 +2,12 @@
 
 from transformers import PreTrainedModel
 
-from engine.export.beside import save_tokenizer
-from engine.ranks import RankRecord
-from engine.retrain.methods.base import Method, Prepared, head_of
-from engine.run.context import Context
-from problems.models import bottleneck
-from problems.models.load import BaseModel
+from autolora.engine.export.beside import save_tokenizer
+from autolora.engine.ranks import RankRecord
+from autolora.engine.retrain.methods.base import Method, Prepared, head_of
+from autolora.engine.run.context import Context
+from autolora.problems.models import bottleneck
+from autolora.problems.models.load import BaseModel
 
 
 class Adapter(Method):

@@ -8,14 +8,14 @@ from typing import Any
 from torch import nn
 from transformers import TrainerCallback
 
-from configs.errors import UserError
-from configs.schema import LoraSettings
-from engine.ranks import RankRecord
-from engine.ranks.needs import rounded_up
-from engine.ranks.rules import parameters_of
-from engine.run.context import Context
-from problems.models.layers import HEADS, layer_shapes
-from problems.models.load import BaseModel
+from autolora.configs.errors import UserError
+from autolora.configs.schema import LoraSettings
+from autolora.engine.ranks import RankRecord
+from autolora.engine.ranks.needs import rounded_up
+from autolora.engine.ranks.rules import parameters_of
+from autolora.engine.run.context import Context
+from autolora.problems.models.layers import HEADS, layer_shapes
+from autolora.problems.models.load import BaseModel
 
 
 @dataclass(frozen=True)

@@ -16,19 +16,19 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
-from configs.errors import UserError
-from configs.methods import FACTS
-from engine.export.outputs import save_all
-from engine.ranks import LayerRank, RankRecord
-from engine.retrain.methods.base import Method, Prepared
-from engine.retrain.methods.lora import recorded_lora
-from engine.run.context import Context
-from problems.data import LengthGroupedOrder
-from problems.models.attach import ADAPTER, lora_config, lora_layers
-from problems.models.layers import layer_shapes, lora_layers_of
-from problems.models.load import BaseModel
-from problems.tasks.causal import Causal
-from problems.tasks.labels import IGNORED
+from autolora.configs.errors import UserError
+from autolora.configs.methods import FACTS
+from autolora.engine.export.outputs import save_all
+from autolora.engine.ranks import LayerRank, RankRecord
+from autolora.engine.retrain.methods.base import Method, Prepared
+from autolora.engine.retrain.methods.lora import recorded_lora
+from autolora.engine.run.context import Context
+from autolora.problems.data import LengthGroupedOrder
+from autolora.problems.models.attach import ADAPTER, lora_config, lora_layers
+from autolora.problems.models.layers import layer_shapes, lora_layers_of
+from autolora.problems.models.load import BaseModel
+from autolora.problems.tasks.causal import Causal
+from autolora.problems.tasks.labels import IGNORED
 
 log = logging.getLogger("autolora")
 

@@ -2,11 +2,11 @@
 
 from transformers import PreTrainedModel
 
-from engine.export.merged import save_whole
-from engine.ranks import RankRecord
-from engine.retrain.methods.base import Method, Prepared
-from engine.run.context import Context
-from problems.models.load import BaseModel
+from autolora.engine.export.merged import save_whole
+from autolora.engine.ranks import RankRecord
+from autolora.engine.retrain.methods.base import Method, Prepared
+from autolora.engine.run.context import Context
+from autolora.problems.models.load import BaseModel
 
 
 class Full(Method):

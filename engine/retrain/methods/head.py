@@ -2,14 +2,14 @@
 
 from transformers import PreTrainedModel
 
-from configs.errors import UserError
-from configs.facts import evaluates_base
-from engine.export.merged import save_whole
-from engine.ranks import RankRecord
-from engine.retrain.methods.base import Method, Prepared, head_of
-from engine.run.context import Context
-from problems.models.load import BaseModel
-from problems.models.whole import head_alone
+from autolora.configs.errors import UserError
+from autolora.configs.facts import evaluates_base
+from autolora.engine.export.merged import save_whole
+from autolora.engine.ranks import RankRecord
+from autolora.engine.retrain.methods.base import Method, Prepared, head_of
+from autolora.engine.run.context import Context
+from autolora.problems.models.load import BaseModel
+from autolora.problems.models.whole import head_alone
 
 
 class Head(Method):

@@ -8,21 +8,21 @@ from typing import Any
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from engine import ranks
-from engine.export.lora_config import adapter_config, attach_ranks
-from engine.export.outputs import save_all
-from engine.ranks import RankRecord, controls
-from engine.retrain.common_numbers import start_in_common
-from engine.retrain.components import components_of
-from engine.retrain.from_search import start_from_search
-from engine.retrain.methods.base import Method, Prepared, budget_of, layer_sizes
-from engine.retrain.same_ranks import refuse_changed_ranks
-from engine.retrain.sources import ranks_from
-from engine.run.context import Context
-from problems.models.attach import ADAPTER
-from problems.models.layers import layer_shapes, lora_layers_of
-from problems.models.load import BaseModel
-from problems.models.parts import layer_ranks
+from autolora.engine import ranks
+from autolora.engine.export.lora_config import adapter_config, attach_ranks
+from autolora.engine.export.outputs import save_all
+from autolora.engine.ranks import RankRecord, controls
+from autolora.engine.retrain.common_numbers import start_in_common
+from autolora.engine.retrain.components import components_of
+from autolora.engine.retrain.from_search import start_from_search
+from autolora.engine.retrain.methods.base import Method, Prepared, budget_of, layer_sizes
+from autolora.engine.retrain.same_ranks import refuse_changed_ranks
+from autolora.engine.retrain.sources import ranks_from
+from autolora.engine.run.context import Context
+from autolora.problems.models.attach import ADAPTER
+from autolora.problems.models.layers import layer_shapes, lora_layers_of
+from autolora.problems.models.load import BaseModel
+from autolora.problems.models.parts import layer_ranks
 
 K_BLAME = Path("--lora.k")
 """The option that an error names if rank k does not fit the model."""

@@ -10,19 +10,19 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from configs.methods import FACTS
-from engine import ranks
-from engine.export.outputs import save_all
-from engine.ranks import LayerRank, RankRecord, controls
-from engine.retrain.methods.base import Method, Prepared, budget_of, layer_sizes
-from engine.retrain.methods.lora import K_BLAME, as_plain_lora, lora_at
-from engine.run.context import Context
-from engine.search.components import to_singular_basis
-from problems.gates import Gates, factors
-from problems.models.attach import ADAPTER, lora_layers
-from problems.models.layers import lora_layers_of
-from problems.models.load import BaseModel
-from problems.models.parts import layout
+from autolora.configs.methods import FACTS
+from autolora.engine import ranks
+from autolora.engine.export.outputs import save_all
+from autolora.engine.ranks import LayerRank, RankRecord, controls
+from autolora.engine.retrain.methods.base import Method, Prepared, budget_of, layer_sizes
+from autolora.engine.retrain.methods.lora import K_BLAME, as_plain_lora, lora_at
+from autolora.engine.run.context import Context
+from autolora.engine.search.components import to_singular_basis
+from autolora.problems.gates import Gates, factors
+from autolora.problems.models.attach import ADAPTER, lora_layers
+from autolora.problems.models.layers import lora_layers_of
+from autolora.problems.models.load import BaseModel
+from autolora.problems.models.parts import layout
 
 log = logging.getLogger("autolora")
 

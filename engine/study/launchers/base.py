@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 
-from configs.errors import UserError
-from configs.requests import Request
-from configs.schema_study import StudyConfig
-from engine.run.failure import keep_failure
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.run.resuming import Outdated
-from engine.terminal.ticker import clock
+from autolora.configs.errors import UserError
+from autolora.configs.requests import Request
+from autolora.configs.schema_study import StudyConfig
+from autolora.engine.run.failure import keep_failure
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.run.resuming import Outdated
+from autolora.engine.terminal.ticker import clock
 
 log = logging.getLogger("autolora")
 

@@ -3,7 +3,7 @@
 import logging
 import time
 
-from engine.study.launchers.base import Job
+from autolora.engine.study.launchers.base import Job
 
 log = logging.getLogger("autolora")
 

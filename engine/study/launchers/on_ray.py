@@ -16,14 +16,14 @@ from typing import Any
 
 import torch
 
-from configs.errors import UserError
-from configs.schema_study import RayConfig, StudyConfig
-from engine.run.interrupt import Interrupted, StopRequest
-from engine.study.launchers.base import Job, Running
-from engine.study.launchers.beginnings import Beginnings
-from engine.study.launchers.ray_endings import take
-from engine.study.launchers.ray_worker import run_cell
-from problems.machine.waiting import own_cores
+from autolora.configs.errors import UserError
+from autolora.configs.schema_study import RayConfig, StudyConfig
+from autolora.engine.run.interrupt import Interrupted, StopRequest
+from autolora.engine.study.launchers.base import Job, Running
+from autolora.engine.study.launchers.beginnings import Beginnings
+from autolora.engine.study.launchers.ray_endings import take
+from autolora.engine.study.launchers.ray_worker import run_cell
+from autolora.problems.machine.waiting import own_cores
 
 log = logging.getLogger("autolora")
 

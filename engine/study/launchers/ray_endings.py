@@ -4,10 +4,10 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from engine.run.interrupt import Interrupted
-from engine.study.launchers.base import RETRIES, Job, Running
-from engine.study.launchers.ray_worker import WARNED, Warned
-from engine.terminal.console import inputs
+from autolora.engine.run.interrupt import Interrupted
+from autolora.engine.study.launchers.base import RETRIES, Job, Running
+from autolora.engine.study.launchers.ray_worker import WARNED, Warned
+from autolora.engine.terminal.console import inputs
 
 log = logging.getLogger("autolora")
 

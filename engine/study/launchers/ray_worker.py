@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from configs.requests import Request
+from autolora.configs.requests import Request
 
 SECONDS_FOR_THE_LOCK = 120.0
 Warned = tuple[str, str]
@@ -24,8 +24,8 @@ def run_cell(request: Request, folder: str) -> list[Warned]:
     Raises Interrupted when a signal asked the worker to leave: the cell is saved and can resume.
     """
     os.chdir(folder)
-    from engine.terminal.console import show_log
-    from engine.terminal.loading import quiet_libraries
+    from autolora.engine.terminal.console import show_log
+    from autolora.engine.terminal.loading import quiet_libraries
 
     show_log(speaks=False)
     quiet_libraries()
@@ -55,9 +55,9 @@ def _warnings() -> Iterator[list[Warned]]:
 
 
 def _run(request: Request) -> None:
-    from engine.disk.lock import InUse
-    from engine.run.interrupt import watch_signals
-    from engine.stages import run_stages
+    from autolora.engine.disk.lock import InUse
+    from autolora.engine.run.interrupt import watch_signals
+    from autolora.engine.stages import run_stages
 
     until = time.monotonic() + SECONDS_FOR_THE_LOCK
     # Ray cancels a worker by SIGINT; the cell then finishes its step and saves.

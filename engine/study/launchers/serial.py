@@ -2,10 +2,10 @@
 
 import logging
 
-from configs.schema_study import StudyConfig
-from engine.run.interrupt import Interrupted, StopRequest
-from engine.stages import run_stages
-from engine.study.launchers.base import Running
+from autolora.configs.schema_study import StudyConfig
+from autolora.engine.run.interrupt import Interrupted, StopRequest
+from autolora.engine.stages import run_stages
+from autolora.engine.study.launchers.base import Running
 
 log = logging.getLogger("autolora")
 

@@ -17,11 +17,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from configs.errors import UserError
-from problems.columns import listed
-from problems.tasks.readers.numbering import Numbered, Row, at
-from problems.tasks.readers.objects import filled, kind_of, sound
-from problems.tasks.templates import Message, answers
+from autolora.configs.errors import UserError
+from autolora.problems.columns import listed
+from autolora.problems.tasks.readers.numbering import Numbered, Row, at
+from autolora.problems.tasks.readers.objects import filled, kind_of, sound
+from autolora.problems.tasks.templates import Message, answers
 
 log = logging.getLogger("autolora.inputs")
 

@@ -5,17 +5,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from configs.endings import CHATS, DELIMITED, OF_FILES, ending, refuse_other_ending
-from configs.errors import UserError
-from configs.recipe import evaluation_path, evaluation_split
-from configs.schema import TaskConfig
-from problems.columns import require_columns
-from problems.tasks.readers.chat import Chat, chat_of, form_of, tell_other_thoughts
-from problems.tasks.readers.hub import load_splits
-from problems.tasks.readers.numbering import LINE, Numbered, at, in_words
-from problems.tasks.readers.objects import read_objects
-from problems.tasks.readers.splits import Source, evaluation_source, hold_out, origin, tell_unused_share
-from problems.tasks.readers.table import read_table
+from autolora.configs.endings import CHATS, DELIMITED, OF_FILES, ending, refuse_other_ending
+from autolora.configs.errors import UserError
+from autolora.configs.recipe import evaluation_path, evaluation_split
+from autolora.configs.schema import TaskConfig
+from autolora.problems.columns import require_columns
+from autolora.problems.tasks.readers.chat import Chat, chat_of, form_of, tell_other_thoughts
+from autolora.problems.tasks.readers.hub import load_splits
+from autolora.problems.tasks.readers.numbering import LINE, Numbered, at, in_words
+from autolora.problems.tasks.readers.objects import read_objects
+from autolora.problems.tasks.readers.splits import Source, evaluation_source, hold_out, origin, tell_unused_share
+from autolora.problems.tasks.readers.table import read_table
 
 log = logging.getLogger("autolora.inputs")
 

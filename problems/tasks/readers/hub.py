@@ -12,10 +12,10 @@ from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import RevisionNotFoundError
 from yaml import YAMLError
 
-from configs.errors import UserError
-from configs.places import is_hub_name
-from problems.machine.hub import explain_missing
-from problems.tasks.readers.cache import loaded
+from autolora.configs.errors import UserError
+from autolora.configs.places import is_hub_name
+from autolora.problems.machine.hub import explain_missing
+from autolora.problems.tasks.readers.cache import loaded
 
 log = logging.getLogger("autolora.inputs")
 

@@ -12,11 +12,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from configs.endings import OBJECTS, ending, refuse_other_ending
-from configs.errors import UserError
-from configs.json_text import GivenTwice, once
-from problems.encoding import utf8
-from problems.tasks.readers.numbering import LINE, Numbered, at, in_words
+from autolora.configs.endings import OBJECTS, ending, refuse_other_ending
+from autolora.configs.errors import UserError
+from autolora.configs.json_text import GivenTwice, once
+from autolora.problems.encoding import utf8
+from autolora.problems.tasks.readers.numbering import LINE, Numbered, at, in_words
 
 _KINDS: tuple[tuple[Any, str], ...] = (
     (str, "a text"), (bytes, "bytes"), (bool | np.bool_, "true or false"), (Number | np.number, "a number"),

@@ -8,10 +8,10 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from configs.errors import UserError
-from configs.recipe import evaluation_path
-from configs.schema import TaskConfig
-from configs.task_rules import missing_split
+from autolora.configs.errors import UserError
+from autolora.configs.recipe import evaluation_path
+from autolora.configs.schema import TaskConfig
+from autolora.configs.task_rules import missing_split
 
 log = logging.getLogger("autolora.inputs")
 

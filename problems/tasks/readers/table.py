@@ -5,12 +5,12 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from configs.endings import TABLES, ending, refuse_other_ending
-from configs.errors import UserError
-from problems.delimited import read_delimited
-from problems.encoding import utf8
-from problems.tasks.readers.numbering import LINE, ROW
-from problems.tasks.readers.objects import looked_in, read_objects
+from autolora.configs.endings import TABLES, ending, refuse_other_ending
+from autolora.configs.errors import UserError
+from autolora.problems.delimited import read_delimited
+from autolora.problems.encoding import utf8
+from autolora.problems.tasks.readers.numbering import LINE, ROW
+from autolora.problems.tasks.readers.objects import looked_in, read_objects
 
 
 def read_table(option: str, path: Path) -> pd.DataFrame:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from configs.endings import ending
-from configs.errors import UserError
-from problems.tasks.labels import label_text
-from problems.tasks.readers.objects import read_json
+from autolora.configs.endings import ending
+from autolora.configs.errors import UserError
+from autolora.problems.tasks.labels import label_text
+from autolora.problems.tasks.readers.objects import read_json
 
 _TYPES = {
     "tner/bionlp2004": ("DNA", "protein", "cell_type", "cell_line", "RNA"),

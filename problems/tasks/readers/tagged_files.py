@@ -9,16 +9,16 @@ import numpy as np
 import pandas as pd
 from datasets import Dataset
 
-from configs.endings import CONLL, TAGGED, ending, refuse_other_ending
-from configs.errors import UserError
-from configs.keys import shortened
-from problems.columns import require_columns
-from problems.scoring.files import read_lines
-from problems.scoring.ner_files import Sentence, marks_document, read_conll
-from problems.tasks.readers.numbering import LINE, ROW, at
-from problems.tasks.readers.objects import looked_in, sound
-from problems.tasks.readers.table import read_table
-from problems.tasks.readers.tag_names import named, names_beside
+from autolora.configs.endings import CONLL, TAGGED, ending, refuse_other_ending
+from autolora.configs.errors import UserError
+from autolora.configs.keys import shortened
+from autolora.problems.columns import require_columns
+from autolora.problems.scoring.files import read_lines
+from autolora.problems.scoring.ner_files import Sentence, marks_document, read_conll
+from autolora.problems.tasks.readers.numbering import LINE, ROW, at
+from autolora.problems.tasks.readers.objects import looked_in, sound
+from autolora.problems.tasks.readers.table import read_table
+from autolora.problems.tasks.readers.tag_names import named, names_beside
 
 _OTHER_NAMES = {"validation": ("valid", "dev", "devel")}
 

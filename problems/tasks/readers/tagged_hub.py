@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 from datasets import ClassLabel, Dataset
 
-from configs.errors import UserError
-from configs.schema import TaskConfig
-from problems.columns import listed
-from problems.scoring.ner_files import Sentence
-from problems.tasks.readers.hub import load_splits, split_of
-from problems.tasks.readers.tag_names import names_of_hub
-from problems.tasks.readers.tagged_files import sentences_of
+from autolora.configs.errors import UserError
+from autolora.configs.schema import TaskConfig
+from autolora.problems.columns import listed
+from autolora.problems.scoring.ner_files import Sentence
+from autolora.problems.tasks.readers.hub import load_splits, split_of
+from autolora.problems.tasks.readers.tag_names import names_of_hub
+from autolora.problems.tasks.readers.tagged_files import sentences_of
 
 _TAGS = ("tags", "ner_tags")
 _EVALUATED = ("test", "validation")

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from configs.errors import UserError
-from problems.tasks.readers.numbering import Row
-from problems.tasks.readers.objects import read_json
+from autolora.configs.errors import UserError
+from autolora.problems.tasks.readers.numbering import Row
+from autolora.problems.tasks.readers.objects import read_json
 
 _FILES = {"train": "train.json", "validation": "dev.json", "test": "test.json"}
 

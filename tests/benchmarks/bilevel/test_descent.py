@@ -7,9 +7,9 @@ from statistics import mean
 import pytest
 import torch
 
+from autolora.problems.hypergradients import approximation
 from benchmarks.bilevel.descent import Descent, Point, learn
 from benchmarks.bilevel.ridge import Ridge
-from problems.hypergradients import approximation
 
 RIDGE = Ridge.drawn(0, 6, 20)
 

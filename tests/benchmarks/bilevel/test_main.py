@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from autolora.problems.hypergradients import HYPERGRADIENTS
 from benchmarks.bilevel.__main__ import BilevelSettings, measure_bilevel
 from benchmarks.command import main
-from problems.hypergradients import HYPERGRADIENTS
 from tests.helpers.places import ROOT
 
 OWN = ROOT / "tests" / "helpers" / "own_hypergradients.py"

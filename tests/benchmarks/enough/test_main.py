@@ -5,10 +5,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from autolora.engine.disk.files import read_json
 from benchmarks.command import main
 from benchmarks.enough.__main__ import EnoughSettings, measure_enough
 from benchmarks.enough.trainings import write_table
-from engine.disk.files import read_json
 from tests.helpers.regret_table import table
 
 

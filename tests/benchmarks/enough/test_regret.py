@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from autolora.configs.errors import UserError
 from benchmarks.enough.regret import regret_of
-from configs.errors import UserError
 from tests.helpers.regret_table import table
 
 

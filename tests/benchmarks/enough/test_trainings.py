@@ -6,11 +6,11 @@ from unittest.mock import ANY
 import pandas as pd
 import pytest
 
+from autolora.configs.errors import UserError
+from autolora.engine import ranks
+from autolora.engine.ranks import LayerRank, RankRecord
+from autolora.engine.ranks.evidence import CurvePoint, Evidence
 from benchmarks.enough.trainings import COLUMNS, joined, of_study, read_table, write_table
-from configs.errors import UserError
-from engine import ranks
-from engine.ranks import LayerRank, RankRecord
-from engine.ranks.evidence import CurvePoint, Evidence
 from tests.helpers.finished import write_finished
 
 

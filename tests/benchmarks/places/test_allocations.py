@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from autolora.configs.errors import UserError
+from autolora.engine import ranks
+from autolora.engine.ranks import LayerRank, RankRecord
 from benchmarks.places.allocations import joined, of_study, read_table, write_table
-from configs.errors import UserError
-from engine import ranks
-from engine.ranks import LayerRank, RankRecord
 from tests.helpers.allocations import LAYERS, planted
 from tests.helpers.finished import write_finished
 

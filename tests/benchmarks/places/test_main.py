@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from autolora.engine import ranks
+from autolora.engine.disk.files import read_json, write_json
+from autolora.engine.ranks import LayerRank, RankRecord
+from autolora.engine.run.folder import RunFolder
 from benchmarks.command import main
 from benchmarks.places.__main__ import PlacesSettings, measure_places
 from benchmarks.places.allocations import write_table
-from engine import ranks
-from engine.disk.files import read_json, write_json
-from engine.ranks import LayerRank, RankRecord
-from engine.run.folder import RunFolder
 from tests.helpers.allocations import LAYERS, planted
 from tests.helpers.finished import RESULT
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from autolora.configs.errors import UserError
+from autolora.engine import ranks
+from autolora.engine.disk.files import write_json
+from autolora.engine.ranks import LayerRank, RankRecord
+from autolora.engine.run.folder import RunFolder
 from benchmarks.places.scores import measured_scores, refuse_other_rows, scores_of
-from configs.errors import UserError
-from engine import ranks
-from engine.disk.files import write_json
-from engine.ranks import LayerRank, RankRecord
-from engine.run.folder import RunFolder
 from tests.helpers.finished import RESULT
 
 NAMES = ["a.0.query", "a.1.query"]

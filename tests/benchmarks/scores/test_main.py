@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from autolora.configs.parser import parse
+from autolora.engine import ranks
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.stages import run_stages
 from benchmarks.command import main
 from benchmarks.places.scores import measured_scores
 from benchmarks.scores.__main__ import ScoresSettings, measure_scores
-from configs.parser import parse
-from engine import ranks
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.stages import run_stages
 from tests.helpers.chat_toys import chat_arguments, chat_rows, save_chat_model
 
 

@@ -7,18 +7,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from autolora.configs.files import load_config
+from autolora.engine import ranks
+from autolora.engine.answer.cuts import Cuts
+from autolora.engine.answer.sample import Sample
+from autolora.engine.answer.shares import Shares
+from autolora.engine.answer.stage import head_on
+from autolora.engine.run.context import Context
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.run.workbench import Workbench
 from benchmarks.scores import variants
 from benchmarks.scores.variants import BEGINNING, beginning
-from configs.files import load_config
-from engine import ranks
-from engine.answer.cuts import Cuts
-from engine.answer.sample import Sample
-from engine.answer.shares import Shares
-from engine.answer.stage import head_on
-from engine.run.context import Context
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.run.workbench import Workbench
 from tests.helpers.branches import searched_with_head
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from autolora.engine.disk.files import read_json
 from benchmarks.command import main
 from benchmarks.table1.__main__ import Table1Settings, measure_table1
 from benchmarks.table1.runs import read_table, write_table
-from engine.disk.files import read_json
 from tests.helpers.table1_runs import runs, write_study
 
 

@@ -6,10 +6,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from autolora.configs.errors import UserError
+from autolora.engine.disk.files import read_json, write_json
+from autolora.engine.disk.tables import write_parquet
 from benchmarks.table1.runs import COLUMNS, joined, of_study, read_table, write_table
-from configs.errors import UserError
-from engine.disk.files import read_json, write_json
-from engine.disk.tables import write_parquet
 from tests.helpers.table1_runs import runs, write_study
 
 HEADER = ",".join(COLUMNS)

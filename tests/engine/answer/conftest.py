@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from configs.schema import RunConfig
+from autolora.configs.schema import RunConfig
 from tests.helpers.tiny import MEASURED
 
 

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from configs.errors import UserError
-from configs.parser import parse
-from engine import ranks
-from engine.answer import again
-from engine.answer.trust import trust_of
-from engine.disk.files import read_json, write_json
-from engine.run.folder import RunFolder
-from engine.run.interrupt import Interrupted, StopRequest
-from engine.search import trajectory
-from engine.stages import run_stages
+from autolora.configs.errors import UserError
+from autolora.configs.parser import parse
+from autolora.engine import ranks
+from autolora.engine.answer import again
+from autolora.engine.answer.trust import trust_of
+from autolora.engine.disk.files import read_json, write_json
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import Interrupted, StopRequest
+from autolora.engine.search import trajectory
+from autolora.engine.stages import run_stages
 
 
 def test_another_answer_comes_from_the_same_search(
@@ -27,7 +27,7 @@ def test_another_answer_comes_from_the_same_search(
     argv = [*make_argv(tmp_path), "--search.steps", "20", "--answer.rule", "size", "--answer.budget", "1"]
     argv += ["--answer.rows", "0"]
     first = run_stages(parse([*argv, "--name", "a"]), StopRequest(), draw=False)
-    monkeypatch.setattr("engine.answer.find.search", lambda *_: pytest.fail("searched again"))
+    monkeypatch.setattr("autolora.engine.answer.find.search", lambda *_: pytest.fail("searched again"))
     again = [
         *argv,
         "--name",
@@ -102,7 +102,7 @@ def test_what_a_folder_holds_of_its_own_is_not_mixed_with_a_source(
     assert own.ranks.read_bytes() == expected  # of the same seed
     # A search that was taken over needs its source no more.
     taken = [*argv, "--name", "taken", "--answer.from", str(first.root)]
-    monkeypatch.setattr("engine.answer.find.answer", lambda *_: (_ for _ in ()).throw(Interrupted(130)))
+    monkeypatch.setattr("autolora.engine.answer.find.answer", lambda *_: (_ for _ in ()).throw(Interrupted(130)))
     with pytest.raises(Interrupted):
         run(*taken)
     monkeypatch.undo()

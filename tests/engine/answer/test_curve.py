@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from engine.answer.curve import Judged, calibrated, crossed, kept
-from engine.answer.likelihood import Categorical
-from engine.ranks.evidence import CurvePoint
+from autolora.engine.answer.curve import Judged, calibrated, crossed, kept
+from autolora.engine.answer.likelihood import Categorical
+from autolora.engine.ranks.evidence import CurvePoint
 from tests.helpers.evidence import evidence_of
 
 

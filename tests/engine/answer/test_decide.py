@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from configs.errors import UserError
-from configs.schema_answer import AnswerConfig
-from engine.answer.decide import decided
-from engine.ranks.evidence import CurvePoint, Evidence
-from engine.ranks.record import LayerRank, RankRecord, chosen_components
+from autolora.configs.errors import UserError
+from autolora.configs.schema_answer import AnswerConfig
+from autolora.engine.answer.decide import decided
+from autolora.engine.ranks.evidence import CurvePoint, Evidence
+from autolora.engine.ranks.record import LayerRank, RankRecord, chosen_components
 from tests.helpers.evidence import evidence_of, point
 
 SIZES = {"a": 10, "b": 10, "c": 40}

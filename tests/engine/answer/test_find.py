@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from configs.errors import UserError
-from engine.answer import find
-from engine.answer.find import find_ranks
-from engine.run.folder import RunFolder
-from engine.tracking import NOWHERE
-from problems.machine.processes import ALONE
+from autolora.configs.errors import UserError
+from autolora.engine.answer import find
+from autolora.engine.answer.find import find_ranks
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.tracking import NOWHERE
+from autolora.problems.machine.processes import ALONE
 
 
 @pytest.fixture

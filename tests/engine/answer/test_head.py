@@ -7,15 +7,15 @@ import pytest
 import torch
 from transformers import set_seed
 
-from configs.schema import RunConfig
-from engine.answer import head
-from engine.answer.head import train_head
-from engine.answer.likelihood import likelihood_of
-from engine.answer.sample import Sample
-from engine.run.context import Context
-from problems.data import EndlessLoader
-from problems.halves import split_rows
-from problems.models.whole import head_alone
+from autolora.configs.schema import RunConfig
+from autolora.engine.answer import head
+from autolora.engine.answer.head import train_head
+from autolora.engine.answer.likelihood import likelihood_of
+from autolora.engine.answer.sample import Sample
+from autolora.engine.run.context import Context
+from autolora.problems.data import EndlessLoader
+from autolora.problems.halves import split_rows
+from autolora.problems.models.whole import head_alone
 
 
 def sample_of(run: Context) -> tuple[Sample, list[int]]:

@@ -10,9 +10,9 @@ from peft import TaskType
 from scipy.optimize import minimize_scalar
 from torch.nn.functional import cross_entropy
 
-from engine.answer import likelihood as module
-from engine.answer.curve import crossed
-from engine.answer.likelihood import TEMPERATURES, Categorical, Gaussian, likelihood_of
+from autolora.engine.answer import likelihood as module
+from autolora.engine.answer.curve import crossed
+from autolora.engine.answer.likelihood import TEMPERATURES, Categorical, Gaussian, likelihood_of
 
 
 @pytest.fixture

@@ -6,16 +6,16 @@ from typing import Any
 import pytest
 import torch
 
-from configs.schema import LoraSettings, RunConfig
-from configs.schema_answer import AnswerConfig
-from engine.answer.curve import crossed, kept
-from engine.answer.cuts import Cuts, Searched
-from engine.answer.heads import Heads
-from engine.answer.likelihood import TEMPERATURES, Gaussian
-from engine.answer.measure import measure, passes, ranks_of_curve, within
-from engine.answer.sample import WITH_GRADIENT, Sample
-from engine.answer.shares import Division
-from engine.ranks.evidence import Evidence
+from autolora.configs.schema import LoraSettings, RunConfig
+from autolora.configs.schema_answer import AnswerConfig
+from autolora.engine.answer.curve import crossed, kept
+from autolora.engine.answer.cuts import Cuts, Searched
+from autolora.engine.answer.heads import Heads
+from autolora.engine.answer.likelihood import TEMPERATURES, Gaussian
+from autolora.engine.answer.measure import measure, passes, ranks_of_curve, within
+from autolora.engine.answer.sample import WITH_GRADIENT, Sample
+from autolora.engine.answer.shares import Division
+from autolora.engine.ranks.evidence import Evidence
 from tests.helpers.branches import HIDDEN, WIDTH, planted, sample_of, searched, train
 
 CONFIG = RunConfig(lora=LoraSettings(k=4))
@@ -139,7 +139,7 @@ def test_beside_a_lower_rank_the_error_of_what_that_rank_gains_is_measured(
     found, sample = random_components
     usual, _ = measure(found, sample, None, CONFIG)
     assert {point.reference_kept_standard_error for point in usual.rank_curve} == {None}
-    monkeypatch.setattr("engine.answer.measure.reference_of", lambda _: 2)
+    monkeypatch.setattr("autolora.engine.answer.measure.reference_of", lambda _: 2)
     evidence, _ = measure(found, sample, None, CONFIG)
     at_1, at_2, at_4 = evidence.rank_curve
     assert at_2.reference_kept_standard_error == 0.0, "the reference keeps all of what it gains"
@@ -200,7 +200,7 @@ def random_components() -> tuple[Searched, Sample]:
 def with_shares(sums: torch.Tensor, first: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every row has these shares [rows, layers, k]."""
     shares = Division(sums, torch.ones(len(sums), dtype=torch.float64), first, head=0.0)
-    monkeypatch.setattr("engine.answer.measure.complete", lambda *_, **__: (shares, 3))
+    monkeypatch.setattr("autolora.engine.answer.measure.complete", lambda *_, **__: (shares, 3))
 
 
 def test_a_half_of_the_rows_judges_the_components_that_the_other_half_chose(

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 
-from configs.schema import RunConfig
-from configs.values import with_values
-from engine.answer.recorded import with_recorded
-from engine.answer.settings import ANSWERED
-from engine.disk.files import write_json
-from engine.run.folder import RunFolder
-from engine.search.settings import FOUND
+from autolora.configs.schema import RunConfig
+from autolora.configs.values import with_values
+from autolora.engine.answer.recorded import with_recorded
+from autolora.engine.answer.settings import ANSWERED
+from autolora.engine.disk.files import write_json
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.search.settings import FOUND
 
 
 def test_the_sections_that_found_the_ranks_are_those_of_the_folder(

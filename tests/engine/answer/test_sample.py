@@ -9,10 +9,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from engine.answer.likelihood import Categorical
-from engine.answer.sample import LEAST_BATCHES, sources_of
-from engine.run.interrupt import Interrupted, StopRequest
-from problems.machine.processes import Processes
+from autolora.engine.answer.likelihood import Categorical
+from autolora.engine.answer.sample import LEAST_BATCHES, sources_of
+from autolora.engine.run.interrupt import Interrupted, StopRequest
+from autolora.problems.machine.processes import Processes
 from tests.helpers.branches import planted, sample_of, searched
 
 

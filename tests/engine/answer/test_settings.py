@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import pytest
 
-from configs.errors import UserError
-from configs.schema import RunConfig
-from engine.answer.settings import ANSWERED, refuse_changed_answer
-from engine.disk.files import write_json, write_text
-from engine.run.asked import Asked
-from engine.run.folder import RunFolder
+from autolora.configs.errors import UserError
+from autolora.configs.schema import RunConfig
+from autolora.engine.answer.settings import ANSWERED, refuse_changed_answer
+from autolora.engine.disk.files import write_json, write_text
+from autolora.engine.run.asked import Asked
+from autolora.engine.run.folder import RunFolder
 
 
 @pytest.mark.parametrize(

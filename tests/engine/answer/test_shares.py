@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from engine.answer.sample import LEAST_BATCHES, Sample
-from engine.answer.shares import NODES, Division, Shares, allowed_gap, complete, integrate, ratio_error
-from problems.gates import NotByRow
-from problems.machine.processes import Processes
-from problems.models.attach import ADAPTER
+from autolora.engine.answer.sample import LEAST_BATCHES, Sample
+from autolora.engine.answer.shares import NODES, Division, Shares, allowed_gap, complete, integrate, ratio_error
+from autolora.problems.gates import NotByRow
+from autolora.problems.machine.processes import Processes
+from autolora.problems.models.attach import ADAPTER
 from tests.helpers.branches import planted, sample_of, searched, searched_with_head, train
 
 

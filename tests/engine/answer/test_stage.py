@@ -14,26 +14,26 @@ import torch
 from datasets import Dataset
 from torch.utils.checkpoint import checkpoint
 
-from configs.errors import UserError
-from configs.files import to_yaml
-from configs.requests import Request
-from configs.schema import RunConfig
-from configs.values import with_values
-from engine import ranks
-from engine.answer import stage as answer_stage
-from engine.answer.sample import Sample
-from engine.answer.shares import Shares
-from engine.answer.stage import answer
-from engine.ranks.evidence import Evidence
-from engine.report.summary import print_result
-from engine.run.context import Context
-from engine.run.folder import RunFolder
-from engine.run.interrupt import Interrupted, StopRequest
-from engine.run.program import commit
-from engine.search.found import read_numbers, searched_model
-from engine.search.stage import search
-from engine.stages import run_stages
-from problems.models import recompute
+from autolora.configs.errors import UserError
+from autolora.configs.files import to_yaml
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.configs.values import with_values
+from autolora.engine import ranks
+from autolora.engine.answer import stage as answer_stage
+from autolora.engine.answer.sample import Sample
+from autolora.engine.answer.shares import Shares
+from autolora.engine.answer.stage import answer
+from autolora.engine.ranks.evidence import Evidence
+from autolora.engine.report.summary import print_result
+from autolora.engine.run.context import Context
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import Interrupted, StopRequest
+from autolora.engine.run.program import commit
+from autolora.engine.search.found import read_numbers, searched_model
+from autolora.engine.search.stage import search
+from autolora.engine.stages import run_stages
+from autolora.problems.models import recompute
 
 CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "bert": ("bert", ()),
@@ -200,7 +200,7 @@ def test_the_record_of_a_finished_run_is_written_again_once_a_damaged_one_is_rem
     folder = run_stages(Request(config, "all", False, "test"), StopRequest())
     expected = folder.ranks.read_bytes()
     folder.ranks.unlink()
-    monkeypatch.setattr("engine.answer.find.search", lambda *_: pytest.fail("the search was repeated"))
+    monkeypatch.setattr("autolora.engine.answer.find.search", lambda *_: pytest.fail("the search was repeated"))
     run_stages(Request(config, "search", False, "test"), StopRequest())
     assert folder.ranks.read_bytes() == expected
 
@@ -227,7 +227,7 @@ def test_a_stopped_answer_begins_anew_without_another_search(
     assert folder.search_summary.exists()
     assert not folder.ranks.exists()
     monkeypatch.setattr(answer_stage, "measure", measured)
-    monkeypatch.setattr("engine.answer.find.search", lambda *_: pytest.fail("the search was repeated"))
+    monkeypatch.setattr("autolora.engine.answer.find.search", lambda *_: pytest.fail("the search was repeated"))
     other = with_values(stopped, {"answer.tolerance": 0.06})
     run_stages(Request(other, "search", False, "test"), StopRequest(), draw=False)
     assert folder.config.read_text() == to_yaml(other), "config.yaml tells what made ranks.json"

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engine.answer.tracking import track
-from engine.ranks.record import LayerRank, RankRecord
-from engine.tracking import Tracker
+from autolora.engine.answer.tracking import track
+from autolora.engine.ranks.record import LayerRank, RankRecord
+from autolora.engine.tracking import Tracker
 from tests.helpers.evidence import evidence_of
 
 

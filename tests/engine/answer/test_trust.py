@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from engine.answer.trust import APART, LEAST_POINTS, trust_of, trust_of_run
-from engine.ranks import RankRecord
-from engine.run.folder import RunFolder
-from engine.search.trajectory import Trajectory
+from autolora.engine.answer.trust import APART, LEAST_POINTS, trust_of, trust_of_run
+from autolora.engine.ranks import RankRecord
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.search.trajectory import Trajectory
 from tests.helpers.rank_records import answered_record
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from engine.answer.words import (
+from autolora.engine.answer.words import (
     caution,
     conclusion,
     curve_lines,
@@ -17,8 +17,8 @@ from engine.answer.words import (
     seen_layers,
     share_lines,
 )
-from engine.ranks.evidence import CurvePoint
-from engine.ranks.record import BY_CURVE, LayerRank, RankRecord
+from autolora.engine.ranks.evidence import CurvePoint
+from autolora.engine.ranks.record import BY_CURVE, LayerRank, RankRecord
 from tests.helpers.evidence import evidence_of, point
 
 LAYERS = tuple(

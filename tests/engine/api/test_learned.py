@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from peft import get_peft_model
 
-from engine.api import AnswerConfig
-from problems.models.attach import lora_layers
+from autolora.engine.api import AnswerConfig
+from autolora.problems.models.attach import lora_layers
 from tests.helpers.api import classifier, learn
 from tests.helpers.exports import of_mean_rank, scales_of
 

@@ -13,8 +13,8 @@ from peft import get_peft_model
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-from engine.api import AnswerConfig, HypergradientConfig, SearchConfig, UserError
-from problems.halves import split_indices
+from autolora.engine.api import AnswerConfig, HypergradientConfig, SearchConfig, UserError
+from autolora.problems.halves import split_indices
 from tests.helpers.api import class_rows, classifier, learn, padded, settings
 from tests.helpers.generation_toys import make_causal
 from tests.helpers.untouched import left_as_it_was, seen
@@ -104,7 +104,7 @@ def test_the_model_comes_back_as_it_was_when_the_answer_fails(
         head.append(model.classifier.modules_to_save["default"].weight.detach().clone())
         raise error
 
-    monkeypatch.setattr("engine.answer.stage.measure", measure)
+    monkeypatch.setattr("autolora.engine.answer.stage.measure", measure)
     with left_as_it_was(model), pytest.raises(error):
         learn(model, config=settings(modules_to_save=["pooler"]))
     assert not torch.equal(head[0], model.classifier.weight), "it was trained"

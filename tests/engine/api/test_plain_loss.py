@@ -12,9 +12,9 @@ from torch.nn import functional
 from transformers import AutoModelForTokenClassification
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from engine.api import AnswerConfig, UserError
-from engine.api.plain_loss import other_loss
-from problems.tasks.given import GivenKind, GivenRows, kind_of
+from autolora.engine.api import AnswerConfig, UserError
+from autolora.engine.api.plain_loss import other_loss
+from autolora.problems.tasks.given import GivenKind, GivenRows, kind_of
 from tests.helpers.api import class_rows, classifier, learn, padded
 from tests.helpers.untouched import left_as_it_was
 

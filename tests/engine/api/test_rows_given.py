@@ -10,8 +10,8 @@ import transformers
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer
 
-from engine.api import UserError, learn_ranks
-from engine.api.rows_given import required_collate
+from autolora.engine.api import UserError, learn_ranks
+from autolora.engine.api.rows_given import required_collate
 from tests.helpers.api import class_rows, classifier, learn, padded, settings
 from tests.helpers.chat_toys import save_chat_model
 

@@ -13,15 +13,15 @@ from peft import LoraConfig
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, BertForSequenceClassification
 
-from configs.parser import parse
-from configs.requests import Request
-from configs.schema import RunConfig
-from engine.api import AnswerConfig, SearchConfig, UserError
-from engine.export.trainers import lines_for
-from engine.run.context import Context
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.stages import run_stages
+from autolora.configs.parser import parse
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.engine.api import AnswerConfig, SearchConfig, UserError
+from autolora.engine.export.trainers import lines_for
+from autolora.engine.run.context import Context
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.stages import run_stages
 from tests.helpers.api import SHORT, class_rows, classifier, learn, padded, settings
 from tests.helpers.chat_toys import chat_arguments, chat_rows, save_chat_model
 from tests.helpers.tiny import MEASURED
@@ -106,9 +106,9 @@ def test_without_a_search_of_its_own_a_script_gets_three_passes_within_limits(
 ) -> None:
     """Passes over D_tr: all rows if there are validation rows, else half of them. 16 rows a step."""
     found = []
-    monkeypatch.setattr("engine.api.learning.find_ranks", lambda bench: found.append(bench.config))
-    monkeypatch.setattr("engine.api.learning.LoraConfig.from_pretrained", lambda *_: None)
-    monkeypatch.setattr("engine.api.learning.ranks.load", lambda *_: None)
+    monkeypatch.setattr("autolora.engine.api.learning.find_ranks", lambda bench: found.append(bench.config))
+    monkeypatch.setattr("autolora.engine.api.learning.LoraConfig.from_pretrained", lambda *_: None)
+    monkeypatch.setattr("autolora.engine.api.learning.ranks.load", lambda *_: None)
     given = class_rows(validation) if validation else None
     learn(classifier(model_folder("bert")), class_rows(rows), search=None, validation_dataset=given)
     assert (found[0].search.steps, found[0].search.unroll_steps) == (steps, 4)
@@ -120,9 +120,9 @@ def test_rows_of_one_text_stay_in_one_half_if_a_text_is_what_is_labelled(
     model_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, task_type: str | None, by_text: bool
 ) -> None:
     found: list[Any] = []
-    monkeypatch.setattr("engine.api.learning.find_ranks", lambda bench: found.append(bench.halves()))
-    monkeypatch.setattr("engine.api.learning.LoraConfig.from_pretrained", lambda *_: None)
-    monkeypatch.setattr("engine.api.learning.ranks.load", lambda *_: None)
+    monkeypatch.setattr("autolora.engine.api.learning.find_ranks", lambda bench: found.append(bench.halves()))
+    monkeypatch.setattr("autolora.engine.api.learning.LoraConfig.from_pretrained", lambda *_: None)
+    monkeypatch.setattr("autolora.engine.api.learning.ranks.load", lambda *_: None)
     rows = [row for row in class_rows(20) for _ in range(2)]
     given = settings(task_type=task_type)
     learn(classifier(model_folder("bert")), rows, given, answer=AnswerConfig(rule="threshold"))
@@ -134,7 +134,7 @@ def test_rows_of_one_text_stay_in_one_half_if_a_text_is_what_is_labelled(
 def test_progress_is_shown(
     model_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, log_lines: list[str]
 ) -> None:
-    monkeypatch.setattr("engine.terminal.ticker.SECONDS_BETWEEN_LINES", -1)
+    monkeypatch.setattr("autolora.engine.terminal.ticker.SECONDS_BETWEEN_LINES", -1)
     learn(classifier(model_folder("bert")))
     assert any(line.startswith("INFO search 4/6  ") and "  L_tr " in line for line in log_lines)
     assert any(line.startswith("INFO answer: ") and "16 rows" in line for line in log_lines)
@@ -204,7 +204,7 @@ def test_a_model_without_a_loss_is_one_line_before_the_search(
     monkeypatch: pytest.MonkeyPatch, model: nn.Module, line: str
 ) -> None:
     """The search had ended in an AttributeError, far inside Betty."""
-    monkeypatch.setattr("engine.api.learning.find_ranks", lambda bench: pytest.fail("the search began"))
+    monkeypatch.setattr("autolora.engine.api.learning.find_ranks", lambda bench: pytest.fail("the search began"))
     layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     with left_as_it_was(model), pytest.raises(UserError, match=rf"^loss: {line}; give .*loss") as caught:
         learn(model, pairs(), LoraConfig(r=2, target_modules=layers), collate=stacked)

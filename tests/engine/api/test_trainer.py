@@ -21,9 +21,9 @@ from transformers import (
     set_seed,
 )
 
-from configs.schema import RunConfig
-from engine.api import AnswerConfig, UserError, learn_ranks, learn_ranks_from_trainer
-from problems.models.attach import lora_layers
+from autolora.configs.schema import RunConfig
+from autolora.engine.api import AnswerConfig, UserError, learn_ranks, learn_ranks_from_trainer
+from autolora.problems.models.attach import lora_layers
 from tests.helpers.api import SHORT
 from tests.helpers.untouched import left_as_it_was
 
@@ -81,7 +81,7 @@ def configured(trainer: Trainer, monkeypatch: pytest.MonkeyPatch, lora_config: L
     def find_ranks(given: Any) -> None:
         raise Found(given.config)
 
-    monkeypatch.setattr("engine.api.learning.find_ranks", find_ranks)
+    monkeypatch.setattr("autolora.engine.api.learning.find_ranks", find_ranks)
     with pytest.raises(Found) as caught:
         learn_ranks_from_trainer(trainer, lora_config)
     config: RunConfig = caught.value.args[0]

@@ -11,8 +11,8 @@ from datasets import Dataset
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM
 
-from engine.api import SearchConfig, UserError, learn_ranks, learn_ranks_from_trainer
-from problems.models.attach import lora_layers
+from autolora.engine.api import SearchConfig, UserError, learn_ranks, learn_ranks_from_trainer
+from autolora.problems.models.attach import lora_layers
 from tests.helpers.api import SHORT
 from tests.helpers.chat_toys import chat_rows, save_chat_model
 from tests.helpers.places import ROOT
@@ -36,7 +36,9 @@ def test_trl_trains_at_the_ranks_by_the_lines_of_the_documentation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trl = pytest.importorskip("trl")
-    monkeypatch.setattr("engine.api.trainer.SearchConfig", lambda **given: SearchConfig(**{**vars(SHORT), **given}))
+    monkeypatch.setattr(
+        "autolora.engine.api.trainer.SearchConfig", lambda **given: SearchConfig(**{**vars(SHORT), **given})
+    )
     base = save_chat_model(tmp_path / "model")
     model: Any = AutoModelForCausalLM.from_pretrained(base)
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -11,9 +11,9 @@ from peft import LoraConfig, TaskType
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, DataCollatorWithFlattening
 
-from engine.api import AnswerConfig, UserError, learn_ranks_from_trainer
-from engine.api.unmeasured import why_unmeasured, with_task_type
-from problems.tasks.given import GivenRows, kind_of
+from autolora.engine.api import AnswerConfig, UserError, learn_ranks_from_trainer
+from autolora.engine.api.unmeasured import why_unmeasured, with_task_type
+from autolora.problems.tasks.given import GivenRows, kind_of
 from tests.helpers.api import SHORT, class_rows, classifier, learn, padded
 from tests.helpers.chat_toys import chat_rows, save_chat_model
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from configs.schema import RunConfig
-from engine.api import AnswerConfig, HypergradientConfig, SearchConfig, UserError
-from engine.api.unread import tell_unread
+from autolora.configs.schema import RunConfig
+from autolora.engine.api import AnswerConfig, HypergradientConfig, SearchConfig, UserError
+from autolora.engine.api.unread import tell_unread
 from tests.helpers.api import SHORT, classifier, learn, settings
 
 SECTIONS = ("search", "hypergradient", "answer")

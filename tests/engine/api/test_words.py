@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from engine.api import UserError
-from engine.api.words import named_as_in_scripts
+from autolora.engine.api import UserError
+from autolora.engine.api.words import named_as_in_scripts
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from engine.disk import checkpoint, newest
+from autolora.engine.disk import checkpoint, newest
 
 
 def write(folder: Path, number: int) -> None:

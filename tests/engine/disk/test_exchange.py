@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from engine.disk.exchange import swap
+from autolora.engine.disk.exchange import swap
 
 
 @pytest.fixture

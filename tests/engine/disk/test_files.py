@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from configs.errors import UserError
-from engine.disk.files import load_json, read_json, remove, write_json, write_text
+from autolora.configs.errors import UserError
+from autolora.engine.disk.files import load_json, read_json, remove, write_json, write_text
 
 
 def test_files_are_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,8 @@ import psutil
 import pytest
 from filelock import FileLock
 
-from configs.errors import UserError
-from engine.disk.lock import InUse, User, locked, user_of
+from autolora.configs.errors import UserError
+from autolora.engine.disk.lock import InUse, User, locked, user_of
 from tests.helpers.processes import Process
 from tests.helpers.tiny import tiny_arguments
 

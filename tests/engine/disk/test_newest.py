@@ -5,7 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from engine.disk.newest import STATE, SUMS, TENSORS, candidates, checksum, clear, half_written, intact, peek, previous
+from autolora.engine.disk.newest import (
+    STATE,
+    SUMS,
+    TENSORS,
+    candidates,
+    checksum,
+    clear,
+    half_written,
+    intact,
+    peek,
+    previous,
+)
 
 EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 """SHA-256 of nothing."""

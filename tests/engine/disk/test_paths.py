@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.disk.paths import At, misplaced
+from autolora.engine.disk.paths import At, misplaced
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from configs.errors import UserError
-from engine.disk.tables import read_parquet, write_csv, write_parquet
+from autolora.configs.errors import UserError
+from autolora.engine.disk.tables import read_parquet, write_csv, write_parquet
 
 pytestmark = pytest.mark.unit
 

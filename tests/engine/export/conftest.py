@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from configs.parser import parse
-from configs.schema import RunConfig
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.stages import run_stages
+from autolora.configs.parser import parse
+from autolora.configs.schema import RunConfig
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.stages import run_stages
 from tests.helpers.chat_toys import chat_arguments, chat_rows, save_chat_model
 from tests.helpers.exports import LORA_ALPHA, Exported, make_export
 from tests.helpers.shared import made_once

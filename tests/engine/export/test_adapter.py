@@ -10,9 +10,9 @@ from peft import LoraConfig, PeftConfig, PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from configs.schema import RunConfig
-from engine.export.adapter import lora_pair, save_adapter
-from problems.models.attach import attach
+from autolora.configs.schema import RunConfig
+from autolora.engine.export.adapter import lora_pair, save_adapter
+from autolora.problems.models.attach import attach
 from tests.helpers.exports import LORA_ALPHA, RANKS, Exported, K, make_export
 from tests.helpers.generation_toys import make_causal, make_tokenizer
 

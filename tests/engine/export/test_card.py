@@ -12,13 +12,13 @@ import pytest
 import torch
 import yaml
 
-from configs.errors import UserError
-from configs.parser import parse
-from configs.schema import RunConfig
-from engine.export.loading import loading_lines
-from engine.ranks import LayerRank, RankRecord
-from engine.run.folder import RunFolder
-from problems.tasks import make_task
+from autolora.configs.errors import UserError
+from autolora.configs.parser import parse
+from autolora.configs.schema import RunConfig
+from autolora.engine.export.loading import loading_lines
+from autolora.engine.ranks import LayerRank, RankRecord
+from autolora.engine.run.folder import RunFolder
+from autolora.problems.tasks import make_task
 from tests.helpers.cards import CHAT, RECORD, card_of
 from tests.helpers.chat_toys import chat_tokenizer, run_card
 from tests.helpers.exports import Exported, make_export

@@ -20,7 +20,7 @@ from transformers import (
     set_seed,
 )
 
-from engine.export.card import padding_words
+from autolora.engine.export.card import padding_words
 from tests.helpers.tiny import make_tokenizer
 
 GPT2: dict[str, Any] = {"n_embd": 32, "n_layer": 2, "n_head": 2}

@@ -23,13 +23,13 @@ from transformers import (
     Qwen3Config,
 )
 
-from configs.errors import UserError
-from configs.parser import parse
-from engine.export.adapter import save_adapter
-from engine.export.gguf import ARCHITECTURES, refuse_without_gguf, save_gguf
-from problems.models.attach import attach
-from problems.models.layers import layer_shapes
-from problems.models.parts import split
+from autolora.configs.errors import UserError
+from autolora.configs.parser import parse
+from autolora.engine.export.adapter import save_adapter
+from autolora.engine.export.gguf import ARCHITECTURES, refuse_without_gguf, save_gguf
+from autolora.problems.models.attach import attach
+from autolora.problems.models.layers import layer_shapes
+from autolora.problems.models.parts import split
 from tests.helpers.generation_toys import make_tokenizer
 from tests.helpers.gguf_toys import write_gguf
 

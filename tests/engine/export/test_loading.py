@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from configs.parser import parse
-from engine.export.loading import loading_lines
-from problems.tasks import make_task
+from autolora.configs.parser import parse
+from autolora.engine.export.loading import loading_lines
+from autolora.problems.tasks import make_task
 from tests.helpers.chat_toys import PARTS, chat_tokenizer
 
 CHAT = ("--task.type", "chat", "--task.path", "x.jsonl")

@@ -11,17 +11,17 @@ import torch
 from peft import LoraConfig, TaskType, get_peft_model
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from configs.requests import Request
-from configs.schema import LoraSettings, ModelConfig, RetrainConfig, RunConfig
-from engine import ranks
-from engine.export.lora_config import adapter_config, attach_ranks, hub_name, save_lora_config
-from engine.export.names import what_parts_lose
-from engine.run.context import Context
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.stages import run_stages
-from problems.models.attach import lora_layers
-from problems.models.load import load_base
+from autolora.configs.requests import Request
+from autolora.configs.schema import LoraSettings, ModelConfig, RetrainConfig, RunConfig
+from autolora.engine import ranks
+from autolora.engine.export.lora_config import adapter_config, attach_ranks, hub_name, save_lora_config
+from autolora.engine.export.names import what_parts_lose
+from autolora.engine.run.context import Context
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.stages import run_stages
+from autolora.problems.models.attach import lora_layers
+from autolora.problems.models.load import load_base
 from tests.helpers.exports import of_mean_rank, scales_of
 from tests.helpers.generation_toys import make_causal
 

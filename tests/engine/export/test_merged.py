@@ -9,12 +9,12 @@ from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from engine.export.adapter import save_adapter
-from engine.export.merged import save_merged
-from engine.export.padded import save_padded
-from problems.models.attach import attach
-from problems.models.load import BaseModel
-from problems.models.precision import train_in_fp32
+from autolora.engine.export.adapter import save_adapter
+from autolora.engine.export.merged import save_merged
+from autolora.engine.export.padded import save_padded
+from autolora.problems.models.attach import attach
+from autolora.problems.models.load import BaseModel
+from autolora.problems.models.precision import train_in_fp32
 from tests.helpers.exports import Exported
 from tests.helpers.generation_toys import make_causal, make_tokenizer
 

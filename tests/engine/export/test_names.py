@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.disk.files import write_json
-from engine.export.names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, trained_at, what_parts_lose
-from engine.ranks import LayerRank, RankRecord
-from engine.run.folder import RunFolder
+from autolora.engine.disk.files import write_json
+from autolora.engine.export.names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, trained_at, what_parts_lose
+from autolora.engine.ranks import LayerRank, RankRecord
+from autolora.engine.run.folder import RunFolder
 from tests.helpers.finished import RESULT
 from tests.helpers.places import ROOT
 

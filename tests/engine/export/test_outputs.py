@@ -9,12 +9,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from configs.parser import parse
-from engine import ranks
-from engine.export import outputs
-from engine.export.outputs import save_all
-from engine.ranks import LayerRank, RankRecord
-from engine.run.folder import RunFolder
+from autolora.configs.parser import parse
+from autolora.engine import ranks
+from autolora.engine.export import outputs
+from autolora.engine.export.outputs import save_all
+from autolora.engine.ranks import LayerRank, RankRecord
+from autolora.engine.run.folder import RunFolder
 
 CHAT = ("--task.type", "chat", "--task.path", "x.jsonl")
 LORA = "base_model.model.q_proj.lora_A.weight"

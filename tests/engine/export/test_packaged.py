@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from engine.export.packaged import package_lines
+from autolora.engine.export.packaged import package_lines
 
 PACKAGE = Path(yaml.__file__).parent
 

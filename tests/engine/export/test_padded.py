@@ -8,13 +8,13 @@ import torch
 from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file
 
-from configs.facts import writes_padded
-from configs.parser import parse
-from engine.export.adapter import save_adapter
-from engine.export.outputs import save_all
-from engine.export.padded import base_shapes, modules_of, save_padded
-from engine.run.folder import RunFolder
-from problems.models.attach import attach
+from autolora.configs.facts import writes_padded
+from autolora.configs.parser import parse
+from autolora.engine.export.adapter import save_adapter
+from autolora.engine.export.outputs import save_all
+from autolora.engine.export.padded import base_shapes, modules_of, save_padded
+from autolora.engine.run.folder import RunFolder
+from autolora.problems.models.attach import attach
 from tests.helpers.exports import RANKS, Exported
 from tests.helpers.generation_toys import make_causal, make_tokenizer
 

@@ -5,9 +5,9 @@ import math
 
 import pytest
 
-from configs.schema import LoraSettings, RetrainConfig, RunConfig
-from engine import ranks
-from engine.export.scale import alpha_of, alpha_pattern, whole
+from autolora.configs.schema import LoraSettings, RetrainConfig, RunConfig
+from autolora.engine import ranks
+from autolora.engine.export.scale import alpha_of, alpha_pattern, whole
 
 K = 8
 

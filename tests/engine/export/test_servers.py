@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.run.folder import RunFolder
+from autolora.engine.run.folder import RunFolder
 from tests.helpers.cards import CHAT, card_of
 
 

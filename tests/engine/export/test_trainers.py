@@ -10,16 +10,16 @@ import torch
 import yaml
 from peft import LoraConfig, TaskType
 
-from configs.errors import UserError
-from configs.files import load_config, to_yaml
-from configs.parser import parse
-from configs.requests import Trainer
-from configs.schema import RunConfig
-from engine import ranks
-from engine.disk.files import write_json, write_text
-from engine.export.scale import alpha_pattern
-from engine.export.trainers import lines_for
-from engine.run.folder import RunFolder
+from autolora.configs.errors import UserError
+from autolora.configs.files import load_config, to_yaml
+from autolora.configs.parser import parse
+from autolora.configs.requests import Trainer
+from autolora.configs.schema import RunConfig
+from autolora.engine import ranks
+from autolora.engine.disk.files import write_json, write_text
+from autolora.engine.export.scale import alpha_pattern
+from autolora.engine.export.trainers import lines_for
+from autolora.engine.run.folder import RunFolder
 from tests.helpers.searched_ranks import KEPT, LEFT, searched_at
 
 
@@ -136,7 +136,7 @@ def test_the_command_for_the_untrained_adapter_is_about_this_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also for a run that was moved after its config.yaml had been written."""
-    monkeypatch.setattr("engine.export.trainers.program", lambda: "python run.py")
+    monkeypatch.setattr("autolora.engine.export.trainers.program", lambda: "python run.py")
     folder = searched_at(tmp_path / "runs" / "a")
     asked = parse(told_command(lines_for("llama-factory", folder)))
     assert (RunFolder.of(asked.config).root, asked.stage, asked.config.export.untrained) == (
@@ -247,7 +247,7 @@ def test_a_damaged_configuration_is_named_with_its_key(tmp_path: Path, key: str)
 
 def test_a_half_done_search_names_the_command_that_resumes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It had proposed --answer.from, which takes only a finished search."""
-    monkeypatch.setattr("engine.run.places.program", lambda: "python run.py")
+    monkeypatch.setattr("autolora.engine.run.places.program", lambda: "python run.py")
     folder = RunFolder(tmp_path / "a")
     write_text(folder.config, to_yaml(RunConfig(name="a", runs_folder=str(tmp_path))))
     with pytest.raises(UserError, match=r"^--for: .*ranks\.json does not exist yet, ") as refused:

@@ -8,13 +8,13 @@ import pytest
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from configs.requests import ShowRequest
-from engine import ranks
-from engine.command import run_request
-from engine.export.trainers import lines_for
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from problems.models.attach import lora_layers
+from autolora.configs.requests import ShowRequest
+from autolora.engine import ranks
+from autolora.engine.command import run_request
+from autolora.engine.export.trainers import lines_for
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.problems.models.attach import lora_layers
 from tests.helpers.chat_toys import chat_rows
 from tests.helpers.exports import of_mean_rank, scales_of
 from tests.helpers.generation_toys import make_causal, make_tokenizer

@@ -12,14 +12,14 @@ from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from configs.parser import parse
-from configs.requests import Request
-from configs.schema import RunConfig, Stage
-from engine import ranks
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.stages import run_stages
-from problems.models.attach import lora_layers
+from autolora.configs.parser import parse
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig, Stage
+from autolora.engine import ranks
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.stages import run_stages
+from autolora.problems.models.attach import lora_layers
 from tests.helpers.exports import of_mean_rank, scales_of
 
 
@@ -81,7 +81,7 @@ def test_both_stages_write_it_anew_at_edited_ranks(
 
 
 def test_a_method_that_searches_nothing_says_that_it_writes_none(log_lines: list[str]) -> None:
-    from configs.tell_unread import tell_unread
+    from autolora.configs.tell_unread import tell_unread
 
     request = parse(["--method", "full", "--export.untrained", "true"])
     tell_unread(request.given, request.config, [request.config])

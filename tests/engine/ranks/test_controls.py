@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from engine.ranks import LayerRank, RankRecord, count_parameters
-from engine.ranks.controls import (
+from autolora.engine.ranks import LayerRank, RankRecord, count_parameters
+from autolora.engine.ranks.controls import (
     apportioned,
     by_target,
     can_be_shuffled,

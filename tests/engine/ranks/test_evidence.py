@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from configs.errors import UserError
-from engine.ranks.evidence import from_json, interval, to_json, too_few
+from autolora.configs.errors import UserError
+from autolora.engine.ranks.evidence import from_json, interval, to_json, too_few
 from tests.helpers.evidence import evidence_of, point
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.ranks.grid import grid_of, ink_on, key_names, pale, rank_colour, short_names
+from autolora.engine.ranks.grid import grid_of, ink_on, key_names, pale, rank_colour, short_names
 
 NAMES = {
     "bert": (

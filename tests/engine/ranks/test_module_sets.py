@@ -2,8 +2,8 @@
 
 import pytest
 
-from configs.errors import UserError
-from engine.ranks.module_sets import module_sets
+from autolora.configs.errors import UserError
+from autolora.engine.ranks.module_sets import module_sets
 
 # Two blocks; a rank of query or value takes 20 numbers in a layer, one of up 50.
 SHAPES = {

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from configs.errors import UserError
-from configs.facts import needs_evidence
-from configs.requests import Request
-from configs.schema import RunConfig
-from configs.schema_answer import AnswerConfig
-from engine.ranks.needs import refuse_unanswerable
-from engine.run.interrupt import StopRequest
-from engine.stages import run_stages
+from autolora.configs.errors import UserError
+from autolora.configs.facts import needs_evidence
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.configs.schema_answer import AnswerConfig
+from autolora.engine.ranks.needs import refuse_unanswerable
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.stages import run_stages
 from tests.helpers.tiny import MEASURED
 
 

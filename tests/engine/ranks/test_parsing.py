@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from configs.errors import UserError
-from engine import ranks
-from engine.ranks import check_against
+from autolora.configs.errors import UserError
+from autolora.engine import ranks
+from autolora.engine.ranks import check_against
 from tests.helpers.rank_records import SHAPES
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from engine.ranks import LayerRank, RankRecord
-from engine.ranks.grid import pale, rank_colour
-from engine.ranks.picture import CELL, GAP, MARGIN, rank_picture, save_picture
+from autolora.engine.ranks import LayerRank, RankRecord
+from autolora.engine.ranks.grid import pale, rank_colour
+from autolora.engine.ranks.picture import CELL, GAP, MARGIN, rank_picture, save_picture
 
 
 def colour(picture: Image.Image, x: float, y: float) -> str:

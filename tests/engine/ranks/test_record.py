@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from configs.errors import UserError
-from configs.schema import ModelConfig, RunConfig
-from engine import ranks
-from engine.ranks import check_against, count_parameters
-from engine.ranks.record import chosen_components
+from autolora.configs.errors import UserError
+from autolora.configs.schema import ModelConfig, RunConfig
+from autolora.engine import ranks
+from autolora.engine.ranks import check_against, count_parameters
+from autolora.engine.ranks.record import chosen_components
 from tests.helpers.evidence import evidence_of, point
 from tests.helpers.rank_records import SHAPES, answered_record, record_by_threshold
 

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.ranks.rules import kept_components, parameters_of, thresholds
-from problems.selection import SelectionVariables
+from autolora.engine.ranks.rules import kept_components, parameters_of, thresholds
+from autolora.problems.selection import SelectionVariables
 
 
 @pytest.mark.parametrize("k", [1, 3, 6, 7, 8, 16])

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from engine import ranks
-from engine.disk.files import write_json
-from engine.ranks import LayerRank, RankRecord
-from engine.report.advice import advice_of
-from engine.run.folder import RunFolder
+from autolora.engine import ranks
+from autolora.engine.disk.files import write_json
+from autolora.engine.ranks import LayerRank, RankRecord
+from autolora.engine.report.advice import advice_of
+from autolora.engine.run.folder import RunFolder
 
 pytestmark = pytest.mark.unit
 

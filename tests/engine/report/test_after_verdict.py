@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 import pytest
 
-from configs.schema import RunConfig
-from engine import ranks
-from engine.disk.files import write_json
-from engine.report.next_step import next_step, next_steps
-from engine.run.folder import RunFolder
+from autolora.configs.schema import RunConfig
+from autolora.engine import ranks
+from autolora.engine.disk.files import write_json
+from autolora.engine.report.next_step import next_step, next_steps
+from autolora.engine.run.folder import RunFolder
 from tests.helpers.evidence import evidence_of
 from tests.helpers.neighbours import RECORD, put, result_of
 from tests.helpers.next_steps import OTHER_SEARCH, asked, parsed
@@ -21,7 +21,7 @@ Config = Callable[..., RunConfig]
 
 @pytest.fixture(autouse=True)
 def started_by_python(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.run.places.program", lambda: "python run.py")
+    monkeypatch.setattr("autolora.engine.run.places.program", lambda: "python run.py")
 
 
 UNIFORM = "python run.py --config c.yaml --name tiny-uniform --method lora --lora.r 2"

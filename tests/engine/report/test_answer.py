@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from engine.report.answer import answer_of
+from autolora.engine.report.answer import answer_of
 from tests.helpers.evidence import evidence_of
 from tests.helpers.rank_records import answered_record
 

@@ -4,8 +4,8 @@ import dataclasses
 
 from bokeh.models import LogScale, Span
 
-from engine.report.answer import Answer, answer_of
-from engine.report.answer_charts import OPAQUE, PALE, answer_charts, curve, rank_ticks, shares
+from autolora.engine.report.answer import Answer, answer_of
+from autolora.engine.report.answer_charts import OPAQUE, PALE, answer_charts, curve, rank_ticks, shares
 from tests.helpers.evidence import evidence_of
 from tests.helpers.rank_records import answered_record
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.report import answer_figures
-from engine.report.answer import Answer, answer_of
-from engine.report.answer_charts import OPAQUE, PALE
+from autolora.engine.report import answer_figures
+from autolora.engine.report.answer import Answer, answer_of
+from autolora.engine.report.answer_charts import OPAQUE, PALE
 from tests.helpers.rank_records import answered_record
 
 

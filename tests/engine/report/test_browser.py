@@ -11,14 +11,14 @@ import pandas as pd
 import pytest
 import torch
 
-from configs.schema import RunConfig
-from engine import ranks
-from engine.disk.files import write_json
-from engine.report.stage import write_report
-from engine.run.folder import RunFolder
-from engine.search.trajectory import Trajectory
-from engine.study.beside import beside
-from engine.tracking.metrics_file import MetricsFile
+from autolora.configs.schema import RunConfig
+from autolora.engine import ranks
+from autolora.engine.disk.files import write_json
+from autolora.engine.report.stage import write_report
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.search.trajectory import Trajectory
+from autolora.engine.study.beside import beside
+from autolora.engine.tracking.metrics_file import MetricsFile
 from tests.helpers.browser import Browser, find_chromium
 from tests.helpers.evidence import evidence_of
 from tests.helpers.rank_records import record_by_threshold

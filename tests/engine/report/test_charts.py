@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from bokeh.models import ColumnDataSource, HoverTool, Line, Scatter, Span
 
-from engine.ranks import LayerRank, RankRecord
-from engine.ranks.grid import pale, rank_colour
-from engine.report import charts
-from engine.report.curves import SearchCurves
+from autolora.engine.ranks import LayerRank, RankRecord
+from autolora.engine.ranks.grid import pale, rank_colour
+from autolora.engine.report import charts
+from autolora.engine.report.curves import SearchCurves
 
 
 def record() -> RankRecord:

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from configs.files import to_yaml
-from configs.parser import parse
-from configs.schema import RunConfig
-from engine.disk.files import write_text
-from engine.ranks import LayerRank, RankRecord
-from engine.report.controls import Controls, controls_of
-from engine.retrain.components import components_from
-from engine.run.folder import RunFolder
+from autolora.configs.files import to_yaml
+from autolora.configs.parser import parse
+from autolora.configs.schema import RunConfig
+from autolora.engine.disk.files import write_text
+from autolora.engine.ranks import LayerRank, RankRecord
+from autolora.engine.report.controls import Controls, controls_of
+from autolora.engine.retrain.components import components_from
+from autolora.engine.run.folder import RunFolder
 from tests.helpers.neighbours import RECORD, put, result_of
 
 SIZES = dict.fromkeys(("0.query", "0.value", "1.query"), 100)
@@ -162,7 +162,7 @@ def test_the_commands_for_what_is_missing_parse(
     tiny_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, init: str
 ) -> None:
     """They begin as this program was started."""
-    monkeypatch.setattr("engine.run.places.program", lambda: "uv run 'my programs/run.py'")
+    monkeypatch.setattr("autolora.engine.run.places.program", lambda: "uv run 'my programs/run.py'")
     config = tiny_config("--retrain.init", init, "--runs_folder", str(tmp_path / "it's {mine}"), "--name", "n" * 100)
     folder = RunFolder.of(config)
     write_text(folder.config, to_yaml(config))

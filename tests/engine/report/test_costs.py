@@ -1,6 +1,6 @@
 """How the time of a run divides over its parts."""
 
-from engine.report.costs import costs_of
+from autolora.engine.report.costs import costs_of
 
 
 def test_every_part_that_took_time_has_its_share() -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from engine.report.curves import MOST_COLUMNS, MOST_POINTS, SearchCurves, curves_of, packed, stretches
-from engine.search.trajectory import Trajectory
+from autolora.engine.report.curves import MOST_COLUMNS, MOST_POINTS, SearchCurves, curves_of, packed, stretches
+from autolora.engine.search.trajectory import Trajectory
 
 
 def history() -> Trajectory:

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from engine.disk.files import write_json
-from engine.export.names import ADAPTER_CONFIG
-from engine.ranks import LayerRank, RankRecord
-from engine.report.edits import edit_words, edited_from
-from engine.run.folder import RunFolder
+from autolora.engine.disk.files import write_json
+from autolora.engine.export.names import ADAPTER_CONFIG
+from autolora.engine.ranks import LayerRank, RankRecord
+from autolora.engine.report.edits import edit_words, edited_from
+from autolora.engine.run.folder import RunFolder
 from tests.helpers.finished import RESULT
 
 pytestmark = pytest.mark.unit

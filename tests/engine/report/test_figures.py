@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.report import figures
-from engine.report.curves import SearchCurves
+from autolora.engine.report import figures
+from autolora.engine.report.curves import SearchCurves
 
 
 @pytest.fixture

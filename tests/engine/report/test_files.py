@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import UserError
-from engine import ranks
-from engine.report.files import files_of
-from engine.run.folder import RunFolder
+from autolora.configs.errors import UserError
+from autolora.engine import ranks
+from autolora.engine.report.files import files_of
+from autolora.engine.run.folder import RunFolder
 
 
 def test_an_empty_folder_has_nothing(tmp_path: Path) -> None:

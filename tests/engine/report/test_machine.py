@@ -1,6 +1,6 @@
 """On what the numbers of a report were computed, as its page says."""
 
-from engine.report.machine import machine_and_versions
+from autolora.engine.report.machine import machine_and_versions
 
 MACHINE = {"device": "cuda", "name": "NVIDIA H100", "precision": "bf16", "weights": "4 bits", "processes": 2}
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from configs.schema import RunConfig
-from engine import ranks
-from engine.disk.files import write_json
-from engine.report import next_step as module
-from engine.report.next_step import next_step, next_steps, print_next
-from engine.run.folder import RunFolder
-from engine.verdict.arms import SEEDS
-from engine.verdict.judge import FEWEST
+from autolora.configs.schema import RunConfig
+from autolora.engine import ranks
+from autolora.engine.disk.files import write_json
+from autolora.engine.report import next_step as module
+from autolora.engine.report.next_step import next_step, next_steps, print_next
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.verdict.arms import SEEDS
+from autolora.engine.verdict.judge import FEWEST
 from tests.helpers.evidence import evidence_of
 from tests.helpers.finished import RESULT
 from tests.helpers.neighbours import put, result_of
@@ -27,7 +27,7 @@ Config = Callable[..., RunConfig]
 
 @pytest.fixture(autouse=True)
 def started_by_python(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.run.places.program", lambda: "python run.py")
+    monkeypatch.setattr("autolora.engine.run.places.program", lambda: "python run.py")
 
 
 def test_after_a_search_it_is_the_retraining_and_after_a_control_a_search(tiny_config: Config) -> None:
@@ -249,7 +249,7 @@ def test_beside_a_cell_of_a_study_nothing_is_proposed(
 def test_it_is_printed_in_one_line_however_narrow_the_window(
     tiny_config: Config, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.report.next_step.console.width", 20)
+    monkeypatch.setattr("autolora.engine.report.next_step.console.width", 20)
     request, _ = asked(tiny_config())
     print_next(request)
     (line,) = capsys.readouterr().out.splitlines()

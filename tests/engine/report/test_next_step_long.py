@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from configs.files import to_yaml
-from configs.parser import parse
-from configs.requests import Request
-from configs.schema import RunConfig
-from engine import ranks
-from engine.disk.files import write_json, write_text
-from engine.report.next_step import next_step, next_steps
-from engine.run.folder import RunFolder
+from autolora.configs.files import to_yaml
+from autolora.configs.parser import parse
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.engine import ranks
+from autolora.engine.disk.files import write_json, write_text
+from autolora.engine.report.next_step import next_step, next_steps
+from autolora.engine.run.folder import RunFolder
 from tests.helpers.evidence import evidence_of
 from tests.helpers.finished import RESULT
 from tests.helpers.rank_records import answered_record
@@ -47,7 +47,7 @@ def proposed(config: RunConfig) -> RunConfig:
 
 @pytest.fixture(autouse=True)
 def started_by_python(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.run.places.program", lambda: "python run.py")
+    monkeypatch.setattr("autolora.engine.run.places.program", lambda: "python run.py")
 
 
 @pytest.mark.parametrize("evidence", [NOTHING, SLIGHT])

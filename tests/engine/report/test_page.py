@@ -11,8 +11,8 @@ import pytest
 from bokeh.embed import json_item
 from bokeh.plotting import figure
 
-from engine.report import page
-from engine.report.page import embedded_json, inline_image, numbered, render
+from autolora.engine.report import page
+from autolora.engine.report.page import embedded_json, inline_image, numbered, render
 
 
 def chart(name: str) -> figure:

@@ -5,10 +5,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from configs.errors import UserError
-from engine.disk.tables import write_csv
-from engine.report.predicted import predicted_of
-from engine.run.folder import RunFolder
+from autolora.configs.errors import UserError
+from autolora.engine.disk.tables import write_csv
+from autolora.engine.report.predicted import predicted_of
+from autolora.engine.run.folder import RunFolder
 
 
 @pytest.fixture

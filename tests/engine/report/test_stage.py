@@ -17,17 +17,17 @@ import torch
 from bokeh.plotting import figure
 from PIL import Image
 
-from configs.errors import UserError
-from configs.requests import Request
-from configs.schema import RunConfig
-from engine import ranks
-from engine.disk.files import write_json
-from engine.ranks import RankRecord
-from engine.report.stage import Beside, run_charts, write_report
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.search import trajectory
-from engine.stages import run_stages
+from autolora.configs.errors import UserError
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.engine import ranks
+from autolora.engine.disk.files import write_json
+from autolora.engine.ranks import RankRecord
+from autolora.engine.report.stage import Beside, run_charts, write_report
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.search import trajectory
+from autolora.engine.stages import run_stages
 from tests.helpers.evidence import evidence_of
 from tests.helpers.neighbours import put, result_of
 from tests.helpers.pages import Page

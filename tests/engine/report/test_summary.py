@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from engine import ranks
-from engine.report.summary import metric_words, print_result
-from engine.run.folder import RunFolder
-from engine.terminal.console import console
+from autolora.engine import ranks
+from autolora.engine.report.summary import metric_words, print_result
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.terminal.console import console
 from tests.helpers.finished import RESULT
 from tests.helpers.neighbours import put, result_of
 from tests.helpers.rank_records import answered_record

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import UserError
-from engine.disk.files import write_json
-from engine.report.summary import print_verdict
-from engine.report.verdict import draw_verdict, verdict_chart, verdict_of
-from engine.run.folder import RunFolder
+from autolora.configs.errors import UserError
+from autolora.engine.disk.files import write_json
+from autolora.engine.report.summary import print_verdict
+from autolora.engine.report.verdict import draw_verdict, verdict_chart, verdict_of
+from autolora.engine.run.folder import RunFolder
 from tests.helpers.verdict_file import FOUND
 
 
@@ -75,7 +75,7 @@ def test_page_and_terminal_show_the_command_of_who_reads_them(
     """verdict.json holds another's: the one who reads it may have started the program with uv."""
     told = "Use these ranks: python run.py --config 'a: python run.py b.yaml' --stage retrain"
     write_json(folder.verdict_summary, FOUND | {"notes": ["A note."], "recommendation": told})
-    monkeypatch.setattr("configs.launch.program", lambda: "uv run run.py")
+    monkeypatch.setattr("autolora.configs.launch.program", lambda: "uv run run.py")
     command = "uv run run.py --config 'a: python run.py b.yaml' --stage retrain"
     verdict = verdict_of(folder)
     assert verdict is not None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.report.words import mean_of_arms, signed, told_apart
+from autolora.engine.report.words import mean_of_arms, signed, told_apart
 
 
 @pytest.mark.parametrize(

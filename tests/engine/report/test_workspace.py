@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from configs.errors import UserError
-from configs.parser import parse_command
-from configs.requests import WorkspaceRequest
-from engine.ranks.grid import key_names
-from engine.report.workspace import Logged, build, save_workspace
-from engine.run.folder import RunFolder
+from autolora.configs.errors import UserError
+from autolora.configs.parser import parse_command
+from autolora.configs.requests import WorkspaceRequest
+from autolora.engine.ranks.grid import key_names
+from autolora.engine.report.workspace import Logged, build, save_workspace
+from autolora.engine.run.folder import RunFolder
 
 NAMES = [f"model.layers.{i}.self_attn.{p}_proj" for i in range(12) for p in "qv"]
 

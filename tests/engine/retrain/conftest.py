@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import torch
 
-from configs.schema import RunConfig
-from engine.retrain import trials
-from engine.retrain.methods import Prepared
-from engine.retrain.trainer import RetrainTrainer
-from engine.run.context import Context
-from problems.data import Data
+from autolora.configs.schema import RunConfig
+from autolora.engine.retrain import trials
+from autolora.engine.retrain.methods import Prepared
+from autolora.engine.retrain.trainer import RetrainTrainer
+from autolora.engine.run.context import Context
+from autolora.problems.data import Data
 
 
 @pytest.fixture

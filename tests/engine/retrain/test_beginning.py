@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import UserError
-from configs.requests import Request
-from configs.schema import RunConfig
-from engine import ranks
-from engine.retrain.beginning import begin
-from engine.retrain.methods import METHODS
-from engine.run import memory
-from engine.run.context import Context
-from engine.run.interrupt import StopRequest
-from engine.stages import run_stages
-from problems.models import recompute
+from autolora.configs.errors import UserError
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.engine import ranks
+from autolora.engine.retrain.beginning import begin
+from autolora.engine.retrain.methods import METHODS
+from autolora.engine.run import memory
+from autolora.engine.run.context import Context
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.stages import run_stages
+from autolora.problems.models import recompute
 from tests.helpers.retraining import with_ranks
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from configs.errors import UserError
-from configs.schema import RunConfig
-from engine.retrain import stage
-from engine.retrain.trainer import RetrainTrainer
-from engine.run.context import Context
+from autolora.configs.errors import UserError
+from autolora.configs.schema import RunConfig
+from autolora.engine.retrain import stage
+from autolora.engine.retrain.trainer import RetrainTrainer
+from autolora.engine.run.context import Context
 from tests.helpers.retraining import FEW, retrain, with_ranks
 from tests.helpers.searching import find_ranks
 

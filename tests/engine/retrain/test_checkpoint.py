@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from engine.retrain.checkpoint import newest, place, seal
+from autolora.engine.retrain.checkpoint import newest, place, seal
 
 
 def write(folder: Path, step: int, *, sealed: bool = True) -> Path:

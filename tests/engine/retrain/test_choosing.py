@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 from peft import LoraConfig
 
-from configs.errors import UserError
-from configs.files import to_yaml
-from configs.requests import Request
-from configs.schema import RunConfig
-from engine import ranks
-from engine.retrain import choosing, stage, trials
-from engine.retrain.fit import Fitted
-from engine.retrain.tpe import Proposals, Scored
-from engine.run.folder import RunFolder
-from engine.run.interrupt import Interrupted, StopRequest
-from engine.stages import run_stages
+from autolora.configs.errors import UserError
+from autolora.configs.files import to_yaml
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.engine import ranks
+from autolora.engine.retrain import choosing, stage, trials
+from autolora.engine.retrain.fit import Fitted
+from autolora.engine.retrain.tpe import Proposals, Scored
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import Interrupted, StopRequest
+from autolora.engine.stages import run_stages
 
 needs_optuna = pytest.mark.skipif(importlib.util.find_spec("optuna") is None, reason="optuna is not installed")
 GRID = ("--method", "lora_grid", "--lora.grid", "[1,3]")

@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from configs.schema import RunConfig
-from engine.disk.files import write_json
-from engine.retrain.common_numbers import CommonDropout, CommonMasks, Moment
-from engine.retrain.methods import METHODS
-from engine.run.context import Context
-from engine.run.folder import RunFolder
-from problems.models.attach import ADAPTER, lora_layers
+from autolora.configs.schema import RunConfig
+from autolora.engine.disk.files import write_json
+from autolora.engine.retrain.common_numbers import CommonDropout, CommonMasks, Moment
+from autolora.engine.retrain.methods import METHODS
+from autolora.engine.run.context import Context
+from autolora.engine.run.folder import RunFolder
+from autolora.problems.models.attach import ADAPTER, lora_layers
 from tests.helpers.methods import LEARNED, NAMES, K
 from tests.helpers.retraining import FEW, retrain, rows_of, with_ranks
 

@@ -11,19 +11,19 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from configs.errors import UserError
-from configs.requests import Request
-from configs.schema import RunConfig
-from engine import ranks
-from engine.disk.files import write_json
-from engine.ranks import LayerRank, RankRecord
-from engine.ranks.record import chosen_components
-from engine.retrain.components import refuse_missing_components
-from engine.run.asked import Asked
-from engine.run.folder import RunFolder
-from engine.run.interrupt import Interrupted, StopRequest
-from engine.run.resuming import Outdated
-from engine.stages import run_stages
+from autolora.configs.errors import UserError
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.engine import ranks
+from autolora.engine.disk.files import write_json
+from autolora.engine.ranks import LayerRank, RankRecord
+from autolora.engine.ranks.record import chosen_components
+from autolora.engine.retrain.components import refuse_missing_components
+from autolora.engine.run.asked import Asked
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import Interrupted, StopRequest
+from autolora.engine.run.resuming import Outdated
+from autolora.engine.stages import run_stages
 from tests.helpers.stopping import StopAt
 from tests.helpers.tables import write
 

@@ -10,19 +10,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from configs.parser import parse
-from configs.schema import RunConfig
-from engine.answer.curve import calibrated
-from engine.answer.likelihood import likelihood_of
-from engine.answer.sample import numbered
-from engine.retrain import held_out, row_losses
-from engine.retrain.fit import fit
-from engine.retrain.methods import Prepared
-from engine.run.context import Context
-from engine.run.interrupt import StopRequest
-from engine.stages import run_stages
-from problems.data import Data
-from problems.models.load import load_base
+from autolora.configs.parser import parse
+from autolora.configs.schema import RunConfig
+from autolora.engine.answer.curve import calibrated
+from autolora.engine.answer.likelihood import likelihood_of
+from autolora.engine.answer.sample import numbered
+from autolora.engine.retrain import held_out, row_losses
+from autolora.engine.retrain.fit import fit
+from autolora.engine.retrain.methods import Prepared
+from autolora.engine.run.context import Context
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.stages import run_stages
+from autolora.problems.data import Data
+from autolora.problems.models.load import load_base
 from tests.helpers.generation_toys import arguments, save_causal, write_e2e
 from tests.helpers.retraining import FEW
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from configs.parser import parse
-from engine.retrain.evaluated import evaluated_on, standard_error
+from autolora.configs.parser import parse
+from autolora.engine.retrain.evaluated import evaluated_on, standard_error
 
 TEXT = ("--task.type", "text", "--task.path", "some/train.csv")
 CHAT = ("--task.type", "chat", "--task.path", "someone/chats")

@@ -11,13 +11,13 @@ import pytest
 import torch
 from transformers import Trainer
 
-from configs.schema import RunConfig
-from configs.values import with_values
-from engine.disk.files import read_json, write_json
-from engine.retrain.fit import training_arguments
-from engine.retrain.trainer import RetrainTrainer
-from engine.run.context import Context
-from engine.run.interrupt import Interrupted, StopRequest
+from autolora.configs.schema import RunConfig
+from autolora.configs.values import with_values
+from autolora.engine.disk.files import read_json, write_json
+from autolora.engine.retrain.fit import training_arguments
+from autolora.engine.retrain.trainer import RetrainTrainer
+from autolora.engine.run.context import Context
+from autolora.engine.run.interrupt import Interrupted, StopRequest
 from tests.helpers.retraining import FEW, retrain, rows_of, with_ranks
 
 

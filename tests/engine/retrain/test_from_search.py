@@ -12,19 +12,19 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from configs.errors import UserError
-from configs.requests import Request
-from configs.schema import RunConfig
-from engine import ranks
-from engine.export.lora_config import adapter_config, attach_ranks
-from engine.retrain.components import Components
-from engine.retrain.from_search import start_from_search
-from engine.run.context import Context
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.search.engine import SearchEngine
-from engine.stages import run_stages
-from problems.models.attach import lora_layers
+from autolora.configs.errors import UserError
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.engine import ranks
+from autolora.engine.export.lora_config import adapter_config, attach_ranks
+from autolora.engine.retrain.components import Components
+from autolora.engine.retrain.from_search import start_from_search
+from autolora.engine.run.context import Context
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.search.engine import SearchEngine
+from autolora.engine.stages import run_stages
+from autolora.problems.models.attach import lora_layers
 from tests.helpers.searching import find_ranks, kept_mask
 
 Searched = tuple[RunConfig, Context, SearchEngine]

@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
-from configs.parser import parse
-from configs.recipe import decoding
-from engine.retrain import generate
-from engine.retrain.generate import in_groups, write_texts
-from engine.run.context import Context
-from engine.run.folder import RunFolder
-from engine.run.interrupt import Interrupted, StopRequest
-from engine.terminal import ticker
-from problems.data import Data, prepare
-from problems.tasks.chat import Chats
-from problems.tasks.decoding import Written
-from problems.tasks.generation import Generation
-from problems.tasks.prompts import PlainPrompt
+from autolora.configs.parser import parse
+from autolora.configs.recipe import decoding
+from autolora.engine.retrain import generate
+from autolora.engine.retrain.generate import in_groups, write_texts
+from autolora.engine.run.context import Context
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import Interrupted, StopRequest
+from autolora.engine.terminal import ticker
+from autolora.problems.data import Data, prepare
+from autolora.problems.tasks.chat import Chats
+from autolora.problems.tasks.decoding import Written
+from autolora.problems.tasks.generation import Generation
+from autolora.problems.tasks.prompts import PlainPrompt
 from tests.helpers.chat_toys import chat_tokenizer
 from tests.helpers.generation_toys import make_tokenizer
 

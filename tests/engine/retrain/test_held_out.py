@@ -9,11 +9,11 @@ import torch
 from datasets import Dataset
 from torch import nn
 
-from configs.schema import RunConfig
-from engine.answer.likelihood import Categorical
-from engine.retrain.held_out import measured, tokens
-from engine.run.context import Context
-from engine.run.interrupt import Interrupted
+from autolora.configs.schema import RunConfig
+from autolora.engine.answer.likelihood import Categorical
+from autolora.engine.retrain.held_out import measured, tokens
+from autolora.engine.run.context import Context
+from autolora.engine.run.interrupt import Interrupted
 from tests.helpers.heads import NO, TOKENS, collate, rows_with, tiny_gpt2
 
 ROWS = [*TOKENS, [NO, NO, NO, NO, NO, NO], [NO, 0, 1, 1, 2, 0], [NO, 1, 1, NO, NO, NO]]

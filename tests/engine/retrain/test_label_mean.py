@@ -11,15 +11,15 @@ from datasets import Dataset
 from torch import nn
 from transformers import BertForSequenceClassification, BertForTokenClassification, TrainingArguments
 
-from configs.schema import RunConfig
-from engine.retrain.fit import fit
-from engine.retrain.label_mean import LabelMean
-from engine.retrain.methods import Prepared
-from engine.retrain.trainer import RetrainTrainer
-from engine.run.context import Context
-from problems.data import Data
-from problems.machine.compute import Compute
-from problems.machine.processes import Processes
+from autolora.configs.schema import RunConfig
+from autolora.engine.retrain.fit import fit
+from autolora.engine.retrain.label_mean import LabelMean
+from autolora.engine.retrain.methods import Prepared
+from autolora.engine.retrain.trainer import RetrainTrainer
+from autolora.engine.run.context import Context
+from autolora.problems.data import Data
+from autolora.problems.machine.compute import Compute
+from autolora.problems.machine.processes import Processes
 from tests.helpers.heads import NO, TOKENS, collate, rows_with, tiny_bert, tiny_gpt2
 
 WORDS = [*TOKENS, [NO, NO, NO, NO, NO, NO], [NO, 0, 1, 1, 2, 0], [NO, 1, 1, NO, NO, NO]]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from configs.schema import RetrainConfig
-from engine.retrain.length import length_of
+from autolora.configs.schema import RetrainConfig
+from autolora.engine.retrain.length import length_of
 
 
 @pytest.mark.parametrize(

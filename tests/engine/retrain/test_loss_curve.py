@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from configs.schema import RunConfig
-from engine.retrain.loss_curve import POINTS, LossCurve, SendLoss
-from problems.machine.processes import ALONE, Processes
+from autolora.configs.schema import RunConfig
+from autolora.engine.retrain.loss_curve import POINTS, LossCurve, SendLoss
+from autolora.problems.machine.processes import ALONE, Processes
 from tests.helpers.retraining import FEW, retrain, with_ranks
 
 

@@ -10,12 +10,12 @@ import torch
 from peft import PeftModel
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from configs.parser import parse
-from engine.disk.files import read_json
-from engine.export import card
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.stages import run_stages
+from autolora.configs.parser import parse
+from autolora.engine.disk.files import read_json
+from autolora.engine.export import card
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.stages import run_stages
 from tests.helpers.tiny import tiny_arguments
 
 WORDS = ["good", "bad", "fine", "dull"]

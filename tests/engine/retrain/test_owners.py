@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import UserError
-from configs.facts import WITHOUT_LORA
-from configs.schema import RunConfig
-from engine.disk.files import write_json
-from engine.retrain.methods import METHODS
-from engine.retrain.owners import OWNERS, READ_RANKS, refuse_other_ranks
-from engine.run.asked import Asked
-from engine.run.folder import RunFolder
+from autolora.configs.errors import UserError
+from autolora.configs.facts import WITHOUT_LORA
+from autolora.configs.schema import RunConfig
+from autolora.engine.disk.files import write_json
+from autolora.engine.retrain.methods import METHODS
+from autolora.engine.retrain.owners import OWNERS, READ_RANKS, refuse_other_ranks
+from autolora.engine.run.asked import Asked
+from autolora.engine.run.folder import RunFolder
 
 
 def test_every_method_that_writes_lora_owns_its_record_and_no_rule_has_two_owners() -> None:

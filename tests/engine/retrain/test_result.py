@@ -8,16 +8,16 @@ from typing import Any
 
 import torch
 
-from configs.parser import parse
-from engine.disk.files import write_json
-from engine.ranks import LayerRank, RankRecord
-from engine.retrain.fit import Fitted
-from engine.retrain.result import result_of
-from engine.run.folder import RunFolder
-from engine.run.resources import processor
-from engine.run.same_weights import KnownWeights
-from problems.machine.compute import Compute
-from problems.machine.processes import ALONE
+from autolora.configs.parser import parse
+from autolora.engine.disk.files import write_json
+from autolora.engine.ranks import LayerRank, RankRecord
+from autolora.engine.retrain.fit import Fitted
+from autolora.engine.retrain.result import result_of
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.resources import processor
+from autolora.engine.run.same_weights import KnownWeights
+from autolora.problems.machine.compute import Compute
+from autolora.problems.machine.processes import ALONE
 
 CPU = Compute(torch.device("cpu"), bf16=False)
 FITTED = Fitted({"f1": 0.5, "recall": 0.25, "loss": 0.75}, seconds=3.0, steps=9)

@@ -14,14 +14,14 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from configs.errors import UserError
-from configs.parser import parse
-from configs.schema import RunConfig
-from engine.retrain import evaluate, held_out
-from engine.run.context import Context
-from engine.run.interrupt import StopRequest
-from engine.stages import run_stages
-from problems.models.load import load_base
+from autolora.configs.errors import UserError
+from autolora.configs.parser import parse
+from autolora.configs.schema import RunConfig
+from autolora.engine.retrain import evaluate, held_out
+from autolora.engine.run.context import Context
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.stages import run_stages
+from autolora.problems.models.load import load_base
 from tests.helpers.generation_toys import arguments, save_causal, write_e2e
 from tests.helpers.retraining import FEW, retrain, with_ranks
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from configs.errors import UserError
-from engine.disk.files import write_json
-from engine.ranks import LayerRank, RankRecord
-from engine.retrain import checkpoint
-from engine.retrain.same_ranks import refuse_changed_ranks, what_counts
-from engine.run.folder import RunFolder
+from autolora.configs.errors import UserError
+from autolora.engine.disk.files import write_json
+from autolora.engine.ranks import LayerRank, RankRecord
+from autolora.engine.retrain import checkpoint
+from autolora.engine.retrain.same_ranks import refuse_changed_ranks, what_counts
+from autolora.engine.run.folder import RunFolder
 
 RECORD = RankRecord(4, (LayerRank("a", 2), LayerRank("b", 0), LayerRank("c", 3)))
 

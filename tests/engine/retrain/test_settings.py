@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import pytest
 
-from configs.errors import UserError
-from configs.keys import known_keys
-from configs.schema import RunConfig
-from engine.disk.files import write_json, write_text
-from engine.retrain.settings import CHOOSING, FINISHED
-from engine.run.folder import RunFolder
+from autolora.configs.errors import UserError
+from autolora.configs.keys import known_keys
+from autolora.configs.schema import RunConfig
+from autolora.engine.disk.files import write_json, write_text
+from autolora.engine.retrain.settings import CHOOSING, FINISHED
+from autolora.engine.run.folder import RunFolder
 from tests.helpers.finished import RESULT
 from tests.helpers.resuming import ask, half_grid, half_retrain, half_sweep, searched, swept
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from datasets import Dataset
 
-from engine.retrain.sharding import shared_batches
-from problems.data import LengthGroupedOrder
-from problems.machine.processes import Processes
+from autolora.engine.retrain.sharding import shared_batches
+from autolora.problems.data import LengthGroupedOrder
+from autolora.problems.machine.processes import Processes
 
 ROWS, BATCH = 11, 4
 

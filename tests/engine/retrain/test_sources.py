@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from configs.errors import UserError
-from configs.requests import Request
-from configs.schema import RunConfig
-from engine.retrain.sources import ranks_from, refuse_missing_ranks, refuse_own_sources
-from engine.run.asked import Asked
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.stages import run_stages
+from autolora.configs.errors import UserError
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.engine.retrain.sources import ranks_from, refuse_missing_ranks, refuse_own_sources
+from autolora.engine.run.asked import Asked
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.stages import run_stages
 
 SHUFFLED = ("--method", "lora_shuffled", "--lora.ranks_from")
 TEXT = ("--task.type", "text")

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from configs.errors import UserError
-from configs.schema import RunConfig
-from engine.disk.files import write_json
-from engine.retrain import stage
-from engine.retrain.settings import FINISHED
-from engine.retrain.stage import retrain
-from engine.run.context import Context
-from engine.tracking import Tracker
+from autolora.configs.errors import UserError
+from autolora.configs.schema import RunConfig
+from autolora.engine.disk.files import write_json
+from autolora.engine.retrain import stage
+from autolora.engine.retrain.settings import FINISHED
+from autolora.engine.retrain.stage import retrain
+from autolora.engine.run.context import Context
+from autolora.engine.tracking import Tracker
 from tests.helpers.retraining import FEW, with_ranks
 from tests.helpers.retraining import retrain as train
 

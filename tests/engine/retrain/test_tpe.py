@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from configs.errors import UserError
-from configs.schema import RunConfig
-from engine.retrain.tpe import Proposals, Scored, refuse_without_optuna
-from engine.run.asked import Asked
-from engine.run.folder import RunFolder
+from autolora.configs.errors import UserError
+from autolora.configs.schema import RunConfig
+from autolora.engine.retrain.tpe import Proposals, Scored, refuse_without_optuna
+from autolora.engine.run.asked import Asked
+from autolora.engine.run.folder import RunFolder
 
 needs_optuna = pytest.mark.skipif(importlib.util.find_spec("optuna") is None, reason="optuna is not installed")
 SIZES = {f"layer.{i}": 10 if i % 2 else 30 for i in range(6)}

@@ -9,11 +9,11 @@ import pytest
 import torch
 from transformers import BertForSequenceClassification, BertForTokenClassification, TrainerCallback
 
-from configs.schema import RunConfig
-from engine.retrain.fit import fit
-from engine.retrain.methods import Prepared
-from engine.run.context import Context
-from problems.data import Data
+from autolora.configs.schema import RunConfig
+from autolora.engine.retrain.fit import fit
+from autolora.engine.retrain.methods import Prepared
+from autolora.engine.run.context import Context
+from autolora.problems.data import Data
 from tests.helpers.heads import TOKENS, collate, rows_with, tiny_bert, tiny_gpt2
 from tests.helpers.retraining import FEW, retrain, rows_of, with_ranks
 

@@ -9,22 +9,22 @@ from typing import Any
 import pytest
 import torch
 
-from configs.errors import UserError
-from configs.parser import parse
-from configs.requests import Request
-from configs.schema import RunConfig
-from engine.disk.files import write_json
-from engine.retrain import stage, trials
-from engine.retrain.callbacks import NotFinite
-from engine.retrain.fit import Fitted
-from engine.retrain.methods import Prepared
-from engine.retrain.trials import Trials
-from engine.run.context import Context
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.search.stage import build_search
-from engine.stages import run_stages
-from problems.halves import split_indices
+from autolora.configs.errors import UserError
+from autolora.configs.parser import parse
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.engine.disk.files import write_json
+from autolora.engine.retrain import stage, trials
+from autolora.engine.retrain.callbacks import NotFinite
+from autolora.engine.retrain.fit import Fitted
+from autolora.engine.retrain.methods import Prepared
+from autolora.engine.retrain.trials import Trials
+from autolora.engine.run.context import Context
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.search.stage import build_search
+from autolora.engine.stages import run_stages
+from autolora.problems.halves import split_indices
 from tests.helpers.generation_toys import arguments, save_causal, write_e2e
 from tests.helpers.tables import write
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from configs.schema import RunConfig
-from engine.run.folder import RunFolder
+from autolora.configs.schema import RunConfig
+from autolora.engine.run.folder import RunFolder
 
 
 @pytest.fixture

@@ -12,14 +12,14 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from configs.schema import RunConfig
-from engine.run.activations import Activations, activations
-from engine.run.context import Context
-from problems.data import Data
-from problems.machine.compute import Compute
-from problems.models.attach import attach_components
-from problems.models.recompute import recompute_blocks
-from problems.tasks import token_loss
+from autolora.configs.schema import RunConfig
+from autolora.engine.run.activations import Activations, activations
+from autolora.engine.run.context import Context
+from autolora.problems.data import Data
+from autolora.problems.machine.compute import Compute
+from autolora.problems.models.attach import attach_components
+from autolora.problems.models.recompute import recompute_blocks
+from autolora.problems.tasks import token_loss
 
 TOKENS = 128
 CPU = Compute(torch.device("cpu"), bf16=False)

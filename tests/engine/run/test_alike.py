@@ -6,14 +6,14 @@ from typing import Any, cast
 
 import pytest
 
-from configs.errors import UserError
-from configs.requests import Alike
-from engine.disk.files import write_json, write_text
-from engine.run.alike import refuse_other_data
-from engine.run.folder import RunFolder
-from engine.run.resuming import Outdated
-from engine.run.same_weights import KnownWeights
-from problems.machine.processes import ALONE
+from autolora.configs.errors import UserError
+from autolora.configs.requests import Alike
+from autolora.engine.disk.files import write_json, write_text
+from autolora.engine.run.alike import refuse_other_data
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.resuming import Outdated
+from autolora.engine.run.same_weights import KnownWeights
+from autolora.problems.machine.processes import ALONE
 from tests.helpers.finished import RESULT
 
 ROWS = {"rows": 4, "sha256": "a"}

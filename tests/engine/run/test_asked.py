@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from configs.schema import RunConfig, Stage
-from engine.run.asked import Asked
-from engine.run.folder import RunFolder
+from autolora.configs.schema import RunConfig, Stage
+from autolora.engine.run.asked import Asked
+from autolora.engine.run.folder import RunFolder
 
 pytestmark = pytest.mark.unit
 

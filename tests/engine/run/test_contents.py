@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from configs.errors import UserError
-from engine.run.contents import (
+from autolora.configs.errors import UserError
+from autolora.engine.run.contents import (
     read_predictions,
     read_result,
     read_samples,

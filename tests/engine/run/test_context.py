@@ -9,15 +9,15 @@ import pytest
 from torch.nn.functional import cross_entropy
 from transformers import GPT2LMHeadModel
 
-from configs.errors import UserError
-from configs.files import load_config
-from configs.parser import parse
-from configs.schema import RunConfig
-from engine.run import context
-from engine.run.context import Context
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from problems.machine.processes import Processes
+from autolora.configs.errors import UserError
+from autolora.configs.files import load_config
+from autolora.configs.parser import parse
+from autolora.configs.schema import RunConfig
+from autolora.engine.run import context
+from autolora.engine.run.context import Context
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.problems.machine.processes import Processes
 from tests.helpers.generation_toys import arguments, save_causal, write_e2e
 
 

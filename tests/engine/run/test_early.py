@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from configs.errors import UserError
-from configs.parser import parse
-from engine.disk.files import write_json
-from engine.run.asked import Asked
-from engine.run.early import refuse_missing_files, refuse_missing_model, weights_in
-from engine.run.folder import RunFolder
+from autolora.configs.errors import UserError
+from autolora.configs.parser import parse
+from autolora.engine.disk.files import write_json
+from autolora.engine.run.asked import Asked
+from autolora.engine.run.early import refuse_missing_files, refuse_missing_model, weights_in
+from autolora.engine.run.folder import RunFolder
 
 NAMES = [
     "embeddings.word_embeddings.weight", "encoder.layer.0.attention.self.query.weight",

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from configs.schema import RunConfig
-from engine.run.asked import Asked
-from engine.run.context import Context
-from engine.run.failure import failure_of, has_traceback, keep_failure
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.run.ownership import refuse_foreign
+from autolora.configs.schema import RunConfig
+from autolora.engine.run.asked import Asked
+from autolora.engine.run.context import Context
+from autolora.engine.run.failure import failure_of, has_traceback, keep_failure
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.run.ownership import refuse_foreign
 
 
 @pytest.mark.parametrize("trace", ["", "Traceback (most recent call last):\n  ...\nKeyError: 1"])

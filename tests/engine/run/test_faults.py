@@ -10,9 +10,9 @@ import torch
 from safetensors import SafetensorError
 from torch._inductor.exc import InvalidCxxCompiler
 
-from configs.errors import UserError
-from configs.parser import parse
-from engine.run.faults import explained
+from autolora.configs.errors import UserError
+from autolora.configs.parser import parse
+from autolora.engine.run.faults import explained
 
 ROOT = Path("runs/x")
 

@@ -6,10 +6,10 @@ from typing import get_args
 
 import pytest
 
-from configs.schema import RunConfig, Stage
-from engine.disk.paths import At
-from engine.run.folder import RunFolder
-from engine.study.folder import StudyFolder
+from autolora.configs.schema import RunConfig, Stage
+from autolora.engine.disk.paths import At
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.study.folder import StudyFolder
 from tests.helpers.run_folders import WHOLE, names
 
 

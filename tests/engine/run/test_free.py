@@ -7,9 +7,9 @@ import psutil
 import pytest
 import torch
 
-from engine.run import free as module
-from engine.run.free import free
-from problems.machine.compute import Compute
+from autolora.engine.run import free as module
+from autolora.engine.run.free import free
+from autolora.problems.machine.compute import Compute
 
 pytestmark = pytest.mark.unit
 
@@ -86,7 +86,7 @@ def test_the_memory_that_torch_keeps_on_a_gpu_is_free(monkeypatch: pytest.Monkey
 
 def test_processes_on_one_machine_share_what_is_free_and_gpus_are_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1200))
-    monkeypatch.setattr("engine.run.free._left_in_groups", lambda: iter([900]))
+    monkeypatch.setattr("autolora.engine.run.free._left_in_groups", lambda: iter([900]))
     assert [free(Compute(torch.device("cpu"), bf16=False), processes) for processes in (1, 3)] == [900, 300]
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 0)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)

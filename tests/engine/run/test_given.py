@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from configs.errors import UserError
-from configs.parser import parse
-from engine.run.given import ScriptBench, dtype_of, same_random_numbers
-from problems.models.load import BaseModel
-from problems.tasks.given import GivenKind, GivenRows
+from autolora.configs.errors import UserError
+from autolora.configs.parser import parse
+from autolora.engine.run.given import ScriptBench, dtype_of, same_random_numbers
+from autolora.problems.models.load import BaseModel
+from autolora.problems.tasks.given import GivenKind, GivenRows
 
 CPU = torch.device("cpu")
 

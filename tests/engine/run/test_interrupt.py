@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from engine.run.interrupt import Interrupted, StopRequest, leave_at_signals, watch_signals
+from autolora.engine.run.interrupt import Interrupted, StopRequest, leave_at_signals, watch_signals
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import UserError
-from engine.run.folder import RunFolder
-from engine.run.interrupt import Interrupted
-from engine.run.logged import logged, warnings_in
+from autolora.configs.errors import UserError
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import Interrupted
+from autolora.engine.run.logged import logged, warnings_in
 
 log, rows = logging.getLogger("autolora"), logging.getLogger("autolora.inputs")
 

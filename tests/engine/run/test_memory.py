@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 import torch
 
-from configs.errors import UserError
-from configs.schema import RunConfig
-from engine.run import memory
-from engine.run.activations import Activations
-from engine.run.context import Context
-from engine.run.memory import check_memory
-from engine.run.savings import Training, savings
-from engine.search.stage import build_search
-from problems.machine.processes import Processes
-from problems.models.attach import attach_components
-from problems.tasks.token_loss import chunk
+from autolora.configs.errors import UserError
+from autolora.configs.schema import RunConfig
+from autolora.engine.run import memory
+from autolora.engine.run.activations import Activations
+from autolora.engine.run.context import Context
+from autolora.engine.run.memory import check_memory
+from autolora.engine.run.savings import Training, savings
+from autolora.engine.search.stage import build_search
+from autolora.problems.machine.processes import Processes
+from autolora.problems.models.attach import attach_components
+from autolora.problems.tasks.token_loss import chunk
 
 
 def searched_model(run: Context) -> torch.nn.Module:

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from configs.errors import UserError
-from configs.files import to_yaml
-from configs.parser import parse
-from configs.requests import Request
-from configs.schema import RunConfig
-from engine import command
-from engine.command import run_request
-from engine.disk.files import write_text
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
+from autolora.configs.errors import UserError
+from autolora.configs.files import to_yaml
+from autolora.configs.parser import parse
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.engine import command
+from autolora.engine.command import run_request
+from autolora.engine.disk.files import write_text
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
 from tests.helpers.half_done import content
 
 
@@ -116,7 +116,7 @@ def test_the_settings_of_a_run_elsewhere_do_not_resume_it_and_this_is_said(
     here = tmp_path / "second"
     here.mkdir()
     monkeypatch.chdir(here)
-    monkeypatch.setattr("engine.command.run_stages", lambda request, stop, **_: RunFolder.of(request.config))
+    monkeypatch.setattr("autolora.engine.command.run_stages", lambda request, stop, **_: RunFolder.of(request.config))
     for function in ("print_result", "print_next", "_beside"):
         monkeypatch.setattr(f"engine.command.{function}", lambda *_: None)
     start(parse(["--config", str(there.config)]))

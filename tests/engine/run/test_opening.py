@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import UserError
-from configs.files import to_yaml
-from configs.schema import RunConfig
-from engine.disk.files import write_json
-from engine.run.asked import Asked
-from engine.run.folder import RunFolder
-from engine.run.opening import again_if_outdated, nothing_left_when_refused, opened
-from engine.run.resuming import Outdated
+from autolora.configs.errors import UserError
+from autolora.configs.files import to_yaml
+from autolora.configs.schema import RunConfig
+from autolora.engine.disk.files import write_json
+from autolora.engine.run.asked import Asked
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.opening import again_if_outdated, nothing_left_when_refused, opened
+from autolora.engine.run.resuming import Outdated
 from tests.helpers.run_folders import WHOLE, names
 
 

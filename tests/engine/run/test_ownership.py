@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from configs.errors import UserError
-from configs.schema import RunConfig
-from engine.run.asked import Asked
-from engine.run.folder import RunFolder
-from engine.run.ownership import refuse_foreign, refuse_mounted, refuse_occupied
+from autolora.configs.errors import UserError
+from autolora.configs.schema import RunConfig
+from autolora.engine.run.asked import Asked
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.ownership import refuse_foreign, refuse_mounted, refuse_occupied
 
 MARK = "method: lora\nseed: 0\nsearch: {}\nlora: {}\nretrain: {}\n"
 

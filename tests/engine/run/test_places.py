@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from configs.files import to_yaml
-from configs.parser import parse
-from configs.schema import RunConfig
-from engine.disk.files import write_text
-from engine.run.folder import RunFolder
-from engine.run.places import filled_in, options_of, sibling_name
+from autolora.configs.files import to_yaml
+from autolora.configs.parser import parse
+from autolora.configs.schema import RunConfig
+from autolora.engine.disk.files import write_text
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.places import filled_in, options_of, sibling_name
 
 pytestmark = pytest.mark.unit
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.run import program
-from engine.run.program import commit, told_of_commits
+from autolora.engine.run import program
+from autolora.engine.run.program import commit, told_of_commits
 
 
 @pytest.fixture(autouse=True)

@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
-from configs.errors import UserError
-from configs.requests import Request
-from configs.schema import RunConfig
-from engine.disk.files import write_json
-from engine.run import refusals
-from engine.run.asked import Asked
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.run.refusals import refuse_finished
-from engine.run.replacing import replacing
-from engine.stages import run_stages
+from autolora.configs.errors import UserError
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.engine.disk.files import write_json
+from autolora.engine.run import refusals
+from autolora.engine.run.asked import Asked
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.run.refusals import refuse_finished
+from autolora.engine.run.replacing import replacing
+from autolora.engine.stages import run_stages
 from tests.helpers.run_folders import WHOLE, names
 
 REFUSALS = (

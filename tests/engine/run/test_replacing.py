@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from configs.errors import UserError
-from configs.schema import RunConfig
-from engine.run.asked import Asked
-from engine.run.folder import RunFolder
-from engine.run.replacing import replacing, workplace
-from engine.run.resuming import Outdated
+from autolora.configs.errors import UserError
+from autolora.configs.schema import RunConfig
+from autolora.engine.run.asked import Asked
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.replacing import replacing, workplace
+from autolora.engine.run.resuming import Outdated
 from tests.helpers.processes import killed_at
 from tests.helpers.run_folders import WHOLE, everything, names
 
@@ -187,7 +187,7 @@ def test_what_is_in_the_way_of_the_exchange_is_one_line(
     def fail(one: Path, other: Path) -> bool:
         raise OSError(16, "Device or resource busy", str(other))
 
-    monkeypatch.setattr("engine.disk.exchange.swap", fail)
+    monkeypatch.setattr("autolora.engine.disk.exchange.swap", fail)
     before = everything(asked().folder.root)
     with pytest.raises(UserError, match=r"^--overwrite: the new results of .*tiny are complete, but .*busy"):
         grow(asked(), "config.yaml", done=True)

@@ -6,22 +6,22 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from engine.run.resources import extra_memory, forget_peak, peak_memory, versions
-from problems.machine.compute import Compute
+from autolora.engine.run.resources import extra_memory, forget_peak, peak_memory, versions
+from autolora.problems.machine.compute import Compute
 
 CPU = Compute(torch.device("cpu"), bf16=False)
 
 
 def test_peak_memory_is_in_mib_as_the_system_tells_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     usage = SimpleNamespace(ru_maxrss=512 * 2**20)
-    monkeypatch.setattr("engine.run.resources.resource.getrusage", lambda who: usage)
-    monkeypatch.setattr("engine.run.resources.STATUS", tmp_path / "status")
+    monkeypatch.setattr("autolora.engine.run.resources.resource.getrusage", lambda who: usage)
+    monkeypatch.setattr("autolora.engine.run.resources.STATUS", tmp_path / "status")
     (tmp_path / "status").write_text("VmPeak:\t 9216 kB\nVmHWM:\t 2048 kB\nVmRSS:\t 1024 kB\n")
     assert peak_memory(CPU) == 2
     for content in ("Name:\tpython\n", None):  # Linux in some sandboxes; other systems
         (tmp_path / "status").unlink() if content is None else (tmp_path / "status").write_text(content)
         for system, expected in (("linux", 512 * 2**10), ("darwin", 512)):
-            monkeypatch.setattr("engine.run.resources.sys.platform", system)
+            monkeypatch.setattr("autolora.engine.run.resources.sys.platform", system)
             assert peak_memory(CPU) == expected
 
 

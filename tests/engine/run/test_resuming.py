@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from configs.errors import UserError
-from configs.keys import known_keys
-from configs.schema import RunConfig
-from engine.run.resuming import Settings
+from autolora.configs.errors import UserError
+from autolora.configs.keys import known_keys
+from autolora.configs.schema import RunConfig
+from autolora.engine.run.resuming import Settings
 
 
 def test_a_section_stands_for_its_keys_less_those_left_out(tiny_config: Callable[..., RunConfig]) -> None:

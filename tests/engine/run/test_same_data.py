@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from configs.errors import UserError
-from configs.schema import RunConfig
-from engine.disk.files import write_json
-from engine.run.context import Context
-from engine.run.same_data import heed_data_of_ranks, refuse_changed_data
+from autolora.configs.errors import UserError
+from autolora.configs.schema import RunConfig
+from autolora.engine.disk.files import write_json
+from autolora.engine.run.context import Context
+from autolora.engine.run.same_data import heed_data_of_ranks, refuse_changed_data
 from tests.helpers.half_done import table_of
 
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from engine.run.same_machine import machine_of, warn_of_another_machine
-from problems.machine.compute import Compute
+from autolora.engine.run.same_machine import machine_of, warn_of_another_machine
+from autolora.problems.machine.compute import Compute
 
 HERE = Compute(torch.device("cpu"), bf16=False)
 

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import pytest
 
-from configs.schema import RunConfig
-from engine.run.context import Context
-from engine.run.resuming import Outdated
-from engine.run.same_data import refuse_changed_data
-from engine.run.same_weights import KnownWeights
+from autolora.configs.schema import RunConfig
+from autolora.engine.run.context import Context
+from autolora.engine.run.resuming import Outdated
+from autolora.engine.run.same_data import refuse_changed_data
+from autolora.engine.run.same_weights import KnownWeights
 
 
 def test_the_same_weights_pass_and_are_remembered(log_lines: list[str]) -> None:

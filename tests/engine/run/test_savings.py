@@ -7,15 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from configs.errors import UserError
-from configs.schema import RunConfig
-from configs.values import with_values
-from engine.run import memory
-from engine.run.activations import Activations
-from engine.run.context import Context
-from engine.run.savings import FIRST_ORDER, OTHERS, Section, Training, savings
-from engine.search.stage import build_search
-from problems.machine.processes import ALONE, Processes
+from autolora.configs.errors import UserError
+from autolora.configs.schema import RunConfig
+from autolora.configs.values import with_values
+from autolora.engine.run import memory
+from autolora.engine.run.activations import Activations
+from autolora.engine.run.context import Context
+from autolora.engine.run.savings import FIRST_ORDER, OTHERS, Section, Training, savings
+from autolora.engine.search.stage import build_search
+from autolora.problems.machine.processes import ALONE, Processes
 
 MIB = 2**20
 BLOCKS = Activations(fixed=0, row=100 * MIB, fixed_again=0, row_again=20 * MIB, blocks=4)
@@ -159,7 +159,7 @@ def test_the_rows_of_a_model_without_marked_blocks_are_measured(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "free", lambda *_: 1000.0)
-    monkeypatch.setattr("engine.run.activations.blocks_of", lambda model: list[nn.Module]())
+    monkeypatch.setattr("autolora.engine.run.activations.blocks_of", lambda model: list[nn.Module]())
     with pytest.raises(UserError) as refused:
         build_search(run_of(tiny_config()), second_order=False)
     assert CHECKPOINTING not in str(refused.value)

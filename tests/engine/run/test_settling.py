@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from engine.disk import exchange
-from engine.disk.lock import locked
-from engine.run.folder import RunFolder
-from engine.run.settling import Places, finish, settle, settle_if_free
-from engine.study.folder import StudyFolder
+from autolora.engine.disk import exchange
+from autolora.engine.disk.lock import locked
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.settling import Places, finish, settle, settle_if_free
+from autolora.engine.study.folder import StudyFolder
 from tests.helpers.processes import killed_at
 from tests.helpers.run_folders import everything
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from engine.run.shapes import Result, Rows
+from autolora.engine.run.shapes import Result, Rows
 from tests.helpers.finished import RESULT
 
 

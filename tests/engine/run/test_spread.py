@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from engine.run.spread import spread
+from autolora.engine.run.spread import spread
 
 
 @pytest.mark.parametrize(("count", "most"), [(1, 2), (2, 2), (3, 2), (10, 10), (11, 10), (1000, 7), (5, 100)])

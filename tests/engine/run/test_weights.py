@@ -7,15 +7,15 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, LlamaConfig
 
-from configs.errors import UserError
-from configs.schema import RunConfig
-from configs.values import with_values
-from engine.run import weights
-from engine.run.context import Context
-from engine.run.weights import refuse_large_weights
-from problems.machine.compute import Compute
-from problems.machine.processes import Processes
-from problems.models.precision import count_parameters
+from autolora.configs.errors import UserError
+from autolora.configs.schema import RunConfig
+from autolora.configs.values import with_values
+from autolora.engine.run import weights
+from autolora.engine.run.context import Context
+from autolora.engine.run.weights import refuse_large_weights
+from autolora.problems.machine.compute import Compute
+from autolora.problems.machine.processes import Processes
+from autolora.problems.models.precision import count_parameters
 
 CPU = Compute(torch.device("cpu"), bf16=False)
 GPU = Compute(torch.device("cuda"), bf16=True)
@@ -28,7 +28,7 @@ def test_weights_that_do_not_fit_are_refused_before_they_are_read(
     run = run_of(tiny_config())
     assert len(run.data.train)  # the task learns its classes from the rows
     monkeypatch.setattr(weights, "free", lambda *_: 1000.0)
-    monkeypatch.setattr("engine.run.context.load_base", lambda *_, **__: pytest.fail("weights were loaded"))
+    monkeypatch.setattr("autolora.engine.run.context.load_base", lambda *_, **__: pytest.fail("weights were loaded"))
     with pytest.raises(UserError, match=r"^--model\.name: the weights of .*--model\.dtype bf16") as refused:
         run.base()
     assert "\n" not in str(refused.value)

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from engine.run.context import Context
-from engine.run.given import ScriptBench
-from engine.run.workbench import Workbench
+from autolora.engine.run.context import Context
+from autolora.engine.run.given import ScriptBench
+from autolora.engine.run.workbench import Workbench
 
 READ = {name for name in vars(Workbench) if not name.startswith("_")} - {"estimates_memory"}
 

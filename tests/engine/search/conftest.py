@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from engine.search.hook import SearchHook
+from autolora.engine.search.hook import SearchHook
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from configs.schema import RunConfig
-from engine.run.context import Context
-from engine.search.components import to_singular_basis
-from engine.search.stage import build_search
-from problems.gates import Gates, factors
-from problems.models.attach import ADAPTER
+from autolora.configs.schema import RunConfig
+from autolora.engine.run.context import Context
+from autolora.engine.search.components import to_singular_basis
+from autolora.engine.search.stage import build_search
+from autolora.problems.gates import Gates, factors
+from autolora.problems.models.attach import ADAPTER
 
 CASES = {
     "bert": ("bert", "[query,value]"),

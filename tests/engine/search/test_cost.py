@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from configs.schema import RunConfig
-from engine.run.context import Context
-from engine.run.resources import STATUS
-from engine.search.cost import measure_cost
-from engine.search.engine import RanksSettled
-from engine.search.stage import build_search
-from engine.search.state import snapshot
-from engine.search.trajectory import Trajectory
-from problems.hypergradients import HYPERGRADIENTS, Hypergradient, Inner, Outer, Tensors
+from autolora.configs.schema import RunConfig
+from autolora.engine.run.context import Context
+from autolora.engine.run.resources import STATUS
+from autolora.engine.search.cost import measure_cost
+from autolora.engine.search.engine import RanksSettled
+from autolora.engine.search.stage import build_search
+from autolora.engine.search.state import snapshot
+from autolora.engine.search.trajectory import Trajectory
+from autolora.problems.hypergradients import HYPERGRADIENTS, Hypergradient, Inner, Outer, Tensors
 from tests.helpers.documented_passes import documented_passes
 
 pytestmark = pytest.mark.usefixtures("float64")

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from configs.errors import UserError
-from configs.schema import RunConfig
-from engine.run.context import Context
-from engine.search.stage import search
-from problems.lora import LoraProblem
-from problems.selection import SelectionProblem
+from autolora.configs.errors import UserError
+from autolora.configs.schema import RunConfig
+from autolora.engine.run.context import Context
+from autolora.engine.search.stage import search
+from autolora.problems.lora import LoraProblem
+from autolora.problems.selection import SelectionProblem
 from tests.helpers.searching import spoil
 
 NEUMANN = ("--hypergradient.type", "neumann", "--search.log_every", "1")

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 import torch
 
-from configs.schema import RunConfig
-from engine.run.context import Context
-from engine.search.engine import RanksSettled, SearchEngine
-from engine.search.stage import build_search, search
-from problems.hypergradients import HYPERGRADIENTS
-from problems.machine.processes import Processes
-from problems.models.attach import lora_layers
+from autolora.configs.schema import RunConfig
+from autolora.engine.run.context import Context
+from autolora.engine.search.engine import RanksSettled, SearchEngine
+from autolora.engine.search.stage import build_search, search
+from autolora.problems.hypergradients import HYPERGRADIENTS
+from autolora.problems.machine.processes import Processes
+from autolora.problems.models.attach import lora_layers
 
 
 def built(run: Context) -> SearchEngine:

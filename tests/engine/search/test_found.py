@@ -6,12 +6,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from configs.errors import UserError
-from configs.schema import RunConfig
-from engine.run.context import Context
-from engine.run.folder import RunFolder
-from engine.search.found import NUMBERS, read_numbers, read_tensors, searched_model, trains_head, write_tensors
-from engine.search.stage import build_search
+from autolora.configs.errors import UserError
+from autolora.configs.schema import RunConfig
+from autolora.engine.run.context import Context
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.search.found import (
+    NUMBERS,
+    read_numbers,
+    read_tensors,
+    searched_model,
+    trains_head,
+    write_tensors,
+)
+from autolora.engine.search.stage import build_search
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:

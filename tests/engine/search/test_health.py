@@ -10,22 +10,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from configs.errors import UserError
-from configs.schema import RunConfig
-from engine.disk import checkpoint
-from engine.run.context import Context
-from engine.run.folder import RunFolder
-from engine.run.interrupt import Interrupted
-from engine.search.health import (
+from autolora.configs.errors import UserError
+from autolora.configs.schema import RunConfig
+from autolora.engine.disk import checkpoint
+from autolora.engine.run.context import Context
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import Interrupted
+from autolora.engine.search.health import (
     warn_about,
     warn_about_missing_classes,
 )
-from engine.search.hook import SearchHook
-from engine.search.stage import search
-from engine.search.trajectory import Trajectory
-from engine.tracking.metrics_file import MetricsFile
-from problems.lora import LoraProblem
-from problems.selection import SelectionProblem
+from autolora.engine.search.hook import SearchHook
+from autolora.engine.search.stage import search
+from autolora.engine.search.trajectory import Trajectory
+from autolora.engine.tracking.metrics_file import MetricsFile
+from autolora.problems.lora import LoraProblem
+from autolora.problems.selection import SelectionProblem
 from tests.helpers.searching import spoil
 
 State = dict[int, tuple[list[Tensor], Tensor]]

@@ -10,14 +10,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from configs.schema import RunConfig
-from engine.disk import checkpoint, newest
-from engine.run.context import Context
-from engine.run.folder import RunFolder
-from engine.run.interrupt import Interrupted
-from engine.search import hook, trajectory
-from engine.search.stage import search
-from problems.machine.compute import choose_compute
+from autolora.configs.schema import RunConfig
+from autolora.engine.disk import checkpoint, newest
+from autolora.engine.run.context import Context
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import Interrupted
+from autolora.engine.search import hook, trajectory
+from autolora.engine.search.stage import search
+from autolora.problems.machine.compute import choose_compute
 from tests.helpers.searching import find_ranks
 
 
@@ -128,7 +128,7 @@ def test_a_search_that_resumes_in_another_precision_says_so(
     """The settings have the word auto both times, and what it stands for was not compared."""
     config = tiny_config("--precision", "auto", "--device", "auto")
     for fast, stop in ((True, 2), (True, 4), (False, 0)):
-        monkeypatch.setattr("problems.machine.compute.fast_bf16", lambda _, fast=fast: fast)
+        monkeypatch.setattr("autolora.problems.machine.compute.fast_bf16", lambda _, fast=fast: fast)
         stop_at(stop)
         with pytest.raises(Interrupted) if stop else nullcontext():
             search(run_of(config))

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from configs.schema import RunConfig
-from engine.search.implicit_term import (
+from autolora.configs.schema import RunConfig
+from autolora.engine.search.implicit_term import (
     smaller_term,
     term_is_not_finite,
     warn_about_large_term,

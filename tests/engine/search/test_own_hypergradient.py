@@ -11,20 +11,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from configs.errors import UserError
-from configs.requests import Request
-from configs.schema import RunConfig
-from configs.schema_study import ProbeConfig
-from engine.disk.files import write_json, write_text
-from engine.run.asked import AskedOf
-from engine.run.context import Context
-from engine.run.interrupt import StopRequest
-from engine.run.resuming import Outdated
-from engine.search.settings import refuse_changed_search
-from engine.search.stage import search
-from engine.study.comparison import COMPARED, refuse_changed_probe, run_probe
-from engine.study.early import refuse_early
-from engine.study.folder import AskedOfStudy, StudyFolder
+from autolora.configs.errors import UserError
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.configs.schema_study import ProbeConfig
+from autolora.engine.disk.files import write_json, write_text
+from autolora.engine.run.asked import AskedOf
+from autolora.engine.run.context import Context
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.run.resuming import Outdated
+from autolora.engine.search.settings import refuse_changed_search
+from autolora.engine.search.stage import search
+from autolora.engine.study.comparison import COMPARED, refuse_changed_probe, run_probe
+from autolora.engine.study.early import refuse_early
+from autolora.engine.study.folder import AskedOfStudy, StudyFolder
 from tests.helpers.places import ROOT
 from tests.helpers.studies import with_study
 
@@ -37,8 +37,8 @@ KEY = "hypergradient.type"
 def own(tmp_path: Path) -> str:
     """A file with the central difference and the exact product under names of one's own."""
     (tmp_path / "mine.py").write_text(
-        "from problems.hypergradients.difference import CentralDifference\n"
-        "from problems.hypergradients.second_order import Exact\n\n\n"
+        "from autolora.problems.hypergradients.difference import CentralDifference\n"
+        "from autolora.problems.hypergradients.second_order import Exact\n\n\n"
         "class Mine(CentralDifference):\n    pass\n\n\nclass Second(Exact):\n    pass\n"
     )
     return str(tmp_path / "mine.py")
@@ -201,7 +201,7 @@ def test_an_object_may_need_second_derivatives_by_its_options(
 ) -> None:
     """The attention kernel was chosen by the class, not by the object."""
     (tmp_path / "either.py").write_text(
-        "from problems.hypergradients.second_order import Exact\n\n\nclass Either(Exact):\n"
+        "from autolora.problems.hypergradients.second_order import Exact\n\n\nclass Either(Exact):\n"
         "    second_order = False\n\n    def __init__(self, exact=False):\n        self.second_order = exact\n"
     )
     given = (f"--{KEY}", f"{tmp_path / 'either.py'}:Either", "--hypergradient.options", "{exact: true}")

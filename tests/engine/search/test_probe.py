@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from configs.schema import RunConfig
-from engine.run.context import Context
-from engine.search.probe import Probe
-from engine.search.stage import build_search
-from problems.hypergradients import HYPERGRADIENTS, register
+from autolora.configs.schema import RunConfig
+from autolora.engine.run.context import Context
+from autolora.engine.search.probe import Probe
+from autolora.engine.search.stage import build_search
+from autolora.problems.hypergradients import HYPERGRADIENTS, register
 from tests.helpers.bilevel_toys import Toy, implicit, lora_toy, random_vector
 
 pytestmark = pytest.mark.usefixtures("float64")

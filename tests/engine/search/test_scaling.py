@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 import pytest
 from torch import Tensor
 
-from configs.schema import RunConfig
-from engine.run.context import Context
-from engine.search.stage import build_search
-from problems.hypergradients import HYPERGRADIENTS
-from problems.machine.processes import Processes
+from autolora.configs.schema import RunConfig
+from autolora.engine.run.context import Context
+from autolora.engine.search.stage import build_search
+from autolora.problems.hypergradients import HYPERGRADIENTS
+from autolora.problems.machine.processes import Processes
 
 TERMS = 3
 

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import pytest
 
-from configs.errors import UserError
-from configs.schema import RunConfig, Stage
-from engine.disk import checkpoint
-from engine.disk.files import write_text
-from engine.run.folder import RunFolder
+from autolora.configs.errors import UserError
+from autolora.configs.schema import RunConfig, Stage
+from autolora.engine.disk import checkpoint
+from autolora.engine.disk.files import write_text
+from autolora.engine.run.folder import RunFolder
 from tests.helpers.resuming import ask, half_search, searched
 
 REFUSED = [

@@ -8,16 +8,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from configs.schema import RunConfig
-from engine.disk import newest
-from engine.run.context import Context
-from engine.run.program import commit
-from engine.run.savings import FIRST_ORDER, OTHERS
-from engine.search import trajectory
-from engine.search.found import read_numbers, searched_model
-from engine.search.settings import FOUND
-from engine.search.stage import build_search, search
-from problems.machine.processes import Processes
+from autolora.configs.schema import RunConfig
+from autolora.engine.disk import newest
+from autolora.engine.run.context import Context
+from autolora.engine.run.program import commit
+from autolora.engine.run.savings import FIRST_ORDER, OTHERS
+from autolora.engine.search import trajectory
+from autolora.engine.search.found import read_numbers, searched_model
+from autolora.engine.search.settings import FOUND
+from autolora.engine.search.stage import build_search, search
+from autolora.problems.machine.processes import Processes
 from tests.helpers.tables import write
 
 
@@ -117,6 +117,8 @@ def test_the_memory_estimate_counts_the_copies_of_w_that_the_approximation_makes
     method: str, per_weight: int,
 ) -> None:  # fmt: skip
     given: list[int] = []
-    monkeypatch.setattr("engine.search.stage.check_memory", lambda *_, **told: given.append(told["per_weight"]))
+    monkeypatch.setattr(
+        "autolora.engine.search.stage.check_memory", lambda *_, **told: given.append(told["per_weight"])
+    )
     build_search(run_of(tiny_config("--hypergradient.type", method, "--search.unroll_steps", "4")), second_order=False)
     assert given == [per_weight]

@@ -11,16 +11,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from configs.schema import RunConfig
-from engine.disk import checkpoint
-from engine.run.context import Context
-from engine.run.interrupt import Interrupted, StopRequest
-from engine.search.engine import RanksSettled
-from engine.search.hook import SearchHook
-from engine.search.stage import build_search, search
-from engine.search.state import restore, snapshot
-from engine.search.trajectory import Trajectory
-from engine.tracking.metrics_file import MetricsFile
+from autolora.configs.schema import RunConfig
+from autolora.engine.disk import checkpoint
+from autolora.engine.run.context import Context
+from autolora.engine.run.interrupt import Interrupted, StopRequest
+from autolora.engine.search.engine import RanksSettled
+from autolora.engine.search.hook import SearchHook
+from autolora.engine.search.stage import build_search, search
+from autolora.engine.search.state import restore, snapshot
+from autolora.engine.search.trajectory import Trajectory
+from autolora.engine.tracking.metrics_file import MetricsFile
 from tests.helpers.places import ROOT
 
 pytestmark = pytest.mark.usefixtures("unchanged_registry")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from engine.search.tracking import MOST_CHARTS, MOST_PICTURES, SearchTracking, alpha_charts, entropy
-from engine.search.trajectory import Trajectory
+from autolora.engine.search.tracking import MOST_CHARTS, MOST_PICTURES, SearchTracking, alpha_charts, entropy
+from autolora.engine.search.trajectory import Trajectory
 
 
 class Kept:

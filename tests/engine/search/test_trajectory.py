@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from engine.run.folder import RunFolder
-from engine.search import trajectory
-from engine.search.state import points, restore_points
-from engine.search.trajectory import Trajectory
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.search import trajectory
+from autolora.engine.search.state import points, restore_points
+from autolora.engine.search.trajectory import Trajectory
 
 
 def some() -> Trajectory:

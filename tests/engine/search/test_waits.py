@@ -17,17 +17,17 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from configs.schema import RunConfig
-from configs.values import with_values
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.search.engine import SearchEngine, build_engine
-from engine.search.hook import SearchHook
-from problems import bilevel, level
-from problems.data import Batch
-from problems.hypergradients import HYPERGRADIENTS
-from problems.machine.compute import Compute
-from problems.machine.processes import ALONE
+from autolora.configs.schema import RunConfig
+from autolora.configs.values import with_values
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.search.engine import SearchEngine, build_engine
+from autolora.engine.search.hook import SearchHook
+from autolora.problems import bilevel, level
+from autolora.problems.data import Batch
+from autolora.problems.hypergradients import HYPERGRADIENTS
+from autolora.problems.machine.compute import Compute
+from autolora.problems.machine.processes import ALONE
 
 META = torch.device("meta")
 STEPS, UNROLLED = 4, 2

@@ -5,8 +5,8 @@ import math
 import pandas as pd
 import pytest
 
-from engine.ranks import LayerRank, RankRecord
-from engine.study.agreement import SHARES, WITHIN_TYPE, between_rows, between_seeds, by_chance, shares_of
+from autolora.engine.ranks import LayerRank, RankRecord
+from autolora.engine.study.agreement import SHARES, WITHIN_TYPE, between_rows, between_seeds, by_chance, shares_of
 
 KIND = "hypergradient.type"
 AXES = ["seed", "task.name", "method"]

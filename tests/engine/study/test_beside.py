@@ -8,12 +8,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from configs.requests import Request
-from configs.schema import RunConfig
-from engine.command import run_request
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.study.beside import beside
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.engine.command import run_request
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.study.beside import beside
 
 SCORES = [("autolora", 0, "sst2", 0.75), ("lora", 0, "sst2", 0.5), ("autolora", 1, "sst2", 0.875)]
 SCORES += [("lora", 1, "sst2", 0.5), ("lora", 0, "cola", 0.25)]

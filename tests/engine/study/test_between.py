@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import UserError
-from configs.schema import RunConfig, StudyConfig
-from engine.disk.files import write_json
-from engine.study.between import reads, with_chosen_rate
-from engine.study.cells import Cell, expand
-from engine.study.folder import StudyFolder
+from autolora.configs.errors import UserError
+from autolora.configs.schema import RunConfig, StudyConfig
+from autolora.engine.disk.files import write_json
+from autolora.engine.study.between import reads, with_chosen_rate
+from autolora.engine.study.cells import Cell, expand
+from autolora.engine.study.folder import StudyFolder
 from tests.helpers.finished import RESULT
 from tests.helpers.studies import VARIANTS
 from tests.helpers.tiny import MEASURED

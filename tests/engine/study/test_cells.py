@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from configs.errors import UserError
-from configs.parser import parse
-from configs.schema import RunConfig, StudyConfig
-from engine import ranks
-from engine.ranks import LayerRank, RankRecord
-from engine.study.cells import damage, expand, tell_unknown_values
-from engine.study.folder import StudyFolder
+from autolora.configs.errors import UserError
+from autolora.configs.parser import parse
+from autolora.configs.schema import RunConfig, StudyConfig
+from autolora.engine import ranks
+from autolora.engine.ranks import LayerRank, RankRecord
+from autolora.engine.study.cells import damage, expand, tell_unknown_values
+from autolora.engine.study.folder import StudyFolder
 from tests.helpers.finished import RESULT
 from tests.helpers.studies import AXES, VARIANTS, with_study
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from engine.study.charts import metric_charts
+from autolora.engine.study.charts import metric_charts
 
 
 def test_a_study_has_a_chart_a_task_with_ticks_at_medians_and_a_point_a_run() -> None:

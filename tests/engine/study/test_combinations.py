@@ -1,7 +1,7 @@
 """Which combinations of axes and variants a study runs."""
 
-from configs.schema import StudyConfig
-from engine.study.combinations import axes_of_study, combinations, named_values
+from autolora.configs.schema import StudyConfig
+from autolora.engine.study.combinations import axes_of_study, combinations, named_values
 
 
 def test_every_combination_is_there_and_variants_come_last() -> None:

@@ -7,18 +7,18 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from configs.errors import UserError
-from configs.parser import parse
-from configs.schema import RunConfig
-from configs.schema_study import ProbeConfig
-from engine.disk.files import write_json, write_text
-from engine.run.asked import AskedOf
-from engine.run.context import Context
-from engine.run.interrupt import StopRequest
-from engine.study.comparison import COMPARED, data_of_probe, read_comparison, refuse_changed_probe, run_probe
-from engine.study.folder import StudyFolder
-from engine.study.sections import comparison_sections
-from problems.hypergradients import HYPERGRADIENTS
+from autolora.configs.errors import UserError
+from autolora.configs.parser import parse
+from autolora.configs.schema import RunConfig
+from autolora.configs.schema_study import ProbeConfig
+from autolora.engine.disk.files import write_json, write_text
+from autolora.engine.run.asked import AskedOf
+from autolora.engine.run.context import Context
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.study.comparison import COMPARED, data_of_probe, read_comparison, refuse_changed_probe, run_probe
+from autolora.engine.study.folder import StudyFolder
+from autolora.engine.study.sections import comparison_sections
+from autolora.problems.hypergradients import HYPERGRADIENTS
 from tests.helpers.documented_passes import documented_passes
 from tests.helpers.studies import AXES, with_study
 from tests.helpers.tiny import tiny_arguments

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from engine.run.folder import RunFolder
-from engine.study.descent import TaskDescents, count_of_approximations, descents, searches, smoothed
-from engine.study.folder import StudyFolder
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.study.descent import TaskDescents, count_of_approximations, descents, searches, smoothed
+from autolora.engine.study.folder import StudyFolder
 
 KIND = "hypergradient.type"
 AXES = [KIND, "seed"]

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.study import descent_figure
-from engine.study.descent import Descent, TaskDescents
-from engine.study.descent_figure import outer_loss_over_passes
+from autolora.engine.study import descent_figure
+from autolora.engine.study.descent import Descent, TaskDescents
+from autolora.engine.study.descent_figure import outer_loss_over_passes
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from configs.errors import UserError
-from configs.parser import parse
-from configs.requests import Given, Request
-from configs.schema import RunConfig, StudyConfig
-from configs.schema_study import ProbeConfig
-from engine.study.early import refuse_early
+from autolora.configs.errors import UserError
+from autolora.configs.parser import parse
+from autolora.configs.requests import Given, Request
+from autolora.configs.schema import RunConfig, StudyConfig
+from autolora.configs.schema_study import ProbeConfig
+from autolora.engine.study.early import refuse_early
 
 
 def study(config: RunConfig, axes: dict[str, list[Any]], stage: Any = "all") -> Request:

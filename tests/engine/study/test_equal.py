@@ -2,11 +2,11 @@
 
 import pytest
 
-from configs.files import CONFIGS, shipped_configs
-from configs.parser import parse
-from engine.study.cells import expand
-from engine.study.equal import tell_equal
-from engine.study.folder import StudyFolder
+from autolora.configs.files import CONFIGS, shipped_configs
+from autolora.configs.parser import parse
+from autolora.engine.study.cells import expand
+from autolora.engine.study.equal import tell_equal
+from autolora.engine.study.folder import StudyFolder
 
 
 def told(log_lines: list[str], *arguments: str) -> list[str]:

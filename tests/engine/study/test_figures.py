@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from engine.study import figures as study_figures
-from engine.study.rows import REFERENCE
+from autolora.engine.study import figures as study_figures
+from autolora.engine.study.rows import REFERENCE
 
 
 @pytest.fixture

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from engine.disk.files import write_text
-from engine.disk.paths import At
-from engine.run.folder import RunFolder
-from engine.study.folder import StudyFolder
+from autolora.engine.disk.files import write_text
+from autolora.engine.disk.paths import At
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.study.folder import StudyFolder
 
 
 def test_every_place_of_a_study_is_among_its_outputs() -> None:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import UserError
-from engine.run.folder import RunFolder
-from engine.study.held_out import held_out_loss
+from autolora.configs.errors import UserError
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.study.held_out import held_out_loss
 from tests.helpers.finished import write_finished
 
 

@@ -4,12 +4,12 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from configs.schema import RunConfig, StudyConfig
-from engine.disk.files import write_text
-from engine.run.failure import keep_failure
-from engine.study.cells import expand
-from engine.study.folder import StudyFolder
-from engine.study.lacking import without_result
+from autolora.configs.schema import RunConfig, StudyConfig
+from autolora.engine.disk.files import write_text
+from autolora.engine.run.failure import keep_failure
+from autolora.engine.study.cells import expand
+from autolora.engine.study.folder import StudyFolder
+from autolora.engine.study.lacking import without_result
 
 
 def test_each_cell_without_a_result_has_a_reason(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:

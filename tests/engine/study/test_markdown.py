@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from configs.plain import plain
-from engine.study.markdown import escaped, markdown
+from autolora.configs.plain import plain
+from autolora.engine.study.markdown import escaped, markdown
 
 HOSTILE = [
     "a|b", "two\nlines", "| --- |", "*bold*", "__bold__", "_a_", "`code`", "<script>x</script>", "<b>", "&amp;",

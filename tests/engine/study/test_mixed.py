@@ -9,18 +9,18 @@ from typing import Any
 
 import pytest
 
-from configs.errors import UserError
-from configs.requests import Request
-from configs.schema import RunConfig, StudyConfig
-from engine.command import run_request
-from engine.disk.files import remove, write_json, write_text
-from engine.retrain.components import components_digest
-from engine.run.asked import AskedOf
-from engine.run.interrupt import Interrupted, StopRequest
-from engine.study import mixed
-from engine.study.cells import Cell, expand
-from engine.study.folder import StudyFolder
-from engine.study.mixed import refuse_old_ranks
+from autolora.configs.errors import UserError
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig, StudyConfig
+from autolora.engine.command import run_request
+from autolora.engine.disk.files import remove, write_json, write_text
+from autolora.engine.retrain.components import components_digest
+from autolora.engine.run.asked import AskedOf
+from autolora.engine.run.interrupt import Interrupted, StopRequest
+from autolora.engine.study import mixed
+from autolora.engine.study.cells import Cell, expand
+from autolora.engine.study.folder import StudyFolder
+from autolora.engine.study.mixed import refuse_old_ranks
 from tests.helpers.finished import RESULT
 from tests.helpers.retraining import RANKS
 from tests.helpers.studies import with_study

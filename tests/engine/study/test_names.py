@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
-from configs.schema import RunConfig
-from configs.values import with_values
-from engine.study.names import cell_name, cell_names
+from autolora.configs.schema import RunConfig
+from autolora.configs.values import with_values
+from autolora.engine.study.names import cell_name, cell_names
 
 
 def test_cell_names_are_folder_names() -> None:

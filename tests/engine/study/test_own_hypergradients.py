@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from configs.schema import RunConfig
-from configs.values import with_values
-from engine.study.own_hypergradients import compared_name, own_hypergradients
+from autolora.configs.schema import RunConfig
+from autolora.configs.values import with_values
+from autolora.engine.study.own_hypergradients import compared_name, own_hypergradients
 
 
 def config(type_: str, options: dict[str, Any] | None = None, **others: Any) -> RunConfig:

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from engine.study.paired import LEFT_OUT, OTHER_ROWS, compared_rows, holm, paired
-from engine.study.rows import LOSS, REFERENCE
+from autolora.engine.study.paired import LEFT_OUT, OTHER_ROWS, compared_rows, holm, paired
+from autolora.engine.study.rows import LOSS, REFERENCE
 from tests.helpers.study_results import AXES, results
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from engine import ranks
-from engine.disk.files import write_text
-from engine.ranks import LayerRank, RankRecord
-from engine.run.folder import RunFolder
-from engine.study.comparison import Comparison
-from engine.study.folder import StudyFolder
-from engine.study.pictures import draw
+from autolora.engine import ranks
+from autolora.engine.disk.files import write_text
+from autolora.engine.ranks import LayerRank, RankRecord
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.study.comparison import Comparison
+from autolora.engine.study.folder import StudyFolder
+from autolora.engine.study.pictures import draw
 
 
 @pytest.mark.filterwarnings("ignore:Glyph")

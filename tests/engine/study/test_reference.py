@@ -8,12 +8,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from configs.errors import UserError
-from configs.schema import RunConfig, StudyConfig
-from engine.study.cells import expand
-from engine.study.folder import StudyFolder
-from engine.study.reference import reference_cells, refuse_unknown_reference, with_reference
-from engine.study.rows import REFERENCE
+from autolora.configs.errors import UserError
+from autolora.configs.schema import RunConfig, StudyConfig
+from autolora.engine.study.cells import expand
+from autolora.engine.study.folder import StudyFolder
+from autolora.engine.study.reference import reference_cells, refuse_unknown_reference, with_reference
+from autolora.engine.study.rows import REFERENCE
 
 KIND = "hypergradient.type"
 TYPES = {KIND: ["first_order", "darts", "sama"], "seed": [0, 1]}

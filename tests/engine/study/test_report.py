@@ -9,15 +9,15 @@ import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
 
-from configs.schema import RunConfig, StudyConfig
-from engine import ranks
-from engine.disk.tables import write_parquet
-from engine.ranks import LayerRank, RankRecord
-from engine.run.failure import keep_failure
-from engine.study.cells import Cell, expand
-from engine.study.folder import StudyFolder
-from engine.study.report import write_study_report
-from engine.study.results import write_results
+from autolora.configs.schema import RunConfig, StudyConfig
+from autolora.engine import ranks
+from autolora.engine.disk.tables import write_parquet
+from autolora.engine.ranks import LayerRank, RankRecord
+from autolora.engine.run.failure import keep_failure
+from autolora.engine.study.cells import Cell, expand
+from autolora.engine.study.folder import StudyFolder
+from autolora.engine.study.report import write_study_report
+from autolora.engine.study.results import write_results
 from tests.helpers.studies import finish
 
 KIND = "hypergradient.type"

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from configs.schema import RunConfig, StudyConfig
-from engine import ranks
-from engine.disk.files import write_json, write_text
-from engine.ranks import LayerRank, RankRecord
-from engine.study.cells import expand
-from engine.study.folder import StudyFolder
-from engine.study.results import collect, finished
+from autolora.configs.schema import RunConfig, StudyConfig
+from autolora.engine import ranks
+from autolora.engine.disk.files import write_json, write_text
+from autolora.engine.ranks import LayerRank, RankRecord
+from autolora.engine.study.cells import expand
+from autolora.engine.study.folder import StudyFolder
+from autolora.engine.study.results import collect, finished
 from tests.helpers.evidence import evidence_of
 from tests.helpers.studies import finish
 

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from engine.study.rows import axes_of, labelled, panels, texts
+from autolora.engine.study.rows import axes_of, labelled, panels, texts
 
 
 def test_axes_stand_before_what_every_result_has() -> None:

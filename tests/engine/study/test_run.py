@@ -10,21 +10,21 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from configs.errors import UserError
-from configs.requests import Given, Request
-from configs.schema import RunConfig, StudyConfig
-from configs.schema_study import ProbeConfig
-from configs.values import with_values
-from engine.command import run_request
-from engine.disk.files import remove
-from engine.disk.lock import locked
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.study import stage as study_stage
-from engine.study.cells import expand
-from engine.study.folder import StudyFolder
-from engine.study.launchers import LAUNCHERS, Launcher
-from engine.tracking import login
+from autolora.configs.errors import UserError
+from autolora.configs.requests import Given, Request
+from autolora.configs.schema import RunConfig, StudyConfig
+from autolora.configs.schema_study import ProbeConfig
+from autolora.configs.values import with_values
+from autolora.engine.command import run_request
+from autolora.engine.disk.files import remove
+from autolora.engine.disk.lock import locked
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.study import stage as study_stage
+from autolora.engine.study.cells import expand
+from autolora.engine.study.folder import StudyFolder
+from autolora.engine.study.launchers import LAUNCHERS, Launcher
+from autolora.engine.tracking import login
 from tests.helpers.studies import AXES, VARIANTS, with_study
 
 
@@ -33,7 +33,7 @@ def study(
     tmp_path_factory: pytest.TempPathFactory, model_folder: Callable[..., Path]
 ) -> tuple[RunConfig, StudyFolder]:
     """A finished study of two approximations and two seeds with a probe."""
-    from configs.parser import parse
+    from autolora.configs.parser import parse
     from tests.helpers.tiny import tiny_arguments
 
     root = tmp_path_factory.mktemp("study")

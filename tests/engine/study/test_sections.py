@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from engine.study.rows import REFERENCE
-from engine.study.sections import agreement_of_seeds, agreement_sections, closeness, paper_sections
+from autolora.engine.study.rows import REFERENCE
+from autolora.engine.study.sections import agreement_of_seeds, agreement_sections, closeness, paper_sections
 
 KIND = "hypergradient.type"
 

@@ -6,14 +6,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from configs.files import to_yaml
-from configs.parser import parse
-from engine.disk.files import write_json, write_text
-from engine.disk.tables import write_parquet
-from engine.run.failure import keep_failure
-from engine.run.folder import RunFolder
-from engine.study.folder import StudyFolder
-from engine.study.shown import print_study
+from autolora.configs.files import to_yaml
+from autolora.configs.parser import parse
+from autolora.engine.disk.files import write_json, write_text
+from autolora.engine.disk.tables import write_parquet
+from autolora.engine.run.failure import keep_failure
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.study.folder import StudyFolder
+from autolora.engine.study.shown import print_study
 from tests.helpers.finished import RESULT
 from tests.helpers.studies import AXES, with_study
 

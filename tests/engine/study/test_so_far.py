@@ -7,12 +7,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from configs.schema import RunConfig, StudyConfig
-from engine.run.interrupt import Interrupted
-from engine.study import so_far
-from engine.study.cells import expand
-from engine.study.folder import StudyFolder
-from engine.study.so_far import SECONDS_BETWEEN, ReportSoFar
+from autolora.configs.schema import RunConfig, StudyConfig
+from autolora.engine.run.interrupt import Interrupted
+from autolora.engine.study import so_far
+from autolora.engine.study.cells import expand
+from autolora.engine.study.folder import StudyFolder
+from autolora.engine.study.so_far import SECONDS_BETWEEN, ReportSoFar
 from tests.helpers.studies import finish
 
 

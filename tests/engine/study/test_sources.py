@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from configs.errors import UserError
-from configs.schema import RunConfig, StudyConfig
-from engine.disk.files import write_json
-from engine.study.cells import expand
-from engine.study.folder import StudyFolder
-from engine.study.sources import refuse_missing_sources
+from autolora.configs.errors import UserError
+from autolora.configs.schema import RunConfig, StudyConfig
+from autolora.engine.disk.files import write_json
+from autolora.engine.study.cells import expand
+from autolora.engine.study.folder import StudyFolder
+from autolora.engine.study.sources import refuse_missing_sources
 from tests.helpers.finished import RESULT
 
 Refuse = Callable[[dict[str, dict[str, Any]]], None]

@@ -15,14 +15,14 @@ import pytest
 import yaml
 
 import run
-from configs.errors import UserError
-from configs.requests import Request
-from configs.schema import RunConfig, StudyConfig
-from configs.values import with_values
-from engine.command import run_request
-from engine.run.folder import RunFolder
-from engine.run.interrupt import Interrupted, StopRequest
-from engine.study.folder import StudyFolder
+from autolora.configs.errors import UserError
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig, StudyConfig
+from autolora.configs.values import with_values
+from autolora.engine.command import run_request
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import Interrupted, StopRequest
+from autolora.engine.study.folder import StudyFolder
 from tests.helpers.processes import Process
 from tests.helpers.run_folders import everything
 from tests.helpers.studies import with_study

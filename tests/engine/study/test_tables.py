@@ -5,8 +5,8 @@ import math
 import pandas as pd
 import pytest
 
-from engine.study.paired import pairs_with
-from engine.study.tables import by_task, cost, losses_by_task, outer_losses_by_task, summarise
+from autolora.engine.study.paired import pairs_with
+from autolora.engine.study.tables import by_task, cost, losses_by_task, outer_losses_by_task, summarise
 from tests.helpers.study_results import AXES, METHODS, results
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from configs.schema import RunConfig
-from engine.study import tracking as study_tracking
-from engine.study.folder import StudyFolder
-from engine.study.tracking import track_study
+from autolora.configs.schema import RunConfig
+from autolora.engine.study import tracking as study_tracking
+from autolora.engine.study.folder import StudyFolder
+from autolora.engine.study.tracking import track_study
 
 
 class Kept:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.study.values import label, means, word
+from autolora.engine.study.values import label, means, word
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from engine.study.words import all_numbers, number, shortened, span, spread
+from autolora.engine.study.words import all_numbers, number, shortened, span, spread
 
 
 def test_a_column_of_numbers_stays_one_and_truth_is_none() -> None:

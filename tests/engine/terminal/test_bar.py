@@ -6,8 +6,8 @@ import time
 import pytest
 from rich.console import Console, ConsoleOptions, RenderResult
 
-from engine.terminal import ticker
-from engine.terminal.bar import REFRESHES_PER_SECOND, Bar
+from autolora.engine.terminal import ticker
+from autolora.engine.terminal.bar import REFRESHES_PER_SECOND, Bar
 
 
 def screen(terminal: bool = True) -> Console:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 from transformers.utils import logging as transformers_logging
 
-from engine.terminal.console import console, inputs, log, show_log, told_once
-from engine.terminal.loading import quiet_libraries
+from autolora.engine.terminal.console import console, inputs, log, show_log, told_once
+from autolora.engine.terminal.loading import quiet_libraries
 from tests.helpers.places import ROOT
 
 
@@ -42,7 +42,7 @@ def test_a_warning_says_that_it_is_one(capsys: pytest.CaptureFixture[str]) -> No
 @pytest.mark.trains
 @pytest.mark.parametrize("variable", ["FORCE_COLOR", "TTY_COMPATIBLE"])
 def test_a_file_is_no_terminal_even_if_it_gets_colours(variable: str) -> None:
-    code = "from engine.terminal.console import console; print(console.is_terminal, console.is_interactive)"
+    code = "from autolora.engine.terminal.console import console; print(console.is_terminal, console.is_interactive)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=os.environ | {variable: "1"}, capture_output=True, text=True,
         timeout=60, check=True,

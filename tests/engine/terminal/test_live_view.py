@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from engine.terminal import ticker
-from engine.terminal.live_view import RetrainProgress, SearchProgress
+from autolora.engine.terminal import ticker
+from autolora.engine.terminal.live_view import RetrainProgress, SearchProgress
 
 NAMES = [f"model.layers.{i}.self_attn.{p}_proj" for i in range(24) for p in "qv"]
 

@@ -4,10 +4,10 @@ import sys
 
 import pytest
 
-from configs.errors import UserError
-from configs.schema import RunConfig
-from engine.terminal import loading
-from engine.terminal.loading import load_libraries
+from autolora.configs.errors import UserError
+from autolora.configs.schema import RunConfig
+from autolora.engine.terminal import loading
+from autolora.engine.terminal.loading import load_libraries
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from engine.terminal.rank_map import RankMap
+from autolora.engine.terminal.rank_map import RankMap
 
 
 def screen(width: int = 80, encoding: str = "utf-8") -> Console:

@@ -9,7 +9,7 @@ from threading import Thread
 
 import pytest
 
-from engine.terminal.streams import lost_output, survive_lost_output
+from autolora.engine.terminal.streams import lost_output, survive_lost_output
 
 TEXT = "a line\n" * 20_000  # more than any buffer holds
 

@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from engine.terminal import ticker
-from engine.terminal.ticker import Ticker, pace_words
+from autolora.engine.terminal import ticker
+from autolora.engine.terminal.ticker import Ticker, pace_words
 
 
 @pytest.mark.parametrize("terminal", [False, True])

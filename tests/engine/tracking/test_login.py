@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import wandb
 
-from configs.errors import UserError
-from configs.schema import RunConfig
-from engine.tracking.login import has_key, wandb_mode
-from engine.tracking.wandb_run import Wandb
+from autolora.configs.errors import UserError
+from autolora.configs.schema import RunConfig
+from autolora.engine.tracking.login import has_key, wandb_mode
+from autolora.engine.tracking.wandb_run import Wandb
 
 NAMES = (
     "WANDB_MODE", "WANDB_DISABLED", "WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_BASE_URL", "WANDB_CONFIG_DIR",

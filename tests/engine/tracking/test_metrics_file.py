@@ -3,7 +3,7 @@
 import math
 from pathlib import Path
 
-from engine.tracking.metrics_file import MetricsFile
+from autolora.engine.tracking.metrics_file import MetricsFile
 
 
 def test_cut_after_drops_later_and_broken_lines(tmp_path: Path) -> None:

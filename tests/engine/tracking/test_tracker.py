@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from configs.schema import RunConfig
-from engine.tracking import NOWHERE, Tracker, open_tracker
-from engine.tracking.wandb_run import Wandb
+from autolora.configs.schema import RunConfig
+from autolora.engine.tracking import NOWHERE, Tracker, open_tracker
+from autolora.engine.tracking.wandb_run import Wandb
 from tests.helpers.fake_wandb import fake_wandb
 
 

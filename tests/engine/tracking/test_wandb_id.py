@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from configs.schema import RunConfig
-from engine.tracking.wandb_id import Identity, identity_of, read_identity
+from autolora.configs.schema import RunConfig
+from autolora.engine.tracking.wandb_id import Identity, identity_of, read_identity
 
 
 @pytest.mark.parametrize("entity", ["team", ""])

@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from configs.requests import Request
-from configs.schema import RunConfig, StudyConfig
-from engine.command import run_request
-from engine.ranks.grid import key_names
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.stages import run_stages
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig, StudyConfig
+from autolora.engine.command import run_request
+from autolora.engine.ranks.grid import key_names
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.stages import run_stages
 from tests.helpers.half_done import stop_half_way
 from tests.helpers.tiny import MEASURED
 from tests.helpers.wandb_file import OfflineRun

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from configs.schema import RunConfig
-from engine.run.folder import RunFolder
-from engine.run.interrupt import Interrupted
-from engine.tracking.wandb_id import read_identity
-from engine.tracking.wandb_run import Wandb
+from autolora.configs.schema import RunConfig
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import Interrupted
+from autolora.engine.tracking.wandb_id import read_identity
+from autolora.engine.tracking.wandb_run import Wandb
 from tests.helpers.fake_wandb import FakeRun, fake_wandb
 
 

@@ -5,13 +5,13 @@ from collections.abc import Callable
 
 import pytest
 
-from configs.errors import UserError
-from configs.requests import Request
-from configs.schema import RunConfig
-from engine.answer import find
-from engine.ranks.grid import key_names, short_names
-from engine.run.interrupt import Interrupted, StopRequest
-from engine.stages import run_stages
+from autolora.configs.errors import UserError
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.engine.answer import find
+from autolora.engine.ranks.grid import key_names, short_names
+from autolora.engine.run.interrupt import Interrupted, StopRequest
+from autolora.engine.stages import run_stages
 from tests.helpers.fake_wandb import fake_wandb
 from tests.helpers.tiny import MEASURED
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from configs.requests import Request
-from configs.schema import RunConfig
-from engine.disk.files import write_json
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.study.launchers import LAUNCHERS, Launcher
-from engine.verdict import stage
-from engine.verdict.stage import run_verdict
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.engine.disk.files import write_json
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.study.launchers import LAUNCHERS, Launcher
+from autolora.engine.verdict import stage
+from autolora.engine.verdict.stage import run_verdict
 from tests.helpers.methods import LEARNED, NAMES, SIZE, K
 from tests.helpers.verdicts import FakeLauncher
 

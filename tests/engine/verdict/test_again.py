@@ -7,21 +7,21 @@ from typing import Any
 
 import pytest
 
-from configs.errors import UserError
-from configs.files import to_yaml
-from configs.requests import Given, Request
-from configs.schema import RunConfig
-from engine.disk.files import write_json, write_text
-from engine.retrain import checkpoint
-from engine.retrain.settings import RETRAINING
-from engine.run.context import Context
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.run.resuming import Outdated
-from engine.search.settings import FOUND
-from engine.verdict.again import refuse_other_model, refuse_other_rows, tell_ignored, tell_other_retraining
-from engine.verdict.arms import seed_of_pair
-from engine.verdict.stage import run_verdict
+from autolora.configs.errors import UserError
+from autolora.configs.files import to_yaml
+from autolora.configs.requests import Given, Request
+from autolora.configs.schema import RunConfig
+from autolora.engine.disk.files import write_json, write_text
+from autolora.engine.retrain import checkpoint
+from autolora.engine.retrain.settings import RETRAINING
+from autolora.engine.run.context import Context
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.run.resuming import Outdated
+from autolora.engine.search.settings import FOUND
+from autolora.engine.verdict.again import refuse_other_model, refuse_other_rows, tell_ignored, tell_other_retraining
+from autolora.engine.verdict.arms import seed_of_pair
+from autolora.engine.verdict.stage import run_verdict
 from tests.helpers.finished import RESULT
 from tests.helpers.methods import LEARNED
 from tests.helpers.tiny import make_tokenizer

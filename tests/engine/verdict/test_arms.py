@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from configs.errors import UserError
-from configs.parser import parse
-from engine.disk.files import write_json
-from engine.ranks import LayerRank, RankRecord
-from engine.retrain.components import components_from
-from engine.retrain.sources import ranks_from
-from engine.run.folder import RunFolder
-from engine.verdict.arms import Arms, forget_models, rate_of, seed_of_pair
-from engine.verdict.folder import VerdictFolder
+from autolora.configs.errors import UserError
+from autolora.configs.parser import parse
+from autolora.engine.disk.files import write_json
+from autolora.engine.ranks import LayerRank, RankRecord
+from autolora.engine.retrain.components import components_from
+from autolora.engine.retrain.sources import ranks_from
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.verdict.arms import Arms, forget_models, rate_of, seed_of_pair
+from autolora.engine.verdict.folder import VerdictFolder
 from tests.helpers.finished import RESULT
 
 SIZES = {"a": 100, "b": 300}

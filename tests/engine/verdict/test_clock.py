@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from engine.run.interrupt import Interrupted, StopRequest
-from engine.verdict.clock import time_limit
+from autolora.engine.run.interrupt import Interrupted, StopRequest
+from autolora.engine.verdict.clock import time_limit
 
 
 def work(stop: StopRequest) -> None:

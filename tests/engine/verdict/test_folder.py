@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from engine.disk.paths import misplaced
-from engine.run.folder import RunFolder
-from engine.verdict.folder import VerdictFolder
+from autolora.engine.disk.paths import misplaced
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.verdict.folder import VerdictFolder
 
 
 def test_all_of_it_lies_in_the_folder_that_a_search_replaces() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from engine.verdict.judge import FEWEST, PLANS, Pairs, Plan, ending, first_ending, one_sided
+from autolora.engine.verdict.judge import FEWEST, PLANS, Pairs, Plan, ending, first_ending, one_sided
 
 LONGEST = PLANS[24]
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from configs.schema import RunConfig
-from engine.disk.files import write_json
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.verdict.layers import arms_of
+from autolora.configs.schema import RunConfig
+from autolora.engine.disk.files import write_json
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.verdict.layers import arms_of
 from tests.helpers.methods import NAMES, SIZE
 from tests.helpers.verdicts import FakeLauncher, better
 
@@ -40,7 +40,7 @@ def test_where_layers_are_too_narrow_for_each_others_ranks_nothing_is_trained(
 ) -> None:
     """All pairs were trained, at the same ranks on both sides."""
     shapes = {name: (62, 2) if name.endswith("query") else (32, 32) for name in NAMES}
-    monkeypatch.setattr("engine.verdict.layers.layer_shapes", lambda model: shapes)
+    monkeypatch.setattr("autolora.engine.verdict.layers.layer_shapes", lambda model: shapes)
     launcher = FakeLauncher(better(0.3))
     found, _ = verdict(launcher, ranks=[2, 8, 2, 8])
     assert (found["ending"], found["pairs"], launcher.trained) == ("undecided", 0, [])

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from engine.verdict.losses import Shown
+from autolora.engine.verdict.losses import Shown
 
 WEIGHTS = np.array([1.0, 1.0, 2.0, 4.0])
 LEARNED = np.array([[1.0, 2, 2, 3], [2.0, 2, 2, 2], [1.0, 1, 1, 1]])

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from configs.errors import UserError
-from engine.disk.files import write_json
-from engine.run.resuming import Outdated
+from autolora.configs.errors import UserError
+from autolora.engine.disk.files import write_json
+from autolora.engine.run.resuming import Outdated
 from tests.helpers.methods import LEARNED, NAMES, K
 from tests.helpers.verdicts import FakeLauncher, better
 

@@ -37,7 +37,7 @@ def test_the_pace_is_that_of_whole_pairs_without_the_heads(
     def clock() -> float:
         return sum(60.0 if str(config.name).startswith("head") else 600.0 for config in launcher.trained)
 
-    monkeypatch.setattr("engine.verdict.stage.time", SimpleNamespace(monotonic=clock))
+    monkeypatch.setattr("autolora.engine.verdict.stage.time", SimpleNamespace(monotonic=clock))
     verdict(launcher, "--verdict.pairs", "24")
     assert "INFO 8 pairs take about 160 minutes, 24 pairs 480" in log_lines
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from configs.errors import UserError
-from engine.run.resuming import Outdated
+from autolora.configs.errors import UserError
+from autolora.engine.run.resuming import Outdated
 from tests.helpers.verdicts import FakeLauncher, better
 
 

@@ -10,15 +10,15 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
-from engine.answer.measure import within
-from engine.answer.shares import integrate
-from engine.ranks import LayerRank, RankRecord
-from engine.ranks.controls import shuffled
-from engine.retrain.common_numbers import start_in_common
-from engine.verdict.arms import LEARNED, SHUFFLED
-from engine.verdict.judge import PLANS, Pairs, first_ending
-from engine.verdict.losses import Shown
-from problems.models.attach import lora_layers
+from autolora.engine.answer.measure import within
+from autolora.engine.answer.shares import integrate
+from autolora.engine.ranks import LayerRank, RankRecord
+from autolora.engine.ranks.controls import shuffled
+from autolora.engine.retrain.common_numbers import start_in_common
+from autolora.engine.verdict.arms import LEARNED, SHUFFLED
+from autolora.engine.verdict.judge import PLANS, Pairs, first_ending
+from autolora.engine.verdict.losses import Shown
+from autolora.problems.models.attach import lora_layers
 from tests.helpers import branches
 
 BRANCHES, NEEDED, ROWS = 6, (1, 4), 1000

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from configs.parser import parse
-from engine.ranks import LayerRank, RankRecord
-from engine.run.contents import read_verdict
-from engine.run.folder import RunFolder
-from engine.verdict.arms import Arms
-from engine.verdict.folder import VerdictFolder
-from engine.verdict.losses import Shown
-from engine.verdict.record import write_verdict
+from autolora.configs.parser import parse
+from autolora.engine.ranks import LayerRank, RankRecord
+from autolora.engine.run.contents import read_verdict
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.verdict.arms import Arms
+from autolora.engine.verdict.folder import VerdictFolder
+from autolora.engine.verdict.losses import Shown
+from autolora.engine.verdict.record import write_verdict
 from tests.helpers.evidence import evidence_of
 
 ROWS = 40

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
-from engine.verdict.judge import PLANS, Pairs, first_ending
+from autolora.engine.verdict.judge import PLANS, Pairs, first_ending
 from tests.helpers.markdown import text_of
 from tests.helpers.places import ROOT
 

@@ -10,17 +10,17 @@ import pandas as pd
 import pytest
 
 import run
-from configs.errors import UserError
-from configs.requests import Request
-from configs.schema import RunConfig
-from engine.disk.files import write_json, write_text
-from engine.retrain.components import components_from
-from engine.retrain.sources import ranks_from
-from engine.run.folder import RunFolder
-from engine.run.interrupt import OUT_OF_TIME, StopRequest
-from engine.study.launchers import LAUNCHERS, Launcher, Running
-from engine.verdict.arms import seed_of_pair
-from engine.verdict.stage import run_verdict
+from autolora.configs.errors import UserError
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.engine.disk.files import write_json, write_text
+from autolora.engine.retrain.components import components_from
+from autolora.engine.retrain.sources import ranks_from
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import OUT_OF_TIME, StopRequest
+from autolora.engine.study.launchers import LAUNCHERS, Launcher, Running
+from autolora.engine.verdict.arms import seed_of_pair
+from autolora.engine.verdict.stage import run_verdict
 from tests.helpers.methods import LEARNED, NAMES, SIZE, K
 from tests.helpers.verdicts import FakeLauncher, better
 
@@ -61,7 +61,7 @@ def test_the_command_ends_with_0_whatever_the_verdict_says(
     ending: str, verdict: Callable[..., Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "problems.machine.waiting.choose_waiting", lambda: None
+        "autolora.problems.machine.waiting.choose_waiting", lambda: None
     )  # it would set variables of this process
     by, _ = ENDINGS.get(ending, (0.3, 8))
     found, folder = verdict(FakeLauncher(better(by), stop_after=9 if ending == "undecided" else None))

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from configs.errors import UserError
-from engine.run.folder import RunFolder
-from engine.run.interrupt import Interrupted, StopRequest
-from engine.study.launchers import Running
+from autolora.configs.errors import UserError
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import Interrupted, StopRequest
+from autolora.engine.study.launchers import Running
 from tests.helpers.verdicts import FakeLauncher, better
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from configs.schema import RunConfig
-from engine.disk.files import write_json
-from engine.run.folder import RunFolder
-from engine.verdict.tracking import track_verdict
+from autolora.configs.schema import RunConfig
+from autolora.engine.disk.files import write_json
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.verdict.tracking import track_verdict
 from tests.helpers.fake_wandb import fake_wandb
 from tests.helpers.verdict_file import FOUND
 

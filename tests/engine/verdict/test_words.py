@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from configs.parser import parse
-from configs.schema import RunConfig
-from configs.schema_verdict import VerdictConfig
-from engine.disk.files import write_json
-from engine.ranks import LayerRank, RankRecord
-from engine.run.folder import RunFolder
-from engine.verdict.arms import Arms
-from engine.verdict.folder import VerdictFolder
-from engine.verdict.judge import PLANS, Ending, Pairs
-from engine.verdict.words import SECOND_TEST, enough, recommendation, sentence, unchanged
+from autolora.configs.parser import parse
+from autolora.configs.schema import RunConfig
+from autolora.configs.schema_verdict import VerdictConfig
+from autolora.engine.disk.files import write_json
+from autolora.engine.ranks import LayerRank, RankRecord
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.verdict.arms import Arms
+from autolora.engine.verdict.folder import VerdictFolder
+from autolora.engine.verdict.judge import PLANS, Ending, Pairs
+from autolora.engine.verdict.words import SECOND_TEST, enough, recommendation, sentence, unchanged
 from tests.helpers.evidence import evidence_of
 from tests.helpers.finished import RESULT
 from tests.helpers.markdown import text_of

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from problems.selection import SelectionVariables
+from autolora.problems.selection import SelectionVariables
 from tests.helpers.bilevel_toys import Batch, LoraNet, Toy, agree, lora_toy, make_toy, unrolled
 
 pytestmark = pytest.mark.usefixtures("float64")

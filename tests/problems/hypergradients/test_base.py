@@ -10,10 +10,10 @@ from betty.hypergradient import get_grads, jvp_fn_mapping
 from betty.problems import ImplicitProblem
 from torch import Tensor
 
-from problems.bilevel import OuterProblem
-from problems.hypergradients import HYPERGRADIENTS, betty_type
-from problems.machine.compute import replay
-from problems.selection import SelectionVariables
+from autolora.problems.bilevel import OuterProblem
+from autolora.problems.hypergradients import HYPERGRADIENTS, betty_type
+from autolora.problems.machine.compute import replay
+from autolora.problems.selection import SelectionVariables
 from tests.helpers.bilevel_toys import (
     METHODS,
     LoraNet,

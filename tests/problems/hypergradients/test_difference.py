@@ -8,7 +8,7 @@ import torch
 from betty.hypergradient import jvp_fn_mapping
 from torch import Tensor
 
-from problems.hypergradients.difference import beta_gradient, step_along
+from autolora.problems.hypergradients.difference import beta_gradient, step_along
 from tests.helpers.bilevel_toys import Toy, implicit, lora_toy, random_vector, ridge_toy, unrolled
 
 pytestmark = pytest.mark.usefixtures("float64")

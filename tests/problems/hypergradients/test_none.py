@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from configs.schema import RunConfig
-from engine import ranks
-from engine.run.context import Context
-from engine.run.folder import RunFolder
-from engine.search import trajectory
-from engine.search.engine import SearchEngine
-from engine.search.stage import build_search
-from engine.tracking.metrics_file import MetricsFile
-from problems.hypergradients import NONE
-from problems.selection import SelectionProblem
+from autolora.configs.schema import RunConfig
+from autolora.engine import ranks
+from autolora.engine.run.context import Context
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.search import trajectory
+from autolora.engine.search.engine import SearchEngine
+from autolora.engine.search.stage import build_search
+from autolora.engine.tracking.metrics_file import MetricsFile
+from autolora.problems.hypergradients import NONE
+from autolora.problems.selection import SelectionProblem
 from tests.helpers.searching import find_ranks
 
 FIXED = ("--hypergradient.type", "none", "--lora.dropout", "0.1")

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from configs.errors import UserError
-from problems.hypergradients.base import Hypergradient
-from problems.hypergradients.own import Own
+from autolora.configs.errors import UserError
+from autolora.problems.hypergradients.base import Hypergradient
+from autolora.problems.hypergradients.own import Own
 
 
 class Given(Hypergradient):

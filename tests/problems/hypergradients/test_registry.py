@@ -3,7 +3,7 @@
 import betty.hypergradient as stock
 import pytest
 
-from problems.hypergradients import HYPERGRADIENTS, NONE, betty_type
+from autolora.problems.hypergradients import HYPERGRADIENTS, NONE, betty_type
 from tests.helpers.bilevel_toys import METHODS
 
 

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 from transformers import set_seed
 
-from configs.schema import RunConfig
-from engine.search.engine import SearchEngine, build_engine
-from problems.data import prepare
-from problems.halves import split_indices
-from problems.hypergradients import HYPERGRADIENTS
-from problems.hypergradients.second_order import ConjugateGradient
-from problems.machine.compute import choose_compute
-from problems.models.attach import attach, lora_config
-from problems.models.load import load_base, load_tokenizer
-from problems.tasks import make_task
+from autolora.configs.schema import RunConfig
+from autolora.engine.search.engine import SearchEngine, build_engine
+from autolora.problems.data import prepare
+from autolora.problems.halves import split_indices
+from autolora.problems.hypergradients import HYPERGRADIENTS
+from autolora.problems.hypergradients.second_order import ConjugateGradient
+from autolora.problems.machine.compute import choose_compute
+from autolora.problems.models.attach import attach, lora_config
+from autolora.problems.models.load import load_base, load_tokenizer
+from autolora.problems.tasks import make_task
 from tests.helpers.bilevel_toys import (
     Toy,
     agree,
@@ -183,7 +183,7 @@ class TestConjugateGradients:
 
 
 def tiny_engine(config: RunConfig, second_order: bool) -> SearchEngine:
-    """As `engine.stages` builds it, with the attention kernel that `second_order` chooses."""
+    """As `autolora.engine.stages` builds it, with the attention kernel that `second_order` chooses."""
     set_seed(config.seed)
     task = make_task(config)
     data = prepare(task, load_tokenizer(config.model), config)

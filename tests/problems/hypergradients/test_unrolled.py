@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad
 
-from problems.machine.compute import random_state
+from autolora.problems.machine.compute import random_state
 from tests.helpers.bilevel_toys import CPU, Batch, RandomState, Toy, agree, copies, lora_toy, ridge_toy
 
 pytestmark = pytest.mark.usefixtures("float64")

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from configs.errors import UserError
-from problems.hypergradients import HYPERGRADIENTS, approximation, register
+from autolora.configs.errors import UserError
+from autolora.problems.hypergradients import HYPERGRADIENTS, approximation, register
 from tests.helpers.bilevel_toys import Toy, lora_toy, ridge_hessian, ridge_toy, unrolled
 from tests.helpers.places import ROOT
 
@@ -151,7 +151,7 @@ class TestStocBio:
         assert toy.inner.passes.forward - before == 2 + 4
 
 
-HEAD = "from problems.hypergradients import Hypergradient\n\nclass Mine(Hypergradient):\n    name = 'mine'\n"
+HEAD = "from autolora.problems.hypergradients import Hypergradient\n\nclass Mine(Hypergradient):\n    name = 'mine'\n"
 MADE = HEAD + "    def implicit(self, vector, inner, outer):\n        return []\n"
 
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from configs.errors import UserError
-from configs.schema import RunConfig
-from problems.machine import compute
-from problems.machine.compute import Compute, choose_compute, on_device, random_state, replay, seeded, timed
+from autolora.configs.errors import UserError
+from autolora.configs.schema import RunConfig
+from autolora.problems.machine import compute
+from autolora.problems.machine.compute import Compute, choose_compute, on_device, random_state, replay, seeded, timed
 from tests.helpers.four_bits import FourBits
 from tests.helpers.places import ROOT
 

@@ -7,7 +7,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from problems.machine.console import PlainConsole
+from autolora.problems.machine.console import PlainConsole
 
 HOSTILE = "[/b][red]:smile:\x1b[31m\x9b2J"
 SHOWN = r"[/b][red]:smile:\x1b[31m\x9b2J"

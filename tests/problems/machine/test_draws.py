@@ -1,6 +1,6 @@
 """Seeds of what is drawn: the same on every machine, another for other parts."""
 
-from problems.machine.draws import seed_of
+from autolora.problems.machine.draws import seed_of
 
 
 def test_a_seed_is_the_same_on_every_machine() -> None:

@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from problems.machine.heap import SECONDS, Heap, of_this_system
+from autolora.problems.machine.heap import SECONDS, Heap, of_this_system
 from tests.helpers.places import ROOT
 
 GAPS = """
 import numpy as np, psutil
-from problems.machine.heap import Heap
+from autolora.problems.machine.heap import Heap
 mib = lambda: psutil.Process().memory_info().rss / 2**20
 blocks = [np.ones(12_000) for _ in range(2000)]  # 96 kB each: too small to be given back one by one
 last, blocks = blocks[-1], None  # the last one holds the heap's end

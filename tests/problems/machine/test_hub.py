@@ -11,9 +11,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 import yaml
 
-from configs.errors import UserError
-from configs.files import CONFIGS
-from problems.machine.hub import explain_missing, settle_hub_access
+from autolora.configs.errors import UserError
+from autolora.configs.files import CONFIGS
+from autolora.problems.machine.hub import explain_missing, settle_hub_access
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import pytest
 import torch
 from datasets import Dataset
 
-from configs.errors import UserError
-from problems.data import EndlessLoader, own_rows
-from problems.machine.processes import ALONE, Processes, joined
+from autolora.configs.errors import UserError
+from autolora.problems.data import EndlessLoader, own_rows
+from autolora.problems.machine.processes import ALONE, Processes, joined
 
 
 def rows_of(labels: list) -> Dataset:

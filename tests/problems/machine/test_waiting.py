@@ -5,7 +5,7 @@ import os
 import psutil
 import pytest
 
-from problems.machine import waiting
+from autolora.problems.machine import waiting
 
 NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 

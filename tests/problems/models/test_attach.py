@@ -7,10 +7,10 @@ import pytest
 from peft import TaskType
 from transformers import AutoModelForSequenceClassification, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
-from configs.errors import UserError
-from configs.schema import LoraSettings, ModelConfig
-from problems.models.attach import attach, attach_components, lora_config, lora_layers
-from problems.models.load import BaseModel, load_base
+from autolora.configs.errors import UserError
+from autolora.configs.schema import LoraSettings, ModelConfig
+from autolora.problems.models.attach import attach, attach_components, lora_config, lora_layers
+from autolora.problems.models.load import BaseModel, load_base
 
 
 def base_of(folder: Path) -> BaseModel:

@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from problems.models.bare import Snapshot, stop_recomputing, take_adapters_off
+from autolora.problems.models.bare import Snapshot, stop_recomputing, take_adapters_off
 from tests.helpers.untouched import left_as_it_was
 
 

@@ -16,9 +16,9 @@ from transformers import (
     set_seed,
 )
 
-from configs.errors import UserError
-from problems.models import bottleneck
-from problems.models.bottleneck import Bottleneck
+from autolora.configs.errors import UserError
+from autolora.problems.models import bottleneck
+from autolora.problems.models.bottleneck import Bottleneck
 
 WIDTH, LAYERS, NARROW = 16, 2, 3
 IDS = {"input_ids": torch.tensor([[2, 5, 7, 3], [2, 9, 4, 8]])}

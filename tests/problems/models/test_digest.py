@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from problems.models.digest import digest_of_weights
+from autolora.problems.models.digest import digest_of_weights
 
 
 @pytest.fixture

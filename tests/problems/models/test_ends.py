@@ -7,11 +7,11 @@ import pytest
 from datasets import Dataset
 from transformers import AutoTokenizer, BartConfig, BartForSequenceClassification, BertForSequenceClassification
 
-from configs.errors import UserError
-from problems.data import Data
-from problems.models.ends import refuse_ends_inside
-from problems.tasks.base import Rows
-from problems.tasks.classification import TextClassification
+from autolora.configs.errors import UserError
+from autolora.problems.data import Data
+from autolora.problems.models.ends import refuse_ends_inside
+from autolora.problems.tasks.base import Rows
+from autolora.problems.tasks.classification import TextClassification
 
 
 class Texts(TextClassification):

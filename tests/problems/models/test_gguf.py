@@ -13,13 +13,13 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from configs.errors import UserError
-from configs.parser import parse
-from configs.schema import ModelConfig, RunConfig
-from engine.run.interrupt import StopRequest
-from engine.stages import run_stages
-from problems.models.load import load_base, load_settings, load_tokenizer
-from problems.models.precision import count_parameters
+from autolora.configs.errors import UserError
+from autolora.configs.parser import parse
+from autolora.configs.schema import ModelConfig, RunConfig
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.stages import run_stages
+from autolora.problems.models.load import load_base, load_settings, load_tokenizer
+from autolora.problems.models.precision import count_parameters
 from tests.helpers.generation_toys import arguments, make_causal, make_tokenizer, write_e2e
 from tests.helpers.gguf_toys import write_gguf
 from tests.helpers.places import SHARED
@@ -130,7 +130,7 @@ def test_products_with_4_bits_are_in_bf16_only_where_the_card_has_it(
             given.append(options)
             raise ZeroDivisionError
 
-    monkeypatch.setattr("problems.models.load.load_settings", lambda *_, **__: SimpleNamespace())
+    monkeypatch.setattr("autolora.problems.models.load.load_settings", lambda *_, **__: SimpleNamespace())
     with pytest.raises(ZeroDivisionError):
         load_base(ModelConfig(name="x/y", load_in_4bit=True), Stop)
     assert given[0]["quantization_config"].bnb_4bit_compute_dtype == dtype

@@ -7,9 +7,9 @@ from peft import AdaLoraConfig, IA3Config, LoraConfig, get_peft_model
 from torch import nn
 from transformers import DistilBertConfig, DistilBertForSequenceClassification, LlamaConfig, LlamaForCausalLM
 
-from configs.errors import UserError
-from problems.models.given import lora_settings, trained_whole
-from problems.models.whole import _OF_PEFT
+from autolora.configs.errors import UserError
+from autolora.problems.models.given import lora_settings, trained_whole
+from autolora.problems.models.whole import _OF_PEFT
 
 
 @pytest.fixture(scope="module")

@@ -32,13 +32,13 @@ from transformers import (
     ViTForImageClassification,
 )
 
-from configs.errors import UserError
-from configs.ranges import ALL_LINEAR
-from configs.schema import LoraSettings
-from problems.models import layers
-from problems.models.attach import attach_components
-from problems.models.layers import layer_shapes, lora_layers_of, refuse_large_k, target_layers
-from problems.models.parts import groups_of
+from autolora.configs.errors import UserError
+from autolora.configs.ranges import ALL_LINEAR
+from autolora.configs.schema import LoraSettings
+from autolora.problems.models import layers
+from autolora.problems.models.attach import attach_components
+from autolora.problems.models.layers import layer_shapes, lora_layers_of, refuse_large_k, target_layers
+from autolora.problems.models.parts import groups_of
 from tests.helpers.tiny import LAYERS
 
 SMALL = {"vocab_size": 20, "n_embd": 8, "n_layer": 2, "n_head": 2, "n_positions": 16}

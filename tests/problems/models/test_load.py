@@ -22,9 +22,9 @@ from transformers import (
 )
 from transformers.quantizers.quantizers_utils import should_convert_module
 
-from configs.errors import UserError
-from configs.schema import ModelConfig
-from problems.models.load import NOT_IN_4BIT, load_base, load_tokenizer, share_padding
+from autolora.configs.errors import UserError
+from autolora.configs.schema import ModelConfig
+from autolora.problems.models.load import NOT_IN_4BIT, load_base, load_tokenizer, share_padding
 from tests.helpers.generation_toys import make_causal
 
 
@@ -277,11 +277,11 @@ def test_an_output_layer_of_another_vocabulary_is_no_head_to_be_made_new(tmp_pat
 def test_a_download_is_told_before_it(
     monkeypatch: pytest.MonkeyPatch, log_lines: list[str], cached: bool, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("problems.models.load.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("autolora.problems.models.load.constants.HF_HUB_OFFLINE", False)
     found = str(tmp_path / "config.json") if cached else None
-    monkeypatch.setattr("problems.models.load.try_to_load_from_cache", lambda *_, **__: found)
+    monkeypatch.setattr("autolora.problems.models.load.try_to_load_from_cache", lambda *_, **__: found)
     tokenizer = SimpleNamespace(pad_token="<pad>")
-    monkeypatch.setattr("problems.models.load.AutoTokenizer.from_pretrained", lambda *_, **__: tokenizer)
+    monkeypatch.setattr("autolora.problems.models.load.AutoTokenizer.from_pretrained", lambda *_, **__: tokenizer)
     load_tokenizer(ModelConfig("someone/a-model"))
     load_tokenizer(ModelConfig(str(tmp_path)))
     assert [line.partition(" into ")[0] for line in log_lines] == (

@@ -30,15 +30,15 @@ from transformers import (
     set_seed,
 )
 
-from configs.errors import UserError
-from configs.parser import parse
-from configs.schema import ModelConfig
-from engine.run import early
-from engine.run.interrupt import StopRequest
-from engine.stages import run_stages
-from problems.models.load import load_base
-from problems.models.next_token import refuse_other_models
-from problems.tasks.token_loss import token_loss
+from autolora.configs.errors import UserError
+from autolora.configs.parser import parse
+from autolora.configs.schema import ModelConfig
+from autolora.engine.run import early
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.stages import run_stages
+from autolora.problems.models.load import load_base
+from autolora.problems.models.next_token import refuse_other_models
+from autolora.problems.tasks.token_loss import token_loss
 from tests.helpers.generation_toys import arguments, make_tokenizer, write_e2e
 
 V = 64

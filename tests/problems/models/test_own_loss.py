@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from problems.models.own_loss import tell_of_own_loss
-from problems.tasks.token_loss import token_loss
+from autolora.problems.models.own_loss import tell_of_own_loss
+from autolora.problems.tasks.token_loss import token_loss
 
 pytestmark = pytest.mark.trains
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from configs.errors import UserError
-from problems.models.parts import Group, groups_of, layer_ranks, layout, refuse_overlap, split
+from autolora.configs.errors import UserError
+from autolora.problems.models.parts import Group, groups_of, layer_ranks, layout, refuse_overlap, split
 
 C = "transformer.h.0.attn.c_attn"
 

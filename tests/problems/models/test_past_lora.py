@@ -16,12 +16,12 @@ from transformers import (
     MambaForCausalLM,
 )
 
-from configs.errors import UserError
-from configs.ranges import ALL_LINEAR
-from configs.schema import LoraSettings
-from problems.models.attach import attach_components, lora_layers
-from problems.models.layers import lora_layers_of, target_layers
-from problems.models.past_lora import reader_past_lora
+from autolora.configs.errors import UserError
+from autolora.configs.ranges import ALL_LINEAR
+from autolora.configs.schema import LoraSettings
+from autolora.problems.models.attach import attach_components, lora_layers
+from autolora.problems.models.layers import lora_layers_of, target_layers
+from autolora.problems.models.past_lora import reader_past_lora
 
 SMALL = {"vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 2}
 HEADS = {"num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 8}

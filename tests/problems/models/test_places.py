@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import UserError
-from problems.models.places import locate
+from autolora.configs.errors import UserError
+from autolora.problems.models.places import locate
 
 
 def test_package_names_become_folders_without_running_the_package(

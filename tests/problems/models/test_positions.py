@@ -35,15 +35,15 @@ from transformers import (
     XGLMModel,
 )
 
-from configs.errors import UserError
-from configs.parser import parse
-from configs.requests import Request
-from configs.schema import RunConfig
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.stages import run_stages
-from problems.models.positions import most_positions, refuse_long_rows
-from problems.tasks.base import PAD_TO
+from autolora.configs.errors import UserError
+from autolora.configs.parser import parse
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.stages import run_stages
+from autolora.problems.models.positions import most_positions, refuse_long_rows
+from autolora.problems.tasks.base import PAD_TO
 from tests.helpers.generation_toys import arguments, save_causal, write_e2e
 
 NARROW: dict[str, Any] = {

@@ -9,16 +9,16 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, BertConfig, BertModel
 
-from configs.schema import RunConfig
-from configs.values import with_values
-from engine.answer.stage import answer
-from engine.retrain.stage import retrain
-from engine.run.context import Context
-from engine.search.stage import build_search, search
-from problems.machine.compute import Compute
-from problems.models import precision
-from problems.models.load import BaseModel
-from problems.models.precision import (
+from autolora.configs.schema import RunConfig
+from autolora.configs.values import with_values
+from autolora.engine.answer.stage import answer
+from autolora.engine.retrain.stage import retrain
+from autolora.engine.run.context import Context
+from autolora.engine.search.stage import build_search, search
+from autolora.problems.machine.compute import Compute
+from autolora.problems.models import precision
+from autolora.problems.models.load import BaseModel
+from autolora.problems.models.precision import (
     count_in_4bit,
     count_parameters,
     train_in_fp32,

@@ -7,13 +7,13 @@ import torch
 from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from configs.errors import UserError
-from configs.schema import RunConfig
-from engine.run.context import Context
-from engine.search.engine import SearchEngine
-from engine.search.stage import build_search
-from problems.models import recompute
-from problems.models.recompute import recompute_blocks
+from autolora.configs.errors import UserError
+from autolora.configs.schema import RunConfig
+from autolora.engine.run.context import Context
+from autolora.engine.search.engine import SearchEngine
+from autolora.engine.search.stage import build_search
+from autolora.problems.models import recompute
+from autolora.problems.models.recompute import recompute_blocks
 
 ON = ("--model.gradient_checkpointing", "true")
 

@@ -2,8 +2,8 @@
 
 import torch
 
-from problems.models.parts import layout
-from problems.models.sparse import KeepSparse
+from autolora.problems.models.parts import layout
+from autolora.problems.models.sparse import KeepSparse
 
 
 def test_the_gradient_outside_the_blocks_is_zero_also_when_differentiated_again() -> None:

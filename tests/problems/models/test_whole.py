@@ -8,12 +8,12 @@ import torch
 from peft import TaskType
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from configs.errors import UserError
-from configs.schema import LoraSettings, ModelConfig, RunConfig
-from engine.run.context import Context
-from problems.models.attach import attach, lora_config
-from problems.models.load import BaseModel, load_base
-from problems.models.whole import with_modules_to_save
+from autolora.configs.errors import UserError
+from autolora.configs.schema import LoraSettings, ModelConfig, RunConfig
+from autolora.engine.run.context import Context
+from autolora.problems.models.attach import attach, lora_config
+from autolora.problems.models.load import BaseModel, load_base
+from autolora.problems.models.whole import with_modules_to_save
 
 QUERY = ["query"]
 

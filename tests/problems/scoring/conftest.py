@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from problems.scoring.java import find_java
+from autolora.problems.scoring.java import find_java
 from tests.helpers.places import SHARED
 
 METRIC_REFS = SHARED / "metric_refs"

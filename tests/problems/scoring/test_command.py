@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from configs.errors import UserError
-from problems.scoring import score
+from autolora.configs.errors import UserError
+from autolora.problems.scoring import score
 
 
 def write(folder, **texts):

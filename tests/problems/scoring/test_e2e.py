@@ -2,9 +2,9 @@
 
 import pytest
 
-from configs.errors import UserError
-from problems.scoring.e2e import score_e2e
-from problems.scoring.files import read_grouped
+from autolora.configs.errors import UserError
+from autolora.problems.scoring.e2e import score_e2e
+from autolora.problems.scoring.files import read_grouped
 from tests.helpers.real_systems import e2e_expected, e2e_systems
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from configs.errors import UserError
-from problems.scoring.files import read_grouped, read_lines
+from autolora.configs.errors import UserError
+from autolora.problems.scoring.files import read_grouped, read_lines
 
 
 def write(folder, name, text):

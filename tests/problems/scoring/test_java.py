@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import UserError
-from problems.scoring.java import bundled_jar, find_java, java_command, require_java
+from autolora.configs.errors import UserError
+from autolora.problems.scoring.java import bundled_jar, find_java, java_command, require_java
 from tests.helpers.places import ROOT
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the stand-ins for Java are shell scripts")

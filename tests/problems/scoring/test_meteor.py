@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from configs.errors import UserError
-from problems.scoring.meteor import Meteor
+from autolora.configs.errors import UserError
+from autolora.problems.scoring.meteor import Meteor
 
 pytestmark = pytest.mark.usefixtures("java")
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from configs.errors import UserError
-from problems.scoring.names import METRICS, check_metrics
+from autolora.configs.errors import UserError
+from autolora.problems.scoring.names import METRICS, check_metrics
 
 
 @pytest.mark.trains

@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from configs.errors import UserError
-from problems.scoring.ner import score_ner
-from problems.scoring.ner_files import read_ner
+from autolora.configs.errors import UserError
+from autolora.problems.scoring.ner import score_ner
+from autolora.problems.scoring.ner_files import read_ner
 
 
 def test_by_hand():

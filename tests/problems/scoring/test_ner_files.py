@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from configs.errors import UserError
-from problems.scoring.ner_files import read_ner, read_tagged
+from autolora.configs.errors import UserError
+from autolora.problems.scoring.ner_files import read_ner, read_tagged
 
 CONLL = "-DOCSTART- O\n\n###MEDLINE:95369245\n\nIL-2 NN B-DNA\ngene NN I-DNA\n\n\nx\tNN\tO\n"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from problems.scoring.ngrams import clipped_matches, mteval_tokens
+from autolora.problems.scoring.ngrams import clipped_matches, mteval_tokens
 
 
 @pytest.mark.parametrize(

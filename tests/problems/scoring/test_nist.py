@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from problems.scoring.files import read_grouped
-from problems.scoring.nist import nist
+from autolora.problems.scoring.files import read_grouped
+from autolora.problems.scoring.nist import nist
 from tests.helpers.real_systems import e2e_expected, e2e_systems
 
 sentences = st.lists(st.sampled_from(["a", "b", "c", "d"]), min_size=1, max_size=8).map(" ".join)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from problems.scoring.ptb import ptb_tokenize
+from autolora.problems.scoring.ptb import ptb_tokenize
 
 
 @pytest.mark.trains

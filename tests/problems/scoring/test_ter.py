@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from problems.scoring.ter import EditDistance, corpus_ter, ter_edits
-from problems.scoring.webnlg_files import ParallelFiles, read_parallel
+from autolora.problems.scoring.ter import EditDistance, corpus_ter, ter_edits
+from autolora.problems.scoring.webnlg_files import ParallelFiles, read_parallel
 
 words = st.lists(st.sampled_from("abcde"), max_size=12)
 

@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from configs.errors import UserError
-from problems.scoring.webnlg import SEEN, UNSEEN, clean_hypothesis, clean_reference, is_of_2017, score_webnlg
-from problems.scoring.webnlg_files import read_webnlg
+from autolora.configs.errors import UserError
+from autolora.problems.scoring.webnlg import SEEN, UNSEEN, clean_hypothesis, clean_reference, is_of_2017, score_webnlg
+from autolora.problems.scoring.webnlg_files import read_webnlg
 
 MORE = ["GKB_Unimelb", "Baseline"]
 

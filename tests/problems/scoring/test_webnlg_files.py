@@ -2,8 +2,8 @@
 
 import pytest
 
-from configs.errors import UserError
-from problems.scoring.webnlg_files import read_webnlg
+from autolora.configs.errors import UserError
+from autolora.problems.scoring.webnlg_files import read_webnlg
 
 
 @pytest.fixture

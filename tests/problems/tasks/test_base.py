@@ -9,9 +9,9 @@ import pytest
 from datasets import Dataset
 from torch import nn
 
-from configs.parser import parse
-from problems.tasks import make_task
-from problems.tasks.base import Rows, Task
+from autolora.configs.parser import parse
+from autolora.problems.tasks import make_task
+from autolora.problems.tasks.base import Rows, Task
 
 
 class Plain(Task):

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from configs.schema import TaskConfig
-from problems.tasks.data_to_text import E2E
+from autolora.configs.schema import TaskConfig
+from autolora.problems.tasks.data_to_text import E2E
 from tests.helpers.generation_toys import make_causal
 
 

@@ -9,16 +9,16 @@ import pytest
 from datasets import Dataset, NamedSplit, concatenate_datasets
 from tokenizers.processors import TemplateProcessing
 
-from configs.errors import UserError
-from configs.parser import parse
-from configs.schema import TaskConfig
-from problems.data import prepare
-from problems.halves import split_rows
-from problems.tasks import make_task
-from problems.tasks.chat import Chats
-from problems.tasks.labels import IGNORED
-from problems.tasks.split_names import UNUSED
-from problems.tasks.templates import Template
+from autolora.configs.errors import UserError
+from autolora.configs.parser import parse
+from autolora.configs.schema import TaskConfig
+from autolora.problems.data import prepare
+from autolora.problems.halves import split_rows
+from autolora.problems.tasks import make_task
+from autolora.problems.tasks.chat import Chats
+from autolora.problems.tasks.labels import IGNORED
+from autolora.problems.tasks.split_names import UNUSED
+from autolora.problems.tasks.templates import Template
 from tests.helpers.chat_toys import FORGETFUL, OURS, SILENT, SYSTEM, TURNS, chat_tokenizer
 
 

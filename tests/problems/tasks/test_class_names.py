@@ -2,7 +2,7 @@
 
 import pytest
 
-from problems.tasks.class_names import tell_classes, warn_of_majority
+from autolora.problems.tasks.class_names import tell_classes, warn_of_majority
 
 pytestmark = pytest.mark.unit
 

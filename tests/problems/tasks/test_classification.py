@@ -9,10 +9,10 @@ import pytest
 from datasets import Dataset
 from transformers import AutoTokenizer
 
-from configs.metrics import OF_CLASSES, OF_VALUES
-from problems.tasks.base import Rows
-from problems.tasks.classification import CLASS_METRICS, NUMBER_METRICS, TextClassification
-from problems.tasks.label_scale import LabelScale
+from autolora.configs.metrics import OF_CLASSES, OF_VALUES
+from autolora.problems.tasks.base import Rows
+from autolora.problems.tasks.classification import CLASS_METRICS, NUMBER_METRICS, TextClassification
+from autolora.problems.tasks.label_scale import LabelScale
 
 
 class Texts(TextClassification):

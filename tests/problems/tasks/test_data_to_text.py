@@ -7,10 +7,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from configs.errors import UserError
-from configs.metrics import OF_OWN_TEXTS
-from configs.schema import TaskConfig
-from problems.tasks.data_to_text import E2E, SourceTarget, WebNLG, exact_match
+from autolora.configs.errors import UserError
+from autolora.configs.metrics import OF_OWN_TEXTS
+from autolora.configs.schema import TaskConfig
+from autolora.problems.tasks.data_to_text import E2E, SourceTarget, WebNLG, exact_match
 from tests.helpers.generation_toys import write_e2e
 from tests.helpers.places import SHARED
 

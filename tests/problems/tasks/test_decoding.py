@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 import torch
 
-from configs.recipe import Decoding
-from problems.machine.compute import Compute
-from problems.tasks.decoding import NoRepeatInAnswer, Written, decode
-from problems.tasks.prompts import PlainPrompt
+from autolora.configs.recipe import Decoding
+from autolora.problems.machine.compute import Compute
+from autolora.problems.tasks.decoding import NoRepeatInAnswer, Written, decode
+from autolora.problems.tasks.prompts import PlainPrompt
 from tests.helpers.generation_toys import make_causal, make_tokenizer
 
 CPU = Compute(torch.device("cpu"), bf16=False)

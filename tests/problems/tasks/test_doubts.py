@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
-from configs.parser import parse
-from configs.schema import RunConfig
-from problems.data import prepare
-from problems.models.load import load_tokenizer
-from problems.tasks import make_task
-from problems.tasks.doubts import (
+from autolora.configs.parser import parse
+from autolora.configs.schema import RunConfig
+from autolora.problems.data import prepare
+from autolora.problems.models.load import load_tokenizer
+from autolora.problems.tasks import make_task
+from autolora.problems.tasks.doubts import (
     warn_of_no_entity,
     warn_of_one_label,
     warn_of_repeated_rows,
@@ -20,7 +20,7 @@ from problems.tasks.doubts import (
     warn_of_unknown_tokens,
     warn_of_untrained_classes,
 )
-from problems.tasks.given import GivenRows
+from autolora.problems.tasks.given import GivenRows
 from tests.helpers import generation_toys
 from tests.helpers.tables import write
 from tests.helpers.tiny import make_tokenizer

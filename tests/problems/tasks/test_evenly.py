@@ -2,7 +2,7 @@
 
 import pytest
 
-from problems.tasks.evenly import evenly
+from autolora.problems.tasks.evenly import evenly
 
 
 @pytest.mark.parametrize(

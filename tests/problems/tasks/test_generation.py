@@ -8,10 +8,10 @@ import torch
 from datasets import Dataset
 from torch import nn
 
-from configs.errors import UserError
-from configs.schema import TaskConfig
-from problems.tasks.data_to_text import E2E, WebNLG
-from problems.tasks.prompts import PlainPrompt
+from autolora.configs.errors import UserError
+from autolora.configs.schema import TaskConfig
+from autolora.problems.tasks.data_to_text import E2E, WebNLG
+from autolora.problems.tasks.prompts import PlainPrompt
 from tests.helpers.generation_toys import make_causal, make_tokenizer
 
 SOURCE, TARGET = "name : The Mill | area : riverside", "The Mill is a pub in the riverside."

@@ -9,9 +9,16 @@ from datasets import Dataset
 from peft import TaskType
 from torch import Tensor
 
-from configs.errors import UserError
-from problems.data import EndlessLoader
-from problems.tasks.given import GivenRows, Joined, kind_of, refuse_other_types, refuse_unindexed, with_columns_of
+from autolora.configs.errors import UserError
+from autolora.problems.data import EndlessLoader
+from autolora.problems.tasks.given import (
+    GivenRows,
+    Joined,
+    kind_of,
+    refuse_other_types,
+    refuse_unindexed,
+    with_columns_of,
+)
 
 EXAMPLES = [{"input_ids": [1] * n, "labels": n % 2} for n in (3, 1, 2)]
 

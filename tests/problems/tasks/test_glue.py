@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from configs.errors import UserError
-from configs.glue import GLUE
-from configs.schema import TaskConfig
-from problems.tasks.glue import Glue
-from problems.tasks.label_scale import LabelScale
+from autolora.configs.errors import UserError
+from autolora.configs.glue import GLUE
+from autolora.configs.schema import TaskConfig
+from autolora.problems.tasks.glue import Glue
+from autolora.problems.tasks.label_scale import LabelScale
 from tests.helpers.glue_folders import folder_of, rows
 from tests.helpers.places import SHARED
 

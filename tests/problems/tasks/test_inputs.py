@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from problems.tasks.given import GivenRows
-from problems.tasks.inputs import inputs_of, texts_known, tokens_of
+from autolora.problems.tasks.given import GivenRows
+from autolora.problems.tasks.inputs import inputs_of, texts_known, tokens_of
 
 
 def test_copies_of_a_text_are_one_input() -> None:

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from configs.schema import TaskConfig
-from problems.tasks.kind import Kind, own_loss
-from problems.tasks.reviews import SampleReviews
+from autolora.configs.schema import TaskConfig
+from autolora.problems.tasks.kind import Kind, own_loss
+from autolora.problems.tasks.reviews import SampleReviews
 
 
 class Mean(nn.Module):

@@ -11,7 +11,7 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import AutoModelForSequenceClassification
 
-from problems.tasks.label_scale import LabelScale
+from autolora.problems.tasks.label_scale import LabelScale
 
 SCALE = LabelScale(1000.0, 50.0)
 

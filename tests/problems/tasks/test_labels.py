@@ -5,8 +5,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from configs.errors import UserError
-from problems.tasks.labels import LARGEST, count_labels, find_classes, label_text, no_label, number_of, value_of
+from autolora.configs.errors import UserError
+from autolora.problems.tasks.labels import (
+    LARGEST,
+    count_labels,
+    find_classes,
+    label_text,
+    no_label,
+    number_of,
+    value_of,
+)
 
 HINT = "--task.kind regression"
 

@@ -20,12 +20,12 @@ from transformers import (
     set_seed,
 )
 
-from configs.schema import TaskConfig
-from problems.tasks.base import Task
-from problems.tasks.data_to_text import E2E
-from problems.tasks.padding import for_batches
-from problems.tasks.reviews import SampleReviews
-from problems.tasks.tagging import Tagging
+from autolora.configs.schema import TaskConfig
+from autolora.problems.tasks.base import Task
+from autolora.problems.tasks.data_to_text import E2E
+from autolora.problems.tasks.padding import for_batches
+from autolora.problems.tasks.reviews import SampleReviews
+from autolora.problems.tasks.tagging import Tagging
 from tests.helpers.tiny import make_tokenizer
 
 WIDE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
-from configs.errors import UserError
-from configs.schema import TaskConfig
-from problems.tasks.data_to_text import E2E, SourceTarget
-from problems.tasks.generation import Generation
-from problems.tasks.labels import IGNORED
-from problems.tasks.prompts import ChatPrompt, Lost, PlainPrompt
+from autolora.configs.errors import UserError
+from autolora.configs.schema import TaskConfig
+from autolora.problems.tasks.data_to_text import E2E, SourceTarget
+from autolora.problems.tasks.generation import Generation
+from autolora.problems.tasks.labels import IGNORED
+from autolora.problems.tasks.prompts import ChatPrompt, Lost, PlainPrompt
 from tests.helpers.chat_toys import CHATML, OURS, chat_tokenizer
 
 SOURCE, TARGET = "name : The Mill | area : riverside", " The Mill is a pub. "

@@ -2,10 +2,10 @@
 
 import pytest
 
-from configs.errors import UserError
-from configs.schema import TaskConfig
-from problems.tasks.reviews import SampleReviews
-from problems.tasks.sample import LABELS, make_sample
+from autolora.configs.errors import UserError
+from autolora.configs.schema import TaskConfig
+from autolora.problems.tasks.reviews import SampleReviews
+from autolora.problems.tasks.sample import LABELS, make_sample
 
 
 def test_the_reviews_are_the_sample_of_the_seed() -> None:

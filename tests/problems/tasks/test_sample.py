@@ -12,8 +12,8 @@ import pytest
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from problems.tasks import sample
-from problems.tasks.sample import draw_rows, make_sample
+from autolora.problems.tasks import sample
+from autolora.problems.tasks.sample import draw_rows, make_sample
 
 SIZES = {"train": 1200, "validation": 300, "test": 300}
 # Of make_sample(0, train=200, validation=50, test=50), the same on Python 3.11 and 3.13.

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
-from configs.schema import RunConfig
-from problems.tasks import make_task
-from problems.tasks.source_digest import source_digest
+from autolora.configs.schema import RunConfig
+from autolora.problems.tasks import make_task
+from autolora.problems.tasks.source_digest import source_digest
 
 COLUMNS: dict[str, list[Any]] = {
     "text": ["a", "b", "b", "é"], "label": [0, 1, 1, 0], "tags": [["O"], ["B", "O"], ["B", "O"], []],

@@ -3,7 +3,7 @@
 import pytest
 from datasets import Dataset, NamedSplit
 
-from problems.tasks.split_names import rows_in_words
+from autolora.problems.tasks.split_names import rows_in_words
 
 
 @pytest.mark.unit

@@ -4,7 +4,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from problems.tasks.split_words import before_words
+from autolora.problems.tasks.split_words import before_words
 
 
 def byte_level(prefix: bool) -> PreTrainedTokenizerFast:

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
-from configs.errors import UserError
-from configs.schema import TaskConfig
-from problems.tasks.table import TextTable
+from autolora.configs.errors import UserError
+from autolora.configs.schema import TaskConfig
+from autolora.problems.tasks.table import TextTable
 from tests.helpers.tables import LABELS, TEXTS, task_of, write
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from configs.errors import UserError
+from autolora.configs.errors import UserError
 from tests.helpers.tables import task_of, write
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from configs.errors import UserError
-from configs.schema import TaskConfig
-from problems.tasks.data_to_text import SourceTarget
+from autolora.configs.errors import UserError
+from autolora.configs.schema import TaskConfig
+from autolora.problems.tasks.data_to_text import SourceTarget
 from tests.helpers.tables import LABELS, TEXTS, task_of, write
 
 LAST = "; fill them in or remove the rows"

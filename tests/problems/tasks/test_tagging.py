@@ -11,14 +11,14 @@ from datasets import Dataset
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from configs.errors import UserError
-from configs.schema import RunConfig, TaskConfig
-from problems.data import prepare
-from problems.scoring.ner import score_ner
-from problems.tasks.base import Rows
-from problems.tasks.labels import IGNORED
-from problems.tasks.split_words import before_words
-from problems.tasks.tagging import Tagging
+from autolora.configs.errors import UserError
+from autolora.configs.schema import RunConfig, TaskConfig
+from autolora.problems.data import prepare
+from autolora.problems.scoring.ner import score_ner
+from autolora.problems.tasks.base import Rows
+from autolora.problems.tasks.labels import IGNORED
+from autolora.problems.tasks.split_words import before_words
+from autolora.problems.tasks.tagging import Tagging
 
 TRAIN = "IL-2 B-protein\ngene O\n\na O\nCD-28 B-DNA\ncell I-DNA\n\nb O\n\nc B-RNA\n"
 
@@ -281,8 +281,8 @@ def test_a_tokenizer_that_does_not_know_its_words_is_refused(tmp_path: Path) -> 
 
 def test_a_tokenizer_that_ignores_the_option_gets_a_blank_before_each_word(tmp_path: Path) -> None:
     """ModernBERT's class stores add_prefix_space and does not apply it: it had read `the dog` as `thedog`."""
-    from configs.schema import ModelConfig
-    from problems.models.load import load_tokenizer
+    from autolora.configs.schema import ModelConfig
+    from autolora.problems.models.load import load_tokenizer
 
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: number for number, token in enumerate(["<pad>", *letters, "\u0120d"])}
@@ -304,8 +304,8 @@ def test_a_tokenizer_that_ignores_the_option_gets_a_blank_before_each_word(tmp_p
 def test_a_byte_level_tokenizer_sees_words_as_inside_a_sentence(tmp_path: Path, model_folder: Callable) -> None:
     from transformers import GPT2TokenizerFast
 
-    from configs.schema import ModelConfig
-    from problems.models.load import load_tokenizer
+    from autolora.configs.schema import ModelConfig
+    from autolora.problems.models.load import load_tokenizer
 
     vocabulary = {piece: number for number, piece in enumerate(["<|endoftext|>", "a", "b", "Ġ", "Ġa", "Ġb"])}
     GPT2TokenizerFast(vocab=vocabulary, merges=[("Ġ", "a"), ("Ġ", "b")]).save_pretrained(tmp_path)

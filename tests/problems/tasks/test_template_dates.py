@@ -5,7 +5,7 @@ from datetime import datetime
 import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from problems.tasks.template_dates import DATE, has_date, unknown_codes, with_fixed_date, with_formats
+from autolora.problems.tasks.template_dates import DATE, has_date, unknown_codes, with_fixed_date, with_formats
 
 
 def rendered(template: str) -> str:

@@ -7,9 +7,9 @@ import pytest
 from transformers import AutoTokenizer
 from transformers.utils import chat_template_utils
 
-from configs.errors import UserError
-from problems.tasks.template_files import take_template
-from problems.tasks.templates import Template, template_of
+from autolora.configs.errors import UserError
+from autolora.problems.tasks.template_files import take_template
+from autolora.problems.tasks.templates import Template, template_of
 from tests.helpers.chat_toys import CHATML, DATED, OURS, TURNS, chat_tokenizer, on_the_day, shipped
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from problems.tasks.template_refusals import TemplateRefused
-from problems.tasks.templates import Template
+from autolora.problems.tasks.template_refusals import TemplateRefused
+from autolora.problems.tasks.templates import Template
 from tests.helpers.chat_toys import OURS, SILENT, THINKING, THOUGHT, TURNS, chat_tokenizer, learned_texts
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from problems.tasks.template_files import take_template
-from problems.tasks.template_refusals import RowRefused, refusal
-from problems.tasks.templates import Template
+from autolora.problems.tasks.template_files import take_template
+from autolora.problems.tasks.template_refusals import RowRefused, refusal
+from autolora.problems.tasks.templates import Template
 from tests.helpers.chat_toys import CHATML, DATED, OURS, SYSTEM, TURNS, chat_tokenizer
 
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from configs.schema import ModelConfig
-from problems.models.load import load_tokenizer
-from problems.tasks.template_refusals import RowRefused, TemplateRefused, refusal
-from problems.tasks.templates import IGNORED, Template, answers, template_of
+from autolora.configs.schema import ModelConfig
+from autolora.problems.models.load import load_tokenizer
+from autolora.problems.tasks.template_refusals import RowRefused, TemplateRefused, refusal
+from autolora.problems.tasks.templates import IGNORED, Template, answers, template_of
 from tests.helpers.chat_toys import (
     ANSWERLESS,
     CHATML,

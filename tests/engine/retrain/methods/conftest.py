@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from configs.schema import RunConfig
-from engine.disk.files import write_json
+from autolora.configs.schema import RunConfig
+from autolora.engine.disk.files import write_json
 from tests.helpers.methods import LEARNED, NAMES, Done, K, R, run
 
 

@@ -9,18 +9,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from configs.errors import UserError
-from configs.requests import Request
-from configs.schema import RunConfig
-from engine import ranks
-from engine.retrain.length import length_of
-from engine.retrain.methods import METHODS
-from engine.retrain.methods.adalora import Allocate, initial_rank, schedule
-from engine.run.context import Context
-from engine.run.folder import RunFolder
-from engine.run.interrupt import Interrupted, StopRequest
-from engine.stages import run_stages
-from problems.models.attach import lora_layers
+from autolora.configs.errors import UserError
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.engine import ranks
+from autolora.engine.retrain.length import length_of
+from autolora.engine.retrain.methods import METHODS
+from autolora.engine.retrain.methods.adalora import Allocate, initial_rank, schedule
+from autolora.engine.run.context import Context
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import Interrupted, StopRequest
+from autolora.engine.stages import run_stages
+from autolora.problems.models.attach import lora_layers
 from tests.helpers.stopping import StopAt
 
 STEPS, R, LAYERS = 24, 2, 4

@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from configs.schema import RunConfig
-from engine.retrain.methods import METHODS
-from problems.models import bottleneck
-from problems.models.load import BaseModel
+from autolora.configs.schema import RunConfig
+from autolora.engine.retrain.methods import METHODS
+from autolora.problems.models import bottleneck
+from autolora.problems.models.load import BaseModel
 from tests.helpers.methods import Done
 
 

@@ -7,10 +7,10 @@ import pytest
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from configs.errors import UserError
-from configs.schema import LoraSettings
-from engine.retrain.methods.base import Method, Prepared, budget_of, head_of, layer_sizes
-from problems.models.load import BaseModel
+from autolora.configs.errors import UserError
+from autolora.configs.schema import LoraSettings
+from autolora.engine.retrain.methods.base import Method, Prepared, budget_of, head_of, layer_sizes
+from autolora.problems.models.load import BaseModel
 
 SIZES = [100, 300]
 

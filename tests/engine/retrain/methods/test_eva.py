@@ -11,19 +11,19 @@ from peft import EvaConfig, LoraConfig, PeftModel, get_peft_model, initialize_lo
 from safetensors.torch import load_file
 from transformers import Gemma4ForCausalLM, Gemma4TextConfig
 
-from configs.errors import UserError
-from configs.requests import Request
-from configs.schema import RunConfig
-from engine import ranks
-from engine.retrain.beginning import begin
-from engine.retrain.methods import METHODS, eva
-from engine.run.context import Context
-from engine.run.folder import RunFolder
-from engine.run.interrupt import Interrupted, StopRequest
-from engine.stages import run_stages
-from problems.data import LengthGroupedOrder
-from problems.machine.compute import Compute
-from problems.models.attach import lora_layers
+from autolora.configs.errors import UserError
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.engine import ranks
+from autolora.engine.retrain.beginning import begin
+from autolora.engine.retrain.methods import METHODS, eva
+from autolora.engine.run.context import Context
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import Interrupted, StopRequest
+from autolora.engine.stages import run_stages
+from autolora.problems.data import LengthGroupedOrder
+from autolora.problems.machine.compute import Compute
+from autolora.problems.models.attach import lora_layers
 from tests.helpers.chat_toys import chat_arguments, chat_rows, chat_tokenizer
 from tests.helpers.exports import of_mean_rank, scales_of
 from tests.helpers.generation_toys import arguments, save_causal, write_e2e
@@ -88,7 +88,7 @@ def test_ranks_and_start_are_those_of_peft(
 
 @pytest.mark.trains
 def test_of_a_language_model_no_prompt_counts(tmp_path: Path, run_of: Callable[..., Context]) -> None:
-    from configs.parser import parse
+    from autolora.configs.parser import parse
 
     model, data = save_causal(tmp_path / "model", "llama"), write_e2e(tmp_path / "data")
     argv = [*arguments(model, data, tmp_path / "runs", "[q_proj,o_proj,down_proj]"), *EVA]
@@ -110,7 +110,7 @@ def test_a_model_that_shares_keys_and_values_reads_every_token(
     tmp_path: Path, run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Gemma 4 cut the inputs of such layers to the last token, which is mostly padding."""
-    from configs.parser import parse
+    from autolora.configs.parser import parse
 
     data = tmp_path / "messages.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in chat_rows()))

@@ -10,16 +10,16 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, LlamaModel
 
-from configs.errors import UserError
-from configs.parser import parse
-from configs.requests import Request
-from configs.schema import RunConfig
-from engine.command import run_request
-from engine.retrain.trainer import RetrainTrainer
-from engine.run.context import Context
-from engine.run.folder import RunFolder
-from engine.run.interrupt import Interrupted, StopRequest
-from engine.stages import run_stages
+from autolora.configs.errors import UserError
+from autolora.configs.parser import parse
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.engine.command import run_request
+from autolora.engine.retrain.trainer import RetrainTrainer
+from autolora.engine.run.context import Context
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import Interrupted, StopRequest
+from autolora.engine.stages import run_stages
 from tests.helpers.generation_toys import arguments, make_causal, make_tokenizer, save_causal, write_e2e
 from tests.helpers.methods import Done
 from tests.helpers.recomputed import of_tokens

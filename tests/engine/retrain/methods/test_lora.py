@@ -8,15 +8,15 @@ import pytest
 import torch
 from peft import PeftModel
 
-from configs.errors import UserError
-from configs.schema import RunConfig
-from engine import ranks
-from engine.disk.files import write_json
-from engine.retrain.beginning import begin
-from engine.retrain.methods import METHODS
-from engine.run.context import Context
-from engine.run.folder import RunFolder
-from problems.machine.processes import Processes
+from autolora.configs.errors import UserError
+from autolora.configs.schema import RunConfig
+from autolora.engine import ranks
+from autolora.engine.disk.files import write_json
+from autolora.engine.retrain.beginning import begin
+from autolora.engine.retrain.methods import METHODS
+from autolora.engine.run.context import Context
+from autolora.engine.run.folder import RunFolder
+from autolora.problems.machine.processes import Processes
 from tests.helpers.exports import of_mean_rank
 from tests.helpers.methods import LEARNED, NAMES, SIZE, Done, K, R
 
@@ -158,7 +158,7 @@ def test_a_process_that_does_not_write_leaves_no_ranks(
     base = run.base()
     run.processes = Processes(rank=1, size=2)
     prepared = METHODS["lora"].prepare(base, run, 8)
-    monkeypatch.setattr("engine.retrain.beginning.check_memory", lambda *_, **__: None)
+    monkeypatch.setattr("autolora.engine.retrain.beginning.check_memory", lambda *_, **__: None)
     begin(run, prepared, run.data)
     assert not run.folder.ranks.exists()
     assert not run.folder.config.exists()

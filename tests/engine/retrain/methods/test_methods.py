@@ -9,18 +9,18 @@ import pytest
 from peft import PeftModel
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from configs.errors import UserError
-from configs.facts import SEARCHING, WITHOUT_LORA
-from configs.parser import parse
-from configs.requests import Request
-from configs.schema import MethodName, RunConfig
-from engine.command import run_request
-from engine.disk.files import write_json
-from engine.retrain.methods import METHODS
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.stages import run_stages
-from problems.models import bottleneck
+from autolora.configs.errors import UserError
+from autolora.configs.facts import SEARCHING, WITHOUT_LORA
+from autolora.configs.parser import parse
+from autolora.configs.requests import Request
+from autolora.configs.schema import MethodName, RunConfig
+from autolora.engine.command import run_request
+from autolora.engine.disk.files import write_json
+from autolora.engine.retrain.methods import METHODS
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.stages import run_stages
+from autolora.problems.models import bottleneck
 from tests.helpers.methods import HEAD, LAYERS, LEARNED, NAMES, SIZE, Done, R
 from tests.helpers.recomputed import of_sample
 
@@ -76,8 +76,8 @@ def test_parameter_counts(done: Callable[..., Done]) -> None:
 def test_a_study_over_methods(tiny_config: Callable[..., RunConfig]) -> None:
     import dataclasses
 
-    from configs.schema import StudyConfig
-    from engine.study.folder import StudyFolder
+    from autolora.configs.schema import StudyConfig
+    from autolora.engine.study.folder import StudyFolder
 
     axes = {"method": ["autolora", "lora", "lora_shuffled", "head", "full"]}
     cells = Path(tiny_config().runs_folder) / "tiny" / "cells"

@@ -13,17 +13,17 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
-from configs.errors import UserError
-from configs.requests import Request
-from configs.schema import RunConfig
-from engine import ranks
-from engine.retrain.methods import METHODS, para
-from engine.run.context import Context
-from engine.run.folder import RunFolder
-from engine.run.interrupt import Interrupted, StopRequest
-from engine.stages import run_stages
-from problems.gates import factors
-from problems.models.attach import lora_layers
+from autolora.configs.errors import UserError
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.engine import ranks
+from autolora.engine.retrain.methods import METHODS, para
+from autolora.engine.run.context import Context
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import Interrupted, StopRequest
+from autolora.engine.stages import run_stages
+from autolora.problems.gates import factors
+from autolora.problems.models.attach import lora_layers
 from tests.helpers.branches import make
 from tests.helpers.methods import HEAD, SIZE, Done, K
 from tests.helpers.stopping import StopAt

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import UserError
-from engine.run.failure import failure_of
-from engine.run.folder import RunFolder
-from engine.run.resuming import Outdated
-from engine.study.launchers.base import Running
+from autolora.configs.errors import UserError
+from autolora.engine.run.failure import failure_of
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.resuming import Outdated
+from autolora.engine.study.launchers.base import Running
 from tests.helpers.studies import job
 
 

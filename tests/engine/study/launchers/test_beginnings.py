@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.run.folder import RunFolder
-from engine.study.launchers import beginnings
-from engine.study.launchers.base import Job
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.study.launchers import beginnings
+from autolora.engine.study.launchers.base import Job
 from tests.helpers.studies import job
 
 

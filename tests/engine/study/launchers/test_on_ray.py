@@ -15,16 +15,16 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from configs.errors import UserError
-from configs.requests import Request
-from configs.schema import RunConfig
-from configs.schema_study import RayConfig, StudyConfig
-from engine.command import run_request
-from engine.run.interrupt import Interrupted, StopRequest, watch_signals
-from engine.study.folder import StudyFolder
-from engine.study.launchers import beginnings
-from engine.study.launchers.base import Job, Running
-from engine.study.launchers.on_ray import (
+from autolora.configs.errors import UserError
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.configs.schema_study import RayConfig, StudyConfig
+from autolora.engine.command import run_request
+from autolora.engine.run.interrupt import Interrupted, StopRequest, watch_signals
+from autolora.engine.study.folder import StudyFolder
+from autolora.engine.study.launchers import beginnings
+from autolora.engine.study.launchers.base import Job, Running
+from autolora.engine.study.launchers.on_ray import (
     _connect,
     _import_ray,
     _machines,
@@ -35,7 +35,7 @@ from engine.study.launchers.on_ray import (
     check_ray,
     on_ray,
 )
-from engine.study.stage import run_study
+from autolora.engine.study.stage import run_study
 from tests.helpers.studies import VARIANTS, job
 
 ray = pytest.importorskip("ray", reason="needs ray: an optional package")

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from configs.errors import UserError
-from engine.run.interrupt import Interrupted
-from engine.study.launchers.base import Running
-from engine.study.launchers.ray_endings import take
-from engine.terminal.console import told_once
+from autolora.configs.errors import UserError
+from autolora.engine.run.interrupt import Interrupted
+from autolora.engine.study.launchers.base import Running
+from autolora.engine.study.launchers.ray_endings import take
+from autolora.engine.terminal.console import told_once
 from tests.helpers.studies import job
 
 ray = pytest.importorskip("ray", reason="needs ray: an optional package")

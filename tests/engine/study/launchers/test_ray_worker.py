@@ -10,21 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import UserError
-from configs.requests import Request
-from configs.schema import RunConfig
-from configs.values import with_values
-from engine.disk.lock import InUse, locked
-from engine.run.folder import RunFolder
-from engine.run.interrupt import Interrupted, StopRequest
-from engine.study.launchers import ray_worker
-from engine.study.launchers.ray_worker import run_cell
+from autolora.configs.errors import UserError
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.configs.values import with_values
+from autolora.engine.disk.lock import InUse, locked
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import Interrupted, StopRequest
+from autolora.engine.study.launchers import ray_worker
+from autolora.engine.study.launchers.ray_worker import run_cell
 
 
 @pytest.fixture(autouse=True)
 def terminal_of_before(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker is silent for good; this process is not to be."""
-    monkeypatch.setattr("engine.terminal.console.show_log", lambda **_: None)
+    monkeypatch.setattr("autolora.engine.terminal.console.show_log", lambda **_: None)
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_errors_leave_the_worker_as_they_are(
     with pytest.raises(UserError, match=r"^--lora\.target_modules") as caught:
         run_cell(bad, str(tmp_path))
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value), "Ray sends it to the launching process"
-    monkeypatch.setattr("engine.stages.run_stages", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("autolora.engine.stages.run_stages", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError, match="division by zero"):
         run_cell(request_, str(tmp_path))
 
@@ -83,7 +83,7 @@ def test_a_signal_leaves_a_cell_that_can_go_on(
         os.kill(os.getpid(), signal.SIGTERM)
         stop.check()
 
-    monkeypatch.setattr("engine.stages.run_stages", stages)
+    monkeypatch.setattr("autolora.engine.stages.run_stages", stages)
     with pytest.raises(Interrupted) as stopped:
         run_cell(request_, str(tmp_path))
     assert pickle.loads(pickle.dumps(stopped.value)).code == 143
@@ -99,7 +99,7 @@ def test_warnings_are_returned_and_go_with_an_error(
         if broken:
             raise UserError("--seed: no")
 
-    monkeypatch.setattr("engine.stages.run_stages", stages)
+    monkeypatch.setattr("autolora.engine.stages.run_stages", stages)
     broken, expected = False, [("autolora.inputs", "2 rows are cut")]
     for _ in range(2):  # a worker takes one cell after the other
         assert run_cell(request_, str(tmp_path)) == expected

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from configs.errors import UserError
-from configs.requests import Request
-from configs.schema import RunConfig
-from configs.schema_study import StudyConfig
-from engine.run.interrupt import Interrupted, StopRequest
-from engine.study.launchers import serial
-from engine.study.launchers.base import Job, Running
-from engine.terminal.console import told_once
+from autolora.configs.errors import UserError
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.configs.schema_study import StudyConfig
+from autolora.engine.run.interrupt import Interrupted, StopRequest
+from autolora.engine.study.launchers import serial
+from autolora.engine.study.launchers.base import Job, Running
+from autolora.engine.terminal.console import told_once
 
 
 @pytest.fixture

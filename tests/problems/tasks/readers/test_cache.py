@@ -7,10 +7,10 @@ from typing import Any
 import datasets
 import pytest
 
-from configs.errors import UserError
-from configs.schema import TaskConfig
-from problems.tasks.glue import Glue
-from problems.tasks.readers.cache import mapped
+from autolora.configs.errors import UserError
+from autolora.configs.schema import TaskConfig
+from autolora.problems.tasks.glue import Glue
+from autolora.problems.tasks.readers.cache import mapped
 from tests.helpers.glue_folders import folder_of, rows
 from tests.helpers.tiny import make_tokenizer
 

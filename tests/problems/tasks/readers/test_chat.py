@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from configs.errors import UserError
-from problems.tasks.readers.chat import Chat, chat_of, form_of
-from problems.tasks.readers.numbering import LINE, Numbered
+from autolora.configs.errors import UserError
+from autolora.problems.tasks.readers.chat import Chat, chat_of, form_of
+from autolora.problems.tasks.readers.numbering import LINE, Numbered
 
 W = "--task.path: a.jsonl"
 MESSAGES = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]

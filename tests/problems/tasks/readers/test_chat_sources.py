@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from configs.errors import UserError
-from configs.schema import TaskConfig
-from problems.tasks.readers import chat_sources
-from problems.tasks.readers.chat_sources import ChatSources
+from autolora.configs.errors import UserError
+from autolora.configs.schema import TaskConfig
+from autolora.problems.tasks.readers import chat_sources
+from autolora.problems.tasks.readers.chat_sources import ChatSources
 
 
 def write(path: Path, rows: list[tuple[str, str]]) -> Path:

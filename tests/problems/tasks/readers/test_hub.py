@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from datasets import Dataset, DatasetDict
 
-from configs.errors import UserError
-from configs.schema import TaskConfig
-from problems.tasks.glue import Glue
-from problems.tasks.readers import hub
-from problems.tasks.readers.hub import load_splits
+from autolora.configs.errors import UserError
+from autolora.configs.schema import TaskConfig
+from autolora.problems.tasks.glue import Glue
+from autolora.problems.tasks.readers import hub
+from autolora.problems.tasks.readers.hub import load_splits
 from tests.helpers.glue_folders import folder_of, rows
 
 

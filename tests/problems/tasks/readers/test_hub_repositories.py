@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from datasets import ClassLabel, Dataset, Features, Sequence, Value
 
-from problems.tasks.readers.hub import CONVERSION
+from autolora.problems.tasks.readers.hub import CONVERSION
 from tests.helpers.places import ROOT
 from tests.helpers.small_hub import Repository, serving
 
@@ -111,9 +111,9 @@ CASES: dict[str, dict[str, Any]] = {
 # One process for all of them: what the hub's clients know of their address they read when they are imported.
 PROGRAM = """
 import json, sys
-from configs.errors import UserError
-from configs.schema import RunConfig, TaskConfig
-from problems.tasks import make_task
+from autolora.configs.errors import UserError
+from autolora.configs.schema import RunConfig, TaskConfig
+from autolora.problems.tasks import make_task
 for name, values in json.load(sys.stdin).items():
     try:
         task = make_task(RunConfig(name="a", task=TaskConfig(**values)))

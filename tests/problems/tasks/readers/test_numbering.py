@@ -1,6 +1,6 @@
 """The words by which messages call rows, so that a user finds them in an editor."""
 
-from problems.tasks.readers.numbering import LINE, ROW, Numbered, at, in_words
+from autolora.problems.tasks.readers.numbering import LINE, ROW, Numbered, at, in_words
 
 
 def test_a_row_is_called_by_its_line_or_by_its_number_and_what_that_counts() -> None:

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from configs.errors import UserError
-from problems.tasks.readers.objects import filled, read_objects
-from problems.tasks.readers.table import read_table
+from autolora.configs.errors import UserError
+from autolora.problems.tasks.readers.objects import filled, read_objects
+from autolora.problems.tasks.readers.table import read_table
 
 ROWS = [{"messages": [{"role": "user", "content": "a\u2028b"}], "n": 1}, {"messages": [], "n": 2}]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from problems.tasks.readers.records import (
+from autolora.problems.tasks.readers.records import (
     Record,
     e2e_records,
     e2e_source,

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import UserError
-from configs.schema import TaskConfig
-from problems.tasks.readers.splits import evaluation_source, hold_out, origin
+from autolora.configs.errors import UserError
+from autolora.configs.schema import TaskConfig
+from autolora.problems.tasks.readers.splits import evaluation_source, hold_out, origin
 
 
 def test_the_source_is_the_option_that_named_the_file() -> None:

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from configs.errors import UserError
-from problems.tasks.readers.table import read_table
+from autolora.configs.errors import UserError
+from autolora.problems.tasks.readers.table import read_table
 from tests.helpers.tables import LABELS, TEXTS, task_of, write
 
 

@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, Features, Sequence, Value
 
-from configs.errors import UserError
-from problems.tasks.readers.tag_names import names_of_hub
-from problems.tasks.readers.tagged_files import read_sentences
+from autolora.configs.errors import UserError
+from autolora.problems.tasks.readers.tag_names import names_of_hub
+from autolora.problems.tasks.readers.tagged_files import read_sentences
 
 COLUMNS = ("tokens", "tags")
 NAMES = ["O", "B-DNA", "I-DNA"]

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from datasets import ClassLabel, Dataset, Features, Sequence, Value
 
-from configs.errors import UserError
-from configs.schema import TaskConfig
-from problems.tasks.readers import tagged_hub
-from problems.tasks.readers.tagged_hub import Tagged, read_tagged
+from autolora.configs.errors import UserError
+from autolora.configs.schema import TaskConfig
+from autolora.problems.tasks.readers import tagged_hub
+from autolora.problems.tasks.readers.tagged_hub import Tagged, read_tagged
 
 NAMES = ["O", "B-DNA"]
 

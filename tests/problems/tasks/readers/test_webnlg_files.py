@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from configs.errors import UserError
-from configs.schema import RunConfig, TaskConfig
-from problems.tasks import make_task
+from autolora.configs.errors import UserError
+from autolora.configs.schema import RunConfig, TaskConfig
+from autolora.problems.tasks import make_task
 
 
 def entry(subject: str, category: str, *texts: tuple[str, str]) -> dict[str, Any]:
