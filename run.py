@@ -50,11 +50,7 @@ def main(argv: list[str]) -> int:
     from autolora.configs.errors import UserError
 
     try:
-        from autolora.problems.machine.waiting import choose_waiting  # measures the load of the cores from here on
-
-        request = _parsed(argv)
-        choose_waiting()
-        return start(request)
+        return start(_parsed(argv))
     except UserError as error:
         return fail(str(error))
     except PermissionError as error:  # during a run, `autolora.engine.run.faults` also says what was saved

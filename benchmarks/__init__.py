@@ -5,11 +5,9 @@ import os
 import sys
 
 from autolora.problems.machine.hub import settle_hub_access
-from autolora.problems.machine.waiting import choose_waiting
 
 # While `python -m benchmarks.step` imports this package, sys.argv[0] is "-m"; in a test it is not.
 if sys.argv[0] == "-m":
     # As in run.py, before the libraries that read these settings are imported.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    choose_waiting()
     settle_hub_access()

@@ -21,7 +21,7 @@ from autolora.configs.errors import UserError
 from autolora.configs.keys import split_range, takes
 from autolora.configs.plain import plain
 from autolora.engine.disk.files import read_json, write_json
-from autolora.problems.machine.waiting import own_cores
+from autolora.engine.run.resources import own_cores
 
 ROOT = Path(__file__).resolve().parent.parent
 

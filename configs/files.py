@@ -65,13 +65,6 @@ def _near(name: str) -> list[str]:
     return [f"{other}.yaml" for other in parts or difflib.get_close_matches(stem, stems, n=MOST_HINTS, cutoff=0.8)]
 
 
-def hides_shipped(name: str) -> Path | None:
-    """The file here that --config reads for a bare name, if a shipped configuration has that name, too; else None."""
-    path, shipped = find_config(name), CONFIGS / name
-    hides = Path(name).name == name and shipped.is_file() and not path.samefile(shipped)
-    return path.absolute() if hides else None
-
-
 def load_config(path: Path, values: Mapping[str, Any] | None = None) -> RunConfig:
     """The checked configuration in a YAML file, with `values` (dotted key -> value) in place of the file's own.
 

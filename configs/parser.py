@@ -11,7 +11,7 @@ from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namesp
 
 from autolora.configs.complaints import one_line
 from autolora.configs.errors import UserError
-from autolora.configs.files import CONFIGS, DEFAULT_CONFIG, find_config, hides_shipped, read_keys
+from autolora.configs.files import CONFIGS, DEFAULT_CONFIG, find_config, read_keys
 from autolora.configs.given import given_of
 from autolora.configs.help import USAGE, Formatter, description
 from autolora.configs.keys import SPELLED, SWITCHES, TWO_NAMES, flat, known_keys, refuse_huge, shortened, split_range
@@ -54,8 +54,7 @@ def parse_command(argv: Sequence[str]) -> Command:
         return other
     config = checked(parsed, _name_of(source))
     stage, overwrite = parsed.get("stage", "all"), parsed.get("overwrite", False)
-    hiding = [path for path in map(hides_shipped, files) if path]
-    return Request(config, stage, overwrite, source, given_of(given.as_dict(), files, config), hiding)
+    return Request(config, stage, overwrite, source, given_of(given.as_dict(), files, config))
 
 
 def _name_of(source: str) -> str:

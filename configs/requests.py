@@ -1,6 +1,6 @@
 """What one command line can ask for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -41,8 +41,8 @@ class Alike:
 class Request:
     """Run stages with a configuration; `source` is its file, as the user named it; `overwrite` replaces results.
 
-    `given` are the keys that the user gave; all others are defaults or come from a shipped configuration. `hiding` are
-    the user's files that were read although a shipped configuration has the same name. `alike`: for a cell of a study.
+    `given` are the keys that the user gave; all others are defaults or come from a shipped configuration. `alike`: for
+    a cell of a study.
     """
 
     config: RunConfig
@@ -50,7 +50,6 @@ class Request:
     overwrite: bool
     source: str
     given: Given = field(default_factory=Given)
-    hiding: Sequence[Path] = ()
     alike: Alike = field(default_factory=Alike)
 
 

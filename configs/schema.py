@@ -223,8 +223,6 @@ class RunConfig:
     (model.dtype). auto: bf16 if the processor or GPU supports it in hardware."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """auto: cuda if there is one, else mps, else cpu."""
-    ignore_memory_estimate: bool = False
-    """Neither estimate the peak memory nor refuse a run that needs more than is free."""
     model: ModelConfig = field(default_factory=ModelConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
     lora: LoraSettings = field(default_factory=LoraSettings)

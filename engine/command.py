@@ -1,7 +1,6 @@
 """Carry out what the command line asks for: a run, a study or a verdict; scores, a folder to show, or a wandb view."""
 
 import dataclasses
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,13 +16,6 @@ from autolora.engine.report.next_step import print_next
 from autolora.engine.report.summary import print_result, print_verdict
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
-from autolora.engine.run.named import (
-    WHERE,
-    options_of_source,
-    tell_of_hidden,
-    tell_of_other_folder,
-    tell_of_values_left,
-)
 from autolora.engine.run.settling import Places, settle_if_free
 from autolora.engine.stages import run_stages
 from autolora.engine.study.early import refuse_early
@@ -42,7 +34,7 @@ if TYPE_CHECKING:
 # - _REFERENCE, if it is given for a study: it changes what its report compares, and no cell;
 # - the section tracking, unless tracking.wandb is auto.
 _OF_THE_MACHINE = ("device", "precision")
-_OF_THE_REPORT = WHERE
+_OF_THE_REPORT = ("name", "runs_folder")
 _REFERENCE = "study.reference"
 
 
@@ -59,8 +51,6 @@ def run_request(request: Command, stop: StopRequest) -> None:
 
         save_workspace(Path(request.folder))
     else:
-        tell_of_hidden(request)
-        tell_of_other_folder(request)
         _train(_as_it_ran(request) if request.stage == "report" else request, stop)
 
 
@@ -82,12 +72,6 @@ def _is_study(config: RunConfig) -> bool:
     return bool(config.study.axes or config.study.variants)
 
 
-def _way_to_report(request: Request) -> str:
-    """What to do if the run's folder has no config.yaml: --config may be the config.yaml of a run that was moved."""
-    options = options_of_source(request)
-    return f"if the run was moved, give also {shlex.join(options)}" if options else "--stage all writes it"
-
-
 def _as_it_ran(request: Request) -> Request:
     """The request, with the settings of config.yaml in the run's folder instead of those of the command.
 
@@ -98,7 +82,7 @@ def _as_it_ran(request: Request) -> Request:
     path = RunFolder.of(request.config).config
     settle_if_free(path.parent)
     if not path.exists():
-        raise UserError(f"--stage report: {path} does not exist, but a report needs it; {_way_to_report(request)}")
+        raise UserError(f"--stage report: {path} does not exist, but a report needs it; --stage all writes it")
     # The report of a run that used a GPU can be drawn without it.
     ran = load_config(path, {name: getattr(request.config, name) for name in _OF_THE_MACHINE})
     if _is_study(ran):
@@ -129,7 +113,6 @@ def _run(request: Request, stop: StopRequest) -> None:
     config = request.config
     if request.stage != "report":
         tell_unread(request.given, config, [config], request.stage)
-        tell_of_values_left(request)
     retrains = request.stage in ("all", "retrain")
     if request.stage != "report" and (config.method in CHOOSING_RANKS or (retrains and config.retrain.learning_rates)):
         tried = ", ".join((*sorted(CHOOSING_RANKS), "--retrain.learning_rates"))

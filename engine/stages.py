@@ -20,7 +20,6 @@ from autolora.engine.retrain.sources import refuse_missing_ranks, refuse_own_sou
 from autolora.engine.retrain.tpe import refuse_without_optuna
 from autolora.engine.run import refusals
 from autolora.engine.run.asked import Asked, Refusal
-from autolora.engine.run.early import refuse_missing_files, refuse_missing_model
 from autolora.engine.run.faults import explained
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
@@ -50,8 +49,7 @@ REFUSALS: tuple[Refusal[RunFolder], ...] = (
     refusals.refuse_without_ranks,
     refuse_without_optuna,
     refuse_online_without_key,
-    refuse_missing_files,
-    refuse_missing_model,
+    refusals.refuse_missing_files,
 )
 """Checks of the folder that the command names, in this order; each raises UserError if the run must not begin."""
 RESUMING: tuple[Refusal[RunFolder], ...] = (
@@ -86,7 +84,7 @@ def run_stages(
         config = with_recorded(config, RunFolder.of(config))
     asked = Asked(config, RunFolder.of(config), request.stage, request.overwrite, alike=request.alike)
     block = (lambda: beside(asked.folder)) if draw else None
-    with locked(asked.folder.root) if processes.first else nullcontext(), explained(config, workplace(asked).root):
+    with locked(asked.folder.root) if processes.first else nullcontext(), explained(workplace(asked).root):
         again_if_outdated(asked, lambda asked: _open_and_run(asked, stop, block, processes))
     return asked.folder
 

@@ -20,7 +20,6 @@ from autolora.problems.data import Batch
 from autolora.problems.hypergradients import Drawn, Part, Tensors
 from autolora.problems.machine.compute import Compute, RandomState, on_device, random_state, replay, seeded
 from autolora.problems.machine.draws import seed_of
-from autolora.problems.machine.heap import HEAP
 from autolora.problems.machine.processes import ALONE, Processes
 
 
@@ -103,8 +102,6 @@ class BilevelProblem(ImplicitProblem):
     def _weighted_loss(self, part: Part) -> Tensor:
         inputs, share = part
         self.passes.forward += 1
-        if self.compute.device.type == "cpu":
-            HEAP.tidy()  # the graph of the pass before has been freed, and this pass has other sizes
         with self.compute.autocast():
             loss = self.training_step(inputs)
         return loss if share == 1 else loss * share

@@ -12,10 +12,10 @@ import pytest
 
 import run
 from autolora.configs.parser import parse
-from autolora.engine.run import memory
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import Interrupted
 from autolora.engine.stages import run_stages
+from tests.helpers.full_memory import refuse_allocations
 from tests.helpers.half_done import StopInTraining
 from tests.helpers.processes import Process, die_at_operation, outcome
 from tests.helpers.run_folders import everything
@@ -175,7 +175,7 @@ def test_a_training_refused_for_its_memory_leaves_the_half_done_new_result(
     with pytest.raises(Interrupted):
         run_stages(parse(begun), StopInTraining(growing), draw=False)
     half = everything(growing.root)
-    monkeypatch.setattr(memory, "free", lambda *_: 1000.0)
+    refuse_allocations(monkeypatch)
     assert run.main([*begun, "--retrain.batch_size", "3"]) == 2  # other settings, so it would begin anew
     assert everything(growing.root) == half
 

@@ -54,11 +54,11 @@ def left_behind(folder: Path) -> list[str]:
 
 def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """A Python without this program's packages ended in a traceback, which is the first thing that many users saw."""
-    monkeypatch.delitem(sys.modules, "autolora.problems.machine.waiting", raising=False)
-    monkeypatch.setitem(sys.modules, "psutil", None)
+    monkeypatch.delitem(sys.modules, "autolora.configs.parser", raising=False)
+    monkeypatch.setitem(sys.modules, "jsonargparse", None)
     assert run.main([]) == 2
     assert capsys.readouterr().err == (
-        "error: the Python package psutil is not installed here; start with `uv run run.py`, or see README, "
+        "error: the Python package jsonargparse is not installed here; start with `uv run run.py`, or see README, "
         '"Without uv"\n'
     )
 

@@ -160,6 +160,11 @@ class Sample:
         kept = torch.cat([places, places[-1:] + 1])
         return model(**asked, logits_to_keep=kept).logits, torch.cat([labels[:, :1], labels[:, places + 1]], dim=1)
 
+    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        """The loss of a batch as its shares are measured. Scalar."""
+        inputs = {name: value for name, value in batch.items() if name != "labels"}
+        return self.likelihood.loss(*self.labelled_logits(model, inputs, batch["labels"]), 1.0)
+
     @torch.no_grad()
     def statistics(self, model: nn.Module, points: Sequence[Opened] = (nullcontext,)) -> tuple[Tensor, Tensor]:
         """The likelihood's statistics of every row [points, rows, numbers], and the rows' weights [rows]; on the CPU.

@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ from autolora.engine.ranks.record import LayerRank, RankRecord
 from autolora.engine.run.contents import read_answer, read_searched
 from autolora.engine.run.program import commit
 from autolora.engine.run.same_data import refuse_changed_data
+from autolora.engine.run.trial_batch import try_longest_batch
 from autolora.engine.run.workbench import Workbench
 from autolora.engine.search import trajectory
 from autolora.engine.search.found import NUMBERS, read_numbers, searched_model, trains_head
@@ -111,6 +113,8 @@ def _measured_on(
     set_seed(run.config.seed)
     model, gates = searched_model(run)
     searched = Searched(model, gates, singular, sizes, heads_of(model, weights))
+    model.eval()
+    try_longest_batch(run, model, sample.rows, run.config.search.batch_size, partial(sample.loss, model))
     most, each = passes(run.config, head is not None), len(sample.rows) * _seconds_a_row(searched, sample)
     log.info(
         "answer: measuring shares and curve on %d rows of D_val takes about %.0f s, or %.0f s if the shares need more "

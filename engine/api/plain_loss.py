@@ -11,8 +11,8 @@ from peft import TaskType
 from torch import Tensor, nn
 
 from autolora.engine.answer.likelihood import Gaussian, likelihood_of
-from autolora.engine.run.spread import spread
 from autolora.problems.machine.compute import holds_bf16, on_device
+from autolora.problems.tasks.evenly import evenly
 from autolora.problems.tasks.given import GivenKind, GivenRows
 
 _ROWS, _LM_ROWS, _LOOKED_AT = 32, 4, 1000
@@ -43,7 +43,7 @@ def other_loss(model: nn.Module, kind: GivenKind, rows: GivenRows, batch_size: i
     logits lose is still measured.
     """
     is_lm = kind.peft_type == TaskType.CAUSAL_LM
-    numbers = spread(len(rows), min(_LM_ROWS, batch_size)) if is_lm else _by_label(rows, kind)
+    numbers = evenly(len(rows), min(_LM_ROWS, batch_size)).tolist() if is_lm else _by_label(rows, kind)
     where = next(model.parameters()).device
     batch = on_device(rows.collate(rows.__getitems__(numbers)), where)
     inputs, told = (
@@ -84,9 +84,9 @@ def _plain(kind: GivenKind, logits: Tensor, labels: Tensor) -> float:
 def _by_label(rows: GivenRows, kind: GivenKind) -> list[int]:
     """The numbers of at most 32 rows, with rows of every class that is found: in rows of one class alone, class
     weights cancel."""
-    numbers = spread(len(rows), _LOOKED_AT)
+    numbers = evenly(len(rows), _LOOKED_AT).tolist()
     if kind.regression or kind.peft_type != TaskType.SEQ_CLS:
-        return spread(len(rows), _ROWS)
+        return evenly(len(rows), _ROWS).tolist()
     labels: Sequence[Any] = [int(label[0]) for label in rows[numbers]["labels"]]
     turn: dict[int, int] = {}
     order = []

@@ -13,7 +13,6 @@ from bokeh.plotting import figure
 from autolora.engine.ranks import RankRecord
 from autolora.engine.ranks.grid import NOT_DECIDED, Grid, grid_of, ink_on, pale, rank_colour, short_names
 from autolora.engine.report.curves import SearchCurves, limits_of, stretches
-from autolora.engine.run.spread import spread
 
 # Colours that are readable on white and on black. The two losses have the same colours on every page.
 BLUE, ORANGE, GREEN, GREY = "#3b82c4", "#e08214", "#2f9e6e", "#888888"
@@ -206,7 +205,8 @@ def metric_lines(
 ) -> figure | None:
     """A chart of columns of metrics.jsonl over the steps; None if these columns hold no number."""
     logarithmic = options.get("y_axis_type") == "log"
-    chosen = pd.DataFrame([metrics[i] for i in spread(len(metrics), 1000)])
+    numbers = np.linspace(0, len(metrics) - 1, min(len(metrics), 1000)).round().astype(int)
+    chosen = pd.DataFrame([metrics[i] for i in numbers])
     values = chosen.reindex(columns=list(columns)).astype(float)
     if logarithmic:
         values = values.where(values > 0)

@@ -9,7 +9,6 @@ import numpy as np
 
 from autolora.configs.schema import Constraint
 from autolora.engine.ranks.rules import thresholds
-from autolora.engine.run.spread import spread
 from autolora.engine.search.trajectory import Trajectory
 
 MOST_POINTS = 500
@@ -50,7 +49,8 @@ def curves_of(history: Trajectory, constraint: Constraint | None) -> SearchCurve
 
     `constraint`: search.constraint, for the threshold; None if another rule makes the ranks.
     """
-    chosen, ranks, bounds = spread(len(history.steps), MOST_POINTS), None, None
+    count, ranks, bounds = len(history.steps), None, None
+    chosen = np.linspace(0, count - 1, min(count, MOST_POINTS)).round().astype(int).tolist()
     if constraint is not None:
         ranks = history.ranks(constraint, chosen)
         bounds = thresholds(history.alpha[-1], constraint).flatten()
@@ -67,7 +67,8 @@ def stretches(curves: SearchCurves) -> list[tuple[int, float, float, int]]:
     rank at the last point has a width, too, and can be seen. A search with a single point is drawn one step wide.
     """
     assert curves.ranks is not None
-    chosen = spread(len(curves.steps), MOST_COLUMNS)
+    count = len(curves.steps)
+    chosen = np.linspace(0, count - 1, min(count, MOST_COLUMNS)).round().astype(int)
     ranks, steps = curves.ranks[chosen], curves.steps[chosen].tolist()
     halfway = [(before + after) / 2 for before, after in pairwise(steps)]
     starts = [steps[0], *halfway]

@@ -1,28 +1,33 @@
 """The beginning of a training: the last checks, then the first files."""
 
+from functools import partial
+from typing import Any
+
 from autolora.configs.facts import trains_blocks
 from autolora.engine import ranks
 from autolora.engine.retrain.methods.base import Prepared
 from autolora.engine.run.context import Context
-from autolora.engine.run.memory import check_memory
-from autolora.engine.run.savings import FIRST_ORDER
+from autolora.engine.run.trial_batch import try_longest_batch
 from autolora.problems.data import Data
 from autolora.problems.models.recompute import recompute_blocks
+from autolora.problems.tasks.kind import own_loss
 
 
 def begin(run: Context, prepared: Prepared, data: Data) -> None:
-    """Checks that the memory is enough, lets the model recompute its blocks if the run asks for it, then writes
-    config.yaml and, if ranks or scale are new, ranks.json.
+    """Lets the model recompute its blocks if the run asks for it, tries the longest batch, then writes config.yaml
+    and, if ranks or scale are new, ranks.json.
 
     From then on the folder counts as begun, and with --overwrite half-done results that were set aside for this run
-    are removed in the end: whatever can refuse the training must come before. Raises UserError if the training needs
-    more memory than is free, or if the model has no blocks that can be recomputed.
+    are removed in the end: whatever can refuse the training must come before. Raises UserError if the model has no
+    blocks that can be recomputed.
     """
-    if any(parameter.requires_grad for parameter in prepared.model.parameters()):
-        batch = run.config.retrain.batch_size
-        check_memory(run, prepared.model, data, batch, per_weight=FIRST_ORDER, section="retrain")
+    model: Any = prepared.model
     if run.config.model.gradient_checkpointing and trains_blocks(run.config):
-        recompute_blocks(prepared.model)
+        recompute_blocks(model)
+    if any(parameter.requires_grad for parameter in model.parameters()):
+        model.to(run.compute.device)
+        model.train()
+        try_longest_batch(run, model, data.train, run.config.retrain.batch_size, partial(own_loss, model))
     run.begin()
     if prepared.record and run.processes.first:
         if prepared.new_ranks:

@@ -9,14 +9,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from autolora.configs.facts import WITHOUT_LORA, trains_all
 from autolora.configs.files import to_yaml
-from autolora.configs.recipe import label_smoothing
 from autolora.configs.schema import RunConfig
 from autolora.engine.disk.files import remove, write_text
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.run.program import commit
 from autolora.engine.run.same_weights import KnownWeights
-from autolora.engine.run.weights import refuse_large_weights
+from autolora.engine.run.trial_batch import refuse_large_weights
 from autolora.engine.run.workbench import Workbench
 from autolora.problems.data import Data, prepare
 from autolora.problems.fingerprint import fingerprint
@@ -24,10 +23,8 @@ from autolora.problems.halves import Halves, split_rows
 from autolora.problems.machine.compute import Compute, choose_compute
 from autolora.problems.machine.processes import ALONE, Processes
 from autolora.problems.models.digest import digest_of_weights
-from autolora.problems.models.ends import refuse_ends_inside
 from autolora.problems.models.load import BaseModel, load_base, load_tokenizer, share_padding
 from autolora.problems.models.next_token import refuse_other_models
-from autolora.problems.models.own_loss import tell_of_own_loss
 from autolora.problems.models.positions import refuse_long_rows, refuse_long_texts
 from autolora.problems.models.precision import train_in_fp32, weights_dtype
 from autolora.problems.models.whole import tell_of_pooler, with_modules_to_save
@@ -129,16 +126,13 @@ class Context(Workbench):
         self._stop_if_asked()
         kind, dtype = self.task.auto_class, self.weights_dtype
         if "weights" not in self.told:
-            refuse_large_weights(config, kind, dtype, self.compute, self.processes)
+            refuse_large_weights(config, kind, dtype, self.compute.device)
             self.told.add("weights")
         base = load_base(config.model, kind, second_order=second_order, dtype=dtype, **self.task.head())
         self.weights.check(digest_of_weights(base.model, base.trained_whole), config.model.name)
         self.task.adapt(base.model)
         share_padding(base.model, self.tokenizer)
         self._refuse_late_failures(base.model)
-        if isinstance(self.task, Causal) and "loss" not in self.told:
-            tell_of_own_loss(base.model, label_smoothing(config.task), config.model.name)
-            self.told.add("loss")
         targets = [] if config.method in WITHOUT_LORA else lora.target_modules
         whole = with_modules_to_save(base, lora.modules_to_save, targets)
         if "pooler" not in self.told and not trains_all(config):
@@ -156,7 +150,6 @@ class Context(Workbench):
     def _refuse_late_failures(self, model: PreTrainedModel) -> None:
         task = self.task
         refuse_long_rows(model, self.data, self.config)
-        refuse_ends_inside(model, self.data, self.tokenizer, task.origin)
         if isinstance(task, Causal):
             (rows,) = self.data.evaluation.values()
             refuse_long_texts(model, lambda: task.prompts(task.decoded(rows), self.tokenizer), self.config)

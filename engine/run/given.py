@@ -36,8 +36,6 @@ class ScriptBench(Workbench):
     files. Every `base()` first undoes what an earlier training changed in the model; `put_back` undoes it at the end.
     """
 
-    estimates_memory = False
-
     def __init__(
         self, config: RunConfig, base: BaseModel, kind: GivenKind, rows: GivenRows, validation: int, folder: Path,
         device: torch.device,

@@ -1,10 +1,20 @@
 """Check whether a run may start, resume or overwrite, before it writes anything and before it does anything slow."""
 
+from pathlib import Path
+
+from autolora.configs.endings import CHATS, OF_FILES, TABLES, TAGGED, ending, refuse_other_ending
 from autolora.configs.errors import UserError
 from autolora.configs.facts import SEARCHING
+from autolora.configs.own_class import refuse_missing_file
+from autolora.configs.places import from_home
+from autolora.configs.recipe import evaluation_path, evaluation_split, own_data
 from autolora.engine.disk.paths import misplaced
 from autolora.engine.run.asked import Asked, AskedOf, F
 from autolora.engine.run.settling import Places
+from autolora.problems.columns import refuse_missing_columns
+
+_ENDINGS = {"text": TABLES, "generation": TABLES, "tokens": TAGGED, "chat": CHATS}
+"""The endings of the files that each type of task reads."""
 
 
 def refuse_misplaced(asked: AskedOf[F]) -> None:
@@ -60,3 +70,28 @@ def refuse_without_ranks(asked: Asked) -> None:
         raise UserError(
             f"--stage {stage}: {folder.ranks} does not exist; --stage search writes it (or write it by hand)"
         )
+
+
+def refuse_missing_files(asked: Asked) -> None:
+    """Refuses a run whose file of training rows, of evaluation rows, or of an approximation does not exist or has an
+    ending that is not read, or whose table of texts and labels lacks a column."""
+    config, task, folder = asked.config, asked.config.task, asked.folder
+    searches = config.method == "autolora" and config.answer.from_run is None
+    if searches and asked.stage in ("all", "search") and not folder.search_summary.exists():
+        refuse_missing_file(config.hypergradient.type, "hypergradient.type")
+    trains_nothing = asked.stage == "report" or (folder.metrics.exists() and not asked.overwrite)
+    if trains_nothing or not own_data(task):
+        return
+    evaluated = evaluation_split(task)
+    files = ("--task.path", task.path), (f"--task.{evaluated}_path", evaluation_path(task, evaluated))
+    for option, name in files:
+        if name is None:
+            continue
+        path = Path(from_home(name))
+        if ending(name) in OF_FILES and not path.exists():
+            raise UserError(f"{option}: no file {name!r}")
+        # Only task.path may name a folder or a data set of the hub, and only of these types.
+        if path.is_file() or option != "--task.path" or task.type not in ("tokens", "chat"):
+            refuse_other_ending(option, name, _ENDINGS[task.type])
+    if task.type == "text":
+        refuse_missing_columns(task)

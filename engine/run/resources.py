@@ -1,5 +1,7 @@
 """What a run needs and uses: its peak memory in MiB, and the versions of the packages that affect the numbers."""
 
+import ctypes
+import os
 import platform
 import resource
 import sys
@@ -11,7 +13,6 @@ from typing import Any
 import torch
 
 from autolora.problems.machine.compute import Compute
-from autolora.problems.machine.heap import of_this_system
 
 STATUS = Path("/proc/self/status")
 """Linux tells a process here how much memory it had at most; other systems have no such file."""
@@ -47,10 +48,10 @@ def peak_memory(compute: Compute) -> float:
 def extra_memory(action: Callable[[], object], compute: Compute) -> float:
     """MiB that `action` needs at its peak beyond what the process has before it, of the memory that `peak_memory` is
     about; NaN where the system cannot tell."""
-    give_back = of_this_system()
     compute.let_go()
-    if give_back is not None:  # what was freed before would hide what the action needs
-        give_back()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc; memory that it keeps would hide what is needed
+    if trim is not None:
+        trim(0)
     known = forget_peak(compute)
     before = peak_memory(compute)
     action()
@@ -67,6 +68,11 @@ def computed_on(compute: Compute, processes: int = 1) -> dict[str, Any]:
         "precision": "bf16" if compute.bf16 else "fp32",
         "processes": processes,
     }
+
+
+def own_cores() -> int:
+    """How many cores this process may use; all of the machine's where the system cannot tell."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def processor() -> str:

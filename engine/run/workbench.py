@@ -1,7 +1,7 @@
 """The interface through which a search and its answer use a run: model, rows, loss, device and result folder."""
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 
@@ -20,13 +20,10 @@ from autolora.problems.tasks.kind import Kind
 class Workbench(ABC):
     """A run of the command line (`Context`), or the model and rows of a script (`ScriptBench`).
 
-    Of several processes only the first writes files. `stop` says whether a signal has asked to stop. `told`: the
-    trainings whose estimated memory the user has been told, and "weights" if the size of the weights was checked.
+    Of several processes only the first writes files. `stop` says whether a signal has asked to stop. `told`: what was
+    checked or told of the base model before, as each training loads it again.
     `weights`: the base model that was loaded, and those that earlier work in the folder began with.
     """
-
-    estimates_memory: ClassVar[bool] = True
-    """Whether the peak memory is estimated, and the training refused if that much is not free."""
 
     config: RunConfig
     folder: RunFolder

@@ -4,16 +4,14 @@ import logging
 
 from transformers import set_seed
 
-from autolora.configs.schema import RunConfig
 from autolora.engine.disk import newest
 from autolora.engine.disk.files import write_json
 from autolora.engine.export.lora_config import of_the_model
 from autolora.engine.ranks.needs import refuse_unanswerable
-from autolora.engine.run.memory import check_memory
 from autolora.engine.run.program import commit
 from autolora.engine.run.resources import peak_memory
 from autolora.engine.run.same_data import refuse_changed_data
-from autolora.engine.run.savings import FIRST_ORDER, OTHERS
+from autolora.engine.run.trial_batch import try_longest_batch
 from autolora.engine.run.workbench import Workbench
 from autolora.engine.search.components import to_singular_basis
 from autolora.engine.search.engine import SearchEngine, build_engine
@@ -33,7 +31,7 @@ from autolora.engine.search.settings import FOUND, UNFINISHED
 from autolora.engine.terminal.live_view import SearchProgress
 from autolora.engine.tracking import NOWHERE, Tracker
 from autolora.problems.halves import by_source
-from autolora.problems.hypergradients import Hypergradient, approximation, register
+from autolora.problems.hypergradients import approximation, register
 from autolora.problems.models.attach import ADAPTER, attach_components
 from autolora.problems.models.layers import refuse_large_k
 from autolora.problems.tasks.doubts import warn_of_repeated_rows
@@ -53,6 +51,8 @@ def search(run: Workbench, tracker: Tracker = NOWHERE) -> SearchEngine:
     second_order = approximation(hypergradient.type, hypergradient.options).second_order
     refuse_changed_data(run, run.processes.of_first(lambda: newest.peek(run.folder.search_checkpoint)).get("data", {}))
     engine = build_search(run, second_order=second_order)
+    engine.train()
+    try_longest_batch(run, engine.lora.module, run.data.train, settings.batch_size, engine.lora.training_step)
     hook = SearchHook(engine, run, UNFINISHED.of(run.config), tracker)
     hook.resume()
     run.begin()
@@ -85,13 +85,7 @@ def build_search(run: Workbench, *, second_order: bool) -> SearchEngine:
     warn_about_rounded_difference(base.model, config)
     warn_about_short_unroll(config)
     model = attach_components(base.model, config.lora, run.kind.peft_type, base.trained_whole)
-    method = approximation(config.hypergradient.type, config.hypergradient.options)
-    register(method)
-    if run.estimates_memory:
-        check_memory(
-            run, model, data, config.search.batch_size, per_weight=_bytes_per_weight(method, config),
-            section="search", second_order=second_order,
-        )  # fmt: skip
+    register(approximation(config.hypergradient.type, config.hypergradient.options))
     parts = data.train.select(d_tr), data.train.select(d_val)
     engine = build_engine(config, model, *parts, data.collate, run.compute, run.processes, run.kind.loss)
     refuse_unanswerable(config.answer, len(d_val), engine.lora.gates.parameters_per_rank().values())
@@ -101,13 +95,6 @@ def build_search(run: Workbench, *, second_order: bool) -> SearchEngine:
         run.compute.device, "bf16" if run.compute.bf16 else "fp32",
     )  # fmt: skip
     return engine
-
-
-def _bytes_per_weight(method: Hypergradient, config: RunConfig) -> int:
-    """The bytes that a step takes for each trained weight, besides the weight itself."""
-    if method.reads_steps:  # fp32 copies of W, one for each inner step
-        return OTHERS + 4 * (config.search.unroll_steps - 1)
-    return OTHERS if method.reads_weights_before else FIRST_ORDER
 
 
 def _record(run: Workbench, engine: SearchEngine, hook: SearchHook) -> None:

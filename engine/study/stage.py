@@ -61,7 +61,7 @@ def run_study(request: Request, stop: StopRequest) -> StudyFolder:
             if folder != asked.folder:
                 _place(folder, asked.folder)
 
-    with locked(asked.folder.root), explained(config, workplace(asked).root):
+    with locked(asked.folder.root), explained(workplace(asked).root):
         again_if_outdated(asked, work)
     print_table(asked.folder)
     return asked.folder

@@ -11,12 +11,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+import numpy as np
 from PIL.Image import Image as Picture
 
 from autolora.configs.schema import RunConfig
 from autolora.engine.run.folder import WANDB_ID, RunFolder
 from autolora.engine.run.interrupt import Interrupted
-from autolora.engine.run.spread import spread
 from autolora.engine.tracking.login import Mode, project_of, wandb_mode
 from autolora.engine.tracking.tracker import Tracker
 from autolora.engine.tracking.wandb_id import Identity, identity_of
@@ -141,7 +141,8 @@ class Wandb(Tracker):
 
     @_unless_off
     def lines(self, key: str, steps: Sequence[int], curves: Mapping[str, Sequence[float]]) -> None:
-        chosen = spread(len(steps), max(2, MOST_ROWS // len(curves)))
+        count = min(len(steps), max(2, MOST_ROWS // len(curves)))
+        chosen = np.linspace(0, len(steps) - 1, count).round().astype(int)
         drawn = {
             "xs": [steps[index] for index in chosen],
             "ys": [[curve[index] for index in chosen] for curve in curves.values()],

@@ -107,8 +107,8 @@ class Arms:
         # Every other key keeps its default: no arm reads it, so that the user may change it between two commands.
         config = RunConfig(
             name=name, runs_folder=str(self.folder.cells), method=_METHODS[arm], seed=seed_of_pair(given.seed, number),
-            precision=given.precision, device=given.device, ignore_memory_estimate=given.ignore_memory_estimate,
-            model=given.model, task=task, lora=lora, retrain=retrain, tracking=TrackingConfig(wandb="disabled"),
+            precision=given.precision, device=given.device, model=given.model, task=task, lora=lora, retrain=retrain,
+            tracking=TrackingConfig(wandb="disabled"),
         )  # fmt: skip
         return Cell({"arm": arm, "pair": number}, config)
 

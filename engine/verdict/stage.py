@@ -66,7 +66,7 @@ def run_verdict(request: Request, stop: StopRequest) -> RunFolder:
     tell_other_retraining(config, folder)
     if not folder.ranks.exists():
         run_stages(dataclasses.replace(request, stage="search", overwrite=False), stop, draw=False)
-    with locked(folder.root), explained(config, folder.root):
+    with locked(folder.root), explained(folder.root):
         arms = arms_of(config, folder, stop)
         rows = Context(arms.pair(1)[LEARNED].config, stop)
         _make_room(arms, folder, rows, overwrite=request.overwrite)

@@ -9,14 +9,12 @@ import torch
 from accelerate.utils import recursively_apply
 from torch import nn
 from transformers import AutoModelForCausalLM
-from transformers.pytorch_utils import Conv1D
-from transformers.quantizers.quantizers_utils import should_convert_module
 
 from autolora.configs.facts import trains_all
 from autolora.configs.schema import RunConfig
 from autolora.problems.machine.compute import Compute, multiplying_in_bf16
 from autolora.problems.models.body import bodies_of, in_body
-from autolora.problems.models.load import NOT_IN_4BIT, BaseModel, load_settings, source_of
+from autolora.problems.models.load import BaseModel, load_settings, source_of
 from autolora.problems.models.parts import matches
 
 log = logging.getLogger("autolora.inputs")
@@ -48,19 +46,6 @@ def count_parameters(config: RunConfig, auto_class: Any) -> int:
     Raises UserError when the configuration cannot be loaded.
     """
     return sum(parameter.numel() for parameter in _without_weights(config, auto_class).parameters())
-
-
-def count_in_4bit(config: RunConfig, auto_class: Any) -> int:
-    """How many of these parameters `model.load_in_4bit` keeps in 4 bits: the weights of the linear layers that it
-    quantises. Embeddings, output layers, norms and biases stay in fp32.
-
-    Raises UserError when the configuration cannot be loaded.
-    """
-    return sum(
-        module.weight.numel()
-        for name, module in _without_weights(config, auto_class).named_modules()
-        if type(module) in (nn.Linear, Conv1D) and should_convert_module(name, NOT_IN_4BIT)
-    )
 
 
 def _without_weights(config: RunConfig, auto_class: Any) -> Any:

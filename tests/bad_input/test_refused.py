@@ -47,7 +47,7 @@ REFUSED: dict[str, tuple[dict[str, str], tuple[str, ...], str]] = {
     "no such model": (
         {},
         ("--model.name", "{here}/nothing"),
-        "--model.name: cannot load '{here}/nothing' (there is no such folder or file)",
+        "--model.name: cannot load '{here}/nothing' (",
     ),
     "a package that is not installed": (
         {},

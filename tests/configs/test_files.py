@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from autolora.configs.errors import UserError
-from autolora.configs.files import CONFIGS, find_config, hides_shipped, load_config, to_yaml
+from autolora.configs.files import CONFIGS, find_config, load_config, to_yaml
 from autolora.configs.parser import parse
 from autolora.configs.schema import RunConfig
 
@@ -58,16 +58,6 @@ def test_a_config_of_a_bare_name_is_looked_up_here_first(tmp_path: Path, monkeyp
     assert find_config("fast.yaml") == CONFIGS / "fast.yaml"
     (tmp_path / "fast.yaml").write_text("seed: 3\n")
     assert find_config("fast.yaml").resolve() == (tmp_path / "fast.yaml").resolve()
-
-
-def test_a_shipped_config_does_not_hide_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(CONFIGS)
-    assert hides_shipped("fast.yaml") is None
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.yaml").write_text("seed: 3\n")
-    assert (hides_shipped("fast.yaml"), hides_shipped("mine.yaml")) == (None, None)
-    (tmp_path / "fast.yaml").write_text("seed: 3\n")
-    assert (hides_shipped("fast.yaml"), hides_shipped("./fast.yaml")) == (tmp_path / "fast.yaml", None)
 
 
 def test_a_file_without_a_name_is_named_by_itself_and_the_rest_are_the_defaults(tmp_path: Path) -> None:

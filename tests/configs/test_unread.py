@@ -27,7 +27,7 @@ from tests.helpers.bilevel_toys import implicit, lora_toy, random_vector
 ALWAYS = {
     "name", "runs_folder", "method", "seed", "precision", "device",
     "model.name", "model.trust_remote_code", "model.attention", "model.load_in_4bit", "model.dtype",
-    "ignore_memory_estimate", "task.seed", "retrain.row_losses",
+    "task.seed", "retrain.row_losses",
     "task.type", "task.metrics", "task.evaluation_split", "task.max_length", "task.train_rows",
     "task.evaluation_rows", "retrain.torch_compile", "retrain.eval_batch_size", "export.padded", "export.gguf",
     "tracking.wandb",
@@ -36,7 +36,7 @@ ALWAYS = {
 # Keys that change no result of a stage, so that no stage declares them: where a run lies, who is told of it, files
 # beside the result, how its cells are started, and what several processes share.
 ELSEWHERE = (
-    "name", "runs_folder", "ignore_memory_estimate", "export", "tracking", "verdict", "study.axes",
+    "name", "runs_folder", "export", "tracking", "verdict", "study.axes",
     "study.variants", "study.where", "study.exclude", "study.sweep_once", "study.reference", "study.launcher",
     "study.ray",
 )  # fmt: skip

@@ -12,7 +12,7 @@ import pytest
 from autolora.engine.disk import checkpoint, newest
 from autolora.engine.retrain.trainer import RetrainTrainer
 from autolora.engine.run.folder import RunFolder
-from tests.helpers.faults import LONG, Argv, one_line
+from tests.helpers.faults import Argv, one_line
 from tests.helpers.processes import Process
 from tests.helpers.run_folders import everything
 
@@ -52,7 +52,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(
     assert process.wait() == 2
     line = one_line(process.output)
     assert "cannot read or write" in line
-    assert "no space is left" in line
+    assert "No space left on device" in line
     filler.unlink()
     again = Process(argv(*more), tmp_path / "again.txt", draw=False)
     assert again.wait() == 0, again.output.read_text()
@@ -82,7 +82,7 @@ def test_a_full_disk_during_an_overwrite_keeps_the_old_result_and_the_new_one_go
     more = ("--overwrite", "--search.patience", "0", "--lora.dropout", "0.1")
     process = Process(argv(*more), tmp_path / "out.txt", prepare)
     assert process.wait() == 2
-    assert "no space is left" in one_line(process.output)
+    assert "No space left on device" in one_line(process.output)
     assert everything(folder.root) == before
     filler.unlink()
     again = Process(argv(*more), tmp_path / "again.txt")
@@ -98,18 +98,3 @@ def test_a_read_only_folder_is_one_line(small_disk: Path, argv: Argv, tmp_path: 
     process = Process(argv(), tmp_path / "out.txt")
     assert process.wait() == 2
     assert f"--runs_folder: cannot write {small_disk / 'tiny'} (Read-only file system)" in one_line(process.output)
-
-
-@pytest.mark.trains
-def test_a_folder_that_becomes_read_only_is_one_line(small_disk: Path, argv: Argv, tmp_path: Path) -> None:
-    process = Process(argv(*LONG), tmp_path / "out.txt")
-    process.wait_for((small_disk / "tiny" / "search" / "checkpoint").exists)
-    # A file that is open for writing forbids the change for a moment; the lock always is, so the disk is swapped.
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(small_disk)], check=True)
-    try:
-        assert process.wait() == 2
-    finally:
-        subprocess.run(["umount", "-l", str(small_disk)], check=True)
-    line = one_line(process.output)
-    # The empty disk may come between a file and its sync: then the run's folder has vanished.
-    assert "it is read-only" in line or f"{small_disk / 'tiny'} is gone" in line

@@ -19,11 +19,11 @@ import torch
 from autolora.configs.errors import UserError
 from autolora.configs.schema_study import RayConfig, StudyConfig
 from autolora.engine.run.interrupt import Interrupted, StopRequest
+from autolora.engine.run.resources import own_cores
 from autolora.engine.study.launchers.base import Job, Running
 from autolora.engine.study.launchers.beginnings import Beginnings
 from autolora.engine.study.launchers.ray_endings import take
 from autolora.engine.study.launchers.ray_worker import run_cell
-from autolora.problems.machine.waiting import own_cores
 
 log = logging.getLogger("autolora")
 

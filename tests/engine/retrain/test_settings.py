@@ -190,7 +190,7 @@ def test_a_result_of_written_texts_is_of_its_decoding(tiny_config: Callable[...,
 
 def test_every_key_is_declared_or_known_to_change_no_result(tiny_config: Callable[..., RunConfig]) -> None:
     """A new key that changes a result must be declared: else two settings would be mixed without a word."""
-    free = {"name", "runs_folder", "ignore_memory_estimate", "search.checkpoint_every"}
+    free = {"name", "runs_folder", "search.checkpoint_every"}
     free |= {"model.gradient_checkpointing", "decode.batch_size"}
     free |= {f"retrain.{key}" for key in ("checkpoint_every", "eval_batch_size", "torch_compile")}
     undeclared = set(known_keys()) - set(FINISHED.of(tiny_config())) - free

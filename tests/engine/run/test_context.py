@@ -3,22 +3,17 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from torch.nn.functional import cross_entropy
-from transformers import GPT2LMHeadModel
 
 from autolora.configs.errors import UserError
 from autolora.configs.files import load_config
-from autolora.configs.parser import parse
 from autolora.configs.schema import RunConfig
 from autolora.engine.run import context
 from autolora.engine.run.context import Context
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
 from autolora.problems.machine.processes import Processes
-from tests.helpers.generation_toys import arguments, save_causal, write_e2e
 
 
 def test_the_folder_is_that_of_the_configuration(
@@ -70,26 +65,6 @@ def test_the_trials_of_a_sweep_say_once_that_the_pooler_was_never_trained(
     for seed in range(3):
         run.under(dataclasses.replace(run.config, seed=seed)).base()
     assert told == [1]
-
-
-@pytest.mark.trains
-def test_smoothing_that_the_model_leaves_out_is_told_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_lines: list[str]
-) -> None:
-    model, data = save_causal(tmp_path / "model", "gpt2"), write_e2e(tmp_path / "data")
-    run = Context(parse(arguments(model, data, tmp_path / "runs", "[c_attn]")).config, StopRequest())
-    right = GPT2LMHeadModel.forward
-
-    def own(model: Any, input_ids: Any, attention_mask: Any, labels: Any) -> Any:
-        found = right(model, input_ids=input_ids, attention_mask=attention_mask)
-        found.loss = cross_entropy(found.logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
-        return found
-
-    monkeypatch.setattr(GPT2LMHeadModel, "forward", own)
-    run.base()
-    run.base()
-    told = [line for line in log_lines if "--task.label_smoothing: 0.1 has no effect" in line]
-    assert len(told) == 1
 
 
 def test_every_base_model_is_a_fresh_one(

@@ -94,7 +94,6 @@ def test_it_never_resumes_and_leaves_no_folder_of_a_run(tmp_path: Path) -> None:
     run.begin()
     assert not list(tmp_path.iterdir())
     assert run.fingerprint == {}
-    assert not run.estimates_memory
     assert run.data.unused is None
     assert len(run.data.train) == 10
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from autolora.configs.errors import UserError
+from autolora.configs.parser import parse
 from autolora.configs.requests import Request
 from autolora.configs.schema import RunConfig
 from autolora.engine.disk.files import write_json
@@ -14,7 +15,7 @@ from autolora.engine.run import refusals
 from autolora.engine.run.asked import Asked
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
-from autolora.engine.run.refusals import refuse_finished
+from autolora.engine.run.refusals import refuse_finished, refuse_missing_files
 from autolora.engine.run.replacing import replacing
 from autolora.engine.stages import run_stages
 from tests.helpers.run_folders import WHOLE, names
@@ -146,3 +147,104 @@ def test_a_run_that_lacks_only_its_report_is_not_refused(tiny_config: Callable[.
         write_json(path, {})
     for stage in ("all", "search", "retrain"):
         refuse_finished(Asked(config, folder, stage))  # type: ignore[arg-type]
+
+
+def asked(root: Path, *arguments: str, stage: Any = "all", overwrite: bool = False) -> Asked:
+    config = parse(["--runs_folder", str(root), "--name", "a", *arguments]).config
+    return Asked(config, RunFolder.of(config), stage, overwrite)
+
+
+FILES = {
+    "training rows": (("--task.type", "text", "--task.path", "{}/no.csv"), "--task.path"),
+    "chats": (("--task.type", "chat", "--task.path", "{}/no.jsonl"), "--task.path"),
+    "rows to evaluate on": (
+        ("--task.type", "text", "--task.path", "{}/yes.csv", "--task.validation_path", "{}/no.csv"),
+        "--task.validation_path",
+    ),
+    "test rows": (
+        ("--task.type", "text", "--task.path", "{}/yes.csv", "--task.test_path", "{}/no.csv"), "--task.test_path",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "allowed"),
+    [
+        ("text", "", ".csv, .tsv, .jsonl, .parquet"),
+        ("text", "yes.xlsx", ".csv, .tsv, .jsonl, .parquet"),
+        ("generation", "", ".csv, .tsv, .jsonl, .parquet"),
+        ("tokens", "yes.csv", ".conll, .iob2, .tsv, .txt, .jsonl, .parquet"),
+        ("chat", "yes.txt", ".jsonl, .json, .parquet, .csv, .tsv"),
+    ],
+)
+def test_what_cannot_be_read_is_told_with_the_endings_that_can(
+    tmp_path: Path, kind: str, name: str, allowed: str
+) -> None:
+    for file in ("yes.csv", "yes.xlsx", "yes.txt", "yes.jsonl"):
+        (tmp_path / file).write_text("")
+    given, option = ("--task.type", kind, "--task.path"), "--task.path"
+    for paths in ((f"{tmp_path}/{name}",), (f"{tmp_path}/yes.jsonl", "--task.validation_path", f"{tmp_path}/{name}")):
+        option = "--task.validation_path" if len(paths) > 1 else "--task.path"
+        with pytest.raises(UserError) as caught:
+            refuse_missing_files(asked(tmp_path, *given, *paths))
+        assert str(caught.value) == (
+            f"{option}: '{tmp_path}/{name}' is not allowed; allowed: a file that ends in {allowed}"
+        )
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"), [("tokens", "{}"), ("chat", "{}"), ("tokens", "org/data"), ("chat", "data")]
+)
+def test_a_folder_and_a_data_set_of_the_hub_are_left_to_the_reading(tmp_path: Path, kind: str, path: str) -> None:
+    refuse_missing_files(asked(tmp_path, "--task.type", kind, "--task.path", path.format(tmp_path)))
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_a_missing_file_is_named_with_its_option(tmp_path: Path, case: str) -> None:
+    (tmp_path / "yes.csv").write_text("text,label\na,b\n")
+    arguments, option = FILES[case]
+    arguments = tuple(word.format(tmp_path) for word in arguments)
+    with pytest.raises(UserError, match=rf"^{option}: no file '.*no\.(csv|jsonl)'$"):
+        refuse_missing_files(asked(tmp_path, *arguments))
+    refuse_missing_files(asked(tmp_path, *arguments, stage="report"))
+    write_json(tmp_path / "a" / "metrics.json", {})
+    refuse_missing_files(asked(tmp_path, *arguments))
+    with pytest.raises(UserError, match="no file"):
+        refuse_missing_files(asked(tmp_path, *arguments, overwrite=True))
+
+
+def test_the_file_of_an_approximation_is_asked_for_only_before_its_search(tmp_path: Path) -> None:
+    own = ("--hypergradient.type", str(tmp_path / "no.py:Mine"))
+    with pytest.raises(UserError, match=r"^--hypergradient\.type: there is no file .*no\.py; allowed: FILE\.py:CLASS"):
+        refuse_missing_files(asked(tmp_path, *own))
+    refuse_missing_files(asked(tmp_path, *own, stage="retrain"))
+    refuse_missing_files(asked(tmp_path, *own, "--method", "lora"))
+    write_json(RunFolder(tmp_path / "a").search_summary, {})
+    refuse_missing_files(asked(tmp_path, *own))
+
+
+def test_a_file_in_the_home_of_the_user_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "yes.csv").write_text("text,label\na,b\n")
+    text = ("--task.type", "text", "--task.path", "~/yes.csv")
+    refuse_missing_files(asked(tmp_path, *text, "--task.test_path", "~/yes.csv"))
+    with pytest.raises(UserError, match=r"^--task\.test_path: no file '~/no\.csv'$"):
+        refuse_missing_files(asked(tmp_path, *text, "--task.test_path", "~/no.csv"))
+
+
+def test_a_column_that_a_table_of_texts_lacks_is_told_unless_nothing_is_read(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text("id,review\n1,a\n")
+    text = ("--task.type", "text", "--task.path", f"{tmp_path}/d.csv")
+    message = r"^--task\.path: .*d\.csv has no column text, label; it has: id, review$"
+    with pytest.raises(UserError, match=message):
+        refuse_missing_files(asked(tmp_path, *text))
+    refuse_missing_files(asked(tmp_path, *text, stage="report"))
+    refuse_missing_files(asked(tmp_path, "--task.type", "generation", *text[2:]))
+
+
+def test_what_may_be_a_data_set_of_the_hub_is_not_looked_for_here(tmp_path: Path) -> None:
+    refuse_missing_files(asked(tmp_path, "--task.type", "chat", "--task.path", "someone/chats"))
+    refuse_missing_files(asked(tmp_path, "--task.type", "generation", "--task.name", "e2e"))
+    split = ("--task.evaluation_split", "validation", "--task.test_path", "no.csv")
+    (tmp_path / "yes.csv").write_text("text,label\na,b\n")
+    refuse_missing_files(asked(tmp_path, "--task.type", "text", "--task.path", f"{tmp_path}/yes.csv", *split))

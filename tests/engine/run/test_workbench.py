@@ -9,7 +9,7 @@ from autolora.engine.run.context import Context
 from autolora.engine.run.given import ScriptBench
 from autolora.engine.run.workbench import Workbench
 
-READ = {name for name in vars(Workbench) if not name.startswith("_")} - {"estimates_memory"}
+READ = {name for name in vars(Workbench) if not name.startswith("_")}
 
 
 @pytest.mark.parametrize("kind", [Context, ScriptBench])
@@ -33,8 +33,3 @@ def test_a_run_that_lacks_a_part_cannot_be_made(left_out: str) -> None:
     parts: dict[str, Any] = {name: None for name in READ if name != left_out}
     with pytest.raises(TypeError, match=left_out):
         type("Half", (Workbench,), parts)()
-
-
-def test_only_a_script_is_not_refused_for_its_memory() -> None:
-    assert Context.estimates_memory
-    assert not ScriptBench.estimates_memory

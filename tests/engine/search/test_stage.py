@@ -12,7 +12,6 @@ from autolora.configs.schema import RunConfig
 from autolora.engine.disk import newest
 from autolora.engine.run.context import Context
 from autolora.engine.run.program import commit
-from autolora.engine.run.savings import FIRST_ORDER, OTHERS
 from autolora.engine.search import trajectory
 from autolora.engine.search.found import read_numbers, searched_model
 from autolora.engine.search.settings import FOUND
@@ -107,18 +106,3 @@ def test_the_stored_model_computes_what_the_search_computed_with_its_gates(
         with gates.open(torch.ones(len(gates.names), gates.k)):
             torch.testing.assert_close(model(**batch).logits, expected, rtol=0, atol=1e-5)
     assert (without - expected).abs().max() > 1e-3
-
-
-@pytest.mark.parametrize(
-    ("method", "per_weight"), [("darts", OTHERS), ("first_order", FIRST_ORDER), ("unrolled", OTHERS + 3 * 4)]
-)
-def test_the_memory_estimate_counts_the_copies_of_w_that_the_approximation_makes(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch,
-    method: str, per_weight: int,
-) -> None:  # fmt: skip
-    given: list[int] = []
-    monkeypatch.setattr(
-        "autolora.engine.search.stage.check_memory", lambda *_, **told: given.append(told["per_weight"])
-    )
-    build_search(run_of(tiny_config("--hypergradient.type", method, "--search.unroll_steps", "4")), second_order=False)
-    assert given == [per_weight]

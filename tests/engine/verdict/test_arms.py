@@ -148,10 +148,10 @@ def test_what_a_user_may_change_between_two_commands_is_no_setting_of_a_training
     assert dataclasses.asdict(plain) == dataclasses.asdict(other)
 
 
-def test_precision_device_and_the_word_about_memory_are_those_of_the_run() -> None:
-    given = ("--precision", "fp32", "--device", "cpu", "--ignore_memory_estimate", "true")
+def test_precision_and_device_are_those_of_the_run() -> None:
+    given = ("--precision", "fp32", "--device", "cpu")
     for cell in (*arms_of(*given).pair(1).values(), *arms_of(*given).heads()):
-        assert (cell.config.precision, cell.config.device, cell.config.ignore_memory_estimate) == ("fp32", "cpu", True)
+        assert (cell.config.precision, cell.config.device) == ("fp32", "cpu")
 
 
 def test_model_data_and_layers_are_those_of_the_run() -> None:

@@ -60,9 +60,6 @@ def test_where_lora_gains_nothing_it_ends_at_the_first_look(verdict: Callable[..
 def test_the_command_ends_with_0_whatever_the_verdict_says(
     ending: str, verdict: Callable[..., Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "autolora.problems.machine.waiting.choose_waiting", lambda: None
-    )  # it would set variables of this process
     by, _ = ENDINGS.get(ending, (0.3, 8))
     found, folder = verdict(FakeLauncher(better(by), stop_after=9 if ending == "undecided" else None))
     assert found["ending"] == ending

@@ -33,7 +33,6 @@ from transformers import (
 from autolora.configs.errors import UserError
 from autolora.configs.parser import parse
 from autolora.configs.schema import ModelConfig
-from autolora.engine.run import early
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.stages import run_stages
 from autolora.problems.models.load import load_base
@@ -94,9 +93,7 @@ def test_others_are_refused_in_one_line(kind: str, seed: int) -> None:
 
 
 @pytest.mark.trains
-def test_a_run_on_an_encoder_is_refused_before_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A check of the usual encoders' names comes before this one, of any model.
-    monkeypatch.setattr(early, "_refuse_encoder", lambda *_: None)
+def test_a_run_on_an_encoder_is_refused_before_the_search(tmp_path: Path) -> None:
     tokenizer = make_tokenizer()
     RobertaForCausalLM(
         RobertaConfig(**WIDE | {"vocab_size": len(tokenizer)}, max_position_embeddings=300)

@@ -19,7 +19,6 @@ from autolora.problems.machine.compute import Compute
 from autolora.problems.models import precision
 from autolora.problems.models.load import BaseModel
 from autolora.problems.models.precision import (
-    count_in_4bit,
     count_parameters,
     train_in_fp32,
     weights_dtype,
@@ -54,14 +53,6 @@ def test_auto_takes_bf16_for_large_causal_models_where_the_run_computes_in_it(
     config = config_of(model_folder("llama"), **values)
     monkeypatch.setattr(precision, "LARGE", count_parameters(config, AutoModelForCausalLM))
     assert weights_dtype(config, kind, Compute(CPU, bf16=bf16)) == expected
-
-
-@pytest.mark.parametrize(("kind", "blocks"), [("llama", "model.layers."), ("gpt2", "transformer.h.")])
-def test_4_bits_keep_the_matrices_of_the_blocks(model_folder: Callable[..., Path], kind: str, blocks: str) -> None:
-    config = config_of(model_folder(kind))
-    model = AutoModelForCausalLM.from_pretrained(config.model.name)
-    matrices = [p for name, p in model.named_parameters() if name.startswith(blocks) and p.dim() == 2]
-    assert count_in_4bit(config, AutoModelForCausalLM) == sum(p.numel() for p in matrices) > 0
 
 
 def test_auto_keeps_smaller_models_in_fp32(model_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:

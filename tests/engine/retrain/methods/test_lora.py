@@ -152,13 +152,12 @@ def test_the_ranks_of_the_run_are_taken_as_they_are_and_not_written_again(
 
 
 def test_a_process_that_does_not_write_leaves_no_ranks(
-    tiny_config: Callable[..., RunConfig], begun: Callable[[RunConfig], Context], monkeypatch: pytest.MonkeyPatch
+    tiny_config: Callable[..., RunConfig], begun: Callable[[RunConfig], Context]
 ) -> None:
     run = begun(tiny_config("--method", "lora"))
     base = run.base()
     run.processes = Processes(rank=1, size=2)
     prepared = METHODS["lora"].prepare(base, run, 8)
-    monkeypatch.setattr("autolora.engine.retrain.beginning.check_memory", lambda *_, **__: None)
     begin(run, prepared, run.data)
     assert not run.folder.ranks.exists()
     assert not run.folder.config.exists()
