@@ -175,12 +175,6 @@ class ExportConfig:
     padded: bool | None = None
     """Also write adapter_padded/ for servers that read only r and lora_alpha: the adapter padded with zeros to one
     rank, one scale, and the same layers in every block. null: true for language models, else false."""
-    gguf: bool = False
-    """Also write adapter.gguf, a LoRA file for llama.cpp; only for language models that this export knows
-    (docs/faq.md)."""
-    untrained: bool = False
-    """Also write adapter_untrained/, an adapter at the searched ranks with B = 0, for trainers that take their ranks
-    from an adapter. --stage search writes it also if the search is already finished."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from autolora.configs.conditions import BUDGETED, divides, fixed_data, has_templ
 from autolora.configs.facts import (
     CHOOSING_RANKS,
     FROM_COMPONENTS,
-    SEARCHING,
     WITHOUT_LORA,
     evaluates_base,
     moves_alpha,
@@ -146,7 +145,6 @@ TABLE: tuple[Row, ...] = (
         f"{_METHOD} beside --lora.budget, which gives the number of parameters",
     ),
     *map(_read_by_some, READ_BY_SOME),
-    Row(("export.untrained",), lambda c: c.method not in SEARCHING, f"{_METHOD}, which searches no ranks"),
     Row(("verdict",), lambda c: True, "without --stage verdict"),
     Row(("task.unused_rows",), lambda c: not c.retrain.row_losses, "without --retrain.row_losses true"),
     Row(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from autolora.configs.endings import CHATS, OF_FILES, TABLES, TAGGED, ending, refuse_other_ending
 from autolora.configs.errors import UserError
-from autolora.configs.facts import SEARCHING, WITHOUT_HEAD, WITHOUT_LORA
+from autolora.configs.facts import WITHOUT_HEAD, WITHOUT_LORA
 from autolora.configs.own_class import refuse_missing_file
 from autolora.configs.places import from_home, is_local
 from autolora.configs.ranges import ALL_LINEAR
@@ -102,12 +102,8 @@ def _refuse_encoder(config: RunConfig, folder: Path) -> None:
 
 
 def _trains_nothing(asked: Asked) -> bool:
-    """Whether the command reads neither rows nor a model: it only draws the report, or the run is finished.
-
-    A finished run may still get its untrained adapter, for which the model is loaded."""
-    config, folder = asked.config, asked.folder
-    exports = config.export.untrained and config.method in SEARCHING and not folder.untrained_card.exists()
-    return asked.stage == "report" or (folder.metrics.exists() and not asked.overwrite and not exports)
+    """Whether the command reads neither rows nor a model: it only draws the report, or the run is finished."""
+    return asked.stage == "report" or (asked.folder.metrics.exists() and not asked.overwrite)
 
 
 def weights_in(folder: Path) -> list[str]:

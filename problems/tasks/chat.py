@@ -14,7 +14,7 @@ from autolora.configs.errors import UserError
 from autolora.configs.places import short_name
 from autolora.configs.schema import TaskConfig
 from autolora.problems.tasks.base import Rows
-from autolora.problems.tasks.causal import MODEL_INPUTS, TOKEN_METRICS, Causal, KindOfPrompt
+from autolora.problems.tasks.causal import MODEL_INPUTS, TOKEN_METRICS, Causal
 from autolora.problems.tasks.doubts import warn_of_gap, warn_of_rendered_texts
 from autolora.problems.tasks.evenly import evenly
 from autolora.problems.tasks.labels import IGNORED
@@ -154,9 +154,6 @@ class Chats(Causal):
             return "prompt: none, the texts themselves are learned"
         name = self.config.chat_template or "the chat template of the model"
         return f"prompt: {name}{Template(tokenizer).words}"
-
-    def kind_of_prompt(self, tokenizer: PreTrainedTokenizerBase) -> KindOfPrompt:
-        return "chat" if self._through_template and template_of(tokenizer) is not None else "text"
 
     def decoded(self, rows: Dataset) -> Dataset:
         """Samples, evenly spread over the rows that were not cut."""

@@ -20,7 +20,7 @@ from autolora.configs.recipe import is_benchmark, plain_name
 from autolora.configs.schema import TaskConfig
 from autolora.problems.scoring import METRICS, check_metrics, score_e2e, score_webnlg
 from autolora.problems.tasks.base import Rows
-from autolora.problems.tasks.causal import MODEL_INPUTS, Causal, KindOfPrompt
+from autolora.problems.tasks.causal import MODEL_INPUTS, Causal
 from autolora.problems.tasks.doubts import warn_of_gap
 from autolora.problems.tasks.prompts import ChatPrompt, Lost, PlainPrompt, Prompt
 from autolora.problems.tasks.readers.cache import mapped
@@ -124,9 +124,6 @@ class Generation(Causal):
 
     def form(self, tokenizer: PreTrainedTokenizerBase) -> str:
         return f"prompt: {self.prompt(tokenizer).words}"
-
-    def kind_of_prompt(self, tokenizer: PreTrainedTokenizerBase) -> KindOfPrompt:
-        return "chat" if self._is_chat(tokenizer) else "separator"
 
     def decoded(self, rows: Dataset) -> Dataset:
         return rows

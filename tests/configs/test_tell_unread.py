@@ -23,7 +23,6 @@ E2E = "--task.type generation --task.name e2e"
 SAID = {
     "--method head --model.gradient_checkpointing true":
         "--model.gradient_checkpointing: does nothing with --method head",
-    "--method lora --export.untrained true": "--export.untrained: does nothing with --method lora",
     "--lora.shuffle type": "--lora.shuffle: does nothing with --method autolora",
     "--retrain.row_losses true --task.unused_rows 9 --task.train_rows null":
         "--task.unused_rows: does nothing without --task.train_rows",
@@ -119,7 +118,6 @@ def test_a_key_that_only_other_settings_read_is_said_in_one_line(arguments: str,
 
 READ = (
     "--method full --model.gradient_checkpointing true",
-    "--export.untrained true",
     "--method lora_shuffled --lora.ranks_from x --lora.shuffle type --lora.draw 1",
     "--retrain.row_losses true --task.unused_rows 9 --task.train_rows 20",
     "--answer.rule shares --answer.budget 4",

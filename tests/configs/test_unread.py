@@ -29,7 +29,7 @@ ALWAYS = {
     "model.name", "model.trust_remote_code", "model.attention", "model.load_in_4bit", "model.dtype",
     "ignore_memory_estimate", "task.seed", "retrain.row_losses",
     "task.type", "task.metrics", "task.evaluation_split", "task.max_length", "task.train_rows",
-    "task.evaluation_rows", "retrain.torch_compile", "retrain.eval_batch_size", "export.padded", "export.gguf",
+    "task.evaluation_rows", "retrain.torch_compile", "retrain.eval_batch_size", "export.padded",
     "tracking.wandb",
     "study.axes", "study.variants",
 }  # fmt: skip

@@ -192,14 +192,8 @@ def test_what_may_be_a_data_set_of_the_hub_is_not_looked_for_here(tmp_path: Path
     refuse_missing_files(asked(tmp_path, "--task.type", "text", "--task.path", f"{tmp_path}/yes.csv", *split))
 
 
-def test_a_finished_run_needs_no_model_but_for_its_untrained_adapter(tmp_path: Path) -> None:
+def test_a_finished_run_needs_no_model(tmp_path: Path) -> None:
     options = ("--model.name", str(tmp_path))
     done = asked(tmp_path, *options)
     write_json(done.folder.metrics, {})
     refuse_missing_model(done)
-    exports = asked(tmp_path, *options, "--export.untrained", "true", stage="search")
-    with pytest.raises(UserError, match=r"^--model\.name: cannot load"):
-        refuse_missing_model(exports)
-    exports.folder.untrained_card.parent.mkdir()
-    exports.folder.untrained_card.touch()
-    refuse_missing_model(exports)
