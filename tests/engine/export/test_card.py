@@ -1,4 +1,4 @@
-"""adapter/README.md: facts and ranks; its lines are run as they stand (a language model's in tests/test_chat_runs.py)."""
+"""adapter/README.md: facts and ranks; its lines are run (those of a language model in tests/test_chat_runs.py)."""
 
 import dataclasses
 from pathlib import Path
