@@ -107,9 +107,6 @@ class HypergradientConfig:
     number, lr (Eq. 4: the current learning rate of W), or betty (1, as in the paper's code)."""
     radius: ranges.Positive = 0.01
     """Length of a finite difference in the space of W (darts, forward_difference, sama). Betty: 0.01."""
-    fp32_difference: bool = False
-    """Evaluate finite differences in fp32, as rounding to bf16 makes them less accurate (docs/hypergradients.md).
-    Frozen weights in bf16 are copied to fp32 meanwhile; products with weights in 4 bits are then in fp32."""
     terms: ranges.CountFromZero = 3
     """Number of Hessian-vector products in neumann and cg."""
     options: ranges.Options = field(default_factory=dict)

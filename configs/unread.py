@@ -208,15 +208,8 @@ TABLE: tuple[Row, ...] = (
         f"{_TYPE}, which means eta = 0",
     ),
     Row(
-        ("hypergradient.radius", "hypergradient.fp32_difference"),
-        lambda c: not reads(c, "radius") and not c.study.probe.steps,
+        ("hypergradient.radius",), lambda c: not reads(c, "radius") and not c.study.probe.steps,
         f"{_TYPE}, which takes no finite difference",
-    ),
-    Row(
-        ("hypergradient.fp32_difference",),
-        # Products with weights in 4 bits are in bf16, whatever the precision.
-        lambda c: c.precision == "fp32" and c.model.dtype != "bf16" and not c.model.load_in_4bit,
-        "with --precision fp32, as all is computed in fp32 then",
     ),
     Row(
         ("hypergradient.terms",), lambda c: not reads(c, "terms") and not c.study.probe.steps,

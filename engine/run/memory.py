@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from autolora.configs.errors import UserError
-from autolora.configs.facts import WITHOUT_HEAD, reads, trains_blocks
+from autolora.configs.facts import WITHOUT_HEAD, trains_blocks
 from autolora.engine.run.activations import activations
 from autolora.engine.run.free import GIB, free
 from autolora.engine.run.savings import Section, Training, savings
@@ -44,14 +44,11 @@ def check_memory(
         return
     model.to(compute.device)
     rows = math.ceil(min(rows, len(data.train)) / run.processes.size)
-    hypergradient = config.hypergradient
-    in_fp32 = section == "search" and hypergradient.fp32_difference and reads(config, "fp32_difference")
     training = Training(
         section=section, rows=rows, longest=max(data.train["length"][:]), held=activations(model, data, compute, rows),
         again=config.model.gradient_checkpointing and trains_blocks(config), per_weight=per_weight,
         trained=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
         frozen=sum(parameter.nbytes for parameter in model.parameters() if not parameter.requires_grad),
-        copied=_copies(model) if in_fp32 else 0, in_fp32=in_fp32 and (compute.bf16 or bool(_copies(model))),
         second_order=second_order,
     )  # fmt: skip
     needed = MARGIN * training.bytes() + (_LOSS * chunk(compute.device) if config.task.type in WITHOUT_HEAD else 0)
@@ -79,11 +76,6 @@ def _tell_once(run: Workbench, section: Section, needed: float, left: float) -> 
             "memory: about %.1f GiB at the peak of %s, %.1f GiB free",
             peak / GIB, _WORDS[section], left / GIB, extra={"once": same},
         )  # fmt: skip
-
-
-def _copies(model: nn.Module) -> int:
-    """Bytes of fp32 copies of the bf16 weights, which hypergradient.fp32_difference makes."""
-    return sum(4 * weight.numel() for weight in model.parameters() if weight.dtype == torch.bfloat16)
 
 
 def _resident(compute: Compute) -> float:

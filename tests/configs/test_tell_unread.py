@@ -67,7 +67,6 @@ SAID = {
     "--hypergradient.terms 5": "--hypergradient.terms: does nothing with --hypergradient.type darts: it is read",
     "--hypergradient.type cg --hypergradient.radius 1": "--hypergradient.radius: does nothing with --hyperg",
     "--hypergradient.type first_order --hypergradient.eta lr": "--hypergradient.eta: does nothing with --hy",
-    "--precision fp32 --hypergradient.fp32_difference true": "--hypergradient.fp32_difference: does nothing",
     "--hypergradient.type none --search.unroll_steps 2 --hypergradient.eta lr":
         "--hypergradient.eta, --search.unroll_steps: do nothing with --hypergradient.type none, which takes no outer",
     "--answer.rule threshold --hypergradient.type none --search.patience 3":
@@ -134,7 +133,6 @@ READ = (
     f"{E2E} --method head --lora.modules_to_save [lm_head] --retrain.batch_size 4",
     "--hypergradient.type none --search.constraint sigmoid --task.validation_share 0.4",
     "--lora.k 1 --hypergradient.type none",
-    "--precision fp32 --model.load_in_4bit true --hypergradient.fp32_difference true",
     "--lora.k 1 --search.constraint sigmoid --hypergradient.eta lr --search.scale paper",
     "--lora.k 1 --study.axes '{hypergradient.type: [none, darts]}'",
     "--lora.k 1 --hypergradient.type sama --study.axes '{seed: [0]}' --study.probe.steps [2]",
