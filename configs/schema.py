@@ -17,7 +17,7 @@ from autolora.configs.schema_verdict import VerdictConfig
 Constraint = Literal["softmax", "sigmoid", "none"]
 Stage = Literal["all", "search", "retrain", "report", "verdict"]
 MethodName = Literal[
-    "autolora", "lora", "lora_grid", "lora_modules", "optuna", "lora_ranks", "lora_shuffled", "lora_random", "adalora",
+    "autolora", "lora", "lora_grid", "optuna", "lora_ranks", "lora_shuffled", "lora_random", "adalora",
     "eva", "para", "adapter", "head", "full",
 ]  # fmt: skip
 
@@ -132,7 +132,7 @@ class RetrainConfig:
     learning_rates: ranges.Rates = field(default_factory=list)
     """Learning rates to try: each trains once on D_tr, with as many passes over it as the retraining takes over all
     rows, and the one that is best on D_val is used. A single one is used as it is. Empty: learning_rate is used.
-    Before that, lora_grid, lora_modules and optuna try their ranks at learning_rate."""
+    Before that, lora_grid and optuna try their ranks at learning_rate."""
     batch_size: ranges.Count = 16
     """Examples per batch."""
     torch_compile: bool = False
@@ -201,12 +201,11 @@ class RunConfig:
     runs_folder: ranges.FilePath = "runs"
     """Folder that holds the runs."""
     method: MethodName = "autolora"
-    """autolora: learned ranks; lora: one rank for all layers; lora_grid: the best of several ranks; lora_modules: one
-    rank in the best set of module types; optuna: the best ranks that TPE proposes; lora_ranks: another run's ranks,
-    with fresh weights; lora_shuffled: another run's ranks, permuted among the layers; lora_random: random ranks;
-    adalora, eva: PEFT's AdaLoRA and EVA; para: trained at rank k, then cut to a budget; adapter: bottlenecks; head:
-    only the task head is trained (a language model has none and is evaluated untrained); full: every weight is
-    trained."""
+    """autolora: learned ranks; lora: one rank for all layers; lora_grid: the best of several ranks; optuna: the
+    best ranks that TPE proposes; lora_ranks: another run's ranks, with fresh weights; lora_shuffled: another run's
+    ranks, permuted among the layers; lora_random: random ranks; adalora, eva: PEFT's AdaLoRA and EVA; para:
+    trained at rank k, then cut to a budget; adapter: bottlenecks; head: only the task head is trained (a language
+    model has none and is evaluated untrained); full: every weight is trained."""
     seed: ranges.Seed = 0
     """Seed of all random numbers: split, order of the data, weights, dropout."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -40,7 +40,6 @@ SAID = {
     "--lora.budget 3": "--lora.budget: does nothing with --method autolora: it is read only for para, o",
     "--method para --lora.r 2 --lora.budget 1": "--lora.r: does nothing with --method para beside --lora.budget",
     "--lora.trials 3": "--lora.trials: does nothing with --method autolora: it is read only for optuna",
-    "--lora.module_sets [[query]]": "--lora.module_sets: does nothing with --method autolora: it is read only for",
     "--lora.rho 3": "--lora.rho: does nothing with --method autolora: it is read only for eva",
     "--lora.ranks_from x": "--lora.ranks_from: does nothing with --method autolora: it is read only for lora_r",
     "--method lora_random --lora.r 2 --lora.ranks_from x":

@@ -98,7 +98,6 @@ def test_a_method_reads_what_the_table_says(method: str) -> None:
     assert (reason("lora.ranks_from", config) is None) == (method in READ_RANKS)
     assert (reason("lora.budget", config) is None) == (method in BUDGETED)
     assert (reason("lora.trials", config) is None) == (method == "optuna")
-    assert (reason("lora.module_sets", config) is None) == (method == "lora_modules")
     assert (reason("lora.rho", config) is None) == (method == "eva")
     assert (reason("lora.grid", config) is None) == (method == "lora_grid")
     assert (reason("adapter.bottleneck", config) is None) == (method == "adapter")
