@@ -1,6 +1,5 @@
 """adapter/README.md: facts and ranks; its lines are run (those of a language model in tests/test_chat_runs.py)."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +7,7 @@ import pytest
 import torch
 import yaml
 
-from autolora.engine.ranks import LayerRank, RankRecord
-from tests.helpers.cards import CHAT, RECORD, card_of
+from tests.helpers.cards import CHAT, card_of
 from tests.helpers.chat_toys import run_card
 from tests.helpers.exports import Exported
 
@@ -37,21 +35,6 @@ def test_task_data_result_and_ranks_stand_in_it(tmp_path: Path) -> None:
     assert "| ranks | mean 1.33 of k = 4 over 3 layers, 1 of them at rank 0; scale 2 on each component |" in text
     assert "| size | 12,345 LoRA parameters, 23,456 trained in all |" in text
     assert "| | 0 | 1 |\n|---|---|---|\n| q | 3 | 1 |\n| v | 0 |  |\n" in text
-
-
-def test_ranks_that_no_search_chose_are_not_said_to_be_of_k(tmp_path: Path) -> None:
-    record = RankRecord(8, (LayerRank("0.q", 16), LayerRank("1.q", 16)))
-    assert "| ranks | mean 16.00 over 2 layers |" in card_of(tmp_path, CHAT, [], record=record)
-
-
-@pytest.mark.parametrize(
-    ("scale", "words"), [("fixed", "the layer's rank"), ("rslora", "the square root of the layer's rank")]
-)
-def test_the_scale_stands_in_it(tmp_path: Path, scale: str, words: str) -> None:
-    text = card_of(tmp_path, CHAT, [], record=dataclasses.replace(RECORD, scale=scale))
-    assert f"1 of them at rank 0; scale lora_alpha 8 / {words} |" in text
-    text = card_of(tmp_path, CHAT, [], record=dataclasses.replace(RECORD, scale="mean_rank"))
-    assert "1 of them at rank 0; scale 2.828 on each component |" in text, "8 / sqrt(4 * 2)"
 
 
 def test_a_base_in_a_gguf_file_is_loaded_from_it(tmp_path: Path) -> None:

@@ -10,10 +10,8 @@ import yaml
 from peft import LoraConfig, TaskType, get_peft_model
 
 from autolora.configs.errors import UserError
-from autolora.configs.files import to_yaml
 from autolora.configs.requests import Trainer
-from autolora.configs.schema import RunConfig
-from autolora.engine.disk.files import write_json, write_text
+from autolora.engine.disk.files import write_json
 from autolora.engine.export.trainers import lines_for
 from autolora.engine.run.folder import RunFolder
 from tests.helpers.searched_ranks import KEPT, LEFT, searched_at
@@ -58,14 +56,6 @@ def test_lora_on_the_output_layer_is_refused_for_trainers_that_train_none_there(
         lines_for(trainer, folder)
     assert lines_for("axolotl", folder)
     assert lines_for(trainer, searched_at(tmp_path / "dropped", {**KEPT, "lm_head": 0}))
-
-
-def test_unsloth_names_modules_that_it_cannot_train_whole(tmp_path: Path) -> None:
-    folder = searched_at(tmp_path)
-    configured(folder, modules_to_save=["lm_head"])
-    assert "refuses" not in lines_for("unsloth", folder)
-    configured(folder, modules_to_save=["lm_head", "norm"])
-    assert "# Unsloth refuses these modules_to_save: norm." in lines_for("unsloth", folder)
 
 
 def test_unsloth_gets_the_last_words_of_modules_that_it_trains_whole(tmp_path: Path) -> None:
@@ -160,10 +150,6 @@ def test_all_of_it_can_be_pasted_and_says_what_is_lost(tmp_path: Path, trainer: 
         compile(text, "lines", "exec")
 
 
-def test_a_dropped_layer_is_told(tmp_path: Path) -> None:
-    assert "mean 3.67 of k = 8; 1 of 3 layers dropped" in lines_for("peft", searched_at(tmp_path))
-
-
 @pytest.mark.parametrize("trainer", ["trl", "axolotl", "llama-factory", "unsloth"])
 def test_a_model_that_is_no_language_model_is_refused(tmp_path: Path, trainer: Trainer) -> None:
     with pytest.raises(UserError, match=rf"^--for: '{trainer}' is not allowed for .*\(SEQ_CLS\); allowed: peft"):
@@ -186,16 +172,6 @@ def test_a_damaged_configuration_is_named_with_its_key(tmp_path: Path, key: str)
     for trainer in get_args(Trainer):
         with pytest.raises(UserError, match=named):
             lines_for(trainer, folder)
-
-
-def test_a_half_done_search_names_the_command_that_resumes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It had proposed --answer.from, which takes only a finished search."""
-    monkeypatch.setattr("autolora.engine.run.places.program", lambda: "python run.py")
-    folder = RunFolder(tmp_path / "a")
-    write_text(folder.config, to_yaml(RunConfig(name="a", runs_folder=str(tmp_path))))
-    with pytest.raises(UserError, match=r"^--for: .*ranks\.json does not exist yet, ") as refused:
-        lines_for("peft", folder)
-    assert str(refused.value).endswith(f"this resumes it: python run.py --config {folder.config} --stage search")
 
 
 def test_folders_without_the_ranks_are_refused(tmp_path: Path) -> None:
