@@ -25,7 +25,7 @@ class Facts(NamedTuple):
         return "radius" in self.reads
 
 
-_DIFFERENCE = ("eta", "radius", "fp32_difference")
+_DIFFERENCE = ("eta", "radius")
 _SERIES = ("eta", "terms")
 
 BUILT_IN = {

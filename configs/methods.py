@@ -41,9 +41,6 @@ FACTS: Mapping[MethodName, MethodFacts] = {
     "optuna": MethodFacts(
         "lora", search="trials", rule="optuna", reads=("lora.r", "lora.budget", "lora.trials"),
     ),
-    "lora_modules": MethodFacts(
-        "lora", search="trials", rule="modules", reads=("lora.r", "lora.budget", "lora.module_sets"),
-    ),
     "lora_grid": MethodFacts("lora", search="trials", rule="grid", reads=("lora.grid",)),
     "lora_ranks": MethodFacts("lora", rule="given", reads=("lora.ranks_from",), at_given_ranks=True),
     "lora_shuffled": MethodFacts(

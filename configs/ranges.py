@@ -197,11 +197,4 @@ Targets = Annotated[
         lambda x: len(x) > 0 and all(x) and (ALL_LINEAR not in x or len(x) == 1),
     ),
 ]
-ModuleSets = Annotated[
-    list[list[str]],
-    Range(
-        'a list of lists of module names, such as "[[query],[query,value]]", none of them empty',
-        lambda x: all(len(one) > 0 and all(one) for one in x),
-    ),
-]
 Modules = Annotated[list[str] | None, Range("null, or names of modules", lambda x: x is None or all(x))]

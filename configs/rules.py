@@ -7,7 +7,6 @@ from autolora.configs.facts import (
     ADALORA_LEAST_STEPS,
     FROM_COMPONENTS,
     PART,
-    WITHOUT_HEAD,
     WITHOUT_LORA,
     moves_alpha,
     needs_evidence,
@@ -174,12 +173,7 @@ def _export_refusals(config: RunConfig) -> Iterator[str]:
     """Messages about files that cannot be written of what the method trains."""
     where = f"for --method {config.method}"
     for key, wanted in vars(config.export).items():
-        if wanted and config.method in WITHOUT_LORA and key not in ("merged", "untrained"):
+        if wanted and config.method in WITHOUT_LORA and key != "merged":
             yield f"--export.{key}: true is not allowed {where}, which has no LoRA"
-    if config.export.gguf and config.task.type not in WITHOUT_HEAD:
-        yield refusal("export.gguf", "true", f"for --task.type {config.task.type}, whose model has a head", "false")
-    if config.export.gguf and config.lora.modules_to_save:
-        beside = f"with --lora.modules_to_save {config.lora.modules_to_save}, which such a file cannot hold"
-        yield refusal("export.gguf", "true", beside, "false, and --export.merged true")
     if config.method == "adapter" and config.export.merged:
         yield f"--export.merged: true is not allowed {where}: bottlenecks cannot be merged"

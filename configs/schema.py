@@ -17,7 +17,7 @@ from autolora.configs.schema_verdict import VerdictConfig
 Constraint = Literal["softmax", "sigmoid", "none"]
 Stage = Literal["all", "search", "retrain", "report", "verdict"]
 MethodName = Literal[
-    "autolora", "lora", "lora_grid", "lora_modules", "optuna", "lora_ranks", "lora_shuffled", "lora_random", "adalora",
+    "autolora", "lora", "lora_grid", "optuna", "lora_ranks", "lora_shuffled", "lora_random", "adalora",
     "eva", "para", "adapter", "head", "full",
 ]  # fmt: skip
 
@@ -107,9 +107,6 @@ class HypergradientConfig:
     number, lr (Eq. 4: the current learning rate of W), or betty (1, as in the paper's code)."""
     radius: ranges.Positive = 0.01
     """Length of a finite difference in the space of W (darts, forward_difference, sama). Betty: 0.01."""
-    fp32_difference: bool = False
-    """Evaluate finite differences in fp32, as rounding to bf16 makes them less accurate (docs/hypergradients.md).
-    Frozen weights in bf16 are copied to fp32 meanwhile; products with weights in 4 bits are then in fp32."""
     terms: ranges.CountFromZero = 3
     """Number of Hessian-vector products in neumann and cg."""
     options: ranges.Options = field(default_factory=dict)
@@ -135,7 +132,7 @@ class RetrainConfig:
     learning_rates: ranges.Rates = field(default_factory=list)
     """Learning rates to try: each trains once on D_tr, with as many passes over it as the retraining takes over all
     rows, and the one that is best on D_val is used. A single one is used as it is. Empty: learning_rate is used.
-    Before that, lora_grid, lora_modules and optuna try their ranks at learning_rate."""
+    Before that, lora_grid and optuna try their ranks at learning_rate."""
     batch_size: ranges.Count = 16
     """Examples per batch."""
     torch_compile: bool = False
@@ -175,12 +172,6 @@ class ExportConfig:
     padded: bool | None = None
     """Also write adapter_padded/ for servers that read only r and lora_alpha: the adapter padded with zeros to one
     rank, one scale, and the same layers in every block. null: true for language models, else false."""
-    gguf: bool = False
-    """Also write adapter.gguf, a LoRA file for llama.cpp; only for language models that this export knows
-    (docs/faq.md)."""
-    untrained: bool = False
-    """Also write adapter_untrained/, an adapter at the searched ranks with B = 0, for trainers that take their ranks
-    from an adapter. --stage search writes it also if the search is already finished."""
 
 
 @dataclass(frozen=True)
@@ -210,12 +201,11 @@ class RunConfig:
     runs_folder: ranges.FilePath = "runs"
     """Folder that holds the runs."""
     method: MethodName = "autolora"
-    """autolora: learned ranks; lora: one rank for all layers; lora_grid: the best of several ranks; lora_modules: one
-    rank in the best set of module types; optuna: the best ranks that TPE proposes; lora_ranks: another run's ranks,
-    with fresh weights; lora_shuffled: another run's ranks, permuted among the layers; lora_random: random ranks;
-    adalora, eva: PEFT's AdaLoRA and EVA; para: trained at rank k, then cut to a budget; adapter: bottlenecks; head:
-    only the task head is trained (a language model has none and is evaluated untrained); full: every weight is
-    trained."""
+    """autolora: learned ranks; lora: one rank for all layers; lora_grid: the best of several ranks; optuna: the
+    best ranks that TPE proposes; lora_ranks: another run's ranks, with fresh weights; lora_shuffled: another run's
+    ranks, permuted among the layers; lora_random: random ranks; adalora, eva: PEFT's AdaLoRA and EVA; para:
+    trained at rank k, then cut to a budget; adapter: bottlenecks; head: only the task head is trained (a language
+    model has none and is evaluated untrained); full: every weight is trained."""
     seed: ranges.Seed = 0
     """Seed of all random numbers: split, order of the data, weights, dropout."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -25,19 +25,15 @@ class LoraSettings:
     dropout: ranges.ShareFromZero = 0.0
     """Dropout on LoRA's input, 0 to below 1."""
     r: ranges.Rank = 4
-    """lora: the rank of every layer. adalora, eva: the average rank. para, optuna, lora_modules, and lora_random
+    """lora: the rank of every layer. adalora, eva: the average rank. para, optuna, and lora_random
     without ranks_from: the average rank if lora.budget is null. Paper's LoRA baseline: 4."""
     budget: ranges.BudgetOrNull = None
-    """para, optuna, lora_modules, lora_random: how many LoRA parameters the result may have, given as an average rank
+    """para, optuna, lora_random: how many LoRA parameters the result may have, given as an average rank
     over the layers (0.5: half as many as rank 1 in every layer takes). para: at most lora.k. null: the value of
     lora.r."""
     cap: ranges.RankOrNull = None
     """lora_random: the highest rank that a layer may get. 1: rank 1 in layers that are drawn at random, none in the
     others. null: lora.k, or more if the number of parameters needs it."""
-    module_sets: ranges.ModuleSets = field(default_factory=list)
-    """lora_modules: sets of module names (or endings) among target_modules to choose from, for example
-    "[[query,value],[query]]". Each set gets the largest rank that the budget allows. Empty: each type alone, then the
-    best two types together, the best three, and so on up to all types; six types take eleven trainings."""
     trials: ranges.Count = 8
     """optuna: how many trials are trained on D_tr; the ranks of the trial that is best on D_val are retrained. The
     first trial has ranks as even as the budget allows, the rest of the first half (at most ten) random ranks; TPE

@@ -11,7 +11,6 @@ from autolora.configs.conditions import BUDGETED, divides, fixed_data, has_templ
 from autolora.configs.facts import (
     CHOOSING_RANKS,
     FROM_COMPONENTS,
-    SEARCHING,
     WITHOUT_LORA,
     evaluates_base,
     moves_alpha,
@@ -146,7 +145,6 @@ TABLE: tuple[Row, ...] = (
         f"{_METHOD} beside --lora.budget, which gives the number of parameters",
     ),
     *map(_read_by_some, READ_BY_SOME),
-    Row(("export.untrained",), lambda c: c.method not in SEARCHING, f"{_METHOD}, which searches no ranks"),
     Row(("verdict",), lambda c: True, "without --stage verdict"),
     Row(("task.unused_rows",), lambda c: not c.retrain.row_losses, "without --retrain.row_losses true"),
     Row(
@@ -210,15 +208,8 @@ TABLE: tuple[Row, ...] = (
         f"{_TYPE}, which means eta = 0",
     ),
     Row(
-        ("hypergradient.radius", "hypergradient.fp32_difference"),
-        lambda c: not reads(c, "radius") and not c.study.probe.steps,
+        ("hypergradient.radius",), lambda c: not reads(c, "radius") and not c.study.probe.steps,
         f"{_TYPE}, which takes no finite difference",
-    ),
-    Row(
-        ("hypergradient.fp32_difference",),
-        # Products with weights in 4 bits are in bf16, whatever the precision.
-        lambda c: c.precision == "fp32" and c.model.dtype != "bf16" and not c.model.load_in_4bit,
-        "with --precision fp32, as all is computed in fp32 then",
     ),
     Row(
         ("hypergradient.terms",), lambda c: not reads(c, "terms") and not c.study.probe.steps,

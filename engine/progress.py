@@ -87,20 +87,16 @@ def _search_line(config: RunConfig, folder: RunFolder) -> str:
     return "   ".join([f"search: step {last['step']:,} of {config.search.steps:,}", *told])
 
 
-def _trials_line(name: str, path: Path, planned: int | None) -> str:
-    """How many trials of a choice are finished, and how many are planned, if that is known."""
+def _trials_line(name: str, path: Path, planned: int) -> str:
+    """How many trials of a choice are finished, and how many are planned."""
     finished = len(read_trials_file(path).get("trials", []))
-    if planned is None:
-        return f"{name}: trials finished so far: {finished}"
     return f"{name}: {finished} of {planned} trials are finished"
 
 
-def _planned(config: RunConfig) -> int | None:
-    """How many trials the choice of ranks takes; None if that depends on the model, which is not loaded here."""
+def _planned(config: RunConfig) -> int:
+    """How many trials the choice of ranks takes."""
     lora = config.lora
-    if config.method == "lora_grid":
-        return len(lora.grid) ** len(lora.target_modules)
-    return lora.trials if config.method == "optuna" else len(lora.module_sets) or None
+    return lora.trials if config.method == "optuna" else len(lora.grid) ** len(lora.target_modules)
 
 
 def _sweep_line(config: RunConfig, folder: RunFolder) -> str:

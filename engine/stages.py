@@ -80,22 +80,13 @@ def run_stages(
     Raises UserError for what the user must change, Interrupted when a signal asked to stop.
     """
     config = request.config
-    if _takes_ranks_as_they_are(request):
+    if request.stage == "retrain":  # it reads ranks.json, whatever the settings of the search and the answer say
         config = with_recorded(config, RunFolder.of(config))
     asked = Asked(config, RunFolder.of(config), request.stage, request.overwrite, alike=request.alike)
     block = (lambda: beside(asked.folder)) if draw else None
     with locked(asked.folder.root) if processes.first else nullcontext(), explained(workplace(asked).root):
         again_if_outdated(asked, lambda asked: _open_and_run(asked, stop, block, processes))
     return asked.folder
-
-
-def _takes_ranks_as_they_are(request: Request) -> bool:
-    """Whether the stage reads ranks.json whatever the settings of the search and the answer say.
-
-    --stage search does so for a finished run, whose untrained adapter (export.untrained) it writes again.
-    """
-    finished = request.stage == "search" and not request.overwrite and RunFolder.of(request.config).metrics.exists()
-    return request.stage == "retrain" or finished
 
 
 def _open_and_run(

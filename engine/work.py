@@ -3,11 +3,8 @@
 from collections.abc import Callable
 
 from autolora.configs.facts import CHOOSING_RANKS, SEARCHING
-from autolora.configs.schema import Stage
 from autolora.engine.answer.find import find_ranks
 from autolora.engine.disk.files import keep_only
-from autolora.engine.export.gguf import refuse_without_gguf
-from autolora.engine.export.untrained import save_untrained
 from autolora.engine.report.stage import Beside, write_report
 from autolora.engine.retrain.choosing import choose_ranks
 from autolora.engine.retrain.components import heed_data_of_components
@@ -34,8 +31,6 @@ def run_in(asked: Asked, stop: StopRequest, beside: Callable[[], Beside | None] 
     with _tracker(asked) if processes.first else NOWHERE as tracker:
         run = Context(config, stop, processes, folder)
         forget_peak(run.compute)
-        if stage != "report":
-            refuse_without_gguf(config)
         # A stage is done if its last file exists, whether or not later stages have run.
         no_ranks, no_metrics = processes.of_first(lambda: (not folder.ranks.exists(), not folder.metrics.exists()))
         if stage != "report" and no_metrics:
@@ -45,7 +40,6 @@ def run_in(asked: Asked, stop: StopRequest, beside: Callable[[], Beside | None] 
         if stage in ("all", "search") and config.method in SEARCHING and no_ranks:
             _find_ranks(run, tracker)
         processes.wait()
-        _export_untrained(run, stage)
         if stage in ("all", "retrain") and no_metrics:
             heed_data_of_ranks(run, stage)
             heed_data_of_components(run)
@@ -70,16 +64,6 @@ def _find_ranks(run: Context, tracker: Tracker) -> None:
     else:
         find_ranks(run, tracker)
     run.compute.let_go()
-
-
-def _export_untrained(run: Context, stage: Stage) -> None:
-    """Writes adapter_untrained/ if export.untrained asks for it; --stage search and --stage retrain overwrite it, as
-    the user may have edited the ranks."""
-    if not run.config.export.untrained or run.config.method not in SEARCHING or stage == "report":
-        return
-    if run.processes.of_first(lambda: stage != "all" or not run.folder.untrained_card.exists()):
-        save_untrained(run)
-    run.processes.wait()
 
 
 def _tracker(asked: Asked) -> Tracker:

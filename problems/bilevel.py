@@ -24,9 +24,8 @@ class InnerProblem(BilevelProblem):
     "betty" (1).
     """
 
-    def __init__(self, *args: Any, eta: float | str = "betty", fp32_difference: bool = False, **options: Any) -> None:
+    def __init__(self, *args: Any, eta: float | str = "betty", **options: Any) -> None:
         super().__init__(*args, **options)
-        self.fp32_difference = fp32_difference
         self.eta_setting = eta
         self.weights_before: list[Tensor] = []
         self._steps: list[InnerStep] = []
@@ -123,11 +122,6 @@ class InnerProblem(BilevelProblem):
         norm = torch.nn.utils.clip_grad_norm_(self.trainable_parameters(), max_norm=self.gradient_clipping)
         self.norm_before_clipping = norm.detach()
 
-    @property
-    def rounds(self) -> bool:
-        """Whether a pass through the model rounds to bf16, by autocast or because of its frozen weights."""
-        return self.compute.rounds(self.module)
-
     @contextmanager
     def in_fp32(self) -> Iterator[None]:
         """Inside the context nothing is rounded to bf16: no autocast, and fp32 copies of frozen bf16 weights.
@@ -186,7 +180,9 @@ class OuterProblem(BilevelProblem):
         implicit = method.implicit(vector, inner, self)
         inner.outer_step_taken = True
         self.implicit = torch.cat([g.flatten() for g in implicit]).detach()
-        self.set_grads(params, [d + i for d, i in zip(direct, implicit, strict=True)])
+        for parameter, d, i in zip(params, direct, implicit, strict=True):
+            parameter.grad = i.detach()  # torch refuses a term of another shape or dtype, such as a user's class gives
+            parameter.grad = d + parameter.grad
 
     def _newly_skipped(self) -> Tensor:
         """Whether this outer step was skipped and the inner problem has not already counted the skip."""

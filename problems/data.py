@@ -19,17 +19,10 @@ from autolora.configs.facts import data_seed
 from autolora.configs.schema import RunConfig
 from autolora.problems.machine.processes import ALONE, Processes
 from autolora.problems.tasks import Collate, Task
-from autolora.problems.tasks.doubts import (
-    texts_of,
-    warn_of_no_entity,
-    warn_of_one_label,
-    warn_of_shared_texts,
-    warn_of_unknown_tokens,
-    warn_of_untrained_classes,
-)
+from autolora.problems.tasks.doubts import texts_of, warn_of_shared_texts, warn_of_unknown_tokens
 from autolora.problems.tasks.evenly import evenly
 from autolora.problems.tasks.given import GivenRows
-from autolora.problems.tasks.labels import IGNORED, OUTSIDE, count_labels
+from autolora.problems.tasks.labels import IGNORED, count_labels
 from autolora.problems.tasks.source_digest import source_digest
 from autolora.problems.tasks.split_names import TRAIN, UNUSED
 
@@ -69,12 +62,6 @@ def prepare(task: Task, tokenizer: PreTrainedTokenizerBase, config: RunConfig) -
     for name, split in raw.items():
         _refuse_without_labels(evaluation[name], task.origin(name), name)
         warn_of_shared_texts(train, split, name, task.inputs)
-        names = task.head().get("id2label", {})
-        warn_of_untrained_classes(data.train, evaluation[name], name, names)
-        if "problem_type" in task.head():  # tasks with one label for each text
-            warn_of_one_label(evaluation[name], name)
-        elif OUTSIDE in names.values():
-            warn_of_no_entity(evaluation[name], name, next(number for number in names if names[number] == OUTSIDE))
     for name, encoded in {"the training rows": data.train, **evaluation}.items():
         warn_of_unknown_tokens(encoded, name, tokenizer)
     return data

@@ -1,6 +1,5 @@
 """Sequence labelling through the whole program: every method and family, and the predictions in other hands."""
 
-import ast
 import json
 import random
 from collections.abc import Callable
@@ -25,7 +24,6 @@ from autolora.engine.run.interrupt import StopRequest
 from autolora.problems.models import bottleneck
 from autolora.problems.scoring.command import score
 from autolora.problems.scoring.ner_files import read_tagged
-from tests.helpers.chat_toys import run_card
 from tests.helpers.places import SHARED
 from tests.helpers.tiny import MEASURED
 from tests.helpers.undrawn import undrawn
@@ -86,18 +84,6 @@ def finished(
         return made[key]
 
     return make
-
-
-@pytest.mark.trains
-@pytest.mark.parametrize("kind", ["bert", "gpt2"])
-def test_the_lines_of_the_card_tag_every_word(
-    finished: Callable[..., RunFolder], kind: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = finished("lora", kind)
-    run_card(folder.adapter)
-    tags = ast.literal_eval(capsys.readouterr().out.splitlines()[-1])
-    assert len(tags) == 3
-    assert set(tags) <= set(json.loads((folder.adapter / "config.json").read_text())["id2label"].values())
 
 
 @pytest.mark.slow

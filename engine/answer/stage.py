@@ -183,13 +183,14 @@ def _record(
 
 
 def _trusted(run: Workbench, record: RankRecord) -> RankRecord:
-    """The record with the field `decided` of each layer: whether its rank by threshold was steady (`Trust`).
+    """The record with the field `decided` of each layer, which only rule threshold reads: whether its rank was steady.
 
     This is computed for --answer.from, too: the source's record lacks it if another rule made the source's ranks."""
+    if run.config.answer.rule != "threshold":
+        return record
     history = trajectory.read(run.folder.trajectory)
     trust = trust_of(history, run.config.search.constraint)
-    if run.config.answer.rule == "threshold":
-        log.info("ranks: %s", trust.words())
+    log.info("ranks: %s", trust.words())
     sure = dict(zip(history.names, trust.decided, strict=True))
     layers = tuple(dataclasses.replace(layer, decided=sure[layer.name]) for layer in record.layers)
     return dataclasses.replace(record, layers=layers)

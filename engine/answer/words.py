@@ -11,11 +11,6 @@ from autolora.engine.ranks.record import LayerRank, RankRecord
 NOTHING_LEARNED = "LoRA has not learned anything that shows on D_val"
 HARDLY_LEARNED = "LoRA lowers the loss on D_val by less than 1 %"
 """evidence.SLIGHT in words."""
-CHECKED = (
-    "a training may need more: in 21 checks with a small encoder on GLUE, trainings at the rank called enough lost "
-    "5 +- 2 % of the gain, at twice that rank 2 +- 1 %"
-)
-"""Mean +- standard error, from docs/enough.csv and the searches of Table 1 (docs/enough.md)."""
 NOTEWORTHY = 1.01
 """A cut that keeps less than this part of the gain is not called better than the whole model, however sure it is."""
 WIDEST_LINE = 76
@@ -89,9 +84,9 @@ def how_chosen(record: RankRecord, per_rank: int) -> str:
 
 
 def caution(record: RankRecord) -> str:
-    """What a training at the rank called enough lost where that was checked; "" if no rank below k is enough."""
+    """That a training may need a higher rank than the one called enough; "" if no rank below k is enough."""
     enough = record.evidence.sufficient_rank(record.tolerance) if record.evidence and record.evidence.learned else None
-    return CHECKED if enough is not None and enough < record.k else ""
+    return "a training may need a higher rank" if enough is not None and enough < record.k else ""
 
 
 def _of_the_largest(record: RankRecord, though: str) -> str:
@@ -204,10 +199,7 @@ def curve_lines(record: RankRecord) -> Iterator[str]:
 
 def overfitting_words(evidence: Evidence) -> str:
     """Explains why some cuts keep more than 100 % of the gain, and what that means for the rank that is enough; "" if
-    none surely does.
-
-    On STS-B, QQP and MRPC, where it held, the rank called enough was too low for a training on all rows
-    (docs/enough.md)."""
+    none surely does."""
     words = (
         "some cuts keep more than 100 %: the searched model is over-fitted, and does better on D_val when cut; a "
         "training on more rows may use a higher rank"

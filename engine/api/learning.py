@@ -32,9 +32,8 @@ from autolora.engine.answer.find import find_ranks
 from autolora.engine.api.learned import LearnedRanks
 from autolora.engine.api.plain_loss import other_loss, refuse_without_loss
 from autolora.engine.api.rows_given import refuse_text
-from autolora.engine.api.unmeasured import tell_unmeasured, why_unmeasured, with_task_type
+from autolora.engine.api.unmeasured import NEEDS, tell_unmeasured, with_task_type
 from autolora.engine.api.unread import tell_unread
-from autolora.engine.api.words import named_as_in_scripts
 from autolora.engine.run.given import ScriptBench, dtype_of, same_random_numbers
 from autolora.engine.terminal.console import heard, log
 from autolora.problems.models.bare import (
@@ -109,7 +108,6 @@ def learn(
     # model, the temporary folder is deleted, and then the script's adapters, the random numbers and the log are
     # restored.
     with ExitStack() as stack:
-        stack.enter_context(named_as_in_scripts())
         stack.enter_context(heard())
         stack.enter_context(torch.inference_mode(False))  # the script may have switched gradients off
         stack.enter_context(torch.enable_grad())
@@ -182,8 +180,8 @@ def _kind_of(
     kind = kind_of(lora_config.task_type, source.loss, rows, plain=source.plain, outputs=outputs)
     if source.loss is None:
         refuse_without_loss(model, kind, rows)
-    if why := why_unmeasured(kind, model, rows, plain=source.plain):
-        return kind, why
+    if not kind.tells_rows:
+        return kind, NEEDS
     other = other_loss(model, kind, rows, batch_size)
     return (kind, "") if other is None else (dataclasses.replace(kind, tells_rows=False), other)
 

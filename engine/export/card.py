@@ -1,33 +1,23 @@
-"""adapter/README.md: the data, the result, the ranks, how to load the adapter, and which file each program takes."""
+"""adapter/README.md: the data, the result, the ranks, and how to load the adapter."""
 
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from peft import TaskType
-from torch import nn
-from transformers import PreTrainedTokenizerBase
 
 from autolora.configs.places import portable_name
 from autolora.configs.plain import plain
-from autolora.configs.recipe import decoding
 from autolora.configs.schema import RunConfig
 from autolora.engine.disk.files import write_text
-from autolora.engine.export.loading import loading_lines
 from autolora.engine.export.lora_config import hub_name
-from autolora.engine.export.servers import servers
 from autolora.engine.ranks import RankRecord
 from autolora.engine.ranks.grid import grid_of
-from autolora.engine.run.contents import read_predictions
 from autolora.engine.run.context import Context
-from autolora.engine.run.folder import RunFolder
 from autolora.problems.models.places import GGUF
-from autolora.problems.models.positions import padding_shifts
 from autolora.problems.tasks.causal import Causal
 from autolora.problems.tasks.label_scale import LabelScale
-from autolora.problems.tasks.padding import for_batches
 
 _CARD = """---
 library_name: peft
@@ -37,52 +27,48 @@ library_name: peft
 A PEFT LoRA adapter of {base} (packages {packages}).
 
 {facts}
-{form}{shown}These lines {purpose}:
+{form}These lines load it and use it once. A base that is no repository of the hub may lie elsewhere on your machine:
 
 ```python
-{lines}
+import torch
+from peft import PeftConfig, PeftModel
+from transformers import AutoConfig, AutoTokenizer, {auto}
+
+adapter = "."  # this folder
+settings = PeftConfig.from_pretrained(adapter)
+base = {auto}.from_pretrained(
+    settings.base_model_name_or_path, revision=settings.revision or "main", config=AutoConfig.from_pretrained(adapter),
+    {options},
+)
+model = PeftModel.from_pretrained(base, adapter).eval()
+tokenizer = AutoTokenizer.from_pretrained(adapter)
+
+batch = tokenizer({texts}, return_tensors="pt")
+with torch.no_grad():
+    print({answer})
 ```
-{note}{padding}{servers}
+
 ## Ranks
 
 {ranks}
 """
-_N_GRAMS = """
-In the run, no sequence of {count} tokens could occur twice in an answer (`decode.no_repeat_ngram_size`). transformers'
-option of that name also counts the prompt, so it is not set here, and texts may differ.
-"""
-_PADDING = """
-Pad batches on the right, as the run did (`tokenizer.padding_side = "right"`): the tokenizer pads on the left, where
-this model would compute something else for the shorter rows of a batch.
-"""
+_TEXT = "tokenizer.decode(model.generate(input_ids=batch.input_ids, max_new_tokens=64)[0])"
 _PIPELINES = {
     TaskType.CAUSAL_LM: "text-generation", TaskType.SEQ_CLS: "text-classification",
     TaskType.TOKEN_CLS: "token-classification",
 }  # fmt: skip
 """The hub's names for what a model does."""
 _LARGEST_FP16 = 65_504
-_LONGEST = 2000
-"""A prompt with more letters than this is too long to be the example."""
 
 
-def save_card(run: Context, result: Mapping[str, Any], record: RankRecord, model: nn.Module) -> None:
-    """Writes adapter/README.md, after all other files of the result. `result`: the content of metrics.json; `model`:
-    the trained one.
-
-    Its example is a row of predictions.jsonl, if that file exists.
-    """
-    folder, task, config = run.folder, run.task, run.config
+def save_card(run: Context, result: Mapping[str, Any], record: RankRecord) -> None:
+    """Writes adapter/README.md, after the other files of the result. `result`: the content of metrics.json."""
+    task, config = run.task, run.config
     causal = task if isinstance(task, Causal) else None
-    row = _example(folder, config.task.max_length) if causal else {}
     hub, file = hub_name(config.model), config.model.name.endswith(GGUF)
-    purpose = "load it and answer once"
-    if causal:
-        precision = "4 bits" if config.model.load_in_4bit else str(run.weights_dtype).removeprefix("torch.")
-        purpose = f"load it, the base in {precision} as in the run, and write a text"
-        if row:
-            which = f"an answer to line {row['number']} of the run's predictions.jsonl"
-            purpose = f"write {which} as the run did (greedily or with its beams, the base in {precision})"
-    repeats = decoding(config).no_repeat_ngram_size if causal else 0
+    options = [f'dtype="{str(run.weights_dtype).removeprefix("torch.")}"']
+    options += ["gguf_file=AutoConfig.from_pretrained(adapter).gguf_file"] if file else []
+    options += [] if causal else ["ignore_mismatched_sizes=True"]  # the head was made for these classes
     text = _CARD.format(
         metadata=_metadata(hub, task.peft_type),
         name=config.name,
@@ -90,27 +76,13 @@ def save_card(run: Context, result: Mapping[str, Any], record: RankRecord, model
         packages="peft, transformers, gguf" if file else "peft, transformers",
         facts=_facts(run, result, record),
         form=f"The form of the {causal.form(run.tokenizer)}.\n\n" if causal else "",
-        shown=f"The prompt of an example, as text:\n\n{_fenced(row['prompt'])}\n\n" if row else "",
-        purpose=purpose,
-        lines=loading_lines(task, run.tokenizer, config, run.weights_dtype, row),
-        note=_N_GRAMS.format(count=repeats) if repeats else "",
-        padding="" if causal else padding_words(task.peft_type, run.tokenizer, model),
-        servers=servers(run) if causal else "",
+        auto=task.auto_class.__name__,
+        options=", ".join(options),
+        texts=", ".join(['"..."'] * max(1, len(task.inputs))),
+        answer=_TEXT if causal else "model(**batch).logits",
         ranks=_ranks(record),
     )
-    write_text(folder.adapter / "README.md", text)
-
-
-def padding_words(kind: TaskType, tokenizer: PreTrainedTokenizerBase, model: nn.Module) -> str:
-    """That batches must be padded on the right, where the tokenizer pads on the left and this changes what the model
-    computes: it counts positions with the padding, or its head reads the class token, which comes first.
-
-    A model that writes texts needs no such words: its prompts are padded on the left, and transformers then counts
-    their positions without the padding."""
-    reads_first = kind == TaskType.SEQ_CLS and tokenizer.cls_token_id is not None
-    if for_batches(tokenizer) is tokenizer or not (reads_first or padding_shifts(model)):
-        return ""
-    return _PADDING
+    write_text(run.folder.adapter / "README.md", text)
 
 
 def _metadata(hub: str | None, kind: TaskType) -> str:
@@ -209,23 +181,3 @@ def _ranks(record: RankRecord) -> str:
         cells = (str(found.get((block, number), "")) for block in range(len(grid.blocks)))
         lines.append(f"| {_cell(projection)} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def _example(folder: RunFolder, most: int) -> dict[str, Any]:
-    """A row of predictions.jsonl, with its number counted from 1; empty if there is none.
-
-    It is the first row whose prompt is short enough to read and has fewer than `most` tokens, so that it was not cut
-    off; if there is none, the row with the shortest prompt.
-    """
-    rows = [row | {"number": number} for number, row in enumerate(read_predictions(folder.written), 1)]
-    if not rows:
-        return {}
-    short = (row for row in rows if len(row["prompt"]) <= _LONGEST and len(row["prompt_ids"]) < most)
-    found: dict[str, Any] = next(short, min(rows, key=lambda row: len(row["prompt_ids"])))
-    return found
-
-
-def _fenced(text: str) -> str:
-    """The text as a block of Markdown, whose fence is longer than any in the text."""
-    fence = "`" * max(3, 1 + max((len(found) for found in re.findall("`+", text)), default=0))
-    return f"{fence}text\n{text}\n{fence}"

@@ -1,5 +1,5 @@
-"""Write the result in the forms that other programs load: a plain PEFT adapter, an adapter padded to one rank, a file
-for llama.cpp, merged weights, and the ranks without weights."""
+"""Write the result in the forms that other programs load: a plain PEFT adapter, an adapter padded to one rank, merged
+weights, and the ranks without weights."""
 
 import logging
 from collections.abc import Sequence
@@ -12,7 +12,6 @@ from autolora.configs.facts import SEARCHING, writes_padded
 from autolora.configs.schema import RunConfig
 from autolora.engine import ranks
 from autolora.engine.export.adapter import lora_pair, save_adapter
-from autolora.engine.export.gguf import save_gguf
 from autolora.engine.export.lora_config import save_lora_config
 from autolora.engine.export.merged import save_merged
 from autolora.engine.export.names import ADAPTER_WEIGHTS
@@ -30,7 +29,7 @@ def save_all(
     config: RunConfig,
     ends: Sequence[int] = (),
 ) -> None:
-    """Writes adapter/, and adapter_padded/, adapter.gguf and merged/ if `config` asks for them.
+    """Writes adapter/, and adapter_padded/ and merged/ if `config` asks for them.
 
     For a method that searches, also writes lora_config/ again, because the user may have edited the ranks. Merging
     makes `model` unusable. `ends`: the tokens that end a language model's answer.
@@ -41,8 +40,6 @@ def save_all(
     if writes_padded(config):
         save_padded(folder.adapter, folder.padded, base_shapes(model), modules_of(model))
         _tell_of_servers(folder)
-    if config.export.gguf:
-        save_gguf(folder.adapter, folder.gguf, str(config.name))
     if config.export.merged:
         save_merged(model, tokenizer, folder.merged, ends)
 

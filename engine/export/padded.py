@@ -26,7 +26,7 @@ library_name: peft
 ---
 The adapter in `adapter/` beside this folder, padded with zeros to rank {rank} in every layer, for servers that read no
 rank but `r` and no scale but `lora_alpha`: vLLM, SGLang, TGI. It computes the same. PEFT and transformers take the
-original, whose README.md is the model card and says which folder each server takes.
+original, whose README.md is the model card.
 """
 _OF_PEFT = re.compile(r"\.(?:lora_[AB]|modules_to_save|original_module)(?:\.|$)")
 

@@ -9,18 +9,15 @@ import yaml
 from autolora.configs.errors import UserError
 from autolora.configs.facts import SEARCHING
 from autolora.configs.files import load_config
-from autolora.configs.launch import program
-from autolora.configs.places import PACKAGE
 from autolora.configs.requests import Trainer
 from autolora.configs.schema import RunConfig
 from autolora.engine import ranks
 from autolora.engine.export.names import ADAPTER_CONFIG, what_parts_lose
-from autolora.engine.export.packaged import package_lines
 from autolora.engine.export.scale import alpha_pattern
 from autolora.engine.ranks import RankRecord
 from autolora.engine.run.contents import read_lora_config
 from autolora.engine.run.folder import RunFolder
-from autolora.engine.run.places import command_of, options_of
+from autolora.engine.run.places import command_of
 from autolora.problems.models.parts import layer_ranks
 from autolora.problems.models.places import GGUF
 
@@ -74,10 +71,9 @@ def _config(folder: RunFolder) -> RunConfig:
 def _refuse_other_ranks(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) -> None:
     """Raises UserError if ranks.json was edited after lora_config/ had been written."""
     if not _fits(settings, record, folder):
-        again = f"this command writes it again: {_exporting(folder)}"
         raise UserError(
             f"--for: {folder.lora_config} does not hold the ranks in {folder.ranks}, which were edited since; "
-            f"{again if folder.config.exists() else 'give it the same rank_pattern'}"
+            f"--stage retrain writes it again"
         )
 
 
@@ -122,32 +118,15 @@ def _base(record: RankRecord, settings: Mapping[str, Any]) -> str:
     return f"{name}, revision {record.revision}" if record.revision else str(name)
 
 
-def _untrained(record: RankRecord, folder: RunFolder) -> str:
-    """A comment that says how to write the untrained adapter; empty if the adapter exists.
-
-    Raises UserError for an adapter at other ranks than those of `record`: the trainer would take its ranks."""
-    if folder.untrained_card.exists():
-        if not _fits(read_lora_config(folder.untrained / ADAPTER_CONFIG), record, folder):
-            again = f"this command writes it again: {_exporting(folder)}"
-            raise UserError(
-                f"--for: {folder.untrained} does not hold the ranks in {folder.ranks}, which were edited since; "
-                f"{again if folder.config.exists() else 'remove it, and this command says how to write it again'}"
-            )
-        return ""
-    if folder.config.exists():
-        how = f"this command writes it:\n#   {_exporting(folder)}"
-    else:  # `learn_ranks` saved it, and there is no run that a command could go on with
-        made = f"get_peft_model(model, LoraConfig.from_pretrained({str(folder.lora_config.resolve())!r}))"
-        how = (
-            f"these lines write it (model: the base model):\n#   from peft import LoraConfig, get_peft_model\n"
-            f"#   {made}.save_pretrained({str(folder.untrained.resolve())!r})"
-        )
-    return f"# {folder.untrained} does not exist yet; {how}\n"
+def _untrained(folder: RunFolder) -> str:
+    """A comment with the line that writes the untrained adapter."""
+    made = f"get_peft_model(model, LoraConfig.from_pretrained({str(folder.lora_config.resolve())!r}))"
+    line = f"{made}.save_pretrained({_untrained_folder(folder)!r})"
+    return f"# This line of PEFT writes it (model: the base):\n#   {line}\n"
 
 
-def _exporting(folder: RunFolder) -> str:
-    """The command that writes lora_config/ and adapter_untrained/ at the ranks in ranks.json."""
-    return f"{program()} {shlex.join(options_of(folder))} --stage search --export.untrained true"
+def _untrained_folder(folder: RunFolder) -> str:
+    return str(folder.root.resolve() / "adapter_untrained")
 
 
 def _peft(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) -> str:
@@ -159,36 +138,17 @@ def _peft(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) ->
 
 
 def _trl(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) -> str:
-    name = record.base_model or ""
-    packaged = name.startswith(PACKAGE)
-    model = "" if packaged else f"# model: the base model that was searched ({_base(record, settings)}) or its name;\n"
-    imports = "from importlib.util import find_spec\nfrom pathlib import Path\n\n" if packaged else ""
-    classes = "from transformers import AutoModelForCausalLM, AutoTokenizer\n" if packaged else ""
     return (
-        f"{model}# args: your SFTConfig; train_dataset: your data. TRL's command line has no key for ranks.\n"
-        f"{imports}from peft import LoraConfig\n"
-        f"{classes}from trl import SFTTrainer\n\n"
-        f"{_from_package(name) if packaged else ''}"
+        f"# model: the base model that was searched ({_base(record, settings)}) or its name;\n"
+        f"# args: your SFTConfig; train_dataset: your data. TRL's command line has no key for ranks.\n"
+        f"from peft import LoraConfig\n"
+        f"from trl import SFTTrainer\n\n"
         f"trainer = SFTTrainer(\n"
         f"    model=model,\n"
         f"    args=args,\n"
         f"    train_dataset=train_dataset,\n"
-        f"{'    processing_class=tokenizer,' + chr(10) if packaged else ''}"
         f"    peft_config=LoraConfig.from_pretrained({str(folder.lora_config.resolve())!r}),\n"
         f")\n"
-    )
-
-
-def _from_package(name: str) -> str:
-    """The lines that load a base model of an installed package, and its tokenizer."""
-    file = name.rpartition("/")[2] if name.endswith(GGUF) else ""
-    options = f", gguf_file={file!r}" if file else ""
-    plain = "model.is_quantized = False  # loaded from .gguf, its weights are plain, but Trainer cannot tell\n"
-    return (
-        f"{package_lines(name)}\n"
-        f"model = AutoModelForCausalLM.from_pretrained(folder{options})\n"
-        f"{plain if file else ''}"
-        f"tokenizer = AutoTokenizer.from_pretrained(folder{options})\n"
     )
 
 
@@ -200,11 +160,11 @@ def _axolotl(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder)
         keys["lora_modules_to_save"] = settings["modules_to_save"]
     if settings["fan_in_fan_out"]:
         keys["lora_fan_in_fan_out"] = True
-    keys["lora_model_dir"] = str(folder.untrained.resolve())
+    keys["lora_model_dir"] = _untrained_folder(folder)
     return (
         f"# Only newer versions of Axolotl have a key for ranks (lora_rank_pattern), and older ones ignore it. So it\n"
         f"# starts from an untrained adapter, whose ranks and alphas it takes.\n"
-        f"{_untrained(record, folder)}{_yaml(keys, record, settings, 'base_model')}"
+        f"{_untrained(folder)}{_yaml(keys, record, settings, 'base_model')}"
     )
 
 
@@ -212,12 +172,12 @@ def _llama_factory(settings: Mapping[str, Any], record: RankRecord, folder: RunF
     keys = _named(settings, record, "model_name_or_path", "model_revision") | _code(folder)
     keys |= {
         "finetuning_type": "lora",
-        "adapter_name_or_path": str(folder.untrained.resolve()),
+        "adapter_name_or_path": _untrained_folder(folder),
         "create_new_adapter": False,
     }
     return (
         f"# LLaMA-Factory has no key for ranks: it starts from an untrained adapter and takes its ranks.\n"
-        f"{_untrained(record, folder)}{_yaml(keys, record, settings, 'model_name_or_path')}"
+        f"{_untrained(folder)}{_yaml(keys, record, settings, 'model_name_or_path')}"
     )
 
 

@@ -42,13 +42,11 @@ def print_result(folder: RunFolder) -> None:
         console.print(Text.assemble(where, (values, "bold"), "  ", cost), soft_wrap=True)
         _print_controls(result, record, folder)
     _print_verdict(folder)
-    written = [folder.ranks, folder.lora_config, folder.untrained, folder.adapter, folder.padded, folder.gguf]
+    written = [folder.ranks, folder.lora_config, folder.adapter, folder.padded]
     written += [folder.merged, folder.metrics, folder.predictions, folder.predicted_rows, folder.references]
     written += [folder.written, folder.samples]
     for path in (*written, folder.report, folder.trajectory):
-        labels = {
-            folder.trajectory: "alpha over steps", folder.gguf: "for llama.cpp", folder.written: "prompts and texts",
-        }  # fmt: skip
+        labels = {folder.trajectory: "alpha over steps", folder.written: "prompts and texts"}
         label = labels.get(path, path.stem)
         if path.exists():
             console.print(f"{label:>17}  {path}", highlight=False, soft_wrap=True)

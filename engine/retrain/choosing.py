@@ -1,10 +1,10 @@
-"""Methods lora_grid, lora_modules and optuna: train at several candidate ranks, and choose those that are best on
-D_val. They write grid.json, ranks.json and lora_config/."""
+"""Methods lora_grid and optuna: train at several candidate ranks, and choose those that are best on D_val.
+
+They write grid.json, ranks.json and lora_config/."""
 
 import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,11 @@ from autolora.engine import ranks
 from autolora.engine.export.lora_config import save_lora_config
 from autolora.engine.ranks import LayerRank, RankRecord, controls
 from autolora.engine.ranks.controls import Shapes
-from autolora.engine.ranks.module_sets import ModuleSets, module_sets
 from autolora.engine.retrain.methods import Prepared
 from autolora.engine.retrain.methods.base import budget_of
 from autolora.engine.retrain.methods.lora import lora_at
 from autolora.engine.retrain.tpe import Proposals
-from autolora.engine.retrain.trials import Plan, Trial, Trials, goodness
+from autolora.engine.retrain.trials import Plan, Trial, Trials
 from autolora.engine.run.context import Context
 from autolora.problems.models.attach import ADAPTER
 from autolora.problems.models.layers import layer_shapes, lora_layers_of
@@ -82,28 +81,6 @@ def _grid(run: Context, shapes: Shapes) -> Choice:
     return lambda done: tried, lambda one: controls.by_target(names, one, lora.k), Path("--lora.grid"), f"{len(tried)}"
 
 
-def _modules(run: Context, shapes: Shapes) -> Choice:
-    """Sets of module types at equal cost: those in `lora.module_sets` or, if there are none, each type alone, then the
-    best two together, the best three, and so on up to all."""
-    lora = run.config.lora
-    sets = module_sets(shapes, budget_of(lora, [sum(shape) for shape in shapes.values()]), lora.module_sets)
-    given = sets.given(lora.module_sets)
-    alone = [] if given else sets.alone()
-
-    def plan(done: Sequence[Trial]) -> list[dict[str, int]]:
-        if given or len(done) < len(alone):
-            return given or alone
-        order = sorted(done[: len(alone)], key=partial(goodness, run.task), reverse=True)
-        return alone + sets.joined([word for trial in order for word in trial.tried])
-
-    most = f"{len(given)}" if given else f"at most {2 * len(alone) - 1}"
-    return plan, _of_sets(sets, lora.k), Path("--lora.module_sets"), most
-
-
-def _of_sets(sets: ModuleSets, k: int) -> Ranks:
-    return lambda tried: sets.record({word: int(rank) for word, rank in tried.items()}, k)
-
-
 def _tpe(run: Context, shapes: Shapes) -> Choice:
     """Ranks that TPE proposes from the earlier trials; each proposal spends the whole budget."""
     lora, seed = run.config.lora, run.config.seed
@@ -126,9 +103,7 @@ def _tpe(run: Context, shapes: Shapes) -> Choice:
     return plan, record, Path("--lora.k"), f"{lora.trials}"
 
 
-_METHODS: Mapping[str, Callable[[Context, Shapes], Choice]] = {
-    "lora_grid": _grid, "lora_modules": _modules, "optuna": _tpe,
-}  # fmt: skip
+_METHODS: Mapping[str, Callable[[Context, Shapes], Choice]] = {"lora_grid": _grid, "optuna": _tpe}
 
 
 def _score(run: Context, trial: Trial) -> float | None:

@@ -25,7 +25,7 @@ _LATER = (
     "retrain.row_losses",
 )  # fmt: skip
 # These keys choose the ranks and are read before the retraining alone.
-_CHOOSES = ("answer", "lora.grid", "lora.trials", "lora.module_sets")
+_CHOOSES = ("answer", "lora.grid", "lora.trials")
 
 RETRAINING = Settings(_READ, (*_LATER, "task.metrics"))
 """Compared before a training resumes; task.metrics may change, as metrics are computed after the last step."""

@@ -68,7 +68,7 @@ def retrain(run: Context, tracker: Tracker = NOWHERE) -> None:
     fitted = dataclasses.replace(fitted, found_in=prepared.seconds)
     result = result_of(run, fitted, record, trainable, rate) | {"label_scale": scale}
     if record is not None:
-        save_card(run, result, record, prepared.model)
+        save_card(run, result, record)
     write_json(folder.metrics, result)
     remove(folder.retrain)
     remove(folder.trials)

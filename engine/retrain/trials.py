@@ -28,9 +28,8 @@ from autolora.engine.run.contents import read_trials_file
 from autolora.engine.run.context import Context
 from autolora.engine.run.same_data import refuse_changed_data
 from autolora.problems.data import Data
-from autolora.problems.halves import by_source, split_rows
+from autolora.problems.halves import split_rows
 from autolora.problems.tasks import Task
-from autolora.problems.tasks.doubts import warn_of_repeated_rows, warn_of_untrained_classes
 
 log = logging.getLogger("autolora")
 
@@ -82,10 +81,6 @@ class Trials:
         self.ranks: dict[str, Any] | None = found.get("ranks")
         d_tr, d_val = split_rows(rows.train, self.run.config)
         self.data = Data(rows.train.select(d_tr), {"D_val": rows.train.select(d_val)}, rows.collate)
-        classes = self.run.task.head().get("id2label", {})
-        warn_of_untrained_classes(self.data.train, self.data.evaluation["D_val"], "D_val", classes)
-        if not by_source(self.run.config):
-            warn_of_repeated_rows(self.data.train, self.data.evaluation["D_val"])
 
     def best(self, plan: Plan, prepare: Prepare, count: str) -> Trial:
         """The trial with the best score on D_val; if scores are equal, the trial with the lower loss. Runs only trials

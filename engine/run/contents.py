@@ -55,9 +55,7 @@ def read_plan(path: Path) -> int:
 
 def read_lora_config(path: Path) -> dict[str, Any]:
     """lora_config/adapter_config.json; otherwise as `read_result`."""
-    return _read(
-        path, shapes.LoraConfig, "the run's command with --stage search --export.untrained true writes it again"
-    )
+    return _read(path, shapes.LoraConfig, "the run's command with --stage retrain writes it again")
 
 
 def read_compared(path: Path) -> dict[str, Any]:
@@ -69,11 +67,6 @@ def read_compared(path: Path) -> dict[str, Any]:
 def read_samples(path: Path) -> list[dict[str, Any]]:
     """The lines of samples.jsonl; none when there is no such file. Raises UserError for a damaged one."""
     return _read_lines(path, shapes.Sample, "remove the file, and the report is made without it")
-
-
-def read_predictions(path: Path) -> list[dict[str, Any]]:
-    """The lines of predictions.jsonl; otherwise as `read_samples`."""
-    return _read_lines(path, shapes.Prediction, "remove the file, and adapter/README.md is written without an example")
 
 
 def read_choice(folder: RunFolder) -> dict[str, Any]:

@@ -38,9 +38,6 @@ class RunFolder:
     ranks = At("ranks.json")
     lora_config = At("lora_config", folder=True)
     """PEFT's LoraConfig at the recorded ranks, for other trainers."""
-    untrained = At("adapter_untrained", folder=True)
-    untrained_card = At("adapter_untrained/README.md")
-    """The file of adapter_untrained/ that is written last."""
     grid = At("grid.json")
     sweep = At("sweep.json")
     trials = At("trials", folder=True)
@@ -50,7 +47,6 @@ class RunFolder:
     adapter = At("adapter", folder=True)
     merged = At("merged", folder=True)
     padded = At("adapter_padded", folder=True)
-    gguf = At("adapter.gguf")
     predictions = At("predictions.txt")
     predicted_rows = At("predictions.csv")
     """Classes and numbers: what the model predicts for each evaluated row."""
@@ -96,12 +92,12 @@ class RunFolder:
     def outputs(self, stage: Stage) -> list[Path]:
         """The paths of a stage and of the stages after it, which --overwrite replaces.
 
-        A retraining may also write lora_config/, adapter_untrained/ and ranks.json, which are listed with the search.
+        A retraining may also write lora_config/ and ranks.json, which are listed with the search.
         wandb_id is, too, and with a retraining that has begun: wandb would draw a second one as the same curve.
         """
-        searched = [self.wandb_id, self.search, self.grid, self.lora_config, self.ranks, self.untrained]
+        searched = [self.wandb_id, self.search, self.grid, self.lora_config, self.ranks]
         searched += [self.verdict, self.verdict_summary, self.log]
-        retrained = [self.sweep, self.trials, self.retrain, self.adapter, self.merged, self.padded, self.gguf]
+        retrained = [self.sweep, self.trials, self.retrain, self.adapter, self.merged, self.padded]
         retrained += [
             self.predictions,
             self.predicted_rows,

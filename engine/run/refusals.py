@@ -40,13 +40,8 @@ def refuse_search_without_one(asked: Asked) -> None:
 
 
 def refuse_finished(asked: Asked) -> None:
-    """Refuses a stage that is finished and whose report is drawn, unless --overwrite is given.
-
-    --stage search with export.untrained always writes the untrained adapter, as the ranks may have been edited.
-    """
+    """Refuses a stage that is finished and whose report is drawn, unless --overwrite is given."""
     folder = asked.folder
-    if asked.stage == "search" and asked.config.export.untrained:
-        return
     finished = {"all": folder.metrics, "retrain": folder.metrics, "search": folder.ranks}.get(asked.stage)
     if asked.overwrite or finished is None or not finished.exists() or not folder.report.exists():
         return

@@ -205,10 +205,3 @@ class Sample(Part):
     prompt: list[Turn]
     answer: str
     reference: str
-
-
-class Prediction(Part):
-    """A line of predictions.jsonl."""
-
-    prompt: str
-    prompt_ids: list[int]

@@ -1,6 +1,5 @@
 """Measure what a step of each hypergradient costs, at the state that a search has reached."""
 
-import logging
 import statistics
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -9,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from autolora.configs.errors import UserError
 from autolora.engine.run.resources import extra_memory
 from autolora.engine.search.engine import RanksSettled, SearchEngine
 from autolora.engine.search.state import restore, snapshot
@@ -17,8 +15,6 @@ from autolora.engine.search.trajectory import Trajectory
 from autolora.problems.hypergradients import HYPERGRADIENTS, Hypergradient, register
 from autolora.problems.level import Passes
 from autolora.problems.machine.compute import timed
-
-log = logging.getLogger("autolora")
 
 
 def measure_cost(
@@ -30,18 +26,14 @@ def measure_cost(
     take the same batches, and take turns: one warm-up, then `rounds` timed rounds, of which the median counts;
     `lowest_ratio` and `highest_ratio` are those of the shortest and of the longest round. `memory_mib` is of one more
     round: the peak beyond what the search holds between its steps (NaN where the system cannot tell). Then the
-    engine's state is restored. An approximation of the user's that fails is left out, with a warning.
+    engine's state is restored.
     """
     measured = {"lora": _Spent(), **{name: _Spent() for name in methods}}
     with _one_state(engine) as begin_again:
         for turn in range(1 + rounds + 1):  # the warm-up, the timed rounds, and that of the memory
-            for name in list(measured):
+            for name in measured:
                 begin_again()
-                try:
-                    _measure(engine, methods.get(name), measured[name], of_memory=turn > rounds)
-                except UserError as error:
-                    log.warning("the costs leave out %s: %s", name, error)
-                    del measured[name]
+                _measure(engine, methods.get(name), measured[name], of_memory=turn > rounds)
     floor = measured["lora"].median
     return [
         {

@@ -164,7 +164,7 @@ def _inner_problem(
     )
     return LoraProblem(
         "lora", settings, model, weights, optimizer, batches, scheduler=scheduler, gates=gates,
-        eta=hypergradient.eta, fp32_difference=hypergradient.fp32_difference, dropout=search.dropout, loss_of=loss,
+        eta=hypergradient.eta, dropout=search.dropout, loss_of=loss,
         **shared,
     )  # fmt: skip
 

@@ -25,16 +25,15 @@ def warn_about_rounded_difference(model: nn.Module, config: RunConfig) -> None:
     not matter; but that of sama stays about as large as the direct one."""
     hypergradient, eta = config.hypergradient, config.hypergradient.eta
     facts = BUILT_IN.get(hypergradient.type)
-    if facts is None or not facts.difference or hypergradient.fp32_difference:
+    if facts is None or not facts.difference:
         return
     small = eta == "lr" or (isinstance(eta, float | int) and eta <= config.search.learning_rate)
     if (small and not facts.may_hide) or not holds_bf16(model):
         return
     log.warning(
         "--hypergradient.type %s: with weights in bf16 or 4 bits a finite difference loses accuracy to rounding "
-        "(docs/hypergradients.md); take first_order or exact, or set --hypergradient.fp32_difference true",
-        hypergradient.type,
-    )
+        "(docs/hypergradients.md); take first_order or exact", hypergradient.type,
+    )  # fmt: skip
 
 
 def warn_about_short_unroll(config: RunConfig) -> None:

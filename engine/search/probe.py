@@ -1,6 +1,5 @@
 """Measure, during a search, how close each approximation is to the exact one-step unroll."""
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -9,10 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autolora.configs.errors import UserError
 from autolora.problems.hypergradients import HYPERGRADIENTS, Hypergradient, Inner, Outer, Tensors
-
-log = logging.getLogger("autolora")
 
 Eta = float | str
 Makers = Mapping[str, Callable[[], Hypergradient]]
@@ -25,7 +21,7 @@ class Probe(Hypergradient):
 
     The search itself goes on with the wrapped approximation, at its W and with the configured eta. The comparison is
     made once for each of `etas`. `own`: name -> maker of an approximation of the user's, which is compared with the
-    others; each eta has an object of its own. One that fails is left out from then on, with a warning. Each
+    others; each eta has an object of its own. Each
     approximation is compared with `exact` (Eq. 4), and with `exact_adamw`, the step that was taken. Both are always
     computed in fp32 from the same numbers, whatever the precision of the search and of its frozen weights. Attribute
     `rows`: the measurements. Unlike the approximations, this class comes from no paper: it only measures.
@@ -59,9 +55,9 @@ class Probe(Hypergradient):
                 if self._step in self.steps:
                     self._compare(vector, inner, outer, eta)
                 else:
-                    for name, method in list(self._own[eta].items()):
+                    for method in self._own[eta].values():
                         if method.carries:
-                            self._term_of_own(name, method, vector, inner, outer)
+                            method.implicit(vector, inner, outer)
         return self.wrapped.implicit(vector, inner, outer)
 
     def _compare(self, vector: Tensors, inner: Inner, outer: Outer, eta: Eta) -> None:
@@ -88,26 +84,8 @@ class Probe(Hypergradient):
         """Name and flat implicit term of every approximation at this step."""
         for name, method in HYPERGRADIENTS.items():
             yield name, _flat(method.implicit(vector, inner, outer))
-        if inner.rounds and not inner.fp32_difference:
-            with _changed(inner, fp32_difference=True):
-                term = _flat(HYPERGRADIENTS["darts"].implicit(vector, inner, outer))
-            yield "darts, fp32 difference", term
-        for name, method in list(self._own[eta].items()):
-            found = self._term_of_own(name, method, vector, inner, outer)
-            if found is not None:
-                yield name, _flat(found)
-
-    def _term_of_own(
-        self, name: str, method: Hypergradient, vector: Tensors, inner: Inner, outer: Outer
-    ) -> list[Tensor] | None:
-        """The implicit term of a user's approximation; None if it fails, and from then on it is left out."""
-        try:
-            return method.implicit(vector, inner, outer)
-        except UserError as error:
-            log.warning("the comparison leaves out %s from step %d on: %s", name, self._step, error)
-            for of_eta in self._own.values():
-                of_eta.pop(name, None)
-            return None
+        for name, method in self._own[eta].items():
+            yield name, _flat(method.implicit(vector, inner, outer))
 
 
 @contextmanager

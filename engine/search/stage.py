@@ -30,11 +30,9 @@ from autolora.engine.search.implicit_term import (
 from autolora.engine.search.settings import FOUND, UNFINISHED
 from autolora.engine.terminal.live_view import SearchProgress
 from autolora.engine.tracking import NOWHERE, Tracker
-from autolora.problems.halves import by_source
 from autolora.problems.hypergradients import approximation, register
 from autolora.problems.models.attach import ADAPTER, attach_components
 from autolora.problems.models.layers import refuse_large_k
-from autolora.problems.tasks.doubts import warn_of_repeated_rows
 
 log = logging.getLogger("autolora")
 
@@ -76,8 +74,6 @@ def build_search(run: Workbench, *, second_order: bool) -> SearchEngine:
     if names := run.kind.head().get("id2label"):
         seed = "--seed" if config.task.seed is None else "--task.seed"
         warn_about_missing_classes(data.train["labels"], d_tr, d_val, names, seed)
-    if not by_source(config):
-        warn_of_repeated_rows(data.train.select(d_tr), data.train.select(d_val))
     base = run.base(second_order=second_order)
     if second_order and config.model.attention == "auto":
         log.info("attention: eager, as second derivatives are needed")

@@ -66,7 +66,6 @@ class Inner(Protocol):
         """The inner steps since the last outer step, the oldest first, without those that were skipped; kept only for
         approximations with `reads_steps`. On a GPU, each reading waits for it."""
 
-    fp32_difference: bool
     gradient_clipping: float
     """The largest norm of W's gradient; 0: it is not clipped."""
     norm_before_clipping: Tensor | None
@@ -101,9 +100,6 @@ class Inner(Protocol):
     def losses_of(self, batch: Drawn) -> Iterator[Tensor]:
         """The losses of the parts of one of `steps`, or of a batch of `draw`, at the current weights and always under
         the same dropout masks; they sum to its loss."""
-
-    rounds: bool
-    """Whether a pass through the model rounds to bf16."""
 
     def in_fp32(self) -> AbstractContextManager[None]:
         """Inside the context nothing is rounded to bf16: no autocast, and fp32 copies of frozen bf16 weights."""

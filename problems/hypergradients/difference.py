@@ -1,7 +1,5 @@
 """Finite differences of dL_tr/dbeta along a direction in W: mixed second derivatives without second derivatives."""
 
-from contextlib import nullcontext
-
 import torch
 from torch import Tensor
 
@@ -18,15 +16,13 @@ def step_along(vector: Tensors, radius: float) -> tuple[Tensor, Tensor]:
     return radius / size.clamp_min(torch.finfo(size.dtype).tiny / torch.finfo(size.dtype).eps), size / radius
 
 
-def beta_gradient(inner: Inner, outer: Outer, along: Tensors, step: float | Tensor) -> list[Tensor]:
+def beta_gradient(inner: Inner, outer: Outer, along: Tensors, step: Tensor) -> list[Tensor]:
     """dL_tr/dbeta at W + step * along, where W is from before the inner step.
 
-    Costs one forward and one backward pass for each part of the batch. With `fp32_difference` nothing in it is rounded
-    to bf16.
+    Costs one forward and one backward pass for each part of the batch.
     """
     weights = [w + step * v for w, v in zip(inner.weights_before, along, strict=True)]
-    precision = inner.in_fp32() if inner.fp32_difference else nullcontext()
-    with inner.at(weights), precision:
+    with inner.at(weights):
         return inner.gradient(inner.losses_again(), outer.trainable_parameters())
 
 
@@ -60,8 +56,7 @@ class ForwardDifference(Hypergradient):
     """One-sided difference of dL_tr/dbeta along v: the inner step's own backward pass already gives one of the sides.
 
     At: W and W + e v, where W is from before the inner step, under its dropout masks. eta: as configured. Error: first
-    order in |e v|. Source: AutoLoRA Eq. 4 with a forward instead of DARTS' central difference. With fp32_difference in
-    a search that rounds to bf16, the other side is computed anew, so that it costs as much as `darts`.
+    order in |e v|. Source: AutoLoRA Eq. 4 with a forward instead of DARTS' central difference.
     """
 
     name = "forward_difference"
@@ -70,10 +65,5 @@ class ForwardDifference(Hypergradient):
     def implicit(self, vector: Tensors, inner: Inner, outer: Outer) -> list[Tensor]:
         step, per_step = step_along(vector, inner.config.darts_alpha)
         plus = beta_gradient(inner, outer, vector, step)
-        base = inner.beta_gradient
-        if inner.fp32_difference and inner.rounds:
-            # The inner step's own gradient was computed in bf16. Its difference from a gradient in fp32 would be
-            # nothing but rounding errors.
-            base = beta_gradient(inner, outer, vector, 0.0)
         eta = inner.eta()
-        return [-eta * (p - g) * per_step for p, g in zip(plus, base, strict=True)]
+        return [-eta * (p - g) * per_step for p, g in zip(plus, inner.beta_gradient, strict=True)]

@@ -36,17 +36,6 @@ def most_positions(model: PreTrainedModel) -> int | None:
     return min([*rooms, claimed] if claimed > 0 else rooms)
 
 
-def padding_shifts(model: nn.Module) -> bool:
-    """Whether padding on the left shifts the positions at which the model reads a row, as in BERT and GPT-2.
-
-    RoBERTa, whose table has a row for padding, and OPT count only the tokens that are read."""
-    by_place = {"position_embeddings", "wpe", "positions_embed"}
-    return any(
-        name.rpartition(".")[2] in by_place and isinstance(module, nn.Embedding) and module.padding_idx is None
-        for name, module in model.named_modules()
-    )
-
-
 def refuse_long_rows(model: PreTrainedModel, data: Data, config: RunConfig) -> None:
     """Raises UserError when a row, padded as in a batch, has more tokens than the model has positions."""
     parts = [data.train, *data.evaluation.values(), *([] if data.unused is None else [data.unused])]

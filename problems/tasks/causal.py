@@ -4,7 +4,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
@@ -20,9 +20,6 @@ from autolora.problems.tasks.padding import for_batches
 from autolora.problems.tasks.templates import Message
 from autolora.problems.tasks.token_loss import token_loss
 
-KindOfPrompt = Literal["chat", "separator", "text"]
-"""How an answer is asked for: by a chat template, by the source and a token that ends it, or not at all, as the model
-learned to continue texts."""
 MODEL_INPUTS = ("input_ids", "attention_mask", "labels")
 
 
@@ -69,10 +66,6 @@ class Causal(Task):
     @abstractmethod
     def form(self, tokenizer: PreTrainedTokenizerBase) -> str:
         """The form of the prompt, in words."""
-
-    @abstractmethod
-    def kind_of_prompt(self, tokenizer: PreTrainedTokenizerBase) -> KindOfPrompt:
-        """How an answer is asked for."""
 
     @abstractmethod
     def decoded(self, rows: Dataset) -> Dataset:

@@ -14,11 +14,9 @@ from autolora.configs.errors import UserError
 from autolora.configs.places import short_name
 from autolora.configs.schema import TaskConfig
 from autolora.problems.tasks.base import Rows
-from autolora.problems.tasks.causal import MODEL_INPUTS, TOKEN_METRICS, Causal, KindOfPrompt
-from autolora.problems.tasks.doubts import warn_of_gap, warn_of_rendered_texts
+from autolora.problems.tasks.causal import MODEL_INPUTS, TOKEN_METRICS, Causal
 from autolora.problems.tasks.evenly import evenly
 from autolora.problems.tasks.labels import IGNORED
-from autolora.problems.tasks.readers.cache import mapped
 from autolora.problems.tasks.readers.chat import Chat
 from autolora.problems.tasks.readers.chat_sources import ChatSources
 from autolora.problems.tasks.split_names import TRAIN, UNUSED, rows_in_words
@@ -90,11 +88,7 @@ class Chats(Causal):
                 encoded["reference"].append("" if chat.text is not None else chat.messages[chat.last]["content"])
             return encoded
 
-        found = mapped(rows, tokens, remove_columns=["chat"])
-        if template is None and rows.split == TRAIN:
-            texts = [json.loads(chat)["text"] for chat in rows["chat"][:]]
-            warn_of_rendered_texts(found, texts, self.origin(), tokenizer)
-        return self._fitting(found)
+        return self._fitting(rows.map(tokens, batched=True, remove_columns=["chat"]))
 
     def _template(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Template | None:
         """The template of the rows; None for plain texts. Raises UserError for conversations without a template."""
@@ -144,19 +138,11 @@ class Chats(Causal):
         found = super().token_metrics(loss, accuracy)
         return {name: found[name] for name in self._metrics}
 
-    def example(self, row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> str:
-        if self._through_template:
-            warn_of_gap(Template(tokenizer), self.config.chat_template)
-        return super().example(row, tokenizer)
-
     def form(self, tokenizer: PreTrainedTokenizerBase) -> str:
         if not self._through_template:
             return "prompt: none, the texts themselves are learned"
         name = self.config.chat_template or "the chat template of the model"
         return f"prompt: {name}{Template(tokenizer).words}"
-
-    def kind_of_prompt(self, tokenizer: PreTrainedTokenizerBase) -> KindOfPrompt:
-        return "chat" if self._through_template and template_of(tokenizer) is not None else "text"
 
     def decoded(self, rows: Dataset) -> Dataset:
         """Samples, evenly spread over the rows that were not cut."""

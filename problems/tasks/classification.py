@@ -15,7 +15,6 @@ from transformers import AutoModelForSequenceClassification, DataCollatorWithPad
 
 from autolora.problems.tasks.base import PAD_TO, Collate, Task
 from autolora.problems.tasks.padding import for_batches
-from autolora.problems.tasks.readers.cache import mapped
 from autolora.problems.tasks.split_names import rows_in_words
 
 log = logging.getLogger("autolora.inputs")
@@ -112,7 +111,7 @@ class TextClassification(Task):
                 encoded["cut"] = [len(ids) > max_length for ids in whole]
             return encoded
 
-        encoded_rows = mapped(rows, tokens, remove_columns=rows.column_names, desc="tokenise")
+        encoded_rows = rows.map(tokens, batched=True, remove_columns=rows.column_names, desc="tokenise")
         if cut := sum(encoded_rows["cut"]):
             of_all = rows_in_words(rows)
             log.warning("%d of %s are longer than task.max_length %d and were cut", cut, of_all, max_length)

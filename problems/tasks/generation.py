@@ -20,14 +20,12 @@ from autolora.configs.recipe import is_benchmark, plain_name
 from autolora.configs.schema import TaskConfig
 from autolora.problems.scoring import METRICS, check_metrics, score_e2e, score_webnlg
 from autolora.problems.tasks.base import Rows
-from autolora.problems.tasks.causal import MODEL_INPUTS, Causal, KindOfPrompt
-from autolora.problems.tasks.doubts import warn_of_gap
+from autolora.problems.tasks.causal import MODEL_INPUTS, Causal
 from autolora.problems.tasks.prompts import ChatPrompt, Lost, PlainPrompt, Prompt
-from autolora.problems.tasks.readers.cache import mapped
 from autolora.problems.tasks.readers.records import Record, as_training_rows, evaluation_rows, training_rows
 from autolora.problems.tasks.split_names import rows_in_words
 from autolora.problems.tasks.template_files import take_template
-from autolora.problems.tasks.templates import Message, Template, template_of
+from autolora.problems.tasks.templates import Message, template_of
 
 log = logging.getLogger("autolora.inputs")
 
@@ -102,7 +100,7 @@ class Generation(Causal):
 
         # `source` stays for the split into D_tr and D_val; references and category stay for the scores.
         dropped = [name for name in rows.column_names if name not in ("source", "references", "category")]
-        found = mapped(rows, tokens, remove_columns=dropped)
+        found = rows.map(tokens, batched=True, remove_columns=dropped)
         self._warn_of_cuts(found, rows_in_words(rows))
         return found.remove_columns(list(Lost._fields))
 
@@ -117,16 +115,8 @@ class Generation(Causal):
                 sum(map(any, lost)), of_all, self.config.max_length, ", ".join(parts),
             )  # fmt: skip
 
-    def example(self, row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> str:
-        if self._is_chat(tokenizer):
-            warn_of_gap(Template(tokenizer), self.config.chat_template)
-        return super().example(row, tokenizer)
-
     def form(self, tokenizer: PreTrainedTokenizerBase) -> str:
         return f"prompt: {self.prompt(tokenizer).words}"
-
-    def kind_of_prompt(self, tokenizer: PreTrainedTokenizerBase) -> KindOfPrompt:
-        return "chat" if self._is_chat(tokenizer) else "separator"
 
     def decoded(self, rows: Dataset) -> Dataset:
         return rows

@@ -12,7 +12,7 @@ from autolora.configs.recipe import evaluation_split
 from autolora.configs.schema import TaskConfig
 from autolora.problems.columns import label_column, require_text_and_label, text_columns
 from autolora.problems.tasks.base import Rows
-from autolora.problems.tasks.class_names import tell_classes, warn_of_majority
+from autolora.problems.tasks.class_names import tell_classes
 from autolora.problems.tasks.classification import TextClassification
 from autolora.problems.tasks.label_scale import LabelScale
 from autolora.problems.tasks.labels import (
@@ -92,10 +92,7 @@ class TextTable(TextClassification):
         parts = [rows.train, *(rows.evaluation.values() if self.held_out else ())]
         found = Counter(label for part in parts for label in part["label"][:])
         counts = {name: found[number] for number, name in enumerate(self.classes)}
-        what = f"{found.total()} rows of {self.train_path.name}"
-        tell_classes(what, counts)
-        if next(iter(self._metrics)) == "accuracy":  # the main metric
-            warn_of_majority(what, counts)
+        tell_classes(f"{found.total()} rows of {self.train_path.name}", counts)
 
     def _named(self, option: str, path: Path, table: pd.DataFrame) -> pd.DataFrame:
         """The table, checked, with the names of classes in place of the numbers that the type of its column names."""

@@ -24,7 +24,6 @@ from autolora.problems.tasks.base import PAD_TO, Collate, Rows, Task
 from autolora.problems.tasks.class_names import tell_classes
 from autolora.problems.tasks.labels import IGNORED, OUTSIDE
 from autolora.problems.tasks.padding import for_batches
-from autolora.problems.tasks.readers.cache import mapped
 from autolora.problems.tasks.readers.numbering import ROW, at
 from autolora.problems.tasks.readers.splits import (
     Source,
@@ -158,7 +157,7 @@ class Tagging(Task):
                 columns["length"].append(len(owners))
             return columns
 
-        encoded = mapped(rows, tokens, desc="tokenise")
+        encoded = rows.map(tokens, batched=True, desc="tokenise")
         words, labelled = (sum(map(len, encoded[column][:])) for column in ("tags", "words"))
         if labelled < words:
             done = "O is predicted for them" if rows.split not in (TRAIN, UNUSED) else "they are not trained on"

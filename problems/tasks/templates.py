@@ -66,27 +66,6 @@ class Template:
         told = "; ".join(filter(None, (endless, dated)))
         return f" ({told})" if told else ""
 
-    @property
-    def gap(self) -> str:
-        """How the text that is learned and the prompt for an answer differ, in words; empty: the one continues the
-        other.
-
-        Without marks it always does: `labelled` refuses the template otherwise.
-        """
-        question, answer = (turn["content"] for turn in _PROBE)
-        if not self.marked or self.in_parts is None:
-            return ""
-        try:
-            prompt, (ids, labels) = self.render(_PROBE[:1], prompt=True), self.labelled(_PROBE)
-        except (RowRefused, TemplateRefused):
-            return ""
-        asked = self.ids(prompt)
-        if ids[: len(asked)] == asked:
-            return ""
-        learned = str(self.tokenizer.decode([label for label in labels if label != IGNORED])).partition(answer)[0]
-        ends, begins = repr(prompt.rpartition(question)[2]), f"with {learned!r}" if learned else "at the answer itself"
-        return f"its prompt for an answer ends with {ends}, but what is learned begins {begins}"
-
     def render(self, messages: Sequence[Message], *, prompt: bool = False) -> str:
         """The conversation as one text; with `prompt` up to where the assistant begins to write. Raises RowRefused."""
         return str(self._applied(messages, add_generation_prompt=prompt, tokenize=False))

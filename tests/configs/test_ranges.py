@@ -44,7 +44,6 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "lora.cap": ([0, 1025], [1, 1024, None]),
     "lora.grid": ([[4], [0, 4], [4, 1025]], [[1, 1024]]),
     "lora.budget": ([0, -1, inf, nan], [0.1, 1e6, None]),
-    "lora.module_sets": ([[[]], [["query"], [""]]], [[], [["query", "value"], ["key"]]]),
     "lora.trials": ([0, 10**9 + 1], [1, 10**9]),
     "lora.rho": ([0.99, 1000.1, -1, nan], [1, 1000]),
     "adapter.bottleneck": ([0, 16385], [1, 16384]),

@@ -214,7 +214,6 @@ def test_a_bad_value_is_named_before_a_bad_combination() -> None:
     "study",
     [
         ("--answer.curve_ranks", "[1,4,16]", "--study.axes", "{lora.k: [16, 32]}"),
-        ("--export.gguf", "true", "--study.variants", "{a: {task.type: chat, task.path: a.jsonl}}"),
         ("--answer.rows", "0", "--study.axes", "{answer.rule: [threshold]}"),
     ],
 )

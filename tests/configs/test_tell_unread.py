@@ -23,7 +23,6 @@ E2E = "--task.type generation --task.name e2e"
 SAID = {
     "--method head --model.gradient_checkpointing true":
         "--model.gradient_checkpointing: does nothing with --method head",
-    "--method lora --export.untrained true": "--export.untrained: does nothing with --method lora",
     "--lora.shuffle type": "--lora.shuffle: does nothing with --method autolora",
     "--retrain.row_losses true --task.unused_rows 9 --task.train_rows null":
         "--task.unused_rows: does nothing without --task.train_rows",
@@ -41,7 +40,6 @@ SAID = {
     "--lora.budget 3": "--lora.budget: does nothing with --method autolora: it is read only for para, o",
     "--method para --lora.r 2 --lora.budget 1": "--lora.r: does nothing with --method para beside --lora.budget",
     "--lora.trials 3": "--lora.trials: does nothing with --method autolora: it is read only for optuna",
-    "--lora.module_sets [[query]]": "--lora.module_sets: does nothing with --method autolora: it is read only for",
     "--lora.rho 3": "--lora.rho: does nothing with --method autolora: it is read only for eva",
     "--lora.ranks_from x": "--lora.ranks_from: does nothing with --method autolora: it is read only for lora_r",
     "--method lora_random --lora.r 2 --lora.ranks_from x":
@@ -68,7 +66,6 @@ SAID = {
     "--hypergradient.terms 5": "--hypergradient.terms: does nothing with --hypergradient.type darts: it is read",
     "--hypergradient.type cg --hypergradient.radius 1": "--hypergradient.radius: does nothing with --hyperg",
     "--hypergradient.type first_order --hypergradient.eta lr": "--hypergradient.eta: does nothing with --hy",
-    "--precision fp32 --hypergradient.fp32_difference true": "--hypergradient.fp32_difference: does nothing",
     "--hypergradient.type none --search.unroll_steps 2 --hypergradient.eta lr":
         "--hypergradient.eta, --search.unroll_steps: do nothing with --hypergradient.type none, which takes no outer",
     "--answer.rule threshold --hypergradient.type none --search.patience 3":
@@ -119,7 +116,6 @@ def test_a_key_that_only_other_settings_read_is_said_in_one_line(arguments: str,
 
 READ = (
     "--method full --model.gradient_checkpointing true",
-    "--export.untrained true",
     "--method lora_shuffled --lora.ranks_from x --lora.shuffle type --lora.draw 1",
     "--retrain.row_losses true --task.unused_rows 9 --task.train_rows 20",
     "--answer.rule shares --answer.budget 4",
@@ -136,7 +132,6 @@ READ = (
     f"{E2E} --method head --lora.modules_to_save [lm_head] --retrain.batch_size 4",
     "--hypergradient.type none --search.constraint sigmoid --task.validation_share 0.4",
     "--lora.k 1 --hypergradient.type none",
-    "--precision fp32 --model.load_in_4bit true --hypergradient.fp32_difference true",
     "--lora.k 1 --search.constraint sigmoid --hypergradient.eta lr --search.scale paper",
     "--lora.k 1 --study.axes '{hypergradient.type: [none, darts]}'",
     "--lora.k 1 --hypergradient.type sama --study.axes '{seed: [0]}' --study.probe.steps [2]",

@@ -71,11 +71,6 @@ TRIAL = {"tried": {}, "metrics": {}, "steps": 1, "seconds": 1.0}
     ("arguments", "line"),
     [
         (("--method", "optuna", "--lora.trials", "5"), "optuna: 1 of 5 trials are finished"),
-        (("--method", "lora_modules"), "lora_modules: trials finished so far: 1"),
-        (
-            ("--method", "lora_modules", "--lora.module_sets", "[[query],[value]]"),
-            "lora_modules: 1 of 2 trials are finished",
-        ),
     ],
 )
 def test_trials_of_ranks_are_counted(begun: Callable[..., RunFolder], arguments: tuple[str, ...], line: str) -> None:

@@ -11,7 +11,7 @@ from autolora.engine.work import _tracker
 from tests.helpers.fake_wandb import fake_wandb
 
 
-@pytest.mark.parametrize("method", ["autolora", "lora", "lora_grid", "lora_modules", "optuna"])
+@pytest.mark.parametrize("method", ["autolora", "lora", "lora_grid", "optuna"])
 def test_the_approximation_is_a_label_of_autolora_alone(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

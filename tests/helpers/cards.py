@@ -52,7 +52,7 @@ def card_of(
         folder=place, task=task, tokenizer=tokenizer, config=config, weights_dtype=torch.float32,
         ends=task.ends(tokenizer),
     )  # fmt: skip
-    save_card(run, RESULT, record, torch.nn.Module())
+    save_card(run, RESULT, record)
     text = (place.adapter / "README.md").read_text()
     for code in re.findall(r"```python\n(.*?)```", text, re.S):
         ast.parse(code)

@@ -143,11 +143,6 @@ def run_card(folder: Path) -> dict[str, Any]:
     return names
 
 
-def written_by_card(folder: Path) -> list[int]:
-    """The token ids of the answer that the lines in folder/README.md write."""
-    return [int(token) for token in run_card(folder)["answer"]]
-
-
 def chat_arguments(model: Path, data: Path, runs: Path) -> list[str]:
     """The command line of a run on conversations that takes seconds."""
     values = {"task.type": "chat", "task.name": "mine", "task.path": data, "task.metrics": "null", "task.samples": 3,

@@ -233,19 +233,6 @@ def test_unused_rows_are_drawn_from_the_whole_of_a_sorted_file(
     assert 10 < sum(data.unused["labels"]) < 30
 
 
-def test_one_label_in_all_evaluated_rows_is_told(
-    tiny_config: Callable[..., RunConfig], tmp_path: Path, log_lines: list[str]
-) -> None:
-    (tmp_path / "train.csv").write_text(f"text,label\n{WORDS[0]},a\n{WORDS[1]},b\n")
-    (tmp_path / "dev.csv").write_text(f"text,label\n{WORDS[2]},a\n{WORDS[3]},a\n")
-    given = ("--task.type", "text", "--task.path", str(tmp_path / "train.csv"))
-    config = tiny_config(*given, "--task.validation_path", str(tmp_path / "dev.csv"))
-    prepare(make_task(config), load_tokenizer(config.model), config)
-    assert [line[:56] for line in log_lines if line.startswith("WARNING")] == [
-        "WARNING all 2 rows of validation have the same label, so"
-    ]
-
-
 def test_evaluation_rows_are_spread_over_the_whole_file_and_the_same_for_every_seed(
     tiny_config: Callable[..., RunConfig],
 ) -> None:

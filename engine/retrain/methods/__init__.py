@@ -17,7 +17,6 @@ METHODS: dict[str, Method] = {
     "autolora": RankedLora(lora.of_the_run, chosen=False),
     "lora": RankedLora(lora.uniform),
     "lora_grid": RankedLora(lora.of_the_run),
-    "lora_modules": RankedLora(lora.of_the_run),
     "optuna": RankedLora(lora.of_the_run),
     "lora_ranks": RankedLora(lora.of_another),
     "lora_shuffled": RankedLora(lora.shuffled),

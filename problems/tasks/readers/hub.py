@@ -15,7 +15,6 @@ from yaml import YAMLError
 from autolora.configs.errors import UserError
 from autolora.configs.places import is_hub_name
 from autolora.problems.machine.hub import explain_missing
-from autolora.problems.tasks.readers.cache import loaded
 
 log = logging.getLogger("autolora.inputs")
 
@@ -75,7 +74,7 @@ def _load(path: str, hub_config: str | None, revision: str | None, may_choose: b
             # Of a copy from the hub, README.md counts the rows; a user may have removed some.
             options["verification_mode"] = "no_checks"
         chosen = _choice(path, hub_config, revision) if may_choose else hub_config
-        return loaded(path, chosen, cache_of(Path(path)), **options)
+        return datasets.load_dataset(path, chosen, cache_dir=cache_of(Path(path)), **options)
     if revision is not None:
         raise UserError(
             f"--task.revision: {path} is made by a script at {revision!r}, and the hub converts only the newest "
@@ -165,7 +164,7 @@ def _converted(path: str, hub_config: str | None, may_choose: bool) -> Any:
         raise UserError(f"--task.path: the conversion of {path} has no {hub_config!r}; it has: {', '.join(configs)}")
     config = hub_config or configs[0]
     folder = _download(path, config) / config
-    return loaded(str(folder), None, cache_of(folder))
+    return datasets.load_dataset(str(folder), cache_dir=cache_of(folder))
 
 
 def _download(path: str, config: str) -> Path:

@@ -181,6 +181,15 @@ def test_labels_of_noise_are_retrained_at_rank_1_and_the_run_says_so(
     assert "has not learned anything that shows on D_val" in " ".join(capsys.readouterr().out.split())
 
 
+def test_shares_need_no_trajectory(tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]) -> None:
+    """A damaged trajectory.parquet had made the answer end with an error."""
+    run = run_of(tiny_config("--answer.rule", "shares"))
+    search(run)
+    run.folder.trajectory.write_bytes(b"no parquet")
+    answer(run)
+    assert ranks.load(run.folder.ranks).ranks
+
+
 def test_no_rows_measure_nothing(tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]) -> None:
     run = run_of(tiny_config("--answer.rows", "0"))
     search(run)

@@ -31,14 +31,14 @@ def test_a_setting_that_another_overrules_is_refused() -> None:
 
 
 def test_settings_that_nothing_reads_are_warned_of_in_one_line_for_each_reason(log_lines: list[str]) -> None:
-    hypergradient = HypergradientConfig(type="first_order", eta=0.3, radius=5, fp32_difference=True)
+    hypergradient = HypergradientConfig(type="first_order", eta=0.3, radius=5)
     tell_unread(SECTIONS, configured(hypergradient=hypergradient, search=SearchConfig(patience=3, unroll_steps=2)))
     assert log_lines == [
         "WARNING --search.patience does nothing with --answer.rule shares: only with rule threshold a search stops "
         "early",
         "WARNING --hypergradient.eta does nothing with --hypergradient.type first_order, which means eta = 0",
-        "WARNING --hypergradient.radius, --hypergradient.fp32_difference do nothing with --hypergradient.type "
-        "first_order, which takes no finite difference",
+        "WARNING --hypergradient.radius does nothing with --hypergradient.type first_order, which takes no finite "
+        "difference",
     ]
 
 
@@ -57,7 +57,7 @@ def test_learn_ranks_tells_what_it_was_given(model_folder: Callable[..., Path], 
     learn(model, config=settings(r=1), search=search, hypergradient=HypergradientConfig(type="darts", eta=0.3))
     told = [line for line in log_lines if " nothing " in line]
     assert told == [
-        "WARNING --hypergradient.eta, --search.selection_learning_rate do nothing with lora_config.r 1 and "
+        "WARNING --hypergradient.eta, --search.selection_learning_rate do nothing with --lora.k 1 and "
         "--search.constraint softmax, where alpha is always 1 (--hypergradient.type none saves the outer steps)",
         "WARNING --search.check_every does nothing with --answer.rule shares: only with rule threshold a search stops "
         "early",

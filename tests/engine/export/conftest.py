@@ -36,7 +36,7 @@ def exported(
 
 @pytest.fixture(scope="session")
 def chat_search(shared_folder: Path) -> tuple[RunFolder, Path]:
-    """A search of conversations that dropped layers, with its untrained adapter, and its base model; do not write."""
+    """A search of conversations that dropped layers, and its base model; do not write."""
 
     def search(folder: Path) -> None:
         data = folder / "messages.jsonl"
@@ -45,7 +45,7 @@ def chat_search(shared_folder: Path) -> tuple[RunFolder, Path]:
         rule = ["--answer.rule", "size", "--answer.budget", "1.25", "--answer.rows", "0", "--search.steps", "8"]
         rates = ["--search.learning_rate", "3e-2", "--lora.lora_alpha", "6", "--lora.dropout", "0.1"]
         targets = ["--lora.target_modules", "[q_proj,k_proj,v_proj,o_proj,down_proj]"]
-        request = parse([*argv, *rule, *rates, *targets, "--stage", "search", "--export.untrained", "true"])
+        request = parse([*argv, *rule, *rates, *targets, "--stage", "search"])
         run_stages(request, StopRequest(), draw=False)
 
     made = made_once(shared_folder / "chat-search", search)

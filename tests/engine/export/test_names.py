@@ -1,4 +1,4 @@
-"""The warning about ranks that a LoraConfig cannot express."""
+"""File names of an adapter, and whether it has the recorded ranks."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from autolora.engine.disk.files import write_json
-from autolora.engine.export.names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, trained_at, what_parts_lose
+from autolora.engine.export.names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, trained_at
 from autolora.engine.ranks import LayerRank, RankRecord
 from autolora.engine.run.folder import RunFolder
 from tests.helpers.finished import RESULT
@@ -16,30 +16,6 @@ from tests.helpers.places import ROOT
 
 def record_of(**ranks: int) -> RankRecord:
     return RankRecord(8, tuple(LayerRank(name.replace("__", "."), rank) for name, rank in ranks.items()))
-
-
-def test_ranks_of_whole_layers_lose_nothing() -> None:
-    assert what_parts_lose(record_of(h__0__attn__c_attn=3, h__0__mlp__c_fc=2)) == ""
-
-
-def test_a_part_of_rank_0_loses_nothing() -> None:
-    """Its layer has no LoRA."""
-    assert what_parts_lose(record_of(h__0__attn__c_attn__q=0, h__0__mlp__c_fc=2)) == ""
-
-
-def test_the_parts_of_the_first_layer_that_has_some_are_the_example() -> None:
-    said = what_parts_lose(
-        record_of(
-            h__0__attn__c_attn__q=0, h__0__mlp__c_fc=4, h__1__attn__c_attn__q=3, h__1__attn__c_attn__v=2,
-            h__2__attn__c_attn__v=7,
-        )
-    )  # fmt: skip
-    assert "(in h.1.attn.c_attn q 3 + v 2 = rank 5)" in said
-    assert "h.2" not in said
-
-
-def test_a_single_part_of_a_layer_is_warned_of_too() -> None:
-    assert "q 2 = rank 2" in what_parts_lose(record_of(h__0__attn__c_attn__q=2))
 
 
 def test_ranks_of_parts_whose_sum_stayed_are_other_ranks(tmp_path: Path) -> None:

@@ -216,7 +216,7 @@ def test_the_page_says_what_d_val_says(tiny_config: Callable[..., RunConfig], tm
     assert {"shares", "curve"} <= page.payload["charts"].keys()
     assert (
         "What D_val says, the rows on which LoRA was not trained Rank 2 is enough: cut to it, the searched model "
-        "loses at most 5 % of the gain. A training may need more: in 21 checks with a small encoder on GLUE, " in text
+        "loses at most 5 % of the gain. A training may need a higher rank." in text
     )
     assert text.index("What D_val says, the rows on which LoRA was not trained") < text.index(" Ranks ")
     assert "rank 2 everywhere 600 0.3080 96 % (95 to 97)" in text, "the table that needs no script"

@@ -1,4 +1,4 @@
-"""Ranks that are chosen on D_val by training at each of several: a grid, sets of module types, what TPE proposes."""
+"""Ranks that are chosen on D_val by training at each of several: a grid, what TPE proposes."""
 
 import dataclasses
 import importlib.util
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from peft import LoraConfig
 
 from autolora.configs.errors import UserError
 from autolora.configs.files import to_yaml
@@ -28,7 +27,6 @@ needs_optuna = pytest.mark.skipif(importlib.util.find_spec("optuna") is None, re
 GRID = ("--method", "lora_grid", "--lora.grid", "[1,3]")
 TARGETS = ("--lora.target_modules", "[query,key,intermediate.dense]")
 SIZES = {"query": 64, "key": 64, "intermediate.dense": 96}  # LoRA parameters of a component; two blocks
-MODULES = ("--method", "lora_modules", *TARGETS, "--lora.budget", "1")
 OPTUNA = ("--method", "optuna", *TARGETS, "--lora.budget", "1.5", "--lora.trials", "4")
 
 
@@ -69,19 +67,6 @@ def grid(make_config: Callable[..., RunConfig], tmp_path_factory: pytest.TempPat
 @pytest.fixture(scope="module")
 def proposed(make_config: Callable[..., RunConfig], tmp_path_factory: pytest.TempPathFactory) -> Whole:
     return whole_run(make_config(tmp_path_factory.mktemp("optuna"), "bert", *OPTUNA))
-
-
-@pytest.fixture
-def scored(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[float]], None]:
-    """scored([0.5, 0.7]): the accuracies of the trials, one after the other, none of which is trained."""
-
-    def give(scores: Sequence[float]) -> None:
-        left = list(scores)
-        monkeypatch.setattr(
-            trials, "fit", lambda *_: Fitted({"accuracy": left.pop(0), "loss": 0.5}, 2.0, 3, seconds_evaluation=1.0)
-        )
-
-    return give
 
 
 @pytest.mark.slow
@@ -158,72 +143,6 @@ def test_a_rank_that_no_layer_can_have_is_refused(tiny_config: Callable[..., Run
         finish(config)
     assert not RunFolder.of(config).grid.exists(), "nothing that the corrected command would have to resume"
     assert finish(tiny_config("--method", "lora_grid", "--lora.grid", "[1,2]")).metrics.exists()
-
-
-@pytest.mark.trains
-def test_types_are_tried_alone_and_then_the_best_together(
-    tiny_config: Callable[..., RunConfig], scored: Callable[[Sequence[float]], None], log_lines: list[str]
-) -> None:
-    scored([0.5, 0.7, 0.6, 0.9, 0.8])
-    folder = finish(tiny_config(*MODULES), draw=True)
-    alone = [{"query": 3}, {"key": 3}, {"dense": 2}]
-    assert tried_in(folder) == [*alone, {"key": 1, "dense": 1}, {"key": 1, "dense": 1, "query": 1}]
-    assert "INFO lora_modules: trial 4 of at most 5, key 1, dense 1" in log_lines
-    place = log_lines.index("INFO lora_modules: trial 4 of at most 5, key 1, dense 1")
-    assert log_lines[place + 1] == "INFO lora_modules: 320 LoRA parameters"
-    record, result = ranks.load(folder.ranks), json.loads(folder.metrics.read_text())
-    assert [layer.rank for layer in record.layers] == [0, 1, 1, 0, 1, 1]
-    assert record.rule == "modules"
-    assert record.note == "128 LoRA parameters below the budget"
-    assert result["lora_parameters"] == 2 * (64 + 96)
-    assert result["seconds"]["search"] == 5 * (2.0 + 1.0), "with the evaluations, by which the ranks are chosen"
-    assert result["seconds"]["total"] == pytest.approx(15.0 + result["seconds"]["retrain"])
-    assert result["steps"]["search"] == 15
-    assert LoraConfig.from_pretrained(folder.lora_config).rank_pattern == record.kept
-    page = folder.report.read_text()
-    assert "lora_modules" in page
-    # The cost of uniform ranks is known from grid.json.
-    assert "uniform ranks: 1 in every layer (448 LoRA parameters, this run 320)" in page
-    assert not folder.trials.exists()
-
-
-@pytest.mark.trains
-def test_named_sets_are_tried_in_their_order(
-    tiny_config: Callable[..., RunConfig], scored: Callable[[Sequence[float]], None]
-) -> None:
-    scored([0.5, 0.4])
-    folder = finish(tiny_config(*MODULES, "--lora.module_sets", "[[query,key],[intermediate.dense]]"))
-    assert tried_in(folder) == [{"query": 1, "key": 1}, {"intermediate.dense": 2}]
-    assert set(ranks.load(folder.ranks).kept.values()) == {1}
-
-
-@pytest.mark.trains
-def test_parts_of_a_fused_layer_are_types_of_their_own(
-    tiny_config: Callable[..., RunConfig], scored: Callable[[Sequence[float]], None]
-) -> None:
-    scored([0.5, 0.4, 0.3])
-    parts = ("--method", "lora_modules", "--lora.r", "2", "--lora.target_modules", "[c_attn.q,c_attn.v]")
-    folder = finish(tiny_config(*parts, kind="gpt2"))
-    assert len(tried_in(folder)) == 3
-    assert {name[-1]: rank for name, rank in ranks.load(folder.ranks).kept.items()} == {"q": 4}
-
-
-@pytest.mark.trains
-@pytest.mark.parametrize(
-    ("sets", "message"),
-    [
-        (
-            "[[value]]",
-            r"^--lora\.module_sets: value matches no layer of .*; the types of these layers: query, key, dense",
-        ),
-        ("[[query,key,dense]]", r"^--lora\.module_sets: \[query, key, dense\] does not fit 224 LoRA parameters"),
-    ],
-)
-def test_a_set_that_cannot_be_is_refused(tiny_config: Callable[..., RunConfig], sets: str, message: str) -> None:
-    config = tiny_config(*MODULES[:-1], "0.5", "--lora.module_sets", sets)
-    with pytest.raises(UserError, match=message):
-        finish(config)
-    assert not RunFolder.of(config).grid.exists(), "nothing that the corrected command would have to resume"
 
 
 @needs_optuna
@@ -314,8 +233,8 @@ def test_rates_that_ranks_are_not_tried_at_are_told(
     monkeypatch.setattr(trials, "fit", lambda *_: Fitted({"accuracy": 0.5, "loss": 0.5}, 1.0, 1))
     monkeypatch.setattr(stage, "fit", stopped)
     with pytest.raises(Stopped):
-        finish(tiny_config(*MODULES, "--retrain.learning_rate", "1e-3", "--retrain.learning_rates", rates))
-    line = "INFO lora_modules: ranks are tried at --retrain.learning_rate 0.001; retrain.learning_rates are for the "
+        finish(tiny_config(*GRID, "--retrain.learning_rate", "1e-3", "--retrain.learning_rates", rates))
+    line = "INFO lora_grid: ranks are tried at --retrain.learning_rate 0.001; retrain.learning_rates are for the "
     assert (f"{line}chosen ranks" in log_lines) is told
 
 

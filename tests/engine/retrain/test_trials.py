@@ -26,7 +26,6 @@ from autolora.engine.search.stage import build_search
 from autolora.engine.stages import run_stages
 from autolora.problems.halves import split_indices
 from tests.helpers.generation_toys import arguments, save_causal, write_e2e
-from tests.helpers.tables import write
 
 SWEEP = ("--method", "lora", "--retrain.learning_rates", "[1e-6,3e-2]", "--retrain.max_steps", "12")
 SWEPT = r".*sweep\.json diverged; lower the rate and add"
@@ -231,21 +230,3 @@ def test_other_tasks_go_by_row(tiny_config: Callable[..., RunConfig], run_of: Ca
     by_row = split_indices(64, 0.5, run.config.seed)
     trials = Trials(run, run.folder.sweep, "--x", "retrain", "sweep").data
     assert trials.train["input_ids"][:] == run.data.train.select(by_row[0])["input_ids"][:]
-
-
-def test_a_class_that_only_d_val_has_is_named(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], tmp_path: Path, log_lines: list[str]
-) -> None:
-    labels = ["rare"] * 2 + ["a", "b"] * 9
-    path = write(tmp_path / "d.csv", {"text": [f"the film {n}" for n in range(20)], "label": labels})
-    said = []
-    for seed in range(5):
-        argv = ("--task.type", "text", "--task.path", str(path), "--task.validation_path", str(path))
-        run = run_of(tiny_config(*argv, "--seed", str(seed)))
-        d_tr, _ = split_indices(20, 0.5, seed)
-        log_lines.clear()
-        Trials(run, run.folder.sweep, "--x", "retrain", "sweep")
-        found = [line for line in log_lines if "labels of D_val are of classes that no training row has" in line]
-        said.append(bool(found))
-        assert bool(found) is not bool({0, 1} & set(d_tr.tolist()))
-    assert set(said) == {True, False}

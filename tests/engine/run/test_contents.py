@@ -10,7 +10,6 @@ import pytest
 
 from autolora.configs.errors import UserError
 from autolora.engine.run.contents import (
-    read_predictions,
     read_result,
     read_samples,
     read_searched,
@@ -69,7 +68,6 @@ def test_a_value_of_another_kind_is_refused_by_its_place(tmp_path: Path, read: R
     ("read", "whole"),
     [
         (read_samples, {"prompt": [{"role": "user", "content": "q"}], "answer": "a", "reference": "b"}),
-        (read_predictions, {"prompt": "q", "prompt_ids": [1], "text": "a"}),
     ],
 )
 def test_a_damaged_line_is_refused_by_its_number(

@@ -71,9 +71,7 @@ def test_evaluation_rows_are_named_by_their_split_and_count_only_where_they_are_
     refuse_changed_data(run, other(run, evaluation={"test": {"rows": 7, "sha256": "x"}}))
 
 
-@pytest.mark.parametrize(
-    ("method", "name"), [("autolora", "search_summary"), ("lora_grid", "grid"), ("lora_modules", "grid")]
-)
+@pytest.mark.parametrize(("method", "name"), [("autolora", "search_summary"), ("lora_grid", "grid")])
 def test_ranks_chosen_on_other_rows(
     tiny_config: Callable[..., RunConfig],
     run_of: Callable[..., Context],

@@ -29,7 +29,6 @@ from tests.helpers.four_bits import FourBits
         (("--hypergradient.type", "darts", "--hypergradient.eta", "1e-3", "--search.learning_rate", "1e-3"), False),
         (("--hypergradient.type", "darts", "--hypergradient.eta", "0.5"), True),
         (("--hypergradient.type", "sama", "--hypergradient.eta", "lr"), True),
-        (("--hypergradient.type", "darts", "--hypergradient.fp32_difference", "true"), False),
         (("--hypergradient.type", "exact"), False),
         (("--hypergradient.type", "first_order"), False),
     ],

@@ -73,13 +73,11 @@ def test_a_comparison_includes_it(tiny_config: Callable[..., RunConfig], tmp_pat
 
 
 @pytest.mark.trains
-def test_a_comparison_has_a_row_for_each_set_of_options_and_goes_on_without_one_that_fails(
-    tiny_config: Callable[..., RunConfig], tmp_path: Path, log_lines: list[str]
-) -> None:
+def test_a_comparison_has_a_row_for_each_set_of_options(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
     """Both carry a mean, so they are called at each of the three outer steps, for each of the two etas."""
     (tmp_path / "study").mkdir()
     folder, type_ = StudyFolder(tmp_path / "study"), f"{ROOT / 'tests' / 'helpers' / 'own_hypergradients.py'}:Carrying"
-    options = [{"keeps": 0.0}, {"keeps": 0.5}, {"fails_at": 2}, {"fails_at": 5}]
+    options = [{"keeps": 0.0}, {"keeps": 0.5}]
     config = with_study(
         tiny_config("--search.patience", "0"),
         {KEY: ["darts", type_], "hypergradient.options": options},
@@ -91,16 +89,8 @@ def test_a_comparison_has_a_row_for_each_set_of_options_and_goes_on_without_one_
         assert rows[f"{type_} {{keeps: 0.0}}", 3, eta] == pytest.approx(rows["darts", 3, eta])
         assert rows[f"{type_} {{keeps: 0.5}}", 1, eta] == pytest.approx(rows["darts", 1, eta])
         assert rows[f"{type_} {{keeps: 0.5}}", 3, eta] < rows["darts", 3, eta] - 1e-6, "the mean lags behind"
-        assert (f"{type_} {{fails_at: 2}}", 1, eta) in rows
-        assert (f"{type_} {{fails_at: 2}}", 3, eta) not in rows
     costs = set(pd.read_parquet(folder.cost)["approximation"])
     assert {f"{type_} {{keeps: 0.0}}", f"{type_} {{keeps: 0.5}}"} < costs
-    assert not costs & {f"{type_} {{fails_at: 2}}", f"{type_} {{fails_at: 5}}"}
-    said = [line for line in log_lines if "leave" in line]
-    why = rf"{re.escape(type_)} fails at line \d+ of .*own_hypergradients\.py \(ValueError: it is time\)"
-    first, second = said
-    assert re.search(rf"the comparison leaves out .* {{fails_at: 2}} from step 2 on: .*{why}", first)
-    assert re.search(rf"the costs leave out .* {{fails_at: 5}}: .*{why}", second)
 
 
 @pytest.mark.trains

@@ -38,7 +38,7 @@ def test_the_search_goes_on_with_the_wrapped_method() -> None:
     weights = [p.detach().clone() for p in toy.inner.trained]
     assert torch.equal(implicit(toy, vector), torch.cat([t.flatten() for t in expected]))
     assert all(torch.equal(p, w) for p, w in zip(toy.inner.trained, weights, strict=True))
-    assert (toy.inner.eta(), toy.inner.fp32_difference) == (1.0, False)
+    assert toy.inner.eta() == 1.0
 
 
 def test_all_methods_are_compared_at_the_chosen_steps_and_only_there() -> None:
@@ -127,32 +127,3 @@ def test_the_reference_of_bf16_weights_is_computed_in_fp32(
             assert weight.dtype == old.dtype
     assert rows["rounded"]["exact"] == pytest.approx(1, abs=1e-6)
     assert 0.5 < rows["bf16"]["exact"] < 1 - 1e-6, "arithmetic in bf16 must show against a reference in fp32"
-    assert rows["bf16"]["darts, fp32 difference"] == pytest.approx(rows["rounded"]["darts"], abs=1e-3)
-
-
-@pytest.mark.trains
-@pytest.mark.parametrize("compute", ["fp32", "bf16"])
-@pytest.mark.parametrize("method", ["darts", "forward_difference", "sama"])
-def test_differences_in_fp32_round_no_frozen_weight(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], method: str, compute: str
-) -> None:
-    """Without autocast, PEFT still casts what each layer gives to the dtype of its frozen weights. A module that is
-    trained whole stands among them."""
-    torch.set_default_dtype(torch.float32)
-    found = []
-    for difference in ("true", "false"):
-        given = ("--model.dtype", "bf16", "--precision", compute, "--lora.modules_to_save", "[norm]")
-        config = tiny_config(
-            *given, "--hypergradient.type", method, "--hypergradient.fp32_difference", difference, kind="llama"
-        )
-        engine = build_search(run_of(config), second_order=False)
-        dtypes: set[torch.dtype] = set()
-        layer = next(m for n, m in engine.lora.module.named_modules() if n.endswith("mlp.down_proj"))
-        layer.register_forward_hook(lambda _m, _i, output, dtypes=dtypes: dtypes.add(output.dtype))
-        engine.train()
-        for engine.global_step in (1, 2):
-            engine.train_step()
-        found.append(dtypes)
-        assert torch.isfinite(engine.selection.implicit).all()
-        assert layer.weight.dtype == torch.bfloat16
-    assert found == [{torch.bfloat16, torch.float32}, {torch.bfloat16}]

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,7 +16,6 @@ from autolora.engine.search.found import read_numbers, searched_model
 from autolora.engine.search.settings import FOUND
 from autolora.engine.search.stage import build_search, search
 from autolora.problems.machine.processes import Processes
-from tests.helpers.tables import write
 
 
 @pytest.fixture
@@ -51,21 +49,6 @@ def test_both_problems_see_their_own_half_of_the_rows(
     assert (len(d_tr), len(d_val)) == (48, 16)
     sentences = [tuple(ids) for ids in d_tr["input_ids"]], [tuple(ids) for ids in d_val["input_ids"]]
     assert not set(sentences[0]) & set(sentences[1])
-
-
-def test_rows_that_are_in_both_halves_are_told(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], tmp_path: Path, log_lines: list[str]
-) -> None:
-    """With repeated rows, the answer was measured on rows that W had been trained on, without a word. By default rows
-    of one text stay together."""
-    words = ("film", "room", "soup", "play")
-    table = {"text": [f"the {word} is dull" for word in words] * 6, "label": ["a", "b", "a", "b"] * 6}
-    path = write(tmp_path / "train.csv", table)
-    given = ("--task.type", "text", "--task.path", str(path), "--task.validation_path", str(path))
-    build_search(run_of(tiny_config(*given)), second_order=False)
-    assert not any("also in D_tr" in line for line in log_lines)
-    build_search(run_of(tiny_config(*given, "--task.split_by", "row")), second_order=False)
-    assert sum("12 of 12 rows of D_val have a text that is also in D_tr" in line for line in log_lines) == 1
 
 
 @pytest.mark.trains

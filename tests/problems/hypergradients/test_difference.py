@@ -1,6 +1,5 @@
 """Finite differences: exact where the loss is quadratic, of the stated order elsewhere, and deaf to dropout."""
 
-import dataclasses
 from contextlib import AbstractContextManager
 
 import pytest
@@ -8,7 +7,7 @@ import torch
 from betty.hypergradient import jvp_fn_mapping
 from torch import Tensor
 
-from autolora.problems.hypergradients.difference import beta_gradient, step_along
+from autolora.problems.hypergradients.difference import step_along
 from tests.helpers.bilevel_toys import Toy, implicit, lora_toy, random_vector, ridge_toy, unrolled
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -95,33 +94,3 @@ def test_the_radius_is_of_all_entries_together() -> None:
     step, per_step = step_along([torch.zeros(3)], 0.01)
     assert step.isfinite()
     assert per_step == 0
-
-
-@pytest.mark.parametrize("method", ["darts", "forward_difference"])
-def test_an_fp32_difference_in_a_bf16_search_is_that_of_an_fp32_search(method: str) -> None:
-    torch.set_default_dtype(torch.float32)
-    toy = lora_toy(method, steps=1, darts_alpha=RADIUS)
-    inner, fp32 = toy.inner, toy.inner.compute
-    inner.compute = dataclasses.replace(fp32, bf16=True)
-    toy.step()
-    with torch.no_grad():
-        toy.outer.module.beta.copy_(toy.outer.beta_before)  # at which the inner step took its gradient of beta
-    vector = random_vector(toy)
-    rough = implicit(toy, vector)
-    inner.fp32_difference = True
-    found = implicit(toy, vector)
-    inner.compute = fp32
-    inner.beta_gradient = beta_gradient(inner, toy.outer, vector, 0.0)
-    expected = implicit(toy, vector)
-    torch.testing.assert_close(found, expected)
-    assert (rough - expected).norm() > 0.1 * expected.norm(), "in bf16 rounding shows"
-
-
-def test_an_fp32_difference_costs_nothing_more_in_a_search_that_does_not_round() -> None:
-    toy = lora_toy("forward_difference")
-    before = vars(toy.inner.passes).copy()
-    usual = implicit(toy, vector := random_vector(toy))
-    toy.inner.fp32_difference = True
-    assert torch.equal(implicit(toy, vector), usual)
-    after = vars(toy.inner.passes)
-    assert {name: after[name] - before[name] for name in after} == {"forward": 2, "backward": 2}, "one for each call"

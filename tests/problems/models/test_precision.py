@@ -100,7 +100,6 @@ def test_a_search_with_bf16_weights_is_close_to_that_with_fp32_weights(
 
 
 def test_products_with_weights_in_4_bits_are_in_fp32_where_nothing_may_round() -> None:
-    """They stayed in bf16, so that hypergradient.fp32_difference did nothing for such a model."""
     torch.manual_seed(0)
     rough, exact, inputs = nn.Sequential(FourBits()), FourBits(torch.float32), torch.randn(3, 4)
     before = rough(inputs)

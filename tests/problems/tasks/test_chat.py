@@ -154,10 +154,8 @@ def test_a_text_is_learned_whole_without_a_template(tmp_path: Path) -> None:
     assert task.form(tokenizer) == "prompt: none, the texts themselves are learned"
 
 
-def test_a_text_that_a_template_has_rendered_gets_no_second_beginning_or_end(
-    tmp_path: Path, log_lines: list[str]
-) -> None:
-    """Its turns were learned between two beginnings and two ends, and nobody was told that a user's were learned."""
+def test_a_text_that_a_template_has_rendered_gets_no_second_beginning_or_end(tmp_path: Path) -> None:
+    """Its turns were learned between two beginnings and two ends."""
     tokenizer = chat_tokenizer()
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
         single="<bos> $A", special_tokens=[("<bos>", tokenizer.bos_token_id)]
@@ -172,31 +170,6 @@ def test_a_text_that_a_template_has_rendered_gets_no_second_beginning_or_end(
     path = write(tmp_path / "a.jsonl", [{"text": text} for text in texts])
     train, _ = encoded(chats(path, validation_path=str(path)), tokenizer)
     assert [tokenizer.decode(ids) for ids in train["input_ids"]] == list(texts.values())
-    (line,) = [line for line in log_lines if "template has rendered" in line]
-    told = "2 of 4 texts have special tokens or marks of turns inside, such as <|im_start|>, so they look"
-    assert line.startswith(f"WARNING --task.path: {path}: {told}")
-    assert "give messages instead" in line
-
-
-@pytest.mark.parametrize(
-    ("rendered", "mark"),
-    [
-        ("[INST] q [/INST] a", "[INST]"),
-        ("<start_of_turn>user\nq<end_of_turn>", "<start_of_turn>"),
-        ("<|user|>\nq<|end|>", "<|user|>"),
-        ("<|start_header_id|>user<|end_header_id|>", "<|start_header_id|>"),
-        ("[1] a list", None),
-    ],
-)
-def test_turns_that_are_plain_text_to_the_tokenizer_are_warned_of_too(
-    tmp_path: Path, log_lines: list[str], rendered: str, mark: str | None
-) -> None:
-    """Llama 2's marks of turns are no special tokens, nor are those of another model's template."""
-    path = write(tmp_path / "a.jsonl", [{"text": "plain"}, {"text": rendered}])
-    encoded(chats(path, validation_path=str(path)), chat_tokenizer())
-    found = [line for line in log_lines if "template has rendered" in line]
-    assert len(found) == (mark is not None)
-    assert all(f"1 of 2 texts have special tokens or marks of turns inside, such as {mark}, so" in x for x in found)
 
 
 def test_a_tokenizer_that_ends_texts_itself_ends_them_once(tmp_path: Path) -> None:

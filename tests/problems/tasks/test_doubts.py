@@ -12,15 +12,7 @@ from autolora.configs.schema import RunConfig
 from autolora.problems.data import prepare
 from autolora.problems.models.load import load_tokenizer
 from autolora.problems.tasks import make_task
-from autolora.problems.tasks.doubts import (
-    warn_of_no_entity,
-    warn_of_one_label,
-    warn_of_repeated_rows,
-    warn_of_shared_texts,
-    warn_of_unknown_tokens,
-    warn_of_untrained_classes,
-)
-from autolora.problems.tasks.given import GivenRows
+from autolora.problems.tasks.doubts import warn_of_shared_texts, warn_of_unknown_tokens
 from tests.helpers import generation_toys
 from tests.helpers.tables import write
 from tests.helpers.tiny import make_tokenizer
@@ -38,63 +30,11 @@ def test_texts_that_are_also_trained_on_are_counted(log_lines: list[str]) -> Non
     assert len(log_lines) == 1
 
 
-def test_rows_of_d_val_that_d_tr_has_too_are_counted(log_lines: list[str]) -> None:
-    d_tr = Dataset.from_dict({"input_ids": [[1, 2, 3], [4], [1, 2, 3], [5, 6]]})
-    warn_of_repeated_rows(d_tr, Dataset.from_dict({"input_ids": [[1, 2], [3, 4], [5, 6, 7], [6, 5]]}))
-    warn_of_repeated_rows(Dataset.from_dict({"own": [1]}), Dataset.from_dict({"own": [1]}))
-    assert log_lines == []
-    warn_of_repeated_rows(d_tr, Dataset.from_dict({"input_ids": [[5, 6], [3], [1, 2, 3]]}).select([0, 1, 2, 2]))
-    assert log_lines[0].startswith("WARNING 3 of 4 rows of D_val have a text that is also in D_tr, ")
-
-
-def test_rows_of_d_val_that_a_script_gives_twice_are_counted(log_lines: list[str]) -> None:
-    """As where its validation rows are some of its train rows; nothing had been said."""
-    given = [{"input_ids": [1, 2]}, {"input_ids": [3]}, {"input_ids": [1, 2]}]
-    for by_text in (False, True):
-        rows: Any = GivenRows(given, len, by_text=by_text)
-        warn_of_repeated_rows(rows.select([1]), rows.select([0, 2]))
-        assert log_lines == []
-        warn_of_repeated_rows(rows.select([0, 1]), rows.select([2]))
-    (line,) = log_lines
-    assert line.startswith("WARNING 1 of 1 rows of D_val has a text that is also in D_tr, ")
-
-
 def test_words_of_a_sentence_are_a_text(log_lines: list[str]) -> None:
     train, other = (Dataset.from_dict({"tokens": tokens}) for tokens in ([["a", "b"]], [["a b"], ["a", "b"]]))
     warn_of_shared_texts(train, other, "test", ["tokens"])
     assert len(log_lines) == 1
     assert "1 of 2" in log_lines[0]
-
-
-@pytest.mark.parametrize(("labels", "lines"), [([1, 1, 1], 1), ([0.5, 0.5], 1), ([0, 1, 1], 0), ([0.5, 0.6], 0)])
-def test_one_label_in_all_rows_is_said(log_lines: list[str], labels: list[float], lines: int) -> None:
-    warn_of_one_label(Dataset.from_dict({"labels": labels}), "validation")
-    assert len(log_lines) == lines
-    assert all(f"all {len(labels)} rows of validation have the same label" in line for line in log_lines)
-
-
-@pytest.mark.parametrize(("labels", "lines"), [([[3, -100], [3]], 1), ([[3, 1]], 0)])
-def test_rows_without_an_entity_are_told(log_lines: list[str], labels: list[list[int]], lines: int) -> None:
-    warn_of_no_entity(Dataset.from_dict({"labels": labels}), "test", outside=3)
-    assert len(log_lines) == lines
-    assert all("no word of the 2 rows of test is tagged as an entity" in line for line in log_lines)
-
-
-def test_classes_without_a_training_row_are_named(log_lines: list[str]) -> None:
-    names = {0: "O", 1: "B-a", 2: "I-a", 3: "B-b"}
-    train = Dataset.from_dict({"labels": [[0, 1, -100], [2]]})
-    warn_of_untrained_classes(train, Dataset.from_dict({"labels": [[-100, 2], [0]]}), "test", names)
-    warn_of_untrained_classes(train, Dataset.from_dict({"labels": [[3]]}), "test", {})
-    assert log_lines == []
-    warn_of_untrained_classes(train, Dataset.from_dict({"labels": [[3, 3, 0], [1]]}), "test", names)
-    assert log_lines == [
-        "WARNING 2 labels of test are of classes that no training row has, which cannot be learned: B-b"
-    ]
-    log_lines.clear()
-    numbers = Dataset.from_dict({"labels": [1, 1]})
-    warn_of_untrained_classes(numbers, Dataset.from_dict({"labels": [0, 1, 2, 2]}), "dev", {0: "no", 1: "yes", 2: "?"})
-    assert "3 labels of dev" in log_lines[0]
-    assert log_lines[0].endswith(": no, ?")
 
 
 @pytest.mark.parametrize(
@@ -141,8 +81,6 @@ def test_all_of_it_is_said_when_a_table_is_prepared(
     shared, unknown = said(config(), log_lines)
     assert "1 of 2 rows of validation has a text" in shared
     assert "of the tokens of validation are unknown" in unknown
-    lines = said(config("--task.train_rows", "1"), log_lines)
-    assert any("1 labels of validation are of classes that no training row has" in line for line in lines)
     lines = said(config("--task.max_length", "5"), log_lines)
     assert [line for line in lines if "cut" in line] == [
         "WARNING 1 of 2 rows of validation are longer than task.max_length 5 and were cut",

@@ -75,27 +75,6 @@ def test_sources_and_targets_without_a_text_are_counted(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("settings", "warned"),
-    [({}, True), ({"metrics": ["accuracy", "f1_macro"]}, True), ({"metrics": ["f1_macro", "accuracy"]}, False)],
-)
-@pytest.mark.parametrize("held_out", [False, True])
-def test_a_class_of_nearly_all_rows_is_told_where_accuracy_is_the_main_metric(
-    tmp_path: Path, settings: dict[str, Any], warned: bool, held_out: bool, log_lines: list[str]
-) -> None:
-    texts = [f"text {number}" for number in range(40)]
-    path = write(tmp_path / "d.csv", {"text": texts, "label": ["good"] * 34 + ["bad"] * 6})
-    task_of(path, **settings, **({"validation_path": None} if held_out else {})).rows()
-    found = [line for line in log_lines if line.startswith("WARNING")]
-    begins = "WARNING 40 rows of d.csv: 85.0 % are of the class good, so that always guessing it has an accuracy of "
-    assert len(found) == warned
-    assert all(line.startswith(begins) for line in found)
-    log_lines.clear()
-    even = write(tmp_path / "e.csv", {"text": texts, "label": ["good", "bad"] * 20})
-    task_of(even, **settings).rows()
-    assert not any(line.startswith("WARNING") for line in log_lines)
-
-
 @pytest.mark.parametrize("kind", ["classification", "regression"])
 def test_a_broken_character_is_told_with_its_line_also_where_rows_are_held_out(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "d.jsonl"

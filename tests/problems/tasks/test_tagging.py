@@ -63,11 +63,6 @@ def test_tags_are_told_with_the_numbers_of_their_words(tmp_path: Path, log_lines
     task_of(tmp_path, test="z O\n").rows()
     task_of(tmp_path).rows()  # one sentence is held out
     assert log_lines == [told, told]
-    log_lines.clear()
-    task_of(tmp_path, train=TRAIN.replace("c B-RNA", "c B-dna"), test="z O\n").rows()
-    assert log_lines[1].startswith(
-        "WARNING 4 sentences of d.conll: 'B-DNA' (1) and 'B-dna' (1) are nearly the same name"
-    )
 
 
 def test_the_first_token_of_a_word_carries_the_label(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:

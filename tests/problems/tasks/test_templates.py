@@ -218,25 +218,6 @@ def test_a_prompt_that_does_not_match_its_answer_is_told_apart_from_later_turns(
     assert thoughtful != CHATML
     with pytest.raises(TemplateRefused, match=r"^writes other text at the end of its prompt for an answer"):
         Template(chat_tokenizer(thoughtful)).labelled(TURNS[:2])
-    marked = Template(
-        chat_tokenizer(OURS["marked"].replace("assistant\n{% endif %}", "assistant\n<think>{% endif %}"))
-    )
-    marked.labelled(TURNS[:2])
-    assert marked.gap == (
-        r"its prompt for an answer ends with '<|im_end|>\n<|im_start|>assistant\n<think>', but what is learned begins "
-        "at the answer itself"
-    )
-    assert all(Template(chat_tokenizer(text)).gap == "" for text in (*OURS.values(), PARTS, ANSWERLESS))
-
-
-@pytest.mark.parametrize("name", ["deepseek_r1_distill", "deepseekv3", "nemotron_3_nano"])
-def test_real_ones_are_refused_or_told(name: str) -> None:
-    text, marked = shipped(name), shipped(f"{name}_training")
-    if text is None or marked is None:
-        pytest.skip(f"needs trl's template {name}: uv pip install trl")
-    with pytest.raises(TemplateRefused, match=r"^writes other text at the end"):
-        Template(chat_tokenizer(text)).labelled(TURNS[:2])
-    assert "<think>" in Template(chat_tokenizer(marked)).gap
 
 
 def test_a_template_without_an_end_of_turn_is_told() -> None:
