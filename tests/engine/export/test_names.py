@@ -2,15 +2,11 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from autolora.engine.disk.files import write_json
-from autolora.engine.export.names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, trained_at, what_parts_lose
+from autolora.engine.export.names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, what_parts_lose
 from autolora.engine.ranks import LayerRank, RankRecord
-from autolora.engine.run.folder import RunFolder
-from tests.helpers.finished import RESULT
 from tests.helpers.places import ROOT
 
 
@@ -40,18 +36,6 @@ def test_the_parts_of_the_first_layer_that_has_some_are_the_example() -> None:
 
 def test_a_single_part_of_a_layer_is_warned_of_too() -> None:
     assert "q 2 = rank 2" in what_parts_lose(record_of(h__0__attn__c_attn__q=2))
-
-
-def test_ranks_of_parts_whose_sum_stayed_are_other_ranks(tmp_path: Path) -> None:
-    """The adapter knows only the sum over the parts of a fused layer."""
-    run, trained = RunFolder(tmp_path), record_of(a__c_attn__q=2, a__c_attn__v=1)
-    write_json(run.adapter / ADAPTER_CONFIG, {"rank_pattern": {"a.c_attn": 3}})
-    write_json(run.metrics, RESULT | {"trained_ranks": trained.kept})
-    assert trained_at(trained, run)
-    assert not trained_at(record_of(a__c_attn__q=1, a__c_attn__v=2), run)
-    assert not trained_at(record_of(a__c_attn__q=1, a__c_attn__v=3), run)
-    write_json(run.metrics, RESULT)
-    assert trained_at(trained, run)
 
 
 def test_the_names_are_those_that_peft_writes() -> None:

@@ -245,14 +245,12 @@ def test_a_damaged_configuration_is_named_with_its_key(tmp_path: Path, key: str)
             lines_for(trainer, folder)
 
 
-def test_a_half_done_search_names_the_command_that_resumes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It had proposed --answer.from, which takes only a finished search."""
-    monkeypatch.setattr("autolora.engine.run.places.program", lambda: "python run.py")
+def test_a_half_done_search_is_told_to_be_resumed(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "a")
     write_text(folder.config, to_yaml(RunConfig(name="a", runs_folder=str(tmp_path))))
     with pytest.raises(UserError, match=r"^--for: .*ranks\.json does not exist yet, ") as refused:
         lines_for("peft", folder)
-    assert str(refused.value).endswith(f"this resumes it: python run.py --config {folder.config} --stage search")
+    assert str(refused.value).endswith("the same command resumes it")
 
 
 def test_folders_without_the_ranks_are_refused(tmp_path: Path) -> None:

@@ -117,8 +117,7 @@ def test_the_settings_of_a_run_elsewhere_do_not_resume_it_and_this_is_said(
     here.mkdir()
     monkeypatch.chdir(here)
     monkeypatch.setattr("autolora.engine.command.run_stages", lambda request, stop, **_: RunFolder.of(request.config))
-    for function in ("print_result", "print_next", "_beside"):
-        monkeypatch.setattr(f"engine.command.{function}", lambda *_: None)
+    monkeypatch.setattr("autolora.engine.command.print_result", lambda *_: None)
     start(parse(["--config", str(there.config)]))
     line = f"WARNING --config: {there.config} is that of the run in {there.root}, but this command works in "
     end = f"{here}/runs/a; add --name a --runs_folder {there.root.parent} to work in the first"

@@ -11,16 +11,12 @@ import pytest
 
 from autolora.configs.parser import parse
 from autolora.configs.schema import RunConfig
-from autolora.configs.schema_verdict import VerdictConfig
-from autolora.engine.disk.files import write_json
 from autolora.engine.ranks import LayerRank, RankRecord
-from autolora.engine.run.folder import RunFolder
 from autolora.engine.verdict.arms import Arms
 from autolora.engine.verdict.folder import VerdictFolder
 from autolora.engine.verdict.judge import PLANS, Ending, Pairs
 from autolora.engine.verdict.words import SECOND_TEST, enough, recommendation, sentence, unchanged
 from tests.helpers.evidence import evidence_of
-from tests.helpers.finished import RESULT
 from tests.helpers.markdown import text_of
 from tests.helpers.places import ROOT
 
@@ -70,34 +66,28 @@ def test_small_numbers_are_not_written_as_zeros(ending: Ending) -> None:
     assert "is 0.000030 nats" in said("undecided", one)
 
 
-def test_the_command_that_is_recommended_is_one_that_is_allowed(
-    tiny_config: Callable[..., RunConfig], tmp_path: Path
+@pytest.mark.parametrize(
+    ("ending", "count", "told"),
+    [
+        ("matter", 8, "Use these ranks."),
+        ("worse", 8, "Do not use these ranks; take rank 2 in every layer."),
+        ("equal", 16, "Choose by cost alone: keep these ranks, which have 256 parameters, or take rank 2 in every "),
+        ("undecided", 8, "The same command trains further pairs; until then, take rank 2 in every layer."),
+        ("undecided", 24, f"No more than 24 pairs are trained. {SECOND_TEST} To be safe, take rank 2 in every layer."),
+        ("undecided", 0, "Choose by cost alone: keep these ranks, which have 256 parameters, or take rank 2 in "),
+            "undecided",
+            0,
+            "Choose by cost alone: keep these ranks, which have 256 parameters, or take rank 2 in every ",
+        ),
+    ],
+)
+def test_each_ending_says_what_to_do_with_the_ranks(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, ending: Ending, count: int, told: str
 ) -> None:
-    config = tiny_config("--retrain.init", "search")
     record = RankRecord(4, (LayerRank("a", 1), LayerRank("b", 3)))
-    arms = Arms(config, VerdictFolder(tmp_path), record, {"a": 64, "b": 64}, 1e-3)
-    told = recommendation("worse", pairs_of(-0.03, 0.01, 8, 0.2), arms, RunFolder.of(config))
-    root = RunFolder.of(config).root
-    assert told.endswith(f"--method lora --lora.r 2 --retrain.init search --retrain.init_from {root}")
-    options = told.split("config.yaml", 1)[1].split()
-    assert parse(["--retrain.init", "search", *options]).config.method == "lora"
-
-
-def test_an_adapter_is_recommended_only_if_it_has_the_ranks_that_were_judged(
-    tiny_config: Callable[..., RunConfig], tmp_path: Path
-) -> None:
-    """ranks.json may have been edited between the retraining and the verdict."""
-    config = tiny_config()
-    run = RunFolder.of(config)
-    arms = Arms(
-        config, VerdictFolder(tmp_path), RankRecord(4, (LayerRank("a", 1), LayerRank("b", 0))), {"a": 8, "b": 8}, 1e-3
-    )
-    matter = pairs_of(0.03, 0.01, 8, 0.2)
-    assert recommendation("matter", matter, arms, run).endswith("config.yaml --stage retrain")
-    for kept, said in (({"a": 1}, "adapter is trained at them"), ({"a": 2}, "--stage retrain --overwrite")):
-        write_json(run.adapter / "adapter_config.json", {"rank_pattern": kept})
-        write_json(run.metrics, RESULT)
-        assert said in recommendation("matter", matter, arms, run)
+    arms = Arms(tiny_config("--verdict.pairs", "24"), VerdictFolder(tmp_path), record, {"a": 64, "b": 64}, 1e-3)
+    pairs = pairs_of(0.001, 0.01, count, 0.2) if count else None
+    assert recommendation(ending, pairs, arms).startswith(told)
 
 
 def test_few_rows_are_said_beside_the_rank_that_is_enough() -> None:
@@ -166,20 +156,6 @@ def test_an_interval_without_0_that_decides_nothing_is_explained() -> None:
     assert "but a verdict" not in said("undecided", Pairs(differences - 0.004, 0.0, 0.5, 0.01))
 
 
-def test_one_rank_that_is_enough_is_not_offered_against_itself(
-    tiny_config: Callable[..., RunConfig], tmp_path: Path
-) -> None:
-    config = tiny_config()
-    record = RankRecord(8, (LayerRank("a", 2), LayerRank("b", 2)), evidence=evidence_of())
-    arms = Arms(config, VerdictFolder(tmp_path), record, {"a": 8, "b": 8}, 1e-3)
-    assert recommendation("undecided", None, arms, RunFolder.of(config)) == (
-        "Keep these ranks: they are rank 2 in every layer"
-    )
-    other = dataclasses.replace(record, layers=(LayerRank("a", 1), LayerRank("b", 1)))
-    told = recommendation("undecided", None, dataclasses.replace(arms, record=other), RunFolder.of(config))
-    assert told.startswith("Keep these ranks, which have 16 parameters, or take rank 2 in every layer: python run.py")
-
-
 @pytest.mark.parametrize(
     ("loss", "told"),
     [(0.01, "the head alone already solves this task; LoRA is not needed."), (0.3, "train longer, at another rate, ")],
@@ -187,30 +163,8 @@ def test_one_rank_that_is_enough_is_not_offered_against_itself(
 def test_of_a_task_that_the_head_alone_solves_no_longer_training_is_recommended(
     tiny_config: Callable[..., RunConfig], tmp_path: Path, loss: float, told: str
 ) -> None:
-    config = tiny_config()
     record = RankRecord(8, (LayerRank("a", 1), LayerRank("b", 1)), evidence=evidence_of(loss=loss, gain=0.0))
-    arms = Arms(config, VerdictFolder(tmp_path), record, {"a": 8, "b": 8}, 1e-3)
+    arms = Arms(tiny_config(), VerdictFolder(tmp_path), record, {"a": 8, "b": 8}, 1e-3)
     worthless = Pairs(np.full(8, 0.001), 0.0, 0.001, 0.01)
-    said = recommendation("undecided", worthless, arms, RunFolder.of(config))
+    said = recommendation("undecided", worthless, arms)
     assert said.startswith(f"LoRA does nothing for these rows: {told}")
-
-
-def test_after_the_last_pair_more_rows_are_named_if_they_would_narrow_the_interval(
-    tiny_config: Callable[..., RunConfig], tmp_path: Path
-) -> None:
-    """It said that the difference is small, also where the interval reached to a third of the gain."""
-    config = tiny_config("--verdict.pairs", "24")
-    arms = Arms(config, VerdictFolder(tmp_path), RankRecord(4, (LayerRank("a", 1),)), {"a": 8}, 1e-3)
-    for row_error, named in ((0.02, True), (0.0, False)):
-        pairs = dataclasses.replace(pairs_of(0.03, 0.003, 24, 0.2), row_error=row_error)
-        told = recommendation("undecided", pairs, arms, RunFolder.of(config))
-        assert told.startswith("No more than 24 pairs are trained")
-        assert ("more held-out rows (--verdict.rows" in told) == named
-        assert (SECOND_TEST in told) == named
-    fewer = dataclasses.replace(arms, config=dataclasses.replace(config, verdict=VerdictConfig(pairs=8)))
-    told = recommendation("undecided", pairs_of(0.001, 0.01, 8, 0.2), fewer, RunFolder.of(config))
-    assert told.startswith(
-        "No more than 8 pairs are trained; a new verdict with more (--verdict.pairs 24 --overwrite) would see smaller "
-        "differences. A new verdict is a second test: where places make no difference, one of two tests says "
-        "otherwise in up to 10 % of cases, which a plan of 24 pairs from the start avoids. To be safe, take rank 1 in "
-    )
