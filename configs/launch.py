@@ -9,9 +9,6 @@ from pathlib import Path
 
 from autolora.configs.errors import UserError
 
-PLAIN = "python run.py"
-"""How a command line begins in files of results, however the program was started (see `as_started`)."""
-
 
 def processes_started() -> int:
     """How many processes torchrun started; 1 without it.
@@ -30,12 +27,6 @@ def processes_started() -> int:
 def speaks() -> bool:
     """Whether this process writes to the terminal; only the first one does."""
     return processes_started() == 1 or os.environ.get("RANK", "0") == "0"
-
-
-def as_started(line: str) -> str:
-    """A line from a file of results, with `program()` for its `python run.py`: whoever reads it may start the program
-    in another way."""
-    return line.replace(PLAIN, program(), 1)
 
 
 def program() -> str:

@@ -56,8 +56,8 @@ class StudyConfig:
     """Only the first seed tries retrain.learning_rates; the cells that differ only in the seed use the rate that it
     chose."""
     reference: str | None = None
-    """The row with which the paired tables and the picture of L_val compare the others, named as the tables name it,
-    for example first_order. null: each row of learned ranks, or, if all rows are, the first one."""
+    """The row with which the paired tables and the picture of L_val compare the others, named as the paired tables
+    name it, for example first_order; p is then corrected for their number. null: the first row of method autolora."""
     launcher: Literal["serial", "ray"] = "serial"
     """serial: one cell after the other in this process; ray: several cells at a time, on this machine or a cluster."""
     ray: RayConfig = field(default_factory=RayConfig)

@@ -76,12 +76,12 @@ def _asked(given: Given, config: RunConfig) -> Iterator[tuple[str, str, bool]]:
         where = given.where(key) or ""
         if reduce(getattr, key.split("."), config) is None:  # null is the same as leaving the key out
             continue
-        if not where and key in study.axes:
+        in_every_variant = bool(study.variants) and all(key in settings for settings in study.variants.values())
+        if not where and (key in study.axes or in_every_variant):
+            place = "study.axes" if key in study.axes else "study.variants"
             if not read_by_comparison(key, config):
-                raise UserError(
-                    f"--{key}: does nothing beside study.axes, which has values of {key}; change them there"
-                )
-            log.info("--%s: holds for the comparison of hypergradients alone; study.axes gives the cells' values", key)
+                raise UserError(f"--{key}: does nothing beside {place}, which has values of {key}; change them there")
+            log.info("--%s: holds for the comparison of hypergradients alone; %s gives the cells' values", key, place)
         yield key, where, False
         for other in dict.fromkeys(inside.get(key, ())):
             yield other, where, key == "study.axes"

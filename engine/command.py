@@ -2,31 +2,24 @@
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from autolora.configs.errors import UserError
-from autolora.configs.facts import CHOOSING_RANKS
+from autolora.configs.facts import CHOOSING_RANKS, SEARCHING
 from autolora.configs.files import load_config
 from autolora.configs.launch import processes_started
 from autolora.configs.requests import Command, Request, ScoreRequest, ShowRequest, Trainer, WorkspaceRequest
 from autolora.configs.schema import RunConfig
 from autolora.configs.tell_unread import tell_unread, tell_unread_by_report
 from autolora.engine.progress import print_progress
-from autolora.engine.report.next_step import print_next
 from autolora.engine.report.summary import print_result, print_verdict
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.run.settling import Places, settle_if_free
 from autolora.engine.stages import run_stages
-from autolora.engine.study.early import refuse_early
-from autolora.engine.study.folder import StudyFolder
-from autolora.engine.study.shown import print_study
+from autolora.engine.study.folder import StudyFolder, print_study
 from autolora.engine.terminal.console import console
 from autolora.engine.terminal.loading import load_libraries
 from autolora.problems.machine.processes import joined
-
-if TYPE_CHECKING:
-    from autolora.engine.report.stage import Beside
 
 # --stage report takes its settings from config.yaml in the run's folder. Only these keys come from the command:
 # - _OF_THE_MACHINE, for a run: its report must fit this machine (a study's report keeps those of its config.yaml);
@@ -36,6 +29,7 @@ if TYPE_CHECKING:
 _OF_THE_MACHINE = ("device", "precision")
 _OF_THE_REPORT = ("name", "runs_folder")
 _REFERENCE = "study.reference"
+_NEXT = "next: --stage verdict tests whether the places of these ranks matter"
 
 
 def run_request(request: Command, stop: StopRequest) -> None:
@@ -59,7 +53,6 @@ def _train(request: Request, stop: StopRequest) -> None:
         _judge(request, stop)
     elif _is_study(request.config):
         refuse_several("a study", "start run.py without torchrun; --study.launcher ray runs several cells at a time")
-        refuse_early(request)
         load_libraries()
         from autolora.engine.study.stage import run_study  # only now: its imports take seconds
 
@@ -122,17 +115,11 @@ def _run(request: Request, stop: StopRequest) -> None:
             "--retrain.gradient_accumulation", "set it to 1: the processes share a batch, so each has fewer rows"
         )
     with joined(config.device) as processes:
-        folder = run_stages(request, stop, processes=processes, beside=_beside)
+        folder = run_stages(request, stop, processes=processes)
         if processes.first:
             print_result(folder)
-            print_next(request)
-
-
-def _beside(folder: RunFolder) -> "Beside | None":
-    """Calls `autolora.engine.study.beside`, imported only here because that takes seconds."""
-    from autolora.engine.study.beside import beside
-
-    return beside(folder)
+            if config.method in SEARCHING and not folder.verdict_summary.exists():
+                console.print(_NEXT, highlight=False, soft_wrap=True)
 
 
 def refuse_several(what: str, instead: str) -> None:
@@ -147,7 +134,7 @@ def show(root: Path, trainer: Trainer | None = None) -> None:
     With `trainer`: prints instead the lines that make this trainer train at the run's ranks."""
     folder = RunFolder(root)
     settle_if_free(root)
-    study, told = StudyFolder(root), (folder.ranks, folder.metrics, folder.config, folder.failure)
+    study, told = StudyFolder(root), (folder.ranks, folder.metrics, folder.config)
     is_run = any(path.exists() for path in told)
     if trainer is not None and study.cells.is_dir():  # before the runs, as a study has a config.yaml, too
         raise UserError(f"--for: {root} is a study; give the folder of one of its runs, in {study.cells}")

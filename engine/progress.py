@@ -9,18 +9,15 @@ from autolora.configs.schema import RunConfig
 from autolora.engine.disk.lock import user_of
 from autolora.engine.retrain import checkpoint
 from autolora.engine.run.contents import read_trials_file
-from autolora.engine.run.failure import failure_of, has_traceback
 from autolora.engine.run.folder import RunFolder
-from autolora.engine.run.places import command_of
 from autolora.engine.run.settling import Places
 from autolora.engine.terminal.console import console
 from autolora.engine.tracking.metrics_file import MetricsFile
 
 
 def print_progress(folder: RunFolder) -> None:
-    """Prints the progress of an unfinished run; for a folder in which no run has begun, only why it failed, if it
-    did."""
-    for line in progress_lines(folder) if folder.begun else _failure_lines(folder):
+    """Prints the progress of an unfinished run; nothing for a folder in which no run has begun."""
+    for line in progress_lines(folder) if folder.begun else ():
         console.print(line, highlight=False, soft_wrap=True)
 
 
@@ -30,24 +27,21 @@ def progress_lines(folder: RunFolder) -> Iterator[str]:
     overwrites = Places.of(RunFolder.of(config).root).growing == folder.root.resolve()
     user = user_of(RunFolder.of(config).root if overwrites else folder.root)
     if user is None and not overwrites and _only_searched(config, folder):
-        yield f"the search is finished; this trains at its ranks: {command_of(folder)} --stage retrain"
+        yield "the search is finished; --stage retrain trains at its ranks"
         return
     yield from _stage_line(config, folder)
-    resumes = f"this resumes it: {command_of(folder)}"
+    resumes = "the same command resumes it"
     if user and user.known:
         yield f"still running: {user.name}"
     elif user:
         yield f"{user.name} is running it, or was killed, which cannot be seen from here; if it was, {resumes}"
-    elif failure_of(folder):
-        yield from _failure_lines(folder)
-        yield resumes
     else:
         yield f"stopped; {resumes}"
 
 
 def _only_searched(config: RunConfig, folder: RunFolder) -> bool:
     """Whether the run has chosen its ranks, as with --stage search, and nothing says that its retraining began."""
-    later = (folder.metrics, folder.sweep, folder.retrain, folder.failure)
+    later = (folder.metrics, folder.sweep, folder.retrain)
     return config.method in SEARCHING and folder.ranks.exists() and not any(path.exists() for path in later)
 
 
@@ -64,14 +58,6 @@ def _stage_line(config: RunConfig, folder: RunFolder) -> Iterator[str]:
     else:
         saved = checkpoint.newest_step(folder.retrain)
         yield f"retraining: the newest checkpoint is at step {saved:,}" if saved else "retraining: no checkpoint yet"
-
-
-def _failure_lines(folder: RunFolder) -> Iterator[str]:
-    """Why a cell of a study failed, if it did, and where the traceback is, if the error was unexpected."""
-    if why := failure_of(folder):
-        yield f"failed: {why}"
-        if has_traceback(folder):
-            yield f"its traceback is in {folder.failure}"
 
 
 def _search_line(config: RunConfig, folder: RunFolder) -> str:

@@ -4,9 +4,7 @@ Everything that is wrong and can be found out from files alone is refused before
 """
 
 import dataclasses
-from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
-from typing import TYPE_CHECKING
 
 from autolora.configs.requests import Request
 from autolora.engine.answer.again import refuse_other_source
@@ -31,9 +29,6 @@ from autolora.engine.search.settings import refuse_changed_search
 from autolora.engine.terminal.loading import load_libraries
 from autolora.engine.tracking.login import refuse_online_without_key
 from autolora.problems.machine.processes import ALONE, Processes
-
-if TYPE_CHECKING:
-    from autolora.engine.report.stage import Beside
 
 REFUSALS: tuple[Refusal[RunFolder], ...] = (
     refusals.refuse_misplaced,
@@ -69,13 +64,11 @@ def run_stages(
     stop: StopRequest,
     *,
     draw: bool = True,
-    beside: Callable[[RunFolder], "Beside | None"] = lambda folder: None,
     processes: Processes = ALONE,
 ) -> RunFolder:
     """Runs what the request asks for; unfinished stages resume. Returns the folder with the results.
 
-    `draw`: whether to write the report; a study does not do so for its cells. `beside`: makes the block of the report
-    about the other runs of the study, if the run is a cell of one.
+    `draw`: whether to write the report; a study does not do so for its cells.
 
     Raises UserError for what the user must change, Interrupted when a signal asked to stop.
     """
@@ -83,15 +76,12 @@ def run_stages(
     if request.stage == "retrain":  # it reads ranks.json, whatever the settings of the search and the answer say
         config = with_recorded(config, RunFolder.of(config))
     asked = Asked(config, RunFolder.of(config), request.stage, request.overwrite, alike=request.alike)
-    block = (lambda: beside(asked.folder)) if draw else None
     with locked(asked.folder.root) if processes.first else nullcontext(), explained(workplace(asked).root):
-        again_if_outdated(asked, lambda asked: _open_and_run(asked, stop, block, processes))
+        again_if_outdated(asked, lambda asked: _open_and_run(asked, stop, processes, draw=draw))
     return asked.folder
 
 
-def _open_and_run(
-    asked: Asked, stop: StopRequest, beside: Callable[[], "Beside | None"] | None, processes: Processes
-) -> None:
+def _open_and_run(asked: Asked, stop: StopRequest, processes: Processes, *, draw: bool) -> None:
     with ExitStack() as held:
         folder = processes.of_first(lambda: held.enter_context(opened(asked, REFUSALS, RESUMING)))
         if processes.first:
@@ -102,5 +92,5 @@ def _open_and_run(
 
         if processes.size == 1:  # several processes stop together, after a step
             stop.check()
-        run_in(dataclasses.replace(asked, folder=folder), stop, beside, processes)
+        run_in(dataclasses.replace(asked, folder=folder), stop, processes, draw=draw)
         processes.wait()

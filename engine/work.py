@@ -1,11 +1,9 @@
 """The stages of a run; each reads files of the one before: search -> ranks.json -> retrain -> adapter -> report."""
 
-from collections.abc import Callable
-
 from autolora.configs.facts import CHOOSING_RANKS, SEARCHING
 from autolora.engine.answer.find import find_ranks
 from autolora.engine.disk.files import keep_only
-from autolora.engine.report.stage import Beside, write_report
+from autolora.engine.report.stage import write_report
 from autolora.engine.retrain.choosing import choose_ranks
 from autolora.engine.retrain.components import heed_data_of_components
 from autolora.engine.retrain.row_losses import refuse_few_rows
@@ -21,11 +19,11 @@ from autolora.engine.tracking import NOWHERE, Tracker, tracker_of
 from autolora.problems.machine.processes import Processes
 
 
-def run_in(asked: Asked, stop: StopRequest, beside: Callable[[], Beside | None] | None, processes: Processes) -> None:
+def run_in(asked: Asked, stop: StopRequest, processes: Processes, *, draw: bool) -> None:
     """Runs the stages that `asked` names in its folder, which was opened before; unfinished stages resume.
 
-    `beside` makes the report's block about the other runs of the study; None: no report is written. Raises UserError
-    for what the user must change, Interrupted if a signal asked to stop.
+    `draw`: whether to write the report. Raises UserError for what the user must change, Interrupted if a signal asked
+    to stop.
     """
     config, folder, stage = asked.config, asked.folder, asked.stage
     with _tracker(asked) if processes.first else NOWHERE as tracker:
@@ -46,8 +44,8 @@ def run_in(asked: Asked, stop: StopRequest, beside: Callable[[], Beside | None] 
             retrain(run, tracker)
         if processes.first:
             folder.clear_leftovers()
-            if beside is not None:
-                pictures = write_report(config, folder, beside())
+            if draw:
+                pictures = write_report(config, folder)
                 if asked.overwrite:
                     keep_only(pictures.values(), folder.figures)
                 for name, path in pictures.items():

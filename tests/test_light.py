@@ -79,7 +79,7 @@ def commands(root: Path, model: Path) -> list[tuple[list[str], int, str]]:
         (["--help"], 0, "--config"),
         (["--show", str(done.root)], 0, "accuracy 0.5000"),
         (["--show", str(going.root)], 0, "search: step 7 of 160   L_tr 0.500   L_val 0.250   mean rank 2.00"),
-        (["--show", str(study.root)], 0, "1 of 2 cells are finished"),
+        (["--show", str(study.root)], 0, "1 of 2 cells have finished"),
         (["--config", "nosuch.yaml"], 2, "no file 'nosuch.yaml'"),
         ([*run, "--name", "done"], 2, "already holds a finished run"),
         ([*run, "--name", "a", *table], 2, "--task.path: no file"),
@@ -94,16 +94,6 @@ def commands(root: Path, model: Path) -> list[tuple[list[str], int, str]]:
         ([*run, "--name", "a", *columns, "--task.evaluation_split", "test"], 2, "'test' needs --task.test_path"),
         ([*run, "--name", "a", "--task.type", "glue", "--task.name", "foo"], 2, "--task.name: 'foo' is not allowed"),
         ([*run, "--name", "a", "--tracking.wandb", "online"], 2, "needs an API key"),
-        ([*run, "--name", "a", "--study.axes", "{seeds: [0, 1]}"], 2, "seeds"),
-        ([*run, "--name", "a", "--study.axes", "{lora.k: [4, -1]}"], 2, "lora.k"),
-        ([*run, "--name", "a", "--study.axes", "{seed: [0, 1]}", "--stage", "search"], 2, "not allowed for a study"),
-        ([*run, "--name", "a", "--study.axes", "{seed: [0, 1]}", "--seed", "3"], 2, "--seed: does nothing beside"),
-        (
-            [*run, "--name", "a", "--study.variants", "{a: {}, b: {answer.from: '{runs}/variant-c'}}"],
-            2,
-            "did you mean variant-a?",
-        ),
-        ([*run, "--name", "a", "--study.axes", "{lora.r: [1, 2]}"], 2, "--lora.r: does nothing"),
     ]
 
 
@@ -127,16 +117,3 @@ def test_what_needs_no_library_loads_none(
     for words, _, said in asked:
         assert said in done.stdout + done.stderr, words
     assert not (tmp_path / "runs" / "a").exists()
-
-
-@pytest.mark.trains
-def test_a_reference_that_is_no_row_is_refused_before_torch_is_loaded(tmp_path: Path) -> None:
-    """A list of metrics had been imported from the tasks, and torch with them."""
-    study = ["--study.axes", "{method: [lora, head]}", "--study.reference", "foo"]
-    argv = ["--runs_folder", str(tmp_path), "--name", "a", "--tracking.wandb", "disabled", *study]
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, json.dumps([argv])],
-        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert "--study.reference: no row of the study is named 'foo'" in done.stdout + done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == [[2, ["pandas", "scipy"]]]

@@ -23,7 +23,7 @@ from rich.table import Table
 from autolora.configs.errors import UserError
 from autolora.configs.own_class import is_own
 from autolora.configs.ranges import CountOrNull, Eta, Options, Positive, PositiveOrNull
-from autolora.engine.study.words import spread
+from autolora.engine.study.rows import spread
 from autolora.problems.hypergradients import HYPERGRADIENTS, approximation
 from benchmarks.bilevel.descent import Descent, Point, learn
 from benchmarks.bilevel.picture import draw_progress

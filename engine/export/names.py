@@ -1,31 +1,13 @@
-"""File names of a PEFT adapter, the ranks in it, and a warning about ranks that a LoraConfig cannot express.
+"""File names of a PEFT adapter, and a warning about ranks that a LoraConfig cannot express.
 
 It does not import PEFT, which takes seconds.
 """
 
-from autolora.engine.disk.files import read_json
 from autolora.engine.ranks import RankRecord
-from autolora.engine.run.contents import read_result
-from autolora.engine.run.folder import RunFolder
-from autolora.problems.models.parts import layer_ranks, split
+from autolora.problems.models.parts import split
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
-
-
-def trained_at(record: RankRecord, run: RunFolder) -> bool:
-    """Whether the run's adapter has these ranks: ranks.json may have been edited since it was trained.
-
-    The adapter itself knows of a fused layer only the sum of its parts' ranks; metrics.json has the ranks of parts."""
-    if read_json(run.adapter / ADAPTER_CONFIG).get("rank_pattern") != layer_ranks(record.kept):
-        return False
-    trained = read_result(run.metrics).get("trained_ranks")
-    return trained is None or trained == record.kept
-
-
-def trained_words(run: RunFolder) -> str:
-    """Says that a run's adapter has the recommended ranks."""
-    return f"Use these ranks: {run.adapter} is trained at them, and {run.ranks} has them."
 
 
 def what_parts_lose(record: RankRecord) -> str:

@@ -1,6 +1,5 @@
 """The lines by which another trainer trains at the ranks of a run: `run.py --show RUN --for TRAINER`."""
 
-import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,7 +16,6 @@ from autolora.engine.export.scale import alpha_pattern
 from autolora.engine.ranks import RankRecord
 from autolora.engine.run.contents import read_lora_config
 from autolora.engine.run.folder import RunFolder
-from autolora.engine.run.places import command_of
 from autolora.problems.models.parts import layer_ranks
 from autolora.problems.models.places import GGUF
 
@@ -50,16 +48,14 @@ def lines_for(trainer: Trainer, folder: RunFolder) -> str:
 def _record(folder: RunFolder) -> RankRecord:
     if folder.begun and not folder.ranks.exists() and _config(folder).method in SEARCHING:
         raise UserError(
-            f"--for: {folder.ranks} does not exist yet, as the choice of the ranks is half-done; this resumes it: "
-            f"{command_of(folder)} --stage search"
+            f"--for: {folder.ranks} does not exist yet, as the choice of the ranks is half-done; the same command "
+            f"resumes it"
         )
     if not folder.ranks.exists() or not (folder.lora_config / ADAPTER_CONFIG).exists():
         missing = folder.lora_config if folder.ranks.exists() else folder.ranks
-        again = f"{command_of(folder, 'OTHER')} {shlex.join(('--answer.from', str(folder.root)))} --stage search"
         raise UserError(
             f"--for: {missing} does not exist; methods {', '.join(sorted(SEARCHING))} write it once they have chosen "
-            f"the ranks. To write it from a finished search: {again}. The ranks of any other method are in "
-            f"adapter/adapter_config.json"
+            f"the ranks. The ranks of any other method are in adapter/adapter_config.json"
         )
     return ranks.load(folder.ranks)
 

@@ -1,6 +1,5 @@
 """Write report.html, one self-contained page about a run, from nothing but the files of its folder."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,12 @@ from autolora.engine.report import charts, figures
 from autolora.engine.report.answer import Answer
 from autolora.engine.report.answer_charts import answer_charts
 from autolora.engine.report.answer_figures import draw_answer
-from autolora.engine.report.controls import controls_of
 from autolora.engine.report.costs import costs_of
 from autolora.engine.report.curves import SearchCurves, page_data
-from autolora.engine.report.edits import edit_words, edited_from
 from autolora.engine.report.files import RunFiles, files_of
-from autolora.engine.report.machine import machine_and_versions
 from autolora.engine.report.page import inline_image, render
 from autolora.engine.report.predicted import predicted_of
 from autolora.engine.report.verdict import draw_verdict, verdict_chart
-from autolora.engine.report.words import told_apart
 from autolora.engine.run.contents import read_answer, read_samples
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.logged import warnings_in
@@ -38,21 +33,7 @@ _STOPPED = {
 """Value of `stopped` in search/summary.json -> why the search ended, for the page."""
 
 
-@dataclass(frozen=True)
-class Beside:
-    """The part of the report about a study, for a run that is a cell of this study.
-
-    `columns`, `rows`: the table of the study's runs. `mine`: the index of the row with this run; None if it is not in
-    the table yet. `charts`: id of an element of the page -> chart."""
-
-    name: str
-    columns: list[str]
-    rows: list[list[str]]
-    mine: int | None
-    charts: dict[str, figure]
-
-
-def write_report(config: RunConfig, folder: RunFolder, beside: Beside | None = None) -> dict[str, Path]:
+def write_report(config: RunConfig, folder: RunFolder) -> dict[str, Path]:
     """Writes figures/*.png and report.html; returns the paths of the figures by name.
 
     The page has no sections for stages that have not run yet."""
@@ -67,15 +48,12 @@ def write_report(config: RunConfig, folder: RunFolder, beside: Beside | None = N
         run_charts(files.record, files.curves, files.search_metrics, files.answer)
         | verdict_chart(files.verdict)
         | retraining_chart(files.retraining)
-        | (beside.charts if beside else {})
     )
     page = render(
         "report.html.j2",
         charts=made,
-        study=beside,
         name=config.name,
         sentence=_sentence(config, files.record),
-        controls=_control_table(config, files),
         config=folder.config.read_text(encoding="utf-8") if folder.config.exists() else to_yaml(config),
         images={name: inline_image(path) for name, path in pictures.items()},
         **_of_search(files, folder),
@@ -96,8 +74,6 @@ def _of_search(files: RunFiles, folder: RunFolder) -> dict[str, Any]:
         "trust": trust.words() if trust else "",
         # A ranks.json written by hand may hold the layers in another order than the search.
         "distances": dict(zip(curves.names, trust.distance, strict=False)) if curves and trust else {},
-        "edits": edit_words(record, folder),
-        "edited": edited_from(record, folder),
         "not_decided": NOT_DECIDED,
         "stopped": _STOPPED.get(files.search.get("stopped", ""), ""),
         "passes": files.search.get("passes", {}),
@@ -116,7 +92,7 @@ def _of_result(files: RunFiles, folder: RunFolder) -> dict[str, Any]:
         "samples": read_samples(folder.samples),
         "verdict": files.verdict,
         "costs": costs_of(files.result, files.search, read_answer(folder.answer)),
-        "versions": machine_and_versions(files.result),
+        "versions": _computed_on(files.result),
     }
 
 
@@ -221,18 +197,8 @@ def _facts(record: RankRecord | None, result: dict[str, Any]) -> list[tuple[str,
     return facts
 
 
-def _control_table(config: RunConfig, files: RunFiles) -> dict[str, Any] | None:
-    """The columns, rows, commands and note that the page shows about the controls; None if there is nothing to
-    compare."""
-    # With --overwrite the files lie in a temporary folder: the controls lie beside the run's own folder.
-    controls = controls_of(RunFolder.of(config).root, files.result, files.record, files.sizes)
-    if not controls:
-        return None
-    told = [told_apart([getattr(x, name) for x in controls.runs]) for name in ("score", "loss", "calibrated")]
-    rows = [[x.what, x.name, f"{x.parameters:,}", *numbers] for x, *numbers in zip(controls.runs, *told, strict=True)]
-    return {
-        "columns": ["ranks", "run", "LoRA parameters", controls.metric, "loss", "loss at a fitted temperature"],
-        "rows": rows,
-        "missing": {one.what: one.command for one in controls.missing},
-        "note": controls.note,
-    }
+def _computed_on(result: dict[str, Any]) -> list[str]:
+    """A line about the device, and one about the versions; empty if metrics.json has none."""
+    parts = result.get("machine") or {}, {"commit": result.get("commit")} | result.get("versions", {})
+    lines = (", ".join(f"{name} {value}" for name, value in part.items() if value) for part in parts)
+    return [line for line in lines if line]

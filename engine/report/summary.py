@@ -1,4 +1,4 @@
-"""The summary of a run in the terminal: its ranks, its result, its controls, and where its files are."""
+"""The summary of a run in the terminal: its ranks, its result, and where its files are."""
 
 import math
 from collections.abc import Mapping
@@ -6,15 +6,11 @@ from typing import Any
 
 from rich.text import Text
 
-from autolora.configs.launch import as_started
 from autolora.engine import ranks
 from autolora.engine.answer.trust import trust_of_run
 from autolora.engine.answer.words import caution, conclusion, curve_lines, gain_words, how_chosen, share_lines
 from autolora.engine.ranks import RankRecord
-from autolora.engine.report.advice import advice_of
-from autolora.engine.report.controls import controls_of
-from autolora.engine.report.edits import edit_words
-from autolora.engine.report.words import mean_of_arms, signed, told_apart
+from autolora.engine.report.words import mean_of_arms, signed
 from autolora.engine.run.contents import parameters_per_rank, read_result, read_verdict
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.terminal.console import console
@@ -40,7 +36,6 @@ def print_result(folder: RunFolder) -> None:
             f"({size} parameters, {_time(result['seconds']['total'])})",
         )
         console.print(Text.assemble(where, (values, "bold"), "  ", cost), soft_wrap=True)
-        _print_controls(result, record, folder)
     _print_verdict(folder)
     written = [folder.ranks, folder.lora_config, folder.adapter, folder.padded]
     written += [folder.merged, folder.metrics, folder.predictions, folder.predicted_rows, folder.references]
@@ -76,11 +71,9 @@ def metric_words(result: Mapping[str, Any]) -> str:
 
 
 def _print_answer(record: RankRecord, folder: RunFolder) -> None:
-    """Prints which ranks are decided or edited, the note, which rank is enough, and in which layers LoRA matters."""
+    """Prints which ranks are decided, the note, which rank is enough, and in which layers LoRA matters."""
     if trust := trust_of_run(record, folder):
         console.print(trust.words(), markup=False)
-    if edits := edit_words(record, folder):
-        console.print(edits, markup=False)
     if record.note:
         console.print(record.note, markup=False)
     if record.evidence is None:
@@ -93,23 +86,6 @@ def _print_answer(record: RankRecord, folder: RunFolder) -> None:
         console.print(f"  ({words})", markup=False, highlight=False)
     for line in share_lines(record):
         console.print(f"  {line}", markup=False, highlight=False, no_wrap=True, overflow="ellipsis")
-
-
-def _print_controls(result: dict[str, Any], record: RankRecord | None, folder: RunFolder) -> None:
-    """Prints the results of the run's controls, and the commands for controls that have not been run."""
-    controls = controls_of(folder.root, result, record, parameters_per_rank(folder))
-    if controls is None:
-        return
-    wide = max(len(x.what) for x in controls.runs)
-    columns = (told_apart([getattr(x, name) for x in controls.runs]) for name in ("score", "loss", "calibrated"))
-    for x, score, loss, calibrated in zip(controls.runs, *columns, strict=True) if len(controls.runs) > 1 else ():
-        loss = f", loss {loss}" if loss else ""
-        loss += f" ({calibrated} at a fitted temperature)" if calibrated else ""
-        size = f"{x.parameters:,} LoRA parameters"
-        console.print(f"  {x.what:<{wide}}  {controls.metric} {score}{loss}, {size}", highlight=False)
-    for line in (controls.note, *(f"not run yet, {one.what}:\n  {one.command}" for one in controls.missing)):
-        if line:
-            console.print(line, highlight=False, soft_wrap=True)
 
 
 def print_verdict(folder: RunFolder) -> None:
@@ -134,5 +110,5 @@ def _print_verdict(folder: RunFolder) -> None:
         score = f", {found.get('metric', '')} {score}" if score else ""
         size = f"{arm['parameters']:,} LoRA parameters"
         console.print(f"  {arm['name']:<9} loss {loss}{score}, {size}{behind}", highlight=False, soft_wrap=True)
-    for line in (*found.get("notes", []), as_started(advice_of(found, folder))):
+    for line in (*found.get("notes", []), found["recommendation"]):
         console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -14,7 +14,6 @@ from bokeh.models.tickers import BasicTicker
 from bokeh.plotting import figure
 from matplotlib.ticker import MaxNLocator
 
-from autolora.engine.report.advice import advice_of, told_and_command
 from autolora.engine.report.charts import BLUE, GREEN, GREY, ORANGE, chart, legend_below, source_of
 from autolora.engine.report.figures import save_figure
 from autolora.engine.report.words import mean_of_arms, signed
@@ -29,13 +28,13 @@ COLOURS = (BLUE, ORANGE, GREEN)
 class VerdictShown:
     """The verdict as the page shows it.
 
-    `lines`: a text and its command ("" if it has none), for each note and for what to do next. `differences`: arm ->
+    `lines`: the notes, and what to do with these ranks. `differences`: arm ->
     its loss minus that of the learned ranks, for each pair that trained the arm; empty if no pair was trained.
     `interval`: the 95 % interval of the mean difference between the shuffle and the learned ranks; None for fewer than
     two pairs. `table`: column names, and a row for each arm."""
 
     sentence: str
-    lines: list[tuple[str, str]]
+    lines: list[str]
     differences: dict[str, np.ndarray]
     interval: tuple[float, float] | None
     table: tuple[list[str], list[list[str]]]
@@ -50,7 +49,7 @@ def verdict_of(folder: RunFolder) -> VerdictShown | None:
     learned = np.array(arms[0]["losses"]) if arms else np.array([])
     differences = {arm["name"]: np.array(arm["losses"]) - learned[: len(arm["losses"])] for arm in arms[1:]}
     interval = tuple(found["interval"]) if found.get("interval") else None
-    lines = [told_and_command(line) for line in (*found.get("notes", []), advice_of(found, folder))]
+    lines = [*found.get("notes", []), found["recommendation"]]
     columns = ["ranks", "mean loss", found.get("metric", ""), "LoRA parameters", "loss above learned", "95 % interval"]
     return VerdictShown(found["sentence"], lines, differences, interval, (columns, _rows(arms)))
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from autolora.configs.facts import WITHOUT_LORA, trains_all
 from autolora.configs.files import to_yaml
 from autolora.configs.schema import RunConfig
-from autolora.engine.disk.files import remove, write_text
+from autolora.engine.disk.files import write_text
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.run.program import commit
@@ -71,12 +71,10 @@ class Context(Workbench):
         return other
 
     def begin(self) -> None:
-        """Writes config.yaml, and removes the reason of an earlier failure. A stage calls this just before its first
-        training step, after every check has passed, so that the file says what has trained in the folder, not what a
-        command asked for."""
+        """Writes config.yaml. A stage calls this just before its first training step, after every check has passed, so
+        that the file says what has trained in the folder, not what a command asked for."""
         commit()  # of the program as it is before the training, which may take days
         if self.processes.first:
-            remove(self.folder.failure)
             write_text(self.folder.config, to_yaml(self._asked))
 
     @cached_property

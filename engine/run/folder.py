@@ -59,8 +59,6 @@ class RunFolder:
     metrics = At("metrics.json")
     log = At("log.txt")
     """What the program said while it worked here, each line with its time."""
-    failure = At("failure.txt")
-    """Why a cell of a study failed, until it begins to train again."""
     verdict = At("verdict", folder=True)
     """What --stage verdict trained: the ranks that it compares, and a run for each member of a pair."""
     verdict_summary = At("verdict.json")
@@ -106,7 +104,7 @@ class RunFolder:
             self.samples,
             self.row_losses,
         ]
-        retrained += [self.retrain_metrics, self.metrics, self.failure]
+        retrained += [self.retrain_metrics, self.metrics]
         reported = [self.figures, self.report]
         if stage == "report":
             return reported

@@ -15,7 +15,7 @@ from autolora.engine.run.settling import RECORD, Places
 
 _SECTIONS = {"method", "seed", "search", "lora", "retrain"}
 """Keys that the config.yaml of every run and study of this program has."""
-_BEFORE_TRAINING = {"wandb", WANDB_ID, RunFolder.failure.relative}
+_BEFORE_TRAINING = {"wandb", WANDB_ID}
 """What a run writes before config.yaml, and a killed or failed run may leave behind."""
 _BY_HAND = {"ranks.json", "search"}
 """What a user may put into an empty folder, so that --stage retrain trains at these ranks."""

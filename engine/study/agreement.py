@@ -11,8 +11,7 @@ from scipy import stats
 
 from autolora.engine.ranks.controls import module_type
 from autolora.engine.ranks.record import RankRecord
-from autolora.engine.study.rows import SEED, TASK, labelled
-from autolora.engine.study.words import spread
+from autolora.engine.study.rows import SEED, TASK, labelled, spread
 
 LAYERS = "layers"
 """The column with the names of the layers."""

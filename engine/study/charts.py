@@ -9,8 +9,7 @@ from bokeh.models import HoverTool
 from bokeh.plotting import figure
 
 from autolora.engine.report.charts import BLUE, ORANGE, chart, source_of
-from autolora.engine.study.rows import SEED, Panel, panels
-from autolora.engine.study.words import shortened
+from autolora.engine.study.rows import SEED, Panel, panels, shortened
 
 _LONGEST = 30
 """Letters of a label, so that it leaves room for the points on a telephone."""

@@ -10,7 +10,7 @@ from autolora.configs.count_words import counted
 from autolora.engine.report.figures import save_figure
 from autolora.engine.study.descent import TaskDescents
 from autolora.engine.study.figures import COLOURS, STYLES, legend_beside
-from autolora.engine.study.words import shortened
+from autolora.engine.study.rows import shortened
 
 MOST_SEEDS = 8
 """More seeds than this are counted in a title, not listed."""

@@ -11,8 +11,7 @@ from autolora.configs.hypergradients import BUILT_IN
 from autolora.engine.report.charts import BLUE, ORANGE
 from autolora.engine.report.figures import save_figure
 from autolora.engine.study.own_hypergradients import compared_name
-from autolora.engine.study.rows import OPTIONS, OUTER, REFERENCE, SEARCHED_BY, SEED, TASK, labelled, panels
-from autolora.engine.study.words import shortened
+from autolora.engine.study.rows import OPTIONS, OUTER, REFERENCE, SEARCHED_BY, SEED, TASK, labelled, panels, shortened
 
 COST = "step_cost"
 """The column with the seconds of an outer step with its inner steps, divided by those of as many plain LoRA steps."""

@@ -6,11 +6,14 @@ from typing import Self
 
 from autolora.configs.count_words import counted
 from autolora.configs.errors import UserError
+from autolora.configs.files import load_config
 from autolora.configs.places import from_home
 from autolora.configs.schema import RunConfig, Stage
 from autolora.engine.disk.paths import At
 from autolora.engine.run.asked import AskedOf
 from autolora.engine.run.folder import WANDB_ID, RunFolder
+from autolora.engine.study.combinations import combinations
+from autolora.engine.terminal.console import console
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +71,18 @@ class StudyFolder:
         return drawn if stage == "report" else [
             self.cells, self.probe, self.cost, self.probe_settings, self.config, self.wandb_id, *drawn,
         ]  # fmt: skip
+
+
+def print_study(folder: StudyFolder) -> None:
+    """Prints how many cells have finished, the table, and the paths of the files."""
+    finished = len(list(folder.cells.glob("*/metrics.json")))
+    planned = f" of {len(list(combinations(load_config(folder.config).study)))}" if folder.config.exists() else ""
+    console.print(f"{finished}{planned} cells have finished")
+    if folder.table.exists():
+        console.print(folder.table.read_text(encoding="utf-8"), highlight=False, markup=False, soft_wrap=True)
+    for path in (folder.table, folder.results, folder.report):
+        if path.exists():
+            console.print(f"  {path}", highlight=False, soft_wrap=True)
 
 
 AskedOfStudy = AskedOf[StudyFolder]

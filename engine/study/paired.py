@@ -12,27 +12,27 @@ from autolora.configs.metrics import ERRORS
 from autolora.engine.study.agreement import LAYERS, RANKS
 from autolora.engine.study.rows import EVALUATED, LOSS, REFERENCE, SCORE, SEED, TASK, UNUSED, labelled, row_keys
 
-OURS = "autolora"
+OURS, HEAD = "autolora", "head"
 LEFT_OUT = "left out, equal ranks"
 """The column with the number of pairs that are left out, as both runs have the same ranks."""
 OTHER_ROWS = "left out, other rows"
 """The column with the number of pairs that are left out, as the two runs were evaluated on unequally many rows."""
+OF_GAIN = "part of LoRA's gain"
+"""The unit of differences that are divided by the gain of their task."""
 AT_GIVEN_RANKS = {method for method, facts in FACTS.items() if facts.trains == "lora"}
 """The methods that train LoRA in the same way once they have their ranks."""
 # With fewer pairs, the p of the two-sided exact test cannot fall below 0.05.
 _LEAST_PAIRS = 6
-# Differences of scores and losses are rounded to so many decimals.
+# Differences are rounded to so many decimals.
 _DIGITS = 9
 
 
-def compared_rows(results: pd.DataFrame, axes: Sequence[str]) -> list[str]:
-    """The rows to compare with all others: the one that study.reference names (none while it has no run); without it
-    every row of method autolora, or, if the study has no other method, only the first."""
+def compared_row(results: pd.DataFrame, axes: Sequence[str]) -> str | None:
+    """The row to compare with all others: the one that study.reference names (None while it has no run), or without it
+    the first one of method autolora."""
     table, _ = named(results, axes)
-    if REFERENCE in table:
-        return list(table.loc[table[REFERENCE], "name"].unique())
-    names = list(dict.fromkeys(table.loc[table["method"] == OURS, "name"]))
-    return names if (table["method"] != OURS).any() else names[:1]
+    ours = table[REFERENCE] if REFERENCE in table else table["method"] == OURS
+    return next(iter(table.loc[ours, "name"]), None)
 
 
 def named(results: pd.DataFrame, axes: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
@@ -67,6 +67,10 @@ def paired(results: pd.DataFrame, axes: Sequence[str], ours: str = OURS, column:
     """Row `ours` against each other row on the same task and seed: mean difference with its standard error over the
     pairs, wins, Wilcoxon p.
 
+    Each difference is divided by what row `ours` gains on its task over the runs of method head, the mean over the
+    seeds that have both: tasks differ in the size of their losses. Tasks on which it gains nothing are left out. If it
+    gains on none, or no head was trained, the differences keep their unit, which stands in the table.
+
     A task and seed is one pair. If it has several runs on further axes, their mean difference counts: an axis that one
     of the rows does not read would otherwise count the same run several times. Runs of two methods that train LoRA at
     ranks that are equal layer by layer say nothing about ranks, and are left out: so are shuffled ranks where the
@@ -75,46 +79,52 @@ def paired(results: pd.DataFrame, axes: Sequence[str], ours: str = OURS, column:
 
     `column`: SCORE, each task's metric, LOSS, the log loss, or OUTER, the outer objective. A positive difference says
     that `ours` is better, also for a loss or an error, of which less is better. p is two-sided, and left out if fewer
-    than six pairs differ; beside it, if any is known, stands the p that Holm's method corrects for the tests of this
-    table. Scores whose metrics differ in whether more is better have no mean. The table is empty if row `ours` is
-    missing or is the only one, or if no run has the value.
+    than six pairs differ. If study.reference asked for these comparisons, Holm's method corrects p for their number;
+    beside a row that nobody chose, p is of each comparison alone. Scores whose metrics differ in whether more is
+    better have no mean but in parts of their gains. The table is empty if row `ours` is missing or is the only one, or
+    if no run has the value.
     """
-    one = column != SCORE or one_direction(results)
+    results = results.dropna(subset=[column])
+    gains = gains_of(results, axes, ours, column)
+    unit = OF_GAIN if len(gains) else "metric" if column == SCORE else "nats"
+    summed = unit != "metric" or one_direction(results)
     rows = []
-    for name, _, pairs in pairs_with(results.dropna(subset=[column]), axes, ours):
+    for name, _, pairs in pairs_with(results, axes, ours):
         if name == ours:
             continue
         alike = pairs[_same_rows(pairs, column)]
         kept = alike[~_same_run(alike)]
-        every, comparable, difference = (_differences(part, column) for part in (pairs, alike, kept))
+        every, comparable, difference = (_differences(part, column, gains) for part in (pairs, alike, kept))
         rows.append(
             {
                 f"{ours} against": name,
                 "pairs": len(difference),
                 LEFT_OUT: len(comparable) - len(difference),
                 OTHER_ROWS: len(every) - len(comparable),
-                **_tested(difference, one_direction=one),
+                f"mean difference, {unit}": float(difference.mean()) if summed else math.nan,
+                "standard error": float(difference.sem()) if summed else math.nan,
+                "better": int((difference > 0).sum()),
+                "equal": int((difference == 0).sum()),
+                "worse": int((difference < 0).sum()),
+                "p": wilcoxon(difference),
                 "LoRA parameters, ratio": float(_size_ratios(kept).mean()),
             }
         )
     table = pd.DataFrame(rows)
     table = table.drop(columns=[name for name in (LEFT_OUT, OTHER_ROWS) if rows and not table[name].any()])
-    if rows and table["p"].notna().any():
+    if rows and REFERENCE in results and table["p"].notna().any():
         table.insert(list(table).index("p") + 1, "p, Holm", holm(table["p"]))
     return table
 
 
-def _tested(difference: pd.Series, *, one_direction: bool) -> dict[str, float]:
-    """The columns that these differences of pairs fill; without `one_direction` they have no mean."""
-    error = float(difference.std(ddof=1)) / max(1, len(difference)) ** 0.5
-    return {
-        "mean difference": float(difference.mean()) if one_direction else math.nan,
-        "standard error": error if one_direction else math.nan,
-        "better": int((difference > 0).sum()),
-        "equal": int((difference == 0).sum()),
-        "worse": int((difference < 0).sum()),
-        "p": wilcoxon(difference),
-    }
+def gains_of(results: pd.DataFrame, axes: Sequence[str], ours: str, column: str) -> pd.Series:
+    """Task -> by how much row `ours` is better than method head, the mean over the pairs of the two; only tasks on
+    which it is."""
+    table, keys = named(results, axes)
+    pairs = table[table["method"] == HEAD].merge(table[table["name"] == ours], on=keys, suffixes=("", "_reference"))
+    pairs = pairs[_same_rows(pairs, column)]
+    gains = _better(pairs, column).groupby(pairs[TASK]).mean()
+    return gains[gains > 0]
 
 
 def one_direction(results: pd.DataFrame) -> bool:
@@ -147,14 +157,22 @@ def _same_run(pairs: pd.DataFrame) -> pd.Series:
     return alike & (pairs["method"] != pairs["method_reference"]) & pd.Series(equal, index=pairs.index, dtype=bool)
 
 
-def _differences(pairs: pd.DataFrame, column: str) -> pd.Series:
-    """For each task and seed by how much the reference is better, the mean over its pairs."""
+def _better(pairs: pd.DataFrame, column: str) -> pd.Series:
+    """By how much the reference of each pair is better."""
     lower = pairs["main_metric"].isin(ERRORS) if column == SCORE else True
-    every = (pairs[f"{column}_reference"] - pairs[column]) * np.where(lower, -1, 1)
-    # Without task.name a task is called like its file, so that two files may have one name.
-    units = [pairs[key] for key in (TASK, "task.path", SEED) if key in pairs]
+    better: pd.Series = (pairs[f"{column}_reference"] - pairs[column]) * np.where(lower, -1, 1)
+    return better
+
+
+def _differences(pairs: pd.DataFrame, column: str, gains: pd.Series) -> pd.Series:
+    """For each task and seed by how much the reference is better, the mean over its pairs: in parts of the task's
+    gain, or without any gains in the unit of the column."""
+    better = _better(pairs, column)
+    if len(gains):
+        better = better / pairs[TASK].map(gains)
+    units = [pairs[key] for key in (TASK, SEED) if key in pairs]
     # Rounded, as floats would break ties between metrics that count rows.
-    return (every.groupby(units).mean() if units else every).round(_DIGITS)
+    return better.groupby(units).mean().dropna().round(_DIGITS)
 
 
 def _size_ratios(pairs: pd.DataFrame) -> pd.Series:

@@ -1,26 +1,29 @@
 """The report of a study: tables (Markdown and parquet), figures, and one self-contained page."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from autolora.configs.errors import UserError
 from autolora.configs.files import to_yaml
+from autolora.configs.recipe import task_name
 from autolora.configs.schema import RunConfig, StudyConfig
 from autolora.engine.disk.files import write_text
 from autolora.engine.disk.tables import write_parquet
 from autolora.engine.report.page import inline_image, render
 from autolora.engine.run.program import told_of_commits
 from autolora.engine.study import tables
-from autolora.engine.study.cells import expand
+from autolora.engine.study.cells import Cell, expand
 from autolora.engine.study.charts import metric_charts
-from autolora.engine.study.combinations import VARIANT
+from autolora.engine.study.combinations import VARIANT, axes_of_study
 from autolora.engine.study.comparison import read_comparison
 from autolora.engine.study.folder import StudyFolder
-from autolora.engine.study.lacking import COLUMNS, TITLE, without_result
 from autolora.engine.study.markdown import escaped, markdown
+from autolora.engine.study.paired import named
 from autolora.engine.study.pictures import NOTES, TITLES, draw
-from autolora.engine.study.reference import reference_cells, with_reference
-from autolora.engine.study.rows import COMMIT, TASK, read_results, texts
+from autolora.engine.study.results import places, searched_by, tasks_of
+from autolora.engine.study.rows import COMMIT, REFERENCE, TASK, read_results, texts
 from autolora.engine.study.sections import (
     RESULTS_NOTE,
     Section,
@@ -37,14 +40,13 @@ def write_study_report(config: RunConfig, folder: StudyFolder) -> dict[str, Path
     summary = tables.summarise(results, axes)
     write_parquet(folder.summary, summary)
     cells = expand(config, folder)
-    results = with_reference(results, reference_cells(config.study, cells))
-    lacking = pd.DataFrame(without_result(cells, set(results["cell"])), columns=list(COLUMNS))
+    if config.study.reference is not None:
+        results[REFERENCE] = results["cell"].isin(reference_cells(config.study, cells))
     sections = [
         *paper_sections(results, axes),
         Section("Results", summary, RESULTS_NOTE),
         *(comparison_sections(comparison) if comparison else ()),
         *agreement_sections(results, axes),
-        *(() if lacking.empty else (Section(TITLE, lacking),)),  # the last, as `_sentence` says
     ]
     sentence = _sentence(results, config, len(cells))
     head = f"# {escaped(str(config.name))}\n\n{escaped(sentence)}\n\n"
@@ -77,17 +79,33 @@ def _markdown(section: Section) -> str:
 
 
 def _sentence(results: pd.DataFrame, config: RunConfig, planned: int) -> str:
-    """A sentence with the number of runs, their model and their tasks; `7 of 8 runs` if a run has no result, and where
-    the reason is. If the runs were made at several commits of this program, it names them."""
-    lacking = len(results) < planned
-    count = f"{len(results)} of {planned}" if lacking else str(planned)
+    """A sentence with the number of runs, their model and their tasks; `7 of 8 runs` if a run has no result. If the
+    runs were made at several commits of this program, it names them."""
+    count = f"{len(results)} of {planned}" if len(results) < planned else str(planned)
     model = "" if _varies(config.study, "model.name") else f" of {config.model.name}"
     tasks = ", ".join(map(str, results[TASK].unique()))
     runs = "run" if count == "1" else "runs"
-    why = " The last table says why the others have no result." if lacking else ""
     commits = [commit if isinstance(commit, str) else None for commit in results.get(COMMIT, ())]
     mixed = told_of_commits(commits, "runs")
-    return f"{count} {runs}{model} on {tasks}.{why}{mixed and f' {mixed}'}"
+    return f"{count} {runs}{model} on {tasks}.{mixed and f' {mixed}'}"
+
+
+def reference_cells(study: StudyConfig, cells: Sequence[Cell]) -> set[str]:
+    """The names of the cells in the row that study.reference names as the paired tables do; none without it.
+
+    The row is looked for among all cells, as names may be shorter while runs are missing: a type has its eta behind it
+    only if the types differ in it. Raises UserError for a name that no row has.
+    """
+    if study.reference is None:
+        return set()
+    own = [{"method": cell.config.method, **searched_by(cell), "cell": cell.config.name} for cell in cells]
+    runs = pd.DataFrame([{**place, **more} for place, more in zip(places(cells), own, strict=True)])
+    runs[TASK] = tasks_of([(task_name(cell.config.task), cell.config.task.path) for cell in cells])
+    rows = named(runs, list(axes_of_study(study)))[0].groupby("name", sort=False)["cell"].agg(set)
+    if study.reference not in rows:
+        raise UserError(f"--study.reference: no row is named {study.reference!r}; there are: {', '.join(rows.index)}")
+    found: set[str] = rows[study.reference]
+    return found
 
 
 def _varies(study: StudyConfig, key: str) -> bool:

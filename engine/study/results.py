@@ -29,7 +29,6 @@ from autolora.engine.study.rows import (
     UNUSED,
 )
 from autolora.engine.study.values import label, word
-from autolora.engine.study.words import all_numbers
 
 
 def finished(cells: Sequence[Cell]) -> tuple[list[Cell], list[str]]:
@@ -46,13 +45,11 @@ def write_results(folder: StudyFolder, cells: Sequence[Cell]) -> None:
 def collect(cells: Sequence[Cell]) -> pd.DataFrame:
     """A row for each of the finished cells, at least one: its place on the axes, metrics, ranks, parameters, seconds,
     steps."""
-    # The loss on the unused rows, too, is comparable only if all cells have it.
-    on_all_rows = all(cell.folder.row_losses.exists() for cell in cells)
     results = [read_result(cell.folder.metrics) for cell in cells]
     tasks = tasks_of([(result["task"], cell.config.task.path) for cell, result in zip(cells, results, strict=True)])
     rows = []
     for cell, result, task, place in zip(cells, results, tasks, places(cells), strict=True):
-        rows.append({**place, TASK: task, **_found(cell, result, on_all_rows=on_all_rows)})
+        rows.append({**place, TASK: task, **_found(cell, result)})
     return pd.DataFrame(rows)
 
 
@@ -61,14 +58,14 @@ def places(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     # A parquet column has one type, and must distinguish null from a missing value: it holds text unless all values
     # are numbers.
     values = {axis: [cell.values[axis] for cell in cells] for axis in cells[0].values}
-    plain = {axis for axis, known in values.items() if all_numbers(known)}
+    plain = {axis for axis, known in values.items() if all(type(value) in (int, float) for value in known)}
     return [{axis: value if axis in plain else label(value) for axis, value in cell.values.items()} for cell in cells]
 
 
-def _found(cell: Cell, result: Mapping[str, Any], *, on_all_rows: bool) -> dict[str, Any]:
-    """The columns that a cell fills with what it found. `on_all_rows`: whether its loss is that on the evaluated and
-    the unused rows."""
+def _found(cell: Cell, result: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns that a cell fills with what it found; none depends on another cell."""
     run = cell.folder
+    on_all_rows = run.row_losses.exists()  # the evaluated and the unused rows
     # Full fine-tuning and bottleneck adapters have no ranks.
     record = ranks.load(run.ranks) if run.ranks.exists() else None
     # A cell that copies another cell's search also copies its measurements, which say nothing new.

@@ -5,17 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from autolora.engine.disk.tables import read_parquet
 from autolora.engine.study.values import label
-from autolora.engine.study.words import number
 
 SEED, TASK, APPROXIMATION = "seed", "task", "hypergradient.type"
 SCORE, LOSS = "score", "log_loss"
 """The columns with each task's first metric, and with the log loss at a fitted temperature, nats a label (null: it was
-not measured). The loss is that of the evaluation rows; if all cells have retrain.row_losses, of the unused training
-rows too."""
+not measured). The loss is that of the evaluation rows; of a cell with retrain.row_losses, of its unused training rows
+too."""
 
 EVALUATED, UNUSED = "evaluated_rows", "unused_rows"
 """The columns with the number of rows of the evaluation split, and of unused training rows on which the loss is
@@ -121,4 +121,29 @@ def panels(results: pd.DataFrame, axes: Sequence[str]) -> list[Panel]:
 def texts(table: pd.DataFrame) -> list[list[str]]:
     """The cells of a table as text, row by row."""
     # to_numpy() would turn whole numbers into floats if another column holds floats.
-    return [[number(value) for value in row] for row in table.itertuples(index=False, name=None)]
+    return [[_text(value) for value in row] for row in table.itertuples(index=False, name=None)]
+
+
+def _text(value: Any) -> str:
+    """Floats with three decimals, small ones with two digits; a missing number is an empty text."""
+    if isinstance(value, float | np.floating):
+        return "" if np.isnan(value) else f"{value:z.3f}" if value == 0 or abs(value) >= 0.01 else f"{value:.2g}"
+    return f"{int(value):,}" if isinstance(value, int | np.integer) else str(value)
+
+
+def spread(values: pd.Series, middle: str = "median", digits: int = 3) -> str:
+    """`0.801 (0.800 to 0.802)`: the median or mean of the numbers, and their range if there are several."""
+    known = values.dropna()
+    text = f"{known.agg(middle):.{digits}f}" if len(known) else ""
+    return f"{text} ({span(known, digits)})" if len(known) > 1 else text
+
+
+def span(values: pd.Series, digits: int = 3) -> str:
+    """`0.800 to 0.802`: the least and the greatest number; an empty text if none is known."""
+    return f"{values.min():.{digits}f} to {values.max():.{digits}f}" if values.notna().any() else ""
+
+
+def shortened(name: str, most: int = 40) -> str:
+    """A row's name for an axis or a legend: the middle of a long one is left out, as names differ at both ends."""
+    half = (most - 1) // 2
+    return name if len(name) <= most else f"{name[:half]}…{name[-half:]}"

@@ -1,7 +1,7 @@
 """Run the cells of a study, skipping those that are finished."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,18 +27,15 @@ log = logging.getLogger("autolora")
 
 
 @told_once()
-def run_cells(
-    request: Request, folder: StudyFolder, cells: list[Cell], stop: StopRequest, after_each: Callable[[], None]
-) -> list[str]:
-    """Runs the unfinished cells in `folder`. A failed cell does not stop the others; `after_each` is called whenever
-    one has ended and others have not.
+def run_cells(request: Request, folder: StudyFolder, cells: list[Cell], stop: StopRequest) -> list[str]:
+    """Runs the unfinished cells in `folder`. A failed cell does not stop the others.
 
     Returns one line for each failed cell. Raises UserError for what the user must change, Interrupted when a signal
     asked to stop.
     """
     config = request.config
     _tell_other_exports(request, cells)
-    running = Running(_jobs(request, folder, cells), config.study.ray.retries, after_each)
+    running = Running(_jobs(request, folder, cells), config.study.ray.retries)
     if not running.total:  # all cells are finished; their own config.yaml say how each was trained
         write_text(folder.config, to_yaml(config))
         return []

@@ -1,7 +1,7 @@
 """The tables of a study's report: each has a title, and a note that says what its numbers mean."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -9,8 +9,8 @@ from autolora.engine.study import tables
 from autolora.engine.study.agreement import RANKS, SHARES, WITHIN_TYPE, between_rows, between_seeds, by_chance
 from autolora.engine.study.combinations import VARIANT
 from autolora.engine.study.comparison import Comparison
-from autolora.engine.study.paired import LEFT_OUT, OTHER_ROWS, OURS, compared_rows, paired
-from autolora.engine.study.rows import APPROXIMATION, LOSS, OUTER, REFERENCE, SCORE, row_keys
+from autolora.engine.study.paired import HEAD, LEFT_OUT, OTHER_ROWS, OURS, compared_row, paired
+from autolora.engine.study.rows import APPROXIMATION, LOSS, OUTER, SCORE, row_keys
 
 COMPARED = {
     RANKS: "ranks",
@@ -19,21 +19,20 @@ COMPARED = {
 }
 """Column with a number for each layer -> how tables and their titles call it."""
 _LOSS_NOTE = (
-    "Of the evaluation rows; if all runs have retrain.row_losses, of the unused training rows (task.unused_rows), too."
+    "Of the evaluation rows, and of the unused training rows (task.unused_rows) of runs with retrain.row_losses."
 )
 _OUTER_NOTE = (
     "The loss on D_val after the search, before any rank was chosen, on the same rows for all runs of a seed. The "
     "outer problem lowers the loss of minibatches of D_val, without a temperature."
 )
-_LEARNED = "The row in the title is one of learned ranks; if all rows are, it is the first one of the study. "
-_CHOSEN = "The row in the title is the one that study.reference names. "
 _PAIRED_NOTE = (
-    "A positive mean difference says that the row in the title is better, also where less is better, as for "
-    "a loss; its standard error is over the pairs. Runs of one task and seed that differ on further axes count as one "
-    "pair, with their mean difference. p: two-sided, by Wilcoxon's signed-rank test; at least six pairs "
-    "must differ. p, Holm: corrected for the tests of this table; other tables of the page have tests of their own. "
-    "p speaks for the tasks of this study, not for other tasks. Ratio: the LoRA parameters of the row in the title "
-    "divided by those of the row in the table."
+    "The row in the title is the one that study.reference names, or else the first of method autolora. A positive "
+    "mean difference says that it is better, also where less is better; its standard error is over the pairs. "
+    f"Differences are parts of what the row in the title gains over method {HEAD} on the same task, and tasks on "
+    "which it gains nothing are left out; if it gains on none, they are in nats, or in the task's metric. Runs of one "
+    "task and seed that differ on further axes count as one pair. p: two-sided, by Wilcoxon's signed-rank test; at "
+    "least six pairs must differ. p, Holm: corrected for the tests of this table, if study.reference chose its row; "
+    "p itself is not corrected. Ratio: the LoRA parameters of the row in the title divided by those of the other row."
 )
 _LEFT_OUT = {
     LEFT_OUT: "both runs have the same rank in every layer, so that their difference says nothing about ranks",
@@ -79,12 +78,7 @@ def paper_sections(results: pd.DataFrame, axes: Sequence[str]) -> list[Section]:
             "L_val of the searched model, at a fitted temperature: median (range) over seeds",
             outer, _OUTER_NOTE,
         ),
-        *_explained_once(
-            _CHOSEN if REFERENCE in results else _LEARNED,
-            *_paired(results, axes, "Paired differences", SCORE),
-            *_paired(results, axes, "Paired differences of the log loss", LOSS),
-            *(_paired(results, axes, "Paired differences of L_val", OUTER) if OUTER in results else ()),
-        ),
+        *_paired(results, axes),
     ]  # fmt: skip
     if APPROXIMATION not in axes:
         title = "Agreement between seeds (Spearman): mean (range) over pairs"
@@ -128,19 +122,14 @@ def _filled(sections: Iterable[Section]) -> list[Section]:
     return [section for section in sections if not section.table.empty]
 
 
-def _paired(results: pd.DataFrame, axes: Sequence[str], what: str, column: str) -> Iterator[Section]:
-    """A table for each row that is compared, against the other rows."""
-    for ours in compared_rows(results, axes):
-        table = paired(results, axes, ours, column)
-        yield Section(f"{what}, same task and seed: {ours}", table, _left_out(table))
-
-
-def _explained_once(which: str, *tables: Section) -> list[Section]:
-    """The paired tables that have rows. The note of the first one says how to read them all; `which`: which row is in
-    their titles."""
-    known = _filled(tables)
-    notes = [which + _PAIRED_NOTE, *["Read it as the first of these tables."] * (len(known) - 1)]
-    return [replace(table, note=note + table.note) for table, note in zip(known, notes, strict=False)]
+def _paired(results: pd.DataFrame, axes: Sequence[str]) -> Iterator[Section]:
+    """A paired table for each measure that has one; the note of the first says how to read them all."""
+    ours, note = compared_row(results, axes), _PAIRED_NOTE
+    for what, column in (("", SCORE), (" of the log loss", LOSS), (" of L_val", OUTER)):
+        table = paired(results, axes, ours, column) if ours and column in results else pd.DataFrame()
+        if not table.empty:
+            yield Section(f"Paired differences{what}, same task and seed: {ours}", table, note + _left_out(table))
+            note = "Read it as the first of these tables."
 
 
 def _left_out(table: pd.DataFrame) -> str:

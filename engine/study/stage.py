@@ -1,5 +1,6 @@
 """A study from start to end: its checks, its cells, its comparison, its tables and figures."""
 
+import dataclasses
 import functools
 import logging
 import os
@@ -10,6 +11,7 @@ import yaml
 from autolora.configs.count_words import counted
 from autolora.configs.errors import UserError
 from autolora.configs.requests import Request
+from autolora.configs.tell_unread import tell_unread
 from autolora.configs.yaml_text import to_text
 from autolora.engine.disk.files import keep_only, write_text
 from autolora.engine.disk.lock import locked
@@ -23,17 +25,18 @@ from autolora.engine.run.opening import again_if_outdated, opened
 from autolora.engine.run.ownership import refuse_foreign, refuse_mounted, refuse_occupied
 from autolora.engine.run.refusals import refuse_misplaced
 from autolora.engine.run.replacing import workplace
-from autolora.engine.study.cells import Cell, expand
+from autolora.engine.study.cells import Cell, expand, tell_unknown_values
 from autolora.engine.study.comparison import refuse_changed_probe, run_probe
-from autolora.engine.study.early import refuse_stage
-from autolora.engine.study.folder import AskedOfStudy, StudyFolder, refuse_single_run
-from autolora.engine.study.report import write_study_report
+from autolora.engine.study.equal import tell_equal
+from autolora.engine.study.folder import AskedOfStudy, StudyFolder, print_study, refuse_single_run
+from autolora.engine.study.own_hypergradients import own_hypergradients
+from autolora.engine.study.report import reference_cells, write_study_report
 from autolora.engine.study.results import finished, write_results
 from autolora.engine.study.run import refuse_changed_cells, refuse_launcher, run_cells
-from autolora.engine.study.shown import print_table
-from autolora.engine.study.so_far import ReportSoFar
+from autolora.engine.study.sources import refuse_missing_sources
 from autolora.engine.study.tracking import track_study
 from autolora.engine.tracking.login import wandb_mode
+from autolora.problems.hypergradients import approximation
 
 log = logging.getLogger("autolora")
 
@@ -45,10 +48,13 @@ def run_study(request: Request, stop: StopRequest) -> StudyFolder:
     signal asked to stop.
     """
     config = request.config
+    if request.stage not in ("all", "report"):
+        raise UserError(f"--stage: {request.stage!r} is not allowed for a study; allowed: all, report")
     asked = AskedOf(config, StudyFolder.of(config), request.stage, request.overwrite)
     cells = expand(config, workplace(asked))
+    _check_settings(request, workplace(asked), cells)
     refusals = (
-        refuse_stage, refuse_misplaced, refuse_single_run, refuse_foreign, refuse_mounted, refuse_occupied,
+        refuse_misplaced, refuse_single_run, refuse_foreign, refuse_mounted, refuse_occupied,
         _refuse_without_key, functools.partial(_refuse_own_sources, cells=cells),
         functools.partial(refuse_launcher, cells=cells), functools.partial(_refuse_without_packages, cells=cells),
     )  # fmt: skip
@@ -63,8 +69,24 @@ def run_study(request: Request, stop: StopRequest) -> StudyFolder:
 
     with locked(asked.folder.root), explained(workplace(asked).root):
         again_if_outdated(asked, work)
-    print_table(asked.folder)
+    print_study(asked.folder)
     return asked.folder
+
+
+def _check_settings(request: Request, folder: StudyFolder, cells: Sequence[Cell]) -> None:
+    """Raises UserError for a reference that is no row, for keys that no cell reads, for cells that read from a cell
+    that the study lacks, and for a class of the user's own that cannot be made; warns of what has no effect."""
+    config, study = request.config, request.config.study
+    tell_unknown_values(study)
+    reference_cells(study, cells)
+    if request.stage != "report":
+        # Cells have no section study of their own.
+        tell_unread(request.given, config, [dataclasses.replace(cell.config, study=study) for cell in cells])
+        refuse_missing_sources(folder, cells)
+        searches = [cell.config for cell in cells] + ([config] if study.probe.steps else [])
+        for chosen in own_hypergradients(searches).values():
+            approximation(*chosen)
+        tell_equal(study, cells)
 
 
 def _run(request: Request, folder: StudyFolder, stop: StopRequest) -> None:
@@ -72,7 +94,7 @@ def _run(request: Request, folder: StudyFolder, stop: StopRequest) -> None:
     cells = expand(config, folder)
     failed = []
     if request.stage == "all":
-        failed = run_cells(request, folder, cells, stop, after_each=ReportSoFar(config, folder, cells))
+        failed = run_cells(request, folder, cells, stop)
     intact, damaged = finished(cells)
     for line in damaged:
         log.warning("the results leave out a damaged cell: %s", line)
@@ -89,7 +111,7 @@ def _run(request: Request, folder: StudyFolder, stop: StopRequest) -> None:
     if request.stage != "report":
         track_study(config, folder, pictures)
     if failed:
-        print_table(folder)
+        print_study(folder)
         final = StudyFolder.of(config)
         stays = f", and {final.root} is not touched until all have finished" if folder != final else ""
         raise UserError(

@@ -8,9 +8,8 @@ import pandas as pd
 
 from autolora.configs.count_words import counted
 from autolora.engine.study.paired import one_direction, pairs_with
-from autolora.engine.study.rows import LOSS, OUTER, SCORE, SEED, TASK, labelled
+from autolora.engine.study.rows import LOSS, OUTER, SCORE, SEED, TASK, labelled, span, spread
 from autolora.engine.study.values import label
-from autolora.engine.study.words import span, spread
 
 COST_REFERENCE = "adalora"
 DIGITS = 3

@@ -35,7 +35,7 @@ def write_verdict(found: Shown | None, arms: Arms, run: RunFolder) -> None:
         "gain_standard_error": None if pairs is None else pairs.gain_error,
         "parameters": arms.parameters,
         "enough_rank": evidence.sufficient_rank(arms.record.tolerance) if evidence else None,
-        "recommendation": words.recommendation(decided, pairs, arms, run),
+        "recommendation": words.recommendation(decided, pairs, arms),
         "notes": _notes(found, arms),
         "shuffle": arms.config.verdict.shuffle,
         "learning_rate": arms.rate,

@@ -24,7 +24,6 @@ from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import Interrupted, StopRequest
 from autolora.engine.run.settling import settle_if_free
 from autolora.engine.stages import run_stages
-from autolora.engine.study.beside import beside
 from autolora.engine.study.cells import Cell
 from autolora.engine.study.launchers import LAUNCHERS, Job, Running
 from autolora.engine.terminal.console import told_once
@@ -88,7 +87,7 @@ def run_verdict(request: Request, stop: StopRequest) -> RunFolder:
 def _judge(found: Shown | None, arms: Arms, folder: RunFolder) -> dict[str, Path]:
     """Writes verdict.json and the report; returns the report's pictures by name."""
     write_verdict(found, arms, folder)
-    return write_report(arms.config, folder, beside(folder))
+    return write_report(arms.config, folder)
 
 
 def _judge_what_is_there(arms: Arms, folder: RunFolder) -> None:

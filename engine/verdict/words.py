@@ -1,20 +1,14 @@
 """A verdict in words: one sentence for each ending, and what to do about it."""
 
 import math
-import shlex
 from collections.abc import Callable, Sequence
 
 from autolora.configs.count_words import counted
-from autolora.configs.launch import PLAIN
 from autolora.engine.answer.words import NOTHING_LEARNED
-from autolora.engine.export.names import trained_at, trained_words
 from autolora.engine.ranks import RankRecord
 from autolora.engine.ranks.controls import can_be_shuffled
-from autolora.engine.report.advice import DOES_NOTHING, FURTHER_PAIRS
-from autolora.engine.run.folder import RunFolder
-from autolora.engine.run.places import options_of, sibling_name
 from autolora.engine.verdict.arms import SEEDS, Arms
-from autolora.engine.verdict.judge import FEWEST, PLANS, Ending, Pairs, Plan
+from autolora.engine.verdict.judge import FEWEST, Ending, Pairs, Plan
 
 FEWEST_SOURCES = 500
 """With rows from fewer sources, a note says that the verdict holds for these rows only."""
@@ -134,55 +128,23 @@ def nothing_learned(record: RankRecord) -> bool:
     return record.evidence is not None and not record.evidence.learned and record.rule in ("shares", "size")
 
 
-def recommendation(ending: Ending, pairs: Pairs | None, arms: Arms, run: RunFolder) -> str:
-    """What to do, with the command that does it."""
+def recommendation(ending: Ending, pairs: Pairs | None, arms: Arms) -> str:
+    """What to do with these ranks."""
     evidence = arms.record.evidence
     rank = (evidence.sufficient_rank(arms.record.tolerance) if evidence else None) or arms.uniform_rank
-    searched = f" --retrain.init search --retrain.init_from {shlex.quote(str(run.root))}"
-    init = searched if arms.config.retrain.init == "search" else " --retrain.init scratch"
-    command = _python(options_of(run, sibling_name(run, "uniform")))
-    uniform = f"take rank {rank} in every layer: {command} --method lora --lora.r {rank}{init}"
+    uniform = f"take rank {rank} in every layer."
     if (pairs.count >= SEEDS and pairs.worthless) if pairs is not None else nothing_learned(arms.record):
-        if evidence and evidence.solved:
-            return f"{DOES_NOTHING}: {evidence.solved}."
-        return f"{DOES_NOTHING}: train longer, at another rate, or on more rows, and then choose ranks."
+        longer = "train longer, at another rate, or on more rows, and then choose ranks"
+        return f"LoRA does nothing for these rows: {evidence.solved if evidence and evidence.solved else longer}."
     if ending == "matter":
-        if trained_at(arms.record, run):
-            return trained_words(run)
-        again = " --overwrite" if run.metrics.exists() else ""
-        return f"Use these ranks: {_python(options_of(run))} --stage retrain{again}"
+        return "Use these ranks."
     if ending == "worse":
         return f"Do not use these ranks; {uniform}"
-    if pairs is None and not arms.record.all_equal:
-        return f"To know more, compare these ranks, which have {arms.parameters:,} parameters, with others: {uniform}"
-    if pairs is None and arms.record.layers[0].rank == rank:
-        return f"Keep these ranks: they are rank {rank} in every layer"
-    if pairs is None:
-        return f"Keep these ranks, which have {arms.parameters:,} parameters, or {uniform}"
-    if ending == "equal":
+    if pairs is None or ending == "equal":
         return f"Choose by cost alone: keep these ranks, which have {arms.parameters:,} parameters, or {uniform}"
     if pairs.count >= arms.plan.most:
-        return f"{_after_the_last(pairs, arms.plan)} To be safe, {uniform}"
-    minutes = counted(arms.config.verdict.minutes, "minute")
-    return f"{FURTHER_PAIRS} for another {minutes}; until then, {uniform}"
-
-
-def _after_the_last(pairs: Pairs, plan: Plan) -> str:
-    """That no further pair is trained, and what would narrow the interval: more rows if its width comes from them,
-    else more pairs, as far as a plan has more. Also that a new verdict would be a second test."""
-    last, most = f"No more than {plan.most} pairs are trained", max(PLANS)
-    if pairs.row_error <= pairs.differences.std(ddof=1) / pairs.count**0.5:
-        if plan.most == most:
-            return f"{last}."
-        more = f"a new verdict with more (--verdict.pairs {most} --overwrite) would see smaller differences"
-    else:
-        more = "more held-out rows (--verdict.rows, or a larger evaluation file) would narrow the interval"
-    return f"{last}; {more}. {SECOND_TEST}"
-
-
-def _python(options: list[str]) -> str:
-    """The beginning of a command; `as_started` later puts the user's own way to start the program there."""
-    return f"{PLAIN} {shlex.join(options)}"
+        return f"No more than {arms.plan.most} pairs are trained. {SECOND_TEST} To be safe, {uniform}"
+    return f"The same command trains further pairs; until then, {uniform}"
 
 
 def _nats(*numbers: float, least: int = 3) -> Callable[[float], str]:

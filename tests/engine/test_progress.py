@@ -10,20 +10,17 @@ import pytest
 
 from autolora.configs.files import to_yaml
 from autolora.configs.parser import parse
-from autolora.engine.command import show
 from autolora.engine.disk.files import write_json, write_text
 from autolora.engine.disk.lock import locked
 from autolora.engine.progress import print_progress, progress_lines
 from autolora.engine.ranks import save
-from autolora.engine.run.failure import keep_failure
 from autolora.engine.run.folder import RunFolder
 from tests.helpers.rank_records import answered_record
 
 
 @pytest.fixture
-def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunFolder]:
+def begun(tmp_path: Path) -> Callable[..., RunFolder]:
     """begun("--method", "lora"): a folder in which such a run has begun to train."""
-    monkeypatch.setattr("autolora.engine.run.places.program", lambda: "python run.py")
 
     def make(*arguments: str) -> RunFolder:
         folder = RunFolder(tmp_path / "a")
@@ -35,7 +32,7 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunF
 
 def test_a_run_is_told_from_its_first_step_to_the_retraining(begun: Callable[..., RunFolder]) -> None:
     folder = begun("--search.steps", "1500")
-    resumes = f"stopped; this resumes it: python run.py --config {folder.config}"
+    resumes = "stopped; the same command resumes it"
     assert list(progress_lines(folder)) == ["search: no step is logged yet", resumes]
     lines = [{"step": 10, "train_loss": 1.0, "val_loss": None}, {"step": 1200, "train_loss": None, "val_loss": 0.25}]
     write_text(folder.search_metrics, "".join(json.dumps(line) + "\n" for line in lines))
@@ -43,10 +40,7 @@ def test_a_run_is_told_from_its_first_step_to_the_retraining(begun: Callable[...
     write_json(folder.search_summary, {})
     assert next(progress_lines(folder)) == "search: finished; its answer on D_val is not measured yet"
     save(answered_record(), folder.ranks)
-    trains = (
-        f"the search is finished; this trains at its ranks: python run.py --config {folder.config} --stage retrain"
-    )
-    assert list(progress_lines(folder)) == [trains]
+    assert list(progress_lines(folder)) == ["the search is finished; --stage retrain trains at its ranks"]
     with locked(folder.root):
         assert next(progress_lines(folder)) == "retraining: no checkpoint yet"
     for step in (200, 1400):
@@ -78,7 +72,7 @@ def test_trials_of_ranks_are_counted(begun: Callable[..., RunFolder], arguments:
     write_json(folder.grid, {"trials": [TRIAL]})
     assert next(progress_lines(folder)) == line
     save(answered_record(), folder.ranks)
-    assert next(progress_lines(folder)).startswith("the search is finished; this trains at its ranks: ")
+    assert next(progress_lines(folder)).startswith("the search is finished; ")
 
 
 @pytest.mark.parametrize("method", ["lora", "autolora", "optuna"])
@@ -108,7 +102,7 @@ def test_looking_neither_takes_over_the_lock_of_a_killed_run_nor_says_so(
     folder = begun("--method", "full")
     left = folder.root.with_name(f".{folder.root.name}.lock")
     write_json(left, {"pid": 2**22 + 1, "host": socket.gethostname(), "started": 1.0})
-    assert list(progress_lines(folder))[-1].startswith("stopped; this resumes it: ")
+    assert list(progress_lines(folder))[-1].startswith("stopped; ")
     write_json(left, {"pid": 7, "host": "elsewhere", "started": 1.0})
     (last,) = list(progress_lines(folder))[1:]
     assert last.startswith("process 7 on elsewhere is running it, or was killed, which cannot be seen from here; ")
@@ -122,27 +116,9 @@ def test_a_run_begun_with_overwrite_is_running_while_its_old_results_are_locked(
     folder = begun("--method", "full")
     growing = RunFolder(folder.root.with_name(".a.overwrite"))
     folder.root.rename(growing.root)
-    assert list(progress_lines(growing))[-1].endswith(f"--config {growing.config} --overwrite")
+    assert list(progress_lines(growing))[-1] == "stopped; the same command resumes it"
     with locked(folder.root):
         assert list(progress_lines(growing))[-1].startswith("still running: process ")
-
-
-def test_a_cell_that_failed_is_told_with_its_reason(
-    begun: Callable[..., RunFolder], capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = begun("--method", "full")
-    keep_failure(folder, "KeyError: 'layer.0'", "Traceback ...")
-    assert list(progress_lines(folder))[1:] == [
-        "failed: KeyError: 'layer.0'",
-        f"its traceback is in {folder.failure}",
-        f"this resumes it: python run.py --config {folder.config}",
-    ]
-    with locked(folder.root):
-        assert not any(line.startswith("failed") for line in progress_lines(folder)), "it may be training again"
-    folder.config.unlink()
-    keep_failure(folder, "--seed: no")
-    show(folder.root)
-    assert capsys.readouterr().out == "failed: --seed: no\n"
 
 
 def test_a_folder_in_which_nothing_has_begun_has_no_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,6 @@ from graphlib import CycleError, TopologicalSorter
 from autolora.configs.errors import UserError
 from autolora.configs.requests import Request
 from autolora.configs.schema_study import StudyConfig
-from autolora.engine.run.failure import keep_failure
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.run.resuming import Outdated
@@ -40,8 +39,8 @@ class Job:
 
     `request` is called when the job begins, as it may need another cell's result; it raises UserError if the result is
     missing. `after`: the names of the jobs that must have ended before, whether they finished or failed. `folder`:
-    where the reason is kept if the job fails. `anew`: the request that trains the cell from the beginning, if what an
-    earlier command left of it cannot be resumed; None: such a job fails.
+    that of the cell. `anew`: the request that trains the cell from the beginning, if what an earlier command left of
+    it cannot be resumed; None: such a job fails.
     """
 
     name: str
@@ -54,25 +53,20 @@ class Job:
 class Running:
     """Records which `jobs` wait, run and have ended. A job whose worker died begins again, at most `retries` times.
 
-    `after_each` is called whenever a job has ended and others have not. `tells_ends`: whether a line says that a job
-    has finished; failures are told in any case. Raises UserError for jobs that wait for each other.
+    `tells_ends`: whether a line says that a job has finished; failures are told in any case. Raises UserError for jobs
+    that wait for each other.
     """
 
-    def __init__(
-        self, jobs: Sequence[Job], retries: int = 0, after_each: Callable[[], None] = lambda: None, *,
-        tells_ends: bool = True,
-    ) -> None:  # fmt: skip
+    def __init__(self, jobs: Sequence[Job], retries: int = 0, *, tells_ends: bool = True) -> None:
         self.failed: list[str] = []
         self.total = len(jobs)
         self._retries = retries
-        self._after_each = after_each
         self._tells_ends = tells_ends
         self._waiting = list(jobs)
         self._open = {job.name for job in jobs}
         self._began = time.monotonic()
         self._deaths: Counter[str] = Counter()
         self._half_done = {job.name for job in jobs if job.folder is not None and job.folder.begun}
-        self._unkept: list[tuple[RunFolder, str, str]] = []
         try:
             TopologicalSorter({job.name: job.after & self._open for job in jobs}).prepare()
         except CycleError as error:
@@ -98,9 +92,8 @@ class Running:
             self._waiting.remove(job)
         return job
 
-    def ended(self, job: Job, error: str | None = None, trace: str = "") -> None:
-        """Records that a job has finished, or that it has failed with `error` and is not tried again. `trace`: the
-        traceback of an unexpected error."""
+    def ended(self, job: Job, error: str | None = None) -> None:
+        """Records that a job has finished, or that it has failed with `error` and is not tried again."""
         self._open.discard(job.name)
         done = self.done
         left = (time.monotonic() - self._began) * len(self._open) / done
@@ -109,33 +102,24 @@ class Running:
             log.info("cell %d of %d %s: %s%s", done, self.total, "failed" if error else "finished", job.name, soon)
         if error:
             self.failed.append(f"{job.name}: {error}")
-            if job.folder is not None:
-                self._unkept.append((job.folder, error, trace))
-        # While no cell has begun there is no folder for the reasons: those of the first cells are kept later.
-        self._unkept = [failure for failure in self._unkept if not keep_failure(*failure)]
-        if self._open:
-            self._after_each()
 
     def broke(self, job: Job, error: Exception, trace: str = "") -> None:
         """Records that a job has failed, or lets it begin anew if it cannot be resumed.
 
-        Logs and keeps the traceback of `error`, unless it is a UserError; `trace`: that of another process, which
-        `error` does not have.
+        Logs the traceback of `error`, unless it is a UserError; `trace`: that of another process, which `error` does
+        not have.
         """
         half_done = isinstance(error, Outdated) and job.name in self._half_done
         if half_done and job.anew is not None:
             log.info("cell %s begins anew, as its half-done results cannot be resumed: %s", job.name, error)
             self._waiting.insert(0, replace(job, request=job.anew, anew=None))
             return
-        if isinstance(error, UserError):
-            trace = ""
-        else:
-            trace = trace or "".join(traceback.format_exception(error))
-            log.error("cell %s failed\n%s", job.name, trace)
+        if not isinstance(error, UserError):
+            log.error("cell %s failed\n%s", job.name, trace or "".join(traceback.format_exception(error)))
         why = in_a_line(error)
         if half_done:
             why += "; to train this cell alone again, remove its folder"
-        self.ended(job, why, trace)
+        self.ended(job, why)
 
     def died(self, job: Job, why: str, way_out: str = RETRIES) -> None:
         """Records that a job's worker died: the job waits again, or has failed if `retries` are used up. `way_out`:

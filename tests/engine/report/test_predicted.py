@@ -5,7 +5,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from autolora.configs.errors import UserError
 from autolora.engine.disk.tables import write_csv
 from autolora.engine.report.predicted import predicted_of
 from autolora.engine.run.folder import RunFolder
@@ -37,17 +36,6 @@ def test_each_class_has_its_rows_its_scores_and_what_it_is_taken_for(folder: Run
     ]
 
 
-def test_of_many_classes_the_most_frequent_ones_are_shown_without_the_columns_of_all(folder: RunFolder) -> None:
-    names = [f"class {i:02d}" for i in range(60)]
-    write(folder, [*names, "class 59"], [*names, "class 59"], [0.5] * 61)
-    found = predicted_of(folder)
-    assert found is not None
-    columns, rows = found.classes
-    assert columns == ["class", "rows", "precision", "recall", "f1"]
-    assert len(rows) == 50
-    assert rows[0] == ["class 59", "2", "1.000", "1.000", "1.000"]
-
-
 def test_the_surest_errors_come_first_with_their_texts(folder: RunFolder) -> None:
     texts = ["right", "sure\rand long " + "x " * 400, *(f"error {i}" for i in range(6))]
     write(folder, ["a"] * 8, ["a"] + ["b"] * 7, [1.0, 0.99, *(0.9 - i / 100 for i in range(6))], review=texts)
@@ -66,10 +54,3 @@ def test_numbers_and_a_run_without_the_file_have_no_classes(folder: RunFolder) -
     assert predicted_of(folder) is None
     write_csv(folder.predicted_rows, pd.DataFrame({"text": ["a"], "label": [1.5], "predicted": [1.25]}))
     assert predicted_of(folder) is None
-
-
-@pytest.mark.parametrize("content", ["", "probability\n0.5\n", "label,predicted,probability\na,b,high\n"])
-def test_a_damaged_file_is_named(folder: RunFolder, content: str) -> None:
-    folder.predicted_rows.write_text(content)
-    with pytest.raises(UserError, match=r"predictions.csv: cannot be read \(.*\); remove the file"):
-        predicted_of(folder)

@@ -6,13 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from autolora.engine import ranks
 from autolora.engine.report.summary import metric_words, print_result
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.terminal.console import console
 from tests.helpers.finished import RESULT
-from tests.helpers.neighbours import put, result_of
-from tests.helpers.rank_records import answered_record
 
 
 @pytest.mark.trains
@@ -29,20 +26,6 @@ def test_result_ranks_and_paths_are_printed(
     assert f"mean {record['mean_rank']:.2f} of k = 4" in shown
     for path in (folder.ranks, folder.adapter, folder.metrics, folder.report, folder.trajectory):
         assert str(path) in shown, "a path is never broken over two lines"
-
-
-@pytest.mark.parametrize(("seconds", "words"), [(82.4, "82 s"), (743.0, "12 min"), (12600.0, "3.5 h")])
-def test_the_time_is_in_a_unit_that_suits_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], seconds: float, words: str
-) -> None:
-    put(
-        tmp_path,
-        "x",
-        result_of("lora")
-        | {"task": "sst2", "split": "test", "trainable_parameters": 900, "seconds": {"total": seconds}},
-    )
-    print_result(RunFolder(tmp_path / "x"))
-    assert f" parameters, {words})" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -67,40 +50,6 @@ def test_what_is_not_there_is_not_named(tmp_path: Path, capsys: pytest.CaptureFi
     assert str(folder.ranks) in shown
     assert "adapter" not in shown
     assert "metrics.json" not in shown
-
-
-def test_the_last_words_show_the_controls_and_how_to_make_them(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(console, "width", 100)
-    folder = RunFolder(tmp_path / "mine")
-    folder.search.mkdir(parents=True)
-    ranks.save(answered_record(), folder.ranks)
-    folder.search_summary.write_text('{"parameters_per_rank": {"a": 100, "b": 200}}')
-    more = {"task": "t", "split": "test", "trainable_parameters": 900, "seconds": {"total": 1.0}}
-    put(tmp_path, "mine", result_of() | more | {"lora_parameters": 1200})
-    print_result(folder)
-    said = capsys.readouterr().out
-    assert "not run yet, uniform ranks: 4 in every layer (1,200 LoRA parameters, this run 1,200):" in said
-    assert f"--name mine-shuffled --method lora_shuffled --lora.ranks_from {folder.ranks}\n" in said, "in one line"
-    assert "this run (" not in said, "alone it is no comparison"
-    put(tmp_path, "even", result_of("lora", 0.25, lora__r=4))
-    print_result(folder)
-    said = capsys.readouterr().out
-    assert "this run (autolora)  f1 0.5000, loss 0.7000 (0.6000 at a fitted temperature), 1,200 LoRA" in said
-    assert "uniform, rank 4      f1 0.2500" in said
-    assert "mine-uniform" not in said
-
-
-def test_the_ranks_that_are_not_decided_are_marked_in_the_last_words(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = RunFolder(tmp_path)
-    ranks.save(answered_record(), folder.ranks)
-    print_result(folder)
-    said = capsys.readouterr().out
-    assert "value 1?" in said
-    assert "with ?: not decided within this search" in said
 
 
 def test_names_are_shown_as_they_are(

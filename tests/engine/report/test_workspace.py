@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,6 @@ from typing import Any
 import pytest
 
 from autolora.configs.errors import UserError
-from autolora.configs.parser import parse_command
-from autolora.configs.requests import WorkspaceRequest
 from autolora.engine.ranks.grid import key_names
 from autolora.engine.report.workspace import Logged, build, save_workspace
 from autolora.engine.run.folder import RunFolder
@@ -19,38 +16,14 @@ from autolora.engine.run.folder import RunFolder
 NAMES = [f"model.layers.{i}.self_attn.{p}_proj" for i in range(12) for p in "qv"]
 
 
-def test_the_command_names_a_run_folder() -> None:
-    assert parse_command(["--workspace", "runs/x"]) == WorkspaceRequest("runs/x")
-
-
 def test_a_folder_without_a_search_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--workspace: .* holds no finished search"):
         save_workspace(tmp_path)
 
 
-@pytest.mark.trains
-def test_without_the_package_a_line_says_which(
-    finished_run: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "wandb_workspaces.workspaces", None)
-    with pytest.raises(UserError, match="uv pip install wandb-workspaces"):
-        save_workspace(finished_run("bert").root)
-
-
 @pytest.fixture
 def ws() -> Any:
     return pytest.importorskip("wandb_workspaces.workspaces", reason="wandb-workspaces is not installed")
-
-
-@pytest.mark.trains
-@pytest.mark.usefixtures("ws")
-def test_without_a_key_a_line_says_how_to_get_one(
-    finished_run: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    with pytest.raises(UserError, match="wandb login"):
-        save_workspace(finished_run("bert").root)
 
 
 def test_24_layers_are_a_few_dozen_panels_and_each_finds_its_own_numbers(ws: Any) -> None:
@@ -120,17 +93,3 @@ def test_the_view_of_a_run_that_was_sent_is_where_the_run_is(
     folder.wandb_id.write_text("team/theirs/0a1b")
     save_workspace(folder.root)
     assert saved == [("now", "autolora"), ("team", "theirs")]
-
-
-@pytest.mark.trains
-@pytest.mark.usefixtures("ws")
-def test_a_wandb_that_refuses_is_one_line(
-    finished_run: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def save(self: Any) -> Any:
-        raise RuntimeError("no such project\nlong story")
-
-    monkeypatch.setenv("WANDB_API_KEY", "k")
-    monkeypatch.setattr("wandb_workspaces.workspaces.Workspace.save", save)
-    with pytest.raises(UserError, match=r"refused or did not answer \(no such project\)"):
-        save_workspace(finished_run("bert", "--tracking.project", "mine", "--tracking.entity", "team").root)

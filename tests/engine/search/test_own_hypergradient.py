@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +14,7 @@ from autolora.configs.errors import UserError
 from autolora.configs.requests import Request
 from autolora.configs.schema import RunConfig
 from autolora.configs.schema_study import ProbeConfig
+from autolora.engine.command import run_request
 from autolora.engine.disk.files import write_json, write_text
 from autolora.engine.run.asked import AskedOf
 from autolora.engine.run.context import Context
@@ -23,7 +23,6 @@ from autolora.engine.run.resuming import Outdated
 from autolora.engine.search.settings import refuse_changed_search
 from autolora.engine.search.stage import search
 from autolora.engine.study.comparison import COMPARED, refuse_changed_probe, run_probe
-from autolora.engine.study.early import refuse_early
 from autolora.engine.study.folder import AskedOfStudy, StudyFolder
 from tests.helpers.places import ROOT
 from tests.helpers.studies import with_study
@@ -118,7 +117,7 @@ def test_options_that_a_class_does_not_take_are_refused_before_the_first_cell(
         tiny_config(), {KEY: ["darts", f"{own}:Mine"], "hypergradient.options": [{"a": 1}]}, ProbeConfig()
     )
     with pytest.raises(UserError, match=r"^--hypergradient\.options: .*:Mine cannot be made with \{'a': 1\} "):
-        refuse_early(Request(config, "all", False, "study.yaml"))
+        run_request(Request(config, "all", False, "study.yaml"), StopRequest())
 
 
 @pytest.mark.trains
@@ -142,29 +141,14 @@ def test_its_term_is_blamed_and_no_learning_rate(
     assert line.endswith(f"lower --hypergradient.eta (now betty), or look into {type_}")
 
 
-def test_a_study_with_a_missing_class_is_refused_early(tiny_config: Callable[..., RunConfig], own: str) -> None:
-    def study(name: str, stage: str = "all", *given: str) -> None:
-        config = with_study(tiny_config(*given), {KEY: ["darts", f"{own}:{name}"]}, ProbeConfig())
-        refuse_early(Request(config, stage, False, "study.yaml"))  # type: ignore[arg-type]
-
-    study("Mine")
-    with pytest.raises(UserError, match=r"has no class 'Other'; allowed: Mine, Second$"):
-        study("Other")
-    study("Other", "report")
-    study("Other", "all", "--answer.from", "runs/a")
-
-
 def test_a_class_of_the_comparison_alone_is_refused_before_the_first_cell(
     tiny_config: Callable[..., RunConfig], own: str
 ) -> None:
     """It was found only after all cells had trained."""
-    for steps, words in (([2], r"has no class 'Other'"), ([], "")):
-        config = with_study(
-            tiny_config("--search.patience", "0", f"--{KEY}", f"{own}:Other"), {KEY: ["darts"]},
-            ProbeConfig(steps=steps),
-        )  # fmt: skip
-        with pytest.raises(UserError, match=words) if steps else nullcontext():
-            refuse_early(Request(config, "all", False, "study.yaml"))
+    given = tiny_config("--search.patience", "0", f"--{KEY}", f"{own}:Other")
+    config = with_study(given, {KEY: ["darts"]}, ProbeConfig(steps=[2]))
+    with pytest.raises(UserError, match=r"has no class 'Other'; allowed: Mine, Second$"):
+        run_request(Request(config, "all", False, "study.yaml"), StopRequest())
 
 
 def test_a_comparison_that_lacks_a_class_of_the_study_is_not_kept(

@@ -126,26 +126,3 @@ def test_a_copied_search_and_one_without_outer_steps_have_no_line(run: Run, tmp_
 def test_approximations_are_told_apart_by_type_options_and_eta(others: list[dict[str, str]], count: int) -> None:
     one = {"searched_by": "darts", "options": "{}", "eta": "betty", "search_forward_passes": 1.0}
     assert count_of_approximations(pd.DataFrame([one, *({**one, **other} for other in others)])) == count
-
-
-DAMAGES: dict[str, Callable[[Path], Any]] = {
-    "missing": lambda path: path.unlink(),
-    "empty": lambda path: path.write_text(""),
-    "no text": lambda path: path.write_bytes(b"\xff\x00\xfe"),
-    "a folder": lambda path: (path.unlink(), path.mkdir()),
-    "without passes": lambda path: path.write_text('{"step": 1, "val_loss": 0.5}\n'),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_cell_whose_losses_cannot_be_read_is_told_and_left_out(
-    run: Run, tmp_path: Path, log_lines: list[str], damage: str
-) -> None:
-    rows = [run("darts", 0, [1.0] * STEPS), run("cg", 0, [3.0] * STEPS), run("cg", 1, [3.0] * STEPS)]
-    path = RunFolder(StudyFolder(tmp_path).cells / "t-cg-0").search_metrics
-    DAMAGES[damage](path)
-    (panel,) = drawn(tmp_path, rows)
-    assert list(panel.lines) == ["darts", "cg"]
-    (line,) = log_lines
-    assert line.startswith(f"WARNING the picture of L_val over the passes leaves out a cell: {path}: ")
-    assert "\n" not in line

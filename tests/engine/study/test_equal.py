@@ -28,12 +28,6 @@ def test_an_eta_that_one_type_does_not_read(log_lines: list[str]) -> None:
     assert told(log_lines, "--study.axes", axes, "--study.exclude", left_out) == []
 
 
-def test_a_key_that_is_spelled_otherwise_and_a_baseline(log_lines: list[str]) -> None:
-    axes = "{method: [autolora, lora], answer.from: [runs/a, runs/b]}"
-    assert len(told(log_lines, "--study.axes", axes)) == 1
-    assert told(log_lines, "--study.axes", "{method: [autolora, lora], seed: [0, 1]}") == []
-
-
 @pytest.mark.parametrize("name", [name for name in shipped_configs() if "\nstudy:" in (CONFIGS / name).read_text()])
 def test_no_shipped_study_has_any(name: str, log_lines: list[str]) -> None:
     assert told(log_lines, "--config", name) == []

@@ -6,15 +6,18 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from autolora.engine.study.paired import LEFT_OUT, OTHER_ROWS, compared_rows, holm, paired
+from autolora.engine.study.paired import LEFT_OUT, OF_GAIN, OTHER_ROWS, compared_row, holm, paired
 from autolora.engine.study.rows import LOSS, REFERENCE
+from tests.helpers.places import ROOT
 from tests.helpers.study_results import AXES, results
+
+MEAN, MEAN_LOSS = "mean difference, metric", "mean difference, nats"
 
 
 def test_pairs_are_of_one_task_and_seed() -> None:
     table = paired(results(), AXES).set_index("autolora against")
     assert table.loc["lora", "pairs"] == 6
-    assert table.loc["lora", "mean difference"] == pytest.approx(0.02 + 0.001)
+    assert table.loc["lora", MEAN] == pytest.approx(0.02 + 0.001)
     # The differences are 0.02, 0.021 and 0.022, each twice: their variance is 4/5 of 0.001 squared.
     assert table.loc["lora", "standard error"] == pytest.approx(0.001 * math.sqrt(4 / 5 / 6))
     assert tuple(table.loc["lora", ["better", "equal", "worse"]]) == (6, 0, 0)
@@ -23,34 +26,29 @@ def test_pairs_are_of_one_task_and_seed() -> None:
     assert table.loc["lora", "LoRA parameters, ratio"] == pytest.approx(1.1)
 
 
-def test_every_row_of_a_search_is_held_against_the_others() -> None:
+def test_the_chosen_reference_or_else_the_first_row_of_a_search_is_held_against_the_others() -> None:
     budget = results()[lambda t: t["method"] == "autolora"].assign(variant="budget")
     table = pd.concat([results().assign(variant=results()["method"]), budget])
     axes = ["seed", "task.name", "variant"]
-    assert compared_rows(table, axes) == ["autolora", "budget"]
+    assert compared_row(table, axes) == "autolora"
+    assert compared_row(table[::-1], axes) == "budget"
     found = paired(table, axes, "budget").set_index("budget against")
     assert set(found.index) == {"autolora", "lora", "adalora"}
     assert tuple(found.loc["autolora", ["better", "equal", "worse"]]) == (0, 6, 0)
-    ablations = table[table["method"] == "autolora"]
-    assert compared_rows(ablations, axes) == ["autolora"], "where all are searches, all are held against the first"
-    assert compared_rows(ablations[::-1], axes) == ["budget"]
-
-
-def test_a_chosen_reference_alone_is_compared_with_the_others() -> None:
-    chosen = results().assign(**{REFERENCE: results()["method"] == "lora"})
-    assert compared_rows(chosen, AXES) == ["lora"]
-    assert set(paired(chosen, AXES, "lora")["lora against"]) == {"autolora", "adalora"}
-    assert compared_rows(chosen[chosen["method"] != "lora"], AXES) == [], "none of its runs has ended yet"
+    chosen = table.assign(**{REFERENCE: table["method"] == "lora"})
+    assert compared_row(chosen, axes) == "lora"
+    assert compared_row(chosen[chosen["method"] != "lora"], axes) is None, "none of its runs has ended yet"
+    assert compared_row(table[table["method"] != "autolora"], axes) is None
 
 
 def test_with_methods_and_variants_every_method_of_a_variant_is_a_row() -> None:
     """The variant alone had been the row, so that no method was held against another."""
     table = pd.concat([results().assign(variant=name) for name in ("small", "big")])
     axes = ["seed", "task.name", "method", "variant"]
-    assert compared_rows(table, axes) == ["autolora, small", "autolora, big"]
+    assert compared_row(table, axes) == "autolora, small"
     found = paired(table, axes, "autolora, small").set_index("autolora, small against")
     assert set(found.index) == {"lora, small", "adalora, small", "autolora, big", "lora, big", "adalora, big"}
-    assert found.loc["lora, big", "mean difference"] == pytest.approx(0.02 + 0.001)
+    assert found.loc["lora, big", MEAN] == pytest.approx(0.02 + 0.001)
     assert found.loc["autolora, big", "equal"] == 6
 
 
@@ -58,10 +56,9 @@ def test_without_methods_and_variants_every_value_of_the_other_axes_is_a_row() -
     searches = results()[lambda table: table["method"] == "autolora"]
     table = pd.concat([searches.assign(**{"lora.k": k, "score": searches["score"] - k / 100}) for k in (8, 4)])
     axes = ["seed", "task.name", "lora.k"]
-    (reference,) = compared_rows(table, axes)
-    found = paired(table, axes, reference)
+    found = paired(table, axes, compared_row(table, axes) or "")
     assert found["pairs"].tolist() == [6]
-    assert found["mean difference"].tolist() == pytest.approx([-0.04]), "the first row, k = 8, is the reference"
+    assert found[MEAN].tolist() == pytest.approx([-0.04]), "the first row, k = 8, is the reference"
 
 
 def test_runs_of_one_task_and_seed_on_further_axes_are_one_pair() -> None:
@@ -73,8 +70,8 @@ def test_runs_of_one_task_and_seed_on_further_axes_are_one_pair() -> None:
     assert math.isnan(thrice["p"].iloc[0])
     higher = several["score"] + 0.3 * (several["hypergradient.type"] == "sama") * (several["method"] == "autolora")
     moved = paired(several.assign(score=higher), axes).set_index("autolora against")
-    expected = once.set_index("autolora against")["mean difference"] + 0.1
-    assert moved.loc["lora", "mean difference"] == pytest.approx(expected["lora"])
+    expected = once.set_index("autolora against")[MEAN] + 0.1
+    assert moved.loc["lora", MEAN] == pytest.approx(expected["lora"])
 
 
 def test_an_accuracy_and_an_error_have_no_mean_difference() -> None:
@@ -82,17 +79,9 @@ def test_an_accuracy_and_an_error_have_no_mean_difference() -> None:
     mixed = table.assign(main_metric=["perplexity" if task == "cola" else "accuracy" for task in table["task"]])
     assert mixed["main_metric"].nunique() == 2
     found = paired(mixed, AXES)
-    assert found[["mean difference", "standard error"]].isna().all(axis=None)
+    assert found[[MEAN, "standard error"]].isna().all(axis=None)
     assert found["p"].notna().all(), "the signs and their order are known"
-    assert paired(mixed, AXES, column=LOSS)["mean difference"].notna().all()
-
-
-def test_two_files_of_one_name_are_two_tasks() -> None:
-    """Both tasks are then called `train`; they had been averaged into one pair a seed."""
-    table = results().rename(columns={"task.name": "task.path"}).assign(task="train", main_metric="accuracy")
-    found = paired(table, ["seed", "task.path", "method"]).set_index("autolora against")
-    assert found.loc["lora", "pairs"] == 6
-    assert found.loc["lora", "p"] == pytest.approx(2 / 2**6)
+    assert paired(mixed, AXES, column=LOSS)[MEAN_LOSS].notna().all()
 
 
 def with_ranks(table: pd.DataFrame, equal_in: list[int], other: str = "lora_shuffled") -> pd.DataFrame:
@@ -106,7 +95,7 @@ def test_a_control_with_the_same_rank_in_every_layer_is_no_evidence() -> None:
     """It is the same run: its difference of 0 had been counted as a pair."""
     table = paired(with_ranks(results(), [0]), AXES).set_index("autolora against")
     assert tuple(table.loc["lora_shuffled", ["pairs", LEFT_OUT]]) == (4, 2)
-    assert table.loc["lora_shuffled", "mean difference"] == pytest.approx(0.02 + 0.0015), "of seeds 1 and 2"
+    assert table.loc["lora_shuffled", MEAN] == pytest.approx(0.02 + 0.0015), "of seeds 1 and 2"
     assert tuple(table.loc["adalora", ["pairs", LEFT_OUT]]) == (6, 0), "AdaLoRA trains in another way"
     other = paired(with_ranks(results(), [0, 1, 2]), AXES, "adalora").set_index("adalora against")
     assert other["pairs"].tolist() == [6, 6], "nor is it the same run where AdaLoRA is the reference"
@@ -129,7 +118,7 @@ def test_runs_that_were_evaluated_on_other_rows_are_no_pair() -> None:
 def test_a_row_of_which_every_pair_is_left_out_stays_without_numbers() -> None:
     row = paired(with_ranks(results(), [0, 1, 2], "lora"), AXES).set_index("autolora against").loc["lora"]
     assert tuple(row[["pairs", LEFT_OUT, "better", "equal", "worse"]]) == (0, 6, 0, 0, 0)
-    assert row[["mean difference", "standard error", "p", "LoRA parameters, ratio"]].isna().all()
+    assert row[[MEAN, "standard error", "p", "LoRA parameters, ratio"]].isna().all()
 
 
 def test_equal_ranks_in_other_layers_unknown_ranks_and_runs_of_one_method_are_pairs() -> None:
@@ -146,7 +135,6 @@ def test_equal_ranks_in_other_layers_unknown_ranks_and_runs_of_one_method_are_pa
 def test_too_few_pairs_have_no_p() -> None:
     table = paired(results(seeds=2), AXES)
     assert math.isnan(table["p"].iloc[0])
-    assert "p, Holm" not in table
     alone = results()
     assert paired(alone[alone["method"] == "lora"], AXES).empty
 
@@ -156,24 +144,26 @@ def test_of_an_error_less_is_better_and_full_has_no_ratio() -> None:
     table.loc[table["method"] == "lora", "lora_parameters"] = 0
     found = paired(table, AXES).set_index("autolora against")
     assert tuple(found.loc["lora", ["better", "worse"]]) == (0, 6)
-    assert found.loc["lora", "mean difference"] < 0
+    assert found.loc["lora", MEAN] < 0
     assert math.isnan(found.loc["lora", "LoRA parameters, ratio"])
 
 
 def test_of_the_log_loss_less_is_better() -> None:
     table = results()
     score, loss = paired(table, AXES), paired(table.assign(score=0.0), AXES, column=LOSS)
-    pd.testing.assert_frame_equal(loss, score)  # the log loss is 1 - score
+    pd.testing.assert_frame_equal(loss.rename(columns={MEAN_LOSS: MEAN}), score)  # the log loss is 1 - score
     unknown = table.assign(log_loss=table["log_loss"].where(table["method"] != "lora"))
     assert list(paired(unknown, AXES, column=LOSS)["autolora against"]) == ["adalora"]
     assert paired(table.assign(log_loss=None), AXES, column=LOSS).empty
 
 
-def test_p_is_corrected_for_the_rows_of_the_table() -> None:
-    table = paired(results(), AXES)
+def test_p_is_corrected_for_the_comparisons_that_were_asked_for() -> None:
+    """24 rows that nobody had asked about were counted."""
+    table = paired(results().assign(**{REFERENCE: results()["method"] == "autolora"}), AXES)
     assert table["p"].tolist() == pytest.approx([2 / 2**6] * 2)
     assert table["p, Holm"].tolist() == pytest.approx([4 / 2**6] * 2)
     assert list(table)[list(table).index("p") + 1] == "p, Holm"
+    assert "p, Holm" not in paired(results(), AXES), "no reference was chosen"
 
 
 def test_holm_multiplies_the_smallest_p_most_and_never_lowers_a_larger_one() -> None:
@@ -209,3 +199,49 @@ def test_five_pairs_have_no_p_and_six_have() -> None:
     table = paired(results().drop(index=0), AXES).set_index("autolora against")
     assert table.loc["lora", "pairs"] == 5
     assert math.isnan(table.loc["lora", "p"])
+
+
+def with_head(task: str, score: float) -> pd.DataFrame:
+    """The results, with runs of the head alone on a task; on the other task its score is that of AdaLoRA."""
+    head = results()[lambda table: table["method"] == "adalora"].assign(method="head")
+    head.loc[head["task"] == task, "score"] = score
+    return pd.concat([results(), head.assign(log_loss=1 - head["score"])])
+
+
+def test_differences_are_parts_of_what_the_row_gains_over_the_head_on_its_task() -> None:
+    """STS-B, which has the largest losses, had decided the order of all differences."""
+    for column in ("score", LOSS):
+        found = paired(with_head("sst2", 0.322), AXES, column=column).set_index("autolora against")
+        # Row autolora gains 0.822 - 0.322 = 0.5 on sst2, and 0.12 over the score of AdaLoRA on cola.
+        assert found.loc["lora", f"mean difference, {OF_GAIN}"] == pytest.approx((0.021 / 0.5 + 0.021 / 0.12) / 2)
+        assert found.loc["head", f"mean difference, {OF_GAIN}"] == pytest.approx(1.0)
+        assert found.loc["lora", "pairs"] == 6
+
+
+def test_a_task_on_which_the_row_gains_nothing_is_left_out() -> None:
+    found = paired(with_head("sst2", 0.9), AXES).set_index("autolora against")
+    assert found.loc["lora", "pairs"] == 3
+    assert found.loc["lora", f"mean difference, {OF_GAIN}"] == pytest.approx(0.021 / 0.12)
+    of_the_head = paired(with_head("sst2", 0.3), AXES, "head").set_index("head against")
+    assert of_the_head.loc["lora", "pairs"] == 6
+    assert MEAN in of_the_head, "the head gains nothing over itself, so that its differences keep their unit"
+
+
+TABLE1 = ROOT / "results" / "table1.csv"
+SHUFFLES = {f"shares {budget}": f"{budget} shuffled" for budget in ("0.25", "0.5", "1", "4")}
+
+
+def test_the_p_values_of_table_1_are_those_of_its_runs() -> None:
+    runs = pd.read_csv(TABLE1, converters={"ranks": lambda text: [int(rank) for rank in text.split()] or None})
+    # At seed 3 of MRPC the search had learned nothing: every budget got rank 1 in every layer.
+    budgets = [name for pair in SHUFFLES.items() for name in pair if "1" not in name]
+    runs = runs[~((runs["task"] == "mrpc") & (runs["seed"] == 3) & runs["variant"].isin(budgets))]
+    found = []
+    for learned, shuffled in (SHUFFLES | {"threshold": "threshold shuffled"}).items():
+        table = paired(runs, ["seed", "variant"], learned, LOSS).set_index(f"{learned} against")
+        found.append(table.loc[shuffled, ["pairs", f"mean difference, {OF_GAIN}", "p"]])
+    pairs, means, p = zip(*found, strict=True)
+    assert pairs == (15, 15, 15, 15, 16)
+    assert means == pytest.approx((0.051, 0.076, 0.043, 0.004, -0.003), abs=5e-4)
+    assert p == pytest.approx((0.107, 0.015, 0.064, 0.252, 0.860), abs=5e-4)
+    assert holm(pd.Series(p)).tolist() == pytest.approx([0.320, 0.075, 0.256, 0.504, 0.860], abs=2e-3)

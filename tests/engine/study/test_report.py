@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
 
+from autolora.configs.errors import UserError
 from autolora.configs.schema import RunConfig, StudyConfig
 from autolora.engine import ranks
 from autolora.engine.disk.tables import write_parquet
 from autolora.engine.ranks import LayerRank, RankRecord
-from autolora.engine.run.failure import keep_failure
 from autolora.engine.study.cells import Cell, expand
 from autolora.engine.study.folder import StudyFolder
-from autolora.engine.study.report import write_study_report
+from autolora.engine.study.report import reference_cells, write_study_report
 from autolora.engine.study.results import write_results
 from tests.helpers.studies import finish
 
@@ -107,7 +107,7 @@ def test_the_note_of_the_paired_table_says_how_many_pairs_are_one_run(
     assert note in folder.report.read_text()
 
 
-def test_the_log_loss_is_that_of_all_held_out_rows_if_their_losses_were_written(
+def test_the_log_loss_of_a_cell_is_that_of_all_its_held_out_rows_whatever_other_cells_have(
     tiny_config: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
     study = StudyConfig({"seed": [0, 1]}, {"autolora": {}, "lora": {"method": "lora"}})
@@ -129,9 +129,9 @@ def test_the_log_loss_is_that_of_all_held_out_rows_if_their_losses_were_written(
     assert found.to_dict() == pytest.approx({"autolora": 0.9995, "lora": 1.0})
     assert section(everywhere, "Log loss by task")[1][1] == "1.0000 (1.0000 to 1.0000)"
     (row,) = section(everywhere, "Paired differences of the log loss")
-    assert row[1:5] == ["2", "0.00050", "0.000", "2"]
+    assert row[1:5] == ["2", "0.0005", "0.000", "2"]
     some = report(StudyFolder(tmp_path / "some"), {"lora": [0.25, 1.75]})
-    assert some.to_dict() == {"autolora": 0.5, "lora": 0.5}, "losses on different rows cannot be compared"
+    assert some.to_dict() == {"autolora": 0.5, "lora": 1.0}
 
 
 def test_a_variant_of_any_name_is_shown_as_it_is(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
@@ -161,16 +161,12 @@ def test_tasks_of_other_metrics_share_a_table_and_a_failed_run_is_counted(
     def finished(number: int, cell: Cell) -> None:
         if number != 1:
             finish(cell, number / 10, task=cell.config.task.name, commit="a1" if number < 4 else None)
-        else:
-            keep_failure(cell.folder, "KeyError: 'layer.0'", "Traceback")
 
     drawn(config, folder, finished)
-    lacking = str(expand(config, folder)[1].config.name)
     assert "\n7 of 8 runs of " in (text := folder.table.read_text())
-    assert " on cola, stsb. The last table says why the others have no result." in text
+    assert " on cola, stsb. " in text
     assert "made at 2 commits of this program" in text
     assert "their settings: a1 (3 runs), unknown (4 runs)." in text
-    assert section(folder, "Without a result") == [[lacking, "KeyError: 'layer.0'"]]
     rows = section(folder, "Results")
     assert rows[0][:5] == ["cola", "full", "1", "0.000", "0.000 to 0.000"]
     assert rows[2][:9] == ["stsb", "full", "2", "", "", "0.450", "0.400 to 0.500", "0.450", "0.400 to 0.500"]
@@ -204,13 +200,24 @@ def test_the_cost_is_that_of_an_outer_step_with_all_its_inner_steps(
     assert section(folder, title) == [["lora", "3.000", "1.000", "80"], ["darts", "6.000", "2.000", "121"]]
 
 
-def test_the_page_shows_the_settings_by_which_it_was_drawn(
-    tiny_config: Callable[..., RunConfig], tmp_path: Path
+ETAS = {KIND: {"sama": {"hypergradient.eta": "lr"}}}
+
+
+@pytest.mark.parametrize(
+    ("name", "study", "cells"),
+    [
+        ("darts (eta betty)", StudyConfig({KIND: ["darts", "sama"], "seed": [0, 1]}, where=ETAS), ["darts", "darts"]),
+        ("train_rows 8", StudyConfig({"task.train_rows": [8, 16], "seed": [0]}), ["8"]),
+        ("lora", StudyConfig({"method": ["lora", "full"], "lora.k": [4, 8]}), ["lora_k-4", "lora_k-8"]),
+    ],
+)
+def test_the_reference_is_a_row_named_as_the_paired_tables_name_it(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, name: str, study: StudyConfig, cells: list[str]
 ) -> None:
-    """Of a study that was killed it showed those that its config.yaml held, without the chosen reference."""
-    study = StudyConfig({"method": ["lora", "full"]})
-    folder = StudyFolder(tmp_path)
-    drawn(dataclasses.replace(tiny_config(), study=study), folder, lambda number, cell: finish(cell, number / 100))
-    chosen = dataclasses.replace(tiny_config(), study=dataclasses.replace(study, reference="full"))
-    write_study_report(chosen, folder)
-    assert "reference: full" in folder.report.read_text()
+    config = dataclasses.replace(tiny_config(), study=dataclasses.replace(study, reference=name))
+    found = reference_cells(config.study, expand(config, StudyFolder(tmp_path)))
+    assert len(found) == len(cells)
+    assert all(any(part in cell for part in cells) for cell in found)
+    other = dataclasses.replace(study, reference="nosuch")
+    with pytest.raises(UserError, match=r"^--study\.reference: no row is named 'nosuch'; there are: .*" + name[:5]):
+        reference_cells(other, expand(config, StudyFolder(tmp_path)))

@@ -16,7 +16,7 @@ import yaml
 
 import run
 from autolora.configs.errors import UserError
-from autolora.configs.requests import Request
+from autolora.configs.requests import Given, Request
 from autolora.configs.schema import RunConfig, StudyConfig
 from autolora.configs.values import with_values
 from autolora.engine.command import run_request
@@ -34,6 +34,10 @@ SMALL = ("--method", "lora", "--retrain.max_steps", "2", "--task.train_rows", "1
 
 def start(config: RunConfig, stage: Any = "all", *, overwrite: bool = False, stop: StopRequest | None = None) -> None:
     run_request(Request(config, stage, overwrite, "study.yaml"), stop or StopRequest())
+
+
+def start_given(config: RunConfig, *keys: str) -> None:
+    run_request(Request(config, "all", False, "study.yaml", Given(frozenset(keys))), StopRequest())
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +75,37 @@ def test_a_mistake_leaves_the_old_study_as_it_was(study: tuple[RunConfig, StudyF
     with pytest.raises(UserError):
         start(with_values(config, TYPOS[typo]), overwrite=True)
     assert everything(folder.root.parent) == before
+
+
+WRONG: dict[str, dict[str, Any]] = {
+    r"seeds": {"axes": {"seeds": [0, 1]}},
+    r"lora\.k": {"axes": {"lora.k": [4, -1]}},
+    r"^--study\.reference: no row is named 'x'; there are: .*": {"axes": {"seed": [0]}, "reference": "x"},
+    r"^--lora\.r: does nothing": {"axes": {"lora.r": [1, 2]}, "variants": {"a": {"method": "full"}}},
+    r"did you mean variant-a\?$": {"variants": {"a": {}, "b": {"lora.ranks_from": "{runs}/variant-c"}}},
+}
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_wrong_settings_of_a_study_are_one_line_before_any_cell(
+    tiny_config: Callable[..., RunConfig], words: str
+) -> None:
+    config = dataclasses.replace(tiny_config(), study=StudyConfig(**WRONG[words]))
+    with pytest.raises(UserError, match=words):
+        start_given(config, "study.axes")
+    assert not Path(config.runs_folder).exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "study"),
+    [("seed", {"axes": {"seed": [0, 1]}}), ("search.steps", {"variants": {"a": {"search.steps": 5}}})],
+)
+def test_a_key_of_the_command_line_that_the_study_sets_in_every_cell_is_refused(
+    tiny_config: Callable[..., RunConfig], key: str, study: dict[str, Any]
+) -> None:
+    config = dataclasses.replace(tiny_config(), study=StudyConfig(**study))
+    with pytest.raises(UserError, match=rf"^--{key}: does nothing beside study\.(axes|variants), which has values"):
+        start_given(config, key)
 
 
 def test_what_is_the_users_beside_the_study_stays(study: tuple[RunConfig, StudyFolder]) -> None:

@@ -93,7 +93,7 @@ def test_where_nothing_was_trained_there_are_no_numbers(tmp_path: Path) -> None:
     found = written(tmp_path, None, "--verdict.shuffle", "type")
     assert (found["ending"], found["pairs"]) == ("undecided", 0)
     assert found["sentence"].startswith("Not tested: all layers of one type have equal ranks")
-    assert found["recommendation"].startswith("To know more, compare these ranks")
+    assert found["recommendation"].startswith("Choose by cost alone: keep these ranks")
     for name in ("difference", "interval", "p", "gain", "gain_standard_error", "enough_rank"):
         assert found[name] is None
     assert not {"arms", "rows", "metric"} & set(found)

@@ -64,6 +64,6 @@ def test_jars_come_with_the_package():
 @pytest.mark.trains
 def test_importing_loads_no_scorer_and_starts_nothing():
     heavy = ["nltk", "pycocotools", "pycocoevalcap", "sacrebleu", "seqeval", "text_unidecode", "torch"]
-    code = f"import sys, problems.scoring; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, autolora.problems.scoring; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

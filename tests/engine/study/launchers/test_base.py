@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from autolora.configs.errors import UserError
-from autolora.engine.run.failure import failure_of
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.resuming import Outdated
 from autolora.engine.study.launchers.base import Running
@@ -57,15 +56,6 @@ def test_what_is_finished_already_is_not_waited_for() -> None:
     assert taken(Running([job("b", "a")])) == ["b"]
 
 
-def test_whoever_asked_hears_of_each_job_that_ended_but_the_last() -> None:
-    jobs, heard = [job("a"), job("b"), job("c")], []
-    running = Running(jobs, after_each=lambda: heard.append(len(running.failed)))
-    running.ended(jobs[0])
-    running.ended(jobs[1], "no")
-    running.ended(jobs[2])
-    assert heard == [0, 1]
-
-
 def test_the_log_says_how_long_the_others_will_take(log_lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
@@ -76,18 +66,6 @@ def test_the_log_says_how_long_the_others_will_take(log_lines: list[str], monkey
         running.ended(done)
     said = [line.split("finished: ")[1] for line in log_lines]
     assert said == ["a", "b", "c (about 2:00 left)", "d (about 1:00 left)", "e"]
-
-
-def test_the_reasons_of_cells_that_fail_before_any_has_begun_are_kept_once_there_is_a_folder(tmp_path: Path) -> None:
-    jobs = [dataclasses.replace(job(name), folder=RunFolder(tmp_path / "cells" / name)) for name in "abc"]
-    running = Running(jobs)
-    running.ended(jobs[0], "rank 900 is too large")
-    assert not (tmp_path / "cells").exists(), "a refused study leaves nothing behind"
-    (tmp_path / "cells" / "b").mkdir(parents=True)
-    running.ended(jobs[1])
-    running.ended(jobs[2], "rank 800 is too large")
-    assert failure_of(RunFolder(tmp_path / "cells" / "a")) == "rank 900 is too large"
-    assert failure_of(RunFolder(tmp_path / "cells" / "c")) == "rank 800 is too large"
 
 
 def test_only_a_cell_that_was_half_done_begins_anew_and_only_once(tmp_path: Path, log_lines: list[str]) -> None:
@@ -123,19 +101,15 @@ def test_a_dead_worker_is_replaced_as_often_as_allowed() -> None:
     assert running.failed == ["a: its worker died 2 times (NodeDiedError); --study.ray.retries allows more"]
 
 
-def test_the_reason_of_a_failure_is_kept_in_the_folder_of_the_cell(tmp_path: Path, log_lines: list[str]) -> None:
-    refused, broken = (dataclasses.replace(job(name), folder=RunFolder(tmp_path / name)) for name in "ab")
-    running = Running([refused, broken])
-    running.broke(refused, UserError("--seed: no"))
+def test_the_traceback_of_an_unexpected_error_alone_is_logged(log_lines: list[str]) -> None:
+    running = Running([job("a"), job("b")])
+    running.broke(job("a"), UserError("--seed: no"))
     try:
         {}["layer.0"]
     except KeyError as error:
-        running.broke(broken, error)
-    assert (tmp_path / "a" / "failure.txt").read_text() == "--seed: no\n"
-    kept = (tmp_path / "b" / "failure.txt").read_text()
-    assert kept.startswith("KeyError: 'layer.0'\n\nTraceback (most recent call last):\n")
-    assert any('{}["layer.0"]' in line for line in log_lines)
-    assert failure_of(RunFolder(tmp_path / "b")) == "KeyError: 'layer.0'"
+        running.broke(job("b"), error)
+    (traceback,) = [line for line in log_lines if "Traceback" in line]
+    assert '{}["layer.0"]' in traceback
 
 
 @pytest.mark.parametrize(
