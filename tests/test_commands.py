@@ -10,11 +10,13 @@ import pytest
 from autolora.configs.parser import parse_command
 from autolora.configs.requests import Request
 from benchmarks.command import parse_settings
-from tests.helpers.markdown import MANUAL, blocks, text_of
+from tests.helpers.markdown import PAGES, blocks, text_of
 from tests.helpers.shell import commands
 from tests.helpers.unread import told
 
-COMMANDS = [(page, words) for page in MANUAL for block in blocks(text_of(page), "bash") for words in commands(block)]
+COMMANDS = [(page, words) for page in PAGES for block in blocks(text_of(page), "bash") for words in commands(block)]
+# What a reader puts in place of the letters in docs/memory.md.
+LETTERS = {"B": "4", "T": "32", "D": "bf16", "C": "true"}
 
 
 def case(page: Path, words: list[str], *values: Any) -> Any:
@@ -55,12 +57,12 @@ def test_a_command_of_a_benchmark_is_read(
         value for name, value in vars(found).items()
         if name.endswith("Settings") and getattr(value, "__module__", "") == found.__name__
     )  # fmt: skip
-    parse_settings(settings, arguments)
+    parse_settings(settings, [LETTERS.get(word, word) for word in arguments])
 
 
 @pytest.mark.parametrize("name", ["run.py", "benchmarks."])
 def test_no_block_is_passed_over(name: str) -> None:
-    for page in MANUAL:
+    for page in PAGES:
         for block in blocks(text_of(page), "bash"):
             assert (name in block) == any(name in word for words in commands(block) for word in words), block
         assert len(blocks(text_of(page), "bash")) == text_of(page).count("```bash")

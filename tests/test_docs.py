@@ -22,14 +22,14 @@ from autolora.configs.schema_answer import AnswerConfig
 from autolora.engine.ranks import LayerRank, evidence, parsing
 from autolora.engine.run.folder import RunFolder
 from autolora.problems.models.attach import lora_layers
-from tests.helpers.markdown import MANUAL, PAGES, anchors, blocks, text_of
+from tests.helpers.markdown import PAGES, RESULTS, anchors, blocks, text_of
 from tests.helpers.places import ROOT
 
 KEYS = {*known_keys(), *SPELLED}
 SECTIONS = {key.rpartition(".")[0] for key in KEYS if "." in key}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", [*PAGES, *RESULTS], ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_to_files_and_headings_that_are_there(page: Path) -> None:
     missing = []
     for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)", text_of(page)):
@@ -41,7 +41,7 @@ def test_links_lead_to_files_and_headings_that_are_there(page: Path) -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("page", MANUAL, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_keys_exist(page: Path) -> None:
     words = set(re.findall(r"`(?:--)?([a-z_]+(?:\.[a-z0-9_]+)+)", text_of(page)))
     # `task.path` is a key, `search.steps` too; `glue.py` is in no section, and `verdict.json` is a file.
@@ -58,7 +58,7 @@ def test_metrics_that_are_advised_for_classes_are_allowed() -> None:
     assert set(names) <= set(OF_CLASSES)
 
 
-@pytest.mark.parametrize("page", MANUAL, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_configurations_and_source_files_exist(page: Path) -> None:
     text = text_of(page)
     sources = re.findall(r"`((?:engine|problems|configs|benchmarks|tests)/[\w/]+\.\w+)`", text)

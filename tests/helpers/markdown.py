@@ -6,9 +6,9 @@ from pathlib import Path
 
 from tests.helpers.places import ROOT
 
-MANUAL = [*sorted(ROOT.glob("docs/*.md")), *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING"))]
-"""The pages about the program as it is; results/ and the changelog also name what is gone."""
-PAGES = [*MANUAL, ROOT / "CHANGELOG.md", *sorted(ROOT.glob("results/*.md"))]
+PAGES = [*sorted(ROOT.glob("docs/*.md")), *(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING"))]
+RESULTS = sorted(ROOT.glob("results/*.md"))
+"""Pages of experiments; they also name keys, files and commands that stand at an earlier commit."""
 
 
 def text_of(page: Path) -> str:
