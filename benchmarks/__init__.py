@@ -1,5 +1,5 @@
-"""Measure what the program costs (docs/performance.md), and how good its ranks are (places, enough). Each benchmark is
-a command, such as `python -m benchmarks.step`."""
+"""Measure what a step costs (docs/performance.md), and try hypergradients where the answer is known (bilevel). Each
+benchmark is a command, such as `python -m benchmarks.step`."""
 
 import os
 import sys

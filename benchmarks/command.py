@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_type_hints
 
-import numpy as np
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 from rich.table import Table
 
@@ -38,8 +37,6 @@ class Settings:
 
     AT_LEAST: ClassVar[Mapping[str, int]] = {}
     """Setting -> its least allowed value, also of every entry of a list; such a list may not be empty."""
-    FILES: ClassVar[Sequence[str]] = ()
-    """The settings, besides `json` and those in PICTURES, that name a file to write."""
     PICTURES: ClassVar[Sequence[str]] = ()
     """The settings that name a PNG file to write."""
 
@@ -100,12 +97,12 @@ def parse_settings(settings_class: type[S], argv: Sequence[str]) -> S:
             raise UserError(f"--{name}: {getattr(settings, name)!r} is not allowed; allowed: {limits.words}")
     for name, least in settings.AT_LEAST.items():
         value = getattr(settings, name)
-        if isinstance(value, list):
-            refuse_empty(name, value)
+        if isinstance(value, list) and not value:
+            raise UserError(f"--{name}: [] is not allowed; allowed: a list of one or more")
         for number in value if isinstance(value, list) else [value]:
             if number < least:
                 raise UserError(f"--{name}: {number!r} is not allowed; allowed: {least} or more")
-    for name in ("json", *settings.FILES, *settings.PICTURES):
+    for name in ("json", *settings.PICTURES):
         if (file := getattr(settings, name)) is not None:
             _refuse_unwritable(name, file, picture=name in settings.PICTURES)
     return settings
@@ -118,12 +115,6 @@ def _in_words(said: str, settings_class: type[Settings]) -> str:
     if found is None or found["key"] not in kinds:
         return said
     return f"--{found['key']}: {found['value']} is not allowed; allowed: {takes(kinds[found['key']])}"
-
-
-def refuse_empty(name: str, values: Sequence[Any]) -> None:
-    """Raises UserError for a list without entries."""
-    if not values:
-        raise UserError(f"--{name}: [] is not allowed; allowed: a list of one or more")
 
 
 def refuse_unknown(name: str, asked: Iterable[str], allowed: Sequence[str]) -> None:
@@ -151,12 +142,6 @@ def table_of(title: str, *columns: str, left: int = 1, caption: str | None = Non
     return table
 
 
-def with_error(values: np.ndarray, digits: int = 4) -> str:
-    """Mean +- standard error of the values; of one value the value alone."""
-    error = f" +- {values.std(ddof=1) / len(values) ** 0.5:.{digits}f}" if len(values) > 1 else ""
-    return f"{values.mean():.{digits}f}{error}"
-
-
 def machine() -> dict[str, Any]:
     """Processor, cores, GPU, versions and commit that the numbers belong to."""
     import torch
@@ -177,18 +162,16 @@ def machine() -> dict[str, Any]:
     }
 
 
-def measured_apart(
-    module: str, settings: Settings, only: Any, environment: Mapping[str, str] | None = None
-) -> dict[str, Any]:
+def measured_apart(module: str, settings: Settings, only: Any) -> dict[str, Any]:
     """The numbers that a benchmark measures in a process of its own, with its setting `only`."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "numbers.json"
-        child(module, vars(settings) | {"only": only, "json": place}, environment)
+        child(module, vars(settings) | {"only": only, "json": place})
         return {key: value for key, value in read_json(place).items() if key not in ("settings", "machine")}
 
 
-def child(module: str, arguments: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> str:
-    """The output of `python -m module --key value ...` in a process of its own, which shares nothing with this one.
+def child(module: str, arguments: Mapping[str, Any]) -> None:
+    """Runs `python -m module --key value ...` in a process of its own, which shares nothing with this one.
 
     Raises UserError with its line when it refuses the arguments, RuntimeError with the end of its stderr when it
     fails.
@@ -197,7 +180,6 @@ def child(module: str, arguments: Mapping[str, Any], environment: Mapping[str, s
     done = subprocess.run(
         [sys.executable, "-m", module, *words],
         cwd=ROOT,
-        env={**os.environ, **(environment or {})},
         capture_output=True,
         text=True,
         check=False,
@@ -206,7 +188,6 @@ def child(module: str, arguments: Mapping[str, Any], environment: Mapping[str, s
         raise UserError(done.stderr.strip().splitlines()[-1].rpartition("error: ")[2])
     if done.returncode != 0:
         raise RuntimeError(f"{module} ended with code {done.returncode}: {done.stderr.strip()[-2000:]}")
-    return done.stdout
 
 
 def _word(value: Any) -> str:

@@ -3,7 +3,6 @@
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -12,7 +11,6 @@ from autolora.engine.terminal.bar import Bar
 from autolora.problems.machine.compute import timed
 
 Batch = dict[str, Tensor]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -40,21 +38,17 @@ class Times:
         return statistics.median(own[number] / other[number] for number in own if number in other)
 
 
-def in_turn(contenders: Sequence[T], number: int) -> list[T]:
-    """The contenders in the order of one round. It shifts by one from round to round, so that none is always first."""
-    turn = number % len(contenders)
-    return [*contenders[turn:], *contenders[:turn]]
-
-
 def take_turns(contenders: Sequence[Contender], batches: Sequence[Batch], warmup: int, device: torch.device) -> Times:
     """In each round every contender takes a step on the round's batch; the first `warmup` rounds are not counted.
 
-    `in_turn` gives the order. A contender with its own number of `rounds` joins at the last warm-up round.
+    The order shifts by one from round to round, so that none is always first. A contender with its own number of
+    `rounds` joins at the last warm-up round.
     """
     times = Times({contender.name: {} for contender in contenders})
     with Bar("rounds", len(batches), steady=False) as bar:
         for number, batch in enumerate(batches):
-            for contender in in_turn(contenders, number):
+            turn = number % len(contenders)
+            for contender in [*contenders[turn:], *contenders[:turn]]:
                 late = contender.rounds is not None
                 if late and not warmup - 1 <= number < warmup + (contender.rounds or 0):
                     continue

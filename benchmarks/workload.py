@@ -54,10 +54,7 @@ class Workload:
         return attach_components(base.model, self.config.lora, self.peft_type, base.trained_whole)
 
 
-def make_workload(
-    values: dict[str, Any], path: str | None, rows: int, base: Callable[[bool], BaseModel] | None = None,
-    length: int | None = None,
-) -> Workload:  # fmt: skip
+def make_workload(values: dict[str, Any], path: str | None, rows: int, length: int | None = None) -> Workload:
     """A classifier and its rows. `values`: keys of the configuration.
 
     The rows are those of SST-2 from the folder `path`. Without it they are random tokens, in SST-2's lengths or all of
@@ -87,7 +84,7 @@ def make_workload(
         whole = with_modules_to_save(base, config.lora.modules_to_save, config.lora.target_modules)
         return train_in_fp32(whole, dtype)
 
-    return Workload(config, encoded, collate, compute, base or load)
+    return Workload(config, encoded, collate, compute, load)
 
 
 def language_workload(values: dict[str, Any], model: str, rows: int, length: int) -> Workload:
@@ -149,12 +146,10 @@ class HandedOver:
 
 class SearchStep:
     """One search step (inner and outer) of the program. Both problems get the same batch, as only the length of a
-    batch changes the cost. `frozen`: without outer steps."""
+    batch changes the cost."""
 
-    def __init__(self, work: Workload, method: str, *, frozen: bool = False) -> None:
-        endless = {"search.steps": 1_000_000_000, "search.unroll_steps": 1_000_000_000, "search.patience": 0}
-        values = endless if frozen else {"search.unroll_steps": 1}
-        config = with_values(work.config, {"hypergradient.type": method, **values})
+    def __init__(self, work: Workload, method: str) -> None:
+        config = with_values(work.config, {"hypergradient.type": method, "search.unroll_steps": 1})
         model = work.lora(second_order=HYPERGRADIENTS[method].second_order)
         self.engine: SearchEngine = build_engine(config, model, work.rows, work.rows, work.collate, work.compute)
         self.handed = HandedOver()

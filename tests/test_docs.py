@@ -1,4 +1,4 @@
-"""The pages under docs/ and the README: links lead somewhere, keys and files that they name exist."""
+"""The pages: links lead somewhere; in the README and under docs/ the keys and files that they name exist."""
 
 import dataclasses
 import json
@@ -22,14 +22,14 @@ from autolora.configs.schema_answer import AnswerConfig
 from autolora.engine.ranks import LayerRank, evidence, parsing
 from autolora.engine.run.folder import RunFolder
 from autolora.problems.models.attach import lora_layers
-from tests.helpers.markdown import PAGES, anchors, blocks, text_of
+from tests.helpers.markdown import PAGES, RESULTS, anchors, blocks, text_of
 from tests.helpers.places import ROOT
 
 KEYS = {*known_keys(), *SPELLED}
 SECTIONS = {key.rpartition(".")[0] for key in KEYS if "." in key}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *RESULTS], ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_to_files_and_headings_that_are_there(page: Path) -> None:
     missing = []
     for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)", text_of(page)):
@@ -62,8 +62,6 @@ def test_metrics_that_are_advised_for_classes_are_allowed() -> None:
 def test_configurations_and_source_files_exist(page: Path) -> None:
     text = text_of(page)
     sources = re.findall(r"`((?:engine|problems|configs|benchmarks|tests)/[\w/]+\.\w+)`", text)
-    if page.name == "hypergradients.md":  # its worked example is a file that a reader would write
-        sources = [name for name in sources if "backward_difference" not in name]
     assert [name for name in sources if not (ROOT / name).exists()] == []
     shipped = {path.name for path in (ROOT / "configs").glob("*.yaml")}
     named = set(re.findall(r"--config ([\w]+\.yaml)", text))

@@ -15,7 +15,7 @@ README = text_of(ROOT / "README.md")
 def test_the_two_commands_stand_in_the_readme() -> None:
     shell = "\n".join(blocks(README, "bash"))
     assert "uv run run.py --config quickstart.yaml" in shell
-    assert "uv run pytest" in shell
+    assert "uv run --group dev --all-extras pytest" in shell
 
 
 def test_both_ways_to_install_read_one_list() -> None:

@@ -132,7 +132,7 @@ class Generation(Causal):
         return self.prompt(tokenizer).ends
 
     def score_texts(self, texts: list[str], rows: Dataset) -> dict[str, float]:
-        """The metrics that were asked for, of one decoded text per row of `encode`; units: docs/scoring.md."""
+        """The metrics that were asked for, of one decoded text per row of `encode`; units: docs/reproducing.md."""
         references, categories = [list(refs) for refs in rows["references"]], list(rows["category"])
         found: dict[str, float] = {}
         if self._metrics and self.scoring == "webnlg":

@@ -21,13 +21,10 @@ class Settings(command.Settings):
     """Rounds."""
     sizes: list[int] = field(default_factory=lambda: [2, 4])
     """Sizes."""
-    table: str | None = None
-    """Table."""
     plot: str | None = None
     """Picture."""
 
     AT_LEAST: ClassVar = {"rounds": 1, "sizes": 2}
-    FILES: ClassVar = ("table",)
     PICTURES: ClassVar = ("plot",)
 
 
@@ -43,7 +40,7 @@ def test_the_json_holds_numbers_settings_and_machine(tmp_path: Path) -> None:
     assert main(Settings, measure, ["--json", str(place), "--rounds", "4"]) == 0
     content = json.loads(place.read_text())
     assert (content["seconds"], content["p"]) == ({"a": 2.0}, [0.5, [None]])
-    assert content["settings"] == {"json": str(place), "rounds": 4, "sizes": [2, 4], "table": None, "plot": None}
+    assert content["settings"] == {"json": str(place), "rounds": 4, "sizes": [2, 4], "plot": None}
     assert {"processor", "cores", "threads", "gpu", "load_average", "versions", "commit"} <= set(content["machine"])
     assert content["machine"]["versions"]["betty-ml"] == "0.2.1"
 
@@ -67,18 +64,17 @@ def test_bad_settings_are_one_line_and_code_2(argv: list[str], named: str, capsy
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", ["json", "table"])
 def test_a_file_that_cannot_be_written_is_refused_before_the_measurement(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def measured(_: Settings) -> Any:
         pytest.fail("it was measured")
 
     (tmp_path / "file").write_text("")
     for place in (tmp_path, tmp_path / "file" / "below.json"):
-        assert main(Settings, measured, [f"--{name}", str(place)]) == 2
+        assert main(Settings, measured, ["--json", str(place)]) == 2
         assert capsys.readouterr().err == (
-            f"error: --{name}: {place} cannot be written; allowed: a file in a folder that can be written to\n"
+            f"error: --json: {place} cannot be written; allowed: a file in a folder that can be written to\n"
         )
 
 

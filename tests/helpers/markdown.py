@@ -7,6 +7,8 @@ from pathlib import Path
 from tests.helpers.places import ROOT
 
 PAGES = [*sorted(ROOT.glob("docs/*.md")), *(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING"))]
+RESULTS = sorted(ROOT.glob("results/*.md"))
+"""Pages of experiments; they also name keys, files and commands that stand at an earlier commit."""
 
 
 def text_of(page: Path) -> str:
