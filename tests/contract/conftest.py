@@ -1,13 +1,12 @@
 """Tiny runs by the command line, each made once; and where a test's own runs lie."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.contract.inputs import conversations, language_arguments, lines, save_language_model
+from tests.contract.inputs import conversations, language_arguments, lines, once, save_language_model
 from tests.contract.program import succeed
 from tests.helpers.shared import made_once
 from tests.helpers.tiny import MEASURED, tiny_arguments
@@ -26,9 +25,9 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def tiny(model_folder: Callable[..., Path], tmp_path: Path) -> Tiny:
     """tiny("--seed", "1", kind="gpt2"): the command line of a run of seconds in tmp_path/runs/tiny, without shares."""
-    return lambda *more, kind="bert": [
-        *tiny_arguments(model_folder(kind), tmp_path, kind), "--task.evaluation_rows", "64", *map(str, more)
-    ]  # fmt: skip
+    return lambda *more, kind="bert": once(
+        [*tiny_arguments(model_folder(kind), tmp_path, kind), "--task.evaluation_rows", "64", *map(str, more)]
+    )
 
 
 @pytest.fixture
@@ -46,7 +45,7 @@ def finished(model_folder: Callable[..., Path], shared_folder: Path) -> Finished
         def train(place: Path) -> None:
             given = [argument.replace("{here}", str(place)) for argument in more]
             argv = tiny_arguments(model_folder(kind), place, kind)
-            succeed(*argv, *MEASURED, "--task.evaluation_rows", "64", *given)
+            succeed(*once([*argv, *MEASURED, "--task.evaluation_rows", "64", *given]))
 
         digest = hashlib.sha256(repr(more).encode()).hexdigest()[:12]
         return made_once(shared_folder / f"contract-{kind}-{digest}", train) / "runs" / "tiny"
@@ -66,16 +65,6 @@ def finished_chat(chat_model: Path, shared_folder: Path) -> Path:
 
     def train(place: Path) -> None:
         data = lines(place / "messages.jsonl", conversations())
-        succeed(*language_arguments(chat_model, data, place / "runs"))
+        succeed(*language_arguments(chat_model, data, place / "runs", export__merged="true"))
 
     return made_once(shared_folder / "contract-chat", train) / "runs" / "tiny"
-
-
-@pytest.fixture
-def seeded() -> Iterator[Any]:
-    """torch, with its random numbers as if the test had drawn none."""
-    import torch
-
-    state = torch.get_rng_state()
-    yield torch
-    torch.set_rng_state(state)

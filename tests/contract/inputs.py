@@ -19,6 +19,19 @@ def options(**values: object) -> list[str]:
     return [part for key, value in values.items() for part in (f"--{key.replace('__', '.')}", str(value))]
 
 
+def once(argv: list[str]) -> list[str]:
+    """The same command line with each key once, at its last value."""
+    found: dict[str, list[str]] = {}
+    for word in argv:
+        if word.startswith("--"):
+            key = word
+            found.pop(key, None)
+            found[key] = []
+        else:
+            found[key].append(word)
+    return [part for key, values in found.items() for part in (key, *values)]
+
+
 def table(path: Path, rows: int = 24, labels: tuple[str, ...] = ("bad", "good"), seed: int = 0) -> Path:
     """A CSV of texts in the tiny tokenizer's words and labels, each class in turn."""
     draw = random.Random(seed)
@@ -90,4 +103,5 @@ def language_arguments(model: Path, data: Path, runs: Path, **more: object) -> l
         "decode.max_new_tokens": 8, "tracking.wandb": "disabled",
     }  # fmt: skip
     given |= {key.replace("__", "."): value for key, value in more.items()}
+    given = {key: value for key, value in given.items() if value is not None}
     return [part for key, value in given.items() for part in (f"--{key}", str(value))]

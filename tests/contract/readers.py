@@ -93,3 +93,14 @@ def outcome(root: Path) -> dict[str, Any]:
         "adapter_config": read(root / "adapter" / "adapter_config.json"),
         "metrics": {key: value for key, value in read(root / "metrics.json").items() if key not in COSTS},
     }
+
+
+def predicted_by(model: Any, folder: Path) -> bool:
+    """Whether a classifier gives the classes and probabilities in a run's predictions.csv."""
+    rows = pd.read_csv(folder / "predictions.csv")
+    found = logits_of(model, batch_of(folder / "adapter", *rows[rows.columns[0]])).softmax(-1).max(-1)
+    names = [model.config.id2label[int(number)] for number in found.indices]
+    torch.testing.assert_close(
+        found.values.double(), torch.tensor(rows["probability"].to_numpy()), rtol=1e-4, atol=1e-5
+    )
+    return names == list(rows["predicted"])

@@ -88,9 +88,8 @@ def test_a_mistake_is_one_line_and_changes_nothing(
     if over != "new":
         shutil.copytree(finished(), folder)
     words = [word.replace("{here}", here) for word in mistake.words]
-    given = [*words[:2], *tiny()] if "--config" in words else [*tiny(), *words]
     before = everything(tmp_path)
-    answer = command(*given, *(() if over == "new" else ("--overwrite",)))
+    answer = command(*tiny(*words), *(() if over == "new" else ("--overwrite",)))
     assert answer.code == 2, answer
     for name in mistake.named:
         assert name.replace("{here}", here) in answer.line
