@@ -1,0 +1,70 @@
+"""Tiny runs by the command line, each made once; and where a test's own runs lie."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.contract.inputs import conversations, language_arguments, lines, once, save_language_model
+from tests.contract.program import succeed
+from tests.helpers.shared import made_once
+from tests.helpers.tiny import MEASURED, tiny_arguments
+
+Tiny = Callable[..., list[str]]
+Finished = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a command sets for its libraries goes back."""
+    for name in ("TOKENIZERS_PARALLELISM", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, "false" if name.startswith("T") else "PASSIVE")
+
+
+@pytest.fixture
+def tiny(model_folder: Callable[..., Path], tmp_path: Path) -> Tiny:
+    """tiny("--seed", "1", kind="gpt2"): the command line of a run of seconds in tmp_path/runs/tiny, without shares."""
+    return lambda *more, kind="bert": once(
+        [*tiny_arguments(model_folder(kind), tmp_path, kind), "--task.evaluation_rows", "64", *map(str, more)]
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where `tiny` leaves its run."""
+    return tmp_path / "runs" / "tiny"
+
+
+@pytest.fixture(scope="session")
+def finished(model_folder: Callable[..., Path], shared_folder: Path) -> Finished:
+    """finished("--method", "lora", kind="gpt2"): the folder of a run of all stages, with shares and curve, made once;
+    do not write."""
+
+    def make(*more: str, kind: str = "bert") -> Path:
+        def train(place: Path) -> None:
+            given = [argument.replace("{here}", str(place)) for argument in more]
+            argv = tiny_arguments(model_folder(kind), place, kind)
+            succeed(*once([*argv, *MEASURED, "--task.evaluation_rows", "64", *given]))
+
+        digest = hashlib.sha256(repr(more).encode()).hexdigest()[:12]
+        return made_once(shared_folder / f"contract-{kind}-{digest}", train) / "runs" / "tiny"
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def chat_model(shared_folder: Path) -> Path:
+    """A tiny language model with a chat template."""
+    return made_once(shared_folder / "contract-chat-model", save_language_model)
+
+
+@pytest.fixture(scope="session")
+def finished_chat(chat_model: Path, shared_folder: Path) -> Path:
+    """The folder of a run of all stages on conversations, made once; do not write."""
+
+    def train(place: Path) -> None:
+        data = lines(place / "messages.jsonl", conversations())
+        succeed(*language_arguments(chat_model, data, place / "runs", export__merged="true"))
+
+    return made_once(shared_folder / "contract-chat", train) / "runs" / "tiny"

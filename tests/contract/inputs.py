@@ -1,0 +1,107 @@
+"""What users bring: tables, tagged words, conversations, texts to write, and tiny models for them."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+from tests.helpers.generation_toys import e2e_rows, make_causal, make_tokenizer
+
+WORDS = ("film", "room", "soup", "was", "dull", "noisy", "tasty", "really", "the", "our")
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def options(**values: object) -> list[str]:
+    """Words of a command line; two underscores stand for the dot."""
+    return [part for key, value in values.items() for part in (f"--{key.replace('__', '.')}", str(value))]
+
+
+def once(argv: list[str]) -> list[str]:
+    """The same command line with each key once, at its last value."""
+    found: dict[str, list[str]] = {}
+    for word in argv:
+        if word.startswith("--"):
+            key = word
+            found.pop(key, None)
+            found[key] = []
+        else:
+            found[key].append(word)
+    return [part for key, values in found.items() for part in (key, *values)]
+
+
+def table(path: Path, rows: int = 24, labels: tuple[str, ...] = ("bad", "good"), seed: int = 0) -> Path:
+    """A CSV of texts in the tiny tokenizer's words and labels, each class in turn."""
+    draw = random.Random(seed)
+    lines = [f"{' '.join(draw.choices(WORDS, k=6))},{labels[i % len(labels)]}" for i in range(rows)]
+    path.write_text("text,label\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def numbers(path: Path, rows: int = 32) -> Path:
+    """A CSV of texts and numbers around 50."""
+    draw = random.Random(0)
+    lines = [f"{' '.join(draw.choices(WORDS, k=6))},{50 + draw.random():.3f}" for _ in range(rows)]
+    path.write_text("text,label\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def own_table(folder: Path, **more: Any) -> list[str]:
+    """The options of a task whose training and validation rows lie in the folder, where both are written."""
+    table(folder / "train.csv", **more)
+    table(folder / "dev.csv", rows=8, seed=1)
+    given = {"task__path": folder / "train.csv", "task__validation_path": folder / "dev.csv"}
+    return options(task__type="text", **given, task__train_rows="null")
+
+
+def tagged(folder: Path) -> list[str]:
+    """The options of a tagging task; its training and test files (CoNLL, IOB2) are written to the folder."""
+    tags, draw = {"film": "B-thing", "room": "B-place", "dull": "B-view"}, random.Random(0)
+    for name, count in (("train", 48), ("test", 12)):
+        blocks = ["".join(f"{w}\t{tags.get(w, 'O')}\n" for w in draw.choices(WORDS, k=6)) for _ in range(count)]
+        (folder / f"{name}.conll").write_text("\n".join(blocks), encoding="utf-8")
+    given = {"task__path": folder / "train.conll", "task__test_path": folder / "test.conll"}
+    return options(task__type="tokens", **given, task__train_rows="null")
+
+
+def lines(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """A file in JSON Lines."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def conversations() -> list[dict[str, Any]]:
+    """Twelve prompts with two answers each."""
+    return [
+        {"messages": [{"role": "user", "content": row["meaning_representation"]},
+                      {"role": "assistant", "content": row["human_reference"]}]}
+        for row in e2e_rows()
+    ]  # fmt: skip
+
+
+def save_language_model(folder: Path, kind: str = "llama", template: str | None = CHATML) -> Path:
+    """A tiny causal model with a byte-level tokenizer and, unless None, a chat template."""
+    tokenizer: Any = make_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    tokenizer.pad_token = "<|endoftext|>"
+    tokenizer.chat_template = template
+    make_causal(kind, len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def language_arguments(model: Path, data: Path, runs: Path, **more: object) -> list[str]:
+    """The command line of a run on conversations that takes seconds."""
+    given: dict[str, object] = {
+        "name": "tiny", "runs_folder": runs, "precision": "fp32", "device": "cpu", "model.name": model,
+        "task.type": "chat", "task.path": data, "task.max_length": 160, "task.samples": 2,
+        "lora.target_modules": "[q_proj,v_proj]", "lora.k": 4, "search.steps": 4, "search.batch_size": 4,
+        "search.unroll_steps": 1, "search.learning_rate": 1e-2, "search.log_every": 2, "retrain.max_steps": 4,
+        "retrain.batch_size": 4, "answer.rows": 8, "answer.curve_ranks": "[1]", "answer.curve_budgets": "[1]",
+        "decode.max_new_tokens": 8, "tracking.wandb": "disabled",
+    }  # fmt: skip
+    given |= {key.replace("__", "."): value for key, value in more.items()}
+    given = {key: value for key, value in given.items() if value is not None}
+    return [part for key, value in given.items() for part in (f"--{key}", str(value))]

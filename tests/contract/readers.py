@@ -1,0 +1,106 @@
+"""Readers of what a run leaves: its folder's files, and its adapter in the hands of plain PEFT."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import yaml
+from peft import PeftConfig, PeftModel
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+)
+
+HEADS = {
+    "SEQ_CLS": AutoModelForSequenceClassification,
+    "TOKEN_CLS": AutoModelForTokenClassification,
+    "CAUSAL_LM": AutoModelForCausalLM,
+}
+COSTS = ("seconds", "seconds_evaluation", "seconds_sweep", "peak_memory_mib", "ended")
+"""The keys of metrics.json that differ between two equal runs."""
+
+
+def read(path: Path) -> Any:
+    """The content of a JSON, JSON Lines or YAML file."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in text.split("\n") if line]
+    return yaml.safe_load(text) if path.suffix == ".yaml" else json.loads(text)
+
+
+def ranks_of(folder: Path) -> dict[str, int]:
+    """Layer -> rank."""
+    return {layer["name"]: layer["rank"] for layer in read(folder / "ranks.json")["layers"]}
+
+
+def everything(folder: Path) -> dict[str, bytes | None]:
+    """Every file below a folder with its content, and every folder; what is hidden, too."""
+    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
+
+
+def adapter_weights(folder: Path) -> dict[str, Tensor]:
+    """The tensors of an adapter's folder."""
+    return load_file(folder / "adapter_model.safetensors")
+
+
+def ranks_in(weights: dict[str, Tensor]) -> dict[str, int]:
+    """Layer -> rank of the LoRA that an adapter's tensors have."""
+    return {
+        name.removeprefix("base_model.model.").removesuffix(".lora_A.weight"): value.shape[0]
+        for name, value in weights.items()
+        if name.endswith(".lora_A.weight")
+    }
+
+
+def loaded(adapter: Path) -> Any:
+    """The model as the README loads it: base and adapter by plain transformers and PEFT."""
+    settings = PeftConfig.from_pretrained(adapter)
+    kind = HEADS[str(getattr(settings.task_type, "value", settings.task_type))]
+    own = {"config": AutoConfig.from_pretrained(adapter)} if (adapter / "config.json").exists() else {}
+    base = kind.from_pretrained(settings.base_model_name_or_path, **own)
+    return PeftModel.from_pretrained(base, adapter).eval()
+
+
+def logits_of(model: Any, batch: dict[str, Any]) -> Tensor:
+    """What a model says of a batch."""
+    with torch.no_grad():
+        found: Tensor = model.eval()(**batch).logits
+    return found
+
+
+def batch_of(folder: Path, *texts: str) -> dict[str, Any]:
+    """Texts as the tokenizer in a folder makes a batch of them."""
+    return dict(AutoTokenizer.from_pretrained(folder)(list(texts), padding=True, return_tensors="pt"))
+
+
+def outcome(root: Path) -> dict[str, Any]:
+    """All that a finished run leaves, without seconds and memory."""
+    lines = read(root / "search" / "metrics.jsonl") if (root / "search" / "metrics.jsonl").exists() else []
+    table = root / "search" / "trajectory.parquet"
+    return {
+        "files": sorted(str(p.relative_to(root)) for p in root.rglob("*") if not p.name.endswith(".tmp")),
+        "ranks": read(root / "ranks.json"),
+        "trajectory": pd.read_parquet(table).to_dict("list") if table.exists() else None,
+        "lines": [{key: value for key, value in line.items() if key != "seconds"} for line in lines],
+        "adapter": {name: value.tolist() for name, value in adapter_weights(root / "adapter").items()},
+        "adapter_config": read(root / "adapter" / "adapter_config.json"),
+        "metrics": {key: value for key, value in read(root / "metrics.json").items() if key not in COSTS},
+    }
+
+
+def predicted_by(model: Any, folder: Path) -> bool:
+    """Whether a classifier gives the classes and probabilities in a run's predictions.csv."""
+    rows = pd.read_csv(folder / "predictions.csv")
+    found = logits_of(model, batch_of(folder / "adapter", *rows[rows.columns[0]])).softmax(-1).max(-1)
+    names = [model.config.id2label[int(number)] for number in found.indices]
+    torch.testing.assert_close(
+        found.values.double(), torch.tensor(rows["probability"].to_numpy()), rtol=1e-4, atol=1e-5
+    )
+    return names == list(rows["predicted"])

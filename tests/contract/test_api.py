@@ -1,0 +1,270 @@
+"""`learn_ranks` and `learn_ranks_from_trainer`: the ranks of the command line, and a model left as it was."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from peft import LoraConfig, get_peft_model
+from torch import Tensor
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    DataCollatorWithPadding,
+    Trainer,
+    TrainingArguments,
+)
+
+from autolora.engine.api import (
+    AnswerConfig,
+    HypergradientConfig,
+    SearchConfig,
+    UserError,
+    learn_ranks,
+    learn_ranks_from_trainer,
+)
+from tests.contract.conftest import Tiny
+from tests.contract.inputs import conversations, own_table
+from tests.contract.program import succeed
+from tests.contract.readers import read
+from tests.helpers.untouched import left_as_it_was, seen
+
+pytestmark = pytest.mark.trains
+
+SHORT = SearchConfig(
+    steps=6, batch_size=8, learning_rate=1e-2, selection_learning_rate=5e-2, log_every=2, check_every=2
+)
+LORA = LoraConfig(task_type="SEQ_CLS", r=4, lora_alpha=16, target_modules=["query", "value"])
+Loss = Callable[[Any, dict[str, Tensor]], Tensor]
+
+
+def classifier(folder: Path) -> Any:
+    torch.manual_seed(0)
+    return AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2)
+
+
+def rows(count: int = 32) -> list[dict[str, Any]]:
+    """Sentences of random words with two classes."""
+    draw = random.Random(0)
+    return [{"input_ids": [1, *draw.choices(range(4, 60), k=5 + i % 3), 2], "labels": i % 2} for i in range(count)]
+
+
+def padded(examples: list[dict[str, Any]]) -> dict[str, Tensor]:
+    """The examples as one batch."""
+    longest = max(len(example["input_ids"]) for example in examples)
+    ids = torch.tensor([example["input_ids"] + [0] * (longest - len(example["input_ids"])) for example in examples])
+    labels = torch.tensor([example["labels"] for example in examples])
+    return {"input_ids": ids, "attention_mask": (ids > 0).long(), "labels": labels}
+
+
+def learn(model: Any, given: Any = None, config: LoraConfig = LORA, **more: Any) -> Any:
+    return learn_ranks(
+        model, rows() if given is None else given, config,
+        **{"collate": padded, "search": SHORT, "precision": "fp32", **more},
+    )  # fmt: skip
+
+
+def state() -> list[Any]:
+    """All random numbers that come next."""
+    return [random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()]  # type: ignore[index]
+
+
+def trained(folder: Path) -> Any:
+    """As a script may have it: in training, with gradients, a frozen layer and a hook."""
+    model = classifier(folder).train()
+    model(**padded(rows(4))).loss.backward()
+    model.bert.embeddings.requires_grad_(False)
+    model.bert.encoder.layer[0].register_forward_hook(lambda module, inputs, output: output)
+    return model
+
+
+def checkpointed(folder: Path) -> Any:
+    """With its blocks computed again, in bf16, in evaluation mode."""
+    model = classifier(folder).to(torch.bfloat16).eval()
+    model.gradient_checkpointing_enable()
+    return model
+
+
+def adapted(folder: Path) -> Any:
+    """With an adapter of its own."""
+    return get_peft_model(classifier(folder), LoraConfig(**{**LORA.to_dict(), "r": 2, "modules_to_save": ["pooler"]}))
+
+
+class Stop(Exception):
+    """Comes from inside a search."""
+
+
+def failing(after: int) -> Loss:
+    """A loss that raises in its `after`-th call."""
+    calls = iter(range(after))
+
+    def loss(model: Any, batch: dict[str, Tensor]) -> Tensor:
+        if next(calls, None) is None:
+            raise Stop
+        found: Tensor = model(**batch).loss
+        return found
+
+    return loss
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("make", [trained, checkpointed, adapted])
+def test_model_and_random_numbers_are_left_as_they_were(
+    model_folder: Callable[..., Path], make: Callable[[Path], Any], fails: bool
+) -> None:
+    model = make(model_folder("bert"))
+    before = state()
+    with left_as_it_was(model):
+        if fails:
+            with pytest.raises(Stop):
+                learn(model, loss=failing(7))
+        else:
+            assert learn(model).ranks
+    assert state() == before
+
+
+def test_nothing_is_written(
+    model_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    learn(classifier(model_folder("bert")))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_result_is_a_lora_config_at_the_learned_ranks(model_folder: Callable[..., Path], tmp_path: Path) -> None:
+    model = classifier(model_folder("bert"))
+    learned = learn(model)
+    peft: Any = get_peft_model(model, learned.lora_config)
+    found = {name.split(".lora_A")[0]: p.shape[0] for name, p in peft.named_parameters() if ".lora_A." in name}
+    assert found == {f"base_model.model.{name}": rank for name, rank in learned.ranks.items() if rank}
+    assert learned.shares is not None
+    learned.save(tmp_path / "learned")
+    record = read(tmp_path / "learned" / "ranks.json")
+    assert {layer["name"]: layer["rank"] for layer in record["layers"]} == learned.ranks
+    assert record["share_total"] + record["head_share"] == pytest.approx(record["fall"], rel=0.05, abs=1e-4)
+
+
+@pytest.mark.parametrize("rule", ["threshold", "shares"])
+def test_a_classifier_gets_the_ranks_of_the_command_line(
+    tiny: Tiny, model_folder: Callable[..., Path], tmp_path: Path, folder: Path, rule: str
+) -> None:
+    """On the same table, with the head in the model's folder."""
+    base = tmp_path / "model"
+    model = classifier(model_folder("bert"))
+    model.save_pretrained(base)
+    tokenizer = AutoTokenizer.from_pretrained(model_folder("bert"))
+    tokenizer.save_pretrained(base)
+    more = ("--model.name", base, "--answer.rule", rule, "--answer.rows", "1000", "--search.patience", "0")
+    succeed(*tiny(*own_table(tmp_path, rows=40), *more, "--stage", "search", "--search.steps", "10"))
+    texts, labels = zip(
+        *(line.split(",") for line in (tmp_path / "train.csv").read_text().splitlines()[1:]), strict=True
+    )
+    given = [
+        {"input_ids": tokenizer(text)["input_ids"], "labels": int(label == "good")}
+        for text, label in zip(texts, labels, strict=True)
+    ]
+    search = SearchConfig(
+        steps=10, unroll_steps=1, batch_size=8, learning_rate=1e-2, selection_learning_rate=5e-2, log_every=2,
+        check_every=2, checkpoint_every=2, patience=0,
+    )  # fmt: skip
+    learned = learn(model, given, search=search, answer=AnswerConfig(rule=rule), hypergradient=HypergradientConfig())
+    learned.save(tmp_path / "learned")
+    one, other = read(folder / "ranks.json"), read(tmp_path / "learned" / "ranks.json")
+    for key in ("layers", "gain", "loss", "share_total", "sufficient_rank", "rank_curve", "lora_alpha", "scale"):
+        assert other[key] == one[key], key
+
+
+def trainer_of(folder: Path, out: Path, **changes: Any) -> Trainer:
+    """A trainer of the tiny BERT, on rows with a column that the model does not read."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    texts = ["this film is good", "a bad plot", "the cast was great and warm", "dull"] * 8
+    data = Dataset.from_dict({**tokenizer(texts), "labels": [1, 0, 1, 0] * 8, "text": texts})
+    plain = {"output_dir": str(out), "report_to": [], "use_cpu": True, "per_device_train_batch_size": 4,
+             "gradient_accumulation_steps": 2, "learning_rate": 1e-2, "seed": 5}  # fmt: skip
+    return Trainer(
+        model=classifier(folder), args=TrainingArguments(**{**plain, **changes}), train_dataset=data,
+        data_collator=DataCollatorWithPadding(tokenizer),
+    )  # fmt: skip
+
+
+def test_a_trainer_gives_its_rows_collator_and_seed_and_trains_as_if_not_asked(
+    model_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    trainer, other = (trainer_of(model_folder("bert"), tmp_path, max_steps=2) for _ in range(2))
+    before = state()
+    with left_as_it_was(trainer.model):
+        learned = learn_ranks_from_trainer(trainer, LORA, search=SHORT)
+    assert state() == before
+    data = trainer.train_dataset.remove_columns(["text"])
+    by_hand = learn_ranks(
+        trainer.model, data, LORA, collate=trainer.data_collator, search=SHORT, seed=5, precision="fp32"
+    )
+    assert learned.ranks == by_hand.ranks
+    assert learned.shares == by_hand.shares
+    for one in (trainer, other):
+        torch.manual_seed(7)
+        one.train()
+    assert all(map(torch.equal, trainer.model.state_dict().values(), other.model.state_dict().values()))
+
+
+def test_a_language_model_in_a_trl_trainer(chat_model: Path, tmp_path: Path) -> None:
+    trl = pytest.importorskip("trl")
+    args = trl.SFTConfig(
+        output_dir=str(tmp_path), max_steps=1, per_device_train_batch_size=2, report_to=[], save_strategy="no",
+        use_cpu=True, bf16=False, max_length=64,
+    )  # fmt: skip
+    trainer = trl.SFTTrainer(
+        model=AutoModelForCausalLM.from_pretrained(chat_model), args=args,
+        train_dataset=Dataset.from_list(conversations()),
+    )  # fmt: skip
+    config = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj", "v_proj"])
+    with left_as_it_was(trainer.model):
+        learned = learn_ranks_from_trainer(trainer, config, search=SHORT)
+    assert learned.shares is not None
+    assert set(learned.lora_config.target_modules) <= {name for name, _ in trainer.model.named_modules()}
+
+
+def test_rows_and_a_loss_of_ones_own(model_folder: Callable[..., Path]) -> None:
+    """W learns on the training rows alone, beta on the validation rows alone; a strange loss has no shares."""
+    asked: list[int] = []
+
+    def weighted(model: Any, batch: dict[str, Tensor]) -> Tensor:
+        asked.append(len(batch["labels"]))
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        return torch.nn.functional.cross_entropy(logits, batch["labels"], torch.tensor([1.0, 5.0]))
+
+    learned = learn(
+        classifier(model_folder("bert")), rows(40)[:24], validation_dataset=rows(40)[24:], loss=weighted,
+        answer=AnswerConfig(rule="threshold", rows=0),
+    )  # fmt: skip
+    assert asked
+    assert learned.shares is None
+    assert len(learned.ranks) == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"config": LoraConfig(task_type="SEQ_CLS", target_modules=["nosuch"])}, "nosuch"),
+        ({"config": LoraConfig(task_type="SEQ_CLS", target_modules=["query"], r=99)}, "99"),
+        ({"given": rows(1)}, "1"),
+        ({"given": "rows.jsonl"}, "train_dataset"),
+        ({"collate": None}, "collate"),
+        ({"precision": "fp16"}, "precision"),
+    ],
+)
+def test_a_mistake_is_a_user_error_of_one_line_and_changes_nothing(
+    model_folder: Callable[..., Path], change: dict[str, Any], named: str
+) -> None:
+    model = classifier(model_folder("bert"))
+    before = seen(model)
+    with pytest.raises(UserError) as caught:
+        learn(model, **change)
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert seen(model) == before

@@ -1,0 +1,175 @@
+"""Results in other hands: adapter, padded, merged and LoraConfig load without this program and give its numbers."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from tests.contract.conftest import Finished, Tiny
+from tests.contract.program import command, succeed
+from tests.contract.readers import (
+    adapter_weights,
+    batch_of,
+    loaded,
+    logits_of,
+    predicted_by,
+    ranks_in,
+    ranks_of,
+    read,
+)
+
+pytestmark = pytest.mark.trains
+
+FORMS = ("--export.merged", "true", "--export.padded", "true", "--retrain.learning_rate", "3e-2")
+PARTS = ("--lora.target_modules", "[c_attn.q,c_attn.v]")
+CASES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "bert": ("bert", FORMS),
+    "gpt2, two parts of c_attn": ("gpt2", (*FORMS, *PARTS)),
+    "llama at one scale": ("llama", (*FORMS, "--retrain.scale", "fixed")),
+}
+
+
+@pytest.fixture(params=CASES)
+def exported(request: pytest.FixtureRequest, finished: Finished) -> Path:
+    """The folder of a run with all forms of its result; do not write."""
+    kind, more = CASES[request.param]
+    return finished(*more, kind=kind)
+
+
+def test_plain_peft_predicts_what_the_run_predicted(exported: Path) -> None:
+    assert predicted_by(loaded(exported / "adapter"), exported)
+
+
+def test_the_lora_of_the_adapter_does_something(exported: Path) -> None:
+    model, batch = loaded(exported / "adapter"), batch_of(exported / "adapter", "the film is dull .")
+    before = logits_of(model, batch)
+    with model.disable_adapter():
+        assert not torch.allclose(logits_of(model, batch), before, atol=1e-5)
+
+
+def test_the_padded_form_has_one_rank_and_the_same_function(exported: Path) -> None:
+    padded, batch = exported / "adapter_padded", batch_of(exported / "adapter", "the film is dull .", "our room .")
+    config = read(padded / "adapter_config.json")
+    assert config["rank_pattern"] == config["alpha_pattern"] == {}
+    assert set(ranks_in(adapter_weights(padded)).values()) == {config["r"]}
+    found, expected = logits_of(loaded(padded), batch), logits_of(loaded(exported / "adapter"), batch)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_merged_form_loads_without_peft_and_has_the_same_function(exported: Path) -> None:
+    model, report = AutoModelForSequenceClassification.from_pretrained(exported / "merged", output_loading_info=True)
+    assert not report["missing_keys"]
+    assert predicted_by(model, exported)
+
+
+def test_adapter_config_is_plain_lora_with_the_recorded_ranks(exported: Path) -> None:
+    config, kept = read(exported / "adapter" / "adapter_config.json"), {}
+    for name, rank in ranks_of(exported).items():
+        layer = name.removesuffix(".q").removesuffix(".v")
+        kept[layer] = kept.get(layer, 0) + rank
+    assert config["peft_type"] == "LORA"
+    assert {n: config["rank_pattern"].get(n, config["r"]) for n, rank in kept.items() if rank} == {
+        n: rank for n, rank in kept.items() if rank
+    }
+    assert ranks_in(adapter_weights(exported / "adapter")) == {n: rank for n, rank in kept.items() if rank}
+
+
+def test_query_and_value_of_gpt2_have_ranks_of_their_own_and_the_key_has_none(
+    finished: Finished, model_folder: Callable[..., Path]
+) -> None:
+    folder = finished(*FORMS, *PARTS, kind="gpt2")
+    merged = load_file(folder / "merged" / "model.safetensors")
+    before, record = load_file(model_folder("gpt2") / "model.safetensors"), ranks_of(folder)
+    for layer in ("transformer.h.0.attn.c_attn", "transformer.h.1.attn.c_attn"):
+        change = merged[f"{layer}.weight"] - before[f"{layer.removeprefix('transformer.')}.weight"]
+        ranks = [np.linalg.matrix_rank(part.numpy(), tol=1e-6) for part in change.chunk(3, dim=1)]
+        assert ranks == [record[f"{layer}.q"], 0, record[f"{layer}.v"]]
+
+
+def test_a_language_models_adapter_padded_and_merged_are_one_function(finished_chat: Path) -> None:
+    batch = batch_of(finished_chat / "adapter", "The Mill is a pub in the city centre.")
+    base = AutoModelForCausalLM.from_pretrained(
+        read(finished_chat / "adapter" / "adapter_config.json")["base_model_name_or_path"]
+    )
+    plain = logits_of(base, batch)
+    model = PeftModel.from_pretrained(base, finished_chat / "adapter")
+    expected = logits_of(model, batch)
+    assert not torch.allclose(plain, expected, atol=1e-4)
+    merged = AutoModelForCausalLM.from_pretrained(finished_chat / "merged")
+    for other in (merged, loaded(finished_chat / "adapter_padded")):
+        torch.testing.assert_close(logits_of(other, batch), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_lora_config_trains_elsewhere_at_the_recorded_ranks(
+    finished: Finished, model_folder: Callable[..., Path]
+) -> None:
+    folder = finished()
+    text = (folder / "lora_config" / "adapter_config.json").read_text()
+    assert str(folder.parents[2]) not in text, "no path of this machine"
+    assert not list((folder / "lora_config").glob("*.safetensors")), "no weights"
+    base = AutoModelForSequenceClassification.from_pretrained(model_folder("bert"), num_labels=2)
+    model: Any = get_peft_model(base, LoraConfig.from_pretrained(folder / "lora_config"))
+    found = {name.split(".lora_A")[0]: p.shape[0] for name, p in model.named_parameters() if ".lora_A." in name}
+    kept = {f"base_model.model.{name}": rank for name, rank in ranks_of(folder).items() if rank}
+    assert found == kept
+    model(**batch_of(folder / "adapter", "the film is dull ."), labels=torch.tensor([0])).loss.backward()
+    assert all(p.grad is not None for name, p in model.named_parameters() if ".lora_B." in name)
+
+
+def test_a_ranks_json_written_by_hand_gives_a_lora_config(tiny: Tiny, folder: Path) -> None:
+    """Every retraining at ranks writes it anew."""
+    name = "bert.encoder.layer.1.attention.self.value"
+    folder.mkdir(parents=True)
+    (folder / "ranks.json").write_text(json.dumps({"layers": [{"name": name, "rank": 3}]}))
+    succeed(*tiny("--stage", "retrain"))
+    config = LoraConfig.from_pretrained(folder / "lora_config")
+    assert (config.rank_pattern.get(name, config.r), len(config.target_modules)) == (3, 1)
+
+
+@pytest.mark.parametrize("trainer", ["peft", "trl", "axolotl", "llama-factory", "unsloth"])
+def test_lines_for_other_trainers_are_printed(finished_chat: Path, trainer: str) -> None:
+    shown = succeed("--show", finished_chat, "--for", trainer)
+    assert "lora" in shown.lower()
+    answer = command("--show", finished_chat.parent, "--for", trainer)
+    assert answer.code == 2
+
+
+def test_the_lines_for_peft_give_the_recorded_ranks(finished: Finished, model_folder: Callable[..., Path]) -> None:
+    folder = finished()
+    names: dict[str, Any] = {
+        "model": AutoModelForSequenceClassification.from_pretrained(model_folder("bert"), num_labels=2)
+    }
+    exec(succeed("--show", folder, "--for", "peft"), names)
+    found = {n.split(".lora_A")[0]: p.shape[0] for n, p in names["model"].named_parameters() if ".lora_A." in n}
+    assert found == {f"base_model.model.{name}": rank for name, rank in ranks_of(folder).items() if rank}
+
+
+def test_a_base_without_pooler_weights_takes_its_new_pooler_along(
+    tiny: Tiny, model_folder: Callable[..., Path], tmp_path: Path, folder: Path
+) -> None:
+    from safetensors.torch import save_file
+
+    base = shutil.copytree(model_folder("bert"), tmp_path / "base")
+    weights = {name: v for name, v in load_file(base / "model.safetensors").items() if "pooler" not in name}
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    succeed(*tiny("--method", "lora", "--model.name", str(base)))
+    assert any("pooler" in name for name in adapter_weights(folder / "adapter"))
+    torch.manual_seed(12345)
+    assert predicted_by(loaded(folder / "adapter"), folder)
+
+
+def test_bf16_weights_and_gradient_checkpointing_give_an_adapter_in_fp32(tiny: Tiny, folder: Path) -> None:
+    more = ("--model.dtype", "bf16", "--model.gradient_checkpointing", "true", "--retrain.gradient_accumulation", "2")
+    succeed(*tiny(*more, "--search.gradient_accumulation", "2", "--hypergradient.type", "first_order"))
+    assert {value.dtype for value in adapter_weights(folder / "adapter").values()} == {torch.float32}
+    assert np.isfinite(pd.read_parquet(folder / "search" / "trajectory.parquet")["alpha"]).all()
+    assert np.isfinite(read(folder / "metrics.json")["loss"])

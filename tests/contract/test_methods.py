@@ -1,0 +1,145 @@
+"""Every --method from the command to its result: which ranks it takes, and a result that plain libraries load."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from tests.contract.conftest import Tiny
+from tests.contract.inputs import conversations, language_arguments, lines
+from tests.contract.program import command, succeed
+from tests.contract.readers import loaded, predicted_by, ranks_of, read
+
+pytestmark = pytest.mark.trains
+
+SIZE, HEAD = 64, 66  # of a component of a layer 32 wide; of the head
+NAMES = [f"bert.encoder.layer.{i}.attention.self.{part}" for i in (0, 1) for part in ("query", "value")]
+LEARNED = [1, 4, 2, 3]
+MORE: dict[str, tuple[str, ...]] = {
+    "lora": ("--lora.r", "2"),
+    "lora_grid": ("--lora.grid", "[1,3]"),
+    "lora_ranks": ("--lora.ranks_from", "{here}/learned.json"),
+    "lora_shuffled": ("--lora.ranks_from", "{here}/learned.json"),
+    "lora_random": ("--lora.ranks_from", "{here}/learned.json"),
+    "adalora": ("--lora.r", "2", "--retrain.max_steps", "12"),
+    "eva": ("--lora.r", "2"),
+    "para": ("--lora.r", "2"),
+    "optuna": ("--lora.r", "2", "--lora.trials", "2"),
+    "adapter": ("--lora.modules_to_save", "null"),
+    "head": (),
+    "full": (),
+}
+LORA = [name for name in MORE if name not in ("adapter", "head", "full")]
+
+
+@pytest.fixture
+def train(tiny: Tiny, tmp_path: Path, folder: Path) -> "Train":
+    return Train(tiny, tmp_path, folder)
+
+
+class Train:
+    """train("eva"): the folder of a run by that method."""
+
+    def __init__(self, tiny: Tiny, here: Path, folder: Path) -> None:
+        self.tiny, self.here, self.folder = tiny, here, folder
+        layers = [{"name": name, "rank": rank} for name, rank in zip(NAMES, LEARNED, strict=True)]
+        (here / "learned.json").write_text(json.dumps({"k": 4, "layers": layers}))
+
+    def __call__(self, method: str, *more: str) -> Path:
+        given = [word.replace("{here}", str(self.here)) for word in (*MORE[method], *more)]
+        rate = () if "--retrain.learning_rates" in more else ("--retrain.learning_rate", "3e-2")
+        succeed(*self.tiny("--method", method, *rate, *given))
+        return self.folder
+
+
+@pytest.mark.parametrize("method", LORA)
+def test_lora_of_any_kind_is_plain_peft_at_its_ranks(train: Train, method: str) -> None:
+    folder = train(method)
+    result, ranks = read(folder / "metrics.json"), ranks_of(folder)
+    assert result["method"] == method
+    assert predicted_by(loaded(folder / "adapter"), folder)
+    assert result["lora_parameters"] == SIZE * sum(ranks.values())
+    assert list(ranks) == NAMES
+    values = list(ranks.values())
+    if method == "lora":
+        assert values == [2, 2, 2, 2]
+    elif method == "lora_grid":
+        assert set(values) <= {1, 3}
+        assert values[:2] == values[2:], "one rank for each target module"
+    elif method == "lora_ranks":
+        assert values == LEARNED
+    elif method == "lora_shuffled":
+        assert sorted(values) == sorted(LEARNED)
+        assert values != LEARNED
+    elif method == "lora_random":
+        assert sum(values) == sum(LEARNED)
+    else:
+        assert sum(values) <= 2 * len(NAMES), "lora.r is the average rank"
+
+
+@pytest.mark.parametrize("method", ["head", "full"])
+def test_what_is_no_lora_leaves_a_whole_model(train: Train, method: str) -> None:
+    folder = train(method)
+    result = read(folder / "metrics.json")
+    assert (result["method"], result["lora_parameters"]) == (method, 0)
+    assert (result["trainable_parameters"] == HEAD) == (method == "head")
+    assert not (folder / "ranks.json").exists()
+    model = AutoModelForSequenceClassification.from_pretrained(folder / "merged").eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder / "merged")
+    assert model(**tokenizer("the film is dull .", return_tensors="pt")).logits.shape == (1, 2)
+
+
+def test_bottleneck_adapters_train_few_weights_and_keep_them(train: Train) -> None:
+    folder = train("adapter")
+    result = read(folder / "metrics.json")
+    assert result["lora_parameters"] == 0
+    assert 0 < result["trainable_parameters"] < 3000
+    assert list((folder / "adapter").glob("bottleneck.*"))
+
+
+@pytest.mark.parametrize("method", ["lora", "adalora"])
+def test_learning_rates_are_tried_on_d_val_and_one_is_chosen(train: Train, method: str) -> None:
+    folder = train(method, "--retrain.learning_rates", "[1e-9,3e-2]")
+    result = read(folder / "metrics.json")
+    assert result["learning_rates_tried"] == [1e-9, 3e-2]
+    assert result["learning_rate"] in (1e-9, 3e-2)
+
+
+@pytest.mark.parametrize("scale", ["mean_rank", "component", "fixed", "rslora"])
+def test_the_scale_of_a_retraining_is_in_its_adapter(train: Train, scale: str) -> None:
+    folder = train("lora_ranks", "--retrain.scale", scale, "--lora.lora_alpha", "6", "--retrain.max_steps", "1")
+    config = read(folder / "adapter" / "adapter_config.json")
+    for name, rank in ranks_of(folder).items():
+        divisor = {"component": 4, "fixed": rank, "rslora": rank**0.5, "mean_rank": (4 * np.mean(LEARNED)) ** 0.5}
+        found = config["alpha_pattern"].get(name, config["lora_alpha"]) / rank
+        assert found == pytest.approx(6 / divisor[scale])
+
+
+def test_a_retraining_may_start_from_the_searched_components(chat_model: Path, tmp_path: Path) -> None:
+    """At a rate of nearly nothing it is then the searched model that is left, which has learned something."""
+    data = lines(tmp_path / "messages.jsonl", conversations())
+    given: dict[str, object] = {
+        "search__steps": 30, "search__learning_rate": 3e-2, "retrain__learning_rate": 1e-9, "task__samples": 0,
+        "retrain__scale": "component", "answer__rule": "threshold", "answer__rows": 0, "answer__curve_ranks": None,
+        "answer__curve_budgets": None,
+    }  # fmt: skip
+    loss = {}
+    for init in ("search", "scratch"):
+        argv = language_arguments(chat_model, data, tmp_path / "runs", name=init, retrain__init=init, **given)
+        succeed(*argv)
+        loss[init] = read(tmp_path / "runs" / init / "metrics.json")["loss"]
+    assert loss["search"] < loss["scratch"] - 0.1
+
+
+def test_what_cannot_be_is_one_line(tiny: Tiny, tmp_path: Path) -> None:
+    for more, named in (
+        (("--method", "lora", "--stage", "search"), "--stage"),
+        (("--method", "lora", "--lora.r", "99"), "99"),
+        (("--method", "lora_shuffled"), "--lora.ranks_from"),
+    ):
+        answer = command(*tiny(*more))
+        assert answer.code == 2
+        assert named in answer.line
+    assert not (tmp_path / "runs").exists()

@@ -1,0 +1,175 @@
+"""The usual mistakes, the whole table: one line that names what is wrong, exit code 2, no finished result changed.
+
+No issue makes this table longer. Each mistake is made twice: under a new name, and with --overwrite over a finished
+run, which afterwards is as it was.
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.contract.conftest import Finished, Tiny
+from tests.contract.inputs import options
+from tests.contract.program import command, succeed
+from tests.contract.readers import everything, read
+
+pytestmark = pytest.mark.trains
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """Words of a command line, in which {here} stands for the test's folder; what the line must have; files beside."""
+
+    words: tuple[str, ...]
+    named: tuple[str, ...]
+    files: dict[str, str] = field(default_factory=dict)
+
+
+ROWS = "text,label\n" + "the film is dull,bad\nour room is clean,good\n" * 6
+TEXT = ("--task.type", "text", "--task.train_rows", "null", "--task.path", "{here}/d.csv")
+FILE = ("--config", "{here}/own.yaml")
+TABLE = {
+    "an unknown key": Mistake(("--search.stepz", "3"), ("search.stepz", "search.steps")),
+    "an unknown key in a file": Mistake(
+        FILE, ("{here}/own.yaml", "search.stepz", "search.steps"), {"own.yaml": "search: {stepz: 3}"}
+    ),
+    "a value of the wrong type": Mistake(("--search.steps", "many"), ("--search.steps", "many")),
+    "a value out of range": Mistake(("--lora.k", "0"), ("--lora.k", "0", "1024")),
+    "a wrong value in a file": Mistake(FILE, ("{here}/own.yaml", "lora.k"), {"own.yaml": "lora: {k: many}"}),
+    "a key that the rule does not have": Mistake(("--answer.budget", "3"), ("--answer.budget", "threshold")),
+    "a key that the task does not have": Mistake(("--task.label_column", "stars"), ("--task.label_column", "sample")),
+    "a value that the hypergradient does not go with": Mistake(
+        ("--hypergradient.type", "exact", "--model.attention", "sdpa"), ("--model.attention", "sdpa")
+    ),
+    "no such configuration": Mistake(("--config", "nosuch.yaml"), ("--config", "nosuch.yaml")),
+    "no such table": Mistake(TEXT, ("--task.path", "{here}/d.csv")),
+    "no such ranks": Mistake(
+        ("--method", "lora_ranks", "--lora.ranks_from", "{here}/no.json"), ("{here}/no.json",)
+    ),
+    "a column that is not there": Mistake(
+        (*TEXT, "--task.label_column", "stars"), ("stars", "text", "label"), {"d.csv": ROWS}
+    ),
+    "labels that training lacks": Mistake(
+        (*TEXT, "--task.validation_path", "{here}/dev.csv"), ("{here}/dev.csv", "ugly", "bad"),
+        {"d.csv": ROWS, "dev.csv": "text,label\na film,good\na room,ugly\n"},
+    ),
+    "target modules that match nothing": Mistake(
+        ("--lora.target_modules", "[q_proj]"), ("--lora.target_modules", "q_proj", "query", "value")
+    ),
+    "modules to save that match nothing": Mistake(
+        ("--lora.modules_to_save", "[poler]"), ("--lora.modules_to_save", "poler", "pooler")
+    ),
+    "no such base": Mistake(("--model.name", "{here}/nothing"), ("--model.name", "{here}/nothing")),
+    "a base that the hub does not give": Mistake(
+        ("--model.name", "nobody/no-such-model"), ("--model.name", "nobody/no-such-model")
+    ),
+    "a base that is damaged": Mistake(
+        ("--model.name", "{here}/base"), ("--model.name", "{here}/base"), {"base/config.json": '{"model_type":'}
+    ),
+    "a folder that cannot be written": Mistake(
+        ("--runs_folder", "{here}/file/runs"), ("{here}/file/runs",), {"file": ""}
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("over", ["new", "over a finished run"])
+@pytest.mark.parametrize("case", TABLE)
+def test_a_mistake_is_one_line_and_changes_nothing(
+    tiny: Tiny, finished: Finished, tmp_path: Path, folder: Path, case: str, over: str
+) -> None:
+    mistake, here = TABLE[case], str(tmp_path)
+    for name, content in mistake.files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    if over != "new":
+        shutil.copytree(finished(), folder)
+    words = [word.replace("{here}", here) for word in mistake.words]
+    before = everything(tmp_path)
+    answer = command(*tiny(*words), *(() if over == "new" else ("--overwrite",)))
+    assert answer.code == 2, answer
+    for name in mistake.named:
+        assert name.replace("{here}", here) in answer.line
+    assert everything(tmp_path) == before
+
+
+DAMAGED: dict[str, tuple[str, bytes, str]] = {
+    "ranks.json": ("ranks.json", b"{layers", "retrain"),
+    "a rank that is none": (
+        "ranks.json", b'{"layers": [{"name": "bert.encoder.layer.0.attention.self.query", "rank": -1}]}', "retrain"
+    ),
+    "a layer that the model has not": ("ranks.json", b'{"layers": [{"name": "bert.0.qery", "rank": 2}]}', "retrain"),
+    "config.yaml": ("config.yaml", b"seed: [\n", "report"),
+    "metrics.json": ("metrics.json", b'{"metr', "report"),
+    "trajectory.parquet": ("search/trajectory.parquet", b"PAR1", "report"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_damaged_file_of_a_run_is_named(tiny: Tiny, finished: Finished, folder: Path, case: str) -> None:
+    name, content, stage = DAMAGED[case]
+    shutil.copytree(finished(), folder)
+    (folder / name).write_bytes(content)
+    if stage == "retrain":
+        (folder / "metrics.json").unlink()
+    before = everything(folder)
+    answer = command(*tiny("--stage", stage))
+    assert answer.code == 2, answer
+    assert str(folder / name) in answer.line
+    assert everything(folder) == before
+
+
+def test_another_runs_settings_in_the_folder_are_refused(tiny: Tiny, finished: Finished, folder: Path) -> None:
+    shutil.copytree(finished(), folder)
+    before = everything(folder)
+    answer = command(*tiny("--seed", "5", "--answer.rows", "1000"))
+    assert answer.code == 2
+    assert "tiny" in answer.line
+    assert everything(folder) == before
+
+
+def out_of_memory(*_: object, **__: object) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def not_allocated(*_: object, **__: object) -> None:
+    raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 4e12 bytes.")
+
+
+@pytest.mark.parametrize("fails", [out_of_memory, not_allocated])
+@pytest.mark.parametrize("stage", ["all", "retrain"])
+def test_a_batch_that_the_device_refuses_is_one_line(
+    tiny: Tiny, finished: Finished, folder: Path, monkeypatch: pytest.MonkeyPatch,
+    fails: Callable[..., None], stage: str,
+) -> None:  # fmt: skip
+    shutil.copytree(finished(), folder)
+    before = everything(folder)
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", fails)
+    answer = command(*tiny("--stage", stage, "--overwrite"))
+    assert answer.code == 2, answer
+    assert "memory" in answer.line
+    assert everything(folder) == before
+
+
+ODD: dict[str, tuple[str, tuple[str, ...]]] = {
+    "a text of many words, and a D_val without its class": (
+        "text,label\n" + "a film,bad\n" * 20 + "room " * 20_000 + ",good\n",
+        ("--task.max_length", "16", "--task.holdout_share", "0.05"),
+    ),
+    "a byte order mark, an unused column, repeated rows, larger batches than there are rows, k of 1": (
+        "\ufeffid,text,label\n" + "7,a film,bad\n7,a room,good\n" * 6,
+        ("--task.train_rows", "1000000", "--search.batch_size", "512", "--retrain.batch_size", "512", "--lora.k", "1"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_what_looks_wrong_and_is_right_is_trained_on(tiny: Tiny, tmp_path: Path, folder: Path, case: str) -> None:
+    content, more = ODD[case]
+    (tmp_path / "d.csv").write_text(content, encoding="utf-8")
+    small = ("--search.steps", "2", "--retrain.max_steps", "1", "--task.evaluation_rows", "null")
+    succeed(*tiny(*options(task__type="text", task__path=tmp_path / "d.csv"), *small, *more))
+    assert read(folder / "metrics.json")["steps"] == {"search": 2, "retrain": 1}

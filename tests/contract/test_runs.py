@@ -1,0 +1,165 @@
+"""A run: all stages by one command or each alone, its folder's files, and the same command again."""
+
+import html
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from tests.contract.conftest import Finished, Tiny
+from tests.contract.program import command, succeed
+from tests.contract.readers import (
+    adapter_weights,
+    batch_of,
+    everything,
+    loaded,
+    logits_of,
+    outcome,
+    ranks_in,
+    ranks_of,
+    read,
+)
+
+pytestmark = pytest.mark.trains
+
+FILES = (
+    "config.yaml", "search/trajectory.parquet", "search/metrics.jsonl", "ranks.json", "adapter/adapter_config.json",
+    "adapter/adapter_model.safetensors", "adapter/README.md", "lora_config/adapter_config.json", "metrics.json",
+    "predictions.csv", "report.html", "log.txt",
+)  # fmt: skip
+NUMBERS = ("step", "train_loss", "val_loss", "implicit_to_direct", "cosine", "seconds")
+RESULT = (
+    "method", "task", "metrics", "loss", "lora_parameters", "trainable_parameters", "seed", "seconds", "steps",
+    "peak_memory_mib", "versions",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2", "llama", "mixtral"])
+def test_one_command_leaves_the_files_that_are_promised(finished: Finished, kind: str) -> None:
+    folder = finished(kind=kind)
+    for name in FILES:
+        assert (folder / name).stat().st_size > 0, name
+    assert list(folder.glob("figures/*.png"))
+    trajectory = pd.read_parquet(folder / "search" / "trajectory.parquet")
+    assert {"step", "layer", "component", "alpha", "contribution"} <= set(trajectory.columns)
+    assert sorted(trajectory["step"].unique()) == [0, 2, 4, 6]
+    logged = read(folder / "search" / "metrics.jsonl")
+    assert [line["step"] for line in logged] == [2, 4, 6]
+    assert all(set(NUMBERS) <= set(line) for line in logged)
+    result = read(folder / "metrics.json")
+    assert set(RESULT) <= set(result)
+    assert result["steps"] == {"search": 6, "retrain": 4}
+    weights = adapter_weights(folder / "adapter")
+    assert ranks_in(weights) == {name: rank for name, rank in ranks_of(folder).items() if rank}
+    assert result["lora_parameters"] == sum(value.numel() for name, value in weights.items() if ".lora_" in name)
+    assert result["trainable_parameters"] == sum(value.numel() for value in weights.values())
+
+
+def test_the_result_is_that_of_the_adapter_in_plain_peft(finished: Finished) -> None:
+    folder = finished()
+    result, rows = read(folder / "metrics.json"), pd.read_csv(folder / "predictions.csv")
+    model = loaded(folder / "adapter")
+    logits = logits_of(model, batch_of(folder / "adapter", *rows["sentence"]))
+    names = [model.config.id2label[int(number)] for number in logits.argmax(-1)]
+    assert names == list(rows["predicted"])
+    assert result["metrics"]["accuracy"] == (rows["predicted"] == rows["label"]).mean()
+    labels = torch.tensor([model.config.label2id[name] for name in rows["label"]])
+    loss = float(torch.nn.functional.cross_entropy(logits, labels))
+    assert result["loss"] == pytest.approx(loss, rel=1e-5)
+
+
+def test_the_page_may_load_nothing_from_elsewhere(finished: Finished) -> None:
+    assert "default-src 'none'" in html.unescape((finished() / "report.html").read_text(encoding="utf-8"))
+
+
+def test_the_search_alone_stops_at_ranks_and_all_goes_on_from_there(tiny: Tiny, folder: Path) -> None:
+    succeed(*tiny("--stage", "search"))
+    assert (folder / "ranks.json").exists()
+    assert (folder / "lora_config" / "adapter_config.json").exists()
+    assert not (folder / "metrics.json").exists()
+    assert not (folder / "adapter").exists()
+    names = ("ranks.json", "search/metrics.jsonl", "search/trajectory.parquet")
+    searched = {name: (folder / name).read_bytes() for name in names}
+    succeed(*tiny())
+    assert (folder / "metrics.json").exists()
+    assert {name: (folder / name).read_bytes() for name in names} == searched, "the search is not made again"
+
+
+def test_the_retraining_alone_obeys_a_ranks_json_written_by_hand(tiny: Tiny, folder: Path) -> None:
+    """A name and a rank for each layer are enough: rank 0, more than k, and a layer that no search would name."""
+    wanted = {
+        "bert.encoder.layer.0.attention.self.query": 0, "bert.encoder.layer.0.attention.self.value": 1,
+        "bert.encoder.layer.1.output.dense": 7,
+    }  # fmt: skip
+    folder.mkdir(parents=True)
+    layers = [{"name": name, "rank": rank} for name, rank in wanted.items()]
+    (folder / "ranks.json").write_text(json.dumps({"layers": layers}))
+    succeed(*tiny("--stage", "retrain"))
+    assert ranks_in(adapter_weights(folder / "adapter")) == {name: rank for name, rank in wanted.items() if rank}
+    result = read(folder / "metrics.json")
+    assert result["mean_rank"] == pytest.approx(8 / 3)
+    assert result["steps"]["retrain"] == 4
+
+
+def test_the_report_alone_draws_the_page_again_and_touches_no_result(
+    tiny: Tiny, finished: Finished, folder: Path
+) -> None:
+    shutil.copytree(finished(), folder)
+    (folder / "report.html").unlink()
+    names = ("metrics.json", "ranks.json", "config.yaml", "adapter/adapter_model.safetensors")
+    before = [(folder / name).read_bytes() for name in names]
+    succeed(*tiny("--stage", "report"))
+    assert (folder / "report.html").exists()
+    assert [(folder / name).read_bytes() for name in names] == before
+
+
+def test_the_config_of_the_folder_repeats_the_run(finished: Finished, tmp_path: Path) -> None:
+    first = finished()
+    succeed("--config", first / "config.yaml", "--runs_folder", tmp_path)
+    one, other = outcome(first), outcome(tmp_path / "tiny")
+    for key in ("ranks", "trajectory", "adapter", "adapter_config"):
+        assert other[key] == one[key], key
+    assert other["metrics"]["metrics"] == one["metrics"]["metrics"]
+
+
+def test_the_same_command_on_a_finished_run_trains_nothing_and_changes_nothing(
+    tiny: Tiny, finished: Finished, folder: Path
+) -> None:
+    shutil.copytree(finished(), folder)
+    before = everything(folder)
+    command(*tiny("--answer.rows", "1000"))
+    assert everything(folder) == before
+    shown = succeed("--show", folder)
+    assert "accuracy" in shown
+    assert everything(folder) == before
+
+
+def test_show_of_a_half_done_run_and_of_no_run(tiny: Tiny, tmp_path: Path, folder: Path) -> None:
+    succeed(*tiny("--stage", "search", "--search.steps", "2"))
+    assert succeed("--show", folder)
+    answer = command("--show", tmp_path)
+    assert answer.code == 2
+    assert str(tmp_path) in answer.line
+
+
+def test_the_order_of_words_means_nothing_and_the_command_line_wins(tiny: Tiny, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("seed: 3\nsearch: {steps: 5}\n")
+    file = ["--config", str(tmp_path / "own.yaml")]
+    words = ["--search.steps", "7", "--print_config"]
+    one, other = succeed(*file, *words), succeed(*words, *file)
+    assert one == other
+    assert "seed: 3" in one
+    assert "steps: 7" in one
+
+
+def test_help_lists_every_key_and_a_bare_name_is_looked_up_in_configs(finished: Finished) -> None:
+    shown = succeed("--help")
+    settings = read(finished() / "config.yaml")
+    keys = [key for key, value in settings.items() if not isinstance(value, dict)]
+    keys += [f"{section}.{key}" for section, value in settings.items() if isinstance(value, dict) for key in value]
+    assert len(keys) > 50
+    assert [key for key in keys if f"--{key}" not in shown] == []
+    assert "steps: 160" in succeed("--config", "quickstart.yaml", "--print_config")

@@ -1,0 +1,115 @@
+"""A study: many runs under one name, one table, skipped where finished; a cell that fails stops no other."""
+
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.contract.conftest import Tiny
+from tests.contract.inputs import once
+from tests.contract.program import Fork, command, succeed
+from tests.contract.readers import everything, read
+from tests.helpers.shared import made_once
+from tests.helpers.tiny import tiny_arguments
+
+pytestmark = pytest.mark.trains
+
+FEW = ("--task.train_rows", "16", "--task.evaluation_rows", "16", "--search.steps", "2", "--retrain.max_steps", "2")
+METHODS = "{method: [autolora, lora, lora_shuffled], seed: [0, 1]}"
+STUDY = (*FEW, "--study.axes", METHODS)
+
+
+@pytest.fixture
+def study(model_folder: Callable[..., Path], shared_folder: Path) -> Path:
+    """A finished study of three methods and two seeds; do not write."""
+
+    def run(place: Path) -> None:
+        ranks = place / "runs" / "tiny" / "cells" / "method-autolora_seed-{seed}" / "ranks.json"
+        succeed(*once([*tiny_arguments(model_folder("bert"), place), *STUDY, "--lora.ranks_from", str(ranks)]))
+
+    return made_once(shared_folder / "contract-study", run) / "runs" / "tiny"
+
+
+def test_every_cell_is_a_run_folder_and_a_row(study: Path) -> None:
+    rows = pd.read_parquet(study / "results.parquet")
+    assert len(rows) == 6
+    assert {"method", "seed", "metric.accuracy", "log_loss", "mean_rank", "ranks"} <= set(rows.columns)
+    for cell in rows["cell"]:
+        assert (study / "cells" / cell / "adapter" / "adapter_config.json").exists()
+    assert "lora_shuffled" in (study / "table.md").read_text()
+    assert (study / "report.html").stat().st_size > 0
+    for seed in (0, 1):
+        learned, shuffled = (
+            list(rows[(rows["seed"] == seed) & (rows["method"] == m)]["ranks"].iloc[0])
+            for m in ("autolora", "lora_shuffled")
+        )
+        assert sorted(shuffled) == sorted(learned)
+
+
+def test_the_same_study_again_trains_nothing(tiny: Tiny, study: Path, folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(study, folder)
+    config = folder / "config.yaml"
+    config.write_text(config.read_text().replace(str(study.parent), str(folder.parent)))
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("cells/*/metrics.json")}
+    command(*tiny(*STUDY, "--lora.ranks_from", folder / "cells" / "method-autolora_seed-{seed}" / "ranks.json"))
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("cells/*/metrics.json")} == before
+    assert "autolora" in succeed("--show", folder)
+
+
+def test_results_of_other_settings_are_not_taken_for_these(tiny: Tiny, folder: Path) -> None:
+    axes = ("--study.axes", "{seed: [0]}", "--method", "lora")
+    succeed(*tiny(*FEW, *axes))
+    before = everything(folder)
+    answer = command(*tiny(*FEW, *axes, "--retrain.max_steps", "3"))
+    assert answer.code == 2
+    assert "--retrain.max_steps" in answer.line
+    assert everything(folder) == before
+
+
+def test_a_failed_cell_stops_no_other_and_runs_again_with_the_same_command(tiny: Tiny, folder: Path) -> None:
+    axes = "{lora.r: [2, 33], seed: [0, 1]}"
+    answer = command(*tiny(*FEW, "--method", "lora", "--study.axes", axes))
+    assert answer.code == 2
+    assert "33" in answer.line
+    if folder.exists():  # the mistake may also be found before any cell is run
+        assert len(pd.read_parquet(folder / "results.parquet")) == 2
+
+
+def test_a_study_that_was_killed_goes_on_and_ends_alike(tiny: Tiny, folder: Path, tmp_path: Path) -> None:
+    argv = tiny(*FEW, "--method", "lora", "--study.axes", "{seed: [0, 1, 2]}", "--retrain.max_steps", "60")
+    process = Fork(argv, tmp_path / "killed.txt")
+    process.wait_for(lambda: len(list(folder.glob("cells/*/metrics.json"))) > 0)
+    assert process.kill() == -signal.SIGKILL
+    done = {path: path.stat().st_mtime_ns for path in folder.glob("cells/*/metrics.json")}
+    assert len(done) < 3
+    again = Fork(argv, tmp_path / "again.txt")
+    assert again.wait() == 0, again.said()
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+    rows = pd.read_parquet(folder / "results.parquet")
+    assert list(rows["seed"]) == [0, 1, 2]
+    assert read(folder / "cells" / rows["cell"].iloc[2] / "metrics.json")["steps"]["retrain"] == 60
+
+
+def test_hypergradients_are_compared_with_the_exact_gradient(tiny: Tiny, folder: Path) -> None:
+    """The probe: distance to the exact gradient through one step, and what a step costs."""
+    probe = ("--study.probe.steps", "[1]", "--study.probe.etas", "[betty]", "--study.probe.timed_steps", "1")
+    axes = ("--study.axes", "{hypergradient.type: [first_order, exact]}")
+    succeed(*tiny(*FEW, *probe, *axes, "--search.patience", "0"))
+    assert len(pd.read_parquet(folder / "results.parquet")) == 2
+    table = (folder / "table.md").read_text()
+    assert "first_order" in table
+    assert "exact" in table
+
+
+@pytest.mark.soak
+def test_ray_gives_the_results_of_one_process(tiny: Tiny, folder: Path) -> None:
+    pytest.importorskip("ray")
+    axes = ("--method", "lora", "--study.axes", "{seed: [0, 1]}")
+    succeed(*tiny(*FEW, *axes))
+    succeed(*tiny(*FEW, *axes, "--name", "by_ray", "--study.launcher", "ray"))
+    one, other = (pd.read_parquet(folder.parent / name / "results.parquet") for name in ("tiny", "by_ray"))
+    for key in ("metric.accuracy", "log_loss", "lora_parameters"):
+        assert list(other[key]) == pytest.approx(list(one[key]), abs=1e-5)

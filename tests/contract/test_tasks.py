@@ -1,0 +1,225 @@
+"""The tasks: tables, numbers, pairs, tagged words, conversations in four formats, texts to write, GLUE's layout."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from tests.contract.conftest import Tiny
+from tests.contract.inputs import conversations, language_arguments, lines, numbers, options, own_table, tagged
+from tests.contract.program import succeed
+from tests.contract.readers import batch_of, loaded, logits_of, read
+from tests.helpers.generation_toys import e2e_rows, write_e2e
+
+pytestmark = pytest.mark.trains
+
+UNMEASURED: dict[str, object] = {"answer__rows": 0, "answer__curve_ranks": None, "answer__curve_budgets": None}
+
+
+def test_a_table_of_numbers(tiny: Tiny, tmp_path: Path, folder: Path) -> None:
+    """The adapter predicts in the file's own units."""
+    given = options(task__type="text", task__kind="regression", task__path=numbers(tmp_path / "d.csv"))
+    succeed(*tiny(*given, "--task.train_rows", "null", "--answer.rows", "8", "--answer.rule", "shares"))
+    assert {"pearson", "spearman"} <= set(read(folder / "metrics.json")["metrics"])
+    rows = pd.read_csv(folder / "predictions.csv")
+    found = logits_of(loaded(folder / "adapter"), batch_of(folder / "adapter", *rows["text"]))
+    assert found.flatten().tolist() == pytest.approx(list(rows["predicted"]), rel=1e-4)
+    assert 40 < found.mean() < 60
+
+
+def test_two_texts_and_their_columns(tiny: Tiny, tmp_path: Path, folder: Path) -> None:
+    rows = [{"one": f"the film was {x}", "two": f"our room was {y}", "same": "yes" if x == y else "no"}
+            for x in ("dull", "clean", "noisy") for y in ("dull", "clean", "noisy") for _ in range(3)]  # fmt: skip
+    given = options(task__type="text", task__path=lines(tmp_path / "pairs.jsonl", rows), task__label_column="same")
+    succeed(*tiny(*given, "--task.text_columns", "[one,two]", "--task.train_rows", "null"))
+    model = loaded(folder / "adapter")
+    assert set(model.config.label2id) == {"yes", "no"}
+    tokenizer = AutoTokenizer.from_pretrained(folder / "adapter")
+    pair = tokenizer("the film was dull", "our room was dull", return_tensors="pt")
+    assert logits_of(model, dict(pair)).shape == (1, 2)
+
+
+@pytest.mark.parametrize("kind", ["bert", "gpt2"])
+def test_tagged_words(tiny: Tiny, tmp_path: Path, folder: Path, kind: str) -> None:
+    succeed(*tiny(*tagged(tmp_path), "--answer.rows", "8", "--task.evaluation_rows", "null", kind=kind))
+    result = read(folder / "metrics.json")
+    assert {"f1", "precision", "recall"} <= set(result["metrics"])
+    model, tokenizer = loaded(folder / "adapter"), AutoTokenizer.from_pretrained(folder / "adapter")
+    for block in (folder / "predictions.txt").read_text(encoding="utf-8").strip().split("\n\n"):
+        words, tags = zip(*((line.split()[0], line.split()[-1]) for line in block.split("\n")), strict=True)
+        encoded = tokenizer(list(words), is_split_into_words=True, return_tensors="pt")
+        best, owners = logits_of(model, dict(encoded))[0].argmax(-1).tolist(), encoded.word_ids(0)
+        assert [model.config.id2label[best[owners.index(i)]] for i in range(len(words))] == list(tags)
+
+
+def test_conversations_give_a_language_model_with_samples(finished_chat: Path) -> None:
+    result = read(finished_chat / "metrics.json")
+    assert {"perplexity", "token_accuracy"} <= set(result["metrics"])
+    samples = read(finished_chat / "samples.jsonl")
+    assert len(samples) == 2
+    assert all({"prompt", "answer", "reference"} <= set(sample) for sample in samples)
+    written = read(finished_chat / "predictions.jsonl")[0]
+    model, tokenizer = loaded(finished_chat / "adapter"), AutoTokenizer.from_pretrained(finished_chat / "adapter")
+    ids = tokenizer.apply_chat_template(
+        written["messages"], add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    found = model.generate(**ids, max_new_tokens=8, do_sample=False)[0, ids["input_ids"].shape[1] :].tolist()
+    assert found == written["token_ids"]
+    assert (finished_chat / "adapter_padded" / "adapter_config.json").exists(), "a language model's padded form"
+
+
+def test_the_loss_of_a_conversation_is_that_of_the_tokens_of_its_answers(chat_model: Path, tmp_path: Path) -> None:
+    """The oracle: plain PEFT, a row at a time, in float64."""
+    data = lines(tmp_path / "messages.jsonl", conversations())
+    held_out = lines(tmp_path / "dev.jsonl", conversations()[:5])
+    given: dict[str, object] = {"task__validation_path": held_out, "method": "lora", "retrain__learning_rate": 3e-2}
+    succeed(*language_arguments(chat_model, data, tmp_path / "runs", **given, **UNMEASURED))
+    folder = tmp_path / "runs" / "tiny"
+    result, model = read(folder / "metrics.json"), loaded(folder / "adapter").double()
+    tokenizer = AutoTokenizer.from_pretrained(folder / "adapter")
+    total, hits, count = 0.0, 0, 0
+    for row in read(held_out):
+        asked = tokenizer.apply_chat_template(row["messages"][:1], add_generation_prompt=True, tokenize=False)
+        whole = tokenizer.apply_chat_template(row["messages"], tokenize=False).removesuffix("\n")
+        start, ids = len(tokenizer(asked)["input_ids"]), torch.tensor(tokenizer(whole)["input_ids"])
+        logs = logits_of(model, {"input_ids": ids[None]})[0].log_softmax(-1)[start - 1 : -1]
+        total -= float(logs.gather(1, ids[start:, None]).sum())
+        hits += int((logs.argmax(-1) == ids[start:]).sum())
+        count += len(ids) - start
+    assert result["loss"] == pytest.approx(total / count, rel=1e-5)
+    found = {"perplexity": math.exp(total / count), "token_accuracy": hits / count}
+    assert result["metrics"] == pytest.approx(found, rel=1e-4)
+
+
+def as_prompt(row: dict[str, object]) -> dict[str, object]:
+    user, assistant = row["messages"]  # type: ignore[misc]
+    return {"prompt": [user], "completion": [assistant]}
+
+
+def as_sharegpt(row: dict[str, object]) -> dict[str, object]:
+    user, assistant = row["messages"]  # type: ignore[misc]
+    return {"conversations": [{"from": "human", "value": user["content"]},
+                              {"from": "gpt", "value": assistant["content"]}]}  # fmt: skip
+
+
+def as_alpaca(row: dict[str, object]) -> dict[str, object]:
+    user, assistant = row["messages"]  # type: ignore[misc]
+    return {"instruction": user["content"], "input": "", "output": assistant["content"]}
+
+
+@pytest.mark.parametrize("form", [as_prompt, as_sharegpt, as_alpaca])
+def test_the_four_formats_of_conversations_are_one_task(
+    finished_chat: Path, chat_model: Path, tmp_path: Path, form: Callable[..., dict[str, object]]
+) -> None:
+    """The first format is `finished_chat`'s."""
+    data = lines(tmp_path / "messages.jsonl", [form(row) for row in conversations()])
+    succeed(*language_arguments(chat_model, data, tmp_path / "runs", stage="search"))
+    assert read(tmp_path / "runs" / "tiny" / "ranks.json")["loss"] == read(finished_chat / "ranks.json")["loss"]
+
+
+def test_texts_from_an_own_table_of_pairs(chat_model: Path, tmp_path: Path) -> None:
+    rows = [{"source": row["meaning_representation"], "target": row["human_reference"]} for row in e2e_rows()]
+    data = lines(tmp_path / "pairs.jsonl", rows)
+    more = {
+        "task__type": "generation",
+        "task__name": "pairs",
+        "task__metrics": "[bleu]",
+        "method": "lora",
+        "task__samples": None,
+    }
+    argv = language_arguments(chat_model, data, tmp_path / "runs", **more)
+    succeed(*argv, "--decode.num_beams", "2")
+    folder = tmp_path / "runs" / "tiny"
+    assert "bleu" in read(folder / "metrics.json")["metrics"]
+    predicted = (folder / "predictions.txt").read_text(encoding="utf-8").split("\n")
+    assert predicted[0] == " ".join(read(folder / "predictions.jsonl")[0]["text"].split())
+
+
+def test_the_gain_of_a_language_model_is_counted_from_the_untouched_base(chat_model: Path, tmp_path: Path) -> None:
+    """The task of E2E, with its own references of many; the loss a token."""
+    data = write_e2e(tmp_path / "data")
+    more = {
+        "task__type": "generation",
+        "task__name": "e2e",
+        "task__metrics": "[bleu,nist]",
+        "answer__rule": "shares",
+        "task__samples": None,
+    }
+    argv = language_arguments(chat_model, data, tmp_path / "runs", **more)
+    succeed(*argv, "--decode.num_beams", "1")
+    record = read(tmp_path / "runs" / "tiny" / "ranks.json")
+    assert record["without"] == "base model"
+    assert record["share_total"] == pytest.approx(record["gain"], rel=0.05, abs=2e-3)
+
+
+def test_rows_of_one_input_are_on_one_side_of_the_split(tiny: Tiny, tmp_path: Path, folder: Path) -> None:
+    """Four copies of each text: the rows of D_val are whole inputs."""
+    table = tmp_path / "d.csv"
+    inputs = [f"the film was {a} and the room {b}" for a in ("dull", "clean") for b in ("dull", "noisy", "clean")]
+    table.write_text("text,label\n" + "".join(f"{x},{'bad' if i % 2 else 'good'}\n" * 4 for i, x in enumerate(inputs)))
+    given = options(task__type="text", task__path=table, task__train_rows="null", task__evaluation_rows="null")
+    succeed(*tiny(*given, "--answer.rows", "1000", "--stage", "search", "--task.holdout_share", "0.1"))
+    record = read(folder / "ranks.json")
+    assert record["rows"] == 4 * record["sources"]
+
+
+def test_an_own_table_without_a_config_file(tiny: Tiny, tmp_path: Path, folder: Path) -> None:
+    succeed(*tiny(*own_table(tmp_path), "--answer.rows", "8", "--task.evaluation_rows", "null"))
+    rows = pd.read_csv(folder / "predictions.csv")
+    assert len(rows) == 8
+    assert "accuracy" in read(folder / "metrics.json")["metrics"]
+
+
+def glue_folder(folder: Path, name: str, splits: dict[str, dict[str, list[object]]]) -> Path:
+    """A task of GLUE as the hub has it."""
+    head = ["---", "configs:", f"- config_name: {name}", "  data_files:"]
+    folder.mkdir()
+    for split, columns in splits.items():
+        head += [f"  - split: {split}", f"    path: {split}.parquet"]
+        pd.DataFrame(columns).to_parquet(folder / f"{split}.parquet")
+    (folder / "README.md").write_text("\n".join([*head, "---", ""]))
+    return folder
+
+
+def test_mnli_is_evaluated_matched_and_mismatched_apart(tiny: Tiny, tmp_path: Path, folder: Path) -> None:
+    def rows(count: int) -> dict[str, list[object]]:
+        words = ["dull", "clean", "noisy"]
+        premises: list[object] = [f"the film is {words[i % 3]}" for i in range(count)]
+        hypotheses: list[object] = [f"our room {i} was {words[i % 3]}" for i in range(count)]
+        return {"premise": premises, "hypothesis": hypotheses, "label": [i % 3 for i in range(count)]}
+
+    splits = {"train": rows(24), "validation_matched": rows(6), "validation_mismatched": rows(9)}
+    path = glue_folder(tmp_path / "glue", "mnli", splits)
+    given = options(task__type="glue", task__name="mnli", task__path=path, task__train_rows="null")
+    succeed(*tiny(*given, "--method", "lora", "--task.evaluation_rows", "null"))
+    result = read(folder / "metrics.json")
+    assert {"accuracy_matched", "accuracy_mismatched"} <= set(result["metrics"]) or set(result["metrics"]) > {
+        "accuracy"
+    }
+    assert dict(pd.read_csv(folder / "predictions.csv")["split"].value_counts()) == {
+        "validation_mismatched": 9, "validation_matched": 6,
+    }  # fmt: skip
+
+
+def test_webnlg_as_its_authors_ship_it(chat_model: Path, tmp_path: Path) -> None:
+    data = tmp_path / "webnlg"
+    data.mkdir()
+    for name, cities in (("train", ("Oslo", "Aarhus", "Bergen", "Rome", "Paris", "Ghent")), ("dev", ("Bonn", "Kyiv"))):
+        entries = [
+            {"category": "City", "modifiedtripleset": [{"subject": c, "property": "leaderName", "object": "Jacob"}],
+             "lexicalisations": [{"lex": f"{c} is led by Jacob.", "comment": "good", "xml_id": "Id1"}]}
+            for c in cities
+        ]  # fmt: skip
+        numbered = [{str(n): entry} for n, entry in enumerate(entries, 1)]
+        (data / f"{name}.json").write_text(json.dumps({"entries": numbered}), encoding="utf-8")
+    more = {"task__type": "generation", "task__name": "webnlg", "task__metrics": "[bleu]", "task__samples": None}
+    given = {"method": "lora", "decode__num_beams": 1, "answer__rows": 0, "answer__rule": "threshold"}
+    succeed(*language_arguments(chat_model, data, tmp_path / "runs", **more, **given))
+    folder = tmp_path / "runs" / "tiny"
+    assert len((folder / "predictions.txt").read_text(encoding="utf-8").strip("\n").split("\n")) == 2
+    assert read(folder / "metrics.json")["split"] == "validation"

@@ -1,0 +1,72 @@
+"""--stage verdict: pairs of trainings at learned and shuffled ranks, until the loss decides or the time is over."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.contract.conftest import Finished, Tiny
+from tests.contract.inputs import once
+from tests.contract.program import command, succeed
+from tests.contract.readers import everything, read
+from tests.helpers.shared import made_once
+from tests.helpers.tiny import MEASURED, tiny_arguments
+
+pytestmark = pytest.mark.trains
+
+FEW = (
+    "--task.train_rows", "32", "--task.evaluation_rows", "16", "--search.steps", "4", "--retrain.max_steps", "2",
+    "--answer.rule", "size", "--answer.budget", "0.5", "--verdict.pairs", "8", "--verdict.rows", "16",
+    "--lora.target_modules", "[query,value,key]",
+)  # fmt: skip
+
+
+@pytest.fixture
+def judged(model_folder: Callable[..., Path], shared_folder: Path) -> Path:
+    """The folder of a search with its verdict; do not write."""
+
+    def run(place: Path) -> None:
+        argv = once([*tiny_arguments(model_folder("bert"), place), *MEASURED, *FEW])
+        succeed(*argv, "--stage", "verdict")
+
+    return made_once(shared_folder / "contract-verdict", run) / "runs" / "tiny"
+
+
+def test_a_verdict_tells_ending_difference_and_how_sure_it_is(judged: Path) -> None:
+    found = read(judged / "verdict.json")
+    assert found["ending"] in ("matter", "worse", "equal", "undecided")
+    assert found["pairs"] == 8
+    low, high = found["interval"]
+    assert low <= found["difference"] <= high
+    assert 0 <= found["p"] <= 1
+    assert set(found["arms"]) >= {"learned", "shuffled"}
+    assert found["arms"]["learned"]["parameters"] == found["arms"]["shuffled"]["parameters"] == found["parameters"]
+    record = read(judged / "ranks.json")
+    assert found["parameters"] == 64 * sum(layer["rank"] for layer in record["layers"])
+    # Steps so few cannot show that places matter: with 8 pairs of equal models an error would be told as a finding.
+    assert found["sentence"]
+
+
+def test_the_same_command_again_trains_nothing(tiny: Tiny, judged: Path, folder: Path) -> None:
+    shutil.copytree(judged, folder)
+    before = {p: p.stat().st_mtime_ns for p in folder.glob("verdict/**/metrics.json")}
+    assert len(before) >= 16
+    succeed(*tiny(*MEASURED, *FEW, "--stage", "verdict"))
+    assert {p: p.stat().st_mtime_ns for p in folder.glob("verdict/**/metrics.json")} == before
+
+
+def test_other_settings_are_refused_and_the_verdict_is_kept(tiny: Tiny, judged: Path, folder: Path) -> None:
+    shutil.copytree(judged, folder)
+    before = everything(folder)
+    answer = command(*tiny(*MEASURED, *FEW, "--stage", "verdict", "--retrain.batch_size", "4"))
+    assert answer.code == 2
+    assert "--retrain.batch_size" in answer.line
+    assert everything(folder) == before
+
+
+def test_a_verdict_whose_time_is_over_says_so_and_goes_on_later(tiny: Tiny, finished: Finished, folder: Path) -> None:
+    answer = command(*tiny(*MEASURED, *FEW, "--stage", "verdict", "--verdict.minutes", "0.001"))
+    assert answer.code == 2
+    assert not (folder / "verdict.json").exists()
+    assert (folder / "ranks.json").exists(), "the search is done"

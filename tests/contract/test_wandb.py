@@ -1,0 +1,133 @@
+"""wandb: alpha trajectories, losses, rank map and tables; offline without a key; it never stops a run."""
+
+import importlib
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.contract.conftest import Tiny
+from tests.contract.inputs import once
+from tests.contract.program import Fork, command, succeed
+from tests.contract.readers import read
+from tests.helpers.wandb_file import OfflineRun
+
+pytestmark = pytest.mark.trains
+
+SEARCH = {"search/train_loss", "search/val_loss", "search/implicit_to_direct", "search/cosine", "search/seconds"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_wandb_left_behind() -> Iterator[None]:
+    """wandb's process would serve the forks of later tests, which then have none of their own."""
+    yield
+    importlib.import_module("wandb").teardown()
+
+
+@pytest.fixture(autouse=True)
+def _without_a_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+
+
+def ended(folder: Path, last_words: Callable[[OfflineRun], bool]) -> OfflineRun:
+    """The run once wandb's own process has written its end, which may be a moment after the command's."""
+    end = time.monotonic() + 60
+    while not last_words(run := OfflineRun(folder)):
+        assert time.monotonic() < end, "wandb did not write its last records"
+        time.sleep(0.1)
+    return run
+
+
+def with_wandb(argv: list[str], mode: str) -> list[str]:
+    return once([*argv, "--tracking.wandb", mode])
+
+
+def test_without_a_key_all_that_is_promised_is_kept_offline(tiny: Tiny, folder: Path) -> None:
+    succeed(*with_wandb(tiny("--answer.rows", "1000", "--tracking.artifacts", "true"), "auto"))
+    run = ended(folder, lambda run: run.exit_code is not None)
+    assert run.exit_code == 0
+    record, result = read(folder / "ranks.json"), read(folder / "metrics.json")
+    points = [values for values in run.history if "search/train_loss" in values]
+    assert [values["search/step"] for values in points] == [2, 4, 6]
+    assert all(values.keys() >= SEARCH for values in points)
+    alpha = sorted(value for key, value in points[-1].items() if key.startswith("alpha/"))
+    assert alpha == pytest.approx(sorted(a for layer in record["layers"] for a in layer["alpha"]))
+    pictures = {run.media(values["search/rank_map"]).name for values in points}
+    assert len(pictures) == 3, "the rank map, a picture a step"
+    keys = {key for values in run.history for key in values}
+    assert any(key.startswith("trajectories/") for key in keys)
+    assert any(key.startswith("retrain/") for key in keys)
+    assert any(values.get("eval/accuracy") == result["metrics"]["accuracy"] for values in run.history)
+    assert run.artifacts
+
+
+def test_online_without_a_key_is_refused_before_anything_is_written(tiny: Tiny, tmp_path: Path) -> None:
+    answer = command(*with_wandb(tiny(), "online"))
+    assert answer.code == 2
+    assert "--tracking.wandb" in answer.line
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_that_was_stopped_is_not_shown_as_finished(tiny: Tiny, folder: Path, tmp_path: Path) -> None:
+    argv = with_wandb(tiny("--search.steps", "100000", "--search.patience", "0"), "offline")
+    process = Fork(argv, tmp_path / "out.txt", lambda: os.environ.pop("WANDB_MODE", None))
+    process.wait_for((folder / "search" / "metrics.jsonl").exists)
+    assert process.kill(signal.SIGTERM) == 143
+    assert ended(folder, lambda run: run.exit_code is not None).exit_code != 0
+
+
+def test_a_study_is_a_group_with_a_table_of_its_own(tiny: Tiny, folder: Path) -> None:
+    few = ("--method", "lora", "--retrain.max_steps", "1", "--study.axes", "{seed: [0, 1]}")
+    succeed(*with_wandb(tiny(*few), "offline"))
+    values = {
+        key: value
+        for logged in ended(folder, lambda run: run.exit_code is not None).history
+        for key, value in logged.items()
+    }
+    table = json.loads(OfflineRun(folder).media(values["study/results"]).read_text())
+    assert len(table["data"]) == 2
+    (cell, *others) = (folder / "cells").iterdir()
+    assert len(others) == 1
+    assert OfflineRun(cell).run.run_group == "tiny"
+
+
+@pytest.mark.soak
+def test_a_run_whose_wandb_process_is_killed_ends_well(tiny: Tiny, folder: Path, tmp_path: Path) -> None:
+    argv = with_wandb(tiny("--search.steps", "60", "--search.patience", "0"), "offline")
+    process = Fork(argv, tmp_path / "out.txt", lambda: os.environ.pop("WANDB_MODE", None))
+    process.wait_for((folder / "search" / "metrics.jsonl").exists)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    services = [c for c in children if b"wandb" in Path(f"/proc/{c}/cmdline").read_bytes()]
+    assert services, "wandb has a process of its own"
+    for child in services:
+        os.kill(int(child), signal.SIGKILL)
+    assert process.wait() == 0, process.said()
+    assert read(folder / "metrics.json")["steps"]["retrain"] == 4
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("answers", [False, True], ids=["nobody listens", "takes calls and never answers"])
+def test_a_run_whose_wandb_cannot_be_reached_is_kept_offline(
+    tiny: Tiny, folder: Path, tmp_path: Path, answers: bool
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        if not answers:
+            server.close()
+
+        def prepare() -> None:
+            os.environ.pop("WANDB_MODE", None)
+            os.environ.update(WANDB_BASE_URL=address, WANDB_API_KEY="a" * 40)
+
+        process = Fork(with_wandb(tiny(), "online"), tmp_path / "out.txt", prepare)
+        assert process.wait() == 0, process.said()
+    assert read(folder / "metrics.json")["steps"]["retrain"] == 4
+    assert list((folder / "wandb").glob("offline-run-*/*.wandb"))
