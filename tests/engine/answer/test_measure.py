@@ -253,3 +253,19 @@ def test_the_shares_are_measured_at_the_larger_temperature_of_both_ends_at_which
     assert evidence.temperature == pytest.approx(fitted, rel=0.1)
     losses = [sample.likelihood.losses(at, evidence.temperature, weights).mean() for at in ends]
     assert evidence.fall == pytest.approx(float(losses[0] - losses[1]))
+
+
+def test_with_lora_the_temperature_of_the_shares_is_that_of_the_whole_model() -> None:
+    """Of an over-confident model each rank needs a temperature of its own, and all need more than the base model."""
+    model, inputs, labels = planted(2, (0,), 40, seed=0)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=4)
+    found, sample = searched(model), sample_of(inputs, labels)
+    evidence, _ = measure(found, sample, None, CONFIG)
+    masks = [found.all() & (torch.arange(4) < rank) for rank in (0, 1, 4)]
+    statistics, weights = sample.statistics(found.model, [found.cut(mask) for mask in masks])
+    off, first, whole = (sample.likelihood.exact(sample.likelihood.fitted(at, weights)) for at in statistics)
+    assert off < whole < first
+    assert evidence.temperature == whole

@@ -66,6 +66,7 @@ def test_a_of_every_method_is_the_first_rows_of_one_matrix(
         assert torch.equal(a, whole[name][: len(a)]), name
     other = start_of(tiny_config(*options, "--method", method, "--lora.r", "2", "--seed", "1", "--name", "o"), run_of)
     assert not any(torch.equal(other[name][:1], whole[name][:1]) for name in other)
+    assert len({tuple(a[0].tolist()) for a in whole.values()}) == len(NAMES), "no two layers of one width share an A"
 
 
 @pytest.mark.trains

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import get_scheduler
 
 from autolora.configs.schema import RunConfig
 from autolora.engine.run.context import Context
@@ -142,6 +143,29 @@ def test_the_rate_of_w_warms_up_and_follows_its_schedule(
         lora.optimizer.step()
         lora.scheduler.step()
     assert rates == pytest.approx([0.0, 0.5, *after])
+
+
+@pytest.mark.trains
+def test_the_schedule_of_w_counts_inner_steps_whatever_the_unroll(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+) -> None:
+    schedule = ("--search.scheduler", "linear", "--search.warmup_ratio", "0.34", "--search.steps", "6")
+    engine = built(run_of(tiny_config("--search.unroll_steps", "2", *schedule)))
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], lr=1e-2)
+    expected = get_scheduler("linear", optimizer, num_warmup_steps=2, num_training_steps=6)
+    rates: list[tuple[float, float]] = []
+
+    def after_step(searching: SearchEngine) -> bool:
+        optimizer.step()
+        expected.step()
+        rates.append((searching.lora.optimizer.param_groups[0]["lr"], expected.get_last_lr()[0]))
+        return False
+
+    engine.after_step = after_step
+    engine.run()
+    assert [rate for rate, _ in rates] == pytest.approx([rate for _, rate in rates])
+    assert rates[-1][0] == pytest.approx(0)
 
 
 def test_both_problems_are_told_what_is_configured(

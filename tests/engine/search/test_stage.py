@@ -44,6 +44,17 @@ def test_a_search_leaves_numbers_curves_weights_and_its_settings(searched: tuple
     assert newest.peek(folder.search_checkpoint) == {}
 
 
+@pytest.mark.trains
+def test_contribution_is_that_of_the_last_step_and_not_of_the_singular_basis(
+    searched: tuple[Context, object],
+) -> None:
+    """The fold overwrites A and B; afterwards alpha |B_j| |A_j| would be alpha times the singular values."""
+    run, _ = searched
+    found, numbers = trajectory.read(run.folder.trajectory), read_numbers(run.folder)
+    torch.testing.assert_close(numbers["contribution"], torch.tensor(found.contribution[-1]))
+    assert not torch.allclose(numbers["contribution"], numbers["alpha"] * numbers["singular_values"], rtol=1e-2)
+
+
 def test_both_problems_see_their_own_half_of_the_rows(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
 ) -> None:

@@ -34,6 +34,12 @@ def test_a_method_agrees_with_itself_over_every_pair_of_seeds() -> None:
     assert table.loc["autolora", "cola"] == "0.80"
 
 
+def test_agreement_is_of_orders_and_not_of_distances() -> None:
+    rows = a_study([(0, "sst2", "autolora", [1, 2, 10]), (1, "sst2", "autolora", [1, 5, 6])])
+    assert between_seeds(rows, AXES).set_index("").loc["autolora", "sst2"] == "1.00"  # by Pearson 0.73
+    assert between_rows(rows.assign(method=["a", "b"], seed=0), AXES, "method").set_index("method").loc["a", "b"] == 1
+
+
 def test_ranks_that_say_nothing_have_no_row() -> None:
     same = [(seed, "sst2", "lora", [4, 4, 4]) for seed in (0, 1)]
     none: list[tuple[int, str, str, list[int] | None]] = [(seed, "sst2", "full", None) for seed in (0, 1)]
