@@ -45,6 +45,23 @@ def result(run: Context) -> dict[str, Any]:
     }
 
 
+@pytest.fixture
+def stop_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """stop_at(3): a signal comes during step 3; stop_at(0): none comes. A signal before the first step would end a
+    search while its model is loaded, so that nothing could be resumed."""
+    original = SearchHook.after_step
+
+    def at(step: int) -> None:
+        def after_step(self: SearchHook, engine: Any) -> bool:
+            if engine.global_step == step:
+                self.stop.code = 130
+            return original(self, engine)
+
+        monkeypatch.setattr(SearchHook, "after_step", after_step if step else original)
+
+    return at
+
+
 OWN = ROOT / "tests" / "helpers" / "own_hypergradients.py"
 CASES = {
     "darts": ((), (3, 8)),

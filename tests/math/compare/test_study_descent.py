@@ -75,9 +75,3 @@ def test_the_band_leaves_out_what_lifts_all_lines_of_a_seed(run: Run, tmp_path: 
     (alone,) = drawn(tmp_path, rows[:2])
     assert alone.lines["darts"].error is not None
     assert alone.lines["darts"].error[0] == pytest.approx(2.5), "no other line has this seed's level"
-
-
-def test_a_line_ends_with_the_first_of_its_searches(run: Run, tmp_path: Path) -> None:
-    (panel,) = drawn(tmp_path, [run("cg", 0, [1.0] * STEPS), run("cg", 1, [2.0] * 2, passes=3)])
-    assert panel.lines["cg"].passes.tolist() == [6, 12]
-    assert panel.lines["cg"].loss.tolist() == [1.5, 1.5]

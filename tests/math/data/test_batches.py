@@ -97,15 +97,6 @@ def test_a_further_batch_follows_from_its_seed_and_leaves_the_others() -> None:
     assert len({row for seed in range(200) for row in given.draw(seed)[0][0]["n"].tolist()}) == len(LENGTHS)
 
 
-def test_a_further_batch_has_the_parts_of_the_others_and_at_most_all_rows() -> None:
-    rows = Dataset.from_dict({"length": [3] * 5, "number": list(range(5)), "labels": [[1], [1, 1], [1], [1], [1]]})
-    cut = EndlessLoader(rows, 2, lambda batch: {"n": torch.tensor([row["number"] for row in batch])}, 0, parts=4)
-    parts, shares = cut.draw(0)
-    assert sorted(torch.cat([part["n"] for part in parts]).tolist()) == list(range(5))
-    labels = [1, 2, 1, 1, 1]
-    assert shares == pytest.approx([sum(labels[n] for n in part["n"].tolist()) / 6 for part in parts])
-
-
 def test_batches_are_plain_dicts_padded_to_their_own_longest_row(tiny_config: Callable[..., RunConfig]) -> None:
     config = tiny_config()
     data = prepare(make_task(config), load_tokenizer(config.model), config)
@@ -118,18 +109,6 @@ def test_batches_are_plain_dicts_padded_to_their_own_longest_row(tiny_config: Ca
     assert batch["input_ids"].shape[1] == -(-long["length"] // 8) * 8
     assert batch["attention_mask"].sum(dim=1).tolist() == [short["length"], long["length"]]
     assert batch["input_ids"][0, : short["length"]].tolist() == short["input_ids"]
-
-
-def test_train_rows_are_drawn_by_seed(tiny_config: Callable[..., RunConfig]) -> None:
-    def ids(*arguments: str) -> list[Any]:
-        config = tiny_config("--task.train_rows", "20", *arguments)
-        # The sentences come from the seed too: the same ones for both, another choice among them.
-        task = make_task(tiny_config())
-        return prepare(task, load_tokenizer(config.model), config).train["input_ids"][:]
-
-    first = ids()
-    assert len(first) == 20
-    assert ids() == first != ids("--seed", "1")
 
 
 @pytest.mark.parametrize("labels", [[1] * 21, [[1, -100, 2]] * 10 + [[-100, -100, 3]] * 11])

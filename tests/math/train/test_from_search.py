@@ -1,8 +1,6 @@
 """Stage 2 at the recorded ranks, and its start from the searched components."""
 
 import dataclasses
-import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,6 @@ from autolora.engine.export.lora_config import adapter_config, attach_ranks
 from autolora.engine.retrain.components import Components
 from autolora.engine.retrain.from_search import start_from_search
 from autolora.engine.run.context import Context
-from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.search.engine import SearchEngine
 from autolora.problems.models.attach import lora_layers
@@ -150,36 +147,3 @@ def test_a_component_of_size_0_keeps_an_a_from_which_it_can_learn(
     found = dict(model.named_parameters())[name]
     assert torch.equal(found[0], fresh[0])
     torch.testing.assert_close(found[1:], weights[name][1:])
-
-
-def copied(run: Context, config: RunConfig, tmp_path: Path) -> tuple[RunConfig, RunFolder]:
-    """The search's folder, to be written in."""
-    shutil.copytree(run.folder.root, tmp_path / "runs" / "tiny")
-    return dataclasses.replace(config, runs_folder=str(tmp_path / "runs")), RunFolder(tmp_path / "runs" / "tiny")
-
-
-def edit_rank(value: int) -> Callable[[dict[str, Any]], None]:
-    def edit(record: dict[str, Any]) -> None:
-        assert record["layers"][0]["rank"] != value
-        record["layers"][0]["rank"] = value
-
-    return edit
-
-
-@pytest.mark.trains
-@pytest.mark.parametrize("rank", [0, 4])
-def test_init_search_takes_the_first_components_of_a_rank_that_was_edited(
-    searched: Callable[..., Searched], tmp_path: Path, rank: int
-) -> None:
-    config, run, engine = searched("bert", "--search.constraint", "softmax", "--search.scale", "start")
-    config, folder = copied(run, config, tmp_path)
-    record = json.loads(folder.ranks.read_text())
-    edit_rank(rank)(record)
-    folder.ranks.write_text(json.dumps(record))
-    kept = kept_mask(ranks.load(folder.ranks)).float()
-    assert kept[0].sum() == rank
-    batch = batch_of(engine)
-    with torch.no_grad(), engine.lora.gates.open(kept):
-        expected = engine.lora.module.eval()(**batch).logits
-        found = retrained_model(config, Context(config, StopRequest())).eval()(**batch).logits
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)

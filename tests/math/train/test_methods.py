@@ -1,14 +1,22 @@
 """Every method through the one trainer: what it trains, records and exports, and what it refuses."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from peft import PeftModel
+from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from autolora.configs.facts import SEARCHING, WITHOUT_LORA
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
 from autolora.engine.retrain.methods import METHODS
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.stages import run_stages
 from autolora.problems.models import bottleneck
 from tests.helpers.methods import HEAD, LAYERS, LEARNED, SIZE, Done, R
 from tests.helpers.recomputed import of_sample
@@ -52,3 +60,30 @@ def test_parameter_counts(done: Callable[..., Done]) -> None:
     assert counts("head") == (0, HEAD)
     whole = done("full").plain_base()
     assert counts("full") == (0, sum(p.numel() for p in whole.parameters()))
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize(
+    ("kind", "modules", "trained"),
+    [
+        ("bert", "[pooler]", {"classifier.weight", "classifier.bias", "pooler.dense.weight", "pooler.dense.bias"}),
+        ("bert", "[]", {"classifier.weight", "classifier.bias"}),
+        ("gpt2", "null", {"score.weight"}),
+    ],
+)
+def test_the_head_alone_is_what_lora_trains_whole(
+    tiny_config: Callable[..., RunConfig],
+    model_folder: Callable[..., Path],
+    kind: str,
+    modules: str,
+    trained: set[str],
+) -> None:
+    settings = ("--method", "head", "--lora.modules_to_save", modules, "--retrain.learning_rate", "3e-2")
+    folder = run_stages(Request(tiny_config(*settings, kind=kind), "all", False, "x"), StopRequest(), draw=False)
+    after = load_file(folder.merged / "model.safetensors")
+    base = AutoModelForSequenceClassification.from_pretrained(model_folder(kind)).state_dict()
+    moved = {name for name in after if not torch.equal(after[name], base[name])}
+    assert {name.removeprefix("bert.") for name in moved} <= trained
+    assert json.loads(folder.metrics.read_text())["trainable_parameters"] == sum(
+        value.numel() for name, value in after.items() if name.removeprefix("bert.") in trained
+    )
