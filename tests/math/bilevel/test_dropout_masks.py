@@ -2,10 +2,9 @@
 
 import pytest
 import torch
-from torch import nn
 
 from autolora.problems.machine import compute
-from autolora.problems.machine.compute import Compute, random_state, replay, seeded
+from autolora.problems.machine.compute import random_state, replay, seeded
 
 CPU = torch.device("cpu")
 
@@ -45,10 +44,3 @@ def test_autocast_computes_in_bf16_and_only_when_asked() -> None:
     for bf16, dtype in ((True, torch.bfloat16), (False, torch.float32)):
         with compute.Compute(CPU, bf16).autocast():
             assert layer(x).dtype == dtype
-
-
-def test_bf16_weights_round_without_autocast_too() -> None:
-    fp32, autocast = (Compute(torch.device("cpu"), bf16=bf16) for bf16 in (False, True))
-    model = nn.Linear(2, 2)
-    assert (fp32.rounds(model), autocast.rounds(model)) == (False, True)
-    assert fp32.rounds(nn.Sequential(model, nn.Linear(2, 2).to(torch.bfloat16)))

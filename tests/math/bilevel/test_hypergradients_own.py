@@ -89,11 +89,6 @@ def test_what_a_checkpoint_can_hold_is_passed_on() -> None:
     plain.load_state_dict({})
 
 
-def test_the_flags_are_those_of_the_class() -> None:
-    own = Own(Given(lambda b, w: None), "mine.py:Given")
-    assert (own.reads_vector, own.reads_weights_before, own.second_order) == (False, True, True)
-
-
 class Remembers(Given):
     """Its attributes stay the same objects, and `changes` changes one of them in place."""
 

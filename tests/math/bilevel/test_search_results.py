@@ -48,7 +48,9 @@ def test_contribution_is_that_of_the_last_step_and_not_of_the_singular_basis(
     run, _ = searched
     found, numbers = trajectory.read(run.folder.trajectory), read_numbers(run.folder)
     torch.testing.assert_close(numbers["contribution"], torch.tensor(found.contribution[-1]))
-    assert not torch.allclose(numbers["contribution"], numbers["alpha"] * numbers["singular_values"], rtol=1e-2)
+    assert not torch.allclose(
+        numbers["contribution"], numbers["alpha"] * numbers["singular_values"].float(), rtol=1e-2
+    )
 
 
 @pytest.mark.trains

@@ -1,13 +1,11 @@
 """alpha becomes ranks, and their record comes back from its file as it was written."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import pytest
 import torch
 
-from autolora.configs.errors import UserError
 from autolora.engine import ranks
 from autolora.engine.ranks import count_parameters
 from autolora.engine.ranks.record import chosen_components
@@ -38,27 +36,6 @@ def test_layers_of_rank_0_count_in_the_mean_but_not_in_that_of_the_layers_that_k
     assert not record.all_equal
     assert ranks.RankRecord(8, (ranks.LayerRank("a", 2), ranks.LayerRank("b", 2))).all_equal
     assert ranks.counted(record, {"a": 10, "b": 10, "c": 100}).lora_parameters == 520
-
-
-def test_a_record_by_shares_says_its_budget_and_no_lambda(tmp_path: Path) -> None:
-    layer = ranks.LayerRank(
-        "encoder.0.query", 1, (0.5, 0.5), (1.0, 1.0), singular_values=(2.0, 1.0), share=(0.1, 0.3),
-        share_standard_error=(0.01, 0.01), layer_share=0.4, layer_share_standard_error=0.02,
-    )  # fmt: skip
-    record = ranks.RankRecord(2, (layer,), rule="shares", budget=40, evidence=evidence_of(), tolerance=0.1)
-    ranks.save(record, tmp_path / "ranks.json")
-    raw = json.loads((tmp_path / "ranks.json").read_text())
-    assert (raw["rule"], raw["lambda"], raw["budget"]) == ("shares", None, 40)
-    assert "decided" not in raw["layers"][0]
-    assert raw["layers"][0]["layer_share"] == 0.4
-    assert ranks.load(tmp_path / "ranks.json") == record
-    # The component of the largest share is the one that rank 1 stands for; by another rule it is the first.
-    assert chosen_components(layer, record) == [1]
-    unsure = dataclasses.replace(layer, share_standard_error=(0.01, 1.0))
-    assert chosen_components(unsure, record) == [1], "the larger share counts, even an unsure one"
-    assert chosen_components(layer, dataclasses.replace(record, rule="size")) == [0]
-    with pytest.raises(UserError, match=r"encoder\.0\.query at rank 3, as the search has only 2 components"):
-        chosen_components(dataclasses.replace(layer, rank=3), record)
 
 
 def test_every_field_of_a_record_is_written_and_read_again(tmp_path: Path) -> None:

@@ -2,12 +2,10 @@
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from autolora.configs.schema import RunConfig
@@ -124,26 +122,3 @@ def test_init_search_takes_the_components_of_the_largest_shares_by_rule_shares(
     with torch.no_grad(), engine.lora.gates.open(kept):
         expected = engine.lora.module.eval()(**batch).logits
         torch.testing.assert_close(model(**batch).logits, expected, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.trains
-def test_a_component_of_size_0_keeps_an_a_from_which_it_can_learn(
-    searched: Callable[..., Searched], tmp_path: Path
-) -> None:
-    config, run, _ = searched("bert")
-    record = ranks.load(run.folder.ranks)
-    weights = load_file(run.folder.search_weights)
-    name = next(name for name in weights if ".lora_A." in name)
-    weights[name] = weights[name].clone()
-    weights[name][0] = 0
-    weights[name.replace("lora_A", "lora_B")] = weights[name.replace("lora_A", "lora_B")].clone()
-    weights[name.replace("lora_A", "lora_B")][:, 0] = 0
-    save_file(weights, tmp_path / "w.safetensors")
-    every = dataclasses.replace(record, layers=tuple(dataclasses.replace(x, rank=record.k) for x in record.layers))
-    base = run.base()
-    model = attach_ranks(base.model, adapter_config(config, every, run.task, base.trained_whole), every)
-    fresh = dict(model.named_parameters())[name].detach().clone()
-    start_from_search(model, config, every, Components(tmp_path / "w.safetensors", every, config.lora.target_modules))
-    found = dict(model.named_parameters())[name]
-    assert torch.equal(found[0], fresh[0])
-    torch.testing.assert_close(found[1:], weights[name][1:])

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,12 +9,9 @@ from peft import PeftModel
 
 from autolora.configs.schema import RunConfig
 from autolora.engine import ranks
-from autolora.engine.disk.files import write_json
-from autolora.engine.retrain.beginning import begin
-from autolora.engine.retrain.methods import METHODS
 from autolora.engine.run.context import Context
 from tests.helpers.exports import of_mean_rank
-from tests.helpers.methods import LEARNED, NAMES, SIZE, Done, K, R
+from tests.helpers.methods import LEARNED, NAMES, Done, K, R
 
 
 @pytest.mark.trains
@@ -64,27 +60,3 @@ def begun(run_of: Callable[..., Context]) -> Callable[[RunConfig], Context]:
         return run
 
     return make
-
-
-def write_ranks(path: Path, found: list[int]) -> None:
-    write_json(path, {"k": K, "layers": [{"name": n, "rank": r} for n, r in zip(NAMES, found, strict=True)]})
-
-
-@pytest.mark.parametrize("of_a_run", [True, False])
-def test_random_ranks_spend_what_they_are_compared_with(
-    tiny_config: Callable[..., RunConfig],
-    begun: Callable[[RunConfig], Context],
-    tmp_path: Path,
-    of_a_run: bool,
-) -> None:
-    write_ranks(tmp_path / "x.json", LEARNED)
-    given = ("--lora.ranks_from", str(tmp_path / "x.json")) if of_a_run else ()
-    run = begun(tiny_config("--method", "lora_random", "--lora.r", str(R), *given))
-    prepared = METHODS["lora_random"].prepare(run.base(), run, 8)
-    record = prepared.record
-    assert record is not None
-    assert sum(layer.rank for layer in record.layers) == (sum(LEARNED) if of_a_run else R * len(NAMES))
-    assert record.lora_parameters == SIZE * sum(layer.rank for layer in record.layers)
-    assert not run.folder.ranks.exists()
-    begin(run, prepared, run.data)
-    assert ranks.load(run.folder.ranks).kept == record.kept
