@@ -1,0 +1,46 @@
+"""Replayed dropout masks, and the choice of device and precision."""
+
+import pytest
+import torch
+
+from autolora.problems.machine import compute
+from autolora.problems.machine.compute import random_state, replay, seeded
+
+CPU = torch.device("cpu")
+
+
+def test_replay_draws_the_same_mask_and_leaves_the_stream_outside_alone() -> None:
+    torch.manual_seed(3)
+    expected = [torch.rand(4) for _ in range(3)]
+    torch.manual_seed(3)
+    torch.rand(4)
+    state = random_state(CPU)
+    second = torch.nn.functional.dropout(torch.ones(64), 0.5)
+    torch.manual_seed(3)
+    torch.rand(4)
+    with replay(state, CPU):
+        assert torch.equal(torch.nn.functional.dropout(torch.ones(64), 0.5), second)
+        torch.rand(100)
+    assert torch.equal(torch.rand(4), expected[1])
+    with pytest.raises(ZeroDivisionError), replay(state, CPU):
+        raise ZeroDivisionError
+    assert torch.equal(torch.rand(4), expected[2])
+
+
+def test_a_seed_gives_the_same_numbers_and_leaves_the_stream_outside_alone() -> None:
+    drawn = []
+    for outside, seed in ((1, 5), (2, 5), (1, 6)):
+        torch.manual_seed(outside)
+        before = torch.get_rng_state()
+        with seeded(seed, CPU):
+            drawn.append(torch.rand(4))
+        assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
+def test_autocast_computes_in_bf16_and_only_when_asked() -> None:
+    layer, x = torch.nn.Linear(2, 2), torch.ones(1, 2)
+    for bf16, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        with compute.Compute(CPU, bf16).autocast():
+            assert layer(x).dtype == dtype

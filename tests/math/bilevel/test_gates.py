@@ -1,0 +1,225 @@
+"""Gated PEFT LoRA is Eq. 2, for both layouts of a weight matrix; its derivative by beta is the right one."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import Tensor, nn
+from transformers import LongformerConfig, LongformerModel, XLNetConfig, XLNetModel
+from transformers.pytorch_utils import Conv1D
+
+from autolora.problems.gates import Gates, NotByRow
+from autolora.problems.models.attach import ADAPTER, lora_layers
+from autolora.problems.selection import SelectionVariables
+
+K, INPUTS, OUTPUTS, LORA_ALPHA = 3, 5, 4, 6.0
+
+
+class Net(nn.Module):
+    """Two layers that take LoRA, with something curved between them."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        make = nn.Linear if kind == "linear" else lambda i, o: Conv1D(o, i)
+        self.first = make(INPUTS, OUTPUTS)
+        self.second = make(OUTPUTS, OUTPUTS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(torch.tanh(self.first(x)))
+
+
+def gated(kind: str) -> tuple[Any, Gates]:
+    """The net with LoRA whose B is not zero, as after some steps."""
+    torch.manual_seed(0)
+    net = Net(kind)
+    for parameter in net.parameters():
+        nn.init.normal_(parameter)
+    config = LoraConfig(
+        r=K, lora_alpha=LORA_ALPHA, target_modules=["first", "second"], fan_in_fan_out=kind == "conv1d"
+    )
+    model = get_peft_model(net, config)
+    for layer in lora_layers(model).values():
+        nn.init.normal_(layer.lora_B[ADAPTER].weight)
+    return model, Gates(model)
+
+
+def dense(gates: Gates, name: str, kind: str, values: Tensor) -> Tensor:
+    """W + scaling * sum_j gate_j B_j A_j, written out."""
+    layer = gates.layers[name]
+    weight = layer.get_base_layer().weight
+    full = weight.T if kind == "conv1d" else weight
+    a, b = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
+    components = sum(values[j] * torch.outer(b[:, j], a[j]) for j in range(K))
+    return full + LORA_ALPHA / K * components
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("kind", ["linear", "conv1d"])
+def test_the_output_is_equation_2(kind: str) -> None:
+    model, gates = gated(kind)
+    values = torch.randn(2, K)
+    x = torch.randn(7, INPUTS)
+    base = model.get_base_model()
+    hidden = torch.tanh(x @ dense(gates, "first", kind, values[0]).T + base.first.get_base_layer().bias)
+    expected = hidden @ dense(gates, "second", kind, values[1]).T + base.second.get_base_layer().bias
+    with gates.open(values):
+        found = model(x)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.usefixtures("float64")
+def test_outside_open_and_after_remove_it_is_plain_peft() -> None:
+    model, gates = gated("linear")
+    x = torch.randn(7, INPUTS)
+    plain = model(x)
+    with gates.open(torch.ones(2, K)):
+        assert torch.equal(model(x), plain)
+    with pytest.raises(ZeroDivisionError), gates.open(torch.zeros(2, K)):  # noqa: PT012
+        assert not torch.equal(model(x), plain)
+        raise ZeroDivisionError
+    assert torch.equal(model(x), plain)
+    with gates.open(torch.zeros(2, K)):
+        shut = model(x)
+        with gates.open(torch.ones(2, K)):
+            assert torch.equal(model(x), plain)
+        assert torch.equal(model(x), shut), "the gates from before are open again"
+    gates.remove()
+    with gates.open(torch.zeros(2, K)):
+        assert torch.equal(model(x), plain)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("scale", ["start", "paper"])
+@pytest.mark.parametrize("constraint", ["softmax", "sigmoid", "none"])
+def test_the_derivative_by_beta_is_the_numerical_one(constraint: Any, scale: str) -> None:
+    model, gates = gated("linear")
+    variables = SelectionVariables(2, K, constraint, scale)
+    with torch.no_grad():
+        variables.beta += torch.randn(2, K)
+    x, target = torch.randn(7, INPUTS), torch.randn(7, OUTPUTS)
+
+    def loss() -> Tensor:
+        with gates.open(variables()):
+            return (model(x) - target).square().mean()
+
+    (found,) = torch.autograd.grad(loss(), [variables.beta])
+    step = 1e-5
+    for entry in range(2 * K):
+        sides = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                variables.beta.view(-1)[entry] += sign * step
+                sides.append(loss().item())
+                variables.beta.view(-1)[entry] -= sign * step
+        numerical = (sides[0] - sides[1]) / (2 * step)
+        assert found.view(-1)[entry].item() == pytest.approx(numerical, rel=1e-6, abs=1e-8)
+
+
+@pytest.mark.usefixtures("float64")
+def test_sizes_are_the_norms_of_the_components_and_counts_those_of_their_numbers() -> None:
+    _, gates = gated("conv1d")
+    assert gates.k == K
+    for row, layer in zip(gates.sizes(), gates.layers.values(), strict=True):
+        a, b = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
+        expected = [torch.outer(b[:, j], a[j]).norm().item() for j in range(K)]
+        assert row.tolist() == pytest.approx(expected, rel=1e-5)
+    assert gates.parameters_per_rank() == {"first": INPUTS + OUTPUTS, "second": OUTPUTS + OUTPUTS}
+
+
+class Fused(nn.Module):
+    """One layer whose outputs are three blocks, and one whole layer after it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.c_attn = Conv1D(3 * INPUTS, INPUTS)
+        self.last = Conv1D(OUTPUTS, 3 * INPUTS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.tanh(self.c_attn(x)))
+
+
+@pytest.mark.usefixtures("float64")
+def test_the_parts_of_a_fused_layer_have_gates_sizes_and_counts_of_their_own() -> None:
+    torch.manual_seed(0)
+    config = LoraConfig(
+        r=K, lora_alpha=LORA_ALPHA, target_modules=["c_attn", "last"], fan_in_fan_out=True,
+        rank_pattern={"c_attn": 2 * K}, alpha_pattern={"c_attn": 2 * LORA_ALPHA},
+    )  # fmt: skip
+    model: Any = get_peft_model(Fused(), config)
+    gates = Gates(model, ["c_attn.v", "c_attn.q", "last"])
+    assert (gates.names, gates.k) == (["c_attn.q", "c_attn.v", "last"], K)
+    blocks = {"q": torch.randn(INPUTS, K), "v": torch.randn(INPUTS, K)}
+    layers = lora_layers(model)
+    with torch.no_grad():
+        b = layers["c_attn"].lora_B[ADAPTER].weight
+        b[:INPUTS, :K], b[2 * INPUTS :, K:] = blocks["q"], blocks["v"]
+        layers["last"].lora_B[ADAPTER].weight.normal_()
+    a = layers["c_attn"].lora_A[ADAPTER].weight
+    factors = {"q": a[:K], "v": a[K:]}
+    values, x = torch.randn(3, K), torch.randn(7, INPUTS)
+    q, v = (
+        LORA_ALPHA / K * x @ factors[p].T @ torch.diag(g) @ blocks[p].T for p, g in zip("qv", values, strict=False)
+    )
+    base = model.get_base_model()
+    hidden = base.c_attn.get_base_layer()(x) + torch.cat([q, torch.zeros_like(q), v], dim=1)
+    a2, b2 = layers["last"].lora_A[ADAPTER].weight, layers["last"].lora_B[ADAPTER].weight
+    hidden = torch.tanh(hidden)
+    expected = base.last.get_base_layer()(hidden) + LORA_ALPHA / K * hidden @ a2.T @ torch.diag(values[2]) @ b2.T
+    with gates.open(values):
+        torch.testing.assert_close(model(x), expected, rtol=1e-12, atol=1e-12)
+    for row, part in zip(gates.sizes(), "qv", strict=False):
+        expected_sizes = [torch.outer(blocks[part][:, j], factors[part][j]).norm().item() for j in range(K)]
+        assert row.tolist() == pytest.approx(expected_sizes, rel=1e-5)
+    assert gates.parameters_per_rank() == {
+        "c_attn.q": 2 * INPUTS,
+        "c_attn.v": 2 * INPUTS,
+        "last": 3 * INPUTS + OUTPUTS,
+    }
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("between", [(), (6,), (2, 6)])
+def test_gates_by_row_are_for_each_row_what_its_own_gates_are(between: tuple[int, ...]) -> None:
+    model, gates = gated("linear")
+    x, values = torch.randn(4, *between, INPUTS), torch.randn(4, 2, K)
+    with gates.open(values):
+        found = model(x)
+    for row in range(4):
+        with gates.open(values[row]):
+            torch.testing.assert_close(found[row], model(x)[row], rtol=1e-12, atol=1e-12)
+
+
+def test_gates_by_row_are_refused_where_a_layer_does_not_get_as_many_rows() -> None:
+    """One row of gates would fit any number of rows, as torch repeats it."""
+    model, gates = gated("linear")
+    for x in (torch.randn(4, INPUTS), torch.randn(INPUTS)):
+        with pytest.raises(NotByRow), gates.open(torch.randn(1, 2, K)):
+            model(x)
+    with pytest.raises(NotByRow), gates.open(torch.randn(K, 2, K)):
+        model(torch.randn(INPUTS))
+
+
+def xlnet() -> tuple[Any, str]:
+    config = XLNetConfig(vocab_size=20, d_model=8, n_layer=1, n_head=2, d_inner=8)
+    return XLNetModel(config), "layer_1"
+
+
+def longformer() -> tuple[Any, str]:
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    config = LongformerConfig(vocab_size=20, attention_window=4, max_position_embeddings=20, **sizes)
+    return LongformerModel(config), "query"
+
+
+@pytest.mark.parametrize("make", [xlnet, longformer])
+def test_layers_that_get_tokens_before_rows_cannot_have_gates_by_row(make: Callable[[], tuple[Any, str]]) -> None:
+    """With as many tokens as rows the gates of the rows were applied to the tokens."""
+    base, target = make()
+    model = get_peft_model(base, LoraConfig(r=2, target_modules=[target]))
+    gates = Gates(model)
+    for rows in (3, 4):
+        with pytest.raises(NotByRow), gates.open(torch.ones(rows, 1, 2)):
+            model(input_ids=torch.ones(rows, 4, dtype=torch.long))
+    with gates.open(torch.ones(1, 2)):
+        model(input_ids=torch.ones(3, 4, dtype=torch.long))

@@ -1,0 +1,80 @@
+"""The search without outer steps: plain LoRA of rank k on D_tr, by the program's own engine."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from autolora.configs.schema import RunConfig
+from autolora.engine import ranks
+from autolora.engine.run.context import Context
+from autolora.engine.search import trajectory
+from autolora.engine.search.engine import SearchEngine
+from autolora.engine.search.stage import build_search
+from autolora.engine.tracking.metrics_file import MetricsFile
+from autolora.problems.selection import SelectionProblem
+from tests.helpers.searching import find_ranks
+
+FIXED = ("--hypergradient.type", "none", "--lora.dropout", "0.1")
+
+
+def plain_steps(engine: SearchEngine, steps: int) -> None:
+    """LoRA as torch alone trains it, on the search's own batches: no gates, no Betty."""
+    lora = engine.lora
+    model: Any = lora.module
+    model.train()
+    batches = iter(lora.train_data_loader[0])
+    for _ in range(steps):
+        lora.optimizer.zero_grad()
+        model(**next(batches)).loss.backward()
+        torch.nn.utils.clip_grad_norm_(lora.trained, lora.config.gradient_clipping)
+        lora.optimizer.step()
+        lora.scheduler.step()
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("kind", ["bert", "gpt2"])
+def test_the_weights_are_those_of_plain_lora(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], kind: str
+) -> None:
+    config = tiny_config(*FIXED, kind=kind)
+    searched = build_search(run_of(config), second_order=False)
+    searched.run()
+    plain = build_search(run_of(config), second_order=False)
+    start = [p.detach().clone() for p in plain.lora.trained]
+    plain_steps(plain, config.search.steps)
+    assert not all(map(torch.equal, plain.lora.trained, start))
+    for found, expected in zip(searched.lora.trained, plain.lora.trained, strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("constraint", ["softmax", "sigmoid", "none"])
+def test_alpha_stays_at_its_start_and_d_val_is_never_seen(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch,
+    log_lines: list[str], constraint: str,
+) -> None:  # fmt: skip
+    def fail(*_: Any) -> None:
+        raise AssertionError("an outer step")
+
+    monkeypatch.setattr(SelectionProblem, "training_step", fail)
+    # By patience a search would stop at step 4.
+    settings = ("--search.steps", "9", "--search.patience", "1", "--search.constraint", constraint)
+    run = run_of(tiny_config(*FIXED, *settings))
+    engine = find_ranks(run)
+    assert engine.global_step == 9
+    assert vars(engine.lora.passes) == {"forward": 9, "backward": 9}
+    lines = MetricsFile(run.folder.search_metrics).read()
+    assert [line["step"] for line in lines] == [2, 4, 6, 8, 9]
+    for line in lines:
+        assert line["train_loss"] > 0
+        assert (line["val_loss"], line["implicit_to_direct"], line["cosine"]) == (None, None, None)
+    points = np.stack(trajectory.read(run.folder.trajectory).alpha)
+    assert (points == {"softmax": 0.25, "sigmoid": 0.5, "none": 1.0}[constraint]).all()
+    assert [layer.rank for layer in ranks.load(run.folder.ranks).layers] == [4] * 4
+    assert json.loads(run.folder.search_summary.read_text())["stopped"] == "steps used up"
+    doubts = ("rank", "alpha", "outer", "patience", "settled")
+    assert not [line for line in log_lines if line.startswith("WARNING") and any(word in line for word in doubts)]

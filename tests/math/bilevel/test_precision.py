@@ -1,0 +1,63 @@
+"""Frozen weights in bf16, everything that is trained in fp32, and what is computed with them."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from autolora.configs.schema import RunConfig
+from autolora.engine.run.context import Context
+from autolora.engine.search.stage import build_search, search
+
+BF16 = ("--model.dtype", "bf16")
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2", "llama"])
+def test_frozen_weights_are_bf16_and_trained_ones_fp32(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], kind: str
+) -> None:
+    engine = build_search(run_of(tiny_config(*BF16, kind=kind)), second_order=False)
+    parameters = [(n, p) for n, p in engine.lora.module.named_parameters() if ".original_module." not in n]
+    for name, parameter in parameters:
+        assert parameter.dtype == (torch.float32 if parameter.requires_grad else torch.bfloat16), name
+    assert any(parameter.requires_grad and ".lora_" not in name for name, parameter in parameters)
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("compute", ["fp32", "bf16"])
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+def test_a_search_with_bf16_weights_is_close_to_that_with_fp32_weights(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], kind: str, compute: str
+) -> None:
+    """The logits of the same trained numbers: bf16 has 8 bits. A module that is trained whole stands among them."""
+    whole = "[pooler]" if kind == "bert" else "[norm]"
+    given = ("--precision", compute, "--lora.modules_to_save", whole, "--search.dropout", "false")
+    found = []
+    for more in ((), BF16):
+        engine = build_search(run_of(tiny_config(*given, *more, kind=kind)), second_order=False)
+        engine.train()
+        with torch.no_grad():
+            torch.manual_seed(0)
+            for parameter in engine.lora.trained:
+                parameter.copy_(0.3 * torch.randn_like(parameter))
+        loader = engine.lora.train_data_loader[0]
+        batch = loader.collate([loader.rows[i] for i in range(8)])
+        with engine.lora.compute.autocast():
+            found.append(engine.lora.module(**batch).logits.float())
+    assert found[0].abs().max() > 0.1
+    torch.testing.assert_close(found[1], found[0], rtol=0.05, atol=0.05 * float(found[0].detach().abs().max()))
+
+
+@pytest.mark.trains
+def test_without_autocast_a_head_gives_fp32_logits(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+) -> None:
+    """Evaluation ranks predictions by them, and bf16 has too few numbers for that."""
+    run = run_of(tiny_config(*BF16, kind="bert"))
+    search(run)
+    engine = build_search(run, second_order=False)
+    loader = engine.lora.train_data_loader[0]
+    batch = loader.collate([loader.rows[i] for i in range(8)])
+    logits = engine.lora.module(**batch).logits
+    assert logits.dtype == torch.float32
+    assert not torch.equal(logits, logits.bfloat16().float())

@@ -1,0 +1,75 @@
+"""A search writes what the retraining and the report read, and nothing that only a stop needs."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from autolora.configs.schema import RunConfig
+from autolora.engine.disk import newest
+from autolora.engine.run.context import Context
+from autolora.engine.run.program import commit
+from autolora.engine.search import trajectory
+from autolora.engine.search.found import read_numbers, searched_model
+from autolora.engine.search.settings import FOUND
+from autolora.engine.search.stage import build_search, search
+
+
+@pytest.fixture
+def searched(tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]) -> tuple[Context, object]:
+    """A run after its search, and the engine that the search left."""
+    run = run_of(tiny_config())
+    return run, search(run)
+
+
+@pytest.mark.trains
+def test_a_search_leaves_numbers_curves_weights_and_its_settings(searched: tuple[Context, object]) -> None:
+    run, engine = searched
+    folder, summary = run.folder, json.loads(run.folder.search_summary.read_text())
+    assert summary["settings"] == json.loads(json.dumps(FOUND.of(run.config)))
+    assert summary["data"] == run.fingerprint
+    assert (summary["steps"], summary["stopped"], summary["commit"]) == (6, "steps used up", commit())
+    assert trajectory.read(folder.trajectory).names == list(summary["parameters_per_rank"])
+    assert torch.equal(read_numbers(folder)["alpha"], engine.alpha())  # type: ignore[attr-defined]
+    weights = load_file(folder.search_weights)
+    trained = {name: p for name, p in engine.lora.module.named_parameters() if p.requires_grad}  # type: ignore[attr-defined]
+    assert weights.keys() == trained.keys()
+    assert all(torch.equal(weights[name], trained[name]) for name in trained)
+    assert newest.peek(folder.search_checkpoint) == {}
+
+
+@pytest.mark.trains
+def test_contribution_is_that_of_the_last_step_and_not_of_the_singular_basis(
+    searched: tuple[Context, object],
+) -> None:
+    """The fold overwrites A and B; afterwards alpha |B_j| |A_j| would be alpha times the singular values."""
+    run, _ = searched
+    found, numbers = trajectory.read(run.folder.trajectory), read_numbers(run.folder)
+    torch.testing.assert_close(numbers["contribution"], torch.tensor(found.contribution[-1]))
+    assert not torch.allclose(
+        numbers["contribution"], numbers["alpha"] * numbers["singular_values"].float(), rtol=1e-2
+    )
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("scale", ["start", "paper"])
+def test_the_stored_model_computes_what_the_search_computed_with_its_gates(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], scale: str
+) -> None:
+    given = ("--search.steps", "12", "--search.learning_rate", "3e-2", "--search.scale", scale)
+    searched = build_search(run_of(tiny_config(*given)), second_order=False)
+    searched.run()
+    run = run_of(tiny_config(*given))
+    search(run)
+    model, gates = searched_model(run)
+    batch = run.data.collate(run.data.train.__getitems__(list(range(8))))
+    with torch.no_grad():
+        with searched.lora.gates.open(searched.selection.module()):
+            expected = searched.lora.module.eval()(**batch).logits
+        with gates.open(torch.zeros(len(gates.names), gates.k)):
+            without = model.eval()(**batch).logits
+        with gates.open(torch.ones(len(gates.names), gates.k)):
+            torch.testing.assert_close(model(**batch).logits, expected, rtol=0, atol=1e-5)
+    assert (without - expected).abs().max() > 1e-3

@@ -1,0 +1,181 @@
+"""A search that was stopped and resumed ends with the same bits as one that was not stopped."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from autolora.configs.schema import RunConfig
+from autolora.engine.disk import checkpoint
+from autolora.engine.run.context import Context
+from autolora.engine.run.interrupt import Interrupted, StopRequest
+from autolora.engine.search.engine import RanksSettled
+from autolora.engine.search.hook import SearchHook
+from autolora.engine.search.stage import build_search, search
+from autolora.engine.search.state import restore, snapshot
+from autolora.engine.search.trajectory import Trajectory
+from autolora.engine.tracking.metrics_file import MetricsFile
+from tests.helpers.places import ROOT
+
+pytestmark = pytest.mark.usefixtures("unchanged_registry")
+
+
+def scramble() -> None:
+    """Another process has other random states; none of them may matter."""
+    random.seed(77)
+    np.random.seed(77)
+    torch.manual_seed(77)
+    torch.rand(3)
+
+
+def result(run: Context) -> dict[str, Any]:
+    """All that a search leaves, without its times."""
+    lines = MetricsFile(run.folder.search_metrics).read()
+    return {
+        "weights": {name: value.tolist() for name, value in load_file(run.folder.search_weights).items()},
+        "numbers": run.folder.search_numbers.read_bytes(),
+        "trajectory": pd.read_parquet(run.folder.trajectory).to_dict("list"),
+        "lines": [{key: value for key, value in line.items() if key != "seconds"} for line in lines],
+    }
+
+
+@pytest.fixture
+def stop_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """stop_at(3): a signal comes during step 3; stop_at(0): none comes. A signal before the first step would end a
+    search while its model is loaded, so that nothing could be resumed."""
+    original = SearchHook.after_step
+
+    def at(step: int) -> None:
+        def after_step(self: SearchHook, engine: Any) -> bool:
+            if engine.global_step == step:
+                self.stop.code = 130
+            return original(self, engine)
+
+        monkeypatch.setattr(SearchHook, "after_step", after_step if step else original)
+
+    return at
+
+
+OWN = ROOT / "tests" / "helpers" / "own_hypergradients.py"
+CASES = {
+    "darts": ((), (3, 8)),
+    "sama": (("--hypergradient.type", "sama"), (3,)),
+    "one's own that carries a mean": (("--hypergradient.type", f"{OWN}:Carrying"), (3, 6)),
+    "one's own that draws": (("--hypergradient.type", f"{OWN}:Drawing"), (3, 6)),
+    "unrolled": (("--search.unroll_steps", "3", "--search.log_every", "2"), (4, 5)),
+    "the unroll of all inner steps": (
+        ("--hypergradient.type", "unrolled", "--search.unroll_steps", "3", "--model.attention", "eager"),
+        (2, 4),
+    ),
+    "without outer steps": (("--hypergradient.type", "none"), (3,)),
+    "settled": (("--search.selection_learning_rate", "1e-12", "--search.patience", "2"), (5, 6)),
+}
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("case", CASES)
+def test_stopped_and_resumed_is_bit_equal_to_uninterrupted(
+    tiny_config: Callable[..., RunConfig],
+    run_of: Callable[..., Context],
+    stop_at: Callable[[int], None],
+    case: str,
+) -> None:
+    arguments, stops = CASES[case]
+    common = ("--search.steps", "8", "--search.scheduler", "cosine", "--lora.dropout", "0.1", *arguments)
+    whole = run_of(tiny_config("--name", "whole", *common, "--search.checkpoint_every", "3"))
+    search(whole)
+    for stop in stops:
+        config = tiny_config("--name", f"stopped{stop}", *common)
+        scramble()
+        stop_at(stop)
+        request = StopRequest()
+        first = run_of(config, request)
+        if whole_ends_at(whole) == stop:
+            # The last step is done: there is nothing left to stop.
+            search(first)
+            assert request.code == 130
+        else:
+            with pytest.raises(Interrupted):
+                search(first)
+            assert not first.folder.search_summary.exists()
+        stop_at(0)
+        scramble()
+        again = run_of(config)
+        if not again.folder.search_summary.exists():
+            search(again)
+        assert result(again) == result(whole)
+        assert not again.folder.search_checkpoint.exists()
+
+
+def whole_ends_at(run: Context) -> int:
+    return int(MetricsFile(run.folder.search_metrics).read()[-1]["step"])
+
+
+@pytest.mark.trains
+def test_the_seed_decides_the_whole_search(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+) -> None:
+    found = []
+    for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):
+        scramble()
+        run = run_of(tiny_config("--name", name, "--seed", seed, "--search.steps", "4"))
+        search(run)
+        found.append(result(run))
+    assert found[0] == found[1]
+    assert found[0]["trajectory"]["alpha"] != found[2]["trajectory"]["alpha"]
+
+
+@pytest.mark.trains
+def test_a_kill_goes_on_from_the_last_checkpoint_and_writes_no_line_twice(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = ("--search.steps", "8", "--search.log_every", "1", "--search.checkpoint_every", "3")
+    whole = run_of(tiny_config("--name", "whole", *common))
+    search(whole)
+    config = tiny_config("--name", "killed", *common)
+    original = SearchHook.after_step
+
+    def die(self: SearchHook, engine: Any) -> bool:
+        done = original(self, engine)
+        if engine.global_step == 5:  # lines up to 5 are written, the checkpoint is of step 3
+            raise MemoryError
+        return done
+
+    monkeypatch.setattr(SearchHook, "after_step", die)
+    killed = run_of(config)
+    with pytest.raises(MemoryError):
+        search(killed)
+    assert [line["step"] for line in MetricsFile(killed.folder.search_metrics).read()] == [1, 2, 3, 4, 5]
+    with open(killed.folder.search_metrics, "a") as file:
+        file.write('{"step": 6, "train_lo')
+    monkeypatch.setattr(SearchHook, "after_step", original)
+    again = run_of(config)
+    search(again)
+    assert result(again) == result(whole)
+
+
+def test_every_random_state_comes_back(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], tmp_path: Path
+) -> None:
+    """Also those that no part of the program draws from today: a user's model or task may."""
+
+    def draws() -> list[Any]:
+        return [random.random(), np.random.rand(), torch.rand(1).item()]
+
+    run = run_of(tiny_config())
+    engine = build_search(run, second_order=False)
+    rows = Trajectory(engine.lora.gates.names)
+    rows.add(0, engine.alpha(), engine.contribution())
+    checkpoint.save(tmp_path / "checkpoint", snapshot(engine, RanksSettled(2), rows))
+    expected = draws()
+    scramble()
+    state = checkpoint.load(tmp_path / "checkpoint")
+    assert state is not None
+    restore(engine, RanksSettled(2), rows, state)
+    assert draws() == expected

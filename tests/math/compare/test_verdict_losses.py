@@ -1,0 +1,71 @@
+"""What the trainings of a verdict have shown: means over labels, the gain at the same seeds, errors by row."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from autolora.engine.verdict.losses import Shown
+
+WEIGHTS = np.array([1.0, 1.0, 2.0, 4.0])
+LEARNED = np.array([[1.0, 2, 2, 3], [2.0, 2, 2, 2], [1.0, 1, 1, 1]])
+SHUFFLED = LEARNED + np.array([[1.0, 1, 2, 4], [0.0, 0, 0, 0], [-1.0, 1, 0, 0]])
+HEAD = np.array([[4.0, 4, 8, 16], [6.0, 6, 12, 24]])
+
+
+@pytest.fixture
+def found() -> Shown:
+    losses = {"learned": LEARNED, "shuffled": SHUFFLED, "uniform": LEARNED[:1] - WEIGHTS}
+    return Shown(losses, WEIGHTS, np.arange(4), HEAD, {}, {}, "accuracy")
+
+
+def test_the_rows_of_one_source_count_as_one(found: Shown) -> None:
+    together = dataclasses.replace(found, sources=np.array([1, 0, 1, 2]))
+    rows = (SHUFFLED - LEARNED).mean(axis=0)
+    sums, weights = np.array([rows[0] + rows[2], rows[1], rows[3]]), np.array([3.0, 1.0, 4.0])
+    rest = sums - weights * rows.sum() / 8
+    assert together.pairs().row_error == pytest.approx(np.sqrt((rest**2).sum() * 3 / 2) / 8)
+    assert together.pairs().mean == found.pairs().mean
+
+
+def test_a_difference_is_nats_a_label_above_0_where_the_learned_ranks_are_better(found: Shown) -> None:
+    np.testing.assert_allclose(found.pairs().differences, [1, 0, 0])
+    np.testing.assert_allclose(found.pairs(2).differences, [1, 0])
+    np.testing.assert_allclose(found.against("uniform").differences, [-1])
+    np.testing.assert_allclose(found.means("learned"), LEARNED.sum(axis=1) / 8)
+    assert (found.count, found.complete) == (3, 1)
+
+
+def test_the_gain_is_over_all_seeds_of_the_judged_pairs_and_its_error_over_rows_and_seeds(found: Shown) -> None:
+    for count in (2, 3):
+        rows = HEAD.mean(axis=0) - LEARNED[:count].mean(axis=0)
+        assert found.pairs(count).gain == pytest.approx(rows.sum() / 8)
+        rest = rows - WEIGHTS * rows.sum() / 8
+        of_rows = (rest**2).sum() * 4 / 3 / 8**2
+        of_seeds = [(x.sum(axis=1) / 8).var(ddof=1) / len(x) for x in (LEARNED[:count], HEAD)]
+        assert found.pairs(count).gain_error == pytest.approx(np.sqrt(of_rows + sum(of_seeds)))
+    one = dataclasses.replace(found, head=HEAD[:1]).pairs(1)
+    assert np.isfinite(one.gain_error), "one seed shows no spread"
+
+
+def test_the_error_of_the_rows_is_that_of_the_mean_difference_over_the_pairs(found: Shown) -> None:
+    rows = (SHUFFLED - LEARNED).mean(axis=0)
+    rest = rows - WEIGHTS * rows.sum() / 8
+    assert found.pairs().row_error == pytest.approx(np.sqrt((rest**2).sum() * 4 / 3) / 8)
+    # Rows that differ as much as they weigh have no spread.
+    assert found.against("uniform").row_error == pytest.approx(0)
+
+
+@pytest.mark.parametrize(
+    ("gain", "spread", "sure"), [(0.0, 1.0, 0.08), (0.0, 0.3, 0.13), (4.0, 1.0, 0.98), (8.0, 0.3, 1.0)]
+)
+def test_two_heads_that_lie_close_by_luck_do_not_end_a_verdict(gain: float, spread: float, sure: float) -> None:
+    """A gain of 0 may look sure, which only trains further pairs; a gain that is there is not called worthless. In
+    units of the standard deviation of the head over seeds; `spread` is that of LoRA; the rows add no error."""
+    generator, verdicts, found = np.random.default_rng(0), 1000, 0
+    for _ in range(verdicts):
+        learned, head = spread * generator.standard_normal((8, 1)) - gain, generator.standard_normal((2, 1))
+        losses = {arm: np.repeat(learned, 3, axis=1) for arm in ("learned", "shuffled")}
+        shown = Shown(losses, np.ones(3), np.arange(3), np.repeat(head, 3, axis=1), {}, {}, "accuracy")
+        found += not shown.pairs().worthless
+    assert found / verdicts == pytest.approx(sure, abs=0.025)

@@ -1,0 +1,169 @@
+"""Order of rows, loaders that go on, plain batches."""
+
+from collections import Counter
+from collections.abc import Callable
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+
+from autolora.configs.schema import RunConfig
+from autolora.problems.data import EndlessLoader, LengthGroupedOrder, own_parts, prepare
+from autolora.problems.machine.processes import Processes
+from autolora.problems.models.load import load_tokenizer
+from autolora.problems.tasks import make_task
+
+LENGTHS = [int(n) for n in np.random.default_rng(0).integers(3, 60, size=103)]
+
+
+def test_every_row_comes_once_an_epoch_and_the_order_depends_on_seed_and_epoch_alone() -> None:
+    order = LengthGroupedOrder(LENGTHS, 8, seed=5)
+    epochs = {epoch: order.batches(epoch) for epoch in (0, 1)}
+    torch.manual_seed(99)
+    assert LengthGroupedOrder(LENGTHS, 8, seed=5).batches(1) == epochs[1]
+    assert epochs[0] != epochs[1]
+    assert LengthGroupedOrder(LENGTHS, 8, seed=6).batches(0) != epochs[0]
+    for batches in epochs.values():
+        assert sorted(row for batch in batches for row in batch) == list(range(len(LENGTHS)))
+        assert Counter(map(len, batches)) == {8: 12, 7: 1}
+    assert LengthGroupedOrder(LENGTHS, 8, seed=6).batches(0) != epochs[1], "the loader of D_val has the next seed"
+    order.set_epoch(1)
+    assert len(order) == len(LENGTHS)
+    assert order.batches(1) == epochs[1]
+
+
+def test_the_rows_in_order_cut_into_batches_are_the_batches_the_short_one_last() -> None:
+    """Trainer cuts them. With the short batch in their midst, the batches after it mixed short and long rows."""
+    order = LengthGroupedOrder(LENGTHS, 8, seed=5)
+    for epoch in range(4):
+        order.set_epoch(epoch)
+        rows, planned = list(order), order.batches(epoch)
+        cut = [rows[i : i + 8] for i in range(0, len(rows), 8)]
+        assert cut[:-1] == [batch for batch in planned if len(batch) == 8]
+        assert [cut[-1]] == [batch for batch in planned if len(batch) < 8]
+
+
+def test_rows_of_like_length_share_a_batch() -> None:
+    lengths = np.random.default_rng(1).integers(3, 60, size=800)
+
+    def padding(batches: list[list[int]]) -> int:
+        return sum(int(max(lengths[b]) * len(b) - sum(lengths[b])) for b in batches)
+
+    grouped = LengthGroupedOrder(lengths.tolist(), 8, seed=0).batches(0)
+    drawn = np.random.default_rng(0).permutation(800).reshape(100, 8).tolist()
+    assert padding(grouped) < 0.3 * padding(drawn)
+    longest = [max(lengths[b]) for b in grouped]
+    # transformers' own order has one group of 50 batches after another, each from long to short: -0.48 and -0.99.
+    for group in (longest[:50], longest[50:]):
+        assert abs(np.corrcoef(group, range(50))[0, 1]) < 0.4, "length must not fall or rise with the step"
+
+
+def loader() -> EndlessLoader:
+    rows = Dataset.from_dict({"length": LENGTHS, "number": list(range(len(LENGTHS)))})
+    return EndlessLoader(rows, 8, lambda batch: {"n": torch.tensor([row["number"] for row in batch])}, seed=2)
+
+
+def test_a_loader_gives_every_row_once_an_epoch() -> None:
+    batches = [batch["n"].tolist() for batch in islice(loader(), 26)]
+    for epoch in (batches[:13], batches[13:]):
+        assert sorted(row for batch in epoch for row in batch) == list(range(len(LENGTHS)))
+    assert batches[:13] != batches[13:]
+
+
+@pytest.mark.parametrize("stop", [0, 1, 12, 13, 14, 30])
+def test_a_loader_resumes_where_it_was(stop: int) -> None:
+    whole = [batch["n"].tolist() for batch in islice(loader(), 40)]
+    first = loader()
+    begun = [batch["n"].tolist() for batch in islice(first, stop)]
+    second = loader()
+    iterator = iter(second)  # Betty takes the iterator before the state is put back
+    second.epoch, second.position = first.epoch, first.position
+    assert begun + [batch["n"].tolist() for batch in islice(iterator, 40 - stop)] == whole
+
+
+def test_a_further_batch_follows_from_its_seed_and_leaves_the_others() -> None:
+    whole = [batch["n"].tolist() for batch in islice(loader(), 20)]
+    given, drawn = loader(), []
+    for number, batch in enumerate(islice(given, 20)):
+        (part,), shares = given.draw(number)
+        drawn.append(part["n"].tolist())
+        assert (batch["n"].tolist(), shares, given.shares) == (whole[number], [1.0], [1.0])
+    assert all(len(set(rows)) == 8 for rows in drawn)
+    assert len({tuple(rows) for rows in drawn}) == 20
+    assert loader().draw(3)[0][0]["n"].tolist() == drawn[3]
+    assert len({row for seed in range(200) for row in given.draw(seed)[0][0]["n"].tolist()}) == len(LENGTHS)
+
+
+def test_batches_are_plain_dicts_padded_to_their_own_longest_row(tiny_config: Callable[..., RunConfig]) -> None:
+    config = tiny_config()
+    data = prepare(make_task(config), load_tokenizer(config.model), config)
+    rows = sorted((data.train[i] for i in range(20)), key=lambda row: row["length"])
+    short, long = rows[0], rows[-1]
+    batch = data.collate([short, long])
+    assert type(batch) is dict
+    assert batch["labels"].tolist() == [short["labels"], long["labels"]]
+    assert not {"length", "sentence", "label"} & set(batch)
+    assert batch["input_ids"].shape[1] == -(-long["length"] // 8) * 8
+    assert batch["attention_mask"].sum(dim=1).tolist() == [short["length"], long["length"]]
+    assert batch["input_ids"][0, : short["length"]].tolist() == short["input_ids"]
+
+
+@pytest.mark.parametrize("labels", [[1] * 21, [[1, -100, 2]] * 10 + [[-100, -100, 3]] * 11])
+def test_a_batch_in_parts_is_the_batch_of_as_many_rows(labels: list[Any]) -> None:
+    """The same rows in the same order, and shares by labels that sum to 1."""
+    rows = Dataset.from_dict({"length": LENGTHS[:21], "labels": labels, "number": list(range(21))})
+
+    def collate(batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        return {"n": torch.tensor([row["number"] for row in batch])}
+
+    whole, cut = EndlessLoader(rows, 8, collate, seed=2), EndlessLoader(rows, 2, collate, seed=2, parts=4)
+    for one, parts in islice(zip(iter(whole), iter(cut), strict=True), 5):
+        assert isinstance(one, dict)
+        assert isinstance(parts, tuple)
+        assert [len(part["n"]) for part in parts] == [2] * 4 if len(one["n"]) == 8 else [2, 2, 1]
+        assert torch.equal(torch.cat([part["n"] for part in parts]), one["n"])
+        counts = [sum(np.count_nonzero(np.asarray(labels[n]) != -100) for n in part["n"]) for part in parts]
+        assert cut.shares == pytest.approx([count / sum(counts) for count in counts])
+
+
+def test_a_batch_in_parts_on_several_processes_is_that_of_one() -> None:
+    """The rows of all parts and processes are those of the batch, each weighed by its labels."""
+    labels = [[1] * (1 + number % 3) + [-100] * (2 - number % 3) for number in range(10)]
+    rows = Dataset.from_dict({"labels": labels, "number": list(range(10))})
+    weighed: dict[int, float] = {}
+    for rank in range(2):
+        for own, share in zip(*own_parts(rows, list(range(10)), 4, Processes(rank, 2)), strict=True):
+            count = sum(1 + row["number"] % 3 for row in own)
+            weighed |= {row["number"]: share * (1 + row["number"] % 3) / count for row in own}
+    whole = sum(1 + number % 3 for number in range(10))
+    assert weighed == pytest.approx({number: (1 + number % 3) / whole for number in range(10)})
+
+
+def test_a_part_without_a_label_is_left_out() -> None:
+    """Its mean loss is no number, and no number times 0 is none either."""
+    rows = Dataset.from_dict({"length": [3] * 4, "labels": [[-100], [-100], [1], [2]]})
+    loader = EndlessLoader(rows, 1, lambda batch: {"labels": torch.tensor([r["labels"] for r in batch])}, 0, parts=4)
+    parts = next(iter(loader))
+    assert isinstance(parts, tuple)
+    assert sorted(int(part["labels"]) for part in parts) == [1, 2]
+    assert loader.shares == [0.5, 0.5]
+
+
+def test_evaluation_rows_are_spread_over_the_whole_file_and_the_same_for_every_seed(
+    tiny_config: Callable[..., RunConfig],
+) -> None:
+    task = make_task(tiny_config())
+
+    def ids(*arguments: str) -> list[Any]:
+        config = tiny_config(*arguments)
+        (rows,) = prepare(task, load_tokenizer(config.model), config).evaluation.values()
+        return rows["input_ids"][:]
+
+    whole = ids()
+    some = ids("--task.evaluation_rows", "4")
+    assert some == [whole[i * len(whole) // 4] for i in range(4)]
+    assert some == ids("--task.evaluation_rows", "4", "--seed", "1")
+    assert ids("--task.evaluation_rows", "100000") == whole

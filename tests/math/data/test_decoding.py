@@ -1,0 +1,53 @@
+"""Decoding: padding changes nothing, names of the prompt may be said, nothing else comes twice, it ends at the end."""
+
+import pytest
+import torch
+
+from autolora.configs.recipe import Decoding
+from autolora.problems.machine.compute import Compute
+from autolora.problems.tasks.decoding import NoRepeatInAnswer, decode
+from autolora.problems.tasks.prompts import PlainPrompt
+from tests.helpers.generation_toys import make_causal, make_tokenizer
+
+CPU = Compute(torch.device("cpu"), bf16=False)
+SOURCES = ["name : The Mill | area : riverside", "x", "name : Blue Spice"]
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_batch_says_what_each_prompt_alone_says(kind: str, beams: int) -> None:
+    tokenizer = make_tokenizer()
+    model = make_causal(kind, len(tokenizer))
+    prompts = [PlainPrompt(tokenizer).ids(source) for source in SOURCES]
+    settings = Decoding(num_beams=beams, max_new_tokens=6, batch_size=3)
+    seen: list[int] = []
+    together = decode(model, tokenizer, prompts, settings, CPU, seen.append)
+    alone = [decode(model, tokenizer, [p], settings, CPU)[0] for p in prompts]
+    assert together == alone
+    assert len({answer.text for answer in together}) > 1
+    assert seen == [3]
+    assert not any("endoftext" in answer.text for answer in together)
+
+
+@pytest.mark.parametrize("penalty", [None, 1.3])
+def test_greedy_is_the_argmax_of_the_model(penalty: float | None) -> None:
+    """Also on a base that ships a penalty, as Qwen2.5 does."""
+    tokenizer = make_tokenizer()
+    model = make_causal("llama", len(tokenizer)).eval()
+    model.generation_config.repetition_penalty = penalty
+    ids = PlainPrompt(tokenizer).ids(SOURCES[0])
+    settings = Decoding(num_beams=1, max_new_tokens=5, no_repeat_ngram_size=0)
+    (found,) = decode(model, tokenizer, [ids], settings, CPU)
+    for _ in range(5):
+        ids = [*ids, int(model(torch.tensor([ids])).logits[0, -1].argmax())]
+    assert found.ids == ids[-5:]
+    assert found.text == tokenizer.decode(ids[-5:], skip_special_tokens=True)
+    assert found.line == " ".join(found.text.split())
+
+
+def test_an_n_gram_of_the_prompt_is_allowed_and_one_of_the_answer_is_not() -> None:
+    scores = torch.zeros(1, 10)
+    ids = torch.tensor([[1, 2, 3, 7, 1, 2]])
+    assert torch.isfinite(NoRepeatInAnswer(3, prompt_length=4)(ids, scores)).all()
+    found = NoRepeatInAnswer(3, prompt_length=0)(ids, scores)
+    assert found[0].isinf().nonzero().flatten().tolist() == [3]

@@ -1,0 +1,152 @@
+"""D_tr and D_val: disjoint, complete, of the right share, drawn by seed; of generation no source in both."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from torch import nn
+
+from autolora.configs.parser import parse
+from autolora.engine.run.given import ScriptBench
+from autolora.problems.halves import split_by_source, split_indices, split_rows
+from autolora.problems.machine.compute import Compute
+from autolora.problems.models.load import BaseModel
+from autolora.problems.tasks.given import GivenKind, GivenRows
+
+# Texts a source, as in E2E: mostly one to ten, some many.
+TEXTS = np.random.default_rng(0).geometric(0.15, size=300)
+SOURCES = [f"source {number}" for number, count in enumerate(TEXTS) for _ in range(count)]
+
+
+@pytest.mark.parametrize(("rows", "share", "validation"), [(64, 0.5, 32), (7, 0.5, 4), (100, 0.25, 25), (2, 0.5, 1)])
+def test_the_split_is_disjoint_complete_and_of_the_right_share(rows: int, share: float, validation: int) -> None:
+    d_tr, d_val = split_indices(rows, share, seed=0)
+    assert len(d_val) == validation
+    assert sorted([*d_tr, *d_val]) == list(range(rows))
+
+
+def test_the_split_is_drawn_by_seed() -> None:
+    first, again, other = (split_indices(64, 0.5, seed)[1].tolist() for seed in (0, 0, 1))
+    assert first == again != other
+    assert first != list(range(32))
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.77])
+def test_no_source_is_in_both_halves_and_the_sizes_are_those_of_the_share(share: float) -> None:
+    rows = np.random.default_rng(1).permutation(SOURCES).tolist()
+    d_tr, d_val = split_by_source(rows, share, seed=3)
+    assert sorted([*d_tr, *d_val]) == list(range(len(rows)))
+    assert not {rows[i] for i in d_tr} & {rows[i] for i in d_val}
+    assert len(d_val) == round(len(rows) * share)
+    sizes = Counter(rows)
+    means = [np.mean([sizes[rows[i]] for i in half]) for half in (d_tr, d_val)]
+    assert means[0] == pytest.approx(means[1], rel=0.35), "sources of few and of many texts in both"
+
+
+def test_the_split_by_source_is_drawn_by_seed() -> None:
+    first, again, other = (split_by_source(SOURCES, 0.5, seed)[1].tolist() for seed in (0, 0, 1))
+    assert first == again != other
+
+
+@pytest.mark.parametrize(
+    ("texts", "share", "validation"),
+    [
+        ([6, 4], 0.9, 6),  # 9 wanted: all rows would be as close as 8
+        ([6, 4], 0.1, 4),  # 1 wanted: none is no D_val
+        ([7, 3], 0.5, 3),
+        ([3, 3, 4], 0.5, 4),
+        ([3, 3, 3], 0.55, 6),  # 5 wanted: a source too much is closer than one too few
+        ([5, 4, 3, 2, 2], 0.5, 8),
+        ([90, 4, 3, 3], 0.5, 10),
+    ],
+)
+def test_whole_sources_come_as_close_to_the_share_as_they_can(texts: list[int], share: float, validation: int) -> None:
+    rows = [str(number) for number, count in enumerate(texts) for _ in range(count)]
+    wanted = round(len(rows) * share)
+    for seed in range(20):
+        found = len(split_by_source(rows, share, seed)[1])
+        assert abs(found - wanted) == abs(validation - wanted)
+        assert 0 < found < len(rows)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_d_val_takes_the_smallest_source_where_each_is_too_large(seed: int) -> None:
+    """One of so many sources is hardly found by chance."""
+    rows = [0, 0, *(number for number in range(1, 1001) for _ in range(3))]
+    d_val = split_by_source(rows, 1 / len(rows), seed)[1]
+    assert d_val.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("name", ["e2e_gpt2.yaml", "webnlg_gpt2.yaml"])
+def test_the_papers_benchmarks_are_split_the_papers_way(name: str) -> None:
+    assert parse(["--config", name]).config.task.split_by == "row"
+    assert parse([]).config.task.split_by == "source"
+
+
+@pytest.mark.parametrize("by", ["row", "source"])
+def test_the_rows_are_split_by_the_seed_of_the_data(by: str) -> None:
+    """With another --seed, rows of D_val would come into D_tr, and a verdict's pairs would not share their rows."""
+    rows = Dataset.from_dict({"source": SOURCES[:200]})
+    given = ("--task.type", "generation", "--task.path", "x.jsonl", "--task.split_by", by)
+
+    def d_val(*more: str) -> list[int]:
+        return [int(number) for number in split_rows(rows, parse([*given, *more]).config)[1]]
+
+    assert d_val("--seed", "1", "--task.seed", "5") == d_val("--seed", "2", "--task.seed", "5")
+    assert d_val("--seed", "1") == d_val("--seed", "2", "--task.seed", "1")
+    assert d_val("--seed", "1") != d_val("--seed", "2")
+
+
+@pytest.mark.parametrize("kind", ["generation", "chat"])
+def test_rows_of_one_source_are_in_the_same_half_unless_asked_otherwise(kind: str) -> None:
+    rows = Dataset.from_dict({"source": SOURCES[:200]})
+    given = ("--task.type", kind, "--task.path", "x.jsonl", "--task.split_by")
+    d_tr, d_val = split_rows(rows, parse([*given, "source"]).config)
+    assert not {SOURCES[row] for row in d_tr} & {SOURCES[row] for row in d_val}
+    by_row = split_rows(rows, parse([*given, "row"]).config)
+    assert [half.tolist() for half in by_row] == [half.tolist() for half in split_indices(200, 0.5, 0)]
+
+
+@pytest.mark.parametrize("kind", ["text", "tokens"])
+def test_rows_of_one_text_are_in_the_same_half(kind: str) -> None:
+    tokens = [[7, row // 3] if row < 90 else [7, row] for row in range(200)]
+    rows = Dataset.from_dict({"input_ids": tokens})
+    given = ("--task.type", kind, "--task.path", "x.csv")
+    d_tr, d_val = split_rows(rows, parse([*given]).config)
+    assert not {tuple(tokens[row]) for row in d_tr} & {tuple(tokens[row]) for row in d_val}
+    assert abs(len(d_val) - 100) <= 1
+    by_row = split_rows(rows, parse([*given, "--task.split_by", "row"]).config)
+    assert [half.tolist() for half in by_row] == [half.tolist() for half in split_indices(200, 0.5, 0)]
+
+
+def test_two_texts_are_divided_by_text() -> None:
+    rows = Dataset.from_dict({"input_ids": [[row % 2] for row in range(40)]})
+    halves = split_rows(rows, parse(["--task.type", "text", "--task.path", "x.csv"]).config)
+    assert [len({int(row) % 2 for row in half}) for half in halves] == [1, 1]
+
+
+class OneLayer(nn.Module):
+    """Somebody's own model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(2, 2)
+
+
+def test_validation_rows_of_a_script_are_the_last_ones_and_w_is_not_trained_on_them(tmp_path: Path) -> None:
+    def halves(validation: int, *arguments: str) -> list[list[int]]:
+        config = parse(["--precision", "fp32", "--device", "cpu", *arguments]).config
+        rows = GivenRows([{"input_ids": [1] * (1 + i % 3)} for i in range(10)], lambda examples: {})
+        model: Any = BaseModel(OneLayer(), ["head"])  # type: ignore[arg-type]
+        compute = Compute(torch.device("cpu"), bf16=False)
+        bench = ScriptBench(config, model, GivenKind(None), rows, validation, tmp_path, compute)
+        return [half.tolist() for half in bench.halves()]
+
+    assert halves(3) == [list(range(7)), [7, 8, 9]]
+    d_tr, d_val = halves(0)
+    assert (sorted([*d_tr, *d_val]), len(d_val)) == (list(range(10)), 5)
+    assert halves(0) == [d_tr, d_val] != halves(0, "--seed", "1")

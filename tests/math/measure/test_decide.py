@@ -1,0 +1,148 @@
+"""Ranks by each rule, from stored evidence alone."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from autolora.configs.errors import UserError
+from autolora.configs.schema_answer import AnswerConfig
+from autolora.engine.answer.decide import decided
+from autolora.engine.ranks.evidence import CurvePoint, Evidence
+from autolora.engine.ranks.record import LayerRank, RankRecord, chosen_components
+from tests.helpers.evidence import evidence_of, point
+
+SIZES = {"a": 10, "b": 10, "c": 40}
+
+
+def record_of(evidence: Evidence | None = None, **changes: Any) -> RankRecord:
+    """Three layers of three components; the large layer c needs four times the share for the same worth."""
+    shares = {"a": (0.10, 0.05, 0.001), "b": (0.02, 0.03, -0.01), "c": (0.20, 0.01, 0.0)}
+    layers = tuple(
+        LayerRank(
+            name, 0, alpha=(0.5, 0.3, 0.2), contribution=(1.0, 1.0, 1.0), singular_values=(3.0, 2.0, 1.0), share=share,
+            share_standard_error=(0.004,) * 3, layer_share=sum(share), layer_share_standard_error=0.01, decided=True,
+        )
+        for name, share in shares.items()
+    )  # fmt: skip
+    found = evidence or evidence_of()
+    used = {100: 15, 200: 30, 400: 60}  # evidence_of is about larger layers
+    curve = (dataclasses.replace(one, parameters=used.get(one.parameters or 0, one.parameters))
+             for one in found.budget_curve)  # fmt: skip
+    return RankRecord(3, layers, evidence=dataclasses.replace(found, budget_curve=tuple(curve)), **changes)
+
+
+def ranks_of(settings: AnswerConfig, **changes: Any) -> list[int]:
+    return [layer.rank for layer in decided(record_of(**changes), settings, SIZES).layers]
+
+
+def test_the_threshold_looks_at_alpha_alone() -> None:
+    found = decided(record_of(), AnswerConfig(rule="threshold"), SIZES)
+    assert [layer.rank for layer in found.layers] == [1, 1, 1]  # lambda is 1/3
+    assert (found.rule, found.budget, found.note) == ("threshold", None, None)
+    assert found.threshold == pytest.approx(1 / 3)
+    assert all(layer.decided for layer in found.layers)
+
+
+def test_shares_are_taken_by_worth_per_parameter_within_the_budget() -> None:
+    # Per parameter: a 0.01, 0.005, 0.0001; c 0.005, 0.00025; b 0.003, 0.002. Other shares are not above 0.
+    assert ranks_of(AnswerConfig(rule="shares", budget=0.5)) == [2, 1, 0]  # 30 parameters
+    assert ranks_of(AnswerConfig(rule="shares", budget=1.0)) == [2, 0, 1]  # 60: a, a, c
+    found = decided(record_of(), AnswerConfig(rule="shares", budget=2.0), SIZES)
+    assert [layer.rank for layer in found.layers] == [2, 2, 2]
+    assert found.lora_parameters == 120
+    assert not found.note  # all of the budget
+    assert all(layer.decided is None for layer in found.layers)
+    with_rest = decided(record_of(), AnswerConfig(rule="shares", budget=3.0), SIZES)
+    told = "of the budget's 180 LoRA parameters are used: no other component has a share above 0"
+    assert [layer.rank for layer in with_rest.layers] == [3, 2, 2]
+    assert str(with_rest.note) == f"130 {told}"
+
+
+def test_exactly_the_components_that_were_taken_are_found_again() -> None:
+    found = decided(record_of(), AnswerConfig(rule="shares", budget=0.5), SIZES)
+    # Of b the second component has the larger share.
+    assert {layer.name: chosen_components(layer, found) for layer in found.layers} == {"a": [0, 1], "b": [1], "c": []}
+    by_size = decided(record_of(), AnswerConfig(rule="size", budget=0.5), SIZES)
+    assert {layer.name: chosen_components(layer, by_size) for layer in by_size.layers}["b"] == [0]
+
+
+def test_auto_is_the_smallest_budget_that_is_enough() -> None:
+    found = decided(record_of(), AnswerConfig(rule="shares"), SIZES)
+    assert found.budget == 30  # 0.5, see test_evidence
+    none = evidence_of(budget_curve=(point(2.0, 0.15, 0.001, 120),), rank_curve=(point(1, 0.05), point(3, 0.0, 0.0)))
+    found = decided(record_of(none), AnswerConfig(rule="shares"), SIZES)
+    assert [layer.rank for layer in found.layers] == [3, 2, 2], "all whose share is above 0"
+    assert found.budget is None
+    assert found.note == (
+        "no budget up to an average rank of 2 is enough: all components are taken whose share is above 0, of which "
+        "many may be noise; the simpler choice is the largest rank in every layer (--method lora)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("budgets", "ranks"),
+    [
+        ((point(2.0, 0.15),), [1, 1, 1]),  # no budget is enough, but rank 1 in every layer is
+        ((point(2.0, 0.0),), [1, 1, 1]),  # it takes fewer parameters than the budget that is enough
+        ((point(2.0, 0.0, 0.0, 50),), None),  # the components do not use the budget up
+        ((point(1.0, 0.0), point(2.0, 0.0)), None),  # at a tie the places are learned
+        ((point(0.5, 0.0), point(2.0, 0.0)), None),
+    ],
+)
+def test_auto_is_one_rank_in_every_layer_if_that_is_enough_with_fewer_parameters(
+    budgets: tuple[CurvePoint, ...], ranks: list[int] | None
+) -> None:
+    """On SST-2 components all over the layers had been taken, and kept 74 % of the gain, where rank 2 kept all."""
+    enough = (point(1, 0.0), point(3, 0.0, 0.0))
+    record = record_of(evidence_of(budget_curve=budgets, rank_curve=enough))
+    found = decided(record, AnswerConfig(rule="shares"), SIZES)
+    said = "rank 1 in every layer is enough on D_val" in str(found.note)
+    assert said is (ranks is not None)
+    assert found.budget == (None if ranks else 60 * min(one.at for one in budgets))
+    assert ranks is None or [layer.rank for layer in found.layers] == ranks
+    if ranks:
+        assert found.rule == "curve"
+        kept = [chosen_components(layer, found) for layer in found.layers]
+        assert kept == [[0], [0], [0]], "the first component of each layer, as on the curve"
+    numbered = decided(record, AnswerConfig(rule="shares", budget=2.0), SIZES)
+    assert numbered.budget == 120, "a budget of the user's is kept"
+
+
+def test_size_needs_no_shares_and_goes_by_the_squared_singular_value() -> None:
+    record = record_of()
+    bare = dataclasses.replace(
+        record, evidence=None,
+        layers=tuple(dataclasses.replace(x, share=(), share_standard_error=()) for x in record.layers),
+    )  # fmt: skip
+    found = decided(bare, AnswerConfig(rule="size", budget=0.5), SIZES)
+    assert [layer.rank for layer in found.layers] == [2, 1, 0]  # 9, 9, 4 per 10 parameters; c has 9 per 40
+    with pytest.raises(UserError, match=r"--answer.budget: auto needs the curve of budgets by rule size"):
+        decided(bare, AnswerConfig(rule="size"), SIZES)
+    for budget in ("auto", 0.5):
+        with pytest.raises(UserError, match=r"--answer.rule: shares are measured on D_val, .* allowed"):
+            decided(bare, AnswerConfig(rule="shares", budget=budget), SIZES)
+
+
+def test_where_lora_has_learned_nothing_every_layer_has_rank_1_and_the_record_says_why() -> None:
+    nothing = evidence_of(gain=0.001)
+    found = decided(record_of(nothing), AnswerConfig(rule="shares"), SIZES)
+    assert [layer.rank for layer in found.layers] == [1, 1, 1]
+    assert "has not learned anything that shows on D_val" in str(found.note)
+    by_threshold = decided(record_of(nothing), AnswerConfig(rule="threshold"), SIZES)
+    assert [layer.rank for layer in by_threshold.layers] == [1, 1, 1]
+    assert "has not learned anything" in str(by_threshold.note)  # the paper's ranks stand; it is said
+
+
+def test_the_worth_of_a_component_is_per_parameter() -> None:
+    # 30 parameters of 0.05 together are worth less than one of c, 0.10; per parameter they are worth more.
+    record = record_of()
+    shares = {"a": (0.02, 0.02, 0.0), "b": (0.02, 0.02, 0.0), "c": (0.06, 0.0, 0.0)}
+    record = dataclasses.replace(
+        record,
+        layers=tuple(
+            dataclasses.replace(x, share=shares[x.name], share_standard_error=(0.001,) * 3) for x in record.layers
+        ),
+    )
+    found = decided(record, AnswerConfig(rule="shares", budget=40 / 60), SIZES)
+    assert [layer.rank for layer in found.layers] == [2, 2, 0]

@@ -1,0 +1,107 @@
+"""What was measured: how many ranks are enough, and the keys of ranks.json."""
+
+import dataclasses
+import json
+
+import pytest
+
+from autolora.engine.ranks.evidence import from_json, interval, to_json
+from tests.helpers.evidence import evidence_of, point
+
+
+def test_enough_is_tested_from_k_downwards_up_to_the_first_failure() -> None:
+    assert evidence_of().sufficient_rank(0.05) == 2  # 0.008 + 1.64 x 0.001 <= 0.05 x 0.2
+    assert evidence_of().sufficient_rank(0.01) == 8  # rank 4 loses 0.001 + 0.00164 > 0.002
+    assert evidence_of().sufficient_rank(0.5) == 1
+    lucky = (point(1, 0.0), point(2, 0.05), point(4, 0.001), point(8, 0.0, 0.0))
+    assert evidence_of(rank_curve=lucky).sufficient_rank(0.05) == 4  # rank 1 came after a failure
+    unsure = (point(4, 0.001, 0.02), point(8, 0.0, 0.0))
+    assert evidence_of(rank_curve=unsure).sufficient_rank(0.05) == 8
+
+
+def test_what_is_enough_is_what_keeps_enough_at_the_lower_end_of_its_printed_interval() -> None:
+    """The test took the gain as exact: it called a rank enough whose interval began at 92 %."""
+    alike = dataclasses.replace(point(4, 0.008, 0.0), kept_standard_error=0.02)  # every row loses 0.008
+    assert evidence_of(rank_curve=(alike, point(8, 0.0, 0.0))).sufficient_rank(0.05) == 8
+    assert evidence_of(budget_curve=(alike,)).sufficient_budget(0.05) is None
+    for error, enough in ((0.0061, 4), (0.0062, 8)):  # 0.96 - 1.64 x 0.0061 = 0.94999...
+        curve = (dataclasses.replace(alike, kept_standard_error=error), point(8, 0.0, 0.0))
+        low, _ = interval(curve[0].kept, error)
+        assert evidence_of(rank_curve=curve).sufficient_rank(0.0500041) == enough
+        assert (low >= 1 - 0.0500041) is (enough == 4)
+
+
+def test_beside_an_over_fitted_model_the_error_of_what_the_best_rank_gains_counts_too() -> None:
+    curve = [point(1, -0.039), point(2, -0.05, 0.002), point(4, -0.048, 0.0), point(8, 0.0, 0.01)]
+    curve[1] = dataclasses.replace(curve[1], standard_error=0.0)
+    found = evidence_of(rank_curve=tuple(curve))
+    assert found.overfitted
+    # Rank 1 loses 0.011 of 0.25, 4.4 %. Of how its rows vary, an older record tells only the largest error possible.
+    assert found.sufficient_rank(0.05) == 2
+    # It is (0.001 + 0.044 x (0.01 + 0.01)) / 0.25, so that rank 1 surely keeps 1 - 0.044 - 1.64 x 0.00752 = 0.94367.
+    assert [found.sufficient_rank(allowed) for allowed in (0.0563, 0.0564)] == [2, 1]
+    # A budget that gains more than rank 2, 0.06: 1 + 0.04 - 1.64 x (0.03 + 0.04 x 0.02) / 0.25 = 0.83795.
+    better = dataclasses.replace(found, budget_curve=(point(0.5, -0.06, 0.03),))
+    assert better.sufficient_budget(0.162) is None
+    assert better.sufficient_budget(0.1621) is not None
+    for error, enough in ((0.003, 1), (0.004, 2)):  # 0.956 - 1.64 x 0.003 > 0.95
+        told = (dataclasses.replace(curve[0], reference_kept_standard_error=error), *curve[1:])
+        assert evidence_of(rank_curve=told).sufficient_rank(0.05) == enough
+
+
+def test_over_fitted_cuts_are_compared_with_the_best_rank() -> None:
+    """On QQP a quarter of rank 1 was enough, as it kept 110 % of the gain; rank 1 kept 122 %, and trainings at the
+    quarter lost 24 %."""
+    ranks = (point(1, -0.01), point(2, -0.05), point(4, -0.02), point(8, 0.0, 0.0))
+    budgets = (point(0.25, -0.02), point(1.0, -0.045), point(2.0, -0.04))
+    found = evidence_of(rank_curve=ranks, budget_curve=budgets)
+    assert found.reference == ranks[1]
+    assert found.overfitted
+    assert not evidence_of().overfitted
+    assert found.required_part(0.05) == pytest.approx(0.95 * 1.25)
+    assert evidence_of().required_part(0.05) == pytest.approx(0.95)
+    assert found.sufficient_rank(0.05) == 2, "0.05 x 0.25 nats are allowed, and rank 1 loses 0.04 of them"
+    budget = found.sufficient_budget(0.05)
+    assert budget is not None
+    assert budget.at == 1.0, "it loses 0.005 + 0.00164"
+    assert found.sufficient_budget(0.02) is None
+    unsure = (point(1, -0.01, 0.05), point(2, -0.05, 0.05), point(4, -0.001, 0.01), point(8, 0.0, 0.0))
+    assert evidence_of(rank_curve=unsure).reference.at == 8, "luck is no over-fitting: the whole model is the measure"
+    assert evidence_of(rank_curve=unsure).sufficient_rank(0.05) == 8
+
+
+def test_a_larger_budget_that_is_over_fitted_hides_no_smaller_one() -> None:
+    ranks = (point(1, -0.1), point(8, 0.0, 0.0))
+    budgets = (point(0.25, -0.04), point(0.5, -0.098), point(1.0, -0.11), point(2.0, -0.06))
+    found = evidence_of(rank_curve=ranks, budget_curve=budgets).sufficient_budget(0.05)
+    assert found is not None
+    assert found.at == 0.5, "the budget of 2 loses 0.04 of the 0.3 nats that rank 1 gains"
+
+
+def test_a_budget_is_enough_likewise_and_none_may_be() -> None:
+    found = evidence_of().sufficient_budget(0.05)
+    assert found is not None
+    assert found.at == 0.5
+    assert evidence_of(budget_curve=(point(2.0, 0.1),)).sufficient_budget(0.05) is None
+    overfitted = evidence_of(rank_curve=(point(1, -0.1), point(8, 0.0, 0.0)), budget_curve=())
+    assert overfitted.sufficient_budget(0.05) is None, "no budget was measured"
+
+
+def test_where_lora_has_learned_nothing_no_rank_is_enough() -> None:
+    nothing = evidence_of(gain=0.019)  # below two standard errors
+    assert not nothing.learned
+    assert nothing.sufficient_rank(0.05) is None
+    assert nothing.sufficient_budget(0.05) is None
+
+
+def test_what_is_written_is_read_again() -> None:
+    best = dataclasses.replace(point(1, -0.1), reference_kept_standard_error=0.01)
+    overfitted = evidence_of(rank_curve=(best, point(8, 0.0, 0.0)))
+    for evidence in (evidence_of(), evidence_of(gain=0.001), evidence_of(budget_curve=()), overfitted):
+        raw = json.loads(json.dumps(to_json(evidence, 0.05)))
+        found = from_json(raw, "ranks.json")
+        assert found == (evidence, 0.05)
+        assert found is not None
+        assert from_json(json.loads(json.dumps(to_json(*found))), "ranks.json") == found, "written once more"
+    assert json.loads(json.dumps(to_json(evidence_of(), 0.05)))["sufficient_rank"] == 2
+    assert from_json({"k": 8}, "ranks.json") is None

@@ -1,0 +1,203 @@
+"""Log losses at any temperature from small statistics, against losses computed from the logits themselves."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize_scalar
+from torch.nn.functional import cross_entropy
+
+from autolora.engine.answer.curve import crossed
+from autolora.engine.answer.likelihood import TEMPERATURES, Categorical, Gaussian
+
+
+@pytest.fixture
+def logits() -> tuple[torch.Tensor, torch.Tensor]:
+    """Over-confident logits [500, 4] of labels that they get right half of the time."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(4, (500,), generator=generator)
+    scores = 5 * torch.randn(500, 4, generator=generator)
+    scores[torch.arange(500), labels] += 4
+    return scores, labels
+
+
+def test_the_losses_are_those_of_the_logits_at_every_temperature(logits: tuple[torch.Tensor, torch.Tensor]) -> None:
+    scores, labels = logits
+    likelihood = Categorical()
+    statistics, weights = likelihood.statistics(scores, labels)
+    assert statistics.shape == (500, len(TEMPERATURES))
+    assert weights.eq(1).all()
+    for temperature in (0.125, 0.3, 0.77, 1.0, 2.9, 7.3, 15.9):
+        expected = cross_entropy(scores.double() / temperature, labels, reduction="none")
+        found = likelihood.losses(statistics, temperature, weights)
+        assert (found - expected).abs().max() < 0.01  # a row; the temperatures between two of the grid
+        assert found.mean().item() == pytest.approx(expected.mean().item(), abs=2e-4)
+        assert likelihood.loss(scores, labels, temperature).item() == pytest.approx(expected.sum().item(), rel=1e-5)
+
+
+def test_the_fitted_temperature_is_the_best_one(logits: tuple[torch.Tensor, torch.Tensor]) -> None:
+    scores, labels = logits
+    likelihood = Categorical()
+    statistics, weights = likelihood.statistics(scores, labels)
+    best = minimize_scalar(
+        lambda log_t: float(cross_entropy(scores.double() / np.exp(log_t), labels)), bounds=(-0.7, 2.7)
+    )
+    fitted = likelihood.fitted(statistics, weights)
+    assert fitted == pytest.approx(float(np.exp(best.x)), rel=0.02)
+    assert likelihood.losses(statistics, fitted, weights).mean().item() == pytest.approx(best.fun, abs=5e-4)
+
+
+def test_a_temperature_below_1_costs_half_a_nat_for_an_octave_and_four_times_as_much_for_two() -> None:
+    """Rows whose loss falls by (x + 2)^2 / 2 nats down to x = -2 octaves: with x^2 / 2 beside it, x = -1 is lowest."""
+    octaves = torch.from_numpy(np.log2(TEMPERATURES))
+    statistics = ((octaves + 2).square() / 2).unsqueeze(0)
+    assert Categorical().fitted(statistics, torch.ones(1)) == pytest.approx(0.5, rel=1e-6)
+    above = ((octaves - 2).square() / 2).unsqueeze(0)
+    assert Categorical().fitted(above, torch.ones(1)) == pytest.approx(4.0, rel=1e-6), "above 1 there is no price"
+
+
+def test_at_a_temperature_of_the_grid_the_losses_are_exact(logits: tuple[torch.Tensor, torch.Tensor]) -> None:
+    scores, labels = logits
+    likelihood = Categorical()
+    statistics, weights = likelihood.statistics(scores, labels)
+    for temperature in (0.01, 0.5, 0.77, 1.5, 7.3, 16.0, 99.0):
+        near = likelihood.exact(temperature)
+        assert near in TEMPERATURES
+        expected = cross_entropy(scores.double() / near, labels, reduction="none")
+        assert torch.allclose(likelihood.losses(statistics, near, weights), expected, atol=1e-4, rtol=1e-5)
+    assert Gaussian().exact(0.123) == 0.123
+
+
+def test_rows_that_are_all_right_do_not_ask_for_a_temperature_of_0() -> None:
+    """Half of the rows of an easy task had no wrong one and chose the lowest temperature, at which a single wrong row
+    of the other half cost 48 nats and decided gain, curve and ranks."""
+    likelihood, margins = Categorical(), torch.linspace(2.0, 12.0, 300)
+    right = torch.stack([margins, torch.zeros(300)], dim=1)
+    wrong = torch.cat([right[1:], torch.tensor([[0.0, 6.0]])])
+    labels = torch.zeros(300, dtype=torch.long)
+    parts = [likelihood.statistics(scores.clone(), labels)[0].double() for scores in (right, wrong)]
+    found = [likelihood.fitted(part, torch.ones(300)) for part in parts]
+    assert 0.5 < found[0] < 1
+    first = np.arange(600) < 300
+    judged = crossed(likelihood, (torch.cat(parts),) * 2, torch.ones(600, dtype=torch.float64), first)
+    plain = float(torch.cat(parts)[:, TEMPERATURES == 1.0].mean())
+    assert judged.loss == pytest.approx(plain, abs=0.01)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.5, 4.0])
+def test_a_temperature_of_1_or_more_is_that_of_the_smallest_loss(
+    scale: float, logits: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    scores, labels = logits
+    best = minimize_scalar(lambda t: float(cross_entropy(scores.double() / t, labels)), bounds=(1, 16)).x
+    statistics, weights = Categorical().statistics(scores * scale / best, labels)
+    assert Categorical().fitted(statistics, weights) == pytest.approx(scale, rel=5e-3)
+
+
+@pytest.mark.parametrize("factor", [1e-2, 1e3])
+def test_a_temperature_beyond_the_grid_is_its_end(logits: tuple[torch.Tensor, torch.Tensor], factor: float) -> None:
+    scores, labels = logits
+    likelihood = Categorical()
+    statistics, weights = likelihood.statistics(scores * factor, labels)
+    fitted = likelihood.fitted(statistics, weights)
+    assert fitted == pytest.approx(TEMPERATURES[0 if factor < 1 else -1])
+    assert torch.isfinite(likelihood.losses(statistics, fitted, weights)).all()
+
+
+def test_tokens_without_a_label_count_nothing_and_a_row_is_the_sum_of_its_tokens() -> None:
+    generator = torch.Generator().manual_seed(1)
+    scores = torch.randn(3, 5, 7, generator=generator)
+    labels = torch.tensor([[1, -100, 2, 3, -100], [-100] * 5, [0, 1, 2, 3, 4]])
+    statistics, weights = Categorical().statistics(scores, labels)
+    assert weights.tolist() == [3, 0, 5]
+    at_one = int(np.flatnonzero(TEMPERATURES == 1.0)[0])
+    expected = cross_entropy(scores.flatten(0, 1), labels.flatten(), reduction="none").view(3, 5).sum(dim=1)
+    assert torch.allclose(statistics[:, at_one], expected, atol=1e-5)
+
+
+def test_the_logits_of_a_token_tell_the_next_label() -> None:
+    generator = torch.Generator().manual_seed(1)
+    scores = torch.randn(2, 6, 9, generator=generator)
+    labels = torch.tensor([[-100, -100, 4, 5, 6, -100], [-100, 1, 2, 3, 4, 5]])
+    likelihood = Categorical(shifted=True)
+    statistics, weights = likelihood.statistics(scores, labels)
+    assert weights.tolist() == [3, 5]
+    expected = cross_entropy(scores[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), reduction="none").view(2, 5)
+    at_one = int(np.flatnonzero(likelihood.grid == 1.0)[0])
+    assert torch.allclose(statistics[:, at_one], expected.sum(dim=1), atol=1e-5)
+
+
+def test_a_number_has_the_log_loss_of_a_normal_error_whose_variance_is_fitted() -> None:
+    generator = torch.Generator().manual_seed(2)
+    labels = torch.randn(200, generator=generator)
+    outputs = (labels + 0.3 * torch.randn(200, generator=generator)).unsqueeze(1)
+    likelihood = Gaussian()
+    statistics, weights = likelihood.statistics(outputs, labels)
+    variance = likelihood.fitted(statistics, weights)
+    assert variance == pytest.approx(float((outputs[:, 0] - labels).double().square().mean()), rel=1e-6)
+    normal = torch.distributions.Normal(outputs[:, 0].double(), variance**0.5)
+    expected = -normal.log_prob(labels.double())
+    assert torch.allclose(likelihood.losses(statistics, variance, weights), expected, atol=1e-5)
+    assert likelihood.loss(outputs, labels, variance).item() == pytest.approx(float(expected.sum()), rel=1e-4)
+
+
+@pytest.mark.parametrize("factor", [0.9, 1.0, 1.05, 1.1, 1.2, 1.3, 2.0])
+def test_another_scale_of_a_language_models_scores_does_not_change_the_loss(factor: float) -> None:
+    """Few temperatures and parabolas between them changed it by up to 0.02 nats, so that two models were compared
+    mostly by where their temperatures fell."""
+    generator = torch.Generator().manual_seed(4)
+    frequency = -2.5 * torch.arange(1, 4_001).log()
+    scores = frequency + 2.5 * torch.randn(1, 600, 4_000, generator=generator)
+    labels = torch.multinomial((0.95 * scores[0]).softmax(dim=1), 1, generator=generator)[:, 0]
+    labels = torch.cat([torch.zeros(1, dtype=torch.long), labels[:-1]]).unsqueeze(0)
+    likelihood = Categorical(shifted=True)
+    statistics, weights = likelihood.statistics(factor * scores, labels)
+    fitted = likelihood.fitted(statistics, weights)
+    found = float(likelihood.losses(statistics, fitted, weights).sum() / weights.sum())
+    exact = float(cross_entropy(factor * scores[0, :-1].double() / fitted, labels[0, 1:]))
+    best = minimize_scalar(
+        lambda log_t: float(cross_entropy(scores[0, :-1].double() / np.exp(log_t), labels[0, 1:])), bounds=(-0.7, 1.4)
+    )
+    assert found == pytest.approx(exact, abs=2e-4)
+    assert found == pytest.approx(best.fun, abs=2e-4)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_model_that_diverged_has_losses_that_are_no_numbers(
+    logits: tuple[torch.Tensor, torch.Tensor], value: float
+) -> None:
+    scores, labels = logits
+    scores[3, 0] = value
+    likelihood = Categorical()
+    statistics, weights = likelihood.statistics(scores, labels)
+    fitted = likelihood.fitted(statistics, weights)
+    assert not np.isfinite(float(likelihood.losses(statistics, fitted, weights).sum()))
+    outputs = scores[:, :1]
+    fitted = Gaussian().fitted(*Gaussian().statistics(outputs, labels))
+    assert not np.isfinite(fitted)
+
+
+@pytest.mark.parametrize("scale", [0.01, 60.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_vocabulary_is_exact_to_float_rounding_whatever_part_is_taken_at_a_time(
+    scale: float, dtype: torch.dtype
+) -> None:
+    """Among them a token far ahead, one that is hardly possible and one that is not; a part ends inside of a row."""
+    generator = torch.Generator().manual_seed(3)
+    scores = (scale * torch.randn(2, 9, 40_000, generator=generator)).to(dtype)
+    labels = torch.randint(40_000, (2, 9), generator=generator)
+    labels[0, 3] = -100
+    scores[0, 0, labels[0, 1]] = 500
+    scores[1, 2, labels[1, 3]] = -500
+    scores[1, 4, :20_000] = -torch.inf
+    labels[1, 5] = 32_000
+    kept = scores.clone()
+    likelihood = Categorical(shifted=True)
+    statistics, weights = likelihood.statistics(scores, labels)
+    assert torch.equal(scores, kept)
+    assert weights.tolist() == [7, 8]
+    for place, temperature in enumerate(likelihood.grid):
+        flat = cross_entropy(
+            scores[:, :-1].double().flatten(0, 1) / temperature, labels[:, 1:].flatten(), reduction="none"
+        )
+        expected = flat.view(2, 8).sum(dim=1)
+        torch.testing.assert_close(statistics[:, place].double(), expected, rtol=2e-6, atol=2e-5)

@@ -1,0 +1,89 @@
+"""What is measured of whole searches: shares that add up for every kind of model, on D_val, of the searched model."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+
+from autolora.configs.schema import RunConfig
+from autolora.engine import ranks
+from autolora.engine.answer import stage
+from autolora.engine.answer.sample import Sample
+from autolora.engine.answer.stage import answer
+from autolora.engine.run.context import Context
+from autolora.engine.search.found import searched_model
+from autolora.engine.search.stage import search
+
+pytestmark = pytest.mark.trains
+
+MEASURED = ("--answer.rows", "1000")
+CASES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "bert": ("bert", ()),
+    "parts of a fused layer": ("gpt2", ("--lora.target_modules", "[c_attn.q,c_attn.v]")),
+    "llama, bf16": ("llama", ("--precision", "bf16")),
+    "sigmoid": ("bert", ("--search.constraint", "sigmoid")),
+    "paper's scale": ("bert", ("--search.scale", "paper")),
+}
+
+
+@pytest.mark.parametrize("case", list(CASES))
+def test_every_layer_has_shares_that_add_up(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], case: str
+) -> None:
+    kind, arguments = CASES[case]
+    # Not so far from the start that three or six nodes miss what lies between.
+    run = run_of(tiny_config(*MEASURED, "--search.steps", "12", *arguments, kind=kind))
+    search(run)
+    answer(run)
+    record = ranks.load(run.folder.ranks)
+    evidence = record.evidence
+    assert evidence is not None
+    assert evidence.rows == 32
+    assert evidence.share_total == pytest.approx(sum(sum(layer.share) for layer in record.layers), rel=1e-6)
+    assert evidence.share_total == pytest.approx(sum(x.layer_share or 0.0 for x in record.layers), rel=1e-6)
+    # Few steps: the gain is a few thousandths, and bf16 rounds it.
+    assert evidence.share_total + evidence.head_share == pytest.approx(
+        evidence.fall, rel=0.02, abs=5e-4 if "bf16" in case else 2e-4
+    )
+    assert [point.at for point in evidence.rank_curve] == [1, 2, 4]
+    for layer in record.layers:
+        assert len(layer.share) == len(layer.share_standard_error) == len(layer.singular_values) == 4
+        assert list(layer.singular_values) == sorted(layer.singular_values, reverse=True)
+
+
+def test_the_searched_model_is_the_one_that_the_search_left(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+) -> None:
+    run = run_of(tiny_config("--lora.modules_to_save", "[pooler]"))
+    engine = search(run)
+    batch = run.data.collate(run.data.train.__getitems__(list(range(8))))
+    model, gates = searched_model(run)
+    found = []
+    for one, its_gates in ((engine.lora.module, engine.lora.gates), (model, gates)):
+        one.eval()
+        with torch.no_grad(), its_gates.open(torch.ones(len(gates.names), gates.k)):
+            found.append(one(**batch).logits)
+    assert torch.equal(*found)
+
+
+def test_the_answer_is_measured_on_d_val_and_the_head_alone_learns_on_d_tr(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On rows that W was trained on, LoRA and every rank would look better than they are."""
+
+    class Seen(Exception):
+        pass
+
+    def seen(run: Context, d_tr: Dataset, sample: Sample) -> Any:
+        raise Seen(d_tr["input_ids"][:], sample.rows["input_ids"][:])
+
+    run = run_of(tiny_config(*MEASURED, "--search.steps", "2", "--task.validation_share", "0.25"))
+    search(run)
+    monkeypatch.setattr(stage, "train_head", seen)
+    with pytest.raises(Seen) as found:
+        answer(run)
+    expected = [run.data.train.select(half)["input_ids"][:] for half in run.halves()]
+    assert [len(rows) for rows in expected] == [48, 16]
+    assert [sorted(rows) for rows in found.value.args] == [sorted(rows) for rows in expected]

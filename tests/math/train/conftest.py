@@ -1,0 +1,86 @@
+"""What a retraining was given, one finished run of each method, and one export for each family of models."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from autolora.configs.schema import RunConfig
+from autolora.engine.disk.files import write_json
+from autolora.engine.retrain import trials
+from autolora.engine.retrain.methods import Prepared
+from autolora.engine.retrain.trainer import RetrainTrainer
+from autolora.engine.run.context import Context
+from autolora.problems.data import Data
+from tests.helpers.exports import LORA_ALPHA, Exported, make_export
+from tests.helpers.methods import LEARNED, NAMES, Done, K, R, run
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Every batch that is trained on."""
+    batches: list[dict[str, Any]] = []
+    original = RetrainTrainer.training_step
+
+    def training_step(self: Any, model: Any, inputs: dict[str, Any], *rest: Any, **options: Any) -> torch.Tensor:
+        batches.append({name: value.tolist() for name, value in inputs.items()})
+        return original(self, model, inputs, *rest, **options)
+
+    monkeypatch.setattr(RetrainTrainer, "training_step", training_step)
+    return batches
+
+
+@pytest.fixture
+def fits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, RunConfig]]:
+    """(data, config) of every training."""
+    found: list[tuple[Any, RunConfig]] = []
+    original = trials.fit
+
+    def fit(run: Context, prepared: Prepared, data: Data, folder: Path) -> Any:
+        found.append((data, run.config))
+        return original(run, prepared, data, folder)
+
+    monkeypatch.setattr(trials, "fit", fit)
+    return found
+
+
+@pytest.fixture(scope="session")
+def done(
+    model_folder: Callable[..., Path],
+    make_config: Callable[..., RunConfig],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[..., Done]:
+    """done("lora_shuffled"): a finished run of the method; where it needs ranks, they are LEARNED."""
+    learned = tmp_path_factory.mktemp("learned") / "ranks.json"
+    write_json(learned, {"k": K, "layers": [{"name": n, "rank": r} for n, r in zip(NAMES, LEARNED, strict=True)]})
+    made: dict[str, Done] = {}
+
+    def make(method: str) -> Done:
+        if method not in made:
+            values = ["--method", method, "--lora.r", str(R), "--lora.ranks_from", str(learned)]
+            values += ["--retrain.max_steps", "16", "--retrain.learning_rate", "3e-2", "--lora.lora_alpha", "6"]
+            made[method] = run(make_config(tmp_path_factory.mktemp(method), "bert", *values), model_folder("bert"))
+        return made[method]
+
+    return make
+
+
+@pytest.fixture(
+    scope="session",
+    params=[("bert", "component"), ("roberta", "rslora"), ("gpt2", "fixed"), ("llama", "mean_rank")],
+    ids="-".join,
+)
+def exported(
+    request: pytest.FixtureRequest,
+    model_folder: Callable[..., Path],
+    tmp_path_factory: pytest.TempPathFactory,
+    make_config: Callable[..., RunConfig],
+) -> Exported:
+    """A run that was retrained at ranks of every kind, in all its exported forms."""
+    kind, scale = request.param
+    arguments = ["--export.merged", "true", "--export.padded", "true", "--retrain.scale", scale]
+    arguments += ["--lora.lora_alpha", str(LORA_ALPHA), "--retrain.learning_rate", "3e-2"]
+    config = make_config(tmp_path_factory.mktemp("exported"), kind, *arguments)
+    return make_export(config, kind, model_folder(kind))

@@ -1,0 +1,58 @@
+"""The merged weights give the run's own logits and load without PEFT."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+from autolora.engine.export.adapter import save_adapter
+from autolora.engine.export.merged import save_merged
+from autolora.problems.models.attach import attach
+from tests.helpers.exports import Exported
+from tests.helpers.generation_toys import make_causal, make_tokenizer
+
+
+@pytest.mark.trains
+def test_merging_keeps_the_function(exported: Exported) -> None:
+    model = PeftModel.from_pretrained(exported.plain_base(), exported.folder.adapter).merge_and_unload()
+    torch.testing.assert_close(exported.logits_of(model), exported.logits, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.trains
+def test_the_merged_form_loads_without_peft(exported: Exported) -> None:
+    model, report = AutoModelForSequenceClassification.from_pretrained(
+        exported.folder.merged, output_loading_info=True
+    )
+    assert not report["missing_keys"]
+    torch.testing.assert_close(exported.logits_of(model), exported.logits, rtol=1e-5, atol=1e-5)
+    assert model.config.id2label == {0: "negative", 1: "positive"}
+    assert AutoTokenizer.from_pretrained(exported.folder.merged).pad_token == "<pad>"
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_merging_an_output_layer_leaves_the_embedding_that_shares_its_weight(kind: str, tmp_path: Path) -> None:
+    tokenizer = make_tokenizer("<s>" if kind == "llama" else "<|endoftext|>")
+    settings = make_causal(kind, len(tokenizer)).config
+    settings.tie_word_embeddings = True
+    base = AutoModelForCausalLM.from_config(settings)
+    base.save_pretrained(tmp_path / "base")
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    model = attach(base, LoraConfig(r=2, target_modules=["lm_head"], task_type="CAUSAL_LM", init_lora_weights=False))
+    embedding = base.get_input_embeddings().weight
+    assert base.lm_head.base_layer.weight is embedding
+    before, ids = embedding.detach().clone(), torch.tensor([[3, 9, 40, 41]])
+    with torch.no_grad():
+        expected = model.eval()(ids).logits
+    save_adapter(model, tokenizer, tmp_path / "adapter")
+    save_merged(model, tokenizer, tmp_path / "merged")
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
+    assert torch.equal(merged.get_input_embeddings().weight, before)
+    assert not torch.equal(merged.lm_head.weight, before)
+    assert not json.loads((tmp_path / "merged" / "config.json").read_text())["tie_word_embeddings"]
+    plain = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tmp_path / "base"), tmp_path / "adapter")
+    with torch.no_grad():
+        torch.testing.assert_close(merged(ids).logits, expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(plain.eval()(ids).logits, expected, rtol=1e-5, atol=1e-5)

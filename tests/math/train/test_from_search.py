@@ -1,0 +1,124 @@
+"""Stage 2 at the recorded ranks, and its start from the searched components."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from autolora.configs.schema import RunConfig
+from autolora.engine import ranks
+from autolora.engine.export.lora_config import adapter_config, attach_ranks
+from autolora.engine.retrain.components import Components
+from autolora.engine.retrain.from_search import start_from_search
+from autolora.engine.run.context import Context
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.search.engine import SearchEngine
+from autolora.problems.models.attach import lora_layers
+from tests.helpers.searching import find_ranks, kept_mask
+
+Searched = tuple[RunConfig, Context, SearchEngine]
+
+
+@pytest.fixture(scope="module")
+def searched(
+    make_config: Callable[..., RunConfig], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Searched]:
+    """A finished search with its model still at hand; for reading only."""
+    made: dict[tuple[str, ...], Searched] = {}
+
+    def make(kind: str, *arguments: str) -> Searched:
+        key = (kind, *arguments)
+        if key not in made:
+            large = (
+                "--search.steps",
+                "8",
+                "--search.learning_rate",
+                "5e-2",
+                "--lora.lora_alpha",
+                "6",
+                "--answer.rows",
+                "0",
+            )
+            config = make_config(tmp_path_factory.mktemp("searched"), kind, *large, *arguments)
+            run = Context(config, StopRequest())
+            made[key] = (config, run, find_ranks(run))
+        return made[key]
+
+    return make
+
+
+def batch_of(engine: SearchEngine) -> dict[str, Tensor]:
+    loader = engine.selection.train_data_loader[0]
+    return loader.collate([loader.rows[i] for i in range(8)])
+
+
+def retrained_model(config: RunConfig, run: Context, record: ranks.RankRecord | None = None) -> Any:
+    """The model at the ranks of the record, that of the run unless it is given."""
+    run.task.rows()
+    record = record or ranks.load(run.folder.ranks)
+    base = run.base()
+    model = attach_ranks(base.model, adapter_config(config, record, run.task, base.trained_whole), record)
+    start_from_search(model, config, record, Components(run.folder.search_weights, record, config.lora.target_modules))
+    return model
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("retrain_scale", ["mean_rank", "component", "fixed", "rslora"])
+@pytest.mark.parametrize(
+    ("kind", "constraint", "scale", "rule"),
+    [
+        ("bert", "softmax", "start", "threshold"),
+        ("bert", "softmax", "paper", "threshold"),
+        ("gpt2", "sigmoid", "start", "threshold"),
+        ("llama", "none", "paper", "threshold"),
+        ("bert", "softmax", "start", "size"),
+    ],
+)
+def test_init_search_computes_what_the_search_computes_with_dropped_gates_at_zero(
+    searched: Callable[..., Searched], kind: str, constraint: str, scale: str, rule: str, retrain_scale: Any
+) -> None:
+    by_rule = ["--answer.rule", rule, "--answer.budget", "2"] if rule == "size" else []
+    config, run, engine = searched(kind, "--search.constraint", constraint, "--search.scale", scale, *by_rule)
+    record = ranks.load(run.folder.ranks)
+    kept = kept_mask(record)
+    assert 0 < kept.sum() < kept.numel(), "some components are dropped, some kept"
+    batch = batch_of(engine)
+    search_model = engine.lora.module.eval()
+    with torch.no_grad():
+        with engine.lora.gates.open(kept.float()):  # in the singular basis the gates of the search are 1
+            expected = search_model(**batch).logits
+        with engine.lora.gates.open(torch.ones(kept.shape)):
+            assert not torch.allclose(search_model(**batch).logits, expected, rtol=1e-6, atol=1e-7)
+    changed = dataclasses.replace(config, retrain=dataclasses.replace(config.retrain, scale=retrain_scale))
+    model = retrained_model(changed, run).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(model(**batch).logits, expected, rtol=1e-5, atol=1e-6)
+    found = {name: layer.r["default"] for name, layer in lora_layers(model).items()}
+    assert found == record.kept
+    if rule == "threshold":
+        assert [layer.rank for layer in record.layers] == engine.ranks()
+
+
+@pytest.mark.trains
+def test_init_search_takes_the_components_of_the_largest_shares_by_rule_shares(
+    searched: Callable[..., Searched],
+) -> None:
+    """A large singular value may have no share."""
+    config, run, engine = searched("bert")
+    record = ranks.load(run.folder.ranks)
+    share, kept = (-0.1, 0.0, 0.3, 0.2), torch.zeros(4, 4)
+    for row, chosen in zip(kept, ([2], [2, 3], [0, 2, 3], []), strict=True):
+        row[chosen] = 1
+    layers = (
+        dataclasses.replace(layer, rank=int(row.sum()), share=share)
+        for layer, row in zip(record.layers, kept, strict=True)
+    )
+    by_shares = dataclasses.replace(record, layers=tuple(layers), rule="shares")
+    batch = batch_of(engine)
+    model = retrained_model(config, run, by_shares).eval()
+    with torch.no_grad(), engine.lora.gates.open(kept):
+        expected = engine.lora.module.eval()(**batch).logits
+        torch.testing.assert_close(model(**batch).logits, expected, rtol=1e-5, atol=1e-6)

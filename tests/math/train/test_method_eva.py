@@ -1,0 +1,86 @@
+"""EVA: the ranks and the start are those of PEFT's own initialisation, and a stopped run resumes at them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import EvaConfig, LoraConfig, PeftModel, get_peft_model, initialize_lora_eva_weights
+
+from autolora.configs.schema import RunConfig
+from autolora.engine import ranks
+from autolora.engine.retrain.beginning import begin
+from autolora.engine.retrain.methods import METHODS
+from autolora.engine.run.context import Context
+from autolora.problems.data import LengthGroupedOrder
+from autolora.problems.models.attach import lora_layers
+from tests.helpers.exports import of_mean_rank, scales_of
+from tests.helpers.generation_toys import arguments, save_causal, write_e2e
+from tests.helpers.methods import K
+
+R, RHO, STEPS = 2, 2.0, 8
+EVA = ("--method", "eva", "--lora.r", str(R), "--lora.rho", str(RHO))
+WIDE = ("--lora.target_modules", "all-linear")
+
+
+def prepared(run: Context) -> PeftModel:
+    run.task.rows()
+    found = METHODS["eva"].prepare(run.base(), run, 8)
+    begin(run, found, run.data)
+    assert isinstance(found.model, PeftModel)
+    return found.model
+
+
+def of_peft(run: Context, keep: tuple[str, ...]) -> PeftModel:
+    """PEFT's initialisation by its own defaults, on all training rows; `keep`: what of a batch it is given."""
+    base = run.base()
+    names = list(ranks.load(run.folder.ranks).kept) + [x.name for x in ranks.load(run.folder.ranks).layers]
+    settings = LoraConfig(
+        r=R, lora_alpha=16, target_modules=sorted(set(names)), init_lora_weights="eva", eva_config=EvaConfig(rho=RHO),
+        task_type=run.task.peft_type,
+    )  # fmt: skip
+    model = get_peft_model(base.model, settings)
+    data, size = run.data.train, run.config.retrain.batch_size
+    order = list(LengthGroupedOrder(data["length"], size, run.config.seed))
+    assert sorted(order) == list(range(len(data))), "all rows, also those of D_val"
+    batches = [run.data.collate([data[i] for i in order[at : at + size]]) for at in range(0, len(order), size)]
+    rows = [{name: value for name, value in batch.items() if name in keep} for batch in batches]
+    initialize_lora_eva_weights(model, rows, show_progress_bar=False)
+    return model
+
+
+def compare(mine: PeftModel, theirs: PeftModel) -> None:
+    found, expected = lora_layers(mine), lora_layers(theirs)
+    assert found.keys() == expected.keys()
+    assert len({layer.r["default"] for layer in found.values()}) > 1, "the ranks differ"
+    for name, layer in found.items():
+        own: Any = layer.lora_A["default"].weight
+        assert torch.equal(own, expected[name].lora_A["default"].weight), name
+        assert not layer.lora_B["default"].weight.any()
+
+
+@pytest.mark.trains
+def test_ranks_and_start_are_those_of_peft(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+) -> None:
+    run = run_of(tiny_config(*EVA, *WIDE))
+    mine = prepared(run)
+    # Given labels, one for each row, PEFT's mask of tokens would be another.
+    compare(mine, of_peft(run, ("input_ids", "attention_mask", "token_type_ids")))
+    record = ranks.load(run.folder.ranks)
+    assert record.rule == "eva"
+    assert sum(layer.rank for layer in record.layers) == R * len(record.layers), "the budget is one of ranks"
+    assert max(layer.rank for layer in record.layers) <= R * RHO
+    assert scales_of(mine) == of_mean_rank(record.kept, 16, K)
+
+
+@pytest.mark.trains
+def test_of_a_language_model_no_prompt_counts(tmp_path: Path, run_of: Callable[..., Context]) -> None:
+    from autolora.configs.parser import parse
+
+    model, data = save_causal(tmp_path / "model", "llama"), write_e2e(tmp_path / "data")
+    argv = [*arguments(model, data, tmp_path / "runs", "[q_proj,o_proj,down_proj]"), *EVA]
+    run = run_of(parse(argv).config)
+    mine = prepared(run)
+    compare(mine, of_peft(run, ("input_ids", "attention_mask", "labels")))

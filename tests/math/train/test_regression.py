@@ -1,0 +1,75 @@
+"""A run on numbers of any scale: they are learned alike, and the adapter predicts in the units of the user's file."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+from autolora.configs.parser import parse
+from autolora.engine.disk.files import read_json
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.stages import run_stages
+from tests.helpers.tiny import tiny_arguments
+
+WORDS = ["good", "bad", "fine", "dull"]
+ROWS = [(f"the film was {WORDS[i % 4]} {WORDS[i // 4 % 4]}", i % 4 + 0.1 * (i % 7)) for i in range(96)]
+
+
+def run_on(
+    folder: Path, model: Path, kind: str, mean: float, deviation: float, *arguments: str, draw: bool = False
+) -> RunFolder:
+    """A finished run on the numbers mean + deviation * y."""
+    folder.mkdir()
+    path = folder / "numbers.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *((text, mean + deviation * y) for text, y in ROWS)])
+    data = ("--task.type", "text", "--task.path", str(path), "--task.kind", "regression")
+    more = ("--task.metrics", "[pearson,mse]", "--retrain.max_steps", "40", "--retrain.learning_rate", "1e-2")
+    request = parse([*tiny_arguments(model, folder, kind), *data, *more, *arguments])
+    run_stages(request, StopRequest(), draw=draw)
+    return RunFolder(Path(request.config.runs_folder) / str(request.config.name))
+
+
+@pytest.mark.trains
+def test_the_scale_of_the_numbers_changes_nothing_but_the_units(
+    tmp_path: Path, model_folder: Callable[..., Path]
+) -> None:
+    """Numbers with mean 57 once ended at a correlation of 0."""
+    model = model_folder("bert")
+    small = run_on(tmp_path / "small", model, "bert", 0.0, 1.0)
+    large = run_on(tmp_path / "large", model, "bert", 1e4, 100.0, draw=True)
+    results = [read_json(run.metrics) for run in (small, large)]
+    assert results[0]["loss"] == pytest.approx(results[1]["loss"], rel=1e-3)
+    assert f"{results[1]['metrics']['mse']:.4f}" in large.report.read_text()
+    mse = [result["metrics"]["mse"] for result in results]
+    assert mse[1] == pytest.approx(1e4 * mse[0], rel=1e-3)
+    assert results[1]["label_scale"] == pytest.approx(
+        {"mean": 1e4 + 100 * results[0]["label_scale"]["mean"], "in_head": True,
+         "deviation": 100 * results[0]["label_scale"]["deviation"]}
+    )  # fmt: skip
+    said = predictions(large)
+    assert ((said - torch.tensor([1e4 + 100 * y for _, y in ROWS])).abs() < 400).all(), "in the units of the file"
+    assert said == pytest.approx(1e4 + 100 * predictions(small), abs=1)
+
+
+def predictions(run: RunFolder) -> Any:
+    """What the saved model predicts for ROWS, loaded without this program."""
+    if run.adapter.exists():
+        folder = run.adapter
+        settings = read_json(folder / "adapter_config.json")
+        base = AutoModelForSequenceClassification.from_pretrained(
+            settings["base_model_name_or_path"], config=AutoConfig.from_pretrained(folder)
+        )
+        loaded = PeftModel.from_pretrained(base, folder).eval()
+    else:
+        folder = run.merged
+        loaded = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    tokens = AutoTokenizer.from_pretrained(folder)([text for text, _ in ROWS], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        return loaded(**tokens).logits[:, 0]

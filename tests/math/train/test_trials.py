@@ -1,0 +1,118 @@
+"""Choices on D_val: the learning-rate sweep; what a choice trains on, keeps and refuses."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autolora.configs.parser import parse
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.engine.retrain import stage, trials
+from autolora.engine.retrain.fit import Fitted
+from autolora.engine.retrain.trials import Trials
+from autolora.engine.run.context import Context
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.search.stage import build_search
+from autolora.engine.stages import run_stages
+from tests.helpers.generation_toys import arguments, save_causal, write_e2e
+
+SWEEP = ("--method", "lora", "--retrain.learning_rates", "[1e-6,3e-2]", "--retrain.max_steps", "12")
+
+
+class Stopped(Exception):
+    """Comes instead of the retraining."""
+
+
+def finish(config: RunConfig, *, draw: bool = False) -> RunFolder:
+    return run_stages(Request(config, "all", False, "test"), StopRequest(), draw=draw)
+
+
+@pytest.mark.slow
+def test_a_sweep_takes_the_rate_that_does_best_on_d_val(
+    tiny_config: Callable[..., RunConfig], fits: list[tuple[Any, RunConfig]]
+) -> None:
+    folder = finish(tiny_config(*SWEEP))
+    sweep, result = json.loads(folder.sweep.read_text()), json.loads(folder.metrics.read_text())
+    scores = [trial["metrics"]["accuracy"] for trial in sweep["trials"]]
+    assert scores[1] != scores[0], "at the lower rate nothing is learned"
+    best = max(sweep["trials"], key=lambda trial: trial["metrics"]["accuracy"])
+    assert sweep["chosen"] == best["tried"]
+    assert result["learning_rate"] == best["tried"]["learning_rate"]
+    assert result["learning_rates_tried"] == [1e-6, 3e-2]
+    assert result["seconds_sweep"] > 0
+    assert result["seconds"]["total"] == result["seconds"]["retrain"], "the sweep's seconds stand apart"
+    assert [config.retrain.learning_rate for _, config in fits] == [1e-6, 3e-2]
+    for data, _ in fits:  # D_tr and D_val: half of 64 rows each, and no row of the test split
+        assert (len(data.train), {name: len(rows) for name, rows in data.evaluation.items()}) == (32, {"D_val": 32})
+    assert not folder.trials.exists()
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize(
+    ("method", "steps", "passes", "of_a_trial"),
+    [
+        ("lora", "100", "0.25", 25), ("lora", "100", "0.5", 50), ("adalora", "12", "0.5", 10), ("lora", "3", "0.5", 3),
+        ("lora", "null", "0.5", None), ("optuna", "100", "0.5", 50),
+    ],
+)  # fmt: skip
+def test_a_trial_takes_as_many_passes_over_d_tr_as_the_retraining_over_all_rows(
+    tiny_config: Callable[..., RunConfig],
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    steps: str,
+    passes: str,
+    of_a_trial: int | None,
+) -> None:
+    """With as many steps it took twice the passes, and a rate that is too low for the retraining was chosen."""
+    seen = []
+
+    def fit(run: Context, *_: Any) -> Fitted:
+        seen.append(run.config.retrain.max_steps)
+        return Fitted({"accuracy": 0.5, "loss": 0.5}, 1.0, 1)
+
+    def stop(*_: Any) -> Fitted:
+        raise Stopped
+
+    monkeypatch.setattr(trials, "fit", fit)
+    monkeypatch.setattr(stage, "fit", stop)
+    two = ("--lora.trials", "2") if method == "optuna" else ("--retrain.learning_rates", "[1e-3,1e-2]")
+    share = ("--task.validation_share", str(1 - float(passes)))
+    with pytest.raises(Stopped):
+        finish(tiny_config("--method", method, *two, *share, "--retrain.max_steps", steps))
+    assert seen == [of_a_trial] * 2
+
+
+@pytest.mark.trains
+def test_of_equal_metrics_the_lower_loss_decides(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hard task whose short trainings all answer alike: CoLA, Matthews 0 at every rate."""
+    losses = {1e-3: 0.6, 1e-2: 0.5, 1e-1: 0.7}
+
+    def fit(run: Context, *_: Any) -> Fitted:
+        return Fitted({"accuracy": 0.5, "loss": losses[run.config.retrain.learning_rate]}, 1.0, 1)
+
+    monkeypatch.setattr(trials, "fit", fit)
+    folder = finish(tiny_config("--method", "lora", "--retrain.learning_rates", "[1e-3,1e-2,1e-1]"))
+    assert json.loads(folder.sweep.read_text())["chosen"] == {"learning_rate": 1e-2}
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("split_by", ["source", "row"])
+def test_the_search_and_the_trials_split_alike(tmp_path: Path, run_of: Callable[..., Context], split_by: str) -> None:
+    """Twelve sources of two texts each."""
+    model, data = save_causal(tmp_path / "model", "gpt2"), write_e2e(tmp_path / "data")
+    argv = [*arguments(model, data, tmp_path / "runs", "[c_attn]"), "--task.split_by", split_by]
+    run = run_of(parse(argv).config)
+    engine = build_search(run, second_order=False)
+    problems: list[Any] = [engine.lora, engine.selection]
+    searched = [problem.train_data_loader[0].rows["source"][:] for problem in problems]
+    trials = Trials(run, run.folder.sweep, "--x", "retrain", "sweep").data
+    tried = [trials.train["source"][:], trials.evaluation["D_val"]["source"][:]]
+    assert tried == searched
+    assert [len(half) for half in tried] == [12, 12]
+    assert bool(set(tried[0]) & set(tried[1])) is (split_by == "row")
