@@ -44,8 +44,7 @@ def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], make_argv: MakeA
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """What `run.main` sets for its libraries goes back."""
-    for name in ("TOKENIZERS_PARALLELISM", "OMP_WAIT_POLICY"):
-        monkeypatch.setenv(name, os.environ.get(name, "false" if name.startswith("T") else "PASSIVE"))
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", os.environ.get("TOKENIZERS_PARALLELISM", "false"))
 
 
 def left_behind(folder: Path) -> list[str]:

@@ -16,7 +16,6 @@ def command(
 ) -> Command:
     """command("--seed", "-1") -> exit code and the lines on stderr; {here} stands for the test's folder."""
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
-    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
 
     def call(*arguments: str) -> Answer:
         argv = make_argv(tmp_path)  # the first call makes the model, with a word on stderr
