@@ -216,8 +216,8 @@ def _configuration(
     _tell_unread(settings, config)
     if kind.peft_type != TaskType.CAUSAL_LM:
         return config
-    # Only after the check, which would ask for task.path: the rows are the script's. The memory estimate and the split
-    # into D_tr and D_val read from the task that the model has no head, and that rows have no sources.
+    # Only after the check, which would ask for task.path: the rows are the script's. The measurement's batch and the
+    # split into D_tr and D_val read from the task that the model has no head, and that rows have no sources.
     return dataclasses.replace(config, task=TaskConfig(type="chat", split_by="row"))
 
 

@@ -43,13 +43,12 @@ TIMEOUT = timedelta(hours=12)
 
 @dataclass(frozen=True)
 class Processes:
-    """This process's `rank` among `size`; `local` is its number on its machine, on which `here` of them run. The
-    methods are collective: if one process calls a method, all must call it."""
+    """This process's `rank` among `size`; `local` is its number on its machine. The methods are collective: if one
+    process calls a method, all must call it."""
 
     rank: int = 0
     size: int = 1
     local: int = 0
-    here: int = 1
 
     @property
     def first(self) -> bool:
@@ -165,8 +164,7 @@ def joined(device: str) -> Iterator[Processes]:
     if cuda:
         torch.cuda.set_device(local)
     try:
-        size = dist.get_world_size()
-        yield Processes(dist.get_rank(), size, local, int(os.environ.get("LOCAL_WORLD_SIZE", size)))
+        yield Processes(dist.get_rank(), dist.get_world_size(), local)
     except (dist.DistError, RuntimeError) as error:
         if not _is_lost_peer(error):
             raise
