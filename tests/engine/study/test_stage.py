@@ -77,12 +77,13 @@ def test_a_mistake_leaves_the_old_study_as_it_was(study: tuple[RunConfig, StudyF
     assert everything(folder.root.parent) == before
 
 
+SHUFFLED = {"method": "lora_shuffled", "lora.ranks_from": "{runs}/variant-c"}
 WRONG: dict[str, dict[str, Any]] = {
     r"seeds": {"axes": {"seeds": [0, 1]}},
     r"lora\.k": {"axes": {"lora.k": [4, -1]}},
     r"^--study\.reference: no row is named 'x'; there are: .*": {"axes": {"seed": [0]}, "reference": "x"},
     r"^--lora\.r: does nothing": {"axes": {"lora.r": [1, 2]}, "variants": {"a": {"method": "full"}}},
-    r"did you mean variant-a\?$": {"variants": {"a": {}, "b": {"lora.ranks_from": "{runs}/variant-c"}}},
+    r"did you mean variant-a\?$": {"variants": {"a": {}, "b": SHUFFLED}},
 }
 
 

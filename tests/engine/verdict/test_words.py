@@ -75,10 +75,6 @@ def test_small_numbers_are_not_written_as_zeros(ending: Ending) -> None:
         ("undecided", 8, "The same command trains further pairs; until then, take rank 2 in every layer."),
         ("undecided", 24, f"No more than 24 pairs are trained. {SECOND_TEST} To be safe, take rank 2 in every layer."),
         ("undecided", 0, "Choose by cost alone: keep these ranks, which have 256 parameters, or take rank 2 in "),
-            "undecided",
-            0,
-            "Choose by cost alone: keep these ranks, which have 256 parameters, or take rank 2 in every ",
-        ),
     ],
 )
 def test_each_ending_says_what_to_do_with_the_ranks(
