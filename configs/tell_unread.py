@@ -15,7 +15,7 @@ from autolora.configs.unread import Row, reason
 log = logging.getLogger("autolora")
 
 # What one stage, run alone, leaves unread, though another stage reads it. Stage search is not here, as config.yaml
-# keeps the settings of the retraining for the command that the program then proposes.
+# keeps the settings of the retraining for a later --stage retrain.
 _ALONE: dict[Stage, Row] = {
     "retrain": Row(
         ("search", "hypergradient", "answer", "lora.k", "lora.target_modules"), lambda c: c.method == "autolora",

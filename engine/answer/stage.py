@@ -68,10 +68,8 @@ def answer(run: Workbench, tracker: Tracker = NOWHERE) -> None:
         record = ranks.load(folder.source_ranks)
         measured = read_answer(folder.source_answer).get("seconds", 0.0)
     record = ranks.of_run(decided(_trusted(run, record), settings, sizes), run.config)
-    # The report shows where ranks.json was edited: where it differs from these.
-    chosen = record.ranks
     seconds = measured + time.perf_counter() - began
-    content = {"settings": ANSWERED.of(run.config), "seconds": seconds, "ranks": chosen, "commit": commit()}
+    content = {"settings": ANSWERED.of(run.config), "seconds": seconds, "commit": commit()}
     run.begin()  # the search may have been made by an earlier command, with other settings of the answer
     write_json(folder.answer, content)
     save_lora_config(_for_trainers(run, record, searched.get("peft", {})), record, folder.lora_config, run.config)

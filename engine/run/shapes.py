@@ -112,10 +112,9 @@ class Searched(Part):
 
 
 class Answer(Part):
-    """search/answer.json; `ranks`: those that the rule chose."""
+    """search/answer.json."""
 
     seconds: Amount = 0.0
-    ranks: dict[str, Count] = {}
     settings: dict[str, Any] = {}
 
 
