@@ -25,7 +25,7 @@ from autolora.problems.scoring.ter import corpus_ter, ter_edits
 from autolora.problems.scoring.webnlg import clean_hypothesis, clean_reference, score_webnlg
 from autolora.problems.scoring.webnlg_files import read_webnlg
 from tests.helpers.places import SHARED
-from tests.helpers.real_systems import e2e_expected, e2e_systems
+from tests.math.helpers.real_systems import e2e_expected, e2e_systems
 
 words = st.lists(st.sampled_from("abcde"), max_size=12)
 

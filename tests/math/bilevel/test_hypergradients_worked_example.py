@@ -78,20 +78,6 @@ def test_it_comes_closer_from_one_outer_step_to_the_next(
     assert errors[-1] < 0.3 * errors[0]
 
 
-@pytest.mark.parametrize("name", ["Soba", "Penalty"])
-def test_it_resumes_from_its_state(printed: dict[str, str], name: str) -> None:
-    first = approximation(printed[name])
-    toy = at_solution(printed[name])
-    vector = [torch.ones_like(p) for p in toy.inner.trained]
-    first.implicit(vector, toy.inner, toy.outer)
-    resumed = approximation(printed[name])
-    resumed.load_state_dict(first.state_dict())
-    assert first.carries
-    for _ in range(2):
-        one, other = (m.implicit(vector, toy.inner, toy.outer)[0] for m in (first, resumed))
-        assert torch.equal(one, other)
-
-
 class TestPenalty:
     def test_its_gradient_is_that_of_the_penalised_loss(self, printed: dict[str, str]) -> None:
         """At the y that linear algebra gives, however large the weight."""

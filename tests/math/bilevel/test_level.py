@@ -39,15 +39,6 @@ def test_the_given_scheduler_is_kept_and_moved_once_a_step() -> None:
     assert toy.inner.scheduler.last_epoch == 3
 
 
-def test_unused_inputs_have_zero_gradient_and_a_gradient_is_one_pass() -> None:
-    toy = lora_toy()
-    used, unused = torch.ones(2, requires_grad=True), torch.ones(3, requires_grad=True)
-    before = toy.inner.passes.backward
-    gradient = toy.inner.gradient([(3 * used).sum()], [used, unused])
-    assert equal(gradient, [torch.full((2,), 3.0), torch.zeros(3)])
-    assert toy.inner.passes.backward == before + 1
-
-
 def test_the_loss_is_kept_without_its_graph() -> None:
     toy = lora_toy()
     assert not toy.inner.last_loss.requires_grad
