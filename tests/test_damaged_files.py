@@ -5,24 +5,21 @@ import re
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
 from autolora.configs.errors import UserError
-from autolora.configs.files import load_config
 from autolora.configs.requests import Request, ShowRequest
 from autolora.configs.schema import RunConfig, Stage
 from autolora.engine import ranks, stages
 from autolora.engine.command import run_request
 from autolora.engine.disk.files import remove, write_json
-from autolora.engine.report import controls
 from autolora.engine.report import stage as report
 from autolora.engine.report.verdict import verdict_of
 from autolora.engine.retrain.trials import read_trials
-from autolora.engine.run import places as places_of_commands
 from autolora.engine.run.asked import Asked
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
@@ -148,16 +145,7 @@ def with_value(content: Any, place: tuple[Any, ...], new: Any) -> Any:
     return changed
 
 
-@pytest.fixture
-def config_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run's config.yaml is parsed once, not by every command: that is nine tenths of what --show costs."""
-    once = cache(load_config)
-    for module in (places_of_commands, controls):
-        monkeypatch.setattr(module, "load_config", once)
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("config_parsed_once")
 @pytest.mark.parametrize("name", JSON_FILES)
 def test_a_value_of_a_wrong_type_or_none_is_refused_or_read(
     folder: RunFolder, tiny_config: Callable[..., RunConfig], name: str
