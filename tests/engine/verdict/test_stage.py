@@ -170,22 +170,6 @@ def test_the_sentence_names_the_uniform_rank_that_was_compared(verdict: Callable
 
 
 @pytest.mark.trains
-def test_the_page_of_a_cell_keeps_the_runs_of_its_study(verdict: Callable[..., Any], tmp_path: Path) -> None:
-    row = {
-        "method": "autolora", "seed": 0, "task": "sample", "mean_rank": 2.0, "ranks": [2], "lora_parameters": 8,
-        "trainable_parameters": 9, "main_metric": "accuracy", "search_seconds": 1.0, "total_seconds": 2.0,
-        "search_steps": 3, "score": 0.75, "log_loss": None, "metric.accuracy": 0.75, "cell": "one",
-    }  # fmt: skip
-    (tmp_path / "compare").mkdir()
-    pd.DataFrame([row]).to_parquet(tmp_path / "compare" / "results.parquet")
-    place = ("--runs_folder", str(tmp_path / "compare" / "cells"), "--name", "one")
-    _, folder = verdict(FakeLauncher(better(0.3)), *place)
-    page = folder.report.read_text()
-    assert 'id="metric-0"' in page
-    assert 'id="verdict"' in page
-
-
-@pytest.mark.trains
 def test_damaged_losses_are_named(verdict: Callable[..., Any]) -> None:
     _, folder = verdict(FakeLauncher(better(0.3), stop_after=7))
     (place,) = folder.verdict.glob("cells/pair-01-learned/row_losses.parquet")
