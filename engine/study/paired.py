@@ -95,6 +95,7 @@ def paired(results: pd.DataFrame, axes: Sequence[str], ours: str = OURS, column:
         alike = pairs[_same_rows(pairs, column)]
         kept = alike[~_same_run(alike)]
         every, comparable, difference = (_differences(part, column, gains) for part in (pairs, alike, kept))
+        error = float(difference.std(ddof=1)) / max(1, len(difference)) ** 0.5
         rows.append(
             {
                 f"{ours} against": name,
@@ -102,7 +103,7 @@ def paired(results: pd.DataFrame, axes: Sequence[str], ours: str = OURS, column:
                 LEFT_OUT: len(comparable) - len(difference),
                 OTHER_ROWS: len(every) - len(comparable),
                 f"mean difference, {unit}": float(difference.mean()) if summed else math.nan,
-                "standard error": float(difference.sem()) if summed else math.nan,
+                "standard error": error if summed else math.nan,
                 "better": int((difference > 0).sum()),
                 "equal": int((difference == 0).sum()),
                 "worse": int((difference < 0).sum()),

@@ -127,7 +127,8 @@ def texts(table: pd.DataFrame) -> list[list[str]]:
 def _text(value: Any) -> str:
     """Floats with three decimals, small ones with two digits; a missing number is an empty text."""
     if isinstance(value, float | np.floating):
-        return "" if np.isnan(value) else f"{value:z.3f}" if value == 0 or abs(value) >= 0.01 else f"{value:.2g}"
+        number = float(value)
+        return "" if np.isnan(number) else f"{number:z.3f}" if number == 0 or abs(number) >= 0.01 else f"{number:.2g}"
     return f"{int(value):,}" if isinstance(value, int | np.integer) else str(value)
 
 
