@@ -13,7 +13,6 @@ from torch import nn
 from autolora.configs.parser import parse
 from autolora.engine.run.given import ScriptBench
 from autolora.problems.halves import split_by_source, split_indices, split_rows
-from autolora.problems.machine.compute import Compute
 from autolora.problems.models.load import BaseModel
 from autolora.problems.tasks.given import GivenKind, GivenRows
 
@@ -142,8 +141,7 @@ def test_validation_rows_of_a_script_are_the_last_ones_and_w_is_not_trained_on_t
         config = parse(["--precision", "fp32", "--device", "cpu", *arguments]).config
         rows = GivenRows([{"input_ids": [1] * (1 + i % 3)} for i in range(10)], lambda examples: {})
         model: Any = BaseModel(OneLayer(), ["head"])  # type: ignore[arg-type]
-        compute = Compute(torch.device("cpu"), bf16=False)
-        bench = ScriptBench(config, model, GivenKind(None), rows, validation, tmp_path, compute)
+        bench = ScriptBench(config, model, GivenKind(None), rows, validation, tmp_path, torch.device("cpu"))
         return [half.tolist() for half in bench.halves()]
 
     assert halves(3) == [list(range(7)), [7, 8, 9]]
