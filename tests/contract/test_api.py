@@ -159,7 +159,8 @@ def test_a_classifier_gets_the_ranks_of_the_command_line(
     model.save_pretrained(base)
     tokenizer = AutoTokenizer.from_pretrained(model_folder("bert"))
     tokenizer.save_pretrained(base)
-    more = ("--model.name", base, "--answer.rule", rule, "--answer.rows", "1000", "--search.patience", "0")
+    more = ("--model.name", base, "--answer.rule", rule, "--answer.rows", "1000", "--search.patience", "0",
+            "--search.scheduler", "constant")  # fmt: skip
     succeed(*tiny(*own_table(tmp_path, rows=40), *more, "--stage", "search", "--search.steps", "10"))
     texts, labels = zip(
         *(line.split(",") for line in (tmp_path / "train.csv").read_text().splitlines()[1:]), strict=True

@@ -85,7 +85,7 @@ def test_the_loss_of_a_conversation_is_that_of_the_tokens_of_its_answers(chat_mo
     total, hits, count = 0.0, 0, 0
     for row in read(held_out):
         asked = tokenizer.apply_chat_template(row["messages"][:1], add_generation_prompt=True, tokenize=False)
-        whole = tokenizer.apply_chat_template(row["messages"], tokenize=False).removesuffix("\n")
+        whole = tokenizer.apply_chat_template(row["messages"], tokenize=False)
         start, ids = len(tokenizer(asked)["input_ids"]), torch.tensor(tokenizer(whole)["input_ids"])
         logs = logits_of(model, {"input_ids": ids[None]})[0].log_softmax(-1)[start - 1 : -1]
         total -= float(logs.gather(1, ids[start:, None]).sum())

@@ -16,9 +16,8 @@ from tests.helpers.tiny import MEASURED, tiny_arguments
 pytestmark = pytest.mark.trains
 
 FEW = (
-    "--task.train_rows", "32", "--task.evaluation_rows", "16", "--search.steps", "4", "--retrain.max_steps", "2",
-    "--answer.rule", "size", "--answer.budget", "0.5", "--verdict.pairs", "8", "--verdict.rows", "16",
-    "--lora.target_modules", "[query,value,key]",
+    "--task.train_rows", "64", "--task.evaluation_rows", "16", "--retrain.max_steps", "2", "--verdict.pairs", "8",
+    "--verdict.rows", "16",
 )  # fmt: skip
 
 
@@ -44,7 +43,6 @@ def test_a_verdict_tells_ending_difference_and_how_sure_it_is(judged: Path) -> N
     assert found["arms"]["learned"]["parameters"] == found["arms"]["shuffled"]["parameters"] == found["parameters"]
     record = read(judged / "ranks.json")
     assert found["parameters"] == 64 * sum(layer["rank"] for layer in record["layers"])
-    # Steps so few cannot show that places matter: with 8 pairs of equal models an error would be told as a finding.
     assert found["sentence"]
 
 
