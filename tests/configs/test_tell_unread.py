@@ -28,7 +28,7 @@ SAID = {
         "--task.unused_rows: does nothing without --task.train_rows",
     "--search.patience 3": "--search.patience: does nothing with --answer.rule shares",
     "--lora.r 6":
-        "--lora.r: does nothing with --method autolora: it is read only for lora, adalora, eva, para, optuna, lora_",
+        "--lora.r: does nothing with --method autolora: it is read only for lora, adalora, eva, para, opt",
     "--method lora --search.steps 9 --hypergradient.type sama --retrain.init scratch":
         "--hypergradient.type, --search.steps: do nothing with --method lora, which has no search",
     "--method eva --retrain.init scratch":
@@ -177,7 +177,7 @@ REFUSED = {
     ),
     "an axis of what only another method reads": (
         "--study.axes '{lora.r: [2, 4]}'",
-        "--lora.r: does nothing with --method autolora: it is read only for lora, adalora, eva, para, optuna, lora_m",
+        "--lora.r: does nothing with --method autolora: it is read only for lora, adalora, eva, para, opt",
     ),
     "a task that the sample is not": (
         "--task.name nosuch",

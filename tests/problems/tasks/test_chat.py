@@ -225,20 +225,6 @@ def test_an_example_of_prompt_and_answer_is_told_once(tmp_path: Path, log_lines:
     assert line.endswith(r"<|im_end|>\n'")
 
 
-def test_a_prompt_that_is_not_where_the_learned_text_begins_is_warned_of_once(
-    tmp_path: Path, log_lines: list[str]
-) -> None:
-    path = write(tmp_path / "a.jsonl", rows_of())
-    config = parse(["--task.type", "chat", "--task.path", str(path), "--task.max_length", "64"]).config
-    template = OURS["marked"].replace("assistant\n{% endif %}", "assistant\n<think>{% endif %}")
-    prepare(make_task(config), chat_tokenizer(template), config)
-    (line,) = [line for line in log_lines if "its prompt for an answer ends with" in line]
-    assert line.startswith(
-        "WARNING the chat template, the model's own: its prompt for an answer ends with '<|im_end|>"
-    )
-    assert "<think>', but what is learned begins at the answer itself" in line
-
-
 def test_turns_of_weight_0_are_read_and_not_learned(tmp_path: Path) -> None:
     turns = [TURNS[0], TURNS[1] | {"weight": 1}, TURNS[2], TURNS[3] | {"weight": 0}]
     path = write(tmp_path / "a.jsonl", [{"messages": turns}])

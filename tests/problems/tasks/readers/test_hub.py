@@ -71,7 +71,7 @@ def test_without_a_network_a_name_that_the_cache_does_not_have_is_told(
     monkeypatch.setattr(hub, "_is_script", lambda *_: False)
     monkeypatch.setattr(hub, "_is_cached", lambda _, config: config in rows_of)
     splits = {name: DatasetDict(train=Dataset.from_dict({"text": [text]})) for name, text in rows_of.items()}
-    monkeypatch.setattr(hub, "loaded", lambda _, chosen, *__, **___: splits[chosen])
+    monkeypatch.setattr(hub.datasets, "load_dataset", lambda _, chosen, **__: splits[chosen])
     assert load_splits("own/chats", "two", "chat", may_choose=True)["train"]["text"][0] == "of two"
     assert log_lines == []
     assert load_splits("own/chats", "tow", "chat", may_choose=True)["train"]["text"][0] == "of the default"
