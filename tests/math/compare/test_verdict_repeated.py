@@ -1,4 +1,4 @@
-"""What is not one verdict on one search: two verdicts in a row, a rule that chose at random, and several searches."""
+"""What is not one verdict on one search: two verdicts in a row, and a rule that chose at random."""
 
 from collections import Counter
 
