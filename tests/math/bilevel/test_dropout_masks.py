@@ -1,4 +1,4 @@
-"""Replayed dropout masks, and the choice of device and precision."""
+"""Replayed dropout masks, seeded random numbers, and autocast where it is asked for."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""A user's approximation: what is wrong with it is said in one line, and it disturbs nothing."""
+"""A user's approximation disturbs nothing, and carries its state."""
 
 from collections.abc import Callable
 from types import SimpleNamespace

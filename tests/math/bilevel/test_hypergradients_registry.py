@@ -1,4 +1,4 @@
-"""The registry: named alike everywhere, documented alike, and beside Betty's own entries."""
+"""The registry: named alike everywhere, and beside Betty's own entries."""
 
 import betty.hypergradient as stock
 import pytest

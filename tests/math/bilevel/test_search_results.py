@@ -1,4 +1,4 @@
-"""A search writes what the retraining and the report read, and nothing that only a stop needs."""
+"""What a search leaves: its numbers are those of its last step, and its stored model computes what it computed."""
 
 import json
 from collections.abc import Callable

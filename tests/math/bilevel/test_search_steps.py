@@ -1,4 +1,4 @@
-"""The search: what moves, what stays, and when it ends."""
+"""The search: what moves, what stays, at which rates, and when it ends."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""A study's results as tables: a row for each place, and the paper's forms: by task, cost."""
+"""A study's results as tables: the paper's forms, by task and cost."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Decoding: padding changes nothing, names of the prompt may be said, nothing else comes twice, it ends at the end."""
+"""Decoding: padding changes nothing, names of the prompt may be said, nothing else comes twice."""
 
 import pytest
 import torch

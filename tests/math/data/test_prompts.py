@@ -1,4 +1,4 @@
-"""How a source is put to a model: plainly or through its chat template; what is cut when it is too long."""
+"""How a source is put to a model through its chat template, and what is cut when it is too long."""
 
 from typing import Any
 

@@ -7,7 +7,6 @@ import pytest
 from autolora.engine.ranks import LayerRank, RankRecord, count_parameters
 from autolora.engine.ranks.controls import (
     apportioned,
-    can_be_shuffled,
     module_type,
     random_ranks,
     shuffled,
@@ -66,26 +65,6 @@ def test_shuffling_within_a_type_moves_ranks_between_blocks_alone() -> None:
     other = shuffled(record, square(by_block), (0, 0), "type")
     now, before = (count_parameters(x.kept, by_block) for x in (other, record))
     assert other.note == f"layers differ in shape: {now} LoRA parameters, {before} before shuffling"
-
-
-@pytest.mark.parametrize("among", ["size", "type"])
-def test_a_narrow_layer_gets_no_rank_that_it_cannot_have(among: str) -> None:
-    shapes = {"0.a": (33, 33), "1.a": (2, 64), "2.a": (33, 33), "3.a": (64, 2)}
-    record = RankRecord(8, tuple(LayerRank(n, r) for n, r in zip(shapes, (8, 2, 5, 1), strict=True)))
-    for seed in range(20):
-        made = shuffled(record, shapes, (seed, 0), among)
-        assert sorted(x.rank for x in made.layers[::2]) == [5, 8]
-        assert sorted(x.rank for x in made.layers[1::2]) == [1, 2]
-        assert made.note is None
-        assert [x.rank for x in made.layers] != [8, 2, 5, 1]
-    two = RankRecord(8, record.layers[:2])
-    sizes, largest = ({name: of(shape) for name, shape in shapes.items()} for of in (sum, min))
-    assert can_be_shuffled(two, sizes, among), "if nothing is known of their widths"
-    assert not can_be_shuffled(two, sizes, among, largest)
-    assert can_be_shuffled(record, sizes, among, largest)
-    made = shuffled(two, shapes, (0, 0), among)
-    assert [x.rank for x in made.layers] == [8, 2]
-    assert made.note == f"all layers of one {among} are too narrow for each other's ranks: shuffling changes nothing"
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -117,6 +117,8 @@ def test_size_needs_no_shares_and_goes_by_the_squared_singular_value() -> None:
     )  # fmt: skip
     found = decided(bare, AnswerConfig(rule="size", budget=0.5), SIZES)
     assert [layer.rank for layer in found.layers] == [2, 1, 0]  # 9, 9, 4 per 10 parameters; c has 9 per 40
+    found = decided(bare, AnswerConfig(rule="size", budget=1.5), SIZES)
+    assert [layer.rank for layer in found.layers] == [3, 2, 1], "by the singular value itself c would have none"
     with pytest.raises(UserError, match=r"--answer.budget: auto needs the curve of budgets by rule size"):
         decided(bare, AnswerConfig(rule="size"), SIZES)
     for budget in ("auto", 0.5):

@@ -1,4 +1,4 @@
-"""What was measured: how many ranks are enough, and the keys of ranks.json."""
+"""What was measured: how many ranks and which budget are enough, and the record of it."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""The head alone: trained without LoRA until D_val sees nothing more, on a base that stays as it is."""
+"""The head alone: trained without LoRA, on a base that stays as it is."""
 
 from collections.abc import Callable
 

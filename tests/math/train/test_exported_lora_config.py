@@ -1,4 +1,4 @@
-"""lora_config/ and the fields of ranks.json: what PEFT trains from them has the recorded ranks and scales."""
+"""lora_config/: what PEFT trains from it has the recorded ranks and scales."""
 
 import dataclasses
 import json

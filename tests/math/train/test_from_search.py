@@ -1,4 +1,4 @@
-"""Stage 2 at the recorded ranks, and its start from the searched components."""
+"""The start of a retraining from the searched components."""
 
 import dataclasses
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""AdaLoRA: its phases, its allocation at every step, and that it resumes where it was stopped."""
+"""AdaLoRA: its phases, its allocation at every step, and its scale."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""EVA: the ranks and the start are those of PEFT's own initialisation, and a stopped run resumes at them."""
+"""EVA: the ranks and the start are those of PEFT's own initialisation."""
 
 from collections.abc import Callable
 from pathlib import Path

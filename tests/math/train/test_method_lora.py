@@ -7,9 +7,7 @@ import pytest
 import torch
 from peft import PeftModel
 
-from autolora.configs.schema import RunConfig
 from autolora.engine import ranks
-from autolora.engine.run.context import Context
 from tests.helpers.exports import of_mean_rank
 from tests.helpers.methods import LEARNED, NAMES, Done, K, R
 
@@ -48,15 +46,3 @@ def test_shuffled_ranks_are_the_learned_ones_in_other_places(done: Callable[...,
     assert [layer.name for layer in record.layers] == NAMES
     assert sorted(found) == sorted(LEARNED)
     assert found != LEARNED
-
-
-@pytest.fixture
-def begun(run_of: Callable[..., Context]) -> Callable[[RunConfig], Context]:
-    """begun(config): a run whose rows are loaded, with nothing trained."""
-
-    def make(config: RunConfig) -> Context:
-        run = run_of(config)
-        run.task.rows()
-        return run
-
-    return make

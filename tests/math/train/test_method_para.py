@@ -20,9 +20,7 @@ from autolora.engine.retrain.methods import para
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.stages import run_stages
-from autolora.problems.gates import factors
 from autolora.problems.models.attach import lora_layers
-from tests.helpers.branches import make
 from tests.helpers.methods import HEAD, SIZE, K
 
 BUDGET, STEPS = 1.25, 8
@@ -110,14 +108,3 @@ def test_one_threshold_goes_by_value_and_ends_at_the_first_component_without_roo
     assert found(values, [10, 30], 120).all()
     equal = found(torch.zeros(2, 2), [1, 1], 3)
     assert equal.tolist() == [[True, True], [True, False]], "of equal ones the first layer's"
-
-
-@pytest.fixture
-def branches() -> PeftModel:
-    """Two layers with LoRA of rank 4 and scale 1, whose B is not zero."""
-    torch.manual_seed(0)
-    model = make(2, k=4)
-    with torch.no_grad():
-        for layer in lora_layers(model).values():
-            factors(layer)[1].normal_()
-    return model

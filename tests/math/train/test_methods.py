@@ -1,4 +1,4 @@
-"""Every method through the one trainer: what it trains, records and exports, and what it refuses."""
+"""Every method through the one trainer: what it trains, records and exports."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Choices on D_val: the learning-rate sweep; what a choice trains on, keeps and refuses."""
+"""Choices on D_val: the learning-rate sweep, and what a choice trains on."""
 
 import json
 from collections.abc import Callable
