@@ -39,8 +39,8 @@ def test_a_verdict_tells_ending_difference_and_how_sure_it_is(judged: Path) -> N
     low, high = found["interval"]
     assert low <= found["difference"] <= high
     assert 0 <= found["p"] <= 1
-    assert set(found["arms"]) >= {"learned", "shuffled"}
-    assert found["arms"]["learned"]["parameters"] == found["arms"]["shuffled"]["parameters"] == found["parameters"]
+    parameters = {arm["name"]: arm["parameters"] for arm in found["arms"]}
+    assert parameters["learned"] == parameters["shuffled"] == found["parameters"]
     record = read(judged / "ranks.json")
     assert found["parameters"] == 64 * sum(layer["rank"] for layer in record["layers"])
     assert found["sentence"]
