@@ -81,7 +81,7 @@ def test_on_real_conversations_every_rank_from_which_one_is_chosen_is_measured()
         assert f"{option} {value}" in re.sub(r"\n# | ", " ", header.replace('"', ""))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_example_of_a_script_runs_where_it_is_pasted(tmp_path: Path) -> None:
     """It prints the ranks, and writes only what it says."""
     examples = blocks(text_of(ROOT / "docs" / "api.md"), "python")

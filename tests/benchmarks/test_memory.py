@@ -77,12 +77,3 @@ def test_memory_of_an_unknown_training_is_refused(
 ) -> None:
     assert main(memory.MemorySettings, memory.measure, list(arguments)) == 2
     assert f"{option} is not allowed; allowed: {', '.join(allowed)}\n" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_memory_in_processes_of_their_own(model_folder: ModelFolder) -> None:
-    settings = memory.MemorySettings(
-        model=str(model_folder("bert")), methods=["darts"], steps=1, length=16, k=4, device="cpu"
-    )
-    numbers, _ = memory.measure(settings)
-    assert set(numbers["ratio_to_lora"]) == {"adalora", "retrain", "darts"}

@@ -72,7 +72,6 @@ REPOSITORIES = {
     "own/stored": Repository({"main": {"README.md": b"", **splits("data", parquet(E2E), *ALL)}}, lfs=True),
     "own/slow": Repository({"main": {"README.md": b"", **splits("data", parquet(E2E), *ALL)}}, seconds=0.3),
     "own/gated": Repository({"main": {}}, refuses=(401, "GatedRepo")),
-    "own/busy": Repository({"main": {}}, refuses=(429, "Too many requests")),
     "own/chats": Repository({
         "main": {"README.md": b"", "train.jsonl": CHATS[True] * 2, "test.jsonl": CHATS[True]},
         "v1": {"README.md": b"", "train.jsonl": CHATS[False] * 2, "test.jsonl": CHATS[False]},
@@ -98,7 +97,6 @@ CASES: dict[str, dict[str, Any]] = {
     "stored elsewhere": {**E2E_TASK, "path": "own/stored"},
     "slow": {**E2E_TASK, "path": "own/slow"},
     "gated": {**E2E_TASK, "path": "own/gated"},
-    "too many requests": {**E2E_TASK, "path": "own/busy"},
     "not there": {**E2E_TASK, "path": "own/nothing"},
     "the newest": {"type": "chat", "path": "own/chats"},
     "a revision": {"type": "chat", "path": "own/chats", "revision": "v1"},
@@ -213,7 +211,6 @@ def test_a_name_chooses_the_configuration_of_chats(found: Callable[[str], dict[s
             ("split 'train' of own/unnamed, row 1 (counted from 1): column 'tags' holds the number 3",),
         ),
         ("gated", ("cannot load 'own/gated, e2e'", "gated dataset", "authenticated")),
-        ("too many requests", ("cannot load 'own/busy, e2e'", "429")),
         ("not there", ("cannot load 'own/nothing, e2e'", "doesn't exist")),
         ("no such revision", ("cannot load 'own/chats' (", "v9")),
     ],

@@ -89,21 +89,17 @@ def test_ranks_of_a_search_matter_where_two_branches_alone_need_them() -> None:
     assert judged(record, base, inputs[:ROWS], labels[:ROWS], first_seed=100) == "matter"
 
 
-@pytest.mark.parametrize(
-    ("verdicts", "wrong"), [pytest.param(4, 0, marks=pytest.mark.slow), pytest.param(20, 1, marks=pytest.mark.soak)]
-)
-def test_among_copies_of_one_layer_no_place_matters(verdicts: int, wrong: int) -> None:
+@pytest.mark.soak
+def test_among_copies_of_one_layer_no_place_matters() -> None:
     torch.manual_seed(1)
     one: Any = branches.Branches(BRANCHES)
     base = {name: one.state_dict()[name.replace(name.split(".")[1], "0")].clone() for name in one.state_dict()}
     _, inputs, labels = branches.planted(BRANCHES, (0,), ROWS, seed=1)
     inputs = inputs[:, :1].expand(-1, BRANCHES, -1).contiguous()  # all copies read the same
     found = Counter[str]()
-    for verdict in range(
-        20, 20 + verdicts
-    ):  # of the seeds 0 to 119 two said that places matter: 1.7 %, as the levels allow
+    for verdict in range(20, 40):  # of the seeds 0 to 119 two said that places matter: 1.7 %, as the levels allow
         places = np.random.default_rng(verdict).permutation(BRANCHES)[:2]
         ranks = [2 * int(b in places) for b in range(BRANCHES)]
         record = RankRecord(4, tuple(LayerRank(f"branch.{b}", rank) for b, rank in enumerate(ranks)))
         found[judged(record, base, inputs, labels, first_seed=1000 * (verdict + 1))] += 1
-    assert found["matter"] + found["worse"] <= wrong, found
+    assert found["matter"] + found["worse"] <= 1, found
