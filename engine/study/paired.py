@@ -10,7 +10,7 @@ from scipy import stats
 from autolora.configs.methods import FACTS
 from autolora.configs.metrics import ERRORS
 from autolora.engine.study.agreement import LAYERS, RANKS
-from autolora.engine.study.rows import EVALUATED, LOSS, REFERENCE, SCORE, SEED, TASK, UNUSED, labelled, row_keys
+from autolora.engine.study.rows import EVALUATED, LOSS, OUTER, REFERENCE, SCORE, SEED, TASK, UNUSED, labelled, row_keys
 
 OURS, HEAD = "autolora", "head"
 LEFT_OUT = "left out, equal ranks"
@@ -68,8 +68,9 @@ def paired(results: pd.DataFrame, axes: Sequence[str], ours: str = OURS, column:
     pairs, wins, Wilcoxon p.
 
     Each difference is divided by what row `ours` gains on its task over the runs of method head, the mean over the
-    seeds that have both: tasks differ in the size of their losses. Tasks on which it gains nothing are left out. If it
-    gains on none, or no head was trained, the differences keep their unit, which stands in the table.
+    seeds that have both: tasks differ in the size of their losses. The outer objective is divided by the gain in log
+    loss, as a head has no search. Tasks on which it gains nothing are left out. Without any gain the differences of a
+    single task keep their unit, which stands in the table; those of several tasks have no mean and no p.
 
     A task and seed is one pair. If it has several runs on further axes, their mean difference counts: an axis that one
     of the rows does not read would otherwise count the same run several times. Runs of two methods that train LoRA at
@@ -80,14 +81,14 @@ def paired(results: pd.DataFrame, axes: Sequence[str], ours: str = OURS, column:
     `column`: SCORE, each task's metric, LOSS, the log loss, or OUTER, the outer objective. A positive difference says
     that `ours` is better, also for a loss or an error, of which less is better. p is two-sided, and left out if fewer
     than six pairs differ. If study.reference asked for these comparisons, Holm's method corrects p for their number;
-    beside a row that nobody chose, p is of each comparison alone. Scores whose metrics differ in whether more is
-    better have no mean but in parts of their gains. The table is empty if row `ours` is missing or is the only one, or
-    if no run has the value.
+    beside a row that nobody chose, p is of each comparison alone. The table is empty if row `ours` is missing or is
+    the only one, or if no run has the value.
     """
+    measured = LOSS if column == OUTER else column
+    gains = gains_of(results.dropna(subset=[measured]), axes, ours, measured)
     results = results.dropna(subset=[column])
-    gains = gains_of(results, axes, ours, column)
     unit = OF_GAIN if len(gains) else "metric" if column == SCORE else "nats"
-    summed = unit != "metric" or one_direction(results)
+    summed = len(gains) > 0 or TASK not in results or results[TASK].nunique() < 2
     rows = []
     for name, _, pairs in pairs_with(results, axes, ours):
         if name == ours:
@@ -107,7 +108,7 @@ def paired(results: pd.DataFrame, axes: Sequence[str], ours: str = OURS, column:
                 "better": int((difference > 0).sum()),
                 "equal": int((difference == 0).sum()),
                 "worse": int((difference < 0).sum()),
-                "p": wilcoxon(difference),
+                "p": wilcoxon(difference) if summed else math.nan,
                 "LoRA parameters, ratio": float(_size_ratios(kept).mean()),
             }
         )

@@ -28,11 +28,12 @@ _OUTER_NOTE = (
 _PAIRED_NOTE = (
     "The row in the title is the one that study.reference names, or else the first of method autolora. A positive "
     "mean difference says that it is better, also where less is better; its standard error is over the pairs. "
-    f"Differences are parts of what the row in the title gains over method {HEAD} on the same task, and tasks on "
-    "which it gains nothing are left out; if it gains on none, they are in nats, or in the task's metric. Runs of one "
-    "task and seed that differ on further axes count as one pair. p: two-sided, by Wilcoxon's signed-rank test; at "
-    "least six pairs must differ. p, Holm: corrected for the tests of this table, if study.reference chose its row; "
-    "p itself is not corrected. Ratio: the LoRA parameters of the row in the title divided by those of the other row."
+    f"Differences are parts of what the row in the title gains over method {HEAD} on the same task (L_val: of its "
+    "gain in log loss), and tasks on which it gains nothing are left out; if it gains on none, those of a single "
+    "task keep their unit, and those of several tasks have no mean and no p. Runs of one task and seed that "
+    "differ on further axes count as one pair. p: two-sided, by Wilcoxon's signed-rank test; at least six pairs "
+    "must differ. p, Holm: corrected for the tests of this table, if study.reference chose its row; p itself is "
+    "not corrected. Ratio: the LoRA parameters of the row in the title divided by those of the other row."
 )
 _LEFT_OUT = {
     LEFT_OUT: "both runs have the same rank in every layer, so that their difference says nothing about ranks",

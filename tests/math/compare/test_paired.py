@@ -7,11 +7,20 @@ import pytest
 from scipy import stats
 
 from autolora.engine.study.paired import LEFT_OUT, OF_GAIN, OTHER_ROWS, compared_row, holm, paired
-from autolora.engine.study.rows import LOSS, REFERENCE
+from autolora.engine.study.rows import LOSS, OUTER, REFERENCE
 from tests.helpers.places import ROOT
-from tests.helpers.study_results import AXES, results
+from tests.helpers.study_results import AXES
+from tests.helpers.study_results import results as of_two_tasks
 
 MEAN, MEAN_LOSS = "mean difference, metric", "mean difference, nats"
+
+
+def results(seeds: int = 3) -> pd.DataFrame:
+    """The toy's runs as those of a single task: the rows of the second task are further seeds of the first."""
+    table = of_two_tasks(seeds)
+    second = table["task"] == "cola"
+    one = {"task": "sst2", "task.name": "sst2", "main_metric": "accuracy"}
+    return table.assign(seed=table["seed"] + seeds * second, **one)
 
 
 def test_pairs_are_of_one_task_and_seed() -> None:
@@ -74,20 +83,18 @@ def test_runs_of_one_task_and_seed_on_further_axes_are_one_pair() -> None:
     assert moved.loc["lora", MEAN] == pytest.approx(expected["lora"])
 
 
-def test_an_accuracy_and_an_error_have_no_mean_difference() -> None:
-    table = results()
-    mixed = table.assign(main_metric=["perplexity" if task == "cola" else "accuracy" for task in table["task"]])
-    assert mixed["main_metric"].nunique() == 2
-    found = paired(mixed, AXES)
-    assert found[[MEAN, "standard error"]].isna().all(axis=None)
-    assert found["p"].notna().all(), "the signs and their order are known"
-    assert paired(mixed, AXES, column=LOSS)[MEAN_LOSS].notna().all()
+def test_differences_of_several_tasks_without_a_gain_have_no_mean_and_no_p() -> None:
+    """The task with the largest loss would decide both."""
+    found = paired(of_two_tasks(), AXES).set_index("autolora against")
+    assert found[[MEAN, "standard error", "p"]].isna().all(axis=None)
+    assert tuple(found.loc["lora", ["better", "equal", "worse"]]) == (6, 0, 0)
+    assert paired(of_two_tasks(), AXES, column=LOSS)[MEAN_LOSS].isna().all()
 
 
 def with_ranks(table: pd.DataFrame, equal_in: list[int], other: str = "lora_shuffled") -> pd.DataFrame:
     """Method lora becomes `other`; in these seeds it has the ranks that autolora has, in the same layers."""
     table = table.assign(method=table["method"].replace("lora", other), layers=[["a", "b"]] * len(table))
-    same = (table["method"] != other) | table["seed"].isin(equal_in)
+    same = (table["method"] != other) | table["seed"].mod(3).isin(equal_in)
     return table.assign(ranks=[[1, 2] if equal else [2, 1] for equal in same])
 
 
@@ -106,8 +113,8 @@ def test_a_control_with_the_same_rank_in_every_layer_is_no_evidence() -> None:
 def test_runs_that_were_evaluated_on_other_rows_are_no_pair() -> None:
     """A variant with task.evaluation_rows 3 had been compared with runs on 40 rows."""
     few = results().assign(evaluated_rows=40, unused_rows=0)
-    few.loc[(few["method"] == "lora") & (few["seed"] == 0), "evaluated_rows"] = 3
-    few.loc[(few["method"] == "adalora") & (few["seed"] == 1), "unused_rows"] = 7
+    few.loc[(few["method"] == "lora") & (few["seed"] % 3 == 0), "evaluated_rows"] = 3
+    few.loc[(few["method"] == "adalora") & (few["seed"] % 3 == 1), "unused_rows"] = 7
     score, loss = (paired(few, AXES, column=column).set_index("autolora against") for column in ("score", LOSS))
     assert tuple(score.loc["lora", ["pairs", OTHER_ROWS]]) == (4, 2)
     assert tuple(score.loc["adalora", ["pairs", OTHER_ROWS]]) == (6, 0), "the score is of the evaluation rows alone"
@@ -203,9 +210,9 @@ def test_five_pairs_have_no_p_and_six_have() -> None:
 
 def with_head(task: str, score: float) -> pd.DataFrame:
     """The results, with runs of the head alone on a task; on the other task its score is that of AdaLoRA."""
-    head = results()[lambda table: table["method"] == "adalora"].assign(method="head")
+    head = of_two_tasks()[lambda table: table["method"] == "adalora"].assign(method="head")
     head.loc[head["task"] == task, "score"] = score
-    return pd.concat([results(), head.assign(log_loss=1 - head["score"])])
+    return pd.concat([of_two_tasks(), head.assign(log_loss=1 - head["score"])])
 
 
 def test_differences_are_parts_of_what_the_row_gains_over_the_head_on_its_task() -> None:
@@ -216,6 +223,15 @@ def test_differences_are_parts_of_what_the_row_gains_over_the_head_on_its_task()
         assert found.loc["lora", f"mean difference, {OF_GAIN}"] == pytest.approx((0.021 / 0.5 + 0.021 / 0.12) / 2)
         assert found.loc["head", f"mean difference, {OF_GAIN}"] == pytest.approx(1.0)
         assert found.loc["lora", "pairs"] == 6
+
+
+def test_the_outer_objective_is_in_parts_of_the_gain_in_log_loss() -> None:
+    """A head has no search, and so no outer objective."""
+    table = with_head("sst2", 0.322)
+    table["outer_loss"] = table["log_loss"].where(table["method"] != "head")
+    found = paired(table, AXES, column=OUTER).set_index("autolora against")
+    assert found.loc["lora", f"mean difference, {OF_GAIN}"] == pytest.approx((0.021 / 0.5 + 0.021 / 0.12) / 2)
+    assert "head" not in found.index
 
 
 def test_a_task_on_which_the_row_gains_nothing_is_left_out() -> None:
