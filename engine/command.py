@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from autolora.configs.errors import UserError
-from autolora.configs.facts import CHOOSING_RANKS, SEARCHING
+from autolora.configs.facts import CHOOSING_RANKS
 from autolora.configs.files import load_config
 from autolora.configs.launch import processes_started
 from autolora.configs.requests import Command, Request, ScoreRequest, ShowRequest, Trainer, WorkspaceRequest
@@ -29,7 +29,6 @@ from autolora.problems.machine.processes import joined
 _OF_THE_MACHINE = ("device", "precision")
 _OF_THE_REPORT = ("name", "runs_folder")
 _REFERENCE = "study.reference"
-_NEXT = "next: --stage verdict tests whether the places of these ranks matter"
 
 
 def run_request(request: Command, stop: StopRequest) -> None:
@@ -118,8 +117,6 @@ def _run(request: Request, stop: StopRequest) -> None:
         folder = run_stages(request, stop, processes=processes)
         if processes.first:
             print_result(folder)
-            if config.method in SEARCHING and not folder.verdict_summary.exists():
-                console.print(_NEXT, highlight=False, soft_wrap=True)
 
 
 def refuse_several(what: str, instead: str) -> None:

@@ -112,7 +112,8 @@ def _measured_on(
     model, gates = searched_model(run)
     searched = Searched(model, gates, singular, sizes, heads_of(model, weights))
     model.eval()
-    try_longest_batch(run, model, sample.rows, run.config.search.batch_size, partial(sample.loss, model))
+    size = run.config.search.batch_size * run.processes.size  # here each process measures whole batches
+    try_longest_batch(run, model, sample.rows, size, partial(sample.loss, model))
     most, each = passes(run.config, head is not None), len(sample.rows) * _seconds_a_row(searched, sample)
     log.info(
         "answer: measuring shares and curve on %d rows of D_val takes about %.0f s, or %.0f s if the shares need more "

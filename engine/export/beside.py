@@ -9,6 +9,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from autolora.engine.disk.files import write_json
+from autolora.problems.tasks.padding import for_batches
 
 GENERATION_CONFIG = "generation_config.json"
 
@@ -20,7 +21,8 @@ def save_beside(
 
     `ends`: the tokens that end an answer, at which programs that read that file then stop; empty: the base's own.
     """
-    save_tokenizer(tokenizer, folder)
+    # What reads whole rows pads on the side on which it was trained; what writes texts keeps the tokenizer's own side.
+    save_tokenizer(tokenizer if model.can_generate() else for_batches(tokenizer), folder)
     if ends:
         settings: Any = model.generation_config
         # Not by save_pretrained: in a changed configuration it would refuse what it accepts in an unchanged one, such

@@ -26,9 +26,9 @@ def explained(root: Path) -> Iterator[None]:
         text = str(error).lower()
         if isinstance(error, MemoryError) or any(words in text for words in _OF_MEMORY):
             raise UserError(
-                f"out of memory: give a lower --search.batch_size or --retrain.batch_size (with more "
-                f"gradient_accumulation), a lower --task.max_length, or --model.gradient_checkpointing true; what was "
-                f"saved in {root} is intact"
+                f"out of memory: give a lower batch size (--search.batch_size, --retrain.batch_size, in evaluation "
+                f"--retrain.eval_batch_size or --decode.batch_size), a lower --task.max_length, or "
+                f"--model.gradient_checkpointing true; what was saved in {root} is intact"
             ) from error
         if getattr(error, "errno", None) in _DISK or any(words in text for words in _OF_DISK):
             said = " ".join(str(error).split())

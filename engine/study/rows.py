@@ -55,12 +55,6 @@ def read_results(path: Path) -> pd.DataFrame:
     )
 
 
-def axes_of(results: pd.DataFrame) -> list[str]:
-    """The axes of a study, read from its results: the columns before `task`, the first column that is no axis."""
-    columns = list(results.columns)
-    return columns[: columns.index(TASK)]
-
-
 def row_keys(results: pd.DataFrame, axes: Sequence[str]) -> list[str]:
     """The axes that make the rows of a table: all but seed and task. The paths of a task are no rows either, if each
     is a task of its own."""

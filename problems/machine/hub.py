@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from autolora.configs.errors import UserError
 
-_ERRORS = (OSError, ValueError, ImportError, SafetensorError, StrictDataclassError)
+_ERRORS = (OSError, ValueError, ImportError, RuntimeError, SafetensorError, StrictDataclassError)
 _LONGEST = 300
 """Letters of a library's message that are told."""
 

@@ -15,7 +15,7 @@ def for_batches(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     """
     if tokenizer.padding_side == "right" or _class_token_is_last(tokenizer):
         return tokenizer
-    # The tokenizer itself keeps its side: it is stored beside the adapter, for programs that pad prompts on the left.
+    # The tokenizer itself keeps its side: prompts are padded on the left.
     right = copy(tokenizer)
     right.padding_side = "right"
     return right

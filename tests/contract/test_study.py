@@ -1,6 +1,6 @@
 """A study: many runs under one name, one table, skipped where finished; a cell that fails stops no other."""
 
-import shutil
+import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -50,13 +50,13 @@ def test_every_cell_is_a_run_folder_and_a_row(study: Path) -> None:
 
 
 def test_the_same_study_again_trains_nothing(tiny: Tiny, study: Path, folder: Path, tmp_path: Path) -> None:
-    shutil.copytree(study, folder)
-    config = folder / "config.yaml"
-    config.write_text(config.read_text().replace(str(study.parent), str(folder.parent)))
+    axes = ("--method", "lora", "--study.axes", "{seed: [0, 1]}")
+    succeed(*tiny(*FEW, *axes))
     before = {path: path.stat().st_mtime_ns for path in folder.glob("cells/*/metrics.json")}
-    command(*tiny(*STUDY, "--lora.ranks_from", folder / "cells" / "method-autolora_seed-{seed}" / "ranks.json"))
+    assert len(before) == 2
+    succeed(*tiny(*FEW, *axes))
     assert {path: path.stat().st_mtime_ns for path in folder.glob("cells/*/metrics.json")} == before
-    assert "autolora" in succeed("--show", folder)
+    assert "2 of 2" in succeed("--show", folder)
 
 
 def test_results_of_other_settings_are_not_taken_for_these(tiny: Tiny, folder: Path) -> None:
@@ -69,13 +69,20 @@ def test_results_of_other_settings_are_not_taken_for_these(tiny: Tiny, folder: P
     assert everything(folder) == before
 
 
-def test_a_failed_cell_stops_no_other_and_runs_again_with_the_same_command(tiny: Tiny, folder: Path) -> None:
-    axes = "{lora.r: [2, 33], seed: [0, 1]}"
-    answer = command(*tiny(*FEW, "--method", "lora", "--study.axes", axes))
-    assert answer.code == 2
-    assert "33" in answer.line
-    if folder.exists():  # the mistake may also be found before any cell is run
-        assert len(pd.read_parquet(folder / "results.parquet")) == 2
+def test_a_failed_cell_stops_no_other_and_runs_again_with_the_same_command(
+    tiny: Tiny, folder: Path, tmp_path: Path
+) -> None:
+    """Two cells have ranks for a layer that the model lacks; the same command tries them again and trains no other."""
+    for name, layer in (("good", "query"), ("bad", "nosuch")):
+        layers = [{"name": f"bert.encoder.layer.0.attention.self.{layer}", "rank": 2}]
+        (tmp_path / f"{name}.json").write_text(json.dumps({"layers": layers}))
+    axes = f"{{lora.ranks_from: [{tmp_path}/bad.json, {tmp_path}/good.json], seed: [0, 1]}}"
+    argv = tiny(*FEW, "--method", "lora_ranks", "--study.axes", axes)
+    assert "nosuch" in command(*argv).line
+    done = {path: path.stat().st_mtime_ns for path in folder.glob("cells/*/metrics.json")}
+    assert len(done) == len(pd.read_parquet(folder / "results.parquet")) == 2
+    assert command(*argv).code == 2
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("cells/*/metrics.json")} == done
 
 
 def test_a_study_that_was_killed_goes_on_and_ends_alike(tiny: Tiny, folder: Path, tmp_path: Path) -> None:

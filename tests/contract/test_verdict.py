@@ -63,7 +63,9 @@ def test_other_settings_are_refused_and_the_verdict_is_kept(tiny: Tiny, judged: 
     assert everything(folder) == before
 
 
-def test_a_verdict_whose_time_is_over_says_so_and_goes_on_later(tiny: Tiny, finished: Finished, folder: Path) -> None:
+def test_a_verdict_whose_time_is_over_says_so_and_keeps_its_search(
+    tiny: Tiny, finished: Finished, folder: Path
+) -> None:
     answer = command(*tiny(*MEASURED, *FEW, "--stage", "verdict", "--verdict.minutes", "0.001"))
     assert answer.code == 2
     assert not (folder / "verdict.json").exists()

@@ -1,4 +1,4 @@
-"""adapter/README.md: facts and ranks; its lines are run (those of a language model in tests/test_chat_runs.py)."""
+"""adapter/README.md: facts and ranks; its lines are run (a language model's in tests/contract/test_tasks.py)."""
 
 from pathlib import Path
 from typing import Any

@@ -2,11 +2,7 @@
 
 import pandas as pd
 
-from autolora.engine.study.rows import axes_of, labelled, panels, texts
-
-
-def test_axes_stand_before_what_every_result_has() -> None:
-    assert axes_of(pd.DataFrame(columns=["seed", "lora.k", "task", "method", "score"])) == ["seed", "lora.k"]
+from autolora.engine.study.rows import labelled, panels, texts
 
 
 def test_rows_go_by_all_axes_but_seed_and_task() -> None:
