@@ -27,8 +27,10 @@ def explain_missing(key: str, name: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        # The hub is asked with httpx, which newer versions call httpx2; its errors are no OSError.
-        if not isinstance(error, _ERRORS) and not type(error).__module__.startswith("httpx"):
+        # The hub is asked with httpx, which newer versions call httpx2; its errors are no OSError. Faults of the device,
+        # such as too little memory, are no matter of what is loaded.
+        loads = isinstance(error, _ERRORS) or type(error).__module__.startswith("httpx")
+        if not loads or "CUDA" in str(error):
             raise
         said = " ".join(str(error).split())[:_LONGEST] or type(error).__name__
         raise UserError(f"{key}: cannot load {name!r} ({said})") from error
