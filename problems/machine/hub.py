@@ -27,8 +27,8 @@ def explain_missing(key: str, name: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        # The hub is asked with httpx, which newer versions call httpx2; its errors are no OSError. Faults of the device,
-        # such as too little memory, are no matter of what is loaded.
+        # The hub is asked with httpx, which newer versions call httpx2; its errors are no OSError. Faults of the
+        # device, such as too little memory, are no matter of what is loaded.
         loads = isinstance(error, _ERRORS) or type(error).__module__.startswith("httpx")
         if not loads or "CUDA" in str(error):
             raise
