@@ -1,7 +1,7 @@
 """The stages of a run; each reads files of the one before: search -> ranks.json -> retrain -> adapter -> report."""
 
 from autolora.configs.facts import CHOOSING_RANKS, SEARCHING
-from autolora.engine.answer.find import find_ranks
+from autolora.engine.choose.stage import find_ranks
 from autolora.engine.disk.files import keep_only
 from autolora.engine.report.stage import write_report
 from autolora.engine.retrain.choosing import choose_ranks

@@ -20,58 +20,47 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from autolora.problems.models.attach import ADAPTER, lora_layers
-from autolora.problems.models.parts import groups_of, layer_ranks, layout
+from autolora.problems.models.parts import groups_of, layer_ranks, layout, split
 
 
-def factors(layer: LoraLayer) -> tuple[Tensor, Tensor]:
+def factors(layer: LoraLayer, adapter: str = ADAPTER) -> tuple[Tensor, Tensor]:
     """A [k, inputs] and B [outputs, k] of a layer."""
-    a: Any = layer.lora_A[ADAPTER]
-    b: Any = layer.lora_B[ADAPTER]
+    a: Any = layer.lora_A[adapter]
+    b: Any = layer.lora_B[adapter]
     return a.weight, b.weight
-
-
-_TOKENS_FIRST = ("xlnet", "longformer", "led")
-"""Types of models whose layers get [tokens, rows, ..] instead of [rows, tokens, ..]."""
-
-
-class NotByRow(RuntimeError):
-    """Raised when rows cannot have different gates, as a layer does not get them one after the other.
-
-    An expert in a mixture of experts gets the tokens of all rows in one list; the layers of XLNet, Longformer and
-    LED get tokens before rows.
-    """
 
 
 class Gates:
     """The gates of all LoRA layers of one model: set for a forward pass, and applied by a hook in each layer.
 
-    `targets` may name parts of fused layers; each such part is a group. Attributes: `names` of the groups, and `k`,
-    the number of components of each. Raises RuntimeError unless each layer's LoRA has k components for each group.
+    `targets` may name parts of fused layers; each such part is a group. Attributes: `names` of the groups, `ranks`,
+    the number of components of each group, and k, the largest of them. Raises RuntimeError if the groups of a fused
+    layer do not have equally many components.
     """
 
-    def __init__(self, model: PeftModel, targets: Sequence[str] = ()) -> None:
-        self.layers = lora_layers(model)
+    def __init__(self, model: PeftModel, targets: Sequence[str] = (), adapter: str = ADAPTER) -> None:
+        self.layers = lora_layers(model, adapter)
+        self.adapter = adapter
         self.names = groups_of(self.layers, targets)
-        counts = list(layer_ranks(dict.fromkeys(self.names, 1)).values())
-        ranks = [layer.r[ADAPTER] for layer in self.layers.values()]
-        self.k = ranks[0] // counts[0]
-        if ranks != [self.k * count for count in counts]:
-            raise RuntimeError(f"LoRA of ranks {ranks} does not give each of {self.names} {self.k} components")
-        self.groups = layout(dict.fromkeys(self.names, self.k))
-        self._by_row = getattr(getattr(model, "config", None), "model_type", None) not in _TOKENS_FIRST
+        counts = layer_ranks(dict.fromkeys(self.names, 1))
+        found = {name: layer.r[adapter] for name, layer in self.layers.items()}
+        own = {name: found[split(name)[0]] // counts[split(name)[0]] for name in self.names}
+        if layer_ranks(own) != found:
+            raise RuntimeError(f"LoRA of ranks {found} does not give the parts of a layer equally many components")
+        self.ranks = list(own.values())
+        self.k = max(self.ranks)
+        self.groups = layout(own)
         self._values: Tensor | None = None
         self._hooks = [
-            layer.lora_A[ADAPTER].register_forward_hook(self._hook(slice(end - count, end)))
-            for layer, count, end in zip(self.layers.values(), counts, accumulate(counts), strict=True)
+            layer.lora_A[adapter].register_forward_hook(self._hook(slice(end - count, end)))
+            for layer, count, end in zip(
+                self.layers.values(), counts.values(), accumulate(counts.values()), strict=True
+            )
         ]
 
     @contextmanager
     def open(self, values: Tensor) -> Iterator[None]:
-        """Forward passes inside the context use gate `values` [groups, k]; outside, the layers are plain LoRA.
-
-        `values` [rows, groups, k] gives each row of the batch its own gates. A forward pass then raises NotByRow when
-        a layer does not get the rows separately.
-        """
+        """Forward passes inside the context use gate `values` [groups, k]; outside, the layers are plain LoRA."""
         before, self._values = self._values, values
         try:
             yield
@@ -91,10 +80,50 @@ class Gates:
         sizes = {}
         for name in self.names:
             group = self.groups[name]
-            a, b = factors(self.layers[group.layer])
+            a, b = factors(self.layers[group.layer], self.adapter)
             rows = group.rows(b.shape[0])
             sizes[name] = a.shape[1] + rows.stop - rows.start
         return sizes
+
+    def factors(self) -> list[tuple[Tensor, Tensor]]:
+        """A [k, inputs] and B [outputs, k] of every group: views, for a part of a fused layer of its own block."""
+        found = []
+        for name in self.names:
+            group = self.groups[name]
+            a, b = factors(self.layers[group.layer], self.adapter)
+            found.append((a[group.components], b[group.rows(b.shape[0]), group.components]))
+        return found
+
+    @contextmanager
+    def seen(self) -> Iterator[list[tuple[str, Tensor]]]:
+        """Inside the `with` block a forward pass leaves h = A x of each layer here, at each call of it, with a
+        gradient: pairs of the layer's name and h [.., k]."""
+        found: list[tuple[str, Tensor]] = []
+
+        def keep(name: str) -> Any:
+            def hook(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+                found.append((name, output if output.requires_grad else output.requires_grad_()))
+                return output
+
+            return hook
+
+        hooks = [layer.lora_A[self.adapter].register_forward_hook(keep(name)) for name, layer in self.layers.items()]
+        try:
+            yield found
+        finally:
+            for one in hooks:
+                one.remove()
+
+    def moments(self, layer: str, h: Tensor, u: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """For each group of a layer its number and its moments, the sums of h h' and u u' over tokens [2, k, k].
+
+        `h`, `u`: A x and a slope with respect to it [.., k]. Tokens at which the slope is 0 do not count."""
+        h, u = (each.flatten(0, -2).to(torch.promote_types(each.dtype, torch.float32)) for each in (h, u))
+        h = h * (u != 0).any(dim=-1, keepdim=True)
+        for number, name in enumerate(self.names):
+            if self.groups[name].layer == layer:
+                own = [each[:, self.groups[name].components] for each in (h, u)]
+                yield number, torch.stack([each.T @ each for each in own]).cpu().double()
 
     def remove(self) -> None:
         """Removes the hooks, so that the model is stock PEFT again."""
@@ -106,7 +135,7 @@ class Gates:
         """|B_j| |A_j| of every component: the Frobenius norm of B_j A_j, without alpha and scaling. [groups, k]"""
         sizes = []
         for layer in self.layers.values():
-            a, b = factors(layer)
+            a, b = factors(layer, self.adapter)
             sizes.append(a.float().norm(dim=1) * b.float().norm(dim=0))
         return torch.cat(sizes).view(-1, self.k).cpu()
 
@@ -114,11 +143,6 @@ class Gates:
         def gate(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
             if self._values is None:
                 return output
-            values = self._values[..., rows, :].flatten(-2).to(output.dtype)
-            if values.dim() == 1:
-                return output * values
-            if not self._by_row or output.dim() < 2 or len(output) != len(values):
-                raise NotByRow("a layer does not get the rows one after the other")
-            return output * values.view(len(values), *[1] * (output.dim() - 2), -1)
+            return output * self._values[rows].flatten()[: output.shape[-1]].to(output.dtype)
 
         return gate

@@ -28,12 +28,12 @@ from autolora.configs.schema import (
 from autolora.configs.schema_answer import AnswerConfig
 from autolora.configs.schema_task import TaskConfig
 from autolora.engine import ranks
-from autolora.engine.answer.find import find_ranks
 from autolora.engine.api.learned import LearnedRanks
 from autolora.engine.api.plain_loss import other_loss, refuse_without_loss
 from autolora.engine.api.rows_given import refuse_text
 from autolora.engine.api.unmeasured import NEEDS, tell_unmeasured, with_task_type
 from autolora.engine.api.unread import tell_unread
+from autolora.engine.choose.stage import find_ranks
 from autolora.engine.run.given import ScriptBench, dtype_of, same_random_numbers
 from autolora.engine.terminal.console import heard, log
 from autolora.problems.models.bare import (

@@ -10,7 +10,7 @@ import torch
 from peft import TaskType
 from torch import Tensor, nn
 
-from autolora.engine.answer.likelihood import Gaussian, likelihood_of
+from autolora.engine.measure.likelihood import Gaussian, likelihood_of
 from autolora.problems.machine.compute import holds_bf16, on_device
 from autolora.problems.tasks.evenly import evenly
 from autolora.problems.tasks.given import GivenKind, GivenRows

@@ -6,8 +6,8 @@ from collections.abc import Collection
 from autolora.configs.errors import UserError
 from autolora.configs.facts import needs_evidence
 from autolora.configs.schema_answer import AnswerConfig
-from autolora.engine.ranks.evidence import LEAST_ROWS
-from autolora.engine.ranks.rules import parameters_of
+from autolora.engine.cut.budget import parameters_of
+from autolora.engine.measure.evidence import LEAST_ROWS
 
 
 def refuse_unanswerable(answer: AnswerConfig, rows: int, sizes: Collection[int]) -> None:

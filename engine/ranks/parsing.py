@@ -9,7 +9,7 @@ from typing import Any, get_args, get_type_hints
 from autolora.configs.errors import UserError
 from autolora.configs.schema import Constraint, RetrainConfig
 from autolora.engine.disk.files import is_number, load_json
-from autolora.engine.ranks import evidence
+from autolora.engine.measure import evidence
 from autolora.engine.ranks.record import LayerRank, RankRecord
 
 

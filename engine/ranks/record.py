@@ -10,8 +10,8 @@ from autolora.configs.errors import UserError
 from autolora.configs.places import portable_name
 from autolora.configs.schema import RunConfig
 from autolora.engine.disk.files import write_json
-from autolora.engine.ranks import evidence
-from autolora.engine.ranks.evidence import SEEN, Evidence
+from autolora.engine.measure import evidence
+from autolora.engine.measure.evidence import SEEN, Evidence
 from autolora.problems.models.parts import refuse_overlap
 
 OF_RUN = ("lora_alpha", "scale", "base_model", "revision")
@@ -138,8 +138,8 @@ def mean_in_words(ranks: Sequence[int], k: int | None) -> str:
 def chosen_components(layer: LayerRank, record: RankRecord) -> list[int]:
     """The indices of the singular components that one layer keeps at its rank.
 
-    The rule `shares` keeps the components of the largest share above 0, and then the first ones if these are too few.
-    Every other rule keeps the first ones, as the rank curve does. Raises UserError for a rank above k.
+    The rule `shares` keeps the components of the largest share that exceeds its standard error, and then the first
+    ones if these are too few. Every other rule keeps the first ones. Raises UserError for a rank above k.
     """
     if layer.rank > record.k:
         raise UserError(
@@ -148,7 +148,9 @@ def chosen_components(layer: LayerRank, record: RankRecord) -> list[int]:
         )
     order = list(range(record.k))
     if record.rule == "shares" and len(layer.share) == record.k:
-        order.sort(key=lambda j: (layer.share[j] <= 0, -layer.share[j] if layer.share[j] > 0 else j))
+        errors = layer.share_standard_error or (0.0,) * record.k
+        sure = [share > error for share, error in zip(layer.share, errors, strict=True)]
+        order.sort(key=lambda j: (not sure[j], -layer.share[j] if sure[j] else j))
     return sorted(order[: layer.rank])
 
 

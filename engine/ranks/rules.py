@@ -3,8 +3,6 @@
 The functions take torch tensors and numpy arrays alike: showing a finished run must not wait seconds to import torch.
 """
 
-import math
-from collections.abc import Collection
 from typing import Any, TypeVar
 
 from autolora.configs.schema import Constraint
@@ -14,7 +12,6 @@ SUM_TO_ONE = {"softmax"}
 
 # A relative tolerance: at the uniform start, rounding may put alpha just below lambda = 1/k, and must not drop it.
 ROUNDING = 1e-6
-_FLOAT = 1e-12
 
 Array = TypeVar("Array", bound=Any)
 """A tensor or an array; a function returns the kind that it is given."""
@@ -39,12 +36,3 @@ def kept_components(alpha: Array, constraint: Constraint) -> Array:
     bound = thresholds(alpha, constraint)
     kept: Array = alpha >= bound - ROUNDING * abs(bound)
     return kept
-
-
-def parameters_of(budget: float, sizes: Collection[int]) -> int:
-    """The LoRA parameters of a budget, which is an average rank: as many as with this rank in every layer.
-
-    `sizes`: the parameters of one component in each layer.
-    """
-    # In floats 0.29 x 100 is 28.999999999999996: without the factor, floor would lose a whole component.
-    return math.floor(budget * sum(sizes) * (1 + _FLOAT))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autolora.engine import ranks
-from autolora.engine.answer.trust import Trust, trust_of_run
+from autolora.engine.choose.stability import Trust, trust_of_run
 from autolora.engine.ranks import RankRecord
 from autolora.engine.report.answer import Answer, answer_of
 from autolora.engine.report.curves import SearchCurves, curves_of

@@ -7,7 +7,7 @@ from bokeh.plotting import figure
 
 from autolora.configs.files import to_yaml
 from autolora.configs.schema import RunConfig
-from autolora.engine.answer.words import how_chosen
+from autolora.engine.choose.words import how_chosen
 from autolora.engine.disk.files import write_text
 from autolora.engine.ranks import RankRecord
 from autolora.engine.ranks.grid import NOT_DECIDED

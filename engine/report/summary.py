@@ -7,8 +7,8 @@ from typing import Any
 from rich.text import Text
 
 from autolora.engine import ranks
-from autolora.engine.answer.trust import trust_of_run
-from autolora.engine.answer.words import caution, conclusion, curve_lines, gain_words, how_chosen, share_lines
+from autolora.engine.choose.stability import trust_of_run
+from autolora.engine.choose.words import caution, conclusion, curve_lines, gain_words, how_chosen, share_lines
 from autolora.engine.ranks import RankRecord
 from autolora.engine.report.words import mean_of_arms, signed
 from autolora.engine.run.contents import parameters_per_rank, read_result, read_verdict

@@ -9,9 +9,9 @@ import torch
 from datasets import Dataset
 from torch import nn
 
-from autolora.engine.answer.curve import calibrated
-from autolora.engine.answer.likelihood import likelihood_of
-from autolora.engine.answer.sample import numbered
+from autolora.engine.measure.judged import calibrated
+from autolora.engine.measure.likelihood import likelihood_of
+from autolora.engine.measure.rows import numbered
 from autolora.engine.retrain.callbacks import NotFinite, not_finite_words
 from autolora.engine.retrain.held_out import Measured, tokens
 from autolora.engine.retrain.row_losses import row_losses

@@ -7,8 +7,9 @@ from datasets import Dataset
 from torch import Tensor, nn
 
 from autolora.configs.facts import evaluation_batch
-from autolora.engine.answer.likelihood import Categorical, Likelihood
-from autolora.engine.answer.sample import Sample
+from autolora.engine.measure.likelihood import Categorical, Likelihood
+from autolora.engine.measure.passes import Passes
+from autolora.engine.measure.rows import Rows
 from autolora.engine.run.context import Context
 from autolora.engine.terminal.bar import Bar
 from autolora.problems.machine.compute import Compute
@@ -40,6 +41,10 @@ class _WithHits(Categorical):
     def __init__(self) -> None:
         super().__init__(shifted=True)
 
+    @property
+    def width(self) -> int:
+        return super().width + 1
+
     def statistics(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         targets = labels[:, 1:]
         # The last logits predict nothing; cutting them off first would copy the logits.
@@ -59,9 +64,9 @@ def measured(model: nn.Module, run: Context, collate: Collate, rows: Dataset, li
 
     compute, batch = Compute(run.compute.device, bf16=False), evaluation_batch(run.config)
     with Bar("evaluate", len(rows)) as bar:
-        sample = Sample(rows, collate, likelihood, compute, run.stop, run.processes, batch, advance)
-        statistics, weights = sample.statistics(model)
-    return Measured(statistics[0], weights)
+        check = run.stop.check if run.processes.size == 1 else lambda: None
+        passes = Passes(Rows.of(rows, collate), likelihood, compute, run.processes, batch, check, advance)
+        return Measured(*passes.statistics(model))
 
 
 def tokens(model: nn.Module, run: Context, collate: Collate, rows: Dataset) -> Tokens:

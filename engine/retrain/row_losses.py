@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from autolora.configs.errors import UserError
-from autolora.engine.answer.curve import calibrated
-from autolora.engine.answer.likelihood import likelihood_of
-from autolora.engine.answer.sample import numbered
+from autolora.engine.measure.judged import calibrated
+from autolora.engine.measure.likelihood import likelihood_of
+from autolora.engine.measure.rows import numbered
 from autolora.engine.retrain.held_out import Measured, measured
 from autolora.engine.run.context import Context
 from autolora.problems.data import Data

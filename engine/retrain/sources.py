@@ -6,7 +6,7 @@ from pathlib import Path
 
 from autolora.configs.errors import UserError
 from autolora.configs.schema import RunConfig
-from autolora.engine.answer.again import source_of
+from autolora.engine.choose.copied_search import source_of
 from autolora.engine.retrain.components import components_from
 from autolora.engine.retrain.owners import READ_RANKS
 from autolora.engine.run.asked import Asked

@@ -6,7 +6,7 @@ from typing import Any
 from autolora.configs.errors import UserError
 from autolora.configs.facts import CHOOSING_RANKS, evaluates_base
 from autolora.configs.values import with_values
-from autolora.engine.answer.again import source_of
+from autolora.engine.choose.copied_search import source_of
 from autolora.engine.retrain.components import components_from
 from autolora.engine.retrain.owners import READ_RANKS
 from autolora.engine.retrain.sources import ranks_from

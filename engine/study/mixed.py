@@ -11,7 +11,7 @@ from autolora.configs.facts import data_seed
 from autolora.configs.requests import Alike
 from autolora.configs.schema import RunConfig
 from autolora.engine import ranks
-from autolora.engine.answer.again import source_of
+from autolora.engine.choose.copied_search import source_of
 from autolora.engine.disk.files import read_json
 from autolora.engine.retrain.components import components_digest
 from autolora.engine.retrain.owners import READ_RANKS

@@ -9,7 +9,7 @@ from pathlib import Path
 from autolora.configs.errors import UserError
 from autolora.configs.facts import WITHOUT_LORA
 from autolora.configs.keys import either
-from autolora.engine.answer.again import source_of
+from autolora.engine.choose.copied_search import source_of
 from autolora.engine.retrain.components import components_from
 from autolora.engine.retrain.owners import READ_RANKS
 from autolora.engine.retrain.sources import ranks_from

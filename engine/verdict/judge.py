@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from autolora.engine.ranks.evidence import ONE_SIDED, SEEN
+from autolora.engine.measure.evidence import ONE_SIDED, SEEN
 
 Ending = Literal["matter", "worse", "equal", "undecided"]
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from autolora.configs.errors import UserError
-from autolora.engine.answer.shares import ratio_error
 from autolora.engine.disk.tables import read_parquet
+from autolora.engine.measure.shares import ratio_error
 from autolora.engine.run.contents import data_of_ranks, read_result
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.resuming import Outdated

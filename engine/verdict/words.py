@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from autolora.configs.count_words import counted
-from autolora.engine.answer.words import NOTHING_LEARNED
+from autolora.engine.choose.words import NOTHING_LEARNED
 from autolora.engine.ranks import RankRecord
 from autolora.engine.ranks.controls import can_be_shuffled
 from autolora.engine.verdict.arms import SEEDS, Arms

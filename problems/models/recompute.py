@@ -22,7 +22,7 @@ def recompute_blocks(model: nn.Module, again: Again = nullcontext) -> None:
     """Lets every block of `model` drop its activations and compute them again in the backward pass.
 
     This costs a second forward pass, with the same dropout masks and autocast. transformers' own switch works only in
-    training mode, but a search without dropout and the measurement of the shares (engine/answer) run in evaluation
+    training mode, but a search without dropout and the measurement of the shares (engine/measure) run in evaluation
     mode. Without gradients nothing changes. Raises UserError for a model in which transformers marks no blocks.
     """
     blocks = blocks_of(model)

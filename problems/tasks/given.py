@@ -40,7 +40,7 @@ class GivenKind:
     regression: bool = False
 
     def head(self) -> Mapping[str, Any]:
-        """The head's configuration values that engine/answer reads: `problem_type` for a regression."""
+        """The head's configuration values that engine/measure reads: `problem_type` for a regression."""
         return {"problem_type": "regression"} if self.regression else {}
 
     def origin(self, split: str | None = None) -> str:

@@ -1,4 +1,4 @@
-"""The part of a task that engine/search and engine/answer use."""
+"""The part of a task that engine/search and engine/measure use."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol

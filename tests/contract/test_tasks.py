@@ -167,7 +167,7 @@ def test_the_gain_of_a_language_model_is_counted_from_the_untouched_base(chat_mo
     argv = language_arguments(chat_model, data, tmp_path / "runs", **more)
     succeed(*argv, "--decode.num_beams", "1")
     record = read(tmp_path / "runs" / "tiny" / "ranks.json")
-    assert record["without"] == "base model"
+    assert record["without"] == "LoRA off"
     assert record["share_total"] == pytest.approx(record["gain"], rel=0.05, abs=2e-3)
 
 

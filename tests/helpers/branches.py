@@ -9,11 +9,10 @@ from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
-from autolora.engine.answer.cuts import Searched
-from autolora.engine.answer.heads import heads_of
-from autolora.engine.answer.likelihood import Categorical
-from autolora.engine.answer.sample import Sample
-from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.measure.gated import Gated, heads_of
+from autolora.engine.measure.likelihood import Categorical
+from autolora.engine.measure.passes import Passes
+from autolora.engine.measure.rows import Rows
 from autolora.engine.search.components import to_singular_basis
 from autolora.problems.gates import Gates
 from autolora.problems.machine.compute import Compute
@@ -51,11 +50,12 @@ def collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
     return {"x": torch.tensor([row["x"] for row in rows]), "labels": torch.tensor([row["labels"] for row in rows])}
 
 
-def sample_of(inputs: Tensor, labels: Tensor, **changes: Any) -> Sample:
-    """These rows as the rows of D_val."""
-    compute = Compute(torch.device("cpu"), bf16=False)
-    fields: dict[str, Any] = {"likelihood": Categorical(), "compute": compute, "stop": StopRequest()} | changes
-    return Sample(rows_of(inputs, labels), collate, **fields)
+def passes_of(inputs: Tensor, labels: Tensor, sources: list[str] | None = None, **changes: Any) -> Passes:
+    """Passes over these rows as the rows of D_val."""
+    data = rows_of(inputs, labels)
+    data = data if sources is None else data.add_column("source", sources)
+    fields: dict[str, Any] = {"likelihood": Categorical(), "compute": Compute(torch.device("cpu"), bf16=False)}
+    return Passes(Rows.of(data, collate), **(fields | changes))
 
 
 def planted(branches: int, needed: tuple[int, ...], rows: int, seed: int) -> tuple[PeftModel, Tensor, Tensor]:
@@ -87,14 +87,14 @@ def train(model: PeftModel, inputs: Tensor, labels: Tensor, steps: int = 200) ->
         optimizer.zero_grad()
 
 
-def searched(model: PeftModel) -> Searched:
+def gated(model: PeftModel) -> Gated:
     """The trained model as a search leaves it."""
     gates = Gates(model)
-    singular = to_singular_basis(gates, torch.ones(len(gates.names), gates.k))
-    return Searched(model, gates, singular, list(gates.parameters_per_rank().values()))
+    to_singular_basis(gates, torch.ones(len(gates.names), gates.k))
+    return Gated(model, gates)
 
 
-def searched_with_head(rows: int) -> tuple[Searched, Sample]:
+def gated_with_head(rows: int) -> tuple[Gated, Passes]:
     """A searched model of three branches that has trained an output layer beside LoRA, and its rows; alone, this layer
     was random."""
     _, inputs, labels = planted(branches=3, needed=(1,), rows=rows, seed=4)
@@ -103,4 +103,4 @@ def searched_with_head(rows: int) -> tuple[Searched, Sample]:
     model: Any = get_peft_model(base, LoraConfig(r=4, target_modules=targets, modules_to_save=["out.0"]))
     train(model, inputs, labels, steps=40)
     heads = heads_of(model, {"out.0.weight": torch.randn(CLASSES, HIDDEN)})
-    return replace(searched(model), heads=heads), sample_of(inputs, labels)
+    return replace(gated(model), heads=heads), passes_of(inputs, labels)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from autolora.engine.ranks.evidence import CurvePoint, Evidence
+from autolora.engine.measure.evidence import CurvePoint, Evidence
 
 
 def point(at: float, lost: float, error: float = 0.001, parameters: int | None = None) -> CurvePoint:

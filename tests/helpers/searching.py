@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from autolora.engine.answer.stage import answer
+from autolora.engine.choose.stage import answer
 from autolora.engine.ranks.record import RankRecord, chosen_components
 from autolora.engine.run.context import Context
 from autolora.engine.search.engine import SearchEngine

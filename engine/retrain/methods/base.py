@@ -10,9 +10,9 @@ from transformers import TrainerCallback
 
 from autolora.configs.errors import UserError
 from autolora.configs.schema import LoraSettings
+from autolora.engine.cut.budget import parameters_of
 from autolora.engine.ranks import RankRecord
 from autolora.engine.ranks.needs import rounded_up
-from autolora.engine.ranks.rules import parameters_of
 from autolora.engine.run.context import Context
 from autolora.problems.models.layers import HEADS, layer_shapes
 from autolora.problems.models.load import BaseModel

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from autolora.engine.answer.words import (
+from autolora.engine.choose.words import (
     caution,
     conclusion,
     curve_lines,
@@ -17,7 +17,7 @@ from autolora.engine.answer.words import (
     seen_layers,
     share_lines,
 )
-from autolora.engine.ranks.evidence import CurvePoint
+from autolora.engine.measure.evidence import CurvePoint
 from autolora.engine.ranks.record import BY_CURVE, LayerRank, RankRecord
 from tests.helpers.evidence import evidence_of, point
 
@@ -132,7 +132,7 @@ def test_the_rule_and_the_budget_are_told_unless_the_note_tells_them(changes: di
 
 def test_the_gain_is_told_from_what_it_is_counted() -> None:
     assert gain_words(evidence_of()) == "LoRA lowers the loss on D_val from 0.500 (head alone) to 0.300."
-    worse = evidence_of(gain=-0.1, without="base model")
+    worse = evidence_of(gain=-0.1, without="LoRA off")
     assert gain_words(worse) == "LoRA raises the loss on D_val from 0.200 (base model) to 0.300."
     assert gain_words(evidence_of(loss=-1e-7, gain=0.2)).endswith(" from 0.200 (head alone) to 0.000.")
 
@@ -183,7 +183,7 @@ def test_the_layers_come_by_falling_share_and_noise_is_only_counted() -> None:
         "(from the head alone to the searched model the loss falls by 0.202 nats if both have one temperature; 153 % "
         "of this is LoRA's, -53 % the head's)"
     )
-    without_head = dataclasses.replace(RECORD, evidence=evidence_of(without="base model"))
+    without_head = dataclasses.replace(RECORD, evidence=evidence_of(without="LoRA off"))
     assert list(share_lines(without_head, most=2)) == [header, *lines[:3]], "then there is nothing to divide"
     assert list(share_lines(dataclasses.replace(RECORD, evidence=evidence_of(share_total=-0.1)))) == []
     assert list(share_lines(dataclasses.replace(RECORD, evidence=evidence_of(gain=0.0)))) == []

@@ -10,8 +10,8 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
-from autolora.engine.answer.measure import within
-from autolora.engine.answer.shares import integrate
+from autolora.engine.measure.measure import within
+from autolora.engine.measure.shares import integrate
 from autolora.engine.ranks import LayerRank, RankRecord
 from autolora.engine.ranks.controls import shuffled
 from autolora.engine.retrain.common_numbers import start_in_common

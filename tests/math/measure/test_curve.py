@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from autolora.engine.answer.curve import Judged, calibrated, crossed, kept
-from autolora.engine.answer.likelihood import Categorical
-from autolora.engine.ranks.evidence import CurvePoint
+from autolora.engine.measure.evidence import CurvePoint
+from autolora.engine.measure.judged import Judged, calibrated, crossed, kept
+from autolora.engine.measure.likelihood import Categorical
 from tests.helpers.evidence import evidence_of
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from autolora.configs.errors import UserError
 from autolora.configs.schema_answer import AnswerConfig
-from autolora.engine.answer.decide import decided
-from autolora.engine.ranks.evidence import CurvePoint, Evidence
+from autolora.engine.choose.decide import decided
+from autolora.engine.measure.evidence import CurvePoint, Evidence
 from autolora.engine.ranks.record import LayerRank, RankRecord, chosen_components
 from tests.helpers.evidence import evidence_of, point
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from autolora.engine.ranks.evidence import from_json, interval, to_json
+from autolora.engine.measure.evidence import from_json, interval, to_json
 from tests.helpers.evidence import evidence_of, point
 
 

@@ -6,9 +6,9 @@ import torch
 from transformers import set_seed
 
 from autolora.configs.schema import RunConfig
-from autolora.engine.answer.head import train_head
-from autolora.engine.answer.likelihood import likelihood_of
-from autolora.engine.answer.sample import Sample
+from autolora.engine.choose.head import train_head
+from autolora.engine.measure.likelihood import likelihood_of
+from autolora.engine.measure.passes import Sample
 from autolora.engine.run.context import Context
 from autolora.problems.data import EndlessLoader
 from autolora.problems.halves import split_rows

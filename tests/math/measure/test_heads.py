@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from autolora.engine.answer.heads import Heads, heads_of
+from autolora.engine.measure.gated import Heads, heads_of
 from tests.helpers.branches import Branches
 
 ALONE = {"out.1.weight": torch.full((3, 5), 2.0)}

@@ -6,8 +6,8 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch.nn.functional import cross_entropy
 
-from autolora.engine.answer.curve import crossed
-from autolora.engine.answer.likelihood import TEMPERATURES, Categorical, Gaussian
+from autolora.engine.measure.judged import crossed
+from autolora.engine.measure.likelihood import TEMPERATURES, Categorical, Gaussian
 
 
 @pytest.fixture

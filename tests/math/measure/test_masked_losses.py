@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from autolora.engine.answer.cuts import Cuts
+from autolora.engine.measure.gated import Cuts
 from tests.helpers.branches import planted, sample_of, searched
 
 

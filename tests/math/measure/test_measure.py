@@ -8,14 +8,13 @@ import torch
 
 from autolora.configs.schema import LoraSettings, RunConfig
 from autolora.configs.schema_answer import AnswerConfig
-from autolora.engine.answer.curve import crossed
-from autolora.engine.answer.cuts import Cuts, Searched
-from autolora.engine.answer.heads import Heads
-from autolora.engine.answer.likelihood import TEMPERATURES
-from autolora.engine.answer.measure import measure, ranks_of_curve, within
-from autolora.engine.answer.sample import Sample
-from autolora.engine.answer.shares import Division
-from autolora.engine.ranks.evidence import Evidence
+from autolora.engine.measure.evidence import Evidence
+from autolora.engine.measure.gated import Cuts, Heads, Searched
+from autolora.engine.measure.judged import crossed
+from autolora.engine.measure.likelihood import TEMPERATURES
+from autolora.engine.measure.measure import measure, ranks_of_curve, within
+from autolora.engine.measure.passes import Sample
+from autolora.engine.measure.shares import Division
 from tests.helpers.branches import HIDDEN, WIDTH, planted, sample_of, searched, train
 
 CONFIG = RunConfig(lora=LoraSettings(k=4))
@@ -131,7 +130,7 @@ def random_components() -> tuple[Searched, Sample]:
 def with_shares(sums: torch.Tensor, first: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every row has these shares [rows, layers, k]."""
     shares = Division(sums, torch.ones(len(sums), dtype=torch.float64), first, head=0.0)
-    monkeypatch.setattr("autolora.engine.answer.measure.complete", lambda *_, **__: (shares, 3))
+    monkeypatch.setattr("autolora.engine.measure.measure.complete", lambda *_, **__: (shares, 3))
 
 
 def test_a_half_of_the_rows_judges_the_components_that_the_other_half_chose(

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from autolora.engine.answer import stage
 from datasets import Dataset
 
 from autolora.configs.schema import RunConfig
 from autolora.engine import ranks
-from autolora.engine.answer import stage
-from autolora.engine.answer.sample import Sample
-from autolora.engine.answer.stage import answer
+from autolora.engine.choose.stage import answer
+from autolora.engine.measure.passes import Sample
 from autolora.engine.run.context import Context
 from autolora.engine.search.found import searched_model
 from autolora.engine.search.stage import search

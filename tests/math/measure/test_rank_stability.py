@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from autolora.engine.answer.trust import trust_of
+from autolora.engine.choose.stability import trust_of
 from autolora.engine.search.trajectory import Trajectory
 
 

@@ -9,8 +9,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from autolora.engine.answer.likelihood import Categorical
-from autolora.engine.answer.sample import LEAST_BATCHES, sources_of
+from autolora.engine.measure.likelihood import Categorical
+from autolora.engine.measure.passes import LEAST_BATCHES, sources_of
 from tests.helpers.branches import planted, sample_of, searched
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from autolora.engine.answer.sample import LEAST_BATCHES, Sample
-from autolora.engine.answer.shares import NODES, Division, Shares, allowed_gap, complete, integrate, ratio_error
+from autolora.engine.measure.passes import LEAST_BATCHES, Sample
+from autolora.engine.measure.shares import NODES, Division, Shares, allowed_gap, complete, integrate, ratio_error
 from autolora.problems.gates import NotByRow
 from autolora.problems.machine.processes import Processes
 from autolora.problems.models.attach import ADAPTER

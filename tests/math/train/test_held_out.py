@@ -10,7 +10,7 @@ from datasets import Dataset
 from torch import nn
 
 from autolora.configs.schema import RunConfig
-from autolora.engine.answer.likelihood import Categorical
+from autolora.engine.measure.likelihood import Categorical
 from autolora.engine.retrain.held_out import measured, tokens
 from autolora.engine.run.context import Context
 from tests.helpers.heads import NO, TOKENS, collate, rows_with, tiny_gpt2

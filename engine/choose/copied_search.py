@@ -80,7 +80,7 @@ def _refuse_unfit(source: RunFolder, config: RunConfig) -> None:
             f"--answer.from: {source.root} measured no shares (answer.rows 0, or ranks written by hand); "
             f"allowed: --answer.rule threshold, size with a number as --answer.budget, or a run that measured them"
         )
-    from autolora.engine.answer.decide import decided  # loads torch, for which other commands should not wait
+    from autolora.engine.choose.decide import decided  # loads torch, for which other commands should not wait
 
     decided(record, config.answer, sizes)  # raises UserError if no ranks can be derived
 

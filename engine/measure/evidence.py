@@ -77,14 +77,17 @@ class Evidence:
     Rows of one source, such as the references of a record, depend on each other, and count as one draw in standard
     errors. Where rows have no source, each is its own.
 
-    `loss`: of the searched model. `gain`: the loss without LoRA minus `loss`. `without`: what was measured without
-    LoRA, either "head alone" (a model whose head was trained) or "base model" (a causal language model, which has no
-    head to train). `share_total`: the sum of all components' shares. `head_share`: the share of the head; 0 if there
+    `loss`: of the whole model. `gain`: the loss without LoRA minus `loss`. `without`: what was measured without LoRA,
+    either "head alone" (after a search, the head trained without LoRA) or "LoRA off" (the model with its head as it
+    is). `share_total`: the sum of all components' shares. `head_share`: the share of the head; 0 if there
     is none to train. `fall`: by how much the loss falls along the path of the integral, from the model without LoRA
     to the searched model; all shares should sum to it. It differs from the gain as both losses are those at one
     `temperature`. `nodes`: the number of points of the path at which the integral was evaluated. `allowed_gap`: by
-    which part of `fall` the shares may miss it. `budget_rule`: the rule that chose the components on the budget
-    curve. `regression`: whether the labels are numbers, of which older records say nothing.
+    which part of `fall` the shares may miss it. `rank_curve`: with one rank in every layer, cut in the balanced basis
+    (engine/cut/basis.py); `plain_curve`: the same by plain SVD. `budget_rule`: the rule that chose the components on
+    the budget curve. `uneven_curve`: uneven cuts of the size of the rank `at` in every layer, with the standard error
+    of the difference to it. `regression`: whether the labels are numbers. `folds`: what was chosen on all but one of
+    so many folds of the rows was measured on that one. Older records lack the last ones; their rank curve is plain.
     """
 
     rows: int
@@ -103,13 +106,16 @@ class Evidence:
     budget_curve: tuple[CurvePoint, ...]
     allowed_gap: float = 0.02
     regression: bool = False
+    folds: int = 2
+    plain_curve: tuple[CurvePoint, ...] = ()
+    uneven_curve: tuple[CurvePoint, ...] = ()
 
     __pydantic_config__ = _STRICT
 
     @property
     def finite(self) -> bool:
         """Whether every number is finite: a model that diverged has losses that are not."""
-        points = (*self.rank_curve, *self.budget_curve)
+        points = [point for name in CURVES for point in getattr(self, name)]
         numbers = [*vars(self).values(), *(value for point in points for value in vars(point).values())]
         return all(math.isfinite(value) for value in numbers if isinstance(value, float))
 
@@ -157,6 +163,25 @@ class Evidence:
         if not small or (self.learned and not self.slight):
             return ""
         return f"the {self.without} already solves this task; LoRA is not needed"
+
+    def keeping(self, part: float) -> int | None:
+        """The smallest rank of the curve that keeps this part of the gain, as do the ranks above it, by the estimate
+        itself; None if LoRA has learned nothing."""
+        found = None
+        for point in sorted(self.rank_curve, key=lambda point: -point.at) if self.learned else ():
+            if point.kept < part:
+                break
+            found = int(point.at)
+        return found
+
+    def uneven_is_better(self, rank: int) -> bool:
+        """Whether an uneven cut surely does better than the even one of this rank, on the rows that judge both."""
+        even = {point.at: point for point in self.rank_curve}
+        return any(
+            even[rank].loss - point.loss > ONE_SIDED * point.standard_error
+            for point in self.uneven_curve
+            if point.at == rank
+        )
 
     def sufficient_rank(self, tolerance: float) -> int | None:
         """The smallest rank that is enough if every layer has it; None if no rank is, or if LoRA has learned nothing.
@@ -217,13 +242,9 @@ def too_few(rows: int, sources: int) -> str:
 
 def to_json(evidence: Evidence, tolerance: float) -> dict[str, Any]:
     """The evidence as keys and values of ranks.json."""
-    found = {name: value for name, value in vars(evidence).items() if not name.endswith("_curve")}
-    return found | {
-        "sufficient_rank": evidence.sufficient_rank(tolerance),
-        "tolerance": tolerance,
-        "rank_curve": [_point(point, "rank") for point in evidence.rank_curve],
-        "budget_curve": [_point(point, "budget") for point in evidence.budget_curve],
-    }
+    found = {name: value for name, value in vars(evidence).items() if name not in CURVES}
+    curves = {name: [_point(one, at) for one in getattr(evidence, name)] for name, at in CURVES.items()}
+    return found | {"sufficient_rank": evidence.sufficient_rank(tolerance), "tolerance": tolerance} | curves
 
 
 def _point(point: CurvePoint, name: str) -> dict[str, Any]:
@@ -231,6 +252,10 @@ def _point(point: CurvePoint, name: str) -> dict[str, Any]:
     return {name: int(point.at) if name == "rank" else point.at} | numbers
 
 
+CURVES = {"rank_curve": "rank", "plain_curve": "rank", "budget_curve": "budget", "uneven_curve": "rank"}
+"""The curves, and what ranks.json calls the place of their points."""
+_LATER = ("plain_curve", "uneven_curve")
+"""The curves that older files lack."""
 KEYS = (*(field.name for field in fields(Evidence)), "sufficient_rank", "tolerance")
 """The keys of ranks.json that hold evidence."""
 
@@ -245,8 +270,8 @@ def from_json(raw: dict[str, Any], where: str) -> tuple[Evidence, float] | None:
     found = {field.name: raw[field.name] for field in fields(Evidence) if field.name in raw}
     found.setdefault("sources", found.get("rows"))  # without sources, each row counts as its own
     try:
-        for curve, name in (("rank_curve", "rank"), ("budget_curve", "budget")):
-            points = found[curve]
+        for curve, name in CURVES.items():
+            points = found.setdefault(curve, []) if curve in _LATER else found[curve]
             found[curve] = [{("at" if key == name else key): point[key] for key in point} for point in points]
             _refuse_places([point.get("at") for point in found[curve]], curve, name)
         # In strict mode pydantic reads tuples and dataclasses from JSON text, but not from Python's lists and dicts.
@@ -267,7 +292,7 @@ def from_json(raw: dict[str, Any], where: str) -> tuple[Evidence, float] | None:
 def _refuse_places(places: Sequence[Any], curve: str, name: str) -> None:
     """Raises ValueError if two points of a curve lie at one place, if the curve of ranks has no points, or if the
     place of one of them is not a whole number from 1."""
-    if name == "rank" and not places:
+    if curve == "rank_curve" and not places:
         raise ValueError(f"{curve}: no point; allowed: one or more")
     if name == "rank" and (wrong := [at for at in places if type(at) is not int or at < 1]):
         raise ValueError(f"{curve}: rank is {wrong[0]!r:.80}; allowed: a whole number from 1")

@@ -46,6 +46,11 @@ class Likelihood(ABC):
         """The positions of tokens, ascending, whose logits predict a label of this batch; None if all are needed."""
         return None
 
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """How many statistics a row has."""
+
     @abstractmethod
     def statistics(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The statistics from which `losses` are computed [rows, numbers], and the weight of each row [rows]."""
@@ -57,6 +62,12 @@ class Likelihood(ABC):
     @abstractmethod
     def loss(self, logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
         """The loss at this temperature, summed over all labels of a batch. Differentiable scalar."""
+
+    @abstractmethod
+    def drawn_slope(self, logits: Tensor, labels: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+        """A scalar whose slope v with respect to the logits of a label is drawn so that E[v v'] is the second
+        derivative of that label's loss. Its slope with respect to any inner tensor then has the Gauss-Newton matrix
+        of the loss as its second moment; one backward pass draws it for all rows."""
 
     @abstractmethod
     def fitted(self, statistics: Tensor, weights: Tensor) -> float:
@@ -80,6 +91,10 @@ class Categorical(Likelihood):
     def __init__(self, *, shifted: bool = False) -> None:
         self.shifted = shifted
         self.grid = _OF_TOKENS if shifted else TEMPERATURES
+
+    @property
+    def width(self) -> int:
+        return len(self.grid)
 
     def labelled_positions(self, labels: Tensor) -> Tensor | None:
         if not self.shifted:
@@ -119,6 +134,15 @@ class Categorical(Likelihood):
         scores, targets = self._labelled(logits, labels)
         return summed_loss(scores, targets, temperature=temperature)
 
+    def drawn_slope(self, logits: Tensor, labels: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+        """As `Likelihood.drawn_slope`: with random signs e, v = (diag(p)^1/2 - p p^1/2') e has the moment
+        diag(p) - p p', which is the second derivative of the log loss whatever the label is."""
+        scores, _ = self._labelled(logits, labels)
+        scaled = scores.float() / temperature
+        p = scaled.detach().softmax(dim=-1)
+        drawn = p.sqrt() * _signs(p, generator)
+        return ((drawn - p * drawn.sum(dim=-1, keepdim=True)) * scaled).sum()
+
     def fitted(self, statistics: Tensor, weights: Tensor) -> float:
         """As `Likelihood.fitted`, but a temperature below 1 must be worth its price (_PRICE)."""
         sums = statistics.double().sum(dim=0).numpy()
@@ -156,6 +180,8 @@ class Categorical(Likelihood):
 class Gaussian(Likelihood):
     """Labels that are numbers, one per row: the log loss of a normal error, whose variance serves as temperature."""
 
+    width = 1
+
     def statistics(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         squared = (logits.float().view(len(labels)) - labels.float()).square()
         return squared.unsqueeze(1), torch.ones_like(squared)
@@ -163,6 +189,10 @@ class Gaussian(Likelihood):
     def loss(self, logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
         squared, weights = self.statistics(logits, labels)
         return self._nats(squared.flatten(), temperature, weights).sum()
+
+    def drawn_slope(self, logits: Tensor, labels: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+        found = logits.float().view(len(labels)) / math.sqrt(temperature)
+        return (found * _signs(found, generator)).sum()
 
     def fitted(self, statistics: Tensor, weights: Tensor) -> float:
         return max(float(statistics.double().sum() / weights.double().sum()), 1e-12)
@@ -173,6 +203,11 @@ class Gaussian(Likelihood):
     @staticmethod
     def _nats(squared: Tensor, variance: float, weights: Tensor) -> Tensor:
         return squared / (2 * variance) + weights * (math.log(2 * math.pi * variance) / 2)
+
+
+def _signs(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Random signs, 1 or -1, in the shape of `like`; the same on every device."""
+    return (2 * torch.randint(0, 2, like.shape, generator=generator, dtype=torch.int8) - 1).to(like)
 
 
 def likelihood_of(kind: Kind) -> Likelihood:

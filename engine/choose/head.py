@@ -1,13 +1,14 @@
 """Train the head without LoRA: LoRA's gain is the loss on D_val of this model minus that of the searched model."""
 
 import logging
+from dataclasses import replace
 
 import torch
 from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedModel, set_seed
 
-from autolora.engine.answer.sample import Sample
+from autolora.engine.measure.passes import Passes
 from autolora.engine.run.workbench import Workbench
 from autolora.engine.terminal.bar import Bar
 from autolora.problems.data import Batch, EndlessLoader
@@ -24,7 +25,7 @@ PATIENCE = 3
 """The training ends after this many checks in a row without a lower loss."""
 
 
-def train_head(run: Workbench, d_tr: Dataset, sample: Sample) -> tuple[PreTrainedModel, int]:
+def train_head(run: Workbench, d_tr: Dataset, passes: Passes) -> tuple[PreTrainedModel, int]:
     """Trains the head, and other modules that are trained whole, on D_tr without LoRA; returns model and steps.
 
     The training uses the search's settings for W, but a constant learning rate without warmup. It ends when the loss
@@ -38,7 +39,7 @@ def train_head(run: Workbench, d_tr: Dataset, sample: Sample) -> tuple[PreTraine
     if not weights:  # a language model has no head to train
         return model, 0
     run.processes.same(weights)
-    some = sample.some(CHECK_ROWS)
+    some = replace(passes, rows=passes.rows.some(CHECK_ROWS))
     rate, decay = search.learning_rate, search.weight_decay
     optimizer = torch.optim.AdamW(weights, lr=rate, weight_decay=decay, fused=run.compute.fused)
     size, parts = search.batch_size, search.gradient_accumulation
@@ -82,12 +83,11 @@ def _descend(
     optimizer.zero_grad()
 
 
-def _loss(model: PreTrainedModel, sample: Sample) -> float:
-    """The loss of the sample at its best temperature, nats per label."""
-    statistics, weights = sample.statistics(model)
-    likelihood = sample.likelihood
-    temperature = likelihood.fitted(statistics[0], weights)
-    return float(likelihood.losses(statistics[0], temperature, weights).sum() / weights.sum())
+def _loss(model: PreTrainedModel, passes: Passes) -> float:
+    """The loss of the rows at their best temperature, nats per label."""
+    statistics, weights = passes.statistics(model)
+    temperature = passes.likelihood.fitted(statistics, weights)
+    return float(passes.likelihood.losses(statistics, temperature, weights).sum() / weights.sum())
 
 
 def _copies(weights: list[torch.nn.Parameter]) -> list[Tensor]:

@@ -1,6 +1,7 @@
 """Choose the components that are kept within a budget of LoRA parameters: those worth most per parameter."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -26,3 +27,12 @@ def kept_within(worth: Tensor, sizes: Sequence[int], budget: int | None, allowed
             kept.view(-1)[place] = True
             left -= size
     return kept
+
+
+def parameters_of(budget: float, sizes: Collection[int]) -> int:
+    """The LoRA parameters of a budget, which is an average rank: as many as with this rank in every layer.
+
+    `sizes`: the parameters of one component in each layer.
+    """
+    # In floats 0.29 x 100 is 28.999999999999996: without the factor, floor would lose a whole component.
+    return math.floor(budget * sum(sizes) * (1 + 1e-12))

@@ -4,7 +4,7 @@ import math
 import textwrap
 from collections.abc import Iterator
 
-from autolora.engine.ranks.evidence import ONE_SIDED, CurvePoint, Evidence, interval
+from autolora.engine.measure.evidence import ONE_SIDED, CurvePoint, Evidence, interval
 from autolora.engine.ranks.grid import short_names
 from autolora.engine.ranks.record import LayerRank, RankRecord
 
@@ -187,6 +187,9 @@ def curve_lines(record: RankRecord) -> Iterator[str]:
         for i, point in enumerate(evidence.rank_curve)
     ]
     yield ", ".join(ranks)
+    by_svd = [f"rank {point.at:g} {kept_words(point)}" for point in evidence.plain_curve[:-1]]
+    if by_svd:
+        yield f"cut by plain SVD, {', '.join(by_svd)}"
     budgets = [
         f"{point.at:g} ({point.parameters or 0:,}{' parameters) keeps' if i == 0 else ')'} {kept_words(point)}"
         for i, point in enumerate(evidence.budget_curve)

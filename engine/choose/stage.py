@@ -1,13 +1,11 @@
-"""The answer, after the search: measure the searched model on D_val, and write ranks.json by the configured rule."""
+"""The answer to a search: measure the searched model on D_val, and write ranks.json by the configured rule."""
 
 import dataclasses
 import logging
 import time
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 from datasets import Dataset
 from peft import LoraConfig
 from torch import Tensor
@@ -16,20 +14,20 @@ from transformers import set_seed
 from autolora.configs.errors import UserError
 from autolora.configs.facts import evaluation_batch, needs_evidence
 from autolora.engine import ranks
-from autolora.engine.answer.cuts import Searched
-from autolora.engine.answer.decide import decided
-from autolora.engine.answer.head import train_head
-from autolora.engine.answer.heads import heads_of
-from autolora.engine.answer.likelihood import likelihood_of
-from autolora.engine.answer.measure import AT_DOUBLED_NODES, measure, passes
-from autolora.engine.answer.sample import Sample, sources_of
-from autolora.engine.answer.settings import ANSWERED
-from autolora.engine.answer.shares import Shares
-from autolora.engine.answer.tracking import track
-from autolora.engine.answer.trust import trust_of
+from autolora.engine.choose.copied_search import take_over
+from autolora.engine.choose.decide import decided
+from autolora.engine.choose.head import train_head
+from autolora.engine.choose.settings import ANSWERED
+from autolora.engine.choose.stability import trust_of
+from autolora.engine.choose.tracking import track
 from autolora.engine.disk.files import write_json
 from autolora.engine.export.lora_config import adapter_config, save_lora_config
-from autolora.engine.ranks.evidence import LEAST_ROWS, Evidence, too_few
+from autolora.engine.measure.evidence import LEAST_ROWS, too_few
+from autolora.engine.measure.gated import Gated, heads_of
+from autolora.engine.measure.likelihood import likelihood_of
+from autolora.engine.measure.measure import Measured, Plan, measure
+from autolora.engine.measure.passes import Passes
+from autolora.engine.measure.rows import Rows
 from autolora.engine.ranks.record import LayerRank, RankRecord
 from autolora.engine.run.contents import read_answer, read_searched
 from autolora.engine.run.program import commit
@@ -38,10 +36,27 @@ from autolora.engine.run.trial_batch import try_longest_batch
 from autolora.engine.run.workbench import Workbench
 from autolora.engine.search import trajectory
 from autolora.engine.search.found import NUMBERS, read_numbers, searched_model, trains_head
+from autolora.engine.search.stage import search
 from autolora.engine.terminal.bar import Bar
 from autolora.engine.tracking import NOWHERE, Tracker
 
 log = logging.getLogger("autolora")
+
+
+def find_ranks(run: Workbench, tracker: Tracker = NOWHERE) -> None:
+    """Searches, or copies the search of `answer.from`, then measures the answer and writes ranks.json.
+
+    A finished search is not repeated. All processes must call this. Raises Interrupted if a signal asked to stop,
+    UserError for what the user must change.
+    """
+    if not run.processes.of_first(run.folder.search_summary.exists):
+        if run.config.answer.from_run is None:
+            search(run, tracker)
+        else:
+            take_over(run)
+        run.processes.wait()
+    run.compute.let_go()
+    answer(run, tracker)
 
 
 def answer(run: Workbench, tracker: Tracker = NOWHERE) -> None:
@@ -58,7 +73,7 @@ def answer(run: Workbench, tracker: Tracker = NOWHERE) -> None:
     sizes = searched["parameters_per_rank"]
     if settings.from_run is None:
         numbers = read_numbers(folder)
-        found = _measured(run, numbers["singular_values"], list(sizes.values())) if settings.rows else None
+        found = _measured(run, numbers["singular_values"]) if settings.rows else None
         if not run.processes.first:
             return
         record = _record(run, list(sizes), numbers, found)
@@ -77,7 +92,7 @@ def answer(run: Workbench, tracker: Tracker = NOWHERE) -> None:
     track(record, tracker)
 
 
-def _measured(run: Workbench, singular: Tensor, sizes: list[int]) -> tuple[Evidence, Shares] | None:
+def _measured(run: Workbench, singular: Tensor) -> Measured | None:
     """Measures evidence and shares on D_val; None, after a warning, if D_val has too few rows or losses are not
     finite."""
     d_tr, d_val = run.halves()
@@ -86,12 +101,12 @@ def _measured(run: Workbench, singular: Tensor, sizes: list[int]) -> tuple[Evide
             "answer: D_val has %d rows; shares and the curve need %d and are not measured", len(d_val), LEAST_ROWS
         )
         return None
-    sample = sample_of(run, d_val)
-    if few := too_few(len(sample.rows), sample.source_count):
+    rows = Rows.drawn(run.data.train, run.data.collate, d_val, run.config.answer.rows, run.config.seed)
+    if few := too_few(len(rows), rows.group_count):
         log.warning("answer: %s", few)
-    evidence, shares = _measured_on(run, sample, run.data.train.select(d_tr), singular, sizes)
+    found = _measured_on(run, passes_over(run, rows), run.data.train.select(d_tr), singular)
     run.compute.let_go()
-    if not evidence.finite or not bool(shares.sums.isfinite().all()):
+    if not found.evidence.finite or not bool(found.shares.sums.isfinite().all()):
         if needs_evidence(run.config.answer):
             raise UserError(
                 "--search.learning_rate: the searched model has losses on D_val that are not finite, so that no ranks "
@@ -99,85 +114,65 @@ def _measured(run: Workbench, singular: Tensor, sizes: list[int]) -> tuple[Evide
             )
         log.warning("answer: losses of the searched model are not finite, so shares and the curve are left out")
         return None
-    return evidence, shares
+    return found
 
 
-def _measured_on(
-    run: Workbench, sample: Sample, d_tr: Dataset, singular: Tensor, sizes: list[int]
-) -> tuple[Evidence, Shares]:
-    """Trains the head alone on D_tr, and measures evidence and shares on the sample; logs how long this takes."""
-    head, weights, steps = head_on(run, d_tr, sample)
+def passes_over(run: Workbench, rows: Rows) -> Passes:
+    """How the run sends these rows through a model."""
+    check = run.stop.check if run.processes.size == 1 else lambda: None  # several stop together, after the stage
+    likelihood, batch = likelihood_of(run.kind), evaluation_batch(run.config)
+    return Passes(rows, likelihood, run.compute, run.processes, batch, check)
+
+
+def _measured_on(run: Workbench, passes: Passes, d_tr: Dataset, singular: Tensor) -> Measured:
+    """Trains the head alone on D_tr, and measures evidence and shares on the rows of the passes."""
+    config, rows = run.config, passes.rows
+    alone, weights = head_on(run, d_tr, passes)
     run.compute.let_go()
-    set_seed(run.config.seed)
+    set_seed(config.seed)
     model, gates = searched_model(run)
-    searched = Searched(model, gates, singular, sizes, heads_of(model, weights))
+    gated, size = Gated(model, gates, heads_of(model, weights)), config.search.batch_size
     model.eval()
-    size = run.config.search.batch_size * run.processes.size  # here each process measures whole batches
-    try_longest_batch(run, model, sample.rows, size, partial(sample.loss, model))
-    most, each = passes(run.config, head is not None), len(sample.rows) * _seconds_a_row(searched, sample)
-    log.info(
-        "answer: measuring shares and curve on %d rows of D_val takes about %.0f s, or %.0f s if the shares need more "
-        "points%s",
-        len(sample.rows), *((count * each / run.processes.size) for count in (most - AT_DOUBLED_NODES, most)),
-        f"; the head alone was trained for {steps} steps" if steps else "",
+    # Here each process measures whole batches.
+    try_longest_batch(run, model, rows.data, size * run.processes.size, partial(passes.loss, model))
+    plan = Plan(
+        config.answer.curve_ranks, sorted(b for b in set(config.answer.curve_budgets) if b <= config.lora.k),
+        "size" if config.answer.rule == "size" else "shares", batch=size,
     )  # fmt: skip
-    with Bar("answer", most * len(sample.rows)) as bar:
+    with Bar("answer", plan.passes(gates.k, head=alone is not None) * len(rows)) as bar:
         done = 0
 
-        def advance(rows: int) -> None:
+        def advance(count: int) -> None:
             nonlocal done
-            done += rows * run.processes.size
+            done += count * run.processes.size
             bar.step(min(done, bar.total))
 
-        told = dataclasses.replace(sample, advance=advance, extend=bar.grow)
-        return measure(searched, told, head, run.config)
+        told = dataclasses.replace(passes, advance=advance, extend=bar.grow)
+        return measure(gated, told, plan, singular, alone)
 
 
-def sample_of(run: Workbench, rows: Sequence[int] | np.ndarray) -> Sample:
-    """Up to `answer.rows` of the training rows with these numbers, drawn by seed, on which models are measured.
-
-    Rows are drawn, not sources, so that a source has no more weight than its rows give it; drawn rows of one source
-    follow each other."""
-    drawn = np.random.default_rng(run.config.seed).permutation(rows)[: run.config.answer.rows]
-    together = np.argsort(sources_of(run.data.train, drawn), kind="stable")
-    return Sample(
-        run.data.train.select(drawn[together]), run.data.collate, likelihood_of(run.kind),
-        run.compute, run.stop, run.processes, evaluation_batch(run.config),
-    )  # fmt: skip
-
-
-def head_on(run: Workbench, d_tr: Dataset, sample: Sample) -> tuple[Tensor | None, dict[str, Tensor], int]:
-    """The statistics of the head alone on the sample, its weights, and for how many steps it was trained; None, no
-    weights and 0 if the search trained nothing but LoRA."""
+def head_on(run: Workbench, d_tr: Dataset, passes: Passes) -> tuple[Tensor | None, dict[str, Tensor]]:
+    """The statistics of the head alone on the rows, and its weights; None and no weights if the search trained nothing
+    but LoRA."""
     if not trains_head(run.folder):
-        return None, {}, 0
-    model, steps = train_head(run, d_tr, sample)
+        return None, {}
+    model, steps = train_head(run, d_tr, passes)
+    log.info("answer: the head alone was trained for %d steps", steps)
     # Copies, as a script's own model is then put back and searched again.
     weights = {name: weight.detach().clone() for name, weight in model.named_parameters() if weight.requires_grad}
-    return sample.statistics(model)[0][0], weights, steps
+    return passes.statistics(model)[0], weights
 
 
-def _seconds_a_row(searched: Searched, sample: Sample) -> float:
-    """Seconds per row of a pass without a gradient, timed on one batch, to log how long the answer will take."""
-    some = sample.typical()
-    some.some(1).statistics(searched.model)  # a first pass also sets things up
-    began = time.perf_counter()
-    some.statistics(searched.model)
-    return (time.perf_counter() - began) / len(some.rows)
-
-
-def _record(
-    run: Workbench, names: list[str], numbers: dict[str, Tensor], found: tuple[Evidence, Shares] | None
-) -> RankRecord:
+def _record(run: Workbench, names: list[str], numbers: dict[str, Tensor], found: Measured | None) -> RankRecord:
     """The record of the search and its answer, still without ranks."""
-    columns = {name: numbers[name].double() for name in NUMBERS} | ({} if found is None else _columns(found[1]))
+    columns = {name: numbers[name].double() for name in NUMBERS} | ({} if found is None else found.shares.columns())
     layers = []
     for i, name in enumerate(names):
         fields: dict[str, Any] = {
             key: tuple(values[i].tolist()) if values.dim() > 1 else float(values[i]) for key, values in columns.items()
         }
         layers.append(LayerRank(name, 0, **fields))
-    evidence = None if found is None else found[0]
+    evidence = None if found is None else found.evidence
     return RankRecord(numbers["alpha"].shape[1], tuple(layers), run.config.search.constraint, evidence=evidence)
 
 
@@ -199,18 +194,4 @@ def _for_trainers(run: Workbench, record: RankRecord, of_model: dict[str, Any]) 
     """PEFT's configuration with the ranks; `of_model`: the parts that depend on the model, as the search recorded."""
     found = adapter_config(run.config, record, run.kind, of_model.get("modules_to_save", []))
     found.fan_in_fan_out = of_model.get("fan_in_fan_out", False)
-    return found
-
-
-def _columns(shares: Shares) -> dict[str, Tensor]:
-    """The values of the LayerRank fields that hold shares, a row for each layer."""
-    of_layers = shares.by_layer()
-    found = {
-        "share": shares.mean(),
-        "share_standard_error": shares.standard_error(),
-        "layer_share": of_layers.mean().flatten(),
-        "layer_share_standard_error": of_layers.standard_error().flatten(),
-    }
-    if float(shares.sums.sum()) > 0:
-        found["layer_part_standard_error"] = of_layers.part_error().flatten()
     return found

@@ -7,13 +7,13 @@ from torch import Tensor
 
 from autolora.configs.errors import UserError
 from autolora.configs.schema_answer import AnswerConfig
-from autolora.engine.answer.measure import within
-from autolora.engine.answer.shares import NODES
-from autolora.engine.answer.words import NOTHING_LEARNED
-from autolora.engine.ranks.evidence import SEEN, Evidence
+from autolora.engine.choose.words import NOTHING_LEARNED
+from autolora.engine.cut.budget import parameters_of
+from autolora.engine.measure.evidence import SEEN, Evidence
+from autolora.engine.measure.measure import within
 from autolora.engine.ranks.needs import refuse_small_budget
 from autolora.engine.ranks.record import BY_CURVE, RankRecord, count_parameters
-from autolora.engine.ranks.rules import kept_components, parameters_of, thresholds
+from autolora.engine.ranks.rules import kept_components, thresholds
 
 
 def decided(record: RankRecord, settings: AnswerConfig, sizes: dict[str, int]) -> RankRecord:
@@ -62,7 +62,7 @@ def _within_budget(
     of_layers = [sizes[layer.name] for layer in record.layers]
     mask, allowed = _by_worth(record, settings.rule, of_layers, budget)
     if not mask.any():
-        why = "fits into the budget" if allowed.any() else "has a share above 0"
+        why = "fits into the budget" if allowed.any() else "has a share above its standard error"
         told = f"no component {why}: {_rank_1(settings, sizes)}"
         return _with_same(record, sizes, 1, rule=settings.rule, notes=[*notes, told])
     limit = None if budget is None else parameters_of(budget, of_layers)
@@ -76,8 +76,11 @@ def _by_worth(record: RankRecord, rule: str, of_layers: list[int], budget: float
     """The components that rule shares or size takes, and those that it could take if the budget had room for all.
     Both boolean [layers, k]."""
     singular = _matrix(record, "singular_values")
-    share = _matrix(record, "share") if rule == "shares" else torch.ones_like(singular)
-    return within(rule, share, singular, of_layers, budget), share > 0
+    if rule == "size":
+        share, error = torch.ones_like(singular), torch.zeros_like(singular)
+    else:
+        share, error = _matrix(record, "share"), _matrix(record, "share_standard_error")
+    return within(rule, share, error, singular, of_layers, budget), share > error
 
 
 def _rank_1(settings: AnswerConfig, sizes: dict[str, int]) -> str:
@@ -94,7 +97,11 @@ def _rest(mask: Tensor, allowed: Tensor, of_layers: list[int], limit: int) -> li
     used = int(mask.sum(dim=1) @ torch.tensor(of_layers))
     if limit - used < min(of_layers):
         return []
-    why = "none of the others fits" if (allowed & ~mask).any() else "no other component has a share above 0"
+    why = (
+        "none of the others fits"
+        if (allowed & ~mask).any()
+        else "no other component has a share above its standard error"
+    )
     return [f"{used:,} of the budget's {limit:,} LoRA parameters are used: {why}"]
 
 
@@ -141,7 +148,7 @@ def _doubts(evidence: Evidence | None) -> list[str]:
 def _incomplete(evidence: Evidence) -> list[str]:
     """A note if the shares miss the measured fall of the loss even at the doubled number of nodes."""
     total = evidence.share_total + evidence.head_share
-    if evidence.nodes <= NODES or abs(total - evidence.fall) <= evidence.allowed_gap * abs(evidence.fall):
+    if abs(total - evidence.fall) <= evidence.allowed_gap * abs(evidence.fall):
         return []
     return [f"the shares are inexact: with that of the head they sum to {total:.3g} nats, but the loss falls by "
             f"{evidence.fall:.3g}"]  # fmt: skip
@@ -164,7 +171,7 @@ def _budget(evidence: Evidence | None, settings: AnswerConfig) -> tuple[float | 
     largest = max(point.at for point in evidence.budget_curve)
     if found is None:
         return None, [f"no budget up to an average rank of {largest:g} is enough: all components are taken"
-                      + (" whose share is above 0, of which many may be noise; the simpler choice is the largest rank "
+                      + (" whose share is above its standard error; the simpler choice is the largest rank "
                          "in every layer (--method lora)" if settings.rule == "shares" else "")]  # fmt: skip
     return found.at, []
 
