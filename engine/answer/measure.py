@@ -12,7 +12,7 @@ from autolora.engine.answer.cuts import Cuts, Searched
 from autolora.engine.answer.likelihood import Gaussian, Likelihood
 from autolora.engine.answer.sample import WITH_GRADIENT, Sample
 from autolora.engine.answer.shares import NODES, Division, Shares, allowed_gap, complete, integrate
-from autolora.engine.ranks.budget import kept_within
+from autolora.engine.cut.budget import kept_within
 from autolora.engine.ranks.evidence import CurvePoint, Evidence, reference_of
 from autolora.engine.ranks.rules import parameters_of
 

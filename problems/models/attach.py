@@ -100,11 +100,11 @@ def attach(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
     return peft_model
 
 
-def lora_layers(model: PeftModel) -> dict[str, LoraLayer]:
-    """Name in the base model (without PEFT's prefix) -> LoRA layer, in the model's order."""
+def lora_layers(model: PeftModel, adapter: str = ADAPTER) -> dict[str, LoraLayer]:
+    """Name in the base model (without PEFT's prefix) -> layer with this adapter, in the model's order."""
     base: nn.Module = model.get_base_model()
     return {
         name: module
         for name, module in base.named_modules()
-        if isinstance(module, LoraLayer) and ADAPTER in module.lora_A
+        if isinstance(module, LoraLayer) and adapter in module.lora_A
     }

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autolora.engine.ranks.budget import kept_within
+from autolora.engine.cut.budget import kept_within
 
 
 def test_a_budget_goes_to_the_largest_worth_per_parameter_of_all_layers() -> None:

@@ -1,0 +1,138 @@
+"""Cut an adapter to its first components: stock PEFT in, stock PEFT out. Nothing is merged or trained."""
+
+import re
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from pathlib import Path
+from statistics import mode
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model_state_dict
+from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
+from peft.utils.other import get_pattern_key
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn.functional import pad
+
+from autolora.configs.errors import UserError
+from autolora.engine.cut.adapter import lora_layers, modules_of
+from autolora.engine.cut.basis import Basis
+from autolora.engine.disk.files import remove, replacing, write_json
+
+
+def cut_adapter(
+    model: PeftModel, adapter: str, bases: Mapping[str, Basis], ranks: Mapping[str, int]
+) -> tuple[LoraConfig, dict[str, Tensor]]:
+    """The adapter's first components in these bases: a LoraConfig and a state dict, as peft.convert_to_lora returns.
+
+    `bases`, `ranks`: one for each LoRA layer, by its name in the base model. Every layer keeps its scale and its
+    dtype; modules that are trained whole stay as they are. A layer of rank 0 leaves target_modules. The tensors are
+    copies on the CPU. Raises UserError if all ranks are 0.
+    """
+    layers = lora_layers(model, adapter)
+    kept = {name: min(ranks[name], len(bases[name].size)) for name in layers if ranks[name]}
+    if not kept:
+        raise UserError("every layer would be cut to rank 0; allowed: a rank or a number of parameters that keeps one")
+    state = {
+        key: value.detach().to("cpu", copy=True)
+        for key, value in get_peft_model_state_dict(model, adapter_name=adapter).items()
+        if lora_pair(key) is None and ".base_layer." not in key  # PEFT adds the frozen weight below a head's LoRA
+    }
+    for name, rank in kept.items():
+        a, b = _of_equal_norms(bases[name].a[:rank], bases[name].b[:, :rank])
+        dtype = layers[name].lora_A[adapter].weight.dtype
+        state[f"base_model.model.{name}.lora_A.weight"] = a.to(dtype).contiguous()
+        state[f"base_model.model.{name}.lora_B.weight"] = b.to(dtype).contiguous()
+    config = _with_ranks(model.peft_config[adapter], kept, {name: layers[name].scaling[adapter] for name in kept})
+    if len(kept) < len(layers):
+        config.target_modules = _targets(list(kept), modules_of(model) - set(kept))
+        config.exclude_modules = config.layers_to_transform = config.layers_pattern = None
+    return config, state
+
+
+def save_adapter(config: LoraConfig, state_dict: Mapping[str, Tensor], folder: Path) -> None:
+    """Writes adapter_config.json and adapter_model.safetensors, which PeftModel.from_pretrained(base, folder) loads.
+
+    The configuration, without which nothing loads, is written last, so that a folder is never half written.
+    """
+    fields = config.to_dict() | {"inference_mode": True}
+    fields = {key: sorted(value) if isinstance(value, set) else value for key, value in sorted(fields.items())}
+    remove(folder / CONFIG_NAME)
+    with replacing(folder / SAFETENSORS_WEIGHTS_NAME) as temporary:
+        save_file(dict(state_dict), temporary, metadata={"format": "pt"})
+    write_json(folder / CONFIG_NAME, fields)
+
+
+def padded(config: LoraConfig, state_dict: Mapping[str, Tensor]) -> tuple[LoraConfig, dict[str, Tensor]]:
+    """The same adapter at its largest rank and one alpha in every layer, for servers that read only these two numbers.
+
+    The layers get components of zeros. lora_alpha becomes a whole number, as some servers read no other. Where that
+    changes a layer's scale, B is multiplied to make up for it. Why: vLLM, SGLang, TGI and llama.cpp ignore or refuse
+    rank_pattern and alpha_pattern.
+    """
+    pairs = {key: pair for key in state_dict if (pair := lora_pair(key))}
+    ranks = {name: len(state_dict[key]) for key, (name, factor) in pairs.items() if factor == "A"}
+    rank, alpha = max(ranks.values()), max(1, round(config.lora_alpha))
+    state = dict(state_dict)
+    for key, (name, factor) in pairs.items():
+        missing = rank - ranks[name]
+        if factor == "A":
+            state[key] = pad(state[key], (0, 0, 0, missing))
+        else:
+            own_alpha = config.alpha_pattern.get(get_pattern_key(config.alpha_pattern, name), config.lora_alpha)
+            own_scale = own_alpha / (ranks[name] ** 0.5 if config.use_rslora else ranks[name])
+            state[key] = pad(state[key] * (own_scale / (alpha / rank)), (0, missing))
+    config = deepcopy(config)
+    config.r, config.lora_alpha, config.use_rslora = rank, alpha, False
+    config.rank_pattern, config.alpha_pattern = {}, {}
+    return config, state
+
+
+def lora_pair(key: str) -> tuple[str, str] | None:
+    """A key of an adapter's state dict -> its layer and its factor, "A" or "B"; None for a module trained whole."""
+    match = re.fullmatch(r"base_model\.model\.(.+)\.lora_([AB])\.weight", key)
+    return None if match is None else (match[1], match[2])
+
+
+def _of_equal_norms(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """The same components with |A_j| = |B_j|, as training that goes on would move too much in the smaller factor; a
+    component that is zero in A or B stays."""
+    sizes = a.norm(dim=1), b.norm(dim=0)
+    ratio = torch.where((sizes[0] > 0) & (sizes[1] > 0), (sizes[1] / sizes[0]).sqrt(), 1.0)
+    return a * ratio.unsqueeze(1), b / ratio
+
+
+def _with_ranks(config: LoraConfig, ranks: Mapping[str, int], scales: Mapping[str, float]) -> LoraConfig:
+    """`config` with these ranks, and with the alphas that give these scales by the plain rule alpha / rank.
+
+    r is the largest rank, which servers allot memory by.
+    """
+    alphas = {name: _alpha(scales[name], rank) for name, rank in ranks.items()}
+    config = deepcopy(config)
+    config.r = max(ranks.values())
+    config.lora_alpha = _alpha(mode(scales.values()), config.r)  # type: ignore[assignment]
+    config.use_rslora = False
+    config.rank_pattern = {_pattern(name, ranks): rank for name, rank in ranks.items() if rank != config.r}
+    config.alpha_pattern = {_pattern(name, ranks): a for name, a in alphas.items() if a != config.lora_alpha}
+    # The initial values are overwritten when the adapter is loaded; some allow only certain ranks.
+    config.init_lora_weights, config.eva_config = True, None
+    return config
+
+
+def _alpha(scale: float, rank: int) -> float:
+    """scale * rank without the rounding of a division by the former rank, and an int if it is a whole number, as some
+    trainers accept no float."""
+    alpha = float(f"{scale * rank:.12g}")
+    return int(alpha) if alpha.is_integer() else alpha
+
+
+def _pattern(name: str, names: Iterable[str]) -> str:
+    """A key for rank_pattern that matches this name alone: PEFT also takes names that end in the key."""
+    return f"^{name}" if any(other.endswith(f".{name}") for other in names) else name
+
+
+def _targets(names: list[str], others: Iterable[str]) -> list[str] | str:
+    """target_modules that match these names and none of the `others`. PEFT also takes names that end in a name on
+    the list; it takes a single text as a regex of whole names."""
+    caught = any(other.endswith(f".{name}") for name in names for other in others)
+    return "|".join(map(re.escape, names)) if caught else names
