@@ -95,10 +95,12 @@ def lora_pair(key: str) -> tuple[str, str] | None:
 
 
 def _of_equal_norms(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """The same components with |A_j| = |B_j|, as training that goes on would move too much in the smaller factor; a
-    component that is zero in A or B stays."""
+    """The same components with |A_j| about |B_j|, as training that goes on would move too much in the smaller factor.
+
+    By powers of two, so that nothing is rounded. A component that is zero in A or B stays.
+    """
     sizes = a.norm(dim=1), b.norm(dim=0)
-    ratio = torch.where((sizes[0] > 0) & (sizes[1] > 0), (sizes[1] / sizes[0]).sqrt(), 1.0)
+    ratio = torch.where((sizes[0] > 0) & (sizes[1] > 0), (sizes[1] / sizes[0]).log2().div(2).round().exp2(), 1.0)
     return a * ratio.unsqueeze(1), b / ratio
 
 
