@@ -1,5 +1,7 @@
 """Which adapters are cut: those of PEFT's type LORA whose update of every layer is B A, times a scale."""
 
+import re
+
 from peft import LoraConfig, PeftConfig, PeftModel, PeftType
 from peft.tuners.lora import LoraLayer
 from torch import nn
@@ -10,6 +12,7 @@ from autolora.problems.models.attach import lora_layers
 _MOVE_THE_BASE = ("pissa", "corda", "olora", "lora_ga", "loftq")
 """Initial values that PEFT also takes from the base's weights, again whenever it loads the adapter: with fewer ranks
 it would take less, and the model would be another one."""
+_OF_PEFT = re.compile(r"\.(?:base_layer|lora_\w+|modules_to_save|original_module)(?:\.|$)")
 
 
 def adapter_of(model: PeftModel) -> str:
@@ -20,6 +23,11 @@ def adapter_of(model: PeftModel) -> str:
     if reason := _refusal(model.peft_config[active[0]]) or _layer_refusal(model, active[0]):
         raise UserError(f"the adapter {active[0]} cannot be measured or cut: {reason}; allowed: LoRA on linear layers")
     return active[0]
+
+
+def modules_of(model: PeftModel) -> set[str]:
+    """Names of all modules of the base model, without those that PEFT put into it."""
+    return {name for name, _ in model.get_base_model().named_modules() if not _OF_PEFT.search(name)}
 
 
 def _refusal(config: PeftConfig) -> str | None:
@@ -55,4 +63,4 @@ def _layer_refusal(model: PeftModel, adapter: str) -> str | None:
     return None
 
 
-__all__ = ["adapter_of", "lora_layers"]
+__all__ = ["adapter_of", "lora_layers", "modules_of"]

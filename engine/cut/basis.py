@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 _LEAST_INPUT = 1e-10
-_LEAST_SIZE = 1e-8
+_LEAST_SIZE = 1e-6
 """The smallest part of the largest eigenvalue of E[h h'], and of the largest s, that T is computed with. Otherwise a
 component that no input or no gradient reaches would be infinitely large in A and zero in B, or the reverse."""
 
@@ -48,13 +48,12 @@ def balanced_basis(a: Tensor, b: Tensor, of_inputs: Tensor, of_gradients: Tensor
     """
     energy, directions = torch.linalg.eigh(_exact(of_inputs))
     root = _at_least(energy, _LEAST_INPUT).sqrt()
-    unwhiten = directions * root  # C, with C C' = of_inputs
-    squares, turn = torch.linalg.eigh(unwhiten.T @ _exact(of_gradients) @ unwhiten)
-    squares, turn = squares.flip(0).clamp_min(0), turn.flip(1)
-    size = squares.sqrt()
-    scale = _at_least(size, _LEAST_SIZE).sqrt()
+    whole = directions * root  # C: C C' = of_inputs
+    squares, turn = torch.linalg.eigh(whole.T @ _exact(of_gradients) @ whole)  # V s^2 V'
+    size, turn = squares.flip(0).clamp_min(0).sqrt(), turn.flip(1)
+    root, scale = _or_one(root), _or_one(_at_least(size, _LEAST_SIZE)).sqrt()
     there = (turn * scale).T @ (directions / root).T  # T = sqrt(s) V' C^-1
-    back = unwhiten @ (turn / scale)
+    back = (directions * root) @ turn / scale
     return Basis(there @ _exact(a), _exact(b) @ back, size)
 
 
@@ -72,6 +71,10 @@ def _exact(value: Tensor) -> Tensor:
 
 
 def _at_least(values: Tensor, part: float) -> Tensor:
-    """`values`, none of them below this part of the largest; ones if none is positive."""
-    largest = values.max()
-    return values.clamp_min(part * largest) if largest > 0 else torch.ones_like(values)
+    """`values`, none of them negative or below this part of the largest."""
+    return values.clamp_min(part * float(values.max().clamp_min(0)))
+
+
+def _or_one(values: Tensor) -> Tensor:
+    """1 in the place of 0, where no input or no gradient was seen at all."""
+    return torch.where(values > 0, values, 1.0)

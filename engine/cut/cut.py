@@ -15,11 +15,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from autolora.configs.errors import UserError
-from autolora.engine.cut.adapter import lora_layers
+from autolora.engine.cut.adapter import lora_layers, modules_of
 from autolora.engine.cut.basis import Basis
 from autolora.engine.disk.files import remove, replacing, write_json
-
-_OF_PEFT = re.compile(r"\.(?:base_layer|lora_[AB]|modules_to_save|original_module)(?:\.|$)")
 
 
 def cut_adapter(
@@ -47,9 +45,7 @@ def cut_adapter(
         state[f"base_model.model.{name}.lora_B.weight"] = b.to(dtype).contiguous()
     config = _with_ranks(model.peft_config[adapter], kept, {name: layers[name].scaling[adapter] for name in kept})
     if len(kept) < len(layers):
-        base = model.get_base_model()
-        others = {name for name, _ in base.named_modules() if not _OF_PEFT.search(name)} - set(kept)
-        config.target_modules = _targets(list(kept), others)
+        config.target_modules = _targets(list(kept), modules_of(model) - set(kept))
         config.exclude_modules = config.layers_to_transform = config.layers_pattern = None
     return config, state
 
@@ -99,10 +95,12 @@ def lora_pair(key: str) -> tuple[str, str] | None:
 
 
 def _of_equal_norms(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """The same components with |A_j| = |B_j|, as training that goes on would move too much in the smaller factor; a
-    component that is zero in A or B stays."""
+    """The same components with |A_j| about |B_j|, as training that goes on would move too much in the smaller factor.
+
+    By powers of two, so that nothing is rounded. A component that is zero in A or B stays.
+    """
     sizes = a.norm(dim=1), b.norm(dim=0)
-    ratio = torch.where((sizes[0] > 0) & (sizes[1] > 0), (sizes[1] / sizes[0]).sqrt(), 1.0)
+    ratio = torch.where((sizes[0] > 0) & (sizes[1] > 0), (sizes[1] / sizes[0]).log2().div(2).round().exp2(), 1.0)
     return a * ratio.unsqueeze(1), b / ratio
 
 

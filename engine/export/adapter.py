@@ -1,6 +1,5 @@
 """A plain PEFT adapter folder."""
 
-import re
 from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
@@ -11,12 +10,6 @@ from transformers import PreTrainedTokenizerBase
 
 from autolora.engine.export.beside import save_beside
 from autolora.problems.models.attach import ADAPTER
-
-
-def lora_pair(name: str) -> tuple[str, str] | None:
-    """A tensor's name in the adapter -> its layer and its factor, "A" or "B"; None for a module trained whole."""
-    match = re.fullmatch(r"base_model\.model\.(.+)\.lora_([AB])\.weight", name)
-    return None if match is None else (match[1], match[2])
 
 
 def save_adapter(

@@ -11,7 +11,8 @@ from transformers import PreTrainedTokenizerBase
 from autolora.configs.facts import SEARCHING, writes_padded
 from autolora.configs.schema import RunConfig
 from autolora.engine import ranks
-from autolora.engine.export.adapter import lora_pair, save_adapter
+from autolora.engine.cut.cut import lora_pair
+from autolora.engine.export.adapter import save_adapter
 from autolora.engine.export.lora_config import save_lora_config
 from autolora.engine.export.merged import save_merged
 from autolora.engine.export.names import ADAPTER_WEIGHTS

@@ -1,6 +1,5 @@
 """The adapter padded with zero components to one rank, for servers that read only r and lora_alpha."""
 
-import json
 import re
 import shutil
 from collections.abc import Collection, Mapping
@@ -8,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
-from safetensors.torch import load_file, save_file
-from torch import Tensor
-from torch.nn.functional import pad
+from peft import LoraConfig, PeftModel
+from safetensors.torch import load_file
 
-from autolora.engine.disk.files import read_json
-from autolora.engine.export.adapter import lora_pair
+from autolora.engine.cut.adapter import modules_of
+from autolora.engine.cut.cut import lora_pair, padded, save_adapter
 from autolora.engine.export.beside import GENERATION_CONFIG
-from autolora.engine.export.names import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from autolora.engine.export.names import ADAPTER_WEIGHTS
 from autolora.problems.models.layers import layer_shapes
 from autolora.problems.models.parts import split
 
@@ -28,41 +25,26 @@ The adapter in `adapter/` beside this folder, padded with zeros to rank {rank} i
 rank but `r` and no scale but `lora_alpha`: vLLM, SGLang, TGI. It computes the same. PEFT and transformers take the
 original, whose README.md is the model card.
 """
-_OF_PEFT = re.compile(r"\.(?:lora_[AB]|modules_to_save|original_module)(?:\.|$)")
 
 
 def save_padded(adapter: Path, folder: Path, shapes: Shapes | None = None, others: Collection[str] = ()) -> None:
     """Writes the adapter in `adapter` to `folder`, every layer padded by zero components to the largest rank.
 
-    rank_pattern and alpha_pattern become empty, for servers that read only `r` and `lora_alpha`, and lora_alpha
-    becomes a whole number, as some read no other. Where that changes a layer's scale, B is multiplied to make up for
-    it, so that the adapter computes the same. `shapes`: name -> (outputs, inputs) of the base's layers; `others`:
+    See `padded` of engine/cut/cut.py. `shapes`: name -> (outputs, inputs) of the base's layers; `others`:
     names of its other modules; a short target that would also match one of these is written as full names. A layer
     without LoRA gets an A and a B of zeros if layers of its kind in other blocks have LoRA, as some servers ignore a
     kind of layer in all blocks if one block lacks it.
     """
-    config = read_json(adapter / ADAPTER_CONFIG)
-    weights = load_file(adapter / ADAPTER_WEIGHTS)
-    rank = max(config["rank_pattern"].values(), default=config["r"])
-    alpha = max(1, round(config["lora_alpha"]))
-    padded = {name: _padded(name, value, rank, alpha, config) for name, value in weights.items()}
+    config, weights = padded(LoraConfig.from_pretrained(str(adapter)), load_file(adapter / ADAPTER_WEIGHTS))
     layers = sorted({pair[0] for pair in map(lora_pair, weights) if pair is not None})
     alike = _with_same_kinds(layers, shapes or {})
     for layer in set(alike) - set(layers):
         outputs, inputs = (shapes or {})[layer]
-        padded[f"base_model.model.{layer}.lora_A.weight"] = torch.zeros(rank, inputs)
-        padded[f"base_model.model.{layer}.lora_B.weight"] = torch.zeros(outputs, rank)
-    config |= {
-        "r": rank,
-        "lora_alpha": alpha,
-        "rank_pattern": {},
-        "alpha_pattern": {},
-        "target_modules": _targets(alike, {*(shapes or ()), *others}),
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(padded, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
-    (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(_README.format(rank=rank), encoding="utf-8")
+        weights[f"base_model.model.{layer}.lora_A.weight"] = torch.zeros(config.r, inputs)
+        weights[f"base_model.model.{layer}.lora_B.weight"] = torch.zeros(outputs, config.r)
+    config.target_modules = _targets(alike, {*(shapes or ()), *others})
+    save_adapter(config, weights, folder)
+    (folder / "README.md").write_text(_README.format(rank=config.r), encoding="utf-8")
     if (adapter / GENERATION_CONFIG).exists():
         shutil.copyfile(adapter / GENERATION_CONFIG, folder / GENERATION_CONFIG)
 
@@ -71,27 +53,8 @@ def base_shapes(model: PeftModel) -> dict[str, tuple[int, int]]:
     """Name -> (outputs, inputs) of the base model's layers, of which some have LoRA."""
     base: Any = model.get_base_model()
     found = {name.removesuffix(".base_layer"): shape for name, shape in layer_shapes(base).items()}
-    return {name: shape for name, shape in found.items() if not _OF_PEFT.search(name) and split(name)[1] is None}
-
-
-def modules_of(model: PeftModel) -> set[str]:
-    """Names of all modules of the base model, also those of towers for images and sound, which get no LoRA."""
-    base: Any = model.get_base_model()
-    return {name.removesuffix(".base_layer") for name, _ in base.named_modules() if not _OF_PEFT.search(name)}
-
-
-def _padded(name: str, value: Tensor, rank: int, alpha: int, config: Mapping[str, Any]) -> Tensor:
-    """A tensor of the adapter at the largest rank, and at the scale alpha / rank."""
-    pair = lora_pair(name)
-    if pair is None:
-        return value
-    layer, factor = pair
-    own_rank = config["rank_pattern"].get(layer, config["r"])
-    own_alpha = config["alpha_pattern"].get(layer, config["lora_alpha"])
-    if factor == "A":
-        return pad(value, (0, 0, 0, rank - own_rank))
-    scale = (own_alpha / own_rank) / (alpha / rank)
-    return pad(value * scale, (0, rank - own_rank))
+    known = modules_of(model)
+    return {name: shape for name, shape in found.items() if name in known and split(name)[1] is None}
 
 
 def _kind(layer: str) -> str:

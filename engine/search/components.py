@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from autolora.engine.cut.basis import svd_of_product
 from autolora.problems.gates import Gates, factors
 from autolora.problems.models.attach import ADAPTER
 
@@ -26,17 +27,9 @@ def to_singular_basis(gates: Gates, values: Tensor) -> Tensor:
         layer = gates.layers[group.layer]
         a, b = factors(layer)
         rows, columns = group.rows(b.shape[0]), group.components
-        left, singular, right = _svd(b[rows, columns].cpu().double() * gate, a[columns].cpu().double())
+        left, singular, right = svd_of_product(b[rows, columns].cpu().double() * gate, a[columns].cpu().double())
         root = singular.sqrt()
         b[rows, columns] = (left * root).to(b)
         a[columns] = (root.unsqueeze(1) * right).to(a)
         found.append(singular * layer.scaling[ADAPTER])
     return torch.stack(found)
-
-
-def _svd(b: Tensor, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """U [outputs, k], S [k] and V^T [k, inputs] of B A. After QR of both factors, the SVD is of a [k, k] matrix."""
-    left, upper = torch.linalg.qr(b)
-    right, lower = torch.linalg.qr(a.T)
-    u, singular, vt = torch.linalg.svd(upper @ lower.T)
-    return left @ u, singular, vt @ right.T

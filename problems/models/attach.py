@@ -101,7 +101,7 @@ def attach(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
 
 
 def lora_layers(model: PeftModel, adapter: str = ADAPTER) -> dict[str, LoraLayer]:
-    """Name in the base model (without PEFT's prefix) -> LoRA layer, in the model's order."""
+    """Name in the base model (without PEFT's prefix) -> layer with this adapter, in the model's order."""
     base: nn.Module = model.get_base_model()
     return {
         name: module

@@ -10,7 +10,8 @@ from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file
 
 from autolora.configs.schema import RunConfig
-from autolora.engine.export.adapter import lora_pair, save_adapter
+from autolora.engine.cut.cut import lora_pair
+from autolora.engine.export.adapter import save_adapter
 from autolora.problems.models.attach import attach
 from tests.helpers.exports import LORA_ALPHA, RANKS, Exported, K, make_export
 from tests.helpers.generation_toys import make_causal, make_tokenizer
