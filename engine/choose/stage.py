@@ -140,15 +140,7 @@ def _measured_on(run: Workbench, passes: Passes, d_tr: Dataset, singular: Tensor
         "size" if config.answer.rule == "size" else "shares", batch=size,
     )  # fmt: skip
     with Bar("answer", plan.passes(gates.k, head=alone is not None) * len(rows)) as bar:
-        done = 0
-
-        def advance(count: int) -> None:
-            nonlocal done
-            done += count * run.processes.size
-            bar.step(min(done, bar.total))
-
-        told = dataclasses.replace(passes, advance=advance, extend=bar.grow)
-        return measure(gated, told, plan, singular, alone)
+        return measure(gated, passes.telling(bar.step, bar.grow), plan, singular, alone)
 
 
 def head_on(run: Workbench, d_tr: Dataset, passes: Passes) -> tuple[Tensor | None, dict[str, Tensor]]:

@@ -99,15 +99,15 @@ def _of_the_largest(record: RankRecord, though: str) -> str:
     )
 
 
-def gain_words(evidence: Evidence) -> str:
-    """A sentence about LoRA's effect on the loss on D_val, with as many decimals as show it."""
+def gain_words(evidence: Evidence, rows: str = "D_val") -> str:
+    """A sentence about LoRA's effect on the loss on these rows, with as many decimals as show it."""
     before, after = evidence.loss + evidence.gain, evidence.loss
     shows = (d for d in _DECIMALS if round(evidence.gain, d) and f"{before:.{d}f}" != f"{after:.{d}f}")
     digits = next(shows, None)
     if digits is None:
-        return f"LoRA leaves the loss on D_val at {after:z.3f} ({evidence.without})."
+        return f"LoRA leaves the loss on {rows} at {after:z.3f} ({evidence.without})."
     verb = "lowers" if evidence.gain > 0 else "raises"
-    return f"LoRA {verb} the loss on D_val from {before:z.{digits}f} ({evidence.without}) to {after:z.{digits}f}."
+    return f"LoRA {verb} the loss on {rows} from {before:z.{digits}f} ({evidence.without}) to {after:z.{digits}f}."
 
 
 def _decimals(number: float) -> int:

@@ -229,14 +229,13 @@ class Evidence:
 
 
 def too_few(rows: int, sources: int) -> str:
-    """Says that so many rows of D_val, from so many sources, are too few; "" if they are enough."""
+    """Says that so many rows, from so many sources, are too few; "" if they are enough."""
     if sources >= FEW_ROWS:
         return ""
     if sources == rows:
-        return f"{rows} rows of D_val are too few for a sure answer ({FEW_ROWS} are needed)"
+        return f"{rows} rows are too few for a sure answer ({FEW_ROWS} are needed)"
     return (
-        f"{rows} rows of D_val from {sources} sources are too few for a sure answer (rows from {FEW_ROWS} sources are "
-        f"needed)"
+        f"{rows} rows from {sources} sources are too few for a sure answer (rows from {FEW_ROWS} sources are needed)"
     )
 
 

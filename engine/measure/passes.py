@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from inspect import signature
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
+from autolora.configs.errors import UserError
 from autolora.engine.cut.basis import Basis, balanced_basis
 from autolora.engine.measure.gated import Cut, Gated
 from autolora.engine.measure.likelihood import Likelihood
@@ -71,6 +72,17 @@ class Passes:
     check: Callable[[], None] = lambda: None
     advance: Callable[[int], None] = field(default=_nothing)
     extend: Callable[[int], None] = field(default=_nothing)
+
+    def telling(self, step: Callable[[int], None], extend: Callable[[int], None]) -> Self:
+        """The same passes with a bar: `step` is told how much is done, `extend` how much more there will be to do."""
+        done = 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count * self.processes.size
+            step(done)
+
+        return replace(self, advance=advance, extend=extend)
 
     def statistics(self, model: nn.Module) -> tuple[Tensor, Tensor]:
         """The likelihood's statistics of every row [rows, numbers], and the rows' weights [rows]; on the CPU."""
@@ -209,6 +221,8 @@ class Passes:
             self.check()
             batch = on_device(self.rows.batch(batches[number]), self.compute.device)
             labels = batch.pop("labels")
+            if len(labels) != len(batches[number]):
+                raise UserError("a batch needs a row of labels for each of its rows; allowed: rows without packing")
             yield number, (batches[number], batch, labels)
 
 

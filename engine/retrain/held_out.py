@@ -55,18 +55,11 @@ class _WithHits(Categorical):
 
 def measured(model: nn.Module, run: Context, collate: Collate, rows: Dataset, likelihood: Likelihood) -> Measured:
     """The statistics of these rows. Raises Interrupted if a signal asked to stop; the resumed run measures again."""
-    done = 0
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count * run.processes.size
-        bar.step(min(done, bar.total))
-
     compute, batch = Compute(run.compute.device, bf16=False), evaluation_batch(run.config)
     with Bar("evaluate", len(rows)) as bar:
         check = run.stop.check if run.processes.size == 1 else lambda: None
-        passes = Passes(Rows.of(rows, collate), likelihood, compute, run.processes, batch, check, advance)
-        return Measured(*passes.statistics(model))
+        passes = Passes(Rows.of(rows, collate), likelihood, compute, run.processes, batch, check)
+        return Measured(*passes.telling(bar.step, bar.grow).statistics(model))
 
 
 def tokens(model: nn.Module, run: Context, collate: Collate, rows: Dataset) -> Tokens:

@@ -1,0 +1,265 @@
+"""What a finished adapter is worth on held-out rows: its gain, its layers, and how small it can be cut."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from peft import LoraConfig, PeftModel, TaskType
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from autolora.configs.errors import UserError
+from autolora.engine.api.unmeasured import made_for
+from autolora.engine.choose.words import gain_words, kept_words, share_lines
+from autolora.engine.cut.adapter import adapter_of
+from autolora.engine.cut.basis import Basis
+from autolora.engine.cut.cut import cut_adapter, padded, save_adapter
+from autolora.engine.cut.ranks import even_ranks, uneven_ranks
+from autolora.engine.measure.evidence import LEAST_ROWS, Evidence, interval
+from autolora.engine.measure.gated import Gated
+from autolora.engine.measure.likelihood import Categorical, Gaussian, Likelihood
+from autolora.engine.measure.measure import Plan, measure
+from autolora.engine.measure.passes import Moments, Passes
+from autolora.engine.measure.rows import Rows
+from autolora.engine.ranks import LayerRank, RankRecord
+from autolora.engine.run.given import same_random_numbers
+from autolora.engine.terminal.bar import Bar
+from autolora.engine.terminal.console import heard
+from autolora.problems.gates import Gates
+from autolora.problems.machine.compute import Compute
+from autolora.problems.tasks.given import GivenRows
+
+MOST_ROWS = 2000
+"""Of more rows so many are drawn."""
+KEEP = (0.99, 0.95)
+"""The parts of the gain whose smallest rank is told."""
+
+
+@dataclass(frozen=True)
+class MeasuredAdapter:
+    """What an adapter is worth on rows. Printed: its gain, what fewer ranks keep of it, its layers, and one advice.
+
+    `record`: the content of measure.json, with the adapter's ranks and the evidence. `moments`: those of its LoRA."""
+
+    model: PeftModel
+    record: RankRecord
+    moments: Moments
+
+    @property
+    def evidence(self) -> Evidence:
+        """The numbers that were measured."""
+        assert self.record.evidence is not None
+        return self.record.evidence
+
+    @property
+    def curve(self) -> pd.DataFrame:
+        """What cuts keep, a row for each: `cut` (balanced or plain, which have one rank in every layer, or uneven, of
+        the size of this rank), `rank`, `parameters`, `loss` in nats per label, `kept` of the gain with its 90 %
+        interval from `low` to `high`."""
+        evidence, rows = self.evidence, []
+        curves = ("balanced", evidence.rank_curve), ("plain", evidence.plain_curve), ("uneven", evidence.uneven_curve)
+        for name, points in curves:
+            for point in points:
+                low, high = interval(point.kept, point.kept_standard_error)
+                size = self.parameters_at(int(point.at)) if point.parameters is None else point.parameters
+                rows.append((name, int(point.at), size, point.loss, point.kept, low, high))
+        return pd.DataFrame(rows, columns=["cut", "rank", "parameters", "loss", "kept", "low", "high"])
+
+    @property
+    def shares(self) -> pd.DataFrame:
+        """What each layer is worth, a row for each: `layer`, `rank`, its `share` of what LoRA gains in nats per label
+        with its `standard_error`, and `part`, the share divided by the sum of all."""
+        rows = [(x.name, x.rank, x.layer_share, x.layer_share_standard_error) for x in self.record.layers]
+        found = pd.DataFrame(rows, columns=["layer", "rank", "share", "standard_error"])
+        return found.assign(part=found["share"] / found["share"].sum())
+
+    def ranks(
+        self, *, keep: float | None = None, rank: int | None = None, parameters: int | None = None,
+        max_rank: int | None = None,
+    ) -> dict[str, int]:  # fmt: skip
+        """Layer -> rank of a cut: the smallest rank of the curve that keeps the part `keep` of the gain, `rank` in
+        every layer, or unequal ranks within `parameters`, each at most `max_rank`.
+
+        Raises UserError unless exactly one of the first three is given, and for `keep` if LoRA gains nothing."""
+        if [keep, rank, parameters].count(None) != 2:
+            raise UserError("cut: give one of keep, rank and parameters")
+        names, own = [layer.name for layer in self.record.layers], [layer.rank for layer in self.record.layers]
+        if parameters is not None:
+            sizes = [basis.size for basis in self._bases.values()]
+            return dict(zip(names, uneven_ranks(sizes, self._sizes, parameters, max_rank), strict=True))
+        if keep is not None:
+            rank = self.evidence.keeping(keep)
+            if rank is None:
+                raise UserError(
+                    "cut: keep is not allowed, as LoRA gains nothing that shows on these rows; give a rank"
+                )
+        assert rank is not None
+        return dict(zip(names, even_ranks(own, min(rank, max_rank or rank)), strict=True))
+
+    def cut(self, **asked: Any) -> tuple[LoraConfig, dict[str, Tensor]]:
+        """The adapter cut to `ranks(**asked)`, in the balanced basis by all rows: a LoraConfig and a state dict, as
+        peft.convert_to_lora returns. Raises UserError as `ranks` does."""
+        return cut_adapter(self.model, adapter_of(self.model), self._bases, self.ranks(**asked))
+
+    def save(self, folder: str | Path, *, pad: bool = False, **asked: Any) -> None:
+        """Writes the cut adapter to a folder, from which PeftModel.from_pretrained loads it; `pad`: also
+        folder/padded, of one rank in every layer, for servers that need that."""
+        config, state = self.cut(**asked)
+        save_adapter(config, state, Path(folder))
+        if pad:
+            save_adapter(*padded(config, state), Path(folder) / "padded")
+
+    def parameters_at(self, rank: int) -> int:
+        """The LoRA parameters with this rank in every layer."""
+        ranks = even_ranks([layer.rank for layer in self.record.layers], rank)
+        return sum(count * size for count, size in zip(ranks, self._sizes, strict=True))
+
+    @property
+    def advice(self) -> str:
+        """What to do, in one sentence."""
+        evidence, k = self.evidence, self.record.k
+        if not evidence.learned:
+            error = evidence.gain_standard_error
+            return f"LoRA gains nothing that shows on these rows: {evidence.gain:.3g} +- {error:.2g} nats per label"
+        told = []
+        for keep in KEEP:
+            rank = evidence.keeping(keep)
+            point = next(point for point in evidence.rank_curve if point.at == rank)
+            if rank == k:
+                told.append(f"no rank of the curve below {k} keeps {100 * keep:.0f} %")
+            elif evidence.uneven_is_better(int(point.at)):
+                size = next(one for one in evidence.uneven_curve if one.at == rank)
+                told.append(f"{size.parameters:,} parameters, placed unevenly, keep {kept_words(size)}, surely more "
+                            f"than rank {rank} everywhere, which keeps {kept_words(point)}")  # fmt: skip
+            else:
+                told.append(f"rank {rank} everywhere keeps {kept_words(point)}")
+        return "; ".join(dict.fromkeys(told))
+
+    def __str__(self) -> str:
+        evidence = self.evidence
+        lines = [evidence.few] if evidence.few else []
+        lines += [gain_words(evidence, "these rows")]
+        if evidence.learned:
+            plain = {point.at: kept_words(point) for point in evidence.plain_curve}
+            lines.append(f"{'rank':>5} {'parameters':>13}   keeps of that (90 % interval)   cut by plain SVD")
+            for point in evidence.rank_curve:
+                size = self.parameters_at(int(point.at))
+                lines.append(f"{point.at:5g} {size:13,}   {kept_words(point):<30}  {plain[point.at]}")
+            lines += share_lines(self.record)
+        return "\n".join([*lines, f"-> {self.advice}"])
+
+    @cached_property
+    def _bases(self) -> dict[str, Basis]:
+        gated = _gated(self.model)
+        return dict(zip(gated.gates.names, self.moments.bases(gated), strict=True))
+
+    @cached_property
+    def _sizes(self) -> list[int]:
+        return _gated(self.model).sizes
+
+
+def measure_adapter(
+    model: Any, batches: Iterable[Any] | None = None, *, batch_size: int | None = None
+) -> MeasuredAdapter:
+    """Measures the LoRA adapter of a model on held-out rows, and leaves the model and the random numbers as they were.
+
+    `model`: a PeftModel with `batches` (dicts of tensors with `labels`, padded, with an attention mask), or a trainer
+    of transformers or TRL, whose model, eval_dataset and collator are taken. The rows must not be those that the
+    adapter was trained on, which flatter it. `batch_size`: rows at a time (None: as the trainer or the batches). The loss is the log loss of the labels. Raises UserError for an adapter that cannot be measured (DoRA, ...).
+    """
+    if batches is None:
+        trainer, model = model, getattr(model, "model", model)
+        if getattr(trainer, "eval_dataset", None) is None or not hasattr(trainer, "get_eval_dataloader"):
+            raise UserError("measure_adapter: give a trainer with an eval_dataset, or a PeftModel and batches")
+        loader = trainer.get_eval_dataloader()
+        source, collate = loader.dataset, loader.collate_fn
+        batch_size, bf16 = batch_size or trainer.args.per_device_eval_batch_size, bool(trainer.args.bf16)
+    else:
+        source, first = _examples(batches)
+        collate, batch_size, bf16 = _stacked, batch_size or first, False
+    if not isinstance(model, PeftModel):
+        raise UserError(f"measure_adapter: {type(model).__name__} has no adapter; give a PeftModel")
+    with heard():
+        data = GivenRows(source, collate, by_text=True)
+        rows = Rows.drawn(data, data.collate, range(len(data)), MOST_ROWS, seed=0)
+        compute = Compute(next(model.parameters()).device, bf16=bf16)
+        return measured(model, Passes(rows, _likelihood(model, rows), compute, batch=batch_size), batch_size)
+
+
+def measured(model: PeftModel, passes: Passes, batch: int) -> MeasuredAdapter:
+    """Measures the adapter by these passes, `batch` rows at a time where a gradient is taken; leaves the model and the
+    random numbers as they were."""
+    if len(passes.rows) < LEAST_ROWS:
+        raise UserError(f"{len(passes.rows)} rows are too few to measure an adapter; allowed: {LEAST_ROWS} or more")
+    modes = [(module, module.training) for module in model.modules()]
+    gates = Gates(model, adapter=adapter_of(model))
+    gated, plan = Gated(model, gates), Plan(keep=KEEP, batch=batch)
+    try:
+        with (
+            same_random_numbers(passes.compute.device), torch.inference_mode(False), torch.enable_grad(),
+            Bar("measure", plan.passes(gates.k, head=False) * len(passes.rows)) as bar,
+        ):  # fmt: skip
+            found = measure(gated, passes.telling(bar.step, bar.grow), plan)
+    finally:
+        gates.remove()
+        for module, training in modes:
+            module.training = training
+    if not found.evidence.finite:
+        raise UserError("the losses of the adapter on these rows are not finite")
+    columns = {key: values.tolist() for key, values in found.shares.columns().items() if values.dim() == 1}
+    layers = tuple(
+        LayerRank(name, rank, **{key: values[place] for key, values in columns.items()})
+        for place, (name, rank) in enumerate(zip(gates.names, gates.ranks, strict=True))
+    )
+    size = sum(rank * size for rank, size in zip(gates.ranks, gated.sizes, strict=True))
+    record = RankRecord(gates.k, layers, rule="measured", lora_parameters=size, evidence=found.evidence)
+    return MeasuredAdapter(model, record, found.moments)
+
+
+def _gated(model: PeftModel) -> Gated:
+    """The model with gates that are never closed."""
+    gates = Gates(model, adapter=adapter_of(model))
+    gates.remove()
+    return Gated(model, gates)
+
+
+def _likelihood(model: PeftModel, rows: Rows) -> Likelihood:
+    """The log loss that suits the model's task. Raises UserError if neither PEFT nor the model's class tells it."""
+    base = model.get_base_model()
+    task = model.peft_config[model.active_adapter].task_type or made_for(base)
+    if task is None:
+        raise UserError(
+            "measure_adapter: the LoraConfig has no task_type; allowed: SEQ_CLS, TOKEN_CLS, CAUSAL_LM, ..."
+        )
+    classes = getattr(base.config, "num_labels", None)
+    if task == TaskType.SEQ_CLS and (classes == 1 or rows.batch([0])["labels"].is_floating_point()):
+        return Gaussian()
+    return Categorical(shifted=task == TaskType.CAUSAL_LM)
+
+
+def _examples(batches: Iterable[Any]) -> tuple[list[dict[str, Tensor]], int]:
+    """The rows of given batches, and how many the first has."""
+    counts, rows = [], []
+    for batch in batches:
+        tensors = {name: value for name, value in batch.items() if isinstance(value, Tensor) and value.dim()}
+        counts.append(len(tensors["labels"]))
+        rows += [{name: value[row] for name, value in tensors.items()} for row in range(counts[-1])]
+    if len({row["labels"].shape for row in rows}) > 1 and "attention_mask" not in rows[0]:
+        raise UserError("batches: rows have different lengths and no attention_mask, so that padding cannot be told")
+    return rows, max(counts, default=0)
+
+
+def _stacked(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The rows as one batch; those of shorter batches are padded."""
+    return {
+        name: pad_sequence(
+            [row[name] for row in rows], batch_first=True, padding_value=-100 if name == "labels" else 0
+        )
+        if rows[0][name].dim()
+        else torch.stack([row[name] for row in rows])
+        for name in rows[0]
+    }
