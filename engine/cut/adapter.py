@@ -35,7 +35,7 @@ def _refusal(config: PeftConfig) -> str | None:
     if config.peft_type == PeftType.ADALORA:
         return "it is of PEFT's type ADALORA; convert it first, to LoRA with diag(E) A in the place of A"
     if not isinstance(config, LoraConfig):
-        return f"it is of PEFT's type {config.peft_type.value}; convert it first (peft.convert_to_lora)"
+        return f"it is of PEFT's type {PeftType(config.peft_type).value}; convert it first (peft.convert_to_lora)"
     if config.use_dora:
         return "it is DoRA (use_dora)"
     if config.target_parameters:

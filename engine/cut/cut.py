@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from statistics import mode
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict
@@ -40,10 +41,11 @@ def cut_adapter(
     }
     for name, rank in kept.items():
         a, b = _of_equal_norms(bases[name].a[:rank], bases[name].b[:, :rank])
-        dtype = layers[name].lora_A[adapter].weight.dtype
-        state[f"base_model.model.{name}.lora_A.weight"] = a.to(dtype).contiguous()
-        state[f"base_model.model.{name}.lora_B.weight"] = b.to(dtype).contiguous()
-    config = _with_ranks(model.peft_config[adapter], kept, {name: layers[name].scaling[adapter] for name in kept})
+        like: Any = layers[name].lora_A[adapter]
+        state[f"base_model.model.{name}.lora_A.weight"] = a.to(like.weight.dtype).contiguous()
+        state[f"base_model.model.{name}.lora_B.weight"] = b.to(like.weight.dtype).contiguous()
+    config: Any = model.peft_config[adapter]
+    config = _with_ranks(config, kept, {name: layers[name].scaling[adapter] for name in kept})
     if len(kept) < len(layers):
         config.target_modules = _targets(list(kept), modules_of(model) - set(kept))
         config.exclude_modules = config.layers_to_transform = config.layers_pattern = None
@@ -72,6 +74,7 @@ def padded(config: LoraConfig, state_dict: Mapping[str, Tensor]) -> tuple[LoraCo
     """
     pairs = {key: pair for key in state_dict if (pair := lora_pair(key))}
     ranks = {name: len(state_dict[key]) for key, (name, factor) in pairs.items() if factor == "A"}
+    alphas: Any = config.alpha_pattern
     rank, alpha = max(ranks.values()), max(1, round(config.lora_alpha))
     state = dict(state_dict)
     for key, (name, factor) in pairs.items():
@@ -79,7 +82,7 @@ def padded(config: LoraConfig, state_dict: Mapping[str, Tensor]) -> tuple[LoraCo
         if factor == "A":
             state[key] = pad(state[key], (0, 0, 0, missing))
         else:
-            own_alpha = config.alpha_pattern.get(get_pattern_key(config.alpha_pattern, name), config.lora_alpha)
+            own_alpha = alphas.get(get_pattern_key(alphas, name), config.lora_alpha)
             own_scale = own_alpha / (ranks[name] ** 0.5 if config.use_rslora else ranks[name])
             state[key] = pad(state[key] * (own_scale / (alpha / rank)), (0, missing))
     config = deepcopy(config)
