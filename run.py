@@ -73,8 +73,11 @@ def _is_missing(package: str) -> bool:
 
 
 def _parsed(argv: list[str]) -> Command:
+    from autolora.configs.adapter_command import WORDS, parse_adapter_command
     from autolora.configs.parser import parse_command
 
+    if argv and argv[0] in WORDS:
+        return parse_adapter_command(argv)
     return parse_command(argv)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from autolora.configs.schema import RunConfig, Stage
 
@@ -79,4 +79,27 @@ class WorkspaceRequest:
     folder: str
 
 
-Command = Request | ScoreRequest | ShowRequest | WorkspaceRequest
+@dataclass(frozen=True)
+class AdapterRequest:
+    """Measure an adapter on the rows in `data`, and with `cuts` write a smaller one to `out`.
+
+    `folder`: where measure.json lies (None: beside the adapter). `settings`: keys of a run -> values, which say how
+    the rows are read and the base model is loaded. One of `keep`, `rank` and `parameters` says how small the cut is."""
+
+    adapter: str
+    data: str
+    cuts: bool
+    settings: Mapping[str, Any]
+    base: str | None = None
+    rows: int = 2000
+    folder: str | None = None
+    out: str = ""
+    keep: float | None = None
+    rank: int | None = None
+    parameters: int | None = None
+    max_rank: int | None = None
+    test: str | None = None
+    padded: bool = False
+
+
+Command = Request | ScoreRequest | ShowRequest | WorkspaceRequest | AdapterRequest

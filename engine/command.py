@@ -7,7 +7,15 @@ from autolora.configs.errors import UserError
 from autolora.configs.facts import CHOOSING_RANKS
 from autolora.configs.files import load_config
 from autolora.configs.launch import processes_started
-from autolora.configs.requests import Command, Request, ScoreRequest, ShowRequest, Trainer, WorkspaceRequest
+from autolora.configs.requests import (
+    AdapterRequest,
+    Command,
+    Request,
+    ScoreRequest,
+    ShowRequest,
+    Trainer,
+    WorkspaceRequest,
+)
 from autolora.configs.schema import RunConfig
 from autolora.configs.tell_unread import tell_unread, tell_unread_by_report
 from autolora.engine.progress import print_progress
@@ -37,6 +45,12 @@ def run_request(request: Command, stop: StopRequest) -> None:
         from autolora.problems.scoring.command import score
 
         score(request.kind, request.hyp, request.ref, request.json, request.metrics)
+    elif isinstance(request, AdapterRequest):
+        refuse_several(f"run.py {'cut' if request.cuts else 'measure'}", "start run.py without torchrun")
+        load_libraries()
+        from autolora.engine.adapter import run_adapter_request  # only now: its imports take seconds
+
+        run_adapter_request(request, stop)
     elif isinstance(request, ShowRequest):
         show(Path(request.folder), request.trainer)
     elif isinstance(request, WorkspaceRequest):

@@ -3,11 +3,12 @@
 from autolora.configs.errors import UserError
 from autolora.configs.schema import HypergradientConfig, SearchConfig
 from autolora.configs.schema_answer import AnswerConfig
+from autolora.engine.api.adapter import MeasuredAdapter, measure_adapter
 from autolora.engine.api.learned import LearnedRanks
 from autolora.engine.api.script import learn_ranks
 from autolora.engine.api.trainer import learn_ranks_from_trainer
 
 __all__ = [
-    "AnswerConfig", "HypergradientConfig", "LearnedRanks", "SearchConfig", "UserError", "learn_ranks",
-    "learn_ranks_from_trainer",
+    "AnswerConfig", "HypergradientConfig", "LearnedRanks", "MeasuredAdapter", "SearchConfig", "UserError",
+    "learn_ranks", "learn_ranks_from_trainer", "measure_adapter",
 ]  # fmt: skip

@@ -90,7 +90,7 @@ class MeasuredAdapter:
         names, own = [layer.name for layer in self.record.layers], [layer.rank for layer in self.record.layers]
         if parameters is not None:
             sizes = [basis.size for basis in self._bases.values()]
-            return dict(zip(names, uneven_ranks(sizes, self._sizes, parameters, max_rank), strict=True))
+            return dict(zip(names, uneven_ranks(sizes, self.sizes, parameters, max_rank), strict=True))
         if keep is not None:
             rank = self.evidence.keeping(keep)
             if rank is None:
@@ -116,7 +116,7 @@ class MeasuredAdapter:
     def parameters_at(self, rank: int) -> int:
         """The LoRA parameters with this rank in every layer."""
         ranks = even_ranks([layer.rank for layer in self.record.layers], rank)
-        return sum(count * size for count, size in zip(ranks, self._sizes, strict=True))
+        return sum(count * size for count, size in zip(ranks, self.sizes, strict=True))
 
     @property
     def advice(self) -> str:
@@ -158,7 +158,8 @@ class MeasuredAdapter:
         return dict(zip(gated.gates.names, self.moments.bases(gated), strict=True))
 
     @cached_property
-    def _sizes(self) -> list[int]:
+    def sizes(self) -> list[int]:
+        """The LoRA parameters of one component of each layer."""
         return _gated(self.model).sizes
 
 
@@ -169,7 +170,8 @@ def measure_adapter(
 
     `model`: a PeftModel with `batches` (dicts of tensors with `labels`, padded, with an attention mask), or a trainer
     of transformers or TRL, whose model, eval_dataset and collator are taken. The rows must not be those that the
-    adapter was trained on, which flatter it. `batch_size`: rows at a time (None: as the trainer or the batches). The loss is the log loss of the labels. Raises UserError for an adapter that cannot be measured (DoRA, ...).
+    adapter was trained on, which flatter it. `batch_size`: rows at a time (None: as the trainer or the batches). The
+    loss is the log loss of the labels. Raises UserError for an adapter that cannot be measured (DoRA, ...).
     """
     if batches is None:
         trainer, model = model, getattr(model, "model", model)

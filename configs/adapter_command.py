@@ -1,0 +1,80 @@
+"""The command lines `run.py measure ADAPTER --data FILE` and `run.py cut ADAPTER OUT --data FILE --keep 0.99`."""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import yaml
+
+from autolora.configs.errors import UserError
+from autolora.configs.keys import known_keys
+from autolora.configs.requests import AdapterRequest
+from autolora.configs.unknown import unknown_key
+
+WORDS = ("measure", "cut")
+_ALSO = ("device", "precision", "seed")
+"""Keys of a run that these commands take beside the sections task and model."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{self.prog.partition(' ')[2]}: {message}")
+
+
+def parse_adapter_command(argv: Sequence[str]) -> AdapterRequest:
+    """What a command line asks for whose first word is in WORDS. Raises UserError."""
+    parser = _parser(argv[0])
+    given, rest = parser.parse_known_args(argv[1:])
+    asked = vars(given)
+    return AdapterRequest(cuts=argv[0] == "cut", settings=_settings(rest), **asked)
+
+
+def _parser(word: str) -> _Parser:
+    what = "measure an adapter on rows" if word == "measure" else "cut an adapter to fewer ranks"
+    parser = _Parser(
+        prog=f"run.py {word}", allow_abbrev=False, description=f"{what[0].upper()}{what[1:]}.",
+        epilog="Also --task.KEY (such as --task.type text, tokens, chat, generation), --model.KEY, --device, "
+        "--precision and --seed, as for a run.",
+    )  # fmt: skip
+    parser.add_argument("adapter", help="folder or hub name of an adapter of PEFT's type LORA")
+    if word == "cut":
+        parser.add_argument("out", help="folder for the smaller adapter")
+    parser.add_argument(
+        "--data", required=True, help="rows that the adapter was NOT trained on: what --task.path takes"
+    )
+    parser.add_argument("--base", help="base model (unset: the one that adapter_config.json names)")
+    parser.add_argument("--rows", type=int, default=2000, help="at most so many rows, drawn by seed (2000)")
+    parser.add_argument(
+        "--out" if word == "measure" else "--measured", dest="folder",
+        help="folder for measure.json, tables and curve.png (unset: ADAPTER's name with -measured)",
+    )  # fmt: skip
+    if word == "cut":
+        size = parser.add_mutually_exclusive_group(required=True)
+        size.add_argument(
+            "--keep", type=float, help="the smallest rank that keeps this part of the gain, such as 0.99"
+        )
+        size.add_argument("--rank", type=int, help="this rank in every layer")
+        size.add_argument("--parameters", type=int, help="unequal ranks within so many LoRA parameters")
+        parser.add_argument("--max_rank", type=int, help="no layer gets more (unset: no limit)")
+        parser.add_argument("--test", help="rows on which the written adapter is evaluated")
+        parser.add_argument("--padded", action="store_true", help="also OUT/padded, of one rank in every layer")
+    return parser
+
+
+def _settings(words: Sequence[str]) -> dict[str, Any]:
+    """The keys of a run among the words of a command line. Raises UserError for anything else."""
+    found: dict[str, Any] = {}
+    pairs = list(words)
+    while pairs:
+        option, equals, value = pairs.pop(0).partition("=")
+        key = option.removeprefix("--")
+        if not option.startswith("--") or key not in known_keys():
+            raise UserError(
+                unknown_key(key, known_keys()) if option.startswith("--") else f"what does {option!r} mean?"
+            )
+        if key.partition(".")[0] not in ("task", "model", *_ALSO):
+            raise UserError(f"--{key}: does nothing here, where nothing is trained")
+        if not equals and not pairs:
+            raise UserError(f"--{key}: needs a value")
+        found[key] = yaml.safe_load(value if equals else pairs.pop(0))
+    return found

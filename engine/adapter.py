@@ -1,0 +1,239 @@
+"""`run.py measure` and `run.py cut`: an adapter in a folder or on the hub, on the rows of a file or a data set."""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from datasets import concatenate_datasets
+from huggingface_hub import snapshot_download
+from peft import PeftModel
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from transformers import Trainer, TrainingArguments
+
+from autolora.configs.errors import UserError
+from autolora.configs.requests import AdapterRequest
+from autolora.configs.schema import RunConfig
+from autolora.configs.values import with_values
+from autolora.engine import ranks
+from autolora.engine.api.adapter import MeasuredAdapter, measured
+from autolora.engine.choose.words import kept_words
+from autolora.engine.disk.files import read_json, remove, replacing, write_text
+from autolora.engine.measure.likelihood import likelihood_of
+from autolora.engine.measure.passes import Moments, Passes
+from autolora.engine.measure.rows import Rows
+from autolora.engine.retrain.held_out import tokens
+from autolora.engine.run.context import Context
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.terminal.console import console
+from autolora.problems.tasks.source_digest import source_digest
+
+log = logging.getLogger("autolora")
+
+_TYPES = {"SEQ_CLS": "text", "TOKEN_CLS": "tokens", "CAUSAL_LM": "chat", "SEQ_2_SEQ_LM": "generation"}
+"""PEFT's task type -> the task.type with which its rows are read, unless the user names one."""
+_OPTIONS = {"CAUSAL_LM": 8}
+"""Rows at a time in a pass without a gradient, where they are fewer than 64."""
+
+
+def run_adapter_request(request: AdapterRequest, stop: StopRequest) -> None:
+    """Measures an adapter and, if asked, cuts it. Raises UserError for what the user must change."""
+    source, settings = _adapter(request.adapter)
+    name = Path(request.adapter).resolve().name if Path(request.adapter).exists() else request.adapter.split("/")[-1]
+    beside = source.parent if Path(request.adapter).exists() else Path()
+    folder = Path(request.folder) if request.folder else beside / f"{name}-measured"
+    run = Context(_config(request, source, settings), stop)
+    adapter = _measured(run, request, source, folder)
+    console.print(str(adapter), highlight=False, soft_wrap=True)
+    _write_tables(adapter, folder)
+    _tell("measured", folder / "measure.json")
+    if request.cuts:
+        _cut(run, request, source, adapter)
+
+
+def _adapter(name: str) -> tuple[Path, dict[str, Any]]:
+    """The folder of an adapter, downloaded from the hub if it is none here, and its adapter_config.json."""
+    folder = Path(name).expanduser()
+    if not folder.exists():
+        try:
+            folder = Path(snapshot_download(name))
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{name}: no such folder, and not to be had from the hub ({str(error).split(chr(10))[0]})"
+            ) from error
+    if not (folder / "adapter_config.json").exists():
+        raise UserError(
+            f"{folder}: holds no adapter_config.json; give the folder of an adapter, such as runs/X/adapter"
+        )
+    return folder, read_json(folder / "adapter_config.json")
+
+
+def _config(request: AdapterRequest, source: Path, settings: dict[str, Any]) -> RunConfig:
+    """The settings with which the rows are read and the base model is loaded."""
+    base = request.base or settings.get("base_model_name_or_path")
+    file = read_json(source / "config.json").get("gguf_file") if (source / "config.json").exists() else None
+    if request.base is None and base and file:
+        base = f"{base}/{file}"
+    if not base:
+        raise UserError(f"{source}: adapter_config.json names no base model; give --base")
+    if request.base and settings.get("base_model_name_or_path") not in (None, request.base):
+        log.warning("the adapter says that its base is %s; measured on %s", settings["base_model_name_or_path"], base)
+    kind = request.settings.get("task.type") or _TYPES.get(settings.get("task_type") or "")
+    if kind is None:
+        raise UserError(f"{source}: adapter_config.json has no task_type; give --task.type")
+    given = {
+        "name": "adapter", "method": "lora", "model.name": base, "model.revision": settings.get("revision"),
+        "task.type": kind, "task.path": request.data, "task.test_path": request.test,
+        "retrain.batch_size": _OPTIONS.get(settings.get("task_type") or "", 16),
+    }  # fmt: skip
+    return with_values(RunConfig(), given | request.settings)
+
+
+def _measured(run: Context, request: AdapterRequest, source: Path, folder: Path) -> MeasuredAdapter:
+    """The measured adapter: by the folder's measure.json if that is of the same adapter, base, rows and settings."""
+    data = run.data
+    encoded = concatenate_datasets([data.train, *(data.evaluation.values() if run.task.held_out else ())])
+    _refuse_other_classes(run, source)
+    model = loaded(run, source)
+    made_with = {
+        "adapter": _digest(source), "base": run.config.model.name, "rows": request.rows, "seed": run.config.seed,
+        "task": dataclasses.asdict(dataclasses.replace(run.config.task, path=None, test_path=None)),
+        "data": source_digest([encoded]), "precision": str(run.compute), "version": 1,
+    }  # fmt: skip
+    known = _known(model, folder, made_with)
+    if known is not None:
+        log.info("%s is of these rows and this adapter; nothing is measured again", folder / "measure.json")
+        return known
+    log.info("%d rows; if the adapter was trained on them, they flatter it", min(request.rows, len(encoded)))
+    batch = run.config.retrain.batch_size
+    rows = Rows.drawn(encoded, data.collate, range(len(encoded)), request.rows, run.config.seed)
+    adapter = measured(
+        model, Passes(rows, likelihood_of(run.task), run.compute, check=run.stop.check, batch=batch), batch
+    )
+    remove(folder / "moments.safetensors")
+    ranks.save(adapter.record, folder / "measure.json")
+    with replacing(folder / "moments.safetensors") as place:  # last: it says what both files were made with
+        save_file(vars(adapter.moments), place, metadata={"made_with": json.dumps(made_with)})
+    return adapter
+
+
+def _known(model: PeftModel, folder: Path, made_with: dict[str, Any]) -> MeasuredAdapter | None:
+    """What was measured with the same before; None if nothing was."""
+    place = folder / "moments.safetensors"
+    if not place.exists() or not (folder / "measure.json").exists():
+        return None
+    with safe_open(place, "pt") as file:
+        before = json.loads((file.metadata() or {}).get("made_with", "{}"))
+    if before != json.loads(json.dumps(made_with)):
+        return None
+    return MeasuredAdapter(model, ranks.load(folder / "measure.json"), Moments(**load_file(place)))
+
+
+def loaded(run: Context, source: Path) -> PeftModel:
+    """The base model with this adapter, by plain PEFT, on the run's device. Raises UserError if it does not fit."""
+    base = run.base().model
+    try:
+        model = PeftModel.from_pretrained(base, str(source))
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        told = " ".join(str(error).split())[:300]
+        raise UserError(f"{source}: PEFT cannot load it on {run.config.model.name}: {told}") from error
+    model.to(run.compute.device)
+    return model.eval()
+
+
+def _refuse_other_classes(run: Context, source: Path) -> None:
+    """Raises UserError if the adapter's folder names other classes than the rows have: the numbers of the labels would
+    mean other classes, without a word."""
+    beside, own = source / "config.json", run.task.head().get("id2label")
+    names = list(read_json(beside).get("id2label", {}).values()) if own and beside.exists() else []
+    if own and names and not str(names[0]).startswith("LABEL_") and names != list(own.values()):
+        raise UserError(f"--data: its classes are {', '.join(own.values())}, those of the adapter {', '.join(names)}")
+
+
+def _digest(source: Path) -> str:
+    """SHA-256 of the adapter's weights."""
+    files = sorted(source.glob("adapter_model*"))
+    if not files:
+        raise UserError(f"{source}: holds no adapter_model.safetensors")
+    with files[-1].open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _cut(run: Context, request: AdapterRequest, source: Path, adapter: MeasuredAdapter) -> None:
+    """Writes the smaller adapter, loads it again in a fresh process, and says what it keeps."""
+    out = Path(request.out)
+    if (out / "adapter_config.json").exists() and out.resolve() == source.resolve():
+        raise UserError("OUT is the adapter's own folder; allowed: another one")
+    asked = {name: getattr(request, name) for name in ("keep", "rank", "parameters", "max_rank")}
+    adapter.save(out, pad=request.padded, **asked)
+    run.tokenizer.save_pretrained(out)
+    chosen = adapter.ranks(**asked)
+    size = sum(rank * cost for rank, cost in zip(chosen.values(), adapter.sizes, strict=True))
+    _tell(
+        "cut to",
+        f"{size:,} of {adapter.record.lora_parameters:,} parameters, rank {_range(chosen.values())}, in {out}",
+    )
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
+        found = fresh.submit(_loaded_again, run.config, str(out), request.test is not None).result()
+    if found:
+        _tell("on --test", "  ".join(f"{name} {value:.4g}" for name, value in found.items()))
+        return
+    rank = max(chosen.values())
+    points = [point for point in adapter.evidence.rank_curve if point.at == rank] if request.parameters is None else []
+    told = (
+        f"keeps {kept_words(points[0])} of the gain by the folds' estimate" if points else "its size was not measured"
+    )
+    _tell("loads", f"in plain PEFT; {told}; --test FILE evaluates it")
+
+
+def _loaded_again(config: RunConfig, folder: str, test: bool) -> dict[str, float]:
+    """In a fresh process: the written adapter in plain PEFT and, if asked, its metrics and loss on the test rows."""
+    run = Context(config, StopRequest())
+    model = loaded(run, Path(folder))
+    if not test:
+        return {}
+    rows, collate = next(iter(run.data.evaluation.values())), run.data.collate
+    if not run.task.reads_outputs:
+        of_tokens = tokens(model, run, collate, rows)
+        return run.task.token_metrics(of_tokens.loss, of_tokens.accuracy) | {"loss": of_tokens.loss}
+    with tempfile.TemporaryDirectory() as place:
+        options = TrainingArguments(place, per_device_eval_batch_size=64, report_to=[], remove_unused_columns=False)
+        output = Trainer(model, options, data_collator=collate).predict(rows)
+    outputs: Any = output.predictions
+    return run.task.metrics(outputs, output.label_ids, rows) | {"loss": (output.metrics or {})["test_loss"]}
+
+
+def _write_tables(adapter: MeasuredAdapter, folder: Path) -> None:
+    """Writes curve.csv, shares.csv and curve.png."""
+    curve = adapter.curve
+    write_text(folder / "curve.csv", curve.to_csv(index=False))
+    write_text(folder / "shares.csv", adapter.shares.to_csv(index=False))
+    figure, axes = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
+    for name, of_cut in curve.groupby("cut", sort=False):
+        kept = 100 * of_cut["kept"]
+        errors = [kept - 100 * of_cut["low"], 100 * of_cut["high"] - kept]
+        axes.errorbar(of_cut["parameters"], kept, errors, marker="o", capsize=3, label=name)
+    axes.axhline(100, color="grey", linewidth=0.8)
+    axes.set(xscale="log", xlabel="LoRA parameters", ylabel="% of the gain that is kept (90 % interval)")
+    axes.legend()
+    figure.savefig(folder / "curve.png", dpi=150)
+    plt.close(figure)
+
+
+def _range(values: Any) -> str:
+    found = sorted(set(values))
+    return f"{found[0]}" if len(found) == 1 else f"{found[0]} to {found[-1]}"
+
+
+def _tell(what: str, text: Any) -> None:
+    console.print(f"{what:>9}  {text}", highlight=False, soft_wrap=True)
