@@ -84,7 +84,7 @@ class AdapterRequest:
     """Measure an adapter on the rows in `data`, and with `cuts` write a smaller one to `out`.
 
     `folder`: where measure.json lies (None: beside the adapter). `settings`: keys of a run -> values, which say how
-    the rows are read and the base model is loaded. One of `keep`, `rank` and `parameters` says how small the cut is."""
+    rows are read and the base model is loaded. One of `keep`, `rank` and `parameters` says how small the cut is."""
 
     adapter: str
     data: str

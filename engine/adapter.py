@@ -199,10 +199,13 @@ def _cut(run: Context, request: AdapterRequest, source: Path, adapter: MeasuredA
 def _loaded_again(config: RunConfig, folder: str, test: bool) -> dict[str, float]:
     """In a fresh process: the written adapter in plain PEFT and, if asked, its metrics and loss on the test rows."""
     run = Context(config, StopRequest())
+    (rows, *_), collate = (
+        run.data.evaluation.values(),
+        run.data.collate,
+    )  # first: the task learns its classes from rows
     model = loaded(run, Path(folder))
     if not test:
         return {}
-    rows, collate = next(iter(run.data.evaluation.values())), run.data.collate
     if not run.task.reads_outputs:
         of_tokens = tokens(model, run, collate, rows)
         return run.task.token_metrics(of_tokens.loss, of_tokens.accuracy) | {"loss": of_tokens.loss}

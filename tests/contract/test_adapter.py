@@ -1,0 +1,226 @@
+"""`run.py measure`, `run.py cut` and `measure_adapter`: stock PEFT in, a smaller stock PEFT adapter out."""
+
+import math
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    DataCollatorWithPadding,
+    Trainer,
+    TrainingArguments,
+)
+
+from autolora import measure_adapter
+from autolora.engine.api import UserError
+from tests.contract.inputs import options, table
+from tests.contract.program import Fork, command, die_at_operation, succeed
+from tests.contract.readers import adapter_weights, loaded, logits_of, ranks_in, read
+from tests.helpers.untouched import left_as_it_was
+
+pytestmark = pytest.mark.trains
+
+GOOD, BAD = ("tasty", "really"), ("dull", "noisy")
+PLAIN = {"r": 4, "lora_alpha": 8, "target_modules": ["query", "value", "dense"], "modules_to_save": ["pooler"]}
+
+
+def reviews(path: Path, rows: int, seed: int) -> Path:
+    """Rows whose label follows from one of their words."""
+    draw, lines = random.Random(seed), []
+    for number in range(rows):
+        words = [
+            *draw.choices(("film", "room", "soup", "was", "the", "our"), k=5),
+            draw.choice((BAD, GOOD)[number % 2]),
+        ]
+        draw.shuffle(words)
+        lines.append(f"{' '.join(words)},{('bad', 'good')[number % 2]}")
+    path.write_text("text,label\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def batches_of(path: Path, model: Path, size: int = 16) -> list[dict[str, Any]]:
+    """The rows as plain transformers makes batches of them."""
+    rows, tokenizer = pd.read_csv(path), AutoTokenizer.from_pretrained(model)
+    found = []
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size]
+        batch = dict(tokenizer(list(part["text"]), padding=True, return_tensors="pt"))
+        found.append(batch | {"labels": torch.tensor([int(label == "good") for label in part["label"]])})
+    return found
+
+
+@pytest.fixture(scope="module")
+def held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rows that no adapter here was trained on."""
+    return reviews(tmp_path_factory.mktemp("rows") / "val.csv", 120, seed=1)
+
+
+@pytest.fixture(scope="module")
+def trained(model_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an adapter that PEFT alone has trained and saved."""
+    folder = tmp_path_factory.mktemp("peft")
+    base_folder = model_folder("bert")
+    torch.manual_seed(0)
+    base = AutoModelForSequenceClassification.from_pretrained(base_folder, num_labels=2)
+    model: Any = get_peft_model(base, LoraConfig(task_type="SEQ_CLS", **PLAIN))
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    batches = batches_of(reviews(folder / "train.csv", 160, seed=0), base_folder)
+    for _ in range(6):
+        for batch in batches:
+            model(**batch).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    model.save_pretrained(folder / "adapter")
+    return folder / "adapter"
+
+
+def test_an_adapter_of_plain_peft_is_measured_and_cut_by_two_commands(
+    trained: Path, held_out: Path, tmp_path: Path
+) -> None:
+    said = succeed("measure", trained, "--data", held_out, "--out", tmp_path / "m", "--precision", "fp32")
+    record = read(tmp_path / "m" / "measure.json")
+    assert record["without"] == "LoRA off"
+    assert record["gain"] > 2 * record["gain_standard_error"] > 0
+    assert [point["rank"] for point in record["rank_curve"]] == [1, 2, 4]
+    assert record["rank_curve"][-1]["kept"] == 1.0
+    shares = sum(layer["layer_share"] for layer in record["layers"])
+    assert shares == pytest.approx(record["share_total"], rel=1e-6)
+    assert record["share_total"] == pytest.approx(record["fall"], rel=0.02)
+    assert {layer["rank"] for layer in record["layers"]} == {4}
+    assert "rank" in said
+    for name in ("curve.csv", "shares.csv", "curve.png"):
+        assert (tmp_path / "m" / name).stat().st_size > 100, name
+    assert set(pd.read_csv(tmp_path / "m" / "curve.csv")["cut"]) >= {"balanced", "plain"}
+
+    before = (tmp_path / "m" / "moments.safetensors").stat().st_mtime_ns
+    cut = tmp_path / "small"
+    said = succeed("cut", trained, cut, "--data", held_out, "--measured", tmp_path / "m", "--rank", 1,
+                   "--precision", "fp32", "--test", held_out, "--padded")  # fmt: skip
+    assert (tmp_path / "m" / "moments.safetensors").stat().st_mtime_ns == before, "nothing is measured again"
+    assert set(ranks_in(adapter_weights(cut)).values()) == {1}
+    assert read(cut / "adapter_config.json")["peft_type"] == "LORA"
+    assert "accuracy" in said
+    assert "loss" in said
+    assert set(ranks_in(adapter_weights(cut / "padded")).values()) == {1}
+
+
+def test_the_cut_adapter_has_in_a_fresh_process_the_logits_of_the_model_that_was_cut(
+    trained: Path, held_out: Path, tmp_path: Path
+) -> None:
+    model, batches = loaded(trained), batches_of(held_out, trained_base(trained))
+    measured = measure_adapter(model, batches)
+    size: dict[str, Any] = {"parameters": measured.parameters_at(2), "max_rank": 3}
+    _, state = measured.cut(**size)
+    measured.save(tmp_path / "cut", **size)
+    assert 0 < len(set(ranks_in(state).values())) <= 4
+    with torch.no_grad():  # the components that stay, at the scale that each layer had
+        for name, layer in model.get_base_model().named_modules():
+            if hasattr(layer, "lora_A") and len(layer.lora_A):
+                a, b = layer.lora_A["default"].weight.zero_(), layer.lora_B["default"].weight.zero_()
+                if (key := f"base_model.model.{name}.lora_A.weight") in state:
+                    a[: len(state[key])] = state[key]
+                    b[:, : len(state[key])] = state[key.replace("lora_A", "lora_B")]
+    torch.save(batches[0], tmp_path / "batch.pt")
+    script = (
+        "import sys, torch\nfrom pathlib import Path\nfrom tests.contract.readers import loaded, logits_of\n"
+        "torch.save(logits_of(loaded(Path(sys.argv[1])), torch.load(sys.argv[2])), sys.argv[3])\n"
+    )
+    places = [tmp_path / "cut", tmp_path / "batch.pt", tmp_path / "found.pt"]
+    subprocess.run([sys.executable, "-c", script, *map(str, places)], check=True)
+    torch.testing.assert_close(torch.load(places[-1]), logits_of(model, batches[0]), rtol=0, atol=1e-5)
+
+
+def trained_base(adapter: Path) -> Path:
+    """The base model's folder."""
+    return Path(read(adapter / "adapter_config.json")["base_model_name_or_path"])
+
+
+def test_measuring_leaves_model_and_random_numbers_as_they_were(trained: Path, held_out: Path) -> None:
+    model = loaded(trained).train()
+    batches = batches_of(held_out, trained_base(trained))
+    numbers = torch.get_rng_state()
+    with left_as_it_was(model), torch.no_grad():
+        measured = measure_adapter(model, batches)
+    assert torch.equal(torch.get_rng_state(), numbers)
+    curve = measured.curve
+    assert list(curve[curve["cut"] == "balanced"]["rank"]) == [1, 2, 4]
+    assert curve["low"].le(curve["kept"]).all()
+    assert curve["kept"].le(curve["high"]).all()
+    assert measured.shares["part"].sum() == pytest.approx(1)
+    assert math.isfinite(measured.evidence.gain)
+    assert "->" in str(measured)
+
+
+def test_a_trainer_gives_model_rows_and_collator(trained: Path, held_out: Path, tmp_path: Path) -> None:
+    model = loaded(trained)
+    tokenizer = AutoTokenizer.from_pretrained(trained_base(trained))
+    rows = pd.read_csv(held_out)
+    examples = [
+        dict(tokenizer(text)) | {"labels": int(label == "good")}
+        for text, label in rows.itertuples(index=False, name=None)
+    ]
+    options_ = TrainingArguments(str(tmp_path), per_device_eval_batch_size=16, report_to=[], use_cpu=True, bf16=False)
+    trainer = Trainer(
+        model=model, args=options_, eval_dataset=examples, data_collator=DataCollatorWithPadding(tokenizer)
+    )
+    of_trainer, of_batches = (
+        measure_adapter(trainer),
+        measure_adapter(model, batches_of(held_out, trained_base(trained))),
+    )
+    assert of_trainer.evidence.gain == pytest.approx(of_batches.evidence.gain, rel=1e-4)
+
+
+@pytest.mark.parametrize(("changes", "named"), [({"use_dora": True}, "DoRA"), ({"bias": "all"}, "bias")])
+def test_what_cannot_be_cut_is_refused_by_name(
+    model_folder: Callable[..., Path], held_out: Path, changes: dict[str, Any], named: str
+) -> None:
+    base = AutoModelForSequenceClassification.from_pretrained(model_folder("bert"), num_labels=2)
+    model = get_peft_model(base, LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query"], **changes))
+    with pytest.raises(UserError, match=named):
+        measure_adapter(model, batches_of(held_out, model_folder("bert")))
+
+
+def test_a_mistake_is_told_in_one_line_and_changes_nothing(trained: Path, held_out: Path, tmp_path: Path) -> None:
+    for words, named in (
+        ((trained, tmp_path / "out", "--data", held_out), "--keep"),
+        ((tmp_path / "nothing", tmp_path / "out", "--data", held_out, "--rank", 1), "nothing"),
+        ((trained, tmp_path / "out", "--data", held_out, "--rank", 1, "--search.steps", 3), "--search.steps"),
+        ((trained, tmp_path / "out", "--data", tmp_path / "none.csv", "--rank", 1), "none.csv"),
+        ((trained, trained, "--data", held_out, "--rank", 1, "--measured", tmp_path / "m"), "OUT"),
+    ):
+        answer = command("cut", *words)
+        assert answer.code == 2
+        assert named in answer.line
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_command_that_was_killed_is_given_again(trained: Path, held_out: Path, tmp_path: Path) -> None:
+    words = ["cut", trained, tmp_path / "out", "--data", held_out, "--measured", tmp_path / "m", "--keep", 0.9,
+             "--precision", "fp32"]  # fmt: skip
+    whole = [*words[:2], tmp_path / "whole", *words[3:6], tmp_path / "n", *words[7:]]
+    succeed(*whole)
+    for moment in (3, 12, 20):
+        assert Fork(words, tmp_path / f"said{moment}", partial(die_at_operation, moment)).wait() == -9
+    succeed(*words)
+    found, wanted = adapter_weights(tmp_path / "out"), adapter_weights(tmp_path / "whole")
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_options_are_those_of_a_run(trained: Path, tmp_path: Path) -> None:
+    """A column of another name, and rows without one of the columns."""
+    rows = table(tmp_path / "own.csv", rows=24)
+    rows.write_text(rows.read_text().replace("text,label", "said,label", 1))
+    words = ["measure", trained, "--data", rows, "--out", tmp_path / "m", "--precision", "fp32"]
+    succeed(*words, *options(task__text_columns="[said]"))
+    assert command(*words, *options(task__text_columns="[other]")).code == 2
