@@ -102,6 +102,7 @@ def _config(request: AdapterRequest, source: Path, settings: dict[str, Any]) -> 
 def _measured(run: Context, request: AdapterRequest, source: Path, folder: Path) -> MeasuredAdapter:
     """The measured adapter: by the folder's measure.json if that is of the same adapter, base, rows and settings."""
     data = run.data
+    run.told.add("pooler")  # nothing is trained here
     encoded = concatenate_datasets([data.train, *(data.evaluation.values() if run.task.held_out else ())])
     _refuse_other_classes(run, source)
     model = loaded(run, source)
