@@ -1,6 +1,5 @@
-"""The rows that judge a search: batches that no half shares, and statistics in the order of the rows."""
+"""Passes of rows through a model: statistics in the order of the rows, of each fold by its own cut."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,74 +8,38 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
+from autolora.engine.measure.gated import Cut
 from autolora.engine.measure.likelihood import Categorical
-from autolora.engine.measure.passes import LEAST_BATCHES, sources_of
-from tests.helpers.branches import planted, sample_of, searched
+from tests.helpers.branches import gated, passes_of, planted, train
 
 
-@pytest.mark.parametrize("rows", [8, 41, 200, 1000])
-def test_random_batches_hold_every_row_once_and_never_rows_of_both_halves(rows: int) -> None:
-    sample = sample_of(torch.zeros(rows, 1, 1), torch.zeros(rows, dtype=torch.long))
-    batches = sample.random_batches(16)
-    assert sorted(row for batch in batches for row in batch) == list(range(rows))
-    assert len(batches) >= min(LEAST_BATCHES, rows)
-    assert max(map(len, batches)) <= 16
-    for batch in batches:
-        assert len({bool(sample.first_half[row]) for row in batch}) == 1
-
-
-@pytest.mark.parametrize("sizes", [[1] * 10, [3, 1, 4, 2], [9, 1], [1, 9], [10]])
-def test_no_source_has_rows_in_both_halves_and_the_halves_are_as_equal_as_can_be(sizes: list[int]) -> None:
-    sample = sample_of(torch.zeros(10, 1, 1), torch.zeros(10, dtype=torch.long))
-    names = [f"source {number}" for number, size in enumerate(sizes) for _ in range(size)]
-    sample = replace(sample, rows=sample.rows.add_column("source", names))
-    halves: dict[str, set[bool]] = {}
-    for name, half in zip(names, sample.first_half.tolist(), strict=True):
-        halves.setdefault(name, set()).add(half)
-    if len(sizes) == 1:  # there is no other way: each row counts as a source
-        assert sample.sources.tolist() == list(range(10))
-        assert sample.first_half.sum() == 5
-        return
-    assert all(len(half) == 1 for half in halves.values())
-    assert sample.sources.max() + 1 == len(sizes)
-    ends = np.cumsum(sizes)[:-1]
-    assert abs(sample.first_half.sum() - 5) == np.abs(ends - 5).min()
-    for batch in sample.random_batches(4):
-        assert len({bool(sample.first_half[row]) for row in batch}) == 1
-
-
-def test_copies_of_a_text_are_one_source() -> None:
-    """Three annotators of each text made errors too small by the root of three, and lay in both halves."""
-    sample = sample_of(torch.zeros(9, 1, 1), torch.zeros(9, dtype=torch.long))
-    sample = replace(sample, rows=sample.rows.add_column("input_ids", [[number // 3] for number in range(9)]))
-    assert sample.sources.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
-    assert sample.first_half.sum() in (3, 6)
-    assert sources_of(sample.rows, [8, 0, 1, 7]).tolist() == [0, 1, 1, 0]
-
-
-def test_statistics_are_those_of_the_rows_at_each_point() -> None:
+def test_the_rows_of_a_fold_are_measured_with_its_own_cut() -> None:
     model, inputs, labels = planted(branches=2, needed=(0,), rows=30, seed=0)
-    found = searched(model)
-    told: list[int] = []
-    sample = sample_of(inputs, labels, batch=7, advance=told.append)
-    on, off = found.all(), found.all() & False
-    statistics, weights = sample.statistics(model, [found.cut(off), found.cut(on)])
-    assert sum(told) == 2 * 30
-    assert weights.tolist() == [1.0] * 30
-    for place, mask in enumerate((off, on)):
-        with torch.no_grad(), found.gates.open(mask.float()):
-            logits = model(x=inputs).logits
-        expected, _ = sample.likelihood.statistics(logits, labels)
-        assert torch.allclose(statistics[place], expected.double(), atol=1e-5)
-
-
-def test_dropout_is_off_while_rows_are_measured() -> None:
-    model, inputs, labels = planted(branches=2, needed=(0,), rows=10, seed=0)
-    modes: set[bool] = set()
+    train(model, inputs, labels, steps=10)
+    found, told, modes = gated(model), list[int](), set[bool]()
+    passes = passes_of(inputs, labels, batch=7, advance=told.append)
+    folds = np.arange(30) % 3
+    masks = [found.even(rank) for rank in (0, 1, 4)]
     model.register_forward_pre_hook(lambda module, _: modes.add(module.training))
     model.train()
-    sample_of(inputs, labels).statistics(model)
-    assert modes == {False}
+    statistics, weights = passes.of_cuts(found, folds, [[Cut(mask) for mask in masks], [Cut(masks[1])] * 3])
+    assert sum(told) == 2 * 30
+    assert weights.tolist() == [1.0] * 30
+    for fold, mask in enumerate(masks):
+        for one, own in zip(statistics, (mask, masks[1]), strict=True):
+            with torch.no_grad(), found.gates.open(own.float()):
+                logits = model(x=inputs[folds == fold]).logits
+            expected, _ = passes.likelihood.statistics(logits, labels[folds == fold])
+            torch.testing.assert_close(one[folds == fold], expected.double())
+    model.train()
+    torch.testing.assert_close(passes.statistics(model)[0][folds == 2], statistics[0][folds == 2])
+    assert modes == {False}, "dropout is off"
+
+
+def test_a_batch_has_rows_of_similar_length_the_longest_first() -> None:
+    rows = passes_of(torch.zeros(5, 1, 1), torch.zeros(5, dtype=torch.long)).rows
+    object.__setattr__(rows, "lengths", np.array([3, 9, 1, 9, 4]))
+    assert rows.by_length(np.array([0, 1, 2, 3, 4]), 2) == [[1, 3], [4, 0], [2]]
 
 
 def causal(kind: str) -> Any:
@@ -99,16 +62,12 @@ def test_a_language_model_gives_no_logits_of_prompts(kind: str) -> None:
     inputs = {"input_ids": torch.randint(50, (3, 12))}
     labels = torch.full((3, 12), -100)
     labels[0, 5:9], labels[1, 7:12] = inputs["input_ids"][0, 5:9], inputs["input_ids"][1, 7:12]
-    sample = sample_of(torch.zeros(3, 1, 1), torch.zeros(3, dtype=torch.long), likelihood=Categorical(shifted=True))
+    likelihood = Categorical(shifted=True)
+    passes = passes_of(torch.zeros(3, 1, 1), torch.zeros(3, dtype=torch.long), likelihood=likelihood)
     whole = model(**inputs).logits.detach()
-    logits, told = sample.labelled_logits(model, inputs, labels)
+    logits, told = passes.labelled_logits(model, inputs, labels)
     assert model.get_base_model().seen == [12, 8], "tokens 4 to 10 tell a label, and one more goes along"
-    for one, other in zip(
-        sample.likelihood.statistics(logits.detach(), told), sample.likelihood.statistics(whole, labels), strict=True
-    ):
-        torch.testing.assert_close(one, other)
-    for found, expected in (
-        (sample.likelihood.loss(logits, told, 2.0), sample.likelihood.loss(whole, labels, 2.0)),
-        (sample.likelihood.weights(logits, told), torch.tensor([4, 5, 0])),
-    ):
-        torch.testing.assert_close(found, expected)
+    expected = likelihood.statistics(whole, labels)
+    torch.testing.assert_close(likelihood.statistics(logits.detach(), told), expected)
+    torch.testing.assert_close(likelihood.loss(logits, told, 2.0), likelihood.loss(whole, labels, 2.0))
+    assert likelihood.weights(logits, told).tolist() == [4, 5, 0]
