@@ -32,7 +32,9 @@ def column(*values: float) -> torch.Tensor:
 def test_a_fold_never_meets_its_own_temperature() -> None:
     judged = cross_fitted(LIKELIHOOD, [column(1, 3, 5, 7, 9)], torch.ones(5).double(), np.array([0, 0, 1, 1, 2]))
     of_others = [7, 7, 13 / 3, 13 / 3, 4]
-    assert judged.losses.tolist() == pytest.approx([x + 100 * t for x, t in zip((1, 3, 5, 7, 9), of_others, strict=True)])
+    assert judged.losses.tolist() == pytest.approx(
+        [x + 100 * t for x, t in zip((1, 3, 5, 7, 9), of_others, strict=True)]
+    )
     assert judged.temperature == pytest.approx((7 * 13 / 3 * 4) ** (1 / 3))
     alone = cross_fitted(LIKELIHOOD, [column(1, 3)], torch.ones(2).double(), np.array([0, 0]))
     assert alone.losses.tolist() == [201, 203], "of one group there is nothing else to choose by"

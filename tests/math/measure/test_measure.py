@@ -294,9 +294,7 @@ def golden() -> tuple[Evidence, Shares]:
     inputs = torch.randn(200, 3, WIDTH)
     with torch.no_grad():
         labels = torch.distributions.Categorical(logits=4 * model(x=inputs).logits).sample()
-    found = measure(
-        gated(model), passes_of(inputs, labels, [f"{row // 3}" for row in range(200)]), Plan(folds=2)
-    )
+    found = measure(gated(model), passes_of(inputs, labels, [f"{row // 3}" for row in range(200)]), Plan(folds=2))
     return found.evidence, found.shares.by_layer()
 
 

@@ -185,7 +185,9 @@ def test_the_nodes_are_doubled_once_where_the_sum_misses_the_measured_fall(
     found, passes = trained
     nodes, extended, exact = list[int](), list[int](), measure(found, passes, Plan()).evidence.fall
 
-    def shares(self: Passes, gated: Gated, folds: np.ndarray, temperature: float, batch: int, n: int, _: int) -> Shares:
+    def shares(
+        self: Passes, gated: Gated, folds: np.ndarray, temperature: float, batch: int, n: int, _: int
+    ) -> Shares:
         nodes.append(n)
         sums = torch.full((20, 3, 4), exact * (1 - missing) / 12, dtype=torch.float64)
         return Shares(sums, torch.ones(20, dtype=torch.float64), np.arange(20) % 5)
