@@ -19,7 +19,8 @@ from autolora.configs.keys import SPELLED, known_keys
 from autolora.configs.metrics import OF_CLASSES
 from autolora.configs.parser import parse
 from autolora.configs.schema_answer import AnswerConfig
-from autolora.engine.ranks import LayerRank, evidence, parsing
+from autolora.engine.measure import evidence
+from autolora.engine.ranks import LayerRank, parsing
 from autolora.engine.run.folder import RunFolder
 from autolora.problems.models.attach import lora_layers
 from tests.helpers.markdown import PAGES, RESULTS, anchors, blocks, text_of

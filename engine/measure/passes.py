@@ -120,11 +120,13 @@ class Passes:
         with _requiring_only(gated.model, ()):
             for number, (own, given, labels) in self._numbered(batches):
                 generator = torch.Generator().manual_seed(number)
-                with gated.gates.seen() as seen, self.compute.autocast():
-                    logits, told = self.labelled_logits(gated.model, given, labels)
-                value = self.likelihood.drawn_slope(logits, told, temperature, generator)
-                found = torch.autograd.grad(value, [h for _, h in seen], allow_unused=True)
-                for (name, h), u in zip(seen, found, strict=True):
+                with gated.gates.seen() as seen:
+                    with self.compute.autocast():
+                        logits, told = self.labelled_logits(gated.model, given, labels)
+                    value = self.likelihood.drawn_slope(logits, told, temperature, generator)
+                    forward = list(seen)  # a block that is computed again in the backward pass is seen once more
+                    found = torch.autograd.grad(value, [h for _, h in forward], allow_unused=True)
+                for (name, h), u in zip(forward, found, strict=True):
                     for layer, moment in [] if u is None else gated.gates.moments(name, h.detach(), u):
                         r = moment.shape[-1]
                         inputs[folds[own[0]], layer, :r, :r] += moment[0]

@@ -123,7 +123,7 @@ def test_the_threshold_counts_components_whose_alpha_reaches_lambda(again: Again
 
 
 def test_auto_takes_the_smallest_budget_that_is_enough_or_one_rank(again: Again) -> None:
-    """Or all components whose share is above 0, where neither is enough."""
+    """Or all components whose share exceeds its standard error, where neither is enough."""
     found = again(answer__rule="shares", answer__budget="auto")
     ranks = {layer["rank"] for layer in found["layers"]}
     if found["rule"] == "curve":
@@ -132,7 +132,7 @@ def test_auto_takes_the_smallest_budget_that_is_enough_or_one_rank(again: Again)
         assert found["lora_parameters"] <= found["budget"]
     else:
         assert [layer["rank"] for layer in found["layers"]] == [
-            sum(share > 0 for share in layer["share"]) for layer in found["layers"]
+            sum(map(float.__gt__, layer["share"], layer["share_standard_error"])) for layer in found["layers"]
         ]
 
 

@@ -75,6 +75,33 @@ def planted(branches: int, needed: tuple[int, ...], rows: int, seed: int) -> tup
     return model, inputs, torch.distributions.Categorical(logits=logits).sample()
 
 
+def misled(rows: int, seed: int) -> tuple[PeftModel, Tensor, Tensor]:
+    """As `planted`, of six branches that need a rank-1 change in two, with inputs whose covariance has a condition of
+    100, and LoRA that is large where it does nothing.
+
+    In every branch one component of LoRA reads the loudest direction of the inputs, but writes what `out` does not
+    show; another one writes what shows, but reads the quietest direction. The labels depend on neither direction."""
+    torch.manual_seed(seed)
+    model = make(6, k=4)
+    base: Any = model.get_base_model()
+    scale = torch.tensor([3.0, 1.0, 1.0, 1.0, 1.0, 0.3])
+    turn = torch.linalg.qr(torch.randn(6, WIDTH, WIDTH))[0]
+    inputs = torch.einsum("rbi,bij->rbj", torch.randn(rows, 6, WIDTH) * scale, turn)
+    with torch.no_grad():
+        logits = torch.zeros(rows, CLASSES)
+        for b, branch in enumerate(base.branch):
+            loud, *others, quiet = turn[b]
+            frozen = branch.base_layer.weight
+            frozen -= frozen @ (torch.outer(loud, loud) + torch.outer(quiet, quiet))
+            logits += base.out[b](inputs[:, b] @ frozen.T)
+            hidden = torch.linalg.svd(base.out[b].weight)[2]
+            if b in (1, 4):
+                logits += 5 * base.out[b](inputs[:, b] @ torch.outer(others[0], hidden[0]))
+            branch.lora_A["default"].weight[:2] = torch.stack([loud, quiet])
+            branch.lora_B["default"].weight[:, :2] = torch.stack([8 * hidden[-1], 0.5 * hidden[0]], dim=1)
+    return model, inputs, torch.distributions.Categorical(logits=logits).sample()
+
+
 def train(model: PeftModel, inputs: Tensor, labels: Tensor, steps: int = 200) -> None:
     """Plain LoRA by Adam on batches of 32 rows."""
     weights = [p for p in model.parameters() if p.requires_grad]

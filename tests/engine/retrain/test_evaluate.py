@@ -14,7 +14,7 @@ from autolora.configs.parser import parse
 from autolora.configs.schema import RunConfig
 from autolora.engine.measure.judged import calibrated
 from autolora.engine.measure.likelihood import likelihood_of
-from autolora.engine.measure.passes import numbered
+from autolora.engine.measure.rows import numbered
 from autolora.engine.retrain import held_out, row_losses
 from autolora.engine.retrain.fit import fit
 from autolora.engine.retrain.methods import Prepared

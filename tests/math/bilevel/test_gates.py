@@ -1,16 +1,14 @@
 """Gated PEFT LoRA is Eq. 2, for both layouts of a weight matrix; its derivative by beta is the right one."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
-from transformers import LongformerConfig, LongformerModel, XLNetConfig, XLNetModel
 from transformers.pytorch_utils import Conv1D
 
-from autolora.problems.gates import Gates, NotByRow
+from autolora.problems.gates import Gates
 from autolora.problems.models.attach import ADAPTER, lora_layers
 from autolora.problems.selection import SelectionVariables
 
@@ -167,6 +165,9 @@ def test_the_parts_of_a_fused_layer_have_gates_sizes_and_counts_of_their_own() -
     a2, b2 = layers["last"].lora_A[ADAPTER].weight, layers["last"].lora_B[ADAPTER].weight
     hidden = torch.tanh(hidden)
     expected = base.last.get_base_layer()(hidden) + LORA_ALPHA / K * hidden @ a2.T @ torch.diag(values[2]) @ b2.T
+    for (own_a, own_b), part in zip(gates.factors(), "qv", strict=False):
+        assert torch.equal(own_a, factors[part])
+        assert torch.equal(own_b, blocks[part])
     with gates.open(values):
         torch.testing.assert_close(model(x), expected, rtol=1e-12, atol=1e-12)
     for row, part in zip(gates.sizes(), "qv", strict=False):
@@ -180,46 +181,26 @@ def test_the_parts_of_a_fused_layer_have_gates_sizes_and_counts_of_their_own() -
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("between", [(), (6,), (2, 6)])
-def test_gates_by_row_are_for_each_row_what_its_own_gates_are(between: tuple[int, ...]) -> None:
-    model, gates = gated("linear")
-    x, values = torch.randn(4, *between, INPUTS), torch.randn(4, 2, K)
+def test_layers_may_have_unequal_ranks_and_gates_beyond_a_rank_do_not_count() -> None:
+    torch.manual_seed(0)
+    config = LoraConfig(target_modules=["first", "second"], rank_pattern={"first": 1, "second": 3})
+    model: Any = get_peft_model(Net("linear"), config)
+    for layer in lora_layers(model).values():
+        nn.init.normal_(layer.lora_B[ADAPTER].weight)
+    gates, x = Gates(model), torch.randn(7, INPUTS)
+    assert (gates.ranks, gates.k) == ([1, 3], 3)
+    assert [tuple(b.shape) for _, b in gates.factors()] == [(OUTPUTS, 1), (OUTPUTS, 3)]
+    values, base = torch.randn(2, 3), model.get_base_model()
+    hidden = x
+    for (a, b), gate, layer in zip(gates.factors(), values, (base.first, base.second), strict=True):
+        weight = layer.base_layer.weight + layer.scaling[ADAPTER] * b @ torch.diag(gate[: len(a)]) @ a
+        hidden = (
+            torch.tanh(hidden @ weight.T + layer.base_layer.bias)
+            if layer is base.first
+            else (hidden @ weight.T + layer.base_layer.bias)
+        )
     with gates.open(values):
-        found = model(x)
-    for row in range(4):
-        with gates.open(values[row]):
-            torch.testing.assert_close(found[row], model(x)[row], rtol=1e-12, atol=1e-12)
-
-
-def test_gates_by_row_are_refused_where_a_layer_does_not_get_as_many_rows() -> None:
-    """One row of gates would fit any number of rows, as torch repeats it."""
-    model, gates = gated("linear")
-    for x in (torch.randn(4, INPUTS), torch.randn(INPUTS)):
-        with pytest.raises(NotByRow), gates.open(torch.randn(1, 2, K)):
-            model(x)
-    with pytest.raises(NotByRow), gates.open(torch.randn(K, 2, K)):
-        model(torch.randn(INPUTS))
-
-
-def xlnet() -> tuple[Any, str]:
-    config = XLNetConfig(vocab_size=20, d_model=8, n_layer=1, n_head=2, d_inner=8)
-    return XLNetModel(config), "layer_1"
-
-
-def longformer() -> tuple[Any, str]:
-    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
-    config = LongformerConfig(vocab_size=20, attention_window=4, max_position_embeddings=20, **sizes)
-    return LongformerModel(config), "query"
-
-
-@pytest.mark.parametrize("make", [xlnet, longformer])
-def test_layers_that_get_tokens_before_rows_cannot_have_gates_by_row(make: Callable[[], tuple[Any, str]]) -> None:
-    """With as many tokens as rows the gates of the rows were applied to the tokens."""
-    base, target = make()
-    model = get_peft_model(base, LoraConfig(r=2, target_modules=[target]))
-    gates = Gates(model)
-    for rows in (3, 4):
-        with pytest.raises(NotByRow), gates.open(torch.ones(rows, 1, 2)):
-            model(input_ids=torch.ones(rows, 4, dtype=torch.long))
-    with gates.open(torch.ones(1, 2)):
-        model(input_ids=torch.ones(3, 4, dtype=torch.long))
+        torch.testing.assert_close(model(x), hidden, rtol=1e-12, atol=1e-12)
+    values[0, 1:] = 7.0
+    with gates.open(values):
+        torch.testing.assert_close(model(x), hidden, rtol=1e-12, atol=1e-12)

@@ -56,7 +56,7 @@ def test_the_gates_of_the_forward_pass_count_when_others_are_open_in_the_backwar
                 layer.lora_B["default"].weight.fill_(0.1)
         loader, gates = engine.lora.train_data_loader[0], engine.lora.gates
         batch = loader.collate([loader.rows[i] for i in range(4)])
-        values = torch.linspace(0.2, 1, len(gates.names) * 4 * gates.k).view(4, len(gates.names), gates.k)
+        values = torch.linspace(0.2, 1, len(gates.names) * gates.k).view(len(gates.names), gates.k)
         values.requires_grad_(True)
         with gates.open(values):
             loss = engine.lora.module(**batch).loss

@@ -11,7 +11,6 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
 from autolora.engine.measure.measure import within
-from autolora.engine.measure.shares import integrate
 from autolora.engine.ranks import LayerRank, RankRecord
 from autolora.engine.ranks.controls import shuffled
 from autolora.engine.retrain.common_numbers import start_in_common
@@ -67,10 +66,9 @@ def judged(record: RankRecord, base: dict[str, Tensor], inputs: Tensor, labels: 
 def searched_ranks(model: PeftModel, inputs: Tensor, labels: Tensor) -> RankRecord:
     """Ranks by shares after plain LoRA of rank k on other rows, at an average rank of one third."""
     branches.train(model, inputs, labels)
-    searched = branches.searched(model)
-    sample = branches.sample_of(inputs, labels)
-    shares = integrate(searched, 1.0, sample, 32)
-    taken = within("shares", shares.mean(), searched.singular_values, searched.sizes, 1 / 3)
+    gated, passes = branches.gated(model), branches.passes_of(inputs, labels)
+    shares = passes.shares(gated, passes.rows.folds(5), 1.0, 32, 5, 20)
+    taken = within("shares", shares.mean(), shares.standard_error(), None, gated.sizes, 1 / 3)
     ranks = taken.sum(dim=1).tolist()
     names = list(lora_layers(model))
     return RankRecord(4, tuple(LayerRank(name, rank) for name, rank in zip(names, ranks, strict=True)))

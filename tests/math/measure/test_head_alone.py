@@ -7,27 +7,26 @@ from transformers import set_seed
 
 from autolora.configs.schema import RunConfig
 from autolora.engine.choose.head import train_head
-from autolora.engine.measure.likelihood import likelihood_of
-from autolora.engine.measure.passes import Sample
+from autolora.engine.choose.stage import passes_over
+from autolora.engine.measure.passes import Passes
+from autolora.engine.measure.rows import Rows
 from autolora.engine.run.context import Context
 from autolora.problems.data import EndlessLoader
-from autolora.problems.halves import split_rows
 from autolora.problems.models.whole import head_alone
 
 
-def sample_of(run: Context) -> tuple[Sample, list[int]]:
-    d_tr, d_val = split_rows(run.data.train, run.config)
-    sample = Sample(run.data.train.select(d_val), run.data.collate, likelihood_of(run.task), run.compute, run.stop)
-    return sample, d_tr.tolist()
+def halves_of(run: Context) -> tuple[Passes, list[int]]:
+    d_tr, d_val = run.halves()
+    return passes_over(run, Rows.of(run.data.train.select(d_val), run.data.collate)), d_tr.tolist()
 
 
 def test_each_step_is_adamws_on_its_own_batch(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
 ) -> None:
     run = run_of(tiny_config("--search.steps", "20", "--search.learning_rate", "0.03", dropout=0.0))
-    sample, d_tr = sample_of(run)
+    passes, d_tr = halves_of(run)
     rows, search = run.data.train.select(d_tr), run.config.search
-    found, _ = train_head(run, rows, sample)
+    found, _ = train_head(run, rows, passes)
     set_seed(run.config.seed)
     model, weights = head_alone(run.base())
     model.train()
@@ -50,6 +49,6 @@ def test_the_head_of_accumulated_batches_is_that_of_the_large_batch(
     for batch, parts in ((16, 1), (8, 2)):  # ten rows: one batch, or parts of eight and of two
         sizes = ("--search.batch_size", str(batch), "--search.gradient_accumulation", str(parts))
         run = run_of(tiny_config("--search.steps", "4", "--task.train_rows", "20", *sizes, dropout=0.0))
-        sample, d_tr = sample_of(run)
-        heads.append(train_head(run, run.data.train.select(d_tr), sample)[0].classifier.weight)
+        passes, d_tr = halves_of(run)
+        heads.append(train_head(run, run.data.train.select(d_tr), passes)[0].classifier.weight)
     torch.testing.assert_close(*heads, rtol=0, atol=1e-4)

@@ -6,8 +6,8 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch.nn.functional import cross_entropy
 
-from autolora.engine.measure.judged import crossed
-from autolora.engine.measure.likelihood import TEMPERATURES, Categorical, Gaussian
+from autolora.engine.measure.judged import cross_fitted
+from autolora.engine.measure.likelihood import TEMPERATURES, Categorical, Gaussian, Likelihood
 
 
 @pytest.fixture
@@ -42,8 +42,11 @@ def test_the_fitted_temperature_is_the_best_one(logits: tuple[torch.Tensor, torc
         lambda log_t: float(cross_entropy(scores.double() / np.exp(log_t), labels)), bounds=(-0.7, 2.7)
     )
     fitted = likelihood.fitted(statistics, weights)
-    assert fitted == pytest.approx(float(np.exp(best.x)), rel=0.02)
+    assert fitted == pytest.approx(float(np.exp(best.x)), rel=5e-3)
     assert likelihood.losses(statistics, fitted, weights).mean().item() == pytest.approx(best.fun, abs=5e-4)
+    for scale in (1.0, 1.5):
+        scaled = likelihood.statistics(scores * scale / float(np.exp(best.x)), labels)
+        assert likelihood.fitted(*scaled) == pytest.approx(scale, rel=5e-3)
 
 
 def test_a_temperature_below_1_costs_half_a_nat_for_an_octave_and_four_times_as_much_for_two() -> None:
@@ -77,20 +80,9 @@ def test_rows_that_are_all_right_do_not_ask_for_a_temperature_of_0() -> None:
     parts = [likelihood.statistics(scores.clone(), labels)[0].double() for scores in (right, wrong)]
     found = [likelihood.fitted(part, torch.ones(300)) for part in parts]
     assert 0.5 < found[0] < 1
-    first = np.arange(600) < 300
-    judged = crossed(likelihood, (torch.cat(parts),) * 2, torch.ones(600, dtype=torch.float64), first)
+    judged = cross_fitted(likelihood, [torch.cat(parts)], torch.ones(600, dtype=torch.float64), np.arange(600) // 300)
     plain = float(torch.cat(parts)[:, TEMPERATURES == 1.0].mean())
     assert judged.loss == pytest.approx(plain, abs=0.01)
-
-
-@pytest.mark.parametrize("scale", [1.0, 1.5, 4.0])
-def test_a_temperature_of_1_or_more_is_that_of_the_smallest_loss(
-    scale: float, logits: tuple[torch.Tensor, torch.Tensor]
-) -> None:
-    scores, labels = logits
-    best = minimize_scalar(lambda t: float(cross_entropy(scores.double() / t, labels)), bounds=(1, 16)).x
-    statistics, weights = Categorical().statistics(scores * scale / best, labels)
-    assert Categorical().fitted(statistics, weights) == pytest.approx(scale, rel=5e-3)
 
 
 @pytest.mark.parametrize("factor", [1e-2, 1e3])
@@ -140,7 +132,7 @@ def test_a_number_has_the_log_loss_of_a_normal_error_whose_variance_is_fitted() 
     assert likelihood.loss(outputs, labels, variance).item() == pytest.approx(float(expected.sum()), rel=1e-4)
 
 
-@pytest.mark.parametrize("factor", [0.9, 1.0, 1.05, 1.1, 1.2, 1.3, 2.0])
+@pytest.mark.parametrize("factor", [0.9, 1.05, 1.3, 2.0])
 def test_another_scale_of_a_language_models_scores_does_not_change_the_loss(factor: float) -> None:
     """Few temperatures and parabolas between them changed it by up to 0.02 nats, so that two models were compared
     mostly by where their temperatures fell."""
@@ -201,3 +193,44 @@ def test_a_vocabulary_is_exact_to_float_rounding_whatever_part_is_taken_at_a_tim
         )
         expected = flat.view(2, 8).sum(dim=1)
         torch.testing.assert_close(statistics[:, place].double(), expected, rtol=2e-6, atol=2e-5)
+
+
+def slopes(likelihood: Likelihood, logits: torch.Tensor, labels: torch.Tensor, seed: int) -> torch.Tensor:
+    """The slopes of the drawn scalar with respect to the logits, at a temperature of 1.6."""
+    logits = logits.clone().requires_grad_(True)
+    drawn = likelihood.drawn_slope(logits, labels, 1.6, torch.Generator().manual_seed(seed))
+    return torch.autograd.grad(drawn, logits)[0].double()
+
+
+def test_the_drawn_slopes_have_the_second_derivative_of_the_loss_as_their_second_moment() -> None:
+    """By the formula diag(p) - p p' over T^2, and by autograd; slopes of two labels do not depend on each other."""
+    logits = torch.tensor([[2.0, -1.0, 0.5], [0.0, 0.3, 3.0]])
+    labels, draws, likelihood = torch.tensor([0, 1]), 20_000, Categorical()
+    rows = slopes(likelihood, logits.repeat(draws, 1), labels.repeat(draws), 0).view(draws, 6)
+    found = rows.T @ rows / draws
+    expected = torch.zeros(6, 6, dtype=torch.float64)
+    for row, scores in enumerate(logits.double()):
+        p = (scores / 1.6).softmax(dim=0)
+        expected[3 * row : 3 * row + 3, 3 * row : 3 * row + 3] = (p.diag() - torch.outer(p, p)) / 1.6**2
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-3)
+    hessian = torch.autograd.functional.hessian(
+        lambda z: cross_entropy(z.view(2, 3) / 1.6, labels, reduction="sum"), logits.double().flatten()
+    )
+    torch.testing.assert_close(hessian, expected)
+    many = torch.stack([slopes(likelihood, logits, labels, seed).flatten() for seed in range(2_000)])
+    torch.testing.assert_close(many.T @ many / 2_000, expected, rtol=0, atol=8e-3)
+
+
+def test_the_drawn_slope_of_a_number_is_the_root_of_the_second_derivative_with_a_random_sign() -> None:
+    found = slopes(Gaussian(), torch.randn(4_000, 1), torch.randn(4_000), 0).flatten()
+    torch.testing.assert_close(found.square(), torch.full((4_000,), 1 / 1.6, dtype=torch.float64))
+    assert abs(float(found.sign().mean())) < 0.05
+
+
+def test_drawn_slopes_are_the_same_for_the_same_seed_and_zero_at_tokens_without_a_label() -> None:
+    scores, labels = torch.randn(2, 5, 7), torch.tensor([[-100, 1, -100, 2, -100], [-100] * 5])
+    likelihood = Categorical(shifted=True)
+    one, again, other = (slopes(likelihood, scores, labels, seed) for seed in (3, 3, 4))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    assert one.ne(0).any(dim=-1).tolist() == [[True, False, True, False, False], [False] * 5]

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from autolora.engine.answer import stage
 from datasets import Dataset
 
 from autolora.configs.schema import RunConfig
 from autolora.engine import ranks
+from autolora.engine.choose import stage
 from autolora.engine.choose.stage import answer
-from autolora.engine.measure.passes import Sample
+from autolora.engine.measure.passes import Passes
 from autolora.engine.run.context import Context
 from autolora.engine.search.found import searched_model
 from autolora.engine.search.stage import search
@@ -33,21 +33,21 @@ def test_every_layer_has_shares_that_add_up(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], case: str
 ) -> None:
     kind, arguments = CASES[case]
-    # Not so far from the start that three or six nodes miss what lies between.
     run = run_of(tiny_config(*MEASURED, "--search.steps", "12", *arguments, kind=kind))
     search(run)
     answer(run)
     record = ranks.load(run.folder.ranks)
     evidence = record.evidence
     assert evidence is not None
-    assert evidence.rows == 32
+    assert (evidence.rows, evidence.folds) == (32, 5)
+    assert evidence.without == "head alone"
     assert evidence.share_total == pytest.approx(sum(sum(layer.share) for layer in record.layers), rel=1e-6)
     assert evidence.share_total == pytest.approx(sum(x.layer_share or 0.0 for x in record.layers), rel=1e-6)
     # Few steps: the gain is a few thousandths, and bf16 rounds it.
     assert evidence.share_total + evidence.head_share == pytest.approx(
         evidence.fall, rel=0.02, abs=5e-4 if "bf16" in case else 2e-4
     )
-    assert [point.at for point in evidence.rank_curve] == [1, 2, 4]
+    assert [point.at for point in evidence.rank_curve] == [point.at for point in evidence.plain_curve] == [1, 2, 4]
     for layer in record.layers:
         assert len(layer.share) == len(layer.share_standard_error) == len(layer.singular_values) == 4
         assert list(layer.singular_values) == sorted(layer.singular_values, reverse=True)
@@ -76,8 +76,8 @@ def test_the_answer_is_measured_on_d_val_and_the_head_alone_learns_on_d_tr(
     class Seen(Exception):
         pass
 
-    def seen(run: Context, d_tr: Dataset, sample: Sample) -> Any:
-        raise Seen(d_tr["input_ids"][:], sample.rows["input_ids"][:])
+    def seen(run: Context, d_tr: Dataset, passes: Passes) -> Any:
+        raise Seen(d_tr["input_ids"][:], passes.rows.data["input_ids"][:])
 
     run = run_of(tiny_config(*MEASURED, "--search.steps", "2", "--task.validation_share", "0.25"))
     search(run)

@@ -42,9 +42,8 @@ def test_every_field_of_a_record_is_written_and_read_again(tmp_path: Path) -> No
     """The names of the fields stood in seven lists; one that misses a list would be lost or refused."""
     layer = ranks.LayerRank("a", 1, (0.6,), (1.0,), (2.0,), (0.1,), (0.01,), 0.1, 0.01, 0.2, True)
     best = dataclasses.replace(point(1, -0.1), parameters=9, reference_kept_standard_error=0.01)
-    measured = evidence_of(
-        rank_curve=(best, point(8, 0.0, 0.0)), budget_curve=(best,), allowed_gap=0.03, regression=True
-    )
+    curves = dict.fromkeys(("budget_curve", "plain_curve", "uneven_curve"), (best,))
+    measured = evidence_of(rank_curve=(best, point(8, 0.0, 0.0)), **curves, allowed_gap=0.03, regression=True, folds=5)
     record = ranks.RankRecord(
         1, (layer,), "sigmoid", "shares", 0.5, 40, 16, "a note", measured, 0.1, 8.0, "fixed", "org/base", "v1"
     )
@@ -55,16 +54,14 @@ def test_every_field_of_a_record_is_written_and_read_again(tmp_path: Path) -> No
     assert ranks.load(tmp_path / "ranks.json") == record
 
 
-def test_components_without_a_share_above_0_are_taken_from_the_first_on() -> None:
+def test_components_whose_share_does_not_exceed_its_error_are_taken_from_the_first_on() -> None:
     layer = ranks.LayerRank(
-        "a", 2, singular_values=(3.0, 2.0, 1.0), share=(-0.2, -0.1, 0.2), share_standard_error=(0.1, 0.1, 0.01)
+        "a", 2, singular_values=(3.0, 2.0, 1.0), share=(-0.2, 0.1, 0.2), share_standard_error=(0.1, 0.1, 0.01)
     )
     record = ranks.RankRecord(3, (layer,), rule="shares")
-    assert chosen_components(layer, record) == [0, 2]
-    none = dataclasses.replace(layer, rank=1, share=(-0.2, -0.1, -0.3))
-    assert chosen_components(none, record) == [0]
-    of_zero = dataclasses.replace(layer, rank=1, share=(-0.2, 0.0, -0.3))
-    assert chosen_components(of_zero, record) == [0], "a share of 0 is not above 0"
-    by_hand = ranks.LayerRank("a", 2)
-    assert chosen_components(by_hand, record) == [0, 1], "a layer without shares"
+    assert chosen_components(layer, record) == [0, 2], "the second share is no larger than its error"
+    sure = dataclasses.replace(layer, share_standard_error=(0.1, 0.09, 0.01))
+    assert chosen_components(sure, record) == [1, 2]
+    assert chosen_components(layer, dataclasses.replace(record, rule="size")) == [0, 1]
+    assert chosen_components(ranks.LayerRank("a", 2), record) == [0, 1], "a layer without shares"
     assert chosen_components(dataclasses.replace(layer, rank=3), record) == [0, 1, 2], "all of them"

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autolora.engine.ranks.rules import kept_components, parameters_of, thresholds
+from autolora.engine.cut.budget import parameters_of
+from autolora.engine.ranks.rules import kept_components, thresholds
 from autolora.problems.selection import SelectionVariables
 
 

@@ -1,4 +1,4 @@
-"""Each half of the rows is judged by what the other half chose; errors are by row."""
+"""Each fold of the rows is judged by what the other folds chose; errors are by group."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from autolora.engine.measure.evidence import CurvePoint
-from autolora.engine.measure.judged import Judged, calibrated, crossed, kept
+from autolora.engine.measure.judged import Judged, calibrated, cross_fitted, kept, ratio_error
 from autolora.engine.measure.likelihood import Categorical
 from tests.helpers.evidence import evidence_of
 
@@ -22,17 +22,29 @@ class Recorded:
         return statistics[:, 0] + 100 * temperature
 
 
-def test_a_half_never_meets_its_own_choice() -> None:
-    first = np.array([True, True, False, False])
-    of_first, of_second = (
-        torch.tensor([[float(x)] for x in values], dtype=torch.float64) for values in ((1, 3, 5, 7), (10, 30, 50, 70))
+LIKELIHOOD: Any = Recorded()
+
+
+def column(*values: float) -> torch.Tensor:
+    return torch.tensor([[value] for value in values], dtype=torch.float64)
+
+
+def test_a_fold_never_meets_its_own_temperature() -> None:
+    judged = cross_fitted(LIKELIHOOD, [column(1, 3, 5, 7, 9)], torch.ones(5).double(), np.array([0, 0, 1, 1, 2]))
+    of_others = [7, 7, 13 / 3, 13 / 3, 4]
+    assert judged.losses.tolist() == pytest.approx(
+        [x + 100 * t for x, t in zip((1, 3, 5, 7, 9), of_others, strict=True)]
     )
-    likelihood: Any = Recorded()
-    judged = crossed(likelihood, (of_first, of_second), torch.ones(4, dtype=torch.float64), first)
-    # Rows 2 and 3 have the statistics of the first half's choice, at its temperature, the mean of 1 and 3.
-    # Rows 0 and 1 have those of the second half's, at the mean of 50 and 70.
-    assert judged.losses.tolist() == [10 + 6000, 30 + 6000, 5 + 200, 7 + 200]
-    assert judged.temperature == pytest.approx((2 * 60) ** 0.5)
+    assert judged.temperature == pytest.approx((7 * 13 / 3 * 4) ** (1 / 3))
+    alone = cross_fitted(LIKELIHOOD, [column(1, 3)], torch.ones(2).double(), np.array([0, 0]))
+    assert alone.losses.tolist() == [201, 203], "of one group there is nothing else to choose by"
+
+
+def test_a_fold_never_chooses_its_own_candidate() -> None:
+    """On each fold the candidate is better that is worse on the others; by its own choice each loss would be 1."""
+    one, other = column(1, 1, 9, 9, 9), column(9, 9, 1, 1, 9)
+    judged = cross_fitted(LIKELIHOOD, [one, other], torch.ones(5).double(), np.array([0, 0, 1, 1, 2]))
+    assert judged.losses[:4].tolist() == pytest.approx([9 + 100 * 11 / 3] * 4)
 
 
 def test_the_part_that_is_kept_and_its_error_are_those_of_many_samples() -> None:
@@ -83,22 +95,44 @@ def test_a_rank_that_loses_just_more_than_is_allowed_is_seldom_called_enough() -
 
 def test_a_row_of_many_labels_weighs_more() -> None:
     weights = torch.tensor([1.0, 9.0], dtype=torch.float64)
-    low = Judged(torch.tensor([1.0, 9.0], dtype=torch.float64), weights, 1.0)
-    high = Judged(torch.tensor([2.0, 9.0], dtype=torch.float64), weights, 1.0)
+    low, high = (Judged(torch.tensor([x, 9.0], dtype=torch.float64), weights, 1.0) for x in (1.0, 2.0))
     assert low.loss == 1.0
     assert high.above(low)[0] == pytest.approx(0.1)
+
+
+def test_the_error_of_a_quotient_is_that_of_many_draws() -> None:
+    generator = np.random.default_rng(0)
+    errors, means = [], []
+    for _ in range(400):
+        weights = generator.integers(1, 9, 60).astype(float)
+        sums = weights * 0.3 + generator.normal(0, 1, 60) * np.sqrt(weights)
+        errors.append(float(ratio_error(torch.from_numpy(sums), torch.from_numpy(weights))))
+        means.append(sums.sum() / weights.sum())
+    assert np.mean(errors) == pytest.approx(np.std(means), rel=0.1)
+
+
+def test_the_error_of_few_draws_is_that_of_a_sample_of_them_and_a_group_is_one() -> None:
+    """Where all draws weigh the same, it is the standard deviation over n - 1, divided by the root of n."""
+    values = torch.tensor([1.0, 2.0, 6.0], dtype=torch.float64)
+    weights = torch.full((3,), 2.0, dtype=torch.float64)
+    assert float(ratio_error(2 * values, weights)) == pytest.approx(float(values.std()) / 3**0.5)
+    rest = np.array([6.0, 12.0]) - np.array([4.0, 2.0]) * 3.0
+    together = np.array([0, 0, 1])
+    assert float(ratio_error(2 * values, weights, together)) == pytest.approx(np.sqrt((rest**2).sum() * 2) / 6)
+    difference = Judged(2 * values, weights, 1.0, together).above(Judged(0 * values, weights, 1.0))
+    assert difference == pytest.approx((3.0, np.sqrt((rest**2).sum() * 2) / 6))
+    assert ratio_error(values[:1], weights[:1]) == float("inf")
 
 
 def test_the_calibrated_loss_does_not_see_over_confidence() -> None:
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 3, 3000)
     scores = generator.normal(0, 1, (3000, 3)) + 2 * np.eye(3)[labels]
-    likelihood = Categorical()
 
     def judged(scores: np.ndarray) -> Judged | None:
         told = torch.from_numpy(labels[: len(scores)])
-        statistics, weights = likelihood.statistics(torch.from_numpy(scores).float(), told)
-        return calibrated(likelihood, statistics.double(), weights.double(), np.arange(len(scores)))
+        statistics, weights = Categorical().statistics(torch.from_numpy(scores).float(), told)
+        return calibrated(Categorical(), statistics.double(), weights.double(), np.arange(len(scores)))
 
     known, sure = judged(scores), judged(6 * scores)
     assert known is not None
@@ -108,13 +142,12 @@ def test_the_calibrated_loss_does_not_see_over_confidence() -> None:
     assert judged(scores[:1]) is None
 
 
-def test_held_out_rows_of_one_source_do_not_choose_their_own_temperature() -> None:
+def test_held_out_rows_of_one_group_do_not_choose_their_own_temperature() -> None:
     """Even and odd rows were the halves, so that a copy of a text chose the temperature of the other copy."""
-    likelihood: Any = Recorded()
-    statistics = torch.tensor([[1.0], [1.0], [5.0], [5.0], [3.0]], dtype=torch.float64)
-    judged = calibrated(likelihood, statistics, torch.ones(5, dtype=torch.float64), np.array([0, 0, 1, 1, 2]))
+    groups, statistics = np.array([0, 0, 1, 1, 2]), column(1, 1, 5, 5, 3)
+    judged = calibrated(LIKELIHOOD, statistics, torch.ones(5, dtype=torch.float64), groups)
     assert judged is not None
     of_other = [500, 500, 100 * 5 / 3, 100 * 5 / 3, 500]
     assert judged.losses.tolist() == pytest.approx([a + b for a, b in zip([1, 1, 5, 5, 3], of_other, strict=True)])
     without_label = torch.tensor([1.0, 1.0, 0.0, 0.0, 1.0], dtype=torch.float64)
-    assert calibrated(likelihood, statistics, without_label, np.array([0, 0, 1, 1, 2])) is None
+    assert calibrated(LIKELIHOOD, statistics, without_label, groups) is None

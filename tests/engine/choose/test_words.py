@@ -133,7 +133,7 @@ def test_the_rule_and_the_budget_are_told_unless_the_note_tells_them(changes: di
 def test_the_gain_is_told_from_what_it_is_counted() -> None:
     assert gain_words(evidence_of()) == "LoRA lowers the loss on D_val from 0.500 (head alone) to 0.300."
     worse = evidence_of(gain=-0.1, without="LoRA off")
-    assert gain_words(worse) == "LoRA raises the loss on D_val from 0.200 (base model) to 0.300."
+    assert gain_words(worse) == "LoRA raises the loss on D_val from 0.200 (LoRA off) to 0.300."
     assert gain_words(evidence_of(loss=-1e-7, gain=0.2)).endswith(" from 0.200 (head alone) to 0.000.")
 
 
