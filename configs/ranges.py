@@ -171,6 +171,7 @@ def _is_path(value: str | None) -> bool:
 
 A_PATH = "a path of at most 3,000 bytes, each name in it at most 255"
 FilePath = Annotated[str, Range(A_PATH, _is_path)]
+Init = Annotated[str, Range(f"scratch, search, or {A_PATH}", _is_path)]
 FilePathOrNull = Annotated[str | None, Range(f"null, or {A_PATH}", _is_path)]
 
 # A run's name becomes one folder inside runs_folder, so it must not contain a path. A null is replaced by the config

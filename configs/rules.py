@@ -141,6 +141,8 @@ def _method_refusals(config: RunConfig) -> Iterator[str]:
     if method == "lora_grid" and grid**targets > MOST_GRID_RUNS:
         runs = f"{grid} ranks for each of {targets} target modules make {grid**targets} runs"
         yield f"--lora.grid: {runs}; allowed: up to {MOST_GRID_RUNS}"
+    if config.retrain.init not in ("scratch", "search") and method != "lora_ranks":
+        yield refusal("retrain.init", "a folder", where, "scratch, search (a folder: with --method lora_ranks)")
     if config.retrain.init == "search" and method != "autolora":
         if method not in FROM_COMPONENTS:
             yield refusal("retrain.init", "'search'", where, "scratch")

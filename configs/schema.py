@@ -117,9 +117,10 @@ class HypergradientConfig:
 class RetrainConfig:
     """The retraining: plain LoRA at the recorded ranks on D_tr + D_val."""
 
-    init: Literal["scratch", "search"] = "scratch"
+    init: ranges.Init = "scratch"
     """scratch: start from fresh weights (paper); search: start from the searched components that the ranks keep (with
-    rule threshold those with the largest singular values)."""
+    rule threshold those with the largest singular values); the folder OUT of `run.py cut`, for lora_ranks with
+    --lora.ranks_from OUT: go on from the cut adapter."""
     init_from: ranges.FilePathOrNull = None
     """With init search, required for lora, lora_ranks, lora_shuffled and lora_random: the folder of the run whose
     searched components the training starts from. {seed}, {task} and {runs} as in lora.ranks_from."""

@@ -179,6 +179,8 @@ def _cut(run: Context, request: AdapterRequest, source: Path, adapter: MeasuredA
     adapter.save(out, pad=request.padded, **asked)
     run.tokenizer.save_pretrained(out)
     chosen = adapter.ranks(**asked)
+    layers = tuple(ranks.LayerRank(name, rank) for name, rank in chosen.items())
+    ranks.save(ranks.RankRecord(max(chosen.values()), layers, rule="cut"), out / "ranks.json")
     size = sum(rank * cost for rank, cost in zip(chosen.values(), adapter.sizes, strict=True))
     _tell(
         "cut to",

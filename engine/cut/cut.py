@@ -74,7 +74,6 @@ def padded(config: LoraConfig, state_dict: Mapping[str, Tensor]) -> tuple[LoraCo
     """
     pairs = {key: pair for key in state_dict if (pair := lora_pair(key))}
     ranks = {name: len(state_dict[key]) for key, (name, factor) in pairs.items() if factor == "A"}
-    alphas: Any = config.alpha_pattern
     rank, alpha = max(ranks.values()), max(1, round(config.lora_alpha))
     state = dict(state_dict)
     for key, (name, factor) in pairs.items():
@@ -82,13 +81,19 @@ def padded(config: LoraConfig, state_dict: Mapping[str, Tensor]) -> tuple[LoraCo
         if factor == "A":
             state[key] = pad(state[key], (0, 0, 0, missing))
         else:
-            own_alpha = alphas.get(get_pattern_key(alphas, name), config.lora_alpha)
-            own_scale = own_alpha / (ranks[name] ** 0.5 if config.use_rslora else ranks[name])
-            state[key] = pad(state[key] * (own_scale / (alpha / rank)), (0, missing))
+            scale = scale_of(config, name, ranks[name])
+            state[key] = pad(state[key] * (scale / (alpha / rank)), (0, missing))
     config = deepcopy(config)
     config.r, config.lora_alpha, config.use_rslora = rank, alpha, False
     config.rank_pattern, config.alpha_pattern = {}, {}
     return config, state
+
+
+def scale_of(config: LoraConfig, name: str, rank: int) -> float:
+    """The scale that PEFT gives the update of a layer of this rank."""
+    alphas: Any = config.alpha_pattern
+    alpha: float = alphas.get(get_pattern_key(alphas, name), config.lora_alpha)
+    return alpha / (rank**0.5 if config.use_rslora else rank)
 
 
 def lora_pair(key: str) -> tuple[str, str] | None:

@@ -3,15 +3,18 @@
 import dataclasses
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from autolora.configs.errors import UserError
 from autolora.configs.schema import RunConfig
+from autolora.engine.cut.cut import lora_pair, scale_of
+from autolora.engine.export.names import ADAPTER_WEIGHTS
 from autolora.engine.ranks import RankRecord
 from autolora.engine.ranks.record import chosen_components
 from autolora.engine.retrain.components import Components
@@ -59,6 +62,24 @@ def start_from_search(model: PeftModel, config: RunConfig, record: RankRecord, s
         empty = own_a.abs().amax(dim=1, keepdim=True) == 0
         state[a][place.components] = torch.where(empty, state[a][place.components], own_a)
         state[b][:, place.components] = weights[b][:, source][:, chosen].to(state[b]) * scale
+
+
+@torch.no_grad()
+def start_from_adapter(model: PeftModel, folder: Path) -> None:
+    """Copies the LoRA and the head of the adapter in a folder into `model`, which then computes what the adapter does.
+
+    Raises UserError if the adapter cannot be read, or has other layers or ranks than the model."""
+    try:
+        config, state = LoraConfig.from_pretrained(str(folder)), load_file(folder / ADAPTER_WEIGHTS)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"--retrain.init: {folder} holds no adapter that can be read ({error})") from error
+    ranks = {pair[0]: len(state[key]) for key in state if (pair := lora_pair(key)) and pair[1] == "A"}
+    layers = lora_layers(model)
+    if ranks != {name: layer.r[ADAPTER] for name, layer in layers.items()}:
+        raise UserError(f"--retrain.init: {folder} has other layers or ranks; give --lora.ranks_from {folder}, too")
+    for name, rank in ranks.items():
+        state[f"{_PREFIX}{name}.lora_B.weight"] *= scale_of(config, name, rank) / layers[name].scaling[ADAPTER]
+    set_peft_model_state_dict(model, state, ADAPTER)
 
 
 def _refuse_other_k(searched: Mapping[str, Tensor], groups: Mapping[str, Group], k: int) -> None:

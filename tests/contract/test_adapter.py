@@ -224,3 +224,19 @@ def test_options_are_those_of_a_run(trained: Path, tmp_path: Path) -> None:
     words = ["measure", trained, "--data", rows, "--out", tmp_path / "m", "--precision", "fp32"]
     succeed(*words, *options(task__text_columns="[said]"))
     assert command(*words, *options(task__text_columns="[other]")).code == 2
+
+
+def test_a_training_goes_on_from_a_cut(trained: Path, held_out: Path, tmp_path: Path) -> None:
+    """At a learning rate of next to nothing the retrained adapter is the cut one."""
+    out, base = tmp_path / "out", trained_base(trained)
+    succeed("cut", trained, out, "--data", held_out, "--measured", tmp_path / "m", "--rank", 2, "--precision", "fp32")
+    train = reviews(tmp_path / "train.csv", 32, seed=2)
+    words = options(
+        method="lora_ranks", lora__ranks_from=out, retrain__init=out, retrain__max_steps=2, task__type="text",
+        retrain__learning_rate=1e-12, task__path=train, task__validation_path=held_out, model__name=base, name="on",
+        runs_folder=tmp_path / "runs", precision="fp32", device="cpu", tracking__wandb="disabled",
+    )  # fmt: skip
+    succeed("--config", "quickstart.yaml", *words)
+    batch = batches_of(held_out, base)[0]
+    found, wanted = (logits_of(loaded(place), batch) for place in (tmp_path / "runs" / "on" / "adapter", out))
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)

@@ -14,7 +14,7 @@ from autolora.engine.export.outputs import save_all
 from autolora.engine.ranks import RankRecord, controls
 from autolora.engine.retrain.common_numbers import start_in_common
 from autolora.engine.retrain.components import components_of
-from autolora.engine.retrain.from_search import start_from_search
+from autolora.engine.retrain.from_search import start_from_adapter, start_from_search
 from autolora.engine.retrain.methods.base import Method, Prepared, budget_of, layer_sizes
 from autolora.engine.retrain.same_ranks import refuse_changed_ranks
 from autolora.engine.retrain.sources import ranks_from
@@ -77,6 +77,8 @@ def lora_at(record: RankRecord, blame: Path, base: BaseModel, run: Context) -> P
     start_in_common(model, record, config.seed)
     if config.retrain.init == "search":
         start_from_search(model, config, record, components_of(config, run.folder, record))
+    elif config.retrain.init != "scratch":
+        start_from_adapter(model, Path(config.retrain.init).expanduser())
     return Prepared(model, record, zeros=stored - count)
 
 
