@@ -68,7 +68,7 @@ class Rows:
 
     def folds(self, count: int) -> np.ndarray:
         """The fold of each row [rows]: `count` folds of whole groups, in the order of the groups, whose borders come
-        as close to equal numbers of rows as groups allow. Fewer groups than folds give as many folds as groups."""
+        as close to equal numbers of rows as groups allow. There are at most as many folds as groups."""
         ends = np.cumsum(np.bincount(self.groups))
         wanted = len(self) * np.arange(1, count) / count
         last = {int(np.abs(ends[:-1] - place).argmin()) for place in wanted} if len(ends) > 1 else set()
@@ -84,7 +84,7 @@ class Rows:
         """Independent draws of whole groups: the rows of each draw, all of one fold.
 
         A draw has at most `size` rows, unless one group has more; there are at least `least` draws if there are as
-        many groups."""
+        many groups of one size."""
         found: list[list[int]] = []
         count = int(folds.max()) + 1
         for fold in range(count):

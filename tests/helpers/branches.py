@@ -98,7 +98,7 @@ def misled(rows: int, seed: int) -> tuple[PeftModel, Tensor, Tensor]:
             if b in (1, 4):
                 logits += 5 * base.out[b](inputs[:, b] @ torch.outer(others[0], hidden[0]))
             branch.lora_A["default"].weight[:2] = torch.stack([loud, quiet])
-            branch.lora_B["default"].weight[:, :2] = torch.stack([8 * hidden[-1], 0.5 * hidden[0]], dim=1)
+            branch.lora_B["default"].weight[:, :2] = torch.stack([8 * hidden[-1], 4 * hidden[0]], dim=1)
     return model, inputs, torch.distributions.Categorical(logits=logits).sample()
 
 

@@ -168,6 +168,13 @@ def test_the_parts_of_a_fused_layer_have_gates_sizes_and_counts_of_their_own() -
     for (own_a, own_b), part in zip(gates.factors(), "qv", strict=False):
         assert torch.equal(own_a, factors[part])
         assert torch.equal(own_b, blocks[part])
+    h, u = torch.randn(2, 4, 2 * K), torch.randn(2, 4, 2 * K)
+    u[1, 1:] = 0.0  # padding, on which the loss does not depend
+    for (number, moments), columns in zip(gates.moments("c_attn", h, u), (slice(0, K), slice(K, 2 * K)), strict=True):
+        assert gates.names[number] == ("c_attn.q", "c_attn.v")[number]
+        tokens = [(h[at][columns], u[at][columns]) for at in ((0, 0), (0, 1), (0, 2), (0, 3), (1, 0))]
+        torch.testing.assert_close(moments[0], sum(torch.outer(one, one) for one, _ in tokens))
+        torch.testing.assert_close(moments[1], sum(torch.outer(one, one) for _, one in tokens))
     with gates.open(values):
         torch.testing.assert_close(model(x), expected, rtol=1e-12, atol=1e-12)
     for row, part in zip(gates.sizes(), "qv", strict=False):

@@ -129,10 +129,3 @@ def test_where_lora_has_learned_nothing_every_layer_has_rank_1_and_the_record_sa
     assert [layer.rank for layer in found.layers] == [1, 1, 1]
     assert NOTHING_LEARNED in str(found.note)
     assert NOTHING_LEARNED in str(decided(record_of(nothing), AnswerConfig(rule="threshold"), SIZES).note)
-
-
-def test_shares_that_do_not_add_up_are_told() -> None:
-    off = evidence_of(share_total=0.31, head_share=-0.1, fall=0.202)
-    assert "the shares are inexact" in str(decided(record_of(off), AnswerConfig(rule="shares"), SIZES).note)
-    within = evidence_of(share_total=0.31, head_share=-0.105, fall=0.202)
-    assert "inexact" not in str(decided(record_of(within), AnswerConfig(rule="shares"), SIZES).note)

@@ -6,7 +6,6 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch.nn.functional import cross_entropy
 
-from autolora.engine.measure.judged import cross_fitted
 from autolora.engine.measure.likelihood import TEMPERATURES, Categorical, Gaussian, Likelihood
 
 
@@ -50,7 +49,8 @@ def test_the_fitted_temperature_is_the_best_one(logits: tuple[torch.Tensor, torc
 
 
 def test_a_temperature_below_1_costs_half_a_nat_for_an_octave_and_four_times_as_much_for_two() -> None:
-    """Rows whose loss falls by (x + 2)^2 / 2 nats down to x = -2 octaves: with x^2 / 2 beside it, x = -1 is lowest."""
+    """Without a price, rows that are all right ask for a temperature of 0, and one wrong row elsewhere decides. Rows
+    whose loss falls by (x + 2)^2 / 2 nats down to x = -2 octaves: with x^2 / 2 beside it, x = -1 is lowest."""
     octaves = torch.from_numpy(np.log2(TEMPERATURES))
     statistics = ((octaves + 2).square() / 2).unsqueeze(0)
     assert Categorical().fitted(statistics, torch.ones(1)) == pytest.approx(0.5, rel=1e-6)
@@ -62,37 +62,12 @@ def test_at_a_temperature_of_the_grid_the_losses_are_exact(logits: tuple[torch.T
     scores, labels = logits
     likelihood = Categorical()
     statistics, weights = likelihood.statistics(scores, labels)
-    for temperature in (0.01, 0.5, 0.77, 1.5, 7.3, 16.0, 99.0):
+    for temperature in (0.01, 0.77, 99.0):
         near = likelihood.exact(temperature)
         assert near in TEMPERATURES
         expected = cross_entropy(scores.double() / near, labels, reduction="none")
-        assert torch.allclose(likelihood.losses(statistics, near, weights), expected, atol=1e-4, rtol=1e-5)
+        torch.testing.assert_close(likelihood.losses(statistics, near, weights), expected, atol=1e-4, rtol=1e-5)
     assert Gaussian().exact(0.123) == 0.123
-
-
-def test_rows_that_are_all_right_do_not_ask_for_a_temperature_of_0() -> None:
-    """Half of the rows of an easy task had no wrong one and chose the lowest temperature, at which a single wrong row
-    of the other half cost 48 nats and decided gain, curve and ranks."""
-    likelihood, margins = Categorical(), torch.linspace(2.0, 12.0, 300)
-    right = torch.stack([margins, torch.zeros(300)], dim=1)
-    wrong = torch.cat([right[1:], torch.tensor([[0.0, 6.0]])])
-    labels = torch.zeros(300, dtype=torch.long)
-    parts = [likelihood.statistics(scores.clone(), labels)[0].double() for scores in (right, wrong)]
-    found = [likelihood.fitted(part, torch.ones(300)) for part in parts]
-    assert 0.5 < found[0] < 1
-    judged = cross_fitted(likelihood, [torch.cat(parts)], torch.ones(600, dtype=torch.float64), np.arange(600) // 300)
-    plain = float(torch.cat(parts)[:, TEMPERATURES == 1.0].mean())
-    assert judged.loss == pytest.approx(plain, abs=0.01)
-
-
-@pytest.mark.parametrize("factor", [1e-2, 1e3])
-def test_a_temperature_beyond_the_grid_is_its_end(logits: tuple[torch.Tensor, torch.Tensor], factor: float) -> None:
-    scores, labels = logits
-    likelihood = Categorical()
-    statistics, weights = likelihood.statistics(scores * factor, labels)
-    fitted = likelihood.fitted(statistics, weights)
-    assert fitted == pytest.approx(TEMPERATURES[0 if factor < 1 else -1])
-    assert torch.isfinite(likelihood.losses(statistics, fitted, weights)).all()
 
 
 def test_tokens_without_a_label_count_nothing_and_a_row_is_the_sum_of_its_tokens() -> None:
@@ -104,18 +79,6 @@ def test_tokens_without_a_label_count_nothing_and_a_row_is_the_sum_of_its_tokens
     at_one = int(np.flatnonzero(TEMPERATURES == 1.0)[0])
     expected = cross_entropy(scores.flatten(0, 1), labels.flatten(), reduction="none").view(3, 5).sum(dim=1)
     assert torch.allclose(statistics[:, at_one], expected, atol=1e-5)
-
-
-def test_the_logits_of_a_token_tell_the_next_label() -> None:
-    generator = torch.Generator().manual_seed(1)
-    scores = torch.randn(2, 6, 9, generator=generator)
-    labels = torch.tensor([[-100, -100, 4, 5, 6, -100], [-100, 1, 2, 3, 4, 5]])
-    likelihood = Categorical(shifted=True)
-    statistics, weights = likelihood.statistics(scores, labels)
-    assert weights.tolist() == [3, 5]
-    expected = cross_entropy(scores[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), reduction="none").view(2, 5)
-    at_one = int(np.flatnonzero(likelihood.grid == 1.0)[0])
-    assert torch.allclose(statistics[:, at_one], expected.sum(dim=1), atol=1e-5)
 
 
 def test_a_number_has_the_log_loss_of_a_normal_error_whose_variance_is_fitted() -> None:
