@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from transformers import Trainer, TrainingArguments
 
 from autolora.configs.errors import UserError
+from autolora.configs.facts import evaluation_batch
 from autolora.configs.requests import AdapterRequest
 from autolora.configs.schema import RunConfig
 from autolora.configs.values import with_values
@@ -42,8 +43,6 @@ log = logging.getLogger("autolora")
 
 _TYPES = {"SEQ_CLS": "text", "TOKEN_CLS": "tokens", "CAUSAL_LM": "chat", "SEQ_2_SEQ_LM": "generation"}
 """PEFT's task type -> the task.type with which its rows are read, unless the user names one."""
-_OPTIONS = {"CAUSAL_LM": 8}
-"""Rows at a time in a pass without a gradient, where they are fewer than 64."""
 
 
 def run_adapter_request(request: AdapterRequest, stop: StopRequest) -> None:
@@ -94,7 +93,7 @@ def _config(request: AdapterRequest, source: Path, settings: dict[str, Any]) -> 
     given = {
         "name": "adapter", "method": "lora", "model.name": base, "model.revision": settings.get("revision"),
         "task.type": kind, "task.path": request.data, "task.test_path": request.test,
-        "retrain.batch_size": _OPTIONS.get(settings.get("task_type") or "", 16),
+        "retrain.batch_size": 16 if kind in ("text", "tokens") else 8,
     }  # fmt: skip
     return with_values(RunConfig(), given | request.settings)
 
@@ -116,11 +115,10 @@ def _measured(run: Context, request: AdapterRequest, source: Path, folder: Path)
         log.info("%s is of these rows and this adapter; nothing is measured again", folder / "measure.json")
         return known
     log.info("%d rows; if the adapter was trained on them, they flatter it", min(request.rows, len(encoded)))
-    batch = run.config.retrain.batch_size
+    batch, most = run.config.retrain.batch_size, evaluation_batch(run.config)
     rows = Rows.drawn(encoded, data.collate, range(len(encoded)), request.rows, run.config.seed)
-    adapter = measured(
-        model, Passes(rows, likelihood_of(run.task), run.compute, check=run.stop.check, batch=batch), batch
-    )
+    passes = Passes(rows, likelihood_of(run.task), run.compute, check=run.stop.check, batch=most)
+    adapter = measured(model, passes, batch)
     remove(folder / "moments.safetensors")
     ranks.save(adapter.record, folder / "measure.json")
     with replacing(folder / "moments.safetensors") as place:  # last: it says what both files were made with
