@@ -95,7 +95,7 @@ def _config(request: AdapterRequest, source: Path, settings: dict[str, Any]) -> 
         "task.type": kind, "task.path": request.data, "task.test_path": request.test,
         "retrain.batch_size": 16 if kind in ("text", "tokens") else 8,
     }  # fmt: skip
-    return with_values(RunConfig(), given | request.settings)
+    return with_values(RunConfig(), {**given, **request.settings})
 
 
 def _measured(run: Context, request: AdapterRequest, source: Path, folder: Path) -> MeasuredAdapter:
@@ -214,7 +214,8 @@ def _loaded_again(config: RunConfig, folder: str, test: bool) -> dict[str, float
         options = TrainingArguments(place, per_device_eval_batch_size=64, report_to=[], remove_unused_columns=False)
         output = Trainer(model, options, data_collator=collate).predict(rows)
     outputs: Any = output.predictions
-    return run.task.metrics(outputs, output.label_ids, rows) | {"loss": (output.metrics or {})["test_loss"]}
+    labels: Any = output.label_ids
+    return run.task.metrics(outputs, labels, rows) | {"loss": (output.metrics or {})["test_loss"]}
 
 
 def _write_tables(adapter: MeasuredAdapter, folder: Path) -> None:
