@@ -16,10 +16,10 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from datasets import concatenate_datasets
 from huggingface_hub import snapshot_download
-from peft import PeftModel
+from peft import PeftModel, load_peft_weights
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from transformers import Trainer, TrainingArguments
+from transformers import AutoTokenizer, Trainer, TrainingArguments
 
 from autolora.configs.errors import UserError
 from autolora.configs.facts import evaluation_batch
@@ -27,7 +27,7 @@ from autolora.configs.requests import AdapterRequest
 from autolora.configs.schema import RunConfig
 from autolora.configs.values import with_values
 from autolora.engine import ranks
-from autolora.engine.api.adapter import MeasuredAdapter, measured
+from autolora.engine.api.adapter import MeasuredAdapter, measured, refuse_sizes
 from autolora.engine.choose.words import kept_words
 from autolora.engine.disk.files import read_json, remove, replacing, write_text
 from autolora.engine.measure.likelihood import likelihood_of
@@ -37,6 +37,8 @@ from autolora.engine.retrain.held_out import tokens
 from autolora.engine.run.context import Context
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.terminal.console import console
+from autolora.problems.data import Data
+from autolora.problems.models.attach import lora_layers
 from autolora.problems.tasks.source_digest import source_digest
 
 log = logging.getLogger("autolora")
@@ -51,6 +53,8 @@ def run_adapter_request(request: AdapterRequest, stop: StopRequest) -> None:
     name = Path(request.adapter).resolve().name if Path(request.adapter).exists() else request.adapter.split("/")[-1]
     beside = source.parent if Path(request.adapter).exists() else Path()
     folder = Path(request.folder) if request.folder else beside / f"{name}-measured"
+    if request.cuts:
+        _refuse_other_out(request)
     run = Context(_config(request, source, settings), stop)
     adapter = _measured(run, request, source, folder)
     console.print(str(adapter), highlight=False, soft_wrap=True)
@@ -58,6 +62,21 @@ def run_adapter_request(request: AdapterRequest, stop: StopRequest) -> None:
     _tell("measured", folder / "measure.json")
     if request.cuts:
         _cut(run, request, source, adapter)
+
+
+def _note(request: AdapterRequest) -> str:
+    """The cut in words."""
+    size = {name: getattr(request, name) for name in ("keep", "rank", "parameters", "max_rank", "padded")}
+    return f"{request.adapter} cut by {request.data}: {', '.join(f'{k} {v}' for k, v in size.items() if v)}"
+
+
+def _refuse_other_out(request: AdapterRequest) -> None:
+    """Raises UserError for sizes that no cut has, and for a folder that holds another adapter."""
+    refuse_sizes(request.keep, request.rank, request.parameters, request.max_rank)
+    out = Path(request.out)
+    known = ranks.load(out / "ranks.json").note if (out / "ranks.json").exists() else None
+    if (out / "adapter_config.json").exists() and known != _note(request):
+        raise UserError(f"OUT: {out} holds another adapter ({known or 'not cut here'}); give another folder")
 
 
 def _adapter(name: str) -> tuple[Path, dict[str, Any]]:
@@ -100,13 +119,14 @@ def _config(request: AdapterRequest, source: Path, settings: dict[str, Any]) -> 
 
 def _measured(run: Context, request: AdapterRequest, source: Path, folder: Path) -> MeasuredAdapter:
     """The measured adapter: by the folder's measure.json if that is of the same adapter, base, rows and settings."""
-    data = run.data
+    data = _data(run, source)
     run.told.add("pooler")  # nothing is trained here
     encoded = concatenate_datasets([data.train, *(data.evaluation.values() if run.task.held_out else ())])
     _refuse_other_classes(run, source)
     model = loaded(run, source)
     made_with = {
-        "adapter": _digest(source), "base": run.config.model.name, "rows": request.rows, "seed": run.config.seed,
+        "adapter": _digest(source), "base": run.weights.loaded, "model": dataclasses.asdict(run.config.model),
+        "rows": request.rows, "seed": run.config.seed,
         "task": dataclasses.asdict(dataclasses.replace(run.config.task, path=None, test_path=None)),
         "data": source_digest([encoded]), "precision": str(run.compute), "version": 1,
     }  # fmt: skip
@@ -146,8 +166,32 @@ def loaded(run: Context, source: Path) -> PeftModel:
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         told = " ".join(str(error).split())[:300]
         raise UserError(f"{source}: PEFT cannot load it on {run.config.model.name}: {told}") from error
+    ours = {f"base_model.model.{name}.lora_A.weight" for name in lora_layers(model)}
+    there = {key for key in load_peft_weights(str(source), device="cpu") if key.endswith(".lora_A.weight")}
+    if ours != there:
+        raise UserError(f"{source}: is of another base than {run.config.model.name}: only one of the two has "
+                        f"{min(ours ^ there).removeprefix('base_model.model.')}")  # fmt: skip
     model.to(run.compute.device)
     return model.eval()
+
+
+def _data(run: Context, source: Path) -> Data:
+    """The rows as the adapter reads them: with the tokenizer and the template of its folder, if it has one, and with
+    numbers as labels in their own units, not on the scale that a training here would learn them on."""
+    if (source / "tokenizer_config.json").exists():
+        run.tokenizer = AutoTokenizer.from_pretrained(source)
+        run.tokenizer.pad_token = run.tokenizer.pad_token or run.tokenizer.eos_token
+        run.task.adapt_tokenizer(run.tokenizer)
+    data, scale = run.data, run.task.label_scale
+    if scale is None:
+        return data
+    run.task.label_scale = None
+
+    def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
+        batch = data.collate(rows)
+        return batch | {"labels": batch["labels"] * scale.deviation + scale.mean}
+
+    return dataclasses.replace(data, collate=collate)
 
 
 def _refuse_other_classes(run: Context, source: Path) -> None:
@@ -160,25 +204,23 @@ def _refuse_other_classes(run: Context, source: Path) -> None:
 
 
 def _digest(source: Path) -> str:
-    """SHA-256 of the adapter's weights."""
-    files = sorted(source.glob("adapter_model*"))
-    if not files:
+    """SHA-256 of the adapter's files."""
+    files = sorted(source.glob("adapter_*"))
+    if len(files) < 2:
         raise UserError(f"{source}: holds no adapter_model.safetensors")
-    with files[-1].open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def _cut(run: Context, request: AdapterRequest, source: Path, adapter: MeasuredAdapter) -> None:
     """Writes the smaller adapter, loads it again in a fresh process, and says what it keeps."""
     out = Path(request.out)
-    if (out / "adapter_config.json").exists() and out.resolve() == source.resolve():
-        raise UserError("OUT is the adapter's own folder; allowed: another one")
     asked = {name: getattr(request, name) for name in ("keep", "rank", "parameters", "max_rank")}
-    adapter.save(out, pad=request.padded, **asked)
-    run.tokenizer.save_pretrained(out)
     chosen = adapter.ranks(**asked)
     layers = tuple(ranks.LayerRank(name, rank) for name, rank in chosen.items())
-    ranks.save(ranks.RankRecord(max(chosen.values()), layers, rule="cut"), out / "ranks.json")
+    # First, so that the folder is known as this command's from its first file on.
+    ranks.save(ranks.RankRecord(max(chosen.values()), layers, rule="cut", note=_note(request)), out / "ranks.json")
+    adapter.save(out, pad=request.padded, **asked)
+    run.tokenizer.save_pretrained(out)
     size = sum(rank * cost for rank, cost in zip(chosen.values(), adapter.sizes, strict=True))
     _tell(
         "cut to",
@@ -200,10 +242,8 @@ def _cut(run: Context, request: AdapterRequest, source: Path, adapter: MeasuredA
 def _loaded_again(config: RunConfig, folder: str, test: bool) -> dict[str, float]:
     """In a fresh process: the written adapter in plain PEFT and, if asked, its metrics and loss on the test rows."""
     run = Context(config, StopRequest())
-    (rows, *_), collate = (
-        run.data.evaluation.values(),
-        run.data.collate,
-    )  # first: the task learns its classes from rows
+    data = _data(run, Path(folder))  # first: the task learns its classes from the rows
+    (rows, *_), collate = data.evaluation.values(), data.collate
     model = loaded(run, Path(folder))
     if not test:
         return {}

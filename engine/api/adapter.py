@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from autolora.engine.cut.ranks import even_ranks, uneven_ranks
 from autolora.engine.measure.evidence import LEAST_ROWS, Evidence, interval
 from autolora.engine.measure.gated import Gated
 from autolora.engine.measure.likelihood import Categorical, Gaussian, Likelihood
-from autolora.engine.measure.measure import Plan, measure
+from autolora.engine.measure.measure import NotFinite, Plan, measure
 from autolora.engine.measure.passes import Moments, Passes
 from autolora.engine.measure.rows import Rows
 from autolora.engine.ranks import LayerRank, RankRecord
@@ -85,8 +85,7 @@ class MeasuredAdapter:
         every layer, or unequal ranks within `parameters`, each at most `max_rank`.
 
         Raises UserError unless exactly one of the first three is given, and for `keep` if LoRA gains nothing."""
-        if [keep, rank, parameters].count(None) != 2:
-            raise UserError("cut: give one of keep, rank and parameters")
+        refuse_sizes(keep, rank, parameters, max_rank)
         names, own = [layer.name for layer in self.record.layers], [layer.rank for layer in self.record.layers]
         if parameters is not None:
             sizes = [basis.size for basis in self._bases.values()]
@@ -173,23 +172,37 @@ def measure_adapter(
     adapter was trained on, which flatter it. `batch_size`: rows at a time (None: as the trainer or the batches). The
     loss is the log loss of the labels. Raises UserError for an adapter that cannot be measured (DoRA, ...).
     """
-    if batches is None:
-        trainer, model = model, getattr(model, "model", model)
-        if getattr(trainer, "eval_dataset", None) is None or not hasattr(trainer, "get_eval_dataloader"):
-            raise UserError("measure_adapter: give a trainer with an eval_dataset, or a PeftModel and batches")
-        loader = trainer.get_eval_dataloader()
-        source, collate = loader.dataset, loader.collate_fn
-        batch_size, bf16 = batch_size or trainer.args.per_device_eval_batch_size, bool(trainer.args.bf16)
-    else:
-        source, first = _examples(batches)
-        collate, batch_size, bf16 = _stacked, batch_size or first, False
+    trainer = model if batches is None else None
+    model = getattr(model, "model", model) if trainer is not None else model
     if not isinstance(model, PeftModel):
-        raise UserError(f"measure_adapter: {type(model).__name__} has no adapter; give a PeftModel")
-    with heard():
-        data = GivenRows(source, collate, by_text=True)
+        raise UserError(
+            f"measure_adapter: {type(model).__name__} has no adapter; give a PeftModel, or a trainer of one"
+        )
+    device = next(model.parameters()).device
+    with heard(), same_random_numbers(device):  # a DataLoader draws a number whenever it begins
+        if trainer is not None:
+            if getattr(trainer, "eval_dataset", None) is None:
+                raise UserError("measure_adapter: give a trainer with an eval_dataset, or a PeftModel and batches")
+            loader = trainer.get_eval_dataloader()
+            source, collate = loader.dataset, loader.collate_fn
+            size, bf16 = trainer.args.per_device_eval_batch_size, bool(trainer.args.bf16)
+        else:
+            source, size = _examples(batches or ())
+            collate, bf16 = partial(_stacked, getattr(model.config, "pad_token_id", None) or 0), False
+        data, size = GivenRows(source, collate, by_text=True), batch_size or size
         rows = Rows.drawn(data, data.collate, range(len(data)), MOST_ROWS, seed=0)
-        compute = Compute(next(model.parameters()).device, bf16=bf16)
-        return measured(model, Passes(rows, _likelihood(model, rows), compute, batch=batch_size), batch_size)
+        return measured(model, Passes(rows, _likelihood(model, rows), Compute(device, bf16=bf16), batch=size), size)
+
+
+def refuse_sizes(keep: float | None, rank: int | None, parameters: int | None, max_rank: int | None) -> None:
+    """Raises UserError unless exactly one of the first three is given, and each is in its range."""
+    if [keep, rank, parameters].count(None) != 2:
+        raise UserError("cut: give one of keep, rank and parameters")
+    if keep is not None and not 0 < keep <= 1:
+        raise UserError(f"cut: keep is {keep}; allowed: above 0, up to 1")
+    for name, value in (("rank", rank), ("parameters", parameters), ("max_rank", max_rank)):
+        if value is not None and value < 1:
+            raise UserError(f"cut: {name} is {value}; allowed: 1 or more")
 
 
 def measured(model: PeftModel, passes: Passes, batch: int) -> MeasuredAdapter:
@@ -206,12 +219,12 @@ def measured(model: PeftModel, passes: Passes, batch: int) -> MeasuredAdapter:
             Bar("measure", plan.passes(gates.k, head=False) * len(passes.rows)) as bar,
         ):  # fmt: skip
             found = measure(gated, passes.telling(bar.step, bar.grow), plan)
+    except NotFinite as error:
+        raise UserError("the losses of the adapter on these rows are not finite") from error
     finally:
         gates.remove()
         for module, training in modes:
             module.training = training
-    if not found.evidence.finite:
-        raise UserError("the losses of the adapter on these rows are not finite")
     columns = {key: values.tolist() for key, values in found.shares.columns().items() if values.dim() == 1}
     layers = tuple(
         LayerRank(name, rank, **{key: values[place] for key, values in columns.items()})
@@ -244,23 +257,35 @@ def _likelihood(model: PeftModel, rows: Rows) -> Likelihood:
 
 
 def _examples(batches: Iterable[Any]) -> tuple[list[dict[str, Tensor]], int]:
-    """The rows of given batches, and how many the first has."""
-    counts, rows = [], []
+    """The rows of given batches without their padding, and how many the largest batch has."""
+    rows: list[dict[str, Tensor]] = []
+    largest = 0
     for batch in batches:
         tensors = {name: value for name, value in batch.items() if isinstance(value, Tensor) and value.dim()}
-        counts.append(len(tensors["labels"]))
-        rows += [{name: value[row] for name, value in tensors.items()} for row in range(counts[-1])]
-    if len({row["labels"].shape for row in rows}) > 1 and "attention_mask" not in rows[0]:
+        count = len(tensors["labels"])
+        largest = max(largest, count)
+        rows += [_unpadded({name: value[row] for name, value in tensors.items()}) for row in range(count)]
+    shapes = {tuple((name, value.shape) for name, value in row.items()) for row in rows}
+    if len(shapes) > 1 and "attention_mask" not in rows[0]:
         raise UserError("batches: rows have different lengths and no attention_mask, so that padding cannot be told")
-    return rows, max(counts, default=0)
+    return rows, largest
 
 
-def _stacked(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The rows as one batch; those of shorter batches are padded."""
+def _unpadded(row: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The row where its attention mask is 1."""
+    mask = row.get("attention_mask")
+    if mask is None or mask.dim() != 1:
+        return row
+    seen = mask.nonzero()[:, 0]
+    first, last = int(seen[0]), int(seen[-1]) + 1
+    return {name: v[first:last] if v.dim() and len(v) == len(mask) else v for name, v in row.items()}
+
+
+def _stacked(pad: int, rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The rows as one batch, padded behind; `pad`: the token for it."""
+    filled = {"labels": -100, "input_ids": pad}
     return {
-        name: pad_sequence(
-            [row[name] for row in rows], batch_first=True, padding_value=-100 if name == "labels" else 0
-        )
+        name: pad_sequence([row[name] for row in rows], batch_first=True, padding_value=filled.get(name, 0))
         if rows[0][name].dim()
         else torch.stack([row[name] for row in rows])
         for name in rows[0]

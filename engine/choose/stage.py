@@ -25,7 +25,7 @@ from autolora.engine.export.lora_config import adapter_config, save_lora_config
 from autolora.engine.measure.evidence import LEAST_ROWS, too_few
 from autolora.engine.measure.gated import Gated, heads_of
 from autolora.engine.measure.likelihood import likelihood_of
-from autolora.engine.measure.measure import Measured, Plan, measure
+from autolora.engine.measure.measure import Measured, NotFinite, Plan, measure
 from autolora.engine.measure.passes import Passes
 from autolora.engine.measure.rows import Rows
 from autolora.engine.ranks.record import LayerRank, RankRecord
@@ -104,17 +104,18 @@ def _measured(run: Workbench, singular: Tensor) -> Measured | None:
     rows = Rows.drawn(run.data.train, run.data.collate, d_val, run.config.answer.rows, run.config.seed)
     if few := too_few(len(rows), rows.group_count):
         log.warning("answer: %s", few)
-    found = _measured_on(run, passes_over(run, rows), run.data.train.select(d_tr), singular)
-    run.compute.let_go()
-    if not found.evidence.finite or not bool(found.shares.sums.isfinite().all()):
+    try:
+        return _measured_on(run, passes_over(run, rows), run.data.train.select(d_tr), singular)
+    except NotFinite as error:
         if needs_evidence(run.config.answer):
             raise UserError(
                 "--search.learning_rate: the searched model has losses on D_val that are not finite, so that no ranks "
                 "can be derived; search again with a lower one (--overwrite)"
-            )
+            ) from error
         log.warning("answer: losses of the searched model are not finite, so shares and the curve are left out")
         return None
-    return found
+    finally:
+        run.compute.let_go()
 
 
 def passes_over(run: Workbench, rows: Rows) -> Passes:

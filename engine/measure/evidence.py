@@ -113,13 +113,6 @@ class Evidence:
     __pydantic_config__ = _STRICT
 
     @property
-    def finite(self) -> bool:
-        """Whether every number is finite: a model that diverged has losses that are not."""
-        points = [point for name in CURVES for point in getattr(self, name)]
-        numbers = [*vars(self).values(), *(value for point in points for value in vars(point).values())]
-        return all(math.isfinite(value) for value in numbers if isinstance(value, float))
-
-    @property
     def reference(self) -> CurvePoint:
         """The point of the rank curve beside which ranks and budgets are judged (`reference_of`)."""
         by_rank = {int(point.at): point for point in self.rank_curve}

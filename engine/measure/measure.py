@@ -67,6 +67,10 @@ class Measured:
     moments: Moments
 
 
+class NotFinite(ValueError):
+    """The losses of the model are not finite, so that nothing can be measured."""
+
+
 class _Folded:
     """Measures cuts of one model on the folds of its rows."""
 
@@ -112,10 +116,13 @@ def measure(
 
     `alone`: the statistics of the head alone on every row [rows, numbers]; None if no head was searched: the zero of
     the gain is then the model with LoRA off and its head as it is. `singular_values` [layers, k]: for rule size.
+    Raises NotFinite for a model that diverged.
     """
     folded, likelihood, ranks = _Folded(gated, passes, plan.folds), passes.likelihood, plan.curve(gated.gates.k)
     on, *rest = folded.statistics([Cut(gated.even(ranks[-1])), *([Cut(gated.even(0))] if alone is None else [])])
     off = rest[0] if alone is None else alone
+    if not bool(on.isfinite().all() and off.isfinite().all()):
+        raise NotFinite
     temperature = shared_temperature(likelihood, (off, on), folded.weights)
     moments = passes.moments(gated, folded.folds, temperature, plan.batch)
     bases = [moments.bases(gated, fold) for fold in range(folded.count)]

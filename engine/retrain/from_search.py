@@ -77,6 +77,10 @@ def start_from_adapter(model: PeftModel, folder: Path) -> None:
     layers = lora_layers(model)
     if ranks != {name: layer.r[ADAPTER] for name, layer in layers.items()}:
         raise UserError(f"--retrain.init: {folder} has other layers or ranks; give --lora.ranks_from {folder}, too")
+    trained = {name for name, value in model.named_parameters() if value.requires_grad and ".lora_" not in name}
+    whole = {name.replace(f".modules_to_save.{ADAPTER}", "") for name in trained}
+    if other := whole ^ {key for key in state if lora_pair(key) is None}:
+        raise UserError(f"--lora.modules_to_save: only one of {folder} and this training trains {min(other)} whole")
     for name, rank in ranks.items():
         state[f"{_PREFIX}{name}.lora_B.weight"] *= scale_of(config, name, rank) / layers[name].scaling[ADAPTER]
     set_peft_model_state_dict(model, state, ADAPTER)

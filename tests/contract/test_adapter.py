@@ -16,6 +16,7 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
+from torch.utils.data import DataLoader
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -158,7 +159,7 @@ def test_measuring_leaves_model_and_random_numbers_as_they_were(trained: Path, h
     batches = batches_of(held_out, trained_base(trained))
     numbers = torch.get_rng_state()
     with left_as_it_was(model), torch.no_grad():
-        measured = measure_adapter(model, batches)
+        measured = measure_adapter(model, DataLoader(batches, batch_size=None, shuffle=True))
     assert torch.equal(torch.get_rng_state(), numbers)
     curve = measured.curve
     assert list(curve[curve["cut"] == "balanced"]["rank"]) == [1, 2, 4]
