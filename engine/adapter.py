@@ -82,6 +82,8 @@ def _refuse_other_out(request: AdapterRequest) -> None:
 def _adapter(name: str) -> tuple[Path, dict[str, Any]]:
     """The folder of an adapter, downloaded from the hub if it is none here, and its adapter_config.json."""
     folder = Path(name).expanduser()
+    if not folder.exists() and name.count("/") != 1:
+        raise UserError(f"{name}: no such folder, and no name on the hub")
     if not folder.exists():
         try:
             folder = Path(snapshot_download(name))

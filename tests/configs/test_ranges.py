@@ -55,6 +55,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "search.warmup_ratio": ([1, -0.1], [0]),
     "search.gradient_clipping": ([-1], [0]),
     "search.unroll_steps": ([0], [1]),
+    "retrain.init": (["a/" + "x" * 256], ["scratch"]),
     "answer.budget": ([0, -1, inf, nan, "all"], [0.1, "auto"]),
     "answer.tolerance": ([1.0, -0.1, nan], [0, 0.99]),
     "answer.curve_ranks": ([[0, 4], [4, 1025]], [[], [1, 8]]),

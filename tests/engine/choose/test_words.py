@@ -37,7 +37,7 @@ RECORD = RankRecord(8, LAYERS, evidence=evidence_of())
 def test_the_conclusion_names_the_rank_that_is_enough_and_what_it_may_lose() -> None:
     assert conclusion(RECORD) == "rank 2 is enough: cut to it, the searched model loses at most 5 % of the gain"
     few = dataclasses.replace(RECORD, evidence=evidence_of(rows=90, sources=90))
-    assert conclusion(few).endswith("though 90 rows of D_val are too few for a sure answer (200 are needed)")
+    assert conclusion(few).endswith("though 90 rows are too few for a sure answer (200 are needed)")
     nothing = dataclasses.replace(RECORD, evidence=evidence_of(gain=0.004))
     assert conclusion(nothing).startswith(
         "LoRA has not learned anything that shows on D_val: its gain is 0.004 +- 0.010"
@@ -64,9 +64,7 @@ def test_a_gain_that_is_sure_but_slight_is_a_doubt() -> None:
         f"rank 1 is enough: cut to it, the searched model loses at most 5 % of the gain, though {doubt}"
     )
     few = dataclasses.replace(record, evidence=dataclasses.replace(slight, rows=90, sources=90))
-    assert conclusion(few).endswith(
-        f", though 90 rows of D_val are too few for a sure answer (200 are needed), and {doubt}"
-    )
+    assert conclusion(few).endswith(f", though 90 rows are too few for a sure answer (200 are needed), and {doubt}")
     lossy = (dataclasses.replace(at_rest[0], kept=0.5), dataclasses.replace(at_rest[1], kept_standard_error=0.1))
     none = dataclasses.replace(record, evidence=dataclasses.replace(slight, rank_curve=lossy))
     assert (
