@@ -21,8 +21,8 @@ from autolora.engine.measure.shares import Shares
 
 FOLDS = 5
 NODES = 3
-"""How many values of t the Gauss-Legendre rule takes; with 3 it integrates polynomials up to degree 5 exactly. Each costs
-two passes over all rows; on SmolLM2-135M three miss the fall of the loss by 1.3 %."""
+"""How many values of t the Gauss-Legendre rule takes; with 3 it integrates polynomials up to degree 5 exactly. Each
+costs two passes over all rows; on SmolLM2-135M three miss the fall of the loss by 1.3 %."""
 EXACT = 0.02
 """If the shares miss the measured fall of the loss by more than this part of it, the nodes are doubled once."""
 LEAST_DRAWS = 20
