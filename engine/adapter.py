@@ -37,6 +37,7 @@ from autolora.engine.retrain.held_out import tokens
 from autolora.engine.run.context import Context
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.terminal.console import console
+from autolora.engine.terminal.loading import quiet_libraries
 from autolora.problems.data import Data
 from autolora.problems.models.attach import lora_layers
 from autolora.problems.tasks.source_digest import source_digest
@@ -243,6 +244,7 @@ def _cut(run: Context, request: AdapterRequest, source: Path, adapter: MeasuredA
 
 def _loaded_again(config: RunConfig, folder: str, test: bool) -> dict[str, float]:
     """In a fresh process: the written adapter in plain PEFT and, if asked, its metrics and loss on the test rows."""
+    quiet_libraries()
     run = Context(config, StopRequest())
     data = _data(run, Path(folder))  # first: the task learns its classes from the rows
     (rows, *_), collate = data.evaluation.values(), data.collate
@@ -272,6 +274,9 @@ def _write_tables(adapter: MeasuredAdapter, folder: Path) -> None:
         axes.errorbar(of_cut["parameters"], kept, errors, marker="o", capsize=3, label=name)
     axes.axhline(100, color="grey", linewidth=0.8)
     axes.set(xscale="log", xlabel="LoRA parameters", ylabel="% of the gain that is kept (90 % interval)")
+    sizes = sorted(set(curve["parameters"]))
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes], rotation=20)
+    axes.minorticks_off()
     axes.legend()
     figure.savefig(folder / "curve.png", dpi=150)
     plt.close(figure)
