@@ -1,42 +1,35 @@
 """What all benchmarks share: settings from the command line, tables, and a JSON file that describes the machine."""
 
-import dataclasses
 import math
 import os
 import platform
-import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, get_type_hints
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+from pydantic import Field
 from rich.table import Table
 
 from autolora.configs.errors import UserError
-from autolora.configs.keys import split_range, takes
+from autolora.configs.layers import fields_of, validated
+from autolora.configs.parser import options, value_of
 from autolora.configs.plain import plain
+from autolora.configs.section import Section
 from autolora.engine.disk.files import read_json, write_json
 from autolora.engine.run.resources import own_cores
 
 ROOT = Path(__file__).resolve().parent.parent
 
-set_parsing_settings(docstring_parse_attribute_docstrings=True)  # --help shows what stands below each setting
 
+class Settings(Section):
+    """What each benchmark can be told; its own settings are a subclass."""
 
-@dataclass(frozen=True)
-class Settings:
-    """What each benchmark can be told; its own settings are a subclass. A field's type may have a range
-    (configs/ranges.py)."""
-
-    json: str | None = None
+    json_file: Annotated[str | None, Field(alias="json")] = None
     """File that gets the numbers."""
 
-    AT_LEAST: ClassVar[Mapping[str, int]] = {}
-    """Setting -> its least allowed value, also of every entry of a list; such a list may not be empty."""
     PICTURES: ClassVar[Sequence[str]] = ()
     """The settings that name a PNG file to write."""
 
@@ -61,9 +54,9 @@ def main(settings_class: type[S], measure: Measure[S], argv: Sequence[str] | Non
         return 2
     for table in tables:
         console.print(table)
-    if settings.json is not None:
-        whole = numbers | {"settings": dataclasses.asdict(settings), "machine": machine()}
-        write_json(Path(settings.json), _without_nan(whole))
+    if settings.json_file is not None:
+        whole = numbers | {"settings": settings.model_dump(), "machine": machine()}
+        write_json(Path(settings.json_file), _without_nan(whole))
     return 0
 
 
@@ -77,44 +70,18 @@ def _without_nan(value: Any) -> Any:
 
 
 def parse_settings(settings_class: type[S], argv: Sequence[str]) -> S:
-    """The settings that the command line gives. Raises UserError for a wrong argument."""
-    module = sys.modules[settings_class.__module__]
-    spec = getattr(module, "__spec__", None)
-    parser = ArgumentParser(
-        prog=f"python -m {spec.name.removesuffix('.__main__') if spec else settings_class.__module__}",
-        exit_on_error=False,
-        allow_abbrev=False,
-        description=module.__doc__,
-    )
-    parser.add_class_arguments(settings_class, None)
-    try:
-        parsed = parser.instantiate(parser.parse_args(list(argv)))
-    except (ArgumentError, TypeError, ValueError) as error:
-        raise UserError(_in_words(" ".join(str(error).split()), settings_class)) from error
-    settings = settings_class(**{field.name: parsed[field.name] for field in dataclasses.fields(settings_class)})
-    for name, kind in get_type_hints(settings_class, include_extras=True).items():
-        if (limits := split_range(kind)[1]) and not limits.holds(getattr(settings, name)):
-            raise UserError(f"--{name}: {getattr(settings, name)!r} is not allowed; allowed: {limits.words}")
-    for name, least in settings.AT_LEAST.items():
-        value = getattr(settings, name)
-        if isinstance(value, list) and not value:
-            raise UserError(f"--{name}: [] is not allowed; allowed: a list of one or more")
-        for number in value if isinstance(value, list) else [value]:
-            if number < least:
-                raise UserError(f"--{name}: {number!r} is not allowed; allowed: {least} or more")
-    for name in ("json", *settings.PICTURES):
+    """The settings that the command line gives. Raises UserError for a wrong argument; SystemExit after --help."""
+    given = {key: value_of(word, f"--{key}") for key, word in options(argv)}
+    if "help" in given:
+        print(sys.modules[settings_class.__module__].__doc__)
+        for key, field in fields_of(settings_class).items():
+            print(f"  --{key} ({field.default}): {' '.join((field.description or '').split())}")
+        raise SystemExit(0)
+    settings: S = validated(settings_class, "", given)
+    for name in ("json_file", *settings.PICTURES):
         if (file := getattr(settings, name)) is not None:
-            _refuse_unwritable(name, file, picture=name in settings.PICTURES)
+            _refuse_unwritable(name.removesuffix("_file"), file, picture=name in settings.PICTURES)
     return settings
-
-
-def _in_words(said: str, settings_class: type[Settings]) -> str:
-    """What jsonargparse says about a value of a wrong type, as the program says it; other messages as they are."""
-    found = re.search(r'^Parser key "(?P<key>\w+)": .* value: (?P<value>.*)$', said)
-    kinds = get_type_hints(settings_class, include_extras=True)
-    if found is None or found["key"] not in kinds:
-        return said
-    return f"--{found['key']}: {found['value']} is not allowed; allowed: {takes(kinds[found['key']])}"
 
 
 def refuse_unknown(name: str, asked: Iterable[str], allowed: Sequence[str]) -> None:
@@ -166,7 +133,7 @@ def measured_apart(module: str, settings: Settings, only: Any) -> dict[str, Any]
     """The numbers that a benchmark measures in a process of its own, with its setting `only`."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "numbers.json"
-        child(module, vars(settings) | {"only": only, "json": place})
+        child(module, settings.model_dump() | {"only": only, "json": place})
         return {key: value for key, value in read_json(place).items() if key not in ("settings", "machine")}
 
 

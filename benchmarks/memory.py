@@ -7,12 +7,13 @@ included. On a GPU: the most memory that torch had allocated.
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any
 
+from pydantic import Field
 from rich.table import Table
 
+from autolora.configs.section import Count
 from autolora.engine.run.resources import forget_peak, peak_memory
 from autolora.engine.terminal.bar import Bar
 from autolora.problems.hypergradients import HYPERGRADIENTS
@@ -29,7 +30,6 @@ ALWAYS = ("lora", "adalora", RETRAIN)
 """What is measured beside the searches: plain LoRA by PEFT, the program's AdaLoRA, and its own retraining."""
 
 
-@dataclass(frozen=True)
 class MemorySettings(Settings):
     """What is measured."""
 
@@ -37,30 +37,28 @@ class MemorySettings(Settings):
     """As --model.name of run.py; random:llama-1.1b and random:llama-135m are causal models of random weights."""
     language: bool = False
     """Train `model` as a causal language model on all tokens, instead of two classes."""
-    methods: list[str] = field(default_factory=lambda: ["first_order", "forward_difference", "darts"])
+    methods: list[str] = ["first_order", "forward_difference", "darts"]
     """Hypergradients to measure; the second-order ones need eager attention, which takes more memory by itself."""
-    k: int = 8
+    k: Count = 8
     """Rank-1 components per layer; the rank of plain LoRA."""
-    batch_size: int = 16
+    batch_size: Count = 16
     """Examples per batch."""
-    length: int = 128
+    length: Annotated[int, Field(ge=4)] = 128
     """Tokens of every example; all are equally long, as the longest batch alone determines the peak."""
     dtype: str = "auto"
     """Number type of the frozen weights, as --model.dtype of run.py."""
     checkpointing: bool = False
     """As --model.gradient_checkpointing of run.py; plain LoRA uses transformers' own implementation."""
-    target_modules: list[str] = field(default_factory=list)
+    target_modules: list[str] = []
     """Modules with LoRA; empty: query and value, or q_proj and v_proj in causal models."""
     precision: str = "auto"
     """As --precision of run.py."""
     device: str = "auto"
     """As --device of run.py."""
-    steps: int = 5
+    steps: Count = 5
     """Steps that are taken before the peak is read."""
     only: str | None = None
     """Measure only this training, in this process: lora, adalora, retrain or a hypergradient."""
-
-    AT_LEAST: ClassVar = {"steps": 1, "k": 1, "batch_size": 1, "length": 4}
 
 
 def measure(settings: MemorySettings) -> tuple[dict[str, Any], list[Table]]:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from transformers import PrinterCallback
 
-from autolora.configs.values import with_values
+from autolora.configs.layers import with_values
+from autolora.configs.schema import Lora
 from autolora.engine.retrain.fit import training_arguments
 from autolora.engine.retrain.methods import METHODS
 from autolora.engine.retrain.trainer import RetrainTrainer
@@ -21,7 +22,7 @@ class Retraining:
         given = work.config
         values = {"method": "lora", "lora.r": given.lora.k, "retrain.max_steps": steps}
         config = with_values(given, values | {"retrain.batch_size": given.search.batch_size})
-        model = METHODS["lora"].prepare(work.base(False), Context(config, StopRequest()), len(work.rows)).model
+        model = METHODS[Lora].prepare(work.base(False), Context(config, StopRequest()), len(work.rows)).model
         if config.model.gradient_checkpointing:
             recompute_blocks(model)
         arguments = training_arguments(config, work.compute, folder)

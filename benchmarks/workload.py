@@ -11,8 +11,8 @@ from peft import PeftModel, TaskType
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, set_seed
 
-from autolora.configs.schema import RunConfig
-from autolora.configs.values import with_values
+from autolora.configs.layers import settings, with_values
+from autolora.configs.schema import Adalora, Autolora
 from autolora.engine.retrain.methods import METHODS
 from autolora.engine.run.context import Context
 from autolora.engine.run.interrupt import StopRequest
@@ -34,7 +34,7 @@ from benchmarks.timing import Batch
 class Workload:
     """What all contenders of one measurement share. `base(second_order)` makes a fresh base model."""
 
-    config: RunConfig
+    config: Autolora
     rows: Dataset
     collate: Collate
     compute: Compute
@@ -54,6 +54,13 @@ class Workload:
         return attach_components(base.model, self.config.lora, self.peft_type, base.trained_whole)
 
 
+def searched(values: dict[str, Any]) -> Autolora:
+    """A run that searches, by these keys."""
+    found = settings(values)
+    assert isinstance(found, Autolora)
+    return found
+
+
 def make_workload(values: dict[str, Any], path: str | None, rows: int, length: int | None = None) -> Workload:
     """A classifier and its rows. `values`: keys of the configuration.
 
@@ -62,8 +69,8 @@ def make_workload(values: dict[str, Any], path: str | None, rows: int, length: i
     """
     given = {"tracking.wandb": "disabled", "task.train_rows": rows}
     if path is not None:
-        given |= {"task.type": "glue", "task.name": "sst2", "task.path": path}
-    config = with_values(RunConfig(name="benchmark"), given | values)
+        given |= {"task.type": "glue", "task.glue": "sst2", "task.path": path}
+    config = searched({"name": "benchmark"} | given | values)
     set_seed(config.seed)
     tokenizer = load_tokenizer(config.model)
     if path is not None:
@@ -93,8 +100,13 @@ def language_workload(values: dict[str, Any], model: str, rows: int, length: int
     Each row has `length` random tokens, all of which are labels. Raises UserError for a model that cannot be loaded.
     """
     shape = shape_of(model)
-    given = {"tracking.wandb": "disabled", "task.type": "generation", "task.name": "e2e", "task.label_smoothing": 0.0}
-    config = with_values(RunConfig(name="benchmark"), given | values | ({} if shape else {"model.name": model}))
+    given = {
+        "tracking.wandb": "disabled",
+        "task.type": "generation",
+        "task.benchmark": "e2e",
+        "task.label_smoothing": 0.0,
+    }
+    config = searched({"name": "benchmark"} | given | values | ({} if shape else {"model.name": model}))
     compute = choose_compute(config)
     vocabulary = shape["vocab_size"] if shape else len(load_tokenizer(config.model))
     encoded = _random_rows(rows, vocabulary, config.seed, length)
@@ -150,6 +162,7 @@ class SearchStep:
 
     def __init__(self, work: Workload, method: str) -> None:
         config = with_values(work.config, {"hypergradient.type": method, "search.unroll_steps": 1})
+        assert isinstance(config, Autolora)
         model = work.lora(second_order=HYPERGRADIENTS[method].second_order)
         self.engine: SearchEngine = build_engine(config, model, work.rows, work.rows, work.collate, work.compute)
         self.handed = HandedOver()
@@ -198,7 +211,7 @@ class AdaLoraStep(PlainStep):
     def __init__(self, work: Workload) -> None:
         config = with_values(work.config, {"method": "adalora", "retrain.max_steps": self.STEPS})
         run = Context(config, StopRequest())
-        model = METHODS["adalora"].prepare(work.base(False), run, len(work.rows)).model
+        model = METHODS[Adalora].prepare(work.base(False), run, len(work.rows)).model
         super().__init__(work, model)
         self.tuner: Any = model.base_model
         self.count = self.STEPS // 4

@@ -1,1 +1,1 @@
-"""The configuration: one schema for the YAML files, the command line and the documentation."""
+"""The settings: a class for each choice, from which YAML files, command line and documentation follow."""

@@ -4,12 +4,10 @@ import argparse
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-import yaml
-
 from autolora.configs.errors import UserError
-from autolora.configs.keys import known_keys
+from autolora.configs.layers import flat, keys, settings, tree_of
+from autolora.configs.parser import options, value_of
 from autolora.configs.requests import AdapterRequest
-from autolora.configs.unknown import unknown_key
 
 WORDS = ("measure", "cut")
 _ALSO = ("device", "precision", "seed")
@@ -63,18 +61,12 @@ def _parser(word: str) -> _Parser:
 
 def _settings(words: Sequence[str]) -> dict[str, Any]:
     """The keys of a run among the words of a command line. Raises UserError for anything else."""
-    found: dict[str, Any] = {}
-    pairs = list(words)
-    while pairs:
-        option, equals, value = pairs.pop(0).partition("=")
-        key = option.removeprefix("--")
-        if not option.startswith("--") or key not in known_keys():
-            raise UserError(
-                unknown_key(key, known_keys()) if option.startswith("--") else f"what does {option!r} mean?"
-            )
-        if key.partition(".")[0] not in ("task", "model", *_ALSO):
+    found = flat(tree_of((key, value_of(word, f"--{key}")) for key, word in options(words)))
+    if "task.path" in found:
+        raise UserError("--task.path: the rows are those of --data")
+    for key in found:
+        if key in keys() and key.partition(".")[0] not in ("task", "model", *_ALSO):
             raise UserError(f"--{key}: does nothing here, where nothing is trained")
-        if not equals and not pairs:
-            raise UserError(f"--{key}: needs a value")
-        found[key] = yaml.safe_load(value if equals else pairs.pop(0))
+        if key not in keys():
+            settings({key: found[key]})  # raises UserError, which names the nearest keys
     return found

@@ -1,111 +1,62 @@
-"""The command line, by jsonargparse; every mistake is a UserError of one line."""
+"""The command line; every mistake is a UserError of one line."""
 
 import os
 from collections.abc import Iterator, Sequence
-from functools import cache
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace, set_parsing_settings
-
-from autolora.configs.complaints import one_line
 from autolora.configs.errors import UserError
-from autolora.configs.files import CONFIGS, DEFAULT_CONFIG, find_config, read_keys
-from autolora.configs.given import given_of
-from autolora.configs.help import USAGE, Formatter, description
-from autolora.configs.keys import SPELLED, SWITCHES, TWO_NAMES, flat, known_keys, refuse_huge, shortened, split_range
+from autolora.configs.files import CONFIGS, DEFAULT_CONFIG, find_config, parse_yaml, read_keys, to_yaml
+from autolora.configs.layers import flat, settled, takes_one_word, tree_of
+from autolora.configs.pages import help_text, json_schema
 from autolora.configs.places import from_home
-from autolora.configs.ranges import FilePath
-from autolora.configs.requests import Command, Request, ScoreRequest, ShowRequest, WorkspaceRequest
-from autolora.configs.schema import RunConfig
-from autolora.configs.sections import with_sections_read
-from autolora.configs.values import checked
-from autolora.configs.yaml_text import to_text
+from autolora.configs.requests import (
+    Command,
+    Request,
+    ScoreKind,
+    ScoreRequest,
+    ShowRequest,
+    Trainer,
+    WorkspaceRequest,
+)
+from autolora.configs.schema import Stage
 
-set_parsing_settings(docstring_parse_attribute_docstrings=True)
+_INSTEAD = ("show", "workspace", "score")
+_BELONGS = {"for": "show", "hyp": "score", "ref": "score", "json": "score", "metrics": "score"}
+_ALLOWED: dict[str, tuple[str, ...]] = {
+    "stage": get_args(Stage), "for": get_args(Trainer), "score": get_args(ScoreKind), "overwrite": ("true", "false"),
+}  # fmt: skip
 
 
 def parse_command(argv: Sequence[str]) -> Command:
-    """What a command line asks for.
+    """What a command line asks for; without --config the quickstart is run. The order of words means nothing.
 
-    Without --config the quickstart is run. An option overrules the files, wherever it stands. Raises UserError for
-    anything that can be known to be wrong before a model is loaded; SystemExit(0) after --help and --print_config.
+    Raises UserError; SystemExit(0) after --help, --print_config and --print_schema.
     """
-    _refuse_two_names(argv)
-    argv = with_sections_read([_spelled(word) for word in argv])
-    arguments = _files_first(argv)
-    files = _named_configs(argv)
-    source = files[-1] if files else DEFAULT_CONFIG
-    refuse_huge(_options(arguments))
-    parser = build_parser()
-    try:
-        # Defaults are left out, as filling them in and checking them would make jsonargparse ten times slower.
-        parsed = parser.parse_args(arguments, defaults=_shows_defaults(arguments))
-        given = parser.parse_args(_without_config(argv), defaults=False)
-    except (ArgumentError, RecursionError) as error:
-        raise UserError(one_line(str(error), arguments)) from error
-    other = _other_request(parsed)
-    if other is not None:
-        switches = [key for key in ("stage", "overwrite") if given.get(key)]
-        beside = next((key for key, _ in flat(given.as_dict()) if key in (*switches, *known_keys())), None)
-        if beside:
-            raise UserError(f"--{beside}: does nothing with --show, --workspace and --score, which run nothing")
+    words = list(options(argv))
+    files = [value for key, value in words if key == "config"]
+    names = [key for key, _ in words if key != "config"]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"--{twice[0]}: is given twice; give it once")
+    given = {key: value for key, value in words if key != "config"}
+    if "help" in given:
+        print(help_text())
+        raise SystemExit(0)
+    if "print_schema" in given:
+        print(json_schema())
+        raise SystemExit(0)
+    for key, allowed in _ALLOWED.items():
+        if key in given and given[key] not in allowed:
+            raise UserError(f"--{key}: {given[key]!r:.80} is not allowed; allowed: {', '.join(allowed)}")
+    if other := _other_request(given):
         return other
-    config = checked(parsed, _name_of(source))
-    stage, overwrite = parsed.get("stage", "all"), parsed.get("overwrite", False)
-    return Request(config, stage, overwrite, source, given_of(given.as_dict(), files, config))
-
-
-def _name_of(source: str) -> str:
-    """The name of a run that is given none: that of its configuration file. In a wandb sweep, whose trials share the
-    file, the id of the trial stands behind it."""
-    trial = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
-    return f"{Path(source).stem}-{trial}" if trial else Path(source).stem
-
-
-def _refuse_two_names(argv: Sequence[str]) -> None:
-    """Raises UserError if the command line gives one key under both of its names (see SPELLED)."""
-    keys = [key for key, _ in _options(argv)]
-    for key, field in SPELLED.items():
-        if key in keys and field in keys:
-            raise UserError(f"--{key} and --{field} {TWO_NAMES}")
-
-
-def _spelled(word: str) -> str:
-    """A word of the command line, in which an option in SPELLED is renamed to its field."""
-    option, equals, value = word.partition("=")
-    key = option.removeprefix("--")
-    return f"--{SPELLED[key]}{equals}{value}" if option != key and key in SPELLED else word
-
-
-def _other_request(parsed: Namespace) -> ScoreRequest | ShowRequest | WorkspaceRequest | None:
-    """A request to show, to score or to save a view; None for a run. Raises UserError for an incomplete request."""
-    values = {name: parsed.get(name) for name in SWITCHES}
-    values |= {
-        name: from_home(values[name]) for name, (kind, _) in SWITCHES.items() if kind is FilePath and values[name]
-    }
-    for name, (kind, _) in SWITCHES.items():
-        limits = split_range(kind)[1]
-        if limits and values[name] is not None and not limits.holds(values[name]):
-            raise UserError(f"--{name}: {shortened(values[name])!r} is not allowed; allowed: {limits.words}")
-    asked = [name for name in ("score", "show", "workspace") if values[name] is not None]
-    if len(asked) > 1:
-        raise UserError(f"--{asked[1]}: does nothing beside --{asked[0]}; give one of them")
-    if values["score"]:
-        missing = next((name for name in ("hyp", "ref") if not values[name]), None)
-        if missing:
-            raise UserError(f"--score {values['score']}: needs --{missing} FILE")
-        return ScoreRequest(*(values[name] for name in ("score", "hyp", "ref", "json", "metrics")))
-    alone = next((name for name in ("hyp", "ref", "json", "metrics") if values[name] is not None), None)
-    if alone:
-        hint = "; did you mean --task.metrics?" if alone == "metrics" else ""
-        raise UserError(f"--{alone}: belongs to --score{hint}")
-    if values["for"] and not values["show"]:
-        raise UserError("--for: belongs to --show RUN")
-    if values["show"]:
-        return ShowRequest(values["show"], values["for"])
-    return WorkspaceRequest(values["workspace"]) if values["workspace"] else None
+    prints = given.pop("print_config", None) is not None
+    stage, overwrite = given.pop("stage", "all"), given.pop("overwrite", "false") == "true"
+    request = _run(files, given, stage, overwrite=overwrite)
+    if prints:
+        print(to_yaml(request.config), end="")
+        raise SystemExit(0)
+    return request
 
 
 def parse(argv: Sequence[str]) -> Request:
@@ -115,89 +66,83 @@ def parse(argv: Sequence[str]) -> Request:
     return request
 
 
-def _shows_defaults(arguments: Sequence[str]) -> bool:
-    """Whether --print_config is among the arguments, alone or with a value such as =skip_null."""
-    return any(word.partition("=")[0] == "--print_config" for word in arguments)
+def _run(files: Sequence[str], given: dict[str, str], stage: Any, *, overwrite: bool) -> Request:
+    """The request to run with these files and the words of a command line, each a key of the settings."""
+    source = files[-1] if files else DEFAULT_CONFIG
+    paths = list(map(find_config, files)) or [CONFIGS / DEFAULT_CONFIG]
+    trees: list[dict[str, Any]] = [{"name": _name_of(source)}, *map(read_keys, paths)]
+    command = tree_of({key: value_of(word, f"--{key}") for key, word in given.items()})
+    if command.get("name", "") is None:
+        del command["name"]
+    try:
+        config, dropped = settled(trees, command)
+    except UserError:
+        for path, tree in zip(paths, trees[1:], strict=True):
+            try:
+                settled([trees[0], tree])
+            except UserError as error:  # the mistake is the file's
+                raise UserError(f"{path}: {error}") from error
+        raise
+    notes = []
+    if dropped:
+        keys = ", ".join(dropped[:4]) + (f" and {len(dropped) - 4} more" if len(dropped) > 4 else "")
+        named = ", ".join(path.name for path in paths)
+        notes = [f"{named}: left out what does not belong to this command's choices: {keys}"]
+    return Request(config, stage, overwrite, source, frozenset(flat(command)), tuple(notes))
 
 
-def _named_configs(arguments: Sequence[str]) -> list[str]:
-    """The file that each --config names."""
-    return [value for key, value in _options(arguments) if key == "config"]
+def _name_of(source: str) -> str:
+    """The name of a run that is given none: that of its configuration file. In a wandb sweep, whose trials share the
+    file, the id of the trial stands behind it."""
+    trial = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
+    return f"{Path(source).stem}-{trial}" if trial else Path(source).stem
 
 
-def _files_first(argv: Sequence[str]) -> list[str]:
-    """The arguments with every --config at their beginning, as jsonargparse lets a file overrule earlier options.
-
-    Without --config it is the shipped quickstart, not a file of its name in the working folder."""
-    files = _named_configs(argv) or [str(CONFIGS / DEFAULT_CONFIG)]
-    if not all(file and not file.startswith("-") for file in files):  # a name is missing, which jsonargparse reports
-        return list(argv)
-    return [f"--config={file}" for file in files] + _without_config(argv)
-
-
-def _without_config(arguments: Sequence[str]) -> list[str]:
-    """The arguments without --config and its file."""
-    kept = zip(["", *arguments], arguments, strict=False)
-    return [word for before, word in kept if "--config" not in (before, word) and not word.startswith("--config=")]
-
-
-def _options(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Key and value of the options of a command line, whether written `--key value` or `--key=value`."""
-    for flag, value in pairwise([*arguments, ""]):
-        if flag.startswith("--"):
-            key, equals, after = flag.removeprefix("--").partition("=")
-            yield key, after if equals else value
+def options(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Key and value of each option, whether written `--key value` or `--key=value`; a switch may stand alone."""
+    words = list(argv)
+    while words:
+        key, equals, value = words.pop(0).partition("=")
+        if key in ("-h", "--help", "--print_config", "--print_schema"):
+            yield key.lstrip("-").replace("h", "help", key == "-h"), "true"
+            continue
+        if not key.startswith("--"):
+            meant = f"did you mean --config {key}?" if key.endswith((".yaml", ".yml")) else "allowed: --KEY VALUE"
+            raise UserError(f"{key!r:.80} belongs to no option; {meant}")
+        alone = not words or words[0].startswith("--")
+        if not equals and alone and key != "--overwrite":
+            raise UserError(f"{key}: needs a value")
+        yield key[2:], value if equals else "true" if alone else words.pop(0)
 
 
-class _ConfigFile(ActionConfigFile):
-    """`--config` that also looks bare names up in configs/."""
-
-    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
-        path = find_config(values)
-        content = read_keys(path)  # jsonargparse refuses unknown keys too, but its message does not name the file
-        given = dict(flat(content))
-        # jsonargparse knows a key in SPELLED only under its field's name, so it must read the renamed content here. It
-        # would read a file of keys without values, such as "name:", as a text.
-        rewritten = any(field in given for field in SPELLED.values()) or all(
-            value is None for value in content.values()
-        )
-        try:
-            refuse_huge(given.items())
-            super().__call__(parser, cfg, to_text(content) if rewritten else str(path), option_string)
-        except (ArgumentError, TypeError, ValueError, UserError) as error:
-            raise UserError(f"{path}: {one_line(str(error))}") from error
+def value_of(word: str, place: str) -> Any:
+    """A word of the command line: YAML where it is null, a list or braces, else a text, which pydantic converts."""
+    if word == "null" or (word[:1] in ("[", "{") and not takes_one_word(place.removeprefix("--"))):
+        return parse_yaml(word, place)
+    if word == "":  # as from an unset shell variable
+        raise UserError(f"{place}: an empty text is not allowed")
+    return word
 
 
-@cache
-def build_parser() -> ArgumentParser:
-    """The command line: the switches and every field of `RunConfig` as --section.key."""
-    parser = ArgumentParser(
-        prog="run.py",
-        exit_on_error=False,
-        # Abbreviations mislead: `--lora.rank 6` would set --lora.ranks_from, and with `--conf x.yaml` the quickstart
-        # would run with the keys of x.yaml changed.
-        allow_abbrev=False,
-        usage=USAGE,
-        description=description(),
-        formatter_class=Formatter,
-    )
-    others = parser.add_argument_group("instead of a run")
-    parser.add_argument(
-        "--config",
-        action=_ConfigFile,
-        help=f"YAML file; a bare name is looked up in configs/ (unset: {DEFAULT_CONFIG}).",
-    )
-    for name, (annotation, text) in SWITCHES.items():
-        kind, _ = split_range(annotation)
-        group = parser if name in ("stage", "overwrite") else others
-        if kind is bool:
-            group.add_argument(f"--{name}", type=bool, nargs="?", const=True, default=False, help=text)
-        else:
-            default = "all" if name == "stage" else None
-            group.add_argument(f"--{name}", type=kind if default else kind | None, default=default, help=text)
-    parser.add_class_arguments(RunConfig, None)
-    sections = {key.rpartition(".")[0] for key in known_keys()}
-    for section, fields in (parser.groups or {}).items():
-        if section in sections:
-            fields.title = f"--{section}.*: {fields.title}"
-    return parser
+def _other_request(given: dict[str, str]) -> Command | None:
+    """A request to show, to score or to save a view; None for a run."""
+    asked = [name for name in _INSTEAD if name in given]
+    for name, owner in _BELONGS.items():
+        if name in given and owner not in given:
+            raise UserError(f"--{name}: belongs to --{owner}{'; did you mean --task.metrics?' * (name == 'metrics')}")
+    if not asked:
+        return None
+    others = [key for key in given if key != asked[0] and _BELONGS.get(key) != asked[0]]
+    if others:
+        raise UserError(f"--{others[0]}: does nothing beside --{asked[0]}, which runs nothing")
+    if asked[0] == "show":
+        trainer: Any = given.get("for")
+        return ShowRequest(from_home(given["show"]), trainer)
+    if asked[0] == "workspace":
+        return WorkspaceRequest(from_home(given["workspace"]))
+    for name in ("hyp", "ref"):
+        if name not in given:
+            raise UserError(f"--score {given['score']}: needs --{name} FILE")
+    kind: Any = given["score"]
+    metrics = value_of(given["metrics"], "--metrics") if "metrics" in given else None
+    return ScoreRequest(kind, from_home(given["hyp"]), from_home(given["ref"]), given.get("json"), metrics)

@@ -18,3 +18,8 @@ def plain(text: str, keep: str = "") -> str:
     return "".join(
         repr(c)[1:-1] if c not in keep and (c in _TURNS or unicodedata.category(c) in _CATEGORIES) else c for c in text
     )
+
+
+def shortened(text: str, most: int = 120) -> str:
+    """The text, shortened for a message of one line: a long text loses its middle."""
+    return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 4 :]}"

@@ -12,23 +12,6 @@ Trainer = Literal["peft", "trl", "axolotl", "llama-factory", "unsloth"]
 
 
 @dataclass(frozen=True)
-class Given:
-    """The keys that the user gave.
-
-    `command`: the keys on the command line. `files`: each key in the user's own files -> the file. A key that has its
-    default value in a file is left out: the file may be the config.yaml that a run wrote, which holds every key. The
-    keys of a shipped configuration do not count as given by the user.
-    """
-
-    command: frozenset[str] = frozenset()
-    files: Mapping[str, str] = field(default_factory=dict)
-
-    def where(self, key: str) -> str | None:
-        """How a message about a key begins: "" for the command line, "FILE: " for a file; None if it was not given."""
-        return "" if key in self.command else f"{self.files[key]}: " if key in self.files else None
-
-
-@dataclass(frozen=True)
 class Alike:
     """Finished runs of the same study, from whose data and base model a run must be made: the folder of one that read
     the same rows, and of one that began from the same weights. None: there is none."""
@@ -41,15 +24,15 @@ class Alike:
 class Request:
     """Run stages with a configuration; `source` is its file, as the user named it; `overwrite` replaces results.
 
-    `given` are the keys that the user gave; all others are defaults or come from a shipped configuration. `alike`: for
-    a cell of a study.
+    `given`: the keys on the command line. `notes`: what to tell before the run. `alike`: for a cell of a study.
     """
 
     config: RunConfig
     stage: Stage
     overwrite: bool
     source: str
-    given: Given = field(default_factory=Given)
+    given: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
     alike: Alike = field(default_factory=Alike)
 
 

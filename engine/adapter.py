@@ -12,6 +12,8 @@ from typing import Any
 
 import matplotlib
 
+from autolora.configs.layers import settings
+
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from datasets import concatenate_datasets
@@ -22,10 +24,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, Trainer, TrainingArguments
 
 from autolora.configs.errors import UserError
-from autolora.configs.facts import evaluation_batch
 from autolora.configs.requests import AdapterRequest
 from autolora.configs.schema import RunConfig
-from autolora.configs.values import with_values
 from autolora.engine import ranks
 from autolora.engine.api.adapter import MeasuredAdapter, measured, refuse_sizes
 from autolora.engine.choose.words import kept_words
@@ -99,25 +99,25 @@ def _adapter(name: str) -> tuple[Path, dict[str, Any]]:
     return folder, read_json(folder / "adapter_config.json")
 
 
-def _config(request: AdapterRequest, source: Path, settings: dict[str, Any]) -> RunConfig:
+def _config(request: AdapterRequest, source: Path, given_by: dict[str, Any]) -> RunConfig:
     """The settings with which the rows are read and the base model is loaded."""
-    base = request.base or settings.get("base_model_name_or_path")
+    base = request.base or given_by.get("base_model_name_or_path")
     file = read_json(source / "config.json").get("gguf_file") if (source / "config.json").exists() else None
     if request.base is None and base and file:
         base = f"{base}/{file}"
     if not base:
         raise UserError(f"{source}: adapter_config.json names no base model; give --base")
-    if request.base and settings.get("base_model_name_or_path") not in (None, request.base):
-        log.warning("the adapter says that its base is %s; measured on %s", settings["base_model_name_or_path"], base)
-    kind = request.settings.get("task.type") or _TYPES.get(settings.get("task_type") or "")
+    if request.base and given_by.get("base_model_name_or_path") not in (None, request.base):
+        log.warning("the adapter says that its base is %s; measured on %s", given_by["base_model_name_or_path"], base)
+    kind = request.settings.get("task.type") or _TYPES.get(given_by.get("task_type") or "")
     if kind is None:
         raise UserError(f"{source}: adapter_config.json has no task_type; give --task.type")
     given = {
-        "name": "adapter", "method": "lora", "model.name": base, "model.revision": settings.get("revision"),
+        "name": "adapter", "method": "lora", "model.name": base, "model.revision": given_by.get("revision"),
         "task.type": kind, "task.path": request.data, "task.test_path": request.test,
         "retrain.batch_size": 16 if kind in ("text", "tokens") else 8,
     }  # fmt: skip
-    return with_values(RunConfig(), {**given, **request.settings})
+    return settings({**{key: value for key, value in given.items() if value is not None}, **request.settings})
 
 
 def _measured(run: Context, request: AdapterRequest, source: Path, folder: Path) -> MeasuredAdapter:
@@ -128,9 +128,9 @@ def _measured(run: Context, request: AdapterRequest, source: Path, folder: Path)
     _refuse_other_classes(run, source)
     model = loaded(run, source)
     made_with = {
-        "adapter": _digest(source), "base": run.weights.loaded, "model": dataclasses.asdict(run.config.model),
+        "adapter": _digest(source), "base": run.weights.loaded, "model": run.config.model.model_dump(),
         "rows": request.rows, "seed": run.config.seed,
-        "task": dataclasses.asdict(dataclasses.replace(run.config.task, path=None, test_path=None)),
+        "task": run.config.task.model_dump(exclude={"path", "test_path"}),
         "data": source_digest([encoded]), "precision": str(run.compute), "version": 1,
     }  # fmt: skip
     known = _known(model, folder, made_with)
@@ -138,7 +138,7 @@ def _measured(run: Context, request: AdapterRequest, source: Path, folder: Path)
         log.info("%s is of these rows and this adapter; nothing is measured again", folder / "measure.json")
         return known
     log.info("%d rows; if the adapter was trained on them, they flatter it", min(request.rows, len(encoded)))
-    batch, most = run.config.retrain.batch_size, evaluation_batch(run.config)
+    batch, most = run.config.retrain.batch_size, run.config.evaluation_batch
     rows = Rows.drawn(encoded, data.collate, range(len(encoded)), request.rows, run.config.seed)
     passes = Passes(rows, likelihood_of(run.task), run.compute, check=run.stop.check, batch=most)
     adapter = measured(model, passes, batch)

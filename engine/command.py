@@ -1,12 +1,14 @@
 """Carry out what the command line asks for: a run, a study or a verdict; scores, a folder to show, or a wandb view."""
 
 import dataclasses
+import logging
 from pathlib import Path
+from typing import Any
 
 from autolora.configs.errors import UserError
-from autolora.configs.facts import CHOOSING_RANKS
 from autolora.configs.files import load_config
 from autolora.configs.launch import processes_started
+from autolora.configs.layers import flat
 from autolora.configs.requests import (
     AdapterRequest,
     Command,
@@ -16,8 +18,6 @@ from autolora.configs.requests import (
     Trainer,
     WorkspaceRequest,
 )
-from autolora.configs.schema import RunConfig
-from autolora.configs.tell_unread import tell_unread, tell_unread_by_report
 from autolora.engine.progress import print_progress
 from autolora.engine.report.summary import print_result, print_verdict
 from autolora.engine.run.folder import RunFolder
@@ -28,6 +28,8 @@ from autolora.engine.study.folder import StudyFolder, print_study
 from autolora.engine.terminal.console import console
 from autolora.engine.terminal.loading import load_libraries
 from autolora.problems.machine.processes import joined
+
+log = logging.getLogger("autolora")
 
 # --stage report takes its settings from config.yaml in the run's folder. Only these keys come from the command:
 # - _OF_THE_MACHINE, for a run: its report must fit this machine (a study's report keeps those of its config.yaml);
@@ -62,9 +64,11 @@ def run_request(request: Command, stop: StopRequest) -> None:
 
 
 def _train(request: Request, stop: StopRequest) -> None:
+    for note in request.notes:
+        log.info("%s", note)
     if request.stage == "verdict":
         _judge(request, stop)
-    elif _is_study(request.config):
+    elif request.config.is_study:
         refuse_several("a study", "start run.py without torchrun; --study.launcher ray runs several cells at a time")
         load_libraries()
         from autolora.engine.study.stage import run_study  # only now: its imports take seconds
@@ -72,10 +76,6 @@ def _train(request: Request, stop: StopRequest) -> None:
         run_study(request, stop)
     else:
         _run(request, stop)
-
-
-def _is_study(config: RunConfig) -> bool:
-    return bool(config.study.axes or config.study.variants)
 
 
 def _as_it_ran(request: Request) -> Request:
@@ -91,24 +91,25 @@ def _as_it_ran(request: Request) -> Request:
         raise UserError(f"--stage report: {path} does not exist, but a report needs it; --stage all writes it")
     # The report of a run that used a GPU can be drawn without it.
     ran = load_config(path, {name: getattr(request.config, name) for name in _OF_THE_MACHINE})
-    if _is_study(ran):
+    if ran.is_study:
         # A study's report computes nothing, but compares all settings of its cells, also those of the machine.
-        given = request.given.where(_REFERENCE) is not None
-        ran = load_config(path, {_REFERENCE: request.config.study.reference} if given else {})
-    kept = {name: getattr(request.config, name) for name in _OF_THE_REPORT}
+        asked = request.config.study
+        ran = load_config(path, {_REFERENCE: asked.reference} if asked and _REFERENCE in request.given else {})
+    kept: dict[str, Any] = {name: getattr(request.config, name) for name in _OF_THE_REPORT}
     if request.config.tracking.wandb != "auto":  # auto, the default, does not override the file
         kept["tracking"] = request.config.tracking
-    config = dataclasses.replace(ran, **kept)
-    tell_unread_by_report(request.given, request.config, config, path)
+    config = ran.model_copy(update=kept)
+    now, then = flat(request.config.model_dump()), flat(config.model_dump())
+    if other := [f"--{key}" for key in sorted(request.given) if now.get(key) != then.get(key)]:
+        log.warning("--stage report does not read %s: it takes these settings from %s", ", ".join(other), path)
     return dataclasses.replace(request, config=config)
 
 
 def _judge(request: Request, stop: StopRequest) -> None:
     config = request.config
-    if _is_study(config):
+    if config.is_study:
         raise UserError("--stage: 'verdict' is not allowed for a study; allowed: the folder of one run")
     refuse_several("a verdict", "start run.py without torchrun; --study.launcher ray runs several trainings at a time")
-    tell_unread(request.given, config, [config], "verdict")
     load_libraries()
     from autolora.engine.verdict.stage import run_verdict  # only now: its imports take seconds
 
@@ -117,12 +118,9 @@ def _judge(request: Request, stop: StopRequest) -> None:
 
 def _run(request: Request, stop: StopRequest) -> None:
     config = request.config
-    if request.stage != "report":
-        tell_unread(request.given, config, [config], request.stage)
     retrains = request.stage in ("all", "retrain")
-    if request.stage != "report" and (config.method in CHOOSING_RANKS or (retrains and config.retrain.learning_rates)):
-        tried = ", ".join((*sorted(CHOOSING_RANKS), "--retrain.learning_rates"))
-        refuse_several(f"trying ranks or learning rates ({tried})", "start run.py without torchrun")
+    if request.stage != "report" and (config.searches == "trials" or (retrains and len(config.retrain.rates) > 1)):
+        refuse_several("trying ranks or learning rates", "start run.py without torchrun")
     if retrains and config.retrain.gradient_accumulation > 1:
         refuse_several(
             "--retrain.gradient_accumulation", "set it to 1: the processes share a batch, so each has fewer rows"

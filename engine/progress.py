@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from autolora.configs.facts import CHOOSING_RANKS, SEARCHING, evaluates_base
 from autolora.configs.files import load_config
-from autolora.configs.schema import RunConfig
+from autolora.configs.schema import Autolora, LoraGrid, Optuna, RunConfig
 from autolora.engine.disk.lock import user_of
 from autolora.engine.retrain import checkpoint
 from autolora.engine.run.contents import read_trials_file
@@ -42,14 +41,14 @@ def progress_lines(folder: RunFolder) -> Iterator[str]:
 def _only_searched(config: RunConfig, folder: RunFolder) -> bool:
     """Whether the run has chosen its ranks, as with --stage search, and nothing says that its retraining began."""
     later = (folder.metrics, folder.sweep, folder.retrain)
-    return config.method in SEARCHING and folder.ranks.exists() and not any(path.exists() for path in later)
+    return bool(config.searches) and folder.ranks.exists() and not any(path.exists() for path in later)
 
 
 def _stage_line(config: RunConfig, folder: RunFolder) -> Iterator[str]:
     """How far the unfinished stage is; nothing if only the report is missing."""
-    if config.method == "autolora" and not folder.ranks.exists():
+    if isinstance(config, Autolora) and not folder.ranks.exists():
         yield _search_line(config, folder)
-    elif config.method in CHOOSING_RANKS and not folder.ranks.exists():
+    elif isinstance(config, Optuna | LoraGrid) and not folder.ranks.exists():
         yield _trials_line(config.method, folder.grid, _planned(config))
     elif folder.metrics.exists():
         pass
@@ -60,7 +59,7 @@ def _stage_line(config: RunConfig, folder: RunFolder) -> Iterator[str]:
         yield f"retraining: the newest checkpoint is at step {saved:,}" if saved else "retraining: no checkpoint yet"
 
 
-def _search_line(config: RunConfig, folder: RunFolder) -> str:
+def _search_line(config: Autolora, folder: RunFolder) -> str:
     """The last step that the search logged, with its numbers."""
     if folder.search_summary.exists():
         return "search: finished; its answer on D_val is not measured yet"
@@ -79,15 +78,16 @@ def _trials_line(name: str, path: Path, planned: int) -> str:
     return f"{name}: {finished} of {planned} trials are finished"
 
 
-def _planned(config: RunConfig) -> int:
+def _planned(config: Optuna | LoraGrid) -> int:
     """How many trials the choice of ranks takes."""
-    lora = config.lora
-    return lora.trials if config.method == "optuna" else len(lora.grid) ** len(lora.target_modules)
+    if isinstance(config, Optuna):
+        return config.lora.trials
+    return len(config.lora.grid) ** len(config.lora.target_modules)
 
 
 def _sweep_line(config: RunConfig, folder: RunFolder) -> str:
-    """How far the choice among `retrain.learning_rates` is; "" if the run has fewer than two, or has chosen."""
-    rates = config.retrain.learning_rates
-    if len(rates) < 2 or evaluates_base(config) or "chosen" in read_trials_file(folder.sweep):
+    """How far the choice among `retrain.learning_rate` is; "" if the run has fewer than two, or has chosen."""
+    rates = config.retrain.rates
+    if len(rates) < 2 or config.evaluates_base or "chosen" in read_trials_file(folder.sweep):
         return ""
     return _trials_line("sweep of learning rates", folder.sweep, len(rates))

@@ -1,6 +1,5 @@
 """The stages of a run; each reads files of the one before: search -> ranks.json -> retrain -> adapter -> report."""
 
-from autolora.configs.facts import CHOOSING_RANKS, SEARCHING
 from autolora.engine.choose.stage import find_ranks
 from autolora.engine.disk.files import keep_only
 from autolora.engine.report.stage import write_report
@@ -35,7 +34,7 @@ def run_in(asked: Asked, stop: StopRequest, processes: Processes, *, draw: bool)
             refuse_other_data(run, asked.alike)
         if stage in ("all", "retrain") and no_metrics:
             refuse_few_rows(run)
-        if stage in ("all", "search") and config.method in SEARCHING and no_ranks:
+        if stage in ("all", "search") and config.searches and no_ranks:
             _find_ranks(run, tracker)
         processes.wait()
         if stage in ("all", "retrain") and no_metrics:
@@ -57,7 +56,7 @@ def run_in(asked: Asked, stop: StopRequest, processes: Processes, *, draw: bool)
 
 def _find_ranks(run: Context, tracker: Tracker) -> None:
     """Finds ranks by the run's method and writes ranks.json."""
-    if run.config.method in CHOOSING_RANKS:
+    if run.config.searches == "trials":
         choose_ranks(run)
     else:
         find_ranks(run, tracker)

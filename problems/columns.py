@@ -6,23 +6,22 @@ from pathlib import Path
 
 from autolora.configs.endings import DELIMITED, ending
 from autolora.configs.errors import UserError
-from autolora.configs.keys import shortened
 from autolora.configs.places import from_home
-from autolora.configs.recipe import evaluation_path, evaluation_split
-from autolora.configs.schema import TaskConfig
+from autolora.configs.plain import shortened
+from autolora.configs.tasks import Table
 from autolora.problems.delimited import read_header
 
 _MOST_LISTED = 20
 
 
-def text_columns(config: TaskConfig, known: Sequence[str]) -> list[str]:
+def text_columns(config: Table, known: Sequence[str]) -> list[str]:
     """The columns with the texts, in a training file that has the columns `known`."""
     if config.text_columns is not None:
         return list(config.text_columns)
     return ["text"] if "text" in known or "sentence" not in known else ["sentence"]
 
 
-def label_column(config: TaskConfig) -> str:
+def label_column(config: Table) -> str:
     """The column with the label."""
     return config.label_column or "label"
 
@@ -60,13 +59,13 @@ def as_told(name: str) -> str:
     return shortened(name if name and name == name.strip() else repr(name))
 
 
-def refuse_missing_columns(config: TaskConfig) -> None:
+def refuse_missing_columns(config: Table) -> None:
     """Refuses CSV and TSV files of task.type text without a column that is needed, from their headers alone.
 
     What a header does not tell is left to the reading of the whole file."""
-    split = evaluation_split(config)
+    split = config.evaluated_split
     columns = config.text_columns
-    for option, name in ("--task.path", config.path), (f"--task.{split}_path", evaluation_path(config, split)):
+    for option, name in ("--task.path", config.path), (f"--task.{split}_path", config.file_of(split)):
         path = Path(from_home(str(name)))
         if name is None or ending(path) not in DELIMITED or not path.is_file():
             continue

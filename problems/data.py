@@ -15,7 +15,6 @@ from transformers import PreTrainedTokenizerBase
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from autolora.configs.errors import UserError
-from autolora.configs.facts import data_seed
 from autolora.configs.schema import RunConfig
 from autolora.problems.machine.processes import ALONE, Processes
 from autolora.problems.tasks import Collate, Task
@@ -76,7 +75,7 @@ def _train_and_unused(rows: Dataset, config: RunConfig, columns: Sequence[str]) 
     count, most = config.task.train_rows, config.task.unused_rows if config.retrain.row_losses else 0
     if count is None or count >= len(rows):
         return rows, None
-    order = np.random.default_rng(data_seed(config)).permutation(len(rows))
+    order = np.random.default_rng(config.data_seed).permutation(len(rows))
     train = rows.select(np.sort(order[:count]))
     if not most:
         return train, None

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from autolora.configs.endings import ending
 from autolora.configs.errors import UserError
-from autolora.configs.keys import shortened
+from autolora.configs.plain import shortened
 from autolora.problems.encoding import utf8
 
 # An enclosed or plain cell, and its end. Possessive (`++`): texts may be long, and a shorter match never fits better.

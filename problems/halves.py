@@ -8,7 +8,6 @@ import pandas as pd
 from datasets import Dataset
 
 from autolora.configs.errors import UserError
-from autolora.configs.facts import data_seed
 from autolora.configs.schema import RunConfig
 from autolora.problems.tasks.given import GivenRows
 from autolora.problems.tasks.inputs import texts_known
@@ -21,7 +20,7 @@ _DRAWS = 30
 
 def by_source(config: RunConfig) -> bool:
     """Whether all training rows of one source go to the same half, so that no text is in both."""
-    return config.task.type in ("generation", "chat") and config.task.split_by == "source"
+    return config.task.headless and config.task.by_source
 
 
 def split_rows(rows: Dataset | GivenRows, config: RunConfig) -> Halves:
@@ -35,12 +34,12 @@ def split_rows(rows: Dataset | GivenRows, config: RunConfig) -> Halves:
     """
     task = config.task
     if by_source(config):
-        return split_by_source(rows["source"][:], task.validation_share, data_seed(config))
-    if isinstance(rows, GivenRows) or (task.type in ("text", "tokens") and task.split_by == "source"):
+        return split_by_source(rows["source"][:], task.validation_share, config.data_seed)
+    if isinstance(rows, GivenRows) or task.by_source:
         texts = texts_known(rows)
         if texts is not None and 1 < len(set(texts)) < len(rows):
-            return split_by_source(texts, task.validation_share, data_seed(config))
-    return split_indices(len(rows), task.validation_share, data_seed(config))
+            return split_by_source(texts, task.validation_share, config.data_seed)
+    return split_indices(len(rows), task.validation_share, config.data_seed)
 
 
 def split_indices(rows: int, validation_share: float, seed: int) -> Halves:

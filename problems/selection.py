@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autolora.configs.schema import Constraint
+from autolora.configs.search import Constraint
 from autolora.problems.bilevel import OuterProblem
 
 

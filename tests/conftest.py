@@ -131,7 +131,8 @@ def finished_run(model_folder: Callable[..., Path], shared_folder: Path) -> "Cal
 
     def make(kind: str = "bert", *arguments: str) -> "RunFolder":
         def train(folder: Path) -> None:
-            request = parse([*tiny_arguments(model_folder(kind), folder, kind), *MEASURED, *arguments])
+            measured = {MEASURED[0].lstrip("-"): int(MEASURED[1])}
+            request = parse([*tiny_arguments(model_folder(kind), folder, kind, **measured), *arguments])
             run_stages(request, StopRequest())
 
         digest = hashlib.sha256(repr(arguments).encode()).hexdigest()[:12]

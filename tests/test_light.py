@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from autolora.configs.files import to_yaml
+from autolora.configs.layers import with_values
 from autolora.configs.parser import parse
-from autolora.configs.values import with_values
 from autolora.engine.disk.files import write_json, write_text
 from autolora.engine.ranks import save
 from autolora.engine.run.folder import RunFolder
@@ -90,10 +90,10 @@ def commands(root: Path, model: Path) -> list[tuple[list[str], int, str]]:
             2,
             "is not allowed; allowed: a file that ends in .csv, .tsv, .jsonl",
         ),
-        ([*run, "--name", "a", *columns, "--task.metrics", "[f1]"], 2, "--task.metrics: 'f1' is not allowed for"),
+        ([*run, "--name", "a", *columns, "--task.metrics", "[f1]"], 2, "--task.metrics: 'f1' is not allowed"),
         ([*run, "--name", "a", *columns, "--task.evaluation_split", "test"], 2, "'test' needs --task.test_path"),
-        ([*run, "--name", "a", "--task.type", "glue", "--task.name", "foo"], 2, "--task.name: 'foo' is not allowed"),
-        ([*run, "--name", "a", "--tracking.wandb", "online"], 2, "needs an API key"),
+        ([*run, "--name", "a", "--task.type", "glue", "--task.glue", "foo"], 2, "--task.glue: 'foo' is not allowed"),
+        ([*run[:4], "--name", "a", "--tracking.wandb", "online"], 2, "needs an API key"),
     ]
 
 

@@ -12,19 +12,21 @@ import itertools
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 from rich.table import Table
 
 from autolora.configs.errors import UserError
 from autolora.configs.own_class import is_own
-from autolora.configs.ranges import CountOrNull, Eta, Options, Positive, PositiveOrNull
+from autolora.configs.search import OwnHypergradient
+from autolora.configs.section import Count, CountFromZero, NotNegative, Positive
 from autolora.engine.study.rows import spread
-from autolora.problems.hypergradients import HYPERGRADIENTS, approximation
+from autolora.problems.hypergradients import HYPERGRADIENTS, Hypergradient, approximation
 from benchmarks.bilevel.descent import Descent, Point, learn
 from benchmarks.bilevel.picture import draw_progress
 from benchmarks.bilevel.ridge import Ridge
@@ -34,43 +36,41 @@ WITHOUT_ADAM = [name for name, method in HYPERGRADIENTS.items() if not method.re
 """The approximations that do not differentiate a step of Adam, of which they need the last gradient."""
 
 
-@dataclass(frozen=True)
 class BilevelSettings(Settings):
     """What is tried."""
 
     picture: str | None = None
     """PNG file that gets the objective over the passes."""
-    methods: list[str] = field(default_factory=list)
+    methods: list[str] = []
     """Approximations, by the values of hypergradient.type: a name, or FILE.py:CLASS for one of your own; empty: all
     built-in ones that suit `inner`."""
     inner: Literal["sgd", "adam"] = "sgd"
     """What moves the weights: plain gradient descent, or Adam, which sama and exact_adamw need."""
-    unroll_steps: list[int] = field(default_factory=lambda: [1, 10])
+    unroll_steps: Annotated[list[Count], Field(min_length=1)] = [1, 10]
     """Inner steps for each outer one: each value is tried."""
-    options: Options = field(default_factory=dict)
+    options: dict[str, Any] = {}
     """Arguments by name for the approximations of your own, such as {rate: 0.1}."""
-    eta: Eta = "lr"
+    eta: NotNegative | Literal["lr", "betty"] = "lr"
     """Size of the inner step in the implicit term: a number, lr or betty (1)."""
-    cg_eta: Eta = 100.0
+    cg_eta: NotNegative | Literal["lr", "betty"] = 100.0
     """The same for cg, whose damping is 1 / eta: a large eta gives the implicit function theorem."""
-    terms: int = 10
+    terms: CountFromZero = 10
     """Hessian-vector products of neumann and cg."""
-    inner_rate: PositiveOrNull = None
+    inner_rate: Positive | None = None
     """Learning rate of the weights; null: 0.3 with sgd, 0.03 with adam."""
     outer_rate: Positive = 0.05
     """Learning rate of beta (Adam)."""
-    passes: int = 4000
+    passes: Count = 4000
     """Forward and backward passes that each approximation may use."""
-    inputs: int = 20
+    inputs: Annotated[int, Field(ge=2)] = 20
     """Weights of the regression."""
-    rows: int = 40
+    rows: Annotated[int, Field(ge=2)] = 40
     """Rows of D_tr, and of D_val."""
-    batch_rows: CountOrNull = None
+    batch_rows: Count | None = None
     """Rows that each step draws anew, of D_tr and of D_val; null: all of them."""
-    seeds: int = 3
+    seeds: Count = 3
     """Problems, each drawn by its seed."""
 
-    AT_LEAST: ClassVar = {"unroll_steps": 1, "terms": 0, "passes": 1, "inputs": 2, "rows": 2, "seeds": 1}
     PICTURES: ClassVar = ("picture",)
 
 
@@ -105,7 +105,7 @@ def measure_bilevel(settings: BilevelSettings) -> tuple[dict[str, Any], list[Tab
     problems = [Ridge.drawn(seed, settings.inputs, settings.rows) for seed in range(settings.seeds)]
     try:
         for name in filter(is_own, methods):
-            approximation(name, settings.options)  # refused before the others have taken minutes
+            _made(name, settings)  # refused before the others have taken minutes
         tried = itertools.product(settings.unroll_steps, methods)
         rows = [_row(name, unroll, problems, settings) for unroll, name in tried]
     except UserError as error:
@@ -120,9 +120,16 @@ def _as_given_here(said: str) -> str:
     return said.replace("--hypergradient.type:", "--methods:").replace("--hypergradient.options:", "--options:")
 
 
+def _made(name: str, settings: BilevelSettings) -> Hypergradient:
+    """The approximation of this name."""
+    if is_own(name):
+        return approximation(OwnHypergradient(type=name, options=settings.options))
+    return HYPERGRADIENTS[name]
+
+
 def _row(name: str, unroll_steps: int, problems: Sequence[Ridge], settings: BilevelSettings) -> Row:
     eta = settings.cg_eta if name == "cg" else settings.eta
-    make = functools.partial(approximation, name, settings.options if is_own(name) else {})
+    make = functools.partial(_made, name, settings)
     adam = settings.inner == "adam"
     rates = settings.inner_rate or (0.03 if adam else 0.3), settings.outer_rate
     how = Descent(make, unroll_steps, eta, settings.terms, rates, adam, settings.batch_rows)

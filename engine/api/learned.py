@@ -5,7 +5,7 @@ from pathlib import Path
 
 from peft import LoraConfig
 
-from autolora.configs.schema import RunConfig
+from autolora.configs.schema import Autolora
 from autolora.engine import ranks
 from autolora.engine.choose.words import caution, conclusion, curve_lines, gain_words, share_lines
 from autolora.engine.export.lora_config import save_lora_config
@@ -24,7 +24,7 @@ class LearnedRanks:
 
     lora_config: LoraConfig
     record: RankRecord
-    config: RunConfig
+    config: Autolora
     """The settings of the search."""
 
     @property

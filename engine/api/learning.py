@@ -14,25 +14,26 @@ from peft import LoraConfig, TaskType
 from torch import nn
 
 from autolora.configs.errors import UserError
-from autolora.configs.keys import check_type, check_types, check_values
 from autolora.configs.launch import processes_started
-from autolora.configs.rules import check
-from autolora.configs.schema import (
+from autolora.configs.layers import validated
+from autolora.configs.schema import Autolora
+from autolora.configs.search import (
+    Answer,
+    AnswerConfig,
+    FirstOrder,
+    Hypergradient,
     HypergradientConfig,
-    LoraSettings,
-    ModelConfig,
-    RetrainConfig,
-    RunConfig,
     SearchConfig,
+    Shares,
+    Threshold,
 )
-from autolora.configs.schema_answer import AnswerConfig
-from autolora.configs.schema_task import TaskConfig
+from autolora.configs.tasks import Chat
+from autolora.configs.training import LoraSettings, ModelConfig, RetrainOfSearch
 from autolora.engine import ranks
 from autolora.engine.api.learned import LearnedRanks
 from autolora.engine.api.plain_loss import other_loss, refuse_without_loss
 from autolora.engine.api.rows_given import refuse_text
 from autolora.engine.api.unmeasured import NEEDS, tell_unmeasured, with_task_type
-from autolora.engine.api.unread import tell_unread
 from autolora.engine.choose.stage import find_ranks
 from autolora.engine.run.given import ScriptBench, dtype_of, same_random_numbers
 from autolora.engine.terminal.console import heard, log
@@ -48,8 +49,6 @@ from autolora.problems.models.whole import tell_of_pooler
 from autolora.problems.tasks.given import GivenKind, GivenRows, Joined, kind_of, refuse_other_types, refuse_unindexed
 from autolora.problems.tasks.kind import Loss
 
-HYPERGRADIENT = HypergradientConfig(type="first_order")
-"""The hypergradient if the script names none: the cheapest, and exact enough in bf16 (docs/hypergradients.md)."""
 SEARCH = SearchConfig(unroll_steps=4)
 """The search if the script gives none; its steps follow from the number of rows."""
 PASSES, FEWEST_STEPS = 3, 100
@@ -72,6 +71,21 @@ class Source:
     collate: Collator
     loss: Loss | None
     plain: bool
+
+
+def settings_of(
+    search: Any, hypergradient: Any, answer: Any, seed: Any, precision: Any, *, default: SearchConfig = SEARCH,
+    recomputes: bool = False,
+) -> "Settings":  # fmt: skip
+    """The settings that a script gives as sections or as mappings of their keys; `default`: the search if it gives
+    none. Raises UserError for a wrong one."""
+    validated(Autolora, "", {"seed": seed, "precision": precision})
+    return Settings(
+        default if search is None else validated(SearchConfig, "search", search),
+        FirstOrder() if hypergradient is None else validated(Hypergradient, "hypergradient", hypergradient),
+        None if answer is None else validated(Answer, "answer", answer), seed, precision,
+        recomputes=recomputes, by_passes=search is None,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -100,7 +114,6 @@ def learn(
     for name, rows_given in (("train_dataset", source.train), ("validation_dataset", source.validation)):
         refuse_text(name, rows_given)
     refuse_other_types(model, source.collate, source.loss)
-    _refuse_other_settings(settings)
     base = bare_model(model)
     weights_on = _one_device(base)
     device = weights_on if device is None else device
@@ -134,29 +147,17 @@ def learn(
         return LearnedRanks(learned, ranks.load(given.folder.ranks), config)
 
 
-def _refuse_other_settings(settings: Settings) -> None:
-    """Raises UserError for a setting of a wrong type or outside its range."""
-    answer = AnswerConfig() if settings.answer is None else settings.answer
-    sections: dict[str, Any] = {"search": settings.search, "hypergradient": settings.hypergradient, "answer": answer}
-    for name, value in sections.items():
-        check_types(name, value)
-    check_type("seed", settings.seed)
-    check_type("precision", settings.precision)
-    config = RunConfig(name="learn_ranks", seed=settings.seed, precision=settings.precision)
-    check_values(dataclasses.replace(config, **sections))  # before anything is computed by them
-
-
 def _with_steps(search: SearchConfig, count: int, held_out: int) -> SearchConfig:
     """The search with the steps of PASSES passes over D_tr, within limits; logs them. Of `count` rows D_tr has all but
     those `held_out` or, if there are none, about half."""
     rows = count - held_out if held_out else max(1, count // 2)
     a_step = search.batch_size * search.gradient_accumulation
-    steps = min(max(FEWEST_STEPS, math.ceil(PASSES * rows / a_step)), SearchConfig.steps)
+    steps = min(max(FEWEST_STEPS, math.ceil(PASSES * rows / a_step)), SearchConfig().steps)
     log.info(
-        "search: %d steps of %d rows, %.3g passes over the %d rows of D_tr; search=SearchConfig(...) changes this",
+        "search: %d steps of %d rows, %.3g passes over the %d rows of D_tr; the argument search changes this",
         steps, a_step, steps * a_step / rows, rows,
     )  # fmt: skip
-    return dataclasses.replace(search, steps=steps)
+    return search.model_copy(update={"steps": steps})
 
 
 def _rows_of(source: Source, task_type: TaskType | str | None) -> tuple[GivenRows, int]:
@@ -189,46 +190,33 @@ def _kind_of(
 def _configuration(
     model: Any, lora: LoraSettings, kind: GivenKind, settings: Settings, device: torch.device, why: str, *,
     recomputes: bool,
-) -> RunConfig:  # fmt: skip
+) -> Autolora:  # fmt: skip
     """The configuration with which the command line would run this search. `why`: why the log loss of each row is not
     known; "" if it is. Raises UserError for settings that cannot work."""
-    search = settings.search
-    answer = settings.answer or AnswerConfig(rule="shares" if kind.tells_rows else "threshold")
+    answer = settings.answer or (Shares() if kind.tells_rows else Threshold())
     if not kind.tells_rows:
         tell_unmeasured(why, settings.answer)
-        answer = dataclasses.replace(answer, rows=0)
+        answer = answer.model_copy(update={"rows": 0})
     if answer.from_run is not None:
-        raise UserError("answer.from_run: is not allowed here; allowed: None")
+        raise UserError("answer.from: is not allowed here; allowed: None")
     if dtype_of(model) == torch.float16:
         raise UserError("model: weights of type float16 are not allowed; allowed: float32, bfloat16")
     name = getattr(getattr(model, "config", None), "name_or_path", None) or "."
-    config = RunConfig(
-        name="learn_ranks", seed=settings.seed, precision=settings.precision,
-        device=device.type,  # type: ignore[arg-type]
-        model=ModelConfig(name=str(name), gradient_checkpointing=recomputes), lora=lora,
-        hypergradient=settings.hypergradient,
+    found = {
+        "name": "learn_ranks", "seed": settings.seed, "precision": settings.precision, "device": device.type,
+        "model": ModelConfig(name=str(name), gradient_checkpointing=recomputes), "lora": lora,
+        "hypergradient": settings.hypergradient,
         # This search never resumes, so it writes no checkpoint.
-        search=dataclasses.replace(search, checkpoint_every=search.steps + 1), answer=answer,
+        "search": settings.search.model_copy(update={"checkpoint_every": settings.search.steps + 1}), "answer": answer,
         # The measurement on D_val sends this many rows through a language model at a time.
-        retrain=RetrainConfig(batch_size=search.batch_size),
-    )  # fmt: skip
-    check(config)
-    _tell_unread(settings, config)
-    if kind.peft_type != TaskType.CAUSAL_LM:
-        return config
-    # Only after the check, which would ask for task.path: the rows are the script's. The measurement's batch and the
-    # split into D_tr and D_val read from the task that the model has no head, and that rows have no sources.
-    return dataclasses.replace(config, task=TaskConfig(type="chat", split_by="row"))
-
-
-def _tell_unread(settings: Settings, config: RunConfig) -> None:
-    """Reports what the script's own sections set in vain. Raises UserError for what another setting overrules."""
-    given: dict[str, Any] = {"hypergradient": settings.hypergradient}
-    given |= {} if settings.by_passes else {"search": settings.search}
-    given |= {} if settings.answer is None else {"answer": settings.answer}
-    tell_unread(given, dataclasses.replace(config, **given))
-    if settings.search.checkpoint_every != SearchConfig.checkpoint_every:
-        log.warning("--search.checkpoint_every does nothing in a script, whose search writes no checkpoints")
+        "retrain": RetrainOfSearch(batch_size=settings.search.batch_size),
+    }  # fmt: skip
+    if kind.peft_type == TaskType.CAUSAL_LM:
+        # The measurement's batch and the split into D_tr and D_val read from the task that the model has no head, and
+        # that rows have no sources.
+        found["task"] = Chat(type="chat", path="-", split_by="row")
+    config: Autolora = validated(Autolora, "", found)
+    return config
 
 
 def _one_device(model: nn.Module) -> torch.device:

@@ -1,14 +1,14 @@
 """Learn the ranks of a script's model on the script's rows."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from peft import LoraConfig
 from torch import nn
 
-from autolora.configs.schema import HypergradientConfig, SearchConfig
-from autolora.configs.schema_answer import AnswerConfig
+from autolora.configs.search import AnswerConfig, HypergradientConfig, SearchConfig
 from autolora.engine.api.learned import LearnedRanks
-from autolora.engine.api.learning import HYPERGRADIENT, SEARCH, Collator, Precision, Settings, Source, learn
+from autolora.engine.api.learning import Collator, Precision, Source, learn, settings_of
 from autolora.engine.api.rows_given import required_collate
 from autolora.problems.tasks.kind import Loss
 
@@ -21,9 +21,9 @@ def learn_ranks(
     collate: Collator | None = None,
     validation_dataset: Any = None,
     loss: Loss | None = None,
-    search: SearchConfig | None = None,
-    hypergradient: HypergradientConfig = HYPERGRADIENT,
-    answer: AnswerConfig | None = None,
+    search: SearchConfig | Mapping[str, Any] | None = None,
+    hypergradient: HypergradientConfig | Mapping[str, Any] | None = None,
+    answer: AnswerConfig | Mapping[str, Any] | None = None,
     seed: int = 0,
     precision: Precision = "auto",
 ) -> LearnedRanks:
@@ -37,12 +37,13 @@ def learn_ranks(
     error.
 
     `search` None: three passes over the rows that train the LoRA weights, but 100 to 2,000 steps, with an outer step
-    after every fourth. This and `first_order` cost less than the command line's defaults, which are the paper's.
+    after every fourth.
+
+    `search`, `hypergradient`, `answer`: keys and values of these sections, such as {"type": "darts", "eta": "lr"}.
 
     Raises UserError, one line, for what the caller must change.
     """
     given = required_collate(collate, lora_config, model)
     rows = Source(train_dataset, validation_dataset, given, loss, plain=loss is None)
-    asked = SEARCH if search is None else search
-    settings = Settings(asked, hypergradient, answer, seed, precision, by_passes=search is None)
+    settings = settings_of(search, hypergradient, answer, seed, precision)
     return learn(model, lora_config, rows, settings)

@@ -1,7 +1,7 @@
 """Learn the ranks of the model of a transformers.Trainer or of TRL's SFTTrainer, on the trainer's rows."""
 
+from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import replace
 from typing import Any
 
 from peft import LoraConfig, PeftModel
@@ -9,10 +9,9 @@ from peft.tuners.tuners_utils import check_target_module_exists
 from torch.utils.data import RandomSampler, SequentialSampler
 
 from autolora.configs.errors import UserError
-from autolora.configs.schema import HypergradientConfig, SearchConfig
-from autolora.configs.schema_answer import AnswerConfig
+from autolora.configs.search import AnswerConfig, HypergradientConfig, SearchConfig
 from autolora.engine.api.learned import LearnedRanks
-from autolora.engine.api.learning import HYPERGRADIENT, SEARCH, Collator, Precision, Settings, Source, learn
+from autolora.engine.api.learning import SEARCH, Collator, Precision, Source, learn, settings_of
 from autolora.engine.run.given import same_random_numbers
 from autolora.engine.terminal.console import heard, log
 from autolora.problems.models.bare import bare_model
@@ -28,9 +27,9 @@ def learn_ranks_from_trainer(
     lora_config: LoraConfig | None = None,
     *,
     validation_dataset: Any = None,
-    search: SearchConfig | None = None,
-    hypergradient: HypergradientConfig = HYPERGRADIENT,
-    answer: AnswerConfig | None = None,
+    search: SearchConfig | Mapping[str, Any] | None = None,
+    hypergradient: HypergradientConfig | Mapping[str, Any] | None = None,
+    answer: AnswerConfig | Mapping[str, Any] | None = None,
 ) -> LearnedRanks:
     """Runs `learn_ranks` with the model, train rows, collator and loss of a transformers.Trainer or TRL's SFTTrainer.
 
@@ -54,9 +53,9 @@ def learn_ranks_from_trainer(
         rows = Source(train, validation, collate, trainer.compute_loss, plain=_plain_loss(trainer))
         precision: Precision = "bf16" if args.bf16 else "auto" if args.fp16 else "fp32"
         # Trainer switches gradient checkpointing on in the model only when it trains.
-        settings = Settings(
-            _search_of(trainer) if search is None else search, hypergradient, answer, args.seed, precision,
-            recomputes=bool(args.gradient_checkpointing), by_passes=search is None,
+        settings = settings_of(
+            search, hypergradient, answer, args.seed, precision, default=_search_of(trainer),
+            recomputes=bool(args.gradient_checkpointing),
         )  # fmt: skip
         return learn(trainer.model, lora_config, rows, settings, args.device)
     finally:
@@ -77,12 +76,11 @@ def _rows_of(trainer: Any) -> tuple[Any, Collator]:
 def _search_of(trainer: Any) -> SearchConfig:
     """The search of `learn_ranks`, with the batch size, the accumulation and the learning rate of the trainer."""
     args = trainer.args
-    return replace(
-        SEARCH,
-        batch_size=args.train_batch_size,
-        gradient_accumulation=args.gradient_accumulation_steps,
-        learning_rate=_rate_of(trainer),
-    )
+    of_trainer = {
+        "batch_size": args.train_batch_size, "gradient_accumulation": args.gradient_accumulation_steps,
+        "learning_rate": _rate_of(trainer),
+    }  # fmt: skip
+    return SEARCH.model_copy(update=of_trainer)
 
 
 def _rate_of(trainer: Any) -> float:

@@ -8,8 +8,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from autolora.configs.errors import UserError
-from autolora.configs.facts import needs_evidence
-from autolora.configs.schema_answer import AnswerConfig
+from autolora.configs.search import AnswerConfig
 from autolora.engine.terminal.console import log
 
 _TASK_OF = {
@@ -57,7 +56,7 @@ def tell_unmeasured(why: str, answer: AnswerConfig | None) -> None:
             "answer: shares and the curve are not measured, and rule threshold chooses the ranks by alpha: %s", why
         )
         return
-    if needs_evidence(answer):
+    if answer.needs_evidence:
         rule = "shares" if answer.rule == "shares" else "size with budget auto"
         raise UserError(
             f"answer.rule: {rule} is measured by the log loss of every row, which is not known here: {why}; allowed "

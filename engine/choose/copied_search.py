@@ -4,8 +4,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from autolora.configs.errors import UserError
-from autolora.configs.facts import needs_evidence
-from autolora.configs.schema import RunConfig
+from autolora.configs.schema import Autolora, RunConfig
 from autolora.engine import ranks
 from autolora.engine.disk.files import read_json, replacing, write_json
 from autolora.engine.run.asked import Asked
@@ -21,7 +20,7 @@ if TYPE_CHECKING:  # the module needs torch and transformers, which take seconds
 
 def source_of(config: RunConfig) -> RunFolder | None:
     """The run whose search is copied; None for a run that does its own search."""
-    named = config.answer.from_run if config.method == "autolora" else None
+    named = config.answer.from_run if isinstance(config, Autolora) else None
     return None if named is None else RunFolder(filled_in(named, config))
 
 
@@ -31,11 +30,16 @@ def refuse_other_source(asked: Asked) -> None:
 
     A search that the folder has already copied is not checked again: its source may have changed or be gone.
     """
-    source, folder = source_of(asked.config), asked.folder
-    if source is None or asked.stage not in ("all", "search") or folder.ranks.exists():
+    config, source, folder = asked.config, source_of(asked.config), asked.folder
+    if (
+        source is None
+        or not isinstance(config, Autolora)
+        or asked.stage not in ("all", "search")
+        or folder.ranks.exists()
+    ):
         return
     if not folder.search_summary.exists():
-        _refuse_unfit(source, asked.config)
+        _refuse_unfit(source, config)
     elif not folder.source_ranks.exists():
         raise Outdated(
             f"--answer.from: {folder.root} holds a finished search of its own; leave it out to choose the ranks "
@@ -56,7 +60,7 @@ def _refuse_copy_of_another(source: RunFolder, folder: RunFolder) -> None:
         )
 
 
-def _refuse_unfit(source: RunFolder, config: RunConfig) -> None:
+def _refuse_unfit(source: RunFolder, config: Autolora) -> None:
     """Raises UserError if the answer that `config` asks for cannot be derived from this source."""
     for path in (source.search_summary, source.search_numbers, source.search_weights, source.trajectory, source.ranks):
         if not path.exists():
@@ -75,7 +79,7 @@ def _refuse_unfit(source: RunFolder, config: RunConfig) -> None:
     if {layer.name for layer in record.layers} != set(sizes):
         raise UserError(f"--answer.from: {source.ranks} has other layers than its search; allowed: a ranks.json with "
                         f"all {len(sizes)} layers of the search")  # fmt: skip
-    if record.evidence is None and needs_evidence(config.answer):
+    if record.evidence is None and config.answer.needs_evidence:
         raise UserError(
             f"--answer.from: {source.root} measured no shares (answer.rows 0, or ranks written by hand); "
             f"allowed: --answer.rule threshold, size with a number as --answer.budget, or a run that measured them"

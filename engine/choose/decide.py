@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from autolora.configs.errors import UserError
-from autolora.configs.schema_answer import AnswerConfig
+from autolora.configs.search import AnswerConfig
 from autolora.engine.choose.words import NOTHING_LEARNED
 from autolora.engine.cut.budget import parameters_of
 from autolora.engine.measure.evidence import SEEN, Evidence
@@ -37,7 +37,7 @@ def decided(record: RankRecord, settings: AnswerConfig, sizes: dict[str, int]) -
     of_layers = [sizes[layer.name] for layer in record.layers]
     refuse_small_budget(settings, of_layers)
     budget, told = _budget(record.evidence, settings)
-    same = _same_rank(record, of_layers) if settings.budget == "auto" else None
+    same = _same_rank(record, of_layers) if settings.number is None else None
     if same is not None:
         why = f"rank {same} in every layer is enough on D_val, and no budget of the curve with fewer parameters is"
         return _with_same(record, sizes, same, rule=BY_CURVE, notes=[*_doubts(record.evidence), why])
@@ -85,7 +85,7 @@ def _by_worth(record: RankRecord, rule: str, of_layers: list[int], budget: float
 
 def _rank_1(settings: AnswerConfig, sizes: dict[str, int]) -> str:
     """Says that every layer has rank 1, and whether that exceeds the budget."""
-    budget = None if settings.budget == "auto" else parameters_of(settings.budget, list(sizes.values()))
+    budget = None if settings.number is None else parameters_of(settings.number, list(sizes.values()))
     total = sum(sizes.values())
     if budget is None or total <= budget:
         return "every layer has rank 1"
@@ -160,8 +160,8 @@ def _few(evidence: Evidence) -> list[str]:
 
 def _budget(evidence: Evidence | None, settings: AnswerConfig) -> tuple[float | None, list[str]]:
     """The average rank that may be spent (None: no limit), and notes about it."""
-    if settings.budget != "auto":
-        return float(settings.budget), []
+    if settings.number is not None:
+        return settings.number, []
     if evidence is None or evidence.budget_rule != settings.rule or not evidence.budget_curve:
         raise UserError(
             f"--answer.budget: auto needs the curve of budgets by rule {settings.rule}, which was not measured; "

@@ -32,7 +32,7 @@ def train_head(run: Workbench, d_tr: Dataset, passes: Passes) -> tuple[PreTraine
     on D_val stops falling, at the latest after `search.steps`, so that the head has no more steps than LoRA. The
     weights with the lowest loss on D_val are kept.
     """
-    search = run.config.search
+    search = run.searched.search
     set_seed(run.config.seed)
     model, weights = head_alone(run.base())
     torch.nn.Module.to(model, run.compute.device)
@@ -77,8 +77,8 @@ def _descend(
     used = [weight for weight in weights if weight.grad is not None]
     for weight, grad in zip(used, run.processes.summed([w.grad for w in used if w.grad is not None]), strict=True):
         weight.grad = grad
-    if run.config.search.gradient_clipping > 0:
-        torch.nn.utils.clip_grad_norm_(used, run.config.search.gradient_clipping)
+    if run.searched.search.gradient_clipping > 0:
+        torch.nn.utils.clip_grad_norm_(used, run.searched.search.gradient_clipping)
     optimizer.step()
     optimizer.zero_grad()
 

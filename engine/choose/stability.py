@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from autolora.configs.schema import Constraint
+from autolora.configs.search import Constraint
 from autolora.engine.ranks import RankRecord
 from autolora.engine.ranks.rules import ROUNDING, kept_components, thresholds
 from autolora.engine.run.folder import RunFolder

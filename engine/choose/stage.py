@@ -12,7 +12,6 @@ from torch import Tensor
 from transformers import set_seed
 
 from autolora.configs.errors import UserError
-from autolora.configs.facts import evaluation_batch, needs_evidence
 from autolora.engine import ranks
 from autolora.engine.choose.copied_search import take_over
 from autolora.engine.choose.decide import decided
@@ -50,7 +49,7 @@ def find_ranks(run: Workbench, tracker: Tracker = NOWHERE) -> None:
     UserError for what the user must change.
     """
     if not run.processes.of_first(run.folder.search_summary.exists):
-        if run.config.answer.from_run is None:
+        if run.searched.answer.from_run is None:
             search(run, tracker)
         else:
             take_over(run)
@@ -65,7 +64,7 @@ def answer(run: Workbench, tracker: Tracker = NOWHERE) -> None:
     An answer that was interrupted starts again from the finished search. All processes must call this. Raises
     Interrupted if a signal asked to stop, UserError for what the user must change.
     """
-    began, folder, settings = time.perf_counter(), run.folder, run.config.answer
+    began, folder, settings = time.perf_counter(), run.folder, run.searched.answer
     measured = 0.0  # seconds of the measurement that another run's search brought along
     searched = read_searched(folder.search_summary)
     # If the data has changed since the search, rows of D_tr could now be in D_val.
@@ -82,12 +81,12 @@ def answer(run: Workbench, tracker: Tracker = NOWHERE) -> None:
             return
         record = ranks.load(folder.source_ranks)
         measured = read_answer(folder.source_answer).get("seconds", 0.0)
-    record = ranks.of_run(decided(_trusted(run, record), settings, sizes), run.config)
+    record = ranks.of_run(decided(_trusted(run, record), settings, sizes), run.searched)
     seconds = measured + time.perf_counter() - began
     content = {"settings": ANSWERED.of(run.config), "seconds": seconds, "commit": commit()}
     run.begin()  # the search may have been made by an earlier command, with other settings of the answer
     write_json(folder.answer, content)
-    save_lora_config(_for_trainers(run, record, searched.get("peft", {})), record, folder.lora_config, run.config)
+    save_lora_config(_for_trainers(run, record, searched.get("peft", {})), record, folder.lora_config, run.searched)
     ranks.save(record, folder.ranks)
     track(record, tracker)
 
@@ -101,13 +100,13 @@ def _measured(run: Workbench, singular: Tensor) -> Measured | None:
             "answer: D_val has %d rows; shares and the curve need %d and are not measured", len(d_val), LEAST_ROWS
         )
         return None
-    rows = Rows.drawn(run.data.train, run.data.collate, d_val, run.config.answer.rows, run.config.seed)
+    rows = Rows.drawn(run.data.train, run.data.collate, d_val, run.searched.answer.rows, run.config.seed)
     if few := too_few(len(rows), rows.group_count):
         log.warning("answer: %s", few)
     try:
         return _measured_on(run, passes_over(run, rows), run.data.train.select(d_tr), singular)
     except NotFinite as error:
-        if needs_evidence(run.config.answer):
+        if run.searched.answer.needs_evidence:
             raise UserError(
                 "--search.learning_rate: the searched model has losses on D_val that are not finite, so that no ranks "
                 "can be derived; search again with a lower one (--overwrite)"
@@ -121,13 +120,13 @@ def _measured(run: Workbench, singular: Tensor) -> Measured | None:
 def passes_over(run: Workbench, rows: Rows) -> Passes:
     """How the run sends these rows through a model."""
     check = run.stop.check if run.processes.size == 1 else lambda: None  # several stop together, after the stage
-    likelihood, batch = likelihood_of(run.kind), evaluation_batch(run.config)
+    likelihood, batch = likelihood_of(run.kind), run.config.evaluation_batch
     return Passes(rows, likelihood, run.compute, run.processes, batch, check)
 
 
 def _measured_on(run: Workbench, passes: Passes, d_tr: Dataset, singular: Tensor) -> Measured:
     """Trains the head alone on D_tr, and measures evidence and shares on the rows of the passes."""
-    config, rows = run.config, passes.rows
+    config, rows = run.searched, passes.rows
     alone, weights = head_on(run, d_tr, passes)
     run.compute.let_go()
     set_seed(config.seed)
@@ -166,17 +165,17 @@ def _record(run: Workbench, names: list[str], numbers: dict[str, Tensor], found:
         }
         layers.append(LayerRank(name, 0, **fields))
     evidence = None if found is None else found.evidence
-    return RankRecord(numbers["alpha"].shape[1], tuple(layers), run.config.search.constraint, evidence=evidence)
+    return RankRecord(numbers["alpha"].shape[1], tuple(layers), run.searched.search.constraint, evidence=evidence)
 
 
 def _trusted(run: Workbench, record: RankRecord) -> RankRecord:
     """The record with the field `decided` of each layer, which only rule threshold reads: whether its rank was steady.
 
     This is computed for --answer.from, too: the source's record lacks it if another rule made the source's ranks."""
-    if run.config.answer.rule != "threshold":
+    if run.searched.answer.rule != "threshold":
         return record
     history = trajectory.read(run.folder.trajectory)
-    trust = trust_of(history, run.config.search.constraint)
+    trust = trust_of(history, run.searched.search.constraint)
     log.info("ranks: %s", trust.words())
     sure = dict(zip(history.names, trust.decided, strict=True))
     layers = tuple(dataclasses.replace(layer, decided=sure[layer.name]) for layer in record.layers)
@@ -185,6 +184,6 @@ def _trusted(run: Workbench, record: RankRecord) -> RankRecord:
 
 def _for_trainers(run: Workbench, record: RankRecord, of_model: dict[str, Any]) -> LoraConfig:
     """PEFT's configuration with the ranks; `of_model`: the parts that depend on the model, as the search recorded."""
-    found = adapter_config(run.config, record, run.kind, of_model.get("modules_to_save", []))
+    found = adapter_config(run.searched, record, run.kind, of_model.get("modules_to_save", []))
     found.fan_in_fan_out = of_model.get("fan_in_fan_out", False)
     return found

@@ -7,7 +7,8 @@ from peft import LoraConfig, PeftConfig, PeftModel
 from transformers import PreTrainedModel
 
 from autolora.configs.places import PACKAGE, portable_name
-from autolora.configs.schema import ModelConfig, RunConfig
+from autolora.configs.schema import WithLora
+from autolora.configs.training import ModelConfig
 from autolora.engine.disk.files import write_json, write_text
 from autolora.engine.export.names import ADAPTER_CONFIG, what_parts_lose
 from autolora.engine.export.scale import alpha_of, alpha_pattern, whole
@@ -42,7 +43,7 @@ _SCALES = {
 }
 
 
-def adapter_config(config: RunConfig, record: RankRecord, kind: Kind, head: list[str]) -> LoraConfig:
+def adapter_config(config: WithLora, record: RankRecord, kind: Kind, head: list[str]) -> LoraConfig:
     """PEFT's configuration for the recorded ranks.
 
     Layers of rank 0 are left out of target_modules, as PEFT refuses r = 0. The parts of a fused layer share its LoRA,
@@ -82,7 +83,7 @@ def of_the_model(settings: LoraConfig) -> dict[str, Any]:
     return {"modules_to_save": _trained_whole(settings), "fan_in_fan_out": settings.fan_in_fan_out}
 
 
-def save_lora_config(settings: PeftConfig, record: RankRecord, folder: Path, config: RunConfig) -> None:
+def save_lora_config(settings: PeftConfig, record: RankRecord, folder: Path, config: WithLora) -> None:
     """Writes lora_config/: `settings` for a training by other programs, without any path of this machine."""
     assert isinstance(settings, LoraConfig)
     fields = settings.to_dict() | {

@@ -8,8 +8,7 @@ from peft import PeftModel
 from safetensors import safe_open
 from transformers import PreTrainedTokenizerBase
 
-from autolora.configs.facts import SEARCHING, writes_padded
-from autolora.configs.schema import RunConfig
+from autolora.configs.schema import WithLora
 from autolora.engine import ranks
 from autolora.engine.cut.cut import lora_pair
 from autolora.engine.export.adapter import save_adapter
@@ -27,7 +26,7 @@ def save_all(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     folder: RunFolder,
-    config: RunConfig,
+    config: WithLora,
     ends: Sequence[int] = (),
 ) -> None:
     """Writes adapter/, and adapter_padded/ and merged/ if `config` asks for them.
@@ -36,9 +35,9 @@ def save_all(
     makes `model` unusable. `ends`: the tokens that end a language model's answer.
     """
     save_adapter(model, tokenizer, folder.adapter, config.model.revision, ends)
-    if config.method in SEARCHING:
+    if config.searches:
         save_lora_config(model.peft_config[ADAPTER], ranks.load(folder.ranks), folder.lora_config, config)
-    if writes_padded(config):
+    if config.writes_padded:
         save_padded(folder.adapter, folder.padded, base_shapes(model), modules_of(model))
         _tell_of_servers(folder)
     if config.export.merged:

@@ -2,12 +2,12 @@
 
 import math
 
-from autolora.configs.schema import RunConfig
+from autolora.configs.schema import WithLora
 from autolora.engine.ranks import RankRecord
 from autolora.problems.models.parts import layer_ranks
 
 
-def alpha_pattern(config: RunConfig, record: RankRecord) -> dict[str, float]:
+def alpha_pattern(config: WithLora, record: RankRecord) -> dict[str, float]:
     """The lora_alpha of each layer that keeps LoRA; {} if `retrain.scale` is fixed, where all layers have the same."""
     if config.retrain.scale == "fixed":
         return {}
@@ -15,7 +15,7 @@ def alpha_pattern(config: RunConfig, record: RankRecord) -> dict[str, float]:
     return {name: whole(alpha_of(config, rank, record.k, mean)) for name, rank in layer_ranks(record.kept).items()}
 
 
-def alpha_of(config: RunConfig, rank: int, k: int, mean: float) -> float:
+def alpha_of(config: WithLora, rank: int, k: int, mean: float) -> float:
     """The lora_alpha of a layer of this rank, which PEFT divides by the rank, under `retrain.scale`.
 
     mean_rank: one scale for all layers, lora_alpha / sqrt(k * mean), with `mean` the mean rank of the layers that keep

@@ -6,10 +6,9 @@ from typing import Any
 import yaml
 
 from autolora.configs.errors import UserError
-from autolora.configs.facts import SEARCHING
 from autolora.configs.files import load_config
 from autolora.configs.requests import Trainer
-from autolora.configs.schema import RunConfig
+from autolora.configs.schema import RunConfig, WithLora
 from autolora.engine import ranks
 from autolora.engine.export.names import ADAPTER_CONFIG, what_parts_lose
 from autolora.engine.export.scale import alpha_pattern
@@ -46,7 +45,7 @@ def lines_for(trainer: Trainer, folder: RunFolder) -> str:
 
 
 def _record(folder: RunFolder) -> RankRecord:
-    if folder.begun and not folder.ranks.exists() and _config(folder).method in SEARCHING:
+    if folder.begun and not folder.ranks.exists() and _config(folder).searches:
         raise UserError(
             f"--for: {folder.ranks} does not exist yet, as the choice of the ranks is half-done; the same command "
             f"resumes it"
@@ -54,7 +53,7 @@ def _record(folder: RunFolder) -> RankRecord:
     if not folder.ranks.exists() or not (folder.lora_config / ADAPTER_CONFIG).exists():
         missing = folder.lora_config if folder.ranks.exists() else folder.ranks
         raise UserError(
-            f"--for: {missing} does not exist; methods {', '.join(sorted(SEARCHING))} write it once they have chosen "
+            f"--for: {missing} does not exist; methods autolora, lora_grid and optuna write it once they have chosen "
             f"the ranks. The ranks of any other method are in adapter/adapter_config.json"
         )
     return ranks.load(folder.ranks)
@@ -103,7 +102,8 @@ def _fits(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) ->
     same = settings["rank_pattern"] == layer_ranks(record.kept)
     if not same or not folder.config.exists():
         return same
-    return bool(settings["alpha_pattern"] == alpha_pattern(_config(folder), record))
+    config = _config(folder)
+    return isinstance(config, WithLora) and bool(settings["alpha_pattern"] == alpha_pattern(config, record))
 
 
 def _base(record: RankRecord, settings: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter
 
 from autolora.configs.errors import UserError
 
@@ -87,7 +87,7 @@ class Evidence:
     (engine/cut/basis.py); `plain_curve`: the same by plain SVD. `budget_rule`: the rule that chose the components on
     the budget curve. `uneven_curve`: uneven cuts of the size of the rank `at` in every layer, with the standard error
     of the difference to it. `regression`: whether the labels are numbers. `folds`: what was chosen on all but one of
-    so many folds of the rows was measured on that one. Older records lack the last ones; their rank curve is plain.
+    so many folds of the rows was measured on that one.
     """
 
     rows: int
@@ -104,11 +104,11 @@ class Evidence:
     rank_curve: tuple[CurvePoint, ...]
     budget_rule: str
     budget_curve: tuple[CurvePoint, ...]
-    allowed_gap: float = 0.02
-    regression: bool = False
-    folds: int = 2
-    plain_curve: tuple[CurvePoint, ...] = ()
-    uneven_curve: tuple[CurvePoint, ...] = ()
+    allowed_gap: float
+    regression: bool
+    folds: int
+    plain_curve: tuple[CurvePoint, ...]
+    uneven_curve: tuple[CurvePoint, ...]
 
     __pydantic_config__ = _STRICT
 
@@ -207,18 +207,12 @@ class Evidence:
         return found
 
     def _kept_of_reference(self, point: CurvePoint) -> tuple[float, float]:
-        """The part of what the reference gains that a point keeps, and its standard error.
-
-        Where the searched model is over-fitted and the record is older than `reference_kept_standard_error`, the
-        error is the largest that it can be, as the record does not say how the losses vary together."""
+        """The part of what the reference gains that a point keeps, and its standard error."""
         if not self.overfitted:
             return point.kept, point.kept_standard_error
+        assert point.reference_kept_standard_error is not None
         lost = (point.loss - self.reference.loss) / self._reference_gain
-        if point.reference_kept_standard_error is not None:
-            return 1 - lost, point.reference_kept_standard_error
-        whole = max(self.rank_curve, key=lambda one: one.at)
-        of_gain = self.gain_standard_error + whole.standard_error
-        return 1 - lost, (point.standard_error + abs(lost) * of_gain) / self._reference_gain
+        return 1 - lost, point.reference_kept_standard_error
 
 
 def too_few(rows: int, sources: int) -> str:
@@ -246,47 +240,25 @@ def _point(point: CurvePoint, name: str) -> dict[str, Any]:
 
 CURVES = {"rank_curve": "rank", "plain_curve": "rank", "budget_curve": "budget", "uneven_curve": "rank"}
 """The curves, and what ranks.json calls the place of their points."""
-_LATER = ("plain_curve", "uneven_curve")
-"""The curves that older files lack."""
 KEYS = (*(field.name for field in fields(Evidence)), "sufficient_rank", "tolerance")
 """The keys of ranks.json that hold evidence."""
 
 
 def from_json(raw: dict[str, Any], where: str) -> tuple[Evidence, float] | None:
-    """The evidence in the keys of a ranks.json, and the tolerance of its sufficient rank; None if it has no evidence.
+    """The evidence in the keys of a ranks.json, and the tolerance of its sufficient rank; None if it has none, or that
+    of an older program, which lacks some of the keys.
 
     Raises UserError, whose text begins with `where`, when the keys do not hold what `to_json` writes.
     """
-    if not any(raw.get(key) is not None for key in KEYS):
+    if any(raw.get(key) is None for key in (*(field.name for field in fields(Evidence)), "tolerance")):
         return None
-    found = {field.name: raw[field.name] for field in fields(Evidence) if field.name in raw}
-    found.setdefault("sources", found.get("rows"))  # without sources, each row counts as its own
+    found = {field.name: raw[field.name] for field in fields(Evidence)}
     try:
         for curve, name in CURVES.items():
-            points = found.setdefault(curve, []) if curve in _LATER else found[curve]
-            found[curve] = [{("at" if key == name else key): point[key] for key in point} for point in points]
-            _refuse_places([point.get("at") for point in found[curve]], curve, name)
+            found[curve] = [{("at" if key == name else key): point[key] for key in point} for point in found[curve]]
         # In strict mode pydantic reads tuples and dataclasses from JSON text, but not from Python's lists and dicts.
-        evidence = TypeAdapter(Evidence).validate_json(json.dumps(found))
-        tolerance = float(raw["tolerance"])
-    except (LookupError, ArithmeticError, AttributeError, TypeError, ValueError, ValidationError) as error:
-        problem = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else None
-        told = f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" if problem else f"{error}"
-        raise UserError(
-            f"{where}: what was measured on D_val is not readable ({told:.200}); allowed: all of the keys "
-            f"{', '.join(KEYS)} as the search wrote them, or none"
-        ) from error
-    if not 0 <= tolerance < 1:
-        raise UserError(f"{where}: tolerance is {tolerance!r}; allowed: from 0 to below 1")
-    return evidence, tolerance
-
-
-def _refuse_places(places: Sequence[Any], curve: str, name: str) -> None:
-    """Raises ValueError if two points of a curve lie at one place, if the curve of ranks has no points, or if the
-    place of one of them is not a whole number from 1."""
-    if curve == "rank_curve" and not places:
-        raise ValueError(f"{curve}: no point; allowed: one or more")
-    if name == "rank" and (wrong := [at for at in places if type(at) is not int or at < 1]):
-        raise ValueError(f"{curve}: rank is {wrong[0]!r:.80}; allowed: a whole number from 1")
-    if len(set(places)) < len(places):
-        raise ValueError(f"{curve}: two points have the same {name}")
+        return TypeAdapter(Evidence).validate_json(json.dumps(found)), float(raw["tolerance"])
+    except (AttributeError, TypeError, ValueError) as error:
+        told = " ".join(str(error).split())
+        raise UserError(f"{where}: what was measured on D_val is not readable ({told:.200}); allowed: all of the keys "
+                        f"{', '.join(KEYS)} as the search wrote them, or none") from error  # fmt: skip

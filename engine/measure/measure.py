@@ -137,6 +137,7 @@ def measure(
     shares, nodes, fall = _shares(folded, (off, on), temperature, plan.batch)
     gain, error = without.above(whole)
     evidence = Evidence(
+        allowed_gap=EXACT,
         rows=len(passes.rows),
         sources=passes.rows.group_count,
         without="LoRA off" if alone is None else "head alone",
@@ -154,6 +155,7 @@ def measure(
         ),
         budget_rule=plan.rule,
         budget_curve=_budget_curve(folded, plan, shares, singular_values, beside),
+        uneven_curve=(),
         regression=isinstance(likelihood, Gaussian),
         folds=folded.count,
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from autolora.configs.methods import FACTS
+from autolora.configs.schema import Lora, LoraGrid, LoraRanks, Random, Shuffled
 from autolora.engine.ranks import LayerRank, RankRecord, count_parameters
 from autolora.problems.models.parts import matches
 
@@ -22,7 +22,7 @@ Shapes = Mapping[str, tuple[int, int]]
 
 def uniform(names: Sequence[str], rank: int, k: int) -> RankRecord:
     """The same rank in every layer. `k`: lora.k, from which the scale of the update follows, as after a search."""
-    return RankRecord(k, tuple(LayerRank(name, rank) for name in names), rule=FACTS["lora"].rule)
+    return RankRecord(k, tuple(LayerRank(name, rank) for name in names), rule=Lora.recorded_rule)
 
 
 def by_target(names: Sequence[str], rank: Mapping[str, int], k: int) -> RankRecord:
@@ -32,12 +32,12 @@ def by_target(names: Sequence[str], rank: Mapping[str, int], k: int) -> RankReco
     """
     targets = sorted(rank, key=len, reverse=True)
     layers = tuple(LayerRank(name, next(rank[t] for t in targets if matches(name, t))) for name in names)
-    return RankRecord(k, layers, rule=FACTS["lora_grid"].rule)
+    return RankRecord(k, layers, rule=LoraGrid.recorded_rule)
 
 
 def given(record: RankRecord) -> RankRecord:
     """The ranks of another run's record, without what its search measured."""
-    return RankRecord(record.k, tuple(LayerRank(x.name, x.rank) for x in record.layers), rule=FACTS["lora_ranks"].rule)
+    return RankRecord(record.k, tuple(LayerRank(x.name, x.rank) for x in record.layers), rule=LoraRanks.recorded_rule)
 
 
 def alike(
@@ -88,7 +88,7 @@ def shuffled(record: RankRecord, shapes: Shapes, draw: Draw, among: str = "size"
             for place, rank in zip(group, generator.permutation([before[i] for i in group]).tolist(), strict=True):
                 after[place] = rank
     layers = tuple(LayerRank(layer.name, rank) for layer, rank in zip(record.layers, after, strict=True))
-    made = RankRecord(record.k, layers, rule=FACTS["lora_shuffled"].rule)
+    made = RankRecord(record.k, layers, rule=Shuffled.recorded_rule)
     notes = []
     if not possible:
         narrow = can_be_shuffled(record, sizes, among)
@@ -120,7 +120,7 @@ def random_ranks(
     while len(free := np.flatnonzero((ranks < cap) & (size <= budget - ranks @ size))):
         ranks[generator.choice(free)] += 1
     layers = tuple(LayerRank(name, int(rank)) for name, rank in zip(names, ranks, strict=True))
-    made = RankRecord(k, layers, rule=FACTS["lora_random"].rule)
+    made = RankRecord(k, layers, rule=Random.recorded_rule)
     missed = budget - count_parameters(made.kept, sizes)
     return dataclasses.replace(made, note=f"{missed} LoRA parameters below the budget" if missed else None)
 

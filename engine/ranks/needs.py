@@ -4,8 +4,7 @@ import math
 from collections.abc import Collection
 
 from autolora.configs.errors import UserError
-from autolora.configs.facts import needs_evidence
-from autolora.configs.schema_answer import AnswerConfig
+from autolora.configs.search import AnswerConfig
 from autolora.engine.cut.budget import parameters_of
 from autolora.engine.measure.evidence import LEAST_ROWS
 
@@ -15,7 +14,7 @@ def refuse_unanswerable(answer: AnswerConfig, rows: int, sizes: Collection[int])
 
     `rows`: how many rows D_val has; `sizes`: the LoRA parameters of one component in each layer.
     """
-    if rows < LEAST_ROWS and needs_evidence(answer):
+    if rows < LEAST_ROWS and answer.needs_evidence:
         raise UserError(
             f"--answer.rule: {answer.rule} is measured on D_val, whose {rows} rows are too few; allowed: {LEAST_ROWS} "
             f"or more (give more training rows or a larger --task.validation_share), or --answer.rule threshold"
@@ -29,14 +28,14 @@ def refuse_small_budget(answer: AnswerConfig, sizes: Collection[int]) -> None:
     if answer.rule == "threshold":
         return
     least = f"{rounded_up(min(sizes) / sum(sizes)):g} or more (one component of the smallest layer)"
-    if answer.budget == "auto":
+    if answer.number is None:
         curve = [] if answer.from_run is not None else answer.curve_budgets
         if curve and all(parameters_of(budget, sizes) < min(sizes) for budget in curve):
             raise UserError(
                 f"--answer.curve_budgets: none is large enough for this model; allowed: at least one budget of {least}"
             )
-    elif parameters_of(answer.budget, sizes) < min(sizes):
-        raise UserError(f"--answer.budget: {answer.budget:g} is not allowed for this model; allowed: {least}, or auto")
+    elif parameters_of(answer.number, sizes) < min(sizes):
+        raise UserError(f"--answer.budget: {answer.number:g} is not allowed for this model; allowed: {least}, or auto")
 
 
 def rounded_up(number: float) -> float:

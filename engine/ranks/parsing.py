@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from autolora.configs.errors import UserError
-from autolora.configs.schema import Constraint, RetrainConfig
+from autolora.configs.search import Constraint
+from autolora.configs.training import LoraRetrain
 from autolora.engine.disk.files import is_number, load_json
 from autolora.engine.measure import evidence
 from autolora.engine.ranks.record import LayerRank, RankRecord
@@ -27,7 +28,7 @@ def _or_null(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 _LISTS = [name for name, kind in get_type_hints(LayerRank).items() if kind == tuple[float, ...]]
 _NUMBERS = [name for name, kind in get_type_hints(LayerRank).items() if kind == float | None]
-_SCALES: tuple[str, ...] = get_args(get_type_hints(RetrainConfig)["scale"])
+_SCALES: tuple[str, ...] = get_args(LoraRetrain.model_fields["scale"].annotation)
 _MOST_K = 1_000_000  # a scale is divided by k, so k must not be too large for a float
 # Field of ranks.json -> a test of its value, and the allowed values in words. mean_rank is checked but not used.
 _FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {

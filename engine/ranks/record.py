@@ -8,7 +8,7 @@ from typing import Any
 
 from autolora.configs.errors import UserError
 from autolora.configs.places import portable_name
-from autolora.configs.schema import RunConfig
+from autolora.configs.schema import WithLora
 from autolora.engine.disk.files import write_json
 from autolora.engine.measure import evidence
 from autolora.engine.measure.evidence import SEEN, Evidence
@@ -154,7 +154,7 @@ def chosen_components(layer: LayerRank, record: RankRecord) -> list[int]:
     return sorted(order[: layer.rank])
 
 
-def of_run(record: RankRecord, config: RunConfig) -> RankRecord:
+def of_run(record: RankRecord, config: WithLora) -> RankRecord:
     """The record with what another trainer needs besides the ranks: the scale of the run, and its base model."""
     return dataclasses.replace(
         record, lora_alpha=config.lora.lora_alpha, scale=config.retrain.scale,

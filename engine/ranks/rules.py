@@ -5,7 +5,7 @@ The functions take torch tensors and numpy arrays alike: showing a finished run 
 
 from typing import Any, TypeVar
 
-from autolora.configs.schema import Constraint
+from autolora.configs.search import Constraint
 
 # Constraints under which the alphas of a layer sum to 1: each starts at 1/k.
 SUM_TO_ONE = {"softmax"}

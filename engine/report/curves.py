@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from autolora.configs.schema import Constraint
+from autolora.configs.search import Constraint
 from autolora.engine.ranks.rules import thresholds
 from autolora.engine.search.trajectory import Trajectory
 

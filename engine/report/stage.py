@@ -6,7 +6,7 @@ from typing import Any
 from bokeh.plotting import figure
 
 from autolora.configs.files import to_yaml
-from autolora.configs.schema import RunConfig
+from autolora.configs.schema import Autolora, RunConfig
 from autolora.engine.choose.words import how_chosen
 from autolora.engine.disk.files import write_text
 from autolora.engine.ranks import RankRecord
@@ -162,11 +162,11 @@ def draw(
 
 def _sentence(config: RunConfig, record: RankRecord | None) -> str:
     """One sentence: the model, the task, the method, and the mean rank."""
-    task = config.task.name or config.task.type
+    task = config.task.result_name
     if record is None:
         return f"{config.model.name} on {task}, method {config.method}."
     size = f"{len(record.layers)} layers, mean rank {record.mean_in_words}"
-    if config.method != "autolora":
+    if not isinstance(config, Autolora):
         return f"LoRA on {config.model.name} on {task}, method {config.method}: {size}."
     made = f"constraint {record.constraint}, hypergradient {config.hypergradient.type}"
     return f"LoRA ranks of {config.model.name} on {task}: {size}, {made}."

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from autolora.configs.errors import UserError
 from autolora.configs.files import load_config
+from autolora.configs.schema import Autolora
 from autolora.engine import ranks
 from autolora.engine.ranks.grid import key_names
 from autolora.engine.run.contents import read_result
@@ -40,7 +41,7 @@ def save_workspace(root: Path) -> None:
     logged = Logged(
         layers=key_names([layer.name for layer in ranks.load(folder.ranks).layers]),
         metrics=list(read_result(folder.metrics).get("metrics", {})),
-        by_threshold=config.answer.rule == "threshold",
+        by_threshold=isinstance(config, Autolora) and config.answer.rule == "threshold",
     )
     try:
         import wandb

@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any
 
-from autolora.configs.facts import trains_blocks
+from autolora.configs.schema import WithLora
 from autolora.engine import ranks
 from autolora.engine.retrain.methods.base import Prepared
 from autolora.engine.run.context import Context
@@ -22,7 +22,7 @@ def begin(run: Context, prepared: Prepared, data: Data) -> None:
     blocks that can be recomputed.
     """
     model: Any = prepared.model
-    if run.config.model.gradient_checkpointing and trains_blocks(run.config):
+    if run.config.model.gradient_checkpointing and run.config.trains_blocks:
         recompute_blocks(model)
     if any(parameter.requires_grad for parameter in model.parameters()):
         model.to(run.compute.device)
@@ -39,7 +39,7 @@ def begin(run: Context, prepared: Prepared, data: Data) -> None:
 def _update_scale(run: Context) -> None:
     """Writes this run's scale into the ranks of a search, which may have been made with another retrain.scale."""
     path = run.folder.ranks
-    if path.exists() and (kept := ranks.load(path)).lora_alpha is not None:
+    if path.exists() and isinstance(run.config, WithLora) and (kept := ranks.load(path)).lora_alpha is not None:
         now = ranks.of_run(kept, run.config)
         if now != kept:
             ranks.save(now, path)

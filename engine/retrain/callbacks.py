@@ -66,12 +66,11 @@ class StopAtNaN(TrainerCallback):
 def not_finite_words(what: str, config: RunConfig) -> str:
     """The message for a loss that is infinite or NaN; `what` says which loss."""
     retrain = config.retrain
-    key = "learning_rates" if retrain.learning_rates else "learning_rate"
     others = [] if config.precision == "fp32" else ["--precision fp32"]
     if not 0 < retrain.gradient_clipping <= 1:  # 0: gradients are not clipped
         others.append("--retrain.gradient_clipping 1")
     return (
-        f"--retrain.{key}: {what} is not finite at rate {retrain.learning_rate:g}; try "
+        f"--retrain.learning_rate: {what} is not finite at rate {retrain.rate:g}; try "
         f"{' or '.join(['a lower rate', *others])}, with --stage retrain --overwrite (for a cell of a study, remove "
         f"its folder instead)"
     )

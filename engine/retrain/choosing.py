@@ -10,7 +10,7 @@ from typing import Any
 
 from peft import PeftModel
 
-from autolora.configs.methods import FACTS
+from autolora.configs.schema import LoraGrid, Optuna, RunConfig
 from autolora.engine import ranks
 from autolora.engine.export.lora_config import save_lora_config
 from autolora.engine.ranks import LayerRank, RankRecord, controls
@@ -33,13 +33,12 @@ Ranks = Callable[[Mapping[str, Any]], RankRecord]
 def choose_ranks(run: Context) -> None:
     """Chooses ranks by the run's method and writes them; does not repeat trials that an earlier command finished."""
     shapes = _shapes(run)
-    plan, ranks_of, blame, most = _METHODS[run.config.method](run, shapes)
+    plan, ranks_of, blame, most = _METHODS[type(run.config)](run, shapes)
     sizes = {name: sum(shape) for name, shape in shapes.items()}
-    rates, rate = run.config.retrain.learning_rates, run.config.retrain.learning_rate
-    if any(other != rate for other in rates):
+    if len(run.config.retrain.rates) > 1:
         log.info(
-            "%s: ranks are tried at --retrain.learning_rate %g; retrain.learning_rates are for the chosen ranks",
-            run.config.method, rate,
+            "%s: ranks are tried at learning rate %g, the first; the others are for the chosen ranks",
+            run.config.method, run.config.retrain.rate,
         )  # fmt: skip
     trials = Trials(run, run.folder.grid, "--retrain.learning_rate", "all", run.config.method, sizes)
 
@@ -53,7 +52,7 @@ def choose_ranks(run: Context) -> None:
     _, prepared = prepare(run, chosen.tried)
     assert prepared.record is not None
     assert isinstance(prepared.model, PeftModel)
-    save_lora_config(prepared.model.peft_config[ADAPTER], prepared.record, run.folder.lora_config, run.config)
+    save_lora_config(prepared.model.peft_config[ADAPTER], prepared.record, run.folder.lora_config, run.adapted)
     ranks.save(prepared.record, run.folder.ranks)
 
 
@@ -61,7 +60,7 @@ def _shapes(run: Context) -> Shapes:
     """The shapes of every layer, or part of one, that the target modules match."""
     model = run.base().model
     found = layer_shapes(model)
-    return {name: found[name] for name in lora_layers_of(model, run.config.lora)}
+    return {name: found[name] for name in lora_layers_of(model, run.adapted.lora)}
 
 
 Choice = tuple[Plan, Ranks, Path, str]
@@ -74,7 +73,7 @@ def _grid(run: Context, shapes: Shapes) -> Choice:
 
     The paper compares with 16 rank configurations without naming them; two target modules and four ranks make 16.
     """
-    lora = run.config.lora
+    lora = run.adapted.lora
     names = list(shapes)
     combinations = itertools.product(lora.grid, repeat=len(lora.target_modules))
     tried = [dict(zip(lora.target_modules, combination, strict=True)) for combination in combinations]
@@ -83,7 +82,7 @@ def _grid(run: Context, shapes: Shapes) -> Choice:
 
 def _tpe(run: Context, shapes: Shapes) -> Choice:
     """Ranks that TPE proposes from the earlier trials; each proposal spends the whole budget."""
-    lora, seed = run.config.lora, run.config.seed
+    lora, seed = run.adapted.lora, run.config.seed
     sizes = {name: sum(shape) for name, shape in shapes.items()}
     budget = budget_of(lora, list(sizes.values()), least=min(sizes.values()))
     most = controls.highest_needed(shapes, budget, lora.k)
@@ -98,12 +97,12 @@ def _tpe(run: Context, shapes: Shapes) -> Choice:
 
     def record(tried: Mapping[str, Any]) -> RankRecord:
         layers = tuple(LayerRank(name, int(tried[name])) for name in sizes)
-        return RankRecord(lora.k, layers, rule=FACTS["optuna"].rule)
+        return RankRecord(lora.k, layers, rule=Optuna.recorded_rule)
 
     return plan, record, Path("--lora.k"), f"{lora.trials}"
 
 
-_METHODS: Mapping[str, Callable[[Context, Shapes], Choice]] = {"lora_grid": _grid, "optuna": _tpe}
+_METHODS: Mapping[type[RunConfig], Callable[[Context, Shapes], Choice]] = {LoraGrid: _grid, Optuna: _tpe}
 
 
 def _score(run: Context, trial: Trial) -> float | None:

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autolora.configs.errors import UserError
-from autolora.configs.facts import FROM_COMPONENTS, data_seed, recorded_data_seed
-from autolora.configs.schema import RunConfig
+from autolora.configs.schema import RunConfig, WithLora
 from autolora.engine import ranks
 from autolora.engine.ranks import RankRecord
 from autolora.engine.retrain import checkpoint
@@ -26,7 +25,7 @@ _MODEL = Settings(("model.name", "model.revision", "lora.lora_alpha"))
 """The searched weights fit only a training with the same values of these keys."""
 _HALVES = Settings(("task.validation_share", "task.split_by"))
 """These keys divide the training rows into D_tr and D_val."""
-_WAY_OUT = "give the old value, another run as --retrain.init_from, or --retrain.init scratch"
+_WAY_OUT = "give the old value, another run as --retrain.init, or --retrain.init scratch"
 
 
 @dataclass(frozen=True)
@@ -40,14 +39,22 @@ class Components:
     targets: Sequence[str]
 
 
+def adapter_to_start_from(config: RunConfig) -> Path | None:
+    """The folder of the cut adapter from which the training goes on; None if it does not start from one."""
+    start = config.retrain.start
+    folder = None if start in ("scratch", "search") else Path(filled_in(start, config))
+    return folder if folder is not None and (folder / "adapter_config.json").exists() else None
+
+
 def components_from(config: RunConfig) -> RunFolder | None:
     """The other run whose searched components the training starts from; None if there is no such run."""
-    named = config.retrain.init_from
-    starts = config.retrain.init == "search" and config.method in FROM_COMPONENTS
-    return RunFolder(filled_in(named, config)) if starts and named is not None else None
+    start = config.retrain.start
+    if start in ("scratch", "search") or adapter_to_start_from(config) is not None:
+        return None
+    return RunFolder(filled_in(start, config))
 
 
-def components_of(config: RunConfig, own: RunFolder, record: RankRecord) -> Components:
+def components_of(config: WithLora, own: RunFolder, record: RankRecord) -> Components:
     """The components from which the run in the folder `own` starts, whose ranks are those of `record`."""
     other = components_from(config)
     if other is None:
@@ -75,25 +82,31 @@ def refuse_missing_components(asked: Asked) -> None:
     missing = next(_missing(source), None)
     if missing is not None:
         raise UserError(
-            f"--retrain.init_from: {source.root} has no {missing}; allowed: the folder of a run of method autolora "
+            f"--retrain.init: {source.root} has no {missing}; allowed: the folder of a run of method autolora "
             f"whose search is finished"
         )
     recorded = read_searched(source.search_summary).get("settings", {})
     _MODEL.refuse_changed(recorded, config, f"{source.root} holds weights that were searched with", _WAY_OUT)
-    if len(config.retrain.learning_rates) > 1:
+    if len(config.retrain.rates) > 1:
         what = f"{source.root} divided the rows into D_tr and D_val with"
-        _HALVES.refuse_changed(recorded, config, what, f"{_WAY_OUT}, or no --retrain.learning_rates")
+        _HALVES.refuse_changed(recorded, config, what, f"{_WAY_OUT}, or one --retrain.learning_rate")
         _refuse_other_seed(recorded, config, what)
 
 
 def _refuse_other_seed(recorded: Mapping[str, Any], config: RunConfig, what: str) -> None:
     """Refuses to choose a learning rate on rows of D_val on which the components were trained."""
-    now, then = data_seed(config), recorded_data_seed(recorded)
+    now, then = config.data_seed, data_seed_in(recorded)
     if then not in (None, now):
         raise Outdated(
             f"--task.seed: {what} seed {then}, now it is {now}, so that D_val has rows on which the components were "
-            f"trained; give --task.seed {then}, or no --retrain.learning_rates"
+            f"trained; give --task.seed {then}, or one --retrain.learning_rate"
         )
+
+
+def data_seed_in(settings: Mapping[str, Any]) -> int | None:
+    """The seed for draws from the data in recorded settings, key -> value; None if they have none."""
+    seed = settings.get("task.seed")
+    return settings.get("seed") if seed is None else seed
 
 
 def _missing(source: RunFolder) -> Iterator[Path]:
@@ -111,13 +124,13 @@ def _refuse_changed_components(run: "Workbench", source: RunFolder) -> None:
     ):
         if then is not None and now is not None and then != now:
             raise Outdated(
-                f"--retrain.init_from: {source.root} has other components than those that {work} began with; bring "
+                f"--retrain.init: {source.root} has other components than those that {work} began with; bring "
                 f"the old search back to resume, --name for another run, or --overwrite to start again"
             )
 
 
 def heed_data_of_components(run: "Workbench") -> None:
-    """Checks that the search of `retrain.init_from` had the training rows and classes of this run, and its base model,
+    """Checks that the search of `retrain.init` had the training rows and classes of this run, and its base model,
     which is compared when it is loaded. Raises Outdated if not: rows that this run evaluates could be among those on
     which the components were trained. All processes must call this function."""
     source = components_from(run.config)

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from autolora.configs.places import is_hub_name
-from autolora.configs.recipe import evaluation_path, own_data
 from autolora.configs.schema import RunConfig
+from autolora.configs.tasks import OwnRows
 
 _PARTS = {0.1: "tenth", 0.2: "fifth", 0.25: "quarter", 0.5: "half"}
 
@@ -17,9 +17,9 @@ def evaluated_on(config: RunConfig, name: str, split: str, held_out: bool) -> st
     `held_out`: whether the task took them out of the training rows.
     """
     task = config.task
-    if not own_data(task):
+    if not isinstance(task, OwnRows):
         return f"{name}, {split}"
-    own = evaluation_path(task, split)
+    own = task.file_of(split)
     if own is not None:
         return Path(own).name
     path = str(task.path)

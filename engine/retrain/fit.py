@@ -12,7 +12,6 @@ import pandas as pd
 import torch
 from transformers import PreTrainedConfig, PrinterCallback, TrainerCallback, TrainingArguments
 
-from autolora.configs.facts import evaluation_batch
 from autolora.configs.schema import RunConfig
 from autolora.engine.retrain import checkpoint as retrain_checkpoint
 from autolora.engine.retrain.callbacks import Clock, Progress, SaveAsAsked, Seal, StopAtNaN, StopWhenAsked
@@ -157,10 +156,10 @@ def training_arguments(config: RunConfig, compute: Compute, folder: Path) -> Tra
         # The batch is divided among the processes: more of them change the time of a step, but not its result.
         per_device_train_batch_size=settings.batch_size,
         gradient_accumulation_steps=settings.gradient_accumulation,
-        per_device_eval_batch_size=evaluation_batch(config),
+        per_device_eval_batch_size=config.evaluation_batch,
         num_train_epochs=settings.epochs,
         max_steps=settings.max_steps or -1,
-        learning_rate=settings.learning_rate,
+        learning_rate=settings.rate,
         weight_decay=settings.weight_decay,
         lr_scheduler_type="constant_with_warmup" if settings.scheduler == "constant" else settings.scheduler,
         warmup_steps=settings.warmup_ratio,

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from autolora.configs.errors import UserError
-from autolora.configs.schema import RunConfig
+from autolora.configs.schema import WithLora
 from autolora.engine.cut.cut import lora_pair, scale_of
 from autolora.engine.export.names import ADAPTER_WEIGHTS
 from autolora.engine.ranks import RankRecord
@@ -25,7 +25,7 @@ _PREFIX = "base_model.model."
 
 
 @torch.no_grad()
-def start_from_search(model: PeftModel, config: RunConfig, record: RankRecord, searched: Components) -> None:
+def start_from_search(model: PeftModel, config: WithLora, record: RankRecord, searched: Components) -> None:
     """Copies the searched components that `model` keeps at the ranks of `record`, and the search's head, into `model`.
 
     The rule and the shares in `searched.record` say which components a layer keeps. `model` then computes the same as

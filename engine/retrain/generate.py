@@ -7,7 +7,6 @@ from typing import Any
 
 from datasets import Dataset
 
-from autolora.configs.recipe import decoding, writes_texts
 from autolora.engine.disk.files import write_text
 from autolora.engine.run.context import Context
 from autolora.engine.terminal.bar import Bar
@@ -27,7 +26,7 @@ def write_texts(model: Any, run: Context) -> dict[str, float]:
     """
     task, folder = run.task, run.folder
     assert isinstance(task, Causal)
-    if not writes_texts(run.config.task):
+    if not run.config.task.writes_texts:
         return {}
     (evaluated,) = run.data.evaluation.values()
     rows = task.decoded(evaluated)
@@ -54,7 +53,7 @@ def _decoded(model: Any, run: Context, prompts: list[list[int]], ends: list[int]
             bar.step(done)
             run.stop.check()
 
-        return decode(model, run.tokenizer, prompts, decoding(run.config), run.compute, after_batch, ends)
+        return decode(model, run.tokenizer, prompts, run.config.task.decoding, run.compute, after_batch, ends)
 
 
 def _rows(run: Context, rows: Dataset, prompts: list[list[int]], found: list[Written]) -> Iterable[dict[str, Any]]:

@@ -6,7 +6,6 @@ import torch
 from datasets import Dataset
 from torch import Tensor, nn
 
-from autolora.configs.facts import evaluation_batch
 from autolora.engine.measure.likelihood import Categorical, Likelihood
 from autolora.engine.measure.passes import Passes
 from autolora.engine.measure.rows import Rows
@@ -55,7 +54,7 @@ class _WithHits(Categorical):
 
 def measured(model: nn.Module, run: Context, collate: Collate, rows: Dataset, likelihood: Likelihood) -> Measured:
     """The statistics of these rows. Raises Interrupted if a signal asked to stop; the resumed run measures again."""
-    compute, batch = Compute(run.compute.device, bf16=False), evaluation_batch(run.config)
+    compute, batch = Compute(run.compute.device, bf16=False), run.config.evaluation_batch
     with Bar("evaluate", len(rows)) as bar:
         check = run.stop.check if run.processes.size == 1 else lambda: None
         passes = Passes(Rows.of(rows, collate), likelihood, compute, run.processes, batch, check)

@@ -4,7 +4,7 @@ import math
 from typing import NamedTuple
 
 from autolora.configs.count_words import counted
-from autolora.configs.schema import RetrainConfig
+from autolora.configs.training import RetrainConfig
 
 
 class Length(NamedTuple):

@@ -1,15 +1,13 @@
-"""Which method wrote a ranks.json, and which methods read that of another run; needs no torch."""
+"""Which method wrote a ranks.json; needs no torch."""
 
 from autolora.configs.errors import UserError
-from autolora.configs.methods import FACTS, readers
+from autolora.configs.schema import METHODS
 from autolora.engine import ranks
 from autolora.engine.run.asked import Asked
 
-OWNERS = {facts.rule: method for method, facts in FACTS.items() if facts.rule}
+OWNERS = {kind.recorded_rule: method for method, kind in METHODS.items() if kind.recorded_rule}
 """`rule` in a ranks.json -> the method that writes it. autolora owns every other value, such as "shares" or
 "by hand"."""
-READ_RANKS = readers("lora.ranks_from")
-"""The methods that start from the ranks.json that lora.ranks_from names."""
 
 
 def refuse_other_ranks(asked: Asked) -> None:

@@ -5,16 +5,14 @@ from typing import Any
 
 import torch
 
-from autolora.configs.facts import CHOOSING_RANKS, SEARCHING, evaluates_base
 from autolora.engine import ranks
 from autolora.engine.ranks import RankRecord
 from autolora.engine.retrain.components import components_digest
 from autolora.engine.retrain.evaluated import evaluated_on, standard_error
 from autolora.engine.retrain.fit import Fitted
-from autolora.engine.retrain.owners import READ_RANKS
 from autolora.engine.retrain.same_ranks import what_counts
 from autolora.engine.retrain.settings import FINISHED
-from autolora.engine.retrain.sources import ranks_from
+from autolora.engine.retrain.sources import named_ranks, ranks_from
 from autolora.engine.retrain.trials import read_trials
 from autolora.engine.run.contents import read_answer, read_searched
 from autolora.engine.run.context import Context
@@ -44,8 +42,8 @@ def result_of(run: Context, fitted: Fitted, record: RankRecord | None, trainable
         "trainable_parameters": trainable,
         "lora_parameters": record.lora_parameters if record else 0,
         "mean_rank": record.mean_rank if record else None,
-        "learning_rate": None if evaluates_base(config) else rate,
-        "learning_rates_tried": [] if evaluates_base(config) else config.retrain.learning_rates,
+        "learning_rate": None if config.evaluates_base else rate,
+        "learning_rates_tried": [] if config.evaluates_base or len(config.retrain.rates) < 2 else config.retrain.rates,
         "seconds_sweep": sum(trial.seconds for trial in read_trials(run.folder.sweep)),
         "seconds_evaluation": fitted.seconds_evaluation,
         "seed": config.seed,
@@ -67,7 +65,7 @@ def result_of(run: Context, fitted: Fitted, record: RankRecord | None, trainable
 
 def _weights(run: Context) -> str:
     """The precision of the frozen weights."""
-    if run.config.model.load_in_4bit:
+    if run.config.model.dtype == "nf4":
         return "4 bits"
     return "bf16" if run.weights_dtype == torch.bfloat16 else "fp32"
 
@@ -80,14 +78,14 @@ def _inputs(data: Data) -> int:
 def _source_ranks(run: Context) -> dict[str, Any] | None:
     """The ranks that this run read by lora.ranks_from; None if it read none."""
     config = run.config
-    if config.lora.ranks_from is None or config.method not in READ_RANKS:
+    if named_ranks(config) is None:
         return None
     return what_counts(ranks.load(ranks_from(config)))
 
 
 def _searched(run: Context) -> dict[str, Any]:
     """Seconds, steps and memory of the stage that found the ranks; empty if no stage did."""
-    if run.config.method in CHOOSING_RANKS:
+    if run.config.searches == "trials":
         trials = read_trials(run.folder.grid)
         return {"seconds": sum(t.seconds for t in trials), "steps": sum(t.steps for t in trials)}
-    return read_searched(run.folder.search_summary) if run.config.method in SEARCHING else {}
+    return read_searched(run.folder.search_summary) if run.config.searches else {}

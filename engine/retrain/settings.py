@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from autolora.configs.section import COST
 from autolora.engine.retrain import checkpoint
 from autolora.engine.run.asked import Asked
 from autolora.engine.run.contents import read_result, read_searched, read_trials_file
@@ -13,25 +14,14 @@ _READ = (
     "method", "seed", "precision", "device", "model", "task", "lora", "adapter", "search", "hypergradient",
     "answer", "retrain",
 )  # fmt: skip
-# These keys are meant to change only the time and the memory that a run takes.
-_SPEED = (
-    "search.checkpoint_every", "retrain.checkpoint_every", "retrain.eval_batch_size", "retrain.torch_compile",
-    "model.gradient_checkpointing",
-)  # fmt: skip
-# The keys in _SPEED, and keys that do not change the trained weights because they are read before the retraining, or
-# only after its last step.
-_LATER = (
-    *_SPEED, "task.samples", "search.max_bad_steps", "task.evaluation_rows", "answer.from_run", "task.unused_rows",
-    "retrain.row_losses",
-)  # fmt: skip
 # These keys choose the ranks and are read before the retraining alone.
 _CHOOSES = ("answer", "lora.grid", "lora.trials")
 
-RETRAINING = Settings(_READ, (*_LATER, "task.metrics"))
+RETRAINING = Settings(_READ, ("answer.from",))
 """Compared before a training resumes; task.metrics may change, as metrics are computed after the last step."""
-CHOOSING = Settings(_READ, _LATER)
+CHOOSING = Settings(_READ, ("answer.from",), also=("task.metrics",))
 """Compared before a sweep or grid resumes; task.metrics may not change, as the first metric ranks the trials."""
-FINISHED = Settings((*_READ, "decode"), (*_SPEED, "decode.batch_size"), evaluates=True)
+FINISHED = Settings(_READ, marks=(COST,))
 """Compared before a study keeps a finished cell: all keys that training, evaluation and decoding read."""
 _WEIGHTS = Settings(("model.name", "model.revision", "lora.k", "lora.lora_alpha"))
 """Compared before --retrain.init search: the searched weights fit only a run with the same values of these keys."""
@@ -42,7 +32,7 @@ def _read_by(asked: Asked, settings: Settings) -> Settings:
     they were searched and chosen."""
     if asked.stage != "retrain":
         return settings
-    searched = () if asked.config.retrain.init == "search" else ("search", "hypergradient")
+    searched = () if asked.config.retrain.start == "search" else ("search", "hypergradient")
     return dataclasses.replace(settings, but=(*settings.but, *_CHOOSES, *searched))
 
 
@@ -83,7 +73,7 @@ def _settings(content: Mapping[str, Any]) -> dict[str, Any]:
 def refuse_other_weights(asked: Asked) -> None:
     """Refuses --retrain.init search with weights that were searched at another scale or in another base model."""
     folder = asked.folder
-    starts = asked.stage == "retrain" and asked.config.retrain.init == "search" and not folder.metrics.exists()
+    starts = asked.stage == "retrain" and asked.config.retrain.start == "search" and not folder.metrics.exists()
     if starts and folder.search_summary.exists():
         _WEIGHTS.refuse_changed(
             _settings(read_searched(folder.search_summary)),

@@ -8,7 +8,6 @@ from autolora.configs.errors import UserError
 from autolora.configs.schema import RunConfig
 from autolora.engine.choose.copied_search import source_of
 from autolora.engine.retrain.components import components_from
-from autolora.engine.retrain.owners import READ_RANKS
 from autolora.engine.run.asked import Asked
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.places import filled_in
@@ -20,14 +19,14 @@ def refuse_own_sources(asked: Asked) -> None:
         return
     # These methods read another run's ranks.json and write this run's own. They write it also with --stage retrain,
     # whose `outputs` do not list it.
-    ranks = [asked.folder.ranks] if asked.config.method in READ_RANKS else []
+    ranks = [asked.folder.ranks] if named_ranks(asked.config) else []
     refuse_sources_in([*asked.folder.outputs(asked.stage), *ranks], asked.config)
 
 
 def refuse_missing_ranks(asked: Asked) -> None:
     """Refuses, before the model is loaded, a run that would read ranks from a file that does not exist."""
     config = asked.config
-    reads = asked.stage != "report" and config.method in READ_RANKS and config.lora.ranks_from is not None
+    reads = asked.stage != "report" and named_ranks(config) is not None
     done = asked.folder.metrics.exists() and not asked.replaces
     if reads and not done and not (path := ranks_from(config)).exists():
         raise UserError(
@@ -49,22 +48,27 @@ def refuse_sources_in(outputs: Iterable[Path], config: RunConfig) -> None:
 def _sources(config: RunConfig) -> Iterator[tuple[str, Path]]:
     """Each key that may name a file or folder, with what it names."""
     task = config.task
-    named = {
-        "task.path": task.path, "task.validation_path": task.validation_path, "task.test_path": task.test_path,
-        "task.chat_template": task.chat_template, "model.name": config.model.name,
-    }  # fmt: skip
+    named: dict[str, str | None] = dict(task.files.items())
+    named["chat_template"] = getattr(task, "chat_template", None)
+    named = {f"task.{key}": path for key, path in named.items()} | {"model.name": config.model.name}
     yield from ((key, Path(name).expanduser()) for key, name in named.items() if name)
     source = source_of(config)
     if source is not None:
         yield "answer.from", source.ranks
-    if config.lora.ranks_from is not None and config.method in READ_RANKS:
+    if named_ranks(config):
         yield "lora.ranks_from", ranks_from(config)
     components = components_from(config)
     if components is not None:
-        yield "retrain.init_from", components.search
+        yield "retrain.init", components.search
+
+
+def named_ranks(config: RunConfig) -> str | None:
+    """lora.ranks_from; None for a method without it."""
+    found: str | None = getattr(getattr(config, "lora", None), "ranks_from", None)
+    return found
 
 
 def ranks_from(config: RunConfig) -> Path:
     """The ranks.json that lora.ranks_from names, itself or by its folder; {seed}, {task} and {runs} are filled in."""
-    path = filled_in(str(config.lora.ranks_from), config)
+    path = filled_in(str(named_ranks(config)), config)
     return RunFolder(path).ranks if path.is_dir() else path

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from transformers import set_seed
 
-from autolora.configs.facts import SEARCHING, evaluates_base
 from autolora.engine import ranks
 from autolora.engine.disk.files import remove, write_json, write_text
 from autolora.engine.disk.tables import write_csv, write_parquet
@@ -44,7 +43,7 @@ def retrain(run: Context, tracker: Tracker = NOWHERE) -> None:
     Interrupted when a signal asked to stop, UserError for what the user must change.
     """
     _refuse_changes(run)
-    folder, data, method = run.folder, run.data, METHODS[run.config.method]
+    folder, data, method = run.folder, run.data, METHODS[type(run.config)]
     rate = _rate(run)
     at_rate = run.under(with_rate(run.config, rate))
     set_seed(run.config.seed)
@@ -90,10 +89,8 @@ def _write_rows_and_curve(fitted: Fitted, folder: RunFolder) -> None:
 
 def _rate(run: Context) -> float:
     """The learning rate of the training; chooses it if several rates are given."""
-    rates = run.config.retrain.learning_rates
-    if not rates or evaluates_base(run.config):
-        return run.config.retrain.learning_rate
-    return choose_learning_rate(run) if len(rates) > 1 else rates[0]
+    rates = run.config.retrain.rates
+    return choose_learning_rate(run) if len(rates) > 1 and not run.config.evaluates_base else rates[0]
 
 
 def _restore_label_scale(run: Context, prepared: Prepared) -> dict[str, Any] | None:
@@ -121,7 +118,7 @@ def _restore_label_scale(run: Context, prepared: Prepared) -> dict[str, Any] | N
 
 def _say_what_is_trained(run: Context, trainable: int) -> None:
     rows, method = len(run.data.train), run.config.method
-    if evaluates_base(run.config):
+    if run.config.evaluates_base:
         log.info(
             "retrain (%s): the model has no task head, so that nothing is trained and no model is written; the base "
             "model is evaluated as it is", method,
@@ -135,7 +132,7 @@ def _refuse_changes(run: Context) -> None:
     """Refuses, before a model is loaded, to resume half-done work that began on other data or at other ranks. Warns of
     work that began on another kind of device or in another precision."""
     folder, first = run.folder, run.processes.of_first
-    if run.config.method in SEARCHING:  # `prepare` of the other methods checks their ranks
+    if run.config.searches:  # `prepare` of the other methods checks their ranks
         first(lambda: refuse_changed_ranks(ranks.load(folder.ranks), folder.ranks, folder))
     begun = first(lambda: checkpoint.peek(folder.retrain))
     warn_of_another_machine("retrain", begun.get("machine", {}), run.compute)

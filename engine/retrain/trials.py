@@ -13,7 +13,6 @@ from typing import Any
 from transformers import set_seed
 
 from autolora.configs.errors import UserError
-from autolora.configs.facts import ADALORA_LEAST_STEPS
 from autolora.configs.schema import RunConfig
 from autolora.engine.disk.files import remove, write_json
 from autolora.engine.retrain import checkpoint
@@ -22,6 +21,7 @@ from autolora.engine.retrain.callbacks import NotFinite
 from autolora.engine.retrain.components import components_digest
 from autolora.engine.retrain.fit import fit
 from autolora.engine.retrain.methods import METHODS, Prepared
+from autolora.engine.retrain.methods.adalora import LEAST_STEPS
 from autolora.engine.retrain.same_ranks import what_counts
 from autolora.engine.retrain.settings import CHOOSING
 from autolora.engine.run.contents import read_trials_file
@@ -135,11 +135,10 @@ class Trials:
         retraining. A trial keeps no losses of rows, as it is judged by its metrics."""
         config, steps = self.run.config, self.run.config.retrain.max_steps
         if steps is not None:
-            fewest = min(steps, ADALORA_LEAST_STEPS)
+            fewest = min(steps, LEAST_STEPS)
             steps = max(fewest, math.ceil(steps * len(self.data.train) / len(self.run.data.train)))
-        return dataclasses.replace(
-            config, retrain=dataclasses.replace(config.retrain, max_steps=steps, row_losses=False)
-        )
+        retrain = config.retrain.model_copy(update={"max_steps": steps, "row_losses": False})
+        return config.model_copy(update={"retrain": retrain})
 
     def _folder(self, number: int) -> Path:
         """The folder of one trial. Each has its own, as a trial must not resume from another trial's checkpoints."""
@@ -165,16 +164,16 @@ def read_trials(path: Path) -> list[Trial]:
 
 
 def choose_learning_rate(run: Context) -> float:
-    """The rate of `retrain.learning_rates` that did best on D_val with this run's method; writes sweep.json."""
-    trials = Trials(run, run.folder.sweep, "--retrain.learning_rates", "retrain", "sweep")
+    """The rate of `retrain.learning_rate` that did best on D_val with this run's method; writes sweep.json."""
+    trials = Trials(run, run.folder.sweep, "--retrain.learning_rate", "retrain", "sweep")
 
     def prepare(run: Context, tried: Mapping[str, Any]) -> tuple[Context, Prepared]:
         at_rate = run.under(with_rate(run.config, tried["learning_rate"]))
-        prepared = METHODS[run.config.method].prepare(run.base(), at_rate, len(trials.data.train))
+        prepared = METHODS[type(run.config)].prepare(run.base(), at_rate, len(trials.data.train))
         trials.ranks = what_counts(prepared.record)
         return at_rate, prepared
 
-    rates = [{"learning_rate": rate} for rate in run.config.retrain.learning_rates]
+    rates = [{"learning_rate": rate} for rate in run.config.retrain.rates]
     return float(trials.best(lambda done: rates, prepare, f"{len(rates)}").tried["learning_rate"])
 
 
@@ -190,7 +189,7 @@ def goodness(task: Task, trial: Trial) -> tuple[float, float]:
 
 def with_rate(config: RunConfig, rate: float) -> RunConfig:
     """`config` with `rate` as the learning rate of the retraining."""
-    return dataclasses.replace(config, retrain=dataclasses.replace(config.retrain, learning_rate=rate))
+    return config.model_copy(update={"retrain": config.retrain.model_copy(update={"learning_rate": rate})})
 
 
 def words_of(tried: Mapping[str, Any]) -> str:

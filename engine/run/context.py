@@ -7,7 +7,6 @@ from typing import Any, Self
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from autolora.configs.facts import WITHOUT_LORA, trains_all
 from autolora.configs.files import to_yaml
 from autolora.configs.schema import RunConfig
 from autolora.engine.disk.files import write_text
@@ -120,7 +119,7 @@ class Context(Workbench):
         settings that would otherwise fail, or give useless results, only after hours of training, and Outdated if work
         in the run's folder was done with other weights.
         """
-        config, lora = self.config, self.config.lora
+        config = self.config
         self._stop_if_asked()
         kind, dtype = self.task.auto_class, self.weights_dtype
         if "weights" not in self.told:
@@ -131,9 +130,9 @@ class Context(Workbench):
         self.task.adapt(base.model)
         share_padding(base.model, self.tokenizer)
         self._refuse_late_failures(base.model)
-        targets = [] if config.method in WITHOUT_LORA else lora.target_modules
-        whole = with_modules_to_save(base, lora.modules_to_save, targets)
-        if "pooler" not in self.told and not trains_all(config):
+        targets = getattr(getattr(config, "lora", None), "target_modules", [])
+        whole = with_modules_to_save(base, config.modules_to_save, targets)
+        if "pooler" not in self.told and config.trains != "all":
             tell_of_pooler(whole, targets)
             self.told.add("pooler")
         self._stop_if_asked()

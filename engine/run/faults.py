@@ -27,7 +27,7 @@ def explained(root: Path) -> Iterator[None]:
         if isinstance(error, MemoryError) or any(words in text for words in _OF_MEMORY):
             raise UserError(
                 f"out of memory: give a lower batch size (--search.batch_size, --retrain.batch_size, in evaluation "
-                f"--retrain.eval_batch_size or --decode.batch_size), a lower --task.max_length, or "
+                f"--retrain.eval_batch_size or --task.decode.batch_size), a lower --task.max_length, or "
                 f"--model.gradient_checkpointing true; what was saved in {root} is intact"
             ) from error
         if getattr(error, "errno", None) in _DISK or any(words in text for words in _OF_DISK):

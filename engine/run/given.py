@@ -87,7 +87,7 @@ class ScriptBench(Workbench):
         kernel = getattr(getattr(self._base.model, "config", None), "_attn_implementation", None)
         if second_order and kernel not in (None, "eager"):
             raise UserError(
-                f"hypergradient: {self.config.hypergradient.type} needs second derivatives, which the attention "
+                f"hypergradient: {self.searched.hypergradient.type} needs second derivatives, which the attention "
                 f"{kernel!r} of this model lacks; allowed: a type without them, such as first_order, "
                 f"or a model with the attention 'eager'"
             )

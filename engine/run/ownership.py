@@ -8,12 +8,12 @@ from pathlib import Path, PurePath
 import yaml
 
 from autolora.configs.errors import UserError
-from autolora.configs.yaml_text import plain_values
+from autolora.configs.files import read_keys
 from autolora.engine.run.asked import AskedOf, F
 from autolora.engine.run.folder import WANDB_ID, RunFolder
 from autolora.engine.run.settling import RECORD, Places
 
-_SECTIONS = {"method", "seed", "search", "lora", "retrain"}
+_SECTIONS = {"method", "seed", "model", "task", "retrain"}
 """Keys that the config.yaml of every run and study of this program has."""
 _BEFORE_TRAINING = {"wandb", WANDB_ID}
 """What a run writes before config.yaml, and a killed or failed run may leave behind."""
@@ -48,8 +48,7 @@ def refuse_foreign(asked: AskedOf[F]) -> None:
 
 def _is_ours(config: Path) -> bool:
     with suppress(OSError, ValueError, UserError, yaml.YAMLError):
-        content = plain_values(config)
-        return isinstance(content, dict) and content.keys() >= _SECTIONS
+        return read_keys(config).keys() >= _SECTIONS
     return False
 
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from autolora.configs.endings import CHATS, OF_FILES, TABLES, TAGGED, ending, refuse_other_ending
 from autolora.configs.errors import UserError
-from autolora.configs.facts import SEARCHING
 from autolora.configs.own_class import refuse_missing_file
 from autolora.configs.places import from_home
-from autolora.configs.recipe import evaluation_path, evaluation_split, own_data
+from autolora.configs.schema import Autolora
+from autolora.configs.tasks import OwnRows, Table
 from autolora.engine.disk.paths import misplaced
 from autolora.engine.run.asked import Asked, AskedOf, F
 from autolora.engine.run.settling import Places
@@ -32,7 +32,7 @@ def refuse_study(asked: Asked) -> None:
 
 def refuse_search_without_one(asked: Asked) -> None:
     """Refuses --stage search for a method that searches nothing."""
-    if asked.stage == "search" and asked.config.method not in SEARCHING:
+    if asked.stage == "search" and not asked.config.searches:
         raise UserError(
             f"--stage: 'search' is not allowed for --method {asked.config.method}, which does not search; allowed: "
             f"all, retrain"
@@ -58,7 +58,7 @@ def refuse_finished(asked: Asked) -> None:
 
 def refuse_without_ranks(asked: Asked) -> None:
     """Refuses a stage whose input, ranks.json or metrics.json, does not exist."""
-    folder, stage, searches = asked.folder, asked.stage, asked.config.method in SEARCHING
+    folder, stage, searches = asked.folder, asked.stage, asked.config.searches
     if stage == "report" and not searches and not folder.metrics.exists():
         raise UserError(f"--stage report: {folder.metrics} does not exist; --stage all writes it")
     if stage in ("retrain", "report") and searches and not folder.ranks.exists():
@@ -71,22 +71,19 @@ def refuse_missing_files(asked: Asked) -> None:
     """Refuses a run whose file of training rows, of evaluation rows, or of an approximation does not exist or has an
     ending that is not read, or whose table of texts and labels lacks a column."""
     config, task, folder = asked.config, asked.config.task, asked.folder
-    searches = config.method == "autolora" and config.answer.from_run is None
-    if searches and asked.stage in ("all", "search") and not folder.search_summary.exists():
+    searches = asked.stage in ("all", "search") and not folder.search_summary.exists()
+    if searches and isinstance(config, Autolora) and config.answer.from_run is None:
         refuse_missing_file(config.hypergradient.type, "hypergradient.type")
     trains_nothing = asked.stage == "report" or (folder.metrics.exists() and not asked.overwrite)
-    if trains_nothing or not own_data(task):
+    if trains_nothing or not isinstance(task, OwnRows) or task.from_paper:
         return
-    evaluated = evaluation_split(task)
-    files = ("--task.path", task.path), (f"--task.{evaluated}_path", evaluation_path(task, evaluated))
-    for option, name in files:
-        if name is None:
-            continue
+    read = {"path", f"{task.evaluated_split}_path"}
+    for option, name in ((f"--task.{key}", name) for key, name in task.files.items() if key in read):
         path = Path(from_home(name))
         if ending(name) in OF_FILES and not path.exists():
             raise UserError(f"{option}: no file {name!r}")
         # Only task.path may name a folder or a data set of the hub, and only of these types.
-        if path.is_file() or option != "--task.path" or task.type not in ("tokens", "chat"):
+        if path.is_file() or option != "--task.path" or not task.on_hub:
             refuse_other_ending(option, name, _ENDINGS[task.type])
-    if task.type == "text":
+    if isinstance(task, Table):
         refuse_missing_columns(task)

@@ -1,21 +1,19 @@
 """Compare the settings under which unfinished or finished work was made with those of the command.
 
 Each stage declares the keys that change its result. Its checkpoint stores their values; before the stage resumes, they
-are compared with the configuration at hand. Every other key may change, and so may a key that nothing reads under the
-configuration at hand, such as search.steps with method lora.
+are compared with the configuration at hand. Every other key may change.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from functools import reduce
 from types import MappingProxyType
 from typing import Any
 
 from autolora.configs.errors import UserError
-from autolora.configs.keys import known_keys
+from autolora.configs.layers import OF_THRESHOLD, flat, marked
 from autolora.configs.own_class import digest
-from autolora.configs.schema import RunConfig
-from autolora.configs.unread import reason
+from autolora.configs.schema import Autolora, RunConfig
+from autolora.configs.section import COST, EVALUATE, Mark
 
 _FILE = "hypergradient.type, its file"
 RESUME_AT_OLD_VALUE = "give the old value to resume, --name for another run, or --overwrite to start again"
@@ -27,28 +25,26 @@ class Outdated(UserError):
 
 @dataclass(frozen=True)
 class Settings:
-    """The keys that change the result of one piece of work: keys and whole sections in `read`, except those in `but`.
-
-    `evaluates`: whether the work includes the evaluation. If not, `task.evaluation_split` is left out for GLUE, whose
-    splits are fixed; in a user's own table it decides which rows are held out of the training.
-    """
+    """The keys that change the result of one piece of work: keys and whole sections in `read`, except those in `but`,
+    and those with one of the `marks` that are not in `also`."""
 
     read: Iterable[str]
     but: Iterable[str] = ()
-    evaluates: bool = False
+    marks: Collection[Mark] = (COST, EVALUATE)
+    also: Iterable[str] = ()
 
     def of(self, config: RunConfig) -> dict[str, Any]:
         """Key -> value in `config`, as a checkpoint stores them; with an approximation of the user's own also what
         tells whether its file has changed."""
-        left_out = set(self.but)
-        if config.task.type == "glue" and not self.evaluates:
-            left_out.add("task.evaluation_split")
+        left_out = [*self.but, *(key for key in marked(config, self.marks) if key not in self.also)]
+        if isinstance(config, Autolora) and config.answer.rule != "threshold":  # it does not read them
+            left_out += OF_THRESHOLD
         found = {
-            key: reduce(getattr, key.split("."), config)
-            for key in known_keys()
+            key: value
+            for key, value in flat(config.model_dump()).items()
             if _covers(self.read, key) and not _covers(left_out, key)
         }
-        content = digest(config.hypergradient.type) if "hypergradient.type" in found else None
+        content = digest(found["hypergradient.type"]) if "hypergradient.type" in found else None
         return found | ({_FILE: f"SHA-256 {content}"} if content else {})
 
     def refuse_changed(
@@ -66,7 +62,7 @@ class Settings:
         """
         for key, new in self.of(config).items():
             old = recorded.get(key, new)
-            if old != new and reason(key, config) is None:
+            if old != new:
                 values = f"{given_word(old)}, now it is {given_word(new)}"
                 raise Outdated(f"--{given_as.get(key, key)}: {what} {values}; {way_out}")
 

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from autolora.configs.facts import SEARCHING
 from autolora.configs.schema import Stage
 from autolora.engine.run.contents import data_of_ranks
 from autolora.engine.run.resuming import Outdated
@@ -45,11 +44,11 @@ def heed_data_of_ranks(run: "Workbench", stage: Stage) -> None:
     for other classes or with another base model. All processes must call this function.
     """
     folder = run.folder
-    if run.config.method not in SEARCHING:
+    if not run.config.searches:
         return
     recorded = run.processes.of_first(lambda: data_of_ranks(folder))
     change = data_change(run, recorded, f"the ranks in {folder.ranks} were chosen on", evaluated=False)
-    if change and run.config.retrain.init == "search" and recorded["classes"] != run.fingerprint["classes"]:
+    if change and run.config.retrain.start == "search" and recorded["classes"] != run.fingerprint["classes"]:
         # The retraining would start from a head for other classes.
         raise Outdated(f"{change}; bring the old data back, or use --retrain.init scratch with --stage retrain")
     if change and stage == "all":
@@ -65,7 +64,7 @@ def heed_data_of_ranks(run: "Workbench", stage: Stage) -> None:
 def _heed_weights(run: "Workbench", stage: Stage, chosen_with: str | None) -> None:
     """Has the base model compared with the one with which the ranks were chosen, as soon as it is loaded."""
     way_out = None
-    if run.config.retrain.init == "search":
+    if run.config.retrain.start == "search":
         way_out = "bring the old model back, or use --retrain.init scratch with --stage retrain"
     elif stage == "all":
         way_out = (

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from autolora.configs.schema import RunConfig
+from autolora.configs.schema import Autolora, RunConfig, WithLora
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.run.same_weights import KnownWeights
@@ -32,6 +32,18 @@ class Workbench(ABC):
     compute: Compute
     told: set[str]
     weights: KnownWeights
+
+    @property
+    def searched(self) -> Autolora:
+        """The settings of a run that searches by gradients."""
+        assert isinstance(self.config, Autolora)
+        return self.config
+
+    @property
+    def adapted(self) -> WithLora:
+        """The settings of a run that trains LoRA."""
+        assert isinstance(self.config, WithLora)
+        return self.config
 
     @property
     @abstractmethod

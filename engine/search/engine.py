@@ -14,8 +14,8 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import get_scheduler
 
-from autolora.configs.facts import moves_alpha
-from autolora.configs.schema import RunConfig
+from autolora.configs.schema import Autolora
+from autolora.configs.search import OwnHypergradient
 from autolora.engine.ranks.rules import kept_components
 from autolora.problems.data import EndlessLoader
 from autolora.problems.gates import Gates
@@ -110,7 +110,7 @@ class SearchEngine(Engine):
 
 
 def build_engine(
-    config: RunConfig, model: PeftModel, d_tr: Dataset, d_val: Dataset, collate: Collate, compute: Compute,
+    config: Autolora, model: PeftModel, d_tr: Dataset, d_val: Dataset, collate: Collate, compute: Compute,
     processes: Processes = ALONE, loss: Loss = own_loss,
 ) -> SearchEngine:  # fmt: skip
     """An engine over a model with LoRA attached, before any training. `loss`: the loss of a batch.
@@ -139,10 +139,12 @@ def build_engine(
 
 
 def _inner_problem(
-    config: RunConfig, model: PeftModel, gates: Gates, batches: EndlessLoader, shared: dict[str, Any], loss: Loss
+    config: Autolora, model: PeftModel, gates: Gates, batches: EndlessLoader, shared: dict[str, Any], loss: Loss
 ) -> LoraProblem:
     """The inner problem: AdamW trains W on D_tr with the configured schedule."""
     search, hypergradient = config.search, config.hypergradient
+    known = ("eta", "radius", "terms")
+    given = {name: OwnHypergradient.model_fields[name].default for name in known} | vars(hypergradient)
     weights = [p for p in model.parameters() if p.requires_grad]
     fused = shared["compute"].fused
     optimizer = torch.optim.AdamW(weights, lr=search.learning_rate, weight_decay=search.weight_decay, fused=fused)
@@ -156,25 +158,25 @@ def _inner_problem(
         type=betty_type(hypergradient.type),
         unroll_steps=search.unroll_steps,
         # Inner steps before the first outer step: all of them if alpha is fixed, so that no outer step is taken.
-        warmup_steps=0 if moves_alpha(config) else search.steps,
+        warmup_steps=0 if config.hypergradient.moves_alpha else search.steps,
         gradient_clipping=search.gradient_clipping,
-        darts_alpha=hypergradient.radius,
-        neumann_iterations=hypergradient.terms,
-        cg_iterations=hypergradient.terms,
+        darts_alpha=given["radius"],
+        neumann_iterations=given["terms"],
+        cg_iterations=given["terms"],
     )
     return LoraProblem(
         "lora", settings, model, weights, optimizer, batches, scheduler=scheduler, gates=gates,
-        eta=hypergradient.eta, dropout=search.dropout, loss_of=loss,
+        eta=given["eta"], dropout=search.dropout, loss_of=loss,
         **shared,
     )  # fmt: skip
 
 
 def _beta_of_components(
-    config: RunConfig, gates: Gates, compute: Compute
+    config: Autolora, gates: Gates, compute: Compute
 ) -> tuple[SelectionVariables, torch.optim.Optimizer]:
     """The paper's outer variables, beta [layers, k], and AdamW without weight decay, which would pull alpha to
     uniform."""
     search = config.search
-    variables = SelectionVariables(len(gates.names), gates.k, search.constraint, search.scale).to(compute.device)
+    variables = SelectionVariables(len(gates.names), gates.k, search.constraint, search.gate).to(compute.device)
     rate = search.selection_learning_rate
     return variables, torch.optim.AdamW(variables.parameters(), lr=rate, weight_decay=0.0, fused=compute.fused)

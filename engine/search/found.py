@@ -59,7 +59,7 @@ def searched_model(run: Workbench) -> tuple[PeftModel, Gates]:
 
     Raises UserError if the searched weights are missing or belong to other layers.
     """
-    config, weights = run.config, read_tensors(run.folder.search_weights)
+    config, weights = run.searched, read_tensors(run.folder.search_weights)
     base = run.base()
     model = attach_components(base.model, config.lora, run.kind.peft_type, base.trained_whole)
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from autolora.configs.errors import UserError
-from autolora.configs.facts import moves_alpha
-from autolora.configs.schema import RunConfig
+from autolora.configs.schema import Autolora
 from autolora.engine.ranks.rules import SUM_TO_ONE
 from autolora.engine.search.engine import SearchEngine
 from autolora.engine.search.implicit_term import smaller_term, term_is_not_finite
@@ -23,7 +22,7 @@ COLLAPSED = 0.99
 """alpha of a layer has collapsed if one of its components has a larger alpha than this."""
 
 
-def refuse_many_skips(engine: SearchEngine, config: RunConfig) -> None:
+def refuse_many_skips(engine: SearchEngine, config: Autolora) -> None:
     """Raises UserError if more than `search.max_bad_steps` steps were skipped for a loss or gradient that is not
     finite."""
     skipped = int(engine.own_skips())
@@ -37,7 +36,7 @@ def refuse_many_skips(engine: SearchEngine, config: RunConfig) -> None:
     )
 
 
-def _remedy(engine: SearchEngine, config: RunConfig) -> str:
+def _remedy(engine: SearchEngine, config: Autolora) -> str:
     """What to change so that fewer steps are skipped."""
     if unlabelled := _without_label(engine.lora.train_data_loader[0].rows):
         return unlabelled
@@ -45,7 +44,7 @@ def _remedy(engine: SearchEngine, config: RunConfig) -> str:
         return smaller_term(config)
     search = config.search
     rates = f"--search.learning_rate is {search.learning_rate:g}: lower it"
-    if moves_alpha(config):
+    if config.hypergradient.moves_alpha:
         outer = f"--search.selection_learning_rate {search.selection_learning_rate:g}"
         rates = f"--search.learning_rate is {search.learning_rate:g}, {outer}: lower them"
     others = [] if config.precision == "fp32" else ["--precision fp32"]
@@ -86,7 +85,7 @@ def warn_about_missing_classes(
             )  # fmt: skip
 
 
-def warn_about_still_alpha(engine: SearchEngine, config: RunConfig) -> bool:
+def warn_about_still_alpha(engine: SearchEngine, config: Autolora) -> bool:
     """Warns if at least half of the outer steps were skipped, so that alpha was trained for far fewer steps than set.
     Returns whether it warned.
 
@@ -109,10 +108,10 @@ def warn_about_still_alpha(engine: SearchEngine, config: RunConfig) -> bool:
     return warns
 
 
-def warn_about(trajectory: Trajectory, config: RunConfig) -> None:
+def warn_about(trajectory: Trajectory, config: Autolora) -> None:
     """Warns of doubtful ranks: alpha collapsed in more than half of the layers, or no rank ever changed."""
     alpha = np.stack(trajectory.alpha)
-    if alpha.shape[2] == 1 or not moves_alpha(config):
+    if alpha.shape[2] == 1 or not config.hypergradient.moves_alpha:
         return
     collapsed = int((alpha[-1].max(axis=1) > COLLAPSED).sum())
     if config.search.constraint in SUM_TO_ONE and 2 * collapsed > alpha.shape[1]:
@@ -126,5 +125,6 @@ def warn_about(trajectory: Trajectory, config: RunConfig) -> None:
         key = "patience" if trajectory.steps[-1] < config.search.steps else "steps"
         log.warning(
             "no rank ever changed: raise --search.selection_learning_rate (now %g) or --search.%s (now %d)",
-            config.search.selection_learning_rate, key, getattr(config.search, key),
+            config.search.selection_learning_rate, key,
+            config.search.checks[1] if key == "patience" else config.search.steps,
         )  # fmt: skip

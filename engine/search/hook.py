@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autolora.configs.facts import moves_alpha
 from autolora.engine.disk import checkpoint
 from autolora.engine.run.same_machine import machine_of, warn_of_another_machine
 from autolora.engine.run.workbench import Workbench
@@ -35,11 +34,11 @@ class SearchHook:
     def __init__(self, engine: SearchEngine, run: Workbench, settings: Mapping[str, Any], tracker: Tracker) -> None:
         self.engine = engine
         # Ranks by threshold end the search only if they count: alpha moves, and no other rule makes the ranks.
-        stops = engine.by_threshold and moves_alpha(run.config)
-        self.settled = RanksSettled(run.config.search.patience if stops else 0)
+        stops = engine.by_threshold and run.searched.hypergradient.moves_alpha
+        self.settled = RanksSettled(run.searched.search.checks[1] if stops else 0)
         self.processes = run.processes
-        self.config = run.config
-        self.search = run.config.search
+        self.config = run.searched
+        self.search = run.searched.search
         self.settings = settings
         self.data = run.fingerprint
         self.folder = run.folder
@@ -81,7 +80,7 @@ class SearchHook:
     def after_step(self, engine: SearchEngine) -> bool:
         """The engine calls this after every step; if it returns True, the search ends."""
         step, last = engine.global_step, engine.global_step >= engine.train_iters
-        done = step % self.search.check_every == 0 and self.settled.check(engine.ranks())
+        done = step % self.search.checks[0] == 0 and self.settled.check(engine.ranks())
         # The last step always has a line and a point, as the report, the warnings and the ranks are about it.
         logged = done or last or step % self.search.log_every == 0
         if logged:  # wait for a GPU, so that the seconds of this line are those of its own steps
@@ -95,7 +94,7 @@ class SearchHook:
         if logged:
             self._write_line()
         if done:
-            log.info("search: stops at step %d, as no rank changed for %d checks", step, self.search.patience)
+            log.info("search: stops at step %d, as no rank changed for %d checks", step, self.search.checks[1])
         # No checkpoint after the last step: the search is over, and one resumed from it could take further steps.
         self._stop_is_due |= self._asked_to_stop(step)
         self._save_is_due |= self._stop_is_due or step % self.search.checkpoint_every == 0

@@ -5,9 +5,9 @@ import logging
 
 from torch import nn
 
-from autolora.configs.hypergradients import BUILT_IN
 from autolora.configs.own_class import is_own
-from autolora.configs.schema import RunConfig
+from autolora.configs.schema import Autolora
+from autolora.configs.search import Difference, Implicit, Neumann, Series
 from autolora.engine.search.engine import SearchEngine
 from autolora.problems.machine.compute import holds_bf16
 
@@ -17,18 +17,18 @@ HIDES = 100.0
 """The implicit term hides the direct one if it is more than this many times as large."""
 
 
-def warn_about_rounded_difference(model: nn.Module, config: RunConfig) -> None:
+def warn_about_rounded_difference(model: nn.Module, config: Autolora) -> None:
     """Warns of a finite difference whose two sides are computed with frozen weights that round to bf16, if its term
     counts.
 
     With an eta of the learning rate or less, the implicit term is about 1 % of the direct one, so that its error does
     not matter; but that of sama stays about as large as the direct one."""
-    hypergradient, eta = config.hypergradient, config.hypergradient.eta
-    facts = BUILT_IN.get(hypergradient.type)
-    if facts is None or not facts.difference:
+    hypergradient = config.hypergradient
+    if not isinstance(hypergradient, Difference) or is_own(hypergradient.type):
         return
+    eta = hypergradient.eta
     small = eta == "lr" or (isinstance(eta, float | int) and eta <= config.search.learning_rate)
-    if (small and not facts.may_hide) or not holds_bf16(model):
+    if (small and not hypergradient.may_hide) or not holds_bf16(model):
         return
     log.warning(
         "--hypergradient.type %s: with weights in bf16 or 4 bits a finite difference loses accuracy to rounding "
@@ -36,17 +36,16 @@ def warn_about_rounded_difference(model: nn.Module, config: RunConfig) -> None:
     )  # fmt: skip
 
 
-def warn_about_short_unroll(config: RunConfig) -> None:
+def warn_about_short_unroll(config: Autolora) -> None:
     """Warns of an unroll over a single inner step: it is what `exact` computes."""
-    facts = BUILT_IN.get(config.hypergradient.type)
-    if facts is not None and facts.reads_steps and config.search.unroll_steps == 1:
+    if config.hypergradient.reads_steps and config.search.unroll_steps == 1:
         log.warning(
             "--hypergradient.type %s: with --search.unroll_steps 1 it computes what exact computes; give more inner "
             "steps for each outer one", config.hypergradient.type,
         )  # fmt: skip
 
 
-def warn_about_large_term(engine: SearchEngine, config: RunConfig) -> None:
+def warn_about_large_term(engine: SearchEngine, config: Autolora) -> None:
     """Warns if the last implicit term was so large that alpha followed nothing else: that of a Neumann series that
     diverges, of sama or of a long unroll with an eta far above the learning rate, or of an approximation of the user's
     own.
@@ -62,16 +61,15 @@ def warn_about_large_term(engine: SearchEngine, config: RunConfig) -> None:
         )  # fmt: skip
 
 
-def _may_hide(config: RunConfig) -> bool:
+def _may_hide(config: Autolora) -> bool:
     """Whether the implicit term may be so large that it hides the direct one; that of a one-step unroll is not."""
     chosen = config.hypergradient
     if is_own(chosen.type):
         return True
-    facts = BUILT_IN[chosen.type]
-    one_step = (facts.reads_steps and config.search.unroll_steps == 1) or (
-        "terms" in facts.reads and chosen.terms == 0
+    one_step = (chosen.reads_steps and config.search.unroll_steps == 1) or (
+        isinstance(chosen, Series) and chosen.terms == 0
     )
-    return facts.may_hide and not one_step
+    return chosen.may_hide and not one_step
 
 
 def term_is_not_finite(engine: SearchEngine) -> bool:
@@ -82,11 +80,13 @@ def term_is_not_finite(engine: SearchEngine) -> bool:
     return int(engine.lora.own_skips) == 0 and finite and not term
 
 
-def smaller_term(config: RunConfig) -> str:
+def smaller_term(config: Autolora) -> str:
     """What to change if the implicit term is too large, or not finite: neither learning rate changes it much, unless
     eta is `lr`."""
     chosen = config.hypergradient
+    if not isinstance(chosen, Implicit):
+        return f"look into {chosen.type}"
     lower = f"lower --hypergradient.eta (now {chosen.eta if isinstance(chosen.eta, str) else f'{chosen.eta:g}'})"
-    if chosen.type == "neumann" and chosen.terms > 0:
+    if isinstance(chosen, Neumann) and chosen.terms > 0:
         return f"the Neumann series diverges: {lower} or --hypergradient.terms (now {chosen.terms})"
     return f"{lower}, or look into {chosen.type}" if is_own(chosen.type) else lower

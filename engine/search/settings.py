@@ -1,6 +1,5 @@
 """The keys that change what a search finds; refuse to resume or reuse a search if one of them has changed."""
 
-from autolora.configs.facts import NOT_READ_BY_SEARCH, READ_BY_SEARCH
 from autolora.engine.disk import newest
 from autolora.engine.run.asked import Asked
 from autolora.engine.run.contents import read_searched
@@ -9,9 +8,11 @@ from autolora.engine.run.resuming import Settings
 # Compared only for an unfinished search: with rule threshold, and no other, settled ranks end the search early.
 _ENDS = ("answer.rule",)
 
-FOUND = Settings(READ_BY_SEARCH, NOT_READ_BY_SEARCH)
+_READ = ("method", "seed", "precision", "model", "task", "lora", "search", "hypergradient")
+
+FOUND = Settings(_READ)
 """Compared before a finished search is used. `device` may differ: ranks found on one can be retrained on another."""
-UNFINISHED = Settings((*READ_BY_SEARCH, *_ENDS, "device"), NOT_READ_BY_SEARCH)
+UNFINISHED = Settings((*_READ, *_ENDS, "device"))
 """Compared before a search resumes. `device` may not differ: a checkpoint's random states fit one kind of device.
 
 `auto` is compared as a word here. What it stands for is stored in the checkpoint, too, and a search that resumes on

@@ -43,10 +43,10 @@ def search(run: Workbench, tracker: Tracker = NOWHERE) -> SearchEngine:
     Returns the engine after its last step; in the first process its components are in the singular basis. Raises
     Interrupted if a signal asked to stop, UserError for what the user must change.
     """
-    settings = run.config.search
-    hypergradient = run.config.hypergradient
+    settings = run.searched.search
+    hypergradient = run.searched.hypergradient
     # Made here, too, so that a class that cannot be made is refused before the data is read.
-    second_order = approximation(hypergradient.type, hypergradient.options).second_order
+    second_order = approximation(hypergradient).second_order
     refuse_changed_data(run, run.processes.of_first(lambda: newest.peek(run.folder.search_checkpoint)).get("data", {}))
     engine = build_search(run, second_order=second_order)
     engine.train()
@@ -68,7 +68,7 @@ def build_search(run: Workbench, *, second_order: bool) -> SearchEngine:
 
     Raises UserError if the search, or the answer after it, could not work with this model, data and settings.
     """
-    config, data = run.config, run.data
+    config, data = run.searched, run.data
     set_seed(config.seed)
     d_tr, d_val = run.halves()
     if names := run.kind.head().get("id2label"):
@@ -81,7 +81,7 @@ def build_search(run: Workbench, *, second_order: bool) -> SearchEngine:
     warn_about_rounded_difference(base.model, config)
     warn_about_short_unroll(config)
     model = attach_components(base.model, config.lora, run.kind.peft_type, base.trained_whole)
-    register(approximation(config.hypergradient.type, config.hypergradient.options))
+    register(approximation(config.hypergradient))
     parts = data.train.select(d_tr), data.train.select(d_val)
     engine = build_engine(config, model, *parts, data.collate, run.compute, run.processes, run.kind.loss)
     refuse_unanswerable(config.answer, len(d_val), engine.lora.gates.parameters_per_rank().values())
@@ -95,7 +95,7 @@ def build_search(run: Workbench, *, second_order: bool) -> SearchEngine:
 
 def _record(run: Workbench, engine: SearchEngine, hook: SearchHook) -> None:
     """Writes the files that the answer and the report read: summary.json last, as it marks the search as finished."""
-    folder, config = run.folder, run.config
+    folder, config = run.folder, run.searched
     if not warn_about_still_alpha(engine, config):
         warn_about(hook.trajectory, config)
         warn_about_large_term(engine, config)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from autolora.configs.errors import UserError
-from autolora.configs.schema import Constraint
+from autolora.configs.search import Constraint
 from autolora.engine.disk.files import replacing
 from autolora.engine.disk.tables import numbers_of, read_columns
 from autolora.engine.ranks.rules import kept_components

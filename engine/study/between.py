@@ -4,12 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from autolora.configs.errors import UserError
-from autolora.configs.facts import CHOOSING_RANKS, evaluates_base
-from autolora.configs.values import with_values
+from autolora.configs.layers import with_values
 from autolora.engine.choose.copied_search import source_of
 from autolora.engine.retrain.components import components_from
-from autolora.engine.retrain.owners import READ_RANKS
-from autolora.engine.retrain.sources import ranks_from
+from autolora.engine.retrain.sources import named_ranks, ranks_from
 from autolora.engine.run.contents import read_result
 from autolora.engine.study.cells import Cell
 
@@ -19,7 +17,7 @@ def with_chosen_rate(cell: Cell, cells: Sequence[Cell]) -> Cell:
 
     A finished cell keeps the rate that it ran at. Raises UserError if no rate is chosen yet.
     """
-    if not cell.config.retrain.learning_rates or evaluates_base(cell.config):
+    if len(cell.config.retrain.rates) < 2 or cell.config.evaluates_base:
         return cell
     chooses = _chooser(cell, cells)
     if chooses is cell and (_chose(cell) or _rate(cell) is None):
@@ -30,10 +28,7 @@ def with_chosen_rate(cell: Cell, cells: Sequence[Cell]) -> Cell:
             f"--study.sweep_once: cell {chooses.config.name}, which chooses the learning rate, has not finished, or "
             f"its metrics.json is damaged"
         )
-    values: dict[str, Any] = {"retrain.learning_rate": rate, "retrain.learning_rates": []}
-    if cell.config.method in CHOOSING_RANKS:  # its trials stay at the rate of that cell's trials
-        values = {"retrain.learning_rates": [rate]}
-    return Cell(cell.values, with_values(cell.config, values))
+    return Cell(cell.values, with_values(cell.config, {"retrain.learning_rate": rate}))
 
 
 def _rate(cell: Cell) -> float | None:
@@ -50,7 +45,7 @@ def _chose(cell: Cell) -> bool:
         tried = read_result(cell.folder.metrics).get("learning_rates_tried")
     except UserError:
         return False
-    return bool(tried == cell.config.retrain.learning_rates)
+    return bool(tried == cell.config.retrain.rates)
 
 
 def _chooser(cell: Cell, cells: Sequence[Cell]) -> Cell:
@@ -58,11 +53,11 @@ def _chooser(cell: Cell, cells: Sequence[Cell]) -> Cell:
     the same rates: the first that has chosen, else the first that has finished (the one that chose is then no longer
     among the cells), else the first. So the seeds of a study may change.
 
-    The rates are compared because study.where may give one seed other rates, or none.
+    The rates are compared because an axis may give one seed other rates, or none.
     """
 
     def place(of: Cell) -> tuple[dict[str, Any], list[float]]:
-        return {axis: of.values[axis] for axis in of.values if axis != "seed"}, of.config.retrain.learning_rates
+        return {axis: of.values[axis] for axis in of.values if axis != "seed"}, of.config.retrain.rates
 
     alike = [other for other in cells if place(other) == place(cell)]
     chosen = next((other for other in alike if _chose(other)), None)
@@ -73,9 +68,9 @@ def reads(cell: Cell, cells: Sequence[Cell], *, sweep_once: bool) -> list[Cell]:
     """The other cells whose files this one reads: the ranks for a control, the search from which it derives another
     answer or the components that it starts from, or the learning rate that the cell of another seed chose."""
     needed = []
-    if sweep_once and cell.config.retrain.learning_rates:
+    if sweep_once and len(cell.config.retrain.rates) > 1:
         needed.append(_chooser(cell, cells))
-    if cell.config.lora.ranks_from is not None and cell.config.method in READ_RANKS:
+    if named_ranks(cell.config):
         source = ranks_from(cell.config).absolute()
         places = (source, *source.parents)  # the source itself, if it names a folder that is yet to come
         needed += [other for other in cells if other.folder.root.absolute() in places]

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from autolora.configs.errors import UserError
-from autolora.configs.facts import WITHOUT_LORA
-from autolora.configs.schema import RunConfig, StudyConfig
-from autolora.configs.values import with_values
+from autolora.configs.layers import flat, given, keys, settled, tree_of
+from autolora.configs.schema import RunConfig
+from autolora.configs.study import StudyConfig
 from autolora.engine import ranks
 from autolora.engine.run.contents import read_result
 from autolora.engine.run.folder import RunFolder
-from autolora.engine.study.combinations import VARIANT, axes_of_study, combinations, named_values
+from autolora.engine.study.combinations import combinations, named_values
 from autolora.engine.study.folder import StudyFolder
 from autolora.engine.study.held_out import held_out_loss
 from autolora.engine.study.names import cell_name, cell_names
@@ -37,17 +37,25 @@ class Cell:
 
 
 def expand(config: RunConfig, folder: StudyFolder) -> list[Cell]:
-    """Every combination of the axes' values and the variants. Raises UserError for wrong settings in study."""
-    _check_axes(config.study)
-    tracking = config.tracking
+    """Every combination of the axes' values. Raises UserError for wrong settings in study."""
+    study, tracking = config.studied, config.tracking
+    _check_axes(study)
     if tracking.wandb != "disabled":
-        tracking = dataclasses.replace(tracking, group=tracking.group or config.name)
-    placed = dataclasses.replace(config, runs_folder=str(folder.cells), study=StudyConfig(), tracking=tracking)
+        tracking = tracking.model_copy(update={"group": tracking.group or config.name})
+    placed = config.model_copy(update={"runs_folder": str(folder.cells), "study": None, "tracking": tracking})
+    usual = {key: value for key, value in flat(given(placed)).items() if key not in study.axes}
+    lower = [tree_of(study.others), tree_of(usual)]
     cells = []
-    planned = list(combinations(config.study))
+    planned = list(combinations(study))
     for values, name in zip(planned, cell_names(planned), strict=True):
-        named = dataclasses.replace(placed, name=name)
-        cells.append(Cell(values, with_values(named, own_settings(config.study, values))))
+        axes, named = _of_axes(study, values), named_settings(study, values)
+        try:
+            # The named settings may belong to the values, as columns to a path; a method may lack some of them.
+            of_cell = settled([*lower, tree_of(axes | named)], tree_of(axes)).config
+        except UserError as error:
+            raise UserError(f"cell {name}: {error}") from error
+        cells.append(Cell(values, of_cell.model_copy(update={"name": name})))
+    _refuse_unread(study, cells)
     if not cells:
         raise UserError("--study.exclude: leaves out every cell of the study; allowed: entries that keep at least one")
     names = [cell.config.name for cell in cells]
@@ -59,91 +67,67 @@ def expand(config: RunConfig, folder: StudyFolder) -> list[Cell]:
 
 def _check_axes(study: StudyConfig) -> None:
     """Raises UserError for wrong settings in study."""
-    empty = [key for key, values in study.axes.items() if not values]
-    if empty:
-        raise UserError(f"--study.axes: {empty[0]} has no values; give a list of one or more")
-    if VARIANT in study.axes:
-        raise UserError(f"--study.axes: {VARIANT!r} is not allowed; named settings go into study.variants")
-    _refuse_own_keys(study)
-    _refuse_axes_again(study)
-    for key, named in _places(study).items():
-        _refuse_unknown_axes(study, key, [axis for axis, _ in named])
-
-
-def _places(study: StudyConfig) -> dict[str, list[tuple[str, list[Any]]]]:
-    """The axes that study.where and study.exclude name, each with its values there."""
-    axes = axes_of_study(study)
-    left_out = [item for entry in study.exclude for item in entry.items()]
-    return {
-        "where": [(axis, list(places)) for axis, places in study.where.items()],
-        "exclude": [(axis, named_values(named, axes.get(axis, []))) for axis, named in left_out],
-    }
-
-
-def _refuse_unknown_axes(study: StudyConfig, key: str, named: Sequence[str]) -> None:
-    """Raises UserError if study.`key` names an axis that the study lacks."""
-    axes = axes_of_study(study)
-    if unknown := [axis for axis in named if axis not in axes]:
-        raise UserError(f"--study.{key}: {unknown[0]!r} is no axis; there are: {', '.join(axes)}")
+    for axis, values in study.axes.items():
+        if not values:
+            raise UserError(f"--study.axes: {axis} has no values; give a list of one or more")
+        settings = [key for named in values.values() for key in named] if isinstance(values, dict) else []
+        own = [key for key in (axis, *settings) if key in _OWN or key.startswith("study.")]
+        again = [key for key in settings if key in study.axes]
+        if own or again:
+            why = "the study names and places its cells" if own else "it is an axis, which gives its values"
+            raise UserError(f"--study.axes: {(own or again)[0]!r} is not allowed in {axis}, as {why}")
+    if unknown := [axis for entry in study.exclude for axis in entry if axis not in study.axes]:
+        raise UserError(f"--study.exclude: {unknown[0]!r} is no axis; there are: {', '.join(study.axes)}")
 
 
 def tell_unknown_values(study: StudyConfig) -> None:
-    """Warns of values in study.where and study.exclude that their axis lacks. This is no error: --study.axes may have
-    narrowed the axis, say to one method."""
-    axes = axes_of_study(study)
-    for key, named in _places(study).items():
-        for axis, places in named:
-            elsewhere = [place for place in places if not any(means(value, place) for value in axes[axis])]
-            if elsewhere:
-                values = ", ".join(map(word, elsewhere))
-                log.warning("--study.%s: the axis %s has no value %s; naming it has no effect", key, axis, values)
+    """Warns of values in study.exclude that their axis lacks. This is no error: --study.axes may have narrowed the
+    axis, say to one method."""
+    for axis, named in (item for entry in study.exclude for item in entry.items()):
+        known = study.values[axis]
+        elsewhere = [one for one in named_values(named, known) if not any(means(value, one) for value in known)]
+        if elsewhere:
+            values = ", ".join(map(word, elsewhere))
+            log.warning("--study.exclude: the axis %s has no value %s; naming it has no effect", axis, values)
 
 
-def _refuse_own_keys(study: StudyConfig) -> None:
-    """Raises UserError for keys in axes, variants or where that the study itself sets in its cells."""
-    more = [settings for places in study.where.values() for settings in places.values()]
-    for field, keys in (("axes", [study.axes]), ("variants", study.variants.values()), ("where", more)):
-        own = [key for one in keys for key in one if key in _OWN or key.startswith("study.")]
-        if own:
-            raise UserError(
-                f"--study.{field}: {own[0]!r} is not allowed, as the study names and places its cells; allowed: "
-                f"the keys of a run except {', '.join(_OWN)} and study"
-            )
+def _of_axes(study: StudyConfig, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a cell that are its values on axes. A name alone, such as that of a variant, is none."""
+    return {axis: value for axis, value in values.items() if axis in keys() or not _named(study, axis)}
 
 
-def _refuse_axes_again(study: StudyConfig) -> None:
-    """Raises UserError if study.variants or study.where sets the key of an axis.
-
-    A cell's name and its row in the tables would show a value that the cell does not have.
-    """
-    more = [settings for places in study.where.values() for settings in places.values()]
-    for field, settings in (("variants", study.variants.values()), ("where", more)):
-        again = [key for one in settings for key in one if key in study.axes]
-        if again:
-            raise UserError(
-                f"--study.{field}: {again[0]} is an axis, which gives its values; remove it here or from study.axes"
-            )
-
-
-def own_settings(study: StudyConfig, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that the study itself gives a cell: its values on the axes, those of its variant, and those of
-    study.where for it.
+def named_settings(study: StudyConfig, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that the names of a cell's values stand for.
 
     Raises UserError if they give one key two values: the cell's name would tell one that it does not have."""
-    settings = {key: value for key, value in values.items() if key != VARIANT}
-    settings |= study.variants.get(values.get(VARIANT, ""), {})
-    for axis, places in study.where.items():
-        for place, more in places.items():
-            if not means(values[axis], place):
-                continue
-            again = [key for key in more if key in settings and settings[key] != more[key]]
-            if again:
+    settings: dict[str, Any] = {}
+    for axis, value in values.items():
+        named = _named(study, axis)
+        for key, one in named[value].items() if named else ():
+            if settings.setdefault(key, one) != one:
                 raise UserError(
-                    f"--study.where: {again[0]} of {axis} {word(place)} already has another value in the cell "
-                    f"{cell_name(values)}, from its variant or another axis; set it in one of these places"
+                    f"--study.axes: {key} of {axis} {word(value)} already has another value in the cell "
+                    f"{cell_name(values)}, from another axis; set it in one of these places"
                 )
-            settings |= more
     return settings
+
+
+def _refuse_unread(study: StudyConfig, cells: Sequence[Cell]) -> None:
+    """Raises UserError for a named setting that none of its cells reads: the other methods of an axis may lack it."""
+    left = {(axis, name, key) for axis in study.axes for name, more in _named(study, axis).items() for key in more}
+    for cell in cells if left else ():
+        read = flat(cell.config.model_dump()).keys()
+        left -= {(axis, cell.values[axis], key) for axis, _, key in left if key in read}
+    named = {(axis, value) for cell in cells for axis, value in cell.values.items() if _named(study, axis)}
+    for axis, name, key in sorted(left, key=str):
+        if (axis, name) in named:
+            raise UserError(f"--study.axes: no cell of {axis} {word(name)} has the key {key}")
+
+
+def _named(study: StudyConfig, axis: str) -> dict[Any, dict[str, Any]]:
+    """The named settings of an axis; none for a list of values."""
+    found = study.axes[axis]
+    return found if isinstance(found, dict) else {}
 
 
 def damage(cell: Cell) -> str:
@@ -152,7 +136,7 @@ def damage(cell: Cell) -> str:
         read_result(cell.folder.metrics)
         if cell.folder.ranks.exists():
             ranks.load(cell.folder.ranks)
-        elif cell.config.method not in WITHOUT_LORA:
+        elif cell.config.has_lora:
             raise UserError(f"{cell.folder.ranks}: does not exist")
         if cell.folder.row_losses.exists():
             held_out_loss(cell.folder)

@@ -1,23 +1,18 @@
-"""The combinations of a study's axes and variants, without those that study.exclude leaves out."""
+"""The combinations of a study's axes, without those that study.exclude leaves out."""
 
 import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from autolora.configs.schema_study import StudyConfig
+from autolora.configs.study import StudyConfig
 from autolora.engine.study.values import means
 
 VARIANT = "variant"
 
 
-def axes_of_study(study: StudyConfig) -> dict[str, list[Any]]:
-    """The axes and their values, the variants last."""
-    return study.axes | ({VARIANT: list(study.variants)} if study.variants else {})
-
-
 def combinations(study: StudyConfig) -> Iterator[dict[str, Any]]:
     """The values of each cell of the study: axis -> value."""
-    axes = axes_of_study(study)
+    axes = study.values
     for combination in itertools.product(*axes.values()):
         values = dict(zip(axes, combination, strict=True))
         if not _excluded(study, axes, values):

@@ -1,6 +1,5 @@
 """Compare all hypergradient approximations at the same states of one search."""
 
-import dataclasses
 import logging
 from functools import partial
 from typing import Any, NamedTuple
@@ -9,8 +8,9 @@ import pandas as pd
 import torch
 
 from autolora.configs.count_words import counted
-from autolora.configs.schema import RunConfig, StudyConfig
-from autolora.configs.values import with_values
+from autolora.configs.layers import validated, with_values
+from autolora.configs.schema import Autolora, RunConfig
+from autolora.configs.search import OwnHypergradient
 from autolora.engine.disk.files import write_json
 from autolora.engine.disk.tables import read_parquet, write_parquet
 from autolora.engine.run.contents import read_compared
@@ -25,12 +25,12 @@ from autolora.engine.search.settings import UNFINISHED
 from autolora.engine.search.stage import build_search
 from autolora.engine.study.cells import expand
 from autolora.engine.study.folder import AskedOfStudy, StudyFolder
-from autolora.engine.study.own_hypergradients import Chosen, own_hypergradients
+from autolora.engine.study.own_hypergradients import own_hypergradients
 from autolora.problems.hypergradients import approximation, register, registered
 
 log = logging.getLogger("autolora")
 
-COMPARED = Settings((*UNFINISHED.read, "study.probe"), UNFINISHED.but)
+COMPARED = Settings((*UNFINISHED.read, "study.probe"))
 """The keys of a search, and those of the comparison: its steps, etas and timed steps."""
 
 
@@ -44,12 +44,19 @@ def refuse_changed_probe(asked: AskedOfStudy) -> None:
     again = f"remove {folder.probe} to make the comparison again"
     holds = f"{folder.root} holds a comparison of hypergradients"
     COMPARED.refuse_changed(made.get("settings", {}), config, f"{holds} with", f"give the old value, or {again}")
+    if made.get("numbers", {}) != _numbers(config):
+        raise Outdated(f"--hypergradient: {holds} with {made.get('numbers', {})}, now {_numbers(config)}; {again}")
     missing = [name for name in _own(config, folder) if name not in made.get("own", [])]
-    if missing and config.study.probe.steps and config.answer.from_run is None:
+    if missing and _compares(config):
         raise Outdated(f"--hypergradient.type: {holds} without {missing[0]}; {again}")
 
 
-def _own(config: RunConfig, folder: StudyFolder) -> dict[str, Chosen]:
+def _compares(config: RunConfig) -> bool:
+    """Whether the study makes a search of its own, along which hypergradients are compared."""
+    return isinstance(config, Autolora) and config.answer.from_run is None and config.studied.probe is not None
+
+
+def _own(config: RunConfig, folder: StudyFolder) -> dict[str, OwnHypergradient]:
     """The user's own approximations with which the study's cells, or the comparison's own search, search."""
     return own_hypergradients([*(cell.config for cell in expand(config, folder)), config])
 
@@ -96,26 +103,43 @@ def _timed_on(run: Context) -> str:
     named = f"{on['device']} ({on['name']})" if on["name"] else on["device"]
     threads = f", {counted(torch.get_num_threads(), 'thread')}" if on["device"] == "cpu" else ""
     return (
-        f"{named}{threads}, arithmetic {on['precision']}, batches of {run.config.search.batch_size}, eager attention "
-        f"for all (second derivatives need it; a search by one of the others uses a faster kernel)"
+        f"{named}{threads}, arithmetic {on['precision']}, batches of {run.searched.search.batch_size}, eager "
+        f"attention for all (second derivatives need it; a search by one of the others uses a faster kernel)"
     )
+
+
+def _numbers(config: RunConfig) -> dict[str, Any]:
+    """The radius and the terms that the study has for types which the comparison's own search has not."""
+    others, known = config.studied.others, ("hypergradient.radius", "hypergradient.terms")
+    return {key.removeprefix("hypergradient."): others[key] for key in known if key in others}
+
+
+def _take_numbers(engine: SearchEngine, config: RunConfig) -> None:
+    """Gives Betty's settings these numbers, by which the approximations are compared."""
+    given = _numbers(config)
+    found = validated(OwnHypergradient, "hypergradient", {"type": "own.py:Own", **given})
+    if "radius" in given:
+        engine.lora.config.darts_alpha = found.radius
+    if "terms" in given:
+        engine.lora.config.neumann_iterations = engine.lora.config.cg_iterations = found.terms
 
 
 def run_probe(config: RunConfig, folder: StudyFolder, stop: StopRequest) -> None:
     """Compares all approximations along one search, the user's own among them; writes probe.parquet and cost.parquet,
     unless both exist. Compares nothing in a study that copies another run's search, as such a study makes no search of
     its own."""
-    settings = config.study.probe
-    if not settings.steps or config.answer.from_run is not None or (folder.probe.exists() and folder.cost.exists()):
+    settings = config.studied.probe
+    if settings is None or not _compares(config) or (folder.probe.exists() and folder.cost.exists()):
         return
     log.info("probe: comparing all approximations with the exact one-step unroll at steps %s", settings.steps)
     last = max(settings.steps)
-    probed = with_values(dataclasses.replace(config, study=StudyConfig()), {"tracking.wandb": "disabled"})
+    probed = with_values(config.model_copy(update={"study": None}), {"tracking.wandb": "disabled"})
     run = Context(probed, stop)
     own = _own(config, folder)
     engine = build_search(run, second_order=True)
+    _take_numbers(engine, config)
     follows = registered(engine.lora.config.type)
-    makers = {name: partial(approximation, *chosen) for name, chosen in own.items()}
+    makers = {name: partial(approximation, chosen) for name, chosen in own.items()}
     probe = Probe(follows, settings.steps, settings.etas, makers)
     engine.lora.config.type = register(probe)
 
@@ -127,8 +151,8 @@ def run_probe(config: RunConfig, folder: StudyFolder, stop: StopRequest) -> None
 
     engine.after_step = after_step
     engine.run()
-    settings_of = {"settings": COMPARED.of(config), "data": run.fingerprint, "own": list(own)}
-    write_json(folder.probe_settings, settings_of | {"timed_on": _timed_on(run)})
+    made = {"settings": COMPARED.of(config), "numbers": _numbers(config), "own": list(own)}
+    write_json(folder.probe_settings, made | {"data": run.fingerprint, "timed_on": _timed_on(run)})
     write_parquet(folder.probe, pd.DataFrame(probe.rows))
     log.info("probe: timing a step of each approximation, %s", counted(settings.timed_steps, "round"))
     write_parquet(folder.cost, pd.DataFrame(measure_cost(engine, settings.timed_steps, probe.timed())))

@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from autolora.configs.hypergradients import BUILT_IN
+from autolora.configs.search import BUILT_IN, Implicit
 from autolora.engine.report.charts import BLUE, ORANGE
 from autolora.engine.report.figures import save_figure
 from autolora.engine.study.own_hypergradients import compared_name
@@ -42,7 +42,7 @@ def metric_by_row(results: pd.DataFrame, axes: Sequence[str], path: Path) -> Non
 def cosine_over_training(probe: pd.DataFrame, path: Path) -> None:
     """Draws the cosine of each approximation's implicit term to the exact one over the steps, a column of two panels
     per eta; the lower panel has 1 - cosine on a logarithmic axis, which separates those that are nearly exact."""
-    without_term = [name for name, facts in BUILT_IN.items() if "eta" not in facts.reads]
+    without_term = [name for name, kind in BUILT_IN.items() if not issubclass(kind, Implicit)]
     probe = probe[~probe["approximation"].isin(without_term)]
     etas = list(probe.groupby("eta", sort=False))
     size = (3.6 * len(etas) + 1.6, 6.4)

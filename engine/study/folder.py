@@ -76,7 +76,7 @@ class StudyFolder:
 def print_study(folder: StudyFolder) -> None:
     """Prints how many cells have finished, the table, and the paths of the files."""
     finished = len(list(folder.cells.glob("*/metrics.json")))
-    planned = f" of {len(list(combinations(load_config(folder.config).study)))}" if folder.config.exists() else ""
+    planned = f" of {len(list(combinations(load_config(folder.config).studied)))}" if folder.config.exists() else ""
     console.print(f"{finished}{planned} cells have finished")
     if folder.table.exists():
         console.print(folder.table.read_text(encoding="utf-8"), highlight=False, markup=False, soft_wrap=True)

@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from autolora.configs.errors import UserError
-from autolora.configs.facts import data_seed
 from autolora.configs.requests import Alike
 from autolora.configs.schema import RunConfig
 from autolora.engine import ranks
 from autolora.engine.choose.copied_search import source_of
 from autolora.engine.disk.files import read_json
 from autolora.engine.retrain.components import components_digest
-from autolora.engine.retrain.owners import READ_RANKS
 from autolora.engine.retrain.same_ranks import what_counts
-from autolora.engine.retrain.sources import ranks_from
+from autolora.engine.retrain.sources import named_ranks, ranks_from
 from autolora.engine.run.contents import read_result
 from autolora.engine.run.resuming import Settings
 from autolora.engine.run.same_data import differ
@@ -26,10 +24,11 @@ from autolora.engine.study.folder import AskedOfStudy
 
 _READ = Settings(
     (
-        "task.type", "task.path", "task.revision", "task.name", "task.validation_path", "task.test_path",
+        "task.type", "task.path", "task.revision", "task.glue", "task.benchmark", "task.configuration",
+        "task.validation_path", "task.test_path",
         "task.evaluation_split", "task.text_columns", "task.label_column", "task.kind",
     ),
-    evaluates=True,
+    marks=(),
 )  # fmt: skip
 """The keys that decide which rows a task reads, before it draws, cuts or divides any."""
 
@@ -51,7 +50,7 @@ def refuse_mixed(asked: AskedOfStudy, cells: Sequence[Cell]) -> None:
     weights: dict[Hashable, _Made] = {}
     for made in _all_made(asked, cells):
         config, data = made.config, made.data
-        path = f"--task.path: {config.task.path or config.task.type}"
+        path = f"--task.path: {config.task.files.get('path', config.task.type)}"
         if "source" in data:
             first = read.setdefault(_of_source(config), made)
             if any(first.data.get(part) != data.get(part) for part in ("source", "classes")):
@@ -88,7 +87,7 @@ def refuse_old_ranks(cells: Sequence[Cell]) -> None:
     for cell, result in _finished(cells):
         config, folder = cell.config, cell.folder
         then = result.get("source_ranks")
-        if then is not None and config.method in READ_RANKS:
+        if then is not None and named_ranks(config):
             source, now = _ranks_of(config)
             if now is not None and then != now:
                 raise UserError(f"--lora.ranks_from: {folder.root} was trained at other ranks than {source} holds "
@@ -96,7 +95,7 @@ def refuse_old_ranks(cells: Sequence[Cell]) -> None:
         components = result.get("source_components")
         if components is not None and components_digest(config) not in (None, components):
             raise UserError(
-                f"--retrain.init_from: {folder.root} started from other components than {config.retrain.init_from} "
+                f"--retrain.init: {folder.root} started from other components than {config.retrain.start} "
                 f"has now; remove {folder.root} to train it from these"
             )
         searched = source_of(config)
@@ -143,17 +142,17 @@ def _of_source(config: RunConfig) -> Hashable:
     """A key that is equal for works that read the same rows, whichever of them they then use.
 
     The sample task writes its rows by seed, so its key has the seed."""
-    return repr((_READ.of(config), data_seed(config) if config.task.type == "sample" else None))
+    return repr((_READ.of(config), config.data_seed if config.task.type == "sample" else None))
 
 
 def _of_rows(config: RunConfig) -> Hashable:
     """A key that is equal for works whose rows are drawn, cut and tokenised alike."""
-    return repr((config.task, data_seed(config), config.model.name, config.model.revision))
+    return repr((config.task, config.data_seed, config.model.name, config.model.revision))
 
 
 def _of_weights(config: RunConfig) -> Hashable:
     """A key that is equal for works that begin from the same weights of the base model."""
-    return config.model.name, config.model.revision, config.task.type, config.model.load_in_4bit
+    return config.model.name, config.model.revision, config.task.type, config.model.dtype == "nf4"
 
 
 def _changed(what: str, first: _Made, other: _Made) -> UserError:

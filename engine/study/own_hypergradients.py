@@ -1,34 +1,29 @@
 """The hypergradients of the user's own with which the cells of a study search."""
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
-from autolora.configs.own_class import is_own
-from autolora.configs.schema import RunConfig
+from autolora.configs.schema import Autolora, RunConfig
+from autolora.configs.search import OwnHypergradient
 from autolora.engine.study.values import word
 
 
-class Chosen(NamedTuple):
-    """hypergradient.type (FILE.py:CLASS) and hypergradient.options."""
-
-    type: str
-    options: dict[str, Any]
-
-
-def own_hypergradients(configs: Iterable[RunConfig]) -> dict[str, Chosen]:
-    """Name -> type and options, for each that a run by one of `configs` searches with. The name is the type; if the
-    study has a type with several options, the options stand behind it."""
-    found: dict[str, list[dict[str, Any]]] = {}
+def own_hypergradients(configs: Iterable[RunConfig]) -> dict[str, OwnHypergradient]:
+    """Name -> settings, for each that a run by one of `configs` searches with. The name is the type; if the study has
+    a type with several options, the options stand behind it."""
+    found: dict[str, list[OwnHypergradient]] = {}
     for config in configs:
+        if not isinstance(config, Autolora) or config.answer.from_run is not None:
+            continue
         chosen = config.hypergradient
-        if config.method == "autolora" and config.answer.from_run is None and is_own(chosen.type):
-            options = found.setdefault(chosen.type, [])
-            if chosen.options not in options:
-                options.append(chosen.options)
+        if isinstance(chosen, OwnHypergradient):
+            alike = found.setdefault(chosen.type, [])
+            if all(chosen.options != other.options for other in alike):
+                alike.append(chosen)
     return {
-        compared_name(type_, one, several=len(options) > 1): Chosen(type_, one)
-        for type_, options in found.items()
-        for one in options
+        compared_name(type_, one.options, several=len(alike) > 1): one
+        for type_, alike in found.items()
+        for one in alike
     }
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from autolora.configs.methods import FACTS
-from autolora.configs.metrics import ERRORS
+from autolora.configs.schema import METHODS
+from autolora.configs.tasks import ERRORS
 from autolora.engine.study.agreement import LAYERS, RANKS
 from autolora.engine.study.rows import EVALUATED, LOSS, OUTER, REFERENCE, SCORE, SEED, TASK, UNUSED, labelled, row_keys
 
@@ -19,7 +19,7 @@ OTHER_ROWS = "left out, other rows"
 """The column with the number of pairs that are left out, as the two runs were evaluated on unequally many rows."""
 OF_GAIN = "part of LoRA's gain"
 """The unit of differences that are divided by the gain of their task."""
-AT_GIVEN_RANKS = {method for method, facts in FACTS.items() if facts.trains == "lora"}
+AT_GIVEN_RANKS = {method for method, kind in METHODS.items() if kind.trains == "lora"}
 """The methods that train LoRA in the same way once they have their ranks."""
 # With fewer pairs, the p of the two-sided exact test cannot fall below 0.05.
 _LEAST_PAIRS = 6

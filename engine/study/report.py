@@ -7,8 +7,8 @@ import pandas as pd
 
 from autolora.configs.errors import UserError
 from autolora.configs.files import to_yaml
-from autolora.configs.recipe import task_name
-from autolora.configs.schema import RunConfig, StudyConfig
+from autolora.configs.schema import RunConfig
+from autolora.configs.study import StudyConfig
 from autolora.engine.disk.files import write_text
 from autolora.engine.disk.tables import write_parquet
 from autolora.engine.report.page import inline_image, render
@@ -16,7 +16,6 @@ from autolora.engine.run.program import told_of_commits
 from autolora.engine.study import tables
 from autolora.engine.study.cells import Cell, expand
 from autolora.engine.study.charts import metric_charts
-from autolora.engine.study.combinations import VARIANT, axes_of_study
 from autolora.engine.study.comparison import read_comparison
 from autolora.engine.study.folder import StudyFolder
 from autolora.engine.study.markdown import escaped, markdown
@@ -36,12 +35,12 @@ from autolora.engine.study.sections import (
 def write_study_report(config: RunConfig, folder: StudyFolder) -> dict[str, Path]:
     """Writes table.md, summary.parquet, figures/ and report.html from a study's parquet files; returns the figures."""
     results, comparison = read_results(folder.results), read_comparison(folder)
-    axes = [*config.study.axes, *([VARIANT] if config.study.variants else [])]
+    axes = list(config.studied.axes)
     summary = tables.summarise(results, axes)
     write_parquet(folder.summary, summary)
     cells = expand(config, folder)
-    if config.study.reference is not None:
-        results[REFERENCE] = results["cell"].isin(reference_cells(config.study, cells))
+    if config.studied.reference is not None:
+        results[REFERENCE] = results["cell"].isin(reference_cells(config.studied, cells))
     sections = [
         *paper_sections(results, axes),
         Section("Results", summary, RESULTS_NOTE),
@@ -82,7 +81,7 @@ def _sentence(results: pd.DataFrame, config: RunConfig, planned: int) -> str:
     """A sentence with the number of runs, their model and their tasks; `7 of 8 runs` if a run has no result. If the
     runs were made at several commits of this program, it names them."""
     count = f"{len(results)} of {planned}" if len(results) < planned else str(planned)
-    model = "" if _varies(config.study, "model.name") else f" of {config.model.name}"
+    model = "" if _varies(config.studied, "model.name") else f" of {config.model.name}"
     tasks = ", ".join(map(str, results[TASK].unique()))
     runs = "run" if count == "1" else "runs"
     commits = [commit if isinstance(commit, str) else None for commit in results.get(COMMIT, ())]
@@ -100,8 +99,8 @@ def reference_cells(study: StudyConfig, cells: Sequence[Cell]) -> set[str]:
         return set()
     own = [{"method": cell.config.method, **searched_by(cell), "cell": cell.config.name} for cell in cells]
     runs = pd.DataFrame([{**place, **more} for place, more in zip(places(cells), own, strict=True)])
-    runs[TASK] = tasks_of([(task_name(cell.config.task), cell.config.task.path) for cell in cells])
-    rows = named(runs, list(axes_of_study(study)))[0].groupby("name", sort=False)["cell"].agg(set)
+    runs[TASK] = tasks_of([(cell.config.task.result_name, cell.config.task.files.get("path")) for cell in cells])
+    rows = named(runs, list(study.axes))[0].groupby("name", sort=False)["cell"].agg(set)
     if study.reference not in rows:
         raise UserError(f"--study.reference: no row is named {study.reference!r}; there are: {', '.join(rows.index)}")
     found: set[str] = rows[study.reference]
@@ -110,5 +109,5 @@ def reference_cells(study: StudyConfig, cells: Sequence[Cell]) -> set[str]:
 
 def _varies(study: StudyConfig, key: str) -> bool:
     """Whether the runs of the study may differ in this key."""
-    by_value = (values for axis in study.where.values() for values in axis.values())
-    return key in study.axes or any(key in values for values in (*study.variants.values(), *by_value))
+    named = [more for values in study.axes.values() if isinstance(values, dict) for more in values.values()]
+    return key in study.axes or any(key in more for more in named)

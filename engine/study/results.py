@@ -6,8 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from autolora.configs.hypergradients import BUILT_IN
+from autolora.configs.schema import Autolora
 from autolora.engine import ranks
+from autolora.engine.choose.copied_search import source_of
 from autolora.engine.disk.tables import write_parquet
 from autolora.engine.ranks import RankRecord
 from autolora.engine.run.contents import read_result, read_searched
@@ -46,7 +47,9 @@ def collect(cells: Sequence[Cell]) -> pd.DataFrame:
     """A row for each of the finished cells, at least one: its place on the axes, metrics, ranks, parameters, seconds,
     steps."""
     results = [read_result(cell.folder.metrics) for cell in cells]
-    tasks = tasks_of([(result["task"], cell.config.task.path) for cell, result in zip(cells, results, strict=True)])
+    tasks = tasks_of(
+        [(result["task"], cell.config.task.files.get("path")) for cell, result in zip(cells, results, strict=True)]
+    )
     rows = []
     for cell, result, task, place in zip(cells, results, tasks, places(cells), strict=True):
         rows.append({**place, TASK: task, **_found(cell, result)})
@@ -69,7 +72,7 @@ def _found(cell: Cell, result: Mapping[str, Any]) -> dict[str, Any]:
     # Full fine-tuning and bottleneck adapters have no ranks.
     record = ranks.load(run.ranks) if run.ranks.exists() else None
     # A cell that copies another cell's search also copies its measurements, which say nothing new.
-    measured = record if cell.config.answer.from_run is None else None
+    measured = record if source_of(cell.config) is None else None
     return {
         "method": result["method"],
         "main_metric": next(iter(result["metrics"])),
@@ -121,17 +124,17 @@ def searched_by(cell: Cell) -> dict[str, str | None]:
     """The hypergradient, and its eta, of the cell's search. A cell that copies a search does not read
     hypergradient.type, so that of its source is known only where it is an axis."""
     config = cell.config
-    known = config.method == "autolora" and (config.answer.from_run is None or APPROXIMATION in cell.values)
-    chosen = config.hypergradient
-    if not known:
+    copied = source_of(config) is not None and APPROXIMATION not in cell.values
+    if not isinstance(config, Autolora) or copied:
         return {SEARCHED_BY: None, OPTIONS: None, ETA: None}
-    reads_eta = chosen.type not in BUILT_IN or "eta" in BUILT_IN[chosen.type].reads
-    return {SEARCHED_BY: chosen.type, OPTIONS: word(chosen.options), ETA: label(chosen.eta) if reads_eta else None}
+    chosen = vars(config.hypergradient)
+    eta = label(chosen["eta"]) if "eta" in chosen else None
+    return {SEARCHED_BY: chosen["type"], OPTIONS: word(chosen.get("options", {})), ETA: eta}
 
 
 def _cost_of_search(cell: Cell) -> dict[str, float | None]:
     """Passes and peak memory of the cell's own search; null if it copied another cell's search or made none."""
-    own = cell.config.answer.from_run is None
+    own = source_of(cell.config) is None
     found = read_searched(cell.folder.search_summary) if own else {}
     passes = found.get("passes", {})
     return {

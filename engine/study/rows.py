@@ -58,7 +58,7 @@ def read_results(path: Path) -> pd.DataFrame:
 def row_keys(results: pd.DataFrame, axes: Sequence[str]) -> list[str]:
     """The axes that make the rows of a table: all but seed and task. The paths of a task are no rows either, if each
     is a task of its own."""
-    tasks = ["task.name"]
+    tasks = ["task.glue", "task.benchmark", "task.name"]
     if "task.path" in results and results.groupby(TASK)["task.path"].nunique(dropna=False).max() == 1:
         tasks.append("task.path")
     return [axis for axis in axes if axis not in (SEED, *tasks) and axis in results]
@@ -80,7 +80,7 @@ def labelled(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
 
 def _etas(results: pd.DataFrame, keys: Sequence[str]) -> list[str]:
     """What stands behind each row's hypergradient.type: its eta, if the study's types do not all have the same (by
-    study.where) and eta is no axis of its own; else nothing."""
+    an axis) and eta is no axis of its own; else nothing."""
     if ETA not in results or "hypergradient.eta" in keys or results[ETA].nunique() < 2:
         return [""] * len(results)
     return ["" if pd.isna(eta) else f" (eta {eta})" for eta in results[ETA]]

@@ -35,14 +35,14 @@ def run_cells(request: Request, folder: StudyFolder, cells: list[Cell], stop: St
     """
     config = request.config
     _tell_other_exports(request, cells)
-    running = Running(_jobs(request, folder, cells), config.study.ray.retries)
+    running = Running(_jobs(request, folder, cells), config.studied.on.retries)
     if not running.total:  # all cells are finished; their own config.yaml say how each was trained
         write_text(folder.config, to_yaml(config))
         return []
     if done := len(cells) - running.total:
         log.info("study: %d of %d cells were finished before; the others are counted from 1", done, len(cells))
     with _config_of_what_ran(config, folder):
-        failed = LAUNCHERS[config.study.launcher].run(running, config.study, stop)
+        failed = LAUNCHERS[config.studied.launcher].run(running, config.studied, stop)
     for line in failed:
         log.warning("failed: %s", line)
     # The data or the base model may have changed while the last cells ran.
@@ -87,15 +87,19 @@ def refuse_changed_cells(asked: AskedOfStudy, cells: Sequence[Cell]) -> None:
 
 def _tell_other_exports(request: Request, cells: Sequence[Cell]) -> None:
     """Warns of keys of export on the command line with which finished cells were not trained."""
-    for key in sorted(key for key in request.given.command if key.startswith("export.")):
+    for key in sorted(key for key in request.given if key.startswith("export.")):
         name = key.removeprefix("export.")
         finished = [cell for cell in cells if cell.folder.metrics.exists() and cell.folder.config.exists()]
-        lack = [cell for cell in finished if getattr(cell.config.export, name) != getattr(_trained(cell).export, name)]
+        lack = [cell for cell in finished if _export(cell.config, name) != _export(_trained(cell), name)]
         if lack:
             log.warning(
                 "--%s: %d of the finished cells were trained with another value and stay as they are; to train one "
                 "of them again, remove its folder, such as %s", key, len(lack), lack[0].folder.root,
             )  # fmt: skip
+
+
+def _export(config: RunConfig, name: str) -> object:
+    return getattr(getattr(config, "export", None), name, None)
 
 
 def _trained(cell: Cell) -> RunConfig:
@@ -106,7 +110,7 @@ def _trained(cell: Cell) -> RunConfig:
 def refuse_launcher(asked: AskedOfStudy, cells: Sequence[Cell]) -> None:
     """Refuses a launcher that cannot start the cells."""
     if asked.stage != "report" and not all(cell.folder.metrics.exists() for cell in cells):
-        LAUNCHERS[asked.config.study.launcher].check(asked.config.study)
+        LAUNCHERS[asked.config.studied.launcher].check(asked.config.studied)
 
 
 def _jobs(request: Request, folder: StudyFolder, cells: Sequence[Cell]) -> list[Job]:
@@ -115,7 +119,7 @@ def _jobs(request: Request, folder: StudyFolder, cells: Sequence[Cell]) -> list[
     config = request.config
 
     def job(cell: Cell) -> Job:
-        after = {str(other.config.name) for other in reads(cell, cells, sweep_once=config.study.sweep_once)}
+        after = {str(other.config.name) for other in reads(cell, cells, sweep_once=config.studied.sweep_once)}
 
         def begins() -> Request:
             refuse_mixed(AskedOf(config, folder), cells)  # not only after the last cell, which may be days later
@@ -129,4 +133,4 @@ def _jobs(request: Request, folder: StudyFolder, cells: Sequence[Cell]) -> list[
 
 def _placed(config: RunConfig, cell: Cell, cells: Sequence[Cell]) -> RunConfig:
     """The configuration of a cell; under study.sweep_once at the learning rate that the cell of one seed chose."""
-    return (with_chosen_rate(cell, cells) if config.study.sweep_once else cell).config
+    return (with_chosen_rate(cell, cells) if config.studied.sweep_once else cell).config

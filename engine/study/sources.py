@@ -7,12 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from autolora.configs.errors import UserError
-from autolora.configs.facts import WITHOUT_LORA
-from autolora.configs.keys import either
 from autolora.engine.choose.copied_search import source_of
 from autolora.engine.retrain.components import components_from
-from autolora.engine.retrain.owners import READ_RANKS
-from autolora.engine.retrain.sources import ranks_from
+from autolora.engine.retrain.sources import named_ranks, ranks_from
 from autolora.engine.study.cells import Cell
 from autolora.engine.study.folder import StudyFolder
 
@@ -36,9 +33,9 @@ def refuse_missing_sources(folder: StudyFolder, cells: Sequence[Cell]) -> None:
 def _sources(cell: Cell) -> Iterator[tuple[str, Path]]:
     """Each key by which a cell reads from another run, with the path that it names."""
     config = cell.config
-    if config.lora.ranks_from is not None and config.method in READ_RANKS:
+    if named_ranks(config):
         yield "lora.ranks_from", ranks_from(config)
-    for key, run in (("answer.from", source_of(config)), ("retrain.init_from", components_from(config))):
+    for key, run in (("answer.from", source_of(config)), ("retrain.init", components_from(config))):
         if run is not None:
             yield key, run.root
 
@@ -54,12 +51,12 @@ def _refuse_missing(key: str, path: Path, inside: Path, cell: Cell, known: dict[
             or ["a run outside the study"]
         )
         raise UserError(
-            f"{begins} does not exist, and no cell of the study has this name; did you mean {either(near)}?"
+            f"{begins} does not exist, and no cell of the study has this name; did you mean {' or '.join(near)}?"
         )
     if source is cell:
         raise UserError(f"{begins} is of this cell itself; give another cell or run")
     method = source.config.method
-    if key == "lora.ranks_from" and method in WITHOUT_LORA:
+    if key == "lora.ranks_from" and not source.config.has_lora:
         raise UserError(f"{begins} is of a cell of method {method}, which has no ranks; give a cell that has LoRA")
     if key != "lora.ranks_from" and method != "autolora":
         raise UserError(f"{begins} is of a cell of method {method}, which has no search; give one of method autolora")

@@ -1,6 +1,5 @@
 """A study from start to end: its checks, its cells, its comparison, its tables and figures."""
 
-import dataclasses
 import functools
 import logging
 import os
@@ -10,9 +9,9 @@ import yaml
 
 from autolora.configs.count_words import counted
 from autolora.configs.errors import UserError
+from autolora.configs.files import to_text
+from autolora.configs.layers import flat, given
 from autolora.configs.requests import Request
-from autolora.configs.tell_unread import tell_unread
-from autolora.configs.yaml_text import to_text
 from autolora.engine.disk.files import keep_only, write_text
 from autolora.engine.disk.lock import locked
 from autolora.engine.retrain.sources import refuse_sources_in
@@ -27,7 +26,6 @@ from autolora.engine.run.refusals import refuse_misplaced
 from autolora.engine.run.replacing import workplace
 from autolora.engine.study.cells import Cell, expand, tell_unknown_values
 from autolora.engine.study.comparison import refuse_changed_probe, run_probe
-from autolora.engine.study.equal import tell_equal
 from autolora.engine.study.folder import AskedOfStudy, StudyFolder, print_study, refuse_single_run
 from autolora.engine.study.own_hypergradients import own_hypergradients
 from autolora.engine.study.report import reference_cells, write_study_report
@@ -76,17 +74,30 @@ def run_study(request: Request, stop: StopRequest) -> StudyFolder:
 def _check_settings(request: Request, folder: StudyFolder, cells: Sequence[Cell]) -> None:
     """Raises UserError for a reference that is no row, for keys that no cell reads, for cells that read from a cell
     that the study lacks, and for a class of the user's own that cannot be made; warns of what has no effect."""
-    config, study = request.config, request.config.study
+    config, study = request.config, request.config.studied
     tell_unknown_values(study)
     reference_cells(study, cells)
     if request.stage != "report":
-        # Cells have no section study of their own.
-        tell_unread(request.given, config, [dataclasses.replace(cell.config, study=study) for cell in cells])
+        _refuse_unread(request, cells)
         refuse_missing_sources(folder, cells)
-        searches = [cell.config for cell in cells] + ([config] if study.probe.steps else [])
+        searches = [cell.config for cell in cells] + ([config] if study.probe else [])
         for chosen in own_hypergradients(searches).values():
-            approximation(*chosen)
-        tell_equal(study, cells)
+            approximation(chosen)
+
+
+def _refuse_unread(request: Request, cells: Sequence[Cell]) -> None:
+    """Refuses a key of the command line that no cell has, nor the study itself."""
+    if beside := [key for key in request.given if key in request.config.studied.axes]:
+        raise UserError(f"--{beside[0]}: study.axes has its values; change them there")
+    of_study = {key for key in request.given if key in ("name", "runs_folder") or key.startswith("study.")}
+    left = request.given - of_study
+    for cell in cells if left else ():
+        left = left - flat(cell.config.model_dump()).keys()
+    if left:
+        raise UserError(f"--{min(left)}: no cell of the study has this key")
+    had = {key for cell in cells for key in flat(given(cell.config))}
+    if others := sorted(request.config.studied.others.keys() - had):
+        log.info("no cell of the study has %s", ", ".join(others))
 
 
 def _run(request: Request, folder: StudyFolder, stop: StopRequest) -> None:
@@ -102,7 +113,7 @@ def _run(request: Request, folder: StudyFolder, stop: StopRequest) -> None:
     if not intact:
         raise UserError(f"no cell of the study finished; the first failure: {(failed or ['none was run'])[0]}")
     write_results(folder, intact)
-    if request.stage == "all" and config.study.probe.steps:
+    if request.stage == "all" and config.studied.probe:
         write_study_report(config, folder)  # the comparison takes long, and may be stopped
         run_probe(config, folder, stop)
     pictures = write_study_report(config, folder)

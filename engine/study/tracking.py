@@ -1,6 +1,5 @@
 """Send a study's tables and figures to the tracker, as a run of its own in the group of its cells' runs."""
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,8 +14,8 @@ from autolora.engine.tracking import open_tracker
 
 def track_study(config: RunConfig, folder: StudyFolder, pictures: Mapping[str, Path]) -> None:
     """Sends the tables and figures of a finished study; with a comparison of hypergradients also its two tables."""
-    grouped = dataclasses.replace(config.tracking, group=config.tracking.group or config.name)
-    config = dataclasses.replace(config, tracking=grouped)
+    grouped = config.tracking.model_copy(update={"group": config.tracking.group or config.name})
+    config = config.model_copy(update={"tracking": grouped})
     with open_tracker(config, folder.root, job="study", tags=["study"]) as tracker:
         for key, table in _tables(folder).items():
             # A cell of a wandb table may hold a number, a text or null, but no list.

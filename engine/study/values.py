@@ -28,7 +28,7 @@ def label(value: Any) -> str:
 
 
 def means(value: Any, place: Any) -> bool:
-    """Whether `place`, as study.where or study.exclude names it, means this value of an axis.
+    """Whether `place`, as study.exclude names it, means this value of an axis.
 
     YAML reads an unquoted key that looks like a number, a boolean or null as such, so values are compared, not texts.
     """

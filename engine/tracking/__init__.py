@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from autolora.configs.schema import RunConfig
+from autolora.configs.schema import Autolora, RunConfig
 from autolora.engine.tracking.tracker import NOWHERE, Tracker
 from autolora.engine.tracking.wandb_run import Wandb
 
@@ -13,8 +13,8 @@ __all__ = ["NOWHERE", "Tracker", "open_tracker", "tracker_of"]
 def tracker_of(config: RunConfig, folder: Path) -> Tracker:
     """The tracker of one run, in `folder`. Its job, by which wandb groups runs, is the method and, for autolora, the
     hypergradient: the other methods that search ranks have none."""
-    approximation = [config.hypergradient.type] if config.method == "autolora" else []
-    tags = [config.task.name or config.task.type, config.method, f"seed {config.seed}", *approximation]
+    approximation = [config.hypergradient.type] if isinstance(config, Autolora) else []
+    tags = [config.task.result_name, config.method, f"seed {config.seed}", *approximation]
     return open_tracker(config, folder, job="/".join([config.method, *approximation]), tags=tags)
 
 

@@ -1,6 +1,5 @@
 """Send the curves of a run to wandb. A failure of wandb never stops the run."""
 
-import dataclasses
 import logging
 import os
 import re
@@ -93,7 +92,7 @@ class Wandb(Tracker):
             "group": config.tracking.group,
             "name": config.name,
             "dir": str(folder),
-            "config": dataclasses.asdict(config),
+            "config": config.model_dump(),
             "settings": wandb.Settings(init_timeout=PATIENCE, console="off", **_last_patience(wandb)),
         }
         # Offline, a resumed run gets a new id: runs with the same id would overwrite each other when they are synced.

@@ -8,13 +8,13 @@ import logging
 from typing import Any
 
 from autolora.configs.errors import UserError
-from autolora.configs.facts import data_seed, recorded_data_seed
 from autolora.configs.files import load_config
 from autolora.configs.requests import Request
 from autolora.configs.schema import RunConfig
 from autolora.engine import ranks
 from autolora.engine.disk.files import write_json
 from autolora.engine.retrain import checkpoint
+from autolora.engine.retrain.components import data_seed_in
 from autolora.engine.retrain.same_ranks import what_counts
 from autolora.engine.retrain.settings import FINISHED, RETRAINING
 from autolora.engine.run.contents import data_of_ranks, read_choice, read_fingerprint, read_plan, read_result
@@ -30,19 +30,20 @@ log = logging.getLogger("autolora")
 
 _GIVEN_AS = {"task.unused_rows": "verdict.rows", "lora.shuffle": "verdict.shuffle"}
 """Key of a training -> the key of the verdict that it follows from."""
-_FROM_RANKS = ("lora.ranks_from", "retrain.init_from", "lora.k", "lora.r")
+_FROM_RANKS = ("lora.ranks_from", "lora.k", "lora.r")
 """Keys of a training that are not compared here: they follow from the ranks, which `refuse_other_ranks` compares, or
 from the run's folder, which may be moved."""
 _AGAIN = "--overwrite trains every pair again"
 
 ROWS = Settings((
-    "task.type", "task.path", "task.revision", "task.name", "task.validation_path", "task.test_path",
+    "task.type", "task.path", "task.revision", "task.glue", "task.benchmark", "task.configuration",
+    "task.validation_path", "task.test_path",
     "task.holdout_share", "task.train_rows", "task.evaluation_split",
 ))  # fmt: skip
 """The keys that decide, with the seed of the data, which rows are D_tr and D_val, and which others judge the pairs."""
 MODEL = Settings(("model.name", "model.revision", "lora.target_modules"))
 """The keys of the model and the layers whose ranks are judged."""
-_OF_PAIRS = ("retrain.learning_rate", "retrain.learning_rates", "retrain.row_losses")
+_OF_PAIRS = ("retrain.learning_rate", "retrain.row_losses")
 """Keys of the retraining that a verdict sets itself."""
 _MAKES_RANKS = Settings(("answer", "search", "hypergradient", "lora.k"))
 """The keys that make ranks. A verdict reads them only if the run has no ranks yet."""
@@ -57,7 +58,7 @@ def refuse_other_rows(config: RunConfig, folder: RunFolder) -> None:
     needed = "the verdict needs rows on which the ranks were not chosen"
     way_out = f"{needed}; give the old value, or --name for a run with other rows"
     ROWS.refuse_changed(recorded, config, what, way_out)
-    now, then = data_seed(config), recorded_data_seed(recorded)
+    now, then = config.data_seed, data_seed_in(recorded)
     if then not in (None, now):
         key = "seed" if config.task.seed is None else "task.seed"
         raise Outdated(
@@ -75,7 +76,7 @@ def refuse_other_model(config: RunConfig, folder: RunFolder) -> None:
 
 def refuse_without_components(config: RunConfig, folder: RunFolder) -> None:
     """Raises UserError if the trainings would start from components that this run never searched."""
-    if config.retrain.init == "search" and not (folder.search_weights.exists() and folder.search_summary.exists()):
+    if config.retrain.start == "search" and not (folder.search_weights.exists() and folder.search_summary.exists()):
         raise UserError(
             f"--retrain.init: 'search' needs {folder.search_weights}, which is not there, as no search of this run "
             f"chose {folder.ranks}; give --retrain.init scratch"
@@ -87,7 +88,7 @@ def tell_ignored(request: Request, folder: RunFolder) -> None:
     if not (folder.ranks.exists() and folder.config.exists()):
         return
     ran, asked = (_MAKES_RANKS.of(config) for config in (load_config(folder.config), request.config))
-    other = [f"--{key}" for key in sorted(request.given.command) if key in ran and ran[key] != asked[key]]
+    other = [f"--{key}" for key in sorted(request.given) if key in ran and ran[key] != asked[key]]
     if other:
         of_answer = all(key.startswith("--answer.") for key in other)
         log.warning(

@@ -1,14 +1,14 @@
 """The trainings of a verdict: each is an ordinary run, of which only the numbers are kept."""
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from autolora.configs.errors import UserError
-from autolora.configs.facts import data_seed, evaluates_base
-from autolora.configs.recipe import TOKEN_METRICS
-from autolora.configs.schema import MethodName, RunConfig, TrackingConfig
+from autolora.configs.layers import given, settled
+from autolora.configs.schema import RunConfig, Searching
+from autolora.configs.tasks import OF_TOKENS, Generation
 from autolora.engine.disk.files import remove
 from autolora.engine.ranks import RankRecord, count_parameters
 from autolora.engine.ranks.controls import can_be_shuffled
@@ -20,7 +20,7 @@ from autolora.engine.verdict.judge import PLANS, Plan
 from autolora.problems.machine.draws import seed_of
 
 LEARNED, SHUFFLED, HEAD = "learned", "shuffled", "head"
-_METHODS: dict[str, MethodName] = {
+_METHODS = {
     LEARNED: "lora_ranks", SHUFFLED: "lora_shuffled", "uniform": "lora", "random": "lora_random", HEAD: "head",
 }  # fmt: skip
 _RANKS = f"{{runs}}/../{VerdictFolder.ranks.relative}"
@@ -40,7 +40,7 @@ class Arms:
     of the record.
     """
 
-    config: RunConfig
+    config: Searching
     folder: VerdictFolder
     record: RankRecord
     sizes: Mapping[str, int]
@@ -79,37 +79,33 @@ class Arms:
     def heads(self) -> list[Cell]:
         """The trainings of the head alone; without a head, one run that evaluates the base model."""
         first = self._cell("head-1", HEAD, 1)
-        if evaluates_base(first.config):
+        if first.config.evaluates_base:
             return [first]
         return [first, *(self._cell(f"head-{number}", HEAD, number) for number in range(2, SEEDS + 1))]
 
     def _cell(self, name: str, arm: str, number: int) -> Cell:
         """The run of an arm at the seed of a pair, on the rows of the search's seed."""
-        given, verdict = self.config, self.config.verdict
-        task = dataclasses.replace(given.task, seed=data_seed(given), unused_rows=verdict.rows, samples=0)
-        if given.task.type == "generation":  # decoding would take longer than training
-            task = dataclasses.replace(task, metrics=list(TOKEN_METRICS))
-        lora = dataclasses.replace(
-            given.lora,
-            k=self.record.k,
-            ranks_from=_RANKS,
-            shuffle=verdict.shuffle,
-            draw=0,
-            draw_seed=None,
-            cap=None,
-            r=self.uniform_rank,
-        )
-        searched = given.retrain.init == "search" and arm != HEAD
-        retrain = dataclasses.replace(
-            given.retrain, row_losses=True, learning_rate=self.rate, learning_rates=[],
-            init="search" if searched else "scratch", init_from=_RUN if searched else None,
-        )  # fmt: skip
-        # Every other key keeps its default: no arm reads it, so that the user may change it between two commands.
-        config = RunConfig(
-            name=name, runs_folder=str(self.folder.cells), method=_METHODS[arm], seed=seed_of_pair(given.seed, number),
-            precision=given.precision, device=given.device, model=given.model, task=task, lora=lora, retrain=retrain,
-            tracking=TrackingConfig(wandb="disabled"),
-        )  # fmt: skip
+        own, verdict = self.config, self.config.verdict
+        kept: dict[str, Any] = {
+            section: given(own)[section] for section in ("model", "task", "lora", "retrain") if section in given(own)
+        }
+        # What an arm's method lacks is left out.
+        more: dict[str, dict[str, Any]] = {
+            "task": {"seed": own.data_seed, "unused_rows": verdict.rows, "samples": 0},
+            "lora": {"k": self.record.k, "ranks_from": _RANKS, "shuffle": verdict.shuffle, "r": self.uniform_rank},
+            "retrain": {
+                "row_losses": True, "learning_rate": self.rate,
+                "init": _RUN if own.retrain.start == "search" and arm != HEAD else "scratch",
+            },
+        }  # fmt: skip
+        if isinstance(own.task, Generation):  # decoding would take longer than training
+            more["task"]["metrics"] = list(OF_TOKENS)
+        last = {
+            "name": name, "runs_folder": str(self.folder.cells), "method": _METHODS[arm],
+            "seed": seed_of_pair(own.seed, number), "precision": own.precision, "device": own.device,
+            "tracking": {"wandb": "disabled"},
+        }  # fmt: skip
+        config = settled([kept, more], last).config
         return Cell({"arm": arm, "pair": number}, config)
 
 
@@ -126,22 +122,21 @@ def rate_of(config: RunConfig, folder: RunFolder) -> float:
 
     Raises UserError where the retraining has yet to choose one.
     """
-    rates = config.retrain.learning_rates
+    rates = config.retrain.rates
     if len(rates) < 2:
-        return rates[0] if rates else config.retrain.learning_rate
+        return rates[0]
     result = read_result(folder.metrics)
     chosen = result.get("learning_rate")
     tried = result.get("learning_rates_tried") or [chosen]
     if chosen is not None and set(tried) != set(rates):
         raise UserError(
-            f"--retrain.learning_rates: {rates} is not allowed, as the retraining of {folder.root} chose among "
-            f'{tried}; allowed: the same, or "[]" with the --retrain.learning_rate to train at'
+            f"--retrain.learning_rate: {rates} is not allowed, as the retraining of {folder.root} chose among "
+            f"{tried}; allowed: the same, or the one to train at"
         )
     if chosen is None:
         raise UserError(
-            "--retrain.learning_rates: a verdict trains at one learning rate, and the retraining, which chooses it, "
-            'has not finished; run --stage retrain first, or give --retrain.learning_rates "[]" and '
-            "--retrain.learning_rate"
+            "--retrain.learning_rate: a verdict trains at one learning rate, and the retraining, which chooses it, "
+            "has not finished; run --stage retrain first, or give one"
         )
     return float(chosen)
 

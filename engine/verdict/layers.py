@@ -3,7 +3,7 @@
 import dataclasses
 
 from autolora.configs.errors import UserError
-from autolora.configs.schema import RunConfig
+from autolora.configs.schema import Searching
 from autolora.engine import ranks
 from autolora.engine.ranks import RankRecord
 from autolora.engine.run.contents import parameters_per_rank, read_searched
@@ -15,7 +15,7 @@ from autolora.engine.verdict.folder import VerdictFolder
 from autolora.problems.models.layers import layer_shapes, lora_layers_of
 
 
-def arms_of(config: RunConfig, folder: RunFolder, stop: StopRequest) -> Arms:
+def arms_of(config: Searching, folder: RunFolder, stop: StopRequest) -> Arms:
     """The arms that are compared. Raises UserError for ranks that cannot be trained."""
     record = ranks.load(folder.ranks)
     if not record.kept:
@@ -28,7 +28,7 @@ def arms_of(config: RunConfig, folder: RunFolder, stop: StopRequest) -> Arms:
 
 
 def _sizes(
-    config: RunConfig, folder: RunFolder, record: RankRecord, stop: StopRequest
+    config: Searching, folder: RunFolder, record: RankRecord, stop: StopRequest
 ) -> tuple[dict[str, int], dict[str, int] | None]:
     """Name -> LoRA parameters of one component, of every layer that may have LoRA, as the search wrote them or as the
     base model has them; and name -> the largest rank of each, None if each can have every rank of the record.

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from autolora.configs.count_words import counted
 from autolora.configs.errors import UserError
-from autolora.configs.facts import SEARCHING
 from autolora.configs.files import to_yaml
 from autolora.configs.requests import Request
-from autolora.configs.schema import RunConfig
+from autolora.configs.schema import RunConfig, Searching
 from autolora.engine import ranks
 from autolora.engine.disk.files import remove, sync, write_json, write_text
 from autolora.engine.disk.lock import locked
@@ -59,8 +58,8 @@ def run_verdict(request: Request, stop: StopRequest) -> RunFolder:
     Raises UserError for what the user must change, Interrupted when a signal asked to stop: the finished pairs are
     judged all the same, and the same command resumes.
     """
-    config, folder = request.config, RunFolder.of(request.config)
-    _refuse(config, folder)
+    folder = RunFolder.of(request.config)
+    config = _refuse(request.config, folder)
     tell_ignored(request, folder)
     tell_other_retraining(config, folder)
     if not folder.ranks.exists():
@@ -99,27 +98,26 @@ def _judge_what_is_there(arms: Arms, folder: RunFolder) -> None:
             _judge(found, arms, folder)
 
 
-def _refuse(config: RunConfig, folder: RunFolder) -> None:
-    """Raises UserError, before anything is loaded, for a run that cannot have a verdict."""
+def _refuse(config: RunConfig, folder: RunFolder) -> Searching:
+    """The settings. Raises UserError, before anything is loaded, for a run that cannot have a verdict."""
     settle_if_free(folder.root)
     wandb_mode(config)  # the verdict is sent at its end
-    if config.method not in SEARCHING:
-        allowed = " or ".join(sorted(SEARCHING))
+    if not isinstance(config, Searching):
         raise UserError(
             f"--stage: 'verdict' is not allowed for --method {config.method}, whose ranks no search has found; "
-            f"allowed: a run of method {allowed}"
+            f"allowed: a run of method autolora, lora_grid or optuna"
         )
     refuse_other_rows(config, folder)
     refuse_other_model(config, folder)
     if folder.ranks.exists():
         refuse_without_components(config, folder)
         rate_of(config, folder)
-    elif len(config.retrain.learning_rates) > 1:
+    elif len(config.retrain.rates) > 1:
         raise UserError(
-            "--retrain.learning_rates: --stage verdict trains at one learning rate; run --stage all first, which "
-            'chooses one, or --retrain.learning_rates "[]" and --retrain.learning_rate'
+            "--retrain.learning_rate: --stage verdict trains at one; run --stage all first, which chooses one"
         )
-    LAUNCHERS[config.study.launcher].check(config.study)
+    LAUNCHERS[config.studied.launcher].check(config.studied)
+    return config
 
 
 def _make_room(arms: Arms, folder: RunFolder, rows: Context, *, overwrite: bool) -> None:
@@ -167,7 +165,7 @@ def _train(request: Request, arms: Arms, rows: Context, stop: StopRequest) -> Sh
 
     Returns the finished pairs; None if there is none.
     """
-    config, began, found, first, paced = request.config, time.monotonic(), shown(arms), True, False
+    config, began, found, first, paced = arms.config, time.monotonic(), shown(arms), True, False
     with time_limit(stop, config.verdict.minutes):
         while found is None or not _over(found, arms):
             if first:
@@ -175,7 +173,7 @@ def _train(request: Request, arms: Arms, rows: Context, stop: StopRequest) -> Sh
                 refuse_data_after_pairs(rows, arms.folder)
             done, before = 0 if found is None else found.complete, found
             decided = found is not None and _decided(found, arms.plan)  # a training of the head was removed after that
-            pairs = [] if decided else _next(arms, done, one=config.study.launcher == "serial" or first)
+            pairs = [] if decided else _next(arms, done, one=config.studied.launcher == "serial" or first)
             # A resumed training would make the pair look faster than it is.
             whole = bool(pairs) and not any(cell.folder.config.exists() for cell in pairs)
             seconds = _trained(request, arms, pairs, stop)
@@ -240,9 +238,9 @@ def _run(request: Request, cells: Sequence[Cell], stop: StopRequest) -> None:
     if not cells:
         return
     jobs = [Job(str(cell.config.name), _request(request, cell), folder=cell.folder) for cell in cells]
-    settings = request.config.study
+    settings = request.config.studied
     # In turn, the next line says that a training has finished.
-    running = Running(jobs, settings.ray.retries, tells_ends=settings.launcher != "serial")
+    running = Running(jobs, settings.on.retries, tells_ends=settings.launcher != "serial")
     try:
         failed = LAUNCHERS[settings.launcher].run(running, settings, stop)
     finally:

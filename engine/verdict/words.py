@@ -95,7 +95,7 @@ def about_rows(rows: int, sources: int) -> str:
 
 def start(arms: Arms) -> str:
     """Says that the trainings did not start from fresh weights; "" if they did."""
-    if arms.config.retrain.init == "scratch":
+    if arms.config.retrain.start == "scratch":
         return ""
     return (
         "The trainings of the pairs started from components of this run's search (retrain.init search), those of the "

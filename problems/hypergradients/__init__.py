@@ -2,17 +2,14 @@
 
 Users may write an approximation of their own: a class in a file that hypergradient.type names (`approximation` makes
 an object of it). To make one part of the program, write its class in a file of this folder, list it in HYPERGRADIENTS
-below, and add a row to BUILT_IN of configs/hypergradients.py, which says what it reads and needs.
+below, and add a class of settings to configs/search.py, which says what it reads and needs.
 
 NONE is not an approximation: it is registered for a search without outer steps, and no comparison includes it.
 """
 
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any
-
 from betty.hypergradient import jvp_fn_mapping
 
+from autolora.configs.search import HypergradientConfig, OwnHypergradient
 from autolora.problems.hypergradients.adamw import ExactAdamW
 from autolora.problems.hypergradients.base import Drawn, Hypergradient, Inner, InnerStep, Outer, Part, Tensors
 from autolora.problems.hypergradients.difference import CentralDifference, ForwardDifference
@@ -62,16 +59,16 @@ def betty_type(name: str) -> str:
     return f"autolora.{name}"
 
 
-def approximation(type_: str, options: Mapping[str, Any] = MappingProxyType({})) -> Hypergradient:
-    """The approximation that hypergradient.type names; `options`: hypergradient.options.
+def approximation(settings: HypergradientConfig) -> Hypergradient:
+    """The approximation of these settings.
 
     For a class in a user's file (FILE.py:CLASS) each call makes a new object, which may carry numbers from one outer
     step of its search to the next. Raises UserError if the file or the class is missing, if the file fails, if the
     class is no Hypergradient, or if it does not take the options.
     """
-    if type_ == NONE.name:
-        return NONE
-    return HYPERGRADIENTS[type_] if type_ in HYPERGRADIENTS else own(type_, options)
+    if isinstance(settings, OwnHypergradient):
+        return own(settings.type, settings.options)
+    return NONE if settings.type == NONE.name else HYPERGRADIENTS[settings.type]
 
 
 def register(method: Hypergradient) -> str:

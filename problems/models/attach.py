@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from autolora.configs.errors import UserError
-from autolora.configs.schema import LoraSettings
+from autolora.configs.training import LoraSettings, ScaledLora
 from autolora.problems.models.layers import heads_of_peft, lora_layers_of, refuse_past_lora, target_layers
 from autolora.problems.models.parts import layer_ranks, layout, lies_in
 from autolora.problems.models.sparse import KeepSparse
@@ -19,19 +19,18 @@ ADAPTER = "default"
 
 
 def lora_config(
-    settings: LoraSettings, task_type: TaskType | None, trained_whole: Sequence[str], **changes: Any
+    settings: ScaledLora, task_type: TaskType | None, trained_whole: Sequence[str], **more: Any
 ) -> LoraConfig:
-    """PEFT's configuration; `trained_whole`: the modules that are trained and saved whole, such as the task head."""
+    """PEFT's configuration; `trained_whole`: the modules that are trained and saved whole, such as the task head;
+    `more`: ranks, target modules and other fields."""
     heads = heads_of_peft(task_type)  # listed here too, they would be there twice
     fields: dict[str, Any] = {
         "task_type": task_type,
-        "r": settings.k,
         "lora_alpha": settings.lora_alpha,
         "lora_dropout": settings.dropout,
-        "target_modules": list(settings.target_modules),
         "modules_to_save": [name for name in trained_whole if name not in heads] or None,
     }
-    return LoraConfig(**(fields | changes))
+    return LoraConfig(**(fields | more))
 
 
 def attach_components(
@@ -46,8 +45,9 @@ def attach_components(
     larger = {name: rank for name, rank in ranks.items() if rank != settings.k}
     alphas = {name: settings.lora_alpha * rank / settings.k for name, rank in larger.items()}
     config = lora_config(
-        settings, task_type, trained_whole, target_modules=list(ranks), rank_pattern=larger, alpha_pattern=alphas
-    )
+        settings, task_type, trained_whole, r=settings.k, target_modules=list(ranks), rank_pattern=larger,
+        alpha_pattern=alphas,
+    )  # fmt: skip
     peft_model = attach(model, config)
     keep_block_sparse(peft_model, groups)
     return peft_model

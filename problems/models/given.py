@@ -11,9 +11,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from autolora.configs.errors import UserError
-from autolora.configs.keys import check_type
-from autolora.configs.ranges import ALL_LINEAR
-from autolora.configs.schema import LoraSettings
+from autolora.configs.layers import validated
+from autolora.configs.section import ALL_LINEAR
+from autolora.configs.training import LoraSettings
 from autolora.problems.models.layers import MATRICES, heads_of_peft, layer_shapes, lora_layers_of
 from autolora.problems.models.load import BaseModel
 from autolora.problems.models.parts import split
@@ -37,15 +37,12 @@ def lora_settings(config: Any, model: PreTrainedModel) -> LoraSettings:
     """
     refuse_other_configs(config)
     _refuse_task_type(config, model)
-    settings = LoraSettings(
-        target_modules=_targets(config, model),
-        modules_to_save=[name for name in config.modules_to_save or [] if name not in heads_of_peft(config.task_type)],
-        k=config.r,
-        lora_alpha=_float(config.lora_alpha),
-        dropout=_float(config.lora_dropout),
-    )
-    for name, value in vars(settings).items():
-        check_type(f"lora.{name}", value)
+    whole = [name for name in config.modules_to_save or [] if name not in heads_of_peft(config.task_type)]
+    found = {
+        "target_modules": _targets(config, model), "modules_to_save": whole, "k": config.r,
+        "lora_alpha": _float(config.lora_alpha), "dropout": _float(config.lora_dropout),
+    }  # fmt: skip
+    settings: LoraSettings = validated(LoraSettings, "lora_config", found)
     _refuse_alike(model, lora_layers_of(model, settings))
     return settings
 

@@ -17,9 +17,9 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from autolora.configs.errors import UserError
-from autolora.configs.facts import FUSED
-from autolora.configs.ranges import ALL_LINEAR
-from autolora.configs.schema import LoraSettings
+from autolora.configs.schema import FUSED
+from autolora.configs.section import ALL_LINEAR
+from autolora.configs.training import LoraSettings
 from autolora.problems.models.body import bodies_of, in_body
 from autolora.problems.models.parts import lies_in, matches, refuse_overlap, split
 from autolora.problems.models.past_lora import reader_past_lora

@@ -30,7 +30,7 @@ from transformers import (
 from autolora.configs.errors import UserError
 from autolora.configs.launch import processes_started
 from autolora.configs.places import is_local
-from autolora.configs.schema import ModelConfig
+from autolora.configs.training import ModelConfig
 from autolora.problems.machine.compute import fast_bf16
 from autolora.problems.machine.hub import explain_missing
 from autolora.problems.models.body import bodies_of, in_body
@@ -123,10 +123,10 @@ def load_base(
     """The base model in `dtype` with a head for the task; `head` are configuration values such as num_labels.
 
     `second_order` chooses the attention kernel that can be differentiated twice. Raises UserError when the model
-    cannot be loaded, when its weights are quantised (but for 4 bits with load_in_4bit, and GGUF files), when a block
+    cannot be loaded, when its weights are quantised (but for 4 bits with dtype nf4, and GGUF files), when a block
     lacks weights, and when weights outside the head have another size than its config.json says.
     """
-    quantised = _four_bits() if config.load_in_4bit else {}
+    quantised = _four_bits() if config.dtype == "nf4" else {}
     with source_of(config) as (source, options):
         file = {name: value for name, value in options.items() if name == "gguf_file"}
         settings = load_settings(config, **head)
@@ -194,7 +194,7 @@ def _four_bits() -> dict[str, Any]:
         (importlib.util.find_spec("bitsandbytes") is None, "the package bitsandbytes; run: pip install bitsandbytes"),
     ):
         if missing:
-            raise UserError(f"--model.load_in_4bit: needs {what}; without it: --model.load_in_4bit false")
+            raise UserError(f"--model.dtype nf4: needs {what}; without it: --model.dtype auto")
     settings = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -211,12 +211,12 @@ def _refuse_quantised(settings: Any, config: ModelConfig) -> None:
     if not found:
         return
     fields = found if isinstance(found, dict) else found.to_dict()
-    if config.load_in_4bit and fields.get("load_in_4bit"):
+    if config.dtype == "nf4" and fields.get("load_in_4bit"):
         return
     method = getattr(fields.get("quant_method"), "value", fields.get("quant_method")) or "bitsandbytes"
     raise UserError(
         f"--model.name: the weights of {config.name} are quantised ({method}), and cannot be trained on here; name "
-        f"the unquantised model (if memory is short, with --model.load_in_4bit true on a CUDA GPU)"
+        f"the unquantised model (if memory is short, with --model.dtype nf4 on a CUDA GPU)"
     )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from autolora.configs.errors import UserError
-from autolora.configs.facts import FUSED, PART
+from autolora.configs.schema import FUSED, PART
 
 
 @dataclass(frozen=True)

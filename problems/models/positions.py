@@ -10,7 +10,6 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from autolora.configs.errors import UserError
-from autolora.configs.recipe import decoding
 from autolora.configs.schema import RunConfig
 from autolora.problems.data import Data
 from autolora.problems.tasks.base import PAD_TO
@@ -55,13 +54,13 @@ def refuse_long_texts(
 
     `prompts` returns token ids; it is called only where it is needed.
     """
-    most, longest_text = most_positions(model), decoding(config).max_new_tokens
+    most, longest_text = most_positions(model), config.task.decoding.max_new_tokens
     if most is None or config.task.max_length + longest_text <= most:
         return
     longest = max(map(len, prompts()), default=0)
     if longest > 0 and longest + longest_text > most:
         raise UserError(
-            f"--decode.max_new_tokens: {longest_text} is not allowed, as a prompt has {longest} tokens and "
+            f"--task.decode.max_new_tokens: {longest_text} is not allowed, as a prompt has {longest} tokens and "
             f"{config.model.name} takes {most}; allowed: prompt and text together up to {most} tokens "
             f"(--task.max_length cuts the prompt)"
         )

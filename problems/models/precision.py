@@ -10,7 +10,6 @@ from accelerate.utils import recursively_apply
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from autolora.configs.facts import trains_all
 from autolora.configs.schema import RunConfig
 from autolora.problems.machine.compute import Compute, multiplying_in_bf16
 from autolora.problems.models.body import bodies_of, in_body
@@ -30,9 +29,9 @@ def weights_dtype(config: RunConfig, auto_class: Any, compute: Compute) -> torch
     weight; else fp32. Raises UserError when the model's configuration cannot be loaded.
     """
     model = config.model
-    if model.dtype != "auto":
+    if model.dtype in ("fp32", "bf16"):
         return torch.bfloat16 if model.dtype == "bf16" else torch.float32
-    if auto_class is not AutoModelForCausalLM or not compute.bf16 or trains_all(config) or model.load_in_4bit:
+    if auto_class is not AutoModelForCausalLM or not compute.bf16 or config.trains == "all" or model.dtype == "nf4":
         return torch.float32
     if count_parameters(config, auto_class) < LARGE:
         return torch.float32

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from autolora.configs.errors import UserError
-from autolora.configs.metrics import OFFICIAL
-from autolora.configs.recipe import plain_name
+from autolora.configs.tasks import OFFICIAL, plain_name
 from autolora.problems.scoring.java import require_java
 from autolora.problems.scoring.ner import MEASURES
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from autolora.configs.errors import UserError
 from autolora.configs.json_text import GivenTwice, once
-from autolora.configs.keys import shortened
+from autolora.configs.plain import shortened
 from autolora.problems.scoring.files import read_lines
 
 _TAG = re.compile(r"O|[BIES]-\S+")

@@ -1,12 +1,11 @@
 """What is learned. `make_task` creates the configured task."""
 
-import dataclasses
 from collections.abc import Callable
+from typing import Any
 
-from autolora.configs.facts import data_seed
+from autolora.configs import tasks
 from autolora.configs.places import from_home
-from autolora.configs.recipe import is_benchmark
-from autolora.configs.schema import RunConfig, TaskConfig
+from autolora.configs.schema import RunConfig
 from autolora.problems.tasks.base import Collate, Rows, Task
 from autolora.problems.tasks.chat import Chats
 from autolora.problems.tasks.data_to_text import E2E, SourceTarget, WebNLG
@@ -18,30 +17,21 @@ from autolora.problems.tasks.tagging import Tagging
 __all__ = ["Collate", "Rows", "Task", "make_task"]
 
 
-# The tasks by `task.type`, and the benchmarks of type generation by `task.name`. To add a type, also name it in
-# `TaskConfig.type` (and in WITHOUT_HEAD of configs/facts.py if its models have no task head), refuse in
-# configs/task_rules.py what it cannot use, and check in configs/unread.py which keys do nothing for it. Exclude it in
-# `own_data` of configs/recipe.py if its rows are not the user's own, where a new benchmark is named in BENCHMARKS.
-_BY_TYPE: dict[str, Callable[[TaskConfig, int], Task]] = {
-    "sample": SampleReviews, "text": TextTable, "tokens": Tagging, "generation": SourceTarget,
-    "chat": Chats, "glue": lambda task, seed: Glue(task),
-}  # fmt: skip
-_BENCHMARKS: dict[str | None, Callable[[TaskConfig], Task]] = {"e2e": E2E, "webnlg": WebNLG}
+TASKS: dict[type[tasks.TaskSettings], Callable[[Any, int], Task]] = {
+    tasks.Sample: SampleReviews,
+    tasks.Table: TextTable,
+    tasks.Tokens: Tagging,
+    tasks.Generation: SourceTarget,
+    tasks.Chat: Chats,
+    tasks.Glue: Glue,
+}
+_BENCHMARKS: dict[str, Callable[[tasks.Generation], Task]] = {"e2e": E2E, "webnlg": WebNLG}
 
 
 def make_task(config: RunConfig) -> Task:
-    """The configured task. Raises UserError for a task that does not exist."""
-    task = _from_home(config.task)
-    if is_benchmark(task):
-        return _BENCHMARKS[task.name](task)
-    return _BY_TYPE[task.type](task, data_seed(config))
-
-
-def _from_home(task: TaskConfig) -> TaskConfig:
-    """The same settings, with the user's home in place of a '~' at the beginning of each path."""
-
-    def expanded(path: str | None) -> str | None:
-        return None if path is None else from_home(path)
-
-    places = expanded(task.path), expanded(task.validation_path), expanded(task.test_path)
-    return dataclasses.replace(task, path=places[0], validation_path=places[1], test_path=places[2])
+    """The configured task; '~' at the beginning of a path is the user's home."""
+    files = config.task.files
+    task = config.task.model_copy(update={key: from_home(path) for key, path in files.items()})
+    if isinstance(task, tasks.Generation) and task.benchmark:
+        return _BENCHMARKS[task.benchmark](task)
+    return TASKS[type(task)](task, config.data_seed)

@@ -11,7 +11,7 @@ from peft import TaskType
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from autolora.configs.metrics import ERRORS
+from autolora.configs.tasks import ERRORS
 from autolora.problems.tasks.kind import own_loss
 from autolora.problems.tasks.label_scale import LabelScale
 

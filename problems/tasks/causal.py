@@ -11,9 +11,8 @@ from datasets import Dataset
 from peft import TaskType
 from transformers import AutoModelForCausalLM, DataCollatorForSeq2Seq, PreTrainedModel, PreTrainedTokenizerBase
 
-from autolora.configs.keys import shortened
-from autolora.configs.recipe import TOKEN_METRICS, label_smoothing
-from autolora.configs.schema import TaskConfig
+from autolora.configs.plain import shortened
+from autolora.configs.tasks import OF_TOKENS, TaskSettings
 from autolora.problems.tasks.base import PAD_TO, Collate, Task
 from autolora.problems.tasks.labels import IGNORED
 from autolora.problems.tasks.padding import for_batches
@@ -29,7 +28,7 @@ class Causal(Task):
     auto_class = AutoModelForCausalLM
     peft_type = TaskType.CAUSAL_LM
     reads_outputs = False
-    config: TaskConfig
+    config: TaskSettings
 
     @property
     def inputs(self) -> Sequence[str]:
@@ -39,7 +38,7 @@ class Causal(Task):
         return {}
 
     def adapt(self, model: PreTrainedModel) -> None:
-        model.loss_function = partial(token_loss, smoothing=label_smoothing(self.config))
+        model.loss_function = partial(token_loss, smoothing=self.config.smoothing)
 
     def collate(self, tokenizer: PreTrainedTokenizerBase) -> Collate:
         pad = DataCollatorForSeq2Seq(for_batches(tokenizer), pad_to_multiple_of=PAD_TO)
@@ -54,7 +53,7 @@ class Causal(Task):
         return {}
 
     def token_metrics(self, loss: float, accuracy: float) -> dict[str, float]:
-        return dict(zip(TOKEN_METRICS, (math.exp(min(loss, 700.0)), accuracy), strict=True))
+        return dict(zip(OF_TOKENS, (math.exp(min(loss, 700.0)), accuracy), strict=True))
 
     def example(self, row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> str:
         ids, in_answer = row["input_ids"], [label != IGNORED for label in row["labels"]]

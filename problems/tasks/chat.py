@@ -11,10 +11,9 @@ from datasets import Dataset, NamedSplit
 from transformers import PreTrainedTokenizerBase
 
 from autolora.configs.errors import UserError
-from autolora.configs.places import short_name
-from autolora.configs.schema import TaskConfig
+from autolora.configs.tasks import Chat as Settings
 from autolora.problems.tasks.base import Rows
-from autolora.problems.tasks.causal import MODEL_INPUTS, TOKEN_METRICS, Causal
+from autolora.problems.tasks.causal import MODEL_INPUTS, OF_TOKENS, Causal
 from autolora.problems.tasks.evenly import evenly
 from autolora.problems.tasks.labels import IGNORED
 from autolora.problems.tasks.readers.chat import Chat
@@ -30,10 +29,12 @@ log = logging.getLogger("autolora.inputs")
 class Chats(Causal):
     """A user's own conversations. A log line says from which columns they are read."""
 
-    def __init__(self, config: TaskConfig, seed: int) -> None:
+    config: Settings
+
+    def __init__(self, config: Settings, seed: int) -> None:
         self.config = config
-        self._metrics = tuple(config.metrics or TOKEN_METRICS)
-        self.name = config.name or short_name(str(config.path))
+        self._metrics = tuple(config.metrics or OF_TOKENS)
+        self.name = config.result_name
         self.sources = ChatSources(config, seed)
         self._through_template = True
         self.evaluation_split = self.sources.split

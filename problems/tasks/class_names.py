@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 
-from autolora.configs.keys import shortened
+from autolora.configs.plain import shortened
 
 log = logging.getLogger("autolora.inputs")
 

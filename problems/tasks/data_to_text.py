@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 
 from autolora.configs.errors import UserError
-from autolora.configs.recipe import evaluation_split
-from autolora.configs.schema import TaskConfig
+from autolora.configs.tasks import Generation as Settings
 from autolora.problems.columns import listed, require_columns
 from autolora.problems.scoring import METRICS, is_of_2017
 from autolora.problems.scoring.bleu import MAX_ORDER
@@ -34,8 +33,9 @@ class _Benchmark(Generation):
     hub_config: str | None = None
     read: Callable[[Iterable[Mapping[str, Any]]], list[Record]]
 
-    def __init__(self, config: TaskConfig) -> None:
+    def __init__(self, config: Settings) -> None:
         super().__init__(config, config.metrics or METRICS[self.scoring])
+        self.name = config.result_name
         self.path = config.path or self.hub
         self.evaluation_split = config.evaluation_split or "test"
 
@@ -51,7 +51,7 @@ class _Benchmark(Generation):
     def _splits(self) -> Mapping[str, Any]:
         """The rows of every split."""
         config = None if Path(self.path).is_dir() else self.hub_config
-        splits: Mapping[str, Any] = load_splits(self.path, config, self.name, self.config.revision)
+        splits: Mapping[str, Any] = load_splits(self.path, config, self.scoring, self.config.revision)
         return splits
 
     def _split(self, splits: Mapping[str, Any], name: str) -> list[Record]:
@@ -60,7 +60,7 @@ class _Benchmark(Generation):
             return type(self).read(rows)
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise UserError(
-                f"--task.path: split {name!r} of {self.path} is not {self.name} data ({_what(error)}); "
+                f"--task.path: split {name!r} of {self.path} is not {self.scoring} data ({_what(error)}); "
                 f"it has: {listed(list(getattr(rows, 'column_names', rows[0] if rows else ())))}"
             ) from error
 
@@ -77,7 +77,6 @@ def _what(error: Exception) -> str:
 class E2E(_Benchmark):
     """The E2E NLG Challenge: restaurants."""
 
-    name = "e2e"
     hub = "tuetschek/e2e_nlg"
     read = staticmethod(e2e_records)
 
@@ -85,7 +84,6 @@ class E2E(_Benchmark):
 class WebNLG(_Benchmark):
     """The WebNLG Challenge: triples of DBpedia. Some test categories of 2017 occur in training, others do not."""
 
-    name = "webnlg"
     scoring = "webnlg"
     hub, hub_config = "webnlg-challenge/web_nlg", "webnlg_challenge_2017"
     read = staticmethod(webnlg_records)
@@ -121,13 +119,13 @@ class SourceTarget(Generation):
 
     own_metrics: ClassVar[Mapping[str, TextMetric]] = {"exact_match": exact_match}
 
-    def __init__(self, config: TaskConfig, seed: int) -> None:
+    def __init__(self, config: Settings, seed: int) -> None:
         super().__init__(config, config.metrics or ["BLEU"])
         self.seed = seed
-        self.name = config.name or Path(str(config.path)).stem
+        self.name = config.result_name
         self.source = (config.text_columns or ["source"])[0]
         self.target = config.label_column or "target"
-        self.evaluation_split = evaluation_split(config)
+        self.evaluation_split = config.evaluated_split
 
     def records(self) -> tuple[list[Record], list[Record]]:
         # Whole sources are held out, not rows: another reference of a trained source would give the answer away.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList, NoRepeatNGramLogitsProcessor, PreTrainedTokenizerBase
 
-from autolora.configs.recipe import Decoding
+from autolora.configs.tasks import Decoding
 from autolora.problems.machine.compute import Compute
 from autolora.problems.tasks.templates import end_of_text
 

@@ -16,8 +16,8 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from autolora.configs.errors import UserError
-from autolora.configs.recipe import is_benchmark, plain_name
-from autolora.configs.schema import TaskConfig
+from autolora.configs.tasks import Generation as Settings
+from autolora.configs.tasks import plain_name
 from autolora.problems.scoring import METRICS, check_metrics, score_e2e, score_webnlg
 from autolora.problems.tasks.base import Rows
 from autolora.problems.tasks.causal import MODEL_INPUTS, Causal
@@ -38,10 +38,11 @@ class Generation(Causal):
 
     scoring: ClassVar[str] = "e2e"
     """The key of METRICS with the official scores of this task."""
+    config: Settings
     own_metrics: ClassVar[Mapping[str, TextMetric]] = {}
     """Metrics of texts beside the official ones."""
 
-    def __init__(self, config: TaskConfig, metrics: Sequence[str]) -> None:
+    def __init__(self, config: Settings, metrics: Sequence[str]) -> None:
         self.config = config
         self._asked = [plain_name(name) for name in metrics]
         official = [plain_name(name) for name in METRICS[self.scoring]]
@@ -80,7 +81,7 @@ class Generation(Causal):
         return ChatPrompt(tokenizer, self.config.chat_template) if is_chat else PlainPrompt(tokenizer)
 
     def _is_chat(self, tokenizer: PreTrainedTokenizerBase) -> bool:
-        by_default = template_of(tokenizer) is not None and not is_benchmark(self.config)
+        by_default = template_of(tokenizer) is not None and self.config.benchmark is None
         return self.config.prompt == "chat" or (self.config.prompt == "auto" and by_default)
 
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:

@@ -5,9 +5,8 @@ from typing import Any
 
 from datasets import ClassLabel, Dataset, Value
 
+from autolora.configs import tasks
 from autolora.configs.errors import UserError
-from autolora.configs.glue import GLUE, OF_NUMBERS
-from autolora.configs.schema import TaskConfig
 from autolora.problems.columns import listed
 from autolora.problems.tasks.base import Rows
 from autolora.problems.tasks.classification import TextClassification
@@ -16,7 +15,20 @@ from autolora.problems.tasks.labels import find_classes, number_of, refuse_one_n
 from autolora.problems.tasks.readers.hub import load_splits, split_of
 from autolora.problems.tasks.readers.numbering import ROW, at
 
-HUB = "nyu-mll/glue"
+# Task -> (text columns, the paper's metric first). AutoLoRA reports accuracy for MRPC and QQP, not F1.
+GLUE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "cola": (("sentence",), ("matthews",)),
+    "sst2": (("sentence",), ("accuracy",)),
+    "mrpc": (("sentence1", "sentence2"), ("accuracy",)),
+    "qqp": (("question1", "question2"), ("accuracy",)),
+    "mnli": (("premise", "hypothesis"), ("accuracy",)),
+    "qnli": (("question", "sentence"), ("accuracy",)),
+    "rte": (("sentence1", "sentence2"), ("accuracy",)),
+    "wnli": (("sentence1", "sentence2"), ("accuracy",)),
+    "stsb": (("sentence1", "sentence2"), ("spearman", "pearson")),
+}
+OF_NUMBERS = "stsb"
+"""The task whose labels are numbers, not classes."""
 
 _MNLI = {"validation": ("validation_matched", "validation_mismatched"), "test": ("test_matched", "test_mismatched")}
 
@@ -28,17 +40,17 @@ class Glue(TextClassification):
     (0 to 5): a new head would spend a short search on learning their mean.
     """
 
-    def __init__(self, config: TaskConfig) -> None:
-        self.name = str(config.name)
-        columns, metrics = GLUE[self.name]
-        super().__init__(columns, config.max_length, config.metrics or metrics, regression=self.name == OF_NUMBERS)
-        self.path = config.path or HUB
+    def __init__(self, config: tasks.Glue, seed: int) -> None:
+        self.name, self.of_glue = config.result_name, config.glue
+        columns, metrics = GLUE[config.glue]
+        super().__init__(columns, config.max_length, config.metrics or metrics, regression=config.glue == OF_NUMBERS)
+        self.path = config.path
         self.revision = config.revision
         self.evaluation_split = config.evaluation_split or "validation"
 
     def rows(self) -> Rows:
-        splits = load_splits(self.path, self.name, self.name, self.revision)
-        wanted = _MNLI.get(self.evaluation_split, ()) if self.name == "mnli" else ()
+        splits = load_splits(self.path, self.of_glue, self.of_glue, self.revision)
+        wanted = _MNLI.get(self.evaluation_split, ()) if self.of_glue == "mnli" else ()
         train = self._split(splits, "train")
         evaluation = {name: self._split(splits, name) for name in wanted or (self.evaluation_split,)}
         for name, rows in evaluation.items():

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from autolora.configs.errors import UserError
-from autolora.configs.keys import shortened
+from autolora.configs.plain import shortened
 
 log = logging.getLogger("autolora.inputs")
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from autolora.configs.schema import TaskConfig
+from autolora.configs.tasks import Sample
 from autolora.problems.tasks.base import Rows
 from autolora.problems.tasks.classification import TextClassification
 from autolora.problems.tasks.readers.hub import split_of
@@ -17,9 +17,9 @@ class SampleReviews(TextClassification):
 
     name = "sample"
 
-    def __init__(self, config: TaskConfig, seed: int) -> None:
+    def __init__(self, config: Sample, seed: int) -> None:
         super().__init__(["sentence"], config.max_length, config.metrics or ["accuracy"])
-        self.evaluation_split = config.evaluation_split or "test"
+        self.evaluation_split = config.evaluated_split
         self.seed = seed
 
     def rows(self) -> Rows:

@@ -8,8 +8,7 @@ import pandas as pd
 from datasets import Dataset
 
 from autolora.configs.errors import UserError
-from autolora.configs.recipe import evaluation_split
-from autolora.configs.schema import TaskConfig
+from autolora.configs.tasks import Table
 from autolora.problems.columns import label_column, require_text_and_label, text_columns
 from autolora.problems.tasks.base import Rows
 from autolora.problems.tasks.class_names import tell_classes
@@ -34,16 +33,16 @@ from autolora.problems.tasks.readers.tag_names import named_class, names_in_parq
 class TextTable(TextClassification):
     """Classification or regression on a table. Every row is checked when it is read; a refusal names the row."""
 
-    def __init__(self, config: TaskConfig, seed: int) -> None:
+    def __init__(self, config: Table, seed: int) -> None:
         regression = config.kind == "regression"
         metrics = config.metrics or (["spearman", "pearson"] if regression else ["accuracy"])
         super().__init__([], config.max_length, metrics, regression=regression)
         self.config = config
         self.seed = seed
         self.train_path = Path(str(config.path))
-        self.name = config.name or self.train_path.stem
+        self.name = config.result_name
         self.label_column = label_column(config)
-        self.evaluation_split = evaluation_split(config)
+        self.evaluation_split = config.evaluated_split
 
     def rows(self) -> Rows:
         train = read_table("--task.path", self.train_path)

@@ -1,6 +1,5 @@
 """Sequence labelling: a tag on each word of a sentence (BioNLP 2004 and a user's own data)."""
 
-import dataclasses
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,10 +13,8 @@ from transformers import AutoModelForTokenClassification, DataCollatorForTokenCl
 
 from autolora.configs.endings import CONLL, TAGGED, ending
 from autolora.configs.errors import UserError
-from autolora.configs.metrics import OF_TAGS
-from autolora.configs.places import is_hub_name, short_name
-from autolora.configs.recipe import evaluation_path, evaluation_split
-from autolora.configs.schema import TaskConfig
+from autolora.configs.places import is_hub_name
+from autolora.configs.tasks import OF_TAGS, Tokens
 from autolora.problems.scoring.ner import score_ner
 from autolora.problems.scoring.ner_files import Sentence
 from autolora.problems.tasks.base import PAD_TO, Collate, Rows, Task
@@ -51,13 +48,13 @@ class Tagging(Task):
     # A byte-level tokenizer has other tokens for a word at the beginning of a text than for one inside a sentence.
     tokenizer_options: ClassVar[Mapping[str, Any]] = {"add_prefix_space": True}
 
-    def __init__(self, config: TaskConfig, seed: int) -> None:
+    def __init__(self, config: Tokens, seed: int) -> None:
         self._metrics = tuple(config.metrics or OF_TAGS)
-        self.name = config.name or short_name(str(config.path))
+        self.name = config.result_name
         self._of_hub = is_hub_name(str(config.path))
         self.config = _with_files_of_folder(config)
         self.seed = seed
-        self.evaluation_split = evaluation_split(self.config)
+        self.evaluation_split = self.config.evaluated_split
         self.classes: list[str] = []
 
     @property
@@ -101,7 +98,7 @@ class Tagging(Task):
     @property
     def _own_file(self) -> str | None:
         """The user's file to evaluate on, where there is one."""
-        return evaluation_path(self.config, self.evaluation_split)
+        return self.config.file_of(self.evaluation_split)
 
     def origin(self, split: str | None = None) -> str:
         of_hub = self._of_hub and not self._own_file
@@ -198,7 +195,7 @@ class Tagging(Task):
         return sentences
 
 
-def _with_files_of_folder(config: TaskConfig) -> TaskConfig:
+def _with_files_of_folder(config: Tokens) -> Tokens:
     """If task.path is a folder: the settings with the files of its splits, except for files that the user names."""
     folder = Path(str(config.path))
     if not folder.is_dir():
@@ -212,9 +209,12 @@ def _with_files_of_folder(config: TaskConfig) -> TaskConfig:
     validation, test = config.validation_path, config.test_path
     if test is None and not (validation and config.evaluation_split != "test"):  # else the user's file is evaluated
         test = _in_folder(folder, "test")
-    return dataclasses.replace(
-        config, path=str(train), validation_path=validation or _in_folder(folder, "validation"), test_path=test
-    )
+    return config.model_copy(
+        update={
+            "path": str(train), "test_path": test,
+            "validation_path": validation or _in_folder(folder, "validation"),
+        }
+    )  # fmt: skip
 
 
 def _in_folder(folder: Path, split: str) -> str | None:

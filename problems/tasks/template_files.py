@@ -63,7 +63,7 @@ def _read(file: str) -> str:
 class _Marks(Extension):
     """Parses the tag `generation`, which transformers adds to Jinja."""
 
-    tags = {"generation"}  # noqa: RUF012 (Jinja's own way)
+    tags = {"generation"}
 
     def parse(self, parser: Any) -> Any:
         next(parser.stream)

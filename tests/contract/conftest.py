@@ -9,7 +9,7 @@ import pytest
 from tests.contract.inputs import conversations, language_arguments, lines, once, save_language_model
 from tests.contract.program import succeed
 from tests.helpers.shared import made_once
-from tests.helpers.tiny import MEASURED, tiny_arguments
+from tests.helpers.tiny import tiny_arguments
 
 Tiny = Callable[..., list[str]]
 Finished = Callable[..., Path]
@@ -44,8 +44,8 @@ def finished(model_folder: Callable[..., Path], shared_folder: Path) -> Finished
     def make(*more: str, kind: str = "bert") -> Path:
         def train(place: Path) -> None:
             given = [argument.replace("{here}", str(place)) for argument in more]
-            argv = tiny_arguments(model_folder(kind), place, kind)
-            succeed(*once([*argv, *MEASURED, "--task.evaluation_rows", "64", *given]))
+            argv = tiny_arguments(model_folder(kind), place, kind, **{"answer.rows": 1000})
+            succeed(*once([*argv, "--task.evaluation_rows", "64", *given]))
 
         digest = hashlib.sha256(repr(more).encode()).hexdigest()[:12]
         return made_once(shared_folder / f"contract-{kind}-{digest}", train) / "runs" / "tiny"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.helpers.generation_toys import e2e_rows, make_causal, make_tokenizer
+from tests.helpers.tiny import from_file
 
 WORDS = ("film", "room", "soup", "was", "dull", "noisy", "tasty", "really", "the", "our")
 CHATML = (
@@ -20,16 +21,17 @@ def options(**values: object) -> list[str]:
 
 
 def once(argv: list[str]) -> list[str]:
-    """The same command line with each key once, at its last value."""
-    found: dict[str, list[str]] = {}
-    for word in argv:
-        if word.startswith("--"):
-            key = word
-            found.pop(key, None)
-            found[key] = []
-        else:
+    """The same command line with each key once, at its last value; every --config stays."""
+    files, found = list[str](), dict[str, list[str]]()
+    for at, word in enumerate(argv):
+        if word == "--config":
+            files += argv[at : at + 2]
+        elif word.startswith("--"):
+            found.pop(word, None)
+            found[key := word] = []
+        elif argv[at - 1] != "--config":
             found[key].append(word)
-    return [part for key, values in found.items() for part in (key, *values)]
+    return [*files, *(part for key, values in found.items() for part in (key, *values))]
 
 
 def table(path: Path, rows: int = 24, labels: tuple[str, ...] = ("bad", "good"), seed: int = 0) -> Path:
@@ -93,15 +95,16 @@ def save_language_model(folder: Path, kind: str = "llama", template: str | None 
 
 
 def language_arguments(model: Path, data: Path, runs: Path, **more: object) -> list[str]:
-    """The command line of a run on conversations that takes seconds."""
-    given: dict[str, object] = {
-        "name": "tiny", "runs_folder": runs, "precision": "fp32", "device": "cpu", "model.name": model,
-        "task.type": "chat", "task.path": data, "task.max_length": 160, "task.samples": 2,
-        "lora.target_modules": "[q_proj,v_proj]", "lora.k": 4, "search.steps": 4, "search.batch_size": 4,
+    """The command line of a run on conversations that takes seconds; its usual values lie in a file beside `runs`."""
+    usual: dict[str, object] = {
+        "name": "tiny", "runs_folder": str(runs), "precision": "fp32", "device": "cpu", "model.name": str(model),
+        "task.type": "chat", "task.path": str(data), "task.max_length": 160, "task.samples": 2,
+        "lora.target_modules": ["q_proj", "v_proj"], "lora.k": 4, "search.steps": 4, "search.batch_size": 4,
         "search.unroll_steps": 1, "search.learning_rate": 1e-2, "search.log_every": 2, "retrain.max_steps": 4,
-        "retrain.batch_size": 4, "answer.rows": 8, "answer.curve_ranks": "[1]", "answer.curve_budgets": "[1]",
-        "decode.max_new_tokens": 8, "tracking.wandb": "disabled",
+        "retrain.batch_size": 4, "answer.rows": 8, "answer.curve_ranks": [1], "answer.curve_budgets": [1],
+        "task.decode.max_new_tokens": 8, "tracking.wandb": "disabled",
     }  # fmt: skip
-    given |= {key.replace("__", "."): value for key, value in more.items()}
-    given = {key: value for key, value in given.items() if value is not None}
-    return [part for key, value in given.items() for part in (f"--{key}", str(value))]
+    given = {key.replace("__", "."): value for key, value in more.items()}
+    usual = {key: value for key, value in usual.items() if key not in given}
+    words = [part for key, value in given.items() if value is not None for part in (f"--{key}", str(value))]
+    return [*from_file(runs.parent.with_name(f"{runs.parent.name}.yaml"), usual), *words]

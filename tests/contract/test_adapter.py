@@ -287,11 +287,14 @@ def test_a_language_model_that_trl_trained_is_measured_and_cut_within_ten_minute
         processing_class=AutoTokenizer.from_pretrained(place, gguf_file=file),
         peft_config=LoraConfig(task_type="CAUSAL_LM", r=8, lora_alpha=16, target_modules="all-linear"),
     )  # fmt: skip
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
     trainer.train()
     began = time.monotonic()
     m = measure_adapter(trainer)
     m.save(tmp_path / "smaller", keep=0.99)
     seconds = time.monotonic() - began
+    torch.set_num_threads(threads)
     print(m, f"{seconds:.0f} s")
     assert m.evidence.gain > 2 * m.evidence.gain_standard_error
     assert set(ranks_in(adapter_weights(tmp_path / "smaller")).values()) <= {1, 2, 4, 8}

@@ -21,9 +21,6 @@ from transformers import (
 )
 
 from autolora.engine.api import (
-    AnswerConfig,
-    HypergradientConfig,
-    SearchConfig,
     UserError,
     learn_ranks,
     learn_ranks_from_trainer,
@@ -36,9 +33,7 @@ from tests.helpers.untouched import left_as_it_was, seen
 
 pytestmark = pytest.mark.trains
 
-SHORT = SearchConfig(
-    steps=6, batch_size=8, learning_rate=1e-2, selection_learning_rate=5e-2, log_every=2, check_every=2
-)
+SHORT = {"steps": 6, "batch_size": 8, "learning_rate": 1e-2, "selection_learning_rate": 5e-2, "log_every": 2}
 LORA = LoraConfig(task_type="SEQ_CLS", r=4, lora_alpha=16, target_modules=["query", "value"])
 Loss = Callable[[Any, dict[str, Tensor]], Tensor]
 
@@ -159,7 +154,8 @@ def test_a_classifier_gets_the_ranks_of_the_command_line(
     model.save_pretrained(base)
     tokenizer = AutoTokenizer.from_pretrained(model_folder("bert"))
     tokenizer.save_pretrained(base)
-    more = ("--model.name", base, "--answer.rule", rule, "--answer.rows", "1000", "--search.patience", "0",
+    patience = ("--search.patience", "0") if rule == "threshold" else ()
+    more = ("--model.name", base, "--answer.rule", rule, "--answer.rows", "1000", *patience,
             "--search.scheduler", "constant")  # fmt: skip
     succeed(*tiny(*own_table(tmp_path, rows=40), *more, "--stage", "search", "--search.steps", "10"))
     texts, labels = zip(
@@ -169,11 +165,10 @@ def test_a_classifier_gets_the_ranks_of_the_command_line(
         {"input_ids": tokenizer(text)["input_ids"], "labels": int(label == "good")}
         for text, label in zip(texts, labels, strict=True)
     ]
-    search = SearchConfig(
-        steps=10, unroll_steps=1, batch_size=8, learning_rate=1e-2, selection_learning_rate=5e-2, log_every=2,
-        check_every=2, checkpoint_every=2, patience=0,
-    )  # fmt: skip
-    learned = learn(model, given, search=search, answer=AnswerConfig(rule=rule), hypergradient=HypergradientConfig())
+    search = (
+        SHORT | {"steps": 10, "unroll_steps": 1} | ({"patience": 0, "check_every": 2} if rule == "threshold" else {})
+    )
+    learned = learn(model, given, search=search, answer={"rule": rule}, hypergradient={"type": "darts"})
     learned.save(tmp_path / "learned")
     one, other = read(folder / "ranks.json"), read(tmp_path / "learned" / "ranks.json")
     for key in ("layers", "gain", "loss", "share_total", "sufficient_rank", "rank_curve", "lora_alpha", "scale"):
@@ -241,7 +236,7 @@ def test_rows_and_a_loss_of_ones_own(model_folder: Callable[..., Path]) -> None:
 
     learned = learn(
         classifier(model_folder("bert")), rows(40)[:24], validation_dataset=rows(40)[24:], loss=weighted,
-        answer=AnswerConfig(rule="threshold", rows=0),
+        answer={"rule": "threshold", "rows": 0},
     )  # fmt: skip
     assert asked
     assert learned.shares is None

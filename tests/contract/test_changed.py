@@ -44,7 +44,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "retraining": (
         "--method", "lora_ranks", "--lora.ranks_from", "{here}/ranks.json", "--retrain.max_steps", "100000"
     ),
-    "sweep": ("--method", "lora", "--retrain.learning_rates", "[1e-3,1e-2]", "--retrain.max_steps", "100000"),
+    "sweep": ("--method", "lora", "--retrain.learning_rate", "[1e-3,1e-2]", "--retrain.max_steps", "100000"),
 }  # fmt: skip
 
 
@@ -73,8 +73,10 @@ CHANGES: dict[str, dict[str, str]] = {
         "--task.validation_share": "0.25", "--task.max_length": "64", "--search.constraint": "sigmoid",
         "--hypergradient.eta": "1", "--lora.target_modules": "[query]",
     },
-    "retraining": {"--seed": "1", "--retrain.batch_size": "4", "--retrain.learning_rate": "0.5", "--method": "lora"},
-    "sweep": {"--seed": "1", "--retrain.batch_size": "4", "--retrain.learning_rates": "[0.1,0.2]", "--lora.r": "2"},
+    "retraining": {
+        "--seed": "1", "--retrain.batch_size": "4", "--retrain.learning_rate": "0.5", "--method": "lora_shuffled",
+    },
+    "sweep": {"--seed": "1", "--retrain.batch_size": "4", "--retrain.learning_rate": "[0.1,0.2]", "--lora.r": "2"},
 }  # fmt: skip
 
 
@@ -189,6 +191,7 @@ def test_a_folder_of_the_users_is_not_taken_for_a_run(tiny: Tiny, folder: Path, 
     for name in ("trials/a.txt", "retrain/b.txt", "config.yaml"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("mine")
+    tiny()  # it writes its usual keys into a file there
     before = everything(tmp_path)
     for more in ((), ("--overwrite",)):
         assert command(*tiny(*more)).code == 2

@@ -98,7 +98,10 @@ def test_kills_at_random_times(whole: Whole, tmp_path: Path, seed: int) -> None:
     whole.ends_alike(tmp_path / "again.txt")
 
 
-LONG = ("--search.patience", "0", "--search.checkpoint_every", "100000", "--retrain.checkpoint_every", "100000")
+LONG = {
+    "search": ("--search.steps", "300", "--search.patience", "0", "--search.checkpoint_every", "100000"),
+    "retrain": ("--method", "lora", "--retrain.max_steps", "400", "--retrain.checkpoint_every", "100000"),
+}
 
 
 @pytest.mark.parametrize(
@@ -106,8 +109,7 @@ LONG = ("--search.patience", "0", "--search.checkpoint_every", "100000", "--retr
 )
 def test_a_signal_saves_and_ends(tiny: Tiny, folder: Path, tmp_path: Path, stage: str, number: int, code: int) -> None:
     """Ctrl-C, or the signal of a queue; the same command then goes on where it stopped."""
-    steps = ("--search.steps", "300") if stage == "search" else ("--method", "lora", "--retrain.max_steps", "400")
-    argv = tiny(*steps, *LONG, "--stage", "search" if stage == "search" else "all")
+    argv = tiny(*LONG[stage], "--stage", "search" if stage == "search" else "all")
     process = Fork(argv, tmp_path / "out.txt")
     begun = folder / "search" / "metrics.jsonl" if stage == "search" else folder / "ranks.json"
     process.wait_for(begun.exists)

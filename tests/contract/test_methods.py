@@ -25,8 +25,8 @@ MORE: dict[str, tuple[str, ...]] = {
     "lora_random": ("--lora.ranks_from", "{here}/learned.json"),
     "adalora": ("--lora.r", "2", "--retrain.max_steps", "12"),
     "eva": ("--lora.r", "2"),
-    "para": ("--lora.r", "2"),
-    "optuna": ("--lora.r", "2", "--lora.trials", "2"),
+    "para": ("--lora.budget", "2"),
+    "optuna": ("--lora.budget", "2", "--lora.trials", "2"),
     "adapter": ("--lora.modules_to_save", "null"),
     "head": (),
     "full": (),
@@ -49,7 +49,7 @@ class Train:
 
     def __call__(self, method: str, *more: str) -> Path:
         given = [word.replace("{here}", str(self.here)) for word in (*MORE[method], *more)]
-        rate = () if "--retrain.learning_rates" in more else ("--retrain.learning_rate", "3e-2")
+        rate = () if "--retrain.learning_rate" in more else ("--retrain.learning_rate", "3e-2")
         succeed(*self.tiny("--method", method, *rate, *given))
         return self.folder
 
@@ -101,7 +101,7 @@ def test_bottleneck_adapters_train_few_weights_and_keep_them(train: Train) -> No
 
 @pytest.mark.parametrize("method", ["lora", "adalora"])
 def test_learning_rates_are_tried_on_d_val_and_one_is_chosen(train: Train, method: str) -> None:
-    folder = train(method, "--retrain.learning_rates", "[1e-9,3e-2]")
+    folder = train(method, "--retrain.learning_rate", "[1e-9,3e-2]")
     result = read(folder / "metrics.json")
     assert result["learning_rates_tried"] == [1e-9, 3e-2]
     assert result["learning_rate"] == 3e-2, "at the other one nothing is learned"

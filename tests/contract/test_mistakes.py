@@ -87,9 +87,9 @@ def test_a_mistake_is_one_line_and_changes_nothing(
         (tmp_path / name).write_text(content)
     if over != "new":
         shutil.copytree(finished(), folder)
-    words = [word.replace("{here}", here) for word in mistake.words]
+    argv = tiny(*(word.replace("{here}", here) for word in mistake.words))
     before = everything(tmp_path)
-    answer = command(*tiny(*words), *(() if over == "new" else ("--overwrite",)))
+    answer = command(*argv, *(() if over == "new" else ("--overwrite",)))
     assert answer.code == 2, answer
     for name in mistake.named:
         assert name.replace("{here}", here) in answer.line

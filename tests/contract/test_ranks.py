@@ -157,6 +157,14 @@ def test_the_answer_of_another_run_needs_that_run(chat_model: Path, searched: Pa
     assert str(tmp_path / "nowhere") in answer.line
 
 
+def test_another_rule_takes_a_search_that_the_paper_s_rule_would_have_ended(
+    tiny: Tiny, finished: Finished, folder: Path
+) -> None:
+    """search.check_every belongs to rule threshold, by which the source searched."""
+    succeed(*tiny("--stage", "search", "--answer.from", finished(), "--answer.rule", "size", "--answer.budget", "2"))
+    assert read(folder / "ranks.json")["rule"] == "size"
+
+
 def test_parts_of_a_fused_layer_have_ranks_of_their_own(finished: Finished) -> None:
     folder = finished("--lora.target_modules", "[c_attn.q,c_attn.v]", kind="gpt2")
     names = [f"transformer.h.{i}.attn.c_attn.{part}" for i in (0, 1) for part in "qv"]

@@ -17,7 +17,7 @@ from tests.helpers.tiny import tiny_arguments
 
 pytestmark = pytest.mark.trains
 
-FEW = ("--task.train_rows", "16", "--task.evaluation_rows", "16", "--search.steps", "2", "--retrain.max_steps", "2")
+FEW = ("--task.train_rows", "16", "--task.evaluation_rows", "16", "--retrain.max_steps", "2")
 METHODS = "{method: [autolora, lora, lora_shuffled], seed: [0, 1]}"
 STUDY = (*FEW, "--study.axes", METHODS)
 

@@ -20,8 +20,6 @@ from tests.helpers.generation_toys import e2e_rows, write_e2e
 
 pytestmark = pytest.mark.trains
 
-UNMEASURED: dict[str, object] = {"answer__rows": 0, "answer__curve_ranks": None, "answer__curve_budgets": None}
-
 
 def test_a_table_of_numbers(tiny: Tiny, tmp_path: Path, folder: Path) -> None:
     """The adapter predicts in the file's own units."""
@@ -92,7 +90,7 @@ def test_the_loss_of_a_conversation_is_that_of_the_tokens_of_its_answers(chat_mo
     data = lines(tmp_path / "messages.jsonl", conversations())
     held_out = lines(tmp_path / "dev.jsonl", conversations()[:5])
     given: dict[str, object] = {"task__validation_path": held_out, "method": "lora", "retrain__learning_rate": 3e-2}
-    succeed(*language_arguments(chat_model, data, tmp_path / "runs", **given, **UNMEASURED))
+    succeed(*language_arguments(chat_model, data, tmp_path / "runs", **given))
     folder = tmp_path / "runs" / "tiny"
     result, model = read(folder / "metrics.json"), loaded(folder / "adapter").double()
     tokenizer = AutoTokenizer.from_pretrained(folder / "adapter")
@@ -147,7 +145,7 @@ def test_texts_from_an_own_table_of_pairs(chat_model: Path, tmp_path: Path) -> N
         "task__samples": None,
     }
     argv = language_arguments(chat_model, data, tmp_path / "runs", **more)
-    succeed(*argv, "--decode.num_beams", "2")
+    succeed(*argv, "--task.decode.num_beams", "2")
     folder = tmp_path / "runs" / "tiny"
     assert "bleu" in read(folder / "metrics.json")["metrics"]
     predicted = (folder / "predictions.txt").read_text(encoding="utf-8").split("\n")
@@ -159,13 +157,13 @@ def test_the_gain_of_a_language_model_is_counted_from_the_untouched_base(chat_mo
     data = write_e2e(tmp_path / "data")
     more = {
         "task__type": "generation",
-        "task__name": "e2e",
+        "task__benchmark": "e2e",
         "task__metrics": "[bleu,nist]",
         "answer__rule": "shares",
         "task__samples": None,
     }
     argv = language_arguments(chat_model, data, tmp_path / "runs", **more)
-    succeed(*argv, "--decode.num_beams", "1")
+    succeed(*argv, "--task.decode.num_beams", "1")
     record = read(tmp_path / "runs" / "tiny" / "ranks.json")
     assert record["without"] == "LoRA off"
     assert record["share_total"] == pytest.approx(record["gain"], rel=0.05, abs=2e-3)
@@ -209,7 +207,7 @@ def test_mnli_is_evaluated_matched_and_mismatched_apart(tiny: Tiny, tmp_path: Pa
 
     splits = {"train": rows(24), "validation_matched": rows(6), "validation_mismatched": rows(9)}
     path = glue_folder(tmp_path / "glue", "mnli", splits)
-    given = options(task__type="glue", task__name="mnli", task__path=path, task__train_rows="null")
+    given = options(task__type="glue", task__glue="mnli", task__path=path, task__train_rows="null")
     succeed(*tiny(*given, "--method", "lora", "--task.evaluation_rows", "null"))
     result = read(folder / "metrics.json")
     names = {name for name in result["metrics"] if "accuracy" in name}
@@ -231,8 +229,8 @@ def test_webnlg_as_its_authors_ship_it(chat_model: Path, tmp_path: Path) -> None
         ]  # fmt: skip
         numbered = [{str(n): entry} for n, entry in enumerate(entries, 1)]
         (data / f"{name}.json").write_text(json.dumps({"entries": numbered}), encoding="utf-8")
-    more = {"task__type": "generation", "task__name": "webnlg", "task__metrics": "[bleu]", "task__samples": None}
-    given = {"method": "lora", "decode__num_beams": 1, "answer__rows": 0, "answer__rule": "threshold"}
+    more = {"task__type": "generation", "task__benchmark": "webnlg", "task__metrics": "[bleu]", "task__samples": None}
+    given = {"method": "lora", "task__decode__num_beams": 1}
     succeed(*language_arguments(chat_model, data, tmp_path / "runs", **more, **given))
     folder = tmp_path / "runs" / "tiny"
     assert len((folder / "predictions.txt").read_text(encoding="utf-8").strip("\n").split("\n")) == 2

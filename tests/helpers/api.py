@@ -9,11 +9,10 @@ from peft import LoraConfig
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
-from autolora.engine.api import LearnedRanks, SearchConfig, learn_ranks
+from autolora.configs.search import SearchConfig
+from autolora.engine.api import LearnedRanks, learn_ranks
 
-SHORT = SearchConfig(
-    steps=6, batch_size=8, learning_rate=1e-2, selection_learning_rate=5e-2, log_every=2, check_every=2
-)
+SHORT = SearchConfig(steps=6, batch_size=8, learning_rate=1e-2, selection_learning_rate=5e-2, log_every=2)
 
 
 def classifier(folder: Path) -> Any:

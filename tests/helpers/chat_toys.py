@@ -145,7 +145,5 @@ def run_card(folder: Path) -> dict[str, Any]:
 
 def chat_arguments(model: Path, data: Path, runs: Path) -> list[str]:
     """The command line of a run on conversations that takes seconds."""
-    values = {"task.type": "chat", "task.name": "mine", "task.path": data, "task.metrics": "null", "task.samples": 3,
-              "decode.num_beams": "null", "decode.no_repeat_ngram_size": "null"}  # fmt: skip
-    return [*arguments(model, data, runs, "[q_proj,v_proj]"),
-            *(part for key, value in values.items() for part in (f"--{key}", str(value)))]  # fmt: skip
+    values = {"task.type": "chat", "task.name": "mine", "task.metrics": None, "task.samples": 3}
+    return arguments(model, data, runs, "[q_proj,v_proj]", **values)

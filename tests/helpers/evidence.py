@@ -7,7 +7,7 @@ from autolora.engine.measure.evidence import CurvePoint, Evidence
 
 def point(at: float, lost: float, error: float = 0.001, parameters: int | None = None) -> CurvePoint:
     """A point at this rank or budget that has lost so many nats of a gain of 0.2."""
-    return CurvePoint(at, 0.3 + lost, error, 1.5, 1 - lost / 0.2, error / 0.2, parameters)
+    return CurvePoint(at, 0.3 + lost, error, 1.5, 1 - lost / 0.2, error / 0.2, parameters, error / 0.2)
 
 
 def evidence_of(**changes: Any) -> Evidence:
@@ -18,5 +18,6 @@ def evidence_of(**changes: Any) -> Evidence:
         "rank_curve": (point(1, 0.05), point(2, 0.008), point(4, 0.001), point(8, 0.0, 0.0)),
         "budget_rule": "shares",
         "budget_curve": (point(0.25, 0.1, 0.01, 100), point(0.5, 0.006, 0.001, 200), point(1.0, 0.0, 0.001, 400)),
+        "allowed_gap": 0.02, "regression": False, "folds": 5, "plain_curve": (), "uneven_curve": (),
     }  # fmt: skip
     return Evidence(**(fields | changes))

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from autolora.configs.requests import Request
-from autolora.configs.schema import RunConfig
+from autolora.configs.schema import WithLora
 from autolora.engine.disk.files import write_json
 from autolora.engine.export import outputs
 from autolora.engine.run.folder import RunFolder
@@ -63,7 +63,7 @@ class Exported:
             return model.eval()(**self.batch).logits
 
 
-def make_export(config: RunConfig, kind: str, base: Path) -> Exported:
+def make_export(config: WithLora, kind: str, base: Path) -> Exported:
     """Retrains a model of `kind` at RANKS and exports it as `config` asks."""
     folder = RunFolder(Path(config.runs_folder) / str(config.name))
     layers = [{"name": name, "rank": rank} for name, rank in RANKS[kind].items()]

@@ -14,6 +14,8 @@ from transformers import (
     set_seed,
 )
 
+from tests.helpers.tiny import from_file
+
 NAMES = ("Blue Spice", "The Mill", "Clowns", "Aromi", "The Vaults", "Zizzi")
 AREAS = ("riverside", "city centre")
 
@@ -80,29 +82,28 @@ def save_causal(folder: Path, kind: str) -> Path:
     return folder
 
 
-def arguments(model: Path, data: Path, runs: Path, targets: str) -> list[str]:
-    """The command line of a run that takes seconds, scored without Java."""
+def arguments(model: Path, data: Path, runs: Path, targets: str, **changes: Any) -> list[str]:
+    """The command line of a run that takes seconds, scored without Java. `changes`: further keys, by their names."""
     values = {
-        "config": "quickstart.yaml",
         "name": "tiny",
-        "runs_folder": runs,
+        "runs_folder": str(runs),
         "precision": "fp32",
         "device": "cpu",
-        "model.name": model,
+        "model.name": str(model),
         "task.type": "generation",
-        "task.name": "e2e",
-        "task.path": data,
-        "task.metrics": "[bleu,nist]",
+        "task.benchmark": "e2e",
+        "task.path": str(data),
+        "task.metrics": ["bleu", "nist"],
         "task.max_length": 160,
-        "lora.target_modules": targets,
+        "task.decode.num_beams": 2,
+        "task.decode.max_new_tokens": 8,
+        "task.decode.no_repeat_ngram_size": 0,
+        "lora.target_modules": targets.strip("[]").split(","),
         "lora.k": 4,
         "search.steps": 4,
         "search.batch_size": 4,
         "retrain.max_steps": 4,
         "retrain.batch_size": 4,
-        "decode.num_beams": 2,
-        "decode.max_new_tokens": 8,
-        "decode.no_repeat_ngram_size": 0,
         "tracking.wandb": "disabled",
     }
-    return [part for key, value in values.items() for part in (f"--{key}", str(value))]
+    return from_file(runs.with_name("toys.yaml"), values | changes)

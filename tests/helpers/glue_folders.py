@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from autolora.configs.glue import GLUE
+from autolora.problems.tasks.glue import GLUE
 
 
 def folder_of(folder: Path, name: str, splits: dict[str, dict[str, list[Any]]]) -> str:

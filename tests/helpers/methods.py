@@ -46,7 +46,7 @@ def run(config: RunConfig, base: Path, *, draw: bool = False) -> Done:
     tokenizer = AutoTokenizer.from_pretrained(base)
     batch = dict(tokenizer(["the film is dull .", "our room was not noisy ."], padding=True, return_tensors="pt"))
     done = Done(base, RunFolder(Path(config.runs_folder) / str(config.name)), batch, torch.zeros(0), {})
-    method = type(METHODS[config.method])
+    method = type(METHODS[type(config)])
     original = method.save
 
     def keep(self: Any, prepared: Any, setting: Any) -> Any:

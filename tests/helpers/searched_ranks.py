@@ -1,12 +1,12 @@
 """The folder of a run whose search chose these ranks, as `--show RUN --for TRAINER` reads it."""
 
-import dataclasses
 from pathlib import Path
 
 from peft import TaskType
 
 from autolora.configs.files import to_yaml
-from autolora.configs.schema import LoraSettings, ModelConfig, RunConfig
+from autolora.configs.schema import Autolora
+from autolora.configs.training import LoraSettings, ModelConfig
 from autolora.engine import ranks
 from autolora.engine.disk.files import write_text
 from autolora.engine.export.lora_config import adapter_config, save_lora_config
@@ -33,8 +33,9 @@ def searched_at(
 ) -> RunFolder:  # fmt: skip
     """What a search leaves for trainers, at these ranks of k = 8."""
     folder, model = RunFolder(root), ModelConfig(name=name, revision="v1" if name == "org/base" else None)
-    place = RunConfig(name=root.name, runs_folder=str(root.parent))
-    config = dataclasses.replace(place, lora=LoraSettings(lora_alpha=lora_alpha), model=model)
+    config = Autolora(
+        name=root.name, runs_folder=str(root.parent), lora=LoraSettings(lora_alpha=lora_alpha), model=model
+    )
     record = ranks.RankRecord(8, tuple(ranks.LayerRank(name, rank, (0.125,) * 8) for name, rank in kept.items()))
     record, task = ranks.of_run(record, config), OfOneType(kind)
     ranks.save(record, folder.ranks)

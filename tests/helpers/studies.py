@@ -1,13 +1,12 @@
 """Studies of the tests: two axes, three variants."""
 
-import dataclasses
 import json
 from typing import Any
 
 import pytest
 
-from autolora.configs.schema import RunConfig, StudyConfig
-from autolora.configs.schema_study import ProbeConfig
+from autolora.configs.schema import RunConfig
+from autolora.configs.study import ProbeConfig, StudyConfig
 from autolora.engine.study.cells import Cell
 from autolora.engine.study.launchers.base import Job
 from tests.helpers.finished import RESULT
@@ -21,7 +20,7 @@ VARIANTS = {
 
 
 def with_study(config: RunConfig, axes: dict, probe: ProbeConfig | None = None) -> RunConfig:
-    return dataclasses.replace(config, study=StudyConfig(axes, probe=probe or ProbeConfig()))
+    return config.model_copy(update={"study": StudyConfig(axes=axes, probe=probe)})
 
 
 def job(name: str, *after: str) -> Job:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from autolora.configs.schema import TaskConfig
+from autolora.configs.tasks import Table
 from autolora.problems.tasks.table import TextTable
 
 TEXTS = ["good, very", 'a "quoted" one', "NA", "zwölf\nlines", "five", "six"]
@@ -30,4 +30,4 @@ def write(path: Path, columns: dict[str, list[Any]]) -> Path:
 def task_of(path: Path, **settings: Any) -> TextTable:
     """The task on this table, which is evaluated on the same rows unless told otherwise."""
     settings.setdefault("validation_path", str(path))
-    return TextTable(TaskConfig(type="text", path=str(path), **settings), seed=0)
+    return TextTable(Table(type="text", path=str(path), **settings), seed=0)

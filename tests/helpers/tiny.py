@@ -1,8 +1,10 @@
 """Tiny random models with their tokenizer, and the command line of a run on one that takes seconds."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     BertConfig,
@@ -18,6 +20,8 @@ from transformers import (
     RobertaModel,
 )
 
+from autolora.configs.files import CONFIGS, DEFAULT_CONFIG, read_keys
+from autolora.configs.layers import merged, tree_of
 from autolora.problems.tasks.sample import make_sample
 
 HIDDEN, LAYERS, HEADS = 32, 2, 2
@@ -68,19 +72,28 @@ MEASURED = ("--answer.rows", "1000")
 """Shares and curve, which a tiny run leaves out: they take as long as its search."""
 
 
-def tiny_arguments(model: Path, tmp_path: Path, kind: str = "bert") -> list[str]:
-    """The command line of a run that takes seconds."""
+def from_file(path: Path, values: Mapping[str, Any]) -> list[str]:
+    """The command line that runs the quickstart with these keys changed. They stand in the file `path`, so that a test
+    may change them again, or choose what lacks them."""
+    tree = merged(read_keys(CONFIGS / DEFAULT_CONFIG), tree_of(values))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    return ["--config", str(path)]
+
+
+def tiny_arguments(model: Path, tmp_path: Path, kind: str = "bert", **changes: Any) -> list[str]:
+    """The command line of a run that takes seconds. `changes`: further keys, by their dotted names."""
     values = {
         "name": "tiny",
-        "runs_folder": tmp_path / "runs",
+        "runs_folder": str(tmp_path / "runs"),
         "precision": "fp32",
         "device": "cpu",
-        "model.name": model,
+        "model.name": str(model),
         "task.type": "sample",
         "task.train_rows": 64,
-        "lora.target_modules": f"[{','.join(TARGETS[kind])}]",
+        "lora.target_modules": TARGETS[kind],
         # A pooler trained beside it would leave LoRA little to do in a run this short.
-        "lora.modules_to_save": "[]",
+        "lora.modules_to_save": [],
         "lora.k": 4,
         "answer.rule": "threshold",
         "answer.rows": 0,
@@ -96,4 +109,4 @@ def tiny_arguments(model: Path, tmp_path: Path, kind: str = "bert") -> list[str]
         "retrain.batch_size": 8,
         "tracking.wandb": "disabled",
     }
-    return [part for key, value in values.items() for part in (f"--{key}", str(value))]
+    return from_file(tmp_path / f"tiny-{kind}.yaml", values | changes)

@@ -6,13 +6,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from autolora.configs.schema import RunConfig
+from autolora.configs.schema import Lora, RunConfig
 from autolora.engine import ranks
 from autolora.engine.disk.files import write_json
-from autolora.engine.retrain.owners import READ_RANKS
 from autolora.engine.retrain.same_ranks import what_counts
 from autolora.engine.retrain.settings import FINISHED
-from autolora.engine.retrain.sources import ranks_from
+from autolora.engine.retrain.sources import named_ranks, ranks_from
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import OUT_OF_TIME, StopRequest
 from autolora.engine.study.launchers import Running
@@ -70,8 +69,8 @@ class FakeLauncher:
         rows += loss - rows.mean()
         folder.adapter.mkdir(parents=True)
         pd.DataFrame({"loss": rows, "weight": np.ones(ROWS), "source": np.arange(ROWS)}).to_parquet(folder.row_losses)
-        size = len(NAMES) * SIZE * config.lora.r if config.method == "lora" else sum(LEARNED) * SIZE
-        source = what_counts(ranks.load(ranks_from(config))) if config.method in READ_RANKS else None
+        size = len(NAMES) * SIZE * config.lora.r if isinstance(config, Lora) else sum(LEARNED) * SIZE
+        source = what_counts(ranks.load(ranks_from(config))) if named_ranks(config) else None
         made_from = {"base_weights": self.base, "data": self.data, "source_ranks": source}
         made_from["settings"] = FINISHED.of(config)
         write_json(folder.metrics, RESULT | {"lora_parameters": size, "commit": "a1"} | made_from)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from autolora.configs.errors import UserError
-from autolora.configs.schema import TaskConfig
+from autolora.configs.tasks import Table
 from autolora.problems.columns import refuse_missing_columns
 from autolora.problems.tasks.table import TextTable
 from tests.helpers.tables import write
@@ -34,7 +34,7 @@ def said(call: Any) -> str:
 def test_a_wrong_column_is_told_as_by_the_whole_file(tmp_path: Path, suffix: str, case: str) -> None:
     settings, words = WRONG[case]
     path = write(tmp_path / f"d{suffix}", ROWS)
-    config = TaskConfig(type="text", path=str(path), **settings)
+    config = Table(type="text", path=str(path), **settings)
     message = said(lambda: refuse_missing_columns(config))
     assert words in message
     assert message == said(TextTable(config, 0).rows)
@@ -47,7 +47,7 @@ def test_a_file_to_evaluate_on_is_looked_at_too(tmp_path: Path, split: str) -> N
     names: Any = {f"{split}_path": str(other)}
     message = f"--task.{split}_path: {other} has no column stars; it has: id, review"
     for train in (path, write(tmp_path / "d.jsonl", ROWS)):
-        config = TaskConfig(type="text", path=str(train), **GIVEN, **names)
+        config = Table(type="text", path=str(train), **GIVEN, **names)
         assert said(lambda config=config: refuse_missing_columns(config)) == message
         assert said(TextTable(config, 0).rows) == message
 
@@ -55,22 +55,22 @@ def test_a_file_to_evaluate_on_is_looked_at_too(tmp_path: Path, split: str) -> N
 @pytest.mark.parametrize("columns", [["text", "label"], ["sentence", "label"], ["id", "text", "label"]])
 def test_what_a_header_does_not_rule_out_is_not_refused(tmp_path: Path, columns: list[str]) -> None:
     path = write(tmp_path / "d.csv", {name: ["a", "b"] for name in columns})
-    refuse_missing_columns(TaskConfig(type="text", path=str(path)))
-    refuse_missing_columns(TaskConfig(type="text", path=str(path), test_path=str(path)))
+    refuse_missing_columns(Table(type="text", path=str(path)))
+    refuse_missing_columns(Table(type="text", path=str(path), test_path=str(path)))
     for name in ("d.jsonl", "d.parquet"):
-        refuse_missing_columns(TaskConfig(type="text", path=str(write(tmp_path / name, ROWS))))
+        refuse_missing_columns(Table(type="text", path=str(write(tmp_path / name, ROWS))))
 
 
 def test_names_with_white_space_around_them_are_quoted(tmp_path: Path) -> None:
     """Nothing showed why the file of `text, label` had no column label."""
     path = tmp_path / "d.csv"
     path.write_text("text, label,,\u00a0x y\na,b,c,d\n")
-    config = TaskConfig(type="text", path=str(path))
+    config = Table(type="text", path=str(path))
     message = f"--task.path: {path} has no column label; it has: text, ' label', '', '\\xa0x y'"
     assert said(lambda: refuse_missing_columns(config)) == message
     assert said(TextTable(config, 0).rows) == message
     with pytest.raises(UserError, match=r"has no column 'text ', label; it has: text, "):
-        refuse_missing_columns(TaskConfig(type="text", path=str(path), text_columns=["text "]))
+        refuse_missing_columns(Table(type="text", path=str(path), text_columns=["text "]))
 
 
 @pytest.mark.parametrize("code", ["latin-1", "utf-16"])
@@ -78,7 +78,7 @@ def test_names_with_white_space_around_them_are_quoted(tmp_path: Path) -> None:
 def test_another_encoding_is_told_as_by_the_whole_file(tmp_path: Path, code: str, rows: int) -> None:
     path = tmp_path / "d.csv"
     path.write_bytes(("text,label\n" + "a,b\n" * rows + "caf\u00e9,b\n").encode(code))
-    config = TaskConfig(type="text", path=str(path))
+    config = Table(type="text", path=str(path))
     if code == "utf-16" or rows == 1:  # else the header is read, and the rest is left to the whole file
         assert said(lambda: refuse_missing_columns(config)) == said(TextTable(config, 0).rows)
     assert "is not UTF-8 (byte " in said(TextTable(config, 0).rows)

@@ -1,5 +1,7 @@
 """The methods: how each prepares the model that the retraining trains, and what it saves of it."""
 
+from autolora.configs import schema
+from autolora.configs.schema import RunConfig
 from autolora.engine.retrain.methods import lora
 from autolora.engine.retrain.methods.adalora import AdaLora
 from autolora.engine.retrain.methods.adapter import Adapter
@@ -12,19 +14,18 @@ from autolora.engine.retrain.methods.para import Para
 
 __all__ = ["METHODS", "Method", "Prepared"]
 
-# To add a method, also name it in `MethodName` of configs/schema.py, and give it a row in configs/methods.py.
-METHODS: dict[str, Method] = {
-    "autolora": RankedLora(lora.of_the_run, chosen=False),
-    "lora": RankedLora(lora.uniform),
-    "lora_grid": RankedLora(lora.of_the_run),
-    "optuna": RankedLora(lora.of_the_run),
-    "lora_ranks": RankedLora(lora.of_another),
-    "lora_shuffled": RankedLora(lora.shuffled),
-    "lora_random": RankedLora(lora.random),
-    "adalora": AdaLora(),
-    "eva": Eva(),
-    "para": Para(),
-    "adapter": Adapter(),
-    "head": Head(),
-    "full": Full(),
+METHODS: dict[type[RunConfig], Method] = {
+    schema.Autolora: RankedLora(lora.of_the_run, chosen=False),
+    schema.Lora: RankedLora(lora.uniform),
+    schema.LoraGrid: RankedLora(lora.of_the_run),
+    schema.Optuna: RankedLora(lora.of_the_run),
+    schema.LoraRanks: RankedLora(lora.of_another),
+    schema.Shuffled: RankedLora(lora.shuffled),
+    schema.Random: RankedLora(lora.random),
+    schema.Adalora: AdaLora(),
+    schema.Eva: Eva(),
+    schema.Para: Para(),
+    schema.Adapter: Adapter(),
+    schema.Head: Head(),
+    schema.Full: Full(),
 }

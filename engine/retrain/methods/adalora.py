@@ -12,8 +12,7 @@ from torch import nn
 from transformers import TrainerCallback
 
 from autolora.configs.errors import UserError
-from autolora.configs.facts import ADALORA_LEAST_STEPS
-from autolora.configs.methods import FACTS
+from autolora.configs.schema import Adalora
 from autolora.engine import ranks
 from autolora.engine.export.outputs import save_all
 from autolora.engine.export.scale import alpha_of
@@ -30,6 +29,10 @@ from autolora.problems.models.load import BaseModel
 _TENSORS, _PATTERN = "adalora.safetensors", "adalora.json"
 
 
+LEAST_STEPS = 10
+"""Its three phases (warm-up, allocation, training at the final ranks) need some steps each."""
+
+
 def schedule(steps: int) -> dict[str, int]:
     """PEFT's schedule in optimiser steps. As in AdaLoRA's GLUE runs, the ranks stay fixed in the first 1/8 of the
     steps and in the last 1/2.
@@ -37,10 +40,10 @@ def schedule(steps: int) -> dict[str, int]:
     At least two steps come before the allocation: while the singular values are still 0, every importance is 0, too.
     Raises UserError when there are too few steps.
     """
-    if steps < ADALORA_LEAST_STEPS:
+    if steps < LEAST_STEPS:
         raise UserError(
             f"--retrain.epochs: gives {steps} optimiser steps, but --method adalora needs "
-            f"{ADALORA_LEAST_STEPS} or more; give more epochs or --retrain.max_steps"
+            f"{LEAST_STEPS} or more; give more epochs or --retrain.max_steps"
         )
     return {"total_step": steps, "tinit": max(2, steps // 8), "tfinal": steps // 2, "deltaT": max(1, steps // 500)}
 
@@ -55,7 +58,7 @@ class AdaLora(Method):
 
     def prepare(self, base: BaseModel, run: Context, rows: int) -> Prepared:
         """PEFT's AdaLoRA at the initial rank; the callback Allocate reduces the ranks during the training."""
-        config = run.config
+        config = run.adapted
         like = lora_config(config.lora, run.task.peft_type, base.trained_whole)
         rank = initial_rank(config.lora.r)
         alike = ("task_type", "modules_to_save", "lora_dropout")
@@ -70,13 +73,13 @@ class AdaLora(Method):
 
     def save(self, prepared: Prepared, run: Context) -> RankRecord | None:
         """Writes ranks.json and the model as plain LoRA at the allocated ranks: B (E A) computes the same function."""
-        config, trained = run.config, prepared.model
+        config, trained = run.adapted, prepared.model
         assert isinstance(trained, PeftModel)
         layers: dict[str, Any] = dict(lora_layers(trained))
         # Boolean [r]: the components that are left. After every step the allocation sets E of the others to 0.
         kept = {name: (layer.lora_E[ADAPTER] != 0).flatten() for name, layer in layers.items()}
         left = tuple(LayerRank(name, int(components.sum())) for name, components in kept.items())
-        record = RankRecord(config.lora.k, left, rule=FACTS["adalora"].rule)
+        record = RankRecord(config.lora.k, left, rule=Adalora.recorded_rule)
         plain, record = as_plain_lora(trained, record, run)
         for name, layer in lora_layers(plain).items():
             _copy(layers[name], kept[name], layer)

@@ -9,7 +9,7 @@ from torch import nn
 from transformers import TrainerCallback
 
 from autolora.configs.errors import UserError
-from autolora.configs.schema import LoraSettings
+from autolora.configs.training import LoraInBudget
 from autolora.engine.cut.budget import parameters_of
 from autolora.engine.ranks import RankRecord
 from autolora.engine.ranks.needs import rounded_up
@@ -61,18 +61,18 @@ def layer_sizes(model: Any) -> dict[str, int]:
     return {name: sum(shape) for name, shape in layer_shapes(model).items()}
 
 
-def budget_of(lora: LoraSettings, sizes: Collection[int], least: int = 0) -> int:
-    """The budget in LoRA parameters: `lora.budget` or, if that is null, rank `lora.r` in every layer.
+def budget_of(lora: LoraInBudget, sizes: Collection[int], least: int = 0) -> int:
+    """The budget in LoRA parameters of `lora.budget`.
 
     `sizes`: for each layer, the parameters of one component. Raises UserError if the budget is below `least`, the
     parameters of one component that must fit.
     """
-    rank, key = (lora.r, "lora.r") if lora.budget is None else (lora.budget, "lora.budget")
+    rank = lora.budget
     budget = parameters_of(rank, sizes)
     if budget < least:
         lowest = rounded_up(least / sum(sizes))
         raise UserError(
-            f"--{key}: {rank:g} is not allowed for this model; allowed: {lowest:g} or more, so that one "
+            f"--lora.budget: {rank:g} is not allowed for this model; allowed: {lowest:g} or more, so that one "
             f"component of {least:,} LoRA parameters fits"
         )
     return budget

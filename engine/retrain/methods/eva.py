@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
+from autolora.configs import schema
 from autolora.configs.errors import UserError
-from autolora.configs.methods import FACTS
 from autolora.engine.export.outputs import save_all
 from autolora.engine.ranks import LayerRank, RankRecord
 from autolora.engine.retrain.methods.base import Method, Prepared
@@ -32,7 +32,7 @@ from autolora.problems.tasks.labels import IGNORED
 
 log = logging.getLogger("autolora")
 
-_RULE = FACTS["eva"].rule
+_RULE = schema.Eva.recorded_rule
 """Of its ranks.json; also the key under which a run keeps what was found."""
 
 MOST_BATCHES = 1000
@@ -52,7 +52,7 @@ class Eva(Method):
             components = run.processes.of_first(lambda: _Inputs(base, run).components())
             run.found[_RULE] = components, time.perf_counter() - began
         found, seconds = run.found[_RULE]
-        record = RankRecord(run.config.lora.k, tuple(LayerRank(n, len(x)) for n, x in found.items()), rule=_RULE)
+        record = RankRecord(run.adapted.lora.k, tuple(LayerRank(n, len(x)) for n, x in found.items()), rule=_RULE)
         prepared = recorded_lora(record, Path("--lora.rho"), base, run)
         assert isinstance(prepared.model, PeftModel)
         with torch.no_grad():
@@ -64,7 +64,7 @@ class Eva(Method):
     def save(self, prepared: Prepared, run: Context) -> RankRecord | None:
         """Writes adapter/ and the other exports that the run asks for."""
         assert isinstance(prepared.model, PeftModel)
-        save_all(prepared.model, run.tokenizer, run.folder, run.config, run.ends)
+        save_all(prepared.model, run.tokenizer, run.folder, run.adapted, run.ends)
         return prepared.record
 
 
@@ -76,7 +76,7 @@ class _Inputs:
         self.run = run
         self.passes = 0
         self.causal = isinstance(run.task, Causal)
-        lora = run.config.lora
+        lora = run.adapted.lora
         self.layers = lora_layers_of(base.model, lora)
         self.most = round(lora.r * lora.rho)
         """The most components that a layer may get."""
@@ -84,7 +84,7 @@ class _Inputs:
 
     def components(self) -> dict[str, Tensor]:
         """Layer -> the rows of its A [rank, inputs], which are principal components; no rows for a layer of rank 0."""
-        run, lora = self.run, self.run.config.lora
+        run, lora = self.run, self.run.adapted.lora
         model: Any = self.base.model
         settings = lora_config(
             lora, run.task.peft_type, self.base.trained_whole, r=lora.r, target_modules=self.layers,
@@ -103,7 +103,7 @@ class _Inputs:
         device = self.run.compute.device
         if device.type == "mps":
             log.info("eva: reads the inputs of the layers on the CPU, as PEFT needs fp64, which mps does not have")
-        elif not self.run.config.model.load_in_4bit:  # 4-bit weights are on the device already, and cannot be moved
+        elif self.run.config.model.dtype != "nf4":  # 4-bit weights are on the device already, and cannot be moved
             model: Any = self.base.model
             model.to(device)
 
@@ -148,7 +148,7 @@ class _Inputs:
         narrow = min(self.layers, key=lambda name: min(shapes[name]))
         if self.most > min(shapes[narrow]):
             raise UserError(
-                f"--lora.rho: {self.run.config.lora.rho:g} with --lora.r {self.run.config.lora.r} lets a layer have "
+                f"--lora.rho: {self.run.adapted.lora.rho:g} with --lora.r {self.run.adapted.lora.r} lets a layer have "
                 f"rank {self.most}, but {narrow} has at most {min(shapes[narrow])}; allowed: a lower "
                 f"--lora.rho or --lora.r"
             )

@@ -3,7 +3,6 @@
 from transformers import PreTrainedModel
 
 from autolora.configs.errors import UserError
-from autolora.configs.facts import evaluates_base
 from autolora.engine.export.merged import save_whole
 from autolora.engine.ranks import RankRecord
 from autolora.engine.retrain.methods.base import Method, Prepared, head_of
@@ -20,7 +19,7 @@ class Head(Method):
 
         Raises UserError if nothing is to be trained, but the model came without some of its weights.
         """
-        if evaluates_base(run.config) and base.trained_whole:
+        if run.config.evaluates_base and base.trained_whole:
             missing = ", ".join(base.trained_whole)
             raise UserError(
                 f"--method: 'head' is not allowed here, as {run.config.model.name} came without weights of {missing}, "
@@ -33,6 +32,6 @@ class Head(Method):
     def save(self, prepared: Prepared, run: Context) -> RankRecord | None:
         """Writes the model and the tokenizer to merged/; writes nothing if nothing was trained."""
         assert isinstance(prepared.model, PreTrainedModel)
-        if not evaluates_base(run.config):
+        if not run.config.evaluates_base:
             save_whole(prepared.model, run.tokenizer, run.folder.merged, run.ends)
         return None

@@ -13,7 +13,7 @@ from autolora.engine.export.lora_config import adapter_config, attach_ranks
 from autolora.engine.export.outputs import save_all
 from autolora.engine.ranks import RankRecord, controls
 from autolora.engine.retrain.common_numbers import start_in_common
-from autolora.engine.retrain.components import components_of
+from autolora.engine.retrain.components import adapter_to_start_from, components_of
 from autolora.engine.retrain.from_search import start_from_adapter, start_from_search
 from autolora.engine.retrain.methods.base import Method, Prepared, budget_of, layer_sizes
 from autolora.engine.retrain.same_ranks import refuse_changed_ranks
@@ -47,7 +47,7 @@ class RankedLora(Method):
     def save(self, prepared: Prepared, run: Context) -> RankRecord | None:
         """Writes adapter/ and the other exports that the run asks for."""
         assert isinstance(prepared.model, PeftModel)
-        save_all(prepared.model, run.tokenizer, run.folder, run.config, run.ends)
+        save_all(prepared.model, run.tokenizer, run.folder, run.adapted, run.ends)
         return prepared.record
 
 
@@ -67,7 +67,7 @@ def lora_at(record: RankRecord, blame: Path, base: BaseModel, run: Context) -> P
 
     Raises UserError that names `blame` when the ranks do not fit the model.
     """
-    config = run.config
+    config = run.adapted
     ranks.check_against(record, layer_shapes(base.model), blame)
     sizes = layer_sizes(base.model)
     count = ranks.count_parameters(record.kept, sizes)
@@ -75,10 +75,10 @@ def lora_at(record: RankRecord, blame: Path, base: BaseModel, run: Context) -> P
     record = ranks.of_run(dataclasses.replace(record, lora_parameters=count), config)
     model = attach_ranks(base.model, adapter_config(config, record, run.task, base.trained_whole), record)
     start_in_common(model, record, config.seed)
-    if config.retrain.init == "search":
+    if (adapter := adapter_to_start_from(config)) is not None:
+        start_from_adapter(model, adapter)
+    elif config.retrain.start != "scratch":
         start_from_search(model, config, record, components_of(config, run.folder, record))
-    elif config.retrain.init != "scratch":
-        start_from_adapter(model, Path(config.retrain.init).expanduser())
     return Prepared(model, record, zeros=stored - count)
 
 
@@ -90,8 +90,8 @@ def as_plain_lora(trained: PeftModel, record: RankRecord, run: Context) -> tuple
     whole = list(settings.modules_to_save or [])
     base: Any = trained.unload()
     count = ranks.count_parameters(record.kept, layer_sizes(base))
-    record = ranks.of_run(dataclasses.replace(record, lora_parameters=count), run.config)
-    model = attach_ranks(base, adapter_config(run.config, record, run.task, whole), record)
+    record = ranks.of_run(dataclasses.replace(record, lora_parameters=count), run.adapted)
+    model = attach_ranks(base, adapter_config(run.adapted, record, run.task, whole), record)
     model.eval()
     return model, record
 
@@ -103,7 +103,7 @@ def of_the_run(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
 
 def uniform(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
     """The usual LoRA: rank lora.r in every layer that the target modules match."""
-    settings = run.config.lora
+    settings = run.adapted.lora
     return controls.uniform(lora_layers_of(model, settings), settings.r, settings.k), Path("--lora.r")
 
 
@@ -121,27 +121,27 @@ def shuffled(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
     source = ranks_from(run.config)
     given = ranks.load(source)
     ranks.check_against(given, layer_shapes(model), source)
-    return controls.shuffled(given, layer_shapes(model), _draw(run), run.config.lora.shuffle), source
+    return controls.shuffled(given, layer_shapes(model), _draw(run), run.adapted.lora.shuffle), source
 
 
 def random(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
     """A control for whether learned ranks beat random ones: random ranks with as many parameters as lora.ranks_from
-    has or, if that is null, as lora.budget or lora.r gives; no rank above lora.cap."""
-    lora, sizes = run.config.lora, layer_sizes(model)
+    has or, if that is null, as lora.budget gives; no rank above lora.cap."""
+    lora, sizes = run.adapted.lora, layer_sizes(model)
     if lora.ranks_from is None:
-        like, source = uniform(model, run)
-        own = [sizes[layer.name] for layer in like.layers]
+        names, source = lora_layers_of(model, lora), Path("--lora.budget")
+        own = [sizes[name] for name in names]
         budget = budget_of(lora, own, least=min(own))
     else:
         source = ranks_from(run.config)
         like = ranks.load(source)
         ranks.check_against(like, layer_shapes(model), source)
         budget = ranks.count_parameters(like.kept, sizes)
-    names = [layer.name for layer in like.layers]
+        names = [layer.name for layer in like.layers]
     return controls.random_ranks(names, layer_shapes(model), budget, like.k, _draw(run), lora.cap), source
 
 
 def _draw(run: Context) -> controls.Draw:
     """The seed and the number of a run's random draw."""
-    lora, seed = run.config.lora, run.config.seed
+    lora, seed = run.adapted.lora, run.config.seed
     return (seed if lora.draw_seed is None else lora.draw_seed), lora.draw

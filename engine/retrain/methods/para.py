@@ -10,7 +10,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from autolora.configs.methods import FACTS
+from autolora.configs import schema
 from autolora.engine import ranks
 from autolora.engine.export.outputs import save_all
 from autolora.engine.ranks import LayerRank, RankRecord, controls
@@ -33,7 +33,7 @@ class Para(Method):
     def prepare(self, base: BaseModel, run: Context, rows: int) -> Prepared:
         """Attaches LoRA at rank k, as method lora does. Raises UserError if one component of a layer exceeds the
         budget."""
-        lora = run.config.lora
+        lora = run.adapted.lora
         names, sizes = lora_layers_of(base.model, lora), layer_sizes(base.model)
         own = [sizes[name] for name in names]
         budget = budget_of(lora, own, least=max(own))
@@ -44,12 +44,12 @@ class Para(Method):
 
     def save(self, prepared: Prepared, run: Context) -> RankRecord | None:
         """Writes ranks.json and the model as plain LoRA at the remaining ranks, which computes the same function."""
-        cut, config = prepared.finish, run.config
+        cut, config = prepared.finish, run.adapted
         assert isinstance(cut, Truncation)
         layers = lora_layers(cut.model)
         before = layout(dict.fromkeys(cut.ranks, config.lora.k))
         left = tuple(LayerRank(*item) for item in cut.ranks.items())
-        record = RankRecord(config.lora.k, left, rule=FACTS["para"].rule)
+        record = RankRecord(config.lora.k, left, rule=schema.Para.recorded_rule)
         plain, record = as_plain_lora(cut.model, record, run)
         after = layout(record.kept)
         with torch.no_grad():

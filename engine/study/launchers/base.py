@@ -11,7 +11,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from autolora.configs.errors import UserError
 from autolora.configs.requests import Request
-from autolora.configs.schema_study import StudyConfig
+from autolora.configs.study import StudyConfig
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.run.resuming import Outdated
@@ -72,7 +72,7 @@ class Running:
         except CycleError as error:
             raise UserError(
                 f"--study: the cells {', '.join(error.args[1][1:])} wait for each other's results in a circle "
-                f"(lora.ranks_from, answer.from, retrain.init_from)"
+                f"(lora.ranks_from, answer.from, retrain.init)"
             ) from error
 
     @property

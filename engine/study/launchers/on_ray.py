@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from autolora.configs.errors import UserError
-from autolora.configs.schema_study import RayConfig, StudyConfig
+from autolora.configs.study import RayConfig, StudyConfig
 from autolora.engine.run.interrupt import Interrupted, StopRequest
 from autolora.engine.run.resources import own_cores
 from autolora.engine.study.launchers.base import Job, Running
@@ -51,24 +51,24 @@ def on_ray(running: Running, settings: StudyConfig, stop: StopRequest) -> list[s
     """
     if running.over:
         return []
-    with _connected(settings.ray) as ray:
+    with _connected(settings.on) as ray:
         machines = _machines(ray)
-        room = _room_for_a_cell(machines, settings.ray)
+        room = _room_for_a_cell(machines, settings.on)
         log.info("Ray: %d machine(s), room for %d cells at a time", len(machines), _cells_at_a_time(machines, room))
         # On this machine no cell waits inside Ray, so that each begins in its turn: a study that is stopped has whole
         # seeds. A cluster that grows with its work must see some cells that wait.
-        ahead = 1 if settings.ray.address is None else 2
+        ahead = 1 if settings.on.address is None else 2
         return _run_all(ray, room, running, stop, lambda: ahead * _cells_at_a_time(_machines(ray), room))
 
 
 def check_ray(settings: StudyConfig) -> None:
     """Raises UserError for what `on_ray` would refuse; asks the cluster, or looks at this machine without starting
     Ray."""
-    if settings.ray.address is None and not _import_ray().is_initialized():
-        _room_for_a_cell([{"CPU": float(own_cores()), "GPU": float(torch.cuda.device_count())}], settings.ray)
+    if settings.on.address is None and not _import_ray().is_initialized():
+        _room_for_a_cell([{"CPU": float(own_cores()), "GPU": float(torch.cuda.device_count())}], settings.on)
         return
-    with _connected(settings.ray) as ray:
-        _room_for_a_cell(_machines(ray), settings.ray)
+    with _connected(settings.on) as ray:
+        _room_for_a_cell(_machines(ray), settings.on)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import logging
 
-from autolora.configs.schema_study import StudyConfig
+from autolora.configs.study import StudyConfig
 from autolora.engine.run.interrupt import Interrupted, StopRequest
 from autolora.engine.stages import run_stages
 from autolora.engine.study.launchers.base import Running

@@ -7,8 +7,7 @@ from typing import Any
 
 from autolora.configs.endings import CHATS, DELIMITED, OF_FILES, ending, refuse_other_ending
 from autolora.configs.errors import UserError
-from autolora.configs.recipe import evaluation_path, evaluation_split
-from autolora.configs.schema import TaskConfig
+from autolora.configs.tasks import Chat as Settings
 from autolora.problems.columns import require_columns
 from autolora.problems.tasks.readers.chat import Chat, chat_of, form_of, tell_other_thoughts
 from autolora.problems.tasks.readers.hub import load_splits
@@ -29,11 +28,11 @@ class ChatSources:
     training ones.
     """
 
-    def __init__(self, config: TaskConfig, seed: int) -> None:
+    def __init__(self, config: Settings, seed: int) -> None:
         self.config = config
         self.seed = seed
         self.path = Path(str(config.path))
-        self.split = evaluation_split(config)
+        self.split = config.evaluated_split
         self.held_out = False
         self._told: set[tuple[str, ...]] = set()
 
@@ -49,7 +48,7 @@ class ChatSources:
 
     def origin(self, split: str | None) -> str:
         """How a message about the training rows (None), or about `split`, begins; see `Task.origin`."""
-        of_hub = not self._in_a_file and getattr(self.config, f"{split}_path", None) is None
+        of_hub = not self._in_a_file and (split is None or self.config.file_of(split) is None)
         return f"--task.path: {self.config.path}" if of_hub else origin(self.config, split)
 
     def _of_file(self) -> tuple[list[Chat], list[Chat]]:
@@ -64,10 +63,12 @@ class ChatSources:
         The latter come from the user's file if there is one, else from a split, else they are held out of the former.
         """
         path = str(self.config.path)
-        splits: Mapping[str, Any] = load_splits(path, self.config.name, "chat", self.config.revision, may_choose=True)
+        splits: Mapping[str, Any] = load_splits(
+            path, self.config.configuration, "chat", self.config.revision, may_choose=True
+        )
         first = _training_split(path, list(splits))
         train = self._chats(f"--task.path: {path}, {first}", Numbered.by_row(splits[first].to_list()))
-        given = evaluation_path(self.config, self.split)
+        given = self.config.file_of(self.split)
         if given is not None:
             source: Source = evaluation_source(self.config, self.split)
             return train, self._file(source.option, source.path)

@@ -30,14 +30,13 @@ def load_splits(
 ) -> Any:
     """The splits of a data set on the hub or in a local folder.
 
-    may_choose: `hub_config` is task.name, which chooses a configuration if the data set has one of this name, and
-    otherwise is just a name for the results. If a script in the repository makes the rows, it is not run: they are
-    read from the hub's CONVERSION. Raises UserError, naming path and task, if the splits cannot be loaded.
+    may_choose: `hub_config` is task.configuration. If a script in the repository makes the rows, it is not run: they
+    are read from the hub's CONVERSION. Raises UserError, naming path and task, if the splits cannot be loaded.
     """
     if Path(path).is_file():
         raise UserError(
             f"--task.path: {path} is a file, but {name} is read from a folder with its splits or from the hub; for a "
-            f"table of your own give --task.type text or, for generation, another --task.name"
+            f"table of your own give --task.type text or, for generation, no --task.benchmark"
         )
     # Without a choice, the name is that of a part of the data set, such as sst2 of GLUE.
     with explain_missing("--task.path", path if may_choose else f"{path}, {name}"):
@@ -100,33 +99,19 @@ def _choice(path: str, wanted: str | None, revision: str | None) -> str | None:
     Raises UserError, naming the configurations, where one of several must be chosen.
     """
     if is_hub_name(path) and constants.HF_HUB_OFFLINE:  # the cache tells only whether it has the one that is wanted
-        if wanted is None or _is_cached(path, wanted):
-            return wanted
-        log.info("data: the cache has no configuration %r of %s; --task.name only names the results", wanted, path)
-        return None
+        return wanted
     names = datasets.get_dataset_config_names(path, revision=revision)
-    if wanted in names or len(names) == 1:
-        return wanted if wanted in names else None
-    default = datasets.get_dataset_default_config_name(path, revision=revision)
-    if default is None:
+    if wanted is None and (len(names) == 1 or datasets.get_dataset_default_config_name(path, revision=revision)):
+        return None
+    if wanted not in names:
         raise _several(path, wanted, names)
-    if wanted is not None:
-        log.warning("%s has no configuration %r (it has %s); %s is read", path, wanted, _listed(names), default)
-    return None
-
-
-def _is_cached(path: str, config: str) -> bool:
-    try:
-        datasets.load_dataset_builder(path, config)
-    except (OSError, ValueError):
-        return False
-    return True
+    return wanted
 
 
 def _several(path: str, wanted: str | None, names: Sequence[str]) -> UserError:
     return UserError(
-        f"--task.name: {repr(wanted) if wanted else 'null'} is not allowed, as {path} has several configurations; "
-        f"allowed, with --task.type chat or tokens: {_listed(names)}"
+        f"--task.configuration: {repr(wanted) if wanted else 'null'} is not allowed; {path} has the configurations "
+        f"{_listed(names)}"
     )
 
 

@@ -9,9 +9,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from autolora.configs.errors import UserError
-from autolora.configs.recipe import evaluation_path
-from autolora.configs.schema import TaskConfig
-from autolora.configs.task_rules import missing_split
+from autolora.configs.tasks import OwnRows
 
 log = logging.getLogger("autolora.inputs")
 
@@ -26,17 +24,17 @@ class Source(NamedTuple):
     held_out: bool
 
 
-def evaluation_source(config: TaskConfig, split: str) -> Source:
+def evaluation_source(config: OwnRows, split: str) -> Source:
     """Where the rows of `split` come from. Raises UserError for a split that does not exist."""
-    if message := missing_split(config, split):
+    if message := config.missing_split(split):
         raise UserError(message)
-    path = evaluation_path(config, split)
+    path = config.file_of(split)
     if path is not None:
         return Source(f"--task.{split}_path", Path(path), held_out=False)
     return Source("--task.path", Path(str(config.path)), held_out=True)
 
 
-def origin(config: TaskConfig, split: str | None) -> str:
+def origin(config: OwnRows, split: str | None) -> str:
     """How a message about a user's training rows (None), or about those of `split`, begins; see `Task.origin`."""
     if split is None:
         return f"--task.path: {config.path}"
@@ -45,7 +43,7 @@ def origin(config: TaskConfig, split: str | None) -> str:
 
 
 def read_or_hold_out(
-    config: TaskConfig,
+    config: OwnRows,
     source: Source,
     read: Callable[[str, Path], list[T]],
     kind: str,
@@ -70,9 +68,9 @@ def read_or_hold_out(
     return [train[i] for i in kept], [train[i] for i in held_out]
 
 
-def tell_unused_share(config: TaskConfig, split: str) -> None:
+def tell_unused_share(config: OwnRows, split: str) -> None:
     """Warns of a task.holdout_share of the user's that does nothing, as a split of the data is evaluated."""
-    if config.holdout_share != TaskConfig().holdout_share:
+    if config.holdout_share != OwnRows.model_fields["holdout_share"].default:
         log.warning("--task.holdout_share: does nothing, as the split %s of %s is evaluated", split, config.path)
 
 

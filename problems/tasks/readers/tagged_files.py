@@ -11,7 +11,7 @@ from datasets import Dataset
 
 from autolora.configs.endings import CONLL, TAGGED, ending, refuse_other_ending
 from autolora.configs.errors import UserError
-from autolora.configs.keys import shortened
+from autolora.configs.plain import shortened
 from autolora.problems.columns import require_columns
 from autolora.problems.scoring.files import read_lines
 from autolora.problems.scoring.ner_files import Sentence, marks_document, read_conll

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from datasets import ClassLabel, Dataset
 
 from autolora.configs.errors import UserError
-from autolora.configs.schema import TaskConfig
+from autolora.configs.tasks import Tokens
 from autolora.problems.columns import listed
 from autolora.problems.scoring.ner_files import Sentence
 from autolora.problems.tasks.readers.hub import load_splits, split_of
@@ -25,14 +25,14 @@ class Tagged(NamedTuple):
     split: str | None
 
 
-def read_tagged(config: TaskConfig, *, evaluates: bool) -> Tagged:
+def read_tagged(config: Tokens, *, evaluates: bool) -> Tagged:
     """The training sentences of a repository and, with `evaluates`, those of a split to evaluate on.
 
     That split is task.evaluation_split; if it is null, test, else validation. Raises UserError for a split or a column
     that does not exist, and as `sentences_of` does.
     """
     path = str(config.path)
-    splits: Mapping[str, Dataset] = load_splits(path, config.name, "tokens", config.revision, may_choose=True)
+    splits: Mapping[str, Dataset] = load_splits(path, config.configuration, "tokens", config.revision, may_choose=True)
     if "train" not in splits:
         raise UserError(f"--task.path: {path} has no split train; it has: {', '.join(splits)}")
     train = _sentences(config, splits["train"], "train")
@@ -42,12 +42,12 @@ def read_tagged(config: TaskConfig, *, evaluates: bool) -> Tagged:
     return Tagged(train, _sentences(config, split_of(splits, wanted, path), wanted), wanted)
 
 
-def where(config: TaskConfig, split: str) -> str:
+def where(config: Tokens, split: str) -> str:
     """The beginning of a message about a split."""
     return f"--task.path: split {split!r} of {config.path}"
 
 
-def _sentences(config: TaskConfig, rows: Dataset, split: str) -> list[Sentence]:
+def _sentences(config: Tokens, rows: Dataset, split: str) -> list[Sentence]:
     words = (config.text_columns or ["tokens"])[0]
     tags = config.label_column or next((name for name in _TAGS if name in rows.column_names), _TAGS[0])
     missing = [name for name in (words, tags) if name not in rows.column_names]

@@ -12,7 +12,8 @@ from torch.nn import functional
 from transformers import AutoModelForTokenClassification
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from autolora.engine.api import AnswerConfig, UserError
+from autolora.configs.search import Shares
+from autolora.engine.api import UserError
 from autolora.engine.api.plain_loss import other_loss
 from autolora.problems.tasks.given import GivenKind, GivenRows, kind_of
 from tests.helpers.api import class_rows, classifier, learn, padded
@@ -209,4 +210,4 @@ def test_a_search_by_class_weights_measures_no_shares_and_says_why(
         UserError,
         match=r"not known here: with noise on the logits, the loss of 32 rows is .*; allowed here: threshold",
     ):
-        learn(model, answer=AnswerConfig(rule="shares"))
+        learn(model, answer=Shares())

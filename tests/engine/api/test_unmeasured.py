@@ -10,7 +10,8 @@ from peft import LoraConfig
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from autolora.engine.api import AnswerConfig, UserError, learn_ranks_from_trainer
+from autolora.configs.search import Shares, Threshold
+from autolora.engine.api import UserError, learn_ranks_from_trainer
 from autolora.engine.api.unmeasured import NEEDS, with_task_type
 from tests.helpers.api import SHORT, class_rows, classifier, learn, padded
 from tests.helpers.chat_toys import chat_rows, save_chat_model
@@ -61,10 +62,10 @@ def test_a_classifier_without_a_task_type_is_warned(model_folder: Callable[..., 
         f"{NEEDS}"
     ) in log_lines
     log_lines.clear()
-    learn(classifier(model_folder("bert")), config=config, answer=AnswerConfig(rule="threshold"))
+    learn(classifier(model_folder("bert")), config=config, answer=Threshold())
     assert any(line.startswith("INFO answer: shares and the curve are not measured: this needs") for line in log_lines)
     with pytest.raises(UserError, match=r"not known here: this needs .*; allowed here: thres"):
-        learn(classifier(model_folder("bert")), config=config, answer=AnswerConfig())
+        learn(classifier(model_folder("bert")), config=config, answer=Shares())
 
 
 @pytest.mark.slow
@@ -81,4 +82,4 @@ def test_trl_without_a_task_type_is_measured_and_its_packing_is_refused(tmp_path
 
     assert learn_ranks_from_trainer(trainer(), lora(target_modules="all-linear"), search=SHORT).shares is not None
     with pytest.raises(UserError, match=r"not known here: this needs"):
-        learn_ranks_from_trainer(trainer(packing=True), lora(), search=SHORT, answer=AnswerConfig())
+        learn_ranks_from_trainer(trainer(packing=True), lora(), search=SHORT, answer=Shares())

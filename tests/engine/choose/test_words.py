@@ -79,7 +79,7 @@ def test_a_longer_search_is_not_advised_where_it_would_not_help() -> None:
         ", though LoRA lowers the loss on D_val by less than 1 %; the head alone already solves this task; LoRA is "
         "not needed"
     )
-    cut = (CurvePoint(1, 10.79, 0.0001, 1.5, 20.0, 0.1), CurvePoint(8, 10.8, 0.0, 1.5, 1.0, 0.0))
+    cut = (CurvePoint(1, 10.79, 0.0001, 1.5, 20.0, 0.1, None, 0.0), CurvePoint(8, 10.8, 0.0, 1.5, 1.0, 0.0))
     better = evidence_of(**SLIGHT, rank_curve=cut)
     words = conclusion(dataclasses.replace(RECORD, evidence=better))
     assert words.endswith("the searched model is over-fitted, and LoRA lowers the loss on D_val by less than 1 %")

@@ -3,15 +3,13 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from autolora.configs.errors import UserError
-from autolora.configs.facts import needs_evidence
 from autolora.configs.requests import Request
 from autolora.configs.schema import RunConfig
-from autolora.configs.schema_answer import AnswerConfig
+from autolora.configs.search import AnswerConfig, Shares, Size, Threshold
 from autolora.engine.ranks.needs import refuse_unanswerable
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.stages import run_stages
@@ -19,18 +17,11 @@ from tests.helpers.tiny import MEASURED
 
 
 @pytest.mark.parametrize(
-    ("answer", "needed"),
-    [
-        ({"rule": "threshold"}, False),
-        ({"rule": "shares"}, True),
-        ({"rule": "shares", "budget": 0.5}, True),
-        ({"rule": "size"}, True),
-        ({"rule": "size", "budget": 0.5}, False),
-    ],
+    ("settings", "needed"),
+    [(Threshold(), False), (Shares(), True), (Shares(budget=0.5), True), (Size(), True), (Size(budget=0.5), False)],
 )
-def test_too_few_rows_are_refused_where_the_rule_needs_them(answer: dict[str, Any], needed: bool) -> None:
-    settings = AnswerConfig(**answer)
-    assert needs_evidence(settings) == needed
+def test_too_few_rows_are_refused_where_the_rule_needs_them(settings: AnswerConfig, needed: bool) -> None:
+    assert settings.needs_evidence == needed
     refuse_unanswerable(settings, 8, [10, 10])
     if needed:
         with pytest.raises(UserError, match=rf"--answer.rule: {settings.rule} is measured on D_val, whose 7 rows"):
@@ -42,23 +33,22 @@ def test_too_few_rows_are_refused_where_the_rule_needs_them(answer: dict[str, An
 @pytest.mark.parametrize("sizes", [[768] * 12, [10, 10, 40], [1, 999], [5], [3] * 7])
 def test_the_smallest_budget_that_a_refusal_names_is_allowed(sizes: list[int]) -> None:
     with pytest.raises(UserError, match=r"--answer.budget: 1e-06 is not allowed for this model") as refused:
-        refuse_unanswerable(AnswerConfig(rule="shares", budget=1e-6), 100, sizes)
+        refuse_unanswerable(Shares(budget=1e-6), 100, sizes)
     named = re.search(r"allowed: ([0-9.e-]+) or more", str(refused.value))
     assert named is not None
-    refuse_unanswerable(AnswerConfig(rule="shares", budget=float(named[1])), 100, sizes)
-    refuse_unanswerable(AnswerConfig(rule="threshold", budget=1e-6), 100, sizes)
+    refuse_unanswerable(Shares(budget=float(named[1])), 100, sizes)
 
 
 def test_budget_auto_needs_a_budget_of_the_curve_with_room_for_a_component() -> None:
     """The run failed after the search, and said that the curve had not been measured."""
-    small = AnswerConfig(rule="shares", budget="auto", curve_budgets=[0.25])
+    small = Shares(curve_budgets=[0.25])
     with pytest.raises(
         UserError,
         match=r"--answer.curve_budgets: none is large enough .*; allowed: at least one budget of 0\.5 ",
     ):
         refuse_unanswerable(small, 100, [10, 10])
     refuse_unanswerable(small, 100, [10] * 4)
-    refuse_unanswerable(AnswerConfig(rule="shares", budget="auto", curve_budgets=[0.25, 1]), 100, [10, 10])
+    refuse_unanswerable(Shares(curve_budgets=[0.25, 1]), 100, [10, 10])
 
 
 @pytest.mark.parametrize(

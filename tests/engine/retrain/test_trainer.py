@@ -1,6 +1,5 @@
 """Every row comes once an epoch in an order of the seed, and accumulated batches make the step of one large batch."""
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import pytest
 import torch
 from transformers import BertForSequenceClassification, BertForTokenClassification, TrainerCallback
 
+from autolora.configs.layers import with_values
 from autolora.configs.schema import RunConfig
 from autolora.engine.retrain.fit import fit
 from autolora.engine.retrain.methods import Prepared
@@ -40,11 +40,9 @@ def gradients(model: Any, labels: list[Any], batches: int, config: RunConfig, ru
         def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             found.extend(p.grad.clone() for p in model.parameters())
 
-    settings = dataclasses.replace(
-        config.retrain, batch_size=len(labels) // batches, gradient_accumulation=batches, gradient_clipping=0.0,
-        max_steps=1,
-    )  # fmt: skip
-    config = dataclasses.replace(config, retrain=settings, precision="fp32")
+    rows_a_step = {"retrain.batch_size": len(labels) // batches, "retrain.gradient_accumulation": batches}
+    one_step = {"retrain.gradient_clipping": 0.0, "retrain.max_steps": 1, "precision": "fp32"}
+    config = with_values(config, rows_a_step | one_step)
     data = Data(rows, {"validation": rows}, collate)
     fit(run.under(config), Prepared(model, callbacks=[Keep()]), data, folder)
     return found

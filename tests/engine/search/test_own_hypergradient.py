@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from autolora.configs.errors import UserError
 from autolora.configs.requests import Request
 from autolora.configs.schema import RunConfig
-from autolora.configs.schema_study import ProbeConfig
+from autolora.configs.study import ProbeConfig
 from autolora.engine.command import run_request
 from autolora.engine.disk.files import write_json, write_text
 from autolora.engine.run.asked import AskedOf
@@ -76,10 +76,10 @@ def test_a_comparison_has_a_row_for_each_set_of_options(tiny_config: Callable[..
     """Both carry a mean, so they are called at each of the three outer steps, for each of the two etas."""
     (tmp_path / "study").mkdir()
     folder, type_ = StudyFolder(tmp_path / "study"), f"{ROOT / 'tests' / 'helpers' / 'own_hypergradients.py'}:Carrying"
-    options = [{"keeps": 0.0}, {"keeps": 0.5}]
+    named = {str(keeps): {KEY: type_, "hypergradient.options": {"keeps": keeps}} for keeps in (0.0, 0.5)}
     config = with_study(
         tiny_config("--search.patience", "0"),
-        {KEY: ["darts", type_], "hypergradient.options": options},
+        {"variant": {"darts": {KEY: "darts"}, **named}},
         ProbeConfig(steps=[1, 3], etas=["lr", "betty"], timed_steps=1),
     )
     run_probe(config, folder, StopRequest())
@@ -113,9 +113,7 @@ def test_a_search_of_another_file_of_that_name_is_not_used(
 def test_options_that_a_class_does_not_take_are_refused_before_the_first_cell(
     tiny_config: Callable[..., RunConfig], own: str
 ) -> None:
-    config = with_study(
-        tiny_config(), {KEY: ["darts", f"{own}:Mine"], "hypergradient.options": [{"a": 1}]}, ProbeConfig()
-    )
+    config = with_study(tiny_config(), {KEY: {f"{own}:Mine": {"hypergradient.options": {"a": 1}}}})
     with pytest.raises(UserError, match=r"^--hypergradient\.options: .*:Mine cannot be made with \{'a': 1\} "):
         run_request(Request(config, "all", False, "study.yaml"), StopRequest())
 

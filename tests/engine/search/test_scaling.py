@@ -35,7 +35,7 @@ class Counting(Processes):
 
 @pytest.mark.parametrize("method", sorted(HYPERGRADIENTS))
 def test_what_a_step_sends(tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], method: str) -> None:
-    config = tiny_config("--hypergradient.type", method, "--hypergradient.terms", str(TERMS), dropout=0.0)
+    config = tiny_config("--hypergradient.type", method, dropout=0.0)
     run = run_of(config)
     run.processes = Counting()
     engine = build_search(run, second_order=HYPERGRADIENTS[method].second_order)

@@ -5,15 +5,15 @@ from collections.abc import Callable
 
 import pytest
 
+from autolora.configs.layers import with_values
 from autolora.configs.schema import RunConfig
-from autolora.configs.values import with_values
 from autolora.engine.study.names import cell_name, cell_names
 
 
 def test_cell_names_are_folder_names() -> None:
     assert cell_name({"hypergradient.eta": "lr", "model.name": "a/b: c"}) == "eta-lr_name-a-b-c"
-    values = {"task.train_rows": None, "search.dropout": True, "retrain.learning_rates": [1e-3, 3e-3]}
-    assert cell_name(values) == "train_rows-null_dropout-true_learning_rates-0.001-0.003"
+    values = {"task.train_rows": None, "search.dropout": True, "retrain.learning_rate": [1e-3, 3e-3]}
+    assert cell_name(values) == "train_rows-null_dropout-true_learning_rate-0.001-0.003"
 
 
 @pytest.mark.parametrize("value", ["x" * 5000, "é" * 300, 10**400])

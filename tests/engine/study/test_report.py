@@ -1,16 +1,17 @@
 """The report of a study: its table.md and its page."""
 
-import dataclasses
 import html
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
 
 from autolora.configs.errors import UserError
-from autolora.configs.schema import RunConfig, StudyConfig
+from autolora.configs.schema import RunConfig
+from autolora.configs.study import StudyConfig
 from autolora.engine import ranks
 from autolora.engine.disk.tables import write_parquet
 from autolora.engine.ranks import LayerRank, RankRecord
@@ -18,24 +19,24 @@ from autolora.engine.study.cells import Cell, expand
 from autolora.engine.study.folder import StudyFolder
 from autolora.engine.study.report import reference_cells, write_study_report
 from autolora.engine.study.results import write_results
-from tests.helpers.studies import finish
+from tests.helpers.studies import finish, with_study
 
 KIND = "hypergradient.type"
 
 
 def test_the_page_names_every_task_of_the_study(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
-    axes = {"seed": [0], "task.name": ["sst2", "cola"], "method": ["lora"]}
-    config = dataclasses.replace(tiny_config(), name="both", study=StudyConfig(axes))
+    axes = {"seed": [0], "task.glue": ["sst2", "cola"], "method": ["lora"]}
+    config = with_study(tiny_config("--name", "both", "--task.type", "glue", "--task.glue", "cola"), axes)
     folder = StudyFolder(tmp_path)
     folder.figures.mkdir()
     folder.config.write_text("")
     rows = [
         {
-            "seed": 0, "task.name": task, "method": "lora", "task": task, "main_metric": "accuracy", "score": 0.5,
+            "seed": 0, "task.glue": task, "method": "lora", "task": task, "main_metric": "accuracy", "score": 0.5,
             "log_loss": None, "metric.accuracy": 0.5, "mean_rank": 4.0, "ranks": [4], "lora_parameters": 8,
             "trainable_parameters": 8, "search_seconds": None, "total_seconds": 1.0, "cell": task,
         }
-        for task in axes["task.name"]
+        for task in axes["task.glue"]
     ]  # fmt: skip
     pd.DataFrame(rows).to_parquet(folder.results)
     write_study_report(config, folder)
@@ -66,23 +67,23 @@ def test_null_truth_rates_and_lists_on_the_axes_are_told_apart(
 ) -> None:
     axes = {
         "task.train_rows": [None, 500],
-        "search.dropout": [True, False],
-        "search.learning_rate": [1e-4, 1e-5],
-        "retrain.learning_rates": [[1e-3], [3e-3]],
-        "task.path": [None, "x"],
+        "export.merged": [True, False],
+        "retrain.learning_rate": [1e-4, 1e-5],
+        "lora.target_modules": [["query"], ["value"]],
+        "task.path": ["w", "x"],
         "seed": [0, 1],
     }
-    config = dataclasses.replace(tiny_config("--method", "lora"), study=StudyConfig(axes))
+    config = with_study(tiny_config("--method", "lora", "--task.type", "text", "--task.path", "w"), axes)
     folder = StudyFolder(tmp_path)
     results = drawn(config, folder, lambda number, cell: finish(cell, number / 100))
-    assert results["search.learning_rate"].dtype == float
+    assert results["retrain.learning_rate"].dtype == float
     assert set(results["task.train_rows"]) == {"null", "500"}
     places = [row[:5] for row in section(folder, "Results")]
-    assert places[0] == ["null", "true", "0.0001", "[0.001]", "null"]
-    assert places[-1] == ["500", "false", "1e-05", "[0.003]", "x"]
+    assert places[0] == ["null", "true", "0.0001", "[query]", "w"]
+    assert places[-1] == ["500", "false", "1e-05", "[value]", "x"]
     assert len(places) == len({tuple(place) for place in places}) == 32
     names = [row[0] for row in section(folder, "Metric by task")]
-    assert names[0] == "train_rows null, dropout true, learning_rate 0.0001, learning_rates [0.001]"
+    assert names[0] == "train_rows null, merged true, learning_rate 0.0001, target_modules [query]"
     assert len(set(names)) == 16, "each path is a task of its own"
 
 
@@ -92,7 +93,7 @@ def test_the_note_of_the_paired_table_says_how_many_pairs_are_one_run(
 ) -> None:
     """The search learned rank 1 everywhere, so that the shuffled run was the same, bit for bit."""
     variants = {"autolora": {}, "shuffled": {"method": "lora_shuffled", "lora.ranks_from": "x"}}
-    config = dataclasses.replace(tiny_config(), study=StudyConfig({"seed": list(range(seeds))}, variants))
+    config = with_study(tiny_config(), {"seed": list(range(seeds)), "variant": variants})
     folder = StudyFolder(tmp_path)
 
     def finished(number: int, cell: Cell) -> None:
@@ -110,8 +111,8 @@ def test_the_note_of_the_paired_table_says_how_many_pairs_are_one_run(
 def test_the_log_loss_of_a_cell_is_that_of_all_its_held_out_rows_whatever_other_cells_have(
     tiny_config: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
-    study = StudyConfig({"seed": [0, 1]}, {"autolora": {}, "lora": {"method": "lora"}})
-    config = dataclasses.replace(tiny_config(), study=study)
+    axes = {"seed": [0, 1], "variant": {"autolora": {}, "lora": {"method": "lora"}}}
+    config = with_study(tiny_config(), axes)
 
     def report(folder: StudyFolder, losses: dict[str, list[float]]) -> pd.DataFrame:
         def finished(number: int, cell: Cell) -> None:
@@ -137,8 +138,8 @@ def test_the_log_loss_of_a_cell_is_that_of_all_its_held_out_rows_whatever_other_
 def test_a_variant_of_any_name_is_shown_as_it_is(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
     """In the table, on the page, and in the pictures, where `$` would begin a formula."""
     name = r"<script>alert(1)</script> | $\frac *[b](c)*"
-    study = StudyConfig({"seed": [0, 1]}, {name: {}, "plain": {}})
-    config = dataclasses.replace(tiny_config("--method", "lora"), study=study)
+    axes = {"seed": [0, 1], "variant": {name: {}, "plain": {}}}
+    config = with_study(tiny_config("--method", "lora"), axes)
     folder = StudyFolder(tmp_path)
     drawn(config, folder, lambda number, cell: finish(cell, number / 10))
     page = folder.report.read_text()
@@ -154,13 +155,13 @@ def test_a_variant_of_any_name_is_shown_as_it_is(tiny_config: Callable[..., RunC
 def test_tasks_of_other_metrics_share_a_table_and_a_failed_run_is_counted(
     tiny_config: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
-    config = tiny_config("--method", "full", "--task.type", "glue", "--task.name", "cola")
-    study = StudyConfig({"task.name": ["cola", "stsb"], "method": ["full", "adapter"], "seed": [0, 1]})
-    config, folder = dataclasses.replace(config, study=study), StudyFolder(tmp_path)
+    config = tiny_config("--method", "full", "--task.type", "glue", "--task.glue", "cola")
+    axes = {"task.glue": ["cola", "stsb"], "method": ["full", "adapter"], "seed": [0, 1]}
+    config, folder = with_study(config, axes), StudyFolder(tmp_path)
 
     def finished(number: int, cell: Cell) -> None:
         if number != 1:
-            finish(cell, number / 10, task=cell.config.task.name, commit="a1" if number < 4 else None)
+            finish(cell, number / 10, task=cell.config.task.result_name, commit="a1" if number < 4 else None)
 
     drawn(config, folder, finished)
     assert "\n7 of 8 runs of " in (text := folder.table.read_text())
@@ -175,7 +176,7 @@ def test_tasks_of_other_metrics_share_a_table_and_a_failed_run_is_counted(
 def test_a_study_killed_between_comparison_and_cost_is_drawn_without(
     tiny_config: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
-    config = dataclasses.replace(tiny_config(), study=StudyConfig({KIND: ["darts"]}))
+    config = with_study(tiny_config(), {KIND: ["darts"]})
     folder = StudyFolder(tmp_path)
     write_parquet(folder.probe, pd.DataFrame({"step": [1], "eta": ["lr"], "approximation": ["darts"]}))
     drawn(config, folder, lambda number, cell: finish(cell, 0.5))
@@ -187,7 +188,7 @@ def test_the_cost_is_that_of_an_outer_step_with_all_its_inner_steps(
     tiny_config: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
     """It had been called that of one step, also where an outer step has several inner steps."""
-    config = dataclasses.replace(tiny_config("--search.unroll_steps", "3"), study=StudyConfig({KIND: ["darts"]}))
+    config = with_study(tiny_config("--search.unroll_steps", "3"), {KIND: ["darts"]})
     folder = StudyFolder(tmp_path)
     numbers = dict.fromkeys(("cosine", "step_cosine", "norm_ratio", "total_cosine", "implicit_to_direct"), 1.0)
     write_parquet(folder.probe, pd.DataFrame([{"step": 3, "eta": "lr", "approximation": "darts", **numbers}]))
@@ -200,24 +201,24 @@ def test_the_cost_is_that_of_an_outer_step_with_all_its_inner_steps(
     assert section(folder, title) == [["lora", "3.000", "1.000", "80"], ["darts", "6.000", "2.000", "121"]]
 
 
-ETAS = {KIND: {"sama": {"hypergradient.eta": "lr"}}}
+ETAS: dict[str, Any] = {KIND: {"darts": {}, "sama": {"hypergradient.eta": "lr"}}}
 
 
 @pytest.mark.parametrize(
-    ("name", "study", "cells"),
+    ("name", "axes", "cells"),
     [
-        ("darts (eta betty)", StudyConfig({KIND: ["darts", "sama"], "seed": [0, 1]}, where=ETAS), ["darts", "darts"]),
-        ("train_rows 8", StudyConfig({"task.train_rows": [8, 16], "seed": [0]}), ["8"]),
-        ("lora", StudyConfig({"method": ["lora", "full"], "lora.k": [4, 8]}), ["lora_k-4", "lora_k-8"]),
+        ("darts (eta betty)", ETAS | {"seed": [0, 1]}, ["darts", "darts"]),
+        ("train_rows 8", {"task.train_rows": [8, 16], "seed": [0]}, ["8"]),
+        ("lora", {"method": ["lora", "eva"], "lora.k": [4, 8]}, ["lora_k-4", "lora_k-8"]),
     ],
 )
 def test_the_reference_is_a_row_named_as_the_paired_tables_name_it(
-    tiny_config: Callable[..., RunConfig], tmp_path: Path, name: str, study: StudyConfig, cells: list[str]
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, name: str, axes: dict, cells: list[str]
 ) -> None:
-    config = dataclasses.replace(tiny_config(), study=dataclasses.replace(study, reference=name))
-    found = reference_cells(config.study, expand(config, StudyFolder(tmp_path)))
+    every = expand(with_study(tiny_config(), axes), StudyFolder(tmp_path))
+    found = reference_cells(StudyConfig(axes=axes, reference=name), every)
     assert len(found) == len(cells)
     assert all(any(part in cell for part in cells) for cell in found)
-    other = dataclasses.replace(study, reference="nosuch")
+    other = StudyConfig(axes=axes, reference="nosuch")
     with pytest.raises(UserError, match=r"^--study\.reference: no row is named 'nosuch'; there are: .*" + name[:5]):
-        reference_cells(other, expand(config, StudyFolder(tmp_path)))
+        reference_cells(other, every)

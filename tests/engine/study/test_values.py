@@ -1,4 +1,4 @@
-"""Values as words on axes and in tables, and places of study.where as values."""
+"""Values as words on axes and in tables, and those that study.exclude names."""
 
 from typing import Any
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from autolora.configs.schema import Head
 from tests.helpers.verdicts import FakeLauncher, better
 
 
@@ -37,7 +38,7 @@ def test_a_head_that_was_removed_is_trained_again_and_no_further_pair(verdict: C
 def test_the_gain_over_a_base_model_without_a_head_is_of_all_pairs_too(
     verdict: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autolora.engine.verdict.arms.evaluates_base", lambda config: True)
+    monkeypatch.setattr(Head, "evaluates_base", True)
     launcher = FakeLauncher(lambda arm, pair: {"learned": 1.0 + 0.1 * pair, "head": 2.0}.get(arm, 1.5))
     found, _ = verdict(launcher)
     assert [config.name for config in launcher.trained if config.method == "head"] == ["head-1"]

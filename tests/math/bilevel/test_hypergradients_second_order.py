@@ -189,7 +189,8 @@ def tiny_engine(config: RunConfig, second_order: bool) -> SearchEngine:
     data = prepare(task, load_tokenizer(config.model), config)
     d_tr, d_val = split_indices(len(data.train), config.task.validation_share, config.seed)
     base = load_base(config.model, task.auto_class, second_order=second_order, **task.head())
-    model = attach(base.model, lora_config(config.lora, task.peft_type, base.trained_whole))
+    at = {"r": config.lora.k, "target_modules": config.lora.target_modules}
+    model = attach(base.model, lora_config(config.lora, task.peft_type, base.trained_whole, **at))
     rows = (data.train.select(d_tr), data.train.select(d_val))
     return build_engine(config, model, *rows, data.collate, choose_compute(config))
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from autolora.configs.search import OwnHypergradient
 from autolora.problems.hypergradients import approximation, register
 from tests.helpers.bilevel_toys import Toy, lora_toy, ridge_hessian, ridge_toy, unrolled
 from tests.helpers.places import ROOT
@@ -28,10 +29,15 @@ def printed(tmp_path: Path) -> dict[str, str]:
     return found
 
 
+def of_type(type_: str, **options: Any) -> str:
+    """The type, which Betty then knows."""
+    register(approximation(OwnHypergradient(type=type_, options=options)))
+    return type_
+
+
 @pytest.fixture
 def difference(printed: dict[str, str]) -> str:
-    register(approximation(printed["BackwardDifference"]))
-    return printed["BackwardDifference"]
+    return of_type(printed["BackwardDifference"])
 
 
 def test_the_error_is_first_order_in_the_radius(difference: str) -> None:
@@ -45,8 +51,7 @@ def test_the_error_is_first_order_in_the_radius(difference: str) -> None:
 
 def at_solution(type_: str, options: dict[str, Any] | None = None, steps: int = 1) -> Toy:
     """A ridge regression whose W stays at the solution of the inner problem, as its rate is 0."""
-    register(approximation(type_, options or {}))
-    return ridge_toy(type_, solved=True, rate=0.0, steps=steps)
+    return ridge_toy(of_type(type_, **(options or {})), solved=True, rate=0.0, steps=steps)
 
 
 def exact_term(toy: Toy) -> torch.Tensor:
@@ -104,8 +109,7 @@ class TestPenalty:
 class TestStocBio:
     def test_on_equal_batches_it_is_neumanns_series(self, printed: dict[str, str]) -> None:
         """sum_{j=0..K} eta (I - eta H)^j, by linear algebra."""
-        register(approximation(printed["StocBio"]))
-        toy = ridge_toy(printed["StocBio"], solved=True, rate=0.0, eta=0.2, neumann_iterations=6)
+        toy = ridge_toy(of_type(printed["StocBio"]), solved=True, rate=0.0, eta=0.2, neumann_iterations=6)
         train, w, penalty = toy.inner.cur_batch, toy.after[0], toy.outer.beta_before.exp()
         vector = torch.autograd.grad(toy.inner.module(toy.outer.cur_batch, penalty), toy.inner.trained)[0]
         shrink = torch.eye(len(w)) - 0.2 * ridge_hessian(train, penalty)
@@ -114,8 +118,7 @@ class TestStocBio:
         assert torch.allclose(toy.outer.implicit, expected, rtol=1e-9)
 
     def test_each_product_draws_a_batch_of_its_own(self, printed: dict[str, str]) -> None:
-        register(approximation(printed["StocBio"]))
-        toy, seen = lora_toy(printed["StocBio"], neumann_iterations=3), []
+        toy, seen = lora_toy(of_type(printed["StocBio"]), neumann_iterations=3), []
         draw = toy.inner.draw
         toy.inner.draw = lambda: seen.append(draw()) or seen[-1]
         before = toy.inner.passes.forward

@@ -54,11 +54,11 @@ def test_contribution_is_that_of_the_last_step_and_not_of_the_singular_basis(
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize("scale", ["start", "paper"])
+@pytest.mark.parametrize("gate", ["start", "paper"])
 def test_the_stored_model_computes_what_the_search_computed_with_its_gates(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], scale: str
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], gate: str
 ) -> None:
-    given = ("--search.steps", "12", "--search.learning_rate", "3e-2", "--search.scale", scale)
+    given = ("--search.steps", "12", "--search.learning_rate", "3e-2", "--search.gate", gate)
     searched = build_search(run_of(tiny_config(*given)), second_order=False)
     searched.run()
     run = run_of(tiny_config(*given))

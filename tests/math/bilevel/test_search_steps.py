@@ -11,13 +11,13 @@ from autolora.configs.schema import RunConfig
 from autolora.engine.run.context import Context
 from autolora.engine.search.engine import RanksSettled, SearchEngine
 from autolora.engine.search.stage import build_search
-from autolora.problems.hypergradients import HYPERGRADIENTS
 from autolora.problems.machine.processes import Processes
 from autolora.problems.models.attach import lora_layers
+from tests.helpers import own_hypergradients
 
 
 def built(run: Context) -> SearchEngine:
-    return build_search(run, second_order=HYPERGRADIENTS[run.config.hypergradient.type].second_order)
+    return build_search(run, second_order=run.searched.second_order)
 
 
 def mean_loss(engine: SearchEngine, batches: list[dict[str, torch.Tensor]]) -> float:
@@ -91,9 +91,11 @@ def test_ranks_have_settled_after_patience_checks_without_a_change() -> None:
 def test_both_problems_are_told_what_is_configured(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
 ) -> None:
-    given = ("--hypergradient.eta", "0.7", "--hypergradient.radius", "0.03", "--hypergradient.terms", "5")
-    given += ("--search.unroll_steps", "2", "--search.scale", "paper", "--search.gradient_clipping", "0.25")
-    given += ("--search.learning_rate", "0.01", "--search.selection_learning_rate", "0.07")
+    of_all_keys = f"{own_hypergradients.__file__}:Carrying"
+    given = ("--hypergradient.type", of_all_keys, "--hypergradient.eta", "0.7", "--hypergradient.radius", "0.03")
+    given += ("--hypergradient.terms", "5", "--search.unroll_steps", "2", "--search.gate", "paper")
+    given += ("--search.gradient_clipping", "0.25", "--search.learning_rate", "0.01")
+    given += ("--search.selection_learning_rate", "0.07")
     engine = built(run_of(tiny_config(*given, "--search.weight_decay", "0.3")))
     lora, selection = engine.lora, engine.selection
     told, (w, beta) = lora.config, (problem.optimizer.param_groups[0] for problem in (lora, selection))
@@ -101,7 +103,7 @@ def test_both_problems_are_told_what_is_configured(
     assert (lora.eta(), told.gradient_clipping) == (0.7, 0.25)
     assert (w["initial_lr"], beta["lr"]) == (0.01, 0.07)
     assert (w["weight_decay"], beta["weight_decay"]) == (0.3, 0.0), "decay would pull alpha back to uniform"
-    assert torch.equal(selection.module(), selection.module.alpha()), "under the paper's scale a gate is alpha itself"
+    assert torch.equal(selection.module(), selection.module.alpha()), "by the paper a gate is alpha itself"
 
 
 @pytest.mark.trains

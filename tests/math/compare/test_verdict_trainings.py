@@ -6,6 +6,7 @@ import pytest
 
 from autolora.configs.errors import UserError
 from autolora.configs.parser import parse
+from autolora.configs.schema import Autolora, Lora
 from autolora.engine.disk.files import write_json
 from autolora.engine.ranks import LayerRank, RankRecord
 from autolora.engine.run.folder import RunFolder
@@ -19,6 +20,7 @@ CHAT = ("--task.type", "chat", "--task.path", "x.jsonl")
 
 def arms_of(*arguments: str, ranks: tuple[int, int] = (3, 1), root: Path = Path("runs/a/verdict")) -> Arms:
     config = parse(["--name", "a", *arguments]).config
+    assert isinstance(config, Autolora)
     record = RankRecord(8, tuple(LayerRank(name, rank) for name, rank in zip(SIZES, ranks, strict=True)))
     return Arms(config, VerdictFolder(root), record, SIZES, 0.01)
 
@@ -39,7 +41,9 @@ def test_the_uniform_rank_costs_about_as_much_as_the_learned_ones(
     """The mean rank would be another: layers differ in size. It is never 0."""
     arms = arms_of(ranks=ranks)
     assert (arms.parameters, arms.uniform_rank) == (parameters, uniform)
-    assert arms.pair(1)["learned"].config.lora.r == uniform
+    uniform_arm = arms_of("--verdict.arms", "[uniform]", ranks=ranks).pair(1)["uniform"].config
+    assert isinstance(uniform_arm, Lora)
+    assert uniform_arm.lora.r == uniform
 
 
 def test_the_seed_of_a_pair_is_another_but_its_rows_are_those_of_the_search() -> None:
@@ -58,35 +62,23 @@ def test_no_training_of_a_verdict_is_one_of_a_verdict_at_another_seed_of_the_run
     assert all(0 <= seed < 2**31 for seed in seeds), "so many bits can be a seed of transformers"
 
 
-def test_every_pair_has_a_shuffle_of_its_own_whatever_draws_the_run_names() -> None:
-    lora = arms_of("--lora.draw", "3", "--lora.draw_seed", "7").pair(2)["shuffled"].config.lora
-    assert (lora.draw, lora.draw_seed) == (0, None)
-
-
-def test_a_head_is_trained_at_two_seeds_and_a_base_model_without_one_evaluated_once() -> None:
-    assert [cell.config.name for cell in arms_of().heads()] == ["head-1", "head-2"]
-    assert [cell.config.name for cell in arms_of(*CHAT).heads()] == ["head-1"]
-    whole = arms_of(*CHAT, "--lora.modules_to_save", "[lm_head]")
-    assert len(whole.heads()) == 2, "a module that is trained whole is a head, too"
-
-
 def test_all_train_at_one_rate() -> None:
-    config = arms_of("--retrain.learning_rates", "[0.1,0.2]").pair(1)["learned"].config
-    assert (config.retrain.learning_rate, config.retrain.learning_rates, config.retrain.init) == (0.01, [], "scratch")
+    config = arms_of("--retrain.learning_rate", "[0.1,0.2]").pair(1)["learned"].config
+    assert (config.retrain.rates, config.retrain.start) == ([0.01], "scratch")
     assert config.retrain.row_losses
 
 
 def test_the_rate_is_that_of_the_retraining(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     assert rate_of(parse(["--retrain.learning_rate", "0.3"]).config, folder) == 0.3
-    several = parse(["--retrain.learning_rates", "[0.1,0.2]"]).config
-    with pytest.raises(UserError, match=r"^--retrain\.learning_rates: a verdict trains at one learning rate, and the"):
+    several = parse(["--retrain.learning_rate", "[0.1,0.2]"]).config
+    with pytest.raises(UserError, match=r"^--retrain\.learning_rate: a verdict trains at one learning rate, and the"):
         rate_of(several, folder)
     write_json(folder.metrics, RESULT | {"learning_rate": 0.2, "learning_rates_tried": [0.2, 0.1]})
     assert rate_of(several, folder) == 0.2
-    with pytest.raises(UserError, match=r"^--retrain\.learning_rates: \[0\.1, 0\.3\] is not allowed, as the retrain"):
-        rate_of(parse(["--retrain.learning_rates", "[0.1,0.3]"]).config, folder)
-    assert rate_of(parse(["--retrain.learning_rates", "[0.3]"]).config, folder) == 0.3, "one rate is taken as it is"
+    with pytest.raises(UserError, match=r"^--retrain\.learning_rate: \[0\.1, 0\.3\] is not allowed, as the retrain"):
+        rate_of(parse(["--retrain.learning_rate", "[0.1,0.3]"]).config, folder)
+    assert rate_of(parse(["--retrain.learning_rate", "[0.3]"]).config, folder) == 0.3, "one rate is taken as it is"
     write_json(folder.metrics, RESULT | {"learning_rate": "fast"})
     with pytest.raises(UserError, match=r"metrics\.json: learning_rate: .*holds 'fast'"):
         rate_of(several, folder)
@@ -94,12 +86,12 @@ def test_the_rate_is_that_of_the_retraining(tmp_path: Path) -> None:
 
 def test_model_data_and_layers_are_those_of_the_run() -> None:
     given = (
-        "--model.name", "org/other", "--model.revision", "v2", "--task.name", "mine", "--task.max_length", "77",
-        "--lora.target_modules", "[query]", "--retrain.weight_decay", "0.3",
+        "--model.name", "org/other", "--model.revision", "v2", "--task.train_rows", "9", "--task.max_length", "77",
+        "--lora.modules_to_save", "[pooler]", "--retrain.weight_decay", "0.3",
     )  # fmt: skip
     arms = arms_of(*given)
     for cell in (*arms.pair(1).values(), *arms.heads()):
         assert cell.config.model == arms.config.model
-        assert (cell.config.task.name, cell.config.task.max_length) == ("mine", 77)
-        assert cell.config.lora.target_modules == ["query"]
+        assert (cell.config.task.train_rows, cell.config.task.max_length) == (9, 77)
+        assert cell.config.modules_to_save == ["pooler"]
         assert cell.config.retrain.weight_decay == 0.3

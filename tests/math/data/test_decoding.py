@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from autolora.configs.recipe import Decoding
+from autolora.configs.tasks import Decoding
 from autolora.problems.machine.compute import Compute
 from autolora.problems.tasks.decoding import NoRepeatInAnswer, decode
 from autolora.problems.tasks.prompts import PlainPrompt

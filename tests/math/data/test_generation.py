@@ -7,7 +7,7 @@ import torch
 from datasets import Dataset
 from torch import nn
 
-from autolora.configs.schema import TaskConfig
+from autolora.configs.tasks import Generation
 from autolora.problems.tasks.data_to_text import E2E
 from autolora.problems.tasks.prompts import PlainPrompt
 from tests.helpers.generation_toys import make_causal, make_tokenizer
@@ -16,7 +16,7 @@ SOURCE, TARGET = "name : The Mill | area : riverside", "The Mill is a pub in the
 
 
 def e2e(**changes: Any) -> E2E:
-    return E2E(TaskConfig(type="generation", name="e2e", metrics=["bleu"], **changes))
+    return E2E(Generation(type="generation", benchmark="e2e", metrics=["bleu"], **changes))
 
 
 def encoded(task: E2E, tokenizer: Any) -> dict[str, Any]:

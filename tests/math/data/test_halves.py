@@ -11,6 +11,7 @@ from datasets import Dataset
 from torch import nn
 
 from autolora.configs.parser import parse
+from autolora.configs.tasks import Table
 from autolora.engine.run.given import ScriptBench
 from autolora.problems.halves import split_by_source, split_indices, split_rows
 from autolora.problems.models.load import BaseModel
@@ -83,7 +84,7 @@ def test_d_val_takes_the_smallest_source_where_each_is_too_large(seed: int) -> N
 @pytest.mark.parametrize("name", ["e2e_gpt2.yaml", "webnlg_gpt2.yaml"])
 def test_the_papers_benchmarks_are_split_the_papers_way(name: str) -> None:
     assert parse(["--config", name]).config.task.split_by == "row"
-    assert parse([]).config.task.split_by == "source"
+    assert Table(type="text", path="x.csv").split_by == "source"
 
 
 @pytest.mark.parametrize("by", ["row", "source"])

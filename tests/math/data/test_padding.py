@@ -20,7 +20,7 @@ from transformers import (
     set_seed,
 )
 
-from autolora.configs.schema import TaskConfig
+from autolora.configs.tasks import Generation, Sample, Tokens
 from autolora.problems.tasks.base import Task
 from autolora.problems.tasks.data_to_text import E2E
 from autolora.problems.tasks.padding import for_batches
@@ -34,22 +34,22 @@ GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64, "pad_token_i
 TEXT = list(range(5, 11))
 CASES: dict[str, tuple[Callable[[], Task], Callable[[int], Any], Any]] = {
     "answers": (
-        lambda: E2E(TaskConfig(type="generation", name="e2e", metrics=["bleu"])),
+        lambda: E2E(Generation(type="generation", benchmark="e2e", metrics=["bleu"])),
         lambda words: GPT2LMHeadModel(GPT2Config(vocab_size=words, **GPT2)),
         [-100, -100, *TEXT[2:]],
     ),
     "classes": (
-        lambda: SampleReviews(TaskConfig(), 0),
+        lambda: SampleReviews(Sample(), 0),
         lambda words: BertForSequenceClassification(BertConfig(vocab_size=words, **WIDE, **SPREAD)),
         1,
     ),
     "classes, by a decoder": (
-        lambda: SampleReviews(TaskConfig(), 0),
+        lambda: SampleReviews(Sample(), 0),
         lambda words: GPT2ForSequenceClassification(GPT2Config(vocab_size=words, **GPT2)),
         1,
     ),
     "tags": (
-        lambda: Tagging(TaskConfig(type="tokens", path="x.conll"), 0),
+        lambda: Tagging(Tokens(type="tokens", path="x.conll"), 0),
         lambda words: BertForTokenClassification(BertConfig(vocab_size=words, **WIDE, **SPREAD)),
         [1, -100, 0, 1, 1, 0],
     ),
@@ -108,7 +108,7 @@ def test_a_model_that_reads_the_class_at_the_last_position_is_padded_on_the_left
         XLNetConfig(vocab_size=len(tokenizer), d_model=32, n_layer=2, n_head=2, d_inner=64, **SPREAD)
     ).eval()
     ids = tokenizer("the film is dull")["input_ids"]
-    collate = SampleReviews(TaskConfig(), 0).collate(tokenizer)
+    collate = SampleReviews(Sample(), 0).collate(tokenizer)
     batch = collate([row(ids, 1), row(list(range(5, 35)), 1)])
     assert batch["input_ids"][0, -len(ids) :].tolist() == ids
     torch.testing.assert_close(outputs(model, batch), model(input_ids=torch.tensor([ids])).logits[0])

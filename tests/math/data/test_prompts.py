@@ -6,7 +6,7 @@ import pytest
 from datasets import Dataset
 
 from autolora.configs.errors import UserError
-from autolora.configs.schema import TaskConfig
+from autolora.configs.tasks import Generation as Settings
 from autolora.problems.tasks.data_to_text import E2E, SourceTarget
 from autolora.problems.tasks.generation import Generation
 from autolora.problems.tasks.labels import IGNORED
@@ -17,11 +17,11 @@ SOURCE, TARGET = "name : The Mill | area : riverside", " The Mill is a pub. "
 
 
 def mine(**settings: Any) -> Generation:
-    return SourceTarget(TaskConfig(type="generation", path="x.jsonl", **settings), 0)
+    return SourceTarget(Settings(type="generation", path="x.jsonl", **settings), 0)
 
 
 def e2e(**settings: Any) -> Generation:
-    return E2E(TaskConfig(type="generation", name="e2e", metrics=["bleu"], **settings))
+    return E2E(Settings(type="generation", benchmark="e2e", metrics=["bleu"], **settings))
 
 
 @pytest.mark.parametrize("name", ["marked", "stripped spaces"])

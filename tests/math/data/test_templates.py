@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from autolora.configs.schema import ModelConfig
+from autolora.configs.training import ModelConfig
 from autolora.problems.models.load import load_tokenizer
 from autolora.problems.tasks.template_refusals import RowRefused
 from autolora.problems.tasks.templates import IGNORED, Template, answers
@@ -115,7 +115,7 @@ class Merging:
     chat_template = "x"
     is_fast = False
     eos_token_id = 0
-    all_special_ids: list[int] = []  # noqa: RUF012
+    all_special_ids: list[int] = []
     name_or_path = "merging"
 
     def get_added_vocab(self) -> dict[str, int]:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from autolora.configs.errors import UserError
-from autolora.configs.schema_answer import AnswerConfig
+from autolora.configs.search import AnswerConfig, Shares, Size, Threshold
 from autolora.engine.choose.decide import decided
 from autolora.engine.choose.words import NOTHING_LEARNED
 from autolora.engine.measure.evidence import CurvePoint, Evidence
@@ -38,7 +38,7 @@ def ranks_of(settings: AnswerConfig, **changes: Any) -> list[int]:
 
 
 def test_the_threshold_looks_at_alpha_alone() -> None:
-    found = decided(record_of(), AnswerConfig(rule="threshold"), SIZES)
+    found = decided(record_of(), Threshold(), SIZES)
     assert [layer.rank for layer in found.layers] == [1, 1, 1]  # lambda is 1/3
     assert (found.rule, found.budget, found.note) == ("threshold", None, None)
     assert found.threshold == pytest.approx(1 / 3)
@@ -47,31 +47,31 @@ def test_the_threshold_looks_at_alpha_alone() -> None:
 
 def test_shares_are_taken_by_worth_per_parameter_within_the_budget() -> None:
     # Per parameter: a 0.01, 0.005, 0.0001; c 0.005, 0.00025; b 0.003, 0.002. Other shares are not above their errors.
-    assert ranks_of(AnswerConfig(rule="shares", budget=0.5)) == [2, 1, 0]  # 30 parameters
-    assert ranks_of(AnswerConfig(rule="shares", budget=1.0)) == [2, 0, 1]  # 60: a, a, c
-    found = decided(record_of(), AnswerConfig(rule="shares", budget=2.0), SIZES)
+    assert ranks_of(Shares(budget=0.5)) == [2, 1, 0]  # 30 parameters
+    assert ranks_of(Shares(budget=1.0)) == [2, 0, 1]  # 60: a, a, c
+    found = decided(record_of(), Shares(budget=2.0), SIZES)
     assert [layer.rank for layer in found.layers] == [2, 2, 2]
     assert found.lora_parameters == 120
     assert not found.note  # all of the budget
     assert all(layer.decided is None for layer in found.layers)
-    with_rest = decided(record_of(), AnswerConfig(rule="shares", budget=3.0), SIZES)
+    with_rest = decided(record_of(), Shares(budget=3.0), SIZES)
     assert [layer.rank for layer in with_rest.layers] == [2, 2, 2], "the third share of a is below its error"
     assert "120 of the budget's 180 LoRA parameters are used" in str(with_rest.note)
 
 
 def test_exactly_the_components_that_were_taken_are_found_again() -> None:
-    found = decided(record_of(), AnswerConfig(rule="shares", budget=0.5), SIZES)
+    found = decided(record_of(), Shares(budget=0.5), SIZES)
     # Of b the second component has the larger share.
     assert {layer.name: chosen_components(layer, found) for layer in found.layers} == {"a": [0, 1], "b": [1], "c": []}
-    by_size = decided(record_of(), AnswerConfig(rule="size", budget=0.5), SIZES)
+    by_size = decided(record_of(), Size(budget=0.5), SIZES)
     assert {layer.name: chosen_components(layer, by_size) for layer in by_size.layers}["b"] == [0]
 
 
 def test_auto_is_the_smallest_budget_that_is_enough() -> None:
-    found = decided(record_of(), AnswerConfig(rule="shares"), SIZES)
+    found = decided(record_of(), Shares(), SIZES)
     assert found.budget == 30  # 0.5, see test_evidence
     none = evidence_of(budget_curve=(point(2.0, 0.15, 0.001, 120),), rank_curve=(point(1, 0.05), point(3, 0.0, 0.0)))
-    found = decided(record_of(none), AnswerConfig(rule="shares"), SIZES)
+    found = decided(record_of(none), Shares(), SIZES)
     assert [layer.rank for layer in found.layers] == [2, 2, 2], "all whose share exceeds its standard error"
     assert found.budget is None
     assert str(found.note).startswith("no budget up to an average rank of 2 is enough")
@@ -93,7 +93,7 @@ def test_auto_is_one_rank_in_every_layer_if_that_is_enough_with_fewer_parameters
     """On SST-2 components all over the layers had been taken, and kept 74 % of the gain, where rank 2 kept all."""
     enough = (point(1, 0.0), point(3, 0.0, 0.0))
     record = record_of(evidence_of(budget_curve=budgets, rank_curve=enough))
-    found = decided(record, AnswerConfig(rule="shares"), SIZES)
+    found = decided(record, Shares(), SIZES)
     said = "rank 1 in every layer is enough on D_val" in str(found.note)
     assert said is (ranks is not None)
     assert found.budget == (None if ranks else 60 * min(one.at for one in budgets))
@@ -102,7 +102,7 @@ def test_auto_is_one_rank_in_every_layer_if_that_is_enough_with_fewer_parameters
         assert found.rule == "curve"
         kept = [chosen_components(layer, found) for layer in found.layers]
         assert kept == [[0], [0], [0]], "the first component of each layer, as on the curve"
-    numbered = decided(record, AnswerConfig(rule="shares", budget=2.0), SIZES)
+    numbered = decided(record, Shares(budget=2.0), SIZES)
     assert numbered.budget == 120, "a budget of the user's is kept"
 
 
@@ -112,20 +112,20 @@ def test_size_needs_no_shares_and_goes_by_the_squared_singular_value() -> None:
         record, evidence=None,
         layers=tuple(dataclasses.replace(x, share=(), share_standard_error=()) for x in record.layers),
     )  # fmt: skip
-    found = decided(bare, AnswerConfig(rule="size", budget=0.5), SIZES)
+    found = decided(bare, Size(budget=0.5), SIZES)
     assert [layer.rank for layer in found.layers] == [2, 1, 0]  # 9, 9, 4 per 10 parameters; c has 9 per 40
-    found = decided(bare, AnswerConfig(rule="size", budget=1.5), SIZES)
+    found = decided(bare, Size(budget=1.5), SIZES)
     assert [layer.rank for layer in found.layers] == [3, 2, 1], "by the singular value itself c would have none"
     with pytest.raises(UserError, match=r"--answer.budget: auto needs the curve of budgets by rule size"):
-        decided(bare, AnswerConfig(rule="size"), SIZES)
+        decided(bare, Size(), SIZES)
     for budget in ("auto", 0.5):
         with pytest.raises(UserError, match=r"--answer.rule: shares are measured on D_val, .* allowed"):
-            decided(bare, AnswerConfig(rule="shares", budget=budget), SIZES)
+            decided(bare, Shares(budget=budget), SIZES)
 
 
 def test_where_lora_has_learned_nothing_every_layer_has_rank_1_and_the_record_says_why() -> None:
     nothing = evidence_of(gain=0.001)
-    found = decided(record_of(nothing), AnswerConfig(rule="shares"), SIZES)
+    found = decided(record_of(nothing), Shares(), SIZES)
     assert [layer.rank for layer in found.layers] == [1, 1, 1]
     assert NOTHING_LEARNED in str(found.note)
-    assert NOTHING_LEARNED in str(decided(record_of(nothing), AnswerConfig(rule="threshold"), SIZES).note)
+    assert NOTHING_LEARNED in str(decided(record_of(nothing), Threshold(), SIZES).note)

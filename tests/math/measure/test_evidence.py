@@ -36,14 +36,8 @@ def test_beside_an_over_fitted_model_the_error_of_what_the_best_rank_gains_count
     curve[1] = dataclasses.replace(curve[1], standard_error=0.0)
     found = evidence_of(rank_curve=tuple(curve))
     assert found.overfitted
-    # Rank 1 loses 0.011 of 0.25, 4.4 %. Of how its rows vary, an older record tells only the largest error possible.
+    # Rank 1 loses 0.011 of 0.25, 4.4 %, with an error of 0.5 % or as given.
     assert found.sufficient_rank(0.05) == 2
-    # It is (0.001 + 0.044 x (0.01 + 0.01)) / 0.25, so that rank 1 surely keeps 1 - 0.044 - 1.64 x 0.00752 = 0.94367.
-    assert [found.sufficient_rank(allowed) for allowed in (0.0563, 0.0564)] == [2, 1]
-    # A budget that gains more than rank 2, 0.06: 1 + 0.04 - 1.64 x (0.03 + 0.04 x 0.02) / 0.25 = 0.83795.
-    better = dataclasses.replace(found, budget_curve=(point(0.5, -0.06, 0.03),))
-    assert better.sufficient_budget(0.162) is None
-    assert better.sufficient_budget(0.1621) is not None
     for error, enough in ((0.003, 1), (0.004, 2)):  # 0.956 - 1.64 x 0.003 > 0.95
         told = (dataclasses.replace(curve[0], reference_kept_standard_error=error), *curve[1:])
         assert evidence_of(rank_curve=told).sufficient_rank(0.05) == enough
@@ -100,7 +94,7 @@ def test_the_smallest_rank_that_keeps_a_part_by_the_estimate_itself() -> None:
     assert evidence_of(gain=0.019).keeping(0.5) is None
 
 
-def test_what_is_written_is_read_again_and_an_older_record_too() -> None:
+def test_what_is_written_is_read_again_and_an_older_record_has_no_evidence() -> None:
     best = dataclasses.replace(point(1, -0.1), reference_kept_standard_error=0.01)
     full = evidence_of(rank_curve=(best, point(8, 0.0, 0.0)), plain_curve=(best,), uneven_curve=(best,), folds=5)
     for evidence in (evidence_of(), evidence_of(gain=0.001), evidence_of(budget_curve=()), full):
@@ -112,5 +106,5 @@ def test_what_is_written_is_read_again_and_an_older_record_too() -> None:
     raw = to_json(evidence_of(), 0.05)
     assert raw["sufficient_rank"] == 2
     older = {key: value for key, value in raw.items() if key not in ("folds", "plain_curve", "uneven_curve")}
-    assert from_json(older, "ranks.json") == (evidence_of(), 0.05)
+    assert from_json(older, "ranks.json") is None
     assert from_json({"k": 8}, "ranks.json") is None

@@ -24,7 +24,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "parts of a fused layer": ("gpt2", ("--lora.target_modules", "[c_attn.q,c_attn.v]")),
     "llama, bf16": ("llama", ("--precision", "bf16")),
     "sigmoid": ("bert", ("--search.constraint", "sigmoid")),
-    "paper's scale": ("bert", ("--search.scale", "paper")),
+    "paper's gate": ("bert", ("--search.gate", "paper")),
 }
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from autolora.configs.schema import RunConfig
+from autolora.configs.parser import parse
+from autolora.configs.schema import RunConfig, WithLora
 from autolora.engine.disk.files import write_json
 from autolora.engine.retrain import trials
 from autolora.engine.retrain.methods import Prepared
@@ -16,6 +17,7 @@ from autolora.engine.run.context import Context
 from autolora.problems.data import Data
 from tests.helpers.exports import LORA_ALPHA, Exported, make_export
 from tests.helpers.methods import LEARNED, NAMES, Done, K, R, run
+from tests.helpers.tiny import tiny_arguments
 
 
 @pytest.fixture
@@ -47,11 +49,7 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, RunConfig]]:
 
 
 @pytest.fixture(scope="session")
-def done(
-    model_folder: Callable[..., Path],
-    make_config: Callable[..., RunConfig],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Callable[..., Done]:
+def done(model_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Done]:
     """done("lora_shuffled"): a finished run of the method; where it needs ranks, they are LEARNED."""
     learned = tmp_path_factory.mktemp("learned") / "ranks.json"
     write_json(learned, {"k": K, "layers": [{"name": n, "rank": r} for n, r in zip(NAMES, LEARNED, strict=True)]})
@@ -59,9 +57,10 @@ def done(
 
     def make(method: str) -> Done:
         if method not in made:
-            values = ["--method", method, "--lora.r", str(R), "--lora.ranks_from", str(learned)]
-            values += ["--retrain.max_steps", "16", "--retrain.learning_rate", "3e-2", "--lora.lora_alpha", "6"]
-            made[method] = run(make_config(tmp_path_factory.mktemp(method), "bert", *values), model_folder("bert"))
+            values: dict[str, Any] = {"method": method, "lora.r": R, "lora.budget": R, "lora.ranks_from": str(learned)}
+            values |= {"retrain.max_steps": 16, "retrain.learning_rate": 3e-2, "lora.lora_alpha": 6}
+            argv = tiny_arguments(model_folder("bert"), tmp_path_factory.mktemp(method), **values)
+            made[method] = run(parse(argv).config, model_folder("bert"))
         return made[method]
 
     return make
@@ -76,7 +75,7 @@ def exported(
     request: pytest.FixtureRequest,
     model_folder: Callable[..., Path],
     tmp_path_factory: pytest.TempPathFactory,
-    make_config: Callable[..., RunConfig],
+    make_config: Callable[..., WithLora],
 ) -> Exported:
     """A run that was retrained at ranks of every kind, in all its exported forms."""
     kind, scale = request.param

@@ -31,6 +31,12 @@ def ranks_file(tmp_path: Path) -> Path:
     return path
 
 
+def words_of(method: str, ranks_file: Path) -> tuple[str, ...]:
+    """The method, and the ranks that it needs."""
+    needed = {"lora": ("--lora.r", "2"), "autolora": (), "lora_grid": ()}
+    return ("--method", method, *needed.get(method, ("--lora.ranks_from", str(ranks_file))))
+
+
 def start_of(config: RunConfig, run_of: Callable[..., Context]) -> dict[str, Tensor]:
     """A of every layer as a method starts with it."""
     folder = RunFolder.of(config)
@@ -40,7 +46,7 @@ def start_of(config: RunConfig, run_of: Callable[..., Context]) -> dict[str, Ten
         folder.ranks.write_text(json.dumps({"k": K, "layers": ranks}))
     run = run_of(config)
     torch.manual_seed(torch.seed())  # whatever was drawn before
-    prepared = METHODS[config.method].prepare(run.base(), run, 20)
+    prepared = METHODS[type(config)].prepare(run.base(), run, 20)
     return {name: layer.lora_A[ADAPTER].weight.detach() for name, layer in lora_layers(prepared.model).items()}
 
 
@@ -49,22 +55,14 @@ def start_of(config: RunConfig, run_of: Callable[..., Context]) -> dict[str, Ten
 def test_a_of_every_method_is_the_first_rows_of_one_matrix(
     method: str, tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], ranks_file: Path
 ) -> None:
-    options = (
-        *FEW,
-        "--lora.target_modules",
-        "[query, value]",
-        "--lora.k",
-        str(K),
-        "--lora.ranks_from",
-        str(ranks_file),
-    )
-    whole = start_of(tiny_config(*options, "--method", "lora", "--lora.r", "6", "--name", "whole"), run_of)
-    found = start_of(tiny_config(*options, "--method", method, "--lora.r", "2"), run_of)
+    whole = start_of(tiny_config(*FEW, "--method", "lora", "--lora.r", "6", "--name", "whole"), run_of)
+    options = (*FEW, *words_of(method, ranks_file))
+    found = start_of(tiny_config(*options), run_of)
     assert set(found) <= set(whole)
     assert len({len(a) for a in found.values()}) > (method != "lora") - 1
     for name, a in found.items():
         assert torch.equal(a, whole[name][: len(a)]), name
-    other = start_of(tiny_config(*options, "--method", method, "--lora.r", "2", "--seed", "1", "--name", "o"), run_of)
+    other = start_of(tiny_config(*options, "--seed", "1", "--name", "o"), run_of)
     assert not any(torch.equal(other[name][:1], whole[name][:1]) for name in other)
     assert len({tuple(a[0].tolist()) for a in whole.values()}) == len(NAMES), "no two layers of one width share an A"
 
@@ -116,8 +114,7 @@ def test_two_methods_of_one_seed_see_the_same_batches_and_masks(
         return rows_of(seen), of_lora.pop("base"), of_lora
 
     rows, base, lora = trained(1, "one")
-    of_method = ("--method", method, "--lora.r", "3", "--lora.ranks_from", str(ranks_file), "--lora.k", str(K))
-    again, base_again, lora_again = trained(4, "four", *of_method)
+    again, base_again, lora_again = trained(4, "four", *words_of(method, ranks_file))
     assert rows == again
     assert len(base) > 8
     assert all(torch.equal(a, b) for a, b in zip(base, base_again, strict=True))

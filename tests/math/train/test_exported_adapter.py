@@ -9,7 +9,7 @@ import torch
 from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file
 
-from autolora.configs.schema import RunConfig
+from autolora.configs.schema import WithLora
 from autolora.engine.cut.cut import lora_pair
 from autolora.engine.export.adapter import save_adapter
 from autolora.problems.models.attach import attach
@@ -63,7 +63,7 @@ def test_metrics_json_counts_what_was_trained(exported: Exported) -> None:
 
 @pytest.mark.trains
 def test_a_base_without_pooler_weights_takes_its_new_pooler_along(
-    model_folder: Callable[..., Path], tmp_path: Path, make_config: Callable[..., RunConfig]
+    model_folder: Callable[..., Path], tmp_path: Path, make_config: Callable[..., WithLora]
 ) -> None:
     from safetensors.torch import save_file
 

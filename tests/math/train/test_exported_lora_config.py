@@ -1,6 +1,5 @@
 """lora_config/: what PEFT trains from it has the recorded ranks and scales."""
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,8 @@ from typing import Any
 import pytest
 from peft import LoraConfig, TaskType, get_peft_model
 
-from autolora.configs.schema import RetrainConfig, RunConfig
+from autolora.configs.schema import Autolora, WithLora
+from autolora.configs.training import RetrainOfSearch
 from autolora.engine import ranks
 from autolora.engine.export.lora_config import adapter_config, save_lora_config
 from autolora.problems.models.attach import lora_layers
@@ -22,7 +22,7 @@ class OfOneType:
     peft_type = TaskType.CAUSAL_LM
 
 
-def saved(folder: Path, config: RunConfig, kept: dict[str, int], k: int = 8) -> dict[str, Any]:
+def saved(folder: Path, config: WithLora, kept: dict[str, int], k: int = 8) -> dict[str, Any]:
     """adapter_config.json of lora_config/ at these ranks."""
     record = ranks.RankRecord(k, tuple(ranks.LayerRank(name, rank) for name, rank in kept.items()))
     task: Any = OfOneType()
@@ -33,7 +33,7 @@ def saved(folder: Path, config: RunConfig, kept: dict[str, int], k: int = 8) -> 
 
 def test_mean_rank_gives_one_scale_that_grows_as_ranks_get_fewer(tmp_path: Path) -> None:
     """With one scale for all, programs that read only r and lora_alpha are right about every layer."""
-    config = RunConfig(name="a")
+    config = Autolora(name="a")
     assert config.retrain.scale == "mean_rank"
     found = saved(tmp_path, config, {"x.q": 3, "x.v": 1, "y.q": 0}, k=8)  # mean 2 over the layers that keep LoRA
     assert found["alpha_pattern"] == {"x.q": 3 * 4.0, "x.v": 4.0}, "16 / sqrt(8 * 2) = 4"
@@ -47,7 +47,7 @@ def test_mean_rank_gives_one_scale_that_grows_as_ranks_get_fewer(tmp_path: Path)
 @pytest.mark.trains
 def test_the_scale_of_rslora_is_peft_s_own(tmp_path: Path) -> None:
     """In lora_config/ alpha_pattern holds it; PEFT's use_rslora computes the same of lora_alpha."""
-    config = dataclasses.replace(RunConfig(name="a"), retrain=RetrainConfig(scale="rslora"))
+    config = Autolora(name="a", retrain=RetrainOfSearch(scale="rslora"))
     kept = {f"transformer.h.{i}.attn.c_attn": rank for i, rank in enumerate((2, 7))}
     saved(tmp_path, config, kept)
     mine = get_peft_model(make_causal("gpt2", 20), LoraConfig.from_pretrained(tmp_path))

@@ -1,20 +1,19 @@
 """The lora_alpha of a layer under each retrain.scale, as the scale that PEFT makes of it: lora_alpha / rank."""
 
-import dataclasses
 import math
 
 import pytest
 
-from autolora.configs.schema import LoraSettings, RetrainConfig, RunConfig
+from autolora.configs.schema import Autolora
+from autolora.configs.training import RetrainOfSearch
 from autolora.engine import ranks
 from autolora.engine.export.scale import alpha_of, alpha_pattern, whole
 
 K = 8
 
 
-def config(scale: str, lora_alpha: float = 16.0) -> RunConfig:
-    retrain = RetrainConfig(scale=scale)  # type: ignore[arg-type]
-    return dataclasses.replace(RunConfig(name="a"), retrain=retrain, lora=LoraSettings(lora_alpha=lora_alpha))
+def config(scale: str) -> Autolora:
+    return Autolora(retrain=RetrainOfSearch(scale=scale))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("rank", [1, 3, K])

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from autolora.configs.schema import RunConfig
+from autolora.configs.layers import with_values
+from autolora.configs.schema import Autolora
 from autolora.engine import ranks
 from autolora.engine.export.lora_config import adapter_config, attach_ranks
 from autolora.engine.retrain.components import Components
@@ -19,12 +20,12 @@ from autolora.engine.search.engine import SearchEngine
 from autolora.problems.models.attach import lora_layers
 from tests.helpers.searching import find_ranks, kept_mask
 
-Searched = tuple[RunConfig, Context, SearchEngine]
+Searched = tuple[Autolora, Context, SearchEngine]
 
 
 @pytest.fixture(scope="module")
 def searched(
-    make_config: Callable[..., RunConfig], tmp_path_factory: pytest.TempPathFactory
+    make_config: Callable[..., Autolora], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Searched]:
     """A finished search with its model still at hand; for reading only."""
     made: dict[tuple[str, ...], Searched] = {}
@@ -32,16 +33,7 @@ def searched(
     def make(kind: str, *arguments: str) -> Searched:
         key = (kind, *arguments)
         if key not in made:
-            large = (
-                "--search.steps",
-                "8",
-                "--search.learning_rate",
-                "5e-2",
-                "--lora.lora_alpha",
-                "6",
-                "--answer.rows",
-                "0",
-            )
+            large = ("--search.steps", "8", "--search.learning_rate", "5e-2", "--lora.lora_alpha", "6")
             config = make_config(tmp_path_factory.mktemp("searched"), kind, *large, *arguments)
             run = Context(config, StopRequest())
             made[key] = (config, run, find_ranks(run))
@@ -55,7 +47,7 @@ def batch_of(engine: SearchEngine) -> dict[str, Tensor]:
     return loader.collate([loader.rows[i] for i in range(8)])
 
 
-def retrained_model(config: RunConfig, run: Context, record: ranks.RankRecord | None = None) -> Any:
+def retrained_model(config: Autolora, run: Context, record: ranks.RankRecord | None = None) -> Any:
     """The model at the ranks of the record, that of the run unless it is given."""
     run.task.rows()
     record = record or ranks.load(run.folder.ranks)
@@ -68,7 +60,7 @@ def retrained_model(config: RunConfig, run: Context, record: ranks.RankRecord | 
 @pytest.mark.trains
 @pytest.mark.parametrize("retrain_scale", ["mean_rank", "component", "fixed", "rslora"])
 @pytest.mark.parametrize(
-    ("kind", "constraint", "scale", "rule"),
+    ("kind", "constraint", "gate", "rule"),
     [
         ("bert", "softmax", "start", "threshold"),
         ("bert", "softmax", "paper", "threshold"),
@@ -78,10 +70,10 @@ def retrained_model(config: RunConfig, run: Context, record: ranks.RankRecord | 
     ],
 )
 def test_init_search_computes_what_the_search_computes_with_dropped_gates_at_zero(
-    searched: Callable[..., Searched], kind: str, constraint: str, scale: str, rule: str, retrain_scale: Any
+    searched: Callable[..., Searched], kind: str, constraint: str, gate: str, rule: str, retrain_scale: Any
 ) -> None:
     by_rule = ["--answer.rule", rule, "--answer.budget", "2"] if rule == "size" else []
-    config, run, engine = searched(kind, "--search.constraint", constraint, "--search.scale", scale, *by_rule)
+    config, run, engine = searched(kind, "--search.constraint", constraint, "--search.gate", gate, *by_rule)
     record = ranks.load(run.folder.ranks)
     kept = kept_mask(record)
     assert 0 < kept.sum() < kept.numel(), "some components are dropped, some kept"
@@ -92,7 +84,8 @@ def test_init_search_computes_what_the_search_computes_with_dropped_gates_at_zer
             expected = search_model(**batch).logits
         with engine.lora.gates.open(torch.ones(kept.shape)):
             assert not torch.allclose(search_model(**batch).logits, expected, rtol=1e-6, atol=1e-7)
-    changed = dataclasses.replace(config, retrain=dataclasses.replace(config.retrain, scale=retrain_scale))
+    changed = with_values(config, {"retrain.scale": retrain_scale})
+    assert isinstance(changed, Autolora)
     model = retrained_model(changed, run).eval()
     with torch.no_grad():
         torch.testing.assert_close(model(**batch).logits, expected, rtol=1e-5, atol=1e-6)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from autolora.configs.requests import Request
-from autolora.configs.schema import RunConfig
+from autolora.configs.schema import Adalora, RunConfig
 from autolora.engine import ranks
 from autolora.engine.retrain.methods import METHODS
 from autolora.engine.retrain.methods.adalora import Allocate, initial_rank, schedule
@@ -81,7 +81,7 @@ def test_its_scale_is_that_of_the_initial_rank(
 ) -> None:
     run = run_of(tiny_config(*ARGUMENTS, str(STEPS), "--retrain.scale", scale))
     run.task.rows()
-    model: Any = METHODS["adalora"].prepare(run.base(), run, 8).model
+    model: Any = METHODS[Adalora].prepare(run.base(), run, 8).model
     assert initial_rank(R) == 3
     layers: list[Any] = list(lora_layers(model).values())
     # PEFT's forward pass divides by ranknum.

@@ -8,7 +8,7 @@ import pytest
 import torch
 from peft import EvaConfig, LoraConfig, PeftModel, get_peft_model, initialize_lora_eva_weights
 
-from autolora.configs.schema import RunConfig
+from autolora.configs.schema import Eva, RunConfig
 from autolora.engine import ranks
 from autolora.engine.retrain.beginning import begin
 from autolora.engine.retrain.methods import METHODS
@@ -26,7 +26,7 @@ WIDE = ("--lora.target_modules", "all-linear")
 
 def prepared(run: Context) -> PeftModel:
     run.task.rows()
-    found = METHODS["eva"].prepare(run.base(), run, 8)
+    found = METHODS[Eva].prepare(run.base(), run, 8)
     begin(run, found, run.data)
     assert isinstance(found.model, PeftModel)
     return found.model

@@ -11,10 +11,8 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from autolora.configs.facts import SEARCHING, WITHOUT_LORA
 from autolora.configs.requests import Request
-from autolora.configs.schema import RunConfig
-from autolora.engine.retrain.methods import METHODS
+from autolora.configs.schema import METHODS, RunConfig, WithLora
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.stages import run_stages
 from autolora.problems.models import bottleneck
@@ -32,7 +30,7 @@ def exported(run: Done) -> Any:
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize("method", sorted(set(METHODS) - SEARCHING))
+@pytest.mark.parametrize("method", sorted(name for name, kind in METHODS.items() if not kind.searches))
 def test_each_method_trains_reports_and_counts(done: Callable[..., Done], method: str) -> None:
     result, folder = done(method).result, done(method).folder
     assert result["method"] == method
@@ -41,7 +39,7 @@ def test_each_method_trains_reports_and_counts(done: Callable[..., Done], method
     assert result["loss"] == pytest.approx(loss, rel=1e-5)
     assert result["steps"] == {"search": None, "retrain": 16}
     assert (result["seconds"]["search"] is None) == (method != "eva"), "which looks for its ranks"
-    assert folder.ranks.exists() == (method not in WITHOUT_LORA)
+    assert folder.ranks.exists() == issubclass(METHODS[method], WithLora)
     assert not folder.search.exists()
     assert not folder.retrain.exists()
 

@@ -20,7 +20,7 @@ from autolora.engine.search.stage import build_search
 from autolora.engine.stages import run_stages
 from tests.helpers.generation_toys import arguments, save_causal, write_e2e
 
-SWEEP = ("--method", "lora", "--retrain.learning_rates", "[1e-6,3e-2]", "--retrain.max_steps", "12")
+SWEEP = ("--method", "lora", "--retrain.learning_rate", "[1e-6,3e-2]", "--retrain.max_steps", "12")
 
 
 class Stopped(Exception):
@@ -79,7 +79,7 @@ def test_a_trial_takes_as_many_passes_over_d_tr_as_the_retraining_over_all_rows(
 
     monkeypatch.setattr(trials, "fit", fit)
     monkeypatch.setattr(stage, "fit", stop)
-    two = ("--lora.trials", "2") if method == "optuna" else ("--retrain.learning_rates", "[1e-3,1e-2]")
+    two = ("--lora.trials", "2") if method == "optuna" else ("--retrain.learning_rate", "[1e-3,1e-2]")
     share = ("--task.validation_share", str(1 - float(passes)))
     with pytest.raises(Stopped):
         finish(tiny_config("--method", method, *two, *share, "--retrain.max_steps", steps))
@@ -94,10 +94,10 @@ def test_of_equal_metrics_the_lower_loss_decides(
     losses = {1e-3: 0.6, 1e-2: 0.5, 1e-1: 0.7}
 
     def fit(run: Context, *_: Any) -> Fitted:
-        return Fitted({"accuracy": 0.5, "loss": losses[run.config.retrain.learning_rate]}, 1.0, 1)
+        return Fitted({"accuracy": 0.5, "loss": losses[run.config.retrain.rate]}, 1.0, 1)
 
     monkeypatch.setattr(trials, "fit", fit)
-    folder = finish(tiny_config("--method", "lora", "--retrain.learning_rates", "[1e-3,1e-2,1e-1]"))
+    folder = finish(tiny_config("--method", "lora", "--retrain.learning_rate", "[1e-3,1e-2,1e-1]"))
     assert json.loads(folder.sweep.read_text())["chosen"] == {"learning_rate": 1e-2}
 
 

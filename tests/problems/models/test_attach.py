@@ -8,7 +8,7 @@ from peft import TaskType
 from transformers import AutoModelForSequenceClassification, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from autolora.configs.errors import UserError
-from autolora.configs.schema import LoraSettings, ModelConfig
+from autolora.configs.training import LoraSettings, ModelConfig
 from autolora.problems.models.attach import attach, attach_components, lora_config, lora_layers
 from autolora.problems.models.load import BaseModel, load_base
 
@@ -50,8 +50,9 @@ def test_only_lora_and_the_head_are_trained(
     model_folder: Callable[..., Path], kind: str, targets: list[str], head: str, layers: int
 ) -> None:
     base = base_of(model_folder(kind))
-    settings = LoraSettings(target_modules=targets, k=4, lora_alpha=6.0, dropout=0.25)
-    model = attach(base.model, lora_config(settings, TaskType.SEQ_CLS, base.trained_whole))
+    settings = LoraSettings(lora_alpha=6.0, dropout=0.25)
+    asked = lora_config(settings, TaskType.SEQ_CLS, base.trained_whole, r=4, target_modules=targets)
+    model = attach(base.model, asked)
     found = lora_layers(model)
     assert len(found) == layers
     assert all(any(name.endswith(target) for target in targets) for name in found)
@@ -66,9 +67,10 @@ def test_only_lora_and_the_head_are_trained(
 
 def test_a_target_that_matches_nothing_is_named_with_those_that_exist(model_folder: Callable[..., Path]) -> None:
     base = base_of(model_folder("bert"))
-    settings = LoraSettings(target_modules=["query", "q_proj", "uery"])
+    targets = ["query", "q_proj", "uery"]
+    asked = lora_config(LoraSettings(), TaskType.SEQ_CLS, base.trained_whole, target_modules=targets)
     with pytest.raises(UserError, match=r"--lora\.target_modules: q_proj, uery matches no module") as caught:
-        attach(base.model, lora_config(settings, TaskType.SEQ_CLS, base.trained_whole))
+        attach(base.model, asked)
     there = str(caught.value).split("there are: ")[1].split(", ")
     assert {"query", "key", "value", "dense"} <= set(there)
     assert not {"LayerNorm", "dropout", "layer"} & set(there)
@@ -77,6 +79,7 @@ def test_a_target_that_matches_nothing_is_named_with_those_that_exist(model_fold
 def test_lora_inside_a_module_trained_whole_is_refused(model_folder: Callable[..., Path]) -> None:
     """PEFT would leave it out without a word, and a rank by hand would be none."""
     base = base_of(model_folder("bert"))
-    config = lora_config(LoraSettings(target_modules=["query", "pooler.dense"]), TaskType.SEQ_CLS, ["bert.pooler"])
+    targets = ["query", "pooler.dense"]
+    config = lora_config(LoraSettings(), TaskType.SEQ_CLS, ["bert.pooler"], target_modules=targets)
     with pytest.raises(UserError, match=r"LoRA on bert\.pooler\.dense is not allowed: bert\.pooler is trained whole"):
         attach(base.model, config)

@@ -8,7 +8,7 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import BertForSequenceClassification, BertModel, T5Config, T5ForConditionalGeneration
 
-from autolora.configs.schema import ModelConfig
+from autolora.configs.training import ModelConfig
 from autolora.problems.models.body import bodies_of, in_body
 from autolora.problems.models.layers import target_layers
 from autolora.problems.models.load import load_base

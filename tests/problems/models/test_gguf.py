@@ -15,7 +15,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from autolora.configs.errors import UserError
 from autolora.configs.parser import parse
-from autolora.configs.schema import ModelConfig, RunConfig
+from autolora.configs.schema import Autolora
+from autolora.configs.training import ModelConfig
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.stages import run_stages
 from autolora.problems.models.load import load_base, load_settings, load_tokenizer
@@ -71,7 +72,7 @@ def test_a_files_header_is_parsed_once_until_the_file_changes(
     first = load_settings(config)
     first.vocab_size = 1  # what one caller changes, the next one does not see
     assert load_settings(config).vocab_size == tiny[1].config.vocab_size
-    assert count_parameters(RunConfig(model=config), AutoModelForCausalLM) == tiny[1].num_parameters()
+    assert count_parameters(Autolora(model=config), AutoModelForCausalLM) == tiny[1].num_parameters()
     assert read == ["copy.gguf"]
     os.utime(path, (0, 0))
     load_settings(config)
@@ -110,8 +111,8 @@ def test_four_bits_without_what_they_need_are_one_line(monkeypatch: pytest.Monke
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else find(name))
-    with pytest.raises(UserError, match=rf"^--model\.load_in_4bit: needs {what}"):
-        load_base(ModelConfig(name="x", load_in_4bit=True), AutoModelForCausalLM)
+    with pytest.raises(UserError, match=rf"^--model\.dtype nf4: needs {what}"):
+        load_base(ModelConfig(name="x", dtype="nf4"), AutoModelForCausalLM)
 
 
 @pytest.mark.parametrize(("fast", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
@@ -132,7 +133,7 @@ def test_products_with_4_bits_are_in_bf16_only_where_the_card_has_it(
 
     monkeypatch.setattr("autolora.problems.models.load.load_settings", lambda *_, **__: SimpleNamespace())
     with pytest.raises(ZeroDivisionError):
-        load_base(ModelConfig(name="x/y", load_in_4bit=True), Stop)
+        load_base(ModelConfig(name="x/y", dtype="nf4"), Stop)
     assert given[0]["quantization_config"].bnb_4bit_compute_dtype == dtype
 
 
@@ -144,12 +145,11 @@ def test_products_with_4_bits_are_in_bf16_only_where_the_card_has_it(
 )
 def test_smollm2_learns_and_writes_a_handful_of_e2e(tmp_path: Path) -> None:
     argv = [
-        *arguments(Path("unused"), E2E, tmp_path, "[q_proj,v_proj]"),
-        *("--config", "e2e_llama.yaml", "--model.name", SMOLLM2, "--task.train_rows", "16"),
-        *("--task.evaluation_rows", "2", "--search.steps", "2", "--retrain.max_steps", "3"),
-        *("--search.batch_size", "4", "--retrain.batch_size", "4"),
-        *("--decode.max_new_tokens", "12", "--decode.num_beams", "2"),
-        *("--answer.rule", "threshold", "--answer.rows", "0"),
+        *("--config", "e2e_llama.yaml", "--model.name", SMOLLM2, "--task.path", str(E2E), "--task.train_rows", "16"),
+        *("--task.metrics", "[bleu,nist]", "--task.evaluation_rows", "2", "--search.steps", "2"),
+        *("--retrain.max_steps", "3", "--search.batch_size", "4", "--retrain.batch_size", "4"),
+        *("--task.decode.max_new_tokens", "12", "--task.decode.num_beams", "2", "--answer.rows", "0"),
+        *("--runs_folder", str(tmp_path), "--device", "cpu", "--tracking.wandb", "disabled"),
     ]
     folder = run_stages(parse(argv), StopRequest(), draw=False)
     result = json.loads(folder.metrics.read_text())

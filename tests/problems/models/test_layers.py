@@ -33,8 +33,8 @@ from transformers import (
 )
 
 from autolora.configs.errors import UserError
-from autolora.configs.ranges import ALL_LINEAR
-from autolora.configs.schema import LoraSettings
+from autolora.configs.section import ALL_LINEAR
+from autolora.configs.training import LoraSettings
 from autolora.problems.models import layers
 from autolora.problems.models.attach import attach_components
 from autolora.problems.models.layers import layer_shapes, lora_layers_of, refuse_large_k, target_layers

@@ -1,6 +1,5 @@
 """Where models come from, and which modules are new in them."""
 
-import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from transformers import (
 from transformers.quantizers.quantizers_utils import should_convert_module
 
 from autolora.configs.errors import UserError
-from autolora.configs.schema import ModelConfig
+from autolora.configs.training import ModelConfig
 from autolora.problems.models.load import NOT_IN_4BIT, load_base, load_tokenizer, share_padding
 from tests.helpers.generation_toys import make_causal
 
@@ -88,7 +87,7 @@ def test_the_attention_kernel_is_chosen_for_second_derivatives(model_folder: Cal
 
     assert kernel(config, False) == "sdpa"
     assert kernel(config, True) == "eager"
-    assert kernel(dataclasses.replace(config, attention="eager"), False) == "eager"
+    assert kernel(config.model_copy(update={"attention": "eager"}), False) == "eager"
 
 
 def test_a_tokenizer_without_padding_pads_with_the_end_of_text(
@@ -178,7 +177,7 @@ def test_quantised_weights_are_refused_before_they_are_loaded(
     folder = edited(model_folder("llama"), tmp_path / "base", quantization_config=settings)
     (folder / "model.safetensors").unlink()
     with pytest.raises(
-        UserError, match=rf"^--model\.name: .* are quantised \({method}\).*load_in_4bit true"
+        UserError, match=rf"^--model\.name: .* are quantised \({method}\).*--model\.dtype nf4"
     ) as caught:
         load_base(ModelConfig(name=str(folder)), AutoModelForSequenceClassification, num_labels=2)
     assert "\n" not in str(caught.value)
@@ -271,8 +270,8 @@ def test_a_download_is_told_before_it(
     monkeypatch.setattr("autolora.problems.models.load.try_to_load_from_cache", lambda *_, **__: found)
     tokenizer = SimpleNamespace(pad_token="<pad>")
     monkeypatch.setattr("autolora.problems.models.load.AutoTokenizer.from_pretrained", lambda *_, **__: tokenizer)
-    load_tokenizer(ModelConfig("someone/a-model"))
-    load_tokenizer(ModelConfig(str(tmp_path)))
+    load_tokenizer(ModelConfig(name="someone/a-model"))
+    load_tokenizer(ModelConfig(name=str(tmp_path)))
     assert [line.partition(" into ")[0] for line in log_lines] == (
         [] if cached else ["INFO downloading someone/a-model from the model hub"]
     )

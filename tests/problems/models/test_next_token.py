@@ -32,7 +32,7 @@ from transformers import (
 
 from autolora.configs.errors import UserError
 from autolora.configs.parser import parse
-from autolora.configs.schema import ModelConfig
+from autolora.configs.training import ModelConfig
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.stages import run_stages
 from autolora.problems.models.load import load_base

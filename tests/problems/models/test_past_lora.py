@@ -17,8 +17,8 @@ from transformers import (
 )
 
 from autolora.configs.errors import UserError
-from autolora.configs.ranges import ALL_LINEAR
-from autolora.configs.schema import LoraSettings
+from autolora.configs.section import ALL_LINEAR
+from autolora.configs.training import LoraSettings
 from autolora.problems.models.attach import attach_components, lora_layers
 from autolora.problems.models.layers import lora_layers_of, target_layers
 from autolora.problems.models.past_lora import reader_past_lora

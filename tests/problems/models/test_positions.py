@@ -38,7 +38,7 @@ from transformers import (
 from autolora.configs.errors import UserError
 from autolora.configs.parser import parse
 from autolora.configs.requests import Request
-from autolora.configs.schema import RunConfig
+from autolora.configs.schema import Autolora, RunConfig
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.stages import run_stages
@@ -146,7 +146,7 @@ def test_rows_that_are_only_evaluated_for_their_loss_are_refused_too() -> None:
             train={"length": [3]}, evaluation={"test": {"length": [4]}}, unused={"length": [longest]}
         )
         with nullcontext() if longest == 16 else pytest.raises(UserError, match="a row has 17 tokens"):
-            refuse_long_rows(model, data, RunConfig())  # type: ignore[arg-type]
+            refuse_long_rows(model, data, Autolora())  # type: ignore[arg-type]
 
 
 @pytest.mark.slow
@@ -155,14 +155,15 @@ def test_a_text_that_would_outgrow_the_positions_is_refused_before_the_search(tm
     model, data = save_causal(tmp_path / "model", "gpt2"), write_e2e(tmp_path / "data")
     argv = arguments(model, data, tmp_path / "runs", "[c_attn]")
     with pytest.raises(
-        UserError, match=r"^--decode\.max_new_tokens: 150 .* takes 160; allowed: prompt and text together up to 160 "
+        UserError,
+        match=r"^--task\.decode\.max_new_tokens: 150 .* takes 160; allowed: prompt and text ",
     ) as caught:
-        run_stages(parse([*argv, "--decode.max_new_tokens", "150"]), StopRequest())
+        run_stages(parse([*argv, "--task.decode.max_new_tokens", "150"]), StopRequest())
     assert "\n" not in str(caught.value)
     assert not RunFolder(tmp_path / "runs" / "tiny").search_metrics.exists()
     # One token more than the source leaves was too many; with that many it runs to the end.
     longest = int(str(caught.value).split("a prompt has ")[1].split()[0])
-    with pytest.raises(UserError, match=r"--decode\.max_new_tokens"):
-        run_stages(parse([*argv, "--decode.max_new_tokens", str(161 - longest)]), StopRequest())
-    folder = run_stages(parse([*argv, "--decode.max_new_tokens", str(160 - longest)]), StopRequest(), draw=False)
+    with pytest.raises(UserError, match=r"--task\.decode\.max_new_tokens"):
+        run_stages(parse([*argv, "--task.decode.max_new_tokens", str(161 - longest)]), StopRequest())
+    folder = run_stages(parse([*argv, "--task.decode.max_new_tokens", str(160 - longest)]), StopRequest(), draw=False)
     assert folder.metrics.exists()

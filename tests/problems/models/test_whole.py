@@ -9,7 +9,8 @@ from peft import TaskType
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from autolora.configs.errors import UserError
-from autolora.configs.schema import LoraSettings, ModelConfig, RunConfig
+from autolora.configs.schema import RunConfig
+from autolora.configs.training import LoraSettings, ModelConfig
 from autolora.engine.run.context import Context
 from autolora.problems.models.attach import attach, lora_config
 from autolora.problems.models.load import BaseModel, load_base
@@ -25,7 +26,7 @@ def base_of(folder: Path, auto_class: type = AutoModelForSequenceClassification)
 def test_the_named_module_is_trained_beside_lora_and_the_head(model_folder: Callable[..., Path]) -> None:
     base = with_modules_to_save(base_of(model_folder("bert")), ["pooler"], QUERY)
     assert base.trained_whole == ["classifier", "bert.pooler"]
-    model = attach(base.model, lora_config(LoraSettings(target_modules=QUERY), TaskType.SEQ_CLS, base.trained_whole))
+    model = attach(base.model, lora_config(LoraSettings(), TaskType.SEQ_CLS, base.trained_whole, target_modules=QUERY))
     trained = {name for name, p in model.named_parameters() if p.requires_grad and ".lora_" not in name}
     assert trained == {
         f"base_model.model.{module}.modules_to_save.default.{kind}"
@@ -117,7 +118,7 @@ def test_a_name_means_whole_words(model_folder: Callable[..., Path]) -> None:
     """PEFT alone would take every module whose name ends so: input_layernorm and post_attention_layernorm here."""
     base = with_modules_to_save(base_of(model_folder("llama")), ["norm"], ["q_proj"])
     model = attach(
-        base.model, lora_config(LoraSettings(target_modules=["q_proj"]), TaskType.SEQ_CLS, base.trained_whole)
+        base.model, lora_config(LoraSettings(), TaskType.SEQ_CLS, base.trained_whole, target_modules=["q_proj"])
     )
     trained = {name for name, p in model.named_parameters() if p.requires_grad and "norm" in name}
     assert trained == {"base_model.model.model.norm.modules_to_save.default.weight"}
@@ -144,7 +145,7 @@ def test_weights_that_another_module_shares_are_refused(model_folder: Callable[.
         ("bert", ("--lora.modules_to_save", "[pooler]"), ["INFO the model's bert.pooler", "like the task head"]),
         ("bert", ("--lora.modules_to_save", "[]"), ["WARNING the model's bert.pooler", "stays frozen"]),
         ("bert", ("--lora.modules_to_save", "[word_embeddings]"), ["WARNING the model's bert.pooler", "stays frozen"]),
-        ("bert", ("--lora.modules_to_save", "[]", "--method", "full"), []),
+        ("bert", ("--method", "full"), []),
         ("bert", ("--lora.modules_to_save", "[]", "--lora.target_modules", "[pooler.dense]"), []),
         ("roberta", ("--lora.modules_to_save", "null"), []),  # its head is new, and trained whole
     ],

@@ -66,8 +66,8 @@ def test_unless_it_says_so_a_task_changes_no_model_and_keeps_no_predictions() ->
 
 ORIGINS = {
     "sample": ((), "--task.type: sample", "--task.type: sample"),
-    "glue of the hub": (("--task.type", "glue", "--task.name", "sst2"), *["--task.path: nyu-mll/glue, sst2,"] * 2),
-    "e2e": (("--task.type", "generation", "--task.name", "e2e", "--task.path", "e2e"), *["--task.path: e2e"] * 2),
+    "glue of the hub": (("--task.type", "glue", "--task.glue", "sst2"), *["--task.path: nyu-mll/glue, sst2,"] * 2),
+    "e2e": (("--task.type", "generation", "--task.benchmark", "e2e", "--task.path", "e2e"), *["--task.path: e2e"] * 2),
     "text": (("--task.type", "text"), "--task.path: {here}/train.txt", "--task.test_path: {here}/test.txt"),
     "generation": (
         ("--task.type", "generation"),

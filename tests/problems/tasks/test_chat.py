@@ -11,7 +11,7 @@ from tokenizers.processors import TemplateProcessing
 
 from autolora.configs.errors import UserError
 from autolora.configs.parser import parse
-from autolora.configs.schema import TaskConfig
+from autolora.configs.tasks import Chat
 from autolora.problems.data import prepare
 from autolora.problems.halves import split_rows
 from autolora.problems.tasks import make_task
@@ -32,7 +32,7 @@ def rows_of(count: int = 12) -> list[dict[str, Any]]:
 
 
 def chats(path: Path, **settings: Any) -> Chats:
-    return Chats(TaskConfig(type="chat", path=str(path), **{"max_length": 4096, **settings}), 0)
+    return Chats(Chat(type="chat", path=str(path), **{"max_length": 4096, **settings}), 0)
 
 
 def encoded(task: Chats, tokenizer: Any) -> tuple[Dataset, Dataset]:
@@ -258,7 +258,7 @@ def test_a_folder_with_training_rows_alone_has_some_held_out(tmp_path: Path) -> 
     turns = [{"prompt": f"p{i}", "completion": "c"} for i in range(10)]
     for name, held_out in (("train", True), ("validation", False)):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(turn) + "\n" for turn in turns))
-        task = Chats(TaskConfig(type="chat", path=str(tmp_path)), 0)
+        task = Chats(Chat(type="chat", path=str(tmp_path)), 0)
         assert list(task.rows().evaluation) == ["validation"]
         assert task.held_out == held_out
 

@@ -8,27 +8,26 @@ import pandas as pd
 import pytest
 
 from autolora.configs.errors import UserError
-from autolora.configs.metrics import OF_OWN_TEXTS
-from autolora.configs.schema import TaskConfig
+from autolora.configs.tasks import OF_OWN_TEXTS, Generation
 from autolora.problems.tasks.data_to_text import E2E, SourceTarget, WebNLG, exact_match
 from tests.helpers.generation_toys import write_e2e
 from tests.helpers.places import SHARED
 
 
 def table(path: Path, **changes: Any) -> SourceTarget:
-    return SourceTarget(TaskConfig(type="generation", path=str(path), **changes), seed=0)
+    return SourceTarget(Generation(type="generation", path=str(path), **changes), seed=0)
 
 
 def test_e2e_from_a_folder(tmp_path: Path) -> None:
     path = str(write_e2e(tmp_path / "d"))
-    task = E2E(TaskConfig(type="generation", name="e2e", path=path, metrics=["bleu"]))
+    task = E2E(Generation(type="generation", benchmark="e2e", path=path, metrics=["bleu"]))
     rows = task.rows()
     assert len(rows.train) == 24
     assert list(rows.evaluation) == ["test"]
     test = rows.evaluation["test"]
     assert test["source"][0] == "name : The Mill | Type : pub | area : riverside"
     assert [len(x) for x in test["references"]] == [2, 2, 2, 2]
-    task = E2E(TaskConfig(type="generation", name="e2e", path=path, metrics=["bleu"], evaluation_split="dev"))
+    task = E2E(Generation(type="generation", benchmark="e2e", path=path, metrics=["bleu"], evaluation_split="dev"))
     with pytest.raises(UserError, match=r"no split 'dev'; it has: train, validation, test"):
         task.rows()
 
@@ -36,27 +35,27 @@ def test_e2e_from_a_folder(tmp_path: Path) -> None:
 def test_without_a_test_split_the_validation_split_is_reported(tmp_path: Path) -> None:
     path = write_e2e(tmp_path / "d")
     (path / "test.jsonl").unlink()
-    task = E2E(TaskConfig(type="generation", name="e2e", path=str(path), metrics=["bleu"]))
+    task = E2E(Generation(type="generation", benchmark="e2e", path=str(path), metrics=["bleu"]))
     assert list(task.rows().evaluation) == ["validation"]
     assert task.evaluation_split == "validation"
 
 
 def test_a_folder_without_training_rows_and_a_file_are_named(tmp_path: Path) -> None:
     """The second blamed --task.evaluation_split, which nobody had given; the first said that there was no file."""
-    settings: Any = {"type": "generation", "name": "e2e", "metrics": ["bleu"]}
+    settings: Any = {"type": "generation", "benchmark": "e2e", "metrics": ["bleu"]}
     path = tmp_path / "d.jsonl"
     path.write_text('{"meaning_representation": "name[A]", "human_reference": "A."}\n')
     with pytest.raises(UserError, match=r"^--task\.path: .*d\.jsonl is a file, but e2e is read from a folder"):
-        E2E(TaskConfig(path=str(path), **settings)).rows()
+        E2E(Generation(path=str(path), **settings)).rows()
     path.rename(tmp_path / "test.jsonl")
     with pytest.raises(UserError, match=r"^--task\.path: .* has no split 'train'; it has: test$"):
-        E2E(TaskConfig(path=str(tmp_path), **settings)).rows()
+        E2E(Generation(path=str(tmp_path), **settings)).rows()
 
 
 def test_a_folder_of_other_data_is_named_with_its_columns(tmp_path: Path) -> None:
     path = str(write_e2e(tmp_path / "d"))
     with pytest.raises(UserError, match=r"is not webnlg data .*meaning_representation, human_reference"):
-        WebNLG(TaskConfig(type="generation", name="webnlg", path=path, metrics=["bleu"])).rows()
+        WebNLG(Generation(type="generation", benchmark="webnlg", path=path, metrics=["bleu"])).rows()
 
 
 @pytest.mark.parametrize(
@@ -74,7 +73,7 @@ def test_webnlg_of_another_form_is_one_line(tmp_path: Path, change: dict[str, An
     for split in ("train", "test"):
         (tmp_path / f"{split}.jsonl").write_text(json.dumps(row | change) + "\n")
     with pytest.raises(UserError, match=r"'train' of .* is not webnlg data \(a column holds .*\); it has: ") as caught:
-        WebNLG(TaskConfig(type="generation", name="webnlg", path=str(tmp_path), metrics=["BLEU"])).rows()
+        WebNLG(Generation(type="generation", benchmark="webnlg", path=str(tmp_path), metrics=["BLEU"])).rows()
     assert "\n" not in str(caught.value)
 
 
@@ -94,7 +93,7 @@ def webnlg(folder: Path, train: list[str], test: list[str], **more: list[Any]) -
         for key, values in more.items() if split == "test" else ():
             rows = [row | {key: value} for row, value in zip(rows, values, strict=True)]
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return WebNLG(TaskConfig(type="generation", name="webnlg", path=str(folder), metrics=["bleu", "ter"]))
+    return WebNLG(Generation(type="generation", benchmark="webnlg", path=str(folder), metrics=["bleu", "ter"]))
 
 
 def scored(task: WebNLG) -> list[str]:
@@ -217,7 +216,7 @@ def test_a_file_that_datasets_cannot_read_is_one_line(tmp_path: Path, line: str)
     path = write_e2e(tmp_path / "d")
     (path / "test.jsonl").write_text(line)
     with pytest.raises(UserError, match=r"^--task\.path: .* cannot be read \(.+\); allowed: files of one") as caught:
-        E2E(TaskConfig(type="generation", name="e2e", path=str(path), metrics=["bleu"])).rows()
+        E2E(Generation(type="generation", benchmark="e2e", path=str(path), metrics=["bleu"])).rows()
     assert "\n" not in str(caught.value)
 
 
@@ -228,14 +227,14 @@ def test_a_null_in_a_benchmarks_column_is_one_line(tmp_path: Path, column: str) 
     rows[3][column] = None
     (path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(UserError, match=r"^--task\.path: split 'train' of .* is not e2e data \("):
-        E2E(TaskConfig(type="generation", name="e2e", path=str(path), metrics=["bleu"])).rows()
+        E2E(Generation(type="generation", benchmark="e2e", path=str(path), metrics=["bleu"])).rows()
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not SHARED.exists(), reason="the real E2E and WebNLG are not on this machine (../shared/data)")
 def test_the_real_data_is_read_whole() -> None:
     def rows(kind: Any, name: str) -> Any:
-        return kind(TaskConfig(type="generation", name=name, path=str(SHARED / folder), metrics=["bleu"])).rows()
+        return kind(Generation(type="generation", name=name, path=str(SHARED / folder), metrics=["bleu"])).rows()
 
     folder = "e2e_nlg"
     found = rows(E2E, "e2e")

@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from autolora.configs.errors import UserError
-from autolora.configs.glue import GLUE
-from autolora.configs.schema import TaskConfig
-from autolora.problems.tasks.glue import Glue
+from autolora.configs.tasks import Glue as GlueSettings
+from autolora.problems.tasks.glue import GLUE, Glue
 from autolora.problems.tasks.label_scale import LabelScale
 from tests.helpers.glue_folders import folder_of, rows
 from tests.helpers.places import SHARED
@@ -19,7 +18,7 @@ REAL = {"sst2": (67349, 872), "mrpc": (3668, 408), "cola": (8551, 1043), "stsb":
 
 def test_a_task_reads_its_columns_classes_and_split(tmp_path: Path) -> None:
     path = folder_of(tmp_path / "d", "rte", {"train": rows("rte", 1), "validation": rows("rte", 1)})
-    task = Glue(TaskConfig(type="glue", name="rte", path=path))
+    task = Glue(GlueSettings(type="glue", glue="rte", path=path), 0)
     found = task.rows()
     assert task.columns == ["sentence1", "sentence2"]
     assert task.classes == ["0", "1"]
@@ -30,7 +29,7 @@ def test_a_task_reads_its_columns_classes_and_split(tmp_path: Path) -> None:
 
 def test_mnli_is_evaluated_on_both_of_its_splits(tmp_path: Path) -> None:
     splits = {name: rows("mnli", 2) for name in ("train", "validation_matched", "validation_mismatched")}
-    task = Glue(TaskConfig(type="glue", name="mnli", path=folder_of(tmp_path / "d", "mnli", splits)))
+    task = Glue(GlueSettings(type="glue", glue="mnli", path=folder_of(tmp_path / "d", "mnli", splits)), 0)
     assert list(task.rows().evaluation) == ["validation_matched", "validation_mismatched"]
     by_split = {
         "validation_matched": {"accuracy": 0.5, "loss": 1.0},
@@ -42,7 +41,7 @@ def test_mnli_is_evaluated_on_both_of_its_splits(tmp_path: Path) -> None:
 
 
 def test_one_split_is_reported_as_it_is() -> None:
-    task = Glue(TaskConfig(type="glue", name="cola"))
+    task = Glue(GlueSettings(type="glue", glue="cola"), 0)
     assert task.combine({"validation": {"matthews": 0.3, "loss": 1.0}}) == {"matthews": 0.3, "loss": 1.0}
     assert (task.path, task.evaluation_split) == ("nyu-mll/glue", "validation")
 
@@ -53,7 +52,7 @@ def labelled(folder: Path, train: list[Any], validation: list[Any], name: str = 
         split: {column: [f"{split} {n}" for n in range(len(labels))] for column in GLUE[name][0]} | {"label": labels}
         for split, labels in (("train", train), ("validation", validation))
     }
-    return Glue(TaskConfig(type="glue", name=name, path=folder_of(folder / "d", name, splits)))
+    return Glue(GlueSettings(type="glue", glue=name, path=folder_of(folder / "d", name, splits)), 0)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +157,7 @@ def test_numbers_are_learned_with_mean_0_and_told(tmp_path: Path, log_lines: lis
 def test_a_folder_that_lacks_a_column_or_a_split_is_named_with_what_it_has(
     tmp_path: Path, splits: dict[str, dict[str, list[Any]]], message: str
 ) -> None:
-    task = Glue(TaskConfig(type="glue", name="sst2", path=folder_of(tmp_path / "d", "sst2", splits)))
+    task = Glue(GlueSettings(type="glue", glue="sst2", path=folder_of(tmp_path / "d", "sst2", splits)), 0)
     with pytest.raises(UserError, match=rf"^--task\.{message}"):
         task.rows()
 
@@ -166,7 +165,7 @@ def test_a_folder_that_lacks_a_column_or_a_split_is_named_with_what_it_has(
 @pytest.mark.parametrize("text", [5, ["a", "b"], {"a": "b"}])
 def test_a_text_that_is_none_is_refused(tmp_path: Path, text: Any) -> None:
     splits = {name: {"sentence": [text, text], "label": [0, 1]} for name in ("train", "validation")}
-    task = Glue(TaskConfig(type="glue", name="sst2", path=folder_of(tmp_path / "d", "sst2", splits)))
+    task = Glue(GlueSettings(type="glue", glue="sst2", path=folder_of(tmp_path / "d", "sst2", splits)), 0)
     with pytest.raises(
         UserError, match=r"^--task\.path: column 'sentence' of split 'train' of .* holds no texts; allo"
     ):
@@ -182,7 +181,7 @@ def test_hidden_labels_of_validation_have_no_other_split_to_try(tmp_path: Path) 
 @pytest.mark.skipif(not REAL_FOLDER.exists(), reason="the real GLUE data is not on this machine (../shared/data/glue)")
 @pytest.mark.parametrize("name", REAL)
 def test_real_glue_has_its_rows_and_classes(name: str) -> None:
-    task = Glue(TaskConfig(type="glue", name=name, path=str(REAL_FOLDER)))
+    task = Glue(GlueSettings(type="glue", glue=name, path=str(REAL_FOLDER)), 0)
     found = task.rows()
     assert (len(found.train), len(found.evaluation["validation"])) == REAL[name]
     assert task.regression is (name == "stsb")
@@ -195,6 +194,6 @@ MAIN = {"cola": "matthews", "stsb": "spearman"}
 
 @pytest.mark.parametrize("name", GLUE)
 def test_the_first_metric_is_the_papers(name: str) -> None:
-    task = Glue(TaskConfig(type="glue", name=name))
+    task = Glue(GlueSettings(type="glue", glue=name), 0)
     assert next(iter(task._metrics)) == MAIN.get(name, "accuracy")
     assert task.regression is (name == "stsb")

@@ -8,7 +8,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
 from autolora.configs.errors import UserError
-from autolora.configs.schema import TaskConfig
+from autolora.configs.tasks import Table
 from autolora.problems.tasks.table import TextTable
 from tests.helpers.tables import LABELS, TEXTS, task_of, write
 
@@ -42,7 +42,7 @@ def test_rows_are_held_out_by_seed_when_no_others_are_given(tmp_path: Path) -> N
     path = write(tmp_path / "d.csv", {"text": texts, "label": ["x", "y"] * 20})
 
     def parts(seed: int) -> tuple[list[str], list[str]]:
-        task = TextTable(TaskConfig(type="text", path=str(path), holdout_share=0.25), seed)
+        task = TextTable(Table(type="text", path=str(path), holdout_share=0.25), seed)
         found = task.rows()
         assert task.held_out
         return found.train["text"][:], found.evaluation["validation"]["text"][:]
@@ -66,7 +66,7 @@ def test_test_rows_are_reported_where_there_are_some(tmp_path: Path) -> None:
 def test_a_class_of_one_row_is_never_held_out(tmp_path: Path) -> None:
     path = write(tmp_path / "d.csv", {"text": TEXTS, "label": ["a", "a", "a", "a", "b", "c"]})
     for seed in range(10):
-        task = TextTable(TaskConfig(type="text", path=str(path), holdout_share=0.3), seed)
+        task = TextTable(Table(type="text", path=str(path), holdout_share=0.3), seed)
         found = task.rows()
         assert task.classes == ["a", "b", "c"]
         assert set(found.train["label"]) == {0, 1, 2}
@@ -254,16 +254,6 @@ WRONG = {
         r"column 'label' of .*d\.csv has the one number 3; two or more are needed",
     ),
     "no rows": ({"text": [], "label": []}, {}, r"has no rows"),
-    "split": (
-        {"text": ["a", "b"], "label": ["x", "y"]},
-        {"evaluation_split": "dev"},
-        r"'dev' is not allowed; allowed",
-    ),
-    "no test": (
-        {"text": ["a", "b"], "label": ["x", "y"]},
-        {"evaluation_split": "test"},
-        r"'test' needs --task\.test_p",
-    ),
 }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from autolora.configs.errors import UserError
-from autolora.configs.schema import TaskConfig
+from autolora.configs.tasks import Generation
 from autolora.problems.tasks.data_to_text import SourceTarget
 from tests.helpers.tables import LABELS, TEXTS, task_of, write
 
@@ -68,7 +68,7 @@ def test_numbers_without_a_label_are_counted_too(tmp_path: Path) -> None:
 def test_sources_and_targets_without_a_text_are_counted(tmp_path: Path) -> None:
     path = write(tmp_path / "d.csv", {"source": ["a", "", "c", ""], "target": ["x", "y", " ", "z"]})
     with pytest.raises(UserError) as caught:
-        SourceTarget(TaskConfig(type="generation", path=str(path)), 0).records()
+        SourceTarget(Generation(type="generation", path=str(path)), 0).records()
     assert str(caught.value) == (
         f"--task.path: {path}: column 'source' has no text in 2 rows (lines 3, 5) and column 'target' has no text "
         f"in 1 row (line 4){LAST}"

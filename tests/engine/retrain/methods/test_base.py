@@ -1,6 +1,5 @@
 """What all methods share: the head that is trained whole, the size of one component of each layer, the budget."""
 
-import dataclasses
 from typing import Any
 
 import pytest
@@ -8,15 +7,11 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from autolora.configs.errors import UserError
-from autolora.configs.schema import LoraSettings
+from autolora.configs.training import LoraInBudget
 from autolora.engine.retrain.methods.base import Method, Prepared, budget_of, head_of, layer_sizes
 from autolora.problems.models.load import BaseModel
 
 SIZES = [100, 300]
-
-
-def lora(r: int = 4, budget: float | None = None) -> LoraSettings:
-    return dataclasses.replace(LoraSettings(), r=r, budget=budget)
 
 
 def test_the_head_is_trained_whole_under_any_name() -> None:
@@ -40,22 +35,17 @@ def test_a_component_has_as_many_numbers_as_inputs_and_outputs_together() -> Non
 
 
 def test_a_budget_is_an_average_rank_in_parameters() -> None:
-    assert budget_of(lora(budget=0.5), SIZES) == 200
-    assert budget_of(lora(r=3), SIZES) == 1200
-    assert budget_of(lora(r=3, budget=0.29), [100]) == 29, "no component is lost to rounding"
+    assert budget_of(LoraInBudget(budget=0.5), SIZES) == 200
+    assert budget_of(LoraInBudget(), SIZES) == 1600
+    assert budget_of(LoraInBudget(budget=0.29), [100]) == 29, "no component is lost to rounding"
 
 
-@pytest.mark.parametrize(
-    ("settings", "key"), [(lora(budget=0.1), "lora.budget: 0.1"), (lora(r=1), "lora.r: 1")], ids=["budget", "rank"]
-)
-def test_a_budget_without_room_for_a_component_says_what_is_enough(settings: LoraSettings, key: str) -> None:
-    least = 500
-    with pytest.raises(
-        UserError, match=rf"^--{key} is not allowed .*; allowed: 1\.25 or more, .* of 500 LoRA"
-    ) as told:
-        budget_of(settings, SIZES, least=least)
+def test_a_budget_without_room_for_a_component_says_what_is_enough() -> None:
+    least, said = 500, r"^--lora.budget: 0.1 is not allowed .*; allowed: 1\.25 or more, .* of 500 LoRA"
+    with pytest.raises(UserError, match=said) as told:
+        budget_of(LoraInBudget(budget=0.1), SIZES, least=least)
     allowed = float(str(told.value).split("allowed: ")[1].split()[0])
-    assert budget_of(lora(budget=allowed), SIZES, least=least) >= least
+    assert budget_of(LoraInBudget(budget=allowed), SIZES, least=least) >= least
 
 
 def test_what_is_prepared_needs_only_a_model() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from autolora.configs.errors import UserError
-from autolora.configs.schema import TaskConfig
+from autolora.configs.tasks import Chat
 from autolora.problems.tasks.readers import chat_sources
 from autolora.problems.tasks.readers.chat_sources import ChatSources
 
@@ -18,7 +18,7 @@ def write(path: Path, rows: list[tuple[str, str]]) -> Path:
 
 
 def sources(path: Any, **settings: Any) -> ChatSources:
-    return ChatSources(TaskConfig(type="chat", path=str(path), **settings), 0)
+    return ChatSources(Chat(type="chat", path=str(path), **settings), 0)
 
 
 PAIRS = [(f"q{i % 10}", f"a{i}") for i in range(20)]
@@ -145,24 +145,15 @@ def configured(folder: Path, default: str = "") -> Path:
 def test_one_of_several_configurations_is_chosen_by_its_name(tmp_path: Path, log_lines: list[str]) -> None:
     folder = configured(tmp_path / "data")
     for name in ("short", "long"):
-        train, _ = sources(folder, name=name).read()
+        train, _ = sources(folder, configuration=name).read()
         assert train[0].messages[1]["content"].startswith(name)
         assert f"INFO data: configuration {name} of {folder}" in log_lines
     for wrong, told in ((None, "null"), ("mine", "'mine'")):
         with pytest.raises(UserError) as caught:
-            sources(folder, name=wrong).read()
+            sources(folder, configuration=wrong).read()
         assert str(caught.value) == (
-            f"--task.name: {told} is not allowed, as {folder} has several configurations; allowed, with --task.type "
-            f"chat or tokens: short, long"
+            f"--task.configuration: {told} is not allowed; {folder} has the configurations short, long"
         )
-
-
-def test_a_name_for_the_results_chooses_none(tmp_path: Path) -> None:
-    train, _ = sources(configured(tmp_path / "data", default="long"), name="mine").read()
-    assert train[0].messages[1]["content"].startswith("long")
-    (tmp_path / "only").mkdir()
-    write(tmp_path / "only" / "train.jsonl", PAIRS)
-    assert sources(tmp_path / "only", name="mine").read()[0]
 
 
 @pytest.mark.parametrize("there", [True, False])

@@ -7,9 +7,8 @@ import pytest
 from datasets import Dataset, DatasetDict
 
 from autolora.configs.errors import UserError
-from autolora.configs.schema import TaskConfig
+from autolora.configs.tasks import Glue as GlueSettings
 from autolora.problems.tasks.glue import Glue
-from autolora.problems.tasks.readers import hub
 from autolora.problems.tasks.readers.hub import load_splits
 from tests.helpers.glue_folders import folder_of, rows
 
@@ -20,7 +19,7 @@ def test_a_folder_is_read_as_it_is_now(tmp_path: Path) -> None:
         (tmp_path / parent).mkdir(exist_ok=True)
         splits = {"train": rows("sst2", 1, text), "validation": rows("sst2", 1, text)}
         path = folder_of(tmp_path / parent / "my_data", "sst2", splits)
-        found = Glue(TaskConfig(type="glue", name="sst2", path=path)).rows()
+        found = Glue(GlueSettings(type="glue", glue="sst2", path=path), 0).rows()
         assert found.train["sentence"][0] == f"{text} sentence"
 
 
@@ -34,7 +33,7 @@ def test_what_save_to_disk_wrote_is_read(tmp_path: Path, *, whole: bool) -> None
 HEAD = "---\nconfigs:\n- config_name: {}\n  data_files: one.jsonl\n- config_name: two\n  data_files: two.jsonl\n---\n"
 
 
-def test_a_configuration_that_is_not_there_is_told(tmp_path: Path, log_lines: list[str]) -> None:
+def test_a_configuration_that_is_not_there_is_refused(tmp_path: Path, log_lines: list[str]) -> None:
     """A mistyped name read the default configuration without a word."""
     for name in ("one", "two"):
         (tmp_path / f"{name}.jsonl").write_text(json.dumps({"text": name}) + "\n")
@@ -48,36 +47,11 @@ def test_a_configuration_that_is_not_there_is_told(tmp_path: Path, log_lines: li
     assert read("two") == ("two", [f"INFO data: configuration two of {tmp_path}"])
     assert read(None) == ("one", [])
     assert read("default") == ("one", [])
-    warning = f"WARNING {tmp_path} has no configuration 'tow' (it has default, two); default is read"
-    assert read("tow") == ("one", [warning])
+    with pytest.raises(UserError, match=r"^--task\.configuration: 'tow' is not .* the configurations default, two$"):
+        read("tow")
     (tmp_path / "README.md").write_text(HEAD.format("one"))
-    for wanted in (None, "tow"):
-        with pytest.raises(UserError, match=r"^--task\.name: .* has several configurations; allowed.*: one, two$"):
-            read(wanted)
-
-
-def test_a_name_for_the_results_is_no_configuration_that_is_missed(tmp_path: Path, log_lines: list[str]) -> None:
-    (tmp_path / "one.jsonl").write_text(json.dumps({"text": "one"}) + "\n")
-    assert load_splits(str(tmp_path), "mine", "chat", may_choose=True)["train"]["text"][0] == "one"
-    assert log_lines == []
-
-
-def test_without_a_network_a_name_that_the_cache_does_not_have_is_told(
-    monkeypatch: pytest.MonkeyPatch, log_lines: list[str]
-) -> None:
-    """A mistyped configuration was read as the default one without a word."""
-    rows_of = {None: "of the default", "two": "of two"}
-    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(hub, "_is_script", lambda *_: False)
-    monkeypatch.setattr(hub, "_is_cached", lambda _, config: config in rows_of)
-    splits = {name: DatasetDict(train=Dataset.from_dict({"text": [text]})) for name, text in rows_of.items()}
-    monkeypatch.setattr(hub.datasets, "load_dataset", lambda _, chosen, **__: splits[chosen])
-    assert load_splits("own/chats", "two", "chat", may_choose=True)["train"]["text"][0] == "of two"
-    assert log_lines == []
-    assert load_splits("own/chats", "tow", "chat", may_choose=True)["train"]["text"][0] == "of the default"
-    assert log_lines == [
-        "INFO data: the cache has no configuration 'tow' of own/chats; --task.name only names the results"
-    ]
+    with pytest.raises(UserError, match=r"^--task\.configuration: null is not .* the configurations one, two$"):
+        read(None)
 
 
 @pytest.mark.parametrize("name", ["data [v2]", "what?", "a*b"])

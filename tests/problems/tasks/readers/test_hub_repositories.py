@@ -79,8 +79,8 @@ REPOSITORIES = {
     "own/several": Repository({"main": {"README.md": HEAD, "one.jsonl": PAIRS["one"], "two.jsonl": PAIRS["two"]}}),
 }  # fmt: skip
 
-E2E_TASK = {"type": "generation", "name": "e2e"}
-WEBNLG_TASK = {"type": "generation", "name": "webnlg"}
+E2E_TASK = {"type": "generation", "benchmark": "e2e"}
+WEBNLG_TASK = {"type": "generation", "benchmark": "webnlg"}
 TOKENS = {"type": "tokens"}
 CASES: dict[str, dict[str, Any]] = {
     "a script": E2E_TASK,
@@ -100,21 +100,21 @@ CASES: dict[str, dict[str, Any]] = {
     "not there": {**E2E_TASK, "path": "own/nothing"},
     "the newest": {"type": "chat", "path": "own/chats"},
     "a revision": {"type": "chat", "path": "own/chats", "revision": "v1"},
-    "a configuration of chats": {"type": "chat", "path": "own/several", "name": "two"},
-    "another configuration of chats": {"type": "chat", "path": "own/several", "name": "one"},
-    "no configuration of chats": {"type": "chat", "path": "own/several", "name": "mine"},
-    "the only configuration of a conversion": {**TOKENS, "path": "tner/bionlp2004", "name": "mine"},
+    "a configuration of chats": {"type": "chat", "path": "own/several", "configuration": "two"},
+    "another configuration of chats": {"type": "chat", "path": "own/several", "configuration": "one"},
+    "no configuration of chats": {"type": "chat", "path": "own/several", "configuration": "mine"},
+    "the only configuration of a conversion": {**TOKENS, "path": "tner/bionlp2004", "configuration": "mine"},
     "no such revision": {"type": "chat", "path": "own/chats", "revision": "v9"},
 }
 # One process for all of them: what the hub's clients know of their address they read when they are imported.
 PROGRAM = """
 import json, sys
 from autolora.configs.errors import UserError
-from autolora.configs.schema import RunConfig, TaskConfig
+from autolora.configs.schema import Autolora
 from autolora.problems.tasks import make_task
 for name, values in json.load(sys.stdin).items():
     try:
-        task = make_task(RunConfig(name="a", task=TaskConfig(**values)))
+        task = make_task(Autolora(name="a", task=values))
         rows = task.rows()
         found = {"train": rows.train.to_list(), "split": list(rows.evaluation), "origin": task.origin()}
     except UserError as error:
@@ -185,7 +185,7 @@ def test_a_revision_of_the_data_is_taken(found: Callable[[str], dict[str, Any]])
 
 
 @slow
-def test_a_name_chooses_the_configuration_of_chats(found: Callable[[str], dict[str, Any]]) -> None:
+def test_the_configuration_of_chats_is_taken(found: Callable[[str], dict[str, Any]]) -> None:
     for case, name in (("a configuration of chats", "two"), ("another configuration of chats", "one")):
         assert found(case).get("error") is None
         assert all(f"of {name}" in json.dumps(row) for row in found(case)["train"])
@@ -204,7 +204,7 @@ def test_a_name_chooses_the_configuration_of_chats(found: Callable[[str], dict[s
         ("several configurations", ("(release_v3.0_en, webnlg_challenge_2017); this task reads",)),
         (
             "no configuration of chats",
-            ("--task.name: 'mine' is not allowed, as own/several has several configurations; allowed", ": one, two"),
+            ("--task.configuration: 'mine' is not allowed; own/several has the configurations one, two",),
         ),
         (
             "numbers without names",

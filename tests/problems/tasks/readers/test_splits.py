@@ -5,19 +5,19 @@ from pathlib import Path
 import pytest
 
 from autolora.configs.errors import UserError
-from autolora.configs.schema import TaskConfig
+from autolora.configs.tasks import Table
 from autolora.problems.tasks.readers.splits import evaluation_source, hold_out, origin
 
 
 def test_the_source_is_the_option_that_named_the_file() -> None:
-    config = TaskConfig(path="d.csv", validation_path="v.csv", test_path="t.csv")
+    config = Table(type="text", path="d.csv", validation_path="v.csv", test_path="t.csv")
     assert evaluation_source(config, "validation") == ("--task.validation_path", Path("v.csv"), False)
     assert evaluation_source(config, "test") == ("--task.test_path", Path("t.csv"), False)
-    assert evaluation_source(TaskConfig(path="d.csv"), "validation") == ("--task.path", Path("d.csv"), True)
+    assert evaluation_source(Table(type="text", path="d.csv"), "validation") == ("--task.path", Path("d.csv"), True)
 
 
 def test_the_origin_of_rows_is_the_option_and_the_file() -> None:
-    config = TaskConfig(path="d.csv", test_path="t.csv")
+    config = Table(type="text", path="d.csv", test_path="t.csv")
     assert origin(config, None) == "--task.path: d.csv"
     assert origin(config, "test") == "--task.test_path: t.csv"
     assert origin(config, "validation") == "--task.path: d.csv", "held out of the training rows"
@@ -25,9 +25,9 @@ def test_the_origin_of_rows_is_the_option_and_the_file() -> None:
 
 def test_no_training_rows_stand_in_for_a_test_that_is_not_there() -> None:
     with pytest.raises(UserError, match=r"^--task\.evaluation_split: 'test' needs --task\.test_path$"):
-        evaluation_source(TaskConfig(path="d.csv"), "test")
+        evaluation_source(Table(type="text", path="d.csv"), "test")
     with pytest.raises(UserError, match=r"^--task\.evaluation_split: 'dev' is not allowed; allowed: validation, test"):
-        evaluation_source(TaskConfig(path="d.csv"), "dev")
+        evaluation_source(Table(type="text", path="d.csv"), "dev")
 
 
 @pytest.mark.parametrize(("rows", "share", "count"), [(40, 0.25, 10), (41, 0.25, 10), (2, 0.01, 1), (100, 0.99, 99)])

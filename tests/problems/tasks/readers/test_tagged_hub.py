@@ -7,7 +7,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Sequence, Value
 
 from autolora.configs.errors import UserError
-from autolora.configs.schema import TaskConfig
+from autolora.configs.tasks import Tokens
 from autolora.problems.tasks.readers import tagged_hub
 from autolora.problems.tasks.readers.tagged_hub import Tagged, read_tagged
 
@@ -26,7 +26,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def call(splits: Mapping[str, Dataset], *, evaluates: bool = True, **settings: Any) -> Tagged:
         monkeypatch.setattr(tagged_hub, "load_splits", lambda *_, **__: splits)
-        return read_tagged(TaskConfig(type="tokens", path="owner/name", **settings), evaluates=evaluates)
+        return read_tagged(Tokens(type="tokens", path="owner/name", **settings), evaluates=evaluates)
 
     return call
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from autolora.configs.errors import UserError
-from autolora.configs.schema import RunConfig, TaskConfig
+from autolora.configs.schema import Autolora
+from autolora.configs.tasks import Generation
 from autolora.problems.tasks import make_task
 
 
@@ -27,8 +28,8 @@ def written(folder: Path, **files: list[dict[str, Any]]) -> Any:
     for name, entries in files.items():
         numbered = [{str(n): entry} for n, entry in enumerate(entries, 1)]
         (folder / f"{name}.json").write_text(json.dumps({"entries": numbered}), encoding="utf-8")
-    task = TaskConfig(type="generation", name="webnlg", path=str(folder), metrics=["bleu"])
-    return make_task(RunConfig(name="a", task=task))
+    task = Generation(type="generation", benchmark="webnlg", path=str(folder), metrics=["bleu"])
+    return make_task(Autolora(name="a", task=task))
 
 
 def test_each_file_is_a_split_and_good_texts_alone_are_learned(tmp_path: Path) -> None:

@@ -1,0 +1,92 @@
+"""The sections `study` and `verdict`: many runs, and a test of whether the places of the ranks matter."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from autolora.configs.section import COST, LARGEST, Count, CountFromZero, NotNegative, Positive, Section, Text
+
+
+class ProbeConfig(Section):
+    """One more search after a study's cells, which compares all approximations with the exact one-step unroll."""
+
+    steps: Annotated[list[Count], Field(min_length=1)]
+    """Search steps after which all approximations are compared from the same trained state: multiples of
+    search.unroll_steps, up to search.steps."""
+    etas: Annotated[list[NotNegative | Literal["lr", "betty"]], Field(min_length=1)] = ["lr", "betty"]
+    """Values of hypergradient.eta at which they are compared."""
+    timed_steps: Count = 5
+    """After the last comparison, this many outer steps of each approximation, with their inner steps, are timed,
+    alternating with as many steps of plain LoRA."""
+
+
+class RayConfig(Section):
+    """Where the cells of a study run with launcher ray."""
+
+    address: Text | None = None
+    """HOST:PORT of the running cluster that this machine is part of; auto: find it; null: start Ray on this machine.
+    Project, run and data folders must have the same path on every machine."""
+    cpus: Positive = 1.0
+    """Cores for each cell; this decides how many cells run at a time."""
+    gpus: Annotated[float | None, Field(ge=0, le=LARGEST)] = None
+    """GPUs for each cell; 0.5 lets two cells share one, 0 uses none. null: 1 if any machine has a GPU, else 0."""
+    retries: CountFromZero = 3
+    """How many times a cell resumes from its last checkpoint after its worker or machine has died."""
+
+
+class StudyConfig(Section):
+    """Many runs: every combination of the values on the axes is one run (a cell)."""
+
+    axes: dict[str, list[Any] | dict[str, dict[str, Any]]] = {}
+    """Axis -> its values: a list, such as hypergradient.type: [darts, exact], or names with settings, such as
+    variant: {w/o constraint: {search.constraint: none}}. If such an axis is itself a key, its names are the key's
+    values: task.glue: {cola: {}, qqp: {retrain.epochs: 10}}. Values are written as in YAML: null, true, [query]."""
+    exclude: list[dict[str, Any]] = []
+    """Cells to leave out: a list of entries, for example "[{variant: optuna, seed: [1, 2]}]". An entry leaves out each
+    cell that has, on every axis in the entry, the given value or one of the listed values."""
+    sweep_once: bool = False
+    """Only the first seed tries the list in retrain.learning_rate; the cells that differ only in the seed use the rate
+    that it chose."""
+    reference: Text | None = None
+    """The row with which the paired tables and the picture of L_val compare the others, named as the paired tables
+    name it, for example first_order; p is then corrected for their number. null: the first row of method autolora."""
+    launcher: Literal["serial", "ray"] = "serial"
+    """serial: one cell after the other in this process; ray: several cells at a time, on this machine or a cluster."""
+    ray: RayConfig | None = None
+    probe: ProbeConfig | None = None
+    others: dict[str, Any] = {}
+    """Written by the program: keys of files and of the command that only some cells have."""
+
+    @property
+    def values(self) -> dict[str, list[Any]]:
+        """Axis -> its values; those of named settings are the names."""
+        return {axis: list(found) for axis, found in self.axes.items()}
+
+    @property
+    def on(self) -> RayConfig:
+        """The section ray, or its defaults."""
+        return self.ray or RayConfig()
+
+
+Arm = Literal["uniform", "random"]
+
+
+class VerdictConfig(Section):
+    """Stage verdict trains pairs of models, at the learned ranks and at the same ranks in other layers."""
+
+    minutes: Annotated[Positive, COST] = 15.0
+    """Minutes after which the command stops training pairs; the same command resumes."""
+    pairs: Annotated[int, Field(ge=8, le=24, multiple_of=8)] = 24
+    """The most pairs that are trained; it cannot change after the first one. With 8, the verdict looks once, and p
+    must be at most 0.025. With 16 or 24, it looks after every 8 pairs, and each look needs a smaller p; more pairs
+    find smaller differences."""
+    rows: CountFromZero = 4000
+    """At most this many of the training rows that task.train_rows left unused also judge the pairs, besides all
+    evaluation rows."""
+    shuffle: Literal["size", "type"] = "size"
+    """The layers among which ranks are permuted. size: layers with equally many LoRA parameters per rank, to test
+    whether any place matters; type: layers of one module type in different blocks, to test whether the block
+    matters."""
+    arms: list[Arm] = []
+    """Further models that every pair trains for comparison, at other ranks. uniform: the same rank (at least 1) in
+    every layer, with about as many parameters as the learned ranks; random: random ranks with as many parameters."""

@@ -1,0 +1,80 @@
+"""--help, docs/configuration.md and the JSON Schema say what the settings are; none of it loads torch."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+import yaml
+
+from autolora.configs.files import CONFIGS, load_config, shipped_configs, to_yaml
+from autolora.configs.layers import keys
+from autolora.configs.pages import entries, help_text, json_schema, markdown
+from autolora.configs.parser import parse
+from tests.helpers.places import ROOT
+
+
+def test_every_key_is_told_with_its_meaning_and_the_choices_that_have_it() -> None:
+    found = list(entries())
+    assert {entry.key for entry in found} == set(keys())
+    assert [entry.key for entry in found if len(entry.meaning) < 10] == []
+    assert [entry.key for entry in found if "<" in entry.allowed or "typing" in entry.allowed] == []
+    several = Counter(entry.key for entry in found)
+    assert [entry for entry in found if several[entry.key] > 1 and not entry.choices] == []
+    told = {(entry.key, entry.choices): entry for entry in found}
+    assert told["lora.r", "method lora, adalora, eva"].allowed == "a whole number from 1 to 1024"
+    assert told["lora.dropout", "method: all but adapter, head, full"].default == "0.0"
+    assert told["task.path", "task.type glue"].default == "nyu-mll/glue"
+    allowed = 'a number above 0 or a list such as "[a,b]" (a number above 0)'
+    assert told["retrain.learning_rate", ""].allowed == allowed
+    assert "\nhead: Only the task head is trained" in told["method", ""].meaning
+
+
+def test_help_is_narrow_and_begins_with_what_people_change_most(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(["--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert shown.strip() == help_text().strip()
+    lines = shown.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert {line.split()[0][2:] for line in lines if line.startswith("  --")} >= set(keys()) | {"config", "show"}
+    sections = [line[:-1] for line in lines if line.endswith(":") and not line.startswith(" ")]
+    assert sections[:7] == ["a run", "model", "task", "task.decode", "lora", "search", "answer"]
+    assert len(set(sections)) == len(sections)
+    assert shown.index("--task.type (") < shown.index("--task.path (") < shown.index("--task.metrics (")
+
+
+def test_the_document_is_current() -> None:
+    document = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    assert document == markdown(), "run: python -m autolora.configs.pages > docs/configuration.md"
+
+
+def test_the_schema_accepts_the_shipped_files_and_all_that_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["--print_schema"])
+    schema = json.loads(capsys.readouterr().out)
+    assert schema == json.loads(json_schema())
+    check = pytest.importorskip("jsonschema").Draft202012Validator(schema)
+    for name in shipped_configs():
+        assert check.is_valid(yaml.safe_load(to_yaml(load_config(CONFIGS / name)))), name
+        file = yaml.safe_load((CONFIGS / name).read_text(encoding="utf-8"))
+        assert "study" in file or check.is_valid(file), name  # a study's file has keys that only some cells read
+    assert not check.is_valid({"search": {"setps": 3}})
+
+
+@pytest.mark.trains
+def test_parsing_and_help_load_no_torch() -> None:
+    program = """
+import sys
+from autolora.configs.parser import parse
+parse(["--config", "table1_minilm.yaml", "--hypergradient", "exact"])
+try:
+    parse(["--help"])
+except SystemExit:
+    pass
+print([name for name in ("torch", "transformers", "numpy", "pandas", "datasets") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

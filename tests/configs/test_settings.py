@@ -1,0 +1,395 @@
+"""Settings from files and the command line; every mistake is one line with what would be right."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import pytest
+import yaml
+from hypothesis import given as drawn
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from autolora.configs.errors import UserError
+from autolora.configs.files import CONFIGS, DEFAULT_CONFIG, find_config, load_config, shipped_configs, to_yaml
+from autolora.configs.layers import flat, keys, marked, settings, validated, with_values
+from autolora.configs.layers import given as given_keys
+from autolora.configs.parser import parse, parse_command
+from autolora.configs.requests import Command, ScoreRequest, ShowRequest, WorkspaceRequest
+from autolora.configs.schema import METHODS, Autolora, RunConfig
+from autolora.configs.search import BUILT_IN, Answer, Darts, SearchConfig, Shares
+from autolora.configs.section import COST, EVALUATE, MEASURE
+
+
+def words_of(values: dict[str, Any]) -> list[str]:
+    """Keys and values as a command line has them."""
+    return [word for key, value in values.items()
+            for word in (f"--{key}", value if isinstance(value, str) else json.dumps(value))]  # fmt: skip
+
+
+def keys_of(config: RunConfig) -> dict[str, Any]:
+    """Every dotted key and its value."""
+    return flat(config.model_dump(by_alias=True))
+
+
+def refusal(words: str | list[str]) -> str:
+    """The line with which a command is refused."""
+    with pytest.raises(UserError) as caught:
+        parse_command(words.split() if isinstance(words, str) else words)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", shipped_configs())
+def test_every_shipped_file_parses_begins_with_its_command_and_prints_back_equal(name: str, tmp_path: Path) -> None:
+    request = parse(["--config", name])
+    assert (request.config.name, request.notes) == (Path(name).stem, ()), "no key of it is left out"
+    first = (CONFIGS / name).read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith("#")
+    assert f"run.py --config {name}" in first
+    (tmp_path / "again.yaml").write_text(to_yaml(request.config), encoding="utf-8")
+    assert load_config(tmp_path / "again.yaml") == load_config(CONFIGS / name) == request.config
+
+
+def test_print_config_prints_what_was_given_and_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(["--print_config", "--config", "glue_sst2.yaml", "--seed", "9"])
+    assert ended.value.code == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert (shown["seed"], shown["search"]["steps"], shown["search"]["gate"]) == (9, 4210, "start")
+
+
+def test_without_a_file_it_is_the_shipped_quickstart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / DEFAULT_CONFIG).write_text("seed: 3\n")
+    assert parse([]).config == load_config(CONFIGS / DEFAULT_CONFIG)
+    assert parse(["--config", DEFAULT_CONFIG]).config.seed == 3
+    with pytest.raises(UserError, match=r"^--config: no file 'glue_sst' here or in configs/; did you mean glue_"):
+        find_config("glue_sst")
+
+
+TYPES = ("sample", "text", "tokens", "chat", "generation", "glue")
+CHOICES = {
+    "method": [*METHODS],
+    "task.type": [*TYPES],
+    "hypergradient.type": [*BUILT_IN, "mine.py:Mine"],
+    "answer.rule": ["shares", "threshold", "size"],
+}
+PLACE = {"task.path": "rows.csv", "task.glue": "cola", "lora.ranks_from": "x"}
+
+
+def with_place(choice: dict[str, str]) -> dict[str, str]:
+    """The choice with what it needs: where its rows or ranks lie."""
+    readers = {key: {name for one in keys()[key] for name in one.choice.partition(" ")[2].split("|")} for key in PLACE}
+    return choice | {key: PLACE[key] for key in PLACE if readers[key] & set(choice.values())}
+
+
+@pytest.mark.parametrize(("tag", "choice"), [(tag, one) for tag in CHOICES for one in CHOICES[tag]])
+def test_a_choice_is_made_by_its_key_or_by_its_section_s_name(tag: str, choice: str) -> None:
+    place = with_place({tag: choice})
+    config = settings(place)
+    assert keys_of(config)[tag] == choice
+    short = {tag.partition(".")[0]: choice} | {key: value for key, value in place.items() if key != tag}
+    assert settings(short) == config
+
+
+def test_layers_win_in_their_order_and_words_in_none(tmp_path: Path) -> None:
+    (tmp_path / "low.yaml").write_text("seed: 3\nlora.k: 4\nsearch: {steps: 5, batch_size: 2}\n")
+    (tmp_path / "high.yaml").write_text("search.steps: 6\n")
+    files = ["--config", str(tmp_path / "low.yaml"), "--config", str(tmp_path / "high.yaml")]
+    for words in ([*files, "--seed", "7"], ["--seed=7", *files]):
+        found = keys_of(parse(words).config)
+        assert [found[key] for key in ("name", "seed", "lora.k")] == ["high", 7, 4]
+        assert [found[f"{key}.batch_size"] for key in ("search", "retrain")] == [2, 16]
+    assert keys_of(load_config(tmp_path / "low.yaml", {"search.steps": 6}))["search.steps"] == found["search.steps"]
+    request = parse(["--lora.k", "5", "--stage", "search", "--overwrite", "--config", "glue_sst2.yaml"])
+    assert keys_of(request.config)["lora.k"] == 5
+    assert (request.stage, request.overwrite, request.source) == ("search", True, "glue_sst2.yaml")
+    assert (parse([]).stage, parse([]).overwrite, parse(["--overwrite", "false"]).overwrite) == ("all", False, False)
+
+
+def test_a_key_of_a_file_that_the_choice_lacks_is_left_out_and_told() -> None:
+    request = parse(["--config", "glue_sst2.yaml", "--method", "lora"])
+    assert request.config.method == "lora"
+    assert request.notes[0].startswith(
+        "glue_sst2.yaml: left out what does not belong to this command's choices: answer.rule, hypergradient.eta"
+    )
+    assert request.given == {"method"}
+    again = with_values(settings({"search.steps": 5}), {"method": "lora", "lora.r": 2})
+    assert flat(given_keys(again)) == {"method": "lora", "lora.r": 2}
+
+
+FOREIGN = {
+    "--task text --task.path x --task.samples 3": "--task.samples: {} task.type text; it belongs to task.type chat",
+    "--method lora --search.steps 3": "--search.steps: {} method lora; it belongs to method autolora",
+    "--hypergradient first_order --hypergradient.terms 3": "--hypergradient.terms: {} hypergradient.type first_order; "
+    "it belongs to hypergradient.type FILE.py:CLASS, cg, neumann",
+    "--search.patience 3": "--search.patience: {} answer.rule shares; it belongs to answer.rule threshold",
+}
+
+
+@pytest.mark.parametrize("words", FOREIGN)
+def test_a_key_of_the_command_line_that_the_choice_lacks_is_refused_with_those_that_have_it(words: str) -> None:
+    assert refusal(words) == FOREIGN[words].format("there is no such key with")
+
+
+def test_patience_belongs_to_the_rule_threshold() -> None:
+    assert keys_of(parse(["--answer", "threshold", "--search.patience", "3"]).config)["search.patience"] == 3
+    other = parse(["--config", "study_hypergradients.yaml", "--answer", "size", "--study.axes", "{}"])
+    assert keys_of(other.config)["search.patience"] is None
+    assert "search.patience" in other.notes[0]
+
+
+def test_a_study_keeps_what_only_some_cells_read(tmp_path: Path) -> None:
+    words = ["--study.axes", "{method: [autolora, lora]}", "--lora.r", "3", "--name", "1e-3"]
+    config = parse(words).config
+    assert config.study is not None
+    assert config.is_study
+    assert config.study.others == {"lora.r": "3"}
+    (tmp_path / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+    assert load_config(tmp_path / "config.yaml") == config
+
+
+def test_the_axes_keep_their_order(tmp_path: Path) -> None:
+    """The names of a study's cells follow it."""
+    axes = {"seed": [1, 0], "lora.k": [8, 4], "a": {"z": {}, "b": {}}}
+    (tmp_path / "c.yaml").write_text(to_yaml(settings({"study.axes": axes})))
+    study = load_config(tmp_path / "c.yaml").study
+    assert study is not None
+    assert json.dumps(study.axes) == json.dumps(axes)
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["--seed 3 --seed=4", "--task text --task.type text", "--lora {k:3} --lora.k 4", "--stage all --stage search"],
+)  # fmt: skip
+def test_a_key_that_is_given_twice_is_refused_in_either_order(words: str) -> None:
+    first, second = words.replace(":", ": ").replace(" --", "\n--").split("\n")
+    for pair in ([first, second], [second, first]):
+        assert "is given twice; give it once" in refusal(
+            [part for word in pair for part in word.replace("=", " ").split(" ", 1)]
+        )
+
+
+def test_a_choice_drops_the_place_of_other_data(tmp_path: Path) -> None:
+    """A user's own table was reported as SST-2."""
+    own = parse(["--config", "glue_sst2.yaml", "--task", "text", "--task.path", "reviews.csv"]).config
+    assert own.task.result_name == "reviews"
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "task: {type: text, path: a, name: b, text_columns: [x], label_column: y, test_path: t, kind: regression}\n"
+    )
+    request = parse(["--config", str(file), "--task.path", "b.csv", "--task.label_column", "z"])
+    assert flat(given_keys(request.config))["task.kind"] == "regression"
+    assert (request.config.task.result_name, request.config.task.files) == ("b", {"path": "b.csv"})
+    assert request.notes[0].endswith(" choices: task.name, task.test_path, task.text_columns")
+    printed = tmp_path / "config.yaml"
+    printed.write_text(to_yaml(settings({"task.type": "text", "task.path": "a.csv"})))
+    assert parse(["--config", str(printed), "--task.path", "b.csv"]).notes == (), "nothing was given for it"
+
+
+WRONG = {
+    "--search.setps 3": "--search.setps: there is no such key; did you mean --search.steps or ",
+    "--study.axes.seed [1]": "--study.axes.seed: there is no such key; did you mean ",
+    "--lora.k.x 4": "--lora.k.x: there is no such key; did you mean --lora.k",
+    "--model.k 4": "--model.k: there is no such key; did you mean --lora.k or ",
+    "--decode.num_beams 4": "--decode.num_beams: there is no such key; did you mean --task.decode.num_beams?",
+    "--search.steps many": "--search.steps: 'many' is not allowed (Input should be a valid",
+    "--search.steps 0": "--search.steps: '0' is not allowed (Input should be greater",
+    "--lora.k 1025": "--lora.k: '1025' is not allowed (Input should be less",
+    "--search.learning_rate=-1e-3": "--search.learning_rate: '-1e-3' is not allowed (Input",
+    "--task.validation_share 1": "--task.validation_share: '1' is not allowed (Input",
+    "--seed null": "--seed: None is not allowed (Input should be a valid",
+    "--device cuda:1": "--device: 'cuda:1' is not allowed (Input should be ",
+    "--name a/b": "--name: 'a/b' is not allowed (String should match pattern",
+    "--task foo": "--task.type: 'foo' is not allowed; allowed: 'sample', ",
+    "--task glue": "--task.glue: needs a value",
+    "--method lora_ranks": "--lora.ranks_from: needs a value",
+    "--lora.target_modules [all-linear,q]": "--lora.target_modules: all-linear stands alone",
+    "--stage train": "--stage: 'train' is not allowed; allowed: all, search, ",
+    "quickstart.yaml": "'quickstart.yaml' belongs to no option; did you mean --config quickstart.yaml?",
+    "--model.dtype nf4 --method full": "--model.dtype: nf4 is not allowed for method full",
+    "--model.dtype nf4 --export.merged true": "--export.merged: not with model.dtype nf4",
+    "--model.attention sdpa --hypergradient exact": "--model.attention: sdpa lacks second derivatives, which",
+    "--model.gradient_checkpointing true --hypergradient cg": "--model.gradient_checkpointing: not with",
+    "--study.probe.steps [3] --search.unroll_steps 2": "--study.probe.steps: allowed: multiples of",
+    "--search.steps 2 --search.unroll_steps 3": "--search.unroll_steps: with 3 the search would end before",
+    "--answer.rows 0": "--answer.rows: rule shares measures on D_val; allowed: 8 or more",
+    "--answer.rows 5": "--answer.rows: fewer than 8 cannot be divided into folds",
+    "--method adalora --lora.target_modules [c_attn.q]": "--lora.target_modules: c_attn.q is not allowed for",
+    "--method lora_grid --lora.target_modules all-linear": "--lora.target_modules: method lora_grid tries",
+    "--task.metrics [f1]": "--task.metrics: 'f1' is not allowed; allowed: accuracy, ",
+    "--task text --task.path a.csv --task.evaluation_split test": "--task.evaluation_split: 'test' needs",
+    "--task generation": "--task.path: give your own table, or --task.benchmark",
+    "--task generation --task.benchmark e2e --task.text_columns [a]": "--task.benchmark: e2e has its own",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_a_mistake_is_one_line_with_what_would_be_right(words: str) -> None:
+    assert refusal(words).startswith(WRONG[words])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("search:\n  setps: 3\n", ": --search.setps: there is no such key; did you mean --search.steps"),
+        ("serach:\n  steps: 3\n", ": --serach.steps: there is no such key; did you mean --search.steps"),
+        ("search: 5\n", ": --search: 5 is not allowed; allowed: keys with values"),
+        ("lora.k: 0\n", ": --lora.k: 0 is not allowed (Input should be greater than or equal to 1); allowed: "),
+        ("seed: 1\nseed: 2\n", ": not readable as YAML (line 1: seed is given twice; give it once)"),
+        ("search: {steps: 5}\nsearch.steps: 5\n", ": --search.steps: is given twice; give it once"),
+        ("stage: search\n", ": --stage: there is no such key"),
+    ],
+)
+def test_a_mistake_in_a_file_names_the_file(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    assert refusal(["--config", str(path)]).startswith(f"{path}{said}")
+    with pytest.raises(UserError) as caught:
+        load_config(path)
+    assert str(caught.value).startswith(f"{path}{said}")
+
+
+def test_values_that_several_kinds_of_words_give(tmp_path: Path) -> None:
+    assert keys_of(settings({"lora.target_modules": "all-linear"}))["lora.target_modules"] == ["all-linear"]
+    config = parse(
+        ["--retrain.learning_rate", "[1e-4, 3.0e-4]", "--answer.from", "{runs}/{seed}", "--name", "1e-3"]
+    ).config
+    assert (config.retrain.rates, config.retrain.rate, config.name) == ([1e-4, 3e-4], 1e-4, "1e-3")
+    assert keys_of(config)["answer.from"] == "{runs}/{seed}"
+    (tmp_path / "c.yaml").write_text(to_yaml(config) + "# é\n", encoding="utf-8")
+    assert load_config(tmp_path / "c.yaml") == config
+    assert "from_run" not in to_yaml(config)
+    assert parse(["--retrain.learning_rate", "1e-3"]).config.retrain.rates == [1e-3]
+    with pytest.raises(ValidationError):
+        config.seed = 3
+
+
+def test_a_script_gives_a_section_as_keys_or_as_an_object() -> None:
+    assert validated(Answer, "answer", {"budget": 1.0}) == Shares(budget=1.0)
+    assert validated(Answer, "answer", Shares(budget=1.0)) == Shares(budget=1.0)
+    assert validated(SearchConfig, "search", {"patience": 3}) == SearchConfig(patience=3)
+    for kind, section, value, said in [
+        (
+            Answer,
+            "answer",
+            {"rule": "threshold", "budget": 1},
+            "--answer.budget: there is no such key with answer.rule",
+        ),
+        (SearchConfig, "search", {"setps": 3}, "--search.setps: there is no such key; did you mean --search.steps"),
+        (SearchConfig, "search", {"steps": 0}, "search.steps: Input should be greater than or equal to 1; given: 0"),
+    ]:
+        with pytest.raises(UserError) as caught:
+            validated(kind, section, value)
+        assert str(caught.value).startswith(said)
+
+
+REQUESTS: dict[str, Command] = {
+    "--show runs/a": ShowRequest("runs/a"),
+    "--show runs/a --for llama-factory": ShowRequest("runs/a", "llama-factory"),
+    "--workspace runs/a": WorkspaceRequest("runs/a"),
+    "--score e2e --hyp h --ref r": ScoreRequest("e2e", "h", "r", None, None),
+    "--score ner --hyp h --ref r --json j --metrics [f1]": ScoreRequest("ner", "h", "r", "j", ["f1"]),
+}
+HALF = {
+    "--score e2e --hyp h": "--score e2e: needs --ref FILE",
+    "--metrics [f1]": "--metrics: belongs to --score; did you mean --task.metrics?",
+    "--show runs/a --seed 3": "--seed: does nothing beside --show",
+}
+
+
+@pytest.mark.parametrize("words", REQUESTS)
+def test_a_command_may_ask_for_something_else_than_a_run(words: str) -> None:
+    assert parse_command(words.split()) == REQUESTS[words]
+
+
+@pytest.mark.parametrize("words", HALF)
+def test_half_such_a_request_is_refused(words: str) -> None:
+    assert refusal(words).startswith(HALF[words])
+
+
+def test_each_trial_of_a_sweep_is_a_run_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_RUN_ID", "ab12")
+    assert parse(["--config", "glue_sst2.yaml"]).config.name == "glue_sst2", "only a sweep has trials"
+    monkeypatch.setenv("WANDB_SWEEP_ID", "s")
+    assert parse(["--config", "glue_sst2.yaml"]).config.name == "glue_sst2-ab12"
+
+
+def values_for(key: str) -> list[Any]:
+    """Values of a key: its defaults, its words, and a number that lies in most ranges."""
+    found: list[Any] = []
+    for _, field, _ in keys()[key]:
+        found += [] if field.is_required() else [field.get_default(call_default_factory=True)]
+        inner = [field.annotation, *get_args(field.annotation)]
+        found += [value for kind in inner if str(get_origin(kind)) == "typing.Literal" for value in get_args(kind)]
+        found += [1 for kind in inner if kind in (int, float)]
+    return list({json.dumps(value): value for value in found}.values())
+
+
+@st.composite
+def commands(draw: st.DrawFn) -> dict[str, Any]:
+    """A choice of method, task, hypergradient and rule, and some of the keys that it reads."""
+    choice = {tag: draw(st.sampled_from(CHOICES[tag])) for tag in ("method", "task.type")}
+    if choice["method"] == "autolora":
+        choice |= {tag: draw(st.sampled_from(CHOICES[tag])) for tag in ("hypergradient.type", "answer.rule")}
+    choice = with_place(choice)
+    read = [key for key in keys_of(settings(choice)) if key in keys() and key not in choice]
+    for key in draw(st.lists(st.sampled_from(read), unique=True, max_size=8)):
+        if values := values_for(key):
+            choice[key] = draw(st.sampled_from(values))
+    return choice
+
+
+def outcome(pairs: list[tuple[str, Any]]) -> RunConfig | None:
+    """The settings by these words; None if they are refused."""
+    try:
+        return parse(words_of(dict(pairs))).config
+    except UserError:
+        return None
+
+
+@hypothesis_settings(max_examples=100, deadline=None)
+@drawn(commands(), st.randoms(use_true_random=False))
+def test_the_order_of_words_means_nothing_and_printed_settings_read_back_equal(
+    command: dict[str, Any], chance: random.Random
+) -> None:
+    pairs = list(command.items())
+    first = outcome(pairs)
+    chance.shuffle(pairs)
+    assert outcome(pairs) == first
+    if first is not None:
+        assert settings(yaml.safe_load(to_yaml(first))) == first
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [("--config glue_sst2.yaml --task.name cola", "--task.name: cola"), ("--study.axes seed", "--study.axes"),
+     ("--answer.curve_budgets []", "--answer.curve_budgets"),
+     ("--task glue --task.glue sst2 --task.evaluation_split train", "--task.evaluation_split"),
+     ("--search.unroll_steps 300 --search.steps 200", "--search.unroll_steps")],
+)  # fmt: skip
+def test_what_would_mislead_is_refused(words: str, named: str) -> None:
+    assert refusal(words).startswith(named)
+
+
+def test_a_long_unroll_is_refused_only_where_it_keeps_alpha_from_moving() -> None:
+    assert parse(["--search.unroll_steps", "100"]).config is not None
+    parse(["--search.unroll_steps", "300", "--search.steps", "200", "--hypergradient", "none"])
+
+
+def test_an_object_s_choice_stays_when_a_key_changes() -> None:
+    config = with_values(Autolora(hypergradient=Darts()), {"search.steps": 3})
+    assert isinstance(config, Autolora)
+    assert (config.hypergradient, config.search.steps) == (Darts(), 3)
+
+
+def test_marks_say_which_keys_change_no_result() -> None:
+    cost = set(marked(Autolora(), (COST,)))
+    assert {"search.checkpoint_every", "retrain.checkpoint_every", "model.gradient_checkpointing"} < cost
+    assert "search.steps" not in cost
+    chat = settings({"task.type": "chat", "task.path": "a.jsonl"})
+    assert {"task.samples", "task.decode", "task.metrics", "retrain.row_losses"} < set(marked(chat, (EVALUATE,)))
+    assert set(marked(chat, (MEASURE,))) == {"answer.rows", "answer.curve_ranks", "answer.curve_budgets"}
