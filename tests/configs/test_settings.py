@@ -393,3 +393,10 @@ def test_marks_say_which_keys_change_no_result() -> None:
     chat = settings({"task.type": "chat", "task.path": "a.jsonl"})
     assert {"task.samples", "task.decode", "task.metrics", "retrain.row_losses"} < set(marked(chat, (EVALUATE,)))
     assert set(marked(chat, (MEASURE,))) == {"answer.rows", "answer.curve_ranks", "answer.curve_budgets"}
+
+
+def test_the_recipe_of_the_benchmarks_is_not_that_of_an_own_table() -> None:
+    """LoRA's code for GPT-2: label smoothing 0.1 and 10 beams."""
+    for more, smoothing, beams in (({"task.benchmark": "e2e"}, 0.1, 10), ({"task.path": "a.csv"}, 0.0, 1)):
+        task = settings({"task.type": "generation", **more}).task
+        assert (task.smoothing, task.decoding.num_beams) == (smoothing, beams)

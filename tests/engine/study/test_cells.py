@@ -175,3 +175,11 @@ def test_an_axis_of_paths_has_the_columns_of_each(tmp_path: Path) -> None:
     assert isinstance(first, Table)
     assert isinstance(second, Table)
     assert (first.path, first.label_column, second.path, second.text_columns) == ("a.csv", "y", "b.csv", ["s"])
+
+
+def test_the_columns_of_a_file_hold_for_all_paths_of_an_axis(tmp_path: Path) -> None:
+    axes = {"task.path": ["a.csv", "b.csv"]}
+    config = settings({"task.type": "text", "task.text_columns": ["s"], "study.axes": axes})
+    for cell in expand(config, StudyFolder(tmp_path)):
+        assert isinstance(cell.config.task, Table)
+        assert cell.config.task.text_columns == ["s"]
