@@ -13,10 +13,10 @@ from typing import Annotated, Any
 from pydantic import Field
 from rich.table import Table
 
+from autolora.configs.search import COMPARED
 from autolora.configs.section import Count
 from autolora.engine.run.resources import forget_peak, peak_memory
 from autolora.engine.terminal.bar import Bar
-from autolora.problems.hypergradients import HYPERGRADIENTS
 from benchmarks.command import Settings, main, measured_apart, refuse_unknown, table_of
 from benchmarks.random_models import RANDOM, shape_of
 from benchmarks.retraining import Retraining
@@ -64,8 +64,8 @@ class MemorySettings(Settings):
 def measure(settings: MemorySettings) -> tuple[dict[str, Any], list[Table]]:
     """Measures each training in a process of its own. Raises UserError for an unknown training or model."""
     names = [*ALWAYS, *settings.methods]
-    refuse_unknown("methods", settings.methods, [*HYPERGRADIENTS])
-    refuse_unknown("only", [] if settings.only is None else [settings.only], [*ALWAYS, *HYPERGRADIENTS])
+    refuse_unknown("methods", settings.methods, COMPARED)
+    refuse_unknown("only", [] if settings.only is None else [settings.only], [*ALWAYS, *COMPARED])
     shape_of(settings.model)
     if settings.only is not None:
         return _measure_one(settings, settings.only), []

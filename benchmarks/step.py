@@ -9,8 +9,8 @@ from typing import Any
 
 from rich.table import Table
 
+from autolora.configs.search import COMPARED
 from autolora.configs.section import Count
-from autolora.problems.hypergradients import HYPERGRADIENTS
 from benchmarks.command import Settings, main, refuse_unknown, table_of
 from benchmarks.stock import StockStep
 from benchmarks.timing import Contender, Times, medians, take_turns
@@ -37,7 +37,7 @@ class StepSettings(Settings):
     """As --precision of run.py; stock Betty always computes in fp32, as the paper's code does."""
     device: str = "auto"
     """As --device of run.py."""
-    methods: list[str] = list(HYPERGRADIENTS)
+    methods: list[str] = COMPARED
     """Hypergradients to time."""
     rounds: Count = 20
     """Timed rounds."""
@@ -56,7 +56,7 @@ class StepSettings(Settings):
 
 def measure(settings: StepSettings) -> tuple[dict[str, Any], list[Table]]:
     """Times all steps. Raises UserError for an unknown hypergradient."""
-    refuse_unknown("methods", settings.methods, [*HYPERGRADIENTS])
+    refuse_unknown("methods", settings.methods, COMPARED)
     work = make_workload(
         {
             "model.name": settings.model, "lora.target_modules": settings.target_modules, "lora.k": settings.k,

@@ -6,6 +6,7 @@ tokens. Betty itself is unchanged here: its Engine, its `darts`, and its reading
 """
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -16,11 +17,11 @@ from betty.problems import ImplicitProblem
 from torch import Tensor, nn
 from torch.nn import functional
 
+from autolora.problems.bilevel import SelectionVariables
 from autolora.problems.gates import Gates
 from autolora.problems.models.load import load_tokenizer
-from autolora.problems.selection import SelectionVariables
 from benchmarks.timing import Batch
-from benchmarks.workload import HandedOver, Workload
+from benchmarks.workload import Workload
 
 
 class _Stock(ImplicitProblem):
@@ -34,16 +35,26 @@ class _StockLora(_Stock):
     selection: Any
 
     def training_step(self, batch: Batch) -> Tensor:
-        with self.gates.open(self.selection()):
-            return self.module(**batch).loss
+        self.gates.values = self.selection()
+        return self.module(**batch).loss
 
 
 class _StockSelection(_Stock):
     lora: Any
 
     def training_step(self, batch: Batch) -> Tensor:
-        with self.gates.open(self.module()):
-            return self.lora.module(**batch).loss
+        self.gates.values = self.module()
+        return self.lora.module(**batch).loss
+
+
+class _Loader:
+    """An endless loader of the batch that was last assigned to `batch`."""
+
+    batch: Batch
+
+    def __iter__(self) -> Iterator[Batch]:
+        while True:
+            yield dict(self.batch)
 
 
 class StockStep:
@@ -53,7 +64,7 @@ class StockStep:
     def __init__(self, work: Workload, *, roll_back: bool = False, pad_to: int | None = None) -> None:
         self.pad_to = pad_to
         self.pad = int(load_tokenizer(work.config.model).pad_token_id or 0)
-        self.handed = HandedOver()
+        self.handed = _Loader()
         model = work.lora()
         gates = Gates(model)
         variables = SelectionVariables(len(gates.names), gates.k)

@@ -1,6 +1,6 @@
 """What is measured: a model, rows that are as long as SST-2's, and one step of each way to train on them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +17,8 @@ from autolora.engine.retrain.methods import METHODS
 from autolora.engine.run.context import Context
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.search.engine import SearchEngine, build_engine
-from autolora.problems.data import EndlessLoader, prepare
-from autolora.problems.hypergradients import HYPERGRADIENTS
+from autolora.problems import data
+from autolora.problems.data import Batches, prepare
 from autolora.problems.machine.compute import Compute, choose_compute
 from autolora.problems.models.attach import attach_components
 from autolora.problems.models.load import BaseModel, load_base, load_tokenizer, share_padding
@@ -43,10 +43,9 @@ class Workload:
 
     def batches(self, count: int) -> list[Batch]:
         """The first batches, on the device, in the program's own order, which puts rows of similar length together."""
-        loader: Iterator[Any] = iter(
-            EndlessLoader(self.rows, self.config.search.batch_size, self.collate, self.config.seed)
-        )
-        return [{k: v.to(self.compute.device) for k, v in next(loader).items()} for _ in range(count)]
+        size, seed = self.config.search.batch_size, self.config.seed
+        batches = Batches(self.rows, size, self.collate, seed, self.compute.device)
+        return [batches[number].parts[0][0] for number in range(count)]
 
     def lora(self, *, second_order: bool = False) -> PeftModel:
         """The model with plain LoRA of rank k."""
@@ -74,8 +73,8 @@ def make_workload(values: dict[str, Any], path: str | None, rows: int, length: i
     set_seed(config.seed)
     tokenizer = load_tokenizer(config.model)
     if path is not None:
-        data = prepare(make_task(config), tokenizer, config)
-        encoded, collate = data.train, data.collate
+        prepared = prepare(make_task(config), tokenizer, config)
+        encoded, collate = prepared.train, prepared.collate
     else:
         encoded = _random_rows(rows, len(tokenizer), config.seed, length)
         collate = make_task(config).collate(tokenizer)
@@ -147,13 +146,12 @@ def _random_rows(rows: int, vocabulary: int, seed: int, length: int | None) -> D
 
 
 class HandedOver:
-    """An endless loader of the batch that was last assigned to `batch`."""
+    """Batches, each of which is the one that was last assigned to `batch`, with masks of its own."""
 
     batch: Batch
 
-    def __iter__(self) -> Iterator[Batch]:
-        while True:
-            yield dict(self.batch)
+    def __getitem__(self, number: int) -> data.Batch:
+        return data.Batch([(dict(self.batch), 1.0)], number)
 
 
 class SearchStep:
@@ -163,12 +161,10 @@ class SearchStep:
     def __init__(self, work: Workload, method: str) -> None:
         config = with_values(work.config, {"hypergradient.type": method, "search.unroll_steps": 1})
         assert isinstance(config, Autolora)
-        model = work.lora(second_order=HYPERGRADIENTS[method].second_order)
+        model = work.lora(second_order=config.second_order)
         self.engine: SearchEngine = build_engine(config, model, work.rows, work.rows, work.collate, work.compute)
         self.handed = HandedOver()
-        for problem in (self.engine.lora, self.engine.selection):
-            problem.train_data_loader = [self.handed]
-            problem.train_data_iterator = [iter(self.handed)]
+        self.engine.lora.batches = self.engine.selection.batches = self.handed  # type: ignore[assignment]
         self.engine.train()
 
     def __call__(self, batch: Batch) -> None:

@@ -1,6 +1,6 @@
 """The sections `search`, `hypergradient` and `answer`: Algorithm 1, its hypergradients, and the rules for ranks."""
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, Union
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -84,10 +84,6 @@ class HypergradientConfig(Section):
     """Whether it needs second derivatives."""
     moves_alpha: ClassVar[bool] = True
     """Whether the search takes outer steps."""
-    reads_steps: ClassVar[bool] = False
-    """Whether it reads all inner steps since the last outer step."""
-    may_hide: ClassVar[bool] = False
-    """Whether its implicit term can be far larger than a direct one that has not vanished."""
 
     @property
     def needs_second_derivatives(self) -> bool:
@@ -141,8 +137,6 @@ class Sama(Difference):
 
     type: Literal["sama"] = "sama"
 
-    may_hide: ClassVar[bool] = True
-
 
 class Series(Implicit):
     """Hessian-vector products."""
@@ -157,8 +151,6 @@ class Neumann(Series):
     """The Neumann series of the inverse Hessian."""
 
     type: Literal["neumann"] = "neumann"
-
-    may_hide: ClassVar[bool] = True
 
 
 class ConjugateGradient(Series):
@@ -189,18 +181,14 @@ class Unrolled(Implicit):
     type: Literal["unrolled"] = "unrolled"
 
     second_order: ClassVar[bool] = True
-    reads_steps: ClassVar[bool] = True
-    may_hide: ClassVar[bool] = True
 
 
-class OwnHypergradient(Difference, Series):
-    """An approximation of your own: a class in a file, FILE.py:CLASS, which may read all keys."""
+class OwnHypergradient(HypergradientConfig):
+    """An approximation of your own: a class in a file, FILE.py:CLASS."""
 
     type: Annotated[str, Field(pattern=r"^.+\.py:[A-Za-z_]\w*$")]
     options: dict[str, Any] = {}
     """Its arguments by name, such as "{rate: 0.1}"."""
-
-    second_order: ClassVar[bool] = False
 
     @property
     def needs_second_derivatives(self) -> bool:
@@ -212,6 +200,8 @@ BUILT_IN: dict[str, type[HypergradientConfig]] = {
     for kind in (FirstOrder, Darts, ForwardDifference, Sama, Neumann, ConjugateGradient, Exact, ExactAdamW, Unrolled,
                  Nothing)
 }  # fmt: skip
+COMPARED = [name for name, kind in BUILT_IN.items() if kind.moves_alpha]
+"""The types of our own approximations."""
 
 
 def _type_of(value: Any) -> str | None:
@@ -220,14 +210,13 @@ def _type_of(value: Any) -> str | None:
     return "FILE.py:CLASS" if isinstance(chosen, str) and is_own(chosen) else chosen
 
 
-Hypergradient = Annotated[
-    Annotated[FirstOrder, Tag("first_order")] | Annotated[Darts, Tag("darts")]
-    | Annotated[ForwardDifference, Tag("forward_difference")] | Annotated[Sama, Tag("sama")]
-    | Annotated[Neumann, Tag("neumann")] | Annotated[ConjugateGradient, Tag("cg")] | Annotated[Exact, Tag("exact")]
-    | Annotated[ExactAdamW, Tag("exact_adamw")] | Annotated[Unrolled, Tag("unrolled")]
-    | Annotated[Nothing, Tag("none")] | Annotated[OwnHypergradient, Tag("FILE.py:CLASS")],
-    Discriminator(_type_of),
-]  # fmt: skip
+if TYPE_CHECKING:
+    Hypergradient = HypergradientConfig
+else:
+    _TAGGED = tuple(
+        Annotated[kind, Tag(name)] for name, kind in [*BUILT_IN.items(), ("FILE.py:CLASS", OwnHypergradient)]
+    )
+    Hypergradient = Annotated[Union[_TAGGED], Discriminator(_type_of)]  # noqa: UP007
 
 
 class AnswerConfig(Section):

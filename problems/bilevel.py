@@ -1,216 +1,351 @@
-"""The inner and the outer problem: what the inner problem stores of each step, and the gradient of beta (Eq. 4, 5)."""
+"""Algorithm 1 of AutoLoRA as two Betty problems.
+
+    inner, on D_tr:    W    <- W    - rate * dL_tr/dW                         (LoraProblem, Eq. 4)
+    outer, on D_val:   beta <- beta - rate * (dL_val/dbeta + implicit) at W'  (SelectionProblem, Eq. 5)
+
+Betty's Engine decides whose turn it is: `unroll_steps` inner steps, then an outer one. Each turn is one
+`one_step_descent`, the only method of Betty's that decides anything here. Stock Betty 0.2.1 would train every
+parameter of a module, rebuild the optimiser from its defaults (which AdamW refuses), read the loss back from the
+device at every step, and draw other dropout masks for each side of a finite difference.
+
+A batch, with its dropout masks, is a function of the run's seed and the step (problems/data.py), so that a checkpoint
+holds no random state.
+"""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from betty.configs import Config
+from betty.problems import ImplicitProblem
+from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from autolora.problems.data import Batch
-from autolora.problems.hypergradients import InnerStep, Tensors, registered
-from autolora.problems.level import BilevelProblem
-from autolora.problems.models.precision import weights_in_fp32
+from autolora.configs.search import Constraint
+from autolora.problems.data import Batch, Batches
+from autolora.problems.gates import Gates
+from autolora.problems.hypergradients import Hypergradient, State, Step, Tensors
+from autolora.problems.machine.compute import Compute, seeded
+from autolora.problems.machine.draws import seed_of
+from autolora.problems.machine.processes import ALONE, Processes
+from autolora.problems.tasks.kind import Loss, own_loss
 
 
-class InnerProblem(BilevelProblem):
-    """The inner problem: W, trained on D_tr.
+@dataclass
+class Passes:
+    """Forward and backward passes through the model so far (a Hessian-vector product is one backward)."""
 
-    It stores what a hypergradient needs of the last inner step W -> W': its rate, its gradients, and W before it; and,
-    if the hypergradient reads them, all steps since the last outer one.
-    `eta` is the size of the inner step in the implicit term: a number, "lr" (Eq. 4: the current learning rate of W) or
-    "betty" (1).
+    forward: int = 0
+    backward: int = 0
+
+
+@dataclass
+class Shared:
+    """What both levels share: where they compute, the processes among which they divide a batch, the counted
+    passes."""
+
+    compute: Compute
+    processes: Processes = ALONE
+    passes: Passes = field(default_factory=Passes)
+
+
+class Level(ImplicitProblem):
+    """One level of the bilevel problem: its optimiser changes the parameters `trained` to lower the loss of a batch.
+
+    Attributes: `batch`, `last_loss`, `norm` (of its gradient before clipping) and `skipped` of the last step;
+    `skipped_steps`, how many steps were skipped so far because their loss or gradient was not finite.
     """
 
-    def __init__(self, *args: Any, eta: float | str = "betty", **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.eta_setting = eta
-        self.weights_before: list[Tensor] = []
-        self._steps: list[InnerStep] = []
-        self._steps_skipped: list[Tensor] = []
-        self.outer_step_taken = False
-        self.beta_gradient: list[Tensor] = []
-        self.norm_before_clipping: Tensor | None = None
+    def __init__(
+        self, name: str, module: nn.Module, trained: Iterable[nn.Parameter], optimizer: torch.optim.Optimizer,
+        batches: Batches, shared: Shared, scheduler: Any = None, **config: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(name, Config(**config), module, optimizer, scheduler)
+        self.trained = list(trained)
+        self.batches = batches
+        self.shared = shared
+        self.batch = Batch([], 0)
+        self.last_loss = torch.full((), math.nan, device=shared.compute.device)
+        self.norm = torch.zeros((), device=shared.compute.device)
+        self.skipped = torch.tensor(False, device=shared.compute.device)
+        self.skipped_steps = torch.tensor(0, device=shared.compute.device)
+        self._further = 0
 
-    @property
-    def steps(self) -> list[InnerStep]:
-        """The inner steps since the last outer one, but those that were skipped, as W did not depend on their loss.
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """The parameters that this problem trains; Betty's own are all of the module, the frozen ones too."""
+        return self.trained
 
-        This reads from the device which ones were skipped, for all of them at once.
-        """
-        pairs = zip(self._steps, _read(self._steps_skipped), strict=True)
-        return [step for step, skipped in pairs if not skipped]
+    parameters = trainable_parameters  # Betty calls sometimes one, sometimes the other
 
-    def forget_steps(self) -> None:
-        """Begins a new list of inner steps, as after an outer step."""
-        self._steps, self._steps_skipped = [], []
+    def patch_optimizer(self) -> None:
+        """Keeps the given optimiser; Betty's own builds it anew."""
 
-    def eta(self, step: InnerStep | None = None) -> float:
-        """eta of Eq. 4 at an inner step; None: at the last one."""
-        if self.eta_setting == "betty":
-            return 1.0
-        if self.eta_setting == "lr":
-            return float(self._step_rate if step is None else step.rate)
-        return float(self.eta_setting)
+    def patch_scheduler(self) -> None:
+        """Keeps the given scheduler; Betty's own would lose its position."""
 
-    def get_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        self._step_rate = self.optimizer.param_groups[0]["lr"]
-        return super().get_loss(batch)
+    def get_batch(self) -> Batch:
+        """The batch of this step. Betty has counted the step before it asks."""
+        return self.batches[self.count - 1]
 
-    def backward(self, loss: Tensor, params: Tensors, paths: Any, **options: Any) -> None:
-        """Writes dL_tr/dW into .grad.
+    def draw(self) -> Batch:
+        """A further batch of this level's rows, the same in a search that resumes; the search's own stay as they
+        are."""
+        self._further += 1
+        return self.batches.drawn(self.count, self._further)
 
-        Stores dL_tr/dbeta (from the same backward pass) and W before the step, if the hypergradient reads them.
-        """
-        method = registered(self.config.type)
-        self.passes.backward += 1
-        self.beta_gradient = []
-        beta = [b for parent in self.parents for b in parent.trainable_parameters()]
-        wanted = [*params, *beta] if method.reads_beta_gradient else params
-        torch.autograd.backward(loss, inputs=wanted)
-        for other in self.other_losses():
-            self.passes.backward += 1
-            torch.autograd.backward(other, inputs=wanted)  # adds to .grad
-        self._add_up(wanted)
-        if method.reads_beta_gradient:
-            self.beta_gradient = [torch.zeros_like(b) if b.grad is None else b.grad for b in beta]
-            for b in beta:
-                b.grad = None
-        if method.reads_weights_before:
-            self.weights_before = [p.detach().clone() for p in params]
-        if method.reads_steps:
-            self._keep_step()
-
-    def _keep_step(self) -> None:
-        """Adds the present inner step to `steps`; the first one after an outer step begins a new list."""
-        if self.outer_step_taken:
-            self.forget_steps()
-            self.outer_step_taken = False
-        weights = [p.detach().clone() for p in self.trained]
-        self._steps.append(InnerStep(weights=weights, parts=self._parts, masks=self._masks, rate=self._step_rate))
-
-    def _add_up(self, parameters: Tensors) -> None:
-        """Sums .grad and the loss over all processes; both are then those of the whole batch."""
-        if self.processes.size == 1:
-            return
-        # A weight may be unused in some processes alone: each process drops other layers (layerdrop).
-        used = torch.tensor([float(p.grad is not None) for p in parameters], device=self.last_loss.device)
-        own = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        *grads, used, self.last_loss = self.processes.summed([*own, used, self.last_loss])
-        for parameter, grad, count in zip(parameters, grads, used.tolist(), strict=True):
-            parameter.grad = grad if count else None
-
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Takes the step; also stores the gradient that Adam just used, if the hypergradient reads it."""
-        super().optimizer_step(*args, **kwargs)
-        method = registered(self.config.type)
-        if method.reads_steps:
-            self._steps_skipped.append(self.skipped)
-        if method.reads_last_gradient:
-            for parameter in self.trained:
-                state = self.optimizer.state.get(parameter)
-                if state:  # else no step has ever used it
-                    # Without a gradient, this step did not use it (layerdrop), and clipping did not count it.
-                    grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.detach()
-                    before = state.get("last_grad", torch.zeros_like(grad))
-                    state["last_grad"] = torch.where(self.skipped, before, grad)
+    def one_step_descent(self, batch: Any = None) -> dict[str, Tensor]:
+        """Takes a step, or skips it if its loss or gradient is not finite: then no parameter changes."""
+        self.batch, self._further = self.get_batch(), 0
+        self.last_loss, gradient = self.descent(self.batch)
+        self.norm = get_total_norm(gradient)
+        self.skipped = ~(self.last_loss + self.norm).isfinite()
+        self.skipped_steps = self.skipped_steps + self.skipped
+        for parameter, slope in zip(self.trained, gradient, strict=True):
+            parameter.grad = slope
+        if self.optimizer.defaults.get("fused"):
+            self.optimizer.found_inf = self.skipped.float()
+            self.optimizer_step()  # the kernel skips by itself: reading `skipped` here would stall a GPU
+        elif not self.skipped:
+            self.optimizer_step()
+        self.zero_grad()
+        return {"loss": self.last_loss}
 
     def clip_grad(self) -> None:
-        """Clips the gradient as Betty does, and stores the norm that it had."""
-        norm = torch.nn.utils.clip_grad_norm_(self.trainable_parameters(), max_norm=self.gradient_clipping)
-        self.norm_before_clipping = norm.detach()
+        """Clips the gradient as Betty does, by the norm that is known already."""
+        clip_grads_with_norm_(self.trained, self.gradient_clipping, self.norm)
 
-    @contextmanager
-    def in_fp32(self) -> Iterator[None]:
-        """Inside the context nothing is rounded to bf16: no autocast, and fp32 copies of frozen bf16 weights.
+    def descent(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+        """The loss of a batch, and the gradient that the optimiser is to follow."""
+        raise NotImplementedError
 
-        The backward pass must also lie inside. Weights in 4 bits stay as they are, but products with them are in fp32.
+    def losses(self, batch: Batch) -> Iterator[Tensor]:
+        """The losses of the parts of a batch at the current W and beta, always under the batch's dropout masks.
+
+        They sum to its mean loss, over the processes as well. No loss is held while the next one is computed.
         """
-        kept = self.compute
-        self.compute = replace(kept, bf16=False)
-        try:
-            with weights_in_fp32(self.module):
-                yield
-        finally:
-            self.compute = kept
+        for number in range(len(batch.parts)):
+            yield self._loss(batch, number)
+
+    def _loss(self, batch: Batch, number: int) -> Tensor:
+        inputs, share = batch.parts[number]
+        self.shared.passes.forward += 1
+        compute = self.shared.compute
+        with seeded(seed_of(batch.seed, "masks", number), compute.device), compute.autocast():
+            loss: Tensor = self.training_step(inputs)
+        return loss if share == 1 else loss * share
+
+    def loss_and_gradient(self, batch: Batch, inputs: Tensors) -> tuple[Tensor, list[Tensor]]:
+        """L and dL/d inputs of a batch at the current W and beta, zeros for an unused input."""
+        loss, *gradient = self._summed(lambda loss: [loss.detach(), *self._grad(loss, inputs)], self.losses(batch))
+        return loss, gradient
+
+    def gradient(self, batch: Batch, inputs: Tensors) -> list[Tensor]:
+        """dL/d inputs of a batch at the current W and beta, zeros for an unused input."""
+        return self.loss_and_gradient(batch, inputs)[1]
+
+    def products(self, batch: Batch) -> Callable[[Tensors, Tensors], list[Tensor]]:
+        """Products with the second derivatives of L at the current W and beta: a function of a direction in W and of
+        inputs, which returns d (dL/dW . direction) / d inputs.
+
+        dL/dW of a single part is computed once and kept. That of several parts is computed anew for every product: a
+        batch is cut into parts because the graphs of all its rows do not fit into memory.
+        """
+        weights = self.weights
+
+        def gradients() -> Iterator[list[Tensor]]:
+            return map(partial(self._grad, inputs=weights, create_graph=True), self.losses(batch))
+
+        kept = list(gradients()) if len(batch.parts) == 1 else None
+
+        def product(direction: Tensors, inputs: Tensors) -> list[Tensor]:
+            def along(gradient: list[Tensor]) -> list[Tensor]:
+                # torch refuses to differentiate the constant gradient of a weight that the loss does not use.
+                used = [(g, d) for g, d in zip(gradient, direction, strict=True) if g.requires_grad]
+                slopes, directions = zip(*used, strict=True)
+                return self._grad(slopes, inputs, grad_outputs=directions, retain_graph=kept is not None)
+
+            return self._summed(along, gradients() if kept is None else kept)
+
+        return product
+
+    @property
+    def weights(self) -> list[nn.Parameter]:
+        """W."""
+        raise NotImplementedError
+
+    def _grad(self, loss: Any, inputs: Tensors, **options: Any) -> list[Tensor]:
+        self.shared.passes.backward += 1
+        found = torch.autograd.grad(loss, inputs, allow_unused=True, **options)
+        return [torch.zeros_like(i) if g is None else g for g, i in zip(found, inputs, strict=True)]
+
+    def _summed(self, function: Callable[[Any], list[Tensor]], parts: Iterable[Any]) -> list[Tensor]:
+        """The sum of a function over the parts of a batch, and over all processes."""
+        total: list[Tensor] = []
+        # map, as a loop over the parts would hold the graph of one while the next is made.
+        for found in map(function, parts):
+            total = [t + f for t, f in zip(total, found, strict=True)] if total else found
+        return self.shared.processes.summed(total)
+
+
+class LoraProblem(Level):
+    """The inner problem: W, the weights of LoRA and of the task head, on D_tr.
+
+    Betty sets `self.selection`. `steps`: the inner steps since the last outer one, as far as the hypergradient reads
+    them. `dropout`: false keeps the model in evaluation mode.
+    """
+
+    selection: Any
+
+    def __init__(
+        self, *arguments: Any, gates: Any = None, loss: Loss = own_loss, dropout: bool = True, **options: Any
+    ) -> None:
+        super().__init__("lora", *arguments, **options)
+        self.gates: Gates = gates
+        self._loss_of = loss
+        self._dropout = dropout
+        self.steps: list[Step] = []
+
+    @property
+    def weights(self) -> list[nn.Parameter]:
+        return self.trained
+
+    def training_step(self, batch: dict[str, Tensor]) -> Tensor:
+        """L(W, alpha(beta)) of one batch. Scalar."""
+        self.gates.values = self.selection.module()  # they stay for the backward pass
+        return self._loss_of(self.module, batch)
+
+    def descent(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+        """Eq. 4: the gradient over W. One backward pass also gives dL_tr/dbeta, where the hypergradient reads it."""
+        reads = self.selection.hypergradient.reads
+        beta = [] if reads == "nothing" else self.selection.trained
+        loss, found = self.loss_and_gradient(batch, [*self.trained, *beta])
+        gradient = found[: len(self.trained)]
+        if reads != "nothing":
+            before = [weight.detach().clone() for weight in self.trained]
+            rate = float(self.optimizer.param_groups[0]["lr"])  # the scheduler moves on after this step
+            step = Step(batch, before, rate, found[len(gradient) :], gradient)
+            self.steps = [*self.steps, step] if reads == "every step" else [step]
+        return loss, gradient
 
     @contextmanager
     def at(self, weights: Tensors) -> Iterator[None]:
-        """Sets W to `weights` inside the context, and afterwards restores the earlier W.
-
-        W is copied and restored bit for bit: adding a change and subtracting it again would leave rounding errors.
-        """
-        kept = [p.detach().clone() for p in self.trained]
+        """Inside the context W is `weights`; afterwards it is what it was, bit for bit: adding a change and
+        subtracting it again would leave rounding errors."""
+        kept = [weight.detach().clone() for weight in self.trained]
         try:
-            self._write(weights)
+            _write(self.trained, weights)
             yield
         finally:
-            self._write(kept)
+            _write(self.trained, kept)
 
-    @torch.no_grad()
-    def _write(self, values: Tensors) -> None:
-        for parameter, value in zip(self.trained, values, strict=True):
-            parameter.copy_(value)
+    def train(self) -> None:
+        super().train()
+        self.module.train(self._dropout)
 
 
-class OuterProblem(BilevelProblem):
-    """The outer problem: beta, trained on D_val.
+class SelectionProblem(Level):
+    """The outer problem: beta on D_val.
 
-    One backward pass gives the direct gradient and dL_val/dW; the registered hypergradient gives the implicit term.
+    Betty sets `self.lora`. `direct` and `implicit`: the two terms of the last outer gradient, flat, empty before the
+    first outer step. `state`: what the hypergradient carries from one outer step to the next.
     """
 
-    # Empty until the first outer step, which comes after `unroll_steps` inner ones.
-    direct = torch.zeros(0)
-    implicit = torch.zeros(0)
+    lora: Any
 
-    def backward(self, loss: Tensor, params: Tensors, paths: Any, **options: Any) -> None:
-        """Sets .grad of beta to direct + implicit (Eq. 5); the inner problem's config names the hypergradient."""
-        inner = paths[0][1]
-        self._inner_skipped = inner.skipped
-        method = registered(inner.config.type)
-        weights = inner.meta_trainable_parameters() if method.reads_vector else []
-        own = self.own_gradient(loss, [*params, *weights])
-        for other in self.other_losses():
-            own = [o + p for o, p in zip(own, self.own_gradient(other, [*params, *weights]), strict=True)]
-        *grads, self.last_loss = self.processes.summed([*own, self.last_loss])
-        direct, vector = grads[: len(params)], grads[len(params) :]
-        self.direct = torch.cat([g.flatten() for g in direct]).detach()
-        implicit = method.implicit(vector, inner, self)
-        inner.outer_step_taken = True
-        self.implicit = torch.cat([g.flatten() for g in implicit]).detach()
-        for parameter, d, i in zip(params, direct, implicit, strict=True):
-            parameter.grad = i.detach()  # torch refuses a term of another shape or dtype, such as a user's class gives
-            parameter.grad = d + parameter.grad
+    def __init__(self, *arguments: Any, hypergradient: Hypergradient, seed: int = 0, **options: Any) -> None:
+        super().__init__("selection", *arguments, **options)
+        self.hypergradient = hypergradient
+        self.seed = seed
+        self.direct = self.implicit = torch.zeros(0)
+        self.state: State | None = None
 
-    def _newly_skipped(self) -> Tensor:
-        """Whether this outer step was skipped and the inner problem has not already counted the skip."""
-        return self.skipped & ~self._inner_skipped
+    @property
+    def weights(self) -> list[nn.Parameter]:
+        trained: list[nn.Parameter] = self.lora.trained
+        return trained
 
-    def _finite(self) -> Tensor:
-        """False also when the inner step before this outer step was skipped."""
-        return super()._finite() & ~self._inner_skipped
+    def training_step(self, batch: dict[str, Tensor]) -> Tensor:
+        """L(W', alpha(beta)) of one batch. Scalar."""
+        loss: Tensor = self.lora.training_step(batch)
+        return loss
+
+    def descent(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+        """Eq. 5: one backward pass gives the direct term and v = dL_val/dW', the hypergradient gives the implicit
+        one."""
+        weights = [] if self.hypergradient.reads == "nothing" else self.weights
+        loss, found = self.loss_and_gradient(batch, [*self.trained, *weights])
+        self.direct = _flat(found[: len(self.trained)])
+        self.implicit = _flat(self._implicit(found[len(self.trained) :]))
+        self.lora.steps = []
+        sizes = [beta.numel() for beta in self.trained]
+        gradient = (self.direct + self.implicit).split(sizes)  # fails if the implicit term has another size
+        return loss, [part.view_as(beta) for part, beta in zip(gradient, self.trained, strict=True)]
+
+    def _implicit(self, v: list[Tensor]) -> list[Tensor]:
+        """The implicit term. What the hypergradient draws is the same in all processes, and in a search that
+        resumes."""
+        with seeded(seed_of(self.seed, "hypergradient", self.count), self.shared.compute.device):
+            if self.state is None:
+                self.state = self.hypergradient.start(self.lora)
+            term, self.state = self.hypergradient.term(self.state, v, self.lora, self)
+        return term
 
     def diagnostics(self) -> dict[str, float | None]:
-        """|implicit| / |direct| and the cosine of the two in the last outer step.
-
-        Both are None before the first outer step, and if one of the two terms is not finite. If the implicit gradient
-        is zero, both are 0. If only the direct gradient is zero (B = 0), the cosine is 0 and the ratio, which would be
-        infinite, is None.
-        """
-        unknown: dict[str, float | None] = {"implicit_to_direct": None, "cosine": None}
-        if not self.direct.numel():
-            return unknown
+        """|implicit| / |direct| and the cosine of the two in the last outer step; None where they are not defined:
+        before the first outer step, and where a term is not finite or the direct one is zero (as at B = 0)."""
         direct, implicit = self.direct.cpu().double(), self.implicit.cpu().double()  # mps has no float64
         sizes = float(direct.norm()), float(implicit.norm())
-        if not all(map(math.isfinite, sizes)):
-            return unknown
-        cosine = float(direct @ implicit) / (sizes[0] * sizes[1]) if min(sizes) > 0 else 0.0
-        ratio = sizes[1] / sizes[0] if sizes[0] > 0 else None if sizes[1] > 0 else 0.0
-        return {"implicit_to_direct": ratio, "cosine": cosine}
+        if not sizes[0] or not all(map(math.isfinite, sizes)):
+            return {"implicit_to_direct": None, "cosine": None}
+        cosine = float(direct @ implicit) / (sizes[0] * sizes[1]) if sizes[1] else 0.0
+        return {"implicit_to_direct": sizes[1] / sizes[0], "cosine": cosine}
 
 
-def _read(flags: list[Tensor]) -> list[bool]:
-    """The values of boolean scalars, for which a GPU is waited for once."""
-    return torch.stack(flags).tolist() if flags else []
+class SelectionVariables(nn.Module):
+    """beta [layers, k], and the alpha and the gates that are computed from it.
+
+    | constraint | alpha            | beta at the start | alpha at the start |
+    |------------|------------------|-------------------|--------------------|
+    | softmax    | softmax(beta_l)  | 0                 | 1/k                |
+    | sigmoid    | sigmoid(beta)    | 0                 | 1/2                |
+    | none       | beta             | 1                 | 1                  |
+
+    alpha starts uniform, so that random noise decides no rank. (The paper's text does not say how alpha starts; its
+    code draws beta at random in one place and sets it uniform in others.)
+    """
+
+    def __init__(self, layers: int, k: int, constraint: Constraint = "softmax", scale: str = "start") -> None:
+        super().__init__()
+        self.constraint = constraint
+        self.scale = scale
+        self.beta = nn.Parameter(torch.full((layers, k), 1.0 if constraint == "none" else 0.0))
+        self.alpha_at_start = {"softmax": 1.0 / k, "sigmoid": 0.5, "none": 1.0}[constraint]
+
+    def alpha(self) -> Tensor:
+        """alpha [layers, k] (AutoLoRA Eq. 3; sigmoid and none are the ablations of Table 4)."""
+        if self.constraint == "softmax":
+            return self.beta.softmax(dim=-1)
+        return self.beta.sigmoid() if self.constraint == "sigmoid" else self.beta
+
+    def forward(self) -> Tensor:
+        """Gates [layers, k] for the LoRA components.
+
+        With scale "start" a gate is alpha divided by its start value: softmax alone makes the update k times smaller
+        than plain LoRA's, and the search learns slowly. lora_alpha can absorb the constant, so Eq. 2 is unchanged.
+        """
+        alpha = self.alpha()
+        return alpha / self.alpha_at_start if self.scale == "start" else alpha
+
+
+def _flat(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.cat([tensor.detach().flatten() for tensor in tensors])
+
+
+@torch.no_grad()
+def _write(parameters: Sequence[nn.Parameter], values: Tensors) -> None:
+    for parameter, value in zip(parameters, values, strict=True):
+        parameter.copy_(value)

@@ -1,4 +1,5 @@
-"""From rows to batches: loading, encoding, an order that groups rows of similar length, loaders that can resume."""
+"""From rows to batches: loading, encoding, an order that groups rows of similar length, batches that follow from a
+seed."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,8 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from autolora.configs.errors import UserError
 from autolora.configs.schema import RunConfig
+from autolora.problems.machine.compute import all_seeded, on_device
+from autolora.problems.machine.draws import seed_of
 from autolora.problems.machine.processes import ALONE, Processes
 from autolora.problems.tasks import Collate, Task
 from autolora.problems.tasks.doubts import texts_of, warn_of_shared_texts, warn_of_unknown_tokens
@@ -26,9 +29,6 @@ from autolora.problems.tasks.source_digest import source_digest
 from autolora.problems.tasks.split_names import TRAIN, UNUSED
 
 log = logging.getLogger("autolora.inputs")
-
-Batch = dict[str, Tensor] | tuple[dict[str, Tensor], ...]
-"""One batch: a dict of tensors, or several such dicts where the batch goes through the model in parts."""
 
 
 @dataclass(frozen=True)
@@ -213,41 +213,52 @@ def own_parts(
     return parts, shares
 
 
-class EndlessLoader:
-    """Endless batches of a data set. `epoch` and `position` (batches already given in this epoch) are its whole state.
+@dataclass(frozen=True)
+class Batch:
+    """One batch. `parts`: the inputs of each part that goes through the model by itself, and the part's weight in the
+    mean loss. `seed`: of its dropout masks."""
 
-    With several processes, each process gives its own rows of the same batches. A batch has `batch_size` times `parts`
-    rows. It is a plain dict, or a tuple of dicts if it goes through the model in several parts, one by one. `shares`:
-    for each part of the last batch, its weight in the mean loss of the batch.
+    parts: Sequence[tuple[dict[str, Tensor], float]]
+    seed: int
+
+
+class Batches:
+    """The batches of one level of a search: each, with its dropout masks, is a function of the seed and its number.
+
+    A batch has `size` times `parts` rows. With several processes each one has its own rows, and masks, of a batch.
     """
 
     def __init__(
-        self, rows: Dataset, batch_size: int, collate: Collate, seed: int, processes: Processes = ALONE, parts: int = 1
-    ) -> None:
+        self, rows: Dataset, size: int, collate: Collate, seed: int, device: torch.device,
+        processes: Processes = ALONE, parts: int = 1,
+    ) -> None:  # fmt: skip
         self.rows = rows
-        self.processes = processes
-        self.shares = [1.0]
+        self.size = size
         self.collate = collate
-        self.size = batch_size
-        self.order = LengthGroupedOrder(rows["length"], batch_size * parts, seed)
-        self.epoch = 0
-        self.position = 0
+        self.seed = seed
+        self.device = device
+        self.processes = processes
+        self.order = LengthGroupedOrder(rows["length"], size * parts, seed)
+        self._of_epoch: tuple[int, list[list[int]]] = (0, self.order.batches(0))
 
-    def __iter__(self) -> Iterator[Batch]:
-        while True:
-            for batch in self.order.batches(self.epoch)[self.position :]:
-                self.position += 1
-                parts, self.shares = self._parts(batch)
-                yield parts[0] if len(parts) == 1 else tuple(parts)
-            self.epoch, self.position = self.epoch + 1, 0
+    def __getitem__(self, number: int) -> Batch:
+        """The batch of a step, counted from 0 on; every row comes once in an epoch."""
+        epoch, place = divmod(number, len(self._of_epoch[1]))
+        if epoch != self._of_epoch[0]:
+            self._of_epoch = (epoch, self.order.batches(epoch))
+        return self._batch(self._of_epoch[1][place], seed_of(self.seed, number))
 
-    def draw(self, seed: int) -> tuple[list[dict[str, Tensor]], list[float]]:
-        """One more batch, of rows that `seed` draws: this process's parts of it, and their shares.
-
-        It has as many rows as the others (all rows, if there are fewer), each at most once. The others stay as they
-        are."""
+    def drawn(self, *place: int) -> Batch:
+        """One more batch, of rows that the seed and `place` draw, each at most once."""
+        seed = seed_of(self.seed, "drawn", *place)
         order = torch.randperm(len(self.rows), generator=torch.Generator().manual_seed(seed))
-        return self._parts(order[: self.order.batch_size].tolist())
+        return self._batch(order[: self.order.batch_size].tolist(), seed)
+
+    def _batch(self, numbers: Sequence[int], seed: int) -> Batch:
+        own = seed_of(seed, self.processes.rank)
+        with all_seeded(seed_of(own, "rows"), self.device):  # a collate may draw, as that of masked words does
+            parts, shares = self._parts(numbers)
+        return Batch([(on_device(part, self.device), share) for part, share in zip(parts, shares, strict=True)], own)
 
     def _parts(self, batch: Sequence[int]) -> tuple[list[dict[str, Tensor]], list[float]]:
         """This process's part of a batch, or its parts if the batch is cut, and their shares."""

@@ -1,6 +1,6 @@
 """Gate the rank-1 components of stock PEFT LoRA by alpha (AutoLoRA Eq. 2).
 
-    Delta_l x = scaling * B_l (gate_l * (A_l x)),   gate_l = alpha_l [k], times a constant (see problems/selection.py)
+    Delta_l x = scaling * B_l (gate_l * (A_l x)),   gate_l = alpha_l [k], times a constant (see problems/bilevel.py)
 
 l is a group: a layer, or a part of a fused layer (see problems/models/parts.py). The gates of one layer's parts lie
 side by side. The search and its answer call a group a layer.
@@ -10,7 +10,7 @@ included. Under bf16 autocast this output and the gates are rounded to bf16. No 
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from itertools import accumulate
 from typing import Any
 
@@ -31,11 +31,13 @@ def factors(layer: LoraLayer, adapter: str = ADAPTER) -> tuple[Tensor, Tensor]:
 
 
 class Gates:
-    """The gates of all LoRA layers of one model: set for a forward pass, and applied by a hook in each layer.
+    """The gates of all LoRA layers of one model: `values` [groups, k], applied by a hook in each layer; None: plain
+    LoRA.
 
-    `targets` may name parts of fused layers; each such part is a group. Attributes: `names` of the groups, `ranks`,
-    the number of components of each group, and k, the largest of them. Raises RuntimeError if the groups of a fused
-    layer do not have equally many components.
+    They must stay until the backward pass, as gradient checkpointing then computes a block again. `targets` may name
+    parts of fused layers; each such part is a group. Attributes: `names` of the groups, `ranks`, the number of
+    components of each group, and k, the largest of them. Raises RuntimeError if the groups of a fused layer do not
+    have equally many components.
     """
 
     def __init__(self, model: PeftModel, targets: Sequence[str] = (), adapter: str = ADAPTER) -> None:
@@ -50,7 +52,7 @@ class Gates:
         self.ranks = list(own.values())
         self.k = max(self.ranks)
         self.groups = layout(own)
-        self._values: Tensor | None = None
+        self.values: Tensor | None = None
         self._hooks = [
             layer.lora_A[adapter].register_forward_hook(self._hook(slice(end - count, end)))
             for layer, count, end in zip(
@@ -60,16 +62,12 @@ class Gates:
 
     @contextmanager
     def open(self, values: Tensor) -> Iterator[None]:
-        """Forward passes inside the context use gate `values` [groups, k]; outside, the layers are plain LoRA."""
-        before, self._values = self._values, values
+        """Passes inside the context, backward ones included, use gate `values` [groups, k]."""
+        before, self.values = self.values, values
         try:
             yield
         finally:
-            self._values = before
-
-    def again(self) -> AbstractContextManager[None]:
-        """A context for later, in which a forward pass is repeated with the gates that are open now."""
-        return nullcontext() if self._values is None else self.open(self._values)
+            self.values = before
 
     def parameters_per_rank(self) -> dict[str, int]:
         """Group -> how many numbers one of its rank-1 components trains: inputs of A + outputs of B.
@@ -141,8 +139,8 @@ class Gates:
 
     def _hook(self, rows: slice) -> Any:
         def gate(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-            if self._values is None:
+            if self.values is None:
                 return output
-            return output * self._values[rows].flatten()[: output.shape[-1]].to(output.dtype)
+            return output * self.values[rows].flatten()[: output.shape[-1]].to(output.dtype)
 
         return gate

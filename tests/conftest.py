@@ -68,17 +68,6 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         return (yield)
 
 
-@pytest.fixture
-def unchanged_registry() -> Iterator[None]:
-    """After the test, Betty does not know the hypergradients that it has loaded from a file."""
-    from betty.hypergradient import jvp_fn_mapping
-
-    known = set(jvp_fn_mapping)
-    yield
-    for name in set(jvp_fn_mapping) - known:
-        del jvp_fn_mapping[name]
-
-
 @pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that the workers of one run of the suite have in common."""

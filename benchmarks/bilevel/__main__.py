@@ -23,17 +23,17 @@ from rich.table import Table
 
 from autolora.configs.errors import UserError
 from autolora.configs.own_class import is_own
-from autolora.configs.search import OwnHypergradient
+from autolora.configs.search import BUILT_IN, COMPARED, OwnHypergradient
 from autolora.configs.section import Count, CountFromZero, NotNegative, Positive
 from autolora.engine.study.rows import spread
-from autolora.problems.hypergradients import HYPERGRADIENTS, Hypergradient, approximation
+from autolora.problems.hypergradients import Hypergradient, approximation
 from benchmarks.bilevel.descent import Descent, Point, learn
 from benchmarks.bilevel.picture import draw_progress
 from benchmarks.bilevel.ridge import Ridge
 from benchmarks.command import Settings, main, refuse_unknown, table_of
 
-WITHOUT_ADAM = [name for name, method in HYPERGRADIENTS.items() if not method.reads_last_gradient]
-"""The approximations that do not differentiate a step of Adam, of which they need the last gradient."""
+WITHOUT_ADAM = [name for name in COMPARED if name not in ("sama", "exact_adamw")]
+"""The approximations that do not differentiate a step of Adam."""
 
 
 class BilevelSettings(Settings):
@@ -95,7 +95,7 @@ def measure_bilevel(settings: BilevelSettings) -> tuple[dict[str, Any], list[Tab
     """Tries every approximation on every problem. Raises UserError for one that does not exist, or that needs Adam
     where plain gradient descent moves the weights, for batches of more rows than there are, and for an approximation
     whose first outer step is not finite."""
-    built_in = list(HYPERGRADIENTS) if settings.inner == "adam" else WITHOUT_ADAM
+    built_in = COMPARED if settings.inner == "adam" else WITHOUT_ADAM
     methods = settings.methods or built_in
     refuse_unknown("methods", itertools.filterfalse(is_own, methods), [*built_in, "FILE.py:CLASS"])
     if settings.options and not any(map(is_own, methods)):
@@ -124,15 +124,16 @@ def _made(name: str, settings: BilevelSettings) -> Hypergradient:
     """The approximation of this name."""
     if is_own(name):
         return approximation(OwnHypergradient(type=name, options=settings.options))
-    return HYPERGRADIENTS[name]
+    given: dict[str, Any] = {"eta": settings.cg_eta if name == "cg" else settings.eta, "terms": settings.terms}
+    kind = BUILT_IN[name]
+    return approximation(kind(**{key: value for key, value in given.items() if key in kind.model_fields}))
 
 
 def _row(name: str, unroll_steps: int, problems: Sequence[Ridge], settings: BilevelSettings) -> Row:
-    eta = settings.cg_eta if name == "cg" else settings.eta
     make = functools.partial(_made, name, settings)
     adam = settings.inner == "adam"
     rates = settings.inner_rate or (0.03 if adam else 0.3), settings.outer_rate
-    how = Descent(make, unroll_steps, eta, settings.terms, rates, adam, settings.batch_rows)
+    how = Descent(make, unroll_steps, rates, adam, settings.batch_rows)
     runs = [list(learn(problem, how, settings.passes)) for problem in problems]
     if not all(runs):
         raise UserError(

@@ -3,17 +3,15 @@
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from betty.configs import Config, EngineConfig
+from betty.configs import EngineConfig
 from betty.engine import Engine
 from betty.logging import get_logger
 from torch import Tensor
 
-from autolora.problems.bilevel import InnerProblem, OuterProblem
-from autolora.problems.hypergradients import Hypergradient, register
-from autolora.problems.level import Passes
+from autolora.problems.bilevel import LoraProblem, SelectionProblem, Shared
+from autolora.problems.hypergradients import Hypergradient
 from autolora.problems.machine.compute import Compute
 from benchmarks.bilevel.batches import Batches
 from benchmarks.bilevel.ridge import Batch, LogPenalty, Ridge, Weights
@@ -24,14 +22,12 @@ CPU = torch.device("cpu")
 @dataclass(frozen=True)
 class Descent:
     """How beta is learned. `make`: makes the approximation, a new object for each problem. `unroll_steps`: inner steps
-    for each outer one. `eta`: as hypergradient.eta. `terms`: those of neumann and cg. `rates`: the learning rates of w
-    and of beta. `adam`: whether Adam moves w, too, and not plain gradient descent; beta is always moved by Adam.
-    `batch_rows`: the rows of D_tr and of D_val that each step draws; None: all."""
+    for each outer one. `rates`: the learning rates of w and of beta. `adam`: whether Adam moves w, too, and not plain
+    gradient descent; beta is always moved by Adam. `batch_rows`: the rows of D_tr and of D_val that each step draws;
+    None: all."""
 
     make: Callable[[], Hypergradient]
     unroll_steps: int
-    eta: float | str
-    terms: int
     rates: tuple[float, float]
     adam: bool = False
     batch_rows: int | None = None
@@ -47,19 +43,15 @@ class Point:
     objective: float
 
 
-class _Inner(InnerProblem):
-    outer: Any
-
+class _Inner(LoraProblem):
     def training_step(self, batch: Batch) -> Tensor:
-        loss: Tensor = self.module(batch, self.outer.module())
+        loss: Tensor = self.module(batch, self.selection.module())
         return loss
 
 
-class _Outer(OuterProblem):
-    inner: Any
-
+class _Outer(SelectionProblem):
     def training_step(self, batch: Batch) -> Tensor:
-        loss: Tensor = self.inner.module(batch, None)
+        loss: Tensor = self.lora.module(batch, None)
         return loss
 
 
@@ -69,7 +61,8 @@ def learn(ridge: Ridge, how: Descent, budget: int) -> Iterator[Point]:
     It stops early if a step was skipped, because its gradient was not finite."""
     engine, inner, outer = _engine(ridge, how)
     engine.train()
-    while inner.passes.forward + inner.passes.backward < budget:
+    passes = inner.shared.passes
+    while passes.forward + passes.backward < budget:
         beta = outer.module.beta.detach().clone()
         for _ in range(how.unroll_steps):
             engine.train_step()
@@ -77,7 +70,7 @@ def learn(ridge: Ridge, how: Descent, budget: int) -> Iterator[Point]:
             return
         gradient = outer.direct + outer.implicit
         yield Point(
-            inner.passes.forward + inner.passes.backward, _cosine(gradient, ridge.hypergradient(beta)),
+            passes.forward + passes.backward, _cosine(gradient, ridge.hypergradient(beta)),
             float(ridge.objective(outer.module.beta.detach())),
         )  # fmt: skip
 
@@ -85,20 +78,16 @@ def learn(ridge: Ridge, how: Descent, budget: int) -> Iterator[Point]:
 def _engine(ridge: Ridge, how: Descent) -> tuple[Engine, _Inner, _Outer]:
     get_logger().setLevel(logging.WARNING)
     inputs = ridge.train["x"].shape[1]
-    weights, penalty, passes = Weights(inputs), LogPenalty(inputs), Passes()
-    compute = Compute(CPU, bf16=False)
-    settings = Config(
-        type=register(how.make()), unroll_steps=how.unroll_steps, neumann_iterations=how.terms,
-        cg_iterations=how.terms, darts_alpha=0.01,
-    )  # fmt: skip
+    weights, penalty = Weights(inputs), LogPenalty(inputs)
+    shared = Shared(Compute(CPU, bf16=False))
     descent = torch.optim.Adam if how.adam else torch.optim.SGD
     inner = _Inner(
-        "inner", settings, weights, weights.parameters(), descent(weights.parameters(), lr=how.rates[0]),
-        Batches(ridge.train, how.batch_rows, 0), compute, passes=passes, eta=how.eta,
+        weights, weights.parameters(), descent(weights.parameters(), lr=how.rates[0]),
+        Batches(ridge.train, how.batch_rows, 0), shared, unroll_steps=how.unroll_steps,
     )  # fmt: skip
     outer = _Outer(
-        "outer", Config(), penalty, penalty.parameters(), torch.optim.Adam(penalty.parameters(), lr=how.rates[1]),
-        Batches(ridge.validation, how.batch_rows, 1), compute, passes=passes,
+        penalty, penalty.parameters(), torch.optim.Adam(penalty.parameters(), lr=how.rates[1]),
+        Batches(ridge.validation, how.batch_rows, 1), shared, hypergradient=how.make(),
     )  # fmt: skip
     engine = Engine(
         problems=[outer, inner],

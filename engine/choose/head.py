@@ -11,8 +11,7 @@ from transformers import PreTrainedModel, set_seed
 from autolora.engine.measure.passes import Passes
 from autolora.engine.run.workbench import Workbench
 from autolora.engine.terminal.bar import Bar
-from autolora.problems.data import Batch, EndlessLoader
-from autolora.problems.machine.compute import on_device
+from autolora.problems.data import Batch, Batches
 from autolora.problems.models.whole import head_alone
 
 log = logging.getLogger("autolora")
@@ -43,15 +42,14 @@ def train_head(run: Workbench, d_tr: Dataset, passes: Passes) -> tuple[PreTraine
     rate, decay = search.learning_rate, search.weight_decay
     optimizer = torch.optim.AdamW(weights, lr=rate, weight_decay=decay, fused=run.compute.fused)
     size, parts = search.batch_size, search.gradient_accumulation
-    loader = EndlessLoader(d_tr, size, run.data.collate, run.config.seed, run.processes, parts)
-    batches = iter(loader)
+    batches = Batches(d_tr, size, run.data.collate, run.config.seed, run.compute.device, run.processes, parts)
     lowest, kept, failed, step = _loss(model, some), _copies(weights), 0, 0
     log.info("answer: training the head alone, to measure what LoRA gains: at most %d steps", search.steps)
     with Bar("head alone", search.steps) as bar:
         while step < search.steps and failed < PATIENCE:
             model.train(search.dropout)
             for _ in range(min(CHECK_EVERY, search.steps - step)):
-                _descend(run, model, weights, optimizer, next(batches), loader.shares)
+                _descend(run, model, weights, optimizer, batches[step])
                 step += 1
                 bar.step(step)
             loss = _loss(model, some)
@@ -66,13 +64,12 @@ def train_head(run: Workbench, d_tr: Dataset, passes: Passes) -> tuple[PreTraine
 
 def _descend(
     run: Workbench, model: PreTrainedModel, weights: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer,
-    batch: Batch, shares: list[float],
+    batch: Batch,
 ) -> None:  # fmt: skip
-    """Takes one optimiser step. `shares`: the weight of each part of the batch, on this process, in the mean loss."""
-    for part, share in zip(batch if isinstance(batch, tuple) else [batch], shares, strict=True):
-        there = on_device(part, run.compute.device)
+    """Takes one optimiser step."""
+    for part, share in batch.parts:
         with run.compute.autocast():
-            loss = run.kind.loss(model, there) * share
+            loss = run.kind.loss(model, part) * share
         loss.backward()
     used = [weight for weight in weights if weight.grad is not None]
     for weight, grad in zip(used, run.processes.summed([w.grad for w in used if w.grad is not None]), strict=True):

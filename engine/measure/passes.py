@@ -170,8 +170,8 @@ class Passes:
         sums, head = torch.zeros(len(gated.ranks), gated.gates.k, dtype=torch.float64), 0.0
         for t, part in line:
             values = torch.full(sums.shape, t, device=self.compute.device, requires_grad=True)
-            with gated.heads.at(t):
-                with gated.gates.open(values), self.compute.autocast():
+            with gated.heads.at(t), gated.gates.open(values):
+                with self.compute.autocast():
                     logits, told = self.labelled_logits(gated.model, given, labels)
                 loss = self.likelihood.loss(logits, told, temperature)
                 by_gates, *by_head = torch.autograd.grad(loss, [values, *parameters], allow_unused=True)

@@ -1,7 +1,6 @@
 """The Workbench of a search that a script starts on its own model and rows; it leaves both as they were."""
 
 import dataclasses
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from autolora.configs.errors import UserError
 from autolora.configs.schema import RunConfig
@@ -19,7 +17,7 @@ from autolora.engine.run.same_weights import KnownWeights
 from autolora.engine.run.workbench import Workbench
 from autolora.problems.data import Data
 from autolora.problems.halves import Halves, split_rows
-from autolora.problems.machine.compute import choose_compute, random_state, set_random_state
+from autolora.problems.machine.compute import all_seeded, choose_compute
 from autolora.problems.machine.processes import ALONE
 from autolora.problems.models.bare import Snapshot
 from autolora.problems.models.load import BaseModel
@@ -115,14 +113,11 @@ def _whole_names(base: BaseModel) -> list[str]:
 
 @contextmanager
 def same_random_numbers(device: torch.device) -> Iterator[None]:
-    """Restores the random states of Python, numpy and torch (of the CPU, of `device` and of all CUDA GPUs, which
-    set_seed seeds together) when the `with` block ends."""
-    kept: tuple[Any, Any, dict[str, Tensor]] = random.getstate(), np.random.get_state(), random_state(device)
+    """Restores all random states, those of every CUDA GPU included, which set_seed seeds together, when the `with`
+    block ends."""
     gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     try:
-        yield
+        with all_seeded(0, device):
+            yield
     finally:
-        random.setstate(kept[0])
-        np.random.set_state(kept[1])
-        set_random_state(kept[2], device)
         torch.cuda.set_rng_state_all(gpus)

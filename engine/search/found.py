@@ -1,4 +1,4 @@
-"""Read and write the result of a search: the model in its singular basis, and the numbers of its components."""
+"""The result of a search: the model in its singular basis, and the numbers of its components."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,16 +10,44 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from autolora.configs.errors import UserError
+from autolora.engine.cut.basis import svd_of_product
 from autolora.engine.disk.files import replacing
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.workbench import Workbench
-from autolora.problems.gates import Gates
-from autolora.problems.models.attach import attach_components
+from autolora.problems.gates import Gates, factors
+from autolora.problems.models.attach import ADAPTER, attach_components
 from autolora.problems.models.recompute import recompute_blocks
 
 NUMBERS = ("alpha", "contribution", "singular_values")
 """The tensors [layers, k] of a finished search that are stored. alpha and contribution belong to the components of the
 search, singular_values to those of the singular basis."""
+
+
+@torch.no_grad()
+def to_singular_basis(gates: Gates, values: Tensor) -> Tensor:
+    """Rewrites B and A of each group so that B diag(gates) A = U S V^T becomes B = U sqrt(S), A = sqrt(S) V^T.
+
+    `values` [groups, k]: the gates of the search; afterwards all gates count as 1. The model's outputs stay the same,
+    up to rounding. The loss does not determine the searched components: a factor can move from a gate to its A or B,
+    and B R with R^-1 A gives the same update for every invertible R. The singular basis removes both freedoms.
+    Component j of a group (a layer, or one part of a fused layer) becomes the j-th singular direction of the group's
+    update. For a part, only the rows of B that belong to this part are rewritten.
+
+    Returns the singular values of each group's update, LoRA's scale included, in falling order [groups, k]; on the
+    CPU.
+    """
+    found = []
+    for name, gate in zip(gates.names, values.detach().cpu().double(), strict=True):
+        group = gates.groups[name]
+        layer = gates.layers[group.layer]
+        a, b = factors(layer)
+        rows, columns = group.rows(b.shape[0]), group.components
+        left, singular, right = svd_of_product(b[rows, columns].cpu().double() * gate, a[columns].cpu().double())
+        root = singular.sqrt()
+        b[rows, columns] = (left * root).to(b)
+        a[columns] = (root.unsqueeze(1) * right).to(a)
+        found.append(singular * layer.scaling[ADAPTER])
+    return torch.stack(found)
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -71,5 +99,5 @@ def searched_model(run: Workbench) -> tuple[PeftModel, Gates]:
     model.to(run.compute.device)
     gates = Gates(model, config.lora.target_modules)
     if config.model.gradient_checkpointing:
-        recompute_blocks(model, gates.again)
+        recompute_blocks(model)
     return model, gates

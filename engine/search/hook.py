@@ -1,4 +1,4 @@
-"""What happens after each step of a search: log lines, rank checks, checkpoints, and the end."""
+"""What is written while a search runs: log lines, points of the trajectory, checkpoints."""
 
 import math
 import time
@@ -8,24 +8,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from autolora.configs.errors import UserError
 from autolora.engine.disk import checkpoint
 from autolora.engine.run.same_machine import machine_of, warn_of_another_machine
 from autolora.engine.run.workbench import Workbench
-from autolora.engine.search import state as search_state
-from autolora.engine.search.engine import RanksSettled, SearchEngine
-from autolora.engine.search.health import refuse_many_skips
+from autolora.engine.search.engine import SearchEngine
+from autolora.engine.search.state import restore, snapshot
 from autolora.engine.search.tracking import SearchTracking
 from autolora.engine.search.trajectory import Trajectory
 from autolora.engine.terminal.console import log
 from autolora.engine.terminal.live_view import SearchProgress
 from autolora.engine.tracking import Tracker
 from autolora.engine.tracking.metrics_file import MetricsFile
-from autolora.problems.hypergradients import registered
 from autolora.problems.machine.compute import wait_for
 
 
 class SearchHook:
-    """The engine calls this after every step: it logs, checks the ranks, saves checkpoints, and ends the search.
+    """The engine calls this after every step.
 
     `settings`: stored in each checkpoint, and compared before a search resumes from it. Attribute `seconds`: time of
     the search so far, including the time before it was stopped and resumed.
@@ -33,11 +32,7 @@ class SearchHook:
 
     def __init__(self, engine: SearchEngine, run: Workbench, settings: Mapping[str, Any], tracker: Tracker) -> None:
         self.engine = engine
-        # Ranks by threshold end the search only if they count: alpha moves, and no other rule makes the ranks.
-        stops = engine.by_threshold and run.searched.hypergradient.moves_alpha
-        self.settled = RanksSettled(run.searched.search.checks[1] if stops else 0)
         self.processes = run.processes
-        self.config = run.searched
         self.search = run.searched.search
         self.settings = settings
         self.data = run.fingerprint
@@ -51,12 +46,8 @@ class SearchHook:
         self._clock = time.perf_counter()
         # Since the last line of metrics.jsonl: the sums of L_tr and L_val, and in how many steps each was finite
         # (L_val is not known before the first outer step); then the number of steps, and their seconds.
-        self._losses = torch.zeros(4, device=engine.lora.compute.device)
+        self._losses = torch.zeros(4, device=run.compute.device)
         self._since_line = [0, 0.0]
-        # Checkpoints do not hold the inner steps since the last outer step. If the approximation reads these steps,
-        # the search saves only right after an outer step.
-        method = registered(engine.lora.config.type)
-        self._saves_at_multiples_of = self.search.unroll_steps if method.reads_steps else 1
         self._save_is_due = self._stop_is_due = False
 
     def resume(self) -> None:
@@ -67,8 +58,9 @@ class SearchHook:
                 self.metrics.path.unlink(missing_ok=True)
             self._add_point()
         else:
-            warn_of_another_machine("search", found.get("machine", {}), self.engine.lora.compute)
-            search_state.restore(self.engine, self.settled, self.trajectory, found)
+            warn_of_another_machine("search", found.get("machine", {}), self.engine.lora.shared.compute)
+            restore(self.engine, found)
+            self.trajectory.restore(found["trajectory"])
             self.tracking.tracker.resumes()
             self.seconds, self._since_line = found["seconds"], found["since_line"]
             self._losses.copy_(found["losses"])
@@ -77,14 +69,14 @@ class SearchHook:
             log.info("search: resumes from step %d", self.engine.global_step)
         self._clock = time.perf_counter()
 
-    def after_step(self, engine: SearchEngine) -> bool:
-        """The engine calls this after every step; if it returns True, the search ends."""
-        step, last = engine.global_step, engine.global_step >= engine.train_iters
-        done = step % self.search.checks[0] == 0 and self.settled.check(engine.ranks())
-        # The last step always has a line and a point, as the report, the warnings and the ranks are about it.
-        logged = done or last or step % self.search.log_every == 0
+    def after_step(self, engine: SearchEngine, over: bool) -> None:
+        """The engine calls this after every step. Raises Interrupted if a signal asked to stop, UserError if too many
+        steps were skipped."""
+        step = engine.global_step
+        # The last step always has a line and a point, as the report and the ranks are about it.
+        logged = over or step % self.search.log_every == 0
         if logged:  # wait for a GPU, so that the seconds of this line are those of its own steps
-            wait_for(engine.lora.compute.device)
+            wait_for(self._losses.device)
         now = time.perf_counter()
         self.seconds += now - self._clock
         self._since_line[0] += 1
@@ -93,19 +85,19 @@ class SearchHook:
         self._losses += _finite_part(torch.stack((engine.lora.last_loss, self._outer_loss(step))))
         if logged:
             self._write_line()
-        if done:
-            log.info("search: stops at step %d, as no rank changed for %d checks", step, self.search.checks[1])
-        # No checkpoint after the last step: the search is over, and one resumed from it could take further steps.
+        if over and step < engine.train_iters:
+            log.info("search: stops at step %d, as no rank changed for %d checks", step, engine.settled.patience)
         self._stop_is_due |= self._asked_to_stop(step)
         self._save_is_due |= self._stop_is_due or step % self.search.checkpoint_every == 0
-        if not (done or last) and self._save_is_due and step % self._saves_at_multiples_of == 0:
+        # After an outer step, as a checkpoint does not hold the inner steps since the last one. None after the last
+        # step: the search is over, and one resumed from it could take further steps.
+        if not over and self._save_is_due and step % self.search.unroll_steps == 0:
             self._save()
             self._save_is_due = False
             if self._stop_is_due:
                 self.stop.check()
         if self.progress is not None:
             self.progress.step(step)
-        return done
 
     def _outer_loss(self, step: int) -> Tensor:
         """L_val of this step's outer step; NaN if it took none."""
@@ -127,7 +119,7 @@ class SearchHook:
         train_sum, val_sum, train_known, val_known = self._losses.tolist()
         train_loss = train_sum / train_known if train_known else math.nan
         val_loss = val_sum / val_known if val_known else None
-        ranks = engine.ranks()
+        ranks, skipped = engine.ranks(), engine.skipped_steps()
         line = {
             "step": engine.global_step,
             "train_loss": train_loss,
@@ -135,9 +127,9 @@ class SearchHook:
             **engine.selection.diagnostics(),
             "seconds": spent / count,
             **({"mean_rank": sum(ranks) / len(ranks)} if ranks else {}),
-            "forward_passes": engine.lora.passes.forward,
-            "backward_passes": engine.lora.passes.backward,
-            "skipped_steps": int(engine.own_skips()),
+            "forward_passes": engine.lora.shared.passes.forward,
+            "backward_passes": engine.lora.shared.passes.backward,
+            "skipped_steps": skipped,
         }
         if self.processes.first:
             self.metrics.add(line)
@@ -147,16 +139,23 @@ class SearchHook:
             self.progress.show(engine.global_step, train_loss, val_loss, ranks)
         self._losses.zero_()
         self._since_line = [0, 0.0]
-        refuse_many_skips(engine, self.config)
+        if skipped > self.search.max_bad_steps:
+            raise UserError(
+                f"--search.max_bad_steps: by step {engine.global_step} the loss or gradient of {skipped} steps was "
+                f"not finite, allowed {self.search.max_bad_steps}; lower --search.learning_rate "
+                f"({self.search.learning_rate:g}) or --search.selection_learning_rate "
+                f"({self.search.selection_learning_rate:g}), or take another --hypergradient.type, with --overwrite"
+            )
 
     def _add_point(self) -> None:
         self.trajectory.add(self.engine.global_step, self.engine.alpha(), self.engine.contribution())
 
     def _save(self) -> None:
-        state = search_state.snapshot(self.engine, self.settled, self.trajectory)
-        state |= {"seconds": self.seconds, "since_line": self._since_line, "losses": self._losses}
-        state |= {"settings": self.settings, "data": self.data, "machine": machine_of(self.engine.lora.compute)}
         if self.processes.first:
+            state = snapshot(self.engine) | {"trajectory": self.trajectory.tensors()}
+            state |= {"seconds": self.seconds, "since_line": self._since_line, "losses": self._losses}
+            state |= {"settings": self.settings, "data": self.data}
+            state["machine"] = machine_of(self.engine.lora.shared.compute)
             checkpoint.save(self.folder.search_checkpoint, state)
         self._clock = time.perf_counter()
 

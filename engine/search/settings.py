@@ -13,7 +13,7 @@ _READ = ("method", "seed", "precision", "model", "task", "lora", "search", "hype
 FOUND = Settings(_READ)
 """Compared before a finished search is used. `device` may differ: ranks found on one can be retrained on another."""
 UNFINISHED = Settings((*_READ, *_ENDS, "device"))
-"""Compared before a search resumes. `device` may not differ: a checkpoint's random states fit one kind of device.
+"""Compared before a search resumes. `device` may not differ, as another one rounds in another way.
 
 `auto` is compared as a word here. What it stands for is stored in the checkpoint, too, and a search that resumes on
 another kind of device or in another precision logs a warning (engine/run/same_machine.py)."""

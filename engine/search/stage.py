@@ -2,8 +2,10 @@
 
 import logging
 
+import numpy as np
 from transformers import set_seed
 
+from autolora.configs.search import Difference
 from autolora.engine.disk import newest
 from autolora.engine.disk.files import write_json
 from autolora.engine.export.lora_config import of_the_model
@@ -13,28 +15,21 @@ from autolora.engine.run.resources import peak_memory
 from autolora.engine.run.same_data import refuse_changed_data
 from autolora.engine.run.trial_batch import try_longest_batch
 from autolora.engine.run.workbench import Workbench
-from autolora.engine.search.components import to_singular_basis
 from autolora.engine.search.engine import SearchEngine, build_engine
-from autolora.engine.search.found import write_tensors
-from autolora.engine.search.health import (
-    warn_about,
-    warn_about_missing_classes,
-    warn_about_still_alpha,
-)
+from autolora.engine.search.found import to_singular_basis, write_tensors
 from autolora.engine.search.hook import SearchHook
-from autolora.engine.search.implicit_term import (
-    warn_about_large_term,
-    warn_about_rounded_difference,
-    warn_about_short_unroll,
-)
 from autolora.engine.search.settings import FOUND, UNFINISHED
 from autolora.engine.terminal.live_view import SearchProgress
 from autolora.engine.tracking import NOWHERE, Tracker
-from autolora.problems.hypergradients import approximation, register
+from autolora.problems.hypergradients import approximation
+from autolora.problems.machine.compute import holds_bf16
 from autolora.problems.models.attach import ADAPTER, attach_components
 from autolora.problems.models.layers import refuse_large_k
 
 log = logging.getLogger("autolora")
+
+COLLAPSED = 0.99
+"""alpha of a layer has collapsed if one of its components has a larger alpha than this."""
 
 
 def search(run: Workbench, tracker: Tracker = NOWHERE) -> SearchEngine:
@@ -43,21 +38,18 @@ def search(run: Workbench, tracker: Tracker = NOWHERE) -> SearchEngine:
     Returns the engine after its last step; in the first process its components are in the singular basis. Raises
     Interrupted if a signal asked to stop, UserError for what the user must change.
     """
-    settings = run.searched.search
-    hypergradient = run.searched.hypergradient
-    # Made here, too, so that a class that cannot be made is refused before the data is read.
-    second_order = approximation(hypergradient).second_order
+    config = run.searched
+    approximation(config.hypergradient)  # one that cannot be made fails here, before the data is read
     refuse_changed_data(run, run.processes.of_first(lambda: newest.peek(run.folder.search_checkpoint)).get("data", {}))
-    engine = build_search(run, second_order=second_order)
+    engine = build_search(run, second_order=config.second_order)
     engine.train()
-    try_longest_batch(run, engine.lora.module, run.data.train, settings.batch_size, engine.lora.training_step)
+    try_longest_batch(run, engine.lora.module, run.data.train, config.search.batch_size, engine.lora.training_step)
     hook = SearchHook(engine, run, UNFINISHED.of(run.config), tracker)
     hook.resume()
     run.begin()
     gates = engine.lora.gates
-    with SearchProgress(settings.steps, engine.global_step, gates.names, gates.k) as hook.progress:
-        engine.after_step = hook.after_step
-        engine.run()
+    with SearchProgress(config.search.steps, engine.global_step, gates.names, gates.k) as hook.progress:
+        engine.run(hook.after_step)
     if run.processes.first:
         _record(run, engine, hook)
     return engine
@@ -71,17 +63,16 @@ def build_search(run: Workbench, *, second_order: bool) -> SearchEngine:
     config, data = run.searched, run.data
     set_seed(config.seed)
     d_tr, d_val = run.halves()
-    if names := run.kind.head().get("id2label"):
-        seed = "--seed" if config.task.seed is None else "--task.seed"
-        warn_about_missing_classes(data.train["labels"], d_tr, d_val, names, seed)
     base = run.base(second_order=second_order)
     if second_order and config.model.attention == "auto":
         log.info("attention: eager, as second derivatives are needed")
     refuse_large_k(base.model, config.lora)
-    warn_about_rounded_difference(base.model, config)
-    warn_about_short_unroll(config)
+    if isinstance(config.hypergradient, Difference) and holds_bf16(base.model):
+        log.warning(
+            "--hypergradient.type %s: with weights in bf16 or 4 bits a finite difference loses accuracy to rounding; "
+            "take first_order or exact", config.hypergradient.type,
+        )  # fmt: skip
     model = attach_components(base.model, config.lora, run.kind.peft_type, base.trained_whole)
-    register(approximation(config.hypergradient))
     parts = data.train.select(d_tr), data.train.select(d_val)
     engine = build_engine(config, model, *parts, data.collate, run.compute, run.processes, run.kind.loss)
     refuse_unanswerable(config.answer, len(d_val), engine.lora.gates.parameters_per_rank().values())
@@ -96,9 +87,7 @@ def build_search(run: Workbench, *, second_order: bool) -> SearchEngine:
 def _record(run: Workbench, engine: SearchEngine, hook: SearchHook) -> None:
     """Writes the files that the answer and the report read: summary.json last, as it marks the search as finished."""
     folder, config = run.folder, run.searched
-    if not warn_about_still_alpha(engine, config):
-        warn_about(hook.trajectory, config)
-        warn_about_large_term(engine, config)
+    _warn(engine, config.search.max_bad_steps)
     hook.trajectory.write(folder.trajectory)
     hook.tracking.end(hook.trajectory)
     numbers = {"alpha": engine.alpha(), "contribution": engine.contribution()}
@@ -113,7 +102,7 @@ def _record(run: Workbench, engine: SearchEngine, hook: SearchHook) -> None:
             "seconds": hook.seconds,
             "parameters_per_rank": engine.lora.gates.parameters_per_rank(),
             "stopped": "ranks settled" if engine.global_step < config.search.steps else "steps used up",
-            "passes": vars(engine.lora.passes),
+            "passes": vars(engine.lora.shared.passes),
             "peak_memory_mib": peak_memory(run.compute),
             "peft": of_the_model(engine.lora.module.peft_config[ADAPTER]),
             "commit": commit(),
@@ -122,3 +111,18 @@ def _record(run: Workbench, engine: SearchEngine, hook: SearchHook) -> None:
         },
     )
     newest.clear(folder.search_checkpoint)
+
+
+def _warn(engine: SearchEngine, most: int) -> None:
+    """Warns of steps that were skipped, and of an alpha that collapsed in more than half of the layers."""
+    if skipped := engine.skipped_steps():
+        log.warning(
+            "%d steps were skipped, as their loss or gradient was not finite (search.max_bad_steps %d)", skipped, most
+        )
+    largest = engine.alpha().numpy().max(axis=1)
+    collapsed = int(np.sum(largest > COLLAPSED))
+    if engine.selection.module.constraint == "softmax" and engine.lora.gates.k > 1 and 2 * collapsed > len(largest):
+        log.warning(
+            "alpha has collapsed: one component is above %s in %d of %d layers; lower "
+            "--search.selection_learning_rate or --search.steps", COLLAPSED, collapsed, len(largest),
+        )  # fmt: skip

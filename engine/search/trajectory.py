@@ -40,6 +40,21 @@ class Trajectory:
         found: np.ndarray = np.stack(kept).sum(axis=2)
         return found
 
+    def tensors(self) -> "dict[str, Tensor]":
+        """The points for a checkpoint."""
+        import torch
+
+        return {
+            "steps": torch.tensor(self.steps),
+            "alpha": torch.from_numpy(np.stack(self.alpha)),
+            "contribution": torch.from_numpy(np.stack(self.contribution)),
+        }
+
+    def restore(self, tensors: "dict[str, Tensor]") -> None:
+        """Replaces the points by those of a checkpoint."""
+        self.steps = tensors["steps"].tolist()
+        self.alpha, self.contribution = (list(tensors[name].numpy()) for name in ("alpha", "contribution"))
+
     def write(self, path: Path) -> None:
         """Writes parquet, a row for each point, layer and component: step, layer, component (counted from 0), alpha,
         contribution."""

@@ -1,16 +1,16 @@
 """Compare all hypergradient approximations at the same states of one search."""
 
 import logging
-from functools import partial
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
 
+from autolora.configs import layers
 from autolora.configs.count_words import counted
-from autolora.configs.layers import validated, with_values
 from autolora.configs.schema import Autolora, RunConfig
-from autolora.configs.search import OwnHypergradient
+from autolora.configs.search import BUILT_IN, OwnHypergradient
 from autolora.engine.disk.files import write_json
 from autolora.engine.disk.tables import read_parquet, write_parquet
 from autolora.engine.run.contents import read_compared
@@ -18,15 +18,14 @@ from autolora.engine.run.context import Context
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.run.resources import computed_on
 from autolora.engine.run.resuming import Outdated, Settings
-from autolora.engine.search.cost import measure_cost
 from autolora.engine.search.engine import SearchEngine
-from autolora.engine.search.probe import Probe
+from autolora.engine.search.probe import Compared, Eta, Probe, measure_cost
 from autolora.engine.search.settings import UNFINISHED
 from autolora.engine.search.stage import build_search
 from autolora.engine.study.cells import expand
 from autolora.engine.study.folder import AskedOfStudy, StudyFolder
 from autolora.engine.study.own_hypergradients import own_hypergradients
-from autolora.problems.hypergradients import approximation, register, registered
+from autolora.problems.hypergradients import Hypergradient, approximation
 
 log = logging.getLogger("autolora")
 
@@ -114,14 +113,15 @@ def _numbers(config: RunConfig) -> dict[str, Any]:
     return {key.removeprefix("hypergradient."): others[key] for key in known if key in others}
 
 
-def _take_numbers(engine: SearchEngine, config: RunConfig) -> None:
-    """Gives Betty's settings these numbers, by which the approximations are compared."""
-    given = _numbers(config)
-    found = validated(OwnHypergradient, "hypergradient", {"type": "own.py:Own", **given})
-    if "radius" in given:
-        engine.lora.config.darts_alpha = found.radius
-    if "terms" in given:
-        engine.lora.config.neumann_iterations = engine.lora.config.cg_iterations = found.terms
+def _compared(config: RunConfig, own: Mapping[str, OwnHypergradient], eta: float | str) -> dict[str, Hypergradient]:
+    """All approximations at this eta, the user's own among them."""
+    given = _numbers(config) | {"eta": eta}
+    ours = {
+        name: kind.model_validate({k: v for k, v in given.items() if k in kind.model_fields})
+        for name, kind in BUILT_IN.items()
+        if kind.moves_alpha
+    }
+    return {name: approximation(settings) for name, settings in {**ours, **own}.items()}
 
 
 def run_probe(config: RunConfig, folder: StudyFolder, stop: StopRequest) -> None:
@@ -133,26 +133,24 @@ def run_probe(config: RunConfig, folder: StudyFolder, stop: StopRequest) -> None
         return
     log.info("probe: comparing all approximations with the exact one-step unroll at steps %s", settings.steps)
     last = max(settings.steps)
-    probed = with_values(config.model_copy(update={"study": None}), {"tracking.wandb": "disabled"})
+    probed = layers.with_values(config.model_copy(update={"study": None}), {"tracking.wandb": "disabled"})
     run = Context(probed, stop)
     own = _own(config, folder)
     engine = build_search(run, second_order=True)
-    _take_numbers(engine, config)
-    follows = registered(engine.lora.config.type)
-    makers = {name: partial(approximation, chosen) for name, chosen in own.items()}
-    probe = Probe(follows, settings.steps, settings.etas, makers)
-    engine.lora.config.type = register(probe)
+    compared: dict[Eta, Compared] = {eta: _compared(config, own, eta) for eta in settings.etas}
+    probe = Probe(engine.selection.hypergradient, settings.steps, compared)
+    engine.selection.hypergradient = probe
+    engine.train_iters, engine.settled.patience = last, 0
 
-    def after_step(engine: SearchEngine) -> bool:
+    def after_step(engine: SearchEngine, over: bool) -> None:
         stop.check()
         if engine.global_step in settings.steps:
             log.info("probe: compared at step %d of %d", engine.global_step, last)
-        return engine.global_step >= last
 
-    engine.after_step = after_step
-    engine.run()
+    engine.run(after_step)
     made = {"settings": COMPARED.of(config), "numbers": _numbers(config), "own": list(own)}
     write_json(folder.probe_settings, made | {"data": run.fingerprint, "timed_on": _timed_on(run)})
     write_parquet(folder.probe, pd.DataFrame(probe.rows))
     log.info("probe: timing a step of each approximation, %s", counted(settings.timed_steps, "round"))
-    write_parquet(folder.cost, pd.DataFrame(measure_cost(engine, settings.timed_steps, probe.timed())))
+    costs = measure_cost(engine, settings.timed_steps, _compared(config, own, settings.etas[0]))
+    write_parquet(folder.cost, pd.DataFrame(costs))

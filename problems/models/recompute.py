@@ -1,7 +1,7 @@
 """Gradient checkpointing: each block stores only its inputs, and is computed again in the backward pass."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from functools import wraps
 from typing import Any
 
@@ -12,13 +12,10 @@ from transformers import Cache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from autolora.configs.errors import UserError
-from autolora.problems.machine.compute import RandomState, random_state, replay
-
-Again = Callable[[], AbstractContextManager[None]]
-"""Called in the forward pass; returns the context in which the block is to be computed again."""
+from autolora.problems.machine.compute import random_state, replay
 
 
-def recompute_blocks(model: nn.Module, again: Again = nullcontext) -> None:
+def recompute_blocks(model: nn.Module) -> None:
     """Lets every block of `model` drop its activations and compute them again in the backward pass.
 
     This costs a second forward pass, with the same dropout masks and autocast. transformers' own switch works only in
@@ -31,7 +28,7 @@ def recompute_blocks(model: nn.Module, again: Again = nullcontext) -> None:
             "--model.gradient_checkpointing: this model has no blocks that can be computed again; allowed here: false"
         )
     for block in blocks:
-        block.forward = _recomputed(block, again)
+        block.forward = _recomputed(block)
 
 
 def blocks_of(model: nn.Module) -> list[nn.Module]:
@@ -46,40 +43,22 @@ def without_cache(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[
     return tuple(None if isinstance(value, Cache) else value for value in args), named
 
 
-def _recomputed(block: nn.Module, again: Again) -> Callable[..., Any]:
+def _recomputed(block: nn.Module) -> Callable[..., Any]:
     forward: Callable[..., Any] = block.forward
+
+    def contexts() -> Any:
+        device = next((p.device for p in block.parameters()), torch.device("cpu"))
+        return nullcontext(), replay(random_state(device), device)
 
     @wraps(forward)
     def run(*args: Any, **kwargs: Any) -> Any:
         if not torch.is_grad_enabled():
             return forward(*args, **kwargs)
         args, kwargs = without_cache(args, kwargs)
-        return checkpoint(forward, *args, use_reentrant=False, **_contexts(block, again), **kwargs)
+        # The compiler draws the same masks again by itself. torch's own way forgets those of Apple's GPUs, and on CUDA
+        # needs a tensor among the positional arguments.
+        ours: dict[str, Any] = {"context_fn": contexts, "preserve_rng_state": False}
+        masks = {} if torch.compiler.is_compiling() else ours
+        return checkpoint(forward, *args, use_reentrant=False, **masks, **kwargs)
 
     return run
-
-
-def _contexts(block: nn.Module, again: Again) -> dict[str, Any]:
-    """What `checkpoint` is told of the contexts of the two passes; nothing where it needs none."""
-    if again is nullcontext and torch.compiler.is_compiling():
-        # torch cannot compile a block with a context_fn of its own. The compiler itself draws the same masks again.
-        return {}
-    device = next((p.device for p in block.parameters()), torch.device("cpu"))
-    if not _masks_are_ours(device):
-        return {} if again is nullcontext else {"context_fn": lambda: (nullcontext(), again())}
-    return {
-        "context_fn": lambda: (nullcontext(), _replayed(again(), random_state(device), device)),
-        "preserve_rng_state": False,
-    }
-
-
-def _masks_are_ours(device: torch.device) -> bool:
-    """Whether this file replays the random state of the first pass. On a CPU torch does it; on mps torch forgets to,
-    and on CUDA it replays the state only if a tensor is among the positional arguments of a block."""
-    return device.type != "cpu"
-
-
-@contextmanager
-def _replayed(again: AbstractContextManager[None], state: RandomState, device: torch.device) -> Iterator[None]:
-    with replay(state, device), again:
-        yield

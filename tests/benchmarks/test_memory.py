@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from autolora.configs.search import COMPARED as TYPES
 from autolora.engine.search import engine as search_engine
-from autolora.problems.hypergradients import HYPERGRADIENTS
 from autolora.problems.models import recompute as recompute_module
 from benchmarks import memory, random_models, retraining
 from benchmarks.command import main
@@ -67,9 +67,9 @@ def test_memory_of_a_language_model(
 @pytest.mark.parametrize(
     ("arguments", "option", "allowed"),
     [
-        (("--only", "newton"), "--only: 'newton'", ["lora", "adalora", "retrain", *HYPERGRADIENTS]),
-        (("--methods", "[darts,newton]"), "--methods: 'newton'", [*HYPERGRADIENTS]),
-        (("--methods", "[lora]"), "--methods: 'lora'", [*HYPERGRADIENTS]),  # it is measured anyway
+        (("--only", "newton"), "--only: 'newton'", ["lora", "adalora", "retrain", *TYPES]),
+        (("--methods", "[darts,newton]"), "--methods: 'newton'", [*TYPES]),
+        (("--methods", "[lora]"), "--methods: 'lora'", [*TYPES]),  # it is measured anyway
     ],
 )
 def test_memory_of_an_unknown_training_is_refused(

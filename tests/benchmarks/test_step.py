@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from autolora.problems.hypergradients import HYPERGRADIENTS
+from autolora.configs.search import COMPARED as TYPES
 from benchmarks import step
 from benchmarks.command import main
 from benchmarks.stock import StockStep
@@ -34,10 +34,10 @@ def test_step(model_folder: ModelFolder, tmp_path: Path) -> None:
     argv = ["--json", str(place), "--model", str(model_folder("bert")), "--k", "4", "--device", "cpu", *sizes]
     assert main(step.StepSettings, step.measure, argv) == 0
     numbers = json.loads(place.read_text())
-    assert set(numbers["ratio_to_lora"]) == {*HYPERGRADIENTS, "adalora"}
+    assert set(numbers["ratio_to_lora"]) == {*TYPES, "adalora"}
     assert all(math.isfinite(x) and x > 0 for x in numbers["ratio_to_lora"].values())
     assert set(numbers["stock"]) == {"dynamic padding", "with roll_back", "the paper's way"}
-    assert set(numbers["stock"]["the paper's way"]["times_slower_than"]) == set(HYPERGRADIENTS)
+    assert set(numbers["stock"]["the paper's way"]["times_slower_than"]) == set(TYPES)
     assert len(numbers["tokens_per_row"]) == 1
 
 

@@ -27,17 +27,12 @@ class Scaled(Hypergradient):
 
     def __init__(self, by: float = 1.0) -> None:
         self.by = by
-        self.calls = 0
 
-    def implicit(self, vector, inner, outer):
-        self.calls += 1
-        return [0 * self.by * beta.detach() for beta in outer.trainable_parameters()]
+    def start(self, inner):
+        return {"calls": 0}
 
-    def state_dict(self):
-        return {"calls": self.calls}
-
-    def load_state_dict(self, state):
-        self.calls = state["calls"]
+    def term(self, state, v, inner, outer):
+        return [0 * self.by * beta.detach() for beta in outer.trained], {"calls": state["calls"] + 1}
 '''
 
 

@@ -4,25 +4,26 @@ The expected values come from closed forms and from `torch.func` through the who
 is used for them.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from betty.configs import Config, EngineConfig
+from betty.configs import EngineConfig
 from betty.engine import Engine
 from betty.logging import get_logger
 from torch import Tensor, nn
 from torch.func import functional_call, grad
 
-from autolora.problems.bilevel import InnerProblem, OuterProblem
-from autolora.problems.hypergradients import HYPERGRADIENTS, Hypergradient, betty_type, registered
-from autolora.problems.level import Passes
-from autolora.problems.machine.compute import Compute, RandomState, random_state, replay, seeded
-from autolora.problems.selection import SelectionVariables
+from autolora.configs.search import BUILT_IN, COMPARED
+from autolora.problems import data
+from autolora.problems.bilevel import LoraProblem, SelectionProblem, SelectionVariables, Shared
+from autolora.problems.hypergradients import Hypergradient, Step, approximation
+from autolora.problems.machine.compute import Compute, seeded
+from autolora.problems.machine.draws import seed_of
 
 CPU = torch.device("cpu")
-METHODS = sorted(HYPERGRADIENTS)
+METHODS = sorted(COMPARED)
 Batch = dict[str, Tensor]
 
 
@@ -66,44 +67,35 @@ class LoraNet(nn.Module):
         hidden = self.dropout(hidden) if mask is None else hidden * mask
         return nn.functional.cross_entropy(self._layer(1, hidden, gates), batch["y"])
 
-    def mask(self, batch: Batch, masks: RandomState) -> Tensor:
-        """The dropout mask that `forward` draws for this batch from that random state."""
-        with replay(masks, CPU):
-            return self.dropout(torch.ones(len(batch["x"]), self.frozen[0].shape[0]))
+    def mask(self, batch: data.Batch) -> Tensor:
+        """The dropout mask that `forward` draws for the only part of this batch."""
+        with seeded(seed_of(batch.seed, "masks", 0), CPU):
+            return self.dropout(torch.ones(len(batch.parts[0][0]["x"]), self.frozen[0].shape[0]))
 
     def _layer(self, i: int, x: Tensor, gates: Tensor) -> Tensor:
         return x @ self.frozen[i].T + (x @ self.a[i].T * gates[i]) @ self.b[i].T
 
 
-class ToyInner(InnerProblem):
-    """Notes the random state that its last step drew its dropout masks from."""
-
-    outer: Any
-    masks: RandomState
-
-    def get_loss(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        self.masks = random_state(CPU)
-        return super().get_loss(batch)
-
+class ToyInner(LoraProblem):
     def training_step(self, batch: Batch) -> Tensor:
-        return self.module(batch, self.outer.module())
+        loss: Tensor = self.module(batch, self.selection.module())
+        return loss
 
 
-class ToyOuter(OuterProblem):
+class ToyOuter(SelectionProblem):
     """Notes what its last step started from and which gradient reached the optimiser."""
 
-    inner: Any
-    masks: RandomState
     beta_before: Tensor
     gradient_seen: Tensor
 
     def training_step(self, batch: Batch) -> Tensor:
-        self.masks = random_state(CPU)
         self.beta_before = self.module.beta.detach().clone()
-        return self.inner.module(batch, self.module())
+        loss: Tensor = self.lora.module(batch, self.module())
+        return loss
 
-    def grad_callback(self) -> None:
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         self.gradient_seen = self.module.beta.grad.detach().clone()
+        super().optimizer_step(*args, **kwargs)
 
 
 @dataclass
@@ -115,11 +107,31 @@ class Toy:
     outer: ToyOuter
     before: list[Tensor]
     after: list[Tensor]
+    last_steps: list[Step] = field(default_factory=list)
+
+    @property
+    def train(self) -> Batch:
+        """The rows of D_tr of the last step, whose batch has one part."""
+        return self.inner.batch.parts[0][0]
+
+    @property
+    def held_out(self) -> Batch:
+        """The rows of D_val of the last outer step."""
+        return self.outer.batch.parts[0][0]
 
     def step(self) -> None:
-        """One step of Betty's Engine."""
+        """One step of Betty's Engine; keeps the inner steps that its outer step forgets."""
         self.before = copies(self.inner.trained)
+        descent = self.inner.descent
+
+        def kept(batch: data.Batch) -> Any:
+            found = descent(batch)
+            self.last_steps = self.inner.steps
+            return found
+
+        self.inner.descent = kept  # type: ignore[method-assign]
         self.engine.train_step()
+        del self.inner.descent
         self.after = copies(self.inner.trained)
 
 
@@ -132,17 +144,26 @@ def equal(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
+def made(method: str, eta: float | str = "betty", radius: float = 0.01, terms: int = 3) -> Hypergradient:
+    """An approximation of ours, with those of these settings that it reads."""
+    kind, given = BUILT_IN[method], {"eta": eta, "radius": radius, "terms": terms}
+    read = {key: value for key, value in given.items() if key in kind.model_fields}
+    return approximation(kind.model_construct(type=method, **read))  # also values that the program refuses
+
+
 def make_toy(
     net: nn.Module,
     variables: nn.Module,
     batches: tuple[Callable[[], Batch], Callable[[], Batch]],
-    method: str = "exact",
+    method: str | Hypergradient = "exact",
     eta: float | str = "betty",
     rate: float = 0.1,
     optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.SGD,
     scheduler: Callable[..., Any] | None = None,
     steps: int = 1,
     parts: Sequence[int] = (),
+    radius: float = 0.01,
+    terms: int = 3,
     **config: Any,
 ) -> Toy:
     """A toy on a real Engine after `steps` inner steps, as the program would set it up.
@@ -150,16 +171,22 @@ def make_toy(
     `parts`: the rows of each part in which a batch goes through the model; none: all at once.
     """
     get_logger().setLevel("WARNING")
-    compute, passes = Compute(CPU, bf16=False), Passes()
+    shared = Shared(Compute(CPU, bf16=False))
+    hypergradient = made(method, eta, radius, terms) if isinstance(method, str) else method
     trained = [p for p in net.parameters() if p.requires_grad]
     descent = optimizer(trained, lr=rate)
     inner = ToyInner(
-        "inner", Config(type=betty_type(method), **config), net, trained, descent, Endless(batches[0], parts), compute,
-        scheduler=scheduler(descent) if scheduler else None, passes=passes, eta=eta,
-    )  # fmt: skip
+        net,
+        trained,
+        descent,
+        Endless(batches[0], parts, 0),
+        shared,
+        scheduler(descent) if scheduler else None,
+        **config,
+    )
     outer = ToyOuter(
-        "outer", Config(), variables, variables.parameters(), torch.optim.SGD(variables.parameters(), lr=0.1),
-        Endless(batches[1], parts), compute, passes=passes,
+        variables, variables.parameters(), torch.optim.SGD(variables.parameters(), lr=0.1),
+        Endless(batches[1], parts, 1), shared, hypergradient=hypergradient,
     )  # fmt: skip
     engine = Engine(
         problems=[outer, inner],
@@ -176,25 +203,26 @@ def make_toy(
 class Endless:
     """Makes batches for ever; if `parts` is not empty, cuts each into parts of these numbers of rows."""
 
-    def __init__(self, make: Callable[[], Batch], parts: Sequence[int]) -> None:
-        self.make = make
-        self.sizes = list(parts)
-        self.shares = [rows / sum(parts) for rows in parts]
+    def __init__(self, make: Callable[[], Batch], parts: Sequence[int], seed: int) -> None:
+        self.make, self.sizes, self.seed = make, list(parts), seed
 
-    def __iter__(self) -> Iterator[Any]:
-        while True:
-            yield tuple(self._parts()) if self.sizes else self.make()
+    def __getitem__(self, number: int) -> data.Batch:
+        return self.drawn(number)
 
-    def draw(self, seed: int) -> tuple[list[Batch], list[float]]:
+    def drawn(self, *place: int) -> data.Batch:
+        seed = seed_of(self.seed, *place)
         with seeded(seed, CPU):
-            return (self._parts(), self.shares) if self.sizes else ([self.make()], [1.0])
+            whole = self.make()
+        if not self.sizes:
+            return data.Batch([(whole, 1.0)], seed)
+        cut = {name: values.split(self.sizes) for name, values in whole.items()}
+        shares = [rows / sum(self.sizes) for rows in self.sizes]
+        return data.Batch([({k: v[i] for k, v in cut.items()}, share) for i, share in enumerate(shares)], seed)
 
-    def _parts(self) -> list[Batch]:
-        cut = {name: values.split(self.sizes) for name, values in self.make().items()}
-        return [{k: v[i] for k, v in cut.items()} for i in range(len(self.sizes))]
 
-
-def ridge_toy(method: str, *, solved: bool = False, size: int = 4, share: float = 1.0, **options: Any) -> Toy:
+def ridge_toy(
+    method: str | Hypergradient, *, solved: bool = False, size: int = 4, share: float = 1.0, **options: Any
+) -> Toy:
     """Ridge regression; D_val has a tenth of the penalty, so that the direct gradient is not zero.
 
     `solved`: w starts at the solution of the inner problem, as the implicit function theorem wants. `share` of the
@@ -225,7 +253,12 @@ def _regression(generator: torch.Generator, size: int, share: float) -> Batch:
 
 
 def lora_toy(
-    method: str = "exact", *, k: int = 8, constraint: Any = "softmax", dropout: float = 0.0, **options: Any
+    method: str | Hypergradient = "exact",
+    *,
+    k: int = 8,
+    constraint: Any = "softmax",
+    dropout: float = 0.0,
+    **options: Any,
 ) -> Toy:
     """The two-layer LoRA net with the program's selection variables, away from their uniform start."""
     torch.manual_seed(1)
@@ -251,10 +284,9 @@ def unrolled(toy: Toy, eta: float, update: Update = lambda gradient: gradient) -
     names = [n for n, p in toy.inner.module.named_parameters() if p.requires_grad]
     before, after = (dict(zip(names, values, strict=True)) for values in (toy.before, toy.after))
 
-    net, train, held_out = toy.inner.module, toy.inner.cur_batch, toy.outer.cur_batch
-    masks = [None, None]
-    if isinstance(net, LoraNet):
-        masks = [net.mask(train, toy.inner.masks), net.mask(held_out, toy.outer.masks)]
+    net = toy.inner.module
+    masks = [net.mask(level.batch) if isinstance(net, LoraNet) else None for level in (toy.inner, toy.outer)]
+    train, held_out = toy.train, toy.held_out
 
     def loss(weights: dict[str, Tensor], beta: Tensor, batch: Batch, mask: Tensor | None) -> Tensor:
         gates = functional_call(toy.outer.module, {"beta": beta}, ())
@@ -283,21 +315,12 @@ def random_vector(toy: Toy) -> list[Tensor]:
     return [torch.randn_like(p) for p in toy.inner.trained]
 
 
-def implicit(toy: Toy, vector: list[Tensor]) -> Tensor:
-    """The implicit term of the toy's method for that v, flat."""
-    method = registered(toy.inner.config.type)
-    return torch.cat([t.flatten() for t in method.implicit(vector, toy.inner, toy.outer)])
-
-
-def called_by_betty(method: Hypergradient) -> Callable[..., list[Tensor] | None]:
-    """The approximation as Betty's own `get_grads` calls an entry of its table: with `sync` the implicit term is added
-    to .grad of the outer problem's parameters, and nothing is returned."""
-
-    def entry(vector: list[Tensor], inner: ToyInner, outer: ToyOuter, sync: bool) -> list[Tensor] | None:
-        term = method.implicit(vector, inner, outer)
-        return outer.set_grads(outer.trainable_parameters(), term) if sync else term
-
-    return entry
+def implicit(toy: Toy, vector: list[Tensor], method: Hypergradient | None = None) -> Tensor:
+    """The implicit term for that v, flat, by the toy's method or another one."""
+    chosen = method or toy.outer.hypergradient
+    toy.inner.steps = toy.last_steps
+    term, _ = chosen.term(chosen.start(toy.inner), vector, toy.inner, toy.outer)
+    return torch.cat([t.detach().flatten() for t in term])
 
 
 def cosine(one: Tensor, other: Tensor) -> float:

@@ -13,7 +13,7 @@ from autolora.engine.measure.gated import Gated, heads_of
 from autolora.engine.measure.likelihood import Categorical
 from autolora.engine.measure.passes import Passes
 from autolora.engine.measure.rows import Rows
-from autolora.engine.search.components import to_singular_basis
+from autolora.engine.search.found import to_singular_basis
 from autolora.problems.gates import Gates
 from autolora.problems.machine.compute import Compute
 

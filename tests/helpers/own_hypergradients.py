@@ -3,57 +3,52 @@
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from autolora.problems.hypergradients import Hypergradient, Inner, Outer, Tensors
-from autolora.problems.hypergradients.difference import CentralDifference
+from autolora.configs import search
+from autolora.problems.hypergradients import Darts, Hypergradient, State
 
 
-class Carrying(CentralDifference):
+class Carrying(Darts):
     """A running mean of the central difference. It fails at call number `fails_at`."""
 
     def __init__(self, keeps: float = 0.5, fails_at: int = 0) -> None:
+        super().__init__(search.Darts())
         self.keeps = keeps
         self.fails_at = fails_at
-        self.calls = 0
-        self.mean: list[Tensor] | None = None
 
-    def implicit(self, vector: Tensors, inner: Inner, outer: Outer) -> list[Tensor]:
-        self.calls += 1
-        if self.calls == self.fails_at:
+    def start(self, inner: Any) -> State:
+        return {"calls": 0, "mean": None}
+
+    def term(self, state: State, v: Any, inner: Any, outer: Any) -> Any:
+        calls, mean = state["calls"] + 1, state["mean"]
+        if calls == self.fails_at:
             raise ValueError("it is time")
-        found = super().implicit(vector, inner, outer)
-        if self.mean is not None:
-            found = [self.keeps * m + (1 - self.keeps) * f for m, f in zip(self.mean, found, strict=True)]
-        self.mean = found
-        return found
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"calls": self.calls, "mean": self.mean}
-
-    def load_state_dict(self, state: Any) -> None:
-        self.calls, self.mean = state["calls"], state["mean"]
+        found, _ = super().term({}, v, inner, outer)
+        if mean is not None:
+            found = [self.keeps * m + (1 - self.keeps) * f for m, f in zip(mean, found, strict=True)]
+        return found, {"calls": calls, "mean": found}
 
 
-class Drawing(CentralDifference):
+class Drawing(Darts):
     """The central difference times random numbers between 0 and 2, plus both losses' gradients over beta on two
     further batches each."""
 
-    def implicit(self, vector: Tensors, inner: Inner, outer: Outer) -> list[Tensor]:
-        found = [2 * torch.rand_like(f) * f for f in super().implicit(vector, inner, outer)]
+    def __init__(self) -> None:
+        super().__init__(search.Darts())
+
+    def term(self, state: State, v: Any, inner: Any, outer: Any) -> Any:
+        found = [2 * torch.rand_like(f) * f for f in super().term(state, v, inner, outer)[0]]
         for problem in (inner, outer, inner, outer):
-            more = problem.gradient(problem.losses_of(problem.draw()), outer.trainable_parameters())
+            more = problem.gradient(problem.draw(), outer.trained)
             found = [f + m for f, m in zip(found, more, strict=True)]
-        return found
+        return found, state
 
 
 class Endless(Hypergradient):
     """Its term is `size` everywhere."""
 
-    reads_vector = False
-
     def __init__(self, size: float = float("inf")) -> None:
         self.size = size
 
-    def implicit(self, vector: Tensors, inner: Inner, outer: Outer) -> list[Tensor]:
-        return [torch.full_like(b, self.size) for b in outer.trainable_parameters()]
+    def term(self, state: State, v: Any, inner: Any, outer: Any) -> Any:
+        return [torch.full_like(b, self.size) for b in outer.trained], state

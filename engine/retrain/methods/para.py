@@ -17,7 +17,7 @@ from autolora.engine.ranks import LayerRank, RankRecord, controls
 from autolora.engine.retrain.methods.base import Method, Prepared, budget_of, layer_sizes
 from autolora.engine.retrain.methods.lora import K_BLAME, as_plain_lora, lora_at
 from autolora.engine.run.context import Context
-from autolora.engine.search.components import to_singular_basis
+from autolora.engine.search.found import to_singular_basis
 from autolora.problems.gates import Gates, factors
 from autolora.problems.models.attach import ADAPTER, lora_layers
 from autolora.problems.models.layers import lora_layers_of

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from autolora.problems.hypergradients import HYPERGRADIENTS
+from autolora.configs.search import COMPARED as TYPES
 from benchmarks.bilevel.__main__ import BilevelSettings, measure_bilevel
 from benchmarks.command import main
 from tests.helpers.places import ROOT
@@ -32,7 +32,6 @@ def test_it_writes_numbers_and_a_picture(tmp_path: Path, capsys: pytest.CaptureF
     assert "stopped" not in shown
 
 
-@pytest.mark.usefixtures("unchanged_registry")
 def test_ones_own_is_made_with_its_options_anew_for_each_problem(tmp_path: Path) -> None:
     """It counts its calls, and fails at a certain one."""
     given = [*SHORT, "--methods", f"[{OWN}:Carrying]", "--unroll_steps", "[1]", "--json", str(tmp_path / "x.json")]
@@ -50,7 +49,7 @@ def test_with_an_inner_adam_those_that_model_its_step_are_tried_too(tmp_path: Pa
         assert main(BilevelSettings, measure_bilevel, [*given, "--inner", inner]) == 0
         tried[inner] = [row["method"] for row in json.loads((tmp_path / "x.json").read_text())["rows"]]
     assert set(tried["adam"]) - set(tried["sgd"]) == {"sama", "exact_adamw"}
-    assert tried["adam"] == list(HYPERGRADIENTS)
+    assert tried["adam"] == list(TYPES)
 
 
 @pytest.mark.trains  # the JSON names the commit, which a process of its own tells
@@ -69,7 +68,6 @@ def test_a_descent_that_is_not_finite_is_named_with_the_passes_that_it_took(
     assert f"first_order, 1 inner: stopped on 2 of 2 problems, first after {first} passes: not finite" in said
 
 
-@pytest.mark.usefixtures("unchanged_registry")
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -15,10 +15,10 @@ def stop_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     original = SearchHook.after_step
 
     def at(step: int) -> None:
-        def after_step(self: SearchHook, engine: Any) -> bool:
+        def after_step(self: SearchHook, engine: Any, over: bool) -> None:
             if engine.global_step == step:
                 self.stop.code = 130
-            return original(self, engine)
+            original(self, engine, over)
 
         monkeypatch.setattr(SearchHook, "after_step", after_step if step else original)
 

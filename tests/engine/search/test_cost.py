@@ -12,25 +12,30 @@ from torch import Tensor
 from autolora.configs.schema import RunConfig
 from autolora.engine.run.context import Context
 from autolora.engine.run.resources import STATUS
-from autolora.engine.search.cost import measure_cost
-from autolora.engine.search.engine import RanksSettled
+from autolora.engine.search.engine import SearchEngine
+from autolora.engine.search.probe import measure_cost
 from autolora.engine.search.stage import build_search
 from autolora.engine.search.state import snapshot
-from autolora.engine.search.trajectory import Trajectory
-from autolora.problems.hypergradients import HYPERGRADIENTS, Hypergradient, Inner, Outer, Tensors
+from autolora.problems.hypergradients import Hypergradient, State
+from tests.helpers.bilevel_toys import METHODS, made
 from tests.helpers.documented_passes import documented_passes
 
-pytestmark = pytest.mark.usefixtures("float64")
+Build = Callable[..., SearchEngine]
 
 
 @pytest.fixture
-def engine(tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]) -> Any:
-    torch.set_default_dtype(torch.float32)
-    made = build_search(run_of(tiny_config("--search.batch_size", "4")), second_order=True)
-    made.train()
-    made.global_step = 1
-    made.train_step()
-    return made
+def build(tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]) -> Build:
+    """An engine after its first outer step."""
+
+    def make(*arguments: str) -> SearchEngine:
+        engine = build_search(run_of(tiny_config("--search.batch_size", "4", *arguments)), second_order=True)
+        engine.train()
+        for _ in range(engine.lora.config.unroll_steps):
+            engine.global_step += 1
+            engine.train_step()
+        return engine
+
+    return make
 
 
 def same(one: Any, other: Any) -> bool:
@@ -45,89 +50,42 @@ def same(one: Any, other: Any) -> bool:
 
 
 @pytest.mark.trains
-def test_measuring_the_cost_leaves_the_engine_as_it_was(engine: Any) -> None:
-    def state() -> Any:
-        trajectory = Trajectory(engine.lora.gates.names)
-        trajectory.add(0, engine.alpha(), engine.contribution())
-        return deepcopy(snapshot(engine, RanksSettled(0), trajectory))
-
-    before = state()
-    kind = engine.lora.config.type
-    rows = measure_cost(engine, rounds=1)
-    assert [row["approximation"] for row in rows] == ["lora", *HYPERGRADIENTS]
-    assert rows[0]["ratio_to_lora"] == 1
-    assert all(0 < row["lowest_ratio"] <= row["ratio_to_lora"] <= row["highest_ratio"] for row in rows)
-    assert (rows[0]["forward_passes"], rows[0]["backward_passes"]) == (1, 1)
-    assert all(row["seconds"] > 0 for row in rows)
-    assert engine.lora.config.type == kind
-    assert same(state(), before)
-
-
-@pytest.mark.trains
-def test_the_cost_of_several_inner_steps_has_its_outer_one(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+@pytest.mark.parametrize(
+    ("arguments", "plain"),
+    [((), 1), (("--search.unroll_steps", "2"), 2), (("--search.gradient_accumulation", "2"), 2)],
+)
+def test_the_cost_of_each_is_measured_and_the_engine_stays_as_it_was(
+    build: Build, arguments: tuple[str, ...], plain: int
 ) -> None:
-    torch.set_default_dtype(torch.float32)
-    config = tiny_config("--search.batch_size", "4", "--search.unroll_steps", "2")
-    engine = build_search(run_of(config), second_order=True)
-    engine.train()
-    for engine.global_step in (1, 2):
-        engine.train_step()
-    rows = {row["approximation"]: (row["forward_passes"], row["backward_passes"]) for row in measure_cost(engine, 1)}
-    assert rows["lora"] == (2, 2)
-    for name in HYPERGRADIENTS:
+    engine = build(*arguments)
+    before, chosen = deepcopy(snapshot(engine)), engine.selection.hypergradient
+    found = measure_cost(engine, 1, {name: made(name) for name in METHODS})
+    rows = {row["approximation"]: row for row in found}
+    assert list(rows) == ["lora", *METHODS]
+    assert rows["lora"]["ratio_to_lora"] == 1
+    assert all(row["seconds"] > 0 for row in found)
+    assert (rows["lora"]["forward_passes"], rows["lora"]["backward_passes"]) == (plain, plain)
+    for name in METHODS if "--search.gradient_accumulation" not in arguments else ():
         forward, backward = documented_passes(name, 3)
-        more = (2, 3) if HYPERGRADIENTS[name].reads_steps else (1, 1)
-        assert rows[name] == (forward + more[0], backward + more[1]), name
-
-
-@pytest.mark.trains
-def test_the_cost_of_accumulated_batches_has_the_passes_of_every_part(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
-) -> None:
-    torch.set_default_dtype(torch.float32)
-    config = tiny_config("--search.batch_size", "4", "--search.gradient_accumulation", "2")
-    engine = build_search(run_of(config), second_order=True)
-    engine.train()
-    engine.global_step = 1
-    engine.train_step()
-    rows = {row["approximation"]: (row["forward_passes"], row["backward_passes"]) for row in measure_cost(engine, 1)}
-    assert rows["lora"] == (2, 2)
-    assert rows["first_order"][0] >= 4
-
-
-@pytest.mark.trains
-@pytest.mark.parametrize("clipping", ["0", "1"])
-def test_a_plain_step_clips_only_where_the_search_does(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch,
-    clipping: str,
-) -> None:  # fmt: skip
-    """Where the search does not clip, the plain step did, to a norm of 0, so that it cost more than it should."""
-    torch.set_default_dtype(torch.float32)
-    config = tiny_config("--search.gradient_clipping", clipping, "--search.warmup_ratio", "0")
-    engine = build_search(run_of(config), second_order=True)
-    engine.train()
-    clipped: list[int] = []
-    monkeypatch.setattr(engine.lora, "clip_grad", lambda: clipped.append(1))
-    (row,) = measure_cost(engine, 1, {})
-    assert row["approximation"] == "lora"
-    assert len(clipped) == (3 if clipping == "1" else 0)
+        more = (0, 0) if plain == 1 else (2, 3) if name == "unrolled" else (1, 1)
+        counted = rows[name]["forward_passes"], rows[name]["backward_passes"]
+        assert counted == (forward + more[0], backward + more[1]), name
+    assert engine.selection.hypergradient is chosen
+    assert same(snapshot(engine), before)
 
 
 class Hoarding(Hypergradient):
     """Has no implicit term, but needs 300 MiB more than `first_order`."""
 
-    name = "hoarding"
-
-    def implicit(self, vector: Tensors, inner: Inner, outer: Outer) -> list[Tensor]:
+    def term(self, state: State, v: Any, inner: Any, outer: Any) -> tuple[list[Tensor], State]:
         torch.ones(300 * 2**17, dtype=torch.float64).sum()
-        return [torch.zeros_like(beta) for beta in outer.trainable_parameters()]
+        return [torch.zeros_like(beta) for beta in outer.trained], state
 
 
 @pytest.mark.trains
-def test_memory_is_what_a_step_needs_beyond_what_the_search_holds(engine: Any) -> None:
+def test_memory_is_what_a_step_needs_beyond_what_the_search_holds(build: Build) -> None:
     kept = torch.ones(200 * 2**17, dtype=torch.float64)  # 200 MiB that the process has all the time
-    memory = {row["approximation"]: row["memory_mib"] for row in measure_cost(engine, 1, {"hoarding": Hoarding()})}
+    memory = {row["approximation"]: row["memory_mib"] for row in measure_cost(build(), 1, {"hoarding": Hoarding()})}
     assert kept.all()
     if not STATUS.exists():
         assert all(math.isnan(of_one) for of_one in memory.values())

@@ -11,6 +11,7 @@ import pytest
 from autolora.configs.errors import UserError
 from autolora.configs.parser import parse
 from autolora.configs.schema import RunConfig
+from autolora.configs.search import COMPARED as TYPES
 from autolora.configs.study import ProbeConfig
 from autolora.engine.disk.files import write_json, write_text
 from autolora.engine.run.asked import AskedOf
@@ -19,7 +20,6 @@ from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.study.comparison import COMPARED, data_of_probe, read_comparison, refuse_changed_probe, run_probe
 from autolora.engine.study.folder import StudyFolder
 from autolora.engine.study.sections import comparison_sections
-from autolora.problems.hypergradients import HYPERGRADIENTS
 from tests.helpers.documented_passes import documented_passes
 from tests.helpers.studies import AXES, with_study
 from tests.helpers.tiny import tiny_arguments
@@ -74,7 +74,7 @@ def test_a_study_that_copies_a_search_compares_nothing(tmp_path: Path) -> None:
 @pytest.mark.trains
 def test_probe_compares_every_approximation_with_exact(compared: tuple[RunConfig, StudyFolder]) -> None:
     rows = pd.read_parquet(compared[1].probe)
-    assert set(rows["approximation"]) == set(HYPERGRADIENTS)
+    assert set(rows["approximation"]) == set(TYPES)
     assert set(rows["step"]) == {1, 4}
     exact = rows[rows["approximation"] == "exact"]
     assert exact["cosine"].min() > 0.9999
@@ -98,7 +98,7 @@ def test_a_comparison_records_the_rows_and_the_weights_that_it_was_made_with(
 @pytest.mark.trains
 def test_cost_counts_the_documented_passes(compared: tuple[RunConfig, StudyFolder]) -> None:
     rows = pd.read_parquet(compared[1].cost).set_index("approximation")
-    for name in HYPERGRADIENTS:
+    for name in TYPES:
         counted = rows.loc[name, "forward_passes"], rows.loc[name, "backward_passes"]
         assert counted == documented_passes(name, 3)
     assert rows.loc["lora", "ratio_to_lora"] == 1

@@ -8,9 +8,9 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from autolora.problems.bilevel import SelectionVariables
 from autolora.problems.gates import Gates
 from autolora.problems.models.attach import ADAPTER, lora_layers
-from autolora.problems.selection import SelectionVariables
 
 K, INPUTS, OUTPUTS, LORA_ALPHA = 3, 5, 4, 6.0
 

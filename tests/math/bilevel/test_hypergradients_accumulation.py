@@ -21,7 +21,7 @@ class Kept:
 @pytest.mark.parametrize("method", METHODS)
 def test_no_graph_of_a_part_is_alive_when_the_next_part_runs(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     """Second-order methods held the graphs of two parts at once."""
-    toy = lora_toy(method, parts=(8, 8), dropout=0.1, neumann_iterations=2, cg_iterations=2)
+    toy = lora_toy(method, parts=(8, 8), dropout=0.1, terms=2)
     alive: weakref.WeakSet[Kept] = weakref.WeakSet()
     held, original = [], toy.inner.training_step
 
@@ -59,12 +59,13 @@ def test_each_part_draws_dropout_masks_of_its_own_and_keeps_them() -> None:
     toy = lora_toy("forward_difference", parts=(8, 8), dropout=0.5, steps=1)
     with torch.no_grad():
         toy.outer.module.beta.copy_(toy.outer.beta_before)
-    with toy.inner.at(toy.inner.weights_before):
-        again = list(toy.inner.losses_again())
-    assert len(again) == toy.inner.part_count == 2
+    with toy.inner.at(toy.before):
+        again = list(toy.inner.losses(toy.inner.batch))
+    assert len(again) == 2
+    assert not torch.equal(toy.inner.batch.parts[0][0]["x"], toy.inner.batch.parts[1][0]["x"])
     assert torch.equal(again[0] + again[1], toy.inner.last_loss)
 
 
 def test_passes_are_counted_by_part() -> None:
-    whole, cut = (lora_toy("darts", parts=parts, steps=1).inner.passes for parts in ((), (8, 8)))
+    whole, cut = (lora_toy("darts", parts=parts, steps=1).inner.shared.passes for parts in ((), (8, 8)))
     assert (cut.forward, cut.backward) == (2 * whole.forward, 2 * whole.backward)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from autolora.problems.selection import SelectionVariables
+from autolora.problems.bilevel import SelectionVariables
 from tests.helpers.bilevel_toys import Batch, LoraNet, Toy, agree, lora_toy, make_toy, unrolled
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -26,19 +26,18 @@ def adamw_toy(method: str = "exact_adamw", **options: Any) -> Toy:
 
 def update_of(toy: Toy, clip: float = 0.0) -> Any:
     """gradient -> the update of AdamW at rate 1 after clipping, from the moments of before the last step."""
-    states = [toy.inner.optimizer.state.get(p) for p in toy.inner.trained]
+    states = [toy.inner.optimizer.state[p] for p in toy.inner.trained]
     one, two = BETAS
-    # Of a weight that no step has used AdamW has no moments.
-    first = [s and (s["exp_avg"] - (1 - one) * s["last_grad"]) / one for s in states]
-    second = [s and (s["exp_avg_sq"] - (1 - two) * s["last_grad"] ** 2) / two for s in states]
-    steps = max(float(s["step"]) for s in states if s)
+    used = toy.last_steps[-1].used
+    first = [(s["exp_avg"] - (1 - one) * g) / one for s, g in zip(states, used, strict=True)]
+    second = [(s["exp_avg_sq"] - (1 - two) * g**2) / two for s, g in zip(states, used, strict=True)]
+    steps = max(float(s["step"]) for s in states)
 
     def update(gradient: list[Tensor]) -> list[Tensor]:
         if clip:
             norm = torch.stack([g.square().sum() for g in gradient]).sum().sqrt()
             gradient = [g * (clip / (norm + 1e-6)).clamp(max=1.0) for g in gradient]
         return [
-            torch.zeros_like(g) if m is None else
             (one * m + (1 - one) * g) / (1 - one**steps)
             / (((two * v + (1 - two) * g**2) / (1 - two**steps)).sqrt() + EPSILON)
             for m, v, g in zip(first, second, gradient, strict=True)
@@ -57,10 +56,10 @@ def test_it_is_the_derivative_of_the_step_that_was_taken(clip: float, eta: Any) 
 
 @pytest.mark.parametrize("clip", [0.0, 0.2])
 def test_the_update_that_is_unrolled_is_torchs_own(clip: float) -> None:
-    """Holds the oracle above against AdamW itself. `last_grad` is clipped already, which clipping again leaves."""
+    """Holds the oracle above against AdamW itself. `used` is clipped already, which clipping again leaves."""
     toy = adamw_toy(gradient_clipping=clip)
     decay = RATE * toy.inner.optimizer.param_groups[0]["weight_decay"]
-    update = update_of(toy)([toy.inner.optimizer.state[p]["last_grad"] for p in toy.inner.trained])
+    update = update_of(toy)(toy.last_steps[-1].used)
     for before, after, u in zip(toy.before, toy.after, update, strict=True):
         assert torch.allclose(after, before * (1 - decay) - RATE * u, rtol=1e-9, atol=1e-12)
 
@@ -81,45 +80,6 @@ def test_at_the_first_step_and_where_a_weight_has_no_gradient_it_is_finite() -> 
             weight.zero_()  # then A has no gradient
     toy.step()
     assert toy.outer.implicit.isfinite().all()
-
-
-class Dropping(LoraNet):
-    """Leaves out the LoRA of its second layer where a batch says so, as layerdrop does."""
-
-    def forward(self, batch: Batch, gates: Tensor, mask: Tensor | None = None) -> Tensor:
-        self._drops = bool(batch["drops"])
-        return super().forward(batch, gates, mask)
-
-    def _layer(self, i: int, x: Tensor, gates: Tensor) -> Tensor:
-        return x @ self.frozen[i].T if i == 1 and self._drops else super()._layer(i, x, gates)
-
-
-def dropping_toy(drops: list[bool], **options: Any) -> Toy:
-    """The net after a step of D_tr for each of `drops`, which says whether the step leaves the second layer out."""
-    torch.manual_seed(1)
-    coming = iter(drops)
-
-    def draw(drop: bool = False) -> Batch:
-        return {"x": torch.randn(16, 5), "y": torch.randint(3, (16,)), "drops": torch.tensor(drop)}
-
-    return make_toy(
-        Dropping(4, 0.0), SelectionVariables(2, 4, "softmax"), (lambda: draw(next(coming)), draw), "exact_adamw",
-        eta=0.1, rate=RATE, optimizer=ADAMW, steps=len(drops), **options,
-    )  # fmt: skip
-
-
-def test_a_weight_that_the_step_did_not_use_does_not_count_in_the_norm() -> None:
-    """Its gradient of an earlier step was taken for that of this one, which clipping then seemed to have shortened."""
-    toy = dropping_toy([False] * (STEPS - 1) + [True], gradient_clipping=1e-2)
-    used = [float(toy.inner.optimizer.state[weight]["step"]) for weight in toy.inner.trained]
-    assert used == [STEPS, STEPS - 1] * 2
-    agree(toy.outer.implicit, unrolled(toy, 0.1, update_of(toy, 1e-2))[1], EXACT)
-
-
-def test_a_weight_that_no_step_has_used_has_no_part_in_the_term() -> None:
-    toy = dropping_toy([True] * STEPS)
-    assert sum(weight in toy.inner.optimizer.state for weight in toy.inner.trained) == 2
-    agree(toy.outer.implicit, unrolled(toy, 0.1, update_of(toy))[1], EXACT)
 
 
 def test_it_is_finite_at_the_first_step_of_a_search_where_b_is_0() -> None:

@@ -15,7 +15,9 @@ from autolora.engine.search import trajectory
 from autolora.engine.search.engine import SearchEngine
 from autolora.engine.search.stage import build_search
 from autolora.engine.tracking.metrics_file import MetricsFile
-from autolora.problems.selection import SelectionProblem
+from autolora.problems.bilevel import SelectionProblem
+from autolora.problems.machine.compute import seeded
+from autolora.problems.machine.draws import seed_of
 from tests.helpers.searching import find_ranks
 
 FIXED = ("--hypergradient.type", "none", "--lora.dropout", "0.1")
@@ -26,10 +28,13 @@ def plain_steps(engine: SearchEngine, steps: int) -> None:
     lora = engine.lora
     model: Any = lora.module
     model.train()
-    batches = iter(lora.train_data_loader[0])
-    for _ in range(steps):
+    lora.gates.values = None
+    for number in range(steps):
+        batch = lora.batches[number]
         lora.optimizer.zero_grad()
-        model(**next(batches)).loss.backward()
+        with seeded(seed_of(batch.seed, "masks", 0), torch.device("cpu")):
+            loss = model(**batch.parts[0][0]).loss
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(lora.trained, lora.config.gradient_clipping)
         lora.optimizer.step()
         lora.scheduler.step()
@@ -66,7 +71,7 @@ def test_alpha_stays_at_its_start_and_d_val_is_never_seen(
     run = run_of(tiny_config(*FIXED, *settings))
     engine = find_ranks(run)
     assert engine.global_step == 9
-    assert vars(engine.lora.passes) == {"forward": 9, "backward": 9}
+    assert vars(engine.lora.shared.passes) == {"forward": 9, "backward": 9}
     lines = MetricsFile(run.folder.search_metrics).read()
     assert [line["step"] for line in lines] == [2, 4, 6, 8, 9]
     for line in lines:

@@ -17,14 +17,14 @@ BETAS, ETA, STEPS = (0.9, 0.999), 0.1, 5
 def adam_toy(**options: Any) -> Toy:
     # Betty's formula takes Adam's epsilon for nothing against the gradients; here it is.
     adam = partial(torch.optim.AdamW, betas=BETAS, eps=1e-14)
-    return lora_toy("sama", **{"optimizer": adam, "rate": 0.01, "steps": STEPS, "darts_alpha": 1e-3, **options})
+    return lora_toy("sama", **{"optimizer": adam, "rate": 0.01, "steps": STEPS, "radius": 1e-3, **options})
 
 
 def adam_update(toy: Toy, corrected: bool) -> Any:
     """gradient -> Adam's update at rate 1, from the moments of before the last step."""
     states = [toy.inner.optimizer.state[p] for p in toy.inner.trained]
     one, two = BETAS
-    gradients = [s["last_grad"] for s in states]
+    gradients = toy.last_steps[-1].used
     first = [(s["exp_avg"] - (1 - one) * g) / one for s, g in zip(states, gradients, strict=True)]
     second = [(s["exp_avg_sq"] - (1 - two) * g**2) / two for s, g in zip(states, gradients, strict=True)]
     scale = (1 - two**STEPS) ** 0.5 / (1 - one**STEPS) if corrected else 1.0
@@ -55,7 +55,7 @@ def test_the_update_that_is_unrolled_is_torchs_own() -> None:
     """Holds the oracle above against AdamW itself: W' - W is rate * update, bias correction included."""
     toy = adam_toy()
     decay = 0.01 * toy.inner.optimizer.param_groups[0]["weight_decay"]
-    update = adam_update(toy, corrected=True)([toy.inner.optimizer.state[p]["last_grad"] for p in toy.inner.trained])
+    update = adam_update(toy, corrected=True)(toy.last_steps[-1].used)
     for before, after, u in zip(toy.before, toy.after, update, strict=True):
         assert torch.allclose(after, before * (1 - decay) - 0.01 * u, rtol=1e-9, atol=1e-12)
 
@@ -71,8 +71,7 @@ def test_the_true_adam_step_has_the_same_direction_and_is_shorter() -> None:
 def test_reads_the_clipped_gradient() -> None:
     """Adam's moments are of the clipped gradient; D must be too."""
     toy = adam_toy(eta=ETA, gradient_clipping=0.01)
-    states = [toy.inner.optimizer.state[p] for p in toy.inner.trained]
-    assert sum(s["last_grad"].square().sum() for s in states) ** 0.5 == pytest.approx(0.01, rel=1e-3)
+    assert sum(g.square().sum() for g in toy.last_steps[-1].used) ** 0.5 == pytest.approx(0.01, rel=1e-3)
 
 
 def test_is_zero_at_the_first_step_where_adam_has_no_history() -> None:

@@ -10,11 +10,10 @@ from torch import Tensor
 from transformers import set_seed
 
 from autolora.configs.schema import RunConfig
+from autolora.configs.search import BUILT_IN
 from autolora.engine.search.engine import SearchEngine, build_engine
 from autolora.problems.data import prepare
 from autolora.problems.halves import split_indices
-from autolora.problems.hypergradients import HYPERGRADIENTS
-from autolora.problems.hypergradients.second_order import ConjugateGradient
 from autolora.problems.machine.compute import choose_compute
 from autolora.problems.models.attach import attach, lora_config
 from autolora.problems.models.load import load_base, load_tokenizer
@@ -25,25 +24,26 @@ from tests.helpers.bilevel_toys import (
     cosine,
     implicit,
     lora_toy,
+    made,
     random_vector,
     ridge_hessian,
     ridge_solution,
     ridge_toy,
 )
 
-SECOND_ORDER = [name for name, method in HYPERGRADIENTS.items() if method.second_order]
+SECOND_ORDER = [name for name, settings in BUILT_IN.items() if settings.second_order]
 ETA = 0.3
 
 
 def ridge_implicit(toy: Toy, inverse: Callable[[Tensor], Tensor], vector: Tensor) -> Tensor:
     """-[d^2 L_tr / d beta dw] M v = -share exp(beta) w * (M v), M by `inverse` of the Hessian."""
-    train, penalty, (before,) = toy.inner.cur_batch, toy.outer.beta_before.exp(), toy.before
+    train, penalty, (before,) = toy.train, toy.outer.beta_before.exp(), toy.before
     return -train["share"] * penalty * before * (inverse(ridge_hessian(train, penalty)) @ vector)
 
 
 def vector_of(toy: Toy) -> Tensor:
     """v = dL_val/dw at w'."""
-    held_out, (after,) = toy.outer.cur_batch, toy.after
+    held_out, (after,) = toy.held_out, toy.after
     fit = held_out["x"].T @ (held_out["x"] @ after - held_out["y"]) / len(held_out["y"])
     return fit + held_out["share"] * toy.outer.beta_before.exp() * after
 
@@ -61,27 +61,27 @@ class TestRidge:
             rest = torch.eye(len(hessian)) - ETA * hessian
             return ETA * sum(torch.linalg.matrix_power(rest, j) for j in range(terms + 1))
 
-        toy = ridge_toy("neumann", eta=ETA, neumann_iterations=terms)
+        toy = ridge_toy("neumann", eta=ETA, terms=terms)
         assert torch.allclose(toy.outer.implicit, ridge_implicit(toy, series, vector_of(toy)), rtol=1e-11)
 
     @pytest.mark.parametrize("eta", [0.01, 1.0, 100.0])
     def test_cg_is_the_damped_inverse(self, eta: float) -> None:
         """As many terms as weights solve the system; rounding is multiplied by its condition."""
-        toy = ridge_toy("cg", eta=eta, cg_iterations=4)
+        toy = ridge_toy("cg", eta=eta, terms=4)
         expected = ridge_implicit(toy, lambda h: torch.linalg.inv(h + torch.eye(len(h)) / eta), vector_of(toy))
         assert torch.allclose(toy.outer.implicit, expected, rtol=1e-8)
 
     @pytest.mark.parametrize(
         ("method", "options"),
-        [("neumann", {"eta": ETA, "neumann_iterations": 300}), ("cg", {"eta": 1e9, "cg_iterations": 4})],
+        [("neumann", {"eta": ETA, "terms": 300}), ("cg", {"eta": 1e9, "terms": 4})],
     )
     def test_converges_to_the_implicit_function_theorem(self, method: str, options: dict[str, Any]) -> None:
         """Total gradient of L_val(w*(beta)), w* differentiated through the linear solve itself."""
         toy = ridge_toy(method, solved=True, **options)
         beta = toy.outer.beta_before.clone().requires_grad_()
-        solution = ridge_solution(toy.inner.cur_batch, beta.exp())
+        solution = ridge_solution(toy.train, beta.exp())
         assert torch.allclose(solution, toy.after[0], rtol=1e-10)
-        loss = torch.func.functional_call(toy.inner.module, {"w": solution}, (toy.outer.cur_batch, beta.exp()))
+        loss = torch.func.functional_call(toy.inner.module, {"w": solution}, (toy.held_out, beta.exp()))
         (expected,) = torch.autograd.grad(loss, beta)
         # cg: damping 1e-9 and rounding; neumann: (1 - 0.3 * smallest eigenvalue)^300 is nothing.
         assert torch.allclose(toy.outer.gradient_seen, expected, rtol=1e-7)
@@ -89,7 +89,7 @@ class TestRidge:
     def test_more_terms_come_closer(self) -> None:
         def error(method: str, terms: int) -> float:
             eta = {"neumann": ETA, "cg": 1e9}[method]
-            toy = ridge_toy(method, solved=True, eta=eta, neumann_iterations=terms, cg_iterations=terms)
+            toy = ridge_toy(method, solved=True, eta=eta, terms=terms)
             expected = ridge_implicit(toy, torch.linalg.inv, vector_of(toy))
             return float((toy.outer.implicit - expected).norm() / expected.norm())
 
@@ -101,25 +101,25 @@ class TestRidge:
     def test_cg_falls_back_to_the_unroll_where_nothing_curves_upwards(self) -> None:
         """H is negative definite: (H + I/eta)^-1 v would point the wrong way and Betty's CG would follow it."""
         options = {"share": -30.0, "eta": 10.0, "rate": 1e-3}
-        cg, exact = ridge_toy("cg", cg_iterations=4, **options), ridge_toy("exact", **options)
-        assert torch.linalg.eigvalsh(ridge_hessian(cg.inner.cur_batch, cg.outer.beta_before.exp())).max() < 0
+        cg, exact = ridge_toy("cg", terms=4, **options), ridge_toy("exact", **options)
+        assert torch.linalg.eigvalsh(ridge_hessian(cg.train, cg.outer.beta_before.exp())).max() < 0
         assert torch.allclose(cg.outer.implicit, exact.outer.implicit, rtol=1e-12)
 
 
 @pytest.mark.usefixtures("float64")
 class TestLoraNet:
     def test_neumann_without_terms_is_exact(self) -> None:
-        toys = [lora_toy(m, dropout=0.1, eta=ETA, neumann_iterations=0) for m in ("neumann", "exact")]
+        toys = [lora_toy(m, dropout=0.1, eta=ETA, terms=0) for m in ("neumann", "exact")]
         assert torch.equal(toys[0].outer.implicit, toys[1].outer.implicit)
 
     def test_cg_without_terms_is_exact(self) -> None:
-        toys = [lora_toy(m, dropout=0.1, eta=ETA, cg_iterations=0) for m in ("cg", "exact")]
+        toys = [lora_toy(m, dropout=0.1, eta=ETA, terms=0) for m in ("cg", "exact")]
         assert torch.equal(toys[0].outer.implicit, toys[1].outer.implicit)
 
     @pytest.mark.parametrize("eta", [1e-3, 1e-5])
     def test_cg_with_a_small_eta_is_exact(self, eta: float) -> None:
         """(H + I/eta)^-1 = eta (I - eta H + ..): the relative difference is eta |H|, |H| below 100 here."""
-        toys = [lora_toy(m, dropout=0.1, eta=eta, cg_iterations=3) for m in ("cg", "exact")]
+        toys = [lora_toy(m, dropout=0.1, eta=eta, terms=3) for m in ("cg", "exact")]
         agree(toys[0].outer.implicit, toys[1].outer.implicit, 100 * eta)
 
     @pytest.mark.parametrize("eta", [1.0, 1e3])
@@ -127,13 +127,13 @@ class TestLoraNet:
         """Cross-entropy of a product B A has directions of negative curvature at random weights."""
         toy = lora_toy("cg", eta=eta)
         assert dense_hessian(toy).min() < -1 / eta
-        for toy.inner.config.cg_iterations in (1, 2, 5, 20):
+        for terms in (1, 2, 5, 20):
             for _ in range(5):
-                assert implicit(toy, random_vector(toy)).isfinite().all()
+                assert implicit(toy, random_vector(toy), made("cg", eta, terms=terms)).isfinite().all()
 
     @pytest.mark.parametrize("method", SECOND_ORDER)
     def test_second_derivatives_are_of_the_same_masks(self, method: str) -> None:
-        toy = lora_toy(method, dropout=0.1, cg_iterations=3)
+        toy = lora_toy(method, dropout=0.1, terms=3)
         vector = random_vector(toy)
         first = implicit(toy, vector)
         torch.rand(7)
@@ -145,7 +145,10 @@ def dense_hessian(toy: Toy) -> Tensor:
     inner = toy.inner
     with inner.at(toy.before):
         gradient = torch.cat(
-            [g.flatten() for g in torch.autograd.grad(next(inner.losses_again()), inner.trained, create_graph=True)]
+            [
+                g.flatten()
+                for g in torch.autograd.grad(next(inner.losses(inner.batch)), inner.trained, create_graph=True)
+            ]
         )
         rows = [torch.autograd.grad(g, inner.trained, retain_graph=True) for g in gradient]
     return torch.linalg.eigvalsh(torch.stack([torch.cat([p.flatten() for p in row]) for row in rows]))
@@ -153,9 +156,10 @@ def dense_hessian(toy: Toy) -> Tensor:
 
 def solve(matrix: Tensor, right: Tensor, iterations: int, eta: float) -> Tensor:
     """What `cg` makes of `right` where the damped Hessian H + I/eta is `matrix`."""
-    inner: Any = SimpleNamespace(eta=lambda: eta, config=SimpleNamespace(cg_iterations=iterations))
+    cg: Any = made("cg", eta, terms=iterations)
+    inner = SimpleNamespace(steps=[None])
     hessian = matrix - torch.eye(len(right)) / eta
-    (found,) = ConjugateGradient().solve([right], lambda direction: [hessian @ direction[0]], inner)
+    (found,) = cg.solve([right], lambda direction: [hessian @ direction[0]], inner)
     return found
 
 
@@ -213,7 +217,7 @@ def test_central_difference_agrees_through_a_real_encoder(tiny_config: Callable[
         engine = tiny_engine(tiny_config("--hypergradient.type", "exact", dropout=0.1), second_order=True)
         for _ in range(5):
             engine.train_step()
-        engine.lora.config.type = f"autolora.{method}"
+        engine.selection.hypergradient = made(method)
         engine.train_step()
         terms[method] = engine.selection.implicit.double()
     # fp32: the difference loses digits that double precision keeps.

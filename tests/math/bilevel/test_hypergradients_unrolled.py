@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad
 
-from autolora.problems.machine.compute import random_state
-from tests.helpers.bilevel_toys import CPU, Batch, RandomState, Toy, agree, copies, lora_toy, ridge_toy
+from autolora.problems import data
+from tests.helpers.bilevel_toys import Batch, Toy, agree, lora_toy, ridge_toy
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -19,34 +19,31 @@ RATES = [0.05, 0.1, 0.15, 0.1]
 
 @dataclass
 class Seen:
-    """What the inner steps of one outer step were: W before each, its batch, and the state of its dropout masks."""
+    """What the inner steps of one outer step were: W before each, and its batch."""
 
     weights: list[list[Tensor]] = field(default_factory=list)
-    batches: list[Batch] = field(default_factory=list)
-    masks: list[RandomState] = field(default_factory=list)
+    batches: list[data.Batch] = field(default_factory=list)
 
 
 def watched(count: int, **options: Any) -> tuple[Toy, Seen]:
     """A toy after one outer step with `count` inner steps, and what these were."""
     toy, seen = lora_toy("unrolled", unroll_steps=count, steps=0, **options), Seen()
-    original = toy.inner.get_loss
-
-    def get_loss(batch: Batch) -> Any:
-        seen.weights.append(copies(toy.inner.trained))
-        seen.batches.append(batch)
-        seen.masks.append(random_state(CPU))
-        return original(batch)
-
-    toy.inner.get_loss = get_loss
     for _ in range(count):
         toy.step()
+        seen.weights.append(toy.before)
+        seen.batches.append(toy.inner.batch)
     return toy, seen
+
+
+def whole(batch: data.Batch) -> Batch:
+    """The rows of all parts."""
+    return {key: torch.cat([part[key] for part, _ in batch.parts]) for key in batch.parts[0][0]}
 
 
 def through_all_steps(toy: Toy, seen: Seen, etas: list[float]) -> Tensor:
     """The gradient of L_val through W_n(beta). Each W_t(beta) has the value that it had, and the derivative of
     W_(t-1)(beta) - eta_t dL_t/dW; if the steps were plain gradient descent of these rates, it is that descent."""
-    net, held_out = toy.inner.module, toy.outer.cur_batch
+    net, held_out = toy.inner.module, whole(toy.outer.batch)
     names = [name for name, p in net.named_parameters() if p.requires_grad]
     beta = toy.outer.beta_before
 
@@ -54,21 +51,24 @@ def through_all_steps(toy: Toy, seen: Seen, etas: list[float]) -> Tensor:
         gates = functional_call(toy.outer.module, {"beta": beta}, ())
         return functional_call(net, dict(zip(names, weights, strict=True)), (batch, gates, mask))
 
-    masks = [net.mask(batch, state) for batch, state in zip(seen.batches, seen.masks, strict=True)]
+    # Without dropout where a batch has several parts.
+    masks = [
+        net.mask(batch) if len(batch.parts) == 1 else torch.tensor(1.0) for batch in (*seen.batches, toy.outer.batch)
+    ]
     values = [*seen.weights, toy.after]
 
-    def whole(beta: Tensor) -> Tensor:
+    def lost(beta: Tensor) -> Tensor:
         weights = values[0]
         for number, eta in enumerate(etas):
-            slope = partial(grad(loss), batch=seen.batches[number], mask=masks[number])
+            slope = partial(grad(loss), batch=whole(seen.batches[number]), mask=masks[number])
             there = slope(weights, beta)
             moved = [w - eta * g for w, g in zip(weights, there, strict=True)]
             # The value of the step that was taken, whatever took it.
             weights = [m + (v - m).detach() for m, v in zip(moved, values[number + 1], strict=True)]
-        return loss(weights, beta, held_out, net.mask(held_out, toy.outer.masks))
+        return loss(weights, beta, held_out, masks[-1])
 
     at = beta.clone().requires_grad_()
-    (found,) = torch.autograd.grad(whole(at), at)
+    (found,) = torch.autograd.grad(lost(at), at)
     return found.flatten()
 
 
@@ -78,11 +78,6 @@ def test_it_is_the_gradient_through_all_inner_steps(count: int, eta: Any, parts:
     """Under a learning rate that changes from step to step, dropout, and batches in parts."""
     schedule = partial(torch.optim.lr_scheduler.LambdaLR, lr_lambda=lambda step: RATES[step % 4])
     toy, seen = watched(count, rate=1.0, scheduler=schedule, eta=eta, dropout=0.0 if parts else 0.1, parts=parts)
-    if parts:
-        seen.batches = [{key: torch.cat([part[key] for part in batch]) for key in batch[0]} for batch in seen.batches]
-        toy.outer.cur_batch = {
-            key: torch.cat([part[key] for part in toy.outer.cur_batch]) for key in toy.outer.cur_batch[0]
-        }
     etas = {"lr": RATES[:count], "betty": [1.0] * count}.get(eta, [eta] * count)
     agree(toy.outer.gradient_seen, through_all_steps(toy, seen, etas), 1e-9)
 
@@ -92,44 +87,23 @@ def test_after_steps_of_adam_it_is_that_of_descent_at_their_weights() -> None:
     agree(toy.outer.gradient_seen, through_all_steps(toy, seen, [0.2] * 3), 1e-9)
 
 
-def test_the_steps_before_the_last_outer_step_are_forgotten() -> None:
-    toy = lora_toy("unrolled", unroll_steps=3, steps=6)
-    assert len(toy.inner.steps) == 3
+def test_the_steps_since_the_last_outer_step_are_kept_and_then_forgotten() -> None:
+    toy = lora_toy("unrolled", unroll_steps=3, steps=5)
+    assert len(toy.inner.steps) == 2
     toy.step()
-    assert len(toy.inner.steps) == 1
-
-
-def test_others_keep_no_steps() -> None:
-    assert lora_toy("exact", unroll_steps=3, steps=3).inner.steps == []
+    assert (len(toy.last_steps), toy.inner.steps) == (3, [])
+    assert len(lora_toy("exact", unroll_steps=3, steps=2).inner.steps) == 1
 
 
 def test_the_passes_grow_with_the_inner_steps() -> None:
     """As docs/hypergradients.md says: 2n + 1 forward and 3n + 1 backward passes for n inner steps."""
     for count in (1, 2, 5):
-        passes = lora_toy("unrolled", unroll_steps=count, steps=count).inner.passes
+        passes = lora_toy("unrolled", unroll_steps=count, steps=count).inner.shared.passes
         assert (passes.forward, passes.backward) == (2 * count + 1, 3 * count + 1)
-
-
-def test_a_skipped_inner_step_is_no_part_of_the_unroll() -> None:
-    """W did not move in it, so that beta could not act through it; its gradient is not finite."""
-    toy = lora_toy("unrolled", unroll_steps=3, steps=0, optimizer=partial(torch.optim.SGD), rate=0.1)
-    right, calls = toy.inner.training_step, []
-
-    def training_step(batch: Batch) -> Tensor:
-        calls.append(batch)
-        return right(batch) * (float("nan") if len(calls) == 2 else 1.0)
-
-    toy.inner.training_step = training_step
-    for _ in range(3):
-        toy.step()
-    assert int(toy.inner.skipped_steps) == 1
-    assert len(toy.inner.steps) == 2
-    assert toy.outer.implicit.isfinite().all()
-    assert toy.outer.implicit.norm() > 0
 
 
 def test_many_steps_reach_the_implicit_function_theorem() -> None:
     """W stays at the solution: the series over the steps is Neumann's."""
     unrolled = ridge_toy("unrolled", solved=True, rate=0.0, eta=0.3, unroll_steps=300, steps=300)
-    neumann = ridge_toy("neumann", solved=True, rate=0.0, eta=0.3, neumann_iterations=299)
+    neumann = ridge_toy("neumann", solved=True, rate=0.0, eta=0.3, terms=299)
     assert torch.allclose(unrolled.outer.implicit, neumann.outer.implicit, rtol=1e-9)

@@ -17,11 +17,13 @@ def test_the_first_step_is_that_of_plain_lora(
     engine = build_search(run_of(tiny_config(dropout=0.0)), second_order=False)
     for layer in lora_layers(engine.lora.module).values():
         torch.nn.init.normal_(layer.lora_B["default"].weight)
-    loader = engine.lora.train_data_loader[0]
+    loader = engine.lora.batches
     batch = loader.collate([loader.rows[i] for i in range(8)])
     engine.lora.module.eval()
     with torch.no_grad():
-        assert engine.lora.loss(batch, engine.selection.module()) == engine.lora.module(**batch).loss
+        gated = engine.lora.training_step(batch)
+        engine.lora.gates.values = None
+        assert gated == engine.lora.module(**batch).loss
 
 
 @pytest.mark.parametrize("dropout", [True, False])
@@ -30,7 +32,7 @@ def test_search_dropout_switches_the_models_dropout(
 ) -> None:
     engine = build_search(run_of(tiny_config("--search.dropout", str(dropout).lower())), second_order=False)
     engine.train()
-    loader = engine.lora.train_data_loader[0]
+    loader = engine.lora.batches
     batch = loader.collate([loader.rows[i] for i in range(8)])
-    first, second = (engine.lora.loss(batch, engine.selection.module()).item() for _ in range(2))
+    first, second = (engine.lora.training_step(batch).item() for _ in range(2))
     assert (first != second) is dropout

@@ -40,9 +40,9 @@ def test_a_search_with_bf16_weights_is_close_to_that_with_fp32_weights(
             torch.manual_seed(0)
             for parameter in engine.lora.trained:
                 parameter.copy_(0.3 * torch.randn_like(parameter))
-        loader = engine.lora.train_data_loader[0]
+        loader = engine.lora.batches
         batch = loader.collate([loader.rows[i] for i in range(8)])
-        with engine.lora.compute.autocast():
+        with engine.lora.shared.compute.autocast():
             found.append(engine.lora.module(**batch).logits.float())
     assert found[0].abs().max() > 0.1
     torch.testing.assert_close(found[1], found[0], rtol=0.05, atol=0.05 * float(found[0].detach().abs().max()))

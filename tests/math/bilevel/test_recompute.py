@@ -44,7 +44,7 @@ def test_a_search_takes_the_same_steps(
     assert (kept.alpha() - 0.25).abs().max() > 1e-3
 
 
-def test_the_gates_of_the_forward_pass_count_when_others_are_open_in_the_backward_pass(
+def test_the_gates_of_a_pass_are_those_of_its_second_forward_pass(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
 ) -> None:
     grads = []
@@ -54,13 +54,12 @@ def test_the_gates_of_the_forward_pass_count_when_others_are_open_in_the_backwar
         with torch.no_grad():
             for layer in engine.lora.gates.layers.values():
                 layer.lora_B["default"].weight.fill_(0.1)
-        loader, gates = engine.lora.train_data_loader[0], engine.lora.gates
+        loader, gates = engine.lora.batches, engine.lora.gates
         batch = loader.collate([loader.rows[i] for i in range(4)])
         values = torch.linspace(0.2, 1, len(gates.names) * gates.k).view(len(gates.names), gates.k)
         values.requires_grad_(True)
         with gates.open(values):
             loss = engine.lora.module(**batch).loss
-        with gates.open(torch.zeros(len(gates.names), gates.k)):
             grads.append(torch.autograd.grad(loss, values)[0])
     assert torch.equal(*grads)
     assert grads[0].abs().max() > 0

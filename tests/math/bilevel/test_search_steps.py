@@ -1,7 +1,6 @@
 """The search: what moves, what stays, at which rates, and when it ends."""
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -11,9 +10,7 @@ from autolora.configs.schema import RunConfig
 from autolora.engine.run.context import Context
 from autolora.engine.search.engine import RanksSettled, SearchEngine
 from autolora.engine.search.stage import build_search
-from autolora.problems.machine.processes import Processes
 from autolora.problems.models.attach import lora_layers
-from tests.helpers import own_hypergradients
 
 
 def built(run: Context) -> SearchEngine:
@@ -23,7 +20,7 @@ def built(run: Context) -> SearchEngine:
 def mean_loss(engine: SearchEngine, batches: list[dict[str, torch.Tensor]]) -> float:
     engine.lora.module.eval()
     with torch.no_grad():
-        values = [engine.lora.loss(batch, engine.selection.module()).item() for batch in batches]
+        values = [engine.lora.training_step(batch).item() for batch in batches]
     return sum(values) / len(values)
 
 
@@ -32,11 +29,11 @@ def mean_loss(engine: SearchEngine, batches: list[dict[str, torch.Tensor]]) -> f
 def test_the_search_learns_both_levels_and_leaves_the_base_alone(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], kind: str
 ) -> None:
-    rows = ("--task.train_rows", "16", "--search.steps", "40", "--search.warmup_ratio", "0")
+    rows = ("--task.train_rows", "16", "--search.steps", "40", "--search.warmup_ratio", "0", "--search.patience", "0")
     config = tiny_config(*rows, "--search.learning_rate", "2e-2", kind=kind, dropout=0.0)
     engine = built(run_of(config))
     model = engine.lora.module
-    loader = engine.lora.train_data_loader[0]
+    loader = engine.lora.batches
     batch = loader.collate([loader.rows[i] for i in range(8)])
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     loss = mean_loss(engine, [batch])
@@ -56,9 +53,9 @@ def test_both_halves_of_the_rows_are_used_each_for_its_problem(
     config = tiny_config("--task.validation_share", "0.25")
     run = run_of(config)
     engine = built(run)
-    d_tr, d_val = (problem.train_data_loader[0].rows for problem in (engine.lora, engine.selection))
+    d_tr, d_val = (problem.batches.rows for problem in (engine.lora, engine.selection))
     assert (len(d_tr), len(d_val)) == (48, 16)
-    orders = [problem.train_data_loader[0].order for problem in (engine.lora, engine.selection)]
+    orders = [problem.batches.order for problem in (engine.lora, engine.selection)]
     orders[1].lengths = orders[0].lengths
     assert orders[0].batches(0) != orders[1].batches(0), "the two must not walk in step"
     key = str
@@ -91,16 +88,15 @@ def test_ranks_have_settled_after_patience_checks_without_a_change() -> None:
 def test_both_problems_are_told_what_is_configured(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
 ) -> None:
-    of_all_keys = f"{own_hypergradients.__file__}:Carrying"
-    given = ("--hypergradient.type", of_all_keys, "--hypergradient.eta", "0.7", "--hypergradient.radius", "0.03")
-    given += ("--hypergradient.terms", "5", "--search.unroll_steps", "2", "--search.gate", "paper")
+    given = ("--hypergradient.type", "darts", "--hypergradient.eta", "0.7", "--hypergradient.radius", "0.03")
+    given += ("--search.unroll_steps", "2", "--search.gate", "paper")
     given += ("--search.gradient_clipping", "0.25", "--search.learning_rate", "0.01")
     given += ("--search.selection_learning_rate", "0.07")
     engine = built(run_of(tiny_config(*given, "--search.weight_decay", "0.3")))
     lora, selection = engine.lora, engine.selection
     told, (w, beta) = lora.config, (problem.optimizer.param_groups[0] for problem in (lora, selection))
-    assert (told.darts_alpha, told.neumann_iterations, told.cg_iterations, told.unroll_steps) == (0.03, 5, 5, 2)
-    assert (lora.eta(), told.gradient_clipping) == (0.7, 0.25)
+    read = selection.hypergradient.settings
+    assert (read.eta, read.radius, told.unroll_steps, told.gradient_clipping) == (0.7, 0.03, 2, 0.25)
     assert (w["initial_lr"], beta["lr"]) == (0.01, 0.07)
     assert (w["weight_decay"], beta["weight_decay"]) == (0.3, 0.0), "decay would pull alpha back to uniform"
     assert torch.equal(selection.module(), selection.module.alpha()), "by the paper a gate is alpha itself"
@@ -154,32 +150,11 @@ def test_the_schedule_of_w_counts_inner_steps_whatever_the_unroll(
     expected = get_scheduler("linear", optimizer, num_warmup_steps=2, num_training_steps=6)
     rates: list[tuple[float, float]] = []
 
-    def after_step(searching: SearchEngine) -> bool:
+    def after_step(searching: SearchEngine, over: bool) -> None:
         optimizer.step()
         expected.step()
         rates.append((searching.lora.optimizer.param_groups[0]["lr"], expected.get_last_lr()[0]))
-        return False
 
-    engine.after_step = after_step
-    engine.run()
+    engine.run(after_step)
     assert [rate for rate, _ in rates] == pytest.approx([rate for _, rate in rates])
     assert rates[-1][0] == pytest.approx(0)
-
-
-def test_each_process_draws_dropout_masks_of_its_own(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
-) -> None:
-    class Quiet(Processes):
-        """One of several processes, all of which begin with the same weights."""
-
-        def same(self, tensors: Any) -> None:
-            pass
-
-    drawn = []
-    for rank in range(3):
-        run = run_of(tiny_config())
-        run.data  # noqa: B018 - as alone: there is no first process to wait for
-        run.processes = Quiet(rank, 3)
-        built(run)
-        drawn.append(tuple(torch.rand(3).tolist()))
-    assert len(set(drawn)) == 3

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from autolora.problems.selection import SelectionProblem, SelectionVariables
+from autolora.problems.bilevel import SelectionProblem, SelectionVariables
 
 
 @pytest.mark.parametrize("k", [1, 3, 7, 8])
@@ -39,9 +39,7 @@ def test_the_constraints_are_those_of_the_paper() -> None:
 def test_the_outer_loss_is_that_of_the_batch_at_the_gates_of_beta_and_has_a_direct_gradient() -> None:
     """At the uniform start of softmax, where a gate is k alpha, it is that of the gates less its mean in the layer."""
     variables, by = SelectionVariables(2, 3), torch.tensor([[1.0, 2.0, 6.0], [0.0, -3.0, 0.0]])
-    problem: Any = SimpleNamespace(
-        module=variables, lora=SimpleNamespace(loss=lambda batch, gates: (batch["by"] * gates).sum())
-    )
+    problem: Any = SimpleNamespace(lora=SimpleNamespace(training_step=lambda batch: (batch["by"] * variables()).sum()))
     loss = SelectionProblem.training_step(problem, {"by": by})
     assert loss.item() == pytest.approx(by.sum().item())
     (found,) = torch.autograd.grad(loss, variables.beta)

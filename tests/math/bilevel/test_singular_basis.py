@@ -8,7 +8,7 @@ import torch
 
 from autolora.configs.schema import RunConfig
 from autolora.engine.run.context import Context
-from autolora.engine.search.components import to_singular_basis
+from autolora.engine.search.found import to_singular_basis
 from autolora.engine.search.stage import build_search
 from autolora.problems.gates import Gates, factors
 from autolora.problems.models.attach import ADAPTER

@@ -1,8 +1,8 @@
 """Order of rows, loaders that go on, plain batches."""
 
+import random
 from collections import Counter
 from collections.abc import Callable
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from datasets import Dataset
 
 from autolora.configs.schema import RunConfig
-from autolora.problems.data import EndlessLoader, LengthGroupedOrder, own_parts, prepare
+from autolora.problems.data import Batch, Batches, LengthGroupedOrder, own_parts, prepare
 from autolora.problems.machine.processes import Processes
 from autolora.problems.models.load import load_tokenizer
 from autolora.problems.tasks import make_task
@@ -61,40 +61,56 @@ def test_rows_of_like_length_share_a_batch() -> None:
         assert abs(np.corrcoef(group, range(50))[0, 1]) < 0.4, "length must not fall or rise with the step"
 
 
-def loader() -> EndlessLoader:
+CPU = torch.device("cpu")
+
+
+def batches_of_rows() -> Batches:
     rows = Dataset.from_dict({"length": LENGTHS, "number": list(range(len(LENGTHS)))})
-    return EndlessLoader(rows, 8, lambda batch: {"n": torch.tensor([row["number"] for row in batch])}, seed=2)
+    return Batches(rows, 8, lambda batch: {"n": torch.tensor([row["number"] for row in batch])}, 2, CPU)
 
 
-def test_a_loader_gives_every_row_once_an_epoch() -> None:
-    batches = [batch["n"].tolist() for batch in islice(loader(), 26)]
+def numbers(batch: Batch) -> list[int]:
+    """The numbers of the rows of a batch of one part."""
+    ((part, share),) = batch.parts
+    assert share == 1.0
+    return [int(number) for number in part["n"]]
+
+
+def test_every_row_comes_once_an_epoch() -> None:
+    given = batches_of_rows()
+    batches = [numbers(given[number]) for number in range(26)]
     for epoch in (batches[:13], batches[13:]):
         assert sorted(row for batch in epoch for row in batch) == list(range(len(LENGTHS)))
     assert batches[:13] != batches[13:]
 
 
-@pytest.mark.parametrize("stop", [0, 1, 12, 13, 14, 30])
-def test_a_loader_resumes_where_it_was(stop: int) -> None:
-    whole = [batch["n"].tolist() for batch in islice(loader(), 40)]
-    first = loader()
-    begun = [batch["n"].tolist() for batch in islice(first, stop)]
-    second = loader()
-    iterator = iter(second)  # Betty takes the iterator before the state is put back
-    second.epoch, second.position = first.epoch, first.position
-    assert begun + [batch["n"].tolist() for batch in islice(iterator, 40 - stop)] == whole
+def test_a_batch_follows_from_the_seed_and_its_number_whatever_was_drawn_before() -> None:
+    """So a search that resumes needs no state of a loader, and no two batches share dropout masks."""
+    whole = batches_of_rows()
+    in_order = [whole[number] for number in range(40)]
+    for number in (30, 0, 14, 12):
+        one, other = batches_of_rows()[number], in_order[number]
+        assert (numbers(one), one.seed) == (numbers(other), other.seed)
+    further = [whole.drawn(step, number) for step in range(20) for number in (1, 2)]
+    assert len({batch.seed for batch in (*in_order, *further)}) == 80
+    assert all(len(set(numbers(batch))) == 8 for batch in further)
+    assert len({tuple(numbers(batch)) for batch in further}) == 40
+    assert numbers(batches_of_rows().drawn(3, 2)) == numbers(further[7])
 
 
-def test_a_further_batch_follows_from_its_seed_and_leaves_the_others() -> None:
-    whole = [batch["n"].tolist() for batch in islice(loader(), 20)]
-    given, drawn = loader(), []
-    for number, batch in enumerate(islice(given, 20)):
-        (part,), shares = given.draw(number)
-        drawn.append(part["n"].tolist())
-        assert (batch["n"].tolist(), shares, given.shares) == (whole[number], [1.0], [1.0])
-    assert all(len(set(rows)) == 8 for rows in drawn)
-    assert len({tuple(rows) for rows in drawn}) == 20
-    assert loader().draw(3)[0][0]["n"].tolist() == drawn[3]
-    assert len({row for seed in range(200) for row in given.draw(seed)[0][0]["n"].tolist()}) == len(LENGTHS)
+def test_what_a_collate_draws_follows_from_the_batch_and_leaves_the_scripts_numbers() -> None:
+    def collate(batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        return {"n": torch.tensor([random.random(), np.random.rand(), float(torch.rand(1))])}
+
+    rows = Dataset.from_dict({"length": LENGTHS})
+    found = []
+    for outside in (1, 2):
+        torch.manual_seed(outside)
+        before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+        found.append([Batches(rows, 8, collate, 2, CPU)[number].parts[0][0]["n"].tolist() for number in (3, 4)])
+        assert before == (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
+    assert found[0] == found[1]
+    assert found[0][0] != found[0][1]
 
 
 def test_batches_are_plain_dicts_padded_to_their_own_longest_row(tiny_config: Callable[..., RunConfig]) -> None:
@@ -119,14 +135,13 @@ def test_a_batch_in_parts_is_the_batch_of_as_many_rows(labels: list[Any]) -> Non
     def collate(batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         return {"n": torch.tensor([row["number"] for row in batch])}
 
-    whole, cut = EndlessLoader(rows, 8, collate, seed=2), EndlessLoader(rows, 2, collate, seed=2, parts=4)
-    for one, parts in islice(zip(iter(whole), iter(cut), strict=True), 5):
-        assert isinstance(one, dict)
-        assert isinstance(parts, tuple)
+    whole, cut = Batches(rows, 8, collate, 2, CPU), Batches(rows, 2, collate, 2, CPU, parts=4)
+    for number in range(5):
+        ((one, _),), (parts, shares) = whole[number].parts, zip(*cut[number].parts, strict=True)
         assert [len(part["n"]) for part in parts] == [2] * 4 if len(one["n"]) == 8 else [2, 2, 1]
         assert torch.equal(torch.cat([part["n"] for part in parts]), one["n"])
         counts = [sum(np.count_nonzero(np.asarray(labels[n]) != -100) for n in part["n"]) for part in parts]
-        assert cut.shares == pytest.approx([count / sum(counts) for count in counts])
+        assert shares == pytest.approx([count / sum(counts) for count in counts])
 
 
 def test_a_batch_in_parts_on_several_processes_is_that_of_one() -> None:
@@ -145,11 +160,10 @@ def test_a_batch_in_parts_on_several_processes_is_that_of_one() -> None:
 def test_a_part_without_a_label_is_left_out() -> None:
     """Its mean loss is no number, and no number times 0 is none either."""
     rows = Dataset.from_dict({"length": [3] * 4, "labels": [[-100], [-100], [1], [2]]})
-    loader = EndlessLoader(rows, 1, lambda batch: {"labels": torch.tensor([r["labels"] for r in batch])}, 0, parts=4)
-    parts = next(iter(loader))
-    assert isinstance(parts, tuple)
+    made = Batches(rows, 1, lambda batch: {"labels": torch.tensor([r["labels"] for r in batch])}, 0, CPU, parts=4)
+    parts, shares = zip(*made[0].parts, strict=True)
     assert sorted(int(part["labels"]) for part in parts) == [1, 2]
-    assert loader.shares == [0.5, 0.5]
+    assert shares == (0.5, 0.5)
 
 
 def test_evaluation_rows_are_spread_over_the_whole_file_and_the_same_for_every_seed(

@@ -11,7 +11,7 @@ from autolora.engine.choose.stage import passes_over
 from autolora.engine.measure.passes import Passes
 from autolora.engine.measure.rows import Rows
 from autolora.engine.run.context import Context
-from autolora.problems.data import EndlessLoader
+from autolora.problems.data import Batches
 from autolora.problems.models.whole import head_alone
 
 
@@ -31,11 +31,11 @@ def test_each_step_is_adamws_on_its_own_batch(
     model, weights = head_alone(run.base())
     model.train()
     optimizer = torch.optim.AdamW(weights, lr=search.learning_rate, weight_decay=search.weight_decay)
-    batches = iter(EndlessLoader(rows, search.batch_size, run.data.collate, run.config.seed))
+    batches = Batches(rows, search.batch_size, run.data.collate, run.config.seed, torch.device("cpu"))
     start = model.classifier.weight.detach().clone()
-    for _ in range(20):
+    for number in range(20):
         optimizer.zero_grad()
-        model(**next(batches)).loss.backward()
+        model(**batches[number].parts[0][0]).loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, search.gradient_clipping)
         optimizer.step()
     assert (found.classifier.weight - start).abs().max() > 1e-2, "D_val's loss has fallen, so that the last are kept"

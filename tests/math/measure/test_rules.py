@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from autolora.engine.cut.budget import parameters_of
 from autolora.engine.ranks.rules import kept_components, thresholds
-from autolora.problems.selection import SelectionVariables
+from autolora.problems.bilevel import SelectionVariables
 
 
 @pytest.mark.parametrize("k", [1, 3, 6, 7, 8, 16])

@@ -43,8 +43,8 @@ def searched(
 
 
 def batch_of(engine: SearchEngine) -> dict[str, Tensor]:
-    loader = engine.selection.train_data_loader[0]
-    return loader.collate([loader.rows[i] for i in range(8)])
+    batches = engine.selection.batches
+    return batches.collate([batches.rows[i] for i in range(8)])
 
 
 def retrained_model(config: Autolora, run: Context, record: ranks.RankRecord | None = None) -> Any:

@@ -110,7 +110,7 @@ def test_the_search_and_the_trials_split_alike(tmp_path: Path, run_of: Callable[
     run = run_of(parse(argv).config)
     engine = build_search(run, second_order=False)
     problems: list[Any] = [engine.lora, engine.selection]
-    searched = [problem.train_data_loader[0].rows["source"][:] for problem in problems]
+    searched = [problem.batches.rows["source"][:] for problem in problems]
     trials = Trials(run, run.folder.sweep, "--x", "retrain", "sweep").data
     tried = [trials.train["source"][:], trials.evaluation["D_val"]["source"][:]]
     assert tried == searched

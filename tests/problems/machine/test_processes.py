@@ -5,7 +5,7 @@ import torch
 from datasets import Dataset
 
 from autolora.configs.errors import UserError
-from autolora.problems.data import EndlessLoader, own_rows
+from autolora.problems.data import Batches, own_rows
 from autolora.problems.machine.processes import ALONE, Processes, joined
 
 
@@ -57,15 +57,17 @@ def test_weighted_parts_have_the_gradient_of_the_whole() -> None:
 
 
 def test_the_loaders_of_all_processes_walk_together() -> None:
-    rows = rows_of([0, 1] * 5)
+    rows, masks = rows_of([0, 1] * 5), list[list[int]]()
 
     def seen(processes: Processes) -> list[set[int]]:
-        loader = EndlessLoader(rows, 4, lambda found: {"x": torch.tensor([r["x"] for r in found])}, 0, processes)
-        batches = iter(loader)
-        return [set(next(batches)["x"].tolist()) for _ in range(6)]
+        cpu = torch.device("cpu")
+        batches = Batches(rows, 4, lambda found: {"x": torch.tensor([r["x"] for r in found])}, 0, cpu, processes)
+        masks.append([batches[number].seed for number in range(6)])
+        return [set(batches[number].parts[0][0]["x"].tolist()) for number in range(6)]
 
     one, first, second = seen(ALONE), seen(Processes(0, 2)), seen(Processes(1, 2))
     assert [a | b for a, b in zip(first, second, strict=True)] == one
+    assert not set(masks[1]) & set(masks[2]), "each draws dropout masks of its own"
 
 
 def test_alone_everything_is_its_own() -> None:

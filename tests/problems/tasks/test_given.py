@@ -10,7 +10,7 @@ from peft import TaskType
 from torch import Tensor
 
 from autolora.configs.errors import UserError
-from autolora.problems.data import EndlessLoader
+from autolora.problems.data import Batches
 from autolora.problems.tasks.given import (
     GivenRows,
     Joined,
@@ -113,7 +113,7 @@ def test_a_collator_that_draws_the_labels_is_asked_once_and_the_parts_weigh_what
         drawn.append(labels)
         return {"labels": labels}
 
-    loader = iter(EndlessLoader(cast(Any, GivenRows(list(range(8)), masked)), 2, masked, seed=0, parts=4))
+    batches = Batches(cast(Any, GivenRows(list(range(8)), masked)), 2, masked, 0, torch.device("cpu"), parts=4)
     rows = GivenRows(list(range(8)), masked)
     for _ in range(20):
         drawn.clear()
@@ -125,7 +125,7 @@ def test_a_collator_that_draws_the_labels_is_asked_once_and_the_parts_weigh_what
         ]
         assert shares == pytest.approx([count / sum(counts) for count in counts if count])
     drawn.clear()
-    next(loader)
+    batches[0]
     assert len(drawn) == 4, "each example of a batch is collated once"
 
 

@@ -1,0 +1,203 @@
+"""The two problems: what is trained by whose optimiser, what is remembered of a step, what is skipped and reported."""
+
+import math
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+
+from autolora.problems.bilevel import Level
+from autolora.problems.data import Batch
+from autolora.problems.machine.processes import Processes
+from tests.helpers import bilevel_toys
+from tests.helpers.bilevel_toys import METHODS, Toy, copies, cosine, equal, lora_toy, made, unrolled
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+def test_only_the_trained_weights_move() -> None:
+    toy = lora_toy(optimizer=torch.optim.AdamW)
+    frozen = copies(toy.inner.module.frozen)
+    toy.step()
+    assert equal(frozen, copies(toy.inner.module.frozen))
+    assert not equal(toy.before, toy.after)
+    assert [p for p in toy.inner.module.parameters() if p.grad is not None] == []
+    assert toy.inner.parameters() == toy.inner.trainable_parameters() == toy.inner.meta_trainable_parameters()
+
+
+def test_the_given_optimizer_and_its_groups_are_kept() -> None:
+    """Stock Betty rebuilds the optimiser from its defaults: AdamW refuses, and parameter groups are lost."""
+
+    def two_rates(parameters: list[Any], lr: float) -> torch.optim.Optimizer:
+        return torch.optim.AdamW([{"params": parameters[:2]}, {"params": parameters[2:], "lr": 10 * lr}], lr=lr)
+
+    toy = lora_toy(optimizer=two_rates, rate=0.01)
+    assert [g["lr"] for g in toy.inner.optimizer.param_groups] == [0.01, 0.1]
+
+
+def test_the_given_scheduler_is_kept_and_moved_once_a_step() -> None:
+    toy = lora_toy(scheduler=partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=1.0, total_steps=9), steps=3)
+    assert toy.inner.scheduler.last_epoch == 3
+
+
+@pytest.mark.parametrize("parts", [(), (9, 7)])
+def test_the_loss_of_a_steps_batch_can_be_computed_again(parts: tuple[int, ...]) -> None:
+    """Of both problems, each under its own dropout masks: of D_tr at W before the inner step, of D_val after it."""
+    toy = lora_toy(dropout=0.5, parts=parts)
+    with torch.no_grad():
+        toy.outer.module.beta.copy_(toy.outer.beta_before)
+    stream = torch.get_rng_state()
+    again = toy.outer.loss_and_gradient(toy.outer.batch, toy.outer.trained)[0]
+    assert torch.equal(again, toy.outer.last_loss)
+    with toy.inner.at(toy.before):
+        again = toy.inner.loss_and_gradient(toy.inner.batch, toy.inner.trained)[0]
+    assert torch.equal(again, toy.inner.last_loss)
+    assert not again.requires_grad
+    assert torch.equal(stream, torch.get_rng_state())
+
+
+def test_a_further_batch_has_rows_and_masks_of_its_own_and_follows_from_the_step_and_its_number() -> None:
+    toy, other = lora_toy(dropout=0.5), lora_toy(dropout=0.5)
+    other.inner.draw()
+    for one in (toy, other):
+        one.step()
+    drawn = [toy.inner.draw(), toy.inner.draw(), toy.outer.draw()]
+    assert torch.equal(drawn[0].parts[0][0]["x"], other.inner.draw().parts[0][0]["x"])
+    toy.step()
+    drawn.append(toy.inner.draw())
+    rows = [batch.parts[0][0]["x"].sum().item() for batch in (*drawn, toy.inner.batch, toy.outer.batch)]
+    assert len(set(rows)) == len(rows)
+    assert len({batch.seed for batch in drawn}) == len(drawn)
+
+    def loss(level: Level, batch: Batch) -> float:
+        return float(level.loss_and_gradient(batch, level.trained)[0])
+
+    assert loss(toy.inner, drawn[0]) == loss(toy.inner, drawn[0]), "it keeps its masks, however often it is computed"
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("wrong", ["loss", "gradient"])
+def test_a_step_whose_loss_or_gradient_is_not_finite_changes_nothing_and_is_counted(wrong: str, fused: bool) -> None:
+    """With or without torch's fused step, which skips by itself."""
+    toy = lora_toy("exact", optimizer=partial(torch.optim.AdamW, fused=fused), rate=0.01)
+    right = toy.inner.training_step
+
+    def spoiled(batch: bilevel_toys.Batch) -> torch.Tensor:
+        if wrong == "loss":
+            return right(batch) + math.inf
+        weight = toy.inner.trained[0]
+        return right(batch) + (weight - weight.detach()).square().sum().sqrt()  # 0; its derivative is 0 / 0
+
+    toy.inner.training_step = spoiled
+    toy.step()
+    assert bool(toy.inner.last_loss.isfinite()) is (wrong == "gradient")
+    assert equal(toy.before, toy.after)
+    assert int(toy.inner.skipped_steps) == 1
+    toy.inner.training_step = right
+    toy.step()
+    assert all(weight.isfinite().all() and not torch.equal(weight, old)
+               for weight, old in zip(toy.after, toy.before, strict=True))  # fmt: skip
+    assert int(toy.inner.skipped_steps) == 1
+
+
+def test_an_implicit_term_that_is_not_finite_leaves_beta() -> None:
+    toy = lora_toy("exact", eta=math.inf)
+    assert int(toy.outer.skipped_steps) == toy.outer.count
+    assert torch.equal(toy.outer.module.beta, toy.outer.beta_before)
+
+
+@pytest.mark.parametrize(("eta", "value"), [(0.25, 0.25), ("betty", 1.0), ("lr", 0.3)])
+def test_eta(eta: Any, value: float) -> None:
+    """`lr` is the rate of the step that was taken; when the hypergradient asks, the scheduler has moved on."""
+    rates = [0.1, 0.2, 0.3, 0.4]
+    schedule = partial(torch.optim.lr_scheduler.LambdaLR, lr_lambda=lambda step: rates[step])
+    toy = lora_toy(eta=eta, rate=1.0, steps=3, scheduler=schedule)
+    assert toy.inner.optimizer.param_groups[0]["lr"] == 0.4
+    assert made("exact", eta).size(toy.last_steps[-1]) == value
+    assert cosine(toy.outer.implicit, unrolled(toy, value)[1]) == pytest.approx(1, abs=1e-9)
+
+
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"first_order"}))
+def test_remembers_the_step(method: str) -> None:
+    """W before it, and dL_tr/dbeta there, from its own backward pass."""
+    toy = lora_toy(method, optimizer=torch.optim.AdamW, steps=3, dropout=0.5)
+    step = toy.last_steps[-1]
+    assert equal(step.weights, toy.before)
+    with torch.no_grad():
+        toy.outer.module.beta.copy_(toy.outer.beta_before)
+    with toy.inner.at(toy.before):
+        expected = toy.inner.gradient(toy.inner.batch, toy.outer.trained)
+    assert torch.allclose(step.by_beta[0], expected[0], rtol=1e-12, atol=1e-16)
+    assert toy.inner.steps == [], "after an outer step a new list begins"
+
+
+def test_weights_come_back_bit_for_bit_even_after_an_error() -> None:
+    toy = lora_toy()
+    before = copies(toy.inner.trained)
+    with pytest.raises(KeyboardInterrupt), toy.inner.at([1e30 * p for p in before]):
+        raise KeyboardInterrupt
+    assert equal(before, copies(toy.inner.trained))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_inner_step_is_the_same_whatever_reads_it(method: str) -> None:
+    """What a hypergradient wants to know of the inner step must not change the step."""
+    step = {"dropout": 0.1, "optimizer": torch.optim.AdamW, "steps": 1}
+    assert equal(lora_toy(method, **step).after, lora_toy("first_order", **step).after)
+
+
+class Second(Processes):
+    """The second of two processes, which hears from the first what it says itself."""
+
+    def __init__(self) -> None:
+        super().__init__(1, 2)
+
+    def summed(self, tensors: Any) -> list[torch.Tensor]:
+        return [2 * tensor for tensor in tensors]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_all_that_a_step_computes_is_summed_over_the_processes(method: str) -> None:
+    """Two processes with the same half of a mean: each gives half of every sum, also of each product."""
+    options = {"steps": 0, "optimizer": torch.optim.AdamW, "rate": 0.01}
+    alone, second = lora_toy(method, **options), lora_toy(method, **options)
+    second.inner.shared.processes = Second()
+    for level in (second.inner, second.outer):
+        whole = level.training_step
+        level.training_step = lambda batch, whole=whole: whole(batch) / 2
+    for toy in (alone, second):
+        toy.step()
+        toy.step()
+    for one, other in zip(alone.after, second.after, strict=True):
+        torch.testing.assert_close(one, other)
+    torch.testing.assert_close(alone.outer.gradient_seen, second.outer.gradient_seen)
+    torch.testing.assert_close(alone.outer.last_loss, second.outer.last_loss)
+
+
+def with_terms(toy: Toy, direct: list[float], implicit: list[float]) -> dict[str, float | None]:
+    toy.outer.direct, toy.outer.implicit = torch.tensor(direct), torch.tensor(implicit)
+    return toy.outer.diagnostics()
+
+
+@pytest.mark.parametrize(
+    ("direct", "implicit", "ratio", "angle"),
+    [
+        ([3.0, 4.0], [-6.0, -8.0], 2.0, -1.0),
+        ([3.0, 4.0], [4.0, -3.0], 1.0, 0.0),
+        ([3.0, 4.0], [0.0, 0.0], 0.0, 0.0),
+        ([0.0, 0.0], [3.0, 4.0], None, None),  # B = 0
+        ([1e-30, 0.0], [1e-30, 1e-30], 2**0.5, 0.5**0.5),  # their product is no fp32 number
+        ([3.0, 4.0], [math.inf, 4.0], None, None),  # such as the sum of a Neumann series that diverges
+    ],
+)
+def test_diagnostics(direct: list[float], implicit: list[float], ratio: float | None, angle: float | None) -> None:
+    found = with_terms(lora_toy(steps=0), direct, implicit)
+    assert found["cosine"] == (None if angle is None else pytest.approx(angle))
+    assert found["implicit_to_direct"] == (None if ratio is None else pytest.approx(ratio))
+
+
+def test_diagnostics_before_the_first_outer_step() -> None:
+    """A line of the log can come before it when unroll_steps is long."""
+    toy = lora_toy(steps=1, unroll_steps=2)
+    assert toy.outer.diagnostics() == {"implicit_to_direct": None, "cosine": None}
