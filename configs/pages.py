@@ -20,7 +20,6 @@ USAGE = """usage: run.py [--config FILE] [--KEY VALUE ...]         search, retra
        run.py measure ADAPTER --data FILE               what an adapter is worth on held-out rows
        run.py cut ADAPTER OUT --data FILE --keep 0.99   a smaller one
        run.py --show RUN [--for TRAINER]                a finished or running run, or a study
-       run.py --score KIND --hyp FILE --ref FILE        official metrics of two files
 
 Learn the LoRA rank of each layer (search), retrain at those ranks, export a plain PEFT adapter.
 
@@ -33,8 +32,6 @@ Learn the LoRA rank of each layer (search), retrain at those ranks, export a pla
   --for TRAINER      with --show: the lines with which peft, trl, axolotl, llama-factory or unsloth
                      trains at the ranks
   --workspace RUN    save a wandb view for the project of a run
-  --score KIND       e2e, webnlg, ner: score files with the official metrics (--hyp, --ref,
-                     --json OUT, --metrics)
   --print_config     print all settings of this command, as a file that --config reads
   --print_schema     print the JSON Schema of the settings, for editors
 

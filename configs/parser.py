@@ -13,18 +13,15 @@ from autolora.configs.places import from_home
 from autolora.configs.requests import (
     Command,
     Request,
-    ScoreKind,
-    ScoreRequest,
     ShowRequest,
     Trainer,
     WorkspaceRequest,
 )
 from autolora.configs.schema import Stage
 
-_INSTEAD = ("show", "workspace", "score")
-_BELONGS = {"for": "show", "hyp": "score", "ref": "score", "json": "score", "metrics": "score"}
+_INSTEAD = ("show", "workspace")
 _ALLOWED: dict[str, tuple[str, ...]] = {
-    "stage": get_args(Stage), "for": get_args(Trainer), "score": get_args(ScoreKind), "overwrite": ("true", "false"),
+    "stage": get_args(Stage), "for": get_args(Trainer), "overwrite": ("true", "false"),
 }  # fmt: skip
 
 
@@ -125,24 +122,16 @@ def value_of(word: str, place: str) -> Any:
 
 
 def _other_request(given: dict[str, str]) -> Command | None:
-    """A request to show, to score or to save a view; None for a run."""
+    """A request to show or to save a view; None for a run."""
     asked = [name for name in _INSTEAD if name in given]
-    for name, owner in _BELONGS.items():
-        if name in given and owner not in given:
-            raise UserError(f"--{name}: belongs to --{owner}{'; did you mean --task.metrics?' * (name == 'metrics')}")
+    if "for" in given and "show" not in given:
+        raise UserError("--for: belongs to --show")
     if not asked:
         return None
-    others = [key for key in given if key != asked[0] and _BELONGS.get(key) != asked[0]]
+    others = given.keys() - ({"show", "for"} if asked[0] == "show" else {asked[0]})
     if others:
-        raise UserError(f"--{others[0]}: does nothing beside --{asked[0]}, which runs nothing")
+        raise UserError(f"--{min(others)}: does nothing beside --{asked[0]}, which runs nothing")
     if asked[0] == "show":
         trainer: Any = given.get("for")
         return ShowRequest(from_home(given["show"]), trainer)
-    if asked[0] == "workspace":
-        return WorkspaceRequest(from_home(given["workspace"]))
-    for name in ("hyp", "ref"):
-        if name not in given:
-            raise UserError(f"--score {given['score']}: needs --{name} FILE")
-    kind: Any = given["score"]
-    metrics = value_of(given["metrics"], "--metrics") if "metrics" in given else None
-    return ScoreRequest(kind, from_home(given["hyp"]), from_home(given["ref"]), given.get("json"), metrics)
+    return WorkspaceRequest(from_home(given["workspace"]))

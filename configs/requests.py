@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 from autolora.configs.schema import RunConfig, Stage
 
-ScoreKind = Literal["e2e", "webnlg", "ner"]
 Trainer = Literal["peft", "trl", "axolotl", "llama-factory", "unsloth"]
 
 
@@ -34,17 +33,6 @@ class Request:
     given: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
     alike: Alike = field(default_factory=Alike)
-
-
-@dataclass(frozen=True)
-class ScoreRequest:
-    """Compute the official metrics of the files `hyp` (a system's output) and `ref`; run nothing."""
-
-    kind: ScoreKind
-    hyp: str
-    ref: str
-    json: str | None
-    metrics: list[str] | None
 
 
 @dataclass(frozen=True)
@@ -85,4 +73,4 @@ class AdapterRequest:
     padded: bool = False
 
 
-Command = Request | ScoreRequest | ShowRequest | WorkspaceRequest | AdapterRequest
+Command = Request | ShowRequest | WorkspaceRequest | AdapterRequest

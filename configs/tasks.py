@@ -66,7 +66,8 @@ class TaskSettings(Section):
     bleu, meteor, ter for webnlg; bleu for your own table of generation; perplexity and token_accuracy for chat. Also
     available: f1_macro for classes, mse for numbers, exact_match (the share of texts that equal a reference, for short
     answers) and nist, meteor, rouge_l, cider for your own table of generation, perplexity and token_accuracy for
-    generation, which writes no texts if only these two are asked for. meteor, rouge_l and cider need Java."""
+    generation, which writes no texts if only these two are asked for. meteor, rouge_l and cider need Java;
+    they and all of webnlg need the packages of `uv run --extra scoring`."""
     evaluation_split: Text | None = None
     """Split that is evaluated for metrics.json; not train. null: e2e, webnlg and tokens from the hub or a folder: test
     if it exists, else validation; chat from the hub or a folder: validation if it exists, else test; other data: test
@@ -351,6 +352,13 @@ class Generation(OwnRows):
     def known_metrics(self) -> tuple[str, ...]:
         official = map(plain_name, OFFICIAL[self.benchmark or "e2e"])
         return (*official, *(() if self.benchmark else OF_OWN_TEXTS), *OF_TOKENS)
+
+    @property
+    def official(self) -> list[str]:
+        """The metrics of the official scripts that are reported."""
+        known = OFFICIAL[self.benchmark or "e2e"]
+        asked = list(map(plain_name, self.metrics or (known if self.benchmark else ["BLEU"])))
+        return [name for name in known if plain_name(name) in asked]
 
     @property
     def result_name(self) -> str:

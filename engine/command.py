@@ -1,4 +1,4 @@
-"""Carry out what the command line asks for: a run, a study or a verdict; scores, a folder to show, or a wandb view."""
+"""Carry out what the command line asks for: a run, a study or a verdict; a folder to show, or a wandb view."""
 
 import dataclasses
 import logging
@@ -13,7 +13,6 @@ from autolora.configs.requests import (
     AdapterRequest,
     Command,
     Request,
-    ScoreRequest,
     ShowRequest,
     Trainer,
     WorkspaceRequest,
@@ -43,11 +42,7 @@ _REFERENCE = "study.reference"
 
 def run_request(request: Command, stop: StopRequest) -> None:
     """Runs the request. Raises UserError for what the user must change, Interrupted if a signal asked to stop."""
-    if isinstance(request, ScoreRequest):
-        from autolora.problems.scoring.command import score
-
-        score(request.kind, request.hyp, request.ref, request.json, request.metrics)
-    elif isinstance(request, AdapterRequest):
+    if isinstance(request, AdapterRequest):
         refuse_several(f"run.py {'cut' if request.cuts else 'measure'}", "start run.py without torchrun")
         load_libraries()
         from autolora.engine.adapter import run_adapter_request  # only now: its imports take seconds

@@ -21,8 +21,8 @@ def write_texts(model: Any, run: Context) -> dict[str, float]:
     """Writes predictions.jsonl with the texts of `model`; returns their official metrics. Does nothing and returns {}
     if the task asks for no texts.
 
-    Generation also writes predictions.txt and references.txt, which --score reads. Chat writes samples.jsonl, and has
-    no metrics for its texts. Raises Interrupted between two batches when a signal asked to stop.
+    Generation also writes predictions.txt and references.txt, which `python -m problems.scoring` reads. Chat writes
+    samples.jsonl, and has no metrics for its texts. Raises Interrupted between two batches after a signal.
     """
     task, folder = run.task, run.folder
     assert isinstance(task, Causal)

@@ -7,11 +7,12 @@ from autolora.configs.errors import UserError
 from autolora.configs.own_class import refuse_missing_file
 from autolora.configs.places import from_home
 from autolora.configs.schema import Autolora
-from autolora.configs.tasks import OwnRows, Table
+from autolora.configs.tasks import Generation, OwnRows, Table
 from autolora.engine.disk.paths import misplaced
 from autolora.engine.run.asked import Asked, AskedOf, F
 from autolora.engine.run.settling import Places
 from autolora.problems.columns import refuse_missing_columns
+from autolora.problems.scoring import require
 
 _ENDINGS = {"text": TABLES, "generation": TABLES, "tokens": TAGGED, "chat": CHATS}
 """The endings of the files that each type of task reads."""
@@ -69,12 +70,15 @@ def refuse_without_ranks(asked: Asked) -> None:
 
 def refuse_missing_files(asked: Asked) -> None:
     """Refuses a run whose file of training rows, of evaluation rows, or of an approximation does not exist or has an
-    ending that is not read, or whose table of texts and labels lacks a column."""
+    ending that is not read, whose table of texts and labels lacks a column, or whose metrics of texts need what is not
+    installed."""
     config, task, folder = asked.config, asked.config.task, asked.folder
     searches = asked.stage in ("all", "search") and not folder.search_summary.exists()
     if searches and isinstance(config, Autolora) and config.answer.from_run is None:
         refuse_missing_file(config.hypergradient.type, "hypergradient.type")
     trains_nothing = asked.stage == "report" or (folder.metrics.exists() and not asked.overwrite)
+    if isinstance(task, Generation) and not trains_nothing:
+        require(task.benchmark or "e2e", task.official)
     if trains_nothing or not isinstance(task, OwnRows) or task.from_paper:
         return
     read = {"path", f"{task.evaluated_split}_path"}

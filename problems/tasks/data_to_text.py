@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from autolora.configs.errors import UserError
+from autolora.configs.tasks import OFFICIAL
 from autolora.configs.tasks import Generation as Settings
 from autolora.problems.columns import listed, require_columns
-from autolora.problems.scoring import METRICS, is_of_2017
-from autolora.problems.scoring.bleu import MAX_ORDER
+from autolora.problems.scoring import is_of_2017
 from autolora.problems.tasks.generation import Generation, TextMetric
 from autolora.problems.tasks.readers.hub import load_splits, split_of
 from autolora.problems.tasks.readers.numbering import at
@@ -25,6 +25,9 @@ from autolora.problems.tasks.readers.webnlg_files import lora_splits
 
 log = logging.getLogger("autolora.inputs")
 
+_BLEU_ORDER = 4
+"""The words of the longest sequences that BLEU counts."""
+
 
 class _Benchmark(Generation):
     """A data set of the hub, or a folder of its files, with splits."""
@@ -34,7 +37,7 @@ class _Benchmark(Generation):
     read: Callable[[Iterable[Mapping[str, Any]]], list[Record]]
 
     def __init__(self, config: Settings) -> None:
-        super().__init__(config, config.metrics or METRICS[self.scoring])
+        super().__init__(config, config.metrics or OFFICIAL[self.scoring])
         self.name = config.result_name
         self.path = config.path or self.hub
         self.evaluation_split = config.evaluation_split or "test"
@@ -132,18 +135,18 @@ class SourceTarget(Generation):
         source = evaluation_source(self.config, self.evaluation_split)
         self.held_out = source.held_out
         train, evaluation = read_or_hold_out(self.config, source, self._read, "source", self.seed)
-        if "bleu" in self._metrics:
+        if "BLEU" in self._official:
             self._warn_of_short_answers(evaluation)
         return train, evaluation
 
     def _warn_of_short_answers(self, records: Sequence[Record]) -> None:
         """Warns if most evaluated sources have no reference with a sequence of four words, which BLEU counts."""
-        short = sum(all(len(_words(text)) < MAX_ORDER for text in record.references) for record in records)
+        short = sum(all(len(_words(text)) < _BLEU_ORDER for text in record.references) for record in records)
         if 2 * short > len(records):
             log.warning(
                 "%s: %d of %d sources have answers of fewer than %d words alone, of which BLEU says little, as it "
                 'counts sequences of %d words; set --task.metrics "[exact_match]"',
-                self.origin(self.evaluation_split), short, len(records), MAX_ORDER, MAX_ORDER,
+                self.origin(self.evaluation_split), short, len(records), _BLEU_ORDER, _BLEU_ORDER,
             )  # fmt: skip
 
     def origin(self, split: str | None = None) -> str:

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from autolora.configs.errors import UserError
 from autolora.configs.tasks import Generation as Settings
 from autolora.configs.tasks import plain_name
-from autolora.problems.scoring import METRICS, check_metrics, score_e2e, score_webnlg
+from autolora.problems.scoring import score_e2e, score_webnlg
 from autolora.problems.tasks.base import Rows
 from autolora.problems.tasks.causal import MODEL_INPUTS, Causal
 from autolora.problems.tasks.prompts import ChatPrompt, Lost, PlainPrompt, Prompt
@@ -37,7 +37,7 @@ class Generation(Causal):
     """Records and their texts. engine/retrain/generate.py writes texts after the training; they are scored here."""
 
     scoring: ClassVar[str] = "e2e"
-    """The key of METRICS with the official scores of this task."""
+    """The key of OFFICIAL with the metrics of this task."""
     config: Settings
     own_metrics: ClassVar[Mapping[str, TextMetric]] = {}
     """Metrics of texts beside the official ones."""
@@ -45,8 +45,7 @@ class Generation(Causal):
     def __init__(self, config: Settings, metrics: Sequence[str]) -> None:
         self.config = config
         self._asked = [plain_name(name) for name in metrics]
-        official = [plain_name(name) for name in METRICS[self.scoring]]
-        self._metrics = [name for name in self._asked if name in official]
+        self._official = config.official
 
     def ordered(self, metrics: Mapping[str, float]) -> dict[str, float]:
         """The metrics that were asked for come first, in their order; the first is the main one."""
@@ -58,8 +57,6 @@ class Generation(Causal):
         """The records of the training and of the evaluation split. Raises UserError when they cannot be read."""
 
     def rows(self) -> Rows:
-        if self._metrics:
-            check_metrics(self.scoring, self._metrics)  # reports a missing Java now, not after hours of training
         train, evaluation = self.records()
         return Rows(training_rows(train), {self.evaluation_split: evaluation_rows(evaluation)})
 
@@ -134,11 +131,10 @@ class Generation(Causal):
 
     def score_texts(self, texts: list[str], rows: Dataset) -> dict[str, float]:
         """The metrics that were asked for, of one decoded text per row of `encode`; units: docs/reproducing.md."""
-        references, categories = [list(refs) for refs in rows["references"]], list(rows["category"])
-        found: dict[str, float] = {}
-        if self._metrics and self.scoring == "webnlg":
-            found = score_webnlg(texts, references, self._metrics, categories if any(categories) else None)
-        elif self._metrics:
-            found = score_e2e(texts, references, self._metrics)
+        references: list[list[str]] = rows["references"][:]
+        if self.scoring == "webnlg":
+            found = score_webnlg(texts, references, self._official, rows["category"][:])
+        else:
+            found = score_e2e(texts, references, self._official)
         own = {name: metric(texts, references) for name, metric in self.own_metrics.items() if name in self._asked}
         return {name.lower(): value for name, value in found.items()} | own

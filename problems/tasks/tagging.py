@@ -15,8 +15,7 @@ from autolora.configs.endings import CONLL, TAGGED, ending
 from autolora.configs.errors import UserError
 from autolora.configs.places import is_hub_name
 from autolora.configs.tasks import OF_TAGS, Tokens
-from autolora.problems.scoring.ner import score_ner
-from autolora.problems.scoring.ner_files import Sentence
+from autolora.problems.scoring import score_ner
 from autolora.problems.tasks.base import PAD_TO, Collate, Rows, Task
 from autolora.problems.tasks.class_names import tell_classes
 from autolora.problems.tasks.labels import IGNORED, OUTSIDE
@@ -29,7 +28,7 @@ from autolora.problems.tasks.readers.splits import (
     read_or_hold_out,
     tell_unused_share,
 )
-from autolora.problems.tasks.readers.tagged_files import find_split, place, read_sentences, unread_of_split
+from autolora.problems.tasks.readers.tagged_files import Sentence, find_split, place, read_sentences, unread_of_split
 from autolora.problems.tasks.readers.tagged_hub import read_tagged, where
 from autolora.problems.tasks.split_names import TRAIN, UNUSED, rows_in_words
 from autolora.problems.tasks.split_words import before_words

@@ -17,7 +17,7 @@ from autolora.configs.files import CONFIGS, DEFAULT_CONFIG, find_config, load_co
 from autolora.configs.layers import flat, keys, marked, settings, validated, with_values
 from autolora.configs.layers import given as given_keys
 from autolora.configs.parser import parse, parse_command
-from autolora.configs.requests import Command, ScoreRequest, ShowRequest, WorkspaceRequest
+from autolora.configs.requests import Command, ShowRequest, WorkspaceRequest
 from autolora.configs.schema import METHODS, Autolora, RunConfig
 from autolora.configs.search import BUILT_IN, Answer, Darts, SearchConfig, Shares
 from autolora.configs.section import COST, EVALUATE, MEASURE
@@ -291,12 +291,9 @@ REQUESTS: dict[str, Command] = {
     "--show runs/a": ShowRequest("runs/a"),
     "--show runs/a --for llama-factory": ShowRequest("runs/a", "llama-factory"),
     "--workspace runs/a": WorkspaceRequest("runs/a"),
-    "--score e2e --hyp h --ref r": ScoreRequest("e2e", "h", "r", None, None),
-    "--score ner --hyp h --ref r --json j --metrics [f1]": ScoreRequest("ner", "h", "r", "j", ["f1"]),
 }
 HALF = {
-    "--score e2e --hyp h": "--score e2e: needs --ref FILE",
-    "--metrics [f1]": "--metrics: belongs to --score; did you mean --task.metrics?",
+    "--for trl": "--for: belongs to --show",
     "--show runs/a --seed 3": "--seed: does nothing beside --show",
 }
 

@@ -28,7 +28,7 @@ def of_the_pages() -> list[tuple[str, list[str]]]:
     for page in PAGES:
         for words in (words for block in blocks(text_of(page), "bash") for words in commands(block)):
             at = next((i for i, word in enumerate(words) if Path(word).name == "run.py"), None)
-            if at is not None and not {"--show", "--score", "--workspace", "--help", "--list"} & set(words):
+            if at is not None and not {"--show", "--workspace", "--help", "--list"} & set(words):
                 found.append((page.name, words[at + 1 :]))
     return found
 

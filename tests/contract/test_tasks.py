@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 
 from tests.contract.conftest import Tiny
 from tests.contract.inputs import conversations, language_arguments, lines, numbers, options, own_table, tagged
-from tests.contract.program import succeed
+from tests.contract.program import command, succeed
 from tests.contract.readers import batch_of, loaded, logits_of, read
 from tests.helpers.generation_toys import e2e_rows, write_e2e
 
@@ -235,3 +235,17 @@ def test_webnlg_as_its_authors_ship_it(chat_model: Path, tmp_path: Path) -> None
     folder = tmp_path / "runs" / "tiny"
     assert len((folder / "predictions.txt").read_text(encoding="utf-8").strip("\n").split("\n")) == 2
     assert read(folder / "metrics.json")["split"] == "validation"
+
+
+@pytest.mark.trains
+def test_metrics_without_java_are_told_with_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the base model is looked for, which is not there."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    data = write_e2e(tmp_path / "data")
+    runs = tmp_path / "runs"
+    given = ("--task.path", data, "--model.name", tmp_path / "absent", "--runs_folder", runs)
+    answer = command("--config", "e2e_gpt2.yaml", *given)
+    assert answer.code == 2
+    assert "METEOR" in answer.line
+    assert "Java" in answer.line
+    assert not runs.exists()

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,14 +13,22 @@ from autolora.configs.endings import CONLL, TAGGED, ending, refuse_other_ending
 from autolora.configs.errors import UserError
 from autolora.configs.plain import shortened
 from autolora.problems.columns import require_columns
-from autolora.problems.scoring.files import read_lines
-from autolora.problems.scoring.ner_files import Sentence, marks_document, read_conll
+from autolora.problems.encoding import utf8
 from autolora.problems.tasks.readers.numbering import LINE, ROW, at
 from autolora.problems.tasks.readers.objects import looked_in, sound
 from autolora.problems.tasks.readers.table import read_table
 from autolora.problems.tasks.readers.tag_names import named, names_beside
 
 _OTHER_NAMES = {"validation": ("valid", "dev", "devel")}
+_TAG = re.compile(r"O|[BIES]-\S+")
+
+
+class Sentence(NamedTuple):
+    """Tokens with their tags, and the line of the file each stands on."""
+
+    tokens: list[str]
+    tags: list[str]
+    lines: list[int]
 
 
 def find_split(folder: Path, split: str) -> Path | None:
@@ -67,7 +75,7 @@ def read_sentences(option: str, path: Path, columns: tuple[str, str]) -> list[Se
     refuse_other_ending(option, path, TAGGED)
     if ending(path) in CONLL:
         try:
-            sentences = read_conll(path, read_lines(path))
+            sentences = _read_conll(path, _read_lines(path))
         except UserError as error:
             raise UserError(f"{option}: {error}") from None
     else:
@@ -79,6 +87,102 @@ def read_sentences(option: str, path: Path, columns: tuple[str, str]) -> list[Se
         if wrong:
             raise UserError(f"{place(option, path, wrong[0])}: {wrong[1]}")
     return sentences
+
+
+def _marks_document(token: str) -> bool:
+    """Whether the token is not a word but marks where a document begins, as in CoNLL 2003 and JNLPBA."""
+    return token == "-DOCSTART-" or token.startswith("###MEDLINE:")
+
+
+def _read_conll(path: str | Path, lines: list[str]) -> list[Sentence]:
+    """Sentences from columns, without comments (`# id = 1`); tags are not checked.
+
+    Raises UserError, with its number, for a line of one column or without a tag in the last one, and where the first
+    column numbers the words.
+    """
+    sentences = [Sentence([], [], [])]
+    usual = next(filter(_is_usual, lines), "")
+    for number, line in enumerate(lines, 1):
+        columns = _columns(line)
+        if not line.strip() or _marks_document(columns[0]):
+            sentences.append(Sentence([], [], []))
+            continue
+        if _may_be_comment(line) and _is_comment(line, usual):
+            continue
+        if len(columns) < 2:
+            told = shortened(line.strip())
+            raise UserError(f"{path}: line {number} has one column ({told!r}); token and tag are needed")
+        if not columns[-1].strip():
+            raise UserError(
+                f"{path}: line {number}: the last column, which has the tag, is empty; remove the tab at "
+                f"the end of the line, or fill the tag in"
+            )
+        sentences[-1].tokens.append(columns[0].strip())
+        sentences[-1].tags.append(columns[-1].strip())
+        sentences[-1].lines.append(number)
+    found = [sentence for sentence in sentences if sentence.tokens]
+    _refuse_numbers(path, found)
+    return found
+
+
+def _columns(line: str) -> list[str]:
+    # Split at blanks only: a word may hold a no-break space or another character at which str.split would split.
+    return line.split("\t") if "\t" in line else re.findall("[^ ]+", line)
+
+
+def _is_usual(line: str) -> bool:
+    """Whether a line surely has the columns of a word."""
+    return bool(line.strip()) and not _may_be_comment(line) and not _marks_document(_columns(line)[0])
+
+
+def _may_be_comment(line: str) -> bool:
+    """Whether a line begins like a comment, as in CoNLL-U and GermEval; "#" may also be a word with its tag."""
+    return line.startswith(("# ", "#\t"))
+
+
+def _is_comment(line: str, usual: str) -> bool:
+    """Whether a line that begins like a comment is one, as it lacks the columns of a `usual` line of the file."""
+    columns, most = _columns(line), len(_columns(usual))
+    tagged = _TAG.fullmatch(columns[-1].strip()) is not None
+    if "\t" in usual and "\t" not in line:
+        return not (tagged and len(columns) == 2)
+    return len(columns) > most > 0 or (len(columns) < most and not tagged)
+
+
+def _refuse_numbers(path: str | Path, sentences: list[Sentence]) -> None:
+    """Raises UserError if the first column counts 1, 2, 3, ... in every sentence of more than one word."""
+    longer = [sentence for sentence in sentences if len(sentence.tokens) > 1]
+    if longer and all(map(_counts, longer)):
+        raise UserError(
+            f"{path}: line {longer[0].lines[0]}: the first column numbers the words; allowed: the word first, the tag "
+            f"last"
+        )
+
+
+def _counts(sentence: Sentence) -> bool:
+    # CoNLL-U also has 1-2 for a word that is written for two, and 2.1 for one that is not written.
+    numbers = [token for token in sentence.tokens if not re.fullmatch(r"[0-9]+[-.][0-9]+", token)]
+    return numbers == [str(number) for number in range(1, len(numbers) + 1)] != []
+
+
+def _read_lines(path: str | Path) -> list[str]:
+    """Lines without line ends and byte order mark. Raises UserError for a file that is missing, empty or not UTF-8."""
+    file = Path(path)
+    if file.is_dir():
+        raise UserError(f"{path}: is a folder; a text file is needed")
+    try:
+        text = utf8(str(path), file)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    if not text:
+        raise UserError(f"{path}: is empty; one line per item is needed")
+    # Only real line ends: str.splitlines would also cut at characters that a sentence may hold, such as U+2028.
+    lines = text.split("\n")
+    if not lines[-1]:
+        lines.pop()
+    return [line.removesuffix("\r") for line in lines]
 
 
 def place(option: str, path: Path, line: int) -> str:
@@ -152,7 +256,7 @@ def _wrong(sentence: Sentence) -> tuple[int, str] | None:
 def _wrong_word(token: str) -> str | None:
     if not token.strip():
         return "a word is empty; remove it and its tag"
-    if token != token.strip() or {"\t", "\n"} & set(token) or marks_document(token):
+    if token != token.strip() or {"\t", "\n"} & set(token) or _marks_document(token):
         told = shortened(token)
         return f"{told!r} is not a word; remove white space around it, tabs, line ends and marks such as -DOCSTART-"
     return None

@@ -8,10 +8,9 @@ from datasets import ClassLabel, Dataset
 from autolora.configs.errors import UserError
 from autolora.configs.tasks import Tokens
 from autolora.problems.columns import listed
-from autolora.problems.scoring.ner_files import Sentence
 from autolora.problems.tasks.readers.hub import load_splits, split_of
 from autolora.problems.tasks.readers.tag_names import names_of_hub
-from autolora.problems.tasks.readers.tagged_files import sentences_of
+from autolora.problems.tasks.readers.tagged_files import Sentence, sentences_of
 
 _TAGS = ("tags", "ner_tags")
 _EVALUATED = ("test", "validation")

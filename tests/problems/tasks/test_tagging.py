@@ -15,7 +15,7 @@ from autolora.configs.errors import UserError
 from autolora.configs.schema import Autolora
 from autolora.configs.tasks import Tokens
 from autolora.problems.data import prepare
-from autolora.problems.scoring.ner import score_ner
+from autolora.problems.scoring import score_ner
 from autolora.problems.tasks.base import Rows
 from autolora.problems.tasks.labels import IGNORED
 from autolora.problems.tasks.split_words import before_words

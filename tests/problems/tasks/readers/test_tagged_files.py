@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 
 from autolora.configs.errors import UserError
-from autolora.problems.scoring.ner_files import Sentence
-from autolora.problems.tasks.readers.tagged_files import find_split, read_sentences, unread_of_split
+from autolora.problems.tasks.readers.tagged_files import Sentence, find_split, read_sentences, unread_of_split
 
 WORDS = [["IL-2", "gene", "and", "CD28"], ["{", "x", "}"], ["Jürgen"]]
 TAGS = [["B-DNA", "I-DNA", "O", "B-protein"], ["O", "B-DNA", "B-DNA"], ["O"]]
