@@ -28,11 +28,11 @@ from autolora.configs.requests import AdapterRequest
 from autolora.configs.schema import RunConfig
 from autolora.engine import ranks
 from autolora.engine.api.adapter import MeasuredAdapter, measured, refuse_sizes
-from autolora.engine.choose.words import kept_words
 from autolora.engine.disk.files import read_json, remove, replacing, write_text
 from autolora.engine.measure.likelihood import likelihood_of
 from autolora.engine.measure.passes import Moments, Passes
 from autolora.engine.measure.rows import Rows
+from autolora.engine.ranks.words import kept_words
 from autolora.engine.retrain.held_out import tokens
 from autolora.engine.run.context import Context
 from autolora.engine.run.interrupt import StopRequest

@@ -7,9 +7,7 @@ import dataclasses
 from contextlib import ExitStack, nullcontext
 
 from autolora.configs.requests import Request
-from autolora.engine.choose.copied_search import refuse_other_source
-from autolora.engine.choose.recorded import with_recorded
-from autolora.engine.choose.settings import refuse_changed_answer
+from autolora.engine.choose.reuse import refuse_changed_answer, refuse_other_source, with_recorded
 from autolora.engine.disk.lock import locked
 from autolora.engine.retrain.components import refuse_missing_components
 from autolora.engine.retrain.owners import refuse_other_ranks

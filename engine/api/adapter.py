@@ -14,7 +14,6 @@ from torch.nn.utils.rnn import pad_sequence
 
 from autolora.configs.errors import UserError
 from autolora.engine.api.unmeasured import made_for
-from autolora.engine.choose.words import gain_words, kept_words, share_lines
 from autolora.engine.cut.adapter import adapter_of
 from autolora.engine.cut.basis import Basis
 from autolora.engine.cut.cut import cut_adapter, padded, save_adapter
@@ -26,6 +25,7 @@ from autolora.engine.measure.measure import NotFinite, Plan, measure
 from autolora.engine.measure.passes import Moments, Passes
 from autolora.engine.measure.rows import Rows
 from autolora.engine.ranks import LayerRank, RankRecord
+from autolora.engine.ranks.words import gain_words, kept_words, share_lines
 from autolora.engine.run.given import same_random_numbers
 from autolora.engine.terminal.bar import Bar
 from autolora.engine.terminal.console import heard

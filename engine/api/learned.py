@@ -7,10 +7,10 @@ from peft import LoraConfig
 
 from autolora.configs.schema import Autolora
 from autolora.engine import ranks
-from autolora.engine.choose.words import caution, conclusion, curve_lines, gain_words, share_lines
 from autolora.engine.export.lora_config import save_lora_config
 from autolora.engine.measure.evidence import CurvePoint
 from autolora.engine.ranks import RankRecord
+from autolora.engine.ranks.words import caution, conclusion, curve_lines, gain_words, share_lines
 from autolora.engine.run.folder import RunFolder
 
 

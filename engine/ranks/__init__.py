@@ -1,6 +1,14 @@
 """Ranks and their file ranks.json: the rules that choose ranks, the record that holds them, and the rank map."""
 
-from autolora.engine.ranks.parsing import load
-from autolora.engine.ranks.record import LayerRank, RankRecord, check_against, count_parameters, counted, of_run, save
+from autolora.engine.ranks.record import (
+    LayerRank,
+    RankRecord,
+    check_against,
+    count_parameters,
+    counted,
+    load,
+    of_run,
+    save,
+)
 
 __all__ = ["LayerRank", "RankRecord", "check_against", "count_parameters", "counted", "load", "of_run", "save"]

@@ -1,13 +1,12 @@
 """Ranks that no search of this run found: uniform, by target module, another run's, another run's shuffled, random."""
 
-import dataclasses
 import heapq
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from autolora.configs.schema import Lora, LoraGrid, LoraRanks, Random, Shuffled
-from autolora.engine.ranks import LayerRank, RankRecord, count_parameters
+from autolora.engine.ranks.record import LayerRank, RankRecord, count_parameters
 from autolora.problems.models.parts import matches
 
 _LEAST_WEIGHT = 1e-3
@@ -20,9 +19,14 @@ Shapes = Mapping[str, tuple[int, int]]
 """Layer -> (outputs, inputs). A component has outputs + inputs parameters; no rank exceeds the smaller of the two."""
 
 
+def _made(k: int, ranks: Mapping[str, int], rule: str, *notes: str) -> RankRecord:
+    layers = tuple(LayerRank(name, rank) for name, rank in ranks.items())
+    return RankRecord(k, layers, rule=rule, note="; ".join(notes) or None)
+
+
 def uniform(names: Sequence[str], rank: int, k: int) -> RankRecord:
     """The same rank in every layer. `k`: lora.k, from which the scale of the update follows, as after a search."""
-    return RankRecord(k, tuple(LayerRank(name, rank) for name in names), rule=Lora.recorded_rule)
+    return _made(k, dict.fromkeys(names, rank), Lora.recorded_rule)
 
 
 def by_target(names: Sequence[str], rank: Mapping[str, int], k: int) -> RankRecord:
@@ -31,31 +35,31 @@ def by_target(names: Sequence[str], rank: Mapping[str, int], k: int) -> RankReco
     `rank`: target (a name or the end of one) -> rank. If two targets match a layer, the longer one decides.
     """
     targets = sorted(rank, key=len, reverse=True)
-    layers = tuple(LayerRank(name, next(rank[t] for t in targets if matches(name, t))) for name in names)
-    return RankRecord(k, layers, rule=LoraGrid.recorded_rule)
+    of_layers = {name: next(rank[t] for t in targets if matches(name, t)) for name in names}
+    return _made(k, of_layers, LoraGrid.recorded_rule)
 
 
 def given(record: RankRecord) -> RankRecord:
     """The ranks of another run's record, without what its search measured."""
-    return RankRecord(record.k, tuple(LayerRank(x.name, x.rank) for x in record.layers), rule=LoraRanks.recorded_rule)
+    return _made(record.k, record.ranks, LoraRanks.recorded_rule)
 
 
 def alike(
     record: RankRecord, sizes: Mapping[str, int], among: str, largest: Mapping[str, int] | None = None
-) -> list[list[int]]:
-    """The indices of the layers of `record`, in groups within which ranks may be exchanged.
+) -> list[list[str]]:
+    """The layers of `record`, in groups within which ranks may be exchanged.
 
     `among`: "size" groups layers whose components have equally many parameters (`sizes`: layer name -> LoRA parameters
     of one component); "type" groups layers of one module type, whose names differ only in the number of the block.
     `largest`: layer name -> its largest possible rank, if some layers may be too narrow for the ranks of others. Such
     narrow layers form groups of their own.
     """
-    groups: dict[tuple[str | int, int], list[int]] = {}
-    highest = max(layer.rank for layer in record.layers)
-    for place, layer in enumerate(record.layers):
-        kind = sizes[layer.name] if among == "size" else module_type(layer.name)
-        room = highest if largest is None else min(largest[layer.name], highest)
-        groups.setdefault((kind, room), []).append(place)
+    groups: dict[tuple[str | int, int], list[str]] = {}
+    highest = max(record.ranks.values())
+    for name in record.ranks:
+        kind = sizes[name] if among == "size" else module_type(name)
+        room = highest if largest is None else min(largest[name], highest)
+        groups.setdefault((kind, room), []).append(name)
     return list(groups.values())
 
 
@@ -70,7 +74,7 @@ def can_be_shuffled(
     """Whether a shuffle within the groups of `alike` can change a rank. Without `largest`, as if no layer were too
     narrow for any rank."""
     groups = alike(record, sizes, among, largest)
-    return any(len({record.layers[place].rank for place in group}) > 1 for group in groups)
+    return any(len({record.ranks[name] for name in group}) > 1 for group in groups)
 
 
 def shuffled(record: RankRecord, shapes: Shapes, draw: Draw, among: str = "size") -> RankRecord:
@@ -79,25 +83,21 @@ def shuffled(record: RankRecord, shapes: Shapes, draw: Draw, among: str = "size"
     `among` as in `alike`. The note of the result says so if nothing can change, or if the parameter count changes,
     because layers of one type differ in size.
     """
-    before = [layer.rank for layer in record.layers]
-    sizes, largest = _sizes(shapes), _largest(shapes)
-    generator, groups = np.random.default_rng(draw), alike(record, sizes, among, largest)
-    possible, after = can_be_shuffled(record, sizes, among, largest), list(before)
-    while possible and after == before:
-        for group in groups:
-            for place, rank in zip(group, generator.permutation([before[i] for i in group]).tolist(), strict=True):
-                after[place] = rank
-    layers = tuple(LayerRank(layer.name, rank) for layer, rank in zip(record.layers, after, strict=True))
-    made = RankRecord(record.k, layers, rule=Shuffled.recorded_rule)
-    notes = []
+    sizes = {name: sum(shape) for name, shape in shapes.items()}
+    largest = {name: min(shape) for name, shape in shapes.items()}
+    before, generator = record.ranks, np.random.default_rng(draw)
+    after, notes = dict(before), []
+    possible = can_be_shuffled(record, sizes, among, largest)
     if not possible:
-        narrow = can_be_shuffled(record, sizes, among)
-        why = "are too narrow for each other's ranks" if narrow else "have equal ranks"
-        notes.append(f"all layers of one {among} {why}: shuffling changes nothing")
-    wanted, found = count_parameters(record.kept, sizes), count_parameters(made.kept, sizes)
+        notes.append(f"no two layers of one {among} can exchange different ranks: shuffling changes nothing")
+    while possible and after == before:
+        for group in alike(record, sizes, among, largest):
+            ranks = generator.permutation([before[name] for name in group]).tolist()
+            after |= dict(zip(group, ranks, strict=True))
+    wanted, found = count_parameters(before, sizes), count_parameters(after, sizes)
     if wanted != found:
         notes.append(f"layers differ in shape: {found} LoRA parameters, {wanted} before shuffling")
-    return dataclasses.replace(made, note="; ".join(notes) or None)
+    return _made(record.k, after, Shuffled.recorded_rule, *notes)
 
 
 def random_ranks(
@@ -110,19 +110,18 @@ def random_ranks(
     not yet at its highest rank. `highest`: if None, k or, if ranks up to k cannot use up the budget, the lowest rank
     that can.
     """
-    generator, sizes = np.random.default_rng(draw), _sizes({name: shapes[name] for name in names})
-    size = np.array([sizes[name] for name in names])
-    most = highest or highest_needed({name: shapes[name] for name in names}, budget, k)
-    cap = np.array([min(most, *shapes[name]) for name in names])
+    own = {name: shapes[name] for name in names}
+    size, generator = np.array([sum(shape) for shape in own.values()]), np.random.default_rng(draw)
+    most = highest or highest_needed(own, budget, k)
+    cap = np.array([min(most, *shape) for shape in own.values()])
     ranks = np.minimum(generator.integers(0, most + 1, len(names)), cap)
     while ranks @ size > budget:
         ranks[generator.choice(np.flatnonzero(ranks > 0))] -= 1
     while len(free := np.flatnonzero((ranks < cap) & (size <= budget - ranks @ size))):
         ranks[generator.choice(free)] += 1
-    layers = tuple(LayerRank(name, int(rank)) for name, rank in zip(names, ranks, strict=True))
-    made = RankRecord(k, layers, rule=Random.recorded_rule)
-    missed = budget - count_parameters(made.kept, sizes)
-    return dataclasses.replace(made, note=f"{missed} LoRA parameters below the budget" if missed else None)
+    missed = budget - int(ranks @ size)
+    notes = [f"{missed} LoRA parameters below the budget"] if missed else []
+    return _made(k, dict(zip(names, ranks.tolist(), strict=True)), Random.recorded_rule, *notes)
 
 
 def highest_needed(shapes: Shapes, budget: int, k: int) -> int:
@@ -136,14 +135,6 @@ def highest_needed(shapes: Shapes, budget: int, k: int) -> int:
     while most < largest and sum(min(most, *shape) * sum(shape) for shape in shapes.values()) < budget:
         most += 1
     return most
-
-
-def _sizes(shapes: Shapes) -> dict[str, int]:
-    return {name: sum(shape) for name, shape in shapes.items()}
-
-
-def _largest(shapes: Shapes) -> dict[str, int]:
-    return {name: min(shape) for name, shape in shapes.items()}
 
 
 def apportioned(

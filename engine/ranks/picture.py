@@ -1,72 +1,70 @@
-"""The rank map as a picture. Pillow draws it in milliseconds; a search sends about 20 of these pictures to wandb."""
+"""The rank map as a picture, and its colours."""
 
 from collections.abc import Sequence
-from functools import cache
+from io import BytesIO
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+from PIL import Image
 
-from autolora.engine.ranks.grid import NOT_DECIDED, grid_of, ink_on, pale, rank_colour
+from autolora.engine.ranks.grid import NOT_DECIDED, grid_of
 from autolora.engine.ranks.record import RankRecord
 
-# Sizes in pixels. Pages show the picture smaller, so that it is sharp on screens of high resolution too.
-CELL, GAP, MARGIN, BAR = 52, 3, 20, 24
-EDGE = "#888888"
-_font = cache(ImageFont.load_default)
+_COLOURS = colormaps["YlGnBu"]
+_CELL = 0.45
+"""Inches of a cell."""
+_PALE = 0.35
+"""How much of its colour a cell keeps whose rank is not decided."""
 
 
-def rank_picture(
-    names: Sequence[str], ranks: Sequence[int], k: int, title: str = "ranks", undecided: Sequence[bool] = ()
-) -> Image.Image:
-    """Draws ranks as the paper's Figure 3 does: a column per block, a row per projection.
+def rank_colour(rank: float, k: int) -> str:
+    """The colour of a rank on every map: pale for 0, dark for k."""
+    return to_hex(_COLOURS(min(1.0, rank / k)))
 
-    `k`: the rank at the end of the colours, as far as no layer has a higher one; ranks that no search chose may.
-    `undecided`: for each layer whether its rank is undecided, which makes its cell pale; empty: none is undecided.
-    """
-    grid, font, large = grid_of(names), _font(20), _font(24)
-    most = max(k, *ranks)
-    # The names of the blocks are centred below their columns, and a long first name begins left of its column.
-    widest = max(font.getlength(f"{name} ") for name in grid.blocks)
-    left = 2 * MARGIN + round(max(widest / 2 - CELL, *(font.getlength(name) for name in grid.projections)))
-    top = 3 * MARGIN
-    right, bottom = left + CELL * len(grid.blocks), top + CELL * len(grid.projections)
-    end = right + 2 * MARGIN + BAR + round(font.getlength(f" {most}"))
-    legend = f"pale: {NOT_DECIDED}" if any(undecided) else ""
-    wide = max(end, *(MARGIN + round(letters.getlength(text)) for letters, text in ((large, title), (font, legend))))
-    size = (MARGIN + wide, bottom + (6 if legend else 4) * MARGIN)
-    picture = Image.new("RGB", size, "white")
-    draw = ImageDraw.Draw(picture)
-    draw.text((MARGIN, 1.5 * MARGIN), title, "black", large, anchor="lm")
-    for row, name in enumerate(grid.projections):
-        draw.text((left - MARGIN / 2, top + CELL * (row + 0.5)), name, "black", font, anchor="rm")
-    for column in range(0, len(grid.blocks), 1 + round(widest) // CELL):
-        centre = left + CELL * (column + 0.5)
-        draw.text((centre, bottom + MARGIN), grid.blocks[column], "black", font, anchor="mm")
-    draw.text(((left + right) / 2, bottom + 2.7 * MARGIN), "block", "black", font, anchor="mm")
-    draw.text((MARGIN, bottom + 4.7 * MARGIN), legend, "black", font, anchor="lm")
+
+def ink_on(rank: float, k: int) -> str:
+    """The colour of text that can be read on the colour of a rank."""
+    return "white" if rank > 0.5 * k else "black"
+
+
+def pale(colour: str) -> str:
+    """A colour mixed with white, for a cell whose rank is not decided; black text can be read on it."""
+    red, green, blue = (1 - _PALE * (1 - part) for part in to_rgb(colour))
+    return to_hex((red, green, blue))
+
+
+def rank_figure(names: Sequence[str], ranks: Sequence[int], k: int, title: str, undecided: Sequence[bool]) -> Figure:
+    """The map as the paper's Figure 3 draws it: a column for each block, a row for each projection. `k`: the rank at
+    the end of the colours, as far as no layer has a higher one."""
+    grid, most = grid_of(names), max(k, *ranks)
+    cells = np.ones((len(grid.projections), len(grid.blocks), 3))
+    figure = Figure((_CELL * len(grid.blocks), _CELL * len(grid.projections)))
+    label = f"block (pale: {NOT_DECIDED})" if any(undecided) else "block"
+    axes = figure.add_axes((0, 0, 1, 1), title=title, xlabel=label)
     for (column, row), rank, unsure in zip(grid.cells, ranks, undecided or [False] * len(ranks), strict=True):
-        x, y = left + CELL * column, top + CELL * row
-        colour, ink = rank_colour(rank, most), ink_on(rank, most)
-        fill, ink, edge = (pale(colour), "black", EDGE) if unsure else (colour, ink, colour)
-        draw.rectangle((x, y, x + CELL - GAP, y + CELL - GAP), fill, edge)
-        draw.text((x + CELL / 2 - 1, y + CELL / 2 - 1), str(rank), ink, font, anchor="mm")
-    _draw_colours(draw, (right + MARGIN, top, right + MARGIN + BAR, bottom - GAP), most)
-    return picture
+        colour = rank_colour(rank, most)
+        cells[row, column] = to_rgb(pale(colour) if unsure else colour)
+        ink = "black" if unsure else ink_on(rank, most)
+        axes.text(column, row, str(rank), color=ink, ha="center", va="center")
+    axes.imshow(cells)
+    axes.set_xticks(range(len(grid.blocks)), grid.blocks, rotation=90 if max(map(len, grid.blocks)) > 2 else 0)
+    axes.set_yticks(range(len(grid.projections)), grid.projections)
+    return figure
 
 
-def _draw_colours(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], k: int) -> None:
-    """The bar of colours at the right, from rank k at its top to rank 0 at its bottom."""
-    left, top, right, bottom = box
-    for y in range(top, bottom + 1):
-        draw.line((left, y, right, y), fill=rank_colour(k * (bottom - y) / (bottom - top), k))
-    for y, rank, anchor in ((top, k, "lt"), (bottom, 0, "lb")):
-        draw.text((right, y), f" {rank}", "black", _font(20), anchor=anchor)
-    draw.text(((left + right) / 2, bottom + MARGIN), "rank", "black", _font(20), anchor="mm")
+def rank_picture(names: Sequence[str], ranks: Sequence[int], k: int, title: str) -> Image.Image:
+    """The rank map as an image."""
+    drawn = BytesIO()
+    rank_figure(names, ranks, k, title, ()).savefig(drawn, bbox_inches="tight")
+    return Image.open(drawn)
 
 
 def save_picture(record: RankRecord, path: Path) -> None:
     """Writes the rank map of a record as a PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    layers = record.layers
-    title, names, found = f"ranks ({record.rule})", [x.name for x in layers], [x.rank for x in layers]
-    rank_picture(names, found, record.k, f"{title}, mean {record.mean_in_words}", record.undecided).save(path)
+    names, title = [layer.name for layer in record.layers], f"ranks ({record.rule}), mean {record.mean_in_words}"
+    figure = rank_figure(names, list(record.ranks.values()), record.k, title, record.undecided)
+    figure.savefig(path, dpi=150, bbox_inches="tight")

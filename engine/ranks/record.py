@@ -2,24 +2,28 @@
 
 import dataclasses
 import difflib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from autolora.configs.errors import UserError
 from autolora.configs.places import portable_name
 from autolora.configs.schema import WithLora
-from autolora.engine.disk.files import write_json
+from autolora.configs.search import Constraint
+from autolora.engine.disk.files import load_json, write_json
 from autolora.engine.measure import evidence
 from autolora.engine.measure.evidence import SEEN, Evidence
 from autolora.problems.models.parts import refuse_overlap
 
 OF_RUN = ("lora_alpha", "scale", "base_model", "revision")
 """The fields that a run adds to the record of its ranks, for other trainers."""
-
-
 BY_CURVE = "curve"
 """The rule of a record whose layers all have one rank, which the rank curve calls enough."""
+
+_STRICT = ConfigDict(strict=True, allow_inf_nan=False, extra="forbid")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +37,7 @@ class LayerRank:
     """
 
     name: str
-    rank: int
+    rank: Annotated[int, Field(ge=0)]
     alpha: tuple[float, ...] = ()
     contribution: tuple[float, ...] = ()
     singular_values: tuple[float, ...] = ()
@@ -44,6 +48,8 @@ class LayerRank:
     layer_part_standard_error: float | None = None
     """The standard error of layer_share divided by the sum of all layers' shares; None if that is not above 0."""
     decided: bool | None = None
+
+    __pydantic_config__ = _STRICT
 
     @property
     def seen(self) -> bool:
@@ -68,11 +74,11 @@ class RankRecord:
     of the gain that the sufficient rank may lose.
     """
 
-    k: int
-    layers: tuple[LayerRank, ...]
-    constraint: str = "softmax"
+    k: Annotated[int, Field(ge=1)]
+    layers: Annotated[tuple[LayerRank, ...], Field(min_length=1)]
+    constraint: Constraint = "softmax"
     rule: str = "threshold"
-    threshold: float | None = None
+    threshold: Annotated[float | None, Field(alias="lambda")] = None
     budget: int | None = None
     lora_parameters: int | None = None
     note: str | None = None
@@ -86,6 +92,8 @@ class RankRecord:
     base_model: str | None = None
     """Name of the base model on the hub or in a package; None for a local folder."""
     revision: str | None = None
+
+    __pydantic_config__ = _STRICT
 
     @property
     def mean_rank(self) -> float:
@@ -201,6 +209,34 @@ def _filled(layer: LayerRank) -> dict[str, Any]:
     """The non-empty fields of a layer, and always name, rank, alpha and contribution."""
     always = ("name", "rank", "alpha", "contribution")
     return {key: value for key, value in vars(layer).items() if key in always or value not in ((), None)}
+
+
+_READER = TypeAdapter(RankRecord)
+
+
+def load(path: Path) -> RankRecord:
+    """Reads ranks.json, which a search or a person wrote. Raises UserError that names the file and the entry.
+
+    A file written by hand needs only `layers`, each with name and rank; k is then the largest rank."""
+    raw = load_json(path)
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: needs an object with layers, each with name and rank")
+    measured = evidence.from_json(raw, str(path))
+    found = {key: value for key, value in raw.items() if key not in (*evidence.KEYS, "mean_rank")}
+    try:
+        # In strict mode pydantic reads tuples and dataclasses from JSON text, but not from Python's lists and dicts.
+        record = _READER.validate_json(json.dumps({"k": 1, "rule": "by hand"} | found))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UserError(f"{path}: {place}: {first['msg']}, holds {first['input']!r:.60}") from error
+    if len(record.ranks) < len(record.layers):
+        raise UserError(f"{path}: a layer is given twice")
+    if "k" not in raw:
+        record = dataclasses.replace(record, k=max(1, *record.ranks.values()))
+    if measured is None:
+        return record
+    return dataclasses.replace(record, evidence=measured[0], tolerance=measured[1])
 
 
 def check_against(record: RankRecord, shapes: Mapping[str, tuple[int, int]], path: Path) -> None:

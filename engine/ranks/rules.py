@@ -1,38 +1,189 @@
-"""Which components are kept by the paper's threshold on alpha (AutoLoRA section 4.4).
+"""The rules that choose ranks from what a search left and what was measured of it: a class for each class of settings.
 
-The functions take torch tensors and numpy arrays alike: showing a finished run must not wait seconds to import torch.
+A rule reads a record; no model is run.
 """
 
-from typing import Any, TypeVar
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from autolora.configs.search import Constraint
+import torch
+from torch import Tensor
 
-# Constraints under which the alphas of a layer sum to 1: each starts at 1/k.
-SUM_TO_ONE = {"softmax"}
-
-# A relative tolerance: at the uniform start, rounding may put alpha just below lambda = 1/k, and must not drop it.
-ROUNDING = 1e-6
-
-Array = TypeVar("Array", bound=Any)
-"""A tensor or an array; a function returns the kind that it is given."""
-
-
-def thresholds(alpha: Array, constraint: Constraint) -> Array:
-    """lambda of each layer [layers, 1].
-
-    1/k for softmax (section 4.4); 1/2 for sigmoid and sum(alpha)/k for none (Table 4).
-    """
-    k = alpha.shape[1]
-    found: Array
-    if constraint == "none":
-        found = alpha.sum(1)[:, None] / k
-    else:
-        found = 0 * alpha[:, :1] + (1.0 / k if constraint in SUM_TO_ONE else 0.5)
-    return found
+from autolora.configs.errors import UserError
+from autolora.configs.search import AnswerConfig, Shares, Size, Threshold
+from autolora.engine.cut.budget import parameters_of
+from autolora.engine.measure.evidence import LEAST_ROWS, Evidence
+from autolora.engine.measure.measure import within
+from autolora.engine.ranks.record import BY_CURVE, RankRecord, count_parameters
+from autolora.engine.ranks.threshold import kept_components, thresholds
+from autolora.engine.ranks.words import NOTHING_LEARNED
 
 
-def kept_components(alpha: Array, constraint: Constraint) -> Array:
-    """Which components stay by threshold: alpha_l^j >= lambda_l. Boolean [layers, k]."""
-    bound = thresholds(alpha, constraint)
-    kept: Array = alpha >= bound - ROUNDING * abs(bound)
-    return kept
+@dataclass(frozen=True)
+class Rule:
+    """A rule with its settings. `sizes`: layer name -> LoRA parameters of one component."""
+
+    settings: AnswerConfig
+    sizes: Mapping[str, int]
+
+    def choose(self, record: RankRecord) -> RankRecord:
+        """The record with ranks by this rule. If the rule finds none, every layer gets rank 1, and the note says so.
+
+        Raises UserError for a budget that cannot be met, and for measurements that the record lacks."""
+        raise NotImplementedError
+
+    def with_ranks(
+        self, record: RankRecord, ranks: Sequence[int], notes: Sequence[str], budget: int | None = None
+    ) -> RankRecord:
+        """The record with these ranks, one for each of its layers. `notes`: what a reader must know about them."""
+        layers = tuple(replace(layer, rank=rank) for layer, rank in zip(record.layers, ranks, strict=True))
+        return replace(
+            record, layers=layers, rule=self.settings.rule, threshold=None, budget=budget,
+            lora_parameters=count_parameters({layer.name: layer.rank for layer in layers}, self.sizes),
+            note="; ".join([*_inexact(record.evidence), *notes]) or None, tolerance=self.settings.tolerance,
+        )  # fmt: skip
+
+    def same_rank(self, record: RankRecord, rank: int, note: str) -> RankRecord:
+        """The record with this rank in every layer."""
+        return self.with_ranks(record, [rank] * len(record.layers), [note])
+
+
+class ByThreshold(Rule):
+    """The components with alpha >= lambda, whatever was measured."""
+
+    def choose(self, record: RankRecord) -> RankRecord:
+        alpha, evidence = _matrix(record, "alpha"), record.evidence
+        ranks = kept_components(alpha.float(), record.constraint).sum(dim=1).tolist()
+        if any(ranks):
+            unlearned = evidence is not None and not evidence.learned
+            found = self.with_ranks(record, ranks, [NOTHING_LEARNED] if unlearned else [])
+        else:
+            found = self.same_rank(record, 1, "no alpha reaches the threshold: every layer has rank 1")
+        bound = None if record.constraint == "none" else float(thresholds(alpha, record.constraint)[0])
+        return replace(found, threshold=bound)
+
+
+class _Budgeted(Rule):
+    """The components of the largest worth per parameter, within a budget."""
+
+    def taken(self, record: RankRecord, budget: float | None) -> Tensor:
+        """The components taken for an average rank of `budget` (None: without a limit). Boolean [layers, k]."""
+        raise NotImplementedError
+
+    def choose(self, record: RankRecord) -> RankRecord:
+        evidence, settings = record.evidence, self.settings
+        if evidence is None and settings.needs_evidence:
+            raise UserError(
+                f"--answer.rule: {settings.rule} needs what is measured on D_val, which was not done for this search; "
+                f"allowed here: threshold, or size with a number as --answer.budget"
+            )
+        refuse_small_budget(settings, self.sizes.values())
+        if evidence is not None and not evidence.learned:
+            return self.same_rank(record, 1, f"{NOTHING_LEARNED}: every layer has rank 1, whatever the budget")
+        if settings.number is not None or evidence is None:
+            return self._within(record, settings.number)
+        return self._auto(record, evidence)
+
+    def _auto(self, record: RankRecord, evidence: Evidence) -> RankRecord:
+        """The ranks within the smallest budget that is enough or, with fewer parameters, the same rank everywhere."""
+        if evidence.budget_rule != self.settings.rule or not evidence.budget_curve:
+            raise UserError(
+                f"--answer.budget: auto needs the curve of budgets by rule {self.settings.rule}, which was not "
+                f"measured; allowed here: a number"
+            )
+        budget = evidence.sufficient_budget(self.settings.tolerance)
+        same = evidence.sufficient_rank(self.settings.tolerance)
+        used = math.inf if budget is None else budget.parameters or parameters_of(budget.at, self.sizes.values())
+        # Rank k is never taken, as a larger rank may keep more.
+        if same is not None and same < record.k and same * sum(self.sizes.values()) < used:
+            why = f"rank {same} in every layer is enough on D_val, and no budget of the curve with fewer parameters is"
+            return replace(self.same_rank(record, same, why), rule=BY_CURVE)
+        if budget is None:
+            largest = max(point.at for point in evidence.budget_curve)
+            why = f"no budget up to an average rank of {largest:g} is enough: components are taken without a limit"
+            return self._within(record, None, why)
+        return self._within(record, budget.at)
+
+    def _within(self, record: RankRecord, budget: float | None, *notes: str) -> RankRecord:
+        """The ranks of the components that are taken for an average rank of `budget`."""
+        mask = self.taken(record, budget)
+        if not mask.any():
+            why = "no component that fits into the budget has a share above its standard error"
+            return self.same_rank(record, 1, f"{why}: every layer has rank 1, whatever the budget")
+        limit = None if budget is None else parameters_of(budget, self.sizes.values())
+        return self.with_ranks(record, mask.sum(dim=1).tolist(), notes, limit)
+
+    def of_layers(self, record: RankRecord) -> list[int]:
+        """The LoRA parameters of one component of each layer of the record."""
+        return [self.sizes[layer.name] for layer in record.layers]
+
+
+class ByShares(_Budgeted):
+    """The largest shares per parameter of those that exceed their standard errors."""
+
+    def taken(self, record: RankRecord, budget: float | None) -> Tensor:
+        share, error = _matrix(record, "share"), _matrix(record, "share_standard_error")
+        return within("shares", share, error, None, self.of_layers(record), budget)
+
+
+class BySize(_Budgeted):
+    """The largest squared singular values per parameter."""
+
+    def taken(self, record: RankRecord, budget: float | None) -> Tensor:
+        singular = _matrix(record, "singular_values")
+        unread = torch.zeros_like(singular)
+        return within("size", unread, unread, singular, self.of_layers(record), budget)
+
+
+RULES: dict[type[AnswerConfig], type[Rule]] = {Threshold: ByThreshold, Shares: ByShares, Size: BySize}
+"""Settings of `answer.rule` -> the rule."""
+
+
+def rule_of(settings: AnswerConfig, sizes: Mapping[str, int]) -> Rule:
+    """The rule of these settings; `sizes` as in `Rule`."""
+    return RULES[type(settings)](settings, sizes)
+
+
+def refuse_unanswerable(answer: AnswerConfig, rows: int, sizes: Collection[int]) -> None:
+    """Raises UserError, before a search that may take hours, if no ranks could be derived from it.
+
+    `rows`: how many rows D_val has; `sizes`: the LoRA parameters of one component in each layer."""
+    if rows < LEAST_ROWS and answer.needs_evidence:
+        raise UserError(
+            f"--answer.rule: {answer.rule} is measured on D_val, whose {rows} rows are too few; allowed: {LEAST_ROWS} "
+            f"or more (give more training rows), or --answer.rule threshold"
+        )
+    refuse_small_budget(answer, sizes)
+
+
+def refuse_small_budget(answer: AnswerConfig, sizes: Collection[int]) -> None:
+    """Raises UserError for a budget without room for one component of the smallest layer."""
+    if answer.number is not None and parameters_of(answer.number, sizes) < min(sizes):
+        least = f"{rounded_up(min(sizes) / sum(sizes)):g} or more (one component of the smallest layer)"
+        raise UserError(f"--answer.budget: {answer.number:g} is not allowed for this model; allowed: {least}, or auto")
+
+
+def rounded_up(number: float) -> float:
+    """The number rounded up to three digits: messages call the result allowed, and rounded down it would not be."""
+    unit = 10.0 ** (2 - math.floor(math.log10(number)))
+    return math.ceil(number * unit) / unit
+
+
+def _inexact(evidence: Evidence | None) -> list[str]:
+    """A note if the shares miss the measured fall of the loss even at the doubled number of nodes."""
+    if evidence is None or not evidence.learned:
+        return []
+    total = evidence.share_total + evidence.head_share
+    if abs(total - evidence.fall) <= evidence.allowed_gap * abs(evidence.fall):
+        return []
+    return [f"the shares are inexact: with that of the head they sum to {total:.3g} nats, but the loss falls by "
+            f"{evidence.fall:.3g}"]  # fmt: skip
+
+
+def _matrix(record: RankRecord, name: str) -> Tensor:
+    """The values `name` of all layers [layers, k]. Raises UserError if the record lacks them."""
+    rows = [getattr(layer, name) for layer in record.layers]
+    if any(len(row) != record.k for row in rows):
+        raise UserError(f"--answer.rule: needs {name} of every layer in ranks.json, which this search did not measure")
+    return torch.tensor(rows, dtype=torch.float64)

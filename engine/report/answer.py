@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from autolora.engine.choose.words import caution, conclusion, gain_words, kept_words, overfitting_words, parts_words
 from autolora.engine.measure.evidence import SEEN, CurvePoint, interval
 from autolora.engine.ranks import RankRecord
 from autolora.engine.ranks.grid import short_names
+from autolora.engine.ranks.words import caution, conclusion, gain_words, kept_words, overfitting_words, parts_words
 from autolora.engine.report.words import told_apart
 
 Table = tuple[list[str], list[list[str]]]

@@ -11,7 +11,8 @@ from bokeh.palettes import Category10, Category20, Viridis256
 from bokeh.plotting import figure
 
 from autolora.engine.ranks import RankRecord
-from autolora.engine.ranks.grid import NOT_DECIDED, Grid, grid_of, ink_on, pale, rank_colour, short_names
+from autolora.engine.ranks.grid import NOT_DECIDED, Grid, grid_of, short_names
+from autolora.engine.ranks.picture import ink_on, pale, rank_colour
 from autolora.engine.report.curves import SearchCurves, limits_of, stretches
 
 # Colours that are readable on white and on black. The two losses have the same colours on every page.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from autolora.configs.search import Constraint
-from autolora.engine.ranks.rules import thresholds
+from autolora.engine.ranks.threshold import thresholds
 from autolora.engine.search.trajectory import Trajectory
 
 MOST_POINTS = 500

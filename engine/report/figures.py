@@ -12,7 +12,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from autolora.engine.ranks.grid import rank_colour, short_names
+from autolora.engine.ranks.grid import short_names
+from autolora.engine.ranks.picture import rank_colour
 from autolora.engine.report.curves import SearchCurves, stretches
 
 # Otherwise matplotlib would read a name that contains `$` (a path, a variant) as a formula.

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from autolora.engine import ranks
-from autolora.engine.choose.stability import Trust, trust_of_run
 from autolora.engine.ranks import RankRecord
 from autolora.engine.report.answer import Answer, answer_of
 from autolora.engine.report.curves import SearchCurves, curves_of
@@ -27,7 +26,6 @@ class RunFiles:
     search_metrics: list[dict[str, Any]]
     retraining: list[dict[str, Any]]
     answer: Answer | None
-    trust: Trust | None
     search: dict[str, Any]
     result: dict[str, Any]
     verdict: VerdictShown | None
@@ -44,7 +42,6 @@ def files_of(folder: RunFolder) -> RunFiles:
         search_metrics=MetricsFile(folder.search_metrics).read() if record else [],
         retraining=MetricsFile(folder.retrain_metrics).read(),
         answer=answer_of(record, sum(sizes.values())),
-        trust=trust_of_run(record, folder),
         search=read_searched(folder.search_summary),
         result=read_result(folder.metrics),
         verdict=verdict_of(folder),

@@ -7,11 +7,11 @@ from bokeh.plotting import figure
 
 from autolora.configs.files import to_yaml
 from autolora.configs.schema import Autolora, RunConfig
-from autolora.engine.choose.words import how_chosen
 from autolora.engine.disk.files import write_text
 from autolora.engine.ranks import RankRecord
 from autolora.engine.ranks.grid import NOT_DECIDED
 from autolora.engine.ranks.picture import save_picture
+from autolora.engine.ranks.words import how_chosen, steadiness
 from autolora.engine.report import charts, figures
 from autolora.engine.report.answer import Answer
 from autolora.engine.report.answer_charts import answer_charts
@@ -65,15 +65,13 @@ def write_report(config: RunConfig, folder: RunFolder) -> dict[str, Path]:
 
 def _of_search(files: RunFiles, folder: RunFolder) -> dict[str, Any]:
     """The values of the page's template that tell of the search and of the ranks."""
-    record, curves, trust = files.record, files.curves, files.trust
+    record, curves = files.record, files.curves
     return {
         "data": page_data(curves) if curves else None,
         "note": record.note if record else None,
         "answer": files.answer,
         "how_chosen": how_chosen(record, sum(files.sizes.values())) if record else "",
-        "trust": trust.words() if trust else "",
-        # A ranks.json written by hand may hold the layers in another order than the search.
-        "distances": dict(zip(curves.names, trust.distance, strict=False)) if curves and trust else {},
+        "trust": steadiness(record) if record else "",
         "not_decided": NOT_DECIDED,
         "stopped": _STOPPED.get(files.search.get("stopped", ""), ""),
         "passes": files.search.get("passes", {}),

@@ -7,9 +7,16 @@ from typing import Any
 from rich.text import Text
 
 from autolora.engine import ranks
-from autolora.engine.choose.stability import trust_of_run
-from autolora.engine.choose.words import caution, conclusion, curve_lines, gain_words, how_chosen, share_lines
 from autolora.engine.ranks import RankRecord
+from autolora.engine.ranks.words import (
+    caution,
+    conclusion,
+    curve_lines,
+    gain_words,
+    how_chosen,
+    share_lines,
+    steadiness,
+)
 from autolora.engine.report.words import mean_of_arms, signed
 from autolora.engine.run.contents import parameters_per_rank, read_result, read_verdict
 from autolora.engine.run.folder import RunFolder
@@ -25,7 +32,7 @@ def print_result(folder: RunFolder) -> None:
         console.print(f"{' '.join(filter(None, ('ranks', how)))}, mean {record.mean_in_words}:")
         names, found = [x.name for x in record.layers], [x.rank for x in record.layers]
         console.print(RankMap(names, record.k, found, undecided=record.undecided))
-        _print_answer(record, folder)
+        _print_answer(record)
     if folder.metrics.exists():
         result = read_result(folder.metrics)
         values = metric_words(result)
@@ -70,10 +77,10 @@ def metric_words(result: Mapping[str, Any]) -> str:
     return ", ".join(told)
 
 
-def _print_answer(record: RankRecord, folder: RunFolder) -> None:
+def _print_answer(record: RankRecord) -> None:
     """Prints which ranks are decided, the note, which rank is enough, and in which layers LoRA matters."""
-    if trust := trust_of_run(record, folder):
-        console.print(trust.words(), markup=False)
+    if words := steadiness(record):
+        console.print(words, markup=False)
     if record.note:
         console.print(record.note, markup=False)
     if record.evidence is None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from autolora.configs.errors import UserError
 from autolora.configs.schema import RunConfig
-from autolora.engine.choose.copied_search import source_of
+from autolora.engine.choose.reuse import source_of
 from autolora.engine.retrain.components import components_from
 from autolora.engine.run.asked import Asked
 from autolora.engine.run.folder import RunFolder

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import get_scheduler
 
 from autolora.configs.schema import Autolora
-from autolora.engine.ranks.rules import kept_components
+from autolora.engine.ranks.threshold import kept_components
 from autolora.problems.bilevel import LoraProblem, SelectionProblem, SelectionVariables, Shared
 from autolora.problems.data import Batches
 from autolora.problems.gates import Gates

@@ -9,7 +9,7 @@ from autolora.configs.search import Difference
 from autolora.engine.disk import newest
 from autolora.engine.disk.files import write_json
 from autolora.engine.export.lora_config import of_the_model
-from autolora.engine.ranks.needs import refuse_unanswerable
+from autolora.engine.ranks.rules import refuse_unanswerable
 from autolora.engine.run.program import commit
 from autolora.engine.run.resources import peak_memory
 from autolora.engine.run.same_data import refuse_changed_data

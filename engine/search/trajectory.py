@@ -13,7 +13,7 @@ from autolora.configs.errors import UserError
 from autolora.configs.search import Constraint
 from autolora.engine.disk.files import replacing
 from autolora.engine.disk.tables import numbers_of, read_columns
-from autolora.engine.ranks.rules import kept_components
+from autolora.engine.ranks.threshold import kept_components
 
 if TYPE_CHECKING:  # --show reads this module and must not wait for torch
     from torch import Tensor

@@ -5,7 +5,7 @@ from typing import Any
 
 from autolora.configs.errors import UserError
 from autolora.configs.layers import with_values
-from autolora.engine.choose.copied_search import source_of
+from autolora.engine.choose.reuse import source_of
 from autolora.engine.retrain.components import components_from
 from autolora.engine.retrain.sources import named_ranks, ranks_from
 from autolora.engine.run.contents import read_result

@@ -10,7 +10,7 @@ from autolora.configs.errors import UserError
 from autolora.configs.requests import Alike
 from autolora.configs.schema import RunConfig
 from autolora.engine import ranks
-from autolora.engine.choose.copied_search import source_of
+from autolora.engine.choose.reuse import source_of
 from autolora.engine.disk.files import read_json
 from autolora.engine.retrain.components import components_digest
 from autolora.engine.retrain.same_ranks import what_counts

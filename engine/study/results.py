@@ -8,7 +8,7 @@ import pandas as pd
 
 from autolora.configs.schema import Autolora
 from autolora.engine import ranks
-from autolora.engine.choose.copied_search import source_of
+from autolora.engine.choose.reuse import source_of
 from autolora.engine.disk.tables import write_parquet
 from autolora.engine.ranks import RankRecord
 from autolora.engine.run.contents import read_result, read_searched

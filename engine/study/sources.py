@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from autolora.configs.errors import UserError
-from autolora.engine.choose.copied_search import source_of
+from autolora.engine.choose.reuse import source_of
 from autolora.engine.retrain.components import components_from
 from autolora.engine.retrain.sources import named_ranks, ranks_from
 from autolora.engine.study.cells import Cell

@@ -4,9 +4,9 @@ import math
 from collections.abc import Callable, Sequence
 
 from autolora.configs.count_words import counted
-from autolora.engine.choose.words import NOTHING_LEARNED
 from autolora.engine.ranks import RankRecord
 from autolora.engine.ranks.controls import can_be_shuffled
+from autolora.engine.ranks.words import NOTHING_LEARNED
 from autolora.engine.verdict.arms import SEEDS, Arms
 from autolora.engine.verdict.judge import FEWEST, Ending, Pairs, Plan
 

@@ -12,7 +12,7 @@ from autolora.configs.errors import UserError
 from autolora.configs.training import LoraInBudget
 from autolora.engine.cut.budget import parameters_of
 from autolora.engine.ranks import RankRecord
-from autolora.engine.ranks.needs import rounded_up
+from autolora.engine.ranks.rules import rounded_up
 from autolora.engine.run.context import Context
 from autolora.problems.models.layers import HEADS, layer_shapes
 from autolora.problems.models.load import BaseModel

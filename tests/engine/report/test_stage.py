@@ -185,7 +185,6 @@ def test_the_page_says_what_d_val_says(tiny_config: Callable[..., RunConfig], tm
     assert text.index("What D_val says, the rows on which LoRA was not trained") < text.index(" Ranks ")
     assert "rank 2 everywhere 600 0.3080 96 % (95 to 97)" in text, "the table that needs no script"
     assert "encoder.0.value 3.55 -1.74 to 8.84 no" in text
-    assert "Nothing is decided yet: the last quarter of the search has 0 logged points" in text
     assert "Pale, with a dashed edge: not decided within this search." in text
     assert text.count("D_val was small") == 1
     assert "encoder.0.query 3 yes" in text

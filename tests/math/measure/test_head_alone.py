@@ -6,8 +6,7 @@ import torch
 from transformers import set_seed
 
 from autolora.configs.schema import RunConfig
-from autolora.engine.choose.head import train_head
-from autolora.engine.choose.stage import passes_over
+from autolora.engine.choose.measurement import passes_over, train_head
 from autolora.engine.measure.passes import Passes
 from autolora.engine.measure.rows import Rows
 from autolora.engine.run.context import Context

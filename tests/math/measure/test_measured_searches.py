@@ -9,7 +9,7 @@ from datasets import Dataset
 
 from autolora.configs.schema import RunConfig
 from autolora.engine import ranks
-from autolora.engine.choose import stage
+from autolora.engine.choose import measurement
 from autolora.engine.choose.stage import answer
 from autolora.engine.measure.passes import Passes
 from autolora.engine.run.context import Context
@@ -81,7 +81,7 @@ def test_the_answer_is_measured_on_d_val_and_the_head_alone_learns_on_d_tr(
 
     run = run_of(tiny_config(*MEASURED, "--search.steps", "2", "--task.validation_share", "0.25"))
     search(run)
-    monkeypatch.setattr(stage, "train_head", seen)
+    monkeypatch.setattr(measurement, "train_head", seen)
     with pytest.raises(Seen) as found:
         answer(run)
     expected = [run.data.train.select(half)["input_ids"][:] for half in run.halves()]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autolora.engine.cut.budget import parameters_of
-from autolora.engine.ranks.rules import kept_components, thresholds
+from autolora.engine.ranks.threshold import kept_components, thresholds
 from autolora.problems.bilevel import SelectionVariables
 
 

@@ -7,13 +7,17 @@ import pytest
 
 from autolora.configs.errors import UserError
 from autolora.configs.search import AnswerConfig, Shares, Size, Threshold
-from autolora.engine.choose.decide import decided
-from autolora.engine.choose.words import NOTHING_LEARNED
 from autolora.engine.measure.evidence import CurvePoint, Evidence
 from autolora.engine.ranks.record import LayerRank, RankRecord, chosen_components
+from autolora.engine.ranks.rules import rule_of
+from autolora.engine.ranks.words import NOTHING_LEARNED
 from tests.helpers.evidence import evidence_of, point
 
 SIZES = {"a": 10, "b": 10, "c": 40}
+
+
+def decided(record: RankRecord, settings: AnswerConfig, sizes: dict[str, int]) -> RankRecord:
+    return rule_of(settings, sizes).choose(record)
 
 
 def record_of(evidence: Evidence | None = None, **changes: Any) -> RankRecord:
@@ -42,7 +46,6 @@ def test_the_threshold_looks_at_alpha_alone() -> None:
     assert [layer.rank for layer in found.layers] == [1, 1, 1]  # lambda is 1/3
     assert (found.rule, found.budget, found.note) == ("threshold", None, None)
     assert found.threshold == pytest.approx(1 / 3)
-    assert all(layer.decided for layer in found.layers)
 
 
 def test_shares_are_taken_by_worth_per_parameter_within_the_budget() -> None:
@@ -53,10 +56,8 @@ def test_shares_are_taken_by_worth_per_parameter_within_the_budget() -> None:
     assert [layer.rank for layer in found.layers] == [2, 2, 2]
     assert found.lora_parameters == 120
     assert not found.note  # all of the budget
-    assert all(layer.decided is None for layer in found.layers)
     with_rest = decided(record_of(), Shares(budget=3.0), SIZES)
     assert [layer.rank for layer in with_rest.layers] == [2, 2, 2], "the third share of a is below its error"
-    assert "120 of the budget's 180 LoRA parameters are used" in str(with_rest.note)
 
 
 def test_exactly_the_components_that_were_taken_are_found_again() -> None:
@@ -116,10 +117,10 @@ def test_size_needs_no_shares_and_goes_by_the_squared_singular_value() -> None:
     assert [layer.rank for layer in found.layers] == [2, 1, 0]  # 9, 9, 4 per 10 parameters; c has 9 per 40
     found = decided(bare, Size(budget=1.5), SIZES)
     assert [layer.rank for layer in found.layers] == [3, 2, 1], "by the singular value itself c would have none"
-    with pytest.raises(UserError, match=r"--answer.budget: auto needs the curve of budgets by rule size"):
+    with pytest.raises(UserError, match=r"--answer.rule: size needs what is measured on D_val"):
         decided(bare, Size(), SIZES)
     for budget in ("auto", 0.5):
-        with pytest.raises(UserError, match=r"--answer.rule: shares are measured on D_val, .* allowed"):
+        with pytest.raises(UserError, match=r"--answer.rule: shares needs what is measured on D_val, .* allowed"):
             decided(bare, Shares(budget=budget), SIZES)
 
 

@@ -1,0 +1,156 @@
+"""Measure the searched model of a run on D_val, beside a head that was trained without LoRA."""
+
+import logging
+from dataclasses import replace
+from functools import partial
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from transformers import PreTrainedModel, set_seed
+
+from autolora.configs.errors import UserError
+from autolora.engine.measure.evidence import LEAST_ROWS, too_few
+from autolora.engine.measure.gated import Gated, heads_of
+from autolora.engine.measure.likelihood import likelihood_of
+from autolora.engine.measure.measure import Measured, NotFinite, Plan, measure
+from autolora.engine.measure.passes import Passes
+from autolora.engine.measure.rows import Rows
+from autolora.engine.run.trial_batch import try_longest_batch
+from autolora.engine.run.workbench import Workbench
+from autolora.engine.search.found import searched_model, trains_head
+from autolora.engine.terminal.bar import Bar
+from autolora.problems.data import Batch, Batches
+from autolora.problems.models.whole import head_alone
+
+log = logging.getLogger("autolora")
+
+CHECK_EVERY = 50
+"""Steps between two checks of the loss of the head alone on D_val."""
+CHECK_ROWS = 256
+"""Rows of D_val that a check uses."""
+PATIENCE = 3
+"""The training of the head alone ends after this many checks in a row without a lower loss."""
+
+
+def measured_search(run: Workbench, singular_values: Tensor) -> Measured | None:
+    """Evidence and shares on D_val; None, after a warning, if D_val has too few rows. All processes must call this.
+
+    `singular_values` [layers, k]: those of the searched components. Raises UserError for a search that diverged."""
+    d_tr, d_val = run.halves()
+    if len(d_val) < LEAST_ROWS:
+        log.warning("answer: D_val has %d rows; measuring needs %d, and is left out", len(d_val), LEAST_ROWS)
+        return None
+    rows = Rows.drawn(run.data.train, run.data.collate, d_val, run.searched.answer.rows, run.config.seed)
+    if few := too_few(len(rows), rows.group_count):
+        log.warning("answer: %s", few)
+    try:
+        return _measured_on(run, passes_over(run, rows), run.data.train.select(d_tr), singular_values)
+    except NotFinite as error:
+        raise UserError(
+            "--search.learning_rate: the searched model has losses on D_val that are not finite; search again with a "
+            "lower one (--overwrite)"
+        ) from error
+    finally:
+        run.compute.let_go()
+
+
+def passes_over(run: Workbench, rows: Rows) -> Passes:
+    """How the run sends these rows through a model."""
+    check = run.stop.check if run.processes.size == 1 else lambda: None  # several stop together, after the stage
+    likelihood, batch = likelihood_of(run.kind), run.config.evaluation_batch
+    return Passes(rows, likelihood, run.compute, run.processes, batch, check)
+
+
+def _measured_on(run: Workbench, passes: Passes, d_tr: Dataset, singular_values: Tensor) -> Measured:
+    """Trains the head alone on D_tr, and measures evidence and shares on the rows of the passes."""
+    config, rows, size = run.searched, passes.rows, run.searched.search.batch_size
+    alone, weights = _head_on(run, d_tr, passes)
+    run.compute.let_go()
+    set_seed(config.seed)
+    model, gates = searched_model(run)
+    gated = Gated(model, gates, heads_of(model, weights))
+    model.eval()
+    # Here each process measures whole batches.
+    try_longest_batch(run, model, rows.data, size * run.processes.size, partial(passes.loss, model))
+    plan = Plan(
+        config.answer.curve_ranks, sorted(b for b in set(config.answer.curve_budgets) if b <= config.lora.k),
+        "size" if config.answer.rule == "size" else "shares", batch=size,
+    )  # fmt: skip
+    with Bar("answer", plan.passes(gates.k, head=alone is not None) * len(rows)) as bar:
+        return measure(gated, passes.telling(bar.step, bar.grow), plan, singular_values, alone)
+
+
+def _head_on(run: Workbench, d_tr: Dataset, passes: Passes) -> tuple[Tensor | None, dict[str, Tensor]]:
+    """The statistics of the head alone on the rows, and its weights; None and no weights if the search trained nothing
+    but LoRA."""
+    if not trains_head(run.folder):
+        return None, {}
+    model, steps = train_head(run, d_tr, passes)
+    log.info("answer: the head alone was trained for %d steps, to measure what LoRA gains", steps)
+    # Copies, as a script's own model is then put back and searched again.
+    weights = {name: weight.detach().clone() for name, weight in model.named_parameters() if weight.requires_grad}
+    return passes.statistics(model)[0], weights
+
+
+def train_head(run: Workbench, d_tr: Dataset, passes: Passes) -> tuple[PreTrainedModel, int]:
+    """Trains the head, and other modules that are trained whole, on D_tr without LoRA; returns model and steps.
+
+    The training uses the search's settings for W, but a constant learning rate without warmup. It ends when the loss
+    on D_val stops falling, at the latest after `search.steps`, so that the head has no more steps than LoRA. The
+    weights with the lowest loss on D_val are kept.
+    """
+    search = run.searched.search
+    set_seed(run.config.seed)
+    model, weights = head_alone(run.base())
+    torch.nn.Module.to(model, run.compute.device)
+    if not weights:  # a language model has no head to train
+        return model, 0
+    run.processes.same(weights)
+    some = replace(passes, rows=passes.rows.some(CHECK_ROWS))
+    rate, decay = search.learning_rate, search.weight_decay
+    optimizer = torch.optim.AdamW(weights, lr=rate, weight_decay=decay, fused=run.compute.fused)
+    size, parts = search.batch_size, search.gradient_accumulation
+    batches = Batches(d_tr, size, run.data.collate, run.config.seed, run.compute.device, run.processes, parts)
+    step, failed = 0, 0
+    lowest, kept = _loss(model, some), [weight.detach().clone() for weight in weights]
+    with Bar("head alone", search.steps) as bar:
+        while step < search.steps and failed < PATIENCE:
+            model.train(search.dropout)
+            for _ in range(min(CHECK_EVERY, search.steps - step)):
+                _descend(run, model, weights, optimizer, batches[step])
+                step += 1
+                bar.step(step)
+            loss = _loss(model, some)
+            failed += 1
+            if loss < lowest:
+                lowest, kept, failed = loss, [weight.detach().clone() for weight in weights], 0
+    with torch.no_grad():
+        for weight, value in zip(weights, kept, strict=True):
+            weight.copy_(value)
+    return model, step
+
+
+def _descend(
+    run: Workbench, model: PreTrainedModel, weights: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer,
+    batch: Batch,
+) -> None:  # fmt: skip
+    """Takes one optimiser step."""
+    for part, share in batch.parts:
+        with run.compute.autocast():
+            loss = run.kind.loss(model, part) * share
+        loss.backward()
+    used = [weight for weight in weights if weight.grad is not None]
+    for weight, grad in zip(used, run.processes.summed([w.grad for w in used if w.grad is not None]), strict=True):
+        weight.grad = grad
+    if run.searched.search.gradient_clipping > 0:
+        torch.nn.utils.clip_grad_norm_(used, run.searched.search.gradient_clipping)
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def _loss(model: PreTrainedModel, passes: Passes) -> float:
+    """The loss of the rows at their best temperature, nats per label."""
+    statistics, weights = passes.statistics(model)
+    temperature = passes.likelihood.fitted(statistics, weights)
+    return float(passes.likelihood.losses(statistics, temperature, weights).sum() / weights.sum())
