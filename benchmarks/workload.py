@@ -21,9 +21,9 @@ from autolora.problems import data
 from autolora.problems.data import Batches, prepare
 from autolora.problems.machine.compute import Compute, choose_compute
 from autolora.problems.models.attach import attach_components
+from autolora.problems.models.layers import with_modules_to_save
 from autolora.problems.models.load import BaseModel, load_base, load_tokenizer, share_padding
 from autolora.problems.models.precision import train_in_fp32, weights_dtype
-from autolora.problems.models.whole import with_modules_to_save
 from autolora.problems.tasks import Collate, make_task
 from benchmarks.lengths import draw_lengths
 from benchmarks.random_models import random_llama, shape_of

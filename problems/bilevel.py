@@ -282,7 +282,7 @@ class SelectionProblem(Level):
         self.implicit = _flat(self._implicit(found[len(self.trained) :]))
         self.lora.steps = []
         sizes = [beta.numel() for beta in self.trained]
-        gradient = (self.direct + self.implicit).split(sizes)  # fails if the implicit term has another size
+        gradient = (self.direct + self.implicit).split(sizes)
         return loss, [part.view_as(beta) for part, beta in zip(gradient, self.trained, strict=True)]
 
     def _implicit(self, v: list[Tensor]) -> list[Tensor]:
@@ -292,6 +292,9 @@ class SelectionProblem(Level):
             if self.state is None:
                 self.state = self.hypergradient.start(self.lora)
             term, self.state = self.hypergradient.term(self.state, v, self.lora, self)
+        shapes = [one.shape for one in term], [beta.shape for beta in self.trained]
+        if shapes[0] != shapes[1]:  # of another shape it would be scrambled over beta
+            raise ValueError(f"the implicit term has the shapes {shapes[0]}, beta has {shapes[1]}")
         return term
 
     def diagnostics(self) -> dict[str, float | None]:

@@ -117,7 +117,7 @@ def measure_bilevel(settings: BilevelSettings) -> tuple[dict[str, Any], list[Tab
 
 def _as_given_here(said: str) -> str:
     """A message about an approximation of the user's own, with the keys of this command."""
-    return said.replace("--hypergradient.type:", "--methods:").replace("--hypergradient.options:", "--options:")
+    return said.replace("--hypergradient.type:", "--methods:")
 
 
 def _made(name: str, settings: BilevelSettings) -> Hypergradient:

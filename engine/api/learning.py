@@ -31,12 +31,13 @@ from autolora.configs.tasks import Chat
 from autolora.configs.training import LoraSettings, ModelConfig, RetrainOfSearch
 from autolora.engine import ranks
 from autolora.engine.api.learned import LearnedRanks
-from autolora.engine.api.plain_loss import other_loss, refuse_without_loss
+from autolora.engine.api.plain_loss import other_loss
 from autolora.engine.api.rows_given import refuse_text
 from autolora.engine.api.unmeasured import NEEDS, tell_unmeasured, with_task_type
 from autolora.engine.choose.stage import find_ranks
 from autolora.engine.run.given import ScriptBench, dtype_of, same_random_numbers
 from autolora.engine.terminal.console import heard, log
+from autolora.problems.machine.compute import on_device
 from autolora.problems.models.bare import (
     Snapshot,
     bare_model,
@@ -44,8 +45,9 @@ from autolora.problems.models.bare import (
     stop_recomputing,
     take_adapters_off,
 )
-from autolora.problems.models.given import lora_settings, trained_whole
-from autolora.problems.models.whole import tell_of_pooler
+from autolora.problems.models.dry_run import mark_unreached
+from autolora.problems.models.given import lora_settings, refuse_other_configs, trained_whole
+from autolora.problems.models.layers import tell_of_pooler
 from autolora.problems.tasks.given import GivenKind, GivenRows, Joined, kind_of, refuse_other_types, refuse_unindexed
 from autolora.problems.tasks.kind import Loss
 
@@ -114,6 +116,7 @@ def learn(
     for name, rows_given in (("train_dataset", source.train), ("validation_dataset", source.validation)):
         refuse_text(name, rows_given)
     refuse_other_types(model, source.collate, source.loss)
+    refuse_other_configs(lora_config)
     base = bare_model(model)
     weights_on = _one_device(base)
     device = weights_on if device is None else device
@@ -129,12 +132,14 @@ def learn(
         base.zero_grad()  # drops gradients of the script's own backward passes
         take_adapters_off(base)
         recomputes = (stop_recomputing(base) or settings.recomputes) and has_recomputable_blocks(base)
-        lora = lora_settings(lora_config, base)
         lora_config = with_task_type(lora_config, base) if source.plain else lora_config
-        whole = trained_whole(base, lora_config, lora)
-        tell_of_pooler(whole, lora.target_modules)
         rows, count = _rows_of(source, lora_config.task_type)
         kind, why = _kind_of(base, lora_config, source, rows, settings.search.batch_size)
+        batch = on_device(rows.collate(rows.__getitems__(range(min(2, len(rows))))), weights_on)
+        mark_unreached(base, lambda: kind.loss(base, batch))
+        lora = lora_settings(lora_config, base)
+        whole = trained_whole(base, lora_config, lora)
+        tell_of_pooler(whole, lora.target_modules)
         if settings.by_passes:
             settings = dataclasses.replace(settings, search=_with_steps(settings.search, len(rows), count))
         config = _configuration(base, lora, kind, settings, device, why, recomputes=recomputes)
@@ -174,13 +179,9 @@ def _rows_of(source: Source, task_type: TaskType | str | None) -> tuple[GivenRow
 def _kind_of(
     model: nn.Module, lora_config: LoraConfig, source: Source, rows: GivenRows, batch_size: int
 ) -> tuple[GivenKind, str]:
-    """What is learned, and why the log loss of each row is not known; "" if it is.
-
-    Raises UserError if the script gives no loss and the model computes none."""
+    """What is learned, and why the log loss of each row is not known; "" if it is."""
     outputs = getattr(getattr(model, "config", None), "num_labels", None)
     kind = kind_of(lora_config.task_type, source.loss, rows, plain=source.plain, outputs=outputs)
-    if source.loss is None:
-        refuse_without_loss(model, kind, rows)
     if not kind.tells_rows:
         return kind, NEEDS
     other = other_loss(model, kind, rows, batch_size)

@@ -1,5 +1,4 @@
-"""Check that a model has a loss of its own, and whether it is the mean log loss of its logits, from which shares and
-the curve are measured."""
+"""Check whether a model's loss is the mean log loss of its logits, from which shares and the curve are measured."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -20,15 +19,6 @@ _ROWS, _LM_ROWS, _LOOKED_AT = 32, 4, 1000
 _SPREAD = 2.0
 """Standard deviation of the noise that is added to the logits: a fresh head gives all classes about the same logit,
 at which losses with class weights or label smoothing would hardly differ from the plain one."""
-
-
-@torch.no_grad()
-def refuse_without_loss(model: nn.Module, kind: GivenKind, rows: GivenRows) -> None:
-    """Raises UserError if the model computes no loss from a batch of the first two rows."""
-    where = next(model.parameters()).device
-    batch = on_device(rows.collate(rows.__getitems__(range(min(2, len(rows))))), where)
-    with _evaluating(model):
-        kind.loss(model, batch)
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ from autolora.engine.run.workbench import Workbench
 from autolora.engine.search.found import searched_model, trains_head
 from autolora.engine.terminal.bar import Bar
 from autolora.problems.data import Batch, Batches
-from autolora.problems.models.whole import head_alone
+from autolora.problems.models.layers import head_alone
 
 log = logging.getLogger("autolora")
 

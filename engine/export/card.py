@@ -15,7 +15,7 @@ from autolora.engine.export.lora_config import hub_name
 from autolora.engine.ranks import RankRecord
 from autolora.engine.ranks.grid import grid_of
 from autolora.engine.run.context import Context
-from autolora.problems.models.places import GGUF
+from autolora.problems.models.load import GGUF
 from autolora.problems.tasks.causal import Causal
 from autolora.problems.tasks.label_scale import LabelScale
 

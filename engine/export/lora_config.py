@@ -15,8 +15,8 @@ from autolora.engine.export.scale import alpha_of, alpha_pattern, whole
 from autolora.engine.ranks import RankRecord
 from autolora.problems.models.attach import ADAPTER, attach, keep_block_sparse, lora_config, lora_layers
 from autolora.problems.models.layers import heads_of_peft
+from autolora.problems.models.load import GGUF
 from autolora.problems.models.parts import layer_ranks
-from autolora.problems.models.places import GGUF
 from autolora.problems.tasks.kind import Kind
 
 _README = """# LoRA at learned ranks, without weights

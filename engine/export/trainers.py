@@ -15,8 +15,8 @@ from autolora.engine.export.scale import alpha_pattern
 from autolora.engine.ranks import RankRecord
 from autolora.engine.run.contents import read_lora_config
 from autolora.engine.run.folder import RunFolder
+from autolora.problems.models.load import GGUF
 from autolora.problems.models.parts import layer_ranks
-from autolora.problems.models.places import GGUF
 
 _CAUSAL = "CAUSAL_LM"
 

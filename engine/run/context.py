@@ -1,14 +1,17 @@
 """One run before anything is trained: its configuration, folder, task, data and base model."""
 
+from collections.abc import Sequence
 from copy import copy
 from functools import cached_property
 from typing import Any, Self
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from autolora.configs.files import to_yaml
 from autolora.configs.schema import RunConfig
+from autolora.configs.training import LoraSettings
 from autolora.engine.disk.files import write_text
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
@@ -19,14 +22,19 @@ from autolora.engine.run.workbench import Workbench
 from autolora.problems.data import Data, prepare
 from autolora.problems.fingerprint import fingerprint
 from autolora.problems.halves import Halves, split_rows
-from autolora.problems.machine.compute import Compute, choose_compute
+from autolora.problems.machine.compute import Compute, choose_compute, on_device
 from autolora.problems.machine.processes import ALONE, Processes
-from autolora.problems.models.digest import digest_of_weights
-from autolora.problems.models.load import BaseModel, load_base, load_tokenizer, share_padding
-from autolora.problems.models.next_token import refuse_other_models
-from autolora.problems.models.positions import refuse_long_rows, refuse_long_texts
+from autolora.problems.models.dry_run import mark_unreached, refuse_long_rows, refuse_other_models
+from autolora.problems.models.layers import lora_layers_of, tell_of_pooler, with_modules_to_save
+from autolora.problems.models.load import (
+    BaseModel,
+    digest_of_weights,
+    load_base,
+    load_tokenizer,
+    share_padding,
+    without_weights,
+)
 from autolora.problems.models.precision import train_in_fp32, weights_dtype
-from autolora.problems.models.whole import tell_of_pooler, with_modules_to_save
 from autolora.problems.tasks import Task, make_task
 from autolora.problems.tasks.causal import Causal
 from autolora.problems.tasks.kind import Kind
@@ -121,16 +129,17 @@ class Context(Workbench):
         """
         config = self.config
         self._stop_if_asked()
-        kind, dtype = self.task.auto_class, self.weights_dtype
-        if "weights" not in self.told:
-            refuse_large_weights(config, kind, dtype, self.compute.device)
-            self.told.add("weights")
-        base = load_base(config.model, kind, second_order=second_order, dtype=dtype, **self.task.head())
-        self.weights.check(digest_of_weights(base.model, base.trained_whole), config.model.name)
-        self.task.adapt(base.model)
-        share_padding(base.model, self.tokenizer)
-        self._refuse_late_failures(base.model)
+        data = self.data  # first: the task learns its classes from the rows
+        task, dtype = self.task, self.weights_dtype
         targets = getattr(getattr(config, "lora", None), "target_modules", [])
+        if "weights" not in self.told:
+            self._look_before_loading(targets)
+            self.told.add("weights")
+        base = load_base(config.model, task.auto_class, second_order=second_order, dtype=dtype, **task.head())
+        self.weights.check(digest_of_weights(base.model, base.trained_whole), config.model.name)
+        task.adapt(base.model)
+        share_padding(base.model, self.tokenizer)
+        self._dry_run(base.model, data)
         whole = with_modules_to_save(base, config.modules_to_save, targets)
         if "pooler" not in self.told and config.trains != "all":
             tell_of_pooler(whole, targets)
@@ -144,10 +153,30 @@ class Context(Workbench):
         if self.processes.size == 1:
             self.stop.check()
 
-    def _refuse_late_failures(self, model: PreTrainedModel) -> None:
+    def _look_before_loading(self, targets: Sequence[str]) -> None:
+        """Raises UserError for weights that do not fit into memory, and for names that match no module, before 15 GB
+        are loaded. Ranks that are there already name their layers themselves."""
+        config = self.config
+        outline = without_weights(config.model, self.task.auto_class, **self.task.head())
+        refuse_large_weights(
+            outline.num_parameters() * self.weights_dtype.itemsize, config.model.name, self.compute.device
+        )
+        with_modules_to_save(BaseModel(outline, []), config.modules_to_save or [], targets)
+        lora = getattr(config, "lora", None)
+        given = getattr(lora, "ranks_from", None) is not None or self.folder.ranks.exists()
+        if isinstance(lora, LoraSettings) and not given:
+            lora_layers_of(outline, lora)
+
+    def _dry_run(self, model: PreTrainedModel, data: Data) -> None:
+        """Raises UserError for rows that the model cannot read, and for a model that cannot learn the task; marks the
+        layers through which the rows do not pass."""
         task = self.task
-        refuse_long_rows(model, self.data, self.config)
         if isinstance(task, Causal):
-            (rows,) = self.data.evaluation.values()
-            refuse_long_texts(model, lambda: task.prompts(task.decoded(rows), self.tokenizer), self.config)
+            (evaluated,) = data.evaluation.values()
+            refuse_long_rows(model, data, self.config, lambda: task.prompts(task.decoded(evaluated), self.tokenizer))
             refuse_other_models(model, self.config.model.name)
+        else:
+            refuse_long_rows(model, data, self.config, None)
+            shortest = int(np.argmin(data.train["length"][:]))
+            batch = on_device(data.collate([data.train[shortest]]), model.device)
+            mark_unreached(model, lambda: model(**batch))

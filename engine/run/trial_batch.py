@@ -12,13 +12,11 @@ from datasets import Dataset
 from torch import Tensor, nn
 
 from autolora.configs.errors import UserError
-from autolora.configs.schema import RunConfig
 from autolora.engine.run.given import same_random_numbers
 from autolora.engine.run.workbench import Workbench
 from autolora.problems.data import own_rows
 from autolora.problems.machine.compute import on_device
 from autolora.problems.models.bare import Snapshot
-from autolora.problems.models.precision import count_parameters
 
 _LIMIT = Path("/sys/fs/cgroup/memory.max")
 """Inside a container, Linux tells its limit here, in bytes."""
@@ -42,17 +40,17 @@ def try_longest_batch(
     before.restore()
 
 
-def refuse_large_weights(config: RunConfig, auto_class: Any, dtype: torch.dtype, device: torch.device) -> None:
-    """Raises UserError if the base model's weights need more than is free on a CPU, where Linux would end the program
-    without a word. The number of weights follows from the model's configuration."""
+def refuse_large_weights(needed: int, name: str, device: torch.device) -> None:
+    """Raises UserError if the weights of the base model `name` need more bytes than are free on a CPU, where Linux
+    would end the program without a word."""
     if device.type != "cpu":
         return
-    needed, free = count_parameters(config, auto_class) * dtype.itemsize, psutil.virtual_memory().available
+    free = psutil.virtual_memory().available
     with suppress(OSError, ValueError):  # no such file, or the word "max"
         free = min(free, int(_LIMIT.read_text(encoding="ascii")))
     if needed > free:
         need, left = (f"{count / 2**30:.1f} GiB" for count in (needed, free))
         raise UserError(
-            f"--model.name: the weights of {config.model.name} need {need}, and {left} are free; allowed: a smaller "
+            f"--model.name: the weights of {name} need {need}, and {left} are free; allowed: a smaller "
             f"model, or --model.dtype bf16"
         )

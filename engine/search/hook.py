@@ -22,6 +22,9 @@ from autolora.engine.tracking import Tracker
 from autolora.engine.tracking.metrics_file import MetricsFile
 from autolora.problems.machine.compute import wait_for
 
+VERSION = 2
+"""Of what a checkpoint means; raised when the same settings come to give other numbers."""
+
 
 class SearchHook:
     """The engine calls this after every step.
@@ -58,6 +61,11 @@ class SearchHook:
                 self.metrics.path.unlink(missing_ok=True)
             self._add_point()
         else:
+            if found.get("version") != VERSION:
+                raise UserError(
+                    f"{self.folder.search_checkpoint}: another version of the program began this search, with other "
+                    f"dropout masks; --overwrite starts again"
+                )
             warn_of_another_machine("search", found.get("machine", {}), self.engine.lora.shared.compute)
             restore(self.engine, found)
             self.trajectory.restore(found["trajectory"])
@@ -154,7 +162,7 @@ class SearchHook:
         if self.processes.first:
             state = snapshot(self.engine) | {"trajectory": self.trajectory.tensors()}
             state |= {"seconds": self.seconds, "since_line": self._since_line, "losses": self._losses}
-            state |= {"settings": self.settings, "data": self.data}
+            state |= {"settings": self.settings, "data": self.data, "version": VERSION}
             state["machine"] = machine_of(self.engine.lora.shared.compute)
             checkpoint.save(self.folder.search_checkpoint, state)
         self._clock = time.perf_counter()

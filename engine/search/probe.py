@@ -49,6 +49,8 @@ class Probe(Hypergradient):
         return {"wrapped": self.wrapped.start(inner), "compared": states}
 
     def term(self, state: State, v: list[Tensor], inner: Inner, outer: Outer) -> Any:
+        # First, as what it draws must not depend on the others.
+        found, state["wrapped"] = self.wrapped.term(state["wrapped"], v, inner, outer)
         step = outer.count * inner.config.unroll_steps  # the search counts inner steps
         for eta, named in self.compared.items():
             states = state["compared"][str(eta)]
@@ -59,8 +61,7 @@ class Probe(Hypergradient):
                 terms[name] = _flat(term)
             if step in self.steps:
                 self._compare(step, eta, terms, v, inner, outer)
-        term, state["wrapped"] = self.wrapped.term(state["wrapped"], v, inner, outer)
-        return term, state
+        return found, state
 
     def _compare(self, step: int, eta: Any, terms: Mapping[str, Tensor], v: Any, inner: Inner, outer: Outer) -> None:
         with _in_fp32(inner):
@@ -159,7 +160,8 @@ def _plain_step(engine: SearchEngine) -> None:
     """One step of plain LoRA training: forward, backward, clip (where the search clips, too), optimiser step."""
     lora, passes = engine.lora, engine.lora.shared.passes
     lora.gates.values = None
-    for batch, share in lora.batches[lora.count].parts:
+    lora._count += 1
+    for batch, share in lora.get_batch().parts:
         passes.forward += 1
         passes.backward += 1
         with lora.shared.compute.autocast():

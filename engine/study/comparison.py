@@ -115,9 +115,10 @@ def _numbers(config: RunConfig) -> dict[str, Any]:
 
 def _compared(config: RunConfig, own: Mapping[str, OwnHypergradient], eta: float | str) -> dict[str, Hypergradient]:
     """All approximations at this eta, the user's own among them."""
-    given = _numbers(config) | {"eta": eta}
+    own_keys = config.hypergradient.model_dump() if isinstance(config, Autolora) else {}
+    given = own_keys | _numbers(config) | {"eta": eta}
     ours = {
-        name: kind.model_validate({k: v for k, v in given.items() if k in kind.model_fields})
+        name: kind.model_validate({k: v for k, v in given.items() if k in kind.model_fields and k != "type"})
         for name, kind in BUILT_IN.items()
         if kind.moves_alpha
     }

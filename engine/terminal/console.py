@@ -7,7 +7,9 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from autolora.problems.machine.console import PlainConsole
+from rich.console import Console
+
+from autolora.configs.plain import plain
 
 
 def _can_redraw() -> bool:
@@ -18,19 +20,22 @@ def _can_redraw() -> bool:
     return sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
-console = PlainConsole(force_interactive=_can_redraw())
+# Names are shown as they are: `[bold]` and `:smile:` in them are text. No line is broken: broken after 80 letters in a
+# file, it could not be searched for.
+console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True, force_interactive=_can_redraw())
 log = logging.getLogger("autolora")
 inputs = logging.getLogger("autolora.inputs")
 """What `problems/` says about the rows and the model that it was given."""
 
 
 class _Lines(logging.Handler):
-    """Prints each log record as one line, which is wrapped only to the width of the terminal, and below it the
-    traceback of the record's exception, if it has one."""
+    """Prints each log record as one line, and below it the traceback of the record's exception, if it has one.
+
+    Rows of data are logged, so characters that would control the terminal are escaped."""
 
     def emit(self, record: logging.LogRecord) -> None:
         warning = "warning: " if record.levelno == logging.WARNING else ""
-        console.print(warning + self.format(record))
+        console.print(plain(warning + self.format(record), keep="\n"))
 
 
 def show_log(*, speaks: bool = True) -> None:

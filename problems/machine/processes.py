@@ -6,11 +6,8 @@ dL_tr/dbeta, dL_val/dW and dL_val/dbeta, and the products in the implicit term. 
 modules in DDP, which would sum none of them: beta is used inside the other problem's forward pass, and a hypergradient
 computes its products without `.backward()`.
 
-accelerate's PartialState is not used: it would save no code, and where there are GPUs its processes would wait for
-each other by a barrier on the GPUs (nccl), while here they wait on the CPUs.
-
-torch is imported only where several processes run: a single process does not use it here, and many commands end before
-they need it.
+torch is imported only where several processes run: many commands end before they need it. accelerate would send a
+message for each tensor, and wait on the GPUs where here the CPUs wait.
 """
 
 import os
@@ -20,7 +17,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from autolora.configs.errors import UserError
 from autolora.configs.launch import processes_started
 
 if TYPE_CHECKING:
@@ -34,11 +30,6 @@ class Stop(Protocol):
 
     code: int | None
     """The exit code that a signal asked for."""
-
-
-# The timeout is long because the other processes wait while the first one decodes and scores. They do not need it to
-# notice that a process has died: its connections break at once.
-TIMEOUT = timedelta(hours=12)
 
 
 @dataclass(frozen=True)
@@ -60,35 +51,30 @@ class Processes:
         if self.size == 1:
             return list(tensors)
         import torch
-        import torch.distributed as dist
+        from torch.distributed import all_reduce
 
         flat = torch.cat([t.detach().flatten() for t in tensors])
-        dist.all_reduce(flat)
+        all_reduce(flat)
         parts = flat.split([t.numel() for t in tensors])
         return [part.view_as(t).to(t.dtype) for part, t in zip(parts, tensors, strict=True)]
 
     def same(self, tensors: "Sequence[Tensor]") -> None:
         """Overwrites the tensors with those of the first process."""
-        if self.size == 1:
-            return
-        import torch
-        import torch.distributed as dist
+        if self.size > 1:
+            from torch.distributed import broadcast
 
-        with torch.no_grad():
-            flat = torch.cat([t.detach().flatten() for t in tensors])
-            dist.broadcast(flat, 0)
-            for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
-                tensor.copy_(part.view_as(tensor))
+            for tensor in tensors:
+                broadcast(tensor.detach(), 0)
 
     def largest(self, number: int) -> int:
         """The largest of the processes' numbers."""
         if self.size == 1:
             return number
         import torch
-        import torch.distributed as dist
+        from torch.distributed import ReduceOp, all_reduce
 
         told = torch.tensor(number)
-        dist.all_reduce(told, dist.ReduceOp.MAX)
+        all_reduce(told, ReduceOp.MAX)
         return int(told)
 
     def agree(self, stop: Stop) -> bool:
@@ -105,19 +91,18 @@ class Processes:
         """The values of all processes, by rank."""
         values: list[Any] = [value] * self.size
         if self.size > 1:
-            import torch.distributed as dist
+            from torch.distributed import all_gather_object
 
-            dist.all_gather_object(values, value)
+            all_gather_object(values, value)
         return values
 
     def of_first(self, make: Callable[[], T]) -> T:
         """What `make` returns in the first process, sent to all; the others wait for it."""
-        if self.size == 1:
-            return make()
-        import torch.distributed as dist
-
         box: list[Any] = [make() if self.first else None]
-        dist.broadcast_object_list(box, 0)
+        if self.size > 1:
+            from torch.distributed import broadcast_object_list
+
+            broadcast_object_list(box, 0)
         return box[0]
 
     @contextmanager
@@ -139,52 +124,20 @@ ALONE = Processes()
 
 @contextmanager
 def joined(device: str) -> Iterator[Processes]:
-    """All processes that torchrun started, connected by gloo (CPU) and, where they use CUDA GPUs, nccl.
-
-    Raises UserError for device mps, if there are more processes than GPUs, and when another process ends early; the
-    same command then resumes from the last checkpoint.
-    """
+    """All processes that torchrun started, connected by gloo (CPU) and, where they use CUDA GPUs, nccl."""
     if processes_started() == 1:
         yield ALONE
         return
     import torch
     import torch.distributed as dist
 
-    cuda = device in ("auto", "cuda") and torch.cuda.is_available()
-    local = int(os.environ.get("LOCAL_RANK", "0"))
-    if cuda and local >= torch.cuda.device_count():
-        raise UserError(
-            f"torchrun: there is no GPU for process {local + 1} of this machine, which has only "
-            f"{torch.cuda.device_count()}; allowed: --nproc-per-node up to that number, or --device cpu"
-        )
-    if device == "mps" or (device == "auto" and not cuda and torch.backends.mps.is_available()):
-        raise UserError("--device: 'mps' is not allowed under torchrun; allowed: cpu, cuda")
-    # Small messages between the CPUs never wait for a GPU.
-    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=TIMEOUT)
+    cuda, local = device in ("auto", "cuda") and torch.cuda.is_available(), int(os.environ.get("LOCAL_RANK", "0"))
     if cuda:
         torch.cuda.set_device(local)
+    # Small messages between the CPUs never wait for a GPU. The others wait for hours while the first one decodes and
+    # scores; that a process has died they notice without the timeout, as its connections break.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=timedelta(hours=12))
     try:
         yield Processes(dist.get_rank(), dist.get_world_size(), local)
-    except (dist.DistError, RuntimeError) as error:
-        if not _is_lost_peer(error):
-            raise
-        raise UserError(
-            "another process of this run has ended (see its message); the same command resumes from the last "
-            "checkpoint"
-        ) from error
     finally:
         dist.destroy_process_group()
-
-
-_LOST = (
-    # gloo, of a socket
-    "closed by peer", "reset by peer", "broken pipe", "pair closure",
-    # nccl; its other errors, such as two processes on one GPU, are this process's own
-    "closed by remote peer", "remote process", "ncclremoteerror", "communicator was aborted",
-)  # fmt: skip
-"""What the backends say, in lower case, when another process has ended."""
-
-
-def _is_lost_peer(error: Exception) -> bool:
-    text = str(error).lower()
-    return any(words in text for words in _LOST)

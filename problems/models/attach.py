@@ -5,14 +5,14 @@ from typing import Any
 
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from peft.tuners.lora import LoraLayer
-from torch import nn
+from peft.utils import ModulesToSaveWrapper
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from autolora.configs.errors import UserError
 from autolora.configs.training import LoraSettings, ScaledLora
-from autolora.problems.models.layers import heads_of_peft, lora_layers_of, refuse_past_lora, target_layers
-from autolora.problems.models.parts import layer_ranks, layout, lies_in
+from autolora.problems.models.layers import heads_of_peft, lora_layers_of, name_of, target_layers
+from autolora.problems.models.parts import layer_ranks, layout, matches
 from autolora.problems.models.sparse import KeepSparse
 
 ADAPTER = "default"
@@ -38,7 +38,7 @@ def attach_components(
 ) -> PeftModel:
     """`model` with k components, each at the scale lora_alpha / k, in every layer or part that the targets name.
 
-    Raises UserError as `target_layers` does.
+    Raises UserError as `target_layers` and `attach` do.
     """
     groups = dict.fromkeys(lora_layers_of(model, settings), settings.k)
     ranks = layer_ranks(groups)
@@ -71,40 +71,31 @@ def keep_block_sparse(model: PeftModel, ranks: Mapping[str, int]) -> None:
 def attach(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
     """`model` frozen, with LoRA and a trainable head.
 
-    Raises UserError as `target_layers` does, and for layers that take no LoRA in this model or are trained whole.
+    Raises UserError as `target_layers` does, for what PEFT refuses, and where it takes a name otherwise: it leaves out
+    layers in modules that are trained whole, takes names such as `down_proj` for the experts of some models, and takes
+    `fc` also for `block.fc`. Of modules that are trained whole it compares the ends of names, also without a dot.
     """
-    modules = dict(model.named_modules())
     targets = target_layers(model, sorted(config.target_modules or []))  # PEFT keeps them as a set
-    refuse_past_lora(model, targets)
-    for target in targets:
-        around = [name for name in config.modules_to_save or [] if lies_in(target, name)]
-        if around:  # PEFT would leave such layers without LoRA and say nothing
-            raise UserError(f"LoRA on {target} is not allowed: {around[0]} is trained whole (--lora.modules_to_save)")
     # PEFT would set this itself, with a warning.
-    config.fan_in_fan_out = all(isinstance(modules[name], Conv1D) for name in targets)
-    asked = set(targets)
+    config.fan_in_fan_out = all(isinstance(model.get_submodule(name), Conv1D) for name in targets)
     try:
         peft_model = get_peft_model(model, config)
-    except ValueError as error:
-        raise UserError(f"--lora.target_modules: PEFT refuses these layers: {' '.join(str(error).split())}") from error
+    except (ValueError, TypeError) as error:
+        raise UserError(f"--lora.target_modules: {' '.join(str(error).split())}") from error
     assert isinstance(peft_model, PeftModel)
-    found = lora_layers(peft_model)
-    if lost := [name for name in targets if name not in found]:
-        rest = sorted({name.rpartition(".")[2] for name in asked} - {name.rpartition(".")[2] for name in lost})
-        such = f', such as "[{",".join(rest)}]"' if rest else ""
-        raise UserError(
-            f"--lora.target_modules: {lost[0]}{f' and {len(lost) - 1} more' if lost[1:] else ''} cannot get LoRA: in "
-            f"{model.config.model_type}, PEFT takes this name for the experts; allowed: layers of other names"
-            f"{such}"
-        )
+    whole, heads = config.modules_to_save or [], heads_of_peft(config.task_type)
+    wrapped = [name for name, module in model.named_modules() if isinstance(module, ModulesToSaveWrapper)]
+    more = {name for name in wrapped if not name.endswith(heads) and not any(matches(name, x) for x in whole)}
+    for key, other in (("target_modules", lora_layers(peft_model).keys() ^ set(targets)), ("modules_to_save", more)):
+        if other:
+            raise UserError(f"--lora.{key}: PEFT takes {min(other)} of {name_of(model)} otherwise; name other modules")
     return peft_model
 
 
 def lora_layers(model: PeftModel, adapter: str = ADAPTER) -> dict[str, LoraLayer]:
     """Name in the base model (without PEFT's prefix) -> layer with this adapter, in the model's order."""
-    base: nn.Module = model.get_base_model()
     return {
         name: module
-        for name, module in base.named_modules()
+        for name, module in model.get_base_model().named_modules()
         if isinstance(module, LoraLayer) and adapter in module.lora_A
     }

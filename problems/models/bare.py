@@ -8,37 +8,39 @@ from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
-from transformers import PreTrainedConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from autolora.configs.errors import UserError
 
 
 class Snapshot:
-    """The state of a model: modules, hooks, modes, gradients, flags, buffers, and the device and dtype of its weights.
+    """The state of a model: modules, hooks, modes, configurations, gradients, flags, buffers, and the device and dtype
+    of its weights.
 
     Frozen weights are not copied, as a search does not change them. `whole`: full names of the modules that are
     trained whole; their weights are copied.
     """
 
     def __init__(self, model: nn.Module, whole: Iterable[str] = ()) -> None:
-        configs = _configs(model)
-        self._attributes = [(owner, _contents(owner)) for owner in (*model.modules(), *configs)]
+        found = {id(config): config for module in model.modules() if (config := vars(module).get("config"))}
+        owners: list[Any] = [*model.modules(), *(config for config in found.values() if hasattr(config, "__dict__"))]
+        self._attributes = [(owner, dict(vars(owner))) for owner in owners]
+        values = [value for _, attributes in self._attributes for value in attributes.values()]
+        self._inside = [(value, value.copy()) for value in values if isinstance(value, dict | set)]
         self._parameters = [(p, p.data, p.requires_grad, p.grad) for p in model.parameters()]
-        self._copies = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-        trained = {id(p): p for name in whole for p in model.get_submodule(name).parameters()}
-        self._copies += [(p, p.detach().clone()) for p in trained.values()]
+        trained = {p for name in whole for p in model.get_submodule(name).parameters()}
+        self._copies = [(tensor, tensor.detach().clone()) for tensor in (*model.buffers(), *trained)]
 
     @torch.no_grad()
     def restore(self) -> None:
         """Restores the recorded state, bit for bit."""
-        for owner, (values, inside) in self._attributes:
+        for owner, values in self._attributes:
             vars(owner).clear()
             vars(owner).update(values)
-            # Handles of hooks refer to these mappings, so the objects stay and only their content is replaced.
-            for mapping, content in inside:
-                mapping.clear()
-                mapping.update(content)
+        # Handles of hooks refer to these mappings, so the objects stay and only their content is replaced.
+        for mapping, content in self._inside:
+            mapping.clear()
+            mapping.update(content)
         for parameter, data, trained, grad in self._parameters:
             parameter.data = data
             parameter.requires_grad_(trained)
@@ -61,10 +63,7 @@ def take_adapters_off(model: nn.Module) -> None:
     what it learned.
     """
     if any(isinstance(module, BaseTunerLayer) and module.merged for module in model.modules()):
-        raise UserError(
-            "model: an adapter that is merged into the weights is not allowed, as ranks are searched for the base "
-            "model; call model.unmerge_adapter() before"
-        )
+        raise UserError("model: an adapter is merged into its weights; call model.unmerge_adapter() before")
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, BaseTunerLayer):
@@ -88,21 +87,3 @@ def stop_recomputing(model: nn.Module) -> bool:
 def has_recomputable_blocks(model: nn.Module) -> bool:
     """Whether the model has blocks that `recompute_blocks` can recompute."""
     return any(isinstance(module, GradientCheckpointingLayer) for module in model.modules())
-
-
-def _contents(owner: Any) -> tuple[dict[str, Any], list[tuple[Any, Any]]]:
-    """The attributes of a module or a configuration, and copies of those that are dicts or sets."""
-    values = dict(vars(owner))
-    return values, [(value, value.copy()) for value in values.values() if isinstance(value, dict | set)]
-
-
-def _configs(model: nn.Module) -> list[PreTrainedConfig]:
-    """The configurations of all modules, and the configurations nested in them."""
-    waiting = [vars(module).get("config") for module in model.modules()]
-    found: dict[int, PreTrainedConfig] = {}
-    while waiting:
-        config = waiting.pop()
-        if isinstance(config, PreTrainedConfig) and id(config) not in found:
-            found[id(config)] = config
-            waiting += vars(config).values()
-    return list(found.values())

@@ -5,18 +5,15 @@ transformers dequantises a GGUF file (from any of the three). The model's config
 config.json keeps them.
 """
 
-import copy
+import hashlib
 import importlib.util
-import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import constants, try_to_load_from_cache
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -28,15 +25,13 @@ from transformers import (
 )
 
 from autolora.configs.errors import UserError
-from autolora.configs.launch import processes_started
-from autolora.configs.places import is_local
+from autolora.configs.places import PACKAGE, from_home
 from autolora.configs.training import ModelConfig
 from autolora.problems.machine.compute import fast_bf16
 from autolora.problems.machine.hub import explain_missing
-from autolora.problems.models.body import bodies_of, in_body
-from autolora.problems.models.places import GGUF, locate
+from autolora.problems.models.parts import lies_in
 
-log = logging.getLogger("autolora.inputs")
+GGUF = ".gguf"
 
 # Modules (names or their endings) that are not quantised: those that are new or may be trained whole, and the output
 # layers of language models. transformers leaves out the latter by itself, but not when it is given a list.
@@ -57,59 +52,71 @@ class BaseModel:
     trained_whole: list[str]
 
 
-@contextmanager
-def source_of(config: ModelConfig) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What transformers loads, and `from_pretrained`'s options for it.
+def locate(name: str) -> str:
+    """What transformers loads for a configured name: the folder if it begins with `package:`, else the name itself, in
+    which the user's home replaces a '~' at the beginning.
 
-    An error while loading inside the context becomes a UserError that names what is missing.
+    Raises UserError for a missing package, and for an adapter: transformers would load it with its base.
     """
+    if not name.startswith(PACKAGE):
+        path = from_home(name)
+        if (Path(path) / "adapter_config.json").is_file():
+            raise UserError(f"--model.name: {name} holds an adapter, not a model; name its base model")
+        return path
+    package, _, folder = name.removeprefix(PACKAGE).partition("/")
+    spec = importlib.util.find_spec(package)  # does not run the package: some of them load their model on import
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(f"--model.name: no installed package {package!r}")
+    return str(Path(spec.submodule_search_locations[0]) / folder)
+
+
+@contextmanager
+def _source_of(config: ModelConfig) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What transformers loads, and `from_pretrained`'s options for it. An error while loading inside the context
+    becomes a UserError."""
+    options: dict[str, Any] = {
+        "revision": config.revision or "main", "trust_remote_code": config.trust_remote_code
+    }  # fmt: skip
     with explain_missing("--model.name", config.name):
-        source, file = _split_file(locate(config.name))
-        yield source, {**file, **_options(config)}
+        source = locate(config.name)
+        if source.endswith(GGUF):
+            folder, _, options["gguf_file"] = source.replace("\\", "/").rpartition("/")
+            source = folder or "."
+        yield source, options
 
 
 def load_settings(config: ModelConfig, **head: Any) -> PreTrainedConfig:
     """The model's configuration; `head` are values for the task's head, such as num_labels.
 
-    Parsing the header of a GGUF file takes seconds, so the configuration of the local file read last is kept (unless
-    `head` is given). Raises UserError when the configuration cannot be loaded.
+    Raises UserError when the configuration cannot be loaded.
     """
-    with source_of(config) as (source, options):
-        path = Path(source) / options.get("gguf_file", "")
-        if not head and path.is_file():
-            return copy.deepcopy(_settings_in_gguf(source, path.name, path.stat().st_mtime_ns))
+    with _source_of(config) as (source, options):
         # Some config.json files ask for tuples as outputs, in which the loss cannot be found by its name.
         return AutoConfig.from_pretrained(source, **options, **head, return_dict=True)
 
 
-@lru_cache(maxsize=1)
-def _settings_in_gguf(folder: str, file: str, _changed: int) -> PreTrainedConfig:
-    """The configuration in a local GGUF file, which was last changed at `_changed`."""
-    return AutoConfig.from_pretrained(folder, gguf_file=file, return_dict=True)
+def without_weights(config: ModelConfig, auto_class: Any, **head: Any) -> Any:
+    """The base model on the device meta, where weights have shapes and no numbers. Raises UserError as above."""
+    settings = load_settings(config, **head)
+    with _source_of(config), torch.device("meta"):
+        return auto_class.from_config(settings, trust_remote_code=config.trust_remote_code)
 
 
 def load_tokenizer(config: ModelConfig, **options: Any) -> PreTrainedTokenizerBase:
     """The model's tokenizer. Where it has no padding token, it pads with its end of text or, without one, with its
-    token for unknown words. `options` are the task's. Raises UserError for a tokenizer with none of the three."""
-    with source_of(config) as (source, where):
-        _tell_of_download(config, source)
+    token for unknown words. `options` are the task's. Raises UserError when it cannot be loaded."""
+    with _source_of(config) as (source, where):
         tokenizer = AutoTokenizer.from_pretrained(source, **where, **options)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    if tokenizer.pad_token is None:
-        raise UserError(
-            f"--model.name: the tokenizer of {config.name} has no token to pad texts with; allowed: one with a "
-            f"pad_token, an eos_token or an unk_token"
-        )
     return tokenizer
 
 
-def _tell_of_download(config: ModelConfig, source: str) -> None:
-    """Logs that the model will be downloaded, which takes minutes, if it is not yet on this machine."""
-    if is_local(config.name) or Path(source).exists() or constants.HF_HUB_OFFLINE:
-        return
-    if not isinstance(try_to_load_from_cache(source, "config.json", revision=config.revision), str):
-        log.info("downloading %s from the model hub into %s", config.name, constants.HF_HUB_CACHE)
+def share_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Tells the model the tokenizer's padding token: a decoder's class head reads the last token before it."""
+    if hasattr(model, "score") or getattr(model.config, "pad_token_id", None) is None:
+        for config in (model.config, model.config.get_text_config()):
+            config.pad_token_id = tokenizer.pad_token_id
 
 
 def load_base(
@@ -123,52 +130,32 @@ def load_base(
     """The base model in `dtype` with a head for the task; `head` are configuration values such as num_labels.
 
     `second_order` chooses the attention kernel that can be differentiated twice. Raises UserError when the model
-    cannot be loaded, when its weights are quantised (but for 4 bits with dtype nf4, and GGUF files), when a block
-    lacks weights, and when weights outside the head have another size than its config.json says.
+    cannot be loaded, and when weights outside the head have another size than its config.json says: transformers has
+    filled them with random numbers.
     """
-    quantised = _four_bits() if config.dtype == "nf4" else {}
-    with source_of(config) as (source, options):
-        file = {name: value for name, value in options.items() if name == "gguf_file"}
-        settings = load_settings(config, **head)
-        if not file:
-            _refuse_quantised(settings, config)
+    attention = "eager" if config.attention == "auto" and second_order else config.attention
+    settings = load_settings(config, **head)
+    with _source_of(config) as (source, options):
         model, report = auto_class.from_pretrained(
             source,
             config=settings,
             dtype=dtype,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # a head for another number of classes is replaced by a new one
-            **({} if file else {"use_safetensors": True}),
-            **quantised,
-            **_attention(config, second_order=second_order),
+            # By default transformers uses sdpa, or eager where a model has no sdpa; asked for sdpa, it refuses such.
+            **({} if attention == "auto" else {"attn_implementation": attention}),
+            **({} if "gguf_file" in options else {"use_safetensors": True}),
+            **(_four_bits() if config.dtype == "nf4" else {}),
             **options,
         )
-    if file:
-        _forget_quantisation(model, file["gguf_file"])
-    remade = _of_another_head(model, report["mismatched_keys"], config.name, head.get("num_labels"))
-    _refuse_without_blocks(model, report["missing_keys"], config.name)
-    new = _owners(model, [*report["missing_keys"], *remade])
+    if "gguf_file" in options:
+        _forget_quantisation(model, options["gguf_file"])
+    for key, saved, wanted in report["mismatched_keys"]:
+        if in_body(model, key) or not head:
+            raise UserError(f"--model.name: {config.name} does not hold what its config.json says: {key} has the size "
+                            f"{list(saved)}, not {list(wanted)}")  # fmt: skip
+    new = _owners(model, [*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
     return BaseModel(model, sorted(new | _heads(model) if head else new))
-
-
-def share_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Tells the model the tokenizer's padding token: a decoder's class head reads the last token before it."""
-    if hasattr(model, "score") or getattr(model.config, "pad_token_id", None) is None:
-        for config in (model.config, model.config.get_text_config()):
-            config.pad_token_id = tokenizer.pad_token_id
-
-
-def _split_file(source: str) -> tuple[str, dict[str, Any]]:
-    """Folder or hub repository, and from_pretrained's option for a GGUF file in it.
-
-    Raises UserError when the package that reads such files is missing.
-    """
-    if not source.endswith(GGUF):
-        return source, {}
-    if importlib.util.find_spec("gguf") is None:
-        raise UserError(f"--model.name: {source} needs the package gguf; run: pip install gguf")
-    folder, _, name = source.replace("\\", "/").rpartition("/")
-    return folder or ".", {"gguf_file": name}
 
 
 def _forget_quantisation(model: Any, file: str) -> None:
@@ -179,77 +166,37 @@ def _forget_quantisation(model: Any, file: str) -> None:
     model.config.gguf_file = file
 
 
-def _attention(config: ModelConfig, *, second_order: bool) -> dict[str, Any]:
-    """from_pretrained's option for the attention kernel."""
-    attention = "eager" if config.attention == "auto" and second_order else config.attention
-    # By default transformers uses sdpa, or eager where a model has no sdpa; asked for sdpa, it refuses such a model.
-    return {} if attention == "auto" else {"attn_implementation": attention}
-
-
 def _four_bits() -> dict[str, Any]:
-    """from_pretrained's options for QLoRA's nf4. Raises UserError where it cannot run."""
-    for missing, what in (
-        (processes_started() > 1, "a single process, as several are not tested"),
-        (not torch.cuda.is_available(), "a CUDA GPU, and there is none here"),
-        (importlib.util.find_spec("bitsandbytes") is None, "the package bitsandbytes; run: pip install bitsandbytes"),
-    ):
-        if missing:
-            raise UserError(f"--model.dtype nf4: needs {what}; without it: --model.dtype auto")
+    """from_pretrained's options for QLoRA's nf4. Raises UserError without a CUDA GPU."""
+    if not torch.cuda.is_available():
+        raise UserError("--model.dtype nf4: needs a CUDA GPU, and there is none here; without it: --model.dtype auto")
     settings = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
+        # A card without bf16, such as a T4, emulates it, which is slower than fp32.
         bnb_4bit_compute_dtype=torch.bfloat16 if fast_bf16("cuda") else torch.float32,
         llm_int8_skip_modules=NOT_IN_4BIT,
     )
-    return {"quantization_config": settings, "device_map": {"": 0}}
+    return {"quantization_config": settings, "device_map": {"": torch.cuda.current_device()}}
 
 
-def _refuse_quantised(settings: Any, config: ModelConfig) -> None:
-    """Raises UserError for a checkpoint of quantised weights, unless it is in 4 bits and is asked for in 4 bits."""
-    found = getattr(settings, "quantization_config", None)
-    if not found:
-        return
-    fields = found if isinstance(found, dict) else found.to_dict()
-    if config.dtype == "nf4" and fields.get("load_in_4bit"):
-        return
-    method = getattr(fields.get("quant_method"), "value", fields.get("quant_method")) or "bitsandbytes"
-    raise UserError(
-        f"--model.name: the weights of {config.name} are quantised ({method}), and cannot be trained on here; name "
-        f"the unquantised model (if memory is short, with --model.dtype nf4 on a CUDA GPU)"
-    )
+def bodies_of(model: nn.Module) -> tuple[str, ...]:
+    """The names of the children that are the base model of a model with a head; none if the model has no head.
 
-
-def _of_another_head(model: PreTrainedModel, mismatched: Any, name: str, classes: int | None) -> list[str]:
-    """Names of the head's weights that are new, as the checkpoint has another number of classes than `classes`.
-
-    Raises UserError, with the model's `name`, for any other weight of the wrong size: transformers has filled it with
-    random numbers.
+    It is one child, named by the model's `base_model_prefix`. If there is no child of this name, it is all children
+    that are models themselves: the encoder and the decoder of T5ForConditionalGeneration, or the one child that a
+    repository's own code calls otherwise.
     """
-    for key, saved, wanted in sorted(mismatched):
-        if in_body(model, key) or saved[1:] != wanted[1:] or wanted[0] != classes:
-            raise UserError(
-                f"--model.name: {name} does not hold what its config.json says: {key} has the size {list(saved)}, not "
-                f"{list(wanted)}"
-            )
-    return [key for key, _, _ in mismatched]
+    prefix: str = getattr(model, "base_model_prefix", "")
+    if prefix and hasattr(model, prefix):
+        return (prefix,)
+    return tuple(name for name, child in model.named_children() if isinstance(child, PreTrainedModel))
 
 
-def _refuse_without_blocks(model: PreTrainedModel, missing: Iterable[str], name: str) -> None:
-    """Raises UserError if the checkpoint lacks weights of a block, which transformers has filled with random numbers.
-
-    Such a block would be trained whole, as a new head is."""
-    blocks = tuple(f"{n}." for n, module in model.named_modules() if isinstance(module, nn.ModuleList))
-    lacking = sorted(key for key in missing if in_body(model, key) and key.startswith(blocks))
-    if lacking:
-        raise UserError(
-            f"--model.name: {name} lacks {len(lacking)} weights that its config.json asks for, such as {lacking[0]}; "
-            f"allowed: a complete model"
-        )
-
-
-def _options(config: ModelConfig) -> dict[str, Any]:
-    return {"revision": config.revision or "main", "trust_remote_code": config.trust_remote_code}
+def in_body(model: nn.Module, name: str) -> bool:
+    """Whether a module or weight of this name lies in the base model; False for all of a model without a head."""
+    return name.startswith(tuple(f"{body}." for body in bodies_of(model)))
 
 
 def _heads(model: PreTrainedModel) -> set[str]:
@@ -269,3 +216,25 @@ def _owners(model: PreTrainedModel, missing_keys: Iterable[str]) -> set[str]:
     """
     parts = (key.split(".") for key in missing_keys)
     return {part[1] if part[0] in bodies_of(model) else part[0] for part in parts}
+
+
+_NUMBERS = 64  # how many numbers of each weight a digest reads
+
+
+def digest_of_weights(model: nn.Module, new: Sequence[str] = ()) -> str:
+    """SHA-256 of the names and shapes of all weights, and of some numbers of each, rounded to bf16.
+
+    `new`: modules (names or their endings) that are left out, such as a head with random weights. Numbers spread over
+    the whole weight are read, so that it takes a moment even for a large model. They are rounded because a checkpoint
+    may be loaded in fp32 on one machine and in bf16 on another.
+    """
+    found = hashlib.sha256()
+    for name, weight in model.named_parameters():
+        if any(lies_in(name, module) for module in new):
+            continue
+        flat = weight.detach().flatten()
+        spread = [(len(flat) - 1) * i // (_NUMBERS - 1) for i in range(_NUMBERS)]
+        some = flat[torch.tensor(spread, device=flat.device)].to("cpu", torch.bfloat16).view(torch.int16)
+        found.update(f"{name} {tuple(weight.shape)}".encode())
+        found.update(some.numpy().tobytes())
+    return found.hexdigest()

@@ -125,7 +125,7 @@ FOREIGN = {
     "--task text --task.path x --task.samples 3": "--task.samples: {} task.type text; it belongs to task.type chat",
     "--method lora --search.steps 3": "--search.steps: {} method lora; it belongs to method autolora",
     "--hypergradient first_order --hypergradient.terms 3": "--hypergradient.terms: {} hypergradient.type first_order; "
-    "it belongs to hypergradient.type FILE.py:CLASS, cg, neumann",
+    "it belongs to hypergradient.type cg, neumann",
     "--search.patience 3": "--search.patience: {} answer.rule shares; it belongs to answer.rule threshold",
 }
 

@@ -1,20 +1,47 @@
-"""Houlsby's bottleneck adapters, trained like every other method."""
+"""Houlsby's bottleneck adapters (ICML 2019, arXiv 1902.00751) for BERT and RoBERTa.
 
+    x <- x + up(gelu(down(x)))   after the attention's and the feed-forward's projection, before the residual sum
+
+Each block gets two. As in the paper, the bottlenecks, the blocks' layer norms and the task head are trained. Forward
+hooks insert the bottlenecks; no layer of the model is rewritten. (The package `adapters` would need transformers
+below 5.)
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from autolora.configs import schema
-from autolora.configs.training import AdapterSettings
+from autolora.configs.errors import UserError
 from autolora.engine.export.beside import save_tokenizer
 from autolora.engine.ranks import RankRecord
 from autolora.engine.retrain.methods.base import Method, Prepared, head_of
 from autolora.engine.run.context import Context
-from autolora.problems.models import bottleneck
+from autolora.problems.models.layers import modules_named
 from autolora.problems.models.load import BaseModel
 
+WEIGHTS, SETTINGS = "bottleneck.safetensors", "bottleneck.json"
 
-def _settings(run: Context) -> AdapterSettings:
-    assert isinstance(run.config, schema.Adapter)
-    return run.config.adapter
+
+class Bottleneck(nn.Module):
+    """x + up(gelu(down(x))), nearly the identity at the start. [.., width] -> [.., width]"""
+
+    def __init__(self, width: int, bottleneck: int) -> None:
+        super().__init__()
+        self.down = nn.Linear(width, bottleneck)
+        self.up = nn.Linear(bottleneck, width)
+        for linear in (self.down, self.up):
+            nn.init.trunc_normal_(linear.weight, std=1e-2, a=-2e-2, b=2e-2)  # as in the paper
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.up(nn.functional.gelu(self.down(x)))
 
 
 class Adapter(Method):
@@ -22,12 +49,57 @@ class Adapter(Method):
 
     def prepare(self, base: BaseModel, run: Context, rows: int) -> Prepared:
         """Inserts the bottlenecks. Raises UserError for a model that is neither BERT nor RoBERTa."""
-        bottleneck.insert(base.model, _settings(run).bottleneck, head_of(base))
-        return Prepared(base.model, head=head_of(base))
+        head = head_of(base)
+        insert(base.model, _width(run), head)
+        return Prepared(base.model, head=head)
 
     def save(self, prepared: Prepared, run: Context) -> RankRecord | None:
-        """Writes adapter/: bottleneck.safetensors and bottleneck.json, which problems/models/bottleneck.py loads."""
-        assert isinstance(prepared.model, PreTrainedModel)
-        bottleneck.save(prepared.model, _settings(run).bottleneck, prepared.head, run.folder.adapter)
-        save_tokenizer(run.tokenizer, run.folder.adapter)
+        """Writes adapter/: the trained parameters, the settings with which `load` places them, and config.json."""
+        model, folder = prepared.model, run.folder.adapter
+        assert isinstance(model, PreTrainedModel)
+        folder.mkdir(parents=True, exist_ok=True)
+        trained = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad}
+        save_file(trained, folder / WEIGHTS, metadata={"format": "pt"})
+        settings = {"bottleneck": _width(run), "head": list(prepared.head), "base_model": model.config.name_or_path}
+        (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        model.config.save_pretrained(str(folder))
+        save_tokenizer(run.tokenizer, folder)
         return None
+
+
+def _width(run: Context) -> int:
+    assert isinstance(run.config, schema.Adapter)
+    return run.config.adapter.bottleneck
+
+
+def insert(model: PreTrainedModel, bottleneck: int, head: Sequence[str]) -> None:
+    """Puts two bottlenecks into each block and freezes the rest, except layer norms and `head` (names or endings).
+
+    Raises UserError for a model that is neither BERT nor RoBERTa.
+    """
+    if model.config.model_type not in ("bert", "roberta"):
+        raise UserError(f"--method: 'adapter' is not allowed for a model of type {model.config.model_type}; allowed: "
+                        f"models of type bert or roberta")  # fmt: skip
+    model.requires_grad_(False)
+    # BertSelfOutput and BertOutput of each block: projection, dropout, layer norm of the residual sum.
+    parts = [module for name, module in model.named_modules() if name.endswith(".output")]
+    outputs: list[Any] = [module for module in parts if hasattr(module, "LayerNorm")]
+    for output in outputs:
+        inner = Bottleneck(output.dense.out_features, bottleneck)
+        output.add_module("bottleneck", inner)
+        output.dropout.register_forward_hook(lambda module, inputs, x, inner=inner: inner(x))
+        output.LayerNorm.requires_grad_(True)
+    for name in head:
+        for module in modules_named(model, name):
+            model.get_submodule(module).requires_grad_(True)
+
+
+@torch.no_grad()
+def load(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """Inserts the adapter in `folder` into `model`, a base model with the same head."""
+    settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    insert(model, settings["bottleneck"], settings["head"])
+    parameters = dict(model.named_parameters())
+    for name, value in load_file(folder / WEIGHTS).items():
+        parameters[name].copy_(value)
+    return model

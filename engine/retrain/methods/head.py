@@ -7,8 +7,8 @@ from autolora.engine.export.merged import save_whole
 from autolora.engine.ranks import RankRecord
 from autolora.engine.retrain.methods.base import Method, Prepared, head_of
 from autolora.engine.run.context import Context
+from autolora.problems.models.layers import head_alone
 from autolora.problems.models.load import BaseModel
-from autolora.problems.models.whole import head_alone
 
 
 class Head(Method):

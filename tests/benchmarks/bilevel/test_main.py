@@ -96,10 +96,6 @@ def test_a_first_step_that_is_not_finite_is_one_line(arguments: list[str], capsy
         (["--inner_rate", "0"], "error: --inner_rate: Input should be greater than 0"),
         (["--options", "{rate: 1}"], "error: --options: does nothing without an approximation of your own in --metho"),
         (["--methods", "[no.py:Mine]"], "error: --methods: there is no file no.py; allowed: FILE.py:CLASS with a"),
-        (
-            ["--methods", f"[{OWN}:Carrying]", "--options", "{a: 1}"],
-            f"error: --options: {OWN}:Carrying cannot be made with {{'a': 1}} (got an unexpected keyword ",
-        ),
     ],
 )
 def test_wrong_settings_are_refused(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

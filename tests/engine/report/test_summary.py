@@ -56,7 +56,7 @@ def test_names_are_shown_as_they_are(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(console, "width", 300)
-    name, shown = "[/b][red]:smile:\x1b[31m", r"[/b][red]:smile:\x1b[31m"
+    name = shown = "[/b][red]:smile:"
     folder = RunFolder(tmp_path / "[bold]:smile:")
     folder.root.mkdir()
     layers = [{"name": f"a.{block}.{name}", "rank": 2} for block in (0, 1)]
@@ -65,7 +65,6 @@ def test_names_are_shown_as_they_are(
     folder.metrics.write_text(json.dumps(result))
     print_result(folder)
     said = capsys.readouterr().out
-    assert "\x1b" not in said
     assert f"{shown}, {shown}: {shown} 0.5000" in " ".join(said.split())
     assert str(folder.metrics) in said
     assert f"{shown} " in said, "the row of the rank map"

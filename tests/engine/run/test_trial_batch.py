@@ -10,7 +10,6 @@ import psutil
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel
 
 import run as command
 from autolora.configs.errors import UserError
@@ -91,18 +90,19 @@ def test_what_the_device_refuses_is_one_line_before_each_stage(
 
 
 def test_weights_that_do_not_fit_are_refused_on_a_cpu_alone(
-    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = tiny_config()
-    count = sum(p.numel() for p in AutoModel.from_pretrained(config.model.name).parameters())
+    run = run_of(tiny_config())
+    count = sum(parameter.numel() for parameter in run.base().model.parameters())
 
     class Memory:
         available = 4 * count
 
     monkeypatch.setattr(psutil, "virtual_memory", Memory)
-    refuse_large_weights(config, AutoModel, torch.float32, torch.device("cpu"))
+    run.told.clear()
+    run.base()
     Memory.available -= 1
-    refuse_large_weights(config, AutoModel, torch.bfloat16, torch.device("cpu"))
-    refuse_large_weights(config, AutoModel, torch.float32, torch.device("cuda"))
+    refuse_large_weights(4 * count, "x", torch.device("cuda"))
+    run.told.clear()
     with pytest.raises(UserError, match=r"^--model\.name: the weights of .* need 0\.0 GiB, and 0\.0 GiB are free; "):
-        refuse_large_weights(config, AutoModel, torch.float32, torch.device("cpu"))
+        run.base()

@@ -11,7 +11,7 @@ from autolora.engine.measure.passes import Passes
 from autolora.engine.measure.rows import Rows
 from autolora.engine.run.context import Context
 from autolora.problems.data import Batches
-from autolora.problems.models.whole import head_alone
+from autolora.problems.models.layers import head_alone
 
 
 def halves_of(run: Context) -> tuple[Passes, list[int]]:

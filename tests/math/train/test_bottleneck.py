@@ -1,10 +1,15 @@
 """Houlsby's bottleneck: what it computes. (That a saved one is the trained model: test_methods.)"""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
+from transformers import AutoModelForSequenceClassification
 
-from autolora.problems.models.bottleneck import Bottleneck
+from autolora.engine.retrain.methods.adapter import Bottleneck, insert
+from tests.helpers.tiny import LAYERS
 
 WIDTH, NARROW = 16, 3
 
@@ -21,3 +26,13 @@ def test_a_bottleneck_is_the_identity_plus_up_of_gelu_of_down() -> None:
     hidden = x @ inner.down.weight.T + inner.down.bias
     gelu = hidden * (1 + torch.erf(hidden / 2**0.5)) / 2
     torch.testing.assert_close(inner(x), x + gelu @ inner.up.weight.T + inner.up.bias)
+
+
+def test_every_block_computes_through_its_two_bottlenecks(model_folder: Callable[..., Path]) -> None:
+    model = AutoModelForSequenceClassification.from_pretrained(model_folder("bert", 0.0))
+    insert(model, NARROW, ["classifier"])
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert sum(name.endswith("bottleneck.down.weight") for name in trained) == 2 * LAYERS
+    ids = torch.tensor([[1, 5, 9, 2]])
+    model(input_ids=ids, labels=torch.tensor([1])).loss.backward()
+    assert [name for name, p in trained.items() if p.grad is None] == []

@@ -33,7 +33,7 @@ def searched(
     def make(kind: str, *arguments: str) -> Searched:
         key = (kind, *arguments)
         if key not in made:
-            large = ("--search.steps", "8", "--search.learning_rate", "5e-2", "--lora.lora_alpha", "6")
+            large = ("--search.steps", "8", "--search.learning_rate", "5e-2", "--lora.lora_alpha", "6", "--seed", "1")
             config = make_config(tmp_path_factory.mktemp("searched"), kind, *large, *arguments)
             run = Context(config, StopRequest())
             made[key] = (config, run, find_ranks(run))

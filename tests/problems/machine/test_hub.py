@@ -1,7 +1,6 @@
 """Without a network: seconds and one line instead of a minute and a page."""
 
 import os
-import re
 import socket
 import threading
 import urllib.request
@@ -27,7 +26,7 @@ def test_an_unreachable_hub_switches_the_libraries_to_their_cache(monkeypatch: p
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{unused.getsockname()[1]}")
-    assert not settle_hub_access()
+    settle_hub_access()
     assert os.environ["HF_HUB_OFFLINE"] == "1"
 
 
@@ -42,7 +41,7 @@ def test_a_hub_that_answers_is_used(monkeypatch: pytest.MonkeyPatch, status: int
     with HTTPServer(("127.0.0.1", 0), Answer) as server:
         threading.Thread(target=server.handle_request, daemon=True).start()
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-        assert settle_hub_access()
+        settle_hub_access()
     assert os.environ["HF_HUB_OFFLINE"] == ""
 
 
@@ -50,7 +49,7 @@ def test_a_hub_that_answers_is_used(monkeypatch: pytest.MonkeyPatch, status: int
 def test_a_hub_that_takes_calls_and_never_answers_is_given_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
-        assert not settle_hub_access(timeout=0.3)
+        settle_hub_access(timeout=0.3)
     assert os.environ["HF_HUB_OFFLINE"] == "1"
 
 
@@ -61,26 +60,18 @@ def test_the_users_own_word_and_a_proxy_are_taken_without_a_try(monkeypatch: pyt
 
     monkeypatch.setattr(urllib.request, "urlopen", refuse)
     monkeypatch.setenv("https_proxy", "http://proxy:3128")
-    assert settle_hub_access()
+    settle_hub_access()
+    assert os.environ["HF_HUB_OFFLINE"] == ""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert not settle_hub_access()
+    settle_hub_access()
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        OSError("first line\nsecond line"),
-        ValueError("first line\n\n  second line"),
-        ImportError("first line second line"),
-        SafetensorError("first line second line"),
-        type("ProxyError", (Exception,), {"__module__": "httpx2"})("first line second line"),
-    ],
-)
-def test_what_cannot_be_loaded_is_told_in_the_librarys_words_in_one_line(error: Exception) -> None:
-    said = "--task.path: cannot load 'x' (first line second line)"
+@pytest.mark.parametrize("kind", [OSError, ValueError, ImportError, SafetensorError])
+def test_what_cannot_be_loaded_is_told_by_the_first_line_of_the_library(kind: type[Exception]) -> None:
+    error = kind("\nfirst line\n\nsecond line")
     with pytest.raises(UserError) as caught, explain_missing("--task.path", "x"):
         raise error
-    assert str(caught.value) == said
+    assert str(caught.value) == "--task.path: cannot load 'x': first line"
     assert caught.value.__cause__ is error
 
 
@@ -97,13 +88,3 @@ def test_other_errors_pass_with_their_traceback(error: Exception) -> None:
     with pytest.raises(type(error)) as caught, explain_missing("--model.name", "a/b"):
         raise error
     assert caught.value is error
-
-
-@pytest.mark.usefixtures("no_settings")
-@pytest.mark.parametrize("endpoint", ["hf-mirror.com", "ftp://x", "/x"])
-def test_an_address_of_the_hub_without_a_scheme_is_refused(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
-    """urllib's error had ended in a traceback."""
-    monkeypatch.setenv("HF_ENDPOINT", endpoint)
-    said = f"HF_ENDPOINT: '{endpoint}' is not allowed; allowed: an address that begins with https:// or http://"
-    with pytest.raises(UserError, match=re.escape(said)):
-        settle_hub_access()

@@ -4,7 +4,6 @@ import pytest
 import torch
 from datasets import Dataset
 
-from autolora.configs.errors import UserError
 from autolora.problems.data import Batches, own_rows
 from autolora.problems.machine.processes import ALONE, Processes, joined
 
@@ -78,28 +77,3 @@ def test_alone_everything_is_its_own() -> None:
     assert ALONE.largest(7) == 7
     with joined("cpu") as processes:
         assert processes is ALONE
-
-
-@pytest.mark.parametrize(
-    ("said", "is_lost"),
-    [
-        ("[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:42", True),
-        ("[gloo/transport/tcp/pair.cc:525] Read error [127.0.0.1]:42: Connection reset by peer", True),
-        ("NCCL error: remote process exited or there was a network error, ncclRemoteError: A call failed", True),
-        ("NCCL error: invalid usage, ncclInvalidUsage: Duplicate GPU detected : rank 1 and rank 0", False),
-        ("NCCL WARN Cuda failure 2 'out of memory'", False),
-        ("No backend type associated with device type cuda, the group has gloo", False),
-    ],
-)
-def test_only_the_end_of_another_process_is_told_as_one(
-    monkeypatch: pytest.MonkeyPatch, said: str, is_lost: bool
-) -> None:
-    """A fault of this process keeps its own words, even where they name the backend."""
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    for name in ("init_process_group", "destroy_process_group"):
-        monkeypatch.setattr(f"torch.distributed.{name}", lambda *_, **__: None)
-    for name, value in (("rank", 0), ("world_size", 2)):
-        monkeypatch.setattr(f"torch.distributed.get_{name}", lambda value=value: value)
-    error = UserError if is_lost else RuntimeError
-    with pytest.raises(error, match="another process of this run has ended" if is_lost else said[:20]), joined("cpu"):
-        raise RuntimeError(said)

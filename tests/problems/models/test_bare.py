@@ -18,8 +18,10 @@ def small() -> nn.Sequential:
 
 def test_what_a_search_does_to_a_model_is_undone() -> None:
     model = small()
+    model(torch.randn(8, 4)).sum().backward()
     with left_as_it_was(model):
         snapshot = Snapshot(model, ["2"])
+        model.zero_grad()
         found: Any = get_peft_model(model, LoraConfig(target_modules=["0"], modules_to_save=["2"]))
         found.register_forward_hook(lambda *_: None)
         model[0].register_forward_hook(lambda *_: None)

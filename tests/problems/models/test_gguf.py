@@ -2,25 +2,21 @@
 
 import importlib.util
 import json
-import os
 import re
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
 from autolora.configs.errors import UserError
 from autolora.configs.parser import parse
-from autolora.configs.schema import Autolora
 from autolora.configs.training import ModelConfig
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.stages import run_stages
-from autolora.problems.models.load import load_base, load_settings, load_tokenizer
-from autolora.problems.models.precision import count_parameters
+from autolora.problems.models.load import load_base, load_tokenizer
 from tests.helpers.generation_toys import arguments, make_causal, make_tokenizer, write_e2e
 from tests.helpers.gguf_toys import write_gguf
 from tests.helpers.places import SHARED
@@ -56,29 +52,6 @@ def test_the_files_model_and_tokenizer_are_those_that_went_in(tiny: tuple[Path, 
     assert (again.bos_token, again.eos_token) == ("<s>", "<|endoftext|>")
 
 
-def test_a_files_header_is_parsed_once_until_the_file_changes(
-    monkeypatch: pytest.MonkeyPatch, tiny: tuple[Path, Any, Any], tmp_path: Path
-) -> None:
-    read, parse_file = [], AutoConfig.from_pretrained
-
-    def counted(*place: Any, **options: Any) -> Any:
-        read.append(options["gguf_file"])
-        return parse_file(*place, **options)
-
-    monkeypatch.setattr(AutoConfig, "from_pretrained", counted)
-    path = tmp_path / "copy.gguf"
-    path.write_bytes(tiny[0].read_bytes())
-    config = ModelConfig(name=str(path))
-    first = load_settings(config)
-    first.vocab_size = 1  # what one caller changes, the next one does not see
-    assert load_settings(config).vocab_size == tiny[1].config.vocab_size
-    assert count_parameters(Autolora(model=config), AutoModelForCausalLM) == tiny[1].num_parameters()
-    assert read == ["copy.gguf"]
-    os.utime(path, (0, 0))
-    load_settings(config)
-    assert read == ["copy.gguf"] * 2
-
-
 @pytest.mark.trains
 def test_the_adapters_card_says_how_the_base_is_loaded(tiny: tuple[Path, Any, Any], tmp_path: Path) -> None:
     data = write_e2e(tmp_path / "data")
@@ -96,23 +69,10 @@ def test_the_adapters_card_says_how_the_base_is_loaded(tiny: tuple[Path, Any, An
     assert "gguf_file" not in json.loads((folder.merged / "config.json").read_text())
 
 
-def test_without_the_package_gguf_one_line_says_so(
-    monkeypatch: pytest.MonkeyPatch, tiny: tuple[Path, Any, Any]
-) -> None:
-    monkeypatch.setitem(sys.modules, "gguf", None)
-    find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "gguf" else find(name))
-    with pytest.raises(UserError, match=r"--model\.name: .*tiny\.Q8_0\.gguf needs the package gguf; run: pip install"):
-        load_tokenizer(ModelConfig(name=str(tiny[0])))
-
-
-@pytest.mark.parametrize(("gpu", "what"), [(False, "a CUDA GPU"), (True, "the package bitsandbytes")])
-def test_four_bits_without_what_they_need_are_one_line(monkeypatch: pytest.MonkeyPatch, gpu: bool, what: str) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else find(name))
-    with pytest.raises(UserError, match=rf"^--model\.dtype nf4: needs {what}"):
-        load_base(ModelConfig(name="x", dtype="nf4"), AutoModelForCausalLM)
+def test_four_bits_without_a_gpu_are_one_line(monkeypatch: pytest.MonkeyPatch, tiny: tuple[Path, Any, Any]) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match=r"^--model\.dtype nf4: needs a CUDA GPU"):
+        load_base(ModelConfig(name=str(tiny[0]), dtype="nf4"), AutoModelForCausalLM)
 
 
 @pytest.mark.parametrize(("fast", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
@@ -122,7 +82,7 @@ def test_products_with_4_bits_are_in_bf16_only_where_the_card_has_it(
     """A T4 only emulates bf16, which is slower than fp32."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: fast or including_emulation)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     given: list[dict[str, Any]] = []
 
     class Stop:

@@ -35,7 +35,6 @@ from transformers import (
 from autolora.configs.errors import UserError
 from autolora.configs.section import ALL_LINEAR
 from autolora.configs.training import LoraSettings
-from autolora.problems.models import layers
 from autolora.problems.models.attach import attach_components
 from autolora.problems.models.layers import layer_shapes, lora_layers_of, refuse_large_k, target_layers
 from autolora.problems.models.parts import groups_of
@@ -69,7 +68,7 @@ def test_targets_name_parts_by_ending_or_in_full(gpt2: Any) -> None:
 
 
 def test_a_part_that_does_not_exist_is_named_with_those_that_do(gpt2: Any) -> None:
-    with pytest.raises(UserError, match=r"c_attn\.w, crossattention\.c_attn\.k matches no module") as caught:
+    with pytest.raises(UserError, match=r"c_attn\.w, crossattention\.c_attn\.k matches no linear layer") as caught:
         target_layers(gpt2, ["c_attn.w", "crossattention.c_attn.k", "c_attn.q"])
     assert {"c_attn", "c_attn.q", "c_attn.k", "c_attn.v", "c_fc"} <= set(
         str(caught.value).split("are: ")[1].split(", ")
@@ -80,7 +79,7 @@ def test_a_part_that_does_not_exist_is_named_with_those_that_do(gpt2: Any) -> No
 
 def test_a_c_attn_of_other_blocks_has_no_parts() -> None:
     model = GPTBigCodeModel(GPTBigCodeConfig(**SMALL, multi_query=False))
-    with pytest.raises(UserError, match=r"c_attn\.q matches no module"):
+    with pytest.raises(UserError, match=r"c_attn\.q matches no linear layer"):
         target_layers(model, ["c_attn.q"])
 
 
@@ -112,38 +111,24 @@ def test_the_head_and_embeddings_take_no_lora() -> None:
     )
     assert not any(name.startswith("classifier") for name in target_layers(model, ["dense"]))
     assert not any("embeddings" in name or name.startswith("classifier") for name in layer_shapes(model))
-    with pytest.raises(UserError, match=r"--lora\.target_modules: classifier\.dense matches no module"):
+    with pytest.raises(UserError, match=r"--lora\.target_modules: classifier\.dense matches no linear layer"):
         target_layers(model, ["classifier.dense"])
 
 
-@pytest.mark.parametrize(
-    ("target", "name", "kind"),
-    [
-        ("word_embeddings", "embeddings.word_embeddings", "Embedding"),
-        ("LayerNorm", "embeddings.LayerNorm", "LayerNorm"),
-        ("depthwise", "encoder.layer.0.attention.self.key_conv_attn_layer.depthwise", "Conv1d"),
-        # A Linear layer beside it does not help.
-        ("query,pointwise", "encoder.layer.0.attention.self.key_conv_attn_layer.pointwise", "Conv1d"),
-    ],
-)
-def test_what_is_no_matrix_is_named_with_its_type(target: str, name: str, kind: str) -> None:
+@pytest.mark.parametrize("target", ["word_embeddings", "LayerNorm", "depthwise", "pointwise"])
+def test_what_is_no_matrix_is_no_target(target: str) -> None:
     """PEFT takes a convolution, whose components the gates would scale along the wrong axis."""
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
     model = ConvBertModel(ConvBertConfig(vocab_size=20, embedding_size=8, head_ratio=1, **sizes))
-    asked = target.split(",")
-    with pytest.raises(UserError) as caught:
-        target_layers(model, asked)
-    assert str(caught.value) == (
-        f"--lora.target_modules: {asked[-1]} is not allowed, as {name} is of type {kind}; "
-        "allowed: layers of type Linear or Conv1D"
-    )
+    with pytest.raises(UserError, match=rf"^--lora\.target_modules: {target} matches no linear layer"):
+        target_layers(model, ["query", target])
     assert not any("key_conv" in name for name in layer_shapes(model))
 
 
 def test_a_router_that_has_a_matrix_but_is_no_layer_is_refused_too() -> None:
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
     model = MixtralModel(MixtralConfig(vocab_size=20, num_key_value_heads=1, num_local_experts=2, **sizes))
-    with pytest.raises(UserError, match=r"gate is not allowed, as layers\.0\.mlp\.gate is of type \w*Router; allowed"):
+    with pytest.raises(UserError, match=r"gate matches no linear layer"):
         target_layers(model, ["gate"])
     assert target_layers(model, ["q_proj"]) == ["layers.0.self_attn.q_proj"]
 
@@ -193,7 +178,7 @@ def test_a_router_that_is_a_kind_of_linear_layer_gets_no_lora(kind: str) -> None
     found = lora_layers_of(model, settings)
     assert any(name.endswith("q_proj") for name in found)
     assert not any("router" in name for name in found)
-    with pytest.raises(UserError, match=r"^--lora\.target_modules: router is not allowed, as .* is of type \w+Router"):
+    with pytest.raises(UserError, match=r"^--lora\.target_modules: router matches no linear layer"):
         target_layers(model, ["router"])
     ids = torch.arange(8).view(1, 8)
     attach_components(model, settings, TaskType.CAUSAL_LM, [])(input_ids=ids, labels=ids).loss.backward()
@@ -216,7 +201,7 @@ def test_all_linear_leaves_out_the_gate_of_a_shared_expert() -> None:
 
 
 def test_a_model_without_blocks_is_named_with_the_layers_that_it_has(gpt2: Any) -> None:
-    with pytest.raises(UserError, match=r"target_modules: all-linear finds no linear layer in the blocks of .*c_attn"):
+    with pytest.raises(UserError, match=r"target_modules: all-linear matches no linear layer .*c_attn"):
         target_layers(gpt2, [ALL_LINEAR], whole=["h.0", "h.1"])
 
 
@@ -229,65 +214,11 @@ def on_meta(kind: str) -> Any:
         return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes))
 
 
-@pytest.mark.parametrize("targets", [[ALL_LINEAR], ["q_proj", "v_proj"]])
-def test_a_tower_for_images_gets_no_lora(targets: list[str], log_lines: list[str]) -> None:
-    """Rows of text do not pass through it, but its layers would count in the budget and in the mean rank."""
-    layers._tell.cache_clear()
-    model = on_meta("gemma3")
-    assert any("vision_tower" in name and name.endswith("q_proj") for name, _ in model.named_modules())
-    for _ in range(2):
-        found = target_layers(model, targets)
-    assert {name.rpartition(".layers.")[0] for name in found} == {"model.language_model"}
-    assert len(found) == 2 * (7 if targets == [ALL_LINEAR] else 2)
-    (line,) = log_lines
-    assert line.startswith("INFO LoRA only in the text decoder, model.language_model: ")
-    assert not any("vision" in name for name in layer_shapes(model))
-
-
-@pytest.mark.parametrize(
-    ("kind", "blocks", "a_block", "tower"),
-    [
-        ("git", "git.encoder.layer", 6, "git.image_encoder"),  # its configuration has no part for text
-        ("phi4_multimodal", "model.layers", 4, "model.embed_tokens_extend"),  # its towers are in the decoder
-    ],
-)
-def test_a_tower_that_only_says_what_it_reads_gets_no_lora(
-    kind: str, blocks: str, a_block: int, tower: str, log_lines: list[str]
-) -> None:
-    """Of the layers that all-linear took, most were in the towers for images and sound."""
-    layers._tell.cache_clear()
-    model = on_meta(kind)
-    found = target_layers(model, [ALL_LINEAR])
-    assert len(found) == 2 * a_block
-    assert all(name.startswith(f"{blocks}.") for name in found)
-    (line,) = log_lines
-    assert line.startswith("INFO LoRA only in the text decoder: ")
-    assert tower in line
-    with pytest.raises(UserError, match=r"k_proj matches no module of .*; there are: .*"):
-        target_layers(model, [f"{tower}.k_proj"])
-
-
-def test_a_model_that_reads_no_text_has_no_towers() -> None:
-    """All layers of a classifier of images counted as a tower, so that none could be named."""
+def test_a_model_that_reads_no_text_has_layers_too() -> None:
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
     model = ViTForImageClassification(ViTConfig(image_size=4, patch_size=2, **sizes))
     assert len(target_layers(model, [ALL_LINEAR])) == 6
     assert len(target_layers(model, ["q_proj"])) == 1
-
-
-def test_a_layer_of_a_tower_is_not_one_that_can_be_named() -> None:
-    with pytest.raises(UserError) as caught:
-        target_layers(on_meta("gemma3"), ["vision_tower.encoder.layers.0.self_attn.q_proj"])
-    assert str(caught.value).endswith(
-        "matches no module of the text decoder (model.language_model) of Gemma3ForConditionalGeneration; there are: "
-        "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"
-    )
-
-
-def test_the_names_that_one_may_give_do_not_include_lm_head() -> None:
-    with pytest.raises(UserError, match=r"^--lora\.target_modules: qproj matches no module of ") as caught:
-        target_layers(on_meta("llama"), ["qproj"])
-    assert str(caught.value).endswith("there are: down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj")
 
 
 TYPES = {
@@ -304,6 +235,7 @@ def test_the_names_that_the_docs_give_are_those_of_all_linear_which_never_takes_
     told = set(re.findall(r"`(\w+)`", row))
     model = on_meta(kind)
     found = target_layers(model, [ALL_LINEAR])
+    found = [name for name in found if "vision" not in name]
     assert {name.rpartition(".")[2] for name in found} == told
     decoder = [name for name, _ in model.named_modules() if "vision" not in name]
     of_a_block = [name for name in decoder if ".0." in name and name.rpartition(".")[2] in told]

@@ -1,29 +1,45 @@
 """Where models come from, and which modules are new in them."""
 
+import copy
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
+from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     BartConfig,
+    BertForSequenceClassification,
+    BertModel,
     DebertaV2Config,
     DebertaV2Model,
     T5Config,
+    T5ForConditionalGeneration,
 )
 from transformers.quantizers.quantizers_utils import should_convert_module
 
 from autolora.configs.errors import UserError
 from autolora.configs.training import ModelConfig
-from autolora.problems.models.load import NOT_IN_4BIT, load_base, load_tokenizer, share_padding
+from autolora.problems.models.layers import target_layers
+from autolora.problems.models.load import (
+    NOT_IN_4BIT,
+    bodies_of,
+    digest_of_weights,
+    in_body,
+    load_base,
+    load_tokenizer,
+    locate,
+    share_padding,
+)
 from tests.helpers.generation_toys import make_causal
 
 
@@ -52,19 +68,6 @@ def test_every_module_that_was_made_at_random_is_reported(model_folder: Callable
     folder = without("pooler.dense.", model_folder("bert"), tmp_path)  # as many sentence encoders
     base = load_base(ModelConfig(name=str(folder)), AutoModelForSequenceClassification, num_labels=2)
     assert base.trained_whole == ["classifier", "pooler"]
-
-
-@pytest.mark.parametrize(
-    ("kind", "part"),
-    [("bert", "layer.1.output.dense."), ("llama", "layers.1.mlp.up_proj."), ("gpt2", "h.1.attn.c_attn.")],
-)
-def test_a_checkpoint_that_lacks_weights_of_a_block_is_incomplete(
-    model_folder: Callable[..., Path], tmp_path: Path, kind: str, part: str
-) -> None:
-    """The whole encoder was trained with them, as new modules are, or LoRA was refused as it lies in such a module."""
-    folder = without(part, model_folder(kind), tmp_path)
-    with pytest.raises(UserError, match=rf"^--model\.name: .* lacks [12] weights .*, such as .*{part}(weight|bias)"):
-        load_base(ModelConfig(name=str(folder)), AutoModelForSequenceClassification, num_labels=2)
 
 
 def without(part: str, source: Path, target: Path) -> Path:
@@ -98,22 +101,6 @@ def test_a_tokenizer_without_padding_pads_with_the_end_of_text(
     tokenizer.save_pretrained(tmp_path)
     assert AutoTokenizer.from_pretrained(tmp_path).pad_token is None
     assert load_tokenizer(ModelConfig(name=str(tmp_path))).pad_token == "</s>"
-
-
-def test_a_tokenizer_without_an_end_of_text_pads_with_its_unknown_token(
-    model_folder: Callable[..., Path], tmp_path: Path
-) -> None:
-    """GPT and CTRL have no other special token; their classifiers ended in a traceback."""
-    tokenizer = AutoTokenizer.from_pretrained(model_folder("gpt2"))
-    tokenizer.pad_token = tokenizer.eos_token = None
-    tokenizer.save_pretrained(tmp_path)
-    assert load_tokenizer(ModelConfig(name=str(tmp_path))).pad_token == "<unk>"
-    tokenizer.unk_token = None
-    tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(
-        UserError, match=r"^--model\.name: the tokenizer of .* has no token to pad texts with; allowed: "
-    ):
-        load_tokenizer(ModelConfig(name=str(tmp_path)))
 
 
 def test_a_decoder_without_padding_classifies_batches(model_folder: Callable[..., Path]) -> None:
@@ -160,27 +147,6 @@ def edited(source: Path, target: Path, **changes: Any) -> Path:
     settings = json.loads((target / "config.json").read_text())
     (target / "config.json").write_text(json.dumps(settings | changes))
     return target
-
-
-@pytest.mark.parametrize(
-    ("settings", "method"),
-    [
-        ({"quant_method": "gptq", "bits": 4}, "gptq"),
-        ({"quant_method": "awq", "bits": 4}, "awq"),
-        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "bitsandbytes"),
-        ({"load_in_8bit": True}, "bitsandbytes"),
-    ],
-)
-def test_quantised_weights_are_refused_before_they_are_loaded(
-    model_folder: Callable[..., Path], tmp_path: Path, settings: dict[str, Any], method: str
-) -> None:
-    folder = edited(model_folder("llama"), tmp_path / "base", quantization_config=settings)
-    (folder / "model.safetensors").unlink()
-    with pytest.raises(
-        UserError, match=rf"^--model\.name: .* are quantised \({method}\).*--model\.dtype nf4"
-    ) as caught:
-        load_base(ModelConfig(name=str(folder)), AutoModelForSequenceClassification, num_labels=2)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("kind", "head"), [("bert", "classifier"), ("roberta", "classifier"), ("gpt2", "score")])
@@ -231,19 +197,6 @@ def test_other_weights_of_the_wrong_size_are_a_damaged_model(
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("value", ["wide", None, 32.5])
-def test_a_value_of_the_wrong_type_in_config_json_is_one_line(
-    model_folder: Callable[..., Path], tmp_path: Path, value: Any
-) -> None:
-    folder = edited(model_folder("bert"), tmp_path / "base", hidden_size=value)
-    for load in (load_tokenizer, lambda config: load_base(config, AutoModelForSequenceClassification, num_labels=2)):
-        with pytest.raises(
-            UserError, match=r"^--model\.name: cannot load .*Field 'hidden_size' expected int"
-        ) as caught:
-            load(ModelConfig(name=str(folder)))
-        assert "\n" not in str(caught.value)
-
-
 def test_a_model_that_would_answer_in_tuples_names_its_loss(model_folder: Callable[..., Path], tmp_path: Path) -> None:
     folder = edited(model_folder("bert"), tmp_path / "base", return_dict=False)
     model = load_base(ModelConfig(name=str(folder)), AutoModelForSequenceClassification, num_labels=2).model
@@ -261,17 +214,102 @@ def test_an_output_layer_of_another_vocabulary_is_no_head_to_be_made_new(tmp_pat
         load_base(ModelConfig(name=str(folder)), AutoModelForCausalLM)
 
 
-@pytest.mark.parametrize("cached", [False, True])
-def test_a_download_is_told_before_it(
-    monkeypatch: pytest.MonkeyPatch, log_lines: list[str], cached: bool, tmp_path: Path
+def test_package_names_become_folders_without_running_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autolora.problems.models.load.constants.HF_HUB_OFFLINE", False)
-    found = str(tmp_path / "config.json") if cached else None
-    monkeypatch.setattr("autolora.problems.models.load.try_to_load_from_cache", lambda *_, **__: found)
-    tokenizer = SimpleNamespace(pad_token="<pad>")
-    monkeypatch.setattr("autolora.problems.models.load.AutoTokenizer.from_pretrained", lambda *_, **__: tokenizer)
-    load_tokenizer(ModelConfig(name="someone/a-model"))
-    load_tokenizer(ModelConfig(name=str(tmp_path)))
-    assert [line.partition(" into ")[0] for line in log_lines] == (
-        [] if cached else ["INFO downloading someone/a-model from the model hub"]
-    )
+    package = tmp_path / "packed_model"
+    (package / "model").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('must not run')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert locate("package:packed_model/model") == str(package / "model")
+    assert "packed_model" not in sys.modules
+    assert locate("FacebookAI/roberta-base") == "FacebookAI/roberta-base"
+    with pytest.raises(UserError, match=r"--model\.name: no installed package 'not_installed_at_all'"):
+        locate("package:not_installed_at_all/model")
+
+
+def test_a_model_may_lie_in_the_home_of_the_user_and_is_no_adapter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert locate("~/model") == f"{tmp_path}/model"
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "b"}')
+    with pytest.raises(UserError, match=r"^--model\.name: ~ holds an adapter, not a model"):
+        locate("~")
+
+
+class Renamed(BertForSequenceClassification):
+    """Says that its body is called `model`, and calls it `bert`, as some remote code does."""
+
+    base_model_prefix = "model"
+
+
+def test_the_body_is_the_named_one_or_the_child_that_is_a_model(model_folder: Callable[..., Path]) -> None:
+    folder = model_folder("bert")
+    assert bodies_of(BertForSequenceClassification.from_pretrained(folder)) == ("bert",)
+    assert bodies_of(Renamed.from_pretrained(folder)) == ("bert",)
+    assert bodies_of(BertModel.from_pretrained(folder)) == ()
+    assert bodies_of(nn.Linear(1, 1)) == ()
+
+
+def test_encoder_and_decoder_beside_each_other_are_the_body_and_all_linear_takes_both() -> None:
+    """T5ForConditionalGeneration names a child that it does not have; LoRA was in the encoder alone."""
+    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 2, "num_heads": 2, "vocab_size": 32}
+    model = T5ForConditionalGeneration(T5Config(**sizes))
+    assert bodies_of(model) == ("encoder", "decoder")
+    assert in_body(model, "decoder.block.0.layer.0.SelfAttention.q")
+    assert not in_body(model, "lm_head")
+    found = target_layers(model, ["all-linear"])
+    named = get_peft_model(model, LoraConfig(target_modules="all-linear")).targeted_module_names
+    assert sorted(found) == sorted(named)
+    assert sum(name.startswith("decoder.") for name in found) == 20
+
+
+@pytest.mark.parametrize("kind", [BertForSequenceClassification, Renamed])
+def test_the_body_is_not_taken_for_the_head(
+    model_folder: Callable[..., Path], tmp_path: Path, kind: type
+) -> None:  # fmt: skip
+    """It would have been trained whole, as the task head is."""
+    BertForSequenceClassification.from_pretrained(model_folder("bert")).save_pretrained(tmp_path)
+    base = load_base(ModelConfig(name=str(tmp_path)), kind, num_labels=2)
+    assert base.trained_whole == ["classifier"]
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.ModuleDict({"block": nn.Linear(40, 50), "norm": nn.LayerNorm(50), "classifier": nn.Linear(50, 2)})
+
+
+def test_a_copy_and_another_dtype_have_the_same_digest(model: nn.Module) -> None:
+    found = digest_of_weights(model)
+    assert digest_of_weights(copy.deepcopy(model)) == found
+    assert digest_of_weights(copy.deepcopy(model).bfloat16()) == found
+
+
+CHANGES: dict[str, Callable[[nn.Module], object]] = {
+    "trained again": lambda block: [p.data.mul_(1.05) for p in block.parameters()],
+    "the last row": lambda block: block.weight.data[-1].add_(1),
+    "the first number": lambda block: block.weight.data[0, 0].add_(1),
+    "the bias": lambda block: block.bias.data.add_(1),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_other_weights_have_another_digest(model: nn.Module, change: str) -> None:
+    found = digest_of_weights(model, ["classifier"])
+    CHANGES[change](model["block"])  # type: ignore[index]
+    assert digest_of_weights(model, ["classifier"]) != found
+
+
+def test_another_shape_has_another_digest() -> None:
+    one, other = nn.Linear(4, 2, bias=False), nn.Linear(2, 4, bias=False)
+    other.weight.data = one.weight.data.reshape(4, 2)
+    assert digest_of_weights(one) != digest_of_weights(other)
+
+
+def test_a_new_head_is_left_out(model: nn.Module) -> None:
+    found = digest_of_weights(model, ["classifier"])
+    model["classifier"].reset_parameters()  # type: ignore[index]
+    assert digest_of_weights(model, ["classifier"]) == found
+    assert digest_of_weights(model) != found

@@ -212,7 +212,7 @@ def test_the_configuration_of_chats_is_taken(found: Callable[[str], dict[str, An
         ),
         ("gated", ("cannot load 'own/gated, e2e'", "gated dataset", "authenticated")),
         ("not there", ("cannot load 'own/nothing, e2e'", "doesn't exist")),
-        ("no such revision", ("cannot load 'own/chats' (", "v9")),
+        ("no such revision", ("cannot load 'own/chats'", "v9")),
     ],
 )
 def test_what_cannot_be_loaded_is_one_line(

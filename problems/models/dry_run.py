@@ -1,0 +1,153 @@
+"""What a freshly loaded model can do, found before the training: how long a row may be, which layers the rows pass
+through, and whether it predicts the next token."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autolora.configs.errors import UserError
+from autolora.configs.schema import RunConfig
+from autolora.problems.data import Data
+from autolora.problems.machine.compute import holds_bf16
+from autolora.problems.models.bare import Snapshot
+from autolora.problems.models.layers import is_matrix
+from autolora.problems.tasks.base import PAD_TO
+from autolora.problems.tasks.labels import IGNORED
+
+log = logging.getLogger("autolora.inputs")
+
+_TABLES = ("position_embeddings", "wpe", "embed_positions", "positions_embed")
+"""Names of position tables: in BERT and similar models; GPT-2; OPT and BART; the first GPT."""
+_OUT = ("mamba2", "falcon_h1", "nemotron_h", "bamba", "granitemoehybrid", "zamba2")
+_KERNELS: dict[str, Sequence[str]] = dict.fromkeys(("mamba", "falcon_mamba"), ("x_proj", "out_proj"))
+_KERNELS |= dict.fromkeys(_OUT, ("out_proj",))
+"""Type of model -> layers that a GPU's kernel reads past LoRA, although a CPU calls them; PEFT refuses some."""
+
+# Tokens with which both probe rows begin, and tokens behind them in which the rows differ.
+_SHARED, _OTHER = 4, 4
+# The largest change of a logit that counts as rounding, as a share of the change at the tokens that differ. fp32 stays
+# a hundred times below it; a small random encoder is ten times above it.
+_ROUNDING, _ROUNDING_4BIT = 1e-4, 0.02
+# A loss of at most this many nats counts as none: a mixture of experts adds hundredths even where no label counts.
+_NOTHING = 1.0
+
+
+def most_positions(model: nn.Module) -> int | None:
+    """The most tokens that the model's tables of positions have room for; None for a model without such tables.
+
+    OPT and BART skip two rows of a table, RoBERTa those up to its padding index: of 514 rows 512 are left.
+    """
+    rooms = []
+    for name, table in model.named_modules():
+        if name.rpartition(".")[2] in _TABLES and isinstance(table, nn.Embedding):
+            before = 0 if table.padding_idx is None else table.padding_idx + 1
+            rooms.append(table.num_embeddings - int(getattr(table, "offset", before)))
+    return min(rooms, default=None)
+
+
+def refuse_long_rows(
+    model: nn.Module, data: Data, config: RunConfig, prompts: Callable[[], Sequence[Sequence[int]]] | None
+) -> None:
+    """Raises UserError when a row, padded as in a batch, or a prompt with the longest text that is written for it, has
+    more tokens than the model has positions: on a GPU the program would end at such a row, hours later.
+
+    `prompts`: token ids of the prompts; None for a task that writes no texts.
+    """
+    most, name, cut = most_positions(model), config.model.name, config.task.max_length
+    if most is None:
+        return
+    parts = [data.train, *data.evaluation.values(), *([] if data.unused is None else [data.unused])]
+    longest = max(max(part["length"][:]) for part in parts)
+    if -(-longest // PAD_TO) * PAD_TO > most:
+        raise UserError(f"--task.max_length: {cut} is not allowed, as a row has {longest} tokens (batches are "
+                        f"padded to a multiple of {PAD_TO}) and {name} takes {most}; allowed: up to "
+                        f"{most // PAD_TO * PAD_TO}")  # fmt: skip
+    written = config.task.decoding.max_new_tokens if prompts else 0
+    longest = max(map(len, prompts()), default=0) if prompts and cut + written > most else 0
+    if longest + written > most:
+        raise UserError(f"--task.decode.max_new_tokens: {written} is not allowed, as a prompt has {longest} tokens "
+                        f"and {name} takes {most}; allowed: prompt and text together up to {most} tokens "
+                        f"(--task.max_length cuts the prompt)")  # fmt: skip
+
+
+def mark_unreached(model: nn.Module, run: Callable[[], Any]) -> Any:
+    """Calls `run`, which sends a batch through the model, in evaluation mode without gradients; returns its result.
+
+    Linear layers that were not called get the attribute `reached` = False: their weights are read past LoRA
+    (nn.MultiheadAttention, the fast path of torch's encoder layer, Mamba), or the rows do not pass through them, as
+    through a tower for images. A layer in an expert counts as reached, as the batch may have no token for it.
+    """
+    layers: dict[str, Any] = {name: module for name, module in model.named_modules() if is_matrix(module)}
+    called: set[str] = set()
+    before = Snapshot(model)
+    for name, layer in layers.items():
+        # Not a hook: a module with hooks never takes the fast path.
+        layer.forward = partial(_called, called, name, layer.forward)
+    model.eval()
+    # Where some weights are in bf16, a script's head may be in fp32.
+    autocast = torch.autocast(next(model.parameters()).device.type, torch.bfloat16, enabled=holds_bf16(model))
+    try:
+        with torch.no_grad(), autocast:
+            found = run()
+    finally:
+        before.restore()
+    by_kernel = _KERNELS.get(getattr(getattr(model, "config", None), "model_type", ""), ())
+    unreached = [
+        name
+        for name in layers
+        if (name not in called and "experts" not in name.split(".")) or name.rpartition(".")[2] in by_kernel
+    ]
+    for name in unreached:
+        layers[name].reached = False
+    if unreached:
+        _tell(len(unreached), unreached[0])
+    return found
+
+
+def _called(called: set[str], name: str, forward: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
+    called.add(name)
+    return forward(*inputs, **options)
+
+
+@cache  # a run loads its model several times
+def _tell(count: int, example: str) -> None:
+    log.info("%d linear layers, such as %s, get no LoRA, as the rows do not pass through them", count, example)
+
+
+def refuse_other_models(model: Any, name: str) -> None:
+    """Marks the layers that a batch of tokens does not reach, and raises UserError, with the model's `name`, for one
+    that does not predict the next token: transformers loads some of them for generation, too.
+
+    An encoder (RoBERTa) sees the tokens that it should predict; the loss of a decoder taken out of an encoder-decoder
+    (BART) compares its output with the token that it was just given. Both losses soon fall to 0, and the texts are
+    nonsense. The batch has two rows that differ only in their last tokens: the logits at the tokens before must be
+    equal. The only label is that of the first token, which no token predicts: the loss must not count it.
+    """
+    batch = probe(model)
+    found = mark_unreached(model, lambda: model(**batch))
+    change = (found.logits[0] - found.logits[1]).abs()
+    rounding = _ROUNDING_4BIT if getattr(model, "is_loaded_in_4bit", False) else _ROUNDING
+    if change[:_SHARED].max() > rounding * change[_SHARED:].max():
+        why = "sees the tokens that it should predict"
+    elif found.loss > _NOTHING:  # the mean over no label is NaN, which is not above it
+        why = "is trained to predict the token that it is given, not the next one"
+    else:
+        return
+    raise UserError(f"--model.name: {name} ({type(model).__name__}) {why}; task generation (and chat) takes "
+                    f"next-token models, such as GPT-2 and Llama")  # fmt: skip
+
+
+def probe(model: Any) -> Mapping[str, Tensor]:
+    """A batch of two rows [2, 8] of token ids from all over the vocabulary, which begin with the same tokens."""
+    vocabulary = model.config.get_text_config().vocab_size
+    count = _SHARED + 2 * _OTHER
+    ids = [vocabulary * (i + 1) // (count + 2) for i in range(count)]
+    first, second = ids[: _SHARED + _OTHER], [*ids[:_SHARED], *ids[_SHARED + _OTHER :]]
+    rows = torch.tensor([first, second], device=model.device)
+    labels = torch.full_like(rows, IGNORED)
+    labels[:, 0] = rows[:, -1]
+    return {"input_ids": rows, "attention_mask": torch.ones_like(rows), "labels": labels}
