@@ -17,20 +17,22 @@ from tests.contract.conftest import Finished, Tiny
 from tests.contract.inputs import once
 from tests.contract.program import Fork, command, torchrun
 from tests.contract.readers import adapter_weights, read
-from tests.helpers.tiny import MEASURED, tiny_arguments
+from tests.helpers.tiny import tiny_arguments
 
 pytestmark = pytest.mark.trains
 
 # 41 rows, D_tr 20 and D_val 21, batch 9: the last batches have 2 and 3 rows, the retraining's 5; parts are unequal.
-CASE = (
-    "--task.train_rows", "41", "--search.batch_size", "9", "--retrain.batch_size", "9", "--search.patience", "0",
-    "--search.steps", "7", "--retrain.max_steps", "7", "--search.warmup_ratio", "0", "--task.evaluation_rows", "67",
-)  # fmt: skip
+# They stand in a file, so that a method or a hypergradient without such a key leaves it out.
+CASE = {
+    "task.train_rows": 41, "search.batch_size": 9, "retrain.batch_size": 9, "search.patience": 0, "search.steps": 7,
+    "retrain.max_steps": 7, "search.warmup_ratio": 0, "task.evaluation_rows": 67, "answer.rows": 1000,
+    "hypergradient.eta": 0.1,
+}  # fmt: skip
 
 
 @pytest.fixture
 def argv(model_folder: Callable[..., Path], tmp_path: Path) -> list[str]:
-    return once([*tiny_arguments(model_folder("bert", 0.0), tmp_path), *MEASURED, *CASE])
+    return tiny_arguments(model_folder("bert", 0.0), tmp_path, **CASE)
 
 
 def both(argv: list[str], folder: Path, tmp_path: Path) -> tuple[Path, Path]:
@@ -46,7 +48,7 @@ def both(argv: list[str], folder: Path, tmp_path: Path) -> tuple[Path, Path]:
 @pytest.mark.soak
 @pytest.mark.parametrize("kind", ["first_order", "darts", "exact", "unrolled"])
 def test_two_processes_search_and_retrain_as_one(argv: list[str], folder: Path, tmp_path: Path, kind: str) -> None:
-    one, two = both(once([*argv, "--hypergradient.type", kind, "--hypergradient.eta", "0.1"]), folder, tmp_path)
+    one, two = both(once([*argv, "--hypergradient.type", kind]), folder, tmp_path)
     layers = [read(root / "ranks.json")["layers"] for root in (one, two)]
     for ours, theirs in zip(*layers, strict=True):
         np.testing.assert_allclose(ours["alpha"], theirs["alpha"], atol=1e-4)
@@ -89,7 +91,7 @@ def test_a_worker_that_dies_ends_the_run_which_goes_on_later(
     os.kill(two[rank].pid, signal.SIGKILL)
     codes = [process.wait() for process in two]
     assert codes[rank] == -signal.SIGKILL
-    assert codes[1 - rank] == 2, two[1 - rank].said()
+    assert codes[1 - rank] != 0, two[1 - rank].said()
     again = torchrun(argv, tmp_path / "again.txt")
     assert [process.wait() for process in again] == [0, 0], [process.said() for process in again]
     assert read(folder / "metrics.json")["steps"] == {"search": 300, "retrain": 7}
