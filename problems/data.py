@@ -1,5 +1,5 @@
-"""From rows to batches: loading, encoding, an order that groups rows of similar length, batches that follow from a
-seed."""
+"""From rows to batches: loading, encoding, D_tr and D_val, an order that groups rows of similar length, batches that
+follow from a seed."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,23 +20,25 @@ from autolora.configs.schema import RunConfig
 from autolora.problems.machine.compute import all_seeded, on_device
 from autolora.problems.machine.draws import seed_of
 from autolora.problems.machine.processes import ALONE, Processes
+from autolora.problems.rows import evenly, keys_of, split_groups
 from autolora.problems.tasks import Collate, Task
-from autolora.problems.tasks.doubts import texts_of, warn_of_shared_texts, warn_of_unknown_tokens
-from autolora.problems.tasks.evenly import evenly
 from autolora.problems.tasks.given import GivenRows
 from autolora.problems.tasks.labels import IGNORED, count_labels
-from autolora.problems.tasks.source_digest import source_digest
-from autolora.problems.tasks.split_names import TRAIN, UNUSED
+from autolora.problems.tasks.sources import digest
 
 log = logging.getLogger("autolora.inputs")
+
+Halves = Sequence[np.ndarray]
+"""Row numbers of D_tr and of D_val."""
 
 
 @dataclass(frozen=True)
 class Data:
     """Encoded rows of one run: `train` is D_tr + D_val, `unused` are training rows that task.train_rows left out.
 
-    `source`: the digest of all raw rows that were read; None for the rows of a script. `raw`: the evaluation rows
-    before they were encoded, in the same order; empty for rows that another part of the program has chosen."""
+    Each has the columns `length` (tokens), `labels` and `group` (equal for rows of one input). `source`: the digest of
+    all raw rows that were read; None for the rows of a script. `raw`: the evaluation rows before they were encoded, in
+    the same order; empty for rows that another part of the program has chosen."""
 
     train: Dataset
     evaluation: Mapping[str, Dataset]
@@ -47,96 +49,85 @@ class Data:
 
 
 def prepare(task: Task, tokenizer: PreTrainedTokenizerBase, config: RunConfig) -> Data:
-    """Loads the rows, cuts them by `task.train_rows` and `task.evaluation_rows`, encodes them, warns of bad rows."""
+    """Loads the rows, cuts them by `task.train_rows` and `task.evaluation_rows`, and encodes them."""
     rows = task.rows()
-    train, unused = _train_and_unused(rows.train, config, task.inputs)
-    raw = {name: _spread(split, config.task.evaluation_rows) for name, split in rows.evaluation.items()}
-    evaluation = {name: task.encode(_named(split, name), tokenizer) for name, split in raw.items()}
-    rest = None if unused is None else task.encode(_named(unused, UNUSED), tokenizer)
-    kept = _labelled(task.encode(_named(train, TRAIN), tokenizer))
-    rest = rest if rest is not None and len(rest) else None
-    data = Data(kept, evaluation, task.collate(tokenizer), rest, source_digest(task.as_read(rows)), raw)
-    if example := task.example(data.train[0], tokenizer):
+    order = np.random.default_rng(config.data_seed).permutation(len(rows.train))
+    count = min(config.task.train_rows or len(order), len(order))
+    train = _encoded(task, tokenizer, rows.train.select(np.sort(order[:count])), "train")
+    train = _labelled(train, task.origin())
+    raw, evaluation = {}, {}
+    for name, split in rows.evaluation.items():
+        # Neither the first rows, as files are often sorted, nor random ones, as every seed is measured on the same.
+        raw[name] = split.select(evenly(len(split), config.task.evaluation_rows or len(split)))
+        evaluation[name] = _encoded(task, tokenizer, raw[name], name)
+        _labelled(evaluation[name], task.origin(name))
+        if shared := int(np.isin(evaluation[name]["group"][:], train["group"][:]).sum()):
+            log.warning(
+                "%d of %d rows of %s have a text that is also in the training rows, which measures memory, not "
+                "learning", shared, len(split), name,
+            )  # fmt: skip
+    unused = None
+    if most := config.task.unused_rows if config.retrain.row_losses else 0:
+        # Some of them have a text of the training rows, and are left out.
+        left = _encoded(task, tokenizer, rows.train.select(order[count : count + 2 * most]), "train")
+        new = np.flatnonzero(~np.isin(left["group"][:], train["group"][:]))[:most]
+        unused = left.select(new) if len(new) else None
+    if example := task.example(train[0], tokenizer):
         log.info("%s", example)
-    for name, split in raw.items():
-        _refuse_without_labels(evaluation[name], task.origin(name), name)
-        warn_of_shared_texts(train, split, name, task.inputs)
-    for name, encoded in {"the training rows": data.train, **evaluation}.items():
-        warn_of_unknown_tokens(encoded, name, tokenizer)
-    return data
+    return Data(train, evaluation, task.collate(tokenizer), unused, rows.source, raw)
 
 
-def _train_and_unused(rows: Dataset, config: RunConfig, columns: Sequence[str]) -> tuple[Dataset, Dataset | None]:
-    """The rows that `task.train_rows` keeps, and some of those that it leaves out (None: no such rows).
-
-    The latter are at most `task.unused_rows`, and none unless `retrain.row_losses` is set. Each differs in `columns`
-    from every training row, as an equal row would measure memory, not learning.
-    """
-    count, most = config.task.train_rows, config.task.unused_rows if config.retrain.row_losses else 0
-    if count is None or count >= len(rows):
-        return rows, None
-    order = np.random.default_rng(config.data_seed).permutation(len(rows))
-    train = rows.select(np.sort(order[:count]))
-    if not most:
-        return train, None
-    trained = set(texts_of(train, columns))
-    left = rows.select(order[count:])
-    new = [number for number, text in enumerate(texts_of(left, columns)) if text not in trained]
-    return train, left.select(new[:most]) if new else None
+def _encoded(task: Task, tokenizer: PreTrainedTokenizerBase, rows: Dataset, split: str) -> Dataset:
+    """The encoded rows of a split with their `group`: by the column `source`, else by their tokens."""
+    named = rows if rows.split == split or not len(rows) else concatenate_datasets([rows], split=NamedSplit(split))
+    found = task.encode(named, tokenizer)
+    by = "source" if "source" in found.column_names else "input_ids"
+    return found.add_column("group", keys_of(found, [by]))
 
 
-def _named(rows: Dataset, split: str) -> Dataset:
-    """The rows under the name of their split, which the tasks' warnings say."""
-    return rows if rows.split == split else concatenate_datasets([rows], split=NamedSplit(split))
-
-
-def _counts_of_labels(rows: Dataset) -> np.ndarray | None:
-    """How many labels count in the loss of each encoded row; None if each row has one class or number."""
-    cells = rows.with_format("arrow")[:]["labels"].combine_chunks()
-    if "list" not in str(cells.type):
-        return None
-    counted = pc.list_flatten(cells).to_numpy() != IGNORED
-    return np.bincount(pc.list_parent_indices(cells).to_numpy()[counted], minlength=len(rows))
-
-
-def _refuse_without_labels(rows: Dataset, where: str, name: str) -> None:
-    """Raises UserError if no evaluation row has a label, as the loss on them would be NaN after hours of training."""
-    counts = _counts_of_labels(rows)
-    if counts is not None and not counts.any():
-        raise UserError(
-            f"{where}: no word of the {len(rows)} rows of {name} has a token; allowed: words that the tokenizer of "
-            f"--model.name can read"
-        )
-
-
-def _labelled(rows: Dataset) -> Dataset:
-    """The encoded training rows that have a label: the mean loss of a batch without labels is NaN.
+def _labelled(rows: Dataset, where: str) -> Dataset:
+    """The encoded rows that have a label: the mean loss of a batch without labels is NaN.
 
     Raises UserError if no row has one."""
-    counts = _counts_of_labels(rows)
-    if counts is None or counts.all():
+    cells = rows.select_columns(["labels"]).with_format("arrow")[:]["labels"].combine_chunks()
+    if "list" not in str(cells.type):
         return rows
+    counted = pc.list_flatten(cells).to_numpy() != IGNORED
+    counts = np.bincount(pc.list_parent_indices(cells).to_numpy()[counted], minlength=len(rows))
     if not counts.any():
-        raise UserError(
-            f"--task.path: no word of the {len(rows)} training rows has a token; allowed: words that the tokenizer of "
-            f"--model.name can read"
-        )
-    log.warning(
-        "%d of %d training rows have no label, as the tokenizer has no token for any of their words; they are not "
-        "trained on", int((counts == 0).sum()), len(rows),
-    )  # fmt: skip
-    return rows.select(np.flatnonzero(counts))
+        raise UserError(f"{where}: no word of the {len(rows)} rows has a token of the tokenizer of --model.name")
+    if not counts.all():
+        log.warning("%s: %d of %d rows have no label, and teach nothing", where, (counts == 0).sum(), len(rows))
+        rows = rows.select(np.flatnonzero(counts))
+    return rows
 
 
-def _spread(rows: Dataset, count: int | None) -> Dataset:
-    """`count` rows that are evenly spread over all `rows`; None: all rows.
+def split_rows(rows: Dataset | GivenRows, config: RunConfig) -> Halves:
+    """Row numbers of D_tr and of D_val, drawn by seed (paper: 1 : 1); by `task.split_by`, rows of one input stay
+    together."""
+    together = isinstance(rows, GivenRows) or config.task.by_source
+    groups = rows["group"][:] if together else range(len(rows))
+    return split_groups(np.array(groups), config.task.validation_share, config.data_seed, "validation_share")
 
-    They are neither the first rows, as files are often sorted, nor random rows, as every seed must be measured on the
-    same ones.
+
+def fingerprint(data: Data, classes: Sequence[str], evaluation_rows: int | None) -> dict[str, Any]:
+    """Class names, the number and the digest of the training rows, of each evaluation split, and of the unused rows
+    and of all that were read, as JSON values: they tell whether rows encoded later are the same.
+
+    `evaluation_rows` is the configured limit: two evaluation splits can be compared only under the same limit.
     """
-    if count is None or count >= len(rows):
-        return rows
-    return rows.select(evenly(len(rows), count))
+    return {
+        "classes": list(classes),
+        "training": _told(data.train),
+        "evaluation_rows": evaluation_rows,
+        "evaluation": {name: _told(rows) for name, rows in data.evaluation.items()},
+        **({} if data.unused is None else {"unused": _told(data.unused)}),
+        **({} if data.source is None else {"source": data.source}),
+    }
+
+
+def _told(rows: Dataset) -> dict[str, Any]:
+    return {"rows": len(rows), "sha256": digest(rows)}
 
 
 class LengthGroupedOrder(Sampler[int]):
@@ -174,42 +165,34 @@ class LengthGroupedOrder(Sampler[int]):
 
 
 def own_rows(rows: Dataset, batch: Sequence[int], processes: Processes) -> tuple[list[dict[str, Any]], float]:
-    """The rows of a batch that this process computes, and their share of the batch's labels (-100 does not count).
-
-    This process's mean loss times the share, summed over all processes, is the mean loss of the batch. A process whose
-    rows have no label gets one row with a label, with the share 0.
-    """
-    if processes.size == 1:
-        return rows.__getitems__(list(batch)), 1.0
-    counts = [count_labels(label) for label in rows[list(batch)]["labels"]]
-    own = range(processes.rank, len(batch), processes.size)
-    counted = sum(counts[i] for i in own)
-    if counted == 0:  # the mean over no label is NaN, and so is 0 times NaN
-        own, counted = range(int(np.argmax(counts)), int(np.argmax(counts)) + 1), 0
-    return rows.__getitems__([batch[i] for i in own]), counted / max(1, sum(counts))
+    """The rows of a batch that this process computes, and their share of the batch's labels (see `own_parts`)."""
+    (own,), (share,) = own_parts(rows, batch, len(batch), processes)
+    return own, share
 
 
 def own_parts(
-    rows: Dataset, batch: Sequence[int], size: int, processes: Processes
+    rows: Dataset | GivenRows, batch: Sequence[int], size: int, processes: Processes
 ) -> tuple[list[list[dict[str, Any]]], list[float]]:
     """Cuts a batch into parts of at most `size` rows; returns this process's rows of each part, and their shares.
 
-    A share is the number of labels in these rows over that in the batch: the losses times their shares, summed over
-    parts and processes, are the mean loss of the batch. A part without a label is left out, as its mean loss is NaN;
-    if no part has a label, the last one is kept.
+    A share is the number of labels in these rows over that in the batch (-100 does not count): the mean losses times
+    their shares, summed over parts and processes, are the mean loss of the batch. A part without a label is left out,
+    unless no part has one, and a process whose rows have none gets one row with a label, with the share 0: the mean
+    over no label is NaN, and so is 0 times NaN.
     """
-    if len(batch) <= size:
-        own, share = own_rows(rows, batch, processes)
-        return [own], [share]
-    labels = [count_labels(label) for label in rows[list(batch)]["labels"]]
+    if processes.size == 1 and len(batch) <= size:
+        return [rows.__getitems__(list(batch))], [1.0]
+    counts = np.array([count_labels(label) for label in rows[list(batch)]["labels"]])
     parts: list[list[dict[str, Any]]] = []
     shares: list[float] = []
     for start in range(0, len(batch), size):
-        counted = sum(labels[start : start + size])
-        if counted or (start + size >= len(batch) and not parts):
-            own, share = own_rows(rows, batch[start : start + size], processes)
-            parts.append(own)
-            shares.append(share * counted / max(1, sum(labels)))
+        part = np.arange(start, min(start + size, len(batch)))
+        if not counts[part].any() and (parts or part[-1] + 1 < len(batch)):
+            continue
+        own = part[processes.rank :: processes.size]
+        shares.append(float(counts[own].sum() / max(1, counts.sum())))
+        own = own if counts[own].any() else part[[counts[part].argmax()]]
+        parts.append(rows.__getitems__([batch[place] for place in own]))
     return parts, shares
 
 
@@ -257,12 +240,6 @@ class Batches:
     def _batch(self, numbers: Sequence[int], seed: int) -> Batch:
         own = seed_of(seed, self.processes.rank)
         with all_seeded(seed_of(own, "rows"), self.device):  # a collate may draw, as that of masked words does
-            parts, shares = self._parts(numbers)
-        return Batch([(on_device(part, self.device), share) for part, share in zip(parts, shares, strict=True)], own)
-
-    def _parts(self, batch: Sequence[int]) -> tuple[list[dict[str, Tensor]], list[float]]:
-        """This process's part of a batch, or its parts if the batch is cut, and their shares."""
-        if isinstance(self.rows, GivenRows) and len(batch) > self.size:  # a script has one process
-            return self.rows.parts(batch, self.size)
-        rows, shares = own_parts(self.rows, batch, self.size, self.processes)
-        return [self.collate(part) for part in rows], shares
+            rows, shares = own_parts(self.rows, numbers, self.size, self.processes)
+            parts = [on_device(self.collate(part), self.device) for part in rows]
+        return Batch(list(zip(parts, shares, strict=True)), own)

@@ -1,8 +1,11 @@
 """The interface of a task: what the rest of the program reads and calls."""
 
+import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -24,12 +27,32 @@ PAD_TO = 8
 Collate = Callable[[list[dict[str, Any]]], dict[str, Tensor]]
 
 
+_FILES = sorted(Path(__file__).parent.glob("*.py"))
+PROGRAM = hashlib.sha256(b"".join(file.read_bytes() for file in _FILES)).hexdigest()
+"""Of the modules that encode rows. `datasets` would return rows that an older program has encoded: it knows a function
+by its name alone."""
+
+NOT_OF_MODEL = {"length", "group", "source", "tokens", "tags", "words"}
+"""Columns of encoded rows that the model does not read."""
+
+
+def for_batches(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """The tokenizer, padding on the right: with padding on the left a model with absolute positions reads a row at
+    shifted positions. The tokenizer itself keeps its side, as prompts are padded on the left."""
+    right = copy(tokenizer)
+    right.padding_side = "right"
+    return right
+
+
 @dataclass(frozen=True)
 class Rows:
-    """Raw rows: the training split (D_tr and D_val together) and the splits to evaluate on, by name."""
+    """Raw rows: the training split (D_tr and D_val together) and the splits to evaluate on, by name.
+
+    `source`: the number and the digest of all rows that were read, which are the same for every seed."""
 
     train: Dataset
     evaluation: Mapping[str, Dataset]
+    source: Mapping[str, Any] | None = None
 
 
 class Task(ABC):
@@ -63,10 +86,6 @@ class Task(ABC):
     def rows(self) -> Rows:
         """The raw rows. Raises UserError when they cannot be loaded or lack a column."""
 
-    def as_read(self, rows: Rows) -> Iterable[Dataset]:
-        """All of `rows`, in a form in which a row is the same whether it is held out or not."""
-        return rows.train, *rows.evaluation.values()
-
     def origin(self, split: str | None = None) -> str:
         """How a message about the training rows, or about `split`, begins: the option, then the file or data set."""
         return f"--task.type: {self.name}"
@@ -96,9 +115,17 @@ class Task(ABC):
         """Rows of `encode` -> one batch as a plain dict, padded to its longest row."""
 
     def combine(self, by_split: Mapping[str, dict[str, float]]) -> dict[str, float]:
-        """Merges the metrics of the evaluation splits into one set; those of a single split stay as they are."""
-        (only,) = by_split.values()
-        return only
+        """The metrics of the evaluation split; of several, their means and those of each, such as accuracy_matched of
+        the split validation_matched."""
+        first, *others = by_split.values()
+        if not others:
+            return first
+        metrics: dict[str, float] = {}
+        for name in first:
+            values = {split.rsplit("_", 1)[-1]: found[name] for split, found in by_split.items()}
+            metrics[name] = sum(values.values()) / len(values)
+            metrics |= {f"{name}_{split}": value for split, value in values.items() if name != "loss"}
+        return metrics
 
     def score(self, metrics: Mapping[str, float]) -> float:
         """The number that a choice on D_val maximises: the first metric, or minus it if less is better."""

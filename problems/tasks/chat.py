@@ -1,168 +1,291 @@
-"""Conversations: the model reads them through its chat template, and learns the assistant's turns."""
+"""Language: the model reads conversations through its chat template, and learns the assistant's turns."""
 
-import dataclasses
 import json
 import logging
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, NamedSplit
-from transformers import PreTrainedTokenizerBase
+from datasets import Dataset, Features, List, Value
+from jinja2 import TemplateError
+from peft import TaskType
+from transformers import AutoModelForCausalLM, DataCollatorForSeq2Seq, PreTrainedModel, PreTrainedTokenizerBase
 
 from autolora.configs.errors import UserError
+from autolora.configs.plain import shortened
+from autolora.configs.tasks import OF_TOKENS
 from autolora.configs.tasks import Chat as Settings
-from autolora.problems.tasks.base import Rows
-from autolora.problems.tasks.causal import MODEL_INPUTS, OF_TOKENS, Causal
-from autolora.problems.tasks.evenly import evenly
+from autolora.problems.rows import evenly
+from autolora.problems.scoring import is_of_2017, score_e2e, score_webnlg
+from autolora.problems.tasks import formats
+from autolora.problems.tasks.base import PAD_TO, PROGRAM, Collate, Rows, Task, for_batches
+from autolora.problems.tasks.formats import Conversation, Format, format_of
 from autolora.problems.tasks.labels import IGNORED
-from autolora.problems.tasks.readers.chat import Chat
-from autolora.problems.tasks.readers.chat_sources import ChatSources
-from autolora.problems.tasks.split_names import TRAIN, UNUSED, rows_in_words
-from autolora.problems.tasks.template_files import take_template
-from autolora.problems.tasks.template_refusals import RowRefused, TemplateRefused, refusal
-from autolora.problems.tasks.templates import Message, Template, end_of_text, template_of
+from autolora.problems.tasks.sources import origin, read
+from autolora.problems.tasks.template import PLAIN, Template, end_of_text
+from autolora.problems.tasks.token_loss import token_loss
 
 log = logging.getLogger("autolora.inputs")
 
+_PLAIN = Features({"chat": Value("string"), "source": Value("string")})
+_STORED = Features({**_PLAIN, "fault": Value("string")})
+_ENCODED = Features(
+    {
+        **_PLAIN, "input_ids": List(Value("int32")), "labels": List(Value("int32")), "length": Value("int32"),
+        "cut": Value("bool"), "fault": Value("string"),
+    }
+)  # fmt: skip
+_UNLEARNABLE = (ValueError, TypeError, KeyError, AttributeError, TemplateError)
+"""What the reading of a row, and its template, raise for one from which nothing can be learned."""
 
-class Chats(Causal):
-    """A user's own conversations. A log line says from which columns they are read."""
 
-    config: Settings
+class Conversations(Task):
+    """The one task of causal language models.
+
+    `rows` makes conversations, as JSON in the column `chat`; `source` is the same for those that share a prompt. For
+    pairs, e2e and webnlg there is one training row for each reference, and one evaluated row for each source.
+    """
+
+    auto_class = AutoModelForCausalLM
+    peft_type = TaskType.CAUSAL_LM
+    reads_outputs = False
 
     def __init__(self, config: Settings, seed: int) -> None:
         self.config = config
-        self._metrics = tuple(config.metrics or OF_TOKENS)
+        self.seed = seed
         self.name = config.result_name
-        self.sources = ChatSources(config, seed)
-        self._through_template = True
-        self.evaluation_split = self.sources.split
+        self.evaluation_split = config.evaluated_split
+        self._template: Template | None = None
 
-    def rows(self) -> Rows:
-        train, evaluation = self.sources.read()
-        self._through_template = train[0].text is None
-        # Both may change in `read`: a data set of the hub may have splits of its own.
-        self.evaluation_split, self.held_out = self.sources.split, self.sources.held_out
-        evaluated = _dataset(evaluation, self.evaluation_split)
-        return Rows(_dataset(train, TRAIN), {self.evaluation_split: evaluated})
+    @property
+    def inputs(self) -> Sequence[str]:
+        return ("source",)
 
     def origin(self, split: str | None = None) -> str:
-        return self.sources.origin(split)
+        return origin(self.config, split)
 
-    def adapt_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        take_template(tokenizer, self.config.chat_template)
+    def rows(self) -> Rows:
+        shipped = formats.of_lora(self.config) if self.config.format == "webnlg" else None
+        raw = shipped or read(self.config, self.seed, lambda rows: self._conversations(rows)["source"][:])
+        self.held_out, (self.evaluation_split, evaluated) = raw.held_out, next(iter(raw.evaluation.items()))
+        train = self._learnable(raw.train, None)
+        evaluation = self._learnable(evaluated, self.evaluation_split)
+        if self._format(raw.train).scored:
+            train, evaluation = self._records(train, evaluation)
+        return Rows(train, {self.evaluation_split: evaluation}, raw.source)
+
+    def _format(self, rows: Dataset) -> Format:
+        return format_of(self.config, rows.column_names)
+
+    def _conversations(self, rows: Dataset) -> Dataset:
+        """Each row as a conversation, or why nothing can be learned from it."""
+        return rows.map(
+            _stored, batched=True, remove_columns=rows.column_names, features=_STORED,
+            fn_kwargs={"form": self._format(rows), "program": PROGRAM},
+        )  # fmt: skip
+
+    def _learnable(self, rows: Dataset, split: str | None) -> Dataset:
+        """The conversations of the rows of a split (None: to train on) from which something can be learned."""
+        if "test_category" in rows.column_names:
+            rows = rows.filter(formats.is_scored) or rows
+        log.info(
+            "chat: %s, %d rows, read from %s", self.origin(split), len(rows), ", ".join(self._format(rows).columns)
+        )
+        return _learnable(self._conversations(rows), self.origin(split))
+
+    def _records(self, train: Dataset, evaluation: Dataset) -> tuple[Dataset, Dataset]:
+        """A training row for each reference, and an evaluated row for each record with all its references. A record is
+        a source; of WebNLG a row, as some of its rows have the same triples."""
+        trained, evaluated = (list(map(conversation, rows)) for rows in (train, evaluation))
+        if self.config.format != "webnlg":
+            trained, evaluated = formats.by_source(trained), formats.by_source(evaluated)
+        elif not is_of_2017({one.category for one in trained}, {one.category for one in evaluated}):
+            log.info(
+                "%s: its categories are not those of WebNLG 2017, so the scores are those of all texts together",
+                self.config.path,
+            )  # fmt: skip
+            evaluated = [replace(one, category="") for one in evaluated]
+        train, evaluation = (
+            Dataset.from_list([{"chat": one.stored(), "source": one.key} for one in found], features=_PLAIN)
+            for found in (formats.by_reference(trained), evaluated)
+        )
+        return train, evaluation
+
+    def head(self) -> Mapping[str, Any]:
+        return {}
+
+    def adapt(self, model: PreTrainedModel) -> None:
+        model.loss_function = partial(token_loss, smoothing=self.config.smoothing)
+
+    def template(self, tokenizer: PreTrainedTokenizerBase) -> Template:
+        """The run's chat template, which the tokenizer then has. Raises UserError where there is none."""
+        if self._template is None or self._template.tokenizer is not tokenizer:
+            self._template = Template(tokenizer, self._choice)
+        return self._template
+
+    @property
+    def _choice(self) -> str | None:
+        return self.config.chat_template or (PLAIN if self.config.from_paper else None)
 
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-        """The model's inputs, `source`, `prompt` and `reference` of the last answer, and whether the row was `cut`.
+        """`input_ids`, `labels`, `length`, `chat` and `source` of the rows that have a token of an answer."""
+        how = {
+            "tokenizer": tokenizer, "ends": self.ends(tokenizer), "max_length": self.config.max_length,
+            "template": None if _is_text(rows) else self.template(tokenizer), "program": PROGRAM,
+        }  # fmt: skip
+        found = rows.map(_encoded, batched=True, features=_ENCODED, fn_kwargs=how)
+        if cut := sum(found["cut"][:]):
+            log.warning(
+                "%d of %d rows are longer than task.max_length %d: their end is cut off", cut, len(rows),
+                self.config.max_length,
+            )  # fmt: skip
+        split = None if rows.split in (None, "train") else str(rows.split)
+        return _learnable(found.remove_columns("cut"), self.origin(split))
 
-        Leaves out rows without a token to learn, and with task.too_long drop also those beyond max_length.
-        """
-        file, max_length = self.config.chat_template, self.config.max_length
-        template, ends = self._template(rows, tokenizer), self.ends(tokenizer)
+    def collate(self, tokenizer: PreTrainedTokenizerBase) -> Collate:
+        pad = DataCollatorForSeq2Seq(for_batches(tokenizer), pad_to_multiple_of=PAD_TO)
 
-        def ids_of(chat: Chat) -> tuple[list[int], list[int]]:
-            if chat.text is not None:
-                ids = _text_ids(chat.text, tokenizer, ends)
-                return ids, [IGNORED, *ids[1:]]
-            assert template is not None
-            try:
-                found = template.labelled(chat.messages, chat.learned)
-                # Samples may be written for this prompt later, so a template that refuses it is found out now. For a
-                # template without marks, `labelled` has rendered the prompt already.
-                if template.marked and chat.last:
-                    template.prompt(chat.messages[: chat.last])
-                return found
-            except (RowRefused, TemplateRefused) as error:
-                raise refusal(error, chat.where, file, tokenizer) from error
+        def inputs(row: Mapping[str, Any]) -> dict[str, Any]:
+            ids = row["input_ids"]
+            return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": row["labels"]}
 
-        def tokens(batch: dict[str, list[Any]]) -> dict[str, Any]:
-            encoded: dict[str, list[Any]] = {name: [] for name in (*MODEL_INPUTS, "length", "cut", "reference")}
-            for stored in batch["chat"]:
-                chat = Chat(**json.loads(stored))
-                ids, labels = ids_of(chat)
-                encoded["cut"].append(len(ids) > max_length)
-                encoded["input_ids"].append(ids[:max_length])
-                encoded["attention_mask"].append([1] * len(ids[:max_length]))
-                encoded["labels"].append(labels[:max_length])
-                encoded["length"].append(len(ids[:max_length]))
-                encoded["reference"].append("" if chat.text is not None else chat.messages[chat.last]["content"])
-            return encoded
+        return lambda rows: dict(pad(list(map(inputs, rows))))
 
-        return self._fitting(rows.map(tokens, batched=True, remove_columns=["chat"]))
+    def score(self, metrics: Mapping[str, float]) -> float:
+        """The loss decides: decoding D_val for every trial would take longer than training on D_tr."""
+        return -metrics["loss"]
 
-    def _template(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Template | None:
-        """The template of the rows; None for plain texts. Raises UserError for conversations without a template."""
-        if json.loads(rows[0]["chat"])["text"] is not None:
-            if self.config.chat_template:
-                log.warning(
-                    "--task.chat_template: is not applied, as the rows are whole texts (column text); only the "
-                    "tokenizer beside the adapter keeps it"
-                )
-            return None
-        if template_of(tokenizer) is None:
-            raise UserError(
-                f"--task.chat_template: null is not allowed, as {tokenizer.name_or_path} has no chat template of its "
-                f"own; allowed: a file with one, or --model.name of a model that was tuned for chat, as in --config "
-                f"chat_smollm2.yaml"
-            )
-        return Template(tokenizer)
-
-    def _fitting(self, rows: Dataset) -> Dataset:
-        """The rows to train or evaluate on; warnings tell how many were cut and dropped, and why.
-
-        Raises UserError where no row is left, except of unused rows.
-        """
-        cut, most = np.asarray(rows["cut"][:], dtype=bool), self.config.max_length
-        answered = np.array([any(label != IGNORED for label in labels) for labels in rows["labels"]])
-        drops = self.config.too_long == "drop"
-        dropped = ~answered | (cut & drops)
-        of_all = rows_in_words(rows)
-        if cut.any():
-            lost = (cut & dropped).sum()
-            emptied = f"; {lost} are dropped, as no token of an answer is left" if lost else ""
-            done = "they are dropped (task.too_long drop)" if drops else f"{(cut & ~dropped).sum()} are cut{emptied}"
-            log.warning("%d of %s are longer than task.max_length %d: %s", cut.sum(), of_all, most, done)
-        if empty := (~answered & ~cut).sum():
-            log.warning("%d of %s are dropped, as they have no token of an answer", empty, of_all)
-        if rows.split != UNUSED and dropped.all() and not cut.any():
-            split = None if rows.split == TRAIN else str(rows.split)
-            raise UserError(f"{self.origin(split)}: none of {of_all} has a token of an answer; allowed: rows with one")
-        if rows.split != UNUSED and dropped.all():
-            raise UserError(
-                f"--task.max_length: {most} is not allowed, as none of {of_all} {'fits and ' if drops else ''}has a "
-                f"token of an answer; give a larger one"
-            )
-        return rows.select(np.flatnonzero(~dropped)) if dropped.any() else rows
+    def metrics(self, outputs: np.ndarray, labels: np.ndarray, rows: Dataset) -> dict[str, float]:
+        """No metrics: the logits are not kept, as a vocabulary is large. `token_metrics` gives the metrics instead."""
+        return {}
 
     def token_metrics(self, loss: float, accuracy: float) -> dict[str, float]:
-        found = super().token_metrics(loss, accuracy)
-        return {name: found[name] for name in self._metrics}
+        return dict(zip(OF_TOKENS, (math.exp(min(loss, 700.0)), accuracy), strict=True))
+
+    def ordered(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """The metrics that were asked for come first, in their order; the first is the main one."""
+        first = [name for name in self.config.reported if name in metrics]
+        return {name: metrics[name] for name in (*first, *metrics)}
+
+    def score_texts(self, texts: list[str], rows: Dataset) -> dict[str, float]:
+        """The metrics that were asked for, of one text per row of `encode`; units: docs/reproducing.md."""
+        known = [conversation(row) for row in rows]
+        references = [one.references for one in known]
+        if self.config.format == "webnlg":
+            found = score_webnlg(texts, references, self.config.asked, [one.category for one in known])
+        else:
+            found = score_e2e(texts, references, self.config.asked)
+        own = {name: metric(texts, references) for name, metric in METRICS.items() if name in self.config.reported}
+        return {name.lower(): value for name, value in found.items()} | own
 
     def form(self, tokenizer: PreTrainedTokenizerBase) -> str:
-        if not self._through_template:
+        """The form of the prompt, in words."""
+        if self._template is None:
             return "prompt: none, the texts themselves are learned"
-        name = self.config.chat_template or "the chat template of the model"
-        return f"prompt: {name}{Template(tokenizer).words}"
+        return f"prompt: {self._choice or 'the chat template of the model'}"
+
+    def example(self, row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> str:
+        ids, in_answer = row["input_ids"], [label != IGNORED for label in row["labels"]]
+        start = in_answer.index(True)
+        end = in_answer.index(False, start) if False in in_answer[start:] else len(in_answer)
+        given, learned = (repr(tokenizer.decode(part)) for part in (ids[:start], ids[start:end]))
+        return f"{self.form(tokenizer)}; given {shortened(given)}, learned {shortened(learned)}"
 
     def decoded(self, rows: Dataset) -> Dataset:
-        """Samples, evenly spread over the rows that were not cut."""
-        whole = [bool(last) and not cut for cut, last in zip(rows["cut"], rows["reference"], strict=True)]
-        numbers = np.flatnonzero(whole)
-        return rows.select(numbers[evenly(len(numbers), self.config.samples)])
+        """The evaluation rows for which the model writes an answer: all if texts are scored, else some of those that
+        were not cut, evenly spread."""
+        if self.config.scores_texts or not len(rows):
+            return rows
+        whole: Any = [] if _is_text(rows) else np.flatnonzero(np.asarray(rows["length"][:]) < self.config.max_length)
+        return rows.select([whole[number] for number in evenly(len(whole), self.config.samples)])
 
     def prompts(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-        if not len(rows):
-            return []
-        template = Template(tokenizer)
-        return [template.prompt(self.messages(row, tokenizer)) for row in rows]
-
-    def messages(self, row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> list[Message]:
-        found: list[Message] = json.loads(row["prompt"])
-        return found
+        """For each row, the token ids of its prompt, which the answer continues."""
+        known = [conversation(row) for row in rows]
+        return [self.template(tokenizer).prompt(one.prompt, **one.options) for one in known]
 
     def ends(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        return [end_of_text(tokenizer)] if template_of(tokenizer) is None else Template(tokenizer).ends
+        """The tokens that end an answer."""
+        if self._choice is None and tokenizer.chat_template is None:
+            return [end_of_text(tokenizer)]
+        return self.template(tokenizer).ends
+
+
+def conversation(row: Mapping[str, Any]) -> Conversation:
+    """The conversation of a row."""
+    return Conversation(**json.loads(row["chat"]))
+
+
+def exact_match(texts: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+    """The share of texts, 0 to 1, that equal one of their references; the width of white space does not matter."""
+    found = [text.split() in [one.split() for one in refs] for text, refs in zip(texts, references, strict=True)]
+    return sum(found) / len(found)
+
+
+METRICS: Mapping[str, Callable[[Sequence[str], Sequence[Sequence[str]]], float]] = {"exact_match": exact_match}
+"""Metrics beside the official ones: of texts and the references of each."""
+
+
+def _stored(batch: dict[str, list[Any]], form: Format, program: str) -> dict[str, list[Any]]:
+    """The rows of a batch as conversations; `fault`: why nothing can be learned from a row."""
+    found: dict[str, list[Any]] = {"chat": [], "source": [], "fault": []}
+    for cells in zip(*batch.values(), strict=True):
+        try:
+            one, fault = form.read(dict(zip(batch, cells, strict=True)), *form.columns), None
+        except _UNLEARNABLE as error:
+            one, fault = None, _in_words(error)
+        for name, value in (("chat", one and one.stored()), ("source", one and one.key), ("fault", fault)):
+            found[name].append(value)
+    return found
+
+
+def _encoded(
+    batch: dict[str, list[Any]], tokenizer: PreTrainedTokenizerBase, template: Template | None, ends: list[int],
+    max_length: int, program: str,
+) -> dict[str, list[Any]]:  # fmt: skip
+    """The token ids of each row, and the labels; `fault`: why nothing can be learned from a row."""
+    found: dict[str, list[Any]] = {name: [] for name in ("input_ids", "labels", "length", "cut", "fault")}
+    for chat in batch["chat"]:
+        one, fault = Conversation(**json.loads(chat)), None
+        try:
+            if template is None:
+                ids = _text_ids(str(one.text), tokenizer, ends)
+                labels = [IGNORED, *ids[1:]]
+            else:
+                ids, labels = template.labelled(one.messages, one.learned, **one.options)
+            if all(label == IGNORED for label in labels[:max_length]):
+                fault = f"no token of an answer{' within task.max_length' * (len(ids) > max_length)}"
+        except _UNLEARNABLE as error:
+            ids, labels, fault = [], [], _in_words(error)
+        row = (ids[:max_length], labels[:max_length], min(len(ids), max_length), len(ids) > max_length, fault)
+        for cells, value in zip(found.values(), row, strict=True):
+            cells.append(value)
+    return found
+
+
+def _in_words(error: Exception) -> str:
+    said = " ".join(str(error).split())
+    return said if isinstance(error, ValueError) else f"{type(error).__name__}: {said}"
+
+
+def _learnable(rows: Dataset, where: str) -> Dataset:
+    """The rows without a fault; one line tells how many are left out. Raises UserError where none is left."""
+    faults = rows["fault"][:]
+    bad = [number for number, fault in enumerate(faults) if fault]
+    if bad:
+        told = f"{len(bad)} of {len(rows)} rows teach nothing; the first is row {bad[0] + 1}: {faults[bad[0]]}"
+        if len(bad) == len(rows):
+            raise UserError(f"{where}: {told}")
+        log.warning("%s: %s; they are left out", where, told)
+        rows = rows.select([number for number, fault in enumerate(faults) if not fault])
+    return rows.remove_columns("fault")
+
+
+def _is_text(rows: Dataset) -> bool:
+    return conversation(rows[0]).text is not None
 
 
 def _text_ids(text: str, tokenizer: PreTrainedTokenizerBase, ends: list[int]) -> list[int]:
@@ -178,12 +301,3 @@ def _text_ids(text: str, tokenizer: PreTrainedTokenizerBase, ends: list[int]) ->
     # Templates write a line break behind the last turn.
     ended = ids[-1:] == end or text.rstrip().endswith(tuple(tokenizer.convert_ids_to_tokens(ends)))
     return ids if ended else [*ids, *end]
-
-
-def _dataset(chats: Sequence[Chat], split: str) -> Dataset:
-    columns: dict[str, list[str]] = {
-        "chat": [json.dumps(dataclasses.asdict(chat), ensure_ascii=False) for chat in chats],
-        "source": [chat.source for chat in chats],
-        "prompt": [chat.prompt for chat in chats],
-    }
-    return Dataset.from_dict(columns, split=NamedSplit(split))

@@ -10,7 +10,7 @@ from transformers import GenerationConfig, LogitsProcessorList, NoRepeatNGramLog
 
 from autolora.configs.tasks import Decoding
 from autolora.problems.machine.compute import Compute
-from autolora.problems.tasks.templates import end_of_text
+from autolora.problems.tasks.template import end_of_text
 
 NEUTRAL = {
     "repetition_penalty": 1.0, "encoder_repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "min_length": 0,

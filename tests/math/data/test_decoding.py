@@ -6,7 +6,7 @@ import torch
 from autolora.configs.tasks import Decoding
 from autolora.problems.machine.compute import Compute
 from autolora.problems.tasks.decoding import NoRepeatInAnswer, decode
-from autolora.problems.tasks.prompts import PlainPrompt
+from autolora.problems.tasks.template import PLAIN, Template
 from tests.helpers.generation_toys import make_causal, make_tokenizer
 
 CPU = Compute(torch.device("cpu"), bf16=False)
@@ -18,7 +18,7 @@ SOURCES = ["name : The Mill | area : riverside", "x", "name : Blue Spice"]
 def test_a_batch_says_what_each_prompt_alone_says(kind: str, beams: int) -> None:
     tokenizer = make_tokenizer()
     model = make_causal(kind, len(tokenizer))
-    prompts = [PlainPrompt(tokenizer).ids(source) for source in SOURCES]
+    prompts = [Template(tokenizer, PLAIN).prompt([{"role": "user", "content": source}]) for source in SOURCES]
     settings = Decoding(num_beams=beams, max_new_tokens=6, batch_size=3)
     seen: list[int] = []
     together = decode(model, tokenizer, prompts, settings, CPU, seen.append)
@@ -35,7 +35,7 @@ def test_greedy_is_the_argmax_of_the_model(penalty: float | None) -> None:
     tokenizer = make_tokenizer()
     model = make_causal("llama", len(tokenizer)).eval()
     model.generation_config.repetition_penalty = penalty
-    ids = PlainPrompt(tokenizer).ids(SOURCES[0])
+    ids = Template(tokenizer, PLAIN).prompt([{"role": "user", "content": SOURCES[0]}])
     settings = Decoding(num_beams=1, max_new_tokens=5, no_repeat_ngram_size=0)
     (found,) = decode(model, tokenizer, [ids], settings, CPU)
     for _ in range(5):

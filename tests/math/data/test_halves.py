@@ -1,6 +1,7 @@
 """D_tr and D_val: disjoint, complete, of the right share, drawn by seed; of generation no source in both."""
 
 from collections import Counter
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,22 @@ import torch
 from datasets import Dataset
 from torch import nn
 
+from autolora.configs.errors import UserError
 from autolora.configs.parser import parse
-from autolora.configs.tasks import Table
 from autolora.engine.run.given import ScriptBench
-from autolora.problems.halves import split_by_source, split_indices, split_rows
+from autolora.problems.data import split_rows
 from autolora.problems.models.load import BaseModel
+from autolora.problems.rows import split_groups
 from autolora.problems.tasks.given import GivenKind, GivenRows
+
+
+def split_by_source(rows: Sequence[Hashable], share: float, seed: int) -> list[np.ndarray]:
+    return split_groups(rows, share, seed, "validation_share")
+
+
+def split_indices(rows: int, share: float, seed: int) -> list[np.ndarray]:
+    return split_by_source(range(rows), share, seed)
+
 
 # Texts a source, as in E2E: mostly one to ten, some many.
 TEXTS = np.random.default_rng(0).geometric(0.15, size=300)
@@ -81,52 +92,35 @@ def test_d_val_takes_the_smallest_source_where_each_is_too_large(seed: int) -> N
     assert d_val.tolist() == [0, 1]
 
 
-@pytest.mark.parametrize("name", ["e2e_gpt2.yaml", "webnlg_gpt2.yaml"])
-def test_the_papers_benchmarks_are_split_the_papers_way(name: str) -> None:
-    assert parse(["--config", name]).config.task.split_by == "row"
-    assert Table(type="text", path="x.csv").split_by == "source"
+def test_rows_that_are_all_their_own_group_are_one_permutation() -> None:
+    """As they were drawn before groups were looked at, so that old runs keep their halves."""
+    order = np.random.default_rng(7).permutation(9)
+    assert [half.tolist() for half in split_indices(9, 0.5, 7)] == [sorted(order[4:]), sorted(order[:4])]
+
+
+def test_rows_of_one_group_alone_are_divided_one_by_one() -> None:
+    assert [half.tolist() for half in split_by_source(["a"] * 9, 0.5, 7)] == [
+        half.tolist() for half in split_indices(9, 0.5, 7)
+    ]
+    with pytest.raises(UserError, match=r"--task.validation_share: 1 rows"):
+        split_by_source(["a"], 0.5, 0)
 
 
 @pytest.mark.parametrize("by", ["row", "source"])
 def test_the_rows_are_split_by_the_seed_of_the_data(by: str) -> None:
     """With another --seed, rows of D_val would come into D_tr, and a verdict's pairs would not share their rows."""
-    rows = Dataset.from_dict({"source": SOURCES[:200]})
-    given = ("--task.type", "generation", "--task.path", "x.jsonl", "--task.split_by", by)
+    groups = [int(name.split()[1]) for name in SOURCES[:200]]
+    given = ("--task.type", "text", "--task.path", "x.jsonl", "--task.split_by", by)
 
-    def d_val(*more: str) -> list[int]:
-        return [int(number) for number in split_rows(rows, parse([*given, *more]).config)[1]]
+    def halves(*more: str) -> list[list[int]]:
+        found = split_rows(Dataset.from_dict({"group": groups}), parse([*given, *more]).config)
+        return [half.tolist() for half in found]
 
-    assert d_val("--seed", "1", "--task.seed", "5") == d_val("--seed", "2", "--task.seed", "5")
-    assert d_val("--seed", "1") == d_val("--seed", "2", "--task.seed", "1")
-    assert d_val("--seed", "1") != d_val("--seed", "2")
-
-
-@pytest.mark.parametrize("kind", ["generation", "chat"])
-def test_rows_of_one_source_are_in_the_same_half_unless_asked_otherwise(kind: str) -> None:
-    rows = Dataset.from_dict({"source": SOURCES[:200]})
-    given = ("--task.type", kind, "--task.path", "x.jsonl", "--task.split_by")
-    d_tr, d_val = split_rows(rows, parse([*given, "source"]).config)
-    assert not {SOURCES[row] for row in d_tr} & {SOURCES[row] for row in d_val}
-    by_row = split_rows(rows, parse([*given, "row"]).config)
-    assert [half.tolist() for half in by_row] == [half.tolist() for half in split_indices(200, 0.5, 0)]
-
-
-@pytest.mark.parametrize("kind", ["text", "tokens"])
-def test_rows_of_one_text_are_in_the_same_half(kind: str) -> None:
-    tokens = [[7, row // 3] if row < 90 else [7, row] for row in range(200)]
-    rows = Dataset.from_dict({"input_ids": tokens})
-    given = ("--task.type", kind, "--task.path", "x.csv")
-    d_tr, d_val = split_rows(rows, parse([*given]).config)
-    assert not {tuple(tokens[row]) for row in d_tr} & {tuple(tokens[row]) for row in d_val}
-    assert abs(len(d_val) - 100) <= 1
-    by_row = split_rows(rows, parse([*given, "--task.split_by", "row"]).config)
-    assert [half.tolist() for half in by_row] == [half.tolist() for half in split_indices(200, 0.5, 0)]
-
-
-def test_two_texts_are_divided_by_text() -> None:
-    rows = Dataset.from_dict({"input_ids": [[row % 2] for row in range(40)]})
-    halves = split_rows(rows, parse(["--task.type", "text", "--task.path", "x.csv"]).config)
-    assert [len({int(row) % 2 for row in half}) for half in halves] == [1, 1]
+    assert halves("--seed", "1", "--task.seed", "5") == halves("--seed", "2", "--task.seed", "5")
+    assert halves("--seed", "1") == halves("--seed", "2", "--task.seed", "1")
+    assert halves("--seed", "1") != halves("--seed", "2")
+    d_tr, d_val = ({groups[row] for row in half} for half in halves())
+    assert bool(d_tr & d_val) == (by == "row")
 
 
 class OneLayer(nn.Module):

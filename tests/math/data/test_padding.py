@@ -15,17 +15,14 @@ from transformers import (
     GPT2ForSequenceClassification,
     GPT2LMHeadModel,
     PreTrainedTokenizerFast,
-    XLNetConfig,
-    XLNetForSequenceClassification,
     set_seed,
 )
 
-from autolora.configs.tasks import Generation, Sample, Tokens
+from autolora.configs.tasks import Chat, Sample, Tokens
 from autolora.problems.tasks.base import Task
-from autolora.problems.tasks.data_to_text import E2E
-from autolora.problems.tasks.padding import for_batches
-from autolora.problems.tasks.reviews import SampleReviews
-from autolora.problems.tasks.tagging import Tagging
+from autolora.problems.tasks.chat import Conversations
+from autolora.problems.tasks.tags import Tags
+from autolora.problems.tasks.texts import Texts
 from tests.helpers.tiny import make_tokenizer
 
 WIDE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
@@ -34,22 +31,22 @@ GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64, "pad_token_i
 TEXT = list(range(5, 11))
 CASES: dict[str, tuple[Callable[[], Task], Callable[[int], Any], Any]] = {
     "answers": (
-        lambda: E2E(Generation(type="generation", benchmark="e2e", metrics=["bleu"])),
+        lambda: Conversations(Chat(type="chat", path="x.jsonl"), 0),
         lambda words: GPT2LMHeadModel(GPT2Config(vocab_size=words, **GPT2)),
         [-100, -100, *TEXT[2:]],
     ),
     "classes": (
-        lambda: SampleReviews(Sample(), 0),
+        lambda: Texts(Sample(), 0),
         lambda words: BertForSequenceClassification(BertConfig(vocab_size=words, **WIDE, **SPREAD)),
         1,
     ),
     "classes, by a decoder": (
-        lambda: SampleReviews(Sample(), 0),
+        lambda: Texts(Sample(), 0),
         lambda words: GPT2ForSequenceClassification(GPT2Config(vocab_size=words, **GPT2)),
         1,
     ),
     "tags": (
-        lambda: Tagging(Tokens(type="tokens", path="x.conll"), 0),
+        lambda: Tags(Tokens(type="tokens", path="x.conll"), 0),
         lambda words: BertForTokenClassification(BertConfig(vocab_size=words, **WIDE, **SPREAD)),
         [1, -100, 0, 1, 1, 0],
     ),
@@ -98,23 +95,3 @@ def test_a_row_is_read_alike_alone_and_beside_a_longer_one(float64: None, case: 
             assert batch["labels"][0][read].tolist() == labels
             assert set(batch["labels"][0][~read].tolist()) == {-100}
     assert tokenizer.padding_side == side, "the tokenizer, which is stored beside the adapter, keeps its side"
-
-
-def test_a_model_that_reads_the_class_at_the_last_position_is_padded_on_the_left() -> None:
-    """XLNet's head would read the last token of the padding. In fp32, as its table of positions is always."""
-    tokenizer = padding_on("left", last="<cls>")
-    set_seed(0)
-    model = XLNetForSequenceClassification(
-        XLNetConfig(vocab_size=len(tokenizer), d_model=32, n_layer=2, n_head=2, d_inner=64, **SPREAD)
-    ).eval()
-    ids = tokenizer("the film is dull")["input_ids"]
-    collate = SampleReviews(Sample(), 0).collate(tokenizer)
-    batch = collate([row(ids, 1), row(list(range(5, 35)), 1)])
-    assert batch["input_ids"][0, -len(ids) :].tolist() == ids
-    torch.testing.assert_close(outputs(model, batch), model(input_ids=torch.tensor([ids])).logits[0])
-
-
-@pytest.mark.parametrize("last", ["</s>", "<cls>"])
-def test_a_tokenizer_that_pads_right_is_taken_as_it_is(last: str) -> None:
-    tokenizer = padding_on("right", last)
-    assert for_batches(tokenizer) is tokenizer

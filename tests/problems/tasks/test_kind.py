@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from autolora.configs.tasks import Sample
 from autolora.problems.tasks.kind import Kind, own_loss
-from autolora.problems.tasks.reviews import SampleReviews
+from autolora.problems.tasks.texts import Texts
 
 
 class Mean(nn.Module):
@@ -28,7 +28,7 @@ def test_the_loss_is_that_of_the_model_and_has_its_gradient() -> None:
 
 
 def test_a_task_is_what_a_search_reads_of_it() -> None:
-    kind: Kind = SampleReviews(Sample(), seed=0)
+    kind: Kind = Texts(Sample(), seed=0)
     assert str(kind.peft_type) == "TaskType.SEQ_CLS"
     assert kind.head()["problem_type"] == "single_label_classification"
     assert "sample" in kind.origin()

@@ -1,0 +1,280 @@
+"""Rows of a data set as conversations. A format is the columns of a row and the function that reads them.
+
+messages      messages: {"role", "content"}, with tool calls, thoughts and whatever else the template reads
+sharegpt      conversations: {"from", "value"}
+completion    prompt, completion: texts or messages; only the completion is learned
+alpaca        instruction, input, output; only the output is learned
+text          text: one text, all of it learned, without a template
+pairs         source, target (a text, or a list of them)
+e2e, webnlg   the records of these data sets, in one line as in LoRA's recipe
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from datasets import Dataset
+
+from autolora.configs.errors import UserError
+from autolora.configs.tasks import Chat
+from autolora.problems.tasks.sources import Raw, digest
+from autolora.problems.tasks.template import Message
+
+Row = Mapping[str, Any]
+
+_ROLES = {role: role for role in ("system", "user", "assistant", "tool")} | {
+    "developer": "system", "human": "user", "gpt": "assistant", "chatgpt": "assistant", "model": "assistant",
+    "bot": "assistant", "observation": "tool",
+}  # fmt: skip
+_ATTRIBUTE = re.compile(r"\s*([^\[\],]+)\[([^\]]*)\]\s*,?")
+_E2E_NAMES = {"eatType": "Type", "priceRange": "price", "familyFriendly": "family friendly"}
+# The hub puts several test files of WebNLG into one split (column test_category). Systems are scored on these files.
+_SCORED = ("testdata_with_lex", "rdf-to-text-generation-test-data-with-refs")
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A conversation, the numbers of the messages that are learned, and what else the template is given (tools).
+
+    `references`: the texts that people wrote for the last learned message. `category`: WebNLG's. `text`: a plain text
+    instead of messages.
+    """
+
+    messages: Sequence[Message] = ()
+    learned: Sequence[int] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    references: Sequence[str] = ()
+    category: str = ""
+    text: str | None = None
+
+    @property
+    def prompt(self) -> Sequence[Message]:
+        """The messages before the last one that is learned."""
+        return self.messages[: self.learned[-1]] if self.learned else []
+
+    @property
+    def source(self) -> str:
+        """What comes before the first answer: rows that share any prompt share this one."""
+        if self.text is not None:
+            return self.text
+        return json.dumps(self.messages[: _answers(self.messages)[0]], ensure_ascii=False)
+
+    @property
+    def key(self) -> str:
+        """A digest of `source`."""
+        return hashlib.sha256(self.source.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+    def stored(self) -> str:
+        """All of it as JSON; `Conversation(**json.loads(...))` reads it."""
+        return json.dumps(vars(self), ensure_ascii=False)
+
+
+class Format(NamedTuple):
+    """The columns of a format and the function that reads them from a row.
+
+    The function raises ValueError, TypeError, KeyError or AttributeError for a row from which nothing can be learned.
+    `scored`: a row is a record with references, with which a written text is compared.
+    """
+
+    columns: tuple[str, ...]
+    read: Callable[..., Conversation]
+    scored: bool = False
+
+
+def format_of(config: Chat, columns: Sequence[str]) -> Format:
+    """The format that the settings name, else the first whose columns are there. Raises UserError, naming them."""
+    pairs = ((config.text_columns or ["source"])[0], config.label_column or "target")
+    known = FORMATS | {"pairs": FORMATS["pairs"]._replace(columns=pairs)}
+    wanted = config.format or ("pairs" if config.text_columns or config.label_column else None)
+    if wanted == "webnlg" and "modifiedtripleset" not in columns:
+        known["webnlg"] = Format(("modified_triple_sets", "lex"), _webnlg_of_hub, scored=True)
+    for name in [wanted] if wanted else [name for name in known if name not in ("e2e", "webnlg")]:
+        if set(known[name].columns) <= set(columns):
+            return known[name]
+    allowed = " or ".join(", ".join(known[name].columns) for name in ([wanted] if wanted else known))
+    raise UserError(
+        f"--task.format: {config.path} has the columns {', '.join(columns)}; {wanted or 'chat'} reads {allowed}"
+    )
+
+
+def by_source(found: Iterable[Conversation]) -> list[Conversation]:
+    """One conversation for each source, with the references of all, in the order in which the sources first occur."""
+    records: dict[str, Conversation] = {}
+    for one in found:
+        known = records.get(one.source)
+        records[one.source] = replace(known, references=[*known.references, *one.references]) if known else one
+    return list(records.values())
+
+
+def by_reference(records: Iterable[Conversation]) -> list[Conversation]:
+    """One conversation for each reference of each record."""
+    return [replace(x, messages=[*x.prompt, _said("assistant", text)]) for x in records for text in x.references]
+
+
+def _conversation(messages: Sequence[Message], row: Row, first: int = 0) -> Conversation:
+    """The conversation of a row with these messages, of which answers from number `first` on are learned."""
+    if row.get("system") and messages[0]["role"] != "system":
+        messages, first = [_said("system", row["system"]), *messages], first + 1
+    learned = [number for number in _answers(messages) if number >= first and _is_learned(messages[number])]
+    if not learned:
+        raise ValueError("no assistant turn after a user's that is to be learned and has a text")
+    tools = row.get("tools") or None
+    tools = json.loads(tools) if isinstance(tools, str) else _filled(tools)
+    options = {**(_filled(row.get("chat_template_kwargs")) or {}), **({"tools": tools} if tools else {})}
+    return Conversation(messages, learned, options, [messages[learned[-1]]["content"]])
+
+
+def _answers(messages: Sequence[Message]) -> list[int]:
+    """The numbers of the assistant turns after the first user's."""
+    roles = [turn["role"] for turn in messages]
+    first = roles.index("user") if "user" in roles else len(roles)
+    return [number for number, role in enumerate(roles) if role == "assistant" and number > first]
+
+
+def _is_learned(turn: Message) -> bool:
+    """Whether a turn says something, and OpenAI's key `weight` and Axolotl's `train` do not leave it out."""
+    says = turn["content"].strip() or turn.get("tool_calls")
+    return bool(says) and 0 not in (turn.get("weight", 1), turn.get("train", 1))
+
+
+def _messages(turns: Sequence[Row]) -> list[Message]:
+    """The turns as a template reads them: roles by their usual names, a text in parts as one, no empty system turn."""
+    found = [_message(_filled(turn)) for turn in turns]
+    return [turn for turn in found if turn["role"] != "system" or turn["content"].strip()]
+
+
+def _message(turn: dict[str, Any]) -> Message:
+    role, content = turn.pop("from", None) or turn.pop("role"), turn.pop("value", None) or turn.pop("content", "")
+    if role not in _ROLES:
+        raise ValueError(f"the role {role!r} is none of {', '.join(_ROLES)}")
+    if not isinstance(content, str):
+        content = "".join(part if isinstance(part, str) else part["text"] for part in content)
+    for call in turn.get("tool_calls", ()):  # OpenAI gives the arguments as JSON, templates write an object
+        called = call.get("function", call)
+        if isinstance(called.get("arguments"), str):
+            called["arguments"] = json.loads(called["arguments"])
+    return {"role": _ROLES[role], "content": content, **turn}
+
+
+def _filled(value: Any) -> Any:
+    """The value without the keys that are null: Arrow gives every row the keys of all rows."""
+    if isinstance(value, Mapping):
+        return {key: _filled(inner) for key, inner in value.items() if inner is not None}
+    return [_filled(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _said(role: str, text: str) -> Message:
+    return {"role": role, "content": text.strip() if role == "assistant" else text}
+
+
+def _of_messages(row: Row, column: str) -> Conversation:
+    return _conversation(_messages(row[column]), row)
+
+
+def _completion(row: Row, prompt: str, completion: str) -> Conversation:
+    given, learned = (
+        _messages([{"role": role, "content": row[column]}] if isinstance(row[column], str) else row[column])
+        for role, column in (("user", prompt), ("assistant", completion))
+    )
+    return _conversation([*given, *learned], row, len(given))
+
+
+def _alpaca(row: Row, instruction: str, output: str) -> Conversation:
+    task, more = row[instruction], row.get("input") or ""
+    before = [
+        {"role": role, "content": text}
+        for pair in row.get("history") or ()
+        for role, text in zip(("user", "assistant"), pair, strict=True)
+    ]
+    turns = [*before, {"role": "user", "content": f"{task}\n\n{more}" if more.strip() else task}]
+    return _conversation([*_messages(turns), {"role": "assistant", "content": row[output]}], row, len(turns))
+
+
+def _text(row: Row, column: str) -> Conversation:
+    if not row[column].strip():
+        raise ValueError("the text is empty")
+    return Conversation(text=row[column])
+
+
+def _record(source: str, references: Sequence[str], category: str = "") -> Conversation:
+    if not (source.strip() and references and all(text.strip() for text in references)):
+        raise ValueError("the source or a text is empty")
+    return Conversation([_said("user", source), _said("assistant", references[0])], [1], {}, references, category)
+
+
+def _pair(row: Row, source: str, target: str) -> Conversation:
+    return _record(row[source], [row[target]] if isinstance(row[target], str) else list(row[target]))
+
+
+def _e2e(row: Row, meaning: str, reference: str) -> Conversation:
+    """name[Blue Spice], eatType[pub] -> name : Blue Spice | Type : pub"""
+    found = _ATTRIBUTE.findall(row[meaning])
+    if not found or _ATTRIBUTE.sub("", row[meaning]).strip():
+        raise ValueError("no attributes such as name[Blue Spice], area[riverside]")
+    parts = (f"{_E2E_NAMES.get(name.strip(), name.strip())} : {value}" for name, value in found)
+    return _record(" | ".join(parts), [row[reference]])
+
+
+def _webnlg(row: Row, triples: str, texts: str) -> Conversation:
+    return _triples(row, row[triples], [(text["lex"], text.get("comment", "good")) for text in row[texts]])
+
+
+def _webnlg_of_hub(row: Row, triples: str, texts: str) -> Conversation:
+    (found,) = row[triples]["mtriple_set"]
+    return _triples(row, found, list(zip(row[texts]["text"], row[texts]["comment"], strict=True)))
+
+
+def _triples(row: Row, triples: Sequence[str], texts: Sequence[tuple[str, str]]) -> Conversation:
+    """Aarhus | leaderName | Jacob -> Aarhus : leaderName : Jacob, with the texts that are marked good, else all."""
+    parts = [[part.strip() for part in triple.split(" | ")] for triple in triples]
+    if not parts or any(len(part) != 3 for part in parts):
+        raise ValueError("no triples such as Aarhus | leaderName | Jacob_Bundsgaard")
+    good = [text for text, comment in texts if comment == "good"] or [text for text, _ in texts]
+    return _record(" | ".join(" : ".join(part) for part in parts), good, row.get("category") or "")
+
+
+FORMATS = {
+    "messages": Format(("messages",), _of_messages),
+    "sharegpt": Format(("conversations",), _of_messages),
+    "completion": Format(("prompt", "completion"), _completion),
+    "alpaca": Format(("instruction", "output"), _alpaca),
+    "text": Format(("text",), _text),
+    "pairs": Format(("source", "target"), _pair, scored=True),
+    "e2e": Format(("meaning_representation", "human_reference"), _e2e, scored=True),
+    "webnlg": Format(("modifiedtripleset", "lexs"), _webnlg, scored=True),
+}
+"""The formats, in the order in which they are looked for; e2e and webnlg, which have a recipe, must be named."""
+
+
+def of_lora(config: Chat) -> Raw | None:
+    """WebNLG 2017 as LoRA's authors ship it: train.json, dev.json and test.json with numbered entries, each with
+    lexicalisations and a modifiedtripleset of objects. None for another folder."""
+    folder = Path(config.path).expanduser()
+    if not (folder / "train.json").is_file():
+        return None
+    split = config.evaluation_split or "validation"
+    train, evaluated = (
+        Dataset.from_list([
+            {
+                "category": entry.get("category", ""),
+                "lexs": [{"comment": "good", **text} for text in entry["lexicalisations"]],
+                "modifiedtripleset": [" | ".join(triple[part] for part in ("subject", "property", "object"))
+                                      for triple in entry["modifiedtripleset"]],
+            }
+            for numbered in json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))["entries"]
+            for entry in numbered.values()
+        ])
+        for name in ("train", {"validation": "dev"}.get(str(split), split))
+    )  # fmt: skip
+    return Raw(
+        train, {str(split): evaluated}, source={"rows": len(train), "sha256": digest(train) + digest(evaluated)}
+    )
+
+
+def is_scored(row: Row) -> bool:
+    """Whether a row of the hub's WebNLG is of the test file on which systems are scored."""
+    return str(row.get("test_category")).startswith(_SCORED)

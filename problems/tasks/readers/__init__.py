@@ -1,1 +1,0 @@
-"""Read data: users' files and the hub's data sets, checked row by row."""

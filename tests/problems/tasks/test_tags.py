@@ -1,0 +1,176 @@
+"""Labels on the first token of each word, and entities counted over all words, whatever the tokenizer did to them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from datasets import ClassLabel, Dataset, Features, Sequence, Value
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from autolora.configs.errors import UserError
+from autolora.configs.schema import Autolora
+from autolora.configs.tasks import Tokens
+from autolora.problems.data import prepare
+from autolora.problems.scoring import score_ner
+from autolora.problems.tasks.labels import IGNORED
+from autolora.problems.tasks.tags import Tags, owners_of
+
+TRAIN = "IL-2 B-protein\ngene O\n\na O\nCD-28 B-DNA\ncell I-DNA\n\nb O\n\nc B-RNA\n"
+
+
+def task_of(folder: Path, train: str = TRAIN, test: str = TRAIN, **settings: Any) -> Tags:
+    (folder / "d.conll").write_text(train)
+    (folder / "t.conll").write_text(test)
+    paths = {"path": str(folder / "d.conll"), "test_path": str(folder / "t.conll")}
+    return Tags(Tokens(type="tokens", **{**paths, **settings}), seed=0)
+
+
+@pytest.fixture(scope="module", params=["right", "left"])
+def tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerFast:
+    """Splits at hyphens and knows no control characters, as BERT's; pads on either side."""
+    words = ["<pad>", "<s>", "</s>", "<unk>", "il", "-", "2", "gene", "a", "cd", "28", "cell", "b", "c"]
+    inner = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
+    inner.normalizer = normalizers.BertNormalizer(lowercase=True)
+    inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    inner.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", padding_side=request.param)
+
+
+def rows_of(*sentences: tuple[list[str], list[str]]) -> Dataset:
+    return Dataset.from_dict({"tokens": [s[0] for s in sentences], "tags": [s[1] for s in sentences]})
+
+
+def test_tags_are_those_of_the_training_rows_outside_first_and_by_type(tmp_path: Path, log_lines: list[str]) -> None:
+    task = task_of(tmp_path)
+    task.rows()
+    assert task.classes == ["O", "B-DNA", "I-DNA", "B-RNA", "B-protein"]
+    assert task.head()["label2id"]["B-protein"] == 4
+    assert log_lines == ["INFO data: 4 sentences of d, 5 tags: O (3), B-DNA (1), I-DNA (1), B-RNA (1), B-protein (1)"]
+
+
+def test_the_first_token_of_a_word_carries_the_label(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    task = task_of(tmp_path)
+    encoded = task.encode(task.rows().evaluation["test"], tokenizer)
+    first = encoded[0]
+    assert tokenizer.convert_ids_to_tokens(first["input_ids"]) == ["<s>", "il", "-", "2", "gene", "</s>"]
+    assert first["labels"] == [IGNORED, 4, IGNORED, IGNORED, 0, IGNORED]
+    assert first["length"] == 6
+    assert encoded["words"][:] == [[0, 1], [0, 1, 2], [0], [0]]
+    batch = task.collate(tokenizer)([encoded[0], encoded[2]])
+    assert set(batch) == set(tokenizer.model_input_names) | {"labels"}
+    assert batch["labels"].shape == batch["input_ids"].shape == (2, 8)
+    assert batch["labels"][1].tolist().count(IGNORED) == 7
+
+
+@pytest.mark.parametrize("trimmed", [True, False])
+@pytest.mark.parametrize("prefix", [True, False])
+def test_a_token_is_of_the_word_in_which_it_ends(trimmed: bool, prefix: bool) -> None:
+    """Byte-level tokenizers count the blank before a word to its first token, or do not."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    inner = Tokenizer(models.BPE({token: n for n, token in enumerate([*letters, "\u0120d"])}, [("\u0120", "d")]))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
+    inner.post_processor = processors.ByteLevel(trim_offsets=trimmed)
+    words = ["d", "dé", "U."]
+    encoded = inner.encode(" ".join(words))
+    found = owners_of(encoded.offsets, words)
+    kept = [(owner, token) for owner, token in zip(found, encoded.tokens, strict=True) if token != "\u0120"]
+    assert [owner for owner, _ in kept] == [0, 1, 1, 1, 2, 2]
+
+
+def right_outputs(task: Tags, tokenizer: PreTrainedTokenizerFast, rows: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Outputs and labels as Trainer gives them, of a model that is right wherever it is asked; else it says I-DNA."""
+    batch = task.collate(tokenizer)([rows[i] for i in range(len(rows))])
+    labels = batch["labels"].numpy()
+    return np.eye(len(task.classes))[np.where(labels == IGNORED, task.classes.index("I-DNA"), labels)], labels
+
+
+def test_words_without_a_token_are_predicted_o_and_counted(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, log_lines: list[str]
+) -> None:
+    task = task_of(tmp_path, max_length=6)
+    task.rows()
+    sentences = [
+        (["IL-2", "gene", "CD-28", "cell"], ["B-protein", "O", "B-DNA", "I-DNA"]),  # cut after "gene"
+        (["a", "\x07", "c"], ["B-RNA", "B-DNA", "B-RNA"]),  # the control character is nothing to the tokenizer
+        (["\x07"], ["B-DNA"]),  # a sentence of nothing
+    ]
+    encoded = task.encode(rows_of(*sentences), tokenizer)
+    assert "4 of 8 words have no token" in log_lines[-1]
+    outputs, labels = right_outputs(task, tokenizer, encoded)
+    predicted = [["B-protein", "O", "O", "O"], ["B-RNA", "O", "B-RNA"], ["O"]]
+    assert task.predicted(outputs, labels, encoded) == predicted
+    found = task.metrics(outputs, labels, encoded)
+    assert found["recall"] == pytest.approx(3 / 6), "all six entities count"
+    assert found == pytest.approx(score_ner([tags for _, tags in sentences], predicted))
+    assert task.predictions(outputs, labels, encoded).split("\n\n")[1] == (
+        "a\tB-RNA\tB-RNA\n\x07\tB-DNA\tO\nc\tB-RNA\tB-RNA"
+    )
+
+
+def test_sentences_without_a_token_are_not_trained_on(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, log_lines: list[str]
+) -> None:
+    """The mean loss of a batch of such sentences is NaN; the metrics count their words as O."""
+    task = task_of(tmp_path, "a O\n\n\x07 B-DNA\n\nb B-RNA\n", "a O\n\n\x07 B-DNA\n")
+    data = prepare(task, tokenizer, Autolora(task=task.config))
+    assert data.train["tokens"][:] == [["a"], ["b"]]
+    assert [len(rows) for rows in data.evaluation.values()] == [2]
+    assert any("1 of 3 rows have no label" in line for line in log_lines)
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "key"), [("\x07 B-DNA\n", "a O\n", "path"), ("a B-DNA\n", "\x07 O\n", "test_path")]
+)
+def test_rows_that_teach_nothing_at_all_are_refused(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, train: str, test: str, key: str
+) -> None:
+    """The learning rate would be blamed for their loss, after the training."""
+    task = task_of(tmp_path, train, test)
+    with pytest.raises(UserError, match=rf"^--task\.{key}: .*no word of the \d rows has a token"):
+        prepare(task, tokenizer, Autolora(task=task.config))
+
+
+@pytest.mark.parametrize(
+    ("asked", "first"), [(None, ["f1", "precision", "recall"]), (["recall"], ["recall", "DNA.recall"])]
+)
+def test_the_main_metric_comes_first_then_types(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, asked: Any, first: list[str]
+) -> None:
+    task = task_of(tmp_path, metrics=asked)
+    encoded = task.encode(task.rows().evaluation["test"], tokenizer)
+    found = task.metrics(*right_outputs(task, tokenizer, encoded), encoded)
+    assert list(found)[: len(first)] == first
+    assert set(found.values()) == {1.0}
+
+
+def test_numbers_of_tags_have_the_names_of_the_columns_type(tmp_path: Path) -> None:
+    features = Features({"tokens": Sequence(Value("string")), "ner_tags": Sequence(ClassLabel(names=["O", "B-RNA"]))})
+    Dataset.from_dict({"tokens": [["mRNA", "x"]], "ner_tags": [[1, 0]]}, features).to_parquet(
+        str(tmp_path / "a.parquet")
+    )
+    task = task_of(tmp_path, path=str(tmp_path / "a.parquet"), test="a B-RNA\n")
+    assert task.rows().train.to_list() == [{"tokens": ["mRNA", "x"], "tags": ["B-RNA", "O"]}]
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "said"),
+    [
+        (TRAIN, "a O\n\nb B-x\n", r"--task.test_path: .*t\.conll: tag 'B-x' does not occur"),
+        ("a O\n", "a O\n", r"--task.path: .*d\.conll: has no tag but O"),
+        ({"tokens": ["a", "b"], "tags": ["O"]}, TRAIN, "row 1 has 2 words and 1 tags"),
+        ({"tokens": ["a"], "tags": ["S-x"]}, TRAIN, "tag 'S-x' is not allowed; allowed: O, B-TYPE"),
+        ({"words": ["a"], "tags": ["O"]}, TRAIN, "no column 'tokens'; it has: words, tags"),
+    ],
+)
+def test_what_cannot_be_learned_is_one_line(tmp_path: Path, train: Any, test: str, said: str) -> None:
+    more = {}
+    if not isinstance(train, str):
+        (tmp_path / "d.jsonl").write_text(json.dumps(train))
+        more, train = {"path": str(tmp_path / "d.jsonl")}, TRAIN
+    with pytest.raises(UserError, match=said):
+        task_of(tmp_path, train, test, **more).rows()
