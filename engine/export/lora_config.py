@@ -1,5 +1,8 @@
 """PEFT's LoRA at recorded ranks: its configuration, a model with it, and lora_config/ for trainers elsewhere."""
 
+import dataclasses
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +13,18 @@ from autolora.configs.places import PACKAGE, portable_name
 from autolora.configs.schema import WithLora
 from autolora.configs.training import ModelConfig
 from autolora.engine.disk.files import write_json, write_text
-from autolora.engine.export.names import ADAPTER_CONFIG, what_parts_lose
-from autolora.engine.export.scale import alpha_of, alpha_pattern, whole
 from autolora.engine.ranks import RankRecord
-from autolora.problems.models.attach import ADAPTER, attach, keep_block_sparse, lora_config, lora_layers
+from autolora.problems.models.attach import ADAPTER, attach, lora_config, lora_layers
 from autolora.problems.models.layers import heads_of_peft
 from autolora.problems.models.load import GGUF
-from autolora.problems.models.parts import layer_ranks
+from autolora.problems.models.names import joined_ranks
 from autolora.problems.tasks.kind import Kind
 
+ADAPTER_CONFIG = "adapter_config.json"
 _README = """# LoRA at learned ranks, without weights
 
 PEFT's `LoraConfig.from_pretrained` reads this folder; an adapter trained with it has the ranks in `ranks.json` beside
-this folder.
+this folder. Layers of rank 0 are left out of `target_modules`; `alpha_pattern` gives the scale (`retrain.scale`).
 
 ```python
 from peft import LoraConfig, get_peft_model
@@ -30,37 +32,39 @@ from peft import LoraConfig, get_peft_model
 model = get_peft_model(model, LoraConfig.from_pretrained("."))  # model: the base model; ".": this folder
 ```
 
-{scale} Layers of rank 0 are left out of `target_modules`.
 `python run.py --show RUN --for peft|trl|axolotl|llama-factory|unsloth` prints the lines for each trainer.
 {parts}"""
-_SCALES = {
-    "mean_rank": "`alpha_pattern` gives every layer one scale, lora_alpha / sqrt(k x mean rank) = {scale:.4g}, with "
-    "the mean over the layers, or parts of layers, that keep LoRA. At fewer ranks than k it is larger than in the "
-    "search, so that they train well at the learning rate that suits rank k.",
-    "component": "`alpha_pattern` keeps the scale of the search, lora_alpha / k = {scale:g}, on every component.",
-    "fixed": "Every layer has lora_alpha / rank as its scale (`retrain.scale: fixed`).",
-    "rslora": "`alpha_pattern` gives every layer rsLoRA's scale, lora_alpha / sqrt(rank) (`retrain.scale: rslora`).",
-}
+_PARTS = """
+Not exact in other trainers: the parts of c_attn share one LoRA, whose rank is the sum of theirs. No LoraConfig can
+express ranks of their own: other trainers train all of B, and query, key and value change together.
+"""
 
 
 def adapter_config(config: WithLora, record: RankRecord, kind: Kind, head: list[str]) -> LoraConfig:
     """PEFT's configuration for the recorded ranks.
 
-    Layers of rank 0 are left out of target_modules, as PEFT refuses r = 0. The parts of a fused layer share its LoRA,
-    whose rank is their sum.
+    Layers of rank 0 are left out of target_modules, as PEFT refuses r = 0.
     """
-    kept = layer_ranks(record.kept)
-    largest = max(kept.values())
-    return lora_config(
-        config.lora,
-        kind.peft_type,
-        head,
-        r=largest,
-        lora_alpha=whole(alpha_of(config, largest, record.k, record.mean_kept_rank)),
-        target_modules=list(kept),
-        rank_pattern=kept,
-        alpha_pattern=alpha_pattern(config, record),
-    )
+    return lora_config(config.lora, kind.peft_type, head, **_at_ranks(config, record, record.kept))
+
+
+def stock_config(settings: LoraConfig, record: RankRecord, config: WithLora) -> LoraConfig:
+    """The configuration for the stock model, where the parts of a fused layer share one LoRA, whose rank is their
+    sum."""
+    whole_modules = _trained_whole(settings) or None
+    fields = _at_ranks(config, record, joined_ranks(record.kept))
+    return dataclasses.replace(settings, modules_to_save=whole_modules, **fields)
+
+
+def _at_ranks(config: WithLora, record: RankRecord, ranks: Mapping[str, int]) -> dict[str, Any]:
+    largest = max(ranks.values())
+    return {
+        "r": largest,
+        "lora_alpha": whole(alpha_of(config, largest, record.k, record.mean_kept_rank)),
+        "target_modules": list(ranks),
+        "rank_pattern": dict(ranks),
+        "alpha_pattern": alpha_pattern(config, record, ranks),
+    }
 
 
 def attach_ranks(model: PreTrainedModel, config: LoraConfig, record: RankRecord) -> PeftModel:
@@ -70,11 +74,9 @@ def attach_ranks(model: PreTrainedModel, config: LoraConfig, record: RankRecord)
     """
     peft_model = attach(model, config)
     found = {name: layer.r[ADAPTER] for name, layer in lora_layers(peft_model).items()}
-    expected = layer_ranks(record.kept)
-    if found != expected:
-        wrong = sorted(set(found.items()) ^ set(expected.items()))
+    if found != record.kept:
+        wrong = sorted(set(found.items()) ^ set(record.kept.items()))
         raise RuntimeError(f"PEFT did not apply the recorded ranks: {wrong[:4]}")
-    keep_block_sparse(peft_model, record.kept)
     return peft_model
 
 
@@ -86,6 +88,7 @@ def of_the_model(settings: LoraConfig) -> dict[str, Any]:
 def save_lora_config(settings: PeftConfig, record: RankRecord, folder: Path, config: WithLora) -> None:
     """Writes lora_config/: `settings` for a training by other programs, without any path of this machine."""
     assert isinstance(settings, LoraConfig)
+    settings = stock_config(settings, record, config)
     fields = settings.to_dict() | {
         "target_modules": sorted(settings.target_modules or []),
         # PEFT makes this a set when it attaches LoRA to a mixture of experts.
@@ -95,9 +98,8 @@ def save_lora_config(settings: PeftConfig, record: RankRecord, folder: Path, con
         "revision": config.model.revision,
         "inference_mode": False,
     }
-    scale = _SCALES[config.retrain.scale].format(scale=alpha_of(config, 1, record.k, record.mean_kept_rank))
-    lost = what_parts_lose(record)
-    write_text(folder / "README.md", _README.format(scale=scale, parts=f"\n{lost}\n" if lost else ""))
+    parts = _PARTS if joined_ranks(record.kept) != record.kept else ""
+    write_text(folder / "README.md", _README.format(parts=parts))
     write_json(folder / ADAPTER_CONFIG, fields)
 
 
@@ -112,3 +114,33 @@ def hub_name(model: ModelConfig) -> str | None:
     if name is None or name.startswith(PACKAGE):
         return None
     return name.rpartition("/")[0] if name.endswith(GGUF) else name
+
+
+def alpha_pattern(config: WithLora, record: RankRecord, ranks: Mapping[str, int]) -> dict[str, float]:
+    """The lora_alpha of each layer in `ranks`; {} if `retrain.scale` is fixed, where all layers have the same."""
+    if config.retrain.scale == "fixed":
+        return {}
+    mean = record.mean_kept_rank
+    return {name: whole(alpha_of(config, rank, record.k, mean)) for name, rank in ranks.items()}
+
+
+def alpha_of(config: WithLora, rank: int, k: int, mean: float) -> float:
+    """The lora_alpha of a layer of this rank, which PEFT divides by the rank, under `retrain.scale`.
+
+    mean_rank: one scale for all layers, lora_alpha / sqrt(k * mean), with `mean` the mean rank of the layers that keep
+    LoRA; rsLoRA's law (arXiv 2312.03732), but equal to the search's scale at rank k. component: the search's scale
+    lora_alpha / k on each component; fixed: lora_alpha as it is; rslora: the scale lora_alpha / sqrt(rank). rslora
+    does not set PEFT's use_rslora, as programs that read only r and lora_alpha would not know it.
+    """
+    alpha = config.lora.lora_alpha
+    return {
+        "mean_rank": alpha * rank / math.sqrt(k * mean),
+        "component": alpha * rank / k,
+        "fixed": alpha,
+        "rslora": alpha * math.sqrt(rank),
+    }[config.retrain.scale]
+
+
+def whole(alpha: float) -> float:
+    """`alpha` as an int if it is a whole number, as some trainers accept no float."""
+    return int(alpha) if alpha.is_integer() else alpha

@@ -12,11 +12,10 @@ from safetensors.torch import load_file
 
 from autolora.engine.cut.adapter import modules_of
 from autolora.engine.cut.cut import lora_pair, padded, save_adapter
-from autolora.engine.export.beside import GENERATION_CONFIG
-from autolora.engine.export.names import ADAPTER_WEIGHTS
 from autolora.problems.models.layers import layer_shapes
-from autolora.problems.models.parts import split
 
+GENERATION_CONFIG = "generation_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 Shapes = Mapping[str, tuple[int, int]]
 _README = """---
 library_name: peft
@@ -54,7 +53,7 @@ def base_shapes(model: PeftModel) -> dict[str, tuple[int, int]]:
     base: Any = model.get_base_model()
     found = {name.removesuffix(".base_layer"): shape for name, shape in layer_shapes(base).items()}
     known = modules_of(model)
-    return {name: shape for name, shape in found.items() if name in known and split(name)[1] is None}
+    return {name: shape for name, shape in found.items() if name in known}
 
 
 def _kind(layer: str) -> str:

@@ -1,13 +1,13 @@
 """Which searched components a retraining starts from: those of the run's own search, or of another run's."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autolora.configs.errors import UserError
-from autolora.configs.schema import RunConfig, WithLora
+from autolora.configs.schema import RunConfig
 from autolora.engine import ranks
 from autolora.engine.ranks import RankRecord
 from autolora.engine.retrain import checkpoint
@@ -30,13 +30,10 @@ _WAY_OUT = "give the old value, another run as --retrain.init, or --retrain.init
 
 @dataclass(frozen=True)
 class Components:
-    """What a search left: its weights file, and the record that says which components a layer keeps at a rank.
-
-    `targets`: the target modules of the search, which name the parts of fused layers that had LoRA."""
+    """What a search left: its weights file, and the record that says which components a layer keeps at a rank."""
 
     weights: Path
     record: RankRecord
-    targets: Sequence[str]
 
 
 def adapter_to_start_from(config: RunConfig) -> Path | None:
@@ -54,13 +51,12 @@ def components_from(config: RunConfig) -> RunFolder | None:
     return RunFolder(filled_in(start, config))
 
 
-def components_of(config: WithLora, own: RunFolder, record: RankRecord) -> Components:
+def components_of(config: RunConfig, own: RunFolder, record: RankRecord) -> Components:
     """The components from which the run in the folder `own` starts, whose ranks are those of `record`."""
     other = components_from(config)
     if other is None:
-        return Components(own.search_weights, record, config.lora.target_modules)
-    searched = ranks.load(other.ranks)
-    return Components(other.search_weights, searched, [layer.name for layer in searched.layers])
+        return Components(own.search_weights, record)
+    return Components(other.search_weights, ranks.load(other.ranks))
 
 
 def components_digest(config: RunConfig) -> str | None:

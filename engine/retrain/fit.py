@@ -1,151 +1,127 @@
-"""The training loop of all methods: transformers.Trainer, with this program's order of rows and a stop when a signal
-asks for it."""
+"""One training of any method, by transformers.Trainer: this program's order of rows and dropout masks, steps that are
+the same on one and on several processes, a stop on a signal, and an end at NaN; then the evaluation."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+import math
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
-from transformers import PreTrainedConfig, PrinterCallback, TrainerCallback, TrainingArguments
+from torch import Tensor, nn
+from torch.utils.data import BatchSampler, DataLoader
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 
-from autolora.configs.schema import RunConfig
-from autolora.engine.retrain import checkpoint as retrain_checkpoint
-from autolora.engine.retrain.callbacks import Clock, Progress, SaveAsAsked, Seal, StopAtNaN, StopWhenAsked
-from autolora.engine.retrain.evaluate import evaluate
-from autolora.engine.retrain.loss_curve import LossCurve, points_in, points_of
+from autolora.configs.schema import RunConfig, WithLora
+from autolora.engine import ranks
+from autolora.engine.ranks import RankRecord
+from autolora.engine.retrain import checkpoint
+from autolora.engine.retrain.evaluate import Evaluated, NotFinite, evaluate, not_finite_words
 from autolora.engine.retrain.methods.base import Prepared
-from autolora.engine.retrain.trainer import RetrainTrainer
 from autolora.engine.run.context import Context
-from autolora.problems.data import Data
+from autolora.engine.run.trial_batch import try_longest_batch
+from autolora.engine.terminal.live_view import RetrainProgress
+from autolora.engine.tracking import NOWHERE, Tracker
+from autolora.problems.data import Data, LengthGroupedOrder, own_parts
 from autolora.problems.machine.compute import Compute
+from autolora.problems.machine.draws import seed_of
+from autolora.problems.machine.processes import ALONE, Processes
+from autolora.problems.models.recompute import recompute_blocks
+from autolora.problems.tasks.kind import own_loss
+
+POINTS = 50
+"""About how many points the curve of the training loss has."""
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """The result of a training: metrics on the evaluation split, seconds of training, optimiser steps, the text or the
-    table of the predictions (for tasks that keep them), the log loss at a fitted temperature, and the loss of every
-    row (with `retrain.row_losses`).
-    """
+    """A trained and evaluated model with its ranks (None without LoRA), the seconds of its training, its optimiser
+    steps, and the points (step, loss, learning_rate) of its training loss."""
 
-    metrics: dict[str, float]
+    model: nn.Module
+    record: RankRecord | None
+    evaluated: Evaluated
     seconds: float
     steps: int
-    predictions: str | None = None
-    predicted_rows: pd.DataFrame | None = None
-    calibrated_loss: float | None = None
-    row_losses: pd.DataFrame | None = None
-    rows: int = 0
-    """How many rows were evaluated."""
-    seconds_evaluation: float = 0.0
-    curve: list[dict[str, Any]] = field(default_factory=list)
-    """Points of the training loss: step, loss, learning_rate."""
-    found_in: float | None = None
-    """Seconds that the method took to find its ranks; None if it looked for none."""
+    curve: Sequence[Mapping[str, Any]] = field(default_factory=list)
 
 
-def fit(run: Context, prepared: Prepared, data: Data, folder: Path, begun: Mapping[str, Any] | None = None) -> Fitted:
+def begin(run: Context, prepared: Prepared, data: Data) -> None:
+    """Lets the model recompute its blocks if the run asks for it, tries the longest batch, then writes config.yaml
+    and, if ranks or scale are new, ranks.json.
+
+    From then on the folder counts as begun: whatever can refuse the training comes before.
+    """
+    model: Any = prepared.model
+    if run.config.model.gradient_checkpointing and run.config.trains_blocks:
+        recompute_blocks(model)
+    if any(parameter.requires_grad for parameter in model.parameters()):
+        model.to(run.compute.device)
+        model.train()
+        try_longest_batch(run, model, data.train, run.config.retrain.batch_size, partial(own_loss, model))
+    run.begin()
+    path, config, record = run.folder.ranks, run.config, prepared.record
+    if record is None or not run.processes.first:
+        return
+    if prepared.new_ranks:
+        ranks.save(record, path)
+    elif path.exists() and isinstance(config, WithLora) and (kept := ranks.load(path)).lora_alpha is not None:
+        ranks.save(ranks.of_run(kept, config), path)  # the search may have been made with another retrain.scale
+
+
+def fit(
+    run: Context, prepared: Prepared, data: Data, folder: Path, begun: Mapping[str, Any] | None = None,
+    tracker: Tracker = NOWHERE,
+) -> Fitted:  # fmt: skip
     """Trains on `data.train` and evaluates once, after the last step; no best epoch is chosen.
 
-    A model without trainable parameters is only evaluated.
-
-    Resumes from the newest intact checkpoint in `folder`. The caller removes the checkpoints once the result is
-    written. Each checkpoint stores `begun`: the settings, data and ranks that are compared before it is resumed.
-    Raises Interrupted when a signal asked to stop, NotFinite when the loss is not finite.
+    A model without trainable parameters is only evaluated. Resumes from the newest intact checkpoint in `folder`,
+    which the caller removes once the result is written. Each checkpoint stores `begun`: the settings, data and ranks
+    that are compared before it is resumed. Raises Interrupted when a signal asked to stop, NotFinite when the loss is
+    not finite.
     """
-    with _own_cache(prepared.model):
-        return _fit(run, prepared, data, folder, begun)
+    watch = Watch(run, begun or {}, tracker)
+    model: Any = prepared.model.to(run.compute.device)
+    state = TrainerState()
+    if any(parameter.requires_grad for parameter in model.parameters()):
+        state = _trained(run, prepared, data, folder, watch)
+    if run.processes.agree(run.stop):
+        run.stop.check()
+    if prepared.finish is not None:
+        prepared = prepared.finish()
+    evaluated = evaluate(prepared.model, run, data)
+    return Fitted(prepared.model, prepared.record, evaluated, watch.seconds, state.global_step, points_of(state))
 
 
-def _fit(run: Context, prepared: Prepared, data: Data, folder: Path, begun: Mapping[str, Any] | None) -> Fitted:
-    config, processes = run.config, run.processes
-    last = processes.of_first(lambda: retrain_checkpoint.newest(folder))
-    clock = Clock(last.seconds if last else 0.0)
-    seal = Seal(clock, begun or {}, processes)
-    trainer = _trainer(run, prepared, data, folder, [clock, seal])
-    with Progress(trainer) as progress:
-        trainer.add_callback(progress)
-        trainer.add_callback(LossCurve(trainer))
-        curve: list[dict[str, Any]] = []
-        if not any(p.requires_grad for p in prepared.model.parameters()):
-            steps = 0  # the base model is evaluated without training
-        elif last is not None and last.step >= last.max_steps:
-            # Trainer, asked to resume here, would take one step too many.
-            trainer.take_weights(last.folder)
-            steps, curve = last.step, points_in(last.folder)
-        else:
-            with _usual_masks(compiled=config.retrain.torch_compile):
-                trainer.train(resume_from_checkpoint=None if last is None else str(last.folder))
-            steps, curve = trainer.state.global_step, points_of(trainer.state)
-        if processes.agree(run.stop):
-            run.stop.check()
-        if prepared.finish is not None:
-            prepared.finish()
-        found = evaluate(trainer, run, data)
-        return Fitted(seconds=clock.seconds, steps=steps, curve=curve, **vars(found))
-
-
-def _trainer(
-    run: Context, prepared: Prepared, data: Data, folder: Path, callbacks: Sequence[TrainerCallback]
-) -> RetrainTrainer:
-    """The Trainer of this training, with `callbacks` besides those of every training."""
-    with _same_fp32(compiled=run.config.retrain.torch_compile):
-        trainer = RetrainTrainer(
-            model=prepared.model,
-            compute=run.compute,
-            processes=run.processes,
-            args=training_arguments(run.config, run.compute, folder),
-            train_dataset=data.train,
-            data_collator=data.collate,
-            callbacks=[*prepared.callbacks, SaveAsAsked(), StopWhenAsked(run.stop, run.processes), *callbacks],
-        )
+def _trained(run: Context, prepared: Prepared, data: Data, folder: Path, watch: "Watch") -> TrainerState:
+    """Trains, or goes on with a training; returns Trainer's state at the end."""
+    model: Any = prepared.model
+    settings: Any = getattr(model, "config", None)
+    caches = getattr(settings, "use_cache", None)
+    args = training_arguments(run.config, run.compute, folder)
+    if not prepared.resumes:
+        args.set_save("no")
+    trainer = RetrainTrainer(
+        model=model, args=args, train_dataset=data.train,
+        data_collator=data.collate, batch=run.config.retrain.batch_size, compute=run.compute,
+        processes=run.processes, callbacks=[*prepared.callbacks, watch],
+    )  # fmt: skip
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(StopAtNaN(trainer, run.config))
-    return trainer
-
-
-@contextmanager
-def _same_fp32(*, compiled: bool) -> Iterator[None]:
-    """A context in which building the Trainer of a compiled model leaves the precision of fp32 as it is. Otherwise
-    accelerate would let CUDA multiply in TF32 for the rest of the process, and compiling would change the results."""
-    if not compiled:
-        yield
-        return
-    backends: Any = torch.backends
-    # transformers sets the first one, for all backends, where it is told to leave TF32 off.
-    everywhere, matmul = backends.fp32_precision, backends.cuda.matmul.allow_tf32
-    try:
-        yield
-    finally:
-        backends.fp32_precision, backends.cuda.matmul.allow_tf32 = everywhere, matmul
-
-
-@contextmanager
-def _own_cache(model: Any) -> Iterator[None]:
-    """Restores the model's own `use_cache`, which Trainer sets to False.
-
-    A saved config.json would keep that, and whoever loads the model would generate without a cache."""
-    settings = getattr(model, "config", None)
-    own = vars(settings) if isinstance(settings, PreTrainedConfig) else {}
-    before = {name: own[name] for name in ("use_cache",) if name in own}
-    try:
-        yield
-    finally:
-        own.pop("use_cache", None)
-        own.update(before)
-
-
-def _usual_masks(*, compiled: bool) -> AbstractContextManager[Any]:
-    """A context in which a compiled model draws the same dropout masks as an uncompiled one. Otherwise the masks
-    depend on how the model is cut into graphs, and two trainings with one seed differ in more than their ranks."""
-    if not compiled:
-        return nullcontext()
-    settings: Any = import_module("torch._inductor.config")  # this import takes a second
-    patched: AbstractContextManager[Any] = settings.patch(fallback_random=True)
-    return patched
+    last = run.processes.of_first(lambda: checkpoint.newest(folder))
+    if last is not None:
+        watch.seconds = last.seconds
+    if last is not None and last.step >= last.max_steps:
+        # Trainer, asked to resume here, would take one step too many.
+        trainer._load_from_checkpoint(str(last.folder))
+        trainer.state = TrainerState.load_from_json(str(last.folder / "trainer_state.json"))
+    else:
+        with watch:
+            trainer.train(resume_from_checkpoint=None if last is None else str(last.folder))
+    if caches is not None:  # Trainer sets it to False: who loads the saved model would generate without a cache
+        settings.use_cache = caches
+    return trainer.state
 
 
 def training_arguments(config: RunConfig, compute: Compute, folder: Path) -> TrainingArguments:
@@ -153,10 +129,8 @@ def training_arguments(config: RunConfig, compute: Compute, folder: Path) -> Tra
     settings = config.retrain
     arguments = TrainingArguments(
         output_dir=str(folder),
-        # The batch is divided among the processes: more of them change the time of a step, but not its result.
-        per_device_train_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.gradient_accumulation,
-        per_device_eval_batch_size=config.evaluation_batch,
+        # A step's rows, which RetrainTrainer cuts into batches and divides among the processes.
+        per_device_train_batch_size=settings.batch_size * settings.gradient_accumulation,
         num_train_epochs=settings.epochs,
         max_steps=settings.max_steps or -1,
         learning_rate=settings.rate,
@@ -169,19 +143,138 @@ def training_arguments(config: RunConfig, compute: Compute, folder: Path) -> Tra
         remove_unused_columns=False,
         label_names=["labels"],
         torch_compile=settings.torch_compile,
-        # Otherwise transformers would turn TF32 on for a compiled model. accelerate does so in any case: `_same_fp32`.
-        tf32=False if settings.torch_compile else None,
         save_strategy="steps",
         save_steps=settings.checkpoint_every,
         save_total_limit=2,
-        logging_strategy="no",
-        # Trainer's own filter would copy the loss from the device at every step; StopAtNaN checks it less often.
+        logging_strategy="steps",
+        logging_steps=1 / POINTS,
         logging_nan_inf_filter=False,
         report_to="none",
-        disable_tqdm=True,  # Progress shows the training
+        disable_tqdm=True,  # RetrainProgress shows the training
     )
-    # RetrainTrainer applies autocast; the environment variable ACCELERATE_MIXED_PRECISION must not apply it again.
-    arguments.mixed_precision = "no"
     # With several GPUs in one process Trainer would use DataParallel, with a batch for each; use torchrun instead.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
+
+
+class RetrainTrainer(Trainer):
+    """Trainer whose step minimises the mean loss over all labels of its rows, however these rows are cut into batches
+    of `batch` rows and divided among processes. The rows of a step depend on the seed and the epoch alone, and
+    its dropout masks on the seed and the step, so that a resumed training, or another one of this seed, has the same.
+    """
+
+    def __init__(self, *args: Any, batch: int, compute: Compute, processes: Processes = ALONE, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.batch = batch
+        self.compute = compute
+        self.processes = processes
+
+    def get_train_dataloader(self) -> Any:
+        rows: Any = self.train_dataset
+        order = LengthGroupedOrder(rows["length"], self.batch, self.args.seed)
+        steps = _Steps(order, self.args.per_device_train_batch_size, drop_last=False)
+        numbers: Any = range(len(rows))
+        return _Loader(numbers, batch_sampler=steps, collate_fn=self._parts)
+
+    def _parts(self, numbers: list[int]) -> dict[str, Any]:
+        """This process's rows of a step as batches, and the share of each in the labels of the step."""
+        rows: Any = self.train_dataset
+        parts, shares = own_parts(rows, numbers, self.batch, self.processes)
+        return {"batches": [self.data_collator(part) for part in parts], "shares": shares}
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        """The gradient of a step; returns this process's part of its loss, times the number of processes, as DDP
+        averages gradients."""
+        model.train()
+        total = torch.zeros((), device=self.args.device)
+        inputs = self._prepare_inputs(inputs)
+        for number, (batch, share) in enumerate(zip(inputs["batches"], inputs["shares"], strict=True)):
+            torch.manual_seed(seed_of(self.args.seed, "masks", self.state.global_step, number, self.processes.rank))
+            with self.compute.autocast():
+                loss = model(**batch).loss * (share * self.processes.size)
+            self.accelerator.backward(loss)
+            total += loss.detach()
+        return total
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not counted."""
+        return 0
+
+
+class _Steps(BatchSampler):
+    """The rows of each step of an epoch."""
+
+    sampler: LengthGroupedOrder
+
+    def set_epoch(self, epoch: int) -> None:
+        """Trainer calls this on the sampler itself once it has skipped the steps that were taken before a stop."""
+        self.sampler.set_epoch(epoch)
+
+
+class _Loader(DataLoader[Any]):
+    def set_epoch(self, epoch: int) -> None:
+        """Sets the epoch whose steps the next iteration gives; Trainer calls this."""
+        self.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
+
+
+@dataclass(eq=False)
+class Watch(TrainerCallback):
+    """Ends a training at a signal or a loss that is not finite, seals its checkpoints, and shows and sends its loss.
+
+    `seconds`: of the training, those before a stop included. Used in a `with` statement, it takes its view off the
+    terminal."""
+
+    run: Context
+    begun: Mapping[str, Any]
+    tracker: Tracker
+    seconds: float = 0.0
+    view: RetrainProgress | None = None
+    shown: tuple[float, float] = (math.nan, math.nan)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        state.save_steps = args.save_steps  # a resumed training would keep the value of its checkpoint
+        self._began = time.perf_counter() - self.seconds
+        self.view = RetrainProgress(state.max_steps, state.global_step).__enter__()
+        if points_of(state):
+            self.tracker.resumes()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        assert self.view is not None
+        processes = self.run.processes
+        # Several processes agree to stop only at every 10th step.
+        if (processes.size == 1 or state.global_step % 10 == 0) and processes.agree(self.run.stop):
+            control.should_training_stop = True
+            control.should_save = args.save_strategy != "no"
+        # A point at each checkpoint, so that a resumed training has the points of an unbroken one.
+        control.should_log |= control.should_save or state.global_step >= state.max_steps
+        self.view.show(state.global_step, *self.shown)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        if "loss" not in logs:
+            return
+        if not math.isfinite(logs["loss"]):
+            raise NotFinite(not_finite_words(f"a loss up to step {state.global_step}", self.run.config))
+        self.shown = logs["loss"], logs["learning_rate"]
+        self.tracker.log({f"retrain/{key}": value for key, value in points_of(state)[-1].items()})
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.run.processes.wait()  # until each process has written its random state
+        if self.run.processes.first:
+            self.seconds = time.perf_counter() - self._began
+            checkpoint.seal(checkpoint.place(Path(args.output_dir), state.global_step), self.seconds, self.begun)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.seconds = time.perf_counter() - self._began
+
+    def __enter__(self) -> "Watch":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.view is not None:
+            self.view.__exit__()
+
+
+def points_of(state: TrainerState) -> list[dict[str, Any]]:
+    """The points of a training. Trainer's own last entry in the history has no `loss`."""
+    keys = ("step", "loss", "learning_rate")
+    return [{key: entry[key] for key in keys} for entry in state.log_history if "loss" in entry]

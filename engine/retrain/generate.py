@@ -5,44 +5,45 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from datasets import Dataset
-
 from autolora.engine.disk.files import write_text
 from autolora.engine.run.context import Context
 from autolora.engine.terminal.bar import Bar
-from autolora.problems.tasks.causal import Causal
+from autolora.problems.tasks.chat import Conversations, conversation
 from autolora.problems.tasks.decoding import Written, decode
-from autolora.problems.tasks.generation import Generation
+from autolora.problems.tasks.formats import Conversation
 
 log = logging.getLogger("autolora")
 
 
 def write_texts(model: Any, run: Context) -> dict[str, float]:
-    """Writes predictions.jsonl with the texts of `model`; returns their official metrics. Does nothing and returns {}
-    if the task asks for no texts.
+    """Writes predictions.jsonl with the texts of `model`; returns their metrics. Does nothing and returns {} if the
+    task asks for no texts.
 
-    Generation also writes predictions.txt and references.txt, which `python -m problems.scoring` reads. Chat writes
-    samples.jsonl, and has no metrics for its texts. Raises Interrupted between two batches after a signal.
+    Where texts are scored, predictions.txt and references.txt are for `python -m problems.scoring`; else samples.jsonl
+    holds them for the report. Raises Interrupted between two batches after a signal.
     """
     task, folder = run.task, run.folder
-    assert isinstance(task, Causal)
+    assert isinstance(task, Conversations)
     if not run.config.task.writes_texts:
         return {}
     (evaluated,) = run.data.evaluation.values()
     rows = task.decoded(evaluated)
-    prompts = task.prompts(rows, run.tokenizer)
-    found = _decoded(model, run, prompts, task.ends(run.tokenizer)) if prompts else []
-    if found:
-        write_text(folder.written, _lines(_rows(run, rows, prompts, found)))
-    if not isinstance(task, Generation):
-        if found:
-            write_text(folder.samples, _lines(_samples(run, rows, found)))
-        else:  # rows of whole texts, or all cut to task.max_length
-            log.info("samples.jsonl: is not written, as no evaluated row has a whole prompt and answer")
+    known, prompts = [conversation(row) for row in rows], task.prompts(rows, run.tokenizer)
+    if not prompts:  # rows of whole texts, or all cut to task.max_length
+        log.info("samples.jsonl: is not written, as no evaluated row has a whole prompt and answer")
+        return {}
+    found = _decoded(model, run, prompts, task.ends(run.tokenizer))
+    write_text(folder.written, _lines(_rows(run, known, prompts, found)))
+    if not task.config.scores_texts:
+        samples = (
+            {"prompt": one.prompt, "answer": answer.text, "reference": one.references[0]}
+            for one, answer in zip(known, found, strict=True)
+        )
+        write_text(folder.samples, _lines(samples))
         return {}
     texts = [answer.line for answer in found]
     write_text(folder.predictions, "".join(f"{text}\n" for text in texts))
-    write_text(folder.references, in_groups(rows["references"]))
+    write_text(folder.references, in_groups([one.references for one in known]))
     return task.score_texts(texts, rows)
 
 
@@ -56,27 +57,16 @@ def _decoded(model: Any, run: Context, prompts: list[list[int]], ends: list[int]
         return decode(model, run.tokenizer, prompts, run.config.task.decoding, run.compute, after_batch, ends)
 
 
-def _rows(run: Context, rows: Dataset, prompts: list[list[int]], found: list[Written]) -> Iterable[dict[str, Any]]:
-    task = run.task
-    assert isinstance(task, Causal)
-    for row, prompt, answer in zip(rows, prompts, found, strict=True):
-        messages = task.messages(row, run.tokenizer)
+def _rows(
+    run: Context, known: list[Conversation], prompts: list[list[int]], found: list[Written]
+) -> Iterable[dict[str, Any]]:
+    for one, prompt, answer in zip(known, prompts, found, strict=True):
         yield {
-            **({"source": row["source"]} if messages is None else {"messages": messages}),
+            "messages": one.prompt,
             "prompt": run.tokenizer.decode(prompt),
             "prompt_ids": prompt,
             "text": answer.text,
             "token_ids": answer.ids,
-        }
-
-
-def _samples(run: Context, rows: Dataset, found: list[Written]) -> Iterable[dict[str, Any]]:
-    assert isinstance(run.task, Causal)
-    for row, answer in zip(rows, found, strict=True):
-        yield {
-            "prompt": run.task.messages(row, run.tokenizer),
-            "answer": answer.text,
-            "reference": row["reference"],
         }
 
 

@@ -1,40 +1,51 @@
-"""Choose settings by trials: whole trainings on D_tr, measured on D_val. A choice resumes with its finished trials."""
+"""Choose settings by trials: whole trainings on D_tr, measured on D_val. Learning rates, and the ranks of methods
+lora_grid and optuna. A choice resumes with its finished trials."""
 
 import dataclasses
+import importlib.util
+import itertools
 import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from peft import PeftModel
 from transformers import set_seed
 
 from autolora.configs.errors import UserError
-from autolora.configs.schema import RunConfig
+from autolora.configs.schema import LoraGrid, Optuna, RunConfig
+from autolora.engine import ranks
 from autolora.engine.disk.files import remove, write_json
+from autolora.engine.export.lora_config import save_lora_config
+from autolora.engine.ranks import LayerRank, RankRecord, controls
+from autolora.engine.ranks.controls import Shapes
 from autolora.engine.retrain import checkpoint
-from autolora.engine.retrain.beginning import begin
-from autolora.engine.retrain.callbacks import NotFinite
 from autolora.engine.retrain.components import components_digest
-from autolora.engine.retrain.fit import fit
-from autolora.engine.retrain.methods import METHODS, Prepared
+from autolora.engine.retrain.evaluate import NotFinite
+from autolora.engine.retrain.fit import begin, fit
+from autolora.engine.retrain.methods import METHODS
 from autolora.engine.retrain.methods.adalora import LEAST_STEPS
+from autolora.engine.retrain.methods.base import Prepared, budget_of
+from autolora.engine.retrain.methods.lora import lora_at
 from autolora.engine.retrain.same_ranks import what_counts
 from autolora.engine.retrain.settings import CHOOSING
 from autolora.engine.run.contents import read_trials_file
 from autolora.engine.run.context import Context
 from autolora.engine.run.same_data import refuse_changed_data
-from autolora.problems.data import Data
-from autolora.problems.halves import split_rows
+from autolora.problems.data import Data, split_rows
+from autolora.problems.machine.draws import seed_of
+from autolora.problems.models.attach import ADAPTER
+from autolora.problems.models.layers import layer_shapes, lora_layers_of
 from autolora.problems.tasks import Task
 
 log = logging.getLogger("autolora")
 
-_FEW = 12
-"""With more entries than this, the log summarises a candidate."""
+_LEAST_BEFORE, _MOST_BEFORE = 2, 10
+"""TPE compares good trials with others: until half of the trials, but 2 to 10, have finished, it draws at random."""
 
 
 @dataclass(frozen=True)
@@ -50,131 +61,117 @@ class Trial:
 
 Prepare = Callable[[Context, Mapping[str, Any]], tuple[Context, Prepared]]
 """Turns the run of a trial and a candidate into the run with the candidate's settings, and the model to train."""
-
-
 Plan = Callable[[Sequence[Trial]], Sequence[Mapping[str, Any]]]
 """Gives, from the finished trials alone, all candidates that are known so far: the tried ones first."""
 
 
-@dataclass
-class Trials:
-    """The trials of one choice, each written to `path` when it is finished.
+def choose_learning_rate(run: Context) -> float:
+    """The rate of `retrain.learning_rate` that did best on D_val with this run's method; writes sweep.json."""
+    rates = [{"learning_rate": rate} for rate in run.config.retrain.rates]
 
-    `blame`, `stage`: the key and the stage that the error names when all trials diverge; `name`: what the
-    log calls the choice; `sizes`: layer -> LoRA parameters of one component, which are stored in `path`.
-    """
+    def prepare(run: Context, tried: Mapping[str, Any]) -> tuple[Context, Prepared]:
+        at_rate = run.under(with_rate(run.config, tried["learning_rate"]))
+        return at_rate, METHODS[type(run.config)](run.base(), at_rate, len(split_rows(run.data.train, run.config)[0]))
 
-    run: Context
-    path: Path
-    blame: str
-    stage: str
-    name: str
-    sizes: Mapping[str, int] = field(default_factory=dict)
+    return float(best_trial(run, run.folder.sweep, lambda done: rates, prepare).tried["learning_rate"])
 
-    def __post_init__(self) -> None:
-        rows, found = self.run.data, read_trials_file(self.path)
-        if not found and self.run.processes.first:  # what the removed file's trials left may be of other candidates
-            for left in self.run.folder.trials.glob(f"{self.path.stem}-*"):
-                remove(left)
-        # A finished choice has read only D_tr and D_val, so that the evaluation rows may have changed since.
-        refuse_changed_data(self.run, found.get("data", {}), evaluated="chosen" not in found)
-        self.ranks: dict[str, Any] | None = found.get("ranks")
-        d_tr, d_val = split_rows(rows.train, self.run.config)
-        self.data = Data(rows.train.select(d_tr), {"D_val": rows.train.select(d_val)}, rows.collate)
 
-    def best(self, plan: Plan, prepare: Prepare, count: str) -> Trial:
-        """The trial with the best score on D_val; if scores are equal, the trial with the lower loss. Runs only trials
-        that are not in the file. `count`: the number of trials as the log prints it.
+def choose_ranks(run: Context) -> None:
+    """Chooses ranks by the method lora_grid or optuna, and writes grid.json, ranks.json and lora_config/."""
+    model, config = run.base().model, run.adapted
+    found = layer_shapes(model)
+    shapes = {name: found[name] for name in lora_layers_of(model, config.lora)}
+    plan, ranks_of = _PLANS[type(run.config)](run, shapes)
 
-        Raises UserError when all trials diverged.
-        """
-        done = read_trials(self.path)
-        while len(done) < len(planned := plan(done)):
-            number, tried = len(done), planned[len(done)]
-            log.info("%s: trial %d of %s, %s", self.name, number + 1, count, words_of(tried))
-            done.append(self._train(tried, prepare, done))
-            self._write(done)
-            remove(self._folder(number))
-        finite = [trial for trial in done if trial.metrics]
-        if not finite:
-            # A lower rate is a changed setting, under which these trials do not resume: hence --overwrite. In a study
-            # that is no way out, as it refuses --stage retrain, and --overwrite replaces all of its cells.
-            raise UserError(
-                f"{self.blame}: all {len(done)} trials of {self.path} diverged; lower the rate and add "
-                f"--stage {self.stage} --overwrite (for a cell of a study, remove {self.path.parent} and repeat the "
-                f"study's command)"
-            )
-        chosen = max(finite, key=partial(goodness, self.run.task))
-        log.info("%s: chose %s", self.name, words_of(chosen.tried))
-        self._write(done, chosen)
-        remove(self.run.folder.trials)
-        self.run.compute.let_go()
-        return chosen
+    def prepare(run: Context, tried: Mapping[str, Any]) -> tuple[Context, Prepared]:
+        return run, lora_at(ranks_of(tried), Path("--lora.k"), run.base(), run)
 
-    def _train(self, tried: Mapping[str, Any], prepare: Prepare, done: Sequence[Trial]) -> Trial:
-        """Trains the candidate `tried`; `done` are the earlier trials."""
-        self.run.compute.let_go()
-        set_seed(self.run.config.seed)
-        run, prepared = prepare(self.run.under(self._settings()), tried)
-        # Settings are stored only after `prepare`, which may refuse them: a half-done choice resumes only under the
-        # settings that are stored.
-        begin(run, prepared, self.data)
-        self._write(done)
-        folder, began = self._folder(len(done)), time.perf_counter()
-        before = float(checkpoint.peek(folder).get("seconds", 0.0))
-        try:
-            fitted = fit(run, prepared, self.data, folder)
-        except NotFinite as error:
-            log.warning("%s: %s diverged (%s)", self.name, words_of(tried), error)
-            return Trial(tried, {}, 0, before + time.perf_counter() - began)
-        return Trial(tried, fitted.metrics, fitted.steps, fitted.seconds + fitted.seconds_evaluation)
+    sizes = {name: sum(shape) for name, shape in shapes.items()}
+    _, prepared = prepare(run, best_trial(run, run.folder.grid, plan, prepare, sizes).tried)
+    assert prepared.record is not None
+    assert isinstance(prepared.model, PeftModel)
+    save_lora_config(prepared.model.peft_config[ADAPTER], prepared.record, run.folder.lora_config, config)
+    ranks.save(prepared.record, run.folder.ranks)
 
-    def _settings(self) -> RunConfig:
-        """The settings of every trial: the run's, but with as many passes over D_tr as the retraining takes over all
-        rows, instead of as many steps. With more passes, lower learning rates would look better than they are for the
-        retraining. A trial keeps no losses of rows, as it is judged by its metrics."""
-        config, steps = self.run.config, self.run.config.retrain.max_steps
-        if steps is not None:
-            fewest = min(steps, LEAST_STEPS)
-            steps = max(fewest, math.ceil(steps * len(self.data.train) / len(self.run.data.train)))
-        retrain = config.retrain.model_copy(update={"max_steps": steps, "row_losses": False})
-        return config.model_copy(update={"retrain": retrain})
 
-    def _folder(self, number: int) -> Path:
-        """The folder of one trial. Each has its own, as a trial must not resume from another trial's checkpoints."""
-        return self.run.folder.trials / f"{self.path.stem}-{number}"
+def best_trial(
+    run: Context, path: Path, plan: Plan, prepare: Prepare, sizes: Mapping[str, int] | None = None
+) -> Trial:
+    """The trial with the best score on D_val; if scores are equal, the trial with the lower loss. Each finished trial
+    is written to `path`, and only those that are not there are run. `sizes`: layer -> LoRA parameters of one
+    component, which are stored, too. Raises UserError when all trials diverged."""
+    found = read_trials_file(path)
+    # A finished choice has read only D_tr and D_val, so that the evaluation rows may have changed since.
+    refuse_changed_data(run, found.get("data", {}), evaluated="chosen" not in found)
+    begun = {key: found[key] for key in ("ranks",) if key in found}
+    if sizes is not None:
+        begun["parameters_per_rank"] = dict(sizes)
+    done = read_trials(path)
 
-    def _write(self, done: Sequence[Trial], chosen: Trial | None = None) -> None:
-        found = {} if chosen is None else {"chosen": chosen.tried}
-        trials = [dataclasses.asdict(trial) for trial in done]
-        begun: dict[str, Any] = {
-            "settings": CHOOSING.of(self.run.config),
-            "data": self.run.fingerprint,
-            "ranks": self.ranks,
-        }
-        if (components := components_digest(self.run.config)) is not None:
-            begun["components"] = components
-        sizes = {"parameters_per_rank": dict(self.sizes)} if self.sizes else {}
-        write_json(self.path, {**found, "trials": trials, **sizes, **begun})
+    def write(**more: Any) -> None:
+        made: dict[str, Any] = {"settings": CHOOSING.of(run.config), "data": run.fingerprint}
+        if (components := components_digest(run.config)) is not None:
+            made["components"] = components
+        write_json(path, {**more, "trials": [dataclasses.asdict(trial) for trial in done], **begun, **made})
+
+    while len(done) < len(planned := plan(done)):
+        tried, data = planned[len(done)], halves_of(run)
+        log.info("%s: trial %d, %.200s", path.stem, len(done) + 1, tried)
+        run.compute.let_go()
+        set_seed(run.config.seed)
+        at, prepared = prepare(run.under(_settings(run, data)), tried)
+        if sizes is None:
+            begun["ranks"] = what_counts(prepared.record)
+        # Settings are stored only after what may refuse them: a half-done choice resumes only under those stored.
+        begin(at, prepared, data)
+        if not found and not done:
+            remove(run.folder.trials)  # of other candidates, where someone has removed the file
+        write()
+        done.append(_tried(at, prepared, data, run.folder.trials / f"{path.stem}-{len(done)}", tried))
+        write()
+    chosen = max(done, key=partial(goodness, run.task))
+    if not chosen.metrics:
+        raise UserError(f"--retrain.learning_rate: all {len(done)} trials of {path} diverged; lower the rate (with "
+                        f"--overwrite)")  # fmt: skip
+    log.info("%s: chose %.200s", path.stem, chosen.tried)
+    write(chosen=chosen.tried)
+    remove(run.folder.trials)
+    run.compute.let_go()
+    return chosen
+
+
+def _tried(run: Context, prepared: Prepared, data: Data, folder: Path, tried: Mapping[str, Any]) -> Trial:
+    """Trains a candidate in a folder of its own, as it must not resume from another trial's checkpoints."""
+    began, before = time.perf_counter(), float(checkpoint.peek(folder).get("seconds", 0.0))
+    try:
+        fitted = fit(run, prepared, data, folder)
+    except NotFinite as error:
+        log.warning("%.200s diverged (%s)", tried, error)
+        return Trial(tried, {}, 0, before + time.perf_counter() - began)
+    return Trial(tried, fitted.evaluated.metrics, fitted.steps, fitted.seconds + fitted.evaluated.seconds)
+
+
+def halves_of(run: Context) -> Data:
+    """D_tr to train on, D_val to judge on."""
+    rows = run.data
+    d_tr, d_val = split_rows(rows.train, run.config)
+    return Data(rows.train.select(d_tr), {"D_val": rows.train.select(d_val)}, rows.collate)
+
+
+def _settings(run: Context, data: Data) -> RunConfig:
+    """The settings of every trial: the run's, but with as many passes over D_tr as the retraining takes over all
+    rows, instead of as many steps. With more passes, lower learning rates would look better than they are for the
+    retraining. A trial keeps no losses of rows, as it is judged by its metrics."""
+    steps = run.config.retrain.max_steps
+    if steps is not None:
+        steps = max(min(steps, LEAST_STEPS), math.ceil(steps * len(data.train) / len(run.data.train)))
+    retrain = run.config.retrain.model_copy(update={"max_steps": steps, "row_losses": False})
+    return run.config.model_copy(update={"retrain": retrain})
 
 
 def read_trials(path: Path) -> list[Trial]:
     """The trials in a grid.json or sweep.json; none when there is no such file."""
     return [Trial(**trial) for trial in read_trials_file(path).get("trials", [])]
-
-
-def choose_learning_rate(run: Context) -> float:
-    """The rate of `retrain.learning_rate` that did best on D_val with this run's method; writes sweep.json."""
-    trials = Trials(run, run.folder.sweep, "--retrain.learning_rate", "retrain", "sweep")
-
-    def prepare(run: Context, tried: Mapping[str, Any]) -> tuple[Context, Prepared]:
-        at_rate = run.under(with_rate(run.config, tried["learning_rate"]))
-        prepared = METHODS[type(run.config)].prepare(run.base(), at_rate, len(trials.data.train))
-        trials.ranks = what_counts(prepared.record)
-        return at_rate, prepared
-
-    rates = [{"learning_rate": rate} for rate in run.config.retrain.rates]
-    return float(trials.best(lambda done: rates, prepare, f"{len(rates)}").tried["learning_rate"])
 
 
 def goodness(task: Task, trial: Trial) -> tuple[float, float]:
@@ -192,9 +189,81 @@ def with_rate(config: RunConfig, rate: float) -> RunConfig:
     return config.model_copy(update={"retrain": config.retrain.model_copy(update={"learning_rate": rate})})
 
 
-def words_of(tried: Mapping[str, Any]) -> str:
-    """A candidate as the log prints it; for many layers, only the range and the mean of their ranks."""
-    if len(tried) <= _FEW:
-        return ", ".join(f"{name} {value}" for name, value in tried.items())
-    values = [float(value) for value in tried.values()]
-    return f"ranks {min(values):g} to {max(values):g}, mean {sum(values) / len(values):.2f}"
+Planned = tuple[Plan, Callable[[Mapping[str, Any]], RankRecord]]
+"""What a method chooses from: the plan of candidates, and the ranks of a candidate."""
+
+
+def _grid(run: Context, shapes: Shapes) -> Planned:
+    """Every combination of `lora.grid` over the target modules.
+
+    The paper compares with 16 rank configurations without naming them; two target modules and four ranks make 16.
+    """
+    lora = run.adapted.lora
+    combinations = itertools.product(lora.grid, repeat=len(lora.target_modules))
+    tried = [dict(zip(lora.target_modules, combination, strict=True)) for combination in combinations]
+    return lambda done: tried, lambda one: controls.by_target(list(shapes), one, lora.k)
+
+
+def _tpe(run: Context, shapes: Shapes) -> Planned:
+    """Ranks that TPE proposes from the earlier trials; each proposal spends the whole budget."""
+    if importlib.util.find_spec("optuna") is None:
+        raise UserError("--method: optuna is not installed; run: pip install 'optuna>=5.0', or take another method")
+    lora, sizes = run.adapted.lora, {name: sum(shape) for name, shape in shapes.items()}
+    budget = budget_of(lora, list(sizes.values()), least=min(sizes.values()))
+    most = controls.highest_needed(shapes, budget, lora.k)
+    cap = {name: min(most, *shape) for name, shape in shapes.items()}
+    proposals = Proposals(sizes, budget, cap, lora.trials, run.config.seed)
+
+    def plan(done: Sequence[Trial]) -> list[Mapping[str, Any]]:
+        tried = [trial.tried for trial in done]
+        scored = [(trial.tried, run.task.score(trial.metrics) if trial.metrics else None) for trial in done]
+        return tried if len(done) == lora.trials else [*tried, proposals.next(scored)]
+
+    def record(tried: Mapping[str, Any]) -> RankRecord:
+        layers = tuple(LayerRank(name, int(tried[name])) for name in sizes)
+        return RankRecord(lora.k, layers, rule=Optuna.recorded_rule)
+
+    return plan, record
+
+
+_PLANS: Mapping[type[RunConfig], Callable[[Context, Shapes], Planned]] = {LoraGrid: _grid, Optuna: _tpe}
+
+Scored = tuple[Mapping[str, Any], float | None]
+"""The ranks of a finished trial, and its score on D_val; None if it diverged."""
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """Proposes by Optuna's TPE (tree-structured Parzen estimator) the ranks of the next trial, which spend all of
+    `budget` as far as the layers can.
+
+    `sizes`: layer -> LoRA parameters of one component; `cap`: layer -> the most components that it may get. A proposal
+    depends only on the seed and the earlier trials, so that these are all that an interrupted choice needs to resume.
+    """
+
+    sizes: Mapping[str, int]
+    budget: int
+    cap: Mapping[str, int]
+    trials: int
+    seed: int
+
+    def next(self, done: Sequence[Scored]) -> dict[str, int]:
+        """Layer -> rank: uniform in the first trial; in later trials as TPE proposes, scaled to spend the budget."""
+        weights = self._asked(done) if done else dict.fromkeys(self.sizes, 1)
+        return controls.apportioned(weights, self.sizes, self.budget, self.cap, (self.seed, len(done)))
+
+    def _asked(self, done: Sequence[Scored]) -> dict[str, int]:
+        import optuna  # a slow import of an optional package
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        sampler = optuna.samplers.TPESampler(
+            n_startup_trials=min(max(self.trials // 2, _LEAST_BEFORE), _MOST_BEFORE),
+            seed=seed_of(self.seed, "optuna", len(done)) % 2**32,
+        )
+        study = optuna.create_study(sampler=sampler, direction="maximize")
+        space: dict[str, Any] = {name: optuna.distributions.IntDistribution(0, self.cap[name]) for name in self.sizes}
+        for ranks_tried, score in done:
+            state = optuna.trial.TrialState.FAIL if score is None else optuna.trial.TrialState.COMPLETE
+            params = {name: int(ranks_tried[name]) for name in space}
+            study.add_trial(optuna.trial.create_trial(state=state, params=params, distributions=space, value=score))
+        return dict(study.ask(space).params)

@@ -1,19 +1,19 @@
 """Attach stock PEFT LoRA to a model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from peft.tuners.lora import LoraLayer
 from peft.utils import ModulesToSaveWrapper
+from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from autolora.configs.errors import UserError
 from autolora.configs.training import LoraSettings, ScaledLora
 from autolora.problems.models.layers import heads_of_peft, lora_layers_of, name_of, target_layers
-from autolora.problems.models.parts import layer_ranks, layout, matches
-from autolora.problems.models.sparse import KeepSparse
+from autolora.problems.models.names import matches
 
 ADAPTER = "default"
 
@@ -36,36 +36,12 @@ def lora_config(
 def attach_components(
     model: PreTrainedModel, settings: LoraSettings, task_type: TaskType | None, trained_whole: Sequence[str]
 ) -> PeftModel:
-    """`model` with k components, each at the scale lora_alpha / k, in every layer or part that the targets name.
+    """`model` with k components, each at the scale lora_alpha / k, in every layer that the targets name.
 
     Raises UserError as `target_layers` and `attach` do.
     """
-    groups = dict.fromkeys(lora_layers_of(model, settings), settings.k)
-    ranks = layer_ranks(groups)
-    larger = {name: rank for name, rank in ranks.items() if rank != settings.k}
-    alphas = {name: settings.lora_alpha * rank / settings.k for name, rank in larger.items()}
-    config = lora_config(
-        settings, task_type, trained_whole, r=settings.k, target_modules=list(ranks), rank_pattern=larger,
-        alpha_pattern=alphas,
-    )  # fmt: skip
-    peft_model = attach(model, config)
-    keep_block_sparse(peft_model, groups)
-    return peft_model
-
-
-def keep_block_sparse(model: PeftModel, ranks: Mapping[str, int]) -> None:
-    """Keeps B at 0 outside the output rows of each component's part, in all training that follows.
-
-    A layer that has LoRA as a whole, not by parts, does not change.
-
-    `ranks`: group -> rank.
-    """
-    groups = layout(ranks).values()
-    for name, layer in lora_layers(model).items():
-        inside = [group for group in groups if group.layer == name and group.part is not None]
-        if inside:
-            weight: Any = layer.lora_B[ADAPTER].weight
-            weight.register_hook(KeepSparse(inside, weight))
+    layers = lora_layers_of(model, settings)
+    return attach(model, lora_config(settings, task_type, trained_whole, r=settings.k, target_modules=layers))
 
 
 def attach(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
@@ -99,3 +75,10 @@ def lora_layers(model: PeftModel, adapter: str = ADAPTER) -> dict[str, LoraLayer
         for name, module in model.get_base_model().named_modules()
         if isinstance(module, LoraLayer) and adapter in module.lora_A
     }
+
+
+def factors(layer: LoraLayer, adapter: str = ADAPTER) -> tuple[Tensor, Tensor]:
+    """A [k, inputs] and B [outputs, k] of a layer."""
+    a: Any = layer.lora_A[adapter]
+    b: Any = layer.lora_B[adapter]
+    return a.weight, b.weight

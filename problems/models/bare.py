@@ -11,6 +11,8 @@ from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from autolora.configs.errors import UserError
+from autolora.problems.models.load import BaseModel
+from autolora.problems.models.names import matches
 
 
 class Snapshot:
@@ -47,6 +49,13 @@ class Snapshot:
             parameter.grad = grad
         for tensor, value in self._copies:
             tensor.copy_(value)
+
+
+def whole_names(base: BaseModel) -> list[str]:
+    """The full names of the modules that are trained whole."""
+    return [
+        name for name, _ in base.model.named_modules() if any(matches(name, whole) for whole in base.trained_whole)
+    ]
 
 
 def bare_model(model: nn.Module) -> Any:

@@ -137,7 +137,7 @@ def refuse_other_models(model: Any, name: str) -> None:
         why = "is trained to predict the token that it is given, not the next one"
     else:
         return
-    raise UserError(f"--model.name: {name} ({type(model).__name__}) {why}; task generation (and chat) takes "
+    raise UserError(f"--model.name: {name} ({type(model).__name__}) {why}; task chat takes "
                     f"next-token models, such as GPT-2 and Llama")  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from autolora.configs.section import ALL_LINEAR
 from autolora.configs.training import LoraSettings
 from autolora.problems.models.layers import heads_of_peft, layer_shapes, name_of, with_modules_to_save, with_weights
 from autolora.problems.models.load import BaseModel
-from autolora.problems.models.parts import split
+from autolora.problems.models.names import parts_of
 
 # Fields that the search reads, or that do not change what it computes; every other field must have its default.
 _READ = {
@@ -62,8 +62,9 @@ def _targets(config: LoraConfig, model: nn.Module) -> list[str]:
         config = dataclasses.replace(config, target_modules=targets)
     if targets == ALL_LINEAR:
         return [ALL_LINEAR]
-    # A regular expression that matches a fused layer would match its parts, too.
-    names = [name for name in layer_shapes(model) if split(name)[1] is None or not isinstance(targets, str)]
+    names = list(layer_shapes(model))
+    if not isinstance(targets, str):  # a regular expression that matches a fused layer would match its parts, too
+        names += [part for name in names if name.endswith("c_attn") for part in parts_of(name)]
     found = [name for name in names if check_target_module_exists(config, name)]
     if not found:
         raise UserError(f"lora_config: target_modules={targets!r} matches no linear layer that the rows pass through "

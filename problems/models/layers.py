@@ -16,11 +16,10 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from autolora.configs.errors import UserError
-from autolora.configs.schema import FUSED
 from autolora.configs.section import ALL_LINEAR
 from autolora.configs.training import LoraSettings
 from autolora.problems.models.load import BaseModel, bodies_of, in_body
-from autolora.problems.models.parts import lies_in, matches, refuse_overlap, split
+from autolora.problems.models.names import lies_in, matches
 
 log = logging.getLogger("autolora.inputs")
 
@@ -36,7 +35,7 @@ def heads_of_peft(task_type: Any) -> tuple[str, ...]:
 
 
 def lora_layers_of(model: PreTrainedModel, settings: LoraSettings) -> list[str]:
-    """Names of the layers, and of the parts of fused layers, that get LoRA under these settings.
+    """Names of the layers that get LoRA under these settings.
 
     Raises UserError as `target_layers` does.
     """
@@ -44,11 +43,10 @@ def lora_layers_of(model: PreTrainedModel, settings: LoraSettings) -> list[str]:
 
 
 def target_layers(model: PreTrainedModel, targets: Sequence[str], whole: Sequence[str] = ()) -> list[str]:
-    """Names of the layers, and of the parts of fused layers, that `targets` name, in the model's order.
+    """Names of the layers that `targets` name, in the model's order.
 
     `targets` are names or their endings, or all-linear alone, which leaves out layers inside the modules `whole` (also
-    names or endings). Raises UserError when a target matches no layer that can have LoRA, and when a layer is named
-    both whole and by part.
+    names or endings). Raises UserError when a target matches no layer that can have LoRA.
     """
     shapes = layer_shapes(model)
     if list(targets) == [ALL_LINEAR]:
@@ -62,12 +60,11 @@ def target_layers(model: PreTrainedModel, targets: Sequence[str], whole: Sequenc
             f"--lora.target_modules: {', '.join(missing)} matches no linear layer that the rows pass through in "
             f"{name_of(model)}; there are: {_endings(set(shapes) - _outputs(model))}"
         )
-    refuse_overlap(found, "--lora.target_modules")
     return found
 
 
 def _all_linear(model: PreTrainedModel, shapes: dict[str, tuple[int, int]], whole: Sequence[str]) -> list[str]:
-    """Every linear layer of every block (a member of a ModuleList in the base model); a fused layer counts as one.
+    """Every linear layer of every block (a member of a ModuleList in the base model).
 
     A layer with a single output is left out: it is the gate of a shared expert, and its updates have rank 1 at most.
     Poolers, projections of embeddings, output embeddings and task heads lie outside the blocks. PEFT's own all-linear
@@ -82,20 +79,17 @@ def _all_linear(model: PreTrainedModel, shapes: dict[str, tuple[int, int]], whol
         and (without_head or in_body(model, name))
         and shape[0] > 1
         and name not in outputs
-        and split(name)[1] is None
         and not any(lies_in(name, module) for module in whole)
     ]
 
 
 def layer_shapes(model: nn.Module) -> dict[str, tuple[int, int]]:
-    """Name -> (outputs, inputs) of every layer, and of every part of a fused one, that could take LoRA."""
-    shapes = {}
-    for name, module in model.named_modules():
-        in_head = any(part in HEADS for part in name.split("."))
-        if is_matrix(module) and getattr(module, "reached", True) and not in_head:
-            outputs, inputs = shapes[name] = matrix_shape(module)
-            shapes |= {part: (outputs // len(FUSED), inputs) for part in _parts(name, module)}
-    return shapes
+    """Name -> (outputs, inputs) of every layer that could take LoRA."""
+    return {
+        name: matrix_shape(module)
+        for name, module in model.named_modules()
+        if is_matrix(module) and getattr(module, "reached", True) and not set(name.split(".")) & set(HEADS)
+    }
 
 
 def is_matrix(module: nn.Module) -> bool:
@@ -109,18 +103,6 @@ def matrix_shape(module: Any) -> tuple[int, int]:
         inputs, outputs = module.weight.shape
         return outputs, inputs
     return module.out_features, module.in_features
-
-
-def _parts(layer: str, module: Any) -> list[str]:
-    """Names of the parts of a fused layer: a Conv1D c_attn with outputs [query | key | value]. Empty for other layers.
-
-    GPT-BigCode's linear c_attn has other blocks, and a cross-attention's c_attn has no query. A layer in 4 bits keeps
-    its former class in `source_cls`.
-    """
-    if layer.rpartition(".")[2] != "c_attn" or not issubclass(getattr(module, "source_cls", type(module)), Conv1D):
-        return []
-    outputs, inputs = matrix_shape(module)
-    return [f"{layer}.{part}" for part in FUSED] if outputs == len(FUSED) * inputs else []
 
 
 def refuse_large_k(model: PreTrainedModel, settings: LoraSettings) -> None:
@@ -147,13 +129,8 @@ def _outputs(model: nn.Module) -> set[str]:
 
 
 def _endings(names: Iterable[str]) -> str:
-    """What a user would write for these modules: `query`, `c_attn.q`."""
-    found = set()
-    for name in names:
-        module, part = split(name)
-        ending = module.rpartition(".")[2]
-        found.add(ending if part is None else f"{ending}.{part}")
-    return ", ".join(sorted(word for word in found if word)) or "none"
+    """What a user would write for these modules: `query`."""
+    return ", ".join(sorted({name.rpartition(".")[2] for name in names} - {""})) or "none"
 
 
 def with_modules_to_save(base: BaseModel, given: Sequence[str] | None, targets: Sequence[str]) -> BaseModel:
@@ -175,7 +152,7 @@ def with_modules_to_save(base: BaseModel, given: Sequence[str] | None, targets: 
     heads = [module for name in (*base.trained_whole, *HEADS) for module in modules_named(model, name)]
     whole = list(dict.fromkeys(module for modules in found.values() for module in modules if module not in heads))
     by_name = [] if list(targets) == [ALL_LINEAR] else targets  # all-linear leaves these modules out
-    lora = [split(name)[0] for name in layer_shapes(model) if any(matches(name, target) for target in by_name)]
+    lora = [name for name in layer_shapes(model) if any(matches(name, target) for target in by_name)]
     trained = [*lora, *heads, *whole]
     for module in whole:
         inside = [x for x in trained if x.startswith(f"{module}.") or (x == module and x in lora)]

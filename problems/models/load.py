@@ -29,7 +29,7 @@ from autolora.configs.places import PACKAGE, from_home
 from autolora.configs.training import ModelConfig
 from autolora.problems.machine.compute import fast_bf16
 from autolora.problems.machine.hub import explain_missing
-from autolora.problems.models.parts import lies_in
+from autolora.problems.models.names import lies_in
 
 GGUF = ".gguf"
 

@@ -1,31 +1,22 @@
-"""The methods: how each prepares the model that the retraining trains, and what it saves of it."""
+"""The methods: the class of a run's settings -> how the model that is trained is prepared."""
 
 from autolora.configs import schema
 from autolora.configs.schema import RunConfig
-from autolora.engine.retrain.methods import lora
-from autolora.engine.retrain.methods.adalora import AdaLora
-from autolora.engine.retrain.methods.adapter import Adapter
-from autolora.engine.retrain.methods.base import Method, Prepared
-from autolora.engine.retrain.methods.eva import Eva
-from autolora.engine.retrain.methods.full import Full
-from autolora.engine.retrain.methods.head import Head
-from autolora.engine.retrain.methods.lora import RankedLora
-from autolora.engine.retrain.methods.para import Para
-
-__all__ = ["METHODS", "Method", "Prepared"]
+from autolora.engine.retrain.methods import adalora, adapter, eva, lora, para, whole
+from autolora.engine.retrain.methods.base import Method
 
 METHODS: dict[type[RunConfig], Method] = {
-    schema.Autolora: RankedLora(lora.of_the_run, chosen=False),
-    schema.Lora: RankedLora(lora.uniform),
-    schema.LoraGrid: RankedLora(lora.of_the_run),
-    schema.Optuna: RankedLora(lora.of_the_run),
-    schema.LoraRanks: RankedLora(lora.of_another),
-    schema.Shuffled: RankedLora(lora.shuffled),
-    schema.Random: RankedLora(lora.random),
-    schema.Adalora: AdaLora(),
-    schema.Eva: Eva(),
-    schema.Para: Para(),
-    schema.Adapter: Adapter(),
-    schema.Head: Head(),
-    schema.Full: Full(),
+    schema.Autolora: lora.at_ranks(lora.of_the_run, new=False),
+    schema.Lora: lora.at_ranks(lora.uniform),
+    schema.LoraGrid: lora.at_ranks(lora.of_the_run),
+    schema.Optuna: lora.at_ranks(lora.of_the_run),
+    schema.LoraRanks: lora.at_ranks(lora.of_another),
+    schema.Shuffled: lora.at_ranks(lora.shuffled),
+    schema.Random: lora.at_ranks(lora.random),
+    schema.Adalora: adalora.prepare,
+    schema.Eva: eva.prepare,
+    schema.Para: para.prepare,
+    schema.Adapter: adapter.prepare,
+    schema.Head: whole.head,
+    schema.Full: whole.full,
 }

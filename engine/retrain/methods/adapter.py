@@ -19,11 +19,11 @@ from transformers import PreTrainedModel
 
 from autolora.configs import schema
 from autolora.configs.errors import UserError
-from autolora.engine.export.beside import save_tokenizer
-from autolora.engine.ranks import RankRecord
-from autolora.engine.retrain.methods.base import Method, Prepared, head_of
+from autolora.engine.disk.files import write_json
+from autolora.engine.export.adapter import save_tokenizer
+from autolora.engine.retrain.methods.base import Prepared
 from autolora.engine.run.context import Context
-from autolora.problems.models.layers import modules_named
+from autolora.problems.models.layers import HEADS, modules_named
 from autolora.problems.models.load import BaseModel
 
 WEIGHTS, SETTINGS = "bottleneck.safetensors", "bottleneck.json"
@@ -44,32 +44,23 @@ class Bottleneck(nn.Module):
         return x + self.up(nn.functional.gelu(self.down(x)))
 
 
-class Adapter(Method):
-    """Two bottlenecks in each block of a frozen model. Saves the bottlenecks, the layer norms and the head."""
-
-    def prepare(self, base: BaseModel, run: Context, rows: int) -> Prepared:
-        """Inserts the bottlenecks. Raises UserError for a model that is neither BERT nor RoBERTa."""
-        head = head_of(base)
-        insert(base.model, _width(run), head)
-        return Prepared(base.model, head=head)
-
-    def save(self, prepared: Prepared, run: Context) -> RankRecord | None:
-        """Writes adapter/: the trained parameters, the settings with which `load` places them, and config.json."""
-        model, folder = prepared.model, run.folder.adapter
-        assert isinstance(model, PreTrainedModel)
-        folder.mkdir(parents=True, exist_ok=True)
-        trained = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad}
-        save_file(trained, folder / WEIGHTS, metadata={"format": "pt"})
-        settings = {"bottleneck": _width(run), "head": list(prepared.head), "base_model": model.config.name_or_path}
-        (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-        model.config.save_pretrained(str(folder))
-        save_tokenizer(run.tokenizer, folder)
-        return None
-
-
-def _width(run: Context) -> int:
+def prepare(base: BaseModel, run: Context, rows: int) -> Prepared:
+    """Two bottlenecks in each block of a frozen model. adapter/ gets the trained parameters, the settings with which
+    `load` places them, and config.json. Raises UserError for a model that is neither BERT nor RoBERTa."""
     assert isinstance(run.config, schema.Adapter)
-    return run.config.adapter.bottleneck
+    head, width = sorted({*base.trained_whole, *HEADS}), run.config.adapter.bottleneck
+    insert(base.model, width, head)
+    return Prepared(base.model, save=lambda: _save(base.model, run, {"bottleneck": width, "head": head}))
+
+
+def _save(model: PreTrainedModel, run: Context, settings: dict[str, Any]) -> None:
+    folder = run.folder.adapter
+    folder.mkdir(parents=True, exist_ok=True)
+    trained = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad}
+    save_file(trained, folder / WEIGHTS, metadata={"format": "pt"})
+    write_json(folder / SETTINGS, settings | {"base_model": model.config.name_or_path})
+    model.config.save_pretrained(str(folder))
+    save_tokenizer(run.tokenizer, folder)
 
 
 def insert(model: PreTrainedModel, bottleneck: int, head: Sequence[str]) -> None:

@@ -1,63 +1,50 @@
-"""The interface of a method: it prepares the model that the retraining trains, and saves the trained model."""
+"""What all methods share: what they prepare, the size of one component of each layer, budgets and lengths."""
 
-from abc import ABC, abstractmethod
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 from transformers import TrainerCallback
 
+from autolora.configs.count_words import counted
 from autolora.configs.errors import UserError
-from autolora.configs.training import LoraInBudget
+from autolora.configs.training import LoraInBudget, RetrainConfig
 from autolora.engine.cut.budget import parameters_of
 from autolora.engine.ranks import RankRecord
 from autolora.engine.ranks.rules import rounded_up
 from autolora.engine.run.context import Context
-from autolora.problems.models.layers import HEADS, layer_shapes
+from autolora.problems.models.layers import layer_shapes
 from autolora.problems.models.load import BaseModel
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A model to train, its LoRA ranks if they are known before the training, callbacks for Trainer, and the names of
-    the head's modules."""
+    """A model to train, with its LoRA ranks if they are known, and callbacks for Trainer."""
 
     model: nn.Module
     record: RankRecord | None = None
     callbacks: Sequence[TrainerCallback] = ()
-    head: Sequence[str] = ()
-    zeros: int = 0
-    """How many trainable parameters stay 0: in a fused layer, those of B that lead from a part's components to the
-    outputs of another part."""
-    finish: Callable[[], None] | None = None
-    """Called after the training, to change the model before it is evaluated."""
+    finish: Callable[[], "Prepared"] | None = None
+    """Called after the training: gives the model that is evaluated and saved, with its ranks."""
+    save: Callable[[], None] | None = None
+    """Writes the trained model; None: it is saved as plain LoRA."""
     new_ranks: bool = False
     """Whether the method made `record`, so that ranks.json gets it when the training begins."""
+    resumes: bool = True
+    """Whether checkpoints are written, from which a training goes on after a stop."""
     seconds: float | None = None
     """Seconds that the method took to find its ranks; None if it looked for none."""
 
 
-class Method(ABC):
-    """One way to adapt the base model; METHODS lists them all."""
-
-    @abstractmethod
-    def prepare(self, base: BaseModel, run: Context, rows: int) -> Prepared:
-        """The model to be trained on `rows` training rows. Raises UserError for what the user must change."""
-
-    @abstractmethod
-    def save(self, prepared: Prepared, run: Context) -> RankRecord | None:
-        """Writes the trained model to the run folder; returns its final ranks, or None without LoRA."""
-
-
-def head_of(base: BaseModel) -> list[str]:
-    """Names of the modules that are trained whole: those in `base.trained_whole`, and those in HEADS, which PEFT
-    always trains whole in a classifier."""
-    return sorted({*base.trained_whole, *HEADS})
+Method = Callable[[BaseModel, Context, int], Prepared]
+"""One way to adapt the base model: prepares it to be trained on so many rows. Raises UserError for what the user must
+change."""
 
 
 def layer_sizes(model: Any) -> dict[str, int]:
-    """Name -> inputs + outputs of every layer, or part of one, that could take LoRA: the size of one component."""
+    """Name -> inputs + outputs of every layer that could take LoRA: the size of one component."""
     return {name: sum(shape) for name, shape in layer_shapes(model).items()}
 
 
@@ -76,3 +63,24 @@ def budget_of(lora: LoraInBudget, sizes: Collection[int], least: int = 0) -> int
             f"component of {least:,} LoRA parameters fits"
         )
     return budget
+
+
+class Length(NamedTuple):
+    """The optimiser steps of a training, and the passes over its rows (epochs) that these steps make."""
+
+    steps: int
+    epochs: float
+
+    def words(self) -> str:
+        """The length as the log prints it: `3 epochs (12 steps)`."""
+        # Two digits, or all digits before the point: 0.016 epochs, 2.4 epochs, 1000 epochs.
+        epochs = float(f"{self.epochs:.2g}") if self.epochs < 1 else round(self.epochs, 1)
+        return f"{counted(epochs, 'epoch')} ({counted(self.steps, 'step')})"
+
+
+def length_of(settings: RetrainConfig, rows: int) -> Length:
+    """The length of a training on `rows` rows. Several processes share each batch, and do not change the length."""
+    per_epoch = math.ceil(rows / (settings.batch_size * settings.gradient_accumulation))
+    if settings.max_steps is None:
+        return Length(math.ceil(settings.epochs * per_epoch), settings.epochs)
+    return Length(settings.max_steps, settings.max_steps / per_epoch)

@@ -8,9 +8,7 @@ import pytest
 from peft import LoraConfig
 from transformers import GenerationConfig
 
-from autolora.engine.export.adapter import save_adapter
-from autolora.engine.export.beside import save_tokenizer
-from autolora.engine.export.merged import save_merged
+from autolora.engine.export.adapter import save_adapter, save_merged, save_tokenizer
 from autolora.engine.export.padded import save_padded
 from autolora.problems.models.attach import attach
 from tests.helpers.generation_toys import make_causal, make_tokenizer

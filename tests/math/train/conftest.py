@@ -11,8 +11,8 @@ from autolora.configs.parser import parse
 from autolora.configs.schema import RunConfig, WithLora
 from autolora.engine.disk.files import write_json
 from autolora.engine.retrain import trials
-from autolora.engine.retrain.methods import Prepared
-from autolora.engine.retrain.trainer import RetrainTrainer
+from autolora.engine.retrain.fit import RetrainTrainer
+from autolora.engine.retrain.methods.base import Prepared
 from autolora.engine.run.context import Context
 from autolora.problems.data import Data
 from tests.helpers.exports import LORA_ALPHA, Exported, make_export
@@ -27,7 +27,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     original = RetrainTrainer.training_step
 
     def training_step(self: Any, model: Any, inputs: dict[str, Any], *rest: Any, **options: Any) -> torch.Tensor:
-        batches.append({name: value.tolist() for name, value in inputs.items()})
+        batches.extend({name: value.tolist() for name, value in batch.items()} for batch in inputs["batches"])
         return original(self, model, inputs, *rest, **options)
 
     monkeypatch.setattr(RetrainTrainer, "training_step", training_step)

@@ -1,6 +1,5 @@
 """Two trainings of one seed differ in their ranks alone: A, batches and masks are the same wherever both have them."""
 
-import dataclasses
 import json
 from collections.abc import Callable
 from itertools import pairwise
@@ -13,7 +12,6 @@ from torch import Tensor, nn
 
 from autolora.configs.schema import RunConfig
 from autolora.engine.disk.files import write_json
-from autolora.engine.retrain.common_numbers import CommonDropout, CommonMasks, Moment
 from autolora.engine.retrain.methods import METHODS
 from autolora.engine.run.context import Context
 from autolora.engine.run.folder import RunFolder
@@ -46,7 +44,7 @@ def start_of(config: RunConfig, run_of: Callable[..., Context]) -> dict[str, Ten
         folder.ranks.write_text(json.dumps({"k": K, "layers": ranks}))
     run = run_of(config)
     torch.manual_seed(torch.seed())  # whatever was drawn before
-    prepared = METHODS[type(config)].prepare(run.base(), run, 20)
+    prepared = METHODS[type(config)](run.base(), run, 20)
     return {name: layer.lora_A[ADAPTER].weight.detach() for name, layer in lora_layers(prepared.model).items()}
 
 
@@ -68,37 +66,31 @@ def test_a_of_every_method_is_the_first_rows_of_one_matrix(
 
 
 @pytest.fixture
-def masks(monkeypatch: pytest.MonkeyPatch, seen: list[Any]) -> list[Any]:
-    """Where the outputs of each dropout were 0 in the training ("base", or the name of LoRA's), one after the other;
-    passes before it, which ask how much memory it needs, do not count."""
-    found: list[Any] = []
-    base, lora = nn.Dropout.forward, CommonDropout.forward
+def masks(monkeypatch: pytest.MonkeyPatch, seen: list[Any]) -> list[Tensor]:
+    """Where the outputs of each dropout were 0 in the training, one after the other; passes before it, which ask how
+    much memory it needs, do not count."""
+    found: list[Tensor] = []
+    original = nn.Dropout.forward
 
-    def of_base(self: nn.Dropout, x: Tensor) -> Tensor:
-        y = base(self, x)
+    def forward(self: nn.Dropout, x: Tensor) -> Tensor:
+        y = original(self, x)
         if self.training and self.p and seen:
-            found.append(("base", y == 0))
+            found.append(y == 0)
         return y
 
-    def of_lora(self: CommonDropout, x: Tensor) -> Tensor:
-        y = lora(self, x)
-        if self.training and seen:
-            found.append((self.name, y == 0))
-        return y
-
-    monkeypatch.setattr(nn.Dropout, "forward", of_base)
-    monkeypatch.setattr(CommonDropout, "forward", of_lora)
+    monkeypatch.setattr(nn.Dropout, "forward", forward)
     return found
 
 
 @pytest.mark.trains
 @pytest.mark.parametrize("method", ["autolora", "lora", "lora_ranks", "lora_shuffled", "lora_random"])
 def test_two_methods_of_one_seed_see_the_same_batches_and_masks(
-    method: str, tiny_config: Callable[..., RunConfig], masks: list[Any], seen: list[dict[str, Any]], ranks_file: Path
-) -> None:
-    def trained(rank: int, name: str, *more: str) -> tuple[list[Any], list[Tensor], dict[str, list[Tensor]]]:
-        options = (*FEW, "--retrain.max_steps", "4", "--retrain.gradient_accumulation", "2", "--name", name, *more)
-        config, folder = with_ranks(tiny_config(*options, dropout=0.2))
+    method: str, tiny_config: Callable[..., RunConfig], masks: list[Tensor], seen: list[dict[str, Any]],
+    ranks_file: Path,
+) -> None:  # fmt: skip
+    def trained(rank: int, name: str, *more: str) -> tuple[list[Any], list[Tensor]]:
+        options = ("--task.train_rows", "20", "--retrain.max_steps", "4", "--retrain.gradient_accumulation", "2")
+        config, folder = with_ranks(tiny_config(*options, "--name", name, *more, dropout=0.2))
         record = json.loads(folder.ranks.read_text())
         for layer in record["layers"]:
             layer["rank"] = rank
@@ -108,52 +100,17 @@ def test_two_methods_of_one_seed_see_the_same_batches_and_masks(
         masks.clear()
         seen.clear()
         retrain(config)
-        of_lora: dict[str, list[Tensor]] = {}
-        for place, mask in masks:
-            of_lora.setdefault(place, []).append(mask)
-        return rows_of(seen), of_lora.pop("base"), of_lora
+        return rows_of(seen), list(masks)
 
-    rows, base, lora = trained(1, "one")
-    again, base_again, lora_again = trained(4, "four", *words_of(method, ranks_file))
+    rows, base = trained(1, "one")
+    again, base_again = trained(4, "four", *words_of(method, ranks_file))
     assert rows == again
     assert len(base) > 8
     assert all(torch.equal(a, b) for a, b in zip(base, base_again, strict=True))
-    assert len(lora) == 2
-    assert len(lora.keys() & lora_again.keys()) == 2
-    for name, found in lora.items():
-        assert len(found) == len(lora_again[name]) > 4
-        assert all(torch.equal(a, b) for a, b in zip(found, lora_again[name], strict=True))
-        assert not any(a.shape == b.shape and torch.equal(a, b) for a, b in pairwise(found))
-    _, other, _ = trained(1, "other", "--seed", "1")
+    _, other = trained(1, "other", "--seed", "1")
     assert not any(a.shape == b.shape and torch.equal(a, b) for a, b in zip(base, other, strict=False))
-
-
-def test_a_mask_is_of_seed_layer_and_moment_and_scales_up_what_it_keeps() -> None:
-    x = torch.ones(50, 40)
-    dropout = CommonDropout(0.25, 3, "layer.0")
-    first = dropout(x)
-    torch.rand(7)
-    assert torch.equal(first, dropout(x))
-    assert sorted(set(first.flatten().tolist())) == pytest.approx([0, 4 / 3])
-    assert (first == 0).float().mean().item() == pytest.approx(0.25, abs=0.04)
-    others = [CommonDropout(0.25, 4, "layer.0"), CommonDropout(0.25, 3, "layer.1")]
-    assert not any(torch.equal(first, other(x)) for other in others)
-    for changed in ({"step": 1}, {"batch": 1}, {"process": 1}):
-        dropout.moment = dataclasses.replace(Moment(0), **changed)
-        assert not torch.equal(first, dropout(x))
-    assert dropout.eval()(x) is x
-
-
-def test_batches_of_one_step_have_masks_of_their_own_and_a_step_begins_anew() -> None:
-    dropout = CommonDropout(0.5, 0, "layer")
-    masks = CommonMasks(nn.Sequential(dropout), seed=0, process=2)
-    found = []
-    for step in (0, 0, 1):
-        masks.begin(step)
-        found.append((dropout.moment, torch.rand(3).tolist()))
-    assert [moment for moment, _ in found] == [Moment(0, 0, 2), Moment(0, 1, 2), Moment(1, 0, 2)]
-    again = CommonMasks(nn.Sequential(), seed=0, process=2)
-    torch.rand(11)
-    again.begin(1)
-    assert torch.rand(3).tolist() == found[2][1]
-    assert found[0][1] != found[1][1] != found[2][1]
+    of_batch = len(base) // 8  # each of the eight batches of the four steps has masks of its own
+    parts = [base[i : i + of_batch] for i in range(0, len(base), of_batch)]
+    assert not any(
+        a.shape == b.shape and torch.equal(a, b) for x, y in pairwise(parts) for a, b in zip(x, y, strict=True)
+    )

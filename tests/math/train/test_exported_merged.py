@@ -8,8 +8,7 @@ import torch
 from peft import LoraConfig, PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from autolora.engine.export.adapter import save_adapter
-from autolora.engine.export.merged import save_merged
+from autolora.engine.export.adapter import save_adapter, save_merged
 from autolora.problems.models.attach import attach
 from tests.helpers.exports import Exported
 from tests.helpers.generation_toys import make_causal, make_tokenizer

@@ -3,11 +3,12 @@
 import math
 
 import pytest
+from peft import LoraConfig
 
 from autolora.configs.schema import Autolora
 from autolora.configs.training import RetrainOfSearch
 from autolora.engine import ranks
-from autolora.engine.export.scale import alpha_of, alpha_pattern, whole
+from autolora.engine.export.lora_config import alpha_of, stock_config, whole
 
 K = 8
 
@@ -36,12 +37,13 @@ def test_all_but_rslora_have_the_scale_of_the_search_where_every_rank_is_k() -> 
     assert found == dict.fromkeys(found, 16 / K)
 
 
-def test_layers_of_rank_0_have_no_alpha_and_parts_share_that_of_their_layer() -> None:
+def test_parts_of_a_layer_share_its_alpha() -> None:
     kept = {"h.0.c_attn.q": 3, "h.0.c_attn.v": 1, "h.0.c_fc": 2, "h.1.c_fc": 0}
     record = ranks.RankRecord(K, tuple(ranks.LayerRank(name, rank) for name, rank in kept.items()))
-    assert alpha_pattern(config("component"), record) == {"h.0.c_attn": 8, "h.0.c_fc": 4}
-    assert alpha_pattern(config("mean_rank"), record) == {"h.0.c_attn": 16, "h.0.c_fc": 8}, "the mean is that of parts"
-    assert alpha_pattern(config("fixed"), record) == {}
+    found = {s: stock_config(LoraConfig(), record, config(s)).alpha_pattern for s in ("component", "mean_rank")}
+    assert found["component"] == {"h.0.c_attn": 8, "h.0.c_fc": 4}
+    assert found["mean_rank"] == {"h.0.c_attn": 16, "h.0.c_fc": 8}, "the mean is that of parts"
+    assert stock_config(LoraConfig(), record, config("fixed")).alpha_pattern == {}
 
 
 def test_a_whole_alpha_is_written_as_an_int() -> None:

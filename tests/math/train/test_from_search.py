@@ -53,7 +53,7 @@ def retrained_model(config: Autolora, run: Context, record: ranks.RankRecord | N
     record = record or ranks.load(run.folder.ranks)
     base = run.base()
     model = attach_ranks(base.model, adapter_config(config, record, run.task, base.trained_whole), record)
-    start_from_search(model, config, record, Components(run.folder.search_weights, record, config.lora.target_modules))
+    start_from_search(model, config, record, Components(run.folder.search_weights, record))
     return model
 
 

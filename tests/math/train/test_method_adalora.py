@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 
 from autolora.configs.requests import Request
 from autolora.configs.schema import Adalora, RunConfig
@@ -81,9 +82,32 @@ def test_its_scale_is_that_of_the_initial_rank(
 ) -> None:
     run = run_of(tiny_config(*ARGUMENTS, str(STEPS), "--retrain.scale", scale))
     run.task.rows()
-    model: Any = METHODS[Adalora].prepare(run.base(), run, 8).model
+    model: Any = METHODS[Adalora](run.base(), run, 8).model
     assert initial_rank(R) == 3
     layers: list[Any] = list(lora_layers(model).values())
     # PEFT's forward pass divides by ranknum.
     found = [layer.scaling["default"] / float(layer.ranknum["default"]) for layer in layers]
     assert found == pytest.approx([expected] * LAYERS)
+
+
+def test_the_plain_lora_that_is_evaluated_and_saved_computes_what_was_trained(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+) -> None:
+    run = run_of(tiny_config(*ARGUMENTS, str(STEPS), dropout=0.0))
+    run.task.rows()
+    prepared = METHODS[Adalora](run.base(), run, 8)
+    batch = run.data.collate(run.data.train.__getitems__(list(range(6))))
+    torch.manual_seed(0)
+    model: Any = prepared.model.eval()
+    with torch.no_grad():
+        for number, layer in enumerate(lora_layers(model).values()):
+            found: Any = layer
+            found.lora_E["default"].normal_()
+            found.lora_E["default"][: number % 3] = 0  # as the allocation leaves what it has dropped
+            found.lora_B["default"].normal_(std=0.3)
+        expected = model(**batch).logits
+        assert prepared.finish is not None
+        plain = prepared.finish()
+        torch.testing.assert_close(plain.model(**batch).logits, expected, rtol=1e-4, atol=1e-5)
+    assert plain.record is not None
+    assert [layer.rank for layer in plain.record.layers] == [3, 2, 1, 3]

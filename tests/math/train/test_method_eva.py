@@ -10,7 +10,7 @@ from peft import EvaConfig, LoraConfig, PeftModel, get_peft_model, initialize_lo
 
 from autolora.configs.schema import Eva, RunConfig
 from autolora.engine import ranks
-from autolora.engine.retrain.beginning import begin
+from autolora.engine.retrain.fit import begin
 from autolora.engine.retrain.methods import METHODS
 from autolora.engine.run.context import Context
 from autolora.problems.data import LengthGroupedOrder
@@ -26,7 +26,7 @@ WIDE = ("--lora.target_modules", "all-linear")
 
 def prepared(run: Context) -> PeftModel:
     run.task.rows()
-    found = METHODS[Eva].prepare(run.base(), run, 8)
+    found = METHODS[Eva](run.base(), run, 8)
     begin(run, found, run.data)
     assert isinstance(found.model, PeftModel)
     return found.model

@@ -13,7 +13,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from autolora.configs.requests import Request
 from autolora.configs.schema import METHODS, RunConfig, WithLora
-from autolora.engine.retrain.methods import adapter
+from autolora.engine.retrain.methods.adapter import load
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.stages import run_stages
 from tests.helpers.methods import HEAD, LAYERS, LEARNED, SIZE, Done, R
@@ -23,7 +23,7 @@ from tests.helpers.recomputed import of_sample
 def exported(run: Done) -> Any:
     """The model that the run wrote, loaded again."""
     if run.result["method"] == "adapter":
-        return adapter.load(run.plain_base(), run.folder.adapter)
+        return load(run.plain_base(), run.folder.adapter)
     if run.folder.adapter.exists():
         return PeftModel.from_pretrained(run.plain_base(), run.folder.adapter)
     return AutoModelForSequenceClassification.from_pretrained(run.folder.merged)

@@ -50,7 +50,6 @@ def test_each_row_is_judged_at_the_temperature_of_the_others(
     data = run_of(config).data
     parts: list[Any] = [*data.evaluation.values(), data.unused]
     texts = [tuple(ids) for rows in parts for ids in rows["input_ids"][:]]
-    assert len(set(texts)) < len(texts), "some sentences are made twice"
     assert found["source"].tolist() == pd.factorize(pd.Series(texts))[0].tolist()
     even = found["source"].to_numpy() % 2 == 0  # both copies of a sentence are in one half
     expected = np.zeros(len(labels))

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
 from autolora.configs.parser import parse
 from autolora.configs.requests import Request
 from autolora.configs.schema import RunConfig
 from autolora.engine.retrain import stage, trials
+from autolora.engine.retrain.evaluate import Evaluated
 from autolora.engine.retrain.fit import Fitted
-from autolora.engine.retrain.trials import Trials
+from autolora.engine.retrain.trials import halves_of
 from autolora.engine.run.context import Context
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
@@ -37,9 +39,9 @@ def test_a_sweep_takes_the_rate_that_does_best_on_d_val(
 ) -> None:
     folder = finish(tiny_config(*SWEEP))
     sweep, result = json.loads(folder.sweep.read_text()), json.loads(folder.metrics.read_text())
-    scores = [trial["metrics"]["accuracy"] for trial in sweep["trials"]]
+    scores = [(trial["metrics"]["accuracy"], -trial["metrics"]["loss"]) for trial in sweep["trials"]]
     assert scores[1] != scores[0], "at the lower rate nothing is learned"
-    best = max(sweep["trials"], key=lambda trial: trial["metrics"]["accuracy"])
+    best = sweep["trials"][scores.index(max(scores))]
     assert sweep["chosen"] == best["tried"]
     assert result["learning_rate"] == best["tried"]["learning_rate"]
     assert result["learning_rates_tried"] == [1e-6, 3e-2]
@@ -72,7 +74,7 @@ def test_a_trial_takes_as_many_passes_over_d_tr_as_the_retraining_over_all_rows(
 
     def fit(run: Context, *_: Any) -> Fitted:
         seen.append(run.config.retrain.max_steps)
-        return Fitted({"accuracy": 0.5, "loss": 0.5}, 1.0, 1)
+        return Fitted(nn.Linear(1, 1), None, Evaluated({"accuracy": 0.5, "loss": 0.5}), 1.0, 1)
 
     def stop(*_: Any) -> Fitted:
         raise Stopped
@@ -94,7 +96,9 @@ def test_of_equal_metrics_the_lower_loss_decides(
     losses = {1e-3: 0.6, 1e-2: 0.5, 1e-1: 0.7}
 
     def fit(run: Context, *_: Any) -> Fitted:
-        return Fitted({"accuracy": 0.5, "loss": losses[run.config.retrain.rate]}, 1.0, 1)
+        return Fitted(
+            nn.Linear(1, 1), None, Evaluated({"accuracy": 0.5, "loss": losses[run.config.retrain.rate]}), 1.0, 1
+        )
 
     monkeypatch.setattr(trials, "fit", fit)
     folder = finish(tiny_config("--method", "lora", "--retrain.learning_rate", "[1e-3,1e-2,1e-1]"))
@@ -111,8 +115,8 @@ def test_the_search_and_the_trials_split_alike(tmp_path: Path, run_of: Callable[
     engine = build_search(run, second_order=False)
     problems: list[Any] = [engine.lora, engine.selection]
     searched = [problem.batches.rows["source"][:] for problem in problems]
-    trials = Trials(run, run.folder.sweep, "--x", "retrain", "sweep").data
-    tried = [trials.train["source"][:], trials.evaluation["D_val"]["source"][:]]
+    halves = halves_of(run)
+    tried = [halves.train["source"][:], halves.evaluation["D_val"]["source"][:]]
     assert tried == searched
     assert [len(half) for half in tried] == [12, 12]
     assert bool(set(tried[0]) & set(tried[1])) is (split_by == "row")

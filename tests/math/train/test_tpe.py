@@ -2,16 +2,11 @@
 
 import importlib.util
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from autolora.configs.errors import UserError
-from autolora.configs.schema import RunConfig
-from autolora.engine.retrain.tpe import Proposals, Scored, refuse_without_optuna
-from autolora.engine.run.asked import Asked
-from autolora.engine.run.folder import RunFolder
+from autolora.engine.retrain.trials import Proposals, Scored
 
 needs_optuna = pytest.mark.skipif(importlib.util.find_spec("optuna") is None, reason="optuna is not installed")
 SIZES = {f"layer.{i}": 10 if i % 2 else 30 for i in range(6)}
@@ -98,16 +93,3 @@ def test_a_trial_that_diverged_teaches_nothing_and_stops_nothing() -> None:
     scored = [(ranks, -1.0) for ranks, score in done if score is not None][:5]  # such as a correlation below 0
     low, high = (dict.fromkeys(SIZES, rank) for rank in (0, 8))
     assert proposals().next([*scored, (low, None)]) == proposals().next([*scored, (high, None)])
-
-
-def test_where_it_is_not_installed_one_line_says_how(
-    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    original = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "optuna" else original(name))
-    config = tiny_config("--method", "optuna")
-    with pytest.raises(UserError, match=r"^--method: optuna is not installed; run: pip install 'optuna>=5\.0' \(or"):
-        refuse_without_optuna(Asked(config, RunFolder(Path(config.runs_folder) / "tiny")))
-    refuse_without_optuna(Asked(config, RunFolder(Path(config.runs_folder) / "tiny"), "retrain"))
-    other = tiny_config("--method", "lora")
-    refuse_without_optuna(Asked(other, RunFolder(Path(other.runs_folder) / "tiny")))

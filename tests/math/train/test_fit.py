@@ -6,15 +6,23 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import BertForSequenceClassification, BertForTokenClassification, TrainerCallback
+from datasets import Dataset
+from transformers import (
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 from autolora.configs.layers import with_values
 from autolora.configs.schema import RunConfig
-from autolora.engine.retrain.fit import fit
-from autolora.engine.retrain.methods import Prepared
+from autolora.engine.retrain.fit import RetrainTrainer, fit
+from autolora.engine.retrain.methods.base import Prepared
 from autolora.engine.run.context import Context
 from autolora.problems.data import Data
-from tests.helpers.heads import TOKENS, collate, rows_with, tiny_bert, tiny_gpt2
+from autolora.problems.machine.compute import Compute
+from autolora.problems.machine.processes import Processes
+from tests.helpers.heads import NO, TOKENS, collate, rows_with, tiny_bert, tiny_gpt2
 from tests.helpers.retraining import FEW, retrain, rows_of, with_ranks
 
 
@@ -94,3 +102,49 @@ def test_another_seed_has_another_order_of_the_same_rows(
         orders.append(rows_of(seen))
     assert sorted(orders[0]) == sorted(orders[1])
     assert orders[0] != orders[1]
+
+
+ROWS, BATCH = 11, 2
+
+
+def steps_of(processes: Processes, labels: list[Any], epoch: int = 0) -> list[dict[str, Any]]:
+    """What a process gets of each step of an epoch, two batches a step."""
+
+    def numbers(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        return {"number": torch.tensor([row["number"] for row in rows])}
+
+    rows = Dataset.from_dict({"number": list(range(ROWS)), "labels": labels, "length": list(range(ROWS))})
+    trainer = RetrainTrainer(
+        model=torch.nn.Linear(1, 1), args=TrainingArguments(per_device_train_batch_size=BATCH * 2, use_cpu=True),
+        train_dataset=rows, data_collator=numbers, batch=BATCH, compute=Compute(torch.device("cpu"), bf16=False),
+        processes=processes,
+    )  # fmt: skip
+    loader = trainer.get_train_dataloader()
+    loader.set_epoch(epoch)
+    return list(loader)
+
+
+def numbers_of(step: dict[str, Any]) -> list[int]:
+    return [number for batch in step["batches"] for number in batch["number"].tolist()]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_the_parts_of_a_step_make_it_whole_and_a_share_counts_labels_not_rows(size: int) -> None:
+    """A sentence of three labels weighs three times one of a single label; who would have no row gets one that counts
+    nothing."""
+    labels = [[0, 0, 0, NO] if number % 2 else [0, NO, NO, NO] for number in range(ROWS)]
+    shared = [steps_of(Processes(rank, size), labels) for rank in range(size)]
+    for number, whole in enumerate(steps_of(Processes(), labels)):
+        total = sum(3 if n % 2 else 1 for n in numbers_of(whole))
+        found = []
+        for own in (process[number] for process in shared):
+            for batch, share in zip(own["batches"], own["shares"], strict=True):
+                rows = batch["number"].tolist()
+                found += rows if share else []
+                assert share in (0.0, pytest.approx(sum(3 if n % 2 else 1 for n in rows) / total))
+        assert sorted(found) == sorted(numbers_of(whole))
+
+
+def test_an_epoch_has_its_own_order() -> None:
+    orders = [[numbers_of(step) for step in steps_of(Processes(), [0] * ROWS, epoch)] for epoch in (0, 0, 1)]
+    assert orders[0] == orders[1] != orders[2]

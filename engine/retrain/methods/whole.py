@@ -1,0 +1,35 @@
+"""Methods without LoRA: every weight is trained, or only what a LoRA run trains whole, such as the head."""
+
+from typing import Any
+
+from autolora.configs.errors import UserError
+from autolora.engine.export.adapter import save_whole
+from autolora.engine.retrain.methods.base import Prepared
+from autolora.engine.run.context import Context
+from autolora.problems.models.layers import head_alone
+from autolora.problems.models.load import BaseModel
+
+
+def full(base: BaseModel, run: Context, rows: int) -> Prepared:
+    """Trains the base model itself, and saves all of it in merged/."""
+    return _whole(base.model.requires_grad_(True), run)
+
+
+def head(base: BaseModel, run: Context, rows: int) -> Prepared:
+    """Freezes everything but the task head and the other modules that are trained whole. What a LoRA run gains over
+    this is due to LoRA. Saves the model in merged/, unless nothing was trained.
+
+    Raises UserError if nothing is to be trained, but the model came without some of its weights.
+    """
+    if run.config.evaluates_base and base.trained_whole:
+        missing = ", ".join(base.trained_whole)
+        raise UserError(
+            f"--method: 'head' is not allowed here, as {run.config.model.name} came without weights of {missing}, "
+            f'which would stay random; --lora.modules_to_save "[{missing}]" trains them'
+        )
+    model, _ = head_alone(base)
+    return Prepared(model, save=lambda: None) if run.config.evaluates_base else _whole(model, run)
+
+
+def _whole(model: Any, run: Context) -> Prepared:
+    return Prepared(model, save=lambda: save_whole(model, run.tokenizer, run.folder.merged, run.ends))
