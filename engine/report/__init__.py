@@ -1,1 +1,1 @@
-"""Show a run from the files of its folder: report.html, pictures, and the summary in the terminal."""
+"""A run, a study or an adapter as a page, as pictures, and as a summary in the terminal."""

@@ -1,143 +1,75 @@
-"""The answer of a search as the page shows it: the numbers of its two charts, and the same numbers as tables."""
+"""What was measured of a search or an adapter on held-out rows: the curve of its cuts, and its layers' shares."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import pandas as pd
 
-from autolora.engine.measure.evidence import SEEN, CurvePoint, interval
+from autolora.engine.measure.evidence import interval
 from autolora.engine.ranks import RankRecord
 from autolora.engine.ranks.grid import short_names
-from autolora.engine.ranks.words import caution, conclusion, gain_words, kept_words, overfitting_words, parts_words
-from autolora.engine.report.words import told_apart
+from autolora.engine.ranks.words import gain_words, overfitting_words, parts_words
+from autolora.engine.report import figures
+from autolora.engine.report.page import Section
 
-Table = tuple[list[str], list[list[str]]]
-"""The names of the columns, and the rows."""
+Size = Callable[[float], int | None]
+"""A rank in every layer -> its LoRA parameters, None if they are not known."""
 
-
-@dataclass(frozen=True)
-class Answer:
-    """The answer in a record, as the page shows it.
-
-    `conclusion`, `caution`, `gain`, `remark`, `parts`: sentences; all but `conclusion` and `gain` may be empty.
-    `shares`: a row for each layer in the model's order, with `layer`, `short` (the short name), `share`, `low` and
-    `high` (its 90 % interval), in `unit`, and `seen` (whether the share is above noise); empty if no shares were
-    measured or LoRA learned nothing. `curve`: label -> a row for each cut, with `at` (average rank), `parameters`, and
-    in percent of the gain `kept`, `low` and `high`; empty if LoRA learned nothing or its parameters are not known.
-    `per_rank`: LoRA parameters of rank 1 in every layer, 0 if not known. `wanted`: percent of the gain that a rank
-    must keep to be enough; above 100 if some cuts keep more than that. `parameters`: those of the recorded ranks.
-    `placed_by`: the rule that chose the components on the curve of budgets. `tables`: "shares" and "curve" as tables.
-    """
-
-    conclusion: str
-    caution: str
-    gain: str
-    remark: str
-    parts: str
-    shares: pd.DataFrame
-    unit: str
-    curve: dict[str, pd.DataFrame]
-    per_rank: int
-    wanted: float
-    parameters: int | None
-    placed_by: str
-    tables: dict[str, Table]
-
-    @property
-    def by_budget(self) -> bool:
-        """Whether the curve of budgets is drawn beside that of ranks."""
-        return len(self.curve) > 1
+_CURVE = (
+    "Each point is the model after a cut, without further training: every layer keeps the same number of its largest "
+    "components, or as many as a rule places there. Lines: 90 % intervals. Dashed: what a rank must keep to be enough."
+)
+_SHARES = (
+    "A bar is the layer's share of what LoRA gains, with its 90 % interval (1.64 standard errors); a pale one is less "
+    "than two standard errors above 0, so not above noise."
+)
 
 
-KEPT_AXIS = "kept of LoRA's gain on D_val, %"
-"""The axis of the curve."""
-
-
-def share_axis(answer: Answer) -> str:
-    """The axis of the shares."""
-    return "share of what LoRA gains on D_val, %" if answer.unit == "%" else f"share, {answer.unit}"
-
-
-def answer_of(record: RankRecord | None, per_rank: int) -> Answer | None:
-    """The answer in a record; None if nothing was measured."""
-    if record is None or record.evidence is None:
-        return None
+def answer_sections(record: RankRecord, size: Size, said: str, where: str = "D_val") -> list[Section]:
+    """The sections of what was measured; none if nothing was. `said`: the conclusion. `where`: the rows."""
     evidence = record.evidence
+    if evidence is None:
+        return []
+    said = "\n".join(filter(None, (said, gain_words(evidence, where), overfitting_words(evidence))))
+    title, cuts = f"What cuts keep of LoRA's gain on {where}", _cuts(record, size)
+    if not evidence.learned:
+        return [Section(title, note=said)]
+    taken = None if record.rule == "measured" or not size(1) else (record.lora_parameters or 0) / (size(1) or 1)
+    drawn = figures.curve(cuts, evidence.required_part(record.tolerance), taken)
+    shown = cuts.assign(rank=[f"{rank:g}" for rank in cuts["rank"]])
+    found = [Section(title, shown, f"{said}\n{_CURVE}", drawn, "curve")]
     shares, unit = _shares(record)
-    placed = f"placed by {evidence.budget_rule}"
-    curve = {}
-    if evidence.learned and per_rank:
-        curve = {
-            "the same rank everywhere": _cuts(evidence.rank_curve, per_rank),
-            placed: _cuts(evidence.budget_curve, None),
-        }
-    tables = {"curve": _curve_table(record, per_rank, placed), "shares": _share_table(shares, unit)}
-    return Answer(
-        conclusion(record), caution(record), gain_words(evidence), overfitting_words(evidence), parts_words(evidence),
-        shares, unit,
-        {k: v for k, v in curve.items() if len(v)}, per_rank, round(100 * evidence.required_part(record.tolerance), 1),
-        record.lora_parameters,
-        evidence.budget_rule, tables,
-    )  # fmt: skip
+    if len(shares):
+        note = "\n".join(filter(None, (_SHARES, parts_words(evidence))))
+        found.append(Section("What LoRA gains, by layer", shares, note, figures.shares(shares, unit), "shares"))
+    return found
+
+
+def _cuts(record: RankRecord, size: Size) -> pd.DataFrame:
+    """A row for each cut."""
+    evidence = record.evidence
+    assert evidence is not None
+    curves = {
+        "the same rank everywhere": evidence.rank_curve,
+        f"placed by {evidence.budget_rule}": evidence.budget_curve,
+        "the same rank, by plain SVD": evidence.plain_curve,
+        "placed unevenly": evidence.uneven_curve,
+    }
+    rows = [
+        (name, point.at, size(point.at) if point.parameters is None else point.parameters, point.loss, point.kept,
+         *interval(point.kept, point.kept_standard_error))
+        for name, points in curves.items() for point in points
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=["cut", "rank", "parameters", "loss", "kept", "low", "high"])
 
 
 def _shares(record: RankRecord) -> tuple[pd.DataFrame, str]:
-    """The shares of the layers, and their unit: percent of their sum, or nats if the sum is not positive.
-
-    If LoRA learned nothing, there are no shares, as parts of a gain that is noise say nothing."""
-    assert record.evidence is not None
-    total = record.evidence.share_total
+    """A row for each layer whose share was measured, in percent of their sum, or in nats if that is not positive."""
+    total = record.evidence.share_total if record.evidence else 0.0
     scale, unit = (100 / total, "%") if total > 0 else (1.0, "nats")
-    columns, rows = ["layer", "short", "share", "low", "high", "seen"], []
-    if not record.evidence.learned:
-        return pd.DataFrame(columns=columns), unit
-    for short, layer in zip(short_names([x.name for x in record.layers]), record.layers, strict=True):
-        share, error = layer.layer_share, layer.layer_share_standard_error
-        if share is None or error is None:
-            continue
-        shown = 100 * layer.part_error(total) if total > 0 else error
-        rows.append((layer.name, short, scale * share, *interval(scale * share, shown), share > SEEN * error))
-    return pd.DataFrame(rows, columns=columns), unit
-
-
-def _cuts(points: Sequence[CurvePoint], per_rank: int | None) -> pd.DataFrame:
-    """A row for each cut whose number of parameters is known.
-
-    `per_rank`: LoRA parameters of rank 1 in every layer, for the curve of ranks; None for the curve of budgets, whose
-    points hold their parameters."""
     rows = []
-    for point in sorted(points, key=lambda point: point.at):
-        parameters = point.parameters if per_rank is None else int(point.at * per_rank)
-        if parameters:
-            low, high = interval(100 * point.kept, 100 * point.kept_standard_error)
-            rows.append((point.at, parameters, 100 * point.kept, low, high))
-    return pd.DataFrame(rows, columns=["at", "parameters", "kept", "low", "high"])
-
-
-def _share_table(shares: pd.DataFrame, unit: str) -> Table:
-    rows = [
-        [str(row.layer), f"{row.share:.3g}", f"{row.low:.3g} to {row.high:.3g}", "yes" if row.seen else "no"]
-        for row in shares.itertuples()
-    ]
-    return ["layer", f"share, {unit}", "90 % interval", "above noise"], rows
-
-
-def _curve_table(record: RankRecord, per_rank: int, placed: str) -> Table:
-    evidence = record.evidence
-    assert evidence is not None
-    rows = []
-    points = [*evidence.rank_curve, *evidence.budget_curve]
-    losses = dict(zip(points, told_apart([point.loss for point in points]), strict=True))
-    for curve, what in (
-        (evidence.rank_curve, "rank {:g} everywhere"),
-        (evidence.budget_curve, placed + ", mean {:g}"),
-    ):
-        for point in curve:
-            count = point.parameters if curve is evidence.budget_curve else int(point.at * per_rank) or None
-            size = "" if count is None else f"{count:,}"
-            rows.append([what.format(point.at), size, losses[point], _kept(point, evidence.learned)])
-    return ["ranks", "LoRA parameters", "loss on D_val", "keeps of the gain (90 % interval)"], rows
-
-
-def _kept(point: CurvePoint, learned: bool) -> str:
-    return kept_words(point) if learned else ""
+    for name, layer in zip(short_names(list(record.ranks)), record.layers, strict=True):
+        if layer.layer_share is not None:
+            error = 100 * layer.part_error(total) if total > 0 else layer.layer_share_standard_error or 0.0
+            share = scale * layer.layer_share
+            rows.append((name, layer.rank, share, *interval(share, error), layer.seen))
+    return pd.DataFrame(rows, columns=["name", "rank", "share", "low", "high", "seen"]), unit

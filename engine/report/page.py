@@ -1,72 +1,104 @@
-"""Make a self-contained page: template, charts (Bokeh) and data in one file that loads nothing from a network."""
+"""A page about a run, a study or an adapter: one self-contained file of sections, without a script. Every picture is
+drawn once: as SVG for the page, and as PNG beside it for wandb and other programs."""
 
-import base64
-import hashlib
-import json
+import io
 import re
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bokeh.embed import json_item
-from bokeh.model import Model
-from bokeh.resources import INLINE
+import numpy as np
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
+from matplotlib import rcParams
+from matplotlib.figure import Figure
 
-_HERE = Path(__file__).parent
-_PAGES = Environment(loader=FileSystemLoader(_HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+from autolora.engine.disk.files import write_text
+
+INK = "#1f2328"
+"""The colour of axes and words in a picture; the page shows them in the colour of its own words, light or dark."""
+NARROWEST = 0.7
+"""In a narrow window a picture is shown at this part of its size or more, and can be scrolled."""
+MOST_ROWS = 12
+"""A longer table is folded."""
+
+rcParams.update(dict.fromkeys(
+    ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK
+))  # fmt: skip
+rcParams.update({
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "autolora",  # the same page from the same numbers
+    "text.parse_math": False,  # a name that contains `$` is no formula
+    "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "font.size": 9, "savefig.dpi": 110,
+})  # fmt: skip
+
+_PAGES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
+)
 
 
-def render(template: str, *, charts: Mapping[str, Model], data: Mapping[str, Any] | None = None, **values: Any) -> str:
-    """A page from a template of this folder; all values are escaped.
+@dataclass(frozen=True)
+class Section:
+    """A part of a page under its title, of which all but the title may be missing. `note`: what it says, a paragraph a
+    line. `name`: of the picture, for its file and in wandb."""
 
-    `charts`: id of an element of the page -> chart. `data`: further values for page.js. Without charts the page has no
-    script.
-    """
-    scripts = [bokeh_code(), Markup((_HERE / "page.js").read_text(encoding="utf-8"))] if charts else []
-    payload = {"charts": {name: numbered(json_item(chart)) for name, chart in charts.items()}, **(data or {})}
-    # The browser runs only these two scripts, even if a value in the page contains another one, and loads nothing.
-    allowed = " ".join(map(_hash, scripts)) or "'none'"
-    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}"
-    return _PAGES.get_template(template).render(
-        scripts=scripts, policy=policy, payload=embedded_json(payload), charts=charts, **values
+    title: str
+    table: pd.DataFrame | None = None
+    note: str = ""
+    figure: Figure | None = None
+    name: str = ""
+
+
+def write_page(
+    path: Path, name: str, sentence: str, sections: Iterable[Section], config: str, figures: Path | None = None
+) -> dict[str, Path]:
+    """Writes the page, and NAME.png for each picture; returns the pictures by their names.
+
+    `sentence`: what stands below the title. `config`: the settings as YAML, which end the page. `figures`: the folder
+    of the pictures, by default figures/ beside the page."""
+    sections, pictures = list(sections), {}
+    for part in sections:
+        if part.figure is not None:
+            pictures[part.name] = (figures or path.parent / "figures") / f"{part.name}.png"
+            save_png(part.figure, pictures[part.name])
+    page = _PAGES.get_template("page.html.j2").render(
+        name=name, sentence=sentence, sections=sections, config=config, svg=_svg, texts=texts, most=MOST_ROWS
     )
+    write_text(path, page)
+    return pictures
 
 
-@cache
-def bokeh_code() -> Markup:
-    """BokehJS without the parts for widgets and tables, from the installed package."""
-    resources = INLINE.clone(components=["bokeh"])
-    return Markup("\n".join(resources.js_raw))
+def save_png(figure: Figure, path: Path) -> None:
+    """Writes a picture as a PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
 
 
-def _hash(script: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+def _svg(figure: Figure) -> Markup:
+    """The picture as an element of the page. matplotlib escapes its words."""
+    drawn = io.StringIO()
+    figure.savefig(
+        drawn, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    )
+    text = drawn.getvalue()
+    text = text[text.index("<svg") :].replace(INK, "currentColor")
+    least = NARROWEST * figure.get_figwidth()
+    return Markup(re.sub("<svg", f'<svg style="min-width: {least:.1f}in"', text, count=1))
 
 
-def embedded_json(value: Any) -> Markup:
-    """JSON that is safe inside a <script> element: none of its characters can end the element or begin another."""
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
-    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+def texts(table: pd.DataFrame) -> list[list[str]]:
+    """The cells of a table as text, row by row."""
+    # to_numpy() would turn whole numbers into floats if another column holds floats.
+    return [[_text(value) for value in row] for row in table.itertuples(index=False, name=None)]
 
 
-def numbered(item: Any) -> Any:
-    """Bokeh's JSON of a figure, with the ids of its parts numbered from 0.
-
-    Bokeh itself numbers ids through the whole process, so that two pages about one run would differ.
-    """
-    ids: dict[str, str] = {}
-    kind = item["doc"]["roots"][0]["attributes"].get("name", "chart")
-
-    def count(found: re.Match[str]) -> str:
-        return f'{found[1]}"{ids.setdefault(found[2], f"{kind}-{len(ids)}")}"'
-
-    # In JSON, quotes inside a text are escaped by backslashes, so the pattern matches no text by mistake.
-    return json.loads(re.sub(r'("(?:id|root_id)": )"([^"\\]*)"', count, json.dumps(item)))
-
-
-def inline_image(path: Path) -> str:
-    """A PNG as a data: address, so that the page needs no other file."""
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+def _text(value: Any) -> str:
+    """Floats with three decimals, small ones with two digits; a missing number is an empty text."""
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if isinstance(value, float | np.floating):
+        number = float(value)
+        return "" if np.isnan(number) else f"{number:z.3f}" if number == 0 or abs(number) >= 0.01 else f"{number:.2g}"
+    return f"{int(value):,}" if isinstance(value, int | np.integer) else str(value)

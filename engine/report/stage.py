@@ -1,202 +1,163 @@
-"""Write report.html, one self-contained page about a run, from nothing but the files of its folder."""
+"""The page of a run, from nothing but the files of its folder."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bokeh.plotting import figure
+import pandas as pd
 
 from autolora.configs.files import to_yaml
 from autolora.configs.schema import Autolora, RunConfig
-from autolora.engine.disk.files import write_text
+from autolora.engine import ranks
 from autolora.engine.ranks import RankRecord
-from autolora.engine.ranks.grid import NOT_DECIDED
-from autolora.engine.ranks.picture import save_picture
-from autolora.engine.ranks.words import how_chosen, steadiness
-from autolora.engine.report import charts, figures
-from autolora.engine.report.answer import Answer
-from autolora.engine.report.answer_charts import answer_charts
-from autolora.engine.report.answer_figures import draw_answer
-from autolora.engine.report.costs import costs_of
-from autolora.engine.report.curves import SearchCurves, page_data
-from autolora.engine.report.files import RunFiles, files_of
-from autolora.engine.report.page import inline_image, render
-from autolora.engine.report.predicted import predicted_of
-from autolora.engine.report.verdict import draw_verdict, verdict_chart
-from autolora.engine.run.contents import read_answer, read_samples
+from autolora.engine.ranks.picture import rank_map
+from autolora.engine.ranks.words import caution, conclusion, how_chosen, steadiness
+from autolora.engine.report import figures
+from autolora.engine.report.answer import answer_sections
+from autolora.engine.report.page import Section, write_page
+from autolora.engine.report.words import arms_of
+from autolora.engine.run.contents import (
+    parameters_per_rank,
+    read_answer,
+    read_result,
+    read_samples,
+    read_searched,
+    read_verdict,
+)
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.logged import warnings_in
+from autolora.engine.search import trajectory
+from autolora.engine.tracking.metrics_file import MetricsFile
 
-_STOPPED = {
-    "steps used up": "The search ended because it had taken all of its steps (search.steps).",
-    "ranks settled": "The search ended early: no rank had changed over search.patience checks.",
-}
-"""Value of `stopped` in search/summary.json -> why the search ended, for the page."""
+_PAIRS = (
+    "A pair trains the learned ranks, and the same ranks in other layers, with the same random numbers. Where a point "
+    "is above 0, the learned ranks had the lower loss on the held-out rows."
+)
+_SUREST, _LONGEST, _MOST_CLASSES, _MOST_COLUMNS = 5, 300, 50, 12
 
 
 def write_report(config: RunConfig, folder: RunFolder) -> dict[str, Path]:
-    """Writes figures/*.png and report.html; returns the paths of the figures by name.
-
-    The page has no sections for stages that have not run yet."""
-    files = files_of(folder)
-    pictures = (
-        draw(files.record, files.curves, files.search_metrics, folder)
-        | draw_answer(files.answer, folder.figures)
-        | draw_verdict(files.verdict, folder.figures)
-        | draw_retraining(files.retraining, folder.figures)
-    )
-    made = (
-        run_charts(files.record, files.curves, files.search_metrics, files.answer)
-        | verdict_chart(files.verdict)
-        | retraining_chart(files.retraining)
-    )
-    page = render(
-        "report.html.j2",
-        charts=made,
-        name=config.name,
-        sentence=_sentence(config, files.record),
-        config=folder.config.read_text(encoding="utf-8") if folder.config.exists() else to_yaml(config),
-        images={name: inline_image(path) for name, path in pictures.items()},
-        **_of_search(files, folder),
-        **_of_result(files, folder),
-    )
-    write_text(folder.report, page)
-    return pictures
-
-
-def _of_search(files: RunFiles, folder: RunFolder) -> dict[str, Any]:
-    """The values of the page's template that tell of the search and of the ranks."""
-    record, curves = files.record, files.curves
-    return {
-        "data": page_data(curves) if curves else None,
-        "note": record.note if record else None,
-        "answer": files.answer,
-        "how_chosen": how_chosen(record, sum(files.sizes.values())) if record else "",
-        "trust": steadiness(record) if record else "",
-        "not_decided": NOT_DECIDED,
-        "stopped": _STOPPED.get(files.search.get("stopped", ""), ""),
-        "passes": files.search.get("passes", {}),
-        "layer_names": curves.names if curves else [],
-        "by_threshold": curves is not None and curves.bounds is not None,
-        "layers": record.layers if record else (),
-    }
-
-
-def _of_result(files: RunFiles, folder: RunFolder) -> dict[str, Any]:
-    """The values of the page's template that tell of the retraining, its cost and the verdict."""
-    return {
-        "facts": _facts(files.record, files.result),
-        "warnings": warnings_in(folder),
-        "predicted": predicted_of(folder),
-        "samples": read_samples(folder.samples),
-        "verdict": files.verdict,
-        "costs": costs_of(files.result, files.search, read_answer(folder.answer)),
-        "versions": _computed_on(files.result),
-    }
-
-
-def run_charts(
-    record: RankRecord | None, curves: SearchCurves | None, metrics: list[dict[str, Any]], answer: Answer | None = None
-) -> dict[str, figure]:
-    """The interactive charts for which the folder has data: id of an element of the page -> chart."""
-    made: dict[str, figure | None] = {}
-    if record is not None:
-        # A ranks.json written by hand may hold other layers than the search, or hold them in another order.
-        places = {name: i for i, name in enumerate(curves.names)} if curves is not None else None
-        made |= answer_charts(answer, places)
-        made["rank-map"] = charts.rank_map(record, places)
-    if record is not None and curves is not None:
-        made["alpha-chart"] = charts.layer_curves("alpha", curves)
-        made["contribution-chart"] = charts.layer_curves("contribution", curves)
-        if curves.ranks is not None:
-            made["evolution"] = charts.rank_evolution(curves, record.k)
-        if [x.name for x in record.layers if x.alpha and len(x.alpha) == len(x.contribution)] == curves.names:
-            made["scatter"] = charts.contribution_against_alpha(record)
-    if metrics:
-        blue, orange, green = charts.BLUE, charts.ORANGE, charts.GREEN
-        losses = {"train_loss": ("L_tr (D_tr)", blue), "val_loss": ("L_val (D_val)", orange)}
-        made["losses"] = charts.metric_lines("losses", "loss", metrics, losses)
-        ratio = {"implicit_to_direct": ("|implicit| / |direct|", green)}
-        made["ratio"] = charts.metric_lines("ratio", "ratio", metrics, ratio, y_axis_type="log")
-        if made["ratio"] is not None:  # first_order has no implicit term, and so no direction to compare
-            cosine = {"cosine": ("cosine of implicit and direct", orange)}
-            made["cosine"] = charts.metric_lines("cosine", "cosine", metrics, cosine, y_range=(-1.05, 1.05))
-    return {name: chart for name, chart in made.items() if chart is not None}
-
-
-def retraining_chart(points: list[dict[str, Any]]) -> dict[str, figure]:
-    """The chart of the retraining's training loss; empty if there was no retraining."""
-    losses = {"loss": ("loss", charts.BLUE)}
-    made = charts.metric_lines("retrain-loss", "loss", points, losses) if points else None
-    return {} if made is None else {"retrain-loss": made}
-
-
-def draw_retraining(points: list[dict[str, Any]], folder: Path) -> dict[str, Path]:
-    """Draws the retraining's training loss as a picture; returns its path by name."""
-    if not points:
-        return {}
-    figures.losses(points, folder / "retrain_loss.png", {"loss": "training loss"})
-    return {"retrain_loss": folder / "retrain_loss.png"}
-
-
-def draw(
-    record: RankRecord | None, curves: SearchCurves | None, metrics: list[dict[str, Any]], folder: RunFolder
-) -> dict[str, Path]:
-    """Draws the figures for which the folder has data. The page shows them in a browser that runs no scripts."""
-    if record is None:
-        return {}
-    pictures = {"rank_map": folder.figures / "ranks.png"}
-    save_picture(record, pictures["rank_map"])
-    if curves is not None:
-        pictures["trajectories"] = folder.figures / "alpha.png"
-        figures.alpha_trajectories(curves, pictures["trajectories"])
-        if curves.ranks is not None:
-            pictures["rank_evolution"] = folder.figures / "rank_evolution.png"
-            figures.rank_evolution(curves, record.k, pictures["rank_evolution"])
-    if metrics:
-        pictures["losses"] = folder.figures / "losses.png"
-        figures.losses(metrics, pictures["losses"])
-    return pictures
+    """Writes report.html and figures/*.png, with the sections of the stages that have run; returns the pictures by
+    their names. Raises UserError that names a damaged file."""
+    per_rank = parameters_per_rank(folder)
+    record = ranks.counted(ranks.load(folder.ranks), per_rank) if folder.ranks.exists() else None
+    sections = [*_of_result(folder, record), *_of_search(folder, record, sum(per_rank.values())), *_of_cost(folder)]
+    settings = folder.config.read_text(encoding="utf-8") if folder.config.exists() else to_yaml(config)
+    return write_page(folder.report, str(config.name), _sentence(config, record), sections, settings)
 
 
 def _sentence(config: RunConfig, record: RankRecord | None) -> str:
-    """One sentence: the model, the task, the method, and the mean rank."""
-    task = config.task.result_name
-    if record is None:
-        return f"{config.model.name} on {task}, method {config.method}."
-    size = f"{len(record.layers)} layers, mean rank {record.mean_in_words}"
-    if not isinstance(config, Autolora):
-        return f"LoRA on {config.model.name} on {task}, method {config.method}: {size}."
-    made = f"constraint {record.constraint}, hypergradient {config.hypergradient.type}"
-    return f"LoRA ranks of {config.model.name} on {task}: {size}, {made}."
+    """The model, the task, the method, and the mean rank."""
+    told = f"{config.model.name} on {config.task.result_name}, method {config.method}"
+    if isinstance(config, Autolora):
+        told += f", hypergradient {config.hypergradient.type}"
+    return f"{told}." if record is None else f"{told}: {len(record.layers)} layers, mean rank {record.mean_in_words}."
 
 
-def _facts(record: RankRecord | None, result: dict[str, Any]) -> list[tuple[str, str]]:
-    # A held-out part of the training file is called validation, too, which D_val is not.
-    where = "" if result.get("evaluated_on") else f" ({result.get('split')})"
-    facts = [(f"{k}{where}", f"{v:.4f}") for k, v in result.get("metrics", {}).items()]
-    if error := result.get("standard_error"):
-        facts[0] = (facts[0][0], f"{facts[0][1]} +- {error:.4f}")
-    if rows := result.get("evaluated_rows"):
-        facts[0] = (f"{facts[0][0]}, {rows:,} rows", facts[0][1])
-    if result.get("evaluated_on"):
-        facts.insert(0, ("evaluated on", result["evaluated_on"]))
+def _of_result(folder: RunFolder, record: RankRecord | None) -> Iterator[Section]:
+    """The result, samples, and the verdict."""
+    result = read_result(folder.metrics)
+    note = [record.note] if record and record.note else []
+    facts = pd.DataFrame(_facts(result), columns=["what", "value"]) if result else None
+    yield Section("Result", facts, "\n".join([*note, *(f"Warning: {line}" for line in warnings_in(folder))]))
+    if samples := read_samples(folder.samples):
+        prompts = ["\n".join(f"{turn['role']}: {turn['content']}" for turn in one["prompt"]) for one in samples]
+        table = pd.DataFrame(samples)[["answer", "reference"]]
+        table.insert(0, "prompt", prompts)
+        yield Section("What the model answers", table)
+    if verdict := read_verdict(folder.verdict_summary):
+        yield _verdict(verdict)
+
+
+def _facts(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "evaluated on", result.get("evaluated_on") or f"{result['task']}, {result['split']}"
+    if result.get("evaluated_rows"):
+        yield "rows", f"{result['evaluated_rows']:,}"
+    error = result.get("standard_error")
+    for number, (name, value) in enumerate(result["metrics"].items()):
+        yield name, f"{value:.4f}" + (f" +- {error:.4f}" if error and number == 0 else "")
     if result.get("loss") is not None:
-        facts.append((f"loss{where}", f"{result['loss']:z.4f}"))
+        yield "loss", f"{result['loss']:z.4f}"
+    yield "LoRA parameters", f"{result['lora_parameters']:,}"
+    yield "trainable parameters", f"{result['trainable_parameters']:,}"
+    yield "seed", str(result["seed"])
+    yield "peak memory, MiB", f"{result['peak_memory_mib']:,.0f}"
+    made_with = (result.get("machine") or {}) | {"commit": result.get("commit")} | result.get("versions", {})
+    yield "made with", ", ".join(f"{name} {value}" for name, value in made_with.items() if value)
+
+
+def _predicted(found: pd.DataFrame) -> Iterator[Section]:
+    """A classifier class by class, the most frequent ones, and its surest errors."""
+    from sklearn.metrics import precision_recall_fscore_support  # here: it takes a second to import
+
+    names = found["label"].value_counts().index[:_MOST_CLASSES]
+    scores = precision_recall_fscore_support(found["label"], found["predicted"], labels=names, zero_division=0)
+    classes = pd.DataFrame(dict(zip(("precision", "recall", "f1", "rows"), scores, strict=True)), index=names)
+    if found["predicted"].nunique() <= _MOST_COLUMNS:
+        classes = classes.join(pd.crosstab(found["label"], found["predicted"]).add_prefix("taken for "))
+    yield Section("What was predicted, class by class", classes.rename_axis("class").reset_index())
+    wrong = found.assign(probability=found["probability"].astype(float))[found["label"] != found["predicted"]]
+    if len(wrong):
+        shown = wrong.nlargest(_SUREST, "probability")
+        texts = shown.drop(columns="probability").apply(lambda column: column.str.slice(0, _LONGEST))
+        table = texts.assign(probability=shown["probability"])
+        yield Section("The surest errors", table, "Look here first for wrong labels.")
+
+
+def _verdict(found: dict[str, Any]) -> Section:
+    arms = found.get("arms", [])
+    said = "\n".join([found["sentence"], *found.get("notes", []), found["recommendation"]])
+    if not arms:
+        return Section("Do the places of the ranks matter?", note=said)
+    drawn = figures.pairs(arms, found.get("interval"))
+    return Section(
+        "Do the places of the ranks matter?", pd.DataFrame(arms_of(found)), f"{said}\n{_PAIRS}", drawn, "verdict"
+    )
+
+
+def _of_search(folder: RunFolder, record: RankRecord | None, per_rank: int) -> Iterator[Section]:
+    """The ranks, why they were chosen, and how alpha and the losses moved."""
     if record is not None:
-        facts.append(("mean rank", f"{record.mean_rank:.2f}"))
-    if result:
-        facts += [
-            ("method", result["method"]),
-            ("LoRA parameters", f"{result['lora_parameters']:,}"),
-            ("trainable parameters", f"{result['trainable_parameters']:,}"),
-            ("peak memory, MiB", f"{result['peak_memory_mib']:,.0f}"),
-            *([("seed", str(result["seed"]))] if "seed" in result else []),
-        ]
-    return facts
+        said = "\n".join(filter(None, (conclusion(record), caution(record))))
+        yield from answer_sections(record, lambda rank: int(rank * per_rank) or None, said)
+        how = how_chosen(record, per_rank)
+        said = "\n".join(filter(None, (how and f"ranks {how}", steadiness(record))))
+        yield Section("Ranks", None, said, rank_map(record), "ranks")
+        if folder.trajectory.exists():
+            history = trajectory.read(folder.trajectory)
+            panels = figures.alpha(history, record.constraint, bounded=record.rule == "threshold")
+            note = "Dashed: lambda, which chose the ranks." if record.rule == "threshold" else ""
+            yield Section("alpha over the search", None, note, panels, "alpha")
+    search, retraining = MetricsFile(folder.search_metrics).read(), MetricsFile(folder.retrain_metrics).read()
+    implicit, cosine = {"implicit_to_direct": "|implicit| / |direct|"}, {"cosine": "cosine of implicit and direct"}
+    losses = {"train_loss": "L_tr (D_tr)", "val_loss": "L_val (D_val)"}
+    for title, name, drawn in (
+        ("Losses of the search", "losses", figures.over_steps(search, losses)),
+        ("Hypergradient", "hypergradient", figures.over_steps(search, implicit, cosine, log=True)),
+        ("Loss of the retraining", "retrain_loss", figures.over_steps(retraining, {"loss": "training loss"})),
+    ):
+        if drawn is not None:
+            yield Section(title, None, "", drawn, name)
 
 
-def _computed_on(result: dict[str, Any]) -> list[str]:
-    """A line about the device, and one about the versions; empty if metrics.json has none."""
-    parts = result.get("machine") or {}, {"commit": result.get("commit")} | result.get("versions", {})
-    lines = (", ".join(f"{name} {value}" for name, value in part.items() if value) for part in parts)
-    return [line for line in lines if line]
+def _of_cost(folder: RunFolder) -> Iterator[Section]:
+    """What was predicted, what each stage cost, and the layers one by one."""
+    if folder.predicted_rows.exists():
+        predicted = pd.read_csv(folder.predicted_rows, dtype=str, keep_default_na=False)
+        if "probability" in predicted:
+            yield from _predicted(predicted)
+    result, search = read_result(folder.metrics), read_searched(folder.search_summary)
+    answer = read_answer(folder.answer)
+    seconds = {"search": search.get("seconds"), "answer": answer.get("seconds")} | result.get("seconds", {})
+    seconds |= {"sweep": result.get("seconds_sweep"), "evaluation": result.get("seconds_evaluation")}
+    steps = {"search": search.get("steps")} | result.get("steps", {})
+    rows = [(stage, f"{spent:,.1f}", steps.get(stage) or "") for stage, spent in seconds.items() if spent]
+    if rows:
+        said = [f"{count:,} {kind} passes in the search" for kind, count in search.get("passes", {}).items()]
+        said += [f"the search ended with: {search['stopped']}"] if search.get("stopped") else []
+        yield Section("Cost", pd.DataFrame(rows, columns=["stage", "seconds", "steps"]), "\n".join(said))
+    if folder.ranks.exists():
+        layers = ranks.load(folder.ranks).layers
+        alphas = ["  ".join(f"{alpha:.3f}" for alpha in layer.alpha) for layer in layers]
+        table = pd.DataFrame({"layer": [x.name for x in layers], "rank": [x.rank for x in layers], "alpha": alphas})
+        yield Section("Layers", table)

@@ -1,32 +1,29 @@
-"""Numbers as the terminal and the page show them."""
+"""Numbers and tables as the terminal and the page show them."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_DECIMALS, _MOST_DECIMALS = 4, 6
-
 
 def signed(nats: float) -> str:
-    """A difference of losses with its sign: four decimals, or two significant digits if it is below 0.001, but six
-    decimals at most."""
-    shown = round(nats, _MOST_DECIMALS) + 0.0  # + 0.0, as -0.0 would have a minus sign
-    small = 0 < abs(shown) < 0.001
-    decimals = min(_MOST_DECIMALS, 1 - math.floor(math.log10(abs(shown)))) if small else _DECIMALS
-    return f"{shown:+.{decimals}f}"
+    """A difference of losses with its sign."""
+    return f"{nats:+z.5f}"
 
 
 def told_apart(numbers: Sequence[float | None]) -> list[str]:
-    """Losses (or scores) that are compared: four decimals, or as many as it takes to tell all apart, but six at most;
-    "" for None."""
-    known = [number for number in numbers if number is not None]
-    different = len({round(number, _MOST_DECIMALS) for number in known})
-    decimals = _DECIMALS
-    while len({round(number, decimals) for number in known}) < different:
-        decimals += 1
-    return ["" if number is None else f"{number:z.{decimals}f}" for number in numbers]
+    """Losses or scores that are compared; "" for None."""
+    return ["" if number is None else f"{number:z.5f}" for number in numbers]
 
 
-def mean_of_arms(arms: Sequence[Mapping[str, Any]], name: str) -> list[str]:
-    """The mean of the losses (or scores, by `name`) of each arm of a verdict, as text; "" for an arm without them."""
-    return told_apart([sum(arm[name]) / len(arm[name]) if arm.get(name) else None for arm in arms])
+def arms_of(verdict: Mapping[str, Any]) -> list[dict[str, str]]:
+    """A row for each arm of a verdict: its ranks, mean loss and score, parameters, and how far its loss lies above
+    that of the learned ranks."""
+    rows = []
+    for arm in verdict.get("arms", []):
+        means = [sum(arm[key]) / len(arm[key]) if arm.get(key) else None for key in ("losses", "scores")]
+        loss, score = told_apart(means)
+        row = {"ranks": arm["name"], "mean loss": loss, verdict.get("metric", ""): score}
+        row["LoRA parameters"] = f"{arm['parameters']:,}"
+        row["loss above learned"] = "" if arm.get("difference") is None else signed(arm["difference"])
+        row["95 % interval"] = " to ".join(map(signed, arm.get("interval") or ()))
+        rows.append(row)
+    return rows

@@ -11,18 +11,22 @@ from rich.console import Console
 
 from autolora.configs.plain import plain
 
+# FORCE_COLOR, which many build servers set, asks for colours in a file, not for a bar there.
+_TERMINAL = sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
 
-def _can_redraw() -> bool:
-    """Whether standard output is a terminal that can draw a bar again and again.
 
-    FORCE_COLOR, which many build servers set, asks for colours in a file, not for a bar there.
-    """
-    return sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+class _Console(Console):
+    """A console whose reader may go away: a run goes on without it, as its results are files."""
+
+    def on_broken_pipe(self) -> None:
+        """rich itself would end the program."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 # Names are shown as they are: `[bold]` and `:smile:` in them are text. No line is broken: broken after 80 letters in a
 # file, it could not be searched for.
-console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True, force_interactive=_can_redraw())
+console = _Console(markup=False, emoji=False, highlight=False, soft_wrap=True, force_interactive=_TERMINAL)
 log = logging.getLogger("autolora")
 inputs = logging.getLogger("autolora.inputs")
 """What `problems/` says about the rows and the model that it was given."""
@@ -38,11 +42,14 @@ class _Lines(logging.Handler):
         console.print(plain(warning + self.format(record), keep="\n"))
 
 
+_LINES = _Lines()
+
+
 def show_log(*, speaks: bool = True) -> None:
     """Shows the program's log lines; with `speaks` off (every process but the first) this process prints nothing."""
     console.quiet = not speaks
     if not log.handlers:
-        log.addHandler(_Lines())
+        log.addHandler(_LINES)
         log.setLevel(logging.INFO)
         log.propagate = False
 
@@ -53,10 +60,9 @@ def heard() -> Iterator[None]:
 
     The log lines go to the script's log handlers, or to the console if it has none.
     """
-    own = [] if log.hasHandlers() else [_Lines()]
-    level = log.level
-    for handler in own:
-        log.addHandler(handler)
+    level, silent = log.level, not log.hasHandlers()
+    if silent:
+        log.addHandler(_LINES)
     if level == logging.NOTSET:
         log.setLevel(logging.INFO)
     try:
@@ -65,38 +71,24 @@ def heard() -> Iterator[None]:
             yield
     finally:
         log.setLevel(level)
-        for handler in own:
-            log.removeHandler(handler)
+        if silent:
+            log.removeHandler(_LINES)
 
 
 @contextmanager
 def told_once() -> Iterator[None]:
-    """Inside `with`, a line about the rows or the model is shown once, by the first of several runs that share them.
+    """Inside `with`, the console shows a line about the rows or the model once, as several runs share them, and of
+    lines with a field `once` in their `extra` one for each value of it. Each run's log.txt has all of them."""
+    told = set()
 
-    Other lines with a field `once` in their `extra` are shown once for each value of it: facts that a training tells,
-    and that are the same for the next. Each run's log.txt has all of them: only the handlers of now leave the repeated
-    lines out.
-    """
-    filters = {handler: _New() for handler in log.handlers}
-    for handler, new in filters.items():
-        handler.addFilter(new)
+    def is_new(record: logging.LogRecord) -> bool:
+        fact = getattr(record, "once", record.getMessage() if record.name == inputs.name else None)
+        known = fact in told
+        told.add(fact)
+        return fact is None or not known
+
+    _LINES.addFilter(is_new)
     try:
         yield
     finally:
-        for handler, new in filters.items():
-            handler.removeFilter(new)
-
-
-class _New(logging.Filter):
-    """Lets a line of the logger `inputs`, and one with a field `once`, pass once, and every other line always."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._told: set[object] = set()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        fact = getattr(record, "once", record.getMessage() if record.name == inputs.name else None)
-        if fact is None or fact not in self._told:
-            self._told.add(fact)
-            return True
-        return False
+        _LINES.removeFilter(is_new)

@@ -10,8 +10,6 @@ from autolora.engine.terminal.bar import Bar
 from autolora.engine.terminal.console import console
 from autolora.engine.terminal.rank_map import RankMap
 
-# Rows of the rank map. The bar, the losses, the block names and the scale take four more lines: 16 in all.
-MOST_ROWS = 12
 SECONDS_BETWEEN_NUMBERS = 1.0
 
 
@@ -19,18 +17,17 @@ class SearchProgress(Bar):
     """The live view of a search of `total` steps over the layers `names`, whose ranks are 0 to `k`."""
 
     def __init__(self, total: int, done: int, names: Sequence[str], k: int, on: Console = console) -> None:
-        self.map = RankMap(names, k, most_rows=MOST_ROWS, note="ranks so far; the search's end says which are decided")
-        self._numbers = Text("", no_wrap=True, overflow="ellipsis")
+        self.map, self._numbers = RankMap(names, k), Text("", no_wrap=True, overflow="ellipsis")
         super().__init__("search", total, done, (self._numbers, self.map), on)
 
     def step(self, done: int, more: str = "") -> None:
-        """Moves the bar to `done`. A log line ends with `more`, or with the newest losses."""
+        """Moves the bar to `done`. A log line ends with the newest losses."""
         super().step(done, more or self._numbers.plain)
 
     def show(self, step: int, train_loss: float, val_loss: float | None, ranks: Sequence[int]) -> None:
         """Moves the bar to `step` and shows its losses and, unless empty, its ranks."""
         val_text = "-" if val_loss is None else f"{val_loss:z.3f}"
-        mean_rank = f"  mean rank {sum(ranks) / len(ranks):.2f}" if ranks else ""
+        mean_rank = f"  mean rank {sum(ranks) / len(ranks):.2f}, not decided yet" if ranks else ""
         self._numbers.plain = f"L_tr {train_loss:z.3f}  L_val {val_text}{mean_rank}"
         self.map.ranks = ranks
         self.step(step)
@@ -48,9 +45,8 @@ class RetrainProgress(Bar):
     @property
     def due(self) -> bool:
         """Whether to show new numbers now; not at every step, as reading a loss waits for the GPU."""
-        return self.ticker.due or (
-            self.console.is_interactive and time.monotonic() - self._shown > SECONDS_BETWEEN_NUMBERS
-        )
+        shown_long_ago = time.monotonic() - self._shown > SECONDS_BETWEEN_NUMBERS
+        return super().due or (self.console.is_interactive and shown_long_ago)
 
     def show(self, step: int, loss: float, rate: float) -> None:
         """Moves the bar to `step` and shows the loss and the learning rate."""

@@ -1,58 +1,68 @@
 """Send the curves of a run to wandb. A failure of wandb never stops the run."""
 
 import logging
-import os
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec
 
 import numpy as np
 from PIL.Image import Image as Picture
 
 from autolora.configs.schema import RunConfig
+from autolora.engine.disk.files import write_text
 from autolora.engine.run.folder import WANDB_ID, RunFolder
 from autolora.engine.run.interrupt import Interrupted
-from autolora.engine.tracking.login import Mode, project_of, wandb_mode
+from autolora.engine.tracking.login import Mode, wandb_mode, wandb_settings
 from autolora.engine.tracking.tracker import Tracker
-from autolora.engine.tracking.wandb_id import Identity, identity_of
 
 SEARCH_STEP = "search/step"
 STEPS = (SEARCH_STEP, "retrain/step")
 # wandb refuses longer tags and names of artifacts.
 MOST_TAG, MOST_NAME = 64, 128
-PATIENCE = 20
-"""Seconds to wait for a server that does not answer when a run begins."""
-LAST_PATIENCE = 300
-"""Seconds to wait, when a run ends, for a server that does not take the rest of the curves."""
+PATIENCE, LAST_PATIENCE = 20.0, 300.0
+"""Seconds to wait for a server that does not answer when a run begins, and for one that does not take the rest of the
+curves when it ends."""
 MOST_ROWS = 10_000
 """The rows of a chart's table: wandb would leave out all further ones without a word."""
 
 log = logging.getLogger("autolora")
 
 P = ParamSpec("P")
-T = TypeVar("T")
 
 
-def _unless_off(method: Callable[Concatenate["Wandb", P], T]) -> Callable[Concatenate["Wandb", P], T | None]:
+class Sent(NamedTuple):
+    """Which run on wandb's server the curves of a folder go to, as its file wandb_id says; `entity` may be ""."""
+
+    entity: str
+    project: str
+    id: str
+
+
+def sent_to(folder: Path) -> Sent | None:
+    """What the file wandb_id in a folder holds; None without the file."""
+    path = folder / WANDB_ID
+    return Sent(*path.read_text(encoding="utf-8").strip().split("/")) if path.exists() else None
+
+
+def _unless_off(method: Callable[Concatenate["Wandb", P], None]) -> Callable[Concatenate["Wandb", P], None]:
     """Makes `method` do nothing while wandb is off, and switch wandb off with one warning when it fails."""
 
     @wraps(method)
-    def call(self: "Wandb", *args: P.args, **options: P.kwargs) -> T | None:
+    def call(self: "Wandb", *args: P.args, **options: P.kwargs) -> None:
         if not self.alive:
-            return None
+            return
         try:
-            return method(self, *args, **options)
+            method(self, *args, **options)
         except Interrupted:  # a second signal ends the run at once
             raise
         except Exception as error:
             self.alive = False
             log.warning("wandb is switched off for this run: %s", _first_line(error))
             self._let_go()
-        return None
 
     return call
 
@@ -68,7 +78,7 @@ class Wandb(Tracker):
     _run: Any = None
     _wandb: Any = None
 
-    def __init__(self, config: RunConfig, folder: Path, *, job: str | None = None, tags: Sequence[str] = ()) -> None:
+    def __init__(self, config: RunConfig, folder: Path, *, job: str, tags: Sequence[str]) -> None:
         self._keeps_files = config.tracking.artifacts
         # With --overwrite, `folder` will be moved there.
         self._place = RunFolder.of(config).root / "wandb"
@@ -79,36 +89,37 @@ class Wandb(Tracker):
         self._start(config, folder, mode, job_type=job, tags=[tag[:MOST_TAG] for tag in tags])
 
     @_unless_off
-    def _start(self, config: RunConfig, folder: Path, mode: Mode, **options: Any) -> None:
-        """Begins the wandb run; `options`: arguments of wandb.init that the configuration does not hold."""
-        os.environ.setdefault("WANDB_SILENT", "true")
+    def _start(self, config: RunConfig, folder: Path, mode: Mode, **labels: Any) -> None:
+        """Begins the wandb run, or goes on with the one that the folder's file names."""
         import wandb
 
         self._wandb = wandb
-        sent = identity_of(config, folder / WANDB_ID) if mode == "online" else None
-        options |= {
-            "project": sent.project if sent else project_of(config),
-            "entity": (sent.entity if sent else config.tracking.entity) or None,  # None: wandb's own default
+        known = (sent_to(folder) if mode == "online" else None) or Sent("", "", secrets.token_hex(4))
+        options = labels | {
+            "project": config.tracking.project or known.project or wandb_settings().project or "autolora",
+            "entity": config.tracking.entity or known.entity or None,
             "group": config.tracking.group,
             "name": config.name,
             "dir": str(folder),
             "config": config.model_dump(),
-            "settings": wandb.Settings(init_timeout=PATIENCE, console="off", **_last_patience(wandb)),
+            "settings": wandb.Settings(
+                init_timeout=PATIENCE, finish_timeout=LAST_PATIENCE, finish_timeout_raises=True, console="off"
+            ),
         }
-        # Offline, a resumed run gets a new id: runs with the same id would overwrite each other when they are synced.
-        same: dict[str, Any] = {"id": sent.id, "resume": "allow"} if sent else {}
-        try:
-            self._run = wandb.init(mode=mode, **options, **same)
-        except Exception as error:
-            if mode != "online" or isinstance(error, Interrupted):
+        if mode == "online":
+            try:
+                self._run = wandb.init(mode=mode, id=known.id, resume="allow", **options)
+                # In a sweep wandb gives the run another project and id.
+                write_text(folder / WANDB_ID, "/".join((self._run.entity, self._run.project, self._run.id)))
+                log.info("wandb: %s", self._run.url)
+            except Interrupted:
                 raise
-            log.warning("wandb cannot be reached, the curves are kept offline for wandb sync: %s", _first_line(error))
-            # wandb remembers the id that failed and would wait for it again, so this run gets another.
-            self._run = wandb.init(mode="offline", **options, id=secrets.token_hex(4))
-        else:
-            log.info("wandb: %s", self._run.url if mode == "online" else f"offline, the curves are in {self._place}")
-            if mode == "online":  # in a sweep wandb gives the run another project and id
-                Identity(self._run.entity, self._run.project, self._run.id).write(folder / WANDB_ID)
+            except Exception as error:
+                log.warning("wandb cannot be reached, the curves are kept for wandb sync: %s", _first_line(error))
+        if self._run is None:
+            # A new id: wandb would wait again for one that failed, and in syncing overwrite one run by another.
+            self._run = wandb.init(mode="offline", id=secrets.token_hex(4), **options)
+            log.info("wandb: offline, the curves are in %s", self._place)
         for step in STEPS:
             self._run.define_metric(step, hidden=True)
             self._run.define_metric(f"{step.removesuffix('step')}*", step_metric=step)
@@ -149,8 +160,7 @@ class Wandb(Tracker):
         }
         title = key.split("/", 1)[-1].replace("_", " ")
         # split_table: the table behind the chart goes to a section of its own.
-        chart = self._wandb.plot.line_series(**drawn, title=title, xname="step", split_table=True)
-        self.log({key: chart})
+        self.log({key: self._wandb.plot.line_series(**drawn, title=title, xname="step", split_table=True)})
 
     @_unless_off
     def table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -178,9 +188,7 @@ class Wandb(Tracker):
         try:
             self._run.finish(exit_code=exit_code)
         except TimeoutError:
-            kept = self._place / Path(self._run.dir).parent.name  # dir: its folder `files`
-            log.warning("wandb did not take the rest of the curves within %d seconds; to send them: wandb sync %s",
-                        LAST_PATIENCE, kept)  # fmt: skip
+            log.warning("wandb did not take the rest of the curves; to send them: wandb sync %s/*", self._place)
         self.alive = False
 
     def _let_go(self) -> None:
@@ -192,14 +200,6 @@ class Wandb(Tracker):
             raise
         except Exception as error:
             log.debug("wandb: %s", _first_line(error))
-
-
-def _last_patience(wandb: Any) -> dict[str, Any]:
-    """The settings by which wandb waits LAST_PATIENCE seconds for the server when a run ends, and then raises
-    TimeoutError; none for a version without them, which waits for ever."""
-    known = getattr(wandb.Settings, "model_fields", {})
-    settings = {"finish_timeout": float(LAST_PATIENCE), "finish_timeout_raises": True}
-    return {name: value for name, value in settings.items() if name in known}
 
 
 def _first_line(error: Exception) -> str:

@@ -1,69 +1,93 @@
-"""The page loads nothing from a network, runs only its own scripts, and escapes every value."""
+"""A page is whole in itself: no script, no request, nothing in it is taken for HTML, and it stays small."""
 
-import base64
-import hashlib
-import html
-import json
 import re
+from pathlib import Path
 
-from bokeh.embed import json_item
-from bokeh.plotting import figure
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
 
-from autolora.engine.report.page import embedded_json, numbered, render
+from autolora.engine.ranks.picture import rank_figure
+from autolora.engine.report import figures
+from autolora.engine.report.page import Section, write_page
+from autolora.engine.search.trajectory import Trajectory
+from tests.helpers.pages import Page
+from tests.helpers.verdict_file import FOUND
 
-
-def chart(name: str) -> figure:
-    made = figure(name=name)
-    made.line([0, 1], [2, 3])
-    return made
-
-
-def study_page(charts: dict[str, figure], name: str = "x") -> str:
-    tables = [("Results", "a note", ["method"], [["lora"]])]
-    return render(
-        "study.html.j2", charts=charts, name=name, sentence="s", tables=tables, metric_charts=list(charts),
-        metric_image="data:,", pictures=[], config="seed: 0",
-    )  # fmt: skip
+EVIL = "<script>alert(1)</script> $\\frac"
 
 
-def policy(text: str) -> str:
-    (found,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)
-    return html.unescape(found)
+def test_words_are_text_wherever_they_stand(tmp_path: Path) -> None:
+    parts = [
+        Section(EVIL, pd.DataFrame({EVIL: [EVIL, "b"], "n": [1234.5, float("nan")]}), f"{EVIL}\nsecond"),
+        Section("map", figure=rank_figure([f"{EVIL}.0.q", f"{EVIL}.1.q", "x.0.k"], [1, 2, 3], 4), name="map"),
+    ]
+    made = write_page(tmp_path / "report.html", EVIL, EVIL, parts, f"note: </pre>{EVIL}")
+    content = (tmp_path / "report.html").read_text(encoding="utf-8")
+    page = Page(content)
+    assert "script" not in page.tags
+    assert page.text.count(EVIL) >= 6
+    assert "1234.500" in page.text
+    assert "Second." in page.text
+    assert made == {"map": tmp_path / "figures" / "map.png"}
+    with Image.open(made["map"]) as drawn:
+        assert len(drawn.convert("RGB").getcolors(100_000) or ()) > 5
 
 
-def test_the_policy_lets_these_scripts_run_and_no_other() -> None:
-    text = study_page({"metric-0": chart("metric-0")})
-    scripts = re.findall(r"<script>(.*?)</script>", text, re.S)
-    assert len(scripts) == 2
-    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
-    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
-    assert f"script-src {allowed}" in policy(text).split("; ")
-    assert "default-src 'none'" in policy(text).split("; ")
+def test_a_page_loads_nothing_and_its_pictures_have_the_colour_of_its_text(tmp_path: Path) -> None:
+    history = searched(61, 8, 40)
+    parts = [Section("alpha", figure=figures.alpha(history, "softmax", bounded=True), name="alpha")]
+    for name in ("a", "b"):
+        write_page(tmp_path / f"{name}.html", "x", "y", parts, "seed: 0")
+    content = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert all(source.startswith(("data:", "#")) for source in Page(content).loaded)
+    assert not re.search(r"url\((?!#)|@import", content)
+    assert "currentColor" in content
+    assert content == (tmp_path / "b.html").read_text(encoding="utf-8")
 
 
-def test_without_charts_nothing_may_run() -> None:
-    text = study_page({})
-    assert "script-src 'none'" in policy(text).split("; ")
-    assert not re.findall(r"<script>", text)
+def searched(layers: int, k: int, points: int) -> Trajectory:
+    """A search whose alphas have moved at random."""
+    rng = np.random.default_rng(0)
+    history = Trajectory([f"encoder.layer.{i // 6}.{'abcdef'[i % 6]}" for i in range(layers)])
+    beta = np.zeros((layers, k))
+    for step in range(points):
+        beta += 0.1 * rng.normal(size=beta.shape)
+        alpha = torch.from_numpy(beta).softmax(1)
+        history.add(10 * step, alpha, alpha)
+    return history
 
 
-def test_what_is_put_in_is_escaped() -> None:
-    text = study_page({}, name="<img src=x onerror=alert(1)>")
-    assert "<img src=x" not in text
-    assert "&lt;img src=x" in text
+def test_alpha_has_a_panel_for_each_layer_or_one_map_and_the_page_stays_below_a_megabyte(tmp_path: Path) -> None:
+    history = searched(60, 16, 300)
+    figure = figures.alpha(history, "softmax", bounded=True)
+    assert len(figure.axes) == 60
+    first = figure.axes[0].lines
+    assert np.allclose(first[0].get_ydata()[[0, -1]], [history.alpha[0][0, 0], history.alpha[-1][0, 0]])
+    assert first[-1].get_ydata()[0] == 1 / 16
+    write_page(tmp_path / "report.html", "x", "y", [Section("alpha", figure=figure, name="alpha")], "")
+    assert (tmp_path / "report.html").stat().st_size < 1_000_000
+    (image,) = figures.alpha(searched(61, 8, 30), "softmax", bounded=False).axes[0].images
+    shown = image.get_array()
+    assert shown is not None
+    assert shown.shape == (61, 30)
+    assert (shown[:, 0] <= 8).all()
 
 
-def test_json_in_a_page_cannot_end_its_element() -> None:
-    value = {"</script>": "<!-- & ]]>"}
-    text = str(embedded_json(value))
-    assert not set("<>&") & set(text)
-    assert json.loads(text) == value
+def test_a_verdicts_points_are_above_zero_where_the_learned_ranks_were_better() -> None:
+    (axes,) = figures.pairs(FOUND["arms"], FOUND["interval"]).axes
+    points = {str(line.get_label()): np.round(line.get_ydata(), 6).tolist() for line in axes.lines[1:]}
+    assert points == {"shuffled": [0.2, 0.1, 0.3], "uniform": [-0.1, 0, -0.1]}
 
 
-def test_a_chart_is_the_same_text_each_time_and_its_references_hold() -> None:
-    first, second = (numbered(json_item(chart("c"))) for _ in range(2))
-    assert first == second
-    text = json.dumps(first)
-    ids = set(re.findall(r'"id": "([^"]*)"', text)) | set(re.findall(r'"root_id": "([^"]*)"', text))
-    assert ids == {f"c-{i}" for i in range(len(ids))}
-    assert first["root_id"] == first["doc"]["roots"][0]["id"]
+def test_the_curve_and_the_shares_show_their_intervals() -> None:
+    cuts = pd.DataFrame({"cut": ["even"], "rank": [2], "kept": [0.9], "low": [0.8], "high": [0.95]})
+    (axes,) = figures.curve(cuts, 0.95).axes
+    (bars,) = axes.containers
+    (segment,) = bars.lines[2][0].get_segments()
+    assert segment[:, 1].round(6).tolist() == [80, 95]
+    layers = pd.DataFrame({"name": ["a", "b"], "share": [90, 10], "low": [80, -5], "high": [99, 25], "seen": [1, 0]})
+    (axes,) = figures.shares(layers, "%").axes
+    assert [patch.get_width() for patch in axes.patches] == [90, 10]
+    assert axes.patches[0].get_alpha() > axes.patches[1].get_alpha()
