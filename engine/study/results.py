@@ -1,149 +1,128 @@
-"""The results of a study's finished cells: results.parquet, a row for each."""
+"""results.parquet: a row for each finished cell, with its place on the axes and the fields of its metrics.json."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from autolora.configs.errors import UserError
 from autolora.configs.schema import Autolora
+from autolora.configs.study import word
 from autolora.engine import ranks
 from autolora.engine.choose.reuse import source_of
-from autolora.engine.disk.tables import write_parquet
+from autolora.engine.disk.tables import read_parquet
 from autolora.engine.ranks import RankRecord
 from autolora.engine.run.contents import read_result, read_searched
-from autolora.engine.study.agreement import LAYERS, RANKS, shares_of
-from autolora.engine.study.cells import Cell, damage
-from autolora.engine.study.folder import StudyFolder
-from autolora.engine.study.held_out import held_out_loss
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.study.cells import Cell
 from autolora.engine.study.rows import (
-    APPROXIMATION,
-    COMMIT,
     ETA,
-    EVALUATED,
     FORWARD_PASSES,
+    LAYERS,
     LOSS,
     OPTIONS,
     OUTER,
+    RANKS,
+    SCORE,
     SEARCHED_BY,
+    SEED,
+    SHARES,
     TASK,
-    UNUSED,
 )
-from autolora.engine.study.values import label, word
+
+_LEFT_OUT = ("settings", "data", "source_ranks", "trained_ranks", "standard_error", "machine", "versions")
+"""Fields of metrics.json that are no columns."""
 
 
-def finished(cells: Sequence[Cell]) -> tuple[list[Cell], list[str]]:
-    """The finished cells whose files are intact, and a line for each whose files are damaged."""
-    found = [(cell, damage(cell)) for cell in cells if cell.folder.metrics.exists()]
-    return [cell for cell, line in found if not line], [line for _, line in found if line]
+def collect(cells: Sequence[Cell]) -> tuple[pd.DataFrame, list[str]]:
+    """A row for each finished cell, and a line for each whose files are damaged."""
+    rows, damaged, paths = [], [], dict[str, set[str]]()
+    for cell in cells:
+        try:
+            if cell.finished:
+                rows.append(_row(cell))
+                paths.setdefault(rows[-1][TASK], set()).add(rows[-1]["path"])
+        except UserError as error:
+            damaged.append(f"{cell.name}: {error}; to train the cell again, remove {cell.folder.root}")
+    for row in rows:  # a table is called like its file; several files may have one name
+        row[TASK] += f" ({row['path']})" if len(paths[row[TASK]]) > 1 else ""
+    table = pd.DataFrame(rows).drop(columns="path", errors="ignore")
+    for axis in cells[0].values:  # a column of parquet has one type
+        if axis in table and table[axis].dtype == object:
+            table[axis] = table[axis].map(str)
+    return table, damaged
 
 
-def write_results(folder: StudyFolder, cells: Sequence[Cell]) -> None:
-    """Writes results.parquet; `cells` are finished and intact."""
-    write_parquet(folder.results, collect(cells))
-
-
-def collect(cells: Sequence[Cell]) -> pd.DataFrame:
-    """A row for each of the finished cells, at least one: its place on the axes, metrics, ranks, parameters, seconds,
-    steps."""
-    results = [read_result(cell.folder.metrics) for cell in cells]
-    tasks = tasks_of(
-        [(result["task"], cell.config.task.files.get("path")) for cell, result in zip(cells, results, strict=True)]
-    )
-    rows = []
-    for cell, result, task, place in zip(cells, results, tasks, places(cells), strict=True):
-        rows.append({**place, TASK: task, **_found(cell, result)})
-    return pd.DataFrame(rows)
-
-
-def places(cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """The value of each of the cells, at least one, on every axis, as the tables hold it."""
-    # A parquet column has one type, and must distinguish null from a missing value: it holds text unless all values
-    # are numbers.
-    values = {axis: [cell.values[axis] for cell in cells] for axis in cells[0].values}
-    plain = {axis for axis, known in values.items() if all(type(value) in (int, float) for value in known)}
-    return [{axis: value if axis in plain else label(value) for axis, value in cell.values.items()} for cell in cells]
-
-
-def _found(cell: Cell, result: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns that a cell fills with what it found; none depends on another cell."""
-    run = cell.folder
-    on_all_rows = run.row_losses.exists()  # the evaluated and the unused rows
-    # Full fine-tuning and bottleneck adapters have no ranks.
+def _row(cell: Cell) -> dict[str, Any]:
+    """The columns of a finished cell; none depends on another cell. Raises UserError that names a damaged file."""
+    run, result = cell.folder, read_result(cell.folder.metrics)
+    flat = pd.json_normalize(result).to_dict("records")[0]
+    fields = {str(name).replace("metrics.", "metric."): one for name, one in flat.items()
+              if not str(name).startswith(_LEFT_OUT)}  # fmt: skip
     record = ranks.load(run.ranks) if run.ranks.exists() else None
-    # A cell that copies another cell's search also copies its measurements, which say nothing new.
-    measured = record if source_of(cell.config) is None else None
+    if record is None and cell.config.has_lora:
+        raise UserError(f"{run.ranks}: does not exist")
+    copied = source_of(cell.config) is not None  # with another cell's search its measurements are, too
+    searched = {} if copied else read_searched(run.search_summary)
+    data = result.get("data") or {}
     return {
-        "method": result["method"],
+        **{axis: value if type(value) in (int, float) else word(value) for axis, value in cell.values.items()},
+        **fields,
+        "cell": cell.name,
+        "row": cell.row,
+        "path": str(cell.config.task.files.get("path")),
         "main_metric": next(iter(result["metrics"])),
-        "score": next(iter(result["metrics"].values())),
-        LOSS: held_out_loss(run) if on_all_rows else result.get("calibrated_loss"),
-        EVALUATED: result.get("evaluated_rows", 0),
-        UNUSED: _unused_rows(result) if on_all_rows else 0,
-        **{f"metric.{name}": value for name, value in result["metrics"].items()},
-        "mean_rank": record.mean_rank if record else None,
-        LAYERS: [layer.name for layer in record.layers] if record else None,
-        RANKS: [layer.rank for layer in record.layers] if record else None,
-        OUTER: _outer_loss(measured),
-        **shares_of(measured),
-        **{key: result[key] for key in ("lora_parameters", "trainable_parameters", "learning_rate")},
+        SCORE: next(iter(result["metrics"].values())),
+        LOSS: held_out_loss(run) if run.row_losses.exists() else result.get("calibrated_loss"),
+        "unused_rows": int((data.get("unused") or {}).get("rows", 0)) if run.row_losses.exists() else 0,
+        "evaluation": word(data.get("evaluation")),
         "search_seconds": result["seconds"].get("search"),
         "total_seconds": result["seconds"]["total"],
-        "search_steps": result["steps"].get("search"),
-        **_cost_of_search(cell),
-        COMMIT: result.get("commit"),
-        **searched_by(cell),
-        "cell": cell.config.name,
+        FORWARD_PASSES: searched.get("passes", {}).get("forward"),
+        "search_backward_passes": searched.get("passes", {}).get("backward"),
+        "search_memory_mib": searched.get("peak_memory_mib"),
+        **_searched_by(cell, copied=copied),
+        **_of_layers(record, copied=copied),
     }
 
 
-def tasks_of(named: Sequence[tuple[str, str | None]]) -> list[str]:
-    """The name of each task, given with its path. A table is called like its file: where files in several folders have
-    one name, the end of the path by which they differ is added."""
-    paths: dict[str, set[str]] = {}
-    for name, path in named:
-        paths.setdefault(name, set()).add(path or "")
-    return [name if len(paths[name]) == 1 else f"{name} ({_ends(paths[name])[path or '']})" for name, path in named]
-
-
-def _ends(paths: Collection[str]) -> dict[str, str]:
-    """Each path with as few of its last parts as tell it apart from the others."""
-    ends: dict[str, str] = {}
-    for count in range(1, max(len(Path(path).parts) for path in paths) + 1):
-        ends = {path: "/".join(Path(path).parts[-count:]) for path in paths}
-        if len(set(ends.values())) == len(ends):
-            break
-    return ends
-
-
-def _unused_rows(result: Mapping[str, Any]) -> int:
-    return int(((result.get("data") or {}).get("unused") or {}).get("rows", 0))
-
-
-def searched_by(cell: Cell) -> dict[str, str | None]:
-    """The hypergradient, and its eta, of the cell's search. A cell that copies a search does not read
-    hypergradient.type, so that of its source is known only where it is an axis."""
-    config = cell.config
-    copied = source_of(config) is not None and APPROXIMATION not in cell.values
-    if not isinstance(config, Autolora) or copied:
+def _searched_by(cell: Cell, *, copied: bool) -> dict[str, str | None]:
+    """The hypergradient of the cell's own search."""
+    if copied or not isinstance(cell.config, Autolora):
         return {SEARCHED_BY: None, OPTIONS: None, ETA: None}
-    chosen = vars(config.hypergradient)
-    eta = label(chosen["eta"]) if "eta" in chosen else None
+    chosen = vars(cell.config.hypergradient)
+    eta = word(chosen["eta"]) if "eta" in chosen else None
     return {SEARCHED_BY: chosen["type"], OPTIONS: word(chosen.get("options", {})), ETA: eta}
 
 
-def _cost_of_search(cell: Cell) -> dict[str, float | None]:
-    """Passes and peak memory of the cell's own search; null if it copied another cell's search or made none."""
-    own = source_of(cell.config) is None
-    found = read_searched(cell.folder.search_summary) if own else {}
-    passes = found.get("passes", {})
+def _of_layers(record: RankRecord | None, *, copied: bool) -> dict[str, Any]:
+    """Ranks and shares of the layers, and L_val of the searched model."""
+    if record is None:
+        return dict.fromkeys((LAYERS, RANKS, SHARES, OUTER))
+    shares = [layer.layer_share for layer in record.layers]
+    measured = not copied and None not in shares
     return {
-        FORWARD_PASSES: passes.get("forward"),
-        "search_backward_passes": passes.get("backward"),
-        "search_memory_mib": found.get("peak_memory_mib"),
+        LAYERS: [layer.name for layer in record.layers],
+        RANKS: [layer.rank for layer in record.layers],
+        SHARES: shares if measured else None,
+        OUTER: record.evidence.loss if record.evidence is not None and not copied else None,
     }
 
 
-def _outer_loss(record: RankRecord | None) -> float | None:
-    """The loss on D_val of the searched model; None if it was not measured or nothing was searched."""
-    return record.evidence.loss if record is not None and record.evidence is not None else None
+def held_out_loss(folder: RunFolder) -> float:
+    """The mean loss, nats per label, of the evaluation rows and the unused training rows (`task.unused_rows`), at a
+    temperature that was fitted on other rows."""
+    table = read_parquet(folder.row_losses, f"remove {folder.root} to train it again", numbers=("loss", "weight"))
+    return float(table["loss"].sum() / table["weight"].sum())
+
+
+def with_others(path: Path, others: Sequence[str]) -> pd.DataFrame:
+    """results.parquet of this study, and below it those of other studies; of cells of one row, task and seed the first
+    counts. Raises UserError that names a damaged file."""
+    way_out = "the study's command with --stage report writes it again"
+    texts, numbers = (TASK, "row", "method", "main_metric", "cell"), (SCORE, LOSS, "total_seconds")
+    own, *tables = [read_parquet(Path(str(one)), way_out, texts=texts, numbers=numbers) for one in (path, *others)]
+    for table, other in zip(tables, others, strict=True):  # where its cells lie, for the pictures
+        table["cell"] = [str(Path(other).absolute().parent / "cells" / cell) for cell in table["cell"]]
+    return pd.concat([own, *tables], ignore_index=True).drop_duplicates([TASK, "row", SEED], ignore_index=True)

@@ -1,23 +1,20 @@
 """The tables of a study's report: each has a title, and a note that says what its numbers mean."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import pandas as pd
 
+from autolora.engine.report.page import Section
 from autolora.engine.study import tables
-from autolora.engine.study.agreement import RANKS, SHARES, WITHIN_TYPE, between_rows, between_seeds, by_chance
-from autolora.engine.study.combinations import VARIANT
 from autolora.engine.study.comparison import Comparison
-from autolora.engine.study.paired import HEAD, LEFT_OUT, OTHER_ROWS, OURS, compared_row, paired
-from autolora.engine.study.rows import APPROXIMATION, LOSS, OUTER, SCORE, row_keys
+from autolora.engine.study.paired import HEAD, LEFT_OUT, OURS, compared_row, paired
+from autolora.engine.study.rows import LOSS, OUTER, RANKS, SCORE, SEED, SHARES, TASK
 
-COMPARED = {
-    RANKS: "ranks",
-    SHARES: "the layers' shares",
-    WITHIN_TYPE: "shares minus the mean of their module type",
-}
-"""Column with a number for each layer -> how tables and their titles call it."""
+COMPARED = {RANKS: "ranks", SHARES: "the layers' shares"}
+"""Column with a number for each layer -> how titles call it."""
+MOST_ROWS = 12
+"""Rows of learned ranks that are compared with each other: a larger table could not be read."""
+RESULTS_NOTE = "Medians over the seeds."
 _LOSS_NOTE = (
     "Of the evaluation rows, and of the unused training rows (task.unused_rows) of runs with retrain.row_losses."
 )
@@ -30,16 +27,11 @@ _PAIRED_NOTE = (
     "mean difference says that it is better, also where less is better; its standard error is over the pairs. "
     f"Differences are parts of what the row in the title gains over method {HEAD} on the same task (L_val: of its "
     "gain in log loss), and tasks on which it gains nothing are left out; if it gains on none, those of a single "
-    "task keep their unit, and those of several tasks have no mean and no p. Runs of one task and seed that "
-    "differ on further axes count as one pair. p: two-sided, by Wilcoxon's signed-rank test; at least six pairs "
-    "must differ. p, Holm: corrected for the tests of this table, if study.reference chose its row; p itself is "
-    "not corrected. Ratio: the LoRA parameters of the row in the title divided by those of the other row."
+    "task keep their unit, and those of several tasks have no mean and no p. p: two-sided, by Wilcoxon's signed-rank "
+    "test; at least six pairs must differ. p, Holm: corrected for the tests of this table, if study.reference chose "
+    f"its row. Column {LEFT_OUT!r}: both runs have the same rank in every layer, which says nothing about ranks. "
+    "Ratio: the LoRA parameters of the row in the title divided by those of the other row."
 )
-_LEFT_OUT = {
-    LEFT_OUT: "both runs have the same rank in every layer, so that their difference says nothing about ranks",
-    OTHER_ROWS: "the two runs were evaluated on unequally many rows",
-}
-"""Column of a paired table that counts pairs which are left out -> why they are."""
 _DISTANCE_NOTE = (
     "Cosine and norm ratio compare the implicit term with that of exact (a step of gradient descent), the "
     "step cosine compares it with that of exact_adamw (the AdamW step that was taken). The total cosine is that of "
@@ -53,39 +45,46 @@ _COST_NOTE = (
 )
 
 
-RESULTS_NOTE = "Metrics, sizes and seconds are medians over the seeds; the mean rank is a mean over them, too."
-"""The note of the table that `tables.summarise` makes."""
-
-
-@dataclass(frozen=True)
-class Section:
-    """A table of the report under its title. `note`: what its numbers mean; "" if the title says it."""
-
-    title: str
-    table: pd.DataFrame
-    note: str = ""
-
-
-def paper_sections(results: pd.DataFrame, axes: Sequence[str]) -> list[Section]:
-    """The paper's tables that the study's axes allow. A study of approximations has its own tables of the cost and of
-    the agreement."""
-    if not row_keys(results, axes):
-        return []
-    losses, outer = tables.losses_by_task(results, axes), tables.outer_losses_by_task(results, axes)
+def study_sections(results: pd.DataFrame) -> list[Section]:
+    """The tables of a study that have something to show."""
+    chance = tables.by_chance(results)
+    learned = results[results["method"] == OURS]
     found = [
-        Section("Metric by task: median (range) over seeds", tables.by_task(results, axes)),
-        Section("Log loss by task, at a fitted temperature: median (range) over seeds", losses, _LOSS_NOTE),
-        Section(
-            "L_val of the searched model, at a fitted temperature: median (range) over seeds",
-            outer, _OUTER_NOTE,
-        ),
-        *_paired(results, axes),
+        Section("Metric by task: median (range) over seeds", tables.by_task(results), _other_rows(results)),
+        Section("Log loss by task, at a fitted temperature: median (range) over seeds",
+                tables.by_task(results, LOSS), _LOSS_NOTE),
+        Section("L_val of the searched model, at a fitted temperature: median (range) over seeds",
+                tables.by_task(results, OUTER), _OUTER_NOTE),
+        *_paired(results),
+        *(Section(f"Agreement of {what} between seeds (Spearman): mean (range) over pairs",
+                  tables.between_seeds(results, column), chance) for column, what in COMPARED.items()),
+        *(Section(f"Agreement of {what} at one seed; on the diagonal between seeds (Spearman, mean)",
+                  tables.between_rows(learned, column), chance)
+          for column, what in COMPARED.items() if learned["row"].nunique() <= MOST_ROWS),
+        Section("Cost", tables.cost(results)),
+        Section("Results", tables.summarise(results), RESULTS_NOTE),
     ]  # fmt: skip
-    if APPROXIMATION not in axes:
-        title = "Agreement between seeds (Spearman): mean (range) over pairs"
-        found.append(Section(title, agreement_of_seeds(results, axes), by_chance(results)))
-        found.append(Section("Cost", tables.cost(results, axes)))
-    return _filled(found)
+    return [section for section in found if section.table is not None and not section.table.empty]
+
+
+def _other_rows(results: pd.DataFrame) -> str:
+    """Sentences that name the tasks whose cells of one seed read other rows, or began from another base model."""
+    told = {"were evaluated on other rows": ["evaluation", "evaluated_rows", "unused_rows"],
+            "began from several base models": ["base_weights"]}  # fmt: skip
+    counts = results.groupby([TASK, SEED], sort=False)[[name for columns in told.values() for name in columns]]
+    several = (counts.nunique() > 1).groupby(TASK, sort=False).any()
+    tasks = {what: several.index[several[columns].any(axis=1)] for what, columns in told.items()}
+    return " ".join(f"The cells of {', '.join(names)} {what}." for what, names in tasks.items() if len(names))
+
+
+def _paired(results: pd.DataFrame) -> Iterator[Section]:
+    """A paired table for each measure that has one; the note of the first says how to read them all."""
+    ours, note = compared_row(results), _PAIRED_NOTE
+    for what, column in (("", SCORE), (" of the log loss", LOSS), (" of L_val", OUTER)):
+        table = paired(results, ours, column) if ours else pd.DataFrame()
+        if not table.empty:
+            yield Section(f"Paired differences{what}, same task and seed: {ours}", table, note)
+            note = "Read it as the first of these tables."
 
 
 def comparison_sections(comparison: Comparison) -> list[Section]:
@@ -100,54 +99,6 @@ def comparison_sections(comparison: Comparison) -> list[Section]:
         Section(distance, closeness(comparison.probe), _DISTANCE_NOTE),
         Section("Cost of one outer step with its inner steps", cost, _COST_NOTE + on),
     ]
-
-
-def agreement_sections(results: pd.DataFrame, axes: Sequence[str]) -> list[Section]:
-    """The agreement between approximations, or between variants, at one seed; only runs of method autolora are
-    compared, as others read no hypergradient. Variants are compared by their shares alone, as they may differ in the
-    rule that makes the ranks."""
-    results = results[results["method"] == OURS]
-    by = next((axis for axis in (APPROXIMATION, VARIANT) if axis in results), None)
-    if by is None:
-        return []
-    columns = COMPARED if by == APPROXIMATION else {name: what for name, what in COMPARED.items() if name != RANKS}
-    where = "at one seed; on the diagonal between seeds (Spearman, mean)"
-    note = by_chance(results)
-    return _filled(
-        Section(f"Agreement of {what} {where}", between_rows(results, axes, by, column), note)
-        for column, what in columns.items()
-    )
-
-
-def _filled(sections: Iterable[Section]) -> list[Section]:
-    return [section for section in sections if not section.table.empty]
-
-
-def _paired(results: pd.DataFrame, axes: Sequence[str]) -> Iterator[Section]:
-    """A paired table for each measure that has one; the note of the first says how to read them all."""
-    ours, note = compared_row(results, axes), _PAIRED_NOTE
-    for what, column in (("", SCORE), (" of the log loss", LOSS), (" of L_val", OUTER)):
-        table = paired(results, axes, ours, column) if ours and column in results else pd.DataFrame()
-        if not table.empty:
-            yield Section(f"Paired differences{what}, same task and seed: {ours}", table, note + _left_out(table))
-            note = "Read it as the first of these tables."
-
-
-def _left_out(table: pd.DataFrame) -> str:
-    """Sentences that say how many pairs a paired table leaves out, and why."""
-    known = [(table[column].sum(), why) for column, why in _LEFT_OUT.items() if column in table]
-    return "".join(f" {count} {'pair is' if count == 1 else 'pairs are'} left out: {why}." for count, why in known)
-
-
-def agreement_of_seeds(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
-    """The agreement between seeds of the ranks, of the shares, and of the shares within a module type, one below the
-    other; column `of` says which."""
-    parts = [(what, between_seeds(results, axes, column)) for column, what in COMPARED.items()]
-    known = [table.assign(of=what) for what, table in parts if not table.empty]
-    if not known:
-        return pd.DataFrame()
-    table = pd.concat(known, ignore_index=True).fillna("")
-    return table[["", "of", *(name for name in table if name not in ("", "of"))]]
 
 
 def closeness(probe: pd.DataFrame) -> pd.DataFrame:

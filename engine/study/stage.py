@@ -1,40 +1,34 @@
 """A study from start to end: its checks, its cells, its comparison, its tables and figures."""
 
-import functools
 import logging
 import os
+import shlex
 from collections.abc import Sequence
 
-import yaml
-
-from autolora.configs.count_words import counted
 from autolora.configs.errors import UserError
-from autolora.configs.files import to_text
+from autolora.configs.files import of_folder
+from autolora.configs.launch import program
 from autolora.configs.layers import flat, given
 from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
 from autolora.engine.disk.files import keep_only, write_text
 from autolora.engine.disk.lock import locked
-from autolora.engine.retrain.sources import refuse_sources_in
-from autolora.engine.retrain.tpe import refuse_missing_optuna
-from autolora.engine.run.asked import AskedOf
+from autolora.engine.disk.tables import write_parquet
+from autolora.engine.retrain.settings import FINISHED
+from autolora.engine.run.contents import read_result
 from autolora.engine.run.faults import explained
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
-from autolora.engine.run.opening import again_if_outdated, opened
-from autolora.engine.run.ownership import refuse_foreign, refuse_mounted, refuse_occupied
-from autolora.engine.run.refusals import refuse_misplaced
-from autolora.engine.run.replacing import workplace
-from autolora.engine.study.cells import Cell, expand, tell_unknown_values
-from autolora.engine.study.comparison import refuse_changed_probe, run_probe
-from autolora.engine.study.folder import AskedOfStudy, StudyFolder, print_study, refuse_single_run
-from autolora.engine.study.own_hypergradients import own_hypergradients
-from autolora.engine.study.report import reference_cells, write_study_report
-from autolora.engine.study.results import finished, write_results
-from autolora.engine.study.run import refuse_changed_cells, refuse_launcher, run_cells
-from autolora.engine.study.sources import refuse_missing_sources
+from autolora.engine.run.opening import Places
+from autolora.engine.run.resuming import Outdated
+from autolora.engine.study.cells import Cell, expand, in_order
+from autolora.engine.study.comparison import data_of_probe, refuse_changed_probe, run_probe
+from autolora.engine.study.folder import AskedOfStudy, StudyFolder, print_study
+from autolora.engine.study.launch import launch
+from autolora.engine.study.mixed import refuse_mixed, refuse_old_ranks
+from autolora.engine.study.report import write_study_report
+from autolora.engine.study.results import collect
 from autolora.engine.study.tracking import track_study
-from autolora.engine.tracking.login import wandb_mode
-from autolora.problems.hypergradients import approximation
 
 log = logging.getLogger("autolora")
 
@@ -45,52 +39,43 @@ def run_study(request: Request, stop: StopRequest) -> StudyFolder:
     Raises UserError for what the user must change, and after the report if a cell has failed; Interrupted when a
     signal asked to stop.
     """
-    config = request.config
+    config, folder = request.config, StudyFolder.of(request.config)
     if request.stage not in ("all", "report"):
         raise UserError(f"--stage: {request.stage!r} is not allowed for a study; allowed: all, report")
-    asked = AskedOf(config, StudyFolder.of(config), request.stage, request.overwrite)
-    cells = expand(config, workplace(asked))
-    _check_settings(request, workplace(asked), cells)
-    refusals = (
-        refuse_misplaced, refuse_single_run, refuse_foreign, refuse_mounted, refuse_occupied,
-        _refuse_without_key, functools.partial(_refuse_own_sources, cells=cells),
-        functools.partial(refuse_launcher, cells=cells), functools.partial(_refuse_without_packages, cells=cells),
-    )  # fmt: skip
-    resuming = functools.partial(refuse_changed_cells, cells=cells), refuse_changed_probe
-
-    def work(asked: AskedOfStudy) -> None:
-        with opened(asked, refusals, resuming) as folder:
-            _tell_removed(asked, cells)
-            _run(request, folder, stop)
-            if folder != asked.folder:
-                _place(folder, asked.folder)
-
-    with locked(asked.folder.root), explained(workplace(asked).root):
-        again_if_outdated(asked, work)
-    print_study(asked.folder)
-    return asked.folder
-
-
-def _check_settings(request: Request, folder: StudyFolder, cells: Sequence[Cell]) -> None:
-    """Raises UserError for a reference that is no row, for keys that no cell reads, for cells that read from a cell
-    that the study lacks, and for a class of the user's own that cannot be made; warns of what has no effect."""
-    config, study = request.config, request.config.studied
-    tell_unknown_values(study)
-    reference_cells(study, cells)
-    if request.stage != "report":
+    if RunFolder(folder.root).metrics.exists() or RunFolder(folder.root).ranks.exists():
+        raise UserError(f"--name: {folder.root} holds a single run; give the study another name")
+    cells = expand(config, folder)
+    if request.stage == "all":
         _refuse_unread(request, cells)
-        refuse_missing_sources(folder, cells)
-        searches = [cell.config for cell in cells] + ([config] if study.probe else [])
-        for chosen in own_hypergradients(searches).values():
-            approximation(chosen)
+    if config.studied.reference not in (None, *(cell.row for cell in cells)):
+        rows = ", ".join(dict.fromkeys(cell.row for cell in cells))
+        raise UserError(f"--study.reference: no row is named {config.studied.reference!r}; there are: {rows}")
+    with locked(folder.root), explained(folder.root):
+        todo = _open(config, folder, cells, overwrite=request.overwrite) if request.stage == "all" else []
+        if request.lists:
+            _list(folder, todo, [cell for cell in cells if cell.finished])
+            return folder
+        failed = launch(todo, config.studied, stop, overwrite=request.overwrite) if todo else []
+        if todo:  # the data or the base model may have changed while they ran
+            _refuse_changed(config, folder, cells)
+            for cell in cells:  # or another learning rate may have been chosen for all
+                _refuse_other_settings(cell)
+        failed += _report(request, folder, cells, stop, failed)
+    print_study(folder)
+    if failed:
+        raise UserError(
+            f"{len(failed)} of the study's cells failed or are damaged, and the results lack them; the same command "
+            f"tries those that failed again: {', '.join(line.partition(':')[0] for line in failed)}; the first "
+            f"failure: {failed[0]}"
+        )
+    return folder
 
 
 def _refuse_unread(request: Request, cells: Sequence[Cell]) -> None:
-    """Refuses a key of the command line that no cell has, nor the study itself."""
+    """Refuses a key of the command line that an axis overrides, or that no cell has."""
     if beside := [key for key in request.given if key in request.config.studied.axes]:
         raise UserError(f"--{beside[0]}: study.axes has its values; change them there")
-    of_study = {key for key in request.given if key in ("name", "runs_folder") or key.startswith("study.")}
-    left = request.given - of_study
+    left = {key for key in request.given if key not in ("name", "runs_folder") and not key.startswith("study.")}
     for cell in cells if left else ():
         left = left - flat(cell.config.model_dump()).keys()
     if left:
@@ -100,75 +85,71 @@ def _refuse_unread(request: Request, cells: Sequence[Cell]) -> None:
         log.info("no cell of the study has %s", ", ".join(others))
 
 
-def _run(request: Request, folder: StudyFolder, stop: StopRequest) -> None:
+def _open(config: RunConfig, folder: StudyFolder, cells: Sequence[Cell], *, overwrite: bool) -> list[Cell]:
+    """The cells to run: the unfinished ones and, with `overwrite`, those that were finished under other settings."""
+    changed = []
+    for cell in cells:
+        try:
+            _refuse_other_settings(cell)
+        except UserError:
+            if not overwrite:
+                raise
+            changed.append(cell)
+    kept = [cell for cell in cells if cell not in changed]
+    try:
+        refuse_changed_probe(AskedOfStudy(config, folder))
+    except Outdated:
+        if not overwrite:
+            raise
+        os.rename(folder.probe, Places(folder.probe).free)
+    _refuse_changed(config, folder, kept)
+    write_text(folder.config, of_folder(config))
+    todo = [cell for cell in in_order(cells) if cell in changed or not cell.finished]
+    if todo and len(todo) < len(cells):
+        log.info("study: %d of %d cells were finished before", len(cells) - len(todo), len(cells))
+    return todo
+
+
+def _refuse_other_settings(cell: Cell) -> None:
+    """Raises Outdated for a cell that was finished under other settings."""
+    if cell.finished:
+        way_out = f"give the old value, or --overwrite, or remove {cell.folder.root} to train this cell again"
+        recorded = read_result(cell.folder.metrics)["settings"]
+        FINISHED.refuse_changed(recorded, cell.placed(), f"{cell.folder.root} was finished with", way_out)
+
+
+def _refuse_changed(config: RunConfig, folder: StudyFolder, cells: Sequence[Cell]) -> None:
+    """Refuses to compare finished cells that were made from other data, weights or ranks."""
+    refuse_mixed(cells, (folder.probe, config, data_of_probe(folder)))
+    refuse_old_ranks(cells)
+
+
+def _list(folder: StudyFolder, todo: Sequence[Cell], finished: Sequence[Cell]) -> None:
+    """Prints the command of each cell to run whose sources are finished, and writes its configuration."""
+    ready = {cell.name for cell in finished} - {cell.name for cell in todo}
+    for cell in todo:
+        if ready.issuperset(cell.needs):
+            write_text(cell.folder.config, of_folder(cell.placed()))
+            print(f"{program()} --config {shlex.quote(str(cell.folder.config))}")
+
+
+def _report(
+    request: Request, folder: StudyFolder, cells: Sequence[Cell], stop: StopRequest, failed: Sequence[str]
+) -> list[str]:
+    """Writes the table of the finished cells, makes the comparison, and draws the report. Returns a line for each
+    damaged cell."""
     config = request.config
-    cells = expand(config, folder)
-    failed = []
-    if request.stage == "all":
-        failed = run_cells(request, folder, cells, stop)
-    intact, damaged = finished(cells)
+    results, damaged = collect(cells)
     for line in damaged:
         log.warning("the results leave out a damaged cell: %s", line)
-    failed += damaged
-    if not intact:
-        raise UserError(f"no cell of the study finished; the first failure: {(failed or ['none was run'])[0]}")
-    write_results(folder, intact)
+    if results.empty:
+        raise UserError(f"no cell of the study finished; the first failure: {[*failed, *damaged, 'none was run'][0]}")
+    write_parquet(folder.results, results)
     if request.stage == "all" and config.studied.probe:
         write_study_report(config, folder)  # the comparison takes long, and may be stopped
         run_probe(config, folder, stop)
     pictures = write_study_report(config, folder)
-    if request.overwrite:
-        keep_only(pictures.values(), folder.figures)
+    keep_only(pictures.values(), folder.figures)
     if request.stage != "report":
         track_study(config, folder, pictures)
-    if failed:
-        print_study(folder)
-        final = StudyFolder.of(config)
-        stays = f", and {final.root} is not touched until all have finished" if folder != final else ""
-        raise UserError(
-            f"{len(failed)} of the study's cells failed or are damaged, and the results lack them; the same command "
-            f"tries those that failed again{stays}; the first failure: {failed[0]}"
-        )
-
-
-def _tell_removed(asked: AskedOfStudy, cells: Sequence[Cell]) -> None:
-    """Warns of finished cells that an overwrite will remove, as the study has no such cells any more."""
-    names = {cell.folder.root.name for cell in cells}
-    begun = (RunFolder(path.parent) for path in asked.folder.cells_begun)
-    gone = sorted(run.root.name for run in begun if run.metrics.exists() and run.root.name not in names)
-    if gone and asked.replaces and asked.stage == "all":
-        log.warning(
-            "--overwrite: %s of %s will be removed once the new results are complete, as the study has no such cells "
-            "now: %s", counted(len(gone), "finished cell"), asked.folder.root, ", ".join(gone),
-        )  # fmt: skip
-
-
-def _place(growing: StudyFolder, final: StudyFolder) -> None:
-    """Sets runs_folder in each cell's config.yaml to the final folder, to which the cell will be moved."""
-    for path in sorted(growing.cells_begun):
-        settings = yaml.safe_load(path.read_text(encoding="utf-8")) | {"runs_folder": str(final.cells)}
-        write_text(path, to_text(settings))
-
-
-def _refuse_without_key(asked: AskedOfStudy) -> None:
-    """Refuses a study that is to be sent to wandb when there is no API key, or as the trial of a sweep: wandb gives
-    all runs of a trial one id, so that the curves of all cells would be mixed."""
-    if asked.stage != "report" and wandb_mode(asked.config) == "online" and os.environ.get("WANDB_SWEEP_ID"):
-        raise UserError(
-            "--study: a study cannot be a trial of a wandb sweep, which has one run for each trial; give "
-            "--tracking.wandb disabled, or run the study by itself"
-        )
-
-
-def _refuse_without_packages(asked: AskedOfStudy, cells: Sequence[Cell]) -> None:
-    """Refuses a study with an unfinished cell whose method needs a package that is not installed."""
-    for cell in cells if asked.stage == "all" else ():
-        if asked.replaces or not cell.folder.metrics.exists():
-            refuse_missing_optuna(cell.config)
-
-
-def _refuse_own_sources(asked: AskedOfStudy, cells: Sequence[Cell]) -> None:
-    """Refuses --overwrite if a cell reads a file that --overwrite would replace. A path with {runs} is allowed, as it
-    leads to a cell of the new results."""
-    for cell in cells if asked.replaces else ():
-        refuse_sources_in(asked.folder.outputs(), cell.config)
+    return damaged

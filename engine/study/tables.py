@@ -1,118 +1,148 @@
-"""The tables of a study: a row for each combination of its axes; metric and log loss by task, as the paper's Tables 1
-and 4; the cost over AdaLoRA's, as the paper's Table 5."""
+"""The tables of a study: metric and log loss by task, as the paper's Tables 1 and 4; the cost over AdaLoRA's, as its
+Table 5; and whether learned ranks and shares agree between seeds."""
 
-import math
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Iterable
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from scipy import stats
 
 from autolora.configs.count_words import counted
-from autolora.engine.study.paired import one_direction, pairs_with
-from autolora.engine.study.rows import LOSS, OUTER, SCORE, SEED, TASK, labelled, span, spread
-from autolora.engine.study.values import label
+from autolora.configs.tasks import ERRORS
+from autolora.engine.study.paired import nearest
+from autolora.engine.study.rows import LAYERS, LOSS, OUTER, RANKS, SCORE, SEED, TASK, spread
 
 COST_REFERENCE = "adalora"
 DIGITS = 3
 """The decimals of numbers in a table, unless it has its own."""
+_FIRST = {"row": "", TASK: "task"}
 
 
-def summarise(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
-    """A row for each combination of the axes other than the seed: median and range of each metric over the seeds, mean
-    rank, size, seconds.
-
-    Metrics of one class ("protein.f1") stay in results.parquet: the table would become too wide to be read.
-    """
-    keys = [axis for axis in axes if axis != SEED and axis in results] or ["all"]
-    metrics = [name for name in map(str, results) if name.startswith("metric.") and name.count(".") == 1]
-    rows = []
-    for place, group in results.assign(all="all").groupby(keys, sort=False, dropna=False):
-        # As text, a small learning rate keeps its digits; as a number, a table would show it as 0.000.
-        row: dict[str, object] = {key: label(value) for key, value in zip(keys, place, strict=True)}
-        row["runs"] = len(group)
-        for column in metrics:  # tasks differ in their metrics, so that a field of the table may be empty
-            name = column.removeprefix("metric.")
-            row |= {name: group[column].median(), f"{name} range": span(group[column])}
-        row |= {"mean rank": group["mean_rank"].mean(), **_sizes(group)}
-        row |= {"search s": group["search_seconds"].median(), "total s": group["total_seconds"].median()}
-        rows.append(row)
-    return pd.DataFrame(rows)
+def summarise(results: pd.DataFrame) -> pd.DataFrame:
+    """A row for each row and task: the first metric, sizes and seconds, as medians over the seeds."""
+    columns = {SCORE: "metric", LOSS: "log loss", "mean_rank": "mean rank", "lora_parameters": "LoRA parameters",
+               "trainable_parameters": "trainable parameters", "search_seconds": "search s",
+               "total_seconds": "total s"}  # fmt: skip
+    numbers = results.astype(dict.fromkeys(columns, float))
+    places = numbers.groupby(["row", TASK], sort=False)
+    table = places[list(columns)].median().rename(columns=columns)
+    table.insert(0, "runs", places.size())
+    return table.reset_index().rename(columns=_FIRST)
 
 
-def by_task(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
+def by_task(results: pd.DataFrame, column: str = SCORE) -> pd.DataFrame:
     """Tables 1 and 4: a row for each method or variant, a column for each task with median and range over the seeds,
-    and the mean of the medians.
+    and the mean of the medians; empty if no run has the value.
 
-    Each task's metric is the one it names first, as a fraction. A field that has fewer runs than other rows of its
-    task says how many: their median is of other seeds.
+    `column`: SCORE, each task's first metric, as a fraction; LOSS or OUTER, in nats. A field that has fewer runs than
+    other rows of its task says how many: their median is of other seeds. There is no mean of losses, nor of metrics of
+    which more and less is better.
     """
-    return _by_task(results, axes, SCORE, lambda cells: str(cells["main_metric"].iloc[0]))
+    known = results[results[column].notna()]
+    if known.empty:
+        return pd.DataFrame()
+    groups, digits = known.groupby(["row", TASK], sort=False)[column], DIGITS if column == SCORE else DIGITS + 1
+    fields = groups.apply(spread, digits=digits)
+    most = groups.size().groupby(TASK).transform("max")
+    fewer = groups.size().map(lambda runs: f", {counted(int(runs), 'run')}").where(groups.size() < most, "")
+    table = (fields + fewer).unstack(TASK)[list(known[TASK].unique())].reindex(known["row"].unique())
+    if column == SCORE and known["main_metric"].isin(ERRORS).nunique() < 2:
+        table["mean"] = groups.median().unstack(TASK).mean(axis=1, skipna=False)
+    units = known.groupby(TASK)["main_metric"].first() if column == SCORE else dict.fromkeys(known[TASK], "nats")
+    table = table.fillna(dict.fromkeys(known[TASK].unique(), ""))
+    table = table.rename(columns={task: f"{task} ({units[task]})" for task in known[TASK].unique()})
+    if column != OUTER:
+        table["LoRA parameters"] = known.groupby("row")["lora_parameters"].median().astype(int)
+    table["runs"] = known.groupby("row").size()
+    return table.reset_index(names="")
 
 
-def losses_by_task(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
-    """The same table for the log loss, in nats a label at a fitted temperature; empty if no run has it.
-
-    A metric counts only which answers are right; the log loss also sees how sure the model is of them, so it tells two
-    rows of the table apart with fewer seeds.
-    """
-    return _nats_by_task(results, axes, LOSS)
-
-
-def outer_losses_by_task(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
-    """The same table, without sizes, for the outer objective: the loss on D_val of the searched models; empty if no
-    run has it."""
-    searched = results[results[OUTER].notna()] if OUTER in results else results[:0]
-    table = _nats_by_task(searched, axes, OUTER)
-    return table[[name for name in table if "parameters" not in str(name)]]
-
-
-def _nats_by_task(results: pd.DataFrame, axes: Sequence[str], column: str) -> pd.DataFrame:
-    known = column in results and results[column].notna().any()
-    return _by_task(results, axes, column, lambda cells: "nats", digits=4) if known else pd.DataFrame()
-
-
-def _by_task(
-    results: pd.DataFrame, axes: Sequence[str], column: str, unit: Callable[[pd.DataFrame], str], digits: int = DIGITS
-) -> pd.DataFrame:
-    table = labelled(results, axes)
-    titles = {task: f"{task} ({unit(cells)})" for task, cells in table.groupby(TASK, sort=False)}
-    most = table.groupby(["row", TASK])[column].count().groupby(TASK).max()
-    rows = []
-    for name, group in table.groupby("row", sort=False):
-        medians = group.groupby(TASK)[column].median()
-        row: dict[str, object] = {"": name}
-        for task, title in titles.items():
-            runs = group.loc[group[TASK] == task, column]
-            fewer = f", {counted(runs.count(), 'run')}" if 0 < runs.count() < most[task] else ""
-            row[title] = spread(runs, digits=digits) + fewer
-        # Means over different tasks cannot be compared, nor is there one of metrics of which more and less is better.
-        whole = medians.notna().sum() == len(titles) and (column != SCORE or one_direction(table))
-        mean = float(medians.mean()) if whole else float("nan")
-        row["mean"] = mean if digits == DIGITS or math.isnan(mean) else f"{mean:.{digits}f}"
-        rows.append({**row, **_sizes(group), "runs": len(group)})
-    return pd.DataFrame(rows)
-
-
-def _sizes(group: pd.DataFrame) -> dict[str, int]:
-    columns = ("lora_parameters", "LoRA parameters"), ("trainable_parameters", "trainable parameters")
-    return {title: int(group[column].median()) for column, title in columns}
-
-
-def cost(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
-    """Table 5: total seconds (search, answer and retraining) over those of row COST_REFERENCE, same task and seed.
-
-    The ratios are medians over the pairs, the seconds medians over all runs of the row. The table is empty if row
-    COST_REFERENCE is missing or is the only one.
-    """
-    rows = []
-    for name, group, pairs in pairs_with(results, axes, COST_REFERENCE):
-        ratio = pairs["total_seconds"] / pairs["total_seconds_reference"]
-        rows.append(
-            {
-                "": name,
-                f"total time / {COST_REFERENCE}'s": float(ratio.median()),
-                "range": span(ratio, 2),
-                "total s": float(group["total_seconds"].median()),
-                "search s": float(group["search_seconds"].astype(float).median()),
-            }
+def cost(results: pd.DataFrame) -> pd.DataFrame:
+    """Table 5: total seconds (search, measurement and retraining) over those of method adalora at the same task and
+    seed; medians over the pairs. Empty if no other method has such a pair."""
+    columns = [TASK, SEED, "total_seconds"]
+    found = [
+        runs.merge(
+            results.loc[nearest(results, COST_REFERENCE, str(row)), columns].drop_duplicates([TASK, SEED]),
+            on=[TASK, SEED], suffixes=("", "_reference"),
         )
-    return pd.DataFrame(rows) if len(rows) > 1 else pd.DataFrame()
+        for row, runs in results.groupby("row", sort=False)
+    ]  # fmt: skip
+    pairs = pd.concat(found, ignore_index=True)
+    if set(pairs["method"]) <= {COST_REFERENCE}:
+        return pd.DataFrame()
+    pairs = pairs.assign(ratio=pairs["total_seconds"] / pairs["total_seconds_reference"])
+    places = pairs.astype({"search_seconds": float}).groupby("row", sort=False)
+    table = pd.DataFrame({
+        f"total time / {COST_REFERENCE}'s": places["ratio"].apply(spread, digits=2),
+        "total s": places["total_seconds"].median(), "search s": places["search_seconds"].median(),
+    })  # fmt: skip
+    return table.reset_index(names="")
+
+
+def between_seeds(results: pd.DataFrame, column: str = RANKS) -> pd.DataFrame:
+    """A row per method or variant, a column per task: mean (range) of the Spearman correlation of the layers' ranks or
+    shares (`column`) over all pairs of seeds; empty if no row has two seeds on one task.
+
+    Two unrelated maps of n layers correlate by 0 +- 1 / sqrt(n - 1). Runs with equal values in all layers (uniform
+    LoRA) are left out, and so are pairs with LoRA in different layers.
+    """
+    known = _beside_layers(results, column)
+    fields = known.groupby(["row", TASK], sort=False)[column].apply(
+        lambda values: spread(_correlations(itertools.combinations(values, 2)), "mean", 2)
+    )
+    if not any(fields):
+        return pd.DataFrame()
+    table = fields.unstack(TASK).fillna("")[list(known[TASK].unique())].reindex(known["row"].unique())
+    return table[(table != "").any(axis=1)].reset_index(names="")
+
+
+def between_rows(results: pd.DataFrame, column: str = RANKS) -> pd.DataFrame:
+    """Mean Spearman correlation of the layers' ranks or shares between two rows at one task and seed and, on the
+    diagonal, of each row with itself across seeds; empty if fewer than two rows have them.
+
+    The diagonal is the control: two approximations agree only if their correlation exceeds that of each with itself
+    across seeds. Pairs with LoRA in different layers are left out.
+    """
+    known = _beside_layers(results, column)
+    groups = {str(row): runs for row, runs in known.groupby("row", sort=False)}
+    if len(groups) < 2:
+        return pd.DataFrame()
+
+    def mean(one: str, other: str) -> float:
+        if one == other:
+            tasks = groups[one].groupby(TASK)[column]
+            pairs = [pair for _, values in tasks for pair in itertools.combinations(values, 2)]
+        else:
+            both = groups[one].merge(groups[other], on=[TASK, SEED])
+            pairs = list(zip(both[f"{column}_x"], both[f"{column}_y"], strict=True))
+        return float(_correlations(pairs).mean())
+
+    return pd.DataFrame({"": list(groups), **{name: [mean(one, name) for one in groups] for name in groups}})
+
+
+def by_chance(results: pd.DataFrame) -> str:
+    """A sentence with the standard deviation of the correlation between unrelated orders of the layers; "" if no run
+    has ranks."""
+    layers = max((len(values) for values in results[RANKS].dropna()), default=0)
+    return f"Unrelated orders of {layers} layers correlate by 0 +- {(layers - 1) ** -0.5:.2f}." if layers > 1 else ""
+
+
+def _beside_layers(results: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The runs that have the values, each beside the layers that they belong to."""
+    known = results.dropna(subset=[column])
+    beside = pd.Series(list(zip(known[LAYERS], known[column], strict=True)), index=known.index, dtype=object)
+    return known.assign(**{column: beside})
+
+
+def _correlations(pairs: Iterable[tuple[Any, Any]]) -> pd.Series:
+    """Spearman correlation of the values in each pair of (layers, values), which have a number for each layer. Left
+    out are values that are all equal, as they have no order, and pairs of different layers."""
+    found = [
+        stats.spearmanr(one, other).statistic
+        for (layers, one), (other_layers, other) in pairs
+        if np.array_equal(layers, other_layers) and len(set(one)) > 1 and len(set(other)) > 1
+    ]
+    return pd.Series(found, dtype=float)

@@ -1,37 +1,53 @@
-"""The trainings of a verdict: each is an ordinary run, of which only the numbers are kept."""
+"""The trainings of a verdict: each is a cell, as of a study, of which only the numbers are kept."""
 
+import dataclasses
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from autolora.configs.errors import UserError
 from autolora.configs.layers import given, settled
 from autolora.configs.schema import RunConfig, Searching
-from autolora.configs.tasks import OF_TOKENS, Generation
+from autolora.configs.tasks import OF_TOKENS, Chat
+from autolora.engine import ranks
 from autolora.engine.disk.files import remove
+from autolora.engine.disk.paths import At
 from autolora.engine.ranks import RankRecord, count_parameters
 from autolora.engine.ranks.controls import can_be_shuffled
-from autolora.engine.run.contents import read_result
+from autolora.engine.run.contents import parameters_per_rank, read_result, read_searched
+from autolora.engine.run.context import Context
 from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.study.cells import Cell
-from autolora.engine.verdict.folder import VerdictFolder
 from autolora.engine.verdict.judge import PLANS, Plan
 from autolora.problems.machine.draws import seed_of
+from autolora.problems.models.fused import split
+from autolora.problems.models.layers import layer_shapes, lora_layers_of
 
 LEARNED, SHUFFLED, HEAD = "learned", "shuffled", "head"
 _METHODS = {
     LEARNED: "lora_ranks", SHUFFLED: "lora_shuffled", "uniform": "lora", "random": "lora_random", HEAD: "head",
 }  # fmt: skip
-_RANKS = f"{{runs}}/../{VerdictFolder.ranks.relative}"
-"""The path of the learned ranks, relative to a training's runs_folder: a run that was moved can resume."""
-_RUN = "{runs}/../.."
-"""The run itself, likewise: its searched components are those that every arm starts from by `retrain.init: search`."""
 SEEDS = 2
 """LoRA's gain compares the learned ranks with the head alone, which is trained at this many seeds."""
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
+class VerdictFolder:
+    """Paths inside runs/<name>/verdict/."""
+
+    root: Any
+
+    ranks = At("ranks.json")
+    """The learned ranks as they were when the first pair began."""
+    plan = At("plan.json")
+    """How many pairs were planned before the first one."""
+    data = At("data.json")
+    """The fingerprint of the rows that the first pair was trained and judged on."""
+    cells = At("cells")
+
+
+@dataclasses.dataclass(frozen=True)
 class Arms:
     """What the verdict of a run compares.
 
@@ -78,35 +94,39 @@ class Arms:
 
     def heads(self) -> list[Cell]:
         """The trainings of the head alone; without a head, one run that evaluates the base model."""
-        first = self._cell("head-1", HEAD, 1)
-        if first.config.evaluates_base:
-            return [first]
-        return [first, *(self._cell(f"head-{number}", HEAD, number) for number in range(2, SEEDS + 1))]
+        cells = [self._cell(f"head-{number}", HEAD, number) for number in range(1, SEEDS + 1)]
+        return cells[:1] if cells[0].config.evaluates_base else cells
+
+    def every(self) -> list[Cell]:
+        """All trainings of the verdict."""
+        return [*(cell for number in range(1, self.plan.most + 1) for cell in self.pair(number).values()),
+                *self.heads()]  # fmt: skip
 
     def _cell(self, name: str, arm: str, number: int) -> Cell:
-        """The run of an arm at the seed of a pair, on the rows of the search's seed."""
+        """The run of an arm at the seed of a pair, on the rows of the search's seed. Its paths begin at its own
+        folder, so that a run that was moved can resume."""
         own, verdict = self.config, self.config.verdict
         kept: dict[str, Any] = {
             section: given(own)[section] for section in ("model", "task", "lora", "retrain") if section in given(own)
         }
+        learned = f"{{runs}}/../{VerdictFolder.ranks.relative}"
         # What an arm's method lacks is left out.
         more: dict[str, dict[str, Any]] = {
             "task": {"seed": own.data_seed, "unused_rows": verdict.rows, "samples": 0},
-            "lora": {"k": self.record.k, "ranks_from": _RANKS, "shuffle": verdict.shuffle, "r": self.uniform_rank},
+            "lora": {"k": self.record.k, "ranks_from": learned, "shuffle": verdict.shuffle, "r": self.uniform_rank},
             "retrain": {
                 "row_losses": True, "learning_rate": self.rate,
-                "init": _RUN if own.retrain.start == "search" and arm != HEAD else "scratch",
+                "init": "{runs}/../.." if own.retrain.start == "search" and arm != HEAD else "scratch",
             },
         }  # fmt: skip
-        if isinstance(own.task, Generation):  # decoding would take longer than training
+        if isinstance(own.task, Chat):  # decoding would take longer than training
             more["task"]["metrics"] = list(OF_TOKENS)
         last = {
             "name": name, "runs_folder": str(self.folder.cells), "method": _METHODS[arm],
             "seed": seed_of_pair(own.seed, number), "precision": own.precision, "device": own.device,
             "tracking": {"wandb": "disabled"},
         }  # fmt: skip
-        config = settled([kept, more], last).config
-        return Cell({"arm": arm, "pair": number}, config)
+        return Cell({"arm": arm, "pair": number}, settled([kept, more], last).config)
 
 
 def seed_of_pair(seed: int, number: int) -> int:
@@ -118,32 +138,41 @@ def seed_of_pair(seed: int, number: int) -> int:
 
 
 def rate_of(config: RunConfig, folder: RunFolder) -> float:
-    """The learning rate at which every arm is trained: that of the run's retraining.
-
-    Raises UserError where the retraining has yet to choose one.
-    """
-    rates = config.retrain.rates
+    """The learning rate at which every arm is trained: that of the run's retraining. Raises UserError where the
+    retraining has yet to choose one of these."""
+    rates, result = config.retrain.rates, read_result(folder.metrics)
     if len(rates) < 2:
         return rates[0]
-    result = read_result(folder.metrics)
-    chosen = result.get("learning_rate")
-    tried = result.get("learning_rates_tried") or [chosen]
-    if chosen is not None and set(tried) != set(rates):
-        raise UserError(
-            f"--retrain.learning_rate: {rates} is not allowed, as the retraining of {folder.root} chose among "
-            f"{tried}; allowed: the same, or the one to train at"
-        )
-    if chosen is None:
-        raise UserError(
-            "--retrain.learning_rate: a verdict trains at one learning rate, and the retraining, which chooses it, "
-            "has not finished; run --stage retrain first, or give one"
-        )
-    return float(chosen)
+    if result.get("learning_rate") is None or set(result.get("learning_rates_tried") or ()) != set(rates):
+        raise UserError(f"--retrain.learning_rate: a verdict trains at one, and the retraining of {folder.root} has "
+                        f"not chosen among {rates}; give one, or run --stage all first")  # fmt: skip
+    return float(result["learning_rate"])
 
 
-def forget_models(cells: list[Cell]) -> None:
+def arms_of(config: Searching, folder: RunFolder, stop: StopRequest) -> Arms:
+    """The arms that are compared. Raises UserError for ranks that cannot be trained.
+
+    The layers are those of the search, or those of the record and of lora.target_modules: a record that someone wrote
+    by hand may list only those with LoRA."""
+    record, known = ranks.load(folder.ranks), parameters_per_rank(folder)
+    if not record.kept:
+        raise UserError(f"{folder.ranks}: every rank is 0; at least one layer needs a rank of 1 or more")
+    names = [layer.name for layer in record.layers]
+    searched, largest = read_searched(folder.search_summary).get("settings", {}).get("lora.k", 0), None
+    if not set(names) <= set(known) or max(record.kept.values()) > searched:
+        model = Context(config, stop, folder=folder).base().model
+        split(model, names)
+        shapes = layer_shapes(model)
+        ranks.check_against(record, shapes, folder.ranks)
+        layers = list(known) if set(names) <= set(known) else [*names, *lora_layers_of(model, config.lora)]
+        known, largest = ({name: of(shapes[name]) for name in layers} for of in (sum, min))
+    dropped = tuple(ranks.LayerRank(name, 0) for name in known if name not in names)
+    record = dataclasses.replace(record, layers=record.layers + dropped)
+    return Arms(config, VerdictFolder(folder.verdict), record, known, rate_of(config, folder), largest)
+
+
+def forget_models(cells: Sequence[Cell]) -> None:
     """Deletes the exported models of finished trainings, and keeps their numbers."""
-    for cell in cells:
-        if cell.folder.metrics.exists():
-            for path in (cell.folder.adapter, cell.folder.padded, cell.folder.merged, cell.folder.lora_config):
-                remove(path)
+    for run in (cell.folder for cell in cells if cell.finished):
+        for path in (run.adapter, run.padded, run.merged, run.lora_config):
+            remove(path)

@@ -1,9 +1,8 @@
 """What the finished trainings of a verdict have shown: losses of the same rows, pair by pair."""
 
-import dataclasses
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +30,7 @@ class Shown:
     `losses`: arm -> the loss of each row in each pair [pairs, rows], summed over its labels. `weights` [rows]: how
     many labels a row has. `sources` [rows]: a number that is the same for all rows made from one input. `head`: the
     losses of the head alone [seeds, rows]. `scores` and `parameters`: arm -> the task's metric and the LoRA parameters
-    in each pair.
+    in each pair. `commits`: that of this program at which each training was made (None: not known).
     """
 
     losses: dict[str, np.ndarray]
@@ -42,7 +41,6 @@ class Shown:
     parameters: dict[str, list[int]]
     metric: str
     commits: tuple[str | None, ...] = ()
-    """The commit of this program at which each training was made (None: not known)."""
 
     @property
     def count(self) -> int:
@@ -101,75 +99,42 @@ def shown(arms: Arms) -> Shown | None:
     """What the pairs show; None until the first pair and a training of the head are finished.
 
     Raises UserError that names the file if one is damaged, if two trainings were judged on different rows, or if
-    trainings and search did not all begin from the same weights of the base model.
+    trainings and search did not all begin from the same rows and weights of the base model.
     """
-    heads = [cell for cell in arms.heads() if cell.folder.metrics.exists()]
+    heads = [cell for cell in arms.heads() if cell.finished]
     pairs = [arms.pair(number) for number in range(1, arms.plan.most + 1)]
-    count = min(_finished(pairs, LEARNED), _finished(pairs, SHUFFLED))
+    done = {arm: list(itertools.takewhile(lambda cell: cell.finished, (pair[arm] for pair in pairs)))
+            for arm in arms.names}  # fmt: skip
+    count = min(len(done[LEARNED]), len(done[SHUFFLED]))
     if not count or not heads:
         return None
-    cells = [*heads, *(cell for pair in pairs[:count] for cell in pair.values())]
-    _refuse_other_base(arms, cells)
-    _refuse_other_data(cells)
-    head, weights, sources = _losses(heads)
-    commits = (read_result(cell.folder.metrics).get("commit") for cell in cells if cell.folder.metrics.exists())
-    found = Shown({}, weights, sources, head, {}, {}, "", tuple(commits))
-    for arm in arms.names:
-        cells = [pair[arm] for pair in pairs[: min(count, _finished(pairs, arm))]]
-        found = _with(found, arm, cells)
-    return found
+    done = {arm: cells[:count] for arm, cells in done.items()}
+    results = {arm: [read_result(cell.folder.metrics) for cell in cells] for arm, cells in done.items()}
+    every = [*heads, *(cell for cells in done.values() for cell in cells)]
+    _refuse_other_origin(arms, every)
+    losses, weights, sources = _losses(every)
+    places = np.cumsum([len(heads), *map(len, done.values())])
+    metric = next(iter(results[LEARNED][0]["metrics"]))
+    return Shown(
+        dict(zip(done, np.split(losses, places[:-1])[1:], strict=True)), weights, sources, losses[: len(heads)],
+        {arm: [result["metrics"][metric] for result in found] for arm, found in results.items()},
+        {arm: [result["lora_parameters"] for result in found] for arm, found in results.items()},
+        metric, tuple(read_result(cell.folder.metrics).get("commit") for cell in every),
+    )  # fmt: skip
 
 
-def _finished(pairs: Sequence[Mapping[str, Cell]], arm: str) -> int:
-    """How many pairs, counted from the first up to a gap, have trained this arm."""
-    done = (pair[arm].folder.metrics.exists() for pair in pairs)
-    return sum(1 for _ in itertools.takewhile(bool, done))
-
-
-def _refuse_other_base(arms: Arms, cells: Sequence[Cell]) -> None:
-    """Raises Outdated if the base model changed between the search and one of these trainings, or between two of them:
-    a hub's main branch moves on, and a local folder may be trained again."""
-    run = RunFolder(arms.folder.root.parent)
-    of_ranks = data_of_ranks(run).get("weights")
-    first = None if of_ranks is None else (str(of_ranks), f"the search in {run.root} began", "--name for a new search")
-    for cell in cells:
-        digest = read_result(cell.folder.metrics).get("base_weights")
-        if digest is None:  # this training of a further arm is not finished
-            continue
-        if first is not None and digest != first[0]:
-            raise Outdated(
-                f"--model.name: {cell.config.model.name} no longer has the weights with which {first[1]}; "
-                f"{cell.folder.root} began from others; bring the old weights back, or {first[2]}"
-            )
-        first = first or (digest, f"{cell.folder.root} was trained", AGAIN)
-
-
-def _refuse_other_data(cells: Sequence[Cell]) -> None:
-    """Raises Outdated if two of these trainings had other rows: a file was edited, or a hub's data set moved on."""
-    known = [(cell, data) for cell in cells if (data := read_result(cell.folder.metrics).get("data"))]
-    for cell, data in known:
-        first, of_first = known[0]
-        if differ(of_first, data):
-            raise Outdated(
-                f"--task: the rows have changed since {first.folder.root} was trained; {cell.folder.root} began with "
-                f"others; bring the old rows back and remove that folder, or {AGAIN}"
-            )
-
-
-def _with(found: Shown, arm: str, cells: Sequence[Cell]) -> Shown:
-    """`found` with a further arm, whose finished trainings are `cells`."""
-    losses, weights, _ = _losses(cells) if cells else (np.empty((0, len(found.weights))), found.weights, None)
-    if not np.array_equal(weights, found.weights):
-        raise UserError(f"{cells[0].folder.row_losses}: it was evaluated on other rows than the head alone; {AGAIN}")
+def _refuse_other_origin(arms: Arms, cells: Sequence[Cell]) -> None:
+    """Raises Outdated if the base model changed between the search and one of these trainings, or base model or rows
+    between two of them: a hub's main branch moves on, and a file may be edited."""
     results = [read_result(cell.folder.metrics) for cell in cells]
-    metric = found.metric or next(iter(results[0]["metrics"]))
-    return dataclasses.replace(
-        found,
-        losses=found.losses | {arm: losses},
-        scores=found.scores | {arm: [result["metrics"][metric] for result in results]},
-        parameters=found.parameters | {arm: [result["lora_parameters"] for result in results]},
-        metric=metric,
-    )
+    searched = data_of_ranks(RunFolder(arms.folder.root.parent)).get("weights")
+    for cell, result in zip(cells, results, strict=True):
+        if result.get("base_weights") not in (None, searched or results[0].get("base_weights")):
+            raise Outdated(f"--model.name: {cell.config.model.name} no longer has the weights of the search; "
+                           f"{cell.folder.root} began from others; bring the old ones back, or {AGAIN}")  # fmt: skip
+        if differ(results[0].get("data") or {}, result.get("data") or {}):
+            raise Outdated(f"--task: the rows have changed since {cells[0].folder.root} was trained; "
+                           f"{cell.folder.root} began with others; bring the old ones back, or {AGAIN}")  # fmt: skip
 
 
 def _losses(cells: Sequence[Cell]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -178,7 +143,7 @@ def _losses(cells: Sequence[Cell]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     for cell in cells:
         path = cell.folder.row_losses
         tables.append(read_parquet(path, f"remove {cell.folder.root} to train it again", numbers=COLUMNS))
-        if len(tables[-1]) != len(tables[0]) or not np.array_equal(tables[-1]["weight"], tables[0]["weight"]):
+        if not np.array_equal(tables[-1]["weight"], tables[0]["weight"]):
             raise UserError(f"{path}: its rows are not those of the other trainings; {AGAIN}")
         if not np.isfinite(tables[-1]["loss"]).all():
             raise UserError(f"{path}: holds losses that are not finite; remove {cell.folder.root} to train it again, "

@@ -1,6 +1,7 @@
-"""Cells of a study: from axes to configurations."""
+"""Cells of a study: from axes to configurations, in the order of what they read from each other."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,178 +9,167 @@ from typing import Any
 import pytest
 
 from autolora.configs.errors import UserError
-from autolora.configs.layers import settings
+from autolora.configs.files import shipped_configs
+from autolora.configs.layers import with_values
 from autolora.configs.parser import parse
 from autolora.configs.schema import RunConfig, Shuffled
 from autolora.configs.search import Size, Threshold
-from autolora.configs.study import StudyConfig
-from autolora.configs.tasks import Table
-from autolora.engine import ranks
-from autolora.engine.ranks import LayerRank, RankRecord
-from autolora.engine.study.cells import damage, expand, tell_unknown_values
+from autolora.configs.study import word
+from autolora.engine.run.places import filled_in
+from autolora.engine.study.cells import Cell, cell_name, cell_names, expand, in_order
 from autolora.engine.study.folder import StudyFolder
 from tests.helpers.finished import RESULT
-from tests.helpers.studies import AXES, VARIANTS, with_study
+from tests.helpers.studies import AXES, with_study
+
+VARIANTS = {
+    "shuffled": {"method": "lora_shuffled", "lora.ranks_from": {"variant": "autolora"}},
+    "autolora": {},
+    "by size": {"answer.rule": "size", "answer.budget": 2, "answer.from": {"variant": "autolora"}},
+    "goes on": {"method": "lora", "retrain.init": {"variant": "autolora", "seed": 0}},
+}
+Config = Callable[..., RunConfig]
 
 
-def test_axes_expand_to_every_combination(tiny_config: Callable[..., RunConfig]) -> None:
-    cells = expand(with_study(tiny_config(), AXES), StudyFolder(Path("x")))
+def cells_of(config: RunConfig, axes: dict[str, Any], root: Path = Path("x"), **more: Any) -> list[Cell]:
+    return expand(with_study(config, axes, **more), StudyFolder(root))
+
+
+def test_axes_expand_to_every_combination(tiny_config: Config) -> None:
+    cells = cells_of(tiny_config(), AXES)
     places = [(c.config.hypergradient.type, c.config.seed) for c in cells]
     assert places == [("first_order", 0), ("first_order", 1), ("exact", 0), ("exact", 1)]
-    assert len({c.config.name for c in cells}) == 4
+    assert [c.name for c in cells][:2] == ["type-first_order_seed-0", "type-first_order_seed-1"]
+    assert [c.row for c in cells][::2] == ["first_order", "exact"]
     assert not any(c.config.is_study for c in cells)
 
 
-@pytest.mark.parametrize(
-    ("axes", "named"),
-    [
-        ({"hypergradient.typ": ["darts"]}, "hypergradient.type"),
-        ({"search.steps": [0]}, "search.steps"),
-        ({"hypergradient.type": ["newton"]}, "hypergradient.type"),
-        ({"seed": []}, "seed"),
-        ({"search.steps": [None]}, "search.steps"),
-    ],
-)
-def test_bad_axes_name_the_key(tiny_config: Callable[..., RunConfig], axes: dict, named: str) -> None:
-    with pytest.raises(UserError, match=named):
-        expand(with_study(tiny_config(), axes), StudyFolder(Path("x")))
+def test_a_label_is_the_sibling_with_the_same_values_on_all_other_axes(tiny_config: Config) -> None:
+    cells = cells_of(tiny_config(), {"seed": [0, 1], "variant": VARIANTS})
+    shuffled, learned, by_size, goes_on = cells[4:]
+    assert isinstance(shuffled.config, Shuffled)
+    assert [type(c.config.answer) for c in (learned, by_size)] == [Threshold, Size]
+    assert filled_in(shuffled.config.lora.ranks_from, shuffled.config) == learned.folder.ranks
+    assert filled_in(str(by_size.config.answer.from_run), by_size.config) == learned.folder.root
+    assert filled_in(goes_on.config.retrain.start, goes_on.config) == cells[1].folder.root, "at seed 0"
+    assert [c.needs for c in cells[4:]] == [(learned.name,), (), (learned.name,), (cells[1].name,)]
+    order = [c.name for c in in_order(cells)]
+    assert sorted(order) == sorted(c.name for c in cells)
+    assert all(order.index(need) < order.index(c.name) for c in cells for need in c.needs)
 
 
-@pytest.mark.parametrize(
-    "axes",
-    [{"runs_folder": ["a", "b"]}, {"variant": {"a": {"name": "x"}}}, {"seed": {"0": {"study.sweep_once": True}}}],
-)
-def test_what_a_study_itself_sets_is_no_axis(tiny_config: Callable[..., RunConfig], axes: dict) -> None:
-    with pytest.raises(UserError, match=r"^--study\.axes: .* is not allowed in .*, as the study names and places"):
-        expand(with_study(tiny_config(), axes), StudyFolder(Path("x")))
+def test_cells_that_read_each_other_are_refused(tiny_config: Config) -> None:
+    circle = {one: {"method": "lora_ranks", "lora.ranks_from": {"variant": other}} for one, other in ("ab", "ba")}
+    with pytest.raises(UserError, match="variant-a, variant-b read each other in a circle"):
+        list(in_order(cells_of(tiny_config(), {"variant": {"c": {}, **circle}})))
 
 
-@pytest.mark.parametrize(
-    "axes",
-    [
-        {"seed": [0, 1], "variant": {"a": {}, "b": {"seed": 5}}},
-        {"seed": {"0": {"seed": 5}}},
-        {"seed": {"0": {"lora.k": 3}, "1": {}}, "lora.k": [2]},
-    ],
-)
-def test_the_value_on_an_axis_is_not_set_again(tiny_config: Callable[..., RunConfig], axes: dict) -> None:
-    """The cell would be named, and stand in the table, by a value that it does not have."""
-    with pytest.raises(UserError, match=r"^--study\.axes: '(seed|lora\.k)' is not allowed in .*, as it is an axis"):
-        expand(with_study(tiny_config(), axes), StudyFolder(Path("x")))
-
-
-def test_an_axis_may_have_named_settings(tiny_config: Callable[..., RunConfig]) -> None:
-    config = tiny_config()
-    cells = expand(with_study(config, {"seed": [0, 1], "variant": VARIANTS}), StudyFolder(Path("x")))
-    assert [(c.values["seed"], c.values["variant"]) for c in cells] == [(s, v) for s in (0, 1) for v in VARIANTS]
-    assert [type(c.config.answer) for c in cells[:2]] == [Threshold, Size]
-    assert isinstance(cells[2].config, Shuffled), "which has no answer"
-    assert cells[1].config.name == "seed-0_variant-by-size"
-    with pytest.raises(UserError, match=r"answer\.rule"):
-        expand(with_study(config, {"variant": {"a": {"answer.rul": "size"}}}), StudyFolder(Path("x")))
-    with pytest.raises(UserError, match="two cells would be named seed-0"):
-        expand(with_study(config, {"seed": [0, 0]}), StudyFolder(Path("x")))
-
-
-def test_a_value_of_a_key_may_have_settings_too(tiny_config: Callable[..., RunConfig]) -> None:
+def test_an_axis_may_have_named_settings(tiny_config: Config) -> None:
     axes = {"seed": {"0": {}, "1": {"search.steps": 9}}, "variant": {"a": {}, "b": {"lora.k": 2}}}
-    cells = expand(with_study(tiny_config(), axes), StudyFolder(Path("x")))
-    found = [(c.config.seed, c.config.search.steps, c.config.lora.k) for c in cells]
+    found = [(c.config.seed, c.config.search.steps, c.config.lora.k) for c in cells_of(tiny_config(), axes)]
     assert found == [(0, 6, 4), (0, 6, 2), (1, 9, 4), (1, 9, 2)]
-    axes["variant"]["b"] = {"search.steps": 3}
-    with pytest.raises(UserError, match=r"^--study\.axes: search\.steps of variant b already has another value in"):
-        expand(with_study(tiny_config(), axes), StudyFolder(Path("x")))
+    methods = {"variant": {"lora": {"method": "lora"}, "own": {}}, "lora.dropout": {"0.1": {"search.steps": 9}}}
+    assert len(cells_of(tiny_config(), methods)) == 2, "LoRA lacks what another axis sets"
 
 
-EXCLUDED: dict[str, tuple[list[dict[str, Any]], list[str]]] = {
-    "one value": ([{"variant": "b"}], ["0 [q] a", "0 [q, v] a", "1 [q] a", "1 [q, v] a"]),
-    "several values and axes": ([{"variant": "b", "seed": [1, "0"]}, {"seed": 1}], ["0 [q] a", "0 [q, v] a"]),
-    "a value that is a list": ([{"variant": "b"}, {"lora.target_modules": ["q", "v"]}], ["0 [q] a", "1 [q] a"]),
+MISTAKES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "hypergradient.type": ({"hypergradient.typ": ["darts"]}, {}),
+    "search.steps": ({"search.steps": [0]}, {}),
+    "seed": ({"seed": {"0": {"seed": 5}}}, {}),
+    "lora.k": ({"seed": {"0": {"lora.k": 3}, "1": {}}, "lora.k": [2]}, {}),
+    "answer.rule": ({"variant": {"a": {"answer.rul": "size"}}}, {}),
+    "no cell of variant a has the key": ({"variant": {"a": {"method": "lora", "search.steps": 5}}}, {}),
+    "has no cells": ({"seed": []}, {}),
+    "two cells would have one name": ({"seed": [0, 0]}, {}),
+    "no cell {seed: 0, variant: c}; the nearest is {seed: 0, variant: b}": (
+        {"seed": [0], "variant": {"a": {"method": "lora_ranks", "lora.ranks_from": {"variant": "c"}}, "b": {}}},
+        {},
+    ),
+    "'sed' is no axis; there are: seed": ({"seed": [0, 1]}, {"exclude": [{"sed": 0}]}),
+    "keep some in study.exclude": ({"seed": [0, 1]}, {"exclude": [{"seed": [0, 1]}]}),
 }
 
 
-@pytest.mark.parametrize("case", EXCLUDED)
-def test_cells_can_be_left_out(tiny_config: Callable[..., RunConfig], case: str, log_lines: list[str]) -> None:
-    exclude, left = EXCLUDED[case]
-    axes = {"seed": [0, 1], "lora.target_modules": [["q"], ["q", "v"]], "variant": {"a": {}, "b": {}}}
-    study = StudyConfig(axes=axes, exclude=exclude)
-    cells = expand(tiny_config().model_copy(update={"study": study}), StudyFolder(Path("x")))
-    found = [(c.config.seed, c.config.lora.target_modules, c.values["variant"]) for c in cells]
-    assert [f"{seed} [{', '.join(targets)}] {variant}" for seed, targets, variant in found] == left
-    assert not log_lines
+@pytest.mark.parametrize("named", MISTAKES)
+def test_a_mistake_is_named(tiny_config: Config, named: str) -> None:
+    axes, more = MISTAKES[named]
+    with pytest.raises(UserError, match=re.escape(named)):
+        cells_of(tiny_config(), axes, **more)
 
 
 @pytest.mark.parametrize(
-    ("exclude", "message"),
+    ("exclude", "left"),
     [
-        ([{"seed": 0}, {"seed": 1}], "leaves out every cell"),
-        ([{"sed": 0}], "'sed' is no axis; there are: seed"),
+        ([{"variant": "b"}], ["0 [q] a", "0 [q, v] a", "1 [q] a", "1 [q, v] a"]),
+        ([{"variant": "b", "seed": [1, "0"]}, {"seed": 1}], ["0 [q] a", "0 [q, v] a"]),
+        ([{"variant": "b"}, {"lora.target_modules": ["q", "v"]}], ["0 [q] a", "1 [q] a"]),
     ],
 )
-def test_what_cannot_be_left_out_is_refused(
-    tiny_config: Callable[..., RunConfig], exclude: list[dict[str, Any]], message: str
-) -> None:
-    study = StudyConfig(axes={"seed": [0, 1]}, exclude=exclude)
-    with pytest.raises(UserError, match=rf"^--study\.exclude: {message}"):
-        expand(tiny_config().model_copy(update={"study": study}), StudyFolder(Path("x")))
+def test_cells_can_be_left_out(tiny_config: Config, exclude: list[dict[str, Any]], left: list[str]) -> None:
+    axes = {"seed": [0, 1], "lora.target_modules": [["q"], ["q", "v"]], "variant": {"a": {}, "b": {}}}
+    cells = cells_of(tiny_config(), axes, exclude=exclude)
+    assert [" ".join(word(value) for value in c.values.values()) for c in cells] == left
 
 
-def test_a_value_to_leave_out_that_there_is_not_is_told(
-    tiny_config: Callable[..., RunConfig], log_lines: list[str]
-) -> None:
-    study = StudyConfig(axes={"seed": [0, 1]}, exclude=[{"seed": [1, 2]}])
-    assert len(expand(tiny_config().model_copy(update={"study": study}), StudyFolder(Path("x")))) == 1
-    assert log_lines == [], "the cells are made several times in a command"
-    tell_unknown_values(study)
-    assert log_lines == ["WARNING --study.exclude: the axis seed has no value 2; naming it has no effect"]
+def test_the_learning_rate_that_one_cell_chose_is_that_of_the_others(tiny_config: Config, tmp_path: Path) -> None:
+    variants = {
+        "a": {},
+        "b": {"method": "full", "retrain.learning_rate": [1e-5, 1e-4]},
+        "c": {"retrain.learning_rate": 1},
+    }
+    config = tiny_config("--retrain.learning_rate", "[1e-3,3e-2]")
+    first, _, one, second, full, own = cells_of(
+        config, {"seed": [0, 1], "variant": variants}, tmp_path, rate_from={"seed": 0}
+    )
+    assert [c.needs for c in (first, second, full, own)] == [(), (first.name,), ("seed-0_variant-b",), ()]
+    assert (first.placed().retrain.rates, one.placed().retrain.rates) == ([1e-3, 3e-2], [1])
+    with pytest.raises(UserError, match=r"^--study\.rate_from: .*seed-0_variant-a, which chooses"):
+        second.placed()
+    for cell, rate in ((second, 1e-3), (first, 3e-2)):
+        cell.folder.root.mkdir(parents=True)
+        cell.folder.metrics.write_text(json.dumps(RESULT | {"learning_rate": rate}))
+        assert second.placed().retrain.rates == [rate], "while the chooser is gone, a finished cell keeps its own"
 
 
-def test_damaged_losses_of_rows_are_damage(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
-    (cell,) = expand(with_study(tiny_config("--method", "lora"), {"seed": [0]}), StudyFolder(tmp_path))
-    cell.folder.root.mkdir(parents=True)
-    cell.folder.metrics.write_text(json.dumps(RESULT))
-    assert damage(cell) == (
-        f"seed-0: {cell.folder.ranks}: does not exist; to train the cell again, remove {cell.folder.root}"
-    ), "the cell had counted without its ranks, or the maps of ranks had failed"
-    ranks.save(RankRecord(4, (LayerRank("a", 1),)), cell.folder.ranks)
-    assert damage(cell) == ""
-    cell.folder.row_losses.write_text("no table")
-    assert "row_losses.parquet: not readable as parquet" in damage(cell)
-
-
-def test_the_cells_are_grouped_by_the_name_of_the_study_unless_a_group_is_given(
-    tiny_config: Callable[..., RunConfig],
-) -> None:
+def test_the_cells_are_grouped_by_the_name_of_the_study_unless_a_group_is_given(tiny_config: Config) -> None:
     for given, group in (((), "tiny"), (("--tracking.group", "mine"), "mine")):
-        cells = expand(with_study(tiny_config(*given, "--tracking.wandb", "offline"), AXES), StudyFolder(Path("x")))
+        cells = cells_of(tiny_config(*given, "--tracking.wandb", "offline"), AXES)
         assert {cell.config.tracking.group for cell in cells} == {group}
-    disabled = expand(with_study(tiny_config("--tracking.wandb", "disabled"), AXES), StudyFolder(Path("x")))
-    assert {cell.config.tracking.group for cell in disabled} == {None}
+
+
+def test_the_shipped_studies_have_their_cells() -> None:
+    found = {}
+    for name in shipped_configs():
+        config = parse(["--config", name]).config
+        if config.is_study:
+            cells = expand(config, StudyFolder.of(config))
+            assert len(list(in_order(cells))) == len(cells)
+            found[name.removesuffix(".yaml")] = len(cells)
+    assert found == {
+        "beta": 32, "bionlp_minilm": 8, "e2e_smollm2": 2, "figure2_roberta_large": 120, "figure3_ranks": 6,
+        "study_hypergradients": 16, "table1_glue": 168, "table1_minilm": 388, "table4_ablations": 120,
+        "table5_cost": 20,
+    }  # fmt: skip
+
+
+def test_cell_names_are_folder_names() -> None:
+    assert cell_name({"hypergradient.eta": "lr", "model.name": "a/b: c"}) == "eta-lr_name-a-b-c"
+    values = {"task.train_rows": None, "search.dropout": True, "retrain.learning_rate": [1e-3, 3e-3]}
+    assert cell_name(values) == "train_rows-null_dropout-true_learning_rate-0.001-0.003"
+    alike = {"search.learning_rate": 1e-3, "seed": 0, "retrain.learning_rate": 1e-5}
+    assert cell_name(alike) == "search.learning_rate-0.001_seed-0_retrain.learning_rate-1e-05"
+
+
+def test_long_names_that_differ_at_their_ends_are_told_apart(tiny_config: Config) -> None:
+    names = {cell_name({"task.path": "/data/" + "x" * 200, "seed": seed}) for seed in (0, 1)}
+    assert len(names) == 2
+    assert all(with_values(tiny_config(), {"name": name}).name == name for name in names)
 
 
 @pytest.mark.parametrize(
-    ("given", "axes"),
-    [(("--method", "lora_ranks"), "{lora.ranks_from: [a, b]}"), (("--task.type", "text"), "{task.path: [a, b]}")],
+    ("one", "other"), [("é", "ü"), ("größe", "gräße"), ("日本", "中国"), ("a b", "a/b"), ("Wide", "wide")]
 )
-def test_what_the_cells_of_a_study_give_may_be_missing_before(given: tuple[str, ...], axes: str) -> None:
-    """With `--method lora_ranks` for all cells, the ranks of each cell were refused as missing."""
-    cells = expand(parse([*given, "--study.axes", axes]).config, StudyFolder(Path("x")))
-    assert [list(cell.values.values()) for cell in cells] == [["a"], ["b"]]
-
-
-def test_an_axis_of_paths_has_the_columns_of_each(tmp_path: Path) -> None:
-    """The columns of one file were read from the defaults, as another layer gave the path."""
-    axes = {"task.path": {"a.csv": {"task.label_column": "y"}, "b.csv": {"task.text_columns": ["s"]}}}
-    config = settings({"task.type": "text", "task.path": "z.csv", "study.axes": axes})
-    first, second = (cell.config.task for cell in expand(config, StudyFolder(tmp_path)))
-    assert isinstance(first, Table)
-    assert isinstance(second, Table)
-    assert (first.path, first.label_column, second.path, second.text_columns) == ("a.csv", "y", "b.csv", ["s"])
-
-
-def test_the_columns_of_a_file_hold_for_all_paths_of_an_axis(tmp_path: Path) -> None:
-    axes = {"task.path": ["a.csv", "b.csv"]}
-    config = settings({"task.type": "text", "task.text_columns": ["s"], "study.axes": axes})
-    for cell in expand(config, StudyFolder(tmp_path)):
-        assert isinstance(cell.config.task, Table)
-        assert cell.config.task.text_columns == ["s"]
+def test_values_that_would_make_one_folder_have_names_of_their_own(one: str, other: str) -> None:
+    first, second = cell_names([{"variant": one}, {"variant": other}])
+    assert first.casefold() != second.casefold()
+    assert all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name) for name in (first, second))
+    assert first == cell_name({"variant": one}), "it finds its finished folder when another value is added"

@@ -14,11 +14,10 @@ from autolora.configs.schema import RunConfig
 from autolora.configs.search import COMPARED as TYPES
 from autolora.configs.study import ProbeConfig
 from autolora.engine.disk.files import write_json, write_text
-from autolora.engine.run.asked import AskedOf
 from autolora.engine.run.context import Context
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.study.comparison import COMPARED, data_of_probe, read_comparison, refuse_changed_probe, run_probe
-from autolora.engine.study.folder import StudyFolder
+from autolora.engine.study.folder import AskedOfStudy, StudyFolder
 from autolora.engine.study.sections import comparison_sections
 from tests.helpers.documented_passes import documented_passes
 from tests.helpers.studies import AXES, with_study
@@ -92,7 +91,7 @@ def test_a_comparison_records_the_rows_and_the_weights_that_it_was_made_with(
     expected = {part: value for part, value in run.fingerprint.items() if not part.startswith("evaluation")}
     assert expected.keys() == {"classes", "training", "source", "weights"}
     assert data_of_probe(folder) == expected
-    refuse_changed_probe(AskedOf(config, folder))
+    refuse_changed_probe(AskedOfStudy(config, folder))
 
 
 @pytest.mark.trains
@@ -127,14 +126,14 @@ def test_a_comparison_of_hypergradients_is_of_its_own_steps_and_etas(
     before, after = (tiny_config(*chain(*words.items())) for words in (STUDY, STUDY | dict([change])))
     folder = StudyFolder.of(before)
     write_json(folder.probe_settings, {"settings": COMPARED.of(before)})
-    refuse_changed_probe(AskedOf(after, folder))  # no comparison is there
+    refuse_changed_probe(AskedOfStudy(after, folder))  # no comparison is there
     write_text(folder.probe, "")
-    refuse_changed_probe(AskedOf(before, folder))
+    refuse_changed_probe(AskedOfStudy(before, folder))
     if PROBED[change]:
         with pytest.raises(UserError, match=rf"^{change[0]}: .* holds a comparison of hypergradients with "):
-            refuse_changed_probe(AskedOf(after, folder))
+            refuse_changed_probe(AskedOfStudy(after, folder))
     else:
-        refuse_changed_probe(AskedOf(after, folder))
+        refuse_changed_probe(AskedOfStudy(after, folder))
 
 
 DAMAGES = {
@@ -151,6 +150,6 @@ def test_a_damaged_record_of_the_comparison_is_one_line(
     config, folder = with_study(tiny_config(), AXES, ProbeConfig(steps=[1])), StudyFolder(tmp_path)
     write_text(folder.probe_settings, DAMAGES[told])
     write_text(folder.probe, "")
-    for read in (lambda: refuse_changed_probe(AskedOf(config, folder)), lambda: data_of_probe(folder)):
+    for read in (lambda: refuse_changed_probe(AskedOfStudy(config, folder)), lambda: data_of_probe(folder)):
         with pytest.raises(UserError, match=rf"^{folder.probe_settings}: {told}.*; remove it, probe\.parquet and"):
             read()

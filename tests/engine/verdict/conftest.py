@@ -12,7 +12,6 @@ from autolora.configs.schema import RunConfig
 from autolora.engine.disk.files import write_json
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
-from autolora.engine.study.launchers import LAUNCHERS, Launcher
 from autolora.engine.verdict import stage
 from autolora.engine.verdict.stage import run_verdict
 from tests.helpers.methods import LEARNED, NAMES, SIZE, K
@@ -43,11 +42,9 @@ def verdict(
             write_json(folder.ranks, {"k": K, "layers": layers})
         if searched is not None:
             write_json(folder.search_summary, {"parameters_per_rank": dict.fromkeys(NAMES, SIZE), **searched})
-        for name in ("serial", "ray"):
-            monkeypatch.setitem(LAUNCHERS, name, Launcher(launcher))
+        monkeypatch.setattr(stage, "launch", launcher)
         if not data:
-            for name in ("refuse_data_after_search", "refuse_data_after_pairs"):
-                monkeypatch.setattr(stage, name, lambda *_: None)
+            monkeypatch.setattr(stage, "refuse_other_data", lambda *_: None)
         run_verdict(Request(config, "verdict", overwrite, "tiny.yaml"), StopRequest())
         return json.loads(folder.verdict_summary.read_text()), folder
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from autolora.configs.errors import UserError
 from autolora.configs.schema import Head
 from tests.helpers.verdicts import FakeLauncher, better
 
@@ -43,3 +44,14 @@ def test_the_gain_over_a_base_model_without_a_head_is_of_all_pairs_too(
     found, _ = verdict(launcher)
     assert [config.name for config in launcher.trained if config.method == "head"] == ["head-1"]
     assert found["gain"] == pytest.approx(1 - 0.1 * (1 + found["pairs"]) / 2)
+
+
+@pytest.mark.trains
+def test_an_overwrite_puts_a_finished_verdict_aside_and_judges_anew(verdict: Callable[..., Any]) -> None:
+    before, folder = verdict(FakeLauncher(better(0.3)))
+    launcher = FakeLauncher(better(-0.3))
+    found, _ = verdict(launcher, overwrite=True)
+    assert (before["ending"], found["ending"]) == ("matter", "worse")
+    assert len(list(folder.root.glob("verdict.old-1/cells/pair-*/metrics.json"))) == 2 * before["pairs"]
+    with pytest.raises(UserError, match=r"^--verdict\.pairs: .* were planned as 16 at most, now it is 24"):
+        verdict(launcher, "--verdict.pairs", "24")

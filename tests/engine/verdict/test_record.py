@@ -12,8 +12,7 @@ from autolora.configs.parser import parse
 from autolora.engine.ranks import LayerRank, RankRecord
 from autolora.engine.run.contents import read_verdict
 from autolora.engine.run.folder import RunFolder
-from autolora.engine.verdict.arms import Arms
-from autolora.engine.verdict.folder import VerdictFolder
+from autolora.engine.verdict.arms import Arms, VerdictFolder
 from autolora.engine.verdict.losses import Shown
 from autolora.engine.verdict.record import write_verdict
 from tests.helpers.evidence import evidence_of
@@ -92,7 +91,7 @@ def test_one_pair_has_no_interval(tmp_path: Path) -> None:
 def test_where_nothing_was_trained_there_are_no_numbers(tmp_path: Path) -> None:
     found = written(tmp_path, None, "--verdict.shuffle", "type")
     assert (found["ending"], found["pairs"]) == ("undecided", 0)
-    assert found["sentence"].startswith("Not tested: all layers of one type have equal ranks")
+    assert found["sentence"].startswith("Not tested: no layers of one type can exchange their ranks")
     assert found["recommendation"].startswith("Choose by cost alone: keep these ranks")
     for name in ("difference", "interval", "p", "gain", "gain_standard_error", "enough_rank"):
         assert found[name] is None
@@ -117,14 +116,17 @@ def test_trainings_at_several_commits_are_a_note(tmp_path: Path) -> None:
 def test_few_rows_and_the_rank_that_is_enough_are_notes(tmp_path: Path) -> None:
     assert written(tmp_path, None)["notes"] == []
     (about,) = written(tmp_path, shown(8, 0.2))["notes"]
-    assert f"for these {ROWS} held-out rows only" in about
+    assert f"for these {ROWS} held-out rows ({ROWS} inputs) only" in about
     many = dataclasses.replace(
         shown(8, 0.2), losses={name: np.ones((8, 1000)) for name in ("learned", "shuffled")}, head=np.ones((2, 1000)),
         weights=np.ones(1000), sources=np.arange(1000) // 8,
     )  # fmt: skip
-    assert "for these 1000 held-out rows of 125 inputs only" in written(tmp_path, many)["notes"][0]
+    assert "for these 1000 held-out rows (125 inputs) only" in written(tmp_path, many)["notes"][0]
     record = dataclasses.replace(RECORD, evidence=evidence_of())
     found = written(tmp_path, shown(8, 0.2), record=record)
     assert found["enough_rank"] == evidence_of().sufficient_rank(record.tolerance)
     assert found["enough_rank"] is not None
-    assert f"rank {found['enough_rank']} everywhere is enough" in found["notes"][1]
+    assert (
+        f"take rank {found['enough_rank']} in every layer"
+        in written(tmp_path, shown(8, -0.2), record=record)["recommendation"]
+    )

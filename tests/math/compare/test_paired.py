@@ -6,10 +6,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from autolora.engine.study.paired import LEFT_OUT, OF_GAIN, OTHER_ROWS, compared_row, holm, paired
+from autolora.engine.study.paired import LEFT_OUT, OF_GAIN, compared_row, holm, paired
 from autolora.engine.study.rows import LOSS, OUTER, REFERENCE
 from tests.helpers.places import ROOT
-from tests.helpers.study_results import AXES
 from tests.helpers.study_results import results as of_two_tasks
 
 MEAN, MEAN_LOSS = "mean difference, metric", "mean difference, nats"
@@ -19,12 +18,11 @@ def results(seeds: int = 3) -> pd.DataFrame:
     """The toy's runs as those of a single task: the rows of the second task are further seeds of the first."""
     table = of_two_tasks(seeds)
     second = table["task"] == "cola"
-    one = {"task": "sst2", "task.name": "sst2", "main_metric": "accuracy"}
-    return table.assign(seed=table["seed"] + seeds * second, **one)
+    return table.assign(seed=table["seed"] + seeds * second, task="sst2", main_metric="accuracy")
 
 
 def test_pairs_are_of_one_task_and_seed() -> None:
-    table = paired(results(), AXES).set_index("autolora against")
+    table = paired(results()).set_index("autolora against")
     assert table.loc["lora", "pairs"] == 6
     assert table.loc["lora", MEAN] == pytest.approx(0.02 + 0.001)
     # The differences are 0.02, 0.021 and 0.022, each twice: their variance is 4/5 of 0.001 squared.
@@ -36,94 +34,49 @@ def test_pairs_are_of_one_task_and_seed() -> None:
 
 
 def test_the_chosen_reference_or_else_the_first_row_of_a_search_is_held_against_the_others() -> None:
-    budget = results()[lambda t: t["method"] == "autolora"].assign(variant="budget")
-    table = pd.concat([results().assign(variant=results()["method"]), budget])
-    axes = ["seed", "task.name", "variant"]
-    assert compared_row(table, axes) == "autolora"
-    assert compared_row(table[::-1], axes) == "budget"
-    found = paired(table, axes, "budget").set_index("budget against")
+    budget = results()[lambda t: t["method"] == "autolora"].assign(row="budget")
+    table = pd.concat([results(), budget])
+    assert compared_row(table) == "autolora"
+    assert compared_row(table[::-1]) == "budget"
+    found = paired(table, "budget").set_index("budget against")
     assert set(found.index) == {"autolora", "lora", "adalora"}
     assert tuple(found.loc["autolora", ["better", "equal", "worse"]]) == (0, 6, 0)
-    chosen = table.assign(**{REFERENCE: table["method"] == "lora"})
-    assert compared_row(chosen, axes) == "lora"
-    assert compared_row(chosen[chosen["method"] != "lora"], axes) is None, "none of its runs has ended yet"
-    assert compared_row(table[table["method"] != "autolora"], axes) is None
-
-
-def test_with_methods_and_variants_every_method_of_a_variant_is_a_row() -> None:
-    """The variant alone had been the row, so that no method was held against another."""
-    table = pd.concat([results().assign(variant=name) for name in ("small", "big")])
-    axes = ["seed", "task.name", "method", "variant"]
-    assert compared_row(table, axes) == "autolora, small"
-    found = paired(table, axes, "autolora, small").set_index("autolora, small against")
-    assert set(found.index) == {"lora, small", "adalora, small", "autolora, big", "lora, big", "adalora, big"}
-    assert found.loc["lora, big", MEAN] == pytest.approx(0.02 + 0.001)
-    assert found.loc["autolora, big", "equal"] == 6
-
-
-def test_without_methods_and_variants_every_value_of_the_other_axes_is_a_row() -> None:
-    searches = results()[lambda table: table["method"] == "autolora"]
-    table = pd.concat([searches.assign(**{"lora.k": k, "score": searches["score"] - k / 100}) for k in (8, 4)])
-    axes = ["seed", "task.name", "lora.k"]
-    found = paired(table, axes, compared_row(table, axes) or "")
-    assert found["pairs"].tolist() == [6]
-    assert found[MEAN].tolist() == pytest.approx([-0.04]), "the first row, k = 8, is the reference"
-
-
-def test_runs_of_one_task_and_seed_on_further_axes_are_one_pair() -> None:
-    """LoRA reads no hypergradient: its run is the same at every value of that axis, and tells nothing three times."""
-    one, axes = results(seeds=2), [*AXES, "hypergradient.type"]
-    several = pd.concat([one.assign(**{"hypergradient.type": name}) for name in ("darts", "sama", "first_order")])
-    once, thrice = paired(one, AXES), paired(several, axes)
-    pd.testing.assert_frame_equal(once, thrice)
-    assert math.isnan(thrice["p"].iloc[0])
-    higher = several["score"] + 0.3 * (several["hypergradient.type"] == "sama") * (several["method"] == "autolora")
-    moved = paired(several.assign(score=higher), axes).set_index("autolora against")
-    expected = once.set_index("autolora against")[MEAN] + 0.1
-    assert moved.loc["lora", MEAN] == pytest.approx(expected["lora"])
+    chosen = table.assign(**{REFERENCE: table["row"] == "lora"})
+    assert compared_row(chosen) == "lora"
+    assert compared_row(chosen[chosen["row"] != "lora"]) is None, "none of its runs has ended yet"
+    assert compared_row(table[table["method"] != "autolora"]) is None
 
 
 def test_differences_of_several_tasks_without_a_gain_have_no_mean_and_no_p() -> None:
     """The task with the largest loss would decide both."""
-    found = paired(of_two_tasks(), AXES).set_index("autolora against")
+    found = paired(of_two_tasks()).set_index("autolora against")
     assert found[[MEAN, "standard error", "p"]].isna().all(axis=None)
     assert tuple(found.loc["lora", ["better", "equal", "worse"]]) == (6, 0, 0)
-    assert paired(of_two_tasks(), AXES, column=LOSS)[MEAN_LOSS].isna().all()
+    assert paired(of_two_tasks(), column=LOSS)[MEAN_LOSS].isna().all()
 
 
 def with_ranks(table: pd.DataFrame, equal_in: list[int], other: str = "lora_shuffled") -> pd.DataFrame:
     """Method lora becomes `other`; in these seeds it has the ranks that autolora has, in the same layers."""
-    table = table.assign(method=table["method"].replace("lora", other), layers=[["a", "b"]] * len(table))
+    named = table["method"].replace("lora", other)
+    table = table.assign(method=named, row=named, layers=[["a", "b"]] * len(table))
     same = (table["method"] != other) | table["seed"].mod(3).isin(equal_in)
     return table.assign(ranks=[[1, 2] if equal else [2, 1] for equal in same])
 
 
 def test_a_control_with_the_same_rank_in_every_layer_is_no_evidence() -> None:
     """It is the same run: its difference of 0 had been counted as a pair."""
-    table = paired(with_ranks(results(), [0]), AXES).set_index("autolora against")
+    table = paired(with_ranks(results(), [0])).set_index("autolora against")
     assert tuple(table.loc["lora_shuffled", ["pairs", LEFT_OUT]]) == (4, 2)
     assert table.loc["lora_shuffled", MEAN] == pytest.approx(0.02 + 0.0015), "of seeds 1 and 2"
     assert tuple(table.loc["adalora", ["pairs", LEFT_OUT]]) == (6, 0), "AdaLoRA trains in another way"
-    other = paired(with_ranks(results(), [0, 1, 2]), AXES, "adalora").set_index("adalora against")
+    other = paired(with_ranks(results(), [0, 1, 2]), "adalora").set_index("adalora against")
     assert other["pairs"].tolist() == [6, 6], "nor is it the same run where AdaLoRA is the reference"
-    loss = paired(with_ranks(results(), [0]), AXES, column=LOSS).set_index("autolora against")
+    loss = paired(with_ranks(results(), [0]), column=LOSS).set_index("autolora against")
     assert tuple(loss.loc["lora_shuffled", ["pairs", LEFT_OUT]]) == (4, 2)
 
 
-def test_runs_that_were_evaluated_on_other_rows_are_no_pair() -> None:
-    """A variant with task.evaluation_rows 3 had been compared with runs on 40 rows."""
-    few = results().assign(evaluated_rows=40, unused_rows=0)
-    few.loc[(few["method"] == "lora") & (few["seed"] % 3 == 0), "evaluated_rows"] = 3
-    few.loc[(few["method"] == "adalora") & (few["seed"] % 3 == 1), "unused_rows"] = 7
-    score, loss = (paired(few, AXES, column=column).set_index("autolora against") for column in ("score", LOSS))
-    assert tuple(score.loc["lora", ["pairs", OTHER_ROWS]]) == (4, 2)
-    assert tuple(score.loc["adalora", ["pairs", OTHER_ROWS]]) == (6, 0), "the score is of the evaluation rows alone"
-    assert tuple(loss.loc["adalora", ["pairs", OTHER_ROWS]]) == (4, 2)
-    assert OTHER_ROWS not in paired(few.assign(evaluated_rows=40), AXES)
-
-
 def test_a_row_of_which_every_pair_is_left_out_stays_without_numbers() -> None:
-    row = paired(with_ranks(results(), [0, 1, 2], "lora"), AXES).set_index("autolora against").loc["lora"]
+    row = paired(with_ranks(results(), [0, 1, 2], "lora")).set_index("autolora against").loc["lora"]
     assert tuple(row[["pairs", LEFT_OUT, "better", "equal", "worse"]]) == (0, 6, 0, 0, 0)
     assert row[[MEAN, "standard error", "p", "LoRA parameters, ratio"]].isna().all()
 
@@ -133,23 +86,23 @@ def test_equal_ranks_in_other_layers_unknown_ranks_and_runs_of_one_method_are_pa
     moved = table.assign(layers=[["a", "c" if name == "lora_shuffled" else "b"] for name in table["method"]])
     unknown = table.assign(ranks=table["ranks"].where(table["method"] != "lora_shuffled", None))
     searches = table.assign(variant=table["method"], method="autolora")
-    for kept, axes in ((moved, AXES), (unknown, AXES), (searches, ["seed", "task.name", "variant"])):
-        found = paired(kept, axes)
+    for kept in (moved, unknown, searches):
+        found = paired(kept)
         assert LEFT_OUT not in found
         assert found["pairs"].tolist() == [6, 6]
 
 
 def test_too_few_pairs_have_no_p() -> None:
-    table = paired(results(seeds=2), AXES)
+    table = paired(results(seeds=2))
     assert math.isnan(table["p"].iloc[0])
     alone = results()
-    assert paired(alone[alone["method"] == "lora"], AXES).empty
+    assert paired(alone[alone["method"] == "lora"]).empty
 
 
 def test_of_an_error_less_is_better_and_full_has_no_ratio() -> None:
     table = results().assign(main_metric="mse")
     table.loc[table["method"] == "lora", "lora_parameters"] = 0
-    found = paired(table, AXES).set_index("autolora against")
+    found = paired(table).set_index("autolora against")
     assert tuple(found.loc["lora", ["better", "worse"]]) == (0, 6)
     assert found.loc["lora", MEAN] < 0
     assert math.isnan(found.loc["lora", "LoRA parameters, ratio"])
@@ -157,20 +110,20 @@ def test_of_an_error_less_is_better_and_full_has_no_ratio() -> None:
 
 def test_of_the_log_loss_less_is_better() -> None:
     table = results()
-    score, loss = paired(table, AXES), paired(table.assign(score=0.0), AXES, column=LOSS)
+    score, loss = paired(table), paired(table.assign(score=0.0), column=LOSS)
     pd.testing.assert_frame_equal(loss.rename(columns={MEAN_LOSS: MEAN}), score)  # the log loss is 1 - score
     unknown = table.assign(log_loss=table["log_loss"].where(table["method"] != "lora"))
-    assert list(paired(unknown, AXES, column=LOSS)["autolora against"]) == ["adalora"]
-    assert paired(table.assign(log_loss=None), AXES, column=LOSS).empty
+    assert list(paired(unknown, column=LOSS)["autolora against"]) == ["adalora"]
+    assert paired(table.assign(log_loss=None), column=LOSS).empty
 
 
 def test_p_is_corrected_for_the_comparisons_that_were_asked_for() -> None:
     """24 rows that nobody had asked about were counted."""
-    table = paired(results().assign(**{REFERENCE: results()["method"] == "autolora"}), AXES)
+    table = paired(results().assign(**{REFERENCE: results()["method"] == "autolora"}))
     assert table["p"].tolist() == pytest.approx([2 / 2**6] * 2)
     assert table["p, Holm"].tolist() == pytest.approx([4 / 2**6] * 2)
     assert list(table)[list(table).index("p") + 1] == "p, Holm"
-    assert "p, Holm" not in paired(results(), AXES), "no reference was chosen"
+    assert "p, Holm" not in paired(results()), "no reference was chosen"
 
 
 def test_holm_multiplies_the_smallest_p_most_and_never_lowers_a_larger_one() -> None:
@@ -188,6 +141,9 @@ def test_rounding_breaks_no_ties() -> None:
     rows = [
         {
             "method": method,
+            "row": method,
+            "layers": None,
+            "ranks": None,
             "seed": seed,
             "score": count / 872,
             "main_metric": "accuracy",
@@ -197,20 +153,20 @@ def test_rounding_breaks_no_ties() -> None:
         for method, counts in (("autolora", ours), ("lora", others))
         for seed, count in enumerate(counts)
     ]
-    table = paired(pd.DataFrame(rows), ["method", "seed"])
+    table = paired(pd.DataFrame(rows))
     exact = stats.wilcoxon([a - b for a, b in zip(ours, others, strict=True)], zero_method="wilcox").pvalue
     assert table["p"].iloc[0] == pytest.approx(exact)
 
 
 def test_five_pairs_have_no_p_and_six_have() -> None:
-    table = paired(results().drop(index=0), AXES).set_index("autolora against")
+    table = paired(results().drop(index=0)).set_index("autolora against")
     assert table.loc["lora", "pairs"] == 5
     assert math.isnan(table.loc["lora", "p"])
 
 
 def with_head(task: str, score: float) -> pd.DataFrame:
     """The results, with runs of the head alone on a task; on the other task its score is that of AdaLoRA."""
-    head = of_two_tasks()[lambda table: table["method"] == "adalora"].assign(method="head")
+    head = of_two_tasks()[lambda table: table["method"] == "adalora"].assign(method="head", row="head")
     head.loc[head["task"] == task, "score"] = score
     return pd.concat([of_two_tasks(), head.assign(log_loss=1 - head["score"])])
 
@@ -218,7 +174,7 @@ def with_head(task: str, score: float) -> pd.DataFrame:
 def test_differences_are_parts_of_what_the_row_gains_over_the_head_on_its_task() -> None:
     """STS-B, which has the largest losses, had decided the order of all differences."""
     for column in ("score", LOSS):
-        found = paired(with_head("sst2", 0.322), AXES, column=column).set_index("autolora against")
+        found = paired(with_head("sst2", 0.322), column=column).set_index("autolora against")
         # Row autolora gains 0.822 - 0.322 = 0.5 on sst2, and 0.12 over the score of AdaLoRA on cola.
         assert found.loc["lora", f"mean difference, {OF_GAIN}"] == pytest.approx((0.021 / 0.5 + 0.021 / 0.12) / 2)
         assert found.loc["head", f"mean difference, {OF_GAIN}"] == pytest.approx(1.0)
@@ -229,16 +185,16 @@ def test_the_outer_objective_is_in_parts_of_the_gain_in_log_loss() -> None:
     """A head has no search, and so no outer objective."""
     table = with_head("sst2", 0.322)
     table["outer_loss"] = table["log_loss"].where(table["method"] != "head")
-    found = paired(table, AXES, column=OUTER).set_index("autolora against")
+    found = paired(table, column=OUTER).set_index("autolora against")
     assert found.loc["lora", f"mean difference, {OF_GAIN}"] == pytest.approx((0.021 / 0.5 + 0.021 / 0.12) / 2)
     assert "head" not in found.index
 
 
 def test_a_task_on_which_the_row_gains_nothing_is_left_out() -> None:
-    found = paired(with_head("sst2", 0.9), AXES).set_index("autolora against")
+    found = paired(with_head("sst2", 0.9)).set_index("autolora against")
     assert found.loc["lora", "pairs"] == 3
     assert found.loc["lora", f"mean difference, {OF_GAIN}"] == pytest.approx(0.021 / 0.12)
-    of_the_head = paired(with_head("sst2", 0.3), AXES, "head").set_index("head against")
+    of_the_head = paired(with_head("sst2", 0.3), "head").set_index("head against")
     assert of_the_head.loc["lora", "pairs"] == 6
     assert MEAN in of_the_head, "the head gains nothing over itself, so that its differences keep their unit"
 
@@ -249,12 +205,13 @@ SHUFFLES = {f"shares {budget}": f"{budget} shuffled" for budget in ("0.25", "0.5
 
 def test_the_p_values_of_table_1_are_those_of_its_runs() -> None:
     runs = pd.read_csv(TABLE1, converters={"ranks": lambda text: [int(rank) for rank in text.split()] or None})
+    runs = runs.assign(row=runs["variant"], layers=[["all-linear"]] * len(runs))
     # At seed 3 of MRPC the search had learned nothing: every budget got rank 1 in every layer.
     budgets = [name for pair in SHUFFLES.items() for name in pair if "1" not in name]
     runs = runs[~((runs["task"] == "mrpc") & (runs["seed"] == 3) & runs["variant"].isin(budgets))]
     found = []
     for learned, shuffled in (SHUFFLES | {"threshold": "threshold shuffled"}).items():
-        table = paired(runs, ["seed", "variant"], learned, LOSS).set_index(f"{learned} against")
+        table = paired(runs, learned, LOSS).set_index(f"{learned} against")
         found.append(table.loc[shuffled, ["pairs", f"mean difference, {OF_GAIN}", "p"]])
     pairs, means, p = zip(*found, strict=True)
     assert pairs == (15, 15, 15, 15, 16)

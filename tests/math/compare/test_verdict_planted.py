@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from autolora.engine.measure.measure import within
 from autolora.engine.ranks import LayerRank, RankRecord
 from autolora.engine.ranks.controls import shuffled
-from autolora.engine.retrain.common_numbers import start_in_common
+from autolora.engine.retrain.methods.lora import start_in_common
 from autolora.engine.verdict.arms import LEARNED, SHUFFLED
 from autolora.engine.verdict.judge import PLANS, Pairs, first_ending
 from autolora.engine.verdict.losses import Shown
@@ -32,7 +32,7 @@ def losses_of(base: dict[str, Tensor], record: RankRecord, inputs: Tensor, label
     kept = record.kept
     config = LoraConfig(r=1, lora_alpha=1, target_modules=list(kept), rank_pattern=kept, alpha_pattern=kept)
     peft: Any = get_peft_model(model, config)
-    start_in_common(peft, record, seed)
+    start_in_common(peft, seed)
     torch.manual_seed(seed)
     branches.train(peft, inputs[: ROWS // 2], labels[: ROWS // 2], STEPS)
     with torch.no_grad():

@@ -1,1 +1,0 @@
-"""A small bilevel problem with a known answer, on which every hypergradient approximation is tried."""
