@@ -20,7 +20,6 @@ from importlib.util import find_spec
 
 from autolora.configs.plain import plain
 from autolora.configs.requests import Command, Request
-from autolora.engine.terminal.streams import lost_output, survive_lost_output
 
 BETTY = "0.2.1"
 OURS = ("autolora",)
@@ -107,17 +106,5 @@ def fail(line: str) -> int:
     return 2
 
 
-def program(argv: list[str]) -> int:
-    """Runs `main`; returns the exit code. If standard output can no longer be written, the run is completed all the
-    same, and the error is reported afterwards."""
-    survive_lost_output()
-    try:
-        code = main(argv)
-    except SystemExit as ended:  # after --help and --print_config
-        code = int(ended.code or 0)
-    lost = lost_output()
-    return fail(f"standard output could not be written ({lost}); the rest is done") if lost and code == 0 else code
-
-
 if __name__ == "__main__":
-    sys.exit(program(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]))

@@ -16,6 +16,8 @@ from autolora.configs.schema import RunConfig
 CONFIGS = Path(__file__).resolve().parent
 DEFAULT_CONFIG = "quickstart.yaml"
 """The configuration of a command without --config."""
+_OF_A_FOLDER = "# The settings of the run or the study in this folder, all keys filled in; --config takes this file.\n"
+"""First line of a config.yaml, which has neither name nor runs_folder: they follow from where the folder lies now."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -60,11 +62,16 @@ def find_config(name: str) -> Path:
 def read_keys(path: Path) -> dict[str, Any]:
     """The tree of keys in a YAML file, whose values are not checked. Raises UserError, which names the file."""
     try:
-        content = parse_yaml(path.read_text(encoding="utf-8"), path)
+        text = path.read_text(encoding="utf-8")
+        content = parse_yaml(text, path)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not readable ({error})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: needs keys with values")
+    if text.startswith(_OF_A_FOLDER):
+        folder = path.parent if path.parent.name else Path.cwd()
+        name = folder.name.removeprefix(".").removesuffix(".new")  # of half-done new results
+        content = {"name": name, "runs_folder": str(folder.parent)} | content
     try:
         return tree_of({str(key): value for key, value in content.items()})
     except UserError as error:
@@ -79,6 +86,11 @@ def load_config(path: Path, values: Mapping[str, Any] | None = None) -> RunConfi
         return settled([tree], tree_of(values or {})).config
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+
+
+def of_folder(config: RunConfig) -> str:
+    """The content of config.yaml in the folder of a run or a study."""
+    return _OF_A_FOLDER + to_text(config.model_dump(mode="json", exclude={"name", "runs_folder"}))
 
 
 def to_yaml(config: RunConfig) -> str:

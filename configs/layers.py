@@ -20,8 +20,8 @@ from autolora.configs.words import takes
 
 TAGS = ("method", "type", "rule")
 """The keys by which the classes of a union are told apart."""
-OF_PLACE = ("name", "revision", "configuration", "evaluation_split", "validation_path", "test_path", "text_columns",
-            "label_column")  # fmt: skip
+OF_PLACE = ("name", "revision", "configuration", "data_files", "train_split", "evaluation_split", "validation_path",
+            "test_path", "text_columns", "label_column")  # fmt: skip
 """Keys of `task` that belong to its path: a layer that gives another path or type drops them from those below it."""
 OF_THRESHOLD = ("search.patience", "search.check_every")
 """Keys that belong to answer.rule threshold, though they stand in the section of the search that they end."""

@@ -26,8 +26,9 @@ Learn the LoRA rank of each layer (search), retrain at those ranks, export a pla
   --config FILE      file of settings; a bare name is looked up in configs/. Unset: quickstart.yaml
   --stage STAGE      all: search, retrain and report; search (ends with ranks.json), retrain or
                      report: one of them alone; verdict: do the places of the ranks matter?
-  --overwrite        run the chosen stages anew; when all are done, replace their earlier results
+  --overwrite        run the chosen stages anew; then earlier results become NAME.old-1
                      (search also the retraining). After a stop, the same command resumes.
+  --list             of a study: print the commands of the cells that can run now, and run none
   --show RUN         print a run's result and ranks (or its progress so far), or a study's table
   --for TRAINER      with --show: the lines with which peft, trl, axolotl, llama-factory or unsloth
                      trains at the ranks
@@ -40,7 +41,7 @@ is allowed, and in brackets the choices that have it; on the command line it is 
 and from a file it is then left out. In a file, --lora.k 4 is `lora: {k: 4}`. --task text is short
 for --task.type text. The command line wins over files, and files over the defaults."""
 _FIRST = """
-    method name seed device model.name model.dtype task.type task.path task.glue task.benchmark
+    method name seed device model.name model.dtype task.type task.path task.glue task.format
     task.validation_path task.test_path task.text_columns task.label_column task.kind task.metrics task.max_length
     task.train_rows lora.target_modules lora.k lora.r lora.budget lora.ranks_from search.steps search.learning_rate
     search.selection_learning_rate search.batch_size answer.rule answer.budget answer.from retrain.epochs

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -49,7 +50,8 @@ def parse_command(argv: Sequence[str]) -> Command:
         return other
     prints = given.pop("print_config", None) is not None
     stage, overwrite = given.pop("stage", "all"), given.pop("overwrite", "false") == "true"
-    request = _run(files, given, stage, overwrite=overwrite)
+    lists = given.pop("list", None) is not None
+    request = replace(_run(files, given, stage, overwrite=overwrite), lists=lists)
     if prints:
         print(to_yaml(request.config), end="")
         raise SystemExit(0)
@@ -100,7 +102,7 @@ def options(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
     words = list(argv)
     while words:
         key, equals, value = words.pop(0).partition("=")
-        if key in ("-h", "--help", "--print_config", "--print_schema"):
+        if key in ("-h", "--help", "--print_config", "--print_schema", "--list"):
             yield key.lstrip("-").replace("h", "help", key == "-h"), "true"
             continue
         if not key.startswith("--"):

@@ -4,8 +4,6 @@ import os
 import re
 from pathlib import Path
 
-from autolora.configs.endings import OF_FILES, ending
-
 PACKAGE = "package:"
 
 
@@ -22,7 +20,7 @@ def is_local(name: str) -> bool:
 def may_be_on_hub(path: str) -> bool:
     """Whether a configured path of rows may name a data set of the hub: nothing lies there on this machine, and the
     path does not end like the name of a file, in a dot and a short word (unlike Llama-3.1-Filtered)."""
-    like_a_file = ending(path) in OF_FILES or re.fullmatch(r"\.[a-z][a-z0-9]*", Path(path).suffix)
+    like_a_file = re.fullmatch(r"\.[A-Z]+|\.[a-z][a-z0-9]*", Path(path).suffix)
     return not Path(from_home(path)).exists() and not like_a_file
 
 

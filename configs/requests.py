@@ -1,8 +1,7 @@
 """What one command line can ask for."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from autolora.configs.schema import RunConfig, Stage
@@ -11,19 +10,11 @@ Trainer = Literal["peft", "trl", "axolotl", "llama-factory", "unsloth"]
 
 
 @dataclass(frozen=True)
-class Alike:
-    """Finished runs of the same study, from whose data and base model a run must be made: the folder of one that read
-    the same rows, and of one that began from the same weights. None: there is none."""
-
-    rows: Path | None = None
-    weights: Path | None = None
-
-
-@dataclass(frozen=True)
 class Request:
     """Run stages with a configuration; `source` is its file, as the user named it; `overwrite` replaces results.
 
-    `given`: the keys on the command line. `notes`: what to tell before the run. `alike`: for a cell of a study.
+    `given`: the keys on the command line. `notes`: what to tell before the run. `lists`: print a study's commands
+    instead of running them.
     """
 
     config: RunConfig
@@ -32,7 +23,7 @@ class Request:
     source: str
     given: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
-    alike: Alike = field(default_factory=Alike)
+    lists: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """A run: what all runs have, and a class for each method, with the keys that it reads and what is true of it."""
 
-import re
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -32,11 +31,6 @@ from autolora.configs.training import (
 )
 
 Stage = Literal["all", "search", "retrain", "report", "verdict"]
-
-FUSED = ("q", "k", "v")
-"""GPT-2's c_attn computes query, key and value, in this order."""
-PART = re.compile(r"(?:.*\.)?c_attn\.[qkv]")
-"""A target module that names one of them, which then has its own LoRA rank."""
 
 
 class RunConfig(Section):
@@ -218,16 +212,7 @@ class Lora(WithLora):
     recorded_rule: ClassVar[str] = "uniform"
 
 
-class _WholeLayers(WithLora):
-    @model_validator(mode="after")
-    def _no_parts(self) -> Self:
-        if parts := [target for target in self.lora.target_modules if PART.fullmatch(target)]:
-            raise ValueError(f"lora.target_modules: {parts[0]} is not allowed for method {self.method}, which finds "
-                             f"ranks of whole layers; allowed: c_attn")  # fmt: skip
-        return self
-
-
-class Adalora(_WholeLayers):
+class Adalora(WithLora):
     """PEFT's AdaLoRA."""
 
     method: Literal["adalora"]
@@ -237,7 +222,7 @@ class Adalora(_WholeLayers):
     recorded_rule: ClassVar[str] = "adalora"
 
 
-class Eva(_WholeLayers):
+class Eva(WithLora):
     """PEFT's EVA."""
 
     method: Literal["eva"]

@@ -196,7 +196,7 @@ class LoraRetrain(RetrainConfig):
     """Scale of a layer's LoRA update. mean_rank: lora_alpha / sqrt(k * mean rank) in all layers, the mean over those
     that keep LoRA; it is that of the search at rank k and larger at fewer ranks, so that one learning rate suits all.
     component: lora_alpha / k, as in the search; fixed: lora_alpha / rank, PEFT's default; rslora: lora_alpha /
-    sqrt(rank) (arXiv 2312.03732). The parts of a fused layer (c_attn.q) share one LoRA, whose rank is their sum."""
+    sqrt(rank) (arXiv 2312.03732)."""
 
 
 class RetrainOfSearch(LoraRetrain):

@@ -10,12 +10,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-from autolora.configs.layers import settings
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 from datasets import concatenate_datasets
 from huggingface_hub import snapshot_download
 from peft import PeftModel, load_peft_weights
@@ -24,6 +18,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, Trainer, TrainingArguments
 
 from autolora.configs.errors import UserError
+from autolora.configs.files import to_yaml
+from autolora.configs.layers import settings
 from autolora.configs.requests import AdapterRequest
 from autolora.configs.schema import RunConfig
 from autolora.engine import ranks
@@ -32,19 +28,22 @@ from autolora.engine.disk.files import read_json, remove, replacing, write_text
 from autolora.engine.measure.likelihood import likelihood_of
 from autolora.engine.measure.passes import Moments, Passes
 from autolora.engine.measure.rows import Rows
+from autolora.engine.ranks.picture import rank_map
 from autolora.engine.ranks.words import kept_words
-from autolora.engine.retrain.held_out import tokens
+from autolora.engine.report.answer import answer_sections
+from autolora.engine.report.page import Section, write_page
+from autolora.engine.retrain.evaluate import tokens
 from autolora.engine.run.context import Context
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.terminal.console import console
 from autolora.engine.terminal.loading import quiet_libraries
 from autolora.problems.data import Data
 from autolora.problems.models.attach import lora_layers
-from autolora.problems.tasks.source_digest import source_digest
+from autolora.problems.tasks.sources import digest
 
 log = logging.getLogger("autolora")
 
-_TYPES = {"SEQ_CLS": "text", "TOKEN_CLS": "tokens", "CAUSAL_LM": "chat", "SEQ_2_SEQ_LM": "generation"}
+_TYPES = {"SEQ_CLS": "text", "TOKEN_CLS": "tokens", "CAUSAL_LM": "chat"}
 """PEFT's task type -> the task.type with which its rows are read, unless the user names one."""
 
 
@@ -59,10 +58,17 @@ def run_adapter_request(request: AdapterRequest, stop: StopRequest) -> None:
     run = Context(_config(request, source, settings), stop)
     adapter = _measured(run, request, source, folder)
     console.print(str(adapter), highlight=False, soft_wrap=True)
-    _write_tables(adapter, folder)
+    write_text(folder / "curve.csv", adapter.curve.to_csv(index=False))
+    write_text(folder / "shares.csv", adapter.shares.to_csv(index=False))
     _tell("measured", folder / "measure.json")
+    sections = answer_sections(
+        adapter.record, lambda rank: adapter.parameters_at(int(rank)), adapter.advice, "these rows"
+    )
     if request.cuts:
-        _cut(run, request, source, adapter)
+        sections.append(_cut(run, request, source, adapter))
+    told = f"{request.adapter} on {run.config.model.name}, measured on {adapter.evidence.rows} rows of {request.data}."
+    write_page(folder / "report.html", name, told, sections, to_yaml(run.config), folder)
+    _tell("report", folder / "report.html")
 
 
 def _note(request: AdapterRequest) -> str:
@@ -124,14 +130,15 @@ def _measured(run: Context, request: AdapterRequest, source: Path, folder: Path)
     """The measured adapter: by the folder's measure.json if that is of the same adapter, base, rows and settings."""
     data = _data(run, source)
     run.told.add("pooler")  # nothing is trained here
-    encoded = concatenate_datasets([data.train, *(data.evaluation.values() if run.task.held_out else ())])
+    parts = [data.train, *(data.evaluation.values() if run.task.held_out else ())]
+    encoded = concatenate_datasets(parts).sort("group")  # the same order with --test, beside which nothing is held out
     _refuse_other_classes(run, source)
     model = loaded(run, source)
     made_with = {
         "adapter": _digest(source), "base": run.weights.loaded, "model": run.config.model.model_dump(),
         "rows": request.rows, "seed": run.config.seed,
         "task": run.config.task.model_dump(exclude={"path", "test_path"}),
-        "data": source_digest([encoded]), "precision": str(run.compute), "version": 1,
+        "data": digest(encoded), "precision": str(run.compute), "version": 1,
     }  # fmt: skip
     known = _known(model, folder, made_with)
     if known is not None:
@@ -214,32 +221,30 @@ def _digest(source: Path) -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-def _cut(run: Context, request: AdapterRequest, source: Path, adapter: MeasuredAdapter) -> None:
+def _cut(run: Context, request: AdapterRequest, source: Path, adapter: MeasuredAdapter) -> Section:
     """Writes the smaller adapter, loads it again in a fresh process, and says what it keeps."""
     out = Path(request.out)
     asked = {name: getattr(request, name) for name in ("keep", "rank", "parameters", "max_rank")}
     chosen = adapter.ranks(**asked)
     layers = tuple(ranks.LayerRank(name, rank) for name, rank in chosen.items())
     # First, so that the folder is known as this command's from its first file on.
-    ranks.save(ranks.RankRecord(max(chosen.values()), layers, rule="cut", note=_note(request)), out / "ranks.json")
+    record = ranks.RankRecord(max(chosen.values()), layers, rule="cut", note=_note(request))
+    ranks.save(record, out / "ranks.json")
     adapter.save(out, pad=request.padded, **asked)
     run.tokenizer.save_pretrained(out)
     size = sum(rank * cost for rank, cost in zip(chosen.values(), adapter.sizes, strict=True))
-    _tell(
-        "cut to",
-        f"{size:,} of {adapter.record.lora_parameters:,} parameters, rank {_range(chosen.values())}, in {out}",
-    )
+    said = f"{size:,} of {adapter.record.lora_parameters:,} parameters, rank {_range(chosen.values())}, in {out}"
+    _tell("cut to", said)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
         found = fresh.submit(_loaded_again, run.config, str(out), request.test is not None).result()
+    points = [point for point in adapter.evidence.rank_curve if point.at == record.k and request.parameters is None]
     if found:
-        _tell("on --test", "  ".join(f"{name} {value:.4g}" for name, value in found.items()))
-        return
-    rank = max(chosen.values())
-    points = [point for point in adapter.evidence.rank_curve if point.at == rank] if request.parameters is None else []
-    told = (
-        f"keeps {kept_words(points[0])} of the gain by the folds' estimate" if points else "its size was not measured"
-    )
-    _tell("loads", f"in plain PEFT; {told}; --test FILE evaluates it")
+        words = "on --test", "  ".join(f"{name} {value:.4g}" for name, value in found.items())
+    else:
+        kept = f"keeps {kept_words(points[0])} of the gain by the folds' estimate" if points else "was not measured"
+        words = "loads", f"in plain PEFT; {kept}; --test FILE evaluates it"
+    _tell(*words)
+    return Section("The cut", None, f"{said}\n{' '.join(words)}", rank_map(record), "cut")
 
 
 def _loaded_again(config: RunConfig, folder: str, test: bool) -> dict[str, float]:
@@ -260,26 +265,6 @@ def _loaded_again(config: RunConfig, folder: str, test: bool) -> dict[str, float
     outputs: Any = output.predictions
     labels: Any = output.label_ids
     return run.task.metrics(outputs, labels, rows) | {"loss": (output.metrics or {})["test_loss"]}
-
-
-def _write_tables(adapter: MeasuredAdapter, folder: Path) -> None:
-    """Writes curve.csv, shares.csv and curve.png."""
-    curve = adapter.curve
-    write_text(folder / "curve.csv", curve.to_csv(index=False))
-    write_text(folder / "shares.csv", adapter.shares.to_csv(index=False))
-    figure, axes = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
-    for name, of_cut in curve.groupby("cut", sort=False):
-        kept = 100 * of_cut["kept"]
-        errors = [kept - 100 * of_cut["low"], 100 * of_cut["high"] - kept]
-        axes.errorbar(of_cut["parameters"], kept, errors, marker="o", capsize=3, label=name)
-    axes.axhline(100, color="grey", linewidth=0.8)
-    axes.set(xscale="log", xlabel="LoRA parameters", ylabel="% of the gain that is kept (90 % interval)")
-    sizes = sorted(set(curve["parameters"]))
-    axes.set_xticks(sizes, [f"{size:,}" for size in sizes], rotation=20)
-    axes.minorticks_off()
-    axes.legend()
-    figure.savefig(folder / "curve.png", dpi=150)
-    plt.close(figure)
 
 
 def _range(values: Any) -> str:

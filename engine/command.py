@@ -21,7 +21,7 @@ from autolora.engine.progress import print_progress
 from autolora.engine.report.summary import print_result, print_verdict
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
-from autolora.engine.run.settling import Places, settle_if_free
+from autolora.engine.run.opening import Places, settle_if_free
 from autolora.engine.stages import run_stages
 from autolora.engine.study.folder import StudyFolder, print_study
 from autolora.engine.terminal.console import console
@@ -33,11 +33,11 @@ log = logging.getLogger("autolora")
 # --stage report takes its settings from config.yaml in the run's folder. Only these keys come from the command:
 # - _OF_THE_MACHINE, for a run: its report must fit this machine (a study's report keeps those of its config.yaml);
 # - _OF_THE_REPORT: they say where the folder is;
-# - _REFERENCE, if it is given for a study: it changes what its report compares, and no cell;
+# - _COMPARED, if given for a study: they change what its report compares, and no cell;
 # - the section tracking, unless tracking.wandb is auto.
 _OF_THE_MACHINE = ("device", "precision")
 _OF_THE_REPORT = ("name", "runs_folder")
-_REFERENCE = "study.reference"
+_COMPARED = ("study.reference", "study.results")
 
 
 def run_request(request: Command, stop: StopRequest) -> None:
@@ -59,8 +59,11 @@ def run_request(request: Command, stop: StopRequest) -> None:
 
 
 def _train(request: Request, stop: StopRequest) -> None:
+    console.quiet = console.quiet or request.lists  # standard output then has the commands alone
     for note in request.notes:
         log.info("%s", note)
+    if request.lists and not request.config.is_study:
+        raise UserError("--list: lists the cells of a study, and these settings have no study.axes")
     if request.stage == "verdict":
         _judge(request, stop)
     elif request.config.is_study:
@@ -88,8 +91,8 @@ def _as_it_ran(request: Request) -> Request:
     ran = load_config(path, {name: getattr(request.config, name) for name in _OF_THE_MACHINE})
     if ran.is_study:
         # A study's report computes nothing, but compares all settings of its cells, also those of the machine.
-        asked = request.config.study
-        ran = load_config(path, {_REFERENCE: asked.reference} if asked and _REFERENCE in request.given else {})
+        asked = flat(request.config.model_dump())
+        ran = load_config(path, {key: asked[key] for key in _COMPARED if key in request.given})
     kept: dict[str, Any] = {name: getattr(request.config, name) for name in _OF_THE_REPORT}
     if request.config.tracking.wandb != "auto":  # auto, the default, does not override the file
         kept["tracking"] = request.config.tracking
@@ -148,7 +151,6 @@ def show(root: Path, trainer: Trainer | None = None) -> None:
         print(lines_for(trainer, folder), end="")
     elif study.cells.is_dir():
         print_study(study)
-        _tell_growing(study.at(Places.of(root).growing))
     elif is_run:
         print_result(folder)
         if not folder.metrics.exists():
@@ -163,7 +165,7 @@ def show(root: Path, trainer: Trainer | None = None) -> None:
         raise UserError(f"--show: {root} holds no run and no study; give the folder of one, such as runs/quickstart")
 
 
-def _tell_growing(growing: RunFolder | StudyFolder) -> None:
+def _tell_growing(growing: RunFolder) -> None:
     """Prints where new results are that will replace those of a folder once they are complete, if there are any."""
     if growing.begun:
         line = f"new results are half done in {growing.root}; --overwrite resumes them, and they then replace these"

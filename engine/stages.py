@@ -4,43 +4,41 @@ Everything that is wrong and can be found out from files alone is refused before
 """
 
 import dataclasses
+import logging
 from contextlib import ExitStack, nullcontext
+from typing import Any
 
 from autolora.configs.requests import Request
-from autolora.engine.choose.reuse import refuse_changed_answer, refuse_other_source, with_recorded
+from autolora.engine.choose.reuse import ANSWERED, refuse_changed_answer, refuse_other_source, with_recorded
 from autolora.engine.disk.lock import locked
 from autolora.engine.retrain.components import refuse_missing_components
 from autolora.engine.retrain.owners import refuse_other_ranks
-from autolora.engine.retrain.settings import refuse_changed_retraining, refuse_other_weights
+from autolora.engine.retrain.settings import CHOOSING, FINISHED, refuse_changed_retraining, refuse_other_weights
 from autolora.engine.retrain.sources import refuse_missing_ranks, refuse_own_sources
-from autolora.engine.retrain.tpe import refuse_without_optuna
 from autolora.engine.run import refusals
 from autolora.engine.run.asked import Asked, Refusal
+from autolora.engine.run.contents import read_answer, read_result, read_searched, read_trials_file
 from autolora.engine.run.faults import explained
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.run.logged import logged
-from autolora.engine.run.opening import again_if_outdated, nothing_left_when_refused, opened
-from autolora.engine.run.ownership import refuse_foreign, refuse_mounted, refuse_occupied
-from autolora.engine.run.replacing import workplace
-from autolora.engine.search.settings import refuse_changed_search
+from autolora.engine.run.opening import again_if_outdated, nothing_left_when_refused, opened, workplace
+from autolora.engine.run.resuming import Settings
+from autolora.engine.search.settings import FOUND, refuse_changed_search
 from autolora.engine.terminal.loading import load_libraries
 from autolora.engine.tracking.login import refuse_online_without_key
 from autolora.problems.machine.processes import ALONE, Processes
 
+log = logging.getLogger("autolora")
+
 REFUSALS: tuple[Refusal[RunFolder], ...] = (
-    refusals.refuse_misplaced,
     refusals.refuse_study,
-    refuse_foreign,
-    refuse_mounted,
-    refuse_occupied,
+    refusals.refuse_foreign,
     refusals.refuse_search_without_one,
     refuse_own_sources,
     refuse_missing_ranks,
     refuse_missing_components,
-    refusals.refuse_finished,
     refusals.refuse_without_ranks,
-    refuse_without_optuna,
     refuse_online_without_key,
     refusals.refuse_missing_files,
 )
@@ -73,10 +71,33 @@ def run_stages(
     config = request.config
     if request.stage == "retrain":  # it reads ranks.json, whatever the settings of the search and the answer say
         config = with_recorded(config, RunFolder.of(config))
-    asked = Asked(config, RunFolder.of(config), request.stage, request.overwrite, alike=request.alike)
+    asked = Asked(config, RunFolder.of(config), request.stage, request.overwrite)
+    if finished(asked):
+        log.info("%s was finished before, and nothing is done; --overwrite makes it anew", asked.folder.root)
+        return asked.folder
     with locked(asked.folder.root) if processes.first else nullcontext(), explained(workplace(asked).root):
         again_if_outdated(asked, lambda asked: _open_and_run(asked, stop, processes, draw=draw))
     return asked.folder
+
+
+def finished(asked: Asked) -> bool:
+    """Whether the folder holds what the command would make, with its report. Raises Outdated if that was made under
+    other settings."""
+    folder, config = asked.folder, asked.config
+    last = {"all": folder.metrics, "retrain": folder.metrics, "search": folder.ranks}.get(asked.stage)
+    if asked.overwrite or last is None or not last.exists() or not folder.report.exists():
+        return False
+    made: list[tuple[Settings, dict[str, Any]]] = [(FINISHED, read_result(folder.metrics))]
+    if asked.stage == "search":
+        made = [(FOUND, read_searched(folder.search_summary)), (ANSWERED, read_answer(folder.answer))]
+        if config.searches == "trials":
+            made = [(CHOOSING, read_trials_file(folder.grid))]
+    for settings, record in made:
+        settings.refuse_changed(
+            record.get("settings", {}), config, f"{folder.root} holds a finished run with",
+            "give the old value, --name for another run, or --overwrite, which keeps the old results aside",
+        )  # fmt: skip
+    return True
 
 
 def _open_and_run(asked: Asked, stop: StopRequest, processes: Processes, *, draw: bool) -> None:

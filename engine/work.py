@@ -1,13 +1,10 @@
 """The stages of a run; each reads files of the one before: search -> ranks.json -> retrain -> adapter -> report."""
 
 from autolora.engine.choose.stage import find_ranks
-from autolora.engine.disk.files import keep_only
 from autolora.engine.report.stage import write_report
-from autolora.engine.retrain.choosing import choose_ranks
 from autolora.engine.retrain.components import heed_data_of_components
-from autolora.engine.retrain.row_losses import refuse_few_rows
 from autolora.engine.retrain.stage import retrain
-from autolora.engine.run.alike import refuse_other_data
+from autolora.engine.retrain.trials import choose_ranks
 from autolora.engine.run.asked import Asked
 from autolora.engine.run.contents import read_result
 from autolora.engine.run.context import Context
@@ -30,10 +27,6 @@ def run_in(asked: Asked, stop: StopRequest, processes: Processes, *, draw: bool)
         forget_peak(run.compute)
         # A stage is done if its last file exists, whether or not later stages have run.
         no_ranks, no_metrics = processes.of_first(lambda: (not folder.ranks.exists(), not folder.metrics.exists()))
-        if stage != "report" and no_metrics:
-            refuse_other_data(run, asked.alike)
-        if stage in ("all", "retrain") and no_metrics:
-            refuse_few_rows(run)
         if stage in ("all", "search") and config.searches and no_ranks:
             _find_ranks(run, tracker)
         processes.wait()
@@ -45,8 +38,6 @@ def run_in(asked: Asked, stop: StopRequest, processes: Processes, *, draw: bool)
             folder.clear_leftovers()
             if draw:
                 pictures = write_report(config, folder)
-                if asked.overwrite:
-                    keep_only(pictures.values(), folder.figures)
                 for name, path in pictures.items():
                     tracker.image(f"figures/{name}", path)
             tracker.keep(f"{config.name}-ranks", "ranks", folder.ranks)
@@ -59,7 +50,8 @@ def _find_ranks(run: Context, tracker: Tracker) -> None:
     if run.config.searches == "trials":
         choose_ranks(run)
     else:
-        find_ranks(run, tracker)
+        with run.base_loaded_once():
+            find_ranks(run, tracker)
     run.compute.let_go()
 
 

@@ -32,7 +32,6 @@ HEAVY = (
     "sklearn",
     "betty",
     "wandb",
-    "bokeh",
     "matplotlib",
 )
 PROGRAM = f"""
@@ -40,7 +39,10 @@ import json, sys
 import run
 found = []
 for argv in json.loads(sys.argv[1]):
-    code = run.program(argv)
+    try:
+        code = run.main(argv)
+    except SystemExit as ended:  # after --help
+        code = ended.code
     found.append([code, [name for name in {HEAVY} if name in sys.modules]])
 print()
 print(json.dumps(found))
@@ -63,7 +65,7 @@ def commands(root: Path, model: Path) -> list[tuple[list[str], int, str]]:
     history.write(done.trajectory)
     for folder in (done, going, study):
         write_text(folder.config, to_yaml(with_values(config, {"name": folder.root.name})))
-    write_text(going.search_metrics, json.dumps({"step": 7, "train_loss": 0.5, "val_loss": 0.25, "mean_rank": 2.0}))
+    write_text(going.search_metrics, '{"step": 7, "train_loss": 0.5, "val_loss": 0.25, "mean_rank": 2.0}\n')
     write_json(RunFolder(study.cells / "seed-0").metrics, RESULT)
     write_text(RunFolder(study.cells / "seed-0").config, "")
     write_text(
@@ -71,29 +73,16 @@ def commands(root: Path, model: Path) -> list[tuple[list[str], int, str]]:
     )
     run = ["--runs_folder", str(root), "--model.name", str(model), "--tracking.wandb", "disabled"]
     table = ["--task.type", "text", "--task.path", str(root / "nosuch.csv")]
-    write_text(root / "columns.csv", "id,review,stars\n1,a,2\n")
-    (root / "utf-16.csv").write_bytes("text,label\na,b\n".encode("utf-16"))
-    text = ["--task.type", "text", "--task.path"]
-    columns = ["--task.type", "text", "--task.path", str(root / "columns.csv"), "--task.label_column", "stars"]
     return [
         (["--help"], 0, "--config"),
         (["--show", str(done.root)], 0, "accuracy 0.5000"),
         (["--show", str(going.root)], 0, "search: step 7 of 160   L_tr 0.500   L_val 0.250   mean rank 2.00"),
         (["--show", str(study.root)], 0, "1 of 2 cells have finished"),
         (["--config", "nosuch.yaml"], 2, "no file 'nosuch.yaml'"),
-        ([*run, "--name", "done"], 2, "already holds a finished run"),
+        ([*run, "--name", "done"], 0, "was finished before, and nothing is done"),
         ([*run, "--name", "a", *table], 2, "--task.path: no file"),
-        ([*run, "--name", "a", *columns], 2, "columns.csv has no column text; it has: id, review, stars"),
-        ([*run, "--name", "a", *text, str(root / "utf-16.csv")], 2, "iconv -f utf-16 -t utf-8"),
-        (
-            [*run, "--name", "a", *text, str(root)],
-            2,
-            "is not allowed; allowed: a file that ends in .csv, .tsv, .jsonl",
-        ),
-        ([*run, "--name", "a", *columns, "--task.metrics", "[f1]"], 2, "--task.metrics: 'f1' is not allowed"),
-        ([*run, "--name", "a", *columns, "--task.evaluation_split", "test"], 2, "'test' needs --task.test_path"),
+        ([*run, "--name", "a", *table, "--task.metrics", "[f1]"], 2, "--task.metrics: 'f1' is not allowed"),
         ([*run, "--name", "a", "--task.type", "glue", "--task.glue", "foo"], 2, "--task.glue: 'foo' is not allowed"),
-        ([*run[:4], "--name", "a", "--tracking.wandb", "online"], 2, "needs an API key"),
     ]
 
 

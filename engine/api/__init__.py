@@ -3,7 +3,7 @@
 from autolora.configs.errors import UserError
 from autolora.engine.api.adapter import MeasuredAdapter, measure_adapter
 from autolora.engine.api.learned import LearnedRanks
-from autolora.engine.api.script import learn_ranks
+from autolora.engine.api.learning import learn_ranks
 from autolora.engine.api.trainer import learn_ranks_from_trainer
 
 __all__ = [

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from autolora.configs.errors import UserError
-from autolora.engine.api.unmeasured import made_for
+from autolora.engine.api.plain_loss import made_for
 from autolora.engine.cut.adapter import adapter_of
 from autolora.engine.cut.basis import Basis
 from autolora.engine.cut.cut import cut_adapter, padded, save_adapter

@@ -1,9 +1,10 @@
-"""The search that a script asked for, in a temporary folder, on a model that is put back afterwards."""
+"""Learn the ranks of a script's model on the script's rows, in a temporary folder; the model is put back."""
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,11 +32,10 @@ from autolora.configs.tasks import Chat
 from autolora.configs.training import LoraSettings, ModelConfig, RetrainOfSearch
 from autolora.engine import ranks
 from autolora.engine.api.learned import LearnedRanks
-from autolora.engine.api.plain_loss import other_loss
-from autolora.engine.api.rows_given import refuse_text
-from autolora.engine.api.unmeasured import NEEDS, tell_unmeasured, with_task_type
-from autolora.engine.choose.stage import find_ranks
+from autolora.engine.api.plain_loss import made_for, unmeasured
+from autolora.engine.choose.stage import answer as answer_of
 from autolora.engine.run.given import ScriptBench, dtype_of, same_random_numbers
+from autolora.engine.search.stage import search as search_of
 from autolora.engine.terminal.console import heard, log
 from autolora.problems.machine.compute import on_device
 from autolora.problems.models.bare import (
@@ -48,13 +48,19 @@ from autolora.problems.models.bare import (
 from autolora.problems.models.dry_run import mark_unreached
 from autolora.problems.models.given import lora_settings, refuse_other_configs, trained_whole
 from autolora.problems.models.layers import tell_of_pooler
-from autolora.problems.tasks.given import GivenKind, GivenRows, Joined, kind_of, refuse_other_types, refuse_unindexed
+from autolora.problems.tasks.given import GivenKind, GivenRows, Joined, kind_of
 from autolora.problems.tasks.kind import Loss
 
 SEARCH = SearchConfig(unroll_steps=4)
 """The search if the script gives none; its steps follow from the number of rows."""
 PASSES, FEWEST_STEPS = 3, 100
 """How many passes over D_tr such a search takes, and how many steps at least; SearchConfig's default is the most."""
+
+_COLLATORS: dict[TaskType | None, str] = {
+    TaskType.TOKEN_CLS: "DataCollatorForTokenClassification",
+    TaskType.CAUSAL_LM: "DataCollatorForSeq2Seq",
+}
+"""The collator of transformers that pads the labels of each example, too."""
 
 Precision = Literal["auto", "fp32", "bf16"]
 Collator = Callable[[list[Any]], Any]
@@ -64,15 +70,53 @@ Collator = Callable[[list[Any]], Any]
 class Source:
     """A script's rows, with what makes batches and a loss of them.
 
-    `validation`: the rows that alpha is learned from; None: half of `train`. `plain`: whether the loss is just the
-    mean log loss of the labels.
+    `validation`: the rows that alpha is learned from; None: half of `train`.
     """
 
     train: Any
     validation: Any
     collate: Collator
     loss: Loss | None
-    plain: bool
+
+
+def learn_ranks(
+    model: nn.Module,
+    train_dataset: Any,
+    lora_config: LoraConfig,
+    *,
+    collate: Collator | None = None,
+    validation_dataset: Any = None,
+    loss: Loss | None = None,
+    search: SearchConfig | Mapping[str, Any] | None = None,
+    hypergradient: HypergradientConfig | Mapping[str, Any] | None = None,
+    answer: AnswerConfig | Mapping[str, Any] | None = None,
+    seed: int = 0,
+    precision: Precision = "auto",
+) -> LearnedRanks:
+    """The LoRA rank of every layer of `model` that `lora_config` targets, found by bilevel search.
+
+    `lora_config.r` is k, the rank that every layer has at the start. `train_dataset` has a length and an index;
+    `collate`, which must be given, turns a list of its examples into a dict of tensors. `validation_dataset`: the rows
+    that alpha is learned from; None: half of the train rows, drawn by seed. `loss`: model and batch -> the mean loss,
+    a scalar; None: `model(**batch).loss`. `answer` None: rule `shares`, or `threshold`, with a warning, if the loss
+    is not the mean log loss of the model's logits. The search runs on the model's device. It leaves the model as it
+    found it, also after an error.
+
+    `search` None: three passes over the rows that train the LoRA weights, but 100 to 2,000 steps, with an outer step
+    after every fourth.
+
+    `search`, `hypergradient`, `answer`: keys and values of these sections, such as {"type": "darts", "eta": "lr"}.
+
+    Raises UserError, one line, for what the caller must change.
+    """
+    if collate is None:
+        raise UserError(
+            f"collate: is missing; allowed: a function that makes a dict of tensors from a list of examples, such as "
+            f"transformers.{_COLLATORS.get(made_for(model), 'DataCollatorWithPadding')}(tokenizer)"
+        )
+    rows = Source(train_dataset, validation_dataset, collate, loss)
+    settings = settings_of(search, hypergradient, answer, seed, precision)
+    return learn(model, lora_config, rows, settings)
 
 
 def settings_of(
@@ -113,9 +157,6 @@ def learn(
 
     Raises UserError for what the script must change.
     """
-    for name, rows_given in (("train_dataset", source.train), ("validation_dataset", source.validation)):
-        refuse_text(name, rows_given)
-    refuse_other_types(model, source.collate, source.loss)
     refuse_other_configs(lora_config)
     base = bare_model(model)
     weights_on = _one_device(base)
@@ -132,9 +173,10 @@ def learn(
         base.zero_grad()  # drops gradients of the script's own backward passes
         take_adapters_off(base)
         recomputes = (stop_recomputing(base) or settings.recomputes) and has_recomputable_blocks(base)
-        lora_config = with_task_type(lora_config, base) if source.plain else lora_config
+        lora_config = _with_task_type(lora_config, base)
         rows, count = _rows_of(source, lora_config.task_type)
-        kind, why = _kind_of(base, lora_config, source, rows, settings.search.batch_size)
+        outputs = getattr(getattr(base, "config", None), "num_labels", None)
+        kind = kind_of(lora_config.task_type, source.loss, rows, plain=True, outputs=outputs)
         batch = on_device(rows.collate(rows.__getitems__(range(min(2, len(rows))))), weights_on)
         mark_unreached(base, lambda: kind.loss(base, batch))
         lora = lora_settings(lora_config, base)
@@ -142,12 +184,17 @@ def learn(
         tell_of_pooler(whole, lora.target_modules)
         if settings.by_passes:
             settings = dataclasses.replace(settings, search=_with_steps(settings.search, len(rows), count))
-        config = _configuration(base, lora, kind, settings, device, why, recomputes=recomputes)
+        config = _configuration(base, lora, kind, settings, device, recomputes=recomputes)
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="learn_ranks_")))
         given = ScriptBench(config, whole, kind, rows, count, folder, device)
         stack.callback(given.compute.let_go)  # frees the memory of the searched model, which reference cycles hold
         stack.callback(given.put_back)
-        find_ranks(given)
+        engine = search_of(given)
+        if why := unmeasured(engine.lora.module, kind, rows, given.compute):
+            given.config = config = _by_alpha(config, why)
+        del engine
+        given.compute.let_go()
+        answer_of(given)
         learned = LoraConfig.from_pretrained(str(given.folder.lora_config))
         return LearnedRanks(learned, ranks.load(given.folder.ranks), config)
 
@@ -167,37 +214,41 @@ def _with_steps(search: SearchConfig, count: int, held_out: int) -> SearchConfig
 
 def _rows_of(source: Source, task_type: TaskType | str | None) -> tuple[GivenRows, int]:
     """All rows, those of the validation set last, and how many of them are validation rows (0: no such set)."""
-    refuse_unindexed("train_dataset", source.train)
+    if isinstance(source.train, str):  # it has a length and an index as rows have, of its letters
+        raise UserError("train_dataset: a text is not allowed; load the rows, as with datasets.load_dataset")
     rows, count = source.train, 0
     if source.validation is not None:
-        refuse_unindexed("validation_dataset", source.validation)
         rows, count = Joined(source.train, source.validation), len(source.validation)
     of_texts = task_type in (TaskType.SEQ_CLS, TaskType.TOKEN_CLS)
     return GivenRows(rows, source.collate, shifted=task_type == TaskType.CAUSAL_LM, by_text=of_texts), count
 
 
-def _kind_of(
-    model: nn.Module, lora_config: LoraConfig, source: Source, rows: GivenRows, batch_size: int
-) -> tuple[GivenKind, str]:
-    """What is learned, and why the log loss of each row is not known; "" if it is."""
-    outputs = getattr(getattr(model, "config", None), "num_labels", None)
-    kind = kind_of(lora_config.task_type, source.loss, rows, plain=source.plain, outputs=outputs)
-    if not kind.tells_rows:
-        return kind, NEEDS
-    other = other_loss(model, kind, rows, batch_size)
-    return (kind, "") if other is None else (dataclasses.replace(kind, tells_rows=False), other)
+def _with_task_type(lora_config: LoraConfig, model: nn.Module) -> LoraConfig:
+    """The LoraConfig with the task type of a causal language model, if it has none and the model is one.
+
+    With this type PEFT trains the same weights as without one. For a classifier it would train the head, too, so that
+    type is never added."""
+    if lora_config.task_type is not None or made_for(model) != TaskType.CAUSAL_LM:
+        return lora_config
+    log.info("lora_config: has no task_type; CAUSAL_LM is taken, as the model is a %s", type(model).__name__)
+    completed = copy(lora_config)
+    completed.task_type = TaskType.CAUSAL_LM
+    return completed
+
+
+def _by_alpha(config: Autolora, why: str) -> Autolora:
+    """The configuration with a rule that measures nothing, which is told; `why` nothing can be measured."""
+    rule = Threshold() if config.answer.needs_evidence else config.answer
+    log.warning("answer: shares and the curve are not measured, and the rule is %s: %s", rule.rule, why)
+    return config.model_copy(update={"answer": rule.model_copy(update={"rows": 0})})
 
 
 def _configuration(
-    model: Any, lora: LoraSettings, kind: GivenKind, settings: Settings, device: torch.device, why: str, *,
-    recomputes: bool,
-) -> Autolora:  # fmt: skip
-    """The configuration with which the command line would run this search. `why`: why the log loss of each row is not
-    known; "" if it is. Raises UserError for settings that cannot work."""
-    answer = settings.answer or (Shares() if kind.tells_rows else Threshold())
-    if not kind.tells_rows:
-        tell_unmeasured(why, settings.answer)
-        answer = answer.model_copy(update={"rows": 0})
+    model: Any, lora: LoraSettings, kind: GivenKind, settings: Settings, device: torch.device, *, recomputes: bool
+) -> Autolora:
+    """The configuration with which the command line would run this search. Raises UserError for settings that cannot
+    work."""
+    answer = settings.answer or Shares()
     if answer.from_run is not None:
         raise UserError("answer.from: is not allowed here; allowed: None")
     if dtype_of(model) == torch.float16:

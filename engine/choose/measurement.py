@@ -21,6 +21,8 @@ from autolora.engine.run.workbench import Workbench
 from autolora.engine.search.found import searched_model, trains_head
 from autolora.engine.terminal.bar import Bar
 from autolora.problems.data import Batch, Batches
+from autolora.problems.machine.compute import seeded
+from autolora.problems.machine.draws import seed_of
 from autolora.problems.models.layers import head_alone
 
 log = logging.getLogger("autolora")
@@ -136,8 +138,8 @@ def _descend(
     batch: Batch,
 ) -> None:  # fmt: skip
     """Takes one optimiser step."""
-    for part, share in batch.parts:
-        with run.compute.autocast():
+    for number, (part, share) in enumerate(batch.parts):
+        with seeded(seed_of(batch.seed, "masks", number), run.compute.device), run.compute.autocast():
             loss = run.kind.loss(model, part) * share
         loss.backward()
     used = [weight for weight in weights if weight.grad is not None]

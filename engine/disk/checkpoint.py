@@ -1,68 +1,60 @@
-"""Atomic, checksummed checkpoints: a folder with tensors (safetensors) and the rest (JSON). No pickle.
+"""A checkpoint: one safetensors file, with the state that is no tensor as JSON in its metadata. No pickle.
 
-`save` writes the new checkpoint to a hidden folder, syncs it, renames the current one to <name>.previous, and then
-renames the new one to <name>. At every moment one complete checkpoint exists.
+The file is written beside and renamed, so that at every moment it is the old checkpoint or the new one.
 """
 
 import json
-import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors import SafetensorError, safe_open
 
-from autolora.engine.disk.files import remove, sync
-from autolora.engine.disk.newest import STATE, SUMS, TENSORS, candidates, checksum, half_written, intact, previous
+from autolora.configs.errors import UserError
+from autolora.engine.disk.files import replacing
 
-log = logging.getLogger("autolora")
+if TYPE_CHECKING:  # it takes seconds to load, and `peek` needs no tensors
+    from torch import Tensor
 
-_TENSOR = "tensor:"
+_STATE, _TENSOR = "state", "tensor:"
 
 
-def save(folder: Path, state: Mapping[str, Any]) -> None:
-    """Replaces the checkpoint at `folder`. `state` nests mappings, lists, tensors and values that JSON can hold."""
-    fresh = half_written(folder)
-    remove(fresh)
-    fresh.mkdir(parents=True)
+def save(path: Path, state: Mapping[str, Any]) -> None:
+    """Replaces the checkpoint. `state` nests mappings, lists, tensors and values that JSON can hold."""
+    from safetensors.torch import save_file
+
     tensors: dict[str, Tensor] = {}
-    (fresh / STATE).write_text(json.dumps(_without_tensors(state, tensors)), encoding="utf-8")
-    save_file(tensors, fresh / TENSORS)
-    sums = {name: checksum(fresh / name) for name in (TENSORS, STATE)}
-    (fresh / SUMS).write_text(json.dumps(sums), encoding="utf-8")
-    for name in (TENSORS, STATE, SUMS):
-        sync(fresh / name)
-    # A damaged newest checkpoint must not replace the good one before it.
-    if folder.exists() and intact(folder):
-        remove(previous(folder))
-        os.replace(folder, previous(folder))
-    else:
-        remove(folder)
-    os.replace(fresh, folder)
-    sync(folder.parent)
+    text = json.dumps(_without_tensors(state, tensors))
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, {_STATE: text})
 
 
-def load(folder: Path) -> dict[str, Any] | None:
-    """The state in the newest intact checkpoint at `folder`, with tuples as lists; None when there is none.
-
-    Logs a warning when the newest checkpoint is damaged, and then loads the previous one.
-    """
-    for candidate in candidates(folder):
-        if not candidate.exists():
-            continue
-        if intact(candidate):
-            state = json.loads((candidate / STATE).read_text(encoding="utf-8"))
-            found: dict[str, Any] = _with_tensors(state, load_file(candidate / TENSORS))
+def load(path: Path) -> dict[str, Any] | None:
+    """The state, with tuples as lists; None if there is no checkpoint. Raises UserError for a damaged one."""
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+            found: dict[str, Any] = _with_tensors(json.loads(file.metadata()[_STATE]), tensors)
             return found
-        log.warning("checkpoint %s is damaged; trying the one before", candidate)
-    return None
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({error}); remove it to begin this stage again") from error
 
 
-def _without_tensors(state: Any, tensors: dict[str, Tensor]) -> Any:
+def peek(path: Path) -> dict[str, Any]:
+    """The state without its tensors; empty if there is no checkpoint, or a damaged one, which `load` reports."""
+    try:
+        with safe_open(path, "np") as file:
+            state: dict[str, Any] = json.loads(file.metadata()[_STATE])
+            return state
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _without_tensors(state: Any, tensors: dict[str, "Tensor"]) -> Any:
     """`state` with each tensor replaced by its name; the tensors themselves are added to `tensors`."""
-    if isinstance(state, Tensor):
+    if hasattr(state, "detach"):
         name = str(len(tensors))
         tensors[name] = state.detach().cpu().contiguous().clone()
         return {_TENSOR: name}
@@ -71,7 +63,7 @@ def _without_tensors(state: Any, tensors: dict[str, Tensor]) -> Any:
     return [_without_tensors(value, tensors) for value in state] if isinstance(state, list | tuple) else state
 
 
-def _with_tensors(state: Any, tensors: Mapping[str, Tensor]) -> Any:
+def _with_tensors(state: Any, tensors: Mapping[str, "Tensor"]) -> Any:
     """`state` with each tensor's name replaced by the tensor."""
     if isinstance(state, dict):
         if _TENSOR in state:

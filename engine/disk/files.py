@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -108,12 +107,6 @@ def _value(text: str) -> Any:
     # JSON can escape half of a surrogate pair, which cannot be written to a file or a terminal.
     json.dumps(value, ensure_ascii=False).encode("utf-8")
     return value
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value from a JSON file is a finite number. Python's JSON also reads NaN, and whole numbers too large
-    for a float."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def write_json(path: Path, value: Any) -> None:

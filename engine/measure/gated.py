@@ -92,8 +92,7 @@ class Cut:
 class Gated:
     """A model with gates on its LoRA, and the heads it may have.
 
-    The layers of a search may be parts of fused layers (`Gates`). Those of a finished adapter may have different
-    ranks; k is the largest of them."""
+    The layers of a finished adapter may have different ranks; k is the largest of them."""
 
     model: PeftModel
     gates: Gates

@@ -17,6 +17,7 @@ from autolora.engine.measure.gated import Cut, Gated
 from autolora.engine.measure.likelihood import Likelihood
 from autolora.engine.measure.rows import Rows
 from autolora.engine.measure.shares import Shares
+from autolora.problems.gates import moments
 from autolora.problems.machine.compute import Compute, on_device
 from autolora.problems.machine.processes import ALONE, Processes
 
@@ -127,10 +128,11 @@ class Passes:
                     forward = list(seen)  # a block that is computed again in the backward pass is seen once more
                     found = torch.autograd.grad(value, [h for _, h in forward], allow_unused=True)
                 for (name, h), u in zip(forward, found, strict=True):
-                    for layer, moment in [] if u is None else gated.gates.moments(name, h.detach(), u):
-                        r = moment.shape[-1]
-                        inputs[folds[own[0]], layer, :r, :r] += moment[0]
-                        slopes[folds[own[0]], layer, :r, :r] += moment[1]
+                    if u is not None:
+                        place = folds[own[0]], gated.gates.names.index(name), slice(h.shape[-1]), slice(h.shape[-1])
+                        of_inputs, of_slopes = moments(h.detach(), u)
+                        inputs[place] += of_inputs
+                        slopes[place] += of_slopes
                 self.advance(len(own) * WITH_GRADIENT)
         inputs, slopes = self.processes.summed([inputs, slopes])
         return Moments(inputs, slopes)

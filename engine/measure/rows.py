@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from autolora.problems.tasks import Collate
-from autolora.problems.tasks.inputs import inputs_of
 
 
 def numbered(inputs: Sequence[Any]) -> np.ndarray:
@@ -37,7 +36,7 @@ class Rows:
     @classmethod
     def of(cls, data: Any, collate: Collate) -> Self:
         """All rows of a task (a datasets.Dataset) or of a script (GivenRows)."""
-        return cls(data, collate, np.asarray(data["length"]), numbered(inputs_of(data, range(len(data)))))
+        return cls(data, collate, np.asarray(data["length"]), numbered(data["group"][:]))
 
     @classmethod
     def drawn(cls, data: Any, collate: Collate, numbers: Sequence[int] | np.ndarray, most: int, seed: int) -> Self:
@@ -46,7 +45,8 @@ class Rows:
         Rows are drawn, not groups, so that a group has no more weight than its rows give it; drawn rows of one group
         follow each other."""
         drawn = np.random.default_rng(seed).permutation(numbers)[:most]
-        together = np.argsort(numbered(inputs_of(data, drawn)), kind="stable")
+        groups = data["group"][:]
+        together = np.argsort(numbered([groups[int(number)] for number in drawn]), kind="stable")
         return cls.of(data.select(drawn[together]), collate)
 
     def __len__(self) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 
 from autolora.configs.schema import Lora, LoraGrid, LoraRanks, Random, Shuffled
 from autolora.engine.ranks.record import LayerRank, RankRecord, count_parameters
-from autolora.problems.models.parts import matches
+from autolora.problems.models.names import matches
 
 _LEAST_WEIGHT = 1e-3
 """Stands in for a weight of 0: such a layer gets components only when no other layer can take more."""

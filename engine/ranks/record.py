@@ -16,7 +16,6 @@ from autolora.configs.search import Constraint
 from autolora.engine.disk.files import load_json, write_json
 from autolora.engine.measure import evidence
 from autolora.engine.measure.evidence import SEEN, Evidence
-from autolora.problems.models.parts import refuse_overlap
 
 OF_RUN = ("lora_alpha", "scale", "base_model", "revision")
 """The fields that a run adds to the record of its ranks, for other trainers."""
@@ -242,11 +241,9 @@ def load(path: Path) -> RankRecord:
 def check_against(record: RankRecord, shapes: Mapping[str, tuple[int, int]], path: Path) -> None:
     """Raises UserError for a record that does not fit the model.
 
-    Refused are a layer that the model does not have, a layer that is recorded both whole and by its parts, a rank
-    larger than the layer allows, and a record without any rank above 0. `shapes`: name -> (outputs, inputs) of every
-    layer, or part of one, that could take LoRA.
+    Refused are a layer that the model does not have, a rank larger than the layer allows, and a record without any
+    rank above 0. `shapes`: name -> (outputs, inputs) of every layer that could take LoRA.
     """
-    refuse_overlap([layer.name for layer in record.layers], str(path))
     for layer in record.layers:
         if layer.name not in shapes:
             near = difflib.get_close_matches(layer.name, shapes, n=1, cutoff=0.0)

@@ -1,11 +1,10 @@
 """What a command wants to do in the folder of a run or a study, and what a check of it looks like."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, Self, TypeVar
 
-from autolora.configs.requests import Alike
 from autolora.configs.schema import RunConfig, Stage
 from autolora.engine.run.folder import RunFolder
 
@@ -27,12 +26,6 @@ class Folder(Protocol):
     def outputs(self, stage: Stage) -> list[Path]:
         """What a stage writes and --overwrite replaces."""
 
-    def also_lost(self, stage: Stage) -> str:
-        """What --overwrite of a stage removes without writing it again, in words; "" if there is no such thing."""
-
-    def patterns(self) -> list[str]:
-        """Patterns of all that this program writes here; a path that matches none of them is the user's."""
-
 
 F = TypeVar("F", bound=Folder)
 
@@ -47,8 +40,6 @@ class AskedOf(Generic[F]):
     overwrite: bool = False
     outdated: str = ""
     """Why half-done new results cannot be resumed, if that became known only after they had been opened."""
-    alike: Alike = field(default_factory=Alike)
-    """For a cell of a study: the finished runs whose data and base model it must share."""
 
     @property
     def replaces(self) -> bool:

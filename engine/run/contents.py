@@ -53,11 +53,6 @@ def read_plan(path: Path) -> int:
     return int(_read(path, shapes.Plan, "--overwrite trains every pair again")["pairs"])
 
 
-def read_lora_config(path: Path) -> dict[str, Any]:
-    """lora_config/adapter_config.json; otherwise as `read_result`."""
-    return _read(path, shapes.LoraConfig, "the run's command with --stage retrain writes it again")
-
-
 def read_compared(path: Path) -> dict[str, Any]:
     """probe.json of a study; otherwise as `read_result`."""
     way_out = "remove it, probe.parquet and cost.parquet, and the study's command makes the comparison again"

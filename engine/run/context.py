@@ -1,6 +1,8 @@
 """One run before anything is trained: its configuration, folder, task, data and base model."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
 from functools import cached_property
 from typing import Any, Self
@@ -9,7 +11,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from autolora.configs.files import to_yaml
+from autolora.configs.files import of_folder
 from autolora.configs.schema import RunConfig
 from autolora.configs.training import LoraSettings
 from autolora.engine.disk.files import write_text
@@ -19,12 +21,12 @@ from autolora.engine.run.program import commit
 from autolora.engine.run.same_weights import KnownWeights
 from autolora.engine.run.trial_batch import refuse_large_weights
 from autolora.engine.run.workbench import Workbench
-from autolora.problems.data import Data, prepare
-from autolora.problems.fingerprint import fingerprint
-from autolora.problems.halves import Halves, split_rows
+from autolora.problems.data import Data, Halves, fingerprint, prepare, split_rows
 from autolora.problems.machine.compute import Compute, choose_compute, on_device
 from autolora.problems.machine.processes import ALONE, Processes
+from autolora.problems.models.bare import Snapshot, whole_names
 from autolora.problems.models.dry_run import mark_unreached, refuse_long_rows, refuse_other_models
+from autolora.problems.models.fused import split
 from autolora.problems.models.layers import lora_layers_of, tell_of_pooler, with_modules_to_save
 from autolora.problems.models.load import (
     BaseModel,
@@ -36,7 +38,7 @@ from autolora.problems.models.load import (
 )
 from autolora.problems.models.precision import train_in_fp32, weights_dtype
 from autolora.problems.tasks import Task, make_task
-from autolora.problems.tasks.causal import Causal
+from autolora.problems.tasks.chat import Conversations
 from autolora.problems.tasks.kind import Kind
 
 
@@ -61,6 +63,8 @@ class Context(Workbench):
         self.told: set[str] = set()
         self.found: dict[str, Any] = {}
         self.weights = KnownWeights()
+        self._keeps = False
+        self._kept: tuple[BaseModel, Snapshot, bool] | None = None
 
     @property
     def kind(self) -> Kind:
@@ -82,7 +86,7 @@ class Context(Workbench):
         that the file says what has trained in the folder, not what a command asked for."""
         commit()  # of the program as it is before the training, which may take days
         if self.processes.first:
-            write_text(self.folder.config, to_yaml(self._asked))
+            write_text(self.folder.config, of_folder(self._asked))
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -95,7 +99,7 @@ class Context(Workbench):
     @property
     def ends(self) -> list[int]:
         """The tokens that end an answer of a language model; empty for other tasks."""
-        return self.task.ends(self.tokenizer) if isinstance(self.task, Causal) else []
+        return self.task.ends(self.tokenizer) if isinstance(self.task, Conversations) else []
 
     @cached_property
     def data(self) -> Data:
@@ -120,7 +124,29 @@ class Context(Workbench):
         """The dtype of the base model's frozen weights."""
         return weights_dtype(self.config, self.task.auto_class, self.compute)
 
+    @contextmanager
+    def base_loaded_once(self) -> Iterator[None]:
+        """Inside, `base` gives one model again and again, each time as it was loaded. (Another attention kernel is
+        another model.)"""
+        self._keeps = True
+        try:
+            yield
+        finally:
+            self._keeps, self._kept = False, None
+
     def base(self, *, second_order: bool = False) -> BaseModel:
+        """The base model before any training, with the task's head and loss; see `_load`."""
+        if self._kept is not None and self._kept[2] == second_order:
+            base, before, _ = self._kept
+            before.restore()
+            return dataclasses.replace(base)
+        self._kept = None
+        base = self._load(second_order=second_order)
+        if self._keeps:
+            self._kept = base, Snapshot(base.model, whole_names(base)), second_order
+        return base
+
+    def _load(self, *, second_order: bool) -> BaseModel:
         """A freshly loaded base model with the task's head and loss.
 
         `second_order`: whether second derivatives are needed, which decides the attention kernel. Raises UserError for
@@ -139,6 +165,7 @@ class Context(Workbench):
         self.weights.check(digest_of_weights(base.model, base.trained_whole), config.model.name)
         task.adapt(base.model)
         share_padding(base.model, self.tokenizer)
+        split(base.model, targets)
         self._dry_run(base.model, data)
         whole = with_modules_to_save(base, config.modules_to_save, targets)
         if "pooler" not in self.told and config.trains != "all":
@@ -161,6 +188,7 @@ class Context(Workbench):
         refuse_large_weights(
             outline.num_parameters() * self.weights_dtype.itemsize, config.model.name, self.compute.device
         )
+        split(outline, targets)
         with_modules_to_save(BaseModel(outline, []), config.modules_to_save or [], targets)
         lora = getattr(config, "lora", None)
         given = getattr(lora, "ranks_from", None) is not None or self.folder.ranks.exists()
@@ -171,7 +199,7 @@ class Context(Workbench):
         """Raises UserError for rows that the model cannot read, and for a model that cannot learn the task; marks the
         layers through which the rows do not pass."""
         task = self.task
-        if isinstance(task, Causal):
+        if isinstance(task, Conversations):
             (evaluated,) = data.evaluation.values()
             refuse_long_rows(model, data, self.config, lambda: task.prompts(task.decoded(evaluated), self.tokenizer))
             refuse_other_models(model, self.config.model.name)

@@ -6,7 +6,6 @@ from typing import Self
 
 from autolora.configs.places import from_home
 from autolora.configs.schema import RunConfig, Stage
-from autolora.engine.disk import newest
 from autolora.engine.disk.files import remove
 from autolora.engine.disk.paths import At
 
@@ -20,13 +19,13 @@ class RunFolder:
     root: Path
 
     config = At("config.yaml")
-    wandb = At("wandb", folder=True)
+    wandb = At("wandb")
     wandb_id = At(WANDB_ID)
     """Entity, project and id of this folder's run on wandb's server; a resumed run continues its curves there."""
-    search = At("search", folder=True)
+    search = At("search")
     trajectory = At("search/trajectory.parquet")
     search_metrics = At("search/metrics.jsonl")
-    search_checkpoint = At("search/checkpoint", folder=True)
+    search_checkpoint = At("search/checkpoint.safetensors")
     search_weights = At("search/weights.safetensors")
     search_numbers = At("search/components.safetensors")
     search_summary = At("search/summary.json")
@@ -36,17 +35,17 @@ class RunFolder:
     """answer.json of that run."""
     answer = At("search/answer.json")
     ranks = At("ranks.json")
-    lora_config = At("lora_config", folder=True)
+    lora_config = At("lora_config")
     """PEFT's LoraConfig at the recorded ranks, for other trainers."""
     grid = At("grid.json")
     sweep = At("sweep.json")
-    trials = At("trials", folder=True)
-    retrain = At("retrain", folder=True)
+    trials = At("trials")
+    retrain = At("retrain")
     retrain_metrics = At("retrain_metrics.jsonl")
     """The training loss and the learning rate over the steps of the retraining."""
-    adapter = At("adapter", folder=True)
-    merged = At("merged", folder=True)
-    padded = At("adapter_padded", folder=True)
+    adapter = At("adapter")
+    merged = At("merged")
+    padded = At("adapter_padded")
     predictions = At("predictions.txt")
     predicted_rows = At("predictions.csv")
     """Classes and numbers: what the model predicts for each evaluated row."""
@@ -59,10 +58,10 @@ class RunFolder:
     metrics = At("metrics.json")
     log = At("log.txt")
     """What the program said while it worked here, each line with its time."""
-    verdict = At("verdict", folder=True)
+    verdict = At("verdict")
     """What --stage verdict trained: the ranks that it compares, and a run for each member of a pair."""
     verdict_summary = At("verdict.json")
-    figures = At("figures", folder=True)
+    figures = At("figures")
     report = At("report.html")
 
     @classmethod
@@ -82,7 +81,7 @@ class RunFolder:
     def clear_leftovers(self) -> None:
         """Removes the checkpoints of finished stages, which a stage leaves if it is killed after its last file."""
         if self.search_summary.exists():
-            newest.clear(self.search_checkpoint)
+            remove(self.search_checkpoint)
         if self.metrics.exists():
             remove(self.retrain)
             remove(self.trials)
@@ -112,15 +111,3 @@ class RunFolder:
             trained = self.metrics.exists() or self.retrain.exists()
             return [*retrained, *reported, *([self.wandb_id] if trained else [])]
         return searched + retrained + reported
-
-    def also_lost(self, stage: Stage) -> str:
-        """What --overwrite of a stage removes without writing it again, in words; "" if there is no such thing."""
-        later = [("adapter", self.adapter), ("result", self.metrics)] if stage == "search" else []
-        later += [("verdict", self.verdict)] if stage in ("all", "search") else []
-        *first, last = [name for name, path in later if path.exists()] or [""]
-        return f"{', '.join(first)} and {last}" if first else last
-
-    def patterns(self) -> list[str]:
-        """Patterns of everything that a run writes here, temporary files included, wandb's folder excluded."""
-        names = [self.config.name, *(path.name for path in self.outputs("all"))]
-        return [*names, *(f".{name}.tmp" for name in names)]

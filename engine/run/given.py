@@ -15,13 +15,12 @@ from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.run.same_weights import KnownWeights
 from autolora.engine.run.workbench import Workbench
-from autolora.problems.data import Data
-from autolora.problems.halves import Halves, split_rows
+from autolora.problems.data import Data, Halves, split_rows
 from autolora.problems.machine.compute import all_seeded, choose_compute
 from autolora.problems.machine.processes import ALONE
-from autolora.problems.models.bare import Snapshot
+from autolora.problems.models.bare import Snapshot, whole_names
+from autolora.problems.models.fused import split
 from autolora.problems.models.load import BaseModel
-from autolora.problems.models.parts import matches
 from autolora.problems.models.precision import train_in_fp32
 from autolora.problems.tasks.given import GivenKind, GivenRows
 
@@ -47,7 +46,7 @@ class ScriptBench(Workbench):
         self.weights = KnownWeights()
         self._base, self._kind, self._validation = base, kind, validation
         self._data = Data(rows, {}, rows.collate)
-        self._bare = Snapshot(base.model, _whole_names(base))
+        self._bare = Snapshot(base.model, whole_names(base))
 
     @property
     def kind(self) -> GivenKind:
@@ -89,6 +88,7 @@ class ScriptBench(Workbench):
                 f"{kernel!r} of this model lacks; allowed: a type without them, such as first_order, "
                 f"or a model with the attention 'eager'"
             )
+        split(self._base.model, self.searched.lora.target_modules)
         return train_in_fp32(dataclasses.replace(self._base), self.weights_dtype)
 
     def begin(self) -> None:
@@ -102,13 +102,6 @@ class ScriptBench(Workbench):
 def dtype_of(model: torch.nn.Module) -> torch.dtype:
     """The dtype of the first weight with a floating-point type; float32 if there is none."""
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-
-
-def _whole_names(base: BaseModel) -> list[str]:
-    """The full names of the modules that are trained whole."""
-    return [
-        name for name, _ in base.model.named_modules() if any(matches(name, whole) for whole in base.trained_whole)
-    ]
 
 
 @contextmanager

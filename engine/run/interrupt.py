@@ -1,7 +1,9 @@
 """Ctrl-C and SIGTERM: the run finishes its step, saves, and ends."""
 
+import math
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -44,11 +46,22 @@ class StopRequest:
     """Whether a signal has asked this process to stop.
 
     The process stops at its next `check`; at a second signal, or with `at_once` at the first, it stops immediately.
+    `deadline`: the time of time.monotonic() after which it is asked to stop, too.
     """
 
     def __init__(self, *, at_once: bool = False) -> None:
-        self.code: int | None = None
+        self._code: int | None = None
         self.at_once = at_once
+        self.deadline = math.inf
+
+    @property
+    def code(self) -> int | None:
+        """The exit code to stop with; OUT_OF_TIME after the deadline; None: go on."""
+        return OUT_OF_TIME if self._code is None and time.monotonic() > self.deadline else self._code
+
+    @code.setter
+    def code(self, code: int | None) -> None:
+        self._code = code
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Signal handler."""

@@ -1,27 +1,49 @@
 """Check whether a run may start, resume or overwrite, before it writes anything and before it does anything slow."""
 
+from contextlib import suppress
 from pathlib import Path
 
-from autolora.configs.endings import CHATS, OF_FILES, TABLES, TAGGED, ending, refuse_other_ending
+import yaml
+
 from autolora.configs.errors import UserError
+from autolora.configs.files import read_keys
 from autolora.configs.own_class import refuse_missing_file
-from autolora.configs.places import from_home
+from autolora.configs.places import from_home, is_hub_name
 from autolora.configs.schema import Autolora
-from autolora.configs.tasks import Generation, OwnRows, Table
-from autolora.engine.disk.paths import misplaced
+from autolora.configs.tasks import Chat, OwnRows
 from autolora.engine.run.asked import Asked, AskedOf, F
-from autolora.engine.run.settling import Places
-from autolora.problems.columns import refuse_missing_columns
+from autolora.engine.run.folder import WANDB_ID, RunFolder
 from autolora.problems.scoring import require
 
-_ENDINGS = {"text": TABLES, "generation": TABLES, "tokens": TAGGED, "chat": CHATS}
-"""The endings of the files that each type of task reads."""
+_SECTIONS = {"method", "seed", "model", "task", "retrain"}
+"""Keys that the config.yaml of every run and study of this program has."""
+_BEFORE_TRAINING = {"wandb", WANDB_ID}
+"""What a run writes before config.yaml, and a killed run may leave behind."""
+_BY_HAND = {"ranks.json", "search"}
+"""What a user may put into an empty folder, so that --stage retrain trains at these ranks."""
 
 
-def refuse_misplaced(asked: AskedOf[F]) -> None:
-    """Refuses a folder with a file where this program would write a folder, or the reverse."""
-    for path, kind in misplaced(asked.folder):
-        raise UserError(f"{path}: must be a {kind}, but is something else; move it, or give another --name")
+def refuse_foreign(asked: AskedOf[F]) -> None:
+    """Refuses a folder that holds files but no config.yaml of this program, as it would mix them with its own.
+
+    --stage report needs no check, as it has read config.yaml already."""
+    root = asked.folder.root
+    if asked.stage == "report" or not root.is_dir() or _is_ours(RunFolder(root).config):
+        return
+    allowed = _BEFORE_TRAINING | (_BY_HAND if asked.stage == "retrain" else set())
+    found = sorted(path.name for path in root.iterdir() if path.name not in allowed and path.name[0] != ".")
+    if found:
+        hint = "; --stage retrain starts from a ranks.json written by hand" if found[0] in _BY_HAND else ""
+        raise UserError(
+            f"--name: {root} holds {found[0]}, and no config.yaml of a run of this program; give another --name or "
+            f"--runs_folder{hint}"
+        )
+
+
+def _is_ours(config: Path) -> bool:
+    with suppress(OSError, UserError, yaml.YAMLError):
+        return read_keys(config).keys() >= _SECTIONS
+    return False
 
 
 def refuse_study(asked: Asked) -> None:
@@ -40,23 +62,6 @@ def refuse_search_without_one(asked: Asked) -> None:
         )
 
 
-def refuse_finished(asked: Asked) -> None:
-    """Refuses a stage that is finished and whose report is drawn, unless --overwrite is given."""
-    folder = asked.folder
-    finished = {"all": folder.metrics, "retrain": folder.metrics, "search": folder.ranks}.get(asked.stage)
-    if asked.overwrite or finished is None or not finished.exists() or not folder.report.exists():
-        return
-    growing = folder.at(Places.of(folder.root).growing)
-    resumes = f" (and resumes the half-done new results in {growing.root})" if growing.begun else ""
-    what = "search" if asked.stage == "search" else "run"
-    lost = folder.also_lost(asked.stage)
-    removes, keeps = (f", and removes its {lost}", " and keeps this one as it is") if lost else ("", "")
-    raise UserError(
-        f"--name: {folder.root} already holds a finished {what}; --overwrite replaces it{resumes}{removes}, --name "
-        f"starts another{keeps}, --stage report draws its report again"
-    )
-
-
 def refuse_without_ranks(asked: Asked) -> None:
     """Refuses a stage whose input, ranks.json or metrics.json, does not exist."""
     folder, stage, searches = asked.folder, asked.stage, asked.config.searches
@@ -69,25 +74,18 @@ def refuse_without_ranks(asked: Asked) -> None:
 
 
 def refuse_missing_files(asked: Asked) -> None:
-    """Refuses a run whose file of training rows, of evaluation rows, or of an approximation does not exist or has an
-    ending that is not read, whose table of texts and labels lacks a column, or whose metrics of texts need what is not
-    installed."""
+    """Refuses a run whose file of training rows, of evaluation rows, or of an approximation does not exist, or whose
+    metrics of texts need what is not installed."""
     config, task, folder = asked.config, asked.config.task, asked.folder
     searches = asked.stage in ("all", "search") and not folder.search_summary.exists()
     if searches and isinstance(config, Autolora) and config.answer.from_run is None:
         refuse_missing_file(config.hypergradient.type, "hypergradient.type")
     trains_nothing = asked.stage == "report" or (folder.metrics.exists() and not asked.overwrite)
-    if isinstance(task, Generation) and not trains_nothing:
-        require(task.benchmark or "e2e", task.official)
+    if isinstance(task, Chat) and not trains_nothing:
+        require("webnlg" if task.format == "webnlg" else "e2e", task.asked)
     if trains_nothing or not isinstance(task, OwnRows) or task.from_paper:
         return
     read = {"path", f"{task.evaluated_split}_path"}
     for option, name in ((f"--task.{key}", name) for key, name in task.files.items() if key in read):
-        path = Path(from_home(name))
-        if ending(name) in OF_FILES and not path.exists():
+        if not Path(from_home(name)).exists() and not is_hub_name(name):
             raise UserError(f"{option}: no file {name!r}")
-        # Only task.path may name a folder or a data set of the hub, and only of these types.
-        if path.is_file() or option != "--task.path" or not task.on_hub:
-            refuse_other_ending(option, name, _ENDINGS[task.type])
-    if isinstance(task, Table):
-        refuse_missing_columns(task)

@@ -169,21 +169,6 @@ class Verdict(Part):
         return arms
 
 
-class LoraConfig(Part):
-    """lora_config/adapter_config.json, as PEFT writes it."""
-
-    task_type: str | None
-    base_model_name_or_path: str | None
-    r: Count
-    lora_alpha: Amount
-    lora_dropout: Amount
-    target_modules: list[str] | str
-    modules_to_save: list[str] | None
-    rank_pattern: dict[str, Count]
-    alpha_pattern: dict[str, Amount]
-    fan_in_fan_out: bool
-
-
 class Compared(Part):
     """probe.json of a study: what its comparison of hypergradients was made with."""
 

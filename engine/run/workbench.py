@@ -9,8 +9,7 @@ from autolora.configs.schema import Autolora, RunConfig, WithLora
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.run.same_weights import KnownWeights
-from autolora.problems.data import Data
-from autolora.problems.halves import Halves
+from autolora.problems.data import Data, Halves
 from autolora.problems.machine.compute import Compute
 from autolora.problems.machine.processes import Processes
 from autolora.problems.models.load import BaseModel

@@ -112,7 +112,7 @@ def build_engine(
     Every process starts from the weights of the first process.
     """
     search, seed = config.search, config.seed
-    gates = Gates(model, config.lora.target_modules)
+    gates = Gates(model)
     if config.model.gradient_checkpointing:
         recompute_blocks(model)
     variables = SelectionVariables(len(gates.names), gates.k, search.constraint, search.gate).to(compute.device)

@@ -14,8 +14,8 @@ from autolora.engine.cut.basis import svd_of_product
 from autolora.engine.disk.files import replacing
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.workbench import Workbench
-from autolora.problems.gates import Gates, factors
-from autolora.problems.models.attach import ADAPTER, attach_components
+from autolora.problems.gates import Gates
+from autolora.problems.models.attach import ADAPTER, attach_components, factors
 from autolora.problems.models.recompute import recompute_blocks
 
 NUMBERS = ("alpha", "contribution", "singular_values")
@@ -25,27 +25,23 @@ search, singular_values to those of the singular basis."""
 
 @torch.no_grad()
 def to_singular_basis(gates: Gates, values: Tensor) -> Tensor:
-    """Rewrites B and A of each group so that B diag(gates) A = U S V^T becomes B = U sqrt(S), A = sqrt(S) V^T.
+    """Rewrites B and A of each layer so that B diag(gates) A = U S V^T becomes B = U sqrt(S), A = sqrt(S) V^T.
 
-    `values` [groups, k]: the gates of the search; afterwards all gates count as 1. The model's outputs stay the same,
+    `values` [layers, k]: the gates of the search; afterwards all gates count as 1. The model's outputs stay the same,
     up to rounding. The loss does not determine the searched components: a factor can move from a gate to its A or B,
     and B R with R^-1 A gives the same update for every invertible R. The singular basis removes both freedoms.
-    Component j of a group (a layer, or one part of a fused layer) becomes the j-th singular direction of the group's
-    update. For a part, only the rows of B that belong to this part are rewritten.
+    Component j of a layer becomes the j-th singular direction of its update.
 
-    Returns the singular values of each group's update, LoRA's scale included, in falling order [groups, k]; on the
+    Returns the singular values of each layer's update, LoRA's scale included, in falling order [layers, k]; on the
     CPU.
     """
     found = []
-    for name, gate in zip(gates.names, values.detach().cpu().double(), strict=True):
-        group = gates.groups[name]
-        layer = gates.layers[group.layer]
+    for layer, gate in zip(gates.layers.values(), values.detach().cpu().double(), strict=True):
         a, b = factors(layer)
-        rows, columns = group.rows(b.shape[0]), group.components
-        left, singular, right = svd_of_product(b[rows, columns].cpu().double() * gate, a[columns].cpu().double())
+        left, singular, right = svd_of_product(b.cpu().double() * gate, a.cpu().double())
         root = singular.sqrt()
-        b[rows, columns] = (left * root).to(b)
-        a[columns] = (root.unsqueeze(1) * right).to(a)
+        b.copy_(left * root)
+        a.copy_(root.unsqueeze(1) * right)
         found.append(singular * layer.scaling[ADAPTER])
     return torch.stack(found)
 
@@ -97,7 +93,7 @@ def searched_model(run: Workbench) -> tuple[PeftModel, Gates]:
     for name, parameter in trained.items():
         parameter.copy_(weights[name])
     model.to(run.compute.device)
-    gates = Gates(model, config.lora.target_modules)
+    gates = Gates(model)
     if config.model.gradient_checkpointing:
         recompute_blocks(model)
     return model, gates

@@ -54,7 +54,7 @@ class SearchHook:
         self._save_is_due = self._stop_is_due = False
 
     def resume(self) -> None:
-        """Resumes from the newest intact checkpoint; without one, starts the trajectory with the point at step 0."""
+        """Resumes from the checkpoint; without one, starts the trajectory with the point at step 0."""
         found = self.processes.of_first(lambda: checkpoint.load(self.folder.search_checkpoint))
         if found is None:
             if self.processes.first:

@@ -1,6 +1,6 @@
 """The keys that change what a search finds; refuse to resume or reuse a search if one of them has changed."""
 
-from autolora.engine.disk import newest
+from autolora.engine.disk import checkpoint
 from autolora.engine.run.asked import Asked
 from autolora.engine.run.contents import read_searched
 from autolora.engine.run.resuming import Settings
@@ -25,8 +25,7 @@ def refuse_changed_search(asked: Asked) -> None:
     if asked.stage == "report" or (asked.stage != "search" and folder.metrics.exists()):
         return
     if folder.search.exists() and not folder.search_summary.exists() and not folder.ranks.exists():
-        recorded = newest.peek(folder.search_checkpoint).get("settings")
-        recorded = recorded if isinstance(recorded, dict) else {}  # loading reports a damaged checkpoint later
+        recorded = checkpoint.peek(folder.search_checkpoint).get("settings", {})
         UNFINISHED.refuse_changed(recorded, config, f"{folder.root} holds a half-done run with")
     if asked.stage in ("all", "search") and folder.search_summary.exists():
         FOUND.refuse_changed(

@@ -6,8 +6,8 @@ import numpy as np
 from transformers import set_seed
 
 from autolora.configs.search import Difference
-from autolora.engine.disk import newest
-from autolora.engine.disk.files import write_json
+from autolora.engine.disk import checkpoint
+from autolora.engine.disk.files import remove, write_json
 from autolora.engine.export.lora_config import of_the_model
 from autolora.engine.ranks.rules import refuse_unanswerable
 from autolora.engine.run.program import commit
@@ -33,14 +33,15 @@ COLLAPSED = 0.99
 
 
 def search(run: Workbench, tracker: Tracker = NOWHERE) -> SearchEngine:
-    """Learns alpha and writes search/; resumes from search/checkpoint if it exists.
+    """Learns alpha and writes search/; resumes from its checkpoint if there is one.
 
     Returns the engine after its last step; in the first process its components are in the singular basis. Raises
     Interrupted if a signal asked to stop, UserError for what the user must change.
     """
     config = run.searched
     approximation(config.hypergradient)  # one that cannot be made fails here, before the data is read
-    refuse_changed_data(run, run.processes.of_first(lambda: newest.peek(run.folder.search_checkpoint)).get("data", {}))
+    begun = run.processes.of_first(lambda: checkpoint.peek(run.folder.search_checkpoint))
+    refuse_changed_data(run, begun.get("data", {}))
     engine = build_search(run, second_order=config.second_order)
     engine.train()
     try_longest_batch(run, engine.lora.module, run.data.train, config.search.batch_size, engine.lora.training_step)
@@ -110,7 +111,7 @@ def _record(run: Workbench, engine: SearchEngine, hook: SearchHook) -> None:
             **({"data": run.fingerprint} if run.fingerprint else {}),
         },
     )
-    newest.clear(folder.search_checkpoint)
+    remove(folder.search_checkpoint)
 
 
 def _warn(engine: SearchEngine, most: int) -> None:

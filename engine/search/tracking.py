@@ -8,7 +8,6 @@ import numpy as np
 
 from autolora.engine.ranks.grid import grid_of, key_names, short_names
 from autolora.engine.ranks.picture import rank_picture
-from autolora.engine.ranks.record import mean_in_words
 from autolora.engine.search.trajectory import Trajectory
 from autolora.engine.tracking import Tracker
 
@@ -43,9 +42,7 @@ class SearchTracking:
         due = int(line["step"] / self._every)
         if ranks and due != self._last_picture:
             self._last_picture = due
-            k = alpha.shape[1]
-            title = f"ranks at step {line['step']}, not decided yet, mean {mean_in_words(ranks, k)}"
-            values["search/rank_map"] = rank_picture(history.names, ranks, k, title)
+            values["search/rank_map"] = rank_picture(history.names, ranks, alpha.shape[1])
         self.tracker.log(values)
 
     def end(self, history: Trajectory) -> None:

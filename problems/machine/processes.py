@@ -87,15 +87,6 @@ class Processes:
             stop.code = code
         return bool(code)
 
-    def gathered(self, value: T) -> list[T]:
-        """The values of all processes, by rank."""
-        values: list[Any] = [value] * self.size
-        if self.size > 1:
-            from torch.distributed import all_gather_object
-
-            all_gather_object(values, value)
-        return values
-
     def of_first(self, make: Callable[[], T]) -> T:
         """What `make` returns in the first process, sent to all; the others wait for it."""
         box: list[Any] = [make() if self.first else None]

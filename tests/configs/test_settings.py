@@ -70,7 +70,7 @@ def test_without_a_file_it_is_the_shipped_quickstart(tmp_path: Path, monkeypatch
         find_config("glue_sst")
 
 
-TYPES = ("sample", "text", "tokens", "chat", "generation", "glue")
+TYPES = ("sample", "text", "tokens", "chat", "glue")
 CHOICES = {
     "method": [*METHODS],
     "task.type": [*TYPES],
@@ -218,12 +218,10 @@ WRONG = {
     "--search.steps 2 --search.unroll_steps 3": "--search.unroll_steps: with 3 the search would end before",
     "--answer.rows 0": "--answer.rows: rule shares measures on D_val; allowed: 8 or more",
     "--answer.rows 5": "--answer.rows: fewer than 8 cannot be divided into folds",
-    "--method adalora --lora.target_modules [c_attn.q]": "--lora.target_modules: c_attn.q is not allowed for",
     "--method lora_grid --lora.target_modules all-linear": "--lora.target_modules: method lora_grid tries",
     "--task.metrics [f1]": "--task.metrics: 'f1' is not allowed; allowed: accuracy, ",
-    "--task text --task.path a.csv --task.evaluation_split test": "--task.evaluation_split: 'test' needs",
-    "--task generation": "--task.path: give your own table, or --task.benchmark",
-    "--task generation --task.benchmark e2e --task.text_columns [a]": "--task.benchmark: e2e has its own",
+    "--task.type generation --task.path x": "--task.type: 'generation' ",
+    "--task chat --task.path x --task.format e2e --task.text_columns [a]": "--task.text_columns: e2e has columns",
 }  # fmt: skip
 
 
@@ -363,9 +361,7 @@ def test_the_order_of_words_means_nothing_and_printed_settings_read_back_equal(
 
 @pytest.mark.parametrize(
     ("words", "named"),
-    [("--config glue_sst2.yaml --task.name cola", "--task.name: cola"), ("--study.axes seed", "--study.axes"),
-     ("--answer.curve_budgets []", "--answer.curve_budgets"),
-     ("--task glue --task.glue sst2 --task.evaluation_split train", "--task.evaluation_split"),
+    [("--study.axes seed", "--study.axes"), ("--answer.curve_budgets []", "--answer.curve_budgets"),
      ("--search.unroll_steps 300 --search.steps 200", "--search.unroll_steps")],
 )  # fmt: skip
 def test_what_would_mislead_is_refused(words: str, named: str) -> None:
@@ -394,6 +390,6 @@ def test_marks_say_which_keys_change_no_result() -> None:
 
 def test_the_recipe_of_the_benchmarks_is_not_that_of_an_own_table() -> None:
     """LoRA's code for GPT-2: label smoothing 0.1 and 10 beams."""
-    for more, smoothing, beams in (({"task.benchmark": "e2e"}, 0.1, 10), ({"task.path": "a.csv"}, 0.0, 1)):
-        task = settings({"task.type": "generation", **more}).task
+    for more, smoothing, beams in (({"task.format": "e2e"}, 0.1, 10), ({"task.format": "pairs"}, 0.0, 1)):
+        task = settings({"task.type": "chat", "task.path": "a.csv", **more}).task
         assert (task.smoothing, task.decoding.num_beams) == (smoothing, beams)

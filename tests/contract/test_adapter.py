@@ -107,7 +107,7 @@ def test_an_adapter_of_plain_peft_is_measured_and_cut_by_two_commands(
     assert record["share_total"] == pytest.approx(record["fall"], rel=0.02)
     assert {layer["rank"] for layer in record["layers"]} == {4}
     assert "rank" in said
-    for name in ("curve.csv", "shares.csv", "curve.png"):
+    for name in ("curve.csv", "shares.csv", "curve.png", "report.html"):
         assert (tmp_path / "m" / name).stat().st_size > 100, name
     assert set(pd.read_csv(tmp_path / "m" / "curve.csv")["cut"]) >= {"balanced", "plain"}
 

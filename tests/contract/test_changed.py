@@ -165,25 +165,29 @@ def test_ranks_of_a_search_on_other_rows_are_not_retrained_by_stage_all(
 def test_a_finished_run_is_not_trained_again_without_overwrite(tiny: Tiny, finished: Finished, folder: Path) -> None:
     shutil.copytree(finished(), folder)
     before = everything(folder)
-    for more in (("--seed", "5"), ("--method", "lora"), ("--stage", "retrain")):
+    for more in (("--seed", "5"), ("--method", "lora"), ("--stage", "retrain", "--retrain.max_steps", "3")):
         assert command(*tiny(*more)).code == 2
         assert everything(folder) == before
 
 
-def test_overwrite_makes_new_results_and_keeps_what_is_the_users(tiny: Tiny, finished: Finished, folder: Path) -> None:
+def test_overwrite_makes_new_results_and_keeps_the_old_ones(tiny: Tiny, finished: Finished, folder: Path) -> None:
     shutil.copytree(finished(), folder)
     (folder / "notes.txt").write_text("mine")
-    succeed(*tiny("--overwrite", "--retrain.max_steps", "2"))
-    assert read(folder / "metrics.json")["steps"]["retrain"] == 2
-    assert (folder / "notes.txt").read_text() == "mine"
-    assert [path.name for path in folder.parent.iterdir()] == ["tiny"]
+    before = everything(folder)
+    for steps, old in ((2, "tiny.old-1"), (3, "tiny.old-2")):
+        succeed(*tiny("--overwrite", "--retrain.max_steps", steps))
+        assert read(folder / "metrics.json")["steps"]["retrain"] == steps
+        assert sorted(path.name for path in folder.parent.iterdir())[-1] == old
+    assert everything(folder.parent / "tiny.old-1") == before
+    assert "accuracy" in succeed("--show", folder.parent / "tiny.old-1")
 
 
 def test_overwrite_of_the_retraining_keeps_the_ranks(tiny: Tiny, finished: Finished, folder: Path) -> None:
     shutil.copytree(finished(), folder)
-    before = (folder / "ranks.json").read_bytes()
+    before = everything(folder)
     succeed(*tiny("--stage", "retrain", "--overwrite", "--retrain.max_steps", "2"))
-    assert (folder / "ranks.json").read_bytes() == before
+    assert (folder / "ranks.json").read_bytes() == before["ranks.json"]
+    assert everything(folder.parent / "tiny.old-1") == before
     assert read(folder / "metrics.json")["steps"] == {"search": 6, "retrain": 2}
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import run
-from tests.contract.conftest import Finished, Tiny
+from tests.contract.conftest import Tiny
 from tests.contract.inputs import once
 from tests.contract.program import Fork, command, torchrun
 from tests.contract.readers import adapter_weights, read
@@ -111,16 +111,6 @@ def test_what_is_one_process_work_is_refused_to_several(
     assert not (tmp_path / "runs").exists()
 
 
-def as_a_program(argv: list[str], prepare: Callable[[], None]) -> Callable[[], None]:
-    """In the fork, `python run.py` as a shell starts it, after `prepare`."""
-
-    def start() -> None:
-        prepare()
-        os._exit(run.program(argv))
-
-    return start
-
-
 def closed() -> None:
     os.close(1)
     sys.stdout = None  # type: ignore[assignment]
@@ -138,23 +128,9 @@ def test_a_run_goes_on_to_its_end_without_an_output(
     tiny: Tiny, folder: Path, tmp_path: Path, prepare: Callable[[], None]
 ) -> None:
     argv = tiny("--method", "lora", "--retrain.max_steps", "1")
-    process = Fork(argv, tmp_path / "output", as_a_program(argv, prepare))
+    process = Fork(argv, tmp_path / "output", prepare)
     assert process.wait() == 0, process.said()
     assert (folder / "report.html").exists()
-
-
-def test_a_terminal_that_knows_only_ascii_shows_a_finished_run(finished: Finished, tmp_path: Path) -> None:
-    place = tmp_path / "é☃[red]"
-    place.symlink_to(finished())
-
-    def only_ascii() -> None:
-        for stream in (sys.stdout, sys.stderr):
-            stream.reconfigure(encoding="ascii")  # type: ignore[union-attr]
-
-    argv = ["--show", str(place)]
-    process = Fork(argv, tmp_path / "output", as_a_program(argv, only_ascii))
-    assert process.wait() == 0
-    assert process.output.read_bytes().isascii()
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from tests.contract.readers import (
     ranks_of,
     read,
 )
+from tests.helpers.tiny import MEASURED
 
 pytestmark = pytest.mark.trains
 
@@ -130,7 +131,7 @@ def test_the_same_command_on_a_finished_run_trains_nothing_and_changes_nothing(
 ) -> None:
     shutil.copytree(finished(), folder)
     before = everything(folder)
-    command(*tiny("--answer.rows", "1000"))
+    assert "accuracy" in succeed(*tiny(*MEASURED))
     assert everything(folder) == before
     shown = succeed("--show", folder)
     assert "accuracy" in shown
@@ -163,3 +164,15 @@ def test_help_lists_every_key_and_a_bare_name_is_looked_up_in_configs(finished: 
     assert len(keys) > 50
     assert [key for key in keys if f"--{key}" not in shown] == []
     assert "steps: 160" in succeed("--config", "quickstart.yaml", "--print_config")
+
+
+def test_a_run_is_its_folder_wherever_it_lies(finished: Finished, tiny: Tiny, tmp_path: Path) -> None:
+    """A copied run resumes, and shows itself, where it lies now; its config.yaml names no place."""
+    shutil.copytree(finished(), moved := tmp_path / "elsewhere" / "copied")
+    settings = read(moved / "config.yaml")
+    assert not {"name", "runs_folder"} & settings.keys()
+    (moved / "report.html").unlink()
+    (moved / "metrics.json").unlink()
+    succeed("--config", moved / "config.yaml")
+    assert read(moved / "metrics.json")["metrics"] == read(finished() / "metrics.json")["metrics"]
+    assert [path.name for path in moved.parent.iterdir()] == ["copied"]

@@ -1,11 +1,13 @@
 """A study: many runs under one name, one table, skipped where finished; a cell that fails stops no other."""
 
 import json
+import shlex
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 
 from tests.contract.conftest import Tiny
@@ -18,7 +20,11 @@ from tests.helpers.tiny import tiny_arguments
 pytestmark = pytest.mark.trains
 
 FEW = ("--task.train_rows", "16", "--task.evaluation_rows", "16", "--retrain.max_steps", "2")
-METHODS = "{method: [autolora, lora, lora_shuffled], seed: [0, 1]}"
+METHODS = (
+    "{variant: {lora_shuffled: {method: lora_shuffled, lora.ranks_from: {variant: autolora}}, autolora: {}, "
+    "lora: {method: lora}}, seed: [0, 1]}"
+)
+"""The shuffled ranks stand before the search that finds them."""
 STUDY = (*FEW, "--study.axes", METHODS)
 
 
@@ -27,8 +33,7 @@ def study(model_folder: Callable[..., Path], shared_folder: Path) -> Path:
     """A finished study of three methods and two seeds; do not write."""
 
     def run(place: Path) -> None:
-        ranks = place / "runs" / "tiny" / "cells" / "method-autolora_seed-{seed}" / "ranks.json"
-        succeed(*once([*tiny_arguments(model_folder("bert"), place), *STUDY, "--lora.ranks_from", str(ranks)]))
+        succeed(*once([*tiny_arguments(model_folder("bert"), place), *STUDY]))
 
     return made_once(shared_folder / "contract-study", run) / "runs" / "tiny"
 
@@ -67,6 +72,43 @@ def test_results_of_other_settings_are_not_taken_for_these(tiny: Tiny, folder: P
     assert answer.code == 2
     assert "--retrain.max_steps" in answer.line
     assert everything(folder) == before
+
+
+def test_an_overwrite_trains_the_cells_again_whose_settings_changed(tiny: Tiny, folder: Path) -> None:
+    axes = "{variant: {a: {}, b: {retrain.batch_size: %d}}}"
+    succeed(*tiny(*FEW, "--method", "lora", "--study.axes", axes % 4))
+    times = {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("cells/*/metrics.json")}
+    changed = tiny(*FEW, "--method", "lora", "--study.axes", axes % 2)
+    assert command(*changed).code == 2
+    succeed(*changed, "--overwrite")
+    again = {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("cells/*/metrics.json")}
+    assert [name for name in times if again[name] != times[name]] == ["variant-b"]
+    assert len(pd.read_parquet(folder / "results.parquet")) == 2
+    succeed(*changed)
+
+
+def test_the_listed_commands_run_the_cells_whose_sources_are_finished(tiny: Tiny, folder: Path) -> None:
+    """For SLURM or xargs; the study then has nothing left to train."""
+    axes = "{variant: {again: {method: lora_ranks, lora.ranks_from: {variant: first}}, first: {method: lora}}}"
+    argv = tiny(*FEW, "--study.axes", axes)
+    for name in ("first", "again"):
+        (line,) = succeed(*argv, "--list").splitlines()
+        words = shlex.split(line)
+        assert words[words.index("--config") + 1] == str(folder / "cells" / f"variant-{name}" / "config.yaml")
+        succeed(*words[words.index("--config") :])
+    assert succeed(*argv, "--list") == ""
+    succeed(*argv)
+    assert sorted(pd.read_parquet(folder / "results.parquet")["variant"]) == ["again", "first"]
+
+
+def test_the_table_of_several_studies_is_one(tiny: Tiny, folder: Path) -> None:
+    few = (*FEW, "--method", "lora")
+    succeed(*tiny(*few, "--study.axes", "{seed: [0]}"))
+    succeed(*tiny(*few, "--name", "more", "--study.axes", "{seed: [1]}"))
+    others = f"[{folder.parent / 'more' / 'results.parquet'}]"
+    assert "2 runs" in succeed(
+        *tiny(*few, "--study.axes", "{seed: [0]}", "--stage", "report", "--study.results", others)
+    )
 
 
 def test_a_failed_cell_stops_no_other_and_runs_again_with_the_same_command(
@@ -111,12 +153,51 @@ def test_hypergradients_are_compared_with_the_exact_gradient(tiny: Tiny, folder:
     assert "exact" in table
 
 
+EIGHT = (
+    "--task.train_rows", "64", "--task.evaluation_rows", "16", "--method", "lora", "--retrain.max_steps", "150",
+    "--retrain.checkpoint_every", "10", "--study.axes",
+    "{variant: {copy: {method: lora_ranks, lora.ranks_from: {variant: own}}, own: {}}, seed: [0, 1, 2, 3]}",
+)  # fmt: skip
+
+
+def finished_cells(folder: Path) -> int:
+    return len(list(folder.glob("cells/*/metrics.json")))
+
+
+def losses_of(folder: Path) -> dict[str, float]:
+    rows = pd.read_parquet(folder / "results.parquet")
+    assert len(rows) == 8
+    return dict(zip(rows["cell"], rows["loss"], strict=True))
+
+
 @pytest.mark.soak
-def test_ray_gives_the_results_of_one_process(tiny: Tiny, folder: Path) -> None:
-    pytest.importorskip("ray")
-    axes = ("--method", "lora", "--study.axes", "{seed: [0, 1]}")
-    succeed(*tiny(*FEW, *axes))
-    succeed(*tiny(*FEW, *axes, "--name", "by_ray", "--study.launcher", "ray"))
-    one, other = (pd.read_parquet(folder.parent / name / "results.parquet") for name in ("tiny", "by_ray"))
-    for key in ("metric.accuracy", "log_loss", "lora_parameters"):
-        assert list(other[key]) == pytest.approx(list(one[key]), abs=1e-5)
+@pytest.mark.parametrize("launcher", ["serial", "ray"])
+def test_eight_cells_survive_kills_of_a_worker_and_of_the_launcher(
+    tiny: Tiny, folder: Path, tmp_path: Path, launcher: str
+) -> None:
+    """Each ends as in one process that nobody kills; sources before those that read them."""
+    argv = tiny(*EIGHT, "--study.launcher", launcher)
+    first = Fork(argv, tmp_path / "first.txt")
+    if launcher == "ray":
+        first.wait_for(lambda: len(list(folder.glob("cells/*/retrain"))) > 0)
+        workers = [child for child in psutil.Process(first.pid).children(recursive=True) if "_work" in child.name()]
+        workers[0].kill()
+    first.wait_for(lambda: finished_cells(folder) > 0)
+    assert first.kill() == -signal.SIGKILL
+    again = Fork(argv, tmp_path / "again.txt")
+    assert again.wait() == 0, again.said()
+    whole = Fork(once([*argv, "--name", "whole", "--study.launcher", "serial"]), tmp_path / "whole.txt")
+    assert whole.wait() == 0, whole.said()
+    assert losses_of(folder) == pytest.approx(losses_of(folder.parent / "whole"), abs=1e-6)
+
+
+@pytest.mark.soak
+def test_a_signal_to_the_launcher_saves_the_cells_on_ray(tiny: Tiny, folder: Path, tmp_path: Path) -> None:
+    argv = tiny(*EIGHT, "--study.launcher", "ray", "--retrain.checkpoint_every", "100000")
+    first = Fork(once(argv), tmp_path / "first.txt")
+    first.wait_for(lambda: any(folder.glob("cells/*/config.yaml")))
+    assert first.kill(signal.SIGTERM) == 143
+    assert finished_cells(folder) < 8
+    again = Fork(once(argv), tmp_path / "again.txt")
+    assert again.wait() == 0, again.said()
+    assert len(losses_of(folder)) == 8

@@ -138,7 +138,7 @@ def test_texts_from_an_own_table_of_pairs(chat_model: Path, tmp_path: Path) -> N
     rows = [{"source": row["meaning_representation"], "target": row["human_reference"]} for row in e2e_rows()]
     data = lines(tmp_path / "pairs.jsonl", rows)
     more = {
-        "task__type": "generation",
+        "task__format": "pairs",
         "task__name": "pairs",
         "task__metrics": "[bleu]",
         "method": "lora",
@@ -156,8 +156,7 @@ def test_the_gain_of_a_language_model_is_counted_from_the_untouched_base(chat_mo
     """The task of E2E, with its own references of many; the loss a token."""
     data = write_e2e(tmp_path / "data")
     more = {
-        "task__type": "generation",
-        "task__benchmark": "e2e",
+        "task__format": "e2e",
         "task__metrics": "[bleu,nist]",
         "answer__rule": "shares",
         "task__samples": None,
@@ -229,7 +228,7 @@ def test_webnlg_as_its_authors_ship_it(chat_model: Path, tmp_path: Path) -> None
         ]  # fmt: skip
         numbered = [{str(n): entry} for n, entry in enumerate(entries, 1)]
         (data / f"{name}.json").write_text(json.dumps({"entries": numbered}), encoding="utf-8")
-    more = {"task__type": "generation", "task__benchmark": "webnlg", "task__metrics": "[bleu]", "task__samples": None}
+    more = {"task__format": "webnlg", "task__metrics": "[bleu]", "task__samples": None}
     given = {"method": "lora", "task__decode__num_beams": 1}
     succeed(*language_arguments(chat_model, data, tmp_path / "runs", **more, **given))
     folder = tmp_path / "runs" / "tiny"

@@ -33,6 +33,7 @@ def _no_wandb_left_behind() -> Iterator[None]:
 def _without_a_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("WANDB_MODE", "WANDB_API_KEY"):
         monkeypatch.delenv(name, raising=False)
+    importlib.import_module("wandb").teardown()  # it would remember the key of a test before
     for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "HOME"):
         monkeypatch.setenv(name, str(tmp_path / name))
 

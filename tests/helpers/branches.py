@@ -1,5 +1,6 @@
 """A model of parallel branches, each with inputs of its own, summed: where LoRA is needed is known by construction."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -40,9 +41,12 @@ def make(branches: int, k: int) -> PeftModel:
     return get_peft_model(model, LoraConfig(r=k, lora_alpha=k, target_modules=targets))  # type: ignore[return-value]
 
 
-def rows_of(inputs: Tensor, labels: Tensor) -> Dataset:
-    """Rows as `encode` of a task makes them."""
-    return Dataset.from_dict({"x": inputs.tolist(), "labels": labels.tolist(), "length": [1] * len(labels)})
+def rows_of(inputs: Tensor, labels: Tensor, groups: Sequence[Any] | None = None) -> Dataset:
+    """Rows as `prepare` makes them; `groups` None: each of its own input."""
+    groups = list(range(len(labels))) if groups is None else groups
+    return Dataset.from_dict(
+        {"x": inputs.tolist(), "labels": labels.tolist(), "length": [1] * len(labels), "group": groups}
+    )
 
 
 def collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
@@ -52,8 +56,7 @@ def collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
 
 def passes_of(inputs: Tensor, labels: Tensor, sources: list[str] | None = None, **changes: Any) -> Passes:
     """Passes over these rows as the rows of D_val."""
-    data = rows_of(inputs, labels)
-    data = data if sources is None else data.add_column("source", sources)
+    data = rows_of(inputs, labels, sources)
     fields: dict[str, Any] = {"likelihood": Categorical(), "compute": Compute(torch.device("cpu"), bf16=False)}
     return Passes(Rows.of(data, collate), **(fields | changes))
 

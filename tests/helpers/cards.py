@@ -14,7 +14,7 @@ from autolora.engine.export.card import save_card
 from autolora.engine.ranks import LayerRank, RankRecord
 from autolora.engine.run.folder import RunFolder
 from autolora.problems.tasks import make_task
-from autolora.problems.tasks.causal import Causal
+from autolora.problems.tasks.chat import Conversations
 from tests.helpers.chat_toys import chat_tokenizer
 
 CHAT = ("--task.type", "chat", "--task.path", "x.jsonl")
@@ -47,7 +47,7 @@ def card_of(
         place.written.write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = parse([*arguments, "--model.name", name, "--name", "mine"]).config
     task, tokenizer = make_task(config), chat_tokenizer()
-    assert isinstance(task, Causal)
+    assert isinstance(task, Conversations)
     run: Any = SimpleNamespace(
         folder=place, task=task, tokenizer=tokenizer, config=config, weights_dtype=torch.float32,
         ends=task.ends(tokenizer),

@@ -3,9 +3,8 @@
 import importlib.util
 import os
 import re
-from datetime import datetime, tzinfo
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
@@ -57,27 +56,12 @@ FORGETFUL = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 """Takes the thoughts out of all answers but the last."""
-THOUGHT = "{% generation %}<think>{% endgeneration %}{{ '\\n' }}"
-THINKING = OURS["marked"].replace("{% generation %}", THOUGHT + "{% generation %}")
-"""Marks two pieces of each answer."""
 PARTS = CHATML.replace(
     "{{ m['content'] }}", "{% for part in m['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}"
 )
 """Reads a content as a list of parts, and writes nothing of one that is a text."""
-ANSWERLESS = CHATML.replace("{{ m['content'] }}", "")
 DATED = "{{ 'Today: ' + strftime_now('%d %b %Y') }}\n" + CHATML
 """Prints the day's date."""
-
-
-def on_the_day(day: int) -> type[datetime]:
-    """A clock for chat templates: it is always this day of March 2030."""
-
-    class Clock(datetime):
-        @classmethod
-        def now(cls, tz: tzinfo | None = None) -> Self:
-            return cls(2030, 3, day, tzinfo=tz)
-
-    return Clock
 
 
 def chat_tokenizer(template: str | None = CHATML, bos: str = "<bos>") -> PreTrainedTokenizerFast:
@@ -145,5 +129,11 @@ def run_card(folder: Path) -> dict[str, Any]:
 
 def chat_arguments(model: Path, data: Path, runs: Path) -> list[str]:
     """The command line of a run on conversations that takes seconds."""
-    values = {"task.type": "chat", "task.name": "mine", "task.metrics": None, "task.samples": 3}
+    values = {
+        "task.type": "chat",
+        "task.format": "messages",
+        "task.name": "mine",
+        "task.metrics": None,
+        "task.samples": 3,
+    }
     return arguments(model, data, runs, "[q_proj,v_proj]", **values)

@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from autolora.configs.requests import Request
 from autolora.configs.schema import WithLora
 from autolora.engine.disk.files import write_json
-from autolora.engine.export import outputs
+from autolora.engine.export import adapter
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.stages import run_stages
@@ -71,14 +71,14 @@ def make_export(config: WithLora, kind: str, base: Path) -> Exported:
     tokenizer = AutoTokenizer.from_pretrained(base)
     batch = dict(tokenizer(["the film is dull .", "our room was not noisy ."], padding=True, return_tensors="pt"))
     made = Exported(kind, config.retrain.scale, base, folder, batch, torch.zeros(0))
-    original = outputs.save_adapter
+    original = adapter.save_adapter
 
     def keep(model: Any, *arguments: Any) -> None:
         made.logits = made.logits_of(model)
         original(model, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(outputs, "save_adapter", keep)
+        patch.setattr(adapter, "save_adapter", keep)
         run_stages(Request(config, "retrain", False, "tiny.yaml"), StopRequest(), draw=False)
     return made
 

@@ -34,7 +34,9 @@ def tiny_gpt2() -> Any:
 def rows_with(labels: list[Any]) -> Dataset:
     """A row of random tokens for each label."""
     ids = torch.randint(1, 30, (len(labels), 6), generator=torch.Generator().manual_seed(1)).tolist()
-    return Dataset.from_dict({"input_ids": ids, "labels": labels, "length": [6] * len(labels)})
+    return Dataset.from_dict(
+        {"input_ids": ids, "labels": labels, "length": [6] * len(labels), "group": range(len(labels))}
+    )
 
 
 def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:

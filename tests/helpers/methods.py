@@ -13,7 +13,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from autolora.configs.requests import Request
 from autolora.configs.schema import RunConfig
 from autolora.engine.command import run_request
-from autolora.engine.retrain.methods import METHODS
+from autolora.engine.retrain import stage
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
 from tests.helpers.undrawn import undrawn
@@ -46,15 +46,15 @@ def run(config: RunConfig, base: Path, *, draw: bool = False) -> Done:
     tokenizer = AutoTokenizer.from_pretrained(base)
     batch = dict(tokenizer(["the film is dull .", "our room was not noisy ."], padding=True, return_tensors="pt"))
     done = Done(base, RunFolder(Path(config.runs_folder) / str(config.name)), batch, torch.zeros(0), {})
-    method = type(METHODS[type(config)])
-    original = method.save
+    original = stage.fit
 
-    def keep(self: Any, prepared: Any, setting: Any) -> Any:
-        done.logits = done.logits_of(prepared.model)
-        return original(self, prepared, setting)
+    def keep(*arguments: Any) -> Any:
+        fitted = original(*arguments)
+        done.logits = done.logits_of(fitted.model)
+        return fitted
 
     with pytest.MonkeyPatch.context() as patch, nullcontext() if draw else undrawn():
-        patch.setattr(method, "save", keep)
+        patch.setattr(stage, "fit", keep)
         run_request(Request(config, "all", False, "tiny.yaml"), StopRequest())
     done.result = json.loads(done.folder.metrics.read_text())
     return done

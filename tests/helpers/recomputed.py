@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from autolora.problems.tasks.sample import make_sample
+from tests.helpers.tiny import sample
 
 
 def of_sample(model: Any, tokenizer: Any) -> tuple[float, float]:
     """Accuracy and mean loss on all test rows of the sample task."""
-    rows = make_sample(0)["test"]
+    rows = sample("test")
     labels = torch.tensor(rows["label"])
     with torch.no_grad():
         logits = model.eval()(**tokenizer(rows["sentence"], padding=True, return_tensors="pt")).logits

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from peft import TaskType
 
-from autolora.configs.files import to_yaml
+from autolora.configs.files import of_folder
 from autolora.configs.schema import Autolora
 from autolora.configs.training import LoraSettings, ModelConfig
 from autolora.engine import ranks
@@ -40,5 +40,5 @@ def searched_at(
     record, task = ranks.of_run(record, config), OfOneType(kind)
     ranks.save(record, folder.ranks)
     save_lora_config(adapter_config(config, record, task, []), record, folder.lora_config, config)  # type: ignore[arg-type]
-    write_text(folder.config, to_yaml(config))
+    write_text(folder.config, of_folder(config))
     return folder

@@ -5,7 +5,6 @@ from typing import Any
 
 import pandas as pd
 
-AXES = ["seed", "task.name", "method"]
 METHODS = {"autolora": 0.02, "lora": 0.0, "adalora": -0.1}
 SECONDS = {"autolora": 30.0, "lora": 8.0, "adalora": 20.0}
 
@@ -18,15 +17,17 @@ def results(seeds: int = 3) -> pd.DataFrame:
         rows.append(
             {
                 "seed": seed,
-                "task.name": task,
                 "task": task,
                 "method": method,
+                "row": method,
                 "main_metric": "accuracy" if task == "sst2" else "matthews",
                 "score": level + METHODS[method] + 0.001 * seed * (1 if method == "lora" else 2),
                 "lora_parameters": 100 if method == "lora" else 110,
                 "trainable_parameters": 200,
                 "search_seconds": 12.0 if method == "autolora" else None,
                 "total_seconds": SECONDS[method] * (1 + seed),
+                "layers": None,
+                "ranks": None,
             }
         )
         rows[-1]["log_loss"] = 1 - rows[-1]["score"]

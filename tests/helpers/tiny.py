@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
@@ -22,7 +23,7 @@ from transformers import (
 
 from autolora.configs.files import CONFIGS, DEFAULT_CONFIG, read_keys
 from autolora.configs.layers import merged, tree_of
-from autolora.problems.tasks.sample import make_sample
+from autolora.configs.tasks import SAMPLE
 
 HIDDEN, LAYERS, HEADS = 32, 2, 2
 TARGETS = {
@@ -34,10 +35,15 @@ TARGETS = {
 }
 
 
+def sample(split: str) -> dict[str, list[Any]]:
+    """Sentences and labels of a split of the sample task."""
+    found: dict[str, list[Any]] = pd.read_parquet(SAMPLE / f"{split}.parquet").to_dict("list")
+    return found
+
+
 def make_tokenizer() -> PreTrainedTokenizerFast:
     """Every word of the sample task, and nothing else."""
-    sample = make_sample(0, train=400, validation=40, test=40)
-    sentences = [s for split in sample.values() for s in split["sentence"]]
+    sentences = [s for split in ("train", "validation", "test") for s in sample(split)["sentence"]]
     words = sorted({w for s in sentences for w in s.replace(",", " ,").split()})
     vocabulary = {token: i for i, token in enumerate(["<pad>", "<s>", "</s>", "<unk>", *words])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))

@@ -1,6 +1,6 @@
 """A verdict whose trainings are not trained: what each would have written is made up here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from autolora.engine.retrain.settings import FINISHED
 from autolora.engine.retrain.sources import named_ranks, ranks_from
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import OUT_OF_TIME, StopRequest
-from autolora.engine.study.launchers import Running
+from autolora.engine.study.cells import Cell
 from tests.helpers.finished import RESULT
 from tests.helpers.methods import LEARNED, NAMES, SIZE
 
@@ -45,23 +45,18 @@ class FakeLauncher:
         self.base = base
         self.data = data
         self.trained: list[RunConfig] = []
-        self.asked: list[int] = []
-        """How many trainings each call was asked for."""
         self.stop_after = stop_after
         self.code = code
 
-    def __call__(self, running: Running, settings: Any, stop: StopRequest) -> list[str]:
-        self.asked.append(running.total)
-        for job in iter(running.take, None):
+    def __call__(self, cells: Sequence[Cell], settings: Any, stop: StopRequest) -> list[str]:
+        for cell in cells:
             if len(self.trained) == self.stop_after:
                 stop.code = self.code
             stop.check()
-            config = job.request().config
-            self.trained.append(config)
-            kind, number, *arm = str(config.name).split("-")
-            self.write(config, self.loss(arm[0] if arm else kind, int(number)))
-            running.ended(job)
-        return running.failed
+            self.trained.append(cell.config)
+            kind, number, *arm = cell.name.split("-")
+            self.write(cell.config, self.loss(arm[0] if arm else kind, int(number)))
+        return []
 
     def write(self, config: RunConfig, loss: float) -> None:
         folder = RunFolder.of(config)

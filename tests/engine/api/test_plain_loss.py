@@ -6,18 +6,20 @@ from typing import Any
 
 import pytest
 import torch
-from peft import TaskType
+from peft import LoraConfig, TaskType
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AutoModelForTokenClassification
+from transformers import AutoModelForCausalLM, AutoModelForTokenClassification
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from autolora.configs.search import Shares
-from autolora.engine.api import UserError
-from autolora.engine.api.plain_loss import other_loss
+from autolora.engine.api.plain_loss import NEEDS, unmeasured
+from autolora.problems.machine.compute import Compute
 from autolora.problems.tasks.given import GivenKind, GivenRows, kind_of
 from tests.helpers.api import class_rows, classifier, learn, padded
+from tests.helpers.chat_toys import save_chat_model
 from tests.helpers.untouched import left_as_it_was
+
+CPU = Compute(torch.device("cpu"), bf16=False)
 
 
 def weighted(logits: Tensor, labels: Tensor) -> Tensor:
@@ -56,41 +58,31 @@ def with_loss(folder: Path, loss: Callable[[Tensor, Tensor], Tensor], **options:
     return model
 
 
-def told(model: nn.Module, rows: list[dict[str, Any]], kind: GivenKind | None = None) -> str | None:
+def searched(model: Any) -> Any:
+    """With a head that tells the classes apart, as after a search."""
+    with torch.no_grad():
+        model.classifier.weight.normal_(std=1.0)
+    return model
+
+
+def told(model: nn.Module, rows: list[dict[str, Any]], kind: GivenKind | None = None) -> str:
     given = GivenRows(rows, padded)
-    return other_loss(model, kind or kind_of(TaskType.SEQ_CLS, None, given, plain=True), given, 8)
+    return unmeasured(model, kind or kind_of(TaskType.SEQ_CLS, None, given, plain=True), given, CPU)
 
 
+@pytest.mark.parametrize("loss", [None, weighted, focal, smoothed])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_loss_of_a_transformers_classifier_is_the_log_loss(
-    model_folder: Callable[..., Path], dtype: torch.dtype
+def test_a_loss_other_than_the_log_loss_is_told(
+    model_folder: Callable[..., Path], dtype: torch.dtype, loss: Callable[[Tensor, Tensor], Tensor] | None
 ) -> None:
-    assert told(classifier(model_folder()).to(dtype).train(), class_rows()) is None
-
-
-@pytest.mark.parametrize("loss", [weighted, focal, smoothed])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_another_loss_is_told_also_by_a_fresh_head(
-    model_folder: Callable[..., Path], dtype: torch.dtype, loss: Callable[[Tensor, Tensor], Tensor]
-) -> None:
-    """A fresh head gives all classes about the same logit, at which these losses are nearly the plain one."""
-    for seed in range(5):
-        model = with_loss(model_folder(), loss).to(dtype)
-        torch.manual_seed(seed)
-        torch.nn.init.normal_(model.classifier.weight, std=0.02)
-        found = told(model, class_rows())
-        assert found is not None
-        assert found.startswith("with noise on the logits, the loss of 32 rows is ")
-
-
-@pytest.mark.parametrize("loss", [None, weighted])
-def test_a_head_in_fp32_on_a_model_in_bf16_is_compared(
-    model_folder: Callable[..., Path], loss: Callable[[Tensor, Tensor], Tensor] | None
-) -> None:
-    """Without autocast, its product with the hidden states in bf16 fails."""
     model = classifier(model_folder()) if loss is None else with_loss(model_folder(), loss)
-    model.bert.to(torch.bfloat16)
-    assert (told(model, class_rows()) is None) == (loss is None)
+    model = searched(model).to(dtype)
+    ids = padded(class_rows())
+    with torch.no_grad():  # most rows are learned
+        labels = model(input_ids=ids["input_ids"], attention_mask=ids["attention_mask"]).logits.argmax(-1).tolist()
+    rows = [row | {"labels": label} for row, label in zip(class_rows(), labels, strict=True)]
+    found = told(model, rows[:24] + class_rows()[24:])
+    assert found == "" if loss is None else found.startswith("the loss of 32 rows is ")
 
 
 @pytest.mark.trains
@@ -103,45 +95,22 @@ def test_a_model_in_bf16_with_a_head_in_fp32_is_searched(model_folder: Callable[
     assert learned.shares is not None
 
 
-def test_class_weights_are_told_where_one_class_is_rare(model_folder: Callable[..., Path]) -> None:
-    """With one class alone the weights cancel."""
-    rows = [{**row, "labels": int(number == 77)} for number, row in enumerate(class_rows(200))]
-    assert told(with_loss(model_folder(), weighted), rows) is not None
-    assert told(classifier(model_folder()), rows) is None
-
-
-def test_a_loss_past_the_output_of_the_head_is_compared_without_noise(model_folder: Callable[..., Path]) -> None:
-    """TRL computes a language model's loss from the weight of its head."""
-    model = classifier(model_folder())
-    plain = told(model, class_rows())
-
-    def past(model: Any, batch: dict[str, Tensor]) -> Tensor:
-        hidden = model.bert(**{name: value for name, value in batch.items() if name != "labels"}).pooler_output
-        return functional.cross_entropy(hidden @ model.classifier.weight.T + model.classifier.bias, batch["labels"])
-
-    kind = GivenKind(TaskType.SEQ_CLS, past, tells_rows=True)
-    assert plain is None
-    assert told(model, class_rows(), kind) is None
-    wrong = GivenKind(TaskType.SEQ_CLS, lambda model, batch: 2 * past(model, batch), tells_rows=True)
-    assert (told(model, class_rows(), wrong) or "").startswith("the loss of 32 rows is ")
-
-
 def test_rows_without_labels_and_rows_that_are_fitted_are_not_told_apart(model_folder: Callable[..., Path]) -> None:
     model = AutoModelForTokenClassification.from_pretrained(model_folder(), num_labels=3)
     given = GivenRows(
         class_rows(), lambda examples: {**padded(examples), "labels": torch.full((len(examples), 9), -100)}
     )
-    assert other_loss(model, GivenKind(TaskType.TOKEN_CLS, tells_rows=True), given, 8) is None
+    assert unmeasured(model, GivenKind(TaskType.TOKEN_CLS, tells_rows=True), given, CPU) == ""
     fitted = classifier(model_folder()).to(torch.bfloat16)
     with torch.no_grad():
         fitted.classifier.bias.copy_(torch.tensor([9.0, 0.0]))
-    assert told(fitted, [{**row, "labels": 0} for row in class_rows()]) is None
+    assert told(fitted, [{**row, "labels": 0} for row in class_rows()]) == ""
 
 
 def test_class_weights_are_told_also_where_the_rows_are_sorted_by_class(model_folder: Callable[..., Path]) -> None:
     """As the first rows have one class, their weights cancel."""
     rows = sorted(class_rows(200), key=lambda row: row["labels"])
-    assert told(with_loss(model_folder(), weighted), rows) is not None
+    assert told(searched(with_loss(model_folder(), weighted)), rows)
 
 
 def test_a_regression_is_compared_by_its_squared_error(model_folder: Callable[..., Path]) -> None:
@@ -156,7 +125,7 @@ def test_a_regression_is_compared_by_its_squared_error(model_folder: Callable[..
             return SequenceClassifierOutput(loss=found.loss, logits=found.logits[:, :1])
 
         model.forward = one
-        assert (told(model, rows, kind) is None) is same
+        assert (told(model, rows, kind) == "") is same
 
 
 def test_a_tagger_is_compared_by_its_labelled_tokens(model_folder: Callable[..., Path]) -> None:
@@ -172,12 +141,12 @@ def test_a_tagger_is_compared_by_its_labelled_tokens(model_folder: Callable[...,
     given = GivenRows(rows, collate)
     kind = kind_of(TaskType.TOKEN_CLS, None, given, plain=True)
     assert kind.tells_rows
-    assert other_loss(model, kind, given, 8) is None
+    assert unmeasured(model, kind, given, CPU) == ""
 
 
 def test_the_loss_of_a_router_is_no_other_loss(model_folder: Callable[..., Path]) -> None:
     model = with_loss(model_folder(), lambda logits, labels: functional.cross_entropy(logits, labels) + 0.1)
-    assert told(model, class_rows()) is not None
+    assert told(model, class_rows())
     forward = model.forward
 
     def routed(**batch: Any) -> Any:
@@ -186,7 +155,7 @@ def test_the_loss_of_a_router_is_no_other_loss(model_folder: Callable[..., Path]
         return found
 
     model.forward = routed
-    assert told(model, class_rows()) is None
+    assert told(model, class_rows()) == ""
 
 
 def test_a_model_without_logits_is_told(model_folder: Callable[..., Path]) -> None:
@@ -206,8 +175,28 @@ def test_a_search_by_class_weights_measures_no_shares_and_says_why(
     assert learned.record.rule == "threshold"
     assert learned.shares is None
     assert any("by the logits is" in line and "shares and the curve are not" in line for line in log_lines)
-    with pytest.raises(
-        UserError,
-        match=r"not known here: with noise on the logits, the loss of 32 rows is .*; allowed here: threshold",
-    ):
-        learn(model, answer=Shares())
+    assert learn(model, answer={"rule": "size", "budget": 1.0}).record.rule == "size"
+
+
+def test_batches_without_a_row_of_labels_for_each_example_are_not_measured(model_folder: Callable[..., Path]) -> None:
+    assert told(classifier(model_folder()), class_rows(), GivenKind(TaskType.SEQ_CLS)) == NEEDS
+
+
+@pytest.mark.trains
+def test_a_language_model_without_a_task_type_is_measured_as_one_with_it(tmp_path: Path, log_lines: list[str]) -> None:
+    def learned(**more: Any) -> Any:
+        given = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], **more)
+        model = AutoModelForCausalLM.from_pretrained(save_chat_model(tmp_path / "model"))
+        rows = [{"input_ids": row["input_ids"], "labels": row["input_ids"]} for row in class_rows()]
+        return learn(model, rows, given, collate=next_tokens)
+
+    found = learned()
+    assert found.shares is not None
+    assert any("CAUSAL_LM is taken" in line for line in log_lines)
+    assert found.record == learned(task_type="CAUSAL_LM").record
+
+
+def next_tokens(examples: list[dict[str, Any]]) -> dict[str, Tensor]:
+    """A batch in which every token is learned."""
+    batch = padded([{**example, "labels": 0} for example in examples])
+    return {**batch, "labels": batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)}

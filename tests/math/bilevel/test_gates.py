@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from autolora.problems.bilevel import SelectionVariables
-from autolora.problems.gates import Gates
+from autolora.problems.gates import Gates, moments
 from autolora.problems.models.attach import ADAPTER, lora_layers
 
 K, INPUTS, OUTPUTS, LORA_ALPHA = 3, 5, 4, 6.0
@@ -126,65 +126,13 @@ def test_sizes_are_the_norms_of_the_components_and_counts_those_of_their_numbers
     assert gates.parameters_per_rank() == {"first": INPUTS + OUTPUTS, "second": OUTPUTS + OUTPUTS}
 
 
-class Fused(nn.Module):
-    """One layer whose outputs are three blocks, and one whole layer after it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.c_attn = Conv1D(3 * INPUTS, INPUTS)
-        self.last = Conv1D(OUTPUTS, 3 * INPUTS)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.last(torch.tanh(self.c_attn(x)))
-
-
-@pytest.mark.usefixtures("float64")
-def test_the_parts_of_a_fused_layer_have_gates_sizes_and_counts_of_their_own() -> None:
-    torch.manual_seed(0)
-    config = LoraConfig(
-        r=K, lora_alpha=LORA_ALPHA, target_modules=["c_attn", "last"], fan_in_fan_out=True,
-        rank_pattern={"c_attn": 2 * K}, alpha_pattern={"c_attn": 2 * LORA_ALPHA},
-    )  # fmt: skip
-    model: Any = get_peft_model(Fused(), config)
-    gates = Gates(model, ["c_attn.v", "c_attn.q", "last"])
-    assert (gates.names, gates.k) == (["c_attn.q", "c_attn.v", "last"], K)
-    blocks = {"q": torch.randn(INPUTS, K), "v": torch.randn(INPUTS, K)}
-    layers = lora_layers(model)
-    with torch.no_grad():
-        b = layers["c_attn"].lora_B[ADAPTER].weight
-        b[:INPUTS, :K], b[2 * INPUTS :, K:] = blocks["q"], blocks["v"]
-        layers["last"].lora_B[ADAPTER].weight.normal_()
-    a = layers["c_attn"].lora_A[ADAPTER].weight
-    factors = {"q": a[:K], "v": a[K:]}
-    values, x = torch.randn(3, K), torch.randn(7, INPUTS)
-    q, v = (
-        LORA_ALPHA / K * x @ factors[p].T @ torch.diag(g) @ blocks[p].T for p, g in zip("qv", values, strict=False)
-    )
-    base = model.get_base_model()
-    hidden = base.c_attn.get_base_layer()(x) + torch.cat([q, torch.zeros_like(q), v], dim=1)
-    a2, b2 = layers["last"].lora_A[ADAPTER].weight, layers["last"].lora_B[ADAPTER].weight
-    hidden = torch.tanh(hidden)
-    expected = base.last.get_base_layer()(hidden) + LORA_ALPHA / K * hidden @ a2.T @ torch.diag(values[2]) @ b2.T
-    for (own_a, own_b), part in zip(gates.factors(), "qv", strict=False):
-        assert torch.equal(own_a, factors[part])
-        assert torch.equal(own_b, blocks[part])
-    h, u = torch.randn(2, 4, 2 * K), torch.randn(2, 4, 2 * K)
+def test_moments_are_sums_over_the_tokens_on_which_the_loss_depends() -> None:
+    h, u = torch.randn(2, 4, K), torch.randn(2, 4, K)
     u[1, 1:] = 0.0  # padding, on which the loss does not depend
-    for (number, moments), columns in zip(gates.moments("c_attn", h, u), (slice(0, K), slice(K, 2 * K)), strict=True):
-        assert gates.names[number] == ("c_attn.q", "c_attn.v")[number]
-        tokens = [(h[at][columns], u[at][columns]) for at in ((0, 0), (0, 1), (0, 2), (0, 3), (1, 0))]
-        torch.testing.assert_close(moments[0], sum(torch.outer(one, one) for one, _ in tokens))
-        torch.testing.assert_close(moments[1], sum(torch.outer(one, one) for _, one in tokens))
-    with gates.open(values):
-        torch.testing.assert_close(model(x), expected, rtol=1e-12, atol=1e-12)
-    for row, part in zip(gates.sizes(), "qv", strict=False):
-        expected_sizes = [torch.outer(blocks[part][:, j], factors[part][j]).norm().item() for j in range(K)]
-        assert row.tolist() == pytest.approx(expected_sizes, rel=1e-5)
-    assert gates.parameters_per_rank() == {
-        "c_attn.q": 2 * INPUTS,
-        "c_attn.v": 2 * INPUTS,
-        "last": 3 * INPUTS + OUTPUTS,
-    }
+    tokens = [(h[at], u[at]) for at in ((0, 0), (0, 1), (0, 2), (0, 3), (1, 0))]
+    of_inputs, of_slopes = moments(h, u).float()
+    torch.testing.assert_close(of_inputs, sum(torch.outer(one, one) for one, _ in tokens))
+    torch.testing.assert_close(of_slopes, sum(torch.outer(one, one) for _, one in tokens))
 
 
 @pytest.mark.usefixtures("float64")

@@ -12,8 +12,7 @@ from transformers import set_seed
 from autolora.configs.schema import RunConfig
 from autolora.configs.search import BUILT_IN
 from autolora.engine.search.engine import SearchEngine, build_engine
-from autolora.problems.data import prepare
-from autolora.problems.halves import split_indices
+from autolora.problems.data import prepare, split_rows
 from autolora.problems.machine.compute import choose_compute
 from autolora.problems.models.attach import attach, lora_config
 from autolora.problems.models.load import load_base, load_tokenizer
@@ -191,7 +190,7 @@ def tiny_engine(config: RunConfig, second_order: bool) -> SearchEngine:
     set_seed(config.seed)
     task = make_task(config)
     data = prepare(task, load_tokenizer(config.model), config)
-    d_tr, d_val = split_indices(len(data.train), config.task.validation_share, config.seed)
+    d_tr, d_val = split_rows(data.train, config)
     base = load_base(config.model, task.auto_class, second_order=second_order, **task.head())
     at = {"r": config.lora.k, "target_modules": config.lora.target_modules}
     model = attach(base.model, lora_config(config.lora, task.peft_type, base.trained_whole, **at))

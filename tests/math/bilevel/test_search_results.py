@@ -8,13 +8,13 @@ import torch
 from safetensors.torch import load_file
 
 from autolora.configs.schema import RunConfig
-from autolora.engine.disk import newest
 from autolora.engine.run.context import Context
 from autolora.engine.run.program import commit
 from autolora.engine.search import trajectory
 from autolora.engine.search.found import read_numbers, searched_model
 from autolora.engine.search.settings import FOUND
 from autolora.engine.search.stage import build_search, search
+from tests.helpers.searching import find_ranks
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_a_search_leaves_numbers_curves_weights_and_its_settings(searched: tuple
     trained = {name: p for name, p in engine.lora.module.named_parameters() if p.requires_grad}  # type: ignore[attr-defined]
     assert weights.keys() == trained.keys()
     assert all(torch.equal(weights[name], trained[name]) for name in trained)
-    assert newest.peek(folder.search_checkpoint) == {}
+    assert not folder.search_checkpoint.exists()
 
 
 @pytest.mark.trains
@@ -73,3 +73,17 @@ def test_the_stored_model_computes_what_the_search_computed_with_its_gates(
         with gates.open(torch.ones(len(gates.names), gates.k)):
             torch.testing.assert_close(model(**batch).logits, expected, rtol=0, atol=1e-5)
     assert (without - expected).abs().max() > 1e-4
+
+
+@pytest.mark.trains
+def test_search_head_and_measurement_use_one_model_and_give_what_fresh_ones_give(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+) -> None:
+    """Each begins with the model as it was loaded, a head with random weights included."""
+    given = ("--answer.rule", "shares", "--answer.rows", "20", "--lora.dropout", "0.1")
+    once, anew = run_of(tiny_config(*given, "--name", "once")), run_of(tiny_config(*given, "--name", "anew"))
+    with once.base_loaded_once():
+        engine = find_ranks(once)
+        assert once.base().model is engine.lora.module.get_base_model()
+    find_ranks(anew)
+    assert once.folder.ranks.read_bytes() == anew.folder.ranks.read_bytes()

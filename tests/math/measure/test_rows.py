@@ -65,21 +65,19 @@ def test_there_are_20_draws_if_there_are_20_groups(groups: int, each: int, size:
     assert len(rows.draws(rows.folds(5), size, 20)) >= min(20, groups)
 
 
-def test_copies_of_a_text_and_rows_of_a_source_are_a_group() -> None:
+def test_rows_of_one_input_are_a_group() -> None:
     """Three annotators of each text made errors too small by the root of three."""
-    data = rows_of(torch.zeros(6, 1, 1), torch.zeros(6, dtype=torch.long))
-    copies = data.add_column("input_ids", [[number // 3] for number in range(6)])
-    assert Rows.of(copies, collate).groups.tolist() == [0, 0, 0, 1, 1, 1]
-    named = data.add_column("source", list("abcabc"))
-    assert Rows.of(named, collate).groups.tolist() == [0, 1, 2, 0, 1, 2]
-    assert Rows.of(named, collate).group_count == 3
-    of_one = data.add_column("source", ["a"] * 6)
-    assert Rows.of(of_one, collate).groups.tolist() == list(range(6)), "of one source each row is a group"
+    inputs, labels = torch.zeros(6, 1, 1), torch.zeros(6, dtype=torch.long)
+    rows = Rows.of(rows_of(inputs, labels, list("abcabc")), collate)
+    assert rows.groups.tolist() == [0, 1, 2, 0, 1, 2]
+    assert rows.group_count == 3
+    of_one = Rows.of(rows_of(inputs, labels, ["a"] * 6), collate)
+    assert of_one.groups.tolist() == list(range(6)), "of one input each row is a group"
 
 
 def test_rows_are_drawn_by_the_seed_and_those_of_a_group_follow_each_other() -> None:
-    data = rows_of(torch.arange(40.0).view(40, 1, 1), torch.zeros(40, dtype=torch.long))
-    data = data.add_column("source", [str(number % 10) for number in range(40)])
+    groups = [str(number % 10) for number in range(40)]
+    data = rows_of(torch.arange(40.0).view(40, 1, 1), torch.zeros(40, dtype=torch.long), groups)
     one, again, other = (Rows.drawn(data, collate, range(5, 40), 20, seed) for seed in (0, 0, 1))
     values = [[x[0][0] for x in rows.data["x"]] for rows in (one, again, other)]
     assert values[0] == values[1] != values[2]
