@@ -3,19 +3,17 @@ follow from a seed."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 import torch
-from datasets import Dataset, NamedSplit, concatenate_datasets
+from datasets import Dataset
 from torch import Tensor
 from torch.utils.data import Sampler
 from transformers import PreTrainedTokenizerBase
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from autolora.configs.errors import UserError
 from autolora.configs.schema import RunConfig
 from autolora.problems.machine.compute import all_seeded, on_device
 from autolora.problems.machine.draws import seed_of
@@ -23,7 +21,7 @@ from autolora.problems.machine.processes import ALONE, Processes
 from autolora.problems.rows import evenly, keys_of, split_groups
 from autolora.problems.tasks import Collate, Task
 from autolora.problems.tasks.given import GivenRows
-from autolora.problems.tasks.labels import IGNORED, count_labels
+from autolora.problems.tasks.labels import count_labels
 from autolora.problems.tasks.sources import digest
 
 log = logging.getLogger("autolora.inputs")
@@ -37,75 +35,56 @@ class Data:
     """Encoded rows of one run: `train` is D_tr + D_val, `unused` are training rows that task.train_rows left out.
 
     Each has the columns `length` (tokens), `labels` and `group` (equal for rows of one input). `source`: the digest of
-    all raw rows that were read; None for the rows of a script. `raw`: the evaluation rows before they were encoded, in
-    the same order; empty for rows that another part of the program has chosen."""
+    all raw rows that were read; None for the rows of a script."""
 
     train: Dataset
     evaluation: Mapping[str, Dataset]
     collate: Collate
     unused: Dataset | None = None
     source: Mapping[str, Any] | None = None
-    raw: Mapping[str, Dataset] = field(default_factory=dict)
 
 
 def prepare(task: Task, tokenizer: PreTrainedTokenizerBase, config: RunConfig) -> Data:
     """Loads the rows, cuts them by `task.train_rows` and `task.evaluation_rows`, and encodes them."""
-    rows = task.rows()
+    rows, most = task.raw, config.task.evaluation_rows
     order = np.random.default_rng(config.data_seed).permutation(len(rows.train))
     count = min(config.task.train_rows or len(order), len(order))
-    train = _encoded(task, tokenizer, rows.train.select(np.sort(order[:count])), "train")
-    train = _labelled(train, task.origin())
-    raw, evaluation = {}, {}
+    train = _encoded(task, tokenizer, rows.train.select(np.sort(order[:count])), None)
+    evaluation = {}
     for name, split in rows.evaluation.items():
         # Neither the first rows, as files are often sorted, nor random ones, as every seed is measured on the same.
-        raw[name] = split.select(evenly(len(split), config.task.evaluation_rows or len(split)))
-        evaluation[name] = _encoded(task, tokenizer, raw[name], name)
-        _labelled(evaluation[name], task.origin(name))
+        some = split.select(evenly(len(split), most or len(split)))
+        evaluation[name] = _encoded(task, tokenizer, some, name)
         if shared := int(np.isin(evaluation[name]["group"][:], train["group"][:]).sum()):
             log.warning(
                 "%d of %d rows of %s have a text that is also in the training rows, which measures memory, not "
-                "learning", shared, len(split), name,
+                "learning", shared, len(some), name,
             )  # fmt: skip
     unused = None
-    if most := config.task.unused_rows if config.retrain.row_losses else 0:
+    if config.task.unused_rows:
         # Some of them have a text of the training rows, and are left out.
-        left = _encoded(task, tokenizer, rows.train.select(order[count : count + 2 * most]), "train")
-        new = np.flatnonzero(~np.isin(left["group"][:], train["group"][:]))[:most]
+        left = rows.train.select(order[count : count + 2 * config.task.unused_rows])
+        left = _encoded(task, tokenizer, left, None) if len(left) else train.select([])
+        new = np.flatnonzero(~np.isin(left["group"][:], train["group"][:]))[: config.task.unused_rows]
         unused = left.select(new) if len(new) else None
-    if example := task.example(train[0], tokenizer):
-        log.info("%s", example)
-    return Data(train, evaluation, task.collate(tokenizer), unused, rows.source, raw)
+    return Data(train, evaluation, task.collate(tokenizer), unused, rows.source)
 
 
-def _encoded(task: Task, tokenizer: PreTrainedTokenizerBase, rows: Dataset, split: str) -> Dataset:
+def _encoded(task: Task, tokenizer: PreTrainedTokenizerBase, rows: Dataset, split: str | None) -> Dataset:
     """The encoded rows of a split with their `group`: by the column `source`, else by their tokens."""
-    named = rows if rows.split == split or not len(rows) else concatenate_datasets([rows], split=NamedSplit(split))
-    found = task.encode(named, tokenizer)
-    by = "source" if "source" in found.column_names else "input_ids"
-    return found.add_column("group", keys_of(found, [by]))
-
-
-def _labelled(rows: Dataset, where: str) -> Dataset:
-    """The encoded rows that have a label: the mean loss of a batch without labels is NaN.
-
-    Raises UserError if no row has one."""
-    cells = rows.select_columns(["labels"]).with_format("arrow")[:]["labels"].combine_chunks()
-    if "list" not in str(cells.type):
-        return rows
-    counted = pc.list_flatten(cells).to_numpy() != IGNORED
-    counts = np.bincount(pc.list_parent_indices(cells).to_numpy()[counted], minlength=len(rows))
-    if not counts.any():
-        raise UserError(f"{where}: no word of the {len(rows)} rows has a token of the tokenizer of --model.name")
-    if not counts.all():
-        log.warning("%s: %d of %d rows have no label, and teach nothing", where, (counts == 0).sum(), len(rows))
-        rows = rows.select(np.flatnonzero(counts))
-    return rows
+    found, most = task.encode(rows, tokenizer, split), task.config.max_length
+    if full := sum(length >= most for length in found["length"][:]):
+        log.warning(
+            "%s: %d of %d rows have as many tokens as task.max_length allows, %d; longer ones are cut off there",
+            task.origin(split), full, len(found), most,
+        )  # fmt: skip
+    return found.add_column("group", keys_of(found, ["source" if "source" in found.column_names else "input_ids"]))
 
 
 def split_rows(rows: Dataset | GivenRows, config: RunConfig) -> Halves:
     """Row numbers of D_tr and of D_val, drawn by seed (paper: 1 : 1); by `task.split_by`, rows of one input stay
     together."""
-    together = isinstance(rows, GivenRows) or config.task.by_source
+    together = isinstance(rows, GivenRows) or config.task.split_by == "source"
     groups = rows["group"][:] if together else range(len(rows))
     return split_groups(np.array(groups), config.task.validation_share, config.data_seed, "validation_share")
 

@@ -9,31 +9,39 @@ from autolora.engine.disk.files import write_text
 from autolora.engine.run.context import Context
 from autolora.engine.terminal.bar import Bar
 from autolora.problems.tasks.chat import Conversations, conversation
-from autolora.problems.tasks.decoding import Written, decode
-from autolora.problems.tasks.formats import Conversation
+from autolora.problems.tasks.decoding import decode
 
 log = logging.getLogger("autolora")
 
 
 def write_texts(model: Any, run: Context) -> dict[str, float]:
-    """Writes predictions.jsonl with the texts of `model`; returns their metrics. Does nothing and returns {} if the
-    task asks for no texts.
+    """Writes predictions.jsonl with the texts of `model`; returns their metrics, {} if none are asked for.
 
     Where texts are scored, predictions.txt and references.txt are for `python -m problems.scoring`; else samples.jsonl
     holds them for the report. Raises Interrupted between two batches after a signal.
     """
-    task, folder = run.task, run.folder
+    task, folder, tokenizer = run.task, run.folder, run.tokenizer
     assert isinstance(task, Conversations)
-    if not run.config.task.writes_texts:
-        return {}
     (evaluated,) = run.data.evaluation.values()
     rows = task.decoded(evaluated)
-    known, prompts = [conversation(row) for row in rows], task.prompts(rows, run.tokenizer)
-    if not prompts:  # rows of whole texts, or all cut to task.max_length
-        log.info("samples.jsonl: is not written, as no evaluated row has a whole prompt and answer")
+    if not len(rows):
+        if task.config.samples:
+            log.info("samples.jsonl: is not written, as no evaluated row has a whole prompt and answer")
         return {}
-    found = _decoded(model, run, prompts, task.ends(run.tokenizer))
-    write_text(folder.written, _lines(_rows(run, known, prompts, found)))
+    known, prompts = [conversation(row) for row in rows], task.prompts(rows, tokenizer)
+    with Bar("decode", len(prompts)) as bar:
+
+        def after_batch(done: int) -> None:
+            bar.step(done)
+            run.stop.check()
+
+        found = decode(model, tokenizer, prompts, task.config.decoding, task.ends(tokenizer), after_batch)
+    written = (
+        {"messages": one.prompt, "prompt": tokenizer.decode(prompt), "prompt_ids": prompt, "text": answer.text,
+         "token_ids": answer.ids}
+        for one, prompt, answer in zip(known, prompts, found, strict=True)
+    )  # fmt: skip
+    write_text(folder.written, _lines(written))
     if not task.config.scores_texts:
         samples = (
             {"prompt": one.prompt, "answer": answer.text, "reference": one.references[0]}
@@ -41,33 +49,10 @@ def write_texts(model: Any, run: Context) -> dict[str, float]:
         )
         write_text(folder.samples, _lines(samples))
         return {}
-    texts = [answer.line for answer in found]
+    texts = [" ".join(answer.text.split()) for answer in found]  # as the official scorers read them
     write_text(folder.predictions, "".join(f"{text}\n" for text in texts))
     write_text(folder.references, in_groups([one.references for one in known]))
     return task.score_texts(texts, rows)
-
-
-def _decoded(model: Any, run: Context, prompts: list[list[int]], ends: list[int]) -> list[Written]:
-    with Bar("decode", len(prompts)) as bar:
-
-        def after_batch(done: int) -> None:
-            bar.step(done)
-            run.stop.check()
-
-        return decode(model, run.tokenizer, prompts, run.config.task.decoding, run.compute, after_batch, ends)
-
-
-def _rows(
-    run: Context, known: list[Conversation], prompts: list[list[int]], found: list[Written]
-) -> Iterable[dict[str, Any]]:
-    for one, prompt, answer in zip(known, prompts, found, strict=True):
-        yield {
-            "messages": one.prompt,
-            "prompt": run.tokenizer.decode(prompt),
-            "prompt_ids": prompt,
-            "text": answer.text,
-            "token_ids": answer.ids,
-        }
 
 
 def _lines(rows: Iterable[dict[str, Any]]) -> str:

@@ -1,39 +1,42 @@
-"""The interface of a task: what the rest of the program reads and calls."""
+"""What a task is: its rows, the model's head and loss, and the metrics."""
 
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 from datasets import Dataset
 from peft import TaskType
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from autolora.configs.tasks import ERRORS
-from autolora.problems.tasks.kind import own_loss
 from autolora.problems.tasks.label_scale import LabelScale
-
-if TYPE_CHECKING:
-    import pandas as pd
+from autolora.problems.tasks.sources import Raw, read
 
 PAD_TO = 8
 """Batches are padded to a multiple of this: GPUs multiply such matrices faster."""
 
 Collate = Callable[[list[dict[str, Any]]], dict[str, Tensor]]
-
+Loss = Callable[[nn.Module, dict[str, Tensor]], Tensor]
+"""Model and batch -> the mean loss of the batch, a scalar."""
 
 _FILES = sorted(Path(__file__).parent.glob("*.py"))
 PROGRAM = hashlib.sha256(b"".join(file.read_bytes() for file in _FILES)).hexdigest()
 """Of the modules that encode rows. `datasets` would return rows that an older program has encoded: it knows a function
 by its name alone."""
 
-NOT_OF_MODEL = {"length", "group", "source", "tokens", "tags", "words"}
-"""Columns of encoded rows that the model does not read."""
+
+def own_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    """The loss that a transformers model computes from the labels in the batch. Scalar."""
+    loss: Tensor = model(**batch).loss
+    return loss
 
 
 def for_batches(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
@@ -44,123 +47,109 @@ def for_batches(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     return right
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Raw rows: the training split (D_tr and D_val together) and the splits to evaluate on, by name.
-
-    `source`: the number and the digest of all rows that were read, which are the same for every seed."""
-
-    train: Dataset
-    evaluation: Mapping[str, Dataset]
-    source: Mapping[str, Any] | None = None
-
-
+@dataclass(frozen=True, eq=False)
 class Task(ABC):
-    """One task: its rows, the model's head and loss, and the metrics.
+    """One task, a function of its settings and of the seed of all draws from the data.
 
-    `rows` is called first: only then a task knows its classes and the columns that it reads.
+    Its rows are read when something is first asked that depends on them, such as the classes. `own_units`: numbers
+    are learned as they are, and not on the scale `label_scale`.
     """
 
-    name: str
-    evaluation_split: str
-    """The split to evaluate on; `rows` may change it, if the data has other splits."""
-    held_out: bool = False
-    """Whether `rows` took the evaluated rows out of the training rows; set by `rows`."""
+    config: Any
+    seed: int = 0
+    own_units: bool = False
+
     auto_class: ClassVar[Any]
     """transformers' Auto class with the right head."""
     peft_type: ClassVar[TaskType]
-    label_scale: LabelScale | None = None
-    """The scale on which the numbers of a regression are learned; None: as they are, or the labels are no numbers. Set
-    by `rows`."""
+    collator: ClassVar[Any]
+    """transformers' class that pads rows."""
     tokenizer_options: ClassVar[Mapping[str, Any]] = {}
     """Options with which the tokenizer must be loaded."""
-    reads_outputs: ClassVar[bool] = True
-    """Whether `metrics` reads the model's outputs. False for a language model, whose outputs would fill the memory."""
+    label_scale: ClassVar[LabelScale | None] = None
+    """The scale on which the numbers of a regression are learned; None: as they are, or the labels are no numbers."""
+
+    @cached_property
+    def raw(self) -> Raw:
+        """The rows. Raises UserError when they cannot be loaded or lack a column."""
+        return read(self.config, self.seed, self.prepared, self.inputs_of)
+
+    @abstractmethod
+    def prepared(self, rows: Dataset, split: str | None) -> Dataset:
+        """The rows of a split as they were read (None: those to train on) with the columns that `encode` needs, and
+        without those from which nothing can be learned. Raises UserError for what cannot be learned."""
+
+    @abstractmethod
+    def inputs_of(self, rows: Dataset) -> Sequence[Any] | np.ndarray:
+        """For each of these rows, which `prepared` has made, what is equal for rows of one input."""
 
     @property
-    @abstractmethod
-    def inputs(self) -> Sequence[str]:
-        """The columns of `rows` that the model reads; known after `rows` was called."""
+    def name(self) -> str:
+        """What the task is called in results."""
+        return str(self.config.result_name)
 
-    @abstractmethod
-    def rows(self) -> Rows:
-        """The raw rows. Raises UserError when they cannot be loaded or lack a column."""
+    @property
+    def evaluation_split(self) -> str:
+        """The split that is evaluated; of several, with a plus between."""
+        return "+".join(self.raw.evaluation)
+
+    @property
+    def held_out(self) -> bool:
+        """Whether the evaluated rows were taken out of the training rows."""
+        return self.raw.held_out
+
+    @property
+    def inputs(self) -> Sequence[str]:
+        """The columns that the model reads."""
+        return ("text",)
 
     def origin(self, split: str | None = None) -> str:
         """How a message about the training rows, or about `split`, begins: the option, then the file or data set."""
-        return f"--task.type: {self.name}"
+        file = None if split is None else self.config.file_of(split)
+        return f"--task.path: {self.config.path}" if file is None else f"--task.{split}_path: {file}"
 
-    @abstractmethod
     def head(self) -> Mapping[str, Any]:
-        """Configuration values of the model's head; known after `rows` was called."""
+        """Configuration values of the model's head."""
+        return {}
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         """The mean loss of a batch, which the model computes itself (see `adapt`). Scalar."""
         return own_loss(model, batch)
-
-    def adapt_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Changes a freshly loaded tokenizer as the task needs. Raises UserError for a setting that cannot be used."""
-        return
 
     def adapt(self, model: PreTrainedModel) -> None:
         """Replaces the loss of a freshly loaded model where the task has its own."""
         return
 
     @abstractmethod
-    def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-        """The model's inputs with `labels`, `length` (in tokens), and the other columns that `metrics` reads."""
+    def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, split: str | None = None) -> Dataset:
+        """The rows of `prepared` with the model's inputs, `labels` and `length` (in tokens)."""
+
+    def collate(self, tokenizer: PreTrainedTokenizerBase) -> Collate:
+        """Rows of `encode` -> one batch, padded to its longest row. A plain dict: Betty would make a tuple of the keys
+        of transformers' BatchEncoding."""
+        pad = self.collator(tokenizer=for_batches(tokenizer), pad_to_multiple_of=PAD_TO)
+        known = {*tokenizer.model_input_names, "labels"}
+        return lambda rows: dict(pad([{name: row[name] for name in row if name in known} for row in rows]))
 
     @abstractmethod
-    def collate(self, tokenizer: PreTrainedTokenizerBase) -> Collate:
-        """Rows of `encode` -> one batch as a plain dict, padded to its longest row."""
+    def predicted(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """What `metrics` reads of the model's outputs for each row of a batch [rows, numbers]."""
 
-    def combine(self, by_split: Mapping[str, dict[str, float]]) -> dict[str, float]:
-        """The metrics of the evaluation split; of several, their means and those of each, such as accuracy_matched of
-        the split validation_matched."""
-        first, *others = by_split.values()
-        if not others:
-            return first
-        metrics: dict[str, float] = {}
-        for name in first:
-            values = {split.rsplit("_", 1)[-1]: found[name] for split, found in by_split.items()}
-            metrics[name] = sum(values.values()) / len(values)
-            metrics |= {f"{name}_{split}": value for split, value in values.items() if name != "loss"}
-        return metrics
+    @abstractmethod
+    def metrics(self, predicted: np.ndarray, rows: Dataset, loss: float) -> dict[str, float]:
+        """The task's metrics, the main one first, from `predicted` [rows, numbers], the rows of `encode`, and the mean
+        loss over all labels. A row with fewer numbers than others is filled up with zeros."""
+
+    def predictions(self, predicted: np.ndarray, rows: Dataset) -> pd.DataFrame | None:
+        """The table of predictions.csv, from the arguments of `metrics`; None: the task writes no such file."""
+        return None
 
     def score(self, metrics: Mapping[str, float]) -> float:
         """The number that a choice on D_val maximises: the first metric, or minus it if less is better."""
         name, value = next((name, value) for name, value in metrics.items() if name != "loss")
         return -value if name in ERRORS else value
 
-    @abstractmethod
-    def metrics(self, outputs: np.ndarray, labels: np.ndarray, rows: Dataset) -> dict[str, float]:
-        """The task's metrics, the main one first, from the model's outputs [examples, ...].
-
-        labels [examples, ...]: those of the batches, padded with -100; rows: those of `encode`, in the same order.
-        """
-
     def ordered(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        """The metrics with the main one first."""
-        return dict(metrics)
-
-    def token_metrics(self, loss: float, accuracy: float) -> dict[str, float]:
-        """The metrics of a task with `reads_outputs` False.
-
-        loss: mean over the labels; accuracy: share of the labels that have the largest logit.
-        """
-        return {}
-
-    def example(self, row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> str | None:
-        """A log line about an encoded row: what the model is given and what it learns. None: nothing is logged."""
-        return None
-
-    def predictions(self, outputs: np.ndarray, labels: np.ndarray, rows: Dataset) -> str | None:
-        """The text of predictions.txt, from the arguments of `metrics`; None: the task writes no such file."""
-        return None
-
-    def predicted_rows(self, outputs: np.ndarray, raw: Dataset) -> "pd.DataFrame | None":
-        """The table of predictions.csv, a row for each evaluated row; None: the task writes no such file.
-
-        outputs: those of `metrics`; raw: the rows before `encode`, in the same order.
-        """
-        return None
+        """The metrics with those first that were asked for, in their order."""
+        first = [name for name in self.config.reported if name in metrics]
+        return {name: metrics[name] for name in (*first, *metrics)}

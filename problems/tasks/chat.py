@@ -3,41 +3,37 @@
 import json
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import Dataset, Features, List, Value
 from jinja2 import TemplateError
 from peft import TaskType
+from torch import Tensor
 from transformers import AutoModelForCausalLM, DataCollatorForSeq2Seq, PreTrainedModel, PreTrainedTokenizerBase
 
 from autolora.configs.errors import UserError
-from autolora.configs.plain import shortened
 from autolora.configs.tasks import OF_TOKENS
-from autolora.configs.tasks import Chat as Settings
 from autolora.problems.rows import evenly
 from autolora.problems.scoring import is_of_2017, score_e2e, score_webnlg
 from autolora.problems.tasks import formats
-from autolora.problems.tasks.base import PAD_TO, PROGRAM, Collate, Rows, Task, for_batches
+from autolora.problems.tasks.base import PROGRAM, Task
 from autolora.problems.tasks.formats import Conversation, Format, format_of
 from autolora.problems.tasks.labels import IGNORED
-from autolora.problems.tasks.sources import origin, read
+from autolora.problems.tasks.sources import Raw
 from autolora.problems.tasks.template import PLAIN, Template, end_of_text
 from autolora.problems.tasks.token_loss import token_loss
 
 log = logging.getLogger("autolora.inputs")
 
-_PLAIN = Features({"chat": Value("string"), "source": Value("string")})
-_STORED = Features({**_PLAIN, "fault": Value("string")})
+_STORED = Features({"chat": Value("string"), "source": Value("string")})
 _ENCODED = Features(
-    {
-        **_PLAIN, "input_ids": List(Value("int32")), "labels": List(Value("int32")), "length": Value("int32"),
-        "cut": Value("bool"), "fault": Value("string"),
-    }
-)  # fmt: skip
+    {**_STORED, "input_ids": List(Value("int32")), "labels": List(Value("int32")), "length": Value("int32")}
+)
 _UNLEARNABLE = (ValueError, TypeError, KeyError, AttributeError, TemplateError)
 """What the reading of a row, and its template, raise for one from which nothing can be learned."""
 
@@ -45,130 +41,83 @@ _UNLEARNABLE = (ValueError, TypeError, KeyError, AttributeError, TemplateError)
 class Conversations(Task):
     """The one task of causal language models.
 
-    `rows` makes conversations, as JSON in the column `chat`; `source` is the same for those that share a prompt. For
+    `raw` are conversations, as JSON in the column `chat`; `source` is the same for those that share a prompt. For
     pairs, e2e and webnlg there is one training row for each reference, and one evaluated row for each source.
     """
 
     auto_class = AutoModelForCausalLM
     peft_type = TaskType.CAUSAL_LM
-    reads_outputs = False
+    collator = DataCollatorForSeq2Seq
 
-    def __init__(self, config: Settings, seed: int) -> None:
-        self.config = config
-        self.seed = seed
-        self.name = config.result_name
-        self.evaluation_split = config.evaluated_split
-        self._template: Template | None = None
+    @cached_property
+    def raw(self) -> Raw:
+        raw = super().raw
+        if not self.config.of_records:
+            return raw
+        ((split, evaluated),) = raw.evaluation.items()
+        records = [list(map(conversation, rows)) for rows in (raw.train, evaluated)]
+        if self.config.format == "webnlg":  # some of its rows have the same triples
+            records[1] = self._in_categories(*records)
+        else:
+            records = [formats.by_source(found) for found in records]
+        train, evaluated = _rows_of(formats.by_reference(records[0])), _rows_of(records[1])
+        return replace(raw, train=train, evaluation={split: evaluated})
 
-    @property
-    def inputs(self) -> Sequence[str]:
-        return ("source",)
+    def _in_categories(self, trained: list[Conversation], evaluated: list[Conversation]) -> list[Conversation]:
+        """The evaluated records of WebNLG, whose scores are also told by category if all are those of 2017."""
+        if is_of_2017({one.category for one in trained}, {one.category for one in evaluated}):
+            return evaluated
+        return [replace(one, category="") for one in evaluated]
 
-    def origin(self, split: str | None = None) -> str:
-        return origin(self.config, split)
-
-    def rows(self) -> Rows:
-        shipped = formats.of_lora(self.config) if self.config.format == "webnlg" else None
-        raw = shipped or read(self.config, self.seed, lambda rows: self._conversations(rows)["source"][:])
-        self.held_out, (self.evaluation_split, evaluated) = raw.held_out, next(iter(raw.evaluation.items()))
-        train = self._learnable(raw.train, None)
-        evaluation = self._learnable(evaluated, self.evaluation_split)
-        if self._format(raw.train).scored:
-            train, evaluation = self._records(train, evaluation)
-        return Rows(train, {self.evaluation_split: evaluation}, raw.source)
-
-    def _format(self, rows: Dataset) -> Format:
-        return format_of(self.config, rows.column_names)
-
-    def _conversations(self, rows: Dataset) -> Dataset:
-        """Each row as a conversation, or why nothing can be learned from it."""
-        return rows.map(
-            _stored, batched=True, remove_columns=rows.column_names, features=_STORED,
-            fn_kwargs={"form": self._format(rows), "program": PROGRAM},
-        )  # fmt: skip
-
-    def _learnable(self, rows: Dataset, split: str | None) -> Dataset:
-        """The conversations of the rows of a split (None: to train on) from which something can be learned."""
+    def prepared(self, rows: Dataset, split: str | None) -> Dataset:
         if "test_category" in rows.column_names:
             rows = rows.filter(formats.is_scored) or rows
-        log.info(
-            "chat: %s, %d rows, read from %s", self.origin(split), len(rows), ", ".join(self._format(rows).columns)
-        )
-        return _learnable(self._conversations(rows), self.origin(split))
+        form = format_of(self.config, rows.column_names)
+        return _learnable(rows, _stored, _STORED, self.origin(split), form=form)
 
-    def _records(self, train: Dataset, evaluation: Dataset) -> tuple[Dataset, Dataset]:
-        """A training row for each reference, and an evaluated row for each record with all its references. A record is
-        a source; of WebNLG a row, as some of its rows have the same triples."""
-        trained, evaluated = (list(map(conversation, rows)) for rows in (train, evaluation))
-        if self.config.format != "webnlg":
-            trained, evaluated = formats.by_source(trained), formats.by_source(evaluated)
-        elif not is_of_2017({one.category for one in trained}, {one.category for one in evaluated}):
-            log.info(
-                "%s: its categories are not those of WebNLG 2017, so the scores are those of all texts together",
-                self.config.path,
-            )  # fmt: skip
-            evaluated = [replace(one, category="") for one in evaluated]
-        train, evaluation = (
-            Dataset.from_list([{"chat": one.stored(), "source": one.key} for one in found], features=_PLAIN)
-            for found in (formats.by_reference(trained), evaluated)
-        )
-        return train, evaluation
-
-    def head(self) -> Mapping[str, Any]:
-        return {}
+    def inputs_of(self, rows: Dataset) -> Sequence[str]:
+        sources: Sequence[str] = rows["source"][:]
+        return sources
 
     def adapt(self, model: PreTrainedModel) -> None:
         model.loss_function = partial(token_loss, smoothing=self.config.smoothing)
 
     def template(self, tokenizer: PreTrainedTokenizerBase) -> Template:
         """The run's chat template, which the tokenizer then has. Raises UserError where there is none."""
-        if self._template is None or self._template.tokenizer is not tokenizer:
-            self._template = Template(tokenizer, self._choice)
-        return self._template
+        return Template(tokenizer, self._choice)
 
     @property
     def _choice(self) -> str | None:
         return self.config.chat_template or (PLAIN if self.config.from_paper else None)
 
-    def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-        """`input_ids`, `labels`, `length`, `chat` and `source` of the rows that have a token of an answer."""
-        how = {
-            "tokenizer": tokenizer, "ends": self.ends(tokenizer), "max_length": self.config.max_length,
-            "template": None if _is_text(rows) else self.template(tokenizer), "program": PROGRAM,
-        }  # fmt: skip
-        found = rows.map(_encoded, batched=True, features=_ENCODED, fn_kwargs=how)
-        if cut := sum(found["cut"][:]):
-            log.warning(
-                "%d of %d rows are longer than task.max_length %d: their end is cut off", cut, len(rows),
-                self.config.max_length,
-            )  # fmt: skip
-        split = None if rows.split in (None, "train") else str(rows.split)
-        return _learnable(found.remove_columns("cut"), self.origin(split))
+    def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, split: str | None = None) -> Dataset:
+        """As for every task, with the columns `chat` and `source`; only the rows that have a token of an answer."""
+        template = None if self._of_texts else self.template(tokenizer)
+        return _learnable(
+            rows, _encoded, _ENCODED, self.origin(split), tokenizer=tokenizer, template=template,
+            ends=self.ends(tokenizer), max_length=self.config.max_length,
+        )  # fmt: skip
 
-    def collate(self, tokenizer: PreTrainedTokenizerBase) -> Collate:
-        pad = DataCollatorForSeq2Seq(for_batches(tokenizer), pad_to_multiple_of=PAD_TO)
-
-        def inputs(row: Mapping[str, Any]) -> dict[str, Any]:
-            ids = row["input_ids"]
-            return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": row["labels"]}
-
-        return lambda rows: dict(pad(list(map(inputs, rows))))
+    @cached_property
+    def _of_texts(self) -> bool:
+        """Whether the rows are plain texts, without a prompt."""
+        return conversation(self.raw.train[0]).text is not None
 
     def score(self, metrics: Mapping[str, float]) -> float:
         """The loss decides: decoding D_val for every trial would take longer than training on D_tr."""
         return -metrics["loss"]
 
-    def metrics(self, outputs: np.ndarray, labels: np.ndarray, rows: Dataset) -> dict[str, float]:
-        """No metrics: the logits are not kept, as a vocabulary is large. `token_metrics` gives the metrics instead."""
-        return {}
+    def predicted(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """How many labels have the largest logit, and how many there are: logits are not kept, as a vocabulary is
+        large."""
+        targets = labels[:, 1:]
+        # The last logits predict nothing; cutting them off first would copy the logits.
+        hits = (logits.argmax(dim=-1)[:, :-1] == targets) & (targets != IGNORED)
+        return torch.stack([hits.sum(dim=1), (targets != IGNORED).sum(dim=1)], dim=1)
 
-    def token_metrics(self, loss: float, accuracy: float) -> dict[str, float]:
-        return dict(zip(OF_TOKENS, (math.exp(min(loss, 700.0)), accuracy), strict=True))
-
-    def ordered(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        """The metrics that were asked for come first, in their order; the first is the main one."""
-        first = [name for name in self.config.reported if name in metrics]
-        return {name: metrics[name] for name in (*first, *metrics)}
+    def metrics(self, predicted: np.ndarray, rows: Dataset, loss: float) -> dict[str, float]:
+        hits, labels = predicted[:, :2].sum(axis=0).tolist()
+        return dict(zip(OF_TOKENS, (math.exp(min(loss, 700.0)), hits / labels), strict=True))
 
     def score_texts(self, texts: list[str], rows: Dataset) -> dict[str, float]:
         """The metrics that were asked for, of one text per row of `encode`; units: docs/reproducing.md."""
@@ -183,29 +132,24 @@ class Conversations(Task):
 
     def form(self, tokenizer: PreTrainedTokenizerBase) -> str:
         """The form of the prompt, in words."""
-        if self._template is None:
+        if self._of_texts:
             return "prompt: none, the texts themselves are learned"
         return f"prompt: {self._choice or 'the chat template of the model'}"
-
-    def example(self, row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> str:
-        ids, in_answer = row["input_ids"], [label != IGNORED for label in row["labels"]]
-        start = in_answer.index(True)
-        end = in_answer.index(False, start) if False in in_answer[start:] else len(in_answer)
-        given, learned = (repr(tokenizer.decode(part)) for part in (ids[:start], ids[start:end]))
-        return f"{self.form(tokenizer)}; given {shortened(given)}, learned {shortened(learned)}"
 
     def decoded(self, rows: Dataset) -> Dataset:
         """The evaluation rows for which the model writes an answer: all if texts are scored, else some of those that
         were not cut, evenly spread."""
-        if self.config.scores_texts or not len(rows):
+        if self.config.scores_texts:
             return rows
-        whole: Any = [] if _is_text(rows) else np.flatnonzero(np.asarray(rows["length"][:]) < self.config.max_length)
-        return rows.select([whole[number] for number in evenly(len(whole), self.config.samples)])
+        whole = np.flatnonzero(np.asarray(rows["length"][:]) < self.config.max_length)
+        return rows.select([] if self._of_texts else whole[evenly(len(whole), self.config.samples)])
 
     def prompts(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
         """For each row, the token ids of its prompt, which the answer continues."""
-        known = [conversation(row) for row in rows]
-        return [self.template(tokenizer).prompt(one.prompt, **one.options) for one in known]
+        if not len(rows):  # of whole texts, for which a model needs no template
+            return []
+        template, known = self.template(tokenizer), map(conversation, rows)
+        return [template.prompt(one.prompt, **one.options) for one in known]
 
     def ends(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
         """The tokens that end an answer."""
@@ -219,6 +163,10 @@ def conversation(row: Mapping[str, Any]) -> Conversation:
     return Conversation(**json.loads(row["chat"]))
 
 
+def _rows_of(found: Iterable[Conversation]) -> Dataset:
+    return Dataset.from_list([{"chat": one.stored(), "source": one.key} for one in found])
+
+
 def exact_match(texts: Sequence[str], references: Sequence[Sequence[str]]) -> float:
     """The share of texts, 0 to 1, that equal one of their references; the width of white space does not matter."""
     found = [text.split() in [one.split() for one in refs] for text, refs in zip(texts, references, strict=True)]
@@ -229,63 +177,58 @@ METRICS: Mapping[str, Callable[[Sequence[str], Sequence[Sequence[str]]], float]]
 """Metrics beside the official ones: of texts and the references of each."""
 
 
-def _stored(batch: dict[str, list[Any]], form: Format, program: str) -> dict[str, list[Any]]:
-    """The rows of a batch as conversations; `fault`: why nothing can be learned from a row."""
-    found: dict[str, list[Any]] = {"chat": [], "source": [], "fault": []}
-    for cells in zip(*batch.values(), strict=True):
-        try:
-            one, fault = form.read(dict(zip(batch, cells, strict=True)), *form.columns), None
-        except _UNLEARNABLE as error:
-            one, fault = None, _in_words(error)
-        for name, value in (("chat", one and one.stored()), ("source", one and one.key), ("fault", fault)):
-            found[name].append(value)
-    return found
-
-
-def _encoded(
-    batch: dict[str, list[Any]], tokenizer: PreTrainedTokenizerBase, template: Template | None, ends: list[int],
-    max_length: int, program: str,
-) -> dict[str, list[Any]]:  # fmt: skip
-    """The token ids of each row, and the labels; `fault`: why nothing can be learned from a row."""
-    found: dict[str, list[Any]] = {name: [] for name in ("input_ids", "labels", "length", "cut", "fault")}
-    for chat in batch["chat"]:
-        one, fault = Conversation(**json.loads(chat)), None
-        try:
-            if template is None:
-                ids = _text_ids(str(one.text), tokenizer, ends)
-                labels = [IGNORED, *ids[1:]]
-            else:
-                ids, labels = template.labelled(one.messages, one.learned, **one.options)
-            if all(label == IGNORED for label in labels[:max_length]):
-                fault = f"no token of an answer{' within task.max_length' * (len(ids) > max_length)}"
-        except _UNLEARNABLE as error:
-            ids, labels, fault = [], [], _in_words(error)
-        row = (ids[:max_length], labels[:max_length], min(len(ids), max_length), len(ids) > max_length, fault)
-        for cells, value in zip(found.values(), row, strict=True):
-            cells.append(value)
-    return found
-
-
-def _in_words(error: Exception) -> str:
-    said = " ".join(str(error).split())
-    return said if isinstance(error, ValueError) else f"{type(error).__name__}: {said}"
-
-
-def _learnable(rows: Dataset, where: str) -> Dataset:
-    """The rows without a fault; one line tells how many are left out. Raises UserError where none is left."""
-    faults = rows["fault"][:]
+def _learnable(
+    rows: Dataset, convert: Callable[..., dict[str, Any]], features: Features, where: str, **given: Any
+) -> Dataset:
+    """What `convert` makes of each row and what else is `given`, without the rows from which nothing can be learned;
+    one line tells how many. Raises UserError where none is left."""
+    found = rows.map(
+        _converted, remove_columns=rows.column_names, features=Features({**features, "fault": Value("string")}),
+        fn_kwargs={"convert": convert, "empty": dict.fromkeys(features), "program": PROGRAM, "given": given},
+    )  # fmt: skip
+    faults = found["fault"][:]
     bad = [number for number, fault in enumerate(faults) if fault]
     if bad:
         told = f"{len(bad)} of {len(rows)} rows teach nothing; the first is row {bad[0] + 1}: {faults[bad[0]]}"
         if len(bad) == len(rows):
             raise UserError(f"{where}: {told}")
         log.warning("%s: %s; they are left out", where, told)
-        rows = rows.select([number for number, fault in enumerate(faults) if not fault])
-    return rows.remove_columns("fault")
+        found = found.select([number for number, fault in enumerate(faults) if not fault])
+    return found.remove_columns("fault")
 
 
-def _is_text(rows: Dataset) -> bool:
-    return conversation(rows[0]).text is not None
+def _converted(
+    row: dict[str, Any], convert: Callable[..., dict[str, Any]], empty: dict[str, Any], program: str,
+    given: Mapping[str, Any],
+) -> dict[str, Any]:  # fmt: skip
+    """What `convert` makes of a row; `fault`: why nothing can be learned from it."""
+    try:
+        return {**convert(row, **given), "fault": None}
+    except _UNLEARNABLE as error:
+        said = " ".join(str(error).split())
+        return {**empty, "fault": said if isinstance(error, ValueError) else f"{type(error).__name__}: {said}"}
+
+
+def _stored(row: dict[str, Any], form: Format) -> dict[str, Any]:
+    one = form.read(row, *form.columns)
+    return {"chat": one.stored(), "source": one.key}
+
+
+def _encoded(
+    row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, template: Template | None, ends: list[int],
+    max_length: int,
+) -> dict[str, Any]:  # fmt: skip
+    """The token ids of a row and the labels, the end of long ones cut off."""
+    one = conversation(row)
+    if template is None:
+        ids = _text_ids(str(one.text), tokenizer, ends)
+        labels = [IGNORED, *ids[1:]]
+    else:
+        ids, labels = template.labelled(one.messages, one.learned, **one.options)
+    if all(label == IGNORED for label in labels[:max_length]):
+        raise ValueError(f"no token of an answer{' within task.max_length' * (len(ids) > max_length)}")
+    kept = ids[:max_length]
+    return {**row, "input_ids": kept, "labels": labels[:max_length], "length": len(kept)}
 
 
 def _text_ids(text: str, tokenizer: PreTrainedTokenizerBase, ends: list[int]) -> list[int]:

@@ -5,14 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList, NoRepeatNGramLogitsProcessor, PreTrainedTokenizerBase
 
 from autolora.configs.tasks import Decoding
-from autolora.problems.machine.compute import Compute
-from autolora.problems.tasks.template import end_of_text
 
-NEUTRAL = {
+_NEUTRAL = {
     "repetition_penalty": 1.0, "encoder_repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "min_length": 0,
     "min_new_tokens": 0, "early_stopping": False,
 }  # fmt: skip
@@ -43,72 +40,46 @@ class Written:
     ids: list[int]
     text: str
 
-    @property
-    def line(self) -> str:
-        """The text with white space as single spaces, as the official scorers read it."""
-        return " ".join(self.text.split())
-
 
 @torch.no_grad()
 def decode(
-    model: Any,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Sequence[int]],
-    settings: Decoding,
-    compute: Compute,
-    after_batch: Callable[[int], None] = lambda done: None,
-    ends: Sequence[int] = (),
-) -> list[Written]:
-    """One answer for each prompt, up to one of the tokens `ends` (empty: the end of text).
+    model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Sequence[int]], settings: Decoding,
+    ends: Sequence[int], after_batch: Callable[[int], None] = lambda done: None,
+) -> list[Written]:  # fmt: skip
+    """One answer for each prompt, up to one of the tokens `ends`.
 
-    `after_batch` is called after each batch with the number of answers that are done.
-
-    The model computes in the precision of its weights, without autocast, and is left in evaluation mode.
+    `after_batch` is called after each batch with the number of answers that are done. The model computes in the
+    precision of its weights, without autocast, and is left in evaluation mode.
     """
     model.eval()
-    ends = ends or [end_of_text(tokenizer)]
     found: dict[int, Written] = {}
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
     for start in range(0, len(order), settings.batch_size):
         rows = order[start : start + settings.batch_size]
-        answers = _answers(model, tokenizer, [prompts[i] for i in rows], settings, compute, ends)
-        found |= {row: _written(tokenizer, ids, ends) for row, ids in zip(rows, answers.tolist(), strict=True)}
+        for row, ids in zip(rows, _answers(model, tokenizer, [prompts[i] for i in rows], settings, ends), strict=True):
+            length = next((i for i, token in enumerate(ids) if token in ends), len(ids))  # padding follows the end
+            text = str(tokenizer.decode(ids[:length], skip_special_tokens=True))
+            found[row] = Written(ids[: length + 1], text)
         after_batch(start + len(rows))
     return [found[row] for row in range(len(prompts))]
 
 
-def _written(tokenizer: PreTrainedTokenizerBase, ids: list[int], ends: Sequence[int]) -> Written:
-    """The answer in one row of a batch; what follows the answer's end is padding."""
-    length = next((i for i, token in enumerate(ids) if token in ends), len(ids))
-    return Written(ids[: length + 1], str(tokenizer.decode(ids[:length], skip_special_tokens=True)))
-
-
 def _answers(
-    model: Any,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Sequence[int]],
-    settings: Decoding,
-    compute: Compute,
+    model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Sequence[int]], settings: Decoding,
     ends: Sequence[int],
-) -> Tensor:
-    """Token ids of the best beam of each prompt, without the prompt. [rows, tokens]"""
+) -> list[list[int]]:  # fmt: skip
+    """Token ids of the best beam of each prompt, without the prompt; [rows, tokens], padded behind the end."""
     pad: Any = ends[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     length = max(map(len, prompts))
-    ids = torch.tensor([[pad] * (length - len(p)) + list(p) for p in prompts], device=compute.device)
-    mask = torch.tensor([[0] * (length - len(p)) + [1] * len(p) for p in prompts], device=compute.device)
+    ids = torch.tensor([[pad] * (length - len(p)) + list(p) for p in prompts], device=model.device)
+    mask = torch.tensor([[0] * (length - len(p)) + [1] * len(p) for p in prompts], device=model.device)
     processors = LogitsProcessorList()
     if settings.no_repeat_ngram_size:
         processors.append(NoRepeatInAnswer(settings.no_repeat_ngram_size, length))
     wanted = GenerationConfig(
-        num_beams=settings.num_beams,
-        length_penalty=settings.length_penalty,
-        max_new_tokens=settings.max_new_tokens,
-        do_sample=False,
-        eos_token_id=list(ends),
-        pad_token_id=pad,
-        **NEUTRAL,
-    )
-    found: Tensor = model.generate(
-        input_ids=ids, attention_mask=mask, generation_config=wanted, logits_processor=processors
-    )
-    return found[:, length:]
+        num_beams=settings.num_beams, length_penalty=settings.length_penalty, max_new_tokens=settings.max_new_tokens,
+        do_sample=False, eos_token_id=list(ends), pad_token_id=pad, **_NEUTRAL,
+    )  # fmt: skip
+    found = model.generate(input_ids=ids, attention_mask=mask, generation_config=wanted, logits_processor=processors)
+    answers: list[list[int]] = found[:, length:].tolist()
+    return answers

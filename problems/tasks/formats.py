@@ -14,14 +14,10 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, NamedTuple
-
-from datasets import Dataset
 
 from autolora.configs.errors import UserError
 from autolora.configs.tasks import Chat
-from autolora.problems.tasks.sources import Raw, digest
 from autolora.problems.tasks.template import Message
 
 Row = Mapping[str, Any]
@@ -77,27 +73,25 @@ class Format(NamedTuple):
     """The columns of a format and the function that reads them from a row.
 
     The function raises ValueError, TypeError, KeyError or AttributeError for a row from which nothing can be learned.
-    `scored`: a row is a record with references, with which a written text is compared.
     """
 
     columns: tuple[str, ...]
     read: Callable[..., Conversation]
-    scored: bool = False
 
 
 def format_of(config: Chat, columns: Sequence[str]) -> Format:
     """The format that the settings name, else the first whose columns are there. Raises UserError, naming them."""
-    pairs = ((config.text_columns or ["source"])[0], config.label_column or "target")
-    known = FORMATS | {"pairs": FORMATS["pairs"]._replace(columns=pairs)}
-    wanted = config.format or ("pairs" if config.text_columns or config.label_column else None)
-    if wanted == "webnlg" and "modifiedtripleset" not in columns:
-        known["webnlg"] = Format(("modified_triple_sets", "lex"), _webnlg_of_hub, scored=True)
-    for name in [wanted] if wanted else [name for name in known if name not in ("e2e", "webnlg")]:
+    pairs = (config.text_columns or ["source"])[0], config.label_column or "target"
+    known = FORMATS | {"pairs": Format(pairs, _pair)}
+    if "modified_triple_sets" in columns:
+        known["webnlg"] = Format(("modified_triple_sets", "lex"), _webnlg_of_hub)
+    named = config.format or ("pairs" if config.of_records else None)
+    for name in [named] if named else _FOUND:
         if set(known[name].columns) <= set(columns):
             return known[name]
-    allowed = " or ".join(", ".join(known[name].columns) for name in ([wanted] if wanted else known))
+    allowed = " or ".join(", ".join(known[name].columns) for name in ([named] if named else _FOUND))
     raise UserError(
-        f"--task.format: {config.path} has the columns {', '.join(columns)}; {wanted or 'chat'} reads {allowed}"
+        f"--task.format: {config.path} has the columns {', '.join(columns)}; {named or 'chat'} reads {allowed}"
     )
 
 
@@ -185,13 +179,8 @@ def _completion(row: Row, prompt: str, completion: str) -> Conversation:
 
 def _alpaca(row: Row, instruction: str, output: str) -> Conversation:
     task, more = row[instruction], row.get("input") or ""
-    before = [
-        {"role": role, "content": text}
-        for pair in row.get("history") or ()
-        for role, text in zip(("user", "assistant"), pair, strict=True)
-    ]
-    turns = [*before, {"role": "user", "content": f"{task}\n\n{more}" if more.strip() else task}]
-    return _conversation([*_messages(turns), {"role": "assistant", "content": row[output]}], row, len(turns))
+    turns = [_said("user", f"{task}\n\n{more}" if more.strip() else task), _said("assistant", row[output])]
+    return _conversation(turns, row)
 
 
 def _text(row: Row, column: str) -> Conversation:
@@ -243,36 +232,12 @@ FORMATS = {
     "completion": Format(("prompt", "completion"), _completion),
     "alpaca": Format(("instruction", "output"), _alpaca),
     "text": Format(("text",), _text),
-    "pairs": Format(("source", "target"), _pair, scored=True),
-    "e2e": Format(("meaning_representation", "human_reference"), _e2e, scored=True),
-    "webnlg": Format(("modifiedtripleset", "lexs"), _webnlg, scored=True),
+    "pairs": Format(("source", "target"), _pair),
+    "e2e": Format(("meaning_representation", "human_reference"), _e2e),
+    "webnlg": Format(("modifiedtripleset", "lexs"), _webnlg),
 }
-"""The formats, in the order in which they are looked for; e2e and webnlg, which have a recipe, must be named."""
-
-
-def of_lora(config: Chat) -> Raw | None:
-    """WebNLG 2017 as LoRA's authors ship it: train.json, dev.json and test.json with numbered entries, each with
-    lexicalisations and a modifiedtripleset of objects. None for another folder."""
-    folder = Path(config.path).expanduser()
-    if not (folder / "train.json").is_file():
-        return None
-    split = config.evaluation_split or "validation"
-    train, evaluated = (
-        Dataset.from_list([
-            {
-                "category": entry.get("category", ""),
-                "lexs": [{"comment": "good", **text} for text in entry["lexicalisations"]],
-                "modifiedtripleset": [" | ".join(triple[part] for part in ("subject", "property", "object"))
-                                      for triple in entry["modifiedtripleset"]],
-            }
-            for numbered in json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))["entries"]
-            for entry in numbered.values()
-        ])
-        for name in ("train", {"validation": "dev"}.get(str(split), split))
-    )  # fmt: skip
-    return Raw(
-        train, {str(split): evaluated}, source={"rows": len(train), "sha256": digest(train) + digest(evaluated)}
-    )
+_FOUND = ("messages", "sharegpt", "completion", "alpaca", "text")
+"""The formats that need not be named, in the order in which they are looked for."""
 
 
 def is_scored(row: Row) -> bool:

@@ -10,9 +10,9 @@ import numpy as np
 from datasets import Dataset
 from peft import TaskType
 from torch import Tensor, nn
+from torch.utils.data import Subset
 
-from autolora.problems.tasks.base import Collate
-from autolora.problems.tasks.kind import Loss, own_loss
+from autolora.problems.tasks.base import Collate, Loss, Task, own_loss
 
 _TRIED = 2
 """Examples in the batch that `kind_of` looks at."""
@@ -45,6 +45,10 @@ class GivenKind:
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         """The loss of a batch. Scalar."""
         return (self.loss_of or own_loss)(model, dict(batch))  # a copy, as Trainer's loss removes the labels from it
+
+
+Kind = Task | GivenKind
+"""What a search reads: PEFT's task type, the head's settings, the loss, and the origin of the rows."""
 
 
 def kind_of(
@@ -82,7 +86,7 @@ class GivenRows:
         self._source, self._shifted = source, shifted
         # A plain dict, as Betty would make a tuple of the keys of transformers' BatchEncoding.
         self.collate: Collate = lambda examples: {**collate(examples)}
-        read = [(_tokens(example), _text(example)) for example in _examples(source, by_text)]
+        read = [_read(example) for example in _examples(source, by_text)]
         self._lengths = [length for length, _ in read]
         texts = [text for _, text in read]
         self._groups: Sequence[Any] = texts if by_text and None not in texts else range(len(read))
@@ -96,19 +100,15 @@ class GivenRows:
 
     def __getitem__(self, key: Any) -> Any:
         """A column, or the labels of some rows."""
-        if key == "length":
-            return self._lengths
-        if key == "group":
-            return self._groups
-        if key == "labels":
-            return self._labels(range(len(self)))
-        return {"labels": self._labels(key)}
+        if isinstance(key, str) and key != "labels":
+            return {"length": self._lengths, "group": self._groups}[key]
+        return self._labels(range(len(self))) if key == "labels" else {"labels": self._labels(key)}
 
     def select(self, numbers: Iterable[int]) -> Self:
         """The rows with these numbers, of which each example is read only when it is needed."""
         chosen = [int(number) for number in numbers]
         found = copy(self)
-        found._source = _Chosen(self._source, chosen)
+        found._source = Subset(self._source, chosen)
         found._lengths = [self._lengths[number] for number in chosen]
         found._groups = [self._groups[number] for number in chosen]
         return found
@@ -126,55 +126,23 @@ def _numbers(labels: Tensor) -> np.ndarray:
     return found
 
 
-@dataclass
-class _Chosen:
-    source: Any
-    numbers: Sequence[int]
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def __getitem__(self, number: int) -> Any:
-        return self.source[self.numbers[number]]
-
-
-@dataclass
-class Joined:
-    """Two data sets as one: the second follows the first."""
-
-    first: Any
-    second: Any
-
-    def __len__(self) -> int:
-        return len(self.first) + len(self.second)
-
-    def __getitem__(self, number: int) -> Any:
-        return self.first[number] if number < len(self.first) else self.second[number - len(self.first)]
-
-
 def _examples(source: Any, by_text: bool) -> Iterable[Any]:
     """Every example; of a Dataset with columns for its length or its tokens only those that are needed."""
     columns = source.column_names if isinstance(source, Dataset) else ()
     needed = [name for name in ("length", "input_ids") if name in columns]
-    if not needed:
-        return (source[number] for number in range(len(source)))
-    columns_of = zip(*(source[name] for name in (needed if by_text else needed[:1])), strict=True)
-    return (dict(zip(needed, values, strict=False)) for values in columns_of)
+    if needed:
+        source = source.select_columns(needed if by_text else needed[:1])
+    return (source[number] for number in range(len(source)))
 
 
-def _tokens(example: Any) -> int:
-    """Tokens of one example; 1 if it has neither `length` nor `input_ids`."""
+def _read(example: Any) -> tuple[int, int | None]:
+    """The tokens of one example, 1 if it has neither `length` nor `input_ids`; and a number that stands for its
+    `input_ids`, None if it has none."""
     found = example if hasattr(example, "get") else {}
     length, ids = found.get("length"), found.get("input_ids")
-    if length is not None and np.ndim(length) == 0:
-        return int(length)
-    return int(np.asarray(ids).size) if ids is not None else 1
-
-
-def _text(example: Any) -> int | None:
-    """A number that stands for the `input_ids` of one example; None if it has none."""
-    ids = example.get("input_ids") if hasattr(example, "get") else None
-    if ids is None:
-        return None
-    text = repr(ids.tolist() if hasattr(ids, "tolist") else ids).encode()
-    return int.from_bytes(blake2b(text, digest_size=8).digest(), signed=True)
+    tokens = None if ids is None else np.asarray(ids)
+    if length is None or np.ndim(length) > 0:
+        length = 1 if tokens is None else tokens.size
+    if tokens is None:
+        return int(length), None
+    return int(length), int.from_bytes(blake2b(tokens.tobytes(), digest_size=8).digest(), signed=True)

@@ -4,7 +4,6 @@ A new head starts near 0, and its learning rate is for outputs of about the size
 of its reach, and the outer gradient with eta `betty` grows with the square of the loss.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -13,13 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 
-log = logging.getLogger("autolora.inputs")
-
 _FAR = 10
 """From a mean of so many deviations on, half precision is too coarse: bf16 rounds a number by up to its 256th part,
 which is then a 25th of a deviation."""
-
-
 _FARTHEST = 1e5
 """From a mean of so many deviations on, fp32 is too coarse, too: it rounds by up to a 170th of a deviation."""
 
@@ -33,21 +28,8 @@ class LabelScale:
 
     @classmethod
     def of(cls, labels: Sequence[float]) -> Self:
-        """The scale of these labels. If all are equal, the deviation is set to 1."""
-        values = np.asarray(labels, dtype=float)
-        # The mean of equal numbers may be rounded, so that their deviation is not 0 but, say, 1.4e-17.
-        deviation = float(values.std()) if np.ptp(values) > 0 else 0.0
-        return cls(float(values.mean()), deviation or 1.0)
-
-    @classmethod
-    def told(cls, labels: Sequence[float], what: str) -> Self:
-        """The scale of these labels, of which a line tells the user. `what`: the rows, in words."""
-        scale = cls.of(labels)
-        log.info(
-            "data: %s, numbers with mean %.4g and standard deviation %.4g; the program learns them with mean 0 and "
-            "standard deviation 1 and converts its predictions", what, scale.mean, scale.deviation,
-        )  # fmt: skip
-        return scale
+        """The scale of these labels; the deviation of equal labels is 0, also where their mean is rounded."""
+        return cls(float(np.mean(labels)), float(np.std(labels)) if np.ptp(labels) > 0 else 0.0)
 
     @property
     def needs_fp32(self) -> bool:
@@ -59,13 +41,13 @@ class LabelScale:
         """Whether no model can predict in the units of the file, as fp32 would round away what was learned."""
         return abs(self.mean) > _FARTHEST * self.deviation
 
-    def scaled(self, labels: Sequence[float]) -> list[float]:
-        """Labels as the model learns them."""
-        return [(label - self.mean) / self.deviation for label in labels]
+    def scaled(self, label: float) -> float:
+        """A label as the model learns it."""
+        return (label - self.mean) / self.deviation
 
     def restored(self, values: np.ndarray) -> np.ndarray:
-        """The model's outputs, or scaled labels, in the units of the file."""
-        return np.asarray(values, dtype=float) * self.deviation + self.mean
+        """The model's outputs in the units of the file."""
+        return values.astype(float) * self.deviation + self.mean
 
     @torch.no_grad()
     def into_head(self, model: nn.Module) -> bool:

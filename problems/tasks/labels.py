@@ -11,7 +11,6 @@ log = logging.getLogger("autolora.inputs")
 
 IGNORED = -100
 """The label of a token that no loss and no metric counts: torch's cross entropy leaves it out by default."""
-_MOST_TOLD = 8
 
 
 def count_labels(labels: Any) -> int:
@@ -21,20 +20,14 @@ def count_labels(labels: Any) -> int:
     return found.size if found.dtype.kind == "f" else int((found != IGNORED).sum())
 
 
-def label_text(value: Any) -> str:
-    """The name of a class: 1 and 1.0 (parquet, JSON), "1" and " 1" (CSV) are one class."""
-    return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
-
-
 def head_of(classes: Sequence[str]) -> dict[str, Any]:
     """The configuration values of a head for these classes."""
     names = dict(enumerate(classes))
     return {"num_labels": len(names), "id2label": names, "label2id": {name: number for number, name in names.items()}}
 
 
-def tell_classes(what: str, classes: Sequence[str], numbers: Iterable[int], word: str = "classes") -> None:
-    """Logs how many of the rows, which `what` names, have each class; of many classes only the largest."""
-    counts = sorted(Counter(numbers).most_common(_MOST_TOLD))
-    listed = ", ".join(f"{classes[number]} ({count})" for number, count in counts)
-    more = f" and {len(classes) - len(counts)} more" if len(classes) > len(counts) else ""
-    log.info("data: %s, %d %s: %s%s", what, len(classes), word, listed, more)
+def tell_classes(what: str, names: Iterable[str]) -> None:
+    """Logs how many of these labels each class has; of many classes only the largest."""
+    counts = Counter(names)
+    listed = ", ".join(f"{name} ({count})" for name, count in sorted(counts.most_common(8)))
+    log.info("data: %s, %d classes: %s%s", what, len(counts), listed, ", ..." if len(counts) > 8 else "")

@@ -5,9 +5,9 @@ import gzip
 import hashlib
 import logging
 import re
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ from datasets import Dataset, Features, ReadInstruction, Value, concatenate_data
 from datasets.exceptions import DatasetsError
 from datasets.packaged_modules.csv.csv import CsvConfig
 
-from autolora.configs.errors import UserError
+from autolora.configs.files import CONFIGS
 from autolora.configs.places import from_home, is_hub_name
-from autolora.configs.tasks import OwnRows
+from autolora.configs.tasks import SAMPLE, TaskSettings, Tokens
 from autolora.problems.machine.hub import explain_missing
 from autolora.problems.rows import split_groups
 
@@ -28,6 +28,7 @@ BUILDERS = {".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".json": "json", ".p
 CONLL = (".conll", ".iob2", ".txt")
 Splits = Mapping[str, Dataset]
 
+_SAMPLE = CONFIGS / "sample"
 _SPLITS = {"train": ("train",), "validation": ("validation", "valid", "dev", "devel"), "test": ("test",)}
 _TAG = re.compile(r"O|[BI]-\S+")
 logging.getLogger("datasets.packaged_modules").setLevel(logging.CRITICAL)  # it logs the errors that it raises
@@ -37,55 +38,52 @@ _BATCH = 10_000  # rows read at a time, so that the memory needed does not grow 
 
 @dataclass(frozen=True)
 class Raw:
-    """Raw rows: those to train on (D_tr and D_val together), and the splits to evaluate on, by name.
+    """Rows before they are encoded: those to train on (D_tr and D_val together), and the splits to evaluate on, by
+    name.
 
     `held_out`: whether the latter were taken out of the training rows. `source`: the number and the digest of all rows
     that were read, before any draw: equal for every seed, and for a file that was moved."""
 
     train: Dataset
     evaluation: Splits
-    held_out: bool = False
-    source: Mapping[str, Any] | None = None
+    held_out: bool
+    source: Mapping[str, Any]
+
+    @property
+    def known(self) -> list[Dataset]:
+        """All rows whose labels a task may know: the training rows, and those that were held out of them."""
+        return [self.train, *(self.evaluation.values() if self.held_out else ())]
 
 
 def read(
-    config: OwnRows, seed: int, inputs: Callable[[Dataset], Sequence[Hashable] | np.ndarray], *, tagged: bool = False
+    config: TaskSettings, seed: int, prepared: Callable[[Dataset, str | None], Dataset],
+    inputs: Callable[[Dataset], Sequence[Hashable] | np.ndarray],
 ) -> Raw:  # fmt: skip
-    """The rows of a task. `inputs`: for each row something that is equal for rows of one input, which are held out
-    together. Raises UserError for what cannot be read and for a split that does not exist."""
+    """The rows of a task, each split (None: those to train on) as `prepared` makes it. `inputs`: for each of these
+    rows something that is equal for rows of one input, which are held out together.
+
+    Raises UserError for what cannot be read and for a split that does not exist."""
+    tagged = isinstance(config, Tokens)
     splits = splits_of(config.path, config.configuration, config.data_files, config.revision, tagged=tagged)
     first = next((name for name in sorted(splits, key="train".__ne__) if name.startswith("train")), "train")
-    train = rows_of(splits, config.train_split or first, "--task.path")
+    train = prepared(rows_of(splits, config.train_split or first, "--task.path"), None)
     split, given = config.evaluated_split, config.evaluation_split
     wanted = list(given) if isinstance(given, list) else [given] if given else []
-    official = tagged or config.from_paper
-    wanted = wanted or sorted({"validation", "test"} & splits.keys(), reverse=not official)[:1]
+    wanted = wanted or sorted({"validation", "test"} & splits.keys(), reverse=not config.tests_first)[:1]
+    evaluation = {}
     if file := config.file_of(split):
         of_file = splits_of(file, tagged=tagged, option=f"--task.{split}_path")
-        raw = Raw(train, {split: next(iter(of_file.values()))})
+        evaluation = {split: next(iter(of_file.values()))}
     elif wanted and (wanted != ["validation"] or "validation" in splits):
-        _refuse_trained(splits, config.train_split or first, wanted)
-        raw = Raw(train, {name: rows_of(splits, name) for name in wanted})
-    else:
-        kept, drawn = split_groups(inputs(train), config.holdout_share, seed, "holdout_share")
-        raw = Raw(train.select(kept), {split: train.select(drawn)}, held_out=True)
-    parts = [train, *(() if raw.held_out else raw.evaluation.values())]
+        evaluation = {name: rows_of(splits, name) for name in wanted}
+    evaluation = {name: prepared(rows, name) for name, rows in evaluation.items()}
+    parts = [train, *evaluation.values()]
     found = hashlib.sha256("".join(map(digest, parts)).encode()).hexdigest()
-    return replace(raw, source={"rows": sum(map(len, parts)), "sha256": found})
-
-
-def origin(config: OwnRows, split: str | None) -> str:
-    """How a message about the training rows (None), or about those of `split`, begins: the option, then the file."""
-    file = None if split is None else config.file_of(split)
-    return f"--task.path: {config.path}" if file is None else f"--task.{split}_path: {file}"
-
-
-def load(
-    path: str, config_name: str | None = None, data_files: Mapping[str, Any] | None = None,
-    revision: str | None = None, split: str = "train", **how: Any,
-) -> Dataset:  # fmt: skip
-    """The rows of a split, which may be an expression such as `validation+train[4000:6000]`; see `splits_of`."""
-    return rows_of(splits_of(path, config_name, data_files, revision, **how), split)
+    source = {"rows": sum(map(len, parts)), "sha256": found}
+    if evaluation:
+        return Raw(train, evaluation, False, source)
+    kept, drawn = split_groups(inputs(train), config.holdout_share, seed, "holdout_share")
+    return Raw(train.select(kept), {split: train.select(drawn)}, True, source)
 
 
 def splits_of(
@@ -98,18 +96,17 @@ def splits_of(
     tagged words, so that a .tsv file has the columns of CoNLL. `option`: the key that gave the path.
     Raises UserError, one line, for what cannot be read.
     """
-    place, columns = Path(from_home(path)), (*CONLL, ".tsv") if tagged else CONLL
+    place, columns = _SAMPLE if path == SAMPLE else Path(from_home(path)), (*CONLL, ".tsv") if tagged else CONLL
     with _explained(option, path):
         if place.is_file() and _ending(place) in columns:
             return {"train": _conll(place)}
         if place.is_file() and _ending(place) in BUILDERS:
-            return _read(BUILDERS[_ending(place)], None, {"train": str(place)})
+            return _read(BUILDERS[_ending(place)], None, {"train": str(place)}, cache_dir=_cache([place]))
         if place.is_dir() and (files := _conll_files(place, columns)):
             return {split: _conll(file) for split, file in files.items()}
         if place.is_dir():
-            # Of a copy from the hub, README.md counts the rows; a user may have removed some.
-            cache = str(Path(datasets.config.HF_DATASETS_CACHE) / "folders" / _stamp(place))
-            return _read(str(place), config_name, data_files, cache_dir=cache)
+            local = (file for file in sorted(place.rglob("*")) if _ending(file) in (*BUILDERS, ".md"))
+            return _read(str(place), config_name, data_files, cache_dir=_cache(local))
         if not is_hub_name(path):
             known = ", ".join((*BUILDERS, *CONLL))
             raise FileNotFoundError(
@@ -122,26 +119,14 @@ def rows_of(splits: Splits, expression: str, option: str = "--task.evaluation_sp
     """The rows that an expression of `datasets` names: `test`, `train[:10%]`, `validation+train[4000:6000]`.
 
     Raises UserError for a split that does not exist, with those that do."""
-    parts = [(splits[name], rows) for name, rows in _parts(splits, expression, option)]
-    found = [whole if len(rows) == len(whole) else whole.select(rows) for whole, rows in parts]
-    return found[0] if len(found) == 1 else concatenate_datasets(found)
-
-
-def _parts(splits: Splits, expression: str, option: str) -> list[tuple[str, range]]:
-    """Name and row numbers of each split that an expression names."""
     with explain_missing(option, expression):
         parts = ReadInstruction.from_spec(expression).to_absolute({name: len(rows) for name, rows in splits.items()})
-    ends = ((part.splitname, part.from_ or 0, part.to) for part in parts)
-    return [(name, range(start, len(splits[name]) if end is None else end)) for name, start, end in ends]
-
-
-def _refuse_trained(splits: Splits, trained: str, evaluated: Sequence[str]) -> None:
-    """Raises UserError for a split to evaluate with rows that are trained on."""
-    of_train = _parts(splits, trained, "--task.train_split")
-    for expression in evaluated:
-        for name, rows in _parts(splits, expression, "--task.evaluation_split"):
-            if any(name == other and max(rows[0], own[0]) <= min(rows[-1], own[-1]) for other, own in of_train):
-                raise UserError(f"--task.evaluation_split: {expression} has rows of {name} that are trained on")
+    found = []
+    for part in parts:
+        whole = splits[part.splitname]
+        numbers = range(part.from_ or 0, len(whole) if part.to is None else part.to)
+        found.append(whole if len(numbers) == len(whole) else whole.select(numbers))
+    return found[0] if len(found) == 1 else concatenate_datasets(found)
 
 
 def digest(rows: Dataset) -> str:
@@ -169,6 +154,7 @@ def _read(path: str, name: str | None, files: Mapping[str, Any] | None, **where:
         builder = load_dataset_builder(
             path, name, data_files=files, features=texts, keep_default_na=False, **tabs, **where
         )
+    # Of a copy from the hub, README.md counts the rows; a user may have removed some.
     builder.download_and_prepare(verification_mode="no_checks")
     return builder.as_dataset()
 
@@ -179,11 +165,14 @@ def _first_file(files: Any) -> Path | None:
     return first if first.is_file() else None
 
 
-def _stamp(folder: Path) -> str:
-    """What names the files of a folder as they are now. `datasets` itself looks only at the folder's last name and
-    the configuration: it would return the rows of another folder of that name, or rows from before a change."""
-    files = sorted(f"{file} {file.stat().st_mtime_ns}" for file in folder.resolve().rglob("*") if file.is_file())
-    return hashlib.sha256("\n".join(files).encode()).hexdigest()[:16]
+def _cache(files: Iterable[Path]) -> str:
+    """Where `datasets` keeps the rows of these files as they are now. `datasets` itself looks only at the time of a
+    file's change, and of a folder only at its last name: it would return rows from before a change, or another's."""
+    found = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as opened:
+            found.update(f"{file.resolve()} {hashlib.file_digest(opened, 'sha256').hexdigest()}".encode())
+    return str(Path(datasets.config.HF_DATASETS_CACHE) / "local" / found.hexdigest()[:16])
 
 
 def _ending(path: Path) -> str:

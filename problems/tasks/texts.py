@@ -2,31 +2,27 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
+import torch
 from datasets import ClassLabel, Dataset
 from peft import TaskType
 from scipy import stats
-from scipy.special import softmax
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+from torch import Tensor
 from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding, PreTrainedTokenizerBase
 
 from autolora.configs.errors import UserError
-from autolora.configs.tasks import Glue, Sample, Table
 from autolora.problems.rows import keys_of
-from autolora.problems.tasks.base import NOT_OF_MODEL, PAD_TO, PROGRAM, Collate, Rows, Task, for_batches
+from autolora.problems.tasks.base import PROGRAM, Collate, Task
 from autolora.problems.tasks.label_scale import LabelScale
-from autolora.problems.tasks.labels import head_of, label_text, tell_classes
-from autolora.problems.tasks.sources import origin, read
+from autolora.problems.tasks.labels import head_of, tell_classes
 
 log = logging.getLogger("autolora.inputs")
 
-PREDICTED = ("label", "predicted", "probability", "split")
-"""The columns that predictions.csv may have beside the texts; `split` is there if several splits are evaluated."""
 MOST_CLASSES = 1000
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
@@ -40,12 +36,10 @@ def _unless_constant(function: Metric) -> Metric:
     return found
 
 
-CLASS_METRICS: dict[str, Metric] = {
+METRICS: dict[str, Metric] = {
     "accuracy": lambda labels, predicted: float(accuracy_score(labels, predicted)),
     "matthews": _unless_constant(matthews_corrcoef),
     "f1_macro": lambda labels, predicted: float(f1_score(labels, predicted, average="macro")),
-}
-NUMBER_METRICS: dict[str, Metric] = {
     "spearman": _unless_constant(lambda labels, predicted: stats.spearmanr(labels, predicted).statistic),
     "pearson": _unless_constant(lambda labels, predicted: stats.pearsonr(labels, predicted).statistic),
     "mse": lambda labels, predicted: float(np.mean((labels - predicted) ** 2)),
@@ -53,169 +47,157 @@ NUMBER_METRICS: dict[str, Metric] = {
 
 
 class Texts(Task):
-    """Texts and their labels. `classes` are the names of the labels; empty for numbers, which are learned on the scale
-    `label_scale`. Both, and `columns`, are known after `rows`."""
+    """Texts and their labels. `classes` are the names of the labels; empty for numbers."""
 
     auto_class = AutoModelForSequenceClassification
     peft_type = TaskType.SEQ_CLS
-
-    def __init__(self, config: Table | Glue | Sample, seed: int) -> None:
-        self.config, self.seed = config.table, seed
-        self.name, self.evaluation_split = config.result_name, self.config.evaluated_split
-        self.columns = list(self.config.text_columns or ())
-        self.label = self.config.label_column or "label"
-        self.regression = self.config.kind == "regression"
-        known = NUMBER_METRICS if self.regression else CLASS_METRICS
-        asked = self.config.metrics or (["spearman", "pearson"] if self.regression else ["accuracy"])
-        self._metrics = {name: known[name] for name in asked}
-        self.classes: list[str] = []
+    collator = DataCollatorWithPadding
 
     @property
+    def regression(self) -> bool:
+        """Whether labels are numbers."""
+        return bool(self.config.kind == "regression")
+
+    @cached_property
     def inputs(self) -> Sequence[str]:
-        return self.columns
+        return self._columns(self.raw.train)
 
-    def rows(self) -> Rows:
-        raw = read(self.config, self.seed, self._texts)
-        self.held_out, self.evaluation_split = raw.held_out, "+".join(raw.evaluation)
-        if not raw.held_out:
-            self._find_classes(raw.train)
-        if self.regression:
-            labels = self._labels(raw.train, None)
-            if np.ptp(labels) == 0:
-                raise UserError(f"{self.origin()} has the one number {labels[0]:g}; two or more are needed")
-            self.label_scale = LabelScale.told(labels.tolist(), f"{len(labels)} training rows of {self.name}")
-        for split, rows in raw.evaluation.items() if not raw.held_out else ():
-            self._require(rows, split)
-            self._labels(rows, split)
-        return Rows(raw.train, raw.evaluation, raw.source)
+    def _columns(self, rows: Dataset) -> list[str]:
+        found: list[str] | None = self.config.text_columns
+        return found or ["sentence" if "sentence" in rows.column_names and "text" not in rows.column_names else "text"]
 
-    def _texts(self, train: Dataset) -> np.ndarray:
-        """A number for each row that is equal for equal texts. Before rows are held out, the classes are found in all
-        of them."""
-        self._find_classes(train)
-        return keys_of(train, self.columns)
+    @property
+    def _label(self) -> str:
+        return self.config.label_column or "label"
 
-    def _find_classes(self, train: Dataset) -> None:
-        """The names of the classes: those in the type of the column, else those that the labels have, numbers first.
-
-        Raises UserError for fewer than two classes, for more than MOST_CLASSES, and as `_require` does."""
-        self._require(train, None)
-        if self.regression:
-            return
-        if isinstance(feature := train.features[self.label], ClassLabel):
-            self.classes = list(feature.names)
-        else:
-            names = {label_text(value) for value in _cells(train, self.label).unique().to_pylist()}
-            if not 2 <= len(names) <= MOST_CLASSES:
-                raise UserError(
-                    f"{self.origin()}: column {self.label!r} has {len(names)} different labels; allowed: 2 to "
-                    f"{MOST_CLASSES} classes; to learn numbers, set --task.kind regression"
-                )
-            self.classes = sorted(names, key=lambda name: (0, int(name), name) if _is_whole(name) else (1, 0, name))
-        told = f"{len(train)} rows of {self.config.result_name}"
-        tell_classes(told, self.classes, self._labels(train, None).tolist())
-
-    def _require(self, rows: Dataset, split: str | None) -> None:
-        """Raises UserError for a column that is missing, and for rows that have nothing in it."""
-        known = rows.column_names
-        self.columns = self.columns or (["text"] if "text" in known or "sentence" not in known else ["sentence"])
-        for column in (*self.columns, self.label):
-            if column not in known:
-                raise UserError(f"{self.origin(split)} has no column {column!r}; it has: {', '.join(known)}")
-            cells = _cells(rows, column)
-            empty = pc.is_null(cells, nan_is_null=True).to_numpy()
-            if pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type):
-                empty = empty | pc.equal(pc.utf8_trim_whitespace(cells), "").fill_null(True).to_numpy()
+    def prepared(self, rows: Dataset, split: str | None) -> Dataset:
+        known, columns = rows.column_names, [*self._columns(rows), self._label]
+        if missing := [column for column in columns if column not in known]:
+            raise UserError(f"{self.origin(split)} has no column {missing[0]!r}; it has: {', '.join(known)}")
+        for column in columns:
+            cells = pd.Series(rows[column][:], dtype=object)
+            empty = (cells.isna() | (cells.astype(str).str.strip() == "")).to_numpy()
             if empty.any():
                 raise UserError(
                     f"{self.origin(split)}: {empty.sum()} rows have nothing in column {column!r}, the first is row "
                     f"{empty.argmax() + 1}; fill it in or remove them"
                 )
+        return rows.select_columns(columns)
 
-    def _labels(self, rows: Dataset, split: str | None) -> np.ndarray:
-        """The numbers of the classes [rows], or the numbers to learn. Raises UserError for a label that is neither, or
-        a class that the training rows do not have."""
-        cells, where = _cells(rows, self.label).combine_chunks(), self.origin(split)
+    def inputs_of(self, rows: Dataset) -> np.ndarray:
+        return keys_of(rows, self._columns(rows))
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """The names of the classes: those in the type of the column, else those that the labels have, numbers first.
+
+        Raises UserError for fewer than two classes, and for more than MOST_CLASSES."""
         if self.regression:
-            try:
-                cells = pc.utf8_trim_whitespace(cells) if pa.types.is_string(cells.type) else cells
-                numbers = np.asarray(pc.cast(cells, "float64").to_numpy(zero_copy_only=False))
-            except pa.ArrowInvalid as error:
-                raise UserError(f"{where}: column {self.label!r}: {error}") from error
-            if not np.isfinite(numbers).all():
-                raise UserError(f"{where}: column {self.label!r} has numbers that are not finite")
-            return numbers
-        encoded, places = cells.dictionary_encode(), self._places(rows)
-        names = [label_text(value) for value in encoded.dictionary.to_pylist()]
-        if unknown := [name for name in names if name not in places]:
+            return []
+        found = [name for rows in self.raw.known for name in self._names(rows)]
+        tell_classes(f"{len(found)} rows of {self.name}", found)
+        feature = self.raw.train.features[self._label]
+        names = set(feature.names if isinstance(feature, ClassLabel) else found)
+        if not 2 <= len(names) <= MOST_CLASSES:
             raise UserError(
-                f"{where}: label {unknown[0]!r:.60} does not occur in the training rows; known: "
-                f"{', '.join(self.classes[:20])}"
+                f"{self.origin()}: column {self._label!r} has {len(names)} different labels; allowed: 2 to "
+                f"{MOST_CLASSES} classes; to learn numbers, set --task.kind regression"
             )
-        return np.array([places[name] for name in names])[encoded.indices.to_numpy()]
+        if isinstance(feature, ClassLabel):
+            return list(feature.names)
+        return sorted(names, key=lambda name: (0, int(name), name) if _is_whole(name) else (1, 0, name))
 
-    def _places(self, rows: Dataset) -> dict[str, int]:
-        """The number of each class, by the text of a label."""
-        places = {name: number for number, name in enumerate(self.classes)}
-        if isinstance(feature := rows.features[self.label], ClassLabel):
-            return {str(number): places[name] for number, name in enumerate(feature.names) if name in places}
-        return places
+    def _names(self, rows: Dataset) -> list[str]:
+        """The name of each row's class: 1 and 1.0 (parquet, JSON), "1" and " 1" (CSV) are one class."""
+        feature = rows.features[self._label]
+        names = dict(enumerate(feature.names)) if isinstance(feature, ClassLabel) else {}
+        cells = (int(x) if isinstance(x, float) and x.is_integer() else x for x in rows[self._label][:])
+        return [names.get(cell, str(cell).strip()) for cell in cells]
 
-    def origin(self, split: str | None = None) -> str:
-        return origin(self.config, split)
+    def _labels(self, rows: Dataset, split: str | None) -> list[Any]:
+        """The numbers of the classes, or the numbers to learn. Raises UserError for a label that is neither, or a
+        class that the training rows do not have."""
+        if not self.regression:
+            places, found = {name: number for number, name in enumerate(self.classes)}, self._names(rows)
+            if unknown := sorted(set(found) - places.keys()):
+                raise UserError(
+                    f"{self.origin(split)}: label {unknown[0]!r:.60} does not occur in the training rows; known: "
+                    f"{', '.join(self.classes[:20])}"
+                )
+            return [places[name] for name in found]
+        try:
+            numbers = list(map(float, rows[self._label][:]))
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{self.origin(split)}: column {self._label!r}: {error}") from error
+        if not np.isfinite(numbers).all():
+            raise UserError(f"{self.origin(split)}: column {self._label!r} has numbers that are not finite")
+        return numbers
+
+    @cached_property
+    def label_scale(self) -> LabelScale | None:  # type: ignore[override]
+        """As for every task. Raises UserError where all numbers are equal."""
+        if not self.regression or self.own_units:
+            return None
+        scale = LabelScale.of(self._labels(self.raw.train, None))
+        if scale.deviation == 0:
+            raise UserError(f"{self.origin()} has the one number {scale.mean:g}; two or more are needed")
+        log.info(
+            "data: %d training rows of %s, numbers with mean %.4g and standard deviation %.4g; the program learns "
+            "them with mean 0 and standard deviation 1 and converts its predictions",
+            len(self.raw.train), self.name, scale.mean, scale.deviation,
+        )  # fmt: skip
+        return scale
 
     def head(self) -> Mapping[str, Any]:
         if self.regression:
             return {"num_labels": 1, "problem_type": "regression"}
         return {"problem_type": "single_label_classification", **head_of(self.classes)}
 
-    def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+    def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, split: str | None = None) -> Dataset:
+        """As for every task; `texts` are those of the row, and numbers are in the units of the file."""
         # datasets hashes everything that the function refers to; hashing `self` would take seconds.
-        columns, label, max_length, scale = self.columns, self.label, self.config.max_length, self.label_scale
-        places = None if self.regression else self._places(rows)
+        columns, max_length = self._columns(rows), self.config.max_length
 
         def tokens(batch: dict[str, list[Any]], program: str = PROGRAM) -> dict[str, Any]:
-            found = tokenizer(*(batch[column] for column in columns), truncation=True, max_length=max_length)
-            labels: list[Any] = batch[label]
-            if places is not None:
-                labels = [places[label_text(name)] for name in labels]
-            else:
-                labels = scale.scaled(list(map(float, labels))) if scale else list(map(float, labels))
-            cut = [bool(encoding.overflowing) for encoding in found.encodings or ()] or [False] * len(labels)
-            return {**found, "labels": labels, "length": [len(ids) for ids in found["input_ids"]], "cut": cut}
+            texts = [batch[column] for column in columns]
+            found = tokenizer(*texts, truncation=True, max_length=max_length)
+            return {**found, "length": list(map(len, found["input_ids"])), "texts": list(zip(*texts, strict=True))}
 
         encoded = rows.map(tokens, batched=True, remove_columns=rows.column_names, desc="tokenise")
-        if cut := sum(encoded["cut"][:]):
-            log.warning("%d of %d rows are longer than task.max_length %d and were cut", cut, len(rows), max_length)
-        return encoded.remove_columns(["cut"])
+        return encoded.add_column("labels", self._labels(rows, split))
 
     def collate(self, tokenizer: PreTrainedTokenizerBase) -> Collate:
-        pad = DataCollatorWithPadding(for_batches(tokenizer), pad_to_multiple_of=PAD_TO)
-        # Betty takes plain dicts only: transformers' BatchEncoding would become a tuple of its keys.
-        return lambda rows: dict(pad([{k: v for k, v in row.items() if k not in NOT_OF_MODEL} for row in rows]))
+        collate, scale = super().collate(tokenizer), self.label_scale
+        if scale is None:
+            return collate
+        # Before they become fp32, in which a number of years would be too coarse.
+        return lambda rows: collate([{**row, "labels": scale.scaled(row["labels"])} for row in rows])
 
-    def metrics(self, outputs: np.ndarray, labels: np.ndarray, rows: Dataset | None = None) -> dict[str, float]:
-        predicted = outputs.reshape(len(labels)) if self.regression else outputs.argmax(axis=-1)
-        if self.label_scale is not None:
-            labels, predicted = self.label_scale.restored(labels), self.label_scale.restored(predicted)
-        return {name: metric(labels, predicted) for name, metric in self._metrics.items()}
-
-    def predicted_rows(self, outputs: np.ndarray, raw: Dataset) -> pd.DataFrame:
-        """Columns: the texts; `label`; `predicted`; and for classes `probability`, the model's for the predicted
-        class. A column of texts with a name in PREDICTED gets "(text)" behind its name."""
-        found = {column if column not in PREDICTED else f"{column} (text)": raw[column][:] for column in self.columns}
+    def predicted(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The number; or the class and its probability."""
         if self.regression:
-            numbers = outputs.reshape(len(raw)).astype(float)
-            restored = numbers if self.label_scale is None else self.label_scale.restored(numbers)
-            return pd.DataFrame(found | {"label": self._labels(raw, None), "predicted": restored})
-        names, best = np.asarray(self.classes, dtype=object), outputs.argmax(axis=-1)
-        probability = softmax(outputs.astype(float), axis=-1).max(axis=-1)
-        labels = {"label": names[self._labels(raw, None)], "predicted": names[best], "probability": probability}
-        return pd.DataFrame(found | labels)
+            return logits.reshape(len(labels), 1)
+        best = logits.float().softmax(dim=-1).max(dim=-1)
+        return torch.stack([best.indices, best.values], dim=1)
 
+    def metrics(self, predicted: np.ndarray, rows: Dataset, loss: float) -> dict[str, float]:
+        labels, found = np.array(rows["labels"][:]), self._restored(predicted)
+        return {name: METRICS[name](labels, found) for name in self.config.reported}
 
-def _cells(rows: Dataset, column: str) -> pa.ChunkedArray:
-    return rows.select_columns([column]).with_format("arrow")[:][column]
+    def _restored(self, predicted: np.ndarray) -> np.ndarray:
+        """The predicted numbers in the units of the file, or the numbers of the classes [rows]."""
+        scale = self.label_scale
+        return predicted[:, 0] if scale is None else scale.restored(predicted[:, 0])
+
+    def predictions(self, predicted: np.ndarray, rows: Dataset) -> pd.DataFrame:
+        """Columns: the texts; `label`; `predicted`; and for classes `probability`, the model's for that class."""
+        found = dict(zip(self.inputs, zip(*rows["texts"][:], strict=True), strict=True))
+        labels, best = rows["labels"][:], self._restored(predicted)
+        if self.regression:
+            return pd.DataFrame({**found, "label": labels, "predicted": best})
+        names = np.asarray(self.classes, dtype=object)
+        told = {"label": names[labels], "predicted": names[best.astype(int)], "probability": predicted[:, 1]}
+        return pd.DataFrame({**found, **told})
 
 
 def _is_whole(name: str) -> bool:

@@ -4,12 +4,10 @@ import pytest
 import torch
 
 from autolora.configs.tasks import Decoding
-from autolora.problems.machine.compute import Compute
 from autolora.problems.tasks.decoding import NoRepeatInAnswer, decode
 from autolora.problems.tasks.template import PLAIN, Template
 from tests.helpers.generation_toys import make_causal, make_tokenizer
 
-CPU = Compute(torch.device("cpu"), bf16=False)
 SOURCES = ["name : The Mill | area : riverside", "x", "name : Blue Spice"]
 
 
@@ -21,8 +19,9 @@ def test_a_batch_says_what_each_prompt_alone_says(kind: str, beams: int) -> None
     prompts = [Template(tokenizer, PLAIN).prompt([{"role": "user", "content": source}]) for source in SOURCES]
     settings = Decoding(num_beams=beams, max_new_tokens=6, batch_size=3)
     seen: list[int] = []
-    together = decode(model, tokenizer, prompts, settings, CPU, seen.append)
-    alone = [decode(model, tokenizer, [p], settings, CPU)[0] for p in prompts]
+    ends = [tokenizer.eos_token_id]
+    together = decode(model, tokenizer, prompts, settings, ends, seen.append)
+    alone = [decode(model, tokenizer, [p], settings, ends)[0] for p in prompts]
     assert together == alone
     assert len({answer.text for answer in together}) > 1
     assert seen == [3]
@@ -37,12 +36,11 @@ def test_greedy_is_the_argmax_of_the_model(penalty: float | None) -> None:
     model.generation_config.repetition_penalty = penalty
     ids = Template(tokenizer, PLAIN).prompt([{"role": "user", "content": SOURCES[0]}])
     settings = Decoding(num_beams=1, max_new_tokens=5, no_repeat_ngram_size=0)
-    (found,) = decode(model, tokenizer, [ids], settings, CPU)
+    (found,) = decode(model, tokenizer, [ids], settings, [tokenizer.eos_token_id])
     for _ in range(5):
         ids = [*ids, int(model(torch.tensor([ids])).logits[0, -1].argmax())]
     assert found.ids == ids[-5:]
     assert found.text == tokenizer.decode(ids[-5:], skip_special_tokens=True)
-    assert found.line == " ".join(found.text.split())
 
 
 def test_an_n_gram_of_the_prompt_is_allowed_and_one_of_the_answer_is_not() -> None:

@@ -52,44 +52,22 @@ def test_no_source_is_in_both_halves_and_the_sizes_are_those_of_the_share(share:
     d_tr, d_val = split_by_source(rows, share, seed=3)
     assert sorted([*d_tr, *d_val]) == list(range(len(rows)))
     assert not {rows[i] for i in d_tr} & {rows[i] for i in d_val}
-    assert len(d_val) == round(len(rows) * share)
     sizes = Counter(rows)
+    assert abs(len(d_val) - len(rows) * share) <= max(sizes.values()) / 2 + 1
     means = [np.mean([sizes[rows[i]] for i in half]) for half in (d_tr, d_val)]
     assert means[0] == pytest.approx(means[1], rel=0.35), "sources of few and of many texts in both"
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
+@pytest.mark.parametrize("seed", range(3))
+def test_each_half_has_a_source_whatever_their_sizes(share: float, seed: int) -> None:
+    d_tr, d_val = split_by_source(["a"] * 90 + ["b"] * 7 + ["c"] * 3, share, seed)
+    assert len(d_tr) * len(d_val) > 0
 
 
 def test_the_split_by_source_is_drawn_by_seed() -> None:
     first, again, other = (split_by_source(SOURCES, 0.5, seed)[1].tolist() for seed in (0, 0, 1))
     assert first == again != other
-
-
-@pytest.mark.parametrize(
-    ("texts", "share", "validation"),
-    [
-        ([6, 4], 0.9, 6),  # 9 wanted: all rows would be as close as 8
-        ([6, 4], 0.1, 4),  # 1 wanted: none is no D_val
-        ([7, 3], 0.5, 3),
-        ([3, 3, 4], 0.5, 4),
-        ([3, 3, 3], 0.55, 6),  # 5 wanted: a source too much is closer than one too few
-        ([5, 4, 3, 2, 2], 0.5, 8),
-        ([90, 4, 3, 3], 0.5, 10),
-    ],
-)
-def test_whole_sources_come_as_close_to_the_share_as_they_can(texts: list[int], share: float, validation: int) -> None:
-    rows = [str(number) for number, count in enumerate(texts) for _ in range(count)]
-    wanted = round(len(rows) * share)
-    for seed in range(20):
-        found = len(split_by_source(rows, share, seed)[1])
-        assert abs(found - wanted) == abs(validation - wanted)
-        assert 0 < found < len(rows)
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_d_val_takes_the_smallest_source_where_each_is_too_large(seed: int) -> None:
-    """One of so many sources is hardly found by chance."""
-    rows = [0, 0, *(number for number in range(1, 1001) for _ in range(3))]
-    d_val = split_by_source(rows, 1 / len(rows), seed)[1]
-    assert d_val.tolist() == [0, 1]
 
 
 def test_rows_that_are_all_their_own_group_are_one_permutation() -> None:

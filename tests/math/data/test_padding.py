@@ -18,7 +18,7 @@ from transformers import (
     set_seed,
 )
 
-from autolora.configs.tasks import Chat, Sample, Tokens
+from autolora.configs.tasks import Chat, Table, Tokens
 from autolora.problems.tasks.base import Task
 from autolora.problems.tasks.chat import Conversations
 from autolora.problems.tasks.tags import Tags
@@ -36,12 +36,12 @@ CASES: dict[str, tuple[Callable[[], Task], Callable[[int], Any], Any]] = {
         [-100, -100, *TEXT[2:]],
     ),
     "classes": (
-        lambda: Texts(Sample(), 0),
+        lambda: Texts(Table(), 0),
         lambda words: BertForSequenceClassification(BertConfig(vocab_size=words, **WIDE, **SPREAD)),
         1,
     ),
     "classes, by a decoder": (
-        lambda: Texts(Sample(), 0),
+        lambda: Texts(Table(), 0),
         lambda words: GPT2ForSequenceClassification(GPT2Config(vocab_size=words, **GPT2)),
         1,
     ),

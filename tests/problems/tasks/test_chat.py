@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from datasets import Dataset
 from tokenizers.processors import TemplateProcessing
@@ -32,9 +33,8 @@ def task(path: Path, **settings: Any) -> Conversations:
 
 
 def encoded(of: Conversations, tokenizer: Any) -> tuple[Dataset, Dataset]:
-    rows = of.rows()
-    (evaluated,) = rows.evaluation.values()
-    return of.encode(rows.train, tokenizer), of.encode(evaluated, tokenizer)
+    ((split, evaluated),) = of.raw.evaluation.items()
+    return of.encode(of.raw.train, tokenizer), of.encode(evaluated, tokenizer, split)
 
 
 def warnings(lines: list[str]) -> list[str]:
@@ -62,7 +62,7 @@ def test_rows_are_those_of_the_template(tmp_path: Path) -> None:
 def test_all_answers_to_a_prompt_are_held_out_together(tmp_path: Path) -> None:
     pairs = [{"prompt": f"q{i % 10}", "completion": f"a{i}"} for i in range(20)]
     of = task(write(tmp_path / "a.jsonl", pairs), holdout_share=0.3)
-    rows = of.rows()
+    rows = of.raw
     (held_out,) = rows.evaluation.values()
     assert (len(rows.train), len(held_out), of.held_out) == (14, 6, True)
     assert not set(rows.train["source"]) & set(held_out["source"])
@@ -93,9 +93,7 @@ def test_long_rows_are_cut_at_their_end(tmp_path: Path, log_lines: list[str]) ->
     most = sorted(whole["length"])[6]
     log_lines.clear()
     train, evaluation = encoded(task(path, validation_path=str(path), max_length=most, samples=12), tokenizer)
-    longer = sum(length > most for length in whole["length"])
-    assert f"{longer} of 13 rows" in warnings(log_lines)[0]
-    assert "no token of an answer within task.max_length" in warnings(log_lines)[1]
+    assert "no token of an answer within task.max_length" in warnings(log_lines)[0]
     assert len(train) == 12
     for row, full in zip(train, whole, strict=False):
         assert row["input_ids"] == full["input_ids"][:most]
@@ -113,6 +111,7 @@ def test_a_text_is_learned_whole_without_a_template(tmp_path: Path) -> None:
         assert tokenizer.decode(row["input_ids"]) == text, "one end, also where the text has it"
         assert row["labels"] == [IGNORED, *row["input_ids"][1:]]
     assert len(of.decoded(evaluation)) == 0, "nothing is asked, so that nothing is answered"
+    assert of.prompts(of.decoded(evaluation), tokenizer) == []
     assert of.ends(tokenizer) == [tokenizer.eos_token_id]
 
 
@@ -163,9 +162,9 @@ def test_own_pairs_are_trained_as_they_are() -> None:
 
 
 def test_perplexity_is_the_exponential_of_the_loss_and_never_overflows(tmp_path: Path) -> None:
-    of = task(tmp_path / "a.jsonl")
-    assert of.token_metrics(2.0, 0.5) == {"perplexity": pytest.approx(math.exp(2)), "token_accuracy": 0.5}
-    assert math.isfinite(of.token_metrics(1e6, 0.0)["perplexity"])
+    of, rows, hits = task(tmp_path / "a.jsonl"), Dataset.from_dict({}), np.array([[1, 4], [2, 2]])
+    assert of.metrics(hits, rows, 2.0) == {"perplexity": pytest.approx(math.exp(2)), "token_accuracy": 0.5}
+    assert math.isfinite(of.metrics(hits, rows, 1e6)["perplexity"])
 
 
 def test_exact_match_is_the_share_of_texts_that_equal_a_reference() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from autolora.problems.data import own_parts
 from autolora.problems.machine.processes import ALONE
-from autolora.problems.tasks.given import GivenRows, Joined, kind_of
+from autolora.problems.tasks.given import GivenRows, kind_of
 
 EXAMPLES = [{"input_ids": [1] * n, "labels": n % 2} for n in (3, 1, 2)]
 
@@ -110,11 +110,6 @@ def test_a_number_to_be_predicted_counts_whatever_its_value() -> None:
     assert shares(GivenRows([-100, -100], numbers), 1) == [0.0], "one part stays"
     halves = GivenRows([0.5, 1.5], lambda given: {"labels": torch.tensor(given, dtype=torch.bfloat16)})
     assert shares(halves, 1) == [0.5] * 2
-
-
-def test_two_sources_are_read_one_after_the_other() -> None:
-    both = Joined([1, 2], (3,))
-    assert [both[number] for number in range(len(both))] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,8 +10,7 @@ import pytest
 from datasets import Dataset
 
 from autolora.configs.errors import UserError
-from autolora.configs.tasks import Table
-from autolora.problems.tasks.sources import digest, load, read, rows_of, splits_of
+from autolora.problems.tasks.sources import digest, rows_of, splits_of
 
 ROWS = [
     {"text": "a film, dull", "label": "007"},
@@ -21,6 +21,10 @@ CSV = 'text,label\n"a film, dull",007\n"our ""room""",NA\nzwölf,\n'
 TSV = 'text\tlabel\na film, dull\t007\nour "room"\tNA\nzwölf\t\n'
 LINES = "".join(f"{json.dumps(row)}\n" for row in ROWS)
 HEAD = "---\nconfigs:\n- config_name: {}\n  data_files: one.jsonl\n- config_name: two\n  data_files: two.jsonl\n---\n"
+
+
+def load(path: str, configuration: str | None = None, **how: bool) -> Dataset:
+    return splits_of(path, configuration, **how)["train"]
 
 
 def written(path: Path, content: str | bytes) -> Path:
@@ -129,22 +133,12 @@ def test_a_split_that_is_not_there_is_told_with_those_that_are() -> None:
         rows_of({"train": Dataset.from_dict({"a": [1]})}, "nope")
 
 
-@pytest.mark.parametrize(
-    ("trained", "evaluated", "refused"),
-    [
-        ("train", "train", True), ("train[:6]", "train[5:]", True), ("train[:6]", "train[6:]", False),
-        ("train+test[:2]", "test", True), ("train", "test", False),
-    ],
-)  # fmt: skip
-def test_rows_that_are_trained_on_are_not_evaluated(
-    tmp_path: Path, trained: str, evaluated: str, refused: bool
-) -> None:
-    for split in ("train", "test"):
-        lines = (json.dumps({"text": f"{split} {number}", "label": "a"}) for number in range(9))
-        written(tmp_path / "d" / f"{split}.jsonl", "\n".join(lines))
-    config = Table(type="text", path=str(tmp_path / "d"), train_split=trained, evaluation_split=evaluated)
-    if refused:
-        with pytest.raises(UserError, match="that are trained on"):
-            read(config, 0, lambda rows: rows["text"])
-    else:
-        assert len(read(config, 0, lambda rows: rows["text"]).evaluation[evaluated]) > 2
+@pytest.mark.parametrize("changed", ["file", "folder"])
+def test_a_table_that_changed_within_its_time_stamp_is_read_again(tmp_path: Path, changed: str) -> None:
+    """The cache of `datasets` looks at a file's time alone."""
+    file = written(tmp_path / "d" / "train.csv", CSV)
+    path, before = str(file if changed == "file" else file.parent), os.stat(file).st_mtime_ns
+    assert load(path)["label"][0] == "007"
+    written(file, CSV.replace("007", "008"))
+    os.utime(file, ns=(before, before))
+    assert load(path)["label"][0] == "008"
