@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from autolora.configs.errors import UserError
-from autolora.configs.layers import flat, keys, settings, tree_of
+from autolora.configs.layers import flat, tree_of
 from autolora.configs.parser import options, value_of
 from autolora.configs.requests import AdapterRequest
 
@@ -65,8 +65,6 @@ def _settings(words: Sequence[str]) -> dict[str, Any]:
     if "task.path" in found:
         raise UserError("--task.path: the rows are those of --data")
     for key in found:
-        if key in keys() and key.partition(".")[0] not in ("task", "model", *_ALSO):
+        if key.partition(".")[0] not in ("task", "model", *_ALSO):
             raise UserError(f"--{key}: does nothing here, where nothing is trained")
-        if key not in keys():
-            settings({key: found[key]})  # raises UserError, which names the nearest keys
     return found

@@ -1,15 +1,14 @@
 """Configurations as YAML files: finding, reading and writing them."""
 
-import difflib
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
 
 from autolora.configs.errors import UserError
-from autolora.configs.layers import settled, tree_of
+from autolora.configs.layers import Settled, settled, tree_of
 from autolora.configs.places import from_home
 from autolora.configs.schema import RunConfig
 
@@ -51,21 +50,15 @@ def shipped_configs() -> list[str]:
 def find_config(name: str) -> Path:
     """Path of a config: as given, or a bare file name looked up in configs/. Raises UserError if there is none."""
     for path in (Path(from_home(name)), CONFIGS / name):
-        with suppress(OSError):  # the name is too long, or the folder cannot be read
-            if path.is_file():
-                return path
-    near = difflib.get_close_matches(name, shipped_configs(), n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"shipped: {', '.join(shipped_configs())}"
-    raise UserError(f"--config: no file {name!r:.120} here or in configs/; {hint}")
+        if path.is_file():
+            return path
+    raise UserError(f"--config: no file {name!r:.120} here or in configs/; shipped: {', '.join(shipped_configs())}")
 
 
 def read_keys(path: Path) -> dict[str, Any]:
     """The tree of keys in a YAML file, whose values are not checked. Raises UserError, which names the file."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = parse_yaml(text, path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not readable ({error})") from error
+    text = path.read_text(encoding="utf-8")
+    content = parse_yaml(text, path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: needs keys with values")
     if text.startswith(_OF_A_FOLDER):
@@ -78,14 +71,24 @@ def read_keys(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: {error}") from error
 
 
-def load_config(path: Path, values: Mapping[str, Any] | None = None) -> RunConfig:
-    """The configuration in a YAML file, with `values` (dotted key -> value) in place of the file's own; a
-    configuration without a name takes the file's. Raises UserError, which names the file."""
-    tree = {"name": path.stem, **read_keys(path)}
+def load(paths: Sequence[Path], command: Mapping[str, Any], name: str = "") -> Settled:
+    """The settings of files, the last of which wins, and of a command over them. A run that is given no name takes
+    `name`, else the last file's. Raises UserError, which names the file whose mistake it is."""
+    trees = [read_keys(path) for path in paths]
     try:
-        return settled([tree], tree_of(values or {})).config
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+        return settled([{"name": name or paths[-1].stem}, *trees], command)
+    except UserError:
+        for path, tree in zip(paths, trees, strict=True):
+            try:
+                settled([tree])
+            except UserError as error:
+                raise UserError(f"{path}: {error}") from error
+        raise
+
+
+def load_config(path: Path, values: Mapping[str, Any] = MappingProxyType({})) -> RunConfig:
+    """The configuration in a YAML file, with `values` (dotted key -> value) in place of the file's own."""
+    return load([path], values).config
 
 
 def of_folder(config: RunConfig) -> str:

@@ -5,14 +5,15 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from textwrap import fill
-from typing import Any, NamedTuple
+from itertools import groupby
+from textwrap import fill, indent
+from typing import NamedTuple
 
-import yaml
 from pydantic_core import PydanticUndefined
 
-from autolora.configs.layers import TAGS, Key, keys
+from autolora.configs.layers import CHOICES, DEFAULTS, Key, keys
 from autolora.configs.schema import RUN
+from autolora.configs.study import word
 from autolora.configs.words import takes
 
 USAGE = """usage: run.py [--config FILE] [--KEY VALUE ...]         search, retrain, report
@@ -40,8 +41,18 @@ The keys, section by section, first those that people change most. Behind a key:
 is allowed, and in brackets the choices that have it; on the command line it is refused with others,
 and from a file it is then left out. In a file, --lora.k 4 is `lora: {k: 4}`. --task text is short
 for --task.type text. The command line wins over files, and files over the defaults."""
+_ABOVE = """# Configuration
+
+Every key of a YAML file and of the command line (`--section.key value`). Defaults < files < command line < a study's
+cell; `--print_config` shows the result, `--print_schema` the JSON Schema of a file. A key exists only for the choices
+that the second column names: on the command line it is refused with others, from a file it is then left out, and the
+program says so. `--task text` is short for `--task.type text`, `--method` chooses a method. Without `--config` the
+file is [quickstart.yaml](../configs/quickstart.yaml), whose values stand in place of these defaults.
+
+This page is made from the classes in `configs/`: `python -m autolora.configs.pages > docs/configuration.md`. `--help`
+also lists what the command line takes beside the keys."""
 _FIRST = """
-    method name seed device model.name model.dtype task.type task.path task.glue task.format
+    method name seed device model.name model.dtype task.type task.path task.format
     task.validation_path task.test_path task.text_columns task.label_column task.kind task.metrics task.max_length
     task.train_rows lora.target_modules lora.k lora.r lora.budget lora.ranks_from search.steps search.learning_rate
     search.selection_learning_rate search.batch_size answer.rule answer.budget answer.from retrain.epochs
@@ -73,77 +84,59 @@ def _place(key: str) -> tuple[int, str, int]:
 def entries() -> Iterator[Entry]:
     """Every key, section by section; a key whose meaning differs between choices more than once."""
     for key, found in sorted(keys().items(), key=lambda pair: _place(pair[0])):
-        if key.rpartition(".")[2] in TAGS and len(found) > 1:
-            told = {_values(one.choice)[0]: one.owner.__doc__ or "" for one in found}
-            default = next(one.field.default for one in found if not one.field.is_required())
-            meaning = "\n".join(f"{value}: {' '.join(text.split())}" for value, text in told.items())
-            yield Entry(key, "", "one of these", str(default), meaning)
+        if key in CHOICES:
+            told = (f"{value}: {' '.join(str(kind.__doc__).split())}" for value, kind in CHOICES[key].items())
+            yield Entry(key, "", "one of these", DEFAULTS[key], "\n".join(told))
             continue
         variants: dict[tuple[str, str, str], list[Key]] = {}
         for one in found:
-            given = one.field.get_default(call_default_factory=True)
-            default = "required" if given is PydanticUndefined else _as_yaml(given)
-            meaning = " ".join((one.field.description or "").split())
-            allowed = takes(one.field.annotation, one.field.metadata)
-            variants.setdefault((allowed, default, meaning), []).append(one)
-        for (allowed, default, meaning), those in variants.items():
-            yield Entry(key, _which([one.choice for one in those if one.choice]), allowed, default, meaning)
+            default = one.field.get_default(call_default_factory=True)
+            variant = (
+                takes(one.field.annotation, one.field.metadata),
+                "required" if default is PydanticUndefined else word(default),
+                " ".join(str(one.field.description or found[0].field.description).split()),
+            )
+            variants.setdefault(variant, []).append(one)
+        for variant, those in variants.items():
+            yield Entry(key, _which(those), *variant)
 
 
-def _values(choice: str) -> list[str]:
-    """The values in a choice such as "task.type text|chat"."""
-    return choice.partition(" ")[2].split("|")
-
-
-def _which(choices: Sequence[str]) -> str:
+def _which(those: Sequence[Key]) -> str:
     """The choices that have a key, in words; "" if all have it."""
-    tag = choices[0].partition(" ")[0] if choices else ""
-    values = list(dict.fromkeys(value for choice in choices for value in _values(choice)))
-    lacking = {value: None for one in keys().get(tag, ()) for value in _values(one.choice) if value not in values}
-    if len(lacking) < len(values) / 2:
-        return f"{tag}: all but {', '.join(lacking)}" if lacking else ""
-    return f"{tag} {', '.join(values)}"
+    for choice, values in reversed(CHOICES.items()):
+        having = [one.value for one in those if one.choice == choice]
+        lacking = [value for value in values if value not in having]
+        if having and lacking:
+            few = len(lacking) < len(having) / 2
+            return f"{choice}: all but {', '.join(lacking)}" if few else f"{choice} {', '.join(having)}"
+    return ""
 
 
-def _as_yaml(value: Any) -> str:
-    return yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("...\n").strip()
+def _by_section() -> Iterator[tuple[str, Iterator[Entry]]]:
+    return groupby(entries(), lambda entry: entry.key.rpartition(".")[0])
 
 
 def help_text() -> str:
     """The text of --help."""
-    lines, section = [USAGE], None
-    for key, choices, allowed, default, meaning in entries():
-        if (now := key.rpartition(".")[0]) != section:
-            section = now
-            lines.append(f"\n{section or 'a run'}:")
-        head = f"--{key} ({default}; {allowed}){f' [{choices}]' if choices else ''}"
-        lines += [_wrapped(head, 2, 4), *(_wrapped(line, 6, 6) for line in meaning.split("\n"))]
+    lines = [USAGE]
+    for section, found in _by_section():
+        lines.append(f"\n{section or 'a run'}:")
+        for key, choices, allowed, default, meaning in found:
+            head = f"--{key} ({default}; {allowed}){f' [{choices}]' if choices else ''}"
+            lines.append(fill(head, 100, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False))
+            lines += [indent(fill(line, 94, break_on_hyphens=False), "      ") for line in meaning.split("\n")]
     return "\n".join(lines)
-
-
-def _wrapped(text: str, first: int, later: int) -> str:
-    """The text in lines of at most 100 letters, indented by so many."""
-    return fill(text, 100, initial_indent=" " * first, subsequent_indent=" " * later, break_on_hyphens=False)
 
 
 def markdown() -> str:
     """The text of docs/configuration.md."""
-    lines = ["# Configuration", "", "Every key of a YAML file and of the command line (`--section.key value`). "
-             "Defaults < files < command line < a study's cell; `--print_config` shows the result, `--print_schema` "
-             "the JSON Schema of a file. A key exists only for the choices that the second column names: on the "
-             "command line it is refused with others, from a file it is then left out, and the program says so. "
-             "`--task text` is short for `--task.type text`, `--method` chooses a method. Without `--config` the file "
-             "is [quickstart.yaml](../configs/quickstart.yaml), whose values stand in place of these defaults.", "",
-             "This page is made from the classes in `configs/`: `python -m autolora.configs.pages > "
-             "docs/configuration.md`. `--help` also lists what the command line takes beside the keys."]  # fmt: skip
-    section = None
-    for key, choices, allowed, default, meaning in entries():
-        if (now := key.rpartition(".")[0]) != section:
-            section = now
-            lines += ["", f"## {f'`{section}`' if section else 'A run'}", "",
-                      "| key | with | takes | default | meaning |", "|---|---|---|---|---|"]  # fmt: skip
-        cells = (f"`{key}`", choices, allowed, f"`{default}`", meaning.replace("\n", "<br>"))
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    lines = [_ABOVE]
+    for section, found in _by_section():
+        lines += [f"\n## {f'`{section}`' if section else 'A run'}\n",
+                  "| key | with | takes | default | meaning |\n|---|---|---|---|---|"]  # fmt: skip
+        for key, choices, allowed, default, meaning in found:
+            row = f"`{key}`", choices, allowed, f"`{default}`", meaning.replace("\n", "<br>")
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
     return "\n".join(lines) + "\n"
 
 

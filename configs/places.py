@@ -12,21 +12,12 @@ def from_home(name: str) -> str:
     return os.path.expanduser(name)
 
 
-def is_local(name: str) -> bool:
-    """Whether a configured model lies on this machine: in a folder, in a file or in a package."""
-    return name.startswith(PACKAGE) or Path(from_home(name)).exists()
-
-
-def may_be_on_hub(path: str) -> bool:
-    """Whether a configured path of rows may name a data set of the hub: nothing lies there on this machine, and the
-    path does not end like the name of a file, in a dot and a short word (unlike Llama-3.1-Filtered)."""
-    like_a_file = re.fullmatch(r"\.[A-Z]+|\.[a-z][a-z0-9]*", Path(path).suffix)
-    return not Path(from_home(path)).exists() and not like_a_file
-
-
 def is_hub_name(path: str) -> bool:
-    """Whether a path of rows names a repository of the hub, as `owner/name`."""
-    return bool(re.fullmatch(r"[\w.-]+/[\w.-]+", path)) and may_be_on_hub(path)
+    """Whether a path of rows names a repository of the hub, as `owner/name`: nothing lies there on this machine, and
+    it does not end like the name of a file, in a dot and a short word (unlike Llama-3.1-Filtered)."""
+    like_a_file = re.fullmatch(r"\.[A-Z]+|\.[a-z][a-z0-9]*", Path(path).suffix)
+    here = Path(from_home(path)).exists()
+    return bool(re.fullmatch(r"[\w.-]+/[\w.-]+", path)) and not like_a_file and not here
 
 
 def short_name(path: str) -> str:
@@ -36,4 +27,4 @@ def short_name(path: str) -> str:
 
 def portable_name(name: str) -> str | None:
     """The configured name if other machines find the same model under it (hub or package); None for a local folder."""
-    return name if name.startswith(PACKAGE) or not is_local(name) else None
+    return name if name.startswith(PACKAGE) or not Path(from_home(name)).exists() else None

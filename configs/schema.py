@@ -1,14 +1,14 @@
 """A run: what all runs have, and a class for each method, with the keys that it reads and what is true of it."""
 
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, TypeAdapter, model_validator
 
-from autolora.configs.search import Answer, FirstOrder, Hypergradient, SearchConfig, Shares
-from autolora.configs.section import ALL_LINEAR, FilePath, Name, Section, Seed
+from autolora.configs.search import Answer, FirstOrder, Hypergradient, ProbeConfig, SearchConfig, Shares
+from autolora.configs.section import FilePath, Name, Section, Seed
 from autolora.configs.study import StudyConfig, VerdictConfig
-from autolora.configs.tasks import AnyTask, Sample
+from autolora.configs.tasks import AnyTask, Table
 from autolora.configs.training import (
     AdapterSettings,
     ExportConfig,
@@ -22,15 +22,17 @@ from autolora.configs.training import (
     LoraRetrain,
     LoraSettings,
     LoraShuffled,
+    LoraWide,
     ModelConfig,
     RetrainConfig,
     RetrainFrom,
     RetrainOfSearch,
+    RetrainWide,
     SavedModules,
     TrackingConfig,
 )
 
-Stage = Literal["all", "search", "retrain", "report", "verdict"]
+Stage = Literal["all", "search", "retrain", "evaluate", "report", "verdict", "probe"]
 
 
 class RunConfig(Section):
@@ -43,8 +45,6 @@ class RunConfig(Section):
     """How its ranks are searched on D_val: trials are trainings at several choices of ranks."""
     recorded_rule: ClassVar[str] = ""
     """`rule` in the ranks.json that it writes; "" if it writes none, or (autolora) that of answer.rule."""
-    always_merged: ClassVar[bool] = False
-    """Whether it always saves the whole model, in merged/."""
 
     name: Name | None = None
     """Name of the run's folder in runs_folder; null: the config file's name (in a wandb sweep with the id of the trial
@@ -60,7 +60,7 @@ class RunConfig(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """auto: cuda if there is one, else mps, else cpu."""
     model: ModelConfig = ModelConfig()
-    task: AnyTask = Sample()
+    task: AnyTask = Table()
     retrain: RetrainConfig = RetrainConfig()
     tracking: TrackingConfig = TrackingConfig()
     study: StudyConfig | None = None
@@ -93,7 +93,13 @@ class RunConfig(Section):
     @property
     def modules_to_save(self) -> list[str] | None:
         """lora.modules_to_save; None for a method without it."""
-        return None
+        found: list[str] | None = getattr(getattr(self, "lora", None), "modules_to_save", None)
+        return found
+
+    @property
+    def sweeps(self) -> bool:
+        """Whether the learning rate is chosen among several."""
+        return len(self.retrain.rates) > 1 and not self.evaluates_base
 
     @property
     def data_seed(self) -> int:
@@ -105,25 +111,6 @@ class RunConfig(Section):
         """Examples per batch if no gradient is computed."""
         return self.retrain.eval_batch_size or (self.retrain.batch_size if self.task.headless else 64)
 
-    @property
-    def second_derivatives(self) -> str:
-        """The key and value that make this run take second derivatives, for a message; "" if it takes none."""
-        return ""
-
-    @model_validator(mode="after")
-    def _possible(self) -> Self:
-        model = self.model
-        if model.dtype == "nf4" and not self.has_lora:
-            raise ValueError(f"model.dtype: nf4 is not allowed for method {self.method}, which trains the base model")
-        if model.dtype == "bf16" and self.trains in ("part", "all"):
-            raise ValueError(f"model.dtype: bf16 is not allowed for method {self.method}, which trains in fp32")
-        if model.attention == "sdpa" and self.second_derivatives:
-            raise ValueError(f"model.attention: sdpa lacks second derivatives, which {self.second_derivatives} needs")
-        if model.gradient_checkpointing and self.second_derivatives:
-            raise ValueError(f"model.gradient_checkpointing: not with {self.second_derivatives}, which differentiates "
-                             f"a gradient again")  # fmt: skip
-        return self
-
 
 class WithLora(RunConfig):
     """A run that trains LoRA and exports an adapter."""
@@ -132,24 +119,10 @@ class WithLora(RunConfig):
     retrain: LoraRetrain = LoraRetrain()
     export: ExportConfig = ExportConfig()
 
-    at_given_ranks: ClassVar[bool] = False
-    """Whether layers, ranks and k are those of the file in lora.ranks_from."""
-
-    @property
-    def modules_to_save(self) -> list[str] | None:
-        found: list[str] | None = self.lora.modules_to_save
-        return found
-
     @property
     def writes_padded(self) -> bool:
         """Whether adapter_padded/ is written; by default only for language models."""
         return self.task.headless if self.export.padded is None else self.export.padded
-
-    @model_validator(mode="after")
-    def _merges(self) -> Self:
-        if self.export.merged and self.model.dtype == "nf4":
-            raise ValueError("export.merged: not with model.dtype nf4, where merging rounds")
-        return self
 
 
 class Searching(WithLora):
@@ -166,6 +139,7 @@ class Autolora(Searching):
     search: SearchConfig = SearchConfig()
     hypergradient: Hypergradient = FirstOrder()
     answer: Answer = Shares()
+    probe: ProbeConfig = ProbeConfig()
     retrain: RetrainOfSearch = RetrainOfSearch()
 
     searches: ClassVar = "gradients"
@@ -175,30 +149,15 @@ class Autolora(Searching):
         """Whether the hypergradient needs second derivatives."""
         return self.hypergradient.needs_second_derivatives
 
-    @property
-    def second_derivatives(self) -> str:
-        if self.answer.from_run is not None:
-            return ""
-        if self.second_order:
-            return f"hypergradient.type {self.hypergradient.type}"
-        return "study.probe" if self.study and self.study.probe else ""
-
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        search, by_threshold = self.search, self.answer.rule == "threshold"
-        if not by_threshold and (search.patience is not None or search.check_every is not None):
-            raise ValueError(f"search.patience and check_every are not allowed with answer.rule {self.answer.rule}: "
-                             f"only with rule threshold a search stops early")  # fmt: skip
-        every, patience = search.checks
-        settles = by_threshold and patience > 0 and every * (patience + 1) < search.unroll_steps
-        if self.hypergradient.moves_alpha and (search.steps < search.unroll_steps or settles):
-            raise ValueError(
-                f"search.unroll_steps: with {search.unroll_steps} the search would end before its first outer step, "
-                f"and alpha never change; allowed: fewer, or more steps (patience, check_every)"
-            )
-        probe = self.study.probe if self.study else None
-        if probe and any(step > self.search.steps or step % self.search.unroll_steps for step in probe.steps):
-            raise ValueError("study.probe.steps: allowed: multiples of search.unroll_steps, up to search.steps")
+        search = self.search
+        if self.hypergradient.moves_alpha and search.steps < search.unroll_steps:
+            raise ValueError(f"search.unroll_steps: {search.unroll_steps} are more than search.steps, so that alpha "
+                             f"would never change")  # fmt: skip
+        if self.model.attention == "sdpa" and self.answer.from_run is None and self.second_order:
+            raise ValueError(f"model.attention: sdpa lacks second derivatives, which hypergradient.type "
+                             f"{self.hypergradient.type} needs")  # fmt: skip
         return self
 
 
@@ -242,6 +201,17 @@ class Para(WithLora):
     recorded_rule: ClassVar[str] = "para"
 
 
+class Wide(WithLora):
+    """Trained at rank k, cut by held-out rows, and trained on."""
+
+    method: Literal["wide"]
+    lora: LoraWide = LoraWide()
+    retrain: RetrainWide = RetrainWide()
+
+    trains: ClassVar = "own_lora"
+    recorded_rule: ClassVar[str] = "wide"
+
+
 class Optuna(Searching):
     """The best ranks that TPE proposes."""
 
@@ -261,12 +231,6 @@ class LoraGrid(Searching):
     searches: ClassVar = "trials"
     recorded_rule: ClassVar[str] = "grid"
 
-    @model_validator(mode="after")
-    def _named(self) -> Self:
-        if self.lora.target_modules == [ALL_LINEAR]:
-            raise ValueError("lora.target_modules: method lora_grid tries ranks for each; allowed: names of modules")
-        return self
-
 
 class LoraRanks(WithLora):
     """Another run's ranks, with fresh weights."""
@@ -276,7 +240,6 @@ class LoraRanks(WithLora):
     retrain: RetrainFrom = RetrainFrom()
 
     recorded_rule: ClassVar[str] = "given"
-    at_given_ranks: ClassVar[bool] = True
 
 
 class Shuffled(WithLora):
@@ -287,7 +250,6 @@ class Shuffled(WithLora):
     retrain: RetrainFrom = RetrainFrom()
 
     recorded_rule: ClassVar[str] = "shuffled"
-    at_given_ranks: ClassVar[bool] = True
 
 
 class Random(WithLora):
@@ -300,30 +262,23 @@ class Random(WithLora):
     recorded_rule: ClassVar[str] = "random"
 
 
-class _WithModules(RunConfig):
-    lora: SavedModules = SavedModules()
-
-    @property
-    def modules_to_save(self) -> list[str] | None:
-        return self.lora.modules_to_save
-
-
-class Adapter(_WithModules):
+class Adapter(RunConfig):
     """Bottlenecks."""
 
     method: Literal["adapter"]
+    lora: SavedModules = SavedModules()
     adapter: AdapterSettings = AdapterSettings()
 
     trains: ClassVar = "part"
 
 
-class Head(_WithModules):
+class Head(RunConfig):
     """Only the task head is trained; a language model has none and is evaluated untrained."""
 
     method: Literal["head"]
+    lora: SavedModules = SavedModules()
 
     trains: ClassVar = "head"
-    always_merged: ClassVar[bool] = True
 
 
 class Full(RunConfig):
@@ -332,17 +287,28 @@ class Full(RunConfig):
     method: Literal["full"]
 
     trains: ClassVar = "all"
-    always_merged: ClassVar[bool] = True
 
 
-METHODS: dict[str, type[RunConfig]] = {
-    kind.model_fields["method"].annotation.__args__[0]: kind  # type: ignore[union-attr]
-    for kind in (
-        Autolora, Lora, Adalora, Eva, Para, Optuna, LoraGrid, LoraRanks, Shuffled, Random, Adapter, Head, Full,
-    )
-}  # fmt: skip
 Run = Annotated[
-    Autolora | Lora | Adalora | Eva | Para | Optuna | LoraGrid | LoraRanks | Shuffled | Random | Adapter | Head | Full,
+    Autolora
+    | Lora
+    | Adalora
+    | Eva
+    | Para
+    | Wide
+    | Optuna
+    | LoraGrid
+    | LoraRanks
+    | Shuffled
+    | Random
+    | Adapter
+    | Head
+    | Full,
     Field(discriminator="method"),
 ]
 RUN: TypeAdapter[RunConfig] = TypeAdapter(Run)
+
+
+METHODS: dict[str, type[RunConfig]] = {
+    get_args(kind.model_fields["method"].annotation)[0]: kind for kind in get_args(get_args(Run)[0])
+}

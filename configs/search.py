@@ -8,9 +8,7 @@ from autolora.configs.own_class import is_own, own_class
 from autolora.configs.section import (
     CHOOSE,
     COST,
-    LARGEST,
     MEASURE,
-    MOST,
     Count,
     CountFromZero,
     FilePath,
@@ -21,6 +19,7 @@ from autolora.configs.section import (
     ShareFromZero,
 )
 
+OWN_CLASS = "FILE.py:CLASS"
 Constraint = Literal["softmax", "sigmoid", "none"]
 
 
@@ -206,17 +205,27 @@ COMPARED = [name for name, kind in BUILT_IN.items() if kind.moves_alpha]
 
 def _type_of(value: Any) -> str | None:
     """The tag of a hypergradient's class: FILE.py:CLASS has one for all."""
-    chosen = value.get("type", "first_order") if isinstance(value, dict) else getattr(value, "type", None)
-    return "FILE.py:CLASS" if isinstance(chosen, str) and is_own(chosen) else chosen
+    chosen = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return OWN_CLASS if is_own(str(chosen)) else chosen
 
 
 if TYPE_CHECKING:
     Hypergradient = HypergradientConfig
 else:
-    _TAGGED = tuple(
-        Annotated[kind, Tag(name)] for name, kind in [*BUILT_IN.items(), ("FILE.py:CLASS", OwnHypergradient)]
-    )
+    _TAGGED = tuple(Annotated[kind, Tag(name)] for name, kind in [*BUILT_IN.items(), (OWN_CLASS, OwnHypergradient)])
     Hypergradient = Annotated[Union[_TAGGED], Discriminator(_type_of)]  # noqa: UP007
+
+
+class ProbeConfig(Section):
+    """Stage probe compares all approximations with the exact one-step unroll along the search of these settings."""
+
+    steps: Annotated[list[Count], Field(min_length=1)] = [10, 20, 40, 60]
+    """Search steps at which they are compared from the same trained state, each at the last outer step up to there."""
+    etas: Annotated[list[NotNegative | Literal["lr", "betty"]], Field(min_length=1)] = ["lr", "betty"]
+    """Values of hypergradient.eta at which they are compared."""
+    timed_steps: Count = 5
+    """After the last comparison, this many outer steps of each approximation, with their inner steps, are timed,
+    alternating with as many steps of plain LoRA."""
 
 
 class AnswerConfig(Section):
@@ -232,7 +241,7 @@ class AnswerConfig(Section):
     """A rank or budget is enough if its loss on D_val is above that of the searched model by at most this part of what
     that model gains, 1.64 standard errors included. If a lower rank surely does better than the searched model, which
     is then over-fitted, the best such rank takes the model's place."""
-    rows: Annotated[int, Field(ge=0, le=MOST), MEASURE] = 1000
+    rows: Annotated[CountFromZero, MEASURE] = 1000
     """Rows of D_val, drawn by seed, on which the shares of the layers and the curve (what lower ranks keep of LoRA's
     gain) are measured. 0 measures nothing; it is allowed for rule threshold, and for size with a number as budget."""
     curve_ranks: Annotated[list[Rank], MEASURE] = []
@@ -254,10 +263,8 @@ class AnswerConfig(Section):
 
     @model_validator(mode="after")
     def _measured(self) -> Self:
-        if self.from_run is None and 0 < self.rows < 8:
-            raise ValueError("rows: fewer than 8 cannot be divided into folds; allowed: 0, or 8 or more")
-        if self.from_run is None and self.needs_evidence and not self.rows:
-            raise ValueError(f"rows: rule {self.rule} measures on D_val; allowed: 8 or more")
+        if self.from_run is None and self.rows < 8 and (self.rows or self.needs_evidence):
+            raise ValueError(f"rows: {self.rows} are too few to measure on D_val; allowed: 8 or more")
         return self
 
 
@@ -268,7 +275,7 @@ class Threshold(AnswerConfig):
 
 
 class _Budgeted(AnswerConfig):
-    budget: Annotated[Annotated[float, Field(gt=0, le=LARGEST)] | Literal["auto"], CHOOSE] = "auto"
+    budget: Annotated[Positive | Literal["auto"], CHOOSE] = "auto"
     """An average rank; all ranks together have at most as many LoRA parameters as this rank in every layer. auto: the
     smallest of curve_budgets that is enough. One rank in every layer is taken instead if that is enough with fewer
     parameters, or if no budget is enough. If neither is, all components are kept (rule shares: those with a share
@@ -277,12 +284,6 @@ class _Budgeted(AnswerConfig):
     @property
     def number(self) -> float | None:
         return None if self.budget == "auto" else self.budget
-
-    @model_validator(mode="after")
-    def _has_budgets(self) -> Self:
-        if self.budget == "auto" and not self.curve_budgets and self.from_run is None:
-            raise ValueError("curve_budgets: with budget auto give one or more, or give a budget")
-        return self
 
 
 class Shares(_Budgeted):

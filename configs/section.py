@@ -32,20 +32,19 @@ MEASURE = Mark("measure")
 CHOOSE = Mark("choose")
 EVALUATE = Mark("evaluate")
 
-# Larger numbers would overflow 32-bit numbers, or make a run that does not end in a lifetime.
-LARGEST, MOST = 1_000_000, 1_000_000_000
+LARGEST = 1_000_000
 
-Positive = Annotated[float, Field(gt=0, le=LARGEST)]
-NotNegative = Annotated[float, Field(ge=0, le=LARGEST)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 ShareFromZero = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1, le=MOST)]
-CountFromZero = Annotated[int, Field(ge=0, le=MOST)]
+Count = Annotated[int, Field(ge=1)]
+CountFromZero = Annotated[int, Field(ge=0)]
 Width = Annotated[int, Field(ge=1, le=16_384)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Rank = Annotated[int, Field(ge=1, le=1024)]
 Text = Annotated[str, Field(min_length=1)]
-FilePath = Annotated[str, Field(min_length=1, max_length=3000)]
+FilePath = Annotated[str, Field(min_length=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 """It becomes one folder inside runs_folder."""
 

@@ -8,10 +8,8 @@ from pydantic import Field
 from autolora.configs.section import (
     COST,
     LARGEST,
-    Count,
     CountFromZero,
     FilePath,
-    NotNegative,
     Positive,
     Section,
     Text,
@@ -25,19 +23,6 @@ def word(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(word, value))}]"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-class ProbeConfig(Section):
-    """One more search after a study's cells, which compares all approximations with the exact one-step unroll."""
-
-    steps: Annotated[list[Count], Field(min_length=1)]
-    """Search steps after which all approximations are compared from the same trained state: multiples of
-    search.unroll_steps, up to search.steps."""
-    etas: Annotated[list[NotNegative | Literal["lr", "betty"]], Field(min_length=1)] = ["lr", "betty"]
-    """Values of hypergradient.eta at which they are compared."""
-    timed_steps: Count = 5
-    """After the last comparison, this many outer steps of each approximation, with their inner steps, are timed,
-    alternating with as many steps of plain LoRA."""
 
 
 class RayConfig(Section):
@@ -60,7 +45,7 @@ class StudyConfig(Section):
     axes: dict[str, list[Any] | dict[str, dict[str, Any]]] = {}
     """Axis -> its values: a list, such as hypergradient.type: [darts, exact], or names with settings, such as
     variant: {w/o constraint: {search.constraint: none}}. If such an axis is itself a key, its names are the key's
-    values: task.glue: {cola: {}, qqp: {retrain.epochs: 10}}. Values are written as in YAML: null, true, [query]. There
+    values: task.name: {cola: {task.path: cola.csv}}. Values are written as in YAML: null, true, [query]. There
     answer.from, lora.ranks_from and retrain.init may name another cell: {variant: threshold} is the cell with this
     value, and the same on all other axes."""
     exclude: list[dict[str, Any]] = []
@@ -77,7 +62,6 @@ class StudyConfig(Section):
     launcher: Literal["serial", "ray"] = "serial"
     """serial: one cell after the other in this process; ray: several cells at a time, on this machine or a cluster."""
     ray: RayConfig | None = None
-    probe: ProbeConfig | None = None
     others: dict[str, Any] = {}
     """Written by the program: keys of files and of the command that only some cells have."""
 

@@ -2,11 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from autolora.configs.section import (
     COST,
-    EVALUATE,
     Count,
     CountFromZero,
     FilePath,
@@ -89,6 +88,18 @@ class LoraInBudget(LoraSettings):
     rank 1 in every layer takes). para: at most lora.k."""
 
 
+class LoraWide(LoraSettings):
+    basis: Literal["balanced", "plain", "energy"] = "balanced"
+    """The basis of the cut. balanced: by the inputs and the gradients of the held-out rows; plain: by singular values;
+    energy: by singular values, to the smallest rank of each layer that has the part keep of their squares, as
+    peft.convert_to_lora does."""
+    keep: Annotated[float, Field(gt=0, le=1)] = 0.99
+    """balanced, plain: the part of LoRA's gain on the held-out rows that one rank in every layer must keep."""
+    budget: Positive | None = None
+    """An average rank: ranks are then uneven, with at most as many LoRA parameters as this rank in every layer has;
+    null: keep decides."""
+
+
 class LoraOfTrials(LoraInBudget):
     trials: Count = 8
     """How many trials are trained on D_tr; the ranks of the trial that is best on D_val are retrained. The first trial
@@ -167,9 +178,6 @@ class RetrainConfig(Section):
     eval_batch_size: Annotated[Count | None, COST] = None
     """Examples per batch in evaluation. null: 64, but batch_size for a language model, as its logits for every token
     fill the memory."""
-    row_losses: Annotated[bool, EVALUATE] = False
-    """Also write row_losses.parquet, so that two runs can be compared row by row: the log loss of every evaluated row,
-    and of task.unused_rows unused rows. The logits are divided by a temperature that was fitted on other rows."""
     checkpoint_every: Annotated[Count, COST] = 500
     """Steps between two checkpoints."""
 
@@ -219,16 +227,18 @@ class RetrainFrom(LoraRetrain):
     components ({seed}, {task} and {runs} as in lora.ranks_from); for lora_ranks with --lora.ranks_from OUT also the
     folder OUT of `run.py cut`: go on from the cut adapter."""
 
-    @field_validator("init")
-    @classmethod
-    def _of_a_run(cls, init: str) -> str:
-        if init == "search":
-            raise ValueError("this method searches nothing; give the folder of a run whose search is finished")
-        return init
-
     @property
     def start(self) -> str:
         return self.init
+
+
+class RetrainWide(LoraRetrain):
+    """The training of wide LoRA on four fifths of the rows, and of the cut one on all."""
+
+    learning_rate: Positive = 1e-4
+    """AdamW's learning rate for LoRA and head, before the cut and after it."""
+    extra_steps: Count = 200
+    """Optimiser steps on all rows after the cut; epochs and max_steps are those before it."""
 
 
 class ExportConfig(Section):

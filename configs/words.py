@@ -3,6 +3,10 @@
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from autolora.configs.section import LARGEST
+
+_LIMITS = {"ge": "from", "gt": "above", "le": "to", "lt": "below", "multiple_of": "in steps of"}
+
 
 def takes(kind: Any, limits: Any = ()) -> str:
     """The values that a type allows, in words."""
@@ -19,14 +23,6 @@ def takes(kind: Any, limits: Any = ()) -> str:
     if origin is dict:
         return "keys with values"
     names = {int: "a whole number", float: "a number", bool: "true, false", str: "text", Any: "any value"}
-    return f"{names.get(kind, str(kind))}{_range(limits)}"
-
-
-def _range(limits: Any) -> str:
-    """The range in the metadata of a field, such as " from 1"; limits against overflow are left out."""
     parts = [one for limit in limits for one in getattr(limit, "metadata", [limit])]
-    found = {name: getattr(one, name) for one in parts for name in ("ge", "gt", "le", "lt", "multiple_of")
-             if getattr(one, name, None) is not None}  # fmt: skip
-    words = {"ge": "from", "gt": "above", "le": "to", "lt": "below", "multiple_of": "in steps of"}
-    told = [f"{words[name]} {value}" for name, value in found.items() if value < 1_000_000]
-    return f" {' '.join(told)}" if told else ""
+    found = ((word, getattr(one, name, LARGEST)) for name, word in _LIMITS.items() for one in parts)
+    return " ".join([names[kind], *(f"{word} {limit}" for word, limit in found if limit < LARGEST)])

@@ -25,10 +25,7 @@ def test_everything_else_is_no_such_name(value: str) -> None:
 
 def test_the_class_is_found_and_its_file_runs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "mine.py"
-    file.write_text(
-        "import dataclasses\nfrom collections import OrderedDict\n\n"
-        "@dataclasses.dataclass\nclass Mine:\n    second_order: bool = True\n"
-    )
+    file.write_text("import dataclasses\n\n@dataclasses.dataclass\nclass Mine:\n    second_order: bool = True\n")
     found = own_class(f"{file}:Mine", KEY)
     assert found().second_order
     monkeypatch.chdir(tmp_path)
@@ -37,18 +34,18 @@ def test_the_class_is_found_and_its_file_runs_once(tmp_path: Path, monkeypatch: 
     assert digest("other.py:Mine") is None
     assert digest("darts") is None
     with pytest.raises(
-        UserError, match=r"^--hypergradient\.type: mine\.py has no class 'OrderedDict'; allowed: Mine$"
+        UserError, match=r"^--hypergradient\.type: mine\.py:Other cannot be loaded \(AttributeError: .*'Other'"
     ):
-        own_class("mine.py:OrderedDict", KEY)
+        own_class("mine.py:Other", KEY)
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (None, r"there is no file .*mine\.py; allowed: FILE\.py:CLASS"),
-        ("x = 1", r"has no class 'Mine'; allowed: a class that the file defines"),
-        ("class Mine:\n  1 +", r"mine\.py cannot be loaded \(SyntaxError: "),
-        ("import no_such_module", r"mine\.py cannot be loaded \(ModuleNotFoundError: No module named"),
+        (None, r"FileNotFoundError: "),
+        ("x = 1", r"AttributeError: .*has no attribute 'Mine'"),
+        ("class Mine:\n  1 +", r"cannot be loaded \(SyntaxError: "),
+        ("import no_such_module", r"cannot be loaded \(ModuleNotFoundError: No module named"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, text: str | None, words: str) -> None:

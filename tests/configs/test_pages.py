@@ -25,9 +25,9 @@ def test_every_key_is_told_with_its_meaning_and_the_choices_that_have_it() -> No
     told = {(entry.key, entry.choices): entry for entry in found}
     assert told["lora.r", "method lora, adalora, eva"].allowed == "a whole number from 1 to 1024"
     assert told["lora.dropout", "method: all but adapter, head, full"].default == "0.0"
-    assert told["task.path", "task.type glue"].default == "nyu-mll/glue"
+    assert told["task.path", ""].default == "autolora/sample"
     allowed = 'a number above 0 or a list such as "[a,b]" (a number above 0)'
-    assert told["retrain.learning_rate", ""].allowed == allowed
+    assert told["retrain.learning_rate", "method: all but wide"].allowed == allowed
     assert "\nhead: Only the task head is trained" in told["method", ""].meaning
 
 

@@ -4,17 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from autolora.configs.places import from_home, is_hub_name, is_local, may_be_on_hub, portable_name, short_name
+from autolora.configs.places import from_home, is_hub_name, portable_name, short_name
 
 
 def test_only_a_local_folder_or_file_has_no_name_elsewhere(tmp_path: Path) -> None:
     file = tmp_path / "x.gguf"
     file.touch()
     for name in ("org/model", "org/model/x.gguf"):
-        assert (is_local(name), portable_name(name)) == (False, name)
-    assert (is_local("package:a/b"), portable_name("package:a/b")) == (True, "package:a/b")
+        assert portable_name(name) == name
+    assert portable_name("package:a/b") == "package:a/b"
     for path in (tmp_path, file):
-        assert (is_local(str(path)), portable_name(str(path))) == (True, None)
+        assert portable_name(str(path)) is None
 
 
 def test_a_path_may_begin_at_the_home_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,8 +22,7 @@ def test_a_path_may_begin_at_the_home_of_the_user(tmp_path: Path, monkeypatch: p
     (tmp_path / "model").mkdir()
     assert from_home("~/model") == f"{tmp_path}/model"
     assert (from_home("a/~"), from_home("~no such user/x")) == ("a/~", "~no such user/x")
-    assert is_local("~/model")
-    assert not is_local("~no such user/x")
+    assert portable_name("~/model") is None
 
 
 @pytest.mark.parametrize(
@@ -52,4 +51,3 @@ def test_what_lies_here_is_no_name_of_the_hub(tmp_path: Path, monkeypatch: pytes
     for folder in ("mine/data", "home/data"):
         (tmp_path / folder).mkdir(parents=True)
     assert not is_hub_name("mine/data")
-    assert [may_be_on_hub(path) for path in ("mine/data", "~/data", "~/other", "glue")] == [False, False, True, True]

@@ -11,7 +11,6 @@ from autolora.configs.plain import plain
         ("\x1b[31mred", r"\x1b[31mred"),
         ("a\nb\rc\td", r"a\nb\rc\td"),
         ("\x9b2J", r"\x9b2J"),
-        ("a\u202eb", r"a\u202eb"),
         ("\udcff", r"\udcff"),
         ("a\u2028b", r"a\u2028b"),
         ("[red]é☃ 中文 :smile:", "[red]é☃ 中文 :smile:"),
