@@ -14,7 +14,7 @@ holds no random state.
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -32,7 +32,10 @@ from autolora.problems.hypergradients import Hypergradient, State, Step, Tensors
 from autolora.problems.machine.compute import Compute, seeded
 from autolora.problems.machine.draws import seed_of
 from autolora.problems.machine.processes import ALONE, Processes
-from autolora.problems.tasks.kind import Loss, own_loss
+from autolora.problems.tasks.base import Loss, own_loss
+
+Gradient = list[Tensor | None]
+"""None for an input that the loss does not use."""
 
 
 @dataclass
@@ -45,11 +48,12 @@ class Passes:
 
 @dataclass
 class Shared:
-    """What both levels share: where they compute, the processes among which they divide a batch, the counted
-    passes."""
+    """What both levels share: where they compute, the processes among which they divide a batch, how random numbers
+    are seeded (those of torch, or of numpy and Python, too), and the counted passes."""
 
     compute: Compute
     processes: Processes = ALONE
+    seeded: Callable[[int, torch.device], AbstractContextManager[None]] = seeded
     passes: Passes = field(default_factory=Passes)
 
 
@@ -87,10 +91,6 @@ class Level(ImplicitProblem):
     def patch_scheduler(self) -> None:
         """Keeps the given scheduler; Betty's own would lose its position."""
 
-    def get_batch(self) -> Batch:
-        """The batch of this step. Betty has counted the step before it asks."""
-        return self.batches[self.count - 1]
-
     def draw(self) -> Batch:
         """A further batch of this level's rows, the same in a search that resumes; the search's own stay as they
         are."""
@@ -99,9 +99,9 @@ class Level(ImplicitProblem):
 
     def one_step_descent(self, batch: Any = None) -> dict[str, Tensor]:
         """Takes a step, or skips it if its loss or gradient is not finite: then no parameter changes."""
-        self.batch, self._further = self.get_batch(), 0
+        self.batch, self._further = self.batches[self.count - 1], 0  # Betty has counted the step already
         self.last_loss, gradient = self.descent(self.batch)
-        self.norm = get_total_norm(gradient)
+        self.norm = get_total_norm([slope for slope in gradient if slope is not None])
         self.skipped = ~(self.last_loss + self.norm).isfinite()
         self.skipped_steps = self.skipped_steps + self.skipped
         for parameter, slope in zip(self.trained, gradient, strict=True):
@@ -118,7 +118,7 @@ class Level(ImplicitProblem):
         """Clips the gradient as Betty does, by the norm that is known already."""
         clip_grads_with_norm_(self.trained, self.gradient_clipping, self.norm)
 
-    def descent(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+    def descent(self, batch: Batch) -> tuple[Tensor, Gradient]:
         """The loss of a batch, and the gradient that the optimiser is to follow."""
         raise NotImplementedError
 
@@ -127,25 +127,31 @@ class Level(ImplicitProblem):
 
         They sum to its mean loss, over the processes as well. No loss is held while the next one is computed.
         """
-        for number in range(len(batch.parts)):
-            yield self._loss(batch, number)
-
-    def _loss(self, batch: Batch, number: int) -> Tensor:
-        inputs, share = batch.parts[number]
-        self.shared.passes.forward += 1
         compute = self.shared.compute
-        with seeded(seed_of(batch.seed, "masks", number), compute.device), compute.autocast():
-            loss: Tensor = self.training_step(inputs)
-        return loss if share == 1 else loss * share
+        for number, (inputs, share) in enumerate(batch.parts):
+            self.shared.passes.forward += 1
+            with self.shared.seeded(seed_of(batch.seed, "masks", number), compute.device), compute.autocast():
+                loss: Tensor = self.training_step(inputs)
+            yield loss if share == 1 else loss * share
+            del loss
 
-    def loss_and_gradient(self, batch: Batch, inputs: Tensors) -> tuple[Tensor, list[Tensor]]:
-        """L and dL/d inputs of a batch at the current W and beta, zeros for an unused input."""
-        loss, *gradient = self._summed(lambda loss: [loss.detach(), *self._grad(loss, inputs)], self.losses(batch))
-        return loss, gradient
+    def loss_and_gradient(self, batch: Batch, inputs: Tensors) -> tuple[Tensor, Gradient]:
+        """L and dL/d inputs of a batch at the current W and beta, each in memory of its own.
+
+        None for an input that no part uses: AdamW leaves such a weight alone, and would decay it for a gradient of
+        zeros. (Several processes do not know this of each other.)
+        """
+
+        def found(loss: Tensor) -> Gradient:
+            return [loss.detach(), *self._grad(loss, inputs)]
+
+        loss, *gradient = self._summed(found, self.losses(batch), [self.last_loss, *inputs])
+        assert loss is not None
+        return loss, _apart(gradient)
 
     def gradient(self, batch: Batch, inputs: Tensors) -> list[Tensor]:
         """dL/d inputs of a batch at the current W and beta, zeros for an unused input."""
-        return self.loss_and_gradient(batch, inputs)[1]
+        return _filled(self.loss_and_gradient(batch, inputs)[1], inputs)
 
     def products(self, batch: Batch) -> Callable[[Tensors, Tensors], list[Tensor]]:
         """Products with the second derivatives of L at the current W and beta: a function of a direction in W and of
@@ -156,19 +162,19 @@ class Level(ImplicitProblem):
         """
         weights = self.weights
 
-        def gradients() -> Iterator[list[Tensor]]:
+        def gradients() -> Iterator[Gradient]:
             return map(partial(self._grad, inputs=weights, create_graph=True), self.losses(batch))
 
         kept = list(gradients()) if len(batch.parts) == 1 else None
 
         def product(direction: Tensors, inputs: Tensors) -> list[Tensor]:
-            def along(gradient: list[Tensor]) -> list[Tensor]:
-                # torch refuses to differentiate the constant gradient of a weight that the loss does not use.
-                used = [(g, d) for g, d in zip(gradient, direction, strict=True) if g.requires_grad]
+            def along(gradient: Gradient) -> Gradient:
+                # torch refuses to differentiate a constant.
+                used = [(g, d) for g, d in zip(gradient, direction, strict=True) if g is not None and g.requires_grad]
                 slopes, directions = zip(*used, strict=True)
                 return self._grad(slopes, inputs, grad_outputs=directions, retain_graph=kept is not None)
 
-            return self._summed(along, gradients() if kept is None else kept)
+            return _filled(self._summed(along, gradients() if kept is None else kept, inputs), inputs)
 
         return product
 
@@ -177,18 +183,19 @@ class Level(ImplicitProblem):
         """W."""
         raise NotImplementedError
 
-    def _grad(self, loss: Any, inputs: Tensors, **options: Any) -> list[Tensor]:
+    def _grad(self, loss: Any, inputs: Tensors, **options: Any) -> Gradient:
         self.shared.passes.backward += 1
-        found = torch.autograd.grad(loss, inputs, allow_unused=True, **options)
-        return [torch.zeros_like(i) if g is None else g for g, i in zip(found, inputs, strict=True)]
+        return list(torch.autograd.grad(loss, inputs, allow_unused=True, **options))
 
-    def _summed(self, function: Callable[[Any], list[Tensor]], parts: Iterable[Any]) -> list[Tensor]:
-        """The sum of a function over the parts of a batch, and over all processes."""
-        total: list[Tensor] = []
+    def _summed(self, function: Callable[[Any], Gradient], parts: Iterable[Any], inputs: Tensors) -> Gradient:
+        """The sum of a function over the parts of a batch, and over all processes. `inputs`: by which it derives."""
+        total: Gradient = []
         # map, as a loop over the parts would hold the graph of one while the next is made.
         for found in map(function, parts):
-            total = [t + f for t, f in zip(total, found, strict=True)] if total else found
-        return self.shared.processes.summed(total)
+            pairs = zip(total or [None] * len(found), found, strict=True)
+            total = [f if t is None else t if f is None else t + f for t, f in pairs]
+        processes = self.shared.processes
+        return total if processes.size == 1 else [*processes.summed(_filled(total, inputs))]
 
 
 class LoraProblem(Level):
@@ -218,7 +225,7 @@ class LoraProblem(Level):
         self.gates.values = self.selection.module()  # they stay for the backward pass
         return self._loss_of(self.module, batch)
 
-    def descent(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+    def descent(self, batch: Batch) -> tuple[Tensor, Gradient]:
         """Eq. 4: the gradient over W. One backward pass also gives dL_tr/dbeta, where the hypergradient reads it."""
         reads = self.selection.hypergradient.reads
         beta = [] if reads == "nothing" else self.selection.trained
@@ -227,9 +234,16 @@ class LoraProblem(Level):
         if reads != "nothing":
             before = [weight.detach().clone() for weight in self.trained]
             rate = float(self.optimizer.param_groups[0]["lr"])  # the scheduler moves on after this step
-            step = Step(batch, before, rate, found[len(gradient) :], gradient)
+            by_beta, used = _filled(found[len(gradient) :], beta), _filled(gradient, self.trained)
+            step = Step(batch, before, rate, by_beta, used, self.skipped)
             self.steps = [*self.steps, step] if reads == "every step" else [step]
         return loss, gradient
+
+    def one_step_descent(self, batch: Any = None) -> dict[str, Tensor]:
+        found = super().one_step_descent(batch)
+        for step in self.steps[-1:]:
+            step.skipped = self.skipped
+        return found
 
     @contextmanager
     def at(self, weights: Tensors) -> Iterator[None]:
@@ -273,29 +287,38 @@ class SelectionProblem(Level):
         loss: Tensor = self.lora.training_step(batch)
         return loss
 
-    def descent(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+    def one_step_descent(self, batch: Any = None) -> dict[str, Tensor]:
+        before = self.state
+        found = super().one_step_descent(batch)
+        if self.state and self.skipped | self.lora.skipped:
+            self.state = before  # numbers that are not finite would stay in it
+        return found
+
+    def descent(self, batch: Batch) -> tuple[Tensor, Gradient]:
         """Eq. 5: one backward pass gives the direct term and v = dL_val/dW', the hypergradient gives the implicit
         one."""
-        weights = [] if self.hypergradient.reads == "nothing" else self.weights
-        loss, found = self.loss_and_gradient(batch, [*self.trained, *weights])
+        inputs = self.trained if self.hypergradient.reads == "nothing" else [*self.trained, *self.weights]
+        loss, gradient = self.loss_and_gradient(batch, inputs)
+        found = _filled(gradient, inputs)
         self.direct = _flat(found[: len(self.trained)])
         self.implicit = _flat(self._implicit(found[len(self.trained) :]))
         self.lora.steps = []
-        sizes = [beta.numel() for beta in self.trained]
-        gradient = (self.direct + self.implicit).split(sizes)
-        return loss, [part.view_as(beta) for part, beta in zip(gradient, self.trained, strict=True)]
+        parts = (self.direct + self.implicit).split([beta.numel() for beta in self.trained])
+        return loss, [part.view_as(beta) for part, beta in zip(parts, self.trained, strict=True)]
 
     def _implicit(self, v: list[Tensor]) -> list[Tensor]:
         """The implicit term. What the hypergradient draws is the same in all processes, and in a search that
         resumes."""
-        with seeded(seed_of(self.seed, "hypergradient", self.count), self.shared.compute.device):
+        with self.shared.seeded(seed_of(self.seed, "hypergradient", self.count), self.shared.compute.device):
             if self.state is None:
                 self.state = self.hypergradient.start(self.lora)
             term, self.state = self.hypergradient.term(self.state, v, self.lora, self)
         shapes = [one.shape for one in term], [beta.shape for beta in self.trained]
         if shapes[0] != shapes[1]:  # of another shape it would be scrambled over beta
             raise ValueError(f"the implicit term has the shapes {shapes[0]}, beta has {shapes[1]}")
-        return term
+        # After a skipped step W' is W, which does not depend on beta. A test of it would stall a GPU.
+        only = self.hypergradient.reads == "last step"
+        return [torch.where(self.lora.skipped, 0.0, part) for part in term] if only else term
 
     def diagnostics(self) -> dict[str, float | None]:
         """|implicit| / |direct| and the cosine of the two in the last outer step; None where they are not defined:
@@ -342,6 +365,18 @@ class SelectionVariables(nn.Module):
         """
         alpha = self.alpha()
         return alpha / self.alpha_at_start if self.scale == "start" else alpha
+
+
+def _filled(gradient: Gradient, inputs: Tensors) -> list[Tensor]:
+    """The gradient with zeros for unused inputs."""
+    return [torch.zeros_like(i) if g is None else g for g, i in zip(gradient, inputs, strict=True)]
+
+
+def _apart(gradient: Gradient) -> Gradient:
+    """Two weights that are added have one gradient, which would be clipped twice: the second gets a copy."""
+    first: dict[int, int] = {}
+    places = [None if g is None else first.setdefault(g.data_ptr(), place) for place, g in enumerate(gradient)]
+    return [g if g is None or places[i] == i else g.clone() for i, g in enumerate(gradient)]
 
 
 def _flat(tensors: Sequence[Tensor]) -> Tensor:

@@ -39,13 +39,15 @@ Outer: TypeAlias = Any
 @dataclass
 class Step:
     """An inner step W -> W'. `weights`: W. `rate`: its learning rate. `by_beta`: dL_tr/dbeta at W. `used`: dL_tr/dW as
-    the optimiser used it, after clipping."""
+    the optimiser used it, after clipping. `skipped`: whether its loss or gradient was not finite, so that W' is W; a
+    boolean tensor."""
 
     batch: Batch
     weights: list[Tensor]
     rate: float
     by_beta: list[Tensor]
     used: list[Tensor]
+    skipped: Tensor
 
 
 class Hypergradient(ABC):
@@ -202,6 +204,8 @@ def _adam_slope(inner: Inner, weight: Tensor, gradient: Tensor) -> Tensor:
     """The derivative of Adam's update, m / (sqrt(v) + epsilon) with corrected moments, with respect to the
     gradient."""
     state, group = inner.optimizer.state[weight], inner.optimizer.param_groups[0]
+    if not state:  # no loss has used the weight yet
+        return gradient
     (one, two), steps = group["betas"], state["step"]  # a tensor: reading it would stall a GPU
     first, second = 1 - one**steps, 1 - two**steps
     root = (state["exp_avg_sq"] / second).sqrt()
@@ -257,7 +261,8 @@ class Unrolled(WithEta):
         term = [torch.zeros_like(beta) for beta in outer.trained]
         for step in reversed(inner.steps):
             with inner.at(step.weights):
-                change = inner.products(step.batch)(v, [*inner.trained, *outer.trained])
+                products = inner.products(step.batch)(v, [*inner.trained, *outer.trained])
+            change = [torch.where(step.skipped, 0.0, product) for product in products]
             v, term = (
                 minus(values, self.size(step), c) for values, c in ((v, change[: len(v)]), (term, change[len(v) :]))
             )

@@ -1,34 +1,51 @@
-"""The logged points of a search (alpha and contribution of every component), and the parquet file that keeps them."""
+"""What a search leaves: the trajectory of alpha, the searched model in its singular basis, what wandb gets of them.
 
-from collections.abc import Sequence
+No module of Betty is needed here.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+import pandas as pd
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from scipy.stats import entropy
+from torch import Tensor
 
-from autolora.configs.errors import UserError
 from autolora.configs.search import Constraint
-from autolora.engine.disk.files import replacing
-from autolora.engine.disk.tables import numbers_of, read_columns
-from autolora.engine.ranks.threshold import kept_components
+from autolora.engine.cut.basis import svd_of_product
+from autolora.engine.disk.tables import read_parquet, write_parquet
+from autolora.engine.ranks.record import kept_components
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.workbench import Workbench
+from autolora.engine.tracking import Tracker
+from autolora.engine.tracking.picture import rank_picture
+from autolora.problems.gates import Gates
+from autolora.problems.models.attach import ADAPTER, attach_components, factors
+from autolora.problems.models.names import key_names
+from autolora.problems.models.recompute import recompute_blocks
 
-if TYPE_CHECKING:  # --show reads this module and must not wait for torch
-    from torch import Tensor
+NUMBERS = ("alpha", "contribution", "singular_values")
+"""The tensors [layers, k] of a finished search that are stored. alpha and contribution belong to the components of the
+search, singular_values to those of the singular basis."""
+MOST_PICTURES = 20
+"""About this many rank maps are sent to wandb in a search: each is a file, and more would only crowd its slider."""
 
 
 @dataclass
 class Trajectory:
-    """Logged points: `steps` [points], `alpha` and `contribution` [points][layers, k]."""
+    """The logged points of a search: `steps` [points], `alpha` and `contribution` [points][layers, k]."""
 
     names: Sequence[str]
     steps: list[int] = field(default_factory=list)
     alpha: list[np.ndarray] = field(default_factory=list)
     contribution: list[np.ndarray] = field(default_factory=list)
 
-    def add(self, step: int, alpha: "Tensor", contribution: "Tensor") -> None:
+    def add(self, step: int, alpha: Tensor, contribution: Tensor) -> None:
         """Adds one point. alpha, contribution [layers, k]."""
         self.steps.append(step)
         self.alpha.append(alpha.numpy().astype(np.float32))
@@ -40,49 +57,118 @@ class Trajectory:
         found: np.ndarray = np.stack(kept).sum(axis=2)
         return found
 
-    def tensors(self) -> "dict[str, Tensor]":
+    def state(self) -> dict[str, Any]:
         """The points for a checkpoint."""
-        import torch
+        return {"steps": self.steps} | {name: torch.from_numpy(np.stack(getattr(self, name))) for name in _PARTS}
 
-        return {
-            "steps": torch.tensor(self.steps),
-            "alpha": torch.from_numpy(np.stack(self.alpha)),
-            "contribution": torch.from_numpy(np.stack(self.contribution)),
-        }
-
-    def restore(self, tensors: "dict[str, Tensor]") -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
         """Replaces the points by those of a checkpoint."""
-        self.steps = tensors["steps"].tolist()
-        self.alpha, self.contribution = (list(tensors[name].numpy()) for name in ("alpha", "contribution"))
+        self.steps = state["steps"]
+        self.alpha, self.contribution = (list(state[name].numpy()) for name in _PARTS)
 
     def write(self, path: Path) -> None:
-        """Writes parquet, a row for each point, layer and component: step, layer, component (counted from 0), alpha,
-        contribution."""
-        points, layers, k = len(self.steps), len(self.names), self.alpha[0].shape[1]
-        table = pa.table(
-            {
-                "step": np.repeat(np.asarray(self.steps, dtype=np.int64), layers * k),
-                "layer": pa.array(np.tile(np.repeat(np.asarray(self.names, dtype=object), k), points), pa.string()),
-                "component": np.tile(np.arange(k, dtype=np.int64), points * layers),
-                "alpha": np.stack(self.alpha).reshape(-1).astype(np.float64),
-                "contribution": np.stack(self.contribution).reshape(-1).astype(np.float64),
-            }
-        )
-        with replacing(path) as temporary:
-            pq.write_table(table, temporary)
+        """Writes parquet, a row for each point, layer and component (counted from 0)."""
+        places = [self.steps, self.names, range(self.alpha[0].shape[1])]
+        index = pd.MultiIndex.from_product(places, names=["step", "layer", "component"])
+        columns = {name: np.ravel(getattr(self, name)).astype(float) for name in _PARTS}
+        write_parquet(path, pd.DataFrame(columns, index).reset_index())
+
+
+_PARTS = ("alpha", "contribution")
 
 
 def read(path: Path) -> Trajectory:
     """The trajectory in a parquet file. Raises UserError if the file is damaged."""
     way_out = "remove the file, and the report is drawn without its curves"
-    table = read_columns(path, way_out, texts=["layer"], numbers=["step", "component", "alpha", "contribution"])
-    names = table["layer"].unique().to_pylist()
-    try:
-        steps = [int(step) for step in table["step"].unique().to_pylist()]
-        shape = (len(steps), len(names), int(max(table["component"].unique().to_pylist())) + 1)
-        alpha, contribution = (
-            list(numbers_of(table[name]).astype(np.float32).reshape(shape)) for name in ("alpha", "contribution")
-        )
-    except (ValueError, OverflowError, TypeError, pa.ArrowException) as error:
-        raise UserError(f"{path}: rows are missing or doubled; {way_out}") from error
+    table = read_parquet(path, way_out, texts=["layer"], numbers=["step", *_PARTS])
+    steps, names = table["step"].unique().tolist(), table["layer"].unique().tolist()
+    shape = (len(steps), len(names), -1)
+    alpha, contribution = (list(table[name].to_numpy(np.float32).reshape(shape)) for name in _PARTS)
     return Trajectory(names, steps, alpha, contribution)
+
+
+@torch.no_grad()
+def to_singular_basis(gates: Gates, values: Tensor) -> Tensor:
+    """Rewrites B and A of each layer so that B diag(gates) A = U S V^T becomes B = U sqrt(S), A = sqrt(S) V^T.
+
+    `values` [layers, k]: the gates of the search; afterwards all gates count as 1. The model's outputs stay the same,
+    up to rounding. The loss does not determine the searched components: a factor can move from a gate to its A or B,
+    and B R with R^-1 A gives the same update for every invertible R. The singular basis removes both freedoms.
+    Component j of a layer becomes the j-th singular direction of its update.
+
+    Returns the singular values of each layer's update, LoRA's scale included, in falling order [layers, k]; on the
+    CPU.
+    """
+    found = []
+    for layer, gate in zip(gates.layers.values(), values.detach().cpu().double(), strict=True):
+        a, b = factors(layer)
+        left, singular, right = svd_of_product(b.cpu().double() * gate, a.cpu().double())
+        root = singular.sqrt()
+        b.copy_(left * root)
+        a.copy_(root.unsqueeze(1) * right)
+        found.append(singular * layer.scaling[ADAPTER])
+    return torch.stack(found)
+
+
+def read_numbers(folder: RunFolder) -> dict[str, Tensor]:
+    """The tensors of NUMBERS of a finished search, each [layers, k]."""
+    found: dict[str, Tensor] = load_file(folder.search_numbers)
+    return found
+
+
+def trains_head(folder: RunFolder) -> bool:
+    """Whether the search trained a head, or other modules whole, beside LoRA."""
+    return any(".lora_" not in name for name in load_file(folder.search_weights))
+
+
+@torch.no_grad()
+def searched_model(run: Workbench) -> tuple[PeftModel, Gates]:
+    """The searched model of this run and its gates, loaded from search/, on the run's device."""
+    config, weights = run.searched, load_file(run.folder.search_weights)
+    base = run.base()
+    model = attach_components(base.model, config.lora, run.kind.peft_type, base.trained_whole)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            parameter.copy_(weights[name])
+    model.to(run.compute.device)
+    gates = Gates(model)
+    if config.model.gradient_checkpointing:
+        recompute_blocks(model)
+    return model, gates
+
+
+class SearchTracking:
+    """Sends each logged point during a search of `steps` steps, and the trajectories when it ends; docs/wandb.md
+    describes it for users. It counts components from 1, as the paper and the report do."""
+
+    def __init__(self, tracker: Tracker, steps: int) -> None:
+        self.tracker = tracker
+        self._every = max(1.0, steps / MOST_PICTURES)
+        self._last_picture = -1
+
+    def point(self, line: Mapping[str, Any], history: Trajectory, ranks: Sequence[int]) -> None:
+        """Sends a line of metrics.jsonl, the newest point of `history`, and the ranks at that point (empty: none)."""
+        if not self.tracker.alive:
+            return
+        alpha, contribution = history.alpha[-1], history.contribution[-1]
+        entropies = entropy(alpha.clip(0), axis=1, base=max(2, alpha.shape[1]))
+        values: dict[str, Any] = {f"search/{key}": value for key, value in line.items()}
+        values["search/mean_entropy"] = float(entropies.mean())
+        for index, name in enumerate(key_names(history.names)):
+            if ranks:
+                values[f"rank/{name}"] = ranks[index]
+            values[f"entropy/{name}"] = float(entropies[index])
+            for kind, rows in (("alpha", alpha), ("contribution", contribution)):
+                values |= {f"{kind}/{name}/{j}": value for j, value in enumerate(rows[index].tolist(), start=1)}
+        due = int(line["step"] / self._every)
+        if ranks and due != self._last_picture:
+            self._last_picture = due
+            values["search/rank_map"] = rank_picture(history.names, ranks, alpha.shape[1])
+        self.tracker.log(values)
+
+    def end(self, history: Trajectory) -> None:
+        """Sends a chart of alpha for each layer."""
+        alpha = np.stack(history.alpha)
+        for index, name in enumerate(key_names(history.names)):
+            curves = {f"component {j + 1}": alpha[:, index, j].tolist() for j in range(alpha.shape[2])}
+            self.tracker.lines(f"trajectories/{name}", history.steps, curves)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from autolora.engine.search.hook import SearchHook
+from autolora.engine.search.search import SearchHook
 
 
 @pytest.fixture

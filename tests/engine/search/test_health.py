@@ -13,8 +13,7 @@ from autolora.configs.schema import RunConfig
 from autolora.engine.disk import checkpoint
 from autolora.engine.run.context import Context
 from autolora.engine.run.interrupt import Interrupted
-from autolora.engine.search.hook import SearchHook
-from autolora.engine.search.stage import search
+from autolora.engine.search.search import SearchHook, search
 from autolora.engine.tracking.metrics_file import MetricsFile
 from autolora.problems.bilevel import LoraProblem, SelectionProblem
 from tests.helpers.searching import spoil
@@ -114,15 +113,3 @@ def test_the_count_goes_on_after_a_resume(
     again = run_of(config)
     search(again)
     assert MetricsFile(again.folder.search_metrics).read()[-1]["skipped_steps"] == 2
-
-
-@pytest.mark.trains
-def test_steps_that_were_skipped_and_an_alpha_that_collapsed_are_spoken_of(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch,
-    log_lines: list[str],
-) -> None:  # fmt: skip
-    spoil(monkeypatch, SelectionProblem, {1, 3}, math.nan)
-    search(run_of(tiny_config("--search.selection_learning_rate", "9", "--search.patience", "0")))
-    said = [line for line in log_lines if line.startswith("WARNING ")]
-    assert any("2 steps were skipped" in line for line in said)
-    assert any("alpha has collapsed" in line for line in said)

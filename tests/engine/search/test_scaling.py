@@ -1,4 +1,4 @@
-"""How much a search step tells the other processes: the table in docs/scaling.md."""
+"""How much a search step tells the other processes: the table in docs/machines.md."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from torch import Tensor
 from autolora.configs.schema import RunConfig
 from autolora.configs.search import COMPARED
 from autolora.engine.run.context import Context
-from autolora.engine.search.stage import build_search
+from autolora.engine.search.search import build_search
 from autolora.problems.machine.processes import Processes
 
 TERMS = 3

@@ -1,21 +1,12 @@
 """The approximations in examples/, by the interface of a user's own: they compute what they say."""
 
-from typing import Any
-
 import pytest
 import torch
 
-from autolora.configs.search import OwnHypergradient
-from autolora.problems.hypergradients import Hypergradient, approximation
-from tests.helpers.bilevel_toys import Toy, lora_toy, ridge_hessian, ridge_toy
-from tests.helpers.places import ROOT
+from autolora.problems.hypergradients import Hypergradient
+from tests.helpers.bilevel_toys import Toy, example, lora_toy, ridge_hessian, ridge_toy
 
 pytestmark = pytest.mark.usefixtures("float64")
-
-
-def example(name: str, **options: Any) -> Hypergradient:
-    file = {"Soba": "soba", "Penalty": "penalty", "StocBio": "stocbio"}[name]
-    return approximation(OwnHypergradient(type=f"{ROOT / 'examples' / file}.py:{name}", options=options))
 
 
 def at_solution(method: Hypergradient, steps: int = 1) -> Toy:

@@ -12,8 +12,7 @@ from autolora.configs.schema import RunConfig
 from autolora.engine import ranks
 from autolora.engine.run.context import Context
 from autolora.engine.search import trajectory
-from autolora.engine.search.engine import SearchEngine
-from autolora.engine.search.stage import build_search
+from autolora.engine.search.search import SearchEngine, build_search
 from autolora.engine.tracking.metrics_file import MetricsFile
 from autolora.problems.bilevel import SelectionProblem
 from autolora.problems.machine.compute import seeded

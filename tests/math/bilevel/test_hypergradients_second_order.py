@@ -11,7 +11,7 @@ from transformers import set_seed
 
 from autolora.configs.schema import RunConfig
 from autolora.configs.search import BUILT_IN
-from autolora.engine.search.engine import SearchEngine, build_engine
+from autolora.engine.search.search import SearchEngine, build_engine
 from autolora.problems.data import prepare, split_rows
 from autolora.problems.machine.compute import choose_compute
 from autolora.problems.models.attach import attach, lora_config

@@ -7,7 +7,7 @@ import torch
 
 from autolora.configs.schema import RunConfig
 from autolora.engine.run.context import Context
-from autolora.engine.search.stage import build_search
+from autolora.engine.search.search import build_search
 from autolora.problems.models.attach import lora_layers
 
 

@@ -7,8 +7,7 @@ import torch
 
 from autolora.configs.schema import RunConfig
 from autolora.engine.run.context import Context
-from autolora.engine.search.engine import SearchEngine
-from autolora.engine.search.stage import build_search
+from autolora.engine.search.search import SearchEngine, build_search
 
 ON = ("--model.gradient_checkpointing", "true")
 

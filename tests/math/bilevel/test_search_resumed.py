@@ -10,13 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from autolora.configs.errors import UserError
 from autolora.configs.schema import RunConfig
 from autolora.engine.run.context import Context
 from autolora.engine.run.interrupt import Interrupted, StopRequest
-from autolora.engine.search import hook
-from autolora.engine.search.hook import SearchHook
-from autolora.engine.search.stage import search
+from autolora.engine.search.search import SearchHook, search
 from autolora.engine.tracking.metrics_file import MetricsFile
 from tests.helpers.places import ROOT
 
@@ -152,18 +149,3 @@ def test_a_kill_goes_on_from_the_last_checkpoint_and_writes_no_line_twice(
     again = run_of(config)
     search(again)
     assert result(again) == result(whole)
-
-
-@pytest.mark.trains
-def test_a_checkpoint_of_another_version_is_refused(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], stop_at: Callable[[int], None],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    """The same settings then meant other dropout masks."""
-    stop_at(3)
-    with pytest.raises(Interrupted):
-        search(run_of(tiny_config()))
-    stop_at(0)
-    monkeypatch.setattr(hook, "VERSION", 3)
-    with pytest.raises(UserError, match="another version of the program began this search"):
-        search(run_of(tiny_config()))

@@ -8,8 +8,7 @@ from transformers import get_scheduler
 
 from autolora.configs.schema import RunConfig
 from autolora.engine.run.context import Context
-from autolora.engine.search.engine import RanksSettled, SearchEngine
-from autolora.engine.search.stage import build_search
+from autolora.engine.search.search import SearchEngine, build_search
 from autolora.problems.models.attach import lora_layers
 
 
@@ -77,12 +76,33 @@ def test_contribution_is_alpha_times_the_size_of_the_component(
         assert engine.contribution()[0, j].item() == pytest.approx(size.item(), rel=1e-5)
 
 
-def test_ranks_have_settled_after_patience_checks_without_a_change() -> None:
-    settled = RanksSettled(patience=2)
-    checks = [[4, 4], [4, 3], [4, 3], [3, 4], [3, 4], [3, 4]]
-    assert [settled.check(ranks) for ranks in checks] == [False, False, False, False, False, True]
-    never = RanksSettled(patience=0)
-    assert not any(never.check([1]) for _ in range(50))
+def test_ranks_have_settled_after_patience_checks_without_a_change(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checks = iter([[4, 4], [4, 3], [4, 3], [3, 4], [3, 4], [3, 4], *[[3, 4]] * 4])
+    engine = built(run_of(tiny_config("--search.check_every", "2", "--search.patience", "2")))
+    monkeypatch.setattr(engine, "ranks", lambda: next(checks))
+    found = []
+    for step in range(1, 13):
+        engine.global_step = step
+        found.append(engine.settled())
+    assert found == [False] * 11 + [True]
+    engine.patience = 0
+    assert not engine.settled(), "0 says never"
+
+
+def test_a_search_that_fails_leaves_no_gates(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+) -> None:
+    engine = built(run_of(tiny_config()))
+
+    def after_step(searching: SearchEngine, over: bool) -> None:
+        assert searching.lora.gates.values is not None
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        engine.run(after_step)
+    assert engine.lora.gates.values is None
 
 
 def test_both_problems_are_told_what_is_configured(

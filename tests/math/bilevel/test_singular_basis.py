@@ -8,8 +8,8 @@ import torch
 
 from autolora.configs.schema import RunConfig
 from autolora.engine.run.context import Context
-from autolora.engine.search.found import to_singular_basis
-from autolora.engine.search.stage import build_search
+from autolora.engine.search.search import build_search
+from autolora.engine.search.trajectory import to_singular_basis
 from autolora.problems.gates import Gates
 from autolora.problems.models.attach import ADAPTER, factors
 

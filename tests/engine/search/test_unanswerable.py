@@ -1,0 +1,44 @@
+"""What a rule needs of a search is asked before it is made."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from autolora.configs.errors import UserError
+from autolora.configs.requests import Request
+from autolora.configs.schema import RunConfig
+from autolora.configs.search import AnswerConfig, Shares, Size, Threshold
+from autolora.engine.ranks.rules import refuse_unanswerable
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.stages import run_stages
+
+
+@pytest.mark.parametrize(
+    ("settings", "needed"),
+    [(Threshold(), False), (Shares(), True), (Shares(budget=0.5), True), (Size(), True), (Size(budget=0.5), False)],
+)
+def test_too_few_rows_are_refused_where_the_rule_needs_them(settings: AnswerConfig, needed: bool) -> None:
+    refuse_unanswerable(settings, 8, [10, 10])
+    if needed:
+        with pytest.raises(UserError, match=rf"--answer.rule: {settings.rule} is measured on D_val, whose 7 rows"):
+            refuse_unanswerable(settings, 7, [10, 10])
+    else:
+        refuse_unanswerable(settings, 7, [10, 10])
+
+
+@pytest.mark.parametrize("sizes", [[768] * 12, [10, 10, 40], [1, 999]])
+def test_the_smallest_budget_that_a_refusal_names_is_allowed(sizes: list[int]) -> None:
+    with pytest.raises(UserError, match=r"--answer.budget: 1e-06 is not allowed for this model") as refused:
+        refuse_unanswerable(Shares(budget=1e-6), 100, sizes)
+    named = re.search(r"allowed: ([0-9.e-]+) or more", str(refused.value))
+    assert named is not None
+    refuse_unanswerable(Shares(budget=float(named[1])), 100, sizes)
+
+
+def test_what_could_not_be_answered_is_not_searched(tiny_config: Callable[..., RunConfig]) -> None:
+    config = tiny_config("--answer.rows", "1000", "--answer.rule", "shares", "--answer.budget", "0.1")
+    with pytest.raises(UserError, match=r"--answer.budget"):
+        run_stages(Request(config, "all", False, "test"), StopRequest())
+    assert not (Path(config.runs_folder) / str(config.name) / "config.yaml").exists()
