@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -15,7 +14,7 @@ from huggingface_hub import snapshot_download
 from peft import PeftModel, load_peft_weights
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer, Trainer, TrainingArguments
+from transformers import AutoTokenizer
 
 from autolora.configs.errors import UserError
 from autolora.configs.files import to_yaml
@@ -25,19 +24,19 @@ from autolora.configs.schema import RunConfig
 from autolora.engine import ranks
 from autolora.engine.api.adapter import MeasuredAdapter, measured, refuse_sizes
 from autolora.engine.disk.files import read_json, remove, replacing, write_text
-from autolora.engine.measure.likelihood import likelihood_of
-from autolora.engine.measure.passes import Moments, Passes
-from autolora.engine.measure.rows import Rows
-from autolora.engine.ranks.picture import rank_map
-from autolora.engine.ranks.words import kept_words
+from autolora.engine.measure.likelihood import Rows, likelihood_of
+from autolora.engine.measure.measure import Moments, Passes
 from autolora.engine.report.answer import answer_sections
+from autolora.engine.report.findings import kept_words
 from autolora.engine.report.page import Section, write_page
-from autolora.engine.retrain.evaluate import tokens
+from autolora.engine.retrain.evaluate import evaluate
 from autolora.engine.run.context import Context
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.terminal.console import console
 from autolora.engine.terminal.loading import quiet_libraries
+from autolora.engine.tracking.picture import rank_map
 from autolora.problems.data import Data
+from autolora.problems.machine.hub import explain_missing
 from autolora.problems.models.attach import lora_layers
 from autolora.problems.tasks.sources import digest
 
@@ -89,35 +88,24 @@ def _refuse_other_out(request: AdapterRequest) -> None:
 def _adapter(name: str) -> tuple[Path, dict[str, Any]]:
     """The folder of an adapter, downloaded from the hub if it is none here, and its adapter_config.json."""
     folder = Path(name).expanduser()
-    if not folder.exists() and name.count("/") != 1:
-        raise UserError(f"{name}: no such folder, and no name on the hub")
     if not folder.exists():
-        try:
+        with explain_missing("ADAPTER", name):
             folder = Path(snapshot_download(name))
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"{name}: no such folder, and not to be had from the hub ({str(error).split(chr(10))[0]})"
-            ) from error
     if not (folder / "adapter_config.json").exists():
-        raise UserError(
-            f"{folder}: holds no adapter_config.json; give the folder of an adapter, such as runs/X/adapter"
-        )
+        raise UserError(f"{folder}: holds no adapter_config.json; give an adapter's folder, such as runs/X/adapter")
     return folder, read_json(folder / "adapter_config.json")
 
 
 def _config(request: AdapterRequest, source: Path, given_by: dict[str, Any]) -> RunConfig:
     """The settings with which the rows are read and the base model is loaded."""
-    base = request.base or given_by.get("base_model_name_or_path")
-    file = read_json(source / "config.json").get("gguf_file") if (source / "config.json").exists() else None
-    if request.base is None and base and file:
-        base = f"{base}/{file}"
-    if not base:
-        raise UserError(f"{source}: adapter_config.json names no base model; give --base")
-    if request.base and given_by.get("base_model_name_or_path") not in (None, request.base):
-        log.warning("the adapter says that its base is %s; measured on %s", given_by["base_model_name_or_path"], base)
+    said = given_by.get("base_model_name_or_path")
+    file = read_json(source / "config.json").get("gguf_file")
+    base = request.base or (f"{said}/{file}" if said and file else said)
+    if request.base and said not in (None, request.base):
+        log.warning("the adapter says that its base is %s; measured on %s", said, base)
     kind = request.settings.get("task.type") or _TYPES.get(given_by.get("task_type") or "")
-    if kind is None:
-        raise UserError(f"{source}: adapter_config.json has no task_type; give --task.type")
+    if not base or kind is None:
+        raise UserError(f"{source}: adapter_config.json lacks the base model or task_type; give --base or --task.type")
     given = {
         "name": "adapter", "method": "lora", "model.name": base, "model.revision": given_by.get("revision"),
         "task.type": kind, "task.path": request.data, "task.test_path": request.test,
@@ -134,12 +122,13 @@ def _measured(run: Context, request: AdapterRequest, source: Path, folder: Path)
     encoded = concatenate_datasets(parts).sort("group")  # the same order with --test, beside which nothing is held out
     _refuse_other_classes(run, source)
     model = loaded(run, source)
-    made_with = {
-        "adapter": _digest(source), "base": run.weights.loaded, "model": run.config.model.model_dump(),
+    facts = {
+        "adapter": _digest(source), "base": run.known["base model"], "model": run.config.model.model_dump(),
         "rows": request.rows, "seed": run.config.seed,
         "task": run.config.task.model_dump(exclude={"path", "test_path"}),
         "data": digest(encoded), "precision": str(run.compute), "version": 1,
     }  # fmt: skip
+    made_with = json.dumps(facts)
     known = _known(model, folder, made_with)
     if known is not None:
         log.info("%s is of these rows and this adapter; nothing is measured again", folder / "measure.json")
@@ -152,28 +141,26 @@ def _measured(run: Context, request: AdapterRequest, source: Path, folder: Path)
     remove(folder / "moments.safetensors")
     ranks.save(adapter.record, folder / "measure.json")
     with replacing(folder / "moments.safetensors") as place:  # last: it says what both files were made with
-        save_file(vars(adapter.moments), place, metadata={"made_with": json.dumps(made_with)})
+        save_file(vars(adapter.moments), place, metadata={"made_with": made_with})
     return adapter
 
 
-def _known(model: PeftModel, folder: Path, made_with: dict[str, Any]) -> MeasuredAdapter | None:
+def _known(model: PeftModel, folder: Path, made_with: str) -> MeasuredAdapter | None:
     """What was measured with the same before; None if nothing was."""
     place = folder / "moments.safetensors"
-    if not place.exists() or not (folder / "measure.json").exists():
+    if not place.exists():
         return None
     with safe_open(place, "pt") as file:
-        before = json.loads((file.metadata() or {}).get("made_with", "{}"))
-    if before != json.loads(json.dumps(made_with)):
-        return None
+        if file.metadata() != {"made_with": made_with}:
+            return None
     return MeasuredAdapter(model, ranks.load(folder / "measure.json"), Moments(**load_file(place)))
 
 
 def loaded(run: Context, source: Path) -> PeftModel:
     """The base model with this adapter, by plain PEFT, on the run's device. Raises UserError if it does not fit."""
-    base = run.base().model
     try:
-        model = PeftModel.from_pretrained(base, str(source))
-    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        model = PeftModel.from_pretrained(run.base().model, str(source))
+    except (RuntimeError, ValueError) as error:
         told = " ".join(str(error).split())[:300]
         raise UserError(f"{source}: PEFT cannot load it on {run.config.model.name}: {told}") from error
     ours = {f"base_model.model.{name}.lora_A.weight" for name in lora_layers(model)}
@@ -191,34 +178,22 @@ def _data(run: Context, source: Path) -> Data:
     if (source / "tokenizer_config.json").exists():
         run.tokenizer = AutoTokenizer.from_pretrained(source)
         run.tokenizer.pad_token = run.tokenizer.pad_token or run.tokenizer.eos_token
-        run.task.adapt_tokenizer(run.tokenizer)
-    data, scale = run.data, run.task.label_scale
-    if scale is None:
-        return data
-    run.task.label_scale = None
-
-    def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
-        batch = data.collate(rows)
-        return batch | {"labels": batch["labels"] * scale.deviation + scale.mean}
-
-    return dataclasses.replace(data, collate=collate)
+    run.task = dataclasses.replace(run.task, own_units=True)
+    return run.data
 
 
 def _refuse_other_classes(run: Context, source: Path) -> None:
     """Raises UserError if the adapter's folder names other classes than the rows have: the numbers of the labels would
     mean other classes, without a word."""
-    beside, own = source / "config.json", run.task.head().get("id2label")
-    names = list(read_json(beside).get("id2label", {}).values()) if own and beside.exists() else []
-    if own and names and not str(names[0]).startswith("LABEL_") and names != list(own.values()):
-        raise UserError(f"--data: its classes are {', '.join(own.values())}, those of the adapter {', '.join(names)}")
+    own = list(run.task.head().get("id2label", {}).values())
+    names = list(read_json(source / "config.json").get("id2label", {}).values())
+    if own and names and not str(names[0]).startswith("LABEL_") and names != own:
+        raise UserError(f"--data: its classes are {', '.join(own)}, those of the adapter {', '.join(names)}")
 
 
 def _digest(source: Path) -> str:
     """SHA-256 of the adapter's files."""
-    files = sorted(source.glob("adapter_*"))
-    if len(files) < 2:
-        raise UserError(f"{source}: holds no adapter_model.safetensors")
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(source.glob("adapter_*")))).hexdigest()
 
 
 def _cut(run: Context, request: AdapterRequest, source: Path, adapter: MeasuredAdapter) -> Section:
@@ -233,43 +208,30 @@ def _cut(run: Context, request: AdapterRequest, source: Path, adapter: MeasuredA
     adapter.save(out, pad=request.padded, **asked)
     run.tokenizer.save_pretrained(out)
     size = sum(rank * cost for rank, cost in zip(chosen.values(), adapter.sizes, strict=True))
-    said = f"{size:,} of {adapter.record.lora_parameters:,} parameters, rank {_range(chosen.values())}, in {out}"
+    spread = sorted({min(chosen.values()), record.k})
+    said = f"{size:,} of {adapter.record.lora_parameters:,} parameters, rank {' to '.join(map(str, spread))}, in {out}"
     _tell("cut to", said)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
         found = fresh.submit(_loaded_again, run.config, str(out), request.test is not None).result()
-    points = [point for point in adapter.evidence.rank_curve if point.at == record.k and request.parameters is None]
     if found:
-        words = "on --test", "  ".join(f"{name} {value:.4g}" for name, value in found.items())
+        words = f"on --test  {'  '.join(f'{name} {value:.4g}' for name, value in found.items())}"
     else:
-        kept = f"keeps {kept_words(points[0])} of the gain by the folds' estimate" if points else "was not measured"
-        words = "loads", f"in plain PEFT; {kept}; --test FILE evaluates it"
-    _tell(*words)
-    return Section("The cut", None, f"{said}\n{' '.join(words)}", rank_map(record), "cut")
+        points = [x for x in adapter.evidence.rank_curve if x.at == record.k and request.parameters is None]
+        words = "".join(f"keeps {kept_words(point)} of the gain by the folds' estimate" for point in points)
+        words = f"loaded  again by plain PEFT; {words or '--test FILE measures it'}"
+    _tell(*words.split("  ", 1))
+    return Section("The cut", None, f"{said}\n{words}", rank_map(record), "cut")
 
 
 def _loaded_again(config: RunConfig, folder: str, test: bool) -> dict[str, float]:
     """In a fresh process: the written adapter in plain PEFT and, if asked, its metrics and loss on the test rows."""
     quiet_libraries()
     run = Context(config, StopRequest())
-    data = _data(run, Path(folder))  # first: the task learns its classes from the rows
-    (rows, *_), collate = data.evaluation.values(), data.collate
+    data = _data(run, Path(folder))
     model = loaded(run, Path(folder))
     if not test:
         return {}
-    if not run.task.reads_outputs:
-        of_tokens = tokens(model, run, collate, rows)
-        return run.task.token_metrics(of_tokens.loss, of_tokens.accuracy) | {"loss": of_tokens.loss}
-    with tempfile.TemporaryDirectory() as place:
-        options = TrainingArguments(place, per_device_eval_batch_size=64, report_to=[], remove_unused_columns=False)
-        output = Trainer(model, options, data_collator=collate).predict(rows)
-    outputs: Any = output.predictions
-    labels: Any = output.label_ids
-    return run.task.metrics(outputs, labels, rows) | {"loss": (output.metrics or {})["test_loss"]}
-
-
-def _range(values: Any) -> str:
-    found = sorted(set(values))
-    return f"{found[0]}" if len(found) == 1 else f"{found[0]} to {found[-1]}"
+    return evaluate(model, run.task, data, run.compute, run.config.evaluation_batch).metrics
 
 
 def _tell(what: str, text: Any) -> None:

@@ -1,14 +1,22 @@
-"""Write a layer's LoRA in another basis: B A stays the same, and its first components are what a cut keeps.
+"""The components of LoRA: the bases in which a layer is written, how many are kept, and a model cut for a pass.
 
 Any invertible T [r, r] gives the same layer by A' = T A and B' = B T^-1, so what "the first components" are depends on
-T. Everything is computed in float64 on the CPU.
+T. Bases are computed in float64 on the CPU.
 """
 
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from peft import PeftModel
+from torch import Tensor, nn
 from torch.nn.functional import pad
+from torch.nn.utils.rnn import pad_sequence
+
+from autolora.problems.gates import Gates
+from autolora.problems.models.attach import ADAPTER
 
 _LEAST_INPUT = 1e-10
 _LEAST_SIZE = 1e-6
@@ -47,11 +55,11 @@ def balanced_basis(a: Tensor, b: Tensor, of_inputs: Tensor, of_gradients: Tensor
     worth. Moments may be singular: see the constants above.
     """
     energy, directions = torch.linalg.eigh(_exact(of_inputs))
-    root = _at_least(energy, _LEAST_INPUT).sqrt()
+    root = energy.clamp_min(_LEAST_INPUT * float(energy.max().clamp_min(0))).sqrt()
     whole = directions * root  # C: C C' = of_inputs
     squares, turn = torch.linalg.eigh(whole.T @ _exact(of_gradients) @ whole)  # V s^2 V'
     size, turn = squares.flip(0).clamp_min(0).sqrt(), turn.flip(1)
-    root, scale = _or_one(root), _or_one(_at_least(size, _LEAST_SIZE)).sqrt()
+    root, scale = _or_one(root), _or_one(size.clamp_min(_LEAST_SIZE * float(size.max()))).sqrt()
     there = (turn * scale).T @ (directions / root).T  # T = sqrt(s) V' C^-1
     back = (directions * root) @ turn / scale
     return Basis(there @ _exact(a), _exact(b) @ back, size)
@@ -70,11 +78,142 @@ def _exact(value: Tensor) -> Tensor:
     return value.detach().to("cpu", torch.float64)
 
 
-def _at_least(values: Tensor, part: float) -> Tensor:
-    """`values`, none of them negative or below this part of the largest."""
-    return values.clamp_min(part * float(values.max().clamp_min(0)))
-
-
 def _or_one(values: Tensor) -> Tensor:
     """1 in the place of 0, where no input or no gradient was seen at all."""
     return torch.where(values > 0, values, 1.0)
+
+
+def kept_within(worth: Tensor, sizes: Sequence[int], budget: int | None, allowed: Tensor | None = None) -> Tensor:
+    """The components to keep: over all layers, those with the largest worth per parameter, up to `budget` parameters.
+
+    `worth`, `allowed` (None: all) and the boolean result are [layers, k]; `sizes` [layers]: parameters of one
+    component. A component that no longer fits is skipped, and the next one that fits is kept. Of two components with
+    equal worth per parameter, the one of the earlier layer comes first. Without a budget, all allowed components are
+    kept. Unlike in the paper, a layer may keep no component.
+    """
+    allowed = torch.ones_like(worth, dtype=torch.bool) if allowed is None else allowed
+    if budget is None:
+        return allowed
+    kept, k = torch.zeros_like(allowed), worth.shape[1]
+    per_parameter = worth.double() / torch.tensor(sizes, dtype=torch.float64).unsqueeze(1)
+    for place in per_parameter.flatten().argsort(descending=True, stable=True).tolist():
+        if sizes[place // k] <= budget and allowed.view(-1)[place]:
+            kept.view(-1)[place] = True
+            budget -= sizes[place // k]
+    return kept
+
+
+def worth_by_size(singular_values: Tensor) -> Tensor:
+    """What components are worth by rule size: their squares. (PARA takes the largest, whatever a component costs.)"""
+    return singular_values.square()
+
+
+def parameters_of(budget: float, sizes: Collection[int]) -> int:
+    """The LoRA parameters of a budget, which is an average rank: as many as with this rank in every layer.
+
+    `sizes`: the parameters of one component in each layer.
+    """
+    # In floats 0.29 x 100 is 28.999999999999996: without the factor, floor would lose a whole component.
+    return math.floor(budget * sum(sizes) * (1 + 1e-12))
+
+
+def even_ranks(ranks: Sequence[int], rank: int) -> list[int]:
+    """`rank` in every layer, or the layer's own rank where it is smaller."""
+    return [min(own, rank) for own in ranks]
+
+
+def uneven_ranks(
+    sizes: Sequence[Tensor], parameters_per_rank: Sequence[int], parameters: int, max_rank: int | None = None
+) -> list[int]:
+    """The components of the largest s^2 per parameter over all layers, up to this number of LoRA parameters.
+
+    `sizes`: s of each layer [r], falling; `parameters_per_rank`: inputs + outputs of each layer. A layer keeps at most
+    `max_rank` components, and none of size 0; it may keep none at all.
+    """
+    worth = pad_sequence([size.double().square() for size in sizes], batch_first=True)
+    allowed = (worth > 0) & (torch.arange(worth.shape[1]) < (max_rank or worth.shape[1]))
+    # A layer's components cost the same and are worth ever less, so that those kept are its first ones.
+    return kept_within(worth, parameters_per_rank, parameters, allowed).sum(1).tolist()
+
+
+Bases = Sequence[Basis]
+"""A basis of each layer's LoRA."""
+Heads = Sequence[tuple[nn.Parameter, Tensor, Tensor]]
+"""Each weight of the modules that are trained whole (the head): the model's parameter, its value alone, and its
+searched value.
+
+The head that was searched beside LoRA expects LoRA: without it, or with little of it, it may be far worse than the
+head alone (on BioNLP 2004 1.5 nats against 0.7, where the searched model has 0.3). A measurement between no LoRA and
+all of it therefore takes a head in between. Empty where LoRA alone is measured."""
+
+
+def heads_of(model: nn.Module, alone: Mapping[str, Tensor]) -> Heads:
+    """The heads of a searched `model`. `alone`: name in the base model -> weight of the head that was trained alone;
+    empty if LoRA alone was searched."""
+    named = dict(model.named_parameters())
+    whole = {name.replace(f".modules_to_save.{ADAPTER}", ""): weight for name, weight in named.items()}
+    found = [(whole[f"base_model.model.{name}"], value) for name, value in alone.items()]
+    return [(weight, value.to(weight), weight.detach().clone()) for weight, value in found]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What is active in a pass: the components in `mask` [layers, k] of LoRA in `bases` (None: as the model has it),
+    with the head at (1 - head) alone + head searched. The mask may be any gates, also with a gradient."""
+
+    mask: Tensor
+    bases: Bases | None = None
+    head: float = 1.0
+
+
+@dataclass(frozen=True)
+class Gated:
+    """A model with gates on its LoRA, and the heads it may have.
+
+    The layers of a finished adapter may have different ranks; k is the largest of them."""
+
+    model: PeftModel
+    gates: Gates
+    heads: Heads = ()
+
+    @property
+    def ranks(self) -> list[int]:
+        """How many components each layer has [layers]."""
+        return self.gates.ranks
+
+    @property
+    def sizes(self) -> list[int]:
+        """The LoRA parameters of one component of each layer [layers]."""
+        return list(self.gates.parameters_per_rank().values())
+
+    def first(self, ranks: Sequence[int]) -> Tensor:
+        """The mask of the first components of each layer, as many as `ranks` says. Boolean [layers, k]."""
+        return torch.arange(self.gates.k) < torch.tensor(ranks).unsqueeze(1)
+
+    def even(self, rank: int) -> Tensor:
+        """The mask of the first `rank` components of every layer. Boolean [layers, k]."""
+        return self.first(even_ranks(self.ranks, rank))
+
+    def plain(self) -> Bases:
+        """The bases of the plain SVD of B A."""
+        return [plain_basis(a, b) for a, b in self.gates.factors()]
+
+    @contextmanager
+    def at(self, cut: Cut) -> Iterator[None]:
+        """Inside the `with` block passes go through the cut model; after it, through the whole one as it was."""
+        values: list[tuple[Tensor, Tensor]] = [
+            (weight, torch.lerp(alone, searched, cut.head)) for weight, alone, searched in self.heads
+        ]
+        for (a, b), basis in zip(self.gates.factors(), cut.bases or (), strict=cut.bases is not None):
+            values += [(a, basis.a), (b, basis.b)]
+        before = [weight.detach().clone() for weight, _ in values]
+        try:
+            with torch.no_grad():
+                for weight, value in values:
+                    weight.copy_(value)
+            with self.gates.open(cut.mask.float().to(next(self.model.parameters()).device)):
+                yield
+        finally:
+            with torch.no_grad():
+                for (weight, _), value in zip(values, before, strict=True):
+                    weight.copy_(value)

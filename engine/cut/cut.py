@@ -1,4 +1,5 @@
-"""Cut an adapter to its first components: stock PEFT in, stock PEFT out. Nothing is merged or trained."""
+"""Cut an adapter of PEFT's type LORA to its first components: stock PEFT in, stock PEFT out. It neither merges
+nor trains."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -8,17 +9,71 @@ from statistics import mode
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model_state_dict
+from peft import LoraConfig, PeftConfig, PeftModel, PeftType, get_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from peft.utils.other import get_pattern_key
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from autolora.configs.errors import UserError
-from autolora.engine.cut.adapter import lora_layers, modules_of
 from autolora.engine.cut.basis import Basis
 from autolora.engine.disk.files import remove, replacing, write_json
+from autolora.problems.models.attach import lora_layers
+
+_MOVE_THE_BASE = ("pissa", "corda", "olora", "lora_ga", "loftq")
+"""Initial values that PEFT also takes from the base's weights, again whenever it loads the adapter: with fewer ranks
+it would take less, and the model would be another one."""
+_OF_PEFT = re.compile(r"\.(?:base_layer|lora_\w+|modules_to_save|original_module)(?:\.|$)")
+
+
+def adapter_of(model: PeftModel) -> str:
+    """The name of the one active adapter. Raises UserError, which names the reason, for an adapter that is not cut:
+    one whose update of a layer is not B A times a scale."""
+    name, *others = model.active_adapters
+    reason = f"{len(others)} more are active (model.set_adapter)" if others else None
+    reason = reason or _refusal(model.peft_config[name]) or _layer_refusal(model, name)
+    if reason:
+        raise UserError(f"the adapter {name} cannot be measured or cut: {reason}; allowed: one LoRA on linear layers")
+    return name
+
+
+def _refusal(config: PeftConfig) -> str | None:
+    """Why an adapter with this configuration is not cut; None if it is."""
+    if not isinstance(config, LoraConfig) or config.peft_type != PeftType.LORA:
+        return f"it is of PEFT's type {PeftType(config.peft_type).value}; convert it first (peft.convert_to_lora)"
+    if config.use_dora:
+        return "it is DoRA (use_dora)"
+    if config.target_parameters:
+        return "it has LoRA on expert parameters (target_parameters)"
+    if config.lora_bias or config.bias != "none":
+        return "it trained biases (lora_bias or bias)"
+    if str(config.init_lora_weights).startswith(_MOVE_THE_BASE):
+        return (
+            f"its initial values ({config.init_lora_weights}) changed the base model; convert it first "
+            f"(model.save_pretrained with path_initial_model_for_weight_conversion)"
+        )
+    return None
+
+
+def _layer_refusal(model: PeftModel, adapter: str) -> str | None:
+    """Why an adapter with these layers is not cut; None if it is."""
+    for name, layer in model.named_modules():
+        if not isinstance(layer, LoraLayer):
+            continue
+        if adapter in layer.lora_embedding_A:
+            return f"it has LoRA on an embedding ({name})"
+        if adapter in layer.lora_A and not isinstance(layer.lora_A[adapter], nn.Linear):
+            return f"it has LoRA on a convolution ({name})"
+        if adapter in layer.lora_variant:
+            return f"it is another kind of LoRA ({type(layer.lora_variant[adapter]).__name__})"
+    return None
+
+
+def modules_of(model: PeftModel) -> set[str]:
+    """Names of all modules of the base model, without those that PEFT put into it."""
+    return {name for name, _ in model.get_base_model().named_modules() if not _OF_PEFT.search(name)}
 
 
 def cut_adapter(

@@ -1,19 +1,27 @@
-"""Log losses of rows at any temperature, computed from a few statistics per row, so that no logits are kept.
+"""Rows on which a model is measured, their log losses at any temperature, and what their errors are.
 
-An over-confident model has a large log loss even if it ranks the classes correctly, so raw losses would punish larger
-ranks. Dividing the logits by one fitted temperature corrects this; in a regression, fitting the error's variance does.
+Losses are computed from a few statistics per row, so that no logits are kept. An over-confident model has a large log
+loss even if it ranks the classes correctly, so raw losses would punish larger ranks: dividing the logits by one fitted
+temperature corrects this; in a regression, fitting the error's variance does.
+
+Rows of one input (the references of a record, copies of a text) depend on each other: they share a group, which is
+never on both sides of a fold, and which counts as one draw in standard errors.
 """
 
 import math
-from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 import torch
 from peft import TaskType
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
-from autolora.problems.tasks.kind import Kind
+from autolora.problems.tasks import Collate
+from autolora.problems.tasks.given import Kind
 from autolora.problems.tasks.labels import IGNORED
 from autolora.problems.tasks.token_loss import summed_loss
 
@@ -39,51 +47,95 @@ _OF_TOKENS = _temperatures(-1, 2)
 _SCORES_IN_CACHE, _SCORES_ON_GPU = 2**18, 2**25
 
 
-class Likelihood(ABC):
-    """The log loss for a kind of labels, in nats; a row's weight is the number of its labels."""
+def numbered(inputs: Sequence[Any]) -> np.ndarray:
+    """The number of each row's group, counted in the order of the rows [rows]; `inputs`: for each row something that
+    is equal for rows of one input. If all rows have one input, each is a group of its own."""
+    names = np.empty(len(inputs), dtype=object)
+    names[:] = inputs
+    owners, found = pd.factorize(names)
+    return np.asarray(owners) if len(found) > 1 else np.arange(len(inputs))
 
-    def labelled_positions(self, labels: Tensor) -> Tensor | None:
-        """The positions of tokens, ascending, whose logits predict a label of this batch; None if all are needed."""
-        return None
+
+@dataclass(frozen=True)
+class Rows:
+    """Encoded rows. `data`: gives rows by their numbers (`__getitems__`); `collate`: makes a batch with `labels` of
+    them. `lengths`: tokens of each row [rows]. `groups`: the number of each row's group, from 0 [rows]."""
+
+    data: Any
+    collate: Collate
+    lengths: np.ndarray
+    groups: np.ndarray
+
+    @classmethod
+    def of(cls, data: Any, collate: Collate) -> Self:
+        """All rows of a task (a datasets.Dataset) or of a script (GivenRows)."""
+        return cls(data, collate, np.asarray(data["length"]), numbered(data["group"][:]))
+
+    @classmethod
+    def drawn(cls, data: Any, collate: Collate, numbers: Sequence[int] | np.ndarray, most: int, seed: int) -> Self:
+        """Up to `most` of the rows with these numbers, drawn by `seed`, in random order.
+
+        Rows are drawn, not groups, so that a group has no more weight than its rows give it; drawn rows of one group
+        follow each other."""
+        drawn = np.random.default_rng(seed).permutation(numbers)[:most]
+        groups = data["group"][:]
+        together = np.argsort(numbered([groups[int(number)] for number in drawn]), kind="stable")
+        return cls.of(data.select(drawn[together]), collate)
+
+    def __len__(self) -> int:
+        return len(self.groups)
 
     @property
-    @abstractmethod
-    def width(self) -> int:
-        """How many statistics a row has."""
+    def group_count(self) -> int:
+        """How many groups the rows have."""
+        return int(self.groups.max()) + 1
 
-    @abstractmethod
-    def statistics(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The statistics from which `losses` are computed [rows, numbers], and the weight of each row [rows]."""
+    def batch(self, numbers: Sequence[int]) -> dict[str, Any]:
+        """The rows with these numbers as one batch."""
+        return self.collate(self.data.__getitems__(list(numbers)))
 
-    def weights(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The weight of each row [rows]."""
-        return torch.ones(len(labels))
+    def some(self, most: int) -> "Rows":
+        """The first `most` rows."""
+        numbers = range(min(most, len(self)))
+        return Rows(self.data.select(numbers), self.collate, self.lengths[:most], self.groups[:most])
 
-    @abstractmethod
-    def loss(self, logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
-        """The loss at this temperature, summed over all labels of a batch. Differentiable scalar."""
+    def folds(self, count: int) -> np.ndarray:
+        """The fold of each row [rows]: `count` folds of whole groups, in the order of the groups, whose borders come
+        as close to equal numbers of rows as groups allow. There are at most as many folds as groups."""
+        ends = np.cumsum(np.bincount(self.groups))
+        wanted = len(self) * np.arange(1, count) / count
+        last = {int(np.abs(ends[:-1] - place).argmin()) for place in wanted} if len(ends) > 1 else set()
+        fold: np.ndarray = np.searchsorted(sorted(last), self.groups, side="left")
+        return fold
 
-    @abstractmethod
-    def drawn_slope(self, logits: Tensor, labels: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
-        """A scalar whose slope v with respect to the logits of a label is drawn so that E[v v'] is the second
-        derivative of that label's loss. Its slope with respect to any inner tensor then has the Gauss-Newton matrix
-        of the loss as its second moment; one backward pass draws it for all rows."""
+    def by_length(self, numbers: np.ndarray, size: int) -> list[list[int]]:
+        """Batches of these rows, of similar length, the longest first."""
+        order = numbers[np.argsort(-self.lengths[numbers], kind="stable")].tolist()
+        return [order[start : start + size] for start in range(0, len(order), size)]
 
-    @abstractmethod
-    def fitted(self, statistics: Tensor, weights: Tensor) -> float:
-        """The temperature at which the loss of these rows is smallest; NaN if a loss is not finite."""
+    def draws(self, folds: np.ndarray, size: int, least: int) -> list[list[int]]:
+        """Independent draws of whole groups: the rows of each draw, all of one fold.
 
-    def exact(self, temperature: float) -> float:
-        """The nearest temperature at which `losses` are exact, not interpolated."""
-        return temperature
+        A draw has at most `size` rows, unless one group has more; there are at least `least` draws if there are as
+        many groups of one size."""
+        found: list[list[int]] = []
+        count = int(folds.max()) + 1
+        for fold in range(count):
+            rows = np.flatnonzero(folds == fold)
+            rows = rows[np.argsort(self.groups[rows], kind="stable")]
+            most, draw = max(1, min(size, len(rows) * count // least)), list[int]()
+            for group in np.split(rows, 1 + np.flatnonzero(np.diff(self.groups[rows]))):
+                if draw and len(draw) + len(group) > most:
+                    found.append(draw)
+                    draw = []
+                draw = draw + group.tolist()
+            found.append(draw)
+        return found
 
-    @abstractmethod
-    def losses(self, statistics: Tensor, temperature: float, weights: Tensor) -> Tensor:
-        """The loss of each row at this temperature, summed over its labels [rows]."""
 
-
-class Categorical(Likelihood):
-    """Class labels, one for each row or for each token (-100: no label); logits are divided by the temperature.
+class Categorical:
+    """The log loss of class labels, one for each row or for each token (-100: no label), in nats; logits are divided
+    by the temperature. A row's weight is the number of its labels.
 
     `shifted`: the logits of a token predict the label of the next token.
     """
@@ -94,14 +146,17 @@ class Categorical(Likelihood):
 
     @property
     def width(self) -> int:
+        """How many statistics a row has."""
         return len(self.grid)
 
     def labelled_positions(self, labels: Tensor) -> Tensor | None:
+        """The positions of tokens, ascending, whose logits predict a label of this batch; None if all are needed."""
         if not self.shifted:
             return None
         return (labels[:, 1:] != IGNORED).any(dim=0).nonzero()[:, 0]
 
     def statistics(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The statistics from which `losses` are computed [rows, numbers], and the weight of each row [rows]."""
         scores, targets = (logits[:, :-1], labels[:, 1:]) if self.shifted else (logits, labels)
         sums = torch.zeros(len(logits), len(self.grid), device=logits.device)
         most = _SCORES_IN_CACHE if logits.device.type == "cpu" else _SCORES_ON_GPU
@@ -127,16 +182,20 @@ class Categorical(Likelihood):
         return sums.log_() - own / torch.from_numpy(self.grid).to(own)
 
     def weights(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The weight of each row [rows]."""
         known = (labels[:, 1:] if self.shifted else labels) != IGNORED
         return known.view(len(labels), -1).sum(dim=1)
 
     def loss(self, logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
+        """The loss at this temperature, summed over all labels of a batch. Differentiable scalar."""
         scores, targets = self._labelled(logits, labels)
         return summed_loss(scores, targets, temperature=temperature)
 
     def drawn_slope(self, logits: Tensor, labels: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
-        """As `Likelihood.drawn_slope`: with random signs e, v = (diag(p)^1/2 - p p^1/2') e has the moment
-        diag(p) - p p', which is the second derivative of the log loss whatever the label is."""
+        """A scalar whose slope v with respect to the logits of a label is drawn so that E[v v'] is the second
+        derivative of that label's loss. Its slope with respect to any inner tensor then has the Gauss-Newton matrix of
+        the loss as its second moment; one backward pass draws it for all rows. With random signs e,
+        v = (diag(p)^1/2 - p p^1/2') e has the moment diag(p) - p p'."""
         scores, _ = self._labelled(logits, labels)
         scaled = scores.float() / temperature
         p = scaled.detach().softmax(dim=-1)
@@ -144,7 +203,8 @@ class Categorical(Likelihood):
         return ((drawn - p * drawn.sum(dim=-1, keepdim=True)) * scaled).sum()
 
     def fitted(self, statistics: Tensor, weights: Tensor) -> float:
-        """As `Likelihood.fitted`, but a temperature below 1 must be worth its price (_PRICE)."""
+        """The temperature at which the loss of these rows is smallest; NaN if a loss is not finite. One below 1 must
+        be worth its price (_PRICE)."""
         sums = statistics.double().sum(dim=0).numpy()
         if not np.isfinite(sums).all():
             return math.nan
@@ -158,9 +218,11 @@ class Categorical(Likelihood):
         return float(self.grid[0] * 2 ** (min(places, key=curve) / _OCTAVE))
 
     def exact(self, temperature: float) -> float:
+        """The nearest temperature at which `losses` are exact, not interpolated."""
         return float(self.grid[np.abs(np.log(self.grid / temperature)).argmin()])
 
     def losses(self, statistics: Tensor, temperature: float, weights: Tensor) -> Tensor:
+        """The loss of each row at this temperature, summed over its labels [rows]."""
         if math.isnan(temperature):  # the losses were not finite: the model diverged, about which the caller warns
             return torch.full_like(weights, math.nan, dtype=torch.float64)
         last = len(self.grid) - 1
@@ -177,10 +239,20 @@ class Categorical(Likelihood):
         return logits[known], labels[known]
 
 
-class Gaussian(Likelihood):
-    """Labels that are numbers, one per row: the log loss of a normal error, whose variance serves as temperature."""
+class Gaussian:
+    """The log loss of numbers, one per row, with a normal error, whose variance serves as temperature. The methods are
+    those of Categorical."""
 
     width = 1
+
+    def labelled_positions(self, labels: Tensor) -> Tensor | None:
+        return None
+
+    def weights(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return torch.ones(len(labels))
+
+    def exact(self, temperature: float) -> float:
+        return temperature
 
     def statistics(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         squared = (logits.float().view(len(labels)) - labels.float()).square()
@@ -210,8 +282,108 @@ def _signs(like: Tensor, generator: torch.Generator) -> Tensor:
     return (2 * torch.randint(0, 2, like.shape, generator=generator, dtype=torch.int8) - 1).to(like)
 
 
+Likelihood = Categorical | Gaussian
+
+
 def likelihood_of(kind: Kind) -> Likelihood:
     """The Likelihood for a task's labels. The task's rows must be loaded, as its head may depend on them."""
     if kind.head().get("problem_type") == "regression":
         return Gaussian()
     return Categorical(shifted=kind.peft_type == TaskType.CAUSAL_LM)
+
+
+def _by_group(values: Tensor, groups: np.ndarray) -> Tensor:
+    """The sums of values [rows, ...] over the rows of each group [groups, ...]; `groups`: a number for each row."""
+    sums = torch.zeros(int(groups.max()) + 1, *values.shape[1:], dtype=values.dtype)
+    return sums.index_add_(0, torch.tensor(groups), values)
+
+
+def ratio_error(sums: Tensor, weights: Tensor, groups: np.ndarray | None = None) -> Tensor:
+    """The standard error of sum(sums) / sum(weights) over independent draws [draws, ...] of different weights [draws].
+
+    `groups`: a number for each draw; draws with the same number depend on each other, and count as one. If all have
+    the same number, each counts as a draw, as in `rows.numbered`. Infinite if there is only one draw.
+    """
+    if groups is not None and groups.min() < groups.max():
+        return ratio_error(_by_group(sums, groups), _by_group(weights, groups))
+    draws, total = len(weights), weights.sum()
+    if draws < 2:
+        return torch.full_like(sums[0], float("inf"))
+    by = weights.view(-1, *[1] * (sums.dim() - 1))
+    rest = sums - by * (sums.sum(dim=0) / total)
+    error: Tensor = (rest.square().sum(dim=0) * draws / (draws - 1)).sqrt() / total
+    return error
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The losses of all rows, those of each fold at the temperature that was fitted on the other folds.
+
+    `losses`: of each row, summed over its labels, in nats [rows]. `weights`: labels of each row [rows]. `temperature`:
+    the geometric mean of the folds' temperatures. `groups`: the number of the group of each row [rows]; rows of one
+    group depend on each other, and count as one draw in standard errors. None: each row is a draw."""
+
+    losses: Tensor
+    weights: Tensor
+    temperature: float
+    groups: np.ndarray | None = None
+
+    @property
+    def loss(self) -> float:
+        """The mean loss, nats per label."""
+        return float(self.losses.sum() / self.weights.sum())
+
+    def above(self, other: "Judged") -> tuple[float, float]:
+        """The mean loss minus that of `other` on the same rows, and the standard error of the difference."""
+        rows = self.losses - other.losses
+        return float(rows.sum() / self.weights.sum()), float(ratio_error(rows, self.weights, self.groups))
+
+
+def cross_fitted(
+    likelihood: Likelihood, statistics: Sequence[Tensor], weights: Tensor, folds: np.ndarray,
+    groups: np.ndarray | None = None,
+) -> Judged:  # fmt: skip
+    """The losses of each fold's rows with what the other folds chose: the temperature, and one of the candidates.
+
+    `statistics`: a tensor [rows, numbers] for each candidate (such as two heads), in which every row was measured with
+    what the folds beside its own chose. `folds`: the fold of each row [rows]. `groups`: as in `Judged`.
+    """
+    losses, temperatures = torch.zeros_like(weights), []
+    for fold in range(int(folds.max()) + 1):
+        own = torch.from_numpy(folds == fold)
+        rest = ~own if bool((~own).any()) else own
+        fitted = [likelihood.fitted(one[rest], weights[rest]) for one in statistics]
+        at_best = [
+            float(likelihood.losses(one[rest], temperature, weights[rest]).sum())
+            for one, temperature in zip(statistics, fitted, strict=True)
+        ]
+        best = at_best.index(min(at_best))
+        losses[own] = likelihood.losses(statistics[best][own], fitted[best], weights[own])
+        temperatures.append(fitted[best])
+    return Judged(losses, weights, float(np.exp(np.mean(np.log(temperatures)))), groups)
+
+
+def calibrated(likelihood: Likelihood, statistics: Tensor, weights: Tensor, groups: np.ndarray) -> Judged | None:
+    """The losses of held-out rows with these statistics [rows, numbers]; None if one half of them has no label.
+
+    `weights`: as in `Judged`; `groups`: the number of the group of each row, counted in their order [rows]. The rows
+    of every other group are one half; the loss of each half is taken at the temperature that was fitted on the other.
+    Without a temperature, the log loss would mostly measure over-confidence, which grows with the model's size.
+    """
+    halves = groups % 2
+    if min(float(weights[torch.from_numpy(halves == half)].sum()) for half in (0, 1)) == 0:
+        return None
+    return cross_fitted(likelihood, [statistics], weights, halves, groups)
+
+
+def kept(point: Judged, whole: Judged, without: Judged) -> tuple[float, float]:
+    """The part of the gain that a cut keeps, 1 - (L - L_whole) / (L_without - L_whole), and its standard error.
+
+    Both differences are over the same rows, so the standard error comes from their combination in each row.
+    """
+    (lost, _), (gain, _) = point.above(whole), without.above(whole)
+    if gain == 0:  # the model learned nothing, so there is nothing to keep
+        return 0.0, 0.0
+    share = lost / gain
+    rows = (point.losses - whole.losses) - share * (without.losses - whole.losses)
+    return 1 - share, float(ratio_error(rows, whole.weights, whole.groups)) / abs(gain)

@@ -1,28 +1,35 @@
-"""The record of the ranks, ranks.json: all that the retraining needs from the search."""
+"""The record of the ranks, ranks.json: all that the retraining needs from the search. The module imports no torch."""
 
 import dataclasses
 import difflib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+import numpy as np
+from pydantic import Field, TypeAdapter, ValidationError
 
 from autolora.configs.errors import UserError
 from autolora.configs.places import portable_name
 from autolora.configs.schema import WithLora
 from autolora.configs.search import Constraint
 from autolora.engine.disk.files import load_json, write_json
-from autolora.engine.measure import evidence
 from autolora.engine.measure.evidence import SEEN, Evidence
 
-OF_RUN = ("lora_alpha", "scale", "base_model", "revision")
-"""The fields that a run adds to the record of its ranks, for other trainers."""
+BY_HAND = "by hand"
+"""The rule of ranks that a user has written."""
+NOTHING_LEARNED = "LoRA has not learned anything that shows on D_val"
 BY_CURVE = "curve"
 """The rule of a record whose layers all have one rank, which the rank curve calls enough."""
+SUM_TO_ONE = {"softmax"}
+"""Constraints under which the alphas of a layer sum to 1: each starts at 1/k."""
+LEAST_POINTS = 8
+"""If the last quarter of a search has fewer logged points, no rank counts as steady."""
+# A relative tolerance: at the uniform start, rounding may put alpha just below lambda = 1/k, and must not drop it.
+_ROUNDING = 1e-6
 
-_STRICT = ConfigDict(strict=True, allow_inf_nan=False, extra="forbid")
+Array = TypeVar("Array", bound=Any)
+"""A tensor or an array; a function returns the kind that it is given."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +38,8 @@ class LayerRank:
 
     alpha and contribution [k] belong to the components of the search. singular_values, share and share_standard_error
     [k] belong to the singular components of the same update, the largest singular value first. Shares are in nats per
-    label of D_val. `decided`: whether the rank by threshold was steady at the end of the search; None under other
+    label of D_val. `layer_part_standard_error`: of layer_share divided by the sum of all layers' shares; None if that
+    is not above 0. `decided`: whether the rank by threshold was steady at the end of the search; None under other
     rules.
     """
 
@@ -45,23 +53,17 @@ class LayerRank:
     layer_share: float | None = None
     layer_share_standard_error: float | None = None
     layer_part_standard_error: float | None = None
-    """The standard error of layer_share divided by the sum of all layers' shares; None if that is not above 0."""
     decided: bool | None = None
-
-    __pydantic_config__ = _STRICT
 
     @property
     def seen(self) -> bool:
         """Whether the layer's share is above noise; False if none was measured."""
-        share, error = self.layer_share, self.layer_share_standard_error
-        return share is not None and error is not None and share > SEEN * error
+        return (self.layer_share or 0.0) > SEEN * (self.layer_share_standard_error or 0.0)
 
     def part_error(self, total: float) -> float:
-        """The standard error of layer_share / `total`, the sum of all layers' shares; if it is not recorded, that of
-        the share in units of the total, which is too large where rows raise all shares alike."""
-        if self.layer_part_standard_error is not None:
-            return self.layer_part_standard_error
-        return (self.layer_share_standard_error or 0.0) / total
+        """The standard error of layer_share / `total`, the sum of all layers' shares, which is above 0."""
+        error = self.layer_part_standard_error
+        return (self.layer_share_standard_error or 0.0) / total if error is None else error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +71,10 @@ class RankRecord:
     """The content of ranks.json.
 
     `k`: the components of each layer in the search. `threshold`: lambda; None if it differs by layer (constraint none)
-    or if the rule uses no threshold. `budget`: in LoRA parameters; None if there was no budget. `tolerance`: the part
-    of the gain that the sufficient rank may lose.
+    or if the rule uses no threshold. `budget`: in LoRA parameters; None if there was no budget. `note`: what a reader
+    must know about how the ranks were made. `tolerance`: the part of the gain that the sufficient rank may lose. For
+    other trainers: the search multiplies each component by `lora_alpha` / k, the retraining has the scale that
+    `scale` (retrain.scale) names; `base_model`: its name on the hub or in a package, None for a local folder.
     """
 
     k: Annotated[int, Field(ge=1)]
@@ -81,18 +85,12 @@ class RankRecord:
     budget: int | None = None
     lora_parameters: int | None = None
     note: str | None = None
-    """What a reader must know about how the ranks were made."""
     evidence: Evidence | None = None
     tolerance: float = 0.05
     lora_alpha: float | None = None
-    """The search multiplies each component by lora_alpha / k. None in a record written by hand."""
     scale: str | None = None
-    """The value of retrain.scale: which scale the retraining has instead."""
     base_model: str | None = None
-    """Name of the base model on the hub or in a package; None for a local folder."""
     revision: str | None = None
-
-    __pydantic_config__ = _STRICT
 
     @property
     def mean_rank(self) -> float:
@@ -100,20 +98,19 @@ class RankRecord:
         return sum(layer.rank for layer in self.layers) / len(self.layers)
 
     @property
+    def mean_kept_rank(self) -> float:
+        """Mean over the layers that keep any component."""
+        return sum(self.kept.values()) / len(self.kept)
+
+    @property
     def searched(self) -> bool:
-        """Whether a search chose the ranks from k components of each layer; False for ranks of any other method, and
-        for those that were written by hand."""
+        """Whether a search chose the ranks from k components of each layer."""
         return any(layer.alpha for layer in self.layers)
 
     @property
     def mean_in_words(self) -> str:
-        """The mean over the layers, as `mean_in_words` has it."""
-        return mean_in_words([layer.rank for layer in self.layers], self.k if self.searched else None)
-
-    @property
-    def mean_kept_rank(self) -> float:
-        """Mean over the layers that keep any component."""
-        return sum(self.kept.values()) / len(self.kept)
+        """The mean over the layers, as `2.67 of k = 8`; ranks that no search chose have no k to be compared with."""
+        return f"{self.mean_rank:.2f}" + (f" of k = {self.k}" if self.searched else "")
 
     @property
     def ranks(self) -> dict[str, int]:
@@ -121,25 +118,60 @@ class RankRecord:
         return {layer.name: layer.rank for layer in self.layers}
 
     @property
+    def kept(self) -> dict[str, int]:
+        """Name -> rank of the layers that keep any component."""
+        return {name: rank for name, rank in self.ranks.items() if rank}
+
+    @property
     def all_equal(self) -> bool:
         """Whether every layer has the same rank."""
-        return len({layer.rank for layer in self.layers}) == 1
+        return len(set(self.ranks.values())) == 1
 
     @property
     def undecided(self) -> list[bool]:
         """For each layer whether its rank is undecided; False for every layer unless a threshold chose the ranks."""
         return [layer.decided is False for layer in self.layers]
 
-    @property
-    def kept(self) -> dict[str, int]:
-        """Name -> rank of the layers that keep any component."""
-        return {layer.name: layer.rank for layer in self.layers if layer.rank > 0}
+
+def thresholds(alpha: Array, constraint: Constraint) -> Array:
+    """lambda of each layer [layers, 1]: 1/k for softmax (AutoLoRA section 4.4), 1/2 for sigmoid, sum(alpha)/k for none
+    (Table 4). alpha [layers, k]."""
+    k = alpha.shape[1]
+    found: Array
+    if constraint == "none":
+        found = alpha.sum(1)[:, None] / k
+    else:
+        found = 0 * alpha[:, :1] + (1.0 / k if constraint in SUM_TO_ONE else 0.5)
+    return found
 
 
-def mean_in_words(ranks: Sequence[int], k: int | None) -> str:
-    """The mean of ranks, as `2.67 of k = 8`. `k`: the components of each layer from which a search chose them; None
-    for ranks that no search chose, which have no k to be compared with."""
-    return f"{sum(ranks) / len(ranks):.2f}" + ("" if k is None else f" of k = {k}")
+def kept_components(alpha: Array, constraint: Constraint) -> Array:
+    """Which components stay by threshold: alpha_l^j >= lambda_l. Boolean [layers, k]."""
+    bound = thresholds(alpha, constraint)
+    kept: Array = alpha >= bound - _ROUNDING * abs(bound)
+    return kept
+
+
+def steady_layers(alpha: Sequence[np.ndarray], constraint: Constraint) -> list[bool]:
+    """Whether the rank of each layer was the same at all logged points of the last quarter of a search, and these were
+    LEAST_POINTS or more. alpha [points][layers, k]."""
+    points = len(alpha) // 4
+    if points < LEAST_POINTS:
+        return [False] * len(alpha[0])
+    ranks = np.stack([kept_components(at, constraint).sum(axis=1) for at in alpha[-points:]])
+    steady: list[bool] = (ranks == ranks[0]).all(axis=0).tolist()
+    return steady
+
+
+def steadiness(record: RankRecord) -> str:
+    """How many ranks by threshold the search decides; "" for ranks by another rule."""
+    decided = [layer.decided for layer in record.layers]
+    if all(one is None for one in decided):
+        return ""
+    return (
+        f"{sum(map(bool, decided))} of {len(decided)} ranks are decided within this search (unchanged in its last "
+        f"quarter, of {LEAST_POINTS} or more logged points); another seed may decide otherwise"
+    )
 
 
 def chosen_components(layer: LayerRank, record: RankRecord) -> list[int]:
@@ -149,14 +181,11 @@ def chosen_components(layer: LayerRank, record: RankRecord) -> list[int]:
     ones if these are too few. Every other rule keeps the first ones. Raises UserError for a rank above k.
     """
     if layer.rank > record.k:
-        raise UserError(
-            f"--retrain.init: 'search' is not allowed for {layer.name} at rank {layer.rank}, as the search has only "
-            f"{record.k} components of it; allowed here: scratch"
-        )
+        raise UserError(f"--retrain.init: 'search' is not allowed for {layer.name} at rank {layer.rank}, as the "
+                        f"search has only {record.k} components of it; allowed here: scratch")  # fmt: skip
     order = list(range(record.k))
-    if record.rule == "shares" and len(layer.share) == record.k:
-        errors = layer.share_standard_error or (0.0,) * record.k
-        sure = [share > error for share, error in zip(layer.share, errors, strict=True)]
+    if record.rule == "shares" and layer.share:
+        sure = [share > error for share, error in zip(layer.share, layer.share_standard_error, strict=True)]
         order.sort(key=lambda j: (not sure[j], -layer.share[j] if sure[j] else j))
     return sorted(order[: layer.rank])
 
@@ -183,34 +212,18 @@ def counted(record: RankRecord, sizes: Mapping[str, int]) -> RankRecord:
     return dataclasses.replace(record, lora_parameters=count_parameters(record.kept, sizes))
 
 
+_RECORD, _EVIDENCE, _LAYERS = TypeAdapter(RankRecord), TypeAdapter(Evidence), TypeAdapter(tuple[LayerRank, ...])
+
+
 def save(record: RankRecord, path: Path) -> None:
-    """Writes ranks.json."""
-    measured = {} if record.evidence is None else evidence.to_json(record.evidence, record.tolerance)
-    write_json(
-        path,
-        {
-            "k": record.k,
-            "constraint": record.constraint,
-            "rule": record.rule,
-            "lambda": record.threshold,
-            **({} if record.budget is None else {"budget": record.budget}),
-            "layers": [_filled(layer) for layer in record.layers],
-            "mean_rank": record.mean_rank,
-            "lora_parameters": record.lora_parameters,
-            **({} if record.lora_alpha is None else {name: getattr(record, name) for name in OF_RUN}),
-            **({} if record.note is None else {"note": record.note}),
-            **measured,
-        },
-    )
-
-
-def _filled(layer: LayerRank) -> dict[str, Any]:
-    """The non-empty fields of a layer, and always name, rank, alpha and contribution."""
-    always = ("name", "rank", "alpha", "contribution")
-    return {key: value for key, value in vars(layer).items() if key in always or value not in ((), None)}
-
-
-_READER = TypeAdapter(RankRecord)
+    """Writes ranks.json: the fields of the record and of its evidence side by side; layers without empty ones."""
+    found = _RECORD.dump_python(record, by_alias=True, exclude={"evidence", "layers", "tolerance"})
+    found |= {"layers": _LAYERS.dump_python(record.layers, exclude_defaults=True), "mean_rank": record.mean_rank}
+    if record.evidence is not None:
+        enough = record.evidence.sufficient_rank(record.tolerance)
+        found |= {"sufficient_rank": enough, "tolerance": record.tolerance}
+        found |= _EVIDENCE.dump_python(record.evidence, by_alias=True, exclude_none=True)
+    write_json(path, found)
 
 
 def load(path: Path) -> RankRecord:
@@ -218,38 +231,26 @@ def load(path: Path) -> RankRecord:
 
     A file written by hand needs only `layers`, each with name and rank; k is then the largest rank."""
     raw = load_json(path)
-    if not isinstance(raw, dict):
-        raise UserError(f"{path}: needs an object with layers, each with name and rank")
-    measured = evidence.from_json(raw, str(path))
-    found = {key: value for key, value in raw.items() if key not in (*evidence.KEYS, "mean_rank")}
     try:
-        # In strict mode pydantic reads tuples and dataclasses from JSON text, but not from Python's lists and dicts.
-        record = _READER.validate_json(json.dumps({"k": 1, "rule": "by hand"} | found))
+        record = _RECORD.validate_python({"k": 1, "rule": BY_HAND} | raw if isinstance(raw, dict) else raw)
+        if "gain" in raw:
+            record = dataclasses.replace(record, evidence=_EVIDENCE.validate_python(raw))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise UserError(f"{path}: {place}: {first['msg']}, holds {first['input']!r:.60}") from error
+        raise UserError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
     if len(record.ranks) < len(record.layers):
         raise UserError(f"{path}: a layer is given twice")
-    if "k" not in raw:
-        record = dataclasses.replace(record, k=max(1, *record.ranks.values()))
-    if measured is None:
-        return record
-    return dataclasses.replace(record, evidence=measured[0], tolerance=measured[1])
+    return record if "k" in raw else dataclasses.replace(record, k=max(1, *record.ranks.values()))
 
 
 def check_against(record: RankRecord, shapes: Mapping[str, tuple[int, int]], path: Path) -> None:
-    """Raises UserError for a record that does not fit the model.
-
-    Refused are a layer that the model does not have, a rank larger than the layer allows, and a record without any
-    rank above 0. `shapes`: name -> (outputs, inputs) of every layer that could take LoRA.
-    """
-    for layer in record.layers:
-        if layer.name not in shapes:
-            near = difflib.get_close_matches(layer.name, shapes, n=1, cutoff=0.0)
-            raise UserError(f"{path}: the model has no layer {layer.name!r}; the nearest is {near[0]!r}")
-        largest = min(shapes[layer.name])
-        if layer.rank > largest:
-            raise UserError(f"{path}: rank {layer.rank} of {layer.name!r} is out of range; allowed: 0 to {largest}")
+    """Raises UserError for a layer that the model does not have, a rank that is larger than a side of the layer, and a
+    record without any rank above 0. `shapes`: name -> (outputs, inputs) of every layer that could take LoRA."""
+    for name, rank in record.ranks.items():
+        if name not in shapes:
+            near = difflib.get_close_matches(name, shapes, n=1, cutoff=0.0)
+            raise UserError(f"{path}: the model has no layer {name!r}; the nearest is {near[0]!r}")
+        if rank > (largest := min(shapes[name])):
+            raise UserError(f"{path}: rank {rank} of {name!r} is out of range; allowed: 0 to {largest}")
     if not record.kept:
         raise UserError(f"{path}: every rank is 0; at least one layer needs a rank of 1 or more")

@@ -1,7 +1,4 @@
-"""The rules that choose ranks from what a search left and what was measured of it: a class for each class of settings.
-
-A rule reads a record; no model is run.
-"""
+"""The rules that choose ranks from what a search left and what was measured of it; no model is run."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -12,12 +9,16 @@ from torch import Tensor
 
 from autolora.configs.errors import UserError
 from autolora.configs.search import AnswerConfig, Shares, Size, Threshold
-from autolora.engine.cut.budget import parameters_of
+from autolora.engine.cut.basis import kept_within, parameters_of, worth_by_size
 from autolora.engine.measure.evidence import LEAST_ROWS, Evidence
-from autolora.engine.measure.measure import within
-from autolora.engine.ranks.record import BY_CURVE, RankRecord, count_parameters
-from autolora.engine.ranks.threshold import kept_components, thresholds
-from autolora.engine.ranks.words import NOTHING_LEARNED
+from autolora.engine.ranks.record import (
+    BY_CURVE,
+    NOTHING_LEARNED,
+    RankRecord,
+    count_parameters,
+    kept_components,
+    thresholds,
+)
 
 
 @dataclass(frozen=True)
@@ -34,19 +35,19 @@ class Rule:
         raise NotImplementedError
 
     def with_ranks(
-        self, record: RankRecord, ranks: Sequence[int], notes: Sequence[str], budget: int | None = None
+        self, record: RankRecord, ranks: Sequence[int], note: str | None = None, budget: int | None = None
     ) -> RankRecord:
-        """The record with these ranks, one for each of its layers. `notes`: what a reader must know about them."""
+        """The record with these ranks, one for each of its layers."""
         layers = tuple(replace(layer, rank=rank) for layer, rank in zip(record.layers, ranks, strict=True))
         return replace(
-            record, layers=layers, rule=self.settings.rule, threshold=None, budget=budget,
+            record, layers=layers, rule=self.settings.rule, threshold=None, budget=budget, note=note,
             lora_parameters=count_parameters({layer.name: layer.rank for layer in layers}, self.sizes),
-            note="; ".join([*_inexact(record.evidence), *notes]) or None, tolerance=self.settings.tolerance,
+            tolerance=self.settings.tolerance,
         )  # fmt: skip
 
     def same_rank(self, record: RankRecord, rank: int, note: str) -> RankRecord:
         """The record with this rank in every layer."""
-        return self.with_ranks(record, [rank] * len(record.layers), [note])
+        return self.with_ranks(record, [rank] * len(record.layers), note)
 
 
 class ByThreshold(Rule):
@@ -57,7 +58,7 @@ class ByThreshold(Rule):
         ranks = kept_components(alpha.float(), record.constraint).sum(dim=1).tolist()
         if any(ranks):
             unlearned = evidence is not None and not evidence.learned
-            found = self.with_ranks(record, ranks, [NOTHING_LEARNED] if unlearned else [])
+            found = self.with_ranks(record, ranks, NOTHING_LEARNED if unlearned else None)
         else:
             found = self.same_rank(record, 1, "no alpha reaches the threshold: every layer has rank 1")
         bound = None if record.constraint == "none" else float(thresholds(alpha, record.constraint)[0])
@@ -67,8 +68,8 @@ class ByThreshold(Rule):
 class _Budgeted(Rule):
     """The components of the largest worth per parameter, within a budget."""
 
-    def taken(self, record: RankRecord, budget: float | None) -> Tensor:
-        """The components taken for an average rank of `budget` (None: without a limit). Boolean [layers, k]."""
+    def worth(self, record: RankRecord) -> tuple[Tensor, Tensor | None]:
+        """What each component is worth, and which may be taken (None: all). [layers, k]"""
         raise NotImplementedError
 
     def choose(self, record: RankRecord) -> RankRecord:
@@ -88,10 +89,8 @@ class _Budgeted(Rule):
     def _auto(self, record: RankRecord, evidence: Evidence) -> RankRecord:
         """The ranks within the smallest budget that is enough or, with fewer parameters, the same rank everywhere."""
         if evidence.budget_rule != self.settings.rule or not evidence.budget_curve:
-            raise UserError(
-                f"--answer.budget: auto needs the curve of budgets by rule {self.settings.rule}, which was not "
-                f"measured; allowed here: a number"
-            )
+            raise UserError(f"--answer.budget: auto needs the curve of budgets by rule {self.settings.rule}, which "
+                            f"was not measured; allowed here: a number")  # fmt: skip
         budget = evidence.sufficient_budget(self.settings.tolerance)
         same = evidence.sufficient_rank(self.settings.tolerance)
         used = math.inf if budget is None else budget.parameters or parameters_of(budget.at, self.sizes.values())
@@ -99,41 +98,37 @@ class _Budgeted(Rule):
         if same is not None and same < record.k and same * sum(self.sizes.values()) < used:
             why = f"rank {same} in every layer is enough on D_val, and no budget of the curve with fewer parameters is"
             return replace(self.same_rank(record, same, why), rule=BY_CURVE)
-        if budget is None:
-            largest = max(point.at for point in evidence.budget_curve)
-            why = f"no budget up to an average rank of {largest:g} is enough: components are taken without a limit"
-            return self._within(record, None, why)
-        return self._within(record, budget.at)
+        if budget is not None:
+            return self._within(record, budget.at)
+        largest = max(point.at for point in evidence.budget_curve)
+        why = f"no budget up to an average rank of {largest:g} is enough: components are taken without a limit"
+        return self._within(record, None, why)
 
-    def _within(self, record: RankRecord, budget: float | None, *notes: str) -> RankRecord:
-        """The ranks of the components that are taken for an average rank of `budget`."""
-        mask = self.taken(record, budget)
+    def _within(self, record: RankRecord, budget: float | None, note: str | None = None) -> RankRecord:
+        """The ranks of the components that are taken for an average rank of `budget` (None: without a limit)."""
+        sizes = [self.sizes[layer.name] for layer in record.layers]
+        limit = None if budget is None else parameters_of(budget, sizes)
+        worth, allowed = self.worth(record)
+        mask = kept_within(worth, sizes, limit, allowed)
         if not mask.any():
             why = "no component that fits into the budget has a share above its standard error"
             return self.same_rank(record, 1, f"{why}: every layer has rank 1, whatever the budget")
-        limit = None if budget is None else parameters_of(budget, self.sizes.values())
-        return self.with_ranks(record, mask.sum(dim=1).tolist(), notes, limit)
-
-    def of_layers(self, record: RankRecord) -> list[int]:
-        """The LoRA parameters of one component of each layer of the record."""
-        return [self.sizes[layer.name] for layer in record.layers]
+        return self.with_ranks(record, mask.sum(dim=1).tolist(), note, limit)
 
 
 class ByShares(_Budgeted):
     """The largest shares per parameter of those that exceed their standard errors."""
 
-    def taken(self, record: RankRecord, budget: float | None) -> Tensor:
-        share, error = _matrix(record, "share"), _matrix(record, "share_standard_error")
-        return within("shares", share, error, None, self.of_layers(record), budget)
+    def worth(self, record: RankRecord) -> tuple[Tensor, Tensor | None]:
+        share = _matrix(record, "share")
+        return share, share > _matrix(record, "share_standard_error")
 
 
 class BySize(_Budgeted):
     """The largest squared singular values per parameter."""
 
-    def taken(self, record: RankRecord, budget: float | None) -> Tensor:
-        singular = _matrix(record, "singular_values")
-        unread = torch.zeros_like(singular)
-        return within("size", unread, unread, singular, self.of_layers(record), budget)
+    def worth(self, record: RankRecord) -> tuple[Tensor, Tensor | None]:
+        return worth_by_size(_matrix(record, "singular_values")), None
 
 
 RULES: dict[type[AnswerConfig], type[Rule]] = {Threshold: ByThreshold, Shares: ByShares, Size: BySize}
@@ -168,17 +163,6 @@ def rounded_up(number: float) -> float:
     """The number rounded up to three digits: messages call the result allowed, and rounded down it would not be."""
     unit = 10.0 ** (2 - math.floor(math.log10(number)))
     return math.ceil(number * unit) / unit
-
-
-def _inexact(evidence: Evidence | None) -> list[str]:
-    """A note if the shares miss the measured fall of the loss even at the doubled number of nodes."""
-    if evidence is None or not evidence.learned:
-        return []
-    total = evidence.share_total + evidence.head_share
-    if abs(total - evidence.fall) <= evidence.allowed_gap * abs(evidence.fall):
-        return []
-    return [f"the shares are inexact: with that of the head they sum to {total:.3g} nats, but the loss falls by "
-            f"{evidence.fall:.3g}"]  # fmt: skip
 
 
 def _matrix(record: RankRecord, name: str) -> Tensor:

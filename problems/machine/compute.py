@@ -26,7 +26,6 @@ def multiplying_in_bf16(model: nn.Module) -> list[Any]:
     """The modules with weights in 4 bits that multiply in bf16, whatever their input.
 
     They are known by the attribute `compute_dtype` that bitsandbytes gives them, so that the package is not imported.
-    The tests use a stand-in for such modules, as they do without bitsandbytes.
     """
     return [module for module in model.modules() if vars(module).get("compute_dtype") == torch.bfloat16]
 
@@ -51,10 +50,6 @@ class Compute:
         """Whether AdamW's fused kernel is used on this device; it can skip a step without waiting for the GPU."""
         return self.device.type in ("cpu", "cuda")
 
-    def rounds(self, model: nn.Module) -> bool:
-        """Whether a pass through the model rounds to bf16, by autocast or because of its frozen weights."""
-        return self.bf16 or holds_bf16(model)
-
     def let_go(self) -> None:
         """Frees the memory of models that nothing uses any more: two models at once may not fit.
 
@@ -72,34 +67,17 @@ class Compute:
 def choose_compute(config: RunConfig, number: int = 0) -> Compute:
     """Device and precision for this machine; `number` is this process's GPU where several processes run.
 
-    Raises UserError when this machine does not have the configured device, or torch cannot compute on it.
+    Raises UserError when this machine does not have the configured device.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     name = config.device
     if name == "auto":
         name = next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
     if not available[name]:
-        there = ", ".join(kind for kind in available if available[kind])
-        raise UserError(f"--device: {name!r} is not available here; available: auto, {there}")
+        raise UserError(f"--device: {name!r} is not available here")
     device = torch.device(name, number) if name == "cuda" and number else torch.device(name)
-    if name == "cuda":
-        _refuse_failing_gpu(device)
     bf16 = config.precision == "bf16" or (config.precision == "auto" and fast_bf16(name))
     return Compute(device, bf16)
-
-
-def _refuse_failing_gpu(device: torch.device) -> None:
-    """Raises UserError for a GPU on which torch cannot compute: torch also counts cards as available for which it was
-    not built, such as a V100 for most builds of today, and fails only at the first operation."""
-    try:
-        (torch.ones(1, device=device) + 1).item()
-    except RuntimeError as error:
-        reason = str(error).strip().partition("\n")[0]
-        build = f", or a build of torch for this card (this is {torch.__version__})" if "no kernel" in reason else ""
-        raise UserError(
-            f"--device: torch cannot compute on the GPU {torch.cuda.get_device_name(device)} ({reason}); "
-            f"allowed: cpu{build}"
-        ) from error
 
 
 def fast_bf16(device: str) -> bool:
@@ -115,43 +93,20 @@ def fast_bf16(device: str) -> bool:
     return False
 
 
-RandomState = tuple[Tensor, Tensor | None]
-
-
-def random_state(device: torch.device) -> RandomState:
-    """Torch's random states of the CPU and of `device`; dropout masks are drawn from them."""
-    on_it = None if device.type == "cpu" else torch.get_device_module(device).get_rng_state(device)
-    return torch.get_rng_state(), on_it
-
-
-def set_random_state(state: RandomState, device: torch.device) -> None:
-    """Makes torch continue to draw from `state`, which `random_state` returned."""
-    torch.set_rng_state(state[0])
-    if device.type != "cpu":
-        torch.get_device_module(device).set_rng_state(state[1], device)
-
-
-@contextmanager
-def replay(state: RandomState, device: torch.device) -> Iterator[None]:
-    """Runs its body from `state`, so that the same dropout masks are drawn again; then restores the random state."""
-    outside = random_state(device)
-    set_random_state(state, device)
-    try:
-        yield
-    finally:
-        set_random_state(outside, device)
-
-
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Runs its body from random states of torch that follow from `seed`; then restores them."""
-    with replay(random_state(device), device):
+    if device.type == "cpu":
+        with torch.random.fork_rng([]):
+            torch.default_generator.manual_seed(seed)
+            yield
+        return
+    gpus = torch.get_device_module(device)
+    with torch.random.fork_rng([device.index or 0], device_type=device.type):
         torch.default_generator.manual_seed(seed)
-        if device.type != "cpu":
-            gpus = torch.get_device_module(device)
-            # manual_seed seeds the current GPU, which may be another one; Apple's module knows a single GPU.
-            with gpus.device(device) if hasattr(gpus, "device") else nullcontext():
-                gpus.manual_seed(seed)
+        # manual_seed seeds the current GPU, which may be another one; Apple's module knows a single GPU.
+        with gpus.device(device) if hasattr(gpus, "device") else nullcontext():
+            gpus.manual_seed(seed)
         yield
 
 

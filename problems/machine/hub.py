@@ -1,11 +1,11 @@
 """The model hub: whether it answers, and one line about what cannot be loaded from it or from a folder."""
 
 import os
-import ssl
-import urllib.error
+import socket
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 from safetensors import SafetensorError
 
@@ -24,20 +24,14 @@ def explain_missing(key: str, name: str) -> Iterator[None]:
 
 
 def settle_hub_access(timeout: float = 8.0) -> None:
-    """Tells the hub's libraries to read their cache alone if the hub does not answer within `timeout` seconds.
+    """Tells the hub's libraries to read their cache alone if nothing can be connected to the hub within `timeout`
+    seconds: they would try each file again, for minutes.
 
-    They would otherwise try each file again, for a minute if the hub refuses and for five if it never answers. Must
-    run before they are imported, as they read the setting then. Behind a proxy the hub is not asked.
-    """
-    switched_off = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
-    if switched_off or urllib.request.getproxies().keys() & {"https", "all"}:
+    Must run before they are imported, as they read the setting then. Behind a proxy nothing is tried."""
+    if os.environ.get("HF_HUB_OFFLINE") or urllib.request.getproxies():
         return
-    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    hub = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
     try:
-        urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=timeout).close()
-    except urllib.error.HTTPError:
-        return  # an error page is an answer
-    except OSError as error:
-        # So is a certificate that Python does not know: the libraries bring their own.
-        if not isinstance(getattr(error, "reason", None), ssl.SSLError):
-            os.environ["HF_HUB_OFFLINE"] = "1"
+        socket.create_connection((hub.hostname, hub.port or 443), timeout).close()
+    except OSError:
+        os.environ["HF_HUB_OFFLINE"] = "1"

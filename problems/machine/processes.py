@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from autolora.configs.launch import processes_started
 
@@ -23,13 +23,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T")
-
-
-class Stop(Protocol):
-    """Remembers which signal asked the program to stop."""
-
-    code: int | None
-    """The exit code that a signal asked for."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +59,16 @@ class Processes:
             for tensor in tensors:
                 broadcast(tensor.detach(), 0)
 
-    def largest(self, number: int) -> int:
-        """The largest of the processes' numbers."""
-        if self.size == 1:
-            return number
+    def agree(self, stop: Any) -> bool:
+        """Whether any process was asked to stop; `stop.code`, the exit code, is then set in all processes.
+
+        A signal that comes during this call counts at the next one.
+        """
+        if self.size > 1:
+            stop.code = self._largest(stop.code or 0) or None
+        return bool(stop.code)
+
+    def _largest(self, number: int) -> int:
         import torch
         from torch.distributed import ReduceOp, all_reduce
 
@@ -77,23 +76,22 @@ class Processes:
         all_reduce(told, ReduceOp.MAX)
         return int(told)
 
-    def agree(self, stop: Stop) -> bool:
-        """Whether any process was asked to stop; `stop.code` is then set in all processes.
-
-        A signal that comes during this call counts at the next one.
-        """
-        code = self.largest(stop.code or 0)
-        if code:
-            stop.code = code
-        return bool(code)
-
     def of_first(self, make: Callable[[], T]) -> T:
-        """What `make` returns in the first process, sent to all; the others wait for it."""
-        box: list[Any] = [make() if self.first else None]
-        if self.size > 1:
-            from torch.distributed import broadcast_object_list
+        """What `make` returns in the first process, sent to all, or the exception that it raises; the others wait for
+        it."""
+        if self.size == 1:
+            return make()
+        from torch.distributed import broadcast_object_list
 
-            broadcast_object_list(box, 0)
+        box: list[Any] = [None, None]
+        if self.first:
+            try:
+                box[0] = make()
+            except Exception as error:
+                box[1] = error
+        broadcast_object_list(box, 0)
+        if box[1] is not None:
+            raise box[1]
         return box[0]
 
     @contextmanager
@@ -107,7 +105,8 @@ class Processes:
 
     def wait(self) -> None:
         """Returns when all processes have called it."""
-        self.largest(0)
+        if self.size > 1:
+            self._largest(0)
 
 
 ALONE = Processes()

@@ -5,7 +5,6 @@ from typing import Any
 
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from peft.tuners.lora import LoraLayer
-from peft.utils import ModulesToSaveWrapper
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -13,7 +12,6 @@ from transformers.pytorch_utils import Conv1D
 from autolora.configs.errors import UserError
 from autolora.configs.training import LoraSettings, ScaledLora
 from autolora.problems.models.layers import heads_of_peft, lora_layers_of, name_of, target_layers
-from autolora.problems.models.names import matches
 
 ADAPTER = "default"
 
@@ -47,9 +45,9 @@ def attach_components(
 def attach(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
     """`model` frozen, with LoRA and a trainable head.
 
-    Raises UserError as `target_layers` does, for what PEFT refuses, and where it takes a name otherwise: it leaves out
-    layers in modules that are trained whole, takes names such as `down_proj` for the experts of some models, and takes
-    `fc` also for `block.fc`. Of modules that are trained whole it compares the ends of names, also without a dot.
+    Raises UserError as `target_layers` does, for what PEFT refuses, and where it gives LoRA to other layers: it leaves
+    out layers in modules that are trained whole, takes names such as `down_proj` for the experts of some models, and
+    takes `fc` also for `block.fc`.
     """
     targets = target_layers(model, sorted(config.target_modules or []))  # PEFT keeps them as a set
     # PEFT would set this itself, with a warning.
@@ -59,12 +57,8 @@ def attach(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
     except (ValueError, TypeError) as error:
         raise UserError(f"--lora.target_modules: {' '.join(str(error).split())}") from error
     assert isinstance(peft_model, PeftModel)
-    whole, heads = config.modules_to_save or [], heads_of_peft(config.task_type)
-    wrapped = [name for name, module in model.named_modules() if isinstance(module, ModulesToSaveWrapper)]
-    more = {name for name in wrapped if not name.endswith(heads) and not any(matches(name, x) for x in whole)}
-    for key, other in (("target_modules", lora_layers(peft_model).keys() ^ set(targets)), ("modules_to_save", more)):
-        if other:
-            raise UserError(f"--lora.{key}: PEFT takes {min(other)} of {name_of(model)} otherwise; name other modules")
+    if other := lora_layers(peft_model).keys() ^ set(targets):
+        raise UserError(f"--lora.target_modules: PEFT takes {min(other)} of {name_of(model)} otherwise")
     return peft_model
 
 

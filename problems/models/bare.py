@@ -11,8 +11,8 @@ from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from autolora.configs.errors import UserError
+from autolora.problems.models.layers import modules_named
 from autolora.problems.models.load import BaseModel
-from autolora.problems.models.names import matches
 
 
 class Snapshot:
@@ -53,9 +53,7 @@ class Snapshot:
 
 def whole_names(base: BaseModel) -> list[str]:
     """The full names of the modules that are trained whole."""
-    return [
-        name for name, _ in base.model.named_modules() if any(matches(name, whole) for whole in base.trained_whole)
-    ]
+    return [full for name in base.trained_whole for full in modules_named(base.model, name)]
 
 
 def bare_model(model: nn.Module) -> Any:

@@ -16,24 +16,17 @@ from autolora.problems.machine.compute import holds_bf16
 from autolora.problems.models.bare import Snapshot
 from autolora.problems.models.layers import is_matrix
 from autolora.problems.tasks.base import PAD_TO
-from autolora.problems.tasks.labels import IGNORED
 
 log = logging.getLogger("autolora.inputs")
 
 _TABLES = ("position_embeddings", "wpe", "embed_positions", "positions_embed")
 """Names of position tables: in BERT and similar models; GPT-2; OPT and BART; the first GPT."""
-_OUT = ("mamba2", "falcon_h1", "nemotron_h", "bamba", "granitemoehybrid", "zamba2")
-_KERNELS: dict[str, Sequence[str]] = dict.fromkeys(("mamba", "falcon_mamba"), ("x_proj", "out_proj"))
-_KERNELS |= dict.fromkeys(_OUT, ("out_proj",))
-"""Type of model -> layers that a GPU's kernel reads past LoRA, although a CPU calls them; PEFT refuses some."""
-
-# Tokens with which both probe rows begin, and tokens behind them in which the rows differ.
+_KERNELS = dict.fromkeys(("mamba", "falcon_mamba"), ("x_proj", "out_proj")) | dict.fromkeys(
+    ("mamba2", "falcon_h1", "nemotron_h", "bamba", "granitemoehybrid", "zamba2"), ("out_proj",)
+)
+"""Type of model -> layers that a GPU's kernel reads past LoRA, although a CPU calls them."""
 _SHARED, _OTHER = 4, 4
-# The largest change of a logit that counts as rounding, as a share of the change at the tokens that differ. fp32 stays
-# a hundred times below it; a small random encoder is ten times above it.
-_ROUNDING, _ROUNDING_4BIT = 1e-4, 0.02
-# A loss of at most this many nats counts as none: a mixture of experts adds hundredths even where no label counts.
-_NOTHING = 1.0
+"""Tokens with which both probe rows begin, and tokens behind them in which the rows differ."""
 
 
 def most_positions(model: nn.Module) -> int | None:
@@ -52,26 +45,21 @@ def most_positions(model: nn.Module) -> int | None:
 def refuse_long_rows(
     model: nn.Module, data: Data, config: RunConfig, prompts: Callable[[], Sequence[Sequence[int]]] | None
 ) -> None:
-    """Raises UserError when a row, padded as in a batch, or a prompt with the longest text that is written for it, has
-    more tokens than the model has positions: on a GPU the program would end at such a row, hours later.
+    """Raises UserError when a row, padded as in a batch, or a prompt with the text that is written for it, has more
+    tokens than the model has positions: on a GPU the program would end at such a row, hours later.
 
     `prompts`: token ids of the prompts; None for a task that writes no texts.
     """
-    most, name, cut = most_positions(model), config.model.name, config.task.max_length
+    most = most_positions(model)
     if most is None:
         return
     parts = [data.train, *data.evaluation.values(), *([] if data.unused is None else [data.unused])]
-    longest = max(max(part["length"][:]) for part in parts)
-    if -(-longest // PAD_TO) * PAD_TO > most:
-        raise UserError(f"--task.max_length: {cut} is not allowed, as a row has {longest} tokens (batches are "
-                        f"padded to a multiple of {PAD_TO}) and {name} takes {most}; allowed: up to "
-                        f"{most // PAD_TO * PAD_TO}")  # fmt: skip
-    written = config.task.decoding.max_new_tokens if prompts else 0
-    longest = max(map(len, prompts()), default=0) if prompts and cut + written > most else 0
-    if longest + written > most:
-        raise UserError(f"--task.decode.max_new_tokens: {written} is not allowed, as a prompt has {longest} tokens "
-                        f"and {name} takes {most}; allowed: prompt and text together up to {most} tokens "
-                        f"(--task.max_length cuts the prompt)")  # fmt: skip
+    longest = -(-max(max(part["length"][:]) for part in parts) // PAD_TO) * PAD_TO
+    if prompts is not None and config.task.max_length + config.task.decoding.max_new_tokens > most:
+        longest = max(longest, *(len(prompt) + config.task.decoding.max_new_tokens for prompt in prompts()))
+    if longest > most:
+        raise UserError(f"--task.max_length: {config.model.name} takes {most} tokens, and a row (with padding, or "
+                        f"with --task.decode.max_new_tokens) has {longest}; allowed: a lower value")  # fmt: skip
 
 
 def mark_unreached(model: nn.Module, run: Callable[[], Any]) -> Any:
@@ -120,25 +108,18 @@ def _tell(count: int, example: str) -> None:
 
 def refuse_other_models(model: Any, name: str) -> None:
     """Marks the layers that a batch of tokens does not reach, and raises UserError, with the model's `name`, for one
-    that does not predict the next token: transformers loads some of them for generation, too.
+    that sees the tokens that it should predict, as an encoder does: its loss would soon fall to 0.
 
-    An encoder (RoBERTa) sees the tokens that it should predict; the loss of a decoder taken out of an encoder-decoder
-    (BART) compares its output with the token that it was just given. Both losses soon fall to 0, and the texts are
-    nonsense. The batch has two rows that differ only in their last tokens: the logits at the tokens before must be
-    equal. The only label is that of the first token, which no token predicts: the loss must not count it.
+    The batch has two rows that differ only in their last tokens: the logits at the tokens before must be equal, up to
+    rounding (fp32 stays a hundred times below the bound; a small random encoder is ten times above it).
     """
     batch = probe(model)
-    found = mark_unreached(model, lambda: model(**batch))
-    change = (found.logits[0] - found.logits[1]).abs()
-    rounding = _ROUNDING_4BIT if getattr(model, "is_loaded_in_4bit", False) else _ROUNDING
+    logits = mark_unreached(model, lambda: model(**batch)).logits
+    change = (logits[0] - logits[1]).abs()
+    rounding = 0.02 if getattr(model, "is_loaded_in_4bit", False) else 1e-4
     if change[:_SHARED].max() > rounding * change[_SHARED:].max():
-        why = "sees the tokens that it should predict"
-    elif found.loss > _NOTHING:  # the mean over no label is NaN, which is not above it
-        why = "is trained to predict the token that it is given, not the next one"
-    else:
-        return
-    raise UserError(f"--model.name: {name} ({type(model).__name__}) {why}; task chat takes "
-                    f"next-token models, such as GPT-2 and Llama")  # fmt: skip
+        raise UserError(f"--model.name: {name} ({type(model).__name__}) sees the tokens that it should predict; task "
+                        f"chat takes next-token models, such as GPT-2 and Llama")  # fmt: skip
 
 
 def probe(model: Any) -> Mapping[str, Tensor]:
@@ -148,6 +129,4 @@ def probe(model: Any) -> Mapping[str, Tensor]:
     ids = [vocabulary * (i + 1) // (count + 2) for i in range(count)]
     first, second = ids[: _SHARED + _OTHER], [*ids[:_SHARED], *ids[_SHARED + _OTHER :]]
     rows = torch.tensor([first, second], device=model.device)
-    labels = torch.full_like(rows, IGNORED)
-    labels[:, 0] = rows[:, -1]
-    return {"input_ids": rows, "attention_mask": torch.ones_like(rows), "labels": labels}
+    return {"input_ids": rows, "attention_mask": torch.ones_like(rows)}

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from peft import LoraConfig, PeftType
+from peft import LoraConfig
 from peft.tuners.tuners_utils import check_target_module_exists
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from torch import nn
@@ -27,12 +27,10 @@ _READ = {
 def refuse_other_configs(config: Any) -> None:
     """Raises UserError for another kind of adapter, and for a field that the search does not read (DoRA, rsLoRA,
     patterns): the ranks would be those of another adapter."""
-    if not isinstance(config, LoraConfig) or config.peft_type != PeftType.LORA:
+    if type(config) is not LoraConfig:
         raise UserError(f"lora_config: {type(config).__name__} is not allowed; allowed: a peft.LoraConfig")
-    plain = LoraConfig()
-    for name in {field.name for field in dataclasses.fields(config)} - _READ:
-        value, default = getattr(config, name), getattr(plain, name)
-        if value != default and (value or default):
+    for name, default in vars(LoraConfig()).items():
+        if name not in _READ and (value := getattr(config, name)) != default and (value or default):
             raise UserError(f"lora_config: {name} is not allowed in a search; allowed: its default, {default!r}")
 
 
@@ -55,13 +53,11 @@ def lora_settings(config: LoraConfig, model: PreTrainedModel) -> LoraSettings:
 
 def _targets(config: LoraConfig, model: nn.Module) -> list[str]:
     """The names of the layers that PEFT matches, or all-linear."""
-    targets: Any = config.target_modules
-    if targets is None:
-        kind = getattr(getattr(model, "config", None), "model_type", "")
-        targets = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(kind, [])
-        config = dataclasses.replace(config, target_modules=targets)
-    if targets == ALL_LINEAR:
+    if config.target_modules == ALL_LINEAR:
         return [ALL_LINEAR]
+    kind = getattr(getattr(model, "config", None), "model_type", "")
+    targets: Any = config.target_modules or TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(kind, [])
+    config = dataclasses.replace(config, target_modules=targets)
     names = list(layer_shapes(model))
     if not isinstance(targets, str):  # a regular expression that matches a fused layer would match its parts, too
         names += [part for name in names if name.endswith("c_attn") for part in parts_of(name)]
@@ -79,8 +75,6 @@ def trained_whole(model: PreTrainedModel, config: LoraConfig, settings: LoraSett
     whose names end in `classifier` or `score`, such as DistilBERT's pre_classifier. Raises UserError as
     `with_modules_to_save` does."""
     ends = heads_of_peft(config.task_type)
-    heads: list[str] = []
-    for name in with_weights(model):  # a module comes before those inside it
-        if name.endswith(ends) and not name.startswith(tuple(f"{head}." for head in heads)):
-            heads.append(name)
+    found = [name for name in with_weights(model) if name.endswith(ends)]
+    heads = [name for name in found if not any(name.startswith(f"{other}.") for other in found)]
     return with_modules_to_save(BaseModel(model, heads), settings.modules_to_save, settings.target_modules)

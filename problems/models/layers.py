@@ -58,7 +58,7 @@ def target_layers(model: PreTrainedModel, targets: Sequence[str], whole: Sequenc
     if missing:
         raise UserError(
             f"--lora.target_modules: {', '.join(missing)} matches no linear layer that the rows pass through in "
-            f"{name_of(model)}; there are: {_endings(set(shapes) - _outputs(model))}"
+            f"{name_of(model)}; there are: {_endings(shapes)}"
         )
     return found
 
@@ -71,14 +71,13 @@ def _all_linear(model: PreTrainedModel, shapes: dict[str, tuple[int, int]], whol
     also takes poolers.
     """
     blocks = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, nn.ModuleList))
-    outputs, without_head = _outputs(model), not bodies_of(model)
+    body = bodies_of(model)
     return [
         name
         for name, shape in shapes.items()
         if name.startswith(blocks)
-        and (without_head or in_body(model, name))
+        and (not body or in_body(model, name))
         and shape[0] > 1
-        and name not in outputs
         and not any(lies_in(name, module) for module in whole)
     ]
 
@@ -121,13 +120,6 @@ def name_of(model: nn.Module) -> str:
     return getattr(getattr(model, "config", None), "name_or_path", "") or type(model).__name__
 
 
-def _outputs(model: nn.Module) -> set[str]:
-    """The names of the output embeddings (lm_head)."""
-    there: Any = model
-    output = there.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    return {name for name, module in model.named_modules() if output is not None and module is output}
-
-
 def _endings(names: Iterable[str]) -> str:
     """What a user would write for these modules: `query`."""
     return ", ".join(sorted({name.rpartition(".")[2] for name in names} - {""})) or "none"
@@ -138,8 +130,7 @@ def with_modules_to_save(base: BaseModel, given: Sequence[str] | None, targets: 
     `targets`: where LoRA sits.
 
     The modules are listed by their full names, as PEFT compares only the ends of names: given `norm`, it would also
-    train `input_layernorm`. Raises UserError for a name that matches no module with weights, and for a module that
-    holds or lies in another one that is trained.
+    train `input_layernorm`. Raises UserError for a name that matches no module with weights.
     """
     model = base.model
     wanted = untrained_poolers(model, targets) if given is None else given
@@ -150,19 +141,8 @@ def with_modules_to_save(base: BaseModel, given: Sequence[str] | None, targets: 
             f"{_endings(with_weights(model))}"
         )
     heads = [module for name in (*base.trained_whole, *HEADS) for module in modules_named(model, name)]
-    whole = list(dict.fromkeys(module for modules in found.values() for module in modules if module not in heads))
-    by_name = [] if list(targets) == [ALL_LINEAR] else targets  # all-linear leaves these modules out
-    lora = [name for name in layer_shapes(model) if any(matches(name, target) for target in by_name)]
-    trained = [*lora, *heads, *whole]
-    for module in whole:
-        inside = [x for x in trained if x.startswith(f"{module}.") or (x == module and x in lora)]
-        if twice := inside + [x for x in heads if module.startswith(f"{x}.")]:
-            raise UserError(f"--lora.modules_to_save: {module} is not allowed beside {twice[0]}, which is trained too")
-        own = {id(weight) for weight in model.get_submodule(module).parameters()}
-        for other, weight in model.named_parameters(remove_duplicate=False):
-            if id(weight) in own and not lies_in(other, module):
-                raise UserError(f"--lora.modules_to_save: {module} is not allowed, as it shares weights with {other}")
-    return dataclasses.replace(base, trained_whole=[*base.trained_whole, *whole]) if whole else base
+    whole = dict.fromkeys(module for modules in found.values() for module in modules if module not in heads)
+    return dataclasses.replace(base, trained_whole=[*base.trained_whole, *whole])
 
 
 def untrained_poolers(model: PreTrainedModel, targets: Sequence[str]) -> list[str]:

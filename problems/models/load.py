@@ -167,9 +167,7 @@ def _forget_quantisation(model: Any, file: str) -> None:
 
 
 def _four_bits() -> dict[str, Any]:
-    """from_pretrained's options for QLoRA's nf4. Raises UserError without a CUDA GPU."""
-    if not torch.cuda.is_available():
-        raise UserError("--model.dtype nf4: needs a CUDA GPU, and there is none here; without it: --model.dtype auto")
+    """from_pretrained's options for QLoRA's nf4."""
     settings = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -214,11 +212,7 @@ def _owners(model: PreTrainedModel, missing_keys: Iterable[str]) -> set[str]:
     A random weight that is neither trained nor saved would make the adapter useless in another process. Besides the
     classifier, BERT's pooler is such a weight.
     """
-    parts = (key.split(".") for key in missing_keys)
-    return {part[1] if part[0] in bodies_of(model) else part[0] for part in parts}
-
-
-_NUMBERS = 64  # how many numbers of each weight a digest reads
+    return {key.split(".")[in_body(model, key)] for key in missing_keys}
 
 
 def digest_of_weights(model: nn.Module, new: Sequence[str] = ()) -> str:
@@ -233,8 +227,8 @@ def digest_of_weights(model: nn.Module, new: Sequence[str] = ()) -> str:
         if any(lies_in(name, module) for module in new):
             continue
         flat = weight.detach().flatten()
-        spread = [(len(flat) - 1) * i // (_NUMBERS - 1) for i in range(_NUMBERS)]
-        some = flat[torch.tensor(spread, device=flat.device)].to("cpu", torch.bfloat16).view(torch.int16)
+        spread = torch.tensor([(len(flat) - 1) * i // 63 for i in range(64)], device=flat.device)
+        some = flat[spread].to("cpu", torch.bfloat16).view(torch.int16)
         found.update(f"{name} {tuple(weight.shape)}".encode())
         found.update(some.numpy().tobytes())
     return found.hexdigest()

@@ -1,7 +1,9 @@
-"""Names of layers: what a target matches, and the parts of GPT-2's c_attn."""
+"""Names of layers: what a target matches, the parts of GPT-2's c_attn, and each layer's place in the grid of ranks."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
 
 PARTS = ("q", "k", "v")
 """GPT-2's c_attn computes query, key and value, in this order; `fused.py` splits it where they get ranks of their
@@ -31,3 +33,61 @@ def joined_ranks(ranks: Mapping[str, int]) -> dict[str, int]:
         layer = _PART.sub(r"\1", name)
         total[layer] = total.get(layer, 0) + rank
     return total
+
+
+NOT_DECIDED = "not decided within this search"
+"""What a pale cell means, on every rank map."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The blocks of the model, the projections in a block, and the place of each layer: the index of its block and of
+    its projection. `encoder.layer.3.attention.self.query` lies in block 3 and is its projection `query`."""
+
+    blocks: list[str]
+    projections: list[str]
+    cells: list[tuple[int, int]]
+
+
+def grid_of(names: Sequence[str]) -> Grid:
+    """The grid of these layers; no two of them share a cell.
+
+    In a layer's name, the parts before the first number are its stack, the number is its block, and the parts after it
+    are its projection. If several stacks have numbered blocks, a block is named after its stack, too (`encoder 3`,
+    `decoder 3`). A projection is named by its last part, or by all parts if two projections end in the same one.
+    """
+    cut = [_cut(name.split(".")) for name in names]
+    stacks = [stack for stack, number, _ in cut if number]
+    start = _shared(stacks)
+    end = _shared([stack[start:][::-1] for stack in stacks])
+    of_layers = [
+        f"{'.'.join(stack[start : len(stack) - end])} {number}".strip() if number else "-" for stack, number, _ in cut
+    ]
+    blocks, columns = list(dict.fromkeys(of_layers)), list(dict.fromkeys(rest for *_, rest in cut))
+    endings = [column.rpartition(".")[2] for column in columns]
+    projections = [end if endings.count(end) == 1 else column for column, end in zip(columns, endings, strict=True)]
+    cells = [(blocks.index(of), columns.index(rest)) for of, (*_, rest) in zip(of_layers, cut, strict=True)]
+    return Grid(blocks, projections, cells)
+
+
+def _cut(parts: list[str]) -> tuple[list[str], str, str]:
+    """The parts before the first number, the number, and the parts after it (joined); all parts if there is none."""
+    at = next((i for i, part in enumerate(parts) if part.isdigit()), None)
+    return ([], "", ".".join(parts)) if at is None else (parts[:at], parts[at], ".".join(parts[at + 1 :]))
+
+
+def _shared(stacks: Sequence[Sequence[str]]) -> int:
+    """The number of parts at the beginning that all stacks share."""
+    return sum(1 for _ in takewhile(lambda parts: len(set(parts)) == 1, zip(*stacks, strict=False)))
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """A short name like `3 query` for each layer; no two are equal."""
+    grid = grid_of(names)
+    places = [(grid.blocks[block], grid.projections[projection]) for block, projection in grid.cells]
+    return [projection if block == "-" else f"{block} {projection}" for block, projection in places]
+
+
+def key_names(names: Sequence[str]) -> list[str]:
+    """A name like `3_query` for each layer, for keys that may have neither dots nor blanks."""
+    return [re.sub(r"[^A-Za-z0-9_]", "_", name) for name in short_names(names)]

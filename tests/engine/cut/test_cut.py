@@ -18,9 +18,9 @@ from transformers import LlamaForCausalLM as Llama
 
 from autolora.configs.errors import UserError
 from autolora.engine.cut import cut
-from autolora.engine.cut.adapter import adapter_of, lora_layers
 from autolora.engine.cut.basis import Basis, balanced_basis, plain_basis
-from autolora.engine.cut.cut import cut_adapter, padded, save_adapter
+from autolora.engine.cut.cut import adapter_of, cut_adapter, padded, save_adapter
+from autolora.problems.models.attach import lora_layers
 
 pytestmark = pytest.mark.trains
 WIDE: dict[str, Any] = {"vocab_size": 40, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -190,7 +190,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "embedding": (LoraConfig(target_modules=["embed_tokens"]), "an embedding .*embed_tokens"),
     "experts": (LoraConfig(target_parameters=["q_proj.weight"], target_modules=[]), "expert parameters"),
     "biases of LoRA": (LoraConfig(target_modules=["q"], lora_bias=True), "lora_bias"),
-    "biases": (LoraConfig(target_modules=ATTENTION, bias="all"), "bias: all"),
+    "biases": (LoraConfig(target_modules=ATTENTION, bias="all"), "trained biases"),
     "pissa": (LoraConfig(target_modules=ATTENTION, init_lora_weights="pissa"), "pissa.*convert it first"),
     "alora": (
         LoraConfig(target_modules=ATTENTION, alora_invocation_tokens=[1], task_type="CAUSAL_LM"), "ALoraLinearVariant",
@@ -213,5 +213,5 @@ def test_convolutions_and_several_adapters_are_refused_by_name() -> None:
     model.add_adapter("other", LoraConfig(target_modules=ATTENTION))
     assert adapter_of(model) == "default"
     model.base_model.set_adapter(["default", "other"])  # type: ignore[operator]
-    with pytest.raises(UserError, match="default, other are active at once"):
+    with pytest.raises(UserError, match="1 more are active"):
         adapter_of(model)

@@ -1,10 +1,29 @@
-"""Both bases keep B A; plain is the SVD, balanced makes both moments diag(s) and loses least of a quadratic loss."""
+"""The bases of LoRA, how many components are kept, and a model cut for a pass."""
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from hypothesis import given
+from hypothesis import strategies as st
+from peft import LoraConfig, get_peft_model
+from torch import Tensor, nn
 
-from autolora.engine.cut.basis import Basis, balanced_basis, plain_basis
+from autolora.engine.cut.basis import (
+    Basis,
+    Cut,
+    Gated,
+    balanced_basis,
+    even_ranks,
+    heads_of,
+    kept_within,
+    plain_basis,
+    uneven_ranks,
+)
+from autolora.problems.gates import Gates
+from tests.helpers.branches import HIDDEN, WIDTH, Branches
 
 R, INPUTS, OUTPUTS = 5, 9, 7
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
@@ -118,3 +137,140 @@ def test_a_planted_direction_is_found_where_the_largest_one_is_not_read() -> Non
     assert lost(a, b, first(plain_basis(a, b), 1), x, g) > 0.5 * lost(
         a, b, torch.zeros(OUTPUTS, INPUTS).double(), x, g
     )
+
+
+SIZES = [torch.tensor(s) for s in ([5.0, 2.0, 0.1], [3.0, 2.9], [4.0, 0.0, 0.0])]
+
+
+def test_a_layer_of_fewer_ranks_keeps_its_own() -> None:
+    assert even_ranks([8, 2, 4], 4) == [4, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("costs", "max_rank", "budgets"),
+    [
+        ([10, 10, 10], None, range(10, 80, 10)),
+        ([10, 10, 10], 1, range(10, 80, 10)),
+        ([10, 30, 20], None, [10, 30, 40, 70, 100, 110]),
+        ([10, 30, 20], 1, [10, 30, 60]),
+    ],
+)
+def test_no_other_ranks_of_this_size_are_worth_more(
+    costs: list[int], max_rank: int | None, budgets: list[int]
+) -> None:
+    """Unequal costs: at sizes that the best components per parameter fill."""
+
+    def total(values: list[Tensor], ranks: Sequence[int]) -> float:
+        return sum(float(value[:rank].sum()) for value, rank in zip(values, ranks, strict=True))
+
+    worth, size = [s.square() for s in SIZES], [torch.full_like(s, cost) for s, cost in zip(SIZES, costs, strict=True)]
+    choices = list(product(*(range(min(len(s), max_rank or 9) + 1) for s in SIZES)))
+    for budget in budgets:
+        found = uneven_ranks(SIZES, costs, budget, max_rank)
+        best = max(total(worth, ranks) for ranks in choices if total(size, ranks) <= budget)
+        assert total(size, found) <= budget
+        assert total(worth, found) == pytest.approx(best)
+
+
+def test_a_layer_may_get_nothing_and_nothing_of_size_zero_is_kept() -> None:
+    assert uneven_ranks(SIZES, [10, 10, 10], 20) == [1, 0, 1]
+    assert uneven_ranks(SIZES, [10, 10, 10], 10_000) == [3, 2, 1]
+    assert uneven_ranks(SIZES, [10, 10, 10], 9) == [0, 0, 0]
+
+
+def test_a_budget_goes_to_the_largest_worth_per_parameter_of_all_layers() -> None:
+    worth = torch.tensor([[5.0, 1.0], [0.1, 0.2], [8.0, 6.0]])
+    # Per parameter: 0.5, 0.1; 0.01, 0.02; 0.4, 0.3.
+    kept = kept_within(worth, [10, 10, 20], 50)
+    assert kept.tolist() == [[True, False], [False, False], [True, True]]  # the second layer is dropped
+
+
+def test_a_component_without_room_is_passed_over() -> None:
+    kept = kept_within(torch.tensor([[5.0], [12.0], [3.0]]), [10, 30, 10], 25)
+    assert kept.flatten().tolist() == [True, False, True]
+
+
+def test_what_is_not_allowed_is_never_kept_and_without_a_budget_all_that_is() -> None:
+    worth, allowed = torch.tensor([[5.0, 4.0], [3.0, 2.0]]), torch.tensor([[False, True], [True, False]])
+    assert torch.equal(kept_within(worth, [1, 1], 4, allowed), allowed)
+    assert kept_within(worth, [1, 1], 1, allowed).tolist() == [[False, True], [False, False]]
+    assert torch.equal(kept_within(worth, [1, 1], None, allowed), allowed)
+    assert kept_within(worth, [1, 1], None).all()
+
+
+@given(
+    st.lists(st.lists(st.floats(0, 10, width=32), min_size=3, max_size=3), min_size=2, max_size=4),
+    st.integers(1, 200),
+)
+def test_a_budget_is_never_exceeded_and_room_for_one_more_is_never_left(rows: list[list[float]], budget: int) -> None:
+    worth = torch.tensor(rows)
+    sizes = [7, 11, 13, 5][: len(rows)]
+    kept = kept_within(worth, sizes, budget)
+    spent = int((kept.sum(dim=1) * torch.tensor(sizes)).sum())
+    assert spent <= budget
+    dropped = [size for size, row in zip(sizes, kept, strict=True) if not row.all()]
+    assert all(size > budget - spent for size in dropped)
+
+
+def test_two_small_components_are_worth_more_than_a_large_one_that_costs_as_much() -> None:
+    # Per parameter 0.3, 0.25, 0.2; by worth alone the last would take the whole budget.
+    assert kept_within(torch.tensor([[6.0], [5.0], [8.0]]), [20, 20, 40], 40).flatten().tolist() == [True, True, False]
+
+
+ALONE = {"out.1.weight": torch.full((3, 5), 2.0)}
+
+
+def model_with_head() -> tuple[Any, nn.Parameter]:
+    """A model whose second output layer is trained whole, all of whose weights are 6, and these weights."""
+    base: Any = Branches(2)
+    model: Any = get_peft_model(base, LoraConfig(r=2, target_modules=["branch.0"], modules_to_save=["out.1"]))
+    weight = base.out[1].modules_to_save["default"].weight
+    with torch.no_grad():
+        weight.fill_(6.0)
+    return model, weight
+
+
+@pytest.mark.parametrize(("t", "expected"), [(0.0, 2.0), (0.25, 3.0), (1.0, 6.0)])
+def test_at_t_the_head_lies_between_its_ends_and_afterwards_it_is_the_searched_one(t: float, expected: float) -> None:
+    model, weight = model_with_head()
+    found = Gated(model, Gates(model), heads_of(model, ALONE))
+    with pytest.raises(KeyboardInterrupt), found.at(Cut(found.even(2), head=t)):  # noqa: PT012
+        assert torch.equal(weight, torch.full((3, 5), expected))
+        raise KeyboardInterrupt
+    assert torch.equal(weight, torch.full((3, 5), 6.0))
+
+
+def unequal() -> Gated:
+    """Three branches with LoRA of ranks 1, 4 and 2, as a finished adapter may have them; the scale is 1.5."""
+    torch.manual_seed(0)
+    base: Any = Branches(3)
+    ranks = {"branch.0": 1, "branch.1": 4, "branch.2": 2}
+    alphas = {name: 1.5 * rank for name, rank in ranks.items()}
+    config = LoraConfig(r=4, target_modules=list(ranks), rank_pattern=ranks, alpha_pattern=alphas)
+    model: Any = get_peft_model(base, config)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(weight)
+    return Gated(model, Gates(model))
+
+
+def test_a_cut_of_unequal_ranks_is_the_first_components_in_its_basis_and_then_the_model_is_as_it_was() -> None:
+    gated, x = unequal(), torch.randn(7, 3, WIDTH)
+    assert (gated.ranks, gated.gates.k) == ([1, 4, 2], 4)
+    assert gated.sizes == [HIDDEN + WIDTH] * 3
+    assert gated.even(2).sum(dim=1).tolist() == [1, 2, 2]
+    assert gated.first([0, 3, 1]).int().tolist() == [[0, 0, 0, 0], [1, 1, 1, 0], [1, 0, 0, 0]]
+    before, whole = [one.clone() for one in gated.model.parameters()], gated.model(x=x).logits
+    bases = [Basis(torch.randn(r, WIDTH), torch.randn(HIDDEN, r), torch.ones(r)) for r in gated.ranks]
+    base: Any = gated.model.get_base_model()
+    expected = torch.zeros(7, 3)
+    for b, (basis, rank) in enumerate(zip(bases, (0, 3, 1), strict=True)):
+        weight = base.branch[b].base_layer.weight + 1.5 * basis.b[:, :rank] @ basis.a[:rank]
+        expected = expected + base.out[b](x[:, b] @ weight.T)
+    with gated.at(Cut(gated.first([0, 3, 1]), bases)):
+        torch.testing.assert_close(gated.model(x=x).logits, expected)
+    with pytest.raises(KeyboardInterrupt), gated.at(Cut(gated.even(1), bases)):
+        raise KeyboardInterrupt
+    assert all(torch.equal(one, other) for one, other in zip(gated.model.parameters(), before, strict=True))
+    with gated.at(Cut(gated.even(4), gated.plain())):
+        torch.testing.assert_close(gated.model(x=x).logits, whole)

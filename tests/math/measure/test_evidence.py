@@ -1,11 +1,10 @@
 """What was measured: how many ranks and which budget are enough, and the record of it."""
 
 import dataclasses
-import json
 
 import pytest
 
-from autolora.engine.measure.evidence import from_json, interval, to_json
+from autolora.engine.measure.evidence import interval
 from tests.helpers.evidence import evidence_of, point
 
 
@@ -92,19 +91,3 @@ def test_the_smallest_rank_that_keeps_a_part_by_the_estimate_itself() -> None:
     kept = evidence_of(rank_curve=(point(1, 0.0), point(2, 0.02), point(4, 0.001, 0.1), point(8, 0.0, 0.0)))
     assert [kept.keeping(part) for part in (0.99, 0.95, 0.9, 1.0, 1.1)] == [4, 4, 1, 8, None]
     assert evidence_of(gain=0.019).keeping(0.5) is None
-
-
-def test_what_is_written_is_read_again_and_an_older_record_has_no_evidence() -> None:
-    best = dataclasses.replace(point(1, -0.1), reference_kept_standard_error=0.01)
-    full = evidence_of(rank_curve=(best, point(8, 0.0, 0.0)), plain_curve=(best,), uneven_curve=(best,), folds=5)
-    for evidence in (evidence_of(), evidence_of(gain=0.001), evidence_of(budget_curve=()), full):
-        raw = json.loads(json.dumps(to_json(evidence, 0.05)))
-        found = from_json(raw, "ranks.json")
-        assert found == (evidence, 0.05)
-        assert found is not None
-        assert from_json(json.loads(json.dumps(to_json(*found))), "ranks.json") == found, "written once more"
-    raw = to_json(evidence_of(), 0.05)
-    assert raw["sufficient_rank"] == 2
-    older = {key: value for key, value in raw.items() if key not in ("folds", "plain_curve", "uneven_curve")}
-    assert from_json(older, "ranks.json") is None
-    assert from_json({"k": 8}, "ranks.json") is None

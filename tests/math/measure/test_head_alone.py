@@ -7,8 +7,8 @@ from transformers import set_seed
 
 from autolora.configs.schema import RunConfig
 from autolora.engine.choose.measurement import passes_over, train_head
-from autolora.engine.measure.passes import Passes
-from autolora.engine.measure.rows import Rows
+from autolora.engine.measure.likelihood import Rows
+from autolora.engine.measure.measure import Passes
 from autolora.engine.run.context import Context
 from autolora.problems.data import Batches
 from autolora.problems.models.layers import head_alone

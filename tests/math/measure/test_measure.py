@@ -8,12 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from autolora.engine.cut.ranks import uneven_ranks
-from autolora.engine.measure.gated import Cut, Gated, Heads
-from autolora.engine.measure.judged import cross_fitted
-from autolora.engine.measure.measure import Measured, Plan, measure
-from autolora.engine.measure.passes import Passes
-from autolora.engine.measure.shares import Shares
+from autolora.engine.cut.basis import Cut, Gated, uneven_ranks
+from autolora.engine.measure.likelihood import cross_fitted
+from autolora.engine.measure.measure import Measured, Passes, Plan, Shares, measure
 from tests.helpers.branches import HIDDEN, WIDTH, gated, make, misled, passes_of, planted, train
 from tests.helpers.evidence import evidence_of, point
 
@@ -21,9 +18,8 @@ BUDGETS = Plan(budgets=(0.25, 0.5, 1.0, 2.0))
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize("seed", [0, 1])
-def test_two_branches_of_six_that_need_rank_1_are_recognised_also_where_size_misleads(seed: int) -> None:
-    model, inputs, labels = misled(1200, seed)
+def test_two_branches_of_six_that_need_rank_1_are_recognised_also_where_size_misleads() -> None:
+    model, inputs, labels = misled(1200, seed=0)
     train(model, inputs[:600], labels[:600], steps=100)
     found = measure(gated(model), passes_of(inputs[600:], labels[600:]), BUDGETS)
     evidence, shares = found.evidence, found.shares.by_layer().mean().flatten()
@@ -43,9 +39,8 @@ def test_two_branches_of_six_that_need_rank_1_are_recognised_also_where_size_mis
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize("seed", [0, 1])
-def test_two_branches_of_six_have_the_shares_and_a_small_budget_suffices(seed: int) -> None:
-    model, inputs, labels = planted(6, (1, 4), 1200, seed)
+def test_two_branches_of_six_have_the_shares_and_a_small_budget_suffices() -> None:
+    model, inputs, labels = planted(6, (1, 4), 1200, seed=0)
     train(model, inputs[:600], labels[:600])
     found = measure(gated(model), passes_of(inputs[600:], labels[600:]), BUDGETS)
     shares = found.shares.by_layer().mean().flatten()
@@ -56,9 +51,8 @@ def test_two_branches_of_six_have_the_shares_and_a_small_budget_suffices(seed: i
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize("seed", [0, 1])
-def test_labels_of_noise_give_nothing(seed: int) -> None:
-    model, inputs, labels = planted(6, (), 1200, seed)
+def test_labels_of_noise_give_nothing() -> None:
+    model, inputs, labels = planted(6, (), 1200, seed=0)
     train(model, inputs[:600], labels[:600], steps=100)
     evidence = measure(gated(model), passes_of(inputs[600:], labels[600:]), BUDGETS).evidence
     assert not evidence.learned
@@ -83,6 +77,7 @@ def test_an_uneven_cut_is_called_better_where_one_branch_needs_rank_2() -> None:
     assert uneven.parameters == 4 * (HIDDEN + WIDTH)
     assert found.uneven_is_better(1)
     assert uneven.loss < found.rank_curve[0].loss - 2 * uneven.standard_error
+    assert uneven.standard_error == pytest.approx(found.rank_curve[0].standard_error, rel=0.3), "beside rank 1"
 
 
 @pytest.mark.parametrize(("error", "better"), [(0.009, True), (0.01, False)])
@@ -159,7 +154,7 @@ def test_a_budget_is_measured_with_the_head_that_suits_it_best(random_components
     good = weight.detach().clone()
     with torch.no_grad():
         weight.copy_(50 * torch.randn_like(weight))
-    heads = Heads(((weight, 2 * good - weight.detach(), weight.detach().clone()),))
+    heads = ((weight, 2 * good - weight.detach(), weight.detach().clone()),)
     head = passes.statistics(found.model)[0]
     plan = Plan(budgets=(1.0, 2.0), rule="size")
     singular = torch.tensor([[4.0, 3.0, 2.0, 1.0]] * 2)

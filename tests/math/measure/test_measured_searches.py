@@ -11,10 +11,10 @@ from autolora.configs.schema import RunConfig
 from autolora.engine import ranks
 from autolora.engine.choose import measurement
 from autolora.engine.choose.stage import answer
-from autolora.engine.measure.passes import Passes
+from autolora.engine.measure.measure import Passes
 from autolora.engine.run.context import Context
-from autolora.engine.search.found import searched_model
-from autolora.engine.search.stage import search
+from autolora.engine.search.search import search
+from autolora.engine.search.trajectory import searched_model
 
 pytestmark = pytest.mark.trains
 

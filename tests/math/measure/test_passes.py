@@ -1,16 +1,25 @@
-"""Passes of rows through a model: statistics in the order of the rows, of each fold by its own cut."""
+"""Passes of rows through a model: statistics, moments, shares."""
 
+import dataclasses
+from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from autolora.engine.measure.gated import Cut
+from autolora.engine.cut.basis import Cut, Gated
 from autolora.engine.measure.likelihood import Categorical
-from tests.helpers.branches import gated, passes_of, planted, train
+from autolora.engine.measure.measure import NODES, Moments, Passes, Plan, Shares, measure
+from autolora.problems.gates import Gates
+from autolora.problems.machine.processes import Processes
+from autolora.problems.models.recompute import recompute_blocks
+from tests.helpers.branches import gated, gated_with_head, passes_of, planted, train
 
 
 def test_the_rows_of_a_fold_are_measured_with_its_own_cut() -> None:
@@ -71,3 +80,321 @@ def test_a_language_model_gives_no_logits_of_prompts(kind: str) -> None:
     torch.testing.assert_close(likelihood.statistics(logits.detach(), told), expected)
     torch.testing.assert_close(likelihood.loss(logits, told, 2.0), likelihood.loss(whole, labels, 2.0))
     assert likelihood.weights(logits, told).tolist() == [4, 5, 0]
+
+
+ROWS, TOKENS, WIDTH, CLASSES = 11, 4, 5, 3
+SCALES = {"first": 2.0, "second": 0.5}
+
+
+class Net(nn.Module):
+    """Two layers with something curved between them, for each token; a row has the mean of its first tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(WIDTH, WIDTH)
+        self.second = nn.Linear(WIDTH, CLASSES)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Any:
+        tokens = self.second(torch.tanh(self.first(x)))
+        return SimpleNamespace(logits=(tokens * mask.unsqueeze(-1)).sum(dim=1) / mask.sum(dim=1, keepdim=True))
+
+
+class Told(Categorical):
+    """Instead of a drawn slope each label has one that the test knows, 1, 2 and 3 for the three classes."""
+
+    def drawn_slope(self, logits: Tensor, labels: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+        return (logits * torch.tensor([1.0, 2.0, 3.0])).sum()
+
+
+def two_layers() -> tuple[Gated, Tensor, Tensor]:
+    """The net with LoRA of ranks 3 and 2, inputs [rows, tokens, width] and the mask of tokens that count."""
+    torch.manual_seed(0)
+    net: Any = Net()
+    ranks, alphas = {"first": 3, "second": 2}, {"first": 6.0, "second": 1.0}
+    config = LoraConfig(target_modules=list(ranks), rank_pattern=ranks, alpha_pattern=alphas)
+    model: Any = get_peft_model(net, config)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter)
+    mask = (torch.arange(TOKENS) < torch.randint(1, TOKENS + 1, (ROWS, 1))).double()
+    return Gated(model, Gates(model)), torch.randn(ROWS, TOKENS, WIDTH), mask
+
+
+def passes_over(rows: int, collate: Any, likelihood: Categorical) -> Passes:
+    """Passes over rows that `collate` makes of their numbers, x[0]."""
+    passes = passes_of(torch.arange(float(rows)).unsqueeze(1), torch.zeros(rows), likelihood=likelihood)
+    return replace(passes, rows=replace(passes.rows, collate=collate))
+
+
+def by_hand(gated: Gated, inputs: Tensor, mask: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """h h' and u u' of both layers, summed over the tokens that count, by the chain rule."""
+    base: Any = gated.model.get_base_model()
+    (a1, b1), (a2, b2) = gated.gates.factors()
+    w1, w2 = (
+        layer.base_layer.weight + SCALES[name] * b @ a
+        for name, layer, a, b in (("first", base.first, a1, b1), ("second", base.second, a2, b2))
+    )
+    found = [(torch.zeros(r, r), torch.zeros(r, r)) for r in (3, 2)]
+    for row in range(ROWS):
+        for x in inputs[row, : int(mask[row].sum())]:
+            inner = torch.tanh(w1 @ x + base.first.base_layer.bias)
+            slope = torch.tensor([1.0, 2.0, 3.0]) / mask[row].sum()
+            u2 = SCALES["second"] * b2.T @ slope
+            u1 = SCALES["first"] * b1.T @ ((1 - inner.square()) * (w2.T @ slope))
+            for (hh, uu), h, u in zip(found, (a1 @ x, a2 @ inner), (u1, u2), strict=True):
+                hh += torch.outer(h, h)
+                uu += torch.outer(u, u)
+    return found
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("batch", [3, 64])
+def test_the_moments_are_those_by_hand_and_padding_does_not_count(batch: int) -> None:
+    gated, inputs, mask = two_layers()
+
+    def collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+        numbers = [int(row["x"][0]) for row in rows]
+        return {"x": inputs[numbers], "mask": mask[numbers], "labels": torch.zeros(len(rows), dtype=torch.long)}
+
+    passes, folds = passes_over(ROWS, collate, Told()), np.arange(ROWS) % 4
+    trained = [p.requires_grad for p in gated.model.parameters()]
+    with torch.no_grad():
+        expected = by_hand(gated, inputs, mask)
+    found = passes.moments(gated, folds, 1.0, batch)
+    assert found.inputs.shape == found.slopes.shape == (4, 2, 3, 3)
+    for layer, (hh, uu) in enumerate(expected):
+        r = len(hh)
+        torch.testing.assert_close(found.inputs[:, layer, :r, :r].sum(dim=0), hh)
+        torch.testing.assert_close(found.slopes[:, layer, :r, :r].sum(dim=0), uu)
+    only = passes.moments(gated, np.where(folds == 2, 0, 1), 1.0, batch)
+    torch.testing.assert_close(only.inputs[0], found.inputs[2])  # the sums over its own rows
+    torch.testing.assert_close(only.slopes[0], found.slopes[2])
+    assert [p.requires_grad for p in gated.model.parameters()] == trained
+    assert all(p.grad is None for p in gated.model.parameters())
+
+
+@pytest.mark.usefixtures("float64")
+@torch.no_grad()
+def test_in_the_basis_of_a_fold_both_moments_of_all_other_folds_are_its_sizes() -> None:
+    gated, *_ = two_layers()
+    parts = torch.randn(2, 4, 2, 3, 6)
+    inputs, slopes = parts @ parts.mT
+    of_all, of_others = Moments(inputs, slopes).bases(gated), Moments(inputs, slopes).bases(gated, without=1)
+    for used, bases in (([0, 1, 2, 3], of_all), ([0, 2, 3], of_others)):
+        for layer, ((a, b), r) in enumerate(zip(gated.gates.factors(), gated.ranks, strict=True)):
+            hh, uu = (of[used, layer, :r, :r].sum(dim=0) for of in (inputs, slopes))
+            basis = bases[layer]
+            there, back = basis.a @ torch.linalg.pinv(a), torch.linalg.pinv(b) @ basis.b  # T and its inverse
+            torch.testing.assert_close(there @ hh @ there.T, basis.size.diag())
+            torch.testing.assert_close(back.T @ uu @ back, basis.size.diag())
+            torch.testing.assert_close(basis.b @ basis.a, (b @ a).detach())
+
+
+def test_blocks_that_are_computed_again_have_the_same_moments_and_shares() -> None:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2}
+    base: Any = LlamaForCausalLM(LlamaConfig(vocab_size=20, **sizes))
+    model: Any = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj", "v_proj"]))
+    for name, weight in model.named_parameters():
+        nn.init.normal_(weight, std=0.3 if "lora_" in name else 0.1)
+    gated, tokens = Gated(model, Gates(model)), torch.randint(20, (9, 6))
+
+    def collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+        own = tokens[[int(row["x"][0]) for row in rows]]
+        return {"input_ids": own, "labels": torch.where(torch.arange(6) > 2, own, -100)}
+
+    passes, folds = passes_over(9, collate, Categorical(shifted=True)), np.arange(9) % 3
+
+    def measured() -> list[Tensor]:
+        shares = passes.shares(gated, folds, 1.5, 4, 2, 3)
+        return [*vars(passes.moments(gated, folds, 1.5, 4)).values(), shares.sums]
+
+    before = measured()
+    recompute_blocks(model)
+    for one, other in zip(before, measured(), strict=True):
+        assert one.abs().max() > 0
+        assert torch.equal(one, other)
+
+
+def fall(found: Gated, passes: Passes, temperature: float, *ends: Cut) -> float:
+    """The mean loss under the first cut minus that under the second."""
+    statistics, weights = passes.of_cuts(found, passes.rows.folds(1), [[end] for end in ends])
+    first, last = (passes.likelihood.losses(at, temperature, weights).mean() for at in statistics)
+    return float(first - last)
+
+
+def shares_of(found: Gated, passes: Passes, temperature: float = 1.0, batch: int = 16, nodes: int = NODES) -> Shares:
+    return passes.shares(found, passes.rows.folds(5), temperature, batch, nodes, 20)
+
+
+@pytest.fixture
+def trained() -> tuple[Gated, Passes]:
+    """Three branches of which LoRA has learned something, and 200 rows."""
+    model, inputs, labels = planted(branches=3, needed=(1,), rows=200, seed=2)
+    train(model, inputs, labels, steps=40)
+    return gated(model), passes_of(inputs, labels)
+
+
+def test_shares_add_up_to_the_loss_of_switching_lora_off(trained: tuple[Gated, Passes]) -> None:
+    found, passes = trained
+    measured = fall(found, passes, 1.7, Cut(found.even(0)), Cut(found.even(4)))
+    shares = shares_of(found, passes, 1.7)
+    assert measured > 0.05
+    assert float(shares.mean().sum()) == pytest.approx(measured, rel=1e-3)
+    assert shares.head == 0, "no head moves"
+
+
+def test_where_a_head_moves_its_share_and_those_of_the_components_add_up_to_the_gain_over_the_head_alone() -> None:
+    found, passes = gated_with_head(200)
+    measured = fall(found, passes, 2.0, Cut(found.even(0), head=0.0), Cut(found.even(4)))
+    shares = shares_of(found, passes, 2.0, nodes=8)
+    assert abs(shares.head) > 0.05
+    assert shares.total() == pytest.approx(measured, rel=1e-3)
+
+
+def test_a_share_is_the_slope_of_the_loss_with_the_head_in_between() -> None:
+    """One node: the derivative in the middle of the path, against the difference of two losses there."""
+    found, passes = gated_with_head(100)
+    shares, ends = shares_of(found, passes, nodes=1), []
+    for step in (-0.02, 0.02):
+        gates = torch.full((3, 4), 0.5)
+        gates[1, 0] += step
+        ends.append(Cut(gates, head=0.5))
+    difference = fall(found, passes, 1.0, *ends)
+    assert abs(difference) > 1e-3
+    assert float(shares.mean()[1, 0]) == pytest.approx(difference / 0.04, rel=1e-2)
+
+
+def test_the_batches_change_nothing_but_the_draws(trained: tuple[Gated, Passes]) -> None:
+    found, passes = trained
+    one, many, rows = (shares_of(found, passes, batch=batch) for batch in (200, 7, 1))
+    assert (len(one.weights), len(rows.weights)) == (20, 200)
+    for other in (many, rows):
+        torch.testing.assert_close(one.mean(), other.mean(), rtol=1e-4, atol=1e-7)
+        errors = (shares.by_layer().standard_error() for shares in (one, other))
+        torch.testing.assert_close(*errors, rtol=0.5, atol=0)
+    assert 0 < float(many.by_layer().standard_error()[1, 0]) < float(many.by_layer().mean()[1, 0])
+    of_layers = one.mean().sum(dim=1, keepdim=True)
+    torch.testing.assert_close(one.by_layer().mean(), of_layers)
+    four, fifth = one.without(3), one.folds == 3
+    assert four.sums.shape[0] == 16
+    rest = one.mean() * 200 - one.sums[torch.from_numpy(fifth)].sum(dim=0)
+    torch.testing.assert_close(four.mean() * 160, rest)
+
+
+def test_a_group_that_is_larger_than_a_batch_is_one_draw(trained: tuple[Gated, Passes]) -> None:
+    found, passes = trained
+    groups = np.arange(200) // 8
+    grouped = dataclasses.replace(passes, rows=dataclasses.replace(passes.rows, groups=groups))
+    shares, by_row = shares_of(found, grouped, batch=3), shares_of(found, passes, batch=1)
+    assert shares.weights.tolist() == [8.0] * 25
+    torch.testing.assert_close(shares.mean(), by_row.mean(), rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(shares.sums, by_row.sums.view(25, 8, 3, 4).sum(dim=1), rtol=1e-4, atol=1e-5)
+
+
+class Half(Processes):
+    """One of two processes: `heard` is what the other one has sent."""
+
+    def __init__(self, rank: int, heard: list[torch.Tensor] | None = None) -> None:
+        super().__init__(rank, 2)
+        object.__setattr__(self, "heard", heard)
+        object.__setattr__(self, "sent", [])
+
+    def summed(self, tensors: Any) -> list[torch.Tensor]:
+        self.sent.extend(tensor.clone() for tensor in tensors)
+        return [a + b for a, b in zip(tensors, self.heard or tensors, strict=True)]
+
+
+Measure = Callable[[Gated, Passes], list[torch.Tensor]]
+
+
+def _shares(found: Gated, passes: Passes) -> list[torch.Tensor]:
+    shares = shares_of(found, passes, 1.5)
+    return [shares.sums, shares.weights, torch.tensor(shares.head)]
+
+
+def _moments(found: Gated, passes: Passes) -> list[torch.Tensor]:
+    return list(vars(passes.moments(found, passes.rows.folds(5), 1.5, 4)).values())
+
+
+def _statistics(found: Gated, passes: Passes) -> list[torch.Tensor]:
+    statistics, weights = passes.of_cuts(found, passes.rows.folds(5), [[Cut(found.even(1))] * 5])
+    return [*statistics, weights]
+
+
+@pytest.mark.parametrize("of", [_shares, _moments, _statistics])
+def test_two_processes_together_measure_what_one_does(of: Measure) -> None:
+    found, passes = gated_with_head(80)
+    first = Half(0)
+    of(found, dataclasses.replace(passes, processes=first, batch=5))
+    both = of(found, dataclasses.replace(passes, processes=Half(1, first.sent), batch=5))
+    for one, other in zip(both, of(found, dataclasses.replace(passes, batch=5)), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_no_weight_is_changed_or_left_with_a_gradient_and_dropout_is_off() -> None:
+    found, passes = gated_with_head(80)
+    model, modes = found.model, set[bool]()
+    trained = [p.requires_grad for p in model.parameters()]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.register_forward_pre_hook(lambda module, _: modes.add(module.training))
+    model.train()
+    shares_of(found, passes)
+    assert modes == {False}
+    assert [p.requires_grad for p in model.parameters()] == trained
+    assert all(p.grad is None for p in model.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def shares_from(sums: np.ndarray) -> Shares:
+    """Shares from draws [draws, layers, k] of one label each."""
+    return Shares(torch.from_numpy(sums), torch.ones(len(sums), dtype=torch.float64), np.arange(len(sums)) % 5)
+
+
+def test_the_error_of_a_part_is_that_of_many_draws() -> None:
+    """Rows raise both shares together, so that the error of a share in units of the sum was three times too large."""
+    generator = np.random.default_rng(0)
+    errors, parts = [], []
+    for _ in range(300):
+        easy = generator.gamma(1.0, 1.0, (80, 1, 1))  # how much LoRA does for a row, whichever layer
+        sums = easy * np.array([3.0, 1.0]).reshape(1, 2, 1) + generator.normal(0, 0.3, (80, 2, 1))
+        shares = shares_from(sums)
+        errors.append(shares.part_error().flatten().tolist())
+        parts.append((sums.sum(axis=0) / sums.sum()).flatten())
+    assert np.mean(errors, axis=0) == pytest.approx(np.std(parts, axis=0), rel=0.1)
+    whole = float(shares.mean().sum())
+    assert float(shares.standard_error()[0]) / whole > 3 * errors[-1][0]
+    assert float(shares_from(sums[:, :1]).part_error()) < 1e-12, "the part of a single layer is sure"
+
+
+def test_the_record_has_the_shares_of_components_and_layers_and_their_errors() -> None:
+    """The error of a layer is not the sum of those of its components, which here move against each other."""
+    noise = np.random.default_rng(0).normal(0, 1, 40)
+    columns = shares_from(np.stack([3 + noise, 1 - noise], axis=1).reshape(40, 1, 2)).columns()
+    assert columns["share"].flatten().tolist() == pytest.approx([3 + noise.mean(), 1 - noise.mean()])
+    assert columns["share_standard_error"].flatten().tolist() == pytest.approx([noise.std(ddof=1) / 40**0.5] * 2)
+    assert columns["layer_share"].tolist() == pytest.approx([4.0])
+    assert columns["layer_share_standard_error"].tolist() == pytest.approx([0.0], abs=1e-12)
+    assert columns["layer_part_standard_error"].tolist() == pytest.approx([0.0], abs=1e-12)
+
+
+@pytest.mark.parametrize(("missing", "asked"), [(0.019, [NODES]), (0.021, [NODES, 2 * NODES])])
+def test_the_nodes_are_doubled_once_where_the_sum_misses_the_measured_fall(
+    trained: tuple[Gated, Passes], missing: float, asked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, passes = trained
+    nodes, extended, exact = list[int](), list[int](), measure(found, passes, Plan()).evidence.fall
+
+    def shares(
+        self: Passes, gated: Gated, folds: np.ndarray, temperature: float, batch: int, n: int, _: int
+    ) -> Shares:
+        nodes.append(n)
+        sums = torch.full((20, 3, 4), exact * (1 - missing) / 12, dtype=torch.float64)
+        return Shares(sums, torch.ones(20, dtype=torch.float64), np.arange(20) % 5)
+
+    monkeypatch.setattr(Passes, "shares", shares)
+    evidence = measure(found, dataclasses.replace(passes, extend=extended.append), Plan()).evidence
+    assert nodes == asked
+    assert evidence.nodes == asked[-1]
+    assert evidence.fall == exact
+    assert evidence.share_total == pytest.approx(exact * (1 - missing)), "the miss is recorded"
+    assert extended == ([] if len(asked) == 1 else [2 * 2 * NODES * 200])

@@ -1,13 +1,17 @@
-"""alpha becomes ranks, and their record comes back from its file as it was written."""
+"""alpha becomes ranks; their record comes back from its file as it was written, and a wrong one is refused."""
 
 import dataclasses
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from autolora.configs.errors import UserError
 from autolora.engine import ranks
-from autolora.engine.ranks import count_parameters
+from autolora.engine.measure.evidence import BudgetPoint
+from autolora.engine.ranks import check_against, count_parameters
 from autolora.engine.ranks.record import chosen_components
 from tests.helpers.evidence import evidence_of, point
 from tests.helpers.rank_records import SHAPES, record_by_threshold
@@ -42,8 +46,8 @@ def test_every_field_of_a_record_is_written_and_read_again(tmp_path: Path) -> No
     """The names of the fields stood in seven lists; one that misses a list would be lost or refused."""
     layer = ranks.LayerRank("a", 1, (0.6,), (1.0,), (2.0,), (0.1,), (0.01,), 0.1, 0.01, 0.2, True)
     best = dataclasses.replace(point(1, -0.1), parameters=9, reference_kept_standard_error=0.01)
-    curves = dict.fromkeys(("budget_curve", "plain_curve", "uneven_curve"), (best,))
-    measured = evidence_of(rank_curve=(best, point(8, 0.0, 0.0)), **curves, allowed_gap=0.03, regression=True, folds=5)
+    curves = dict.fromkeys(("plain_curve", "uneven_curve"), (best,)) | {"budget_curve": (BudgetPoint(**vars(best)),)}
+    measured = evidence_of(rank_curve=(best, point(8, 0.0, 0.0)), **curves, regression=True, folds=5)
     record = ranks.RankRecord(
         1, (layer,), "sigmoid", "shares", 0.5, 40, 16, "a note", measured, 0.1, 8.0, "fixed", "org/base", "v1"
     )
@@ -65,3 +69,40 @@ def test_components_whose_share_does_not_exceed_its_error_are_taken_from_the_fir
     assert chosen_components(layer, dataclasses.replace(record, rule="size")) == [0, 1]
     assert chosen_components(ranks.LayerRank("a", 2), record) == [0, 1], "a layer without shares"
     assert chosen_components(dataclasses.replace(layer, rank=3), record) == [0, 1, 2], "all of them"
+
+
+def test_a_record_written_by_hand_needs_names_and_ranks_only(tmp_path: Path) -> None:
+    path = tmp_path / "ranks.json"
+    path.write_text('{"layers": [{"name": "encoder.0.query", "rank": 3}, {"name": "encoder.0.value", "rank": 0}]}')
+    record = ranks.load(path)
+    assert record.k == 3
+    assert record.kept == {"encoder.0.query": 3}
+    assert record.rule == "by hand"
+    check_against(record, SHAPES, path)
+
+
+def layers(*pairs: tuple[Any, Any]) -> str:
+    return json.dumps({"layers": [{"name": name, "rank": rank} for name, rank in pairs]})
+
+
+BAD = {
+    "not JSON": ("{layers: ", "not readable as JSON"),
+    "no layers": ('{"k": 4}', "layers: Field required"),
+    "twice": (layers(("encoder.0.query", 2), ("encoder.0.query", 3)), "given twice"),
+    "negative": (layers(("encoder.0.query", -1)), r"layers\.0\.rank: "),
+    "zero k": ('{"k": 0, "layers": [{"name": "encoder.0.query", "rank": 1}]}', "k: "),
+    "unknown": (layers(("encoder.0.qeury", 2)), "no layer 'encoder.0.qeury'; the nearest is 'encoder.0.query'"),
+    "too large": (layers(("encoder.1.query", 5)), "rank 5 of 'encoder.1.query' is out of range; allowed: 0 to 4"),
+    "all zero": (layers(("encoder.0.query", 0)), "every rank is 0"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_record_is_one_line_that_names_file_and_entry(tmp_path: Path, case: str) -> None:
+    content, message = BAD[case]
+    path = tmp_path / "ranks.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match=message) as caught:
+        check_against(ranks.load(path), SHAPES, path)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)

@@ -1,15 +1,30 @@
-"""Components that are kept: by the paper's thresholds, and within a budget by worth."""
+"""Ranks by each rule: thresholds, budgets, and what is steady, from stored evidence alone."""
 
+import dataclasses
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autolora.engine.cut.budget import parameters_of
-from autolora.engine.ranks.threshold import kept_components, thresholds
+from autolora.configs.errors import UserError
+from autolora.configs.search import AnswerConfig, Shares, Size, Threshold
+from autolora.engine.cut.basis import parameters_of
+from autolora.engine.measure.evidence import CurvePoint, Evidence
+from autolora.engine.ranks.record import (
+    NOTHING_LEARNED,
+    LayerRank,
+    RankRecord,
+    chosen_components,
+    kept_components,
+    steady_layers,
+    thresholds,
+)
+from autolora.engine.ranks.rules import rule_of
 from autolora.problems.bilevel import SelectionVariables
+from tests.helpers.evidence import evidence_of, point
 
 
 @pytest.mark.parametrize("k", [1, 3, 6, 7, 8, 16])
@@ -58,3 +73,140 @@ def test_a_budget_is_the_parameters_of_uniform_ranks() -> None:
     # As floats 28.999999999999996 and 1.7 x 3 = 5.1.
     assert parameters_of(0.29, [1] * 100) == 29
     assert parameters_of(1.7, [1, 2]) == 5
+
+
+@pytest.fixture
+def alpha() -> np.ndarray:
+    """40 points of three layers with two components: far apart; crossing lambda four points before the end; crossing
+    it before the last quarter."""
+    points = np.arange(40)
+    firsts = np.stack([np.full(40, 0.8), np.where(points < 36, 0.5, 0.6), np.where(points < 30, 0.5, 0.6)], axis=1)
+    return np.stack([firsts, 1 - firsts], axis=2)
+
+
+def test_a_rank_is_steady_if_it_is_the_same_in_the_last_quarter(alpha: np.ndarray) -> None:
+    assert steady_layers(list(alpha), "softmax") == [True, False, True]
+    assert steady_layers(list(alpha[:35]), "softmax") == [True, True, False]
+
+
+def test_a_short_search_decides_nothing(alpha: np.ndarray) -> None:
+    assert steady_layers(list(alpha[:31]), "softmax") == [False] * 3
+
+
+SIZES = {"a": 10, "b": 10, "c": 40}
+
+
+def decided(record: RankRecord, settings: AnswerConfig, sizes: dict[str, int]) -> RankRecord:
+    return rule_of(settings, sizes).choose(record)
+
+
+def record_of(evidence: Evidence | None = None, **changes: Any) -> RankRecord:
+    """Three layers of three components; the large layer c needs four times the share for the same worth."""
+    shares = {"a": (0.10, 0.05, 0.001), "b": (0.02, 0.03, -0.01), "c": (0.20, 0.01, 0.0)}
+    layers = tuple(
+        LayerRank(
+            name, 0, alpha=(0.5, 0.3, 0.2), contribution=(1.0, 1.0, 1.0), singular_values=(3.0, 2.0, 1.0), share=share,
+            share_standard_error=(0.004,) * 3, layer_share=sum(share), layer_share_standard_error=0.01, decided=True,
+        )
+        for name, share in shares.items()
+    )  # fmt: skip
+    found = evidence or evidence_of()
+    used = {100: 15, 200: 30, 400: 60}  # evidence_of is about larger layers
+    curve = (dataclasses.replace(one, parameters=used.get(one.parameters or 0, one.parameters))
+             for one in found.budget_curve)  # fmt: skip
+    return RankRecord(3, layers, evidence=dataclasses.replace(found, budget_curve=tuple(curve)), **changes)
+
+
+def ranks_of(settings: AnswerConfig, **changes: Any) -> list[int]:
+    return [layer.rank for layer in decided(record_of(**changes), settings, SIZES).layers]
+
+
+def test_the_threshold_looks_at_alpha_alone() -> None:
+    found = decided(record_of(), Threshold(), SIZES)
+    assert [layer.rank for layer in found.layers] == [1, 1, 1]  # lambda is 1/3
+    assert (found.rule, found.budget, found.note) == ("threshold", None, None)
+    assert found.threshold == pytest.approx(1 / 3)
+
+
+def test_shares_are_taken_by_worth_per_parameter_within_the_budget() -> None:
+    # Per parameter: a 0.01, 0.005, 0.0001; c 0.005, 0.00025; b 0.003, 0.002. Other shares are not above their errors.
+    assert ranks_of(Shares(budget=0.5)) == [2, 1, 0]  # 30 parameters
+    assert ranks_of(Shares(budget=1.0)) == [2, 0, 1]  # 60: a, a, c
+    found = decided(record_of(), Shares(budget=2.0), SIZES)
+    assert [layer.rank for layer in found.layers] == [2, 2, 2]
+    assert found.lora_parameters == 120
+    assert not found.note  # all of the budget
+    with_rest = decided(record_of(), Shares(budget=3.0), SIZES)
+    assert [layer.rank for layer in with_rest.layers] == [2, 2, 2], "the third share of a is below its error"
+
+
+def test_exactly_the_components_that_were_taken_are_found_again() -> None:
+    found = decided(record_of(), Shares(budget=0.5), SIZES)
+    # Of b the second component has the larger share.
+    assert {layer.name: chosen_components(layer, found) for layer in found.layers} == {"a": [0, 1], "b": [1], "c": []}
+    by_size = decided(record_of(), Size(budget=0.5), SIZES)
+    assert {layer.name: chosen_components(layer, by_size) for layer in by_size.layers}["b"] == [0]
+
+
+def test_auto_is_the_smallest_budget_that_is_enough() -> None:
+    found = decided(record_of(), Shares(), SIZES)
+    assert found.budget == 30  # 0.5, see test_evidence
+    none = evidence_of(budget_curve=(point(2.0, 0.15, 0.001, 120),), rank_curve=(point(1, 0.05), point(3, 0.0, 0.0)))
+    found = decided(record_of(none), Shares(), SIZES)
+    assert [layer.rank for layer in found.layers] == [2, 2, 2], "all whose share exceeds its standard error"
+    assert found.budget is None
+    assert str(found.note).startswith("no budget up to an average rank of 2 is enough")
+
+
+@pytest.mark.parametrize(
+    ("budgets", "ranks"),
+    [
+        ((point(2.0, 0.15),), [1, 1, 1]),  # no budget is enough, but rank 1 in every layer is
+        ((point(2.0, 0.0),), [1, 1, 1]),  # it takes fewer parameters than the budget that is enough
+        ((point(2.0, 0.0, 0.0, 50),), None),  # the components do not use the budget up
+        ((point(1.0, 0.0), point(2.0, 0.0)), None),  # at a tie the places are learned
+        ((point(0.5, 0.0), point(2.0, 0.0)), None),
+    ],
+)
+def test_auto_is_one_rank_in_every_layer_if_that_is_enough_with_fewer_parameters(
+    budgets: tuple[CurvePoint, ...], ranks: list[int] | None
+) -> None:
+    """On SST-2 components all over the layers had been taken, and kept 74 % of the gain, where rank 2 kept all."""
+    enough = (point(1, 0.0), point(3, 0.0, 0.0))
+    record = record_of(evidence_of(budget_curve=budgets, rank_curve=enough))
+    found = decided(record, Shares(), SIZES)
+    said = "rank 1 in every layer is enough on D_val" in str(found.note)
+    assert said is (ranks is not None)
+    assert found.budget == (None if ranks else 60 * min(one.at for one in budgets))
+    assert ranks is None or [layer.rank for layer in found.layers] == ranks
+    if ranks:
+        assert found.rule == "curve"
+        kept = [chosen_components(layer, found) for layer in found.layers]
+        assert kept == [[0], [0], [0]], "the first component of each layer, as on the curve"
+    numbered = decided(record, Shares(budget=2.0), SIZES)
+    assert numbered.budget == 120, "a budget of the user's is kept"
+
+
+def test_size_needs_no_shares_and_goes_by_the_squared_singular_value() -> None:
+    record = record_of()
+    bare = dataclasses.replace(
+        record, evidence=None,
+        layers=tuple(dataclasses.replace(x, share=(), share_standard_error=()) for x in record.layers),
+    )  # fmt: skip
+    found = decided(bare, Size(budget=0.5), SIZES)
+    assert [layer.rank for layer in found.layers] == [2, 1, 0]  # 9, 9, 4 per 10 parameters; c has 9 per 40
+    found = decided(bare, Size(budget=1.5), SIZES)
+    assert [layer.rank for layer in found.layers] == [3, 2, 1], "by the singular value itself c would have none"
+    with pytest.raises(UserError, match=r"--answer.rule: size needs what is measured on D_val"):
+        decided(bare, Size(), SIZES)
+    for budget in ("auto", 0.5):
+        with pytest.raises(UserError, match=r"--answer.rule: shares needs what is measured on D_val, .* allowed"):
+            decided(bare, Shares(budget=budget), SIZES)
+
+
+def test_where_lora_has_learned_nothing_every_layer_has_rank_1_and_the_record_says_why() -> None:
+    nothing = evidence_of(gain=0.001)
+    found = decided(record_of(nothing), Shares(), SIZES)
+    assert [layer.rank for layer in found.layers] == [1, 1, 1]
+    assert NOTHING_LEARNED in str(found.note)
+    assert NOTHING_LEARNED in str(decided(record_of(nothing), Threshold(), SIZES).note)

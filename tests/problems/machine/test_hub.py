@@ -2,9 +2,6 @@
 
 import os
 import socket
-import threading
-import urllib.request
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 import torch
@@ -31,26 +28,11 @@ def test_an_unreachable_hub_switches_the_libraries_to_their_cache(monkeypatch: p
 
 
 @pytest.mark.usefixtures("no_settings")
-@pytest.mark.parametrize("status", [200, 404, 503])
-def test_a_hub_that_answers_is_used(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
-    class Answer(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self.send_response(status)
-            self.end_headers()
-
-    with HTTPServer(("127.0.0.1", 0), Answer) as server:
-        threading.Thread(target=server.handle_request, daemon=True).start()
-        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-        settle_hub_access()
-    assert os.environ["HF_HUB_OFFLINE"] == ""
-
-
-@pytest.mark.usefixtures("no_settings")
-def test_a_hub_that_takes_calls_and_never_answers_is_given_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_takes_calls_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
-        settle_hub_access(timeout=0.3)
-    assert os.environ["HF_HUB_OFFLINE"] == "1"
+        settle_hub_access()
+    assert os.environ["HF_HUB_OFFLINE"] == ""
 
 
 @pytest.mark.usefixtures("no_settings")
@@ -58,7 +40,7 @@ def test_the_users_own_word_and_a_proxy_are_taken_without_a_try(monkeypatch: pyt
     def refuse(*arguments: object) -> None:
         raise AssertionError("must not connect")
 
-    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
     monkeypatch.setenv("https_proxy", "http://proxy:3128")
     settle_hub_access()
     assert os.environ["HF_HUB_OFFLINE"] == ""

@@ -73,6 +73,5 @@ def test_alone_everything_is_its_own() -> None:
     tensors = [torch.ones(2), torch.zeros(())]
     assert all(a is b for a, b in zip(ALONE.summed(tensors), tensors, strict=True))
     assert ALONE.of_first(lambda: 3) == 3
-    assert ALONE.largest(7) == 7
     with joined("cpu") as processes:
         assert processes is ALONE

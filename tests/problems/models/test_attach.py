@@ -75,13 +75,3 @@ def test_lora_inside_a_module_trained_whole_is_refused(model_folder: Callable[..
     config = lora_config(LoraSettings(), TaskType.SEQ_CLS, ["bert.pooler"], target_modules=targets)
     with pytest.raises(UserError, match=r"PEFT takes bert\.pooler\.dense of "):
         attach(base.model, config)
-
-
-@pytest.mark.parametrize("name", ["layer", "norm"])
-def test_a_module_trained_whole_whose_name_ends_another_is_refused(name: str) -> None:
-    """PEFT would train the layer under the LoRA (`base_layer`), or every `layernorm`, too."""
-    model: Any = nn.Module()
-    model.q, model.layernorm = nn.Linear(4, 4), nn.LayerNorm(4)
-    model.add_module(name, nn.Linear(4, 4))
-    with pytest.raises(UserError, match=r"^--lora\.modules_to_save: PEFT .* otherwise"):
-        attach(model, LoraConfig(target_modules={"q"}, modules_to_save=[name]))

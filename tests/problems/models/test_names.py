@@ -2,7 +2,7 @@
 
 import pytest
 
-from autolora.engine.ranks.grid import grid_of, key_names, short_names
+from autolora.problems.models.names import grid_of, key_names, short_names
 
 NAMES = {
     "bert": (
