@@ -1,4 +1,4 @@
-"""Measure what a step costs (docs/performance.md), and try hypergradients where the answer is known (bilevel). Each
+"""Measure what a step costs (docs/machines.md), and try hypergradients where the answer is known (bilevel). Each
 benchmark is a command, such as `python -m benchmarks.step`; `--help` lists its options."""
 
 import argparse

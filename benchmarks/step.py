@@ -20,7 +20,7 @@ from transformers import AutoModelForSequenceClassification, set_seed
 from autolora.configs.layers import settings, with_values
 from autolora.configs.schema import Autolora
 from autolora.configs.search import COMPARED
-from autolora.engine.search.engine import build_engine
+from autolora.engine.search.search import build_engine
 from autolora.problems import data
 from autolora.problems.machine.compute import Compute, choose_compute, timed
 from autolora.problems.models.attach import attach_components

@@ -6,10 +6,10 @@ import pandas as pd
 
 from autolora.engine.measure.evidence import interval
 from autolora.engine.ranks import RankRecord
-from autolora.engine.ranks.grid import short_names
-from autolora.engine.ranks.words import gain_words, overfitting_words, parts_words
 from autolora.engine.report import figures
+from autolora.engine.report.findings import gain_words, overfitting_words, parts_words
 from autolora.engine.report.page import Section
+from autolora.problems.models.names import short_names
 
 Size = Callable[[float], int | None]
 """A rank in every layer -> its LoRA parameters, None if they are not known."""

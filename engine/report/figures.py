@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from autolora.configs.search import Constraint
-from autolora.engine.ranks.grid import short_names
-from autolora.engine.ranks.threshold import thresholds
+from autolora.engine.ranks.record import thresholds
 from autolora.engine.report.page import INK
 from autolora.engine.search.trajectory import Trajectory
+from autolora.problems.models.names import short_names
 
 # Colours that are readable on white and on black.
 BLUE, ORANGE, GREEN, PURPLE, GREY = COLOURS = "#3b82c4", "#e08214", "#2f9e6e", "#a05195", "#888888"
@@ -68,22 +68,17 @@ def _alpha_map(history: Trajectory, constraint: Constraint) -> Figure:
     return figure
 
 
-def over_steps(points: Sequence[Mapping[str, Any]], *panels: Mapping[str, str], log: bool = False) -> Figure | None:
-    """A panel of lines over the steps for each of `panels`, which map keys of the points to labels; None if no point
-    has such a number. `log`: whether the first panel is logarithmic."""
-    table = pd.DataFrame(points).reindex(columns=["step", *(key for labels in panels for key in labels)]).astype(float)
-    drawn = [labels for labels in panels if table[list(labels)].notna().any(axis=None)]
-    if not drawn:
+def over_steps(points: Sequence[Mapping[str, Any]], labels: Mapping[str, str], scale: str = "linear") -> Figure | None:
+    """Lines over the steps, for keys of the points that `labels` names; None if no point has such a number."""
+    table = pd.DataFrame(points).reindex(columns=["step", *labels]).astype(float)
+    if table[list(labels)].isna().all(axis=None):
         return None
-    figure = Figure((WIDTH, 0.4 + 2.2 * len(drawn)), layout="constrained")
-    for axes, labels in zip(figure.subplots(len(drawn), squeeze=False).flat, drawn, strict=True):
-        for (key, label), colour in zip(labels.items(), COLOURS, strict=False):
-            axes.plot(table["step"], table[key], color=colour, label=label, marker="o" if len(table) == 1 else None)
-        axes.set_xlabel("step")
-        axes.legend()
-        if log and labels is panels[0]:
-            axes.set_yscale("log")
-            axes.yaxis.set_major_formatter("{x:g}")  # 10^-2 would be mathematical text, which is off
+    figure = Figure((WIDTH, 2.6), layout="constrained")
+    axes = figure.add_subplot(xlabel="step", yscale=scale)
+    for (key, label), colour in zip(labels.items(), COLOURS, strict=False):
+        axes.plot(table["step"], table[key], color=colour, label=label, marker="o" if len(table) == 1 else None)
+    axes.yaxis.set_major_formatter("{x:g}")  # 10^-2 would be mathematical text, which is off
+    axes.legend()
     return figure
 
 

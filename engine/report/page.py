@@ -62,18 +62,13 @@ def write_page(
     for part in sections:
         if part.figure is not None:
             pictures[part.name] = (figures or path.parent / "figures") / f"{part.name}.png"
-            save_png(part.figure, pictures[part.name])
+            pictures[part.name].parent.mkdir(parents=True, exist_ok=True)
+            part.figure.savefig(pictures[part.name])
     page = _PAGES.get_template("page.html.j2").render(
         name=name, sentence=sentence, sections=sections, config=config, svg=_svg, texts=texts, most=MOST_ROWS
     )
     write_text(path, page)
     return pictures
-
-
-def save_png(figure: Figure, path: Path) -> None:
-    """Writes a picture as a PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
 
 
 def _svg(figure: Figure) -> Markup:

@@ -9,31 +9,43 @@ import pandas as pd
 from autolora.configs.files import to_yaml
 from autolora.configs.schema import Autolora, RunConfig
 from autolora.engine import ranks
+from autolora.engine.disk.files import read_json
 from autolora.engine.ranks import RankRecord
-from autolora.engine.ranks.picture import rank_map
-from autolora.engine.ranks.words import caution, conclusion, how_chosen, steadiness
+from autolora.engine.ranks.record import steadiness
 from autolora.engine.report import figures
 from autolora.engine.report.answer import answer_sections
+from autolora.engine.report.findings import caution, conclusion, how_chosen
 from autolora.engine.report.page import Section, write_page
-from autolora.engine.report.words import arms_of
-from autolora.engine.run.contents import (
+from autolora.engine.report.summary import arms_of
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.logged import warnings_in
+from autolora.engine.run.records import (
     parameters_per_rank,
-    read_answer,
     read_result,
     read_samples,
     read_searched,
     read_verdict,
 )
-from autolora.engine.run.folder import RunFolder
-from autolora.engine.run.logged import warnings_in
 from autolora.engine.search import trajectory
 from autolora.engine.tracking.metrics_file import MetricsFile
+from autolora.engine.tracking.picture import rank_map
 
 _PAIRS = (
     "A pair trains the learned ranks, and the same ranks in other layers, with the same random numbers. Where a point "
     "is above 0, the learned ranks had the lower loss on the held-out rows."
 )
-_SUREST, _LONGEST, _MOST_CLASSES, _MOST_COLUMNS = 5, 300, 50, 12
+
+
+_DISTANCE = (
+    "Cosine and norm ratio compare the implicit term with that of exact (a step of gradient descent), the step "
+    "cosine compares it with that of exact_adamw (the AdamW step that was taken). The total cosine is that of the "
+    "whole outer gradient to that of exact, the last column the size of the implicit term divided by that of the "
+    "direct one. All columns without a step are means over the steps."
+)
+_STEP_COST = (
+    "The row lora is as many plain LoRA steps as an outer step has inner steps. Seconds are of the median round. "
+    "Memory is the peak of a step beyond what the search holds between steps (model, optimisers)."
+)
 
 
 def write_report(config: RunConfig, folder: RunFolder) -> dict[str, Path]:
@@ -42,6 +54,7 @@ def write_report(config: RunConfig, folder: RunFolder) -> dict[str, Path]:
     per_rank = parameters_per_rank(folder)
     record = ranks.counted(ranks.load(folder.ranks), per_rank) if folder.ranks.exists() else None
     sections = [*_of_result(folder, record), *_of_search(folder, record, sum(per_rank.values())), *_of_cost(folder)]
+    sections += _of_probe(folder)
     settings = folder.config.read_text(encoding="utf-8") if folder.config.exists() else to_yaml(config)
     return write_page(folder.report, str(config.name), _sentence(config, record), sections, settings)
 
@@ -86,33 +99,12 @@ def _facts(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "made with", ", ".join(f"{name} {value}" for name, value in made_with.items() if value)
 
 
-def _predicted(found: pd.DataFrame) -> Iterator[Section]:
-    """A classifier class by class, the most frequent ones, and its surest errors."""
-    from sklearn.metrics import precision_recall_fscore_support  # here: it takes a second to import
-
-    names = found["label"].value_counts().index[:_MOST_CLASSES]
-    scores = precision_recall_fscore_support(found["label"], found["predicted"], labels=names, zero_division=0)
-    classes = pd.DataFrame(dict(zip(("precision", "recall", "f1", "rows"), scores, strict=True)), index=names)
-    if found["predicted"].nunique() <= _MOST_COLUMNS:
-        classes = classes.join(pd.crosstab(found["label"], found["predicted"]).add_prefix("taken for "))
-    yield Section("What was predicted, class by class", classes.rename_axis("class").reset_index())
-    wrong = found.assign(probability=found["probability"].astype(float))[found["label"] != found["predicted"]]
-    if len(wrong):
-        shown = wrong.nlargest(_SUREST, "probability")
-        texts = shown.drop(columns="probability").apply(lambda column: column.str.slice(0, _LONGEST))
-        table = texts.assign(probability=shown["probability"])
-        yield Section("The surest errors", table, "Look here first for wrong labels.")
-
-
 def _verdict(found: dict[str, Any]) -> Section:
-    arms = found.get("arms", [])
-    said = "\n".join([found["sentence"], *found.get("notes", []), found["recommendation"]])
-    if not arms:
-        return Section("Do the places of the ranks matter?", note=said)
-    drawn = figures.pairs(arms, found.get("interval"))
-    return Section(
-        "Do the places of the ranks matter?", pd.DataFrame(arms_of(found)), f"{said}\n{_PAIRS}", drawn, "verdict"
-    )
+    said, title = [found["sentence"], *found["notes"], found["recommendation"]], "Do the places of the ranks matter?"
+    if not found.get("arms"):
+        return Section(title, note="\n".join(said))
+    drawn, note = figures.pairs(found["arms"], found["interval"]), "\n".join([*said, _PAIRS])
+    return Section(title, pd.DataFrame(arms_of(found)), note, drawn, "verdict")
 
 
 def _of_search(folder: RunFolder, record: RankRecord | None, per_rank: int) -> Iterator[Section]:
@@ -129,11 +121,12 @@ def _of_search(folder: RunFolder, record: RankRecord | None, per_rank: int) -> I
             note = "Dashed: lambda, which chose the ranks." if record.rule == "threshold" else ""
             yield Section("alpha over the search", None, note, panels, "alpha")
     search, retraining = MetricsFile(folder.search_metrics).read(), MetricsFile(folder.retrain_metrics).read()
-    implicit, cosine = {"implicit_to_direct": "|implicit| / |direct|"}, {"cosine": "cosine of implicit and direct"}
     losses = {"train_loss": "L_tr (D_tr)", "val_loss": "L_val (D_val)"}
+    size = {"implicit_to_direct": "|implicit| / |direct|"}
     for title, name, drawn in (
         ("Losses of the search", "losses", figures.over_steps(search, losses)),
-        ("Hypergradient", "hypergradient", figures.over_steps(search, implicit, cosine, log=True)),
+        ("Size of the hypergradient's implicit term", "hypergradient", figures.over_steps(search, size, "log")),
+        ("Cosine of the implicit and the direct term", "cosine", figures.over_steps(search, {"cosine": "cosine"})),
         ("Loss of the retraining", "retrain_loss", figures.over_steps(retraining, {"loss": "training loss"})),
     ):
         if drawn is not None:
@@ -141,13 +134,9 @@ def _of_search(folder: RunFolder, record: RankRecord | None, per_rank: int) -> I
 
 
 def _of_cost(folder: RunFolder) -> Iterator[Section]:
-    """What was predicted, what each stage cost, and the layers one by one."""
-    if folder.predicted_rows.exists():
-        predicted = pd.read_csv(folder.predicted_rows, dtype=str, keep_default_na=False)
-        if "probability" in predicted:
-            yield from _predicted(predicted)
+    """What each stage cost, and the layers one by one."""
     result, search = read_result(folder.metrics), read_searched(folder.search_summary)
-    answer = read_answer(folder.answer)
+    answer = read_json(folder.measured)
     seconds = {"search": search.get("seconds"), "answer": answer.get("seconds")} | result.get("seconds", {})
     seconds |= {"sweep": result.get("seconds_sweep"), "evaluation": result.get("seconds_evaluation")}
     steps = {"search": search.get("steps")} | result.get("steps", {})
@@ -161,3 +150,21 @@ def _of_cost(folder: RunFolder) -> Iterator[Section]:
         alphas = ["  ".join(f"{alpha:.3f}" for alpha in layer.alpha) for layer in layers]
         table = pd.DataFrame({"layer": [x.name for x in layers], "rank": [x.rank for x in layers], "alpha": alphas})
         yield Section("Layers", table)
+
+
+def _of_probe(folder: RunFolder) -> Iterator[Section]:
+    """How near each hypergradient is to the exact one, and what its outer step costs."""
+    if not folder.probe_result.exists():
+        return
+    found = read_json(folder.probe_result)
+    rows, key = pd.DataFrame(found["distance"]), ["approximation", "eta"]
+    at = rows.pivot(index=key, columns="step", values="cosine").add_prefix("cosine at step ")
+    means = rows.groupby(key, sort=False)[["step_cosine", "norm_ratio", "total_cosine", "implicit_to_direct"]].mean()
+    distance = means.join(at)[[*at, *means]].reset_index()
+    yield Section("Distance of each hypergradient to the exact one-step unroll (Eq. 4)", _spaced(distance), _DISTANCE)
+    on = ", ".join(f"{name} {value}" for name, value in found["on"].items())
+    yield Section("Cost of one outer step", _spaced(pd.DataFrame(found["cost"])), f"{_STEP_COST} Measured on: {on}.")
+
+
+def _spaced(table: pd.DataFrame) -> pd.DataFrame:
+    return table.rename(columns=lambda name: name.replace("_", " ").replace("mib", "MiB"))

@@ -7,18 +7,10 @@ from typing import Any
 
 from autolora.engine import ranks
 from autolora.engine.ranks import RankRecord
-from autolora.engine.ranks.words import (
-    caution,
-    conclusion,
-    curve_lines,
-    gain_words,
-    how_chosen,
-    share_lines,
-    steadiness,
-)
-from autolora.engine.report.words import arms_of
-from autolora.engine.run.contents import parameters_per_rank, read_result, read_verdict
+from autolora.engine.ranks.record import steadiness
+from autolora.engine.report.findings import caution, conclusion, curve_lines, gain_words, how_chosen, share_lines
 from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.records import parameters_per_rank, read_result, read_verdict
 from autolora.engine.terminal.console import console
 from autolora.engine.terminal.rank_map import RankMap
 
@@ -37,19 +29,18 @@ def print_result(folder: RunFolder) -> None:
         where = result.get("evaluated_on") or f"{result['task']}, {result['split']}"
         console.print(f"{where}: {metric_words(result)}  ({size} parameters, {result['seconds']['total']:,.0f} s)")
     _print_verdict(folder)
-    written = (
+    _print_paths(
         folder.ranks, folder.lora_config, folder.adapter, folder.padded, folder.merged, folder.metrics,
         folder.predictions, folder.predicted_rows, folder.references, folder.written, folder.samples, folder.report,
         folder.trajectory,
     )  # fmt: skip
-    _print_paths({"alpha over steps" if path == folder.trajectory else path.stem: path for path in written})
 
 
 def _print_ranks(record: RankRecord, per_rank: int) -> None:
     """Prints the rank map, which ranks are decided, which rank is enough, and in which layers LoRA matters."""
     how = how_chosen(record, per_rank)
     console.print(f"ranks {how}, mean {record.mean_in_words}:" if how else f"ranks, mean {record.mean_in_words}:")
-    console.print(RankMap(list(record.ranks), record.k, list(record.ranks.values()), record.undecided))
+    console.print(RankMap(list(record.ranks), record.k, list(record.ranks.values())))
     for line in filter(None, (steadiness(record), record.note)):
         console.print(line)
     if record.evidence is None:
@@ -81,22 +72,35 @@ def metric_words(result: Mapping[str, Any]) -> str:
 def print_verdict(folder: RunFolder) -> None:
     """Prints the result of --stage verdict and the paths of its files."""
     _print_verdict(folder)
-    _print_paths({path.stem: path for path in (folder.verdict_summary, folder.report)})
+    _print_paths(folder.verdict_summary, folder.report)
 
 
 def _print_verdict(folder: RunFolder) -> None:
-    found = read_verdict(folder.verdict_summary)
-    if not found:
+    if not (found := read_verdict(folder.verdict_summary)):
         return
     console.print(found["sentence"], style="bold")
     for arm in arms_of(found):
-        told = [f"{key} {value}" for key, value in arm.items() if value and key != "ranks"]
-        console.print(f"  {arm['ranks']:<9} {', '.join(told)}")
-    for line in (*found.get("notes", []), found["recommendation"]):
+        console.print("  " + ", ".join(f"{key} {value}" for key, value in arm.items() if value))
+    for line in (*found["notes"], found["recommendation"]):
         console.print(line)
 
 
-def _print_paths(paths: Mapping[str, Path]) -> None:
-    for label, path in paths.items():
+def arms_of(verdict: Mapping[str, Any]) -> list[dict[str, str]]:
+    """A row for each arm of a verdict: its ranks, mean loss and score, parameters, and how far its loss lies above
+    that of the learned ranks."""
+    rows = []
+    for arm in verdict.get("arms", []):
+        row = {"ranks": arm["name"], "LoRA parameters": f"{arm['parameters']:,}"}
+        for key, name in (("losses", "mean loss"), ("scores", verdict["metric"])):
+            row[name] = f"{sum(arm[key]) / len(arm[key]):.5f}"
+        above = arm.get("difference")
+        row["loss above learned"] = "" if above is None else f"{above:+z.5f}"
+        row["95 % interval"] = " to ".join(f"{limit:+z.5f}" for limit in arm.get("interval") or ())
+        rows.append(row)
+    return rows
+
+
+def _print_paths(*paths: Path) -> None:
+    for path in paths:
         if path.exists():
-            console.print(f"{label:>17}  {path}")
+            console.print(f"{path.stem:>17}  {path}")

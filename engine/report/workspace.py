@@ -9,21 +9,17 @@ from autolora.configs.errors import UserError
 from autolora.configs.files import load_config
 from autolora.configs.schema import Autolora
 from autolora.engine import ranks
-from autolora.engine.ranks.grid import key_names
 from autolora.engine.run.folder import RunFolder
-from autolora.engine.run.interrupt import Interrupted
 from autolora.engine.run.opening import settle_if_free
 from autolora.engine.terminal.console import console
 from autolora.engine.tracking.login import wandb_settings
-from autolora.engine.tracking.wandb_run import sent_to
+from autolora.engine.tracking.tracker import sent_to
+from autolora.problems.models.names import key_names
 
 
 def save_workspace(root: Path) -> None:
-    """Creates the view in the wandb project to which the run was sent.
-
-    Raises UserError if the run has no finished search, wandb-workspaces is not installed, or wandb refuses, which it
-    does without an API key.
-    """
+    """Creates the view in the wandb project to which the run was sent. Raises UserError if the run has no finished
+    search, and wandb's own errors: it refuses without an API key."""
     folder = RunFolder(root)
     settle_if_free(root)
     if not folder.trajectory.exists() or not folder.config.exists():
@@ -31,23 +27,13 @@ def save_workspace(root: Path) -> None:
     config = load_config(folder.config)
     layers = key_names(list(ranks.load(folder.ranks).ranks))
     by_threshold = isinstance(config, Autolora) and config.answer.rule == "threshold"
-    try:
-        import wandb
-        import wandb_workspaces.workspaces as ws
-    except ImportError as error:
-        raise UserError("--workspace: needs one more package; run: uv pip install wandb-workspaces") from error
-    sent, own = sent_to(root), wandb_settings()
-    try:
-        project = config.tracking.project or (sent.project if sent else own.project or "autolora")
-        entity = (
-            config.tracking.entity or (sent.entity if sent else own.entity) or wandb.Api(timeout=20).default_entity
-        )
-        saved = build(ws, str(entity), project, layers, by_threshold=by_threshold).save()
-    except Interrupted:
-        raise
-    except Exception as error:
-        reason = (str(error).splitlines() or [repr(error)])[0]
-        raise UserError(f"--workspace: wandb refused or did not answer ({reason})") from error
+    import wandb
+    import wandb_workspaces.workspaces as ws
+
+    own = sent_to(root) or wandb_settings()
+    project = config.tracking.project or own.project or "autolora"
+    entity = config.tracking.entity or own.entity or wandb.Api(timeout=20).default_entity
+    saved = build(ws, str(entity), project, layers, by_threshold=by_threshold).save()
     console.print(f"workspace  {saved.url}")
 
 
@@ -62,33 +48,28 @@ def build(ws: Any, entity: str, project: str, layers: list[str], *, by_threshold
     def each(kind: str) -> list[Any]:
         return [plot(x, metric_regex=f"^{kind}/{re.escape(x)}/[0-9]+$", max_runs_to_show=1) for x in layers]
 
-    search = [
-        plot("losses", "search/train_loss", "search/val_loss"),
-        *([plot("mean rank", "search/mean_rank")] if by_threshold else []),
-        plot("mean entropy of alpha", "search/mean_entropy"),
-        plot("|implicit| / |direct|", "search/implicit_to_direct", log_y=True),
-        plot("cosine of implicit and direct", "search/cosine"),
-        plot("seconds per step", "search/seconds"),
-    ]
+    numbers = ("mean_rank", "mean_entropy", "implicit_to_direct", "cosine", "seconds")
     found = [f"figures/{name}" for name in ("ranks", "curve", "shares", "verdict")]
     over_search = [
         MediaBrowser(title="ranks over the search", media_keys=["search/rank_map"]),
         plot("rank of every layer", metric_regex="^rank/.*$"),
     ]
-    maps = [
-        MediaBrowser(title="the ranks found, and why", media_keys=found),
-        *(over_search if by_threshold else []),
-        plot("entropy of alpha of every layer", metric_regex="^entropy/.*$"),
-    ]
-    retraining = [
-        plot("training loss", "retrain/loss", x="retrain/step"),
-        plot("learning rate", "retrain/learning_rate", x="retrain/step"),
-    ]
-    sections = [
-        ws.Section(name="Search", panels=search, is_open=True),
-        ws.Section(name="Ranks", panels=maps, is_open=True),
-        ws.Section(name="Retraining", panels=retraining, is_open=True),
-        ws.Section(name="alpha of each layer", panels=each("alpha"), is_open=False),
-        ws.Section(name="contribution of each layer", panels=each("contribution"), is_open=False),
-    ]
-    return ws.Workspace(entity=entity, project=project, name="AutoLoRA", sections=sections)
+    sections = {
+        "Search": [
+            plot("losses", "search/train_loss", "search/val_loss"),
+            *(plot(name.replace("_", " "), f"search/{name}") for name in numbers[not by_threshold :]),
+        ],
+        "Ranks": [
+            MediaBrowser(title="the ranks found, and why", media_keys=found),
+            *(over_search if by_threshold else []),
+            plot("entropy of alpha of every layer", metric_regex="^entropy/.*$"),
+        ],
+        "Retraining": [
+            plot("training loss", "retrain/loss", x="retrain/step"),
+            plot("learning rate", "retrain/learning_rate", x="retrain/step"),
+        ],
+        "alpha of each layer": each("alpha"),
+        "contribution of each layer": each("contribution"),
+    }
+    panels = [ws.Section(name=name, panels=of, is_open="each layer" not in name) for name, of in sections.items()]
+    return ws.Workspace(entity=entity, project=project, name="AutoLoRA", sections=panels)

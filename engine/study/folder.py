@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 from autolora.configs.files import load_config
 from autolora.configs.places import from_home
@@ -23,25 +23,14 @@ class StudyFolder:
     wandb_id = At(WANDB_ID)
     cells = At("cells")
     results = At("results.parquet")
-    summary = At("summary.parquet")
     table = At("table.md")
     figures = At("figures")
     report = At("report.html")
-    probe = At("probe.parquet")
-    cost = At("cost.parquet")
-    probe_settings = At("probe.json")
 
     @classmethod
     def of(cls, config: RunConfig) -> Self:
         """The folder of a configured study."""
         return cls(Path(from_home(config.runs_folder)) / str(config.name))
-
-
-class AskedOfStudy(NamedTuple):
-    """The settings of a study, and its folder."""
-
-    config: RunConfig
-    folder: StudyFolder
 
 
 def print_study(folder: StudyFolder) -> None:

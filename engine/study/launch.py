@@ -3,10 +3,8 @@
 import logging
 import os
 import signal
-import textwrap
 import time
-import traceback
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,18 +15,16 @@ from autolora.configs.study import RayConfig, StudyConfig
 from autolora.engine.disk.lock import InUse
 from autolora.engine.run.interrupt import Interrupted, StopRequest, watch_signals
 from autolora.engine.run.resources import own_cores
-from autolora.engine.run.resuming import Outdated
 from autolora.engine.stages import run_stages
 from autolora.engine.study.cells import Cell, in_order
 from autolora.engine.terminal.bar import clock
-from autolora.engine.terminal.console import show_log, told_once
+from autolora.engine.terminal.console import show_log
 
 log = logging.getLogger("autolora")
 
 PROJECT = Path(__file__).resolve().parents[2]
 SECONDS_FOR_THE_LOCK = 120.0
 SECONDS_TO_SAVE = 120.0
-_LETTERS = 500
 _OBJECT_STORE = 80 * 2**20
 """The smallest object store that Ray accepts, in bytes: cells exchange nothing."""
 
@@ -36,42 +32,31 @@ Ended = tuple[Cell, Exception | None]
 """A cell that has finished, or failed with this error."""
 
 
-@told_once()
 def launch(cells: Sequence[Cell], settings: StudyConfig, stop: StopRequest, *, overwrite: bool = False) -> list[str]:
     """Runs these cells, each after those of them that it needs; a failed one stops no other. Returns a line for each
-    that failed. `overwrite` replaces what was made under other settings.
+    that failed. `overwrite` replaces what was made before.
 
     Raises UserError for what the user must change first, Interrupted when a signal asked to stop."""
     began, failed = time.monotonic(), dict[str, str]()
-    ordered = list(in_order(cells))
-    ended = _on_ray(ordered, settings.on, stop, overwrite) if settings.launcher == "ray" else _in_turn(
-        ordered, stop, overwrite, failed
-    )  # fmt: skip
-    for done, (cell, error) in enumerate(ended, start=1):
+    run = _on_ray if settings.launcher == "ray" else _in_turn
+    for done, (cell, error) in enumerate(run(list(in_order(cells)), settings.on, stop, overwrite), start=1):
         left = (time.monotonic() - began) * (len(cells) - done) / done
-        soon = f" (about {clock(left)} left)" if done < len(cells) else ""
         if error is not None:
             source = next((name for name in cell.needs if name in failed), None)
             failed[cell.name] = f"it needs {source}, which failed" if source else _line(error)
-            if not isinstance(error, UserError):
-                log.error("%s", "".join(traceback.format_exception(error)))
         what = f"failed: {cell.name}: {failed[cell.name]}" if error else f"finished: {cell.name}"
-        log.info("cell %d of %d %s%s", done, len(cells), what, soon)
+        log.info("cell %d of %d %s (about %s left)", done, len(cells), what, clock(left))
     return [f"{name}: {why}" for name, why in failed.items()]
 
 
 def run_cell(cell: Cell, overwrite: bool, stop: StopRequest) -> None:
     """Runs one cell, which resumes. A worker of a study that was killed may still hold its folder: waits two minutes
     for it."""
-    until, again = time.monotonic() + SECONDS_FOR_THE_LOCK, overwrite and cell.finished
+    until = time.monotonic() + SECONDS_FOR_THE_LOCK
     while True:
         try:
-            run_stages(Request(cell.placed(), "all", again, "a study"), stop, draw=False)
+            run_stages(Request(cell.placed(), "all", overwrite, "a study"), stop, draw=False)
             return
-        except Outdated:
-            if again or not overwrite:
-                raise
-            again = True
         except InUse:
             stop.check()
             if time.monotonic() > until:
@@ -79,33 +64,33 @@ def run_cell(cell: Cell, overwrite: bool, stop: StopRequest) -> None:
             time.sleep(1.0)
 
 
-def _in_turn(cells: Sequence[Cell], stop: StopRequest, overwrite: bool, failed: Collection[str]) -> Iterator[Ended]:
+def _in_turn(cells: Sequence[Cell], settings: RayConfig, stop: StopRequest, overwrite: bool) -> Iterator[Ended]:
+    failed = set[str]()
     for cell in cells:
         error: Exception | None = None
         try:
-            if not any(name in failed for name in cell.needs):
+            if failed.isdisjoint(cell.needs):
                 run_cell(cell, overwrite, stop)
             else:
                 error = UserError("a cell that it needs failed")
-        except Interrupted:
-            raise
         except Exception as found:
             error = found
+        if error is not None:
+            failed.add(cell.name)
         yield cell, error
 
 
 def _line(error: Exception) -> str:
-    """An error in one line; an unexpected one follows its type, as it says too little alone."""
-    if isinstance(error, UserError):
-        return str(error)
-    return textwrap.shorten(f"{type(error).__name__}: {error}", _LETTERS, placeholder=" ...").removesuffix(":")
+    """An error in one line; the traceback of an unexpected one is in the cell's log.txt."""
+    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _on_ray(cells: Sequence[Cell], settings: RayConfig, stop: StopRequest, overwrite: bool) -> Iterator[Ended]:
     """Each cell is a task, which gets the tasks of the cells that it needs as arguments, so that Ray waits for them.
     Ray begins a task again whose worker or machine died, and the cell resumes."""
     with _connected(settings) as ray:
-        task = ray.remote(**_room(ray, settings), max_retries=settings.retries, retry_exceptions=[Interrupted])(_work)
+        tried_again = {"max_retries": settings.retries, "retry_exceptions": [InterruptedError]}
+        task = ray.remote(**_room(ray, settings), **tried_again)(_work)
         names = dict[str, Any]()
         for cell in cells:
             sources = [names[name] for name in cell.needs if name in names]
@@ -142,13 +127,16 @@ def _work(cell: Cell, overwrite: bool, folder: str, *sources: None) -> None:
 
     show_log(speaks=False)
     quiet_libraries()
-    with watch_signals() as stop:
-        run_cell(cell, overwrite, stop)
+    try:
+        with watch_signals() as stop:
+            run_cell(cell, overwrite, stop)
+    except Interrupted as error:  # Ray sends on what derives from Exception alone
+        raise InterruptedError(str(error)) from error
 
 
 @contextmanager
 def _connected(settings: RayConfig) -> Iterator[Any]:
-    """Ray, connected inside the `with` block; a connection that was open before stays open."""
+    """Ray, connected inside the `with` block."""
     # Ray's own `uv run` hook would build a new environment for each worker; cells need that of this process. The last
     # one hides the GPUs from a worker if `study.ray.gpus` is 0.
     for key, value in (
@@ -156,24 +144,16 @@ def _connected(settings: RayConfig) -> Iterator[Any]:
         ("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1"),
     ):  # fmt: skip
         os.environ.setdefault(key, value)
-    try:
-        import ray
-    except ImportError as error:
-        raise UserError("--study.launcher: ray is not installed; pip install 'ray>=2.50', or take serial") from error
-    if ray.is_initialized():
-        yield ray
-        return
+    import ray
+
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     logging.getLogger("ray").setLevel(logging.ERROR)  # ray.init ignores logging_level if configure_logging=False
     path = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
     here: dict[str, Any] = {"object_store_memory": _OBJECT_STORE, "include_dashboard": False, "num_cpus": own_cores()}
-    try:
-        ray.init(
-            settings.address or "local", log_to_driver=False, configure_logging=False,
-            runtime_env={"env_vars": {"PYTHONPATH": path}}, **({} if settings.address else here),
-        )  # fmt: skip
-    except Exception as error:
-        raise UserError(f"--study.ray.address: Ray does not start or answer: {_line(error)}") from error
+    ray.init(
+        settings.address or "local", log_to_driver=False, configure_logging=False,
+        runtime_env={"env_vars": {"PYTHONPATH": path}}, **({} if settings.address else here),
+    )  # fmt: skip
     # Ray installs its own signal handlers, which would end this process before the cells have saved.
     for number, handler in before.items():
         signal.signal(number, handler)

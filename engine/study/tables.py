@@ -1,102 +1,180 @@
-"""The tables of a study: metric and log loss by task, as the paper's Tables 1 and 4; the cost over AdaLoRA's, as its
-Table 5; and whether learned ranks and shares agree between seeds."""
+"""The tables of a study: metric and log loss by task, as the paper's Tables 1 and 4; one paired test; the cost over
+AdaLoRA's, as its Table 5; and whether ranks and shares agree between seeds."""
 
-import itertools
-from collections.abc import Iterable
-from typing import Any
+import math
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from autolora.configs.count_words import counted
+from autolora.configs.schema import METHODS
 from autolora.configs.tasks import ERRORS
-from autolora.engine.study.paired import nearest
-from autolora.engine.study.rows import LAYERS, LOSS, OUTER, RANKS, SCORE, SEED, TASK, spread
+from autolora.engine.study.results import LAYERS, LOSS, OUTER, RANKS, SCORE, SEED, TASK
 
-COST_REFERENCE = "adalora"
-DIGITS = 3
-"""The decimals of numbers in a table, unless it has its own."""
-_FIRST = {"row": "", TASK: "task"}
+OURS, HEAD, ADALORA = "autolora", "head", "adalora"
+LEFT_OUT = "left out, equal ranks"
+"""The column with the number of pairs that are left out, as both runs have the same ranks."""
+OF_GAIN = "part of LoRA's gain"
+"""The unit of differences that are divided by the gain of their task."""
+AT_GIVEN_RANKS = {method for method, kind in METHODS.items() if kind.trains == "lora"}
+"""The methods that train LoRA in the same way once they have their ranks."""
+# With fewer pairs, the p of the two-sided exact test cannot fall below 0.05.
+_LEAST_PAIRS = 6
 
 
-def summarise(results: pd.DataFrame) -> pd.DataFrame:
-    """A row for each row and task: the first metric, sizes and seconds, as medians over the seeds."""
-    columns = {SCORE: "metric", LOSS: "log loss", "mean_rank": "mean rank", "lora_parameters": "LoRA parameters",
-               "trainable_parameters": "trainable parameters", "search_seconds": "search s",
-               "total_seconds": "total s"}  # fmt: skip
-    numbers = results.astype(dict.fromkeys(columns, float))
-    places = numbers.groupby(["row", TASK], sort=False)
-    table = places[list(columns)].median().rename(columns=columns)
-    table.insert(0, "runs", places.size())
-    return table.reset_index().rename(columns=_FIRST)
+def spread(values: pd.Series, middle: str = "median", digits: int = 3) -> str:
+    """`0.801 (0.800 to 0.802)`: the median or mean of the numbers, and their range if there are several."""
+    known = values.dropna()
+    text = f"{known.agg(middle):.{digits}f}" if len(known) else ""
+    return f"{text} ({known.min():.{digits}f} to {known.max():.{digits}f})" if len(known) > 1 else text
 
 
 def by_task(results: pd.DataFrame, column: str = SCORE) -> pd.DataFrame:
     """Tables 1 and 4: a row for each method or variant, a column for each task with median and range over the seeds,
     and the mean of the medians; empty if no run has the value.
 
-    `column`: SCORE, each task's first metric, as a fraction; LOSS or OUTER, in nats. A field that has fewer runs than
-    other rows of its task says how many: their median is of other seeds. There is no mean of losses, nor of metrics of
-    which more and less is better.
+    `column`: SCORE, each task's first metric, as a fraction; LOSS or OUTER, in nats. There is no mean of losses, nor
+    of metrics of which more and less is better.
     """
-    known = results[results[column].notna()]
+    known = results.dropna(subset=[column])
     if known.empty:
         return pd.DataFrame()
-    groups, digits = known.groupby(["row", TASK], sort=False)[column], DIGITS if column == SCORE else DIGITS + 1
-    fields = groups.apply(spread, digits=digits)
-    most = groups.size().groupby(TASK).transform("max")
-    fewer = groups.size().map(lambda runs: f", {counted(int(runs), 'run')}").where(groups.size() < most, "")
-    table = (fields + fewer).unstack(TASK)[list(known[TASK].unique())].reindex(known["row"].unique())
+    groups, digits = known.groupby(["row", TASK], sort=False), 3 if column == SCORE else 4
+    tasks = known.groupby(TASK, sort=False)["main_metric"].first()
+    table = groups[column].apply(spread, digits=digits).unstack(TASK, fill_value="")[list(tasks.index)]
+    table = table.reindex(known["row"].unique())
     if column == SCORE and known["main_metric"].isin(ERRORS).nunique() < 2:
-        table["mean"] = groups.median().unstack(TASK).mean(axis=1, skipna=False)
-    units = known.groupby(TASK)["main_metric"].first() if column == SCORE else dict.fromkeys(known[TASK], "nats")
-    table = table.fillna(dict.fromkeys(known[TASK].unique(), ""))
-    table = table.rename(columns={task: f"{task} ({units[task]})" for task in known[TASK].unique()})
-    if column != OUTER:
-        table["LoRA parameters"] = known.groupby("row")["lora_parameters"].median().astype(int)
-    table["runs"] = known.groupby("row").size()
+        table["mean"] = groups[column].median().unstack(TASK).mean(axis=1, skipna=False)
+    table = table.rename(columns={t: f"{t} ({unit if column == SCORE else 'nats'})" for t, unit in tasks.items()})
+    rows = known.groupby("row")
+    table["LoRA parameters"] = rows["lora_parameters"].median().astype(int)
+    table["runs"] = rows.size()
     return table.reset_index(names="")
+
+
+def paired(results: pd.DataFrame, ours: str = OURS, column: str = SCORE, *, corrected: bool = False) -> pd.DataFrame:
+    """Row `ours` against each other row on the same task and seed: mean difference with its standard error over the
+    pairs, wins, Wilcoxon p.
+
+    Each difference is divided by what row `ours` gains on its task over the runs of method head, the mean over the
+    seeds that have both: tasks differ in the size of their losses. The outer objective is divided by the gain in log
+    loss, as a head has no search. Tasks on which it gains nothing are left out. Without any gain the differences of a
+    single task keep their unit, which stands in the table; those of several tasks have no mean and no p.
+
+    Runs of two methods that train LoRA at ranks that are equal layer by layer say nothing about ranks: LEFT_OUT counts
+    the pairs that are left out for this. A positive difference says that `ours` is better, also for a loss or an
+    error, of which less is better. p is two-sided, and left out if fewer than six pairs differ; `corrected`: with a
+    column corrected by Holm's method. The table is empty if row `ours` is missing or the only one.
+    """
+    gains = gains_of(results, ours, LOSS if column == OUTER else column)
+    known = results.dropna(subset=[column])
+    unit = OF_GAIN if len(gains) else "metric" if column == SCORE else "nats"
+    rows = []
+    for name in known["row"].unique():
+        pairs = _beside(known[known["row"] == name], known[known["row"] == ours])
+        if name == ours or pairs.empty:
+            continue
+        same = _same_run(pairs)
+        difference = _better(pairs[~same], column)
+        difference = difference / pairs[TASK].map(gains) if len(gains) else difference
+        difference = difference.dropna().round(9)  # floats would break ties between metrics that count rows
+        sized = difference if len(gains) or known[TASK].nunique() < 2 else difference * math.nan
+        rows.append({
+            f"{ours} against": name,
+            "pairs": len(difference),
+            LEFT_OUT: int(same.sum()),
+            f"mean difference, {unit}": sized.mean(),
+            "standard error": sized.sem(),
+            "better": int((difference > 0).sum()),
+            "worse": int((difference < 0).sum()),
+            "p": wilcoxon(sized),
+        })  # fmt: skip
+    table = pd.DataFrame(rows)
+    if rows and corrected:
+        table.insert(list(table).index("p") + 1, "p, Holm", holm(table["p"]))
+    return table if rows and table[LEFT_OUT].any() else table.drop(columns=LEFT_OUT, errors="ignore")
+
+
+def gains_of(results: pd.DataFrame, ours: str, column: str) -> pd.Series:
+    """Task -> by how much row `ours` is better than method head, the mean over the seeds that have both; only tasks on
+    which it is."""
+    known = results.dropna(subset=[column])
+    pairs = _beside(_nearest(known, HEAD, ours), known[known["row"] == ours])
+    gains = _better(pairs, column).groupby(pairs[TASK]).mean()
+    return gains[gains > 0]
 
 
 def cost(results: pd.DataFrame) -> pd.DataFrame:
-    """Table 5: total seconds (search, measurement and retraining) over those of method adalora at the same task and
-    seed; medians over the pairs. Empty if no other method has such a pair."""
-    columns = [TASK, SEED, "total_seconds"]
-    found = [
-        runs.merge(
-            results.loc[nearest(results, COST_REFERENCE, str(row)), columns].drop_duplicates([TASK, SEED]),
-            on=[TASK, SEED], suffixes=("", "_reference"),
-        )
-        for row, runs in results.groupby("row", sort=False)
-    ]  # fmt: skip
-    pairs = pd.concat(found, ignore_index=True)
-    if set(pairs["method"]) <= {COST_REFERENCE}:
-        return pd.DataFrame()
-    pairs = pairs.assign(ratio=pairs["total_seconds"] / pairs["total_seconds_reference"])
-    places = pairs.astype({"search_seconds": float}).groupby("row", sort=False)
-    table = pd.DataFrame({
-        f"total time / {COST_REFERENCE}'s": places["ratio"].apply(spread, digits=2),
-        "total s": places["total_seconds"].median(), "search s": places["search_seconds"].median(),
-    })  # fmt: skip
+    """A row for each row: mean rank, and seconds of the search and of all stages, as medians; and as Table 5 the total
+    over that of method adalora at the same task and seed, where a study has it."""
+    columns = {"mean_rank": "mean rank", "seconds.search": "search s", "seconds.total": "total s"}
+    numbers = results.reindex(columns=["row", *columns]).astype(dict.fromkeys(columns, float))
+    table = numbers.groupby("row", sort=False).median().rename(columns=columns)
+    found = [_beside(runs, _nearest(results, ADALORA, str(row))) for row, runs in results.groupby("row", sort=False)]
+    pairs = pd.concat(found)
+    if len(pairs):
+        ratio = pairs["seconds.total"] / pairs["seconds.total_other"]
+        table[f"total time / {ADALORA}'s"] = ratio.groupby(pairs["row"]).apply(spread, digits=2)
     return table.reset_index(names="")
+
+
+def _nearest(results: pd.DataFrame, method: str, row: str) -> pd.DataFrame:
+    """The runs of this method whose row differs from `row` on the fewest axes."""
+    runs, axes = results[results["method"] == method], set(row.split(", "))
+    differ = runs["row"].map(lambda name: len(set(name.split(", ")) ^ axes))
+    return runs[differ == differ.min()]
+
+
+def _beside(runs: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
+    """The runs, each beside that of the others on its task and seed, whose columns end in `_other`."""
+    return runs.merge(others.drop_duplicates([TASK, SEED]), on=[TASK, SEED], suffixes=("", "_other"))
+
+
+def _same_run(pairs: pd.DataFrame) -> pd.Series:
+    """Which pairs are of two methods that train alike at the same ranks, and have equal ranks layer by layer. Two runs
+    of one method are kept: they differ in a setting, and that it changes no rank is a result."""
+    alike = pairs["method"].isin(AT_GIVEN_RANKS) & pairs["method_other"].isin(AT_GIVEN_RANKS)
+    columns = [RANKS, f"{RANKS}_other", LAYERS, f"{LAYERS}_other"]
+    equal = [
+        ranks is not None and np.array_equal(ranks, other) and np.array_equal(layers, other_layers)
+        for ranks, other, layers, other_layers in pairs[columns].itertuples(index=False)
+    ]
+    return alike & (pairs["method"] != pairs["method_other"]) & pd.Series(equal, index=pairs.index, dtype=bool)
+
+
+def _better(pairs: pd.DataFrame, column: str) -> pd.Series:
+    """By how much the other run of each pair is better."""
+    lower = pairs["main_metric"].isin(ERRORS) if column == SCORE else True
+    better: pd.Series = (pairs[f"{column}_other"] - pairs[column]) * np.where(lower, -1, 1)
+    return better
+
+
+def holm(p: pd.Series) -> pd.Series:
+    """The p of several tests, corrected by Holm's method: the chance that any test errs stays below the level. Unknown
+    p stay unknown and do not count as tests."""
+    known = p.dropna().sort_values()
+    factors = np.arange(len(known), 0, -1)
+    corrected = pd.Series(np.maximum.accumulate(known.to_numpy() * factors).clip(max=1.0), index=known.index)
+    return corrected.reindex(p.index)
+
+
+def wilcoxon(difference: pd.Series) -> float:
+    """Two-sided p of the signed-rank test; NaN where too few pairs differ for it to say anything."""
+    if difference.isna().any() or (difference != 0).sum() < _LEAST_PAIRS:
+        return math.nan
+    return float(stats.wilcoxon(difference, zero_method="wilcox").pvalue)
 
 
 def between_seeds(results: pd.DataFrame, column: str = RANKS) -> pd.DataFrame:
     """A row per method or variant, a column per task: mean (range) of the Spearman correlation of the layers' ranks or
     shares (`column`) over all pairs of seeds; empty if no row has two seeds on one task.
 
-    Two unrelated maps of n layers correlate by 0 +- 1 / sqrt(n - 1). Runs with equal values in all layers (uniform
-    LoRA) are left out, and so are pairs with LoRA in different layers.
+    Two unrelated maps of n layers correlate by 0 +- 1 / sqrt(n - 1). Left out are runs with equal values in all layers
+    (uniform LoRA), and pairs with LoRA in different layers.
     """
-    known = _beside_layers(results, column)
-    fields = known.groupby(["row", TASK], sort=False)[column].apply(
-        lambda values: spread(_correlations(itertools.combinations(values, 2)), "mean", 2)
-    )
-    if not any(fields):
-        return pd.DataFrame()
-    table = fields.unstack(TASK).fillna("")[list(known[TASK].unique())].reindex(known["row"].unique())
-    return table[(table != "").any(axis=1)].reset_index(names="")
+    found = _agreements(results, column, of_one_row=True)
+    fields = found.groupby(["row", TASK], sort=False)["agreement"].apply(spread, "mean", 2)
+    return fields.unstack(TASK, fill_value="").reset_index(names="") if len(fields) else pd.DataFrame()
 
 
 def between_rows(results: pd.DataFrame, column: str = RANKS) -> pd.DataFrame:
@@ -106,43 +184,25 @@ def between_rows(results: pd.DataFrame, column: str = RANKS) -> pd.DataFrame:
     The diagonal is the control: two approximations agree only if their correlation exceeds that of each with itself
     across seeds. Pairs with LoRA in different layers are left out.
     """
-    known = _beside_layers(results, column)
-    groups = {str(row): runs for row, runs in known.groupby("row", sort=False)}
-    if len(groups) < 2:
-        return pd.DataFrame()
-
-    def mean(one: str, other: str) -> float:
-        if one == other:
-            tasks = groups[one].groupby(TASK)[column]
-            pairs = [pair for _, values in tasks for pair in itertools.combinations(values, 2)]
-        else:
-            both = groups[one].merge(groups[other], on=[TASK, SEED])
-            pairs = list(zip(both[f"{column}_x"], both[f"{column}_y"], strict=True))
-        return float(_correlations(pairs).mean())
-
-    return pd.DataFrame({"": list(groups), **{name: [mean(one, name) for one in groups] for name in groups}})
+    across = _agreements(results, column, of_one_row=False)
+    found = pd.concat([_agreements(results, column, of_one_row=True), across])
+    order = list(across["row"].unique())
+    table = found.pivot_table(index="row", columns="row_other", values="agreement").reindex(index=order, columns=order)
+    return table.reset_index(names="")
 
 
-def by_chance(results: pd.DataFrame) -> str:
-    """A sentence with the standard deviation of the correlation between unrelated orders of the layers; "" if no run
-    has ranks."""
-    layers = max((len(values) for values in results[RANKS].dropna()), default=0)
-    return f"Unrelated orders of {layers} layers correlate by 0 +- {(layers - 1) ** -0.5:.2f}." if layers > 1 else ""
-
-
-def _beside_layers(results: pd.DataFrame, column: str) -> pd.DataFrame:
-    """The runs that have the values, each beside the layers that they belong to."""
-    known = results.dropna(subset=[column])
-    beside = pd.Series(list(zip(known[LAYERS], known[column], strict=True)), index=known.index, dtype=object)
-    return known.assign(**{column: beside})
-
-
-def _correlations(pairs: Iterable[tuple[Any, Any]]) -> pd.Series:
-    """Spearman correlation of the values in each pair of (layers, values), which have a number for each layer. Left
-    out are values that are all equal, as they have no order, and pairs of different layers."""
-    found = [
-        stats.spearmanr(one, other).statistic
-        for (layers, one), (other_layers, other) in pairs
-        if np.array_equal(layers, other_layers) and len(set(one)) > 1 and len(set(other)) > 1
-    ]
-    return pd.Series(found, dtype=float)
+def _agreements(results: pd.DataFrame, column: str, *, of_one_row: bool) -> pd.DataFrame:
+    """Spearman correlation of the layers' values in each pair of runs on one task: of one row and two seeds, or of two
+    rows and one seed."""
+    known = results.dropna(subset=[column])[["row", TASK, SEED, LAYERS, column]]
+    on = [TASK, "row"] if of_one_row else [TASK, SEED]
+    met = known.merge(known, on=on, suffixes=("", "_other"))
+    met = met[met[SEED] < met[f"{SEED}_other"]] if of_one_row else met[met["row"] != met["row_other"]]
+    met = met.assign(row_other=met["row"]) if of_one_row else met
+    found = []
+    for layers, others, one, other in zip(
+        met[LAYERS], met[f"{LAYERS}_other"], met[column], met[f"{column}_other"], strict=True
+    ):
+        comparable = np.array_equal(layers, others) and len(set(one)) > 1 and len(set(other)) > 1
+        found.append(stats.spearmanr(one, other).statistic if comparable else math.nan)
+    return met.assign(agreement=found).dropna(subset=["agreement"])

@@ -7,6 +7,7 @@ from typing import Self
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from autolora.engine.terminal.console import console, log
 
@@ -14,27 +15,17 @@ SECONDS_BETWEEN_LINES = 10
 
 
 class Bar:
-    """The progress bar of `total` steps, shown inside `with`; `below` is drawn below it.
-
-    `steady`: a thread redraws the bar all the time. Off, only `step` redraws it, so that nothing disturbs steps that
-    are timed.
-    """
+    """The progress bar of `total` steps, shown inside `with`; below it stand the newest numbers, and then `below`."""
 
     def __init__(
-        self,
-        what: str,
-        total: int,
-        done: int = 0,
-        below: Sequence[RenderableType] = (),
-        on: Console = console,
-        steady: bool = True,
+        self, what: str, total: int, done: int = 0, below: Sequence[RenderableType] = (), on: Console = console
     ) -> None:
         self.console, self.what, self.total = on, what, total
+        self.numbers = Text("", no_wrap=True, overflow="ellipsis")
         columns = TextColumn(what, markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         self._progress = Progress(*columns, console=on)
         self._task = self._progress.add_task(what, total=total, completed=done)
-        self._steady = steady
-        self._live = Live(Group(self._progress, *below), console=on, auto_refresh=steady)
+        self._live = Live(Group(self._progress, self.numbers, *below), console=on)
         self._began = self._last_line = time.monotonic()
         self._before = done
 
@@ -46,21 +37,15 @@ class Bar:
     def __exit__(self, *error: object) -> None:
         self._live.stop()
 
-    @property
-    def due(self) -> bool:
-        """Whether the next `step` logs a line."""
-        return not self.console.is_interactive and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES
-
-    def step(self, done: int, more: str = "") -> None:
-        """Moves the bar to `done`, or logs a line, which ends with `more`, if one is due."""
+    def step(self, done: int) -> None:
+        """Moves the bar to `done`, or logs a line, which ends with the numbers, if one is due."""
         self._progress.update(self._task, completed=done)
-        if not self._steady and self.console.is_interactive:
-            self._live.refresh()
-        if self.due:
-            self._last_line = time.monotonic()
-            pace = (done - self._before) / (self._last_line - self._began)
-            left = f"{clock((self.total - done) / pace)} left" if pace else ""
-            log.info("%s", "  ".join(filter(None, (f"{self.what} {done}/{self.total}", left, more))))
+        now = time.monotonic()
+        if not self.console.is_interactive and now - self._last_line > SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            pace = max(1, done - self._before) / (now - self._began)
+            left = clock((self.total - done) / pace)
+            log.info("%s %d/%d  %s left  %s", self.what, done, self.total, left, self.numbers.plain)
 
     def grow(self, more: int) -> None:
         """Adds `more` steps to the total (below 0: removes some), where the work differs from what was planned."""

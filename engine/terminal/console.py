@@ -11,9 +11,6 @@ from rich.console import Console
 
 from autolora.configs.plain import plain
 
-# FORCE_COLOR, which many build servers set, asks for colours in a file, not for a bar there.
-_TERMINAL = sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
-
 
 class _Console(Console):
     """A console whose reader may go away: a run goes on without it, as its results are files."""
@@ -26,20 +23,27 @@ class _Console(Console):
 
 # Names are shown as they are: `[bold]` and `:smile:` in them are text. No line is broken: broken after 80 letters in a
 # file, it could not be searched for.
-console = _Console(markup=False, emoji=False, highlight=False, soft_wrap=True, force_interactive=_TERMINAL)
+console = _Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
 log = logging.getLogger("autolora")
-inputs = logging.getLogger("autolora.inputs")
-"""What `problems/` says about the rows and the model that it was given."""
 
 
 class _Lines(logging.Handler):
-    """Prints each log record as one line, and below it the traceback of the record's exception, if it has one.
+    """Prints each log record as one line. What `problems/` says about the rows and the model is printed once, as the
+    cells of a study share them; each run's log.txt has it.
 
     Rows of data are logged, so characters that would control the terminal are escaped."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._told = set[str]()
+
     def emit(self, record: logging.LogRecord) -> None:
         warning = "warning: " if record.levelno == logging.WARNING else ""
-        console.print(plain(warning + self.format(record), keep="\n"))
+        line = plain(warning + self.format(record), keep="\n")
+        if line not in self._told:
+            console.print(line)
+        if record.name == "autolora.inputs":
+            self._told.add(line)
 
 
 _LINES = _Lines()
@@ -73,22 +77,3 @@ def heard() -> Iterator[None]:
         log.setLevel(level)
         if silent:
             log.removeHandler(_LINES)
-
-
-@contextmanager
-def told_once() -> Iterator[None]:
-    """Inside `with`, the console shows a line about the rows or the model once, as several runs share them, and of
-    lines with a field `once` in their `extra` one for each value of it. Each run's log.txt has all of them."""
-    told = set()
-
-    def is_new(record: logging.LogRecord) -> bool:
-        fact = getattr(record, "once", record.getMessage() if record.name == inputs.name else None)
-        known = fact in told
-        told.add(fact)
-        return fact is None or not known
-
-    _LINES.addFilter(is_new)
-    try:
-        yield
-    finally:
-        _LINES.removeFilter(is_new)

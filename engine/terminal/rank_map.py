@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from autolora.engine.ranks.grid import NOT_DECIDED, grid_of
+from autolora.problems.models.names import grid_of
 
 _HEIGHTS = "·▁▂▃▄▅▆▇█"
 """Marks for rank 0 and for eight heights."""
@@ -17,14 +17,11 @@ class RankMap:
     """The rank map as text: a row for each projection, a column for each block of the model. `k`: the highest rank, as
     far as no layer has a higher one; ranks that no search chose may exceed it.
 
-    Each cell shows its rank as a number if there is room for it, else as a height; its colour shows the rank, too, and
-    that of an undecided layer is pale.
+    Each cell shows its rank as a number if there is room for it, else as a height; its colour shows the rank, too.
     """
 
-    def __init__(
-        self, names: Sequence[str], k: int, ranks: Sequence[int] = (), undecided: Sequence[bool] = ()
-    ) -> None:
-        self.k, self.ranks, self.undecided = k, ranks, undecided
+    def __init__(self, names: Sequence[str], k: int, ranks: Sequence[int] = ()) -> None:
+        self.k, self.ranks = k, ranks
         self._grid = grid_of(names)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -36,22 +33,16 @@ class RankMap:
         wide = max(1, min((options.max_width - left - 1) // len(blocks), digits + 2))
         every = 1 + max(map(len, blocks)) // wide
         head = "".join(block.ljust(wide * every) for block in blocks[::every])
-        lines = [Text(f"{'block':>{left}} {head}", style="bright_black", no_wrap=True, overflow="crop")]
-        # A label that is too long is cut at its start: the labels of one model differ at their ends.
-        lines += [Text(f"{row[-left:]:>{left}} ", no_wrap=True, overflow="crop") for row in rows]
-        cells = {place: index for index, place in enumerate(self._grid.cells)}
-        for column in range(len(blocks)):
-            for row in range(len(rows)):
-                index = cells.get((column, row))
-                shown, style = (" ", "") if index is None else self._cell(index, most, digits if wide > digits else 0)
-                lines[row + 1].append(shown.ljust(wide), style)
-        yield from lines
-        if any(self.undecided):
-            yield Text(f"pale: {NOT_DECIDED}", style="bright_black")
-
-    def _cell(self, index: int, most: int, digits: int) -> tuple[str, str]:
-        """The rank as a number of so many digits, or as a height if there is no room for one, and its colour."""
-        rank = self.ranks[index]
-        mark, colour = (marks[-(-rank * (len(marks) - 1) // most)] for marks in (_HEIGHTS, _COLOURS))
-        pale = "dim " if self.undecided and self.undecided[index] else ""
-        return str(rank).rjust(digits) if digits else mark, pale + colour
+        yield Text(f"{'block':>{left}} {head}", style="bright_black", no_wrap=True, overflow="crop")
+        at = dict(zip(self._grid.cells, self.ranks, strict=True))
+        for row, name in enumerate(rows):
+            # A label that is too long is cut at its start: the labels of one model differ at their ends.
+            line = Text(f"{name[-left:]:>{left}} ", no_wrap=True, overflow="crop")
+            for column in range(len(blocks)):
+                rank = at.get((column, row))
+                if rank is None:
+                    line.append(" " * wide)
+                    continue
+                mark, colour = (marks[-(-rank * (len(marks) - 1) // most)] for marks in (_HEIGHTS, _COLOURS))
+                line.append((str(rank).rjust(digits) if wide > digits else mark).ljust(wide), colour)
+            yield line

@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from autolora.configs.schema import Autolora, RunConfig
-from autolora.engine.tracking.tracker import NOWHERE, Tracker
-from autolora.engine.tracking.wandb_run import Wandb
+from autolora.engine.tracking.tracker import NOWHERE, Tracker, begin
 
 __all__ = ["NOWHERE", "Tracker", "tracker_of"]
 
@@ -15,4 +14,4 @@ def tracker_of(config: RunConfig, folder: Path) -> Tracker:
     is no API key."""
     approximation = [config.hypergradient.type] if isinstance(config, Autolora) else []
     tags = [config.task.result_name, config.method, f"seed {config.seed}", *approximation]
-    return Wandb(config, folder, job="/".join([config.method, *approximation]), tags=tags)
+    return begin(config, folder, "/".join([config.method, *approximation]), tags)

@@ -1,16 +1,12 @@
 """Whether wandb is online, offline or disabled; without a key wandb would ask for one and wait."""
 
-import logging
 import os
 from typing import Any, Literal
 
 from autolora.configs.errors import UserError
 from autolora.configs.schema import RunConfig
-from autolora.engine.run.asked import Asked
 
 Mode = Literal["online", "offline", "disabled"]
-
-log = logging.getLogger("autolora")
 
 
 def wandb_settings() -> Any:
@@ -36,18 +32,9 @@ def wandb_mode(config: RunConfig) -> Mode:
     import wandb
 
     try:
-        if wandb.login(prompt=False, verify=False):
-            return "online"
-        why = "wandb finds no API key here, or is set to offline"
-    except wandb.errors.AuthenticationError as error:
-        why = str(error)
-        log.warning("wandb: %s", why)
-    if wanted == "online":
-        raise UserError(f"--tracking.wandb: online is not possible, as {why}; run `wandb login`, or set WANDB_API_KEY")
-    return "offline"
-
-
-def refuse_online_without_key(asked: Asked) -> None:
-    """Refuses, before anything is trained, a run that must send its curves online but has no API key."""
-    if asked.stage != "report" and asked.config.tracking.wandb == "online":
-        wandb_mode(asked.config)
+        known = wandb.login(prompt=False, verify=False)
+    except wandb.errors.AuthenticationError:  # a malformed key
+        known = False
+    if not known and wanted == "online":
+        raise UserError("--tracking.wandb: online needs an API key; run `wandb login`, or set WANDB_API_KEY")
+    return "online" if known else "offline"

@@ -1,45 +1,198 @@
-"""What the rest of the program sends to a tracker: curves, pictures, tables and files of a run."""
+"""Send the curves, pictures, tables and files of a run to wandb. A failure of wandb never stops the run."""
 
-from collections.abc import Mapping, Sequence
+import logging
+import math
+import re
+import secrets
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
+
+from PIL.Image import Image as Picture
+
+from autolora.configs.schema import RunConfig
+from autolora.engine.disk.files import write_text
+from autolora.engine.run.folder import WANDB_ID
+from autolora.engine.run.interrupt import Interrupted
+from autolora.engine.tracking.login import wandb_mode, wandb_settings
+
+SEARCH_STEP = "search/step"
+STEPS = (SEARCH_STEP, "retrain/step")
+# wandb refuses longer tags and names of artifacts.
+MOST_TAG, MOST_NAME = 64, 128
+PATIENCE, LAST_PATIENCE = 20.0, 300.0
+"""Seconds to wait for a server that does not answer when a run begins, and for one that does not take the rest of the
+curves when it ends."""
+MOST_ROWS = 10_000
+"""The rows of a chart's table: wandb would leave out all further ones without a word."""
+
+log = logging.getLogger("autolora")
+
+
+class Sent(NamedTuple):
+    """Which run on wandb's server the curves of a folder go to, as its file wandb_id says; `entity` may be ""."""
+
+    entity: str
+    project: str
+    id: str
+
+
+def sent_to(folder: Path) -> Sent | None:
+    """What the file wandb_id in a folder holds; None without the file."""
+    path = folder / WANDB_ID
+    return Sent(*path.read_text(encoding="utf-8").strip().split("/")) if path.exists() else None
 
 
 class Tracker:
-    """A tracker that sends nothing. Subclasses override the methods that they support, and let no error stop the run.
+    """A wandb run, or nothing. A call that fails switches wandb off with one warning; the training continues.
 
-    `alive`: whether anything is sent. Used in a `with` statement, it closes its run when the body ends or raises.
+    Used in a `with` statement, it closes the wandb run when the body ends, as failed or stopped if the body raises.
     """
 
-    alive = False
+    def __init__(self, run: Any = None, *, keeps_files: bool = False) -> None:
+        self._run, self._keeps_files = run, keeps_files
+        self._sent: dict[str, float] = {}
+        """Of each of STEPS, the last one that an earlier process has sent; empty unless a stage resumes."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether anything is sent."""
+        return self._run is not None
+
+    def _send(self, call: Callable[[Any, Any], Any]) -> None:
+        """Calls a function of the wandb run and of the module wandb."""
+        if self._run is None:
+            return
+        import wandb
+
+        try:
+            call(self._run, wandb)
+        except Exception as error:
+            self._run = None
+            log.warning("wandb is switched off for this run (wandb sync sends what is kept): %s", error)
 
     def log(self, values: Mapping[str, Any]) -> None:
-        """Sends numbers and pictures (PIL images) that belong to one step."""
+        """Sends numbers and pictures (PIL images) that belong to one step. Leaves out a step that the wandb run has: a
+        stage that was killed takes again the steps since its last checkpoint."""
+
+        def send(run: Any, wandb: Any) -> None:
+            if all(values.get(step, math.inf) > last for step, last in self._sent.items()):
+                run.log(
+                    {k: wandb.Image(value) if isinstance(value, Picture) else value for k, value in values.items()}
+                )
+
+        self._send(send)
 
     def resumes(self) -> None:
         """Says that a stage resumes from a checkpoint, and so will send again what it sent after the checkpoint."""
+        self._send(lambda run, _: self._sent.update({step: run.summary.get(step) or -1 for step in STEPS}))
 
     def image(self, key: str, path: Path) -> None:
         """Sends a picture from a file."""
+        self._send(lambda run, wandb: run.log({key: wandb.Image(str(path))}))
 
     def lines(self, key: str, steps: Sequence[int], curves: Mapping[str, Sequence[float]]) -> None:
         """Sends one chart with a line for each of `curves`."""
+        every = -(-len(steps) * len(curves) // MOST_ROWS)
+        ys = [curve[::-every][::-1] for curve in curves.values()]  # with the last point
+        title = key.split("/", 1)[-1].replace("_", " ")
+        # split_table: the table behind the chart goes to a section of its own.
+        self._send(lambda run, wandb: run.log({key: wandb.plot.line_series(
+            steps[::-every][::-1], ys, keys=list(curves), title=title, xname="step", split_table=True
+        )}))  # fmt: skip
 
     def table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Sends a table."""
+        made = {"columns": list(columns), "data": list(rows), "allow_mixed_types": True}
+        self._send(lambda run, wandb: run.log({key: wandb.Table(**made)}))
 
     def keep(self, name: str, kind: str, path: Path) -> None:
-        """Sends a file or a folder, if it exists and the configuration asks for that."""
+        """Sends a file or a folder as an artifact, if it exists and the configuration asks for that."""
 
-    def finish(self, summary: Mapping[str, Any] | None = None) -> None:
-        """Sends the final values and closes the run; nothing is sent afterwards."""
+        def send(run: Any, wandb: Any) -> None:
+            # A folder may have a name that wandb refuses for an artifact.
+            artifact = wandb.Artifact(re.sub(r"[^A-Za-z0-9._-]+", "-", name)[-MOST_NAME:], type=kind)
+            (artifact.add_dir if path.is_dir() else artifact.add_file)(str(path))
+            run.log_artifact(artifact)
+
+        if self._keeps_files and path.exists():
+            self._send(send)
+
+    def finish(self, summary: Mapping[str, Any] | None = None, *, exit_code: int = 0) -> None:
+        """Sends the final values and closes the run; nothing is sent afterwards. wandb shows it as finished, failed
+        (any other `exit_code`) or killed (255)."""
+        self._send(lambda run, _: run.summary.update(dict(summary or {})))
+        self._send(lambda run, _: run.finish(exit_code=exit_code))
+        self._run = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Closes the run as finished, failed or stopped, depending on `error`."""
+        # wandb itself uses 255 at Ctrl-C: the run has not failed, and may be resumed.
+        failed = 255 if isinstance(error, Interrupted | KeyboardInterrupt) else 1
+        self.finish(exit_code=0 if error is None else failed)
 
 
 NOWHERE = Tracker()
+
+
+def begin(config: RunConfig, folder: Path, job: str, tags: Sequence[str]) -> Tracker:
+    """The tracker of a run in `folder`, which goes on with the wandb run that the folder's file names. `job`, `tags`:
+    labels by which runs can be grouped and filtered. Raises UserError if wandb is to be online and there is no key."""
+    mode = wandb_mode(config)
+    if mode == "disabled":
+        return NOWHERE
+    import wandb
+
+    known = (sent_to(folder) if mode == "online" else None) or Sent("", "", secrets.token_hex(4))
+    options: dict[str, Any] = {
+        "project": config.tracking.project or known.project or wandb_settings().project or "autolora",
+        "entity": config.tracking.entity or known.entity or None,
+        "group": config.tracking.group, "name": config.name, "dir": str(folder), "config": config.model_dump(),
+        "job_type": job, "tags": [tag[:MOST_TAG] for tag in tags],
+        "settings": wandb.Settings(
+            init_timeout=PATIENCE, finish_timeout=LAST_PATIENCE, finish_timeout_raises=True, console="off",
+            reinit="finish_previous",
+        ),
+    }  # fmt: skip
+    tracker = Tracker(keeps_files=config.tracking.artifacts)
+    try:
+        if mode == "online":
+            tracker._run = _online(folder, known.id, options)
+        if tracker._run is None:
+            # A new id: wandb would wait again for one that failed, and in syncing overwrite one run by another.
+            tracker._run = wandb.init(mode="offline", id=secrets.token_hex(4), **options)
+            log.info("wandb: offline, the curves are in %s", folder / "wandb")
+    except Exception as error:
+        log.warning("wandb is switched off for this run (wandb sync sends what is kept): %s", error)
+    tracker._send(_define)
+    return tracker
+
+
+def _online(folder: Path, number: str, options: Mapping[str, Any]) -> Any:
+    """The wandb run on the server; None if it cannot be reached."""
+    import wandb
+
+    try:
+        run = wandb.init(mode="online", id=number, resume="allow", **options)
+    except Exception as error:
+        log.warning("wandb cannot be reached, the curves are kept for wandb sync: %s", error)
+        return None
+    write_text(folder / WANDB_ID, "/".join((run.entity, run.project, run.id)))  # in a sweep, wandb gives others
+    log.info("wandb: %s", run.url)
+    return run
+
+
+def _define(run: Any, _: Any) -> None:
+    """Says over which step wandb draws what."""
+    for step in STEPS:
+        run.define_metric(step, hidden=True)
+        run.define_metric(f"{step.removesuffix('step')}*", step_metric=step)
+    # wandb would draw a chart for each number of each layer and component. Hidden, they can still be queried. In the
+    # summary there would be hundreds of columns, of which wandb's table of runs shows 500.
+    for kind in ("alpha", "contribution", "entropy", "rank", "answer/rank"):
+        run.define_metric(f"{kind}/*", step_metric=SEARCH_STEP, hidden=True, summary="none")
+    run.define_metric("share/*", step_metric=SEARCH_STEP, hidden=True)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from autolora.configs.errors import UserError
@@ -10,24 +10,20 @@ from autolora.configs.layers import given, settled
 from autolora.configs.schema import RunConfig, Searching
 from autolora.configs.tasks import OF_TOKENS, Chat
 from autolora.engine import ranks
-from autolora.engine.disk.files import remove
 from autolora.engine.disk.paths import At
 from autolora.engine.ranks import RankRecord, count_parameters
-from autolora.engine.ranks.controls import can_be_shuffled
-from autolora.engine.run.contents import parameters_per_rank, read_result, read_searched
-from autolora.engine.run.context import Context
+from autolora.engine.retrain.controls import can_be_shuffled
 from autolora.engine.run.folder import RunFolder
-from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.run.records import parameters_per_rank, read_result
 from autolora.engine.study.cells import Cell
 from autolora.engine.verdict.judge import PLANS, Plan
 from autolora.problems.machine.draws import seed_of
-from autolora.problems.models.fused import split
-from autolora.problems.models.layers import layer_shapes, lora_layers_of
 
 LEARNED, SHUFFLED, HEAD = "learned", "shuffled", "head"
 _METHODS = {
     LEARNED: "lora_ranks", SHUFFLED: "lora_shuffled", "uniform": "lora", "random": "lora_random", HEAD: "head",
 }  # fmt: skip
+AGAIN = "--overwrite trains every pair again"
 SEEDS = 2
 """LoRA's gain compares the learned ranks with the head alone, which is trained at this many seeds."""
 
@@ -40,10 +36,6 @@ class VerdictFolder:
 
     ranks = At("ranks.json")
     """The learned ranks as they were when the first pair began."""
-    plan = At("plan.json")
-    """How many pairs were planned before the first one."""
-    data = At("data.json")
-    """The fingerprint of the rows that the first pair was trained and judged on."""
     cells = At("cells")
 
 
@@ -52,8 +44,7 @@ class Arms:
     """What the verdict of a run compares.
 
     `record`: the run's learned ranks; `sizes`: layer name -> LoRA parameters of rank 1; `rate`: the learning rate of
-    all trainings; `largest`: layer name -> the largest rank that it can have; None if every layer can have every rank
-    of the record.
+    all trainings.
     """
 
     config: Searching
@@ -61,7 +52,6 @@ class Arms:
     record: RankRecord
     sizes: Mapping[str, int]
     rate: float
-    largest: Mapping[str, int] | None = None
 
     @property
     def names(self) -> list[str]:
@@ -86,7 +76,7 @@ class Arms:
     @property
     def shuffle_changes(self) -> bool:
         """Whether a shuffle can change the ranks."""
-        return can_be_shuffled(self.record, self.sizes, self.config.verdict.shuffle, self.largest)
+        return can_be_shuffled(self.record, self.sizes, self.config.verdict.shuffle)
 
     def pair(self, number: int) -> dict[str, Cell]:
         """The trainings of a pair, by name; pairs are counted from 1."""
@@ -115,7 +105,7 @@ class Arms:
             "task": {"seed": own.data_seed, "unused_rows": verdict.rows, "samples": 0},
             "lora": {"k": self.record.k, "ranks_from": learned, "shuffle": verdict.shuffle, "r": self.uniform_rank},
             "retrain": {
-                "row_losses": True, "learning_rate": self.rate,
+                "learning_rate": self.rate,
                 "init": "{runs}/../.." if own.retrain.start == "search" and arm != HEAD else "scratch",
             },
         }  # fmt: skip
@@ -140,39 +130,20 @@ def seed_of_pair(seed: int, number: int) -> int:
 def rate_of(config: RunConfig, folder: RunFolder) -> float:
     """The learning rate at which every arm is trained: that of the run's retraining. Raises UserError where the
     retraining has yet to choose one of these."""
-    rates, result = config.retrain.rates, read_result(folder.metrics)
-    if len(rates) < 2:
-        return rates[0]
-    if result.get("learning_rate") is None or set(result.get("learning_rates_tried") or ()) != set(rates):
+    rates = config.retrain.rates
+    rate = read_result(folder.metrics).get("learning_rate") if len(rates) > 1 else rates[0]
+    if rate is None:
         raise UserError(f"--retrain.learning_rate: a verdict trains at one, and the retraining of {folder.root} has "
                         f"not chosen among {rates}; give one, or run --stage all first")  # fmt: skip
-    return float(result["learning_rate"])
+    return float(rate)
 
 
-def arms_of(config: Searching, folder: RunFolder, stop: StopRequest) -> Arms:
-    """The arms that are compared. Raises UserError for ranks that cannot be trained.
-
-    The layers are those of the search, or those of the record and of lora.target_modules: a record that someone wrote
-    by hand may list only those with LoRA."""
-    record, known = ranks.load(folder.ranks), parameters_per_rank(folder)
-    if not record.kept:
-        raise UserError(f"{folder.ranks}: every rank is 0; at least one layer needs a rank of 1 or more")
-    names = [layer.name for layer in record.layers]
-    searched, largest = read_searched(folder.search_summary).get("settings", {}).get("lora.k", 0), None
-    if not set(names) <= set(known) or max(record.kept.values()) > searched:
-        model = Context(config, stop, folder=folder).base().model
-        split(model, names)
-        shapes = layer_shapes(model)
-        ranks.check_against(record, shapes, folder.ranks)
-        layers = list(known) if set(names) <= set(known) else [*names, *lora_layers_of(model, config.lora)]
-        known, largest = ({name: of(shapes[name]) for name in layers} for of in (sum, min))
-    dropped = tuple(ranks.LayerRank(name, 0) for name in known if name not in names)
+def arms_of(config: Searching, folder: RunFolder) -> Arms:
+    """The arms that are compared. Raises UserError for ranks that no verdict can judge. Layers of the search that the
+    record does not list have rank 0."""
+    record, sizes = ranks.load(folder.ranks), parameters_per_rank(folder)
+    if not record.kept or not record.kept.keys() <= sizes.keys():
+        raise UserError(f"{folder.ranks}: a verdict needs a rank above 0, and layers that the run has searched")
+    dropped = tuple(ranks.LayerRank(name, 0) for name in sizes if name not in record.ranks)
     record = dataclasses.replace(record, layers=record.layers + dropped)
-    return Arms(config, VerdictFolder(folder.verdict), record, known, rate_of(config, folder), largest)
-
-
-def forget_models(cells: Sequence[Cell]) -> None:
-    """Deletes the exported models of finished trainings, and keeps their numbers."""
-    for run in (cell.folder for cell in cells if cell.finished):
-        for path in (run.adapter, run.padded, run.merged, run.lora_config):
-            remove(path)
+    return Arms(config, VerdictFolder(folder.verdict), record, sizes, rate_of(config, folder))

@@ -8,13 +8,11 @@ import numpy as np
 
 from autolora.configs.count_words import counted
 from autolora.engine.disk.files import write_json
-from autolora.engine.ranks import RankRecord
-from autolora.engine.ranks.words import NOTHING_LEARNED
+from autolora.engine.ranks.record import NOTHING_LEARNED
 from autolora.engine.run.folder import RunFolder
-from autolora.engine.run.program import told_of_commits
 from autolora.engine.verdict.arms import LEARNED, SEEDS, SHUFFLED, Arms
 from autolora.engine.verdict.judge import FEWEST, Ending, Pairs, first_ending
-from autolora.engine.verdict.losses import Shown
+from autolora.engine.verdict.shown import Shown
 
 FEWEST_SOURCES = 500
 """With rows from fewer sources, a note says that the verdict holds for these rows only."""
@@ -25,71 +23,69 @@ def write_verdict(found: Shown | None, arms: Arms, run: RunFolder) -> None:
 
     Losses and differences are in nats per label; a difference above 0 speaks for the learned ranks.
     """
-    decided: Ending = "undecided"
-    pairs = None
-    if found is not None:
-        decided, count = first_ending(arms.plan, found.count, found.pairs) or ("undecided", found.count)
-        pairs = found.pairs(count)
+    evidence = arms.record.evidence
     content: dict[str, Any] = {
-        "ending": decided,
-        "sentence": _unchanged(arms) if pairs is None else sentence(decided, pairs, arms),
-        "pairs": 0 if pairs is None else pairs.count,
-        "difference": None if pairs is None else pairs.mean,
-        "interval": None if pairs is None or pairs.count < 2 else list(pairs.interval()),
-        "p": None if pairs is None else pairs.p(),
-        "gain": None if pairs is None else pairs.gain,
-        "gain_standard_error": None if pairs is None else pairs.gain_error,
+        "ending": "undecided", "sentence": "", "pairs": 0, **dict.fromkeys(
+            ("difference", "interval", "p", "gain", "gain_standard_error")),
         "parameters": arms.parameters,
-        "enough_rank": _enough(arms.record),
-        "recommendation": recommendation(decided, pairs, arms),
-        "notes": [note for note in _notes(found, arms) if note],
-        "shuffle": arms.config.verdict.shuffle,
-        "learning_rate": arms.rate,
-    }
-    if found is not None and pairs is not None:
+        "enough_rank": evidence.sufficient_rank(arms.record.tolerance) if evidence else None,
+        "recommendation": "", "notes": [], "shuffle": arms.config.verdict.shuffle, "learning_rate": arms.rate,
+    }  # fmt: skip
+    uniform = f"take rank {content['enough_rank'] or arms.uniform_rank} in every layer."
+    if found is None:
+        said, advice = _untested(arms, uniform)
+    else:
+        ending, count = first_ending(arms.plan, found.count, found.pairs) or ("undecided", found.count)
+        pairs = found.pairs(count)
+        said, advice = sentence(ending, pairs, arms), _advice(ending, pairs, arms, uniform)
         content |= {
-            "rows": len(found.weights),
-            "row_standard_error": pairs.row_error,
-            "metric": found.metric,
-            "arms": [_arm(name, found, pairs.count) for name in arms.names if len(found.losses[name])],
-        }
-    write_json(run.verdict_summary, content)
+            "ending": ending, "pairs": count, "difference": pairs.mean, "interval": _interval(pairs),
+            "p": pairs.p(), "gain": pairs.gain, "gain_standard_error": pairs.gain_error, "notes": _notes(found),
+            "rows": len(found.weights), "row_standard_error": pairs.row_error,
+            "metric": next(iter(found.results[LEARNED][0]["metrics"])),
+            "arms": [_arm(name, found, count) for name in arms.names if len(found.losses[name])],
+        }  # fmt: skip
+    write_json(run.verdict_summary, content | {"sentence": said, "recommendation": advice})
+
+
+def _interval(pairs: Pairs) -> list[float] | None:
+    """The 95 % interval of the mean difference; one pair has none."""
+    return list(pairs.interval()) if pairs.count > 1 else None
 
 
 def _arm(name: str, found: Shown, count: int) -> dict[str, Any]:
     """The loss and the metric of an arm in each pair, and its LoRA parameters (a mean over the pairs, as those of a
     shuffle may vary); for the arms that are compared with the learned ranks, also their difference."""
+    results = found.results[name][:count]
     told: dict[str, Any] = {
         "name": name,
         "losses": found.means(name, count).tolist(),
-        "scores": found.scores[name][:count],
-        "parameters": round(float(np.mean(found.parameters[name][:count]))),
+        "scores": [next(iter(result["metrics"].values())) for result in results],
+        "parameters": round(float(np.mean([result["lora_parameters"] for result in results]))),
     }
     if name == LEARNED:
         return told
-    pairs = found.against(name, count)
-    told |= {"difference": pairs.mean, "p": None if name == SHUFFLED else pairs.p()}
-    return told | {"interval": list(pairs.interval()) if pairs.count > 1 else None}
+    pairs = found.pairs(count, name)
+    p = None if name == SHUFFLED else pairs.p()
+    return told | {"difference": pairs.mean, "p": p, "interval": _interval(pairs)}
 
 
 def sentence(ending: Ending, pairs: Pairs, arms: Arms) -> str:
     """What the pairs say."""
-    size, (low, high) = abs(pairs.mean), pairs.interval()
-    nats = _nats(low, high) if pairs.count > 1 else _nats(size)
-    percent = 100 * size / pairs.gain if pairs.learned else 0.0
-    part = f", {percent:.{0 if percent >= 10 else 1}f} % of what LoRA gains" if pairs.learned else ""
-    numbers = f"{pairs.count} pairs, p {pairs.p():.2g}), at {arms.parameters:,} parameters."
+    low, high = pairs.interval()
+    nats = _nats(pairs.mean, *((low, high) if pairs.count > 1 else ()))
+    tested = f"{nats(low)} to {nats(high)} nats, {pairs.count} pairs, p {pairs.p():.2g}"
+    part = f", {100 * abs(pairs.mean) / pairs.gain:.1f} % of what LoRA gains" if pairs.learned else ""
+    little = ", but by little" if pairs.slight else ""
+    at = f"at {arms.parameters:,} parameters"
     if ending == "matter":
-        little = ", but little" if pairs.slight else ""
-        return (f"Places matter{little}: learned beats its shuffle by {nats(size)} nats{part} "
-                f"({nats(low)} to {nats(high)}; {numbers}")  # fmt: skip
+        return f"Places matter{little}: learned beats its shuffle by {nats(pairs.mean)} nats{part} ({tested}), {at}."
     if ending == "worse":
-        little = ", though they cost little" if pairs.slight else ""
-        return (f"Do not use these places{little}: the shuffle beats learned by {nats(size)} nats{part} "
-                f"({nats(-high)} to {nats(-low)}; {numbers}")  # fmt: skip
+        return (
+            f"Places are worse{little}: the shuffle beats learned by {nats(-pairs.mean)} nats{part} ({tested}), {at}."
+        )
     if ending == "equal":
-        return (f"Places do not matter here: other layers do as well ({nats(low)} to {nats(high)} nats, "
-                f"{pairs.count} pairs).")  # fmt: skip
+        return f"Places do not matter here: other layers do as well ({tested}), {at}."
     if pairs.worthless and pairs.count >= SEEDS:
         nats = _nats(pairs.gain, pairs.gain_error)
         return (f"Nothing to gain: on these rows LoRA at the learned ranks changes the loss by {nats(-pairs.gain)} +- "
@@ -98,60 +94,48 @@ def sentence(ending: Ending, pairs: Pairs, arms: Arms) -> str:
     if pairs.count < FEWEST:
         return f"{after}; at least {FEWEST} pairs are needed."
     look, level = arms.plan.next(pairs.count - 1)
-    return (f"{after} ({nats(low)} to {nats(high)}, p {pairs.p():.2g}); a verdict after {look} pairs needs p at most "
-            f"{level:g} and an interval of {100 - 200 * level:g} % that leaves out 0.")  # fmt: skip
+    return (f"{after} ({tested}); a verdict after {look} pairs needs p at most {level:g} and an interval of "
+            f"{100 - 200 * level:g} % that leaves out 0.")  # fmt: skip
 
 
-def _unchanged(arms: Arms) -> str:
-    """The sentence for ranks that a shuffle cannot change."""
-    if _nothing_learned(arms.record):
-        why = f"{NOTHING_LEARNED}, so that every layer got rank 1"
-    elif arms.record.all_equal:
-        why = f"every layer has rank {arms.record.layers[0].rank}"
-    else:
-        why = f"no layers of one {arms.config.verdict.shuffle} can exchange their ranks, so a shuffle changes nothing"
-    return f"Not tested: {why}. No pair was trained."
+def _untested(arms: Arms, uniform: str) -> tuple[str, str]:
+    """The sentence for ranks that a shuffle cannot change, and what to do with them."""
+    record = arms.record
+    if record.evidence is not None and not record.evidence.learned and record.rule in ("shares", "size"):
+        return f"Not tested: {NOTHING_LEARNED}. No pair was trained.", _TRAIN
+    why = f"no layers of one {arms.config.verdict.shuffle} have different ranks, so that a shuffle changes nothing"
+    return f"Not tested: {why}. No pair was trained.", _BY_COST.format(arms.parameters, uniform)
 
 
-def _notes(found: Shown | None, arms: Arms) -> list[str]:
-    """What else a reader must know, a line each."""
-    if found is None:
-        return []
-    rows, sources = len(found.weights), found.source_count
-    few = f"This verdict holds for these {rows} held-out rows ({sources} inputs) only; others may give another one."
-    further = " and ".join(name for name in arms.names if name not in (LEARNED, SHUFFLED) and len(found.losses[name]))
-    return [
-        few if sources < FEWEST_SOURCES else "",
-        told_of_commits(found.commits, "trainings"),
-        f"The interval and p of {further} only describe: they are not corrected for several arms, and the shuffle "
-        f"alone decides after how many pairs the verdict ends." if further else "",
-    ]  # fmt: skip
+_TRAIN = "LoRA does nothing for these rows: train longer, at another rate, or on more rows, then choose ranks."
+_BY_COST = "Choose by cost alone: keep these ranks, which have {:,} parameters, or {}"
 
 
-def _enough(record: RankRecord) -> int | None:
-    """The rank that is enough by the curve on D_val; None if none was measured."""
-    return record.evidence.sufficient_rank(record.tolerance) if record.evidence else None
-
-
-def _nothing_learned(record: RankRecord) -> bool:
-    """Whether a rule derived no ranks, as LoRA has learned nothing that shows on D_val."""
-    return record.evidence is not None and not record.evidence.learned and record.rule in ("shares", "size")
-
-
-def recommendation(ending: Ending, pairs: Pairs | None, arms: Arms) -> str:
+def _advice(ending: Ending, pairs: Pairs, arms: Arms, uniform: str) -> str:
     """What to do with these ranks."""
-    uniform = f"take rank {_enough(arms.record) or arms.uniform_rank} in every layer."
-    if (pairs.count >= SEEDS and pairs.worthless) if pairs is not None else _nothing_learned(arms.record):
-        return "LoRA does nothing for these rows: train longer, at another rate, or on more rows, then choose ranks."
-    if ending == "matter":
-        return "Use these ranks."
-    if ending == "worse":
-        return f"Do not use these ranks; {uniform}"
-    if pairs is None or ending == "equal":
-        return f"Choose by cost alone: keep these ranks, which have {arms.parameters:,} parameters, or {uniform}"
-    if pairs.count >= arms.plan.most:
+    if pairs.worthless and pairs.count >= SEEDS:
+        return _TRAIN
+    if ending == "undecided" and pairs.count >= arms.plan.most:
         return f"No more than {arms.plan.most} pairs are trained: a second verdict would be a second test; {uniform}"
-    return f"The same command trains further pairs; until then, {uniform}"
+    return {
+        "matter": "Use these ranks.",
+        "worse": f"Do not use these ranks; {uniform}",
+        "equal": _BY_COST.format(arms.parameters, uniform),
+        "undecided": f"The same command trains further pairs; until then, {uniform}",
+    }[ending]
+
+
+def _notes(found: Shown) -> list[str]:
+    """What else a reader must know, a line each."""
+    rows, inputs = len(found.weights), len(np.unique(found.sources))
+    inputs = inputs if inputs > 1 else rows  # as in their standard error
+    notes = []
+    if inputs < FEWEST_SOURCES:
+        notes.append(f"This verdict holds for these {rows} held-out rows ({inputs} inputs) only.")
+    if further := [name for name in found.losses if name not in (LEARNED, SHUFFLED) and len(found.losses[name])]:
+        notes.append(f"The interval and p of {' and '.join(further)} only describe: they are not corrected for "
+                     f"several arms, and the shuffle alone decides when the verdict ends.")  # fmt: skip
+    return notes
 
 
 def _nats(*numbers: float) -> Callable[[float], str]:

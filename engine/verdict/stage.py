@@ -5,162 +5,155 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from autolora.configs.errors import UserError
-from autolora.configs.files import of_folder
 from autolora.configs.requests import Request
-from autolora.configs.schema import RunConfig, Searching
+from autolora.configs.schema import Searching
 from autolora.engine import ranks
-from autolora.engine.disk.files import write_json, write_text
+from autolora.engine.disk.files import remove
 from autolora.engine.disk.lock import locked
 from autolora.engine.report.stage import write_report
 from autolora.engine.run.context import Context
 from autolora.engine.run.faults import explained
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import OUT_OF_TIME, Interrupted, StopRequest
-from autolora.engine.run.opening import Places, settle_if_free
+from autolora.engine.run.manifest import Changed, Stage
+from autolora.engine.run.opening import Places, put_aside, settle_if_free
+from autolora.engine.run.program import commit
+from autolora.engine.run.records import read_verdict
 from autolora.engine.stages import run_stages
 from autolora.engine.study.cells import Cell
 from autolora.engine.study.launch import launch
-from autolora.engine.tracking.login import wandb_mode
-from autolora.engine.verdict.again import refuse_other_data, refuse_other_pairs, refuse_other_search
-from autolora.engine.verdict.arms import LEARNED, Arms, arms_of, forget_models, rate_of
+from autolora.engine.tracking import tracker_of
+from autolora.engine.verdict.arms import LEARNED, Arms, arms_of
 from autolora.engine.verdict.judge import FEWEST, first_ending
-from autolora.engine.verdict.losses import Shown, shown
 from autolora.engine.verdict.record import write_verdict
-from autolora.engine.verdict.tracking import track_verdict
+from autolora.engine.verdict.shown import Shown, shown
 
 log = logging.getLogger("autolora")
+
+SENT = ("ending", "sentence", "pairs", "difference", "p", "gain", "gain_standard_error")
+"""The keys of verdict.json that the summary of the wandb run gets."""
 
 
 def run_verdict(request: Request, stop: StopRequest) -> RunFolder:
     """Trains the pairs that are still needed, judges them, and writes verdict.json and the report; searches first
     where the run has no ranks yet. Returns the run's folder.
 
-    Raises UserError for what the user must change, Interrupted when a signal asked to stop: the finished pairs are
-    judged all the same, and the same command resumes.
+    Raises UserError for what the user must change, Interrupted when a signal asked to stop; the same command resumes.
     """
-    folder = RunFolder.of(request.config)
-    config = _refuse(request.config, folder)
+    config, folder = request.config, RunFolder.of(request.config)
+    settle_if_free(folder.root)
+    if not isinstance(config, Searching):
+        raise UserError(f"--stage: 'verdict' is not allowed for --method {config.method}, whose ranks no search has "
+                        f"found; allowed: a run of method autolora, lora_grid or optuna")  # fmt: skip
     if not folder.ranks.exists():
         run_stages(dataclasses.replace(request, stage="search", overwrite=False), stop, draw=False)
     with locked(folder.root), explained(folder.root):
-        arms = arms_of(config, folder, stop)
-        rows = Context(arms.pair(1)[LEARNED].config, stop)
-        _make_room(arms, folder, rows, overwrite=request.overwrite)
-        try:
-            found = _train(arms, rows, stop) if arms.shuffle_changes else None
-        except Interrupted as stopped:
-            with suppress(UserError):  # the next command raises it again
-                if not stopped.at_once and (judged := shown(arms)) is not None:
-                    write_verdict(judged, arms, folder)
-                    write_report(config, folder)
-            raise
-        if arms.shuffle_changes and found is None:
+        arms = arms_of(config, folder)
+        _make_room(arms, folder, stop, overwrite=request.overwrite)
+        if arms.shuffle_changes:
+            _train(arms, folder, stop)
+        else:
+            write_verdict(None, arms, folder)
+        if not folder.verdict_summary.exists():
             raise UserError(
                 f"--verdict.minutes: {config.verdict.minutes:g} minutes are over, and the first pair and the head "
                 f"alone are not both trained yet; the same command resumes them"
             )
-        write_verdict(found, arms, folder)
-        track_verdict(config, folder, write_report(config, folder))
+        pictures, found = write_report(config, folder), read_verdict(folder.verdict_summary)
+        with tracker_of(config, folder.root) as tracker:  # into the run whose ranks are judged
+            if "verdict" in pictures:
+                tracker.image("figures/verdict", pictures["verdict"])
+            tracker.finish({f"verdict/{key}": found[key] for key in SENT if found[key] is not None})
     return folder
 
 
-def _refuse(config: RunConfig, folder: RunFolder) -> Searching:
-    """The settings. Raises UserError, before anything is loaded, for a run that cannot have a verdict."""
-    settle_if_free(folder.root)
-    wandb_mode(config)  # the verdict is sent at its end
-    if not isinstance(config, Searching):
-        raise UserError(
-            f"--stage: 'verdict' is not allowed for --method {config.method}, whose ranks no search has found; "
-            f"allowed: a run of method autolora, lora_grid or optuna"
-        )
-    refuse_other_search(config, folder)
-    rate_of(config, folder)
-    return config
+def _make_room(arms: Arms, folder: RunFolder, stop: StopRequest, *, overwrite: bool) -> None:
+    """Checks that earlier pairs belong to this verdict, and keeps the ranks at which all its pairs are trained.
 
-
-def _make_room(arms: Arms, folder: RunFolder, rows: Context, *, overwrite: bool) -> None:
-    """Checks that earlier pairs belong to this verdict, and keeps the ranks at which all its pairs are trained and how
-    many are planned.
-
-    Raises UserError when earlier pairs were trained otherwise. With `overwrite` the pairs of such a verdict, and those
-    of a finished one, are put aside as verdict.old-N; those of an unfinished verdict are kept, and it resumes.
-    """
+    Raises Changed when earlier pairs were trained otherwise; with `overwrite` they are put aside as verdict.old-N."""
     place = arms.folder
+    rows = Context(arms.pair(1)[LEARNED].config, stop, stages=_stages(arms.config, folder))
+    verdict = rows.stages[-1]
     try:
-        refuse_other_pairs(arms)
-        if overwrite:
-            refuse_other_data(rows, arms)
-        stale = overwrite and (found := shown(arms)) is not None and _over(found, arms)
-    except UserError:
+        for stage in rows.stages:
+            stage.check_settings()
+        rows.know("ranks", {"k": arms.record.k, **arms.record.kept}, str(folder.ranks))
+        rows.know_rows()
+    except Changed:
         if not overwrite:
             raise
-        stale = True
-    if stale and place.root.exists():
-        old = Places(place.root).free
-        os.rename(place.root, old)
+        put_aside(place.root, old := Places(place.root).free)
         if folder.verdict_summary.exists():
+            old.mkdir(exist_ok=True)
             os.rename(folder.verdict_summary, old / folder.verdict_summary.name)
-    if not folder.config.exists():  # no run wrote it: someone wrote ranks.json by hand
-        write_text(folder.config, of_folder(arms.config))
-    if not place.ranks.exists():
+        verdict = dataclasses.replace(verdict, recorded=None)
+        rows.stages = [*rows.stages[:-1], verdict]
+        rows.know_rows()
+    if verdict.recorded is None:
         place.root.mkdir(parents=True, exist_ok=True)
         ranks.save(arms.record, place.ranks)
-    if not place.plan.exists():
-        write_json(place.plan, {"pairs": arms.config.verdict.pairs})
+        verdict.begin(rows.known, {}, {"commit": commit()})
 
 
-def _train(arms: Arms, rows: Context, stop: StopRequest) -> Shown | None:
-    """Trains pairs until a look decides, all are trained, or the time is over. Returns the finished pairs; None if
-    there is none."""
+def _stages(config: Searching, folder: RunFolder) -> list[Stage]:
+    """The verdict, and the search whose rows it must have: rows that judge would else be rows that were trained on.
+
+    Raises UserError if the trainings would start from components that the run lacks."""
+    if config.retrain.start == "search" and not (folder.search_weights.exists() and folder.search_summary.exists()):
+        raise UserError(f"--retrain.init: 'search' needs {folder.search_weights}, which is not there; give scratch")
+    name = "grid" if config.searches == "trials" else "search"
+    own = Stage.of(name, config, folder)
+    model = {key: value for key, value in own.settings.items() if key == "lora.target_modules"}
+    return [Stage(name, folder, model, own.recorded, foreign="name"), Stage.of("verdict", config, folder)]
+
+
+def _train(arms: Arms, folder: RunFolder, stop: StopRequest) -> None:
+    """Trains pairs until a look decides, all are trained, or the time is over; writes verdict.json after each."""
     found = shown(arms)
-    in_turn = arms.config.studied.launcher == "serial"
     with _time_limit(stop, arms.config.verdict.minutes):
-        if found is None or not _over(found, arms):
-            refuse_other_data(rows, arms)
         while found is None or not _over(found, arms):
-            # Without a head no pair tells anything: the heads follow the first pair.
-            done = 0 if found is None else found.complete
-            decided = found is not None and _decided(found, arms)
-            last = done if decided else done + 1 if in_turn or not done else arms.plan.next(done)[0]
-            pairs = [cell for number in range(done + 1, last + 1) for cell in arms.pair(number).values()]
-            first = [cell for cell in arms.pair(1).values() if not cell.finished]
-            _run([*first, *arms.heads()], arms, stop)
-            _run(pairs, arms, stop)
-            found = shown(arms)
-            assert found is not None
-            pairs_so_far = found.pairs()
-            log.info("after pair %d: mean difference %+.4f nats, the newest %+.4f", found.count, pairs_so_far.mean,
-                     pairs_so_far.differences[-1])  # fmt: skip
-    return shown(arms)
+            _train_more(found, arms, stop)
+            if found := shown(arms):
+                write_verdict(found, arms, folder)
+                log.info("after pair %d: mean difference %+.4f nats", found.count, found.pairs().mean)
+    if found := shown(arms):
+        write_verdict(found, arms, folder)
 
 
-def _run(cells: Sequence[Cell], arms: Arms, stop: StopRequest) -> None:
-    """Trains the unfinished ones of these cells by the study's launcher. Raises UserError when one fails."""
-    cells = [cell for cell in cells if not cell.finished]
+def _train_more(found: Shown | None, arms: Arms, stop: StopRequest) -> None:
+    """Trains the first pair and the head alone, without which no pair tells anything; then the next pair or, side by
+    side, all up to the next look. Of finished trainings only the numbers are kept. Raises UserError when one fails."""
+    cells = _unfinished([*arms.pair(1).values(), *arms.heads()])
+    if found is not None and not cells:
+        done = found.complete
+        last = done + 1 if arms.config.studied.launcher == "serial" else arms.plan.next(done)[0]
+        cells = _unfinished(cell for number in range(done + 1, last + 1) for cell in arms.pair(number).values())
     try:
-        failed = launch(cells, arms.config.studied, stop) if cells else []
+        failed = launch(cells, arms.config.studied, stop)
     finally:
-        forget_models(cells)
+        for run in (cell.folder for cell in cells if cell.finished):
+            for path in (run.adapter, run.padded, run.merged, run.lora_config):
+                remove(path)
     if failed:
         raise UserError(f"a training of the verdict failed, and the same command tries it again: {failed[0]}")
 
 
+def _unfinished(cells: Iterable[Cell]) -> list[Cell]:
+    return [cell for cell in cells if not cell.finished]
+
+
 def _over(found: Shown, arms: Arms) -> bool:
-    """Whether nothing is left to train."""
-    return _decided(found, arms) and len(found.head) == len(arms.heads())
-
-
-def _decided(found: Shown, arms: Arms) -> bool:
-    """Whether no further pair is trained: a look has decided, all pairs are trained, or LoRA gains nothing; and every
-    arm has trained as many pairs as were judged."""
-    nothing = found.count >= FEWEST and found.pairs().worthless
+    """Whether nothing is left to train: a look has decided, all pairs are trained, or LoRA gains nothing; and every
+    arm has trained as many pairs as were judged, and the head alone all of its seeds."""
     decided = first_ending(arms.plan, found.count, found.pairs)
-    needed = found.count if decided is None else decided[1]
-    return (found.count >= arms.plan.most or nothing or decided is not None) and found.complete >= needed
+    needed = decided[1] if decided else found.count
+    nothing = found.count >= FEWEST and found.pairs().worthless
+    enough = decided is not None or nothing or found.count >= arms.plan.most
+    return enough and found.complete >= needed and len(found.head) == len(arms.heads())
 
 
 @contextmanager

@@ -8,10 +8,10 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from autolora.engine.ranks.picture import rank_figure
 from autolora.engine.report import figures
 from autolora.engine.report.page import Section, write_page
 from autolora.engine.search.trajectory import Trajectory
+from autolora.engine.tracking.picture import rank_figure
 from tests.helpers.pages import Page
 from tests.helpers.verdict_file import FOUND
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from autolora.configs.errors import UserError
-from autolora.engine.ranks.grid import key_names
 from autolora.engine.report.workspace import build, save_workspace
 from autolora.engine.run.folder import RunFolder
+from autolora.problems.models.names import key_names
 
 NAMES = [f"model.layers.{i}.self_attn.{p}_proj" for i in range(12) for p in "qv"]
 

@@ -10,14 +10,12 @@ import pytest
 
 from autolora.configs.schema import RunConfig
 from autolora.engine import ranks
-from autolora.engine.disk.files import write_json, write_text
+from autolora.engine.disk.files import write_text
 from autolora.engine.disk.tables import write_parquet
 from autolora.engine.ranks import LayerRank, RankRecord
-from autolora.engine.study import tables
 from autolora.engine.study.cells import Cell, expand
 from autolora.engine.study.folder import StudyFolder
-from autolora.engine.study.paired import gains_of
-from autolora.engine.study.report import write_study_report
+from autolora.engine.study.report import study_sections, write_study_report
 from autolora.engine.study.results import collect, with_others
 from tests.helpers.evidence import evidence_of
 from tests.helpers.studies import finish, with_study
@@ -77,7 +75,7 @@ def test_pairs_that_are_one_run_are_left_out_and_counted(tiny_config: Config, tm
     variants = {"autolora": {}, "shuffled": {"method": "lora_shuffled", "lora.ranks_from": "x"}}
     config, folder = with_study(tiny_config(), {"seed": [0, 1], "variant": variants}), StudyFolder(tmp_path)
     drawn(config, folder, lambda number, cell: with_ranks(cell, 1, 1))
-    assert section(folder, "Paired differences") == [["shuffled", "0", "2", "", "", "0", "0", "0", "", ""]]
+    assert section(folder, "Metric: paired differences") == [["shuffled", "0", "2", "", "", "0", "0", ""]]
     assert "left out, equal ranks" in folder.report.read_text()
 
 
@@ -105,12 +103,10 @@ def test_a_cell_that_copies_a_search_adds_none_of_its_measurements(tiny_config: 
         finish(cell, 0.5)
         layers = (LayerRank("a.0.query", 1, layer_share=0.1),)
         ranks.save(RankRecord(4, layers, evidence=evidence_of(loss=0.25)), cell.folder.ranks)
-        cost = {"passes": {"forward": 3, "backward": 4}, "peak_memory_mib": 5.0}
-        write_json(cell.folder.search_summary, {"parameters_per_rank": {}, **cost})
     own, copy = collect(cells)[0].to_dict("records")
-    columns = ["shares", "outer_loss", "searched_by", "eta", "search_forward_passes", "search_memory_mib"]
-    assert [own[name] for name in columns] == [[0.1], 0.25, "sama", "0.5", 3, 5.0]
-    assert all(pd.isna(copy[name]) for name in columns)
+    assert (own["shares"], own["outer_loss"]) == ([0.1], 0.25)
+    assert pd.isna(copy["shares"])
+    assert pd.isna(copy["outer_loss"])
     assert own["ranks"] == copy["ranks"] == [1]
 
 
@@ -121,7 +117,7 @@ def test_a_damaged_cell_is_left_out_and_named(tiny_config: Config, tmp_path: Pat
     write_text(cells[2].folder.metrics, "{")
     table, damaged = collect(cells)
     assert list(table["cell"]) == ["seed-0"]
-    assert "ranks.json: does not exist" in damaged[0], "its ranks are gone"
+    assert "ranks.json: not readable" in damaged[0], "its ranks are gone"
     assert [line.partition(":")[0] for line in damaged] == ["seed-1", "seed-2"]
 
 
@@ -134,30 +130,30 @@ def test_a_variant_of_any_name_is_shown_as_it_is(tiny_config: Config, tmp_path: 
     page = folder.report.read_text()
     assert "<script>alert(1)" not in page
     assert html.escape(name) in page
-    rows = [row for title in ("Metric by task", "Results") for row in section(folder, title)]
+    rows = [row for title in ("Metric by task", "Cost") for row in section(folder, title)]
     assert [row[0] for row in rows].count(name.replace("|", "\\|")) == 2
 
 
 def test_tasks_of_other_metrics_share_a_table_and_what_differs_is_said(tiny_config: Config, tmp_path: Path) -> None:
-    config = tiny_config("--method", "full", "--task.type", "glue", "--task.glue", "cola")
-    axes = {"task.glue": ["cola", "stsb"], "method": ["full", "adapter"], "seed": [0, 1]}
+    config = tiny_config("--method", "full")
+    axes = {"task.name": ["cola", "stsb"], "method": ["full", "adapter"], "seed": [0, 1]}
     config, folder = with_study(config, axes), StudyFolder(tmp_path)
 
     def finished(number: int, cell: Cell) -> None:
-        rows = 40 if number < 7 else 41
         if number != 1:
-            finish(cell, number / 10, task=cell.config.task.result_name, commit="a1" if number < 4 else None,
-                   evaluated_rows=rows)  # fmt: skip
+            read = {"rows": 40, "sha256": "a" if number < 7 else "b"}
+            finish(cell, number / 10, task=cell.config.task.result_name, base_weights="a" if number != 2 else "b",
+                   data={"classes": [], "training": read, "evaluation_rows": 40, "evaluation": {"validation": read}},
+                   )  # fmt: skip
 
     drawn(config, folder, finished)
     text = folder.table.read_text()
-    assert "\n7 of 8 runs of " in text
+    assert "\n7 of 8 runs on " in text
     assert " on cola, stsb. " in text
-    assert "made at 2 commits of this program" in text
-    assert "The cells of stsb were evaluated on other rows." in text
+    assert "The cells of stsb were evaluated on other rows. The cells of cola began from several base models." in text
     rows = section(folder, "Metric by task")
     assert [row[:3] for row in rows] == [
-        ["full", "0.000, 1 run", "0.450 (0.400 to 0.500)"],
+        ["full", "0.000", "0.450 (0.400 to 0.500)"],
         ["adapter", "0.250 (0.200 to 0.300)", "0.650 (0.600 to 0.700)"],
     ]  # fmt: skip
 
@@ -177,29 +173,19 @@ def test_the_cells_of_other_studies_stand_in_the_table(tiny_config: Config, tmp_
     assert "\n3 runs" in StudyFolder(tmp_path / "one").table.read_text()
 
 
-def test_the_cost_is_that_of_an_outer_step_with_all_its_inner_steps(tiny_config: Config, tmp_path: Path) -> None:
-    config = with_study(tiny_config("--search.unroll_steps", "3"), {KIND: ["darts"]})
-    folder = StudyFolder(tmp_path)
-    numbers = dict.fromkeys(("cosine", "step_cosine", "norm_ratio", "total_cosine", "implicit_to_direct"), 1.0)
-    write_parquet(folder.probe, pd.DataFrame([{"step": 3, "eta": "lr", "approximation": "darts", **numbers}]))
-    costs = {"seconds": [3.0, 6.0], "ratio_to_lora": [1.0, 2.0], "memory_mib": [80.0, 120.55]}
-    write_parquet(folder.cost, pd.DataFrame({"approximation": ["lora", "darts"], **costs}))
-    drawn(config, folder, lambda number, cell: with_ranks(cell, 1))
-    title, note = "Cost of one outer step with its inner steps", "The row lora is as many plain LoRA steps as "
-    assert f"## {title}\n\n{note}" in folder.table.read_text()
-    assert section(folder, title) == [["lora", "3.000", "1.000", "80"], ["darts", "6.000", "2.000", "121"]]
-
-
-def test_gain_and_cost_are_those_of_the_cells_that_differ_on_the_fewest_axes() -> None:
-    """With a further axis, the cells of its other values had been counted, too."""
-    rows = [
-        (f"train_rows {size}, {method}", method, seed, size / 100 * number, size / 10)
-        for size in (10, 100)
-        for seed in (0, 1)
-        for number, method in enumerate(("head", "autolora", "adalora"))
-    ]
-    results = pd.DataFrame(rows, columns=["row", "method", "seed", "score", "total_seconds"])
-    results = results.assign(task="t", main_metric="accuracy", search_seconds=0.0)
-    assert gains_of(results, "train_rows 100, autolora", "score")["t"] == pytest.approx(1.0)
-    table = tables.cost(results).set_index("")
-    assert set(table["total time / adalora's"]) == {"1.00 (1.00 to 1.00)"}
+def test_a_chosen_reference_is_in_the_titles_of_the_paired_tables_and_learned_ranks_alone_are_compared() -> None:
+    cells = [(row, seed) for row in ("none", "darts", "lora") for seed in (0, 1)]
+    frame = pd.DataFrame(cells, columns=["row", "seed"]).assign(
+        task="sst2", main_metric="f1", score=[0.1, 0.2, 0.3, 0.5, 0.2, 0.2], log_loss=[0.9, 0.8, 0.5, 0.6, 0.7, 0.7],
+        lora_parameters=8, mean_rank=1.0, layers=[["a", "b"]] * 6, ranks=[[1, 2]] * 4 + [[2, 1]] * 2, shares=None,
+        outer_loss=None, method=["autolora"] * 4 + ["lora"] * 2,
+    )  # fmt: skip
+    frame["seconds.total"] = 1.0
+    found = {section.title: section for section in study_sections(frame, "darts")}
+    of_loss = found["Log loss: paired differences, same task and seed: darts"]
+    assert of_loss.table["darts against"].to_list() == ["none", "lora"]
+    assert of_loss.table["mean difference, nats"].to_list() == pytest.approx([0.3, 0.15])
+    assert "Wilcoxon" in found["Metric: paired differences, same task and seed: darts"].note
+    (agreement,) = [section.table for title, section in found.items() if "at one seed" in title]
+    assert agreement[""].to_list() == ["none", "darts"], "other methods read no hypergradient"
+    assert not [title for title in found if "L_val" in title]

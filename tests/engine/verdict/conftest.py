@@ -1,8 +1,7 @@
 """Verdicts without trainings."""
 
 import json
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from autolora.configs.requests import Request
 from autolora.configs.schema import RunConfig
 from autolora.engine.disk.files import write_json
+from autolora.engine.run.context import Context
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.verdict import stage
@@ -23,16 +23,13 @@ def verdict(
     tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[dict[str, Any], RunFolder]]:
     """verdict(launcher, "--verdict.arms", "[uniform]"): verdict.json of ranks that lie in the run's folder, and the
-    folder; `searched` are further keys of search/summary.json (None: there is no such file). Only with `data` are the
-    rows loaded and compared."""
+    folder; no rows are loaded."""
 
     def judge(
         launcher: FakeLauncher,
         *arguments: str,
         ranks: list[int] | None = LEARNED,
         overwrite: bool = False,
-        searched: Mapping[str, Any] | None = MappingProxyType({"settings": {"lora.k": K}}),
-        data: bool = False,
     ) -> tuple[dict[str, Any], RunFolder]:
         config = tiny_config("--lora.target_modules", "[query, value]", "--lora.k", str(K), *arguments)
         folder = RunFolder.of(config)
@@ -40,11 +37,9 @@ def verdict(
         if ranks is not None:
             layers = [{"name": name, "rank": rank} for name, rank in zip(NAMES, ranks, strict=True)]
             write_json(folder.ranks, {"k": K, "layers": layers})
-        if searched is not None:
-            write_json(folder.search_summary, {"parameters_per_rank": dict.fromkeys(NAMES, SIZE), **searched})
+        write_json(folder.search_summary, {"parameters_per_rank": dict.fromkeys(NAMES, SIZE)})
         monkeypatch.setattr(stage, "launch", launcher)
-        if not data:
-            monkeypatch.setattr(stage, "refuse_other_data", lambda *_: None)
+        monkeypatch.setattr(Context, "know_rows", lambda *_: None)
         run_verdict(Request(config, "verdict", overwrite, "tiny.yaml"), StopRequest())
         return json.loads(folder.verdict_summary.read_text()), folder
 

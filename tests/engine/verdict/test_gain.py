@@ -50,8 +50,9 @@ def test_the_gain_over_a_base_model_without_a_head_is_of_all_pairs_too(
 def test_an_overwrite_puts_a_finished_verdict_aside_and_judges_anew(verdict: Callable[..., Any]) -> None:
     before, folder = verdict(FakeLauncher(better(0.3)))
     launcher = FakeLauncher(better(-0.3))
-    found, _ = verdict(launcher, overwrite=True)
+    assert verdict(launcher, overwrite=True)[0] == before, "of this command already"
+    with pytest.raises(UserError, match=r"--verdict\.pairs 16, now it is 24"):
+        verdict(launcher, "--verdict.pairs", "24")
+    found, _ = verdict(launcher, "--verdict.pairs", "24", overwrite=True)
     assert (before["ending"], found["ending"]) == ("matter", "worse")
     assert len(list(folder.root.glob("verdict.old-1/cells/pair-*/metrics.json"))) == 2 * before["pairs"]
-    with pytest.raises(UserError, match=r"^--verdict\.pairs: .* were planned as 16 at most, now it is 24"):
-        verdict(launcher, "--verdict.pairs", "24")

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from autolora.engine.study.paired import LEFT_OUT, OF_GAIN, compared_row, holm, paired
-from autolora.engine.study.rows import LOSS, OUTER, REFERENCE
+from autolora.engine.study.results import LOSS, OUTER
+from autolora.engine.study.tables import LEFT_OUT, OF_GAIN, holm, paired
 from tests.helpers.places import ROOT
 from tests.helpers.study_results import results as of_two_tasks
 
@@ -27,31 +27,23 @@ def test_pairs_are_of_one_task_and_seed() -> None:
     assert table.loc["lora", MEAN] == pytest.approx(0.02 + 0.001)
     # The differences are 0.02, 0.021 and 0.022, each twice: their variance is 4/5 of 0.001 squared.
     assert table.loc["lora", "standard error"] == pytest.approx(0.001 * math.sqrt(4 / 5 / 6))
-    assert tuple(table.loc["lora", ["better", "equal", "worse"]]) == (6, 0, 0)
+    assert tuple(table.loc["lora", ["better", "worse"]]) == (6, 0)
     assert list(table.index) == ["lora", "adalora"], "in the order of the results"
     assert table.loc["lora", "p"] == pytest.approx(2 / 2**6)  # all six of one sign
-    assert table.loc["lora", "LoRA parameters, ratio"] == pytest.approx(1.1)
 
 
-def test_the_chosen_reference_or_else_the_first_row_of_a_search_is_held_against_the_others() -> None:
+def test_any_row_is_held_against_the_others() -> None:
     budget = results()[lambda t: t["method"] == "autolora"].assign(row="budget")
-    table = pd.concat([results(), budget])
-    assert compared_row(table) == "autolora"
-    assert compared_row(table[::-1]) == "budget"
-    found = paired(table, "budget").set_index("budget against")
+    found = paired(pd.concat([results(), budget]), "budget").set_index("budget against")
     assert set(found.index) == {"autolora", "lora", "adalora"}
-    assert tuple(found.loc["autolora", ["better", "equal", "worse"]]) == (0, 6, 0)
-    chosen = table.assign(**{REFERENCE: table["row"] == "lora"})
-    assert compared_row(chosen) == "lora"
-    assert compared_row(chosen[chosen["row"] != "lora"]) is None, "none of its runs has ended yet"
-    assert compared_row(table[table["method"] != "autolora"]) is None
+    assert tuple(found.loc["autolora", ["better", "worse"]]) == (0, 0)
 
 
 def test_differences_of_several_tasks_without_a_gain_have_no_mean_and_no_p() -> None:
     """The task with the largest loss would decide both."""
     found = paired(of_two_tasks()).set_index("autolora against")
     assert found[[MEAN, "standard error", "p"]].isna().all(axis=None)
-    assert tuple(found.loc["lora", ["better", "equal", "worse"]]) == (6, 0, 0)
+    assert tuple(found.loc["lora", ["better", "worse"]]) == (6, 0)
     assert paired(of_two_tasks(), column=LOSS)[MEAN_LOSS].isna().all()
 
 
@@ -77,8 +69,8 @@ def test_a_control_with_the_same_rank_in_every_layer_is_no_evidence() -> None:
 
 def test_a_row_of_which_every_pair_is_left_out_stays_without_numbers() -> None:
     row = paired(with_ranks(results(), [0, 1, 2], "lora")).set_index("autolora against").loc["lora"]
-    assert tuple(row[["pairs", LEFT_OUT, "better", "equal", "worse"]]) == (0, 6, 0, 0, 0)
-    assert row[[MEAN, "standard error", "p", "LoRA parameters, ratio"]].isna().all()
+    assert tuple(row[["pairs", LEFT_OUT, "better", "worse"]]) == (0, 6, 0, 0)
+    assert row[[MEAN, "standard error", "p"]].isna().all()
 
 
 def test_equal_ranks_in_other_layers_unknown_ranks_and_runs_of_one_method_are_pairs() -> None:
@@ -99,13 +91,11 @@ def test_too_few_pairs_have_no_p() -> None:
     assert paired(alone[alone["method"] == "lora"]).empty
 
 
-def test_of_an_error_less_is_better_and_full_has_no_ratio() -> None:
+def test_of_an_error_less_is_better() -> None:
     table = results().assign(main_metric="mse")
-    table.loc[table["method"] == "lora", "lora_parameters"] = 0
     found = paired(table).set_index("autolora against")
     assert tuple(found.loc["lora", ["better", "worse"]]) == (0, 6)
     assert found.loc["lora", MEAN] < 0
-    assert math.isnan(found.loc["lora", "LoRA parameters, ratio"])
 
 
 def test_of_the_log_loss_less_is_better() -> None:
@@ -119,7 +109,7 @@ def test_of_the_log_loss_less_is_better() -> None:
 
 def test_p_is_corrected_for_the_comparisons_that_were_asked_for() -> None:
     """24 rows that nobody had asked about were counted."""
-    table = paired(results().assign(**{REFERENCE: results()["method"] == "autolora"}))
+    table = paired(results(), corrected=True)
     assert table["p"].tolist() == pytest.approx([2 / 2**6] * 2)
     assert table["p, Holm"].tolist() == pytest.approx([4 / 2**6] * 2)
     assert list(table)[list(table).index("p") + 1] == "p, Holm"

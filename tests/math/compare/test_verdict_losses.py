@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from autolora.engine.verdict.losses import Shown
+from autolora.engine.verdict.shown import Shown
 
 WEIGHTS = np.array([1.0, 1.0, 2.0, 4.0])
 LEARNED = np.array([[1.0, 2, 2, 3], [2.0, 2, 2, 2], [1.0, 1, 1, 1]])
@@ -16,7 +16,7 @@ HEAD = np.array([[4.0, 4, 8, 16], [6.0, 6, 12, 24]])
 @pytest.fixture
 def found() -> Shown:
     losses = {"learned": LEARNED, "shuffled": SHUFFLED, "uniform": LEARNED[:1] - WEIGHTS}
-    return Shown(losses, WEIGHTS, np.arange(4), HEAD, {}, {}, "accuracy")
+    return Shown(losses, WEIGHTS, np.arange(4), HEAD, {})
 
 
 def test_the_rows_of_one_source_count_as_one(found: Shown) -> None:
@@ -31,7 +31,7 @@ def test_the_rows_of_one_source_count_as_one(found: Shown) -> None:
 def test_a_difference_is_nats_a_label_above_0_where_the_learned_ranks_are_better(found: Shown) -> None:
     np.testing.assert_allclose(found.pairs().differences, [1, 0, 0])
     np.testing.assert_allclose(found.pairs(2).differences, [1, 0])
-    np.testing.assert_allclose(found.against("uniform").differences, [-1])
+    np.testing.assert_allclose(found.pairs(arm="uniform").differences, [-1])
     np.testing.assert_allclose(found.means("learned"), LEARNED.sum(axis=1) / 8)
     assert (found.count, found.complete) == (3, 1)
 
@@ -53,7 +53,7 @@ def test_the_error_of_the_rows_is_that_of_the_mean_difference_over_the_pairs(fou
     rest = rows - WEIGHTS * rows.sum() / 8
     assert found.pairs().row_error == pytest.approx(np.sqrt((rest**2).sum() * 4 / 3) / 8)
     # Rows that differ as much as they weigh have no spread.
-    assert found.against("uniform").row_error == pytest.approx(0)
+    assert found.pairs(arm="uniform").row_error == pytest.approx(0)
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,6 @@ def test_two_heads_that_lie_close_by_luck_do_not_end_a_verdict(gain: float, spre
     for _ in range(verdicts):
         learned, head = spread * generator.standard_normal((8, 1)) - gain, generator.standard_normal((2, 1))
         losses = {arm: np.repeat(learned, 3, axis=1) for arm in ("learned", "shuffled")}
-        shown = Shown(losses, np.ones(3), np.arange(3), np.repeat(head, 3, axis=1), {}, {}, "accuracy")
+        shown = Shown(losses, np.ones(3), np.arange(3), np.repeat(head, 3, axis=1), {})
         found += not shown.pairs().worthless
     assert found / verdicts == pytest.approx(sure, abs=0.025)

@@ -10,13 +10,13 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
-from autolora.engine.measure.measure import within
+from autolora.engine.cut.basis import kept_within, parameters_of
 from autolora.engine.ranks import LayerRank, RankRecord
-from autolora.engine.ranks.controls import shuffled
+from autolora.engine.retrain.controls import shuffled
 from autolora.engine.retrain.methods.lora import start_in_common
 from autolora.engine.verdict.arms import LEARNED, SHUFFLED
 from autolora.engine.verdict.judge import PLANS, Pairs, first_ending
-from autolora.engine.verdict.losses import Shown
+from autolora.engine.verdict.shown import Shown
 from autolora.problems.models.attach import lora_layers
 from tests.helpers import branches
 
@@ -57,7 +57,7 @@ def judged(record: RankRecord, base: dict[str, Tensor], inputs: Tensor, labels: 
             losses[SHUFFLED].append(losses_of(base, shuffled(record, shapes, (seed, 0)), inputs, labels, seed))
         arms = {arm: np.stack(rows) for arm, rows in losses.items()}
         rows = len(alone)
-        return Shown(arms, np.ones(rows), np.arange(rows), alone.numpy()[None], {}, {}, "").pairs(count)
+        return Shown(arms, np.ones(rows), np.arange(rows), alone.numpy()[None], {}).pairs(count)
 
     found = first_ending(PLANS[24], 24, up_to)
     return found[0] if found else "undecided"
@@ -68,7 +68,8 @@ def searched_ranks(model: PeftModel, inputs: Tensor, labels: Tensor) -> RankReco
     branches.train(model, inputs, labels)
     gated, passes = branches.gated(model), branches.passes_of(inputs, labels)
     shares = passes.shares(gated, passes.rows.folds(5), 1.0, 32, 5, 20)
-    taken = within("shares", shares.mean(), shares.standard_error(), None, gated.sizes, 1 / 3)
+    share, limit = shares.mean(), parameters_of(1 / 3, gated.sizes)
+    taken = kept_within(share, gated.sizes, limit, share > shares.standard_error())
     ranks = taken.sum(dim=1).tolist()
     names = list(lora_layers(model))
     return RankRecord(4, tuple(LayerRank(name, rank) for name, rank in zip(names, ranks, strict=True)))
