@@ -13,30 +13,39 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from autolora.configs.errors import UserError
-from autolora.engine.api.plain_loss import made_for
-from autolora.engine.cut.adapter import adapter_of
-from autolora.engine.cut.basis import Basis
-from autolora.engine.cut.cut import cut_adapter, padded, save_adapter
-from autolora.engine.cut.ranks import even_ranks, uneven_ranks
+from autolora.engine.cut.basis import Basis, Gated, even_ranks, uneven_ranks
+from autolora.engine.cut.cut import adapter_of, cut_adapter, padded, save_adapter
 from autolora.engine.measure.evidence import LEAST_ROWS, Evidence, interval
-from autolora.engine.measure.gated import Gated
-from autolora.engine.measure.likelihood import Categorical, Gaussian, Likelihood
-from autolora.engine.measure.measure import NotFinite, Plan, measure
-from autolora.engine.measure.passes import Moments, Passes
-from autolora.engine.measure.rows import Rows
+from autolora.engine.measure.likelihood import Likelihood, Rows, likelihood_of
+from autolora.engine.measure.measure import Moments, NotFinite, Passes, Plan, measure
 from autolora.engine.ranks import LayerRank, RankRecord
-from autolora.engine.ranks.words import gain_words, kept_words, share_lines
+from autolora.engine.report.findings import gain_words, kept_words, share_lines
 from autolora.engine.run.given import same_random_numbers
 from autolora.engine.terminal.bar import Bar
 from autolora.engine.terminal.console import heard
 from autolora.problems.gates import Gates
 from autolora.problems.machine.compute import Compute
-from autolora.problems.tasks.given import GivenRows
+from autolora.problems.models.bare import Snapshot
+from autolora.problems.tasks.given import GivenRows, kind_of
 
 MOST_ROWS = 2000
 """Of more rows so many are drawn."""
 KEEP = (0.99, 0.95)
 """The parts of the gain whose smallest rank is told."""
+
+
+_TASK_OF = {
+    "ForCausalLM": TaskType.CAUSAL_LM,
+    "LMHeadModel": TaskType.CAUSAL_LM,
+    "ForSequenceClassification": TaskType.SEQ_CLS,
+    "ForTokenClassification": TaskType.TOKEN_CLS,
+}
+"""How the name of a model's class ends -> the task type that it was made for."""
+
+
+def task_of(model: Any) -> TaskType | None:
+    """The task type that a model of transformers was made for; None if its class does not tell."""
+    return next((task for end, task in _TASK_OF.items() if type(model).__name__.endswith(end)), None)
 
 
 @dataclass(frozen=True)
@@ -152,25 +161,29 @@ class MeasuredAdapter:
         return "\n".join([*lines, f"-> {self.advice}"])
 
     @cached_property
-    def _bases(self) -> dict[str, Basis]:
-        gated = _gated(self.model)
-        return dict(zip(gated.gates.names, self.moments.bases(gated), strict=True))
+    def _gated(self) -> Gated:
+        """The model with gates that are never closed."""
+        gates = Gates(self.model, adapter=adapter_of(self.model))
+        gates.remove()
+        return Gated(self.model, gates)
 
     @cached_property
+    def _bases(self) -> dict[str, Basis]:
+        return dict(zip(self._gated.gates.names, self.moments.bases(self._gated), strict=True))
+
+    @property
     def sizes(self) -> list[int]:
         """The LoRA parameters of one component of each layer."""
-        return _gated(self.model).sizes
+        return self._gated.sizes
 
 
-def measure_adapter(
-    model: Any, batches: Iterable[Any] | None = None, *, batch_size: int | None = None
-) -> MeasuredAdapter:
+def measure_adapter(model: Any, batches: Iterable[Any] | None = None) -> MeasuredAdapter:
     """Measures the LoRA adapter of a model on held-out rows, and leaves the model and the random numbers as they were.
 
     `model`: a PeftModel with `batches` (dicts of tensors with `labels`, padded, with an attention mask), or a trainer
     of transformers or TRL, whose model, eval_dataset and collator are taken. The rows must not be those that the
-    adapter was trained on, which flatter it. `batch_size`: rows at a time (None: as the trainer or the batches). The
-    loss is the log loss of the labels. Raises UserError for an adapter that cannot be measured (DoRA, ...).
+    adapter was trained on, which flatter it. The loss is the log loss of the labels. Raises UserError for an adapter
+    that cannot be measured (DoRA, ...).
     """
     trainer = model if batches is None else None
     model = getattr(model, "model", model) if trainer is not None else model
@@ -181,17 +194,15 @@ def measure_adapter(
     device = next(model.parameters()).device
     with heard(), same_random_numbers(device):  # a DataLoader draws a number whenever it begins
         if trainer is not None:
-            if getattr(trainer, "eval_dataset", None) is None:
-                raise UserError("measure_adapter: give a trainer with an eval_dataset, or a PeftModel and batches")
             loader = trainer.get_eval_dataloader()
             source, collate = loader.dataset, loader.collate_fn
             size, bf16 = trainer.args.per_device_eval_batch_size, bool(trainer.args.bf16)
         else:
             source, size = _examples(batches or ())
             collate, bf16 = partial(_stacked, getattr(model.config, "pad_token_id", None) or 0), False
-        data, size = GivenRows(source, collate, by_text=True), batch_size or size
+        data = GivenRows(source, collate, by_text=True)
         rows = Rows.drawn(data, data.collate, range(len(data)), MOST_ROWS, seed=0)
-        return measured(model, Passes(rows, _likelihood(model, rows), Compute(device, bf16=bf16), batch=size), size)
+        return measured(model, Passes(rows, _likelihood(model, data), Compute(device, bf16=bf16), batch=size), size)
 
 
 def refuse_sizes(keep: float | None, rank: int | None, parameters: int | None, max_rank: int | None) -> None:
@@ -210,21 +221,19 @@ def measured(model: PeftModel, passes: Passes, batch: int) -> MeasuredAdapter:
     random numbers as they were."""
     if len(passes.rows) < LEAST_ROWS:
         raise UserError(f"{len(passes.rows)} rows are too few to measure an adapter; allowed: {LEAST_ROWS} or more")
-    modes = [(module, module.training) for module in model.modules()]
+    before = Snapshot(model)
     gates = Gates(model, adapter=adapter_of(model))
     gated, plan = Gated(model, gates), Plan(keep=KEEP, batch=batch)
     try:
         with (
-            same_random_numbers(passes.compute.device), torch.inference_mode(False), torch.enable_grad(),
+            same_random_numbers(passes.compute.device), torch.enable_grad(),
             Bar("measure", plan.passes(gates.k, head=False) * len(passes.rows)) as bar,
         ):  # fmt: skip
             found = measure(gated, passes.telling(bar.step, bar.grow), plan)
     except NotFinite as error:
         raise UserError("the losses of the adapter on these rows are not finite") from error
     finally:
-        gates.remove()
-        for module, training in modes:
-            module.training = training
+        before.restore()
     columns = {key: values.tolist() for key, values in found.shares.columns().items() if values.dim() == 1}
     layers = tuple(
         LayerRank(name, rank, **{key: values[place] for key, values in columns.items()})
@@ -235,25 +244,16 @@ def measured(model: PeftModel, passes: Passes, batch: int) -> MeasuredAdapter:
     return MeasuredAdapter(model, record, found.moments)
 
 
-def _gated(model: PeftModel) -> Gated:
-    """The model with gates that are never closed."""
-    gates = Gates(model, adapter=adapter_of(model))
-    gates.remove()
-    return Gated(model, gates)
-
-
-def _likelihood(model: PeftModel, rows: Rows) -> Likelihood:
+def _likelihood(model: PeftModel, rows: GivenRows) -> Likelihood:
     """The log loss that suits the model's task. Raises UserError if neither PEFT nor the model's class tells it."""
     base = model.get_base_model()
-    task = model.peft_config[model.active_adapter].task_type or made_for(base)
+    task = model.peft_config[model.active_adapter].task_type or task_of(base)
     if task is None:
         raise UserError(
             "measure_adapter: the LoraConfig has no task_type; allowed: SEQ_CLS, TOKEN_CLS, CAUSAL_LM, ..."
         )
-    classes = getattr(base.config, "num_labels", None)
-    if task == TaskType.SEQ_CLS and (classes == 1 or rows.batch([0])["labels"].is_floating_point()):
-        return Gaussian()
-    return Categorical(shifted=task == TaskType.CAUSAL_LM)
+    outputs = getattr(base.config, "num_labels", None)
+    return likelihood_of(kind_of(task, None, rows, plain=True, outputs=outputs))
 
 
 def _examples(batches: Iterable[Any]) -> tuple[list[dict[str, Tensor]], int]:

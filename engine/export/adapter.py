@@ -2,29 +2,39 @@
 merged weights, and the ranks without weights; beside the weights lie the tokenizer and generation_config.json."""
 
 import json
-import logging
-from collections import Counter
+import re
+import shutil
 from collections.abc import Sequence
-from copy import copy, deepcopy
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
+from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from autolora.configs.schema import WithLora
 from autolora.engine import ranks
+from autolora.engine.cut import cut
 from autolora.engine.disk.files import write_json
 from autolora.engine.export.lora_config import save_lora_config, stock_config
-from autolora.engine.export.padded import GENERATION_CONFIG, base_shapes, modules_of, save_padded
 from autolora.engine.run.folder import RunFolder
 from autolora.problems.models.attach import ADAPTER, lora_layers
 from autolora.problems.models.fused import is_split, joined
+from autolora.problems.models.layers import layer_shapes
 from autolora.problems.tasks.base import for_batches
 
-log = logging.getLogger("autolora")
+GENERATION_CONFIG = "generation_config.json"
+_README = """---
+library_name: peft
+---
+The adapter in `adapter/` beside this folder, padded with zeros to rank {rank} in every layer, for servers that read no
+rank but `r` and no scale but `lora_alpha`: vLLM, SGLang, TGI. It computes the same. PEFT and transformers take the
+original, whose README.md is the model card.
+"""
 
 
 def save_all(
@@ -43,10 +53,7 @@ def save_all(
     if config.searches:
         save_lora_config(settings, record, folder.lora_config, config)
     if config.writes_padded:
-        save_padded(folder.adapter, folder.padded, base_shapes(model), modules_of(model))
-        if settings.modules_to_save:
-            log.warning("export: %s also holds modules trained whole, which vLLM refuses and TGI ignores; merged/ "
-                        "(--export.merged true) works in both", folder.padded)  # fmt: skip
+        save_padded(folder.adapter, folder.padded, model)
     if config.export.merged:
         save_merged(model, tokenizer, folder.merged, ends)
 
@@ -97,16 +104,46 @@ def save_beside(
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Writes the tokenizer without the truncation and padding of its last call; the tokenizer itself keeps them.
-
-    tokenizer.json would have them, and programs that read this file alone would cut and pad their texts by them.
-    """
-    plain: Any = tokenizer
+    """Writes the tokenizer without the truncation and padding of its last call, by which programs that read
+    tokenizer.json alone would cut and pad their texts."""
     if tokenizer.is_fast:
-        plain = deepcopy(tokenizer)
+        plain: Any = tokenizer
         plain.backend_tokenizer.no_truncation()
         plain.backend_tokenizer.no_padding()
-    plain.save_pretrained(str(folder))
+    tokenizer.save_pretrained(str(folder))
+
+
+def save_padded(adapter: Path, folder: Path, model: PeftModel) -> None:
+    """Writes the adapter in `adapter`, which is that of `model`, to `folder`, every layer padded by zero components to
+    the largest rank (see `padded` of engine/cut/cut.py).
+
+    A layer without LoRA gets an A and a B of zeros if layers of its kind in other blocks have LoRA, as some servers
+    ignore a kind of layer in all blocks if one block lacks it. target_modules are the last parts of the layers' names,
+    which every server can read, unless another layer's name ends in one of them, too.
+    """
+    settings = LoraConfig.from_pretrained(str(adapter))
+    config, weights = cut.padded(settings, load_file(adapter / SAFETENSORS_WEIGHTS_NAME))
+    base: Any = model.get_base_model()
+    shapes = {name.removesuffix(".base_layer"): shape for name, shape in layer_shapes(base).items()}
+    layers = set(lora_layers(model))
+    kinds = {_kind(layer) for layer in layers}
+    alike = layers | {name for name in shapes if _kind(name) in kinds}
+    for layer in alike - layers:
+        outputs, inputs = shapes[layer]
+        weights[f"base_model.model.{layer}.lora_A.weight"] = torch.zeros(config.r, inputs)
+        weights[f"base_model.model.{layer}.lora_B.weight"] = torch.zeros(outputs, config.r)
+    short = {layer.rpartition(".")[2] for layer in alike}
+    meant = {name for name in shapes if name.rpartition(".")[2] in short}
+    config.target_modules = sorted(short if meant == alike else alike)
+    cut.save_adapter(config, weights, folder)
+    (folder / "README.md").write_text(_README.format(rank=config.r), encoding="utf-8")
+    if (adapter / GENERATION_CONFIG).exists():
+        shutil.copyfile(adapter / GENERATION_CONFIG, folder / GENERATION_CONFIG)
+
+
+def _kind(layer: str) -> str:
+    """The part of a layer's name after the number of its block; the whole name outside the blocks."""
+    return re.split(r"\.\d+\.", layer)[-1]
 
 
 def save_merged(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path, ends: Sequence[int] = ()) -> None:
@@ -122,25 +159,10 @@ def save_whole(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, ends: Sequence[int] = ()
 ) -> None:
     """Writes all weights of a model without LoRA, and its tokenizer. `ends`: see `save_beside`."""
-    _in_own_dtype(model)
     if hasattr(model.config, "gguf_file"):
         del model.config.gguf_file  # the weights were read from a GGUF file, but are not written as one
     model.save_pretrained(str(folder))
     save_beside(model, tokenizer, folder, ends)
-
-
-def _in_own_dtype(model: PreTrainedModel) -> None:
-    """Casts what was trained, such as an embedding in fp32, to the dtype of most frozen weights.
-
-    The first weight's dtype is declared for all, so that one such weight could make whoever loads a bf16 model load it
-    in fp32. Frozen weights and buffers, of which a model may keep some in fp32, stay as they are."""
-    frozen: Counter[torch.dtype] = Counter()
-    for weight in model.parameters():
-        if not weight.requires_grad and weight.is_floating_point():
-            frozen[weight.dtype] += weight.numel()
-    for weight in model.parameters() if frozen else ():  # with full fine-tuning, nothing is frozen
-        if weight.requires_grad:
-            weight.data = weight.data.to(frozen.most_common(1)[0][0])
 
 
 def _untie(model: PeftModel) -> None:

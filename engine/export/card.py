@@ -8,6 +8,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from peft import TaskType
 
 from autolora.configs.places import portable_name
+from autolora.engine.disk.files import write_text
 from autolora.engine.export.lora_config import hub_name
 from autolora.engine.ranks import RankRecord
 from autolora.engine.run.context import Context
@@ -80,7 +81,7 @@ def save_card(run: Context, result: Mapping[str, Any], record: RankRecord) -> No
         options=", ".join(options), texts=", ".join(['"..."'] * max(1, len(task.inputs))),
         answer=_TEXT if causal else "model(**batch).logits", ranks=record.ranks,
     )  # fmt: skip
-    card.save(run.folder.adapter / "README.md")
+    write_text(run.folder.adapter / "README.md", str(card))  # never into the file itself: an old result may share it
 
 
 def _named(name: str) -> str:

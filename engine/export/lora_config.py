@@ -12,32 +12,15 @@ from transformers import PreTrainedModel
 from autolora.configs.places import PACKAGE, portable_name
 from autolora.configs.schema import WithLora
 from autolora.configs.training import ModelConfig
-from autolora.engine.disk.files import write_json, write_text
+from autolora.engine.disk.files import write_json
 from autolora.engine.ranks import RankRecord
 from autolora.problems.models.attach import ADAPTER, attach, lora_config, lora_layers
 from autolora.problems.models.layers import heads_of_peft
 from autolora.problems.models.load import GGUF
 from autolora.problems.models.names import joined_ranks
-from autolora.problems.tasks.kind import Kind
+from autolora.problems.tasks.given import Kind
 
 ADAPTER_CONFIG = "adapter_config.json"
-_README = """# LoRA at learned ranks, without weights
-
-PEFT's `LoraConfig.from_pretrained` reads this folder; an adapter trained with it has the ranks in `ranks.json` beside
-this folder. Layers of rank 0 are left out of `target_modules`; `alpha_pattern` gives the scale (`retrain.scale`).
-
-```python
-from peft import LoraConfig, get_peft_model
-
-model = get_peft_model(model, LoraConfig.from_pretrained("."))  # model: the base model; ".": this folder
-```
-
-`python run.py --show RUN --for peft|trl|axolotl|llama-factory|unsloth` prints the lines for each trainer.
-{parts}"""
-_PARTS = """
-Not exact in other trainers: the parts of c_attn share one LoRA, whose rank is the sum of theirs. No LoraConfig can
-express ranks of their own: other trainers train all of B, and query, key and value change together.
-"""
 
 
 def adapter_config(config: WithLora, record: RankRecord, kind: Kind, head: list[str]) -> LoraConfig:
@@ -86,7 +69,9 @@ def of_the_model(settings: LoraConfig) -> dict[str, Any]:
 
 
 def save_lora_config(settings: PeftConfig, record: RankRecord, folder: Path, config: WithLora) -> None:
-    """Writes lora_config/: `settings` for a training by other programs, without any path of this machine."""
+    """Writes lora_config/: `settings` for a training by other programs, without any path of this machine.
+
+    The parts of GPT-2's c_attn share one LoRA there: no LoraConfig can express ranks of their own."""
     assert isinstance(settings, LoraConfig)
     settings = stock_config(settings, record, config)
     fields = settings.to_dict() | {
@@ -98,8 +83,6 @@ def save_lora_config(settings: PeftConfig, record: RankRecord, folder: Path, con
         "revision": config.model.revision,
         "inference_mode": False,
     }
-    parts = _PARTS if joined_ranks(record.kept) != record.kept else ""
-    write_text(folder / "README.md", _README.format(parts=parts))
     write_json(folder / ADAPTER_CONFIG, fields)
 
 

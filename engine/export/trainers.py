@@ -54,26 +54,20 @@ model = FastLanguageModel.get_peft_model(model, **{{name: getattr(settings, name
 def lines_for(trainer: Trainer, folder: RunFolder) -> str:
     """Lines to paste, with comments: Python for PEFT, TRL and Unsloth, YAML for Axolotl and LLaMA-Factory.
 
-    Raises UserError without ranks.json or lora_config/, if lora_config/ holds other ranks, and for a model that the
-    trainer does not train.
+    Raises UserError without lora_config/, and if it holds other ranks than ranks.json.
     """
     place = folder.lora_config / "adapter_config.json"
-    if missing := [path for path in (folder.ranks, place) if not path.exists()]:
-        raise UserError(f"--for: {missing[0]} does not exist; methods autolora, lora_grid and optuna write it once "
-                        f"they have chosen the ranks")  # fmt: skip
+    if not place.exists():
+        raise UserError(f"--for: {place} does not exist; methods autolora, lora_grid and optuna write it")
     record, settings = ranks.load(folder.ranks), json.loads(place.read_text(encoding="utf-8"))
     if settings["rank_pattern"] != joined_ranks(record.kept):
-        raise UserError(f"--for: {folder.lora_config} does not hold the ranks in {folder.ranks}, which were edited "
-                        f"since; --stage retrain writes it again")  # fmt: skip
-    if trainer != "peft" and settings["task_type"] != "CAUSAL_LM":
-        raise UserError(f"--for: {trainer!r} is not allowed for {folder.root}, whose model is no causal language "
-                        f"model; allowed: peft")  # fmt: skip
+        raise UserError(f"--for: {folder.ranks} was edited since {place} was written; --stage retrain writes it again")
     values: dict[str, Any] = {
         "run": folder.root, "mean": record.mean_in_words, "base": record.base_model or "it has no name on the hub",
         "config": str(folder.lora_config.resolve()), "untrained": str(folder.root.resolve() / "adapter_untrained"),
         "r": settings["r"], "alpha": round(settings["lora_alpha"]) or 1,
         "targets": json.dumps(settings["target_modules"]),
     }  # fmt: skip
-    parts = "# Not exact: see README.md in lora_config/ on the parts of c_attn.\n"
+    parts = "# Not exact: the parts of c_attn share one LoRA here, whose rank is the sum of theirs.\n"
     told = parts if joined_ranks(record.kept) != record.kept else ""
     return (_HEAD + told + _LINES[trainer]).format(**values)

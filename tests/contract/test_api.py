@@ -20,11 +20,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from autolora.engine.api import (
-    UserError,
-    learn_ranks,
-    learn_ranks_from_trainer,
-)
+from autolora import UserError, learn_ranks, learn_ranks_from_trainer
 from tests.contract.conftest import Tiny
 from tests.contract.inputs import conversations, own_table
 from tests.contract.program import succeed
@@ -249,8 +245,6 @@ def test_rows_and_a_loss_of_ones_own(model_folder: Callable[..., Path]) -> None:
         ({"config": LoraConfig(task_type="SEQ_CLS", target_modules=["nosuch"])}, "nosuch"),
         ({"config": LoraConfig(task_type="SEQ_CLS", target_modules=["query"], r=99)}, "99"),
         ({"given": rows(1)}, "1"),
-        ({"given": "rows.jsonl"}, "train_dataset"),
-        ({"collate": None}, "collate"),
         ({"precision": "fp16"}, "precision"),
     ],
 )

@@ -2,7 +2,7 @@
 
 from autolora.configs import schema
 from autolora.configs.schema import RunConfig
-from autolora.engine.retrain.methods import adalora, adapter, eva, lora, para, whole
+from autolora.engine.retrain.methods import adalora, adapter, eva, lora, para, whole, wide
 from autolora.engine.retrain.methods.base import Method
 
 METHODS: dict[type[RunConfig], Method] = {
@@ -16,6 +16,7 @@ METHODS: dict[type[RunConfig], Method] = {
     schema.Adalora: adalora.prepare,
     schema.Eva: eva.prepare,
     schema.Para: para.prepare,
+    schema.Wide: wide.prepare,
     schema.Adapter: adapter.prepare,
     schema.Head: whole.head,
     schema.Full: whole.full,

@@ -12,8 +12,9 @@ from autolora.configs.errors import UserError
 from autolora.configs.schema import Adalora
 from autolora.engine.export.lora_config import alpha_of
 from autolora.engine.ranks import LayerRank, RankRecord
-from autolora.engine.retrain.methods.base import Prepared, length_of
+from autolora.engine.retrain.methods.base import length_of
 from autolora.engine.retrain.methods.lora import as_plain_lora
+from autolora.engine.retrain.prepared import Prepared
 from autolora.engine.run.context import Context
 from autolora.problems.models.attach import ADAPTER, attach, lora_config, lora_layers
 from autolora.problems.models.layers import lora_layers_of

@@ -21,7 +21,7 @@ from autolora.configs import schema
 from autolora.configs.errors import UserError
 from autolora.engine.disk.files import write_json
 from autolora.engine.export.adapter import save_tokenizer
-from autolora.engine.retrain.methods.base import Prepared
+from autolora.engine.retrain.prepared import Prepared
 from autolora.engine.run.context import Context
 from autolora.problems.models.layers import HEADS, modules_named
 from autolora.problems.models.load import BaseModel

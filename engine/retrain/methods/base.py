@@ -1,42 +1,18 @@
-"""What all methods share: what they prepare, the size of one component of each layer, budgets and lengths."""
+"""What all methods share: the size of one component of each layer, budgets and lengths."""
 
 import math
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
-
-from torch import nn
-from transformers import TrainerCallback
 
 from autolora.configs.count_words import counted
 from autolora.configs.errors import UserError
 from autolora.configs.training import LoraInBudget, RetrainConfig
-from autolora.engine.cut.budget import parameters_of
-from autolora.engine.ranks import RankRecord
+from autolora.engine.cut.basis import parameters_of
 from autolora.engine.ranks.rules import rounded_up
+from autolora.engine.retrain.prepared import Prepared
 from autolora.engine.run.context import Context
 from autolora.problems.models.layers import layer_shapes
 from autolora.problems.models.load import BaseModel
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A model to train, with its LoRA ranks if they are known, and callbacks for Trainer."""
-
-    model: nn.Module
-    record: RankRecord | None = None
-    callbacks: Sequence[TrainerCallback] = ()
-    finish: Callable[[], "Prepared"] | None = None
-    """Called after the training: gives the model that is evaluated and saved, with its ranks."""
-    save: Callable[[], None] | None = None
-    """Writes the trained model; None: it is saved as plain LoRA."""
-    new_ranks: bool = False
-    """Whether the method made `record`, so that ranks.json gets it when the training begins."""
-    resumes: bool = True
-    """Whether checkpoints are written, from which a training goes on after a stop."""
-    seconds: float | None = None
-    """Seconds that the method took to find its ranks; None if it looked for none."""
-
 
 Method = Callable[[BaseModel, Context, int], Prepared]
 """One way to adapt the base model: prepares it to be trained on so many rows. Raises UserError for what the user must

@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader
 
 from autolora.configs import schema
 from autolora.engine.ranks import LayerRank, RankRecord
-from autolora.engine.retrain.methods.base import Prepared
 from autolora.engine.retrain.methods.lora import recorded_lora
+from autolora.engine.retrain.prepared import Prepared
 from autolora.engine.run.context import Context
 from autolora.problems.data import LengthGroupedOrder
 from autolora.problems.models.attach import factors, lora_config, lora_layers

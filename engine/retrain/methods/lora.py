@@ -14,14 +14,16 @@ from transformers import PreTrainedModel
 
 from autolora.configs.training import LoraShuffled
 from autolora.engine import ranks
+from autolora.engine.cut.basis import Basis
+from autolora.engine.cut.cut import cut_adapter
 from autolora.engine.export.lora_config import adapter_config, attach_ranks
-from autolora.engine.ranks import RankRecord, controls
-from autolora.engine.retrain.components import adapter_to_start_from, components_of
+from autolora.engine.ranks import LayerRank, RankRecord
+from autolora.engine.retrain import controls
 from autolora.engine.retrain.from_search import start_from_adapter, start_from_search
-from autolora.engine.retrain.methods.base import Method, Prepared, budget_of, layer_sizes
-from autolora.engine.retrain.same_ranks import refuse_changed_ranks
-from autolora.engine.retrain.sources import ranks_from
+from autolora.engine.retrain.methods.base import Method, budget_of, layer_sizes
+from autolora.engine.retrain.prepared import Prepared
 from autolora.engine.run.context import Context
+from autolora.engine.run.sources import adapter_to_start_from, components_file, other_run, ranks_from
 from autolora.problems.machine.draws import seed_of
 from autolora.problems.models.attach import ADAPTER, factors, lora_layers
 from autolora.problems.models.fused import split
@@ -42,9 +44,7 @@ def _at_ranks(source: Source, new: bool, base: BaseModel, run: Context, rows: in
 
 
 def recorded_lora(record: RankRecord, blame: Path, base: BaseModel, run: Context, *, new: bool = True) -> Prepared:
-    """`lora_at` for the ranks of the run itself, unless half-done work in the run folder has others."""
-    if run.processes.first:
-        refuse_changed_ranks(record, blame, run.folder)
+    """`lora_at` for the ranks of the run itself."""
     return dataclasses.replace(lora_at(record, blame, base, run), new_ranks=new)
 
 
@@ -61,8 +61,9 @@ def lora_at(record: RankRecord, blame: Path, base: BaseModel, run: Context) -> P
     start_in_common(model, config.seed)
     if (adapter := adapter_to_start_from(config)) is not None:
         start_from_adapter(model, adapter)
-    elif config.retrain.start != "scratch":
-        start_from_search(model, config, record, components_of(config, run.folder, record))
+    elif (weights := components_file(config, run.folder)) is not None:
+        other = other_run(config)
+        start_from_search(model, config, record, weights, record if other is None else ranks.load(other.ranks))
     return prepared
 
 
@@ -104,6 +105,22 @@ def as_plain_lora(
             factor.copy_(value)
         factors(layer)[1].div_(layer.scaling[ADAPTER])
     return prepared
+
+
+@torch.no_grad()
+def cut_to(
+    model: PeftModel, bases: Mapping[str, Basis], kept: Mapping[str, int], rule: str, run: Context
+) -> Prepared:  # fmt: skip
+    """`model` with the first components of each layer in these bases, at the ranks `kept`, as plain LoRA. `model`
+    cannot be used afterwards. Raises UserError if all ranks are 0."""
+    layers = lora_layers(model)
+    _, state = cut_adapter(model, ADAPTER, bases, kept)
+    updates = {}
+    for name in (name for name, rank in kept.items() if rank):
+        a, b = (state[f"base_model.model.{name}.lora_{factor}.weight"] for factor in "AB")
+        updates[name] = a, b * layers[name].scaling[ADAPTER]
+    record = RankRecord(run.adapted.lora.k, tuple(LayerRank(*item) for item in kept.items()), rule=rule)
+    return as_plain_lora(model, record, updates, run)
 
 
 def of_the_run(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:

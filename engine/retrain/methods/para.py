@@ -1,7 +1,6 @@
 """PARA (Kumaravelu et al., arXiv 2604.27796): train uniform LoRA, then drop all singular values below a threshold that
 all layers share. There is no search, and nothing is trained after the cut."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,17 +10,15 @@ from peft import PeftModel
 from torch import Tensor
 
 from autolora.configs import schema
-from autolora.engine.ranks import LayerRank, RankRecord, controls
-from autolora.engine.retrain.methods.base import Prepared, budget_of, layer_sizes
-from autolora.engine.retrain.methods.lora import as_plain_lora, lora_at
+from autolora.engine.cut.basis import Gated
+from autolora.engine.retrain import controls
+from autolora.engine.retrain.methods.base import budget_of, layer_sizes
+from autolora.engine.retrain.methods.lora import cut_to, lora_at
+from autolora.engine.retrain.prepared import Prepared
 from autolora.engine.run.context import Context
-from autolora.engine.search.found import to_singular_basis
 from autolora.problems.gates import Gates
-from autolora.problems.models.attach import ADAPTER
 from autolora.problems.models.layers import lora_layers_of
 from autolora.problems.models.load import BaseModel
-
-log = logging.getLogger("autolora")
 
 
 def prepare(base: BaseModel, run: Context, rows: int) -> Prepared:
@@ -37,23 +34,14 @@ def prepare(base: BaseModel, run: Context, rows: int) -> Prepared:
     return replace(prepared, record=None, finish=lambda: _cut(model, own, budget, run))
 
 
-@torch.no_grad()
 def _cut(model: PeftModel, sizes: Sequence[int], budget: int, run: Context) -> Prepared:
     gates = Gates(model)
     gates.remove()  # only the factors are needed
-    found = to_singular_basis(gates, torch.ones(len(gates.names), gates.k))
-    kept = above_one_threshold(found, sizes, budget)
-    ranks = dict(zip(gates.names, kept.sum(dim=1).tolist(), strict=True))
-    log.info(
-        "para: kept %d of %d components; the smallest kept singular value is %.3g",
-        kept.sum(), kept.numel(), float(found[kept].min()),
-    )  # fmt: skip
-    updates = {
-        name: (a[: ranks[name]], b[:, : ranks[name]] * gates.layers[name].scaling[ADAPTER])
-        for name, (a, b) in zip(gates.names, gates.factors(), strict=True)
-    }
-    left = tuple(LayerRank(*item) for item in ranks.items())
-    return as_plain_lora(model, RankRecord(gates.k, left, rule=schema.Para.recorded_rule), updates, run)
+    bases = dict(zip(gates.names, Gated(model, gates).plain(), strict=True))
+    # All layers have one scale here, so that it does not change the order.
+    kept = above_one_threshold(torch.stack([basis.size for basis in bases.values()]), sizes, budget)
+    ranks = dict(zip(bases, kept.sum(dim=1).tolist(), strict=True))
+    return cut_to(model, bases, ranks, schema.Para.recorded_rule, run)
 
 
 def above_one_threshold(values: Tensor, sizes: Sequence[int], budget: int) -> Tensor:

@@ -4,7 +4,7 @@ from typing import Any
 
 from autolora.configs.errors import UserError
 from autolora.engine.export.adapter import save_whole
-from autolora.engine.retrain.methods.base import Prepared
+from autolora.engine.retrain.prepared import Prepared
 from autolora.engine.run.context import Context
 from autolora.problems.models.layers import head_alone
 from autolora.problems.models.load import BaseModel

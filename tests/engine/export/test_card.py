@@ -45,7 +45,6 @@ def test_a_base_in_a_gguf_file_is_loaded_from_it(tmp_path: Path) -> None:
 
 def test_no_path_of_this_machine_stands_in_it(tmp_path: Path) -> None:
     (tmp_path / "base").mkdir()
-    (tmp_path / "x.jsonl").touch()
     given = ("--task.type", "chat", "--task.path", str(tmp_path / "x.jsonl"))
     text = card_of(tmp_path, given, [], str(tmp_path / "base"))
     assert str(tmp_path) not in text
@@ -59,5 +58,5 @@ def test_the_lines_of_a_classifier_give_the_runs_own_logits(exported: Exported) 
     names = run_card(exported.folder.adapter)
     assert torch.equal(exported.logits_of(names["model"]), exported.logits)
     text = (exported.folder.adapter / "README.md").read_text()
-    assert "(sample, negative, positive)" in text
+    assert "(text, negative, positive)" in text
     assert metadata(text)["pipeline_tag"] == "text-classification"
