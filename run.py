@@ -15,37 +15,19 @@ from autolora.engine.run.interrupt import leave_at_signals
 if __name__ == "__main__":  # before all other imports, which take seconds
     leave_at_signals()
 
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from autolora.configs.plain import plain
 from autolora.configs.requests import Command, Request
 
-BETTY = "0.2.1"
+BETTY = "pip install --no-deps --ignore-requires-python betty-ml==0.2.1"
 OURS = ("autolora",)
-
-
-def check_betty() -> str | None:
-    """An error message if Betty is missing or has another version than this program needs; else None."""
-    try:
-        found = version("betty-ml")
-    except PackageNotFoundError:
-        found = "none"
-    if found == BETTY:
-        return None
-    return (
-        f"betty-ml {BETTY} is needed, found {found}; run: "
-        f"pip install --no-deps --ignore-requires-python betty-ml=={BETTY}   (or start with `uv run run.py`)"
-    )
 
 
 def main(argv: list[str]) -> int:
     """Runs one command line; returns the exit code."""
     if os.name == "nt":  # the program needs the file locks, folder exchanges and signals of POSIX
         return fail("this program needs Linux or macOS; on Windows run it in WSL")
-    problem = check_betty()
-    if problem:
-        return fail(problem)
     from autolora.configs.errors import UserError
 
     try:
@@ -59,6 +41,8 @@ def main(argv: list[str]) -> int:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] in OURS or not _is_missing(error.name):
             raise
+        if error.name.partition(".")[0] == "betty":
+            return fail(f"a search needs Betty; run: {BETTY}   (or start with `uv run run.py`)")
         return fail(f"the Python package {error.name} is not installed here; start with `uv run run.py`, or see "
                     f"README, \"Without uv\"")  # fmt: skip
 

@@ -29,9 +29,10 @@ def tokens(path: Path) -> int:
 
 
 def files() -> Iterator[Path]:
-    """The Python files of the program; the symlinks in autolora/ are not followed."""
+    """The Python files of the program; symlinks, as in autolora/, are not counted again."""
     for path in (ROOT / name for name in PROGRAM):
-        yield from [path] if path.is_file() else sorted(path.rglob("*.py"))
+        found = [path] if path.is_file() else sorted(path.rglob("*.py"))
+        yield from (file for file in found if not file.is_symlink())
 
 
 def main() -> int:

@@ -66,6 +66,12 @@ def _train(request: Request, stop: StopRequest) -> None:
         raise UserError("--list: lists the cells of a study, and these settings have no study.axes")
     if request.stage == "verdict":
         _judge(request, stop)
+    elif request.stage == "probe":
+        refuse_several("a probe", "start run.py without torchrun")
+        load_libraries()
+        from autolora.engine.probe import run_probe  # only now: its imports take seconds
+
+        print_result(run_probe(request, stop))
     elif request.config.is_study:
         refuse_several("a study", "start run.py without torchrun; --study.launcher ray runs several cells at a time")
         load_libraries()

@@ -4,9 +4,9 @@ from autolora.configs.files import load_config
 from autolora.configs.schema import Autolora, RunConfig
 from autolora.engine.disk.lock import user_of
 from autolora.engine.retrain import checkpoint
-from autolora.engine.run.contents import read_trials_file
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.opening import Places
+from autolora.engine.run.records import read_trials_file
 from autolora.engine.terminal.console import console
 from autolora.engine.tracking.metrics_file import MetricsFile
 
@@ -28,10 +28,10 @@ def print_progress(folder: RunFolder) -> None:
 
 
 def _stage_line(config: RunConfig, folder: RunFolder) -> str:
-    for path in (folder.grid, folder.sweep):
+    for path in (folder.grid_trials, folder.sweep_trials):
         trials = read_trials_file(path)
         if trials and "chosen" not in trials:
-            return f"{path.stem}: {len(trials.get('trials', []))} trials are finished"
+            return f"{path.parent.name}: {len(trials.get('trials', []))} trials are finished"
     if folder.metrics.exists():
         return "retraining: finished; the report is missing"
     if not isinstance(config, Autolora) or folder.ranks.exists():

@@ -1,115 +1,220 @@
-"""Check whether a run may begin, load the libraries, and run its stages (`engine/work.py`).
+"""Check whether a command may begin, and run its stages (engine/pipeline.py) in the folder.
 
 Everything that is wrong and can be found out from files alone is refused before torch is loaded, which takes seconds.
 """
 
-import dataclasses
 import logging
+from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
-from typing import Any
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
+from autolora.configs.errors import UserError
+from autolora.configs.files import read_keys
+from autolora.configs.layers import keys, with_values
+from autolora.configs.own_class import refuse_missing_file
+from autolora.configs.places import from_home, is_hub_name
 from autolora.configs.requests import Request
-from autolora.engine.choose.reuse import ANSWERED, refuse_changed_answer, refuse_other_source, with_recorded
+from autolora.configs.schema import Autolora, RunConfig
+from autolora.configs.schema import Stage as Asked
+from autolora.configs.tasks import Chat
 from autolora.engine.disk.lock import locked
-from autolora.engine.retrain.components import refuse_missing_components
-from autolora.engine.retrain.owners import refuse_other_ranks
-from autolora.engine.retrain.settings import CHOOSING, FINISHED, refuse_changed_retraining, refuse_other_weights
-from autolora.engine.retrain.sources import refuse_missing_ranks, refuse_own_sources
-from autolora.engine.run import refusals
-from autolora.engine.run.asked import Asked, Refusal
-from autolora.engine.run.contents import read_answer, read_result, read_searched, read_trials_file
 from autolora.engine.run.faults import explained
-from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.folder import WANDB_ID, RunFolder
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.run.logged import logged
-from autolora.engine.run.opening import again_if_outdated, nothing_left_when_refused, opened, workplace
-from autolora.engine.run.resuming import Settings
-from autolora.engine.search.settings import FOUND, refuse_changed_search
+from autolora.engine.run.manifest import TRAINING, Changed, Stage, names_of
+from autolora.engine.run.opening import Places, growing_beside, made_ready, nothing_left_when_refused, settle
+from autolora.engine.run.sources import inputs_in_files, named_ranks, other_run, ranks_from, source_of
 from autolora.engine.terminal.loading import load_libraries
-from autolora.engine.tracking.login import refuse_online_without_key
+from autolora.engine.tracking.login import wandb_mode
 from autolora.problems.machine.processes import ALONE, Processes
+from autolora.problems.scoring import require
 
 log = logging.getLogger("autolora")
 
-REFUSALS: tuple[Refusal[RunFolder], ...] = (
-    refusals.refuse_study,
-    refusals.refuse_foreign,
-    refusals.refuse_search_without_one,
-    refuse_own_sources,
-    refuse_missing_ranks,
-    refuse_missing_components,
-    refusals.refuse_without_ranks,
-    refuse_online_without_key,
-    refusals.refuse_missing_files,
-)
-"""Checks of the folder that the command names, in this order; each raises UserError if the run must not begin."""
-RESUMING: tuple[Refusal[RunFolder], ...] = (
-    refuse_other_source,
-    refuse_changed_search,
-    refuse_changed_answer,
-    refuse_changed_retraining,
-    refuse_other_weights,
-    refuse_other_ranks,
-)
-"""Checks of the folder with the unfinished work: with --overwrite a hidden folder beside the one that the command
-names, else that folder itself. Each raises UserError if that work must not resume."""
+_SECTIONS = {"method", "seed", "model", "task", "retrain"}
+"""Keys that the config.yaml of every run and study of this program has."""
+_BEFORE_TRAINING = {"wandb", WANDB_ID, "ranks.json"}
+"""What may lie in a folder before its first training: what a killed run has left, and ranks written by hand."""
 
 
 def run_stages(
-    request: Request,
-    stop: StopRequest,
-    *,
-    draw: bool = True,
-    processes: Processes = ALONE,
-) -> RunFolder:
-    """Runs what the request asks for; unfinished stages resume. Returns the folder with the results.
+    request: Request, stop: StopRequest, *, draw: bool = True, processes: Processes = ALONE
+) -> RunFolder:  # fmt: skip
+    """Runs what the request asks for; finished stages are reused, half-done ones go on. Returns the folder.
 
-    `draw`: whether to write the report; a study does not do so for its cells.
-
-    Raises UserError for what the user must change, Interrupted when a signal asked to stop.
+    `draw`: whether to write the report; a study does not do so for its cells. Raises UserError for what the user must
+    change, Interrupted when a signal asked to stop.
     """
-    config = request.config
-    if request.stage == "retrain":  # it reads ranks.json, whatever the settings of the search and the answer say
-        config = with_recorded(config, RunFolder.of(config))
-    asked = Asked(config, RunFolder.of(config), request.stage, request.overwrite)
-    if finished(asked):
-        log.info("%s was finished before, and nothing is done; --overwrite makes it anew", asked.folder.root)
-        return asked.folder
-    with locked(asked.folder.root) if processes.first else nullcontext(), explained(workplace(asked).root):
-        again_if_outdated(asked, lambda asked: _open_and_run(asked, stop, processes, draw=draw))
-    return asked.folder
+    folder = RunFolder.of(request.config)
+    with locked(folder.root) if processes.first else nullcontext(), explained(folder.root):
+        processes.of_first(partial(settle, Places.of(folder.root)))
+        work = partial(_in_folder, request, stop, processes, draw)
+        try:
+            work(folder)
+        except Changed as changed:
+            if not request.overwrite or request.stage == "report":
+                raise
+            kept = [stage.name for stage in _stages(request.config, folder, "all") if not stage.foreign]
+            growing_beside(folder, kept, changed, work, processes)
+    return folder
 
 
-def finished(asked: Asked) -> bool:
-    """Whether the folder holds what the command would make, with its report. Raises Outdated if that was made under
-    other settings."""
-    folder, config = asked.folder, asked.config
-    last = {"all": folder.metrics, "retrain": folder.metrics, "search": folder.ranks}.get(asked.stage)
-    if asked.overwrite or last is None or not last.exists() or not folder.report.exists():
-        return False
-    made: list[tuple[Settings, dict[str, Any]]] = [(FINISHED, read_result(folder.metrics))]
-    if asked.stage == "search":
-        made = [(FOUND, read_searched(folder.search_summary)), (ANSWERED, read_answer(folder.answer))]
-        if config.searches == "trials":
-            made = [(CHOOSING, read_trials_file(folder.grid))]
-    for settings, record in made:
-        settings.refuse_changed(
-            record.get("settings", {}), config, f"{folder.root} holds a finished run with",
-            "give the old value, --name for another run, or --overwrite, which keeps the old results aside",
-        )  # fmt: skip
-    return True
-
-
-def _open_and_run(asked: Asked, stop: StopRequest, processes: Processes, *, draw: bool) -> None:
-    with ExitStack() as held:
-        folder = processes.of_first(lambda: held.enter_context(opened(asked, REFUSALS, RESUMING)))
+def _in_folder(request: Request, stop: StopRequest, processes: Processes, draw: bool, folder: RunFolder) -> None:
+    """The stages in this folder. Raises Changed if what it holds was made from something else."""
+    config = as_made(request.config, folder) if request.stage in ("retrain", "evaluate") else request.config
+    stages = processes.of_first(lambda: checked(config, folder, request.stage))
+    if request.stage != "report" and (folder.report.exists() or not draw) and _reusable(stages, config):
+        log.info("%s was finished before, and nothing is done", folder.root)
         if processes.first:
+            folder.clear_leftovers()
+        return
+    with ExitStack() as held:
+        if processes.first:
+            made_ready(folder)
             held.enter_context(nothing_left_when_refused(folder))
             held.enter_context(logged(folder))
-        load_libraries(asked.config, processes)
-        from autolora.engine.work import run_in  # only now: its imports take seconds
+        load_libraries(config, processes)
+        from autolora.engine.pipeline import run_in  # only now: its imports take seconds
 
         if processes.size == 1:  # several processes stop together, after a step
             stop.check()
-        run_in(dataclasses.replace(asked, folder=folder), stop, processes, draw=draw)
+        run_in(config, folder, stages, stop, processes, draw=draw)
         processes.wait()
+
+
+def _reusable(stages: list[Stage], config: RunConfig) -> bool:
+    """Whether all stages are done, and the rows and the base model bear the names under which they were read."""
+    own = [stage for stage in stages if not stage.foreign]
+    names = names_of(config)
+    return all(stage.done and (stage.recorded is None or stage.recorded.names == names) for stage in own)
+
+
+def as_made(config: RunConfig, folder: RunFolder) -> RunConfig:
+    """`config` with the settings by which the folder's ranks were searched and chosen, which a later stage does not
+    read: config.yaml and the report would tell of a search that was not made."""
+    if not isinstance(config, Autolora):
+        return config
+    made = [Stage.of(name, config, folder).recorded for name in ("search", "measure", "choose")]
+    found = {key: value for one in made if one for key, value in one.settings.items()}
+    sections = ("search.", "hypergradient.", "answer.")
+    return with_values(config, {key: found[key] for key in found if key in keys() and key.startswith(sections)
+                                 and ".py:" not in str(found[key])})  # fmt: skip
+
+
+def unfinished(config: RunConfig) -> bool:
+    """Whether a run has stages left to do. Raises Changed if its folder was made from something else."""
+    return not _reusable(compared(config, RunFolder.of(config), "all"), config)
+
+
+def checked(config: RunConfig, folder: RunFolder, asked: Asked) -> list[Stage]:
+    """The stages of a command, as `compared` gives them. Raises UserError if the command cannot begin."""
+    _refuse_folder(config, folder, asked)
+    stages = compared(config, folder, asked)
+    if asked != "report" and not all(stage.done for stage in stages):
+        _refuse_missing(config, folder, stages)
+    return stages
+
+
+def compared(config: RunConfig, folder: RunFolder, asked: Asked) -> list[Stage]:
+    """The stages of a command. Raises Changed if what the folder holds was made with other settings, ranks or
+    files."""
+    stages, known = list(_stages(config, folder, asked)), inputs_in_files(config, folder)
+    for stage in stages:
+        try:
+            stage.check_settings()
+            for name, (value, where) in known.items():
+                stage.check_input(name, value, where)
+        except Changed:
+            if asked != "evaluate" or stage.name != "evaluate":
+                raise
+            stages[-1] = replace(stage, recorded=None)
+    last = stages[-1].recorded if stages else None
+    if asked == "evaluate" and last is not None and last.names != names_of(config):  # other rows are what it is for
+        stages[-1] = replace(stages[-1], recorded=None)
+    return stages
+
+
+def _stages(config: RunConfig, folder: RunFolder, asked: Asked) -> Iterator[Stage]:
+    """The stages in their order, behind those of other runs that they read."""
+    names: list[str] = []
+    if asked in ("all", "search") and config.searches == "trials":
+        names += ["grid"]
+    elif asked in ("all", "search") and config.searches:
+        source = source_of(config)
+        if source is not None and not folder.search_summary.exists():
+            yield replace(Stage.of("search", config, source), foreign="answer.from")
+        names += ["search", "choose"] if source is not None else ["search", "measure", "choose"]
+    if asked in ("all", "retrain"):
+        names += [name for name in TRAINING if name != "sweep" or config.sweeps]
+    if asked == "evaluate":
+        names += ["retrain", "evaluate"]
+    other = other_run(config) or (folder if config.retrain.start == "search" and asked == "retrain" else None)
+    if other is not None and "retrain" in names:
+        wanted = ["lora.lora_alpha", *(["task.validation_share", "task.split_by"] if config.sweeps else [])]
+        found = Stage.of("search", config, other)
+        settings = {key: value for key, value in found.settings.items() if key in wanted}
+        yield replace(found, foreign="retrain.init", settings=settings)
+    yield from (Stage.of(name, config, folder) for name in names)
+
+
+def _refuse_folder(config: RunConfig, folder: RunFolder, asked: Asked) -> None:
+    """Raises UserError for a folder that is no run's, or lacks what the stage reads."""
+    root, searches = folder.root, config.searches
+    if any((root / name).exists() for name in ("cells", "results.parquet")):
+        raise UserError(f"--name: {root} holds a study; give the run another name")
+    if asked == "search" and not searches:
+        raise UserError(f"--stage: 'search' is not allowed for --method {config.method}, which does not search; "
+                        f"allowed: all, retrain")  # fmt: skip
+    if asked in ("retrain", "report") and searches and not folder.ranks.exists():
+        raise UserError(f"--stage {asked}: {folder.ranks} does not exist; --stage search writes it (or write it by "
+                        f"hand)")  # fmt: skip
+    if asked in ("report", "evaluate") and not searches and not folder.metrics.exists():
+        raise UserError(f"--stage {asked}: {folder.metrics} does not exist; --stage all writes it")
+    if asked == "evaluate" and not folder.trained.exists():
+        raise UserError(f"--stage evaluate: {root} has no trained model; --stage all trains one")
+    if asked != "report" and root.is_dir() and root.name[:1] != "." and not _is_ours(folder.config):
+        found = sorted(p.name for p in root.iterdir() if p.name not in _BEFORE_TRAINING and p.name[0] != ".")
+        if found:
+            raise UserError(f"--name: {root} holds {found[0]}, and no config.yaml of a run of this program; give "
+                            f"another --name or --runs_folder")  # fmt: skip
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return path.exists() and read_keys(path).keys() >= _SECTIONS
+    except UserError:
+        return False
+
+
+def _refuse_missing(config: RunConfig, folder: RunFolder, stages: list[Stage]) -> None:
+    """Raises UserError if a file that a stage will read, or a package that it needs, is not there."""
+    todo, task = {stage.name for stage in stages if not stage.done}, config.task
+    if config.tracking.wandb == "online":
+        wandb_mode(config)
+    if isinstance(config, Autolora) and "search" in todo and config.answer.from_run is None:
+        refuse_missing_file(config.hypergradient.type, "hypergradient.type")
+    source, other = source_of(config), other_run(config)
+    if source is not None and "search" in todo:
+        _refuse_unsearched(source, "answer.from", source.search_summary, source.measured)
+    if other is not None and "retrain" in todo:
+        _refuse_unsearched(other, "retrain.init", other.search_summary, other.search_weights, other.ranks)
+    if "retrain" in todo and named_ranks(config) and not (path := ranks_from(config)).exists():
+        raise UserError(f"--lora.ranks_from: {path} does not exist; allowed: a ranks.json, or the folder of a run "
+                        f"that has one")  # fmt: skip
+    if isinstance(task, Chat) and "evaluate" in todo:
+        require("webnlg" if task.format == "webnlg" else "e2e", task.asked)
+    if not task.from_paper:
+        for key in ("path", f"{task.evaluated_split}_path"):
+            name = task.files.get(key)
+            if name and not Path(from_home(name)).exists() and not is_hub_name(name):
+                raise UserError(f"--task.{key}: no file {name!r}")
+
+
+def _refuse_unsearched(other: RunFolder, key: str, *needed: Path) -> None:
+    for path in needed:
+        if not path.exists():
+            raise UserError(f"--{key}: {other.root} has no {path.relative_to(other.root)}; allowed: the folder of a "
+                            f"run of method autolora whose search is finished")  # fmt: skip

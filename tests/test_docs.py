@@ -20,7 +20,7 @@ from autolora.configs.parser import parse, parse_command
 from autolora.configs.schema import Autolora
 from autolora.configs.search import Shares
 from autolora.configs.tasks import OF_CLASSES
-from autolora.engine.measure import evidence
+from autolora.engine.measure.evidence import Evidence
 from autolora.engine.ranks import LayerRank, RankRecord
 from autolora.engine.run.folder import RunFolder
 from autolora.problems.models.attach import lora_layers
@@ -171,6 +171,6 @@ def test_the_table_of_metrics_json_has_its_keys(finished_run: Callable[..., RunF
 def test_every_key_of_ranks_json_is_explained() -> None:
     text = text_of(ROOT / "docs" / "run-folder.md")
     section = text.split("## What is in ranks.json?")[1].split("## ")[0]
-    named = {field.name for kind in (RankRecord, LayerRank) for field in dataclasses.fields(kind)}
-    keys = {"lambda", "mean_rank", *evidence.KEYS, *named - {"threshold", "evidence"}}
+    named = {field.name for kind in (RankRecord, LayerRank, Evidence) for field in dataclasses.fields(kind)}
+    keys = {"lambda", "mean_rank", "sufficient_rank", *named - {"threshold", "evidence"}}
     assert {key for key in keys if f"`{key}`" not in section} == set()

@@ -16,6 +16,7 @@ from autolora.configs.parser import parse
 from autolora.engine.disk.files import write_json, write_text
 from autolora.engine.ranks import save
 from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.manifest import Stage, names_of
 from autolora.engine.search.trajectory import Trajectory
 from autolora.engine.study.folder import StudyFolder
 from tests.helpers.finished import RESULT
@@ -57,6 +58,10 @@ def commands(root: Path, model: Path) -> list[tuple[list[str], int, str]]:
     save(record, done.ranks)
     write_json(done.metrics, RESULT | {"method": "autolora"})
     write_text(done.report, "")
+    for path in (done.search_summary, done.measured, done.trained):
+        write_json(path, {"parameters_per_rank": {}})
+    for name in ("search", "measure", "choose", "retrain", "evaluate"):
+        Stage.of(name, config, done).begin({}, names_of(config), {})
     history = Trajectory([layer.name for layer in record.layers])
     for step in range(40):
         history.steps.append(step)
@@ -82,7 +87,7 @@ def commands(root: Path, model: Path) -> list[tuple[list[str], int, str]]:
         ([*run, "--name", "done"], 0, "was finished before, and nothing is done"),
         ([*run, "--name", "a", *table], 2, "--task.path: no file"),
         ([*run, "--name", "a", *table, "--task.metrics", "[f1]"], 2, "--task.metrics: 'f1' is not allowed"),
-        ([*run, "--name", "a", "--task.type", "glue", "--task.glue", "foo"], 2, "--task.glue: 'foo' is not allowed"),
+        ([*run, "--name", "a", "--task.type", "foo"], 2, "--task.type: 'foo' is not allowed"),
     ]
 
 

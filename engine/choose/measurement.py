@@ -10,15 +10,13 @@ from torch import Tensor
 from transformers import PreTrainedModel, set_seed
 
 from autolora.configs.errors import UserError
+from autolora.engine.cut.basis import Gated, heads_of
 from autolora.engine.measure.evidence import LEAST_ROWS, too_few
-from autolora.engine.measure.gated import Gated, heads_of
-from autolora.engine.measure.likelihood import likelihood_of
-from autolora.engine.measure.measure import Measured, NotFinite, Plan, measure
-from autolora.engine.measure.passes import Passes
-from autolora.engine.measure.rows import Rows
+from autolora.engine.measure.likelihood import Rows, likelihood_of
+from autolora.engine.measure.measure import Measured, NotFinite, Passes, Plan, measure
 from autolora.engine.run.trial_batch import try_longest_batch
 from autolora.engine.run.workbench import Workbench
-from autolora.engine.search.found import searched_model, trains_head
+from autolora.engine.search.trajectory import searched_model, trains_head
 from autolora.engine.terminal.bar import Bar
 from autolora.problems.data import Batch, Batches
 from autolora.problems.machine.compute import seeded
@@ -39,15 +37,29 @@ def measured_search(run: Workbench, singular_values: Tensor) -> Measured | None:
     """Evidence and shares on D_val; None, after a warning, if D_val has too few rows. All processes must call this.
 
     `singular_values` [layers, k]: those of the searched components. Raises UserError for a search that diverged."""
-    d_tr, d_val = run.halves()
+    config, (d_tr, d_val) = run.searched, run.halves()
     if len(d_val) < LEAST_ROWS:
         log.warning("answer: D_val has %d rows; measuring needs %d, and is left out", len(d_val), LEAST_ROWS)
         return None
-    rows = Rows.drawn(run.data.train, run.data.collate, d_val, run.searched.answer.rows, run.config.seed)
+    rows = Rows.drawn(run.data.train, run.data.collate, d_val, config.answer.rows, config.seed)
     if few := too_few(len(rows), rows.group_count):
         log.warning("answer: %s", few)
+    passes, size = passes_over(run, rows), config.search.batch_size
+    plan = Plan(
+        config.answer.curve_ranks, sorted(b for b in set(config.answer.curve_budgets) if b <= config.lora.k),
+        "size" if config.answer.rule == "size" else "shares", batch=size,
+    )  # fmt: skip
     try:
-        return _measured_on(run, passes_over(run, rows), run.data.train.select(d_tr), singular_values)
+        alone, weights = _head_on(run, run.data.train.select(d_tr), passes)
+        run.compute.let_go()
+        set_seed(config.seed)
+        model, gates = searched_model(run)
+        gated = Gated(model, gates, heads_of(model, weights))
+        model.eval()
+        # Here each process measures whole batches.
+        try_longest_batch(run, model, rows.data, size * run.processes.size, partial(passes.loss, model))
+        with Bar("answer", plan.passes(gates.k, head=alone is not None) * len(rows)) as bar:
+            return measure(gated, passes.telling(bar.step, bar.grow), plan, singular_values, alone)
     except NotFinite as error:
         raise UserError(
             "--search.learning_rate: the searched model has losses on D_val that are not finite; search again with a "
@@ -62,25 +74,6 @@ def passes_over(run: Workbench, rows: Rows) -> Passes:
     check = run.stop.check if run.processes.size == 1 else lambda: None  # several stop together, after the stage
     likelihood, batch = likelihood_of(run.kind), run.config.evaluation_batch
     return Passes(rows, likelihood, run.compute, run.processes, batch, check)
-
-
-def _measured_on(run: Workbench, passes: Passes, d_tr: Dataset, singular_values: Tensor) -> Measured:
-    """Trains the head alone on D_tr, and measures evidence and shares on the rows of the passes."""
-    config, rows, size = run.searched, passes.rows, run.searched.search.batch_size
-    alone, weights = _head_on(run, d_tr, passes)
-    run.compute.let_go()
-    set_seed(config.seed)
-    model, gates = searched_model(run)
-    gated = Gated(model, gates, heads_of(model, weights))
-    model.eval()
-    # Here each process measures whole batches.
-    try_longest_batch(run, model, rows.data, size * run.processes.size, partial(passes.loss, model))
-    plan = Plan(
-        config.answer.curve_ranks, sorted(b for b in set(config.answer.curve_budgets) if b <= config.lora.k),
-        "size" if config.answer.rule == "size" else "shares", batch=size,
-    )  # fmt: skip
-    with Bar("answer", plan.passes(gates.k, head=alone is not None) * len(rows)) as bar:
-        return measure(gated, passes.telling(bar.step, bar.grow), plan, singular_values, alone)
 
 
 def _head_on(run: Workbench, d_tr: Dataset, passes: Passes) -> tuple[Tensor | None, dict[str, Tensor]]:
@@ -123,8 +116,7 @@ def train_head(run: Workbench, d_tr: Dataset, passes: Passes) -> tuple[PreTraine
                 _descend(run, model, weights, optimizer, batches[step])
                 step += 1
                 bar.step(step)
-            loss = _loss(model, some)
-            failed += 1
+            loss, failed = _loss(model, some), failed + 1
             if loss < lowest:
                 lowest, kept, failed = loss, [weight.detach().clone() for weight in weights], 0
     with torch.no_grad():

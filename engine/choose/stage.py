@@ -2,73 +2,82 @@
 
 import dataclasses
 import logging
+import shutil
 import time
+from pathlib import Path
 from typing import Any
 
 from autolora.engine import ranks
 from autolora.engine.choose.measurement import measured_search
-from autolora.engine.choose.reuse import ANSWERED, take_over
-from autolora.engine.disk.files import write_json
+from autolora.engine.disk.files import replacing, write_json
 from autolora.engine.export.lora_config import adapter_config, save_lora_config
-from autolora.engine.ranks.grid import key_names
-from autolora.engine.ranks.record import LayerRank, RankRecord
+from autolora.engine.ranks.record import LayerRank, RankRecord, steadiness, steady_layers
 from autolora.engine.ranks.rules import rule_of
-from autolora.engine.ranks.threshold import steady_layers
-from autolora.engine.ranks.words import steadiness
-from autolora.engine.run.contents import read_answer, read_searched
 from autolora.engine.run.program import commit
-from autolora.engine.run.same_data import refuse_changed_data
+from autolora.engine.run.records import read_searched
+from autolora.engine.run.sources import source_of
 from autolora.engine.run.workbench import Workbench
 from autolora.engine.search import trajectory
-from autolora.engine.search.found import NUMBERS, read_numbers
-from autolora.engine.search.stage import search
+from autolora.engine.search.trajectory import NUMBERS, read_numbers
 from autolora.engine.tracking import NOWHERE, Tracker
+from autolora.problems.models.names import key_names
 
 log = logging.getLogger("autolora")
 
 
-def find_ranks(run: Workbench, tracker: Tracker = NOWHERE) -> None:
-    """Searches, or copies the search of `answer.from`, then measures the answer and writes ranks.json.
+def take_over(run: Workbench) -> None:
+    """Copies the search and the measurement of the run that `answer.from` names, so that this run no longer reads it.
 
-    A finished search is not repeated. All processes must call this. Raises Interrupted if a signal asked to stop,
-    UserError for what the user must change.
-    """
-    if not run.processes.of_first(run.folder.search_summary.exists):
-        if run.searched.answer.from_run is None:
-            search(run, tracker)
-        else:
-            take_over(run)
-        run.processes.wait()
-    run.compute.let_go()
-    answer(run, tracker)
-
-
-def answer(run: Workbench, tracker: Tracker = NOWHERE) -> None:
-    """Measures a finished search on D_val, writes search/answer.json and ranks.json, and tells the `tracker`.
-
-    An answer that was interrupted starts again from the finished search. All processes must call this. Raises
-    Interrupted if a signal asked to stop, UserError for what the user must change.
-    """
-    began, folder, settings = time.perf_counter(), run.folder, run.searched.answer
-    searched = read_searched(folder.search_summary)
-    # If the data has changed since the search, rows of D_tr could now be in D_val.
-    refuse_changed_data(run, searched.get("data", {}), evaluated=False)
-    sizes, earlier = searched["parameters_per_rank"], 0.0
-    if settings.from_run is None:
-        record = _unchosen(run, list(sizes))
-    else:
-        record, earlier = ranks.load(folder.source_ranks), read_answer(folder.source_answer).get("seconds", 0.0)
+    The search's summary is copied last, as it marks the search as finished."""
+    source, here = source_of(run.config), run.folder
+    assert source is not None
+    run.begin("search")
     if not run.processes.first:
         return
-    chosen = ranks.of_run(rule_of(settings, sizes).choose(_with_steadiness(run, record)), run.searched)
-    seconds = earlier + time.perf_counter() - began
-    run.begin()  # the search may have been made by an earlier command, with other settings of the answer
-    write_json(folder.answer, {"settings": ANSWERED.of(run.config), "seconds": seconds, "commit": commit()})
+    files = ("trajectory", "search_metrics", "search_weights", "search_numbers", "measurement", "measured",
+             "search_summary")  # fmt: skip
+    for name in files:
+        there: Path = getattr(source, name)
+        if there.exists():
+            with replacing(getattr(here, name)) as temporary:
+                shutil.copyfile(there, temporary)
+
+
+def measure(run: Workbench) -> None:
+    """Measures a finished search on D_val and writes measure/. All processes must call this.
+
+    A measurement that was interrupted starts again from the finished search. Raises Interrupted if a signal asked to
+    stop, UserError for what the user must change.
+    """
+    began, folder = time.perf_counter(), run.folder
+    run.begin("measure")
+    record = _unchosen(run, list(read_searched(folder.search_summary)["parameters_per_rank"]))
+    if run.processes.first:
+        ranks.save(record, folder.measurement)
+        write_json(folder.measured, {"seconds": time.perf_counter() - began, "commit": commit()})
+
+
+def choose(run: Workbench, tracker: Tracker = NOWHERE) -> None:
+    """Chooses ranks by the rule from what was measured, writes ranks.json and lora_config/, and tells the `tracker`.
+
+    Raises UserError for what the user must change."""
+    folder = run.folder
+    searched = read_searched(folder.search_summary)
+    record = _with_steadiness(run, ranks.load(folder.measurement))
+    chosen = ranks.of_run(rule_of(run.searched.answer, searched["parameters_per_rank"]).choose(record), run.searched)
+    run.begin("choose")
     for_trainers = adapter_config(run.searched, chosen, run.kind, searched.get("peft", {}).get("modules_to_save", []))
     for_trainers.fan_in_fan_out = searched.get("peft", {}).get("fan_in_fan_out", False)
     save_lora_config(for_trainers, chosen, folder.lora_config, run.searched)
     ranks.save(chosen, folder.ranks)
     _track(chosen, tracker)
+
+
+def answer(run: Workbench, tracker: Tracker = NOWHERE) -> None:
+    """Measures a finished search, and chooses ranks."""
+    measure(run)
+    if run.processes.first:
+        choose(run, tracker)
 
 
 def _unchosen(run: Workbench, names: list[str]) -> RankRecord:

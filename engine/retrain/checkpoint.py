@@ -6,7 +6,6 @@ is written last and marks a checkpoint as complete.
 
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,13 +30,12 @@ def place(folder: Path, step: int) -> Path:
     return folder / f"checkpoint-{step}"
 
 
-def seal(checkpoint: Path, seconds: float, begun: Mapping[str, Any]) -> None:
-    """Flushes a checkpoint to the disk, then marks it as complete. `begun`: the settings, the fingerprint of the data
-    and the ranks, which a command that resumes the training must share."""
+def seal(checkpoint: Path, seconds: float) -> None:
+    """Flushes a checkpoint to the disk, then marks it as complete."""
     for path in checkpoint.rglob("*"):
         if path.is_file():
             sync(path)
-    write_json(checkpoint / _SEAL, {"seconds": seconds, **begun})
+    write_json(checkpoint / _SEAL, {"seconds": seconds})
     sync(checkpoint)
 
 

@@ -3,8 +3,8 @@ the same on one and on several processes, a stop on a signal, and an end at NaN;
 
 import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from autolora.configs.schema import RunConfig, WithLora
 from autolora.engine import ranks
 from autolora.engine.ranks import RankRecord
 from autolora.engine.retrain import checkpoint
-from autolora.engine.retrain.evaluate import Evaluated, NotFinite, evaluate, not_finite_words
-from autolora.engine.retrain.methods.base import Prepared
+from autolora.engine.retrain.evaluate import NotFinite
+from autolora.engine.retrain.prepared import Prepared
 from autolora.engine.run.context import Context
 from autolora.engine.run.trial_batch import try_longest_batch
 from autolora.engine.terminal.live_view import RetrainProgress
@@ -29,7 +29,7 @@ from autolora.problems.machine.compute import Compute
 from autolora.problems.machine.draws import seed_of
 from autolora.problems.machine.processes import ALONE, Processes
 from autolora.problems.models.recompute import recompute_blocks
-from autolora.problems.tasks.kind import own_loss
+from autolora.problems.tasks.base import own_loss
 
 POINTS = 50
 """About how many points the curve of the training loss has."""
@@ -37,20 +37,20 @@ POINTS = 50
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained and evaluated model with its ranks (None without LoRA), the seconds of its training, its optimiser
-    steps, and the points (step, loss, learning_rate) of its training loss."""
+    """A trained model with its ranks (None without LoRA) and what saves it (None: it is saved as plain LoRA), the
+    seconds of its training, its optimiser steps, and the points (step, loss, learning_rate) of its training loss."""
 
     model: nn.Module
     record: RankRecord | None
-    evaluated: Evaluated
+    save: Callable[[], None] | None
     seconds: float
     steps: int
-    curve: Sequence[Mapping[str, Any]] = field(default_factory=list)
+    curve: Sequence[Mapping[str, Any]] = ()
 
 
-def begin(run: Context, prepared: Prepared, data: Data) -> None:
-    """Lets the model recompute its blocks if the run asks for it, tries the longest batch, then writes config.yaml
-    and, if ranks or scale are new, ranks.json.
+def begin(run: Context, prepared: Prepared, data: Data, *stages: str) -> None:
+    """Lets the model recompute its blocks if the run asks for it, tries the longest batch, then writes config.yaml,
+    the manifests of `stages` and, if ranks or scale are new, ranks.json.
 
     From then on the folder counts as begun: whatever can refuse the training comes before.
     """
@@ -61,7 +61,7 @@ def begin(run: Context, prepared: Prepared, data: Data) -> None:
         model.to(run.compute.device)
         model.train()
         try_longest_batch(run, model, data.train, run.config.retrain.batch_size, partial(own_loss, model))
-    run.begin()
+    run.begin(*stages)
     path, config, record = run.folder.ranks, run.config, prepared.record
     if record is None or not run.processes.first:
         return
@@ -71,18 +71,13 @@ def begin(run: Context, prepared: Prepared, data: Data) -> None:
         ranks.save(ranks.of_run(kept, config), path)  # the search may have been made with another retrain.scale
 
 
-def fit(
-    run: Context, prepared: Prepared, data: Data, folder: Path, begun: Mapping[str, Any] | None = None,
-    tracker: Tracker = NOWHERE,
-) -> Fitted:  # fmt: skip
-    """Trains on `data.train` and evaluates once, after the last step; no best epoch is chosen.
+def fit(run: Context, prepared: Prepared, data: Data, folder: Path, tracker: Tracker = NOWHERE) -> Fitted:
+    """Trains on `data.train`; no best epoch is chosen. A model without trainable parameters is left as it is.
 
-    A model without trainable parameters is only evaluated. Resumes from the newest intact checkpoint in `folder`,
-    which the caller removes once the result is written. Each checkpoint stores `begun`: the settings, data and ranks
-    that are compared before it is resumed. Raises Interrupted when a signal asked to stop, NotFinite when the loss is
-    not finite.
+    Resumes from the newest complete checkpoint in `folder`. Raises Interrupted when a signal asked to stop, NotFinite
+    when the loss is not finite.
     """
-    watch = Watch(run, begun or {}, tracker)
+    watch = Watch(run, tracker)
     model: Any = prepared.model.to(run.compute.device)
     state = TrainerState()
     if any(parameter.requires_grad for parameter in model.parameters()):
@@ -91,8 +86,8 @@ def fit(
         run.stop.check()
     if prepared.finish is not None:
         prepared = prepared.finish()
-    evaluated = evaluate(prepared.model, run, data)
-    return Fitted(prepared.model, prepared.record, evaluated, watch.seconds, state.global_step, points_of(state))
+    points = points_of(state)
+    return Fitted(prepared.model, prepared.record, prepared.save, watch.seconds, state.global_step, points)
 
 
 def _trained(run: Context, prepared: Prepared, data: Data, folder: Path, watch: "Watch") -> TrainerState:
@@ -225,7 +220,6 @@ class Watch(TrainerCallback):
     terminal."""
 
     run: Context
-    begun: Mapping[str, Any]
     tracker: Tracker
     seconds: float = 0.0
     view: RetrainProgress | None = None
@@ -253,7 +247,7 @@ class Watch(TrainerCallback):
         if "loss" not in logs:
             return
         if not math.isfinite(logs["loss"]):
-            raise NotFinite(not_finite_words(f"a loss up to step {state.global_step}", self.run.config))
+            raise NotFinite(f"a loss up to step {state.global_step}")
         self.shown = logs["loss"], logs["learning_rate"]
         self.tracker.log({f"retrain/{key}": value for key, value in points_of(state)[-1].items()})
 
@@ -261,7 +255,7 @@ class Watch(TrainerCallback):
         self.run.processes.wait()  # until each process has written its random state
         if self.run.processes.first:
             self.seconds = time.perf_counter() - self._began
-            checkpoint.seal(checkpoint.place(Path(args.output_dir), state.global_step), self.seconds, self.begun)
+            checkpoint.seal(checkpoint.place(Path(args.output_dir), state.global_step), self.seconds)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.seconds = time.perf_counter() - self._began

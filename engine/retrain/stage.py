@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 import math
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,97 +14,158 @@ import torch
 from peft import PeftModel
 from transformers import set_seed
 
+from autolora.configs.errors import UserError
 from autolora.configs.places import is_hub_name
-from autolora.configs.schema import RunConfig
-from autolora.configs.tasks import OwnRows
+from autolora.configs.schema import RunConfig, WithLora
+from autolora.configs.section import ALL_LINEAR
 from autolora.engine import ranks
-from autolora.engine.disk.files import remove, write_json, write_text
+from autolora.engine.disk.files import read_json, write_json, write_text
 from autolora.engine.disk.tables import write_csv, write_parquet
 from autolora.engine.export.adapter import save_all
 from autolora.engine.export.card import save_card
-from autolora.engine.retrain import checkpoint
-from autolora.engine.retrain.components import components_digest
-from autolora.engine.retrain.evaluate import Evaluated
+from autolora.engine.ranks import RankRecord
+from autolora.engine.retrain.evaluate import evaluate
 from autolora.engine.retrain.fit import Fitted, begin, fit
 from autolora.engine.retrain.generate import write_texts
 from autolora.engine.retrain.methods import METHODS
+from autolora.engine.retrain.methods import adapter as bottleneck
 from autolora.engine.retrain.methods.base import length_of
-from autolora.engine.retrain.same_ranks import refuse_changed_ranks, what_counts
-from autolora.engine.retrain.settings import FINISHED, RETRAINING
-from autolora.engine.retrain.sources import named_ranks, ranks_from
-from autolora.engine.retrain.trials import choose_learning_rate, read_trials, with_rate
-from autolora.engine.run.contents import read_answer, read_searched
+from autolora.engine.retrain.trials import read_trials, with_rate
 from autolora.engine.run.context import Context
 from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.manifest import Stage
+from autolora.engine.run.opening import Places
 from autolora.engine.run.program import commit
+from autolora.engine.run.records import read_searched
 from autolora.engine.run.resources import computed_on, peak_memory, versions
-from autolora.engine.run.same_data import refuse_changed_data
-from autolora.engine.run.same_machine import machine_of, warn_of_another_machine
 from autolora.engine.tracking import NOWHERE, Tracker
 from autolora.problems.tasks.chat import Conversations
+from autolora.problems.tasks.label_scale import LabelScale
 
 log = logging.getLogger("autolora")
 
 _PARTS = {0.1: "tenth", 0.2: "fifth", 0.25: "quarter", 0.5: "half"}
 
 
-def retrain(run: Context, tracker: Tracker = NOWHERE) -> None:
-    """Trains, evaluates and writes the results of a run.
+def retrain(run: Context, rate: float, tracker: Tracker = NOWHERE) -> None:
+    """Trains at a learning rate, evaluates and writes the results of a run.
 
     Writes metrics.json, adapter/ or merged/ (neither if nothing is trained), the other exports that the run asks for,
     and predictions and samples if the task keeps them. Resumes from the newest checkpoint in retrain/, if any. Raises
     Interrupted when a signal asked to stop, UserError for what the user must change.
     """
-    _refuse_changes(run)
-    folder, rates = run.folder, run.config.retrain.rates
-    rate = choose_learning_rate(run) if len(rates) > 1 and not run.config.evaluates_base else rates[0]
-    at_rate = run.under(with_rate(run.config, rate))
+    folder, at_rate = run.folder, run.under(with_rate(run.config, rate))
     set_seed(run.config.seed)
     prepared = METHODS[type(run.config)](run.base(), at_rate, len(run.data.train))
     trainable = sum(p.numel() for p in prepared.model.parameters() if p.requires_grad)
     _say_what_is_trained(run, trainable)
-    begun = {
-        "settings": RETRAINING.of(run.config), "data": run.fingerprint, "ranks": what_counts(prepared.record),
-        "components": components_digest(run.config), "machine": machine_of(run.compute),
-    }  # fmt: skip
-    begin(at_rate, prepared, run.data)
-    fitted = fit(at_rate, prepared, run.data, folder.retrain, begun, tracker)
+    begin(at_rate, prepared, run.data, "retrain", "evaluate")
+    fitted = fit(at_rate, prepared, run.data, folder.retrain, tracker)
+    judged = _judged(fitted.model, run, tracker)
     if not run.processes.first:
         return
-    written = write_texts(fitted.model, run) if isinstance(run.task, Conversations) else {}
-    metrics = run.task.ordered(written | fitted.evaluated.metrics)
     scale = _restore_label_scale(run, fitted.model)
-    if prepared.save is not None:
-        prepared.save()
+    if fitted.save is not None:
+        fitted.save()
     else:
         assert isinstance(fitted.model, PeftModel)
         assert fitted.record is not None
         if prepared.record is None:  # the training itself has found the ranks
             ranks.save(fitted.record, folder.ranks)
         save_all(fitted.model, run.tokenizer, folder, run.adapted, run.ends)
-    _write_rows_and_curve(fitted, folder)
-    costs = {"trainable_parameters": trainable, "label_scale": scale} | _costs(run, fitted, rate, prepared.seconds)
-    result = _judged(run, fitted.evaluated, metrics) | costs | _origin(run, fitted)
-    if fitted.record is not None:
-        save_card(run, result, fitted.record)
-    write_json(folder.metrics, result)
-    remove(folder.retrain)
-    remove(folder.trials)
-    tracker.log({f"eval/{name}": value for name, value in metrics.items()})
-
-
-def _write_rows_and_curve(fitted: Fitted, folder: RunFolder) -> None:
-    """Writes the predictions and the losses of the evaluated rows, and the curve of the training, as far as there are
-    any."""
-    evaluated = fitted.evaluated
-    if evaluated.predictions is not None:
-        write_text(folder.predictions, evaluated.predictions)
-    if evaluated.predicted_rows is not None:
-        write_csv(folder.predicted_rows, evaluated.predicted_rows)
     if fitted.curve:
         write_text(folder.retrain_metrics, "".join(json.dumps(point) + "\n" for point in fitted.curve))
+    costs = {"trainable_parameters": trainable, "label_scale": scale} | _costs(run, fitted, rate, prepared.seconds)
+    write_json(folder.trained, costs)
+    _write_result(run, judged, costs, fitted.record)
+
+
+def evaluate_trained(run: Context) -> None:
+    """Evaluates the finished training of a run anew, with its adapter as it was written, and writes metrics.json. An
+    earlier evaluation is kept in evaluate.old-N."""
+    folder, costs = run.folder, read_json(run.folder.trained)
+    model = trained_model(run, costs["label_scale"]).to(run.compute.device)
+    judged = _judged(model, run, NOWHERE, keep=True)
+    if run.processes.first:
+        record = ranks.load(folder.ranks) if folder.ranks.exists() and run.config.has_lora else None
+        _write_result(run, judged, costs, record)
+
+
+def trained_model(run: Context, scale: Mapping[str, Any] | None) -> Any:
+    """The model that a finished training of this run has written; on the CPU. `scale`: that of its labels, if its head
+    predicts them in the units of the file; the model then predicts on the scale of the training again."""
+    folder = run.folder
+    if isinstance(run.config, WithLora):  # the adapter is stock PEFT's: no projection is split for it
+        whole = run.config.lora.model_copy(update={"target_modules": [ALL_LINEAR]})
+        run = run.under(run.config.model_copy(update={"lora": whole}))
+    base = run.base().model
+    if (folder.adapter / bottleneck.SETTINGS).exists():
+        model: Any = bottleneck.load(base, folder.adapter)
+    elif folder.adapter.exists():
+        model = PeftModel.from_pretrained(base, folder.adapter, is_trainable=True)
+    elif folder.merged.exists():
+        base.load_state_dict(type(base).from_pretrained(folder.merged, dtype=torch.float32).state_dict())
+        model = base.requires_grad_(True)
+    elif run.config.evaluates_base:
+        model = base
+    else:
+        raise UserError(f"--stage evaluate: {folder.root} has no trained model any more; --stage retrain trains one")
+    if scale is not None and scale["in_head"]:
+        LabelScale(-scale["mean"] / scale["deviation"], 1 / scale["deviation"]).into_head(model)
+    return model.eval()
+
+
+def _judged(model: Any, run: Context, tracker: Tracker, *, keep: bool = False) -> dict[str, Any]:
+    """Evaluates the model and writes its predictions; returns what metrics.json says of them. `keep`: an earlier
+    evaluation is put aside, once the new one is made."""
+    folder, task = run.folder, run.task
+    batch = run.config.evaluation_batch
+    evaluated = evaluate(model, task, run.data, run.compute, batch, run.processes, run.stop.check)
+    if not run.processes.first:
+        return {}
+    if keep:
+        _put_evaluation_aside(folder)
+        run.begin("evaluate")
+    written = write_texts(model, run) if isinstance(task, Conversations) else {}
+    metrics = task.ordered(written | evaluated.metrics)
+    if evaluated.predicted_rows is not None:
+        write_csv(folder.predicted_rows, evaluated.predicted_rows)
     if evaluated.row_losses is not None:
         write_parquet(folder.row_losses, evaluated.row_losses)
+    tracker.log({f"eval/{name}": value for name, value in metrics.items()})
+    own = {name: value for name, value in metrics.items() if name != "loss"}
+    # Rows of one input depend on each other.
+    inputs = sum(len(set(rows["group"][:])) for rows in run.data.evaluation.values())
+    return {
+        "method": run.config.method,
+        "task": task.name,
+        "split": task.evaluation_split,
+        "evaluated_on": evaluated_on(run.config, task.name, task.evaluation_split, task.held_out),
+        "evaluated_rows": evaluated.rows,
+        "metrics": own,
+        "standard_error": standard_error(own, inputs),
+        "loss": metrics.get("loss"),
+        "calibrated_loss": evaluated.calibrated_loss,
+        "seconds_evaluation": evaluated.seconds,
+    }
+
+
+def _put_evaluation_aside(folder: RunFolder) -> None:
+    """Moves the files of an earlier evaluation to evaluate.old-N."""
+    old = Places(folder.root / "evaluate").free
+    for path in reversed(list(Stage("evaluate", folder, {}, None).outputs)):  # metrics.json first
+        old.mkdir(exist_ok=True)
+        os.rename(path, old / ("manifest" if path.is_dir() else path.name))
+
+
+def _write_result(
+    run: Context, judged: Mapping[str, Any], costs: Mapping[str, Any], record: RankRecord | None
+) -> None:
+    """Writes the model card and, last, metrics.json."""
+    result = {**judged, **costs, **_origin(run)}
+    if record is not None:
+        save_card(run, result, record)
+    write_json(run.folder.metrics, result)
 
 
 def _restore_label_scale(run: Context, model: Any) -> dict[str, Any] | None:
@@ -130,53 +192,22 @@ def _say_what_is_trained(run: Context, trainable: int) -> None:
     log.info("retrain (%s): %s", method, said, extra={"once": ("retrain", method, said)})
 
 
-def _refuse_changes(run: Context) -> None:
-    """Refuses, before a model is loaded, to resume half-done work that began on other data or at other ranks. Warns of
-    work that began on another kind of device or in another precision."""
-    folder, first = run.folder, run.processes.of_first
-    if run.config.searches:  # the other methods check their ranks when they prepare the model
-        first(lambda: refuse_changed_ranks(ranks.load(folder.ranks), folder.ranks, folder))
-    begun = first(lambda: checkpoint.peek(folder.retrain))
-    warn_of_another_machine("retrain", begun.get("machine", {}), run.compute)
-    refuse_changed_data(run, begun.get("data", {}))
-
-
-def _judged(run: Context, evaluated: Evaluated, metrics: Mapping[str, float]) -> dict[str, Any]:
-    """What metrics.json says of the evaluation."""
-    task, own = run.task, {name: value for name, value in metrics.items() if name != "loss"}
-    # Rows of one input depend on each other.
-    inputs = sum(len(set(rows["group"][:])) for rows in run.data.evaluation.values())
-    return {
-        "method": run.config.method,
-        "task": task.name,
-        "split": task.evaluation_split,
-        "evaluated_on": evaluated_on(run.config, task.name, task.evaluation_split, task.held_out),
-        "evaluated_rows": evaluated.rows,
-        "metrics": own,
-        "standard_error": standard_error(own, inputs),
-        "loss": metrics.get("loss"),
-        "calibrated_loss": evaluated.calibrated_loss,
-    }
-
-
 def _costs(run: Context, fitted: Fitted, rate: float, found_in: float | None) -> dict[str, Any]:
     """What metrics.json says of size, time and memory. `seconds.total`: of one run at the chosen rate, without the
     sweep of learning rates. `found_in`: the seconds in which the method found its ranks."""
     config, record = run.config, fitted.record
     searched: Mapping[str, Any] = read_searched(run.folder.search_summary) if config.searches else {}
     if config.searches == "trials":
-        trials = read_trials(run.folder.grid)
+        trials = read_trials(run.folder.grid_trials)
         searched = {"seconds": sum(t.seconds for t in trials), "steps": sum(t.steps for t in trials)}
-    answer = read_answer(run.folder.answer).get("seconds") if config.method == "autolora" else None
+    answer = read_json(run.folder.measured).get("seconds") if config.method == "autolora" else None
     seconds = {"search": searched.get("seconds", found_in), "answer": answer, "retrain": fitted.seconds}
-    swept = len(config.retrain.rates) > 1 and not config.evaluates_base
     return {
         "lora_parameters": record.lora_parameters if record else 0,
         "mean_rank": record.mean_rank if record else None,
         "learning_rate": None if config.evaluates_base else rate,
-        "learning_rates_tried": config.retrain.rates if swept else [],
-        "seconds_sweep": sum(trial.seconds for trial in read_trials(run.folder.sweep)),
-        "seconds_evaluation": fitted.evaluated.seconds,
+        "learning_rates_tried": config.retrain.rates if config.sweeps else [],
+        "seconds_sweep": sum(trial.seconds for trial in read_trials(run.folder.sweep_trials)),
         "seed": config.seed,
         "seconds": seconds | {"total": sum(s for s in seconds.values() if s is not None)},
         "steps": {"search": searched.get("steps"), "retrain": fitted.steps},
@@ -184,23 +215,18 @@ def _costs(run: Context, fitted: Fitted, rate: float, found_in: float | None) ->
     }
 
 
-def _origin(run: Context, fitted: Fitted) -> dict[str, Any]:
+def _origin(run: Context) -> dict[str, Any]:
     """What metrics.json says of the machine, the versions and the inputs on which the numbers depend."""
     config = run.config
     weights = "bf16" if run.weights_dtype == torch.bfloat16 else "fp32"
     weights = "4 bits" if config.model.dtype == "nf4" else weights
-    read = None if named_ranks(config) is None else what_counts(ranks.load(ranks_from(config)))
     return {
         "machine": computed_on(run.compute, run.processes.size) | {"weights": weights},
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
         "commit": commit(),
-        "base_weights": run.weights.loaded,
+        "base_weights": run.known.get("base model"),
         "data": run.fingerprint,
-        "source_ranks": read,
-        "trained_ranks": fitted.record.kept if fitted.record else None,
-        "source_components": components_digest(config),
-        "settings": FINISHED.of(config),
     }
 
 
@@ -210,8 +236,6 @@ def evaluated_on(config: RunConfig, name: str, split: str, held_out: bool) -> st
     `held_out`: whether the task took them out of the training rows.
     """
     task = config.task
-    if not isinstance(task, OwnRows):
-        return f"{name}, {split}"
     own = task.file_of(split)
     if own is not None:
         return Path(own).name

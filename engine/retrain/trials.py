@@ -21,21 +21,17 @@ from autolora.configs.schema import LoraGrid, Optuna, RunConfig
 from autolora.engine import ranks
 from autolora.engine.disk.files import remove, write_json
 from autolora.engine.export.lora_config import save_lora_config
-from autolora.engine.ranks import LayerRank, RankRecord, controls
-from autolora.engine.ranks.controls import Shapes
-from autolora.engine.retrain import checkpoint
-from autolora.engine.retrain.components import components_digest
-from autolora.engine.retrain.evaluate import NotFinite
+from autolora.engine.ranks import LayerRank, RankRecord
+from autolora.engine.retrain import checkpoint, controls
+from autolora.engine.retrain.controls import Shapes
+from autolora.engine.retrain.evaluate import NotFinite, evaluate
 from autolora.engine.retrain.fit import begin, fit
 from autolora.engine.retrain.methods import METHODS
 from autolora.engine.retrain.methods.adalora import LEAST_STEPS
 from autolora.engine.retrain.methods.base import Prepared, budget_of
 from autolora.engine.retrain.methods.lora import lora_at
-from autolora.engine.retrain.same_ranks import what_counts
-from autolora.engine.retrain.settings import CHOOSING
-from autolora.engine.run.contents import read_trials_file
 from autolora.engine.run.context import Context
-from autolora.engine.run.same_data import refuse_changed_data
+from autolora.engine.run.records import read_trials_file
 from autolora.problems.data import Data, split_rows
 from autolora.problems.machine.draws import seed_of
 from autolora.problems.models.attach import ADAPTER
@@ -71,9 +67,9 @@ def choose_learning_rate(run: Context) -> float:
 
     def prepare(run: Context, tried: Mapping[str, Any]) -> tuple[Context, Prepared]:
         at_rate = run.under(with_rate(run.config, tried["learning_rate"]))
-        return at_rate, METHODS[type(run.config)](run.base(), at_rate, len(split_rows(run.data.train, run.config)[0]))
+        return at_rate, METHODS[type(run.config)](run.base(), at_rate, len(run.data.train))
 
-    return float(best_trial(run, run.folder.sweep, lambda done: rates, prepare).tried["learning_rate"])
+    return float(best_trial(run, "sweep", lambda done: rates, prepare).tried["learning_rate"])
 
 
 def choose_ranks(run: Context) -> None:
@@ -87,7 +83,7 @@ def choose_ranks(run: Context) -> None:
         return run, lora_at(ranks_of(tried), Path("--lora.k"), run.base(), run)
 
     sizes = {name: sum(shape) for name, shape in shapes.items()}
-    _, prepared = prepare(run, best_trial(run, run.folder.grid, plan, prepare, sizes).tried)
+    _, prepared = prepare(run, best_trial(run, "grid", plan, prepare, sizes).tried)
     assert prepared.record is not None
     assert isinstance(prepared.model, PeftModel)
     save_lora_config(prepared.model.peft_config[ADAPTER], prepared.record, run.folder.lora_config, config)
@@ -95,47 +91,39 @@ def choose_ranks(run: Context) -> None:
 
 
 def best_trial(
-    run: Context, path: Path, plan: Plan, prepare: Prepare, sizes: Mapping[str, int] | None = None
+    run: Context, stage: str, plan: Plan, prepare: Prepare, sizes: Mapping[str, int] | None = None
 ) -> Trial:
     """The trial with the best score on D_val; if scores are equal, the trial with the lower loss. Each finished trial
-    is written to `path`, and only those that are not there are run. `sizes`: layer -> LoRA parameters of one
-    component, which are stored, too. Raises UserError when all trials diverged."""
-    found = read_trials_file(path)
-    # A finished choice has read only D_tr and D_val, so that the evaluation rows may have changed since.
-    refuse_changed_data(run, found.get("data", {}), evaluated="chosen" not in found)
-    begun = {key: found[key] for key in ("ranks",) if key in found}
-    if sizes is not None:
-        begun["parameters_per_rank"] = dict(sizes)
+    is written to trials.json in the folder of the `stage`, and only those that are not there are run. `sizes`: layer
+    -> LoRA parameters of one component, which are stored, too. Raises UserError when all trials diverged."""
+    folder = run.folder.root / stage
+    path = folder / "trials.json"
+    stored = {} if sizes is None else {"parameters_per_rank": dict(sizes)}
     done = read_trials(path)
 
     def write(**more: Any) -> None:
-        made: dict[str, Any] = {"settings": CHOOSING.of(run.config), "data": run.fingerprint}
-        if (components := components_digest(run.config)) is not None:
-            made["components"] = components
-        write_json(path, {**more, "trials": [dataclasses.asdict(trial) for trial in done], **begun, **made})
+        write_json(path, {**more, "trials": [dataclasses.asdict(trial) for trial in done], **stored})
 
     while len(done) < len(planned := plan(done)):
         tried, data = planned[len(done)], halves_of(run)
-        log.info("%s: trial %d, %.200s", path.stem, len(done) + 1, tried)
+        log.info("%s: trial %d, %.200s", stage, len(done) + 1, tried)
         run.compute.let_go()
         set_seed(run.config.seed)
-        at, prepared = prepare(run.under(_settings(run, data)), tried)
-        if sizes is None:
-            begun["ranks"] = what_counts(prepared.record)
-        # Settings are stored only after what may refuse them: a half-done choice resumes only under those stored.
-        begin(at, prepared, data)
-        if not found and not done:
-            remove(run.folder.trials)  # of other candidates, where someone has removed the file
-        write()
-        done.append(_tried(at, prepared, data, run.folder.trials / f"{path.stem}-{len(done)}", tried))
+        half = run.under(_settings(run, data))
+        half.data = data
+        at, prepared = prepare(half, tried)
+        begin(at, prepared, data, stage)
+        done.append(_tried(at, prepared, data, folder / f"trial-{len(done)}", tried))
         write()
     chosen = max(done, key=partial(goodness, run.task))
     if not chosen.metrics:
         raise UserError(f"--retrain.learning_rate: all {len(done)} trials of {path} diverged; lower the rate (with "
                         f"--overwrite)")  # fmt: skip
-    log.info("%s: chose %.200s", path.stem, chosen.tried)
-    write(chosen=chosen.tried)
-    remove(run.folder.trials)
+    log.info("%s: chose %.200s", stage, chosen.tried)
+    if run.processes.first:
+        write(chosen=chosen.tried)
+        for trial in folder.glob("trial-*"):
+            remove(trial)
     run.compute.let_go()
     return chosen
 
@@ -145,10 +133,12 @@ def _tried(run: Context, prepared: Prepared, data: Data, folder: Path, tried: Ma
     began, before = time.perf_counter(), float(checkpoint.peek(folder).get("seconds", 0.0))
     try:
         fitted = fit(run, prepared, data, folder)
+        batch = run.config.evaluation_batch
+        evaluated = evaluate(fitted.model, run.task, data, run.compute, batch, run.processes, run.stop.check)
     except NotFinite as error:
         log.warning("%.200s diverged (%s)", tried, error)
         return Trial(tried, {}, 0, before + time.perf_counter() - began)
-    return Trial(tried, fitted.evaluated.metrics, fitted.steps, fitted.seconds + fitted.evaluated.seconds)
+    return Trial(tried, evaluated.metrics, fitted.steps, fitted.seconds + evaluated.seconds)
 
 
 def halves_of(run: Context) -> Data:
@@ -161,11 +151,11 @@ def halves_of(run: Context) -> Data:
 def _settings(run: Context, data: Data) -> RunConfig:
     """The settings of every trial: the run's, but with as many passes over D_tr as the retraining takes over all
     rows, instead of as many steps. With more passes, lower learning rates would look better than they are for the
-    retraining. A trial keeps no losses of rows, as it is judged by its metrics."""
+    retraining."""
     steps = run.config.retrain.max_steps
     if steps is not None:
         steps = max(min(steps, LEAST_STEPS), math.ceil(steps * len(data.train) / len(run.data.train)))
-    retrain = run.config.retrain.model_copy(update={"max_steps": steps, "row_losses": False})
+    retrain = run.config.retrain.model_copy(update={"max_steps": steps})
     return run.config.model_copy(update={"retrain": retrain})
 
 

@@ -17,8 +17,9 @@ from autolora.configs.training import LoraSettings
 from autolora.engine.disk.files import write_text
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.run.manifest import Stage, names_of
 from autolora.engine.run.program import commit
-from autolora.engine.run.same_weights import KnownWeights
+from autolora.engine.run.sources import inputs_in_files
 from autolora.engine.run.trial_batch import refuse_large_weights
 from autolora.engine.run.workbench import Workbench
 from autolora.problems.data import Data, Halves, fingerprint, prepare, split_rows
@@ -39,20 +40,22 @@ from autolora.problems.models.load import (
 from autolora.problems.models.precision import train_in_fp32, weights_dtype
 from autolora.problems.tasks import Task, make_task
 from autolora.problems.tasks.chat import Conversations
-from autolora.problems.tasks.kind import Kind
+from autolora.problems.tasks.given import Kind
 
 
 class Context(Workbench):
     """What all stages of a run share.
 
     `stop` says whether a signal has asked the run to stop. `folder`: where the run writes its results, if not in the
-    folder that `config` names. Attributes `told` and `weights`: see `Workbench`. `found`: what a method has found in
-    the training rows, which all trials of a sweep share.
+    folder that `config` names. `stages`: those of the command, whose manifests are compared with what is read.
+    Attributes `told`: see `Workbench`; `known`: the inputs that were read so far, by name; `found`: what a method has
+    found in the training rows, which all trials of a sweep share.
     """
 
     def __init__(
-        self, config: RunConfig, stop: StopRequest, processes: Processes = ALONE, folder: RunFolder | None = None
-    ) -> None:
+        self, config: RunConfig, stop: StopRequest, processes: Processes = ALONE, folder: RunFolder | None = None,
+        stages: Sequence[Stage] = (),
+    ) -> None:  # fmt: skip
         self.config = config
         self._asked = config
         self.folder = folder or RunFolder.of(config)
@@ -62,7 +65,8 @@ class Context(Workbench):
         self.task: Task = make_task(config)
         self.told: set[str] = set()
         self.found: dict[str, Any] = {}
-        self.weights = KnownWeights()
+        self.stages = stages
+        self.known: dict[str, Any] = {}
         self._keeps = False
         self._kept: tuple[BaseModel, Snapshot, bool] | None = None
 
@@ -81,20 +85,41 @@ class Context(Workbench):
         other.config = config
         return other
 
-    def begin(self) -> None:
-        """Writes config.yaml. A stage calls this just before its first training step, after every check has passed, so
-        that the file says what has trained in the folder, not what a command asked for."""
-        commit()  # of the program as it is before the training, which may take days
-        if self.processes.first:
+    def know(self, name: str, value: Any, where: str) -> None:
+        """An input has been read. Raises Changed if a stage in the folder was made from another one. `where`: the key
+        and the file that hold it."""
+        self.known[name] = value
+        for stage in self.stages:
+            stage.check_input(name, value, where)
+
+    def know_rows(self) -> None:
+        """Compares the encoded rows with those from which the stages in the folder were made."""
+        found, origin = self.fingerprint, self.task.origin
+        self.know("classes", found["classes"], origin())
+        self.know("training rows", found["training"], origin())
+        held_out = {key: found[key] for key in ("evaluation", "unused") if key in found}
+        self.know("evaluation rows", held_out, ", ".join(dict.fromkeys(map(origin, found["evaluation"]))))
+        if self.config.sweeps or self.config.searches:
+            self.know("seed of the rows", self.config.data_seed, "--task.seed")
+
+    def begin(self, *stages: str) -> None:
+        """Writes config.yaml and the manifests of these stages. A stage calls this just before its first step, after
+        every check has passed: what has begun in the folder is what they say."""
+        made = {"commit": commit(), "device": self.compute.device.type, "bf16": self.compute.bf16}
+        if not self.processes.first:
+            return
+        if stages != ("probe",) or not self.folder.config.exists():
             write_text(self.folder.config, of_folder(self._asked))
+        self.known |= {name: value for name, (value, _) in inputs_in_files(self.config, self.folder).items()}
+        for stage in self.stages:
+            if stage.name in stages and not stage.foreign:
+                stage.begin(self.known, names_of(self.config), made)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The base model's tokenizer."""
         self._stop_if_asked()
-        tokenizer = load_tokenizer(self.config.model, **self.task.tokenizer_options)
-        self.task.adapt_tokenizer(tokenizer)
-        return tokenizer
+        return load_tokenizer(self.config.model, **self.task.tokenizer_options)
 
     @property
     def ends(self) -> list[int]:
@@ -108,14 +133,9 @@ class Context(Workbench):
         with self.processes.first_goes_first():
             return prepare(self.task, self.tokenizer, self.config)
 
-    @property
-    def fingerprint(self) -> dict[str, Any]:
-        """The fingerprint of the rows and, once it is loaded, of the base model; checkpoints store it to recognise
-        changed data and weights."""
-        return self._rows if self.weights.loaded is None else {**self._rows, "weights": self.weights.loaded}
-
     @cached_property
-    def _rows(self) -> dict[str, Any]:
+    def fingerprint(self) -> dict[str, Any]:
+        """Digests of the encoded rows."""
         data = self.data  # first: the task learns its classes from the rows
         return fingerprint(data, self.task.head().get("id2label", {}).values(), self.config.task.evaluation_rows)
 
@@ -150,8 +170,8 @@ class Context(Workbench):
         """A freshly loaded base model with the task's head and loss.
 
         `second_order`: whether second derivatives are needed, which decides the attention kernel. Raises UserError for
-        settings that would otherwise fail, or give useless results, only after hours of training, and Outdated if work
-        in the run's folder was done with other weights.
+        settings that would otherwise fail, or give useless results, only after hours of training, and Changed if a
+        stage in the run's folder was made with other weights.
         """
         config = self.config
         self._stop_if_asked()
@@ -162,7 +182,8 @@ class Context(Workbench):
             self._look_before_loading(targets)
             self.told.add("weights")
         base = load_base(config.model, task.auto_class, second_order=second_order, dtype=dtype, **task.head())
-        self.weights.check(digest_of_weights(base.model, base.trained_whole), config.model.name)
+        digest = digest_of_weights(base.model, base.trained_whole)
+        self.know("base model", digest, f"--model.name: {config.model.name}")
         task.adapt(base.model)
         share_padding(base.model, self.tokenizer)
         split(base.model, targets)

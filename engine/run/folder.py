@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Self
 
 from autolora.configs.places import from_home
-from autolora.configs.schema import RunConfig, Stage
+from autolora.configs.schema import RunConfig
 from autolora.engine.disk.files import remove
 from autolora.engine.disk.paths import At
 
@@ -29,18 +29,19 @@ class RunFolder:
     search_weights = At("search/weights.safetensors")
     search_numbers = At("search/components.safetensors")
     search_summary = At("search/summary.json")
-    source_ranks = At("search/source_ranks.json")
-    """ranks.json of the run whose search this one has taken over (--answer.from)."""
-    source_answer = At("search/source_answer.json")
-    """answer.json of that run."""
-    answer = At("search/answer.json")
+    measurement = At("measure/evidence.json")
+    """What was measured of the search: ranks.json without ranks."""
+    measured = At("measure/summary.json")
     ranks = At("ranks.json")
     lora_config = At("lora_config")
     """PEFT's LoraConfig at the recorded ranks, for other trainers."""
-    grid = At("grid.json")
-    sweep = At("sweep.json")
-    trials = At("trials")
+    grid = At("grid")
+    grid_trials = At("grid/trials.json")
+    sweep = At("sweep")
+    sweep_trials = At("sweep/trials.json")
     retrain = At("retrain")
+    trained = At("retrain/summary.json")
+    """What the training cost; the last file of the stage."""
     retrain_metrics = At("retrain_metrics.jsonl")
     """The training loss and the learning rate over the steps of the retraining."""
     adapter = At("adapter")
@@ -58,6 +59,9 @@ class RunFolder:
     metrics = At("metrics.json")
     log = At("log.txt")
     """What the program said while it worked here, each line with its time."""
+    probe = At("probe")
+    probe_result = At("probe/probe.json")
+    """What --stage probe measured: how near each hypergradient is to the exact one, and what its step costs."""
     verdict = At("verdict")
     """What --stage verdict trained: the ranks that it compares, and a run for each member of a pair."""
     verdict_summary = At("verdict.json")
@@ -73,41 +77,16 @@ class RunFolder:
         """The same folder at another place."""
         return type(self)(root)
 
+    def clear_leftovers(self) -> None:
+        """Removes what a stage keeps to go on from, and a kill at its end may have left."""
+        searched, trained = self.search_summary.exists(), self.metrics.exists()
+        old = [self.search_checkpoint] if searched else []
+        for pattern in ("retrain/checkpoint-*", "retrain/wide-*", "sweep/trial-*") if trained else ():
+            old += self.root.glob(pattern)
+        for path in old:
+            remove(path)
+
     @property
     def begun(self) -> bool:
         """Whether a stage has begun to train here: config.yaml is written just before."""
         return self.config.exists()
-
-    def clear_leftovers(self) -> None:
-        """Removes the checkpoints of finished stages, which a stage leaves if it is killed after its last file."""
-        if self.search_summary.exists():
-            remove(self.search_checkpoint)
-        if self.metrics.exists():
-            remove(self.retrain)
-            remove(self.trials)
-
-    def outputs(self, stage: Stage) -> list[Path]:
-        """The paths of a stage and of the stages after it, which --overwrite replaces.
-
-        A retraining may also write lora_config/ and ranks.json, which are listed with the search.
-        wandb_id is, too, and with a retraining that has begun: wandb would draw a second one as the same curve.
-        """
-        searched = [self.wandb_id, self.search, self.grid, self.lora_config, self.ranks]
-        searched += [self.verdict, self.verdict_summary, self.log]
-        retrained = [self.sweep, self.trials, self.retrain, self.adapter, self.merged, self.padded]
-        retrained += [
-            self.predictions,
-            self.predicted_rows,
-            self.references,
-            self.written,
-            self.samples,
-            self.row_losses,
-        ]
-        retrained += [self.retrain_metrics, self.metrics]
-        reported = [self.figures, self.report]
-        if stage == "report":
-            return reported
-        if stage == "retrain":
-            trained = self.metrics.exists() or self.retrain.exists()
-            return [*retrained, *reported, *([self.wandb_id] if trained else [])]
-        return searched + retrained + reported

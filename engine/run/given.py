@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +12,6 @@ from autolora.configs.errors import UserError
 from autolora.configs.schema import RunConfig
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
-from autolora.engine.run.same_weights import KnownWeights
 from autolora.engine.run.workbench import Workbench
 from autolora.problems.data import Data, Halves, split_rows
 from autolora.problems.machine.compute import all_seeded, choose_compute
@@ -43,7 +41,6 @@ class ScriptBench(Workbench):
         self.processes = ALONE
         self.compute = dataclasses.replace(choose_compute(config, device.index or 0), device=device)
         self.told = set()
-        self.weights = KnownWeights()
         self._base, self._kind, self._validation = base, kind, validation
         self._data = Data(rows, {}, rows.collate)
         self._bare = Snapshot(base.model, whole_names(base))
@@ -57,11 +54,6 @@ class ScriptBench(Workbench):
     def data(self) -> Data:
         """The rows."""
         return self._data
-
-    @property
-    def fingerprint(self) -> dict[str, Any]:
-        """Empty, as this search never resumes."""
-        return {}
 
     @property
     def weights_dtype(self) -> torch.dtype:
@@ -91,8 +83,8 @@ class ScriptBench(Workbench):
         split(self._base.model, self.searched.lora.target_modules)
         return train_in_fp32(dataclasses.replace(self._base), self.weights_dtype)
 
-    def begin(self) -> None:
-        """Does nothing: a search of a script has no config.yaml that would record its start."""
+    def begin(self, *stages: str) -> None:
+        """Does nothing: a search of a script never resumes."""
 
     def put_back(self) -> None:
         """Undoes what the search changed in the model, which stays without the script's adapters."""

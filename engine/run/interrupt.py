@@ -27,8 +27,10 @@ def _leave(number: int, frame: FrameType | None) -> None:
         os._exit(128 + number)
 
 
-class Interrupted(Exception):
-    """The run was asked to stop. At the first signal it has saved what it had; a second one stops it `at_once`.
+class Interrupted(BaseException):
+    """The run was asked to stop. As with KeyboardInterrupt, no `except Exception` on the way takes it for an error.
+
+    At the first signal it has saved what it had; a second one stops it `at_once`.
 
     `code`: the exit code (130 or 143), or OUT_OF_TIME."""
 

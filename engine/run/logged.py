@@ -59,7 +59,7 @@ def logged(folder: RunFolder) -> Iterator[None]:
     try:
         yield
         handler.handle(_line(logging.INFO, "finished"))
-    except Exception as error:
+    except BaseException as error:
         handler.handle(_last_words(error))
         raise
     finally:
@@ -67,7 +67,7 @@ def logged(folder: RunFolder) -> Iterator[None]:
         handler.close()
 
 
-def _last_words(error: Exception) -> logging.LogRecord:
+def _last_words(error: BaseException) -> logging.LogRecord:
     """How a run ended that did not finish; of an unexpected error with its traceback."""
     if isinstance(error, Interrupted):
         return _line(logging.INFO, "stopped")
@@ -76,7 +76,7 @@ def _last_words(error: Exception) -> logging.LogRecord:
     return _line(logging.ERROR, "the run failed", error)
 
 
-def _line(level: int, words: str, error: Exception | None = None) -> logging.LogRecord:
+def _line(level: int, words: str, error: BaseException | None = None) -> logging.LogRecord:
     trace = None if error is None else (type(error), error, error.__traceback__)
     return log.makeRecord(log.name, level, __file__, 0, words, (), trace)
 

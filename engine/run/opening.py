@@ -1,28 +1,27 @@
-"""Open the folder that a command works in, after every check has passed.
+"""The folder that a command works in, and with --overwrite the hidden one beside it.
 
-With --overwrite the new results grow in the hidden folder `.x.new` beside `x`. Once they are complete, `x` becomes
-`x.old-1` and `.x.new` becomes `x`: no finished result is deleted. A command that finds `.x.new` and no `x` was killed
-between these two renames, and completes them.
+With --overwrite, what was made from something else is made anew in `.x.new` beside `x`, which begins with hard links
+of the stages before. Once it is complete, `x` becomes `x.old-1` and `.x.new` becomes `x`: no finished result is
+deleted. A command that finds `.x.new` and no `x` was killed between these two renames, and completes them.
 """
 
 import dataclasses
-import filecmp
 import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Self
 
 from autolora.configs.errors import UserError
-from autolora.configs.files import of_folder
 from autolora.engine.disk.files import remove, stamp, sync
 from autolora.engine.disk.lock import locked
-from autolora.engine.run.asked import AskedOf, F, Refusal
 from autolora.engine.run.folder import RunFolder
-from autolora.engine.run.resuming import Outdated
+from autolora.engine.run.manifest import STAGES, Changed
+from autolora.problems.machine.processes import Processes
 
 log = logging.getLogger("autolora")
 
@@ -70,82 +69,83 @@ def settle_if_free(root: Path) -> None:
             settle(places)
 
 
-def workplace(asked: AskedOf[F]) -> F:
-    """The folder that the command writes to: with --overwrite the hidden one beside, if there is what it replaces."""
-    growing = asked.folder.at(Places.of(asked.folder.root).growing)
-    if asked.replaces and any(path.exists() for path in (growing.root, *asked.folder.outputs(asked.stage))):
-        return growing
-    return asked.folder
-
-
-@contextmanager
-def opened(asked: AskedOf[F], refusals: Sequence[Refusal[F]], resuming: Sequence[Refusal[F]]) -> Iterator[F]:
-    """The folder in which the body works, created if needed; the caller holds the lock of `asked.folder`.
-
-    First `refusals` check the folder that the command names, in their order. Then `resuming` checks the half-done work
-    that the command would resume. Raises UserError when a check refuses, or when the folder cannot be written.
-    """
-    completed = settle(Places.of(asked.folder.root)) and _of_this_command(asked)
-    for refuse in refusals:
-        refuse(asked)
-    folder = asked.folder if completed else workplace(asked)
-    if folder != asked.folder:
-        with _replacing(asked, folder, resuming):
-            yield folder
-        return
-    for refuse in resuming:
-        refuse(asked)
-    growing = asked.folder.at(Places.of(asked.folder.root).growing)
-    if growing.begun:
-        log.info("half-done new results in %s are left alone; --overwrite resumes them", growing.root)
-    _make(Path(os.path.realpath(asked.folder.root)))
-    yield asked.folder
-
-
-@contextmanager
-def _replacing(asked: AskedOf[F], folder: F, resuming: Sequence[Refusal[F]]) -> Iterator[None]:
-    """Lets the body write new results to `folder`, then puts them in the place of the old ones.
-
-    Half-done new results are resumed if `resuming` allows it, else they are kept as old ones are."""
-    places, at_work = Places.of(asked.folder.root), dataclasses.replace(asked, folder=folder)
-    if folder.begun and (why := asked.outdated or _unfit(at_work, _kept(asked), resuming)):
-        kept = places.free
-        os.rename(folder.root, kept)
-        log.info("--overwrite: half-done new results are not resumed, and are now in %s (%s)", kept, why)
-    if not folder.begun:
-        remove(folder.root)
-        _make(folder.root)
-        _seed(folder.root, _kept(asked))
+def made_ready(folder: RunFolder) -> None:
+    """Creates the folder, and tells of half-done new results beside it. Raises UserError if it cannot be written."""
     try:
-        for refuse in resuming:
-            refuse(at_work)
-        log.info(
-            "--overwrite: %s in %s; %s stays as it is until they are complete",
-            "the half-done new results go on" if folder.begun else "new results are written", folder.root, places.root,
-        )  # fmt: skip
-        yield
+        Path(os.path.realpath(folder.root)).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--runs_folder: cannot write {folder.root} ({error.strerror})") from error
+    if (growing := Places.of(folder.root).growing).exists():
+        log.info("half-done new results in %s are left alone; --overwrite resumes them", growing)
+
+
+def growing_beside(
+    folder: RunFolder, kept: Sequence[str], changed: Changed, work: Callable[[RunFolder], None], processes: Processes
+) -> None:  # fmt: skip
+    """Makes new results by `work` in the hidden folder beside, then puts them in the place of the old ones.
+
+    `kept`: the stages of this run; `changed`: the first of them that is made anew. Half-done new results go on if they
+    are of this command, else they are kept as old ones are.
+    """
+    places = Places.of(folder.root)
+    new = RunFolder(places.growing)
+    if processes.of_first(new.root.exists):
+        try:
+            _work_in(new, work, processes)
+            return processes.of_first(lambda: _swap(places))
+        except Changed:
+            processes.of_first(lambda: put_aside(new.root, places.free))
+    while True:
+        processes.of_first(partial(_fill, new, folder, kept[: kept.index(changed.stage)]))
+        try:
+            _work_in(new, work, processes)
+            return processes.of_first(lambda: _swap(places))
+        except Changed as earlier:  # found once the rows or the base model were loaded
+            processes.of_first(lambda: remove(new.root))
+            changed = earlier
+
+
+def _work_in(new: RunFolder, work: Callable[[RunFolder], None], processes: Processes) -> None:
+    if processes.first:
+        log.info("--overwrite: new results are made in %s; the old ones stay until they are complete", new.root)
+    try:
+        work(new)
     finally:
-        if not folder.begun:
-            remove(folder.root)
+        if processes.first and not new.begun:
+            remove(new.root)
+
+
+def _fill(new: RunFolder, old: RunFolder, kept: Sequence[str]) -> None:
+    """Begins the folder of new results with hard links of what these stages have written; all of them or none."""
+    filled = new.root.with_name(f"{new.root.name}.tmp")
+    remove(filled)
+    filled.mkdir(parents=True)
+    for name in kept:
+        for path in (old.root / name, *(getattr(old, key) for key in STAGES[name].writes)):
+            target = filled / path.relative_to(old.root)
+            if target.exists():
+                continue
+            if path.is_dir():
+                shutil.copytree(path, target, symlinks=True, copy_function=_link)
+            elif path.exists():  # copied, as an editor may write into the old file while the new results are made
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(path, target)
+    os.rename(filled, new.root)
+
+
+def _swap(places: Places) -> None:
     old = places.free
     os.rename(places.root, old)
-    os.rename(folder.root, places.root)
+    os.rename(places.growing, places.root)
     sync(places.root.parent)
     log.info("--overwrite: the old results are in %s (%.1f MiB)", old, _size(old) / 2**20)
 
 
-def again_if_outdated(asked: AskedOf[F], work: Callable[[AskedOf[F]], None]) -> None:
-    """Calls `work`, which opens the folder of `asked`.
-
-    With --overwrite it calls `work` a second time, from the beginning, if the first call resumed half-done new results
-    that turned out to be outdated.
-    """
-    try:
-        work(asked)
-    except Outdated as error:
-        if not asked.replaces:
-            raise
-        work(dataclasses.replace(asked, outdated=str(error)))
+def put_aside(path: Path, old: Path) -> None:
+    """Renames `path` to `old`, and says so."""
+    if path.exists():
+        os.rename(path, old)
+        log.info("--overwrite: what was in %s is kept in %s", path, old)
 
 
 @contextmanager
@@ -168,64 +168,12 @@ def _content(folder: RunFolder) -> set[Path]:
     return inside | {path for path in (wandb, folder.wandb_id, folder.figures) if path.exists()}
 
 
-def _of_this_command(asked: AskedOf[F]) -> bool:
-    """Whether the results that `settle` has just put in place were made with the settings of this command, so that
-    nothing needs to be done again."""
-    config = RunFolder(asked.folder.root).config
-    same = config.exists() and config.read_text(encoding="utf-8") == of_folder(asked.config)
-    if same and asked.replaces:
-        log.info("--overwrite: the new results were already complete, and are now in %s", asked.folder.root)
-    return same
-
-
-def _unfit(at_work: AskedOf[F], kept: Sequence[Path], resuming: Sequence[Refusal[F]]) -> str:
-    """The reason why half-done new results cannot be resumed; empty if they can."""
-    try:
-        for path in kept:
-            if not _equal(path, at_work.folder.root / path.name):
-                raise UserError(f"they began with another {path.name}")
-        for refuse in resuming:
-            refuse(at_work)
-    except UserError as error:
-        return str(error)
-    return ""
-
-
-def _equal(one: Path, other: Path) -> bool:
-    """Whether all files below `one`, or it itself, have the same content in `other`."""
-    files = [path for path in one.rglob("*") if path.is_file()] if one.is_dir() else [one]
-    pairs = ((path, other / path.relative_to(one)) for path in files)
-    return all(copy.is_file() and filecmp.cmp(path, copy, shallow=False) for path, copy in pairs)
-
-
-def _kept(asked: AskedOf[F]) -> list[Path]:
-    """The old files that the new results need: those of the stages before the ones that the command runs."""
-    replaced = asked.folder.outputs(asked.stage)
-    return [path for path in asked.folder.outputs("all") if path not in replaced and path.exists()]
-
-
-def _seed(growing: Path, kept: Sequence[Path]) -> None:
-    """Fills the folder of new results with what they need of the old ones."""
-    for path in kept:
-        if path.is_dir():
-            shutil.copytree(path, growing / path.name, symlinks=True, copy_function=_link)
-        else:  # copied, as an editor may write into the old file while the new results are written
-            shutil.copy2(path, growing)
-
-
 def _link(source: str, target: str) -> None:
     """Makes a hard link to a file, or a copy if the file system has no hard links."""
     try:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--runs_folder: cannot write {folder} ({error.strerror})") from error
 
 
 def _size(folder: Path) -> int:

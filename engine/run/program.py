@@ -1,12 +1,8 @@
 """The commit of this program, on which the numbers of a run depend as they do on its settings."""
 
 import subprocess
-from collections import Counter
-from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-
-from autolora.configs.count_words import counted
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,15 +20,3 @@ def commit() -> str | None:
         return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-def told_of_commits(commits: Iterable[str | None], what: str) -> str:
-    """A sentence that names the commits at which `what` were made, such as runs; empty if there is only one."""
-    counts = Counter(commits)
-    if len(counts) < 2:
-        return ""
-    named = ", ".join(f"{name or 'unknown'} ({counted(count, 'run')})" for name, count in counts.items())
-    return (
-        f"The {what} were made at {len(counts)} commits of this program, so that they may differ by more than their "
-        f"settings: {named}."
-    )

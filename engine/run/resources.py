@@ -6,7 +6,7 @@ import platform
 import resource
 import sys
 from collections.abc import Callable
-from importlib.metadata import version
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -87,4 +87,5 @@ def processor() -> str:
 def versions() -> dict[str, str]:
     """The versions of Python and of the packages that affect the numbers."""
     packages = ("betty-ml", "torch", "transformers", "peft", "datasets")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+    found = {one.metadata["Name"].lower(): one.version for one in distributions()}
+    return {"python": platform.python_version(), **{name: found[name] for name in packages if name in found}}

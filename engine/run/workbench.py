@@ -1,19 +1,17 @@
 """The interface through which a search and its answer use a run: model, rows, loss, device and result folder."""
 
 from abc import ABC, abstractmethod
-from typing import Any
 
 import torch
 
 from autolora.configs.schema import Autolora, RunConfig, WithLora
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
-from autolora.engine.run.same_weights import KnownWeights
 from autolora.problems.data import Data, Halves
 from autolora.problems.machine.compute import Compute
 from autolora.problems.machine.processes import Processes
 from autolora.problems.models.load import BaseModel
-from autolora.problems.tasks.kind import Kind
+from autolora.problems.tasks.given import Kind
 
 
 class Workbench(ABC):
@@ -21,7 +19,6 @@ class Workbench(ABC):
 
     Of several processes only the first writes files. `stop` says whether a signal has asked to stop. `told`: what was
     checked or told of the base model before, as each training loads it again.
-    `weights`: the base model that was loaded, and those that earlier work in the folder began with.
     """
 
     config: RunConfig
@@ -30,7 +27,6 @@ class Workbench(ABC):
     processes: Processes
     compute: Compute
     told: set[str]
-    weights: KnownWeights
 
     @property
     def searched(self) -> Autolora:
@@ -56,12 +52,6 @@ class Workbench(ABC):
 
     @property
     @abstractmethod
-    def fingerprint(self) -> dict[str, Any]:
-        """Identifies the rows and, once it is loaded, the base model, so that a search does not resume on others.
-        Empty if the search never resumes."""
-
-    @property
-    @abstractmethod
     def weights_dtype(self) -> torch.dtype:
         """The dtype of the base model's frozen weights."""
 
@@ -75,5 +65,5 @@ class Workbench(ABC):
         derivatives."""
 
     @abstractmethod
-    def begin(self) -> None:
-        """Called just before the first training step, after all checks that can refuse the search."""
+    def begin(self, *stages: str) -> None:
+        """Called just before the first step of these stages, after all checks that can refuse them."""

@@ -38,6 +38,7 @@ def table(path: Path, rows: int = 24, labels: tuple[str, ...] = ("bad", "good"),
     """A CSV of texts in the tiny tokenizer's words and labels, each class in turn."""
     draw = random.Random(seed)
     lines = [f"{' '.join(draw.choices(WORDS, k=6))},{labels[i % len(labels)]}" for i in range(rows)]
+    path.parent.mkdir(exist_ok=True)
     path.write_text("text,label\n" + "\n".join(lines) + "\n", encoding="utf-8")
     return path
 

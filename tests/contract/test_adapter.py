@@ -27,8 +27,7 @@ from transformers import (
 )
 from trl import SFTConfig, SFTTrainer
 
-from autolora import measure_adapter
-from autolora.engine.api import UserError
+from autolora import UserError, measure_adapter
 from tests.contract.inputs import conversations, options, table
 from tests.contract.program import Fork, command, die_at_operation, succeed
 from tests.contract.readers import adapter_weights, loaded, logits_of, ranks_in, read

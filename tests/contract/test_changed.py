@@ -1,4 +1,5 @@
-"""Half-done or finished work whose inputs have changed since is refused by name, and nothing is mixed or changed."""
+"""A stage is a function of its inputs: of each stage and kind of input, work made from another one is refused by name,
+and nothing is mixed or changed."""
 
 import json
 import os
@@ -7,16 +8,15 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
 
 from tests.contract.conftest import Finished, Tiny
-from tests.contract.inputs import once, own_table, table
+from tests.contract.inputs import CHATML, conversations, language_arguments, lines, once, own_table, table
 from tests.contract.program import Fork, command, succeed
 from tests.contract.readers import everything, read
-from tests.helpers.tiny import tiny_arguments
+from tests.helpers.tiny import MEASURED, tiny_arguments
 
 pytestmark = pytest.mark.trains
 
@@ -39,49 +39,64 @@ class Half:
         assert everything(self.root) == before
 
 
+MANY = "4000"
+"""More steps than a test waits for, and few enough that a check which fails ends."""
 STAGES: dict[str, tuple[str, ...]] = {
-    "search": ("--search.steps", "100000", "--search.patience", "0"),
-    "retraining": (
-        "--method", "lora_ranks", "--lora.ranks_from", "{here}/ranks.json", "--retrain.max_steps", "100000"
+    "search": ("--search.steps", MANY, "--search.patience", "0", "--hypergradient.type", "{here}/mine.py:Mine"),
+    "retrain": (
+        "--method", "lora_ranks", "--lora.ranks_from", "{here}/learned", "--retrain.init", "{here}/learned",
+        "--retrain.max_steps", MANY,
     ),
-    "sweep": ("--method", "lora", "--retrain.learning_rate", "[1e-3,1e-2]", "--retrain.max_steps", "100000"),
+    "sweep": ("--method", "lora", "--retrain.learning_rate", "[1e-3,1e-2]", "--retrain.max_steps", MANY),
 }  # fmt: skip
+OWN = """from autolora.configs import search
+from autolora.problems.hypergradients import Darts
+
+
+class Mine(Darts):
+    def __init__(self):
+        super().__init__(search.Darts())
+"""
 
 
 @pytest.fixture(scope="module", params=STAGES)
 def half(
-    request: pytest.FixtureRequest, model_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
-) -> Half:
+    request: pytest.FixtureRequest, model_folder: Callable[..., Path], finished: Finished,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Half:  # fmt: skip
     """Each test leaves it as it was."""
     here = tmp_path_factory.mktemp("half")
     shutil.copytree(model_folder("bert"), here / "model")
-    layers = [{"name": "bert.encoder.layer.0.attention.self.query", "rank": 2}]
-    (here / "ranks.json").write_text(json.dumps({"layers": layers}))
+    (here / "mine.py").write_text(OWN)
+    own = own_table(here)
+    if request.param == "retrain":
+        succeed(*once([*tiny_arguments(here / "model", here), *own, "--name", "learned", "--stage", "search"]))
+        shutil.move(here / "runs" / "learned", here / "learned")
     given = [word.replace("{here}", str(here)) for word in STAGES[request.param]]
-    argv = once([*tiny_arguments(here / "model", here), *own_table(here), *given])
+    argv = once([*tiny_arguments(here / "model", here), *own, *given])
     root = here / "runs" / "tiny"
     process = Fork(argv, here / "out.txt")
-    begun = {"search": "search/metrics.jsonl", "retraining": "config.yaml", "sweep": "config.yaml"}[request.param]
+    begun = {"search": "search/metrics.jsonl"}.get(request.param, f"{request.param}/manifest.json")
     process.wait_for((root / begun).exists)
     assert process.kill(signal.SIGTERM) == 143, process.said()
     return Half(request.param, argv, root, here)
 
 
-CHANGES: dict[str, dict[str, str]] = {
+SETTINGS: dict[str, dict[str, str]] = {
     "search": {
         "--seed": "1", "--search.learning_rate": "0.5", "--search.batch_size": "4", "--lora.k": "2",
         "--task.validation_share": "0.25", "--task.max_length": "64", "--search.constraint": "sigmoid",
-        "--hypergradient.eta": "1", "--lora.target_modules": "[query]",
+        "--hypergradient.options": "{a: 1}", "--lora.target_modules": "[query]",
     },
-    "retraining": {
-        "--seed": "1", "--retrain.batch_size": "4", "--retrain.learning_rate": "0.5", "--method": "lora_shuffled",
+    "retrain": {
+        "--seed": "1", "--retrain.batch_size": "4", "--retrain.learning_rate": "0.5", "--retrain.init": "scratch",
     },
     "sweep": {"--seed": "1", "--retrain.batch_size": "4", "--retrain.learning_rate": "[0.1,0.2]", "--lora.r": "2"},
 }  # fmt: skip
 
 
 def test_another_setting_is_refused_by_its_key(half: Half) -> None:
-    for key, value in CHANGES[half.stage].items():
+    for key, value in SETTINGS[half.stage].items():
         half.refused(key, key, value)
 
 
@@ -102,48 +117,114 @@ def other_order(path: Path) -> None:
     path.write_text("\n".join([head, rows[2], rows[1], rows[0], *rows[3:]]) + "\n")
 
 
-@pytest.mark.parametrize("change", [other_text, more_rows, other_label, other_order])
-def test_other_training_rows_are_refused_by_their_file(half: Half, change: Callable[[Path], None]) -> None:
-    file = half.inputs / "train.csv"
-    whole = file.read_bytes()
+def other_weights(path: Path) -> None:
+    save_file({name: weight * 1.1 for name, weight in load_file(path).items()}, path, {"format": "pt"})
+
+
+def other_rank(path: Path) -> None:
+    record = json.loads(path.read_text())
+    record["layers"][0]["rank"] += 1
+    path.write_text(json.dumps(record))
+
+
+def other_program(path: Path) -> None:
+    path.write_text(path.read_text() + "    second_order = False\n")
+
+
+INPUTS: list[tuple[str, str, Callable[[Path], None], str]] = [
+    *((stage, "train.csv", change, "train.csv") for stage in STAGES
+      for change in (other_text, more_rows, other_label, other_order)),
+    ("retrain", "dev.csv", other_text, "dev.csv"),
+    *((stage, "model/model.safetensors", other_weights, "--model.name") for stage in STAGES),
+    ("retrain", "learned/ranks.json", other_rank, "learned/ranks.json"),
+    ("retrain", "learned/search/weights.safetensors", other_weights, "learned/search/weights.safetensors"),
+    ("search", "mine.py", other_program, "mine.py:Mine"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("half", "file", "change", "named"), INPUTS, indirect=["half"],
+    ids=[f"{stage}-{Path(file).name}-{change.__name__}" for stage, file, change, _ in INPUTS],
+)  # fmt: skip
+def test_another_input_is_refused_by_its_file(
+    half: Half, file: str, change: Callable[[Path], None], named: str
+) -> None:
+    """Of rows: of a base model as when a hub's main branch has moved on."""
+    path = half.inputs / file
+    kept = path.with_name(f"{path.name}.kept")
+    shutil.copy2(path, kept)
     try:
-        change(file)
-        half.refused(str(file))
+        change(path)
+        half.refused(named)
     finally:
-        file.write_bytes(whole)
+        os.replace(kept, path)
 
 
-def test_other_evaluation_rows_are_refused_by_their_file(half: Half) -> None:
-    file = half.inputs / "dev.csv"
-    whole = file.read_bytes()
-    try:
-        other_text(file)
-        half.refused(str(file))
-    finally:
-        file.write_bytes(whole)
+@pytest.mark.parametrize("half", ["search"], indirect=True)
+def test_what_is_read_under_another_name_is_the_same(half: Half) -> None:
+    """Rows in a file that was moved, and evaluation rows, which a search does not read."""
+    moved = half.inputs / "elsewhere.csv"
+    shutil.copy2(half.inputs / "train.csv", moved)
+    process = Fork(once([*half.argv, "--task.path", str(moved), "--task.evaluation_rows", "4"]), half.inputs / "2.txt")
+    line = half.root / "search" / "metrics.jsonl"
+    before = line.read_text()
+    process.wait_for(lambda: line.read_text() != before)
+    assert process.kill(signal.SIGTERM) == 143, process.said()
+    assert line.read_text().startswith(before)
 
 
-def test_another_base_model_is_refused(half: Half) -> None:
-    """As when a hub's main branch has moved on, or a local folder was trained again."""
-    file = half.inputs / "model" / "model.safetensors"
-    kept = file.with_suffix(".kept")
-    os.replace(file, kept)
-    try:
-        save_file({name: weight * 1.1 for name, weight in load_file(kept).items()}, file, {"format": "pt"})
-        half.refused(str(half.inputs / "model"))
-    finally:
-        os.replace(kept, file)
+def test_another_template_is_another_input_of_what_is_finished(
+    chat_model: Path, finished_chat: Path, tmp_path: Path
+) -> None:
+    data = lines(tmp_path / "messages.jsonl", conversations())
+    (tmp_path / "other.jinja").write_text(CHATML.replace("<|im_start|>", "<|im_start|> "))
+    shutil.copytree(finished_chat, tmp_path / "runs" / "tiny")
+    argv = language_arguments(chat_model, data, tmp_path / "runs", export__merged="true")
+    before = everything(tmp_path / "runs" / "tiny")
+    succeed(*argv)
+    answer = command(*argv, "--task.chat_template", tmp_path / "other.jinja")
+    assert answer.code == 2
+    assert "training rows" in answer.line
+    assert everything(tmp_path / "runs" / "tiny") == before
 
 
-@pytest.mark.parametrize("half", ["retraining"], indirect=True)
-def test_other_ranks_are_refused_by_their_file(half: Half) -> None:
-    file = half.inputs / "ranks.json"
-    whole = file.read_text()
-    try:
-        file.write_text(whole.replace('"rank": 2', '"rank": 3'))
-        half.refused(str(file))
-    finally:
-        file.write_text(whole)
+def test_another_rule_chooses_anew_and_measures_nothing(tiny: Tiny, finished: Finished, folder: Path) -> None:
+    """--overwrite begins with the stages that are of this command, as hard links."""
+    shutil.copytree(finished(), folder)
+    given = (*MEASURED, "--answer.rule", "shares", "--answer.budget", "1", "--search.check_every", "null")
+    answer = command(*tiny(*given))
+    assert (answer.code, "choose was made with --answer.rule threshold" in answer.line) == (2, True), answer.line
+    before = everything(folder)
+    succeed(*tiny(*given, "--overwrite"))
+    after = everything(folder)
+    assert all(after[name] == before[name] for name in before if name.startswith(("search/", "measure/")))
+    assert read(folder / "ranks.json")["rule"] == "shares"
+    assert everything(folder.parent / "tiny.old-1") == before
+    succeed(*tiny(*given, "--overwrite"))
+    assert everything(folder) == after, "nothing differs, and nothing is done"
+
+
+def test_a_finished_run_is_evaluated_anew_and_the_earlier_evaluation_kept(
+    tiny: Tiny, finished: Finished, folder: Path
+) -> None:
+    """Its numbers are those of a training that ends in this evaluation."""
+    shutil.copytree(finished(), folder)
+    before, given = everything(folder), (*MEASURED, "--task.evaluation_rows", "32")
+    assert "--task.evaluation_rows 64" in command(*tiny(*given)).line
+    succeed(*tiny(*given, "--stage", "evaluate"))
+    result = read(folder / "metrics.json")
+    assert result["evaluated_rows"] == 32
+    assert (folder / "evaluate.old-1" / "metrics.json").read_bytes() == before["metrics.json"]
+    assert (folder / "adapter" / "adapter_model.safetensors").read_bytes() == before[
+        "adapter/adapter_model.safetensors"
+    ]
+    succeed(*tiny(*given, "--name", "anew"))
+    other = read(folder.parent / "anew" / "metrics.json")
+    assert (result["metrics"], result["steps"]) == (other["metrics"], other["steps"])
+    assert result["loss"] == pytest.approx(other["loss"], abs=1e-6)
+    after = everything(folder)
+    succeed(*tiny(*given))
+    assert everything(folder) == after
 
 
 def test_ranks_of_a_search_on_other_rows_are_not_retrained_by_stage_all(
@@ -202,11 +283,30 @@ def test_a_folder_of_the_users_is_not_taken_for_a_run(tiny: Tiny, folder: Path, 
         assert everything(tmp_path) == before
 
 
-def test_a_control_does_not_replace_the_ranks_that_it_reads(tiny: Tiny, finished: Finished, folder: Path) -> None:
-    shutil.copytree(finished(), folder)
+def test_ranks_of_another_method_are_not_taken_for_ranks_by_hand(tiny: Tiny, finished: Finished, folder: Path) -> None:
+    """A search over a finished run of plain LoRA chooses its own ranks."""
+    shutil.copytree(finished("--method", "lora"), folder)
     before = everything(folder)
-    words: tuple[Any, ...] = ("--method", "lora_shuffled", "--lora.ranks_from", folder / "ranks.json", "--overwrite")
-    answer = command(*tiny(*words))
-    assert answer.code == 2
-    assert "--lora.ranks_from" in answer.line
-    assert everything(folder) == before
+    for more in ((), ("--stage", "search")):
+        assert "another method" in command(*tiny(*more)).line
+        assert everything(folder) == before
+    succeed(*tiny("--overwrite"))
+    assert read(folder / "ranks.json")["rule"] == "threshold"
+    assert everything(folder.parent / "tiny.old-1") == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [("gpt2", ("--lora.target_modules", "[c_attn.q,c_attn.v]")), ("bert", ("--method", "full")),
+     ("bert", ("--method", "adapter")), ("bert", ("--method", "adalora", "--retrain.max_steps", "12"))],
+)  # fmt: skip
+def test_what_was_trained_is_evaluated_as_it_was(tiny: Tiny, folder: Path, kind: str, more: tuple[str, ...]) -> None:
+    argv = tiny("--method", "lora", kind=kind) if "--method" not in more else tiny(kind=kind)
+    argv = once([*argv, *more])
+    succeed(*argv)
+    before = read(folder / "metrics.json")
+    succeed(*once([*argv, "--task.evaluation_rows", "32"]), "--stage", "evaluate")
+    succeed(*argv, "--stage", "evaluate")
+    after = read(folder / "metrics.json")
+    assert after["metrics"] == before["metrics"]
+    assert after["loss"] == pytest.approx(before["loss"], rel=1e-5)

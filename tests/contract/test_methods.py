@@ -23,6 +23,9 @@ MORE: dict[str, tuple[str, ...]] = {
     "lora_ranks": ("--lora.ranks_from", "{here}/learned.json"),
     "lora_shuffled": ("--lora.ranks_from", "{here}/learned.json"),
     "lora_random": ("--lora.ranks_from", "{here}/learned.json"),
+    "lora_random in a budget": ("--lora.budget", "2"),
+    "wide": ("--lora.keep", "0.9", "--retrain.extra_steps", "3", "--task.train_rows", "100"),
+    "wide in a budget": ("--lora.budget", "1.5", "--retrain.extra_steps", "3", "--task.train_rows", "100"),
     "adalora": ("--lora.r", "2", "--retrain.max_steps", "12"),
     "eva": ("--lora.r", "2"),
     "para": ("--lora.budget", "2"),
@@ -50,7 +53,7 @@ class Train:
     def __call__(self, method: str, *more: str) -> Path:
         given = [word.replace("{here}", str(self.here)) for word in (*MORE[method], *more)]
         rate = () if "--retrain.learning_rate" in more else ("--retrain.learning_rate", "3e-2")
-        succeed(*self.tiny("--method", method, *rate, *given))
+        succeed(*self.tiny("--method", method.split()[0], *rate, *given))
         return self.folder
 
 
@@ -58,7 +61,7 @@ class Train:
 def test_lora_of_any_kind_is_plain_peft_at_its_ranks(train: Train, method: str) -> None:
     folder = train(method)
     result, ranks = read(folder / "metrics.json"), ranks_of(folder)
-    assert result["method"] == method
+    assert result["method"] == method.split()[0]
     assert predicted_by(loaded(folder / "adapter"), folder)
     assert result["lora_parameters"] == SIZE * sum(ranks.values())
     assert list(ranks) == NAMES
@@ -75,8 +78,12 @@ def test_lora_of_any_kind_is_plain_peft_at_its_ranks(train: Train, method: str) 
         assert values != LEARNED
     elif method == "lora_random":
         assert sum(values) == sum(LEARNED)
+    elif method == "wide":
+        assert len(set(values)) == 1, "one rank in every layer"
+        assert result["steps"]["retrain"] == 3, "after the cut"
     else:
-        assert sum(values) <= 2 * len(NAMES), "lora.r is the average rank"
+        most = 1.5 if method.startswith("wide") else 2
+        assert 0 < sum(values) <= most * len(NAMES), "lora.r and lora.budget are average ranks"
 
 
 @pytest.mark.parametrize("method", ["head", "full"])

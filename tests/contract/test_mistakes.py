@@ -41,7 +41,7 @@ TABLE = {
     "a value out of range": Mistake(("--lora.k", "0"), ("--lora.k", "0", "1024")),
     "a wrong value in a file": Mistake(FILE, ("{here}/own.yaml", "lora.k"), {"own.yaml": "lora: {k: many}"}),
     "a key that the rule does not have": Mistake(("--answer.budget", "3"), ("--answer.budget", "threshold")),
-    "a key that the task does not have": Mistake(("--task.label_column", "stars"), ("--task.label_column", "sample")),
+    "a key that the task does not have": Mistake(("--task.samples", "3"), ("--task.samples", "text", "chat")),
     "a value that the hypergradient does not go with": Mistake(
         ("--hypergradient.type", "exact", "--model.attention", "sdpa"), ("--model.attention", "sdpa")
     ),
@@ -150,7 +150,7 @@ def test_a_batch_that_the_device_refuses_is_one_line(
     shutil.copytree(finished(), folder)
     before = everything(folder)
     monkeypatch.setattr(torch.nn.functional, "cross_entropy", fails)
-    answer = command(*tiny("--stage", stage, "--overwrite"))
+    answer = command(*tiny("--stage", stage, "--lora.dropout", "0.3", "--overwrite"))
     assert answer.code == 2, answer
     assert "memory" in answer.line
     assert everything(folder) == before

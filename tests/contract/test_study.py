@@ -143,14 +143,12 @@ def test_a_study_that_was_killed_goes_on_and_ends_alike(tiny: Tiny, folder: Path
 
 
 def test_hypergradients_are_compared_with_the_exact_gradient(tiny: Tiny, folder: Path) -> None:
-    """The probe: distance to the exact gradient through one step, and what a step costs."""
-    probe = ("--study.probe.steps", "[1]", "--study.probe.etas", "[betty]", "--study.probe.timed_steps", "1")
+    """The probe of a study's file: distance to the exact gradient through one step, and what a step costs."""
+    probe = ("--probe.steps", "[1]", "--probe.etas", "[betty]", "--probe.timed_steps", "1", "--stage", "probe")
     axes = ("--study.axes", "{hypergradient.type: [first_order, exact]}")
     succeed(*tiny(*FEW, *probe, *axes, "--search.patience", "0"))
-    assert len(pd.read_parquet(folder / "results.parquet")) == 2
-    table = (folder / "table.md").read_text()
-    assert "first_order" in table
-    assert "exact" in table
+    found = read(folder.with_name(f"{folder.name}-probe") / "probe" / "probe.json")
+    assert {"first_order", "darts", "exact"} <= {row["approximation"] for row in found["cost"]}
 
 
 EIGHT = (

@@ -1,19 +1,21 @@
 """The tasks: tables, numbers, pairs, tagged words, conversations in four formats, texts to write, GLUE's layout."""
 
-import json
+import gzip
 import math
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pandas as pd
 import pytest
 import torch
 from transformers import AutoTokenizer
 
 from tests.contract.conftest import Tiny
-from tests.contract.inputs import conversations, language_arguments, lines, numbers, options, own_table, tagged
+from tests.contract.inputs import conversations, language_arguments, lines, numbers, options, own_table, table, tagged
 from tests.contract.program import command, succeed
 from tests.contract.readers import batch_of, loaded, logits_of, read
 from tests.helpers.generation_toys import e2e_rows, write_e2e
@@ -50,11 +52,12 @@ def test_tagged_words(tiny: Tiny, tmp_path: Path, folder: Path, kind: str) -> No
     result = read(folder / "metrics.json")
     assert {"f1", "precision", "recall"} <= set(result["metrics"])
     model, tokenizer = loaded(folder / "adapter"), AutoTokenizer.from_pretrained(folder / "adapter")
-    for block in (folder / "predictions.txt").read_text(encoding="utf-8").strip().split("\n\n"):
-        words, tags = zip(*((line.split()[0], line.split()[-1]) for line in block.split("\n")), strict=True)
-        encoded = tokenizer(list(words), is_split_into_words=True, return_tensors="pt")
+    for _, sentence in pd.read_csv(folder / "predictions.csv").groupby("sentence"):
+        words = sentence["word"].tolist()
+        encoded = tokenizer(words, is_split_into_words=True, return_tensors="pt")
         best, owners = logits_of(model, dict(encoded))[0].argmax(-1).tolist(), encoded.word_ids(0)
-        assert [model.config.id2label[best[owners.index(i)]] for i in range(len(words))] == list(tags)
+        found = [model.config.id2label[best[owners.index(i)]] for i in range(len(words))]
+        assert found == sentence["predicted"].tolist()
 
 
 def test_conversations_give_a_language_model_with_samples(finished_chat: Path) -> None:
@@ -186,48 +189,83 @@ def test_an_own_table_without_a_config_file(tiny: Tiny, tmp_path: Path, folder: 
     assert "accuracy" in read(folder / "metrics.json")["metrics"]
 
 
-def glue_folder(folder: Path, name: str, splits: dict[str, dict[str, list[object]]]) -> Path:
-    """A task of GLUE as the hub has it."""
-    head = ["---", "configs:", f"- config_name: {name}", "  data_files:"]
-    folder.mkdir()
-    for split, columns in splits.items():
-        head += [f"  - split: {split}", f"    path: {split}.parquet"]
-        pd.DataFrame(columns).to_parquet(folder / f"{split}.parquet")
-    (folder / "README.md").write_text("\n".join([*head, "---", ""]))
-    return folder
+def on_the_hub(monkeypatch: pytest.MonkeyPatch, home: Path, name: str, configuration: str, folder: Path) -> None:
+    """The rows of a folder as a data set of the hub, which a home without a network holds."""
+    datasets.load_dataset(str(folder), cache_dir=str(home / "made"))
+    prepared = next((home / "made").rglob("dataset_info.json")).parent
+    shutil.copytree(prepared, home / name.replace("/", "___") / configuration / "0.0.0" / ("0" * 40))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", home)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
 
 
-def test_mnli_is_evaluated_matched_and_mismatched_apart(tiny: Tiny, tmp_path: Path, folder: Path) -> None:
-    def rows(count: int) -> dict[str, list[object]]:
-        words = ["dull", "clean", "noisy"]
-        premises: list[object] = [f"the film is {words[i % 3]}" for i in range(count)]
-        hypotheses: list[object] = [f"our room {i} was {words[i % 3]}" for i in range(count)]
-        return {"premise": premises, "hypothesis": hypotheses, "label": [i % 3 for i in range(count)]}
-
-    splits = {"train": rows(24), "validation_matched": rows(6), "validation_mismatched": rows(9)}
-    path = glue_folder(tmp_path / "glue", "mnli", splits)
-    given = options(task__type="glue", task__glue="mnli", task__path=path, task__train_rows="null")
-    succeed(*tiny(*given, "--method", "lora", "--task.evaluation_rows", "null"))
+def test_mnli_is_evaluated_matched_and_mismatched_apart(
+    tiny: Tiny, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "glue").mkdir()
+    for split, count in (("train", 24), ("validation_matched", 6), ("validation_mismatched", 9)):
+        words = [["dull", "clean", "noisy"][i % 3] for i in range(count)]
+        rows = {"premise": [f"the film is {word}" for word in words], "label": [i % 3 for i in range(count)],
+                "hypothesis": [f"our room {i} was {word}" for i, word in enumerate(words)]}  # fmt: skip
+        pd.DataFrame(rows).to_parquet(tmp_path / "glue" / f"{split}.parquet")
+    head = "---\nconfigs:\n- config_name: mnli\n  data_files:\n"
+    for split in ("train", "validation_matched", "validation_mismatched"):
+        head += f"  - split: {split}\n    path: {split}.parquet\n"
+    (tmp_path / "glue" / "README.md").write_text(f"{head}---\n")
+    on_the_hub(monkeypatch, tmp_path / "home", "nyu-mll/glue", "mnli", tmp_path / "glue")
+    succeed(*with_config("glue_mnli.yaml", tiny()))
     result = read(folder / "metrics.json")
-    names = {name for name in result["metrics"] if "accuracy" in name}
-    assert sum("mismatched" in name for name in names) == 1
-    assert sum("matched" in name for name in names) == 2
+    assert {"accuracy", "accuracy_matched", "accuracy_mismatched"} == set(result["metrics"])
     assert dict(pd.read_csv(folder / "predictions.csv")["split"].value_counts()) == {
         "validation_mismatched": 9, "validation_matched": 6,
     }  # fmt: skip
 
 
-def test_webnlg_as_its_authors_ship_it(chat_model: Path, tmp_path: Path) -> None:
+def with_config(name: str, argv: list[str]) -> list[str]:
+    """A tiny LoRA training by a shipped file, but for the model and the steps."""
+    own = read(Path(argv[1]))
+    small = {"runs_folder": own["runs_folder"], "name": own["name"], "model.name": own["model"]["name"]}
+    short = {"method": "lora", "retrain.max_steps": 2, "device": "cpu", "tracking.wandb": "disabled"}
+    return ["--config", name, *options(**small, **short), *argv[2:]]
+
+
+def test_one_table_gives_one_result_from_every_place(
+    tiny: Tiny, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a file, packed, as a folder, and from the hub."""
+    file = table(tmp_path / "table" / "train.csv")
+    with gzip.open(tmp_path / "train.csv.gz", "wb") as packed:
+        packed.write(file.read_bytes())
+    on_the_hub(monkeypatch, tmp_path / "home", "nobody/table", "default", file.parent)
+    found = []
+    for number, path in enumerate((file, tmp_path / "train.csv.gz", file.parent, "nobody/table")):
+        given = options(task__path=path, task__train_rows="null", name=f"n{number}", stage="search")
+        succeed(*tiny(*given))
+        found.append((folder.with_name(f"n{number}") / "ranks.json").read_text(encoding="utf-8"))
+    assert len(set(found)) == 1
+
+
+def test_own_rows_with_the_settings_of_glue_are_called_by_their_own_name(
+    tiny: Tiny, tmp_path: Path, folder: Path
+) -> None:
+    """`--config glue_sst2.yaml --task.path FILE`: nothing that the run writes names SST-2."""
+    given = tiny("--task.path", table(tmp_path / "reviews.csv"))
+    succeed(*with_config("glue_sst2.yaml", given))
+    for name in ("config.yaml", "report.html", "adapter/README.md", "metrics.json", "adapter/adapter_config.json"):
+        text = (folder / name).read_text(encoding="utf-8").lower()
+        assert not re.search(r"sst-?2|glue", text), name
+    assert read(folder / "metrics.json")["task"] == "reviews"
+
+
+def test_webnlg(chat_model: Path, tmp_path: Path) -> None:
     data = tmp_path / "webnlg"
     data.mkdir()
-    for name, cities in (("train", ("Oslo", "Aarhus", "Bergen", "Rome", "Paris", "Ghent")), ("dev", ("Bonn", "Kyiv"))):
-        entries = [
-            {"category": "City", "modifiedtripleset": [{"subject": c, "property": "leaderName", "object": "Jacob"}],
-             "lexicalisations": [{"lex": f"{c} is led by Jacob.", "comment": "good", "xml_id": "Id1"}]}
-            for c in cities
+    for name, cities in (("train", ("Oslo", "Aarhus", "Bergen", "Rome", "Ghent")), ("validation", ("Bonn", "Kyiv"))):
+        rows = [
+            {"category": "City", "modifiedtripleset": [f"{city} | leaderName | Jacob"],
+             "lexs": [{"lex": f"{city} is led by Jacob.", "comment": "good"}]}
+            for city in cities
         ]  # fmt: skip
-        numbered = [{str(n): entry} for n, entry in enumerate(entries, 1)]
-        (data / f"{name}.json").write_text(json.dumps({"entries": numbered}), encoding="utf-8")
+        lines(data / f"{name}.jsonl", rows)
     more = {"task__format": "webnlg", "task__metrics": "[bleu]", "task__samples": None}
     given = {"method": "lora", "task__decode__num_beams": 1}
     succeed(*language_arguments(chat_model, data, tmp_path / "runs", **more, **given))

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
 from autolora.configs.search import SearchConfig
-from autolora.engine.api import LearnedRanks, learn_ranks
+from autolora.engine.api.learning import LearnedRanks, learn_ranks
 
 SHORT = SearchConfig(steps=6, batch_size=8, learning_rate=1e-2, selection_learning_rate=5e-2, log_every=2)
 

@@ -15,12 +15,13 @@ from betty.logging import get_logger
 from torch import Tensor, nn
 from torch.func import functional_call, grad
 
-from autolora.configs.search import BUILT_IN, COMPARED
+from autolora.configs.search import BUILT_IN, COMPARED, OwnHypergradient
 from autolora.problems import data
 from autolora.problems.bilevel import LoraProblem, SelectionProblem, SelectionVariables, Shared
 from autolora.problems.hypergradients import Hypergradient, Step, approximation
 from autolora.problems.machine.compute import Compute, seeded
 from autolora.problems.machine.draws import seed_of
+from tests.helpers.places import ROOT
 
 CPU = torch.device("cpu")
 METHODS = sorted(COMPARED)
@@ -149,6 +150,12 @@ def made(method: str, eta: float | str = "betty", radius: float = 0.01, terms: i
     kind, given = BUILT_IN[method], {"eta": eta, "radius": radius, "terms": terms}
     read = {key: value for key, value in given.items() if key in kind.model_fields}
     return approximation(kind.model_construct(type=method, **read))  # also values that the program refuses
+
+
+def example(name: str, **options: Any) -> Hypergradient:
+    """An approximation of examples/."""
+    file = {"Soba": "soba", "Penalty": "penalty", "StocBio": "stocbio"}[name]
+    return approximation(OwnHypergradient(type=f"{ROOT / 'examples' / file}.py:{name}", options=options))
 
 
 def make_toy(

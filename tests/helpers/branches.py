@@ -10,11 +10,10 @@ from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
-from autolora.engine.measure.gated import Gated, heads_of
-from autolora.engine.measure.likelihood import Categorical
-from autolora.engine.measure.passes import Passes
-from autolora.engine.measure.rows import Rows
-from autolora.engine.search.found import to_singular_basis
+from autolora.engine.cut.basis import Gated, heads_of
+from autolora.engine.measure.likelihood import Categorical, Rows
+from autolora.engine.measure.measure import Passes
+from autolora.engine.search.trajectory import to_singular_basis
 from autolora.problems.gates import Gates
 from autolora.problems.machine.compute import Compute
 

@@ -15,7 +15,7 @@ from autolora.engine.ranks import LayerRank, RankRecord
 from autolora.engine.run.folder import RunFolder
 from autolora.problems.tasks import make_task
 from autolora.problems.tasks.chat import Conversations
-from tests.helpers.chat_toys import chat_tokenizer
+from tests.helpers.chat_toys import TURNS, chat_tokenizer
 
 CHAT = ("--task.type", "chat", "--task.path", "x.jsonl")
 RESULT = {
@@ -45,6 +45,9 @@ def card_of(
     (place.adapter / "adapter_config.json").write_text(json.dumps(settings))
     if rows:
         place.written.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = folder / "x.jsonl"
+    path.write_text(f"{json.dumps({'messages': TURNS})}\n" * 2)
+    arguments = tuple(str(path) if word == "x.jsonl" else word for word in arguments)
     config = parse([*arguments, "--model.name", name, "--name", "mine"]).config
     task, tokenizer = make_task(config), chat_tokenizer()
     assert isinstance(task, Conversations)

@@ -18,6 +18,6 @@ def evidence_of(**changes: Any) -> Evidence:
         "rank_curve": (point(1, 0.05), point(2, 0.008), point(4, 0.001), point(8, 0.0, 0.0)),
         "budget_rule": "shares",
         "budget_curve": (point(0.25, 0.1, 0.01, 100), point(0.5, 0.006, 0.001, 200), point(1.0, 0.0, 0.001, 400)),
-        "allowed_gap": 0.02, "regression": False, "folds": 5, "plain_curve": (), "uneven_curve": (),
+        "regression": False, "folds": 5, "plain_curve": (), "uneven_curve": (),
     }  # fmt: skip
     return Evidence(**(fields | changes))

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from autolora.configs import search
@@ -30,14 +31,14 @@ class Carrying(Darts):
 
 
 class Drawing(Darts):
-    """The central difference times random numbers between 0 and 2, plus both losses' gradients over beta on two
-    further batches each."""
+    """The central difference times random numbers of torch and of numpy between 0 and 2, plus both losses' gradients
+    over beta on two further batches each."""
 
     def __init__(self) -> None:
         super().__init__(search.Darts())
 
     def term(self, state: State, v: Any, inner: Any, outer: Any) -> Any:
-        found = [2 * torch.rand_like(f) * f for f in super().term(state, v, inner, outer)[0]]
+        found = [4 * np.random.rand() * torch.rand_like(f) * f for f in super().term(state, v, inner, outer)[0]]
         for problem in (inner, outer, inner, outer):
             more = problem.gradient(problem.draw(), outer.trained)
             found = [f + m for f, m in zip(found, more, strict=True)]

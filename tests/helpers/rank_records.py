@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from autolora.engine.ranks import LayerRank, RankRecord
-from autolora.engine.ranks.threshold import kept_components, thresholds
+from autolora.engine.ranks.record import kept_components, thresholds
 from tests.helpers.evidence import evidence_of
 
 # Layer -> (outputs, inputs).

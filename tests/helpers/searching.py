@@ -9,8 +9,7 @@ from torch import Tensor
 from autolora.engine.choose.stage import answer
 from autolora.engine.ranks.record import RankRecord, chosen_components
 from autolora.engine.run.context import Context
-from autolora.engine.search.engine import SearchEngine
-from autolora.engine.search.stage import search
+from autolora.engine.search.search import SearchEngine, search
 
 
 def find_ranks(run: Context) -> SearchEngine:

@@ -4,15 +4,15 @@ import json
 from typing import Any
 
 from autolora.configs.schema import RunConfig
-from autolora.configs.study import ProbeConfig, StudyConfig
+from autolora.configs.study import StudyConfig
 from autolora.engine.study.cells import Cell
 from tests.helpers.finished import RESULT
 
 AXES = {"hypergradient.type": ["first_order", "exact"], "seed": [0, 1]}
 
 
-def with_study(config: RunConfig, axes: dict, probe: ProbeConfig | None = None, **more: Any) -> RunConfig:
-    return config.model_copy(update={"study": StudyConfig(axes=axes, probe=probe, **more)})
+def with_study(config: RunConfig, axes: dict, **more: Any) -> RunConfig:
+    return config.model_copy(update={"study": StudyConfig(axes=axes, **more)})
 
 
 def finish(cell: Cell, score: float, **more: Any) -> None:

@@ -23,9 +23,9 @@ def results(seeds: int = 3) -> pd.DataFrame:
                 "main_metric": "accuracy" if task == "sst2" else "matthews",
                 "score": level + METHODS[method] + 0.001 * seed * (1 if method == "lora" else 2),
                 "lora_parameters": 100 if method == "lora" else 110,
-                "trainable_parameters": 200,
-                "search_seconds": 12.0 if method == "autolora" else None,
-                "total_seconds": SECONDS[method] * (1 + seed),
+                "mean_rank": 2.0,
+                "seconds.search": 12.0 if method == "autolora" else None,
+                "seconds.total": SECONDS[method] * (1 + seed),
                 "layers": None,
                 "ranks": None,
             }

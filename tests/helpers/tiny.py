@@ -23,7 +23,6 @@ from transformers import (
 
 from autolora.configs.files import CONFIGS, DEFAULT_CONFIG, read_keys
 from autolora.configs.layers import merged, tree_of
-from autolora.configs.tasks import SAMPLE
 
 HIDDEN, LAYERS, HEADS = 32, 2, 2
 TARGETS = {
@@ -37,7 +36,7 @@ TARGETS = {
 
 def sample(split: str) -> dict[str, list[Any]]:
     """Sentences and labels of a split of the sample task."""
-    found: dict[str, list[Any]] = pd.read_parquet(SAMPLE / f"{split}.parquet").to_dict("list")
+    found: dict[str, list[Any]] = pd.read_parquet(CONFIGS / "sample" / f"{split}.parquet").to_dict("list")
     return found
 
 
@@ -95,7 +94,6 @@ def tiny_arguments(model: Path, tmp_path: Path, kind: str = "bert", **changes: A
         "precision": "fp32",
         "device": "cpu",
         "model.name": str(model),
-        "task.type": "sample",
         "task.train_rows": 64,
         "lora.target_modules": TARGETS[kind],
         # A pooler trained beside it would leave LoRA little to do in a run this short.

@@ -7,19 +7,19 @@ from typing import Any
 
 import pytest
 
-from autolora.engine import work
+from autolora.engine import pipeline
 
 
 def draw_nothing() -> None:
     """From now on no run of this process draws its report; for a process that a test starts."""
-    work.write_report = _nothing
+    pipeline.write_report = _nothing
 
 
 @contextmanager
 def undrawn() -> Iterator[None]:
     """Inside, no run draws its report: for commands, as run_stages itself takes draw=False."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(work, "write_report", _nothing)
+        patch.setattr(pipeline, "write_report", _nothing)
         yield
 
 

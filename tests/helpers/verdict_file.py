@@ -10,6 +10,7 @@ FOUND: dict[str, Any] = {
         {"name": "learned", "losses": [0.5, 0.6, 0.4], "scores": [0.9, 0.8, 0.7], "parameters": 100},
         {"name": "shuffled", "losses": [0.7, 0.7, 0.7], "scores": [0.5, 0.5, 0.5], "parameters": 100,
          "difference": 0.2, "interval": [0.1, 0.3], "p": None},
-        {"name": "uniform", "losses": [0.4, 0.6, 0.3], "parameters": 400, "difference": -0.067, "interval": None},
+        {"name": "uniform", "losses": [0.4, 0.6, 0.3], "scores": [0.5, 0.5, 0.5],
+         "parameters": 400, "difference": -0.067, "interval": None},
     ],
 }  # fmt: skip

@@ -7,11 +7,7 @@ import numpy as np
 import pandas as pd
 
 from autolora.configs.schema import Lora, RunConfig
-from autolora.engine import ranks
 from autolora.engine.disk.files import write_json
-from autolora.engine.retrain.same_ranks import what_counts
-from autolora.engine.retrain.settings import FINISHED
-from autolora.engine.retrain.sources import named_ranks, ranks_from
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import OUT_OF_TIME, StopRequest
 from autolora.engine.study.cells import Cell
@@ -35,15 +31,13 @@ def better(by: float) -> Loss:
 
 class FakeLauncher:
     """Writes what a training of each cell would have written; after `stop_after` cells the time is over. `base`: the
-    digest of the base model's weights; `data`: the fingerprint of the rows."""
+    digest of the base model's weights."""
 
     def __init__(
-        self, loss: Loss, stop_after: int | None = None, code: int = OUT_OF_TIME, base: str = "digest",
-        data: dict[str, Any] | None = None,
-    ) -> None:  # fmt: skip
+        self, loss: Loss, stop_after: int | None = None, code: int = OUT_OF_TIME, base: str = "digest"
+    ) -> None:
         self.loss = loss
         self.base = base
-        self.data = data
         self.trained: list[RunConfig] = []
         self.stop_after = stop_after
         self.code = code
@@ -65,7 +59,5 @@ class FakeLauncher:
         folder.adapter.mkdir(parents=True)
         pd.DataFrame({"loss": rows, "weight": np.ones(ROWS), "source": np.arange(ROWS)}).to_parquet(folder.row_losses)
         size = len(NAMES) * SIZE * config.lora.r if isinstance(config, Lora) else sum(LEARNED) * SIZE
-        source = what_counts(ranks.load(ranks_from(config))) if named_ranks(config) else None
-        made_from = {"base_weights": self.base, "data": self.data, "source_ranks": source}
-        made_from["settings"] = FINISHED.of(config)
+        made_from = {"base_weights": self.base}
         write_json(folder.metrics, RESULT | {"lora_parameters": size, "commit": "a1"} | made_from)

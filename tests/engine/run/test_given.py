@@ -93,7 +93,6 @@ def test_it_never_resumes_and_leaves_no_folder_of_a_run(tmp_path: Path) -> None:
     run = bench(tmp_path)
     run.begin()
     assert not list(tmp_path.iterdir())
-    assert run.fingerprint == {}
     assert run.data.unused is None
     assert len(run.data.train) == 10
 

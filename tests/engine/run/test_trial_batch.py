@@ -70,7 +70,7 @@ def test_the_longest_rows_pass_once_and_leave_nothing(
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize(("granted", "unwritten"), [(0, "config"), (1, "answer"), (2, "adapter")])
+@pytest.mark.parametrize(("granted", "unwritten"), [(0, "config"), (1, "measured"), (2, "adapter")])
 def test_what_the_device_refuses_is_one_line_before_each_stage(
     model_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str], granted: int, unwritten: str,

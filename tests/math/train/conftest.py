@@ -58,7 +58,12 @@ def done(model_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFac
     def make(method: str) -> Done:
         if method not in made:
             values: dict[str, Any] = {"method": method, "lora.r": R, "lora.budget": R, "lora.ranks_from": str(learned)}
-            values |= {"retrain.max_steps": 16, "retrain.learning_rate": 3e-2, "lora.lora_alpha": 6}
+            values |= {
+                "retrain.max_steps": 16,
+                "retrain.extra_steps": 16,
+                "retrain.learning_rate": 3e-2,
+                "lora.lora_alpha": 6,
+            }
             argv = tiny_arguments(model_folder("bert"), tmp_path_factory.mktemp(method), **values)
             made[method] = run(parse(argv).config, model_folder("bert"))
         return made[method]

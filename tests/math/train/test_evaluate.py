@@ -11,16 +11,19 @@ import pandas as pd
 import pytest
 import torch
 from datasets import Dataset
+from peft import TaskType
 from torch import nn
 from transformers import BertForSequenceClassification, BertForTokenClassification
 
 from autolora.configs.parser import parse
-from autolora.configs.schema import RunConfig
-from autolora.engine.measure.likelihood import Categorical
-from autolora.engine.retrain import evaluate
-from autolora.engine.run.context import Context
+from autolora.configs.tasks import Chat
+from autolora.engine.retrain.evaluate import Evaluated, NotFinite, evaluate
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.stages import run_stages
+from autolora.problems.data import Data
+from autolora.problems.machine.compute import Compute
+from autolora.problems.tasks import Task
+from autolora.problems.tasks.chat import Conversations
 from tests.helpers.generation_toys import arguments, save_causal, write_e2e
 from tests.helpers.heads import NO, TOKENS, collate, rows_with, tiny_bert, tiny_gpt2
 
@@ -62,65 +65,103 @@ def oracle(model: Any, rows: Dataset) -> tuple[list[float], int, int]:
     return losses, hits, count
 
 
-@pytest.mark.parametrize("batch", [1, 2, 3, 64])
+class Outputs(Task):
+    """A task that keeps what the evaluation gives it: of words the place of the largest logit, else the logits."""
+
+    peft_type = TaskType.SEQ_CLS
+
+    def prepared(self, rows: Dataset, split: str | None) -> Dataset:
+        return rows
+
+    def inputs_of(self, rows: Dataset) -> list[int]:
+        return list(range(len(rows)))
+
+    def head(self) -> dict[str, Any]:
+        return dict(self.config)
+
+    def encode(self, rows: Dataset, tokenizer: Any, split: str | None = None) -> Dataset:
+        return rows
+
+    def predicted(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return logits.argmax(-1) if logits.dim() == 3 else logits
+
+    def metrics(self, predicted: np.ndarray, rows: Dataset, loss: float) -> dict[str, float]:
+        return {"mean": float(predicted.mean())}
+
+    def predictions(self, predicted: np.ndarray, rows: Dataset) -> pd.DataFrame:
+        return pd.DataFrame(predicted)
+
+
+def evaluated(task: Task, model: Any, rows: Dataset, batch: int) -> Evaluated:
+    data = Data(rows, {"a": rows}, collate)
+    return evaluate(model, task, data, Compute(torch.device("cpu"), bf16=True), batch)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 64])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_loss_is_the_mean_over_labels_and_the_outputs_are_in_the_order_of_the_rows(
-    kind: str, batch: int, tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+def test_the_loss_is_the_mean_over_labels_and_the_predictions_are_in_the_order_of_the_rows(
+    kind: str, batch: int
 ) -> None:
     make, labels = KINDS[kind]
     model, rows = make(), rows_with(labels)
     rows = rows.remove_columns("length").add_column("length", [2, 5, 3, 6, 5, 1, 4])
-    run = run_of(tiny_config("--retrain.eval_batch_size", str(batch), "--precision", "bf16"))
-    outputs, found, loss = evaluate.outputs_of(model, run, collate, rows)
+    found = evaluated(Outputs({"problem_type": "regression"} if kind == "numbers" else {}), model, rows, batch)
     losses, _, count = oracle(model, rows)
-    assert loss == pytest.approx(sum(losses) / count, rel=1e-6)
-    assert found.tolist() == rows["labels"][:]
+    assert found.metrics["loss"] == pytest.approx(sum(losses) / count, rel=1e-5)
+    assert found.rows == len(rows)
     with torch.no_grad():
         expected = model(input_ids=torch.tensor(rows["input_ids"][:])).logits
-    np.testing.assert_allclose(outputs, expected.numpy(), rtol=0, atol=1e-6)
-
-
-def test_rows_of_words_are_padded_to_the_longest(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
-) -> None:
-    model = tiny_bert(BertForTokenClassification)
-    rows = Dataset.from_dict({"input_ids": [[3, 4], [5, 6, 7]], "labels": [[0, 1], [2, 1, 0]], "length": [2, 3]})
-    outputs, labels, _ = evaluate.outputs_of(
-        model, run_of(tiny_config("--retrain.eval_batch_size", "1")), collate, rows
-    )
-    assert labels.tolist() == [[0, 1, NO], [2, 1, 0]]
-    assert (outputs.shape, set(outputs[0, 2])) == ((2, 3, 3), {NO})
+    expected = expected.argmax(-1) if kind == "words" else expected
+    assert found.predicted_rows is not None
+    table = found.predicted_rows.to_numpy()[:, : expected.shape[1]]
+    np.testing.assert_allclose(table, expected.numpy(), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("batch", [1, 3, 64])
-def test_the_loss_and_the_accuracy_of_tokens_are_over_all_labels_at_every_batch_size(
-    batch: int, tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
-) -> None:
+def test_the_loss_and_the_accuracy_of_tokens_are_over_all_labels_at_every_batch_size(batch: int) -> None:
     model, rows = tiny_gpt2(), rows_with(WORDS)
-    run = run_of(tiny_config("--retrain.eval_batch_size", str(batch)))
     losses, hits, count = oracle(model, rows)
-    found = evaluate.tokens(model, run, collate, rows)
-    assert found.loss == pytest.approx(sum(losses) / count, rel=1e-5)
-    assert found.accuracy == hits / count
-    assert found.weights.sum() == count
-    at_one = Categorical(shifted=True).losses(found.statistics, 1.0, found.weights)
-    np.testing.assert_allclose(at_one.numpy(), losses, rtol=1e-5, atol=1e-6)
+    found = evaluated(Conversations(Chat(type="chat", path="x")), model, rows, batch)
+    assert found.metrics["loss"] == pytest.approx(sum(losses) / count, rel=1e-5)
+    assert found.metrics["token_accuracy"] == pytest.approx(hits / count)
+    assert found.row_losses is not None
+    assert found.row_losses["weight"].tolist() == [sum(label != NO for label in labels[1:]) for labels in WORDS]
+    assert found.calibrated_loss == pytest.approx(found.row_losses["loss"].sum() / count)
 
 
-def test_the_model_runs_in_the_precision_of_its_weights_and_once_over_each_row(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
-) -> None:
+def test_the_model_runs_in_the_precision_of_its_weights_and_once_over_each_row() -> None:
     model, seen = tiny_gpt2().train(), list[tuple[torch.dtype, int]]()
     model.transformer.h[0].register_forward_hook(lambda m, i, out: seen.append((out[0].dtype, len(i[0]))))
-    run = run_of(tiny_config("--precision", "bf16", "--retrain.eval_batch_size", "3"))
-    evaluate.measured(model, run, collate, rows_with(WORDS), Categorical(shifted=True))
+    evaluated(Conversations(Chat(type="chat", path="x")), model, rows_with(WORDS), 3)
     assert seen == [(torch.float32, 3), (torch.float32, 3), (torch.float32, 1)]
+
+
+def test_several_splits_are_measured_each_by_itself_and_the_mean_first() -> None:
+    one, other = rows_with([0, 1, 2]), rows_with([1, 1, 0, 2])
+    data = Data(one, {"validation_matched": one, "validation_mismatched": other}, collate)
+    model = tiny_bert(BertForSequenceClassification)
+    found = evaluate(model, Outputs({}), data, Compute(torch.device("cpu"), bf16=False), 8)
+    alone = [evaluated(Outputs({}), model, rows, 8).metrics for rows in (one, other)]
+    means = {name: (alone[0][name] + alone[1][name]) / 2 for name in ("mean", "loss")}
+    assert found.metrics == pytest.approx(
+        {**means, "mean_matched": alone[0]["mean"], "mean_mismatched": alone[1]["mean"]}
+    )
+    assert found.predicted_rows is not None
+    assert found.predicted_rows["split"].tolist() == ["validation_matched"] * 3 + ["validation_mismatched"] * 4
+
+
+def test_a_loss_that_is_not_finite_is_told() -> None:
+    model = tiny_bert(BertForSequenceClassification)
+    with torch.no_grad():
+        model.classifier.bias.fill_(float("nan"))
+    with pytest.raises(NotFinite, match=r"^--retrain\.learning_rate: the loss on the evaluation rows is not finite"):
+        evaluated(Outputs({}), model, rows_with([0, 1, 2]), 8)
 
 
 @pytest.mark.trains
 def test_a_language_model_has_a_loss_at_a_fitted_temperature(tmp_path: Path) -> None:
     model, data = save_causal(tmp_path / "model", "gpt2"), write_e2e(tmp_path / "data")
-    options = ["--method", "lora", "--retrain.row_losses", "true", "--task.metrics", "[perplexity]"]
+    options = ["--method", "lora", "--task.metrics", "[perplexity]"]
     folder = run_stages(
         parse([*arguments(model, data, tmp_path / "runs", "[c_attn]"), *options]), StopRequest(), draw=False
     )

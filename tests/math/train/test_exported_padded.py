@@ -8,8 +8,7 @@ import torch
 from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file
 
-from autolora.engine.export.adapter import save_adapter
-from autolora.engine.export.padded import base_shapes, modules_of, save_padded
+from autolora.engine.export.adapter import save_adapter, save_padded
 from autolora.problems.models.attach import attach
 from tests.helpers.exports import RANKS, Exported
 from tests.helpers.generation_toys import make_causal, make_tokenizer
@@ -40,7 +39,7 @@ def padded(folder: Path, kind: str, kept: dict[str, int], whole: list[str] | Non
         task_type="CAUSAL_LM", init_lora_weights=False, modules_to_save=whole,
     ))  # fmt: skip
     save_adapter(model, tokenizer, folder / "adapter")
-    save_padded(folder / "adapter", folder / "padded", base_shapes(model), modules_of(model))
+    save_padded(folder / "adapter", folder / "padded", model)
     return model
 
 

@@ -12,11 +12,10 @@ from autolora.configs.layers import with_values
 from autolora.configs.schema import Autolora
 from autolora.engine import ranks
 from autolora.engine.export.lora_config import adapter_config, attach_ranks
-from autolora.engine.retrain.components import Components
 from autolora.engine.retrain.from_search import start_from_search
 from autolora.engine.run.context import Context
 from autolora.engine.run.interrupt import StopRequest
-from autolora.engine.search.engine import SearchEngine
+from autolora.engine.search.search import SearchEngine
 from autolora.problems.models.attach import lora_layers
 from tests.helpers.searching import find_ranks, kept_mask
 
@@ -49,11 +48,10 @@ def batch_of(engine: SearchEngine) -> dict[str, Tensor]:
 
 def retrained_model(config: Autolora, run: Context, record: ranks.RankRecord | None = None) -> Any:
     """The model at the ranks of the record, that of the run unless it is given."""
-    run.task.rows()
     record = record or ranks.load(run.folder.ranks)
     base = run.base()
     model = attach_ranks(base.model, adapter_config(config, record, run.task, base.trained_whole), record)
-    start_from_search(model, config, record, Components(run.folder.search_weights, record))
+    start_from_search(model, config, record, run.folder.search_weights, record)
     return model
 
 
@@ -106,7 +104,7 @@ def test_init_search_takes_the_components_of_the_largest_shares_by_rule_shares(
     for row, chosen in zip(kept, ([2], [2, 3], [0, 2, 3], []), strict=True):
         row[chosen] = 1
     layers = (
-        dataclasses.replace(layer, rank=int(row.sum()), share=share)
+        dataclasses.replace(layer, rank=int(row.sum()), share=share, share_standard_error=(0.0,) * 4)
         for layer, row in zip(record.layers, kept, strict=True)
     )
     by_shares = dataclasses.replace(record, layers=tuple(layers), rule="shares")

@@ -25,7 +25,6 @@ WIDE = ("--lora.target_modules", "all-linear")
 
 
 def prepared(run: Context) -> PeftModel:
-    run.task.rows()
     found = METHODS[Eva](run.base(), run, 8)
     begin(run, found, run.data)
     assert isinstance(found.model, PeftModel)

@@ -36,19 +36,19 @@ def run(config: RunConfig) -> RunFolder:
 def deltas(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Tensor]]:
     """Delta of every layer before and after the cut."""
     found: dict[str, dict[str, Tensor]] = {}
-    original = para.as_plain_lora
+    original = para.cut_to
 
     def all_of(model: PeftModel) -> dict[str, Tensor]:
         layers: Any = lora_layers(model)
         return {name: layer.get_delta_weight("default").detach().double() for name, layer in layers.items()}
 
     def cut(model: PeftModel, *arguments: Any) -> Any:
-        found["before"] = all_of(model)  # in the singular basis, which changes no update
+        found["before"] = all_of(model)
         cut_model = original(model, *arguments)
         found["after"] = all_of(cut_model.model)
         return cut_model
 
-    monkeypatch.setattr(para, "as_plain_lora", cut)
+    monkeypatch.setattr(para, "cut_to", cut)
     return found
 
 

@@ -39,7 +39,7 @@ def logits_of(config: RunConfig, run: Context) -> tuple[Tensor, Tensor, list[tup
 def test_each_row_is_judged_at_the_temperature_of_the_others(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
 ) -> None:
-    options = (*FEW, "--retrain.row_losses", "true", "--task.unused_rows", "15", "--retrain.learning_rate", "0.02")
+    options = (*FEW, "--task.unused_rows", "15", "--retrain.learning_rate", "0.02")
     config, folder = with_ranks(tiny_config(*options))
     retrain(config)
     found = pd.read_parquet(folder.row_losses)

@@ -18,7 +18,7 @@ from autolora.engine.retrain.trials import halves_of
 from autolora.engine.run.context import Context
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
-from autolora.engine.search.stage import build_search
+from autolora.engine.search.search import build_search
 from autolora.engine.stages import run_stages
 from tests.helpers.generation_toys import arguments, save_causal, write_e2e
 
@@ -38,7 +38,7 @@ def test_a_sweep_takes_the_rate_that_does_best_on_d_val(
     tiny_config: Callable[..., RunConfig], fits: list[tuple[Any, RunConfig]]
 ) -> None:
     folder = finish(tiny_config(*SWEEP))
-    sweep, result = json.loads(folder.sweep.read_text()), json.loads(folder.metrics.read_text())
+    sweep, result = json.loads(folder.sweep_trials.read_text()), json.loads(folder.metrics.read_text())
     scores = [(trial["metrics"]["accuracy"], -trial["metrics"]["loss"]) for trial in sweep["trials"]]
     assert scores[1] != scores[0], "at the lower rate nothing is learned"
     best = sweep["trials"][scores.index(max(scores))]
@@ -50,7 +50,7 @@ def test_a_sweep_takes_the_rate_that_does_best_on_d_val(
     assert [config.retrain.learning_rate for _, config in fits] == [1e-6, 3e-2]
     for data, _ in fits:  # D_tr and D_val: half of 64 rows each, and no row of the test split
         assert (len(data.train), {name: len(rows) for name, rows in data.evaluation.items()}) == (32, {"D_val": 32})
-    assert not folder.trials.exists()
+    assert not list(folder.sweep.glob("trial-*"))
 
 
 @pytest.mark.trains
@@ -74,12 +74,13 @@ def test_a_trial_takes_as_many_passes_over_d_tr_as_the_retraining_over_all_rows(
 
     def fit(run: Context, *_: Any) -> Fitted:
         seen.append(run.config.retrain.max_steps)
-        return Fitted(nn.Linear(1, 1), None, Evaluated({"accuracy": 0.5, "loss": 0.5}), 1.0, 1)
+        return Fitted(nn.Linear(1, 1), None, None, 1.0, 1)
 
     def stop(*_: Any) -> Fitted:
         raise Stopped
 
     monkeypatch.setattr(trials, "fit", fit)
+    monkeypatch.setattr(trials, "evaluate", lambda *_: Evaluated({"accuracy": 0.5, "loss": 0.5}, 1, 1.0))
     monkeypatch.setattr(stage, "fit", stop)
     two = ("--lora.trials", "2") if method == "optuna" else ("--retrain.learning_rate", "[1e-3,1e-2]")
     share = ("--task.validation_share", str(1 - float(passes)))
@@ -96,13 +97,17 @@ def test_of_equal_metrics_the_lower_loss_decides(
     losses = {1e-3: 0.6, 1e-2: 0.5, 1e-1: 0.7}
 
     def fit(run: Context, *_: Any) -> Fitted:
-        return Fitted(
-            nn.Linear(1, 1), None, Evaluated({"accuracy": 0.5, "loss": losses[run.config.retrain.rate]}), 1.0, 1
-        )
+        model: Any = nn.Linear(1, 1)
+        model.rate = run.config.retrain.rate
+        return Fitted(model, None, None, 1.0, 1)
+
+    def evaluate(model: Any, *_: Any) -> Evaluated:
+        return Evaluated({"accuracy": 0.5, "loss": losses[model.rate]}, 1, 1.0)
 
     monkeypatch.setattr(trials, "fit", fit)
+    monkeypatch.setattr(trials, "evaluate", evaluate)
     folder = finish(tiny_config("--method", "lora", "--retrain.learning_rate", "[1e-3,1e-2,1e-1]"))
-    assert json.loads(folder.sweep.read_text())["chosen"] == {"learning_rate": 1e-2}
+    assert json.loads(folder.sweep_trials.read_text())["chosen"] == {"learning_rate": 1e-2}
 
 
 @pytest.mark.trains

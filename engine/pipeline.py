@@ -1,0 +1,81 @@
+"""A run from its first stage to its last: search, measure, choose, train, evaluate, report; each if it is not done."""
+
+from collections.abc import Sequence
+
+from autolora.configs.schema import RunConfig
+from autolora.engine.choose.stage import choose, measure, take_over
+from autolora.engine.report.stage import write_report
+from autolora.engine.retrain import checkpoint
+from autolora.engine.retrain.stage import evaluate_trained, retrain
+from autolora.engine.retrain.trials import choose_learning_rate, choose_ranks
+from autolora.engine.run.context import Context
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.run.manifest import TRAINING, Stage
+from autolora.engine.run.records import read_result
+from autolora.engine.run.resources import forget_peak
+from autolora.engine.run.sources import source_of
+from autolora.engine.tracking import NOWHERE, Tracker, tracker_of
+from autolora.problems.machine.processes import Processes
+
+
+def run_in(
+    config: RunConfig, folder: RunFolder, stages: Sequence[Stage], stop: StopRequest, processes: Processes, *,
+    draw: bool,
+) -> None:  # fmt: skip
+    """Runs those of these stages that are not done; without stages, only draws the report.
+
+    Raises Changed if what is done was made from other rows or another base model, UserError for what the user must
+    change, Interrupted if a signal asked to stop.
+    """
+    with tracker_of(config, folder.root) if processes.first and stages else NOWHERE as tracker:
+        if stages:
+            run = Context(config, stop, processes, folder, stages)
+            forget_peak(run.compute)
+            run.know_rows()
+            todo = processes.of_first(lambda: {stage.name for stage in stages if not (stage.done or stage.foreign)})
+            if not todo:
+                run.base()
+            _find_ranks(run, todo, tracker)
+            if todo & set(TRAINING):
+                _train(run, todo, tracker)
+        if processes.first:
+            folder.clear_leftovers()
+            if draw:
+                for name, path in write_report(config, folder).items():
+                    tracker.image(f"figures/{name}", path)
+            tracker.keep(f"{config.name}-ranks", "ranks", folder.ranks)
+            tracker.keep(f"{config.name}-adapter", "model", folder.adapter)
+        tracker.finish(read_result(folder.metrics))
+
+
+def _find_ranks(run: Context, todo: set[str], tracker: Tracker) -> None:
+    """The stages that end in ranks.json. One base model serves them all."""
+    with run.base_loaded_once():
+        if "grid" in todo:
+            choose_ranks(run)
+        if "search" in todo:
+            if source_of(run.config) is None:
+                from autolora.engine.search.search import search  # only here: the other stages need no Betty
+
+                search(run, tracker)
+            else:
+                take_over(run)
+            run.processes.wait()
+            run.compute.let_go()
+        if "measure" in todo:
+            measure(run)
+        if "choose" in todo and run.processes.first:
+            choose(run, tracker)
+        run.processes.wait()
+    run.compute.let_go()
+
+
+def _train(run: Context, todo: set[str], tracker: Tracker) -> None:
+    """The training at the ranks, and its evaluation; of a finished training, the evaluation alone."""
+    trained = run.processes.of_first(lambda: run.folder.trained.exists() and not checkpoint.newest(run.folder.retrain))
+    if trained:
+        evaluate_trained(run)
+    else:
+        rate = choose_learning_rate(run) if run.config.sweeps else run.config.retrain.rates[0]
+        retrain(run, rate, tracker)

@@ -1,0 +1,280 @@
+"""A stage is a function of its recorded inputs: `<stage>/manifest.json`, written before its first step, says which.
+
+It holds the settings that the stage is given, digests of what it read, and with what it was made. Equal manifests give
+equal results, so that finished work is reused and half-done work goes on; other work is refused by its first
+difference. Settings are compared before torch is loaded, rows once they are encoded, the base model once it is loaded.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from autolora.configs.errors import UserError
+from autolora.configs.layers import OF_THRESHOLD, flat, marked
+from autolora.configs.places import from_home
+from autolora.configs.schema import RunConfig
+from autolora.configs.section import COST, EVALUATE, MEASURE, Mark
+from autolora.engine import ranks
+from autolora.engine.disk.files import write_text
+from autolora.engine.ranks.record import BY_HAND
+from autolora.engine.run.folder import RunFolder
+
+log = logging.getLogger("autolora")
+
+VERSION = 1
+"""Raised when the same settings come to mean another result."""
+OF_ROWS = (
+    "task.path", "task.validation_path", "task.test_path", "task.data_files", "task.revision", "task.chat_template",
+)  # fmt: skip
+OF_BASE = ("model.name", "model.revision")
+_NAMES = (*OF_ROWS, *OF_BASE, "task.name", "lora.ranks_from", "answer.from")
+"""Keys that name something whose content is compared instead, by its digest; and the name of the results."""
+
+
+class Changed(UserError):
+    """What lies in the folder was made from something else. `stage`: the name of the first such stage."""
+
+    def __init__(self, stage: str, message: str) -> None:
+        super().__init__(stage, message)  # of both: it is sent to other processes
+        self.stage, self.message = stage, message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class Manifest(BaseModel):
+    """manifest.json. `names`: the keys that name rows and base model, with their value, or the digest of their file:
+    if these are equal, their content need not be read again to reuse what is finished."""
+
+    version: int = VERSION
+    settings: dict[str, Any]
+    names: dict[str, str] = {}
+    inputs: dict[str, Any] = {}
+    made: dict[str, Any] = {}
+
+    @classmethod
+    def read(cls, path: Path) -> "Manifest | None":
+        """None if there is none. Raises UserError for a damaged file."""
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8")) if path.exists() else None
+        except (OSError, ValueError, ValidationError) as error:
+            raise UserError(f"{path} is damaged ({str(error).splitlines()[0]}); --overwrite begins anew") from error
+
+    def other_setting(self, settings: Mapping[str, Any]) -> str:
+        """The first setting that differs, in words; empty if none does."""
+        for key in {**settings, **self.settings}:
+            then, now = self.settings.get(key), settings.get(key)
+            if then != now:
+                return f"with --{key} {_word(then)}, now it is {_word(now)}"
+        return ""
+
+    def other_input(self, name: str, now: Any, where: str) -> str:
+        """In words, that an input differs; empty if it does not, or was not read."""
+        then = self.inputs.get(name, now)
+        if then == now:
+            return ""
+        counts = [each.get("rows") if isinstance(each, dict) else each for each in (then, now)]
+        told = f", {counts[0]} then and {counts[1]} now" if all(isinstance(count, int) for count in counts) else ""
+        return f"from other {name} ({where}{told})"
+
+
+def _word(value: Any) -> str:
+    """A value as the command line takes it: null, true and false as in YAML."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What a stage is given: sections and keys, of which those in `but` and those with another reader's mark are left
+    out, or `only` those with this mark; `inputs`: what else it reads. `last`: the file that it writes last; `writes`:
+    all that it writes beside its own folder, as RunFolder names it."""
+
+    keys: Sequence[str]
+    inputs: Sequence[str]
+    last: str
+    but: Sequence[str] = ()
+    only: Mark | None = None
+    also: Sequence[str] = ()
+    writes: Sequence[str] = ()
+
+
+ROWS, EVALUATED = ("classes", "training rows"), ("evaluation rows",)
+_TRAINED = ("method", "seed", "precision", "model", "task", "lora", "adapter", "retrain")
+_OF_TRIALS = ("lora.grid", "lora.trials")
+
+STAGES: Mapping[str, Reads] = {
+    "search": Reads(
+        ("method", "seed", "precision", "model", "task", "lora", "search", "hypergradient"),
+        (*ROWS, "seed of the rows", "base model", "own hypergradient"), "search_summary",
+    ),
+    "measure": Reads(("answer",), (*ROWS, "base model", "search"), "measured", only=MEASURE),
+    "choose": Reads(
+        ("answer",), ("measurement",), "ranks", ("answer.rows", "answer.curve_ranks", "answer.curve_budgets"),
+        writes=("lora_config", "ranks"),
+    ),
+    "grid": Reads(_TRAINED, (*ROWS, "base model"), "ranks", also=("task.metrics",), writes=("lora_config", "ranks")),
+    "sweep": Reads(
+        _TRAINED, (*ROWS, "base model", "ranks", "components"), "sweep_trials", _OF_TRIALS, also=("task.metrics",)
+    ),
+    "retrain": Reads(
+        _TRAINED, (*ROWS, "base model", "ranks", "components"), "trained", _OF_TRIALS,
+        writes=("adapter", "merged", "padded", "retrain_metrics"),
+    ),
+    "evaluate": Reads(
+        ("task", "retrain"), (*EVALUATED, "base model"), "metrics", only=EVALUATE,
+        writes=("predictions", "predicted_rows", "references", "written", "samples", "row_losses", "metrics"),
+    ),
+    "probe": Reads(
+        ("method", "seed", "precision", "model", "task", "lora", "search", "hypergradient", "probe"),
+        (*ROWS, "base model", "own hypergradient"), "probe_result",
+    ),
+    "verdict": Reads(
+        ("seed", "precision", "model", "task", "lora", "retrain", "verdict"), (*ROWS, *EVALUATED, "ranks"),
+        "verdict_summary",
+    ),
+}  # fmt: skip
+"""The stages in their order."""
+TRAINING = ("sweep", "retrain", "evaluate")
+
+
+def settings_of(config: RunConfig, name: str) -> dict[str, Any]:
+    """Key -> value of what a stage is given, as JSON values."""
+    reads = STAGES[name]
+    values = {k: v for k, v in flat(config.model_dump(mode="json")).items() if _covers(reads.keys, k)}
+    left = [*reads.but, *_NAMES, *marked(config, (COST,))]
+    if reads.only is None:
+        left += [key for key in marked(config, (EVALUATE,)) if key not in reads.also]
+        kept = list(values)
+    else:
+        kept = [key for key in values if _covers(list(marked(config, (reads.only,))), key)]
+    found = {key: values[key] for key in kept if not _covers(left, key)}
+    if name == "measure":  # the budgets of its curve are placed by size, or by shares
+        found["answer.budgets_by"] = "size" if values["answer.rule"] == "size" else "shares"
+    if found.get("retrain.init") not in (None, "scratch", "search"):
+        found["retrain.init"] = "components of another run"
+    if ".py:" in str(found.get("hypergradient.type")):
+        found["hypergradient.type"] = str(found["hypergradient.type"]).rpartition("/")[2]
+    return found
+
+
+def _covers(names: Sequence[str], key: str) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in names)
+
+
+def names_of(config: RunConfig) -> dict[str, str]:
+    """The keys that name rows and base model: their value, or the digest of the files to which it leads."""
+    values = flat(config.model_dump(mode="json"))
+    return {key: _token(key, values[key]) for key in (*OF_ROWS, *OF_BASE) if values.get(key) is not None}
+
+
+def _token(key: str, value: Any) -> str:
+    path = Path(from_home(str(value)))
+    if key in OF_BASE:  # what it would take to read the weights, their size and time tell
+        stats = [file.stat() for file in path.iterdir()] if path.is_dir() else []
+        return " ".join([str(value), *sorted(f"{one.st_size}:{one.st_mtime_ns}" for one in stats)])
+    if not path.exists():
+        return str(value)
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    return " ".join(digest_of(file) for file in files)
+
+
+def digest_of(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of this command, beside what its folder holds of it: `recorded` (None: it has not begun).
+
+    `foreign`: the stage of another run, which this one only reads; of its settings only those in `settings` count.
+    """
+
+    name: str
+    folder: RunFolder
+    settings: Mapping[str, Any]
+    recorded: Manifest | None
+    foreign: str = ""
+
+    @classmethod
+    def of(cls, name: str, config: RunConfig, folder: RunFolder) -> "Stage":
+        """The stage `name` of a run in `folder`."""
+        return cls(name, folder, settings_of(config, name), Manifest.read(folder.root / name / "manifest.json"))
+
+    @property
+    def done(self) -> bool:
+        """Whether its last file exists and is its own: ranks may also be written by hand."""
+        return self.ended and (self.recorded is not None or self.by_hand)
+
+    @property
+    def ended(self) -> bool:
+        """Whether its last file exists."""
+        last: Path = getattr(self.folder, STAGES[self.name].last)
+        return last.exists()
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether the stage would write ranks.json, and a user has written it."""
+        return STAGES[self.name].last == "ranks" and ranks.load(self.folder.ranks).rule == BY_HAND
+
+    @property
+    def outputs(self) -> Iterator[Path]:
+        """What it has written."""
+        found = (self.folder.root / self.name, *(getattr(self.folder, key) for key in STAGES[self.name].writes))
+        return (path for path in found if path.exists())
+
+    def check_settings(self) -> None:
+        """Raises Changed if what the folder holds was made with other settings, or by another version."""
+        if self.recorded is None:
+            if self.ended and not self.by_hand and not self.foreign:
+                self._refuse("by another method, or by an older version of the program")
+            return
+        settings, then = dict(self.settings), self.recorded
+        if self.name == "search" and self.done:  # early or not, it has ended: another rule may read it
+            then = then.model_copy(update={"settings": _without(then.settings, OF_THRESHOLD)})
+            settings = _without(settings, OF_THRESHOLD)
+        if self.foreign:
+            then = then.model_copy(update={"settings": {k: v for k, v in then.settings.items() if k in settings}})
+        if self.recorded.version != VERSION:
+            self._refuse(f"by version {self.recorded.version} of the program, now it is {VERSION}")
+        self._refuse(then.other_setting(settings))
+
+    def check_input(self, name: str, value: Any, where: str) -> None:
+        """Raises Changed if it was made from another input. `where`: the key and the file that hold the input."""
+        if self.recorded is not None and name in STAGES[self.name].inputs:
+            self._refuse(self.recorded.other_input(name, value, where))
+
+    def _refuse(self, why: str) -> None:
+        if not why:
+            return
+        how = "was made" if self.ended else "is half done"
+        place = f"{self.folder.root / self.name} {how} {why}"
+        if self.foreign:
+            raise UserError(f"--{self.foreign}: {place}; give the old value, or another --{self.foreign}")
+        raise Changed(
+            self.name, f"{place}; give the old value, another --name, or --overwrite, which keeps the old results"
+        )
+
+    def begin(self, known: Mapping[str, Any], names: Mapping[str, str], made: Mapping[str, Any]) -> None:
+        """Writes the manifest before the first step. Of half-done work it stays, and what it was made with is told if
+        it differs now."""
+        if self.recorded is None:
+            inputs = {name: known[name] for name in STAGES[self.name].inputs if name in known}
+            found = Manifest(settings=dict(self.settings), names=dict(names), inputs=inputs, made=dict(made))
+            write_text(self.folder.root / self.name / "manifest.json", found.model_dump_json(indent=1) + "\n")
+            return
+        others = [f"{key} {then}, now {made[key]}" for key, then in self.recorded.made.items()
+                  if key in made and made[key] != then]  # fmt: skip
+        if others and not self.done:
+            log.warning("%s: began with %s, so that it ends at other numbers than without the stop", self.name,
+                        "; ".join(others))  # fmt: skip
+
+
+def _without(settings: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in keys}

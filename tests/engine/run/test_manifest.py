@@ -1,0 +1,76 @@
+"""What makes two manifests differ, in the words of a refusal."""
+
+from pathlib import Path
+
+import pytest
+
+from autolora.configs.parser import parse
+from autolora.engine.disk.files import write_text
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.manifest import Changed, Manifest, Stage, names_of, settings_of
+
+
+def stage(root: Path, name: str, *words: str) -> Stage:
+    return Stage.of(name, parse(list(words)).config, RunFolder(root))
+
+
+def begun(root: Path, name: str, *words: str, **known: object) -> None:
+    stage(root, name, *words).begin(known, {}, {})
+
+
+def test_a_key_of_cost_or_of_another_stage_is_no_input(tmp_path: Path) -> None:
+    begun(tmp_path, "search", "--search.checkpoint_every", "7")
+    for words in (("--search.checkpoint_every", "9"), ("--task.evaluation_rows", "3"), ("--retrain.max_steps", "3")):
+        stage(tmp_path, "search", *words).check_settings()
+
+
+def test_a_key_that_one_side_lacks_differs(tmp_path: Path) -> None:
+    """With common keys alone a search by darts was one by first_order."""
+    begun(tmp_path, "search", "--hypergradient.type", "darts")
+    path = tmp_path / "search" / "manifest.json"
+    found = Manifest.read(path)
+    assert found is not None
+    fewer = {key: value for key, value in found.settings.items() if key != "seed"}
+    for settings in (found.settings | {"search.more": 1}, fewer):
+        write_text(path, found.model_copy(update={"settings": settings}).model_dump_json())
+        with pytest.raises(
+            Changed, match=r"is half done with --(search\.more 1, now it is null|seed null, now it is)"
+        ):
+            stage(tmp_path, "search", "--hypergradient.type", "darts").check_settings()
+
+
+def test_another_version_of_a_manifest_is_refused(tmp_path: Path) -> None:
+    """The same settings then meant another result."""
+    begun(tmp_path, "search")
+    path = tmp_path / "search" / "manifest.json"
+    write_text(path, path.read_text().replace('"version": 1', '"version": 0'))
+    with pytest.raises(Changed, match="version 0 of the program"):
+        stage(tmp_path, "search").check_settings()
+
+
+def test_an_input_that_was_read_must_be_the_same_and_rows_are_counted(tmp_path: Path) -> None:
+    rows = {"rows": 5, "sha256": "a"}
+    begun(tmp_path, "search", **{"training rows": rows, "evaluation rows": 1})
+    found = stage(tmp_path, "search")
+    found.check_input("training rows", rows, "x.csv")
+    found.check_input("base model", "b", "")
+    found.check_input("evaluation rows", 2, "which a search does not read")
+    with pytest.raises(Changed, match=r"from other training rows \(x\.csv, 5 then and 6 now\)"):
+        found.check_input("training rows", {"rows": 6, "sha256": "c"}, "x.csv")
+
+
+def test_another_budget_is_an_input_of_the_choice_alone(tmp_path: Path) -> None:
+    one, other = (parse(["--answer.budget", value]).config for value in ("1", "2"))
+    differ = [name for name in ("search", "measure", "choose", "retrain", "evaluate")
+              if settings_of(one, name) != settings_of(other, name)]  # fmt: skip
+    assert differ == ["choose"]
+
+
+def test_a_file_is_known_by_its_content_and_a_name_of_the_hub_as_it_is(tmp_path: Path) -> None:
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text("text,label\nx,y\n")
+    one, other = (names_of(parse(["--task.path", str(tmp_path / name)]).config) for name in ("a.csv", "b.csv"))
+    assert one == other
+    (tmp_path / "b.csv").write_text("text,label\nx,z\n")
+    assert names_of(parse(["--task.path", str(tmp_path / "b.csv")]).config) != one
+    assert names_of(parse(["--task.path", "org/rows"]).config)["task.path"] == "org/rows"
