@@ -223,7 +223,7 @@ def test_mnli_is_evaluated_matched_and_mismatched_apart(
 def with_config(name: str, argv: list[str]) -> list[str]:
     """A tiny LoRA training by a shipped file, but for the model and the steps."""
     own = read(Path(argv[1]))
-    small = {"runs_folder": own["runs_folder"], "name": own["name"], "model.name": own["model"]["name"]}
+    small = {"runs_folder": own["runs_folder"], "name": own["name"], "model.name": own["model.name"]}
     short = {"method": "lora", "retrain.max_steps": 2, "device": "cpu", "tracking.wandb": "disabled"}
     return ["--config", name, *options(**small, **short), *argv[2:]]
 
