@@ -192,10 +192,11 @@ def cuts_of_folds(found: Gated, passes: Passes, plan: Plan) -> tuple[Measured, l
 def test_a_fold_judges_the_components_that_the_other_folds_chose(
     random_components: tuple[Gated, Passes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each fold sees a share in a component of its own, and nothing else."""
+    """Each fold sees a share in a component of its own; a last component has one that is noise."""
     found, passes = random_components
     sums, folds = torch.zeros(40, 8, dtype=torch.float64), np.arange(40) // 8
     sums[torch.arange(40), torch.from_numpy(folds)] = 1.0
+    sums[:, 7] = torch.tensor([2.1, -1.9]).repeat(20)
     shares = Shares(sums.view(40, 2, 4), torch.ones(40, dtype=torch.float64), folds)
     monkeypatch.setattr(Passes, "shares", lambda *_: shares)
     measured, cuts = cuts_of_folds(found, passes, Plan(budgets=(2.5,), keep=()))
