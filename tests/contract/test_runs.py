@@ -163,7 +163,7 @@ def test_help_lists_every_key_and_a_bare_name_is_looked_up_in_configs(finished: 
     keys += [f"{section}.{key}" for section, value in settings.items() if isinstance(value, dict) for key in value]
     assert len(keys) > 50
     assert [key for key in keys if f"--{key}" not in shown] == []
-    assert "steps: 160" in succeed("--config", "quickstart.yaml", "--print_config")
+    assert "steps: 100" in succeed("--config", "quickstart.yaml", "--print_config")
 
 
 def test_a_run_is_its_folder_wherever_it_lies(finished: Finished, tiny: Tiny, tmp_path: Path) -> None:
