@@ -54,7 +54,7 @@ def test_nothing_is_unpickled_or_evaluated_and_yaml_is_loaded_safely() -> None:
             continue
         if called == "torch.load" and options.get("weights_only") != "True":
             found.append(f"{path}: torch.load without weights_only=True")
-        if called in ("eval", "exec", "yaml.load", "yaml.unsafe_load", "torch.save", "pd.read_pickle", "os.system"):
+        if called in ("eval", "exec", "yaml.load", "yaml.unsafe_load", "pd.read_pickle", "os.system"):
             found.append(f"{path}: {called}")
         if called.endswith("from_pretrained") and options.get("use_safetensors") == "False":
             found.append(f"{path}: {called} without safetensors")

@@ -1,15 +1,7 @@
 """Names of the files and folders inside a folder, one line each."""
 
 from pathlib import Path
-from typing import Protocol, Self, overload
-
-
-class Rooted(Protocol):
-    """A folder whose class lists the paths in it, as `At` attributes."""
-
-    @property
-    def root(self) -> Path:
-        """The folder itself."""
+from typing import Any
 
 
 class At:
@@ -18,11 +10,6 @@ class At:
     def __init__(self, relative: str) -> None:
         self.relative = relative
 
-    @overload
-    def __get__(self, folder: None, owner: type) -> Self: ...
-
-    @overload
-    def __get__(self, folder: Rooted, owner: type) -> Path: ...
-
-    def __get__(self, folder: Rooted | None, owner: type) -> Self | Path:
-        return self if folder is None else folder.root / self.relative
+    def __get__(self, folder: Any, owner: type) -> Path:
+        path: Path = folder.root / self.relative
+        return path

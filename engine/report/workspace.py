@@ -12,8 +12,7 @@ from autolora.engine import ranks
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.opening import settle_if_free
 from autolora.engine.terminal.console import console
-from autolora.engine.tracking.login import wandb_settings
-from autolora.engine.tracking.tracker import sent_to
+from autolora.engine.tracking.tracker import sent_to, wandb_settings
 from autolora.problems.models.names import key_names
 
 

@@ -16,7 +16,6 @@ from autolora.engine.disk.files import remove
 from autolora.engine.disk.lock import locked
 from autolora.engine.report.stage import write_report
 from autolora.engine.run.context import Context
-from autolora.engine.run.faults import explained
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import OUT_OF_TIME, Interrupted, StopRequest
 from autolora.engine.run.manifest import Changed, Stage
@@ -51,7 +50,7 @@ def run_verdict(request: Request, stop: StopRequest) -> RunFolder:
                         f"found; allowed: a run of method autolora, lora_grid or optuna")  # fmt: skip
     if not folder.ranks.exists():
         run_stages(dataclasses.replace(request, stage="search", overwrite=False), stop, draw=False)
-    with locked(folder.root), explained(folder.root):
+    with locked(folder.root):
         arms = arms_of(config, folder)
         _make_room(arms, folder, stop, overwrite=request.overwrite)
         if arms.shuffle_changes:

@@ -121,9 +121,9 @@ def test_the_config_of_the_folder_repeats_the_run(finished: Finished, tmp_path: 
     first = finished()
     succeed("--config", first / "config.yaml", "--runs_folder", tmp_path)
     one, other = outcome(first), outcome(tmp_path / "tiny")
-    for key in ("ranks", "trajectory", "adapter", "adapter_config"):
-        assert other[key] == one[key], key
-    assert other["metrics"]["metrics"] == one["metrics"]["metrics"]
+    for name in ("ranks.json", "search/trajectory.parquet", "adapter/adapter_model.safetensors"):
+        assert other[name] == one[name], name
+    assert other["metrics.json"]["metrics"] == one["metrics.json"]["metrics"]
 
 
 def test_the_same_command_on_a_finished_run_trains_nothing_and_changes_nothing(
