@@ -1,7 +1,15 @@
 """Names of the files and folders inside a folder, one line each."""
 
 from pathlib import Path
-from typing import Any
+from typing import Protocol, Self, overload
+
+
+class Rooted(Protocol):
+    """A folder whose class lists the paths in it, as `At` attributes."""
+
+    @property
+    def root(self) -> Path:
+        """The folder itself."""
 
 
 class At:
@@ -10,6 +18,11 @@ class At:
     def __init__(self, relative: str) -> None:
         self.relative = relative
 
-    def __get__(self, folder: Any, owner: type) -> Path:
-        path: Path = folder.root / self.relative
-        return path
+    @overload
+    def __get__(self, folder: None, owner: type) -> Self: ...
+
+    @overload
+    def __get__(self, folder: Rooted, owner: type) -> Path: ...
+
+    def __get__(self, folder: Rooted | None, owner: type) -> Self | Path:
+        return self if folder is None else folder.root / self.relative
