@@ -13,7 +13,7 @@ from autolora.engine.disk.lock import locked
 from autolora.engine.report.summary import print_result, print_verdict
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
-from autolora.engine.run.opening import Places, settle_if_free
+from autolora.engine.run.opening import Places
 from autolora.engine.stages import run_stages
 from autolora.engine.study.folder import StudyFolder, print_study
 from autolora.engine.terminal.console import console
@@ -73,7 +73,6 @@ def _report(request: Request, stop: StopRequest) -> None:
     """Draws the page of a run or a study again, by the settings of config.yaml in its folder. Of a study's command
     only the keys that change what the report compares, and no cell, are read."""
     folder = RunFolder.of(request.config)
-    settle_if_free(folder.root)
     if not folder.config.exists():
         raise UserError(f"--stage report: {folder.config} does not exist; --stage all writes it")
     compared = {f"study.{key}": getattr(request.config.studied, key) for key in ("reference", "results")
@@ -121,7 +120,6 @@ def show(root: Path, trainer: Trainer | None = None) -> None:
     """Prints what is in a folder: a run's ranks and result (or how far it is, if unfinished), or a study's table.
 
     With `trainer`: prints instead the lines that make this trainer train at the run's ranks."""
-    settle_if_free(root)
     folder, study, growing = RunFolder(root), StudyFolder(root), Places.of(root).growing
     is_run = any(path.exists() for path in (folder.ranks, folder.metrics, folder.config))
     if study.cells.is_dir():  # before the runs, as a study has a config.yaml, too

@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -18,7 +18,6 @@ from typing import Self
 
 from autolora.configs.errors import UserError
 from autolora.engine.disk.files import remove, stamp, sync
-from autolora.engine.disk.lock import locked
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.manifest import STAGES, Changed
 from autolora.problems.machine.processes import Processes
@@ -53,18 +52,9 @@ class Places:
 
 
 def settle(places: Places) -> None:
-    """Puts complete new results in the place of the old ones, if a kill came between the two renames. The caller holds
-    the lock."""
+    """Puts complete new results in the place of the old ones, if a kill came between the two renames."""
     if places.growing.exists() and not places.root.exists():
         os.rename(places.growing, places.root)
-
-
-def settle_if_free(root: Path) -> None:
-    """Calls `settle` for a command that only reads; does nothing if the folder is in use or cannot be written."""
-    places = Places.of(root)
-    if places.growing.exists() and not places.root.exists():
-        with suppress(UserError, OSError), locked(root):
-            settle(places)
 
 
 def growing_beside(

@@ -186,31 +186,28 @@ def begin(config: RunConfig, folder: Path, job: str, tags: Sequence[str]) -> Tra
         ),
     }  # fmt: skip
     tracker = Tracker()
-    try:
-        if mode == "online":
-            tracker._run = _online(folder, known.id, options)
-        if tracker._run is None:
-            # A new id: wandb would wait again for one that failed, and in syncing overwrite one run by another.
-            tracker._run = wandb.init(mode="offline", id=secrets.token_hex(4), **options)
-            log.info("wandb: offline, the curves are in %s", folder / "wandb")
-    except Exception as error:
-        log.warning("wandb is switched off for this run (wandb sync sends what is kept): %s", error)
+    if mode == "online":
+        tracker._run = _begun(mode="online", id=known.id, resume="allow", **options)
+    if (run := tracker._run) is not None:
+        write_text(folder / WANDB_ID, "/".join((run.entity, run.project, run.id)))  # in a sweep, wandb gives others
+        log.info("wandb: %s", run.url)
+    else:
+        # A new id: wandb would wait again for one that failed, and in syncing overwrite one run by another.
+        tracker._run = _begun(mode="offline", id=secrets.token_hex(4), **options)
+        log.info("wandb: offline, the curves are in %s", folder / "wandb")
     tracker._send(_define)
     return tracker
 
 
-def _online(folder: Path, number: str, options: Mapping[str, Any]) -> Any:
-    """The wandb run on the server; None if it cannot be reached."""
+def _begun(**options: Any) -> Any:
+    """A run of wandb; None, after a warning, if wandb cannot begin one."""
     import wandb
 
     try:
-        run = wandb.init(mode="online", id=number, resume="allow", **options)
+        return wandb.init(**options)
     except Exception as error:
-        log.warning("wandb cannot be reached, the curves are kept for wandb sync: %s", error)
+        log.warning("wandb cannot be reached, or fails: %s", error)
         return None
-    write_text(folder / WANDB_ID, "/".join((run.entity, run.project, run.id)))  # in a sweep, wandb gives others
-    log.info("wandb: %s", run.url)
-    return run
 
 
 def _define(run: Any, _: Any) -> None:

@@ -122,17 +122,6 @@ def test_a_damaged_file_of_a_run_is_named(tiny: Tiny, finished: Finished, folder
     assert everything(folder) == before
 
 
-def test_another_runs_settings_in_the_folder_are_refused(tiny: Tiny, finished: Finished, folder: Path) -> None:
-    """The search is done and the retraining is not: with other settings the command would go on from it."""
-    shutil.copytree(finished(), folder)
-    (folder / "metrics.json").unlink()
-    before = everything(folder)
-    answer = command(*tiny("--seed", "5"))
-    assert answer.code == 2
-    assert "--seed" in answer.line
-    assert everything(folder) == before
-
-
 def out_of_memory(*_: object, **__: object) -> None:
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
