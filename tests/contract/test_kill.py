@@ -37,7 +37,8 @@ OF_A_RUN = {
 }  # fmt: skip
 """Commands that begin with those of a tiny run."""
 COMMANDS = {
-    "run": 0.35, "overwrite": 0.8, "answer.from": 0.5, "verdict": 0.5, "trial": 0.4, "generation": 0.85, "measure": 0.7,
+    "run": 0.35, "overwrite": 0.8, "answer.from": 0.5, "verdict": 0.5, "trial": 0.4, "generation": 0.85,
+    "measure": 0.7,
 }  # fmt: skip
 """At which part of its operations on files each is killed; elsewhere, too, in the tests that soak."""
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
@@ -143,6 +144,26 @@ def test_a_batch_that_the_device_refuses_is_one_line(
     assert answer.code == 2, answer
     assert "memory" in answer.line
     assert everything(folder) == before
+
+
+def test_an_error_that_was_not_foreseen_is_one_line_and_a_traceback_in_the_log(
+    tiny: Tiny, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process ends with exit code 1, and what was saved is there: the same command goes on."""
+
+    def fails(self: object, path: str, **_: object) -> None:
+        raise ValueError("odd parquet")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pd.DataFrame, "to_parquet", fails)
+        answer = command(*tiny())
+    assert answer.code == 1
+    assert (
+        answer.line
+        == f"error: ValueError: odd parquet; raised by {__name__}; the traceback is in {folder / 'log.txt'}"
+    )
+    assert "Traceback" in (folder / "log.txt").read_text()
+    succeed(*tiny())
 
 
 ODD: dict[str, tuple[str, tuple[str, ...]]] = {
