@@ -23,7 +23,7 @@ HEADS = {
     "TOKEN_CLS": AutoModelForTokenClassification,
     "CAUSAL_LM": AutoModelForCausalLM,
 }
-DRAWN = ("report.html", "figures", "log.txt", "adapter/README.md")
+DRAWN = ("report.html", "figures/", "log.txt", "README.md")
 """What tells seconds, or when something happened."""
 
 
@@ -85,7 +85,7 @@ def outcome(root: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in (path for path in sorted(root.rglob("*")) if path.is_file()):
         name = str(path.relative_to(root))
-        if name.startswith(DRAWN):
+        if any(drawn in name for drawn in DRAWN):
             found[name] = None
         else:
             found[name] = _without_costs(read(path)) if path.suffix in (".json", ".jsonl") else path.read_bytes()

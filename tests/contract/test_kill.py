@@ -75,7 +75,10 @@ class Whole:
             assert found[name] == value, name
 
 
-@pytest.fixture(scope="module", params=COMMANDS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=[pytest.mark.soak] if name == "verdict" else []) for name in COMMANDS],
+)
 def whole(
     request: pytest.FixtureRequest, model_folder: Callable[..., Path], finished: Finished, chat_model: Path,
     tmp_path_factory: pytest.TempPathFactory,
@@ -88,7 +91,7 @@ def whole(
     elif name == "measure":
         argv = ["measure", str(finished() / "adapter"), "--data", str(table(place / "rows.csv")), "--out", str(root)]
     else:
-        given = [word.replace("{finished}", str(finished())) for word in OF_A_RUN[name]]
+        given = [str(finished()) if word == "{finished}" else word for word in OF_A_RUN[name]]
         argv = once([*tiny_arguments(model_folder("bert", 0.1), place), *MEASURED, *given])
     found, began = Whole(argv, root, before, {}, COMMANDS[name]), time.monotonic()
     process = found.begin(place / "whole.txt", log=place / "log")

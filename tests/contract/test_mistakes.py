@@ -158,10 +158,8 @@ def test_an_error_that_was_not_foreseen_is_one_line_and_a_traceback_in_the_log(
         patch.setattr(pd.DataFrame, "to_parquet", fails)
         answer = command(*tiny())
     assert answer.code == 1
-    assert (
-        answer.line
-        == f"error: ValueError: odd parquet; raised by {__name__}; the traceback is in {folder / 'log.txt'}"
-    )
+    assert answer.line.startswith(f"error: ValueError: odd parquet; raised by {__name__}; ")
+    assert answer.line.endswith(str(folder / "log.txt"))
     assert "Traceback" in (folder / "log.txt").read_text()
     succeed(*tiny())
 
