@@ -96,6 +96,11 @@ def of_folder(config: RunConfig) -> str:
     return _OF_A_FOLDER + to_text(config.model_dump(mode="json", exclude={"name", "runs_folder"}))
 
 
+def describes_a_folder(path: Path) -> bool:
+    """Whether a file is the config.yaml of a run or a study."""
+    return path.is_file() and path.read_text(encoding="utf-8", errors="replace").startswith(_OF_A_FOLDER)
+
+
 def to_yaml(config: RunConfig) -> str:
     """The whole configuration as YAML text, every key filled in; `--config` reads it back."""
     return to_text(config.model_dump(mode="json"))

@@ -21,12 +21,6 @@ def _file(value: str) -> Path:
     return Path(value.rpartition(":")[0])
 
 
-def refuse_missing_file(value: str, key: str) -> None:
-    """Raises UserError that names `key` if `value` has the form FILE.py:CLASS and there is no such file."""
-    if is_own(value) and not _file(value).is_file():
-        raise UserError(f"--{key}: there is no file {_file(value)}")
-
-
 def digest(value: str) -> str | None:
     """The first 16 digits of the SHA-256 of the file in FILE.py:CLASS; None if `value` has another form, or the file
     does not exist."""

@@ -263,5 +263,3 @@ class TrackingConfig(Section):
     """wandb team or user; null: your default."""
     group: Text | None = None
     """wandb group, to compare runs; null: in a study the study's name, else none."""
-    artifacts: bool = False
-    """Also send the adapter's weights and ranks.json as wandb artifacts (offline: with the next `wandb sync`)."""

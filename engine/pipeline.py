@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from autolora.configs.schema import RunConfig
 from autolora.engine.choose.stage import choose, measure, take_over
+from autolora.engine.disk.files import read_json
 from autolora.engine.report.stage import write_report
 from autolora.engine.retrain import checkpoint
 from autolora.engine.retrain.stage import evaluate_trained, retrain
@@ -12,7 +13,6 @@ from autolora.engine.run.context import Context
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.run.manifest import TRAINING, Stage
-from autolora.engine.run.records import read_result
 from autolora.engine.run.resources import forget_peak
 from autolora.engine.run.sources import source_of
 from autolora.engine.tracking import NOWHERE, Tracker, tracker_of
@@ -23,30 +23,26 @@ def run_in(
     config: RunConfig, folder: RunFolder, stages: Sequence[Stage], stop: StopRequest, processes: Processes, *,
     draw: bool,
 ) -> None:  # fmt: skip
-    """Runs those of these stages that are not done; without stages, only draws the report.
+    """Runs those of these stages that are not done, and draws the report.
 
     Raises Changed if what is done was made from other rows or another base model, UserError for what the user must
     change, Interrupted if a signal asked to stop.
     """
-    with tracker_of(config, folder.root) if processes.first and stages else NOWHERE as tracker:
-        if stages:
-            run = Context(config, stop, processes, folder, stages)
-            forget_peak(run.compute)
-            run.know_rows()
-            todo = processes.of_first(lambda: {stage.name for stage in stages if not (stage.done or stage.foreign)})
-            if not todo:
-                run.base()
-            _find_ranks(run, todo, tracker)
-            if todo & set(TRAINING):
-                _train(run, todo, tracker)
+    with tracker_of(config, folder.root) if processes.first else NOWHERE as tracker:
+        run = Context(config, stop, processes, folder, stages)
+        forget_peak(run.compute)
+        run.know_rows()
+        todo = processes.of_first(lambda: {stage.name for stage in stages if not (stage.done or stage.foreign)})
+        if not todo:
+            run.base()
+        _find_ranks(run, todo, tracker)
+        if todo & set(TRAINING):
+            _train(run, todo, tracker)
         if processes.first:
             folder.clear_leftovers()
-            if draw:
-                for name, path in write_report(config, folder).items():
-                    tracker.image(f"figures/{name}", path)
-            tracker.keep(f"{config.name}-ranks", "ranks", folder.ranks)
-            tracker.keep(f"{config.name}-adapter", "model", folder.adapter)
-        tracker.finish(read_result(folder.metrics))
+            for name, path in write_report(config, folder).items() if draw else ():
+                tracker.image(f"figures/{name}", path)
+        tracker.finish(read_json(folder.metrics))
 
 
 def _find_ranks(run: Context, todo: set[str], tracker: Tracker) -> None:

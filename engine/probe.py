@@ -23,7 +23,6 @@ from autolora.engine.disk.files import write_json
 from autolora.engine.disk.lock import locked
 from autolora.engine.report.stage import write_report
 from autolora.engine.run.context import Context
-from autolora.engine.run.faults import explained
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.run.logged import logged
@@ -50,7 +49,7 @@ def run_probe(request: Request, stop: StopRequest) -> RunFolder:
     """
     config = _probed(request.config)
     folder = RunFolder.of(config)
-    with locked(folder.root), explained(folder.root), logged(folder):
+    with locked(folder.root), logged(folder):
         stage = Stage.of("probe", config, folder)
         run = Context(config, stop, folder=folder, stages=[stage])
         try:

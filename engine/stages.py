@@ -11,31 +11,27 @@ from functools import partial
 from pathlib import Path
 
 from autolora.configs.errors import UserError
-from autolora.configs.files import read_keys
+from autolora.configs.files import describes_a_folder
 from autolora.configs.layers import keys, with_values
-from autolora.configs.own_class import refuse_missing_file
 from autolora.configs.places import from_home, is_hub_name
 from autolora.configs.requests import Request
 from autolora.configs.schema import Autolora, RunConfig
 from autolora.configs.schema import Stage as Asked
 from autolora.configs.tasks import Chat
 from autolora.engine.disk.lock import locked
-from autolora.engine.run.faults import explained
 from autolora.engine.run.folder import WANDB_ID, RunFolder
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.run.logged import logged
 from autolora.engine.run.manifest import TRAINING, Changed, Stage, names_of
-from autolora.engine.run.opening import Places, growing_beside, made_ready, nothing_left_when_refused, settle
+from autolora.engine.run.opening import Places, growing_beside, nothing_left_when_refused, settle
 from autolora.engine.run.sources import inputs_in_files, named_ranks, other_run, ranks_from, source_of
 from autolora.engine.terminal.loading import load_libraries
-from autolora.engine.tracking.login import wandb_mode
+from autolora.engine.tracking.tracker import wandb_mode
 from autolora.problems.machine.processes import ALONE, Processes
 from autolora.problems.scoring import require
 
 log = logging.getLogger("autolora")
 
-_SECTIONS = {"method", "seed", "model", "task", "retrain"}
-"""Keys that the config.yaml of every run and study of this program has."""
 _BEFORE_TRAINING = {"wandb", WANDB_ID, "ranks.json"}
 """What may lie in a folder before its first training: what a killed run has left, and ranks written by hand."""
 
@@ -49,13 +45,13 @@ def run_stages(
     change, Interrupted when a signal asked to stop.
     """
     folder = RunFolder.of(request.config)
-    with locked(folder.root) if processes.first else nullcontext(), explained(folder.root):
+    with locked(folder.root) if processes.first else nullcontext():
         processes.of_first(partial(settle, Places.of(folder.root)))
         work = partial(_in_folder, request, stop, processes, draw)
         try:
             work(folder)
         except Changed as changed:
-            if not request.overwrite or request.stage == "report":
+            if not request.overwrite:
                 raise
             kept = [stage.name for stage in _stages(request.config, folder, "all") if not stage.foreign]
             growing_beside(folder, kept, changed, work, processes)
@@ -66,17 +62,17 @@ def _in_folder(request: Request, stop: StopRequest, processes: Processes, draw: 
     """The stages in this folder. Raises Changed if what it holds was made from something else."""
     config = as_made(request.config, folder) if request.stage in ("retrain", "evaluate") else request.config
     stages = processes.of_first(lambda: checked(config, folder, request.stage))
-    if request.stage != "report" and (folder.report.exists() or not draw) and _reusable(stages, config):
+    if (folder.report.exists() or not draw) and _reusable(stages, config):
         log.info("%s was finished before, and nothing is done", folder.root)
         if processes.first:
             folder.clear_leftovers()
         return
     with ExitStack() as held:
         if processes.first:
-            made_ready(folder)
+            folder.root.mkdir(parents=True, exist_ok=True)
             held.enter_context(nothing_left_when_refused(folder))
             held.enter_context(logged(folder))
-        load_libraries(config, processes)
+        load_libraries()
         from autolora.engine.pipeline import run_in  # only now: its imports take seconds
 
         if processes.size == 1:  # several processes stop together, after a step
@@ -87,8 +83,8 @@ def _in_folder(request: Request, stop: StopRequest, processes: Processes, draw: 
 
 def _reusable(stages: list[Stage], config: RunConfig) -> bool:
     """Whether all stages are done, and the rows and the base model bear the names under which they were read."""
-    own = [stage for stage in stages if not stage.foreign]
     names = names_of(config)
+    own = (stage for stage in stages if not stage.foreign)
     return all(stage.done and (stage.recorded is None or stage.recorded.names == names) for stage in own)
 
 
@@ -113,8 +109,7 @@ def checked(config: RunConfig, folder: RunFolder, asked: Asked) -> list[Stage]:
     """The stages of a command, as `compared` gives them. Raises UserError if the command cannot begin."""
     _refuse_folder(config, folder, asked)
     stages = compared(config, folder, asked)
-    if asked != "report" and not all(stage.done for stage in stages):
-        _refuse_missing(config, folder, stages)
+    _refuse_missing(config, {stage.name for stage in stages if not stage.done})
     return stages
 
 
@@ -122,19 +117,21 @@ def compared(config: RunConfig, folder: RunFolder, asked: Asked) -> list[Stage]:
     """The stages of a command. Raises Changed if what the folder holds was made with other settings, ranks or
     files."""
     stages, known = list(_stages(config, folder, asked)), inputs_in_files(config, folder)
-    for stage in stages:
-        try:
-            stage.check_settings()
-            for name, (value, where) in known.items():
-                stage.check_input(name, value, where)
-        except Changed:
-            if asked != "evaluate" or stage.name != "evaluate":
-                raise
-            stages[-1] = replace(stage, recorded=None)
-    last = stages[-1].recorded if stages else None
-    if asked == "evaluate" and last is not None and last.names != names_of(config):  # other rows are what it is for
-        stages[-1] = replace(stages[-1], recorded=None)
-    return stages
+    again = asked == "evaluate" and _differs(stages[-1], config)
+    for stage in stages[:-1] if again else stages:
+        stage.check_settings()
+        for name, (value, where) in known.items():
+            stage.check_input(name, value, where)
+    return [*stages[:-1], replace(stages[-1], recorded=None)] if again else stages
+
+
+def _differs(evaluation: Stage, config: RunConfig) -> bool:
+    """Whether an evaluation has other metrics or rows, for which --stage evaluate makes another one."""
+    try:
+        evaluation.check_settings()
+    except Changed:
+        return True
+    return evaluation.recorded is not None and evaluation.recorded.names != names_of(config)
 
 
 def _stages(config: RunConfig, folder: RunFolder, asked: Asked) -> Iterator[Stage]:
@@ -163,58 +160,44 @@ def _stages(config: RunConfig, folder: RunFolder, asked: Asked) -> Iterator[Stag
 def _refuse_folder(config: RunConfig, folder: RunFolder, asked: Asked) -> None:
     """Raises UserError for a folder that is no run's, or lacks what the stage reads."""
     root, searches = folder.root, config.searches
-    if any((root / name).exists() for name in ("cells", "results.parquet")):
+    if (root / "cells").exists():
         raise UserError(f"--name: {root} holds a study; give the run another name")
     if asked == "search" and not searches:
         raise UserError(f"--stage: 'search' is not allowed for --method {config.method}, which does not search; "
                         f"allowed: all, retrain")  # fmt: skip
-    if asked in ("retrain", "report") and searches and not folder.ranks.exists():
-        raise UserError(f"--stage {asked}: {folder.ranks} does not exist; --stage search writes it (or write it by "
+    if asked == "retrain" and searches and not folder.ranks.exists():
+        raise UserError(f"--stage retrain: {folder.ranks} does not exist; --stage search writes it (or write it by "
                         f"hand)")  # fmt: skip
-    if asked in ("report", "evaluate") and not searches and not folder.metrics.exists():
-        raise UserError(f"--stage {asked}: {folder.metrics} does not exist; --stage all writes it")
     if asked == "evaluate" and not folder.trained.exists():
         raise UserError(f"--stage evaluate: {root} has no trained model; --stage all trains one")
-    if asked != "report" and root.is_dir() and root.name[:1] != "." and not _is_ours(folder.config):
+    if root.is_dir() and root.name[:1] != "." and not describes_a_folder(folder.config):
         found = sorted(p.name for p in root.iterdir() if p.name not in _BEFORE_TRAINING and p.name[0] != ".")
         if found:
             raise UserError(f"--name: {root} holds {found[0]}, and no config.yaml of a run of this program; give "
                             f"another --name or --runs_folder")  # fmt: skip
 
 
-def _is_ours(path: Path) -> bool:
-    try:
-        return path.exists() and read_keys(path).keys() >= _SECTIONS
-    except UserError:
-        return False
-
-
-def _refuse_missing(config: RunConfig, folder: RunFolder, stages: list[Stage]) -> None:
+def _refuse_missing(config: RunConfig, todo: set[str]) -> None:
     """Raises UserError if a file that a stage will read, or a package that it needs, is not there."""
-    todo, task = {stage.name for stage in stages if not stage.done}, config.task
+    task, source, other = config.task, source_of(config), other_run(config)
+    if not todo:
+        return
     if config.tracking.wandb == "online":
         wandb_mode(config)
-    if isinstance(config, Autolora) and "search" in todo and config.answer.from_run is None:
-        refuse_missing_file(config.hypergradient.type, "hypergradient.type")
-    source, other = source_of(config), other_run(config)
-    if source is not None and "search" in todo:
-        _refuse_unsearched(source, "answer.from", source.search_summary, source.measured)
-    if other is not None and "retrain" in todo:
-        _refuse_unsearched(other, "retrain.init", other.search_summary, other.search_weights, other.ranks)
+    for stage, key, run, wanted in (
+        ("search", "answer.from", source, ("search_summary", "measured")),
+        ("retrain", "retrain.init", other, ("search_summary", "search_weights", "ranks")),
+    ):
+        for path in (getattr(run, name) for name in wanted if run is not None and stage in todo):
+            if not path.exists():
+                raise UserError(f"--{key}: {path} does not exist; allowed: the folder of a run of method autolora "
+                                f"whose search is finished")  # fmt: skip
     if "retrain" in todo and named_ranks(config) and not (path := ranks_from(config)).exists():
         raise UserError(f"--lora.ranks_from: {path} does not exist; allowed: a ranks.json, or the folder of a run "
                         f"that has one")  # fmt: skip
     if isinstance(task, Chat) and "evaluate" in todo:
         require("webnlg" if task.format == "webnlg" else "e2e", task.asked)
-    if not task.from_paper:
-        for key in ("path", f"{task.evaluated_split}_path"):
-            name = task.files.get(key)
-            if name and not Path(from_home(name)).exists() and not is_hub_name(name):
-                raise UserError(f"--task.{key}: no file {name!r}")
-
-
-def _refuse_unsearched(other: RunFolder, key: str, *needed: Path) -> None:
-    for path in needed:
-        if not path.exists():
-            raise UserError(f"--{key}: {other.root} has no {path.relative_to(other.root)}; allowed: the folder of a "
-                            f"run of method autolora whose search is finished")  # fmt: skip
+    for key in () if task.from_paper else ("path", f"{task.evaluated_split}_path"):
+        name = task.files.get(key)
+        if name and not Path(from_home(name)).exists() and not is_hub_name(name):
+            raise UserError(f"--task.{key}: no file {name!r}")

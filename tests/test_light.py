@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from autolora.configs.files import to_yaml
-from autolora.configs.layers import with_values
+from autolora.configs.files import of_folder
 from autolora.configs.parser import parse
 from autolora.engine.disk.files import write_json, write_text
 from autolora.engine.ranks import save
@@ -69,7 +68,7 @@ def commands(root: Path, model: Path) -> list[tuple[list[str], int, str]]:
         history.contribution.append(np.zeros((3, 2), np.float32))
     history.write(done.trajectory)
     for folder in (done, going, study):
-        write_text(folder.config, to_yaml(with_values(config, {"name": folder.root.name})))
+        write_text(folder.config, of_folder(config))
     write_text(going.search_metrics, '{"step": 7, "train_loss": 0.5, "val_loss": 0.25, "mean_rank": 2.0}\n')
     write_json(RunFolder(study.cells / "seed-0").metrics, RESULT)
     write_text(RunFolder(study.cells / "seed-0").config, "")

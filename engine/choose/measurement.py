@@ -11,11 +11,11 @@ from transformers import PreTrainedModel, set_seed
 
 from autolora.configs.errors import UserError
 from autolora.engine.cut.basis import Gated, heads_of
-from autolora.engine.measure.evidence import LEAST_ROWS, too_few
+from autolora.engine.measure.evidence import LEAST_ROWS
 from autolora.engine.measure.likelihood import Rows, likelihood_of
 from autolora.engine.measure.measure import Measured, NotFinite, Passes, Plan, measure
+from autolora.engine.run.context import Context
 from autolora.engine.run.trial_batch import try_longest_batch
-from autolora.engine.run.workbench import Workbench
 from autolora.engine.search.trajectory import searched_model, trains_head
 from autolora.engine.terminal.bar import Bar
 from autolora.problems.data import Batch, Batches
@@ -33,7 +33,7 @@ PATIENCE = 3
 """The training of the head alone ends after this many checks in a row without a lower loss."""
 
 
-def measured_search(run: Workbench, singular_values: Tensor) -> Measured | None:
+def measured_search(run: Context, singular_values: Tensor) -> Measured | None:
     """Evidence and shares on D_val; None, after a warning, if D_val has too few rows. All processes must call this.
 
     `singular_values` [layers, k]: those of the searched components. Raises UserError for a search that diverged."""
@@ -42,8 +42,6 @@ def measured_search(run: Workbench, singular_values: Tensor) -> Measured | None:
         log.warning("answer: D_val has %d rows; measuring needs %d, and is left out", len(d_val), LEAST_ROWS)
         return None
     rows = Rows.drawn(run.data.train, run.data.collate, d_val, config.answer.rows, config.seed)
-    if few := too_few(len(rows), rows.group_count):
-        log.warning("answer: %s", few)
     passes, size = passes_over(run, rows), config.search.batch_size
     plan = Plan(
         config.answer.curve_ranks, sorted(b for b in set(config.answer.curve_budgets) if b <= config.lora.k),
@@ -69,14 +67,14 @@ def measured_search(run: Workbench, singular_values: Tensor) -> Measured | None:
         run.compute.let_go()
 
 
-def passes_over(run: Workbench, rows: Rows) -> Passes:
+def passes_over(run: Context, rows: Rows) -> Passes:
     """How the run sends these rows through a model."""
     check = run.stop.check if run.processes.size == 1 else lambda: None  # several stop together, after the stage
     likelihood, batch = likelihood_of(run.kind), run.config.evaluation_batch
     return Passes(rows, likelihood, run.compute, run.processes, batch, check)
 
 
-def _head_on(run: Workbench, d_tr: Dataset, passes: Passes) -> tuple[Tensor | None, dict[str, Tensor]]:
+def _head_on(run: Context, d_tr: Dataset, passes: Passes) -> tuple[Tensor | None, dict[str, Tensor]]:
     """The statistics of the head alone on the rows, and its weights; None and no weights if the search trained nothing
     but LoRA."""
     if not trains_head(run.folder):
@@ -88,7 +86,7 @@ def _head_on(run: Workbench, d_tr: Dataset, passes: Passes) -> tuple[Tensor | No
     return passes.statistics(model)[0], weights
 
 
-def train_head(run: Workbench, d_tr: Dataset, passes: Passes) -> tuple[PreTrainedModel, int]:
+def train_head(run: Context, d_tr: Dataset, passes: Passes) -> tuple[PreTrainedModel, int]:
     """Trains the head, and other modules that are trained whole, on D_tr without LoRA; returns model and steps.
 
     The training uses the search's settings for W, but a constant learning rate without warmup. It ends when the loss
@@ -126,7 +124,7 @@ def train_head(run: Workbench, d_tr: Dataset, passes: Passes) -> tuple[PreTraine
 
 
 def _descend(
-    run: Workbench, model: PreTrainedModel, weights: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer,
+    run: Context, model: PreTrainedModel, weights: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer,
     batch: Batch,
 ) -> None:  # fmt: skip
     """Takes one optimiser step."""

@@ -62,16 +62,9 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file; empty when there is no such file.
-
-    Raises UserError that names the file when it cannot be read as a JSON object.
-    """
-    # exists() is also False if a parent of the path is a file.
-    value = load_json(path) if path.exists() else {}
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: needs an object with names and values; holds {value!r:.60}")
-    return value
+def write_json(path: Path, value: Any) -> None:
+    """Writes a value as indented JSON, atomically. Raises ValueError for NaN and infinity, which JSON cannot hold."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def load_json(path: Path) -> Any:
@@ -81,34 +74,25 @@ def load_json(path: Path) -> Any:
     would silently keep the last.
     """
     try:
-        return _value(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not readable as JSON ({error})") from error
 
 
-def read_json_lines(path: Path) -> list[Any]:
-    """The values in a file with one JSON value a line; empty when there is no such file.
-
-    Raises UserError that names the file and the line when it cannot be read.
-    """
-    found: list[Any] = []
-    try:
-        texts = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
-        for text in texts[:-1] if texts[-1:] == [""] else texts:
-            found.append(_value(text))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: line {len(found) + 1} is not readable as JSON ({error})") from error
-    return found
-
-
-def _value(text: str) -> Any:
-    """The value of a JSON text. Raises ValueError for a text that is none."""
-    value = json.loads(text, object_pairs_hook=once)
-    # JSON can escape half of a surrogate pair, which cannot be written to a file or a terminal.
-    json.dumps(value, ensure_ascii=False).encode("utf-8")
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file; empty when there is no such file. Raises UserError as `load_json` does."""
+    # exists() is also False if a parent of the path is a file.
+    value = load_json(path) if path.exists() else {}
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: needs an object with names and values; holds {value!r:.60}")
     return value
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes a value as indented JSON, atomically. Raises ValueError for NaN and infinity, which JSON cannot hold."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+def read_json_lines(path: Path) -> list[Any]:
+    """The values in a file with one JSON value a line, without a last line that a kill cut in half; none when there is
+    no such file. Raises UserError that names a damaged file."""
+    try:
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        return [json.loads(line) for line in text.split("\n")[:-1]]
+    except ValueError as error:
+        raise UserError(f"{path}: not readable as JSON ({error})") from error

@@ -10,10 +10,8 @@ from autolora.configs.files import load_config
 from autolora.configs.schema import Autolora
 from autolora.engine import ranks
 from autolora.engine.run.folder import RunFolder
-from autolora.engine.run.opening import settle_if_free
 from autolora.engine.terminal.console import console
-from autolora.engine.tracking.login import wandb_settings
-from autolora.engine.tracking.tracker import sent_to
+from autolora.engine.tracking.tracker import sent_to, wandb_settings
 from autolora.problems.models.names import key_names
 
 
@@ -21,7 +19,6 @@ def save_workspace(root: Path) -> None:
     """Creates the view in the wandb project to which the run was sent. Raises UserError if the run has no finished
     search, and wandb's own errors: it refuses without an API key."""
     folder = RunFolder(root)
-    settle_if_free(root)
     if not folder.trajectory.exists() or not folder.config.exists():
         raise UserError(f"--workspace: {root} holds no finished search; give the folder of a run, as runs/quickstart")
     config = load_config(folder.config)

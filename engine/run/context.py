@@ -12,7 +12,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from autolora.configs.files import of_folder
-from autolora.configs.schema import RunConfig
+from autolora.configs.schema import Autolora, RunConfig, WithLora
 from autolora.configs.training import LoraSettings
 from autolora.engine.disk.files import write_text
 from autolora.engine.run.folder import RunFolder
@@ -20,8 +20,6 @@ from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.run.manifest import Stage, names_of
 from autolora.engine.run.program import commit
 from autolora.engine.run.sources import inputs_in_files
-from autolora.engine.run.trial_batch import refuse_large_weights
-from autolora.engine.run.workbench import Workbench
 from autolora.problems.data import Data, Halves, fingerprint, prepare, split_rows
 from autolora.problems.machine.compute import Compute, choose_compute, on_device
 from autolora.problems.machine.processes import ALONE, Processes
@@ -43,13 +41,14 @@ from autolora.problems.tasks.chat import Conversations
 from autolora.problems.tasks.given import Kind
 
 
-class Context(Workbench):
-    """What all stages of a run share.
+class Context:
+    """What all stages of a run share; of several processes only the first writes files.
 
     `stop` says whether a signal has asked the run to stop. `folder`: where the run writes its results, if not in the
     folder that `config` names. `stages`: those of the command, whose manifests are compared with what is read.
-    Attributes `told`: see `Workbench`; `known`: the inputs that were read so far, by name; `found`: what a method has
-    found in the training rows, which all trials of a sweep share.
+    Attributes `told`: what was checked or told of the base model before, as each training loads it again; `known`: the
+    inputs that were read so far, by name; `found`: what a method has found in the training rows, which all trials of a
+    sweep share.
     """
 
     def __init__(
@@ -67,12 +66,23 @@ class Context(Workbench):
         self.found: dict[str, Any] = {}
         self.stages = stages
         self.known: dict[str, Any] = {}
-        self._keeps = False
-        self._kept: tuple[BaseModel, Snapshot, bool] | None = None
+        self._kept: dict[bool, tuple[BaseModel, Snapshot]] | None = None
+
+    @property
+    def searched(self) -> Autolora:
+        """The settings of a run that searches by gradients."""
+        assert isinstance(self.config, Autolora)
+        return self.config
+
+    @property
+    def adapted(self) -> WithLora:
+        """The settings of a run that trains LoRA."""
+        assert isinstance(self.config, WithLora)
+        return self.config
 
     @property
     def kind(self) -> Kind:
-        """The task."""
+        """The kind of labels, and the loss of a batch."""
         return self.task
 
     def halves(self) -> Halves:
@@ -118,7 +128,6 @@ class Context(Workbench):
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The base model's tokenizer."""
-        self._stop_if_asked()
         return load_tokenizer(self.config.model, **self.task.tokenizer_options)
 
     @property
@@ -148,23 +157,24 @@ class Context(Workbench):
     def base_loaded_once(self) -> Iterator[None]:
         """Inside, `base` gives one model again and again, each time as it was loaded. (Another attention kernel is
         another model.)"""
-        self._keeps = True
+        self._kept = {}
         try:
             yield
         finally:
-            self._keeps, self._kept = False, None
+            self._kept = None
 
     def base(self, *, second_order: bool = False) -> BaseModel:
         """The base model before any training, with the task's head and loss; see `_load`."""
-        if self._kept is not None and self._kept[2] == second_order:
-            base, before, _ = self._kept
-            before.restore()
-            return dataclasses.replace(base)
-        self._kept = None
-        base = self._load(second_order=second_order)
-        if self._keeps:
-            self._kept = base, Snapshot(base.model, whole_names(base)), second_order
-        return base
+        if self._kept is None:
+            return self._load(second_order=second_order)
+        if second_order not in self._kept:
+            self._kept.clear()  # first: two models may not fit into memory
+            base = self._load(second_order=second_order)
+            self._kept[second_order] = base, Snapshot(base.model, whole_names(base))
+            return base
+        base, before = self._kept[second_order]
+        before.restore()
+        return dataclasses.replace(base)
 
     def _load(self, *, second_order: bool) -> BaseModel:
         """A freshly loaded base model with the task's head and loss.
@@ -192,7 +202,6 @@ class Context(Workbench):
         if "pooler" not in self.told and config.trains != "all":
             tell_of_pooler(whole, targets)
             self.told.add("pooler")
-        self._stop_if_asked()
         return train_in_fp32(whole, dtype)
 
     def _stop_if_asked(self) -> None:
@@ -202,13 +211,10 @@ class Context(Workbench):
             self.stop.check()
 
     def _look_before_loading(self, targets: Sequence[str]) -> None:
-        """Raises UserError for weights that do not fit into memory, and for names that match no module, before 15 GB
-        are loaded. Ranks that are there already name their layers themselves."""
+        """Raises UserError for names that match no module, before 15 GB are loaded. Ranks that are there already name
+        their layers themselves."""
         config = self.config
         outline = without_weights(config.model, self.task.auto_class, **self.task.head())
-        refuse_large_weights(
-            outline.num_parameters() * self.weights_dtype.itemsize, config.model.name, self.compute.device
-        )
         split(outline, targets)
         with_modules_to_save(BaseModel(outline, []), config.modules_to_save or [], targets)
         lora = getattr(config, "lora", None)

@@ -25,7 +25,7 @@ class RunFolder:
     search = At("search")
     trajectory = At("search/trajectory.parquet")
     search_metrics = At("search/metrics.jsonl")
-    search_checkpoint = At("search/checkpoint.safetensors")
+    search_checkpoint = At("search/checkpoint.pt")
     search_weights = At("search/weights.safetensors")
     search_numbers = At("search/components.safetensors")
     search_summary = At("search/summary.json")
@@ -72,10 +72,6 @@ class RunFolder:
     def of(cls, config: RunConfig) -> Self:
         """The folder of a configured run."""
         return cls(Path(from_home(config.runs_folder)) / str(config.name))
-
-    def at(self, root: Path) -> Self:
-        """The same folder at another place."""
-        return type(self)(root)
 
     def clear_leftovers(self) -> None:
         """Removes what a stage keeps to go on from, and a kill at its end may have left."""

@@ -1,4 +1,4 @@
-"""The Workbench of a search that a script starts on its own model and rows; it leaves both as they were."""
+"""A search that a script starts on its own model and rows; it leaves both as they were."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ import torch
 
 from autolora.configs.errors import UserError
 from autolora.configs.schema import RunConfig
+from autolora.engine.run.context import Context
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
-from autolora.engine.run.workbench import Workbench
 from autolora.problems.data import Data, Halves, split_rows
 from autolora.problems.machine.compute import all_seeded, choose_compute
 from autolora.problems.machine.processes import ALONE
@@ -23,7 +23,7 @@ from autolora.problems.models.precision import train_in_fp32
 from autolora.problems.tasks.given import GivenKind, GivenRows
 
 
-class ScriptBench(Workbench):
+class ScriptBench(Context):
     """The model and rows of a script.
 
     `base`: the model and the modules that are trained whole. `rows`: all rows; the last `validation` of them are
@@ -40,9 +40,9 @@ class ScriptBench(Workbench):
         self.stop = StopRequest()
         self.processes = ALONE
         self.compute = dataclasses.replace(choose_compute(config, device.index or 0), device=device)
-        self.told = set()
+        self.data = Data(rows, {}, rows.collate)
+        self.weights_dtype = dtype_of(base.model)
         self._base, self._kind, self._validation = base, kind, validation
-        self._data = Data(rows, {}, rows.collate)
         self._bare = Snapshot(base.model, whole_names(base))
 
     @property
@@ -50,19 +50,9 @@ class ScriptBench(Workbench):
         """The kind of labels, and the loss of a batch."""
         return self._kind
 
-    @property
-    def data(self) -> Data:
-        """The rows."""
-        return self._data
-
-    @property
-    def weights_dtype(self) -> torch.dtype:
-        """The dtype of the model's first weight with a floating-point type."""
-        return dtype_of(self._base.model)
-
     def halves(self) -> Halves:
         """Row numbers of D_tr and of D_val."""
-        rows = self._data.train
+        rows = self.data.train
         if not self._validation:
             return split_rows(rows, self.config)
         count = len(rows) - self._validation

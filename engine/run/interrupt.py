@@ -11,32 +11,14 @@ from types import FrameType
 from autolora.configs.launch import speaks
 
 
-def leave_at_signals() -> None:
-    """Lets SIGINT and SIGTERM end the process with one line, while no run has begun and there is nothing to save.
-
-    Raising an exception would not do, as libraries catch exceptions that are raised while they are imported.
-    """
-    signal.signal(signal.SIGINT, _leave)
-    signal.signal(signal.SIGTERM, _leave)
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    try:
-        os.write(2, b"stopped before anything was begun\n")
-    finally:
-        os._exit(128 + number)
-
-
 class Interrupted(BaseException):
     """The run was asked to stop. As with KeyboardInterrupt, no `except Exception` on the way takes it for an error.
 
-    At the first signal it has saved what it had; a second one stops it `at_once`.
-
     `code`: the exit code (130 or 143), or OUT_OF_TIME."""
 
-    def __init__(self, code: int, *, at_once: bool = False) -> None:
+    def __init__(self, code: int) -> None:
         super().__init__(code)
-        self.code, self.at_once = code, at_once
+        self.code = code
 
 
 _STOPPING = b"stopping as soon as what is done is saved; a second signal (Ctrl-C again) stops at once\n"
@@ -47,13 +29,12 @@ OUT_OF_TIME = -1
 class StopRequest:
     """Whether a signal has asked this process to stop.
 
-    The process stops at its next `check`; at a second signal, or with `at_once` at the first, it stops immediately.
+    The process stops at its next `check`; at a second signal it stops immediately.
     `deadline`: the time of time.monotonic() after which it is asked to stop, too.
     """
 
-    def __init__(self, *, at_once: bool = False) -> None:
+    def __init__(self) -> None:
         self._code: int | None = None
-        self.at_once = at_once
         self.deadline = math.inf
 
     @property
@@ -69,8 +50,8 @@ class StopRequest:
         """Signal handler."""
         before = None if self.code == OUT_OF_TIME else self.code
         self.code = before or 128 + number
-        if before is not None or self.at_once:
-            raise Interrupted(self.code, at_once=True)
+        if before is not None:
+            raise Interrupted(self.code)
         if not speaks():
             return
         with suppress(OSError):  # print() is not allowed in a handler: it may interrupt another print()
@@ -83,9 +64,9 @@ class StopRequest:
 
 
 @contextmanager
-def watch_signals(*, at_once: bool = False) -> Iterator[StopRequest]:
+def watch_signals() -> Iterator[StopRequest]:
     """A `StopRequest` that SIGINT and SIGTERM set during the body; afterwards the earlier handlers are restored."""
-    request = StopRequest(at_once=at_once)
+    request = StopRequest()
     before = {number: signal.signal(number, request.handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield request

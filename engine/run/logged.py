@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from logging.handlers import MemoryHandler
 
 from autolora.configs.errors import UserError
 from autolora.configs.plain import plain
@@ -27,58 +28,51 @@ class _Timed(logging.Formatter):
         return f"{self.formatTime(record)} {level}{line}"
 
 
-class _RunLog(logging.FileHandler):
-    """Appends log records to log.txt.
+class _Held(MemoryHandler):
+    """Holds records back until the run begins to train, as a run that is refused leaves nothing behind."""
 
-    Until the run begins to train it holds them back, as a run that is refused leaves nothing behind.
-    """
-
-    def __init__(self, folder: RunFolder) -> None:
-        super().__init__(folder.log, encoding="utf-8", delay=True)
-        self.setFormatter(_Timed())
+    def __init__(self, folder: RunFolder, file: logging.Handler) -> None:
+        super().__init__(0, target=file, flushOnClose=False)
         self._config, self._before = folder.config, stamp(folder.config)
-        self._held: list[logging.LogRecord] = []
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Writes the record, and before it those that were held back."""
-        self._held.append(record)
-        if self.stream is not None or stamp(self._config) != self._before:
-            held, self._held = self._held, []
-            for one in held:
-                super().emit(one)
+    @property
+    def begun(self) -> bool:
+        """Whether the run has begun."""
+        return stamp(self._config) != self._before
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is logging's
-        """Does nothing: if the disk is full, the run says so when it saves its results."""
+    def shouldFlush(self, record: logging.LogRecord) -> bool:  # noqa: N802 - the name is logging's
+        """Whether the records are written now."""
+        return self.begun
 
 
 @contextmanager
 def logged(folder: RunFolder) -> Iterator[None]:
-    """Appends what the program says inside `with` to log.txt, and at last how the run ended."""
-    handler = _RunLog(folder)
+    """Appends what the program says inside `with` to log.txt, and at last how the run ended: after an error that was
+    not foreseen with its traceback, of which the error gets a note."""
+    file = logging.FileHandler(folder.log, encoding="utf-8", delay=True)
+    file.setFormatter(_Timed())
+    handler = _Held(folder, file)
     log.addHandler(handler)
+    level, words, cause = logging.INFO, "finished", None
     try:
         yield
-        handler.handle(_line(logging.INFO, "finished"))
+    except Interrupted:
+        words = "stopped"
+        raise
+    except UserError as error:
+        level, words, cause = logging.ERROR, str(error), error.__cause__
+        raise
     except BaseException as error:
-        handler.handle(_last_words(error))
+        level, words, cause = logging.ERROR, "the run failed", error
+        if handler.begun:
+            error.add_note(f"the traceback is in {folder.log}")
         raise
     finally:
+        trace = None if cause is None else (type(cause), cause, cause.__traceback__)
+        handler.handle(log.makeRecord(log.name, level, __file__, 0, words, (), trace))
         log.removeHandler(handler)
         handler.close()
-
-
-def _last_words(error: BaseException) -> logging.LogRecord:
-    """How a run ended that did not finish; of an unexpected error with its traceback."""
-    if isinstance(error, Interrupted):
-        return _line(logging.INFO, "stopped")
-    if isinstance(error, UserError):
-        return _line(logging.ERROR, str(error))
-    return _line(logging.ERROR, "the run failed", error)
-
-
-def _line(level: int, words: str, error: BaseException | None = None) -> logging.LogRecord:
-    trace = None if error is None else (type(error), error, error.__traceback__)
-    return log.makeRecord(log.name, level, __file__, 0, words, (), trace)
+        file.close()
 
 
 def warnings_in(folder: RunFolder) -> list[str]:

@@ -18,7 +18,7 @@ from autolora.configs.errors import UserError
 from autolora.configs.layers import OF_THRESHOLD, flat, marked
 from autolora.configs.places import from_home
 from autolora.configs.schema import RunConfig
-from autolora.configs.section import COST, EVALUATE, MEASURE, Mark
+from autolora.configs.section import CHOOSE, COST, EVALUATE, MEASURE, Mark
 from autolora.engine import ranks
 from autolora.engine.disk.files import write_text
 from autolora.engine.ranks.record import BY_HAND
@@ -65,23 +65,6 @@ class Manifest(BaseModel):
         except (OSError, ValueError, ValidationError) as error:
             raise UserError(f"{path} is damaged ({str(error).splitlines()[0]}); --overwrite begins anew") from error
 
-    def other_setting(self, settings: Mapping[str, Any]) -> str:
-        """The first setting that differs, in words; empty if none does."""
-        for key in {**settings, **self.settings}:
-            then, now = self.settings.get(key), settings.get(key)
-            if then != now:
-                return f"with --{key} {_word(then)}, now it is {_word(now)}"
-        return ""
-
-    def other_input(self, name: str, now: Any, where: str) -> str:
-        """In words, that an input differs; empty if it does not, or was not read."""
-        then = self.inputs.get(name, now)
-        if then == now:
-            return ""
-        counts = [each.get("rows") if isinstance(each, dict) else each for each in (then, now)]
-        told = f", {counts[0]} then and {counts[1]} now" if all(isinstance(count, int) for count in counts) else ""
-        return f"from other {name} ({where}{told})"
-
 
 def _word(value: Any) -> str:
     """A value as the command line takes it: null, true and false as in YAML."""
@@ -90,16 +73,16 @@ def _word(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Reads:
-    """What a stage is given: sections and keys, of which those in `but` and those with another reader's mark are left
-    out, or `only` those with this mark; `inputs`: what else it reads. `last`: the file that it writes last; `writes`:
-    all that it writes beside its own folder, as RunFolder names it."""
+    """What a stage is given: of these sections and keys those with one of its `marks` (None: without a mark), and
+    `also`, without `but`; `inputs`: what else it reads. `last`: the file that it writes last; `writes`: all that it
+    writes beside its own folder, as RunFolder names it."""
 
     keys: Sequence[str]
     inputs: Sequence[str]
     last: str
-    but: Sequence[str] = ()
-    only: Mark | None = None
+    marks: Sequence[Mark | None] = (None,)
     also: Sequence[str] = ()
+    but: Sequence[str] = ()
     writes: Sequence[str] = ()
 
 
@@ -112,21 +95,19 @@ STAGES: Mapping[str, Reads] = {
         ("method", "seed", "precision", "model", "task", "lora", "search", "hypergradient"),
         (*ROWS, "seed of the rows", "base model", "own hypergradient"), "search_summary",
     ),
-    "measure": Reads(("answer",), (*ROWS, "base model", "search"), "measured", only=MEASURE),
-    "choose": Reads(
-        ("answer",), ("measurement",), "ranks", ("answer.rows", "answer.curve_ranks", "answer.curve_budgets"),
-        writes=("lora_config", "ranks"),
-    ),
+    "measure": Reads(("answer",), (*ROWS, "base model", "search"), "measured", (MEASURE,)),
+    "choose": Reads(("answer",), ("measurement",), "ranks", (None, CHOOSE), writes=("lora_config", "ranks")),
     "grid": Reads(_TRAINED, (*ROWS, "base model"), "ranks", also=("task.metrics",), writes=("lora_config", "ranks")),
     "sweep": Reads(
-        _TRAINED, (*ROWS, "base model", "ranks", "components"), "sweep_trials", _OF_TRIALS, also=("task.metrics",)
+        _TRAINED, (*ROWS, "base model", "ranks", "components"), "sweep_trials",
+        also=("task.metrics",), but=_OF_TRIALS,
     ),
     "retrain": Reads(
-        _TRAINED, (*ROWS, "base model", "ranks", "components"), "trained", _OF_TRIALS,
+        _TRAINED, (*ROWS, "base model", "ranks", "components"), "trained", but=_OF_TRIALS,
         writes=("adapter", "merged", "padded", "retrain_metrics"),
     ),
     "evaluate": Reads(
-        ("task", "retrain"), (*EVALUATED, "base model"), "metrics", only=EVALUATE,
+        ("task", "retrain"), (*EVALUATED, "base model"), "metrics", (EVALUATE,),
         writes=("predictions", "predicted_rows", "references", "written", "samples", "row_losses", "metrics"),
     ),
     "probe": Reads(
@@ -144,15 +125,14 @@ TRAINING = ("sweep", "retrain", "evaluate")
 
 def settings_of(config: RunConfig, name: str) -> dict[str, Any]:
     """Key -> value of what a stage is given, as JSON values."""
-    reads = STAGES[name]
-    values = {k: v for k, v in flat(config.model_dump(mode="json")).items() if _covers(reads.keys, k)}
-    left = [*reads.but, *_NAMES, *marked(config, (COST,))]
-    if reads.only is None:
-        left += [key for key in marked(config, (EVALUATE,)) if key not in reads.also]
-        kept = list(values)
-    else:
-        kept = [key for key in values if _covers(list(marked(config, (reads.only,))), key)]
-    found = {key: values[key] for key in kept if not _covers(left, key)}
+    reads, values = STAGES[name], flat(config.model_dump(mode="json"))
+    marks = {key: mark for mark in (COST, EVALUATE, MEASURE, CHOOSE) for key in marked(config, (mark,))}
+
+    def given(key: str) -> bool:
+        mark = next((marks[one] for one in marks if _covers([one], key)), None)
+        return _covers(reads.keys, key) and not _covers((*reads.but, *_NAMES), key) and mark in reads.marks
+
+    found = {key: value for key, value in values.items() if given(key) or key in reads.also}
     if name == "measure":  # the budgets of its curve are placed by size, or by shares
         found["answer.budgets_by"] = "size" if values["answer.rule"] == "size" else "shares"
     if found.get("retrain.init") not in (None, "scratch", "search"):
@@ -235,24 +215,22 @@ class Stage:
             if self.ended and not self.by_hand and not self.foreign:
                 self._refuse("by another method, or by an older version of the program")
             return
-        settings, then = dict(self.settings), self.recorded
-        if self.name == "search" and self.done:  # early or not, it has ended: another rule may read it
-            then = then.model_copy(update={"settings": _without(then.settings, OF_THRESHOLD)})
-            settings = _without(settings, OF_THRESHOLD)
-        if self.foreign:
-            then = then.model_copy(update={"settings": {k: v for k, v in then.settings.items() if k in settings}})
         if self.recorded.version != VERSION:
             self._refuse(f"by version {self.recorded.version} of the program, now it is {VERSION}")
-        self._refuse(then.other_setting(settings))
+        # A search that is done has ended, early or not: another rule may read it.
+        left = OF_THRESHOLD if self.name == "search" and self.done else ()
+        for key in self.settings if self.foreign else {**self.settings, **self.recorded.settings}:
+            then, now = self.recorded.settings.get(key), self.settings.get(key)
+            if then != now and key not in left:
+                self._refuse(f"with --{key} {_word(then)}, now it is {_word(now)}")
 
     def check_input(self, name: str, value: Any, where: str) -> None:
         """Raises Changed if it was made from another input. `where`: the key and the file that hold the input."""
-        if self.recorded is not None and name in STAGES[self.name].inputs:
-            self._refuse(self.recorded.other_input(name, value, where))
+        then = self.recorded.inputs if self.recorded and name in STAGES[self.name].inputs else {}
+        if then.get(name, value) != value:
+            self._refuse(f"from other {name} ({where})")
 
     def _refuse(self, why: str) -> None:
-        if not why:
-            return
         how = "was made" if self.ended else "is half done"
         place = f"{self.folder.root / self.name} {how} {why}"
         if self.foreign:
@@ -269,12 +247,6 @@ class Stage:
             found = Manifest(settings=dict(self.settings), names=dict(names), inputs=inputs, made=dict(made))
             write_text(self.folder.root / self.name / "manifest.json", found.model_dump_json(indent=1) + "\n")
             return
-        others = [f"{key} {then}, now {made[key]}" for key, then in self.recorded.made.items()
-                  if key in made and made[key] != then]  # fmt: skip
+        others = {key: then for key, then in self.recorded.made.items() if made.get(key, then) != then}
         if others and not self.done:
-            log.warning("%s: began with %s, so that it ends at other numbers than without the stop", self.name,
-                        "; ".join(others))  # fmt: skip
-
-
-def _without(settings: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
-    return {key: value for key, value in settings.items() if key not in keys}
+            log.warning("%s: began with %s, so that it ends at other numbers than without the stop", self.name, others)

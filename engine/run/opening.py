@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -18,7 +18,6 @@ from typing import Self
 
 from autolora.configs.errors import UserError
 from autolora.engine.disk.files import remove, stamp, sync
-from autolora.engine.disk.lock import locked
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.manifest import STAGES, Changed
 from autolora.problems.machine.processes import Processes
@@ -52,31 +51,10 @@ class Places:
         return next(path for path in names if not os.path.lexists(path))
 
 
-def settle(places: Places) -> bool:
-    """Puts complete new results in the place of the old ones, if a kill came between the two renames; returns whether
-    it did. The caller holds the lock."""
-    if not places.growing.exists() or places.root.exists():
-        return False
-    os.rename(places.growing, places.root)
-    return True
-
-
-def settle_if_free(root: Path) -> None:
-    """Calls `settle` for a command that only reads; does nothing if the folder is in use or cannot be written."""
-    places = Places.of(root)
+def settle(places: Places) -> None:
+    """Puts complete new results in the place of the old ones, if a kill came between the two renames."""
     if places.growing.exists() and not places.root.exists():
-        with suppress(UserError, OSError), locked(root):
-            settle(places)
-
-
-def made_ready(folder: RunFolder) -> None:
-    """Creates the folder, and tells of half-done new results beside it. Raises UserError if it cannot be written."""
-    try:
-        Path(os.path.realpath(folder.root)).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--runs_folder: cannot write {folder.root} ({error.strerror})") from error
-    if (growing := Places.of(folder.root).growing).exists():
-        log.info("half-done new results in %s are left alone; --overwrite resumes them", growing)
+        os.rename(places.growing, places.root)
 
 
 def growing_beside(
@@ -87,50 +65,48 @@ def growing_beside(
     `kept`: the stages of this run; `changed`: the first of them that is made anew. Half-done new results go on if they
     are of this command, else they are kept as old ones are.
     """
-    places = Places.of(folder.root)
+    places, first = Places.of(folder.root), kept.index(changed.stage)
     new = RunFolder(places.growing)
-    if processes.of_first(new.root.exists):
-        try:
-            _work_in(new, work, processes)
-            return processes.of_first(lambda: _swap(places))
-        except Changed:
-            processes.of_first(lambda: put_aside(new.root, places.free))
+    log.info("--overwrite: new results are made in %s; the old ones stay until they are complete", new.root)
     while True:
-        processes.of_first(partial(_fill, new, folder, kept[: kept.index(changed.stage)]))
+        processes.of_first(partial(_fill, new, folder, kept[:first]))
         try:
-            _work_in(new, work, processes)
+            work(new)
             return processes.of_first(lambda: _swap(places))
-        except Changed as earlier:  # found once the rows or the base model were loaded
-            processes.of_first(lambda: remove(new.root))
-            changed = earlier
-
-
-def _work_in(new: RunFolder, work: Callable[[RunFolder], None], processes: Processes) -> None:
-    if processes.first:
-        log.info("--overwrite: new results are made in %s; the old ones stay until they are complete", new.root)
-    try:
-        work(new)
-    finally:
-        if processes.first and not new.begun:
-            remove(new.root)
+        except Changed as found:
+            if processes.of_first(lambda: new.begun):  # half-done results of another command
+                processes.of_first(lambda: put_aside(new.root, places.free))
+            else:  # found once the rows or the base model were loaded
+                first = kept.index(found.stage)
+        finally:
+            if processes.first and not new.begun:
+                remove(new.root)
 
 
 def _fill(new: RunFolder, old: RunFolder, kept: Sequence[str]) -> None:
-    """Begins the folder of new results with hard links of what these stages have written; all of them or none."""
+    """Begins the folder of new results, unless it is there, with hard links of what these stages have written; all of
+    them or none."""
+    if new.root.exists():
+        return
     filled = new.root.with_name(f"{new.root.name}.tmp")
     remove(filled)
     filled.mkdir(parents=True)
     for name in kept:
         for path in (old.root / name, *(getattr(old, key) for key in STAGES[name].writes)):
             target = filled / path.relative_to(old.root)
-            if target.exists():
-                continue
             if path.is_dir():
-                shutil.copytree(path, target, symlinks=True, copy_function=_link)
+                shutil.copytree(path, target, copy_function=_link, dirs_exist_ok=True)
             elif path.exists():  # copied, as an editor may write into the old file while the new results are made
-                target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(path, target)
     os.rename(filled, new.root)
+
+
+def _link(source: str, target: str) -> None:
+    """Makes a hard link to a file, or a copy if the file system has no hard links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def _swap(places: Places) -> None:
@@ -138,7 +114,8 @@ def _swap(places: Places) -> None:
     os.rename(places.root, old)
     os.rename(places.growing, places.root)
     sync(places.root.parent)
-    log.info("--overwrite: the old results are in %s (%.1f MiB)", old, _size(old) / 2**20)
+    size = sum(path.stat().st_size for path in old.rglob("*") if path.is_file())
+    log.info("--overwrite: the old results are in %s (%.1f MiB)", old, size / 2**20)
 
 
 def put_aside(path: Path, old: Path) -> None:
@@ -150,32 +127,12 @@ def put_aside(path: Path, old: Path) -> None:
 
 @contextmanager
 def nothing_left_when_refused(folder: RunFolder) -> Iterator[None]:
-    """If the body raises UserError before it has begun to train, deletes the files that it wrote."""
-    before, began = _content(folder), stamp(folder.config)
+    """If the body raises UserError before it has begun to train, deletes what wandb wrote for it."""
+    before, began = set(folder.wandb.glob("*")), stamp(folder.config)
     try:
         yield
     except UserError:
         if stamp(folder.config) == began:
-            for path in _content(folder) - before:
+            for path in {*folder.wandb.glob("*"), *([] if before else [folder.wandb, folder.wandb_id])} - before:
                 remove(path)
         raise
-
-
-def _content(folder: RunFolder) -> set[Path]:
-    """Those paths that exist now, of all that a run may write before it trains: wandb's files, and the figures."""
-    wandb = folder.root / "wandb"
-    inside = set(wandb.iterdir()) if wandb.is_dir() else set()
-    return inside | {path for path in (wandb, folder.wandb_id, folder.figures) if path.exists()}
-
-
-def _link(source: str, target: str) -> None:
-    """Makes a hard link to a file, or a copy if the file system has no hard links."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
-
-
-def _size(folder: Path) -> int:
-    """The bytes of all files in a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import platform
+import re
 import resource
 import sys
 from collections.abc import Callable
@@ -26,10 +27,11 @@ def forget_peak(compute: Compute) -> bool:
     compute.let_go()
     if compute.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(compute.device)
+        return True
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
-        return compute.device.type == "cuda"
+        return False
     return True
 
 
@@ -37,10 +39,9 @@ def peak_memory(compute: Compute) -> float:
     """Peak of this process in MiB, since `forget_peak`: of the GPU if one is used, else resident memory."""
     if compute.device.type == "cuda":
         return torch.cuda.max_memory_allocated(compute.device) / 2**20
-    lines = STATUS.read_text(encoding="ascii", errors="replace").splitlines() if STATUS.exists() else []
-    for line in lines:  # some sandboxes' Linux has the file without this line
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 1024
+    told = STATUS.read_text(encoding="ascii", errors="replace") if STATUS.exists() else ""
+    if found := re.search(r"VmHWM:\s*(\d+)", told):
+        return int(found[1]) / 1024
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
@@ -78,10 +79,10 @@ def own_cores() -> int:
 def processor() -> str:
     """The name of the machine's processor; "" if the system does not tell it."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        found = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+        found = None
+    return found[1] if found else platform.processor()
 
 
 def versions() -> dict[str, str]:

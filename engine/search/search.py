@@ -29,11 +29,11 @@ from autolora.engine.disk.files import remove, replacing, write_json
 from autolora.engine.export.lora_config import of_the_model
 from autolora.engine.ranks.record import kept_components
 from autolora.engine.ranks.rules import refuse_unanswerable
+from autolora.engine.run.context import Context
 from autolora.engine.run.given import ScriptBench
 from autolora.engine.run.program import commit
 from autolora.engine.run.resources import peak_memory
 from autolora.engine.run.trial_batch import try_longest_batch
-from autolora.engine.run.workbench import Workbench
 from autolora.engine.search.trajectory import SearchTracking, Trajectory, to_singular_basis
 from autolora.engine.terminal.live_view import SearchProgress
 from autolora.engine.tracking import NOWHERE, Tracker
@@ -53,7 +53,7 @@ from autolora.problems.tasks.base import Loss, own_loss
 log = logging.getLogger("autolora")
 
 
-def search(run: Workbench, tracker: Tracker = NOWHERE) -> "SearchEngine":
+def search(run: Context, tracker: Tracker = NOWHERE) -> "SearchEngine":
     """Learns alpha and writes search/; resumes from its checkpoint if there is one.
 
     Returns the engine after its last step; in the first process its components are in the singular basis. Raises
@@ -75,7 +75,7 @@ def search(run: Workbench, tracker: Tracker = NOWHERE) -> "SearchEngine":
     return engine
 
 
-def build_search(run: Workbench, *, second_order: bool) -> "SearchEngine":
+def build_search(run: Context, *, second_order: bool) -> "SearchEngine":
     """An engine on the run's data, before any training; `second_order`: attention must have second derivatives.
 
     Raises UserError if the search, or the answer after it, could not work with this model, data and settings.
@@ -229,7 +229,7 @@ class SearchHook:
     Attribute `seconds`: time of the search so far, including the time before it was stopped and resumed.
     """
 
-    def __init__(self, engine: SearchEngine, run: Workbench, tracker: Tracker) -> None:
+    def __init__(self, engine: SearchEngine, run: Context, tracker: Tracker) -> None:
         self.engine = engine
         self.processes = run.processes
         self.search = run.searched.search
@@ -386,7 +386,7 @@ def _restore(problem: Level, state: dict[str, Any]) -> None:
         setattr(problem, key, value.to(problem.shared.compute.device))
 
 
-def _record(run: Workbench, engine: SearchEngine, hook: SearchHook) -> None:
+def _record(run: Context, engine: SearchEngine, hook: SearchHook) -> None:
     """Writes the files that the answer and the report read: summary.json last, as it marks the search as finished."""
     folder, config = run.folder, run.searched
     if skipped := engine.skipped_steps():

@@ -20,8 +20,8 @@ from autolora.configs.search import Constraint
 from autolora.engine.cut.basis import svd_of_product
 from autolora.engine.disk.tables import read_parquet, write_parquet
 from autolora.engine.ranks.record import kept_components
+from autolora.engine.run.context import Context
 from autolora.engine.run.folder import RunFolder
-from autolora.engine.run.workbench import Workbench
 from autolora.engine.tracking import Tracker
 from autolora.engine.tracking.picture import rank_picture
 from autolora.problems.gates import Gates
@@ -122,7 +122,7 @@ def trains_head(folder: RunFolder) -> bool:
 
 
 @torch.no_grad()
-def searched_model(run: Workbench) -> tuple[PeftModel, Gates]:
+def searched_model(run: Context) -> tuple[PeftModel, Gates]:
     """The searched model of this run and its gates, loaded from search/, on the run's device."""
     config, weights = run.searched, load_file(run.folder.search_weights)
     base = run.base()

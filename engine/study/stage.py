@@ -13,7 +13,6 @@ from autolora.configs.schema import RunConfig
 from autolora.engine.disk.files import keep_only, write_text
 from autolora.engine.disk.lock import locked
 from autolora.engine.disk.tables import write_parquet
-from autolora.engine.run.faults import explained
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.run.manifest import Changed
@@ -46,7 +45,7 @@ def run_study(request: Request, stop: StopRequest) -> StudyFolder:
     rows = list(dict.fromkeys(cell.row for cell in cells))
     if config.studied.reference not in (None, *rows):
         raise UserError(f"--study.reference: no row is {config.studied.reference!r}; there are: {', '.join(rows)}")
-    with locked(folder.root), explained(folder.root):
+    with locked(folder.root):
         todo = _todo(cells, overwrite=request.overwrite) if request.stage == "all" else []
         if request.stage == "all":
             write_text(folder.config, of_folder(config))
@@ -106,5 +105,4 @@ def _report(config: RunConfig, folder: StudyFolder, cells: Sequence[Cell], *, se
             tracker.table("study/results", rows["columns"], data)
             for name, picture in pictures.items():
                 tracker.image(f"figures/{name}", picture)
-            tracker.keep(f"{config.name}-results", "study", folder.results)
     return damaged

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import Self
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
@@ -17,20 +17,18 @@ SECONDS_BETWEEN_LINES = 10
 class Bar:
     """The progress bar of `total` steps, shown inside `with`; below it stand the newest numbers, and then `below`."""
 
-    def __init__(
-        self, what: str, total: int, done: int = 0, below: Sequence[RenderableType] = (), on: Console = console
-    ) -> None:
-        self.console, self.what, self.total = on, what, total
+    def __init__(self, what: str, total: int, done: int = 0, below: Sequence[RenderableType] = ()) -> None:
+        self.what, self.total = what, total
         self.numbers = Text("", no_wrap=True, overflow="ellipsis")
         columns = TextColumn(what, markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        self._progress = Progress(*columns, console=on)
+        self._progress = Progress(*columns, console=console)
         self._task = self._progress.add_task(what, total=total, completed=done)
-        self._live = Live(Group(self._progress, self.numbers, *below), console=on)
+        self._live = Live(Group(self._progress, self.numbers, *below), console=console)
         self._began = self._last_line = time.monotonic()
         self._before = done
 
     def __enter__(self) -> Self:
-        if self.console.is_interactive:
+        if console.is_interactive:
             self._live.start()
         return self
 
@@ -41,7 +39,7 @@ class Bar:
         """Moves the bar to `done`, or logs a line, which ends with the numbers, if one is due."""
         self._progress.update(self._task, completed=done)
         now = time.monotonic()
-        if not self.console.is_interactive and now - self._last_line > SECONDS_BETWEEN_LINES:
+        if not console.is_interactive and now - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = now
             pace = max(1, done - self._before) / (now - self._began)
             left = clock((self.total - done) / pace)

@@ -56,6 +56,7 @@ def show_log(*, speaks: bool = True) -> None:
         log.addHandler(_LINES)
         log.setLevel(logging.INFO)
         log.propagate = False
+        logging.raiseExceptions = False  # on a full disk the run itself says so, not its log.txt
 
 
 @contextmanager

@@ -5,33 +5,24 @@ import os
 import sys
 import warnings
 
-from autolora.configs.schema import RunConfig
 from autolora.engine.terminal.console import console
 from autolora.problems.machine.hub import settle_hub_access
-from autolora.problems.machine.processes import ALONE, Processes
 
 log = logging.getLogger("autolora")
 
 
-def load_libraries(config: RunConfig | None = None, processes: Processes = ALONE) -> None:
+def load_libraries() -> None:
     """Loads torch, transformers and datasets after a log line; from then on only their errors are shown.
 
     It checks whether the hub answers before it imports the hub's libraries, as these read only at import whether they
-    must work offline. Raises UserError if the device of `config` does not exist on this machine; `config` None: the
-    device is not checked here, as each training of a study or a verdict checks its own.
+    must work offline.
     """
-    new = not {"torch", "transformers", "datasets"} <= sys.modules.keys()
-    if new:
+    if not {"torch", "transformers", "datasets"} <= sys.modules.keys():
         log.info("loading torch, transformers and datasets, which takes some seconds")
+        settle_hub_access()
     if not console.is_interactive:
         # In a file the libraries' own bars would be one endless line. tqdm reads this when it is imported.
         os.environ.setdefault("TQDM_DISABLE", "1")
-    if config is not None:
-        from autolora.problems.machine.compute import choose_compute  # loads only torch, which knows the devices
-
-        choose_compute(config, processes.local)
-    if new:
-        settle_hub_access()
     quiet_libraries()
 
 

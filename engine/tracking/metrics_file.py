@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from autolora.engine.disk.files import write_text
+from autolora.engine.disk.files import read_json_lines, write_text
 
 
 class MetricsFile:
@@ -24,10 +24,8 @@ class MetricsFile:
 
     def cut_after(self, step: int) -> None:
         """Drops the lines after `step`: a search that resumes from its checkpoint writes them again."""
-        lines = [line for line in self.read() if line["step"] <= step]
-        write_text(self.path, "".join(json.dumps(line) + "\n" for line in lines))
+        write_text(self.path, "".join(json.dumps(line) + "\n" for line in self.read() if line["step"] <= step))
 
     def read(self) -> list[dict[str, Any]]:
         """All lines, without a last one that a kill cut in half."""
-        text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
-        return [json.loads(line) for line in text.split("\n")[:-1]]
+        return read_json_lines(self.path)

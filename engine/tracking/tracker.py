@@ -1,26 +1,26 @@
-"""Send the curves, pictures, tables and files of a run to wandb. A failure of wandb never stops the run."""
+"""Send the curves, pictures and tables of a run to wandb. A failure of wandb never stops the run."""
 
 import logging
 import math
-import re
+import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from PIL.Image import Image as Picture
 
-from autolora.configs.schema import RunConfig
+from autolora.configs.errors import UserError
+from autolora.configs.schema import Autolora, RunConfig
 from autolora.engine.disk.files import write_text
 from autolora.engine.run.folder import WANDB_ID
 from autolora.engine.run.interrupt import Interrupted
-from autolora.engine.tracking.login import wandb_mode, wandb_settings
 
 SEARCH_STEP = "search/step"
 STEPS = (SEARCH_STEP, "retrain/step")
-# wandb refuses longer tags and names of artifacts.
-MOST_TAG, MOST_NAME = 64, 128
+MOST_TAG = 64
+"""wandb refuses longer tags."""
 PATIENCE, LAST_PATIENCE = 20.0, 300.0
 """Seconds to wait for a server that does not answer when a run begins, and for one that does not take the rest of the
 curves when it ends."""
@@ -50,8 +50,8 @@ class Tracker:
     Used in a `with` statement, it closes the wandb run when the body ends, as failed or stopped if the body raises.
     """
 
-    def __init__(self, run: Any = None, *, keeps_files: bool = False) -> None:
-        self._run, self._keeps_files = run, keeps_files
+    def __init__(self) -> None:
+        self._run: Any = None
         self._sent: dict[str, float] = {}
         """Of each of STEPS, the last one that an earlier process has sent; empty unless a stage resumes."""
 
@@ -107,18 +107,6 @@ class Tracker:
         made = {"columns": list(columns), "data": list(rows), "allow_mixed_types": True}
         self._send(lambda run, wandb: run.log({key: wandb.Table(**made)}))
 
-    def keep(self, name: str, kind: str, path: Path) -> None:
-        """Sends a file or a folder as an artifact, if it exists and the configuration asks for that."""
-
-        def send(run: Any, wandb: Any) -> None:
-            # A folder may have a name that wandb refuses for an artifact.
-            artifact = wandb.Artifact(re.sub(r"[^A-Za-z0-9._-]+", "-", name)[-MOST_NAME:], type=kind)
-            (artifact.add_dir if path.is_dir() else artifact.add_file)(str(path))
-            run.log_artifact(artifact)
-
-        if self._keeps_files and path.exists():
-            self._send(send)
-
     def finish(self, summary: Mapping[str, Any] | None = None, *, exit_code: int = 0) -> None:
         """Sends the final values and closes the run; nothing is sent afterwards. wandb shows it as finished, failed
         (any other `exit_code`) or killed (255)."""
@@ -139,9 +127,48 @@ class Tracker:
 NOWHERE = Tracker()
 
 
+def wandb_settings() -> Any:
+    """wandb's own settings: those of the environment and of its files."""
+    os.environ.setdefault("WANDB_SILENT", "true")
+    import wandb
+
+    return wandb.setup().settings
+
+
+def wandb_mode(config: RunConfig) -> Literal["online", "offline", "disabled"]:
+    """Whether wandb is online, offline or disabled in this run; without a key it would ask for one and wait.
+
+    With --tracking.wandb auto, wandb's settings decide (WANDB_MODE, `wandb offline`); if they do not, wandb is online
+    if it finds an API key. Raises UserError if online is asked for and there is no key.
+    """
+    wanted = config.tracking.wandb
+    if wanted in ("disabled", "offline"):
+        return wanted
+    settings = wandb_settings()
+    if wanted == "auto" and (settings._noop or settings._offline):
+        return "disabled" if settings._noop else "offline"
+    import wandb
+
+    try:
+        known = wandb.login(prompt=False, verify=False)
+    except wandb.errors.AuthenticationError:  # a malformed key
+        known = False
+    if not known and wanted == "online":
+        raise UserError("--tracking.wandb: online needs an API key; run `wandb login`, or set WANDB_API_KEY")
+    return "online" if known else "offline"
+
+
+def tracker_of(config: RunConfig, folder: Path) -> Tracker:
+    """The tracker of one run, in `folder`. Its job, by which wandb groups runs, is the method and, for autolora, the
+    hypergradient: the other methods that search ranks have none. Raises UserError as `wandb_mode` does."""
+    approximation = [config.hypergradient.type] if isinstance(config, Autolora) else []
+    tags = [config.task.result_name, config.method, f"seed {config.seed}", *approximation]
+    return begin(config, folder, "/".join([config.method, *approximation]), tags)
+
+
 def begin(config: RunConfig, folder: Path, job: str, tags: Sequence[str]) -> Tracker:
     """The tracker of a run in `folder`, which goes on with the wandb run that the folder's file names. `job`, `tags`:
-    labels by which runs can be grouped and filtered. Raises UserError if wandb is to be online and there is no key."""
+    labels by which runs can be grouped and filtered."""
     mode = wandb_mode(config)
     if mode == "disabled":
         return NOWHERE
@@ -158,32 +185,29 @@ def begin(config: RunConfig, folder: Path, job: str, tags: Sequence[str]) -> Tra
             reinit="finish_previous",
         ),
     }  # fmt: skip
-    tracker = Tracker(keeps_files=config.tracking.artifacts)
-    try:
-        if mode == "online":
-            tracker._run = _online(folder, known.id, options)
-        if tracker._run is None:
-            # A new id: wandb would wait again for one that failed, and in syncing overwrite one run by another.
-            tracker._run = wandb.init(mode="offline", id=secrets.token_hex(4), **options)
-            log.info("wandb: offline, the curves are in %s", folder / "wandb")
-    except Exception as error:
-        log.warning("wandb is switched off for this run (wandb sync sends what is kept): %s", error)
+    tracker = Tracker()
+    if mode == "online":
+        tracker._run = _begun(mode="online", id=known.id, resume="allow", **options)
+    if (run := tracker._run) is not None:
+        write_text(folder / WANDB_ID, "/".join((run.entity, run.project, run.id)))  # in a sweep, wandb gives others
+        log.info("wandb: %s", run.url)
+    else:
+        # A new id: wandb would wait again for one that failed, and in syncing overwrite one run by another.
+        tracker._run = _begun(mode="offline", id=secrets.token_hex(4), **options)
+        log.info("wandb: offline, the curves are in %s", folder / "wandb")
     tracker._send(_define)
     return tracker
 
 
-def _online(folder: Path, number: str, options: Mapping[str, Any]) -> Any:
-    """The wandb run on the server; None if it cannot be reached."""
+def _begun(**options: Any) -> Any:
+    """A run of wandb; None, after a warning, if wandb cannot begin one."""
     import wandb
 
     try:
-        run = wandb.init(mode="online", id=number, resume="allow", **options)
+        return wandb.init(**options)
     except Exception as error:
-        log.warning("wandb cannot be reached, the curves are kept for wandb sync: %s", error)
+        log.warning("wandb cannot be reached, or fails: %s", error)
         return None
-    write_text(folder / WANDB_ID, "/".join((run.entity, run.project, run.id)))  # in a sweep, wandb gives others
-    log.info("wandb: %s", run.url)
-    return run
 
 
 def _define(run: Any, _: Any) -> None:
@@ -193,6 +217,5 @@ def _define(run: Any, _: Any) -> None:
         run.define_metric(f"{step.removesuffix('step')}*", step_metric=step)
     # wandb would draw a chart for each number of each layer and component. Hidden, they can still be queried. In the
     # summary there would be hundreds of columns, of which wandb's table of runs shows 500.
-    for kind in ("alpha", "contribution", "entropy", "rank", "answer/rank"):
+    for kind in ("alpha", "contribution", "entropy", "rank"):
         run.define_metric(f"{kind}/*", step_metric=SEARCH_STEP, hidden=True, summary="none")
-    run.define_metric("share/*", step_metric=SEARCH_STEP, hidden=True)

@@ -16,11 +16,10 @@ from autolora.engine.disk.files import remove
 from autolora.engine.disk.lock import locked
 from autolora.engine.report.stage import write_report
 from autolora.engine.run.context import Context
-from autolora.engine.run.faults import explained
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import OUT_OF_TIME, Interrupted, StopRequest
 from autolora.engine.run.manifest import Changed, Stage
-from autolora.engine.run.opening import Places, put_aside, settle_if_free
+from autolora.engine.run.opening import Places, put_aside
 from autolora.engine.run.program import commit
 from autolora.engine.run.records import read_verdict
 from autolora.engine.stages import run_stages
@@ -45,13 +44,12 @@ def run_verdict(request: Request, stop: StopRequest) -> RunFolder:
     Raises UserError for what the user must change, Interrupted when a signal asked to stop; the same command resumes.
     """
     config, folder = request.config, RunFolder.of(request.config)
-    settle_if_free(folder.root)
     if not isinstance(config, Searching):
         raise UserError(f"--stage: 'verdict' is not allowed for --method {config.method}, whose ranks no search has "
                         f"found; allowed: a run of method autolora, lora_grid or optuna")  # fmt: skip
     if not folder.ranks.exists():
         run_stages(dataclasses.replace(request, stage="search", overwrite=False), stop, draw=False)
-    with locked(folder.root), explained(folder.root):
+    with locked(folder.root):
         arms = arms_of(config, folder)
         _make_room(arms, folder, stop, overwrite=request.overwrite)
         if arms.shuffle_changes:

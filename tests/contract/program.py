@@ -35,14 +35,14 @@ class Answer:
 
 
 def command(*argv: object) -> Answer:
-    """`python run.py ...` in this process; an exception that the program lets through passes."""
+    """`python run.py ...` in this process."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         try:
             code = run.main([str(word) for word in argv])
         except SystemExit as ended:  # after --help and --print_config
             code = int(ended.code or 0)
-    assert "Traceback" not in out.getvalue() + err.getvalue()
+    assert "Traceback" not in out.getvalue() + err.getvalue(), err.getvalue()
     return Answer(code, out.getvalue(), err.getvalue())
 
 
@@ -114,21 +114,17 @@ def torchrun(argv: Sequence[object], output: Path, size: int = 2) -> list[Fork]:
     return [Fork(argv, output.with_suffix(f".{rank}"), place(rank)) for rank in range(size)]
 
 
-def die_at_operation(moment: int, log: Path | None = None, root: Path | None = None) -> None:
-    """From now on this process kills itself before its `moment`-th operation on files (0: it lives).
-
-    `log` gets a letter for each operation: how far the run in `root` was (s: no ranks.json, r: no metrics.json,
-    e: the end).
-    """
+def die_at_operation(moment: int, log: Path | None = None) -> None:
+    """From now on this process kills itself before its `moment`-th operation on files (0: it lives). `log` gets a
+    letter for each operation."""
     count = [0]
 
     def guarded(original: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
             count[0] += 1
-            if log is not None and root is not None:
-                ended = (root / "metrics.json").exists()
+            if log is not None:
                 with open(log, "a") as file:
-                    file.write("e" if ended else "r" if (root / "ranks.json").exists() else "s")
+                    file.write("o")
             if count[0] == moment:
                 os.kill(os.getpid(), signal.SIGKILL)
             return original(*arguments, **options)
@@ -136,7 +132,7 @@ def die_at_operation(moment: int, log: Path | None = None, root: Path | None = N
         return call
 
     for place, name in (
-        (os, "replace"), (os, "rename"), (os, "fsync"), (os, "unlink"), (os, "rmdir"), (torch, "save"),
+        (os, "replace"), (os, "rename"), (os, "link"), (os, "fsync"), (os, "unlink"), (os, "rmdir"), (torch, "save"),
         (Path, "mkdir"), (Path, "unlink"), (Path, "write_text"), (pd.DataFrame, "to_parquet"),
     ):  # fmt: skip
         setattr(place, name, guarded(getattr(place, name)))

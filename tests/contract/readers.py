@@ -23,8 +23,8 @@ HEADS = {
     "TOKEN_CLS": AutoModelForTokenClassification,
     "CAUSAL_LM": AutoModelForCausalLM,
 }
-COSTS = ("seconds", "seconds_evaluation", "seconds_sweep", "peak_memory_mib", "ended")
-"""The keys of metrics.json that differ between two equal runs."""
+DRAWN = ("report.html", "figures/", "log.txt", "README.md")
+"""What tells seconds, or when something happened."""
 
 
 def read(path: Path) -> Any:
@@ -81,18 +81,24 @@ def batch_of(folder: Path, *texts: str) -> dict[str, Any]:
 
 
 def outcome(root: Path) -> dict[str, Any]:
-    """All that a finished run leaves, without seconds and memory."""
-    lines = read(root / "search" / "metrics.jsonl") if (root / "search" / "metrics.jsonl").exists() else []
-    table = root / "search" / "trajectory.parquet"
-    return {
-        "files": sorted(str(p.relative_to(root)) for p in root.rglob("*") if not p.name.endswith(".tmp")),
-        "ranks": read(root / "ranks.json"),
-        "trajectory": pd.read_parquet(table).to_dict("list") if table.exists() else None,
-        "lines": [{key: value for key, value in line.items() if key != "seconds"} for line in lines],
-        "adapter": {name: value.tolist() for name, value in adapter_weights(root / "adapter").items()},
-        "adapter_config": read(root / "adapter" / "adapter_config.json"),
-        "metrics": {key: value for key, value in read(root / "metrics.json").items() if key not in COSTS},
-    }
+    """All files that a finished command leaves, with their content, but without seconds and memory."""
+    found: dict[str, Any] = {}
+    for path in (path for path in sorted(root.rglob("*")) if path.is_file()):
+        name = str(path.relative_to(root))
+        if any(drawn in name for drawn in DRAWN):
+            found[name] = None
+        else:
+            found[name] = _without_costs(read(path)) if path.suffix in (".json", ".jsonl") else path.read_bytes()
+    return found
+
+
+def _without_costs(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_costs(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    kept = {key: each for key, each in value.items() if key not in ("peak_memory_mib", "ended")}
+    return {key: _without_costs(each) for key, each in kept.items() if not key.startswith("seconds")}
 
 
 def predicted_by(model: Any, folder: Path) -> bool:

@@ -263,15 +263,6 @@ def test_overwrite_makes_new_results_and_keeps_the_old_ones(tiny: Tiny, finished
     assert "accuracy" in succeed("--show", folder.parent / "tiny.old-1")
 
 
-def test_overwrite_of_the_retraining_keeps_the_ranks(tiny: Tiny, finished: Finished, folder: Path) -> None:
-    shutil.copytree(finished(), folder)
-    before = everything(folder)
-    succeed(*tiny("--stage", "retrain", "--overwrite", "--retrain.max_steps", "2"))
-    assert (folder / "ranks.json").read_bytes() == before["ranks.json"]
-    assert everything(folder.parent / "tiny.old-1") == before
-    assert read(folder / "metrics.json")["steps"] == {"search": 6, "retrain": 2}
-
-
 def test_a_folder_of_the_users_is_not_taken_for_a_run(tiny: Tiny, folder: Path, tmp_path: Path) -> None:
     for name in ("trials/a.txt", "retrain/b.txt", "config.yaml"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

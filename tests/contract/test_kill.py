@@ -1,4 +1,4 @@
-"""`kill -9` at any moment, then the same command: the same alpha, ranks, adapter and metrics, bit for bit."""
+"""`kill -9` at any moment of any command, then the same command: it ends bit for bit as if not killed."""
 
 import random
 import shutil
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.contract.conftest import Finished, Tiny
-from tests.contract.inputs import once
+from tests.contract.inputs import conversations, language_arguments, lines, once, table
 from tests.contract.program import Fork, command, die_at_operation
 from tests.contract.readers import everything, outcome, read
 from tests.helpers.tiny import MEASURED, tiny_arguments
@@ -21,84 +21,119 @@ from tests.helpers.tiny import MEASURED, tiny_arguments
 pytestmark = pytest.mark.trains
 
 # Dropout on in both stages, both loaders shuffle, more than one epoch in each stage, checkpoints inside the epochs.
-CASE = (
+LONG = (
     "--lora.dropout", "0.1", "--task.train_rows", "40", "--task.evaluation_rows", "16", "--search.steps", "12",
     "--search.patience", "0", "--search.checkpoint_every", "2", "--retrain.max_steps", "13",
     "--retrain.checkpoint_every", "2",
 )  # fmt: skip
-DRAWN = ("report.html", "figures")
+FEW = ("--task.evaluation_rows", "64", "--retrain.max_steps", "2", "--verdict.pairs", "8", "--verdict.rows", "16")
+OF_A_RUN = {
+    "run": LONG,
+    "overwrite": (*LONG, "--overwrite"),
+    "answer.from": ("--answer.from", "{finished}", "--answer.rule", "size", "--answer.budget", "2",
+                    "--search.check_every", "null"),
+    "verdict": (*FEW, "--stage", "verdict", "--verdict.minutes", "60"),
+    "trial": ("--method", "lora_grid", "--lora.grid", "[1,2]", "--lora.target_modules", "[query]"),
+}  # fmt: skip
+"""Commands that begin with those of a tiny run."""
+COMMANDS = {
+    "run": 0.35, "overwrite": 0.8, "answer.from": 0.5, "verdict": 0.5, "trial": 0.4, "generation": 0.85,
+    "measure": 0.7,
+}  # fmt: skip
+"""At which part of its operations on files each is killed; elsewhere, too, in the tests that soak."""
 
 
 @dataclass
 class Whole:
-    """How the run ends when nothing happens to it, in how many seconds, and how far it was at each operation."""
+    """How a command ends when nothing happens to it, in how many seconds, and after how many operations on files.
+
+    `before`: what lies in its folder when it begins."""
 
     argv: list[str]
     root: Path
+    before: Path | None
     outcome: dict[str, Any]
-    seconds: float
-    stages: str
+    part: float
+    seconds: float = 0.0
+    operations: int = 0
 
-    def moment(self, stage: str, part: float) -> int:
-        """The operation at that part of a stage (s: search and measurement, r: retraining), counted from 1."""
-        own = [i + 1 for i, letter in enumerate(self.stages) if letter == stage]
-        return own[round(part * (len(own) - 1))]
+    def begin(self, output: Path, moment: int = 0, log: Path | None = None) -> Fork:
+        """The command in an untouched folder; it kills itself before its `moment`-th operation."""
+        shutil.rmtree(self.root.parent, ignore_errors=True)
+        if self.before is not None:
+            shutil.copytree(self.before, self.root)
+        return Fork(self.argv, output, partial(die_at_operation, moment, log))
 
     def ends_alike(self, output: Path) -> None:
         """The same command again; it must resume and end as if nothing had happened."""
         process = Fork(self.argv, output)
         assert process.wait() == 0, process.said()
         assert "damaged" not in process.said()
-        found = outcome(self.root)
-        for key, value in self.outcome.items():
-            assert found[key] == value, key
+        found = outcome(self.root.parent)
+        assert found.keys() == self.outcome.keys()
+        for name, value in self.outcome.items():
+            assert found[name] == value, name
 
 
-@pytest.fixture(scope="module")
-def whole(model_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    place = tmp_path_factory.mktemp("kill")
-    argv = once([*tiny_arguments(model_folder("bert", 0.1), place), *MEASURED, *CASE])
-    root, log = place / "runs" / "tiny", place / "log"
-    began = time.monotonic()
-    process = Fork(argv, place / "whole.txt", partial(die_at_operation, 0, log, root))
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=[pytest.mark.soak] if name == "verdict" else []) for name in COMMANDS],
+)
+def whole(
+    request: pytest.FixtureRequest, model_folder: Callable[..., Path], finished: Finished, chat_model: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Whole:  # fmt: skip
+    name, place = request.param, tmp_path_factory.mktemp("kill")
+    root, before = place / "runs" / "tiny", finished() if request.param in ("overwrite", "verdict") else None
+    if name == "generation":
+        data = lines(place / "messages.jsonl", conversations())
+        argv = language_arguments(chat_model, data, root.parent, retrain__checkpoint_every=2)
+    elif name == "measure":
+        argv = ["measure", str(finished() / "adapter"), "--data", str(table(place / "rows.csv")), "--out", str(root)]
+    else:
+        given = [str(finished()) if word == "{finished}" else word for word in OF_A_RUN[name]]
+        argv = once([*tiny_arguments(model_folder("bert", 0.1), place), *MEASURED, *given])
+    found, began = Whole(argv, root, before, {}, COMMANDS[name]), time.monotonic()
+    process = found.begin(place / "whole.txt", log=place / "log")
     assert process.wait() == 0, process.said()
-    return Whole(argv, root, outcome(root), time.monotonic() - began, log.read_text())
+    found.outcome, found.seconds = outcome(root.parent), time.monotonic() - began
+    found.operations = len((place / "log").read_text())
+    return found
 
 
-def killed_at(whole: Whole, tmp_path: Path, moment: int) -> None:
-    shutil.rmtree(whole.root, ignore_errors=True)
-    process = Fork(whole.argv, tmp_path / "killed.txt", partial(die_at_operation, moment))
+def killed_at(whole: Whole, tmp_path: Path, part: float) -> None:
+    process = whole.begin(tmp_path / "killed.txt", max(1, round(part * whole.operations)))
     assert process.wait() == -signal.SIGKILL, process.said()
+    if "--overwrite" in whole.argv and whole.before is not None:  # the old result is whole, here or beside
+        old = whole.root.with_name("tiny.old-1")
+        assert everything(old if old.exists() else whole.root) == everything(whole.before)
     whole.ends_alike(tmp_path / "again.txt")
 
 
-@pytest.mark.parametrize("part", [0.1, 0.6, 1])
-@pytest.mark.parametrize("stage", ["s", "r"])
-def test_a_kill_at_a_file_operation(whole: Whole, tmp_path: Path, stage: str, part: float) -> None:
-    killed_at(whole, tmp_path, whole.moment(stage, part))
+def test_a_kill_at_a_file_operation(whole: Whole, tmp_path: Path) -> None:
+    killed_at(whole, tmp_path, whole.part)
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("part", [0, 0.03, 0.06, 0.2, 0.3, 0.4, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98])
-@pytest.mark.parametrize("stage", ["s", "r"])
-def test_more_kills_at_file_operations(whole: Whole, tmp_path: Path, stage: str, part: float) -> None:
-    killed_at(whole, tmp_path, whole.moment(stage, part))
+@pytest.mark.parametrize("part", [0, 0.03, 0.06, 0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8, 0.95, 0.98, 1])
+def test_more_kills_at_file_operations(whole: Whole, tmp_path: Path, part: float) -> None:
+    killed_at(whole, tmp_path, part)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("whole", ["run"], indirect=True)
 def test_kills_at_random_times(whole: Whole, tmp_path: Path, seed: int) -> None:
     times = random.Random(seed)
     while True:
-        shutil.rmtree(whole.root, ignore_errors=True)
-        process = Fork(whole.argv, tmp_path / "killed.txt")
+        process = whole.begin(tmp_path / "killed.txt")
         time.sleep(times.uniform(0.02, whole.seconds))
         if process.kill() == -signal.SIGKILL and not (whole.root / "report.html").exists():
             break  # otherwise it was done already
     whole.ends_alike(tmp_path / "again.txt")
 
 
-LONG = {
+ENDLESS = {
     "search": ("--search.steps", "300", "--search.patience", "0", "--search.checkpoint_every", "100000"),
     "retrain": ("--method", "lora", "--retrain.max_steps", "400", "--retrain.checkpoint_every", "100000"),
 }
@@ -109,7 +144,7 @@ LONG = {
 )
 def test_a_signal_saves_and_ends(tiny: Tiny, folder: Path, tmp_path: Path, stage: str, number: int, code: int) -> None:
     """Ctrl-C, or the signal of a queue; the same command then goes on where it stopped."""
-    argv = tiny(*LONG[stage], "--stage", "search" if stage == "search" else "all")
+    argv = tiny(*ENDLESS[stage], "--stage", "search" if stage == "search" else "all")
     process = Fork(argv, tmp_path / "out.txt")
     begun = folder / "search" / "metrics.jsonl" if stage == "search" else folder / "ranks.json"
     process.wait_for(begun.exists)
@@ -134,42 +169,3 @@ def test_two_commands_never_work_in_one_folder(tiny: Tiny, folder: Path, tmp_pat
     assert process.kill() == -signal.SIGKILL
     assert answer.code == 2
     assert str(folder) in answer.line
-
-
-def test_a_kill_during_an_overwrite_keeps_the_old_result(
-    tiny: Tiny, finished: Finished, folder: Path, tmp_path: Path
-) -> None:
-    """And the same command goes on with the half-done new one."""
-    shutil.copytree(finished(), folder)
-    before = everything(folder)
-    argv = tiny("--overwrite", "--search.patience", "0", "--search.steps", "400", "--search.checkpoint_every", "2")
-    process = Fork(argv, tmp_path / "killed.txt")
-    process.wait_for(lambda: len(list(folder.parent.rglob("checkpoint.safetensors"))) > 0)
-    assert process.kill() == -signal.SIGKILL
-    assert everything(folder) == before
-    again = Fork(argv, tmp_path / "again.txt")
-    assert again.wait() == 0, again.said()
-    assert "resumes from step" in again.said()
-    assert read(folder / "metrics.json")["steps"]["search"] == 400
-    assert everything(folder.parent / "tiny.old-1") == before
-
-
-@pytest.mark.soak
-def test_kills_at_operations_of_an_overwrite(
-    tiny: Tiny, finished: Finished, folder: Path, tmp_path: Path, whole: Whole
-) -> None:
-    """At every moment the old result stands whole, or the new one."""
-    argv = tiny("--overwrite", *CASE)
-    for moment in range(10, 3 * len(whole.stages), 25):
-        shutil.rmtree(folder.parent, ignore_errors=True)
-        shutil.copytree(finished(), folder)
-        old = everything(folder)
-        if Fork(argv, tmp_path / "killed.txt", partial(die_at_operation, moment)).wait() == 0:
-            break
-        if folder.exists() and everything(folder) != old:
-            assert read(folder / "metrics.json")["steps"] == {"search": 12, "retrain": 13}
-        again = Fork(argv, tmp_path / "again.txt")
-        assert again.wait() == 0, again.said()
-        assert read(folder / "metrics.json")["steps"] == {"search": 12, "retrain": 13}
-        assert everything(folder.parent / "tiny.old-1") == old
-        assert {path.name.split("-")[0] for path in folder.parent.iterdir()} == {"tiny", "tiny.old"}

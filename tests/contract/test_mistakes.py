@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
@@ -122,17 +123,6 @@ def test_a_damaged_file_of_a_run_is_named(tiny: Tiny, finished: Finished, folder
     assert everything(folder) == before
 
 
-def test_another_runs_settings_in_the_folder_are_refused(tiny: Tiny, finished: Finished, folder: Path) -> None:
-    """The search is done and the retraining is not: with other settings the command would go on from it."""
-    shutil.copytree(finished(), folder)
-    (folder / "metrics.json").unlink()
-    before = everything(folder)
-    answer = command(*tiny("--seed", "5"))
-    assert answer.code == 2
-    assert "--seed" in answer.line
-    assert everything(folder) == before
-
-
 def out_of_memory(*_: object, **__: object) -> None:
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
@@ -154,6 +144,24 @@ def test_a_batch_that_the_device_refuses_is_one_line(
     assert answer.code == 2, answer
     assert "memory" in answer.line
     assert everything(folder) == before
+
+
+def test_an_error_that_was_not_foreseen_is_one_line_and_a_traceback_in_the_log(
+    tiny: Tiny, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process ends with exit code 1, and what was saved is there: the same command goes on."""
+
+    def fails(self: object, path: str, **_: object) -> None:
+        raise ValueError("odd parquet")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pd.DataFrame, "to_parquet", fails)
+        answer = command(*tiny())
+    assert answer.code == 1
+    assert answer.line.startswith(f"error: ValueError: odd parquet; raised by {__name__}; ")
+    assert answer.line.endswith(str(folder / "log.txt"))
+    assert "Traceback" in (folder / "log.txt").read_text()
+    succeed(*tiny())
 
 
 ODD: dict[str, tuple[str, tuple[str, ...]]] = {

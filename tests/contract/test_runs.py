@@ -38,7 +38,7 @@ RESULT = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2", "llama", "mixtral"])
+@pytest.mark.parametrize("kind", ["bert", "gpt2", "llama", "mixtral"])
 def test_one_command_leaves_the_files_that_are_promised(finished: Finished, kind: str) -> None:
     folder = finished(kind=kind)
     for name in FILES:
@@ -121,9 +121,9 @@ def test_the_config_of_the_folder_repeats_the_run(finished: Finished, tmp_path: 
     first = finished()
     succeed("--config", first / "config.yaml", "--runs_folder", tmp_path)
     one, other = outcome(first), outcome(tmp_path / "tiny")
-    for key in ("ranks", "trajectory", "adapter", "adapter_config"):
-        assert other[key] == one[key], key
-    assert other["metrics"]["metrics"] == one["metrics"]["metrics"]
+    for name in ("ranks.json", "search/trajectory.parquet", "adapter/adapter_model.safetensors"):
+        assert other[name] == one[name], name
+    assert other["metrics.json"]["metrics"] == one["metrics.json"]["metrics"]
 
 
 def test_the_same_command_on_a_finished_run_trains_nothing_and_changes_nothing(
@@ -132,18 +132,10 @@ def test_the_same_command_on_a_finished_run_trains_nothing_and_changes_nothing(
     shutil.copytree(finished(), folder)
     before = everything(folder)
     assert "accuracy" in succeed(*tiny(*MEASURED))
+    assert "accuracy" in succeed("--show", folder)
     assert everything(folder) == before
-    shown = succeed("--show", folder)
-    assert "accuracy" in shown
-    assert everything(folder) == before
-
-
-def test_show_of_a_half_done_run_and_of_no_run(tiny: Tiny, tmp_path: Path, folder: Path) -> None:
-    succeed(*tiny("--stage", "search", "--search.steps", "2"))
-    assert succeed("--show", folder)
-    answer = command("--show", tmp_path)
-    assert answer.code == 2
-    assert str(tmp_path) in answer.line
+    answer = command("--show", folder.parent.parent)
+    assert (answer.code, str(folder.parent.parent) in answer.line) == (2, True)
 
 
 def test_the_order_of_words_means_nothing_and_the_command_line_wins(tiny: Tiny, tmp_path: Path) -> None:

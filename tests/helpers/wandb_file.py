@@ -54,13 +54,6 @@ class OfflineRun:
         found = [r.exit.exit_code for r in self.records if r.WhichOneof("record_type") == "exit"]
         return found[-1] if found else None
 
-    @property
-    def artifacts(self) -> dict[str, Any]:
-        """Name -> artifact with its manifest."""
-        requests = [r.request.log_artifact.artifact for r in self.records if r.request.HasField("log_artifact")]
-        plain = [r.artifact for r in self.records if r.WhichOneof("record_type") == "artifact"]
-        return {a.name: a for a in [*plain, *requests]}
-
     def media(self, value: dict[str, Any]) -> Path:
         """The file of a logged picture or table."""
         return self.root / "files" / value["path"]

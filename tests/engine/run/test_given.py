@@ -50,11 +50,6 @@ def test_validation_rows_are_the_last_ones_and_nothing_else_is_d_val(tmp_path: P
     assert (d_tr.tolist(), d_val.tolist()) == (list(range(7)), [7, 8, 9])
 
 
-def test_one_row_has_no_halves(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^--task\.validation_share: 1 rows cannot be divided"):
-        bench(tmp_path, rows=1).halves()
-
-
 def test_each_training_begins_with_the_model_as_it_was_given(tmp_path: Path) -> None:
     run = bench(tmp_path)
     model = run.base().model
@@ -72,21 +67,18 @@ def test_each_training_begins_with_the_model_as_it_was_given(tmp_path: Path) -> 
     assert model.body is body
 
 
-@pytest.mark.parametrize(("kernel", "refused"), [("sdpa", True), ("flash_attention_2", True), ("eager", False)])
-def test_second_derivatives_need_an_attention_that_has_them(tmp_path: Path, kernel: str, refused: bool) -> None:
+@pytest.mark.parametrize("kernel", ["sdpa", "eager", None])
+def test_second_derivatives_need_an_attention_that_has_them(tmp_path: Path, kernel: str | None) -> None:
     model: Any = Tiny()
-    model.config = type("Config", (), {"_attn_implementation": kernel})()
+    if kernel is not None:  # a model of one's own has no configuration
+        model.config = type("Config", (), {"_attn_implementation": kernel})()
     run = bench(tmp_path, "--hypergradient.type", "cg", model=model)
     assert run.base(second_order=False)
-    if refused:
-        with pytest.raises(UserError, match=rf"^hypergradient: cg needs second .* attention '{kernel}' .* lacks; all"):
+    if kernel == "sdpa":
+        with pytest.raises(UserError, match=r"^hypergradient: cg needs second .* attention 'sdpa' .* lacks; all"):
             run.base(second_order=True)
     else:
         assert run.base(second_order=True)
-
-
-def test_a_model_of_ones_own_has_no_attention_to_refuse(tmp_path: Path) -> None:
-    assert bench(tmp_path, "--hypergradient.type", "exact").base(second_order=True)
 
 
 def test_it_never_resumes_and_leaves_no_folder_of_a_run(tmp_path: Path) -> None:

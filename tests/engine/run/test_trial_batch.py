@@ -6,17 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import torch
 from torch import Tensor, nn
 
 import run as command
-from autolora.configs.errors import UserError
 from autolora.configs.schema import RunConfig
 from autolora.engine.run.context import Context
 from autolora.engine.run.folder import RunFolder
-from autolora.engine.run.trial_batch import refuse_large_weights, try_longest_batch
+from autolora.engine.run.trial_batch import try_longest_batch
 from autolora.problems.machine.processes import Processes
 from tests.helpers.full_memory import refuse_allocations
 from tests.helpers.run_folders import everything
@@ -87,22 +85,3 @@ def test_what_the_device_refuses_is_one_line_before_each_stage(
     assert {name: before[name] for name in before if "log" not in name} == {
         name: content for name, content in everything(folder.root).items() if "log" not in name
     }
-
-
-def test_weights_that_do_not_fit_are_refused_on_a_cpu_alone(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = run_of(tiny_config())
-    count = sum(parameter.numel() for parameter in run.base().model.parameters())
-
-    class Memory:
-        available = 4 * count
-
-    monkeypatch.setattr(psutil, "virtual_memory", Memory)
-    run.told.clear()
-    run.base()
-    Memory.available -= 1
-    refuse_large_weights(4 * count, "x", torch.device("cuda"))
-    run.told.clear()
-    with pytest.raises(UserError, match=r"^--model\.name: the weights of .* need 0\.0 GiB, and 0\.0 GiB are free; "):
-        run.base()
