@@ -25,10 +25,10 @@ from autolora.engine.run.workbench import Workbench
 from autolora.problems.data import Data, Halves, fingerprint, prepare, split_rows
 from autolora.problems.machine.compute import Compute, choose_compute, on_device
 from autolora.problems.machine.processes import ALONE, Processes
-from autolora.problems.models.bare import Snapshot, whole_names
+from autolora.problems.models.bare import Snapshot
 from autolora.problems.models.dry_run import mark_unreached, refuse_long_rows, refuse_other_models
 from autolora.problems.models.fused import split
-from autolora.problems.models.layers import lora_layers_of, tell_of_pooler, with_modules_to_save
+from autolora.problems.models.layers import lora_layers_of, with_modules_to_save
 from autolora.problems.models.load import (
     BaseModel,
     digest_of_weights,
@@ -163,7 +163,7 @@ class Context(Workbench):
         self._kept = None
         base = self._load(second_order=second_order)
         if self._keeps:
-            self._kept = base, Snapshot(base.model, whole_names(base)), second_order
+            self._kept = base, Snapshot(base.model, base.trained_whole), second_order
         return base
 
     def _load(self, *, second_order: bool) -> BaseModel:
@@ -189,9 +189,6 @@ class Context(Workbench):
         split(base.model, targets)
         self._dry_run(base.model, data)
         whole = with_modules_to_save(base, config.modules_to_save, targets)
-        if "pooler" not in self.told and config.trains != "all":
-            tell_of_pooler(whole, targets)
-            self.told.add("pooler")
         self._stop_if_asked()
         return train_in_fp32(whole, dtype)
 
@@ -222,10 +219,10 @@ class Context(Workbench):
         task = self.task
         if isinstance(task, Conversations):
             (evaluated,) = data.evaluation.values()
-            refuse_long_rows(model, data, self.config, lambda: task.prompts(task.decoded(evaluated), self.tokenizer))
+            refuse_long_rows(model, data, self.config, task.prompts(task.decoded(evaluated), self.tokenizer))
             refuse_other_models(model, self.config.model.name)
         else:
-            refuse_long_rows(model, data, self.config, None)
+            refuse_long_rows(model, data, self.config)
             shortest = int(np.argmin(data.train["length"][:]))
             batch = on_device(data.collate([data.train[shortest]]), model.device)
             mark_unreached(model, lambda: model(**batch))

@@ -8,11 +8,8 @@ from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from autolora.configs.errors import UserError
-from autolora.problems.models.layers import modules_named
-from autolora.problems.models.load import BaseModel
 
 
 class Snapshot:
@@ -51,11 +48,6 @@ class Snapshot:
             tensor.copy_(value)
 
 
-def whole_names(base: BaseModel) -> list[str]:
-    """The full names of the modules that are trained whole."""
-    return [full for name in base.trained_whole for full in modules_named(base.model, name)]
-
-
 def bare_model(model: nn.Module) -> Any:
     """The model without the wrappers that torch.compile and PEFT put around it."""
     model = getattr(model, "_orig_mod", model)
@@ -79,18 +71,3 @@ def take_adapters_off(model: nn.Module) -> None:
                 setattr(module, name, child.original_module)
     for name in ("peft_config", "_hf_peft_config_loaded"):
         vars(model).pop(name, None)
-
-
-def stop_recomputing(model: nn.Module) -> bool:
-    """Switches off transformers' gradient checkpointing, as it would recompute a block without its gates.
-
-    Returns whether it was on."""
-    on: list[Any] = [module for module in model.modules() if getattr(module, "gradient_checkpointing", False) is True]
-    for module in on:
-        module.gradient_checkpointing = False
-    return bool(on)
-
-
-def has_recomputable_blocks(model: nn.Module) -> bool:
-    """Whether the model has blocks that `recompute_blocks` can recompute."""
-    return any(isinstance(module, GradientCheckpointingLayer) for module in model.modules())

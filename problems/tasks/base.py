@@ -1,8 +1,10 @@
 """What a task is: its rows, the model's head and loss, and the metrics."""
 
 import hashlib
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,9 +18,12 @@ from peft import TaskType
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from autolora.configs.errors import UserError
 from autolora.configs.tasks import ERRORS
 from autolora.problems.tasks.label_scale import LabelScale
 from autolora.problems.tasks.sources import Raw, read
+
+log = logging.getLogger("autolora.inputs")
 
 PAD_TO = 8
 """Batches are padded to a multiple of this: GPUs multiply such matrices faster."""
@@ -27,8 +32,9 @@ Collate = Callable[[list[dict[str, Any]]], dict[str, Tensor]]
 Loss = Callable[[nn.Module, dict[str, Tensor]], Tensor]
 """Model and batch -> the mean loss of the batch, a scalar."""
 
-_FILES = sorted(Path(__file__).parent.glob("*.py"))
-PROGRAM = hashlib.sha256(b"".join(file.read_bytes() for file in _FILES)).hexdigest()
+PROGRAM = hashlib.sha256(
+    b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))
+).hexdigest()
 """Of the modules that encode rows. `datasets` would return rows that an older program has encoded: it knows a function
 by its name alone."""
 
@@ -108,9 +114,37 @@ class Task(ABC):
         file = None if split is None else self.config.file_of(split)
         return f"--task.path: {self.config.path}" if file is None else f"--task.{split}_path: {file}"
 
+    def columns(self, rows: Dataset, wanted: Sequence[str], split: str | None) -> Dataset:
+        """The rows with these columns alone. Raises UserError for one that is not there."""
+        known = rows.column_names
+        if missing := [name for name in wanted if name not in known]:
+            raise UserError(f"{self.origin(split)} has no column {missing[0]!r}; it has: {', '.join(known)}")
+        return rows.select_columns(list(wanted))
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """The names of the labels; none for numbers and for language."""
+        return ()
+
+    def tell_classes(self, what: str, names: Sequence[str]) -> None:
+        """Logs how many of these labels each class has; of many classes only the largest."""
+        counts = Counter(names)
+        listed = ", ".join(f"{name} ({count})" for name, count in sorted(counts.most_common(8)))
+        log.info("data: %d %s of %s, %d classes: %s", len(names), what, self.name, len(counts), listed)
+
+    def refuse_unknown(self, labels: Iterable[str], split: str | None) -> None:
+        """Raises UserError for a class that the training rows do not have."""
+        if unknown := sorted(set(labels) - set(self.classes)):
+            raise UserError(
+                f"{self.origin(split)}: label {unknown[0]!r:.60} does not occur in the training rows; known: "
+                f"{', '.join(self.classes[:20])}"
+            )
+
     def head(self) -> Mapping[str, Any]:
         """Configuration values of the model's head."""
-        return {}
+        names = dict(enumerate(self.classes))
+        labels = {name: number for number, name in names.items()}
+        return {"num_labels": len(names), "id2label": names, "label2id": labels} if names else {}
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         """The mean loss of a batch, which the model computes itself (see `adapt`). Scalar."""

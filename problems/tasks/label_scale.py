@@ -15,8 +15,6 @@ from torch import nn
 _FAR = 10
 """From a mean of so many deviations on, half precision is too coarse: bf16 rounds a number by up to its 256th part,
 which is then a 25th of a deviation."""
-_FARTHEST = 1e5
-"""From a mean of so many deviations on, fp32 is too coarse, too: it rounds by up to a 170th of a deviation."""
 
 
 @dataclass(frozen=True)
@@ -28,18 +26,13 @@ class LabelScale:
 
     @classmethod
     def of(cls, labels: Sequence[float]) -> Self:
-        """The scale of these labels; the deviation of equal labels is 0, also where their mean is rounded."""
-        return cls(float(np.mean(labels)), float(np.std(labels)) if np.ptp(labels) > 0 else 0.0)
+        """The scale of these labels."""
+        return cls(float(np.mean(labels)), float(np.std(labels)))
 
     @property
     def needs_fp32(self) -> bool:
         """Whether a model that predicts in the units of the file must compute its output in fp32."""
         return abs(self.mean) > _FAR * self.deviation
-
-    @property
-    def beyond_fp32(self) -> bool:
-        """Whether no model can predict in the units of the file, as fp32 would round away what was learned."""
-        return abs(self.mean) > _FARTHEST * self.deviation
 
     def scaled(self, label: float) -> float:
         """A label as the model learns it."""

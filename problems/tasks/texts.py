@@ -19,11 +19,9 @@ from autolora.configs.errors import UserError
 from autolora.problems.rows import keys_of
 from autolora.problems.tasks.base import PROGRAM, Collate, Task
 from autolora.problems.tasks.label_scale import LabelScale
-from autolora.problems.tasks.labels import head_of, tell_classes
 
 log = logging.getLogger("autolora.inputs")
 
-MOST_CLASSES = 1000
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
 
@@ -47,7 +45,7 @@ METRICS: dict[str, Metric] = {
 
 
 class Texts(Task):
-    """Texts and their labels. `classes` are the names of the labels; empty for numbers."""
+    """Texts and their labels, which are classes or, in a regression, numbers."""
 
     auto_class = AutoModelForSequenceClassification
     peft_type = TaskType.SEQ_CLS
@@ -60,9 +58,9 @@ class Texts(Task):
 
     @cached_property
     def inputs(self) -> Sequence[str]:
-        return self._columns(self.raw.train)
+        return self._texts(self.raw.train)
 
-    def _columns(self, rows: Dataset) -> list[str]:
+    def _texts(self, rows: Dataset) -> list[str]:
         found: list[str] | None = self.config.text_columns
         return found or ["sentence" if "sentence" in rows.column_names and "text" not in rows.column_names else "text"]
 
@@ -71,41 +69,34 @@ class Texts(Task):
         return self.config.label_column or "label"
 
     def prepared(self, rows: Dataset, split: str | None) -> Dataset:
-        known, columns = rows.column_names, [*self._columns(rows), self._label]
-        if missing := [column for column in columns if column not in known]:
-            raise UserError(f"{self.origin(split)} has no column {missing[0]!r}; it has: {', '.join(known)}")
-        for column in columns:
-            cells = pd.Series(rows[column][:], dtype=object)
-            empty = (cells.isna() | (cells.astype(str).str.strip() == "")).to_numpy()
-            if empty.any():
-                raise UserError(
-                    f"{self.origin(split)}: {empty.sum()} rows have nothing in column {column!r}, the first is row "
-                    f"{empty.argmax() + 1}; fill it in or remove them"
-                )
-        return rows.select_columns(columns)
+        found = self.columns(rows, [*self._texts(rows), self._label], split)
+        for name in found.column_names:
+            cells = pd.Series(found[name][:], dtype=object)
+            empty = np.flatnonzero(cells.isna() | (cells.astype(str).str.strip() == ""))
+            if len(empty):
+                rows_of_it = f"{len(empty)} rows have nothing in column {name!r}, the first is row {empty[0] + 1}"
+                raise UserError(f"{self.origin(split)}: {rows_of_it}")
+        return found
 
     def inputs_of(self, rows: Dataset) -> np.ndarray:
-        return keys_of(rows, self._columns(rows))
+        return keys_of(rows, self._texts(rows))
 
     @cached_property
     def classes(self) -> list[str]:
         """The names of the classes: those in the type of the column, else those that the labels have, numbers first.
 
-        Raises UserError for fewer than two classes, and for more than MOST_CLASSES."""
+        Raises UserError for fewer than two classes."""
         if self.regression:
             return []
         found = [name for rows in self.raw.known for name in self._names(rows)]
-        tell_classes(f"{len(found)} rows of {self.name}", found)
+        self.tell_classes("rows", found)
         feature = self.raw.train.features[self._label]
-        names = set(feature.names if isinstance(feature, ClassLabel) else found)
-        if not 2 <= len(names) <= MOST_CLASSES:
-            raise UserError(
-                f"{self.origin()}: column {self._label!r} has {len(names)} different labels; allowed: 2 to "
-                f"{MOST_CLASSES} classes; to learn numbers, set --task.kind regression"
-            )
         if isinstance(feature, ClassLabel):
             return list(feature.names)
-        return sorted(names, key=lambda name: (0, int(name), name) if _is_whole(name) else (1, 0, name))
+        names = sorted(set(found), key=lambda name: (0, int(name), name) if _is_whole(name) else (1, 0, name))
+        if len(names) < 2:
+            raise UserError(f"{self.origin()}: column {self._label!r} has one label alone, {names[0]!r}")
+        return names
 
     def _names(self, rows: Dataset) -> list[str]:
         """The name of each row's class: 1 and 1.0 (parquet, JSON), "1" and " 1" (CSV) are one class."""
@@ -115,32 +106,19 @@ class Texts(Task):
         return [names.get(cell, str(cell).strip()) for cell in cells]
 
     def _labels(self, rows: Dataset, split: str | None) -> list[Any]:
-        """The numbers of the classes, or the numbers to learn. Raises UserError for a label that is neither, or a
-        class that the training rows do not have."""
-        if not self.regression:
-            places, found = {name: number for number, name in enumerate(self.classes)}, self._names(rows)
-            if unknown := sorted(set(found) - places.keys()):
-                raise UserError(
-                    f"{self.origin(split)}: label {unknown[0]!r:.60} does not occur in the training rows; known: "
-                    f"{', '.join(self.classes[:20])}"
-                )
-            return [places[name] for name in found]
-        try:
-            numbers = list(map(float, rows[self._label][:]))
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{self.origin(split)}: column {self._label!r}: {error}") from error
-        if not np.isfinite(numbers).all():
-            raise UserError(f"{self.origin(split)}: column {self._label!r} has numbers that are not finite")
-        return numbers
+        """The numbers of the classes, or the numbers to learn. Raises UserError for a class that the training rows do
+        not have."""
+        if self.regression:
+            return list(map(float, rows[self._label][:]))
+        found, places = self._names(rows), {name: number for number, name in enumerate(self.classes)}
+        self.refuse_unknown(found, split)
+        return [places[name] for name in found]
 
     @cached_property
     def label_scale(self) -> LabelScale | None:  # type: ignore[override]
-        """As for every task. Raises UserError where all numbers are equal."""
         if not self.regression or self.own_units:
             return None
         scale = LabelScale.of(self._labels(self.raw.train, None))
-        if scale.deviation == 0:
-            raise UserError(f"{self.origin()} has the one number {scale.mean:g}; two or more are needed")
         log.info(
             "data: %d training rows of %s, numbers with mean %.4g and standard deviation %.4g; the program learns "
             "them with mean 0 and standard deviation 1 and converts its predictions",
@@ -151,12 +129,12 @@ class Texts(Task):
     def head(self) -> Mapping[str, Any]:
         if self.regression:
             return {"num_labels": 1, "problem_type": "regression"}
-        return {"problem_type": "single_label_classification", **head_of(self.classes)}
+        return {"problem_type": "single_label_classification", **super().head()}
 
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, split: str | None = None) -> Dataset:
         """As for every task; `texts` are those of the row, and numbers are in the units of the file."""
         # datasets hashes everything that the function refers to; hashing `self` would take seconds.
-        columns, max_length = self._columns(rows), self.config.max_length
+        columns, max_length = self._texts(rows), self.config.max_length
 
         def tokens(batch: dict[str, list[Any]], program: str = PROGRAM) -> dict[str, Any]:
             texts = [batch[column] for column in columns]
@@ -191,13 +169,12 @@ class Texts(Task):
 
     def predictions(self, predicted: np.ndarray, rows: Dataset) -> pd.DataFrame:
         """Columns: the texts; `label`; `predicted`; and for classes `probability`, the model's for that class."""
-        found = dict(zip(self.inputs, zip(*rows["texts"][:], strict=True), strict=True))
+        table = pd.DataFrame(rows["texts"][:], columns=list(self.inputs))
         labels, best = rows["labels"][:], self._restored(predicted)
         if self.regression:
-            return pd.DataFrame({**found, "label": labels, "predicted": best})
+            return table.assign(label=labels, predicted=best)
         names = np.asarray(self.classes, dtype=object)
-        told = {"label": names[labels], "predicted": names[best.astype(int)], "probability": predicted[:, 1]}
-        return pd.DataFrame({**found, **told})
+        return table.assign(label=names[labels], predicted=names[best.astype(int)], probability=predicted[:, 1])
 
 
 def _is_whole(name: str) -> bool:

@@ -10,8 +10,8 @@ from transformers.utils import chat_template_utils
 from autolora.configs.errors import UserError
 from autolora.configs.training import ModelConfig
 from autolora.problems.models.load import load_tokenizer
-from autolora.problems.tasks.labels import IGNORED
-from autolora.problems.tasks.template import PLAIN, NoLabels, Template
+from autolora.problems.tasks.losses import IGNORED
+from autolora.problems.tasks.template import PLAIN, Template
 from tests.helpers.chat_toys import (
     CHATML,
     DATED,
@@ -128,7 +128,7 @@ def test_marks_that_cannot_be_told_apart_are_not_guessed() -> None:
     """One of three answers has no mark."""
     turns = [*TURNS, TURNS[0], {"role": "assistant", "content": "silence"}]
     template = Template(chat_tokenizer(SILENT))
-    with pytest.raises(NoLabels, match="does not show to which of several answers its marks belong"):
+    with pytest.raises(ValueError, match="does not show to which of several answers its marks belong"):
         template.labelled(turns, [3])
     assert len(learned_texts(template.tokenizer, *template.labelled(turns, [1, 3, 5]))) == 2
 
@@ -144,12 +144,9 @@ def test_where_a_template_breaks_the_rule_trl_s_training_template_has_the_marks(
     assert tokenizer.chat_template == own
 
 
-def test_one_that_trl_does_not_know_is_told_how_to_mend_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_trl_does_not_know_is_told_how_to_mend_it() -> None:
     turns = [TURNS[0], {"role": "assistant", "content": "<think>x</think>y"}, *TURNS[2:]]
-    with pytest.raises(NoLabels, match=r"TRL has no .* marks answers by \{% generation %\} in --task\.chat_template"):
-        Template(chat_tokenizer(FORGETFUL)).labelled(turns, BOTH)
-    monkeypatch.setitem(__import__("sys").modules, "trl.chat_template_utils", None)
-    with pytest.raises(NoLabels, match=r"install TRL, which has .* in --task\.chat_template"):
+    with pytest.raises(ValueError, match=r"install TRL, .*\{% generation %\} in --task\.chat_template"):
         Template(chat_tokenizer(FORGETFUL)).labelled(turns, BOTH)
 
 

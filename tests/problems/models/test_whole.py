@@ -77,27 +77,6 @@ def test_a_name_means_whole_words(model_folder: Callable[..., Path]) -> None:
     assert trained == {"base_model.model.model.norm.modules_to_save.default.weight"}
 
 
-@pytest.mark.parametrize(
-    ("kind", "arguments", "said"),
-    [
-        ("bert", ("--lora.modules_to_save", "null"), ["INFO the model's bert.pooler", "like the task head"]),
-        ("bert", ("--lora.modules_to_save", "[]"), ["WARNING the model's bert.pooler", "stays frozen"]),
-        ("bert", ("--method", "full"), []),
-        ("roberta", ("--lora.modules_to_save", "null"), []),  # its head is new, and trained whole
-    ],
-)
-def test_what_becomes_of_an_untrained_pooler_is_said_once(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], log_lines: list[str],
-    kind: str, arguments: tuple[str, ...], said: list[str],
-) -> None:  # fmt: skip
-    run = run_of(tiny_config(*arguments, kind=kind))
-    run.base()
-    run.base()
-    about = [line for line in log_lines if "was never trained" in line]
-    assert len(about) == bool(said)
-    assert all(words in line for line in about for words in said)
-
-
 @pytest.mark.parametrize("method", ["autolora", "lora"])
 @pytest.mark.parametrize(
     ("key", "name"), [("lora.target_modules", "qery"), ("lora.modules_to_save", "poler")]
