@@ -34,14 +34,12 @@ Halves = Sequence[np.ndarray]
 class Data:
     """Encoded rows of one run: `train` is D_tr + D_val, `unused` are training rows that task.train_rows left out.
 
-    Each has the columns `length` (tokens), `labels` and `group` (equal for rows of one input). `source`: the digest of
-    all raw rows that were read; None for the rows of a script."""
+    Each has the columns `length` (tokens), `labels` and `group` (equal for rows of one input)."""
 
     train: Dataset
     evaluation: Mapping[str, Dataset]
     collate: Collate
     unused: Dataset | None = None
-    source: Mapping[str, Any] | None = None
 
 
 def prepare(task: Task, tokenizer: PreTrainedTokenizerBase, config: RunConfig) -> Data:
@@ -64,7 +62,7 @@ def prepare(task: Task, tokenizer: PreTrainedTokenizerBase, config: RunConfig) -
         encoded = _encoded(task, tokenizer, rows.train.select(left), None)
         new = np.flatnonzero(~np.isin(encoded["group"][:], train["group"][:]))[: config.task.unused_rows]
         unused = encoded.select(new) if len(new) else None
-    return Data(train, evaluation, task.collate(tokenizer), unused, rows.source)
+    return Data(train, evaluation, task.collate(tokenizer), unused)
 
 
 def _encoded(task: Task, tokenizer: PreTrainedTokenizerBase, rows: Dataset, split: str | None) -> Dataset:
@@ -84,24 +82,16 @@ def split_rows(rows: Dataset | GivenRows, config: RunConfig) -> Halves:
     return split_groups(np.array(groups), config.task.validation_share, config.data_seed, "validation_share")
 
 
-def fingerprint(data: Data, classes: Sequence[str], evaluation_rows: int | None) -> dict[str, Any]:
-    """Class names, the number and the digest of the training rows, of each evaluation split, and of the unused rows
-    and of all that were read, as JSON values: they tell whether rows encoded later are the same.
+def fingerprint(data: Data, classes: Sequence[str]) -> dict[str, Any]:
+    """Class names, and the number and the digest of the training rows, of each evaluation split and of the unused
+    rows, as JSON values: they tell whether rows encoded later are the same."""
 
-    `evaluation_rows` is the configured limit: two evaluation splits can be compared only under the same limit.
-    """
-    return {
-        "classes": list(classes),
-        "training": _told(data.train),
-        "evaluation_rows": evaluation_rows,
-        "evaluation": {name: _told(rows) for name, rows in data.evaluation.items()},
-        **({} if data.unused is None else {"unused": _told(data.unused)}),
-        **({} if data.source is None else {"source": data.source}),
-    }
+    def told(rows: Dataset) -> dict[str, Any]:
+        return {"rows": len(rows), "sha256": digest(rows)}
 
-
-def _told(rows: Dataset) -> dict[str, Any]:
-    return {"rows": len(rows), "sha256": digest(rows)}
+    evaluation = {name: told(rows) for name, rows in data.evaluation.items()}
+    unused = {} if data.unused is None else {"unused": told(data.unused)}
+    return {"classes": list(classes), "training": told(data.train), "evaluation": evaluation, **unused}
 
 
 class LengthGroupedOrder(Sampler[int]):

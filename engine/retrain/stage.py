@@ -40,7 +40,7 @@ from autolora.engine.run.records import read_searched
 from autolora.engine.run.resources import computed_on, peak_memory, versions
 from autolora.engine.tracking import NOWHERE, Tracker
 from autolora.problems.tasks.chat import Conversations
-from autolora.problems.tasks.label_scale import LabelScale
+from autolora.problems.tasks.texts import LabelScale
 
 log = logging.getLogger("autolora")
 

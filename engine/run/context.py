@@ -137,7 +137,7 @@ class Context(Workbench):
     def fingerprint(self) -> dict[str, Any]:
         """Digests of the encoded rows."""
         data = self.data  # first: the task learns its classes from the rows
-        return fingerprint(data, self.task.head().get("id2label", {}).values(), self.config.task.evaluation_rows)
+        return fingerprint(data, self.task.classes)
 
     @cached_property
     def weights_dtype(self) -> torch.dtype:

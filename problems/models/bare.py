@@ -21,10 +21,10 @@ class Snapshot:
     """
 
     def __init__(self, model: nn.Module, whole: Iterable[str] = ()) -> None:
-        found = {id(config): config for module in model.modules() if (config := vars(module).get("config"))}
-        owners: list[Any] = [*model.modules(), *(config for config in found.values() if hasattr(config, "__dict__"))]
+        both = ((module, vars(module).get("config")) for module in model.modules())
+        owners: list[Any] = [owner for pair in both for owner in pair if hasattr(owner, "__dict__")]
         self._attributes = [(owner, dict(vars(owner))) for owner in owners]
-        values = [value for _, attributes in self._attributes for value in attributes.values()]
+        values = (value for _, attributes in self._attributes for value in attributes.values())
         self._inside = [(value, value.copy()) for value in values if isinstance(value, dict | set)]
         self._parameters = [(p, p.data, p.requires_grad, p.grad) for p in model.parameters()]
         trained = {p for name in whole for p in model.get_submodule(name).parameters()}

@@ -2,12 +2,12 @@
 through, and whether it predicts the next token."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from autolora.configs.errors import UserError
 from autolora.configs.schema import RunConfig
@@ -102,20 +102,13 @@ def refuse_other_models(model: Any, name: str) -> None:
     The batch has two rows that differ only in their last tokens: the logits at the tokens before must be equal, up to
     rounding (fp32 stays a hundred times below the bound; a small random encoder is ten times above it).
     """
-    batch = _probe(model)
-    logits = mark_unreached(model, lambda: model(**batch)).logits
+    count, vocabulary = _SHARED + 2 * _OTHER, model.config.get_text_config().vocab_size
+    ids = vocabulary * torch.arange(1, count + 1, device=model.device) // (count + 2)  # from all over the vocabulary
+    shared, one, other = ids.split([_SHARED, _OTHER, _OTHER])
+    rows = torch.stack([torch.cat([shared, one]), torch.cat([shared, other])])
+    logits = mark_unreached(model, lambda: model(input_ids=rows, attention_mask=torch.ones_like(rows))).logits
     change = (logits[0] - logits[1]).abs()
     rounding = 0.02 if getattr(model, "is_loaded_in_4bit", False) else 1e-4
     if change[:_SHARED].max() > rounding * change[_SHARED:].max():
         raise UserError(f"--model.name: {name} ({type(model).__name__}) sees the tokens that it should predict; task "
                         f"chat takes next-token models, such as GPT-2 and Llama")  # fmt: skip
-
-
-def _probe(model: Any) -> Mapping[str, Tensor]:
-    """A batch of two rows [2, 8] of token ids from all over the vocabulary, which begin with the same tokens."""
-    vocabulary = model.config.get_text_config().vocab_size
-    count = _SHARED + 2 * _OTHER
-    ids = [vocabulary * (i + 1) // (count + 2) for i in range(count)]
-    first, second = ids[: _SHARED + _OTHER], [*ids[:_SHARED], *ids[_SHARED + _OTHER :]]
-    rows = torch.tensor([first, second], device=model.device)
-    return {"input_ids": rows, "attention_mask": torch.ones_like(rows)}

@@ -20,7 +20,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from autolora.configs.errors import UserError
 from autolora.configs.tasks import ERRORS
-from autolora.problems.tasks.label_scale import LabelScale
 from autolora.problems.tasks.sources import Raw, read
 
 log = logging.getLogger("autolora.inputs")
@@ -72,8 +71,6 @@ class Task(ABC):
     """transformers' class that pads rows."""
     tokenizer_options: ClassVar[Mapping[str, Any]] = {}
     """Options with which the tokenizer must be loaded."""
-    label_scale: ClassVar[LabelScale | None] = None
-    """The scale on which the numbers of a regression are learned; None: as they are, or the labels are no numbers."""
 
     @cached_property
     def raw(self) -> Raw:
@@ -86,8 +83,8 @@ class Task(ABC):
         without those from which nothing can be learned. Raises UserError for what cannot be learned."""
 
     @abstractmethod
-    def inputs_of(self, rows: Dataset) -> Sequence[Any] | np.ndarray:
-        """For each of these rows, which `prepared` has made, what is equal for rows of one input."""
+    def inputs_of(self, rows: Dataset) -> Sequence[str]:
+        """The columns of rows that the model reads: rows in which they are equal are of one input."""
 
     @property
     def name(self) -> str:
@@ -107,7 +104,7 @@ class Task(ABC):
     @property
     def inputs(self) -> Sequence[str]:
         """The columns that the model reads."""
-        return ("text",)
+        return self.inputs_of(self.raw.train)
 
     def origin(self, split: str | None = None) -> str:
         """How a message about the training rows, or about `split`, begins: the option, then the file or data set."""
@@ -120,6 +117,11 @@ class Task(ABC):
         if missing := [name for name in wanted if name not in known]:
             raise UserError(f"{self.origin(split)} has no column {missing[0]!r}; it has: {', '.join(known)}")
         return rows.select_columns(list(wanted))
+
+    @property
+    def label_scale(self) -> Any:
+        """The scale on which the numbers of a regression are learned; None: as they are, or labels are no numbers."""
+        return None
 
     @property
     def classes(self) -> Sequence[str]:

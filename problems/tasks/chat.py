@@ -64,8 +64,7 @@ class Conversations(Task):
         return _learnable(rows, _read, _STORED, self.origin(split), form=form)
 
     def inputs_of(self, rows: Dataset) -> Sequence[str]:
-        sources: Sequence[str] = rows["source"][:]
-        return sources
+        return ["source"]
 
     def adapt(self, model: PreTrainedModel) -> None:
         model.loss_function = partial(token_loss, smoothing=self.config.smoothing)

@@ -34,17 +34,13 @@ class GivenKind:
         """The head's configuration values that engine/measure reads: `problem_type` for a regression."""
         return {"problem_type": "regression"} if self.regression else {}
 
-    def origin(self, split: str | None = None) -> str:
-        """The name of the argument with the rows."""
-        return "train_dataset"
-
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         """The loss of a batch. Scalar."""
         return (self.loss_of or own_loss)(model, dict(batch))  # a copy, as Trainer's loss removes the labels from it
 
 
 Kind = Task | GivenKind
-"""What a search reads: PEFT's task type, the head's settings, the loss, and the origin of the rows."""
+"""What a search reads: PEFT's task type, the head's settings, and the loss."""
 
 
 def kind_of(

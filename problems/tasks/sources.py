@@ -3,14 +3,13 @@
 import csv
 import hashlib
 import logging
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import datasets
-import numpy as np
 import pandas as pd
 from datasets import Dataset, Features, ReadInstruction, Value, concatenate_datasets, load_dataset_builder
 from datasets.exceptions import DatasetsError
@@ -20,11 +19,12 @@ from autolora.configs.files import CONFIGS
 from autolora.configs.places import from_home, is_hub_name
 from autolora.configs.tasks import SAMPLE, TaskSettings, Tokens
 from autolora.problems.machine.hub import explain_missing
-from autolora.problems.rows import split_groups
+from autolora.problems.rows import keys_of, split_groups
 from autolora.problems.scoring import read_tags
 
 BUILDERS = {".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}
-CONLL = (".conll", ".iob2", ".txt")
+CONLL = (".conll", ".iob2", ".txt", ".tsv")
+"""Endings of files of columns, of which tagged words are read."""
 Splits = Mapping[str, Dataset]
 
 _SPLITS = {"train": "train", "test": "test"} | dict.fromkeys(("validation", "valid", "dev", "devel"), "validation")
@@ -37,13 +37,11 @@ class Raw:
     """Rows before they are encoded: those to train on (D_tr and D_val together), and the splits to evaluate on, by
     name.
 
-    `held_out`: whether the latter were taken out of the training rows. `source`: the number and the digest of all rows
-    that were read, before any draw: equal for every seed, and for a file that was moved."""
+    `held_out`: whether the latter were taken out of the training rows."""
 
     train: Dataset
     evaluation: Splits
     held_out: bool
-    source: Mapping[str, Any]
 
     @property
     def known(self) -> list[Dataset]:
@@ -53,10 +51,10 @@ class Raw:
 
 def read(
     config: TaskSettings, seed: int, prepared: Callable[[Dataset, str | None], Dataset],
-    inputs: Callable[[Dataset], Sequence[Hashable] | np.ndarray],
+    inputs: Callable[[Dataset], Sequence[str]],
 ) -> Raw:  # fmt: skip
-    """The rows of a task, each split (None: those to train on) as `prepared` makes it. `inputs`: for each of these
-    rows something that is equal for rows of one input, which are held out together.
+    """The rows of a task, each split (None: those to train on) as `prepared` makes it. `inputs`: the columns of these
+    rows that the model reads; rows in which they are equal are held out together.
 
     Raises UserError for what cannot be read and for a split that does not exist."""
     tagged = isinstance(config, Tokens)
@@ -73,12 +71,11 @@ def read(
         held_out = wanted == ["validation"] and "validation" not in splits
         found = {} if held_out else {name: rows_of(splits, name) for name in wanted}
     evaluation = {name: prepared(rows, name) for name, rows in found.items()}
-    parts = [train, *evaluation.values()]
-    source = {"rows": sum(map(len, parts)), "sha256": hashlib.sha256("".join(map(digest, parts)).encode()).hexdigest()}
     if evaluation:
-        return Raw(train, evaluation, False, source)
-    kept, drawn = split_groups(inputs(train), config.holdout_share, seed, "holdout_share")
-    return Raw(train.select(kept), {split: train.select(drawn)}, True, source)
+        return Raw(train, evaluation, held_out=False)
+    groups = keys_of(train, inputs(train))
+    kept, drawn = split_groups(groups, config.holdout_share, seed, "holdout_share")
+    return Raw(train.select(kept), {split: train.select(drawn)}, held_out=True)
 
 
 def splits_of(
@@ -88,7 +85,7 @@ def splits_of(
     """Every split of a file (its split `train`), of a folder or of a data set of the hub.
 
     `data_files`: split -> pattern of its files, where the data set does not say it. `tagged`: a row is a sentence of
-    tagged words, so that a .tsv file has the columns of CoNLL. `option`: the key that gave the path.
+    tagged words, which a file of columns (CoNLL) may hold. `option`: the key that gave the path.
     Raises UserError, one line, for what cannot be read.
     """
     place = CONFIGS / "sample" if path == SAMPLE else Path(from_home(path))
@@ -96,7 +93,7 @@ def splits_of(
         if not place.exists() and is_hub_name(path):
             return _built(path, config_name, data_files, revision=revision)
         files = sorted(place.rglob("*")) if place.is_dir() else [place]
-        columns = [file for file in files if _ending(file) in (*CONLL, *([".tsv"] if tagged else []))]
+        columns = [file for file in files if tagged and _ending(file) in CONLL]
         names = {file.name.lower().partition(".")[0] if place.is_dir() else "train": file for file in columns}
         if known := names.keys() & _SPLITS:
             return {_SPLITS[name]: _conll(names[name]) for name in sorted(known, reverse=True)}
@@ -106,7 +103,9 @@ def splits_of(
         if place.is_dir():
             return _built(str(place), config_name, data_files, cache_dir=str(cache))
         if _ending(place) not in BUILDERS:
-            raise ValueError(f"a file ends in {', '.join((*BUILDERS, *CONLL))}, or so and .gz")
+            raise ValueError(
+                f"a file ends in {', '.join(BUILDERS)}, or so and .gz; of tagged words in {', '.join(CONLL)}"
+            )
         return _built(BUILDERS[_ending(place)], None, {"train": str(place)}, cache_dir=str(cache))
 
 
@@ -116,12 +115,8 @@ def rows_of(splits: Splits, expression: str, option: str = "--task.evaluation_sp
     Raises UserError for a split that does not exist, with those that do."""
     with explain_missing(option, expression):
         parts = ReadInstruction.from_spec(expression).to_absolute({name: len(rows) for name, rows in splits.items()})
-    found = []
-    for part in parts:
-        whole = splits[part.splitname]
-        numbers = range(part.from_ or 0, len(whole) if part.to is None else part.to)
-        found.append(whole if len(numbers) == len(whole) else whole.select(numbers))
-    return found[0] if len(found) == 1 else concatenate_datasets(found)
+    wanted = [(splits[part.splitname], slice(part.from_, part.to)) for part in parts]
+    return concatenate_datasets([rows.select(range(len(rows))[part]) for rows, part in wanted])
 
 
 def digest(rows: Dataset) -> str:

@@ -15,7 +15,6 @@ from torch import Tensor
 from transformers import AutoModelForTokenClassification, DataCollatorForTokenClassification, PreTrainedTokenizerBase
 
 from autolora.configs.errors import UserError
-from autolora.problems.rows import keys_of
 from autolora.problems.scoring import score_ner
 from autolora.problems.tasks.base import PROGRAM, Task
 from autolora.problems.tasks.losses import IGNORED
@@ -55,8 +54,8 @@ class Tags(Task):
                 raise UserError(f"{self.origin(split)}: tag {tag!r} is not allowed; allowed: O, B-TYPE, I-TYPE (IOB2)")
         return Dataset.from_dict({"tokens": sentences, "tags": found})
 
-    def inputs_of(self, rows: Dataset) -> np.ndarray:
-        return keys_of(rows, ["tokens"])
+    def inputs_of(self, rows: Dataset) -> Sequence[str]:
+        return ["tokens"]
 
     @cached_property
     def classes(self) -> list[str]:
@@ -66,27 +65,27 @@ class Tags(Task):
         return [OUTSIDE, *sorted(set(found) - {OUTSIDE}, key=lambda tag: (tag[2:], tag))]
 
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, split: str | None = None) -> Dataset:
-        """As for every task, with three further columns: `tokens` and `tags` are those of the whole sentence; `words`
-        are the numbers of the words that have a label."""
+        """As for every task, with three further columns: `tokens` and `tags` are those of the whole sentence; `firsts`
+        are the places of the first token of each word, -1 for a word without one."""
         self.refuse_unknown(chain.from_iterable(rows["tags"][:]), split)
         # datasets hashes everything that the function refers to; hashing `self` would take seconds.
         number, max_length = {tag: index for index, tag in enumerate(self.classes)}, self.config.max_length
 
         def tokens(batch: dict[str, list[Any]], program: str = PROGRAM) -> dict[str, Any]:
-            texts = [" ".join(words) for words in batch["tokens"]]
-            encoded = tokenizer(texts, truncation=True, max_length=max_length)
-            columns: dict[str, Any] = {**encoded, "labels": [], "words": [], "length": []}
-            for row, (words, tags) in enumerate(zip(batch["tokens"], batch["tags"], strict=True)):
-                firsts, length = first_tokens(encoded[row], words), len(encoded["input_ids"][row])
-                found = [number[tags[firsts[token]]] if token in firsts else IGNORED for token in range(length)]
-                columns["labels"].append(found)
-                columns["words"].append(list(firsts.values()))
-                columns["length"].append(length)
-            return columns
+            encoded = tokenizer(list(map(" ".join, batch["tokens"])), truncation=True, max_length=max_length)
+            lengths = list(map(len, encoded["input_ids"]))
+            labels = [[IGNORED] * length for length in lengths]
+            firsts = [first_tokens(encoded[row], words) for row, words in enumerate(batch["tokens"])]
+            for row, tags in enumerate(batch["tags"]):
+                for first, tag in zip(firsts[row], tags, strict=True):
+                    if first >= 0:
+                        labels[row][first] = number[tag]
+            return {**encoded, "labels": labels, "firsts": firsts, "length": lengths}
 
         found = rows.map(tokens, batched=True, desc="tokenise")
         # The mean loss of a batch without labels is NaN; in the evaluation such words count.
-        return found if split else found.select([row for row, words in enumerate(found["words"][:]) if words])
+        taught = [row for row, firsts in enumerate(found["firsts"][:]) if max(firsts, default=-1) >= 0]
+        return found if split else found.select(taught)
 
     def predicted(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The number of the tag of each token."""
@@ -107,22 +106,15 @@ class Tags(Task):
 
     def _tags(self, predicted: np.ndarray, rows: Dataset) -> list[list[str]]:
         """A tag for each word of each row."""
-        sentences = []
-        columns = (rows[name][:] for name in ("labels", "words", "tags"))
-        for numbers, labels, words, tags in zip(predicted.astype(int), *columns, strict=True):
-            own = dict(zip(words, numbers[: len(labels)][np.array(labels) != IGNORED], strict=True))
-            sentences.append([self.classes[own[word]] if word in own else OUTSIDE for word in range(len(tags))])
-        return sentences
+        found = zip(predicted.astype(int), rows["firsts"][:], strict=True)
+        return [[self.classes[own[at]] if at >= 0 else OUTSIDE for at in firsts] for own, firsts in found]
 
 
-def first_tokens(encoding: Encoding, words: Sequence[str]) -> dict[int, int]:
-    """The first token of each word -> the number of the word, in the words joined by blanks; a word without a token is
-    left out."""
-    found, place = dict[int, int](), 0
-    for number, word in enumerate(words):
-        tokens = map(encoding.char_to_token, range(place, place + len(word)))
-        first = next((token for token in tokens if token is not None), None)
-        if first is not None:
-            found[first] = number
-        place += len(word) + 1
+def first_tokens(encoding: Encoding, words: Sequence[str]) -> list[int]:
+    """The place of the first token of each word, in the words joined by blanks; -1 for a word without a token."""
+    found, start = list[int](), 0
+    for word in words:
+        tokens = map(encoding.char_to_token, range(start, start + len(word)))
+        found.append(next((token for token in tokens if token is not None), -1))
+        start += len(word) + 1
     return found

@@ -1,9 +1,9 @@
 """One label per text or pair of texts, a class or a number: users' tables, GLUE and the program's own sentences."""
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -11,37 +11,75 @@ import torch
 from datasets import ClassLabel, Dataset
 from peft import TaskType
 from scipy import stats
-from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
-from torch import Tensor
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, mean_squared_error
+from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding, PreTrainedTokenizerBase
 
 from autolora.configs.errors import UserError
-from autolora.problems.rows import keys_of
 from autolora.problems.tasks.base import PROGRAM, Collate, Task
-from autolora.problems.tasks.label_scale import LabelScale
 
-log = logging.getLogger("autolora.inputs")
-
-Metric = Callable[[np.ndarray, np.ndarray], float]
+Metric = Callable[..., Any]
+"""Labels and predictions [rows] -> a number."""
 
 
-def _unless_constant(function: Metric) -> Metric:
-    """0 where all labels or all predictions are equal: a model that predicts one value has learned nothing."""
-
-    def found(labels: np.ndarray, predicted: np.ndarray) -> float:
-        return 0.0 if np.ptp(labels) == 0 or np.ptp(predicted) == 0 else float(function(labels, predicted))
-
-    return found
-
-
+# The correlations of a constant are no numbers: a model that predicts one value has learned nothing, which counts 0.
 METRICS: dict[str, Metric] = {
-    "accuracy": lambda labels, predicted: float(accuracy_score(labels, predicted)),
-    "matthews": _unless_constant(matthews_corrcoef),
-    "f1_macro": lambda labels, predicted: float(f1_score(labels, predicted, average="macro")),
-    "spearman": _unless_constant(lambda labels, predicted: stats.spearmanr(labels, predicted).statistic),
-    "pearson": _unless_constant(lambda labels, predicted: stats.pearsonr(labels, predicted).statistic),
-    "mse": lambda labels, predicted: float(np.mean((labels - predicted) ** 2)),
+    "accuracy": accuracy_score,
+    "matthews": matthews_corrcoef,
+    "f1_macro": partial(f1_score, average="macro"),
+    "spearman": lambda labels, predicted: np.nan_to_num(stats.spearmanr(labels, predicted).statistic),
+    "pearson": lambda labels, predicted: np.nan_to_num(stats.pearsonr(labels, predicted).statistic),
+    "mse": mean_squared_error,
 }
+
+
+@dataclass(frozen=True)
+class LabelScale:
+    """The scale on which numbers are learned: (label - mean) / deviation, both of the training rows.
+
+    A new head starts near 0, and its learning rate is for outputs of about the size 1. Numbers such as prices would be
+    out of its reach, and the outer gradient with eta `betty` grows with the square of the loss.
+    """
+
+    mean: float
+    deviation: float
+
+    @classmethod
+    def of(cls, labels: Sequence[float]) -> Self:
+        """The scale of these labels."""
+        return cls(float(np.mean(labels)), float(np.std(labels)))
+
+    @property
+    def needs_fp32(self) -> bool:
+        """Whether a model that predicts in the units of the file must compute its output in fp32: bf16 rounds a number
+        by up to its 256th part, which is a 25th of a deviation where the mean is 10 deviations."""
+        return abs(self.mean) > 10 * self.deviation
+
+    def scaled(self, label: float) -> float:
+        """A label as the model learns it."""
+        return (label - self.mean) / self.deviation
+
+    def restored(self, values: np.ndarray) -> np.ndarray:
+        """The model's outputs in the units of the file."""
+        return values.astype(float) * self.deviation + self.mean
+
+    @torch.no_grad()
+    def into_head(self, model: nn.Module) -> bool:
+        """Changes the trained head so that `model` predicts in the units of the file.
+
+        Does nothing and returns False if the output layer has no bias (most decoders) or more than one output."""
+        layers = [
+            layer
+            for name, layer in model.named_modules()
+            if isinstance(layer, nn.Linear) and layer.out_features == 1 and layer.weight.requires_grad
+            if "lora_" not in name
+        ]
+        if not layers or layers[-1].bias is None:
+            return False
+        output = layers[-1]  # a model defines its head after its body
+        output.weight.mul_(self.deviation)
+        output.bias.mul_(self.deviation).add_(self.mean)
+        return True
 
 
 class Texts(Task):
@@ -56,11 +94,7 @@ class Texts(Task):
         """Whether labels are numbers."""
         return bool(self.config.kind == "regression")
 
-    @cached_property
-    def inputs(self) -> Sequence[str]:
-        return self._texts(self.raw.train)
-
-    def _texts(self, rows: Dataset) -> list[str]:
+    def inputs_of(self, rows: Dataset) -> list[str]:
         found: list[str] | None = self.config.text_columns
         return found or ["sentence" if "sentence" in rows.column_names and "text" not in rows.column_names else "text"]
 
@@ -69,7 +103,7 @@ class Texts(Task):
         return self.config.label_column or "label"
 
     def prepared(self, rows: Dataset, split: str | None) -> Dataset:
-        found = self.columns(rows, [*self._texts(rows), self._label], split)
+        found = self.columns(rows, [*self.inputs_of(rows), self._label], split)
         for name in found.column_names:
             cells = pd.Series(found[name][:], dtype=object)
             empty = np.flatnonzero(cells.isna() | (cells.astype(str).str.strip() == ""))
@@ -77,9 +111,6 @@ class Texts(Task):
                 rows_of_it = f"{len(empty)} rows have nothing in column {name!r}, the first is row {empty[0] + 1}"
                 raise UserError(f"{self.origin(split)}: {rows_of_it}")
         return found
-
-    def inputs_of(self, rows: Dataset) -> np.ndarray:
-        return keys_of(rows, self._texts(rows))
 
     @cached_property
     def classes(self) -> list[str]:
@@ -115,16 +146,10 @@ class Texts(Task):
         return [places[name] for name in found]
 
     @cached_property
-    def label_scale(self) -> LabelScale | None:  # type: ignore[override]
+    def label_scale(self) -> LabelScale | None:
         if not self.regression or self.own_units:
             return None
-        scale = LabelScale.of(self._labels(self.raw.train, None))
-        log.info(
-            "data: %d training rows of %s, numbers with mean %.4g and standard deviation %.4g; the program learns "
-            "them with mean 0 and standard deviation 1 and converts its predictions",
-            len(self.raw.train), self.name, scale.mean, scale.deviation,
-        )  # fmt: skip
-        return scale
+        return LabelScale.of(self._labels(self.raw.train, None))
 
     def head(self) -> Mapping[str, Any]:
         if self.regression:
@@ -134,7 +159,7 @@ class Texts(Task):
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, split: str | None = None) -> Dataset:
         """As for every task; `texts` are those of the row, and numbers are in the units of the file."""
         # datasets hashes everything that the function refers to; hashing `self` would take seconds.
-        columns, max_length = self._texts(rows), self.config.max_length
+        columns, max_length = self.inputs_of(rows), self.config.max_length
 
         def tokens(batch: dict[str, list[Any]], program: str = PROGRAM) -> dict[str, Any]:
             texts = [batch[column] for column in columns]
@@ -160,7 +185,7 @@ class Texts(Task):
 
     def metrics(self, predicted: np.ndarray, rows: Dataset, loss: float) -> dict[str, float]:
         labels, found = np.array(rows["labels"][:]), self._restored(predicted)
-        return {name: METRICS[name](labels, found) for name in self.config.reported}
+        return {name: float(METRICS[name](labels, found)) for name in self.config.reported}
 
     def _restored(self, predicted: np.ndarray) -> np.ndarray:
         """The predicted numbers in the units of the file, or the numbers of the classes [rows]."""

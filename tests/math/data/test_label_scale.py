@@ -10,7 +10,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForSequenceClassification
 
-from autolora.problems.tasks.label_scale import LabelScale
+from autolora.problems.tasks.texts import LabelScale
 
 SCALE = LabelScale(1000.0, 50.0)
 

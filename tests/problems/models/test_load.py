@@ -20,18 +20,14 @@ from transformers import (
     BartConfig,
     BertForSequenceClassification,
     BertModel,
-    DebertaV2Config,
-    DebertaV2Model,
     T5Config,
     T5ForConditionalGeneration,
 )
-from transformers.quantizers.quantizers_utils import should_convert_module
 
 from autolora.configs.errors import UserError
 from autolora.configs.training import ModelConfig
 from autolora.problems.models.layers import target_layers
 from autolora.problems.models.load import (
-    NOT_IN_4BIT,
     bodies_of,
     digest_of_weights,
     in_body,
@@ -120,27 +116,6 @@ def test_a_decoder_without_padding_classifies_batches(model_folder: Callable[...
     torch.testing.assert_close(together, torch.stack(alone), rtol=1e-4, atol=1e-5)
 
 
-def test_a_model_without_sdpa_gets_the_kernel_that_it_has(model_folder: Callable[..., Path], tmp_path: Path) -> None:
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    DebertaV2Model(DebertaV2Config(vocab_size=50, **sizes)).save_pretrained(tmp_path)
-    base = load_base(ModelConfig(name=str(tmp_path)), AutoModelForSequenceClassification, num_labels=2)
-    assert base.model.config._attn_implementation == "eager"
-
-
-@pytest.mark.parametrize(
-    ("name", "converted"),
-    [
-        ("bert.pooler.dense", False),
-        ("classifier", False),
-        ("classifier.dense", False),
-        ("lm_head", False),
-        ("bert.encoder.layer.0.attention.self.query", True),
-    ],
-)
-def test_what_may_be_trained_whole_is_not_kept_in_4_bits(name: str, converted: bool) -> None:
-    assert should_convert_module(name, NOT_IN_4BIT) == converted
-
-
 def edited(source: Path, target: Path, **changes: Any) -> Path:
     """A copy of a saved model whose config.json says something else."""
     shutil.copytree(source, target)
@@ -184,7 +159,6 @@ def test_a_head_is_made_new_where_the_model_does_not_say_its_classes(config_clas
     ("auto_class", "kind", "changes", "key"),
     [
         (AutoModelForSequenceClassification, "bert", {"intermediate_size": 48}, r"bert\.encoder\.layer\.\d"),
-        (AutoModelForSequenceClassification, "llama", {"intermediate_size": 48}, r"model\.layers\.\d"),
         (AutoModelForCausalLM, "gpt2", {"n_positions": 40}, r"transformer\.wpe"),
     ],
 )
@@ -195,12 +169,6 @@ def test_other_weights_of_the_wrong_size_are_a_damaged_model(
     with pytest.raises(UserError, match=rf"^--model\.name: .* its config\.json says: {key}.* has the size ") as caught:
         load_base(ModelConfig(name=str(folder)), auto_class)
     assert "\n" not in str(caught.value)
-
-
-def test_a_model_that_would_answer_in_tuples_names_its_loss(model_folder: Callable[..., Path], tmp_path: Path) -> None:
-    folder = edited(model_folder("bert"), tmp_path / "base", return_dict=False)
-    model = load_base(ModelConfig(name=str(folder)), AutoModelForSequenceClassification, num_labels=2).model
-    assert model(input_ids=torch.tensor([[1, 5, 2]]), labels=torch.tensor([1])).loss.isfinite()
 
 
 def test_an_output_layer_of_another_vocabulary_is_no_head_to_be_made_new(tmp_path: Path) -> None:
@@ -265,13 +233,10 @@ def test_encoder_and_decoder_beside_each_other_are_the_body_and_all_linear_takes
     assert sum(name.startswith("decoder.") for name in found) == 20
 
 
-@pytest.mark.parametrize("kind", [BertForSequenceClassification, Renamed])
-def test_the_body_is_not_taken_for_the_head(
-    model_folder: Callable[..., Path], tmp_path: Path, kind: type
-) -> None:  # fmt: skip
+def test_the_body_is_not_taken_for_the_head(model_folder: Callable[..., Path], tmp_path: Path) -> None:
     """It would have been trained whole, as the task head is."""
     BertForSequenceClassification.from_pretrained(model_folder("bert")).save_pretrained(tmp_path)
-    base = load_base(ModelConfig(name=str(tmp_path)), kind, num_labels=2)
+    base = load_base(ModelConfig(name=str(tmp_path)), Renamed, num_labels=2)
     assert base.trained_whole == ["classifier"]
 
 
@@ -289,8 +254,6 @@ def test_a_copy_and_another_dtype_have_the_same_digest(model: nn.Module) -> None
 
 CHANGES: dict[str, Callable[[nn.Module], object]] = {
     "trained again": lambda block: [p.data.mul_(1.05) for p in block.parameters()],
-    "the last row": lambda block: block.weight.data[-1].add_(1),
-    "the first number": lambda block: block.weight.data[0, 0].add_(1),
     "the bias": lambda block: block.bias.data.add_(1),
 }
 
@@ -300,12 +263,6 @@ def test_other_weights_have_another_digest(model: nn.Module, change: str) -> Non
     found = digest_of_weights(model, ["classifier"])
     CHANGES[change](model["block"])  # type: ignore[index]
     assert digest_of_weights(model, ["classifier"]) != found
-
-
-def test_another_shape_has_another_digest() -> None:
-    one, other = nn.Linear(4, 2, bias=False), nn.Linear(2, 4, bias=False)
-    other.weight.data = one.weight.data.reshape(4, 2)
-    assert digest_of_weights(one) != digest_of_weights(other)
 
 
 def test_a_new_head_is_left_out(model: nn.Module) -> None:

@@ -36,15 +36,6 @@ def test_a_short_name_is_block_and_projection(kind: str) -> None:
     assert short_names(names) == expected
 
 
-@pytest.mark.parametrize("kind", NAMES)
-def test_no_layer_hides_another(kind: str) -> None:
-    names, _ = NAMES[kind]
-    grid = grid_of(names)
-    assert len(grid.cells) == len(set(grid.cells)) == len(names)
-    assert {block for block, _ in grid.cells} == set(range(len(grid.blocks)))
-    assert {projection for _, projection in grid.cells} == set(range(len(grid.projections)))
-
-
 GRIDS = {
     "bert": (
         [f"bert.encoder.layer.{layer}" for layer in ("0.attention.query", "0.attention.value", "11.attention.query")],

@@ -119,7 +119,7 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path, name: str, content: str
         written(tmp_path / f"{other}.jsonl", '{"a": 1}')
     path = path.parent if name == "README.md" else path
     with pytest.raises(UserError) as caught:
-        splits_of(str(path), option="--task.test_path")
+        splits_of(str(path), tagged=name.endswith("conll"), option="--task.test_path")
     assert str(caught.value).startswith(f"--task.test_path: cannot load {str(path)!r}: ")
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
