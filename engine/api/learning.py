@@ -42,7 +42,7 @@ from autolora.engine.run.given import ScriptBench, same_random_numbers
 from autolora.engine.search.search import search as search_of
 from autolora.engine.terminal.console import heard, log
 from autolora.problems.machine.compute import on_device
-from autolora.problems.models.bare import Snapshot, bare_model, take_adapters_off
+from autolora.problems.models.bare import Snapshot, take_adapters_off
 from autolora.problems.models.dry_run import mark_unreached
 from autolora.problems.models.given import lora_settings, refuse_other_configs, trained_whole
 from autolora.problems.rows import evenly
@@ -188,7 +188,7 @@ def _learn(
     script gave them. `device` None: that of the weights. Trainer switches gradient checkpointing on in the model only
     when it trains, so `recomputes` says it."""
     refuse_other_configs(lora_config)
-    base = bare_model(model)
+    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     weights_on = next(base.parameters()).device
     device = device or weights_on
     train, validation, collate, loss = rows_given

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
@@ -46,13 +45,6 @@ class Snapshot:
             parameter.grad = grad
         for tensor, value in self._copies:
             tensor.copy_(value)
-
-
-def bare_model(model: nn.Module) -> Any:
-    """The model without the wrappers that torch.compile and PEFT put around it."""
-    model = getattr(model, "_orig_mod", model)
-    base = model.get_base_model() if isinstance(model, PeftModel) else model
-    return getattr(base, "_orig_mod", base)
 
 
 def take_adapters_off(model: nn.Module) -> None:

@@ -1,9 +1,7 @@
 """What a task is: its rows, the model's head and loss, and the metrics."""
 
 import hashlib
-import logging
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -21,8 +19,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from autolora.configs.errors import UserError
 from autolora.configs.tasks import ERRORS
 from autolora.problems.tasks.sources import Raw, read
-
-log = logging.getLogger("autolora.inputs")
 
 PAD_TO = 8
 """Batches are padded to a multiple of this: GPUs multiply such matrices faster."""
@@ -127,12 +123,6 @@ class Task(ABC):
     def classes(self) -> Sequence[str]:
         """The names of the labels; none for numbers and for language."""
         return ()
-
-    def tell_classes(self, what: str, names: Sequence[str]) -> None:
-        """Logs how many of these labels each class has; of many classes only the largest."""
-        counts = Counter(names)
-        listed = ", ".join(f"{name} ({count})" for name, count in sorted(counts.most_common(8)))
-        log.info("data: %d %s of %s, %d classes: %s", len(names), what, self.name, len(counts), listed)
 
     def refuse_unknown(self, labels: Iterable[str], split: str | None) -> None:
         """Raises UserError for a class that the training rows do not have."""

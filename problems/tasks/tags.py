@@ -60,9 +60,8 @@ class Tags(Task):
     @cached_property
     def classes(self) -> list[str]:
         """The tags: O, then those of each type."""
-        found = [tag for rows in self.raw.known for tags in rows["tags"][:] for tag in tags]
-        self.tell_classes("words", found)
-        return [OUTSIDE, *sorted(set(found) - {OUTSIDE}, key=lambda tag: (tag[2:], tag))]
+        found = {tag for rows in self.raw.known for tags in rows["tags"][:] for tag in tags}
+        return [OUTSIDE, *sorted(found - {OUTSIDE}, key=lambda tag: (tag[2:], tag))]
 
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, split: str | None = None) -> Dataset:
         """As for every task, with three further columns: `tokens` and `tags` are those of the whole sentence; `firsts`

@@ -119,12 +119,11 @@ class Texts(Task):
         Raises UserError for fewer than two classes."""
         if self.regression:
             return []
-        found = [name for rows in self.raw.known for name in self._names(rows)]
-        self.tell_classes("rows", found)
         feature = self.raw.train.features[self._label]
         if isinstance(feature, ClassLabel):
             return list(feature.names)
-        names = sorted(set(found), key=lambda name: (0, int(name), name) if _is_whole(name) else (1, 0, name))
+        found = {name for rows in self.raw.known for name in self._names(rows)}
+        names = sorted(found, key=lambda name: (0, int(name), name) if _is_whole(name) else (1, 0, name))
         if len(names) < 2:
             raise UserError(f"{self.origin()}: column {self._label!r} has one label alone, {names[0]!r}")
         return names

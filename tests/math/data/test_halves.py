@@ -52,13 +52,6 @@ def test_no_source_is_in_both_halves_and_the_sizes_are_those_of_the_share(share:
     assert means[0] == pytest.approx(means[1], rel=0.35), "sources of few and of many texts in both"
 
 
-@pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
-@pytest.mark.parametrize("seed", range(3))
-def test_each_half_has_a_source_whatever_their_sizes(share: float, seed: int) -> None:
-    d_tr, d_val = split_by_source(["a"] * 90 + ["b"] * 7 + ["c"] * 3, share, seed)
-    assert len(d_tr) * len(d_val) > 0
-
-
 def test_rows_that_are_all_their_own_group_are_one_permutation() -> None:
     """As they were drawn before groups were looked at, so that old runs keep their halves."""
     order = np.random.default_rng(7).permutation(9)

@@ -178,12 +178,3 @@ def test_the_day_s_date_is_one_date(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chat_template_utils, "datetime", Clock)
     assert "01 Mar 2030" in chat_tokenizer(DATED).apply_chat_template(TURNS, tokenize=False)
     assert Template(chat_tokenizer(DATED)).render(TURNS).startswith("Today: 26 Jul 2024\n")
-
-
-def test_the_first_token_has_no_label() -> None:
-    tokenizer = chat_tokenizer(
-        "{% for m in messages %}{% generation %}{{ m['content'] }}{% endgeneration %}{% endfor %}"
-    )
-    _, labels = Template(tokenizer).labelled([{"role": "user", "content": ""}, TURNS[1]], [1])
-    assert labels[0] == IGNORED
-    assert IGNORED not in labels[1:]

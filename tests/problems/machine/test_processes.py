@@ -1,6 +1,5 @@
 """One of several processes: its part of a batch, and what it tells the others when it is alone."""
 
-import pytest
 import torch
 from datasets import Dataset
 
@@ -15,15 +14,6 @@ def rows_of(labels: list) -> Dataset:
 def own_rows(rows: Dataset, batch: list[int], processes: Processes) -> tuple[list, float]:
     (own,), (share,) = own_parts(rows, batch, len(batch), processes)
     return own, share
-
-
-def test_the_parts_of_a_batch_are_the_batch() -> None:
-    rows = rows_of([0, 1, 0, 1, 1, 0, 1])
-    batch = [6, 0, 3, 2, 5]
-    parts = [own_rows(rows, batch, Processes(rank, 3)) for rank in range(3)]
-    assert sorted(row["x"] for own, _ in parts for row in own) == sorted(batch)
-    assert [len(own) for own, _ in parts] == [2, 2, 1]
-    assert [share for _, share in parts] == pytest.approx([0.4, 0.4, 0.2])
 
 
 def test_a_part_without_labels_gets_a_row_with_some() -> None:

@@ -10,8 +10,6 @@ from datasets import Dataset
 from peft import LoraConfig, TaskType, get_peft_model
 from torch import nn
 from transformers import (
-    BartConfig,
-    BartForCausalLM,
     BertConfig,
     BertLMHeadModel,
     BertModel,
@@ -53,9 +51,6 @@ WIDE: dict[str, Any] = {
     "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": V
 }  # fmt: skip
 SMALL = {"vocab_size": V, "hidden_size": 16, "num_hidden_layers": 2}
-BART: dict[str, Any] = {
-    "d_model": 16, "decoder_layers": 2, "decoder_attention_heads": 2, "decoder_ffn_dim": 16, "vocab_size": V,
-}  # fmt: skip
 TOWER = {
     "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "image_size": 4,
     "patch_size": 2,
@@ -184,7 +179,6 @@ POSITIONS: dict[str, tuple[Callable[[], Any], int | None]] = {
     "opt": (
         lambda: OPTForCausalLM(OPTConfig(**WIDE, ffn_dim=16, word_embed_proj_dim=16, max_position_embeddings=24)), 24,
     ),
-    "bart": (lambda: BartForCausalLM(BartConfig(**BART, max_position_embeddings=24)), 24),
     "llama": (lambda: LlamaForCausalLM(LlamaConfig(**WIDE, max_position_embeddings=24)), None),
 }  # fmt: skip
 

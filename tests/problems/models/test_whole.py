@@ -37,12 +37,6 @@ def test_the_named_module_is_trained_beside_lora_and_the_head(model_folder: Call
     }
 
 
-def test_a_name_that_matches_nothing_is_refused_in_one_line(model_folder: Callable[..., Path]) -> None:
-    base = base_of(model_folder("bert"), AutoModelForSequenceClassification)
-    with pytest.raises(UserError, match=r"^--lora\.modules_to_save: poler matches no module of .*pooler"):
-        with_modules_to_save(base, ["poler"], QUERY)
-
-
 @pytest.mark.parametrize(
     ("kind", "targets", "more"),
     [

@@ -60,15 +60,6 @@ def test_rows_are_those_of_the_template(tmp_path: Path) -> None:
     assert batch["attention_mask"].sum().item() == long["length"] + short["length"]
 
 
-def test_all_answers_to_a_prompt_are_held_out_together(tmp_path: Path) -> None:
-    pairs = [{"prompt": f"q{i % 10}", "completion": f"a{i}"} for i in range(20)]
-    of = task(write(tmp_path / "a.jsonl", pairs), holdout_share=0.3)
-    rows = of.raw
-    (held_out,) = rows.evaluation.values()
-    assert (len(rows.train), len(held_out), of.held_out) == (14, 6, True)
-    assert not set(rows.train["source"]) & set(held_out["source"])
-
-
 def test_rows_that_teach_nothing_are_left_out_and_counted(tmp_path: Path, log_lines: list[str]) -> None:
     """No answer, and a row that the template refuses."""
     given = [{"messages": TURNS[:2]}, {"messages": [TURNS[0]]}, {"messages": [SYSTEM, *TURNS]}, {"messages": TURNS}]
@@ -148,12 +139,6 @@ def test_records_are_trained_on_by_reference_and_evaluated_by_source(tmp_path: P
     found = of.score_texts([refs[1] for refs in references], evaluation)
     assert found == {"bleu": pytest.approx(1.0), "exact_match": 1.0}
     assert list(of.ordered({"loss": 1.0, "exact_match": 1.0, "bleu": 0.5})) == ["bleu", "exact_match", "loss"]
-
-
-def test_own_pairs_are_trained_as_they_are() -> None:
-    own = Chat(type="chat", path="x", format="pairs")
-    assert (own.smoothing, own.decoding.num_beams, own.reported) == (0.0, 1, ["bleu"])
-    assert Chat(type="chat", path="x").reported == ["perplexity", "token_accuracy"]
 
 
 def test_perplexity_is_the_exponential_of_the_loss_and_never_overflows(tmp_path: Path) -> None:

@@ -47,12 +47,6 @@ def test_a_file_and_its_folder_give_its_rows_as_texts(tmp_path: Path, name: str,
     assert digest(load(str(file))) == digest(load(str(written(tmp_path / name, content))))
 
 
-def test_parquet_keeps_its_types(tmp_path: Path) -> None:
-    given = Dataset.from_dict({"text": ["a"], "label": [0.5]})
-    given.to_parquet(str(tmp_path / "d.parquet"))
-    assert load(str(tmp_path / "d.parquet")).to_list() == [{"text": "a", "label": 0.5}]
-
-
 def test_sentences_of_columns(tmp_path: Path) -> None:
     content = "-DOCSTART- O\n\na\tN\tO\nb\tN\tB-X\n\n\n# O\nc I-X\n"
     expected = [{"tokens": ["a", "b"], "tags": ["O", "B-X"]}, {"tokens": ["#", "c"], "tags": ["O", "I-X"]}]

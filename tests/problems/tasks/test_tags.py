@@ -46,11 +46,10 @@ def rows_of(*sentences: tuple[list[str], list[str]]) -> Dataset:
     return Dataset.from_dict({"tokens": [s[0] for s in sentences], "tags": [s[1] for s in sentences]})
 
 
-def test_tags_are_those_of_the_training_rows_outside_first_and_by_type(tmp_path: Path, log_lines: list[str]) -> None:
+def test_tags_are_those_of_the_training_rows_outside_first_and_by_type(tmp_path: Path) -> None:
     task = task_of(tmp_path)
     assert task.classes == ["O", "B-DNA", "I-DNA", "B-RNA", "B-protein"]
     assert task.head()["label2id"]["B-protein"] == 4
-    assert log_lines == ["INFO data: 7 words of d, 5 classes: B-DNA (1), B-RNA (1), B-protein (1), I-DNA (1), O (3)"]
 
 
 def test_the_first_token_of_a_word_carries_the_label(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -112,19 +111,6 @@ def test_sentences_without_a_token_are_not_trained_on(tmp_path: Path, tokenizer:
     data = prepare(task, tokenizer, Autolora(task=task.config))
     assert data.train["tokens"][:] == [["a"], ["b"]]
     assert [len(rows) for rows in data.evaluation.values()] == [2]
-
-
-@pytest.mark.parametrize(
-    ("asked", "first"), [(None, ["f1", "precision", "recall"]), (["recall"], ["recall", "DNA.recall"])]
-)
-def test_the_main_metric_comes_first_then_types(
-    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, asked: Any, first: list[str]
-) -> None:
-    task = task_of(tmp_path, metrics=asked)
-    encoded = task.encode(task.raw.evaluation["test"], tokenizer, "test")
-    found = task.metrics(right(task, tokenizer, encoded), encoded, 0.0)
-    assert list(found)[: len(first)] == first
-    assert set(found.values()) == {1.0}
 
 
 def test_numbers_of_tags_have_the_names_of_the_columns_type(tmp_path: Path) -> None:

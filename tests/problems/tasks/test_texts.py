@@ -12,8 +12,6 @@ from datasets import ClassLabel, Dataset, Features, Value
 from autolora.configs.errors import UserError
 from autolora.configs.parser import parse
 from autolora.configs.tasks import Table
-from autolora.engine.study.cells import expand
-from autolora.engine.study.folder import StudyFolder
 from autolora.problems.tasks import make_task
 from autolora.problems.tasks.texts import Texts
 from tests.helpers.tiny import make_tokenizer
@@ -145,18 +143,3 @@ def test_the_sample_is_balanced_and_no_sentence_is_in_two_splits() -> None:
     assert (task.name, task.evaluation_split) == ("sample", "test")
     assert not set(task.raw.train["sentence"]) & set(test["sentence"])
     assert sum(test["label"]) == 500
-
-
-def test_studies_of_glue_ask_for_the_rows_of_its_files(tmp_path: Path) -> None:
-    """Each task has the settings of its own YAML file."""
-    study = parse(["--config", "table1_glue.yaml"]).config
-    for cell in expand(study, StudyFolder(tmp_path)):
-        own, known = cell.config.task, parse(["--config", f"glue_{cell.config.task.name}.yaml"]).config.task
-        for key in ("path", "configuration", "text_columns", "kind", "reported", "split_by"):
-            assert getattr(own, key) == getattr(known, key), key
-
-
-def test_a_path_of_data_may_begin_at_the_home_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    table(tmp_path / "d.csv", ROWS)
-    assert len(make_task(parse(["--task.path", "~/d.csv"]).config).raw.train) == 3
