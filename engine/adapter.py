@@ -117,7 +117,6 @@ def _config(request: AdapterRequest, source: Path, given_by: dict[str, Any]) -> 
 def _measured(run: Context, request: AdapterRequest, source: Path, folder: Path) -> MeasuredAdapter:
     """The measured adapter: by the folder's measure.json if that is of the same adapter, base, rows and settings."""
     data = _data(run, source)
-    run.told.add("pooler")  # nothing is trained here
     parts = [data.train, *(data.evaluation.values() if run.task.held_out else ())]
     encoded = concatenate_datasets(parts).sort("group")  # the same order with --test, beside which nothing is held out
     _refuse_other_classes(run, source)

@@ -21,7 +21,7 @@ from autolora.problems.machine.processes import ALONE, Processes
 from autolora.problems.rows import evenly, keys_of, split_groups
 from autolora.problems.tasks import Collate, Task
 from autolora.problems.tasks.given import GivenRows
-from autolora.problems.tasks.labels import count_labels
+from autolora.problems.tasks.losses import count_labels
 from autolora.problems.tasks.sources import digest
 
 log = logging.getLogger("autolora.inputs")
@@ -34,14 +34,12 @@ Halves = Sequence[np.ndarray]
 class Data:
     """Encoded rows of one run: `train` is D_tr + D_val, `unused` are training rows that task.train_rows left out.
 
-    Each has the columns `length` (tokens), `labels` and `group` (equal for rows of one input). `source`: the digest of
-    all raw rows that were read; None for the rows of a script."""
+    Each has the columns `length` (tokens), `labels` and `group` (equal for rows of one input)."""
 
     train: Dataset
     evaluation: Mapping[str, Dataset]
     collate: Collate
     unused: Dataset | None = None
-    source: Mapping[str, Any] | None = None
 
 
 def prepare(task: Task, tokenizer: PreTrainedTokenizerBase, config: RunConfig) -> Data:
@@ -56,28 +54,23 @@ def prepare(task: Task, tokenizer: PreTrainedTokenizerBase, config: RunConfig) -
         some = split.select(evenly(len(split), most or len(split)))
         evaluation[name] = _encoded(task, tokenizer, some, name)
         if shared := int(np.isin(evaluation[name]["group"][:], train["group"][:]).sum()):
-            log.warning(
-                "%d of %d rows of %s have a text that is also in the training rows, which measures memory, not "
-                "learning", shared, len(some), name,
-            )  # fmt: skip
+            log.warning("%d of %d rows of %s are also in the training rows: they measure memory, not learning",
+                        shared, len(some), name)  # fmt: skip
     unused = None
-    if config.task.unused_rows:
+    if left := order[count : count + 2 * config.task.unused_rows].tolist():
         # Some of them have a text of the training rows, and are left out.
-        left = rows.train.select(order[count : count + 2 * config.task.unused_rows])
-        left = _encoded(task, tokenizer, left, None) if len(left) else train.select([])
-        new = np.flatnonzero(~np.isin(left["group"][:], train["group"][:]))[: config.task.unused_rows]
-        unused = left.select(new) if len(new) else None
-    return Data(train, evaluation, task.collate(tokenizer), unused, rows.source)
+        encoded = _encoded(task, tokenizer, rows.train.select(left), None)
+        new = np.flatnonzero(~np.isin(encoded["group"][:], train["group"][:]))[: config.task.unused_rows]
+        unused = encoded.select(new) if len(new) else None
+    return Data(train, evaluation, task.collate(tokenizer), unused)
 
 
 def _encoded(task: Task, tokenizer: PreTrainedTokenizerBase, rows: Dataset, split: str | None) -> Dataset:
     """The encoded rows of a split with their `group`: by the column `source`, else by their tokens."""
     found, most = task.encode(rows, tokenizer, split), task.config.max_length
     if full := sum(length >= most for length in found["length"][:]):
-        log.warning(
-            "%s: %d of %d rows have as many tokens as task.max_length allows, %d; longer ones are cut off there",
-            task.origin(split), full, len(found), most,
-        )  # fmt: skip
+        log.warning("%s: %d of %d rows reach task.max_length, %d tokens; longer ones are cut off there",
+                    task.origin(split), full, len(found), most)  # fmt: skip
     return found.add_column("group", keys_of(found, ["source" if "source" in found.column_names else "input_ids"]))
 
 
@@ -89,24 +82,16 @@ def split_rows(rows: Dataset | GivenRows, config: RunConfig) -> Halves:
     return split_groups(np.array(groups), config.task.validation_share, config.data_seed, "validation_share")
 
 
-def fingerprint(data: Data, classes: Sequence[str], evaluation_rows: int | None) -> dict[str, Any]:
-    """Class names, the number and the digest of the training rows, of each evaluation split, and of the unused rows
-    and of all that were read, as JSON values: they tell whether rows encoded later are the same.
+def fingerprint(data: Data, classes: Sequence[str]) -> dict[str, Any]:
+    """Class names, and the number and the digest of the training rows, of each evaluation split and of the unused
+    rows, as JSON values: they tell whether rows encoded later are the same."""
 
-    `evaluation_rows` is the configured limit: two evaluation splits can be compared only under the same limit.
-    """
-    return {
-        "classes": list(classes),
-        "training": _told(data.train),
-        "evaluation_rows": evaluation_rows,
-        "evaluation": {name: _told(rows) for name, rows in data.evaluation.items()},
-        **({} if data.unused is None else {"unused": _told(data.unused)}),
-        **({} if data.source is None else {"source": data.source}),
-    }
+    def told(rows: Dataset) -> dict[str, Any]:
+        return {"rows": len(rows), "sha256": digest(rows)}
 
-
-def _told(rows: Dataset) -> dict[str, Any]:
-    return {"rows": len(rows), "sha256": digest(rows)}
+    evaluation = {name: told(rows) for name, rows in data.evaluation.items()}
+    unused = {} if data.unused is None else {"unused": told(data.unused)}
+    return {"classes": list(classes), "training": told(data.train), "evaluation": evaluation, **unused}
 
 
 class LengthGroupedOrder(Sampler[int]):
@@ -141,12 +126,6 @@ class LengthGroupedOrder(Sampler[int]):
         # transformers sorts the rows in groups of many batches: each group begins with its longest rows. Without this
         # shuffle, batches would get shorter in every group.
         return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
-
-
-def own_rows(rows: Dataset, batch: Sequence[int], processes: Processes) -> tuple[list[dict[str, Any]], float]:
-    """The rows of a batch that this process computes, and their share of the batch's labels (see `own_parts`)."""
-    (own,), (share,) = own_parts(rows, batch, len(batch), processes)
-    return own, share
 
 
 def own_parts(

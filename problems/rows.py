@@ -17,8 +17,7 @@ def split_groups(groups: Sequence[Hashable] | np.ndarray, share: float, seed: in
     Raises UserError, naming the setting `key`, for fewer than two rows."""
     if len(groups) < 2:
         raise UserError(f"--task.{key}: {len(groups)} rows cannot be divided; allowed: two rows or more")
-    numbered = isinstance(groups, np.ndarray)
-    owners, names = pd.factorize(groups if numbered else pd.Series(list(groups), dtype=object))  # type: ignore[arg-type]
+    owners, names = pd.factorize(pd.Series(list(groups), dtype=object))
     owners = owners if len(names) > 1 else np.arange(len(owners))
     sizes, left = np.bincount(owners), min(max(round(len(owners) * share), 1), len(owners) - 1)
     fitting = []

@@ -253,7 +253,7 @@ def _likelihood(model: PeftModel, rows: GivenRows) -> Likelihood:
             "measure_adapter: the LoraConfig has no task_type; allowed: SEQ_CLS, TOKEN_CLS, CAUSAL_LM, ..."
         )
     outputs = getattr(base.config, "num_labels", None)
-    return likelihood_of(kind_of(task, None, rows, plain=True, outputs=outputs))
+    return likelihood_of(kind_of(task, None, rows, outputs))
 
 
 def _examples(batches: Iterable[Any]) -> tuple[list[dict[str, Tensor]], int]:

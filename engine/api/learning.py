@@ -42,16 +42,9 @@ from autolora.engine.run.given import ScriptBench, same_random_numbers
 from autolora.engine.search.search import search as search_of
 from autolora.engine.terminal.console import heard, log
 from autolora.problems.machine.compute import on_device
-from autolora.problems.models.bare import (
-    Snapshot,
-    bare_model,
-    has_recomputable_blocks,
-    stop_recomputing,
-    take_adapters_off,
-)
+from autolora.problems.models.bare import Snapshot, take_adapters_off
 from autolora.problems.models.dry_run import mark_unreached
 from autolora.problems.models.given import lora_settings, refuse_other_configs, trained_whole
-from autolora.problems.models.layers import tell_of_pooler
 from autolora.problems.rows import evenly
 from autolora.problems.tasks.base import Loss
 from autolora.problems.tasks.given import GivenKind, GivenRows, kind_of
@@ -195,7 +188,7 @@ def _learn(
     script gave them. `device` None: that of the weights. Trainer switches gradient checkpointing on in the model only
     when it trains, so `recomputes` says it."""
     refuse_other_configs(lora_config)
-    base = bare_model(model)
+    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     weights_on = next(base.parameters()).device
     device = device or weights_on
     train, validation, collate, loss = rows_given
@@ -208,7 +201,7 @@ def _learn(
         stack.callback(Snapshot(base).restore)
         base.zero_grad()  # drops gradients of the script's own backward passes
         take_adapters_off(base)
-        recomputes = (stop_recomputing(base) or recomputes) and has_recomputable_blocks(base)
+        recomputes = recomputes or any(getattr(x, "gradient_checkpointing", False) is True for x in base.modules())
         lora_config = _with_task_type(lora_config, base)
         task, held_out = lora_config.task_type, 0 if validation is None else len(validation)
         rows = GivenRows(
@@ -216,12 +209,11 @@ def _learn(
             by_text=task in (TaskType.SEQ_CLS, TaskType.TOKEN_CLS),
         )  # fmt: skip
         outputs = getattr(getattr(base, "config", None), "num_labels", None)
-        kind = kind_of(task, loss, rows, plain=True, outputs=outputs)
+        kind = kind_of(task, loss, rows, outputs)
         batch = on_device(rows.collate(rows.__getitems__(range(min(2, len(rows))))), weights_on)
         mark_unreached(base, lambda: kind.loss(base, batch))
         lora = lora_settings(lora_config, base)
         whole = trained_whole(base, lora_config, lora)
-        tell_of_pooler(whole, lora.target_modules)
         found = _settings(sections, preset, len(rows) - held_out if held_out else max(1, len(rows) // 2))
         found |= {"lora": lora, "seed": seed, "precision": precision, "device": device.type}
         config = _configuration(base, kind, found, recomputes)

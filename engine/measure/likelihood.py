@@ -22,8 +22,7 @@ from torch import Tensor
 
 from autolora.problems.tasks import Collate
 from autolora.problems.tasks.given import Kind
-from autolora.problems.tasks.labels import IGNORED
-from autolora.problems.tasks.token_loss import summed_loss
+from autolora.problems.tasks.losses import IGNORED, summed_loss
 
 # Four temperatures per octave: a cubic spline through them gives the loss in between, to 1e-4 nats also with the
 # vocabulary of a language model. With two per octave, or with parabolas, it was off by up to 2e-2 there.

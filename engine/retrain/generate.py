@@ -8,8 +8,9 @@ from typing import Any
 from autolora.engine.disk.files import write_text
 from autolora.engine.run.context import Context
 from autolora.engine.terminal.bar import Bar
-from autolora.problems.tasks.chat import Conversations, conversation
+from autolora.problems.tasks.chat import Conversations
 from autolora.problems.tasks.decoding import decode
+from autolora.problems.tasks.formats import Conversation
 
 log = logging.getLogger("autolora")
 
@@ -28,7 +29,7 @@ def write_texts(model: Any, run: Context) -> dict[str, float]:
         if task.config.samples:
             log.info("samples.jsonl: is not written, as no evaluated row has a whole prompt and answer")
         return {}
-    known, prompts = [conversation(row) for row in rows], task.prompts(rows, tokenizer)
+    known, prompts = list(map(Conversation.of, rows)), task.prompts(rows, tokenizer)
     with Bar("decode", len(prompts)) as bar:
 
         def after_batch(done: int) -> None:

@@ -40,7 +40,7 @@ from autolora.engine.run.records import read_searched
 from autolora.engine.run.resources import computed_on, peak_memory, versions
 from autolora.engine.tracking import NOWHERE, Tracker
 from autolora.problems.tasks.chat import Conversations
-from autolora.problems.tasks.label_scale import LabelScale
+from autolora.problems.tasks.texts import LabelScale
 
 log = logging.getLogger("autolora")
 
@@ -177,7 +177,7 @@ def _restore_label_scale(run: Context, model: Any) -> dict[str, Any] | None:
         return None
     # The head is loaded in the precision of the other weights: only here it is fp32 in any case.
     half = scale.needs_fp32 and run.weights_dtype != torch.float32
-    in_head = not half and not scale.beyond_fp32 and scale.into_head(model)
+    in_head = not half and scale.into_head(model)
     if not in_head:
         log.warning("the head cannot hold the labels' units, so that the adapter predicts (number - %.9g) / %.6g "
                     "instead of the number", scale.mean, scale.deviation)  # fmt: skip

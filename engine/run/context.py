@@ -23,10 +23,10 @@ from autolora.engine.run.sources import inputs_in_files
 from autolora.problems.data import Data, Halves, fingerprint, prepare, split_rows
 from autolora.problems.machine.compute import Compute, choose_compute, on_device
 from autolora.problems.machine.processes import ALONE, Processes
-from autolora.problems.models.bare import Snapshot, whole_names
+from autolora.problems.models.bare import Snapshot
 from autolora.problems.models.dry_run import mark_unreached, refuse_long_rows, refuse_other_models
 from autolora.problems.models.fused import split
-from autolora.problems.models.layers import lora_layers_of, tell_of_pooler, with_modules_to_save
+from autolora.problems.models.layers import lora_layers_of, with_modules_to_save
 from autolora.problems.models.load import (
     BaseModel,
     digest_of_weights,
@@ -146,7 +146,7 @@ class Context:
     def fingerprint(self) -> dict[str, Any]:
         """Digests of the encoded rows."""
         data = self.data  # first: the task learns its classes from the rows
-        return fingerprint(data, self.task.head().get("id2label", {}).values(), self.config.task.evaluation_rows)
+        return fingerprint(data, self.task.classes)
 
     @cached_property
     def weights_dtype(self) -> torch.dtype:
@@ -170,7 +170,7 @@ class Context:
         if second_order not in self._kept:
             self._kept.clear()  # first: two models may not fit into memory
             base = self._load(second_order=second_order)
-            self._kept[second_order] = base, Snapshot(base.model, whole_names(base))
+            self._kept[second_order] = base, Snapshot(base.model, base.trained_whole)
             return base
         base, before = self._kept[second_order]
         before.restore()
@@ -199,9 +199,6 @@ class Context:
         split(base.model, targets)
         self._dry_run(base.model, data)
         whole = with_modules_to_save(base, config.modules_to_save, targets)
-        if "pooler" not in self.told and config.trains != "all":
-            tell_of_pooler(whole, targets)
-            self.told.add("pooler")
         return train_in_fp32(whole, dtype)
 
     def _stop_if_asked(self) -> None:
@@ -228,10 +225,10 @@ class Context:
         task = self.task
         if isinstance(task, Conversations):
             (evaluated,) = data.evaluation.values()
-            refuse_long_rows(model, data, self.config, lambda: task.prompts(task.decoded(evaluated), self.tokenizer))
+            refuse_long_rows(model, data, self.config, task.prompts(task.decoded(evaluated), self.tokenizer))
             refuse_other_models(model, self.config.model.name)
         else:
-            refuse_long_rows(model, data, self.config, None)
+            refuse_long_rows(model, data, self.config)
             shortest = int(np.argmin(data.train["length"][:]))
             batch = on_device(data.collate([data.train[shortest]]), model.device)
             mark_unreached(model, lambda: model(**batch))

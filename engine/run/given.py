@@ -16,7 +16,7 @@ from autolora.engine.run.interrupt import StopRequest
 from autolora.problems.data import Data, Halves, split_rows
 from autolora.problems.machine.compute import all_seeded, choose_compute
 from autolora.problems.machine.processes import ALONE
-from autolora.problems.models.bare import Snapshot, whole_names
+from autolora.problems.models.bare import Snapshot
 from autolora.problems.models.fused import split
 from autolora.problems.models.load import BaseModel
 from autolora.problems.models.precision import train_in_fp32
@@ -43,7 +43,7 @@ class ScriptBench(Context):
         self.data = Data(rows, {}, rows.collate)
         self.weights_dtype = dtype_of(base.model)
         self._base, self._kind, self._validation = base, kind, validation
-        self._bare = Snapshot(base.model, whole_names(base))
+        self._bare = Snapshot(base.model, base.trained_whole)
 
     @property
     def kind(self) -> GivenKind:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from autolora.engine.run.context import Context
 from autolora.engine.run.given import same_random_numbers
-from autolora.problems.data import own_rows
+from autolora.problems.data import own_parts
 from autolora.problems.machine.compute import on_device
 from autolora.problems.models.bare import Snapshot
 
@@ -25,7 +25,7 @@ def try_longest_batch(
     longest = np.argsort(-np.asarray(rows["length"]), kind="stable")[:size].tolist()
     before = Snapshot(model)
     with same_random_numbers(run.compute.device):
-        own, _ = own_rows(rows, longest, run.processes)
+        (own,), _ = own_parts(rows, longest, size, run.processes)
         batch = on_device(run.data.collate(own), run.compute.device)
         with run.compute.autocast():
             found = loss(batch)

@@ -22,17 +22,10 @@ def on_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
     return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
 
 
-def multiplying_in_bf16(model: nn.Module) -> list[Any]:
-    """The modules with weights in 4 bits that multiply in bf16, whatever their input.
-
-    They are known by the attribute `compute_dtype` that bitsandbytes gives them, so that the package is not imported.
-    """
-    return [module for module in model.modules() if vars(module).get("compute_dtype") == torch.bfloat16]
-
-
 def holds_bf16(model: nn.Module) -> bool:
-    """Whether the model rounds to bf16 without autocast: weights in bf16, or in 4 bits with products in bf16."""
-    return any(weight.dtype == torch.bfloat16 for weight in model.parameters()) or bool(multiplying_in_bf16(model))
+    """Whether the model rounds to bf16 without autocast: weights in bf16, or in 4 bits, whose products are in bf16."""
+    in_4bit = bool(getattr(model, "is_loaded_in_4bit", False))
+    return in_4bit or any(weight.dtype == torch.bfloat16 for weight in model.parameters())
 
 
 @dataclass(frozen=True)
@@ -96,17 +89,14 @@ def fast_bf16(device: str) -> bool:
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Runs its body from random states of torch that follow from `seed`; then restores them."""
-    if device.type == "cpu":
-        with torch.random.fork_rng([]):
-            torch.default_generator.manual_seed(seed)
-            yield
-        return
-    gpus = torch.get_device_module(device)
-    with torch.random.fork_rng([device.index or 0], device_type=device.type):
+    gpu = device.type != "cpu"
+    with torch.random.fork_rng([device.index or 0] if gpu else [], device_type=device.type if gpu else "cuda"):
         torch.default_generator.manual_seed(seed)
-        # manual_seed seeds the current GPU, which may be another one; Apple's module knows a single GPU.
-        with gpus.device(device) if hasattr(gpus, "device") else nullcontext():
-            gpus.manual_seed(seed)
+        if gpu:
+            gpus = torch.get_device_module(device)
+            # manual_seed seeds the current GPU, which may be another one; Apple's module knows a single GPU.
+            with gpus.device(device) if hasattr(gpus, "device") else nullcontext():
+                gpus.manual_seed(seed)
         yield
 
 

@@ -4,15 +4,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from autolora.configs.errors import UserError
-from autolora.problems.models.layers import modules_named
-from autolora.problems.models.load import BaseModel
 
 
 class Snapshot:
@@ -24,10 +20,10 @@ class Snapshot:
     """
 
     def __init__(self, model: nn.Module, whole: Iterable[str] = ()) -> None:
-        found = {id(config): config for module in model.modules() if (config := vars(module).get("config"))}
-        owners: list[Any] = [*model.modules(), *(config for config in found.values() if hasattr(config, "__dict__"))]
+        both = ((module, vars(module).get("config")) for module in model.modules())
+        owners: list[Any] = [owner for pair in both for owner in pair if hasattr(owner, "__dict__")]
         self._attributes = [(owner, dict(vars(owner))) for owner in owners]
-        values = [value for _, attributes in self._attributes for value in attributes.values()]
+        values = (value for _, attributes in self._attributes for value in attributes.values())
         self._inside = [(value, value.copy()) for value in values if isinstance(value, dict | set)]
         self._parameters = [(p, p.data, p.requires_grad, p.grad) for p in model.parameters()]
         trained = {p for name in whole for p in model.get_submodule(name).parameters()}
@@ -51,18 +47,6 @@ class Snapshot:
             tensor.copy_(value)
 
 
-def whole_names(base: BaseModel) -> list[str]:
-    """The full names of the modules that are trained whole."""
-    return [full for name in base.trained_whole for full in modules_named(base.model, name)]
-
-
-def bare_model(model: nn.Module) -> Any:
-    """The model without the wrappers that torch.compile and PEFT put around it."""
-    model = getattr(model, "_orig_mod", model)
-    base = model.get_base_model() if isinstance(model, PeftModel) else model
-    return getattr(base, "_orig_mod", base)
-
-
 def take_adapters_off(model: nn.Module) -> None:
     """Replaces PEFT's layers, and modules that an adapter trains whole, by the base model's own.
 
@@ -79,18 +63,3 @@ def take_adapters_off(model: nn.Module) -> None:
                 setattr(module, name, child.original_module)
     for name in ("peft_config", "_hf_peft_config_loaded"):
         vars(model).pop(name, None)
-
-
-def stop_recomputing(model: nn.Module) -> bool:
-    """Switches off transformers' gradient checkpointing, as it would recompute a block without its gates.
-
-    Returns whether it was on."""
-    on: list[Any] = [module for module in model.modules() if getattr(module, "gradient_checkpointing", False) is True]
-    for module in on:
-        module.gradient_checkpointing = False
-    return bool(on)
-
-
-def has_recomputable_blocks(model: nn.Module) -> bool:
-    """Whether the model has blocks that `recompute_blocks` can recompute."""
-    return any(isinstance(module, GradientCheckpointingLayer) for module in model.modules())

@@ -2,12 +2,12 @@
 through, and whether it predicts the next token."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from autolora.configs.errors import UserError
 from autolora.configs.schema import RunConfig
@@ -21,10 +21,9 @@ log = logging.getLogger("autolora.inputs")
 
 _TABLES = ("position_embeddings", "wpe", "embed_positions", "positions_embed")
 """Names of position tables: in BERT and similar models; GPT-2; OPT and BART; the first GPT."""
-_KERNELS = dict.fromkeys(("mamba", "falcon_mamba"), ("x_proj", "out_proj")) | dict.fromkeys(
-    ("mamba2", "falcon_h1", "nemotron_h", "bamba", "granitemoehybrid", "zamba2"), ("out_proj",)
-)
-"""Type of model -> layers that a GPU's kernel reads past LoRA, although a CPU calls them."""
+_MAMBA, _OF_KERNELS = ("mamba", "falcon_", "nemotron_h", "bamba", "granitemoehybrid", "zamba2"), ("x_proj", "out_proj")
+"""How the types of these models begin, and the layers that a GPU's kernel reads past LoRA, although a CPU calls
+them."""
 _SHARED, _OTHER = 4, 4
 """Tokens with which both probe rows begin, and tokens behind them in which the rows differ."""
 
@@ -42,21 +41,15 @@ def most_positions(model: nn.Module) -> int | None:
     return min(rooms, default=None)
 
 
-def refuse_long_rows(
-    model: nn.Module, data: Data, config: RunConfig, prompts: Callable[[], Sequence[Sequence[int]]] | None
-) -> None:
+def refuse_long_rows(model: nn.Module, data: Data, config: RunConfig, prompts: Sequence[Sequence[int]] = ()) -> None:
     """Raises UserError when a row, padded as in a batch, or a prompt with the text that is written for it, has more
-    tokens than the model has positions: on a GPU the program would end at such a row, hours later.
-
-    `prompts`: token ids of the prompts; None for a task that writes no texts.
-    """
+    tokens than the model has positions: on a GPU the program would end at such a row, hours later."""
     most = most_positions(model)
     if most is None:
         return
     parts = [data.train, *data.evaluation.values(), *([] if data.unused is None else [data.unused])]
     longest = -(-max(max(part["length"][:]) for part in parts) // PAD_TO) * PAD_TO
-    if prompts is not None and config.task.max_length + config.task.decoding.max_new_tokens > most:
-        longest = max(longest, *(len(prompt) + config.task.decoding.max_new_tokens for prompt in prompts()))
+    longest = max(longest, *(len(prompt) + config.task.decoding.max_new_tokens for prompt in prompts), 0)
     if longest > most:
         raise UserError(f"--task.max_length: {config.model.name} takes {most} tokens, and a row (with padding, or "
                         f"with --task.decode.max_new_tokens) has {longest}; allowed: a lower value")  # fmt: skip
@@ -83,27 +76,23 @@ def mark_unreached(model: nn.Module, run: Callable[[], Any]) -> Any:
             found = run()
     finally:
         before.restore()
-    by_kernel = _KERNELS.get(getattr(getattr(model, "config", None), "model_type", ""), ())
+    is_mamba = getattr(getattr(model, "config", None), "model_type", "").startswith(_MAMBA)
     unreached = [
         name
         for name in layers
-        if (name not in called and "experts" not in name.split(".")) or name.rpartition(".")[2] in by_kernel
+        if (name not in called and "experts" not in name.split(".")) or (is_mamba and name.endswith(_OF_KERNELS))
     ]
     for name in unreached:
         layers[name].reached = False
     if unreached:
-        _tell(len(unreached), unreached[0])
+        log.info("%d linear layers, such as %s, get no LoRA, as the rows do not pass through them", len(unreached),
+                 unreached[0])  # fmt: skip
     return found
 
 
 def _called(called: set[str], name: str, forward: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
     called.add(name)
     return forward(*inputs, **options)
-
-
-@cache  # a run loads its model several times
-def _tell(count: int, example: str) -> None:
-    log.info("%d linear layers, such as %s, get no LoRA, as the rows do not pass through them", count, example)
 
 
 def refuse_other_models(model: Any, name: str) -> None:
@@ -113,20 +102,13 @@ def refuse_other_models(model: Any, name: str) -> None:
     The batch has two rows that differ only in their last tokens: the logits at the tokens before must be equal, up to
     rounding (fp32 stays a hundred times below the bound; a small random encoder is ten times above it).
     """
-    batch = probe(model)
-    logits = mark_unreached(model, lambda: model(**batch)).logits
+    count, vocabulary = _SHARED + 2 * _OTHER, model.config.get_text_config().vocab_size
+    ids = vocabulary * torch.arange(1, count + 1, device=model.device) // (count + 2)  # from all over the vocabulary
+    shared, one, other = ids.split([_SHARED, _OTHER, _OTHER])
+    rows = torch.stack([torch.cat([shared, one]), torch.cat([shared, other])])
+    logits = mark_unreached(model, lambda: model(input_ids=rows, attention_mask=torch.ones_like(rows))).logits
     change = (logits[0] - logits[1]).abs()
     rounding = 0.02 if getattr(model, "is_loaded_in_4bit", False) else 1e-4
     if change[:_SHARED].max() > rounding * change[_SHARED:].max():
         raise UserError(f"--model.name: {name} ({type(model).__name__}) sees the tokens that it should predict; task "
                         f"chat takes next-token models, such as GPT-2 and Llama")  # fmt: skip
-
-
-def probe(model: Any) -> Mapping[str, Tensor]:
-    """A batch of two rows [2, 8] of token ids from all over the vocabulary, which begin with the same tokens."""
-    vocabulary = model.config.get_text_config().vocab_size
-    count = _SHARED + 2 * _OTHER
-    ids = [vocabulary * (i + 1) // (count + 2) for i in range(count)]
-    first, second = ids[: _SHARED + _OTHER], [*ids[:_SHARED], *ids[_SHARED + _OTHER :]]
-    rows = torch.tensor([first, second], device=model.device)
-    return {"input_ids": rows, "attention_mask": torch.ones_like(rows)}

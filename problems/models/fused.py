@@ -53,7 +53,7 @@ def split(model: nn.Module, targets: Iterable[str]) -> None:
         if not fused or module.weight.shape[1] != len(PARTS) * module.weight.shape[0]:
             continue
         if any(matches(part, target) for part in parts_of(name) for target in wanted):
-            _replace(model, name, Split(module))
+            model.set_submodule(name, Split(module))
 
 
 def is_split(model: nn.Module) -> bool:
@@ -70,7 +70,9 @@ def joined(model: PeftModel, config: LoraConfig) -> PeftModel:
     for name, module in list(base.named_modules()):
         if isinstance(module, Split):
             parts: list[Any] = [getattr(module, part) for part in PARTS]
-            _replace(base, name, _conv(torch.cat([x.weight for x in parts], 1), torch.cat([x.bias for x in parts])))
+            base.set_submodule(
+                name, _conv(torch.cat([x.weight for x in parts], 1), torch.cat([x.bias for x in parts]))
+            )
     stock = attach(base, config)
     for name, layer in lora_layers(stock).items():
         own = [layers.get(part) for part in ([name] if name in layers else parts_of(name))]
@@ -80,8 +82,3 @@ def joined(model: PeftModel, config: LoraConfig) -> PeftModel:
         a.copy_(torch.cat([factors(x)[0] for x in own if x is not None]))
         b.copy_(torch.block_diag(*(empty if x is None else factors(x)[1] * (x.scaling[ADAPTER] / scale) for x in own)))
     return stock
-
-
-def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, last = name.rpartition(".")
-    setattr(model.get_submodule(parent), last, module)

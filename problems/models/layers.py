@@ -6,7 +6,6 @@ budget and in the mean rank.
 """
 
 import dataclasses
-import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -20,8 +19,6 @@ from autolora.configs.section import ALL_LINEAR
 from autolora.configs.training import LoraSettings
 from autolora.problems.models.load import BaseModel, bodies_of, in_body
 from autolora.problems.models.names import lies_in, matches
-
-log = logging.getLogger("autolora.inputs")
 
 # PEFT trains modules of these names whole when the task is classification.
 HEADS = ("classifier", "score")
@@ -85,7 +82,7 @@ def _all_linear(model: PreTrainedModel, shapes: dict[str, tuple[int, int]], whol
 def layer_shapes(model: nn.Module) -> dict[str, tuple[int, int]]:
     """Name -> (outputs, inputs) of every layer that could take LoRA."""
     return {
-        name: matrix_shape(module)
+        name: _shape(module)
         for name, module in model.named_modules()
         if is_matrix(module) and getattr(module, "reached", True) and not set(name.split(".")) & set(HEADS)
     }
@@ -96,12 +93,9 @@ def is_matrix(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear | Conv1D) and not type(module).__name__.endswith(_NO_MATRIX)
 
 
-def matrix_shape(module: Any) -> tuple[int, int]:
-    """(outputs, inputs) of a layer. The weight's shape may differ: 4 bits are packed, Conv1D stores [in, out]."""
-    if isinstance(module, Conv1D):
-        inputs, outputs = module.weight.shape
-        return outputs, inputs
-    return module.out_features, module.in_features
+def _shape(module: Any) -> tuple[int, int]:
+    """(outputs, inputs) of a layer; a weight in 4 bits has another shape."""
+    return (module.nf, module.nx) if isinstance(module, Conv1D) else (module.out_features, module.in_features)
 
 
 def refuse_large_k(model: PreTrainedModel, settings: LoraSettings) -> None:
@@ -133,19 +127,19 @@ def with_modules_to_save(base: BaseModel, given: Sequence[str] | None, targets: 
     train `input_layernorm`. Raises UserError for a name that matches no module with weights.
     """
     model = base.model
-    wanted = untrained_poolers(model, targets) if given is None else given
-    found = {name: modules_named(model, name) for name in wanted if name not in base.trained_whole}
+    wanted = _untrained_poolers(model, targets) if given is None else given
+    found = {name: modules_named(model, name) for name in wanted}
     if missing := [name for name, modules in found.items() if not modules]:
         raise UserError(
             f"--lora.modules_to_save: {', '.join(missing)} matches no module of {name_of(model)}; there are: "
             f"{_endings(with_weights(model))}"
         )
-    heads = [module for name in (*base.trained_whole, *HEADS) for module in modules_named(model, name)]
-    whole = dict.fromkeys(module for modules in found.values() for module in modules if module not in heads)
-    return dataclasses.replace(base, trained_whole=[*base.trained_whole, *whole])
+    heads = {module for name in HEADS for module in modules_named(model, name)}
+    more = [module for modules in found.values() for module in modules if module not in heads]
+    return dataclasses.replace(base, trained_whole=list(dict.fromkeys([*base.trained_whole, *more])))
 
 
-def untrained_poolers(model: PreTrainedModel, targets: Sequence[str]) -> list[str]:
+def _untrained_poolers(model: PreTrainedModel, targets: Sequence[str]) -> list[str]:
     """The pooler, if its bias is still 0: it was never trained, as in sentence encoders, which average tokens instead.
 
     Frozen, it would hide nearly everything from the task head, so it is trained as a part of the head.
@@ -155,16 +149,6 @@ def untrained_poolers(model: PreTrainedModel, targets: Sequence[str]) -> list[st
         if isinstance(dense, nn.Linear) and dense.bias is not None and not dense.bias.any():
             return [] if any(matches(f"{name}.dense", target) for target in targets) else [name]
     return []
-
-
-def tell_of_pooler(base: BaseModel, targets: Sequence[str]) -> None:
-    """Logs that an untrained pooler is trained, or warns that it stays frozen. `targets`: where LoRA sits."""
-    for pooler in untrained_poolers(base.model, targets):
-        what = f"the model's {pooler} was never trained (its bias is all 0)"
-        if any(matches(pooler, name) for name in base.trained_whole):
-            log.info("%s: it is trained like the task head", what)
-        else:
-            log.warning('%s and stays frozen; --lora.modules_to_save null, or "[pooler]", trains it', what)
 
 
 def modules_named(model: nn.Module, name: str) -> list[str]:
@@ -181,6 +165,5 @@ def head_alone(base: BaseModel) -> tuple[PreTrainedModel, list[nn.Parameter]]:
     """The base model, frozen except for the modules that are trained whole, and their weights (empty if none are)."""
     model = base.model.requires_grad_(False)
     for name in base.trained_whole:
-        for module in modules_named(model, name):
-            model.get_submodule(module).requires_grad_(True)
+        model.get_submodule(name).requires_grad_(True)
     return model, [weight for weight in model.parameters() if weight.requires_grad]

@@ -43,7 +43,7 @@ NOT_IN_4BIT = [
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A freshly loaded model, and the modules that are trained whole beside LoRA.
+    """A freshly loaded model, and the full names of the modules that are trained whole beside LoRA.
 
     After loading, these are the task head (even if the checkpoint has one) and the modules that the checkpoint lacks.
     """
@@ -207,12 +207,12 @@ def _heads(model: PreTrainedModel) -> set[str]:
 
 
 def _owners(model: PreTrainedModel, missing_keys: Iterable[str]) -> set[str]:
-    """The modules, directly inside the model or inside its base model, that hold newly made weights.
+    """The full names of the modules, directly inside the model or inside its base model, that hold newly made weights.
 
     A random weight that is neither trained nor saved would make the adapter useless in another process. Besides the
     classifier, BERT's pooler is such a weight.
     """
-    return {key.split(".")[in_body(model, key)] for key in missing_keys}
+    return {".".join(key.split(".")[: 1 + in_body(model, key)]) for key in missing_keys}
 
 
 def digest_of_weights(model: nn.Module, new: Sequence[str] = ()) -> str:

@@ -3,12 +3,13 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 
 PARTS = ("q", "k", "v")
 """GPT-2's c_attn computes query, key and value, in this order; `fused.py` splits it where they get ranks of their
 own."""
 _PART = re.compile(r"((?:.*\.)?c_attn)\.[qkv]")
+_NUMBERED = re.compile(r"(?:(.*?)\.)?(\d+)(?:\.(.*))?")
+"""A name cut at its first part that is a number."""
 
 
 def matches(name: str, target: str) -> bool:
@@ -56,29 +57,18 @@ def grid_of(names: Sequence[str]) -> Grid:
     are its projection. If several stacks have numbered blocks, a block is named after its stack, too (`encoder 3`,
     `decoder 3`). A projection is named by its last part, or by all parts if two projections end in the same one.
     """
-    cut = [_cut(name.split(".")) for name in names]
-    stacks = [stack for stack, number, _ in cut if number]
-    start = _shared(stacks)
-    end = _shared([stack[start:][::-1] for stack in stacks])
-    of_layers = [
-        f"{'.'.join(stack[start : len(stack) - end])} {number}".strip() if number else "-" for stack, number, _ in cut
-    ]
+    cut = [(m[1] or "", m[2], m[3] or "") if (m := _NUMBERED.fullmatch(name)) else ("", "", name) for name in names]
+    stacks = [set(stack.split(".")) for stack, number, _ in cut if number]
+    everywhere = set.intersection(*stacks) if stacks else set()
+    of_layers = []
+    for stack, number, _ in cut:
+        own = ".".join(part for part in stack.split(".") if part not in everywhere)
+        of_layers.append(f"{own} {number}".strip() or "-")
     blocks, columns = list(dict.fromkeys(of_layers)), list(dict.fromkeys(rest for *_, rest in cut))
     endings = [column.rpartition(".")[2] for column in columns]
     projections = [end if endings.count(end) == 1 else column for column, end in zip(columns, endings, strict=True)]
     cells = [(blocks.index(of), columns.index(rest)) for of, (*_, rest) in zip(of_layers, cut, strict=True)]
     return Grid(blocks, projections, cells)
-
-
-def _cut(parts: list[str]) -> tuple[list[str], str, str]:
-    """The parts before the first number, the number, and the parts after it (joined); all parts if there is none."""
-    at = next((i for i, part in enumerate(parts) if part.isdigit()), None)
-    return ([], "", ".".join(parts)) if at is None else (parts[:at], parts[at], ".".join(parts[at + 1 :]))
-
-
-def _shared(stacks: Sequence[Sequence[str]]) -> int:
-    """The number of parts at the beginning that all stacks share."""
-    return sum(1 for _ in takewhile(lambda parts: len(set(parts)) == 1, zip(*stacks, strict=False)))
 
 
 def short_names(names: Sequence[str]) -> list[str]:

@@ -12,8 +12,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from autolora.configs.schema import RunConfig
-from autolora.problems.machine.compute import Compute, multiplying_in_bf16
-from autolora.problems.models.layers import modules_named
+from autolora.problems.machine.compute import Compute
 from autolora.problems.models.load import BaseModel, in_body, without_weights
 
 log = logging.getLogger("autolora.inputs")
@@ -48,15 +47,14 @@ def train_in_fp32(base: BaseModel, dtype: torch.dtype) -> BaseModel:
     if dtype not in (torch.bfloat16, torch.float16):
         return base
     model = base.model
-    trained = {module for whole in base.trained_whole for module in modules_named(model, whole)}
-    for name in trained:
+    for name in base.trained_whole:
         module = model.get_submodule(name).to(torch.float32)
         module.register_forward_pre_hook(
             lambda module, inputs, options: (_cast(inputs, torch.float32), _cast(options, torch.float32)),
             with_kwargs=True,
         )
     frozen = next((weight for weight in model.parameters() if weight.dtype == dtype), torch.empty(0, dtype=dtype))
-    for name in filter(partial(in_body, model), trained):
+    for name in filter(partial(in_body, model), base.trained_whole):
         # Inside weights_in_fp32 the frozen modules compute in fp32.
         model.get_submodule(name).register_forward_hook(lambda module, inputs, output: _cast(output, frozen.dtype))
     return base
@@ -70,18 +68,12 @@ def _cast(values: Any, dtype: torch.dtype) -> Any:
 
 @contextmanager
 def weights_in_fp32(model: nn.Module) -> Iterator[None]:
-    """Inside the `with` block, frozen bf16 weights are replaced by fp32 copies of the same numbers, and products with
-    weights in 4 bits are taken in fp32."""
+    """Inside the `with` block, frozen bf16 weights are replaced by fp32 copies of the same numbers."""
     kept = [(weight, weight.data) for weight in model.parameters() if weight.dtype == torch.bfloat16]
-    in_4bit = multiplying_in_bf16(model)
     try:
         for weight, numbers in kept:
             weight.data = numbers.float()
-        for module in in_4bit:
-            module.compute_dtype = torch.float32
         yield
     finally:
         for weight, numbers in kept:
             weight.data = numbers
-        for module in in_4bit:
-            module.compute_dtype = torch.bfloat16

@@ -16,9 +16,10 @@ from autolora.configs.errors import UserError
 def recompute_blocks(model: nn.Module) -> None:
     """Lets every block of `model` drop its activations and compute them again in the backward pass.
 
-    This costs a second forward pass, with the same dropout masks and autocast. transformers' own switch works only in
-    training mode, but a search without dropout and the measurement of the shares (engine/measure) run in evaluation
-    mode. Without gradients nothing changes. Raises UserError for a model in which transformers marks no blocks.
+    This costs a second forward pass, with the same dropout masks and autocast. transformers' own switch, which is
+    taken off, works only in training mode, but a search without dropout and the measurement of the shares
+    (engine/measure) run in evaluation mode. Without gradients nothing changes. Raises UserError for a model in which
+    transformers marks no blocks.
     """
     blocks = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     if not blocks:
@@ -26,6 +27,7 @@ def recompute_blocks(model: nn.Module) -> None:
             "--model.gradient_checkpointing: this model has no blocks that can be computed again; allowed here: false"
         )
     for block in blocks:
+        block.gradient_checkpointing = False
         block.forward = _recomputed(block.forward)
 
 

@@ -9,9 +9,7 @@ from pathlib import Path
 
 from autolora.configs.errors import UserError
 from autolora.configs.tasks import OFFICIAL
-from autolora.problems.scoring import require, score_e2e, score_ner, score_webnlg
-
-_NO_WORD = ("-DOCSTART-", "###MEDLINE:")  # lines that mark a document in CoNLL 2003 and JNLPBA
+from autolora.problems.scoring import read_tags, require, score_e2e, score_ner, score_webnlg
 
 
 def main(argv: Sequence[str]) -> int:
@@ -20,9 +18,7 @@ def main(argv: Sequence[str]) -> int:
         prog="python -m autolora.problems.scoring", description="Official metrics of files."
     )
     parser.add_argument("kind", choices=("e2e", "webnlg", "ner"))
-    parser.add_argument(
-        "--hyp", type=Path, required=True, help="outputs, one a line; ner: columns, the last is the tag"
-    )
+    parser.add_argument("--hyp", type=Path, required=True, help="outputs, one a line; ner: columns, the tag last")
     parser.add_argument(
         "--ref", type=Path, required=True, nargs="+",
         help="references, a blank line between those of two outputs, or several parallel files; ner: columns",
@@ -31,11 +27,11 @@ def main(argv: Sequence[str]) -> int:
     given = parser.parse_args(argv)
     try:
         scores = _scores(given.kind, given.hyp, given.ref)
-        if given.json:
-            given.json.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
     except (UserError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    if given.json:
+        given.json.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
     for name, value in scores.items():
         print(f"{name:<20} {value:.4f}")
     return 0
@@ -72,14 +68,6 @@ def read_references(paths: Sequence[Path], items: int) -> list[list[str]]:
         return [[ref for ref in refs if ref] for refs in zip(*files, strict=True)]
     groups = [list(lines) for filled, lines in groupby(files[0], key=bool) if filled]
     return [[ref] for ref in groups[0]] if len(groups) == 1 < items else groups
-
-
-def read_tags(path: Path) -> tuple[list[list[str]], list[list[str]]]:
-    """Words and tags of the sentences of a CoNLL file: first and last column, a blank line between sentences."""
-    lines = [[] if line.startswith(_NO_WORD) else line.split() for line in _lines(path)]
-    sentences = [list(words) for filled, words in groupby(lines, key=bool) if filled]
-    first, last = ([[word[at] for word in sentence] for sentence in sentences] for at in (0, -1))
-    return first, last
 
 
 if __name__ == "__main__":

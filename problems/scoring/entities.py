@@ -1,4 +1,21 @@
-"""Entity precision, recall and F1 by exact match."""
+"""Tags of words: files of columns, and entity precision, recall and F1 by exact match."""
+
+import gzip
+from itertools import groupby
+from pathlib import Path
+
+_NO_WORD = ("-DOCSTART-", "###MEDLINE:")  # lines that mark a document in CoNLL 2003 and JNLPBA
+
+
+def read_tags(path: Path) -> tuple[list[list[str]], list[list[str]]]:
+    """Words and tags of the sentences of a CoNLL file, also one that is packed (.gz): first and last column, a blank
+    line between sentences."""
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    with opened(path, "rt", encoding="utf-8-sig") as file:
+        lines = [[] if line.startswith(_NO_WORD) else line.split() for line in file]
+    sentences = [list(words) for filled, words in groupby(lines, key=bool) if filled]
+    first, last = ([[word[at] for word in sentence] for sentence in sentences] for at in (0, -1))
+    return first, last
 
 
 def score_ner(gold: list[list[str]], pred: list[list[str]]) -> dict[str, float]:

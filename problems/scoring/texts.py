@@ -4,7 +4,7 @@ import math
 import re
 import subprocess
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from functools import reduce
 from importlib.util import find_spec
 from itertools import zip_longest
@@ -17,9 +17,6 @@ _OF_JAVA = ("METEOR", "ROUGE_L", "CIDEr")  # the last two are Python, but of the
 _NIST_ORDER = 5
 # NIST's length penalty is one half when the output has two thirds of the references' mean length.
 _BETA = math.log(0.5) / math.log(1.5) ** 2
-_SEEN = {"Airport", "Astronaut", "Building", "City", "ComicsCharacter", "Food", "Monument", "SportsTeam", "University",
-         "WrittenWork"}  # fmt: skip
-_UNSEEN = {"Artist", "Athlete", "CelestialBody", "MeanOfTransportation", "Politician"}
 _MOST_REFERENCES = 3  # WebNLG's scripts use no more, in the order of the data
 
 Texts = Sequence[str]
@@ -128,14 +125,11 @@ def _caption_scores(hyps: Texts, refs: Sequence[Texts], metrics: Texts) -> dict[
     }
 
 
-def score_webnlg(
-    hyps: Texts, refs: Sequence[Texts], metrics: Texts = OFFICIAL["webnlg"], categories: Texts = ()
-) -> dict[str, float]:
+def score_webnlg(hyps: Texts, refs: Sequence[Texts], metrics: Texts = OFFICIAL["webnlg"]) -> dict[str, float]:
     """BLEU, METEOR, TER of a whole test set, as the challenge's scripts print them.
 
     hyps: one text per item; refs: the references of each item in the data's order, of which three count. Raw texts and
-    texts in the challenge's form (tokenised, lower case, ASCII) give the same scores. categories: that of each item;
-    where they are those of 2017 the result also has "BLEU.seen", "BLEU.unseen", ... (old-cat and new-cat).
+    texts in the challenge's form (tokenised, lower case, ASCII) give the same scores.
 
     * BLEU, 0 to 100: multi-bleu.perl -lc; missing references count as references of length 0, as in the scripts.
     * METEOR, 0 to 1: 1.5, `-l en -norm -r 3`.
@@ -150,33 +144,19 @@ def score_webnlg(
 
     outputs = [clean_hypothesis(hyp) for hyp in hyps]
     references = [[clean_reference(ref) for ref in item_refs[:_MOST_REFERENCES]] for item_refs in refs]
-    pairs = list(zip(outputs, references, strict=True))
-    edits = [TER().sentence_score(*pair) for pair in pairs] if "TER" in metrics else []
-    parts = {"": list(range(len(hyps)))} | {
-        suffix: items
-        for suffix, names in ((".seen", _SEEN), (".unseen", _UNSEEN))
-        if (items := [item for item, name in enumerate(categories) if name in names])
-    }
     scores: dict[str, float] = {}
-    for suffix, items in parts.items():
-        texts, item_refs = zip(*(pairs[i] for i in items), strict=True)
-        if "BLEU" in metrics:
-            bleu = BLEU(tokenize="none", smooth_method="none", force=True)
-            scores[f"BLEU{suffix}"] = bleu.corpus_score(texts, list(zip_longest(*item_refs, fillvalue=""))).score
-        if "METEOR" in metrics:
-            from pycocoevalcap.meteor.meteor import Meteor
+    if "BLEU" in metrics:
+        bleu = BLEU(tokenize="none", smooth_method="none", force=True)
+        scores["BLEU"] = bleu.corpus_score(outputs, list(zip_longest(*references, fillvalue=""))).score
+    if "METEOR" in metrics:
+        from pycocoevalcap.meteor.meteor import Meteor
 
-            numbered = dict(enumerate(item_refs)), {i: [text] for i, text in enumerate(texts)}
-            scores[f"METEOR{suffix}"] = Meteor().compute_score(*numbered)[0]
-        if "TER" in metrics:
-            found = [edits[i] for i in items]
-            scores[f"TER{suffix}"] = sum(one.num_edits for one in found) / sum(one.ref_length for one in found)
+        numbered = dict(enumerate(references)), {item: [text] for item, text in enumerate(outputs)}
+        scores["METEOR"] = Meteor().compute_score(*numbered)[0]
+    if "TER" in metrics:
+        edits = [TER().sentence_score(*pair) for pair in zip(outputs, references, strict=True)]
+        scores["TER"] = sum(one.num_edits for one in edits) / sum(one.ref_length for one in edits)
     return scores
-
-
-def is_of_2017(trained: Set[str], evaluated: Set[str]) -> bool:
-    """Whether all categories are those of the 2017 challenge. Later releases also train on unseen ones."""
-    return trained <= _SEEN and evaluated <= _SEEN | _UNSEEN
 
 
 def clean_hypothesis(text: str) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,8 +16,8 @@ from peft import TaskType
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from autolora.configs.errors import UserError
 from autolora.configs.tasks import ERRORS
-from autolora.problems.tasks.label_scale import LabelScale
 from autolora.problems.tasks.sources import Raw, read
 
 PAD_TO = 8
@@ -27,8 +27,9 @@ Collate = Callable[[list[dict[str, Any]]], dict[str, Tensor]]
 Loss = Callable[[nn.Module, dict[str, Tensor]], Tensor]
 """Model and batch -> the mean loss of the batch, a scalar."""
 
-_FILES = sorted(Path(__file__).parent.glob("*.py"))
-PROGRAM = hashlib.sha256(b"".join(file.read_bytes() for file in _FILES)).hexdigest()
+PROGRAM = hashlib.sha256(
+    b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))
+).hexdigest()
 """Of the modules that encode rows. `datasets` would return rows that an older program has encoded: it knows a function
 by its name alone."""
 
@@ -66,8 +67,6 @@ class Task(ABC):
     """transformers' class that pads rows."""
     tokenizer_options: ClassVar[Mapping[str, Any]] = {}
     """Options with which the tokenizer must be loaded."""
-    label_scale: ClassVar[LabelScale | None] = None
-    """The scale on which the numbers of a regression are learned; None: as they are, or the labels are no numbers."""
 
     @cached_property
     def raw(self) -> Raw:
@@ -80,8 +79,8 @@ class Task(ABC):
         without those from which nothing can be learned. Raises UserError for what cannot be learned."""
 
     @abstractmethod
-    def inputs_of(self, rows: Dataset) -> Sequence[Any] | np.ndarray:
-        """For each of these rows, which `prepared` has made, what is equal for rows of one input."""
+    def inputs_of(self, rows: Dataset) -> Sequence[str]:
+        """The columns of rows that the model reads: rows in which they are equal are of one input."""
 
     @property
     def name(self) -> str:
@@ -101,16 +100,43 @@ class Task(ABC):
     @property
     def inputs(self) -> Sequence[str]:
         """The columns that the model reads."""
-        return ("text",)
+        return self.inputs_of(self.raw.train)
 
     def origin(self, split: str | None = None) -> str:
         """How a message about the training rows, or about `split`, begins: the option, then the file or data set."""
         file = None if split is None else self.config.file_of(split)
         return f"--task.path: {self.config.path}" if file is None else f"--task.{split}_path: {file}"
 
+    def columns(self, rows: Dataset, wanted: Sequence[str], split: str | None) -> Dataset:
+        """The rows with these columns alone. Raises UserError for one that is not there."""
+        known = rows.column_names
+        if missing := [name for name in wanted if name not in known]:
+            raise UserError(f"{self.origin(split)} has no column {missing[0]!r}; it has: {', '.join(known)}")
+        return rows.select_columns(list(wanted))
+
+    @property
+    def label_scale(self) -> Any:
+        """The scale on which the numbers of a regression are learned; None: as they are, or labels are no numbers."""
+        return None
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """The names of the labels; none for numbers and for language."""
+        return ()
+
+    def refuse_unknown(self, labels: Iterable[str], split: str | None) -> None:
+        """Raises UserError for a class that the training rows do not have."""
+        if unknown := sorted(set(labels) - set(self.classes)):
+            raise UserError(
+                f"{self.origin(split)}: label {unknown[0]!r:.60} does not occur in the training rows; known: "
+                f"{', '.join(self.classes[:20])}"
+            )
+
     def head(self) -> Mapping[str, Any]:
         """Configuration values of the model's head."""
-        return {}
+        names = dict(enumerate(self.classes))
+        labels = {name: number for number, name in names.items()}
+        return {"num_labels": len(names), "id2label": names, "label2id": labels} if names else {}
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         """The mean loss of a batch, which the model computes itself (see `adapt`). Scalar."""

@@ -1,6 +1,5 @@
 """Language: the model reads conversations through its chat template, and learns the assistant's turns."""
 
-import json
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,14 +18,12 @@ from transformers import AutoModelForCausalLM, DataCollatorForSeq2Seq, PreTraine
 from autolora.configs.errors import UserError
 from autolora.configs.tasks import OF_TOKENS
 from autolora.problems.rows import evenly
-from autolora.problems.scoring import is_of_2017, score_e2e, score_webnlg
-from autolora.problems.tasks import formats
+from autolora.problems.scoring import score_e2e, score_webnlg
 from autolora.problems.tasks.base import PROGRAM, Task
-from autolora.problems.tasks.formats import Conversation, Format, format_of
-from autolora.problems.tasks.labels import IGNORED
+from autolora.problems.tasks.formats import Conversation, Format, by_reference, by_source, format_of, is_scored
+from autolora.problems.tasks.losses import IGNORED, token_loss
 from autolora.problems.tasks.sources import Raw
 from autolora.problems.tasks.template import PLAIN, Template, end_of_text
-from autolora.problems.tasks.token_loss import token_loss
 
 log = logging.getLogger("autolora.inputs")
 
@@ -55,29 +52,19 @@ class Conversations(Task):
         if not self.config.of_records:
             return raw
         ((split, evaluated),) = raw.evaluation.items()
-        records = [list(map(conversation, rows)) for rows in (raw.train, evaluated)]
-        if self.config.format == "webnlg":  # some of its rows have the same triples
-            records[1] = self._in_categories(*records)
-        else:
-            records = [formats.by_source(found) for found in records]
-        train, evaluated = _rows_of(formats.by_reference(records[0])), _rows_of(records[1])
-        return replace(raw, train=train, evaluation={split: evaluated})
-
-    def _in_categories(self, trained: list[Conversation], evaluated: list[Conversation]) -> list[Conversation]:
-        """The evaluated records of WebNLG, whose scores are also told by category if all are those of 2017."""
-        if is_of_2017({one.category for one in trained}, {one.category for one in evaluated}):
-            return evaluated
-        return [replace(one, category="") for one in evaluated]
+        trained, asked = (list(map(Conversation.of, rows)) for rows in (raw.train, evaluated))
+        if self.config.format != "webnlg":  # some of its rows have the same triples
+            trained, asked = by_source(trained), by_source(asked)
+        return replace(raw, train=_rows_of(by_reference(trained)), evaluation={split: _rows_of(asked)})
 
     def prepared(self, rows: Dataset, split: str | None) -> Dataset:
         if "test_category" in rows.column_names:
-            rows = rows.filter(formats.is_scored) or rows
+            rows = rows.filter(is_scored) or rows
         form = format_of(self.config, rows.column_names)
-        return _learnable(rows, _stored, _STORED, self.origin(split), form=form)
+        return _learnable(rows, _read, _STORED, self.origin(split), form=form)
 
     def inputs_of(self, rows: Dataset) -> Sequence[str]:
-        sources: Sequence[str] = rows["source"][:]
-        return sources
+        return ["source"]
 
     def adapt(self, model: PreTrainedModel) -> None:
         model.loss_function = partial(token_loss, smoothing=self.config.smoothing)
@@ -95,13 +82,13 @@ class Conversations(Task):
         template = None if self._of_texts else self.template(tokenizer)
         return _learnable(
             rows, _encoded, _ENCODED, self.origin(split), tokenizer=tokenizer, template=template,
-            ends=self.ends(tokenizer), max_length=self.config.max_length,
+            max_length=self.config.max_length,
         )  # fmt: skip
 
     @cached_property
     def _of_texts(self) -> bool:
         """Whether the rows are plain texts, without a prompt."""
-        return conversation(self.raw.train[0]).text is not None
+        return Conversation.of(self.raw.train[0]).text is not None
 
     def score(self, metrics: Mapping[str, float]) -> float:
         """The loss decides: decoding D_val for every trial would take longer than training on D_tr."""
@@ -121,12 +108,9 @@ class Conversations(Task):
 
     def score_texts(self, texts: list[str], rows: Dataset) -> dict[str, float]:
         """The metrics that were asked for, of one text per row of `encode`; units: docs/reproducing.md."""
-        known = [conversation(row) for row in rows]
-        references = [one.references for one in known]
-        if self.config.format == "webnlg":
-            found = score_webnlg(texts, references, self.config.asked, [one.category for one in known])
-        else:
-            found = score_e2e(texts, references, self.config.asked)
+        references = [Conversation.of(row).references for row in rows]
+        official = score_webnlg if self.config.format == "webnlg" else score_e2e
+        found = official(texts, references, self.config.asked)
         own = {name: metric(texts, references) for name, metric in METRICS.items() if name in self.config.reported}
         return {name.lower(): value for name, value in found.items()} | own
 
@@ -148,7 +132,7 @@ class Conversations(Task):
         """For each row, the token ids of its prompt, which the answer continues."""
         if not len(rows):  # of whole texts, for which a model needs no template
             return []
-        template, known = self.template(tokenizer), map(conversation, rows)
+        template, known = self.template(tokenizer), map(Conversation.of, rows)
         return [template.prompt(one.prompt, **one.options) for one in known]
 
     def ends(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -158,13 +142,8 @@ class Conversations(Task):
         return self.template(tokenizer).ends
 
 
-def conversation(row: Mapping[str, Any]) -> Conversation:
-    """The conversation of a row."""
-    return Conversation(**json.loads(row["chat"]))
-
-
 def _rows_of(found: Iterable[Conversation]) -> Dataset:
-    return Dataset.from_list([{"chat": one.stored(), "source": one.key} for one in found])
+    return Dataset.from_list([one.stored() for one in found])
 
 
 def exact_match(texts: Sequence[str], references: Sequence[Sequence[str]]) -> float:
@@ -205,23 +184,22 @@ def _converted(
     try:
         return {**convert(row, **given), "fault": None}
     except _UNLEARNABLE as error:
-        said = " ".join(str(error).split())
-        return {**empty, "fault": said if isinstance(error, ValueError) else f"{type(error).__name__}: {said}"}
+        return {**empty, "fault": f"{type(error).__name__}: {' '.join(str(error).split())}"}
 
 
-def _stored(row: dict[str, Any], form: Format) -> dict[str, Any]:
-    one = form.read(row, *form.columns)
-    return {"chat": one.stored(), "source": one.key}
+def _read(row: dict[str, Any], form: Format) -> dict[str, str]:
+    return form.read(row, *form.columns).stored()
 
 
 def _encoded(
-    row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, template: Template | None, ends: list[int],
-    max_length: int,
-) -> dict[str, Any]:  # fmt: skip
+    row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, template: Template | None, max_length: int
+) -> dict[str, Any]:
     """The token ids of a row and the labels, the end of long ones cut off."""
-    one = conversation(row)
+    one = Conversation.of(row)
     if template is None:
-        ids = _text_ids(str(one.text), tokenizer, ends)
+        ids, end = list(tokenizer(str(one.text), verbose=False)["input_ids"]), end_of_text(tokenizer)
+        ids = ids[1:] if ids[:2] == [tokenizer.bos_token_id] * 2 else ids  # a template has written its own beginning
+        ids = ids if ids[-1:] == [end] else [*ids, end]
         labels = [IGNORED, *ids[1:]]
     else:
         ids, labels = template.labelled(one.messages, one.learned, **one.options)
@@ -229,18 +207,3 @@ def _encoded(
         raise ValueError(f"no token of an answer{' within task.max_length' * (len(ids) > max_length)}")
     kept = ids[:max_length]
     return {**row, "input_ids": kept, "labels": labels[:max_length], "length": len(kept)}
-
-
-def _text_ids(text: str, tokenizer: PreTrainedTokenizerBase, ends: list[int]) -> list[int]:
-    """The tokens of a plain text, with the token that begins a text where the tokenizer adds one, and with one that
-    ends it. A text that a template has rendered may have its own already; none is then added.
-
-    `ends`: the tokens that end a text or a turn, the tokenizer's end of text first."""
-    ids, begin, end = list(tokenizer(text, verbose=False)["input_ids"]), [tokenizer.bos_token_id], ends[:1]
-    if ids[:2] == begin * 2:
-        ids = ids[1:]
-    if ids[-2:] == [*end, *end]:
-        return ids[:-1]
-    # Templates write a line break behind the last turn.
-    ended = ids[-1:] == end or text.rstrip().endswith(tuple(tokenizer.convert_ids_to_tokens(ends)))
-    return ids if ended else [*ids, *end]

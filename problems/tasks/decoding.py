@@ -1,11 +1,10 @@
 """Texts for many prompts, by beam search or greedily: left-padded batches, longest first, to the end of an answer."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from transformers import GenerationConfig, LogitsProcessorList, NoRepeatNGramLogitsProcessor, PreTrainedTokenizerBase
+from transformers import GenerationConfig, NoRepeatNGramLogitsProcessor, PreTrainedTokenizerBase
 
 from autolora.configs.tasks import Decoding
 
@@ -33,8 +32,7 @@ class NoRepeatInAnswer(NoRepeatNGramLogitsProcessor):
         return super().__call__(input_ids[:, self.prompt_length :], scores)
 
 
-@dataclass(frozen=True)
-class Written:
+class Written(NamedTuple):
     """An answer: its token ids, including its ending token if it has one, and their text without that token."""
 
     ids: list[int]
@@ -52,34 +50,22 @@ def decode(
     precision of its weights, without autocast, and is left in evaluation mode.
     """
     model.eval()
+    wanted = GenerationConfig(
+        num_beams=settings.num_beams, length_penalty=settings.length_penalty, max_new_tokens=settings.max_new_tokens,
+        do_sample=False, eos_token_id=list(ends), pad_token_id=tokenizer.pad_token_id, **_NEUTRAL,
+    )  # fmt: skip
     found: dict[int, Written] = {}
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
     for start in range(0, len(order), settings.batch_size):
         rows = order[start : start + settings.batch_size]
-        for row, ids in zip(rows, _answers(model, tokenizer, [prompts[i] for i in rows], settings, ends), strict=True):
-            length = next((i for i, token in enumerate(ids) if token in ends), len(ids))  # padding follows the end
-            text = str(tokenizer.decode(ids[:length], skip_special_tokens=True))
-            found[row] = Written(ids[: length + 1], text)
+        given: Any = {"input_ids": [list(prompts[row]) for row in rows]}
+        batch = tokenizer.pad(given, padding_side="left", return_tensors="pt").to(model.device)
+        length = batch["input_ids"].shape[1]
+        size = settings.no_repeat_ngram_size
+        processors: Any = [NoRepeatInAnswer(size, length)] if size else []
+        answers = model.generate(**batch, generation_config=wanted, logits_processor=processors)[:, length:]
+        for row, ids in zip(rows, answers.tolist(), strict=True):
+            end = next((i for i, token in enumerate(ids) if token in ends), len(ids))  # padding follows the end
+            found[row] = Written(ids[: end + 1], str(tokenizer.decode(ids[:end], skip_special_tokens=True)))
         after_batch(start + len(rows))
     return [found[row] for row in range(len(prompts))]
-
-
-def _answers(
-    model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Sequence[int]], settings: Decoding,
-    ends: Sequence[int],
-) -> list[list[int]]:  # fmt: skip
-    """Token ids of the best beam of each prompt, without the prompt; [rows, tokens], padded behind the end."""
-    pad: Any = ends[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    length = max(map(len, prompts))
-    ids = torch.tensor([[pad] * (length - len(p)) + list(p) for p in prompts], device=model.device)
-    mask = torch.tensor([[0] * (length - len(p)) + [1] * len(p) for p in prompts], device=model.device)
-    processors = LogitsProcessorList()
-    if settings.no_repeat_ngram_size:
-        processors.append(NoRepeatInAnswer(settings.no_repeat_ngram_size, length))
-    wanted = GenerationConfig(
-        num_beams=settings.num_beams, length_penalty=settings.length_penalty, max_new_tokens=settings.max_new_tokens,
-        do_sample=False, eos_token_id=list(ends), pad_token_id=pad, **_NEUTRAL,
-    )  # fmt: skip
-    found = model.generate(input_ids=ids, attention_mask=mask, generation_config=wanted, logits_processor=processors)
-    answers: list[list[int]] = found[:, length:].tolist()
-    return answers

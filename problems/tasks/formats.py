@@ -23,10 +23,9 @@ from autolora.problems.tasks.template import Message
 Row = Mapping[str, Any]
 
 _ROLES = {role: role for role in ("system", "user", "assistant", "tool")} | {
-    "developer": "system", "human": "user", "gpt": "assistant", "chatgpt": "assistant", "model": "assistant",
-    "bot": "assistant", "observation": "tool",
+    "developer": "system", "human": "user", "gpt": "assistant", "model": "assistant", "observation": "tool",
 }  # fmt: skip
-_ATTRIBUTE = re.compile(r"\s*([^\[\],]+)\[([^\]]*)\]\s*,?")
+_ATTRIBUTE = re.compile(r"\s*([^\[\],]+)\[([^\]]*)\]")
 _E2E_NAMES = {"eatType": "Type", "priceRange": "price", "familyFriendly": "family friendly"}
 # The hub puts several test files of WebNLG into one split (column test_category). Systems are scored on these files.
 _SCORED = ("testdata_with_lex", "rdf-to-text-generation-test-data-with-refs")
@@ -36,15 +35,13 @@ _SCORED = ("testdata_with_lex", "rdf-to-text-generation-test-data-with-refs")
 class Conversation:
     """A conversation, the numbers of the messages that are learned, and what else the template is given (tools).
 
-    `references`: the texts that people wrote for the last learned message. `category`: WebNLG's. `text`: a plain text
-    instead of messages.
+    `references`: the texts that people wrote for the last learned message. `text`: a plain text instead of messages.
     """
 
     messages: Sequence[Message] = ()
     learned: Sequence[int] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     references: Sequence[str] = ()
-    category: str = ""
     text: str | None = None
 
     @property
@@ -53,20 +50,21 @@ class Conversation:
         return self.messages[: self.learned[-1]] if self.learned else []
 
     @property
-    def source(self) -> str:
-        """What comes before the first answer: rows that share any prompt share this one."""
-        if self.text is not None:
-            return self.text
-        return json.dumps(self.messages[: _answers(self.messages)[0]], ensure_ascii=False)
-
-    @property
     def key(self) -> str:
-        """A digest of `source`."""
-        return hashlib.sha256(self.source.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        """A digest of what comes before the first answer: rows that share any prompt share this one."""
+        source = self.text
+        if source is None:
+            source = json.dumps(self.messages[: _answers(self.messages)[0]], ensure_ascii=False)
+        return hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
-    def stored(self) -> str:
-        """All of it as JSON; `Conversation(**json.loads(...))` reads it."""
-        return json.dumps(vars(self), ensure_ascii=False)
+    def stored(self) -> dict[str, str]:
+        """The columns `chat`, which is all of it as JSON, and `source`, its key."""
+        return {"chat": json.dumps(vars(self), ensure_ascii=False), "source": self.key}
+
+    @classmethod
+    def of(cls, row: Row) -> "Conversation":
+        """The conversation in the column `chat` of a row."""
+        return cls(**json.loads(row["chat"]))
 
 
 class Format(NamedTuple):
@@ -86,10 +84,11 @@ def format_of(config: Chat, columns: Sequence[str]) -> Format:
     if "modified_triple_sets" in columns:
         known["webnlg"] = Format(("modified_triple_sets", "lex"), _webnlg_of_hub)
     named = config.format or ("pairs" if config.of_records else None)
-    for name in [named] if named else _FOUND:
-        if set(known[name].columns) <= set(columns):
-            return known[name]
-    allowed = " or ".join(", ".join(known[name].columns) for name in ([named] if named else _FOUND))
+    wanted = [known[name] for name in ([named] if named else _FOUND)]
+    for form in wanted:
+        if set(form.columns) <= set(columns):
+            return form
+    allowed = " or ".join(", ".join(form.columns) for form in wanted)
     raise UserError(
         f"--task.format: {config.path} has the columns {', '.join(columns)}; {named or 'chat'} reads {allowed}"
     )
@@ -99,8 +98,8 @@ def by_source(found: Iterable[Conversation]) -> list[Conversation]:
     """One conversation for each source, with the references of all, in the order in which the sources first occur."""
     records: dict[str, Conversation] = {}
     for one in found:
-        known = records.get(one.source)
-        records[one.source] = replace(known, references=[*known.references, *one.references]) if known else one
+        known = records.get(one.key)
+        records[one.key] = replace(known, references=[*known.references, *one.references]) if known else one
     return list(records.values())
 
 
@@ -178,9 +177,8 @@ def _completion(row: Row, prompt: str, completion: str) -> Conversation:
 
 
 def _alpaca(row: Row, instruction: str, output: str) -> Conversation:
-    task, more = row[instruction], row.get("input") or ""
-    turns = [_said("user", f"{task}\n\n{more}" if more.strip() else task), _said("assistant", row[output])]
-    return _conversation(turns, row)
+    task = "\n\n".join(text for text in (row[instruction], row.get("input")) if text)
+    return _conversation([_said("user", task), _said("assistant", row[output])], row)
 
 
 def _text(row: Row, column: str) -> Conversation:
@@ -189,10 +187,10 @@ def _text(row: Row, column: str) -> Conversation:
     return Conversation(text=row[column])
 
 
-def _record(source: str, references: Sequence[str], category: str = "") -> Conversation:
+def _record(source: str, references: Sequence[str]) -> Conversation:
     if not (source.strip() and references and all(text.strip() for text in references)):
         raise ValueError("the source or a text is empty")
-    return Conversation([_said("user", source), _said("assistant", references[0])], [1], {}, references, category)
+    return Conversation([_said("user", source), _said("assistant", references[0])], [1], {}, references)
 
 
 def _pair(row: Row, source: str, target: str) -> Conversation:
@@ -201,29 +199,24 @@ def _pair(row: Row, source: str, target: str) -> Conversation:
 
 def _e2e(row: Row, meaning: str, reference: str) -> Conversation:
     """name[Blue Spice], eatType[pub] -> name : Blue Spice | Type : pub"""
-    found = _ATTRIBUTE.findall(row[meaning])
-    if not found or _ATTRIBUTE.sub("", row[meaning]).strip():
-        raise ValueError("no attributes such as name[Blue Spice], area[riverside]")
-    parts = (f"{_E2E_NAMES.get(name.strip(), name.strip())} : {value}" for name, value in found)
-    return _record(" | ".join(parts), [row[reference]])
+    found = ((name.strip(), value) for name, value in _ATTRIBUTE.findall(row[meaning]))
+    return _record(" | ".join(f"{_E2E_NAMES.get(name, name)} : {value}" for name, value in found), [row[reference]])
 
 
 def _webnlg(row: Row, triples: str, texts: str) -> Conversation:
-    return _triples(row, row[triples], [(text["lex"], text.get("comment", "good")) for text in row[texts]])
+    return _triples(row[triples], [(text["lex"], text.get("comment", "good")) for text in row[texts]])
 
 
 def _webnlg_of_hub(row: Row, triples: str, texts: str) -> Conversation:
     (found,) = row[triples]["mtriple_set"]
-    return _triples(row, found, list(zip(row[texts]["text"], row[texts]["comment"], strict=True)))
+    return _triples(found, list(zip(row[texts]["text"], row[texts]["comment"], strict=True)))
 
 
-def _triples(row: Row, triples: Sequence[str], texts: Sequence[tuple[str, str]]) -> Conversation:
+def _triples(triples: Sequence[str], texts: Sequence[tuple[str, str]]) -> Conversation:
     """Aarhus | leaderName | Jacob -> Aarhus : leaderName : Jacob, with the texts that are marked good, else all."""
-    parts = [[part.strip() for part in triple.split(" | ")] for triple in triples]
-    if not parts or any(len(part) != 3 for part in parts):
-        raise ValueError("no triples such as Aarhus | leaderName | Jacob_Bundsgaard")
+    source = " | ".join(" : ".join(part.strip() for part in triple.split(" | ")) for triple in triples)
     good = [text for text, comment in texts if comment == "good"] or [text for text, _ in texts]
-    return _record(" | ".join(" : ".join(part) for part in parts), good, row.get("category") or "")
+    return _record(source, good)
 
 
 FORMATS = {

@@ -3,19 +3,15 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any, Self
 
 import numpy as np
-from datasets import Dataset
 from peft import TaskType
 from torch import Tensor, nn
 from torch.utils.data import Subset
 
 from autolora.problems.tasks.base import Collate, Loss, Task, own_loss
 
-_TRIED = 2
-"""Examples in the batch that `kind_of` looks at."""
 _DIMENSIONS = {TaskType.SEQ_CLS: 1, TaskType.TOKEN_CLS: 2, TaskType.CAUSAL_LM: 2}
 """Dimensions that the labels of a batch have."""
 
@@ -38,34 +34,29 @@ class GivenKind:
         """The head's configuration values that engine/measure reads: `problem_type` for a regression."""
         return {"problem_type": "regression"} if self.regression else {}
 
-    def origin(self, split: str | None = None) -> str:
-        """The name of the argument with the rows."""
-        return "train_dataset"
-
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         """The loss of a batch. Scalar."""
         return (self.loss_of or own_loss)(model, dict(batch))  # a copy, as Trainer's loss removes the labels from it
 
 
 Kind = Task | GivenKind
-"""What a search reads: PEFT's task type, the head's settings, the loss, and the origin of the rows."""
+"""What a search reads: PEFT's task type, the head's settings, and the loss."""
 
 
 def kind_of(
-    task_type: TaskType | str | None, loss: Loss | None, rows: "GivenRows", *, plain: bool, outputs: int | None = None
+    task_type: TaskType | str | None, loss: Loss | None, rows: "GivenRows", outputs: int | None = None
 ) -> GivenKind:
     """The kind of labels in these rows.
 
-    `outputs`: the classes that the model has (`config.num_labels`); a classifier of one predicts a number, also where
-    the labels are whole numbers.
-    `plain`: whether the loss is just the mean log loss of the labels. Only then, and only for the task types SEQ_CLS,
-    TOKEN_CLS and CAUSAL_LM whose batches have one row of labels for each example, is the log loss of every row known.
+    Only for the task types SEQ_CLS, TOKEN_CLS and CAUSAL_LM whose batches have one row of labels for each example is
+    the log loss of every row known. `outputs`: the classes that the model has (`config.num_labels`); a classifier of
+    one predicts a number, also where the labels are whole numbers.
     """
     known = None if task_type is None else TaskType(task_type)
-    count = min(_TRIED, len(rows))
-    labels = rows.collate(rows.__getitems__(range(count))).get("labels")
-    dims = _DIMENSIONS.get(known) if known is not None and plain else None
-    if labels is None or labels.dim() != dims or len(labels) != count:
+    first = rows.__getitems__(range(min(2, len(rows))))
+    labels = rows.collate(first).get("labels")
+    dims = None if known is None else _DIMENSIONS.get(known)
+    if labels is None or labels.dim() != dims or len(labels) != len(first):
         return GivenKind(known, loss)
     number = labels.is_floating_point() or (known == TaskType.SEQ_CLS and outputs == 1)
     return GivenKind(known, loss, tells_rows=not number or dims == 1, regression=number)
@@ -74,22 +65,26 @@ def kind_of(
 class GivenRows:
     """The examples of any data set that has a length and an index, with the interface of a task's encoded rows.
 
-    Column `length`: tokens of each example (its own `length`, else the number of its `input_ids`, else 1), by which
-    batches are grouped. Column `labels`: the labels that the collator makes from each example alone, flattened; if
-    `shifted`, as for a causal language model, without the first one, which no token comes before. Column `group`: with
-    `by_text`, which says that a text is all that is read of an example, the same for those with equal `input_ids`.
+    Column `length`: the tokens of each example's `input_ids`, else 1, by which batches are grouped. Column `group`:
+    with `by_text`, which says that a text is all that is read of an example, the same for those with equal
+    `input_ids`. `labels` of some rows: those that the collator makes from each example alone, flattened; if `shifted`,
+    as for a causal language model, without the first one, which no token comes before.
     """
 
     def __init__(
         self, source: Any, collate: Callable[[list[Any]], Any], *, shifted: bool = False, by_text: bool = False
     ) -> None:
-        self._source, self._shifted = source, shifted
+        self._source, self._first = source, int(shifted)
         # A plain dict, as Betty would make a tuple of the keys of transformers' BatchEncoding.
         self.collate: Collate = lambda examples: {**collate(examples)}
-        read = [_read(example) for example in _examples(source, by_text)]
-        self._lengths = [length for length, _ in read]
-        texts = [text for _, text in read]
-        self._groups: Sequence[Any] = texts if by_text and None not in texts else range(len(read))
+        self._lengths, texts = [], []
+        for number in range(len(source)):
+            example = source[number]
+            ids = example.get("input_ids") if hasattr(example, "get") else None
+            tokens = None if ids is None else np.asarray(ids)
+            self._lengths.append(1 if tokens is None else tokens.size)
+            texts.append(None if tokens is None else hash(tokens.tobytes()))
+        self._groups: Sequence[Any] = texts if by_text and None not in texts else range(len(texts))
 
     def __len__(self) -> int:
         return len(self._source)
@@ -99,24 +94,18 @@ class GivenRows:
         return [self._source[int(number)] for number in numbers]
 
     def __getitem__(self, key: Any) -> Any:
-        """A column, or the labels of some rows."""
-        if isinstance(key, str) and key != "labels":
+        """The column `length` or `group`, or the labels of the rows with these numbers."""
+        if isinstance(key, str):
             return {"length": self._lengths, "group": self._groups}[key]
-        return self._labels(range(len(self))) if key == "labels" else {"labels": self._labels(key)}
+        batches = [self.collate([self._source[number]]) for number in key]
+        return {"labels": [_numbers(x["labels"][..., self._first :]) if "labels" in x else 0 for x in batches]}
 
     def select(self, numbers: Iterable[int]) -> Self:
         """The rows with these numbers, of which each example is read only when it is needed."""
-        chosen = [int(number) for number in numbers]
-        found = copy(self)
+        chosen, found = list(map(int, numbers)), copy(self)
         found._source = Subset(self._source, chosen)
-        found._lengths = [self._lengths[number] for number in chosen]
-        found._groups = [self._groups[number] for number in chosen]
+        found._lengths, found._groups = ([column[n] for n in chosen] for column in (self._lengths, self._groups))
         return found
-
-    def _labels(self, numbers: Iterable[int]) -> list[Any]:
-        batches = [self.collate([self._source[int(number)]]) for number in numbers]
-        first = 1 if self._shifted else 0
-        return [_numbers(batch["labels"][..., first:]) if "labels" in batch else 0 for batch in batches]
 
 
 def _numbers(labels: Tensor) -> np.ndarray:
@@ -124,25 +113,3 @@ def _numbers(labels: Tensor) -> np.ndarray:
     flat = labels.detach().flatten().cpu()
     found: np.ndarray = (flat.double() if flat.is_floating_point() else flat).numpy()
     return found
-
-
-def _examples(source: Any, by_text: bool) -> Iterable[Any]:
-    """Every example; of a Dataset with columns for its length or its tokens only those that are needed."""
-    columns = source.column_names if isinstance(source, Dataset) else ()
-    needed = [name for name in ("length", "input_ids") if name in columns]
-    if needed:
-        source = source.select_columns(needed if by_text else needed[:1])
-    return (source[number] for number in range(len(source)))
-
-
-def _read(example: Any) -> tuple[int, int | None]:
-    """The tokens of one example, 1 if it has neither `length` nor `input_ids`; and a number that stands for its
-    `input_ids`, None if it has none."""
-    found = example if hasattr(example, "get") else {}
-    length, ids = found.get("length"), found.get("input_ids")
-    tokens = None if ids is None else np.asarray(ids)
-    if length is None or np.ndim(length) > 0:
-        length = 1 if tokens is None else tokens.size
-    if tokens is None:
-        return int(length), None
-    return int(length), int.from_bytes(blake2b(tokens.tobytes(), digest_size=8).digest(), signed=True)

@@ -1,7 +1,6 @@
 """Sequence labelling: a tag on each word of a sentence (BioNLP 2004 and a user's own data)."""
 
 import re
-from bisect import bisect
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import chain
@@ -11,14 +10,14 @@ import numpy as np
 import pandas as pd
 from datasets import Dataset
 from peft import TaskType
+from tokenizers import Encoding
 from torch import Tensor
 from transformers import AutoModelForTokenClassification, DataCollatorForTokenClassification, PreTrainedTokenizerBase
 
 from autolora.configs.errors import UserError
-from autolora.problems.rows import keys_of
 from autolora.problems.scoring import score_ner
 from autolora.problems.tasks.base import PROGRAM, Task
-from autolora.problems.tasks.labels import IGNORED, head_of, tell_classes
+from autolora.problems.tasks.losses import IGNORED
 
 OUTSIDE = "O"
 """The tag of a word that belongs to no entity."""
@@ -40,75 +39,52 @@ class Tags(Task):
 
     def prepared(self, rows: Dataset, split: str | None) -> Dataset:
         """The columns `tokens` and `tags`. Raises UserError for tags that are not one a word, or not IOB2."""
-        known = rows.column_names
-        tags = self.config.label_column or ("ner_tags" if "ner_tags" in known and "tags" not in known else "tags")
-        columns = [(self.config.text_columns or ["tokens"])[0], tags]
-        if missing := [name for name in columns if name not in known]:
-            raise UserError(f"{self.origin(split)} has no column {missing[0]!r}; it has: {', '.join(known)}")
+        usual = "ner_tags" if "ner_tags" in rows.column_names and "tags" not in rows.column_names else "tags"
+        words, tags = (self.config.text_columns or ["tokens"])[0], self.config.label_column or usual
+        rows = self.columns(rows, [words, tags], split)
         names = getattr(getattr(rows.features[tags], "feature", None), "names", None)
         if names is None and self.config.path in _ENTITIES:
             names = [OUTSIDE, *(f"{place}-{name}" for name in _ENTITIES[self.config.path] for place in "BI")]
-        words, found = (rows[column][:] for column in columns)
+        sentences, found = rows[words][:], rows[tags][:]
         found = found if names is None else [[names[tag] for tag in sentence] for sentence in found]
-        for number, (sentence, own) in enumerate(zip(words, found, strict=True), 1):
-            if len(sentence) != len(own):
-                raise UserError(f"{self.origin(split)}: row {number} has {len(sentence)} words and {len(own)} tags")
+        if list(map(len, sentences)) != list(map(len, found)):
+            raise UserError(f"{self.origin(split)}: a row has not as many tags as words")
         for tag in set(chain.from_iterable(found)):
             if not re.fullmatch(r"O|[BI]-\S+", str(tag)):
                 raise UserError(f"{self.origin(split)}: tag {tag!r} is not allowed; allowed: O, B-TYPE, I-TYPE (IOB2)")
-        return Dataset.from_dict({"tokens": words, "tags": found})
+        return Dataset.from_dict({"tokens": sentences, "tags": found})
 
-    def inputs_of(self, rows: Dataset) -> np.ndarray:
-        return keys_of(rows, ["tokens"])
+    def inputs_of(self, rows: Dataset) -> Sequence[str]:
+        return ["tokens"]
 
     @cached_property
     def classes(self) -> list[str]:
-        """The tags: O, then those of each type. Raises UserError if there are none."""
-        found = [tag for rows in self.raw.known for tags in rows["tags"][:] for tag in tags]
-        tell_classes(f"{len(found)} words of {self.name}", found)
-        entities = sorted(set(found) - {OUTSIDE}, key=lambda tag: (tag[2:], tag))
-        if not entities:
-            raise UserError(f"{self.origin()}: has no tag but O; nothing can be learned")
-        return [OUTSIDE, *entities]
-
-    def head(self) -> Mapping[str, Any]:
-        return head_of(self.classes)
+        """The tags: O, then those of each type."""
+        found = {tag for rows in self.raw.known for tags in rows["tags"][:] for tag in tags}
+        return [OUTSIDE, *sorted(found - {OUTSIDE}, key=lambda tag: (tag[2:], tag))]
 
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, split: str | None = None) -> Dataset:
-        """As for every task, with three further columns: `tokens` and `tags` are those of the whole sentence; `words`
-        are the numbers of the words that have a label."""
+        """As for every task, with three further columns: `tokens` and `tags` are those of the whole sentence; `firsts`
+        are the places of the first token of each word, -1 for a word without one."""
+        self.refuse_unknown(chain.from_iterable(rows["tags"][:]), split)
         # datasets hashes everything that the function refers to; hashing `self` would take seconds.
-        number = {tag: index for index, tag in enumerate(self.classes)}
-        if unknown := set(chain.from_iterable(rows["tags"][:])) - number.keys():
-            raise UserError(
-                f"{self.origin(split)}: tag {min(unknown)!r} does not occur in the training rows; known: "
-                f"{', '.join(self.classes[:20])}"
-            )
-        max_length = self.config.max_length
+        number, max_length = {tag: index for index, tag in enumerate(self.classes)}, self.config.max_length
 
         def tokens(batch: dict[str, list[Any]], program: str = PROGRAM) -> dict[str, Any]:
-            texts = [" ".join(words) for words in batch["tokens"]]
-            encoded = tokenizer(texts, truncation=True, max_length=max_length, return_offsets_mapping=True)
-            spans = encoded.pop("offset_mapping")
-            columns: dict[str, Any] = {**encoded, "labels": [], "words": [], "length": list(map(len, spans))}
-            for places, words, tags in zip(spans, batch["tokens"], batch["tags"], strict=True):
-                owners = owners_of(places, words)
-                # The number of the word whose first token this is; None for all other tokens.
-                firsts = [
-                    word if word != before else None
-                    for before, word in zip([None, *owners], owners, strict=False)
-                ]  # fmt: skip
-                columns["labels"].append([IGNORED if word is None else number[tags[word]] for word in firsts])
-                columns["words"].append([word for word in firsts if word is not None])
-            return columns
+            encoded = tokenizer(list(map(" ".join, batch["tokens"])), truncation=True, max_length=max_length)
+            lengths = list(map(len, encoded["input_ids"]))
+            labels = [[IGNORED] * length for length in lengths]
+            firsts = [first_tokens(encoded[row], words) for row, words in enumerate(batch["tokens"])]
+            for row, tags in enumerate(batch["tags"]):
+                for first, tag in zip(firsts[row], tags, strict=True):
+                    if first >= 0:
+                        labels[row][first] = number[tag]
+            return {**encoded, "labels": labels, "firsts": firsts, "length": lengths}
 
         found = rows.map(tokens, batched=True, desc="tokenise")
-        taught = [row for row, words in enumerate(found["words"][:]) if words]
-        if not taught:
-            raise UserError(f"{self.origin(split)}: no word of the {len(rows)} rows has a token of the tokenizer of "
-                            f"--model.name")  # fmt: skip
         # The mean loss of a batch without labels is NaN; in the evaluation such words count.
-        return found.select(taught) if split is None else found
+        taught = [row for row, firsts in enumerate(found["firsts"][:]) if max(firsts, default=-1) >= 0]
+        return found if split else found.select(taught)
 
     def predicted(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The number of the tag of each token."""
@@ -129,17 +105,15 @@ class Tags(Task):
 
     def _tags(self, predicted: np.ndarray, rows: Dataset) -> list[list[str]]:
         """A tag for each word of each row."""
-        sentences = []
-        columns = (rows[name][:] for name in ("labels", "words", "tags"))
-        for numbers, labels, words, tags in zip(predicted.astype(int), *columns, strict=True):
-            own = dict(zip(words, numbers[: len(labels)][np.array(labels) != IGNORED], strict=True))
-            sentences.append([self.classes[own[word]] if word in own else OUTSIDE for word in range(len(tags))])
-        return sentences
+        found = zip(predicted.astype(int), rows["firsts"][:], strict=True)
+        return [[self.classes[own[at]] if at >= 0 else OUTSIDE for at in firsts] for own, firsts in found]
 
 
-def owners_of(places: Sequence[tuple[int, int]], words: Sequence[str]) -> list[int | None]:
-    """The number of the word that each token is from, by the token's last character; None for special tokens.
-
-    `places`: first and last character (exclusive) of each token in the words, joined by blanks."""
-    starts = np.cumsum([0, *(len(word) + 1 for word in words[:-1])]).tolist()
-    return [bisect(starts, end - 1) - 1 if end > start else None for start, end in places]
+def first_tokens(encoding: Encoding, words: Sequence[str]) -> list[int]:
+    """The place of the first token of each word, in the words joined by blanks; -1 for a word without a token."""
+    found, start = list[int](), 0
+    for word in words:
+        tokens = map(encoding.char_to_token, range(start, start + len(word)))
+        found.append(next((token for token in tokens if token is not None), -1))
+        start += len(word) + 1
+    return found

@@ -22,7 +22,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from autolora.configs.errors import UserError
-from autolora.problems.tasks.labels import IGNORED
+from autolora.problems.tasks.losses import IGNORED
 
 PLAIN = "plain"
 """The name of the template of LoRA's recipe for GPT-2: the source, the token that begins a text (or ends one), the
@@ -31,16 +31,13 @@ _PLAIN = (
     "{% for m in messages %}{% if m['role'] == 'assistant' %}{{ ' ' + m['content'] | trim + eos_token }}"
     "{% else %}{{ m['content'] + (bos_token or eos_token) }}{% endif %}{% endfor %}"
 )
-_MARKS, _COMMENT = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}"), re.compile(r"\{#.*?#\}", re.S)
+_MARKS = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 _DATE, _DAY = re.compile(r"""strftime_now\((['"])(.*?)\1\)"""), datetime(2024, 7, 26, 12)
 # Words that no template writes by itself.
 _PROBE = [{"role": "user", "content": "quagmire"}, {"role": "assistant", "content": "zeppelin"}]
 
 Message = Mapping[str, Any]
-
-
-class NoLabels(ValueError):
-    """A template does not show which tokens of a conversation belong to an answer."""
+Messages = Sequence[Message]
 
 
 class Template:
@@ -54,7 +51,6 @@ class Template:
         """`choice`: PLAIN or a file; None: the tokenizer's own. Raises UserError where there is none, and for one
         that leaves out the words of a turn, as those that read lists of parts do."""
         self.tokenizer = tokenizer
-        self.name = choice or f"the model's own ({tokenizer.name_or_path})"
         own: Any = tokenizer.chat_template
         text = own.get("default") if isinstance(own, dict) else own
         if choice is not None:
@@ -66,10 +62,10 @@ class Template:
             )
         self._undated = text
         tokenizer.chat_template = _with_fixed_date(text)
-        self.marked = bool(_MARKS.search(_COMMENT.sub("", text)))
+        self.marked = bool(_MARKS.search(text))
         _, answer, after = self.render(_PROBE).rpartition(_PROBE[1]["content"])
         if not answer:
-            raise UserError(f"--task.chat_template: {self.name} leaves out the text of a turn; give another")
+            raise UserError("--task.chat_template: the template leaves out the text of a turn; give another")
         special = {*tokenizer.get_added_vocab().values(), *tokenizer.all_special_ids}
         self.end = next((token for token in self.ids(after) if token in special), None)
 
@@ -79,12 +75,12 @@ class Template:
         found = [end_of_text(self.tokenizer), self.end]
         return [token for token in dict.fromkeys(found) if token is not None]
 
-    def render(self, messages: Sequence[Message], **options: Any) -> str:
+    def render(self, messages: Messages, **options: Any) -> str:
         """The conversation as one text; `options`: those of apply_chat_template."""
         turns: Any = list(messages)
         return str(self.tokenizer.apply_chat_template(turns, tokenize=False, **options))
 
-    def prompt(self, messages: Sequence[Message], **options: Any) -> list[int]:
+    def prompt(self, messages: Messages, **options: Any) -> list[int]:
         """The tokens of the conversation, which an answer continues."""
         return self.ids(self.render(messages, add_generation_prompt=True, **options))
 
@@ -93,12 +89,10 @@ class Template:
         found: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return found
 
-    def labelled(
-        self, messages: Sequence[Message], learned: Sequence[int], **options: Any
-    ) -> tuple[list[int], list[int]]:
+    def labelled(self, messages: Messages, learned: Sequence[int], **options: Any) -> tuple[list[int], list[int]]:
         """Token ids of the conversation and their labels, on the messages whose numbers are in `learned`.
 
-        Raises NoLabels if neither the template nor one of TRL's shows which tokens these are.
+        Raises ValueError if neither the template nor one of TRL's shows which tokens these are.
         """
         whole = self.render(messages, **options)
         cuts = None if self.marked else self._cuts(whole, messages, learned, options)
@@ -113,7 +107,7 @@ class Template:
         return ids, [token if label else IGNORED for token, label in zip(ids, is_learned, strict=True)]
 
     def _cuts(
-        self, whole: str, messages: Sequence[Message], learned: Sequence[int], options: Mapping[str, Any]
+        self, whole: str, messages: Messages, learned: Sequence[int], options: Mapping[str, Any]
     ) -> list[int] | None:
         """Where each answer begins and ends in the whole text; None where the prefix rule is broken."""
         cuts: list[int] = []
@@ -126,7 +120,7 @@ class Template:
         return cuts
 
     def _by_marks(
-        self, messages: Sequence[Message], learned: Sequence[int], options: Mapping[str, Any]
+        self, messages: Messages, learned: Sequence[int], options: Mapping[str, Any]
     ) -> tuple[list[int], list[bool]]:
         """Token ids, and whether each is learned, by the marks of the template or of TRL's for it."""
         turns: Any = list(messages)
@@ -138,7 +132,7 @@ class Template:
         answers = [number for number, turn in enumerate(messages) if turn["role"] == "assistant"]
         if len(learned) < len(answers):
             if len(runs) != len(answers):
-                raise NoLabels(f"{self.name} does not show to which of several answers its marks belong")
+                raise ValueError("the template does not show to which of several answers its marks belong")
             runs = [run for number, run in zip(answers, runs, strict=True) if number in learned]
         # Some templates leave the end of the turn outside their marks: the model would never learn to stop.
         ends = [run[-1] + 1 for run in runs if ids[run[-1] + 1 : run[-1] + 2] == [self.end]]
@@ -149,21 +143,18 @@ class Template:
     def _with_marks(self) -> str:
         if self.marked:
             return str(self.tokenizer.chat_template)
+        original = copy(self.tokenizer)
+        original.chat_template = self._undated
         try:
             from trl.chat_template_utils import get_training_chat_template
-        except ImportError:
-            advice = "install TRL, which has training templates for many models,"
-        else:
-            original = copy(self.tokenizer)
-            original.chat_template = self._undated
-            try:
-                return _with_fixed_date(str(get_training_chat_template(original)))
-            except ValueError:
-                advice = "TRL has no training template for it;"
-        raise NoLabels(
-            f"{self.name} does not write a conversation as its prompt and then the answer; {advice} or give a "
-            f"template that marks answers by {{% generation %}} in --task.chat_template"
-        )
+
+            return _with_fixed_date(str(get_training_chat_template(original)))
+        except (ImportError, ValueError) as error:
+            raise ValueError(
+                "the template does not write a conversation as its prompt and then the answer; install TRL, which "
+                "has training templates for many models, or give a template that marks answers by "
+                "{% generation %} in --task.chat_template"
+            ) from error
 
 
 def _with_fixed_date(template: str) -> str:

@@ -1,9 +1,9 @@
 """One label per text or pair of texts, a class or a number: users' tables, GLUE and the program's own sentences."""
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -11,43 +11,79 @@ import torch
 from datasets import ClassLabel, Dataset
 from peft import TaskType
 from scipy import stats
-from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
-from torch import Tensor
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, mean_squared_error
+from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding, PreTrainedTokenizerBase
 
 from autolora.configs.errors import UserError
-from autolora.problems.rows import keys_of
 from autolora.problems.tasks.base import PROGRAM, Collate, Task
-from autolora.problems.tasks.label_scale import LabelScale
-from autolora.problems.tasks.labels import head_of, tell_classes
 
-log = logging.getLogger("autolora.inputs")
-
-MOST_CLASSES = 1000
-Metric = Callable[[np.ndarray, np.ndarray], float]
+Metric = Callable[..., Any]
+"""Labels and predictions [rows] -> a number."""
 
 
-def _unless_constant(function: Metric) -> Metric:
-    """0 where all labels or all predictions are equal: a model that predicts one value has learned nothing."""
-
-    def found(labels: np.ndarray, predicted: np.ndarray) -> float:
-        return 0.0 if np.ptp(labels) == 0 or np.ptp(predicted) == 0 else float(function(labels, predicted))
-
-    return found
-
-
+# The correlations of a constant are no numbers: a model that predicts one value has learned nothing, which counts 0.
 METRICS: dict[str, Metric] = {
-    "accuracy": lambda labels, predicted: float(accuracy_score(labels, predicted)),
-    "matthews": _unless_constant(matthews_corrcoef),
-    "f1_macro": lambda labels, predicted: float(f1_score(labels, predicted, average="macro")),
-    "spearman": _unless_constant(lambda labels, predicted: stats.spearmanr(labels, predicted).statistic),
-    "pearson": _unless_constant(lambda labels, predicted: stats.pearsonr(labels, predicted).statistic),
-    "mse": lambda labels, predicted: float(np.mean((labels - predicted) ** 2)),
+    "accuracy": accuracy_score,
+    "matthews": matthews_corrcoef,
+    "f1_macro": partial(f1_score, average="macro"),
+    "spearman": lambda labels, predicted: np.nan_to_num(stats.spearmanr(labels, predicted).statistic),
+    "pearson": lambda labels, predicted: np.nan_to_num(stats.pearsonr(labels, predicted).statistic),
+    "mse": mean_squared_error,
 }
 
 
+@dataclass(frozen=True)
+class LabelScale:
+    """The scale on which numbers are learned: (label - mean) / deviation, both of the training rows.
+
+    A new head starts near 0, and its learning rate is for outputs of about the size 1. Numbers such as prices would be
+    out of its reach, and the outer gradient with eta `betty` grows with the square of the loss.
+    """
+
+    mean: float
+    deviation: float
+
+    @classmethod
+    def of(cls, labels: Sequence[float]) -> Self:
+        """The scale of these labels."""
+        return cls(float(np.mean(labels)), float(np.std(labels)))
+
+    @property
+    def needs_fp32(self) -> bool:
+        """Whether a model that predicts in the units of the file must compute its output in fp32: bf16 rounds a number
+        by up to its 256th part, which is a 25th of a deviation where the mean is 10 deviations."""
+        return abs(self.mean) > 10 * self.deviation
+
+    def scaled(self, label: float) -> float:
+        """A label as the model learns it."""
+        return (label - self.mean) / self.deviation
+
+    def restored(self, values: np.ndarray) -> np.ndarray:
+        """The model's outputs in the units of the file."""
+        return values.astype(float) * self.deviation + self.mean
+
+    @torch.no_grad()
+    def into_head(self, model: nn.Module) -> bool:
+        """Changes the trained head so that `model` predicts in the units of the file.
+
+        Does nothing and returns False if the output layer has no bias (most decoders) or more than one output."""
+        layers = [
+            layer
+            for name, layer in model.named_modules()
+            if isinstance(layer, nn.Linear) and layer.out_features == 1 and layer.weight.requires_grad
+            if "lora_" not in name
+        ]
+        if not layers or layers[-1].bias is None:
+            return False
+        output = layers[-1]  # a model defines its head after its body
+        output.weight.mul_(self.deviation)
+        output.bias.mul_(self.deviation).add_(self.mean)
+        return True
+
+
 class Texts(Task):
-    """Texts and their labels. `classes` are the names of the labels; empty for numbers."""
+    """Texts and their labels, which are classes or, in a regression, numbers."""
 
     auto_class = AutoModelForSequenceClassification
     peft_type = TaskType.SEQ_CLS
@@ -58,11 +94,7 @@ class Texts(Task):
         """Whether labels are numbers."""
         return bool(self.config.kind == "regression")
 
-    @cached_property
-    def inputs(self) -> Sequence[str]:
-        return self._columns(self.raw.train)
-
-    def _columns(self, rows: Dataset) -> list[str]:
+    def inputs_of(self, rows: Dataset) -> list[str]:
         found: list[str] | None = self.config.text_columns
         return found or ["sentence" if "sentence" in rows.column_names and "text" not in rows.column_names else "text"]
 
@@ -71,41 +103,30 @@ class Texts(Task):
         return self.config.label_column or "label"
 
     def prepared(self, rows: Dataset, split: str | None) -> Dataset:
-        known, columns = rows.column_names, [*self._columns(rows), self._label]
-        if missing := [column for column in columns if column not in known]:
-            raise UserError(f"{self.origin(split)} has no column {missing[0]!r}; it has: {', '.join(known)}")
-        for column in columns:
-            cells = pd.Series(rows[column][:], dtype=object)
-            empty = (cells.isna() | (cells.astype(str).str.strip() == "")).to_numpy()
-            if empty.any():
-                raise UserError(
-                    f"{self.origin(split)}: {empty.sum()} rows have nothing in column {column!r}, the first is row "
-                    f"{empty.argmax() + 1}; fill it in or remove them"
-                )
-        return rows.select_columns(columns)
-
-    def inputs_of(self, rows: Dataset) -> np.ndarray:
-        return keys_of(rows, self._columns(rows))
+        found = self.columns(rows, [*self.inputs_of(rows), self._label], split)
+        for name in found.column_names:
+            cells = pd.Series(found[name][:], dtype=object)
+            empty = np.flatnonzero(cells.isna() | (cells.astype(str).str.strip() == ""))
+            if len(empty):
+                rows_of_it = f"{len(empty)} rows have nothing in column {name!r}, the first is row {empty[0] + 1}"
+                raise UserError(f"{self.origin(split)}: {rows_of_it}")
+        return found
 
     @cached_property
     def classes(self) -> list[str]:
         """The names of the classes: those in the type of the column, else those that the labels have, numbers first.
 
-        Raises UserError for fewer than two classes, and for more than MOST_CLASSES."""
+        Raises UserError for fewer than two classes."""
         if self.regression:
             return []
-        found = [name for rows in self.raw.known for name in self._names(rows)]
-        tell_classes(f"{len(found)} rows of {self.name}", found)
         feature = self.raw.train.features[self._label]
-        names = set(feature.names if isinstance(feature, ClassLabel) else found)
-        if not 2 <= len(names) <= MOST_CLASSES:
-            raise UserError(
-                f"{self.origin()}: column {self._label!r} has {len(names)} different labels; allowed: 2 to "
-                f"{MOST_CLASSES} classes; to learn numbers, set --task.kind regression"
-            )
         if isinstance(feature, ClassLabel):
             return list(feature.names)
-        return sorted(names, key=lambda name: (0, int(name), name) if _is_whole(name) else (1, 0, name))
+        found = {name for rows in self.raw.known for name in self._names(rows)}
+        names = sorted(found, key=lambda name: (0, int(name), name) if _is_whole(name) else (1, 0, name))
+        if len(names) < 2:
+            raise UserError(f"{self.origin()}: column {self._label!r} has one label alone, {names[0]!r}")
+        return names
 
     def _names(self, rows: Dataset) -> list[str]:
         """The name of each row's class: 1 and 1.0 (parquet, JSON), "1" and " 1" (CSV) are one class."""
@@ -115,48 +136,29 @@ class Texts(Task):
         return [names.get(cell, str(cell).strip()) for cell in cells]
 
     def _labels(self, rows: Dataset, split: str | None) -> list[Any]:
-        """The numbers of the classes, or the numbers to learn. Raises UserError for a label that is neither, or a
-        class that the training rows do not have."""
-        if not self.regression:
-            places, found = {name: number for number, name in enumerate(self.classes)}, self._names(rows)
-            if unknown := sorted(set(found) - places.keys()):
-                raise UserError(
-                    f"{self.origin(split)}: label {unknown[0]!r:.60} does not occur in the training rows; known: "
-                    f"{', '.join(self.classes[:20])}"
-                )
-            return [places[name] for name in found]
-        try:
-            numbers = list(map(float, rows[self._label][:]))
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{self.origin(split)}: column {self._label!r}: {error}") from error
-        if not np.isfinite(numbers).all():
-            raise UserError(f"{self.origin(split)}: column {self._label!r} has numbers that are not finite")
-        return numbers
+        """The numbers of the classes, or the numbers to learn. Raises UserError for a class that the training rows do
+        not have."""
+        if self.regression:
+            return list(map(float, rows[self._label][:]))
+        found, places = self._names(rows), {name: number for number, name in enumerate(self.classes)}
+        self.refuse_unknown(found, split)
+        return [places[name] for name in found]
 
     @cached_property
-    def label_scale(self) -> LabelScale | None:  # type: ignore[override]
-        """As for every task. Raises UserError where all numbers are equal."""
+    def label_scale(self) -> LabelScale | None:
         if not self.regression or self.own_units:
             return None
-        scale = LabelScale.of(self._labels(self.raw.train, None))
-        if scale.deviation == 0:
-            raise UserError(f"{self.origin()} has the one number {scale.mean:g}; two or more are needed")
-        log.info(
-            "data: %d training rows of %s, numbers with mean %.4g and standard deviation %.4g; the program learns "
-            "them with mean 0 and standard deviation 1 and converts its predictions",
-            len(self.raw.train), self.name, scale.mean, scale.deviation,
-        )  # fmt: skip
-        return scale
+        return LabelScale.of(self._labels(self.raw.train, None))
 
     def head(self) -> Mapping[str, Any]:
         if self.regression:
             return {"num_labels": 1, "problem_type": "regression"}
-        return {"problem_type": "single_label_classification", **head_of(self.classes)}
+        return {"problem_type": "single_label_classification", **super().head()}
 
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, split: str | None = None) -> Dataset:
         """As for every task; `texts` are those of the row, and numbers are in the units of the file."""
         # datasets hashes everything that the function refers to; hashing `self` would take seconds.
-        columns, max_length = self._columns(rows), self.config.max_length
+        columns, max_length = self.inputs_of(rows), self.config.max_length
 
         def tokens(batch: dict[str, list[Any]], program: str = PROGRAM) -> dict[str, Any]:
             texts = [batch[column] for column in columns]
@@ -182,7 +184,7 @@ class Texts(Task):
 
     def metrics(self, predicted: np.ndarray, rows: Dataset, loss: float) -> dict[str, float]:
         labels, found = np.array(rows["labels"][:]), self._restored(predicted)
-        return {name: METRICS[name](labels, found) for name in self.config.reported}
+        return {name: float(METRICS[name](labels, found)) for name in self.config.reported}
 
     def _restored(self, predicted: np.ndarray) -> np.ndarray:
         """The predicted numbers in the units of the file, or the numbers of the classes [rows]."""
@@ -191,13 +193,12 @@ class Texts(Task):
 
     def predictions(self, predicted: np.ndarray, rows: Dataset) -> pd.DataFrame:
         """Columns: the texts; `label`; `predicted`; and for classes `probability`, the model's for that class."""
-        found = dict(zip(self.inputs, zip(*rows["texts"][:], strict=True), strict=True))
+        table = pd.DataFrame(rows["texts"][:], columns=list(self.inputs))
         labels, best = rows["labels"][:], self._restored(predicted)
         if self.regression:
-            return pd.DataFrame({**found, "label": labels, "predicted": best})
+            return table.assign(label=labels, predicted=best)
         names = np.asarray(self.classes, dtype=object)
-        told = {"label": names[labels], "predicted": names[best.astype(int)], "probability": predicted[:, 1]}
-        return pd.DataFrame({**found, **told})
+        return table.assign(label=names[labels], predicted=names[best.astype(int)], probability=predicted[:, 1])
 
 
 def _is_whole(name: str) -> bool:

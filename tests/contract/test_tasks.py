@@ -6,7 +6,6 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import datasets
 import pandas as pd
@@ -74,18 +73,6 @@ def test_conversations_give_a_language_model_with_samples(finished_chat: Path) -
     found = model.generate(**ids, max_new_tokens=8, do_sample=False)[0, ids["input_ids"].shape[1] :].tolist()
     assert found == written["token_ids"]
     assert (finished_chat / "adapter_padded" / "adapter_config.json").exists(), "a language model's padded form"
-
-
-def test_the_lines_of_a_language_models_card_write_a_text(
-    finished_chat: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    card = (finished_chat / "adapter" / "README.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
-    monkeypatch.chdir(finished_chat / "adapter")
-    names: dict[str, Any] = {}
-    exec(code, names)
-    assert type(names["model"]).__name__ == "PeftModelForCausalLM"
-    assert capsys.readouterr().out.strip()
 
 
 def test_the_loss_of_a_conversation_is_that_of_the_tokens_of_its_answers(chat_model: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
-from autolora.problems.tasks.labels import IGNORED
+from autolora.problems.tasks.losses import IGNORED
 from tests.helpers.generation_toys import arguments, e2e_rows, make_causal, make_tokenizer
 
 SPECIAL = [

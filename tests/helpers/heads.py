@@ -7,7 +7,7 @@ import torch
 from datasets import Dataset
 from transformers import BertConfig, GPT2Config, GPT2LMHeadModel
 
-from autolora.problems.tasks.token_loss import token_loss
+from autolora.problems.tasks.losses import token_loss
 
 NO = -100
 TOKENS = [[NO, 1, 2, 0, 1, 2], [NO, NO, NO, NO, NO, 1], [NO, 2, 2, 2, 2, 2], [NO, 1, NO, NO, NO, 1]]

@@ -21,7 +21,7 @@ from autolora.problems.models.attach import factors, lora_config, lora_layers
 from autolora.problems.models.layers import lora_layers_of
 from autolora.problems.models.load import BaseModel
 from autolora.problems.tasks.chat import Conversations
-from autolora.problems.tasks.labels import IGNORED
+from autolora.problems.tasks.losses import IGNORED
 
 _RULE = schema.Eva.recorded_rule
 """Of its ranks.json; also the key under which a run keeps what was found."""

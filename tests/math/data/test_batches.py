@@ -76,14 +76,6 @@ def numbers(batch: Batch) -> list[int]:
     return [int(number) for number in part["n"]]
 
 
-def test_every_row_comes_once_an_epoch() -> None:
-    given = batches_of_rows()
-    batches = [numbers(given[number]) for number in range(26)]
-    for epoch in (batches[:13], batches[13:]):
-        assert sorted(row for batch in epoch for row in batch) == list(range(len(LENGTHS)))
-    assert batches[:13] != batches[13:]
-
-
 def test_a_batch_follows_from_the_seed_and_its_number_whatever_was_drawn_before() -> None:
     """So a search that resumes needs no state of a loader, and no two batches share dropout masks."""
     whole = batches_of_rows()
@@ -111,37 +103,6 @@ def test_what_a_collate_draws_follows_from_the_batch_and_leaves_the_scripts_numb
         assert before == (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
     assert found[0] == found[1]
     assert found[0][0] != found[0][1]
-
-
-def test_batches_are_plain_dicts_padded_to_their_own_longest_row(tiny_config: Callable[..., RunConfig]) -> None:
-    config = tiny_config()
-    data = prepare(make_task(config), load_tokenizer(config.model), config)
-    rows = sorted((data.train[i] for i in range(20)), key=lambda row: row["length"])
-    short, long = rows[0], rows[-1]
-    batch = data.collate([short, long])
-    assert type(batch) is dict
-    assert batch["labels"].tolist() == [short["labels"], long["labels"]]
-    assert not {"length", "sentence", "label"} & set(batch)
-    assert batch["input_ids"].shape[1] == -(-long["length"] // 8) * 8
-    assert batch["attention_mask"].sum(dim=1).tolist() == [short["length"], long["length"]]
-    assert batch["input_ids"][0, : short["length"]].tolist() == short["input_ids"]
-
-
-@pytest.mark.parametrize("labels", [[1] * 21, [[1, -100, 2]] * 10 + [[-100, -100, 3]] * 11])
-def test_a_batch_in_parts_is_the_batch_of_as_many_rows(labels: list[Any]) -> None:
-    """The same rows in the same order, and shares by labels that sum to 1."""
-    rows = Dataset.from_dict({"length": LENGTHS[:21], "labels": labels, "number": list(range(21))})
-
-    def collate(batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        return {"n": torch.tensor([row["number"] for row in batch])}
-
-    whole, cut = Batches(rows, 8, collate, 2, CPU), Batches(rows, 2, collate, 2, CPU, parts=4)
-    for number in range(5):
-        ((one, _),), (parts, shares) = whole[number].parts, zip(*cut[number].parts, strict=True)
-        assert [len(part["n"]) for part in parts] == [2] * 4 if len(one["n"]) == 8 else [2, 2, 1]
-        assert torch.equal(torch.cat([part["n"] for part in parts]), one["n"])
-        counts = [sum(np.count_nonzero(np.asarray(labels[n]) != -100) for n in part["n"]) for part in parts]
-        assert shares == pytest.approx([count / sum(counts) for count in counts])
 
 
 def test_a_batch_in_parts_on_several_processes_is_that_of_one() -> None:

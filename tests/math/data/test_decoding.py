@@ -6,7 +6,8 @@ import torch
 from autolora.configs.tasks import Decoding
 from autolora.problems.tasks.decoding import NoRepeatInAnswer, decode
 from autolora.problems.tasks.template import PLAIN, Template
-from tests.helpers.generation_toys import make_causal, make_tokenizer
+from tests.helpers.chat_toys import chat_tokenizer
+from tests.helpers.generation_toys import make_causal
 
 SOURCES = ["name : The Mill | area : riverside", "x", "name : Blue Spice"]
 
@@ -14,7 +15,7 @@ SOURCES = ["name : The Mill | area : riverside", "x", "name : Blue Spice"]
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
 @pytest.mark.parametrize("beams", [1, 3])
 def test_a_batch_says_what_each_prompt_alone_says(kind: str, beams: int) -> None:
-    tokenizer = make_tokenizer()
+    tokenizer = chat_tokenizer(None)
     model = make_causal(kind, len(tokenizer))
     prompts = [Template(tokenizer, PLAIN).prompt([{"role": "user", "content": source}]) for source in SOURCES]
     settings = Decoding(num_beams=beams, max_new_tokens=6, batch_size=3)
@@ -31,7 +32,7 @@ def test_a_batch_says_what_each_prompt_alone_says(kind: str, beams: int) -> None
 @pytest.mark.parametrize("penalty", [None, 1.3])
 def test_greedy_is_the_argmax_of_the_model(penalty: float | None) -> None:
     """Also on a base that ships a penalty, as Qwen2.5 does."""
-    tokenizer = make_tokenizer()
+    tokenizer = chat_tokenizer(None)
     model = make_causal("llama", len(tokenizer)).eval()
     model.generation_config.repetition_penalty = penalty
     ids = Template(tokenizer, PLAIN).prompt([{"role": "user", "content": SOURCES[0]}])

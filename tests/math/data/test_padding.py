@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import processors
 from torch import Tensor
 from transformers import (
     BertConfig,
@@ -14,7 +13,6 @@ from transformers import (
     GPT2Config,
     GPT2ForSequenceClassification,
     GPT2LMHeadModel,
-    PreTrainedTokenizerFast,
     set_seed,
 )
 
@@ -53,19 +51,6 @@ CASES: dict[str, tuple[Callable[[], Task], Callable[[int], Any], Any]] = {
 }
 
 
-def padding_on(side: str, last: str = "</s>") -> PreTrainedTokenizerFast:
-    """A tokenizer that ends each text with `last`."""
-    tokenizer = make_tokenizer()
-    tokenizer.padding_side = side
-    if last != "</s>":
-        tokenizer.add_special_tokens({"cls_token": last})
-        ending = ("</s>", 2), (last, tokenizer.convert_tokens_to_ids(last))
-        tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
-            single=f"$A </s> {last}", special_tokens=list(ending)
-        )
-    return tokenizer
-
-
 def row(ids: list[int], labels: Any) -> dict[str, Any]:
     return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels}
 
@@ -80,7 +65,8 @@ def outputs(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
 @pytest.mark.parametrize("case", CASES)
 def test_a_row_is_read_alike_alone_and_beside_a_longer_one(float64: None, case: str, side: str) -> None:
     task, model_of, labels = CASES[case]
-    tokenizer = padding_on(side)
+    tokenizer = make_tokenizer()
+    tokenizer.padding_side = side
     set_seed(0)
     model = model_of(len(tokenizer)).eval()
     collate = task().collate(tokenizer)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autolora.problems.tasks import token_loss as module
-from autolora.problems.tasks.token_loss import token_loss
+from autolora.problems.tasks import losses as module
+from autolora.problems.tasks.losses import token_loss
 
 VOCABULARY = 11
 

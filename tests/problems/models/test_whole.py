@@ -37,12 +37,6 @@ def test_the_named_module_is_trained_beside_lora_and_the_head(model_folder: Call
     }
 
 
-def test_a_name_that_matches_nothing_is_refused_in_one_line(model_folder: Callable[..., Path]) -> None:
-    base = base_of(model_folder("bert"), AutoModelForSequenceClassification)
-    with pytest.raises(UserError, match=r"^--lora\.modules_to_save: poler matches no module of .*pooler"):
-        with_modules_to_save(base, ["poler"], QUERY)
-
-
 @pytest.mark.parametrize(
     ("kind", "targets", "more"),
     [
@@ -75,27 +69,6 @@ def test_a_name_means_whole_words(model_folder: Callable[..., Path]) -> None:
     )
     trained = {name for name, p in model.named_parameters() if p.requires_grad and "norm" in name}
     assert trained == {"base_model.model.model.norm.modules_to_save.default.weight"}
-
-
-@pytest.mark.parametrize(
-    ("kind", "arguments", "said"),
-    [
-        ("bert", ("--lora.modules_to_save", "null"), ["INFO the model's bert.pooler", "like the task head"]),
-        ("bert", ("--lora.modules_to_save", "[]"), ["WARNING the model's bert.pooler", "stays frozen"]),
-        ("bert", ("--method", "full"), []),
-        ("roberta", ("--lora.modules_to_save", "null"), []),  # its head is new, and trained whole
-    ],
-)
-def test_what_becomes_of_an_untrained_pooler_is_said_once(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], log_lines: list[str],
-    kind: str, arguments: tuple[str, ...], said: list[str],
-) -> None:  # fmt: skip
-    run = run_of(tiny_config(*arguments, kind=kind))
-    run.base()
-    run.base()
-    about = [line for line in log_lines if "was never trained" in line]
-    assert len(about) == bool(said)
-    assert all(words in line for line in about for words in said)
 
 
 @pytest.mark.parametrize("method", ["autolora", "lora"])

@@ -12,8 +12,9 @@ from tokenizers.processors import TemplateProcessing
 
 from autolora.configs.errors import UserError
 from autolora.configs.tasks import Chat
-from autolora.problems.tasks.chat import Conversations, conversation, exact_match
-from autolora.problems.tasks.labels import IGNORED
+from autolora.problems.tasks.chat import Conversations, exact_match
+from autolora.problems.tasks.formats import Conversation
+from autolora.problems.tasks.losses import IGNORED
 from autolora.problems.tasks.template import Template
 from tests.helpers.chat_toys import OURS, SYSTEM, TURNS, chat_tokenizer
 from tests.helpers.generation_toys import e2e_rows, write_e2e
@@ -49,8 +50,8 @@ def test_rows_are_those_of_the_template(tmp_path: Path) -> None:
     for row, turns, learned in ((long, [SYSTEM, *TURNS], [2, 4]), (short, TURNS[:2], [1])):
         assert (row["input_ids"], row["labels"]) == Template(tokenizer).labelled(turns, learned)
         assert row["length"] == len(row["input_ids"])
-        assert conversation(row).prompt == turns[:-1]
-        assert conversation(row).references == [turns[-1]["content"]]
+        assert Conversation.of(row).prompt == turns[:-1]
+        assert Conversation.of(row).references == [turns[-1]["content"]]
     batch = of.collate(tokenizer)([long, short])
     assert set(batch) == {"input_ids", "attention_mask", "labels"}
     padding = batch["attention_mask"] == 0
@@ -59,25 +60,16 @@ def test_rows_are_those_of_the_template(tmp_path: Path) -> None:
     assert batch["attention_mask"].sum().item() == long["length"] + short["length"]
 
 
-def test_all_answers_to_a_prompt_are_held_out_together(tmp_path: Path) -> None:
-    pairs = [{"prompt": f"q{i % 10}", "completion": f"a{i}"} for i in range(20)]
-    of = task(write(tmp_path / "a.jsonl", pairs), holdout_share=0.3)
-    rows = of.raw
-    (held_out,) = rows.evaluation.values()
-    assert (len(rows.train), len(held_out), of.held_out) == (14, 6, True)
-    assert not set(rows.train["source"]) & set(held_out["source"])
-
-
 def test_rows_that_teach_nothing_are_left_out_and_counted(tmp_path: Path, log_lines: list[str]) -> None:
-    """An empty answer, a role that no template knows, a row that the template refuses."""
+    """No answer, and a row that the template refuses."""
     given = [{"messages": TURNS[:2]}, {"messages": [TURNS[0]]}, {"messages": [SYSTEM, *TURNS]}, {"messages": TURNS}]
     path, tokenizer = write(tmp_path / "a.jsonl", given), chat_tokenizer(OURS["no system turn"])
     train, evaluation = encoded(task(path, validation_path=str(path)), tokenizer)
     assert len(train) == len(evaluation) == 2
     where = f"--task.path: {path}"
     assert list(dict.fromkeys(line for line in warnings(log_lines) if line.startswith(where))) == [
-        f"{where}: 1 of 4 rows teach nothing; the first is row 2: no assistant turn after a user's that is to be "
-        "learned and has a text; they are left out",
+        f"{where}: 1 of 4 rows teach nothing; the first is row 2: ValueError: no assistant turn after a user's that "
+        "is to be learned and has a text; they are left out",
         f"{where}: 1 of 3 rows teach nothing; the first is row 2: TemplateError: No system turn here; they are left "
         "out",
     ]
@@ -115,20 +107,14 @@ def test_a_text_is_learned_whole_without_a_template(tmp_path: Path) -> None:
     assert of.ends(tokenizer) == [tokenizer.eos_token_id]
 
 
-def test_a_text_that_a_template_has_rendered_gets_no_second_beginning_or_end(tmp_path: Path) -> None:
+def test_a_text_that_a_template_has_rendered_gets_no_second_beginning(tmp_path: Path) -> None:
     tokenizer = chat_tokenizer()
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
         single="<bos> $A", special_tokens=[("<bos>", tokenizer.bos_token_id)]
     )
-    rendered = Template(tokenizer).render(TURNS)
-    texts = {
-        rendered: f"<bos>{rendered}",
-        f"<bos>{rendered}": f"<bos>{rendered}",
-        "one<|endoftext|>two": "<bos>one<|endoftext|>two<|endoftext|>",
-    }
-    path = write(tmp_path / "a.jsonl", [{"text": text} for text in texts])
+    path = write(tmp_path / "a.jsonl", [{"text": "a pub"}, {"text": "<bos>a pub"}])
     train, _ = encoded(task(path, validation_path=str(path)), tokenizer)
-    assert [tokenizer.decode(ids) for ids in train["input_ids"]] == list(texts.values())
+    assert [tokenizer.decode(ids) for ids in train["input_ids"]] == ["<bos>a pub<|endoftext|>"] * 2
 
 
 def test_a_model_without_a_template_needs_one(tmp_path: Path) -> None:
@@ -148,17 +134,11 @@ def test_records_are_trained_on_by_reference_and_evaluated_by_source(tmp_path: P
     )
     assert (of.config.smoothing, of.config.decoding.num_beams) == (0.1, 10)
     assert len(of.decoded(evaluation)) == 4
-    references = [conversation(row).references for row in evaluation]
+    references = [Conversation.of(row).references for row in evaluation]
     assert [len(found) for found in references] == [2] * 4
     found = of.score_texts([refs[1] for refs in references], evaluation)
     assert found == {"bleu": pytest.approx(1.0), "exact_match": 1.0}
     assert list(of.ordered({"loss": 1.0, "exact_match": 1.0, "bleu": 0.5})) == ["bleu", "exact_match", "loss"]
-
-
-def test_own_pairs_are_trained_as_they_are() -> None:
-    own = Chat(type="chat", path="x", format="pairs")
-    assert (own.smoothing, own.decoding.num_beams, own.reported) == (0.0, 1, ["bleu"])
-    assert Chat(type="chat", path="x").reported == ["perplexity", "token_accuracy"]
 
 
 def test_perplexity_is_the_exponential_of_the_loss_and_never_overflows(tmp_path: Path) -> None:

@@ -32,39 +32,23 @@ class Indexed(torch.utils.data.Dataset[Any]):
 @pytest.mark.parametrize("source", [EXAMPLES, Dataset.from_list(EXAMPLES), Indexed()], ids=["list", "hub", "torch"])
 def test_rows_are_those_of_the_source(source: Any) -> None:
     rows = GivenRows(source, collate)
-    assert (len(rows), rows["length"], list(rows["labels"])) == (3, [3, 1, 2], [1, 1, 0])
+    assert (len(rows), rows["length"], list(rows[[0, 1, 2]]["labels"])) == (3, [3, 1, 2], [1, 1, 0])
     assert [int(example["labels"]) for example in rows.__getitems__([2, 0])] == [0, 1]
     some = rows.select([2, 1])
     assert (len(some), some["length"], list(some[[1, 0]]["labels"])) == (2, [2, 1], [1, 0])
     assert some.select([1])["length"] == [1]
 
 
-def test_a_batch_may_hold_plain_numbers() -> None:
-    """TRL's collator adds the longest length of packed texts; it had been refused."""
-    rows = GivenRows(EXAMPLES, lambda examples: {**collate(examples), "max_length_q": 3})
-    assert rows.collate(EXAMPLES)["max_length_q"] == 3
-    assert list(rows["labels"]) == [1, 1, 0]
-
-
-def test_a_length_of_the_examples_own_counts_and_others_have_none() -> None:
-    assert GivenRows([{"input_ids": [1, 2], "length": 9}], collate)["length"] == [9]
-    assert GivenRows(Dataset.from_list([{"input_ids": [1, 2], "length": 9}]), collate)["length"] == [9]
-    assert GivenRows([(1, 2), "text"], collate)["length"] == [1, 1]
-
-
-@pytest.mark.parametrize("kind", ["list", "hub", "hub with lengths", "torch"])
-def test_examples_of_equal_tokens_are_one_text(kind: str) -> None:
+def test_examples_of_equal_tokens_are_one_text() -> None:
     tokens = [[1, 2], [3], [1, 2], [12], [2, 1]]
     plain: list[Any] = [{"input_ids": ids, "labels": number} for number, ids in enumerate(tokens)]
     tensors = [{name: torch.tensor(value) for name, value in example.items()} for example in plain]
-    hub = Dataset.from_list(plain)
-    source = {"list": plain, "hub": hub, "hub with lengths": hub.add_column("length", [9] * 5), "torch": tensors}[kind]
-    rows = GivenRows(source, collate, by_text=True)
-    groups = list(rows["group"])
-    assert [groups.index(group) for group in groups] == [0, 1, 0, 3, 4]
-    assert rows["length"] == ([9] * 5 if kind == "hub with lengths" else [2, 1, 2, 1, 2])
-    assert rows.select([4, 2])["group"] == [groups[4], groups[2]]
-    assert len(rows) == 5, "the rows that some were taken from stay as they were"
+    for source in (plain, Dataset.from_list(plain), tensors):
+        rows = GivenRows(source, collate, by_text=True)
+        groups = list(rows["group"])
+        assert [groups.index(group) for group in groups] == [0, 1, 0, 3, 4]
+        assert rows["length"] == [2, 1, 2, 1, 2]
+        assert rows.select([4, 2])["group"] == [groups[4], groups[2]]
 
 
 def test_each_example_is_a_group_unless_its_text_is_all_that_is_read() -> None:
@@ -73,18 +57,6 @@ def test_each_example_is_a_group_unless_its_text_is_all_that_is_read() -> None:
         GivenRows([(1, 2), "text"], collate, by_text=True),
     ):  # fmt: skip
         assert list(rows["group"]) == list(range(len(rows)))
-
-
-def test_each_example_is_read_once_before_the_search() -> None:
-    read: list[int] = []
-
-    class Counted(list[Any]):
-        def __getitem__(self, number: Any) -> Any:
-            read.append(number)
-            return super().__getitem__(number)
-
-    GivenRows(Counted(EXAMPLES), collate, by_text=True).select([0, 2])
-    assert read == [0, 1, 2]
 
 
 def shares(rows: GivenRows, size: int) -> list[float]:
@@ -113,34 +85,23 @@ def test_a_number_to_be_predicted_counts_whatever_its_value() -> None:
 
 
 @pytest.mark.parametrize(
-    ("task_type", "labels", "known", "regression"),
+    ("task_type", "outputs", "labels", "known", "regression"),
     [
-        (TaskType.SEQ_CLS, torch.tensor([0, 1]), True, False),
-        ("SEQ_CLS", torch.tensor([0.5, 1.0]), True, True),
-        (TaskType.SEQ_CLS, torch.tensor([[0.0, 1.0], [1.0, 1.0]]), False, False),
-        (TaskType.TOKEN_CLS, torch.tensor([[0, 1], [1, -100]]), True, False),
-        (TaskType.CAUSAL_LM, torch.tensor([[0, 1], [1, -100]]), True, False),
-        (TaskType.CAUSAL_LM, torch.tensor([[0, 1, 1, -100]]), False, False),  # packed into one row
-        (TaskType.SEQ_2_SEQ_LM, torch.tensor([[0, 1], [1, 1]]), False, False),
-        (None, torch.tensor([0, 1]), False, False),
+        (TaskType.SEQ_CLS, 2, torch.tensor([0, 1]), True, False),
+        ("SEQ_CLS", 1, torch.tensor([0.5, 1.0]), True, True),
+        ("SEQ_CLS", 1, torch.tensor([1, 5]), True, True),  # stars were taken for classes
+        (TaskType.SEQ_CLS, 2, torch.tensor([[0.0, 1.0], [1.0, 1.0]]), False, False),
+        (TaskType.TOKEN_CLS, 1, torch.tensor([[0, 1], [1, -100]]), True, False),
+        (TaskType.CAUSAL_LM, None, torch.tensor([[0, 1], [1, -100]]), True, False),
+        (TaskType.CAUSAL_LM, None, torch.tensor([[0, 1, 1, -100]]), False, False),  # packed into one row
+        (TaskType.SEQ_2_SEQ_LM, None, torch.tensor([[0, 1], [1, 1]]), False, False),
+        (None, 2, torch.tensor([0, 1]), False, False),
+        ("SEQ_CLS", 2, None, False, False),
     ],
 )
-def test_which_losses_of_rows_are_known(task_type: Any, labels: Tensor, known: bool, regression: bool) -> None:
-    rows = GivenRows([{}, {}], lambda examples: {"labels": labels})
-    found = kind_of(task_type, None, rows, plain=True)
+def test_which_losses_of_rows_are_known(
+    task_type: Any, outputs: int | None, labels: Tensor | None, known: bool, regression: bool
+) -> None:
+    rows = GivenRows([{}, {}], lambda examples: {} if labels is None else {"labels": labels})
+    found = kind_of(task_type, None, rows, outputs)
     assert (found.tells_rows, found.head().get("problem_type") == "regression") == (known, regression)
-    assert not kind_of(task_type, None, rows, plain=False).tells_rows
-
-
-def test_batches_without_labels_tell_no_loss_of_rows() -> None:
-    rows = GivenRows([{}, {}], lambda examples: {"x": torch.ones(2)})
-    assert not kind_of("SEQ_CLS", None, rows, plain=True).tells_rows
-    assert rows["labels"] == [0, 0]
-
-
-def test_a_classifier_of_one_class_predicts_a_number_from_whole_labels_too() -> None:
-    """Stars from 1 to 5 were taken for classes of a model with one output: the answer ended in a traceback."""
-    rows = GivenRows([{}, {}], lambda examples: {"labels": torch.tensor([1, 5])})
-    assert kind_of("SEQ_CLS", None, rows, plain=True, outputs=1).regression
-    assert not kind_of("SEQ_CLS", None, rows, plain=True, outputs=6).regression
-    assert not kind_of("TOKEN_CLS", None, rows, plain=True, outputs=1).regression

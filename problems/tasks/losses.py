@@ -1,4 +1,4 @@
-"""The loss of a causal language model, with few of its numbers in memory at a time.
+"""Labels that no loss counts, and the loss of a causal language model with few of its numbers in memory at a time.
 
 The scores (logits) of 2,048 tokens in a vocabulary of 49,152 are 384 MiB in fp32. An ordinary loss holds them four
 times: as the model returned them, in fp32, as log-probabilities, and as the gradient of these.
@@ -6,20 +6,22 @@ times: as the model returned them, in fp32, as log-probabilities, and as the gra
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from autolora.problems.tasks.labels import IGNORED
-
+IGNORED = -100
+"""The label of a token that no loss and no metric counts: torch's cross entropy leaves it out by default."""
 CHUNK, CHUNK_ON_GPU = 2**23, 2**25
-"""How many scores are converted to fp32 at a time: 32 MiB on a CPU, and 128 MiB elsewhere, as a GPU
-is idle between small parts."""
+"""How many scores are converted to fp32 at a time. A GPU is idle between small parts."""
 
 
-def chunk(device: torch.device) -> int:
-    """How many scores the loss converts to fp32 at a time on this device."""
-    return CHUNK if device.type == "cpu" else CHUNK_ON_GPU
+def count_labels(labels: Any) -> int:
+    """How many of these labels a loss averages over: all numbers with a point, and of others those that are not
+    IGNORED."""
+    found = np.asarray(labels)
+    return found.size if found.dtype.kind == "f" else int((found != IGNORED).sum())
 
 
 def token_loss(logits: Tensor, labels: Tensor, vocab_size: int, *, smoothing: float = 0.0, **options: Any) -> Tensor:
@@ -37,15 +39,15 @@ def token_loss(logits: Tensor, labels: Tensor, vocab_size: int, *, smoothing: fl
 def summed_loss(scores: Tensor, targets: Tensor, *, smoothing: float = 0.0, temperature: float = 1.0) -> Tensor:
     """The sum of the losses of labels `targets` [labels] (-100: none) by `scores` [labels, classes] / `temperature`.
 
-    Where there are more scores than `chunk`, the backward pass computes them again part by part, and keeps none.
+    Of more than CHUNK scores, the backward pass computes the losses again part by part, and keeps none.
     """
-    rows = max(1, chunk(scores.device) // scores.shape[-1])
+    chunk = CHUNK if scores.device.type == "cpu" else CHUNK_ON_GPU
+    rows = max(1, chunk // scores.shape[-1])
+    if len(scores) <= rows:
+        return _sum(scores, targets, smoothing, temperature)
     parts = zip(scores.split(rows), targets.split(rows), strict=True)
-    if len(scores) <= rows or not torch.is_grad_enabled():
-        sums = [_sum(score, target, smoothing, temperature) for score, target in parts]
-    else:
-        once: Any = {"use_reentrant": False, "preserve_rng_state": False}
-        sums = [checkpoint(_sum, score, target, smoothing, temperature, **once) for score, target in parts]
+    once: Any = {"use_reentrant": False, "preserve_rng_state": False}
+    sums = [checkpoint(_sum, score, target, smoothing, temperature, **once) for score, target in parts]
     return torch.stack(sums).sum()
 
 
