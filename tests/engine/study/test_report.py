@@ -15,8 +15,8 @@ from autolora.engine.disk.tables import write_parquet
 from autolora.engine.ranks import LayerRank, RankRecord
 from autolora.engine.study.cells import Cell, expand
 from autolora.engine.study.folder import StudyFolder
-from autolora.engine.study.report import study_sections, write_study_report
-from autolora.engine.study.results import collect, with_others
+from autolora.engine.study.stage import study_sections, write_study_report
+from autolora.engine.study.tables import collect, with_others
 from tests.helpers.evidence import evidence_of
 from tests.helpers.studies import finish, with_study
 
@@ -30,10 +30,7 @@ def drawn(config: RunConfig, folder: StudyFolder, end: Callable[[int, Cell], Non
     for number, cell in enumerate(cells):
         end(number, cell)
     write_text(folder.config, "")
-    results, damaged = collect(cells)
-    assert not damaged
-    write_parquet(folder.results, results)
-    write_study_report(config, folder)
+    write_study_report(config, folder, cells)
     return pd.read_parquet(folder.results)
 
 
@@ -103,22 +100,11 @@ def test_a_cell_that_copies_a_search_adds_none_of_its_measurements(tiny_config: 
         finish(cell, 0.5)
         layers = (LayerRank("a.0.query", 1, layer_share=0.1),)
         ranks.save(RankRecord(4, layers, evidence=evidence_of(loss=0.25)), cell.folder.ranks)
-    own, copy = collect(cells)[0].to_dict("records")
+    own, copy = collect(cells).to_dict("records")
     assert (own["shares"], own["outer_loss"]) == ([0.1], 0.25)
     assert pd.isna(copy["shares"])
     assert pd.isna(copy["outer_loss"])
     assert own["ranks"] == copy["ranks"] == [1]
-
-
-def test_a_damaged_cell_is_left_out_and_named(tiny_config: Config, tmp_path: Path) -> None:
-    cells = expand(with_study(tiny_config("--method", "lora"), {"seed": [0, 1, 2, 3]}), StudyFolder(tmp_path))
-    with_ranks(cells[0], 1)
-    finish(cells[1], 0.5)
-    write_text(cells[2].folder.metrics, "{")
-    table, damaged = collect(cells)
-    assert list(table["cell"]) == ["seed-0"]
-    assert "ranks.json: not readable" in damaged[0], "its ranks are gone"
-    assert [line.partition(":")[0] for line in damaged] == ["seed-1", "seed-2"]
 
 
 def test_a_variant_of_any_name_is_shown_as_it_is(tiny_config: Config, tmp_path: Path) -> None:
@@ -168,9 +154,10 @@ def test_the_cells_of_other_studies_stand_in_the_table(tiny_config: Config, tmp_
     other = str(tmp_path / "two" / "results.parquet")
     table = with_others(tmp_path / "one" / "results.parquet", [other])
     assert list(table["seed"]) == [0, 1, 2]
-    assert table["cell"].to_list()[1:] == ["seed-1", str(tmp_path / "two" / "cells" / "seed-2")]
-    write_study_report(with_study(config, {"seed": [0, 1]}, results=[other]), StudyFolder(tmp_path / "one"))
-    assert "\n3 runs" in StudyFolder(tmp_path / "one").table.read_text()
+    assert table["score"].to_list() == [4, 4, 4]
+    folder, both = StudyFolder(tmp_path / "one"), with_study(config, {"seed": [0, 1]}, results=[other])
+    write_study_report(both, folder, expand(both, folder))
+    assert "\n3 runs" in folder.table.read_text()
 
 
 def test_a_chosen_reference_is_in_the_titles_of_the_paired_tables_and_learned_ranks_alone_are_compared() -> None:
@@ -186,6 +173,6 @@ def test_a_chosen_reference_is_in_the_titles_of_the_paired_tables_and_learned_ra
     assert of_loss.table["darts against"].to_list() == ["none", "lora"]
     assert of_loss.table["mean difference, nats"].to_list() == pytest.approx([0.3, 0.15])
     assert "Wilcoxon" in found["Metric: paired differences, same task and seed: darts"].note
-    (agreement,) = [section.table for title, section in found.items() if "at one seed" in title]
+    agreement = found["Agreement of ranks"].table
     assert agreement[""].to_list() == ["none", "darts"], "other methods read no hypergradient"
     assert not [title for title in found if "L_val" in title]

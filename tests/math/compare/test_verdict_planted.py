@@ -16,7 +16,7 @@ from autolora.engine.retrain.controls import shuffled
 from autolora.engine.retrain.methods.lora import start_in_common
 from autolora.engine.verdict.arms import LEARNED, SHUFFLED
 from autolora.engine.verdict.judge import PLANS, Pairs, first_ending
-from autolora.engine.verdict.shown import Shown
+from autolora.engine.verdict.record import Shown
 from autolora.problems.models.attach import lora_layers
 from tests.helpers import branches
 
