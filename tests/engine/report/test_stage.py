@@ -66,14 +66,6 @@ def test_the_page_says_what_d_val_says(tiny_config: Callable[..., RunConfig], fo
     assert text.count("D_val was small") == 1
 
 
-def test_a_page_without_an_answer_has_no_words_about_one(
-    tiny_config: Callable[..., RunConfig], folder: RunFolder
-) -> None:
-    answered(folder, evidence=None, rule="shares")
-    assert list(write_report(tiny_config(), folder)) == ["ranks"]
-    assert "What cuts keep" not in words_of(folder)
-
-
 def test_the_page_shows_every_arm_of_a_verdict(tiny_config: Callable[..., RunConfig], folder: RunFolder) -> None:
     write_json(folder.verdict_summary, FOUND)
     assert list(write_report(tiny_config(), folder)) == ["verdict"]

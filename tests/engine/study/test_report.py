@@ -1,6 +1,5 @@
 """The table of a study's cells, and its report: table.md and the page."""
 
-import html
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from autolora.engine.ranks import LayerRank, RankRecord
 from autolora.engine.study.cells import Cell, expand
 from autolora.engine.study.folder import StudyFolder
 from autolora.engine.study.stage import study_sections, write_study_report
-from autolora.engine.study.tables import collect, with_others
+from autolora.engine.study.tables import collect
 from tests.helpers.evidence import evidence_of
 from tests.helpers.studies import finish, with_study
 
@@ -67,15 +66,6 @@ def test_null_truth_rates_and_lists_on_the_axes_are_told_apart(tiny_config: Conf
     assert len(names) == len(set(names)) == 8
 
 
-def test_pairs_that_are_one_run_are_left_out_and_counted(tiny_config: Config, tmp_path: Path) -> None:
-    """The search learned rank 1 everywhere, so that the shuffled run was the same, bit for bit."""
-    variants = {"autolora": {}, "shuffled": {"method": "lora_shuffled", "lora.ranks_from": "x"}}
-    config, folder = with_study(tiny_config(), {"seed": [0, 1], "variant": variants}), StudyFolder(tmp_path)
-    drawn(config, folder, lambda number, cell: with_ranks(cell, 1, 1))
-    assert section(folder, "Metric: paired differences") == [["shuffled", "0", "2", "", "", "0", "0", ""]]
-    assert "left out, equal ranks" in folder.report.read_text()
-
-
 def test_the_log_loss_of_a_cell_is_that_of_all_its_held_out_rows(tiny_config: Config, tmp_path: Path) -> None:
     """Whatever other cells have."""
     axes = {"seed": [0, 1], "variant": {"autolora": {}, "lora": {"method": "lora"}}}
@@ -107,19 +97,6 @@ def test_a_cell_that_copies_a_search_adds_none_of_its_measurements(tiny_config: 
     assert own["ranks"] == copy["ranks"] == [1]
 
 
-def test_a_variant_of_any_name_is_shown_as_it_is(tiny_config: Config, tmp_path: Path) -> None:
-    """In the table, on the page, and in the pictures, where `$` would begin a formula."""
-    name = r"<script>alert(1)</script>|$\frac"
-    config = with_study(tiny_config("--method", "full"), {"seed": [0, 1], "variant": {name: {}, "plain": {}}})
-    folder = StudyFolder(tmp_path)
-    drawn(config, folder, lambda number, cell: finish(cell, number / 10))
-    page = folder.report.read_text()
-    assert "<script>alert(1)" not in page
-    assert html.escape(name) in page
-    rows = [row for title in ("Metric by task", "Cost") for row in section(folder, title)]
-    assert [row[0] for row in rows].count(name.replace("|", "\\|")) == 2
-
-
 def test_tasks_of_other_metrics_share_a_table_and_what_differs_is_said(tiny_config: Config, tmp_path: Path) -> None:
     config = tiny_config("--method", "full")
     axes = {"task.name": ["cola", "stsb"], "method": ["full", "adapter"], "seed": [0, 1]}
@@ -142,22 +119,6 @@ def test_tasks_of_other_metrics_share_a_table_and_what_differs_is_said(tiny_conf
         ["full", "0.000", "0.450 (0.400 to 0.500)"],
         ["adapter", "0.250 (0.200 to 0.300)", "0.650 (0.600 to 0.700)"],
     ]  # fmt: skip
-
-
-def test_the_cells_of_other_studies_stand_in_the_table(tiny_config: Config, tmp_path: Path) -> None:
-    """Of the same row, task and seed the first counts."""
-    for name, seeds in (("one", [0, 1]), ("two", [1, 2])):
-        config = with_study(tiny_config("--method", "full"), {"seed": seeds})
-        drawn(
-            config, StudyFolder(tmp_path / name), lambda number, cell, name=name: finish(cell, len(name + str(number)))
-        )
-    other = str(tmp_path / "two" / "results.parquet")
-    table = with_others(tmp_path / "one" / "results.parquet", [other])
-    assert list(table["seed"]) == [0, 1, 2]
-    assert table["score"].to_list() == [4, 4, 4]
-    folder, both = StudyFolder(tmp_path / "one"), with_study(config, {"seed": [0, 1]}, results=[other])
-    write_study_report(both, folder, expand(both, folder))
-    assert "\n3 runs" in folder.table.read_text()
 
 
 def test_a_chosen_reference_is_in_the_titles_of_the_paired_tables_and_learned_ranks_alone_are_compared() -> None:
