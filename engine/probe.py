@@ -5,8 +5,7 @@ import dataclasses
 import logging
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from typing import Any, Literal
@@ -17,7 +16,7 @@ from torch import Tensor
 from autolora.configs.errors import UserError
 from autolora.configs.layers import with_values
 from autolora.configs.requests import Request
-from autolora.configs.schema import Autolora, RunConfig
+from autolora.configs.schema import Autolora
 from autolora.configs.search import BUILT_IN, Exact, ExactAdamW, FirstOrder
 from autolora.engine.disk.files import write_json
 from autolora.engine.disk.lock import locked
@@ -47,7 +46,13 @@ def run_probe(request: Request, stop: StopRequest) -> RunFolder:
 
     Raises UserError for what the user must change, Interrupted if a signal asked to stop.
     """
-    config = _probed(request.config)
+    config = request.config
+    if not isinstance(config, Autolora) or not config.hypergradient.moves_alpha:
+        raise UserError("--stage probe: needs method autolora, and a --hypergradient.type other than none")
+    # Attention that has second derivatives, and nothing that changes the memory of a step.
+    fixed = {"name": f"{config.name}-probe" if config.is_study else config.name, "model.attention": "eager",
+             "model.gradient_checkpointing": False, "tracking.wandb": "disabled"}  # fmt: skip
+    config = with_values(config.model_copy(update={"study": None}), fixed)
     folder = RunFolder.of(config)
     with locked(folder.root), logged(folder):
         stage = Stage.of("probe", config, folder)
@@ -63,27 +68,15 @@ def run_probe(request: Request, stop: StopRequest) -> RunFolder:
             put_aside(folder.probe, Places(folder.probe).free)
             run = Context(config, stop, folder=folder, stages=[Stage.of("probe", config, folder)])
         if not folder.probe_result.exists():
-            write_json(folder.probe_result, probe(run, config))
+            write_json(folder.probe_result, probe(run))
         write_report(config, folder)
     return folder
 
 
-def _probed(config: RunConfig) -> Autolora:
-    """The settings of the run that is probed: with the attention that has second derivatives, and without what changes
-    the memory of a step."""
-    if not isinstance(config, Autolora) or not config.hypergradient.moves_alpha:
-        raise UserError("--stage probe: needs method autolora, and a --hypergradient.type other than none")
-    name = f"{config.name}-probe" if config.is_study else config.name
-    fixed = {"name": name, "model.attention": "eager", "model.gradient_checkpointing": False,
-             "tracking.wandb": "disabled"}  # fmt: skip
-    found = with_values(config.model_copy(update={"study": None}), fixed)
-    assert isinstance(found, Autolora)
-    return found
-
-
-def probe(run: Context, config: Autolora) -> dict[str, Any]:
+def probe(run: Context) -> dict[str, Any]:
     """Takes the steps of the search up to the last compared one, then times a step of each approximation. Returns
     both lists, and on what they were measured."""
+    config = run.searched
     asked, unroll = config.probe, config.search.unroll_steps
     # beta moves after each `unroll` steps alone.
     steps = sorted({max(unroll, min(step, config.search.steps) // unroll * unroll) for step in asked.steps})
@@ -101,15 +94,16 @@ def probe(run: Context, config: Autolora) -> dict[str, Any]:
 
 
 def _approximations(config: Autolora, eta: Eta) -> dict[tuple[str, Eta], Hypergradient]:
-    """All approximations at this eta; one of the user's own is there if the settings name it."""
+    """All approximations at this eta, with the other values that the settings give; one of the user's own is there if
+    the settings name it."""
     given = config.hypergradient.model_dump(exclude={"type"}) | {"eta": eta}
-    settings = {
-        name: kind.model_validate({key: value for key, value in given.items() if key in kind.model_fields})
-        for name, kind in BUILT_IN.items()
-        if kind.moves_alpha
-    }
-    settings.setdefault(config.hypergradient.type, config.hypergradient)
-    return {(name, eta): approximation(one) for name, one in settings.items()}
+    found = {}
+    for name, kind in BUILT_IN.items():
+        if kind.moves_alpha:
+            read = {key: value for key, value in given.items() if key in kind.model_fields}
+            found[name, eta] = approximation(kind.model_validate(read))
+    found.setdefault((config.hypergradient.type, eta), approximation(config.hypergradient))
+    return found
 
 
 class Probe(Hypergradient):
@@ -150,9 +144,15 @@ class Probe(Hypergradient):
 
 
 def _exact(eta: Eta, v: list[Tensor], inner: Inner, outer: Outer) -> list[Tensor]:
-    """The implicit terms of a step of gradient descent and of the AdamW step, in fp32."""
-    with _in_fp32(inner):
-        return [_flat(approximation(kind(eta=eta)).term({}, v, inner, outer)[0]) for kind in (Exact, ExactAdamW)]
+    """The implicit terms of a step of gradient descent and of the AdamW step. Nothing is rounded to bf16: no autocast,
+    and fp32 copies of frozen bf16 weights."""
+    shared = inner.shared
+    kept, shared.compute = shared.compute, dataclasses.replace(shared.compute, bf16=False)
+    try:
+        with weights_in_fp32(inner.module):
+            return [_flat(approximation(kind(eta=eta)).term({}, v, inner, outer)[0]) for kind in (Exact, ExactAdamW)]
+    finally:
+        shared.compute = kept
 
 
 def _distance(term: Tensor, exact: Tensor, of_step: Tensor, direct: Tensor) -> dict[str, float | None]:
@@ -163,18 +163,6 @@ def _distance(term: Tensor, exact: Tensor, of_step: Tensor, direct: Tensor) -> d
         "total_cosine": _cosine(direct + term, direct + exact),
         "implicit_to_direct": _ratio(term, direct),
     }
-
-
-@contextmanager
-def _in_fp32(inner: Inner) -> Iterator[None]:
-    """Inside the context nothing is rounded to bf16: no autocast, and fp32 copies of frozen bf16 weights."""
-    shared = inner.shared
-    kept, shared.compute = shared.compute, dataclasses.replace(shared.compute, bf16=False)
-    try:
-        with weights_in_fp32(inner.module):
-            yield
-    finally:
-        shared.compute = kept
 
 
 def _flat(tensors: Tensors) -> Tensor:

@@ -36,7 +36,7 @@ from autolora.engine.export.lora_config import save_lora_config
 from autolora.engine.measure.evidence import CurvePoint
 from autolora.engine.measure.likelihood import Gaussian, likelihood_of
 from autolora.engine.ranks import RankRecord
-from autolora.engine.report.findings import caution, conclusion, curve_lines, gain_words, share_lines
+from autolora.engine.report.findings import conclusion, curve_lines, gain_words, share_lines
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.given import ScriptBench, same_random_numbers
 from autolora.engine.search.search import search as search_of
@@ -102,7 +102,6 @@ class LearnedRanks:
         lines = [f"ranks by {self.record.rule}: mean {self.record.mean_in_words}"]
         if evidence is not None:
             lines += [gain_words(evidence), *curve_lines(self.record), conclusion(self.record)]
-            lines += [f"({words})"] if (words := caution(self.record)) else []
             lines += share_lines(self.record)
         return "\n".join([*lines, *([self.record.note] if self.record.note else [])])
 

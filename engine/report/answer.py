@@ -7,7 +7,7 @@ import pandas as pd
 from autolora.engine.measure.evidence import interval
 from autolora.engine.ranks import RankRecord
 from autolora.engine.report import figures
-from autolora.engine.report.findings import gain_words, overfitting_words, parts_words
+from autolora.engine.report.findings import gain_words
 from autolora.engine.report.page import Section
 from autolora.problems.models.names import short_names
 
@@ -18,10 +18,7 @@ _CURVE = (
     "Each point is the model after a cut, without further training: every layer keeps the same number of its largest "
     "components, or as many as a rule places there. Lines: 90 % intervals. Dashed: what a rank must keep to be enough."
 )
-_SHARES = (
-    "A bar is the layer's share of what LoRA gains, with its 90 % interval (1.64 standard errors); a pale one is less "
-    "than two standard errors above 0, so not above noise."
-)
+_SHARES = "A bar is the layer's share of what LoRA gains, with its 90 % interval (1.64 standard errors)."
 
 
 def answer_sections(record: RankRecord, size: Size, said: str, where: str = "D_val") -> list[Section]:
@@ -29,18 +26,14 @@ def answer_sections(record: RankRecord, size: Size, said: str, where: str = "D_v
     evidence = record.evidence
     if evidence is None:
         return []
-    said = "\n".join(filter(None, (said, gain_words(evidence, where), overfitting_words(evidence))))
-    title, cuts = f"What cuts keep of LoRA's gain on {where}", _cuts(record, size)
+    title, said = f"What cuts keep of LoRA's gain on {where}", f"{said}\n{gain_words(evidence, where)}"
     if not evidence.learned:
         return [Section(title, note=said)]
-    taken = None if record.rule == "measured" or not size(1) else (record.lora_parameters or 0) / (size(1) or 1)
-    drawn = figures.curve(cuts, evidence.required_part(record.tolerance), taken)
-    shown = cuts.assign(rank=[f"{rank:g}" for rank in cuts["rank"]])
-    found = [Section(title, shown, f"{said}\n{_CURVE}", drawn, "curve")]
-    shares, unit = _shares(record)
-    if len(shares):
-        note = "\n".join(filter(None, (_SHARES, parts_words(evidence))))
-        found.append(Section("What LoRA gains, by layer", shares, note, figures.shares(shares, unit), "shares"))
+    cuts = _cuts(record, size)
+    drawn = figures.curve(cuts, evidence.required_part(record.tolerance))
+    found = [Section(title, cuts.assign(rank=cuts["rank"].map("{:g}".format)), f"{said}\n{_CURVE}", drawn, "curve")]
+    if len(shares := _shares(record)):
+        found.append(Section("What LoRA gains, by layer", shares, _SHARES, figures.shares(shares), "shares"))
     return found
 
 
@@ -62,14 +55,11 @@ def _cuts(record: RankRecord, size: Size) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["cut", "rank", "parameters", "loss", "kept", "low", "high"])
 
 
-def _shares(record: RankRecord) -> tuple[pd.DataFrame, str]:
-    """A row for each layer whose share was measured, in percent of their sum, or in nats if that is not positive."""
-    total = record.evidence.share_total if record.evidence else 0.0
-    scale, unit = (100 / total, "%") if total > 0 else (1.0, "nats")
-    rows = []
+def _shares(record: RankRecord) -> pd.DataFrame:
+    """A row for each layer whose share was measured, in parts of their sum; none if that is not positive."""
+    total, rows = record.evidence.share_total if record.evidence else 0.0, []
     for name, layer in zip(short_names(list(record.ranks)), record.layers, strict=True):
-        if layer.layer_share is not None:
-            error = 100 * layer.part_error(total) if total > 0 else layer.layer_share_standard_error or 0.0
-            share = scale * layer.layer_share
-            rows.append((name, layer.rank, share, *interval(share, error), layer.seen))
-    return pd.DataFrame(rows, columns=["name", "rank", "share", "low", "high", "seen"]), unit
+        if layer.layer_share is not None and total > 0:
+            share = layer.layer_share / total
+            rows.append((name, layer.rank, share, *interval(share, layer.part_error(total))))
+    return pd.DataFrame(rows, columns=["layer", "rank", "share", "low", "high"])

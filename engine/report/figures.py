@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
@@ -35,35 +34,30 @@ def alpha(history: Trajectory, constraint: Constraint, *, bounded: bool) -> Figu
     steps, values = np.take(history.steps, points), np.stack([history.alpha[point] for point in points])
     bounds = thresholds(history.alpha[-1], constraint).flatten()
     columns, rows = min(6, layers), -(-layers // 6)
-    width, height = max(WIDTH, 1.5 * columns), 1.1 * rows + 0.5
-    figure = Figure((width, height))
-    # Margins in inches, and no shared axes: matplotlib's own layout of many panels takes seconds.
-    room = {"left": 0.5 / width, "right": 1 - 0.1 / width, "bottom": 0.45 / height, "top": 1 - 0.25 / height}
-    panels = figure.subplots(rows, columns, squeeze=False, gridspec_kw={**room, "wspace": 0.08, "hspace": 0.3})
-    low, high = float(values.min()), float(values.max())
-    for index, (axes, name) in enumerate(zip(panels.flat, short_names(history.names), strict=False)):
+    figure = Figure((max(WIDTH, 1.5 * columns), 1.1 * rows + 0.5))
+    panels = figure.subplots(rows, columns, squeeze=False, gridspec_kw={"hspace": 0.35, "wspace": 0.08}).flat
+    margin = 0.05 * float(np.ptp(values)) + 1e-3
+    for index, (axes, name) in enumerate(zip(panels, short_names(history.names), strict=False)):
         axes.plot(steps, values[:, index], linewidth=0.9, marker="o" if len(steps) == 1 else None)
         if bounded:
             axes.axhline(bounds[index], color=INK, linestyle="--", linewidth=0.7)
         axes.set_title(name, fontsize=7, pad=2)
-        axes.set_ylim(low - 0.05 * (high - low) - 1e-3, high + 0.05 * (high - low) + 1e-3)
+        axes.set_ylim(values.min() - margin, values.max() + margin)
         axes.locator_params(nbins=3)
         axes.tick_params(labelleft=index % columns == 0, labelbottom=index + columns >= layers, labelsize=7)
-    for axes in panels.flat[layers:]:
+    for axes in panels[layers:]:
         axes.remove()
-    figure.supxlabel("step", fontsize=8, y=0.06 / height)
     return figure
 
 
 def _alpha_map(history: Trajectory, constraint: Constraint) -> Figure:
-    points = _spread(len(history.steps), 200)
-    reaching, layers = history.ranks(constraint, points).T, len(history.names)
-    figure = Figure((WIDTH, 1 + 0.11 * min(layers, 150)), layout="constrained")
+    reaching = history.ranks(constraint, _spread(len(history.steps), 200)).T
+    layers = len(history.names)
+    figure = Figure((WIDTH, 1 + 0.11 * layers), layout="constrained")
     axes = figure.add_subplot(xlabel="step")
     extent = (0, history.steps[-1], layers - 0.5, -0.5)
     shown = axes.imshow(reaching, aspect="auto", interpolation="none", extent=extent, cmap="YlGnBu", vmin=0)
-    named = range(0, layers, -(-layers // 100))
-    axes.set_yticks(named, short_names(history.names)[:: named.step], fontsize=6)
+    axes.set_yticks(range(layers), short_names(history.names), fontsize=6)
     figure.colorbar(shown, label="components whose alpha reaches lambda")
     return figure
 
@@ -82,19 +76,16 @@ def over_steps(points: Sequence[Mapping[str, Any]], labels: Mapping[str, str], s
     return figure
 
 
-def curve(cuts: pd.DataFrame, wanted: float, taken: float | None = None) -> Figure:
+def curve(cuts: pd.DataFrame, wanted: float) -> Figure:
     """What cuts keep of the gain, in percent with 90 % intervals, over the average rank.
 
-    `cuts`: a row for each cut, with `cut`, `rank`, `kept`, `low`, `high`. Dashed: `wanted`, the part that is enough.
-    Dotted: `taken`, the average rank that was taken."""
+    `cuts`: a row for each, with `cut`, `rank`, `kept`, `low`, `high`. Dashed: `wanted`, the part that is enough."""
     figure = Figure((WIDTH, 3.4), layout="constrained")
     axes = figure.add_subplot(xlabel="average rank", ylabel="kept of LoRA's gain, %", xscale="log")
     for (name, points), colour in zip(cuts.groupby("cut", sort=False), COLOURS, strict=False):
         kept, low, high = (100 * points[column] for column in ("kept", "low", "high"))
         axes.errorbar(points["rank"], kept, [kept - low, high - kept], marker="o", capsize=3, color=colour, label=name)
     axes.axhline(100 * wanted, color=GREY, linestyle="--", linewidth=1, label=f"enough: {100 * wanted:.1f} %")
-    if taken:
-        axes.axvline(taken, color=GREY, linestyle=":", linewidth=1.5, label="the ranks that were taken")
     ticks = sorted(set(cuts["rank"]))
     axes.set_xticks(ticks, [f"{rank:g}" for rank in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
@@ -103,21 +94,17 @@ def curve(cuts: pd.DataFrame, wanted: float, taken: float | None = None) -> Figu
     return figure
 
 
-def shares(layers: pd.DataFrame, unit: str) -> Figure:
-    """A bar with its 90 % interval for each layer, in the model's order; pale: a share that is not above noise.
+def shares(layers: pd.DataFrame) -> Figure:
+    """A bar with its 90 % interval for each layer, in the model's order.
 
-    `layers`: a row for each, with `name`, `share`, `low`, `high` in `unit`, and `seen`."""
-    count = len(layers)
-    figure = Figure((WIDTH, 0.7 + 0.17 * min(count, 120)), layout="constrained")
-    axes = figure.add_subplot(xlabel=f"share of what LoRA gains, {unit}", ylim=(count - 0.5, -0.5))
-    bars = axes.barh(range(count), layers["share"], color=BLUE)
-    for bar, seen in zip(bars, layers["seen"], strict=True):
-        bar.set_alpha(0.8 if seen else 0.25)
-    reach = [layers["share"] - layers["low"], layers["high"] - layers["share"]]
-    axes.errorbar(layers["share"], range(count), xerr=reach, fmt="none", ecolor=ORANGE, elinewidth=1.2)
+    `layers`: a row for each, with `layer`, and `share`, `low`, `high` in parts of their sum."""
+    share, low, high = (100 * layers[column] for column in ("share", "low", "high"))
+    figure = Figure((WIDTH, 0.7 + 0.17 * len(layers)), layout="constrained")
+    axes = figure.add_subplot(xlabel="share of what LoRA gains, %")
+    axes.barh(layers["layer"], share, xerr=[share - low, high - share], color=BLUE, ecolor=ORANGE)
     axes.axvline(0, color=GREY, linewidth=0.8)
-    named = range(0, count, -(-count // 120))
-    axes.set_yticks(named, layers["name"][:: named.step], fontsize=7)
+    axes.tick_params(axis="y", labelsize=7)
+    axes.set_ylim(len(layers) - 0.5, -0.5)
     return figure
 
 
@@ -125,13 +112,13 @@ def pairs(arms: Sequence[Mapping[str, Any]], interval: Sequence[float] | None) -
     """The loss of each arm of a verdict minus that of the first, the learned ranks, a point for each pair, and the
     95 % `interval` of the mean of the second. `arms`: those of verdict.json."""
     figure = Figure((WIDTH, 2.8), layout="constrained")
-    axes: Axes = figure.add_subplot(xlabel="pair", ylabel="loss above learned, nats")
+    axes = figure.add_subplot(xlabel="pair", ylabel="loss above learned, nats")
     axes.axhline(0, color=GREY, linewidth=0.8)
     if interval is not None:
         axes.axhspan(*interval, color=BLUE, alpha=0.15, linewidth=0, label="95 % interval of the mean")
+    learned = np.array(arms[0]["losses"])
     for arm, colour in zip(arms[1:], COLOURS, strict=False):
-        above = [loss - learned for loss, learned in zip(arm["losses"], arms[0]["losses"], strict=False)]
-        axes.plot(range(1, len(above) + 1), above, "o", markersize=5, color=colour, label=arm["name"])
+        axes.plot(range(1, len(learned) + 1), arm["losses"] - learned, "o", color=colour, label=arm["name"])
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()
     return figure

@@ -1,15 +1,12 @@
-"""The ranks and what was measured in words, for the terminal and the report; all of it is printed from the record."""
+"""The ranks and what was measured in words, for the terminal, the report and a script; all of it from the record."""
 
 import math
-import textwrap
 from collections.abc import Iterator
 
 from autolora.engine.measure.evidence import CurvePoint, Evidence, interval
 from autolora.engine.ranks.record import NOTHING_LEARNED, RankRecord
 from autolora.problems.models.names import short_names
 
-WIDEST_LINE = 76
-"""Letters of a line of the list of shares."""
 LONGEST_BAR = 24
 """Letters of the bar of the largest share."""
 
@@ -20,8 +17,7 @@ def conclusion(record: RankRecord) -> str:
     if evidence is None:
         return ""
     if not evidence.learned:
-        gain = f"its gain is {evidence.gain:.3g} +- {evidence.gain_standard_error:.2g} nats"
-        return f"{NOTHING_LEARNED}: {gain}"
+        return f"{NOTHING_LEARNED}: its gain is {evidence.gain:.3g} +- {evidence.gain_standard_error:.2g} nats"
     enough = evidence.sufficient_rank(record.tolerance)
     lost = f"{100 * record.tolerance:g} % of {'what the best rank gains' if evidence.overfitted else 'the gain'}"
     if enough is None:
@@ -29,30 +25,14 @@ def conclusion(record: RankRecord) -> str:
     elif enough == k:
         said = f"no rank below {k} (lora.k) is enough, and a rank above {k} may keep more"
     else:
-        said = f"rank {enough} is enough: cut to it, the searched model loses at most {lost}"
+        said = f"rank {enough} is enough: cut to it, the searched model loses at most {lost}; a training may need more"
     return ", though ".join(filter(None, (said, evidence.few)))
 
 
-def caution(record: RankRecord) -> str:
-    """That a training may need a higher rank than the one called enough; "" if no rank below k is enough."""
-    enough = record.evidence.sufficient_rank(record.tolerance) if record.evidence else None
-    return "a training may need a higher rank" if enough is not None and enough < record.k else ""
-
-
-def how_chosen(record: RankRecord, per_rank: int) -> str:
-    """By which rule, and within which budget, the ranks were chosen, to follow the word "ranks"; "" for a record
-    written by hand, and where the record's note tells it.
-
-    `per_rank`: LoRA parameters of rank 1 in every layer, 0 if not known."""
-    if not record.searched or (record.note and record.all_equal):
-        return ""
-    if record.rule == "threshold":
-        bound = "the threshold" if record.threshold is None else f"lambda = {record.threshold:.3f}"
-        return f"by the paper's rule (components whose alpha reaches {bound})"
-    if record.budget is None:
-        return f"by {record.rule}, without a budget"
-    size = f" (as many as rank {record.budget / per_rank:g} in every layer)" if per_rank else ""
-    return f"by {record.rule}, within {record.budget:,} LoRA parameters{size}"
+def ranks_words(record: RankRecord) -> str:
+    """By which rule, and within which budget, the ranks were chosen, and their mean."""
+    budget = "" if record.budget is None else f", within {record.budget:,} LoRA parameters"
+    return f"ranks ({record.rule}{budget}), mean {record.mean_in_words}"
 
 
 def gain_words(evidence: Evidence, rows: str = "D_val") -> str:
@@ -72,39 +52,25 @@ def kept_words(point: CurvePoint) -> str:
 
 
 def share_lines(record: RankRecord, most: int = 12) -> Iterator[str]:
-    """A line for each of the `most` layers with the largest shares above noise, in percent of the sum, and one for the
-    rest; no lines if LoRA has learned nothing."""
+    """A line for each of the `most` layers with the largest shares above noise, in percent of the sum; no lines if
+    LoRA has learned nothing."""
     evidence = record.evidence
     if evidence is None or not evidence.learned or evidence.share_total <= 0:
         return
-    total, names = evidence.share_total, short_names(list(record.ranks))
-    seen = [(x.layer_share or 0.0, name, x) for name, x in zip(names, record.layers, strict=True) if x.seen]
-    shown = sorted(seen, key=lambda one: -one[0])[:most]
+    named = zip(short_names(list(record.ranks)), record.layers, strict=True)
+    parts = [(100 * (x.layer_share or 0) / evidence.share_total, name, x) for name, x in named if x.seen]
+    shown = sorted(parts, key=lambda one: -one[0])[:most]
     width = max([5, *(len(name) for _, name, _ in shown)])
     yield f"{'layer':<{width}}  share of what LoRA gains, +- standard error"
-    for share, name, layer in shown:
-        error, bar = 100 * layer.part_error(total), "#" * max(1, round(LONGEST_BAR * share / shown[0][0]))
-        yield f"{name:<{width}}  {100 * share / total:3.0f} % +- {f'{error:.2g}':<4} {bar}"
+    for part, name, layer in shown:
+        error, bar = (
+            100 * layer.part_error(evidence.share_total),
+            "#" * max(1, round(LONGEST_BAR * part / shown[0][0])),
+        )
+        yield f"{name:<{width}}  {part:3.0f} % +- {f'{error:.2g}':<4} {bar}"
     if more := len(record.layers) - len(shown):
-        silent = len(record.layers) - len(seen)
-        yield f"{'...':<{width}}  {more} more layers, {silent} of them without a share above noise"
-    if words := parts_words(evidence):
-        yield from textwrap.wrap(f"({words})", WIDEST_LINE)
-
-
-def parts_words(evidence: Evidence) -> str:
-    """How the fall of the loss divides between LoRA and the head; "" if the base model has no head to train, or if the
-    loss does not fall.
-
-    The head's part can be negative: without LoRA its searched weights may be worse than those trained alone. The fall
-    differs from the gain, as it is measured at one temperature for both models."""
-    if evidence.without != "head alone" or evidence.fall <= 0:
-        return ""
-    lora, head = (round(100 * part / evidence.fall) for part in (evidence.share_total, evidence.head_share))
-    return (
-        f"from the head alone to the searched model the loss falls by {evidence.fall:.3f} nats if both have one "
-        f"temperature; {lora} % of this is LoRA's, {head} % the head's"
-    )
+        noise = len(record.layers) - len(parts)
+        yield f"{'...':<{width}}  {more} more layers, {noise} of them without a share above noise"
 
 
 def curve_lines(record: RankRecord) -> Iterator[str]:
@@ -118,19 +84,7 @@ def curve_lines(record: RankRecord) -> Iterator[str]:
     if by_svd := [f"rank {point.at:g} {kept_words(point)}" for point in evidence.plain_curve[:-1]]:
         yield f"cut by plain SVD, {', '.join(by_svd)}"
     budgets = [
-        f"{point.at:g} ({point.parameters or 0:,}{' parameters) keeps' if i == 0 else ')'} {kept_words(point)}"
-        for i, point in enumerate(evidence.budget_curve)
+        f"{point.at:g} ({point.parameters:,} parameters) {kept_words(point)}" for point in evidence.budget_curve
     ]
     if budgets:
         yield f"placed by {evidence.budget_rule}, an average rank of {', '.join(budgets)}"
-    if words := overfitting_words(evidence):
-        yield f"({words})"
-
-
-def overfitting_words(evidence: Evidence) -> str:
-    """What it means that a cut surely keeps more than the whole gain; "" if none does."""
-    words = (
-        "some cuts keep more than 100 %: the searched model is over-fitted, and does better on D_val when cut; a "
-        "training on more rows may use a higher rank"
-    )
-    return words if evidence.overfitted else ""

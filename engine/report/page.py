@@ -85,15 +85,13 @@ def _svg(figure: Figure) -> Markup:
 
 def texts(table: pd.DataFrame) -> list[list[str]]:
     """The cells of a table as text, row by row."""
-    # to_numpy() would turn whole numbers into floats if another column holds floats.
-    return [[_text(value) for value in row] for row in table.itertuples(index=False, name=None)]
+    found: list[list[str]] = table.map(_text).to_numpy().tolist()
+    return found
 
 
 def _text(value: Any) -> str:
     """Floats with three decimals, small ones with two digits; a missing number is an empty text."""
-    if isinstance(value, bool | np.bool_):
-        return "yes" if value else "no"
     if isinstance(value, float | np.floating):
         number = float(value)
         return "" if np.isnan(number) else f"{number:z.3f}" if number == 0 or abs(number) >= 0.01 else f"{number:.2g}"
-    return f"{int(value):,}" if isinstance(value, int | np.integer) else str(value)
+    return f"{value:,}" if isinstance(value, int | np.integer) else str(value)

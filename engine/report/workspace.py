@@ -2,12 +2,12 @@
 each layer's curves."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from autolora.configs.errors import UserError
 from autolora.configs.files import load_config
-from autolora.configs.schema import Autolora
 from autolora.engine import ranks
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.terminal.console import console
@@ -21,22 +21,23 @@ def save_workspace(root: Path) -> None:
     folder = RunFolder(root)
     if not folder.trajectory.exists() or not folder.config.exists():
         raise UserError(f"--workspace: {root} holds no finished search; give the folder of a run, as runs/quickstart")
-    config = load_config(folder.config)
+    tracking = load_config(folder.config).tracking
     layers = key_names(list(ranks.load(folder.ranks).ranks))
-    by_threshold = isinstance(config, Autolora) and config.answer.rule == "threshold"
     import wandb
     import wandb_workspaces.workspaces as ws
 
     own = sent_to(root) or wandb_settings()
-    project = config.tracking.project or own.project or "autolora"
-    entity = config.tracking.entity or own.entity or wandb.Api(timeout=20).default_entity
-    saved = build(ws, str(entity), project, layers, by_threshold=by_threshold).save()
+    project = tracking.project or own.project or "autolora"
+    entity = tracking.entity or own.entity or wandb.Api(timeout=20).default_entity
+    panels = [
+        ws.Section(name=name, panels=of, is_open="each layer" not in name) for name, of in sections(layers).items()
+    ]
+    saved = ws.Workspace(entity=str(entity), project=project, name="AutoLoRA", sections=panels).save()
     console.print(f"workspace  {saved.url}")
 
 
-def build(ws: Any, entity: str, project: str, layers: list[str], *, by_threshold: bool) -> Any:
-    """The view, not yet saved; `ws` is the module wandb_workspaces.workspaces. `by_threshold`: whether the search has
-    ranks at every step; by other rules they are known at its end alone."""
+def sections(layers: Sequence[str]) -> dict[str, list[Any]]:
+    """Title -> its panels. `layers`: their names as keys of wandb."""
     from wandb_workspaces.reports.v2 import LinePlot, MediaBrowser
 
     def plot(title: str, *metrics: str, **options: Any) -> Any:
@@ -47,18 +48,15 @@ def build(ws: Any, entity: str, project: str, layers: list[str], *, by_threshold
 
     numbers = ("mean_rank", "mean_entropy", "implicit_to_direct", "cosine", "seconds")
     found = [f"figures/{name}" for name in ("ranks", "curve", "shares", "verdict")]
-    over_search = [
-        MediaBrowser(title="ranks over the search", media_keys=["search/rank_map"]),
-        plot("rank of every layer", metric_regex="^rank/.*$"),
-    ]
-    sections = {
+    return {
         "Search": [
             plot("losses", "search/train_loss", "search/val_loss"),
-            *(plot(name.replace("_", " "), f"search/{name}") for name in numbers[not by_threshold :]),
+            *(plot(name.replace("_", " "), f"search/{name}") for name in numbers),
         ],
         "Ranks": [
             MediaBrowser(title="the ranks found, and why", media_keys=found),
-            *(over_search if by_threshold else []),
+            MediaBrowser(title="ranks over the search", media_keys=["search/rank_map"]),
+            plot("rank of every layer", metric_regex="^rank/.*$"),
             plot("entropy of alpha of every layer", metric_regex="^entropy/.*$"),
         ],
         "Retraining": [
@@ -68,5 +66,3 @@ def build(ws: Any, entity: str, project: str, layers: list[str], *, by_threshold
         "alpha of each layer": each("alpha"),
         "contribution of each layer": each("contribution"),
     }
-    panels = [ws.Section(name=name, panels=of, is_open="each layer" not in name) for name, of in sections.items()]
-    return ws.Workspace(entity=entity, project=project, name="AutoLoRA", sections=panels)

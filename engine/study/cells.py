@@ -1,10 +1,10 @@
 """The cells of a study: an ordinary run for every combination of its axes, and what each takes from its siblings."""
 
-import difflib
 import hashlib
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from autolora.configs.errors import UserError
@@ -74,11 +74,10 @@ class Cell:
 
 def expand(config: RunConfig, folder: StudyFolder) -> list[Cell]:
     """Every combination of the axes' values, in their order. Raises UserError for wrong settings in study."""
-    study, tracking = config.studied, config.tracking
+    study = config.studied
     if unknown := [axis for entry in (*study.exclude, study.rate_from) for axis in entry if axis not in study.axes]:
         raise UserError(f"--study: {unknown[0]!r} is no axis; there are: {', '.join(study.axes)}")
-    if tracking.wandb != "disabled":
-        tracking = tracking.model_copy(update={"group": tracking.group or config.name})
+    tracking = config.tracking.model_copy(update={"group": config.tracking.group or config.name})
     usual = config.model_copy(update={"study": None, "tracking": tracking})
     below = {key: value for key, value in flat(given(usual)).items() if key not in study.axes}
     lower = [tree_of(study.others), tree_of(below)]
@@ -128,30 +127,25 @@ def _sibling(values: Mapping[str, Any], labels: Mapping[str, Any], siblings: Map
     """The name of the cell that has these labels, and on all other axes the same values."""
     wanted = word({**values, **labels})
     if wanted not in siblings:
-        near = difflib.get_close_matches(wanted, siblings, n=1, cutoff=0)[0]
-        raise UserError(f"--{key}: the study has no cell {wanted}; the nearest is {near}")
+        raise UserError(f"--{key}: the study has no cell {wanted}")
     return siblings[wanted]
 
 
 def refuse_unread(where: str, asked: Collection[str], cells: Sequence[Cell]) -> None:
     """Raises UserError for a key that none of these cells has: it would do nothing."""
-    left = set(asked)
-    for cell in cells if left else ():
-        left -= flat(cell.config.model_dump()).keys()
-    if left:
+    read = set().union(*(flat(cell.config.model_dump()) for cell in cells)) if asked else set()
+    if left := set(asked) - read:
         raise UserError(f"--{min(left)}: no cell of the study has this key ({where})")
 
 
-def in_order(cells: Sequence[Cell]) -> Iterator[Cell]:
-    """Each cell after those of them that it needs, else as given. Raises UserError for cells that need each other."""
-    waiting = list(cells)
-    while waiting:
-        names = {cell.name for cell in waiting}
-        cell = next((cell for cell in waiting if names.isdisjoint(cell.needs)), None)
-        if cell is None:
-            raise UserError(f"--study.axes: the cells {', '.join(sorted(names))} read each other in a circle")
-        waiting.remove(cell)
-        yield cell
+def in_order(cells: Sequence[Cell]) -> list[Cell]:
+    """Each cell after those of them that it needs. Raises UserError for cells that need each other."""
+    by_name = {cell.name: cell for cell in cells}
+    needs = {cell.name: [name for name in cell.needs if name in by_name] for cell in cells}
+    try:
+        return [by_name[name] for name in TopologicalSorter(needs).static_order()]
+    except CycleError as error:
+        raise UserError(f"--study.axes: the cells {', '.join(error.args[1])} read each other in a circle") from error
 
 
 def cell_name(values: Mapping[str, Any]) -> str:

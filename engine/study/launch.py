@@ -5,7 +5,6 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,13 @@ log = logging.getLogger("autolora")
 PROJECT = Path(__file__).resolve().parents[2]
 SECONDS_FOR_THE_LOCK = 120.0
 SECONDS_TO_SAVE = 120.0
-_OBJECT_STORE = 80 * 2**20
-"""The smallest object store that Ray accepts, in bytes: cells exchange nothing."""
+_OF_RAY = {
+    # Ray's own `uv run` hook would build a new environment for each worker; cells need that of this process.
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Hides the GPUs from a worker if `study.ray.gpus` is 0.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+}
 
 Ended = tuple[Cell, Exception | None]
 """A cell that has finished, or failed with this error."""
@@ -37,16 +41,23 @@ def launch(cells: Sequence[Cell], settings: StudyConfig, stop: StopRequest, *, o
     that failed. `overwrite` replaces what was made before.
 
     Raises UserError for what the user must change first, Interrupted when a signal asked to stop."""
-    began, failed = time.monotonic(), dict[str, str]()
-    run = _on_ray if settings.launcher == "ray" else _in_turn
-    for done, (cell, error) in enumerate(run(list(in_order(cells)), settings.on, stop, overwrite), start=1):
+    if not cells:
+        return []
+    began, failed = time.monotonic(), list[str]()
+    run = (
+        _on_ray(cells, settings.on, stop, overwrite)
+        if settings.launcher == "ray"
+        else _in_turn(cells, stop, overwrite)
+    )
+    for done, (cell, error) in enumerate(run, start=1):
+        what = f"finished: {cell.name}"
+        if error is not None:  # the traceback of an unexpected one is in the cell's log.txt
+            kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+            failed.append(f"{cell.name}: {kind}{error}".splitlines()[0])
+            what = f"failed: {failed[-1]}"
         left = (time.monotonic() - began) * (len(cells) - done) / done
-        if error is not None:
-            source = next((name for name in cell.needs if name in failed), None)
-            failed[cell.name] = f"it needs {source}, which failed" if source else _line(error)
-        what = f"failed: {cell.name}: {failed[cell.name]}" if error else f"finished: {cell.name}"
         log.info("cell %d of %d %s (about %s left)", done, len(cells), what, clock(left))
-    return [f"{name}: {why}" for name, why in failed.items()]
+    return failed
 
 
 def run_cell(cell: Cell, overwrite: bool, stop: StopRequest) -> None:
@@ -64,49 +75,65 @@ def run_cell(cell: Cell, overwrite: bool, stop: StopRequest) -> None:
             time.sleep(1.0)
 
 
-def _in_turn(cells: Sequence[Cell], settings: RayConfig, stop: StopRequest, overwrite: bool) -> Iterator[Ended]:
+def _in_turn(cells: Sequence[Cell], stop: StopRequest, overwrite: bool) -> Iterator[Ended]:
     failed = set[str]()
-    for cell in cells:
+    for cell in in_order(cells):
         error: Exception | None = None
         try:
-            if failed.isdisjoint(cell.needs):
-                run_cell(cell, overwrite, stop)
-            else:
-                error = UserError("a cell that it needs failed")
+            if needed := failed.intersection(cell.needs):
+                raise UserError(f"it needs {min(needed)}, which failed")
+            run_cell(cell, overwrite, stop)
         except Exception as found:
-            error = found
-        if error is not None:
             failed.add(cell.name)
+            error = found
         yield cell, error
-
-
-def _line(error: Exception) -> str:
-    """An error in one line; the traceback of an unexpected one is in the cell's log.txt."""
-    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _on_ray(cells: Sequence[Cell], settings: RayConfig, stop: StopRequest, overwrite: bool) -> Iterator[Ended]:
     """Each cell is a task, which gets the tasks of the cells that it needs as arguments, so that Ray waits for them.
     Ray begins a task again whose worker or machine died, and the cell resumes."""
-    with _connected(settings) as ray:
-        tried_again = {"max_retries": settings.retries, "retry_exceptions": [InterruptedError]}
-        task = ray.remote(**_room(ray, settings), **tried_again)(_work)
-        names = dict[str, Any]()
-        for cell in cells:
-            sources = [names[name] for name in cell.needs if name in names]
-            names[cell.name] = task.remote(cell, overwrite, os.getcwd(), *sources)
-        waiting = {names[cell.name]: cell for cell in cells}
+    for key, value in _OF_RAY.items():
+        os.environ.setdefault(key, value)
+    import ray
+
+    _connect(ray, settings)
+    try:
+        gpus = float("GPU" in ray.cluster_resources()) if settings.gpus is None else settings.gpus
+        again: dict[str, Any] = {"max_retries": settings.retries, "retry_exceptions": [InterruptedError]}
+        task = ray.remote(num_cpus=settings.cpus, num_gpus=gpus, **again)(_work)
+        begun = dict[str, Any]()
+        for cell in in_order(cells):
+            sources = [begun[name] for name in cell.needs if name in begun]
+            begun[cell.name] = task.remote(cell, overwrite, os.getcwd(), *sources)
+        waiting = {begun[cell.name]: cell for cell in cells}
         try:
             while waiting:
                 for reference in ray.wait(list(waiting), timeout=0.5)[0]:
                     yield waiting.pop(reference), _error(ray, reference)
                 stop.check()
-        except BaseException:
+        finally:
             for reference in waiting:  # as Ctrl-C asks a single run: it saves, and ends
                 ray.cancel(reference, force=False)
             if waiting:
                 ray.wait(list(waiting), num_returns=len(waiting), timeout=SECONDS_TO_SAVE)
-            raise
+    finally:
+        ray.shutdown()
+
+
+def _connect(ray: Any, settings: RayConfig) -> None:
+    """Joins the cluster of `study.ray.address`, or starts Ray on this machine."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    logging.getLogger("ray").setLevel(logging.ERROR)  # ray.init ignores logging_level if configure_logging=False
+    path = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    # The smallest object store that Ray accepts: cells exchange nothing.
+    here: dict[str, Any] = {"object_store_memory": 80 * 2**20, "include_dashboard": False, "num_cpus": own_cores()}
+    ray.init(
+        settings.address or "local", log_to_driver=False, configure_logging=False,
+        runtime_env={"env_vars": {"PYTHONPATH": path}}, **({} if settings.address else here),
+    )  # fmt: skip
+    # Ray installs its own signal handlers, which would end this process before the cells have saved.
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def _error(ray: Any, reference: Any) -> Exception | None:
@@ -132,43 +159,3 @@ def _work(cell: Cell, overwrite: bool, folder: str, *sources: None) -> None:
             run_cell(cell, overwrite, stop)
     except Interrupted as error:  # Ray sends on what derives from Exception alone
         raise InterruptedError(str(error)) from error
-
-
-@contextmanager
-def _connected(settings: RayConfig) -> Iterator[Any]:
-    """Ray, connected inside the `with` block."""
-    # Ray's own `uv run` hook would build a new environment for each worker; cells need that of this process. The last
-    # one hides the GPUs from a worker if `study.ray.gpus` is 0.
-    for key, value in (
-        ("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0"), ("RAY_USAGE_STATS_ENABLED", "0"),
-        ("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1"),
-    ):  # fmt: skip
-        os.environ.setdefault(key, value)
-    import ray
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    logging.getLogger("ray").setLevel(logging.ERROR)  # ray.init ignores logging_level if configure_logging=False
-    path = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    here: dict[str, Any] = {"object_store_memory": _OBJECT_STORE, "include_dashboard": False, "num_cpus": own_cores()}
-    ray.init(
-        settings.address or "local", log_to_driver=False, configure_logging=False,
-        runtime_env={"env_vars": {"PYTHONPATH": path}}, **({} if settings.address else here),
-    )  # fmt: skip
-    # Ray installs its own signal handlers, which would end this process before the cells have saved.
-    for number, handler in before.items():
-        signal.signal(number, handler)
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
-
-
-def _room(ray: Any, settings: RayConfig) -> dict[str, float]:
-    """The resources that each cell asks Ray for. Raises UserError if no machine has them: Ray would wait forever."""
-    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    gpus = settings.gpus
-    if gpus is None:
-        gpus = float(any(machine.get("GPU") for machine in machines))
-    if not any(machine.get("CPU", 0) >= settings.cpus and machine.get("GPU", 0) >= gpus for machine in machines):
-        raise UserError(f"--study.ray.cpus: no machine has {settings.cpus:g} cores and {gpus:g} GPUs for a cell")
-    return {"num_cpus": settings.cpus, "num_gpus": gpus}

@@ -1,16 +1,38 @@
-"""The tables of a study: metric and log loss by task, as the paper's Tables 1 and 4; one paired test; the cost over
-AdaLoRA's, as its Table 5; and whether ranks and shares agree between seeds."""
+"""The one table of a study, results.parquet, with a row for each finished cell, and what is made of it: metric and
+log loss by task, as the paper's Tables 1 and 4; one paired test; the cost over AdaLoRA's, as its Table 5; and whether
+ranks and shares agree between seeds."""
 
 import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from autolora.configs.schema import METHODS
+from autolora.configs.schema import METHODS, Autolora
+from autolora.configs.study import word
 from autolora.configs.tasks import ERRORS
-from autolora.engine.study.results import LAYERS, LOSS, OUTER, RANKS, SCORE, SEED, TASK
+from autolora.engine import ranks
+from autolora.engine.disk.tables import read_parquet
+from autolora.engine.run.records import read_result
+from autolora.engine.study.cells import Cell
 
+SEED, TASK = "seed", "task"
+SCORE, LOSS = "score", "log_loss"
+"""The columns with each task's first metric, and with the log loss at a fitted temperature, nats a label (null: it was
+not measured). The loss is that of the evaluation rows; of a cell with retrain.row_losses, of its unused training rows
+too."""
+LAYERS, RANKS, SHARES = "layers", "ranks", "shares"
+"""The columns with the names of the layers with LoRA, and with the rank and the share of each."""
+OUTER = "outer_loss"
+"""The column with the outer objective, L_val: the loss on D_val of the searched model, before any rank was chosen, at
+a fitted temperature, nats a label (null: it was not measured, or the cell copied another cell's search)."""
+READ = "rows"
+"""The column that is equal for cells whose losses are of the same rows."""
+_LEFT_OUT = ("data", "learning_rates_tried", "machine", "versions")
+"""Fields of metrics.json that are no columns."""
 OURS, HEAD, ADALORA = "autolora", "head", "adalora"
 LEFT_OUT = "left out, equal ranks"
 """The column with the number of pairs that are left out, as both runs have the same ranks."""
@@ -22,11 +44,70 @@ AT_GIVEN_RANKS = {method for method, kind in METHODS.items() if kind.trains == "
 _LEAST_PAIRS = 6
 
 
-def spread(values: pd.Series, middle: str = "median", digits: int = 3) -> str:
-    """`0.801 (0.800 to 0.802)`: the median or mean of the numbers, and their range if there are several."""
-    known = values.dropna()
-    text = f"{known.agg(middle):.{digits}f}" if len(known) else ""
-    return f"{text} ({known.min():.{digits}f} to {known.max():.{digits}f})" if len(known) > 1 else text
+def collect(cells: Sequence[Cell]) -> pd.DataFrame:
+    """A row for each finished cell. Raises UserError that names a damaged file."""
+    table = pd.DataFrame([_row(cell) for cell in cells if cell.finished])
+    for axis in cells[0].values if len(table) else ():  # a column of parquet has one type
+        if table[axis].dtype == object:
+            table[axis] = table[axis].map(str)
+    return table
+
+
+def _row(cell: Cell) -> dict[str, Any]:
+    """The columns of a finished cell; none depends on another cell."""
+    result, losses = read_result(cell.folder.metrics), cell.folder.row_losses
+    kept = {"metric" if key == "metrics" else key: one for key, one in result.items() if key not in _LEFT_OUT}
+    fields: dict[Any, Any] = pd.json_normalize(kept).to_dict("records")[0]
+    loss = result.get("calibrated_loss")
+    read = {part: (result.get("data") or {}).get(part) for part in ("evaluation", "unused")}
+    if losses.exists():
+        rows = read_parquet(losses, "remove the cell to train it again", numbers=("loss", "weight"))
+        loss = float(rows["loss"].sum() / rows["weight"].sum())
+    else:
+        read["unused"] = None
+    if "task.path" in cell.values:  # a task is called like its file, and several files may have one name
+        fields[TASK] += f" ({cell.values['task.path']})"
+    return {
+        **{axis: value if type(value) in (int, float) else word(value) for axis, value in cell.values.items()},
+        **fields,
+        "cell": cell.name,
+        "row": cell.row,
+        "main_metric": next(iter(result["metrics"])),
+        SCORE: next(iter(result["metrics"].values())),
+        LOSS: loss,
+        READ: word(read),
+        **_of_layers(cell),
+    }
+
+
+def _of_layers(cell: Cell) -> dict[str, Any]:
+    """Ranks and shares of the layers, and L_val of the searched model."""
+    config = cell.config
+    if not config.has_lora:
+        return dict.fromkeys((LAYERS, RANKS, SHARES, OUTER))
+    record = ranks.load(cell.folder.ranks)
+    shares = [layer.layer_share for layer in record.layers]
+    own = isinstance(config, Autolora) and config.answer.from_run is None  # else another cell has measured it
+    return {
+        LAYERS: [layer.name for layer in record.layers],
+        RANKS: [layer.rank for layer in record.layers],
+        SHARES: shares if own and None not in shares else None,
+        OUTER: record.evidence.loss if own and record.evidence else None,
+    }
+
+
+def with_others(path: Path, others: Sequence[str]) -> pd.DataFrame:
+    """results.parquet of this study, and below it those of other studies; of cells of one row, task and seed the first
+    counts. Raises UserError that names a damaged file."""
+    way_out = "the study's command with --stage report writes it again"
+    tables = [read_parquet(Path(one), way_out, texts=(TASK, "row", "cell")) for one in (str(path), *others)]
+    return pd.concat(tables, ignore_index=True).drop_duplicates([TASK, "row", SEED], ignore_index=True)
+
+
+def spread(values: pd.Series, digits: int) -> str:
+    """`0.801 (0.800 to 0.802)`: the median of the numbers, and their range if there are several."""
+    text = f"{values.median():.{digits}f}"
+    return f"{text} ({values.min():.{digits}f} to {values.max():.{digits}f})" if len(values) > 1 else text
 
 
 def by_task(results: pd.DataFrame, column: str = SCORE) -> pd.DataFrame:
@@ -136,8 +217,8 @@ def _same_run(pairs: pd.DataFrame) -> pd.Series:
     alike = pairs["method"].isin(AT_GIVEN_RANKS) & pairs["method_other"].isin(AT_GIVEN_RANKS)
     columns = [RANKS, f"{RANKS}_other", LAYERS, f"{LAYERS}_other"]
     equal = [
-        ranks is not None and np.array_equal(ranks, other) and np.array_equal(layers, other_layers)
-        for ranks, other, layers, other_layers in pairs[columns].itertuples(index=False)
+        own is not None and np.array_equal(own, other) and np.array_equal(layers, other_layers)
+        for own, other, layers, other_layers in pairs[columns].itertuples(index=False)
     ]
     return alike & (pairs["method"] != pairs["method_other"]) & pd.Series(equal, index=pairs.index, dtype=bool)
 
@@ -165,44 +246,28 @@ def wilcoxon(difference: pd.Series) -> float:
     return float(stats.wilcoxon(difference, zero_method="wilcox").pvalue)
 
 
-def between_seeds(results: pd.DataFrame, column: str = RANKS) -> pd.DataFrame:
-    """A row per method or variant, a column per task: mean (range) of the Spearman correlation of the layers' ranks or
-    shares (`column`) over all pairs of seeds; empty if no row has two seeds on one task.
-
-    Two unrelated maps of n layers correlate by 0 +- 1 / sqrt(n - 1). Left out are runs with equal values in all layers
-    (uniform LoRA), and pairs with LoRA in different layers.
-    """
-    found = _agreements(results, column, of_one_row=True)
-    fields = found.groupby(["row", TASK], sort=False)["agreement"].apply(spread, "mean", 2)
-    return fields.unstack(TASK, fill_value="").reset_index(names="") if len(fields) else pd.DataFrame()
-
-
-def between_rows(results: pd.DataFrame, column: str = RANKS) -> pd.DataFrame:
-    """Mean Spearman correlation of the layers' ranks or shares between two rows at one task and seed and, on the
-    diagonal, of each row with itself across seeds; empty if fewer than two rows have them.
+def agreement(results: pd.DataFrame, column: str = RANKS) -> pd.DataFrame:
+    """Mean Spearman correlation of the layers' ranks or shares (`column`): between two rows at one task and seed and,
+    on the diagonal, of each row with itself at one task across seeds; empty if there is no such pair.
 
     The diagonal is the control: two approximations agree only if their correlation exceeds that of each with itself
-    across seeds. Pairs with LoRA in different layers are left out.
+    across seeds. Left out are runs with equal values in all layers (uniform LoRA), and pairs with LoRA in different
+    layers.
     """
-    across = _agreements(results, column, of_one_row=False)
-    found = pd.concat([_agreements(results, column, of_one_row=True), across])
-    order = list(across["row"].unique())
-    table = found.pivot_table(index="row", columns="row_other", values="agreement").reindex(index=order, columns=order)
-    return table.reset_index(names="")
-
-
-def _agreements(results: pd.DataFrame, column: str, *, of_one_row: bool) -> pd.DataFrame:
-    """Spearman correlation of the layers' values in each pair of runs on one task: of one row and two seeds, or of two
-    rows and one seed."""
     known = results.dropna(subset=[column])[["row", TASK, SEED, LAYERS, column]]
-    on = [TASK, "row"] if of_one_row else [TASK, SEED]
-    met = known.merge(known, on=on, suffixes=("", "_other"))
-    met = met[met[SEED] < met[f"{SEED}_other"]] if of_one_row else met[met["row"] != met["row_other"]]
-    met = met.assign(row_other=met["row"]) if of_one_row else met
-    found = []
-    for layers, others, one, other in zip(
-        met[LAYERS], met[f"{LAYERS}_other"], met[column], met[f"{column}_other"], strict=True
-    ):
-        comparable = np.array_equal(layers, others) and len(set(one)) > 1 and len(set(other)) > 1
-        found.append(stats.spearmanr(one, other).statistic if comparable else math.nan)
-    return met.assign(agreement=found).dropna(subset=["agreement"])
+    met = known.merge(known, on=TASK, suffixes=("", "_other"))
+    one_row = met["row"] == met["row_other"]
+    met = met[np.where(one_row, met[SEED] < met[f"{SEED}_other"], met[SEED] == met[f"{SEED}_other"])]
+    places = met[[LAYERS, f"{LAYERS}_other", column, f"{column}_other"]].itertuples(index=False)
+    found = met.assign(agreement=[_spearman(*place) for place in places]).dropna(subset=["agreement"])
+    order = [row for row in known["row"].unique() if row in set(found["row"])]
+    table = found.pivot_table(index="row", columns="row_other", values="agreement")
+    return table.reindex(index=order, columns=order).reset_index(names="")
+
+
+def _spearman(
+    layers: Sequence[str], other_layers: Sequence[str], one: Sequence[float], other: Sequence[float]
+) -> float:
+    if not np.array_equal(layers, other_layers) or 1 in (len(set(one)), len(set(other))):
+        return math.nan
+    return float(stats.spearmanr(one, other).statistic)

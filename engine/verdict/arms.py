@@ -3,18 +3,17 @@
 import dataclasses
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from autolora.configs.errors import UserError
 from autolora.configs.layers import given, settled
 from autolora.configs.schema import RunConfig, Searching
 from autolora.configs.tasks import OF_TOKENS, Chat
-from autolora.engine import ranks
-from autolora.engine.disk.paths import At
 from autolora.engine.ranks import RankRecord, count_parameters
 from autolora.engine.retrain.controls import can_be_shuffled
 from autolora.engine.run.folder import RunFolder
-from autolora.engine.run.records import parameters_per_rank, read_result
+from autolora.engine.run.records import read_result
 from autolora.engine.study.cells import Cell
 from autolora.engine.verdict.judge import PLANS, Plan
 from autolora.problems.machine.draws import seed_of
@@ -23,20 +22,8 @@ LEARNED, SHUFFLED, HEAD = "learned", "shuffled", "head"
 _METHODS = {
     LEARNED: "lora_ranks", SHUFFLED: "lora_shuffled", "uniform": "lora", "random": "lora_random", HEAD: "head",
 }  # fmt: skip
-AGAIN = "--overwrite trains every pair again"
 SEEDS = 2
 """LoRA's gain compares the learned ranks with the head alone, which is trained at this many seeds."""
-
-
-@dataclasses.dataclass(frozen=True)
-class VerdictFolder:
-    """Paths inside runs/<name>/verdict/."""
-
-    root: Any
-
-    ranks = At("ranks.json")
-    """The learned ranks as they were when the first pair began."""
-    cells = At("cells")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +35,7 @@ class Arms:
     """
 
     config: Searching
-    folder: VerdictFolder
+    folder: RunFolder
     record: RankRecord
     sizes: Mapping[str, int]
     rate: float
@@ -60,8 +47,13 @@ class Arms:
 
     @property
     def plan(self) -> Plan:
-        """At how many pairs the verdict may end."""
+        """At how many pairs the verdict may end, and how sure it must then be."""
         return PLANS[self.config.verdict.pairs]
+
+    @property
+    def ranks(self) -> Path:
+        """The learned ranks as they were when the first pair began."""
+        return self.folder.verdict / "ranks.json"
 
     @property
     def parameters(self) -> int:
@@ -76,7 +68,7 @@ class Arms:
     @property
     def shuffle_changes(self) -> bool:
         """Whether a shuffle can change the ranks."""
-        return can_be_shuffled(self.record, self.sizes, self.config.verdict.shuffle)
+        return can_be_shuffled(self.record, self.sizes, "size")
 
     def pair(self, number: int) -> dict[str, Cell]:
         """The trainings of a pair, by name; pairs are counted from 1."""
@@ -87,32 +79,25 @@ class Arms:
         cells = [self._cell(f"head-{number}", HEAD, number) for number in range(1, SEEDS + 1)]
         return cells[:1] if cells[0].config.evaluates_base else cells
 
-    def every(self) -> list[Cell]:
-        """All trainings of the verdict."""
-        return [*(cell for number in range(1, self.plan.most + 1) for cell in self.pair(number).values()),
-                *self.heads()]  # fmt: skip
-
     def _cell(self, name: str, arm: str, number: int) -> Cell:
         """The run of an arm at the seed of a pair, on the rows of the search's seed. Its paths begin at its own
         folder, so that a run that was moved can resume."""
         own, verdict = self.config, self.config.verdict
-        kept: dict[str, Any] = {
-            section: given(own)[section] for section in ("model", "task", "lora", "retrain") if section in given(own)
-        }
-        learned = f"{{runs}}/../{VerdictFolder.ranks.relative}"
+        kept = {key: one for key, one in given(own).items() if key in ("model", "task", "lora", "retrain")}
         # What an arm's method lacks is left out.
-        more: dict[str, dict[str, Any]] = {
+        more: dict[str, Any] = {
             "task": {"seed": own.data_seed, "unused_rows": verdict.rows, "samples": 0},
-            "lora": {"k": self.record.k, "ranks_from": learned, "shuffle": verdict.shuffle, "r": self.uniform_rank},
+            "lora": {"k": self.record.k, "ranks_from": "{runs}/../ranks.json", "r": self.uniform_rank},
             "retrain": {
                 "learning_rate": self.rate,
                 "init": "{runs}/../.." if own.retrain.start == "search" and arm != HEAD else "scratch",
             },
-        }  # fmt: skip
+            "export": {"padded": False},
+        }
         if isinstance(own.task, Chat):  # decoding would take longer than training
             more["task"]["metrics"] = list(OF_TOKENS)
         last = {
-            "name": name, "runs_folder": str(self.folder.cells), "method": _METHODS[arm],
+            "name": name, "runs_folder": str(self.folder.verdict / "cells"), "method": _METHODS[arm],
             "seed": seed_of_pair(own.seed, number), "precision": own.precision, "device": own.device,
             "tracking": {"wandb": "disabled"},
         }  # fmt: skip
@@ -136,14 +121,3 @@ def rate_of(config: RunConfig, folder: RunFolder) -> float:
         raise UserError(f"--retrain.learning_rate: a verdict trains at one, and the retraining of {folder.root} has "
                         f"not chosen among {rates}; give one, or run --stage all first")  # fmt: skip
     return float(rate)
-
-
-def arms_of(config: Searching, folder: RunFolder) -> Arms:
-    """The arms that are compared. Raises UserError for ranks that no verdict can judge. Layers of the search that the
-    record does not list have rank 0."""
-    record, sizes = ranks.load(folder.ranks), parameters_per_rank(folder)
-    if not record.kept or not record.kept.keys() <= sizes.keys():
-        raise UserError(f"{folder.ranks}: a verdict needs a rank above 0, and layers that the run has searched")
-    dropped = tuple(ranks.LayerRank(name, 0) for name in sizes if name not in record.ranks)
-    record = dataclasses.replace(record, layers=record.layers + dropped)
-    return Arms(config, VerdictFolder(folder.verdict), record, sizes, rate_of(config, folder))

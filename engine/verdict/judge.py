@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -14,40 +13,20 @@ from autolora.engine.measure.evidence import ONE_SIDED, SEEN
 Ending = Literal["matter", "worse", "equal", "undecided"]
 
 
-@dataclass(frozen=True)
-class Plan:
-    """At how many pairs a verdict may end, and how sure it must then be; made before the first pair is trained.
-
-    `looks`: numbers of pairs; the first is the least, the last the most that is trained. `levels`: the highest chance,
-    in each direction, that a look finds a difference where there is none; over all looks it is 0.025. The sign-flip
-    test keeps to it for new seeds on the same rows. The interval also counts the spread over rows, and so keeps to it
-    for new rows, too.
-    """
-
-    looks: tuple[int, ...]
-    levels: tuple[float, ...]
-
-    @property
-    def most(self) -> int:
-        """The most pairs that are trained."""
-        return self.looks[-1]
-
-    def next(self, count: int) -> tuple[int, float]:
-        """The first look with more than `count` pairs, and its level; `count` is below `most`."""
-        return next(at for at in zip(self.looks, self.levels, strict=True) if at[0] > count)
-
-
 FEWEST = 8
 """The first look of every plan: with fewer pairs the sign-flip test could never be sure enough."""
-PLANS: Mapping[int, Plan] = MappingProxyType({
-    plan.most: plan
-    for plan in (
-        Plan((FEWEST,), (0.025,)),
-        Plan((FEWEST, 16), (0.008, 0.017)),
-        Plan((FEWEST, 16, 24), (0.004, 0.006, 0.015)),
-    )
-})  # fmt: skip
-"""`verdict.pairs` -> the plan of a verdict that trains at most so many pairs."""
+Plan = Mapping[int, float]
+"""At how many pairs a verdict may end -> the highest chance, in each direction, that this look finds a difference
+where there is none; over all looks it is 0.025. The last look is the most pairs that are trained.
+
+The sign-flip test keeps to it for new seeds on the same rows. The interval also counts the spread over rows, and so
+keeps to it for new rows, too."""
+PLANS: Mapping[int, Plan] = {
+    8: {FEWEST: 0.025},
+    16: {FEWEST: 0.008, 16: 0.017},
+    24: {FEWEST: 0.004, 16: 0.006, 24: 0.015},
+}
+"""`verdict.pairs` -> the plan of a verdict, made before the first pair is trained."""
 EQUAL_WITHIN = 0.02
 """A difference is slight if its interval stays within this part of LoRA's gain, above and below 0."""
 _FLIPS = 2**16
@@ -123,13 +102,12 @@ def ending(pairs: Pairs, plan: Plan) -> Ending:
     as eight pairs may agree by luck.
     """
     known = np.isfinite([*pairs.differences, pairs.row_error, pairs.gain, pairs.gain_error]).all()
-    if not known or pairs.count not in plan.looks or pairs.worthless:
+    if not known or pairs.count not in plan or pairs.worthless:
         return "undecided"
-    level = plan.levels[plan.looks.index(pairs.count)]
-    low, high = pairs.interval(level)
-    if not low <= 0 <= high and pairs.p() <= level:
+    low, high = pairs.interval(plan[pairs.count])
+    if not low <= 0 <= high and pairs.p() <= plan[pairs.count]:
         return "matter" if low > 0 else "worse"
-    may_be_equal = pairs.count > plan.looks[0] or pairs.count == plan.most
+    may_be_equal = pairs.count > FEWEST or pairs.count == max(plan)
     return "equal" if pairs.slight and may_be_equal else "undecided"
 
 
@@ -138,7 +116,7 @@ def first_ending(plan: Plan, count: int, up_to: Callable[[int], Pairs]) -> tuple
 
     `up_to(n)` gives the first n pairs.
     """
-    for look in plan.looks:
+    for look in plan:
         if look <= count and (said := ending(up_to(look), plan)) != "undecided":
             return said, look
     return None

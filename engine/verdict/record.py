@@ -1,51 +1,122 @@
-"""verdict.json: what a verdict found, in numbers and in one sentence, as other programs and the report read it."""
+"""What the trainings of a verdict have shown, pair by pair, and verdict.json, which holds it in numbers and in one
+sentence, as other programs and the report read it."""
 
+import itertools
 import math
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
-from autolora.configs.count_words import counted
+from autolora.configs.errors import UserError
 from autolora.engine.disk.files import write_json
-from autolora.engine.ranks.record import NOTHING_LEARNED
-from autolora.engine.run.folder import RunFolder
-from autolora.engine.verdict.arms import LEARNED, SEEDS, SHUFFLED, Arms
+from autolora.engine.disk.tables import read_parquet
+from autolora.engine.measure.likelihood import ratio_error
+from autolora.engine.run.records import read_result
+from autolora.engine.verdict.arms import HEAD, LEARNED, SEEDS, SHUFFLED, Arms
 from autolora.engine.verdict.judge import FEWEST, Ending, Pairs, first_ending
-from autolora.engine.verdict.shown import Shown
 
-FEWEST_SOURCES = 500
-"""With rows from fewer sources, a note says that the verdict holds for these rows only."""
+AGAIN = "--overwrite trains every pair again"
+_UNTESTED = "Not tested: layers of one size have equal ranks, so that a shuffle changes nothing. No pair was trained."
+_BY_COST = "Choose by cost alone: keep these ranks, which have {:,} parameters, or {}"
 
 
-def write_verdict(found: Shown | None, arms: Arms, run: RunFolder) -> None:
+@dataclass(frozen=True)
+class Shown:
+    """The first pairs of which every arm is trained.
+
+    `losses`: arm -> the loss of each row in each pair [pairs, rows], summed over its labels. `weights` [rows]: how
+    many labels a row has. `sources` [rows]: a number that is the same for all rows made from one input. `head`: the
+    losses of the head alone [seeds, rows]. `results`: arm -> metrics.json of each pair.
+    """
+
+    losses: dict[str, np.ndarray]
+    weights: np.ndarray
+    sources: np.ndarray
+    head: np.ndarray
+    results: dict[str, list[dict[str, Any]]]
+
+    @property
+    def count(self) -> int:
+        """How many pairs there are."""
+        return len(self.losses[LEARNED])
+
+    def pairs(self, count: int | None = None, arm: str = SHUFFLED) -> Pairs:
+        """The first `count` pairs (all unless given) of the learned ranks and another arm."""
+        learned = self.losses[LEARNED][:count]
+        rows = self.losses[arm][:count] - learned
+        # LoRA's gain over the head alone: between the means over both's seeds.
+        gained = self.head.mean(axis=0) - learned.mean(axis=0)
+        seeds = [_seed_error(self.means(losses)) for losses in (learned, self.head)]
+        error = math.hypot(self._row_error(gained), *seeds)
+        return Pairs(self.means(rows), self._row_error(rows.mean(axis=0)), float(self.means(gained)), error)
+
+    def means(self, losses: np.ndarray) -> np.ndarray:
+        """The mean of losses [.., rows] over all labels, nats."""
+        found: np.ndarray = losses.sum(axis=-1) / self.weights.sum()
+        return found
+
+    def _row_error(self, rows: np.ndarray) -> float:
+        """The standard error, over rows, of the mean of [rows]; rows of one source count as one draw."""
+        return float(ratio_error(torch.tensor(rows), torch.tensor(self.weights), self.sources))
+
+
+def _seed_error(means: np.ndarray) -> float:
+    """The standard error over seeds of the mean of these losses [seeds]; 0 for one seed, which shows no spread."""
+    return float(means.std(ddof=1)) / len(means) ** 0.5 if len(means) > 1 else 0.0
+
+
+def shown(arms: Arms) -> Shown | None:
+    """What the pairs show; None until the first pair and the heads alone are trained.
+
+    Raises UserError that names the file if one is damaged, or if the trainings did not all begin from the same weights
+    of the base model. Their rows were compared before they began.
+    """
+    pairs = [arms.pair(number) for number in range(1, max(arms.plan) + 1)]
+    pairs = list(itertools.takewhile(lambda pair: all(cell.finished for cell in pair.values()), pairs))
+    heads = arms.heads()
+    if not pairs or not all(cell.finished for cell in heads):
+        return None
+    cells = {HEAD: heads} | {arm: [pair[arm] for pair in pairs] for arm in arms.names}
+    results = {arm: [read_result(cell.folder.metrics) for cell in of_arm] for arm, of_arm in cells.items()}
+    if len({one.get("base_weights") for of_arm in results.values() for one in of_arm}) > 1:  # a hub's branch moves on
+        raise UserError(f"--model.name: trainings of other weights of the base model are in {arms.folder.verdict}; "
+                        f"bring the old ones back, or {AGAIN}")  # fmt: skip
+    columns = ("loss", "weight", "source")
+    tables = {arm: [read_parquet(cell.folder.row_losses, AGAIN, numbers=columns) for cell in of_arm]
+              for arm, of_arm in cells.items()}  # fmt: skip
+    losses = {arm: np.stack([one["loss"] for one in of_arm]) for arm, of_arm in tables.items()}
+    first = tables[HEAD][0]
+    return Shown(losses, first["weight"].to_numpy(), first["source"].to_numpy(), losses.pop(HEAD), results)
+
+
+def write_verdict(found: Shown | None, arms: Arms) -> None:
     """Writes verdict.json. `found` is None if a shuffle can change nothing.
 
     Losses and differences are in nats per label; a difference above 0 speaks for the learned ranks.
     """
     evidence = arms.record.evidence
+    enough = evidence.sufficient_rank(arms.record.tolerance) if evidence else None
+    uniform = f"take rank {enough or arms.uniform_rank} in every layer."
     content: dict[str, Any] = {
-        "ending": "undecided", "sentence": "", "pairs": 0, **dict.fromkeys(
-            ("difference", "interval", "p", "gain", "gain_standard_error")),
-        "parameters": arms.parameters,
-        "enough_rank": evidence.sufficient_rank(arms.record.tolerance) if evidence else None,
-        "recommendation": "", "notes": [], "shuffle": arms.config.verdict.shuffle, "learning_rate": arms.rate,
+        "ending": "undecided", "sentence": _UNTESTED,
+        "recommendation": _BY_COST.format(arms.parameters, uniform), "pairs": 0,
+        **dict.fromkeys(("difference", "interval", "p", "gain", "gain_standard_error")),
+        "parameters": arms.parameters, "enough_rank": enough, "learning_rate": arms.rate,
     }  # fmt: skip
-    uniform = f"take rank {content['enough_rank'] or arms.uniform_rank} in every layer."
-    if found is None:
-        said, advice = _untested(arms, uniform)
-    else:
+    if found is not None:
         ending, count = first_ending(arms.plan, found.count, found.pairs) or ("undecided", found.count)
         pairs = found.pairs(count)
-        said, advice = sentence(ending, pairs, arms), _advice(ending, pairs, arms, uniform)
         content |= {
-            "ending": ending, "pairs": count, "difference": pairs.mean, "interval": _interval(pairs),
-            "p": pairs.p(), "gain": pairs.gain, "gain_standard_error": pairs.gain_error, "notes": _notes(found),
+            "ending": ending, "sentence": sentence(ending, pairs, arms),
+            "recommendation": _advice(ending, pairs, arms, uniform), "pairs": count, "difference": pairs.mean,
+            "interval": _interval(pairs), "p": pairs.p(), "gain": pairs.gain, "gain_standard_error": pairs.gain_error,
             "rows": len(found.weights), "row_standard_error": pairs.row_error,
             "metric": next(iter(found.results[LEARNED][0]["metrics"])),
-            "arms": [_arm(name, found, count) for name in arms.names if len(found.losses[name])],
+            "arms": [_arm(name, found, count) for name in arms.names],
         }  # fmt: skip
-    write_json(run.verdict_summary, content | {"sentence": said, "recommendation": advice})
+    write_json(arms.folder.verdict_summary, content)
 
 
 def _interval(pairs: Pairs) -> list[float] | None:
@@ -59,88 +130,49 @@ def _arm(name: str, found: Shown, count: int) -> dict[str, Any]:
     results = found.results[name][:count]
     told: dict[str, Any] = {
         "name": name,
-        "losses": found.means(name, count).tolist(),
+        "losses": found.means(found.losses[name][:count]).tolist(),
         "scores": [next(iter(result["metrics"].values())) for result in results],
         "parameters": round(float(np.mean([result["lora_parameters"] for result in results]))),
     }
-    if name == LEARNED:
-        return told
-    pairs = found.pairs(count, name)
-    p = None if name == SHUFFLED else pairs.p()
-    return told | {"difference": pairs.mean, "p": p, "interval": _interval(pairs)}
+    if name != LEARNED:
+        pairs = found.pairs(count, name)
+        told |= {"difference": pairs.mean, "interval": _interval(pairs)}
+    return told
 
 
 def sentence(ending: Ending, pairs: Pairs, arms: Arms) -> str:
     """What the pairs say."""
     low, high = pairs.interval()
-    nats = _nats(pairs.mean, *((low, high) if pairs.count > 1 else ()))
-    tested = f"{nats(low)} to {nats(high)} nats, {pairs.count} pairs, p {pairs.p():.2g}"
-    part = f", {100 * abs(pairs.mean) / pairs.gain:.1f} % of what LoRA gains" if pairs.learned else ""
-    little = ", but by little" if pairs.slight else ""
-    at = f"at {arms.parameters:,} parameters"
-    if ending == "matter":
-        return f"Places matter{little}: learned beats its shuffle by {nats(pairs.mean)} nats{part} ({tested}), {at}."
-    if ending == "worse":
-        return (
-            f"Places are worse{little}: the shuffle beats learned by {nats(-pairs.mean)} nats{part} ({tested}), {at}."
-        )
+    tested = f"{low:.3g} to {high:.3g} nats, {pairs.count} pairs, p {pairs.p():.2g}"
     if ending == "equal":
-        return f"Places do not matter here: other layers do as well ({tested}), {at}."
+        return f"Places do not matter here: other layers do as well ({tested}), at {arms.parameters:,} parameters."
+    if ending != "undecided":
+        said = "Places matter" if ending == "matter" else "Places are worse"
+        order = "learned beats its shuffle" if ending == "matter" else "the shuffle beats learned"
+        little = ", but by little" if pairs.slight else ""
+        part = f", {100 * abs(pairs.mean) / pairs.gain:.1f} % of what LoRA gains" if pairs.learned else ""
+        return (f"{said}{little}: {order} by {abs(pairs.mean):.3g} nats{part} ({tested}), at {arms.parameters:,} "
+                f"parameters.")  # fmt: skip
     if pairs.worthless and pairs.count >= SEEDS:
-        nats = _nats(pairs.gain, pairs.gain_error)
-        return (f"Nothing to gain: on these rows LoRA at the learned ranks changes the loss by {nats(-pairs.gain)} +- "
-                f"{nats(pairs.gain_error)} nats; at shuffled ranks, too, no gain is sure.")  # fmt: skip
-    after = f"After {counted(pairs.count, 'pair')} the difference is {nats(pairs.mean)} nats"
+        return (f"Nothing to gain: on these rows LoRA at the learned ranks changes the loss by {-pairs.gain:.3g} +- "
+                f"{pairs.gain_error:.2g} nats; at shuffled ranks, too, no gain is sure.")  # fmt: skip
+    after = f"After pair {pairs.count} the difference is {pairs.mean:.3g} nats"
     if pairs.count < FEWEST:
         return f"{after}; at least {FEWEST} pairs are needed."
-    look, level = arms.plan.next(pairs.count - 1)
+    look, level = next(at for at in arms.plan.items() if at[0] >= pairs.count)
     return (f"{after} ({tested}); a verdict after {look} pairs needs p at most {level:g} and an interval of "
             f"{100 - 200 * level:g} % that leaves out 0.")  # fmt: skip
-
-
-def _untested(arms: Arms, uniform: str) -> tuple[str, str]:
-    """The sentence for ranks that a shuffle cannot change, and what to do with them."""
-    record = arms.record
-    if record.evidence is not None and not record.evidence.learned and record.rule in ("shares", "size"):
-        return f"Not tested: {NOTHING_LEARNED}. No pair was trained.", _TRAIN
-    why = f"no layers of one {arms.config.verdict.shuffle} have different ranks, so that a shuffle changes nothing"
-    return f"Not tested: {why}. No pair was trained.", _BY_COST.format(arms.parameters, uniform)
-
-
-_TRAIN = "LoRA does nothing for these rows: train longer, at another rate, or on more rows, then choose ranks."
-_BY_COST = "Choose by cost alone: keep these ranks, which have {:,} parameters, or {}"
 
 
 def _advice(ending: Ending, pairs: Pairs, arms: Arms, uniform: str) -> str:
     """What to do with these ranks."""
     if pairs.worthless and pairs.count >= SEEDS:
-        return _TRAIN
-    if ending == "undecided" and pairs.count >= arms.plan.most:
-        return f"No more than {arms.plan.most} pairs are trained: a second verdict would be a second test; {uniform}"
+        return "LoRA does nothing for these rows: train longer, at another rate, or on more rows, then choose ranks."
+    if ending == "undecided" and pairs.count == max(arms.plan):
+        return f"No more than {pairs.count} pairs are trained: a second verdict would be a second test; {uniform}"
     return {
         "matter": "Use these ranks.",
         "worse": f"Do not use these ranks; {uniform}",
         "equal": _BY_COST.format(arms.parameters, uniform),
         "undecided": f"The same command trains further pairs; until then, {uniform}",
     }[ending]
-
-
-def _notes(found: Shown) -> list[str]:
-    """What else a reader must know, a line each."""
-    rows, inputs = len(found.weights), len(np.unique(found.sources))
-    inputs = inputs if inputs > 1 else rows  # as in their standard error
-    notes = []
-    if inputs < FEWEST_SOURCES:
-        notes.append(f"This verdict holds for these {rows} held-out rows ({inputs} inputs) only.")
-    if further := [name for name in found.losses if name not in (LEARNED, SHUFFLED) and len(found.losses[name])]:
-        notes.append(f"The interval and p of {' and '.join(further)} only describe: they are not corrected for "
-                     f"several arms, and the shuffle alone decides when the verdict ends.")  # fmt: skip
-    return notes
-
-
-def _nats(*numbers: float) -> Callable[[float], str]:
-    """Makes a function that writes nats with as many decimals as the largest of these numbers needs for two digits,
-    and at least three: a language model's differences are thousandths."""
-    largest = max(map(abs, numbers))
-    decimals = max(3, 1 - math.floor(math.log10(largest))) if 0 < largest < 1 else 3
-    return lambda number: f"{number:.{decimals}f}"

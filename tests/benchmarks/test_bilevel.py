@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -54,12 +55,12 @@ def test_the_command_tells_how_near_each_came(tmp_path: Path) -> None:
     words = ["--methods", "first_order", "exact", own, "--options", '{"fails_at": 100}']
     assert main([*SHORT, *words, "--json", str(tmp_path / "x.json")]) == 0
     first_order, exact, _ = json.loads((tmp_path / "x.json").read_text())["rows"]
-    assert (first_order["cosine"], first_order["closed"]) == ([None, None], [0, 0])
+    assert np.isnan(first_order["cosine"]).all()
+    assert first_order["closed"] == [0, 0]
     assert all(0 < cosine <= 1 for cosine in exact["cosine"])
-    assert not any(exact["stopped"])
 
 
 @pytest.mark.trains
-def test_a_descent_that_is_not_finite_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_descent_that_is_not_finite_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*SHORT, "--methods", "exact", "--inner_rate", "1e6", "--passes", "900"]) == 0
-    assert "not finite on 2 problems" in capsys.readouterr().out
+    assert "part of the way nan" in capsys.readouterr().out

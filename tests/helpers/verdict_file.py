@@ -4,7 +4,7 @@ from typing import Any
 
 FOUND: dict[str, Any] = {
     "ending": "matter", "sentence": "Places matter: by a lot.", "pairs": 3, "recommendation": "Use these ranks.",
-    "notes": ["This is about these 40 rows."], "difference": 0.2, "interval": [0.1, 0.3], "gain": 1.0,
+    "difference": 0.2, "interval": [0.1, 0.3], "gain": 1.0,
     "metric": "accuracy",
     "arms": [
         {"name": "learned", "losses": [0.5, 0.6, 0.4], "scores": [0.9, 0.8, 0.7], "parameters": 100},

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 from PIL import Image
 
@@ -87,7 +88,8 @@ def test_the_curve_and_the_shares_show_their_intervals() -> None:
     (bars,) = axes.containers
     (segment,) = bars.lines[2][0].get_segments()
     assert segment[:, 1].round(6).tolist() == [80, 95]
-    layers = pd.DataFrame({"name": ["a", "b"], "share": [90, 10], "low": [80, -5], "high": [99, 25], "seen": [1, 0]})
-    (axes,) = figures.shares(layers, "%").axes
-    assert [patch.get_width() for patch in axes.patches] == [90, 10]
-    assert axes.patches[0].get_alpha() > axes.patches[1].get_alpha()
+    layers = pd.DataFrame({"layer": ["a", "b"], "share": [0.9, 0.1], "low": [0.8, -0.05], "high": [0.99, 0.25]})
+    (axes,) = figures.shares(layers).axes
+    assert [patch.get_width() for patch in axes.patches] == pytest.approx([90, 10])
+    (segment, _) = axes.containers[0].lines[2][0].get_segments()
+    assert segment[:, 0] == pytest.approx([80, 99])

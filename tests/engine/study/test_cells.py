@@ -10,7 +10,6 @@ import pytest
 
 from autolora.configs.errors import UserError
 from autolora.configs.files import shipped_configs
-from autolora.configs.layers import with_values
 from autolora.configs.parser import parse
 from autolora.configs.schema import RunConfig, Shuffled
 from autolora.configs.search import Size, Threshold
@@ -59,8 +58,8 @@ def test_a_label_is_the_sibling_with_the_same_values_on_all_other_axes(tiny_conf
 
 def test_cells_that_read_each_other_are_refused(tiny_config: Config) -> None:
     circle = {one: {"method": "lora_ranks", "lora.ranks_from": {"variant": other}} for one, other in ("ab", "ba")}
-    with pytest.raises(UserError, match="variant-a, variant-b read each other in a circle"):
-        list(in_order(cells_of(tiny_config(), {"variant": {"c": {}, **circle}})))
+    with pytest.raises(UserError, match=r"variant-a.* read each other in a circle"):
+        in_order(cells_of(tiny_config(), {"variant": {"c": {}, **circle}}))
 
 
 def test_an_axis_may_have_named_settings(tiny_config: Config) -> None:
@@ -82,7 +81,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {},
     ),
     "two cells would have one folder": ({"variant": {"Wide": {}, "wide": {}}}, {}),
-    "no cell {seed: 0, variant: c}; the nearest is {seed: 0, variant: b}": (
+    "no cell {seed: 0, variant: c}": (
         {"seed": [0], "variant": {"a": {"method": "lora_ranks", "lora.ranks_from": {"variant": "c"}}, "b": {}}},
         {},
     ),
@@ -131,19 +130,13 @@ def test_the_learning_rate_that_one_cell_chose_is_that_of_the_others(tiny_config
         assert second.placed().retrain.rates == [rate], "while the chooser is gone, a finished cell keeps its own"
 
 
-def test_the_cells_are_grouped_by_the_name_of_the_study_unless_a_group_is_given(tiny_config: Config) -> None:
-    for given, group in (((), "tiny"), (("--tracking.group", "mine"), "mine")):
-        cells = cells_of(tiny_config(*given, "--tracking.wandb", "offline"), AXES)
-        assert {cell.config.tracking.group for cell in cells} == {group}
-
-
 def test_the_shipped_studies_have_their_cells() -> None:
     found = {}
     for name in shipped_configs():
         config = parse(["--config", name]).config
         if config.is_study:
             cells = expand(config, StudyFolder.of(config))
-            assert len(list(in_order(cells))) == len(cells)
+            assert len(in_order(cells)) == len(cells)
             found[name.removesuffix(".yaml")] = len(cells)
     assert found == {
         "beta": 32, "bionlp_minilm": 8, "e2e_smollm2": 2, "figure2_roberta_large": 120, "figure3_ranks": 6,
@@ -160,13 +153,8 @@ def test_cell_names_are_folder_names() -> None:
     assert cell_name(alike) == "search.learning_rate-0.001_seed-0_retrain.learning_rate-1e-05"
 
 
-def test_long_names_that_differ_at_their_ends_are_told_apart(tiny_config: Config) -> None:
-    names = {cell_name({"task.path": "/data/" + "x" * 200, "seed": seed}) for seed in (0, 1)}
-    assert len(names) == 2
-    assert all(with_values(tiny_config(), {"name": name}).name == name for name in names)
-
-
-def test_a_name_of_letters_that_a_folder_lacks_ends_in_digits() -> None:
-    first, second = (cell_name({"variant": value}) for value in ("日本", "中国"))
-    assert first != second
-    assert all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name) for name in (first, second))
+def test_long_names_and_names_of_letters_that_a_folder_lacks_end_in_digits() -> None:
+    long = [{"task.path": "/data/" + "x" * 200, "seed": seed} for seed in (0, 1)]
+    names = {cell_name(values) for values in (*long, {"variant": "日本"}, {"variant": "中国"})}
+    assert len(names) == 4
+    assert all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name) for name in names)

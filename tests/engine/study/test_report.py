@@ -1,6 +1,5 @@
 """The table of a study's cells, and its report: table.md and the page."""
 
-import html
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,8 @@ from autolora.engine.disk.tables import write_parquet
 from autolora.engine.ranks import LayerRank, RankRecord
 from autolora.engine.study.cells import Cell, expand
 from autolora.engine.study.folder import StudyFolder
-from autolora.engine.study.report import study_sections, write_study_report
-from autolora.engine.study.results import collect, with_others
+from autolora.engine.study.stage import study_sections, write_study_report
+from autolora.engine.study.tables import collect
 from tests.helpers.evidence import evidence_of
 from tests.helpers.studies import finish, with_study
 
@@ -30,10 +29,7 @@ def drawn(config: RunConfig, folder: StudyFolder, end: Callable[[int, Cell], Non
     for number, cell in enumerate(cells):
         end(number, cell)
     write_text(folder.config, "")
-    results, damaged = collect(cells)
-    assert not damaged
-    write_parquet(folder.results, results)
-    write_study_report(config, folder)
+    write_study_report(config, folder, cells)
     return pd.read_parquet(folder.results)
 
 
@@ -70,15 +66,6 @@ def test_null_truth_rates_and_lists_on_the_axes_are_told_apart(tiny_config: Conf
     assert len(names) == len(set(names)) == 8
 
 
-def test_pairs_that_are_one_run_are_left_out_and_counted(tiny_config: Config, tmp_path: Path) -> None:
-    """The search learned rank 1 everywhere, so that the shuffled run was the same, bit for bit."""
-    variants = {"autolora": {}, "shuffled": {"method": "lora_shuffled", "lora.ranks_from": "x"}}
-    config, folder = with_study(tiny_config(), {"seed": [0, 1], "variant": variants}), StudyFolder(tmp_path)
-    drawn(config, folder, lambda number, cell: with_ranks(cell, 1, 1))
-    assert section(folder, "Metric: paired differences") == [["shuffled", "0", "2", "", "", "0", "0", ""]]
-    assert "left out, equal ranks" in folder.report.read_text()
-
-
 def test_the_log_loss_of_a_cell_is_that_of_all_its_held_out_rows(tiny_config: Config, tmp_path: Path) -> None:
     """Whatever other cells have."""
     axes = {"seed": [0, 1], "variant": {"autolora": {}, "lora": {"method": "lora"}}}
@@ -103,35 +90,11 @@ def test_a_cell_that_copies_a_search_adds_none_of_its_measurements(tiny_config: 
         finish(cell, 0.5)
         layers = (LayerRank("a.0.query", 1, layer_share=0.1),)
         ranks.save(RankRecord(4, layers, evidence=evidence_of(loss=0.25)), cell.folder.ranks)
-    own, copy = collect(cells)[0].to_dict("records")
+    own, copy = collect(cells).to_dict("records")
     assert (own["shares"], own["outer_loss"]) == ([0.1], 0.25)
     assert pd.isna(copy["shares"])
     assert pd.isna(copy["outer_loss"])
     assert own["ranks"] == copy["ranks"] == [1]
-
-
-def test_a_damaged_cell_is_left_out_and_named(tiny_config: Config, tmp_path: Path) -> None:
-    cells = expand(with_study(tiny_config("--method", "lora"), {"seed": [0, 1, 2, 3]}), StudyFolder(tmp_path))
-    with_ranks(cells[0], 1)
-    finish(cells[1], 0.5)
-    write_text(cells[2].folder.metrics, "{")
-    table, damaged = collect(cells)
-    assert list(table["cell"]) == ["seed-0"]
-    assert "ranks.json: not readable" in damaged[0], "its ranks are gone"
-    assert [line.partition(":")[0] for line in damaged] == ["seed-1", "seed-2"]
-
-
-def test_a_variant_of_any_name_is_shown_as_it_is(tiny_config: Config, tmp_path: Path) -> None:
-    """In the table, on the page, and in the pictures, where `$` would begin a formula."""
-    name = r"<script>alert(1)</script>|$\frac"
-    config = with_study(tiny_config("--method", "full"), {"seed": [0, 1], "variant": {name: {}, "plain": {}}})
-    folder = StudyFolder(tmp_path)
-    drawn(config, folder, lambda number, cell: finish(cell, number / 10))
-    page = folder.report.read_text()
-    assert "<script>alert(1)" not in page
-    assert html.escape(name) in page
-    rows = [row for title in ("Metric by task", "Cost") for row in section(folder, title)]
-    assert [row[0] for row in rows].count(name.replace("|", "\\|")) == 2
 
 
 def test_tasks_of_other_metrics_share_a_table_and_what_differs_is_said(tiny_config: Config, tmp_path: Path) -> None:
@@ -158,21 +121,6 @@ def test_tasks_of_other_metrics_share_a_table_and_what_differs_is_said(tiny_conf
     ]  # fmt: skip
 
 
-def test_the_cells_of_other_studies_stand_in_the_table(tiny_config: Config, tmp_path: Path) -> None:
-    """Of the same row, task and seed the first counts."""
-    for name, seeds in (("one", [0, 1]), ("two", [1, 2])):
-        config = with_study(tiny_config("--method", "full"), {"seed": seeds})
-        drawn(
-            config, StudyFolder(tmp_path / name), lambda number, cell, name=name: finish(cell, len(name + str(number)))
-        )
-    other = str(tmp_path / "two" / "results.parquet")
-    table = with_others(tmp_path / "one" / "results.parquet", [other])
-    assert list(table["seed"]) == [0, 1, 2]
-    assert table["cell"].to_list()[1:] == ["seed-1", str(tmp_path / "two" / "cells" / "seed-2")]
-    write_study_report(with_study(config, {"seed": [0, 1]}, results=[other]), StudyFolder(tmp_path / "one"))
-    assert "\n3 runs" in StudyFolder(tmp_path / "one").table.read_text()
-
-
 def test_a_chosen_reference_is_in_the_titles_of_the_paired_tables_and_learned_ranks_alone_are_compared() -> None:
     cells = [(row, seed) for row in ("none", "darts", "lora") for seed in (0, 1)]
     frame = pd.DataFrame(cells, columns=["row", "seed"]).assign(
@@ -186,6 +134,6 @@ def test_a_chosen_reference_is_in_the_titles_of_the_paired_tables_and_learned_ra
     assert of_loss.table["darts against"].to_list() == ["none", "lora"]
     assert of_loss.table["mean difference, nats"].to_list() == pytest.approx([0.3, 0.15])
     assert "Wilcoxon" in found["Metric: paired differences, same task and seed: darts"].note
-    (agreement,) = [section.table for title, section in found.items() if "at one seed" in title]
+    agreement = found["Agreement of ranks"].table
     assert agreement[""].to_list() == ["none", "darts"], "other methods read no hypergradient"
     assert not [title for title in found if "L_val" in title]

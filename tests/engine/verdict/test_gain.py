@@ -12,12 +12,12 @@ from tests.helpers.verdicts import FakeLauncher, better
 
 
 @pytest.mark.trains
-def test_the_gain_is_of_both_heads_also_where_a_stop_came_between_them(verdict: Callable[..., Any]) -> None:
+def test_the_gain_is_of_both_heads_also_where_the_time_was_over_between_them(verdict: Callable[..., Any]) -> None:
     def loss(arm: str, pair: int) -> float:
         return {"learned": 1.0 + 0.1 * pair, "head": 2.0 + 0.3 * pair}.get(arm, 1.5)
 
-    found, _ = verdict(FakeLauncher(loss, stop_after=3))
-    assert found["gain"] == pytest.approx(1 + 0.2)
+    with pytest.raises(UserError, match=r"--verdict\.minutes: .* the same command resumes them"):
+        verdict(FakeLauncher(loss, stop_after=3))
     launcher = FakeLauncher(loss)
     found, _ = verdict(launcher)
     assert [config.name for config in launcher.trained[:2]] == ["head-2", "pair-02-learned"]

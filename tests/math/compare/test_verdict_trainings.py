@@ -10,18 +10,17 @@ from autolora.configs.schema import Autolora, Lora
 from autolora.engine.disk.files import write_json
 from autolora.engine.ranks import LayerRank, RankRecord
 from autolora.engine.run.folder import RunFolder
-from autolora.engine.verdict.arms import Arms, VerdictFolder, rate_of, seed_of_pair
+from autolora.engine.verdict.arms import Arms, rate_of, seed_of_pair
 from tests.helpers.finished import RESULT
 
 SIZES = {"a": 100, "b": 300}
-CHAT = ("--task.type", "chat", "--task.path", "x.jsonl")
 
 
-def arms_of(*arguments: str, ranks: tuple[int, int] = (3, 1), root: Path = Path("runs/a/verdict")) -> Arms:
+def arms_of(*arguments: str, ranks: tuple[int, int] = (3, 1)) -> Arms:
     config = parse(["--name", "a", *arguments]).config
     assert isinstance(config, Autolora)
     record = RankRecord(8, tuple(LayerRank(name, rank) for name, rank in zip(SIZES, ranks, strict=True)))
-    return Arms(config, VerdictFolder(root), record, SIZES, 0.01)
+    return Arms(config, RunFolder.of(config), record, SIZES, 0.01)
 
 
 def test_a_pair_is_the_learned_ranks_and_their_shuffle_and_what_is_added_once() -> None:
