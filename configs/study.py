@@ -100,10 +100,6 @@ class VerdictConfig(Section):
     rows: CountFromZero = 4000
     """At most this many of the training rows that task.train_rows left unused also judge the pairs, besides all
     evaluation rows."""
-    shuffle: Literal["size", "type"] = "size"
-    """The layers among which ranks are permuted. size: layers with equally many LoRA parameters per rank, to test
-    whether any place matters; type: layers of one module type in different blocks, to test whether the block
-    matters."""
     arms: list[Arm] = []
     """Further models that every pair trains for comparison, at other ranks. uniform: the same rank (at least 1) in
     every layer, with about as many parameters as the learned ranks; random: random ranks with as many parameters."""

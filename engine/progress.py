@@ -35,7 +35,7 @@ def _stage_line(config: RunConfig, folder: RunFolder) -> str:
     if folder.metrics.exists():
         return "retraining: finished; the report is missing"
     if not isinstance(config, Autolora) or folder.ranks.exists():
-        return f"retraining: the newest checkpoint is at step {checkpoint.newest_step(folder.retrain) or 0:,}"
+        return f"retraining: the newest checkpoint is at step {checkpoint.newest(folder.retrain) or 0:,}"
     if folder.search_summary.exists():
         return "search: finished; its answer on D_val is not measured yet"
     lines = MetricsFile(folder.search_metrics).read()

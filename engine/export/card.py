@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
-from peft import TaskType
 
 from autolora.configs.places import portable_name
 from autolora.engine.disk.files import write_text
@@ -56,11 +55,6 @@ with torch.no_grad():
 | {{ layer }} | {{ rank }} |
 {% endfor %}"""
 _TEXT = "tokenizer.decode(model.generate(input_ids=batch.input_ids, max_new_tokens=64)[0])"
-_PIPELINES = {
-    TaskType.CAUSAL_LM: "text-generation", TaskType.SEQ_CLS: "text-classification",
-    TaskType.TOKEN_CLS: "token-classification",
-}  # fmt: skip
-"""The hub's names for what a model does."""
 
 
 def save_card(run: Context, result: Mapping[str, Any], record: RankRecord) -> None:
@@ -73,7 +67,7 @@ def save_card(run: Context, result: Mapping[str, Any], record: RankRecord) -> No
     if causal is None:
         options.append("ignore_mismatched_sizes=True")  # the head was made for these classes
     tags = [*([f"base_model:adapter:{hub}"] if hub else []), "lora", "transformers"]
-    data = ModelCardData(base_model=hub, library_name="peft", pipeline_tag=_PIPELINES[task.peft_type], tags=tags)
+    data = ModelCardData(base_model=hub, library_name="peft", tags=tags)
     card = ModelCard.from_template(
         data, template_str=_CARD, name=run.config.name, base=_named(model.name), facts=_facts(run, result, record),
         revision=f", revision `{model.revision}`" if model.revision and hub else "",
@@ -95,11 +89,10 @@ def _facts(run: Context, result: Mapping[str, Any], record: RankRecord) -> dict[
     facts = {
         "task": f"{run.task.name} ({', '.join([config.task.type, *map(str, classes)])})",
         "data": _named(str(getattr(config.task, "path", None) or run.task.name)),
-        "result": f"{metrics} on {result['evaluated_on']}; loss {result['loss'] or 0:z.4f}",
+        "result": f"{metrics} on {result['split']}; loss {result['loss'] or 0:z.4f}",
         "method": f"{config.method}, seed {config.seed}",
         "ranks": f"mean {record.mean_in_words} over {len(record.layers)} layers; scale {record.scale}",
-        "size": f"{result['lora_parameters']:,} LoRA parameters, {result['trainable_parameters']:,} trained in all",
-        "made with": ", ".join(f"{name} {version}" for name, version in result["versions"].items()),
+        "size": f"{result['lora_parameters']:,} LoRA parameters",
     }
     scale = result.get("label_scale")
     if scale is not None and scale["in_head"]:

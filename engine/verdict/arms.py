@@ -76,7 +76,7 @@ class Arms:
     @property
     def shuffle_changes(self) -> bool:
         """Whether a shuffle can change the ranks."""
-        return can_be_shuffled(self.record, self.sizes, self.config.verdict.shuffle)
+        return can_be_shuffled(self.record, self.sizes)
 
     def pair(self, number: int) -> dict[str, Cell]:
         """The trainings of a pair, by name; pairs are counted from 1."""
@@ -103,7 +103,7 @@ class Arms:
         # What an arm's method lacks is left out.
         more: dict[str, dict[str, Any]] = {
             "task": {"seed": own.data_seed, "unused_rows": verdict.rows, "samples": 0},
-            "lora": {"k": self.record.k, "ranks_from": learned, "shuffle": verdict.shuffle, "r": self.uniform_rank},
+            "lora": {"k": self.record.k, "ranks_from": learned, "r": self.uniform_rank},
             "retrain": {
                 "learning_rate": self.rate,
                 "init": "{runs}/../.." if own.retrain.start == "search" and arm != HEAD else "scratch",

@@ -29,7 +29,7 @@ def write_verdict(found: Shown | None, arms: Arms, run: RunFolder) -> None:
             ("difference", "interval", "p", "gain", "gain_standard_error")),
         "parameters": arms.parameters,
         "enough_rank": evidence.sufficient_rank(arms.record.tolerance) if evidence else None,
-        "recommendation": "", "notes": [], "shuffle": arms.config.verdict.shuffle, "learning_rate": arms.rate,
+        "recommendation": "", "notes": [], "learning_rate": arms.rate,
     }  # fmt: skip
     uniform = f"take rank {content['enough_rank'] or arms.uniform_rank} in every layer."
     if found is None:
@@ -103,7 +103,7 @@ def _untested(arms: Arms, uniform: str) -> tuple[str, str]:
     record = arms.record
     if record.evidence is not None and not record.evidence.learned and record.rule in ("shares", "size"):
         return f"Not tested: {NOTHING_LEARNED}. No pair was trained.", _TRAIN
-    why = f"no layers of one {arms.config.verdict.shuffle} have different ranks, so that a shuffle changes nothing"
+    why = "no layers of one size have different ranks, so that a shuffle changes nothing"
     return f"Not tested: {why}. No pair was trained.", _BY_COST.format(arms.parameters, uniform)
 
 

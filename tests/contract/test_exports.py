@@ -49,13 +49,6 @@ def test_plain_peft_predicts_what_the_run_predicted(exported: Path) -> None:
     assert predicted_by(loaded(exported / "adapter"), exported)
 
 
-def test_the_lora_of_the_adapter_does_something(exported: Path) -> None:
-    model, batch = loaded(exported / "adapter"), batch_of(exported / "adapter", "the film is dull .")
-    before = logits_of(model, batch)
-    with model.disable_adapter():
-        assert not torch.allclose(logits_of(model, batch), before, atol=1e-5)
-
-
 def test_the_padded_form_has_one_rank_and_the_same_function(exported: Path) -> None:
     padded, batch = exported / "adapter_padded", batch_of(exported / "adapter", "the film is dull .", "our room .")
     config = read(padded / "adapter_config.json")

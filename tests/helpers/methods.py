@@ -49,9 +49,9 @@ def run(config: RunConfig, base: Path, *, draw: bool = False) -> Done:
     original = stage.fit
 
     def keep(*arguments: Any) -> Any:
-        fitted = original(*arguments)
-        done.logits = done.logits_of(fitted.model)
-        return fitted
+        trained, state = original(*arguments)
+        done.logits = done.logits_of(trained.model)
+        return trained, state
 
     with pytest.MonkeyPatch.context() as patch, nullcontext() if draw else undrawn():
         patch.setattr(stage, "fit", keep)

@@ -89,9 +89,9 @@ def test_one_pair_has_no_interval(tmp_path: Path) -> None:
 
 
 def test_where_nothing_was_trained_there_are_no_numbers(tmp_path: Path) -> None:
-    found = written(tmp_path, None, "--verdict.shuffle", "type")
+    found = written(tmp_path, None)
     assert (found["ending"], found["pairs"]) == ("undecided", 0)
-    assert found["sentence"].startswith("Not tested: no layers of one type have different ranks")
+    assert found["sentence"].startswith("Not tested: no layers of one size have different ranks")
     assert found["recommendation"].startswith("Choose by cost alone: keep these ranks")
     for name in ("difference", "interval", "p", "gain", "gain_standard_error", "enough_rank"):
         assert found[name] is None

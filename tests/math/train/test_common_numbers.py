@@ -44,7 +44,7 @@ def start_of(config: RunConfig, run_of: Callable[..., Context]) -> dict[str, Ten
         folder.ranks.write_text(json.dumps({"k": K, "layers": ranks}))
     run = run_of(config)
     torch.manual_seed(torch.seed())  # whatever was drawn before
-    prepared = METHODS[type(config)](run.base(), run, 20)
+    prepared = METHODS[type(config)](run.base(), run)
     return {name: layer.lora_A[ADAPTER].weight.detach() for name, layer in lora_layers(prepared.model).items()}
 
 

@@ -8,7 +8,7 @@ from peft import LoraConfig
 from autolora.configs.schema import Autolora
 from autolora.configs.training import RetrainOfSearch
 from autolora.engine import ranks
-from autolora.engine.export.lora_config import alpha_of, stock_config, whole
+from autolora.engine.export.lora_config import alpha_of, stock_config
 
 K = 8
 
@@ -48,4 +48,5 @@ def test_parts_of_a_layer_share_its_alpha() -> None:
 
 def test_a_whole_alpha_is_written_as_an_int() -> None:
     """Some trainers accept no float."""
-    assert [repr(whole(alpha)) for alpha in (16.0, 11.3)] == ["16", "11.3"]
+    assert [repr(alpha_of(config("component"), rank, K, 2.0)) for rank in (4, 3)] == ["8", "6"]
+    assert isinstance(alpha_of(config("mean_rank"), 3, K, 3.0), float)

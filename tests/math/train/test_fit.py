@@ -17,7 +17,7 @@ from transformers import (
 from autolora.configs.layers import with_values
 from autolora.configs.schema import RunConfig
 from autolora.engine.retrain.fit import RetrainTrainer, fit
-from autolora.engine.retrain.methods.base import Prepared
+from autolora.engine.retrain.prepared import Prepared
 from autolora.engine.run.context import Context
 from autolora.problems.data import Data
 from autolora.problems.machine.compute import Compute
@@ -119,9 +119,8 @@ def steps_of(processes: Processes, labels: list[Any], epoch: int = 0) -> list[di
         train_dataset=rows, data_collator=numbers, batch=BATCH, compute=Compute(torch.device("cpu"), bf16=False),
         processes=processes,
     )  # fmt: skip
-    loader = trainer.get_train_dataloader()
-    loader.set_epoch(epoch)
-    return list(loader)
+    trainer.state.global_step = epoch * -(-ROWS // (BATCH * 2))
+    return list(trainer.get_train_dataloader())
 
 
 def numbers_of(step: dict[str, Any]) -> list[int]:
