@@ -32,7 +32,6 @@ from autolora.configs.training import ModelConfig, RetrainOfSearch
 from autolora.engine import ranks
 from autolora.engine.api.adapter import task_of
 from autolora.engine.choose.stage import answer as answer_of
-from autolora.engine.export.lora_config import save_lora_config
 from autolora.engine.measure.evidence import CurvePoint
 from autolora.engine.measure.likelihood import likelihood_of
 from autolora.engine.ranks import RankRecord
@@ -72,11 +71,10 @@ class LearnedRanks:
     """The result of a search. Printed, it says which rank is enough, and the share of each layer.
 
     `lora_config`: a LoraConfig of PEFT with the learned ranks, for `get_peft_model` or a trainer's `peft_config`.
-    `record`: the content of ranks.json. `config`: the settings of the search."""
+    `record`: the content of ranks.json."""
 
     lora_config: LoraConfig
     record: RankRecord
-    config: Autolora
 
     @property
     def ranks(self) -> dict[str, int]:
@@ -101,8 +99,7 @@ class LearnedRanks:
     def save(self, folder: str | Path) -> None:
         """Writes ranks.json and lora_config/, as in a run's folder; overwrites earlier ones."""
         place = RunFolder(Path(folder))
-        place.root.mkdir(parents=True, exist_ok=True)
-        save_lora_config(self.lora_config, self.record, place.lora_config, self.config)
+        self.lora_config.save_pretrained(str(place.lora_config))
         ranks.save(self.record, place.ranks)
 
     def __str__(self) -> str:
@@ -238,11 +235,11 @@ def _learn(
         stack.callback(given.compute.let_go)  # frees the memory of the searched model, which reference cycles hold
         stack.callback(given.put_back)
         if why := _unmeasured(search_of(given).lora.module, kind, given):
-            given.config = config = _by_size(config, why)
+            given.config = _by_size(config, why)
         given.compute.let_go()
         answer_of(given)
         learned = LoraConfig.from_pretrained(str(given.folder.lora_config))
-        return LearnedRanks(learned, ranks.load(given.folder.ranks), config)
+        return LearnedRanks(learned, ranks.load(given.folder.ranks))
 
 
 def _sections(sections: tuple[Any, ...], preset: SearchConfig, rows: int) -> dict[str, Any]:

@@ -144,8 +144,8 @@ def _row_losses(
     labels. The rows of every other input are one half, and the loss of each half is taken at the temperature that fits
     the other half best."""
     inputs = numbered([group for rows in parts.values() for group in rows["group"][:]])
-    statistics, weights = (torch.cat([found[name][place] for name in parts]) for place in (0, 1))
-    judged = calibrated(likelihood, statistics, weights, inputs)
+    statistics = torch.cat([found[name][0] for name in parts])
+    judged = calibrated(likelihood, statistics, torch.cat([found[name][1] for name in parts]), inputs)
     if judged is None:
         return None
     places = [(name, row) for name, rows in parts.items() for row in range(len(rows))]

@@ -21,8 +21,8 @@ class Prepared:
     """For Trainer. No checkpoint holds their state, so that a training with callbacks does not resume."""
     finish: Callable[[], "Prepared"] | None = None
     """Called after the training: gives the model that is evaluated and saved, with its ranks."""
-    save: Callable[[], None] | None = None
-    """Writes the trained model; None: it is saved as plain LoRA."""
+    save: Callable[[], None] = lambda: None
+    """Writes the trained model."""
     max_steps: int | None = None
     """The optimiser steps of the training; None: as many as `retrain` says."""
     seconds: float | None = None

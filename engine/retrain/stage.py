@@ -20,7 +20,6 @@ from autolora.configs.section import ALL_LINEAR
 from autolora.engine import ranks
 from autolora.engine.disk.files import read_json, write_json, write_text
 from autolora.engine.disk.tables import write_csv, write_parquet
-from autolora.engine.export.adapter import save_all
 from autolora.engine.export.card import save_card
 from autolora.engine.ranks import RankRecord
 from autolora.engine.ranks.record import BY_HAND
@@ -65,14 +64,9 @@ def retrain(run: Context, rate: float, tracker: Tracker = NOWHERE) -> None:
     if not first:
         return
     scale = _restore_label_scale(run, trained.model)
-    if trained.save is not None:
-        trained.save()
-    else:
-        assert isinstance(trained.model, PeftModel)
-        assert trained.record is not None
-        if prepared.record is None:  # the training itself has found the ranks
-            ranks.save(trained.record, folder.ranks)
-        save_all(trained.model, trained.record, run.tokenizer, folder, run.adapted, run.ends)
+    if prepared.record is None and trained.record is not None:  # the training itself has found the ranks
+        ranks.save(trained.record, folder.ranks)
+    trained.save()
     if points := points_of(state):
         write_text(folder.retrain_metrics, _lines(points))
     costs = _costs(run, trained.record, state, prepared) | {

@@ -64,18 +64,6 @@ def test_the_merged_form_loads_without_peft_and_has_the_same_function(exported: 
     assert predicted_by(model, exported)
 
 
-def test_adapter_config_is_plain_lora_with_the_recorded_ranks(exported: Path) -> None:
-    config, kept = read(exported / "adapter" / "adapter_config.json"), {}
-    for name, rank in ranks_of(exported).items():
-        layer = name.removesuffix(".q").removesuffix(".v")
-        kept[layer] = kept.get(layer, 0) + rank
-    assert config["peft_type"] == "LORA"
-    assert {n: config["rank_pattern"].get(n, config["r"]) for n, rank in kept.items() if rank} == {
-        n: rank for n, rank in kept.items() if rank
-    }
-    assert ranks_in(adapter_weights(exported / "adapter")) == {n: rank for n, rank in kept.items() if rank}
-
-
 def test_query_and_value_of_gpt2_have_ranks_of_their_own_and_the_key_has_none(
     finished: Finished, model_folder: Callable[..., Path]
 ) -> None:

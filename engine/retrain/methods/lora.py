@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from autolora.configs.schema import Lora, LoraRanks, WithLora
 from autolora.engine import ranks
 from autolora.engine.cut.basis import Basis, parameters_of
 from autolora.engine.cut.cut import cut_adapter, lora_pair, scale_of
+from autolora.engine.export.adapter import save_all
 from autolora.engine.export.lora_config import adapter_config, attach_ranks
 from autolora.engine.ranks import RankRecord
 from autolora.engine.ranks.record import chosen_components
@@ -122,7 +124,9 @@ def lora_at(record: RankRecord, base: BaseModel, run: Context) -> Prepared:
 def _attached(record: RankRecord, model: PreTrainedModel, whole: list[str], run: Context) -> Prepared:
     count = ranks.count_parameters(record.kept, layer_sizes(model))
     record = ranks.of_run(dataclasses.replace(record, lora_parameters=count), run.adapted)
-    return Prepared(attach_ranks(model, adapter_config(run.adapted, record, run.task, whole), record), record)
+    peft_model = attach_ranks(model, adapter_config(run.adapted, record, run.task, whole), record)
+    save = partial(save_all, peft_model, record, run.tokenizer, run.folder, run.adapted, run.ends)
+    return Prepared(peft_model, record, save=save)
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ def head(base: BaseModel, run: Context) -> Prepared:
     """Freezes everything but the task head and the other modules that are trained whole. What a LoRA run gains over
     this is due to LoRA. Saves the model in merged/, unless nothing was trained."""
     model, _ = head_alone(base)
-    return Prepared(model, save=lambda: None) if run.config.evaluates_base else _whole(model, run)
+    return Prepared(model) if run.config.evaluates_base else _whole(model, run)
 
 
 def _whole(model: Any, run: Context) -> Prepared:

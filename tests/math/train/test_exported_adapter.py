@@ -47,20 +47,6 @@ def test_adapter_config_says_rank_and_scale_of_every_layer(exported: Exported) -
 
 
 @pytest.mark.trains
-def test_metrics_json_counts_what_was_trained(exported: Exported) -> None:
-    result = json.loads(exported.folder.metrics.read_text())
-    weights = load_file(exported.folder.adapter / "adapter_model.safetensors")
-    lora = sum(value.numel() for name, value in weights.items() if ".lora_" in name)
-    assert result["lora_parameters"] == lora
-    assert result["trainable_parameters"] == sum(value.numel() for value in weights.values())
-    ranks = list(RANKS[exported.kind].values())
-    assert result["mean_rank"] == pytest.approx(sum(ranks) / len(ranks))
-    assert result["steps"] == {"search": None, "retrain": 4}
-    assert result["split"] == "test"
-    assert result["method"] == "autolora"
-
-
-@pytest.mark.trains
 def test_the_lines_of_the_card_give_the_runs_own_logits(exported: Exported) -> None:
     names = run_card(exported.folder.adapter)
     assert torch.equal(exported.logits_of(names["model"]), exported.logits)

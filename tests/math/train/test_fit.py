@@ -89,21 +89,6 @@ def test_accumulated_batches_make_the_step_of_one_large_batch(
         torch.testing.assert_close(c, a, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.trains
-def test_another_seed_has_another_order_of_the_same_rows(
-    tiny_config: Callable[..., RunConfig], seen: list[dict[str, Any]]
-) -> None:
-    orders = []
-    for seed in ("0", "1"):
-        seen.clear()
-        epoch = ("--retrain.max_steps", "null", "--retrain.epochs", "1", "--task.seed", "0")
-        config, _ = with_ranks(tiny_config(*FEW, *epoch, "--seed", seed, "--name", f"seed-{seed}"))
-        retrain(config)
-        orders.append(rows_of(seen))
-    assert sorted(orders[0]) == sorted(orders[1])
-    assert orders[0] != orders[1]
-
-
 ROWS, BATCH = 11, 2
 
 

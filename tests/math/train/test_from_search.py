@@ -52,15 +52,14 @@ def retrained_model(config: Autolora, run: Context, record: ranks.RankRecord | N
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize("retrain_scale", ["mean_rank", "component", "fixed", "rslora"])
 @pytest.mark.parametrize(
-    ("kind", "constraint", "gate", "rule"),
+    ("kind", "constraint", "gate", "rule", "retrain_scale"),
     [
-        ("bert", "softmax", "start", "threshold"),
-        ("bert", "softmax", "paper", "threshold"),
-        ("gpt2", "sigmoid", "start", "threshold"),
-        ("llama", "none", "paper", "threshold"),
-        ("bert", "softmax", "start", "size"),
+        ("bert", "softmax", "start", "threshold", "mean_rank"),
+        ("bert", "softmax", "start", "threshold", "component"),
+        ("gpt2", "sigmoid", "start", "threshold", "fixed"),
+        ("llama", "none", "paper", "threshold", "rslora"),
+        ("bert", "softmax", "start", "size", "mean_rank"),
     ],
 )
 def test_init_search_computes_what_the_search_computes_with_dropped_gates_at_zero(

@@ -15,12 +15,13 @@ from autolora.configs.schema import RunConfig
 from autolora.engine.retrain import stage, trials
 from autolora.engine.retrain.evaluate import Evaluated
 from autolora.engine.retrain.prepared import Prepared
-from autolora.engine.retrain.trials import halves_of
+from autolora.engine.retrain.trials import goodness, halves_of
 from autolora.engine.run.context import Context
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.search.search import build_search
 from autolora.engine.stages import run_stages
+from autolora.problems.tasks import make_task
 from tests.helpers.generation_toys import arguments, save_causal, write_e2e
 
 SWEEP = ("--method", "lora", "--retrain.learning_rate", "[1e-6,3e-2]", "--retrain.max_steps", "12")
@@ -90,25 +91,12 @@ def test_a_trial_takes_as_many_passes_over_d_tr_as_the_retraining_over_all_rows(
     assert seen == [of_a_trial] * 2
 
 
-@pytest.mark.trains
-def test_of_equal_metrics_the_lower_loss_decides(
-    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_equal_metrics_the_lower_loss_decides() -> None:
     """A hard task whose short trainings all answer alike: CoLA, Matthews 0 at every rate."""
-    losses = {1e-3: 0.6, 1e-2: 0.5, 1e-1: 0.7}
-
-    def fit(run: Context, *_: Any) -> tuple[Prepared, TrainerState]:
-        model: Any = nn.Linear(1, 1)
-        model.rate = run.config.retrain.rate
-        return Prepared(model), TrainerState()
-
-    def evaluate(model: Any, *_: Any) -> Evaluated:
-        return Evaluated({"accuracy": 0.5, "loss": losses[model.rate]})
-
-    monkeypatch.setattr(trials, "fit", fit)
-    monkeypatch.setattr(trials, "evaluate", evaluate)
-    folder = finish(tiny_config("--method", "lora", "--retrain.learning_rate", "[1e-3,1e-2,1e-1]"))
-    assert json.loads(folder.sweep_trials.read_text())["chosen"] == {"learning_rate": 1e-2}
+    task = make_task(parse([]).config)
+    found = [goodness(task, {"accuracy": 0.5, "loss": loss}) for loss in (0.6, 0.5, 0.7)]
+    assert max(found) == found[1]
+    assert goodness(task, {}) < min(found), "a trial that diverged"
 
 
 @pytest.mark.trains
