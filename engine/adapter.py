@@ -200,7 +200,7 @@ def _cut(run: Context, request: AdapterRequest, adapter: MeasuredAdapter) -> Sec
     _tell("cut to", said[0])
     if request.test is not None:
         model = loaded(run, out)
-        found = evaluate(model, run.task, run.data, run.compute, run.config.evaluation_batch).metrics
+        found = evaluate(model, run, run.data).metrics
         said.append("  ".join(f"{name} {value:.4g}" for name, value in found.items()))
         _tell("on --test", said[1])
     return Section("The cut", None, "\n".join(said), rank_map(record), "cut")

@@ -1,7 +1,7 @@
 """The evaluation of a model: one pass over the rows of each split, in the precision of the weights, gives predictions,
 metrics, and the loss of every row."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +21,10 @@ from autolora.engine.measure.likelihood import (
     numbered,
 )
 from autolora.engine.measure.measure import Passes
+from autolora.engine.run.context import Context
 from autolora.engine.terminal.bar import Bar
 from autolora.problems.data import Data
 from autolora.problems.machine.compute import Compute
-from autolora.problems.machine.processes import ALONE, Processes
 from autolora.problems.tasks import Task
 
 UNUSED = "unused"
@@ -56,21 +56,18 @@ Statistics = tuple[Tensor, Tensor, np.ndarray]
 predictions [rows, numbers]."""
 
 
-def evaluate(
-    model: nn.Module, task: Task, data: Data, compute: Compute, batch: int, processes: Processes = ALONE,
-    check: Callable[[], None] = lambda: None,
-) -> Evaluated:  # fmt: skip
-    """Evaluates all rows of each split, and `data.unused`, once, `batch` rows at a time. `check` may raise, to stop.
-
-    Raises NotFinite when the loss of a split is not finite."""
+def evaluate(model: nn.Module, run: Context, data: Data) -> Evaluated:
+    """Evaluates all rows of each split, and `data.unused`, once. Raises NotFinite when the loss of a split is not
+    finite, Interrupted in a single process when a signal asked to stop."""
+    task, processes, batch = run.task, run.processes, run.config.evaluation_batch
     likelihood = likelihood_of(task)
 
     def statistics(rows: Dataset) -> Statistics:
         with_predictions: Any = _WithPredictions(likelihood, task, max(rows["length"][:]))
-        plain = Compute(compute.device, bf16=False)
+        plain = Compute(run.compute.device, bf16=False)
+        check = run.stop.check if processes.size == 1 else lambda: None
         with Bar("evaluate", len(rows)) as bar:
-            passes = Passes(Rows.of(rows, data.collate), with_predictions, plain, processes, batch,
-                            check if processes.size == 1 else lambda: None)  # fmt: skip
+            passes = Passes(Rows.of(rows, data.collate), with_predictions, plain, processes, batch, check)
             found, weights = passes.telling(bar.step, bar.grow).statistics(model)
         return found[:, : likelihood.width], weights, found[:, likelihood.width :].numpy()
 

@@ -34,6 +34,13 @@ SECONDS = "seconds"
 """A key of each point: seconds of training, those before a stop included."""
 
 
+def halves_of(run: Context) -> Data:
+    """D_tr to train on, D_val to judge on."""
+    rows = run.data
+    d_tr, d_val = run.halves()
+    return Data(rows.train.select(d_tr), {"D_val": rows.train.select(d_val)}, rows.collate)
+
+
 def begin(run: Context, prepared: Prepared, data: Data, *stages: str) -> None:
     """Lets the model recompute its blocks if the run asks for it, tries the longest batch, then writes config.yaml and
     the manifests of `stages`. Whatever can refuse the training comes before."""

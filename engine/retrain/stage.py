@@ -115,8 +115,7 @@ def _judged(model: Any, run: Context, tracker: Tracker, *, keep: bool = False) -
     """Evaluates the model and writes its predictions; returns what metrics.json says of them. `keep`: an earlier
     evaluation is put aside, once the new one is made."""
     folder, task, began = run.folder, run.task, time.perf_counter()
-    batch = run.config.evaluation_batch
-    evaluated = evaluate(model, task, run.data, run.compute, batch, run.processes, run.stop.check)
+    evaluated = evaluate(model, run, run.data)
     seconds = time.perf_counter() - began
     if not run.processes.first:
         return {}

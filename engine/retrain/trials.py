@@ -20,12 +20,12 @@ from autolora.engine.disk.files import read_json, remove, write_json
 from autolora.engine.export.lora_config import save_lora_config
 from autolora.engine.retrain.controls import Shapes, record_of
 from autolora.engine.retrain.evaluate import NotFinite, evaluate
-from autolora.engine.retrain.fit import begin, fit, seconds_of
+from autolora.engine.retrain.fit import begin, fit, halves_of, seconds_of
 from autolora.engine.retrain.methods import METHODS
 from autolora.engine.retrain.methods.lora import lora_at
 from autolora.engine.retrain.prepared import Prepared
 from autolora.engine.run.context import Context
-from autolora.problems.data import Data, split_rows
+from autolora.problems.data import Data
 from autolora.problems.machine.draws import seed_of
 from autolora.problems.models.attach import ADAPTER
 from autolora.problems.models.layers import layer_shapes, lora_layers_of
@@ -109,23 +109,16 @@ def best_trial(run: Context, stage: str, propose: Propose, prepare: Prepare, **k
 
 def _outcome(run: Context, prepared: Prepared, data: Data, folder: Path) -> Trial:
     """What came of a trial."""
-    began, batch = time.perf_counter(), run.config.evaluation_batch
+    began = time.perf_counter()
     try:
         trained, state = fit(run, prepared, data, folder)
         ended = time.perf_counter()
-        evaluated = evaluate(trained.model, run.task, data, run.compute, batch, run.processes, run.stop.check)
+        evaluated = evaluate(trained.model, run, data)
     except NotFinite as error:
         log.warning("the trial diverged (%s)", error)
         return {"metrics": {}, "steps": 0, "seconds": time.perf_counter() - began}
     seconds = seconds_of(state) + time.perf_counter() - ended
     return {"metrics": evaluated.metrics, "steps": state.global_step, "seconds": seconds}
-
-
-def halves_of(run: Context) -> Data:
-    """D_tr to train on, D_val to judge on."""
-    rows = run.data
-    d_tr, d_val = split_rows(rows.train, run.config)
-    return Data(rows.train.select(d_tr), {"D_val": rows.train.select(d_val)}, rows.collate)
 
 
 def _settings(run: Context, data: Data) -> RunConfig:

@@ -35,16 +35,16 @@ def initial_rank(rank: int) -> int:
 def prepare(base: BaseModel, run: Context) -> Prepared:
     """LoRA as B E A, with orthogonal A and B, at the initial rank; the callback drops the least important values in E
     during the training. B (E A) is then plain LoRA."""
-    config = run.adapted
-    like = lora_config(config.lora, run.task.peft_type, base.trained_whole)
-    rank = initial_rank(config.lora.r)
-    alike = ("task_type", "modules_to_save", "lora_dropout")
-    fields: dict[str, Any] = {name: getattr(like, name) for name in alike}
-    fields["target_modules"] = lora_layers_of(base.model, config.lora)
-    # PEFT still divides lora_alpha by the initial rank after it has reduced the ranks.
-    fields["lora_alpha"] = alpha_of(config, rank, config.lora.k, rank)
-    fields |= schedule(100)  # PEFT asks for one here; Allocate gives that of the training's steps
-    model = attach(base.model, AdaLoraConfig(init_r=rank, target_r=config.lora.r, **fields))
+    config, lora = run.adapted, run.adapted.lora
+    like, rank = lora_config(lora, run.task.peft_type, base.trained_whole), initial_rank(lora.r)
+    settings = AdaLoraConfig(
+        init_r=rank, target_r=lora.r, target_modules=lora_layers_of(base.model, lora), task_type=like.task_type,
+        modules_to_save=like.modules_to_save, lora_dropout=like.lora_dropout,
+        # PEFT still divides lora_alpha by the initial rank after it has reduced the ranks.
+        lora_alpha=alpha_of(config, rank, lora.k, rank),  # type: ignore[arg-type]
+        **schedule(100),  # PEFT asks for one here; Allocate gives that of the training's steps
+    )  # fmt: skip
+    model = attach(base.model, settings)
     return Prepared(model, callbacks=[Allocate(model)], finish=lambda: _plain(model, run))
 
 

@@ -20,7 +20,6 @@ from autolora.problems.models.attach import factors, lora_config, lora_layers
 from autolora.problems.models.layers import lora_layers_of
 from autolora.problems.models.load import BaseModel
 from autolora.problems.tasks.chat import Conversations
-from autolora.problems.tasks.labels import IGNORED
 
 
 @torch.no_grad()
@@ -47,21 +46,18 @@ def _components(base: BaseModel, run: Context) -> dict[str, Tensor]:
     )  # fmt: skip
     rows: Any = data.train
     order = LengthGroupedOrder(rows["length"], size, run.config.seed)
-    batches = DataLoader(rows, batch_size=size, sampler=order, collate_fn=data.collate)
+
+    def collate(examples: list[dict[str, Any]]) -> dict[str, Tensor]:
+        """PEFT leaves out padding and, where labels are given, what has none: the prompt. Those of classes are none of
+        tokens."""
+        batch = data.collate(examples)
+        return {name: batch[name] for name in batch if name != "labels" or isinstance(run.task, Conversations)}
+
     model: Any = base.model
     if run.compute.device.type != "mps" and run.config.model.dtype != "nf4":  # PEFT needs fp64; 4 bits lie there
         model.to(run.compute.device)
-
-    def forward(model: Any, batch: dict[str, Tensor]) -> None:
-        model(**{name: value for name, value in batch.items() if name != "labels"})
-
-    def counted(batch: dict[str, Tensor], settings: Any) -> Tensor:
-        """Row and place of the tokens that count [tokens, 2]: not padding nor, for language models, the prompt."""
-        mask = batch["attention_mask"].bool()
-        return (mask & (batch["labels"] != IGNORED) if isinstance(run.task, Conversations) else mask).nonzero()
-
     found = get_eva_state_dict(
-        model, batches, settings, forward_fn=forward, prepare_model_inputs_fn=counted,
+        model, DataLoader(rows, batch_size=size, sampler=order, collate_fn=collate), settings,
         gather_distributed_inputs=False, show_progress_bar=False,
     )  # fmt: skip
     return {name: found[name].cpu() for name in layers}

@@ -16,11 +16,10 @@ from autolora.configs import schema
 from autolora.engine.cut.basis import Bases, Gated, even_ranks, parameters_of, uneven_ranks
 from autolora.engine.measure.likelihood import Rows, likelihood_of
 from autolora.engine.measure.measure import Measured, Passes, Plan, measure
-from autolora.engine.retrain.fit import begin, fit
+from autolora.engine.retrain.fit import begin, fit, halves_of
 from autolora.engine.retrain.methods.lora import cut_to, wide_lora
 from autolora.engine.retrain.prepared import Prepared
 from autolora.engine.run.context import Context
-from autolora.problems.data import Data, split_rows
 from autolora.problems.gates import Gates
 from autolora.problems.models.load import BaseModel
 
@@ -34,11 +33,11 @@ def prepare(base: BaseModel, run: Context) -> Prepared:
     """The cut LoRA, to be trained for `retrain.extra_steps`, and the seconds of the training before and of the cut.
 
     That training resumes from checkpoints of its own."""
-    config, rows, began = run.config, run.data.train, time.perf_counter()
+    config, began = run.config, time.perf_counter()
     assert isinstance(config, schema.Wide)
     task = config.task.model_copy(update={"validation_share": HELD_OUT})
-    train, held_out = (rows.select(part) for part in split_rows(rows, config.model_copy(update={"task": task})))
-    data = Data(train, {"held out": held_out}, run.data.collate)
+    data = halves_of(run.under(config.model_copy(update={"task": task})))
+    (held_out,) = data.evaluation.values()
     wide = wide_lora(base, run)
     begin(run, wide, data, "retrain", "evaluate")
     trained, _ = fit(run, wide, data, run.folder.retrain / "wide-checkpoints")

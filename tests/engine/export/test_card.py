@@ -22,11 +22,10 @@ def test_the_hub_finds_the_card_by_its_base_and_by_what_the_model_does(tmp_path:
     }  # fmt: skip
 
 
-def test_task_data_result_and_ranks_stand_in_it(tmp_path: Path) -> None:
+def test_task_result_and_ranks_stand_in_it(tmp_path: Path) -> None:
     text = card_of(tmp_path, (*CHAT, "--model.revision", "v1"), [])
     assert "\n---\n# mine\n" in text
     assert "A PEFT LoRA adapter of `org/base`, revision `v1`." in text
-    assert "| data | x.jsonl |" in text
     assert "| result | bleu 0.6124 on test; loss 1.2500 |" in text
     assert "| ranks | mean 1.33 of k = 4 over 3 layers; scale component |" in text
     assert "| size | 12,345 LoRA parameters |" in text

@@ -2,6 +2,7 @@
 size, in the precision of the weights."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,10 @@ from transformers import BertForSequenceClassification, BertForTokenClassificati
 
 from autolora.configs.tasks import Chat
 from autolora.engine.retrain.evaluate import Evaluated, NotFinite, evaluate
+from autolora.engine.run.interrupt import StopRequest
 from autolora.problems.data import Data
 from autolora.problems.machine.compute import Compute
+from autolora.problems.machine.processes import ALONE
 from autolora.problems.tasks import Task
 from autolora.problems.tasks.chat import Conversations
 from tests.helpers.heads import NO, TOKENS, collate, rows_with, tiny_bert, tiny_gpt2
@@ -87,8 +90,13 @@ class Outputs(Task):
 
 
 def evaluated(task: Task, model: Any, rows: Dataset, batch: int) -> Evaluated:
-    data = Data(rows, {"a": rows}, collate)
-    return evaluate(model, task, data, Compute(torch.device("cpu"), bf16=True), batch)
+    return evaluate(model, run_of(task, batch), Data(rows, {"a": rows}, collate))
+
+
+def run_of(task: Task, batch: int) -> Any:
+    """What the evaluation reads of a run."""
+    compute, config = Compute(torch.device("cpu"), bf16=True), SimpleNamespace(evaluation_batch=batch)
+    return SimpleNamespace(task=task, compute=compute, config=config, processes=ALONE, stop=StopRequest())
 
 
 @pytest.mark.parametrize("batch", [1, 3, 64])
@@ -132,7 +140,7 @@ def test_several_splits_are_measured_each_by_itself_and_the_mean_first() -> None
     one, other = rows_with([0, 1, 2]), rows_with([1, 1, 0, 2])
     data = Data(one, {"validation_matched": one, "validation_mismatched": other}, collate)
     model = tiny_bert(BertForSequenceClassification)
-    found = evaluate(model, Outputs({}), data, Compute(torch.device("cpu"), bf16=False), 8)
+    found = evaluate(model, run_of(Outputs({}), 8), data)
     alone = [evaluated(Outputs({}), model, rows, 8).metrics for rows in (one, other)]
     means = {name: (alone[0][name] + alone[1][name]) / 2 for name in ("mean", "loss")}
     assert found.metrics == pytest.approx(

@@ -50,7 +50,6 @@ def test_adapter_config_says_rank_and_scale_of_every_layer(exported: Exported) -
 def test_the_lines_of_the_card_give_the_runs_own_logits(exported: Exported) -> None:
     names = run_card(exported.folder.adapter)
     assert torch.equal(exported.logits_of(names["model"]), exported.logits)
-    assert "(text, negative, positive)" in (exported.folder.adapter / "README.md").read_text()
 
 
 def test_lora_on_the_output_embedding_stores_no_frozen_weight(tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ from autolora.configs.requests import Request
 from autolora.configs.schema import RunConfig
 from autolora.engine.retrain import stage, trials
 from autolora.engine.retrain.evaluate import Evaluated
+from autolora.engine.retrain.fit import halves_of
 from autolora.engine.retrain.prepared import Prepared
-from autolora.engine.retrain.trials import goodness, halves_of
+from autolora.engine.retrain.trials import goodness
 from autolora.engine.run.context import Context
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
