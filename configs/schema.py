@@ -21,7 +21,6 @@ from autolora.configs.training import (
     LoraRandom,
     LoraRetrain,
     LoraSettings,
-    LoraShuffled,
     LoraWide,
     ModelConfig,
     RetrainConfig,
@@ -246,7 +245,7 @@ class Shuffled(WithLora):
     """Another run's ranks, permuted among the layers."""
 
     method: Literal["lora_shuffled"]
-    lora: LoraShuffled = Field(default_factory=dict, validate_default=True)
+    lora: LoraOfRanks = Field(default_factory=dict, validate_default=True)
     retrain: RetrainFrom = RetrainFrom()
 
     recorded_rule: ClassVar[str] = "shuffled"

@@ -7,13 +7,11 @@ from pydantic import Field
 from autolora.configs.section import (
     COST,
     Count,
-    CountFromZero,
     FilePath,
     NotNegative,
     Positive,
     Rank,
     Section,
-    Seed,
     ShareFromZero,
     Targets,
     Text,
@@ -113,33 +111,16 @@ class LoraOfGrid(LoraSettings):
     D_tr, and the one that is best on D_val is retrained."""
 
 
-class _Drawn(Section):
-    draw: CountFromZero = 0
-    """Which random draw to use for this seed; 0 is the first."""
-    draw_seed: Seed | None = None
-    """The seed of the random draw. null: the run's seed; a number lets runs of several seeds train at the same
-    ranks."""
-
-
 class LoraOfRanks(ScaledLora):
     ranks_from: FilePath
     """The ranks.json of another run, or the folder of that run. In the path, {seed} and {task} stand for this run's
     seed and task, {runs} for its runs_folder (in a study, the same for all cells)."""
 
 
-class LoraShuffled(LoraOfRanks, _Drawn):
-    shuffle: Literal["size", "type"] = "size"
-    """The layers among which ranks are permuted. size: layers with the same number of LoRA parameters per rank; type:
-    layers of one module type, such as all query projections."""
-
-
-class LoraRandom(LoraInBudget, _Drawn):
+class LoraRandom(LoraInBudget):
     ranks_from: FilePath | None = None
     """With it, the number of parameters is that of these ranks, not that of budget: the ranks.json of another run, or
     the folder of that run ({seed}, {task} and {runs} as for lora_ranks). null: budget says the number."""
-    cap: Rank | None = None
-    """The highest rank that a layer may get. 1: rank 1 in layers that are drawn at random, none in the others. null:
-    lora.k, or more if the number of parameters needs it."""
 
 
 class AdapterSettings(Section):
@@ -162,9 +143,6 @@ class RetrainConfig(Section):
     Before that, lora_grid and optuna try their ranks at the first."""
     batch_size: Count = 16
     """Examples per batch."""
-    torch_compile: Annotated[bool, COST] = False
-    """Compile the retrained model by torch.compile. This takes a minute or more at the start and helps long runs on a
-    GPU; on a CPU training became slower. The search is never compiled."""
     gradient_accumulation: Count = 1
     """Batches per optimiser step; more batches with a smaller batch_size need less memory."""
     weight_decay: NotNegative = 0.01

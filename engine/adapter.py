@@ -4,8 +4,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +25,12 @@ from autolora.engine.disk.files import read_json, remove, replacing, write_text
 from autolora.engine.measure.likelihood import Rows, likelihood_of
 from autolora.engine.measure.measure import Moments, Passes
 from autolora.engine.report.answer import answer_sections
-from autolora.engine.report.findings import kept_words
 from autolora.engine.report.page import Section, write_page
 from autolora.engine.retrain.evaluate import evaluate
 from autolora.engine.run.context import Context
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.terminal.console import console
-from autolora.engine.terminal.loading import quiet_libraries
 from autolora.engine.tracking.picture import rank_map
-from autolora.problems.data import Data
 from autolora.problems.machine.hub import explain_missing
 from autolora.problems.models.attach import lora_layers
 from autolora.problems.tasks.sources import digest
@@ -48,66 +43,69 @@ _TYPES = {"SEQ_CLS": "text", "TOKEN_CLS": "tokens", "CAUSAL_LM": "chat"}
 
 def run_adapter_request(request: AdapterRequest, stop: StopRequest) -> None:
     """Measures an adapter and, if asked, cuts it. Raises UserError for what the user must change."""
-    source, settings = _adapter(request.adapter)
-    name = Path(request.adapter).resolve().name if Path(request.adapter).exists() else request.adapter.split("/")[-1]
-    beside = source.parent if Path(request.adapter).exists() else Path()
-    folder = Path(request.folder) if request.folder else beside / f"{name}-measured"
+    here = Path(request.adapter).expanduser()
+    source = _adapter(request.adapter)
+    name = here.resolve().name if here.exists() else here.name
+    folder = Path(request.folder or (here.parent if here.exists() else Path()) / f"{name}-measured")
     if request.cuts:
         _refuse_other_out(request)
-    run = Context(_config(request, source, settings), stop)
+    run = Context(_config(request, source), stop)
     adapter = _measured(run, request, source, folder)
     console.print(str(adapter), highlight=False, soft_wrap=True)
     write_text(folder / "curve.csv", adapter.curve.to_csv(index=False))
     write_text(folder / "shares.csv", adapter.shares.to_csv(index=False))
-    _tell("measured", folder / "measure.json")
     sections = answer_sections(
         adapter.record, lambda rank: adapter.parameters_at(int(rank)), adapter.advice, "these rows"
     )
     if request.cuts:
-        sections.append(_cut(run, request, source, adapter))
+        sections.append(_cut(run, request, adapter))
     told = f"{request.adapter} on {run.config.model.name}, measured on {adapter.evidence.rows} rows of {request.data}."
     write_page(folder / "report.html", name, told, sections, to_yaml(run.config), folder)
+    _tell("measured", folder / "measure.json")
     _tell("report", folder / "report.html")
+
+
+def _size(request: AdapterRequest) -> dict[str, Any]:
+    """How small the cut is, as MeasuredAdapter takes it."""
+    return {name: getattr(request, name) for name in ("keep", "rank", "parameters", "max_rank")}
 
 
 def _note(request: AdapterRequest) -> str:
     """The cut in words."""
-    size = {name: getattr(request, name) for name in ("keep", "rank", "parameters", "max_rank", "padded")}
+    size = {**_size(request), "padded": request.padded}
     return f"{request.adapter} cut by {request.data}: {', '.join(f'{k} {v}' for k, v in size.items() if v)}"
 
 
 def _refuse_other_out(request: AdapterRequest) -> None:
     """Raises UserError for sizes that no cut has, and for a folder that holds another adapter."""
-    refuse_sizes(request.keep, request.rank, request.parameters, request.max_rank)
+    refuse_sizes(**_size(request))
     out = Path(request.out)
     known = ranks.load(out / "ranks.json").note if (out / "ranks.json").exists() else None
     if (out / "adapter_config.json").exists() and known != _note(request):
         raise UserError(f"OUT: {out} holds another adapter ({known or 'not cut here'}); give another folder")
 
 
-def _adapter(name: str) -> tuple[Path, dict[str, Any]]:
-    """The folder of an adapter, downloaded from the hub if it is none here, and its adapter_config.json."""
+def _adapter(name: str) -> Path:
+    """The folder of an adapter, downloaded from the hub if it is none here."""
     folder = Path(name).expanduser()
     if not folder.exists():
         with explain_missing("ADAPTER", name):
             folder = Path(snapshot_download(name))
     if not (folder / "adapter_config.json").exists():
         raise UserError(f"{folder}: holds no adapter_config.json; give an adapter's folder, such as runs/X/adapter")
-    return folder, read_json(folder / "adapter_config.json")
+    return folder
 
 
-def _config(request: AdapterRequest, source: Path, given_by: dict[str, Any]) -> RunConfig:
+def _config(request: AdapterRequest, source: Path) -> RunConfig:
     """The settings with which the rows are read and the base model is loaded."""
-    said = given_by.get("base_model_name_or_path")
-    file = read_json(source / "config.json").get("gguf_file")
-    base = request.base or (f"{said}/{file}" if said and file else said)
-    if request.base and said not in (None, request.base):
-        log.warning("the adapter says that its base is %s; measured on %s", said, base)
-    kind = request.settings.get("task.type") or _TYPES.get(given_by.get("task_type") or "")
+    own, file = read_json(source / "adapter_config.json"), read_json(source / "config.json").get("gguf_file")
+    base = own.get("base_model_name_or_path")
+    base = request.base or (f"{base}/{file}" if base and file else base)
+    kind = request.settings.get("task.type") or _TYPES.get(own.get("task_type") or "")
     if not base or kind is None:
         raise UserError(f"{source}: adapter_config.json lacks the base model or task_type; give --base or --task.type")
     given = {
-        "name": "adapter", "method": "lora", "model.name": base, "model.revision": given_by.get("revision"),
+        "name": "adapter", "method": "lora", "model.name": base, "model.revision": own.get("revision"),
         "task.type": kind, "task.path": request.data, "task.test_path": request.test,
         "retrain.batch_size": 16 if kind in ("text", "tokens") else 8,
     }  # fmt: skip
@@ -116,43 +114,35 @@ def _config(request: AdapterRequest, source: Path, given_by: dict[str, Any]) -> 
 
 def _measured(run: Context, request: AdapterRequest, source: Path, folder: Path) -> MeasuredAdapter:
     """The measured adapter: by the folder's measure.json if that is of the same adapter, base, rows and settings."""
-    data = _data(run, source)
+    _read_as(run, source)
+    data = run.data
     parts = [data.train, *(data.evaluation.values() if run.task.held_out else ())]
     encoded = concatenate_datasets(parts).sort("group")  # the same order with --test, beside which nothing is held out
     _refuse_other_classes(run, source)
     model = loaded(run, source)
-    facts = {
-        "adapter": _digest(source), "base": run.known["base model"], "model": run.config.model.model_dump(),
-        "rows": request.rows, "seed": run.config.seed,
-        "task": run.config.task.model_dump(exclude={"path", "test_path"}),
-        "data": digest(encoded), "precision": str(run.compute), "version": 1,
-    }  # fmt: skip
-    made_with = json.dumps(facts)
-    known = _known(model, folder, made_with)
-    if known is not None:
-        log.info("%s is of these rows and this adapter; nothing is measured again", folder / "measure.json")
-        return known
+    made_with = json.dumps({
+        "settings": run.config.model_dump(mode="json", exclude={"task": {"path", "test_path"}}), "rows": request.rows,
+        "adapter": _digest(source), "base": run.known["base model"], "data": digest(encoded),
+        "precision": str(run.compute), "version": 1,
+    })  # fmt: skip
+    measurement, of_lora = folder / "measure.json", folder / "moments.safetensors"
+    if of_lora.exists():
+        with safe_open(of_lora, "pt") as file:
+            known = file.metadata() == {"made_with": made_with}
+        if known:
+            log.info("%s is of these rows and this adapter; nothing is measured again", measurement)
+            return MeasuredAdapter(model, ranks.load(measurement), Moments(**load_file(of_lora)))
     log.info("%d rows; if the adapter was trained on them, they flatter it", min(request.rows, len(encoded)))
-    batch, most = run.config.retrain.batch_size, run.config.evaluation_batch
     rows = Rows.drawn(encoded, data.collate, range(len(encoded)), request.rows, run.config.seed)
-    passes = Passes(rows, likelihood_of(run.task), run.compute, check=run.stop.check, batch=most)
-    adapter = measured(model, passes, batch)
-    remove(folder / "moments.safetensors")
-    ranks.save(adapter.record, folder / "measure.json")
-    with replacing(folder / "moments.safetensors") as place:  # last: it says what both files were made with
+    passes = Passes(
+        rows, likelihood_of(run.task), run.compute, check=run.stop.check, batch=run.config.evaluation_batch
+    )
+    adapter = measured(model, passes, run.config.retrain.batch_size)
+    remove(of_lora)
+    ranks.save(adapter.record, measurement)
+    with replacing(of_lora) as place:  # last: it says what both files were made with
         save_file(vars(adapter.moments), place, metadata={"made_with": made_with})
     return adapter
-
-
-def _known(model: PeftModel, folder: Path, made_with: str) -> MeasuredAdapter | None:
-    """What was measured with the same before; None if nothing was."""
-    place = folder / "moments.safetensors"
-    if not place.exists():
-        return None
-    with safe_open(place, "pt") as file:
-        if file.metadata() != {"made_with": made_with}:
-            return None
-    return MeasuredAdapter(model, ranks.load(folder / "measure.json"), Moments(**load_file(place)))
 
 
 def loaded(run: Context, source: Path) -> PeftModel:
@@ -171,14 +161,13 @@ def loaded(run: Context, source: Path) -> PeftModel:
     return model.eval()
 
 
-def _data(run: Context, source: Path) -> Data:
-    """The rows as the adapter reads them: with the tokenizer and the template of its folder, if it has one, and with
-    numbers as labels in their own units, not on the scale that a training here would learn them on."""
+def _read_as(run: Context, source: Path) -> None:
+    """Lets the run read rows as the adapter does: with the tokenizer and the template of its folder, if it has one,
+    and with numbers as labels in their own units, not on the scale that a training here would learn them on."""
     if (source / "tokenizer_config.json").exists():
         run.tokenizer = AutoTokenizer.from_pretrained(source)
         run.tokenizer.pad_token = run.tokenizer.pad_token or run.tokenizer.eos_token
     run.task = dataclasses.replace(run.task, own_units=True)
-    return run.data
 
 
 def _refuse_other_classes(run: Context, source: Path) -> None:
@@ -195,42 +184,25 @@ def _digest(source: Path) -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(source.glob("adapter_*")))).hexdigest()
 
 
-def _cut(run: Context, request: AdapterRequest, source: Path, adapter: MeasuredAdapter) -> Section:
-    """Writes the smaller adapter, loads it again in a fresh process, and says what it keeps."""
-    out = Path(request.out)
-    asked = {name: getattr(request, name) for name in ("keep", "rank", "parameters", "max_rank")}
-    chosen = adapter.ranks(**asked)
-    layers = tuple(ranks.LayerRank(name, rank) for name, rank in chosen.items())
-    # First, so that the folder is known as this command's from its first file on.
+def _cut(run: Context, request: AdapterRequest, adapter: MeasuredAdapter) -> Section:
+    """Writes the smaller adapter, and evaluates it on the rows of --test in plain PEFT."""
+    out, chosen = Path(request.out), adapter.ranks(**_size(request))
+    layers = tuple(ranks.LayerRank(*item) for item in chosen.items())
     record = ranks.RankRecord(max(chosen.values()), layers, rule="cut", note=_note(request))
+    # First, so that the folder is known as this command's from its first file on.
     ranks.save(record, out / "ranks.json")
-    adapter.save(out, pad=request.padded, **asked)
+    adapter.save(out, pad=request.padded, **_size(request))
     run.tokenizer.save_pretrained(out)
     size = sum(rank * cost for rank, cost in zip(chosen.values(), adapter.sizes, strict=True))
-    spread = sorted({min(chosen.values()), record.k})
-    said = f"{size:,} of {adapter.record.lora_parameters:,} parameters, rank {' to '.join(map(str, spread))}, in {out}"
-    _tell("cut to", said)
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
-        found = fresh.submit(_loaded_again, run.config, str(out), request.test is not None).result()
-    if found:
-        words = f"on --test  {'  '.join(f'{name} {value:.4g}' for name, value in found.items())}"
-    else:
-        points = [x for x in adapter.evidence.rank_curve if x.at == record.k and request.parameters is None]
-        words = "".join(f"keeps {kept_words(point)} of the gain by the folds' estimate" for point in points)
-        words = f"loaded  again by plain PEFT; {words or '--test FILE measures it'}"
-    _tell(*words.split("  ", 1))
-    return Section("The cut", None, f"{said}\n{words}", rank_map(record), "cut")
-
-
-def _loaded_again(config: RunConfig, folder: str, test: bool) -> dict[str, float]:
-    """In a fresh process: the written adapter in plain PEFT and, if asked, its metrics and loss on the test rows."""
-    quiet_libraries()
-    run = Context(config, StopRequest())
-    data = _data(run, Path(folder))
-    model = loaded(run, Path(folder))
-    if not test:
-        return {}
-    return evaluate(model, run.task, data, run.compute, run.config.evaluation_batch).metrics
+    spread = " to ".join(map(str, sorted({min(chosen.values()), record.k})))
+    said = [f"{size:,} of {adapter.record.lora_parameters:,} parameters, rank {spread}, in {out}"]
+    _tell("cut to", said[0])
+    if request.test is not None:
+        model = loaded(run, out)
+        found = evaluate(model, run, run.data).metrics
+        said.append("  ".join(f"{name} {value:.4g}" for name, value in found.items()))
+        _tell("on --test", said[1])
+    return Section("The cut", None, "\n".join(said), rank_map(record), "cut")
 
 
 def _tell(what: str, text: Any) -> None:

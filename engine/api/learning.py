@@ -32,11 +32,11 @@ from autolora.configs.training import ModelConfig, RetrainOfSearch
 from autolora.engine import ranks
 from autolora.engine.api.adapter import task_of
 from autolora.engine.choose.stage import answer as answer_of
-from autolora.engine.export.lora_config import save_lora_config
 from autolora.engine.measure.evidence import CurvePoint
-from autolora.engine.measure.likelihood import Gaussian, likelihood_of
+from autolora.engine.measure.likelihood import likelihood_of
 from autolora.engine.ranks import RankRecord
 from autolora.engine.report.findings import conclusion, curve_lines, gain_words, share_lines
+from autolora.engine.retrain.evaluate import mean_loss
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.given import ScriptBench, same_random_numbers
 from autolora.engine.search.search import search as search_of
@@ -64,11 +64,10 @@ class LearnedRanks:
     """The result of a search. Printed, it says which rank is enough, and the share of each layer.
 
     `lora_config`: a LoraConfig of PEFT with the learned ranks, for `get_peft_model` or a trainer's `peft_config`.
-    `record`: the content of ranks.json. `config`: the settings of the search."""
+    `record`: the content of ranks.json."""
 
     lora_config: LoraConfig
     record: RankRecord
-    config: Autolora
 
     @property
     def ranks(self) -> dict[str, int]:
@@ -93,8 +92,7 @@ class LearnedRanks:
     def save(self, folder: str | Path) -> None:
         """Writes ranks.json and lora_config/, as in a run's folder; overwrites earlier ones."""
         place = RunFolder(Path(folder))
-        place.root.mkdir(parents=True, exist_ok=True)
-        save_lora_config(self.lora_config, self.record, place.lora_config, self.config)
+        self.lora_config.save_pretrained(str(place.lora_config))
         ranks.save(self.record, place.ranks)
 
     def __str__(self) -> str:
@@ -201,7 +199,10 @@ def _learn(
         base.zero_grad()  # drops gradients of the script's own backward passes
         take_adapters_off(base)
         recomputes = recomputes or any(getattr(x, "gradient_checkpointing", False) is True for x in base.modules())
-        lora_config = _with_task_type(lora_config, base)
+        if lora_config.task_type is None and task_of(base) == TaskType.CAUSAL_LM:
+            # PEFT then trains the same weights. Of a classifier it would train the head, too.
+            lora_config = copy(lora_config)
+            lora_config.task_type = TaskType.CAUSAL_LM
         task, held_out = lora_config.task_type, 0 if validation is None else len(validation)
         rows = GivenRows(
             ConcatDataset([train, validation]) if held_out else train, collate, shifted=task == TaskType.CAUSAL_LM,
@@ -213,36 +214,27 @@ def _learn(
         mark_unreached(base, lambda: kind.loss(base, batch))
         lora = lora_settings(lora_config, base)
         whole = trained_whole(base, lora_config, lora)
-        found = _settings(sections, preset, len(rows) - held_out if held_out else max(1, len(rows) // 2))
+        name = getattr(getattr(base, "config", None), "name_or_path", None) or "."
+        found = _sections(sections, preset, len(rows) - held_out if held_out else max(1, len(rows) // 2))
+        found |= {"name": "learn_ranks", "model": ModelConfig(name=str(name), gradient_checkpointing=recomputes)}
+        if task == TaskType.CAUSAL_LM:
+            # From the task the measurement reads that the model has no head, and the split that rows have no sources.
+            found["task"] = Chat(type="chat", path="-", split_by="row")
         found |= {"lora": lora, "seed": seed, "precision": precision, "device": device.type}
-        config = _configuration(base, kind, found, recomputes)
+        config = validated(Autolora, "", found)
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="learn_ranks_")))
         given = ScriptBench(config, whole, kind, rows, held_out, folder, device)
         stack.callback(given.compute.let_go)  # frees the memory of the searched model, which reference cycles hold
         stack.callback(given.put_back)
-        searched = search_of(given).lora.module
-        if why := _unmeasured(searched, kind, given):
-            given.config = config = _by_size(config, why)
-        del searched
+        if why := _unmeasured(search_of(given).lora.module, kind, given):
+            given.config = _by_size(config, why)
         given.compute.let_go()
         answer_of(given)
         learned = LoraConfig.from_pretrained(str(given.folder.lora_config))
-        return LearnedRanks(learned, ranks.load(given.folder.ranks), config)
+        return LearnedRanks(learned, ranks.load(given.folder.ranks))
 
 
-def _with_task_type(lora_config: LoraConfig, model: nn.Module) -> LoraConfig:
-    """The LoraConfig with the task type of a causal language model, if it has none and the model is one.
-
-    With this type PEFT trains the same weights as without one. For a classifier it would train the head, too, so that
-    type is never added."""
-    if lora_config.task_type is not None or task_of(model) != TaskType.CAUSAL_LM:
-        return lora_config
-    completed = copy(lora_config)
-    completed.task_type = TaskType.CAUSAL_LM
-    return completed
-
-
-def _settings(sections: tuple[Any, ...], preset: SearchConfig, rows: int) -> dict[str, Any]:
+def _sections(sections: tuple[Any, ...], preset: SearchConfig, rows: int) -> dict[str, Any]:
     """The sections of the search, of which the script may give mappings of keys; `rows`: those of D_tr."""
     search, hypergradient, answer = sections
     if search is None:
@@ -259,17 +251,6 @@ def _settings(sections: tuple[Any, ...], preset: SearchConfig, rows: int) -> dic
         # The measurement on D_val sends this many rows through a language model at a time.
         "retrain": RetrainOfSearch(batch_size=search.batch_size),
     }
-
-
-def _configuration(model: Any, kind: GivenKind, found: Settings, recomputes: bool) -> Autolora:
-    """The configuration with which the command line would run this search."""
-    name = getattr(getattr(model, "config", None), "name_or_path", None) or "."
-    named = ModelConfig(name=str(name), gradient_checkpointing=recomputes)
-    # The measurement's batch and the split into D_tr and D_val read from the task that the model has no head, and that
-    # rows have no sources.
-    chat = {"task": Chat(type="chat", path="-", split_by="row")} if kind.peft_type == TaskType.CAUSAL_LM else {}
-    config: Autolora = validated(Autolora, "", {"name": "learn_ranks", "model": named, **found, **chat})
-    return config
 
 
 @torch.no_grad()
@@ -289,16 +270,9 @@ def _unmeasured(model: nn.Module, kind: GivenKind, given: ScriptBench) -> str:
     some = rows.__getitems__(evenly(len(rows), 4 if kind.peft_type == TaskType.CAUSAL_LM else 64))
     batch = on_device(given.data.collate(some), given.compute.device)
     with given.compute.autocast():
-        logits = model(**{name: value for name, value in batch.items() if name != "labels"}).logits
         own = float(kind.loss(model, batch))
-        if isinstance(likelihood, Gaussian):
-            plain = float(likelihood.statistics(logits, batch["labels"])[0].mean())
-        else:
-            of_labels = (
-                likelihood.loss(logits, batch["labels"], 1.0),
-                likelihood.weights(logits, batch["labels"]).sum(),
-            )
-            plain = float(of_labels[0] / of_labels[1])
+        logits = model(**{name: value for name, value in batch.items() if name != "labels"}).logits
+    plain = mean_loss(likelihood, *likelihood.statistics(logits, batch["labels"]))
     if math.isclose(own, plain, rel_tol=1e-4, abs_tol=4 * torch.finfo(logits.dtype).eps * max(1.0, abs(plain))):
         return ""
     return f"the loss of {len(some)} rows is {own:.6g}, but their mean log loss by the logits is {plain:.6g}"

@@ -17,10 +17,10 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from autolora.configs.schema import WithLora
-from autolora.engine import ranks
 from autolora.engine.cut import cut
 from autolora.engine.disk.files import write_json
 from autolora.engine.export.lora_config import save_lora_config, stock_config
+from autolora.engine.ranks import RankRecord
 from autolora.engine.run.folder import RunFolder
 from autolora.problems.models.attach import ADAPTER, lora_layers
 from autolora.problems.models.fused import is_split, joined
@@ -38,14 +38,15 @@ original, whose README.md is the model card.
 
 
 def save_all(
-    model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: RunFolder, config: WithLora, ends: Sequence[int] = ()
-) -> None:
+    model: PeftModel, record: RankRecord, tokenizer: PreTrainedTokenizerBase, folder: RunFolder, config: WithLora,
+    ends: Sequence[int] = (),
+) -> None:  # fmt: skip
     """Writes adapter/, and adapter_padded/ and merged/ if `config` asks for them.
 
     For a method that searches, also writes lora_config/ again, because the user may have edited the ranks. Merging
     makes `model` unusable. `ends`: the tokens that end a language model's answer.
     """
-    settings, record = model.peft_config[ADAPTER], ranks.load(folder.ranks)
+    settings = model.peft_config[ADAPTER]
     assert isinstance(settings, LoraConfig)
     if is_split(model):
         model = joined(model, stock_config(settings, record, config))

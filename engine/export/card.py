@@ -1,11 +1,10 @@
-"""adapter/README.md, the model card: the data, the result, the ranks, and how to load the adapter."""
+"""adapter/README.md, the model card: the task, the result, the ranks, and how to load the adapter."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
-from peft import TaskType
 
 from autolora.configs.places import portable_name
 from autolora.engine.disk.files import write_text
@@ -56,11 +55,6 @@ with torch.no_grad():
 | {{ layer }} | {{ rank }} |
 {% endfor %}"""
 _TEXT = "tokenizer.decode(model.generate(input_ids=batch.input_ids, max_new_tokens=64)[0])"
-_PIPELINES = {
-    TaskType.CAUSAL_LM: "text-generation", TaskType.SEQ_CLS: "text-classification",
-    TaskType.TOKEN_CLS: "token-classification",
-}  # fmt: skip
-"""The hub's names for what a model does."""
 
 
 def save_card(run: Context, result: Mapping[str, Any], record: RankRecord) -> None:
@@ -73,37 +67,30 @@ def save_card(run: Context, result: Mapping[str, Any], record: RankRecord) -> No
     if causal is None:
         options.append("ignore_mismatched_sizes=True")  # the head was made for these classes
     tags = [*([f"base_model:adapter:{hub}"] if hub else []), "lora", "transformers"]
-    data = ModelCardData(base_model=hub, library_name="peft", pipeline_tag=_PIPELINES[task.peft_type], tags=tags)
+    data = ModelCardData(base_model=hub, library_name="peft", tags=tags)
     card = ModelCard.from_template(
-        data, template_str=_CARD, name=run.config.name, base=_named(model.name), facts=_facts(run, result, record),
+        data, template_str=_CARD, name=run.config.name, facts=_facts(run, result, record), ranks=record.ranks,
+        base=model.name if portable_name(model.name) else Path(model.name).name,  # no path of this machine
         revision=f", revision `{model.revision}`" if model.revision and hub else "",
         form=f"The form of the {causal.form(run.tokenizer)}." if causal else "", auto=task.auto_class.__name__,
         options=", ".join(options), texts=", ".join(['"..."'] * max(1, len(task.inputs))),
-        answer=_TEXT if causal else "model(**batch).logits", ranks=record.ranks,
+        answer=_TEXT if causal else "model(**batch).logits",
     )  # fmt: skip
     write_text(run.folder.adapter / "README.md", str(card))  # never into the file itself: an old result may share it
 
 
-def _named(name: str) -> str:
-    """A model or a data set without a path of this machine."""
-    return name if portable_name(name) else Path(name).name
-
-
 def _facts(run: Context, result: Mapping[str, Any], record: RankRecord) -> dict[str, str]:
-    config, classes = run.config, run.task.head().get("id2label", {}).values()
+    config, scale = run.config, result.get("label_scale")
     metrics = ", ".join(f"{name} {value:.4f}" for name, value in result["metrics"].items() if "." not in name)
     facts = {
-        "task": f"{run.task.name} ({', '.join([config.task.type, *map(str, classes)])})",
-        "data": _named(str(getattr(config.task, "path", None) or run.task.name)),
-        "result": f"{metrics} on {result['evaluated_on']}; loss {result['loss'] or 0:z.4f}",
+        "task": f"{run.task.name} ({config.task.type})",
+        "result": f"{metrics} on {result['split']}; loss {result['loss'] or 0:z.4f}",
         "method": f"{config.method}, seed {config.seed}",
         "ranks": f"mean {record.mean_in_words} over {len(record.layers)} layers; scale {record.scale}",
-        "size": f"{result['lora_parameters']:,} LoRA parameters, {result['trainable_parameters']:,} trained in all",
-        "made with": ", ".join(f"{name} {version}" for name, version in result["versions"].items()),
+        "size": f"{result['lora_parameters']:,} LoRA parameters",
     }
-    scale = result.get("label_scale")
     if scale is not None and scale["in_head"]:
         facts["predicts"] = "the label; load the model in fp32, as half precision may be too coarse for its numbers"
     elif scale is not None:
         facts["predicts"] = f"(label - {scale['mean']:.9g}) / {scale['deviation']:.9g}"
-    return {name: value.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;") for name, value in facts.items()}
+    return facts

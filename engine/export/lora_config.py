@@ -40,13 +40,14 @@ def stock_config(settings: LoraConfig, record: RankRecord, config: WithLora) -> 
 
 
 def _at_ranks(config: WithLora, record: RankRecord, ranks: Mapping[str, int]) -> dict[str, Any]:
-    largest = max(ranks.values())
+    mean, largest = record.mean_kept_rank, max(ranks.values())
+    alphas = {name: alpha_of(config, rank, record.k, mean) for name, rank in ranks.items()}
     return {
         "r": largest,
-        "lora_alpha": whole(alpha_of(config, largest, record.k, record.mean_kept_rank)),
+        "lora_alpha": alpha_of(config, largest, record.k, mean),
         "target_modules": list(ranks),
         "rank_pattern": dict(ranks),
-        "alpha_pattern": alpha_pattern(config, record, ranks),
+        "alpha_pattern": {} if config.retrain.scale == "fixed" else alphas,  # then one for all layers
     }
 
 
@@ -99,16 +100,9 @@ def hub_name(model: ModelConfig) -> str | None:
     return name.rpartition("/")[0] if name.endswith(GGUF) else name
 
 
-def alpha_pattern(config: WithLora, record: RankRecord, ranks: Mapping[str, int]) -> dict[str, float]:
-    """The lora_alpha of each layer in `ranks`; {} if `retrain.scale` is fixed, where all layers have the same."""
-    if config.retrain.scale == "fixed":
-        return {}
-    mean = record.mean_kept_rank
-    return {name: whole(alpha_of(config, rank, record.k, mean)) for name, rank in ranks.items()}
-
-
 def alpha_of(config: WithLora, rank: int, k: int, mean: float) -> float:
-    """The lora_alpha of a layer of this rank, which PEFT divides by the rank, under `retrain.scale`.
+    """The lora_alpha of a layer of this rank, which PEFT divides by the rank, under `retrain.scale`; an int if it is a
+    whole number, as some trainers accept no float.
 
     mean_rank: one scale for all layers, lora_alpha / sqrt(k * mean), with `mean` the mean rank of the layers that keep
     LoRA; rsLoRA's law (arXiv 2312.03732), but equal to the search's scale at rank k. component: the search's scale
@@ -116,14 +110,10 @@ def alpha_of(config: WithLora, rank: int, k: int, mean: float) -> float:
     does not set PEFT's use_rslora, as programs that read only r and lora_alpha would not know it.
     """
     alpha = config.lora.lora_alpha
-    return {
+    found: float = {
         "mean_rank": alpha * rank / math.sqrt(k * mean),
         "component": alpha * rank / k,
         "fixed": alpha,
         "rslora": alpha * math.sqrt(rank),
     }[config.retrain.scale]
-
-
-def whole(alpha: float) -> float:
-    """`alpha` as an int if it is a whole number, as some trainers accept no float."""
-    return int(alpha) if alpha.is_integer() else alpha
+    return int(found) if found.is_integer() else found

@@ -1,8 +1,7 @@
 """The evaluation of a model: one pass over the rows of each split, in the precision of the weights, gives predictions,
 metrics, and the loss of every row."""
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +14,6 @@ from torch import Tensor, nn
 from autolora.configs.errors import UserError
 from autolora.engine.measure.likelihood import (
     Gaussian,
-    Judged,
     Likelihood,
     Rows,
     calibrated,
@@ -23,10 +21,10 @@ from autolora.engine.measure.likelihood import (
     numbered,
 )
 from autolora.engine.measure.measure import Passes
+from autolora.engine.run.context import Context
 from autolora.engine.terminal.bar import Bar
 from autolora.problems.data import Data
 from autolora.problems.machine.compute import Compute
-from autolora.problems.machine.processes import ALONE, Processes
 from autolora.problems.tasks import Task
 
 UNUSED = "unused"
@@ -46,65 +44,48 @@ class NotFinite(UserError):
 @dataclass(frozen=True)
 class Evaluated:
     """`metrics`: of the evaluation rows, with their mean `loss`; `predicted_rows`: the table of the predictions, for
-    tasks that have one; `calibrated_loss`: the log loss of the `rows` evaluated rows at a fitted temperature; and
-    `row_losses`, the table of every row's (both None if one half of the rows has no label)."""
+    tasks that have one; `row_losses`: see `_row_losses`."""
 
     metrics: dict[str, float]
-    rows: int
-    seconds: float
     predicted_rows: pd.DataFrame | None = None
-    calibrated_loss: float | None = None
     row_losses: pd.DataFrame | None = None
 
 
-@dataclass(frozen=True)
-class _Measured:
-    """The statistics of a likelihood for each row [rows, numbers], the number of labels of each row [rows], and the
-    task's predictions [rows, numbers]."""
-
-    statistics: Tensor
-    weights: Tensor
-    predicted: np.ndarray
+Statistics = tuple[Tensor, Tensor, np.ndarray]
+"""The statistics of a likelihood for each row [rows, numbers], the number of labels of each row [rows], and the task's
+predictions [rows, numbers]."""
 
 
-def evaluate(
-    model: nn.Module, task: Task, data: Data, compute: Compute, batch: int, processes: Processes = ALONE,
-    check: Callable[[], None] = lambda: None,
-) -> Evaluated:  # fmt: skip
-    """Evaluates all rows of each split, and `data.unused`, once, `batch` rows at a time. `check` may raise, to stop.
+def evaluate(model: nn.Module, run: Context, data: Data) -> Evaluated:
+    """Evaluates all rows of each split, and `data.unused`, once. Raises NotFinite when the loss of a split is not
+    finite, Interrupted in a single process when a signal asked to stop."""
+    task, processes, batch = run.task, run.processes, run.config.evaluation_batch
+    likelihood = likelihood_of(task)
 
-    Raises NotFinite when the loss of a split is not finite."""
-    began, likelihood = time.perf_counter(), likelihood_of(task)
-
-    def measured(rows: Dataset) -> _Measured:
+    def statistics(rows: Dataset) -> Statistics:
         with_predictions: Any = _WithPredictions(likelihood, task, max(rows["length"][:]))
-        plain = Compute(compute.device, bf16=False)
+        plain = Compute(run.compute.device, bf16=False)
+        check = run.stop.check if processes.size == 1 else lambda: None
         with Bar("evaluate", len(rows)) as bar:
-            passes = Passes(Rows.of(rows, data.collate), with_predictions, plain, processes, batch,
-                            check if processes.size == 1 else lambda: None)  # fmt: skip
+            passes = Passes(Rows.of(rows, data.collate), with_predictions, plain, processes, batch, check)
             found, weights = passes.telling(bar.step, bar.grow).statistics(model)
-        return _Measured(found[:, : likelihood.width], weights, found[:, likelihood.width :].numpy())
+        return found[:, : likelihood.width], weights, found[:, likelihood.width :].numpy()
 
     parts = {**data.evaluation, **({} if data.unused is None else {UNUSED: data.unused})}
-    found = {name: measured(rows) for name, rows in parts.items()}
+    found = {name: statistics(rows) for name, rows in parts.items()}
     metrics: dict[str, dict[str, float]] = {}
+    tables: list[pd.DataFrame] = []
     for name, rows in data.evaluation.items():
-        loss = _mean_loss(likelihood, found[name])
+        of_rows, weights, predicted = found[name]
+        loss = mean_loss(likelihood, of_rows, weights)
         if not np.isfinite(loss):
             raise NotFinite("the loss on the evaluation rows")
-        metrics[name] = task.metrics(found[name].predicted, rows, loss) | {"loss": loss}
-    tables = {name: task.predictions(found[name].predicted, rows) for name, rows in data.evaluation.items()}
-    named = [table.assign(split=name) if len(tables) > 1 else table for name, table in tables.items()
-             if table is not None]  # fmt: skip
-    own = _judged(likelihood, data.evaluation, found)
-    return Evaluated(
-        _together(metrics),
-        sum(map(len, data.evaluation.values())),
-        time.perf_counter() - began,
-        pd.concat(named, ignore_index=True) if named else None,
-        None if own is None else own.loss,
-        _row_losses(parts, _judged(likelihood, parts, found)),
-    )
+        metrics[name] = task.metrics(predicted, rows, loss) | {"loss": loss}
+        table = task.predictions(predicted, rows)
+        if table is not None:
+            tables.append(table.assign(split=name) if len(data.evaluation) > 1 else table)
+    predictions = pd.concat(tables, ignore_index=True) if tables else None
+    return Evaluated(_together(metrics), predictions, _row_losses(likelihood, parts, found))
 
 
 @dataclass(frozen=True)
@@ -132,11 +113,11 @@ class _WithPredictions:
         return nn.functional.pad(found, (0, self.width - found.shape[1])), weights
 
 
-def _mean_loss(likelihood: Likelihood, found: _Measured) -> float:
-    """The mean loss over all labels, in nats; of numbers the mean squared error."""
-    if isinstance(likelihood, Gaussian):
-        return float(found.statistics.sum() / found.weights.sum())
-    return float(likelihood.losses(found.statistics, 1.0, found.weights).sum() / found.weights.sum())
+def mean_loss(likelihood: Likelihood, statistics: Tensor, weights: Tensor) -> float:
+    """The mean loss over all labels, in nats; of numbers the mean squared error. As `Likelihood.statistics` gives
+    them: `statistics` [rows, numbers], `weights` [rows]."""
+    sums = statistics if isinstance(likelihood, Gaussian) else likelihood.losses(statistics, 1.0, weights)
+    return float(sums.sum() / weights.sum())
 
 
 def _together(by_split: Mapping[str, dict[str, float]]) -> dict[str, float]:
@@ -149,26 +130,21 @@ def _together(by_split: Mapping[str, dict[str, float]]) -> dict[str, float]:
     return metrics
 
 
-def _judged(likelihood: Likelihood, parts: Mapping[str, Dataset], found: Mapping[str, _Measured]) -> Judged | None:
-    """The losses of the rows of these splits. The rows of every other input are one half, and the loss of each half is
-    taken at the temperature that fits the other half best."""
-    statistics = torch.cat([found[name].statistics for name in parts])
-    return calibrated(likelihood, statistics, torch.cat([found[name].weights for name in parts]), _inputs(parts))
-
-
-def _row_losses(parts: Mapping[str, Dataset], judged: Judged | None) -> pd.DataFrame | None:
-    """A table with one row for each row of these splits, by which two trainings are compared row by row.
+def _row_losses(
+    likelihood: Likelihood, parts: Mapping[str, Dataset], found: Mapping[str, Statistics]
+) -> pd.DataFrame | None:
+    """A table with one row for each row of these splits, by which two trainings are compared row by row; None if one
+    half of the rows has no label.
 
     Columns: `split`; `row`, its number in the split; `source`, a number that is the same for all rows of one input
     (the references of a record, copies of a text); `loss` in nats, summed over its labels; `weight`, the number of its
-    labels."""
+    labels. The rows of every other input are one half, and the loss of each half is taken at the temperature that fits
+    the other half best."""
+    inputs = numbered([group for rows in parts.values() for group in rows["group"][:]])
+    statistics = torch.cat([found[name][0] for name in parts])
+    judged = calibrated(likelihood, statistics, torch.cat([found[name][1] for name in parts]), inputs)
     if judged is None:
         return None
     places = [(name, row) for name, rows in parts.items() for row in range(len(rows))]
     table = pd.DataFrame(places, columns=["split", "row"])
-    return table.assign(source=_inputs(parts), loss=judged.losses.numpy(), weight=judged.weights.numpy())
-
-
-def _inputs(parts: Mapping[str, Dataset]) -> np.ndarray:
-    """The number of each row's input."""
-    return numbered([group for rows in parts.values() for group in rows["group"][:]])
+    return table.assign(source=inputs, loss=judged.losses.numpy(), weight=judged.weights.numpy())

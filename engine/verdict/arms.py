@@ -68,7 +68,7 @@ class Arms:
     @property
     def shuffle_changes(self) -> bool:
         """Whether a shuffle can change the ranks."""
-        return can_be_shuffled(self.record, self.sizes, "size")
+        return can_be_shuffled(self.record, self.sizes)
 
     def pair(self, number: int) -> dict[str, Cell]:
         """The trainings of a pair, by name; pairs are counted from 1."""

@@ -49,13 +49,6 @@ def test_plain_peft_predicts_what_the_run_predicted(exported: Path) -> None:
     assert predicted_by(loaded(exported / "adapter"), exported)
 
 
-def test_the_lora_of_the_adapter_does_something(exported: Path) -> None:
-    model, batch = loaded(exported / "adapter"), batch_of(exported / "adapter", "the film is dull .")
-    before = logits_of(model, batch)
-    with model.disable_adapter():
-        assert not torch.allclose(logits_of(model, batch), before, atol=1e-5)
-
-
 def test_the_padded_form_has_one_rank_and_the_same_function(exported: Path) -> None:
     padded, batch = exported / "adapter_padded", batch_of(exported / "adapter", "the film is dull .", "our room .")
     config = read(padded / "adapter_config.json")
@@ -69,18 +62,6 @@ def test_the_merged_form_loads_without_peft_and_has_the_same_function(exported: 
     model, report = AutoModelForSequenceClassification.from_pretrained(exported / "merged", output_loading_info=True)
     assert not report["missing_keys"]
     assert predicted_by(model, exported)
-
-
-def test_adapter_config_is_plain_lora_with_the_recorded_ranks(exported: Path) -> None:
-    config, kept = read(exported / "adapter" / "adapter_config.json"), {}
-    for name, rank in ranks_of(exported).items():
-        layer = name.removesuffix(".q").removesuffix(".v")
-        kept[layer] = kept.get(layer, 0) + rank
-    assert config["peft_type"] == "LORA"
-    assert {n: config["rank_pattern"].get(n, config["r"]) for n, rank in kept.items() if rank} == {
-        n: rank for n, rank in kept.items() if rank
-    }
-    assert ranks_in(adapter_weights(exported / "adapter")) == {n: rank for n, rank in kept.items() if rank}
 
 
 def test_query_and_value_of_gpt2_have_ranks_of_their_own_and_the_key_has_none(

@@ -20,8 +20,6 @@ from tests.helpers.chat_toys import TURNS, chat_tokenizer
 CHAT = ("--task.type", "chat", "--task.path", "x.jsonl")
 RESULT = {
     "metrics": {"bleu": 0.61237, "protein.f1": 0.5}, "split": "test", "loss": 1.25, "lora_parameters": 12345,
-    "evaluated_on": "train.csv, held-out tenth",
-    "trainable_parameters": 23456, "versions": {"torch": "2.0"},
 }  # fmt: skip
 RECORD = RankRecord(
     4,

@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from autolora.configs.requests import Request
 from autolora.configs.schema import WithLora
@@ -19,6 +17,7 @@ from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.stages import run_stages
 from autolora.problems.models.attach import lora_layers
+from tests.helpers.methods import Done, batch_for
 
 # Ranks of every kind: none, one, less than k, more than k; a layer that the search's targets do not name.
 RANKS = {
@@ -44,23 +43,11 @@ K, LORA_ALPHA = 4, 6.0
 
 
 @dataclass
-class Exported:
-    """The folder of the run, and a batch with the logits that its model gave for it."""
+class Exported(Done):
+    """A run that was exported in all forms."""
 
     kind: str
     scale: str
-    base: Path
-    folder: RunFolder
-    batch: dict[str, Tensor]
-    logits: Tensor
-    """Of the run's own model, before it was written."""
-
-    def plain_base(self) -> Any:
-        return AutoModelForSequenceClassification.from_pretrained(self.base, num_labels=2)
-
-    def logits_of(self, model: Any) -> Tensor:
-        with torch.no_grad():
-            return model.eval()(**self.batch).logits
 
 
 def make_export(config: WithLora, kind: str, base: Path) -> Exported:
@@ -68,9 +55,7 @@ def make_export(config: WithLora, kind: str, base: Path) -> Exported:
     folder = RunFolder(Path(config.runs_folder) / str(config.name))
     layers = [{"name": name, "rank": rank} for name, rank in RANKS[kind].items()]
     write_json(folder.ranks, {"k": K, "layers": layers})
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    batch = dict(tokenizer(["the film is dull .", "our room was not noisy ."], padding=True, return_tensors="pt"))
-    made = Exported(kind, config.retrain.scale, base, folder, batch, torch.zeros(0))
+    made = Exported(base, folder, batch_for(base), torch.zeros(0), {}, kind, config.retrain.scale)
     original = adapter.save_adapter
 
     def keep(model: Any, *arguments: Any) -> None:

@@ -42,16 +42,21 @@ class Done:
             return model.eval()(**self.batch).logits
 
 
+def batch_for(base: Path) -> dict[str, torch.Tensor]:
+    """Two sentences, as the base model reads them."""
+    texts = ["the film is dull .", "our room was not noisy ."]
+    return dict(AutoTokenizer.from_pretrained(base)(texts, padding=True, return_tensors="pt"))
+
+
 def run(config: RunConfig, base: Path, *, draw: bool = False) -> Done:
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    batch = dict(tokenizer(["the film is dull .", "our room was not noisy ."], padding=True, return_tensors="pt"))
-    done = Done(base, RunFolder(Path(config.runs_folder) / str(config.name)), batch, torch.zeros(0), {})
+    folder = RunFolder(Path(config.runs_folder) / str(config.name))
+    done = Done(base, folder, batch_for(base), torch.zeros(0), {})
     original = stage.fit
 
     def keep(*arguments: Any) -> Any:
-        fitted = original(*arguments)
-        done.logits = done.logits_of(fitted.model)
-        return fitted
+        trained, state = original(*arguments)
+        done.logits = done.logits_of(trained.model)
+        return trained, state
 
     with pytest.MonkeyPatch.context() as patch, nullcontext() if draw else undrawn():
         patch.setattr(stage, "fit", keep)

@@ -3,10 +3,10 @@
 from autolora.configs import schema
 from autolora.configs.schema import RunConfig
 from autolora.engine.retrain.methods import adalora, adapter, eva, lora, para, whole, wide
-from autolora.engine.retrain.methods.base import Method
+from autolora.engine.retrain.prepared import Method
 
 METHODS: dict[type[RunConfig], Method] = {
-    schema.Autolora: lora.at_ranks(lora.of_the_run, new=False),
+    schema.Autolora: lora.at_ranks(lora.of_the_run),
     schema.Lora: lora.at_ranks(lora.uniform),
     schema.LoraGrid: lora.at_ranks(lora.of_the_run),
     schema.Optuna: lora.at_ranks(lora.of_the_run),

@@ -13,20 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from autolora.configs import schema
 from autolora.configs.errors import UserError
-from autolora.engine.disk.files import write_json
 from autolora.engine.export.adapter import save_tokenizer
 from autolora.engine.retrain.prepared import Prepared
 from autolora.engine.run.context import Context
 from autolora.problems.models.layers import HEADS, modules_named
 from autolora.problems.models.load import BaseModel
 
-WEIGHTS, SETTINGS = "bottleneck.safetensors", "bottleneck.json"
+WEIGHTS = "bottleneck.safetensors"
 
 
 class Bottleneck(nn.Module):
@@ -44,37 +44,36 @@ class Bottleneck(nn.Module):
         return x + self.up(nn.functional.gelu(self.down(x)))
 
 
-def prepare(base: BaseModel, run: Context, rows: int) -> Prepared:
-    """Two bottlenecks in each block of a frozen model. adapter/ gets the trained parameters, the settings with which
-    `load` places them, and config.json. Raises UserError for a model that is neither BERT nor RoBERTa."""
+def prepare(base: BaseModel, run: Context) -> Prepared:
+    """Two bottlenecks in each block of a frozen model. adapter/ gets the trained parameters, with what `load` needs to
+    place them, and config.json. Raises UserError as `insert` does."""
     assert isinstance(run.config, schema.Adapter)
     head, width = sorted({*base.trained_whole, *HEADS}), run.config.adapter.bottleneck
     insert(base.model, width, head)
-    return Prepared(base.model, save=lambda: _save(base.model, run, {"bottleneck": width, "head": head}))
+    settings = {"bottleneck": str(width), "head": json.dumps(head), "base_model": run.config.model.name}
+    return Prepared(base.model, save=lambda: _save(base.model, run, settings))
 
 
-def _save(model: PreTrainedModel, run: Context, settings: dict[str, Any]) -> None:
+def _save(model: PreTrainedModel, run: Context, settings: dict[str, str]) -> None:
     folder = run.folder.adapter
     folder.mkdir(parents=True, exist_ok=True)
     trained = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad}
-    save_file(trained, folder / WEIGHTS, metadata={"format": "pt"})
-    write_json(folder / SETTINGS, settings | {"base_model": model.config.name_or_path})
     model.config.save_pretrained(str(folder))
     save_tokenizer(run.tokenizer, folder)
+    save_file(trained, folder / WEIGHTS, metadata={"format": "pt"} | settings)
 
 
 def insert(model: PreTrainedModel, bottleneck: int, head: Sequence[str]) -> None:
     """Puts two bottlenecks into each block and freezes the rest, except layer norms and `head` (names or endings).
 
-    Raises UserError for a model that is neither BERT nor RoBERTa.
+    Raises UserError for a model without blocks like BERT's.
     """
-    if model.config.model_type not in ("bert", "roberta"):
-        raise UserError(f"--method: 'adapter' is not allowed for a model of type {model.config.model_type}; allowed: "
-                        f"models of type bert or roberta")  # fmt: skip
     model.requires_grad_(False)
     # BertSelfOutput and BertOutput of each block: projection, dropout, layer norm of the residual sum.
     parts = [module for name, module in model.named_modules() if name.endswith(".output")]
     outputs: list[Any] = [module for module in parts if hasattr(module, "LayerNorm")]
+    if not outputs:
+        raise UserError(f"--method: adapter needs blocks like BERT's, which {model.config.model_type} has not")
     for output in outputs:
         inner = Bottleneck(output.dense.out_features, bottleneck)
         output.add_module("bottleneck", inner)
@@ -88,9 +87,10 @@ def insert(model: PreTrainedModel, bottleneck: int, head: Sequence[str]) -> None
 @torch.no_grad()
 def load(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     """Inserts the adapter in `folder` into `model`, a base model with the same head."""
-    settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-    insert(model, settings["bottleneck"], settings["head"])
-    parameters = dict(model.named_parameters())
-    for name, value in load_file(folder / WEIGHTS).items():
-        parameters[name].copy_(value)
+    with safe_open(folder / WEIGHTS, "pt") as file:
+        settings = file.metadata()
+        insert(model, int(settings["bottleneck"]), json.loads(settings["head"]))
+        parameters = dict(model.named_parameters())
+        for name in file.keys():  # noqa: SIM118 - the file itself cannot be iterated
+            parameters[name].copy_(file.get_tensor(name))
     return model

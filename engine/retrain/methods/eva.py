@@ -3,17 +3,16 @@ the training rows, give the ranks and A."""
 
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
-from peft import EvaConfig, PeftModel, get_eva_state_dict
+from peft import EvaConfig, get_eva_state_dict
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from autolora.configs import schema
-from autolora.engine.ranks import LayerRank, RankRecord
-from autolora.engine.retrain.methods.lora import recorded_lora
+from autolora.engine.retrain.controls import record_of
+from autolora.engine.retrain.methods.lora import lora_at
 from autolora.engine.retrain.prepared import Prepared
 from autolora.engine.run.context import Context
 from autolora.problems.data import LengthGroupedOrder
@@ -23,25 +22,19 @@ from autolora.problems.models.load import BaseModel
 from autolora.problems.tasks.chat import Conversations
 from autolora.problems.tasks.losses import IGNORED
 
-_RULE = schema.Eva.recorded_rule
-"""Of its ranks.json; also the key under which a run keeps what was found."""
 
-
-def prepare(base: BaseModel, run: Context, rows: int) -> Prepared:
+@torch.no_grad()
+def prepare(base: BaseModel, run: Context) -> Prepared:
     """Plain LoRA at the ranks that explain most of the variance of the layers' inputs; A starts as their principal
-    components, B as 0. All training rows are read, also those of D_val, so that all trials of a sweep have the same
-    ranks and need them only once."""
-    if _RULE not in run.found:
-        began = time.perf_counter()
-        run.found[_RULE] = run.processes.of_first(lambda: _components(base, run)), time.perf_counter() - began
-    found, seconds = run.found[_RULE]
-    record = RankRecord(run.adapted.lora.k, tuple(LayerRank(n, len(x)) for n, x in found.items()), rule=_RULE)
-    prepared = recorded_lora(record, Path("--lora.rho"), base, run)
-    assert isinstance(prepared.model, PeftModel)
-    with torch.no_grad():
-        for name, layer in lora_layers(prepared.model).items():
-            factors(layer)[0].copy_(found[name])
-    return replace(prepared, seconds=seconds)
+    components, B as 0."""
+    began = time.perf_counter()
+    found = run.processes.of_first(lambda: _components(base, run))
+    record = record_of({name: len(a) for name, a in found.items()}, run.adapted.lora.k, schema.Eva)
+    prepared = lora_at(record, base, run)
+    model: Any = prepared.model
+    for name, layer in lora_layers(model).items():
+        factors(layer)[0].copy_(found[name])
+    return replace(prepared, seconds=time.perf_counter() - began)
 
 
 def _components(base: BaseModel, run: Context) -> dict[str, Tensor]:
@@ -52,25 +45,20 @@ def _components(base: BaseModel, run: Context) -> dict[str, Tensor]:
         lora, run.task.peft_type, base.trained_whole, r=lora.r, target_modules=layers, init_lora_weights="eva",
         eva_config=EvaConfig(rho=lora.rho),
     )  # fmt: skip
-    order = LengthGroupedOrder(data.train["length"], size, run.config.seed)
     rows: Any = data.train
-    batches = DataLoader(rows, batch_size=size, sampler=order, collate_fn=data.collate)
+    order = LengthGroupedOrder(rows["length"], size, run.config.seed)
+
+    def collate(examples: list[dict[str, Any]]) -> dict[str, Tensor]:
+        """PEFT leaves out padding and, where labels are given, what has none: the prompt. Those of classes are none of
+        tokens."""
+        batch = data.collate(examples)
+        return {name: batch[name] for name in batch if name != "labels" or isinstance(run.task, Conversations)}
+
     model: Any = base.model
     if run.compute.device.type != "mps" and run.config.model.dtype != "nf4":  # PEFT needs fp64; 4 bits lie there
         model.to(run.compute.device)
-
-    def forward(model: Any, batch: dict[str, Tensor]) -> None:
-        if run.processes.size == 1:
-            run.stop.check()
-        model(**{name: value for name, value in batch.items() if name != "labels"})
-
-    def counted(batch: dict[str, Tensor], settings: Any) -> Tensor:
-        """Row and place of the tokens that count [tokens, 2]: not padding nor, for language models, the prompt."""
-        mask = batch["attention_mask"].bool()
-        return (mask & (batch["labels"] != IGNORED) if isinstance(run.task, Conversations) else mask).nonzero()
-
     found = get_eva_state_dict(
-        model, batches, settings, forward_fn=forward, prepare_model_inputs_fn=counted,
+        model, DataLoader(rows, batch_size=size, sampler=order, collate_fn=collate), settings,
         gather_distributed_inputs=False, show_progress_bar=False,
     )  # fmt: skip
     return {name: found[name].cpu() for name in layers}

@@ -8,20 +8,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from autolora.configs.training import LoraShuffled
+from autolora.configs.errors import UserError
+from autolora.configs.schema import Lora, LoraRanks, WithLora
 from autolora.engine import ranks
-from autolora.engine.cut.basis import Basis
-from autolora.engine.cut.cut import cut_adapter
+from autolora.engine.cut.basis import Basis, parameters_of
+from autolora.engine.cut.cut import cut_adapter, lora_pair, scale_of
+from autolora.engine.export.adapter import save_all
 from autolora.engine.export.lora_config import adapter_config, attach_ranks
-from autolora.engine.ranks import LayerRank, RankRecord
+from autolora.engine.ranks import RankRecord
+from autolora.engine.ranks.record import chosen_components
 from autolora.engine.retrain import controls
-from autolora.engine.retrain.from_search import start_from_adapter, start_from_search
-from autolora.engine.retrain.methods.base import Method, budget_of, layer_sizes
-from autolora.engine.retrain.prepared import Prepared
+from autolora.engine.retrain.controls import record_of
+from autolora.engine.retrain.prepared import Method, Prepared
 from autolora.engine.run.context import Context
 from autolora.engine.run.sources import adapter_to_start_from, components_file, other_run, ranks_from
 from autolora.problems.machine.draws import seed_of
@@ -30,52 +34,99 @@ from autolora.problems.models.fused import split
 from autolora.problems.models.layers import layer_shapes, lora_layers_of
 from autolora.problems.models.load import BaseModel
 
-Source = Callable[[PreTrainedModel, Context], tuple[RankRecord, Path]]
-"""Gives the ranks for a model, and the file or option that an error names if they do not fit the model."""
+Source = Callable[[PreTrainedModel, Context], RankRecord]
+"""Gives the ranks for a model. Raises UserError that names the file if they do not fit."""
+State = dict[str, Tensor]
+"""The weights of an adapter, named as in PEFT's files."""
 
 
-def at_ranks(source: Source, *, new: bool = True) -> Method:
-    """The method that trains at the ranks of `source`; `new`: whether it writes them to ranks.json."""
-    return partial(_at_ranks, source, new)
+def at_ranks(source: Source) -> Method:
+    """The method that trains at the ranks of `source`."""
+    return lambda base, run: lora_at(source(base.model, run), base, run)
 
 
-def _at_ranks(source: Source, new: bool, base: BaseModel, run: Context, rows: int) -> Prepared:
-    return recorded_lora(*source(base.model, run), base, run, new=new)
+def of_the_run(model: PreTrainedModel, run: Context) -> RankRecord:
+    """The ranks in the run's own ranks.json, which a search or trials chose, or someone wrote by hand."""
+    return _read(run.folder.ranks, model)
 
 
-def recorded_lora(record: RankRecord, blame: Path, base: BaseModel, run: Context, *, new: bool = True) -> Prepared:
-    """`lora_at` for the ranks of the run itself."""
-    return dataclasses.replace(lora_at(record, blame, base, run), new_ranks=new)
+def uniform(model: PreTrainedModel, run: Context) -> RankRecord:
+    """The usual LoRA: rank lora.r in every layer that the target modules match."""
+    return _uniform(run.adapted.lora.r, model, run)
 
 
-def lora_at(record: RankRecord, blame: Path, base: BaseModel, run: Context) -> Prepared:
-    """`base` with LoRA at the ranks of a record, at the scale that `retrain.scale` names.
-
-    Raises UserError that names `blame` when the ranks do not fit the model.
-    """
-    config = run.adapted
-    _check(record, base.model, blame)
-    prepared = _attached(record, base.model, base.trained_whole, run)
-    model = prepared.model
-    assert isinstance(model, PeftModel)
-    start_in_common(model, config.seed)
-    if (adapter := adapter_to_start_from(config)) is not None:
-        start_from_adapter(model, adapter)
-    elif (weights := components_file(config, run.folder)) is not None:
-        other = other_run(config)
-        start_from_search(model, config, record, weights, record if other is None else ranks.load(other.ranks))
-    return prepared
+def of_another(model: PreTrainedModel, run: Context) -> RankRecord:
+    """The ranks in lora.ranks_from, unchanged."""
+    given = _read(ranks_from(run.config), model)
+    return record_of(given.ranks, given.k, LoraRanks)
 
 
-def _check(record: RankRecord, model: PreTrainedModel, blame: Path) -> None:
+def shuffled(model: PreTrainedModel, run: Context) -> RankRecord:
+    """A control for whether it matters which layer has which rank: the ranks in lora.ranks_from, permuted by the seed
+    among layers of one size."""
+    return controls.shuffled(_read(ranks_from(run.config), model), layer_sizes(model), run.config.seed)
+
+
+def random(model: PreTrainedModel, run: Context) -> RankRecord:
+    """A control for whether learned ranks beat random ones: random ranks with as many parameters as lora.ranks_from
+    has or, if that is null, as lora.budget gives."""
+    lora = run.adapted.lora
+    like = None if lora.ranks_from is None else _read(ranks_from(run.config), model)
+    found = layer_shapes(model)
+    shapes = {name: found[name] for name in (lora_layers_of(model, lora) if like is None else like.ranks)}
+    if like is None:
+        budget = parameters_of(lora.budget, [sum(shape) for shape in shapes.values()])
+        return controls.random_ranks(shapes, budget, lora.k, run.config.seed)
+    return controls.random_ranks(
+        shapes, ranks.count_parameters(like.kept, layer_sizes(model)), like.k, run.config.seed
+    )
+
+
+def layer_sizes(model: Any) -> dict[str, int]:
+    """Name -> inputs + outputs of every layer that could take LoRA: the parameters of one component."""
+    return {name: sum(shape) for name, shape in layer_shapes(model).items()}
+
+
+def _uniform(rank: int, model: PreTrainedModel, run: Context) -> RankRecord:
+    settings = run.adapted.lora
+    return record_of(dict.fromkeys(lora_layers_of(model, settings), rank), settings.k, Lora)
+
+
+def _read(path: Path, model: PreTrainedModel) -> RankRecord:
+    """The ranks in a file. Raises UserError if they do not fit the model."""
+    record = ranks.load(path)
     split(model, record.ranks)
-    ranks.check_against(record, layer_shapes(model), blame)
+    ranks.check_against(record, layer_shapes(model), path)
+    return record
+
+
+def wide_lora(base: BaseModel, run: Context) -> Prepared:
+    """`base` with LoRA of rank lora.k in every layer, of which a method keeps less in the end: its ranks are unknown
+    yet."""
+    prepared = lora_at(_uniform(run.adapted.lora.k, base.model, run), base, run)
+    return dataclasses.replace(prepared, record=None)
+
+
+def lora_at(record: RankRecord, base: BaseModel, run: Context) -> Prepared:
+    """`base` with LoRA at the ranks of a record, at the scale that `retrain.scale` names. Raises UserError if the
+    ranks do not fit the model."""
+    ranks.check_against(record, layer_shapes(base.model), Path("--lora"))
+    prepared = _attached(record, base.model, base.trained_whole, run)
+    model: Any = prepared.model
+    start_in_common(model, run.config.seed)
+    file = components_file(run.config, run.folder)
+    if file is not None:
+        adapter = adapter_to_start_from(run.config)
+        start_from(model, _searched(record, file, run) if adapter is None else _of_adapter(adapter), file)
+    return prepared
 
 
 def _attached(record: RankRecord, model: PreTrainedModel, whole: list[str], run: Context) -> Prepared:
     count = ranks.count_parameters(record.kept, layer_sizes(model))
     record = ranks.of_run(dataclasses.replace(record, lora_parameters=count), run.adapted)
-    return Prepared(attach_ranks(model, adapter_config(run.adapted, record, run.task, whole), record), record)
+    peft_model = attach_ranks(model, adapter_config(run.adapted, record, run.task, whole), record)
+    save = partial(save_all, peft_model, record, run.tokenizer, run.folder, run.adapted, run.ends)
+    return Prepared(peft_model, record, save=save)
 
 
 @torch.no_grad()
@@ -89,6 +140,58 @@ def start_in_common(model: PeftModel, seed: int) -> None:
         a.copy_(torch.from_numpy(drawn))
 
 
+def start_from(model: PeftModel, state: State, file: Path) -> None:
+    """Copies an adapter, with the scale of each layer in its B, into `model`, which then computes what it does.
+
+    Raises UserError if it has other layers, ranks or modules that are trained whole than the model."""
+    own = get_peft_model_state_dict(model, save_embedding_layers=False)
+    if other := _shapes(own) ^ _shapes(state):
+        raise UserError(
+            f"--retrain.init: {min(other)[0]} is not the same in {file} and in this training; give --lora.ranks_from "
+            f"and --lora.modules_to_save that fit, or --retrain.init scratch"
+        )
+    for name, layer in lora_layers(model).items():
+        state[_key(name, "B")] = state[_key(name, "B")] / layer.scaling[ADAPTER]
+    set_peft_model_state_dict(model, state, ADAPTER)
+
+
+def _shapes(state: State) -> set[tuple[str, tuple[int, ...]]]:
+    return {(key, tuple(value.shape)) for key, value in state.items()}
+
+
+def _key(layer: str, factor: str) -> str:
+    return f"base_model.model.{layer}.lora_{factor}.weight"
+
+
+def _of_adapter(folder: Path) -> State:
+    """A cut adapter, with the scales in B."""
+    config, state = LoraConfig.from_pretrained(str(folder)), load_file(folder / SAFETENSORS_WEIGHTS_NAME)
+    for key in list(state):
+        pair = lora_pair(key)
+        if pair is not None and pair[1] == "B":
+            state[key] = state[key] * scale_of(config, pair[0], state[key].shape[1])
+    return state
+
+
+def _searched(record: RankRecord, file: Path, run: Context) -> State:
+    """The searched components that `record` keeps, with the scale of the search in B, and the head of the search.
+
+    The rule and the shares of the run that searched say which components a layer keeps."""
+    inside = (f".modules_to_save.{ADAPTER}", f".{ADAPTER}")
+    state = {key.replace(inside[0], "").replace(inside[1], ""): value for key, value in load_file(file).items()}
+    other = other_run(run.config)
+    by = record if other is None else ranks.load(other.ranks)
+    found = {layer.name: layer for layer in by.layers}
+    for name in [pair[0] for key in list(state) if (pair := lora_pair(key)) and pair[1] == "A"]:
+        a, b = (state.pop(_key(name, factor)) for factor in "AB")
+        if rank := record.ranks.get(name):
+            layer = dataclasses.replace(found[name], rank=rank)
+            chosen = chosen_components(layer, dataclasses.replace(by, k=len(a)))
+            state[_key(name, "A")] = a[chosen]
+            state[_key(name, "B")] = b[:, chosen] * (run.adapted.lora.lora_alpha / len(a))
+    return state
+
+
 @torch.no_grad()
 def as_plain_lora(
     trained: PeftModel, record: RankRecord, updates: Mapping[str, tuple[Tensor, Tensor]], run: Context
@@ -99,8 +202,8 @@ def as_plain_lora(
     settings: Any = trained.peft_config[ADAPTER]
     base: Any = trained.unload()
     prepared = _attached(record, base, list(settings.modules_to_save or []), run)
-    assert isinstance(prepared.model, PeftModel)
-    for name, layer in lora_layers(prepared.model).items():
+    model: Any = prepared.model
+    for name, layer in lora_layers(model).items():
         for factor, value in zip(factors(layer), updates[name], strict=True):
             factor.copy_(value)
         factors(layer)[1].div_(layer.scaling[ADAPTER])
@@ -109,68 +212,13 @@ def as_plain_lora(
 
 @torch.no_grad()
 def cut_to(
-    model: PeftModel, bases: Mapping[str, Basis], kept: Mapping[str, int], rule: str, run: Context
-) -> Prepared:  # fmt: skip
+    model: PeftModel, bases: Mapping[str, Basis], kept: Mapping[str, int], kind: type[WithLora], run: Context
+) -> Prepared:
     """`model` with the first components of each layer in these bases, at the ranks `kept`, as plain LoRA. `model`
     cannot be used afterwards. Raises UserError if all ranks are 0."""
     layers = lora_layers(model)
     _, state = cut_adapter(model, ADAPTER, bases, kept)
     updates = {}
     for name in (name for name, rank in kept.items() if rank):
-        a, b = (state[f"base_model.model.{name}.lora_{factor}.weight"] for factor in "AB")
-        updates[name] = a, b * layers[name].scaling[ADAPTER]
-    record = RankRecord(run.adapted.lora.k, tuple(LayerRank(*item) for item in kept.items()), rule=rule)
-    return as_plain_lora(model, record, updates, run)
-
-
-def of_the_run(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
-    """The ranks in the run's own ranks.json, which a search or trials chose, or someone wrote by hand."""
-    return ranks.load(run.folder.ranks), run.folder.ranks
-
-
-def uniform(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
-    """The usual LoRA: rank lora.r in every layer that the target modules match."""
-    settings = run.adapted.lora
-    return controls.uniform(lora_layers_of(model, settings), settings.r, settings.k), Path("--lora.r")
-
-
-def of_another(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
-    """The ranks in lora.ranks_from, unchanged."""
-    given, source = _given(model, run)
-    return controls.given(given), source
-
-
-def shuffled(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
-    """A control for whether it matters which layer has which rank: the ranks in lora.ranks_from, permuted by the seed
-    among layers of one size or of one type."""
-    given, source = _given(model, run)
-    return controls.shuffled(given, layer_shapes(model), _draw(run), run.adapted.lora.shuffle), source
-
-
-def random(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
-    """A control for whether learned ranks beat random ones: random ranks with as many parameters as lora.ranks_from
-    has or, if that is null, as lora.budget gives; no rank above lora.cap."""
-    lora = run.adapted.lora
-    if lora.ranks_from is None:
-        names, source, k = lora_layers_of(model, lora), Path("--lora.budget"), lora.k
-        own = [layer_sizes(model)[name] for name in names]
-        budget = budget_of(lora, own, least=min(own))
-    else:
-        like, source = _given(model, run)
-        names, k = [layer.name for layer in like.layers], like.k
-        budget = ranks.count_parameters(like.kept, layer_sizes(model))
-    return controls.random_ranks(names, layer_shapes(model), budget, k, _draw(run), lora.cap), source
-
-
-def _given(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
-    """The ranks in lora.ranks_from, and the file. Raises UserError if they do not fit the model."""
-    source = ranks_from(run.config)
-    given = ranks.load(source)
-    _check(given, model, source)
-    return given, source
-
-
-def _draw(run: Context) -> controls.Draw:
-    """The seed and the number of a run's random draw."""
-    lora: LoraShuffled = run.adapted.lora
-    return (run.config.seed if lora.draw_seed is None else lora.draw_seed), lora.draw
+        updates[name] = state[_key(name, "A")], state[_key(name, "B")] * layers[name].scaling[ADAPTER]
+    return as_plain_lora(model, record_of(kept, run.adapted.lora.k, kind), updates, run)

@@ -3,45 +3,38 @@ all layers share. There is no search, and nothing is trained after the cut."""
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
 from torch import Tensor
 
 from autolora.configs import schema
-from autolora.engine.cut.basis import Gated
-from autolora.engine.retrain import controls
-from autolora.engine.retrain.methods.base import budget_of, layer_sizes
-from autolora.engine.retrain.methods.lora import cut_to, lora_at
+from autolora.engine.cut.basis import Gated, parameters_of
+from autolora.engine.retrain.methods.lora import cut_to, wide_lora
 from autolora.engine.retrain.prepared import Prepared
 from autolora.engine.run.context import Context
 from autolora.problems.gates import Gates
-from autolora.problems.models.layers import lora_layers_of
 from autolora.problems.models.load import BaseModel
 
 
-def prepare(base: BaseModel, run: Context, rows: int) -> Prepared:
-    """LoRA of rank k in every layer, cut to a budget after the training. Raises UserError if one component of a layer
-    exceeds the budget."""
-    lora = run.adapted.lora
-    names, sizes = lora_layers_of(base.model, lora), layer_sizes(base.model)
-    own = [sizes[name] for name in names]
-    budget = budget_of(lora, own, least=max(own))
-    prepared = lora_at(controls.uniform(names, lora.k, lora.k), Path("--lora.k"), base, run)
-    model = prepared.model
-    assert isinstance(model, PeftModel)
-    return replace(prepared, record=None, finish=lambda: _cut(model, own, budget, run))
-
-
-def _cut(model: PeftModel, sizes: Sequence[int], budget: int, run: Context) -> Prepared:
+def prepare(base: BaseModel, run: Context) -> Prepared:
+    """LoRA of rank k in every layer, cut to a budget after the training."""
+    prepared = wide_lora(base, run)
+    model: Any = prepared.model
     gates = Gates(model)
     gates.remove()  # only the factors are needed
-    bases = dict(zip(gates.names, Gated(model, gates).plain(), strict=True))
+    gated = Gated(model, gates)
+    return replace(prepared, finish=lambda: _cut(model, gated, run))
+
+
+def _cut(model: PeftModel, gated: Gated, run: Context) -> Prepared:
+    budget = parameters_of(run.adapted.lora.budget, gated.sizes)
+    bases = dict(zip(gated.gates.names, gated.plain(), strict=True))
     # All layers have one scale here, so that it does not change the order.
-    kept = above_one_threshold(torch.stack([basis.size for basis in bases.values()]), sizes, budget)
+    kept = above_one_threshold(torch.stack([basis.size for basis in bases.values()]), gated.sizes, budget)
     ranks = dict(zip(bases, kept.sum(dim=1).tolist(), strict=True))
-    return cut_to(model, bases, ranks, schema.Para.recorded_rule, run)
+    return cut_to(model, bases, ranks, schema.Para, run)
 
 
 def above_one_threshold(values: Tensor, sizes: Sequence[int], budget: int) -> Tensor:

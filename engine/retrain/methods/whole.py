@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from autolora.configs.errors import UserError
 from autolora.engine.export.adapter import save_whole
 from autolora.engine.retrain.prepared import Prepared
 from autolora.engine.run.context import Context
@@ -10,25 +9,16 @@ from autolora.problems.models.layers import head_alone
 from autolora.problems.models.load import BaseModel
 
 
-def full(base: BaseModel, run: Context, rows: int) -> Prepared:
+def full(base: BaseModel, run: Context) -> Prepared:
     """Trains the base model itself, and saves all of it in merged/."""
     return _whole(base.model.requires_grad_(True), run)
 
 
-def head(base: BaseModel, run: Context, rows: int) -> Prepared:
+def head(base: BaseModel, run: Context) -> Prepared:
     """Freezes everything but the task head and the other modules that are trained whole. What a LoRA run gains over
-    this is due to LoRA. Saves the model in merged/, unless nothing was trained.
-
-    Raises UserError if nothing is to be trained, but the model came without some of its weights.
-    """
-    if run.config.evaluates_base and base.trained_whole:
-        missing = ", ".join(base.trained_whole)
-        raise UserError(
-            f"--method: 'head' is not allowed here, as {run.config.model.name} came without weights of {missing}, "
-            f'which would stay random; --lora.modules_to_save "[{missing}]" trains them'
-        )
+    this is due to LoRA. Saves the model in merged/, unless nothing was trained."""
     model, _ = head_alone(base)
-    return Prepared(model, save=lambda: None) if run.config.evaluates_base else _whole(model, run)
+    return Prepared(model) if run.config.evaluates_base else _whole(model, run)
 
 
 def _whole(model: Any, run: Context) -> Prepared:

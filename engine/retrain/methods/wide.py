@@ -3,12 +3,9 @@
 What users of PEFT have today is the basis `energy` (peft.convert_to_lora): it reads neither rows nor loss.
 """
 
-import hashlib
-import json
 import logging
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,14 +16,11 @@ from autolora.configs import schema
 from autolora.engine.cut.basis import Bases, Gated, even_ranks, parameters_of, uneven_ranks
 from autolora.engine.measure.likelihood import Rows, likelihood_of
 from autolora.engine.measure.measure import Measured, Passes, Plan, measure
-from autolora.engine.retrain import controls
-from autolora.engine.retrain.fit import begin, fit
-from autolora.engine.retrain.methods.lora import cut_to, lora_at
+from autolora.engine.retrain.fit import begin, fit, halves_of
+from autolora.engine.retrain.methods.lora import cut_to, wide_lora
 from autolora.engine.retrain.prepared import Prepared
 from autolora.engine.run.context import Context
-from autolora.problems.data import Data, split_rows
 from autolora.problems.gates import Gates
-from autolora.problems.models.layers import lora_layers_of
 from autolora.problems.models.load import BaseModel
 
 log = logging.getLogger("autolora")
@@ -35,44 +29,37 @@ HELD_OUT, MOST_ROWS = 0.2, 2000
 """The part of the rows on which the cut is chosen; of more rows so many are drawn."""
 
 
-def prepare(base: BaseModel, run: Context, rows: int) -> Prepared:
+def prepare(base: BaseModel, run: Context) -> Prepared:
     """The cut LoRA, to be trained for `retrain.extra_steps`, and the seconds of the training before and of the cut.
 
-    That training resumes from checkpoints of its own, in a folder named after what it depends on: each trial of a
-    sweep has one."""
+    That training resumes from checkpoints of its own."""
     config, began = run.config, time.perf_counter()
     assert isinstance(config, schema.Wide)
     task = config.task.model_copy(update={"validation_share": HELD_OUT})
-    parts = split_rows(run.data.train, config.model_copy(update={"task": task}))
-    train, held_out = (run.data.train.select(part) for part in parts)
-    data = Data(train, {"held out": held_out}, run.data.collate)
-    names = lora_layers_of(base.model, config.lora)
-    wide = lora_at(controls.uniform(names, config.lora.k, config.lora.k), Path("--lora.k"), base, run)
-    wide = replace(wide, record=None)
-    begin(run, wide, data)
-    read = config.model_dump(mode="json", include={"seed", "precision", "model", "task", "lora", "retrain"})
-    digest = hashlib.sha256(json.dumps([read, len(run.data.train), run.fingerprint]).encode()).hexdigest()[:16]
-    model: Any = fit(run, wide, data, run.folder.retrain / f"wide-{digest}").model
+    data = halves_of(run.under(config.model_copy(update={"task": task})))
+    (held_out,) = data.evaluation.values()
+    wide = wide_lora(base, run)
+    begin(run, wide, data, "retrain", "evaluate")
+    trained, _ = fit(run, wide, data, run.folder.retrain / "wide-checkpoints")
+    model: Any = trained.model
     cut = _cut(model, run, Rows.drawn(held_out, data.collate, range(len(held_out)), MOST_ROWS, config.seed))
-    run.config = config.model_copy(update={"retrain": config.retrain.model_copy(
-        update={"max_steps": config.retrain.extra_steps})})  # fmt: skip
-    return replace(cut, new_ranks=True, seconds=time.perf_counter() - began)
+    return replace(cut, max_steps=config.retrain.extra_steps, seconds=time.perf_counter() - began)
 
 
 def _cut(model: PeftModel, run: Context, rows: Rows) -> Prepared:
     """The model cut to the ranks that these rows choose."""
     gates = Gates(model)
-    gated, settings = Gated(model, gates), run.config.retrain
+    gated = Gated(model, gates)
     passes = Passes(
         rows, likelihood_of(run.task), run.compute, check=run.stop.check, processes=run.processes,
         batch=run.config.evaluation_batch,
     )  # fmt: skip
-    found = measure(gated, passes, Plan(batch=settings.batch_size))
+    found = measure(gated, passes, Plan(batch=run.config.retrain.batch_size))
     gates.remove()
     bases, ranks = chosen(gated, found, run.adapted.lora)
     log.info("wide: of %d rows, cut to ranks %s", len(rows), ranks)
     named = dict(zip(gates.names, bases, strict=True))
-    return cut_to(model, named, dict(zip(named, ranks, strict=True)), schema.Wide.recorded_rule, run)
+    return cut_to(model, named, dict(zip(named, ranks, strict=True)), schema.Wide, run)
 
 
 def chosen(gated: Gated, found: Measured, lora: Any) -> tuple[Bases, list[int]]:

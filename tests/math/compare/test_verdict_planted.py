@@ -42,7 +42,7 @@ def losses_of(base: dict[str, Tensor], record: RankRecord, inputs: Tensor, label
 def judged(record: RankRecord, base: dict[str, Tensor], inputs: Tensor, labels: Tensor, first_seed: int) -> str:
     """The ending of a verdict on these ranks by the program's own arithmetic; the untrained base is the head alone."""
     losses: dict[str, list[np.ndarray]] = {LEARNED: [], SHUFFLED: []}
-    shapes = {layer.name: (branches.HIDDEN, branches.WIDTH) for layer in record.layers}
+    sizes = dict.fromkeys(record.ranks, branches.HIDDEN + branches.WIDTH)
     untouched: Any = branches.Branches(BRANCHES)
     untouched.load_state_dict(base)
     with torch.no_grad():
@@ -53,7 +53,7 @@ def judged(record: RankRecord, base: dict[str, Tensor], inputs: Tensor, labels: 
     def up_to(count: int) -> Pairs:
         for seed in range(first_seed + len(losses[LEARNED]), first_seed + count):
             losses[LEARNED].append(losses_of(base, record, inputs, labels, seed))
-            losses[SHUFFLED].append(losses_of(base, shuffled(record, shapes, (seed, 0)), inputs, labels, seed))
+            losses[SHUFFLED].append(losses_of(base, shuffled(record, sizes, seed), inputs, labels, seed))
         arms = {arm: np.stack(rows) for arm, rows in losses.items()}
         rows = len(alone)
         return Shown(arms, np.ones(rows), np.arange(rows), alone.numpy()[None], {}).pairs(count)

@@ -9,14 +9,13 @@ import torch
 
 from autolora.configs.parser import parse
 from autolora.configs.schema import RunConfig, WithLora
-from autolora.engine.disk.files import write_json
 from autolora.engine.retrain import trials
 from autolora.engine.retrain.fit import RetrainTrainer
-from autolora.engine.retrain.methods.base import Prepared
+from autolora.engine.retrain.prepared import Prepared
 from autolora.engine.run.context import Context
 from autolora.problems.data import Data
 from tests.helpers.exports import LORA_ALPHA, Exported, make_export
-from tests.helpers.methods import LEARNED, NAMES, Done, K, R, run
+from tests.helpers.methods import Done, R, run
 from tests.helpers.tiny import tiny_arguments
 
 
@@ -50,14 +49,12 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, RunConfig]]:
 
 @pytest.fixture(scope="session")
 def done(model_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Done]:
-    """done("lora_shuffled"): a finished run of the method; where it needs ranks, they are LEARNED."""
-    learned = tmp_path_factory.mktemp("learned") / "ranks.json"
-    write_json(learned, {"k": K, "layers": [{"name": n, "rank": r} for n, r in zip(NAMES, LEARNED, strict=True)]})
+    """done("eva"): a finished run of the method."""
     made: dict[str, Done] = {}
 
     def make(method: str) -> Done:
         if method not in made:
-            values: dict[str, Any] = {"method": method, "lora.r": R, "lora.budget": R, "lora.ranks_from": str(learned)}
+            values: dict[str, Any] = {"method": method, "lora.r": R, "lora.budget": R}
             values |= {
                 "retrain.max_steps": 16,
                 "retrain.extra_steps": 16,

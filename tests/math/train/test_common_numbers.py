@@ -19,8 +19,6 @@ from autolora.problems.models.attach import ADAPTER, lora_layers
 from tests.helpers.methods import LEARNED, NAMES, K
 from tests.helpers.retraining import FEW, retrain, rows_of, with_ranks
 
-WRITES_LORA = ["autolora", "lora", "lora_grid", "lora_ranks", "lora_shuffled", "lora_random"]
-
 
 @pytest.fixture
 def ranks_file(tmp_path: Path) -> Path:
@@ -31,7 +29,7 @@ def ranks_file(tmp_path: Path) -> Path:
 
 def words_of(method: str, ranks_file: Path) -> tuple[str, ...]:
     """The method, and the ranks that it needs."""
-    needed = {"lora": ("--lora.r", "2"), "autolora": (), "lora_grid": ()}
+    needed = {"lora": ("--lora.r", "2"), "autolora": ()}
     return ("--method", method, *needed.get(method, ("--lora.ranks_from", str(ranks_file))))
 
 
@@ -39,17 +37,17 @@ def start_of(config: RunConfig, run_of: Callable[..., Context]) -> dict[str, Ten
     """A of every layer as a method starts with it."""
     folder = RunFolder.of(config)
     folder.root.mkdir(parents=True)
-    if config.method in ("autolora", "lora_grid"):
+    if config.method == "autolora":
         ranks = [{"name": n, "rank": r} for n, r in zip(NAMES, LEARNED, strict=True)]
         folder.ranks.write_text(json.dumps({"k": K, "layers": ranks}))
     run = run_of(config)
     torch.manual_seed(torch.seed())  # whatever was drawn before
-    prepared = METHODS[type(config)](run.base(), run, 20)
+    prepared = METHODS[type(config)](run.base(), run)
     return {name: layer.lora_A[ADAPTER].weight.detach() for name, layer in lora_layers(prepared.model).items()}
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize("method", WRITES_LORA)
+@pytest.mark.parametrize("method", ["autolora", "lora", "lora_random"])
 def test_a_of_every_method_is_the_first_rows_of_one_matrix(
     method: str, tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], ranks_file: Path
 ) -> None:
@@ -83,7 +81,7 @@ def masks(monkeypatch: pytest.MonkeyPatch, seen: list[Any]) -> list[Tensor]:
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize("method", ["autolora", "lora", "lora_ranks", "lora_shuffled", "lora_random"])
+@pytest.mark.parametrize("method", ["lora", "lora_random"])
 def test_two_methods_of_one_seed_see_the_same_batches_and_masks(
     method: str, tiny_config: Callable[..., RunConfig], masks: list[Tensor], seen: list[dict[str, Any]],
     ranks_file: Path,

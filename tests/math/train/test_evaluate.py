@@ -1,9 +1,8 @@
 """The evaluation after a training, against sums over one row at a time in float64: a mean over labels at every batch
 size, in the precision of the weights."""
 
-import json
 from collections.abc import Callable
-from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,16 +14,14 @@ from peft import TaskType
 from torch import nn
 from transformers import BertForSequenceClassification, BertForTokenClassification
 
-from autolora.configs.parser import parse
 from autolora.configs.tasks import Chat
 from autolora.engine.retrain.evaluate import Evaluated, NotFinite, evaluate
 from autolora.engine.run.interrupt import StopRequest
-from autolora.engine.stages import run_stages
 from autolora.problems.data import Data
 from autolora.problems.machine.compute import Compute
+from autolora.problems.machine.processes import ALONE
 from autolora.problems.tasks import Task
 from autolora.problems.tasks.chat import Conversations
-from tests.helpers.generation_toys import arguments, save_causal, write_e2e
 from tests.helpers.heads import NO, TOKENS, collate, rows_with, tiny_bert, tiny_gpt2
 
 WORDS = [*TOKENS, [NO, NO, NO, NO, NO, NO], [NO, 0, 1, 1, 2, 0], [NO, 1, 1, NO, NO, NO]]
@@ -93,8 +90,13 @@ class Outputs(Task):
 
 
 def evaluated(task: Task, model: Any, rows: Dataset, batch: int) -> Evaluated:
-    data = Data(rows, {"a": rows}, collate)
-    return evaluate(model, task, data, Compute(torch.device("cpu"), bf16=True), batch)
+    return evaluate(model, run_of(task, batch), Data(rows, {"a": rows}, collate))
+
+
+def run_of(task: Task, batch: int) -> Any:
+    """What the evaluation reads of a run."""
+    compute, config = Compute(torch.device("cpu"), bf16=True), SimpleNamespace(evaluation_batch=batch)
+    return SimpleNamespace(task=task, compute=compute, config=config, processes=ALONE, stop=StopRequest())
 
 
 @pytest.mark.parametrize("batch", [1, 3, 64])
@@ -108,7 +110,6 @@ def test_the_loss_is_the_mean_over_labels_and_the_predictions_are_in_the_order_o
     found = evaluated(Outputs({"problem_type": "regression"} if kind == "numbers" else {}), model, rows, batch)
     losses, _, count = oracle(model, rows)
     assert found.metrics["loss"] == pytest.approx(sum(losses) / count, rel=1e-5)
-    assert found.rows == len(rows)
     with torch.no_grad():
         expected = model(input_ids=torch.tensor(rows["input_ids"][:])).logits
     expected = expected.argmax(-1) if kind == "words" else expected
@@ -126,7 +127,6 @@ def test_the_loss_and_the_accuracy_of_tokens_are_over_all_labels_at_every_batch_
     assert found.metrics["token_accuracy"] == pytest.approx(hits / count)
     assert found.row_losses is not None
     assert found.row_losses["weight"].tolist() == [sum(label != NO for label in labels[1:]) for labels in WORDS]
-    assert found.calibrated_loss == pytest.approx(found.row_losses["loss"].sum() / count)
 
 
 def test_the_model_runs_in_the_precision_of_its_weights_and_once_over_each_row() -> None:
@@ -140,7 +140,7 @@ def test_several_splits_are_measured_each_by_itself_and_the_mean_first() -> None
     one, other = rows_with([0, 1, 2]), rows_with([1, 1, 0, 2])
     data = Data(one, {"validation_matched": one, "validation_mismatched": other}, collate)
     model = tiny_bert(BertForSequenceClassification)
-    found = evaluate(model, Outputs({}), data, Compute(torch.device("cpu"), bf16=False), 8)
+    found = evaluate(model, run_of(Outputs({}), 8), data)
     alone = [evaluated(Outputs({}), model, rows, 8).metrics for rows in (one, other)]
     means = {name: (alone[0][name] + alone[1][name]) / 2 for name in ("mean", "loss")}
     assert found.metrics == pytest.approx(
@@ -156,14 +156,3 @@ def test_a_loss_that_is_not_finite_is_told() -> None:
         model.classifier.bias.fill_(float("nan"))
     with pytest.raises(NotFinite, match=r"^--retrain\.learning_rate: the loss on the evaluation rows is not finite"):
         evaluated(Outputs({}), model, rows_with([0, 1, 2]), 8)
-
-
-@pytest.mark.trains
-def test_a_language_model_has_a_loss_at_a_fitted_temperature(tmp_path: Path) -> None:
-    model, data = save_causal(tmp_path / "model", "gpt2"), write_e2e(tmp_path / "data")
-    options = ["--method", "lora", "--task.metrics", "[perplexity]"]
-    folder = run_stages(
-        parse([*arguments(model, data, tmp_path / "runs", "[c_attn]"), *options]), StopRequest(), draw=False
-    )
-    result, rows = json.loads(folder.metrics.read_text()), pd.read_parquet(folder.row_losses)
-    assert result["calibrated_loss"] == pytest.approx(rows["loss"].sum() / rows["weight"].sum(), rel=1e-6)

@@ -1,7 +1,6 @@
 """The adapter in other hands: plain PEFT gives the run's own logits, for four families of models."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,11 +8,11 @@ import torch
 from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file
 
-from autolora.configs.schema import WithLora
 from autolora.engine.cut.cut import lora_pair
 from autolora.engine.export.adapter import save_adapter
 from autolora.problems.models.attach import attach
-from tests.helpers.exports import LORA_ALPHA, RANKS, Exported, K, make_export
+from tests.helpers.chat_toys import run_card
+from tests.helpers.exports import LORA_ALPHA, RANKS, Exported, K
 from tests.helpers.generation_toys import make_causal, make_tokenizer
 
 
@@ -48,37 +47,9 @@ def test_adapter_config_says_rank_and_scale_of_every_layer(exported: Exported) -
 
 
 @pytest.mark.trains
-def test_metrics_json_counts_what_was_trained(exported: Exported) -> None:
-    result = json.loads(exported.folder.metrics.read_text())
-    weights = load_file(exported.folder.adapter / "adapter_model.safetensors")
-    lora = sum(value.numel() for name, value in weights.items() if ".lora_" in name)
-    assert result["lora_parameters"] == lora
-    assert result["trainable_parameters"] == sum(value.numel() for value in weights.values())
-    ranks = list(RANKS[exported.kind].values())
-    assert result["mean_rank"] == pytest.approx(sum(ranks) / len(ranks))
-    assert result["steps"] == {"search": None, "retrain": 4}
-    assert result["split"] == "test"
-    assert result["method"] == "autolora"
-
-
-@pytest.mark.trains
-def test_a_base_without_pooler_weights_takes_its_new_pooler_along(
-    model_folder: Callable[..., Path], tmp_path: Path, make_config: Callable[..., WithLora]
-) -> None:
-    from safetensors.torch import save_file
-
-    source, base = model_folder("bert"), tmp_path / "base"
-    base.mkdir()
-    for path in source.iterdir():
-        (base / path.name).write_bytes(path.read_bytes())
-    weights = {name: v for name, v in load_file(source / "model.safetensors").items() if "pooler" not in name}
-    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
-    made = make_export(make_config(tmp_path, "bert", "--model.name", str(base)), "bert", base)
-    saved = load_file(made.folder.adapter / "adapter_model.safetensors")
-    assert any("pooler" in name for name in saved)
-    torch.manual_seed(12345)
-    model = PeftModel.from_pretrained(made.plain_base(), made.folder.adapter)
-    assert torch.equal(made.logits_of(model), made.logits)
+def test_the_lines_of_the_card_give_the_runs_own_logits(exported: Exported) -> None:
+    names = run_card(exported.folder.adapter)
+    assert torch.equal(exported.logits_of(names["model"]), exported.logits)
 
 
 def test_lora_on_the_output_embedding_stores_no_frozen_weight(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The merged weights give the run's own logits and load without PEFT."""
+"""Merged weights of a base whose output layer shares the weight of its embedding."""
 
 import json
 from pathlib import Path
@@ -6,29 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, PeftModel
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from autolora.engine.export.adapter import save_adapter, save_merged
 from autolora.problems.models.attach import attach
-from tests.helpers.exports import Exported
 from tests.helpers.generation_toys import make_causal, make_tokenizer
-
-
-@pytest.mark.trains
-def test_merging_keeps_the_function(exported: Exported) -> None:
-    model = PeftModel.from_pretrained(exported.plain_base(), exported.folder.adapter).merge_and_unload()
-    torch.testing.assert_close(exported.logits_of(model), exported.logits, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.trains
-def test_the_merged_form_loads_without_peft(exported: Exported) -> None:
-    model, report = AutoModelForSequenceClassification.from_pretrained(
-        exported.folder.merged, output_loading_info=True
-    )
-    assert not report["missing_keys"]
-    torch.testing.assert_close(exported.logits_of(model), exported.logits, rtol=1e-5, atol=1e-5)
-    assert model.config.id2label == {0: "negative", 1: "positive"}
-    assert AutoTokenizer.from_pretrained(exported.folder.merged).pad_token == "<pad>"
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])

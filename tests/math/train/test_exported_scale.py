@@ -1,14 +1,19 @@
 """The lora_alpha of a layer under each retrain.scale, as the scale that PEFT makes of it: lora_alpha / rank."""
 
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
-from peft import LoraConfig
+from peft import LoraConfig, get_peft_model
 
 from autolora.configs.schema import Autolora
 from autolora.configs.training import RetrainOfSearch
 from autolora.engine import ranks
-from autolora.engine.export.lora_config import alpha_of, stock_config, whole
+from autolora.engine.export.lora_config import alpha_of, save_lora_config, stock_config
+from autolora.problems.models.attach import lora_layers
+from tests.helpers.exports import scales_of
+from tests.helpers.generation_toys import make_causal
 
 K = 8
 
@@ -48,4 +53,18 @@ def test_parts_of_a_layer_share_its_alpha() -> None:
 
 def test_a_whole_alpha_is_written_as_an_int() -> None:
     """Some trainers accept no float."""
-    assert [repr(whole(alpha)) for alpha in (16.0, 11.3)] == ["16", "11.3"]
+    assert [repr(alpha_of(config("component"), rank, K, 2.0)) for rank in (4, 3)] == ["8", "6"]
+    assert isinstance(alpha_of(config("mean_rank"), 3, K, 3.0), float)
+
+
+@pytest.mark.trains
+def test_the_scale_of_rslora_is_peft_s_own(tmp_path: Path) -> None:
+    """In lora_config/ alpha_pattern holds it; PEFT's use_rslora computes the same of lora_alpha."""
+    kept = {f"transformer.h.{i}.attn.c_attn": rank for i, rank in enumerate((2, 7))}
+    record = ranks.RankRecord(K, tuple(ranks.LayerRank(name, rank) for name, rank in kept.items()))
+    save_lora_config(LoraConfig(task_type="CAUSAL_LM"), record, tmp_path, config("rslora"))
+    mine = get_peft_model(make_causal("gpt2", 20), LoraConfig.from_pretrained(tmp_path))
+    given: Any = {"r": 7, "lora_alpha": 16, "rank_pattern": kept, "target_modules": list(kept), "use_rslora": True}
+    theirs = get_peft_model(make_causal("gpt2", 20), LoraConfig(task_type="CAUSAL_LM", **given))
+    assert {name: layer.r["default"] for name, layer in lora_layers(mine).items()} == kept
+    assert scales_of(mine) == pytest.approx(scales_of(theirs), rel=1e-12)

@@ -11,8 +11,7 @@ from torch import Tensor
 from autolora.configs.layers import with_values
 from autolora.configs.schema import Autolora
 from autolora.engine import ranks
-from autolora.engine.export.lora_config import adapter_config, attach_ranks
-from autolora.engine.retrain.from_search import start_from_search
+from autolora.engine.retrain.methods.lora import lora_at
 from autolora.engine.run.context import Context
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.search.search import SearchEngine
@@ -48,23 +47,19 @@ def batch_of(engine: SearchEngine) -> dict[str, Tensor]:
 
 def retrained_model(config: Autolora, run: Context, record: ranks.RankRecord | None = None) -> Any:
     """The model at the ranks of the record, that of the run unless it is given."""
-    record = record or ranks.load(run.folder.ranks)
-    base = run.base()
-    model = attach_ranks(base.model, adapter_config(config, record, run.task, base.trained_whole), record)
-    start_from_search(model, config, record, run.folder.search_weights, record)
-    return model
+    at = run.under(with_values(config, {"retrain.init": "search"}))
+    return lora_at(record or ranks.load(run.folder.ranks), at.base(), at).model
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize("retrain_scale", ["mean_rank", "component", "fixed", "rslora"])
 @pytest.mark.parametrize(
-    ("kind", "constraint", "gate", "rule"),
+    ("kind", "constraint", "gate", "rule", "retrain_scale"),
     [
-        ("bert", "softmax", "start", "threshold"),
-        ("bert", "softmax", "paper", "threshold"),
-        ("gpt2", "sigmoid", "start", "threshold"),
-        ("llama", "none", "paper", "threshold"),
-        ("bert", "softmax", "start", "size"),
+        ("bert", "softmax", "start", "threshold", "mean_rank"),
+        ("bert", "softmax", "start", "threshold", "component"),
+        ("gpt2", "sigmoid", "start", "threshold", "fixed"),
+        ("llama", "none", "paper", "threshold", "rslora"),
+        ("bert", "softmax", "start", "size", "mean_rank"),
     ],
 )
 def test_init_search_computes_what_the_search_computes_with_dropped_gates_at_zero(

@@ -81,7 +81,7 @@ def test_its_scale_is_that_of_the_initial_rank(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], scale: str, expected: float
 ) -> None:
     run = run_of(tiny_config(*ARGUMENTS, str(STEPS), "--retrain.scale", scale))
-    model: Any = METHODS[Adalora](run.base(), run, 8).model
+    model: Any = METHODS[Adalora](run.base(), run).model
     assert initial_rank(R) == 3
     layers: list[Any] = list(lora_layers(model).values())
     # PEFT's forward pass divides by ranknum.
@@ -93,7 +93,7 @@ def test_the_plain_lora_that_is_evaluated_and_saved_computes_what_was_trained(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
 ) -> None:
     run = run_of(tiny_config(*ARGUMENTS, str(STEPS), dropout=0.0))
-    prepared = METHODS[Adalora](run.base(), run, 8)
+    prepared = METHODS[Adalora](run.base(), run)
     batch = run.data.collate(run.data.train.__getitems__(list(range(6))))
     torch.manual_seed(0)
     model: Any = prepared.model.eval()

@@ -9,8 +9,7 @@ import torch
 from peft import EvaConfig, LoraConfig, PeftModel, get_peft_model, initialize_lora_eva_weights
 
 from autolora.configs.schema import Eva, RunConfig
-from autolora.engine import ranks
-from autolora.engine.retrain.fit import begin
+from autolora.engine.ranks import RankRecord
 from autolora.engine.retrain.methods import METHODS
 from autolora.engine.run.context import Context
 from autolora.problems.data import LengthGroupedOrder
@@ -24,20 +23,19 @@ EVA = ("--method", "eva", "--lora.r", str(R), "--lora.rho", str(RHO))
 WIDE = ("--lora.target_modules", "all-linear")
 
 
-def prepared(run: Context) -> PeftModel:
-    found = METHODS[Eva](run.base(), run, 8)
-    begin(run, found, run.data)
+def prepared(run: Context) -> tuple[PeftModel, RankRecord]:
+    found = METHODS[Eva](run.base(), run)
     assert isinstance(found.model, PeftModel)
-    return found.model
+    assert found.record is not None
+    return found.model, found.record
 
 
-def of_peft(run: Context, keep: tuple[str, ...]) -> PeftModel:
+def of_peft(run: Context, record: RankRecord, keep: tuple[str, ...]) -> PeftModel:
     """PEFT's initialisation by its own defaults, on all training rows; `keep`: what of a batch it is given."""
     base = run.base()
-    names = list(ranks.load(run.folder.ranks).kept) + [x.name for x in ranks.load(run.folder.ranks).layers]
     settings = LoraConfig(
-        r=R, lora_alpha=16, target_modules=sorted(set(names)), init_lora_weights="eva", eva_config=EvaConfig(rho=RHO),
-        task_type=run.task.peft_type,
+        r=R, lora_alpha=16, target_modules=sorted(record.ranks), init_lora_weights="eva",
+        eva_config=EvaConfig(rho=RHO), task_type=run.task.peft_type,
     )  # fmt: skip
     model = get_peft_model(base.model, settings)
     data, size = run.data.train, run.config.retrain.batch_size
@@ -64,10 +62,9 @@ def test_ranks_and_start_are_those_of_peft(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
 ) -> None:
     run = run_of(tiny_config(*EVA, *WIDE))
-    mine = prepared(run)
+    mine, record = prepared(run)
     # Given labels, one for each row, PEFT's mask of tokens would be another.
-    compare(mine, of_peft(run, ("input_ids", "attention_mask", "token_type_ids")))
-    record = ranks.load(run.folder.ranks)
+    compare(mine, of_peft(run, record, ("input_ids", "attention_mask", "token_type_ids")))
     assert record.rule == "eva"
     assert sum(layer.rank for layer in record.layers) == R * len(record.layers), "the budget is one of ranks"
     assert max(layer.rank for layer in record.layers) <= R * RHO
@@ -81,5 +78,5 @@ def test_of_a_language_model_no_prompt_counts(tmp_path: Path, run_of: Callable[.
     model, data = save_causal(tmp_path / "model", "llama"), write_e2e(tmp_path / "data")
     argv = [*arguments(model, data, tmp_path / "runs", "[q_proj,o_proj,down_proj]"), *EVA]
     run = run_of(parse(argv).config)
-    mine = prepared(run)
-    compare(mine, of_peft(run, ("input_ids", "attention_mask", "labels")))
+    mine, record = prepared(run)
+    compare(mine, of_peft(run, record, ("input_ids", "attention_mask", "labels")))

@@ -53,7 +53,7 @@ def deltas(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Tensor]]:
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize("scale", ["mean_rank", "component", "fixed", "rslora"])
+@pytest.mark.parametrize("scale", ["mean_rank", "rslora"])
 def test_what_is_left_is_the_best_approximation_above_one_threshold(
     tiny_config: Callable[..., RunConfig], model_folder: Callable[..., Path], deltas: dict[str, Any], scale: str
 ) -> None:

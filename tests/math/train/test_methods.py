@@ -16,7 +16,7 @@ from autolora.configs.schema import METHODS, RunConfig, WithLora
 from autolora.engine.retrain.methods.adapter import load
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.stages import run_stages
-from tests.helpers.methods import HEAD, LAYERS, LEARNED, SIZE, Done, R
+from tests.helpers.methods import HEAD, LAYERS, SIZE, Done, R
 from tests.helpers.recomputed import of_sample
 
 
@@ -30,7 +30,7 @@ def exported(run: Done) -> Any:
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize("method", sorted(name for name, kind in METHODS.items() if not kind.searches))
+@pytest.mark.parametrize("method", ["adalora", "adapter", "eva", "full", "head", "lora", "para", "wide"])
 def test_each_method_trains_reports_and_counts(done: Callable[..., Done], method: str) -> None:
     result, folder = done(method).result, done(method).folder
     assert result["method"] == method
@@ -51,8 +51,6 @@ def test_parameter_counts(done: Callable[..., Done]) -> None:
         return result["lora_parameters"], result["trainable_parameters"]
 
     assert counts("lora") == (LAYERS * R * SIZE, LAYERS * R * SIZE + HEAD)
-    for method in ("lora_ranks", "lora_shuffled", "lora_random"):
-        assert counts(method) == (sum(LEARNED) * SIZE, sum(LEARNED) * SIZE + HEAD)
     assert counts("adalora") == (LAYERS * R * SIZE, LAYERS * 3 * (SIZE + 1) + HEAD)
     assert counts("adapter") == (0, 2 * 2 * (2 * 32 * 4 + 4 + 32 + 2 * 32) + HEAD)
     assert counts("head") == (0, HEAD)
