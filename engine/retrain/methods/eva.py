@@ -20,7 +20,6 @@ from autolora.problems.models.attach import factors, lora_config, lora_layers
 from autolora.problems.models.layers import lora_layers_of
 from autolora.problems.models.load import BaseModel
 from autolora.problems.tasks.chat import Conversations
-from autolora.problems.tasks.losses import IGNORED
 
 
 @torch.no_grad()
