@@ -2,11 +2,10 @@
 
 import dataclasses
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError
 
 from autolora.configs.errors import UserError
@@ -23,8 +22,6 @@ BY_CURVE = "curve"
 """The rule of a record whose layers all have one rank, which the rank curve calls enough."""
 SUM_TO_ONE = {"softmax"}
 """Constraints under which the alphas of a layer sum to 1: each starts at 1/k."""
-LEAST_POINTS = 8
-"""If the last quarter of a search has fewer logged points, no rank counts as steady."""
 # A relative tolerance: at the uniform start, rounding may put alpha just below lambda = 1/k, and must not drop it.
 _ROUNDING = 1e-6
 
@@ -39,8 +36,7 @@ class LayerRank:
     alpha and contribution [k] belong to the components of the search. singular_values, share and share_standard_error
     [k] belong to the singular components of the same update, the largest singular value first. Shares are in nats per
     label of D_val. `layer_part_standard_error`: of layer_share divided by the sum of all layers' shares; None if that
-    is not above 0. `decided`: whether the rank by threshold was steady at the end of the search; None under other
-    rules.
+    is not above 0.
     """
 
     name: str
@@ -53,7 +49,6 @@ class LayerRank:
     layer_share: float | None = None
     layer_share_standard_error: float | None = None
     layer_part_standard_error: float | None = None
-    decided: bool | None = None
 
     @property
     def seen(self) -> bool:
@@ -127,11 +122,6 @@ class RankRecord:
         """Whether every layer has the same rank."""
         return len(set(self.ranks.values())) == 1
 
-    @property
-    def undecided(self) -> list[bool]:
-        """For each layer whether its rank is undecided; False for every layer unless a threshold chose the ranks."""
-        return [layer.decided is False for layer in self.layers]
-
 
 def thresholds(alpha: Array, constraint: Constraint) -> Array:
     """lambda of each layer [layers, 1]: 1/k for softmax (AutoLoRA section 4.4), 1/2 for sigmoid, sum(alpha)/k for none
@@ -150,28 +140,6 @@ def kept_components(alpha: Array, constraint: Constraint) -> Array:
     bound = thresholds(alpha, constraint)
     kept: Array = alpha >= bound - _ROUNDING * abs(bound)
     return kept
-
-
-def steady_layers(alpha: Sequence[np.ndarray], constraint: Constraint) -> list[bool]:
-    """Whether the rank of each layer was the same at all logged points of the last quarter of a search, and these were
-    LEAST_POINTS or more. alpha [points][layers, k]."""
-    points = len(alpha) // 4
-    if points < LEAST_POINTS:
-        return [False] * len(alpha[0])
-    ranks = np.stack([kept_components(at, constraint).sum(axis=1) for at in alpha[-points:]])
-    steady: list[bool] = (ranks == ranks[0]).all(axis=0).tolist()
-    return steady
-
-
-def steadiness(record: RankRecord) -> str:
-    """How many ranks by threshold the search decides; "" for ranks by another rule."""
-    decided = [layer.decided for layer in record.layers]
-    if all(one is None for one in decided):
-        return ""
-    return (
-        f"{sum(map(bool, decided))} of {len(decided)} ranks are decided within this search (unchanged in its last "
-        f"quarter, of {LEAST_POINTS} or more logged points); another seed may decide otherwise"
-    )
 
 
 def chosen_components(layer: LayerRank, record: RankRecord) -> list[int]:

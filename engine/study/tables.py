@@ -22,8 +22,8 @@ from autolora.engine.study.cells import Cell
 SEED, TASK = "seed", "task"
 SCORE, LOSS = "score", "log_loss"
 """The columns with each task's first metric, and with the log loss at a fitted temperature, nats a label (null: it was
-not measured). The loss is that of the evaluation rows; of a cell with retrain.row_losses, of its unused training rows
-too."""
+not measured). The loss is that of the evaluation rows, and of unused training rows where task.unused_rows asks for
+them."""
 LAYERS, RANKS, SHARES = "layers", "ranks", "shares"
 """The columns with the names of the layers with LoRA, and with the rank and the share of each."""
 OUTER = "outer_loss"
@@ -58,13 +58,11 @@ def _row(cell: Cell) -> dict[str, Any]:
     result, losses = read_result(cell.folder.metrics), cell.folder.row_losses
     kept = {"metric" if key == "metrics" else key: one for key, one in result.items() if key not in _LEFT_OUT}
     fields: dict[Any, Any] = pd.json_normalize(kept).to_dict("records")[0]
-    loss = result.get("calibrated_loss")
     read = {part: (result.get("data") or {}).get(part) for part in ("evaluation", "unused")}
+    loss = None
     if losses.exists():
         rows = read_parquet(losses, "remove the cell to train it again", numbers=("loss", "weight"))
         loss = float(rows["loss"].sum() / rows["weight"].sum())
-    else:
-        read["unused"] = None
     if "task.path" in cell.values:  # a task is called like its file, and several files may have one name
         fields[TASK] += f" ({cell.values['task.path']})"
     return {

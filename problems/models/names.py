@@ -36,10 +36,6 @@ def joined_ranks(ranks: Mapping[str, int]) -> dict[str, int]:
     return total
 
 
-NOT_DECIDED = "not decided within this search"
-"""What a pale cell means, on every rank map."""
-
-
 @dataclass(frozen=True)
 class Grid:
     """The blocks of the model, the projections in a block, and the place of each layer: the index of its block and of

@@ -33,9 +33,8 @@ def answered_record(**changes: Any) -> RankRecord:
             layer_share=share,
             layer_share_standard_error=error,
             layer_part_standard_error=error / 0.31,
-            decided=sure,
         )
-        for name, rank, (share, error), sure in zip(SHAPES, (3, 1, 8), shares, (True, False, None), strict=True)
+        for name, rank, (share, error) in zip(SHAPES, (3, 1, 8), shares, strict=True)
     )
     fields: dict[str, Any] = {"layers": layers, "evidence": evidence_of(), "lora_parameters": 1000}
     return RankRecord(8, **(fields | changes))

@@ -44,7 +44,7 @@ def test_layers_of_rank_0_count_in_the_mean_but_not_in_that_of_the_layers_that_k
 
 def test_every_field_of_a_record_is_written_and_read_again(tmp_path: Path) -> None:
     """The names of the fields stood in seven lists; one that misses a list would be lost or refused."""
-    layer = ranks.LayerRank("a", 1, (0.6,), (1.0,), (2.0,), (0.1,), (0.01,), 0.1, 0.01, 0.2, True)
+    layer = ranks.LayerRank("a", 1, (0.6,), (1.0,), (2.0,), (0.1,), (0.01,), 0.1, 0.01, 0.2)
     best = dataclasses.replace(point(1, -0.1), parameters=9, reference_kept_standard_error=0.01)
     curves = dict.fromkeys(("plain_curve", "uneven_curve"), (best,)) | {"budget_curve": (BudgetPoint(**vars(best)),)}
     measured = evidence_of(rank_curve=(best, point(8, 0.0, 0.0)), **curves, regression=True, folds=5)

@@ -1,9 +1,8 @@
-"""Ranks by each rule: thresholds, budgets, and what is steady, from stored evidence alone."""
+"""Ranks by each rule: thresholds and budgets, from stored evidence alone."""
 
 import dataclasses
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -19,7 +18,6 @@ from autolora.engine.ranks.record import (
     RankRecord,
     chosen_components,
     kept_components,
-    steady_layers,
     thresholds,
 )
 from autolora.engine.ranks.rules import rule_of
@@ -75,28 +73,10 @@ def test_a_budget_is_the_parameters_of_uniform_ranks() -> None:
     assert parameters_of(1.7, [1, 2]) == 5
 
 
-@pytest.fixture
-def alpha() -> np.ndarray:
-    """40 points of three layers with two components: far apart; crossing lambda four points before the end; crossing
-    it before the last quarter."""
-    points = np.arange(40)
-    firsts = np.stack([np.full(40, 0.8), np.where(points < 36, 0.5, 0.6), np.where(points < 30, 0.5, 0.6)], axis=1)
-    return np.stack([firsts, 1 - firsts], axis=2)
-
-
-def test_a_rank_is_steady_if_it_is_the_same_in_the_last_quarter(alpha: np.ndarray) -> None:
-    assert steady_layers(list(alpha), "softmax") == [True, False, True]
-    assert steady_layers(list(alpha[:35]), "softmax") == [True, True, False]
-
-
-def test_a_short_search_decides_nothing(alpha: np.ndarray) -> None:
-    assert steady_layers(list(alpha[:31]), "softmax") == [False] * 3
-
-
 SIZES = {"a": 10, "b": 10, "c": 40}
 
 
-def decided(record: RankRecord, settings: AnswerConfig, sizes: dict[str, int]) -> RankRecord:
+def chosen(record: RankRecord, settings: AnswerConfig, sizes: dict[str, int]) -> RankRecord:
     return rule_of(settings, sizes).choose(record)
 
 
@@ -106,7 +86,7 @@ def record_of(evidence: Evidence | None = None, **changes: Any) -> RankRecord:
     layers = tuple(
         LayerRank(
             name, 0, alpha=(0.5, 0.3, 0.2), contribution=(1.0, 1.0, 1.0), singular_values=(3.0, 2.0, 1.0), share=share,
-            share_standard_error=(0.004,) * 3, layer_share=sum(share), layer_share_standard_error=0.01, decided=True,
+            share_standard_error=(0.004,) * 3, layer_share=sum(share), layer_share_standard_error=0.01,
         )
         for name, share in shares.items()
     )  # fmt: skip
@@ -118,11 +98,11 @@ def record_of(evidence: Evidence | None = None, **changes: Any) -> RankRecord:
 
 
 def ranks_of(settings: AnswerConfig, **changes: Any) -> list[int]:
-    return [layer.rank for layer in decided(record_of(**changes), settings, SIZES).layers]
+    return [layer.rank for layer in chosen(record_of(**changes), settings, SIZES).layers]
 
 
 def test_the_threshold_looks_at_alpha_alone() -> None:
-    found = decided(record_of(), Threshold(), SIZES)
+    found = chosen(record_of(), Threshold(), SIZES)
     assert [layer.rank for layer in found.layers] == [1, 1, 1]  # lambda is 1/3
     assert (found.rule, found.budget, found.note) == ("threshold", None, None)
     assert found.threshold == pytest.approx(1 / 3)
@@ -132,27 +112,27 @@ def test_shares_are_taken_by_worth_per_parameter_within_the_budget() -> None:
     # Per parameter: a 0.01, 0.005, 0.0001; c 0.005, 0.00025; b 0.003, 0.002. Other shares are not above their errors.
     assert ranks_of(Shares(budget=0.5)) == [2, 1, 0]  # 30 parameters
     assert ranks_of(Shares(budget=1.0)) == [2, 0, 1]  # 60: a, a, c
-    found = decided(record_of(), Shares(budget=2.0), SIZES)
+    found = chosen(record_of(), Shares(budget=2.0), SIZES)
     assert [layer.rank for layer in found.layers] == [2, 2, 2]
     assert found.lora_parameters == 120
     assert not found.note  # all of the budget
-    with_rest = decided(record_of(), Shares(budget=3.0), SIZES)
+    with_rest = chosen(record_of(), Shares(budget=3.0), SIZES)
     assert [layer.rank for layer in with_rest.layers] == [2, 2, 2], "the third share of a is below its error"
 
 
 def test_exactly_the_components_that_were_taken_are_found_again() -> None:
-    found = decided(record_of(), Shares(budget=0.5), SIZES)
+    found = chosen(record_of(), Shares(budget=0.5), SIZES)
     # Of b the second component has the larger share.
     assert {layer.name: chosen_components(layer, found) for layer in found.layers} == {"a": [0, 1], "b": [1], "c": []}
-    by_size = decided(record_of(), Size(budget=0.5), SIZES)
+    by_size = chosen(record_of(), Size(budget=0.5), SIZES)
     assert {layer.name: chosen_components(layer, by_size) for layer in by_size.layers}["b"] == [0]
 
 
 def test_auto_is_the_smallest_budget_that_is_enough() -> None:
-    found = decided(record_of(), Shares(), SIZES)
+    found = chosen(record_of(), Shares(), SIZES)
     assert found.budget == 30  # 0.5, see test_evidence
     none = evidence_of(budget_curve=(point(2.0, 0.15, 0.001, 120),), rank_curve=(point(1, 0.05), point(3, 0.0, 0.0)))
-    found = decided(record_of(none), Shares(), SIZES)
+    found = chosen(record_of(none), Shares(), SIZES)
     assert [layer.rank for layer in found.layers] == [2, 2, 2], "all whose share exceeds its standard error"
     assert found.budget is None
     assert str(found.note).startswith("no budget up to an average rank of 2 is enough")
@@ -174,7 +154,7 @@ def test_auto_is_one_rank_in_every_layer_if_that_is_enough_with_fewer_parameters
     """On SST-2 components all over the layers had been taken, and kept 74 % of the gain, where rank 2 kept all."""
     enough = (point(1, 0.0), point(3, 0.0, 0.0))
     record = record_of(evidence_of(budget_curve=budgets, rank_curve=enough))
-    found = decided(record, Shares(), SIZES)
+    found = chosen(record, Shares(), SIZES)
     said = "rank 1 in every layer is enough on D_val" in str(found.note)
     assert said is (ranks is not None)
     assert found.budget == (None if ranks else 60 * min(one.at for one in budgets))
@@ -183,7 +163,7 @@ def test_auto_is_one_rank_in_every_layer_if_that_is_enough_with_fewer_parameters
         assert found.rule == "curve"
         kept = [chosen_components(layer, found) for layer in found.layers]
         assert kept == [[0], [0], [0]], "the first component of each layer, as on the curve"
-    numbered = decided(record, Shares(budget=2.0), SIZES)
+    numbered = chosen(record, Shares(budget=2.0), SIZES)
     assert numbered.budget == 120, "a budget of the user's is kept"
 
 
@@ -193,20 +173,20 @@ def test_size_needs_no_shares_and_goes_by_the_squared_singular_value() -> None:
         record, evidence=None,
         layers=tuple(dataclasses.replace(x, share=(), share_standard_error=()) for x in record.layers),
     )  # fmt: skip
-    found = decided(bare, Size(budget=0.5), SIZES)
+    found = chosen(bare, Size(budget=0.5), SIZES)
     assert [layer.rank for layer in found.layers] == [2, 1, 0]  # 9, 9, 4 per 10 parameters; c has 9 per 40
-    found = decided(bare, Size(budget=1.5), SIZES)
+    found = chosen(bare, Size(budget=1.5), SIZES)
     assert [layer.rank for layer in found.layers] == [3, 2, 1], "by the singular value itself c would have none"
     with pytest.raises(UserError, match=r"--answer.rule: size needs what is measured on D_val"):
-        decided(bare, Size(), SIZES)
+        chosen(bare, Size(), SIZES)
     for budget in ("auto", 0.5):
         with pytest.raises(UserError, match=r"--answer.rule: shares needs what is measured on D_val, .* allowed"):
-            decided(bare, Shares(budget=budget), SIZES)
+            chosen(bare, Shares(budget=budget), SIZES)
 
 
 def test_where_lora_has_learned_nothing_every_layer_has_rank_1_and_the_record_says_why() -> None:
     nothing = evidence_of(gain=0.001)
-    found = decided(record_of(nothing), Shares(), SIZES)
+    found = chosen(record_of(nothing), Shares(), SIZES)
     assert [layer.rank for layer in found.layers] == [1, 1, 1]
     assert NOTHING_LEARNED in str(found.note)
-    assert NOTHING_LEARNED in str(decided(record_of(nothing), Threshold(), SIZES).note)
+    assert NOTHING_LEARNED in str(chosen(record_of(nothing), Threshold(), SIZES).note)
