@@ -110,7 +110,7 @@ def _with_steadiness(run: Workbench, record: RankRecord) -> RankRecord:
 
 def _track(record: RankRecord, tracker: Tracker) -> None:
     """Sends the chosen rank of every layer and their mean; if they were measured, also the gain, the sufficient rank,
-    the share of every layer, and the curve as a chart and a table. docs/run-folder.md describes it for users."""
+    the share of every layer, and the curve as a chart and a table. docs/wandb.md describes it for users."""
     if not tracker.alive:
         return
     keys, evidence = key_names([layer.name for layer in record.layers]), record.evidence

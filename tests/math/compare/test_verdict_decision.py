@@ -216,7 +216,7 @@ def test_a_second_verdict_with_more_pairs_finds_more_that_is_not_there() -> None
         found["24"] += second in SURE
         found["both"] += first in SURE or (first == "undecided" and second in SURE)
     parts = [found[name] / verdicts for name in ("8", "24", "both")]
-    assert parts == pytest.approx([0.038, 0.037, 0.065], abs=0.003), "results/simulations.md tells them"
+    assert parts == pytest.approx([0.038, 0.037, 0.065], abs=0.003), "results/verdict.md tells them"
     assert found["both"] <= 0.1 * verdicts
 
 
