@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 from scipy.stats import wilcoxon
 
-from tests.helpers.markdown import RESULTS, text_of
+from autolora.configs.parser import parse
+from tests.helpers.markdown import RESULTS, blocks, text_of
 from tests.helpers.places import ROOT
+from tests.helpers.shell import commands
 
 Table = list[list[str]]
 """Rows of cells; the first row is the head, and its first cell says what the rows are."""
@@ -184,6 +186,14 @@ COMPUTED = {"table1": table1, "seeds": seeds, "enough": enough, "places": places
 def test_the_tables_of_a_page_are_what_its_numbers_say(page: Path) -> None:
     assert printed(page) == (COMPUTED[page.stem]() if page.stem in COMPUTED else stored(page.stem))
     assert len(text_of(page).splitlines()) <= 60
+
+
+@pytest.mark.parametrize("page", RESULTS, ids=lambda page: page.stem)
+def test_the_commands_of_a_page_are_read(page: Path) -> None:
+    """Those of code that is gone name its commit."""
+    for block in (block for block in blocks(text_of(page), "bash") if "18db2fbb" not in block):
+        for words in (words for words in commands(block) if "run.py" in words):
+            parse(words[words.index("run.py") + 1 :])
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.csv")), ids=lambda path: path.stem)
