@@ -89,7 +89,7 @@ def _unchosen(run: Context, names: list[str]) -> RankRecord:
 
 def _track(record: RankRecord, tracker: Tracker) -> None:
     """Sends the chosen ranks; if they were measured, also the gain, the sufficient rank, the shares, and the curve.
-    docs/wandb.md describes it for users."""
+    docs/run-folder.md describes it for users."""
     values: dict[str, float] = {"answer/mean_rank": record.mean_rank}
     if (evidence := record.evidence) is not None:
         values |= {

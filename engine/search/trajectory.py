@@ -138,7 +138,7 @@ def searched_model(run: Context) -> tuple[PeftModel, Gates]:
 
 
 class SearchTracking:
-    """Sends each logged point during a search of `steps` steps, and the trajectories when it ends; docs/wandb.md
+    """Sends each logged point during a search of `steps` steps, and the trajectories when it ends; docs/run-folder.md
     describes it for users. It counts components from 1, as the paper and the report do."""
 
     def __init__(self, tracker: Tracker, steps: int) -> None:
