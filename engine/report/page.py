@@ -31,7 +31,8 @@ rcParams.update({
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "autolora",  # the same page from the same numbers
     "text.parse_math": False,  # a name that contains `$` is no formula
-    "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "font.size": 9, "savefig.dpi": 110,
+    "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "font.size": 9,
+    "savefig.dpi": 110, "savefig.bbox": "tight",
 })  # fmt: skip
 
 _PAGES = Environment(

@@ -72,7 +72,7 @@ def heard() -> Iterator[None]:
         log.setLevel(logging.INFO)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"(transformers|torch|peft|accelerate|datasets)\b")
+            warnings.filterwarnings("ignore", module=r"(transformers|torch|peft|accelerate|datasets|pyarrow)\b")
             yield
     finally:
         log.setLevel(level)

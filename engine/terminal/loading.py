@@ -38,4 +38,4 @@ def quiet_libraries() -> None:
         enable_progress_bars()
     datasets.utils.logging.set_verbosity_error()
     datasets.disable_progress_bars()
-    warnings.filterwarnings("ignore", module=r"(transformers|torch|peft|accelerate|datasets)\b")
+    warnings.filterwarnings("ignore", module=r"(transformers|torch|peft|accelerate|datasets|pyarrow)\b")

@@ -40,5 +40,5 @@ def rank_map(record: RankRecord) -> Figure:
 def rank_picture(names: Sequence[str], ranks: Sequence[int], k: int) -> Image.Image:
     """The map as an image."""
     drawn = BytesIO()
-    rank_figure(names, ranks, k).savefig(drawn, dpi=110)
+    rank_figure(names, ranks, k).savefig(drawn, dpi=110, bbox_inches="tight")
     return Image.open(drawn)
