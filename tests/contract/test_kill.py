@@ -136,8 +136,8 @@ def test_kills_at_random_times(whole: Whole, tmp_path: Path, seed: int) -> None:
 
 
 ENDLESS = {
-    "search": ("--search.steps", "300", "--search.patience", "0", "--search.checkpoint_every", "100000"),
-    "retrain": ("--method", "lora", "--retrain.max_steps", "400", "--retrain.checkpoint_every", "100000"),
+    "search": ("--search.steps", "120", "--search.patience", "0", "--search.checkpoint_every", "100000"),
+    "retrain": ("--method", "lora", "--retrain.max_steps", "150", "--retrain.checkpoint_every", "100000"),
 }
 
 
@@ -160,7 +160,7 @@ def test_a_signal_saves_and_ends(tiny: Tiny, folder: Path, tmp_path: Path, stage
         logged = [line["step"] for line in read(folder / "search" / "metrics.jsonl")]
         assert logged == sorted(set(logged)), "no line twice"
     else:
-        assert read(folder / "metrics.json")["steps"]["retrain"] == 400
+        assert read(folder / "metrics.json")["steps"]["retrain"] == 150
 
 
 def test_two_commands_never_work_in_one_folder(tiny: Tiny, folder: Path, tmp_path: Path) -> None:
