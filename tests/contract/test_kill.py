@@ -28,11 +28,11 @@ LONG = (
 )  # fmt: skip
 FEW = ("--task.evaluation_rows", "64", "--retrain.max_steps", "2", "--verdict.pairs", "8", "--verdict.rows", "16")
 OF_A_RUN = {
-    "run": LONG,
-    "overwrite": (*LONG, "--overwrite"),
-    "answer.from": ("--answer.from", "{finished}", "--answer.rule", "size", "--answer.budget", "2",
+    "run": (*MEASURED, *LONG),
+    "overwrite": (*MEASURED, *LONG, "--overwrite"),
+    "answer.from": (*MEASURED, "--answer.from", "{finished}", "--answer.rule", "size", "--answer.budget", "2",
                     "--search.check_every", "null"),
-    "verdict": (*FEW, "--stage", "verdict", "--verdict.minutes", "60"),
+    "verdict": (*MEASURED, *FEW, "--stage", "verdict", "--verdict.minutes", "60"),
     "trial": ("--method", "lora_grid", "--lora.grid", "[1,2]", "--lora.target_modules", "[query]"),
 }  # fmt: skip
 """Commands that begin with those of a tiny run."""
@@ -70,7 +70,8 @@ class Whole:
         assert process.wait() == 0, process.said()
         assert "damaged" not in process.said()
         found = outcome(self.root.parent)
-        assert found.keys() == self.outcome.keys()
+        # Of a verdict's pair, of which only the numbers are kept, a kill may leave the adapter.
+        assert all("verdict/cells/" in name for name in found.keys() ^ self.outcome.keys())
         for name, value in self.outcome.items():
             assert found[name] == value, name
 
@@ -89,10 +90,11 @@ def whole(
         data = lines(place / "messages.jsonl", conversations())
         argv = language_arguments(chat_model, data, root.parent, retrain__checkpoint_every=2)
     elif name == "measure":
-        argv = ["measure", str(finished() / "adapter"), "--data", str(table(place / "rows.csv")), "--out", str(root)]
+        rows = table(place / "rows.csv", 80, ("negative", "positive"))
+        argv = ["measure", str(finished() / "adapter"), "--data", str(rows), "--out", str(root)]
     else:
         given = [str(finished()) if word == "{finished}" else word for word in OF_A_RUN[name]]
-        argv = once([*tiny_arguments(model_folder("bert", 0.1), place), *MEASURED, *given])
+        argv = once([*tiny_arguments(model_folder("bert", 0.1), place), *given])
     found, began = Whole(argv, root, before, {}, COMMANDS[name]), time.monotonic()
     process = found.begin(place / "whole.txt", log=place / "log")
     assert process.wait() == 0, process.said()
@@ -134,8 +136,8 @@ def test_kills_at_random_times(whole: Whole, tmp_path: Path, seed: int) -> None:
 
 
 ENDLESS = {
-    "search": ("--search.steps", "300", "--search.patience", "0", "--search.checkpoint_every", "100000"),
-    "retrain": ("--method", "lora", "--retrain.max_steps", "400", "--retrain.checkpoint_every", "100000"),
+    "search": ("--search.steps", "120", "--search.patience", "0", "--search.checkpoint_every", "100000"),
+    "retrain": ("--method", "lora", "--retrain.max_steps", "150", "--retrain.checkpoint_every", "100000"),
 }
 
 
@@ -158,7 +160,7 @@ def test_a_signal_saves_and_ends(tiny: Tiny, folder: Path, tmp_path: Path, stage
         logged = [line["step"] for line in read(folder / "search" / "metrics.jsonl")]
         assert logged == sorted(set(logged)), "no line twice"
     else:
-        assert read(folder / "metrics.json")["steps"]["retrain"] == 400
+        assert read(folder / "metrics.json")["steps"]["retrain"] == 150
 
 
 def test_two_commands_never_work_in_one_folder(tiny: Tiny, folder: Path, tmp_path: Path) -> None:

@@ -138,16 +138,6 @@ def test_the_same_command_on_a_finished_run_trains_nothing_and_changes_nothing(
     assert (answer.code, str(folder.parent.parent) in answer.line) == (2, True)
 
 
-def test_the_order_of_words_means_nothing_and_the_command_line_wins(tiny: Tiny, tmp_path: Path) -> None:
-    (tmp_path / "own.yaml").write_text("seed: 3\nsearch: {steps: 5}\n")
-    file = ["--config", str(tmp_path / "own.yaml")]
-    words = ["--search.steps", "7", "--print_config"]
-    one, other = succeed(*file, *words), succeed(*words, *file)
-    assert one == other
-    assert "seed: 3" in one
-    assert "steps: 7" in one
-
-
 def test_help_lists_every_key_and_a_bare_name_is_looked_up_in_configs(finished: Finished) -> None:
     shown = succeed("--help")
     settings = read(finished() / "config.yaml")

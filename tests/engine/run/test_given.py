@@ -81,14 +81,6 @@ def test_second_derivatives_need_an_attention_that_has_them(tmp_path: Path, kern
         assert run.base(second_order=True)
 
 
-def test_it_never_resumes_and_leaves_no_folder_of_a_run(tmp_path: Path) -> None:
-    run = bench(tmp_path)
-    run.begin()
-    assert not list(tmp_path.iterdir())
-    assert run.data.unused is None
-    assert len(run.data.train) == 10
-
-
 def test_the_dtype_is_that_of_the_first_weight_with_a_point(tmp_path: Path) -> None:
     model = nn.ModuleList([nn.Module(), nn.Linear(2, 2).to(torch.bfloat16), nn.Linear(2, 2)])
     model[0].register_parameter("packed", nn.Parameter(torch.zeros(2, dtype=torch.uint8), requires_grad=False))

@@ -13,7 +13,7 @@ from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.manifest import Changed
 from autolora.engine.run.opening import Places, growing_beside, settle
 from autolora.problems.machine.processes import ALONE
-from tests.helpers.run_folders import everything
+from tests.contract.readers import everything
 
 OPERATIONS = (
     (os, "rename"), (os, "replace"), (os, "link"), (os, "fsync"), (os, "unlink"), (os, "rmdir"), (Path, "mkdir"),

@@ -16,8 +16,8 @@ from autolora.engine.run.context import Context
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.trial_batch import try_longest_batch
 from autolora.problems.machine.processes import Processes
+from tests.contract.readers import everything
 from tests.helpers.full_memory import refuse_allocations
-from tests.helpers.run_folders import everything
 from tests.helpers.tiny import MEASURED, tiny_arguments
 
 
