@@ -22,13 +22,17 @@ Metric = Callable[..., Any]
 """Labels and predictions [rows] -> a number."""
 
 
-# The correlations of a constant are no numbers: a model that predicts one value has learned nothing, which counts 0.
+def _correlation(of: Metric, labels: np.ndarray, predicted: np.ndarray) -> Any:
+    """0 where all labels or all predictions are equal: a model that predicts one value has learned nothing."""
+    return 0.0 if 0 in (np.ptp(labels), np.ptp(predicted)) else of(labels, predicted).statistic
+
+
 METRICS: dict[str, Metric] = {
     "accuracy": accuracy_score,
     "matthews": matthews_corrcoef,
     "f1_macro": partial(f1_score, average="macro"),
-    "spearman": lambda labels, predicted: np.nan_to_num(stats.spearmanr(labels, predicted).statistic),
-    "pearson": lambda labels, predicted: np.nan_to_num(stats.pearsonr(labels, predicted).statistic),
+    "spearman": partial(_correlation, stats.spearmanr),
+    "pearson": partial(_correlation, stats.pearsonr),
     "mse": mean_squared_error,
 }
 
