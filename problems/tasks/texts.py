@@ -127,7 +127,8 @@ class Texts(Task):
         if isinstance(feature, ClassLabel):
             return list(feature.names)
         found = {name for rows in self.raw.known for name in self._names(rows)}
-        names = sorted(found, key=lambda name: (0, int(name), name) if _is_whole(name) else (1, 0, name))
+        numbers = {name for name in found if name.removeprefix("-").isdecimal()}
+        names = [*sorted(sorted(numbers), key=int), *sorted(found - numbers)]
         if len(names) < 2:
             raise UserError(f"{self.origin()}: column {self._label!r} has one label alone, {names[0]!r}")
         return names
@@ -203,7 +204,3 @@ class Texts(Task):
             return table.assign(label=labels, predicted=best)
         names = np.asarray(self.classes, dtype=object)
         return table.assign(label=names[labels], predicted=names[best.astype(int)], probability=predicted[:, 1])
-
-
-def _is_whole(name: str) -> bool:
-    return name.removeprefix("-").isdecimal()
