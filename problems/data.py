@@ -94,17 +94,17 @@ def fingerprint(data: Data, classes: Sequence[str]) -> dict[str, Any]:
     return {"classes": list(classes), "training": told(data.train), "evaluation": evaluation, **unused}
 
 
+@dataclass(eq=False)
 class LengthGroupedOrder(Sampler[int]):
     """The order of rows in each epoch, computed from seed and epoch alone.
 
     Rows of similar length share a batch, so that little padding is needed.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
-        self.lengths = list(lengths)
-        self.batch_size = batch_size
-        self.seed = seed
-        self.epoch = 0
+    lengths: Sequence[int]
+    batch_size: int
+    seed: int
+    epoch: int = 0
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -121,7 +121,7 @@ class LengthGroupedOrder(Sampler[int]):
     def batches(self, epoch: int) -> list[list[int]]:
         """Row numbers of each batch of an epoch; every row comes once."""
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
-        rows: Sequence[int] = get_length_grouped_indices(self.lengths, self.batch_size, generator=generator)
+        rows: Sequence[int] = get_length_grouped_indices(list(self.lengths), self.batch_size, generator=generator)
         batches = [list(rows[i : i + self.batch_size]) for i in range(0, len(rows), self.batch_size)]
         # transformers sorts the rows in groups of many batches: each group begins with its longest rows. Without this
         # shuffle, batches would get shorter in every group.
@@ -163,23 +163,23 @@ class Batch:
     seed: int
 
 
+@dataclass(eq=False)
 class Batches:
     """The batches of one level of a search: each, with its dropout masks, is a function of the seed and its number.
 
     A batch has `size` times `parts` rows. With several processes each one has its own rows, and masks, of a batch.
     """
 
-    def __init__(
-        self, rows: Dataset, size: int, collate: Collate, seed: int, device: torch.device,
-        processes: Processes = ALONE, parts: int = 1,
-    ) -> None:  # fmt: skip
-        self.rows = rows
-        self.size = size
-        self.collate = collate
-        self.seed = seed
-        self.device = device
-        self.processes = processes
-        self.order = LengthGroupedOrder(rows["length"], size * parts, seed)
+    rows: Dataset
+    size: int
+    collate: Collate
+    seed: int
+    device: torch.device
+    processes: Processes = ALONE
+    parts: int = 1
+
+    def __post_init__(self) -> None:
+        self.order = LengthGroupedOrder(self.rows["length"], self.size * self.parts, self.seed)
         self._of_epoch: tuple[int, list[list[int]]] = (0, self.order.batches(0))
 
     def __getitem__(self, number: int) -> Batch:

@@ -149,21 +149,16 @@ def load_base(
             **options,
         )
     if "gguf_file" in options:
-        _forget_quantisation(model, options["gguf_file"])
+        del model.config.quantization_config  # the weights are not quantised now, and Trainer refuses those that are
+        model.hf_quantizer = None
+        model.is_quantized = False
+        model.config.gguf_file = options["gguf_file"]
     for key, saved, wanted in report["mismatched_keys"]:
         if in_body(model, key) or not head:
             raise UserError(f"--model.name: {config.name} does not hold what its config.json says: {key} has the size "
                             f"{list(saved)}, not {list(wanted)}")  # fmt: skip
     new = _owners(model, [*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
     return BaseModel(model, sorted(new | _heads(model) if head else new))
-
-
-def _forget_quantisation(model: Any, file: str) -> None:
-    """Makes a dequantised model look unquantised, as Trainer refuses quantised models. `file`: its GGUF file."""
-    del model.config.quantization_config
-    model.hf_quantizer = None
-    model.is_quantized = False
-    model.config.gguf_file = file
 
 
 def _four_bits() -> dict[str, Any]:

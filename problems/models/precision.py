@@ -27,9 +27,9 @@ def weights_dtype(config: RunConfig, auto_class: Any, compute: Compute) -> torch
     auto: bf16 for causal models of LARGE parameters or more, where the run computes in bf16 and does not train every
     weight; else fp32. Raises UserError when the model's configuration cannot be loaded.
     """
-    model = config.model
-    if model.dtype in ("fp32", "bf16"):
-        return torch.bfloat16 if model.dtype == "bf16" else torch.float32
+    model, named = config.model, {"fp32": torch.float32, "bf16": torch.bfloat16}
+    if model.dtype in named:
+        return named[model.dtype]
     if auto_class is not AutoModelForCausalLM or not compute.bf16 or config.trains == "all" or model.dtype == "nf4":
         return torch.float32
     if without_weights(model, auto_class).num_parameters() < LARGE:

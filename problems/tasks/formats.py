@@ -116,16 +116,15 @@ def _conversation(messages: Sequence[Message], row: Row, first: int = 0) -> Conv
     if not learned:
         raise ValueError("no assistant turn after a user's that is to be learned and has a text")
     tools = row.get("tools") or None
-    tools = json.loads(tools) if isinstance(tools, str) else _filled(tools)
-    options = {**(_filled(row.get("chat_template_kwargs")) or {}), **({"tools": tools} if tools else {})}
+    tools = json.loads(tools) if isinstance(tools, str) else tools
+    options = _filled({**(row.get("chat_template_kwargs") or {}), "tools": tools})
     return Conversation(messages, learned, options, [messages[learned[-1]]["content"]])
 
 
 def _answers(messages: Sequence[Message]) -> list[int]:
     """The numbers of the assistant turns after the first user's."""
     roles = [turn["role"] for turn in messages]
-    first = roles.index("user") if "user" in roles else len(roles)
-    return [number for number, role in enumerate(roles) if role == "assistant" and number > first]
+    return [number for number, role in enumerate(roles) if role == "assistant" and "user" in roles[:number]]
 
 
 def _is_learned(turn: Message) -> bool:

@@ -67,8 +67,8 @@ class GivenRows:
 
     Column `length`: the tokens of each example's `input_ids`, else 1, by which batches are grouped. Column `group`:
     with `by_text`, which says that a text is all that is read of an example, the same for those with equal
-    `input_ids`. `labels` of some rows: those that the collator makes from each example alone, flattened; if `shifted`,
-    as for a causal language model, without the first one, which no token comes before.
+    `input_ids`. `labels` of some rows: those that the collator makes from each example alone; if `shifted`, as for a
+    causal language model, without the first one, which no token comes before.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class GivenRows:
         if isinstance(key, str):
             return {"length": self._lengths, "group": self._groups}[key]
         batches = [self.collate([self._source[number]]) for number in key]
-        return {"labels": [_numbers(x["labels"][..., self._first :]) if "labels" in x else 0 for x in batches]}
+        return {"labels": [x["labels"][..., self._first :] if "labels" in x else 0 for x in batches]}
 
     def select(self, numbers: Iterable[int]) -> Self:
         """The rows with these numbers, of which each example is read only when it is needed."""
@@ -106,10 +106,3 @@ class GivenRows:
         found._source = Subset(self._source, chosen)
         found._lengths, found._groups = ([column[n] for n in chosen] for column in (self._lengths, self._groups))
         return found
-
-
-def _numbers(labels: Tensor) -> np.ndarray:
-    """Labels as a flat array; the script's collate may have put them on a GPU, or in bf16, which numpy lacks."""
-    flat = labels.detach().flatten().cpu()
-    found: np.ndarray = (flat.double() if flat.is_floating_point() else flat).numpy()
-    return found

@@ -6,7 +6,6 @@ times: as the model returned them, in fp32, as log-probabilities, and as the gra
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -20,8 +19,8 @@ CHUNK, CHUNK_ON_GPU = 2**23, 2**25
 def count_labels(labels: Any) -> int:
     """How many of these labels a loss averages over: all numbers with a point, and of others those that are not
     IGNORED."""
-    found = np.asarray(labels)
-    return found.size if found.dtype.kind == "f" else int((found != IGNORED).sum())
+    found = torch.as_tensor(labels)
+    return found.numel() if found.is_floating_point() else int((found != IGNORED).sum())
 
 
 def token_loss(logits: Tensor, labels: Tensor, vocab_size: int, *, smoothing: float = 0.0, **options: Any) -> Tensor:

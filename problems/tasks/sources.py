@@ -66,8 +66,8 @@ def read(
         of_file = splits_of(file, tagged=tagged, option=f"--task.{split}_path")
         found = {split: next(iter(of_file.values()))}
     else:
-        wanted = given if isinstance(given, list) else [given] if given else []
-        wanted = wanted or sorted({"validation", "test"} & splits.keys(), reverse=not config.tests_first)[:1]
+        usual = sorted({"validation", "test"} & splits.keys(), reverse=not config.tests_first)[:1]
+        wanted = [given] if isinstance(given, str) else given or usual
         held_out = wanted == ["validation"] and "validation" not in splits
         found = {} if held_out else {name: rows_of(splits, name) for name in wanted}
     evaluation = {name: prepared(rows, name) for name, rows in found.items()}

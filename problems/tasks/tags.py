@@ -21,8 +21,9 @@ from autolora.problems.tasks.losses import IGNORED
 
 OUTSIDE = "O"
 """The tag of a word that belongs to no entity."""
-_ENTITIES = {"tner/bionlp2004": ("DNA", "protein", "cell_type", "cell_line", "RNA")}
-"""Data sets of the hub whose tags are numbers without names: the entities in the order in which they are numbered."""
+_NAMES = {"tner/bionlp2004": ["O", "B-DNA", "I-DNA", "B-protein", "I-protein", "B-cell_type", "I-cell_type",
+                              "B-cell_line", "I-cell_line", "B-RNA", "I-RNA"]}  # fmt: skip
+"""Data sets of the hub whose tags are numbers without names: the names in the order in which they are numbered."""
 
 
 class Tags(Task):
@@ -39,12 +40,10 @@ class Tags(Task):
 
     def prepared(self, rows: Dataset, split: str | None) -> Dataset:
         """The columns `tokens` and `tags`. Raises UserError for tags that are not one a word, or not IOB2."""
-        usual = "ner_tags" if "ner_tags" in rows.column_names and "tags" not in rows.column_names else "tags"
+        usual = "tags" if "tags" in rows.column_names else "ner_tags"
         words, tags = (self.config.text_columns or ["tokens"])[0], self.config.label_column or usual
         rows = self.columns(rows, [words, tags], split)
-        names = getattr(getattr(rows.features[tags], "feature", None), "names", None)
-        if names is None and self.config.path in _ENTITIES:
-            names = [OUTSIDE, *(f"{place}-{name}" for name in _ENTITIES[self.config.path] for place in "BI")]
+        names = getattr(getattr(rows.features[tags], "feature", None), "names", _NAMES.get(self.config.path))
         sentences, found = rows[words][:], rows[tags][:]
         found = found if names is None else [[names[tag] for tag in sentence] for sentence in found]
         if list(map(len, sentences)) != list(map(len, found)):

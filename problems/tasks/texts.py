@@ -22,13 +22,17 @@ Metric = Callable[..., Any]
 """Labels and predictions [rows] -> a number."""
 
 
-# The correlations of a constant are no numbers: a model that predicts one value has learned nothing, which counts 0.
+def _correlation(of: Metric, labels: np.ndarray, predicted: np.ndarray) -> Any:
+    """0 where all labels or all predictions are equal: a model that predicts one value has learned nothing."""
+    return 0.0 if 0 in (np.ptp(labels), np.ptp(predicted)) else of(labels, predicted).statistic
+
+
 METRICS: dict[str, Metric] = {
     "accuracy": accuracy_score,
     "matthews": matthews_corrcoef,
     "f1_macro": partial(f1_score, average="macro"),
-    "spearman": lambda labels, predicted: np.nan_to_num(stats.spearmanr(labels, predicted).statistic),
-    "pearson": lambda labels, predicted: np.nan_to_num(stats.pearsonr(labels, predicted).statistic),
+    "spearman": partial(_correlation, stats.spearmanr),
+    "pearson": partial(_correlation, stats.pearsonr),
     "mse": mean_squared_error,
 }
 
@@ -123,7 +127,8 @@ class Texts(Task):
         if isinstance(feature, ClassLabel):
             return list(feature.names)
         found = {name for rows in self.raw.known for name in self._names(rows)}
-        names = sorted(found, key=lambda name: (0, int(name), name) if _is_whole(name) else (1, 0, name))
+        numbers = {name for name in found if name.removeprefix("-").isdecimal()}
+        names = [*sorted(sorted(numbers), key=int), *sorted(found - numbers)]
         if len(names) < 2:
             raise UserError(f"{self.origin()}: column {self._label!r} has one label alone, {names[0]!r}")
         return names
@@ -199,7 +204,3 @@ class Texts(Task):
             return table.assign(label=labels, predicted=best)
         names = np.asarray(self.classes, dtype=object)
         return table.assign(label=names[labels], predicted=names[best.astype(int)], probability=predicted[:, 1])
-
-
-def _is_whole(name: str) -> bool:
-    return name.removeprefix("-").isdecimal()

@@ -46,21 +46,6 @@ def test_the_rows_in_order_cut_into_batches_are_the_batches_the_short_one_last()
         assert [cut[-1]] == [batch for batch in planned if len(batch) < 8]
 
 
-def test_rows_of_like_length_share_a_batch() -> None:
-    lengths = np.random.default_rng(1).integers(3, 60, size=800)
-
-    def padding(batches: list[list[int]]) -> int:
-        return sum(int(max(lengths[b]) * len(b) - sum(lengths[b])) for b in batches)
-
-    grouped = LengthGroupedOrder(lengths.tolist(), 8, seed=0).batches(0)
-    drawn = np.random.default_rng(0).permutation(800).reshape(100, 8).tolist()
-    assert padding(grouped) < 0.3 * padding(drawn)
-    longest = [max(lengths[b]) for b in grouped]
-    # transformers' own order has one group of 50 batches after another, each from long to short: -0.48 and -0.99.
-    for group in (longest[:50], longest[50:]):
-        assert abs(np.corrcoef(group, range(50))[0, 1]) < 0.4, "length must not fall or rise with the step"
-
-
 CPU = torch.device("cpu")
 
 

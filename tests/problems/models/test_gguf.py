@@ -3,7 +3,6 @@
 import json
 import re
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -61,24 +60,3 @@ def test_the_adapters_card_says_how_the_base_is_loaded(tiny: tuple[Path, Any, An
         torch.testing.assert_close(names["model"].eval()(ids).logits, merged(ids).logits, rtol=1e-4, atol=1e-4)
         assert not torch.allclose(merged(ids).logits, tiny[1].eval()(ids).logits, atol=1e-3)
     assert "gguf_file" not in json.loads((folder.merged / "config.json").read_text())
-
-
-@pytest.mark.parametrize(("fast", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_products_with_4_bits_are_in_bf16_only_where_the_card_has_it(
-    monkeypatch: pytest.MonkeyPatch, fast: bool, dtype: torch.dtype
-) -> None:
-    """A T4 only emulates bf16, which is slower than fp32."""
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: fast or including_emulation)
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-    given: list[dict[str, Any]] = []
-
-    class Stop:
-        @staticmethod
-        def from_pretrained(source: str, **options: Any) -> None:
-            given.append(options)
-            raise ZeroDivisionError
-
-    monkeypatch.setattr("autolora.problems.models.load.load_settings", lambda *_, **__: SimpleNamespace())
-    with pytest.raises(ZeroDivisionError):
-        load_base(ModelConfig(name="x/y", dtype="nf4"), Stop)
-    assert given[0]["quantization_config"].bnb_4bit_compute_dtype == dtype

@@ -54,18 +54,6 @@ def without(part: str, source: Path, target: Path) -> Path:
     return target
 
 
-def test_the_attention_kernel_is_chosen_for_second_derivatives(model_folder: Callable[..., Path]) -> None:
-    config = ModelConfig(name=str(model_folder("bert")))
-
-    def kernel(config: ModelConfig, second_order: bool) -> str:
-        model = load_base(config, AutoModelForSequenceClassification, second_order=second_order).model
-        return str(model.config._attn_implementation)
-
-    assert kernel(config, False) == "sdpa"
-    assert kernel(config, True) == "eager"
-    assert kernel(config.model_copy(update={"attention": "eager"}), False) == "eager"
-
-
 def test_a_decoder_without_padding_classifies_batches(model_folder: Callable[..., Path], tmp_path: Path) -> None:
     """GPT-2 and Llama as the hub has them know no padding token, and refuse more than one row without it."""
     folder, without = model_folder("gpt2"), tmp_path / "without"

@@ -41,10 +41,6 @@ GRIDS = {
         [f"bert.encoder.layer.{layer}" for layer in ("0.attention.query", "0.attention.value", "11.attention.query")],
         (["0", "11"], ["query", "value"], [(0, 0), (0, 1), (1, 0)]),
     ),
-    "llama": (
-        [f"model.layers.{layer}_proj" for layer in ("0.self_attn.q", "0.self_attn.v", "1.mlp.down")],
-        (["0", "1"], ["q_proj", "v_proj", "down_proj"], [(0, 0), (0, 1), (1, 2)]),
-    ),
     "no number": (["classifier"], (["-"], ["classifier"], [(0, 0)])),
     "two of a block that end alike": (
         [f"bert.encoder.layer.0.{name}.dense" for name in ("attention.output", "intermediate")],

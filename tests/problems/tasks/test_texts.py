@@ -73,18 +73,6 @@ def test_the_names_in_a_columns_type_are_its_classes_in_their_order(tmp_path: Pa
     assert encoded(task, "validation") == [1]
 
 
-def test_a_hidden_label_is_no_class(tmp_path: Path) -> None:
-    """GLUE's test splits have -1, which is no name's place."""
-    features = Features({"text": Value("string"), "label": ClassLabel(names=["good", "bad"])})
-    for name, labels in (("d", [1, 0]), ("t", [-1, -1])):
-        Dataset.from_dict({"text": ["x", "y"], "label": labels}, features).to_parquet(
-            str(tmp_path / f"{name}.parquet")
-        )
-    task = task_of(str(tmp_path / "d.parquet"), test_path=str(tmp_path / "t.parquet"))
-    with pytest.raises(UserError, match="label '-1' does not occur"):
-        encoded(task, "test")
-
-
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
 def test_numbers_are_learned_with_mean_0_and_deviation_1(tmp_path: Path, suffix: str) -> None:
     rows = [(text, number) for (text, _), number in zip(ROWS, (1, 2, 4, 5), strict=True)]
