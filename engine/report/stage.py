@@ -16,7 +16,6 @@ from autolora.engine.report import figures
 from autolora.engine.report.answer import answer_sections
 from autolora.engine.report.findings import conclusion, ranks_words
 from autolora.engine.report.page import Section, write_page
-from autolora.engine.report.summary import evaluated_on
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.records import parameters_per_rank, read_result, read_samples, read_verdict
 from autolora.engine.search import trajectory
@@ -66,7 +65,7 @@ def write_report(config: RunConfig, folder: RunFolder) -> dict[str, Path]:
 def _of_result(folder: RunFolder, result: dict[str, Any]) -> Iterator[Section]:
     """The result, samples, and the verdict."""
     if result:
-        facts = result["metrics"] | {key: result.get(key) for key in _FACTS} | {"evaluated_on": evaluated_on(result)}
+        facts = result["metrics"] | {key: result.get(key) for key in _FACTS}
         told = [(name.replace("_", " "), value) for name, value in facts.items() if value is not None]
         yield Section("Result", pd.DataFrame(told, columns=["what", "value"]))
         spent, steps = result["seconds"], result["steps"]
