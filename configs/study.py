@@ -35,8 +35,6 @@ class RayConfig(Section):
     """Cores for each cell; this decides how many cells run at a time."""
     gpus: Annotated[float | None, Field(ge=0, le=LARGEST)] = None
     """GPUs for each cell; 0.5 lets two cells share one, 0 uses none. null: 1 if any machine has a GPU, else 0."""
-    retries: CountFromZero = 3
-    """How many times a cell resumes from its last checkpoint after its worker or machine has died."""
 
 
 class StudyConfig(Section):

@@ -87,4 +87,4 @@ def curve_lines(record: RankRecord) -> Iterator[str]:
         f"{point.at:g} ({point.parameters:,} parameters) {kept_words(point)}" for point in evidence.budget_curve
     ]
     if budgets:
-        yield f"placed by {evidence.budget_rule}, an average rank of {', '.join(budgets)}"
+        yield f"placed by {evidence.budget_rule}, an average rank keeps: {', '.join(budgets)}"

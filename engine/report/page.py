@@ -21,7 +21,7 @@ INK = "#1f2328"
 """The colour of axes and words in a picture; the page shows them in the colour of its own words, light or dark."""
 NARROWEST = 0.7
 """In a narrow window a picture is shown at this part of its size or more, and can be scrolled."""
-MOST_ROWS = 12
+MOST_ROWS = 20
 """A longer table is folded."""
 
 rcParams.update(dict.fromkeys(

@@ -16,13 +16,17 @@ from autolora.engine.report import figures
 from autolora.engine.report.answer import answer_sections
 from autolora.engine.report.findings import conclusion, ranks_words
 from autolora.engine.report.page import Section, write_page
-from autolora.engine.report.summary import evaluated_on
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.records import parameters_per_rank, read_result, read_samples, read_verdict
 from autolora.engine.search import trajectory
 from autolora.engine.tracking.metrics_file import MetricsFile
 from autolora.engine.tracking.picture import rank_map
 
+_FACTS = (
+    "standard_error", "loss", "evaluated_on", "evaluated_rows", "lora_parameters", "trainable_parameters",
+    "learning_rate", "seed", "peak_memory_mib", "commit",
+)  # fmt: skip
+"""What the page tells of metrics.json, beside the metrics and what each stage cost."""
 _PAIRS = (
     "A pair trains the learned ranks, and the same ranks in other layers, with the same random numbers. Where a point "
     "is above 0, the learned ranks had the lower loss on the held-out rows."
@@ -61,13 +65,12 @@ def write_report(config: RunConfig, folder: RunFolder) -> dict[str, Path]:
 def _of_result(folder: RunFolder, result: dict[str, Any]) -> Iterator[Section]:
     """The result, samples, and the verdict."""
     if result:
-        facts = result["metrics"] | result | {"evaluated_on": evaluated_on(result)}
-        rows = [
-            (name.replace("_", " "), value) for name, value in facts.items() if isinstance(value, str | int | float)
-        ]
-        yield Section("Result", pd.DataFrame(rows, columns=["what", "value"]))
-        cost = pd.DataFrame({key: result[key] for key in ("seconds", "steps")}).reset_index(names="stage")
-        yield Section("Cost", cost)
+        facts = result["metrics"] | {key: result.get(key) for key in _FACTS}
+        told = [(name.replace("_", " "), value) for name, value in facts.items() if value is not None]
+        yield Section("Result", pd.DataFrame(told, columns=["what", "value"]))
+        spent, steps = result["seconds"], result["steps"]
+        cost = [(stage, seconds, steps.get(stage) or "") for stage, seconds in spent.items() if seconds]
+        yield Section("Cost", pd.DataFrame(cost, columns=["stage", "seconds", "steps"]))
     if samples := read_samples(folder.samples):
         table = pd.DataFrame(samples)[["prompt", "answer", "reference"]]
         as_text = table["prompt"].map(lambda turns: "\n".join(f"{one['role']}: {one['content']}" for one in turns))

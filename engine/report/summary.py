@@ -19,17 +19,13 @@ def print_result(folder: RunFolder) -> None:
         _print_ranks(ranks.load(folder.ranks))
     if result := read_result(folder.metrics):
         size = f"{result['lora_parameters']:,} LoRA and {result['trainable_parameters']:,} trainable parameters"
-        console.print(f"{evaluated_on(result)}: {metric_words(result)}  ({size}, {result['seconds']['total']:,.0f} s)")
+        where = result.get("evaluated_on", result["task"])
+        console.print(f"{where}: {metric_words(result)}  ({size}, {result['seconds']['total']:,.0f} s)")
     _print_verdict(folder)
     _print_paths(
         folder.ranks, folder.lora_config, folder.adapter, folder.padded, folder.merged, folder.metrics,
         folder.predictions, folder.predicted_rows, folder.written, folder.report,
     )  # fmt: skip
-
-
-def evaluated_on(result: Mapping[str, Any]) -> str:
-    """The evaluation rows of metrics.json in words."""
-    return result.get("evaluated_on") or f"{result['task']}, {result['split']}"
 
 
 def _print_ranks(record: RankRecord) -> None:

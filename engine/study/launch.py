@@ -24,6 +24,8 @@ log = logging.getLogger("autolora")
 PROJECT = Path(__file__).resolve().parents[2]
 SECONDS_FOR_THE_LOCK = 120.0
 SECONDS_TO_SAVE = 120.0
+RETRIES = 3
+"""How many times a cell resumes on Ray from its last checkpoint after its worker or machine has died."""
 _OF_RAY = {
     # Ray's own `uv run` hook would build a new environment for each worker; cells need that of this process.
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
@@ -99,7 +101,7 @@ def _on_ray(cells: Sequence[Cell], settings: RayConfig, stop: StopRequest, overw
     _connect(ray, settings)
     try:
         gpus = float("GPU" in ray.cluster_resources()) if settings.gpus is None else settings.gpus
-        again: dict[str, Any] = {"max_retries": settings.retries, "retry_exceptions": [InterruptedError]}
+        again: dict[str, Any] = {"max_retries": RETRIES, "retry_exceptions": [InterruptedError]}
         task = ray.remote(num_cpus=settings.cpus, num_gpus=gpus, **again)(_work)
         begun = dict[str, Any]()
         for cell in in_order(cells):
@@ -143,7 +145,7 @@ def _error(ray: Any, reference: Any) -> Exception | None:
     except ray.exceptions.RayTaskError as error:
         return error.cause if isinstance(error.cause, Exception) else error
     except ray.exceptions.RayError as error:  # the worker was killed, ran out of memory, or its machine went away
-        return UserError(f"its worker died more than --study.ray.retries times ({type(error).__name__})")
+        return UserError(f"its worker died {RETRIES + 1} times ({type(error).__name__})")
     return None
 
 

@@ -49,8 +49,8 @@ log = logging.getLogger("autolora")
 _MEASURES = {
     SCORE: ("Metric", ""),
     LOSS: (
-        "Log loss", "At a fitted temperature, of the evaluation rows, and of the unused training rows "
-        "(task.unused_rows) of runs with retrain.row_losses.",
+        "Log loss", "At a fitted temperature, of the evaluation rows and of the unused training rows "
+        "(task.unused_rows).",
     ),
     OUTER: (
         "L_val", "The loss on D_val of the searched model, at a fitted temperature, before any rank was chosen, on "

@@ -21,9 +21,8 @@ from autolora.engine.study.cells import Cell
 
 SEED, TASK = "seed", "task"
 SCORE, LOSS = "score", "log_loss"
-"""The columns with each task's first metric, and with the log loss at a fitted temperature, nats a label (null: it was
-not measured). The loss is that of the evaluation rows, and of unused training rows where task.unused_rows asks for
-them."""
+"""The columns with each task's first metric, and with the log loss of the evaluation rows and of the unused training
+rows at a fitted temperature, nats a label (null: it was not measured)."""
 LAYERS, RANKS, SHARES = "layers", "ranks", "shares"
 """The columns with the names of the layers with LoRA, and with the rank and the share of each."""
 OUTER = "outer_loss"

@@ -77,5 +77,7 @@ def test_the_layers_come_by_falling_share_and_noise_is_only_counted() -> None:
 def test_the_curve_is_told_where_there_is_a_gain() -> None:
     ranks, budgets = curve_lines(record_of())
     assert ranks.startswith("rank 1 everywhere keeps 75 % (74 to 76) of that, rank 2 96 %")
-    assert budgets.startswith("placed by shares, an average rank of 0.25 (100 parameters) 50 % (41 to 58), 0.5 (200")
+    assert budgets.startswith(
+        "placed by shares, an average rank keeps: 0.25 (100 parameters) 50 % (41 to 58), 0.5 (200"
+    )
     assert list(curve_lines(record_of(gain=0.0))) == []

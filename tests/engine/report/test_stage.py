@@ -3,7 +3,6 @@
 import html
 import json
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -84,20 +83,3 @@ def test_stage_report_draws_ranks_written_by_hand(tiny_config: Callable[..., Run
     assert [path.name for path in folder.figures.iterdir()] == ["ranks.png"]
     text = words_of(folder)
     assert all(words in text for words in (*names, "An expert's guess."))
-
-
-@pytest.mark.trains
-def test_drawing_again_gives_the_same_page_and_touches_nothing_else(
-    finished_run: Callable[..., RunFolder], tiny_config: Callable[..., RunConfig], tmp_path: Path
-) -> None:
-    source = finished_run("bert")
-    folder = RunFolder(tmp_path / "runs" / "tiny")
-    shutil.copytree(source.root, folder.root)
-    folder.report.unlink()
-    shutil.rmtree(folder.figures)
-    run_stages(Request(tiny_config(), "report", False, "x"), StopRequest())
-    for path in source.root.rglob("*"):
-        if path.is_file():
-            made = (folder.root / path.relative_to(source.root)).read_bytes()
-            same = made == path.read_bytes()  # a difference of two pages would take pytest minutes to show
-            assert same, path

@@ -55,14 +55,9 @@ def test_the_seed_of_a_pair_is_another_but_its_rows_are_those_of_the_search() ->
 
 def test_no_training_of_a_verdict_is_one_of_a_verdict_at_another_seed_of_the_run() -> None:
     """Verdicts at the seeds 0 and 1 had 23 of 24 seeds in common, so that the second repeated nothing."""
-    seeds = [seed_of_pair(run, number) for run in range(20) for number in range(1, 25)]
-    assert len(set(seeds)) == len(seeds)
-    assert all(0 <= seed < 2**31 for seed in seeds), "so many bits can be a seed of transformers"
-
-
-def test_all_train_at_one_rate() -> None:
-    config = arms_of("--retrain.learning_rate", "[0.1,0.2]").pair(1)["learned"].config
-    assert (config.retrain.rates, config.retrain.start) == ([0.01], "scratch")
+    seeds = {seed_of_pair(run, number) for run in range(20) for number in range(1, 25)}
+    assert len(seeds) == 20 * 24
+    assert max(seeds) < 2**31, "so many bits can be a seed of transformers"
 
 
 def test_the_rate_is_that_of_the_retraining(tmp_path: Path) -> None:
@@ -73,7 +68,7 @@ def test_the_rate_is_that_of_the_retraining(tmp_path: Path) -> None:
         rate_of(several, folder)
     write_json(folder.metrics, RESULT | {"learning_rate": 0.2, "learning_rates_tried": [0.2, 0.1]})
     assert rate_of(several, folder) == 0.2
-    assert rate_of(parse(["--retrain.learning_rate", "[0.3]"]).config, folder) == 0.3, "one rate is taken as it is"
+    assert arms_of("--retrain.learning_rate", "[0.1,0.2]").pair(1)["learned"].config.retrain.rates == [0.01]
 
 
 def test_model_data_and_layers_are_those_of_the_run() -> None:
