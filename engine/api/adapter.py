@@ -1,5 +1,6 @@
 """What a finished adapter is worth on held-out rows: its gain, its layers, and how small it can be cut."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -207,13 +208,12 @@ def measure_adapter(model: Any, batches: Iterable[Any] | None = None) -> Measure
 
 def refuse_sizes(keep: float | None, rank: int | None, parameters: int | None, max_rank: int | None) -> None:
     """Raises UserError unless exactly one of the first three is given, and each is in its range."""
-    if [keep, rank, parameters].count(None) != 2:
+    given = {"keep": keep, "rank": rank, "parameters": parameters}
+    if list(given.values()).count(None) != 2:
         raise UserError("cut: give one of keep, rank and parameters")
-    if keep is not None and not 0 < keep <= 1:
-        raise UserError(f"cut: keep is {keep}; allowed: above 0, up to 1")
-    for name, value in (("rank", rank), ("parameters", parameters), ("max_rank", max_rank)):
-        if value is not None and value < 1:
-            raise UserError(f"cut: {name} is {value}; allowed: 1 or more")
+    for name, value in (given | {"max_rank": max_rank}).items():
+        if value is not None and not 0 < value <= (1 if name == "keep" else math.inf):
+            raise UserError(f"cut: {name} is {value}; allowed: above 0; for keep, up to 1")
 
 
 def measured(model: PeftModel, passes: Passes, batch: int) -> MeasuredAdapter:
