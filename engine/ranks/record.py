@@ -117,11 +117,6 @@ class RankRecord:
         """Name -> rank of the layers that keep any component."""
         return {name: rank for name, rank in self.ranks.items() if rank}
 
-    @property
-    def all_equal(self) -> bool:
-        """Whether every layer has the same rank."""
-        return len(set(self.ranks.values())) == 1
-
 
 def thresholds(alpha: Array, constraint: Constraint) -> Array:
     """lambda of each layer [layers, 1]: 1/k for softmax (AutoLoRA section 4.4), 1/2 for sigmoid, sum(alpha)/k for none

@@ -1,9 +1,8 @@
 """log.txt: what the program says while it works in a run's folder, each line with its time."""
 
 import logging
-import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from logging.handlers import MemoryHandler
 
 from autolora.configs.errors import UserError
@@ -13,8 +12,6 @@ from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import Interrupted
 
 log = logging.getLogger("autolora")
-
-_WARNING = re.compile(r"\S+ \S+ warning: (.+)")
 
 
 class _Timed(logging.Formatter):
@@ -73,11 +70,3 @@ def logged(folder: RunFolder) -> Iterator[None]:
         log.removeHandler(handler)
         handler.close()
         file.close()
-
-
-def warnings_in(folder: RunFolder) -> list[str]:
-    """What the program warned of, from log.txt, in order; a warning that was repeated (by a resumed run) once."""
-    with suppress(OSError):
-        lines = folder.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        return list(dict.fromkeys(found[1] for line in lines if (found := _WARNING.fullmatch(line))))
-    return []

@@ -3,7 +3,7 @@
 from autolora.engine.disk.files import read_json, read_json_lines
 from autolora.engine.run.folder import RunFolder
 
-read_result = read_searched = read_trials_file = read_verdict = read_json
+read_result = read_verdict = read_json
 read_samples = read_json_lines
 
 

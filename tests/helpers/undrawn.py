@@ -10,11 +10,6 @@ import pytest
 from autolora.engine import pipeline
 
 
-def draw_nothing() -> None:
-    """From now on no run of this process draws its report; for a process that a test starts."""
-    pipeline.write_report = _nothing
-
-
 @contextmanager
 def undrawn() -> Iterator[None]:
     """Inside, no run draws its report: for commands, as run_stages itself takes draw=False."""
