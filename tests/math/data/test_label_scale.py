@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -13,15 +12,6 @@ from transformers import AutoModelForSequenceClassification
 from autolora.problems.tasks.texts import LabelScale
 
 SCALE = LabelScale(1000.0, 50.0)
-
-
-def test_scaled_labels_have_mean_0_and_deviation_1_and_come_back() -> None:
-    labels = [13.0, 101.0, 57.0, -4.5]
-    scale = LabelScale.of(labels)
-    scaled = [scale.scaled(label) for label in labels]
-    assert np.mean(scaled) == pytest.approx(0, abs=1e-12)
-    assert np.std(scaled) == pytest.approx(1)
-    assert scale.restored(np.array(scaled)) == pytest.approx(labels)
 
 
 def numbers(model_folder: Callable[..., Path], kind: str) -> Any:

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from peft import LoraConfig, TaskType
 from torch import nn
-from transformers import AutoModelForSequenceClassification, Qwen3MoeConfig, Qwen3MoeForCausalLM
+from transformers import AutoModelForSequenceClassification
 
 from autolora.configs.errors import UserError
 from autolora.configs.training import LoraSettings, ModelConfig
-from autolora.problems.models.attach import attach, attach_components, lora_config, lora_layers
+from autolora.problems.models.attach import attach, lora_config, lora_layers
 from autolora.problems.models.load import BaseModel, load_base
 
 
@@ -20,20 +20,8 @@ def base_of(folder: Path) -> BaseModel:
 
 
 def test_layers_that_peft_takes_otherwise_are_refused_before_a_search() -> None:
-    """The dense first layer of such models is an ordinary one, but PEFT puts LoRA on the experts of all layers. The
-    search had failed at its end, where numbers of 24 experts met those of 6 layers."""
-    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}
-    experts = {"num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 8, "mlp_only_layers": [0]}
-    config = Qwen3MoeConfig(vocab_size=20, num_key_value_heads=1, head_dim=8, **sizes, **experts)
-
-    def with_lora(model: Any, *targets: str) -> int:
-        settings = LoraSettings(target_modules=list(targets), k=2)
-        return len(lora_layers(attach_components(model, settings, TaskType.CAUSAL_LM, [])))
-
-    for targets in ("all-linear", "gate_proj"):
-        with pytest.raises(UserError, match=r"^--lora\.target_modules: "):
-            with_lora(Qwen3MoeForCausalLM(config), targets)
-    assert with_lora(Qwen3MoeForCausalLM(config), "q_proj") == 2
+    """PEFT puts LoRA on the experts of some models for the name of an ordinary layer. The search had failed at its
+    end, where numbers of 24 experts met those of 6 layers."""
     model: Any = nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 4)))
     with pytest.raises(UserError, match=r"^--lora\.target_modules: PEFT takes 1\.0 of Sequential otherwise"):
         attach(model, LoraConfig(target_modules={"0"}, r=2, exclude_modules=["1.0"]))
