@@ -18,7 +18,7 @@ from autolora.problems.models.layers import lora_layers_of
 from autolora.problems.models.load import BaseModel
 
 
-def schedule(steps: int) -> dict[str, int]:
+def schedule(steps: int) -> dict[str, Any]:
     """PEFT's schedule in optimiser steps. As in AdaLoRA's GLUE runs, the ranks stay fixed in the first 1/8 of the
     steps and in the last 1/2.
 
