@@ -10,14 +10,13 @@ import pandas as pd
 from autolora.configs.files import to_yaml
 from autolora.configs.schema import Autolora, RunConfig
 from autolora.engine import ranks
-from autolora.engine.disk.files import read_json
+from autolora.engine.disk.files import read_json, read_json_lines
 from autolora.engine.ranks import RankRecord
 from autolora.engine.report import figures
 from autolora.engine.report.answer import answer_sections
 from autolora.engine.report.findings import conclusion, ranks_words
 from autolora.engine.report.page import Section, write_page
 from autolora.engine.run.folder import RunFolder
-from autolora.engine.run.records import parameters_per_rank, read_result, read_samples, read_verdict
 from autolora.engine.search import trajectory
 from autolora.engine.tracking.metrics_file import MetricsFile
 from autolora.engine.tracking.picture import rank_map
@@ -45,7 +44,7 @@ _STEP_COST = (
 def write_report(config: RunConfig, folder: RunFolder) -> dict[str, Path]:
     """Writes report.html and figures/*.png, with the sections of the stages that have run; returns the pictures by
     their names. Raises UserError that names a damaged file."""
-    sizes, result = parameters_per_rank(folder), read_result(folder.metrics)
+    sizes, result = folder.parameters_per_rank, read_json(folder.metrics)
     told = f"{config.model.name} on {config.task.result_name}, method {config.method}"
     if isinstance(config, Autolora):
         told += f", hypergradient {config.hypergradient.type}"
@@ -71,11 +70,11 @@ def _of_result(folder: RunFolder, result: dict[str, Any]) -> Iterator[Section]:
         spent, steps = result["seconds"], result["steps"]
         cost = [(stage, seconds, steps.get(stage) or "") for stage, seconds in spent.items() if seconds]
         yield Section("Cost", pd.DataFrame(cost, columns=["stage", "seconds", "steps"]))
-    if samples := read_samples(folder.samples):
+    if samples := read_json_lines(folder.samples):
         table = pd.DataFrame(samples)[["prompt", "answer", "reference"]]
         as_text = table["prompt"].map(lambda turns: "\n".join(f"{one['role']}: {one['content']}" for one in turns))
         yield Section("What the model answers", table.assign(prompt=as_text))
-    if verdict := read_verdict(folder.verdict_summary):
+    if verdict := read_json(folder.verdict_summary):
         said, drawn = f"{verdict['sentence']}\n{verdict['recommendation']}", dict[str, Any]()
         if arms := verdict.get("arms"):
             said = f"{said}\n{_PAIRS}"

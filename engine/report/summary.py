@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from autolora.engine import ranks
+from autolora.engine.disk.files import read_json
 from autolora.engine.ranks import RankRecord
 from autolora.engine.report.findings import conclusion, curve_lines, gain_words, ranks_words, share_lines
 from autolora.engine.run.folder import RunFolder
-from autolora.engine.run.records import read_result, read_verdict
 from autolora.engine.terminal.console import console
 from autolora.engine.terminal.rank_map import RankMap
 
@@ -17,7 +17,7 @@ def print_result(folder: RunFolder) -> None:
     """Prints the ranks, the metrics and the paths of a run folder."""
     if folder.ranks.exists():
         _print_ranks(ranks.load(folder.ranks))
-    if result := read_result(folder.metrics):
+    if result := read_json(folder.metrics):
         size = f"{result['lora_parameters']:,} LoRA and {result['trainable_parameters']:,} trainable parameters"
         where = result.get("evaluated_on", result["task"])
         console.print(f"{where}: {metric_words(result)}  ({size}, {result['seconds']['total']:,.0f} s)")
@@ -59,7 +59,7 @@ def print_verdict(folder: RunFolder) -> None:
 
 
 def _print_verdict(folder: RunFolder) -> None:
-    if found := read_verdict(folder.verdict_summary):
+    if found := read_json(folder.verdict_summary):
         console.print(found["sentence"], style="bold")
         console.print(found["recommendation"])
 

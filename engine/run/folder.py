@@ -6,7 +6,7 @@ from typing import Self
 
 from autolora.configs.places import from_home
 from autolora.configs.schema import RunConfig
-from autolora.engine.disk.files import remove
+from autolora.engine.disk.files import read_json, remove
 from autolora.engine.disk.paths import At
 
 WANDB_ID = "wandb_id"
@@ -72,6 +72,13 @@ class RunFolder:
     def of(cls, config: RunConfig) -> Self:
         """The folder of a configured run."""
         return cls(Path(from_home(config.runs_folder)) / str(config.name))
+
+    @property
+    def parameters_per_rank(self) -> dict[str, int]:
+        """Layer -> LoRA parameters of one component, as the search or the trials of ranks wrote them; empty if there
+        was neither."""
+        found = read_json(self.search_summary) or read_json(self.grid_trials)
+        return dict(found.get("parameters_per_rank", {}))
 
     def clear_leftovers(self) -> None:
         """Removes what a stage keeps to go on from, and a kill at its end may have left."""

@@ -11,8 +11,8 @@ from autolora.configs.errors import UserError
 from autolora.configs.layers import flat, given, keys, settled, tree_of, with_values
 from autolora.configs.schema import RunConfig
 from autolora.configs.study import StudyConfig, word
+from autolora.engine.disk.files import read_json
 from autolora.engine.run.folder import RunFolder
-from autolora.engine.run.records import read_result
 from autolora.engine.study.folder import StudyFolder
 
 READS = {"answer.from": "", "lora.ranks_from": f"/{RunFolder.ranks.relative}", "retrain.init": ""}
@@ -63,7 +63,7 @@ class Cell:
         keeps its own. Raises UserError if no rate is chosen yet."""
         if self.chooser is None:
             return self.config
-        results = (read_result(folder.metrics) for folder in (self.chooser, self.folder))
+        results = (read_json(folder.metrics) for folder in (self.chooser, self.folder))
         rate = next((result["learning_rate"] for result in results if result), None)
         if rate is None:
             raise UserError(

@@ -15,8 +15,8 @@ from autolora.configs.schema import METHODS, Autolora
 from autolora.configs.study import word
 from autolora.configs.tasks import ERRORS
 from autolora.engine import ranks
+from autolora.engine.disk.files import read_json
 from autolora.engine.disk.tables import read_parquet
-from autolora.engine.run.records import read_result
 from autolora.engine.study.cells import Cell
 
 SEED, TASK = "seed", "task"
@@ -54,7 +54,7 @@ def collect(cells: Sequence[Cell]) -> pd.DataFrame:
 
 def _row(cell: Cell) -> dict[str, Any]:
     """The columns of a finished cell; none depends on another cell."""
-    result, losses = read_result(cell.folder.metrics), cell.folder.row_losses
+    result, losses = read_json(cell.folder.metrics), cell.folder.row_losses
     kept = {"metric" if key == "metrics" else key: one for key, one in result.items() if key not in _LEFT_OUT}
     fields: dict[Any, Any] = pd.json_normalize(kept).to_dict("records")[0]
     read = {part: (result.get("data") or {}).get(part) for part in ("evaluation", "unused")}

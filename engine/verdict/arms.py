@@ -10,10 +10,10 @@ from autolora.configs.errors import UserError
 from autolora.configs.layers import given, settled
 from autolora.configs.schema import RunConfig, Searching
 from autolora.configs.tasks import OF_TOKENS, Chat
+from autolora.engine.disk.files import read_json
 from autolora.engine.ranks import RankRecord, count_parameters
 from autolora.engine.retrain.controls import can_be_shuffled
 from autolora.engine.run.folder import RunFolder
-from autolora.engine.run.records import read_result
 from autolora.engine.study.cells import Cell
 from autolora.engine.verdict.judge import PLANS, Plan
 from autolora.problems.machine.draws import seed_of
@@ -116,7 +116,7 @@ def rate_of(config: RunConfig, folder: RunFolder) -> float:
     """The learning rate at which every arm is trained: that of the run's retraining. Raises UserError where the
     retraining has yet to choose one of these."""
     rates = config.retrain.rates
-    rate = read_result(folder.metrics).get("learning_rate") if len(rates) > 1 else rates[0]
+    rate = read_json(folder.metrics).get("learning_rate") if len(rates) > 1 else rates[0]
     if rate is None:
         raise UserError(f"--retrain.learning_rate: a verdict trains at one, and the retraining of {folder.root} has "
                         f"not chosen among {rates}; give one, or run --stage all first")  # fmt: skip

@@ -10,10 +10,9 @@ import numpy as np
 import torch
 
 from autolora.configs.errors import UserError
-from autolora.engine.disk.files import write_json
+from autolora.engine.disk.files import read_json, write_json
 from autolora.engine.disk.tables import read_parquet
 from autolora.engine.measure.likelihood import ratio_error
-from autolora.engine.run.records import read_result
 from autolora.engine.verdict.arms import HEAD, LEARNED, SEEDS, SHUFFLED, Arms
 from autolora.engine.verdict.judge import FEWEST, Ending, Pairs, first_ending
 
@@ -79,7 +78,7 @@ def shown(arms: Arms) -> Shown | None:
     if not pairs or not all(cell.finished for cell in heads):
         return None
     cells = {HEAD: heads} | {arm: [pair[arm] for pair in pairs] for arm in arms.names}
-    results = {arm: [read_result(cell.folder.metrics) for cell in of_arm] for arm, of_arm in cells.items()}
+    results = {arm: [read_json(cell.folder.metrics) for cell in of_arm] for arm, of_arm in cells.items()}
     if len({one.get("base_weights") for of_arm in results.values() for one in of_arm}) > 1:  # a hub's branch moves on
         raise UserError(f"--model.name: trainings of other weights of the base model are in {arms.folder.verdict}; "
                         f"bring the old ones back, or {AGAIN}")  # fmt: skip

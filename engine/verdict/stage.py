@@ -9,7 +9,7 @@ from autolora.configs.errors import UserError
 from autolora.configs.requests import Request
 from autolora.configs.schema import Searching
 from autolora.engine import ranks
-from autolora.engine.disk.files import remove
+from autolora.engine.disk.files import read_json, remove
 from autolora.engine.disk.lock import locked
 from autolora.engine.report.stage import write_report
 from autolora.engine.run.context import Context
@@ -18,7 +18,6 @@ from autolora.engine.run.interrupt import OUT_OF_TIME, Interrupted, StopRequest
 from autolora.engine.run.manifest import Changed, Stage
 from autolora.engine.run.opening import Places, put_aside
 from autolora.engine.run.program import commit
-from autolora.engine.run.records import parameters_per_rank, read_verdict
 from autolora.engine.stages import run_stages
 from autolora.engine.study.launch import launch
 from autolora.engine.tracking import tracker_of
@@ -42,7 +41,7 @@ def run_verdict(request: Request, stop: StopRequest) -> RunFolder:
     if not folder.ranks.exists():
         run_stages(dataclasses.replace(request, stage="search", overwrite=False), stop, draw=False)
     with locked(folder.root):
-        sizes = parameters_per_rank(folder)
+        sizes = folder.parameters_per_rank
         arms = Arms(config, folder, ranks.load(folder.ranks), sizes, rate_of(config, folder))
         _begin(arms, stop, overwrite=request.overwrite)
         found = None
@@ -52,7 +51,7 @@ def run_verdict(request: Request, stop: StopRequest) -> RunFolder:
                 raise UserError(f"--verdict.minutes: {config.verdict.minutes:g} minutes are over, and the first pair "
                                 f"and the head are not trained yet; the same command resumes them")  # fmt: skip
         write_verdict(found, arms)
-        pictures, told = write_report(config, folder), read_verdict(folder.verdict_summary)
+        pictures, told = write_report(config, folder), read_json(folder.verdict_summary)
         with tracker_of(config, folder.root) as tracker:  # into the run whose ranks are judged
             if "verdict" in pictures:
                 tracker.image("figures/verdict", pictures["verdict"])

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from autolora.configs.parser import parse
+from autolora.engine.disk.files import read_json
 from autolora.engine.ranks import LayerRank, RankRecord
 from autolora.engine.run.folder import RunFolder
-from autolora.engine.run.records import read_verdict
 from autolora.engine.verdict.arms import Arms
 from autolora.engine.verdict.record import Shown, write_verdict
 from tests.helpers.evidence import evidence_of
@@ -36,7 +36,7 @@ def written(tmp_path: Path, found: Shown | None, *arguments: str, record: RankRe
     config, run = parse(["--name", "a", *arguments]).config, RunFolder(tmp_path / "a")
     write_verdict(found, Arms(config, run, record, {"a": 64, "b": 64}, 0.02))
     content: dict[str, Any] = json.loads(run.verdict_summary.read_text())
-    assert read_verdict(run.verdict_summary) == content
+    assert read_json(run.verdict_summary) == content
     return content
 
 
