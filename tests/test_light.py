@@ -80,7 +80,7 @@ def commands(root: Path, model: Path) -> list[tuple[list[str], int, str]]:
     return [
         (["--help"], 0, "--config"),
         (["--show", str(done.root)], 0, "accuracy 0.5000"),
-        (["--show", str(going.root)], 0, "search: step 7 of 160   L_tr 0.500   L_val 0.250   mean rank 2.00"),
+        (["--show", str(going.root)], 0, "search: step 7 of 100   L_tr 0.500   L_val 0.250   mean rank 2.00"),
         (["--show", str(study.root)], 0, "1 of 2 cells have finished"),
         (["--config", "nosuch.yaml"], 2, "no file 'nosuch.yaml'"),
         ([*run, "--name", "done"], 0, "was finished before, and nothing is done"),

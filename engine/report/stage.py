@@ -22,7 +22,7 @@ from autolora.engine.tracking.metrics_file import MetricsFile
 from autolora.engine.tracking.picture import rank_map
 
 _FACTS = (
-    "standard_error", "loss", "evaluated_on", "evaluated_rows", "lora_parameters", "trainable_parameters",
+    "standard_error", "loss", "evaluated_rows", "lora_parameters", "trainable_parameters",
     "learning_rate", "seed", "peak_memory_mib", "commit",
 )  # fmt: skip
 """What the page tells of metrics.json, beside the metrics and what each stage cost."""

@@ -19,7 +19,7 @@ def print_result(folder: RunFolder) -> None:
         _print_ranks(ranks.load(folder.ranks))
     if result := read_json(folder.metrics):
         size = f"{result['lora_parameters']:,} LoRA and {result['trainable_parameters']:,} trainable parameters"
-        where = result.get("evaluated_on", result["task"])
+        where = f"{result['task']}, {result['split']}"
         console.print(f"{where}: {metric_words(result)}  ({size}, {result['seconds']['total']:,.0f} s)")
     _print_verdict(folder)
     _print_paths(

@@ -73,7 +73,7 @@ def test_the_cost_of_each_has_the_documented_passes(probed: Probed) -> None:
 
 def test_the_page_shows_it(probed: Probed) -> None:
     page = probed.folder.report.read_text()
-    for words in ("cosine at step 6", "Cost of one outer step", "exact_adamw"):
+    for words in ("Distance of each hypergradient", "Cost of one outer step", "exact_adamw"):
         assert words in page
 
 

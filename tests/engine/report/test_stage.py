@@ -9,14 +9,11 @@ from typing import Any
 
 import pytest
 
-from autolora.configs.requests import Request
 from autolora.configs.schema import RunConfig
 from autolora.engine import ranks
 from autolora.engine.disk.files import write_json
 from autolora.engine.report.stage import write_report
 from autolora.engine.run.folder import RunFolder
-from autolora.engine.run.interrupt import StopRequest
-from autolora.engine.stages import run_stages
 from tests.helpers.rank_records import answered_record
 from tests.helpers.verdict_file import FOUND
 
@@ -79,7 +76,7 @@ def test_stage_report_draws_ranks_written_by_hand(tiny_config: Callable[..., Run
     names = [f"model.layers.{i}.self_attn.{p}_proj" for i in range(3) for p in "qv"]
     layers = [{"name": n, "rank": i} for i, n in enumerate(names)]
     folder.ranks.write_text(json.dumps({"layers": layers, "note": "an expert's guess"}))
-    run_stages(Request(tiny_config(), "report", False, "x"), StopRequest())
+    write_report(tiny_config(), folder)
     assert [path.name for path in folder.figures.iterdir()] == ["ranks.png"]
     text = words_of(folder)
     assert all(words in text for words in (*names, "An expert's guess."))
