@@ -168,6 +168,8 @@ def combinations(lora: Any, names: Sequence[str]) -> list[dict[str, int]]:
 
 def _by_tpe(run: Context, shapes: Shapes) -> Propose:
     """Ranks that TPE proposes from the earlier trials; each proposal spends the whole budget."""
+    import optuna  # noqa: F401 - where it is missing, this is told before the first trial
+
     lora, seed = run.adapted.lora, run.config.seed
     sizes = {name: sum(shape) for name, shape in shapes.items()}
     budget = parameters_of(lora.budget, sizes.values())

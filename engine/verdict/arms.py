@@ -10,6 +10,7 @@ from autolora.configs.errors import UserError
 from autolora.configs.layers import given, settled
 from autolora.configs.schema import RunConfig, Searching
 from autolora.configs.tasks import OF_TOKENS, Chat
+from autolora.engine import ranks
 from autolora.engine.disk.files import read_json
 from autolora.engine.ranks import RankRecord, count_parameters
 from autolora.engine.retrain.controls import can_be_shuffled
@@ -121,3 +122,14 @@ def rate_of(config: RunConfig, folder: RunFolder) -> float:
         raise UserError(f"--retrain.learning_rate: a verdict trains at one, and the retraining of {folder.root} has "
                         f"not chosen among {rates}; give one, or run --stage all first")  # fmt: skip
     return float(rate)
+
+
+def arms_of(config: Searching, folder: RunFolder) -> Arms:
+    """The arms that are compared. Raises UserError for ranks that no verdict can judge. Layers of the search that the
+    record does not list have rank 0."""
+    record, sizes = ranks.load(folder.ranks), folder.parameters_per_rank
+    if not record.kept or not record.kept.keys() <= sizes.keys():
+        raise UserError(f"{folder.ranks}: a verdict needs a rank above 0, and layers that the run has searched")
+    dropped = tuple(ranks.LayerRank(name, 0) for name in sizes if name not in record.ranks)
+    record = dataclasses.replace(record, layers=record.layers + dropped)
+    return Arms(config, folder, record, sizes, rate_of(config, folder))

@@ -21,7 +21,7 @@ from autolora.engine.run.program import commit
 from autolora.engine.stages import run_stages
 from autolora.engine.study.launch import launch
 from autolora.engine.tracking import tracker_of
-from autolora.engine.verdict.arms import LEARNED, Arms, rate_of
+from autolora.engine.verdict.arms import LEARNED, Arms, arms_of
 from autolora.engine.verdict.judge import first_ending
 from autolora.engine.verdict.record import shown, write_verdict
 
@@ -41,8 +41,7 @@ def run_verdict(request: Request, stop: StopRequest) -> RunFolder:
     if not folder.ranks.exists():
         run_stages(dataclasses.replace(request, stage="search", overwrite=False), stop, draw=False)
     with locked(folder.root):
-        sizes = folder.parameters_per_rank
-        arms = Arms(config, folder, ranks.load(folder.ranks), sizes, rate_of(config, folder))
+        arms = arms_of(config, folder)
         _begin(arms, stop, overwrite=request.overwrite)
         found = None
         if arms.shuffle_changes:

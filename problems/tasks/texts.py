@@ -1,5 +1,6 @@
 """One label per text or pair of texts, a class or a number: users' tables, GLUE and the program's own sentences."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -142,9 +143,15 @@ class Texts(Task):
 
     def _labels(self, rows: Dataset, split: str | None) -> list[Any]:
         """The numbers of the classes, or the numbers to learn. Raises UserError for a class that the training rows do
-        not have."""
+        not have, and for what is no number."""
         if self.regression:
-            return list(map(float, rows[self._label][:]))
+            try:
+                numbers = list(map(float, rows[self._label][:]))
+            except (TypeError, ValueError):
+                numbers = [math.nan]
+            if not np.isfinite(numbers).all():
+                raise UserError(f"{self.origin(split)}: column {self._label!r} has labels that are no numbers")
+            return numbers
         found, places = self._names(rows), {name: number for number, name in enumerate(self.classes)}
         self.refuse_unknown(found, split)
         return [places[name] for name in found]
@@ -153,7 +160,10 @@ class Texts(Task):
     def label_scale(self) -> LabelScale | None:
         if not self.regression or self.own_units:
             return None
-        return LabelScale.of(self._labels(self.raw.train, None))
+        numbers = self._labels(self.raw.train, None)
+        if len(set(numbers)) < 2:
+            raise UserError(f"{self.origin()}: column {self._label!r} has one number alone, {numbers[0]:g}")
+        return LabelScale.of(numbers)
 
     def head(self) -> Mapping[str, Any]:
         if self.regression:

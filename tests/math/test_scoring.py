@@ -193,7 +193,7 @@ class TestEntities:
 class TestFiles:
     def test_scores_are_printed_and_written(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         hyp, ref, out = (tmp_path / name for name in ("hyp", "ref", "out.json"))
-        hyp.write_text("a B-DNA\tB-DNA\nb O O\n\nc O O\n")
+        hyp.write_text("a\tB-DNA\tB-DNA\nb O O\n\nc O O\n")
         ref.write_text("###MEDLINE:95369245\n\na B-DNA\nb B-RNA\n\nc O\n")
         given = ["ner", "--hyp", str(hyp), "--ref", str(ref)]
         assert main([*given, "--json", str(out)]) == 0

@@ -7,7 +7,7 @@ import pytest
 from autolora.configs.parser import parse
 from autolora.engine.disk.files import write_text
 from autolora.engine.run.folder import RunFolder
-from autolora.engine.run.manifest import Changed, Manifest, Stage, names_of, settings_of
+from autolora.engine.run.manifest import VERSION, Changed, Manifest, Stage, names_of, settings_of
 
 
 def stage(root: Path, name: str, *words: str) -> Stage:
@@ -43,7 +43,7 @@ def test_another_version_of_a_manifest_is_refused(tmp_path: Path) -> None:
     """The same settings then meant another result."""
     begun(tmp_path, "search")
     path = tmp_path / "search" / "manifest.json"
-    write_text(path, path.read_text().replace('"version": 1', '"version": 0'))
+    write_text(path, path.read_text().replace(f'"version": {VERSION}', '"version": 0'))
     with pytest.raises(Changed, match="version 0 of the program"):
         stage(tmp_path, "search").check_settings()
 

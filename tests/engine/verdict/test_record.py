@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from autolora.configs.errors import UserError
 from autolora.configs.parser import parse
-from autolora.engine.disk.files import read_json
+from autolora.engine.disk.files import read_json, write_json
 from autolora.engine.ranks import LayerRank, RankRecord
 from autolora.engine.run.folder import RunFolder
-from autolora.engine.verdict.arms import Arms
+from autolora.engine.verdict.arms import Arms, arms_of
 from autolora.engine.verdict.record import Shown, write_verdict
 from tests.helpers.evidence import evidence_of
 
@@ -61,6 +62,18 @@ def test_each_arm_has_its_losses_and_the_difference_to_the_learned_ranks(tmp_pat
     assert shuffled["difference"] == pytest.approx(np.mean(shuffled["losses"]) - np.mean(learned["losses"]))
     assert learned["parameters"] == 104, "a mean, as those of a shuffle may vary"
     assert learned["scores"] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
+
+
+def test_layers_that_a_record_does_not_list_are_exchanged_too(tmp_path: Path) -> None:
+    config, run = parse(["--name", "a"]).config, RunFolder(tmp_path / "a")
+    write_json(run.search_summary, {"parameters_per_rank": {"a": 64, "b": 64}})
+    write_json(run.ranks, {"layers": [{"name": "b", "rank": 2}]})
+    arms = arms_of(config, run)  # type: ignore[arg-type]
+    assert arms.record.ranks == {"b": 2, "a": 0}
+    assert arms.shuffle_changes
+    write_json(run.ranks, {"layers": [{"name": "c", "rank": 2}]})
+    with pytest.raises(UserError, match="layers that the run has searched"):
+        arms_of(config, run)  # type: ignore[arg-type]
 
 
 def test_one_pair_has_no_interval(tmp_path: Path) -> None:

@@ -48,8 +48,8 @@ def test_a_file_and_its_folder_give_its_rows_as_texts(tmp_path: Path, name: str,
 
 
 def test_sentences_of_columns(tmp_path: Path) -> None:
-    content = "-DOCSTART- O\n\na\tN\tO\nb\tN\tB-X\n\n\n# O\nc I-X\n"
-    expected = [{"tokens": ["a", "b"], "tags": ["O", "B-X"]}, {"tokens": ["#", "c"], "tags": ["O", "I-X"]}]
+    content = "-DOCSTART- O\n\na b\tN\tO\nb\tN\tB-X\n\n \n# O\nc I-X \n"
+    expected = [{"tokens": ["a b", "b"], "tags": ["O", "B-X"]}, {"tokens": ["#", "c"], "tags": ["O", "I-X"]}]
     for name in ("d.conll", "d.iob2.gz", "d.txt", "d.tsv"):
         assert load(str(written(tmp_path / name, content)), tagged=True).to_list() == expected
     for name in ("train.iob2", "devel.iob2"):
@@ -103,6 +103,7 @@ def test_the_digest_is_of_values_in_their_order() -> None:
         ("d.jsonl", '{"a": 1}\n{"a": \n', "in row 1"),
         ("d.jsonl", "", "a file is empty"),
         ("d.conll", "1 a O\n2 b O\n\n1 c O\n", "the first column numbers the words"),
+        ("d.conll", "a\tO\n\tO\n", "'O' is no word and tag"),
         ("d.xlsx", "a", ".csv, .tsv, .jsonl"),
         ("README.md", HEAD.format("one"), "'one', 'two'"),
     ],

@@ -107,6 +107,9 @@ def test_copies_of_a_text_are_held_out_together_and_the_draw_is_the_seeds(tmp_pa
         ({}, [("a", "x"), (" ", "y")], "1 rows have nothing in column 'text', the first is row 2"),
         ({}, [("a", "x"), ("b", "x")], "column 'label' has one label alone"),
         ({"label_column": "stars"}, [("a", "x")], "no column 'stars'; it has: text, label"),
+        ({"kind": "regression"}, [("a", "1"), ("b", "bad")], "column 'label' has labels that are no numbers"),
+        ({"kind": "regression"}, [("a", "1"), ("b", "nan")], "column 'label' has labels that are no numbers"),
+        ({"kind": "regression"}, [("a", "0.1"), ("b", "0.1")], "column 'label' has one number alone, 0.1"),
     ],
 )
 def test_what_cannot_be_learned_is_one_line(
