@@ -31,7 +31,7 @@ def _parser(word: str) -> _Parser:
     what = "measure an adapter on rows" if word == "measure" else "cut an adapter to fewer ranks"
     parser = _Parser(
         prog=f"run.py {word}", allow_abbrev=False, description=f"{what[0].upper()}{what[1:]}.",
-        epilog="Also --task.KEY (such as --task.type text, tokens, chat, generation), --model.KEY, --device, "
+        epilog="Also --task.KEY (such as --task.type text, tokens, chat), --model.KEY, --device, "
         "--precision and --seed, as for a run.",
     )  # fmt: skip
     parser.add_argument("adapter", help="folder or hub name of an adapter of PEFT's type LORA")
