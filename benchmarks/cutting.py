@@ -1,0 +1,151 @@
+"""Cut trained LoRA in several ways, and add the held-out loss of each cut adapter to a CSV (results/cutting.md).
+
+A run of method lora is cut by what some of its unused training rows say; its other unused rows and its evaluation rows
+judge the adapters as they were written. What the CSV holds is not made again.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from autolora.configs.parser import parse
+from autolora.engine.adapter import loaded
+from autolora.engine.api.adapter import MeasuredAdapter, measured
+from autolora.engine.cut.basis import Bases, Gated, even_ranks, kept_within
+from autolora.engine.cut.cut import adapter_of, cut_adapter, save_adapter
+from autolora.engine.disk.files import replacing
+from autolora.engine.measure.likelihood import Rows, likelihood_of
+from autolora.engine.measure.measure import Passes
+from autolora.engine.retrain.evaluate import evaluate
+from autolora.engine.run.context import Context
+from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.run.program import commit
+from autolora.problems.data import Data
+from autolora.problems.gates import Gates
+
+CHOOSING = (400, 2000)
+"""How many of the unused rows choose the cuts; at most two thirds of them."""
+UNEVEN = (1, 4, 8)
+"""The uneven cuts have as many parameters as these ranks in every layer."""
+Cuts = Iterator[tuple[str, int, Bases, list[int]]]
+"""The name of a way to cut, the rank whose size the cut has, the basis, and the rank of each layer."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Cuts the given runs, one after the other, and writes the CSV after each."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("csv", type=Path)
+    parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs of method lora")
+    asked = parser.parse_args(argv)
+    for folder in asked.runs:
+        known = pd.read_csv(asked.csv) if asked.csv.exists() else pd.DataFrame(columns=["run"])
+        if folder.name not in set(known["run"]):
+            made = pd.DataFrame(rows_of(folder))
+            with replacing(asked.csv) as place:
+                pd.concat([known, made], ignore_index=True).to_csv(place, index=False)
+    return 0
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    """A row of the CSV for each cut of a run. `rows`: how many rows chose it, 0 for those that the weights choose;
+    `loss`: nats a label; `told`: the part of the gain that the choosing rows say an even cut keeps."""
+    run = Context(parse(["--config", str(folder / "config.yaml")]).config, StopRequest())
+    unused: Any = run.data.unused
+    most = min(max(CHOOSING), 2 * len(unused) // 3)
+    judging = Data(run.data.train, run.data.evaluation, run.data.collate, unused.select(range(most, len(unused))))
+    model = loaded(run, folder / "adapter")
+    name, gated = adapter_of(model), ungated(model)
+    found = [{"cut": "whole", "rank": gated.gates.k, "loss": _loss(model, run, judging)}]
+
+    def judge(cuts: Cuts, **columns: Any) -> None:
+        for way, rank, bases, ranks in cuts:
+            named, kept = (dict(zip(gated.gates.names, of, strict=True)) for of in (bases, ranks))
+            with tempfile.TemporaryDirectory() as place:
+                save_adapter(*cut_adapter(model, name, named, kept), Path(place))
+                loss = _loss(loaded(run, Path(place)), run, judging)
+            size = sum(rank * size for rank, size in zip(ranks, gated.sizes, strict=True))
+            found.append({"cut": way, "rank": rank, "loss": loss, "parameters": size, **columns})
+
+    judge(by_weights(gated), rows=0)
+    for count in sorted({min(count, most) for count in CHOOSING}):
+        choosing = Rows.of(unused.select(range(count)), run.data.collate)
+        passes = Passes(choosing, likelihood_of(run.task), run.compute, batch=run.config.evaluation_batch)
+        adapter = measured(model, passes, run.config.retrain.batch_size)
+        judge(by_rows(adapter, gated), rows=count)
+        told = {point.at: point.kept for point in adapter.evidence.rank_curve}
+        for row in found:
+            if row.get("rows") == count and row["cut"] == "balanced":
+                row["told"] = told[row["rank"]]
+    own = {"run": folder.name, "task": run.task.name, "seed": run.config.seed, "commit": commit()}
+    return [own | row for row in found]
+
+
+def ungated(model: Any) -> Gated:
+    """The LoRA of a model, with gates that are never closed."""
+    gates = Gates(model, adapter=adapter_of(model))
+    gates.remove()
+    return Gated(model, gates)
+
+
+def by_weights(gated: Gated) -> Cuts:
+    """The cuts that read no rows: by singular values."""
+    plain = gated.plain()
+    yield from _even("plain", gated, plain)
+    yield from _uneven("plain uneven", gated, plain, _squares(plain))
+    yield from _uneven("energy threshold", gated, plain, energy_threshold(plain, gated.sizes))
+
+
+def by_rows(adapter: MeasuredAdapter, gated: Gated) -> Cuts:
+    """The cuts in the balanced basis."""
+    balanced = adapter.moments.bases(gated)
+    shares = torch.tensor([layer.layer_share or 0.0 for layer in adapter.record.layers]).double().clamp_min(0)
+    yield from _even("balanced", gated, balanced)
+    yield from _uneven("balanced uneven", gated, balanced, _squares(balanced))
+    yield from _uneven("shares", gated, balanced, _energy(balanced) * shares.unsqueeze(1))
+
+
+def _even(way: str, gated: Gated, bases: Bases) -> Cuts:
+    """One rank in every layer, each power of two below the adapter's."""
+    for power in range((gated.gates.k - 1).bit_length()):
+        yield way, 2**power, bases, even_ranks(gated.ranks, 2**power)
+
+
+def _uneven(way: str, gated: Gated, bases: Bases, worth: Tensor) -> Cuts:
+    """The components of the largest worth per parameter [layers, k]."""
+    for rank in UNEVEN:
+        size = int(torch.tensor(even_ranks(gated.ranks, rank)) @ torch.tensor(gated.sizes))
+        yield way, rank, bases, kept_within(worth, gated.sizes, size).sum(1).tolist()
+
+
+def energy_threshold(bases: Bases, sizes: Sequence[int]) -> Tensor:
+    """What PEFT's threshold makes a component worth [layers, k]: convert_to_lora keeps the components of each layer
+    until they have a part of its energy, so that one counts by the energy left before it, whatever it costs."""
+    energy = _energy(bases)
+    return (1 - energy.cumsum(1) + energy) * torch.tensor(sizes).unsqueeze(1)
+
+
+def _energy(bases: Bases) -> Tensor:
+    """The part of its layer's squares that each component has [layers, k]."""
+    return _squares(bases) / _squares(bases).sum(1, keepdim=True)
+
+
+def _squares(bases: Bases) -> Tensor:
+    return pad_sequence([basis.size.double().square() for basis in bases], batch_first=True)
+
+
+def _loss(model: Any, run: Context, data: Data) -> float:
+    """The log loss of the judging rows, each half at the temperature that fits the other; nats a label."""
+    rows: Any = evaluate(model, run, data).row_losses
+    return float(rows["loss"].sum() / rows["weight"].sum())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
