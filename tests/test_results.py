@@ -45,7 +45,9 @@ def with_error(values: pd.Series, digits: int) -> str:
 
 
 def stored(name: str) -> list[Table]:
-    """The tables of a CSV that has a line for each cell."""
+    """The tables of a CSV that has a line for each cell; none if there is no such file yet."""
+    if not (FOLDER / f"{name}.csv").exists():
+        return []
     cells = pd.read_csv(FOLDER / f"{name}.csv", dtype=str, keep_default_na=False)
     errors, ranges = " +- " + cells["error"], " (" + cells["low"] + " to " + cells["high"] + ")"
     cells["cell"] = cells["value"] + errors.where(cells["error"] != "", "") + ranges.where(cells["low"] != "", "")
