@@ -68,7 +68,7 @@ def test_the_wheel_measures_without_betty_and_learns_with_it(tmp_path: Path) -> 
         (mine / name).mkdir(parents=True)
         (mine / name / "__init__.py").write_text("raise RuntimeError('a package of the script')\n")
     said(sys.executable, "-m", "venv", fresh.parent)
-    said(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", tmp_path / "wheel", ROOT)
+    said(fresh / "pip", "wheel", "-q", "--no-deps", "-w", tmp_path / "wheel", ROOT)
     said(fresh / "pip", "install", "-q", *(tmp_path / "wheel").glob("*.whl"))
     for name, text in (("measure.py", MODEL + MEASURE), ("learn.py", MODEL + LEARN)):
         (mine / name).write_text(text, encoding="utf-8")
