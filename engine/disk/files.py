@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from autolora.configs.errors import UserError
-from autolora.configs.json_text import once
 
 
 def remove(path: Path) -> None:
@@ -74,7 +73,7 @@ def load_json(path: Path) -> Any:
     would silently keep the last.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_once)
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not readable as JSON ({error})") from error
 
@@ -86,6 +85,15 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"{path}: needs an object with names and values; holds {value!r:.60}")
     return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these names and values. Raises ValueError for a name that is given twice: Python would keep the
+    last without a word."""
+    names = [name for name, _ in pairs]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{twice[0]!r} is given twice in one object")
+    return dict(pairs)
 
 
 def read_json_lines(path: Path) -> list[Any]:

@@ -19,7 +19,7 @@ from autolora.engine.retrain.evaluate import NotFinite
 from autolora.engine.retrain.prepared import Prepared
 from autolora.engine.run.context import Context
 from autolora.engine.run.trial_batch import try_longest_batch
-from autolora.engine.terminal.live_view import RetrainProgress
+from autolora.engine.terminal.bar import Bar
 from autolora.engine.tracking import NOWHERE, Tracker
 from autolora.problems.data import Data, LengthGroupedOrder, own_parts
 from autolora.problems.machine.compute import Compute
@@ -120,7 +120,7 @@ def training_arguments(run: Context, prepared: Prepared, folder: Path) -> Traini
         logging_steps=1 / POINTS,
         logging_nan_inf_filter=False,
         report_to="none",
-        disable_tqdm=True,  # RetrainProgress shows the training
+        disable_tqdm=True,  # Watch shows the training
     )
     # With several GPUs in one process Trainer would use DataParallel, with a batch for each; use torchrun instead.
     arguments._n_gpu = min(arguments.n_gpu, 1)
@@ -202,11 +202,10 @@ class Watch(TrainerCallback):
         self.run = run
         self.tracker = tracker
         self.views = views
-        self.shown = (math.nan, math.nan)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.began = time.perf_counter() - seconds_of(state)
-        self.view = self.views.enter_context(RetrainProgress(state.max_steps, state.global_step))
+        self.view = self.views.enter_context(Bar("retrain", state.max_steps, state.global_step))
         if state.log_history:
             self.tracker.resumes()
 
@@ -218,14 +217,14 @@ class Watch(TrainerCallback):
             control.should_save = args.save_strategy != "no"
         # A point at each checkpoint, so that a resumed training has the points of an unbroken one.
         control.should_log |= control.should_save or state.global_step >= state.max_steps
-        self.view.show(state.global_step, *self.shown)
+        self.view.step(state.global_step)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if "loss" not in logs:
             return
         if not math.isfinite(logs["loss"]):
             raise NotFinite(f"a loss up to step {state.global_step}")
-        self.shown = logs["loss"], logs["learning_rate"]
+        self.view.numbers.plain = f"loss {logs['loss']:z.3f}  learning rate {logs['learning_rate']:.2g}"
         state.log_history[-1][SECONDS] = time.perf_counter() - self.began
         self.tracker.log({f"retrain/{key}": value for key, value in points_of(state)[-1].items()})
 

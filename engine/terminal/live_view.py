@@ -1,4 +1,4 @@
-"""The live view of a search (bar, both losses, rank map) and of a retraining (bar, loss, learning rate)."""
+"""The live view of a search: bar, both losses, rank map."""
 
 from collections.abc import Sequence
 
@@ -19,16 +19,4 @@ class SearchProgress(Bar):
         mean_rank = f"  mean rank {sum(ranks) / len(ranks):.2f}, not decided yet" if ranks else ""
         self.numbers.plain = f"L_tr {train_loss:z.3f}  L_val {val_text}{mean_rank}"
         self.map.ranks = ranks
-        self.step(step)
-
-
-class RetrainProgress(Bar):
-    """The live view of a retraining of `total` steps."""
-
-    def __init__(self, total: int, done: int) -> None:
-        super().__init__("retrain", total, done)
-
-    def show(self, step: int, loss: float, rate: float) -> None:
-        """Moves the bar to `step` and shows the mean loss since the last update and the learning rate."""
-        self.numbers.plain = f"loss {loss:z.3f}  learning rate {rate:.2g}"
         self.step(step)
