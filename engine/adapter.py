@@ -54,9 +54,8 @@ def run_adapter_request(request: AdapterRequest, stop: StopRequest) -> None:
     console.print(str(adapter), highlight=False, soft_wrap=True)
     write_text(folder / "curve.csv", adapter.curve.to_csv(index=False))
     write_text(folder / "shares.csv", adapter.shares.to_csv(index=False))
-    sections = answer_sections(
-        adapter.record, lambda rank: adapter.parameters_at(int(rank)), adapter.advice, "these rows"
-    )
+    said = "\n".join(filter(None, (adapter.evidence.few, adapter.advice)))
+    sections = answer_sections(adapter.record, lambda rank: adapter.parameters_at(int(rank)), said, "these rows")
     if request.cuts:
         sections.append(_cut(run, request, adapter))
     told = f"{request.adapter} on {run.config.model.name}, measured on {adapter.evidence.rows} rows of {request.data}."
