@@ -133,29 +133,3 @@ def test_moments_are_sums_over_the_tokens_on_which_the_loss_depends() -> None:
     of_inputs, of_slopes = moments(h, u).float()
     torch.testing.assert_close(of_inputs, sum(torch.outer(one, one) for one, _ in tokens))
     torch.testing.assert_close(of_slopes, sum(torch.outer(one, one) for _, one in tokens))
-
-
-@pytest.mark.usefixtures("float64")
-def test_layers_may_have_unequal_ranks_and_gates_beyond_a_rank_do_not_count() -> None:
-    torch.manual_seed(0)
-    config = LoraConfig(target_modules=["first", "second"], rank_pattern={"first": 1, "second": 3})
-    model: Any = get_peft_model(Net("linear"), config)
-    for layer in lora_layers(model).values():
-        nn.init.normal_(layer.lora_B[ADAPTER].weight)
-    gates, x = Gates(model), torch.randn(7, INPUTS)
-    assert (gates.ranks, gates.k) == ([1, 3], 3)
-    assert [tuple(b.shape) for _, b in gates.factors()] == [(OUTPUTS, 1), (OUTPUTS, 3)]
-    values, base = torch.randn(2, 3), model.get_base_model()
-    hidden = x
-    for (a, b), gate, layer in zip(gates.factors(), values, (base.first, base.second), strict=True):
-        weight = layer.base_layer.weight + layer.scaling[ADAPTER] * b @ torch.diag(gate[: len(a)]) @ a
-        hidden = (
-            torch.tanh(hidden @ weight.T + layer.base_layer.bias)
-            if layer is base.first
-            else (hidden @ weight.T + layer.base_layer.bias)
-        )
-    with gates.open(values):
-        torch.testing.assert_close(model(x), hidden, rtol=1e-12, atol=1e-12)
-    values[0, 1:] = 7.0
-    with gates.open(values):
-        torch.testing.assert_close(model(x), hidden, rtol=1e-12, atol=1e-12)

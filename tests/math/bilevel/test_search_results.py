@@ -15,47 +15,36 @@ from autolora.engine.search.search import build_search, search
 from autolora.engine.search.trajectory import read_numbers, searched_model
 from tests.helpers.searching import find_ranks
 
+pytestmark = pytest.mark.trains
 
-@pytest.fixture
-def searched(tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]) -> tuple[Context, object]:
-    """A run after its search, and the engine that the search left."""
+
+def test_a_search_leaves_the_numbers_of_its_last_step_its_curves_and_its_weights(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+) -> None:
     run = run_of(tiny_config())
-    return run, search(run)
-
-
-@pytest.mark.trains
-def test_a_search_leaves_numbers_curves_and_weights(searched: tuple[Context, object]) -> None:
-    run, engine = searched
+    engine = search(run)
     folder, summary = run.folder, json.loads(run.folder.search_summary.read_text())
     assert (summary["steps"], summary["stopped"], summary["commit"]) == (6, "steps used up", commit())
-    assert trajectory.read(folder.trajectory).names == list(summary["parameters_per_rank"])
-    assert torch.equal(read_numbers(folder)["alpha"], engine.alpha())  # type: ignore[attr-defined]
+    found, numbers = trajectory.read(folder.trajectory), read_numbers(folder)
+    assert found.names == list(summary["parameters_per_rank"])
+    assert torch.equal(numbers["alpha"], engine.alpha())
     weights = load_file(folder.search_weights)
-    trained = {name: p for name, p in engine.lora.module.named_parameters() if p.requires_grad}  # type: ignore[attr-defined]
+    trained = {name: p for name, p in engine.lora.module.named_parameters() if p.requires_grad}
     assert weights.keys() == trained.keys()
     assert all(torch.equal(weights[name], trained[name]) for name in trained)
     assert not folder.search_checkpoint.exists()
-
-
-@pytest.mark.trains
-def test_contribution_is_that_of_the_last_step_and_not_of_the_singular_basis(
-    searched: tuple[Context, object],
-) -> None:
-    """The fold overwrites A and B; afterwards alpha |B_j| |A_j| would be alpha times the singular values."""
-    run, _ = searched
-    found, numbers = trajectory.read(run.folder.trajectory), read_numbers(run.folder)
+    # The fold overwrites A and B; afterwards alpha |B_j| |A_j| would be alpha times the singular values.
     torch.testing.assert_close(numbers["contribution"], torch.tensor(found.contribution[-1]))
-    assert not torch.allclose(
-        numbers["contribution"], numbers["alpha"] * numbers["singular_values"].float(), rtol=1e-2
-    )
+    after_the_fold = numbers["alpha"] * numbers["singular_values"].float()
+    assert not torch.allclose(numbers["contribution"], after_the_fold, rtol=1e-2)
 
 
-@pytest.mark.trains
-@pytest.mark.parametrize("gate", ["start", "paper"])
+@pytest.mark.parametrize(("gate", "whole"), [("start", "[pooler]"), ("paper", "[]")])
 def test_the_stored_model_computes_what_the_search_computed_with_its_gates(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], gate: str
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], gate: str, whole: str
 ) -> None:
     given = ("--search.steps", "12", "--search.learning_rate", "3e-2", "--search.gate", gate)
+    given += ("--lora.modules_to_save", whole)
     searched = build_search(run_of(tiny_config(*given)), second_order=False)
     searched.run()
     run = run_of(tiny_config(*given))
@@ -72,7 +61,6 @@ def test_the_stored_model_computes_what_the_search_computed_with_its_gates(
     assert (without - expected).abs().max() > 1e-4
 
 
-@pytest.mark.trains
 def test_search_head_and_measurement_use_one_model_and_give_what_fresh_ones_give(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
 ) -> None:

@@ -1,7 +1,6 @@
 """The singular basis: the same logits, and ordered components."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +13,6 @@ from autolora.problems.gates import Gates
 from autolora.problems.models.attach import ADAPTER, factors
 
 CASES = {
-    "bert": ("bert", "[query,value]"),
     "parts of a fused layer": ("gpt2", "[c_attn.q,c_attn.v]"),
     "llama": ("llama", "[q_proj,down_proj]"),
 }
@@ -50,6 +48,8 @@ def test_the_logits_stay_and_the_components_are_singular(
         a, b = _own(gates, name)
         # Both factors carry the root of the singular value, and no two components overlap.
         assert torch.allclose(a @ a.T, b.T @ b, atol=1e-3 * float(singular[i].max()))
+    assert not to_singular_basis(gates, torch.zeros(values.shape)).any(), "an update of zeros has no components"
+    assert all(torch.isfinite(tensor).all() for pair in gates.factors() for tensor in pair)
 
 
 def _own(gates: Gates, name: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -61,11 +61,3 @@ def _delta(gates: Gates, name: str, values: torch.Tensor) -> torch.Tensor:
     """The update of a layer, LoRA's scale included, in float64."""
     a, b = _own(gates, name)
     return (b * values.double()) @ a * gates.layers[name].scaling[ADAPTER]
-
-
-def test_an_untrained_lora_has_no_components(model_folder: Callable[..., Path], tiny_config: Callable[..., RunConfig],
-                                             run_of: Callable[..., Context]) -> None:  # fmt: skip
-    gates = build_search(run_of(tiny_config()), second_order=False).lora.gates
-    singular = to_singular_basis(gates, torch.ones(len(gates.names), gates.k))
-    assert not singular.any()
-    assert all(torch.isfinite(tensor).all() for layer in gates.layers.values() for tensor in factors(layer))
