@@ -26,8 +26,7 @@ def with_lora(model: Any) -> Any:
     return get_peft_model(model, LoraConfig(r=1, target_modules=targets, task_type="SEQ_CLS")).eval()
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta"])
-@pytest.mark.parametrize("wrapped", [True, False])
+@pytest.mark.parametrize(("kind", "wrapped"), [("bert", True), ("roberta", True), ("bert", False)])
 def test_a_head_with_a_bias_predicts_in_the_units_of_the_file(
     model_folder: Callable[..., Path], kind: str, wrapped: bool
 ) -> None:
