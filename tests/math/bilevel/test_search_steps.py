@@ -164,3 +164,17 @@ def test_the_rate_of_w_warms_up_and_follows_its_schedule_over_inner_steps_whatev
     assert engine.lora.optimizer.param_groups[0]["lr"] == 0
     engine.run(lambda searching, over: rates.append(searching.lora.optimizer.param_groups[0]["lr"] / 0.01))
     assert rates == pytest.approx(expected)
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize(("kind", "method"), [("bert", "darts"), ("gpt2", "forward_difference"), ("llama", "sama")])
+def test_blocks_that_are_computed_again_give_the_same_steps_bit_for_bit(built: Build, kind: str, method: str) -> None:
+    """Gates and dropout masks of the second pass are those of the first, also where gates differ in between."""
+    given = ("--hypergradient.type", method, "--search.warmup_ratio", "0", "--search.steps", "4")
+    found = []
+    for again in ("false", "true"):
+        engine = built(*given, "--model.gradient_checkpointing", again, kind=kind, dropout=0.1)
+        engine.run()
+        found.append([engine.alpha(), engine.selection.implicit, *engine.lora.trained])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+    assert (found[0][0] - 0.25).abs().max() > 1e-3

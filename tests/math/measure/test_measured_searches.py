@@ -22,7 +22,7 @@ from autolora.problems.models.layers import head_alone
 
 pytestmark = pytest.mark.trains
 
-MEASURED = ("--answer.rows", "1000")
+MEASURED = ("--answer.rows", "1000", "--answer.curve_budgets", "[1]")
 CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "parts of a fused layer": ("gpt2", ("--lora.target_modules", "[c_attn.q,c_attn.v]")),
     "llama, bf16": ("llama", ("--precision", "bf16")),
@@ -35,13 +35,13 @@ def test_every_layer_has_shares_that_add_up(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], case: str
 ) -> None:
     kind, arguments = CASES[case]
-    run = run_of(tiny_config(*MEASURED, "--search.steps", "12", *arguments, kind=kind))
+    run = run_of(tiny_config(*MEASURED, "--search.steps", "12", "--task.train_rows", "40", *arguments, kind=kind))
     search(run)
     answer(run)
     record = ranks.load(run.folder.ranks)
     evidence = record.evidence
     assert evidence is not None
-    assert (evidence.rows, evidence.folds) == (32, 5)
+    assert (evidence.rows, evidence.folds) == (20, 5)
     assert evidence.without == "head alone"
     assert evidence.share_total == pytest.approx(sum(sum(layer.share) for layer in record.layers), rel=1e-6)
     assert evidence.share_total == pytest.approx(sum(x.layer_share or 0.0 for x in record.layers), rel=1e-6)
