@@ -7,7 +7,6 @@ import pytest
 from scipy import stats
 
 from autolora.engine.study.tables import LEFT_OUT, LOSS, OF_GAIN, holm, paired
-from tests.helpers.places import ROOT
 from tests.helpers.study_results import results as of_two_tasks
 
 MEAN, MEAN_LOSS = "mean difference, metric", "mean difference, nats"
@@ -144,24 +143,3 @@ def test_a_task_on_which_the_row_gains_nothing_is_left_out() -> None:
     of_the_head = paired(with_head("sst2", 0.3), "head").set_index("head against")
     assert of_the_head.loc["lora", "pairs"] == 6
     assert MEAN in of_the_head, "the head gains nothing over itself, so that its differences keep their unit"
-
-
-TABLE1 = ROOT / "results" / "table1.csv"
-SHUFFLES = {f"shares {budget}": f"{budget} shuffled" for budget in ("0.25", "0.5", "1", "4")}
-
-
-def test_the_p_values_of_table_1_are_those_of_its_runs() -> None:
-    runs = pd.read_csv(TABLE1, converters={"ranks": lambda text: [int(rank) for rank in text.split()] or None})
-    runs = runs.assign(row=runs["variant"], layers=[["all-linear"]] * len(runs))
-    # At seed 3 of MRPC the search had learned nothing: every budget got rank 1 in every layer.
-    budgets = [name for pair in SHUFFLES.items() for name in pair if "1" not in name]
-    runs = runs[~((runs["task"] == "mrpc") & (runs["seed"] == 3) & runs["variant"].isin(budgets))]
-    found = []
-    for learned, shuffled in (SHUFFLES | {"threshold": "threshold shuffled"}).items():
-        table = paired(runs, learned, LOSS).set_index(f"{learned} against")
-        found.append(table.loc[shuffled, ["pairs", f"mean difference, {OF_GAIN}", "p"]])
-    pairs, means, p = zip(*found, strict=True)
-    assert pairs == (15, 15, 15, 15, 16)
-    assert means == pytest.approx((0.051, 0.076, 0.043, 0.004, -0.003), abs=5e-4)
-    assert p == pytest.approx((0.107, 0.015, 0.064, 0.252, 0.860), abs=5e-4)
-    assert holm(pd.Series(p)).tolist() == pytest.approx([0.320, 0.075, 0.256, 0.504, 0.860], abs=2e-3)
