@@ -13,7 +13,9 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Value
 
 from autolora.configs.errors import UserError
+from autolora.configs.schema import Autolora
 from autolora.configs.tasks import Table
+from autolora.problems.data import prepare
 from autolora.problems.tasks.texts import Texts
 from tests.helpers.tiny import make_tokenizer
 
@@ -148,14 +150,21 @@ def test_copies_of_a_text_are_held_out_together_and_the_draw_is_the_seeds(tmp_pa
     assert parts(1)[1] != held_out
 
 
+def test_rows_beyond_those_to_train_on_are_unused_unless_they_are_copies(tmp_path: Path) -> None:
+    task = task_of(table(tmp_path / "d.csv", ROWS * 10), train_rows=2, unused_rows=9)
+    data = prepare(task, make_tokenizer(), Autolora(task=task.config))
+    assert data.unused is not None
+    assert (len(data.train), len(data.unused)) == (2, 9)
+    texts, unused = ({tuple(ids) for ids in rows["input_ids"][:]} for rows in (data.train, data.unused))
+    assert not texts & unused, "they would measure memory, not learning"
+
+
 @pytest.mark.parametrize(
     ("settings", "rows", "said"),
     [
         ({}, [("a", "x"), ("b", "")], "1 rows have nothing in column 'label', the first is row 2"),
         ({}, [("a", "x"), (" ", "y")], "1 rows have nothing in column 'text', the first is row 2"),
         ({}, [("a", "x"), ("b", "x")], "column 'label' has one label alone"),
-        ({"label_column": "stars"}, [("a", "x")], "no column 'stars'; it has: text, label"),
-        ({"kind": "regression"}, [("a", "1"), ("b", "bad")], "column 'label' has labels that are no numbers"),
         ({"kind": "regression"}, [("a", "1"), ("b", "nan")], "column 'label' has labels that are no numbers"),
         ({"kind": "regression"}, [("a", "0.1"), ("b", "0.1")], "column 'label' has one number alone, 0.1"),
     ],
@@ -166,9 +175,3 @@ def test_what_cannot_be_learned_is_one_line(
     path = table(tmp_path / "d.csv", rows)
     with pytest.raises(UserError, match=rf"^--task.path: {path}.*{said}"):
         encoded(task_of(path, **settings))
-
-
-def test_a_class_that_training_lacks_is_told_with_its_file(tmp_path: Path) -> None:
-    path, dev = table(tmp_path / "d.csv", ROWS), table(tmp_path / "dev.csv", [("x", "c")])
-    with pytest.raises(UserError, match=rf"^--task.validation_path: {dev}: label 'c' .* known: a, b"):
-        encoded(task_of(path, validation_path=dev), "validation")
