@@ -11,7 +11,7 @@ from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.stages import run_stages
 
 RANKS = {"layers": [{"name": f"bert.encoder.layer.{i}.attention.self.query", "rank": 2 + i} for i in (0, 1)]}
-FEW = ("--task.train_rows", "20", "--lora.dropout", "0.1")
+FEW = ("--task.train_rows", "20", "--task.evaluation_rows", "80", "--lora.dropout", "0.1")
 
 
 def with_ranks(config: RunConfig) -> tuple[RunConfig, RunFolder]:

@@ -1,5 +1,6 @@
-"""Gated PEFT LoRA is Eq. 2, for both layouts of a weight matrix; its derivative by beta is the right one."""
+"""beta -> alpha -> gates -> LoRA: the start, the three constraints, Eq. 2, and the derivative by beta."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,11 +9,48 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from autolora.problems.bilevel import SelectionVariables
+from autolora.problems.bilevel import SelectionProblem, SelectionVariables
 from autolora.problems.gates import Gates, moments
 from autolora.problems.models.attach import ADAPTER, lora_layers
 
 K, INPUTS, OUTPUTS, LORA_ALPHA = 3, 5, 4, 6.0
+
+
+@pytest.mark.parametrize("k", [1, 3, 7, 8])
+@pytest.mark.parametrize(("constraint", "start"), [("softmax", None), ("sigmoid", 0.5), ("none", 1.0)])
+def test_alpha_starts_uniform_and_the_gate_at_one(constraint: Any, start: float | None, k: int) -> None:
+    variables = SelectionVariables(4, k, constraint)
+    alpha = variables.alpha()
+    assert alpha.shape == (4, k)
+    torch.testing.assert_close(alpha, torch.full((4, k), start or 1 / k))
+    assert alpha.unique().numel() == 1
+    torch.testing.assert_close(variables(), torch.ones(4, k), rtol=3e-7, atol=0)
+    assert torch.equal(SelectionVariables(4, k, constraint, "paper")(), alpha)
+
+
+def test_the_constraints_are_those_of_the_paper() -> None:
+    beta = torch.tensor([[0.0, 1.0, -2.0], [3.0, 3.0, 0.5]])
+
+    def alpha(constraint: Any) -> torch.Tensor:
+        variables = SelectionVariables(2, 3, constraint)
+        variables.beta.data.copy_(beta)
+        return variables.alpha()
+
+    exponentials = beta.exp()
+    torch.testing.assert_close(alpha("softmax"), exponentials / exponentials.sum(dim=1, keepdim=True))
+    torch.testing.assert_close(alpha("sigmoid"), 1 / (1 + (-beta).exp()))
+    assert torch.equal(alpha("none"), beta)
+
+
+@pytest.mark.usefixtures("float64")
+def test_the_outer_loss_is_that_of_the_batch_at_the_gates_of_beta_and_has_a_direct_gradient() -> None:
+    """At the uniform start of softmax, where a gate is k alpha, it is that of the gates less its mean in the layer."""
+    variables, by = SelectionVariables(2, 3), torch.tensor([[1.0, 2.0, 6.0], [0.0, -3.0, 0.0]])
+    problem: Any = SimpleNamespace(lora=SimpleNamespace(training_step=lambda batch: (batch["by"] * variables()).sum()))
+    loss = SelectionProblem.training_step(problem, {"by": by})
+    assert loss.item() == pytest.approx(by.sum().item())
+    (found,) = torch.autograd.grad(loss, variables.beta)
+    torch.testing.assert_close(found, by - by.mean(dim=1, keepdim=True))
 
 
 class Net(nn.Module):
@@ -133,29 +171,3 @@ def test_moments_are_sums_over_the_tokens_on_which_the_loss_depends() -> None:
     of_inputs, of_slopes = moments(h, u).float()
     torch.testing.assert_close(of_inputs, sum(torch.outer(one, one) for one, _ in tokens))
     torch.testing.assert_close(of_slopes, sum(torch.outer(one, one) for _, one in tokens))
-
-
-@pytest.mark.usefixtures("float64")
-def test_layers_may_have_unequal_ranks_and_gates_beyond_a_rank_do_not_count() -> None:
-    torch.manual_seed(0)
-    config = LoraConfig(target_modules=["first", "second"], rank_pattern={"first": 1, "second": 3})
-    model: Any = get_peft_model(Net("linear"), config)
-    for layer in lora_layers(model).values():
-        nn.init.normal_(layer.lora_B[ADAPTER].weight)
-    gates, x = Gates(model), torch.randn(7, INPUTS)
-    assert (gates.ranks, gates.k) == ([1, 3], 3)
-    assert [tuple(b.shape) for _, b in gates.factors()] == [(OUTPUTS, 1), (OUTPUTS, 3)]
-    values, base = torch.randn(2, 3), model.get_base_model()
-    hidden = x
-    for (a, b), gate, layer in zip(gates.factors(), values, (base.first, base.second), strict=True):
-        weight = layer.base_layer.weight + layer.scaling[ADAPTER] * b @ torch.diag(gate[: len(a)]) @ a
-        hidden = (
-            torch.tanh(hidden @ weight.T + layer.base_layer.bias)
-            if layer is base.first
-            else (hidden @ weight.T + layer.base_layer.bias)
-        )
-    with gates.open(values):
-        torch.testing.assert_close(model(x), hidden, rtol=1e-12, atol=1e-12)
-    values[0, 1:] = 7.0
-    with gates.open(values):
-        torch.testing.assert_close(model(x), hidden, rtol=1e-12, atol=1e-12)

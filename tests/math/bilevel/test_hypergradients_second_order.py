@@ -7,30 +7,21 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import set_seed
 
 from autolora.configs.schema import RunConfig
-from autolora.configs.search import BUILT_IN
-from autolora.engine.search.search import SearchEngine, build_engine
-from autolora.problems.data import prepare, split_rows
-from autolora.problems.machine.compute import choose_compute
-from autolora.problems.models.attach import attach, lora_config
-from autolora.problems.models.load import load_base, load_tokenizer
-from autolora.problems.tasks import make_task
+from autolora.engine.run.context import Context
+from autolora.engine.search.search import build_search
 from tests.helpers.bilevel_toys import (
     Toy,
     agree,
     cosine,
-    implicit,
     lora_toy,
     made,
-    random_vector,
     ridge_hessian,
     ridge_solution,
     ridge_toy,
 )
 
-SECOND_ORDER = [name for name, settings in BUILT_IN.items() if settings.second_order]
 ETA = 0.3
 
 
@@ -85,72 +76,17 @@ class TestRidge:
         # cg: damping 1e-9 and rounding; neumann: (1 - 0.3 * smallest eigenvalue)^300 is nothing.
         assert torch.allclose(toy.outer.gradient_seen, expected, rtol=1e-7)
 
-    def test_more_terms_come_closer(self) -> None:
-        def error(method: str, terms: int) -> float:
-            eta = {"neumann": ETA, "cg": 1e9}[method]
-            toy = ridge_toy(method, solved=True, eta=eta, terms=terms)
-            expected = ridge_implicit(toy, torch.linalg.inv, vector_of(toy))
-            return float((toy.outer.implicit - expected).norm() / expected.norm())
-
-        for method in ("neumann", "cg"):
-            errors = [error(method, terms) for terms in (1, 2, 3, 4)]
-            assert errors == sorted(errors, reverse=True)
-            assert errors[-1] < 0.5 * errors[0]
-
-    def test_cg_falls_back_to_the_unroll_where_nothing_curves_upwards(self) -> None:
-        """H is negative definite: (H + I/eta)^-1 v would point the wrong way and Betty's CG would follow it."""
-        options = {"share": -30.0, "eta": 10.0, "rate": 1e-3}
-        cg, exact = ridge_toy("cg", terms=4, **options), ridge_toy("exact", **options)
-        assert torch.linalg.eigvalsh(ridge_hessian(cg.train, cg.outer.beta_before.exp())).max() < 0
-        assert torch.allclose(cg.outer.implicit, exact.outer.implicit, rtol=1e-12)
-
 
 @pytest.mark.usefixtures("float64")
 class TestLoraNet:
-    def test_neumann_without_terms_is_exact(self) -> None:
-        toys = [lora_toy(m, dropout=0.1, eta=ETA, terms=0) for m in ("neumann", "exact")]
-        assert torch.equal(toys[0].outer.implicit, toys[1].outer.implicit)
-
     def test_cg_without_terms_is_exact(self) -> None:
         toys = [lora_toy(m, dropout=0.1, eta=ETA, terms=0) for m in ("cg", "exact")]
         assert torch.equal(toys[0].outer.implicit, toys[1].outer.implicit)
 
-    @pytest.mark.parametrize("eta", [1e-3, 1e-5])
-    def test_cg_with_a_small_eta_is_exact(self, eta: float) -> None:
+    def test_cg_with_a_small_eta_is_exact(self) -> None:
         """(H + I/eta)^-1 = eta (I - eta H + ..): the relative difference is eta |H|, |H| below 100 here."""
-        toys = [lora_toy(m, dropout=0.1, eta=eta, terms=3) for m in ("cg", "exact")]
-        agree(toys[0].outer.implicit, toys[1].outer.implicit, 100 * eta)
-
-    @pytest.mark.parametrize("eta", [1.0, 1e3])
-    def test_cg_is_finite_on_an_indefinite_hessian(self, eta: float) -> None:
-        """Cross-entropy of a product B A has directions of negative curvature at random weights."""
-        toy = lora_toy("cg", eta=eta)
-        assert dense_hessian(toy).min() < -1 / eta
-        for terms in (1, 2, 5, 20):
-            for _ in range(5):
-                assert implicit(toy, random_vector(toy), made("cg", eta, terms=terms)).isfinite().all()
-
-    @pytest.mark.parametrize("method", SECOND_ORDER)
-    def test_second_derivatives_are_of_the_same_masks(self, method: str) -> None:
-        toy = lora_toy(method, dropout=0.1, terms=3)
-        vector = random_vector(toy)
-        first = implicit(toy, vector)
-        torch.rand(7)
-        assert torch.equal(first, implicit(toy, vector))
-
-
-def dense_hessian(toy: Toy) -> Tensor:
-    """Eigenvalues of d^2 L_tr / dW^2 at the W of before the step."""
-    inner = toy.inner
-    with inner.at(toy.before):
-        gradient = torch.cat(
-            [
-                g.flatten()
-                for g in torch.autograd.grad(next(inner.losses(inner.batch)), inner.trained, create_graph=True)
-            ]
-        )
-        rows = [torch.autograd.grad(g, inner.trained, retain_graph=True) for g in gradient]
-    return torch.linalg.eigvalsh(torch.stack([torch.cat([p.flatten() for p in row]) for row in rows]))
+        toys = [lora_toy(m, dropout=0.1, eta=1e-5, terms=3) for m in ("cg", "exact")]
+        agree(toys[0].outer.implicit, toys[1].outer.implicit, 1e-3)
 
 
 def solve(matrix: Tensor, right: Tensor, iterations: int, eta: float) -> Tensor:
@@ -164,11 +100,6 @@ def solve(matrix: Tensor, right: Tensor, iterations: int, eta: float) -> Tensor:
 
 @pytest.mark.usefixtures("float64")
 class TestConjugateGradients:
-    def test_solves_in_as_many_steps_as_unknowns(self) -> None:
-        root = torch.randn(5, 5)
-        matrix, right = root @ root.T + torch.eye(5), torch.randn(5)
-        assert torch.allclose(solve(matrix, right, 5, eta=9.0), torch.linalg.solve(matrix, right), rtol=1e-8)
-
     def test_stops_at_the_solution(self) -> None:
         """One step solves the identity; a further one would divide zero by zero."""
         right = torch.tensor([1.0, 2.0])
@@ -185,40 +116,22 @@ class TestConjugateGradients:
         assert torch.equal(solve(curvature * torch.eye(2), right, 3, eta=0.25), 0.25 * right)
 
 
-def tiny_engine(config: RunConfig, second_order: bool) -> SearchEngine:
-    """As `autolora.engine.stages` builds it, with the attention kernel that `second_order` chooses."""
-    set_seed(config.seed)
-    task = make_task(config)
-    data = prepare(task, load_tokenizer(config.model), config)
-    d_tr, d_val = split_rows(data.train, config)
-    base = load_base(config.model, task.auto_class, second_order=second_order, **task.head())
-    at = {"r": config.lora.k, "target_modules": config.lora.target_modules}
-    model = attach(base.model, lora_config(config.lora, task.peft_type, base.trained_whole, **at))
-    rows = (data.train.select(d_tr), data.train.select(d_val))
-    return build_engine(config, model, *rows, data.collate, choose_compute(config))
-
-
 @pytest.mark.trains
-@pytest.mark.parametrize("method", SECOND_ORDER)
-def test_works_through_a_real_encoder(tiny_config: Callable[..., RunConfig], method: str) -> None:
-    config = tiny_config("--hypergradient.type", method, dropout=0.1)
-    engine = tiny_engine(config, second_order=True)
-    engine.run()
-    assert engine.lora.module.config._attn_implementation == "eager"
-    assert engine.selection.implicit.isfinite().all()
-    assert engine.selection.implicit.norm() > 0
-
-
-def test_central_difference_agrees_through_a_real_encoder(tiny_config: Callable[..., RunConfig]) -> None:
+def test_central_difference_agrees_with_exact_through_a_real_encoder(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+) -> None:
     terms = {}
     for method in ("exact", "darts"):
-        # first_order until the last step: one that is not the same would lead the two searches apart.
-        engine = tiny_engine(tiny_config("--hypergradient.type", "exact", dropout=0.1), second_order=True)
+        # exact until the last step: one that is not the same would lead the two searches apart.
+        config = tiny_config("--hypergradient.type", "exact", "--name", method, dropout=0.1)
+        engine = build_search(run_of(config), second_order=True)
+        engine.train()
         for _ in range(5):
             engine.train_step()
         engine.selection.hypergradient = made(method)
         engine.train_step()
         terms[method] = engine.selection.implicit.double()
+    assert engine.lora.module.config._attn_implementation == "eager"
     # fp32: the difference loses digits that double precision keeps.
     assert cosine(terms["darts"], terms["exact"]) > 0.999
     assert float(terms["darts"].norm() / terms["exact"].norm()) == pytest.approx(1, abs=0.02)

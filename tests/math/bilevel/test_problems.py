@@ -11,7 +11,7 @@ from autolora.problems.bilevel import Level
 from autolora.problems.data import Batch
 from autolora.problems.machine.processes import Processes
 from tests.helpers import bilevel_toys
-from tests.helpers.bilevel_toys import METHODS, Toy, copies, cosine, equal, lora_toy, made, unrolled
+from tests.helpers.bilevel_toys import METHODS, copies, cosine, equal, lora_toy, made, unrolled
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -26,19 +26,15 @@ def test_only_the_trained_weights_move() -> None:
     assert toy.inner.parameters() == toy.inner.trainable_parameters() == toy.inner.meta_trainable_parameters()
 
 
-def test_the_given_optimizer_and_its_groups_are_kept() -> None:
+def test_the_given_optimizer_with_its_groups_and_the_given_scheduler_are_kept() -> None:
     """Stock Betty rebuilds the optimiser from its defaults: AdamW refuses, and parameter groups are lost."""
 
     def two_rates(parameters: list[Any], lr: float) -> torch.optim.Optimizer:
         return torch.optim.AdamW([{"params": parameters[:2]}, {"params": parameters[2:], "lr": 10 * lr}], lr=lr)
 
-    toy = lora_toy(optimizer=two_rates, rate=0.01)
-    assert [g["lr"] for g in toy.inner.optimizer.param_groups] == [0.01, 0.1]
-
-
-def test_the_given_scheduler_is_kept_and_moved_once_a_step() -> None:
-    toy = lora_toy(scheduler=partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=1.0, total_steps=9), steps=3)
-    assert toy.inner.scheduler.last_epoch == 3
+    halved = partial(torch.optim.lr_scheduler.LambdaLR, lr_lambda=lambda step: 0.5**step)
+    toy = lora_toy(optimizer=two_rates, rate=0.08, scheduler=halved, steps=3)
+    assert [g["lr"] for g in toy.inner.optimizer.param_groups] == pytest.approx([0.01, 0.1]), "moved once a step"
 
 
 @pytest.mark.parametrize("parts", [(), (9, 7)])
@@ -47,6 +43,7 @@ def test_the_loss_of_a_steps_batch_can_be_computed_again(parts: tuple[int, ...])
     toy = lora_toy(dropout=0.5, parts=parts)
     with torch.no_grad():
         toy.outer.module.beta.copy_(toy.outer.beta_before)
+    torch.manual_seed(99)  # a place in the stream that no batch has
     stream = torch.get_rng_state()
     again = toy.outer.loss_and_gradient(toy.outer.batch, toy.outer.trained)[0]
     assert torch.equal(again, toy.outer.last_loss)
@@ -118,28 +115,6 @@ def test_eta(eta: Any, value: float) -> None:
     assert cosine(toy.outer.implicit, unrolled(toy, value)[1]) == pytest.approx(1, abs=1e-9)
 
 
-@pytest.mark.parametrize("method", sorted(set(METHODS) - {"first_order"}))
-def test_remembers_the_step(method: str) -> None:
-    """W before it, and dL_tr/dbeta there, from its own backward pass."""
-    toy = lora_toy(method, optimizer=torch.optim.AdamW, steps=3, dropout=0.5)
-    step = toy.last_steps[-1]
-    assert equal(step.weights, toy.before)
-    with torch.no_grad():
-        toy.outer.module.beta.copy_(toy.outer.beta_before)
-    with toy.inner.at(toy.before):
-        expected = toy.inner.gradient(toy.inner.batch, toy.outer.trained)
-    assert torch.allclose(step.by_beta[0], expected[0], rtol=1e-12, atol=1e-16)
-    assert toy.inner.steps == [], "after an outer step a new list begins"
-
-
-def test_weights_come_back_bit_for_bit_even_after_an_error() -> None:
-    toy = lora_toy()
-    before = copies(toy.inner.trained)
-    with pytest.raises(KeyboardInterrupt), toy.inner.at([1e30 * p for p in before]):
-        raise KeyboardInterrupt
-    assert equal(before, copies(toy.inner.trained))
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_the_inner_step_is_the_same_whatever_reads_it(method: str) -> None:
     """What a hypergradient wants to know of the inner step must not change the step."""
@@ -175,29 +150,21 @@ def test_all_that_a_step_computes_is_summed_over_the_processes(method: str) -> N
     torch.testing.assert_close(alone.outer.last_loss, second.outer.last_loss)
 
 
-def with_terms(toy: Toy, direct: list[float], implicit: list[float]) -> dict[str, float | None]:
-    toy.outer.direct, toy.outer.implicit = torch.tensor(direct), torch.tensor(implicit)
-    return toy.outer.diagnostics()
-
-
 @pytest.mark.parametrize(
     ("direct", "implicit", "ratio", "angle"),
     [
         ([3.0, 4.0], [-6.0, -8.0], 2.0, -1.0),
         ([3.0, 4.0], [4.0, -3.0], 1.0, 0.0),
         ([3.0, 4.0], [0.0, 0.0], 0.0, 0.0),
+        ([], [], None, None),  # before the first outer step
         ([0.0, 0.0], [3.0, 4.0], None, None),  # B = 0
         ([1e-30, 0.0], [1e-30, 1e-30], 2**0.5, 0.5**0.5),  # their product is no fp32 number
         ([3.0, 4.0], [math.inf, 4.0], None, None),  # such as the sum of a Neumann series that diverges
     ],
 )
 def test_diagnostics(direct: list[float], implicit: list[float], ratio: float | None, angle: float | None) -> None:
-    found = with_terms(lora_toy(steps=0), direct, implicit)
+    outer = lora_toy(steps=0).outer
+    outer.direct, outer.implicit = torch.tensor(direct), torch.tensor(implicit)
+    found = outer.diagnostics()
     assert found["cosine"] == (None if angle is None else pytest.approx(angle))
     assert found["implicit_to_direct"] == (None if ratio is None else pytest.approx(ratio))
-
-
-def test_diagnostics_before_the_first_outer_step() -> None:
-    """A line of the log can come before it when unroll_steps is long."""
-    toy = lora_toy(steps=1, unroll_steps=2)
-    assert toy.outer.diagnostics() == {"implicit_to_direct": None, "cosine": None}

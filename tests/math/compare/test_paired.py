@@ -6,8 +6,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from autolora.engine.study.tables import LEFT_OUT, LOSS, OF_GAIN, OUTER, holm, paired
-from tests.helpers.places import ROOT
+from autolora.engine.study.tables import LEFT_OUT, LOSS, OF_GAIN, holm, paired
 from tests.helpers.study_results import results as of_two_tasks
 
 MEAN, MEAN_LOSS = "mean difference, metric", "mean difference, nats"
@@ -29,6 +28,9 @@ def test_pairs_are_of_one_task_and_seed() -> None:
     assert tuple(table.loc["lora", ["better", "worse"]]) == (6, 0)
     assert list(table.index) == ["lora", "adalora"], "in the order of the results"
     assert table.loc["lora", "p"] == pytest.approx(2 / 2**6)  # all six of one sign
+    five = paired(results().drop(index=0)).set_index("autolora against").loc["lora"]
+    assert five["pairs"] == 5
+    assert math.isnan(five["p"]), "too few to be sure of anything"
 
 
 def test_differences_of_several_tasks_without_a_gain_have_no_mean_and_no_p() -> None:
@@ -57,12 +59,8 @@ def test_a_control_with_the_same_rank_in_every_layer_is_no_evidence() -> None:
     assert other["pairs"].tolist() == [6, 6], "nor is it the same run where AdaLoRA is the reference"
     loss = paired(with_ranks(results(), [0]), column=LOSS).set_index("autolora against")
     assert tuple(loss.loc["lora_shuffled", ["pairs", LEFT_OUT]]) == (4, 2)
-
-
-def test_a_row_of_which_every_pair_is_left_out_stays_without_numbers() -> None:
-    row = paired(with_ranks(results(), [0, 1, 2], "lora")).set_index("autolora against").loc["lora"]
-    assert tuple(row[["pairs", LEFT_OUT, "better", "worse"]]) == (0, 6, 0, 0)
-    assert row[[MEAN, "standard error", "p"]].isna().all()
+    none = paired(with_ranks(results(), [0, 1, 2], "lora")).set_index("autolora against").loc["lora"]
+    assert tuple(none[["pairs", LEFT_OUT, "better", "worse"]]) == (0, 6, 0, 0), "no pair is left, and no number"
 
 
 def test_equal_ranks_in_other_layers_unknown_ranks_and_runs_of_one_method_are_pairs() -> None:
@@ -74,13 +72,6 @@ def test_equal_ranks_in_other_layers_unknown_ranks_and_runs_of_one_method_are_pa
         found = paired(kept)
         assert LEFT_OUT not in found
         assert found["pairs"].tolist() == [6, 6]
-
-
-def test_five_pairs_have_no_p_and_six_have() -> None:
-    found = paired(results().drop(index=0)).set_index("autolora against")
-    assert found.loc["lora", "pairs"] == 5
-    assert math.isnan(found.loc["lora", "p"])
-    assert paired(results()[lambda table: table["method"] == "lora"]).empty
 
 
 def test_of_an_error_less_is_better() -> None:
@@ -145,15 +136,6 @@ def test_differences_are_parts_of_what_the_row_gains_over_the_head_on_its_task()
         assert found.loc["lora", "pairs"] == 6
 
 
-def test_the_outer_objective_is_in_parts_of_the_gain_in_log_loss() -> None:
-    """A head has no search, and so no outer objective."""
-    table = with_head("sst2", 0.322)
-    table["outer_loss"] = table["log_loss"].where(table["method"] != "head")
-    found = paired(table, column=OUTER).set_index("autolora against")
-    assert found.loc["lora", f"mean difference, {OF_GAIN}"] == pytest.approx((0.021 / 0.5 + 0.021 / 0.12) / 2)
-    assert "head" not in found.index
-
-
 def test_a_task_on_which_the_row_gains_nothing_is_left_out() -> None:
     found = paired(with_head("sst2", 0.9)).set_index("autolora against")
     assert found.loc["lora", "pairs"] == 3
@@ -161,24 +143,3 @@ def test_a_task_on_which_the_row_gains_nothing_is_left_out() -> None:
     of_the_head = paired(with_head("sst2", 0.3), "head").set_index("head against")
     assert of_the_head.loc["lora", "pairs"] == 6
     assert MEAN in of_the_head, "the head gains nothing over itself, so that its differences keep their unit"
-
-
-TABLE1 = ROOT / "results" / "table1.csv"
-SHUFFLES = {f"shares {budget}": f"{budget} shuffled" for budget in ("0.25", "0.5", "1", "4")}
-
-
-def test_the_p_values_of_table_1_are_those_of_its_runs() -> None:
-    runs = pd.read_csv(TABLE1, converters={"ranks": lambda text: [int(rank) for rank in text.split()] or None})
-    runs = runs.assign(row=runs["variant"], layers=[["all-linear"]] * len(runs))
-    # At seed 3 of MRPC the search had learned nothing: every budget got rank 1 in every layer.
-    budgets = [name for pair in SHUFFLES.items() for name in pair if "1" not in name]
-    runs = runs[~((runs["task"] == "mrpc") & (runs["seed"] == 3) & runs["variant"].isin(budgets))]
-    found = []
-    for learned, shuffled in (SHUFFLES | {"threshold": "threshold shuffled"}).items():
-        table = paired(runs, learned, LOSS).set_index(f"{learned} against")
-        found.append(table.loc[shuffled, ["pairs", f"mean difference, {OF_GAIN}", "p"]])
-    pairs, means, p = zip(*found, strict=True)
-    assert pairs == (15, 15, 15, 15, 16)
-    assert means == pytest.approx((0.051, 0.076, 0.043, 0.004, -0.003), abs=5e-4)
-    assert p == pytest.approx((0.107, 0.015, 0.064, 0.252, 0.860), abs=5e-4)
-    assert holm(pd.Series(p)).tolist() == pytest.approx([0.320, 0.075, 0.256, 0.504, 0.860], abs=2e-3)

@@ -42,14 +42,6 @@ def test_cost_is_over_adalora_of_the_same_task_and_seed() -> None:
     assert len(cost(named[named["method"] != "adalora"]).columns) == 4, "no ratio"
 
 
-def test_the_cost_is_over_the_adalora_that_differs_on_the_fewest_axes() -> None:
-    """With a further axis, the cells of its other values had been counted, too."""
-    rows = [(f"train_rows {size}, {method}", method, seed, size * (1 + (method == "autolora")))
-            for size in (10, 100) for seed in (0, 1) for method in ("autolora", "adalora")]  # fmt: skip
-    table = cost(pd.DataFrame(rows, columns=["row", "method", "seed", "seconds.total"]).assign(task="t")).set_index("")
-    assert table["total time / adalora's"].str[:4].to_list() == ["2.00", "1.00"] * 2
-
-
 def layered(*rows: tuple[str, str, int, list[float] | None], layers: list[list[str]] | None = None) -> pd.DataFrame:
     """Runs of these rows, tasks and seeds with these ranks."""
     table = pd.DataFrame(rows, columns=["row", "task", "seed", "ranks"])

@@ -11,6 +11,7 @@ from autolora.engine.verdict import judge
 from autolora.engine.verdict.judge import FEWEST, PLANS, Pairs, Plan, ending, first_ending, one_sided
 
 LONGEST = PLANS[24]
+VERDICTS = 4_000
 
 
 def drawn(mean: float, spread: float, count: int) -> np.ndarray:
@@ -83,12 +84,9 @@ ENDINGS = {
     "no difference at 16": (pairs_of(TINY[4:20]), "equal"),
     "no difference at 24": (pairs_of(TINY), "equal"),
     "surely better, by less than 2 % of the gain": (pairs_of(0.01 * CLEAR[:8]), "matter"),
-    "the same at a later look": (pairs_of(0.01 * CLEAR[:16]), "matter"),
     "surely worse, by less than 2 % of the gain": (pairs_of(-0.01 * CLEAR), "worse"),
     "no difference, but rows that could hide one": (pairs_of(TINY[4:20], row_error=0.02), "undecided"),
     "clearly better at 16": (pairs_of(CLEAR[:16]), "matter"),
-    "clearly worse at 16": (pairs_of(-CLEAR[:16]), "worse"),
-    "clearly better at 24": (pairs_of(CLEAR), "matter"),
     "clearly worse at 24": (pairs_of(-CLEAR), "worse"),
     "between two looks": (pairs_of(CLEAR[:11]), "undecided"),
     "too few pairs": (pairs_of(CLEAR[:7]), "undecided"),
@@ -140,7 +138,7 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judge, "one_sided", by_all_flips)
 
 
-def simulated(effect: float, gain: float, rows: float, verdicts: int, plan: Plan = LONGEST) -> Counter[str]:
+def simulated(effect: float, gain: float, rows: float, verdicts: int, plan: Plan) -> Counter[str]:
     """Endings of verdicts whose pairs differ by N(effect, 1), with one error of the rows, N(0, rows^2), in all of
     them."""
     generator, found = np.random.default_rng(0), Counter[str]()
@@ -154,22 +152,18 @@ def simulated(effect: float, gain: float, rows: float, verdicts: int, plan: Plan
 @pytest.mark.slow
 @pytest.mark.usefixtures("fast")
 @pytest.mark.parametrize("most", PLANS)
-@pytest.mark.parametrize(("rows", "verdicts"), [(0.25, 10_000), (0.0, 2_000), (1.0, 2_000)])
-def test_without_a_difference_at_most_one_verdict_in_twenty_sees_one(rows: float, verdicts: int, most: int) -> None:
-    found = simulated(0, 50, rows, verdicts, PLANS[most])
-    assert found["matter"] + found["worse"] <= 0.05 * verdicts
+def test_without_a_difference_at_most_one_verdict_in_twenty_sees_one(most: int) -> None:
+    found = simulated(0, 50, 0.25, VERDICTS, PLANS[most])
+    assert found["matter"] + found["worse"] <= 0.05 * VERDICTS
     assert found["matter"] > 0, "the test would pass if nothing ever mattered"
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("fast")
 @pytest.mark.parametrize("most", PLANS)
-@pytest.mark.parametrize(("gain", "verdicts"), [(50.0, 10_000), (25.0, 2_000), (35.0, 2_000)])
-def test_a_difference_of_2_percent_of_the_gain_is_called_none_at_most_once_in_twenty(
-    gain: float, verdicts: int, most: int
-) -> None:
-    found = simulated(0.02 * gain, gain, 0.0, verdicts, PLANS[most])
-    assert 0 < found["equal"] <= 0.05 * verdicts
+def test_a_difference_of_2_percent_of_the_gain_is_called_none_at_most_once_in_twenty(most: int) -> None:
+    found = simulated(0.02 * 50, 50, 0.0, VERDICTS, PLANS[most])
+    assert 0 < found["equal"] <= 0.05 * VERDICTS
 
 
 @pytest.mark.parametrize("plan", PLANS.values())

@@ -1,4 +1,4 @@
-"""Order of rows, loaders that go on, plain batches."""
+"""The order of rows, batches and masks that follow from a seed, and each process's part of a batch."""
 
 import random
 from collections import Counter
@@ -12,9 +12,19 @@ from datasets import Dataset
 
 from autolora.configs.schema import RunConfig
 from autolora.problems.data import Batch, Batches, LengthGroupedOrder, own_parts, prepare
-from autolora.problems.machine.processes import Processes
+from autolora.problems.machine.draws import seed_of
+from autolora.problems.machine.processes import ALONE, Processes
 from autolora.problems.models.load import load_tokenizer
 from autolora.problems.tasks import make_task
+
+
+def test_a_seed_is_the_same_on_every_machine_and_another_for_other_parts() -> None:
+    assert seed_of(3, "masks", 7, 0, 1) == 5827876155872280437
+    parts = [(seed, name, step) for seed in range(3) for name in ("a", "b", "1") for step in range(3)]
+    found = {seed_of(*of) for of in [*parts, (1, 23), (12, 3), (1, 2), (1, "2")]}
+    assert len(found) == len(parts) + 4
+    assert all(0 <= seed < 2**63 for seed in found), "each is a seed of torch"
+
 
 LENGTHS = [int(n) for n in np.random.default_rng(0).integers(3, 60, size=103)]
 
@@ -49,9 +59,10 @@ def test_the_rows_in_order_cut_into_batches_are_the_batches_the_short_one_last()
 CPU = torch.device("cpu")
 
 
-def batches_of_rows() -> Batches:
-    rows = Dataset.from_dict({"length": LENGTHS, "number": list(range(len(LENGTHS)))})
-    return Batches(rows, 8, lambda batch: {"n": torch.tensor([row["number"] for row in batch])}, 2, CPU)
+def batches_of_rows(processes: Processes = ALONE) -> Batches:
+    places = list(range(len(LENGTHS)))
+    rows = Dataset.from_dict({"length": LENGTHS, "number": places, "labels": [0] * len(places)})
+    return Batches(rows, 8, lambda batch: {"n": torch.tensor([row["number"] for row in batch])}, 2, CPU, processes)
 
 
 def numbers(batch: Batch) -> list[int]:
@@ -101,6 +112,23 @@ def test_a_batch_in_parts_on_several_processes_is_that_of_one() -> None:
             weighed |= {row["number"]: share * (1 + row["number"] % 3) / count for row in own}
     whole = sum(1 + number % 3 for number in range(10))
     assert weighed == pytest.approx({number: (1 + number % 3) / whole for number in range(10)})
+
+
+def test_a_process_whose_rows_have_no_label_gets_one_with_a_label_that_counts_nothing() -> None:
+    rows = Dataset.from_dict({"x": [0, 1], "labels": [[-100, 1, 2], [-100, -100, -100]]})
+    ((own,), (share,)) = own_parts(rows, [0, 1], 2, Processes(1, 2))
+    assert ([row["x"] for row in own], share) == ([0], 0.0)
+
+
+def test_the_batches_of_all_processes_walk_together_with_masks_of_their_own() -> None:
+    whole, first, second = (
+        [batches_of_rows(processes)[number] for number in range(6)]
+        for processes in (ALONE, Processes(0, 2), Processes(1, 2))
+    )
+    for batch, one, other in zip(whole, first, second, strict=True):
+        parts = [part["n"] for found in (one, other) for part, _ in found.parts]
+        assert sorted(torch.cat(parts).tolist()) == sorted(numbers(batch))
+    assert not {batch.seed for batch in first} & {batch.seed for batch in second}
 
 
 def test_a_part_without_a_label_is_left_out() -> None:

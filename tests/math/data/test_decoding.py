@@ -12,8 +12,7 @@ from tests.helpers.generation_toys import make_causal
 SOURCES = ["name : The Mill | area : riverside", "x", "name : Blue Spice"]
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "llama"])
-@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize(("kind", "beams"), [("gpt2", 3), ("llama", 1)])
 def test_a_batch_says_what_each_prompt_alone_says(kind: str, beams: int) -> None:
     tokenizer = chat_tokenizer(None)
     model = make_causal(kind, len(tokenizer))

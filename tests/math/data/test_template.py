@@ -109,12 +109,15 @@ def test_turns_that_are_not_learned_are_read(name: str) -> None:
 
 
 def test_marks_that_cannot_be_told_apart_are_not_guessed() -> None:
-    """One of three answers has no mark."""
+    """One of three answers has no mark; and a template that breaks the rule, which TRL does not know."""
     turns = [*TURNS, TURNS[0], {"role": "assistant", "content": "silence"}]
     template = Template(chat_tokenizer(SILENT))
     with pytest.raises(ValueError, match="does not show to which of several answers its marks belong"):
         template.labelled(turns, [3])
     assert len(learned_texts(template.tokenizer, *template.labelled(turns, [1, 3, 5]))) == 2
+    thinking = [TURNS[0], {"role": "assistant", "content": "<think>x</think>y"}, *TURNS[2:]]
+    with pytest.raises(ValueError, match=r"install TRL, .*\{% generation %\} in --task\.chat_template"):
+        Template(chat_tokenizer(FORGETFUL)).labelled(thinking, BOTH)
 
 
 def test_where_a_template_breaks_the_rule_trl_s_training_template_has_the_marks() -> None:
@@ -126,12 +129,6 @@ def test_where_a_template_breaks_the_rule_trl_s_training_template_has_the_marks(
     ends = [f"{TURNS[i]['content']}<|im_end|>\n" for i in BOTH]
     assert found == [f"<think>\nbecause\n</think>\n\n{ends[0]}", f"<think>\n\n</think>\n\n{ends[1]}"]
     assert tokenizer.chat_template == own
-
-
-def test_one_that_trl_does_not_know_is_told_how_to_mend_it() -> None:
-    turns = [TURNS[0], {"role": "assistant", "content": "<think>x</think>y"}, *TURNS[2:]]
-    with pytest.raises(ValueError, match=r"install TRL, .*\{% generation %\} in --task\.chat_template"):
-        Template(chat_tokenizer(FORGETFUL)).labelled(turns, BOTH)
 
 
 def test_tools_reach_the_template() -> None:

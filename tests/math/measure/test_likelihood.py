@@ -34,14 +34,6 @@ def rows_with(sizes: list[int]) -> Rows:
     return Rows(nothing, nothing, np.ones(len(groups), dtype=int), groups)
 
 
-@pytest.mark.parametrize("sizes", [[1] * 10, [3, 1, 4, 2], [9, 1], [1, 9]])
-def test_of_two_folds_the_first_ends_at_the_group_nearest_to_the_middle(sizes: list[int]) -> None:
-    fold = rows_with(sizes).folds(2)
-    ends = np.cumsum(sizes)[:-1]
-    assert int((fold == 0).sum()) == ends[np.abs(ends - 5).argmin()]
-    assert fold.tolist() == sorted(fold)
-
-
 @given(SIZES, st.integers(2, 6))
 def test_folds_are_of_whole_groups_and_as_equal_as_groups_allow(sizes: list[int], count: int) -> None:
     rows = rows_with(sizes)
@@ -52,11 +44,6 @@ def test_folds_are_of_whole_groups_and_as_equal_as_groups_allow(sizes: list[int]
     borders, ends = np.flatnonzero(np.diff(fold)) + 1, np.cumsum(sizes)[:-1]
     for place in len(rows) * np.arange(1, count) / count:
         assert np.abs(borders - place).min() == np.abs(ends - place).min()
-
-
-def test_five_folds_of_single_rows_are_equal() -> None:
-    assert np.bincount(rows_with([1] * 40).folds(5)).tolist() == [8] * 5
-    assert rows_with([1]).folds(5).tolist() == [0]
 
 
 @given(SIZES, st.integers(1, 16))
@@ -273,12 +260,6 @@ def test_the_drawn_slopes_have_the_second_derivative_of_the_loss_as_their_second
     torch.testing.assert_close(hessian, expected)
     many = torch.stack([slopes(likelihood, logits, labels, seed).flatten() for seed in range(2_000)])
     torch.testing.assert_close(many.T @ many / 2_000, expected, rtol=0, atol=8e-3)
-
-
-def test_the_drawn_slope_of_a_number_is_the_root_of_the_second_derivative_with_a_random_sign() -> None:
-    found = slopes(Gaussian(), torch.randn(4_000, 1), torch.randn(4_000), 0).flatten()
-    torch.testing.assert_close(found.square(), torch.full((4_000,), 1 / 1.6, dtype=torch.float64))
-    assert abs(float(found.sign().mean())) < 0.05
 
 
 def test_drawn_slopes_are_the_same_for_the_same_seed_and_zero_at_tokens_without_a_label() -> None:

@@ -1,4 +1,4 @@
-"""What is measured of whole searches: shares that add up for every kind of model, on D_val, of the searched model."""
+"""What is measured of whole searches: shares that add up for every kind of model, on D_val, and the head alone."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,25 +6,27 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
+from transformers import set_seed
 
 from autolora.configs.schema import RunConfig
 from autolora.engine import ranks
 from autolora.engine.choose import measurement
+from autolora.engine.choose.measurement import passes_over, train_head
 from autolora.engine.choose.stage import answer
+from autolora.engine.measure.likelihood import Rows
 from autolora.engine.measure.measure import Passes
 from autolora.engine.run.context import Context
 from autolora.engine.search.search import search
-from autolora.engine.search.trajectory import searched_model
+from autolora.problems.data import Batches
+from autolora.problems.models.layers import head_alone
 
 pytestmark = pytest.mark.trains
 
-MEASURED = ("--answer.rows", "1000")
+MEASURED = ("--answer.rows", "1000", "--answer.curve_budgets", "[1]")
 CASES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "bert": ("bert", ()),
     "parts of a fused layer": ("gpt2", ("--lora.target_modules", "[c_attn.q,c_attn.v]")),
     "llama, bf16": ("llama", ("--precision", "bf16")),
-    "sigmoid": ("bert", ("--search.constraint", "sigmoid")),
-    "paper's gate": ("bert", ("--search.gate", "paper")),
+    "sigmoid, paper's gate": ("bert", ("--search.constraint", "sigmoid", "--search.gate", "paper")),
 }
 
 
@@ -33,13 +35,13 @@ def test_every_layer_has_shares_that_add_up(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], case: str
 ) -> None:
     kind, arguments = CASES[case]
-    run = run_of(tiny_config(*MEASURED, "--search.steps", "12", *arguments, kind=kind))
+    run = run_of(tiny_config(*MEASURED, "--search.steps", "12", "--task.train_rows", "40", *arguments, kind=kind))
     search(run)
     answer(run)
     record = ranks.load(run.folder.ranks)
     evidence = record.evidence
     assert evidence is not None
-    assert (evidence.rows, evidence.folds) == (32, 5)
+    assert (evidence.rows, evidence.folds) == (20, 5)
     assert evidence.without == "head alone"
     assert evidence.share_total == pytest.approx(sum(sum(layer.share) for layer in record.layers), rel=1e-6)
     assert evidence.share_total == pytest.approx(sum(x.layer_share or 0.0 for x in record.layers), rel=1e-6)
@@ -51,21 +53,6 @@ def test_every_layer_has_shares_that_add_up(
     for layer in record.layers:
         assert len(layer.share) == len(layer.share_standard_error) == len(layer.singular_values) == 4
         assert list(layer.singular_values) == sorted(layer.singular_values, reverse=True)
-
-
-def test_the_searched_model_is_the_one_that_the_search_left(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
-) -> None:
-    run = run_of(tiny_config("--lora.modules_to_save", "[pooler]"))
-    engine = search(run)
-    batch = run.data.collate(run.data.train.__getitems__(list(range(8))))
-    model, gates = searched_model(run)
-    found = []
-    for one, its_gates in ((engine.lora.module, engine.lora.gates), (model, gates)):
-        one.eval()
-        with torch.no_grad(), its_gates.open(torch.ones(len(gates.names), gates.k)):
-            found.append(one(**batch).logits)
-    assert torch.equal(*found)
 
 
 def test_the_answer_is_measured_on_d_val_and_the_head_alone_learns_on_d_tr(
@@ -87,3 +74,29 @@ def test_the_answer_is_measured_on_d_val_and_the_head_alone_learns_on_d_tr(
     expected = [run.data.train.select(half)["input_ids"][:] for half in run.halves()]
     assert [len(rows) for rows in expected] == [48, 16]
     assert [sorted(rows) for rows in found.value.args] == [sorted(rows) for rows in expected]
+
+
+def test_each_step_of_the_head_alone_is_adamws_on_its_own_batch(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+) -> None:
+    """A batch of two parts, each weighed by its labels."""
+    given = ("--search.steps", "20", "--search.learning_rate", "0.03", "--search.gradient_accumulation", "2")
+    run = run_of(tiny_config(*given, dropout=0.0))
+    d_tr, d_val = (run.data.train.select(half) for half in run.halves())
+    passes, settings = passes_over(run, Rows.of(d_val, run.data.collate)), run.config.search
+    found, _ = train_head(run, d_tr, passes)
+    set_seed(run.config.seed)
+    model, weights = head_alone(run.base())
+    model.train()
+    optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    cpu, seed = torch.device("cpu"), run.config.seed
+    batches = Batches(d_tr, settings.batch_size, run.data.collate, seed, cpu, parts=2)
+    start = model.classifier.weight.detach().clone()
+    for number in range(20):
+        optimizer.zero_grad()
+        for part, share in batches[number].parts:
+            (share * model(**part).loss).backward()
+        torch.nn.utils.clip_grad_norm_(weights, settings.gradient_clipping)
+        optimizer.step()
+    assert (found.classifier.weight - start).abs().max() > 1e-2, "D_val's loss has fallen, so that the last are kept"
+    torch.testing.assert_close(found.classifier.weight, model.classifier.weight, rtol=0, atol=1e-5)

@@ -226,9 +226,9 @@ def shares_of(found: Gated, passes: Passes, temperature: float = 1.0, batch: int
     return passes.shares(found, passes.rows.folds(5), temperature, batch, nodes, 20)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def trained() -> tuple[Gated, Passes]:
-    """Three branches of which LoRA has learned something, and 200 rows."""
+    """Three branches of which LoRA has learned something, and 200 rows; for reading only."""
     model, inputs, labels = planted(branches=3, needed=(1,), rows=200, seed=2)
     train(model, inputs, labels, steps=40)
     return gated(model), passes_of(inputs, labels)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -81,14 +81,13 @@ def masks(monkeypatch: pytest.MonkeyPatch, seen: list[Any]) -> list[Tensor]:
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize("method", ["lora", "lora_random"])
 def test_two_methods_of_one_seed_see_the_same_batches_and_masks(
-    method: str, tiny_config: Callable[..., RunConfig], masks: list[Tensor], seen: list[dict[str, Any]],
-    ranks_file: Path,
-) -> None:  # fmt: skip
+    tiny_config: Callable[..., RunConfig], masks: list[Tensor], seen: list[dict[str, Any]], ranks_file: Path
+) -> None:
     def trained(rank: int, name: str, *more: str) -> tuple[list[Any], list[Tensor]]:
-        options = ("--task.train_rows", "20", "--retrain.max_steps", "4", "--retrain.gradient_accumulation", "2")
-        config, folder = with_ranks(tiny_config(*options, "--name", name, *more, dropout=0.2))
+        rows = ("--task.train_rows", "20", "--task.evaluation_rows", "20")
+        options = ("--retrain.max_steps", "4", "--retrain.gradient_accumulation", "2", "--name", name)
+        config, folder = with_ranks(tiny_config(*rows, *options, *more, dropout=0.2))
         record = json.loads(folder.ranks.read_text())
         for layer in record["layers"]:
             layer["rank"] = rank
@@ -101,14 +100,15 @@ def test_two_methods_of_one_seed_see_the_same_batches_and_masks(
         return rows_of(seen), list(masks)
 
     rows, base = trained(1, "one")
-    again, base_again = trained(4, "four", *words_of(method, ranks_file))
+    again, base_again = trained(4, "four", *words_of("lora_random", ranks_file))
     assert rows == again
     assert len(base) > 8
     assert all(torch.equal(a, b) for a, b in zip(base, base_again, strict=True))
     _, other = trained(1, "other", "--seed", "1")
     assert not any(a.shape == b.shape and torch.equal(a, b) for a, b in zip(base, other, strict=False))
-    of_batch = len(base) // 8  # each of the eight batches of the four steps has masks of its own
-    parts = [base[i : i + of_batch] for i in range(0, len(base), of_batch)]
-    assert not any(
-        a.shape == b.shape and torch.equal(a, b) for x, y in pairwise(parts) for a, b in zip(x, y, strict=True)
-    )
+    # Each batch of each step has masks of its own. Those of one seed begin alike, whatever their shape.
+    assert len(base) % len(seen) == 0
+    of_batch = len(base) // len(seen)
+    first = [base[i].flatten()[:512].tolist() for i in range(0, len(base), of_batch)]
+    assert len(first) == 6
+    assert all(one != other for one, other in combinations(first, 2))

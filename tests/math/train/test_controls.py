@@ -41,15 +41,15 @@ def test_a_shuffle_that_changes_nothing_says_so() -> None:
     assert made.note is not None
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(8))
 def test_random_ranks_fit_the_narrowest_layer(seed: int) -> None:
     wide, narrow = random_ranks({"wide": (64, 64), "narrow": (2, 64)}, 8 * 128, 8, seed).layers
     assert narrow.rank <= 2
     assert 0 <= 8 * 128 - wide.rank * 128 - narrow.rank * 66 < 128
 
 
-@pytest.mark.parametrize("seed", range(10))
-@pytest.mark.parametrize("budget", [1, 12, 42, 48, 96, 120])
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("budget", [1, 42, 96, 120])
 def test_random_ranks_meet_the_budget_exactly_where_layers_are_alike(budget: int, seed: int) -> None:
     made = random_ranks(square(ALIKE), budget * 64, 8, seed)
     assert count_parameters(made.kept, ALIKE) == budget * 64
@@ -58,7 +58,7 @@ def test_random_ranks_meet_the_budget_exactly_where_layers_are_alike(budget: int
     assert made == random_ranks(square(ALIKE), budget * 64, 8, seed)
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(3))
 def test_random_ranks_miss_the_budget_by_less_than_a_component_where_they_differ(seed: int) -> None:
     budget = count_parameters(dict.fromkeys(NAMES, 4), MIXED)
     made = random_ranks(square(MIXED), budget, 8, seed)

@@ -129,13 +129,6 @@ def test_the_loss_and_the_accuracy_of_tokens_are_over_all_labels_at_every_batch_
     assert found.row_losses["weight"].tolist() == [sum(label != NO for label in labels[1:]) for labels in WORDS]
 
 
-def test_the_model_runs_in_the_precision_of_its_weights_and_once_over_each_row() -> None:
-    model, seen = tiny_gpt2().train(), list[tuple[torch.dtype, int]]()
-    model.transformer.h[0].register_forward_hook(lambda m, i, out: seen.append((out[0].dtype, len(i[0]))))
-    evaluated(Conversations(Chat(type="chat", path="x")), model, rows_with(WORDS), 3)
-    assert seen == [(torch.float32, 3), (torch.float32, 3), (torch.float32, 1)]
-
-
 def test_several_splits_are_measured_each_by_itself_and_the_mean_first() -> None:
     one, other = rows_with([0, 1, 2]), rows_with([1, 1, 0, 2])
     data = Data(one, {"validation_matched": one, "validation_mismatched": other}, collate)

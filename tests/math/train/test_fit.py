@@ -72,15 +72,6 @@ def test_accumulated_batches_make_the_step_of_one_large_batch(
 ) -> None:  # fmt: skip
     config = tiny_config("--precision", "fp32")
     run = run_of(config)
-
-    class Task(type(run.task)):  # type: ignore[misc]
-        def metrics(self, outputs: Any, labels: Any, rows: Any) -> dict[str, float]:
-            return {}
-
-        def predictions(self, outputs: Any, labels: Any, rows: Any) -> None:
-            return None
-
-    run.task.__class__ = Task
     whole, parts, one_each = (
         gradients(make(), labels, batches, config, run, tmp_path / str(batches)) for batches in (1, 2, 4)
     )
@@ -92,7 +83,7 @@ def test_accumulated_batches_make_the_step_of_one_large_batch(
 ROWS, BATCH = 11, 2
 
 
-def steps_of(processes: Processes, labels: list[Any], epoch: int = 0) -> list[dict[str, Any]]:
+def steps_of(processes: Processes, labels: list[Any]) -> list[dict[str, Any]]:
     """What a process gets of each step of an epoch, two batches a step."""
 
     def numbers(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
@@ -104,7 +95,6 @@ def steps_of(processes: Processes, labels: list[Any], epoch: int = 0) -> list[di
         train_dataset=rows, data_collator=numbers, batch=BATCH, compute=Compute(torch.device("cpu"), bf16=False),
         processes=processes,
     )  # fmt: skip
-    trainer.state.global_step = epoch * -(-ROWS // (BATCH * 2))
     return list(trainer.get_train_dataloader())
 
 
@@ -112,7 +102,7 @@ def numbers_of(step: dict[str, Any]) -> list[int]:
     return [number for batch in step["batches"] for number in batch["number"].tolist()]
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 5])
+@pytest.mark.parametrize("size", [1, 3])
 def test_the_parts_of_a_step_make_it_whole_and_a_share_counts_labels_not_rows(size: int) -> None:
     """A sentence of three labels weighs three times one of a single label; who would have no row gets one that counts
     nothing."""
@@ -127,8 +117,3 @@ def test_the_parts_of_a_step_make_it_whole_and_a_share_counts_labels_not_rows(si
                 found += rows if share else []
                 assert share in (0.0, pytest.approx(sum(3 if n % 2 else 1 for n in rows) / total))
         assert sorted(found) == sorted(numbers_of(whole))
-
-
-def test_an_epoch_has_its_own_order() -> None:
-    orders = [[numbers_of(step) for step in steps_of(Processes(), [0] * ROWS, epoch)] for epoch in (0, 0, 1)]
-    assert orders[0] == orders[1] != orders[2]

@@ -19,6 +19,7 @@ from autolora.problems.models.attach import lora_layers
 from tests.helpers.searching import find_ranks, kept_mask
 
 Searched = tuple[Autolora, Context, SearchEngine]
+BY_SIZE = ("--answer.rule", "size", "--answer.budget", "2")
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +56,6 @@ def retrained_model(config: Autolora, run: Context, record: ranks.RankRecord | N
 @pytest.mark.parametrize(
     ("kind", "constraint", "gate", "rule", "retrain_scale"),
     [
-        ("bert", "softmax", "start", "threshold", "mean_rank"),
-        ("bert", "softmax", "start", "threshold", "component"),
         ("gpt2", "sigmoid", "start", "threshold", "fixed"),
         ("llama", "none", "paper", "threshold", "rslora"),
         ("bert", "softmax", "start", "size", "mean_rank"),
@@ -65,8 +64,8 @@ def retrained_model(config: Autolora, run: Context, record: ranks.RankRecord | N
 def test_init_search_computes_what_the_search_computes_with_dropped_gates_at_zero(
     searched: Callable[..., Searched], kind: str, constraint: str, gate: str, rule: str, retrain_scale: Any
 ) -> None:
-    by_rule = ["--answer.rule", rule, "--answer.budget", "2"] if rule == "size" else []
-    config, run, engine = searched(kind, "--search.constraint", constraint, "--search.gate", gate, *by_rule)
+    given = ("--search.constraint", constraint, "--search.gate", gate)
+    config, run, engine = searched(kind, *(BY_SIZE if rule == "size" else given))
     record = ranks.load(run.folder.ranks)
     kept = kept_mask(record)
     assert 0 < kept.sum() < kept.numel(), "some components are dropped, some kept"
@@ -93,7 +92,7 @@ def test_init_search_takes_the_components_of_the_largest_shares_by_rule_shares(
     searched: Callable[..., Searched],
 ) -> None:
     """A large singular value may have no share."""
-    config, run, engine = searched("bert")
+    config, run, engine = searched("bert", *BY_SIZE)
     record = ranks.load(run.folder.ranks)
     share, kept = (-0.1, 0.0, 0.3, 0.2), torch.zeros(4, 4)
     for row, chosen in zip(kept, ([2], [2, 3], [0, 2, 3], []), strict=True):

@@ -73,10 +73,7 @@ def test_ranks_change_and_the_budget_is_met(
     assert record.mean_rank == R
 
 
-@pytest.mark.parametrize(
-    ("scale", "expected"),
-    [("component", 16 / 4), ("mean_rank", 16 / 12**0.5), ("fixed", 16 / 3), ("rslora", 16 / 3**0.5)],
-)
+@pytest.mark.parametrize(("scale", "expected"), [("mean_rank", 16 / 12**0.5), ("fixed", 16 / 3)])
 def test_its_scale_is_that_of_the_initial_rank(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], scale: str, expected: float
 ) -> None:

@@ -4,7 +4,6 @@ import os
 import socket
 
 import pytest
-import torch
 from safetensors import SafetensorError
 
 from autolora.configs.errors import UserError
@@ -42,10 +41,3 @@ def test_what_cannot_be_loaded_is_told_by_the_first_line_of_the_library(kind: ty
         raise error
     assert str(caught.value) == "--task.path: cannot load 'x': first line"
     assert caught.value.__cause__ is error
-
-
-def test_a_fault_of_the_device_passes_with_its_traceback() -> None:
-    error = torch.OutOfMemoryError("CUDA out of memory")
-    with pytest.raises(torch.OutOfMemoryError) as caught, explain_missing("--model.name", "a/b"):
-        raise error
-    assert caught.value is error

@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import gguf
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -14,8 +16,64 @@ from autolora.configs.training import ModelConfig
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.stages import run_stages
 from autolora.problems.models.load import load_base, load_tokenizer
+from tests.helpers.chat_toys import run_card
 from tests.helpers.generation_toys import arguments, make_causal, make_tokenizer, write_e2e
-from tests.helpers.gguf_toys import write_gguf
+
+NAMES = {
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+}
+
+
+def write_gguf(path: Path, model: Any, tokenizer: Any) -> None:
+    """A tiny Llama as llama.cpp's converter writes it, in F32, its value projections in Q8_0."""
+    config = model.config
+    writer = gguf.GGUFWriter(str(path), "llama")
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(256)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_tokenizer_model("gpt2")
+    described = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    words = sorted(described["vocab"], key=described["vocab"].get)
+    writer.add_token_list(words)
+    writer.add_token_types([3 if word.startswith("<") and len(word) > 1 else 1 for word in words])
+    writer.add_token_merges([" ".join(pair) for pair in described["merges"]])
+    for name in ("bos", "eos"):
+        getattr(writer, f"add_{name}_token_id")(getattr(tokenizer, f"{name}_token_id"))
+    for name, tensor in model.state_dict().items():
+        values = tensor.numpy()
+        if name.endswith(("q_proj.weight", "k_proj.weight")):  # llama.cpp pairs the rotated dimensions
+            heads = config.num_attention_heads if "q_proj" in name else config.num_key_value_heads
+            split = values.reshape(heads, 2, values.shape[0] // heads // 2, values.shape[1])
+            values = split.swapaxes(1, 2).reshape(values.shape)
+        for ours, theirs in NAMES.items():
+            name = name.replace(ours, theirs)
+        name = re.sub(r"^model\.layers", "blk", name)
+        if "attn_v" in name:
+            kind = gguf.GGMLQuantizationType.Q8_0
+            writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
+        else:
+            writer.add_tensor(name, np.ascontiguousarray(values))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +106,10 @@ def test_the_files_model_and_tokenizer_are_those_that_went_in(tiny: tuple[Path, 
 @pytest.mark.trains
 def test_the_adapters_card_says_how_the_base_is_loaded(tiny: tuple[Path, Any, Any], tmp_path: Path) -> None:
     data = write_e2e(tmp_path / "data")
-    argv = [*arguments(tiny[0], data, tmp_path / "runs", "[q_proj,v_proj]"), "--export.merged", "true"]
+    more = ("--export.merged", "true", "--method", "lora", "--retrain.learning_rate", "3e-2")
+    argv = [*arguments(tiny[0], data, tmp_path / "runs", "[q_proj,v_proj]"), *more]
     folder = run_stages(parse(argv), StopRequest(), draw=False)
-    code = re.search(r"```python\n(.*?)```", (folder.adapter / "README.md").read_text(), re.S)
-    assert code is not None
-    names: dict[str, Any] = {}
-    exec(code[1].replace('adapter = "."', f"adapter = {str(folder.adapter)!r}"), names)
+    names = run_card(folder.adapter)
     ids = torch.tensor([[3, 9, 40, 41]])
     merged = AutoModelForCausalLM.from_pretrained(folder.merged).eval()
     with torch.no_grad():

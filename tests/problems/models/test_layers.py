@@ -20,8 +20,6 @@ from transformers import (
     PhimoeForCausalLM,
     Qwen2MoeConfig,
     Qwen2MoeModel,
-    ViTConfig,
-    ViTForImageClassification,
 )
 
 from autolora.configs.errors import UserError
@@ -61,15 +59,6 @@ def test_what_is_no_matrix_is_no_target(target: str) -> None:
     assert not any("key_conv" in name for name in layer_shapes(model))
 
 
-def test_a_router_that_has_a_matrix_but_is_no_layer_is_refused_too() -> None:
-    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
-    model = MixtralModel(MixtralConfig(vocab_size=20, num_key_value_heads=1, num_local_experts=2, **sizes))
-    with pytest.raises(UserError, match=r"gate matches no linear layer"):
-        target_layers(model, ["gate"])
-    assert target_layers(model, ["q_proj"]) == ["layers.0.self_attn.q_proj"]
-    assert target_layers(model, [ALL_LINEAR]) == [f"layers.0.self_attn.{x}_proj" for x in "qkvo"]
-
-
 BERT = "attention.self.query attention.self.key attention.self.value attention.output.dense intermediate.dense"
 BLOCK = {
     "bert": [f"bert.encoder.layer.{{}}.{name}" for name in (*BERT.split(), "output.dense")],
@@ -106,8 +95,12 @@ def test_all_linear_leaves_out_what_is_trained_whole(model_folder: Callable[...,
     ]
 
 
-def test_a_router_that_is_a_kind_of_linear_layer_gets_no_lora() -> None:
+def test_a_router_gets_no_lora_whether_it_has_a_matrix_or_is_a_kind_of_linear_layer() -> None:
     """It returns several tensors, on which PEFT's layer died."""
+    mixtral = MixtralModel(MixtralConfig(**EXPERTS))
+    assert target_layers(mixtral, [ALL_LINEAR]) == [f"layers.0.self_attn.{x}_proj" for x in "qkvo"]
+    with pytest.raises(UserError, match=r"gate matches no linear layer"):
+        target_layers(mixtral, ["gate"])
     model: Any = PhimoeForCausalLM(PhimoeConfig(**EXPERTS))
     settings = LoraSettings(target_modules="all-linear", k=2)
     found = lora_layers_of(model, settings)
@@ -127,10 +120,3 @@ def test_all_linear_leaves_out_the_gate_of_a_shared_expert() -> None:
     found = target_layers(model, [ALL_LINEAR])
     assert "layers.0.mlp.shared_expert.up_proj" in found
     assert not any(name.endswith("shared_expert_gate") for name in found)
-
-
-def test_a_model_that_reads_no_text_has_layers_too() -> None:
-    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
-    model = ViTForImageClassification(ViTConfig(image_size=4, patch_size=2, **sizes))
-    assert len(target_layers(model, [ALL_LINEAR])) == 6
-    assert len(target_layers(model, ["q_proj"])) == 1

@@ -17,7 +17,6 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     BartConfig,
-    BertForSequenceClassification,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -143,12 +142,6 @@ def test_a_model_may_lie_in_the_home_of_the_user_and_is_no_adapter(
         locate("~")
 
 
-class Renamed(BertForSequenceClassification):
-    """Says that its body is called `model`, and calls it `bert`, as some remote code does."""
-
-    base_model_prefix = "model"
-
-
 def test_encoder_and_decoder_beside_each_other_are_the_body_and_all_linear_takes_both() -> None:
     """T5ForConditionalGeneration names a child that it does not have; LoRA was in the encoder alone."""
     sizes = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 2, "num_heads": 2, "vocab_size": 32}
@@ -160,13 +153,6 @@ def test_encoder_and_decoder_beside_each_other_are_the_body_and_all_linear_takes
     named = get_peft_model(model, LoraConfig(target_modules="all-linear")).targeted_module_names
     assert sorted(found) == sorted(named)
     assert sum(name.startswith("decoder.") for name in found) == 20
-
-
-def test_the_body_is_not_taken_for_the_head(model_folder: Callable[..., Path], tmp_path: Path) -> None:
-    """It would have been trained whole, as the task head is."""
-    BertForSequenceClassification.from_pretrained(model_folder("bert")).save_pretrained(tmp_path)
-    base = load_base(ModelConfig(name=str(tmp_path)), Renamed, num_labels=2)
-    assert base.trained_whole == ["classifier"]
 
 
 CHANGES: dict[str, tuple[Callable[[Any], object], bool]] = {

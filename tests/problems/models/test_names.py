@@ -2,7 +2,7 @@
 
 import pytest
 
-from autolora.problems.models.names import grid_of, key_names, short_names
+from autolora.problems.models.names import key_names, short_names
 
 NAMES = {
     "bert": (
@@ -34,26 +34,6 @@ NAMES = {
 def test_a_short_name_is_block_and_projection(kind: str) -> None:
     names, expected = NAMES[kind]
     assert short_names(names) == expected
-
-
-GRIDS = {
-    "bert": (
-        [f"bert.encoder.layer.{layer}" for layer in ("0.attention.query", "0.attention.value", "11.attention.query")],
-        (["0", "11"], ["query", "value"], [(0, 0), (0, 1), (1, 0)]),
-    ),
-    "no number": (["classifier"], (["-"], ["classifier"], [(0, 0)])),
-    "two of a block that end alike": (
-        [f"bert.encoder.layer.0.{name}.dense" for name in ("attention.output", "intermediate")],
-        (["0"], ["attention.output.dense", "intermediate.dense"], [(0, 0), (0, 1)]),
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", GRIDS)
-def test_a_cell_lies_at_its_block_and_its_projection(kind: str) -> None:
-    names, expected = GRIDS[kind]
-    grid = grid_of(names)
-    assert (grid.blocks, grid.projections, grid.cells) == expected
 
 
 def test_keys_have_neither_dots_nor_blanks() -> None:

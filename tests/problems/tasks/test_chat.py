@@ -117,13 +117,6 @@ def test_a_text_that_a_template_has_rendered_gets_no_second_beginning(tmp_path: 
     assert [tokenizer.decode(ids) for ids in train["input_ids"]] == ["<bos>a pub<|endoftext|>"] * 2
 
 
-def test_a_model_without_a_template_needs_one(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.jsonl", rows_of())
-    with pytest.raises(UserError, match=r"^--task\.chat_template: null is not allowed, as .* allowed: plain, a file"):
-        encoded(task(path), chat_tokenizer(None))
-    assert len(encoded(task(path, chat_template="plain"), chat_tokenizer(None))[0]) == 11
-
-
 def test_records_are_trained_on_by_reference_and_evaluated_by_source(tmp_path: Path) -> None:
     """E2E: the test split if it is there; the plain template; beams and smoothing of the recipe."""
     of, tokenizer = task(write_e2e(tmp_path / "e2e"), format="e2e", metrics=["bleu", "exact_match"]), chat_tokenizer()

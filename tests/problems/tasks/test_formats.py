@@ -77,6 +77,8 @@ def test_greetings_and_turns_of_weight_0_are_not_learned() -> None:
 def test_of_a_completion_and_an_output_no_earlier_answer_is_learned() -> None:
     asked = read({"prompt": [*MESSAGES, *turns("r")], "completion": [{"role": "assistant", "content": "b"}]})
     assert asked.learned == [3]
+    further = {"prompt": MESSAGES, "completion": [{"role": "assistant", "content": "b"}], "system": "Be short."}
+    assert read(further).learned == [3]
     row = {"instruction": "Add.", "input": "1, 2", "output": "3", "system": "Be short."}
     found = read(row)
     assert found.messages == [{"role": "system", "content": "Be short."}, *turns("Add.\n\n1, 2", "3")]

@@ -1,18 +1,21 @@
-"""A table of texts and labels: its columns, classes and numbers; GLUE and the program's own sentences alike."""
+"""A table of texts and labels: its columns, classes and numbers, and their metrics."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 from datasets import ClassLabel, Dataset, Features, Value
 
 from autolora.configs.errors import UserError
-from autolora.configs.parser import parse
+from autolora.configs.schema import Autolora
 from autolora.configs.tasks import Table
-from autolora.problems.tasks import make_task
+from autolora.problems.data import prepare
 from autolora.problems.tasks.texts import Texts
 from tests.helpers.tiny import make_tokenizer
 
@@ -73,6 +76,53 @@ def test_the_names_in_a_columns_type_are_its_classes_in_their_order(tmp_path: Pa
     assert encoded(task, "validation") == [1]
 
 
+def test_a_pair_is_encoded_as_its_tokens_and_padded_to_its_batch(tmp_path: Path) -> None:
+    path, tokenizer = tmp_path / "d.jsonl", make_tokenizer()
+    rows = [{"a": "the film", "b": "dull", "label": 1}, {"a": "our room is", "b": "the", "label": 0}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = task_of(str(path), text_columns=["a", "b"], max_length=8)
+    found = task.encode(task.raw.train, tokenizer)
+    parts = [tokenizer.convert_ids_to_tokens(ids) for ids in found["input_ids"]]
+    assert parts[0] == ["<s>", "the", "film", "</s>", "dull", "</s>"]
+    assert found["length"][:] == [len(part) for part in parts]
+    batch = task.collate(tokenizer)([found[0], found[1]])
+    assert type(batch) is dict
+    assert set(batch) == set(tokenizer.model_input_names) | {"labels"}
+    assert (batch["labels"].tolist(), batch["input_ids"].shape[1]) == ([1, 0], 8)
+
+
+def test_the_metrics_of_classes_are_their_definitions(tmp_path: Path) -> None:
+    task = task_of(table(tmp_path / "d.csv", ROWS), metrics=["accuracy", "matthews", "f1_macro"])
+    labels, predicted = [1, 1, 1, 0, 0, 1], torch.tensor([1, 1, 0, 0, 1, 1])
+    found = task.predicted(torch.eye(2)[predicted] * 3, torch.tensor(labels))
+    assert found[0].tolist() == pytest.approx([1, 1 / (1 + math.exp(-3))]), "the class and its probability"
+    tp, tn, fp, fn = 3, 1, 1, 1
+    assert task.metrics(found.numpy(), Dataset.from_dict({"labels": labels}), 0.0) == pytest.approx({
+        "accuracy": 4 / 6,
+        "matthews": (tp * tn - fp * fn) / ((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)) ** 0.5,
+        "f1_macro": (2 * tp / (2 * tp + fp + fn) + 2 * tn / (2 * tn + fp + fn)) / 2,
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize("own_units", [False, True])
+def test_the_metrics_of_numbers_are_their_definitions_in_the_file_s_units(tmp_path: Path, own_units: bool) -> None:
+    """Labels 8 and 12 have mean 10 and deviation 2."""
+    path = table(tmp_path / "d.jsonl", [("a", 8.0), ("b", 12.0)])
+    task = task_of(path, metrics=["spearman", "pearson", "mse"], kind="regression")
+    task = replace(task, own_units=own_units)
+    rows = Dataset.from_dict({"labels": [8.0, 12.0, 10.0], "texts": [["a"], ["b"], ["c"]]})
+    found = task.predicted(torch.tensor([[0.5], [1.0], [-1.0]]), torch.tensor(rows["labels"][:])).numpy()
+    said = np.array([0.5, 1.0, -1.0]) if own_units else np.array([11.0, 12.0, 8.0])
+    metrics, labels = task.metrics(found, rows, 0.0), np.array(rows["labels"][:])
+    assert metrics["mse"] == pytest.approx(np.mean((labels - said) ** 2))
+    assert metrics["pearson"] == pytest.approx(np.corrcoef(labels, said)[0, 1])
+    assert metrics["spearman"] == pytest.approx(0.5)
+    shown = task.predictions(found, rows).to_dict("list")
+    assert shown == {"text": ["a", "b", "c"], "label": [8.0, 12.0, 10.0], "predicted": pytest.approx(said.tolist())}
+    constant = task.metrics(np.ones((3, 1)), rows, 0.0)
+    assert (constant["spearman"], constant["pearson"]) == (0.0, 0.0)
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
 def test_numbers_are_learned_with_mean_0_and_deviation_1(tmp_path: Path, suffix: str) -> None:
     rows = [(text, number) for (text, _), number in zip(ROWS, (1, 2, 4, 5), strict=True)]
@@ -100,14 +150,21 @@ def test_copies_of_a_text_are_held_out_together_and_the_draw_is_the_seeds(tmp_pa
     assert parts(1)[1] != held_out
 
 
+def test_rows_beyond_those_to_train_on_are_unused_unless_they_are_copies(tmp_path: Path) -> None:
+    task = task_of(table(tmp_path / "d.csv", ROWS * 10), train_rows=2, unused_rows=9)
+    data = prepare(task, make_tokenizer(), Autolora(task=task.config))
+    assert data.unused is not None
+    assert (len(data.train), len(data.unused)) == (2, 9)
+    texts, unused = ({tuple(ids) for ids in rows["input_ids"][:]} for rows in (data.train, data.unused))
+    assert not texts & unused, "they would measure memory, not learning"
+
+
 @pytest.mark.parametrize(
     ("settings", "rows", "said"),
     [
         ({}, [("a", "x"), ("b", "")], "1 rows have nothing in column 'label', the first is row 2"),
         ({}, [("a", "x"), (" ", "y")], "1 rows have nothing in column 'text', the first is row 2"),
         ({}, [("a", "x"), ("b", "x")], "column 'label' has one label alone"),
-        ({"label_column": "stars"}, [("a", "x")], "no column 'stars'; it has: text, label"),
-        ({"kind": "regression"}, [("a", "1"), ("b", "bad")], "column 'label' has labels that are no numbers"),
         ({"kind": "regression"}, [("a", "1"), ("b", "nan")], "column 'label' has labels that are no numbers"),
         ({"kind": "regression"}, [("a", "0.1"), ("b", "0.1")], "column 'label' has one number alone, 0.1"),
     ],
@@ -118,19 +175,3 @@ def test_what_cannot_be_learned_is_one_line(
     path = table(tmp_path / "d.csv", rows)
     with pytest.raises(UserError, match=rf"^--task.path: {path}.*{said}"):
         encoded(task_of(path, **settings))
-
-
-def test_a_class_that_training_lacks_is_told_with_its_file(tmp_path: Path) -> None:
-    path, dev = table(tmp_path / "d.csv", ROWS), table(tmp_path / "dev.csv", [("x", "c")])
-    with pytest.raises(UserError, match=rf"^--task.validation_path: {dev}: label 'c' .* known: a, b"):
-        encoded(task_of(path, validation_path=dev), "validation")
-
-
-def test_the_sample_is_balanced_and_no_sentence_is_in_two_splits() -> None:
-    task = make_task(parse([]).config)
-    (test,) = task.raw.evaluation.values()
-    assert isinstance(task, Texts)
-    assert (len(task.raw.train), len(test), task.classes) == (6000, 1000, ["negative", "positive"])
-    assert (task.name, task.evaluation_split) == ("sample", "test")
-    assert not set(task.raw.train["sentence"]) & set(test["sentence"])
-    assert sum(test["label"]) == 500

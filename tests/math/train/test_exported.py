@@ -1,0 +1,162 @@
+"""The adapter in other hands: plain PEFT gives the run's own logits, also of its merged and its padded form."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from autolora.configs.schema import Autolora
+from autolora.configs.training import RetrainOfSearch
+from autolora.engine import ranks
+from autolora.engine.cut.cut import lora_pair
+from autolora.engine.export.adapter import save_adapter, save_merged, save_padded
+from autolora.engine.export.lora_config import alpha_of, save_lora_config, stock_config
+from autolora.problems.models.attach import attach, lora_layers
+from tests.helpers.chat_toys import run_card
+from tests.helpers.exports import LORA_ALPHA, RANKS, Exported, K, scales_of
+from tests.helpers.generation_toys import make_causal, make_tokenizer
+
+
+@pytest.mark.trains
+def test_plain_peft_gives_the_runs_own_logits_head_included(exported: Exported) -> None:
+    model = PeftModel.from_pretrained(exported.plain_base(), exported.folder.adapter)
+    assert torch.equal(exported.logits_of(model), exported.logits)
+    assert torch.equal(exported.logits_of(run_card(exported.folder.adapter)["model"]), exported.logits)
+    assert exported.logits.std() > 1e-3
+    for name, parameter in model.named_parameters():
+        if ".lora_B." in name:
+            parameter.data.zero_()
+    assert not torch.allclose(exported.logits_of(model), exported.logits, atol=1e-4), "LoRA does something"
+
+
+@pytest.mark.trains
+def test_adapter_config_says_rank_and_scale_of_every_layer(exported: Exported) -> None:
+    config = json.loads((exported.folder.adapter / "adapter_config.json").read_text())
+    kept = {name: rank for name, rank in RANKS[exported.kind].items() if rank > 0}
+    assert config["peft_type"] == "LORA"
+    assert config["target_modules"] == sorted(kept), "in an order that does not differ from process to process"
+    for name, rank in kept.items():
+        assert config["rank_pattern"].get(name, config["r"]) == rank
+        scale = config["alpha_pattern"].get(name, config["lora_alpha"]) / rank
+        mean = sum(kept.values()) / len(kept)
+        divisor = {"component": K, "fixed": rank, "rslora": rank**0.5, "mean_rank": (K * mean) ** 0.5}[exported.scale]
+        assert scale == pytest.approx(LORA_ALPHA / divisor)
+
+
+def random_lora(model: Any, **fields: Any) -> PeftModel:
+    given = {"r": 2, "task_type": "CAUSAL_LM", "init_lora_weights": False}
+    return attach(model, LoraConfig(**{**given, **fields}))
+
+
+def test_lora_on_the_output_embedding_stores_no_frozen_weight(tmp_path: Path) -> None:
+    """PEFT's default adds it to the file, and servers then take it for a module that was trained whole."""
+    tokenizer = make_tokenizer("<s>")
+    model = random_lora(make_causal("llama", len(tokenizer)), target_modules=["q_proj", "lm_head"])
+    save_adapter(model, tokenizer, tmp_path)
+    names = load_file(tmp_path / "adapter_model.safetensors")
+    assert "base_model.model.lm_head.lora_A.weight" in names
+    assert all(lora_pair(name) for name in names)
+
+
+@pytest.mark.parametrize("whole", ["embed_tokens", "lm_head"])
+def test_an_embedding_that_is_trained_whole_is_stored(tmp_path: Path, whole: str) -> None:
+    tokenizer = make_tokenizer("<s>")
+    model = random_lora(make_causal("llama", len(tokenizer)), target_modules=["q_proj"], modules_to_save=[whole])
+    save_adapter(model, tokenizer, tmp_path)
+    assert any(name.endswith(f"{whole}.weight") for name in load_file(tmp_path / "adapter_model.safetensors"))
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_merging_an_output_layer_leaves_the_embedding_that_shares_its_weight(kind: str, tmp_path: Path) -> None:
+    tokenizer = make_tokenizer("<s>" if kind == "llama" else "<|endoftext|>")
+    settings = make_causal(kind, len(tokenizer)).config
+    settings.tie_word_embeddings = True
+    AutoModelForCausalLM.from_config(settings).save_pretrained(tmp_path / "base")
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    model = random_lora(base, target_modules=["lm_head"])
+    embedding = base.get_input_embeddings().weight
+    assert base.lm_head.base_layer.weight is embedding
+    before, ids = embedding.detach().clone(), torch.tensor([[3, 9, 40, 41]])
+    with torch.no_grad():
+        expected = model.eval()(ids).logits
+    save_adapter(model, tokenizer, tmp_path / "adapter")
+    save_merged(model, tokenizer, tmp_path / "merged")
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
+    assert torch.equal(merged.get_input_embeddings().weight, before)
+    assert not torch.equal(merged.lm_head.weight, before)
+    assert not json.loads((tmp_path / "merged" / "config.json").read_text())["tie_word_embeddings"]
+    plain = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tmp_path / "base"), tmp_path / "adapter")
+    with torch.no_grad():
+        torch.testing.assert_close(merged(ids).logits, expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(plain.eval()(ids).logits, expected, rtol=1e-5, atol=1e-5)
+
+
+LLAMA = {"model.layers.0.self_attn.q_proj": 3, "model.layers.1.self_attn.v_proj": 1, "model.layers.1.mlp.up_proj": 2}
+
+
+def test_padded_layers_without_lora_get_zeros_so_that_every_kind_is_whole(tmp_path: Path) -> None:
+    """TGI leaves out a kind of layer that is not there in every block."""
+    tokenizer, ids, alphas = make_tokenizer("<s>"), torch.arange(12)[None], {n: 1.5 * r for n, r in LLAMA.items()}
+    patterns: dict[str, Any] = {"rank_pattern": LLAMA, "alpha_pattern": alphas, "target_modules": list(LLAMA)}
+    model = random_lora(make_causal("llama", len(tokenizer)), r=8, lora_alpha=12, **patterns)
+    save_adapter(model, tokenizer, tmp_path / "adapter")
+    save_padded(tmp_path / "adapter", tmp_path / "padded", model)
+    config = json.loads((tmp_path / "padded" / "adapter_config.json").read_text())
+    assert (config["r"], config["lora_alpha"]) == (3, 12)
+    assert config["target_modules"] == ["q_proj", "up_proj", "v_proj"], "short names, which every server knows"
+    weights = load_file(tmp_path / "padded" / "adapter_model.safetensors")
+    layers = {name.split(".lora_")[0].removeprefix("base_model.model.") for name in weights}
+    kinds = ("self_attn.q_proj", "self_attn.v_proj", "mlp.up_proj")
+    assert layers == {f"model.layers.{block}.{kind}" for block in (0, 1) for kind in kinds}
+    for layer in layers - set(LLAMA):
+        assert not any(weights[f"base_model.model.{layer}.lora_{factor}.weight"].any() for factor in "AB")
+    again = PeftModel.from_pretrained(make_causal("llama", len(tokenizer)), tmp_path / "padded").eval()
+    with torch.no_grad():
+        torch.testing.assert_close(again(ids).logits, model.eval()(ids).logits, rtol=1e-5, atol=1e-5)
+
+
+def scaled(scale: Any) -> Autolora:
+    """The settings of a run, with lora_alpha 16."""
+    return Autolora(retrain=RetrainOfSearch(scale=scale))
+
+
+def record_of(kept: dict[str, int]) -> ranks.RankRecord:
+    """Ranks of k = 8."""
+    return ranks.RankRecord(8, tuple(ranks.LayerRank(name, rank) for name, rank in kept.items()))
+
+
+def test_the_scale_of_a_layer_follows_from_its_rank() -> None:
+    """As the scale that PEFT makes of its lora_alpha: lora_alpha / rank; here at a mean rank of 2."""
+    for rank in (1, 3, 8):
+        found = {scale: alpha_of(scaled(scale), rank, 8, 2.0) / rank for scale in
+                 ("component", "fixed", "rslora", "mean_rank")}  # fmt: skip
+        expected = {"component": 2, "fixed": 16 / rank, "rslora": 16 / math.sqrt(rank), "mean_rank": 4}
+        assert found == pytest.approx(expected, rel=1e-12)
+    for scale in ("mean_rank", "component", "fixed"):
+        assert alpha_of(scaled(scale), 8, 8, 8) / 8 == 16 / 8, "that of the search where every rank is k"
+    assert [repr(alpha_of(scaled("component"), rank, 8, 2.0)) for rank in (4, 3)] == ["8", "6"], "some read no float"
+
+
+def test_parts_of_a_layer_share_its_alpha() -> None:
+    record = record_of({"h.0.c_attn.q": 3, "h.0.c_attn.v": 1, "h.0.c_fc": 2, "h.1.c_fc": 0})
+    found = {s: stock_config(LoraConfig(), record, scaled(s)).alpha_pattern for s in ("component", "mean_rank")}
+    assert found["component"] == {"h.0.c_attn": 8, "h.0.c_fc": 4}
+    assert found["mean_rank"] == {"h.0.c_attn": 16, "h.0.c_fc": 8}, "the mean is that of parts"
+    assert stock_config(LoraConfig(), record, scaled("fixed")).alpha_pattern == {}
+
+
+def test_the_scale_of_rslora_is_peft_s_own(tmp_path: Path) -> None:
+    """In lora_config/ alpha_pattern holds it; PEFT's use_rslora computes the same of lora_alpha."""
+    kept = {f"transformer.h.{i}.attn.c_attn": rank for i, rank in enumerate((2, 7))}
+    save_lora_config(LoraConfig(task_type="CAUSAL_LM"), record_of(kept), tmp_path, scaled("rslora"))
+    mine = get_peft_model(make_causal("gpt2", 20), LoraConfig.from_pretrained(tmp_path))
+    given: Any = {"r": 7, "lora_alpha": 16, "rank_pattern": kept, "target_modules": list(kept), "use_rslora": True}
+    theirs = get_peft_model(make_causal("gpt2", 20), LoraConfig(task_type="CAUSAL_LM", **given))
+    assert {name: layer.r["default"] for name, layer in lora_layers(mine).items()} == kept
+    assert scales_of(mine) == pytest.approx(scales_of(theirs), rel=1e-12)
