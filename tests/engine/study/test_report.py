@@ -17,7 +17,7 @@ from autolora.engine.study.folder import StudyFolder
 from autolora.engine.study.stage import study_sections, write_study_report
 from autolora.engine.study.tables import collect
 from tests.helpers.evidence import evidence_of
-from tests.helpers.studies import finish, with_study
+from tests.helpers.finished import finish, with_study
 
 KIND = "hypergradient.type"
 Config = Callable[..., RunConfig]
