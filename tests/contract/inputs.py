@@ -14,6 +14,15 @@ CHATML = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
+FORMS = ("--export.merged", "true", "--export.padded", "true", "--retrain.learning_rate", "3e-2")
+PARTS = ("--lora.target_modules", "[c_attn.q,c_attn.v]")
+EXPORTED: dict[str, tuple[str, tuple[str, ...]]] = {
+    "bert": ("bert", FORMS),
+    "gpt2, two parts of c_attn": ("gpt2", (*FORMS, *PARTS)),
+    "llama at one scale": ("llama", (*FORMS, "--retrain.scale", "fixed")),
+}
+"""Kinds of a tiny base, and what makes all forms of the result of a run on it."""
+
 
 def options(**values: object) -> list[str]:
     """Words of a command line; two underscores stand for the dot."""

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.contract.conftest import Finished, Tiny
+from tests.contract.inputs import EXPORTED
 from tests.contract.program import command, succeed
 from tests.contract.readers import (
     adapter_weights,
@@ -38,9 +39,14 @@ RESULT = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["bert", "gpt2", "llama", "mixtral"])
-def test_one_command_leaves_the_files_that_are_promised(finished: Finished, kind: str) -> None:
-    folder = finished(kind=kind)
+@pytest.fixture(scope="module", autouse=True)
+def quick_figures() -> None:
+    """Pictures are drawn here."""
+
+
+@pytest.mark.parametrize(("kind", "more"), [("bert", ()), ("mixtral", ()), EXPORTED["llama at one scale"]])
+def test_one_command_leaves_the_files_that_are_promised(finished: Finished, kind: str, more: tuple[str, ...]) -> None:
+    folder = finished(*more, kind=kind)
     for name in FILES:
         assert (folder / name).stat().st_size > 0, name
     assert list(folder.glob("figures/*.png"))
@@ -132,7 +138,8 @@ def test_the_same_command_on_a_finished_run_trains_nothing_and_changes_nothing(
     shutil.copytree(finished(), folder)
     before = everything(folder)
     assert "accuracy" in succeed(*tiny(*MEASURED))
-    assert "accuracy" in succeed("--show", folder)
+    shown = succeed("--show", folder)
+    assert all(word in shown for word in ("accuracy", "ranks (threshold", str(folder / "report.html")))
     assert everything(folder) == before
     answer = command("--show", folder.parent.parent)
     assert (answer.code, str(folder.parent.parent) in answer.line) == (2, True)
