@@ -14,7 +14,7 @@ os.environ["WANDB_MODE"] = "disabled"
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -29,7 +29,6 @@ if (
 ):  # the fixtures import what they need: pytest's own process, which only starts the workers, needs none
     from autolora.configs.schema import RunConfig
     from autolora.engine.run.context import Context
-    from autolora.engine.run.folder import RunFolder
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses by these marks
@@ -109,33 +108,39 @@ def tiny_config(model_folder: Callable[..., Path], tmp_path: Path) -> "Callable[
 
 
 @pytest.fixture(scope="session")
-def finished_run(model_folder: Callable[..., Path], shared_folder: Path) -> "Callable[..., RunFolder]":
-    """finished_run("gpt2", "--export.merged", "true"): the folder of a run of all stages, with shares and curve, made
-    once; do not write."""
-    from autolora.configs.parser import parse
-    from autolora.engine.run.folder import RunFolder
-    from autolora.engine.run.interrupt import StopRequest
-    from autolora.engine.stages import run_stages
-    from tests.helpers.tiny import MEASURED, tiny_arguments
+def finished(model_folder: Callable[..., Path], shared_folder: Path) -> Callable[..., Path]:
+    """finished("--method", "lora", kind="gpt2"): the folder of a run of all stages, with shares and curve, made once;
+    do not write."""
+    from tests.contract.inputs import once
+    from tests.contract.program import succeed
+    from tests.helpers.tiny import tiny_arguments
 
-    def make(kind: str = "bert", *arguments: str) -> "RunFolder":
-        def train(folder: Path) -> None:
-            measured = {MEASURED[0].lstrip("-"): int(MEASURED[1])}
-            request = parse([*tiny_arguments(model_folder(kind), folder, kind, **measured), *arguments])
-            run_stages(request, StopRequest())
+    def make(*more: str, kind: str = "bert") -> Path:
+        def train(place: Path) -> None:
+            argv = tiny_arguments(model_folder(kind), place, kind, **{"answer.rows": 1000})
+            succeed(*once([*argv, "--task.evaluation_rows", "64", *more]))
 
-        digest = hashlib.sha256(repr(arguments).encode()).hexdigest()[:12]
-        return RunFolder(made_once(shared_folder / f"finished-{kind}-{digest}", train) / "runs" / "tiny")
+        digest = hashlib.sha256(repr(more).encode()).hexdigest()[:12]
+        return made_once(shared_folder / f"finished-{kind}-{digest}", train) / "runs" / "tiny"
 
     return make
 
 
-@pytest.fixture(scope="session")
-def make_argv(model_folder: Callable[..., Path]) -> Callable[..., list[str]]:
-    """make_argv(folder): the command line of a tiny run in folder/runs."""
-    from tests.helpers.tiny import tiny_arguments
+@pytest.fixture(scope="module")
+def quick_figures() -> Iterator[None]:
+    """Pictures are empty: drawing them takes half of a tiny run's time."""
+    from matplotlib.figure import Figure
+    from PIL import Image
 
-    return lambda folder: tiny_arguments(model_folder("bert"), folder)
+    def save(figure: Figure, place: Any, *, format: str = "png", **_: Any) -> None:
+        if format == "svg":
+            place.write("<svg></svg>")
+        else:
+            Image.new("RGB", (1, 1)).save(place, format)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", save)
+        yield
 
 
 @pytest.fixture(scope="session")
