@@ -2,8 +2,10 @@
 
 import gc
 import hashlib
+import importlib.util
 import logging
 import os
+import sys
 
 # Before torch and the hub libraries are imported: two threads on tiny tensors only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -18,24 +20,39 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.helpers import economy, tiers
 from tests.helpers.shared import made_once
 
-economy.keep_bytecode(Path(__file__).parents[1] / ".pytest_cache" / "bytecode")
-economy.write_to_memory()
-
-if (
-    TYPE_CHECKING
-):  # the fixtures import what they need: pytest's own process, which only starts the workers, needs none
+# The fixtures import what they need: pytest's own process, which only starts the workers, needs none of it.
+if TYPE_CHECKING:
     from autolora.configs.schema import RunConfig
     from autolora.engine.run.context import Context
 
 
+def keep_bytecode(folder: Path) -> None:
+    """Where bytecode may not lie beside the sources, as in many containers, this process and those that it starts
+    keep it in `folder`: without it, each process takes ten seconds to compile torch and the other libraries."""
+    torch = importlib.util.find_spec("torch")
+    compiled = torch is not None and torch.cached is not None and Path(torch.cached).exists()
+    if sys.dont_write_bytecode and not compiled and sys.pycache_prefix is None:
+        sys.dont_write_bytecode, sys.pycache_prefix = False, str(folder)
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = str(folder)
+
+
+keep_bytecode(Path(__file__).parents[1] / ".pytest_cache" / "bytecode")
+
+
 @pytest.hookimpl(tryfirst=True)  # before -m chooses by these marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Gives every test its tier and leaves out those marked soak, unless -m asks for them."""
-    tiers.mark_tiers(items)
-    items[:], left_out = tiers.without_soak(items, config.getoption("-m"))
+    """Gives every test its tier: one that uses a tiny model trains, and one without a mark is a unit test. Those
+    marked soak run only where -m names them."""
+    for item in items:
+        if "model_folder" in getattr(item, "fixturenames", ()):
+            item.add_marker("trains")
+        if not any(item.get_closest_marker(name) for name in ("trains", "slow", "soak")):
+            item.add_marker("unit")
+    left_out = [] if "soak" in config.getoption("-m") else [one for one in items if one.get_closest_marker("soak")]
+    items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=left_out)
 
 
@@ -56,15 +73,6 @@ def pytest_sessionfinish() -> None:
     """Unfreezes: at its end Python destroys only what is not frozen, and some libraries complain if anything is
     left."""
     gc.unfreeze()
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Around a unit test with all its fixtures, nothing may train or start a process."""
-    if not item.get_closest_marker("unit"):
-        return (yield)
-    with tiers.no_training():
-        return (yield)
 
 
 @pytest.fixture(scope="session")

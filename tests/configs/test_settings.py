@@ -17,7 +17,7 @@ from autolora.configs.files import CONFIGS, DEFAULT_CONFIG, find_config, load_co
 from autolora.configs.layers import flat, keys, marked, settings, validated, with_values
 from autolora.configs.layers import given as given_keys
 from autolora.configs.parser import parse, parse_command
-from autolora.configs.requests import Command, ShowRequest, WorkspaceRequest
+from autolora.configs.requests import ShowRequest, WorkspaceRequest
 from autolora.configs.schema import METHODS, Autolora, RunConfig
 from autolora.configs.search import BUILT_IN, Answer, Darts, SearchConfig, Shares
 from autolora.configs.section import COST, EVALUATE, MEASURE
@@ -193,18 +193,12 @@ def test_a_choice_drops_the_place_of_other_data(tmp_path: Path) -> None:
 
 
 WRONG = {
-    "--search.setps 3": "--search.setps: there is no such key; did you mean --search.steps or ",
     "--study.axes.seed [1]": "--study.axes.seed: there is no such key; did you mean ",
     "--lora.k.x 4": "--lora.k.x: there is no such key; did you mean --lora.k",
     "--model.k 4": "--model.k: there is no such key; did you mean --lora.k or ",
-    "--decode.num_beams 4": "--decode.num_beams: there is no such key; did you mean --task.decode.num_beams or ",
-    "--search.steps many": "--search.steps: 'many' is not allowed (Input should be a valid",
     "--search.steps 0": "--search.steps: '0' is not allowed (Input should be greater",
-    "--lora.k 1025": "--lora.k: '1025' is not allowed (Input should be less",
     "--search.learning_rate=-1e-3": "--search.learning_rate: '-1e-3' is not allowed (Input",
-    "--task.validation_share 1": "--task.validation_share: '1' is not allowed (Input",
     "--seed null": "--seed: None is not allowed (Input should be a valid",
-    "--device cuda:1": "--device: 'cuda:1' is not allowed (Input should be ",
     "--name a/b": "--name: 'a/b' is not allowed (String should match pattern",
     "--task foo": "--task.type: 'foo' is not allowed; allowed: text, ",
     "--method lora_ranks": "--lora.ranks_from: needs a value",
@@ -212,11 +206,9 @@ WRONG = {
     "--stage train": "--stage: invalid choice: 'train' (choose from ",
     "--for trl": "--for: belongs to --show",
     "quickstart.yaml": "'quickstart.yaml' belongs to no option; did you mean --config quickstart.yaml?",
-    "--model.attention sdpa --hypergradient exact": "--model.attention: sdpa lacks second derivatives, which",
     "--search.steps 2 --search.unroll_steps 3": "--search.unroll_steps: 3 are more than search.steps",
     "--study.axes seed": "--study.axes: 'seed' is not allowed (Input",
     "--answer.rows 0": "--answer.rows: 0 are too few to measure",
-    "--task.metrics [f1]": "--task.metrics: 'f1' is not allowed; allowed: accuracy, ",
     "--task.type generation --task.path x": "--task.type: 'generation' ",
 }  # fmt: skip
 
@@ -266,31 +258,16 @@ def test_a_script_gives_a_section_as_keys_or_as_an_object() -> None:
     assert validated(Answer, "answer", {"budget": 1.0}) == Shares(budget=1.0)
     assert validated(Answer, "answer", Shares(budget=1.0)) == Shares(budget=1.0)
     assert validated(SearchConfig, "search", {"patience": 3}) == SearchConfig(patience=3)
-    for kind, section, value, said in [
-        (
-            Answer,
-            "answer",
-            {"rule": "threshold", "budget": 1},
-            "--answer.budget: there is no such key with answer.rule",
-        ),
-        (SearchConfig, "search", {"setps": 3}, "--search.setps: there is no such key; did you mean --search.steps"),
-        (SearchConfig, "search", {"steps": 0}, "--search.steps: 0 is not allowed (Input"),
-    ]:
-        with pytest.raises(UserError) as caught:
-            validated(kind, section, value)
-        assert str(caught.value).startswith(said)
+    with pytest.raises(UserError, match=r"^--answer\.budget: there is no such key with answer\.rule"):
+        validated(Answer, "answer", {"rule": "threshold", "budget": 1})
+    with pytest.raises(UserError, match=r"^--search\.steps: 0 is not allowed \(Input"):
+        validated(SearchConfig, "search", {"steps": 0})
 
 
-REQUESTS: dict[str, Command] = {
-    "--show runs/a": ShowRequest("runs/a"),
-    "--show runs/a --for llama-factory": ShowRequest("runs/a", "llama-factory"),
-    "--workspace runs/a": WorkspaceRequest("runs/a"),
-}
-
-
-@pytest.mark.parametrize("words", REQUESTS)
-def test_a_command_may_ask_for_something_else_than_a_run(words: str) -> None:
-    assert parse_command(words.split()) == REQUESTS[words]
+def test_a_command_may_ask_for_something_else_than_a_run() -> None:
+    assert parse_command(["--show", "runs/a"]) == ShowRequest("runs/a")
+    assert parse_command(["--show", "runs/a", "--for", "llama-factory"]) == ShowRequest("runs/a", "llama-factory")
+    assert parse_command(["--workspace", "runs/a"]) == WorkspaceRequest("runs/a")
 
 
 def test_each_trial_of_a_sweep_is_a_run_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,7 +310,7 @@ def outcome(pairs: list[tuple[str, Any]]) -> RunConfig | None:
         return None
 
 
-@hypothesis_settings(max_examples=100, deadline=None)
+@hypothesis_settings(max_examples=50, deadline=None)
 @drawn(commands(), st.randoms(use_true_random=False))
 def test_the_order_of_words_means_nothing_and_printed_settings_read_back_equal(
     command: dict[str, Any], chance: random.Random
