@@ -255,7 +255,7 @@ def test_overwrite_makes_new_results_and_keeps_the_old_ones(tiny: Tiny, finished
     shutil.copytree(finished(), folder)
     (folder / "notes.txt").write_text("mine")
     before = everything(folder)
-    assert "--retrain.max_steps" in command(*tiny("--retrain.max_steps", "2")).line
+    assert "--retrain.max_steps" in command(*tiny(*MEASURED, "--retrain.max_steps", "2")).line
     assert everything(folder) == before
     for steps, old in ((2, "tiny.old-1"), (3, "tiny.old-2")):
         succeed(*tiny("--overwrite", "--retrain.max_steps", steps))
