@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
 from autolora.configs.schema import RunConfig
 from autolora.engine import ranks
@@ -22,6 +23,7 @@ from autolora.engine.report.page import Section, write_page
 from autolora.engine.report.stage import write_report
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.search.trajectory import Trajectory
+from autolora.engine.terminal.rank_map import RankMap
 from autolora.engine.tracking.picture import rank_figure
 from tests.helpers.rank_records import answered_record
 
@@ -209,3 +211,11 @@ def test_a_cell_has_its_rank_in_its_place() -> None:
     assert image.get_clim() == (0, 8)
     (axes,) = rank_figure(["0.q", "1.q"], [0, 64], 4).axes
     assert axes.images[0].get_clim() == (0, 64), "a rank by hand may be above k"
+    terminal = Console(width=60)
+    with terminal.capture() as shown:
+        terminal.print(RankMap(["0.query", "0.value", "1.query"], 8, [2, 3, 8]))
+    assert [line.split() for line in shown.get().splitlines()] == [
+        ["block", "0", "1"],
+        ["query", "2", "8"],
+        ["value", "3"],
+    ]
