@@ -2,8 +2,10 @@
 
 import gc
 import hashlib
+import importlib.util
 import logging
 import os
+import sys
 
 # Before torch and the hub libraries are imported: two threads on tiny tensors only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -14,29 +16,43 @@ os.environ["WANDB_MODE"] = "disabled"
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.helpers import economy, tiers
 from tests.helpers.shared import made_once
 
-economy.keep_bytecode(Path(__file__).parents[1] / ".pytest_cache" / "bytecode")
-economy.write_to_memory()
-
-if (
-    TYPE_CHECKING
-):  # the fixtures import what they need: pytest's own process, which only starts the workers, needs none
+# The fixtures import what they need: pytest's own process, which only starts the workers, needs none of it.
+if TYPE_CHECKING:
     from autolora.configs.schema import RunConfig
     from autolora.engine.run.context import Context
-    from autolora.engine.run.folder import RunFolder
+
+
+def keep_bytecode(folder: Path) -> None:
+    """Where bytecode may not lie beside the sources, as in many containers, this process and those that it starts
+    keep it in `folder`: without it, each process takes ten seconds to compile torch and the other libraries."""
+    torch = importlib.util.find_spec("torch")
+    compiled = torch is not None and torch.cached is not None and Path(torch.cached).exists()
+    if sys.dont_write_bytecode and not compiled and sys.pycache_prefix is None:
+        sys.dont_write_bytecode, sys.pycache_prefix = False, str(folder)
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = str(folder)
+
+
+keep_bytecode(Path(__file__).parents[1] / ".pytest_cache" / "bytecode")
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses by these marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Gives every test its tier and leaves out those marked soak, unless -m asks for them."""
-    tiers.mark_tiers(items)
-    items[:], left_out = tiers.without_soak(items, config.getoption("-m"))
+    """Gives every test its tier: one that uses a tiny model trains, and one without a mark is a unit test. Those
+    marked soak run only where -m names them."""
+    for item in items:
+        if "model_folder" in getattr(item, "fixturenames", ()):
+            item.add_marker("trains")
+        if not any(item.get_closest_marker(name) for name in ("trains", "slow", "soak")):
+            item.add_marker("unit")
+    left_out = [] if "soak" in config.getoption("-m") else [one for one in items if one.get_closest_marker("soak")]
+    items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=left_out)
 
 
@@ -57,15 +73,6 @@ def pytest_sessionfinish() -> None:
     """Unfreezes: at its end Python destroys only what is not frozen, and some libraries complain if anything is
     left."""
     gc.unfreeze()
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Around a unit test with all its fixtures, nothing may train or start a process."""
-    if not item.get_closest_marker("unit"):
-        return (yield)
-    with tiers.no_training():
-        return (yield)
 
 
 @pytest.fixture(scope="session")
@@ -109,33 +116,39 @@ def tiny_config(model_folder: Callable[..., Path], tmp_path: Path) -> "Callable[
 
 
 @pytest.fixture(scope="session")
-def finished_run(model_folder: Callable[..., Path], shared_folder: Path) -> "Callable[..., RunFolder]":
-    """finished_run("gpt2", "--export.merged", "true"): the folder of a run of all stages, with shares and curve, made
-    once; do not write."""
-    from autolora.configs.parser import parse
-    from autolora.engine.run.folder import RunFolder
-    from autolora.engine.run.interrupt import StopRequest
-    from autolora.engine.stages import run_stages
-    from tests.helpers.tiny import MEASURED, tiny_arguments
+def finished(model_folder: Callable[..., Path], shared_folder: Path) -> Callable[..., Path]:
+    """finished("--method", "lora", kind="gpt2"): the folder of a run of all stages, with shares and curve, made once;
+    do not write."""
+    from tests.contract.inputs import once
+    from tests.contract.program import succeed
+    from tests.helpers.tiny import tiny_arguments
 
-    def make(kind: str = "bert", *arguments: str) -> "RunFolder":
-        def train(folder: Path) -> None:
-            measured = {MEASURED[0].lstrip("-"): int(MEASURED[1])}
-            request = parse([*tiny_arguments(model_folder(kind), folder, kind, **measured), *arguments])
-            run_stages(request, StopRequest())
+    def make(*more: str, kind: str = "bert") -> Path:
+        def train(place: Path) -> None:
+            argv = tiny_arguments(model_folder(kind), place, kind, **{"answer.rows": 1000})
+            succeed(*once([*argv, "--task.evaluation_rows", "64", *more]))
 
-        digest = hashlib.sha256(repr(arguments).encode()).hexdigest()[:12]
-        return RunFolder(made_once(shared_folder / f"finished-{kind}-{digest}", train) / "runs" / "tiny")
+        digest = hashlib.sha256(repr(more).encode()).hexdigest()[:12]
+        return made_once(shared_folder / f"finished-{kind}-{digest}", train) / "runs" / "tiny"
 
     return make
 
 
-@pytest.fixture(scope="session")
-def make_argv(model_folder: Callable[..., Path]) -> Callable[..., list[str]]:
-    """make_argv(folder): the command line of a tiny run in folder/runs."""
-    from tests.helpers.tiny import tiny_arguments
+@pytest.fixture(scope="module")
+def quick_figures() -> Iterator[None]:
+    """Pictures are empty: drawing them takes half of a tiny run's time."""
+    from matplotlib.figure import Figure
+    from PIL import Image
 
-    return lambda folder: tiny_arguments(model_folder("bert"), folder)
+    def save(figure: Figure, place: Any, *, format: str = "png", **_: Any) -> None:
+        if format == "svg":
+            place.write("<svg></svg>")
+        else:
+            Image.new("RGB", (1, 1)).save(place, format)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", save)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """The layout: the package has one importable name, and what several test modules share lies in tests/helpers/."""
 
 import ast
+import re
 from collections.abc import Iterator
 
 from tests.helpers.places import ROOT
@@ -32,3 +33,29 @@ def test_the_program_is_imported_by_one_name() -> None:
     wrong = sorted(f"{path.relative_to(ROOT)}: {name}" for path, name in names
                    if name.split(".")[0] in ("configs", "engine", "problems"))  # fmt: skip
     assert wrong == []
+
+
+def test_the_contract_knows_of_the_program_only_its_command_line_its_api_and_the_files_of_a_run() -> None:
+    """Neither by an import nor as `monkeypatch.setattr("autolora.engine.stages.search", ...)` would."""
+    for path in sorted((ROOT / "tests" / "contract").glob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        parts = [name.split(".")[1:2] for name in imported(ast.parse(text)) if name.startswith("autolora.")]
+        assert not {"engine", "problems", "configs"} & {part for (part,) in parts}, path
+        assert re.findall(r"[\"']autolora\.\w+\.", text) == [], path
+
+
+def test_who_follows_algorithm_1_reads_a_dozen_files() -> None:
+    """Of all files that a search with its measurement and choice imports."""
+    parts = ("problems/bilevel", "problems/gates", "problems/hypergradients", "engine/search/", "engine/measure/",
+             "engine/cut/", "engine/ranks/")  # fmt: skip
+    waiting, seen = {"autolora.engine.search.search", "autolora.engine.choose.stage"}, set[str]()
+    while waiting:
+        name = waiting.pop().removeprefix("autolora.").replace(".", "/")
+        file = ROOT / f"{name}.py"
+        if name not in seen and file.exists():
+            seen.add(name)
+            names = set(imported(ast.parse(file.read_text(encoding="utf-8"))))
+            waiting |= names | {name.rpartition(".")[0] for name in names}
+    read = [name for name in seen if name.startswith(parts)]
+    assert "problems/bilevel" in read
+    assert len(read) <= 12, read

@@ -1,6 +1,5 @@
 """Tiny runs by the command line, each made once; and where a test's own runs lie."""
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,8 @@ from tests.helpers.tiny import tiny_arguments
 
 Tiny = Callable[..., list[str]]
 Finished = Callable[..., Path]
+LEARNING: dict[str, object] = {"stage": "search", "search__steps": 30, "search__learning_rate": 3e-2}
+CURVE: dict[str, object] = {"answer__curve_ranks": "[1,2]", "answer__curve_budgets": "[0.5,1]", "answer__rows": 8}
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +21,11 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a command sets for its libraries goes back."""
     for name in ("TOKENIZERS_PARALLELISM", "OMP_WAIT_POLICY"):
         monkeypatch.setenv(name, "false" if name.startswith("T") else "PASSIVE")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def undrawn(quick_figures: None) -> None:
+    """Modules that look at pictures override quick_figures."""
 
 
 @pytest.fixture
@@ -37,23 +43,6 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def finished(model_folder: Callable[..., Path], shared_folder: Path) -> Finished:
-    """finished("--method", "lora", kind="gpt2"): the folder of a run of all stages, with shares and curve, made once;
-    do not write."""
-
-    def make(*more: str, kind: str = "bert") -> Path:
-        def train(place: Path) -> None:
-            given = [argument.replace("{here}", str(place)) for argument in more]
-            argv = tiny_arguments(model_folder(kind), place, kind, **{"answer.rows": 1000})
-            succeed(*once([*argv, "--task.evaluation_rows", "64", *given]))
-
-        digest = hashlib.sha256(repr(more).encode()).hexdigest()[:12]
-        return made_once(shared_folder / f"contract-{kind}-{digest}", train) / "runs" / "tiny"
-
-    return make
-
-
-@pytest.fixture(scope="session")
 def chat_model(shared_folder: Path) -> Path:
     """A tiny language model with a chat template."""
     return made_once(shared_folder / "contract-chat-model", save_language_model)
@@ -68,3 +57,14 @@ def finished_chat(chat_model: Path, shared_folder: Path) -> Path:
         succeed(*language_arguments(chat_model, data, place / "runs", export__merged="true"))
 
     return made_once(shared_folder / "contract-chat", train) / "runs" / "tiny"
+
+
+@pytest.fixture(scope="session")
+def searched(chat_model: Path, shared_folder: Path) -> Path:
+    """A search by shares of which LoRA has learned something; do not write."""
+
+    def search(place: Path) -> None:
+        data = lines(place / "messages.jsonl", conversations())
+        succeed(*language_arguments(chat_model, data, place / "runs", **LEARNING, **CURVE))
+
+    return made_once(shared_folder / "contract-searched", search) / "runs" / "tiny"

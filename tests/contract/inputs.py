@@ -5,14 +5,19 @@ import random
 from pathlib import Path
 from typing import Any
 
+from tests.helpers.chat_toys import CHATML
 from tests.helpers.generation_toys import e2e_rows, make_causal, make_tokenizer
 from tests.helpers.tiny import from_file
 
 WORDS = ("film", "room", "soup", "was", "dull", "noisy", "tasty", "really", "the", "our")
-CHATML = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
+FORMS = ("--export.merged", "true", "--export.padded", "true", "--retrain.learning_rate", "3e-2")
+PARTS = ("--lora.target_modules", "[c_attn.q,c_attn.v]")
+EXPORTED: dict[str, tuple[str, tuple[str, ...]]] = {
+    "bert": ("bert", FORMS),
+    "gpt2, two parts of c_attn": ("gpt2", (*FORMS, *PARTS)),
+    "llama at one scale": ("llama", (*FORMS, "--retrain.scale", "fixed")),
+}
+"""Kinds of a tiny base, and what makes all forms of the result of a run on it."""
 
 
 def options(**values: object) -> list[str]:

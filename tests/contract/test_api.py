@@ -11,6 +11,7 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
+from torch.nn import functional
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -32,11 +33,12 @@ pytestmark = pytest.mark.trains
 SHORT = {"steps": 6, "batch_size": 8, "learning_rate": 1e-2, "selection_learning_rate": 5e-2, "log_every": 2}
 LORA = LoraConfig(task_type="SEQ_CLS", r=4, lora_alpha=16, target_modules=["query", "value"])
 Loss = Callable[[Any, dict[str, Tensor]], Tensor]
+OfLogits = Callable[[Tensor, Tensor], Tensor]
 
 
-def classifier(folder: Path) -> Any:
+def classifier(folder: Path, num_labels: int = 2) -> Any:
     torch.manual_seed(0)
-    return AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2)
+    return AutoModelForSequenceClassification.from_pretrained(folder, num_labels=num_labels)
 
 
 def rows(count: int = 32) -> list[dict[str, Any]]:
@@ -105,9 +107,11 @@ def failing(after: int) -> Loss:
 
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("make", [trained, checkpointed, adapted])
-def test_model_and_random_numbers_are_left_as_they_were(
-    model_folder: Callable[..., Path], make: Callable[[Path], Any], fails: bool
-) -> None:
+def test_model_and_random_numbers_are_left_as_they_were_and_nothing_is_written(
+    model_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], Any],
+    fails: bool,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
     model = make(model_folder("bert"))
     before = state()
     with left_as_it_was(model):
@@ -117,13 +121,6 @@ def test_model_and_random_numbers_are_left_as_they_were(
         else:
             assert learn(model).ranks
     assert state() == before
-
-
-def test_nothing_is_written(
-    model_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    learn(classifier(model_folder("bert")))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -151,7 +148,8 @@ def test_a_classifier_gets_the_ranks_of_the_command_line(
     tokenizer = AutoTokenizer.from_pretrained(model_folder("bert"))
     tokenizer.save_pretrained(base)
     patience = ("--search.patience", "0") if rule == "threshold" else ()
-    more = ("--model.name", base, "--answer.rule", rule, "--answer.rows", "1000", *patience,
+    measured = "1000" if rule == "shares" else "0"
+    more = ("--model.name", base, "--answer.rule", rule, "--answer.rows", measured, *patience,
             "--search.scheduler", "constant")  # fmt: skip
     succeed(*tiny(*own_table(tmp_path, rows=40), *more, "--stage", "search", "--search.steps", "10"))
     texts, labels = zip(
@@ -164,11 +162,13 @@ def test_a_classifier_gets_the_ranks_of_the_command_line(
     search = (
         SHORT | {"steps": 10, "unroll_steps": 1} | ({"patience": 0, "check_every": 2} if rule == "threshold" else {})
     )
-    learned = learn(model, given, search=search, answer={"rule": rule}, hypergradient={"type": "darts"})
+    answer = {"rule": rule, "rows": int(measured)}
+    learned = learn(model, given, search=search, answer=answer, hypergradient={"type": "darts"})
     learned.save(tmp_path / "learned")
     one, other = read(folder / "ranks.json"), read(tmp_path / "learned" / "ranks.json")
     for key in ("layers", "gain", "loss", "share_total", "sufficient_rank", "rank_curve", "lora_alpha", "scale"):
-        assert other[key] == one[key], key
+        assert other.get(key) == one.get(key), key
+    assert ("gain" in one) == (rule == "shares")
 
 
 def trainer_of(folder: Path, out: Path, **changes: Any) -> Trainer:
@@ -221,22 +221,77 @@ def test_a_language_model_in_a_trl_trainer(chat_model: Path, tmp_path: Path) -> 
     assert set(learned.lora_config.target_modules) <= {name for name, _ in trainer.model.named_modules()}
 
 
-def test_rows_and_a_loss_of_ones_own(model_folder: Callable[..., Path]) -> None:
-    """W learns on the training rows alone, beta on the validation rows alone; a strange loss has no shares."""
-    asked: list[int] = []
+def weighted(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross entropy with class weights, as for a rare class."""
+    return functional.cross_entropy(logits.float(), labels, weight=torch.tensor([1.0, 4.0]))
 
-    def weighted(model: Any, batch: dict[str, Tensor]) -> Tensor:
-        asked.append(len(batch["labels"]))
-        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-        return torch.nn.functional.cross_entropy(logits, batch["labels"], torch.tensor([1.0, 5.0]))
 
-    learned = learn(
-        classifier(model_folder("bert")), rows(40)[:24], validation_dataset=rows(40)[24:], loss=weighted,
-        answer={"rule": "threshold", "rows": 0},
-    )  # fmt: skip
-    assert asked
-    assert learned.shares is None
-    assert len(learned.ranks) == 4
+def focal(logits: Tensor, labels: Tensor) -> Tensor:
+    """The focal loss with gamma 2."""
+    nll = functional.cross_entropy(logits.float(), labels, reduction="none")
+    return ((1 - (-nll).exp()).square() * nll).mean()
+
+
+def squared(logits: Tensor, labels: Tensor) -> Tensor:
+    """The mean squared error of numbers."""
+    return (logits.view(-1).float() - labels).square().mean()
+
+
+def huber(logits: Tensor, labels: Tensor) -> Tensor:
+    """A robust loss of numbers."""
+    return functional.smooth_l1_loss(logits.view(-1).float(), labels)
+
+
+def of_logits(loss: OfLogits) -> Loss:
+    """The loss as a script gives it."""
+    return lambda model, batch: loss(
+        model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits, batch["labels"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("loss", "dtype", "measured"),
+    [
+        (functional.cross_entropy, torch.bfloat16, True), (weighted, torch.float32, False),
+        (weighted, torch.bfloat16, False), (focal, torch.float32, False),
+    ],
+)  # fmt: skip
+def test_a_loss_other_than_the_log_loss_gives_ranks_by_size_and_a_warning(
+    model_folder: Callable[..., Path], log_lines: list[str], loss: OfLogits, dtype: torch.dtype, measured: bool
+) -> None:
+    """Also where the first rows have one class, in which class weights cancel."""
+    given = sorted(rows(96), key=lambda row: row["labels"])
+    learned = learn(classifier(model_folder("bert")).to(dtype), given, loss=of_logits(loss), precision="auto")
+    assert (learned.shares is not None) == measured
+    assert ("the loss of 64 rows is" in "\n".join(log_lines)) == (not measured)
+    assert learned.record.rule == ("shares" if measured else "size")
+    if not measured:
+        assert sum(learned.ranks.values()) == 4 * 2  # half of k in every layer
+
+
+@pytest.mark.parametrize(("loss", "measured"), [(squared, True), (huber, False)])
+def test_a_regression_is_compared_by_its_squared_error(
+    model_folder: Callable[..., Path], loss: OfLogits, measured: bool
+) -> None:
+    given = [{**row, "labels": row["labels"] + 0.5 + number / 9} for number, row in enumerate(rows())]
+    learned = learn(classifier(model_folder("bert"), num_labels=1), given, loss=of_logits(loss))
+    assert (learned.shares is not None) == measured
+
+
+def test_validation_rows_are_never_mixed_with_train_rows(model_folder: Callable[..., Path]) -> None:
+    """The train rows have class 0 alone, the validation rows class 1."""
+    classes: list[set[int]] = []
+
+    def loss(model: Any, batch: dict[str, Tensor]) -> Tensor:
+        classes.append(set(batch["labels"].tolist()))
+        return of_logits(functional.cross_entropy)(model, batch)
+
+    of_class = [[row for row in rows(48) if row["labels"] == label] for label in (0, 1)]
+    answer = {"rule": "threshold", "rows": 0}
+    learn(classifier(model_folder("bert")), of_class[0], validation_dataset=of_class[1], loss=loss, answer=answer)
+    assert {0} in classes
+    assert {1} in classes
+    assert {0, 1} not in classes[:-1], "the last one compares the loss with the log loss"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Results in other hands: adapter, padded, merged and LoraConfig load without this program and give its numbers."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from trl import SFTConfig
 
 from tests.contract.conftest import Finished, Tiny
+from tests.contract.inputs import EXPORTED, conversations
 from tests.contract.program import command, succeed
 from tests.contract.readers import (
     adapter_weights,
@@ -29,19 +31,11 @@ from tests.contract.readers import (
 
 pytestmark = pytest.mark.trains
 
-FORMS = ("--export.merged", "true", "--export.padded", "true", "--retrain.learning_rate", "3e-2")
-PARTS = ("--lora.target_modules", "[c_attn.q,c_attn.v]")
-CASES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "bert": ("bert", FORMS),
-    "gpt2, two parts of c_attn": ("gpt2", (*FORMS, *PARTS)),
-    "llama at one scale": ("llama", (*FORMS, "--retrain.scale", "fixed")),
-}
 
-
-@pytest.fixture(params=CASES)
+@pytest.fixture(params=EXPORTED)
 def exported(request: pytest.FixtureRequest, finished: Finished) -> Path:
     """The folder of a run with all forms of its result; do not write."""
-    kind, more = CASES[request.param]
+    kind, more = EXPORTED[request.param]
     return finished(*more, kind=kind)
 
 
@@ -67,7 +61,8 @@ def test_the_merged_form_loads_without_peft_and_has_the_same_function(exported: 
 def test_query_and_value_of_gpt2_have_ranks_of_their_own_and_the_key_has_none(
     finished: Finished, model_folder: Callable[..., Path]
 ) -> None:
-    folder = finished(*FORMS, *PARTS, kind="gpt2")
+    kind, more = EXPORTED["gpt2, two parts of c_attn"]
+    folder = finished(*more, kind=kind)
     merged = load_file(folder / "merged" / "model.safetensors")
     before, record = load_file(model_folder("gpt2") / "model.safetensors"), ranks_of(folder)
     for layer in ("transformer.h.0.attn.c_attn", "transformer.h.1.attn.c_attn"):
@@ -106,32 +101,26 @@ def test_lora_config_trains_elsewhere_at_the_recorded_ranks(
     assert all(p.grad is not None for name, p in model.named_parameters() if ".lora_B." in name)
 
 
-def test_a_ranks_json_written_by_hand_gives_a_lora_config(tiny: Tiny, folder: Path) -> None:
-    """Every retraining at ranks writes it anew."""
-    name = "bert.encoder.layer.1.attention.self.value"
-    folder.mkdir(parents=True)
-    (folder / "ranks.json").write_text(json.dumps({"layers": [{"name": name, "rank": 3}]}))
-    succeed(*tiny("--stage", "retrain"))
-    config = LoraConfig.from_pretrained(folder / "lora_config")
-    assert (config.rank_pattern.get(name, config.r), len(config.target_modules)) == (3, 1)
-
-
-@pytest.mark.parametrize("trainer", ["peft", "trl", "axolotl", "llama-factory", "unsloth"])
-def test_lines_for_other_trainers_are_printed(finished_chat: Path, trainer: str) -> None:
-    shown = succeed("--show", finished_chat, "--for", trainer)
-    assert "lora" in shown.lower()
-    answer = command("--show", finished_chat.parent, "--for", trainer)
-    assert answer.code == 2
-
-
-def test_the_lines_for_peft_give_the_recorded_ranks(finished: Finished, model_folder: Callable[..., Path]) -> None:
-    folder = finished()
-    names: dict[str, Any] = {
-        "model": AutoModelForSequenceClassification.from_pretrained(model_folder("bert"), num_labels=2)
-    }
-    exec(succeed("--show", folder, "--for", "peft"), names)
-    found = {n.split(".lora_A")[0]: p.shape[0] for n, p in names["model"].named_parameters() if ".lora_A." in n}
-    assert found == {f"base_model.model.{name}": rank for name, rank in ranks_of(folder).items() if rank}
+def test_the_lines_for_peft_and_trl_train_at_the_recorded_ranks(finished_chat: Path, tmp_path: Path) -> None:
+    ranks = {f"base_model.model.{name}": rank for name, rank in ranks_of(finished_chat).items() if rank}
+    base = read(finished_chat / "adapter" / "adapter_config.json")["base_model_name_or_path"]
+    args = SFTConfig(
+        str(tmp_path), max_steps=1, per_device_train_batch_size=2, learning_rate=1e-2, warmup_steps=0, report_to=[],
+        save_strategy="no", use_cpu=True, bf16=False, max_length=64,
+    )  # fmt: skip
+    rows = Dataset.from_list(conversations())
+    for trainer in ("peft", "trl"):
+        model: Any = AutoModelForCausalLM.from_pretrained(base)
+        names: dict[str, Any] = {"model": model, "args": args, "train_dataset": rows}
+        exec(succeed("--show", finished_chat, "--for", trainer), names)
+        if trainer == "trl":
+            names["trainer"].train()
+            names["model"] = names["trainer"].model
+            trained = [p for name, p in names["model"].named_parameters() if ".lora_B." in name]
+            assert all(bool(p.any()) for p in trained), "all of them were trained"
+        found = {n.split(".lora_A")[0]: p.shape[0] for n, p in names["model"].named_parameters() if ".lora_A." in n}
+        assert found == ranks
+    assert command("--show", finished_chat.parent, "--for", "trl").code == 2
 
 
 def test_a_base_without_pooler_weights_takes_its_new_pooler_along(

@@ -19,20 +19,22 @@ TYPES = (
 )  # fmt: skip
 SEARCH = ("--stage", "search", "--search.steps", "4", "--search.patience", "0")
 OWN = '''
-from autolora.problems.hypergradients import Hypergradient
+from autolora.configs import search
+from autolora.problems.hypergradients import Darts, Exact
 
 
-class Scaled(Hypergradient):
-    """The direct gradient alone, counted; `by` is a setting of its own."""
+class Mine(Darts):
+    """The central difference under a name of one's own; `radius` is a setting of its own."""
 
-    def __init__(self, by: float = 1.0) -> None:
-        self.by = by
+    def __init__(self, radius):
+        super().__init__(search.Darts(radius=radius))
 
-    def start(self, inner):
-        return {"calls": 0}
 
-    def term(self, state, v, inner, outer):
-        return [0 * self.by * beta.detach() for beta in outer.trained], {"calls": state["calls"] + 1}
+class Second(Exact):
+    second_order = True
+
+    def __init__(self):
+        super().__init__(search.Exact())
 '''
 
 
@@ -56,12 +58,6 @@ def test_none_takes_no_outer_step(tiny: Tiny, folder: Path) -> None:
     assert [line["val_loss"] for line in read(folder / "search" / "metrics.jsonl")] == [None, None]
 
 
-@pytest.mark.parametrize("eta", ["0.5", "lr", "betty"])
-def test_eta_is_a_number_the_rate_or_bettys(tiny: Tiny, folder: Path, eta: str) -> None:
-    succeed(*tiny(*SEARCH, "--hypergradient.type", "forward_difference", "--hypergradient.eta", eta))
-    assert all(line["implicit_to_direct"] > 0 for line in read(folder / "search" / "metrics.jsonl"))
-
-
 def test_a_search_draws_the_same_numbers_whatever_came_before(tiny: Tiny, folder: Path) -> None:
     found = []
     for name in ("one", "two"):
@@ -72,21 +68,23 @@ def test_a_search_draws_the_same_numbers_whatever_came_before(tiny: Tiny, folder
     assert found[0] == found[1]
 
 
-def test_unrolled_steps_and_a_schedule(tiny: Tiny, folder: Path) -> None:
-    more = ("--search.unroll_steps", "2", "--search.scheduler", "cosine", "--hypergradient.type", "unrolled")
-    succeed(*tiny(*SEARCH, *more))
-    assert np.isfinite(pd.read_parquet(folder / "search" / "trajectory.parquet")["alpha"]).all()
-
-
-def test_a_class_in_a_users_file_is_run(tiny: Tiny, tmp_path: Path, folder: Path) -> None:
-    file = tmp_path / "mine.py"
-    file.write_text(OWN)
-    more = ("--hypergradient.type", f"{file}:Scaled", "--hypergradient.options", "{by: 2.0}")
-    succeed(*tiny(*SEARCH, *more))
-    own = pd.read_parquet(folder / "search" / "trajectory.parquet")
-    succeed(*tiny(*SEARCH, "--hypergradient.type", "first_order", "--name", "built_in"))
-    built_in = pd.read_parquet(folder.parent / "built_in" / "search" / "trajectory.parquet")
-    pd.testing.assert_frame_equal(own, built_in, rtol=1e-6)
+@pytest.mark.parametrize(
+    ("name", "options", "same"),
+    [
+        ("Mine", ("--hypergradient.options", "{radius: 0.05}"), ("darts", "--hypergradient.radius", "0.05")),
+        ("Second", (), ("exact",)),
+    ],
+)
+def test_a_class_in_a_users_file_is_run(
+    tiny: Tiny, tmp_path: Path, folder: Path, name: str, options: tuple[str, ...], same: tuple[str, ...]
+) -> None:
+    """One with second derivatives gets the attention that has them."""
+    (tmp_path / "mine.py").write_text(OWN)
+    succeed(*tiny(*SEARCH, "--hypergradient.type", f"{tmp_path}/mine.py:{name}", *options))
+    succeed(*tiny(*SEARCH, "--name", "built_in", "--hypergradient.type", *same))
+    for file in ("trajectory.parquet", "weights.safetensors"):
+        own, built_in = (folder.with_name(name) / "search" / file for name in ("tiny", "built_in"))
+        assert own.read_bytes() == built_in.read_bytes()
 
 
 def test_an_approximation_that_is_not_there_is_named(tiny: Tiny, tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ pytestmark = pytest.mark.trains
 
 # Dropout on in both stages, both loaders shuffle, more than one epoch in each stage, checkpoints inside the epochs.
 LONG = (
-    "--lora.dropout", "0.1", "--task.train_rows", "40", "--task.evaluation_rows", "16", "--search.steps", "12",
-    "--search.patience", "0", "--search.checkpoint_every", "2", "--retrain.max_steps", "13",
+    "--lora.dropout", "0.1", "--task.train_rows", "40", "--task.evaluation_rows", "16", "--search.steps", "7",
+    "--search.patience", "0", "--search.checkpoint_every", "2", "--retrain.max_steps", "9",
     "--retrain.checkpoint_every", "2",
 )  # fmt: skip
 FEW = ("--task.evaluation_rows", "64", "--retrain.max_steps", "2", "--verdict.pairs", "8", "--verdict.rows", "16")
@@ -38,7 +38,7 @@ OF_A_RUN = {
 """Commands that begin with those of a tiny run."""
 COMMANDS = {
     "run": 0.35, "overwrite": 0.8, "answer.from": 0.5, "verdict": 0.5, "trial": 0.4, "generation": 0.85,
-    "measure": 0.7,
+    "cut": 0.7,
 }  # fmt: skip
 """At which part of its operations on files each is killed; elsewhere, too, in the tests that soak."""
 
@@ -73,7 +73,8 @@ class Whole:
         # Of a verdict's pair, of which only the numbers are kept, a kill may leave the adapter.
         assert all("verdict/cells/" in name for name in found.keys() ^ self.outcome.keys())
         for name, value in self.outcome.items():
-            assert found[name] == value, name
+            if name != "tiny/out/tokenizer.json":  # a cut's says how the last texts of its process were truncated
+                assert found[name] == value, name
 
 
 @pytest.fixture(
@@ -89,9 +90,10 @@ def whole(
     if name == "generation":
         data = lines(place / "messages.jsonl", conversations())
         argv = language_arguments(chat_model, data, root.parent, retrain__checkpoint_every=2)
-    elif name == "measure":
-        rows = table(place / "rows.csv", 80, ("negative", "positive"))
-        argv = ["measure", str(finished() / "adapter"), "--data", str(rows), "--out", str(root)]
+    elif name == "cut":
+        rows = table(place / "rows.csv", 40, ("negative", "positive"))
+        argv = ["cut", str(finished() / "adapter"), str(root / "out"), "--measured", str(root), "--rank", "1"]
+        argv += ["--data", str(rows)]
     else:
         given = [str(finished()) if word == "{finished}" else word for word in OF_A_RUN[name]]
         argv = once([*tiny_arguments(model_folder("bert", 0.1), place), *given])
@@ -136,8 +138,8 @@ def test_kills_at_random_times(whole: Whole, tmp_path: Path, seed: int) -> None:
 
 
 ENDLESS = {
-    "search": ("--search.steps", "120", "--search.patience", "0", "--search.checkpoint_every", "100000"),
-    "retrain": ("--method", "lora", "--retrain.max_steps", "150", "--retrain.checkpoint_every", "100000"),
+    "search": ("--search.steps", "60", "--search.patience", "0", "--search.checkpoint_every", "100000"),
+    "retrain": ("--method", "lora", "--retrain.max_steps", "80", "--retrain.checkpoint_every", "100000"),
 }
 
 
@@ -160,7 +162,7 @@ def test_a_signal_saves_and_ends(tiny: Tiny, folder: Path, tmp_path: Path, stage
         logged = [line["step"] for line in read(folder / "search" / "metrics.jsonl")]
         assert logged == sorted(set(logged)), "no line twice"
     else:
-        assert read(folder / "metrics.json")["steps"]["retrain"] == 150
+        assert read(folder / "metrics.json")["steps"]["retrain"] == 80
 
 
 def test_two_commands_never_work_in_one_folder(tiny: Tiny, folder: Path, tmp_path: Path) -> None:

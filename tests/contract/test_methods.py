@@ -3,12 +3,11 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from tests.contract.conftest import Tiny
-from tests.contract.inputs import conversations, language_arguments, lines
+from tests.contract.conftest import CURVE, LEARNING, Tiny
+from tests.contract.inputs import language_arguments
 from tests.contract.program import command, succeed
 from tests.contract.readers import loaded, predicted_by, ranks_of, read
 
@@ -114,27 +113,13 @@ def test_learning_rates_are_tried_on_d_val_and_one_is_chosen(train: Train, metho
     assert result["learning_rate"] == 3e-2, "at the other one nothing is learned"
 
 
-@pytest.mark.parametrize("scale", ["mean_rank", "component", "fixed", "rslora"])
-def test_the_scale_of_a_retraining_is_in_its_adapter(train: Train, scale: str) -> None:
-    folder = train("lora_ranks", "--retrain.scale", scale, "--lora.lora_alpha", "6", "--retrain.max_steps", "1")
-    config = read(folder / "adapter" / "adapter_config.json")
-    for name, rank in ranks_of(folder).items():
-        divisor = {"component": 4, "fixed": rank, "rslora": rank**0.5, "mean_rank": (4 * np.mean(LEARNED)) ** 0.5}
-        found = config["alpha_pattern"].get(name, config["lora_alpha"]) / rank
-        assert found == pytest.approx(6 / divisor[scale])
-
-
-def test_a_retraining_may_start_from_the_searched_components(chat_model: Path, tmp_path: Path) -> None:
+def test_a_retraining_may_start_from_the_searched_components(chat_model: Path, searched: Path, tmp_path: Path) -> None:
     """At a rate of nearly nothing it is then the searched model that is left, which has learned something."""
-    data = lines(tmp_path / "messages.jsonl", conversations())
-    given: dict[str, object] = {
-        "search__steps": 30, "search__learning_rate": 3e-2, "retrain__learning_rate": 1e-9, "task__samples": 0,
-        "retrain__scale": "component", "answer__rule": "threshold", "answer__rows": 0, "answer__curve_ranks": None,
-        "answer__curve_budgets": None,
-    }  # fmt: skip
-    loss = {}
+    data, loss = searched.parents[1] / "messages.jsonl", {}
+    given = {**LEARNING, **dict.fromkeys(CURVE), "stage": "all", "answer__from": searched, "answer__rule": "threshold"}
+    more = {"retrain__learning_rate": 1e-9, "retrain__max_steps": 1, "retrain__scale": "component", "task__samples": 0}
     for init in ("search", "scratch"):
-        argv = language_arguments(chat_model, data, tmp_path / "runs", name=init, retrain__init=init, **given)
+        argv = language_arguments(chat_model, data, tmp_path / "runs", name=init, retrain__init=init, **given, **more)
         succeed(*argv)
         loss[init] = read(tmp_path / "runs" / init / "metrics.json")["loss"]
     assert loss["search"] < loss["scratch"] - 0.1

@@ -5,13 +5,11 @@ run, which afterwards is as it was.
 """
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
 
 from tests.contract.conftest import Finished, Tiny
 from tests.contract.inputs import options
@@ -123,29 +121,6 @@ def test_a_damaged_file_of_a_run_is_named(tiny: Tiny, finished: Finished, folder
     assert everything(folder) == before
 
 
-def out_of_memory(*_: object, **__: object) -> None:
-    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-
-
-def not_allocated(*_: object, **__: object) -> None:
-    raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 4e12 bytes.")
-
-
-@pytest.mark.parametrize("fails", [out_of_memory, not_allocated])
-@pytest.mark.parametrize("stage", ["all", "retrain"])
-def test_a_batch_that_the_device_refuses_is_one_line(
-    tiny: Tiny, finished: Finished, folder: Path, monkeypatch: pytest.MonkeyPatch,
-    fails: Callable[..., None], stage: str,
-) -> None:  # fmt: skip
-    shutil.copytree(finished(), folder)
-    before = everything(folder)
-    monkeypatch.setattr(torch.nn.functional, "cross_entropy", fails)
-    answer = command(*tiny("--stage", stage, "--lora.dropout", "0.3", "--overwrite"))
-    assert answer.code == 2, answer
-    assert "memory" in answer.line
-    assert everything(folder) == before
-
-
 def test_an_error_that_was_not_foreseen_is_one_line_and_a_traceback_in_the_log(
     tiny: Tiny, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,22 +139,12 @@ def test_an_error_that_was_not_foreseen_is_one_line_and_a_traceback_in_the_log(
     succeed(*tiny())
 
 
-ODD: dict[str, tuple[str, tuple[str, ...]]] = {
-    "a text of many words, and a D_val without its class": (
-        "text,label\n" + "a film,bad\n" * 20 + "room " * 20_000 + ",good\n",
-        ("--task.max_length", "16", "--task.holdout_share", "0.05"),
-    ),
-    "a byte order mark, an unused column, repeated rows, larger batches than there are rows, k of 1": (
-        "\ufeffid,text,label\n" + "7,a film,bad\n7,a room,good\n" * 6,
-        ("--task.train_rows", "1000000", "--search.batch_size", "512", "--retrain.batch_size", "512", "--lora.k", "1"),
-    ),
-}
-
-
-@pytest.mark.parametrize("case", ODD)
-def test_what_looks_wrong_and_is_right_is_trained_on(tiny: Tiny, tmp_path: Path, folder: Path, case: str) -> None:
-    content, more = ODD[case]
-    (tmp_path / "d.csv").write_text(content, encoding="utf-8")
-    small = ("--search.steps", "2", "--retrain.max_steps", "1", "--task.evaluation_rows", "null")
-    succeed(*tiny(*options(task__type="text", task__path=tmp_path / "d.csv"), *small, *more))
+def test_what_looks_wrong_and_is_right_is_trained_on(tiny: Tiny, tmp_path: Path, folder: Path) -> None:
+    """A byte order mark, an unused column, repeated rows, larger batches than there are rows, k of 1."""
+    (tmp_path / "d.csv").write_text("\ufeffid,text,label\n" + "7,a film,bad\n7,a room,good\n" * 6, encoding="utf-8")
+    given = options(
+        task__type="text", task__path=tmp_path / "d.csv", task__train_rows=1_000_000, task__evaluation_rows="null",
+        search__steps=2, search__batch_size=512, retrain__max_steps=1, retrain__batch_size=512, lora__k=1,
+    )  # fmt: skip
+    succeed(*tiny(*given))
     assert read(folder / "metrics.json")["steps"] == {"search": 2, "retrain": 1}

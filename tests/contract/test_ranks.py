@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.contract.conftest import Finished, Tiny
-from tests.contract.inputs import conversations, language_arguments, lines
+from tests.contract.conftest import CURVE, LEARNING, Finished, Tiny
+from tests.contract.inputs import EXPORTED, language_arguments
 from tests.contract.program import command, succeed
 from tests.contract.readers import ranks_of, read
-from tests.helpers.shared import made_once
 
 pytestmark = pytest.mark.trains
 
@@ -25,23 +24,10 @@ LAYER = {
 POINT = {"loss", "standard_error", "kept", "kept_standard_error"}
 K = 4
 SIZES = {"q_proj": 64, "v_proj": 48}  # parameters of a component: the width is 32, that of the values 16
-LEARNING: dict[str, object] = {"stage": "search", "search__steps": 30, "search__learning_rate": 3e-2}
-CURVE: dict[str, object] = {"answer__curve_ranks": "[1,2]", "answer__curve_budgets": "[0.5,1]", "answer__rows": 8}
 
 
 def parameters(record: dict[str, Any]) -> int:
     return sum(SIZES[layer["name"].rpartition(".")[2]] * layer["rank"] for layer in record["layers"])
-
-
-@pytest.fixture
-def searched(chat_model: Path, shared_folder: Path) -> Path:
-    """A search by shares of which LoRA has learned something; do not write."""
-
-    def search(place: Path) -> None:
-        data = lines(place / "messages.jsonl", conversations())
-        succeed(*language_arguments(chat_model, data, place / "runs", **LEARNING, **CURVE))
-
-    return made_once(shared_folder / "contract-searched", search) / "runs" / "tiny"
 
 
 @pytest.fixture
@@ -166,7 +152,8 @@ def test_another_rule_takes_a_search_that_the_paper_s_rule_would_have_ended(
 
 
 def test_parts_of_a_fused_layer_have_ranks_of_their_own(finished: Finished) -> None:
-    folder = finished("--lora.target_modules", "[c_attn.q,c_attn.v]", kind="gpt2")
+    kind, more = EXPORTED["gpt2, two parts of c_attn"]
+    folder = finished(*more, kind=kind)
     names = [f"transformer.h.{i}.attn.c_attn.{part}" for i in (0, 1) for part in "qv"]
     assert list(ranks_of(folder)) == names
     assert len({tuple(layer["alpha"]) for layer in read(folder / "ranks.json")["layers"]}) == 4

@@ -54,37 +54,30 @@ def test_every_cell_is_a_run_folder_and_a_row(study: Path) -> None:
         assert sorted(shuffled) == sorted(learned)
 
 
-def test_the_same_study_again_trains_nothing(tiny: Tiny, study: Path, folder: Path, tmp_path: Path) -> None:
-    axes = ("--method", "lora", "--study.axes", "{seed: [0, 1]}")
-    succeed(*tiny(*FEW, *axes))
-    before = {path: path.stat().st_mtime_ns for path in folder.glob("cells/*/metrics.json")}
-    assert len(before) == 2
-    succeed(*tiny(*FEW, *axes))
-    assert {path: path.stat().st_mtime_ns for path in folder.glob("cells/*/metrics.json")} == before
-    assert "2 of 2" in succeed("--show", folder)
+def times_of(folder: Path) -> dict[str, int]:
+    """Cell -> when its result was written."""
+    return {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("cells/*/metrics.json")}
 
 
-def test_results_of_other_settings_are_not_taken_for_these(tiny: Tiny, folder: Path) -> None:
-    axes = ("--study.axes", "{seed: [0]}", "--method", "lora")
-    succeed(*tiny(*FEW, *axes))
-    before = everything(folder)
-    answer = command(*tiny(*FEW, *axes, "--retrain.max_steps", "3"))
-    assert answer.code == 2
-    assert "--retrain.max_steps" in answer.line
-    assert everything(folder) == before
-
-
-def test_an_overwrite_trains_the_cells_again_whose_settings_changed(tiny: Tiny, folder: Path) -> None:
+def test_other_settings_are_refused_and_an_overwrite_trains_the_cells_whose_settings_changed(
+    tiny: Tiny, study: Path, folder: Path
+) -> None:
+    """The same study again trains nothing; its table may hold the cells of other studies, too."""
     axes = "{variant: {a: {}, b: {retrain.batch_size: %d}}}"
     succeed(*tiny(*FEW, "--method", "lora", "--study.axes", axes % 4))
-    times = {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("cells/*/metrics.json")}
+    times, before = times_of(folder), everything(folder)
     changed = tiny(*FEW, "--method", "lora", "--study.axes", axes % 2)
-    assert command(*changed).code == 2
+    assert "--retrain.batch_size" in command(*changed).line
+    assert "2 of 2" in succeed("--show", folder)
+    assert everything(folder) == before
     succeed(*changed, "--overwrite")
-    again = {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("cells/*/metrics.json")}
+    again = times_of(folder)
     assert [name for name in times if again[name] != times[name]] == ["variant-b"]
-    assert len(pd.read_parquet(folder / "results.parquet")) == 2
     succeed(*changed)
+    assert times_of(folder) == again
+    assert len(pd.read_parquet(folder / "results.parquet")) == 2
+    others = f"[{study / 'results.parquet'}]"
+    assert "8 runs" in succeed(*changed, "--stage", "report", "--study.results", others)
 
 
 def test_the_listed_commands_run_the_cells_whose_sources_are_finished(tiny: Tiny, folder: Path) -> None:
@@ -101,16 +94,6 @@ def test_the_listed_commands_run_the_cells_whose_sources_are_finished(tiny: Tiny
     assert sorted(pd.read_parquet(folder / "results.parquet")["variant"]) == ["again", "first"]
 
 
-def test_the_table_of_several_studies_is_one(tiny: Tiny, folder: Path) -> None:
-    few = (*FEW, "--method", "lora")
-    succeed(*tiny(*few, "--study.axes", "{seed: [0]}"))
-    succeed(*tiny(*few, "--name", "more", "--study.axes", "{seed: [1]}"))
-    others = f"[{folder.parent / 'more' / 'results.parquet'}]"
-    assert "2 runs" in succeed(
-        *tiny(*few, "--study.axes", "{seed: [0]}", "--stage", "report", "--study.results", others)
-    )
-
-
 def test_a_failed_cell_stops_no_other_and_runs_again_with_the_same_command(
     tiny: Tiny, folder: Path, tmp_path: Path
 ) -> None:
@@ -121,34 +104,25 @@ def test_a_failed_cell_stops_no_other_and_runs_again_with_the_same_command(
     axes = f"{{lora.ranks_from: [{tmp_path}/bad.json, {tmp_path}/good.json], seed: [0, 1]}}"
     argv = tiny(*FEW, "--method", "lora_ranks", "--study.axes", axes)
     assert "nosuch" in command(*argv).line
-    done = {path: path.stat().st_mtime_ns for path in folder.glob("cells/*/metrics.json")}
+    done = times_of(folder)
     assert len(done) == len(pd.read_parquet(folder / "results.parquet")) == 2
     assert command(*argv).code == 2
-    assert {path: path.stat().st_mtime_ns for path in folder.glob("cells/*/metrics.json")} == done
+    assert times_of(folder) == done
 
 
 def test_a_study_that_was_killed_goes_on_and_ends_alike(tiny: Tiny, folder: Path, tmp_path: Path) -> None:
     argv = tiny(*FEW, "--method", "lora", "--study.axes", "{seed: [0, 1, 2]}", "--retrain.max_steps", "60")
     process = Fork(argv, tmp_path / "killed.txt")
-    process.wait_for(lambda: len(list(folder.glob("cells/*/metrics.json"))) > 0)
+    process.wait_for(lambda: len(times_of(folder)) > 0)
     assert process.kill() == -signal.SIGKILL
-    done = {path: path.stat().st_mtime_ns for path in folder.glob("cells/*/metrics.json")}
+    done = times_of(folder)
     assert len(done) < 3
     again = Fork(argv, tmp_path / "again.txt")
     assert again.wait() == 0, again.said()
-    assert {path: path.stat().st_mtime_ns for path in done} == done
+    assert times_of(folder) | done == times_of(folder)
     rows = pd.read_parquet(folder / "results.parquet")
     assert list(rows["seed"]) == [0, 1, 2]
     assert read(folder / "cells" / rows["cell"].iloc[2] / "metrics.json")["steps"]["retrain"] == 60
-
-
-def test_hypergradients_are_compared_with_the_exact_gradient(tiny: Tiny, folder: Path) -> None:
-    """The probe of a study's file: distance to the exact gradient through one step, and what a step costs."""
-    probe = ("--probe.steps", "[1]", "--probe.etas", "[betty]", "--probe.timed_steps", "1", "--stage", "probe")
-    axes = ("--study.axes", "{hypergradient.type: [first_order, exact]}")
-    succeed(*tiny(*FEW, *probe, *axes, "--search.patience", "0"))
-    found = read(folder.with_name(f"{folder.name}-probe") / "probe" / "probe.json")
-    assert {"first_order", "darts", "exact"} <= {row["approximation"] for row in found["cost"]}
 
 
 EIGHT = (
@@ -156,10 +130,6 @@ EIGHT = (
     "--retrain.checkpoint_every", "10", "--study.axes",
     "{variant: {copy: {method: lora_ranks, lora.ranks_from: {variant: own}}, own: {}}, seed: [0, 1, 2, 3]}",
 )  # fmt: skip
-
-
-def finished_cells(folder: Path) -> int:
-    return len(list(folder.glob("cells/*/metrics.json")))
 
 
 def losses_of(folder: Path) -> dict[str, float]:
@@ -180,7 +150,7 @@ def test_eight_cells_survive_kills_of_a_worker_and_of_the_launcher(
         first.wait_for(lambda: len(list(folder.glob("cells/*/retrain"))) > 0)
         workers = [child for child in psutil.Process(first.pid).children(recursive=True) if "_work" in child.name()]
         workers[0].kill()
-    first.wait_for(lambda: finished_cells(folder) > 0)
+    first.wait_for(lambda: len(times_of(folder)) > 0)
     assert first.kill() == -signal.SIGKILL
     again = Fork(argv, tmp_path / "again.txt")
     assert again.wait() == 0, again.said()
@@ -195,7 +165,7 @@ def test_a_signal_to_the_launcher_saves_the_cells_on_ray(tiny: Tiny, folder: Pat
     first = Fork(once(argv), tmp_path / "first.txt")
     first.wait_for(lambda: any(folder.glob("cells/*/config.yaml")))
     assert first.kill(signal.SIGTERM) == 143
-    assert finished_cells(folder) < 8
+    assert len(times_of(folder)) < 8
     again = Fork(once(argv), tmp_path / "again.txt")
     assert again.wait() == 0, again.said()
     assert len(losses_of(folder)) == 8

@@ -14,7 +14,7 @@ import torch
 from transformers import AutoTokenizer
 
 from tests.contract.conftest import Tiny
-from tests.contract.inputs import conversations, language_arguments, lines, numbers, options, own_table, table, tagged
+from tests.contract.inputs import conversations, language_arguments, lines, numbers, options, table, tagged
 from tests.contract.program import command, succeed
 from tests.contract.readers import batch_of, loaded, logits_of, read
 from tests.helpers.generation_toys import e2e_rows, write_e2e
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.trains
 def test_a_table_of_numbers(tiny: Tiny, tmp_path: Path, folder: Path) -> None:
     """The adapter predicts in the file's own units."""
     given = options(task__type="text", task__kind="regression", task__path=numbers(tmp_path / "d.csv"))
-    succeed(*tiny(*given, "--task.train_rows", "null", "--answer.rows", "8", "--answer.rule", "shares"))
+    succeed(*tiny(*given, "--task.train_rows", "null", "--method", "lora"))
     assert {"pearson", "spearman"} <= set(read(folder / "metrics.json")["metrics"])
     rows = pd.read_csv(folder / "predictions.csv")
     found = logits_of(loaded(folder / "adapter"), batch_of(folder / "adapter", *rows["text"]))
@@ -37,7 +37,7 @@ def test_two_texts_and_their_columns(tiny: Tiny, tmp_path: Path, folder: Path) -
     rows = [{"one": f"the film was {x}", "two": f"our room was {y}", "same": "yes" if x == y else "no"}
             for x in ("dull", "clean", "noisy") for y in ("dull", "clean", "noisy") for _ in range(3)]  # fmt: skip
     given = options(task__type="text", task__path=lines(tmp_path / "pairs.jsonl", rows), task__label_column="same")
-    succeed(*tiny(*given, "--task.text_columns", "[one,two]", "--task.train_rows", "null"))
+    succeed(*tiny(*given, "--task.text_columns", "[one,two]", "--task.train_rows", "null", "--method", "lora"))
     model = loaded(folder / "adapter")
     assert set(model.config.label2id) == {"yes", "no"}
     tokenizer = AutoTokenizer.from_pretrained(folder / "adapter")
@@ -45,9 +45,9 @@ def test_two_texts_and_their_columns(tiny: Tiny, tmp_path: Path, folder: Path) -
     assert logits_of(model, dict(pair)).shape == (1, 2)
 
 
-@pytest.mark.parametrize("kind", ["bert", "gpt2"])
-def test_tagged_words(tiny: Tiny, tmp_path: Path, folder: Path, kind: str) -> None:
-    succeed(*tiny(*tagged(tmp_path), "--answer.rows", "8", "--task.evaluation_rows", "null", kind=kind))
+@pytest.mark.parametrize(("kind", "more"), [("bert", ("--answer.rows", "8")), ("gpt2", ("--method", "lora"))])
+def test_tagged_words(tiny: Tiny, tmp_path: Path, folder: Path, kind: str, more: tuple[str, ...]) -> None:
+    succeed(*tiny(*tagged(tmp_path), *more, "--task.evaluation_rows", "null", kind=kind))
     result = read(folder / "metrics.json")
     assert {"f1", "precision", "recall"} <= set(result["metrics"])
     model, tokenizer = loaded(folder / "adapter"), AutoTokenizer.from_pretrained(folder / "adapter")
@@ -120,39 +120,54 @@ def test_the_four_formats_of_conversations_are_one_task(
 ) -> None:
     """The first format is `finished_chat`'s."""
     data = lines(tmp_path / "messages.jsonl", [form(row) for row in conversations()])
-    succeed(*language_arguments(chat_model, data, tmp_path / "runs", stage="search"))
-    assert read(tmp_path / "runs" / "tiny" / "ranks.json")["loss"] == read(finished_chat / "ranks.json")["loss"]
+    few: dict[str, object] = {"method": "lora", "retrain__max_steps": 1, "task__samples": 0, "export__padded": "false"}
+    succeed(*language_arguments(chat_model, data, tmp_path / "runs", **few))
+    ours, first = (read(place / "retrain" / "manifest.json") for place in (tmp_path / "runs" / "tiny", finished_chat))
+    assert ours["inputs"]["training rows"] == first["inputs"]["training rows"]
 
 
-def test_texts_from_an_own_table_of_pairs(chat_model: Path, tmp_path: Path) -> None:
+def pairs(place: Path) -> Path:
+    """A table of one's own."""
     rows = [{"source": row["meaning_representation"], "target": row["human_reference"]} for row in e2e_rows()]
-    data = lines(tmp_path / "pairs.jsonl", rows)
-    more = {
-        "task__format": "pairs",
-        "task__name": "pairs",
-        "task__metrics": "[bleu]",
-        "method": "lora",
-        "task__samples": None,
-    }
-    argv = language_arguments(chat_model, data, tmp_path / "runs", **more)
-    succeed(*argv, "--task.decode.num_beams", "2")
+    return lines(place / "pairs.jsonl", rows)
+
+
+def webnlg(place: Path) -> Path:
+    """A folder in WebNLG's layout, with two inputs held out."""
+    data = place / "webnlg"
+    data.mkdir()
+    for name, cities in (("train", ("Oslo", "Aarhus", "Bergen", "Rome", "Ghent")), ("validation", ("Bonn", "Kyiv"))):
+        rows = [
+            {"category": "City", "modifiedtripleset": [f"{city} | leaderName | Jacob"],
+             "lexs": [{"lex": f"{city} is led by Jacob.", "comment": "good"}]}
+            for city in cities
+        ]  # fmt: skip
+        lines(data / f"{name}.jsonl", rows)
+    return data
+
+
+@pytest.mark.parametrize(
+    ("form", "make", "metrics", "count"),
+    [("pairs", pairs, ["bleu"], None), ("e2e", write_e2e, ["bleu", "nist"], 4), ("webnlg", webnlg, ["bleu"], 2)],
+)
+def test_texts_are_written_and_scored(
+    chat_model: Path, tmp_path: Path, form: str, make: Callable[[Path], Path], metrics: list[str], count: int | None
+) -> None:
+    given = {"task__format": form, "task__metrics": f"[{','.join(metrics)}]", "task__samples": None, "method": "lora"}
+    more = {"task__decode__num_beams": 2 if form == "pairs" else 1, "retrain__max_steps": 1}
+    succeed(*language_arguments(chat_model, make(tmp_path), tmp_path / "runs", **given, **more))
     folder = tmp_path / "runs" / "tiny"
-    assert "bleu" in read(folder / "metrics.json")["metrics"]
-    predicted = (folder / "predictions.txt").read_text(encoding="utf-8").split("\n")
+    assert set(metrics) <= read(folder / "metrics.json")["metrics"].keys()
+    predicted = (folder / "predictions.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
     assert predicted[0] == " ".join(read(folder / "predictions.jsonl")[0]["text"].split())
+    assert count in (None, len(predicted))
 
 
 def test_the_gain_of_a_language_model_is_counted_from_the_untouched_base(chat_model: Path, tmp_path: Path) -> None:
-    """The task of E2E, with its own references of many; the loss a token."""
     data = write_e2e(tmp_path / "data")
-    more = {
-        "task__format": "e2e",
-        "task__metrics": "[bleu,nist]",
-        "answer__rule": "shares",
-        "task__samples": None,
-    }
-    argv = language_arguments(chat_model, data, tmp_path / "runs", **more)
-    succeed(*argv, "--task.decode.num_beams", "1")
+    more: dict[str, object] = {"task__format": "e2e", "task__metrics": "[bleu]", "task__samples": None}
+    argv = language_arguments(chat_model, data, tmp_path / "runs", answer__rule="shares", stage="search", **more)
+    succeed(*argv)
     record = read(tmp_path / "runs" / "tiny" / "ranks.json")
     assert record["without"] == "LoRA off"
     assert record["share_total"] == pytest.approx(record["gain"], rel=0.05, abs=2e-3)
@@ -167,13 +182,6 @@ def test_rows_of_one_input_are_on_one_side_of_the_split(tiny: Tiny, tmp_path: Pa
     succeed(*tiny(*given, "--answer.rows", "1000", "--stage", "search", "--task.holdout_share", "0.1"))
     record = read(folder / "ranks.json")
     assert record["rows"] == 4 * record["sources"]
-
-
-def test_an_own_table_without_a_config_file(tiny: Tiny, tmp_path: Path, folder: Path) -> None:
-    succeed(*tiny(*own_table(tmp_path), "--answer.rows", "8", "--task.evaluation_rows", "null"))
-    rows = pd.read_csv(folder / "predictions.csv")
-    assert len(rows) == 8
-    assert "accuracy" in read(folder / "metrics.json")["metrics"]
 
 
 def on_the_hub(monkeypatch: pytest.MonkeyPatch, home: Path, name: str, configuration: str, folder: Path) -> None:
@@ -225,9 +233,9 @@ def test_one_table_gives_one_result_from_every_place(
     on_the_hub(monkeypatch, tmp_path / "home", "nobody/table", "default", file.parent)
     found = []
     for number, path in enumerate((file, tmp_path / "train.csv.gz", file.parent, "nobody/table")):
-        given = options(task__path=path, task__train_rows="null", name=f"n{number}", stage="search")
-        succeed(*tiny(*given))
-        found.append((folder.with_name(f"n{number}") / "ranks.json").read_text(encoding="utf-8"))
+        given = options(task__path=path, task__train_rows="null", name=f"n{number}", method="lora")
+        succeed(*tiny(*given, "--retrain.max_steps", "1"))
+        found.append(read(folder.with_name(f"n{number}") / "metrics.json")["loss"])
     assert len(set(found)) == 1
 
 
@@ -241,24 +249,6 @@ def test_own_rows_with_the_settings_of_glue_are_called_by_their_own_name(
         text = (folder / name).read_text(encoding="utf-8").lower()
         assert not re.search(r"sst-?2|glue", text), name
     assert read(folder / "metrics.json")["task"] == "reviews"
-
-
-def test_webnlg(chat_model: Path, tmp_path: Path) -> None:
-    data = tmp_path / "webnlg"
-    data.mkdir()
-    for name, cities in (("train", ("Oslo", "Aarhus", "Bergen", "Rome", "Ghent")), ("validation", ("Bonn", "Kyiv"))):
-        rows = [
-            {"category": "City", "modifiedtripleset": [f"{city} | leaderName | Jacob"],
-             "lexs": [{"lex": f"{city} is led by Jacob.", "comment": "good"}]}
-            for city in cities
-        ]  # fmt: skip
-        lines(data / f"{name}.jsonl", rows)
-    more = {"task__format": "webnlg", "task__metrics": "[bleu]", "task__samples": None}
-    given = {"method": "lora", "task__decode__num_beams": 1}
-    succeed(*language_arguments(chat_model, data, tmp_path / "runs", **more, **given))
-    folder = tmp_path / "runs" / "tiny"
-    assert len((folder / "predictions.txt").read_text(encoding="utf-8").strip("\n").split("\n")) == 2
-    assert read(folder / "metrics.json")["split"] == "validation"
 
 
 @pytest.mark.trains

@@ -8,18 +8,90 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from wandb.proto.wandb_internal_pb2 import Record
 
 from tests.contract.conftest import Tiny
 from tests.contract.inputs import once
 from tests.contract.program import Fork, command, succeed
 from tests.contract.readers import read
-from tests.helpers.wandb_file import OfflineRun
 
 pytestmark = pytest.mark.trains
 
+BLOCK, HEAD = 32768, 7
+FULL, LAST = 1, 4
 SEARCH = {"search/train_loss", "search/val_loss", "search/implicit_to_direct", "search/cosine", "search/seconds"}
+
+
+class OfflineRun:
+    """All records of the one offline run under `folder`/wandb: a LevelDB log of wandb's own protobuf records."""
+
+    def __init__(self, folder: Path) -> None:
+        (self.root,) = folder.glob("wandb/offline-run-*")
+        (file,) = self.root.glob("run-*.wandb")
+        self.records = []
+        for part in parts(file.read_bytes()):
+            record = Record()
+            record.ParseFromString(part)
+            self.records.append(record)
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The logged values, a dictionary for each call."""
+        return [values_of(r.history.item) for r in self.records if r.WhichOneof("record_type") == "history"]
+
+    @property
+    def run(self) -> Any:
+        """Name, group, job, tags, config."""
+        return next(r.run for r in self.records if r.WhichOneof("record_type") == "run")
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code that wandb recorded; None if the run has not ended."""
+        found = [r.exit.exit_code for r in self.records if r.WhichOneof("record_type") == "exit"]
+        return found[-1] if found else None
+
+    def media(self, value: dict[str, Any]) -> Path:
+        """The file of a logged picture or table."""
+        return self.root / "files" / value["path"]
+
+
+def values_of(items: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for item in items:
+        keys = list(item.nested_key) or [item.key]
+        node = found
+        for key in keys[:-1]:
+            node = node.setdefault(key, {})
+        node[keys[-1]] = json.loads(item.value_json)
+    return found
+
+
+def parts(content: bytes) -> Iterator[bytes]:
+    """The records of a LevelDB log after wandb's own head: chunks of at most a block, each with checksum, length,
+    kind. wandb may still be writing: a last chunk that is not complete yet is left out."""
+    assert content[:4] == b":W&B"
+    at, held = HEAD, b""
+    while at + HEAD <= len(content):
+        room = BLOCK - at % BLOCK
+        if room < HEAD:
+            at += room
+            continue
+        length, kind = int.from_bytes(content[at + 4 : at + 6], "little"), content[at + 6]
+        if at + HEAD + length > len(content):
+            return
+        held += content[at + HEAD : at + HEAD + length]
+        at += HEAD + length
+        if kind in (FULL, LAST):
+            yield held
+            held = b""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_figures() -> None:
+    """Pictures are drawn here."""
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -8,17 +8,25 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
+from torch import Tensor
 
 from autolora.configs.errors import UserError
 from autolora.configs.parser import parse
+from autolora.configs.schema import RunConfig
 from autolora.configs.search import COMPARED
 from autolora.engine.command import run_request
+from autolora.engine.probe import measure_cost
+from autolora.engine.run.context import Context
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.run.resources import STATUS
+from autolora.engine.search.search import build_search
+from autolora.problems.hypergradients import Hypergradient, State
 from tests.helpers.documented_passes import documented_passes
 from tests.helpers.tiny import tiny_arguments
 
-pytestmark = pytest.mark.trains
+pytestmark = [pytest.mark.trains, pytest.mark.usefixtures("quick_figures")]
 OWN = (
     "from autolora.configs import search\nfrom autolora.problems.hypergradients import Darts\n\n\n"
     "class Mine(Darts):\n    def __init__(self, eta):\n        super().__init__(search.Darts(eta=eta))\n"
@@ -99,3 +107,29 @@ def test_a_method_without_a_hypergradient_is_refused(probed: Probed) -> None:
     for words in (["--method", "lora"], ["--hypergradient.type", "none"]):
         with pytest.raises(UserError, match=r"^--stage probe: needs method autolora"):
             run_request(parse([*probed.tiny, "--stage", "probe", *words]), StopRequest())
+
+
+class Hoarding(Hypergradient):
+    """Has no implicit term, but needs 300 MiB more than `first_order`."""
+
+    def term(self, state: State, v: Any, inner: Any, outer: Any) -> tuple[list[Tensor], State]:
+        torch.ones(300 * 2**17, dtype=torch.float64).sum()
+        return [torch.zeros_like(beta) for beta in outer.trained], state
+
+
+def test_memory_is_what_a_step_needs_beyond_what_the_search_holds(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+) -> None:
+    engine = build_search(run_of(tiny_config()), second_order=False)
+    engine.train()
+    engine.global_step += 1
+    engine.train_step()
+    kept = torch.ones(200 * 2**17, dtype=torch.float64)  # 200 MiB that the process has all the time
+    rows = measure_cost(engine, 1, {("hoarding", 1.0): Hoarding()})
+    memory = {row["approximation"]: row["memory_mib"] for row in rows}
+    assert kept.all()
+    if not STATUS.exists():
+        assert set(memory.values()) == {None}
+        pytest.skip("the system cannot reset a process's peak")
+    assert memory["lora"] < 100
+    assert 290 < memory["hoarding"] < 400

@@ -9,7 +9,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 
 from autolora.problems.tasks.losses import IGNORED
-from tests.helpers.generation_toys import arguments, e2e_rows, make_causal, make_tokenizer
+from tests.helpers.generation_toys import make_tokenizer
 
 SPECIAL = [
     "<|im_start|>", "<|im_end|>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
@@ -96,23 +96,6 @@ def shipped(name: str) -> str | None:
     return path.read_text(encoding="utf-8") if path.exists() else None
 
 
-def save_chat_model(folder: Path, template: str | None = CHATML) -> Path:
-    """A tiny saved Llama with this tokenizer."""
-    tokenizer: Any = chat_tokenizer(template)
-    make_causal("llama", len(tokenizer)).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-def chat_rows() -> list[dict[str, Any]]:
-    """Twelve prompts with two answers each."""
-    return [
-        {"messages": [{"role": "user", "content": row["meaning_representation"]},
-                      {"role": "assistant", "content": row["human_reference"]}]}
-        for row in e2e_rows()
-    ]  # fmt: skip
-
-
 def run_card(folder: Path) -> dict[str, Any]:
     """The variables after the Python code in folder/README.md has run, unchanged, in that folder."""
     code = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), re.S)
@@ -125,15 +108,3 @@ def run_card(folder: Path) -> dict[str, Any]:
     finally:
         os.chdir(before)
     return names
-
-
-def chat_arguments(model: Path, data: Path, runs: Path) -> list[str]:
-    """The command line of a run on conversations that takes seconds."""
-    values = {
-        "task.type": "chat",
-        "task.format": "messages",
-        "task.name": "mine",
-        "task.metrics": None,
-        "task.samples": 3,
-    }
-    return arguments(model, data, runs, "[q_proj,v_proj]", **values)

@@ -1,7 +1,6 @@
 """A finished run of one method, with the logits that its model gave before anything was written."""
 
 import json
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,10 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from autolora.configs.requests import Request
 from autolora.configs.schema import RunConfig
-from autolora.engine.command import run_request
 from autolora.engine.retrain import stage
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
-from tests.helpers.undrawn import undrawn
+from autolora.engine.stages import run_stages
 
 # A width of 32: one rank-1 component of a layer has 64 numbers, the head 66.
 SIZE, HEAD, LAYERS, R, K = 64, 66, 4, 2, 4
@@ -58,8 +56,8 @@ def run(config: RunConfig, base: Path, *, draw: bool = False) -> Done:
         done.logits = done.logits_of(trained.model)
         return trained, state
 
-    with pytest.MonkeyPatch.context() as patch, nullcontext() if draw else undrawn():
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stage, "fit", keep)
-        run_request(Request(config, "all", False, "tiny.yaml"), StopRequest())
+        run_stages(Request(config, "all", False, "tiny.yaml"), StopRequest(), draw=draw)
     done.result = json.loads(done.folder.metrics.read_text())
     return done

@@ -1,11 +1,49 @@
 """adapter/README.md: facts and ranks; its lines are run (a language model's in tests/contract/test_tasks.py)."""
 
+import ast
+import json
+import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import torch
 import yaml
 
-from tests.helpers.cards import CHAT, card_of
+from autolora.configs.parser import parse
+from autolora.engine.export.card import save_card
+from autolora.engine.ranks import LayerRank, RankRecord
+from autolora.engine.run.folder import RunFolder
+from autolora.problems.tasks import make_task
+from autolora.problems.tasks.chat import Conversations
+from tests.helpers.chat_toys import TURNS, chat_tokenizer
+
+RESULT = {
+    "metrics": {"bleu": 0.61237, "protein.f1": 0.5}, "split": "test", "loss": 1.25, "lora_parameters": 12345,
+}  # fmt: skip
+RANKS = {"model.layers.0.self_attn.q": 3, "model.layers.0.self_attn.v": 0, "model.layers.1.self_attn.q": 1}
+RECORD = RankRecord(
+    4, tuple(LayerRank(name, rank, (0.25,) * 4) for name, rank in RANKS.items()), lora_alpha=8.0, scale="component"
+)
+
+
+def card_of(folder: Path, *arguments: str, name: str = "org/base") -> str:
+    """The card of a run on conversations that trained nothing."""
+    rows = folder / "x.jsonl"
+    rows.write_text(f"{json.dumps({'messages': TURNS})}\n" * 2)
+    words = ["--task.type", "chat", "--task.path", str(rows), "--model.name", name, "--name", "mine", *arguments]
+    config = parse(words).config
+    task, tokenizer = make_task(config), chat_tokenizer()
+    assert isinstance(task, Conversations)
+    run: Any = SimpleNamespace(
+        folder=RunFolder(folder), task=task, tokenizer=tokenizer, config=config, weights_dtype=torch.float32,
+        ends=task.ends(tokenizer),
+    )  # fmt: skip
+    save_card(run, RESULT, RECORD)
+    text = (run.folder.adapter / "README.md").read_text()
+    for code in re.findall(r"```python\n(.*?)```", text, re.S):
+        ast.parse(code)
+    return text
 
 
 def metadata(text: str) -> dict[str, Any]:
@@ -14,17 +52,13 @@ def metadata(text: str) -> dict[str, Any]:
     return found
 
 
-def test_the_hub_finds_the_card_by_its_base_and_by_what_the_model_does(tmp_path: Path) -> None:
-    """PEFT's own card, which this one replaces, has the same."""
-    assert metadata(card_of(tmp_path, CHAT, [])) == {
+def test_the_hub_finds_the_card_by_its_base_and_task_result_and_ranks_stand_in_it(tmp_path: Path) -> None:
+    """PEFT's own card, which this one replaces, has the same metadata."""
+    text = card_of(tmp_path, "--model.revision", "v1")
+    assert metadata(text) == {
         "library_name": "peft", "base_model": "org/base",
         "tags": ["base_model:adapter:org/base", "lora", "transformers"],
     }  # fmt: skip
-
-
-def test_task_result_and_ranks_stand_in_it(tmp_path: Path) -> None:
-    text = card_of(tmp_path, (*CHAT, "--model.revision", "v1"), [])
-    assert "\n---\n# mine\n" in text
     assert "A PEFT LoRA adapter of `org/base`, revision `v1`." in text
     assert "| result | bleu 0.6124 on test; loss 1.2500 |" in text
     assert "| ranks | mean 1.33 of k = 4 over 3 layers; scale component |" in text
@@ -33,16 +67,14 @@ def test_task_result_and_ranks_stand_in_it(tmp_path: Path) -> None:
 
 
 def test_a_base_in_a_gguf_file_is_loaded_from_it(tmp_path: Path) -> None:
-    text = card_of(tmp_path, CHAT, [], "org/base/x.gguf")
+    text = card_of(tmp_path, name="org/base/x.gguf")
     assert "adapter of `org/base/x.gguf`." in text
     assert "gguf_file=AutoConfig.from_pretrained(adapter).gguf_file" in text
 
 
 def test_no_path_of_this_machine_stands_in_it(tmp_path: Path) -> None:
     (tmp_path / "base").mkdir()
-    given = ("--task.type", "chat", "--task.path", str(tmp_path / "x.jsonl"))
-    text = card_of(tmp_path, given, [], str(tmp_path / "base"))
+    text = card_of(tmp_path, name=str(tmp_path / "base"))
     assert str(tmp_path) not in text
     assert "adapter of `base`." in text
-    assert metadata(text).keys() == {"library_name", "tags"}
-    assert metadata(text)["tags"] == ["lora", "transformers"]
+    assert metadata(text) == {"library_name": "peft", "tags": ["lora", "transformers"]}

@@ -9,23 +9,43 @@ from typing import Any, get_args
 import pytest
 import torch
 import yaml
-from datasets import Dataset
-from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM
+from peft import LoraConfig, TaskType, get_peft_model
 
 from autolora.configs.errors import UserError
-from autolora.configs.parser import parse
+from autolora.configs.files import of_folder
 from autolora.configs.requests import Trainer
+from autolora.configs.schema import Autolora
+from autolora.configs.training import LoraSettings, ModelConfig
 from autolora.engine import ranks
+from autolora.engine.disk.files import write_text
+from autolora.engine.export.lora_config import adapter_config, save_lora_config
 from autolora.engine.export.trainers import lines_for
 from autolora.engine.run.folder import RunFolder
-from autolora.engine.run.interrupt import StopRequest
-from autolora.engine.stages import run_stages
-from autolora.problems.models.attach import lora_layers
-from tests.helpers.chat_toys import chat_arguments, chat_rows, save_chat_model
-from tests.helpers.exports import of_mean_rank, scales_of
-from tests.helpers.searched_ranks import LEFT, searched_at
-from tests.helpers.shared import made_once
+
+KEPT = {
+    "model.layers.0.self_attn.q_proj": 3,
+    "model.layers.0.self_attn.v_proj": 8,
+    "model.layers.1.self_attn.q_proj": 0,
+}
+LEFT = {name: rank for name, rank in KEPT.items() if rank}
+
+
+class OfConversations:
+    """All that `adapter_config` asks of a task."""
+
+    peft_type = TaskType.CAUSAL_LM
+
+
+def searched_at(root: Path, kept: dict[str, int] = KEPT, name: str = "org/base") -> RunFolder:
+    """What a search leaves for trainers, at these ranks of k = 8."""
+    folder, model = RunFolder(root), ModelConfig(name=name, revision="v1" if name == "org/base" else None)
+    config = Autolora(name=root.name, runs_folder=str(root.parent), lora=LoraSettings(lora_alpha=16), model=model)
+    record = ranks.RankRecord(8, tuple(ranks.LayerRank(name, rank, (0.125,) * 8) for name, rank in kept.items()))
+    record, task = ranks.of_run(record, config), OfConversations()
+    ranks.save(record, folder.ranks)
+    save_lora_config(adapter_config(config, record, task, []), record, folder.lora_config, config)  # type: ignore[arg-type]
+    write_text(folder.config, of_folder(config))
+    return folder
 
 
 def test_axolotl_and_llama_factory_start_from_an_untrained_adapter(tmp_path: Path) -> None:
@@ -92,40 +112,3 @@ def test_a_folder_without_ranks_or_with_edited_ones_is_refused(tmp_path: Path) -
     folder.ranks.write_text(json.dumps(raw))
     with pytest.raises(UserError, match=r"^--for: .*ranks\.json was edited since"):
         lines_for("peft", folder)
-
-
-@pytest.fixture(scope="session")
-def chat_search(shared_folder: Path) -> tuple[RunFolder, Path]:
-    """A search of conversations that dropped layers, and its base model; do not write."""
-
-    def search(folder: Path) -> None:
-        data = folder / "messages.jsonl"
-        data.write_text("".join(json.dumps(row) + "\n" for row in chat_rows()))
-        argv = chat_arguments(save_chat_model(folder / "model"), data, folder / "runs")
-        rule = ["--answer.rule", "size", "--answer.budget", "1.25", "--answer.rows", "0", "--search.steps", "8"]
-        rates = ["--search.learning_rate", "3e-2", "--lora.lora_alpha", "6", "--lora.dropout", "0.1"]
-        targets = ["--lora.target_modules", "[q_proj,k_proj,v_proj,o_proj,down_proj]"]
-        request = parse([*argv, *rule, *rates, *targets, "--stage", "search"])
-        run_stages(request, StopRequest(), draw=False)
-
-    made = made_once(shared_folder / "chat-search", search)
-    return RunFolder(made / "runs" / "tiny"), made / "model"
-
-
-@pytest.mark.slow
-def test_trl_trains_at_the_recorded_ranks(chat_search: tuple[RunFolder, Path], tmp_path: Path) -> None:
-    trl = pytest.importorskip("trl")
-    folder, base = chat_search
-    args = trl.SFTConfig(
-        output_dir=str(tmp_path), max_steps=2, per_device_train_batch_size=2, learning_rate=1e-2, warmup_steps=0,
-        report_to=[], save_strategy="no", use_cpu=True, bf16=False, lr_scheduler_type="constant", max_length=64,
-    )  # fmt: skip
-    model: Any = AutoModelForCausalLM.from_pretrained(base)
-    names: dict[str, Any] = {"model": model, "args": args, "train_dataset": Dataset.from_list(chat_rows())}
-    exec(lines_for("trl", folder), names)
-    names["trainer"].train()
-    layers = lora_layers(names["trainer"].model)
-    record = ranks.load(folder.ranks)
-    assert {name: layer.r["default"] for name, layer in layers.items()} == record.kept
-    assert scales_of(names["trainer"].model) == of_mean_rank(record.kept, 6, 4)
-    assert all(bool(layer.lora_B["default"].weight.any()) for layer in layers.values()), "all of them were trained"

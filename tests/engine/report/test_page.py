@@ -1,22 +1,66 @@
-"""A page is whole in itself: no script, no request, nothing in it is taken for HTML, and it stays small."""
+"""A page is whole in itself and takes nothing for HTML; that of a run holds the numbers of its files."""
 
+import html
+import json
 import re
+from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
+from autolora.configs.schema import RunConfig
+from autolora.engine import ranks
+from autolora.engine.disk.files import write_json
 from autolora.engine.report import figures
 from autolora.engine.report.page import Section, write_page
+from autolora.engine.report.stage import write_report
+from autolora.engine.run.folder import RunFolder
 from autolora.engine.search.trajectory import Trajectory
+from autolora.engine.terminal.rank_map import RankMap
 from autolora.engine.tracking.picture import rank_figure
-from tests.helpers.pages import Page
-from tests.helpers.verdict_file import FOUND
+from tests.helpers.rank_records import answered_record
 
 EVIL = "<script>alert(1)</script> $\\frac"
+FOUND: dict[str, Any] = {
+    "ending": "matter", "sentence": "Places matter: by a lot.", "pairs": 3, "recommendation": "Use these ranks.",
+    "difference": 0.2, "interval": [0.1, 0.3], "gain": 1.0,
+    "metric": "accuracy",
+    "arms": [
+        {"name": "learned", "losses": [0.5, 0.6, 0.4], "scores": [0.9, 0.8, 0.7], "parameters": 100},
+        {"name": "shuffled", "losses": [0.7, 0.7, 0.7], "scores": [0.5, 0.5, 0.5], "parameters": 100,
+         "difference": 0.2, "interval": [0.1, 0.3], "p": None},
+        {"name": "uniform", "losses": [0.4, 0.6, 0.3], "scores": [0.5, 0.5, 0.5],
+         "parameters": 400, "difference": -0.067, "interval": None},
+    ],
+}  # fmt: skip
+"""What verdict.json of a verdict that ended after three pairs holds."""
+
+
+class Page(HTMLParser):
+    """What a page loads and shows."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+        self.tags: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.loaded += [
+            value or "" for name, value in attributes if name in ("src", "href", "srcset", "data", "action")
+        ]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
 
 
 def test_words_are_text_wherever_they_stand(tmp_path: Path) -> None:
@@ -37,7 +81,7 @@ def test_words_are_text_wherever_they_stand(tmp_path: Path) -> None:
 
 
 def test_a_page_loads_nothing_and_its_pictures_have_the_colour_of_its_text(tmp_path: Path) -> None:
-    history = searched(61, 8, 40)
+    history = searched(4, 8, 40)
     parts = [Section("alpha", figure=figures.alpha(history, "softmax", bounded=True), name="alpha")]
     for name in ("a", "b"):
         write_page(tmp_path / f"{name}.html", "x", "y", parts, "seed: 0")
@@ -60,15 +104,14 @@ def searched(layers: int, k: int, points: int) -> Trajectory:
     return history
 
 
-def test_alpha_has_a_panel_for_each_layer_or_one_map_and_the_page_stays_below_a_megabyte(tmp_path: Path) -> None:
+def test_alpha_has_a_panel_for_each_layer_or_one_map_of_so_many_points_that_the_page_stays_small() -> None:
     history = searched(60, 16, 300)
     figure = figures.alpha(history, "softmax", bounded=True)
     assert len(figure.axes) == 60
+    assert sum(len(line.get_xdata()) for axes in figure.axes for line in axes.lines[:-1]) <= figures.MOST_POINTS
     first = figure.axes[0].lines
     assert np.allclose(first[0].get_ydata()[[0, -1]], [history.alpha[0][0, 0], history.alpha[-1][0, 0]])
     assert first[-1].get_ydata()[0] == 1 / 16
-    write_page(tmp_path / "report.html", "x", "y", [Section("alpha", figure=figure, name="alpha")], "")
-    assert (tmp_path / "report.html").stat().st_size < 1_000_000
     (image,) = figures.alpha(searched(61, 8, 30), "softmax", bounded=False).axes[0].images
     shown = image.get_array()
     assert shown is not None
@@ -93,3 +136,86 @@ def test_the_curve_and_the_shares_show_their_intervals() -> None:
     assert [patch.get_width() for patch in axes.patches] == pytest.approx([90, 10])
     (segment, _) = axes.containers[0].lines[2][0].get_segments()
     assert segment[:, 0] == pytest.approx([80, 99])
+
+
+def words_of(folder: RunFolder) -> str:
+    """What a person reads of a page, a blank between two words."""
+    content = folder.report.read_text(encoding="utf-8")
+    return " ".join(html.unescape(re.sub(r"<style>.*?</style>|<[^>]*>", " ", content, flags=re.S)).split())
+
+
+@pytest.mark.trains
+def test_the_page_of_a_run_shows_result_ranks_and_configuration(finished: Callable[..., Path]) -> None:
+    folder = RunFolder(finished())
+    text = words_of(folder)
+    result, record = json.loads(folder.metrics.read_text()), json.loads(folder.ranks.read_text())
+    assert f"accuracy {result['metrics']['accuracy']:.3f}" in text
+    assert f"lora parameters {result['lora_parameters']:,}" in text
+    for layer in record["layers"]:
+        assert f"{layer['name']} {layer['rank']} {layer['alpha'][0]:.3f}" in text
+    assert " ".join(folder.config.read_text().split()) in text
+    drawn = {path.stem for path in folder.figures.iterdir()} - {"curve", "shares"}  # where LoRA learned something
+    assert drawn == {"ranks", "alpha", "losses", "hypergradient", "cosine", "retrain_loss"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    made = RunFolder(tmp_path / "runs" / "tiny")
+    made.search.mkdir(parents=True)
+    return made
+
+
+def answered(folder: RunFolder, **changes: Any) -> None:
+    """A folder with a record that D_val has said something of."""
+    record = answered_record(**changes)
+    ranks.save(record, folder.ranks)
+    write_json(folder.search_summary, {"parameters_per_rank": {layer.name: 100 for layer in record.layers}})
+
+
+def test_the_page_says_what_d_val_says(tiny_config: Callable[..., RunConfig], folder: RunFolder) -> None:
+    answered(folder, note="D_val was small")
+    assert {"shares", "curve", "ranks"} <= write_report(tiny_config(), folder).keys()
+    text = words_of(folder)
+    assert "Rank 2 is enough: cut to it, the searched model loses at most 5 % of the gain" in text
+    assert "the same rank everywhere 2 600 0.308 0.960" in text
+    assert re.search(r"0 query 3 0\.96\S+ \S+ \S+ 0 value 1 0\.03\S+ -0\.01\S+ 0\.08", text)
+    assert text.count("D_val was small") == 1
+
+
+def test_the_page_shows_every_arm_of_a_verdict(tiny_config: Callable[..., RunConfig], folder: RunFolder) -> None:
+    write_json(folder.verdict_summary, FOUND)
+    assert list(write_report(tiny_config(), folder)) == ["verdict"]
+    text = words_of(folder)
+    assert all(words in text for words in (FOUND["sentence"], FOUND["recommendation"]))
+    assert "shuffled 100 0.700 0.500" in text
+
+
+@pytest.mark.trains
+def test_stage_report_draws_ranks_written_by_hand(tiny_config: Callable[..., RunConfig], folder: RunFolder) -> None:
+    """Neither a search nor a config.yaml is there."""
+    names = [f"model.layers.{i}.self_attn.{p}_proj" for i in range(3) for p in "qv"]
+    layers = [{"name": n, "rank": i} for i, n in enumerate(names)]
+    folder.ranks.write_text(json.dumps({"layers": layers, "note": "an expert's guess"}))
+    write_report(tiny_config(), folder)
+    assert [path.name for path in folder.figures.iterdir()] == ["ranks.png"]
+    text = words_of(folder)
+    assert all(words in text for words in (*names, "An expert's guess."))
+
+
+def test_a_cell_has_its_rank_in_its_place() -> None:
+    (axes,) = rank_figure(["0.query", "0.value", "1.query"], [2, 3, 8], 8).axes
+    texts = {text.get_position(): (text.get_text(), text.get_color()) for text in axes.texts}
+    assert texts == {(0, 0): ("2", "black"), (0, 1): ("3", "black"), (1, 0): ("8", "white")}
+    (image,) = axes.images
+    assert image.get_array().filled(-1).tolist() == [[2, 8], [3, -1]]
+    assert image.get_clim() == (0, 8)
+    (axes,) = rank_figure(["0.q", "1.q"], [0, 64], 4).axes
+    assert axes.images[0].get_clim() == (0, 64), "a rank by hand may be above k"
+    terminal = Console(width=60)
+    with terminal.capture() as shown:
+        terminal.print(RankMap(["0.query", "0.value", "1.query"], 8, [2, 3, 8]))
+    assert [line.split() for line in shown.get().splitlines()] == [
+        ["block", "0", "1"],
+        ["query", "2", "8"],
+        ["value", "3"],
+    ]

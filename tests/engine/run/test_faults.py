@@ -21,6 +21,7 @@ ANYTHING: Any = None
     [
         (UserError("--seed: 'a' is not allowed"), "--seed: 'a' is not allowed"),
         (torch.OutOfMemoryError("CUDA out of memory"), "out of memory: give a lower batch size"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "out of memory: give a lower batch size"),
         (OSError(errno.ENOSPC, "No space left on device", "x"), "cannot read or write: [Errno 28] No space left"),
         (PermissionError(errno.EACCES, "Permission denied", "x"), "cannot read or write: [Errno 13] Permission"),
         (RuntimeError("[enforce fail] unexpected pos 64 vs 0"), "cannot read or write: [enforce fail]"),

@@ -10,14 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import run as command
 from autolora.configs.schema import RunConfig
+from autolora.engine.run import trial_batch
 from autolora.engine.run.context import Context
-from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.trial_batch import try_longest_batch
+from autolora.problems.machine.compute import on_device
 from autolora.problems.machine.processes import Processes
-from tests.contract.readers import everything
-from tests.helpers.full_memory import refuse_allocations
+from tests.contract.program import command
 from tests.helpers.tiny import MEASURED, tiny_arguments
 
 
@@ -67,21 +66,30 @@ def test_the_longest_rows_pass_once_and_leave_nothing(
     assert model.seen == ()
 
 
+def refuse_allocations(patch: pytest.MonkeyPatch, granted: int) -> None:
+    """Lets the first `granted` trials of a longest batch pass, and refuses the next one."""
+    tried = []
+
+    def refuse(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+        tried.append(1)
+        if len(tried) > granted:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return on_device(batch, device)
+
+    patch.setattr(trial_batch, "on_device", refuse)
+
+
 @pytest.mark.trains
-@pytest.mark.parametrize(("granted", "unwritten"), [(0, "config"), (1, "measured"), (2, "adapter")])
 def test_what_the_device_refuses_is_one_line_before_each_stage(
-    model_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str], granted: int, unwritten: str,
-) -> None:  # fmt: skip
-    """Of a run the search, the measurement and the retraining try their longest batch, in this order."""
-    argv, folder = [*tiny_arguments(model_folder("bert"), tmp_path), *MEASURED], RunFolder(tmp_path / "runs" / "tiny")
-    refuse_allocations(monkeypatch, granted)
-    assert command.main(argv) == 2
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert line.startswith("error: out of memory: ")
-    assert not getattr(folder, unwritten).exists()
-    before = everything(folder.root)
-    assert command.main(argv) == 2
-    assert {name: before[name] for name in before if "log" not in name} == {
-        name: content for name, content in everything(folder.root).items() if "log" not in name
-    }
+    model_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search, the measurement and the retraining try their longest batch; what was finished before stays."""
+    argv, folder = [*tiny_arguments(model_folder("bert"), tmp_path), *MEASURED], tmp_path / "runs" / "tiny"
+    for granted, done, unwritten in (
+        (0, (), "config.yaml"), (1, ("search/summary.json",), "measure/summary.json"), (1, ("ranks.json",), "adapter"),
+    ):  # fmt: skip
+        with monkeypatch.context() as patch:
+            refuse_allocations(patch, granted)
+            assert command(*argv).line.startswith("error: out of memory: ")
+        assert all((folder / name).exists() for name in done)
+        assert not (folder / unwritten).exists()

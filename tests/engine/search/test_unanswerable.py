@@ -1,6 +1,5 @@
 """What a rule needs of a search is asked before it is made."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,15 +25,6 @@ def test_too_few_rows_are_refused_where_the_rule_needs_them(settings: AnswerConf
             refuse_unanswerable(settings, 7, [10, 10])
     else:
         refuse_unanswerable(settings, 7, [10, 10])
-
-
-@pytest.mark.parametrize("sizes", [[768] * 12, [10, 10, 40], [1, 999]])
-def test_the_smallest_budget_that_a_refusal_names_is_allowed(sizes: list[int]) -> None:
-    with pytest.raises(UserError, match=r"--answer.budget: 1e-06 is not allowed for this model") as refused:
-        refuse_unanswerable(Shares(budget=1e-6), 100, sizes)
-    named = re.search(r"allowed: ([0-9.e-]+) or more", str(refused.value))
-    assert named is not None
-    refuse_unanswerable(Shares(budget=float(named[1])), 100, sizes)
 
 
 def test_what_could_not_be_answered_is_not_searched(tiny_config: Callable[..., RunConfig]) -> None:

@@ -17,8 +17,7 @@ from autolora.configs.study import word
 from autolora.engine.run.sources import filled_in
 from autolora.engine.study.cells import Cell, cell_name, expand, in_order
 from autolora.engine.study.folder import StudyFolder
-from tests.helpers.finished import RESULT
-from tests.helpers.studies import AXES, with_study
+from tests.helpers.finished import RESULT, with_study
 
 VARIANTS = {
     "shuffled": {"method": "lora_shuffled", "lora.ranks_from": {"variant": "autolora"}},
@@ -34,7 +33,7 @@ def cells_of(config: RunConfig, axes: dict[str, Any], root: Path = Path("x"), **
 
 
 def test_axes_expand_to_every_combination(tiny_config: Config) -> None:
-    cells = cells_of(tiny_config(), AXES)
+    cells = cells_of(tiny_config(), {"hypergradient.type": ["first_order", "exact"], "seed": [0, 1]})
     places = [(c.config.hypergradient.type, c.config.seed) for c in cells]
     assert places == [("first_order", 0), ("first_order", 1), ("exact", 0), ("exact", 1)]
     assert [c.name for c in cells][:2] == ["type-first_order_seed-0", "type-first_order_seed-1"]

@@ -15,9 +15,9 @@ from autolora.engine.ranks import LayerRank, RankRecord
 from autolora.engine.study.cells import Cell, expand
 from autolora.engine.study.folder import StudyFolder
 from autolora.engine.study.stage import study_sections, write_study_report
-from autolora.engine.study.tables import collect
+from autolora.engine.study.tables import collect, with_others
 from tests.helpers.evidence import evidence_of
-from tests.helpers.studies import finish, with_study
+from tests.helpers.finished import finish, with_study
 
 KIND = "hypergradient.type"
 Config = Callable[..., RunConfig]
@@ -64,6 +64,9 @@ def test_null_truth_rates_and_lists_on_the_axes_are_told_apart(tiny_config: Conf
     names = [row[0] for row in section(StudyFolder(tmp_path), "Metric by task")]
     assert names[0] == "train_rows null, learning_rate 0.0001, target_modules [query]"
     assert len(names) == len(set(names)) == 8
+    write_parquet(tmp_path / "other.parquet", results.assign(score=9.0))
+    both = with_others(StudyFolder(tmp_path).results, [str(tmp_path / "other.parquet")])
+    assert both["score"].to_list() == results["score"].to_list(), "of equal cells those of this study count"
 
 
 def test_the_log_loss_of_a_cell_is_that_of_all_its_held_out_rows(tiny_config: Config, tmp_path: Path) -> None:

@@ -1,0 +1,131 @@
+"""--stage verdict without trainings: what is trained, of which trainings the gain is the mean, and --overwrite."""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from autolora.configs.errors import UserError
+from autolora.configs.requests import Request
+from autolora.configs.schema import Head, Lora, RunConfig
+from autolora.engine.disk.files import write_json
+from autolora.engine.run.context import Context
+from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.interrupt import OUT_OF_TIME, StopRequest
+from autolora.engine.study.cells import Cell
+from autolora.engine.verdict import stage
+from autolora.engine.verdict.stage import run_verdict
+from tests.helpers.finished import RESULT
+from tests.helpers.methods import LEARNED, NAMES, SIZE, K
+
+pytestmark = [pytest.mark.trains, pytest.mark.usefixtures("quick_figures")]
+
+ROWS = 600
+Loss = Callable[[str, int], float]
+"""The mean loss of an arm in the pair of this number."""
+
+
+def better(by: float) -> Loss:
+    """Losses with which the learned ranks are better than all others by about `by` nats; LoRA gains 1 nat."""
+    noise = np.random.default_rng(3).normal(0, 0.01, 30)
+
+    def loss(arm: str, pair: int) -> float:
+        return {"learned": 1.0, "head": 2.0}.get(arm, 1.0 + by + float(noise[pair]))
+
+    return loss
+
+
+class FakeLauncher:
+    """Writes what a training of each cell would have written; after `stop_after` cells the time is over."""
+
+    def __init__(self, loss: Loss, stop_after: int | None = None) -> None:
+        self.loss = loss
+        self.trained: list[RunConfig] = []
+        self.stop_after = stop_after
+
+    def __call__(self, cells: Sequence[Cell], settings: Any, stop: StopRequest) -> list[str]:
+        for cell in cells:
+            if len(self.trained) == self.stop_after:
+                stop.code = OUT_OF_TIME
+            stop.check()
+            self.trained.append(cell.config)
+            kind, number, *arm = cell.name.split("-")
+            self.write(cell.config, self.loss(arm[0] if arm else kind, int(number)))
+        return []
+
+    def write(self, config: RunConfig, loss: float) -> None:
+        folder = RunFolder.of(config)
+        rows = np.random.default_rng(0).normal(loss, 0.3, ROWS)
+        rows += loss - rows.mean()
+        folder.adapter.mkdir(parents=True)
+        pd.DataFrame({"loss": rows, "weight": np.ones(ROWS), "source": np.arange(ROWS)}).to_parquet(folder.row_losses)
+        size = len(NAMES) * SIZE * config.lora.r if isinstance(config, Lora) else sum(LEARNED) * SIZE
+        write_json(folder.metrics, RESULT | {"lora_parameters": size, "base_weights": "digest"})
+
+
+@pytest.fixture
+def verdict(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[dict[str, Any], RunFolder]]:
+    """verdict(launcher, "--verdict.pairs", "24"): verdict.json of ranks that lie in the run's folder, and the folder;
+    no rows are loaded."""
+
+    def judge(launcher: FakeLauncher, *arguments: str, overwrite: bool = False) -> tuple[dict[str, Any], RunFolder]:
+        config = tiny_config("--lora.target_modules", "[query, value]", "--lora.k", str(K), *arguments)
+        folder = RunFolder.of(config)
+        layers = [{"name": name, "rank": rank} for name, rank in zip(NAMES, LEARNED, strict=True)]
+        write_json(folder.ranks, {"k": K, "layers": layers})
+        write_json(folder.search_summary, {"parameters_per_rank": dict.fromkeys(NAMES, SIZE)})
+        monkeypatch.setattr(stage, "launch", launcher)
+        monkeypatch.setattr(Context, "know_rows", lambda *_: None)
+        run_verdict(Request(config, "verdict", overwrite, "tiny.yaml"), StopRequest())
+        return json.loads(folder.verdict_summary.read_text()), folder
+
+    return judge
+
+
+def test_the_gain_is_of_both_heads_also_where_the_time_was_over_between_them(verdict: Callable[..., Any]) -> None:
+    def loss(arm: str, pair: int) -> float:
+        return {"learned": 1.0 + 0.1 * pair, "head": 2.0 + 0.3 * pair}.get(arm, 1.5)
+
+    with pytest.raises(UserError, match=r"--verdict\.minutes: .* the same command resumes them"):
+        verdict(FakeLauncher(loss, stop_after=3))
+    launcher = FakeLauncher(loss)
+    found, _ = verdict(launcher)
+    assert [config.name for config in launcher.trained[:2]] == ["head-2", "pair-02-learned"]
+    assert found["gain"] == pytest.approx(2.45 - (1 + 0.1 * (1 + found["pairs"]) / 2))
+
+
+def test_a_head_that_was_removed_is_trained_again_and_no_further_pair(verdict: Callable[..., Any]) -> None:
+    """Without it, the gain compared other seeds than before."""
+    before, folder = verdict(FakeLauncher(better(0.3)))
+    shutil.rmtree(folder.verdict / "cells" / "head-1")
+    launcher = FakeLauncher(better(0.3))
+    found, _ = verdict(launcher)
+    assert [config.name for config in launcher.trained] == ["head-1"]
+    assert found == before
+
+
+def test_the_gain_over_a_base_model_without_a_head_is_of_all_pairs_too(
+    verdict: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Head, "evaluates_base", True)
+    launcher = FakeLauncher(lambda arm, pair: {"learned": 1.0 + 0.1 * pair, "head": 2.0}.get(arm, 1.5))
+    found, _ = verdict(launcher)
+    assert [config.name for config in launcher.trained if config.method == "head"] == ["head-1"]
+    assert found["gain"] == pytest.approx(1 - 0.1 * (1 + found["pairs"]) / 2)
+
+
+def test_an_overwrite_puts_a_finished_verdict_aside_and_judges_anew(verdict: Callable[..., Any]) -> None:
+    before, folder = verdict(FakeLauncher(better(0.3)))
+    launcher = FakeLauncher(better(-0.3))
+    assert verdict(launcher, overwrite=True)[0] == before, "of this command already"
+    with pytest.raises(UserError, match=r"--verdict\.pairs 16, now it is 24"):
+        verdict(launcher, "--verdict.pairs", "24")
+    found, _ = verdict(launcher, "--verdict.pairs", "24", overwrite=True)
+    assert (before["ending"], found["ending"]) == ("matter", "worse")
+    assert len(list(folder.root.glob("verdict.old-1/cells/pair-*/metrics.json"))) == 2 * before["pairs"]
