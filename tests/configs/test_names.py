@@ -1,14 +1,14 @@
 """Names from outside: of models, rows, processes and JSON objects, and what of them a terminal may be shown."""
 
-import json
 from pathlib import Path
 
 import pytest
 
-from autolora.configs.json_text import GivenTwice, once
+from autolora.configs.errors import UserError
 from autolora.configs.launch import processes_started, program, speaks
 from autolora.configs.places import from_home, is_hub_name, portable_name, short_name
 from autolora.configs.plain import plain
+from autolora.engine.disk.files import read_json
 
 
 def test_only_a_local_folder_or_file_has_no_name_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +67,10 @@ def test_what_commands_a_terminal_is_spelled_out_and_every_other_letter_stays() 
     assert plain("a\n\x1b", keep="\n") == "a\n\\x1b"
 
 
-def test_an_object_of_json_has_each_name_once() -> None:
-    assert json.loads('{"a": {"a": 1}, "b": [{"a": 2}, {"a": 3}]}', object_pairs_hook=once)["b"][1] == {"a": 3}
-    with pytest.raises(GivenTwice, match=r"^'a' is given twice in one object$"):
-        json.loads('{"b": [{"a": 1, "a": 2}]}', object_pairs_hook=once)
+def test_an_object_of_json_has_each_name_once(tmp_path: Path) -> None:
+    file = tmp_path / "ranks.json"
+    file.write_text('{"a": {"a": 1}, "b": [{"a": 2}, {"a": 3}]}', encoding="utf-8")
+    assert read_json(file)["b"][1] == {"a": 3}
+    file.write_text('{"b": [{"a": 1, "a": 2}]}', encoding="utf-8")
+    with pytest.raises(UserError, match=r"ranks\.json.*'a' is given twice in one object"):
+        read_json(file)

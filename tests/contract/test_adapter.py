@@ -123,6 +123,9 @@ def test_an_adapter_of_plain_peft_is_measured_and_cut_by_two_commands(
     assert "rank" in said
     for name in ("curve.csv", "shares.csv", "curve.png", "report.html"):
         assert (folder / name).stat().st_size > 100, name
+    few = "120 rows are too few for a sure answer"
+    assert few in said
+    assert few in (folder / "report.html").read_text(encoding="utf-8")
     assert set(pd.read_csv(folder / "curve.csv")["cut"]) >= {"balanced", "plain"}
 
     before = (folder / "moments.safetensors").stat().st_mtime_ns
