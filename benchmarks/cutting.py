@@ -67,9 +67,9 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
 
     def judge(cuts: Cuts, **columns: Any) -> None:
         for way, rank, bases, ranks in cuts:
-            named, kept = (dict(zip(gated.gates.names, of, strict=True)) for of in (bases, ranks))
+            kept = dict(zip(gated.gates.names, ranks, strict=True))
             with tempfile.TemporaryDirectory() as place:
-                save_adapter(*cut_adapter(model, name, named, kept), Path(place))
+                save_adapter(*cut_adapter(model, name, dict(zip(kept, bases, strict=True)), kept), Path(place))
                 loss = _loss(loaded(run, Path(place)), run, judging)
             size = sum(rank * size for rank, size in zip(ranks, gated.sizes, strict=True))
             found.append({"cut": way, "rank": rank, "loss": loss, "parameters": size, **columns})
