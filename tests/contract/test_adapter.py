@@ -215,6 +215,9 @@ def test_options_are_those_of_a_run(trained: Path, tmp_path: Path) -> None:
     words = ["measure", trained, "--data", rows, "--out", tmp_path / "m", "--precision", "fp32"]
     succeed(*words, *options(task__text_columns="[said]"))
     assert command(*words, *options(task__text_columns="[other]")).code == 2
+    rows.write_text(table(tmp_path / "more.csv", rows=32).read_text().replace("text,label", "said,label", 1))
+    succeed(*words, *options(task__text_columns="[said]"))
+    assert read(tmp_path / "m" / "measure.json")["rows"] == 32, "other rows are measured anew"
 
 
 def test_a_training_goes_on_from_a_cut(
