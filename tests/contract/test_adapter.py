@@ -178,6 +178,7 @@ def test_what_is_measured_are_tables_and_words(measured: Any) -> None:
     assert measured.shares["part"].sum() == pytest.approx(1)
     assert math.isfinite(measured.evidence.gain)
     assert "->" in str(measured)
+    assert set(measured.ranks(rank=4, max_rank=2).values()) == {2}
 
 
 def test_a_trainer_gives_model_rows_and_collator(trained: Path, measured: Any, held_out: Path, tmp_path: Path) -> None:
