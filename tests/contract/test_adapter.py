@@ -181,6 +181,7 @@ def test_what_is_measured_are_tables_and_words(measured: Any) -> None:
     assert measured.shares["part"].sum() == pytest.approx(1)
     assert math.isfinite(measured.evidence.gain)
     assert "->" in str(measured)
+    assert set(measured.ranks(rank=4, max_rank=2).values()) == {2}
 
 
 def test_a_trainer_gives_model_rows_and_collator(trained: Path, measured: Any, held_out: Path, tmp_path: Path) -> None:
@@ -218,6 +219,9 @@ def test_options_are_those_of_a_run(trained: Path, tmp_path: Path) -> None:
     words = ["measure", trained, "--data", rows, "--out", tmp_path / "m", "--precision", "fp32"]
     succeed(*words, *options(task__text_columns="[said]"))
     assert command(*words, *options(task__text_columns="[other]")).code == 2
+    rows.write_text(table(tmp_path / "more.csv", rows=32).read_text().replace("text,label", "said,label", 1))
+    succeed(*words, *options(task__text_columns="[said]"))
+    assert read(tmp_path / "m" / "measure.json")["rows"] == 32, "other rows are measured anew"
 
 
 def test_a_training_goes_on_from_a_cut(

@@ -247,8 +247,9 @@ def test_ranks_of_a_search_on_other_rows_are_not_retrained_by_stage_all(
     assert answer.code == 2
     assert "train.csv" in answer.line
     assert everything(folder) == before
-    succeed(*argv, "--stage", "retrain")
+    succeed(*argv, "--stage", "retrain", "--answer.tolerance", "0.2")
     assert (folder / "metrics.json").exists()
+    assert read(folder / "config.yaml")["answer"]["tolerance"] == 0.05, "the ranks were chosen by this one"
 
 
 def test_overwrite_makes_new_results_and_keeps_the_old_ones(tiny: Tiny, finished: Finished, folder: Path) -> None:

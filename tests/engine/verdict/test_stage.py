@@ -74,10 +74,12 @@ def verdict(
     """verdict(launcher, "--verdict.pairs", "24"): verdict.json of ranks that lie in the run's folder, and the folder;
     no rows are loaded."""
 
-    def judge(launcher: FakeLauncher, *arguments: str, overwrite: bool = False) -> tuple[dict[str, Any], RunFolder]:
+    def judge(
+        launcher: FakeLauncher, *arguments: str, ranks: Sequence[int] = LEARNED, overwrite: bool = False
+    ) -> tuple[dict[str, Any], RunFolder]:
         config = tiny_config("--lora.target_modules", "[query, value]", "--lora.k", str(K), *arguments)
         folder = RunFolder.of(config)
-        layers = [{"name": name, "rank": rank} for name, rank in zip(NAMES, LEARNED, strict=True)]
+        layers = [{"name": name, "rank": rank} for name, rank in zip(NAMES, ranks, strict=True)]
         write_json(folder.ranks, {"k": K, "layers": layers})
         write_json(folder.search_summary, {"parameters_per_rank": dict.fromkeys(NAMES, SIZE)})
         monkeypatch.setattr(stage, "launch", launcher)
@@ -124,6 +126,8 @@ def test_an_overwrite_puts_a_finished_verdict_aside_and_judges_anew(verdict: Cal
     before, folder = verdict(FakeLauncher(better(0.3)))
     launcher = FakeLauncher(better(-0.3))
     assert verdict(launcher, overwrite=True)[0] == before, "of this command already"
+    with pytest.raises(UserError, match="from other ranks"):
+        verdict(launcher, ranks=LEARNED[::-1])
     with pytest.raises(UserError, match=r"--verdict\.pairs 16, now it is 24"):
         verdict(launcher, "--verdict.pairs", "24")
     found, _ = verdict(launcher, "--verdict.pairs", "24", overwrite=True)
