@@ -1,5 +1,6 @@
-"""Measure what a step costs (docs/machines.md), try hypergradients where the answer is known (bilevel), and cut adapters
-in several ways (cutting). Each is a command, such as `python -m benchmarks.step`; `--help` lists its options."""
+"""Measure what a step costs (docs/machines.md), try hypergradients where the answer is known (bilevel), and cut
+adapters in several ways (cutting). Each is a command, such as `python -m benchmarks.step`; `--help` lists its
+options."""
 
 import argparse
 import json

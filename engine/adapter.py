@@ -22,6 +22,7 @@ from autolora.configs.schema import RunConfig
 from autolora.engine import ranks
 from autolora.engine.api.adapter import MeasuredAdapter, measured, refuse_sizes
 from autolora.engine.disk.files import read_json, remove, replacing, write_text
+from autolora.engine.export.adapter import save_tokenizer
 from autolora.engine.measure.likelihood import Rows, likelihood_of
 from autolora.engine.measure.measure import Moments, Passes
 from autolora.engine.report.answer import answer_sections
@@ -191,7 +192,7 @@ def _cut(run: Context, request: AdapterRequest, adapter: MeasuredAdapter) -> Sec
     # First, so that the folder is known as this command's from its first file on.
     ranks.save(record, out / "ranks.json")
     adapter.save(out, pad=request.padded, **_size(request))
-    run.tokenizer.save_pretrained(out)
+    save_tokenizer(run.tokenizer, out)
     size = sum(rank * cost for rank, cost in zip(chosen.values(), adapter.sizes, strict=True))
     spread = " to ".join(map(str, sorted({min(chosen.values()), record.k})))
     said = [f"{size:,} of {adapter.record.lora_parameters:,} parameters, rank {spread}, in {out}"]

@@ -2,6 +2,8 @@
 
 import math
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -140,7 +142,7 @@ def test_an_adapter_of_plain_peft_is_measured_and_cut_by_two_commands(
     assert set(ranks_in(adapter_weights(cut / "padded")).values()) == {1}
 
 
-def test_the_cut_adapter_has_in_plain_peft_the_logits_of_the_model_that_was_cut(
+def test_the_cut_adapter_has_in_a_fresh_process_the_logits_of_the_model_that_was_cut(
     trained: Path, measured: Any, held_out: Path, tmp_path: Path
 ) -> None:
     model, batch = loaded(trained), batches_of(held_out, trained_base(trained))[0]
@@ -155,8 +157,14 @@ def test_the_cut_adapter_has_in_plain_peft_the_logits_of_the_model_that_was_cut(
                 if (key := f"base_model.model.{name}.lora_A.weight") in state:
                     a[: len(state[key])] = state[key]
                     b[:, : len(state[key])] = state[key.replace("lora_A", "lora_B")]
-    found, wanted = logits_of(loaded(tmp_path / "cut"), batch), logits_of(model, batch)
-    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
+    torch.save(batch, tmp_path / "batch.pt")
+    script = (
+        "import sys, torch\nfrom pathlib import Path\nfrom tests.contract.readers import loaded, logits_of\n"
+        "torch.save(logits_of(loaded(Path(sys.argv[1])), torch.load(sys.argv[2])), sys.argv[3])\n"
+    )
+    places = [tmp_path / "cut", tmp_path / "batch.pt", tmp_path / "found.pt"]
+    subprocess.run([sys.executable, "-c", script, *map(str, places)], check=True)
+    torch.testing.assert_close(torch.load(places[-1]), logits_of(model, batch), rtol=0, atol=1e-5)
 
 
 def trained_base(adapter: Path) -> Path:
