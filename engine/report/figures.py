@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import LogFormatter, MaxNLocator, NullLocator
 
 from autolora.configs.search import Constraint
 from autolora.engine.ranks.record import thresholds
@@ -75,6 +75,7 @@ def over_steps(points: Sequence[Mapping[str, Any]], labels: Mapping[str, str], s
     for (key, label), colour in zip(labels.items(), COLOURS, strict=False):
         axes.plot(table["step"], table[key], color=colour, label=label, marker="o" if len(table) == 1 else None)
     axes.yaxis.set_major_formatter("{x:g}")  # 10^-2 would be mathematical text, which is off
+    axes.yaxis.set_minor_formatter(LogFormatter())
     axes.legend()
     return figure
 

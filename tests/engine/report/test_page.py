@@ -80,6 +80,13 @@ def test_words_are_text_wherever_they_stand(tmp_path: Path) -> None:
         assert len(drawn.convert("RGB").getcolors(100_000) or ()) > 5
 
 
+def test_a_logarithmic_axis_below_a_decade_has_numbers_that_can_be_read(tmp_path: Path) -> None:
+    points = [{"step": step, "x": value} for step, value in enumerate((0.3, 1.1, 1.0))]
+    figure = figures.over_steps(points, {"x": "x"}, "log")
+    write_page(tmp_path / "report.html", "x", "y", [Section("x", figure=figure, name="x")], "")
+    assert "mathdefault" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
 def test_a_page_loads_nothing_and_its_pictures_have_the_colour_of_its_text(tmp_path: Path) -> None:
     history = searched(4, 8, 40)
     parts = [Section("alpha", figure=figures.alpha(history, "softmax", bounded=True), name="alpha")]
