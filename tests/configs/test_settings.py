@@ -3,10 +3,13 @@
 import json
 import random
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import pytest
 import yaml
+from hypothesis import given as drawn
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from autolora.configs.errors import UserError
@@ -275,7 +278,7 @@ def test_each_trial_of_a_sweep_is_a_run_of_its_own(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_order_of_words_means_nothing_and_printed_settings_read_back_equal(method: str) -> None:
+def test_every_key_of_a_method_is_read_in_any_order(method: str) -> None:
     """With every key of the method on the command line."""
     chance = random.Random(0)
     for kind, hypergradient, rule in zip(TYPES, ("darts", "cg", "none"), CHOICES["answer.rule"], strict=True):
@@ -286,6 +289,52 @@ def test_the_order_of_words_means_nothing_and_printed_settings_read_back_equal(m
             chance.shuffle(pairs)
             assert parse(words_of(dict(pairs))).config == config
         assert settings(yaml.safe_load(to_yaml(config))) == config
+
+
+def values_for(key: str) -> list[Any]:
+    """Values of a key: its defaults, its words, and a number that lies in most ranges."""
+    found: list[Any] = []
+    for _, _, field in keys()[key]:
+        found += [] if field.is_required() else [field.get_default(call_default_factory=True)]
+        inner = [field.annotation, *get_args(field.annotation)]
+        found += [value for kind in inner if str(get_origin(kind)) == "typing.Literal" for value in get_args(kind)]
+        found += [1 for kind in inner if kind in (int, float)]
+    return list({json.dumps(value): value for value in found}.values())
+
+
+@st.composite
+def commands(draw: st.DrawFn) -> dict[str, Any]:
+    """A choice of method, task, hypergradient and rule, and some of the keys that it reads."""
+    choice = {tag: draw(st.sampled_from(CHOICES[tag])) for tag in ("method", "task.type")}
+    if choice["method"] == "autolora":
+        choice |= {tag: draw(st.sampled_from(CHOICES[tag])) for tag in ("hypergradient.type", "answer.rule")}
+    choice = with_place(choice)
+    read = [key for key in keys_of(settings(choice)) if key in keys() and key not in choice]
+    for key in draw(st.lists(st.sampled_from(read), unique=True, max_size=8)):
+        if values := values_for(key):
+            choice[key] = draw(st.sampled_from(values))
+    return choice
+
+
+def outcome(pairs: list[tuple[str, Any]]) -> RunConfig | None:
+    """The settings by these words; None if they are refused."""
+    try:
+        return parse(words_of(dict(pairs))).config
+    except UserError:
+        return None
+
+
+@hypothesis_settings(max_examples=100, deadline=None)
+@drawn(commands(), st.randoms(use_true_random=False))
+def test_the_order_of_words_means_nothing_and_printed_settings_read_back_equal(
+    command: dict[str, Any], chance: random.Random
+) -> None:
+    pairs = list(command.items())
+    first = outcome(pairs)
+    chance.shuffle(pairs)
+    assert outcome(pairs) == first
+    if first is not None:
+        assert settings(yaml.safe_load(to_yaml(first))) == first
 
 
 def test_ranks_that_need_no_measurement_need_no_rows() -> None:
