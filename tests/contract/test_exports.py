@@ -1,5 +1,6 @@
 """Results in other hands: adapter, padded, merged and LoraConfig load without this program and give its numbers."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -99,6 +100,16 @@ def test_lora_config_trains_elsewhere_at_the_recorded_ranks(
     assert found == kept
     model(**batch_of(folder / "adapter", "the film is dull ."), labels=torch.tensor([0])).loss.backward()
     assert all(p.grad is not None for name, p in model.named_parameters() if ".lora_B." in name)
+
+
+def test_a_ranks_json_written_by_hand_gives_a_lora_config(tiny: Tiny, folder: Path) -> None:
+    """Every retraining at ranks writes it anew."""
+    name = "bert.encoder.layer.1.attention.self.value"
+    folder.mkdir(parents=True)
+    (folder / "ranks.json").write_text(json.dumps({"layers": [{"name": name, "rank": 3}]}))
+    succeed(*tiny("--stage", "retrain"))
+    config = LoraConfig.from_pretrained(folder / "lora_config")
+    assert (config.rank_pattern.get(name, config.r), len(config.target_modules)) == (3, 1)
 
 
 def test_the_lines_for_peft_and_trl_train_at_the_recorded_ranks(finished_chat: Path, tmp_path: Path) -> None:

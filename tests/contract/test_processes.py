@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,38 @@ def test_a_run_goes_on_to_its_end_when_nobody_reads_its_output(tiny: Tiny, folde
     process = Fork(tiny("--method", "lora", "--retrain.max_steps", "1"), tmp_path / "output", read_no_further)
     assert process.wait() == 0, process.said()
     assert (folder / "report.html").exists()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Path:
+    """A disk of 4 MiB at tmp_path/runs, on which a report alone has more than one."""
+    place = tmp_path / "runs"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("cannot mount a tmpfs here")
+    return place
+
+
+@pytest.mark.soak
+def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(
+    small_disk: Path, tiny: Tiny, folder: Path, tmp_path: Path
+) -> None:
+    try:
+        argv = tiny("--search.steps", "300", "--search.patience", "0", "--search.checkpoint_every", "1")
+        process = Fork(argv, tmp_path / "out.txt")
+        process.wait_for((folder / "search" / "metrics.jsonl").exists)
+        filler = small_disk / "filler"
+        with suppress(OSError):  # more than there is room for, as the run goes on writing
+            filler.write_bytes(bytes(4 << 20))
+        assert process.wait() == 2
+        (line,) = [line for line in process.said().splitlines() if line.startswith("error: ")]
+        assert str(small_disk) in line
+        filler.unlink()
+        again = Fork(argv, tmp_path / "again.txt")
+        assert again.wait() == 0, again.said()
+    finally:
+        subprocess.run(["umount", "-l", str(small_disk)], check=True)
 
 
 @pytest.mark.soak
