@@ -149,7 +149,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(
             filler.write_bytes(bytes(4 << 20))
         assert process.wait() == 2
         (line,) = [line for line in process.said().splitlines() if line.startswith("error: ")]
-        assert str(small_disk) in line
+        assert "No space left on device" in line
         filler.unlink()
         again = Fork(argv, tmp_path / "again.txt")
         assert again.wait() == 0, again.said()
