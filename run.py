@@ -16,7 +16,7 @@ if sys.version_info < (3, 11):  # noqa: UP036 - else an older Python would end i
 if __name__ == "__main__":  # Ctrl-C during the imports below, which take seconds, ends without a traceback
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-from autolora.configs.plain import plain
+from autolora.configs.printable import printable
 from autolora.configs.requests import Command, Request
 
 
@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
         line, code = told(error)
         if code == 1 and not hasattr(error, "__notes__"):  # no log.txt has it
             traceback.print_exc()
-        print(f"error: {plain(line)}", file=sys.stderr)
+        print(f"error: {printable(line)}", file=sys.stderr)
         return code
 
 

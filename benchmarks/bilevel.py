@@ -29,8 +29,8 @@ from betty.logging import get_logger
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
-from autolora.configs.own_class import is_own
 from autolora.configs.search import BUILT_IN, COMPARED, OwnHypergradient
+from autolora.configs.user_class import is_own
 from autolora.problems.bilevel import LoraProblem, SelectionProblem, Shared
 from autolora.problems.data import Batch
 from autolora.problems.hypergradients import Hypergradient, approximation

@@ -9,7 +9,7 @@ import yaml
 
 from autolora.configs.errors import UserError
 from autolora.configs.layers import Settled, settled, tree_of
-from autolora.configs.places import from_home
+from autolora.configs.locations import from_home
 from autolora.configs.schema import RunConfig
 
 CONFIGS = Path(__file__).resolve().parent

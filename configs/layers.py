@@ -14,11 +14,11 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from autolora.configs.errors import UserError
-from autolora.configs.own_class import is_own
 from autolora.configs.schema import METHODS, Autolora, RunConfig
 from autolora.configs.search import BUILT_IN, OWN_CLASS, Answer, OwnHypergradient
 from autolora.configs.section import Mark
 from autolora.configs.tasks import AnyTask
+from autolora.configs.user_class import is_own
 from autolora.configs.words import takes
 
 

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, Union
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from autolora.configs.own_class import is_own, own_class
 from autolora.configs.section import (
     CHOOSE,
     COST,
@@ -18,6 +17,7 @@ from autolora.configs.section import (
     Section,
     ShareFromZero,
 )
+from autolora.configs.user_class import is_own, user_class
 
 OWN_CLASS = "FILE.py:CLASS"
 Constraint = Literal["softmax", "sigmoid", "none"]
@@ -191,7 +191,7 @@ class OwnHypergradient(HypergradientConfig):
 
     @property
     def needs_second_derivatives(self) -> bool:
-        return bool(getattr(own_class(self.type, "hypergradient.type"), "second_order", False))
+        return bool(getattr(user_class(self.type, "hypergradient.type"), "second_order", False))
 
 
 BUILT_IN: dict[str, type[HypergradientConfig]] = {

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from autolora.configs.places import short_name
+from autolora.configs.locations import short_name
 from autolora.configs.section import (
     COST,
     EVALUATE,

@@ -13,7 +13,7 @@ from autolora.engine.disk.lock import locked
 from autolora.engine.report.summary import print_result, print_verdict
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
-from autolora.engine.run.opening import Places
+from autolora.engine.run.opening import OverwriteFolders
 from autolora.engine.stages import run_stages
 from autolora.engine.study.folder import StudyFolder, print_study
 from autolora.engine.terminal.console import console
@@ -120,7 +120,7 @@ def show(root: Path, trainer: Trainer | None = None) -> None:
     """Prints what is in a folder: a run's ranks and result (or how far it is, if unfinished), or a study's table.
 
     With `trainer`: prints instead the lines that make this trainer train at the run's ranks."""
-    folder, study, growing = RunFolder(root), StudyFolder(root), Places.of(root).growing
+    folder, study, staging = RunFolder(root), StudyFolder(root), OverwriteFolders.of(root).staging
     is_run = any(path.exists() for path in (folder.ranks, folder.metrics, folder.config))
     if study.cells.is_dir():  # before the runs, as a study has a config.yaml, too
         if trainer is not None:
@@ -134,10 +134,10 @@ def show(root: Path, trainer: Trainer | None = None) -> None:
         print_result(folder)
         if folder.begun and not folder.metrics.exists():
             console.print(_progress(folder))
-        if growing.exists():
-            console.print(f"new results are half done in {growing}; --overwrite resumes them")
-    elif growing.exists():
-        show(growing, trainer)
+        if staging.exists():
+            console.print(f"new results are half done in {staging}; --overwrite resumes them")
+    elif staging.exists():
+        show(staging, trainer)
     else:
         raise UserError(f"--show: {root} holds no run and no study; give the folder of one, such as runs/quickstart")
 

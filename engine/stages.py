@@ -13,7 +13,7 @@ from pathlib import Path
 from autolora.configs.errors import UserError
 from autolora.configs.files import describes_a_folder
 from autolora.configs.layers import keys, with_values
-from autolora.configs.places import from_home, is_hub_name
+from autolora.configs.locations import from_home, is_hub_name
 from autolora.configs.requests import Request
 from autolora.configs.schema import Autolora, RunConfig
 from autolora.configs.schema import Stage as Asked
@@ -23,7 +23,7 @@ from autolora.engine.run.folder import WANDB_ID, RunFolder
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.run.logged import logged
 from autolora.engine.run.manifest import TRAINING, Changed, Stage, names_of
-from autolora.engine.run.opening import Places, growing_beside, nothing_left_when_refused, settle
+from autolora.engine.run.opening import OverwriteFolders, finish_swap, nothing_left_when_refused, staging_beside
 from autolora.engine.run.sources import inputs_in_files, named_ranks, other_run, ranks_from, source_of
 from autolora.engine.terminal.loading import load_libraries
 from autolora.engine.tracking.tracker import wandb_mode
@@ -46,7 +46,7 @@ def run_stages(
     """
     folder = RunFolder.of(request.config)
     with locked(folder.root) if processes.first else nullcontext():
-        processes.of_first(partial(settle, Places.of(folder.root)))
+        processes.of_first(partial(finish_swap, OverwriteFolders.of(folder.root)))
         work = partial(_in_folder, request, stop, processes, draw)
         try:
             work(folder)
@@ -54,7 +54,7 @@ def run_stages(
             if not request.overwrite:
                 raise
             kept = [stage.name for stage in _stages(request.config, folder, "all") if not stage.foreign]
-            growing_beside(folder, kept, changed, work, processes)
+            staging_beside(folder, kept, changed, work, processes)
     return folder
 
 

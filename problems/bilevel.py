@@ -32,7 +32,7 @@ from autolora.problems.hypergradients import Hypergradient, State, Step, Tensors
 from autolora.problems.machine.compute import Compute, seeded
 from autolora.problems.machine.draws import seed_of
 from autolora.problems.machine.processes import ALONE, Processes
-from autolora.problems.tasks.base import Loss, own_loss
+from autolora.problems.tasks.base import Loss, model_loss
 
 Gradient = list[Tensor | None]
 """None for an input that the loss does not use."""
@@ -208,7 +208,7 @@ class LoraProblem(Level):
     selection: Any
 
     def __init__(
-        self, *arguments: Any, gates: Any = None, loss: Loss = own_loss, dropout: bool = True, **options: Any
+        self, *arguments: Any, gates: Any = None, loss: Loss = model_loss, dropout: bool = True, **options: Any
     ) -> None:
         super().__init__("lora", *arguments, **options)
         self.gates: Gates = gates

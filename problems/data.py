@@ -20,8 +20,8 @@ from autolora.problems.machine.draws import seed_of
 from autolora.problems.machine.processes import ALONE, Processes
 from autolora.problems.rows import evenly, keys_of, split_groups
 from autolora.problems.tasks import Collate, Task
-from autolora.problems.tasks.given import GivenRows
 from autolora.problems.tasks.losses import count_labels
+from autolora.problems.tasks.script_rows import ScriptRows
 from autolora.problems.tasks.sources import digest
 
 log = logging.getLogger("autolora.inputs")
@@ -74,10 +74,10 @@ def _encoded(task: Task, tokenizer: PreTrainedTokenizerBase, rows: Dataset, spli
     return found.add_column("group", keys_of(found, ["source" if "source" in found.column_names else "input_ids"]))
 
 
-def split_rows(rows: Dataset | GivenRows, config: RunConfig) -> Halves:
+def split_rows(rows: Dataset | ScriptRows, config: RunConfig) -> Halves:
     """Row numbers of D_tr and of D_val, drawn by seed (paper: 1 : 1); by `task.split_by`, rows of one input stay
     together."""
-    together = isinstance(rows, GivenRows) or config.task.split_by == "source"
+    together = isinstance(rows, ScriptRows) or config.task.split_by == "source"
     groups = rows["group"][:] if together else range(len(rows))
     return split_groups(np.array(groups), config.task.validation_share, config.data_seed, "validation_share")
 
@@ -128,8 +128,8 @@ class LengthGroupedOrder(Sampler[int]):
         return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
-def own_parts(
-    rows: Dataset | GivenRows, batch: Sequence[int], size: int, processes: Processes
+def local_parts(
+    rows: Dataset | ScriptRows, batch: Sequence[int], size: int, processes: Processes
 ) -> tuple[list[list[dict[str, Any]]], list[float]]:
     """Cuts a batch into parts of at most `size` rows; returns this process's rows of each part, and their shares.
 
@@ -198,6 +198,6 @@ class Batches:
     def _batch(self, numbers: Sequence[int], seed: int) -> Batch:
         own = seed_of(seed, self.processes.rank)
         with all_seeded(seed_of(own, "rows"), self.device):  # a collate may draw, as that of masked words does
-            rows, shares = own_parts(self.rows, numbers, self.size, self.processes)
+            rows, shares = local_parts(self.rows, numbers, self.size, self.processes)
             parts = [on_device(self.collate(part), self.device) for part in rows]
         return Batch(list(zip(parts, shares, strict=True)), own)

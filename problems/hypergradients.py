@@ -23,7 +23,7 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Adam, AdamW
 
 from autolora.configs import search
-from autolora.configs.own_class import own_class
+from autolora.configs.user_class import user_class
 from autolora.problems.data import Batch
 
 Tensors = Sequence[Tensor]
@@ -295,7 +295,7 @@ APPROXIMATIONS: dict[type[search.HypergradientConfig], Callable[[Any], Hypergrad
     search.Neumann: Neumann,
     search.ConjugateGradient: ConjugateGradient,
     search.Unrolled: Unrolled,
-    search.OwnHypergradient: lambda settings: own_class(settings.type, "hypergradient.type")(**settings.options),
+    search.OwnHypergradient: lambda settings: user_class(settings.type, "hypergradient.type")(**settings.options),
 }
 """Settings -> their approximation. Each call makes a new object."""
 

@@ -17,7 +17,7 @@ from autolora.engine.measure.evidence import Evidence
 from autolora.engine.ranks import LayerRank, RankRecord
 from autolora.problems.models.attach import lora_layers
 from tests.helpers.markdown import PAGES, RESULTS, anchors, blocks, text_of
-from tests.helpers.places import ROOT
+from tests.helpers.paths import ROOT
 
 KEYS = set(keys())
 SECTIONS = {key.rpartition(".")[0] for key in KEYS if "." in key}

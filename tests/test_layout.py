@@ -4,7 +4,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-from tests.helpers.places import ROOT
+from tests.helpers.paths import ROOT
 
 
 def imported(tree: ast.AST) -> Iterator[str]:

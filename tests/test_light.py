@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from autolora.engine.disk.files import write_text
-from tests.helpers.places import ROOT
+from tests.helpers.paths import ROOT
 
 HEAVY = (
     "torch",

@@ -10,7 +10,7 @@ from scipy.stats import wilcoxon
 
 from autolora.configs.parser import parse
 from tests.helpers.markdown import RESULTS, blocks, text_of
-from tests.helpers.places import ROOT
+from tests.helpers.paths import ROOT
 from tests.helpers.shell import commands
 
 Table = list[list[str]]

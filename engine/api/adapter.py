@@ -21,13 +21,13 @@ from autolora.engine.measure.likelihood import Likelihood, Rows, likelihood_of
 from autolora.engine.measure.measure import Moments, NotFinite, Passes, Plan, measure
 from autolora.engine.ranks import LayerRank, RankRecord
 from autolora.engine.report.findings import gain_words, kept_words, share_lines
-from autolora.engine.run.given import same_random_numbers
+from autolora.engine.run.script import same_random_numbers
 from autolora.engine.terminal.bar import Bar
 from autolora.engine.terminal.console import heard
 from autolora.problems.gates import Gates
 from autolora.problems.machine.compute import Compute
-from autolora.problems.models.bare import Snapshot
-from autolora.problems.tasks.given import GivenRows, kind_of
+from autolora.problems.models.snapshot import Snapshot
+from autolora.problems.tasks.script_rows import ScriptRows, kind_of
 
 MOST_ROWS = 2000
 """Of more rows so many are drawn."""
@@ -201,7 +201,7 @@ def measure_adapter(model: Any, batches: Iterable[Any] | None = None) -> Measure
         else:
             source, size = _examples(batches or ())
             collate, bf16 = partial(_stacked, getattr(model.config, "pad_token_id", None) or 0), False
-        data = GivenRows(source, collate, by_text=True)
+        data = ScriptRows(source, collate, by_text=True)
         rows = Rows.drawn(data, data.collate, range(len(data)), MOST_ROWS, seed=0)
         return measured(model, Passes(rows, _likelihood(model, data), Compute(device, bf16=bf16), batch=size), size)
 
@@ -244,7 +244,7 @@ def measured(model: PeftModel, passes: Passes, batch: int) -> MeasuredAdapter:
     return MeasuredAdapter(model, record, found.moments)
 
 
-def _likelihood(model: PeftModel, rows: GivenRows) -> Likelihood:
+def _likelihood(model: PeftModel, rows: ScriptRows) -> Likelihood:
     """The log loss that suits the model's task. Raises UserError if neither PEFT nor the model's class tells it."""
     base = model.get_base_model()
     task = model.peft_config[model.active_adapter].task_type or task_of(base)

@@ -38,16 +38,16 @@ from autolora.engine.ranks import RankRecord
 from autolora.engine.report.findings import conclusion, curve_lines, gain_words, share_lines
 from autolora.engine.retrain.evaluate import mean_loss
 from autolora.engine.run.folder import RunFolder
-from autolora.engine.run.given import ScriptBench, same_random_numbers
+from autolora.engine.run.script import ScriptContext, same_random_numbers
 from autolora.engine.search.search import search as search_of
 from autolora.engine.terminal.console import heard, log
 from autolora.problems.machine.compute import on_device
-from autolora.problems.models.bare import Snapshot, take_adapters_off
 from autolora.problems.models.dry_run import mark_unreached
-from autolora.problems.models.given import lora_settings, refuse_other_configs, trained_whole
+from autolora.problems.models.peft_config import lora_settings, refuse_other_configs, trained_whole
+from autolora.problems.models.snapshot import Snapshot, take_adapters_off
 from autolora.problems.rows import evenly
 from autolora.problems.tasks.base import Loss
-from autolora.problems.tasks.given import GivenKind, GivenRows, kind_of
+from autolora.problems.tasks.script_rows import LabelKind, ScriptRows, kind_of
 
 PRESET = SearchConfig(unroll_steps=4)
 """The search if the script gives none, beside first_order and rule shares; its steps follow from the rows."""
@@ -204,7 +204,7 @@ def _learn(
             lora_config = copy(lora_config)
             lora_config.task_type = TaskType.CAUSAL_LM
         task, held_out = lora_config.task_type, 0 if validation is None else len(validation)
-        rows = GivenRows(
+        rows = ScriptRows(
             ConcatDataset([train, validation]) if held_out else train, collate, shifted=task == TaskType.CAUSAL_LM,
             by_text=task in (TaskType.SEQ_CLS, TaskType.TOKEN_CLS),
         )  # fmt: skip
@@ -223,7 +223,7 @@ def _learn(
         found |= {"lora": lora, "seed": seed, "precision": precision, "device": device.type}
         config = validated(Autolora, "", found)
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="learn_ranks_")))
-        given = ScriptBench(config, whole, kind, rows, held_out, folder, device)
+        given = ScriptContext(config, whole, kind, rows, held_out, folder, device)
         stack.callback(given.compute.let_go)  # frees the memory of the searched model, which reference cycles hold
         stack.callback(given.put_back)
         if why := _unmeasured(search_of(given).lora.module, kind, given):
@@ -254,7 +254,7 @@ def _sections(sections: tuple[Any, ...], preset: SearchConfig, rows: int) -> dic
 
 
 @torch.no_grad()
-def _unmeasured(model: nn.Module, kind: GivenKind, given: ScriptBench) -> str:
+def _unmeasured(model: nn.Module, kind: LabelKind, given: ScriptContext) -> str:
     """Why the log loss of each row is not known; "" if it is.
 
     The script's loss of some rows is compared with the mean log loss of their labels (in a regression: the mean

@@ -6,7 +6,7 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
-from autolora.configs.places import portable_name
+from autolora.configs.locations import portable_name
 from autolora.engine.disk.files import write_text
 from autolora.engine.export.lora_config import hub_name
 from autolora.engine.ranks import RankRecord

@@ -21,8 +21,8 @@ from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from autolora.problems.tasks import Collate
-from autolora.problems.tasks.given import Kind
 from autolora.problems.tasks.losses import IGNORED, summed_loss
+from autolora.problems.tasks.script_rows import Kind
 
 # Four temperatures per octave: a cubic spline through them gives the loss in between, to 1e-4 nats also with the
 # vocabulary of a language model. With two per octave, or with parabolas, it was off by up to 2e-2 there.
@@ -67,7 +67,7 @@ class Rows:
 
     @classmethod
     def of(cls, data: Any, collate: Collate) -> Self:
-        """All rows of a task (a datasets.Dataset) or of a script (GivenRows)."""
+        """All rows of a task (a datasets.Dataset) or of a script (ScriptRows)."""
         return cls(data, collate, np.asarray(data["length"]), numbered(data["group"][:]))
 
     @classmethod

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field, TypeAdapter, ValidationError
 
 from autolora.configs.errors import UserError
-from autolora.configs.places import portable_name
+from autolora.configs.locations import portable_name
 from autolora.configs.schema import WithLora
 from autolora.configs.search import Constraint
 from autolora.engine.disk.files import load_json, write_json

@@ -21,12 +21,12 @@ from autolora.engine.run.context import Context
 from autolora.engine.run.trial_batch import try_longest_batch
 from autolora.engine.terminal.bar import Bar
 from autolora.engine.tracking import NOWHERE, Tracker
-from autolora.problems.data import Data, LengthGroupedOrder, own_parts
+from autolora.problems.data import Data, LengthGroupedOrder, local_parts
 from autolora.problems.machine.compute import Compute
 from autolora.problems.machine.draws import seed_of
 from autolora.problems.machine.processes import ALONE, Processes
 from autolora.problems.models.recompute import recompute_blocks
-from autolora.problems.tasks.base import own_loss
+from autolora.problems.tasks.base import model_loss
 
 POINTS = 50
 """About how many points the curve of the training loss has."""
@@ -49,7 +49,7 @@ def begin(run: Context, prepared: Prepared, data: Data, *stages: str) -> None:
         recompute_blocks(model)
     if trained_parameters(model):
         model.to(run.compute.device).train()
-        try_longest_batch(run, model, data.train, run.config.retrain.batch_size, partial(own_loss, model))
+        try_longest_batch(run, model, data.train, run.config.retrain.batch_size, partial(model_loss, model))
     run.begin(*stages)
 
 
@@ -156,7 +156,7 @@ class RetrainTrainer(Trainer):
     def _parts(self, numbers: list[int]) -> dict[str, Any]:
         """This process's rows of a step as batches, and the share of each in the labels of the step."""
         rows: Any = self.train_dataset
-        parts, shares = own_parts(rows, numbers, self.batch, self.processes)
+        parts, shares = local_parts(rows, numbers, self.batch, self.processes)
         return {"batches": [self.data_collator(part) for part in parts], "shares": shares}
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:

@@ -31,7 +31,7 @@ from autolora.engine.retrain.prepared import Prepared
 from autolora.engine.retrain.trials import with_rate
 from autolora.engine.run.context import Context
 from autolora.engine.run.manifest import Stage
-from autolora.engine.run.opening import Places
+from autolora.engine.run.opening import OverwriteFolders
 from autolora.engine.run.program import commit
 from autolora.engine.run.resources import computed_on, peak_memory, versions
 from autolora.engine.terminal.bar import Bar
@@ -143,7 +143,7 @@ def _judged(model: Any, run: Context, tracker: Tracker, *, keep: bool = False) -
 
 def _put_evaluation_aside(run: Context) -> None:
     """Moves the files of an earlier evaluation to evaluate.old-N, and begins another one."""
-    old = Places(run.folder.root / "evaluate").free
+    old = OverwriteFolders(run.folder.root / "evaluate").free
     for path in reversed(list(Stage("evaluate", run.folder, {}, None).outputs)):  # metrics.json first
         old.mkdir(exist_ok=True)
         os.rename(path, old / ("manifest" if path.is_dir() else path.name))

@@ -23,7 +23,6 @@ from autolora.engine.run.sources import inputs_in_files
 from autolora.problems.data import Data, Halves, fingerprint, prepare, split_rows
 from autolora.problems.machine.compute import Compute, choose_compute, on_device
 from autolora.problems.machine.processes import ALONE, Processes
-from autolora.problems.models.bare import Snapshot
 from autolora.problems.models.dry_run import mark_unreached, refuse_long_rows, refuse_other_models
 from autolora.problems.models.fused import split
 from autolora.problems.models.layers import lora_layers_of, with_modules_to_save
@@ -36,9 +35,10 @@ from autolora.problems.models.load import (
     without_weights,
 )
 from autolora.problems.models.precision import train_in_fp32, weights_dtype
+from autolora.problems.models.snapshot import Snapshot
 from autolora.problems.tasks import Task, make_task
 from autolora.problems.tasks.chat import Conversations
-from autolora.problems.tasks.given import Kind
+from autolora.problems.tasks.script_rows import Kind
 
 
 class Context:

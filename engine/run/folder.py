@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from autolora.configs.places import from_home
+from autolora.configs.locations import from_home
 from autolora.configs.schema import RunConfig
 from autolora.engine.disk.files import read_json, remove
 from autolora.engine.disk.paths import At

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from logging.handlers import MemoryHandler
 
 from autolora.configs.errors import UserError
-from autolora.configs.plain import plain
+from autolora.configs.printable import printable
 from autolora.engine.disk.files import stamp
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import Interrupted
@@ -21,7 +21,7 @@ class _Timed(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
-        line = plain(super().format(record), keep="\n")
+        line = printable(super().format(record), keep="\n")
         return f"{self.formatTime(record)} {level}{line}"
 
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from autolora.configs.errors import UserError
 from autolora.configs.layers import OF_THRESHOLD, flat, marked
-from autolora.configs.places import from_home
+from autolora.configs.locations import from_home
 from autolora.configs.schema import RunConfig
 from autolora.configs.section import CHOOSE, COST, EVALUATE, MEASURE, Mark
 from autolora.engine import ranks

@@ -26,21 +26,21 @@ log = logging.getLogger("autolora")
 
 
 @dataclasses.dataclass(frozen=True)
-class Places:
+class OverwriteFolders:
     """A folder of results, and those beside it that an overwrite uses."""
 
     root: Path
 
     @classmethod
     def of(cls, root: Path) -> Self:
-        """The places of a run's or a study's folder; for a link, those of the folder that it leads to."""
+        """The folders of a run's or a study's folder; for a link, those of the folder that it leads to."""
         real = Path(os.path.realpath(root))
         if not real.name:
             raise UserError(f"{root}: is not allowed as the folder of a run; allowed: runs/quickstart, for example")
         return cls(real)
 
     @property
-    def growing(self) -> Path:
+    def staging(self) -> Path:
         """Where new results are written until they are complete."""
         return self.root.with_name(f".{self.root.name}.new")
 
@@ -51,13 +51,13 @@ class Places:
         return next(path for path in names if not os.path.lexists(path))
 
 
-def settle(places: Places) -> None:
+def finish_swap(folders: OverwriteFolders) -> None:
     """Puts complete new results in the place of the old ones, if a kill came between the two renames."""
-    if places.growing.exists() and not places.root.exists():
-        os.rename(places.growing, places.root)
+    if folders.staging.exists() and not folders.root.exists():
+        os.rename(folders.staging, folders.root)
 
 
-def growing_beside(
+def staging_beside(
     folder: RunFolder, kept: Sequence[str], changed: Changed, work: Callable[[RunFolder], None], processes: Processes
 ) -> None:  # fmt: skip
     """Makes new results by `work` in the hidden folder beside, then puts them in the place of the old ones.
@@ -65,17 +65,17 @@ def growing_beside(
     `kept`: the stages of this run; `changed`: the first of them that is made anew. Half-done new results go on if they
     are of this command, else they are kept as old ones are.
     """
-    places, first = Places.of(folder.root), kept.index(changed.stage)
-    new = RunFolder(places.growing)
+    folders, first = OverwriteFolders.of(folder.root), kept.index(changed.stage)
+    new = RunFolder(folders.staging)
     log.info("--overwrite: new results are made in %s; the old ones stay until they are complete", new.root)
     while True:
         processes.of_first(partial(_fill, new, folder, kept[:first]))
         try:
             work(new)
-            return processes.of_first(lambda: _swap(places))
+            return processes.of_first(lambda: _swap(folders))
         except Changed as found:
             if processes.of_first(lambda: new.begun):  # half-done results of another command
-                processes.of_first(lambda: put_aside(new.root, places.free))
+                processes.of_first(lambda: put_aside(new.root, folders.free))
             else:  # found once the rows or the base model were loaded
                 first = kept.index(found.stage)
         finally:
@@ -109,11 +109,11 @@ def _link(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def _swap(places: Places) -> None:
-    old = places.free
-    os.rename(places.root, old)
-    os.rename(places.growing, places.root)
-    sync(places.root.parent)
+def _swap(folders: OverwriteFolders) -> None:
+    old = folders.free
+    os.rename(folders.root, old)
+    os.rename(folders.staging, folders.root)
+    sync(folders.root.parent)
     size = sum(path.stat().st_size for path in old.rglob("*") if path.is_file())
     log.info("--overwrite: the old results are in %s (%.1f MiB)", old, size / 2**20)
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from autolora.configs.own_class import digest
 from autolora.configs.schema import Autolora, RunConfig
+from autolora.configs.user_class import digest
 from autolora.engine import ranks
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.manifest import digest_of

@@ -9,10 +9,10 @@ from datasets import Dataset
 from torch import Tensor, nn
 
 from autolora.engine.run.context import Context
-from autolora.engine.run.given import same_random_numbers
-from autolora.problems.data import own_parts
+from autolora.engine.run.script import same_random_numbers
+from autolora.problems.data import local_parts
 from autolora.problems.machine.compute import on_device
-from autolora.problems.models.bare import Snapshot
+from autolora.problems.models.snapshot import Snapshot
 
 
 def try_longest_batch(
@@ -25,7 +25,7 @@ def try_longest_batch(
     longest = np.argsort(-np.asarray(rows["length"]), kind="stable")[:size].tolist()
     before = Snapshot(model)
     with same_random_numbers(run.compute.device):
-        (own,), _ = own_parts(rows, longest, size, run.processes)
+        (own,), _ = local_parts(rows, longest, size, run.processes)
         batch = on_device(run.data.collate(own), run.compute.device)
         with run.compute.autocast():
             found = loss(batch)

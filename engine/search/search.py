@@ -30,9 +30,9 @@ from autolora.engine.export.lora_config import of_the_model
 from autolora.engine.ranks.record import kept_components
 from autolora.engine.ranks.rules import refuse_unanswerable
 from autolora.engine.run.context import Context
-from autolora.engine.run.given import ScriptBench
 from autolora.engine.run.program import commit
 from autolora.engine.run.resources import peak_memory
+from autolora.engine.run.script import ScriptContext
 from autolora.engine.run.trial_batch import try_longest_batch
 from autolora.engine.search.trajectory import SearchTracking, Trajectory, to_singular_basis
 from autolora.engine.terminal.live_view import SearchProgress
@@ -48,7 +48,7 @@ from autolora.problems.models.attach import ADAPTER, attach_components
 from autolora.problems.models.layers import refuse_large_k
 from autolora.problems.models.recompute import recompute_blocks
 from autolora.problems.tasks import Collate
-from autolora.problems.tasks.base import Loss, own_loss
+from autolora.problems.tasks.base import Loss, model_loss
 
 log = logging.getLogger("autolora")
 
@@ -93,7 +93,7 @@ def build_search(run: Context, *, second_order: bool) -> "SearchEngine":
     model = attach_components(base.model, config.lora, run.kind.peft_type, base.trained_whole)
     engine = build_engine(
         config, model, data.train.select(d_tr), data.train.select(d_val), data.collate, run.compute, run.processes,
-        run.kind.loss, foreign_loss=isinstance(run, ScriptBench),
+        run.kind.loss, foreign_loss=isinstance(run, ScriptContext),
     )  # fmt: skip
     refuse_unanswerable(config.answer, len(d_val), engine.lora.gates.parameters_per_rank().values())
     log.info(
@@ -106,7 +106,7 @@ def build_search(run: Context, *, second_order: bool) -> "SearchEngine":
 
 def build_engine(
     config: Autolora, model: PeftModel, d_tr: Dataset, d_val: Dataset, collate: Collate, compute: Compute,
-    processes: Processes = ALONE, loss: Loss = own_loss, *, foreign_loss: bool = False,
+    processes: Processes = ALONE, loss: Loss = model_loss, *, foreign_loss: bool = False,
 ) -> "SearchEngine":  # fmt: skip
     """An engine over a model with LoRA attached, before any training; every process starts from the weights of the
     first.

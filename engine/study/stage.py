@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from autolora.configs.errors import UserError
 from autolora.configs.files import of_folder, to_yaml
 from autolora.configs.launch import program
-from autolora.configs.plain import plain
+from autolora.configs.printable import printable
 from autolora.configs.requests import Request
 from autolora.configs.schema import RunConfig
 from autolora.engine import ranks
@@ -146,7 +146,7 @@ def write_study_report(config: RunConfig, folder: StudyFolder, cells: Sequence[C
     count, planned = len(results), len(config.studied.places)
     runs = f"{count} of {planned} runs" if count < planned else f"{count} runs"
     sentence = f"{runs} on {', '.join(map(str, results[TASK].unique()))}. {_other_rows(results)}".strip()
-    parts = [f"# {plain(str(config.name))}\n\n{plain(sentence)}"]
+    parts = [f"# {printable(str(config.name))}\n\n{printable(sentence)}"]
     parts += [_markdown(one.title, one.note, one.table) for one in sections if one.table is not None]
     write_text(folder.table, "\n\n".join(parts) + "\n")
     pictures = write_page(folder.report, str(config.name), sentence, sections, to_yaml(config))
@@ -195,7 +195,7 @@ def _markdown(title: str, note: str, table: pd.DataFrame) -> str:
     """A part of table.md."""
     columns = [str(column) for column in table.columns]
     rows = [columns, ["---"] * len(columns), *texts(table)]
-    lines = ["| " + " | ".join(plain(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
+    lines = ["| " + " | ".join(printable(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
     return "\n\n".join(filter(None, (f"## {title}", note, "\n".join(lines))))
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
-from autolora.configs.plain import plain
+from autolora.configs.printable import printable
 
 
 class _Console(Console):
@@ -39,7 +39,7 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         warning = "warning: " if record.levelno == logging.WARNING else ""
-        line = plain(warning + self.format(record), keep="\n")
+        line = printable(warning + self.format(record), keep="\n")
         if line not in self._told:
             console.print(line)
         if record.name == "autolora.inputs":

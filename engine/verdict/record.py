@@ -22,7 +22,7 @@ _BY_COST = "Choose by cost alone: keep these ranks, which have {:,} parameters, 
 
 
 @dataclass(frozen=True)
-class Shown:
+class PairLosses:
     """The first pairs of which every arm is trained.
 
     `losses`: arm -> the loss of each row in each pair [pairs, rows], summed over its labels. `weights` [rows]: how
@@ -66,7 +66,7 @@ def _seed_error(means: np.ndarray) -> float:
     return float(means.std(ddof=1)) / len(means) ** 0.5 if len(means) > 1 else 0.0
 
 
-def shown(arms: Arms) -> Shown | None:
+def shown(arms: Arms) -> PairLosses | None:
     """What the pairs show; None until the first pair and the heads alone are trained.
 
     Raises UserError that names the file if one is damaged, or if the trainings did not all begin from the same weights
@@ -87,10 +87,10 @@ def shown(arms: Arms) -> Shown | None:
               for arm, of_arm in cells.items()}  # fmt: skip
     losses = {arm: np.stack([one["loss"] for one in of_arm]) for arm, of_arm in tables.items()}
     first = tables[HEAD][0]
-    return Shown(losses, first["weight"].to_numpy(), first["source"].to_numpy(), losses.pop(HEAD), results)
+    return PairLosses(losses, first["weight"].to_numpy(), first["source"].to_numpy(), losses.pop(HEAD), results)
 
 
-def write_verdict(found: Shown | None, arms: Arms) -> None:
+def write_verdict(found: PairLosses | None, arms: Arms) -> None:
     """Writes verdict.json. `found` is None if a shuffle can change nothing.
 
     Losses and differences are in nats per label; a difference above 0 speaks for the learned ranks.
@@ -123,7 +123,7 @@ def _interval(pairs: Pairs) -> list[float] | None:
     return list(pairs.interval()) if pairs.count > 1 else None
 
 
-def _arm(name: str, found: Shown, count: int) -> dict[str, Any]:
+def _arm(name: str, found: PairLosses, count: int) -> dict[str, Any]:
     """The loss and the metric of an arm in each pair, and its LoRA parameters (a mean over the pairs, as those of a
     shuffle may vary); for the arms that are compared with the learned ranks, also their difference."""
     results = found.results[name][:count]

@@ -13,8 +13,8 @@ from autolora.configs.errors import UserError
 from autolora.configs.schema import RunConfig
 from autolora.problems.data import Data
 from autolora.problems.machine.compute import holds_bf16
-from autolora.problems.models.bare import Snapshot
 from autolora.problems.models.layers import is_matrix
+from autolora.problems.models.snapshot import Snapshot
 from autolora.problems.tasks.base import PAD_TO
 
 log = logging.getLogger("autolora.inputs")

@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from autolora.configs.errors import UserError
-from autolora.configs.places import PACKAGE, from_home
+from autolora.configs.locations import PACKAGE, from_home
 from autolora.configs.training import ModelConfig
 from autolora.problems.machine.compute import fast_bf16
 from autolora.problems.machine.hub import explain_missing

@@ -34,7 +34,7 @@ PROGRAM = hashlib.sha256(
 by its name alone."""
 
 
-def own_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+def model_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     """The loss that a transformers model computes from the labels in the batch. Scalar."""
     loss: Tensor = model(**batch).loss
     return loss
@@ -140,7 +140,7 @@ class Task(ABC):
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         """The mean loss of a batch, which the model computes itself (see `adapt`). Scalar."""
-        return own_loss(model, batch)
+        return model_loss(model, batch)
 
     def adapt(self, model: PreTrainedModel) -> None:
         """Replaces the loss of a freshly loaded model where the task has its own."""

@@ -16,7 +16,7 @@ from datasets.exceptions import DatasetsError
 from datasets.packaged_modules.csv.csv import CsvConfig
 
 from autolora.configs.files import CONFIGS
-from autolora.configs.places import from_home, is_hub_name
+from autolora.configs.locations import from_home, is_hub_name
 from autolora.configs.tasks import SAMPLE, TaskSettings, Tokens
 from autolora.problems.machine.hub import explain_missing
 from autolora.problems.rows import keys_of, split_groups

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks.bilevel import START, Batches, Ridge, Weights, main, penalties
-from tests.helpers.places import ROOT
+from tests.helpers.paths import ROOT
 
 RIDGE = Ridge.drawn(0, 5, 12)
 SHORT = ("--passes", "60", "--inputs", "4", "--rows", "8", "--seeds", "2", "--unroll_steps", "1")

@@ -6,8 +6,8 @@ import pytest
 
 from autolora.configs.errors import UserError
 from autolora.configs.launch import processes_started, program, speaks
-from autolora.configs.places import from_home, is_hub_name, portable_name, short_name
-from autolora.configs.plain import plain
+from autolora.configs.locations import from_home, is_hub_name, portable_name, short_name
+from autolora.configs.printable import printable
 from autolora.engine.disk.files import read_json
 
 
@@ -63,8 +63,8 @@ def test_what_commands_a_terminal_is_spelled_out_and_every_other_letter_stays() 
         ("\x1b[31mred", r"\x1b[31mred"), ("a\nb\rc\td", r"a\nb\rc\td"), ("\x9b2J", r"\x9b2J"), ("\udcff", r"\udcff"),
         ("[red]é☃ 中文 :smile:", "[red]é☃ 中文 :smile:"), ("می\u200cخواهم", "می\u200cخواهم"),
     ):  # fmt: skip
-        assert plain(text) == shown
-    assert plain("a\n\x1b", keep="\n") == "a\n\\x1b"
+        assert printable(text) == shown
+    assert printable("a\n\x1b", keep="\n") == "a\n\\x1b"
 
 
 def test_an_object_of_json_has_each_name_once(tmp_path: Path) -> None:

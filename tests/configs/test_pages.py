@@ -10,7 +10,7 @@ from autolora.configs.files import CONFIGS, load_config, shipped_configs, to_yam
 from autolora.configs.layers import keys
 from autolora.configs.pages import entries, help_text, json_schema, markdown
 from autolora.configs.parser import parse
-from tests.helpers.places import ROOT
+from tests.helpers.paths import ROOT
 
 
 def test_every_key_is_told_with_its_meaning_and_the_choices_that_have_it() -> None:

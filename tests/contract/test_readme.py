@@ -12,7 +12,7 @@ import pytest
 from tests.contract.program import command, succeed
 from tests.contract.readers import read
 from tests.helpers.markdown import PAGES, blocks, text_of
-from tests.helpers.places import ROOT
+from tests.helpers.paths import ROOT
 from tests.helpers.shell import commands
 
 README = text_of(ROOT / "README.md")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.places import ROOT
+from tests.helpers.paths import ROOT
 
 BETTY = ("--no-deps", "--ignore-requires-python", "betty-ml==0.2.1")
 MODEL = """

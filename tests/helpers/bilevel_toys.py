@@ -21,7 +21,7 @@ from autolora.problems.bilevel import LoraProblem, SelectionProblem, SelectionVa
 from autolora.problems.hypergradients import Hypergradient, Step, approximation
 from autolora.problems.machine.compute import Compute, seeded
 from autolora.problems.machine.draws import seed_of
-from tests.helpers.places import ROOT
+from tests.helpers.paths import ROOT
 
 CPU = torch.device("cpu")
 METHODS = sorted(COMPARED)

@@ -2,7 +2,7 @@
 
 import re
 
-from tests.helpers.places import ROOT
+from tests.helpers.paths import ROOT
 
 _ROW = re.compile(r"^\| `(?P<name>\w+)` \|.* \| (?P<forward>\d+) / (?P<backward>\d+)(?P<more> \+ K)? \|", re.MULTILINE)
 _PAGE = (ROOT / "docs" / "hypergradients.md").read_text(encoding="utf-8")

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from tests.helpers.places import ROOT
+from tests.helpers.paths import ROOT
 
 PAGES = [*sorted(ROOT.glob("docs/*.md")), *(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING"))]
 RESULTS = sorted(ROOT.glob("results/*.md"))

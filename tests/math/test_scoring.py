@@ -13,7 +13,7 @@ from autolora.configs.errors import UserError
 from autolora.problems.scoring import read_tags, require, score_e2e, score_ner, score_webnlg, texts
 from autolora.problems.scoring.__main__ import main, read_references
 from autolora.problems.scoring.texts import clean_hypothesis, clean_reference, nist
-from tests.helpers.places import SHARED
+from tests.helpers.paths import SHARED
 
 E2E = ("baseline-output devel-conc", "ukp_dev_seed1 dev_refs", "ukp_dev_seed10 dev_refs", "ukp_dev_seed11 dev_refs")
 

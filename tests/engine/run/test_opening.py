@@ -11,7 +11,7 @@ import pytest
 from autolora.engine.disk.files import write_text
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.manifest import Changed
-from autolora.engine.run.opening import Places, growing_beside, settle
+from autolora.engine.run.opening import OverwriteFolders, finish_swap, staging_beside
 from autolora.problems.machine.processes import ALONE
 from tests.contract.readers import everything
 
@@ -54,10 +54,10 @@ def overwrite(root: Path) -> None:
         for name in NEW:
             write_text(new.root / name, "new")
 
-    settle(Places.of(root))
+    finish_swap(OverwriteFolders.of(root))
     if (root / "metrics.json").read_text() == "old":
         kept = ["search", "measure", "choose", "retrain", "evaluate"]
-        growing_beside(RunFolder(root), kept, Changed("retrain", "another setting"), work, ALONE)
+        staging_beside(RunFolder(root), kept, Changed("retrain", "another setting"), work, ALONE)
 
 
 def test_a_kill_before_each_operation_loses_nothing(tmp_path: Path) -> None:

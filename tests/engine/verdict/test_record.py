@@ -14,14 +14,14 @@ from autolora.engine.disk.files import read_json, write_json
 from autolora.engine.ranks import LayerRank, RankRecord
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.verdict.arms import Arms, arms_of
-from autolora.engine.verdict.record import Shown, write_verdict
+from autolora.engine.verdict.record import PairLosses, write_verdict
 from tests.helpers.evidence import evidence_of
 
 ROWS = 40
 RECORD = RankRecord(4, (LayerRank("a", 3), LayerRank("b", 1)))
 
 
-def shown(pairs: int, better: float, *others: str) -> Shown:
+def shown(pairs: int, better: float, *others: str) -> PairLosses:
     """So many pairs in which the learned ranks are better by so much; LoRA gains 1 nat. `others`: further arms."""
     draw = np.random.default_rng(0)
     learned = 1 + draw.normal(0, 0.01, (pairs, ROWS))
@@ -29,10 +29,10 @@ def shown(pairs: int, better: float, *others: str) -> Shown:
     losses = {"learned": learned, "shuffled": other} | dict.fromkeys(others, other)
     results = {name: [{"metrics": {"f1": 0.1 * (i + 1)}, "lora_parameters": 100 + i} for i in range(len(found))]
                for name, found in losses.items()}  # fmt: skip
-    return Shown(losses, np.ones(ROWS), np.arange(ROWS), np.full((2, ROWS), 2.0), results)
+    return PairLosses(losses, np.ones(ROWS), np.arange(ROWS), np.full((2, ROWS), 2.0), results)
 
 
-def written(tmp_path: Path, found: Shown | None, *arguments: str, record: RankRecord = RECORD) -> dict[str, Any]:
+def written(tmp_path: Path, found: PairLosses | None, *arguments: str, record: RankRecord = RECORD) -> dict[str, Any]:
     """The content of verdict.json, which its reader accepts."""
     config, run = parse(["--name", "a", *arguments]).config, RunFolder(tmp_path / "a")
     write_verdict(found, Arms(config, run, record, {"a": 64, "b": 64}, 0.02))

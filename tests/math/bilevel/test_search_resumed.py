@@ -15,7 +15,7 @@ from autolora.engine.run.context import Context
 from autolora.engine.run.interrupt import Interrupted, StopRequest
 from autolora.engine.search.search import SearchHook, search
 from autolora.engine.tracking.metrics_file import MetricsFile
-from tests.helpers.places import ROOT
+from tests.helpers.paths import ROOT
 
 
 def scramble() -> None:

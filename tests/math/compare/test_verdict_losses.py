@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from autolora.engine.verdict.record import Shown
+from autolora.engine.verdict.record import PairLosses
 
 WEIGHTS = np.array([1.0, 1.0, 2.0, 4.0])
 LEARNED = np.array([[1.0, 2, 2, 3], [2.0, 2, 2, 2], [1.0, 1, 1, 1]])
@@ -14,12 +14,12 @@ HEAD = np.array([[4.0, 4, 8, 16], [6.0, 6, 12, 24]])
 
 
 @pytest.fixture
-def found() -> Shown:
+def found() -> PairLosses:
     losses = {"learned": LEARNED, "shuffled": SHUFFLED, "uniform": LEARNED - WEIGHTS}
-    return Shown(losses, WEIGHTS, np.arange(4), HEAD, {})
+    return PairLosses(losses, WEIGHTS, np.arange(4), HEAD, {})
 
 
-def test_the_rows_of_one_source_count_as_one(found: Shown) -> None:
+def test_the_rows_of_one_source_count_as_one(found: PairLosses) -> None:
     together = dataclasses.replace(found, sources=np.array([1, 0, 1, 2]))
     rows = (SHUFFLED - LEARNED).mean(axis=0)
     sums, weights = np.array([rows[0] + rows[2], rows[1], rows[3]]), np.array([3.0, 1.0, 4.0])
@@ -28,14 +28,14 @@ def test_the_rows_of_one_source_count_as_one(found: Shown) -> None:
     assert together.pairs().mean == found.pairs().mean
 
 
-def test_a_difference_is_nats_a_label_above_0_where_the_learned_ranks_are_better(found: Shown) -> None:
+def test_a_difference_is_nats_a_label_above_0_where_the_learned_ranks_are_better(found: PairLosses) -> None:
     np.testing.assert_allclose(found.pairs().differences, [1, 0, 0])
     np.testing.assert_allclose(found.pairs(2).differences, [1, 0])
     np.testing.assert_allclose(found.pairs(1, "uniform").differences, [-1])
     np.testing.assert_allclose(found.means(LEARNED), LEARNED.sum(axis=1) / 8)
 
 
-def test_the_gain_is_over_all_seeds_of_the_judged_pairs_and_its_error_over_rows_and_seeds(found: Shown) -> None:
+def test_the_gain_is_over_all_seeds_of_the_judged_pairs_and_its_error_over_rows_and_seeds(found: PairLosses) -> None:
     for count in (2, 3):
         rows = HEAD.mean(axis=0) - LEARNED[:count].mean(axis=0)
         assert found.pairs(count).gain == pytest.approx(rows.sum() / 8)
@@ -47,7 +47,7 @@ def test_the_gain_is_over_all_seeds_of_the_judged_pairs_and_its_error_over_rows_
     assert np.isfinite(one.gain_error), "one seed shows no spread"
 
 
-def test_the_error_of_the_rows_is_that_of_the_mean_difference_over_the_pairs(found: Shown) -> None:
+def test_the_error_of_the_rows_is_that_of_the_mean_difference_over_the_pairs(found: PairLosses) -> None:
     rows = (SHUFFLED - LEARNED).mean(axis=0)
     rest = rows - WEIGHTS * rows.sum() / 8
     assert found.pairs().row_error == pytest.approx(np.sqrt((rest**2).sum() * 4 / 3) / 8)
@@ -65,6 +65,6 @@ def test_two_heads_that_lie_close_by_luck_do_not_end_a_verdict(gain: float, spre
     for _ in range(verdicts):
         learned, head = spread * generator.standard_normal((8, 1)) - gain, generator.standard_normal((2, 1))
         losses = {arm: np.repeat(learned, 3, axis=1) for arm in ("learned", "shuffled")}
-        shown = Shown(losses, np.ones(3), np.arange(3), np.repeat(head, 3, axis=1), {})
+        shown = PairLosses(losses, np.ones(3), np.arange(3), np.repeat(head, 3, axis=1), {})
         found += not shown.pairs().worthless
     assert found / verdicts == pytest.approx(sure, abs=0.025)

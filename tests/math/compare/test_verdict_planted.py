@@ -15,7 +15,7 @@ from autolora.engine.retrain.controls import shuffled
 from autolora.engine.retrain.methods.lora import start_in_common
 from autolora.engine.verdict.arms import LEARNED, SHUFFLED
 from autolora.engine.verdict.judge import PLANS, Pairs, first_ending
-from autolora.engine.verdict.record import Shown
+from autolora.engine.verdict.record import PairLosses
 from autolora.problems.models.attach import lora_layers
 from tests.helpers import branches
 
@@ -56,7 +56,7 @@ def judged(record: RankRecord, base: dict[str, Tensor], inputs: Tensor, labels: 
             losses[SHUFFLED].append(losses_of(base, shuffled(record, sizes, seed), inputs, labels, seed))
         arms = {arm: np.stack(rows) for arm, rows in losses.items()}
         rows = len(alone)
-        return Shown(arms, np.ones(rows), np.arange(rows), alone.numpy()[None], {}).pairs(count)
+        return PairLosses(arms, np.ones(rows), np.arange(rows), alone.numpy()[None], {}).pairs(count)
 
     found = first_ending(PLANS[24], 24, up_to)
     return found[0] if found else "undecided"

@@ -11,7 +11,7 @@ import torch
 from datasets import Dataset
 
 from autolora.configs.schema import RunConfig
-from autolora.problems.data import Batch, Batches, LengthGroupedOrder, own_parts, prepare
+from autolora.problems.data import Batch, Batches, LengthGroupedOrder, local_parts, prepare
 from autolora.problems.machine.draws import seed_of
 from autolora.problems.machine.processes import ALONE, Processes
 from autolora.problems.models.load import load_tokenizer
@@ -107,7 +107,7 @@ def test_a_batch_in_parts_on_several_processes_is_that_of_one() -> None:
     rows = Dataset.from_dict({"labels": labels, "number": list(range(10))})
     weighed: dict[int, float] = {}
     for rank in range(2):
-        for own, share in zip(*own_parts(rows, list(range(10)), 4, Processes(rank, 2)), strict=True):
+        for own, share in zip(*local_parts(rows, list(range(10)), 4, Processes(rank, 2)), strict=True):
             count = sum(1 + row["number"] % 3 for row in own)
             weighed |= {row["number"]: share * (1 + row["number"] % 3) / count for row in own}
     whole = sum(1 + number % 3 for number in range(10))
@@ -116,7 +116,7 @@ def test_a_batch_in_parts_on_several_processes_is_that_of_one() -> None:
 
 def test_a_process_whose_rows_have_no_label_gets_one_with_a_label_that_counts_nothing() -> None:
     rows = Dataset.from_dict({"x": [0, 1], "labels": [[-100, 1, 2], [-100, -100, -100]]})
-    ((own,), (share,)) = own_parts(rows, [0, 1], 2, Processes(1, 2))
+    ((own,), (share,)) = local_parts(rows, [0, 1], 2, Processes(1, 2))
     assert ([row["x"] for row in own], share) == ([0], 0.0)
 
 

@@ -16,14 +16,14 @@ from autolora.engine.run.interrupt import StopRequest
 from autolora.problems.data import Data, Halves, split_rows
 from autolora.problems.machine.compute import all_seeded, choose_compute
 from autolora.problems.machine.processes import ALONE
-from autolora.problems.models.bare import Snapshot
 from autolora.problems.models.fused import split
 from autolora.problems.models.load import BaseModel
 from autolora.problems.models.precision import train_in_fp32
-from autolora.problems.tasks.given import GivenKind, GivenRows
+from autolora.problems.models.snapshot import Snapshot
+from autolora.problems.tasks.script_rows import LabelKind, ScriptRows
 
 
-class ScriptBench(Context):
+class ScriptContext(Context):
     """The model and rows of a script.
 
     `base`: the model and the modules that are trained whole. `rows`: all rows; the last `validation` of them are
@@ -32,7 +32,7 @@ class ScriptBench(Context):
     """
 
     def __init__(
-        self, config: RunConfig, base: BaseModel, kind: GivenKind, rows: GivenRows, validation: int, folder: Path,
+        self, config: RunConfig, base: BaseModel, kind: LabelKind, rows: ScriptRows, validation: int, folder: Path,
         device: torch.device,
     ) -> None:  # fmt: skip
         self.config = config
@@ -46,7 +46,7 @@ class ScriptBench(Context):
         self._bare = Snapshot(base.model, base.trained_whole)
 
     @property
-    def kind(self) -> GivenKind:
+    def kind(self) -> LabelKind:
         """The kind of labels, and the loss of a batch."""
         return self._kind
 

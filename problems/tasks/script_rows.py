@@ -10,14 +10,14 @@ from peft import TaskType
 from torch import Tensor, nn
 from torch.utils.data import Subset
 
-from autolora.problems.tasks.base import Collate, Loss, Task, own_loss
+from autolora.problems.tasks.base import Collate, Loss, Task, model_loss
 
 _DIMENSIONS = {TaskType.SEQ_CLS: 1, TaskType.TOKEN_CLS: 2, TaskType.CAUSAL_LM: 2}
 """Dimensions that the labels of a batch have."""
 
 
 @dataclass(frozen=True)
-class GivenKind:
+class LabelKind:
     """The kind of labels in a script's rows, as far as it is known.
 
     `peft_type`: PEFT's name for it. `loss_of`: the loss (None: the model's own). `tells_rows`: whether the log loss of
@@ -36,16 +36,16 @@ class GivenKind:
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         """The loss of a batch. Scalar."""
-        return (self.loss_of or own_loss)(model, dict(batch))  # a copy, as Trainer's loss removes the labels from it
+        return (self.loss_of or model_loss)(model, dict(batch))  # a copy, as Trainer's loss removes the labels from it
 
 
-Kind = Task | GivenKind
+Kind = Task | LabelKind
 """What a search reads: PEFT's task type, the head's settings, and the loss."""
 
 
 def kind_of(
-    task_type: TaskType | str | None, loss: Loss | None, rows: "GivenRows", outputs: int | None = None
-) -> GivenKind:
+    task_type: TaskType | str | None, loss: Loss | None, rows: "ScriptRows", outputs: int | None = None
+) -> LabelKind:
     """The kind of labels in these rows.
 
     Only for the task types SEQ_CLS, TOKEN_CLS and CAUSAL_LM whose batches have one row of labels for each example is
@@ -57,12 +57,12 @@ def kind_of(
     labels = rows.collate(first).get("labels")
     dims = None if known is None else _DIMENSIONS.get(known)
     if labels is None or labels.dim() != dims or len(labels) != len(first):
-        return GivenKind(known, loss)
+        return LabelKind(known, loss)
     number = labels.is_floating_point() or (known == TaskType.SEQ_CLS and outputs == 1)
-    return GivenKind(known, loss, tells_rows=not number or dims == 1, regression=number)
+    return LabelKind(known, loss, tells_rows=not number or dims == 1, regression=number)
 
 
-class GivenRows:
+class ScriptRows:
     """The examples of any data set that has a length and an index, with the interface of a task's encoded rows.
 
     Column `length`: the tokens of each example's `input_ids`, else 1, by which batches are grouped. Column `group`:

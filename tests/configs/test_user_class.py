@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from autolora.configs.errors import UserError
-from autolora.configs.own_class import digest, is_own, own_class
+from autolora.configs.user_class import digest, is_own, user_class
 
 KEY = "hypergradient.type"
 NAMES = ("mine.py:Mine", "/a b/c.py:M1", "a:b.py:X", "../x.py:_Y")
@@ -17,10 +17,10 @@ def test_the_class_is_found_and_its_file_runs_once(tmp_path: Path, monkeypatch: 
     assert [name for name in (*NAMES, *OTHERS) if is_own(name)] == list(NAMES)
     file = tmp_path / "mine.py"
     file.write_text("import dataclasses\n\n@dataclasses.dataclass\nclass Mine:\n    second_order: bool = True\n")
-    found = own_class(f"{file}:Mine", KEY)
+    found = user_class(f"{file}:Mine", KEY)
     assert found().second_order
     monkeypatch.chdir(tmp_path)
-    assert own_class("mine.py:Mine", KEY) is found
+    assert user_class("mine.py:Mine", KEY) is found
     assert digest("mine.py:Mine") == hashlib.sha256(file.read_bytes()).hexdigest()[:16]
     assert digest("other.py:Mine") is None
     assert digest("darts") is None
@@ -40,5 +40,5 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, text: str | None, wor
     if text is not None:
         file.write_text(text)
     with pytest.raises(UserError, match=rf"^--hypergradient\.type: .*{words}") as refused:
-        own_class(f"{file}:Mine", KEY)
+        user_class(f"{file}:Mine", KEY)
     assert "\n" not in str(refused.value)

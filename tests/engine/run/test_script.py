@@ -10,9 +10,9 @@ from torch import nn
 
 from autolora.configs.errors import UserError
 from autolora.configs.parser import parse
-from autolora.engine.run.given import ScriptBench, same_random_numbers
+from autolora.engine.run.script import ScriptContext, same_random_numbers
 from autolora.problems.models.load import BaseModel
-from autolora.problems.tasks.given import GivenKind, GivenRows
+from autolora.problems.tasks.script_rows import LabelKind, ScriptRows
 
 CPU = torch.device("cpu")
 
@@ -23,8 +23,8 @@ def test_second_derivatives_need_an_attention_that_has_them(tmp_path: Path, kern
     if kernel is not None:  # a model of one's own has no configuration
         model.config = SimpleNamespace(_attn_implementation=kernel)
     config = parse(["--precision", "fp32", "--device", "cpu", "--hypergradient.type", "cg"]).config
-    rows = GivenRows([{"input_ids": [1]}] * 10, lambda examples: {"x": torch.zeros(len(examples))})
-    run = ScriptBench(config, BaseModel(model, []), GivenKind(None), rows, 0, tmp_path, CPU)
+    rows = ScriptRows([{"input_ids": [1]}] * 10, lambda examples: {"x": torch.zeros(len(examples))})
+    run = ScriptContext(config, BaseModel(model, []), LabelKind(None), rows, 0, tmp_path, CPU)
     assert run.base(second_order=False)
     if kernel == "sdpa":
         with pytest.raises(UserError, match=r"^hypergradient: cg needs second .* attention 'sdpa' .* lacks; all"):

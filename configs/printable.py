@@ -3,7 +3,7 @@
 from unicodedata import category
 
 
-def plain(text: str, keep: str = "") -> str:
+def printable(text: str, keep: str = "") -> str:
     """`text`, with each control character written as Python's escape; those in `keep` stay.
 
     For example, the character that begins a colour code becomes `\\x1b`.

@@ -8,7 +8,7 @@ from torch import nn
 from transformers import DistilBertConfig, DistilBertForSequenceClassification, LlamaConfig, LlamaForCausalLM
 
 from autolora.configs.errors import UserError
-from autolora.problems.models.given import lora_settings, refuse_other_configs, trained_whole
+from autolora.problems.models.peft_config import lora_settings, refuse_other_configs, trained_whole
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ def digest(value: str) -> str | None:
     return hashlib.sha256(file.read_bytes()).hexdigest()[:16] if is_own(value) and file.is_file() else None
 
 
-def own_class(value: str, key: str) -> type[Any]:
+def user_class(value: str, key: str) -> type[Any]:
     """The class that `value` names as FILE.py:CLASS; the file is run, once a process.
 
     Raises UserError that names `key` if there is no such file, if the file fails, or if it defines no such class.

@@ -8,9 +8,9 @@ from datasets import Dataset
 from peft import TaskType
 from torch import Tensor
 
-from autolora.problems.data import own_parts
+from autolora.problems.data import local_parts
 from autolora.problems.machine.processes import ALONE
-from autolora.problems.tasks.given import GivenRows, kind_of
+from autolora.problems.tasks.script_rows import ScriptRows, kind_of
 
 EXAMPLES = [{"input_ids": [1] * n, "labels": n % 2} for n in (3, 1, 2)]
 
@@ -31,7 +31,7 @@ class Indexed(torch.utils.data.Dataset[Any]):
 
 @pytest.mark.parametrize("source", [EXAMPLES, Dataset.from_list(EXAMPLES), Indexed()], ids=["list", "hub", "torch"])
 def test_rows_are_those_of_the_source(source: Any) -> None:
-    rows = GivenRows(source, collate)
+    rows = ScriptRows(source, collate)
     assert (len(rows), rows["length"], list(rows[[0, 1, 2]]["labels"])) == (3, [3, 1, 2], [1, 1, 0])
     assert [int(example["labels"]) for example in rows.__getitems__([2, 0])] == [0, 1]
     some = rows.select([2, 1])
@@ -44,7 +44,7 @@ def test_examples_of_equal_tokens_are_one_text() -> None:
     plain: list[Any] = [{"input_ids": ids, "labels": number} for number, ids in enumerate(tokens)]
     tensors = [{name: torch.tensor(value) for name, value in example.items()} for example in plain]
     for source in (plain, Dataset.from_list(plain), tensors):
-        rows = GivenRows(source, collate, by_text=True)
+        rows = ScriptRows(source, collate, by_text=True)
         groups = list(rows["group"])
         assert [groups.index(group) for group in groups] == [0, 1, 0, 3, 4]
         assert rows["length"] == [2, 1, 2, 1, 2]
@@ -53,21 +53,21 @@ def test_examples_of_equal_tokens_are_one_text() -> None:
 
 def test_each_example_is_a_group_unless_its_text_is_all_that_is_read() -> None:
     for rows in (
-        GivenRows(EXAMPLES, collate), GivenRows([*EXAMPLES, {"labels": 1}], collate, by_text=True),
-        GivenRows([(1, 2), "text"], collate, by_text=True),
+        ScriptRows(EXAMPLES, collate), ScriptRows([*EXAMPLES, {"labels": 1}], collate, by_text=True),
+        ScriptRows([(1, 2), "text"], collate, by_text=True),
     ):  # fmt: skip
         assert list(rows["group"]) == list(range(len(rows)))
 
 
-def shares(rows: GivenRows, size: int) -> list[float]:
-    return own_parts(rows, range(len(rows)), size, ALONE)[1]
+def shares(rows: ScriptRows, size: int) -> list[float]:
+    return local_parts(rows, range(len(rows)), size, ALONE)[1]
 
 
 def test_parts_of_a_language_models_batch_weigh_the_labels_that_its_loss_reads() -> None:
     """A script's labels are often the input ids themselves, and the first of them has no token before it."""
-    rows = GivenRows([{"labels": [5] * length} for length in (2, 2, 30, 30)], collate, shifted=True)
+    rows = ScriptRows([{"labels": [5] * length} for length in (2, 2, 30, 30)], collate, shifted=True)
     assert shares(rows, 2) == pytest.approx([2 / 60, 58 / 60])
-    rows = GivenRows([{"labels": [5] * length} for length in (1, 1, 30)], collate, shifted=True)
+    rows = ScriptRows([{"labels": [5] * length} for length in (1, 1, 30)], collate, shifted=True)
     assert shares(rows, 2) == [1.0], "a part of single tokens has no loss, and its mean would be NaN"
 
 
@@ -77,10 +77,10 @@ def test_a_number_to_be_predicted_counts_whatever_its_value() -> None:
     def numbers(given: list[Any]) -> dict[str, Tensor]:
         return {"labels": torch.tensor(given)}
 
-    assert shares(GivenRows([-100.0, 3.0, 5.0], numbers), 1) == [1 / 3] * 3
-    assert shares(GivenRows([-100, 3, 5], numbers), 1) == [0.5] * 2
-    assert shares(GivenRows([-100, -100], numbers), 1) == [0.0], "one part stays"
-    halves = GivenRows([0.5, 1.5], lambda given: {"labels": torch.tensor(given, dtype=torch.bfloat16)})
+    assert shares(ScriptRows([-100.0, 3.0, 5.0], numbers), 1) == [1 / 3] * 3
+    assert shares(ScriptRows([-100, 3, 5], numbers), 1) == [0.5] * 2
+    assert shares(ScriptRows([-100, -100], numbers), 1) == [0.0], "one part stays"
+    halves = ScriptRows([0.5, 1.5], lambda given: {"labels": torch.tensor(given, dtype=torch.bfloat16)})
     assert shares(halves, 1) == [0.5] * 2
 
 
@@ -102,6 +102,6 @@ def test_a_number_to_be_predicted_counts_whatever_its_value() -> None:
 def test_which_losses_of_rows_are_known(
     task_type: Any, outputs: int | None, labels: Tensor | None, known: bool, regression: bool
 ) -> None:
-    rows = GivenRows([{}, {}], lambda examples: {} if labels is None else {"labels": labels})
+    rows = ScriptRows([{}, {}], lambda examples: {} if labels is None else {"labels": labels})
     found = kind_of(task_type, None, rows, outputs)
     assert (found.tells_rows, found.head().get("problem_type") == "regression") == (known, regression)
