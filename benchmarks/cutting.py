@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if folder.name not in set(known["run"]):
             made = pd.DataFrame(rows_of(folder))
             with replacing(asked.csv) as place:
-                pd.concat([known, made], ignore_index=True).to_csv(place, index=False)
+                pd.concat([known, made], ignore_index=True).convert_dtypes().to_csv(place, index=False)
     return 0
 
 
