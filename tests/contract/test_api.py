@@ -226,6 +226,11 @@ def weighted(logits: Tensor, labels: Tensor) -> Tensor:
     return functional.cross_entropy(logits.float(), labels, weight=torch.tensor([1.0, 4.0]))
 
 
+def penalised(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross entropy and a penalty of a five-hundredth of it."""
+    return functional.cross_entropy(logits.float(), labels) * 1.002
+
+
 def focal(logits: Tensor, labels: Tensor) -> Tensor:
     """The focal loss with gamma 2."""
     nll = functional.cross_entropy(logits.float(), labels, reduction="none")
@@ -253,7 +258,7 @@ def of_logits(loss: OfLogits) -> Loss:
     ("loss", "dtype", "measured"),
     [
         (functional.cross_entropy, torch.bfloat16, True), (weighted, torch.float32, False),
-        (weighted, torch.bfloat16, False), (focal, torch.float32, False),
+        (weighted, torch.bfloat16, False), (focal, torch.float32, False), (penalised, torch.float32, False),
     ],
 )  # fmt: skip
 def test_a_loss_other_than_the_log_loss_gives_ranks_by_size_and_a_warning(
