@@ -269,9 +269,8 @@ def _unmeasured(model: nn.Module, kind: LabelKind, given: ScriptContext) -> str:
     rows, likelihood = given.data.train, likelihood_of(kind)
     some = rows.__getitems__(evenly(len(rows), 4 if kind.peft_type == TaskType.CAUSAL_LM else 64))
     batch = on_device(given.data.collate(some), given.compute.device)
-    with given.compute.autocast():
-        own = float(kind.loss(model, batch))
-        logits = model(**{name: value for name, value in batch.items() if name != "labels"}).logits
+    own = float(kind.loss(model, batch))
+    logits = model(**{name: value for name, value in batch.items() if name != "labels"}).logits
     plain = mean_loss(likelihood, *likelihood.statistics(logits, batch["labels"]))
     if math.isclose(own, plain, rel_tol=1e-4, abs_tol=4 * torch.finfo(logits.dtype).eps * max(1.0, abs(plain))):
         return ""
