@@ -26,7 +26,7 @@ from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.run.logged import logged
 from autolora.engine.run.manifest import Changed, Stage, names_of
-from autolora.engine.run.opening import OverwriteFolders, put_aside
+from autolora.engine.run.opening import put_aside
 from autolora.engine.run.resources import computed_on, extra_memory
 from autolora.engine.search.search import SearchEngine, build_search, restore, snapshot
 from autolora.problems.hypergradients import Hypergradient, Inner, Outer, State, Tensors, approximation
@@ -65,7 +65,7 @@ def run_probe(request: Request, stop: StopRequest) -> RunFolder:
         except Changed:
             if not request.overwrite:
                 raise
-            put_aside(folder.probe, OverwriteFolders(folder.probe).free)
+            put_aside(folder.probe, folder.probe)
             run = Context(config, stop, folder=folder, stages=[Stage.of("probe", config, folder)])
         if not folder.probe_result.exists():
             write_json(folder.probe_result, probe(run))

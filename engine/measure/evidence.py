@@ -95,9 +95,10 @@ class Evidence:
     budget_rule: str
     budget_curve: tuple[BudgetPoint, ...]
     regression: bool
-    folds: int
-    plain_curve: tuple[CurvePoint, ...]
-    uneven_curve: tuple[CurvePoint, ...]
+    # What older versions measured, on two folds, lacks these.
+    folds: int = 2
+    plain_curve: tuple[CurvePoint, ...] = ()
+    uneven_curve: tuple[CurvePoint, ...] = ()
 
     @property
     def reference(self) -> CurvePoint:

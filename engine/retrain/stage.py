@@ -144,7 +144,7 @@ def _judged(model: Any, run: Context, tracker: Tracker, *, keep: bool = False) -
 def _put_evaluation_aside(run: Context) -> None:
     """Moves the files of an earlier evaluation to evaluate.old-N, and begins another one."""
     old = OverwriteFolders(run.folder.root / "evaluate").free
-    for path in reversed(list(Stage("evaluate", run.folder, {}, None).outputs)):  # metrics.json first
+    for path in reversed(Stage("evaluate", run.folder, {}, None).outputs):  # metrics.json first
         old.mkdir(exist_ok=True)
         os.rename(path, old / ("manifest" if path.is_dir() else path.name))
     run.begin("evaluate")

@@ -120,6 +120,9 @@ class Context:
             return
         if stages != ("probe",) or not self.folder.config.exists():
             write_text(self.folder.config, of_folder(self._asked))
+        for stage in self.stages:
+            if stage.recorded:  # what only an earlier stage has read is compared once this process reads it, too
+                self.known = stage.recorded.inputs | self.known
         self.known |= {name: value for name, (value, _) in inputs_in_files(self.config, self.folder).items()}
         for stage in self.stages:
             if stage.name in stages and not stage.foreign:

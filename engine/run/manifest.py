@@ -7,7 +7,7 @@ difference. Settings are compared before torch is loaded, rows once they are enc
 
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -204,10 +204,10 @@ class Stage:
         return STAGES[self.name].last == "ranks" and ranks.load(self.folder.ranks).rule == BY_HAND
 
     @property
-    def outputs(self) -> Iterator[Path]:
+    def outputs(self) -> list[Path]:
         """What it has written."""
         found = (self.folder.root / self.name, *(getattr(self.folder, key) for key in STAGES[self.name].writes))
-        return (path for path in found if path.exists())
+        return [path for path in found if path.exists()]
 
     def check_settings(self) -> None:
         """Raises Changed if what the folder holds was made with other settings, or by another version."""

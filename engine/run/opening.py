@@ -34,10 +34,7 @@ class OverwriteFolders:
     @classmethod
     def of(cls, root: Path) -> Self:
         """The folders of a run's or a study's folder; for a link, those of the folder that it leads to."""
-        real = Path(os.path.realpath(root))
-        if not real.name:
-            raise UserError(f"{root}: is not allowed as the folder of a run; allowed: runs/quickstart, for example")
-        return cls(real)
+        return cls(Path(os.path.realpath(root)))
 
     @property
     def staging(self) -> Path:
@@ -75,7 +72,7 @@ def staging_beside(
             return processes.of_first(lambda: _swap(folders))
         except Changed as found:
             if processes.of_first(lambda: new.begun):  # half-done results of another command
-                processes.of_first(lambda: put_aside(new.root, folders.free))
+                processes.of_first(lambda: put_aside(new.root, folders.root))
             else:  # found once the rows or the base model were loaded
                 first = kept.index(found.stage)
         finally:
@@ -118,10 +115,10 @@ def _swap(folders: OverwriteFolders) -> None:
     log.info("--overwrite: the old results are in %s (%.1f MiB)", old, size / 2**20)
 
 
-def put_aside(path: Path, old: Path) -> None:
-    """Renames `path` to `old`, and says so."""
+def put_aside(path: Path, root: Path) -> None:
+    """Renames `path` to the first free root.old-N, and says so."""
     if path.exists():
-        os.rename(path, old)
+        os.rename(path, old := OverwriteFolders(root).free)
         log.info("--overwrite: what was in %s is kept in %s", path, old)
 
 

@@ -16,7 +16,7 @@ from autolora.engine.run.context import Context
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import OUT_OF_TIME, Interrupted, StopRequest
 from autolora.engine.run.manifest import Changed, Stage
-from autolora.engine.run.opening import OverwriteFolders, put_aside
+from autolora.engine.run.opening import put_aside
 from autolora.engine.run.program import commit
 from autolora.engine.stages import run_stages
 from autolora.engine.study.launch import launch
@@ -80,7 +80,7 @@ def _begin(arms: Arms, stop: StopRequest, *, overwrite: bool) -> None:
         if not overwrite:
             raise
         for path in (folder.verdict, folder.verdict_summary):
-            put_aside(path, OverwriteFolders(path).free)
+            put_aside(path, path)
         verdict = dataclasses.replace(verdict, recorded=None)
     if verdict.recorded is None:
         folder.verdict.mkdir(parents=True, exist_ok=True)

@@ -79,6 +79,18 @@ def test_a_record_written_by_hand_needs_names_and_ranks_only(tmp_path: Path) -> 
     check_against(record, SHAPES, path)
 
 
+def test_a_record_of_a_version_that_measured_on_two_folds_is_read(tmp_path: Path) -> None:
+    path, whole = tmp_path / "ranks.json", dataclasses.replace(searched_record(), evidence=evidence_of())
+    ranks.save(whole, path)
+    lacking = ("folds", "plain_curve", "uneven_curve")
+    old = {key: value for key, value in json.loads(path.read_text()).items() if key not in lacking}
+    path.write_text(json.dumps(old | {"allowed_gap": 0.02}))
+    found = ranks.load(path)
+    assert found.ranks == whole.ranks
+    assert found.evidence is not None
+    assert (found.evidence.gain, found.evidence.folds) == (evidence_of().gain, 2)
+
+
 def layers(*pairs: tuple[Any, Any]) -> str:
     return json.dumps({"layers": [{"name": name, "rank": rank} for name, rank in pairs]})
 
