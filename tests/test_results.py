@@ -180,7 +180,23 @@ def summary() -> list[Table]:
     return [table("learned places better by, % of the gain", pd.DataFrame(columns).loc[tasks].fillna(""))]
 
 
-COMPUTED = {"table1": table1, "seeds": seeds, "enough": enough, "places": places, "README": summary}
+def cutting() -> list[Table]:
+    """What cuts lose beside the whole adapter, in percent of what rank 32 gains; the most rows chose them."""
+    cuts, runs = pd.read_csv(FOLDER / "cutting.csv"), pd.read_csv(FOLDER / "ways.csv")
+    losses = runs.pivot_table(index="task", columns="variant", values="log_loss")
+    gains = losses["head"] - losses["rank 32"]
+    whole = cuts[cuts["cut"] == "whole"].set_index("run")["loss"]
+    most = cuts.groupby("run")["rows"].transform("max")
+    found = cuts[cuts["rows"].isin([0]) | (cuts["rows"] == most)].query("rank in [1, 4, 8]")
+    lost = 100 * (found["loss"] - found["run"].map(whole)) / found["task"].map(gains)
+    of_cuts = lost.groupby([found["cut"], found["task"], found["rank"]], sort=False).agg(with_error, digits=1)
+    wide = of_cuts.unstack([1, 2])
+    return [table("lost, % of the gain", wide.set_axis([f"{TASKS[task]}, rank {at}" for task, at in wide], axis=1))]
+
+
+COMPUTED = {
+    "table1": table1, "seeds": seeds, "enough": enough, "places": places, "README": summary, "cutting": cutting,
+}  # fmt: skip
 """The pages whose tables are computed from single trainings."""
 
 
