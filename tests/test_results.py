@@ -195,7 +195,7 @@ def cutting() -> list[Table]:
 
 
 COMPUTED = {
-    "table1": table1, "seeds": seeds, "enough": enough, "places": places, "README": summary, "cutting": cutting,
+    "table1": table1, "seeds": seeds, "enough": enough, "places": places, "README": summary, "cutting": cutting, "ways": list,
 }  # fmt: skip
 """The pages whose tables are computed from single trainings."""
 
