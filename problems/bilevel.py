@@ -14,28 +14,27 @@ holds no random state.
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import torch
 from betty.configs import Config
 from betty.problems import ImplicitProblem
 from torch import Tensor, nn
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.nn.utils import get_total_norm
 
 from autolora.configs.search import Constraint
 from autolora.problems.data import Batch, Batches
 from autolora.problems.gates import Gates
-from autolora.problems.hypergradients import Hypergradient, State, Step, Tensors
+from autolora.problems.hypergradients import Hypergradient, State, Step, Tensors, minus
 from autolora.problems.machine.compute import Compute, seeded
 from autolora.problems.machine.draws import seed_of
 from autolora.problems.machine.processes import ALONE, Processes
 from autolora.problems.tasks.base import Loss, model_loss
 
-Gradient = list[Tensor | None]
-"""None for an input that the loss does not use."""
+Gradient = list[Tensor]
 
 
 @dataclass
@@ -48,12 +47,10 @@ class Passes:
 
 @dataclass
 class Shared:
-    """What both levels share: where they compute, the processes among which they divide a batch, how random numbers
-    are seeded (those of torch, or of numpy and Python, too), and the counted passes."""
+    """What both levels share: where they compute, the processes among which they divide a batch, the passes."""
 
     compute: Compute
     processes: Processes = ALONE
-    seeded: Callable[[int, torch.device], AbstractContextManager[None]] = seeded
     passes: Passes = field(default_factory=Passes)
 
 
@@ -75,8 +72,7 @@ class Level(ImplicitProblem):
         self.batch = Batch([], 0)
         self.last_loss = torch.full((), math.nan, device=shared.compute.device)
         self.norm = torch.zeros((), device=shared.compute.device)
-        self.skipped = torch.tensor(False, device=shared.compute.device)
-        self.skipped_steps = torch.tensor(0, device=shared.compute.device)
+        self.skipped, self.skipped_steps = False, 0
         self._further = 0
 
     def trainable_parameters(self) -> list[nn.Parameter]:
@@ -101,22 +97,15 @@ class Level(ImplicitProblem):
         """Takes a step, or skips it if its loss or gradient is not finite: then no parameter changes."""
         self.batch, self._further = self.batches[self.count - 1], 0  # Betty has counted the step already
         self.last_loss, gradient = self.descent(self.batch)
-        self.norm = get_total_norm([slope for slope in gradient if slope is not None])
-        self.skipped = ~(self.last_loss + self.norm).isfinite()
-        self.skipped_steps = self.skipped_steps + self.skipped
+        self.norm = get_total_norm(gradient)
+        self.skipped = not (self.last_loss + self.norm).isfinite()
+        self.skipped_steps += self.skipped
         for parameter, slope in zip(self.trained, gradient, strict=True):
             parameter.grad = slope
-        if self.optimizer.defaults.get("fused"):
-            self.optimizer.found_inf = self.skipped.float()
-            self.optimizer_step()  # the kernel skips by itself: reading `skipped` here would stall a GPU
-        elif not self.skipped:
+        if not self.skipped:
             self.optimizer_step()
         self.zero_grad()
         return {"loss": self.last_loss}
-
-    def clip_grad(self) -> None:
-        """Clips the gradient as Betty does, by the norm that is known already."""
-        clip_grads_with_norm_(self.trained, self.gradient_clipping, self.norm)
 
     def descent(self, batch: Batch) -> tuple[Tensor, Gradient]:
         """The loss of a batch, and the gradient that the optimiser is to follow."""
@@ -130,28 +119,25 @@ class Level(ImplicitProblem):
         compute = self.shared.compute
         for number, (inputs, share) in enumerate(batch.parts):
             self.shared.passes.forward += 1
-            with self.shared.seeded(seed_of(batch.seed, "masks", number), compute.device), compute.autocast():
+            with seeded(seed_of(batch.seed, "masks", number), compute.device), compute.autocast():
                 loss: Tensor = self.training_step(inputs)
             yield loss if share == 1 else loss * share
             del loss
 
     def loss_and_gradient(self, batch: Batch, inputs: Tensors) -> tuple[Tensor, Gradient]:
-        """L and dL/d inputs of a batch at the current W and beta, each in memory of its own.
+        """L and dL/d inputs of a batch at the current W and beta, zeros for an unused input.
 
-        None for an input that no part uses: AdamW leaves such a weight alone, and would decay it for a gradient of
-        zeros. (Several processes do not know this of each other.)
-        """
+        Each in memory of its own: two weights that are added have one gradient, which would be clipped twice."""
 
         def found(loss: Tensor) -> Gradient:
             return [loss.detach(), *self._grad(loss, inputs)]
 
-        loss, *gradient = self._summed(found, self.losses(batch), [self.last_loss, *inputs])
-        assert loss is not None
-        return loss, _apart(gradient)
+        loss, *gradient = self._summed(found, self.losses(batch))
+        return loss, [slope.clone() for slope in gradient]
 
-    def gradient(self, batch: Batch, inputs: Tensors) -> list[Tensor]:
+    def gradient(self, batch: Batch, inputs: Tensors) -> Gradient:
         """dL/d inputs of a batch at the current W and beta, zeros for an unused input."""
-        return _filled(self.loss_and_gradient(batch, inputs)[1], inputs)
+        return self.loss_and_gradient(batch, inputs)[1]
 
     def products(self, batch: Batch) -> Callable[[Tensors, Tensors], list[Tensor]]:
         """Products with the second derivatives of L at the current W and beta: a function of a direction in W and of
@@ -170,11 +156,11 @@ class Level(ImplicitProblem):
         def product(direction: Tensors, inputs: Tensors) -> list[Tensor]:
             def along(gradient: Gradient) -> Gradient:
                 # torch refuses to differentiate a constant.
-                used = [(g, d) for g, d in zip(gradient, direction, strict=True) if g is not None and g.requires_grad]
+                used = [(g, d) for g, d in zip(gradient, direction, strict=True) if g.requires_grad]
                 slopes, directions = zip(*used, strict=True)
                 return self._grad(slopes, inputs, grad_outputs=directions, retain_graph=kept is not None)
 
-            return _filled(self._summed(along, gradients() if kept is None else kept, inputs), inputs)
+            return self._summed(along, gradients() if kept is None else kept)
 
         return product
 
@@ -185,17 +171,13 @@ class Level(ImplicitProblem):
 
     def _grad(self, loss: Any, inputs: Tensors, **options: Any) -> Gradient:
         self.shared.passes.backward += 1
-        return list(torch.autograd.grad(loss, inputs, allow_unused=True, **options))
+        return list(torch.autograd.grad(loss, inputs, materialize_grads=True, **options))
 
-    def _summed(self, function: Callable[[Any], Gradient], parts: Iterable[Any], inputs: Tensors) -> Gradient:
-        """The sum of a function over the parts of a batch, and over all processes. `inputs`: by which it derives."""
-        total: Gradient = []
+    def _summed(self, function: Callable[[Any], Gradient], parts: Iterable[Any]) -> Gradient:
+        """The sum of a function over the parts of a batch, and over all processes."""
         # map, as a loop over the parts would hold the graph of one while the next is made.
-        for found in map(function, parts):
-            pairs = zip(total or [None] * len(found), found, strict=True)
-            total = [f if t is None else t if f is None else t + f for t, f in pairs]
-        processes = self.shared.processes
-        return total if processes.size == 1 else [*processes.summed(_filled(total, inputs))]
+        total = reduce(lambda one, other: minus(one, -1, other), map(function, parts))
+        return self.shared.processes.summed(total)
 
 
 class LoraProblem(Level):
@@ -234,15 +216,14 @@ class LoraProblem(Level):
         if reads != "nothing":
             before = [weight.detach().clone() for weight in self.trained]
             rate = float(self.optimizer.param_groups[0]["lr"])  # the scheduler moves on after this step
-            by_beta, used = _filled(found[len(gradient) :], beta), _filled(gradient, self.trained)
-            step = Step(batch, before, rate, by_beta, used, self.skipped)
+            step = Step(batch, before, rate, found[len(gradient) :], gradient)
             self.steps = [*self.steps, step] if reads == "every step" else [step]
         return loss, gradient
 
     def one_step_descent(self, batch: Any = None) -> dict[str, Tensor]:
         found = super().one_step_descent(batch)
-        for step in self.steps[-1:]:
-            step.skipped = self.skipped
+        if self.skipped:  # W' is W, which does not depend on beta
+            self.steps = self.steps[:-1]
         return found
 
     @contextmanager
@@ -290,7 +271,7 @@ class SelectionProblem(Level):
     def one_step_descent(self, batch: Any = None) -> dict[str, Tensor]:
         before = self.state
         found = super().one_step_descent(batch)
-        if self.state and self.skipped | self.lora.skipped:
+        if self.state and (self.skipped or self.lora.skipped):
             self.state = before  # numbers that are not finite would stay in it
         return found
 
@@ -298,8 +279,7 @@ class SelectionProblem(Level):
         """Eq. 5: one backward pass gives the direct term and v = dL_val/dW', the hypergradient gives the implicit
         one."""
         inputs = self.trained if self.hypergradient.reads == "nothing" else [*self.trained, *self.weights]
-        loss, gradient = self.loss_and_gradient(batch, inputs)
-        found = _filled(gradient, inputs)
+        loss, found = self.loss_and_gradient(batch, inputs)
         self.direct = _flat(found[: len(self.trained)])
         self.implicit = _flat(self._implicit(found[len(self.trained) :]))
         self.lora.steps = []
@@ -309,16 +289,16 @@ class SelectionProblem(Level):
     def _implicit(self, v: list[Tensor]) -> list[Tensor]:
         """The implicit term. What the hypergradient draws is the same in all processes, and in a search that
         resumes."""
-        with self.shared.seeded(seed_of(self.seed, "hypergradient", self.count), self.shared.compute.device):
+        if self.hypergradient.reads != "nothing" and not self.lora.steps:  # all were skipped
+            return [torch.zeros_like(beta) for beta in self.trained]
+        with seeded(seed_of(self.seed, "hypergradient", self.count), self.shared.compute.device):
             if self.state is None:
                 self.state = self.hypergradient.start(self.lora)
             term, self.state = self.hypergradient.term(self.state, v, self.lora, self)
         shapes = [one.shape for one in term], [beta.shape for beta in self.trained]
         if shapes[0] != shapes[1]:  # of another shape it would be scrambled over beta
             raise ValueError(f"the implicit term has the shapes {shapes[0]}, beta has {shapes[1]}")
-        # After a skipped step W' is W, which does not depend on beta. A test of it would stall a GPU.
-        only = self.hypergradient.reads == "last step"
-        return [torch.where(self.lora.skipped, 0.0, part) for part in term] if only else term
+        return term
 
     def diagnostics(self) -> dict[str, float | None]:
         """|implicit| / |direct| and the cosine of the two in the last outer step; None where they are not defined:
@@ -365,18 +345,6 @@ class SelectionVariables(nn.Module):
         """
         alpha = self.alpha()
         return alpha / self.alpha_at_start if self.scale == "start" else alpha
-
-
-def _filled(gradient: Gradient, inputs: Tensors) -> list[Tensor]:
-    """The gradient with zeros for unused inputs."""
-    return [torch.zeros_like(i) if g is None else g for g, i in zip(gradient, inputs, strict=True)]
-
-
-def _apart(gradient: Gradient) -> Gradient:
-    """Two weights that are added have one gradient, which would be clipped twice: the second gets a copy."""
-    first: dict[int, int] = {}
-    places = [None if g is None else first.setdefault(g.data_ptr(), place) for place, g in enumerate(gradient)]
-    return [g if g is None or places[i] == i else g.clone() for i, g in enumerate(gradient)]
 
 
 def _flat(tensors: Sequence[Tensor]) -> Tensor:

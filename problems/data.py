@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import send_to_device
 from datasets import Dataset
 from torch import Tensor
 from torch.utils.data import Sampler
@@ -15,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from autolora.configs.schema import RunConfig
-from autolora.problems.machine.compute import all_seeded, on_device
+from autolora.problems.machine.compute import seeded
 from autolora.problems.machine.draws import seed_of
 from autolora.problems.machine.processes import ALONE, Processes
 from autolora.problems.rows import evenly, keys_of, split_groups
@@ -197,7 +198,7 @@ class Batches:
 
     def _batch(self, numbers: Sequence[int], seed: int) -> Batch:
         own = seed_of(seed, self.processes.rank)
-        with all_seeded(seed_of(own, "rows"), self.device):  # a collate may draw, as that of masked words does
+        with seeded(seed_of(own, "rows"), self.device):  # a collate may draw, as that of masked words does
             rows, shares = local_parts(self.rows, numbers, self.size, self.processes)
-            parts = [on_device(self.collate(part), self.device) for part in rows]
+            parts = [send_to_device(self.collate(part), self.device) for part in rows]
         return Batch(list(zip(parts, shares, strict=True)), own)

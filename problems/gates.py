@@ -88,7 +88,7 @@ class Gates:
             hook.remove()
 
     @torch.no_grad()
-    def sizes(self) -> Tensor:
+    def norms(self) -> Tensor:
         """|B_j| |A_j| of every component: the Frobenius norm of B_j A_j, without alpha and scaling. [layers, k]"""
         return torch.stack([a.float().norm(dim=1) * b.float().norm(dim=0) for a, b in self.factors()]).cpu()
 

@@ -47,7 +47,6 @@ class Step:
     rate: float
     by_beta: list[Tensor]
     used: list[Tensor]
-    skipped: Tensor
 
 
 class Hypergradient(ABC):
@@ -145,10 +144,8 @@ class Sama(Darts):
         for weight, gradient in zip(inner.trained, inner.steps[-1].used, strict=True):
             inner.optimizer.state[weight]["last_grad"] = gradient
         group = inner.optimizer.param_groups[0]
-        rate, group["lr"] = (
-            group["lr"],
-            1.0,
-        )  # Betty multiplies by it; it is the next step's already, and eta says the size
+        # Betty multiplies by the rate; it is the next step's already, and eta says the size.
+        rate, group["lr"] = group["lr"], 1.0
         along: list[Tensor] = precondition(v, inner)
         group["lr"] = rate
         for weight in inner.trained:
@@ -204,8 +201,6 @@ def _adam_slope(inner: Inner, weight: Tensor, gradient: Tensor) -> Tensor:
     """The derivative of Adam's update, m / (sqrt(v) + epsilon) with corrected moments, with respect to the
     gradient."""
     state, group = inner.optimizer.state[weight], inner.optimizer.param_groups[0]
-    if not state:  # no loss has used the weight yet
-        return gradient
     (one, two), steps = group["betas"], state["step"]  # a tensor: reading it would stall a GPU
     first, second = 1 - one**steps, 1 - two**steps
     root = (state["exp_avg_sq"] / second).sqrt()
@@ -262,9 +257,9 @@ class Unrolled(WithEta):
         for step in reversed(inner.steps):
             with inner.at(step.weights):
                 products = inner.products(step.batch)(v, [*inner.trained, *outer.trained])
-            change = [torch.where(step.skipped, 0.0, product) for product in products]
             v, term = (
-                minus(values, self.size(step), c) for values, c in ((v, change[: len(v)]), (term, change[len(v) :]))
+                minus(values, self.size(step), c)
+                for values, c in ((v, products[: len(v)]), (term, products[len(v) :]))
             )
         return term, state
 

@@ -1,7 +1,7 @@
 """Rows of one input form a group: a record's references, copies of a text. A group is never on both sides of a
 split."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,15 +10,14 @@ from datasets import Dataset
 from autolora.configs.errors import UserError
 
 
-def split_groups(groups: Sequence[Hashable] | np.ndarray, share: float, seed: int, key: str) -> list[np.ndarray]:
+def split_groups(groups: Sequence[int] | np.ndarray, share: float, seed: int, key: str) -> list[np.ndarray]:
     """Numbers of the rows that stay, and of those drawn by seed: whole groups in a random order, each that still fits
     into `share` of the rows, but at least one. If all rows are one group, each is a group of its own.
 
     Raises UserError, naming the setting `key`, for fewer than two rows."""
     if len(groups) < 2:
         raise UserError(f"--task.{key}: {len(groups)} rows cannot be divided; allowed: two rows or more")
-    owners, names = pd.factorize(pd.Series(list(groups), dtype=object))
-    owners = owners if len(names) > 1 else np.arange(len(owners))
+    owners = numbered(groups)
     sizes, left = np.bincount(owners), min(max(round(len(owners) * share), 1), len(owners) - 1)
     fitting = []
     for group in np.random.default_rng(seed).permutation(len(sizes)):
@@ -27,6 +26,13 @@ def split_groups(groups: Sequence[Hashable] | np.ndarray, share: float, seed: in
             left -= sizes[group]
     drawn = np.isin(owners, fitting or [sizes.argmin()])
     return [np.flatnonzero(~drawn), np.flatnonzero(drawn)]
+
+
+def numbered(groups: Sequence[int] | np.ndarray) -> np.ndarray:
+    """The number of each row's group, counted in the order of the rows [rows]; `groups`: equal for rows of one input.
+    If all rows have one input, each is a group of its own."""
+    owners, found = pd.factorize(np.asarray(groups))
+    return owners if len(found) > 1 else np.arange(len(owners))
 
 
 def keys_of(rows: Dataset, columns: Sequence[str]) -> np.ndarray:

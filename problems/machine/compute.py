@@ -1,25 +1,17 @@
 """Where and how precisely to compute: device, autocast, random states that can be replayed, seconds of a step."""
 
-import gc
 import random
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from accelerate.utils.memory import clear_device_cache
+from torch import nn
 
 from autolora.configs.errors import UserError
 from autolora.configs.schema import RunConfig
-
-
-def on_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-    """The batch with its tensors on the device. A script's batch may hold plain numbers, too, such as the longest
-    length of texts that are packed into one row."""
-    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
 
 
 def holds_bf16(model: nn.Module) -> bool:
@@ -38,19 +30,12 @@ class Compute:
     device: torch.device
     bf16: bool
 
-    @property
-    def fused(self) -> bool:
-        """Whether AdamW's fused kernel is used on this device; it can skip a step without waiting for the GPU."""
-        return self.device.type in ("cpu", "cuda")
-
     def let_go(self) -> None:
         """Frees the memory of models that nothing uses any more: two models at once may not fit.
 
         Reference cycles (Trainer and its callbacks, Betty's problems) keep such models until garbage is collected.
         """
-        gc.collect()
-        if self.device.type != "cpu":
-            torch.get_device_module(self.device).empty_cache()
+        clear_device_cache(garbage_collection=True)
 
     def autocast(self) -> AbstractContextManager[None]:
         """Context in which forward passes run."""
@@ -88,26 +73,15 @@ def fast_bf16(device: str) -> bool:
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Runs its body from random states of torch that follow from `seed`; then restores them."""
+    """Runs its body from random states of Python, numpy and torch that follow from `seed`; then restores them."""
     gpu = device.type != "cpu"
-    with torch.random.fork_rng([device.index or 0] if gpu else [], device_type=device.type if gpu else "cuda"):
-        torch.default_generator.manual_seed(seed)
-        if gpu:
-            gpus = torch.get_device_module(device)
-            # manual_seed seeds the current GPU, which may be another one; Apple's module knows a single GPU.
-            with gpus.device(device) if hasattr(gpus, "device") else nullcontext():
-                gpus.manual_seed(seed)
-        yield
-
-
-@contextmanager
-def all_seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """As `seeded`, and the random states of Python and numpy, too. (numpy's takes a tenth of a millisecond.)"""
     kept = random.getstate(), np.random.get_state(legacy=False)
     random.seed(seed)
     np.random.seed(seed % 2**32)
     try:
-        with seeded(seed, device):
+        with torch.random.fork_rng([device.index or 0] if gpu else [], device_type=device.type if gpu else "cuda"):
+            # torch.manual_seed seeds all GPUs; where none is used it would note its caller each time.
+            (torch.manual_seed if gpu else torch.default_generator.manual_seed)(seed)
             yield
     finally:
         random.setstate(kept[0])
@@ -118,12 +92,3 @@ def wait_for(device: torch.device) -> None:
     """Waits until the device has finished its work: a GPU may still compute after the Python call has returned."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
-
-
-def timed(action: Callable[[], object], device: torch.device) -> float:
-    """Seconds that `action` takes, including the work that it starts on the device, but no earlier work there."""
-    wait_for(device)
-    began = time.perf_counter()
-    action()
-    wait_for(device)
-    return time.perf_counter() - began

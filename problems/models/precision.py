@@ -1,14 +1,11 @@
 """The precision of the frozen weights: fp32, or bf16 with everything that is trained in fp32."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import torch
 from accelerate.utils import recursively_apply
-from torch import nn
 from transformers import AutoModelForCausalLM
 
 from autolora.configs.schema import RunConfig
@@ -53,10 +50,8 @@ def train_in_fp32(base: BaseModel, dtype: torch.dtype) -> BaseModel:
             lambda module, inputs, options: (_cast(inputs, torch.float32), _cast(options, torch.float32)),
             with_kwargs=True,
         )
-    frozen = next((weight for weight in model.parameters() if weight.dtype == dtype), torch.empty(0, dtype=dtype))
     for name in filter(partial(in_body, model), base.trained_whole):
-        # Inside weights_in_fp32 the frozen modules compute in fp32.
-        model.get_submodule(name).register_forward_hook(lambda module, inputs, output: _cast(output, frozen.dtype))
+        model.get_submodule(name).register_forward_hook(lambda module, inputs, output: _cast(output, dtype))
     return base
 
 
@@ -64,16 +59,3 @@ def _cast(values: Any, dtype: torch.dtype) -> Any:
     """Casts a tensor of floating point numbers, and all of them in tuples, lists and mappings: attention returns a
     tuple."""
     return recursively_apply(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor, values)
-
-
-@contextmanager
-def weights_in_fp32(model: nn.Module) -> Iterator[None]:
-    """Inside the `with` block, frozen bf16 weights are replaced by fp32 copies of the same numbers."""
-    kept = [(weight, weight.data) for weight in model.parameters() if weight.dtype == torch.bfloat16]
-    try:
-        for weight, numbers in kept:
-            weight.data = numbers.float()
-        yield
-    finally:
-        for weight, numbers in kept:
-            weight.data = numbers

@@ -82,26 +82,6 @@ class Task(ABC):
     def inputs_of(self, rows: Dataset) -> Sequence[str]:
         """The columns of rows that the model reads: rows in which they are equal are of one input."""
 
-    @property
-    def name(self) -> str:
-        """What the task is called in results."""
-        return str(self.config.result_name)
-
-    @property
-    def evaluation_split(self) -> str:
-        """The split that is evaluated; of several, with a plus between."""
-        return "+".join(self.raw.evaluation)
-
-    @property
-    def held_out(self) -> bool:
-        """Whether the evaluated rows were taken out of the training rows."""
-        return self.raw.held_out
-
-    @property
-    def inputs(self) -> Sequence[str]:
-        """The columns that the model reads."""
-        return self.inputs_of(self.raw.train)
-
     def origin(self, split: str | None = None) -> str:
         """How a message about the training rows, or about `split`, begins: the option, then the file or data set."""
         file = None if split is None else self.config.file_of(split)

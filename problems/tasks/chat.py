@@ -14,6 +14,7 @@ from jinja2 import TemplateError
 from peft import TaskType
 from torch import Tensor
 from transformers import AutoModelForCausalLM, DataCollatorForSeq2Seq, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from autolora.configs.errors import UserError
 from autolora.configs.tasks import OF_TOKENS
@@ -67,6 +68,9 @@ class Conversations(Task):
         return ["source"]
 
     def adapt(self, model: PreTrainedModel) -> None:
+        kind = model.config.model_type
+        if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(model.config, "is_decoder", False):
+            raise UserError(f"--model.name: {kind} sees the tokens that it should predict; allowed: next-token models")
         model.loss_function = partial(token_loss, smoothing=self.config.smoothing)
 
     def template(self, tokenizer: PreTrainedTokenizerBase) -> Template:

@@ -208,7 +208,7 @@ class Texts(Task):
 
     def predictions(self, predicted: np.ndarray, rows: Dataset) -> pd.DataFrame:
         """Columns: the texts; `label`; `predicted`; and for classes `probability`, the model's for that class."""
-        table = pd.DataFrame(rows["texts"][:], columns=list(self.inputs))
+        table = pd.DataFrame(rows["texts"][:], columns=self.inputs_of(self.raw.train))
         labels, best = rows["labels"][:], self._restored(predicted)
         if self.regression:
             return table.assign(label=labels, predicted=best)
