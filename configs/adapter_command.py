@@ -1,12 +1,11 @@
 """The command lines `run.py measure ADAPTER --data FILE` and `run.py cut ADAPTER OUT --data FILE --keep 0.99`."""
 
-import argparse
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from autolora.configs.errors import UserError
 from autolora.configs.layers import flat, tree_of
-from autolora.configs.parser import options, value_of
+from autolora.configs.parser import Parser, options, value_of
 from autolora.configs.requests import AdapterRequest
 
 WORDS = ("measure", "cut")
@@ -14,22 +13,18 @@ _ALSO = ("device", "precision", "seed")
 """Keys of a run that these commands take beside the sections task and model."""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{self.prog.partition(' ')[2]}: {message}")
-
-
 def parse_adapter_command(argv: Sequence[str]) -> AdapterRequest:
     """What a command line asks for whose first word is in WORDS. Raises UserError."""
     parser = _parser(argv[0])
     given, rest = parser.parse_known_args(argv[1:])
     asked = vars(given)
-    return AdapterRequest(cuts=argv[0] == "cut", settings=_settings(rest), **asked)
+    size: dict[str, Any] = {key: asked.pop(key) for key in ("keep", "rank", "parameters", "max_rank") if key in asked}
+    return AdapterRequest(cuts=argv[0] == "cut", settings=_settings(rest), size=size, **asked)
 
 
-def _parser(word: str) -> _Parser:
+def _parser(word: str) -> Parser:
     what = "measure an adapter on rows" if word == "measure" else "cut an adapter to fewer ranks"
-    parser = _Parser(
+    parser = Parser(
         prog=f"run.py {word}", allow_abbrev=False, description=f"{what[0].upper()}{what[1:]}.",
         epilog="Also --task.KEY (such as --task.type text, tokens, chat), --model.KEY, --device, "
         "--precision and --seed, as for a run.",

@@ -61,16 +61,8 @@ def parse_command(argv: Sequence[str]) -> Command:
         raise SystemExit(0)
     named = ", ".join(path.name for path in paths)
     note = f"{named}: left out what does not belong to this command's choices: {', '.join(dropped)}"
-    source = (asked.config or [DEFAULT_CONFIG])[-1]
     notes = (note,) if dropped else ()
-    return Request(config, asked.stage, asked.overwrite, source, frozenset(command), notes, asked.list)
-
-
-def parse(argv: Sequence[str]) -> Request:
-    """`parse_command` for a command line that runs something."""
-    request = parse_command(argv)
-    assert isinstance(request, Request)
-    return request
+    return Request(config, asked.stage, asked.overwrite, frozenset(command), notes, asked.list)
 
 
 def options(argv: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """What one command line can ask for."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from autolora.configs.schema import RunConfig, Stage
@@ -11,16 +11,15 @@ Trainer = Literal["peft", "trl", "axolotl", "llama-factory", "unsloth"]
 
 @dataclass(frozen=True)
 class Request:
-    """Run stages with a configuration; `source` is its file, as the user named it; `overwrite` replaces results.
+    """Run stages with a configuration; `overwrite` replaces results.
 
     `given`: the keys on the command line. `notes`: what to tell before the run. `lists`: print a study's commands
     instead of running them.
     """
 
     config: RunConfig
-    stage: Stage
-    overwrite: bool
-    source: str
+    stage: Stage = "all"
+    overwrite: bool = False
     given: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
     lists: bool = False
@@ -46,7 +45,7 @@ class AdapterRequest:
     """Measure an adapter on the rows in `data`, and with `cuts` write a smaller one to `out`.
 
     `folder`: where measure.json lies (None: beside the adapter). `settings`: keys of a run -> values, which say how
-    rows are read and the base model is loaded. One of `keep`, `rank` and `parameters` says how small the cut is."""
+    rows are read and the base model is loaded. `size`: how small the cut is, as MeasuredAdapter takes it."""
 
     adapter: str
     data: str
@@ -56,10 +55,7 @@ class AdapterRequest:
     rows: int = 2000
     folder: str | None = None
     out: str = ""
-    keep: float | None = None
-    rank: int | None = None
-    parameters: int | None = None
-    max_rank: int | None = None
+    size: Mapping[str, Any] = field(default_factory=dict)
     test: str | None = None
     padded: bool = False
 

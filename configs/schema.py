@@ -1,6 +1,5 @@
 """A run: what all runs have, and a class for each method, with the keys that it reads and what is true of it."""
 
-from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, TypeAdapter, model_validator
@@ -87,13 +86,11 @@ class RunConfig(Section):
     @property
     def evaluates_base(self) -> bool:
         """Whether a run only evaluates the base model: method head trains nothing if the model has no head."""
-        return self.task.headless and not self.modules_to_save and not self.trains_blocks
+        return self.task.headless and not self.of_lora("modules_to_save") and not self.trains_blocks
 
-    @property
-    def modules_to_save(self) -> list[str] | None:
-        """lora.modules_to_save; None for a method without it."""
-        found: list[str] | None = getattr(getattr(self, "lora", None), "modules_to_save", None)
-        return found
+    def of_lora(self, key: str) -> Any:
+        """The value of a key of the section lora; None for a method without it."""
+        return getattr(getattr(self, "lora", None), key, None)
 
     @property
     def sweeps(self) -> bool:
@@ -143,18 +140,13 @@ class Autolora(Searching):
 
     searches: ClassVar = "gradients"
 
-    @cached_property
-    def second_order(self) -> bool:
-        """Whether the hypergradient needs second derivatives."""
-        return self.hypergradient.needs_second_derivatives
-
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         search = self.search
         if self.hypergradient.moves_alpha and search.steps < search.unroll_steps:
             raise ValueError(f"search.unroll_steps: {search.unroll_steps} are more than search.steps, so that alpha "
                              f"would never change")  # fmt: skip
-        if self.model.attention == "sdpa" and self.answer.from_run is None and self.second_order:
+        if self.model.attention == "sdpa" and self.answer.from_run is None and self.hypergradient.second_order:
             raise ValueError(f"model.attention: sdpa lacks second derivatives, which hypergradient.type "
                              f"{self.hypergradient.type} needs")  # fmt: skip
         return self

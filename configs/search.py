@@ -84,11 +84,6 @@ class HypergradientConfig(Section):
     moves_alpha: ClassVar[bool] = True
     """Whether the search takes outer steps."""
 
-    @property
-    def needs_second_derivatives(self) -> bool:
-        """`second_order`; an approximation of the user's own says so itself, for which its file is run."""
-        return self.second_order
-
 
 class FirstOrder(HypergradientConfig):
     """eta = 0: no implicit term."""
@@ -190,7 +185,8 @@ class OwnHypergradient(HypergradientConfig):
     """Its arguments by name, such as "{rate: 0.1}"."""
 
     @property
-    def needs_second_derivatives(self) -> bool:
+    def second_order(self) -> bool:  # type: ignore[override]
+        """As for every type; its class says so, for which its file is run."""
         return bool(getattr(user_class(self.type, "hypergradient.type"), "second_order", False))
 
 
@@ -223,9 +219,6 @@ class ProbeConfig(Section):
     """Search steps at which they are compared from the same trained state, each at the last outer step up to there."""
     etas: Annotated[list[NotNegative | Literal["lr", "betty"]], Field(min_length=1)] = ["lr", "betty"]
     """Values of hypergradient.eta at which they are compared."""
-    timed_steps: Count = 5
-    """After the last comparison, this many outer steps of each approximation, with their inner steps, are timed,
-    alternating with as many steps of plain LoRA."""
 
 
 class AnswerConfig(Section):

@@ -1,6 +1,5 @@
 """The section `task`: what is learned, and from which rows. Each type has the keys that it reads, and its facts."""
 
-from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
@@ -138,15 +137,9 @@ class TaskSettings(Section):
         given = self.evaluation_split
         return "+".join(given) if isinstance(given, list) else given or ("test" if self.test_path else "validation")
 
-    @property
-    def files(self) -> Mapping[str, str]:
-        """The files and folders of rows that the settings name: key of this section -> path."""
-        named = {"path": self.path, "validation_path": self.validation_path, "test_path": self.test_path}
-        return {key: path for key, path in named.items() if path is not None}
-
     def file_of(self, split: str) -> str | None:
         """The user's own file with the rows of a split; None if the rows come from elsewhere."""
-        return self.files.get(f"{split}_path")
+        return {"validation": self.validation_path, "test": self.test_path}.get(split)
 
     @property
     def tests_first(self) -> bool:

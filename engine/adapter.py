@@ -1,7 +1,6 @@
 """`run.py measure` and `run.py cut`: an adapter in a folder or on the hub, on the rows of a file or a data set."""
 
 import dataclasses
-import hashlib
 import json
 import logging
 from pathlib import Path
@@ -30,6 +29,7 @@ from autolora.engine.report.page import Section, write_page
 from autolora.engine.retrain.evaluate import evaluate
 from autolora.engine.run.context import Context
 from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.run.manifest import digest_of
 from autolora.engine.terminal.console import console
 from autolora.engine.tracking.picture import rank_map
 from autolora.problems.machine.hub import explain_missing
@@ -52,11 +52,11 @@ def run_adapter_request(request: AdapterRequest, stop: StopRequest) -> None:
         _refuse_other_out(request)
     run = Context(_config(request, source), stop)
     adapter = _measured(run, request, source, folder)
-    console.print(str(adapter), highlight=False, soft_wrap=True)
+    console.print(str(adapter))
     write_text(folder / "curve.csv", adapter.curve.to_csv(index=False))
     write_text(folder / "shares.csv", adapter.shares.to_csv(index=False))
     said = "\n".join(filter(None, (adapter.evidence.few, adapter.advice)))
-    sections = answer_sections(adapter.record, lambda rank: adapter.parameters_at(int(rank)), said, "these rows")
+    sections = answer_sections(adapter.record, said, "these rows")
     if request.cuts:
         sections.append(_cut(run, request, adapter))
     told = f"{request.adapter} on {run.config.model.name}, measured on {adapter.evidence.rows} rows of {request.data}."
@@ -65,20 +65,15 @@ def run_adapter_request(request: AdapterRequest, stop: StopRequest) -> None:
     _tell("report", folder / "report.html")
 
 
-def _size(request: AdapterRequest) -> dict[str, Any]:
-    """How small the cut is, as MeasuredAdapter takes it."""
-    return {name: getattr(request, name) for name in ("keep", "rank", "parameters", "max_rank")}
-
-
 def _note(request: AdapterRequest) -> str:
     """The cut in words."""
-    size = {**_size(request), "padded": request.padded}
+    size = {**request.size, "padded": request.padded}
     return f"{request.adapter} cut by {request.data}: {', '.join(f'{k} {v}' for k, v in size.items() if v)}"
 
 
 def _refuse_other_out(request: AdapterRequest) -> None:
     """Raises UserError for sizes that no cut has, and for a folder that holds another adapter."""
-    refuse_sizes(**_size(request))
+    refuse_sizes(**request.size)
     out = Path(request.out)
     known = ranks.load(out / "ranks.json").note if (out / "ranks.json").exists() else None
     if (out / "adapter_config.json").exists() and known != _note(request):
@@ -116,13 +111,14 @@ def _measured(run: Context, request: AdapterRequest, source: Path, folder: Path)
     """The measured adapter: by the folder's measure.json if that is of the same adapter, base, rows and settings."""
     _read_as(run, source)
     data = run.data
-    parts = [data.train, *(data.evaluation.values() if run.task.held_out else ())]
+    parts = [data.train, *(data.evaluation.values() if run.task.raw.held_out else ())]
     encoded = concatenate_datasets(parts).sort("group")  # the same order with --test, beside which nothing is held out
     _refuse_other_classes(run, source)
     model = loaded(run, source)
     made_with = json.dumps({
         "settings": run.config.model_dump(mode="json", exclude={"task": {"path", "test_path"}}), "rows": request.rows,
-        "adapter": _digest(source), "base": run.known["base model"], "data": digest(encoded),
+        "adapter": [digest_of(file) for file in sorted(source.glob("adapter_*"))], "base": run.known["base model"],
+        "data": digest(encoded),
         "precision": str(run.compute), "version": 1,
     })  # fmt: skip
     measurement, of_lora = folder / "measure.json", folder / "moments.safetensors"
@@ -179,19 +175,14 @@ def _refuse_other_classes(run: Context, source: Path) -> None:
         raise UserError(f"--data: its classes are {', '.join(own)}, those of the adapter {', '.join(names)}")
 
 
-def _digest(source: Path) -> str:
-    """SHA-256 of the adapter's files."""
-    return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(source.glob("adapter_*")))).hexdigest()
-
-
 def _cut(run: Context, request: AdapterRequest, adapter: MeasuredAdapter) -> Section:
     """Writes the smaller adapter, and evaluates it on the rows of --test in plain PEFT."""
-    out, chosen = Path(request.out), adapter.ranks(**_size(request))
+    out, chosen = Path(request.out), adapter.ranks(**request.size)
     layers = tuple(ranks.LayerRank(*item) for item in chosen.items())
     record = ranks.RankRecord(max(chosen.values()), layers, rule="cut", note=_note(request))
     # First, so that the folder is known as this command's from its first file on.
     ranks.save(record, out / "ranks.json")
-    adapter.save(out, pad=request.padded, **_size(request))
+    adapter.save(out, pad=request.padded, **request.size)
     save_tokenizer(run.tokenizer, out)
     size = sum(rank * cost for rank, cost in zip(chosen.values(), adapter.sizes, strict=True))
     spread = " to ".join(map(str, sorted({min(chosen.values()), record.k})))
@@ -206,4 +197,4 @@ def _cut(run: Context, request: AdapterRequest, adapter: MeasuredAdapter) -> Sec
 
 
 def _tell(what: str, text: Any) -> None:
-    console.print(f"{what:>9}  {text}", highlight=False, soft_wrap=True)
+    console.print(f"{what:>9}  {text}")

@@ -9,8 +9,9 @@ from autolora.configs.files import load_config
 from autolora.configs.launch import processes_started
 from autolora.configs.requests import AdapterRequest, Command, Request, ShowRequest, Trainer, WorkspaceRequest
 from autolora.configs.schema import Autolora
+from autolora.engine.disk.files import read_json_lines
 from autolora.engine.disk.lock import locked
-from autolora.engine.report.summary import print_result, print_verdict
+from autolora.engine.report.summary import print_result
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.run.opening import OverwriteFolders
@@ -18,7 +19,6 @@ from autolora.engine.stages import run_stages
 from autolora.engine.study.folder import StudyFolder, print_study
 from autolora.engine.terminal.console import console
 from autolora.engine.terminal.loading import load_libraries
-from autolora.engine.tracking.metrics_file import MetricsFile
 from autolora.problems.machine.processes import joined
 
 log = logging.getLogger("autolora")
@@ -56,7 +56,7 @@ def _train(request: Request, stop: StopRequest) -> None:
         load_libraries()
         from autolora.engine.verdict.stage import run_verdict
 
-        print_verdict(run_verdict(request, stop))
+        print_result(run_verdict(request, stop))
     elif request.stage == "probe":
         refuse_several("a probe")
         load_libraries()
@@ -144,7 +144,7 @@ def show(root: Path, trainer: Trainer | None = None) -> None:
 
 def _progress(folder: RunFolder) -> str:
     """How far an unfinished run is, from its files, which another process may be writing."""
-    config, lines = load_config(folder.config), MetricsFile(folder.search_metrics).read()
+    config, lines = load_config(folder.config), read_json_lines(folder.search_metrics)
     if not isinstance(config, Autolora) or folder.search_summary.exists():
         return "half done: the training is not finished; the same command resumes it"
     if not lines:

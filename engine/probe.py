@@ -1,13 +1,8 @@
-"""`--stage probe`: along one search, how near each hypergradient is to the exact one-step unroll, and what its outer
-step costs. It writes probe.json, which the page shows."""
+"""`--stage probe`: along one search, how near each hypergradient is to the exact one-step unroll. It writes
+probe.json, which the page shows."""
 
-import dataclasses
 import logging
-import math
-import statistics
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -17,7 +12,7 @@ from autolora.configs.errors import UserError
 from autolora.configs.layers import with_values
 from autolora.configs.requests import Request
 from autolora.configs.schema import Autolora
-from autolora.configs.search import BUILT_IN, Exact, ExactAdamW, FirstOrder
+from autolora.configs.search import BUILT_IN
 from autolora.engine.disk.files import write_json
 from autolora.engine.disk.lock import locked
 from autolora.engine.report.stage import write_report
@@ -27,11 +22,8 @@ from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.run.logged import logged
 from autolora.engine.run.manifest import Changed, Stage, names_of
 from autolora.engine.run.opening import put_aside
-from autolora.engine.run.resources import computed_on, extra_memory
-from autolora.engine.search.search import SearchEngine, build_search, restore, snapshot
+from autolora.engine.search.search import build_search
 from autolora.problems.hypergradients import Hypergradient, Inner, Outer, State, Tensors, approximation
-from autolora.problems.machine.compute import timed
-from autolora.problems.models.precision import weights_in_fp32
 
 log = logging.getLogger("autolora")
 
@@ -49,9 +41,10 @@ def run_probe(request: Request, stop: StopRequest) -> RunFolder:
     config = request.config
     if not isinstance(config, Autolora) or not config.hypergradient.moves_alpha:
         raise UserError("--stage probe: needs method autolora, and a --hypergradient.type other than none")
-    # Attention that has second derivatives, and nothing that changes the memory of a step.
+    # Attention that has second derivatives, and nothing that is rounded to bf16.
     fixed = {"name": f"{config.name}-probe" if config.is_study else config.name, "model.attention": "eager",
-             "model.gradient_checkpointing": False, "tracking.wandb": "disabled"}  # fmt: skip
+             "model.gradient_checkpointing": False, "tracking.wandb": "disabled", "precision": "fp32",
+             "model.dtype": "fp32"}  # fmt: skip
     config = with_values(config.model_copy(update={"study": None}), fixed)
     folder = RunFolder.of(config)
     with locked(folder.root), logged(folder):
@@ -74,8 +67,7 @@ def run_probe(request: Request, stop: StopRequest) -> RunFolder:
 
 
 def probe(run: Context) -> dict[str, Any]:
-    """Takes the steps of the search up to the last compared one, then times a step of each approximation. Returns
-    both lists, and on what they were measured."""
+    """Takes the steps of the search up to the last compared one. Returns the distances and where they were taken."""
     config = run.searched
     asked, unroll = config.probe, config.search.unroll_steps
     # beta moves after each `unroll` steps alone.
@@ -87,10 +79,7 @@ def probe(run: Context) -> dict[str, Any]:
     watching = engine.selection.hypergradient = Probe(engine.selection.hypergradient, steps, compared)
     engine.train_iters, engine.patience = steps[-1], 0
     engine.run(lambda engine, over: run.stop.check())
-    log.info("probe: timing a step of each approximation")
-    cost = measure_cost(engine, asked.timed_steps, _approximations(config, asked.etas[0]))
-    on = computed_on(run.compute) | {"threads": torch.get_num_threads()}
-    return {"on": on, "distance": watching.rows, "cost": cost}
+    return {"distance": watching.rows}
 
 
 def _approximations(config: Autolora, eta: Eta) -> dict[tuple[str, Eta], Hypergradient]:
@@ -111,8 +100,8 @@ class Probe(Hypergradient):
     under the same dropout masks.
 
     The search goes on with the wrapped one. Each of the others is compared with `exact` (Eq. 4), and with
-    `exact_adamw`, the step that was taken; both are computed in fp32, whatever the precision of the search. An
-    approximation with a state is called at every outer step. Attribute `rows`: the measurements.
+    `exact_adamw`, the step that was taken. An approximation with a state is called at every outer step. Attribute
+    `rows`: the measurements.
     """
 
     reads = "every step"
@@ -125,34 +114,25 @@ class Probe(Hypergradient):
 
     def start(self, inner: Inner) -> State:
         """The state of the wrapped approximation, and of each other."""
-        return {"wrapped": self.wrapped.start(inner), "compared": [x.start(inner) for x in self.compared.values()]}
+        return {
+            "wrapped": self.wrapped.start(inner),
+            "compared": {place: x.start(inner) for place, x in self.compared.items()},
+        }
 
     def term(self, state: State, v: list[Tensor], inner: Inner, outer: Outer) -> Any:
         # First, as what it draws must not depend on the others.
         found, state["wrapped"] = self.wrapped.term(state["wrapped"], v, inner, outer)
         step = outer.count * inner.config.unroll_steps  # the search counts inner steps
-        due, states = step in self.steps, state["compared"]
-        exact = {eta: _exact(eta, v, inner, outer) for eta in {eta for _, eta in self.compared}} if due else {}
-        for number, ((name, eta), one) in enumerate(self.compared.items()):
-            if due or states[number]:
-                term, states[number] = one.term(states[number], v, inner, outer)
-            if due:
-                place = {"step": step, "approximation": name, "eta": str(eta)}
-                of_eq4, of_step = exact[eta]
-                self.rows.append(place | _distance(_flat(term), of_eq4, of_step, outer.direct.cpu().double()))
+        due, states, terms = step in self.steps, state["compared"], {}
+        for place, one in self.compared.items():
+            if due or states[place]:
+                term, states[place] = one.term(states[place], v, inner, outer)
+                terms[place] = _flat(term)
+        for name, eta in self.compared if due else ():
+            exact = terms["exact", eta], terms["exact_adamw", eta]
+            distance = _distance(terms[name, eta], *exact, outer.direct.cpu().double())
+            self.rows.append({"step": step, "approximation": name, "eta": str(eta), **distance})
         return found, state
-
-
-def _exact(eta: Eta, v: list[Tensor], inner: Inner, outer: Outer) -> list[Tensor]:
-    """The implicit terms of a step of gradient descent and of the AdamW step. Nothing is rounded to bf16: no autocast,
-    and fp32 copies of frozen bf16 weights."""
-    shared = inner.shared
-    kept, shared.compute = shared.compute, dataclasses.replace(shared.compute, bf16=False)
-    try:
-        with weights_in_fp32(inner.module):
-            return [_flat(approximation(kind(eta=eta)).term({}, v, inner, outer)[0]) for kind in (Exact, ExactAdamW)]
-    finally:
-        shared.compute = kept
 
 
 def _distance(term: Tensor, exact: Tensor, of_step: Tensor, direct: Tensor) -> dict[str, float | None]:
@@ -176,44 +156,3 @@ def _cosine(a: Tensor, reference: Tensor) -> float | None:
 
 def _ratio(a: Tensor, reference: Tensor) -> float | None:
     return float(a.norm() / reference.norm()) if reference.any() else None
-
-
-def measure_cost(engine: SearchEngine, rounds: int, compared: Compared) -> list[dict[str, Any]]:
-    """Seconds, passes and MiB of one outer step with its inner steps, for each approximation and for plain LoRA.
-
-    `ratio_to_lora`: the seconds over those of as many plain LoRA steps. All start from the engine's current state,
-    take the same batches, and take turns: a warm-up, then `rounds` timed rounds, of which the median counts.
-    `memory_mib` is of one more round: the peak beyond what the search holds between its steps (None where the system
-    cannot tell).
-    """
-    kept, compute = deepcopy(snapshot(engine)), engine.lora.shared.compute
-    methods = {"lora": None} | {name: one for (name, _), one in compared.items()}
-    rows: dict[str, dict[str, Any]] = {name: {"approximation": name, "seconds": []} for name in methods}
-    for turn in range(1 + rounds + 1):  # the warm-up, the timed rounds, and that of the memory
-        for name, method in methods.items():
-            restore(engine, kept | {"hypergradient": None})
-            row, passes, steps = rows[name], engine.lora.shared.passes, partial(_steps, engine, method)
-            before = dataclasses.replace(passes)
-            if turn > rounds:
-                memory = extra_memory(steps, compute)
-                row["memory_mib"] = None if math.isnan(memory) else memory
-            else:
-                row["seconds"].append(timed(steps, compute.device))
-            row["forward_passes"] = passes.forward - before.forward
-            row["backward_passes"] = passes.backward - before.backward
-    for row in rows.values():
-        row["seconds"] = statistics.median(row["seconds"][1:])
-        row["ratio_to_lora"] = row["seconds"] / rows["lora"]["seconds"]
-    return list(rows.values())
-
-
-def _steps(engine: SearchEngine, method: Hypergradient | None) -> None:
-    """Takes the inner steps up to the next outer step, and that outer step; for None, the inner steps alone, with
-    nothing for beta, as plain LoRA does."""
-    engine.selection.hypergradient = method or approximation(FirstOrder())
-    for _ in range(engine.lora.config.unroll_steps):
-        if method is None:
-            engine.lora._count += 1
-            engine.lora.one_step_descent()
-        else:
-            engine.train_step()

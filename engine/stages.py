@@ -24,7 +24,7 @@ from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.run.logged import logged
 from autolora.engine.run.manifest import TRAINING, Changed, Stage, names_of
 from autolora.engine.run.opening import OverwriteFolders, finish_swap, nothing_left_when_refused, staging_beside
-from autolora.engine.run.sources import inputs_in_files, named_ranks, other_run, ranks_from, source_of
+from autolora.engine.run.sources import inputs_in_files, other_run, ranks_from, source_of
 from autolora.engine.terminal.loading import load_libraries
 from autolora.engine.tracking.tracker import wandb_mode
 from autolora.problems.machine.processes import ALONE, Processes
@@ -184,20 +184,17 @@ def _refuse_missing(config: RunConfig, todo: set[str]) -> None:
         return
     if config.tracking.wandb == "online":
         wandb_mode(config)
-    for stage, key, run, wanted in (
-        ("search", "answer.from", source, ("search_summary", "measured")),
-        ("retrain", "retrain.init", other, ("search_summary", "search_weights", "ranks")),
-    ):
-        for path in (getattr(run, name) for name in wanted if run is not None and stage in todo):
-            if not path.exists():
-                raise UserError(f"--{key}: {path} does not exist; allowed: the folder of a run of method autolora "
-                                f"whose search is finished")  # fmt: skip
-    if "retrain" in todo and named_ranks(config) and not (path := ranks_from(config)).exists():
-        raise UserError(f"--lora.ranks_from: {path} does not exist; allowed: a ranks.json, or the folder of a run "
-                        f"that has one")  # fmt: skip
+    wanted = {
+        "answer.from": source.measured if source and "search" in todo else None,
+        "retrain.init": other.search_weights if other and "retrain" in todo else None,
+        "lora.ranks_from": ranks_from(config) if config.of_lora("ranks_from") and "retrain" in todo else None,
+    }
+    for key, path in wanted.items():
+        if path is not None and not path.exists():
+            raise UserError(f"--{key}: {path} does not exist; allowed: the folder of a run that has it")
     if isinstance(task, Chat) and "evaluate" in todo:
         require("webnlg" if task.format == "webnlg" else "e2e", task.asked)
-    for key in () if task.from_paper else ("path", f"{task.evaluated_split}_path"):
-        name = task.files.get(key)
+    split = task.evaluated_split
+    for key, name in () if task.from_paper else (("path", task.path), (f"{split}_path", task.file_of(split))):
         if name and not Path(from_home(name)).exists() and not is_hub_name(name):
             raise UserError(f"--task.{key}: no file {name!r}")

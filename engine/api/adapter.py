@@ -16,15 +16,15 @@ from torch.nn.utils.rnn import pad_sequence
 from autolora.configs.errors import UserError
 from autolora.engine.cut.basis import Basis, Gated, even_ranks, uneven_ranks
 from autolora.engine.cut.cut import adapter_of, cut_adapter, padded, save_adapter
-from autolora.engine.measure.evidence import LEAST_ROWS, Evidence, interval
+from autolora.engine.measure.evidence import LEAST_ROWS, Evidence
 from autolora.engine.measure.likelihood import Likelihood, Rows, likelihood_of
 from autolora.engine.measure.measure import Moments, NotFinite, Passes, Plan, measure
 from autolora.engine.ranks import LayerRank, RankRecord
+from autolora.engine.report.answer import curve_table, share_table
 from autolora.engine.report.findings import gain_words, kept_words, share_lines
 from autolora.engine.run.script import same_random_numbers
 from autolora.engine.terminal.bar import Bar
 from autolora.engine.terminal.console import heard
-from autolora.problems.gates import Gates
 from autolora.problems.machine.compute import Compute
 from autolora.problems.models.snapshot import Snapshot
 from autolora.problems.tasks.script_rows import ScriptRows, kind_of
@@ -67,25 +67,13 @@ class MeasuredAdapter:
 
     @property
     def curve(self) -> pd.DataFrame:
-        """What cuts keep, a row for each: `cut` (balanced or plain, which have one rank in every layer, or uneven, of
-        the size of this rank), `rank`, `parameters`, `loss` in nats per label, `kept` of the gain with its 90 %
-        interval from `low` to `high`."""
-        evidence, rows = self.evidence, []
-        curves = ("balanced", evidence.rank_curve), ("plain", evidence.plain_curve), ("uneven", evidence.uneven_curve)
-        for name, points in curves:
-            for point in points:
-                low, high = interval(point.kept, point.kept_standard_error)
-                size = self.parameters_at(int(point.at)) if point.parameters is None else point.parameters
-                rows.append((name, int(point.at), size, point.loss, point.kept, low, high))
-        return pd.DataFrame(rows, columns=["cut", "rank", "parameters", "loss", "kept", "low", "high"])
+        """What cuts keep (`curve_table`)."""
+        return curve_table(self.evidence)
 
     @property
     def shares(self) -> pd.DataFrame:
-        """What each layer is worth, a row for each: `layer`, `rank`, its `share` of what LoRA gains in nats per label
-        with its `standard_error`, and `part`, the share divided by the sum of all."""
-        rows = [(x.name, x.rank, x.layer_share, x.layer_share_standard_error) for x in self.record.layers]
-        found = pd.DataFrame(rows, columns=["layer", "rank", "share", "standard_error"])
-        return found.assign(part=found["share"] / found["share"].sum())
+        """What each layer is worth (`share_table`)."""
+        return share_table(self.record)
 
     def ranks(
         self, *, keep: float | None = None, rank: int | None = None, parameters: int | None = None,
@@ -122,11 +110,6 @@ class MeasuredAdapter:
         if pad:
             save_adapter(*padded(config, state), Path(folder) / "padded")
 
-    def parameters_at(self, rank: int) -> int:
-        """The LoRA parameters with this rank in every layer."""
-        ranks = even_ranks([layer.rank for layer in self.record.layers], rank)
-        return sum(count * size for count, size in zip(ranks, self.sizes, strict=True))
-
     @property
     def advice(self) -> str:
         """What to do, in one sentence."""
@@ -156,21 +139,20 @@ class MeasuredAdapter:
             plain = {point.at: kept_words(point) for point in evidence.plain_curve}
             lines.append(f"{'rank':>5} {'parameters':>13}   keeps of that (90 % interval)   cut by plain SVD")
             for point in evidence.rank_curve:
-                size = self.parameters_at(int(point.at))
-                lines.append(f"{point.at:5g} {size:13,}   {kept_words(point):<30}  {plain[point.at]}")
+                lines.append(f"{point.at:5g} {point.parameters:13,}   {kept_words(point):<30}  {plain[point.at]}")
             lines += share_lines(self.record)
         return "\n".join([*lines, f"-> {self.advice}"])
 
     @cached_property
     def _gated(self) -> Gated:
         """The model with gates that are never closed."""
-        gates = Gates(self.model, adapter=adapter_of(self.model))
-        gates.remove()
-        return Gated(self.model, gates)
+        gated = Gated(self.model, adapter_of(self.model))
+        gated.remove()
+        return gated
 
     @cached_property
     def _bases(self) -> dict[str, Basis]:
-        return dict(zip(self._gated.gates.names, self.moments.bases(self._gated), strict=True))
+        return dict(zip(self._gated.names, self.moments.bases(self._gated), strict=True))
 
     @property
     def sizes(self) -> list[int]:
@@ -222,12 +204,11 @@ def measured(model: PeftModel, passes: Passes, batch: int) -> MeasuredAdapter:
     if len(passes.rows) < LEAST_ROWS:
         raise UserError(f"{len(passes.rows)} rows are too few to measure an adapter; allowed: {LEAST_ROWS} or more")
     before = Snapshot(model)
-    gates = Gates(model, adapter=adapter_of(model))
-    gated, plan = Gated(model, gates), Plan(keep=KEEP, batch=batch)
+    gated, plan = Gated(model, adapter_of(model)), Plan(keep=KEEP, batch=batch)
     try:
         with (
             same_random_numbers(passes.compute.device), torch.enable_grad(),
-            Bar("measure", plan.passes(gates.k, head=False) * len(passes.rows)) as bar,
+            Bar("measure", plan.passes(gated.k, head=False) * len(passes.rows)) as bar,
         ):  # fmt: skip
             found = measure(gated, passes.telling(bar.step, bar.grow), plan)
     except NotFinite as error:
@@ -237,10 +218,10 @@ def measured(model: PeftModel, passes: Passes, batch: int) -> MeasuredAdapter:
     columns = {key: values.tolist() for key, values in found.shares.columns().items() if values.dim() == 1}
     layers = tuple(
         LayerRank(name, rank, **{key: values[place] for key, values in columns.items()})
-        for place, (name, rank) in enumerate(zip(gates.names, gates.ranks, strict=True))
+        for place, (name, rank) in enumerate(zip(gated.names, gated.ranks, strict=True))
     )
-    size = sum(rank * size for rank, size in zip(gates.ranks, gated.sizes, strict=True))
-    record = RankRecord(gates.k, layers, rule="measured", lora_parameters=size, evidence=found.evidence)
+    size = sum(rank * size for rank, size in zip(gated.ranks, gated.sizes, strict=True))
+    record = RankRecord(gated.k, layers, rule="measured", lora_parameters=size, evidence=found.evidence)
     return MeasuredAdapter(model, record, found.moments)
 
 

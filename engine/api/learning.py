@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
+from accelerate.utils import send_to_device
 from peft import LoraConfig, PeftModel, TaskType
 from torch import nn
 from torch.utils.data import ConcatDataset
@@ -35,13 +36,12 @@ from autolora.engine.choose.stage import answer as answer_of
 from autolora.engine.measure.evidence import CurvePoint
 from autolora.engine.measure.likelihood import likelihood_of
 from autolora.engine.ranks import RankRecord
-from autolora.engine.report.findings import conclusion, curve_lines, gain_words, share_lines
+from autolora.engine.report.findings import answer_lines, ranks_words
 from autolora.engine.retrain.evaluate import mean_loss
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.script import ScriptContext, same_random_numbers
 from autolora.engine.search.search import search as search_of
 from autolora.engine.terminal.console import heard, log
-from autolora.problems.machine.compute import on_device
 from autolora.problems.models.dry_run import mark_unreached
 from autolora.problems.models.peft_config import lora_settings, refuse_other_configs, trained_whole
 from autolora.problems.models.snapshot import Snapshot, take_adapters_off
@@ -96,12 +96,8 @@ class LearnedRanks:
         ranks.save(self.record, place.ranks)
 
     def __str__(self) -> str:
-        evidence = self.record.evidence
-        lines = [f"ranks by {self.record.rule}: mean {self.record.mean_in_words}"]
-        if evidence is not None:
-            lines += [gain_words(evidence), *curve_lines(self.record), conclusion(self.record)]
-            lines += share_lines(self.record)
-        return "\n".join([*lines, *([self.record.note] if self.record.note else [])])
+        lines = ranks_words(self.record), *answer_lines(self.record), self.record.note
+        return "\n".join(filter(None, lines))
 
 
 def learn_ranks(
@@ -210,7 +206,7 @@ def _learn(
         )  # fmt: skip
         outputs = getattr(getattr(base, "config", None), "num_labels", None)
         kind = kind_of(task, loss, rows, outputs)
-        batch = on_device(rows.collate(rows.__getitems__(range(min(2, len(rows))))), weights_on)
+        batch = send_to_device(rows.collate(rows.__getitems__(range(min(2, len(rows))))), weights_on)
         mark_unreached(base, lambda: kind.loss(base, batch))
         lora = lora_settings(lora_config, base)
         whole = trained_whole(base, lora_config, lora)
@@ -268,7 +264,7 @@ def _unmeasured(model: nn.Module, kind: LabelKind, given: ScriptContext) -> str:
     model.eval()
     rows, likelihood = given.data.train, likelihood_of(kind)
     some = rows.__getitems__(evenly(len(rows), 4 if kind.peft_type == TaskType.CAUSAL_LM else 64))
-    batch = on_device(given.data.collate(some), given.compute.device)
+    batch = send_to_device(given.data.collate(some), given.compute.device)
     own = float(kind.loss(model, batch))
     logits = model(**{name: value for name, value in batch.items() if name != "labels"}).logits
     plain = mean_loss(likelihood, *likelihood.statistics(logits, batch["labels"]))

@@ -6,6 +6,7 @@ from functools import partial
 
 import torch
 from datasets import Dataset
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel, set_seed
 
@@ -16,7 +17,7 @@ from autolora.engine.measure.likelihood import Rows, likelihood_of
 from autolora.engine.measure.measure import Measured, NotFinite, Passes, Plan, measure
 from autolora.engine.run.context import Context
 from autolora.engine.run.trial_batch import try_longest_batch
-from autolora.engine.search.trajectory import searched_model, trains_head
+from autolora.engine.search.trajectory import searched_model
 from autolora.engine.terminal.bar import Bar
 from autolora.problems.data import Batch, Batches
 from autolora.problems.machine.compute import seeded
@@ -51,12 +52,12 @@ def measured_search(run: Context, singular_values: Tensor) -> Measured | None:
         alone, weights = _head_on(run, run.data.train.select(d_tr), passes)
         run.compute.let_go()
         set_seed(config.seed)
-        model, gates = searched_model(run)
-        gated = Gated(model, gates, heads_of(model, weights))
+        model = searched_model(run)
+        gated = Gated(model, heads=heads_of(model, weights))
         model.eval()
         # Here each process measures whole batches.
         try_longest_batch(run, model, rows.data, size * run.processes.size, partial(passes.loss, model))
-        with Bar("answer", plan.passes(gates.k, head=alone is not None) * len(rows)) as bar:
+        with Bar("answer", plan.passes(gated.k, head=alone is not None) * len(rows)) as bar:
             return measure(gated, passes.telling(bar.step, bar.grow), plan, singular_values, alone)
     except NotFinite as error:
         raise UserError(
@@ -77,7 +78,7 @@ def passes_over(run: Context, rows: Rows) -> Passes:
 def _head_on(run: Context, d_tr: Dataset, passes: Passes) -> tuple[Tensor | None, dict[str, Tensor]]:
     """The statistics of the head alone on the rows, and its weights; None and no weights if the search trained nothing
     but LoRA."""
-    if not trains_head(run.folder):
+    if not any(".lora_" not in name for name in load_file(run.folder.search_weights)):
         return None, {}
     model, steps = train_head(run, d_tr, passes)
     log.info("answer: the head alone was trained for %d steps, to measure what LoRA gains", steps)
@@ -102,7 +103,7 @@ def train_head(run: Context, d_tr: Dataset, passes: Passes) -> tuple[PreTrainedM
     run.processes.same(weights)
     some = replace(passes, rows=passes.rows.some(CHECK_ROWS))
     rate, decay = search.learning_rate, search.weight_decay
-    optimizer = torch.optim.AdamW(weights, lr=rate, weight_decay=decay, fused=run.compute.fused)
+    optimizer = torch.optim.AdamW(weights, lr=rate, weight_decay=decay, fused=True)
     size, parts = search.batch_size, search.gradient_accumulation
     batches = Batches(d_tr, size, run.data.collate, run.config.seed, run.compute.device, run.processes, parts)
     step, failed = 0, 0

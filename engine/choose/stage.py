@@ -5,6 +5,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file
+
 from autolora.engine import ranks
 from autolora.engine.choose.measurement import measured_search
 from autolora.engine.disk.files import read_json, replacing, write_json
@@ -14,7 +16,7 @@ from autolora.engine.ranks.rules import rule_of
 from autolora.engine.run.context import Context
 from autolora.engine.run.program import commit
 from autolora.engine.run.sources import source_of
-from autolora.engine.search.trajectory import NUMBERS, read_numbers
+from autolora.engine.search.trajectory import NUMBERS
 from autolora.engine.tracking import NOWHERE, Tracker
 
 
@@ -75,7 +77,7 @@ def answer(run: Context, tracker: Tracker = NOWHERE) -> None:
 
 def _unchosen(run: Context, names: list[str]) -> RankRecord:
     """The record of the search and of what is measured of it, still without ranks. All processes must call this."""
-    numbers = read_numbers(run.folder)
+    numbers = load_file(run.folder.search_numbers)
     found = measured_search(run, numbers["singular_values"]) if run.searched.answer.rows else None
     columns = {name: numbers[name].double() for name in NUMBERS} | ({} if found is None else found.shares.columns())
     fields: dict[str, list[Any]] = {

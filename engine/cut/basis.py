@@ -103,11 +103,6 @@ def kept_within(worth: Tensor, sizes: Sequence[int], budget: int | None, allowed
     return kept
 
 
-def worth_by_size(singular_values: Tensor) -> Tensor:
-    """What components are worth by rule size: their squares. (PARA takes the largest, whatever a component costs.)"""
-    return singular_values.square()
-
-
 def parameters_of(budget: float, sizes: Collection[int]) -> int:
     """The LoRA parameters of a budget, which is an average rank: as many as with this rank in every layer.
 
@@ -166,29 +161,23 @@ class Cut:
     head: float = 1.0
 
 
-@dataclass(frozen=True)
-class Gated:
+class Gated(Gates):
     """A model with gates on its LoRA, and the heads it may have.
 
     The layers of a finished adapter may have different ranks; k is the largest of them."""
 
-    model: PeftModel
-    gates: Gates
-    heads: Heads = ()
-
-    @property
-    def ranks(self) -> list[int]:
-        """How many components each layer has [layers]."""
-        return self.gates.ranks
+    def __init__(self, model: PeftModel, adapter: str = ADAPTER, heads: Heads = ()) -> None:
+        super().__init__(model, adapter)
+        self.model, self.heads = model, heads
 
     @property
     def sizes(self) -> list[int]:
         """The LoRA parameters of one component of each layer [layers]."""
-        return list(self.gates.parameters_per_rank().values())
+        return list(self.parameters_per_rank().values())
 
     def first(self, ranks: Sequence[int]) -> Tensor:
         """The mask of the first components of each layer, as many as `ranks` says. Boolean [layers, k]."""
-        return torch.arange(self.gates.k) < torch.tensor(ranks).unsqueeze(1)
+        return torch.arange(self.k) < torch.tensor(ranks).unsqueeze(1)
 
     def even(self, rank: int) -> Tensor:
         """The mask of the first `rank` components of every layer. Boolean [layers, k]."""
@@ -196,7 +185,7 @@ class Gated:
 
     def plain(self) -> Bases:
         """The bases of the plain SVD of B A."""
-        return [plain_basis(a, b) for a, b in self.gates.factors()]
+        return [plain_basis(a, b) for a, b in self.factors()]
 
     @contextmanager
     def at(self, cut: Cut) -> Iterator[None]:
@@ -204,14 +193,14 @@ class Gated:
         values: list[tuple[Tensor, Tensor]] = [
             (weight, torch.lerp(alone, searched, cut.head)) for weight, alone, searched in self.heads
         ]
-        for (a, b), basis in zip(self.gates.factors(), cut.bases or (), strict=cut.bases is not None):
+        for (a, b), basis in zip(self.factors(), cut.bases or (), strict=cut.bases is not None):
             values += [(a, basis.a), (b, basis.b)]
         before = [weight.detach().clone() for weight, _ in values]
         try:
             with torch.no_grad():
                 for weight, value in values:
                     weight.copy_(value)
-            with self.gates.open(cut.mask.float().to(next(self.model.parameters()).device)):
+            with self.open(cut.mask.float().to(next(self.model.parameters()).device)):
                 yield
         finally:
             with torch.no_grad():

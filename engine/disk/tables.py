@@ -26,10 +26,8 @@ def write_csv(path: Path, table: "pd.DataFrame") -> None:
     write_text(path, table.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC))
 
 
-def read_parquet(
-    path: Path, way_out: str, *, texts: Collection[str] = (), numbers: Collection[str] = ()
-) -> "pd.DataFrame":
-    """The table in a parquet file, which must have the columns `texts` and `numbers` and may have others.
+def read_parquet(path: Path, way_out: str, columns: Collection[str]) -> "pd.DataFrame":
+    """The table in a parquet file, which must have these columns and may have others.
 
     Raises UserError when the file is damaged, or a column is missing; the message names the file and ends with
     `way_out`.
@@ -39,7 +37,7 @@ def read_parquet(
 
     try:
         table = pd.read_parquet(path)
-        table[[*texts, *numbers]]
+        table[[*columns]]
     except (OSError, ValueError, KeyError, ArrowException) as error:
         raise UserError(f"{path}: not readable ({str(error).strip():.200}); {way_out}") from error
     return table

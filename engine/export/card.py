@@ -73,7 +73,7 @@ def save_card(run: Context, result: Mapping[str, Any], record: RankRecord) -> No
         base=model.name if portable_name(model.name) else Path(model.name).name,  # no path of this machine
         revision=f", revision `{model.revision}`" if model.revision and hub else "",
         form=f"The form of the {causal.form(run.tokenizer)}." if causal else "", auto=task.auto_class.__name__,
-        options=", ".join(options), texts=", ".join(['"..."'] * max(1, len(task.inputs))),
+        options=", ".join(options), texts=", ".join(['"..."'] * max(1, len(task.inputs_of(task.raw.train)))),
         answer=_TEXT if causal else "model(**batch).logits",
     )  # fmt: skip
     write_text(run.folder.adapter / "README.md", str(card))  # never into the file itself: an old result may share it
@@ -83,7 +83,7 @@ def _facts(run: Context, result: Mapping[str, Any], record: RankRecord) -> dict[
     config, scale = run.config, result.get("label_scale")
     metrics = ", ".join(f"{name} {value:.4f}" for name, value in result["metrics"].items() if "." not in name)
     facts = {
-        "task": f"{run.task.name} ({config.task.type})",
+        "task": f"{config.task.result_name} ({config.task.type})",
         "result": f"{metrics} on {result['split']}; loss {result['loss'] or 0:z.4f}",
         "method": f"{config.method}, seed {config.seed}",
         "ranks": f"mean {record.mean_in_words} over {len(record.layers)} layers; scale {record.scale}",

@@ -30,20 +30,18 @@ def interval(value: float, standard_error: float) -> tuple[float, float]:
 class CurvePoint:
     """What the model loses when it keeps fewer components, without further training.
 
-    `at`: the rank of every layer. `loss`: in nats per label, with the logits divided by `temperature`, which was
-    fitted for this point (in a regression, it is the variance of the error instead). `standard_error`: of the
-    difference between this loss and that of the reference (`reference_of`). `kept`: the part of the gain that remains.
-    `parameters`: of LoRA; None on the rank curve. `reference_kept_standard_error`: of the part that remains of what
-    the reference gains.
+    `at`: the rank of every layer. `loss`: in nats per label, at a temperature that was fitted for this point (in a
+    regression, with such a variance of the error). `standard_error`: of the difference between this loss and that of
+    the reference (`reference_of`). `kept`: the part of the gain that remains. `parameters`: of LoRA; 0 where an older
+    version did not write them. `reference_kept_standard_error`: of the part that remains of what the reference gains.
     """
 
     at: Annotated[float, Field(alias="rank")]
     loss: float
     standard_error: float
-    temperature: float
     kept: float
     kept_standard_error: float
-    parameters: int | None = None
+    parameters: int = 0
     reference_kept_standard_error: float = 0.0
 
 
@@ -94,9 +92,7 @@ class Evidence:
     rank_curve: tuple[CurvePoint, ...]
     budget_rule: str
     budget_curve: tuple[BudgetPoint, ...]
-    regression: bool
     # What older versions measured, on two folds, lacks these.
-    folds: int = 2
     plain_curve: tuple[CurvePoint, ...] = ()
     uneven_curve: tuple[CurvePoint, ...] = ()
 

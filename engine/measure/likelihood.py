@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-import pandas as pd
 import torch
 from peft import TaskType
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
+from autolora.problems.rows import numbered
 from autolora.problems.tasks import Collate
 from autolora.problems.tasks.losses import IGNORED, summed_loss
 from autolora.problems.tasks.script_rows import Kind
@@ -44,15 +44,6 @@ _OF_TOKENS = _temperatures(-1, 2)
 # How many logits are processed at a time. On a CPU, this many fit into the processor's cache, where each pass over
 # them takes a tenth of the time, and no new memory is requested. A GPU gets larger parts.
 _SCORES_IN_CACHE, _SCORES_ON_GPU = 2**18, 2**25
-
-
-def numbered(inputs: Sequence[Any]) -> np.ndarray:
-    """The number of each row's group, counted in the order of the rows [rows]; `inputs`: for each row something that
-    is equal for rows of one input. If all rows have one input, each is a group of its own."""
-    names = np.empty(len(inputs), dtype=object)
-    names[:] = inputs
-    owners, found = pd.factorize(names)
-    return np.asarray(owners) if len(found) > 1 else np.arange(len(inputs))
 
 
 @dataclass(frozen=True)
@@ -318,13 +309,12 @@ def ratio_error(sums: Tensor, weights: Tensor, groups: np.ndarray | None = None)
 class Judged:
     """The losses of all rows, those of each fold at the temperature that was fitted on the other folds.
 
-    `losses`: of each row, summed over its labels, in nats [rows]. `weights`: labels of each row [rows]. `temperature`:
-    the geometric mean of the folds' temperatures. `groups`: the number of the group of each row [rows]; rows of one
-    group depend on each other, and count as one draw in standard errors. None: each row is a draw."""
+    `losses`: of each row, summed over its labels, in nats [rows]. `weights`: labels of each row [rows]. `groups`: the
+    number of the group of each row [rows]; rows of one group depend on each other, and count as one draw in standard
+    errors. None: each row is a draw."""
 
     losses: Tensor
     weights: Tensor
-    temperature: float
     groups: np.ndarray | None = None
 
     @property
@@ -347,7 +337,7 @@ def cross_fitted(
     `statistics`: a tensor [rows, numbers] for each candidate (such as two heads), in which every row was measured with
     what the folds beside its own chose. `folds`: the fold of each row [rows]. `groups`: as in `Judged`.
     """
-    losses, temperatures = torch.zeros_like(weights), []
+    losses = torch.zeros_like(weights)
     for fold in range(int(folds.max()) + 1):
         own = torch.from_numpy(folds == fold)
         rest = ~own if bool((~own).any()) else own
@@ -358,8 +348,7 @@ def cross_fitted(
         ]
         best = at_best.index(min(at_best))
         losses[own] = likelihood.losses(statistics[best][own], fitted[best], weights[own])
-        temperatures.append(fitted[best])
-    return Judged(losses, weights, float(np.exp(np.mean(np.log(temperatures)))), groups)
+    return Judged(losses, weights, groups)
 
 
 def calibrated(likelihood: Likelihood, statistics: Tensor, weights: Tensor, groups: np.ndarray) -> Judged | None:

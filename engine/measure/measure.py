@@ -20,6 +20,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from accelerate.utils import send_to_device
 from peft import PeftModel
 from torch import Tensor, nn
 
@@ -32,12 +33,11 @@ from autolora.engine.cut.basis import (
     kept_within,
     parameters_of,
     uneven_ranks,
-    worth_by_size,
 )
 from autolora.engine.measure.evidence import BudgetPoint, CurvePoint, Evidence, reference_of
-from autolora.engine.measure.likelihood import Gaussian, Judged, Likelihood, Rows, cross_fitted, kept, ratio_error
+from autolora.engine.measure.likelihood import Judged, Likelihood, Rows, cross_fitted, kept, ratio_error
 from autolora.problems.gates import moments
-from autolora.problems.machine.compute import Compute, on_device
+from autolora.problems.machine.compute import Compute
 from autolora.problems.machine.processes import ALONE, Processes
 
 WITH_GRADIENT = 2
@@ -76,7 +76,7 @@ class Moments:
         sums = [of[used].sum(dim=0) for of in (self.inputs, self.slopes)]
         return [
             balanced_basis(a, b, *(of[layer, :rank, :rank] for of in sums))
-            for layer, ((a, b), rank) in enumerate(zip(gated.gates.factors(), gated.ranks, strict=True))
+            for layer, ((a, b), rank) in enumerate(zip(gated.factors(), gated.ranks, strict=True))
         ]
 
 
@@ -198,13 +198,13 @@ class Passes:
 
         u is drawn so that its moment is that of the Gauss-Newton matrix of the loss (`drawn_slope`). Tokens that the
         loss does not depend on, such as padding, do not count: there u is 0."""
-        count, k, gates = int(folds.max()) + 1, gated.gates.k, gated.gates
+        count, k = int(folds.max()) + 1, gated.k
         found = torch.zeros(2, count, len(gated.ranks), k, k, dtype=torch.float64)
         batches = [one for fold in range(count) for one in self.rows.by_length(np.flatnonzero(folds == fold), batch)]
         gated.model.eval()
         with _requiring_only(gated.model, ()):
             for number, (own, given, labels) in self._batches(batches):
-                with gates.seen() as seen:
+                with gated.seen() as seen:
                     with self.compute.autocast():
                         logits, told = self.labelled_logits(gated.model, given, labels)
                     generator = torch.Generator().manual_seed(number)
@@ -214,7 +214,7 @@ class Passes:
                 for (name, h), u in zip(forward, slopes, strict=True):
                     if u is not None:
                         rank = h.shape[-1]
-                        found[:, folds[own[0]], gates.names.index(name), :rank, :rank] += moments(h.detach(), u)
+                        found[:, folds[own[0]], gated.names.index(name), :rank, :rank] += moments(h.detach(), u)
                 self.advance(len(own) * WITH_GRADIENT)
         return Moments(*self.processes.summed(list(found)))
 
@@ -226,7 +226,7 @@ class Passes:
         places, parts = np.polynomial.legendre.leggauss(nodes)
         line = list(zip(((places + 1) / 2).tolist(), (parts / 2).tolist(), strict=True))
         draws = self.rows.draws(folds, batch, least)
-        sums = torch.zeros(len(draws), len(gated.ranks), gated.gates.k, dtype=torch.float64)
+        sums = torch.zeros(len(draws), len(gated.ranks), gated.k, dtype=torch.float64)
         weights, head = torch.zeros(len(draws), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
         parts_of = [(draw, rows[i : i + batch]) for draw, rows in enumerate(draws) for i in range(0, len(rows), batch)]
         gated.model.eval()
@@ -244,7 +244,7 @@ class Passes:
 
     def _slopes(self, gated: Gated, batch: Batch, temperature: float, t: float) -> tuple[Tensor, float, float]:
         """dL/dg of a batch where all gates are t [layers, k], dL/dt through the head, and the batch's labels."""
-        values = torch.full((len(gated.ranks), gated.gates.k), t, device=self.compute.device, requires_grad=True)
+        values = torch.full((len(gated.ranks), gated.k), t, device=self.compute.device, requires_grad=True)
         with gated.at(Cut(values, head=t)):
             with self.compute.autocast():
                 logits, told = self.labelled_logits(gated.model, batch[1], batch[2])
@@ -295,7 +295,7 @@ class Passes:
         """This process's batches on the device, with their numbers."""
         for number in range(self.processes.rank, len(batches), self.processes.size):
             self.check()
-            batch = on_device(self.rows.batch(batches[number]), self.compute.device)
+            batch = send_to_device(self.rows.batch(batches[number]), self.compute.device)
             labels = batch.pop("labels")
             if len(labels) != len(batches[number]):
                 raise UserError("a batch needs a row of labels for each of its rows; allowed: rows without packing")
@@ -362,7 +362,7 @@ def measure(
     the gain is then the model with LoRA off and its head as it is. `singular_values` [layers, k]: for rule size.
     Raises NotFinite for a model that diverged.
     """
-    folded, k = _Folded(gated, passes, plan), gated.gates.k
+    folded, k = _Folded(gated, passes, plan), gated.k
     on, *rest = folded.statistics([Cut(gated.even(k)), *([Cut(gated.even(0))] if alone is None else [])])
     off = rest[0] if alone is None else alone
     if not bool(on.isfinite().all() and off.isfinite().all()):
@@ -394,13 +394,11 @@ def measure(
         fall=fall,
         nodes=nodes,
         temperature=temperature,
-        rank_curve=tuple(folded.point(rank, one) for rank, one in even.items()),
-        plain_curve=tuple(folded.point(rank, one) for rank, one in svd.items()),
+        rank_curve=tuple(folded.even(rank, one) for rank, one in even.items()),
+        plain_curve=tuple(folded.even(rank, one) for rank, one in svd.items()),
         budget_rule=plan.rule,
         budget_curve=folded.budget_curve(shares, singular_values),
         uneven_curve=(),
-        regression=isinstance(passes.likelihood, Gaussian),
-        folds=folded.count,
     )
     wanted = {rank for part in plan.keep if (rank := evidence.keeping(part)) not in (None, k)}
     uneven = folded.uneven_curve(bases, {rank: even[rank] for rank in sorted(wanted)})
@@ -442,13 +440,16 @@ class _Folded:
         """The rows' losses by the best of these statistics, as the other folds choose it."""
         return cross_fitted(self.passes.likelihood, candidates, self.weights, self.folds, self.passes.rows.groups)
 
-    def point(
-        self, at: float, judged: Judged, parameters: int | None = None, kind: type[CurvePoint] = CurvePoint
-    ) -> Any:
+    def even(self, rank: int, judged: Judged) -> CurvePoint:
+        """A point with one rank in every layer."""
+        return self.point(rank, judged, self.gated.even(rank))
+
+    def point(self, at: float, judged: Judged, mask: Tensor, kind: type[CurvePoint] = CurvePoint) -> Any:
         """A point of a curve; its standard error is that of the difference to the reference."""
         (_, error), (part, part_error) = judged.above(self.reference), kept(judged, self.whole, self.without)
         _, of_reference = kept(judged, self.reference, self.without)
-        return kind(at, judged.loss, error, judged.temperature, part, part_error, parameters, of_reference)
+        parameters = int(mask.sum(dim=1) @ torch.tensor(self.gated.sizes))
+        return kind(at, judged.loss, error, part, part_error, parameters, of_reference)
 
     def shares(self, off_on: Sequence[Tensor], temperature: float) -> tuple[Shares, int, float]:
         """The shares, the number of nodes that they took, and the fall of the loss that they should sum to.
@@ -477,7 +478,7 @@ class _Folded:
             masks = [self._within(shares.without(fold), singular_values, limit) for fold in range(self.count)]
             heads = HEADS if self.gated.heads else HEADS[:1]
             tried = self.statistics([[Cut(mask, head=head) for mask in masks] for head in heads])
-            taken = int(self._within(shares, singular_values, limit).sum(dim=1) @ torch.tensor(sizes))
+            taken = self._within(shares, singular_values, limit)
             points.append(self.point(budget, self.judged(*tried), taken, BudgetPoint))
         return tuple(points)
 
@@ -487,7 +488,7 @@ class _Folded:
             share = shares.mean()
             return kept_within(share, self.gated.sizes, limit, share > shares.standard_error())
         assert singular_values is not None
-        return kept_within(worth_by_size(singular_values), self.gated.sizes, limit)
+        return kept_within(singular_values.square(), self.gated.sizes, limit)
 
     def uneven_curve(self, bases: Sequence[Sequence[Basis]], even: dict[int, Judged]) -> tuple[CurvePoint, ...]:
         """Uneven cuts in the balanced basis, of the sizes of these even ones.
@@ -495,8 +496,8 @@ class _Folded:
         A point's standard error is that of the difference to the even cut."""
         gated, points = self.gated, []
         for rank, beside in even.items():
-            size = int(gated.even(rank).sum(dim=1) @ torch.tensor(gated.sizes))
+            size = self.even(rank, beside).parameters
             cuts = [Cut(gated.first(uneven_ranks([one.size for one in of], gated.sizes, size)), of) for of in bases]
             judged = self.judged(*self.statistics([cuts]))
-            points.append(replace(self.point(rank, judged, size), standard_error=judged.above(beside)[1]))
+            points.append(replace(self.even(rank, judged), standard_error=judged.above(beside)[1]))
         return tuple(points)

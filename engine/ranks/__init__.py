@@ -5,10 +5,9 @@ from autolora.engine.ranks.record import (
     RankRecord,
     check_against,
     count_parameters,
-    counted,
     load,
     of_run,
     save,
 )
 
-__all__ = ["LayerRank", "RankRecord", "check_against", "count_parameters", "counted", "load", "of_run", "save"]
+__all__ = ["LayerRank", "RankRecord", "check_against", "count_parameters", "load", "of_run", "save"]

@@ -55,11 +55,6 @@ class LayerRank:
         """Whether the layer's share is above noise; False if none was measured."""
         return (self.layer_share or 0.0) > SEEN * (self.layer_share_standard_error or 0.0)
 
-    def part_error(self, total: float) -> float:
-        """The standard error of layer_share / `total`, the sum of all layers' shares, which is above 0."""
-        error = self.layer_part_standard_error
-        return (self.layer_share_standard_error or 0.0) / total if error is None else error
-
 
 @dataclasses.dataclass(frozen=True)
 class RankRecord:
@@ -164,15 +159,6 @@ def of_run(record: RankRecord, config: WithLora) -> RankRecord:
 def count_parameters(ranks: Mapping[str, int], sizes: Mapping[str, int]) -> int:
     """The number of LoRA parameters at these ranks; `sizes`: name -> inputs + outputs of the layer."""
     return sum(rank * sizes[name] for name, rank in ranks.items())
-
-
-def counted(record: RankRecord, sizes: Mapping[str, int]) -> RankRecord:
-    """The record with the LoRA parameters of its ranks, which may have been edited since the number was written.
-
-    `sizes`: as in `count_parameters`; if it lacks a layer, the number stays as it was written."""
-    if not record.kept.keys() <= sizes.keys():
-        return record
-    return dataclasses.replace(record, lora_parameters=count_parameters(record.kept, sizes))
 
 
 _RECORD, _EVIDENCE, _LAYERS = TypeAdapter(RankRecord), TypeAdapter(Evidence), TypeAdapter(tuple[LayerRank, ...])

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from autolora.configs.errors import UserError
 from autolora.configs.search import AnswerConfig, Shares, Size, Threshold
-from autolora.engine.cut.basis import kept_within, parameters_of, worth_by_size
+from autolora.engine.cut.basis import kept_within, parameters_of
 from autolora.engine.measure.evidence import LEAST_ROWS, Evidence
 from autolora.engine.ranks.record import (
     BY_CURVE,
@@ -128,7 +128,7 @@ class BySize(_Budgeted):
     """The largest squared singular values per parameter."""
 
     def worth(self, record: RankRecord) -> tuple[Tensor, Tensor | None]:
-        return worth_by_size(_matrix(record, "singular_values")), None
+        return _matrix(record, "singular_values").square(), None
 
 
 RULES: dict[type[AnswerConfig], type[Rule]] = {Threshold: ByThreshold, Shares: ByShares, Size: BySize}

@@ -102,7 +102,7 @@ def shares(layers: pd.DataFrame) -> Figure:
     """A bar with its 90 % interval for each layer, in the model's order.
 
     `layers`: a row for each, with `layer`, and `share`, `low`, `high` in parts of their sum."""
-    share, low, high = (100 * layers[column] for column in ("share", "low", "high"))
+    share, low, high = (100 * layers[column] for column in ("part", "low", "high"))
     figure = Figure((WIDTH, 0.7 + 0.17 * len(layers)), layout="constrained")
     axes = figure.add_subplot(xlabel="share of what LoRA gains, %")
     axes.barh(layers["layer"], share, xerr=[share - low, high - share], color=BLUE, ecolor=ORANGE)

@@ -51,6 +51,15 @@ def kept_words(point: CurvePoint) -> str:
     return f"{100 * point.kept:.0f} %{limits}"
 
 
+def answer_lines(record: RankRecord) -> Iterator[str]:
+    """The gain, the curve, which rank is enough, and the shares; no lines if nothing was measured."""
+    if record.evidence is not None:
+        yield gain_words(record.evidence)
+        yield from curve_lines(record)
+        yield f"-> {conclusion(record)}"
+        yield from share_lines(record)
+
+
 def share_lines(record: RankRecord, most: int = 12) -> Iterator[str]:
     """A line for each of the `most` layers with the largest shares above noise, in percent of the sum; no lines if
     LoRA has learned nothing."""
@@ -64,7 +73,7 @@ def share_lines(record: RankRecord, most: int = 12) -> Iterator[str]:
     yield f"{'layer':<{width}}  share of what LoRA gains, +- standard error"
     for part, name, layer in shown:
         error, bar = (
-            100 * layer.part_error(evidence.share_total),
+            100 * (layer.layer_part_standard_error or 0.0),
             "#" * max(1, round(LONGEST_BAR * part / shown[0][0])),
         )
         yield f"{name:<{width}}  {part:3.0f} % +- {f'{error:.2g}':<4} {bar}"

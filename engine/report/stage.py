@@ -18,7 +18,6 @@ from autolora.engine.report.findings import conclusion, ranks_words
 from autolora.engine.report.page import Section, write_page
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.search import trajectory
-from autolora.engine.tracking.metrics_file import MetricsFile
 from autolora.engine.tracking.picture import rank_map
 
 _FACTS = (
@@ -35,16 +34,12 @@ _DISTANCE = (
     "gradient descent), the step cosine with that of exact_adamw (the AdamW step that was taken). The total cosine is "
     "that of the whole outer gradient to that of exact."
 )
-_STEP_COST = (
-    "The row lora is as many plain LoRA steps as an outer step has inner steps. Seconds are of the median round. "
-    "Memory is the peak of a step beyond what the search holds between steps."
-)
 
 
 def write_report(config: RunConfig, folder: RunFolder) -> dict[str, Path]:
     """Writes report.html and figures/*.png, with the sections of the stages that have run; returns the pictures by
     their names. Raises UserError that names a damaged file."""
-    sizes, result = folder.parameters_per_rank, read_json(folder.metrics)
+    result = read_json(folder.metrics)
     told = f"{config.model.name} on {config.task.result_name}, method {config.method}"
     if isinstance(config, Autolora):
         told += f", hypergradient {config.hypergradient.type}"
@@ -55,7 +50,7 @@ def write_report(config: RunConfig, folder: RunFolder) -> dict[str, Path]:
         alphas = ["  ".join(f"{alpha:.3f}" for alpha in layer.alpha) for layer in record.layers]
         table = pd.DataFrame(record.ranks.items(), columns=["layer", "rank"])
         layers = [Section("Layers", table.assign(alpha=alphas))]
-    sections = [*_of_result(folder, result), *_of_ranks(folder, record, sum(sizes.values())), *_of_losses(folder)]
+    sections = [*_of_result(folder, result), *_of_ranks(folder, record), *_of_losses(folder)]
     sections += [*layers, *_of_probe(folder)]
     settings = folder.config.read_text(encoding="utf-8") if folder.config.exists() else to_yaml(config)
     return write_page(folder.report, str(config.name), f"{told}.", sections, settings)
@@ -88,11 +83,11 @@ def _of_result(folder: RunFolder, result: dict[str, Any]) -> Iterator[Section]:
         yield Section("Do the places of the ranks matter?", note=said, **drawn)
 
 
-def _of_ranks(folder: RunFolder, record: RankRecord | None, per_rank: int) -> Iterator[Section]:
+def _of_ranks(folder: RunFolder, record: RankRecord | None) -> Iterator[Section]:
     """The ranks, why they were chosen, and how alpha moved."""
     if record is None:
         return
-    yield from answer_sections(record, lambda rank: int(rank * per_rank) or None, conclusion(record))
+    yield from answer_sections(record, conclusion(record))
     said = f"{ranks_words(record)}\n{record.note or ''}"
     yield Section("Ranks", None, said, rank_map(record), "ranks")
     if folder.trajectory.exists():
@@ -104,7 +99,7 @@ def _of_ranks(folder: RunFolder, record: RankRecord | None, per_rank: int) -> It
 
 def _of_losses(folder: RunFolder) -> Iterator[Section]:
     """What was logged over the steps."""
-    search, retraining = MetricsFile(folder.search_metrics).read(), MetricsFile(folder.retrain_metrics).read()
+    search, retraining = read_json_lines(folder.search_metrics), read_json_lines(folder.retrain_metrics)
     for title, name, points, lines, scale in (
         ("Losses of the search", "losses", search,
          {"train_loss": "L_tr (D_tr)", "val_loss": "L_val (D_val)"}, "linear"),
@@ -125,5 +120,3 @@ def _of_probe(folder: RunFolder) -> Iterator[Section]:
     yield Section(
         "Distance of each hypergradient to the exact one-step unroll (Eq. 4)", distance.mean().reset_index(), _DISTANCE
     )
-    on = ", ".join(f"{name} {value}" for name, value in found["on"].items())
-    yield Section("Cost of one outer step", pd.DataFrame(found["cost"]), f"{_STEP_COST} Measured on: {on}.")

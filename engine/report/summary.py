@@ -1,13 +1,12 @@
 """The summary of a run in the terminal: its ranks, its result, and where its files are."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from autolora.engine import ranks
 from autolora.engine.disk.files import read_json
 from autolora.engine.ranks import RankRecord
-from autolora.engine.report.findings import conclusion, curve_lines, gain_words, ranks_words, share_lines
+from autolora.engine.report.findings import answer_lines, ranks_words
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.terminal.console import console
 from autolora.engine.terminal.rank_map import RankMap
@@ -21,11 +20,15 @@ def print_result(folder: RunFolder) -> None:
         size = f"{result['lora_parameters']:,} LoRA and {result['trainable_parameters']:,} trainable parameters"
         where = f"{result['task']}, {result['split']}"
         console.print(f"{where}: {metric_words(result)}  ({size}, {result['seconds']['total']:,.0f} s)")
-    _print_verdict(folder)
-    _print_paths(
+    if found := read_json(folder.verdict_summary):
+        console.print(found["sentence"], style="bold")
+        console.print(found["recommendation"])
+    for path in (
         folder.ranks, folder.lora_config, folder.adapter, folder.padded, folder.merged, folder.metrics,
-        folder.predictions, folder.predicted_rows, folder.written, folder.report,
-    )  # fmt: skip
+        folder.verdict_summary, folder.predictions, folder.predicted_rows, folder.written, folder.report,
+    ):  # fmt: skip
+        if path.exists():
+            console.print(f"{path.stem:>17}  {path}")
 
 
 def _print_ranks(record: RankRecord) -> None:
@@ -34,14 +37,8 @@ def _print_ranks(record: RankRecord) -> None:
     console.print(RankMap(list(record.ranks), record.k, list(record.ranks.values())))
     if record.note:
         console.print(record.note)
-    if record.evidence is None:
-        return
-    console.print(gain_words(record.evidence))
-    for line in curve_lines(record):
+    for line in answer_lines(record):
         console.print(f"  {line}")
-    console.print(f"  -> {conclusion(record)}", style="bold")
-    for line in share_lines(record):
-        console.print(f"  {line}", no_wrap=True, overflow="ellipsis", soft_wrap=False)
 
 
 def metric_words(result: Mapping[str, Any]) -> str:
@@ -50,21 +47,3 @@ def metric_words(result: Mapping[str, Any]) -> str:
     if error := result.get("standard_error"):
         told[0] += f" +- {error:.4f}"
     return ", ".join(told)
-
-
-def print_verdict(folder: RunFolder) -> None:
-    """Prints the result of --stage verdict and the paths of its files."""
-    _print_verdict(folder)
-    _print_paths(folder.verdict_summary, folder.report)
-
-
-def _print_verdict(folder: RunFolder) -> None:
-    if found := read_json(folder.verdict_summary):
-        console.print(found["sentence"], style="bold")
-        console.print(found["recommendation"])
-
-
-def _print_paths(*paths: Path) -> None:
-    for path in paths:
-        if path.exists():
-            console.print(f"{path.stem:>17}  {path}")

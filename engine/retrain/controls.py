@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from autolora.configs.schema import Random, Shuffled, WithLora
 from autolora.engine.ranks.record import LayerRank, RankRecord
@@ -18,31 +20,26 @@ def record_of(ranks: Mapping[str, int], k: int, kind: type[WithLora], note: str 
     return RankRecord(k, tuple(LayerRank(*item) for item in ranks.items()), rule=kind.recorded_rule, note=note)
 
 
+def _of_one_size(record: RankRecord, sizes: Mapping[str, int]) -> Any:
+    """The ranks in groups of layers of one size."""
+    ranks = pd.Series(record.ranks)
+    return ranks.groupby(ranks.index.map(sizes), sort=False)
+
+
 def can_be_shuffled(record: RankRecord, sizes: Mapping[str, int]) -> bool:
     """Whether a shuffle among layers of one size can change a rank."""
-    return any(len({record.ranks[name] for name in group}) > 1 for group in _alike(record, sizes))
+    return bool((_of_one_size(record, sizes).nunique() > 1).any())
 
 
 def shuffled(record: RankRecord, sizes: Mapping[str, int], seed: int) -> RankRecord:
     """The ranks of `record`, permuted at random among layers whose components have equally many parameters (`sizes`),
     so that their number stays; at least one rank changes. If none can change, the note of the result says so."""
-    before = record.ranks
     if not can_be_shuffled(record, sizes):
-        return record_of(before, record.k, Shuffled, "shuffling changes nothing: no ranks can be exchanged")
-    after, generator = dict(before), np.random.default_rng((seed, 0))
-    while after == before:
-        for group in _alike(record, sizes):
-            ranks = generator.permutation([before[name] for name in group]).tolist()
-            after |= dict(zip(group, ranks, strict=True))
+        return record_of(record.ranks, record.k, Shuffled, "shuffling changes nothing: no ranks can be exchanged")
+    after, generator = record.ranks, np.random.default_rng((seed, 0))
+    while after == record.ranks:
+        after = _of_one_size(record, sizes).transform(generator.permutation).to_dict()
     return record_of(after, record.k, Shuffled)
-
-
-def _alike(record: RankRecord, sizes: Mapping[str, int]) -> list[list[str]]:
-    """The layers in groups of one size."""
-    groups: dict[int, list[str]] = {}
-    for name in record.ranks:
-        groups.setdefault(sizes[name], []).append(name)
-    return list(groups.values())
 
 
 def random_ranks(shapes: Shapes, budget: int, k: int, seed: int) -> RankRecord:

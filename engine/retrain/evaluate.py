@@ -3,12 +3,13 @@ metrics, and the loss of every row."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from datasets import Dataset
+from datasets import concatenate_datasets
 from torch import Tensor, nn
 
 from autolora.configs.errors import UserError
@@ -18,14 +19,12 @@ from autolora.engine.measure.likelihood import (
     Rows,
     calibrated,
     likelihood_of,
-    numbered,
 )
 from autolora.engine.measure.measure import Passes
 from autolora.engine.run.context import Context
 from autolora.engine.terminal.bar import Bar
 from autolora.problems.data import Data
 from autolora.problems.machine.compute import Compute
-from autolora.problems.tasks import Task
 
 UNUSED = "unused"
 """The name of the training rows that task.train_rows left unused."""
@@ -51,66 +50,51 @@ class Evaluated:
     row_losses: pd.DataFrame | None = None
 
 
-Statistics = tuple[Tensor, Tensor, np.ndarray]
-"""The statistics of a likelihood for each row [rows, numbers], the number of labels of each row [rows], and the task's
-predictions [rows, numbers]."""
-
-
 def evaluate(model: nn.Module, run: Context, data: Data) -> Evaluated:
-    """Evaluates all rows of each split, and `data.unused`, once. Raises NotFinite when the loss of a split is not
-    finite, Interrupted in a single process when a signal asked to stop."""
-    task, processes, batch = run.task, run.processes, run.config.evaluation_batch
-    likelihood = likelihood_of(task)
-
-    def statistics(rows: Dataset) -> Statistics:
-        with_predictions: Any = _WithPredictions(likelihood, task, max(rows["length"][:]))
-        plain = Compute(run.compute.device, bf16=False)
-        check = run.stop.check if processes.size == 1 else lambda: None
-        with Bar("evaluate", len(rows)) as bar:
-            passes = Passes(Rows.of(rows, data.collate), with_predictions, plain, processes, batch, check)
-            found, weights = passes.telling(bar.step, bar.grow).statistics(model)
-        return found[:, : likelihood.width], weights, found[:, likelihood.width :].numpy()
-
+    """Evaluates all rows of each split, and `data.unused`, in one pass. Raises NotFinite when the loss of a split is
+    not finite, Interrupted in a single process when a signal asked to stop."""
+    task, processes, likelihood = run.task, run.processes, likelihood_of(run.task)
     parts = {**data.evaluation, **({} if data.unused is None else {UNUSED: data.unused})}
-    found = {name: statistics(rows) for name, rows in parts.items()}
+    rows = Rows.of(concatenate_datasets(list(parts.values())), data.collate)
+    width = likelihood.width + max(2, int(rows.lengths.max()))
+
+    def statistics(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Those of the likelihood, and behind them the task's predictions: at most as many as a row has tokens, or
+        two."""
+        # First: the likelihood may overwrite logits of its own type.
+        predicted = task.predicted(logits, labels).float()
+        found, weights = likelihood.statistics(logits, labels)
+        found = torch.cat([found, predicted], dim=1)
+        return nn.functional.pad(found, (0, width - found.shape[1])), weights
+
+    both: Any = SimpleNamespace(width=width, labelled_positions=likelihood.labelled_positions, statistics=statistics)
+    check = run.stop.check if processes.size == 1 else lambda: None
+    with Bar("evaluate", len(rows)) as bar:
+        passes = Passes(
+            rows, both, Compute(run.compute.device, bf16=False), processes, run.config.evaluation_batch, check
+        )
+        found, weights = passes.telling(bar.step, bar.grow).statistics(model)
+    of_rows, predicted = found[:, : likelihood.width], found[:, likelihood.width :].numpy()
     metrics: dict[str, dict[str, float]] = {}
     tables: list[pd.DataFrame] = []
-    for name, rows in data.evaluation.items():
-        of_rows, weights, predicted = found[name]
-        loss = mean_loss(likelihood, of_rows, weights)
+    end = 0
+    for name, part in data.evaluation.items():
+        own = slice(end, end := end + len(part))
+        loss = mean_loss(likelihood, of_rows[own], weights[own])
         if not np.isfinite(loss):
             raise NotFinite("the loss on the evaluation rows")
-        metrics[name] = task.metrics(predicted, rows, loss) | {"loss": loss}
-        table = task.predictions(predicted, rows)
+        metrics[name] = task.metrics(predicted[own], part, loss) | {"loss": loss}
+        table = task.predictions(predicted[own], part)
         if table is not None:
             tables.append(table.assign(split=name) if len(data.evaluation) > 1 else table)
     predictions = pd.concat(tables, ignore_index=True) if tables else None
-    return Evaluated(_together(metrics), predictions, _row_losses(likelihood, parts, found))
-
-
-@dataclass(frozen=True)
-class _WithPredictions:
-    """A likelihood whose statistics have the task's predictions behind them: at most as many as a row has tokens, or
-    two."""
-
-    likelihood: Likelihood
-    task: Task
-    tokens: int
-
-    @property
-    def width(self) -> int:
-        return self.likelihood.width + max(2, self.tokens)
-
-    def labelled_positions(self, labels: Tensor) -> Tensor | None:
-        return self.likelihood.labelled_positions(labels)
-
-    def statistics(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        # First: the likelihood may overwrite logits of its own type.
-        predicted = self.task.predicted(logits, labels).float()
-        statistics, weights = self.likelihood.statistics(logits, labels)
-        found = torch.cat([statistics, predicted], dim=1)
-        # As wide as the longest row, however long those of this batch are padded.
-        return nn.functional.pad(found, (0, self.width - found.shape[1])), weights
+    losses, judged = None, calibrated(likelihood, of_rows, weights, rows.groups)
+    if judged is not None:
+        places = [(name, row) for name, part in parts.items() for row in range(len(part))]
+        losses = pd.DataFrame(places, columns=["split", "row"]).assign(
+            source=rows.groups, loss=judged.losses.numpy(), weight=judged.weights.numpy()
+        )
+    return Evaluated(_together(metrics), predictions, losses)
 
 
 def mean_loss(likelihood: Likelihood, statistics: Tensor, weights: Tensor) -> float:
@@ -128,23 +112,3 @@ def _together(by_split: Mapping[str, dict[str, float]]) -> dict[str, float]:
     for split, found in by_split.items() if others else ():
         metrics |= {f"{name}_{split.rsplit('_', 1)[-1]}": found[name] for name in first if name != "loss"}
     return metrics
-
-
-def _row_losses(
-    likelihood: Likelihood, parts: Mapping[str, Dataset], found: Mapping[str, Statistics]
-) -> pd.DataFrame | None:
-    """A table with one row for each row of these splits, by which two trainings are compared row by row; None if one
-    half of the rows has no label.
-
-    Columns: `split`; `row`, its number in the split; `source`, a number that is the same for all rows of one input
-    (the references of a record, copies of a text); `loss` in nats, summed over its labels; `weight`, the number of its
-    labels. The rows of every other input are one half, and the loss of each half is taken at the temperature that fits
-    the other half best."""
-    inputs = numbered([group for rows in parts.values() for group in rows["group"][:]])
-    statistics = torch.cat([found[name][0] for name in parts])
-    judged = calibrated(likelihood, statistics, torch.cat([found[name][1] for name in parts]), inputs)
-    if judged is None:
-        return None
-    places = [(name, row) for name, rows in parts.items() for row in range(len(rows))]
-    table = pd.DataFrame(places, columns=["split", "row"])
-    return table.assign(source=inputs, loss=judged.losses.numpy(), weight=judged.weights.numpy())

@@ -1,12 +1,11 @@
 """The retraining: train once on D_tr and D_val together, evaluate, and write the adapter and metrics.json."""
 
 import dataclasses
-import json
 import logging
 import math
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,10 +14,11 @@ from peft import PeftModel
 from transformers import TrainerState, set_seed
 
 from autolora.configs.errors import UserError
+from autolora.configs.layers import with_values
 from autolora.configs.schema import WithLora
 from autolora.configs.section import ALL_LINEAR
 from autolora.engine import ranks
-from autolora.engine.disk.files import read_json, write_json, write_text
+from autolora.engine.disk.files import read_json, write_json, write_json_lines, write_text
 from autolora.engine.disk.tables import write_csv, write_parquet
 from autolora.engine.export.card import save_card
 from autolora.engine.ranks import RankRecord
@@ -28,7 +28,6 @@ from autolora.engine.retrain.fit import begin, fit, points_of, seconds_of, train
 from autolora.engine.retrain.methods import METHODS
 from autolora.engine.retrain.methods import adapter as bottleneck
 from autolora.engine.retrain.prepared import Prepared
-from autolora.engine.retrain.trials import with_rate
 from autolora.engine.run.context import Context
 from autolora.engine.run.manifest import Stage
 from autolora.engine.run.opening import OverwriteFolders
@@ -51,7 +50,7 @@ def retrain(run: Context, rate: float, tracker: Tracker = NOWHERE) -> None:
     and predictions and samples if the task keeps them. Resumes from the newest checkpoint in retrain/, if any. Raises
     Interrupted when a signal asked to stop, UserError for what the user must change.
     """
-    run = run.under(with_rate(run.config, rate))
+    run = run.under(with_values(run.config, {"retrain.learning_rate": rate}))
     folder, first = run.folder, run.processes.first
     set_seed(run.config.seed)
     prepared = METHODS[type(run.config)](run.base(), run)
@@ -69,7 +68,7 @@ def retrain(run: Context, rate: float, tracker: Tracker = NOWHERE) -> None:
         ranks.save(trained.record, folder.ranks)
     trained.save()
     if points := points_of(state):
-        write_text(folder.retrain_metrics, _lines(points))
+        write_json_lines(folder.retrain_metrics, points)
     costs = _costs(run, trained.record, state, prepared) | {
         "trainable_parameters": trainable, "label_scale": scale, "learning_rate": rate if state.global_step else None,
     }  # fmt: skip
@@ -131,8 +130,8 @@ def _judged(model: Any, run: Context, tracker: Tracker, *, keep: bool = False) -
     tracker.log({f"eval/{name}": value for name, value in metrics.items()})
     return {
         "method": run.config.method,
-        "task": task.name,
-        "split": task.evaluation_split,
+        "task": task.config.result_name,
+        "split": "+".join(run.data.evaluation),
         "evaluated_rows": sum(map(len, run.data.evaluation.values())),
         "metrics": {name: value for name, value in metrics.items() if name != "loss"},
         "standard_error": _standard_error(run, metrics),
@@ -187,13 +186,13 @@ def _write_texts(model: Any, run: Context, task: Conversations) -> dict[str, flo
          "token_ids": answer.ids}
         for one, prompt, answer in zip(known, prompts, found, strict=True)
     )  # fmt: skip
-    write_text(folder.written, _lines(written))
+    write_json_lines(folder.written, written)
     if not task.config.scores_texts:
         samples = (
             {"prompt": one.prompt, "answer": answer.text, "reference": one.references[0]}
             for one, answer in zip(known, found, strict=True)
         )
-        write_text(folder.samples, _lines(samples))
+        write_json_lines(folder.samples, samples)
         return {}
     texts = [" ".join(answer.text.split()) for answer in found]  # as the official scorers read them
     write_text(folder.predictions, "".join(f"{text}\n" for text in texts))
@@ -201,10 +200,6 @@ def _write_texts(model: Any, run: Context, task: Conversations) -> dict[str, flo
     groups = ["".join(f"{' '.join(text.split())}\n" for text in one.references) for one in known]
     write_text(folder.references, "\n".join(groups))
     return task.score_texts(texts, rows)
-
-
-def _lines(rows: Iterable[Mapping[str, Any]]) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def _restore_label_scale(run: Context, model: Any) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ import torch
 from transformers import set_seed
 
 from autolora.configs.errors import UserError
+from autolora.configs.layers import with_values
 from autolora.configs.schema import LoraGrid, RunConfig
 from autolora.engine import ranks
 from autolora.engine.cut.basis import parameters_of, uneven_ranks
@@ -53,7 +54,7 @@ def choose_learning_rate(run: Context) -> float:
     rates = [{"learning_rate": rate} for rate in run.config.retrain.rates]
 
     def prepare(half: Context, tried: Mapping[str, Any]) -> tuple[Context, Prepared]:
-        at_rate = half.under(with_rate(half.config, tried["learning_rate"]))
+        at_rate = half.under(with_values(half.config, {"retrain.learning_rate": tried["learning_rate"]}))
         return at_rate, METHODS[type(run.config)](half.base(), at_rate)
 
     return float(best_trial(run, "sweep", one_by_one(rates), prepare)["tried"]["learning_rate"])
@@ -128,8 +129,7 @@ def _settings(run: Context, data: Data) -> RunConfig:
     steps = run.config.retrain.max_steps
     if steps is not None:
         steps = math.ceil(steps * len(data.train) / len(run.data.train))
-    retrain = run.config.retrain.model_copy(update={"max_steps": steps})
-    return run.config.model_copy(update={"retrain": retrain})
+    return with_values(run.config, {"retrain.max_steps": steps})
 
 
 def goodness(task: Task, metrics: Mapping[str, float]) -> tuple[float, float]:
@@ -140,11 +140,6 @@ def goodness(task: Task, metrics: Mapping[str, float]) -> tuple[float, float]:
     if not metrics:
         return -math.inf, -math.inf
     return task.score(metrics), -metrics.get("loss", 0.0)
-
-
-def with_rate(config: RunConfig, rate: float) -> RunConfig:
-    """`config` with `rate` as the learning rate of the retraining."""
-    return config.model_copy(update={"retrain": config.retrain.model_copy(update={"learning_rate": rate})})
 
 
 def one_by_one(candidates: Sequence[Mapping[str, Any]]) -> Propose:

@@ -9,8 +9,10 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from accelerate.utils import send_to_device
+from transformers import PreTrainedTokenizerBase
 
+from autolora.configs.errors import UserError
 from autolora.configs.files import of_folder
 from autolora.configs.schema import Autolora, RunConfig, WithLora
 from autolora.configs.training import LoraSettings
@@ -21,9 +23,9 @@ from autolora.engine.run.manifest import Stage, names_of
 from autolora.engine.run.program import commit
 from autolora.engine.run.sources import inputs_in_files
 from autolora.problems.data import Data, Halves, fingerprint, prepare, split_rows
-from autolora.problems.machine.compute import Compute, choose_compute, on_device
+from autolora.problems.machine.compute import Compute, choose_compute
 from autolora.problems.machine.processes import ALONE, Processes
-from autolora.problems.models.dry_run import mark_unreached, refuse_long_rows, refuse_other_models
+from autolora.problems.models.dry_run import mark_unreached
 from autolora.problems.models.fused import split
 from autolora.problems.models.layers import lora_layers_of, with_modules_to_save
 from autolora.problems.models.load import (
@@ -142,6 +144,8 @@ class Context:
     def data(self) -> Data:
         """The task's encoded rows. The first process prepares them, the others find them in the cache."""
         self._stop_if_asked()
+        if self.config.task.max_length > (most := self.tokenizer.model_max_length):
+            raise UserError(f"--task.max_length: {self.config.model.name} takes {most} tokens; allowed: a lower value")
         with self.processes.first_goes_first():
             return prepare(self.task, self.tokenizer, self.config)
 
@@ -190,7 +194,7 @@ class Context:
         self._stop_if_asked()
         data = self.data  # first: the task learns its classes from the rows
         task, dtype = self.task, self.weights_dtype
-        targets = getattr(getattr(config, "lora", None), "target_modules", [])
+        targets = config.of_lora("target_modules") or []
         if "weights" not in self.told:
             self._look_before_loading(targets)
             self.told.add("weights")
@@ -200,8 +204,10 @@ class Context:
         task.adapt(base.model)
         share_padding(base.model, self.tokenizer)
         split(base.model, targets)
-        self._dry_run(base.model, data)
-        whole = with_modules_to_save(base, config.modules_to_save, targets)
+        shortest = int(np.argmin(data.train["length"][:]))
+        batch = send_to_device(data.collate([data.train[shortest]]), base.model.device)
+        mark_unreached(base.model, lambda: base.model(**batch))
+        whole = with_modules_to_save(base, config.of_lora("modules_to_save"), targets)
         return train_in_fp32(whole, dtype)
 
     def _stop_if_asked(self) -> None:
@@ -216,22 +222,8 @@ class Context:
         config = self.config
         outline = without_weights(config.model, self.task.auto_class, **self.task.head())
         split(outline, targets)
-        with_modules_to_save(BaseModel(outline, []), config.modules_to_save or [], targets)
+        with_modules_to_save(BaseModel(outline, []), config.of_lora("modules_to_save") or [], targets)
         lora = getattr(config, "lora", None)
-        given = getattr(lora, "ranks_from", None) is not None or self.folder.ranks.exists()
+        given = config.of_lora("ranks_from") is not None or self.folder.ranks.exists()
         if isinstance(lora, LoraSettings) and not given:
             lora_layers_of(outline, lora)
-
-    def _dry_run(self, model: PreTrainedModel, data: Data) -> None:
-        """Raises UserError for rows that the model cannot read, and for a model that cannot learn the task; marks the
-        layers through which the rows do not pass."""
-        task = self.task
-        if isinstance(task, Conversations):
-            (evaluated,) = data.evaluation.values()
-            refuse_long_rows(model, data, self.config, task.prompts(task.decoded(evaluated), self.tokenizer))
-            refuse_other_models(model, self.config.model.name)
-        else:
-            refuse_long_rows(model, data, self.config)
-            shortest = int(np.argmin(data.train["length"][:]))
-            batch = on_device(data.collate([data.train[shortest]]), model.device)
-            mark_unreached(model, lambda: model(**batch))

@@ -1,15 +1,24 @@
 """The paths in a run's folder. Other programs read them, so their names must not change."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from autolora.configs.locations import from_home
 from autolora.configs.schema import RunConfig
 from autolora.engine.disk.files import read_json, remove
-from autolora.engine.disk.paths import At
 
 WANDB_ID = "wandb_id"
+
+
+def at(relative: str) -> "cached_property[Path]":
+    """An attribute of a class that gives, on an instance, a path under the instance's `root`."""
+
+    def path(folder: Any) -> Path:
+        return Path(folder.root / relative)
+
+    return cached_property(path)
 
 
 @dataclass(frozen=True)
@@ -18,55 +27,55 @@ class RunFolder:
 
     root: Path
 
-    config = At("config.yaml")
-    wandb = At("wandb")
-    wandb_id = At(WANDB_ID)
+    config = at("config.yaml")
+    wandb = at("wandb")
+    wandb_id = at(WANDB_ID)
     """Entity, project and id of this folder's run on wandb's server; a resumed run continues its curves there."""
-    search = At("search")
-    trajectory = At("search/trajectory.parquet")
-    search_metrics = At("search/metrics.jsonl")
-    search_checkpoint = At("search/checkpoint.pt")
-    search_weights = At("search/weights.safetensors")
-    search_numbers = At("search/components.safetensors")
-    search_summary = At("search/summary.json")
-    measurement = At("measure/evidence.json")
+    search = at("search")
+    trajectory = at("search/trajectory.parquet")
+    search_metrics = at("search/metrics.jsonl")
+    search_checkpoint = at("search/checkpoint.pt")
+    search_weights = at("search/weights.safetensors")
+    search_numbers = at("search/components.safetensors")
+    search_summary = at("search/summary.json")
+    measurement = at("measure/evidence.json")
     """What was measured of the search: ranks.json without ranks."""
-    measured = At("measure/summary.json")
-    ranks = At("ranks.json")
-    lora_config = At("lora_config")
+    measured = at("measure/summary.json")
+    ranks = at("ranks.json")
+    lora_config = at("lora_config")
     """PEFT's LoraConfig at the recorded ranks, for other trainers."""
-    grid = At("grid")
-    grid_trials = At("grid/trials.json")
-    sweep = At("sweep")
-    sweep_trials = At("sweep/trials.json")
-    retrain = At("retrain")
-    trained = At("retrain/summary.json")
+    grid = at("grid")
+    grid_trials = at("grid/trials.json")
+    sweep = at("sweep")
+    sweep_trials = at("sweep/trials.json")
+    retrain = at("retrain")
+    trained = at("retrain/summary.json")
     """What the training cost; the last file of the stage."""
-    retrain_metrics = At("retrain_metrics.jsonl")
+    retrain_metrics = at("retrain_metrics.jsonl")
     """The training loss and the learning rate over the steps of the retraining."""
-    adapter = At("adapter")
-    merged = At("merged")
-    padded = At("adapter_padded")
-    predictions = At("predictions.txt")
-    predicted_rows = At("predictions.csv")
+    adapter = at("adapter")
+    merged = at("merged")
+    padded = at("adapter_padded")
+    predictions = at("predictions.txt")
+    predicted_rows = at("predictions.csv")
     """Classes and numbers: what the model predicts for each evaluated row."""
-    references = At("references.txt")
-    written = At("predictions.jsonl")
+    references = at("references.txt")
+    written = at("predictions.jsonl")
     """What a language model wrote, a JSON object a row: prompt, raw text, token ids."""
-    samples = At("samples.jsonl")
+    samples = at("samples.jsonl")
     """Sampled answers of chat beside their references."""
-    row_losses = At("row_losses.parquet")
-    metrics = At("metrics.json")
-    log = At("log.txt")
+    row_losses = at("row_losses.parquet")
+    metrics = at("metrics.json")
+    log = at("log.txt")
     """What the program said while it worked here, each line with its time."""
-    probe = At("probe")
-    probe_result = At("probe/probe.json")
-    """What --stage probe measured: how near each hypergradient is to the exact one, and what its step costs."""
-    verdict = At("verdict")
+    probe = at("probe")
+    probe_result = at("probe/probe.json")
+    """What --stage probe measured: how near each hypergradient is to the exact one."""
+    verdict = at("verdict")
     """What --stage verdict trained: the ranks that it compares, and a run for each member of a pair."""
-    verdict_summary = At("verdict.json")
-    figures = At("figures")
-    report = At("report.html")
+    verdict_summary = at("verdict.json")
+    figures = at("figures")
+    report = at("report.html")
 
     @classmethod
     def of(cls, config: RunConfig) -> Self:

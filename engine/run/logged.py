@@ -25,30 +25,19 @@ class _Timed(logging.Formatter):
         return f"{self.formatTime(record)} {level}{line}"
 
 
-class _Held(MemoryHandler):
-    """Holds records back until the run begins to train, as a run that is refused leaves nothing behind."""
-
-    def __init__(self, folder: RunFolder, file: logging.Handler) -> None:
-        super().__init__(0, target=file, flushOnClose=False)
-        self._config, self._before = folder.config, stamp(folder.config)
-
-    @property
-    def begun(self) -> bool:
-        """Whether the run has begun."""
-        return stamp(self._config) != self._before
-
-    def shouldFlush(self, record: logging.LogRecord) -> bool:  # noqa: N802 - the name is logging's
-        """Whether the records are written now."""
-        return self.begun
-
-
 @contextmanager
 def logged(folder: RunFolder) -> Iterator[None]:
     """Appends what the program says inside `with` to log.txt, and at last how the run ended: after an error that was
     not foreseen with its traceback, of which the error gets a note."""
     file = logging.FileHandler(folder.log, encoding="utf-8", delay=True)
     file.setFormatter(_Timed())
-    handler = _Held(folder, file)
+    # Holds records back until the run begins to train, as a run that is refused leaves nothing behind.
+    handler, before = MemoryHandler(0, target=file, flushOnClose=False), stamp(folder.config)
+
+    def begun(*_: object) -> bool:
+        return stamp(folder.config) != before
+
+    handler.shouldFlush = begun  # type: ignore
     log.addHandler(handler)
     level, words, cause = logging.INFO, "finished", None
     try:
@@ -61,7 +50,7 @@ def logged(folder: RunFolder) -> Iterator[None]:
         raise
     except BaseException as error:
         level, words, cause = logging.ERROR, "the run failed", error
-        if handler.begun:
+        if begun():
             error.add_note(f"the traceback is in {folder.log}")
         raise
     finally:

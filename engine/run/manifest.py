@@ -12,21 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from autolora.configs.errors import UserError
 from autolora.configs.layers import OF_THRESHOLD, flat, marked
 from autolora.configs.locations import from_home
 from autolora.configs.schema import RunConfig
 from autolora.configs.section import CHOOSE, COST, EVALUATE, MEASURE, Mark
+from autolora.configs.study import word
 from autolora.engine import ranks
-from autolora.engine.disk.files import write_text
+from autolora.engine.disk.files import read_json, write_text
 from autolora.engine.ranks.record import BY_HAND
 from autolora.engine.run.folder import RunFolder
 
 log = logging.getLogger("autolora")
 
-VERSION = 2
+VERSION = 3
 """Raised when the same settings come to mean another result."""
 OF_ROWS = (
     "task.path", "task.validation_path", "task.test_path", "task.data_files", "task.revision", "task.chat_template",
@@ -56,19 +57,6 @@ class Manifest(BaseModel):
     names: dict[str, str] = {}
     inputs: dict[str, Any] = {}
     made: dict[str, Any] = {}
-
-    @classmethod
-    def read(cls, path: Path) -> "Manifest | None":
-        """None if there is none. Raises UserError for a damaged file."""
-        try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8")) if path.exists() else None
-        except (OSError, ValueError, ValidationError) as error:
-            raise UserError(f"{path} is damaged ({str(error).splitlines()[0]}); --overwrite begins anew") from error
-
-
-def _word(value: Any) -> str:
-    """A value as the command line takes it: null, true and false as in YAML."""
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 @dataclass(frozen=True)
@@ -185,7 +173,8 @@ class Stage:
     @classmethod
     def of(cls, name: str, config: RunConfig, folder: RunFolder) -> "Stage":
         """The stage `name` of a run in `folder`."""
-        return cls(name, folder, settings_of(config, name), Manifest.read(folder.root / name / "manifest.json"))
+        found = read_json(folder.root / name / "manifest.json")
+        return cls(name, folder, settings_of(config, name), Manifest.model_validate(found) if found else None)
 
     @property
     def done(self) -> bool:
@@ -222,7 +211,7 @@ class Stage:
         for key in self.settings if self.foreign else {**self.settings, **self.recorded.settings}:
             then, now = self.recorded.settings.get(key), self.settings.get(key)
             if then != now and key not in left:
-                self._refuse(f"with --{key} {_word(then)}, now it is {_word(now)}")
+                self._refuse(f"with --{key} {word(then)}, now it is {word(now)}")
 
     def check_input(self, name: str, value: Any, where: str) -> None:
         """Raises Changed if it was made from another input. `where`: the key and the file that hold the input."""

@@ -1,12 +1,10 @@
 """What a run needs and uses: its peak memory in MiB, and the versions of the packages that affect the numbers."""
 
-import ctypes
 import os
 import platform
 import re
 import resource
 import sys
-from collections.abc import Callable
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -44,19 +42,6 @@ def peak_memory(compute: Compute) -> float:
         return int(found[1]) / 1024
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
-
-
-def extra_memory(action: Callable[[], object], compute: Compute) -> float:
-    """MiB that `action` needs at its peak beyond what the process has before it, of the memory that `peak_memory` is
-    about; NaN where the system cannot tell."""
-    compute.let_go()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc; memory that it keeps would hide what is needed
-    if trim is not None:
-        trim(0)
-    known = forget_peak(compute)
-    before = peak_memory(compute)
-    action()
-    return peak_memory(compute) - before if known else float("nan")
 
 
 def computed_on(compute: Compute, processes: int = 1) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from autolora.engine.run.context import Context
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
 from autolora.problems.data import Data, Halves, split_rows
-from autolora.problems.machine.compute import all_seeded, choose_compute
+from autolora.problems.machine.compute import choose_compute, seeded
 from autolora.problems.machine.processes import ALONE
 from autolora.problems.models.fused import split
 from autolora.problems.models.load import BaseModel
@@ -92,7 +92,7 @@ def same_random_numbers(device: torch.device) -> Iterator[None]:
     block ends."""
     gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     try:
-        with all_seeded(0, device):
+        with seeded(0, device):
             yield
     finally:
         torch.cuda.set_rng_state_all(gpus)

@@ -17,15 +17,9 @@ def filled_in(path: str, config: RunConfig) -> Path:
     return Path(path).expanduser()
 
 
-def named_ranks(config: RunConfig) -> str | None:
-    """lora.ranks_from; None for a method without it."""
-    found: str | None = getattr(getattr(config, "lora", None), "ranks_from", None)
-    return found
-
-
 def ranks_from(config: RunConfig) -> Path:
     """The ranks.json that lora.ranks_from names, itself or by its folder."""
-    path = filled_in(str(named_ranks(config)), config)
+    path = filled_in(str(config.of_lora("ranks_from")), config)
     return RunFolder(path).ranks if path.is_dir() else path
 
 
@@ -35,29 +29,25 @@ def source_of(config: RunConfig) -> RunFolder | None:
     return None if named is None else RunFolder(filled_in(named, config))
 
 
-def adapter_to_start_from(config: RunConfig) -> Path | None:
-    """The folder of the cut adapter from which the training goes on; None if it does not start from one."""
-    start = config.retrain.start
-    folder = None if start in ("scratch", "search") else filled_in(start, config)
-    return folder if folder is not None and (folder / "adapter_config.json").exists() else None
-
-
 def other_run(config: RunConfig) -> RunFolder | None:
     """The other run whose searched components the training starts from; None if there is no such run."""
     start = config.retrain.start
-    if start in ("scratch", "search") or adapter_to_start_from(config) is not None:
-        return None
-    return RunFolder(filled_in(start, config))
+    folder = RunFolder(filled_in(start, config))
+    return None if start in ("scratch", "search") or _adapter(folder).exists() else folder
+
+
+def _adapter(folder: RunFolder) -> Path:
+    """Where the weights of a cut adapter lie, of a folder that is one."""
+    return folder.root / "adapter_model.safetensors"
 
 
 def components_file(config: RunConfig, own: RunFolder) -> Path | None:
-    """The weights from which the training starts; None if they are fresh."""
-    if (adapter := adapter_to_start_from(config)) is not None:
-        return adapter / "adapter_model.safetensors"
-    if config.retrain.start == "search":
-        return own.search_weights
-    other = other_run(config)
-    return None if other is None else other.search_weights
+    """The weights from which the training starts, of a search or of a cut adapter; None if they are fresh."""
+    start = config.retrain.start
+    if start == "scratch":
+        return None
+    folder = own if start == "search" else RunFolder(filled_in(start, config))
+    return _adapter(folder) if _adapter(folder).exists() else folder.search_weights
 
 
 def inputs_in_files(config: RunConfig, folder: RunFolder) -> dict[str, tuple[Any, str]]:
@@ -69,8 +59,8 @@ def inputs_in_files(config: RunConfig, folder: RunFolder) -> dict[str, tuple[Any
         found["search"] = digest_of(folder.search_numbers), str(folder.search)
     if folder.measurement.exists():
         found["measurement"] = digest_of(folder.measurement), str(folder.measurement)
-    path = ranks_from(config) if named_ranks(config) else folder.ranks
-    if path.exists() and (config.searches or named_ranks(config)):
+    path = ranks_from(config) if config.of_lora("ranks_from") else folder.ranks
+    if path.exists() and (config.searches or config.of_lora("ranks_from")):
         record = ranks.load(path)
         found["ranks"] = {"k": record.k, **record.kept}, str(path)
     weights = components_file(config, folder)

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import send_to_device
 from datasets import Dataset
 from torch import Tensor, nn
 
 from autolora.engine.run.context import Context
 from autolora.engine.run.script import same_random_numbers
 from autolora.problems.data import local_parts
-from autolora.problems.machine.compute import on_device
 from autolora.problems.models.snapshot import Snapshot
 
 
@@ -26,7 +26,7 @@ def try_longest_batch(
     before = Snapshot(model)
     with same_random_numbers(run.compute.device):
         (own,), _ = local_parts(rows, longest, size, run.processes)
-        batch = on_device(run.data.collate(own), run.compute.device)
+        batch = send_to_device(run.data.collate(own), run.compute.device)
         with run.compute.autocast():
             found = loss(batch)
         torch.autograd.grad(found, trained, allow_unused=True)  # .grad stays None, so that no step sees this batch

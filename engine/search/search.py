@@ -3,6 +3,7 @@
 `search` is read from top to bottom. The engine takes the steps; `SearchHook` reads it after each, and never steers.
 """
 
+import json
 import logging
 import math
 import time
@@ -23,26 +24,25 @@ from transformers import get_scheduler, set_seed
 
 from autolora.configs.errors import UserError
 from autolora.configs.schema import Autolora
-from autolora.configs.search import Difference, OwnHypergradient
+from autolora.configs.search import Difference
 from autolora.engine.disk import checkpoint
-from autolora.engine.disk.files import remove, replacing, write_json
+from autolora.engine.disk.files import read_json_lines, remove, replacing, write_json, write_json_lines
 from autolora.engine.export.lora_config import of_the_model
 from autolora.engine.ranks.record import kept_components
 from autolora.engine.ranks.rules import refuse_unanswerable
 from autolora.engine.run.context import Context
 from autolora.engine.run.program import commit
 from autolora.engine.run.resources import peak_memory
-from autolora.engine.run.script import ScriptContext
 from autolora.engine.run.trial_batch import try_longest_batch
-from autolora.engine.search.trajectory import SearchTracking, Trajectory, to_singular_basis
-from autolora.engine.terminal.live_view import SearchProgress
+from autolora.engine.search.trajectory import Trajectory, send_curves, send_point, to_singular_basis
+from autolora.engine.terminal.bar import Bar
+from autolora.engine.terminal.rank_map import RankMap
 from autolora.engine.tracking import NOWHERE, Tracker
-from autolora.engine.tracking.metrics_file import MetricsFile
 from autolora.problems.bilevel import Level, LoraProblem, SelectionProblem, SelectionVariables, Shared
 from autolora.problems.data import Batches
 from autolora.problems.gates import Gates
 from autolora.problems.hypergradients import approximation
-from autolora.problems.machine.compute import Compute, all_seeded, holds_bf16, seeded, wait_for
+from autolora.problems.machine.compute import Compute, holds_bf16, wait_for
 from autolora.problems.machine.processes import ALONE, Processes
 from autolora.problems.models.attach import ADAPTER, attach_components
 from autolora.problems.models.layers import refuse_large_k
@@ -61,14 +61,13 @@ def search(run: Context, tracker: Tracker = NOWHERE) -> "SearchEngine":
     """
     config = run.searched
     approximation(config.hypergradient)  # one that cannot be made fails here, before the data is read
-    engine = build_search(run, second_order=config.second_order)
+    engine = build_search(run, second_order=config.hypergradient.second_order)
     engine.train()
     try_longest_batch(run, engine.lora.module, run.data.train, config.search.batch_size, engine.lora.training_step)
     hook = SearchHook(engine, run, tracker)
     hook.resume()
     run.begin("search")
-    gates = engine.lora.gates
-    with SearchProgress(config.search.steps, engine.global_step, gates.names, gates.k) as hook.progress:
+    with hook.progress:
         engine.run(hook.after_step)
     if run.processes.first:
         _record(run, engine, hook)
@@ -93,7 +92,7 @@ def build_search(run: Context, *, second_order: bool) -> "SearchEngine":
     model = attach_components(base.model, config.lora, run.kind.peft_type, base.trained_whole)
     engine = build_engine(
         config, model, data.train.select(d_tr), data.train.select(d_val), data.collate, run.compute, run.processes,
-        run.kind.loss, foreign_loss=isinstance(run, ScriptContext),
+        run.kind.loss,
     )  # fmt: skip
     refuse_unanswerable(config.answer, len(d_val), engine.lora.gates.parameters_per_rank().values())
     log.info(
@@ -106,12 +105,12 @@ def build_search(run: Context, *, second_order: bool) -> "SearchEngine":
 
 def build_engine(
     config: Autolora, model: PeftModel, d_tr: Dataset, d_val: Dataset, collate: Collate, compute: Compute,
-    processes: Processes = ALONE, loss: Loss = model_loss, *, foreign_loss: bool = False,
+    processes: Processes = ALONE, loss: Loss = model_loss,
 ) -> "SearchEngine":  # fmt: skip
     """An engine over a model with LoRA attached, before any training; every process starts from the weights of the
     first.
 
-    `loss`: the loss of a batch. `foreign_loss`: it is a script's, which may draw random numbers of numpy.
+    `loss`: the loss of a batch.
     """
     settings, seed = config.search, config.seed
     gates = Gates(model)
@@ -122,10 +121,9 @@ def build_engine(
     weights = [p for p in model.parameters() if p.requires_grad]
     processes.same(weights)
     sizes: dict[str, Any] = {"device": compute.device, "processes": processes, "parts": settings.gradient_accumulation}
-    foreign = foreign_loss or isinstance(config.hypergradient, OwnHypergradient)
-    shared = Shared(compute, processes, all_seeded if foreign else seeded)  # seeding numpy takes half a millisecond
+    shared = Shared(compute, processes)
     optimizer = torch.optim.AdamW(
-        weights, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=compute.fused
+        weights, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )  # fmt: skip
     scheduler = get_scheduler(
         "constant_with_warmup" if settings.scheduler == "constant" else settings.scheduler,
@@ -142,7 +140,7 @@ def build_engine(
     )  # fmt: skip
     beta = list(variables.parameters())
     # Without weight decay, which would pull alpha to uniform.
-    of_beta = torch.optim.AdamW(beta, lr=settings.selection_learning_rate, weight_decay=0.0, fused=compute.fused)
+    of_beta = torch.optim.AdamW(beta, lr=settings.selection_learning_rate, weight_decay=0.0, fused=True)
     # Another seed, so that the two levels do not walk through their rows in the same order.
     outer_batches = Batches(d_val, settings.batch_size, collate, seed + 1, **sizes)
     selection = SelectionProblem(
@@ -205,7 +203,7 @@ class SearchEngine(Engine):
 
     def skipped_steps(self) -> int:
         """The steps, of both levels, that were skipped because their loss or gradient was not finite."""
-        return int(self.lora.skipped_steps + self.selection.skipped_steps)
+        return self.lora.skipped_steps + self.selection.skipped_steps
 
     @torch.no_grad()
     def alpha(self) -> Tensor:
@@ -214,7 +212,7 @@ class SearchEngine(Engine):
 
     def contribution(self) -> Tensor:
         """|alpha_j| |B_j| |A_j| of every component [layers, k]; the loss sees this product, not alpha alone."""
-        return self.alpha().abs() * self.lora.gates.sizes()
+        return self.alpha().abs() * self.lora.gates.norms()
 
     def ranks(self) -> list[int]:
         """The current ranks by threshold, in the order of the gates; empty if another rule makes the ranks."""
@@ -235,10 +233,9 @@ class SearchHook:
         self.search = run.searched.search
         self.folder = run.folder
         self.stop = run.stop
-        self.tracking = SearchTracking(tracker, self.search.steps)
-        self.metrics = MetricsFile(run.folder.search_metrics)
+        self.tracker = tracker
         self.trajectory = Trajectory(engine.lora.gates.names)
-        self.progress: SearchProgress | None = None
+        self.map = RankMap(engine.lora.gates.names, engine.lora.gates.k)
         self.seconds = self._seconds_at_line = 0.0
         self._clock = time.perf_counter()
         self._losses: list[Tensor] = []
@@ -251,17 +248,19 @@ class SearchHook:
         found = self.processes.of_first(lambda: checkpoint.load(self.folder.search_checkpoint))
         if found is None:
             if self.processes.first:
-                self.metrics.path.unlink(missing_ok=True)
+                self.folder.search_metrics.unlink(missing_ok=True)
             self.trajectory.add(0, engine.alpha(), engine.contribution())
         else:
             restore(engine, found)
-            self.trajectory.restore(found["trajectory"])
-            self.tracking.tracker.resumes()
+            self.trajectory = Trajectory(**found["trajectory"])
+            self.tracker.resumes()
             self.seconds, self._seconds_at_line = found["seconds"]
             self._losses = send_to_device(found["losses"], engine.lora.shared.compute.device)
             if self.processes.first:
-                self.metrics.cut_after(engine.global_step)
+                path = self.folder.search_metrics  # the lines after the checkpoint are written again
+                write_json_lines(path, [x for x in read_json_lines(path) if x["step"] <= engine.global_step])
             log.info("search: resumes from step %d", engine.global_step)
+        self.progress = Bar("search", self.search.steps, engine.global_step, [self.map])
         self._clock = time.perf_counter()
 
     def after_step(self, engine: SearchEngine, over: bool) -> None:
@@ -291,8 +290,7 @@ class SearchHook:
             self._save()
             if self._stop_is_due:
                 self.stop.check()
-        if self.progress is not None:
-            self.progress.step(step)
+        self.progress.step(step)
 
     def _write_line(self) -> None:
         """Writes a line of metrics.jsonl (means since the line before) and adds a point to the trajectory."""
@@ -312,11 +310,17 @@ class SearchHook:
         }
         self._losses, self._seconds_at_line = [], self.seconds
         if self.processes.first:
-            self.metrics.add(line)
+            # JSON has no NaN.
+            told = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
+            self.folder.search.mkdir(parents=True, exist_ok=True)
+            with self.folder.search_metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(told) + "\n")
         self.trajectory.add(engine.global_step, engine.alpha(), engine.contribution())
-        self.tracking.point(line, self.trajectory, ranks)
-        if self.progress is not None:
-            self.progress.show(engine.global_step, train_loss, None if math.isnan(val_loss) else val_loss, ranks)
+        send_point(self.tracker, line, self.trajectory, ranks, self.search.steps)
+        validation = "-" if math.isnan(val_loss) else f"{val_loss:z.3f}"
+        mean_rank = f"  mean rank {line['mean_rank']:.2f}, not decided yet" if ranks else ""
+        self.progress.numbers.plain = f"L_tr {train_loss:z.3f}  L_val {validation}{mean_rank}"
+        self.map.ranks = ranks
         if skipped > self.search.max_bad_steps:
             raise UserError(
                 f"--search.max_bad_steps: by step {engine.global_step} the loss or gradient of {skipped} steps was "
@@ -328,7 +332,7 @@ class SearchHook:
     def _save(self) -> None:
         self._save_is_due = False
         if self.processes.first:
-            state = snapshot(self.engine) | {"trajectory": self.trajectory.state(), "losses": self._losses}
+            state = snapshot(self.engine) | {"trajectory": vars(self.trajectory), "losses": self._losses}
             state |= {"seconds": (self.seconds, self._seconds_at_line)}
             checkpoint.save(self.folder.search_checkpoint, state)
         self._clock = time.perf_counter()
@@ -363,12 +367,10 @@ _LAST = ("last_loss", "direct", "implicit", "skipped_steps")
 
 
 def _state_of(problem: Level) -> dict[str, Any]:
-    optimizer = problem.optimizer.state_dict()
     return {
         "count": problem._count,
         "weights": list(problem.trained),
-        "moments": [optimizer["state"].get(index, {}) for index in range(len(problem.trained))],
-        "groups": optimizer["param_groups"],
+        "optimizer": problem.optimizer.state_dict(),
         "last": {key: getattr(problem, key) for key in _LAST if hasattr(problem, key)},
     }
 
@@ -378,12 +380,11 @@ def _restore(problem: Level, state: dict[str, Any]) -> None:
     problem._count = state["count"]
     for parameter, value in zip(problem.trained, state["weights"], strict=True):
         parameter.copy_(value)
-    moments = {index: found for index, found in enumerate(state["moments"]) if found}
-    problem.optimizer.load_state_dict({"state": moments, "param_groups": state["groups"]})
+    problem.optimizer.load_state_dict(state["optimizer"])
     if problem.scheduler is not None:
         problem.scheduler.last_epoch = problem._count  # its rate is in the groups
     for key, value in state["last"].items():
-        setattr(problem, key, value.to(problem.shared.compute.device))
+        setattr(problem, key, send_to_device(value, problem.shared.compute.device))
 
 
 def _record(run: Context, engine: SearchEngine, hook: SearchHook) -> None:
@@ -392,7 +393,7 @@ def _record(run: Context, engine: SearchEngine, hook: SearchHook) -> None:
     if skipped := engine.skipped_steps():
         log.warning("%d steps were skipped, as their loss or gradient was not finite", skipped)
     hook.trajectory.write(folder.trajectory)
-    hook.tracking.end(hook.trajectory)
+    send_curves(hook.tracker, hook.trajectory)
     numbers = {"alpha": engine.alpha(), "contribution": engine.contribution()}
     numbers["singular_values"] = to_singular_basis(engine.lora.gates, engine.selection.module())
     names = {id(p): name for name, p in engine.lora.module.named_parameters()}

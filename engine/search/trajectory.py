@@ -17,11 +17,10 @@ from scipy.stats import entropy
 from torch import Tensor
 
 from autolora.configs.search import Constraint
-from autolora.engine.cut.basis import svd_of_product
+from autolora.engine.cut.basis import plain_basis
 from autolora.engine.disk.tables import read_parquet, write_parquet
 from autolora.engine.ranks.record import kept_components
 from autolora.engine.run.context import Context
-from autolora.engine.run.folder import RunFolder
 from autolora.engine.tracking import Tracker
 from autolora.engine.tracking.picture import rank_picture
 from autolora.problems.gates import Gates
@@ -42,35 +41,24 @@ class Trajectory:
 
     names: Sequence[str]
     steps: list[int] = field(default_factory=list)
-    alpha: list[np.ndarray] = field(default_factory=list)
-    contribution: list[np.ndarray] = field(default_factory=list)
+    alpha: list[Tensor] = field(default_factory=list)
+    contribution: list[Tensor] = field(default_factory=list)
 
     def add(self, step: int, alpha: Tensor, contribution: Tensor) -> None:
         """Adds one point. alpha, contribution [layers, k]."""
         self.steps.append(step)
-        self.alpha.append(alpha.numpy().astype(np.float32))
-        self.contribution.append(contribution.numpy().astype(np.float32))
+        self.alpha.append(alpha.clone())  # without a constraint it is beta itself, which moves on
+        self.contribution.append(contribution)
 
-    def ranks(self, constraint: Constraint, points: Sequence[int]) -> np.ndarray:
+    def ranks(self, constraint: Constraint, points: Sequence[int]) -> Tensor:
         """Every layer's rank by threshold at the points with these indices [points, layers]."""
-        kept = [kept_components(self.alpha[i], constraint) for i in points]
-        found: np.ndarray = np.stack(kept).sum(axis=2)
-        return found
-
-    def state(self) -> dict[str, Any]:
-        """The points for a checkpoint."""
-        return {"steps": self.steps} | {name: torch.from_numpy(np.stack(getattr(self, name))) for name in _PARTS}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Replaces the points by those of a checkpoint."""
-        self.steps = state["steps"]
-        self.alpha, self.contribution = (list(state[name].numpy()) for name in _PARTS)
+        return torch.stack([kept_components(self.alpha[i], constraint) for i in points]).sum(2)
 
     def write(self, path: Path) -> None:
         """Writes parquet, a row for each point, layer and component (counted from 0)."""
         places = [self.steps, self.names, range(self.alpha[0].shape[1])]
         index = pd.MultiIndex.from_product(places, names=["step", "layer", "component"])
-        columns = {name: np.ravel(getattr(self, name)).astype(float) for name in _PARTS}
+        columns = {name: torch.stack(getattr(self, name)).flatten().double().numpy() for name in _PARTS}
         write_parquet(path, pd.DataFrame(columns, index).reset_index())
 
 
@@ -80,10 +68,10 @@ _PARTS = ("alpha", "contribution")
 def read(path: Path) -> Trajectory:
     """The trajectory in a parquet file. Raises UserError if the file is damaged."""
     way_out = "remove the file, and the report is drawn without its curves"
-    table = read_parquet(path, way_out, texts=["layer"], numbers=["step", *_PARTS])
+    table = read_parquet(path, way_out, ["layer", "step", *_PARTS])
     steps, names = table["step"].unique().tolist(), table["layer"].unique().tolist()
     shape = (len(steps), len(names), -1)
-    alpha, contribution = (list(table[name].to_numpy(np.float32).reshape(shape)) for name in _PARTS)
+    alpha, contribution = (list(torch.tensor(table[name].to_numpy(np.float32)).view(shape)) for name in _PARTS)
     return Trajectory(names, steps, alpha, contribution)
 
 
@@ -102,27 +90,15 @@ def to_singular_basis(gates: Gates, values: Tensor) -> Tensor:
     found = []
     for layer, gate in zip(gates.layers.values(), values.detach().cpu().double(), strict=True):
         a, b = factors(layer)
-        left, singular, right = svd_of_product(b.cpu().double() * gate, a.cpu().double())
-        root = singular.sqrt()
-        b.copy_(left * root)
-        a.copy_(root.unsqueeze(1) * right)
-        found.append(singular * layer.scaling[ADAPTER])
+        basis = plain_basis(a, b.cpu().double() * gate)
+        b.copy_(basis.b)
+        a.copy_(basis.a)
+        found.append(basis.size * layer.scaling[ADAPTER])
     return torch.stack(found)
 
 
-def read_numbers(folder: RunFolder) -> dict[str, Tensor]:
-    """The tensors of NUMBERS of a finished search, each [layers, k]."""
-    found: dict[str, Tensor] = load_file(folder.search_numbers)
-    return found
-
-
-def trains_head(folder: RunFolder) -> bool:
-    """Whether the search trained a head, or other modules whole, beside LoRA."""
-    return any(".lora_" not in name for name in load_file(folder.search_weights))
-
-
 @torch.no_grad()
-def searched_model(run: Context) -> tuple[PeftModel, Gates]:
+def searched_model(run: Context) -> PeftModel:
     """The searched model of this run and its gates, loaded from search/, on the run's device."""
     config, weights = run.searched, load_file(run.folder.search_weights)
     base = run.base()
@@ -131,44 +107,37 @@ def searched_model(run: Context) -> tuple[PeftModel, Gates]:
         if parameter.requires_grad:
             parameter.copy_(weights[name])
     model.to(run.compute.device)
-    gates = Gates(model)
     if config.model.gradient_checkpointing:
         recompute_blocks(model)
-    return model, gates
+    return model
 
 
-class SearchTracking:
-    """Sends each logged point during a search of `steps` steps, and the trajectories when it ends; docs/run-folder.md
-    describes it for users. It counts components from 1, as the paper and the report do."""
+def send_point(
+    tracker: Tracker, line: Mapping[str, Any], history: Trajectory, ranks: Sequence[int], steps: int
+) -> None:  # fmt: skip
+    """Sends a line of metrics.jsonl, the newest point of `history`, and the ranks at that point (empty: none), in a
+    search of `steps` steps; docs/run-folder.md describes it for users. Components count from 1, as in the paper."""
+    if not tracker.alive:
+        return
+    alpha, contribution = history.alpha[-1], history.contribution[-1]
+    entropies = entropy(alpha.clip(0).numpy(), axis=1, base=max(2, alpha.shape[1]))
+    values: dict[str, Any] = {f"search/{key}": value for key, value in line.items()}
+    values["search/mean_entropy"] = float(entropies.mean())
+    for index, name in enumerate(key_names(history.names)):
+        if ranks:
+            values[f"rank/{name}"] = ranks[index]
+        values[f"entropy/{name}"] = float(entropies[index])
+        for kind, rows in (("alpha", alpha), ("contribution", contribution)):
+            values |= {f"{kind}/{name}/{j}": value for j, value in enumerate(rows[index].tolist(), start=1)}
+    before, now = (int(step / max(1.0, steps / MOST_PICTURES)) for step in history.steps[-2:])
+    if ranks and now > before:
+        values["search/rank_map"] = rank_picture(history.names, ranks, alpha.shape[1])
+    tracker.log(values)
 
-    def __init__(self, tracker: Tracker, steps: int) -> None:
-        self.tracker = tracker
-        self._every = max(1.0, steps / MOST_PICTURES)
-        self._last_picture = -1
 
-    def point(self, line: Mapping[str, Any], history: Trajectory, ranks: Sequence[int]) -> None:
-        """Sends a line of metrics.jsonl, the newest point of `history`, and the ranks at that point (empty: none)."""
-        if not self.tracker.alive:
-            return
-        alpha, contribution = history.alpha[-1], history.contribution[-1]
-        entropies = entropy(alpha.clip(0), axis=1, base=max(2, alpha.shape[1]))
-        values: dict[str, Any] = {f"search/{key}": value for key, value in line.items()}
-        values["search/mean_entropy"] = float(entropies.mean())
-        for index, name in enumerate(key_names(history.names)):
-            if ranks:
-                values[f"rank/{name}"] = ranks[index]
-            values[f"entropy/{name}"] = float(entropies[index])
-            for kind, rows in (("alpha", alpha), ("contribution", contribution)):
-                values |= {f"{kind}/{name}/{j}": value for j, value in enumerate(rows[index].tolist(), start=1)}
-        due = int(line["step"] / self._every)
-        if ranks and due != self._last_picture:
-            self._last_picture = due
-            values["search/rank_map"] = rank_picture(history.names, ranks, alpha.shape[1])
-        self.tracker.log(values)
-
-    def end(self, history: Trajectory) -> None:
-        """Sends a chart of alpha for each layer."""
-        alpha = np.stack(history.alpha)
-        for index, name in enumerate(key_names(history.names)):
-            curves = {f"component {j + 1}": alpha[:, index, j].tolist() for j in range(alpha.shape[2])}
-            self.tracker.lines(f"trajectories/{name}", history.steps, curves)
+def send_curves(tracker: Tracker, history: Trajectory) -> None:
+    """Sends a chart of alpha for each layer."""
+    alpha = torch.stack(history.alpha)
+    for index, name in enumerate(key_names(history.names)):
+        curves = {f"component {j + 1}": alpha[:, index, j].tolist() for j in range(alpha.shape[2])}
+        tracker.lines(f"trajectories/{name}", history.steps, curves)

@@ -15,7 +15,7 @@ from autolora.engine.disk.files import read_json
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.study.folder import StudyFolder
 
-READS = {"answer.from": "", "lora.ranks_from": f"/{RunFolder.ranks.relative}", "retrain.init": ""}
+READS = {"answer.from": "", "lora.ranks_from": "/ranks.json", "retrain.init": ""}
 """Key that reads another run -> what follows the other run's folder in its value."""
 NOT_ROWS = ("seed", "task.name", "task.path", "task.configuration")
 """Axes whose values make no row of a table: they make its columns, or are averaged over."""

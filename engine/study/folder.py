@@ -1,17 +1,16 @@
 """Where everything of a study lies, and what is told of it."""
 
 from autolora.configs.files import load_config
-from autolora.engine.disk.paths import At
-from autolora.engine.run.folder import RunFolder
+from autolora.engine.run.folder import RunFolder, at
 from autolora.engine.terminal.console import console
 
 
 class StudyFolder(RunFolder):
     """Paths of a study: runs/<name>/ with a run folder for each cell."""
 
-    cells = At("cells")
-    results = At("results.parquet")
-    table = At("table.md")
+    cells = at("cells")
+    results = at("results.parquet")
+    table = at("table.md")
 
 
 def print_study(folder: StudyFolder) -> None:

@@ -68,7 +68,7 @@ def run_cell(cell: Cell, overwrite: bool, stop: StopRequest) -> None:
     until = time.monotonic() + SECONDS_FOR_THE_LOCK
     while True:
         try:
-            run_stages(Request(cell.placed(), "all", overwrite, "a study"), stop, draw=False)
+            run_stages(Request(cell.placed(), overwrite=overwrite), stop, draw=False)
             return
         except InUse:
             stop.check()

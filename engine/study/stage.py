@@ -3,6 +3,7 @@
 import logging
 import re
 import shlex
+import sys
 from collections.abc import Iterator, Sequence
 
 import pandas as pd
@@ -10,7 +11,6 @@ from matplotlib.figure import Figure
 
 from autolora.configs.errors import UserError
 from autolora.configs.files import of_folder, to_yaml
-from autolora.configs.launch import program
 from autolora.configs.printable import printable
 from autolora.configs.requests import Request
 from autolora.configs.schema import RunConfig
@@ -131,7 +131,7 @@ def _list(todo: Sequence[Cell], finished: set[str]) -> None:
     for cell in todo:
         if finished.issuperset(cell.needs):
             write_text(cell.folder.config, of_folder(cell.placed()))
-            print(f"{program()} --config {shlex.quote(str(cell.folder.config))}")
+            print(shlex.join([sys.executable, sys.argv[0], "--config", str(cell.folder.config)]))
 
 
 def write_study_report(config: RunConfig, folder: StudyFolder, cells: Sequence[Cell], *, sends: bool = False) -> None:

@@ -60,7 +60,7 @@ def _row(cell: Cell) -> dict[str, Any]:
     read = {part: (result.get("data") or {}).get(part) for part in ("evaluation", "unused")}
     loss = None
     if losses.exists():
-        rows = read_parquet(losses, "remove the cell to train it again", numbers=("loss", "weight"))
+        rows = read_parquet(losses, "remove the cell to train it again", ("loss", "weight"))
         loss = float(rows["loss"].sum() / rows["weight"].sum())
     if "task.path" in cell.values:  # a task is called like its file, and several files may have one name
         fields[TASK] += f" ({cell.values['task.path']})"
@@ -97,7 +97,7 @@ def with_others(path: Path, others: Sequence[str]) -> pd.DataFrame:
     """results.parquet of this study, and below it those of other studies; of cells of one row, task and seed the first
     counts. Raises UserError that names a damaged file."""
     way_out = "the study's command with --stage report writes it again"
-    tables = [read_parquet(Path(one), way_out, texts=(TASK, "row", "cell")) for one in (str(path), *others)]
+    tables = [read_parquet(Path(one), way_out, (TASK, "row", "cell")) for one in (str(path), *others)]
     return pd.concat(tables, ignore_index=True).drop_duplicates([TASK, "row", SEED], ignore_index=True)
 
 
@@ -248,23 +248,18 @@ def agreement(results: pd.DataFrame, column: str = RANKS) -> pd.DataFrame:
     on the diagonal, of each row with itself at one task across seeds; empty if there is no such pair.
 
     The diagonal is the control: two approximations agree only if their correlation exceeds that of each with itself
-    across seeds. Left out are runs with equal values in all layers (uniform LoRA), and pairs with LoRA in different
-    layers.
+    across seeds. Runs with equal values in all layers (uniform LoRA) have no order, and are left out.
     """
-    known = results.dropna(subset=[column])[["row", TASK, SEED, LAYERS, column]]
-    met = known.merge(known, on=TASK, suffixes=("", "_other"))
-    one_row = met["row"] == met["row_other"]
-    met = met[np.where(one_row, met[SEED] < met[f"{SEED}_other"], met[SEED] == met[f"{SEED}_other"])]
-    places = met[[LAYERS, f"{LAYERS}_other", column, f"{column}_other"]].itertuples(index=False)
-    found = met.assign(agreement=[_spearman(*place) for place in places]).dropna(subset=["agreement"])
-    order = [row for row in known["row"].unique() if row in set(found["row"])]
-    table = found.pivot_table(index="row", columns="row_other", values="agreement")
+    known, found = results.dropna(subset=[column]), []
+    if known.empty:
+        return known
+    for _, runs in known.groupby(TASK):
+        layers = {(one["row"], one[SEED]): pd.Series(one[column], one[LAYERS]) for _, one in runs.iterrows()}
+        table = pd.DataFrame(layers).corr("spearman").rename_axis(index=["row", SEED], columns=["other", "beside"])
+        stacked: Any = table.stack([0, 1], future_stack=True)
+        found.append(stacked.rename("agreement").reset_index())
+    pairs = pd.concat(found)
+    pairs = pairs[(pairs["row"] == pairs["other"]) != (pairs[SEED] == pairs["beside"])].dropna()
+    order = [row for row in known["row"].unique() if row in set(pairs["row"])]
+    table = pairs.pivot_table(index="row", columns="other", values="agreement")
     return table.reindex(index=order, columns=order).reset_index(names="")
-
-
-def _spearman(
-    layers: Sequence[str], other_layers: Sequence[str], one: Sequence[float], other: Sequence[float]
-) -> float:
-    if not np.array_equal(layers, other_layers) or 1 in (len(set(one)), len(set(other))):
-        return math.nan
-    return float(stats.spearmanr(one, other).statistic)

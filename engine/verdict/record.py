@@ -83,7 +83,7 @@ def shown(arms: Arms) -> PairLosses | None:
         raise UserError(f"--model.name: trainings of other weights of the base model are in {arms.folder.verdict}; "
                         f"bring the old ones back, or {AGAIN}")  # fmt: skip
     columns = ("loss", "weight", "source")
-    tables = {arm: [read_parquet(cell.folder.row_losses, AGAIN, numbers=columns) for cell in of_arm]
+    tables = {arm: [read_parquet(cell.folder.row_losses, AGAIN, columns) for cell in of_arm]
               for arm, of_arm in cells.items()}  # fmt: skip
     losses = {arm: np.stack([one["loss"] for one in of_arm]) for arm, of_arm in tables.items()}
     first = tables[HEAD][0]

@@ -27,7 +27,7 @@ from autolora.engine.retrain import controls
 from autolora.engine.retrain.controls import record_of
 from autolora.engine.retrain.prepared import Method, Prepared
 from autolora.engine.run.context import Context
-from autolora.engine.run.sources import adapter_to_start_from, components_file, other_run, ranks_from
+from autolora.engine.run.sources import components_file, other_run, ranks_from
 from autolora.problems.machine.draws import seed_of
 from autolora.problems.models.attach import ADAPTER, factors, lora_layers
 from autolora.problems.models.fused import split
@@ -116,8 +116,8 @@ def lora_at(record: RankRecord, base: BaseModel, run: Context) -> Prepared:
     start_in_common(model, run.config.seed)
     file = components_file(run.config, run.folder)
     if file is not None:
-        adapter = adapter_to_start_from(run.config)
-        start_from(model, _searched(record, file, run) if adapter is None else _of_adapter(adapter), file)
+        cut = file.name == SAFETENSORS_WEIGHTS_NAME
+        start_from(model, _of_adapter(file.parent) if cut else _searched(record, file, run), file)
     return prepared
 
 

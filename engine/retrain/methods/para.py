@@ -14,7 +14,6 @@ from autolora.engine.cut.basis import Gated, parameters_of
 from autolora.engine.retrain.methods.lora import cut_to, wide_lora
 from autolora.engine.retrain.prepared import Prepared
 from autolora.engine.run.context import Context
-from autolora.problems.gates import Gates
 from autolora.problems.models.load import BaseModel
 
 
@@ -22,15 +21,14 @@ def prepare(base: BaseModel, run: Context) -> Prepared:
     """LoRA of rank k in every layer, cut to a budget after the training."""
     prepared = wide_lora(base, run)
     model: Any = prepared.model
-    gates = Gates(model)
-    gates.remove()  # only the factors are needed
-    gated = Gated(model, gates)
+    gated = Gated(model)
+    gated.remove()  # only the factors are needed
     return replace(prepared, finish=lambda: _cut(model, gated, run))
 
 
 def _cut(model: PeftModel, gated: Gated, run: Context) -> Prepared:
     budget = parameters_of(run.adapted.lora.budget, gated.sizes)
-    bases = dict(zip(gated.gates.names, gated.plain(), strict=True))
+    bases = dict(zip(gated.names, gated.plain(), strict=True))
     # All layers have one scale here, so that it does not change the order.
     kept = above_one_threshold(torch.stack([basis.size for basis in bases.values()]), gated.sizes, budget)
     ranks = dict(zip(bases, kept.sum(dim=1).tolist(), strict=True))

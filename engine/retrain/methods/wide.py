@@ -13,6 +13,7 @@ from peft import PeftModel
 from torch import Tensor
 
 from autolora.configs import schema
+from autolora.configs.layers import with_values
 from autolora.engine.cut.basis import Bases, Gated, even_ranks, parameters_of, uneven_ranks
 from autolora.engine.measure.likelihood import Rows, likelihood_of
 from autolora.engine.measure.measure import Measured, Passes, Plan, measure
@@ -20,7 +21,6 @@ from autolora.engine.retrain.fit import begin, fit, halves_of
 from autolora.engine.retrain.methods.lora import cut_to, wide_lora
 from autolora.engine.retrain.prepared import Prepared
 from autolora.engine.run.context import Context
-from autolora.problems.gates import Gates
 from autolora.problems.models.load import BaseModel
 
 log = logging.getLogger("autolora")
@@ -35,8 +35,7 @@ def prepare(base: BaseModel, run: Context) -> Prepared:
     That training resumes from checkpoints of its own."""
     config, began = run.config, time.perf_counter()
     assert isinstance(config, schema.Wide)
-    task = config.task.model_copy(update={"validation_share": HELD_OUT})
-    data = halves_of(run.under(config.model_copy(update={"task": task})))
+    data = halves_of(run.under(with_values(config, {"task.validation_share": HELD_OUT})))
     (held_out,) = data.evaluation.values()
     wide = wide_lora(base, run)
     begin(run, wide, data, "retrain", "evaluate")
@@ -48,17 +47,16 @@ def prepare(base: BaseModel, run: Context) -> Prepared:
 
 def _cut(model: PeftModel, run: Context, rows: Rows) -> Prepared:
     """The model cut to the ranks that these rows choose."""
-    gates = Gates(model)
-    gated = Gated(model, gates)
+    gated = Gated(model)
     passes = Passes(
         rows, likelihood_of(run.task), run.compute, check=run.stop.check, processes=run.processes,
         batch=run.config.evaluation_batch,
     )  # fmt: skip
     found = measure(gated, passes, Plan(batch=run.config.retrain.batch_size))
-    gates.remove()
+    gated.remove()
     bases, ranks = chosen(gated, found, run.adapted.lora)
     log.info("wide: of %d rows, cut to ranks %s", len(rows), ranks)
-    named = dict(zip(gates.names, bases, strict=True))
+    named = dict(zip(gated.names, bases, strict=True))
     return cut_to(model, named, dict(zip(named, ranks, strict=True)), schema.Wide, run)
 
 
@@ -78,7 +76,7 @@ def chosen(gated: Gated, found: Measured, lora: Any) -> tuple[Bases, list[int]]:
     if lora.basis == "energy":
         return bases, [_of_energy(basis.size, lora.keep) for basis in bases]
     rank = replace(found.evidence, rank_curve=curve).keeping(lora.keep)
-    return bases, even_ranks(gated.ranks, rank or gated.gates.k)
+    return bases, even_ranks(gated.ranks, rank or gated.k)
 
 
 def _of_energy(size: Tensor, part: float) -> int:
