@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from autolora.configs.parser import parse
+from autolora.configs.files import load_config
 from autolora.engine.adapter import loaded
 from autolora.engine.api.adapter import MeasuredAdapter, measured
 from autolora.engine.cut.basis import Bases, Gated, even_ranks, kept_within
@@ -29,7 +29,6 @@ from autolora.engine.run.context import Context
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.run.program import commit
 from autolora.problems.data import Data
-from autolora.problems.gates import Gates
 
 CHOOSING = (400, 2000)
 """How many of the unused rows choose the cuts; at most two thirds of them."""
@@ -57,17 +56,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 def rows_of(folder: Path) -> list[dict[str, Any]]:
     """A row of the CSV for each cut of a run. `rows`: how many rows chose it, 0 for those that the weights choose;
     `loss`: nats a label; `told`: the part of the gain that the choosing rows say an even cut keeps."""
-    run = Context(parse(["--config", str(folder / "config.yaml")]).config, StopRequest())
+    run = Context(load_config(folder / "config.yaml"), StopRequest())
     unused: Any = run.data.unused
     most = min(max(CHOOSING), 2 * len(unused) // 3)
     judging = Data(run.data.train, run.data.evaluation, run.data.collate, unused.select(range(most, len(unused))))
     model = loaded(run, folder / "adapter")
     name, gated = adapter_of(model), ungated(model)
-    found = [{"cut": "whole", "rank": gated.gates.k, "loss": _loss(model, run, judging)}]
+    found = [{"cut": "whole", "rank": gated.k, "loss": _loss(model, run, judging)}]
 
     def judge(cuts: Cuts, **columns: Any) -> None:
         for way, rank, bases, ranks in cuts:
-            kept = dict(zip(gated.gates.names, ranks, strict=True))
+            kept = dict(zip(gated.names, ranks, strict=True))
             with tempfile.TemporaryDirectory() as place:
                 save_adapter(*cut_adapter(model, name, dict(zip(kept, bases, strict=True)), kept), Path(place))
                 loss = _loss(loaded(run, Path(place)), run, judging)
@@ -84,15 +83,15 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
         for row in found:
             if row.get("rows") == count and row["cut"] == "balanced":
                 row["told"] = told[row["rank"]]
-    own = {"run": folder.name, "task": run.task.name, "seed": run.config.seed, "commit": commit()}
+    own = {"run": folder.name, "task": run.config.task.result_name, "seed": run.config.seed, "commit": commit()}
     return [own | row for row in found]
 
 
 def ungated(model: Any) -> Gated:
     """The LoRA of a model, with gates that are never closed."""
-    gates = Gates(model, adapter=adapter_of(model))
-    gates.remove()
-    return Gated(model, gates)
+    gated = Gated(model, adapter_of(model))
+    gated.remove()
+    return gated
 
 
 def by_weights(gated: Gated) -> Cuts:
@@ -114,7 +113,7 @@ def by_rows(adapter: MeasuredAdapter, gated: Gated) -> Cuts:
 
 def _even(way: str, gated: Gated, bases: Bases) -> Cuts:
     """One rank in every layer, each power of two below the adapter's."""
-    for power in range((gated.gates.k - 1).bit_length()):
+    for power in range((gated.k - 1).bit_length()):
         yield way, 2**power, bases, even_ranks(gated.ranks, 2**power)
 
 

@@ -7,6 +7,7 @@ on the same batch.
 import argparse
 import statistics
 import sys
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -22,7 +23,7 @@ from autolora.configs.schema import Autolora, RunConfig
 from autolora.configs.search import COMPARED
 from autolora.engine.search.search import build_engine
 from autolora.problems import data
-from autolora.problems.machine.compute import Compute, choose_compute, timed
+from autolora.problems.machine.compute import Compute, choose_compute, wait_for
 from autolora.problems.models.attach import attach_components
 from autolora.problems.models.layers import with_modules_to_save
 from autolora.problems.models.load import load_base
@@ -53,6 +54,15 @@ def configured(asked: argparse.Namespace, name: str) -> tuple[RunConfig, Compute
     if name != "lora":
         config = with_values(config, {"hypergradient.type": name})
     return config, choose_compute(config)
+
+
+def timed(action: Callable[[], object], device: torch.device) -> float:
+    """Seconds that `action` takes, including the work that it starts on the device, but no earlier work there."""
+    wait_for(device)
+    began = time.perf_counter()
+    action()
+    wait_for(device)
+    return time.perf_counter() - began
 
 
 def batches(asked: argparse.Namespace, count: int) -> list[Batch]:
@@ -95,7 +105,7 @@ def step_of(asked: argparse.Namespace, name: str) -> Step:
     if name == "lora":
         return plain_step(config, compute)
     rows = Dataset.from_dict({"length": [asked.length] * asked.batch_size})
-    model = with_lora(config, compute, second_order=config.second_order)
+    model = with_lora(config, compute, second_order=config.hypergradient.second_order)
     engine = build_engine(config, model, rows, rows, lambda batch: {}, compute)
     handed = HandedOver()
     engine.lora.batches = engine.selection.batches = handed  # type: ignore[assignment]
@@ -116,9 +126,7 @@ def plain_step(config: Autolora, compute: Compute) -> Step:
         base: Any = model.get_base_model()
         base.gradient_checkpointing_enable({"use_reentrant": False})
     trained, search = [p for p in model.parameters() if p.requires_grad], config.search
-    optimizer = torch.optim.AdamW(
-        trained, lr=search.learning_rate, weight_decay=search.weight_decay, fused=compute.fused
-    )
+    optimizer = torch.optim.AdamW(trained, lr=search.learning_rate, weight_decay=search.weight_decay, fused=True)
 
     def step(batch: Batch) -> None:
         with compute.autocast():

@@ -106,7 +106,7 @@ def model_folder(shared_folder: Path) -> Callable[..., Path]:
 @pytest.fixture
 def tiny_config(model_folder: Callable[..., Path], tmp_path: Path) -> "Callable[..., RunConfig]":
     """tiny_config("--search.steps", "4", kind="gpt2"): a run on a tiny model, few rows, fp32, in tmp_path/runs."""
-    from autolora.configs.parser import parse
+    from tests.helpers.command import parse
     from tests.helpers.tiny import tiny_arguments
 
     def make(*arguments: str, kind: str = "bert", dropout: float = 0.1) -> "RunConfig":
@@ -154,7 +154,7 @@ def quick_figures() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def make_config(model_folder: Callable[..., Path]) -> "Callable[..., RunConfig]":
     """make_config(folder, "gpt2", "--search.steps", "4"): as tiny_config, for fixtures that live longer."""
-    from autolora.configs.parser import parse
+    from tests.helpers.command import parse
     from tests.helpers.tiny import tiny_arguments
 
     def make(folder: Path, kind: str, *arguments: str) -> "RunConfig":

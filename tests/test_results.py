@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy.stats import wilcoxon
 
-from autolora.configs.parser import parse
+from tests.helpers.command import parse
 from tests.helpers.markdown import RESULTS, blocks, text_of
 from tests.helpers.paths import ROOT
 from tests.helpers.shell import commands

@@ -19,7 +19,6 @@ from autolora.configs import files
 from autolora.configs.errors import UserError
 from autolora.configs.files import to_yaml
 from autolora.configs.layers import settled, with_values
-from autolora.configs.parser import parse
 from autolora.configs.requests import Request
 from autolora.configs.schema import Autolora, RunConfig
 from autolora.engine import ranks
@@ -27,6 +26,7 @@ from autolora.engine.report.stage import write_report
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.stages import run_stages
+from tests.helpers.command import parse
 
 ROOT = Path(run.__file__).parent
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from autolora.configs.errors import UserError
-from autolora.configs.launch import processes_started, program, speaks
+from autolora.configs.launch import processes_started, speaks
 from autolora.configs.locations import from_home, is_hub_name, portable_name, short_name
 from autolora.configs.printable import printable
 from autolora.engine.disk.files import read_json
@@ -48,14 +48,6 @@ def test_of_several_processes_the_first_speaks(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert (processes_started(), speaks()) == (started, said)
-
-
-def test_a_command_begins_as_this_one_began(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("UV_RUN_RECURSION_DEPTH", raising=False)
-    monkeypatch.setattr("sys.argv", ["my programs/run.py"])
-    assert program().endswith(" 'my programs/run.py'")
-    monkeypatch.setenv("UV_RUN_RECURSION_DEPTH", "1")
-    assert program() == "uv run 'my programs/run.py'"
 
 
 def test_what_commands_a_terminal_is_spelled_out_and_every_other_letter_stays() -> None:

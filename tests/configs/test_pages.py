@@ -9,7 +9,7 @@ import yaml
 from autolora.configs.files import CONFIGS, load_config, shipped_configs, to_yaml
 from autolora.configs.layers import keys
 from autolora.configs.pages import entries, help_text, json_schema, markdown
-from autolora.configs.parser import parse
+from tests.helpers.command import parse
 from tests.helpers.paths import ROOT
 
 

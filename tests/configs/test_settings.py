@@ -16,11 +16,12 @@ from autolora.configs.errors import UserError
 from autolora.configs.files import CONFIGS, DEFAULT_CONFIG, find_config, load_config, shipped_configs, to_yaml
 from autolora.configs.layers import flat, keys, marked, settings, validated, with_values
 from autolora.configs.layers import given as given_keys
-from autolora.configs.parser import parse, parse_command
+from autolora.configs.parser import parse_command
 from autolora.configs.requests import ShowRequest, WorkspaceRequest
 from autolora.configs.schema import METHODS, Autolora, RunConfig
 from autolora.configs.search import BUILT_IN, Answer, Darts, SearchConfig, Shares
 from autolora.configs.section import COST, EVALUATE, MEASURE
+from tests.helpers.command import parse
 
 
 def words_of(values: dict[str, Any]) -> list[str]:
@@ -106,7 +107,7 @@ def test_layers_win_in_their_order_and_words_in_none(tmp_path: Path) -> None:
     assert keys_of(load_config(tmp_path / "low.yaml", {"search.steps": 6}))["search.steps"] == found["search.steps"]
     request = parse(["--lora.k", "5", "--stage", "search", "--overwrite", "--config", "glue_sst2.yaml"])
     assert keys_of(request.config)["lora.k"] == 5
-    assert (request.stage, request.overwrite, request.source) == ("search", True, "glue_sst2.yaml")
+    assert (request.stage, request.overwrite) == ("search", True)
     assert (parse([]).stage, parse([]).overwrite) == ("all", False)
 
 
@@ -185,7 +186,8 @@ def test_a_choice_drops_the_place_of_other_data(tmp_path: Path) -> None:
     )
     request = parse(["--config", str(file), "--task.path", "b.csv", "--task.label_column", "z"])
     assert flat(given_keys(request.config))["task.kind"] == "regression"
-    assert (request.config.task.result_name, request.config.task.files) == ("b", {"path": "b.csv"})
+    task = request.config.task
+    assert (task.result_name, task.path, task.file_of("test")) == ("b", "b.csv", None)
     assert request.notes[0].endswith(" choices: task.name, task.test_path, task.text_columns")
     printed = tmp_path / "config.yaml"
     printed.write_text(to_yaml(settings({"task.type": "text", "task.path": "a.csv"})))

@@ -146,7 +146,10 @@ def test_the_cut_adapter_has_in_a_fresh_process_the_logits_of_the_model_that_was
     trained: Path, measured: Any, held_out: Path, tmp_path: Path
 ) -> None:
     model, batch = loaded(trained), batches_of(held_out, trained_base(trained))[0]
-    size: dict[str, Any] = {"parameters": measured.parameters_at(2), "max_rank": 3}
+    size: dict[str, Any] = {
+        "parameters": int(measured.curve.query("cut == 'balanced' and rank == 2")["parameters"].iloc[0]),
+        "max_rank": 3,
+    }
     _, state = measured.cut(**size)
     measured.save(tmp_path / "cut", **size)
     assert 0 < len(set(ranks_in(state).values())) <= 4

@@ -1,7 +1,6 @@
 """A model of parallel branches, each with inputs of its own, summed: where LoRA is needed is known by construction."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +13,6 @@ from autolora.engine.cut.basis import Gated, heads_of
 from autolora.engine.measure.likelihood import Categorical, Rows
 from autolora.engine.measure.measure import Passes
 from autolora.engine.search.trajectory import to_singular_basis
-from autolora.problems.gates import Gates
 from autolora.problems.machine.compute import Compute
 
 CLASSES, WIDTH, HIDDEN = 3, 6, 5
@@ -118,9 +116,9 @@ def train(model: PeftModel, inputs: Tensor, labels: Tensor, steps: int = 200) ->
 
 def gated(model: PeftModel) -> Gated:
     """The trained model as a search leaves it."""
-    gates = Gates(model)
-    to_singular_basis(gates, torch.ones(len(gates.names), gates.k))
-    return Gated(model, gates)
+    found = Gated(model)
+    to_singular_basis(found, torch.ones(len(found.names), found.k))
+    return found
 
 
 def gated_with_head(rows: int) -> tuple[Gated, Passes]:
@@ -132,4 +130,6 @@ def gated_with_head(rows: int) -> tuple[Gated, Passes]:
     model: Any = get_peft_model(base, LoraConfig(r=4, target_modules=targets, modules_to_save=["out.0"]))
     train(model, inputs, labels, steps=40)
     heads = heads_of(model, {"out.0.weight": torch.randn(CLASSES, HIDDEN)})
-    return replace(gated(model), heads=heads), passes_of(inputs, labels)
+    found = gated(model)
+    found.heads = heads
+    return found, passes_of(inputs, labels)

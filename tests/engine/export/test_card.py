@@ -10,13 +10,13 @@ from typing import Any
 import torch
 import yaml
 
-from autolora.configs.parser import parse
 from autolora.engine.export.card import save_card
 from autolora.engine.ranks import LayerRank, RankRecord
 from autolora.engine.run.folder import RunFolder
 from autolora.problems.tasks import make_task
 from autolora.problems.tasks.chat import Conversations
 from tests.helpers.chat_toys import TURNS, chat_tokenizer
+from tests.helpers.command import parse
 
 RESULT = {
     "metrics": {"bleu": 0.61237, "protein.f1": 0.5}, "split": "test", "loss": 1.25, "lora_parameters": 12345,

@@ -15,7 +15,7 @@ LAYERS = tuple(
         ("layer.0.query", 0.03), ("layer.0.value", 0.155), ("layer.1.query", 0.0), ("layer.1.value", 0.125)
     )
 )  # fmt: skip
-OVERFITTED = CurvePoint(1, 0.29, 0.001, 1.5, 1.2, 0.01, None, 0.0)
+OVERFITTED = CurvePoint(1, 0.29, 0.001, 1.2, 0.01, None, 0.0)
 CONCLUSIONS: dict[str, tuple[dict[str, Any], str]] = {
     "enough": ({}, "rank 2 is enough: cut to it, the searched model loses at most 5 % of the gain; a training may "
                "need more"),

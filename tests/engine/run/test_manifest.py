@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from autolora.configs.parser import parse
 from autolora.engine.disk.files import write_text
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.manifest import VERSION, Changed, Manifest, Stage, names_of, settings_of
+from tests.helpers.command import parse
 
 
 def stage(root: Path, name: str, *words: str) -> Stage:
@@ -28,7 +28,7 @@ def test_a_key_that_one_side_lacks_differs(tmp_path: Path) -> None:
     """With common keys alone a search by darts was one by first_order."""
     begun(tmp_path, "search", "--hypergradient.type", "darts")
     path = tmp_path / "search" / "manifest.json"
-    found = Manifest.read(path)
+    found = Manifest.model_validate_json(path.read_text())
     assert found is not None
     fewer = {key: value for key, value in found.settings.items() if key != "seed"}
     for settings in (found.settings | {"search.more": 1}, fewer):

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from autolora.configs.errors import UserError
-from autolora.configs.parser import parse
 from autolora.engine.run.script import ScriptContext, same_random_numbers
 from autolora.problems.models.load import BaseModel
 from autolora.problems.tasks.script_rows import LabelKind, ScriptRows
+from tests.helpers.command import parse
 
 CPU = torch.device("cpu")
 

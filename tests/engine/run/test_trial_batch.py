@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
 from autolora.configs.schema import RunConfig
 from autolora.engine.run import trial_batch
 from autolora.engine.run.context import Context
 from autolora.engine.run.trial_batch import try_longest_batch
-from autolora.problems.machine.compute import on_device
 from autolora.problems.machine.processes import Processes
 from tests.contract.program import command
 from tests.helpers.tiny import MEASURED, tiny_arguments
@@ -74,9 +74,9 @@ def refuse_allocations(patch: pytest.MonkeyPatch, granted: int) -> None:
         tried.append(1)
         if len(tried) > granted:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
-        return on_device(batch, device)
+        return send_to_device(batch, device)
 
-    patch.setattr(trial_batch, "on_device", refuse)
+    patch.setattr(trial_batch, "send_to_device", refuse)
 
 
 @pytest.mark.trains

@@ -11,9 +11,9 @@ from torch import Tensor
 from autolora.configs.errors import UserError
 from autolora.configs.schema import RunConfig
 from autolora.engine.disk import checkpoint
+from autolora.engine.disk.files import read_json_lines
 from autolora.engine.run.context import Context
 from autolora.engine.search.search import SearchHook, search
-from autolora.engine.tracking.metrics_file import MetricsFile
 from autolora.problems.bilevel import LoraProblem, SelectionProblem
 from tests.helpers.searching import spoil
 
@@ -57,7 +57,7 @@ def test_a_bad_inner_step_moves_nothing_and_is_counted(
         assert same(states[step][0], states[2][0])
     assert not same(states[5][0], states[4][0])
     assert not torch.equal(states[6][1], states[4][1])
-    lines = MetricsFile(run.folder.search_metrics).read()
+    lines = read_json_lines(run.folder.search_metrics)
     assert [line["skipped_steps"] for line in lines] == [0, 0, 1, 2, 2, 2]
     assert [line["train_loss"] is None for line in lines] == [False, False, True, True, False, False]
 
@@ -73,7 +73,7 @@ def test_a_bad_outer_step_leaves_beta_and_is_counted(
     search(run)
     assert torch.equal(states[3][1], states[2][1])
     assert not same(states[3][0], states[2][0])
-    (line,) = MetricsFile(run.folder.search_metrics).read()
+    (line,) = read_json_lines(run.folder.search_metrics)
     assert line["skipped_steps"] == 2
     assert math.isfinite(line["train_loss"])
     assert math.isfinite(line["val_loss"])
@@ -96,6 +96,6 @@ def test_too_many_stop_the_search_with_the_last_checkpoint_kept_and_the_count_go
     assert all(weight.isfinite().all() for weight in weights)
     assert not run.folder.search_summary.exists()
     search(run_of(config))
-    skipped = {line["step"]: line["skipped_steps"] for line in MetricsFile(run.folder.search_metrics).read()}
+    skipped = {line["step"]: line["skipped_steps"] for line in read_json_lines(run.folder.search_metrics)}
     assert skipped[2] == 0
     assert skipped[4] == skipped[10] == 2

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from autolora.configs.errors import UserError
-from autolora.configs.parser import parse
 from autolora.engine.disk.files import read_json, write_json
 from autolora.engine.ranks import LayerRank, RankRecord
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.verdict.arms import Arms, arms_of
 from autolora.engine.verdict.record import PairLosses, write_verdict
+from tests.helpers.command import parse
 from tests.helpers.evidence import evidence_of
 
 ROWS = 40

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from autolora.problems import data
-from tests.helpers.bilevel_toys import METHODS, LogPenalty, Toy, copies, equal, example, implicit, lora_toy, make_toy
+from tests.helpers.bilevel_toys import METHODS, LogPenalty, Toy, equal, example, implicit, lora_toy, make_toy
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -57,7 +57,7 @@ def test_the_unroll_goes_through_the_steps_that_were_taken(at: int) -> None:
     with torch.no_grad():
         toy.outer.module.beta.copy_(toy.outer.beta_before)
     v = toy.outer.gradient(toy.outer.batch, toy.inner.trained)
-    toy.last_steps = [step for step in toy.last_steps if not step.skipped]
+    toy.last_steps = [step for step in toy.last_steps if not step.batch.parts[0][0]["x"].isnan().any()]
     assert len(toy.last_steps) == 2
     assert torch.allclose(found, implicit(toy, v), rtol=1e-12)
     assert found.any()
@@ -98,13 +98,3 @@ def test_a_gradient_that_two_weights_share_is_clipped_once() -> None:
     moved = torch.cat([before - after for before, after in zip(toy.before, toy.after, strict=True)])
     assert float(moved.norm()) == pytest.approx(0.1 * 0.5, rel=1e-5)
     assert torch.equal(moved[:3], moved[3:6])
-
-
-@pytest.mark.parametrize("parts", [(), (5, 7)])
-def test_a_weight_that_no_batch_uses_does_not_decay(parts: tuple[int, ...]) -> None:
-    toy = line(steps=0, optimizer=lambda weights, lr: torch.optim.AdamW(weights, lr, weight_decay=0.5), parts=parts)
-    before = copies(toy.inner.trained)
-    for _ in range(3):
-        toy.step()
-    assert torch.equal(toy.after[2], before[2])
-    assert not torch.equal(toy.after[0], before[0])

@@ -157,7 +157,7 @@ def test_the_derivative_by_beta_is_the_numerical_one(constraint: Any, scale: str
 def test_sizes_are_the_norms_of_the_components_and_counts_those_of_their_numbers() -> None:
     _, gates = gated("conv1d")
     assert gates.k == K
-    for row, layer in zip(gates.sizes(), gates.layers.values(), strict=True):
+    for row, layer in zip(gates.norms(), gates.layers.values(), strict=True):
         a, b = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
         expected = [torch.outer(b[:, j], a[j]).norm().item() for j in range(K)]
         assert row.tolist() == pytest.approx(expected, rel=1e-5)

@@ -9,10 +9,10 @@ import torch
 
 from autolora.configs.schema import RunConfig
 from autolora.engine import ranks
+from autolora.engine.disk.files import read_json_lines
 from autolora.engine.run.context import Context
 from autolora.engine.search import trajectory
 from autolora.engine.search.search import SearchEngine, build_search
-from autolora.engine.tracking.metrics_file import MetricsFile
 from autolora.problems.bilevel import SelectionProblem
 from autolora.problems.machine.compute import seeded
 from autolora.problems.machine.draws import seed_of
@@ -68,7 +68,7 @@ def test_alpha_stays_at_its_start_and_d_val_is_never_seen(
     engine = find_ranks(run)
     assert engine.global_step == 9
     assert vars(engine.lora.shared.passes) == {"forward": 9, "backward": 9}
-    lines = MetricsFile(run.folder.search_metrics).read()
+    lines = read_json_lines(run.folder.search_metrics)
     assert [line["step"] for line in lines] == [2, 4, 6, 8, 9]
     for line in lines:
         assert line["train_loss"] > 0

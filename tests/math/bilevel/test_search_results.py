@@ -13,7 +13,7 @@ from autolora.engine.run.context import Context
 from autolora.engine.run.program import commit
 from autolora.engine.search import trajectory
 from autolora.engine.search.search import build_search, search
-from autolora.engine.search.trajectory import read_numbers, searched_model, to_singular_basis
+from autolora.engine.search.trajectory import searched_model, to_singular_basis
 from autolora.problems.gates import Gates
 from autolora.problems.models.attach import ADAPTER, factors
 from tests.helpers.searching import find_ranks
@@ -28,7 +28,7 @@ def test_a_search_leaves_the_numbers_of_its_last_step_its_curves_and_its_weights
     engine = search(run)
     folder, summary = run.folder, json.loads(run.folder.search_summary.read_text())
     assert (summary["steps"], summary["stopped"], summary["commit"]) == (6, "steps used up", commit())
-    found, numbers = trajectory.read(folder.trajectory), read_numbers(folder)
+    found, numbers = trajectory.read(folder.trajectory), load_file(folder.search_numbers)
     assert found.names == list(summary["parameters_per_rank"])
     assert torch.equal(numbers["alpha"], engine.alpha())
     weights = load_file(folder.search_weights)
@@ -52,7 +52,8 @@ def test_the_stored_model_computes_what_the_search_computed_with_its_gates(
     searched.run()
     run = run_of(tiny_config(*given))
     search(run)
-    model, gates = searched_model(run)
+    model = searched_model(run)
+    gates = Gates(model)
     batch = run.data.collate(run.data.train.__getitems__(list(range(8))))
     with torch.no_grad():
         with searched.lora.gates.open(searched.selection.module()):

@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file
 
 from autolora.configs.schema import RunConfig
+from autolora.engine.disk.files import read_json_lines
 from autolora.engine.run.context import Context
 from autolora.engine.run.interrupt import Interrupted, StopRequest
 from autolora.engine.search.search import SearchHook, search
-from autolora.engine.tracking.metrics_file import MetricsFile
 from tests.helpers.paths import ROOT
 
 
@@ -28,7 +28,7 @@ def scramble() -> None:
 
 def result(run: Context) -> dict[str, Any]:
     """All that a search leaves, without its times."""
-    lines = MetricsFile(run.folder.search_metrics).read()
+    lines = read_json_lines(run.folder.search_metrics)
     return {
         "weights": {name: value.tolist() for name, value in load_file(run.folder.search_weights).items()},
         "numbers": run.folder.search_numbers.read_bytes(),
@@ -115,7 +115,7 @@ def test_a_kill_goes_on_from_the_last_checkpoint_and_writes_no_line_twice(
     killed = run_of(config)
     with pytest.raises(MemoryError):
         search(killed)
-    assert [line["step"] for line in MetricsFile(killed.folder.search_metrics).read()] == [1, 2, 3, 4, 5]
+    assert [line["step"] for line in read_json_lines(killed.folder.search_metrics)] == [1, 2, 3, 4, 5]
     with open(killed.folder.search_metrics, "a") as file:
         file.write('{"step": 6, "train_lo')
     monkeypatch.setattr(SearchHook, "after_step", original)

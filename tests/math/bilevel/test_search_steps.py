@@ -18,7 +18,7 @@ def built(tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context])
 
     def make(*arguments: str, **model: object) -> SearchEngine:
         run = run_of(tiny_config(*arguments, **model))
-        return build_search(run, second_order=run.searched.second_order)
+        return build_search(run, second_order=run.searched.hypergradient.second_order)
 
     return make
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from autolora.configs.errors import UserError
-from autolora.configs.parser import parse
 from autolora.configs.schema import Autolora, Lora
 from autolora.engine.disk.files import write_json
 from autolora.engine.ranks import LayerRank, RankRecord
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.verdict.arms import Arms, rate_of, seed_of_pair
+from tests.helpers.command import parse
 from tests.helpers.finished import RESULT
 
 SIZES = {"a": 100, "b": 300}
@@ -80,5 +80,5 @@ def test_model_data_and_layers_are_those_of_the_run() -> None:
     for cell in (*arms.pair(1).values(), *arms.heads()):
         assert cell.config.model == arms.config.model
         assert (cell.config.task.train_rows, cell.config.task.max_length) == (9, 77)
-        assert cell.config.modules_to_save == ["pooler"]
+        assert cell.config.of_lora("modules_to_save") == ["pooler"]
         assert cell.config.retrain.weight_decay == 0.3

@@ -21,7 +21,6 @@ from autolora.engine.cut.basis import (
     plain_basis,
     uneven_ranks,
 )
-from autolora.problems.gates import Gates
 from tests.helpers.branches import HIDDEN, WIDTH, Branches
 
 R, INPUTS, OUTPUTS = 5, 9, 7
@@ -197,7 +196,7 @@ def model_with_head() -> tuple[Any, nn.Parameter]:
 @pytest.mark.parametrize(("t", "expected"), [(0.0, 2.0), (0.25, 3.0), (1.0, 6.0)])
 def test_at_t_the_head_lies_between_its_ends_and_afterwards_it_is_the_searched_one(t: float, expected: float) -> None:
     model, weight = model_with_head()
-    found = Gated(model, Gates(model), heads_of(model, ALONE))
+    found = Gated(model, heads=heads_of(model, ALONE))
     with pytest.raises(KeyboardInterrupt), found.at(Cut(found.even(2), head=t)):  # noqa: PT012
         assert torch.equal(weight, torch.full((3, 5), expected))
         raise KeyboardInterrupt
@@ -215,12 +214,12 @@ def unequal() -> Gated:
     for name, weight in model.named_parameters():
         if "lora_B" in name:
             nn.init.normal_(weight)
-    return Gated(model, Gates(model))
+    return Gated(model)
 
 
 def test_a_cut_of_unequal_ranks_is_the_first_components_in_its_basis_and_then_the_model_is_as_it_was() -> None:
     gated, x = unequal(), torch.randn(7, 3, WIDTH)
-    assert (gated.ranks, gated.gates.k) == ([1, 4, 2], 4)
+    assert (gated.ranks, gated.k) == ([1, 4, 2], 4)
     assert gated.sizes == [HIDDEN + WIDTH] * 3
     assert gated.even(2).sum(dim=1).tolist() == [1, 2, 2]
     assert gated.first([0, 3, 1]).int().tolist() == [[0, 0, 0, 0], [1, 1, 1, 0], [1, 0, 0, 0]]

@@ -8,9 +8,9 @@ import pytest
 from datasets import Dataset
 
 from autolora.configs.errors import UserError
-from autolora.configs.parser import parse
 from autolora.problems.data import split_rows
 from autolora.problems.rows import split_groups
+from tests.helpers.command import parse
 
 
 def split_by_source(rows: Sequence[Hashable], share: float, seed: int) -> list[np.ndarray]:

@@ -298,7 +298,6 @@ def test_a_fold_never_meets_its_own_temperature() -> None:
     assert judged.losses.tolist() == pytest.approx(
         [x + 100 * t for x, t in zip((1, 3, 5, 7, 9), of_others, strict=True)]
     )
-    assert judged.temperature == pytest.approx((7 * 13 / 3 * 4) ** (1 / 3))
     alone = cross_fitted(LIKELIHOOD, [column(1, 3)], torch.ones(2).double(), np.array([0, 0]))
     assert alone.losses.tolist() == [201, 203], "of one group there is nothing else to choose by"
 
@@ -318,9 +317,7 @@ def test_the_part_that_is_kept_and_its_error_are_those_of_many_samples() -> None
         base = generator.normal(1.0, 0.5, 200)
         gained, lost = generator.normal(0.4, 0.3, 200), generator.normal(0.1, 0.2, 200)
         weights = torch.ones(200, dtype=torch.float64)
-        whole, head, cut = (
-            Judged(torch.from_numpy(losses), weights, 1.0) for losses in (base, base + gained, base + lost)
-        )
+        whole, head, cut = (Judged(torch.from_numpy(losses), weights) for losses in (base, base + gained, base + lost))
         part, error = kept(cut, whole, head)
         parts.append(part)
         errors.append(error)
@@ -333,7 +330,7 @@ def test_the_error_of_the_part_that_is_kept_counts_what_is_not_sure_of_the_gain(
     generator, weights = np.random.default_rng(0), torch.ones(50, dtype=torch.float64)
     whole, gained = generator.normal(1.0, 0.1, 50), generator.normal(0.4, 0.3, 50)
     of_whole, head, half = (
-        Judged(torch.from_numpy(losses), weights, 1.0) for losses in (whole, whole + gained, whole + gained / 2)
+        Judged(torch.from_numpy(losses), weights) for losses in (whole, whole + gained, whole + gained / 2)
     )
     assert kept(half, of_whole, head) == pytest.approx((0.5, 0.0), abs=1e-12)
     assert half.above(of_whole)[1] > 0.01
@@ -358,8 +355,8 @@ def test_the_error_of_few_draws_is_that_of_a_sample_of_them_and_a_group_is_one()
     rest = np.array([6.0, 12.0]) - np.array([4.0, 2.0]) * 3.0
     together = np.array([0, 0, 1])
     assert float(ratio_error(2 * values, weights, together)) == pytest.approx(np.sqrt((rest**2).sum() * 2) / 6)
-    assert Judged(2 * values, weights, 1.0).loss == 3.0, "per label, not per row"
-    difference = Judged(2 * values, weights, 1.0, together).above(Judged(0 * values, weights, 1.0))
+    assert Judged(2 * values, weights).loss == 3.0, "per label, not per row"
+    difference = Judged(2 * values, weights, together).above(Judged(0 * values, weights))
     assert difference == pytest.approx((3.0, np.sqrt((rest**2).sum() * 2) / 6))
     assert ratio_error(values[:1], weights[:1]) == float("inf")
 

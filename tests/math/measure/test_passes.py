@@ -16,7 +16,6 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 from autolora.engine.cut.basis import Cut, Gated
 from autolora.engine.measure.likelihood import Categorical
 from autolora.engine.measure.measure import NODES, Moments, Passes, Plan, Shares, measure
-from autolora.problems.gates import Gates
 from autolora.problems.machine.processes import Processes
 from autolora.problems.models.recompute import recompute_blocks
 from tests.helpers.branches import gated, gated_with_head, passes_of, planted, train
@@ -36,7 +35,7 @@ def test_the_rows_of_a_fold_are_measured_with_its_own_cut() -> None:
     assert weights.tolist() == [1.0] * 30
     for fold, mask in enumerate(masks):
         for one, own in zip(statistics, (mask, masks[1]), strict=True):
-            with torch.no_grad(), found.gates.open(own.float()):
+            with torch.no_grad(), found.open(own.float()):
                 logits = model(x=inputs[folds == fold]).logits
             expected, _ = passes.likelihood.statistics(logits, labels[folds == fold])
             torch.testing.assert_close(one[folds == fold], expected.double())
@@ -116,7 +115,7 @@ def two_layers() -> tuple[Gated, Tensor, Tensor]:
     for parameter in model.parameters():
         nn.init.normal_(parameter)
     mask = (torch.arange(TOKENS) < torch.randint(1, TOKENS + 1, (ROWS, 1))).double()
-    return Gated(model, Gates(model)), torch.randn(ROWS, TOKENS, WIDTH), mask
+    return Gated(model), torch.randn(ROWS, TOKENS, WIDTH), mask
 
 
 def passes_over(rows: int, collate: Any, likelihood: Categorical) -> Passes:
@@ -128,7 +127,7 @@ def passes_over(rows: int, collate: Any, likelihood: Categorical) -> Passes:
 def by_hand(gated: Gated, inputs: Tensor, mask: Tensor) -> list[tuple[Tensor, Tensor]]:
     """h h' and u u' of both layers, summed over the tokens that count, by the chain rule."""
     base: Any = gated.model.get_base_model()
-    (a1, b1), (a2, b2) = gated.gates.factors()
+    (a1, b1), (a2, b2) = gated.factors()
     w1, w2 = (
         layer.base_layer.weight + SCALES[name] * b @ a
         for name, layer, a, b in (("first", base.first, a1, b1), ("second", base.second, a2, b2))
@@ -180,7 +179,7 @@ def test_in_the_basis_of_a_fold_both_moments_of_all_other_folds_are_its_sizes() 
     inputs, slopes = parts @ parts.mT
     of_all, of_others = Moments(inputs, slopes).bases(gated), Moments(inputs, slopes).bases(gated, without=1)
     for used, bases in (([0, 1, 2, 3], of_all), ([0, 2, 3], of_others)):
-        for layer, ((a, b), r) in enumerate(zip(gated.gates.factors(), gated.ranks, strict=True)):
+        for layer, ((a, b), r) in enumerate(zip(gated.factors(), gated.ranks, strict=True)):
             hh, uu = (of[used, layer, :r, :r].sum(dim=0) for of in (inputs, slopes))
             basis = bases[layer]
             there, back = basis.a @ torch.linalg.pinv(a), torch.linalg.pinv(b) @ basis.b  # T and its inverse
@@ -196,7 +195,7 @@ def test_blocks_that_are_computed_again_have_the_same_moments_and_shares() -> No
     model: Any = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj", "v_proj"]))
     for name, weight in model.named_parameters():
         nn.init.normal_(weight, std=0.3 if "lora_" in name else 0.1)
-    gated, tokens = Gated(model, Gates(model)), torch.randint(20, (9, 6))
+    gated, tokens = Gated(model), torch.randint(20, (9, 6))
 
     def collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         own = tokens[[int(row["x"][0]) for row in rows]]

@@ -73,7 +73,7 @@ def test_ranks_and_start_are_those_of_peft(
 
 @pytest.mark.trains
 def test_of_a_language_model_no_prompt_counts(tmp_path: Path, run_of: Callable[..., Context]) -> None:
-    from autolora.configs.parser import parse
+    from tests.helpers.command import parse
 
     model, data = save_causal(tmp_path / "model", "llama"), write_e2e(tmp_path / "data")
     argv = [*arguments(model, data, tmp_path / "runs", "[q_proj,o_proj,down_proj]"), *EVA]

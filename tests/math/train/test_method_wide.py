@@ -16,7 +16,6 @@ from autolora.engine.cut.basis import Gated, plain_basis
 from autolora.engine.retrain.methods import wide
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.stages import run_stages
-from autolora.problems.gates import Gates
 from autolora.problems.models.attach import attach, lora_layers
 from tests.helpers.generation_toys import make_causal
 
@@ -65,14 +64,14 @@ def test_energy_cuts_where_peft_cuts(part: float) -> None:
     with torch.no_grad():
         for layer in lora_layers(model).values():
             layer.lora_B["default"].weight.mul_(torch.logspace(0, -2, 6))
-    gates = Gates(model)
-    gates.remove()
+    gated = Gated(model)
+    gated.remove()
     found: Any = SimpleNamespace(evidence=SimpleNamespace(plain_curve=()))
     lora = SimpleNamespace(basis="energy", keep=part, budget=None)
-    bases, kept = wide.chosen(Gated(model, gates), found, lora)
+    bases, kept = wide.chosen(gated, found, lora)
     _, state = convert_to_lora(model, part, progressbar=False)
     theirs = {key.removeprefix("base_model.model.").partition(".lora_A")[0]: len(value) for key, value in state.items()
               if ".lora_A" in key}  # fmt: skip
-    assert dict(zip(gates.names, kept, strict=True)) == theirs
-    a, b = gates.factors()[0]
+    assert dict(zip(gated.names, kept, strict=True)) == theirs
+    a, b = gated.factors()[0]
     torch.testing.assert_close(bases[0].size, plain_basis(a, b).size)

@@ -11,12 +11,12 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from autolora.configs.parser import parse
 from autolora.engine.disk.files import read_json
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.stages import run_stages
 from autolora.problems.tasks.texts import LabelScale
+from tests.helpers.command import parse
 from tests.helpers.tiny import tiny_arguments
 
 WORDS = ["good", "bad", "fine", "dull"]

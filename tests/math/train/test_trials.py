@@ -9,7 +9,6 @@ import pytest
 from torch import nn
 from transformers import TrainerState
 
-from autolora.configs.parser import parse
 from autolora.configs.requests import Request
 from autolora.configs.schema import RunConfig
 from autolora.engine.retrain import stage, trials
@@ -23,6 +22,7 @@ from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.search.search import build_search
 from autolora.engine.stages import run_stages
 from autolora.problems.tasks import make_task
+from tests.helpers.command import parse
 from tests.helpers.generation_toys import arguments, save_causal, write_e2e
 
 SWEEP = ("--method", "lora", "--retrain.learning_rate", "[1e-6,3e-2]", "--retrain.max_steps", "12")

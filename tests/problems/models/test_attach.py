@@ -115,3 +115,12 @@ def test_names_that_match_nothing_are_told_before_the_weights_are_read(
     run = run_of(tiny_config("--model.name", str(tmp_path / "base"), f"--{key}", f"[{name}]", "--method", method))
     with pytest.raises(UserError, match=rf"^--{key}: {name} matches no "):
         run.base()
+
+
+def test_rows_longer_than_the_tokenizers_limit_are_refused_before_they_are_read(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+) -> None:
+    run = run_of(tiny_config("--task.max_length", "17"))
+    run.tokenizer.model_max_length = 16
+    with pytest.raises(UserError, match=r"^--task\.max_length: .* takes 16 tokens"):
+        _ = run.data

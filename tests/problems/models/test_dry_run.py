@@ -1,51 +1,38 @@
-"""What a batch tells of a model before its training: which layers it reaches, whether it predicts the next token, and
-how many positions it has."""
+"""What a model shows before its training: which layers a batch reaches, whether it predicts the next token."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from datasets import Dataset
 from peft import LoraConfig, TaskType, get_peft_model
 from torch import nn
 from transformers import (
-    BertConfig,
-    BertModel,
     Gemma3Config,
     Gemma3ForConditionalGeneration,
     GPT2Config,
     GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-    MambaConfig,
-    MambaForCausalLM,
     MixtralConfig,
     MixtralForCausalLM,
-    OPTConfig,
-    OPTForCausalLM,
     RobertaConfig,
     RobertaForCausalLM,
-    RobertaModel,
     set_seed,
 )
 
 from autolora.configs.errors import UserError
-from autolora.configs.schema import RunConfig
 from autolora.configs.section import ALL_LINEAR
 from autolora.configs.training import LoraSettings
-from autolora.problems.data import Data
 from autolora.problems.models.attach import attach_components, lora_layers
-from autolora.problems.models.dry_run import mark_unreached, most_positions, refuse_long_rows, refuse_other_models
+from autolora.problems.models.dry_run import mark_unreached
 from autolora.problems.models.layers import layer_shapes, target_layers
-from autolora.problems.tasks.base import PAD_TO
+from autolora.problems.tasks.chat import Conversations
 from tests.helpers.untouched import seen
 
 V = 64
 WIDE: dict[str, Any] = {
     "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": V
 }  # fmt: skip
-SMALL = {"vocab_size": V, "hidden_size": 16, "num_hidden_layers": 2}
 TOWER = {
     "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "image_size": 4,
     "patch_size": 2,
@@ -53,7 +40,6 @@ TOWER = {
 
 RIGHT: dict[str, Callable[[], Any]] = {
     "gpt2": lambda: GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=2, n_head=2, vocab_size=V)),
-    "mamba": lambda: MambaForCausalLM(MambaConfig(**SMALL, state_size=4)),
     "mixture of experts": lambda: MixtralForCausalLM(
         MixtralConfig(**WIDE, num_key_value_heads=1, num_local_experts=4, output_router_logits=True)
     ),
@@ -65,12 +51,19 @@ RIGHT: dict[str, Callable[[], Any]] = {
 }
 
 
+def look(model: Any) -> None:
+    """What the program does to a language model as soon as it is loaded."""
+    task: Any = SimpleNamespace(config=SimpleNamespace(smoothing=0.0))
+    Conversations.adapt(task, model)
+    mark_unreached(model, lambda: model(input_ids=torch.arange(16).view(2, 8)))
+
+
 @pytest.mark.parametrize("kind", RIGHT)
 def test_a_next_token_model_is_taken_and_every_layer_of_all_linear_learns(kind: str) -> None:
     set_seed(0)
     model = RIGHT[kind]().train()
     state = torch.get_rng_state()
-    refuse_other_models(model, "x")
+    look(model)
     assert model.training, "it is given back as it came"
     assert torch.equal(torch.get_rng_state(), state), "it draws no random numbers"
     adapted = attach_components(model, LoraSettings(target_modules=[ALL_LINEAR], k=1), TaskType.CAUSAL_LM, [])
@@ -85,25 +78,16 @@ def test_a_next_token_model_is_taken_and_every_layer_of_all_linear_learns(kind: 
 
 def test_an_encoder_is_refused_in_one_line_and_is_taken_as_a_decoder() -> None:
     set_seed(0)
-    with pytest.raises(UserError, match=r"^--model\.name: org/x \(\w+\) sees the tokens"):
-        refuse_other_models(RobertaForCausalLM(RobertaConfig(**WIDE)), "org/x")
-    refuse_other_models(RobertaForCausalLM(RobertaConfig(**WIDE, is_decoder=True)), "org/x")
-
-
-def test_what_a_mamba_reads_past_lora_gets_none() -> None:
-    """LoRA on dt_proj got no gradient, and the threshold then gave it the rank k. PEFT refuses out_proj."""
-    model = RIGHT["mamba"]()
-    refuse_other_models(model, "x")
-    assert {name.rpartition(".")[2] for name in target_layers(model, [ALL_LINEAR])} == {"in_proj"}
-    with pytest.raises(UserError, match=r"out_proj matches no linear layer .*; there are: in_proj, lm_head$"):
-        target_layers(model, ["in_proj", "out_proj"])
+    with pytest.raises(UserError, match=r"^--model\.name: roberta sees the tokens"):
+        look(RobertaForCausalLM(RobertaConfig(**WIDE)))
+    look(RobertaForCausalLM(RobertaConfig(**WIDE, is_decoder=True)))
 
 
 def test_a_tower_for_images_gets_no_lora() -> None:
     """Rows of text do not pass through it, but its layers would count in the budget and in the mean rank."""
     model = RIGHT["gemma3"]()
     assert any("vision_tower" in name and name.endswith("q_proj") for name, _ in model.named_modules())
-    refuse_other_models(model, "x")
+    look(model)
     for targets, of_a_block in (([ALL_LINEAR], 7), (["q_proj", "v_proj"], 2)):
         found = target_layers(model, targets)
         assert {name.rpartition(".layers.")[0] for name in found} == {"model.language_model"}
@@ -154,50 +138,3 @@ def test_what_torchs_own_layers_read_past_lora_gets_none(options: dict[str, Any]
     mark_unreached(model, lambda: model(torch.randn(2, 5, 8)))
     reached = any(name.endswith(target) for name in layer_shapes(model))
     assert reached is lora_acts(stacked(**options), target)
-
-
-POSITIONS: dict[str, tuple[Callable[[], Any], int | None]] = {
-    "bert": (lambda: BertModel(BertConfig(**WIDE, max_position_embeddings=24)), 24),
-    "roberta": (lambda: RobertaModel(RobertaConfig(**WIDE, max_position_embeddings=26, pad_token_id=1)), 24),
-    "gpt2": (lambda: GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=V, n_positions=24)), 24),
-    "opt": (
-        lambda: OPTForCausalLM(OPTConfig(**WIDE, ffn_dim=16, word_embed_proj_dim=16, max_position_embeddings=24)), 24,
-    ),
-    "llama": (lambda: LlamaForCausalLM(LlamaConfig(**WIDE, max_position_embeddings=24)), None),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", POSITIONS)
-def test_the_positions_of_a_model_are_those_that_it_runs_on(kind: str) -> None:
-    make, most = POSITIONS[kind]
-    model = make().eval()
-    assert most_positions(model) == most
-
-    def run(length: int) -> None:
-        ids = torch.full((1, length), 5)
-        with torch.no_grad():
-            model(input_ids=ids, attention_mask=torch.ones_like(ids))
-
-    run(24)
-    if most is None:
-        run(33)
-    else:
-        with pytest.raises((IndexError, RuntimeError)):
-            run(25)
-
-
-def test_a_row_is_refused_as_soon_as_its_batch_or_its_answer_would_be_too_long(
-    tiny_config: Callable[..., RunConfig],
-) -> None:
-    model, config = RIGHT["gpt2"](), tiny_config()
-    model.transformer.wpe = nn.Embedding(79, 16)
-
-    def check(length: int, *prompts: list[int]) -> None:
-        rows = Dataset.from_dict({"length": [3, length]})
-        refuse_long_rows(model, Data(rows, {}, lambda found: {}), config, prompts)
-
-    check(79 // PAD_TO * PAD_TO)
-    with pytest.raises(UserError, match=r"^--task\.max_length: .* takes 79 tokens, and a row .* has 80"):
-        check(79 // PAD_TO * PAD_TO + 1)
-    with pytest.raises(UserError, match=r"^--task\.max_length: .* has 129"):
-        check(3, [1])

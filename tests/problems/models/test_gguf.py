@@ -11,12 +11,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from autolora.configs.parser import parse
 from autolora.configs.training import ModelConfig
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.stages import run_stages
 from autolora.problems.models.load import load_base, load_tokenizer
 from tests.helpers.chat_toys import run_card
+from tests.helpers.command import parse
 from tests.helpers.generation_toys import arguments, make_causal, make_tokenizer, write_e2e
 
 NAMES = {

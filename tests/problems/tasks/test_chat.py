@@ -121,7 +121,7 @@ def test_records_are_trained_on_by_reference_and_evaluated_by_source(tmp_path: P
     """E2E: the test split if it is there; the plain template; beams and smoothing of the recipe."""
     of, tokenizer = task(write_e2e(tmp_path / "e2e"), format="e2e", metrics=["bleu", "exact_match"]), chat_tokenizer()
     train, evaluation = encoded(of, tokenizer)
-    assert (of.evaluation_split, len(train), len(evaluation)) == ("test", 24, 4)
+    assert ([*of.raw.evaluation], len(train), len(evaluation)) == (["test"], 24, 4)
     assert tokenizer.decode(train[0]["input_ids"]) == (
         f"name : Blue Spice | Type : pub | area : riverside<bos> {e2e_rows()[0]['human_reference']}<|endoftext|>"
     )

@@ -71,7 +71,7 @@ def test_the_names_in_a_columns_type_are_its_classes_in_their_order(tmp_path: Pa
     Dataset.from_dict({"sentence": ["x", "y"], "label": [1, 0]}, features).to_parquet(str(tmp_path / "d.parquet"))
     dev = table(tmp_path / "dev.csv", [("x", "bad")], ("sentence", "label"))
     task = task_of(str(tmp_path / "d.parquet"), validation_path=dev)
-    assert (task.classes, task.inputs) == (["good", "bad"], ["sentence"])
+    assert (task.classes, task.inputs_of(task.raw.train)) == (["good", "bad"], ["sentence"])
     assert encoded(task) == [1, 0]
     assert encoded(task, "validation") == [1]
 
@@ -140,7 +140,7 @@ def test_copies_of_a_text_are_held_out_together_and_the_draw_is_the_seeds(tmp_pa
     def parts(seed: int) -> tuple[list[str], list[str]]:
         task = Texts(Table(type="text", path=path, holdout_share=0.2), seed)
         found = task.raw
-        assert task.held_out
+        assert found.held_out
         return found.train["text"][:], found.evaluation["validation"]["text"][:]
 
     train, held_out = parts(0)
