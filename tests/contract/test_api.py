@@ -137,6 +137,15 @@ def test_the_result_is_a_lora_config_at_the_learned_ranks(model_folder: Callable
     assert record["share_total"] + record["head_share"] == pytest.approx(record["fall"], rel=0.05, abs=1e-4)
 
 
+def close(one: Any, other: Any) -> bool:
+    """Whether values of JSON are equal, but for a rounding that the lowest version of torch makes."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(close(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(close, one, other))
+    return bool(one == (pytest.approx(other, rel=1e-4, abs=1e-6) if isinstance(other, float) else other))
+
+
 @pytest.mark.parametrize("rule", ["threshold", "shares"])
 def test_a_classifier_gets_the_ranks_of_the_command_line(
     tiny: Tiny, model_folder: Callable[..., Path], tmp_path: Path, folder: Path, rule: str
@@ -166,8 +175,9 @@ def test_a_classifier_gets_the_ranks_of_the_command_line(
     learned = learn(model, given, search=search, answer=answer, hypergradient={"type": "darts"})
     learned.save(tmp_path / "learned")
     one, other = read(folder / "ranks.json"), read(tmp_path / "learned" / "ranks.json")
-    for key in ("layers", "gain", "loss", "share_total", "sufficient_rank", "rank_curve", "lora_alpha", "scale"):
-        assert other.get(key) == one.get(key), key
+    keys = ["layers", "gain", "loss", "share_total", "sufficient_rank", "rank_curve", "lora_alpha", "scale"]
+    for key in keys:
+        assert close(other.get(key), one.get(key)), key
     assert ("gain" in one) == (rule == "shares")
 
 
