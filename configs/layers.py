@@ -5,12 +5,12 @@ below it, the keys that the new choice lacks. A key of the last layer that the c
 """
 
 import difflib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache
 from types import MappingProxyType
 from typing import Any, NamedTuple, get_args
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from autolora.configs.errors import UserError
@@ -203,29 +203,13 @@ def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
 
 def given(config: RunConfig) -> dict[str, Any]:
     """The tree of the keys that were given, without defaults."""
-    tree = {"method": config.method, **config.model_dump(exclude_unset=True)}
-    for section, tag in TAGS.items():
-        if section in tree:
-            tree[section] = {tag: getattr(getattr(config, section), tag), **tree[section]}
-    return tree
+    return config.model_dump(exclude_unset=True)
 
 
-def validated(kind: Any, section: str, value: Any) -> Any:
-    """Settings of a script: an object of `kind`, made of `value`, a mapping of keys or such an object.
-
-    Raises UserError, one line, for a value that a key does not allow."""
-    if section in TAGS and isinstance(value, Mapping):  # its choice may be the default
-        return getattr(settings({section: value}), section)
-    try:
-        return TypeAdapter(kind).validate_python(value)
-    except ValidationError as error:
-        raise UserError(_one_line(error, [section] if section else [])) from error
-
-
-def _one_line(error: ValidationError, above: Sequence[str] = ()) -> str:
-    """The first mistake in one line. `above`: the section that was validated; without it, a run."""
+def _one_line(error: ValidationError) -> str:
+    """The first mistake in one line."""
     first = error.errors(include_url=False)[0]
-    place = [*above, *map(str, first["loc"])]
+    place = list(map(str, first["loc"]))
     if len(place) > 1 and place[0] in TAGS:  # pydantic also names the class of a union
         del place[1]
     around = [".".join(place[:end]) for end in range(len(place), 0, -1)]

@@ -39,8 +39,7 @@ Outer: TypeAlias = Any
 @dataclass
 class Step:
     """An inner step W -> W'. `weights`: W. `rate`: its learning rate. `by_beta`: dL_tr/dbeta at W. `used`: dL_tr/dW as
-    the optimiser used it, after clipping. `skipped`: whether its loss or gradient was not finite, so that W' is W; a
-    boolean tensor."""
+    the optimiser used it, after clipping."""
 
     batch: Batch
     weights: list[Tensor]

@@ -22,10 +22,9 @@ from autolora.engine.measure.measure import Moments, NotFinite, Passes, Plan, me
 from autolora.engine.ranks import LayerRank, RankRecord
 from autolora.engine.report.answer import curve_table, share_table
 from autolora.engine.report.findings import gain_words, kept_words, share_lines
-from autolora.engine.run.script import same_random_numbers
 from autolora.engine.terminal.bar import Bar
 from autolora.engine.terminal.console import heard
-from autolora.problems.machine.compute import Compute
+from autolora.problems.machine.compute import Compute, same_random_numbers
 from autolora.problems.models.snapshot import Snapshot
 from autolora.problems.tasks.script_rows import ScriptRows, kind_of
 

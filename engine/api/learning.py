@@ -16,20 +16,10 @@ from torch import nn
 from torch.utils.data import ConcatDataset
 
 from autolora.configs.errors import UserError
-from autolora.configs.layers import validated
+from autolora.configs.layers import settings
 from autolora.configs.schema import Autolora
-from autolora.configs.search import (
-    Answer,
-    AnswerConfig,
-    FirstOrder,
-    Hypergradient,
-    HypergradientConfig,
-    SearchConfig,
-    Shares,
-    Size,
-)
-from autolora.configs.tasks import Chat
-from autolora.configs.training import ModelConfig, RetrainOfSearch
+from autolora.configs.search import AnswerConfig, HypergradientConfig, SearchConfig, Size
+from autolora.configs.section import LARGEST, Section
 from autolora.engine import ranks
 from autolora.engine.api.adapter import task_of
 from autolora.engine.choose.stage import answer as answer_of
@@ -39,9 +29,10 @@ from autolora.engine.ranks import RankRecord
 from autolora.engine.report.findings import answer_lines, ranks_words
 from autolora.engine.retrain.evaluate import mean_loss
 from autolora.engine.run.folder import RunFolder
-from autolora.engine.run.script import ScriptContext, same_random_numbers
+from autolora.engine.run.script import ScriptContext
 from autolora.engine.search.search import search as search_of
 from autolora.engine.terminal.console import heard, log
+from autolora.problems.machine.compute import same_random_numbers
 from autolora.problems.models.dry_run import mark_unreached
 from autolora.problems.models.peft_config import lora_settings, refuse_other_configs, trained_whole
 from autolora.problems.models.snapshot import Snapshot, take_adapters_off
@@ -212,12 +203,14 @@ def _learn(
         whole = trained_whole(base, lora_config, lora)
         name = getattr(getattr(base, "config", None), "name_or_path", None) or "."
         found = _sections(sections, preset, len(rows) - held_out if held_out else max(1, len(rows) // 2))
-        found |= {"name": "learn_ranks", "model": ModelConfig(name=str(name), gradient_checkpointing=recomputes)}
+        found |= {
+            "name": "learn_ranks", "model": {"name": str(name), "gradient_checkpointing": recomputes},
+            "lora": lora.model_dump(), "seed": seed, "precision": precision, "device": device.type,
+        }  # fmt: skip
         if task == TaskType.CAUSAL_LM:
             # From the task the measurement reads that the model has no head, and the split that rows have no sources.
-            found["task"] = Chat(type="chat", path="-", split_by="row")
-        found |= {"lora": lora, "seed": seed, "precision": precision, "device": device.type}
-        config = validated(Autolora, "", found)
+            found["task"] = {"type": "chat", "path": "-", "split_by": "row"}
+        config: Any = settings(found)
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="learn_ranks_")))
         given = ScriptContext(config, whole, kind, rows, held_out, folder, device)
         stack.callback(given.compute.let_go)  # frees the memory of the searched model, which reference cycles hold
@@ -232,21 +225,19 @@ def _learn(
 
 def _sections(sections: tuple[Any, ...], preset: SearchConfig, rows: int) -> dict[str, Any]:
     """The sections of the search, of which the script may give mappings of keys; `rows`: those of D_tr."""
-    search, hypergradient, answer = sections
-    if search is None:
+    given = [one.model_dump() if isinstance(one, Section) else one for one in sections]
+    if given[0] is None:
         a_step = preset.batch_size * preset.gradient_accumulation
         steps = min(max(FEWEST_STEPS, math.ceil(PASSES * rows / a_step)), SearchConfig().steps)
-        search = preset.model_copy(update={"steps": steps})
+        given[0] = preset.model_dump() | {"steps": steps}
         log.info("search: %d steps of %d rows; the argument search changes this", steps, a_step)
-    search = validated(SearchConfig, "search", search)
+    search, hypergradient, answer = (one or {} for one in given)
     return {
         # This search never resumes, so it writes no checkpoint.
-        "search": search.model_copy(update={"checkpoint_every": search.steps + 1}),
-        "hypergradient": validated(Hypergradient, "hypergradient", hypergradient or FirstOrder()),
-        "answer": validated(Answer, "answer", answer or Shares()),
+        "search": {**search, "checkpoint_every": LARGEST}, "hypergradient": hypergradient, "answer": answer,
         # The measurement on D_val sends this many rows through a language model at a time.
-        "retrain": RetrainOfSearch(batch_size=search.batch_size),
-    }
+        "retrain.batch_size": search.get("batch_size", PRESET.batch_size),
+    }  # fmt: skip
 
 
 @torch.no_grad()

@@ -16,7 +16,6 @@ from autolora.engine.measure.evidence import LEAST_ROWS
 from autolora.engine.measure.likelihood import Rows, likelihood_of
 from autolora.engine.measure.measure import Measured, NotFinite, Passes, Plan, measure
 from autolora.engine.run.context import Context
-from autolora.engine.run.trial_batch import try_longest_batch
 from autolora.engine.search.trajectory import searched_model
 from autolora.engine.terminal.bar import Bar
 from autolora.problems.data import Batch, Batches
@@ -56,7 +55,7 @@ def measured_search(run: Context, singular_values: Tensor) -> Measured | None:
         gated = Gated(model, heads=heads_of(model, weights))
         model.eval()
         # Here each process measures whole batches.
-        try_longest_batch(run, model, rows.data, size * run.processes.size, partial(passes.loss, model))
+        run.try_longest_batch(model, rows.data, size * run.processes.size, partial(passes.loss, model))
         with Bar("answer", plan.passes(gated.k, head=alone is not None) * len(rows)) as bar:
             return measure(gated, passes.telling(bar.step, bar.grow), plan, singular_values, alone)
     except NotFinite as error:

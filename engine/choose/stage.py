@@ -14,7 +14,6 @@ from autolora.engine.export.lora_config import adapter_config, save_lora_config
 from autolora.engine.ranks.record import LayerRank, RankRecord
 from autolora.engine.ranks.rules import rule_of
 from autolora.engine.run.context import Context
-from autolora.engine.run.program import commit
 from autolora.engine.run.sources import source_of
 from autolora.engine.search.trajectory import NUMBERS
 from autolora.engine.tracking import NOWHERE, Tracker
@@ -49,7 +48,7 @@ def measure(run: Context) -> None:
     record = _unchosen(run, list(read_json(folder.search_summary)["parameters_per_rank"]))
     if run.processes.first:
         ranks.save(record, folder.measurement)
-        write_json(folder.measured, {"seconds": time.perf_counter() - began, "commit": commit()})
+        write_json(folder.measured, {"seconds": time.perf_counter() - began})
 
 
 def choose(run: Context, tracker: Tracker = NOWHERE) -> None:

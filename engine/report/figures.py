@@ -101,7 +101,7 @@ def curve(cuts: pd.DataFrame, wanted: float) -> Figure:
 def shares(layers: pd.DataFrame) -> Figure:
     """A bar with its 90 % interval for each layer, in the model's order.
 
-    `layers`: a row for each, with `layer`, and `share`, `low`, `high` in parts of their sum."""
+    `layers`: a row for each, with `layer`, and `part`, `low`, `high` in parts of the sum of all shares."""
     share, low, high = (100 * layers[column] for column in ("part", "low", "high"))
     figure = Figure((WIDTH, 0.7 + 0.17 * len(layers)), layout="constrained")
     axes = figure.add_subplot(xlabel="share of what LoRA gains, %")

@@ -113,7 +113,7 @@ def _of_losses(folder: RunFolder) -> Iterator[Section]:
 
 
 def _of_probe(folder: RunFolder) -> Iterator[Section]:
-    """How near each hypergradient is to the exact one, and what its outer step costs."""
+    """How near each hypergradient is to the exact one."""
     if not (found := read_json(folder.probe_result)):
         return
     distance = pd.DataFrame(found["distance"]).drop(columns="step").groupby(["approximation", "eta"], sort=False)

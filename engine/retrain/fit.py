@@ -18,7 +18,6 @@ from autolora.engine.retrain import checkpoint
 from autolora.engine.retrain.evaluate import NotFinite
 from autolora.engine.retrain.prepared import Prepared
 from autolora.engine.run.context import Context
-from autolora.engine.run.trial_batch import try_longest_batch
 from autolora.engine.terminal.bar import Bar
 from autolora.engine.tracking import NOWHERE, Tracker
 from autolora.problems.data import Data, LengthGroupedOrder, local_parts
@@ -49,7 +48,7 @@ def begin(run: Context, prepared: Prepared, data: Data, *stages: str) -> None:
         recompute_blocks(model)
     if trained_parameters(model):
         model.to(run.compute.device).train()
-        try_longest_batch(run, model, data.train, run.config.retrain.batch_size, partial(model_loss, model))
+        run.try_longest_batch(model, data.train, run.config.retrain.batch_size, partial(model_loss, model))
     run.begin(*stages)
 
 

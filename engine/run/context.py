@@ -1,7 +1,7 @@
 """One run before anything is trained: its configuration, folder, task, data and base model."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from functools import cached_property
@@ -10,6 +10,8 @@ from typing import Any, Self
 import numpy as np
 import torch
 from accelerate.utils import send_to_device
+from datasets import Dataset
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from autolora.configs.errors import UserError
@@ -22,8 +24,8 @@ from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.run.manifest import Stage, names_of
 from autolora.engine.run.program import commit
 from autolora.engine.run.sources import inputs_in_files
-from autolora.problems.data import Data, Halves, fingerprint, prepare, split_rows
-from autolora.problems.machine.compute import Compute, choose_compute
+from autolora.problems.data import Data, Halves, fingerprint, local_parts, prepare, split_rows
+from autolora.problems.machine.compute import Compute, choose_compute, same_random_numbers
 from autolora.problems.machine.processes import ALONE, Processes
 from autolora.problems.models.dry_run import mark_unreached
 from autolora.problems.models.fused import split
@@ -227,3 +229,20 @@ class Context:
         given = config.of_lora("ranks_from") is not None or self.folder.ranks.exists()
         if isinstance(lora, LoraSettings) and not given:
             lora_layers_of(outline, lora)
+
+    def try_longest_batch(
+        self, model: nn.Module, rows: Dataset, size: int, loss: Callable[[dict[str, Any]], Tensor]
+    ) -> None:
+        """Sends the `size` longest rows once forward and backward, and leaves model and random numbers as they were.
+
+        The device refuses an allocation here as it would hours later. No process waits for another one."""
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        longest = np.argsort(-np.asarray(rows["length"]), kind="stable")[:size].tolist()
+        before = Snapshot(model)
+        with same_random_numbers(self.compute.device):
+            (own,), _ = local_parts(rows, longest, size, self.processes)
+            batch = send_to_device(self.data.collate(own), self.compute.device)
+            with self.compute.autocast():
+                found = loss(batch)
+            torch.autograd.grad(found, trained, allow_unused=True)  # .grad stays None, so that no step sees this batch
+        before.restore()

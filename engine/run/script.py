@@ -1,8 +1,6 @@
 """A search that a script starts on its own model and rows; it leaves both as they were."""
 
 import dataclasses
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +12,7 @@ from autolora.engine.run.context import Context
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
 from autolora.problems.data import Data, Halves, split_rows
-from autolora.problems.machine.compute import choose_compute, seeded
+from autolora.problems.machine.compute import choose_compute
 from autolora.problems.machine.processes import ALONE
 from autolora.problems.models.fused import split
 from autolora.problems.models.load import BaseModel
@@ -84,15 +82,3 @@ class ScriptContext(Context):
 def dtype_of(model: torch.nn.Module) -> torch.dtype:
     """The dtype of the first weight with a floating-point type; float32 if there is none."""
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-
-
-@contextmanager
-def same_random_numbers(device: torch.device) -> Iterator[None]:
-    """Restores all random states, those of every CUDA GPU included, which set_seed seeds together, when the `with`
-    block ends."""
-    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    try:
-        with seeded(0, device):
-            yield
-    finally:
-        torch.cuda.set_rng_state_all(gpus)

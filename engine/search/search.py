@@ -31,9 +31,7 @@ from autolora.engine.export.lora_config import of_the_model
 from autolora.engine.ranks.record import kept_components
 from autolora.engine.ranks.rules import refuse_unanswerable
 from autolora.engine.run.context import Context
-from autolora.engine.run.program import commit
 from autolora.engine.run.resources import peak_memory
-from autolora.engine.run.trial_batch import try_longest_batch
 from autolora.engine.search.trajectory import Trajectory, send_curves, send_point, to_singular_basis
 from autolora.engine.terminal.bar import Bar
 from autolora.engine.terminal.rank_map import RankMap
@@ -63,7 +61,7 @@ def search(run: Context, tracker: Tracker = NOWHERE) -> "SearchEngine":
     approximation(config.hypergradient)  # one that cannot be made fails here, before the data is read
     engine = build_search(run, second_order=config.hypergradient.second_order)
     engine.train()
-    try_longest_batch(run, engine.lora.module, run.data.train, config.search.batch_size, engine.lora.training_step)
+    run.try_longest_batch(engine.lora.module, run.data.train, config.search.batch_size, engine.lora.training_step)
     hook = SearchHook(engine, run, tracker)
     hook.resume()
     run.begin("search")
@@ -411,7 +409,6 @@ def _record(run: Context, engine: SearchEngine, hook: SearchHook) -> None:
             "passes": vars(engine.lora.shared.passes),
             "peak_memory_mib": peak_memory(run.compute),
             "peft": of_the_model(engine.lora.module.peft_config[ADAPTER]),
-            "commit": commit(),
         },
     )
     remove(folder.search_checkpoint)

@@ -88,6 +88,18 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         np.random.set_state(kept[1])
 
 
+@contextmanager
+def same_random_numbers(device: torch.device) -> Iterator[None]:
+    """Restores all random states, those of every CUDA GPU included, which set_seed seeds together, when the `with`
+    block ends."""
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    try:
+        with seeded(0, device):
+            yield
+    finally:
+        torch.cuda.set_rng_state_all(gpus)
+
+
 def wait_for(device: torch.device) -> None:
     """Waits until the device has finished its work: a GPU may still compute after the Python call has returned."""
     if device.type != "cpu":

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from autolora.configs.errors import UserError
-from autolora.configs.layers import validated
+from autolora.configs.layers import settings
 from autolora.configs.section import ALL_LINEAR
 from autolora.configs.training import LoraSettings
 from autolora.problems.models.layers import heads_of_peft, layer_shapes, name_of, with_modules_to_save, with_weights
@@ -47,8 +47,9 @@ def lora_settings(config: LoraConfig, model: PreTrainedModel) -> LoraSettings:
         "lora_alpha": config.lora_alpha,
         "dropout": config.lora_dropout,
     }
-    settings: LoraSettings = validated(LoraSettings, "lora_config", found)
-    return settings
+    run: Any = settings({"lora": found})
+    lora: LoraSettings = run.lora
+    return lora
 
 
 def _targets(config: LoraConfig, model: nn.Module) -> list[str]:
