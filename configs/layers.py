@@ -5,7 +5,7 @@ below it, the keys that the new choice lacks. A key of the last layer that the c
 """
 
 import difflib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from types import MappingProxyType
 from typing import Any, NamedTuple, get_args
@@ -228,22 +228,21 @@ def _one_line(error: ValidationError) -> str:
 
 def _no_such_key(key: str, chosen: Mapping[str, str] = MappingProxyType(DEFAULTS)) -> str:
     """Why a key is refused: the choices that have it, or the nearest names."""
-    for around in (chosen, DEFAULTS) if key in keys() else ():
-        for choice, values in CHOICES.items():
-            if found := [value for value in values if key in _fields(*{**around, choice: value}.values())]:
-                now = f"{choice} {chosen[choice]}"
-                return f"--{key}: there is no such key with {now}; it belongs to {choice} {', '.join(found)}"
+    for choice, now in chosen.items():
+        having = [one.value for one in keys().get(key, ()) if one.choice == choice]
+        if having and now not in having:
+            return f"--{key}: there is no such key with {choice} {now}; it belongs to {choice} {', '.join(having)}"
     same = [known for known in keys() if known.rpartition(".")[2] == key.rpartition(".")[2]]
     near = [one for known in (same, keys()) for one in difflib.get_close_matches(key, known, cutoff=0)]
     told = " or ".join(f"--{one}" for one in list(dict.fromkeys(near))[:3])
     return f"--{key}: there is no such key; did you mean {told}?"
 
 
-def marked(section: BaseModel, marks: Collection[Mark], prefix: str = "") -> Iterator[str]:
-    """The keys, and whole sections, of these settings that have one of these marks."""
+def marks(section: BaseModel, prefix: str = "", above: Mark | None = None) -> dict[str, Mark | None]:
+    """Every key of these settings, with its mark or that of its section."""
+    found: dict[str, Mark | None] = {}
     for name, field in type(section).model_fields.items():
         key, value = f"{prefix}{field.alias or name}", getattr(section, name)
-        if any(mark in field.metadata for mark in marks):
-            yield key
-        elif isinstance(value, BaseModel):
-            yield from marked(value, marks, f"{key}.")
+        mark = next((one for one in field.metadata if isinstance(one, Mark)), above)
+        found |= marks(value, f"{key}.", mark) if isinstance(value, BaseModel) else {key: mark}
+    return found

@@ -41,9 +41,6 @@ class RunConfig(Section):
     some weights inside the base model's blocks; all: every weight; head: nothing inside the blocks."""
     searches: ClassVar[Literal["gradients", "trials"] | None] = None
     """How its ranks are searched on D_val: trials are trainings at several choices of ranks."""
-    recorded_rule: ClassVar[str] = ""
-    """`rule` in the ranks.json that it writes; "" if it writes none, or (autolora) that of answer.rule."""
-
     name: Name | None = None
     """Name of the run's folder in runs_folder; null: the config file's name (in a wandb sweep with the id of the trial
     behind it)."""
@@ -159,8 +156,6 @@ class Lora(WithLora):
     lora: LoraAtRank = LoraAtRank()
     retrain: RetrainFrom = RetrainFrom()
 
-    recorded_rule: ClassVar[str] = "uniform"
-
 
 class Adalora(WithLora):
     """PEFT's AdaLoRA."""
@@ -169,7 +164,6 @@ class Adalora(WithLora):
     lora: LoraAtRank = LoraAtRank()
 
     trains: ClassVar = "own_lora"
-    recorded_rule: ClassVar[str] = "adalora"
 
 
 class Eva(WithLora):
@@ -179,7 +173,6 @@ class Eva(WithLora):
     lora: LoraOfEva = LoraOfEva()
 
     trains: ClassVar = "own_lora"
-    recorded_rule: ClassVar[str] = "eva"
 
 
 class Para(WithLora):
@@ -189,7 +182,6 @@ class Para(WithLora):
     lora: LoraInBudget = LoraInBudget()
 
     trains: ClassVar = "own_lora"
-    recorded_rule: ClassVar[str] = "para"
 
 
 class Wide(WithLora):
@@ -200,7 +192,6 @@ class Wide(WithLora):
     retrain: RetrainWide = RetrainWide()
 
     trains: ClassVar = "own_lora"
-    recorded_rule: ClassVar[str] = "wide"
 
 
 class Optuna(Searching):
@@ -210,7 +201,6 @@ class Optuna(Searching):
     lora: LoraOfTrials = LoraOfTrials()
 
     searches: ClassVar = "trials"
-    recorded_rule: ClassVar[str] = "optuna"
 
 
 class LoraGrid(Searching):
@@ -220,7 +210,6 @@ class LoraGrid(Searching):
     lora: LoraOfGrid = LoraOfGrid()
 
     searches: ClassVar = "trials"
-    recorded_rule: ClassVar[str] = "grid"
 
 
 class LoraRanks(WithLora):
@@ -230,8 +219,6 @@ class LoraRanks(WithLora):
     lora: LoraOfRanks = Field(default_factory=dict, validate_default=True)
     retrain: RetrainFrom = RetrainFrom()
 
-    recorded_rule: ClassVar[str] = "given"
-
 
 class Shuffled(WithLora):
     """Another run's ranks, permuted among the layers."""
@@ -240,8 +227,6 @@ class Shuffled(WithLora):
     lora: LoraOfRanks = Field(default_factory=dict, validate_default=True)
     retrain: RetrainFrom = RetrainFrom()
 
-    recorded_rule: ClassVar[str] = "shuffled"
-
 
 class Random(WithLora):
     """Random ranks."""
@@ -249,8 +234,6 @@ class Random(WithLora):
     method: Literal["lora_random"]
     lora: LoraRandom = LoraRandom()
     retrain: RetrainFrom = RetrainFrom()
-
-    recorded_rule: ClassVar[str] = "random"
 
 
 class Adapter(RunConfig):

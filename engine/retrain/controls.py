@@ -7,17 +7,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from autolora.configs.schema import Random, Shuffled, WithLora
 from autolora.engine.ranks.record import LayerRank, RankRecord
 
 Shapes = Mapping[str, tuple[int, int]]
 """Layer -> (outputs, inputs). A component has outputs + inputs parameters; no rank exceeds the smaller of the two."""
 
 
-def record_of(ranks: Mapping[str, int], k: int, kind: type[WithLora], note: str | None = None) -> RankRecord:
+def record_of(ranks: Mapping[str, int], k: int, rule: str, note: str | None = None) -> RankRecord:
     """The record of ranks that a method has made. `k`: from which the scale of the update follows, as after a
     search."""
-    return RankRecord(k, tuple(LayerRank(*item) for item in ranks.items()), rule=kind.recorded_rule, note=note)
+    return RankRecord(k, tuple(LayerRank(*item) for item in ranks.items()), rule=rule, note=note)
 
 
 def _of_one_size(record: RankRecord, sizes: Mapping[str, int]) -> Any:
@@ -35,11 +34,13 @@ def shuffled(record: RankRecord, sizes: Mapping[str, int], seed: int) -> RankRec
     """The ranks of `record`, permuted at random among layers whose components have equally many parameters (`sizes`),
     so that their number stays; at least one rank changes. If none can change, the note of the result says so."""
     if not can_be_shuffled(record, sizes):
-        return record_of(record.ranks, record.k, Shuffled, "shuffling changes nothing: no ranks can be exchanged")
+        return record_of(
+            record.ranks, record.k, "lora_shuffled", "shuffling changes nothing: no ranks can be exchanged"
+        )
     after, generator = record.ranks, np.random.default_rng((seed, 0))
     while after == record.ranks:
         after = _of_one_size(record, sizes).transform(generator.permutation).to_dict()
-    return record_of(after, record.k, Shuffled)
+    return record_of(after, record.k, "lora_shuffled")
 
 
 def random_ranks(shapes: Shapes, budget: int, k: int, seed: int) -> RankRecord:
@@ -58,4 +59,4 @@ def random_ranks(shapes: Shapes, budget: int, k: int, seed: int) -> RankRecord:
         ranks[generator.choice(np.flatnonzero(ranks > 0))] -= 1
     while len(free := np.flatnonzero((ranks < cap) & (size <= budget - ranks @ size))):
         ranks[generator.choice(free)] += 1
-    return record_of(dict(zip(shapes, ranks.tolist(), strict=True)), k, Random)
+    return record_of(dict(zip(shapes, ranks.tolist(), strict=True)), k, "lora_random")

@@ -70,7 +70,7 @@ def choose_ranks(run: Context) -> None:
     propose = one_by_one(combinations(config.lora, list(shapes))) if grid else _by_tpe(run, shapes)
 
     def prepare(half: Context, tried: Mapping[str, Any]) -> tuple[Context, Prepared]:
-        return half, lora_at(record_of(tried, config.lora.k, type(config)), half.base(), half)
+        return half, lora_at(record_of(tried, config.lora.k, config.method), half.base(), half)
 
     prepared: Any = prepare(run, best_trial(run, "grid", propose, prepare, parameters_per_rank=sizes)["tried"])[1]
     save_lora_config(prepared.model.peft_config[ADAPTER], prepared.record, run.folder.lora_config, config)

@@ -15,10 +15,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from autolora.configs.errors import UserError
-from autolora.configs.layers import OF_THRESHOLD, flat, marked
+from autolora.configs.layers import OF_THRESHOLD, flat, marks
 from autolora.configs.locations import from_home
 from autolora.configs.schema import RunConfig
-from autolora.configs.section import CHOOSE, COST, EVALUATE, MEASURE, Mark
+from autolora.configs.section import CHOOSE, EVALUATE, MEASURE, Mark
 from autolora.configs.study import word
 from autolora.engine import ranks
 from autolora.engine.disk.files import read_json, write_text
@@ -70,13 +70,11 @@ class Reads:
     last: str
     marks: Sequence[Mark | None] = (None,)
     also: Sequence[str] = ()
-    but: Sequence[str] = ()
     writes: Sequence[str] = ()
 
 
 ROWS, EVALUATED = ("classes", "training rows"), ("evaluation rows",)
 _TRAINED = ("method", "seed", "precision", "model", "task", "lora", "adapter", "retrain")
-_OF_TRIALS = ("lora.grid", "lora.trials")
 
 STAGES: Mapping[str, Reads] = {
     "search": Reads(
@@ -88,10 +86,10 @@ STAGES: Mapping[str, Reads] = {
     "grid": Reads(_TRAINED, (*ROWS, "base model"), "ranks", also=("task.metrics",), writes=("lora_config", "ranks")),
     "sweep": Reads(
         _TRAINED, (*ROWS, "base model", "ranks", "components"), "sweep_trials",
-        also=("task.metrics",), but=_OF_TRIALS,
+        also=("task.metrics",),
     ),
     "retrain": Reads(
-        _TRAINED, (*ROWS, "base model", "ranks", "components"), "trained", but=_OF_TRIALS,
+        _TRAINED, (*ROWS, "base model", "ranks", "components"), "trained",
         writes=("adapter", "merged", "padded", "retrain_metrics"),
     ),
     "evaluate": Reads(
@@ -113,14 +111,12 @@ TRAINING = ("sweep", "retrain", "evaluate")
 
 def settings_of(config: RunConfig, name: str) -> dict[str, Any]:
     """Key -> value of what a stage is given, as JSON values."""
-    reads, values = STAGES[name], flat(config.model_dump(mode="json"))
-    marks = {key: mark for mark in (COST, EVALUATE, MEASURE, CHOOSE) for key in marked(config, (mark,))}
-
-    def given(key: str) -> bool:
-        mark = next((marks[one] for one in marks if _covers([one], key)), None)
-        return _covers(reads.keys, key) and not _covers((*reads.but, *_NAMES), key) and mark in reads.marks
-
-    found = {key: value for key, value in values.items() if given(key) or key in reads.also}
+    reads, values, marked = STAGES[name], flat(config.model_dump(mode="json")), marks(config)
+    found = {
+        key: value for key, value in values.items()
+        if key in reads.also
+        or (key.partition(".")[0] in reads.keys and marked.get(key) in reads.marks and key not in _NAMES)
+    }  # fmt: skip
     if name == "measure":  # the budgets of its curve are placed by size, or by shares
         found["answer.budgets_by"] = "size" if values["answer.rule"] == "size" else "shares"
     if found.get("retrain.init") not in (None, "scratch", "search"):
@@ -128,10 +124,6 @@ def settings_of(config: RunConfig, name: str) -> dict[str, Any]:
     if ".py:" in str(found.get("hypergradient.type")):
         found["hypergradient.type"] = str(found["hypergradient.type"]).rpartition("/")[2]
     return found
-
-
-def _covers(names: Sequence[str], key: str) -> bool:
-    return any(key == name or key.startswith(f"{name}.") for name in names)
 
 
 def names_of(config: RunConfig) -> dict[str, str]:

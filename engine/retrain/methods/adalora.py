@@ -7,7 +7,6 @@ import torch
 from peft import AdaLoraConfig, PeftModel
 from transformers import TrainerCallback
 
-from autolora.configs.schema import Adalora
 from autolora.engine.export.lora_config import alpha_of
 from autolora.engine.retrain.controls import record_of
 from autolora.engine.retrain.methods.lora import as_plain_lora
@@ -60,7 +59,7 @@ def _plain(model: PeftModel, run: Context) -> Prepared:
         a = (layer.lora_A[ADAPTER] * layer.lora_E[ADAPTER])[kept]
         updates[name] = a, layer.lora_B[ADAPTER][:, kept] * scale
     left = {name: len(a) for name, (a, _) in updates.items()}
-    return as_plain_lora(model, record_of(left, run.adapted.lora.k, Adalora), updates, run)
+    return as_plain_lora(model, record_of(left, run.adapted.lora.k, run.config.method), updates, run)
 
 
 class Allocate(TrainerCallback):

@@ -10,7 +10,6 @@ from peft import EvaConfig, get_eva_state_dict
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from autolora.configs import schema
 from autolora.engine.retrain.controls import record_of
 from autolora.engine.retrain.methods.lora import lora_at
 from autolora.engine.retrain.prepared import Prepared
@@ -28,7 +27,7 @@ def prepare(base: BaseModel, run: Context) -> Prepared:
     components, B as 0."""
     began = time.perf_counter()
     found = run.processes.of_first(lambda: _components(base, run))
-    record = record_of({name: len(a) for name, a in found.items()}, run.adapted.lora.k, schema.Eva)
+    record = record_of({name: len(a) for name, a in found.items()}, run.adapted.lora.k, run.config.method)
     prepared = lora_at(record, base, run)
     model: Any = prepared.model
     for name, layer in lora_layers(model).items():

@@ -15,7 +15,6 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from autolora.configs.errors import UserError
-from autolora.configs.schema import Lora, LoraRanks, WithLora
 from autolora.engine import ranks
 from autolora.engine.cut.basis import Basis, parameters_of
 from autolora.engine.cut.cut import cut_adapter, lora_pair, scale_of
@@ -58,7 +57,7 @@ def uniform(model: PreTrainedModel, run: Context) -> RankRecord:
 def of_another(model: PreTrainedModel, run: Context) -> RankRecord:
     """The ranks in lora.ranks_from, unchanged."""
     given = _read(ranks_from(run.config), model)
-    return record_of(given.ranks, given.k, LoraRanks)
+    return record_of(given.ranks, given.k, run.config.method)
 
 
 def shuffled(model: PreTrainedModel, run: Context) -> RankRecord:
@@ -89,7 +88,7 @@ def layer_sizes(model: Any) -> dict[str, int]:
 
 def _uniform(rank: int, model: PreTrainedModel, run: Context) -> RankRecord:
     settings = run.adapted.lora
-    return record_of(dict.fromkeys(lora_layers_of(model, settings), rank), settings.k, Lora)
+    return record_of(dict.fromkeys(lora_layers_of(model, settings), rank), settings.k, run.config.method)
 
 
 def _read(path: Path, model: PreTrainedModel) -> RankRecord:
@@ -211,9 +210,7 @@ def as_plain_lora(
 
 
 @torch.no_grad()
-def cut_to(
-    model: PeftModel, bases: Mapping[str, Basis], kept: Mapping[str, int], kind: type[WithLora], run: Context
-) -> Prepared:
+def cut_to(model: PeftModel, bases: Mapping[str, Basis], kept: Mapping[str, int], run: Context) -> Prepared:
     """`model` with the first components of each layer in these bases, at the ranks `kept`, as plain LoRA. `model`
     cannot be used afterwards. Raises UserError if all ranks are 0."""
     layers = lora_layers(model)
@@ -221,4 +218,4 @@ def cut_to(
     updates = {}
     for name in (name for name, rank in kept.items() if rank):
         updates[name] = state[_key(name, "A")], state[_key(name, "B")] * layers[name].scaling[ADAPTER]
-    return as_plain_lora(model, record_of(kept, run.adapted.lora.k, kind), updates, run)
+    return as_plain_lora(model, record_of(kept, run.adapted.lora.k, run.config.method), updates, run)

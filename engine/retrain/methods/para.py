@@ -9,7 +9,6 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from autolora.configs import schema
 from autolora.engine.cut.basis import Gated, parameters_of
 from autolora.engine.retrain.methods.lora import cut_to, wide_lora
 from autolora.engine.retrain.prepared import Prepared
@@ -32,7 +31,7 @@ def _cut(model: PeftModel, gated: Gated, run: Context) -> Prepared:
     # All layers have one scale here, so that it does not change the order.
     kept = above_one_threshold(torch.stack([basis.size for basis in bases.values()]), gated.sizes, budget)
     ranks = dict(zip(bases, kept.sum(dim=1).tolist(), strict=True))
-    return cut_to(model, bases, ranks, schema.Para, run)
+    return cut_to(model, bases, ranks, run)
 
 
 def above_one_threshold(values: Tensor, sizes: Sequence[int], budget: int) -> Tensor:

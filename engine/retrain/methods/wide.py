@@ -57,7 +57,7 @@ def _cut(model: PeftModel, run: Context, rows: Rows) -> Prepared:
     bases, ranks = chosen(gated, found, run.adapted.lora)
     log.info("wide: of %d rows, cut to ranks %s", len(rows), ranks)
     named = dict(zip(gated.names, bases, strict=True))
-    return cut_to(model, named, dict(zip(named, ranks, strict=True)), schema.Wide, run)
+    return cut_to(model, named, dict(zip(named, ranks, strict=True)), run)
 
 
 def chosen(gated: Gated, found: Measured, lora: Any) -> tuple[Bases, list[int]]:
