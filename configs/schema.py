@@ -41,6 +41,7 @@ class RunConfig(Section):
     some weights inside the base model's blocks; all: every weight; head: nothing inside the blocks."""
     searches: ClassVar[Literal["gradients", "trials"] | None] = None
     """How its ranks are searched on D_val: trials are trainings at several choices of ranks."""
+
     name: Name | None = None
     """Name of the run's folder in runs_folder; null: the config file's name (in a wandb sweep with the id of the trial
     behind it)."""

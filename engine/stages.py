@@ -5,7 +5,7 @@ Everything that is wrong and can be found out from files alone is refused before
 
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,11 +19,11 @@ from autolora.configs.schema import Autolora, RunConfig
 from autolora.configs.schema import Stage as Asked
 from autolora.configs.tasks import Chat
 from autolora.engine.disk.lock import locked
-from autolora.engine.run.folder import WANDB_ID, RunFolder
+from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.run.logged import logged
 from autolora.engine.run.manifest import TRAINING, Changed, Stage, names_of
-from autolora.engine.run.opening import OverwriteFolders, finish_swap, nothing_left_when_refused, staging_beside
+from autolora.engine.run.opening import OverwriteFolders, finish_swap, staging_beside
 from autolora.engine.run.sources import inputs_in_files, other_run, ranks_from, source_of
 from autolora.engine.terminal.loading import load_libraries
 from autolora.engine.tracking.tracker import wandb_mode
@@ -31,9 +31,6 @@ from autolora.problems.machine.processes import ALONE, Processes
 from autolora.problems.scoring import require
 
 log = logging.getLogger("autolora")
-
-_BEFORE_TRAINING = {"wandb", WANDB_ID, "ranks.json"}
-"""What may lie in a folder before its first training: what a killed run has left, and ranks written by hand."""
 
 
 def run_stages(
@@ -67,11 +64,7 @@ def _in_folder(request: Request, stop: StopRequest, processes: Processes, draw: 
         if processes.first:
             folder.clear_leftovers()
         return
-    with ExitStack() as held:
-        if processes.first:
-            folder.root.mkdir(parents=True, exist_ok=True)
-            held.enter_context(nothing_left_when_refused(folder))
-            held.enter_context(logged(folder))
+    with logged(folder) if processes.first else nullcontext():
         load_libraries()
         from autolora.engine.pipeline import run_in  # only now: its imports take seconds
 
@@ -171,7 +164,7 @@ def _refuse_folder(config: RunConfig, folder: RunFolder, asked: Asked) -> None:
     if asked == "evaluate" and not folder.trained.exists():
         raise UserError(f"--stage evaluate: {root} has no trained model; --stage all trains one")
     if root.is_dir() and root.name[:1] != "." and not describes_a_folder(folder.config):
-        found = sorted(p.name for p in root.iterdir() if p.name not in _BEFORE_TRAINING and p.name[0] != ".")
+        found = sorted(p.name for p in root.iterdir() if p.name != "ranks.json" and p.name[0] != ".")
         if found:
             raise UserError(f"--name: {root} holds {found[0]}, and no config.yaml of a run of this program; give "
                             f"another --name or --runs_folder")  # fmt: skip

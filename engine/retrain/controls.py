@@ -33,14 +33,11 @@ def can_be_shuffled(record: RankRecord, sizes: Mapping[str, int]) -> bool:
 def shuffled(record: RankRecord, sizes: Mapping[str, int], seed: int) -> RankRecord:
     """The ranks of `record`, permuted at random among layers whose components have equally many parameters (`sizes`),
     so that their number stays; at least one rank changes. If none can change, the note of the result says so."""
-    if not can_be_shuffled(record, sizes):
-        return record_of(
-            record.ranks, record.k, "lora_shuffled", "shuffling changes nothing: no ranks can be exchanged"
-        )
-    after, generator = record.ranks, np.random.default_rng((seed, 0))
-    while after == record.ranks:
+    after, generator, changes = record.ranks, np.random.default_rng((seed, 0)), can_be_shuffled(record, sizes)
+    while changes and after == record.ranks:
         after = _of_one_size(record, sizes).transform(generator.permutation).to_dict()
-    return record_of(after, record.k, "lora_shuffled")
+    note = None if changes else "shuffling changes nothing: no ranks can be exchanged"
+    return record_of(after, record.k, "lora_shuffled", note)
 
 
 def random_ranks(shapes: Shapes, budget: int, k: int, seed: int) -> RankRecord:

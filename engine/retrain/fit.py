@@ -203,10 +203,9 @@ class Watch(TrainerCallback):
         self.views = views
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.tracker.begin()
         self.began = time.perf_counter() - seconds_of(state)
         self.view = self.views.enter_context(Bar("retrain", state.max_steps, state.global_step))
-        if state.log_history:
-            self.tracker.resumes()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         processes = self.run.processes

@@ -28,9 +28,6 @@ class RunFolder:
     root: Path
 
     config = at("config.yaml")
-    wandb = at("wandb")
-    wandb_id = at(WANDB_ID)
-    """Entity, project and id of this folder's run on wandb's server; a resumed run continues its curves there."""
     search = at("search")
     trajectory = at("search/trajectory.parquet")
     search_metrics = at("search/metrics.jsonl")

@@ -9,15 +9,13 @@ import dataclasses
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Self
 
-from autolora.configs.errors import UserError
-from autolora.engine.disk.files import remove, stamp, sync
+from autolora.engine.disk.files import remove, sync
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.manifest import STAGES, Changed
 from autolora.problems.machine.processes import Processes
@@ -120,16 +118,3 @@ def put_aside(path: Path, root: Path) -> None:
     if path.exists():
         os.rename(path, old := OverwriteFolders(root).free)
         log.info("--overwrite: what was in %s is kept in %s", path, old)
-
-
-@contextmanager
-def nothing_left_when_refused(folder: RunFolder) -> Iterator[None]:
-    """If the body raises UserError before it has begun to train, deletes what wandb wrote for it."""
-    before, began = set(folder.wandb.glob("*")), stamp(folder.config)
-    try:
-        yield
-    except UserError:
-        if stamp(folder.config) == began:
-            for path in {*folder.wandb.glob("*"), *([] if before else [folder.wandb, folder.wandb_id])} - before:
-                remove(path)
-        raise

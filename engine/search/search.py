@@ -63,8 +63,8 @@ def search(run: Context, tracker: Tracker = NOWHERE) -> "SearchEngine":
     engine.train()
     run.try_longest_batch(engine.lora.module, run.data.train, config.search.batch_size, engine.lora.training_step)
     hook = SearchHook(engine, run, tracker)
-    hook.resume()
     run.begin("search")
+    hook.resume()
     with hook.progress:
         engine.run(hook.after_step)
     if run.processes.first:
@@ -243,6 +243,7 @@ class SearchHook:
     def resume(self) -> None:
         """Resumes from the checkpoint; without one, starts the trajectory with the point at step 0."""
         engine = self.engine
+        self.tracker.begin()
         found = self.processes.of_first(lambda: checkpoint.load(self.folder.search_checkpoint))
         if found is None:
             if self.processes.first:
@@ -251,7 +252,6 @@ class SearchHook:
         else:
             restore(engine, found)
             self.trajectory = Trajectory(**found["trajectory"])
-            self.tracker.resumes()
             self.seconds, self._seconds_at_line = found["seconds"]
             self._losses = send_to_device(found["losses"], engine.lora.shared.compute.device)
             if self.processes.first:

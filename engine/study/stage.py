@@ -42,7 +42,7 @@ from autolora.engine.study.tables import (
     TASK,
 )
 from autolora.engine.tracking.picture import rank_map
-from autolora.engine.tracking.tracker import begin
+from autolora.engine.tracking.tracker import tracker_of
 
 log = logging.getLogger("autolora")
 
@@ -153,7 +153,7 @@ def write_study_report(config: RunConfig, folder: StudyFolder, cells: Sequence[C
     keep_only(pictures.values(), folder.figures)
     if sends:
         sent = config.model_copy(update={"tracking": cells[0].config.tracking})
-        with begin(sent, folder.root, "study", ["study"]) as tracker:
+        with tracker_of(sent, folder.root) as tracker:
             # A cell of a wandb table may hold a number, a text or null, but no list.
             told = results.drop(columns=[LAYERS, RANKS, SHARES]).astype(object)
             tracker.table("study/results", told.columns.tolist(), told.where(told.notna(), None).to_numpy().tolist())

@@ -5,6 +5,7 @@ import math
 import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
@@ -12,15 +13,13 @@ from typing import Any, Literal, NamedTuple, Self
 from PIL.Image import Image as Picture
 
 from autolora.configs.errors import UserError
-from autolora.configs.schema import Autolora, RunConfig
+from autolora.configs.schema import RunConfig
 from autolora.engine.disk.files import write_text
 from autolora.engine.run.folder import WANDB_ID
 from autolora.engine.run.interrupt import Interrupted
 
 SEARCH_STEP = "search/step"
 STEPS = (SEARCH_STEP, "retrain/step")
-MOST_TAG = 64
-"""wandb refuses longer tags."""
 PATIENCE, LAST_PATIENCE = 20.0, 300.0
 """Seconds to wait for a server that does not answer when a run begins, and for one that does not take the rest of the
 curves when it ends."""
@@ -45,15 +44,20 @@ def sent_to(folder: Path) -> Sent | None:
 
 
 class Tracker:
-    """A wandb run, or nothing. A call that fails switches wandb off with one warning; the training continues.
+    """A wandb run, or nothing; `start` gives it when it is first needed, so that a run that is refused leaves none. A
+    call that fails switches wandb off with one warning; the training continues.
 
     Used in a `with` statement, it closes the wandb run when the body ends, as failed or stopped if the body raises.
     """
 
-    def __init__(self) -> None:
-        self._run: Any = None
+    def __init__(self, start: Callable[[], Any] = lambda: None) -> None:
+        self._start = start
         self._sent: dict[str, float] = {}
-        """Of each of STEPS, the last one that an earlier process has sent; empty unless a stage resumes."""
+        """Of each of STEPS, the last one that an earlier process has sent."""
+
+    @cached_property
+    def _run(self) -> Any:
+        return self._start()
 
     @property
     def alive(self) -> bool:
@@ -84,8 +88,8 @@ class Tracker:
 
         self._send(send)
 
-    def resumes(self) -> None:
-        """Says that a stage resumes from a checkpoint, and so will send again what it sent after the checkpoint."""
+    def begin(self) -> None:
+        """Says that a stage is about to train. One that resumes will send again what it sent after its checkpoint."""
         self._send(lambda run, _: self._sent.update({step: run.summary.get(step) or -1 for step in STEPS}))
 
     def image(self, key: str, path: Path) -> None:
@@ -110,8 +114,9 @@ class Tracker:
     def finish(self, summary: Mapping[str, Any] | None = None, *, exit_code: int = 0) -> None:
         """Sends the final values and closes the run; nothing is sent afterwards. wandb shows it as finished, failed
         (any other `exit_code`) or killed (255)."""
-        self._send(lambda run, _: run.summary.update(dict(summary or {})))
-        self._send(lambda run, _: run.finish(exit_code=exit_code))
+        if summary or "_run" in vars(self):
+            self._send(lambda run, _: run.summary.update(dict(summary or {})))
+            self._send(lambda run, _: run.finish(exit_code=exit_code))
         self._run = None
 
     def __enter__(self) -> Self:
@@ -159,19 +164,15 @@ def wandb_mode(config: RunConfig) -> Literal["online", "offline", "disabled"]:
 
 
 def tracker_of(config: RunConfig, folder: Path) -> Tracker:
-    """The tracker of one run, in `folder`. Its job, by which wandb groups runs, is the method and, for autolora, the
-    hypergradient: the other methods that search ranks have none. Raises UserError as `wandb_mode` does."""
-    approximation = [config.hypergradient.type] if isinstance(config, Autolora) else []
-    tags = [config.task.result_name, config.method, f"seed {config.seed}", *approximation]
-    return begin(config, folder, "/".join([config.method, *approximation]), tags)
+    """The tracker of a run in `folder`, which goes on with the wandb run that the folder's file names."""
+    return Tracker(partial(_begin, config, folder))
 
 
-def begin(config: RunConfig, folder: Path, job: str, tags: Sequence[str]) -> Tracker:
-    """The tracker of a run in `folder`, which goes on with the wandb run that the folder's file names. `job`, `tags`:
-    labels by which runs can be grouped and filtered."""
+def _begin(config: RunConfig, folder: Path) -> Any:
+    """A run of wandb; None if it is disabled, or cannot begin one."""
     mode = wandb_mode(config)
     if mode == "disabled":
-        return NOWHERE
+        return None
     import wandb
 
     known = (sent_to(folder) if mode == "online" else None) or Sent("", "", secrets.token_hex(4))
@@ -179,24 +180,20 @@ def begin(config: RunConfig, folder: Path, job: str, tags: Sequence[str]) -> Tra
         "project": config.tracking.project or known.project or wandb_settings().project or "autolora",
         "entity": config.tracking.entity or known.entity or None,
         "group": config.tracking.group, "name": config.name, "dir": str(folder), "config": config.model_dump(),
-        "job_type": job, "tags": [tag[:MOST_TAG] for tag in tags],
         "settings": wandb.Settings(
             init_timeout=PATIENCE, finish_timeout=LAST_PATIENCE, finish_timeout_raises=True, console="off",
             reinit="finish_previous",
         ),
     }  # fmt: skip
-    tracker = Tracker()
-    if mode == "online":
-        tracker._run = _begun(mode="online", id=known.id, resume="allow", **options)
-    if (run := tracker._run) is not None:
+    run = _begun(mode="online", id=known.id, resume="allow", **options) if mode == "online" else None
+    if run is not None:
         write_text(folder / WANDB_ID, "/".join((run.entity, run.project, run.id)))  # in a sweep, wandb gives others
         log.info("wandb: %s", run.url)
     else:
         # A new id: wandb would wait again for one that failed, and in syncing overwrite one run by another.
-        tracker._run = _begun(mode="offline", id=secrets.token_hex(4), **options)
+        run = _begun(mode="offline", id=secrets.token_hex(4), **options)
         log.info("wandb: offline, the curves are in %s", folder / "wandb")
-    tracker._send(_define)
-    return tracker
+    return run
 
 
 def _begun(**options: Any) -> Any:
@@ -204,13 +201,15 @@ def _begun(**options: Any) -> Any:
     import wandb
 
     try:
-        return wandb.init(**options)
+        run = wandb.init(**options)
+        _define(run)
     except Exception as error:
         log.warning("wandb cannot be reached, or fails: %s", error)
         return None
+    return run
 
 
-def _define(run: Any, _: Any) -> None:
+def _define(run: Any) -> None:
     """Says over which step wandb draws what."""
     for step in STEPS:
         run.define_metric(step, hidden=True)
