@@ -90,7 +90,7 @@ class VerdictConfig(Section):
     """Stage verdict trains pairs of models, at the learned ranks and at the same ranks in other layers."""
 
     minutes: Annotated[Positive, COST] = 15.0
-    """Minutes after which the command stops training pairs; the same command resumes."""
+    """Minutes after which no further pair is trained; the same command goes on."""
     pairs: Annotated[int, Field(ge=8, le=24, multiple_of=8)] = 24
     """The most pairs that are trained; it cannot change after the first one. With 8, the verdict looks once, and p
     must be at most 0.025. With 16 or 24, it looks after every 8 pairs, and each look needs a smaller p; more pairs

@@ -43,15 +43,10 @@ def write_report(config: RunConfig, folder: RunFolder) -> dict[str, Path]:
     told = f"{config.model.name} on {config.task.result_name}, method {config.method}"
     if isinstance(config, Autolora):
         told += f", hypergradient {config.hypergradient.type}"
-    record, layers = None, list[Section]()
-    if folder.ranks.exists():
-        record = ranks.load(folder.ranks)
+    record = ranks.load(folder.ranks) if folder.ranks.exists() else None
+    if record is not None:
         told += f": {len(record.layers)} layers, mean rank {record.mean_in_words}"
-        alphas = ["  ".join(f"{alpha:.3f}" for alpha in layer.alpha) for layer in record.layers]
-        table = pd.DataFrame(record.ranks.items(), columns=["layer", "rank"])
-        layers = [Section("Layers", table.assign(alpha=alphas))]
-    sections = [*_of_result(folder, result), *_of_ranks(folder, record), *_of_losses(folder)]
-    sections += [*layers, *_of_probe(folder)]
+    sections = [*_of_result(folder, result), *_of_ranks(folder, record), *_of_losses(folder), *_of_probe(folder)]
     settings = folder.config.read_text(encoding="utf-8") if folder.config.exists() else to_yaml(config)
     return write_page(folder.report, str(config.name), f"{told}.", sections, settings)
 
@@ -89,7 +84,8 @@ def _of_ranks(folder: RunFolder, record: RankRecord | None) -> Iterator[Section]
         return
     yield from answer_sections(record, conclusion(record))
     said = f"{ranks_words(record)}\n{record.note or ''}"
-    yield Section("Ranks", None, said, rank_map(record), "ranks")
+    table = pd.DataFrame(record.ranks.items(), columns=["layer", "rank"])
+    yield Section("Ranks", table, said, rank_map(record), "ranks")
     if folder.trajectory.exists():
         history, bounded = trajectory.read(folder.trajectory), record.rule == "threshold"
         note = "Dashed: lambda, which chose the ranks." if bounded else ""

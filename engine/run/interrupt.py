@@ -1,9 +1,7 @@
 """Ctrl-C and SIGTERM: the run finishes its step, saves, and ends."""
 
-import math
 import os
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -14,7 +12,7 @@ from autolora.configs.launch import speaks
 class Interrupted(BaseException):
     """The run was asked to stop. As with KeyboardInterrupt, no `except Exception` on the way takes it for an error.
 
-    `code`: the exit code (130 or 143), or OUT_OF_TIME."""
+    `code`: the exit code (130 or 143)."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -22,34 +20,18 @@ class Interrupted(BaseException):
 
 
 _STOPPING = b"stopping as soon as what is done is saved; a second signal (Ctrl-C again) stops at once\n"
-OUT_OF_TIME = -1
-"""The code of a stop that a time limit asked for, not a signal."""
 
 
 class StopRequest:
-    """Whether a signal has asked this process to stop.
+    """Whether a signal has asked this process to stop: `code`, the exit code to stop with (None: go on).
 
-    The process stops at its next `check`; at a second signal it stops immediately.
-    `deadline`: the time of time.monotonic() after which it is asked to stop, too.
-    """
+    The process stops at its next `check`; at a second signal it stops immediately."""
 
-    def __init__(self) -> None:
-        self._code: int | None = None
-        self.deadline = math.inf
-
-    @property
-    def code(self) -> int | None:
-        """The exit code to stop with; OUT_OF_TIME after the deadline; None: go on."""
-        return OUT_OF_TIME if self._code is None and time.monotonic() > self.deadline else self._code
-
-    @code.setter
-    def code(self, code: int | None) -> None:
-        self._code = code
+    code: int | None = None
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Signal handler."""
-        before = None if self.code == OUT_OF_TIME else self.code
-        self.code = before or 128 + number
+        before, self.code = self.code, self.code or 128 + number
         if before is not None:
             raise Interrupted(self.code)
         if not speaks():

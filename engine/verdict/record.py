@@ -66,18 +66,15 @@ def _seed_error(means: np.ndarray) -> float:
     return float(means.std(ddof=1)) / len(means) ** 0.5 if len(means) > 1 else 0.0
 
 
-def shown(arms: Arms) -> PairLosses | None:
-    """What the pairs show; None until the first pair and the heads alone are trained.
+def shown(arms: Arms) -> PairLosses:
+    """What the pairs show, of which the first, and the heads alone, must be trained.
 
     Raises UserError that names the file if one is damaged, or if the trainings did not all begin from the same weights
     of the base model. Their rows were compared before they began.
     """
     pairs = [arms.pair(number) for number in range(1, max(arms.plan) + 1)]
     pairs = list(itertools.takewhile(lambda pair: all(cell.finished for cell in pair.values()), pairs))
-    heads = arms.heads()
-    if not pairs or not all(cell.finished for cell in heads):
-        return None
-    cells = {HEAD: heads} | {arm: [pair[arm] for pair in pairs] for arm in arms.names}
+    cells = {HEAD: arms.heads()} | {arm: [pair[arm] for pair in pairs] for arm in arms.names}
     results = {arm: [read_json(cell.folder.metrics) for cell in of_arm] for arm, of_arm in cells.items()}
     if len({one.get("base_weights") for of_arm in results.values() for one in of_arm}) > 1:  # a hub's branch moves on
         raise UserError(f"--model.name: trainings of other weights of the base model are in {arms.folder.verdict}; "

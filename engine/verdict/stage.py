@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import math
 import time
 
 from autolora.configs.errors import UserError
@@ -14,7 +13,7 @@ from autolora.engine.disk.lock import locked
 from autolora.engine.report.stage import write_report
 from autolora.engine.run.context import Context
 from autolora.engine.run.folder import RunFolder
-from autolora.engine.run.interrupt import OUT_OF_TIME, Interrupted, StopRequest
+from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.run.manifest import Changed, Stage
 from autolora.engine.run.opening import put_aside
 from autolora.engine.run.program import commit
@@ -43,13 +42,9 @@ def run_verdict(request: Request, stop: StopRequest) -> RunFolder:
     with locked(folder.root):
         arms = arms_of(config, folder)
         _begin(arms, stop, overwrite=request.overwrite)
-        found = None
         if arms.shuffle_changes:
-            _train_in_time(arms, stop)
-            if (found := shown(arms)) is None:
-                raise UserError(f"--verdict.minutes: {config.verdict.minutes:g} minutes are over, and the first pair "
-                                f"and the head are not trained yet; the same command resumes them")  # fmt: skip
-        write_verdict(found, arms)
+            _train(arms, stop)
+        write_verdict(shown(arms) if arms.shuffle_changes else None, arms)
         pictures, told = write_report(config, folder), read_json(folder.verdict_summary)
         with tracker_of(config, folder.root) as tracker:  # into the run whose ranks are judged
             if "verdict" in pictures:
@@ -88,35 +83,22 @@ def _begin(arms: Arms, stop: StopRequest, *, overwrite: bool) -> None:
         verdict.begin({"ranks": known} | rows.known, {}, {"commit": commit()})
 
 
-def _train_in_time(arms: Arms, stop: StopRequest) -> None:
-    """Trains pairs until a look decides, all are trained, or the time is over: the training that is interrupted then
-    saves its state. A stop that a signal asks for raises Interrupted."""
-    stop.deadline = time.monotonic() + 60 * arms.config.verdict.minutes
-    try:
-        _train(arms, stop)
-    except Interrupted as interrupted:
-        if interrupted.code != OUT_OF_TIME:
-            raise
-    finally:
-        for path in arms.folder.verdict.glob("cells/*/metrics.json"):  # of a training only the numbers are kept
-            remove(RunFolder(path.parent).adapter)
-        stop.deadline = math.inf
-        if stop.code == OUT_OF_TIME:  # the processes of a training have agreed on it
-            stop.code = None
-    stop.check()  # a signal may have come while the work saved itself
-
-
 def _train(arms: Arms, stop: StopRequest) -> None:
-    """Trains the first pair and the head alone, without which no pair tells anything; then the other pairs, up to the
-    first look that decides or that finds that LoRA gains nothing. Raises UserError when a training fails."""
-    for look in arms.plan:
-        first, *others = [list(arms.pair(number).values()) for number in range(1, look + 1)]
-        cells = [*first, *arms.heads(), *(cell for pair in others for cell in pair)]
+    """Trains pair after pair, and with the first the head alone, without which no pair tells anything: up to the first
+    look that decides or that finds that LoRA gains nothing, or until the time is over. Raises UserError when a
+    training fails."""
+    until = time.monotonic() + 60 * arms.config.verdict.minutes
+    for number in range(1, max(arms.plan) + 1):
+        cells = [*arms.pair(number).values(), *(arms.heads() if number == 1 else ())]
         failed = launch([cell for cell in cells if not cell.finished], arms.config.studied, stop)
+        for cell in cells:  # of a training only the numbers are kept
+            remove(cell.folder.adapter)
         if failed:
             raise UserError(f"a training of the verdict failed, and the same command tries it again: {failed[0]}")
-        found = shown(arms)
-        assert found is not None
-        log.info("after pair %d: mean difference %+.4f nats", look, found.pairs(look).mean)
-        if first_ending(arms.plan, look, found.pairs) or found.pairs(look).worthless:
+        if number in arms.plan:
+            pairs = shown(arms).pairs
+            log.info("after pair %d: mean difference %+.4f nats", number, pairs(number).mean)
+            if first_ending(arms.plan, number, pairs) or pairs(number).worthless:
+                return
+        if time.monotonic() > until:
             return
