@@ -12,8 +12,7 @@ All shares sum to L_val at t = 0 minus L_val at t = 1, at one temperature. They 
 whole layer does not depend on the basis of its LoRA; that of a component does.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from inspect import signature
 from typing import Any, Self
@@ -202,20 +201,19 @@ class Passes:
         found = torch.zeros(2, count, len(gated.ranks), k, k, dtype=torch.float64)
         batches = [one for fold in range(count) for one in self.rows.by_length(np.flatnonzero(folds == fold), batch)]
         gated.model.eval()
-        with _requiring_only(gated.model, ()):
-            for number, (own, given, labels) in self._batches(batches):
-                with gated.seen() as seen:
-                    with self.compute.autocast():
-                        logits, told = self.labelled_logits(gated.model, given, labels)
-                    generator = torch.Generator().manual_seed(number)
-                    value = self.likelihood.drawn_slope(logits, told, temperature, generator)
-                    forward = list(seen)  # a block that is computed again in the backward pass is seen once more
-                    slopes = torch.autograd.grad(value, [h for _, h in forward], allow_unused=True)
-                for (name, h), u in zip(forward, slopes, strict=True):
-                    if u is not None:
-                        rank = h.shape[-1]
-                        found[:, folds[own[0]], gated.names.index(name), :rank, :rank] += moments(h.detach(), u)
-                self.advance(len(own) * WITH_GRADIENT)
+        for number, (own, given, labels) in self._batches(batches):
+            with gated.seen() as seen:
+                with self.compute.autocast():
+                    logits, told = self.labelled_logits(gated.model, given, labels)
+                generator = torch.Generator().manual_seed(number)
+                value = self.likelihood.drawn_slope(logits, told, temperature, generator)
+                forward = list(seen)  # a block that is computed again in the backward pass is seen once more
+                slopes = torch.autograd.grad(value, [h for _, h in forward], allow_unused=True)
+            for (name, h), u in zip(forward, slopes, strict=True):
+                if u is not None:
+                    rank = h.shape[-1]
+                    found[:, folds[own[0]], gated.names.index(name), :rank, :rank] += moments(h.detach(), u)
+            self.advance(len(own) * WITH_GRADIENT)
         return Moments(*self.processes.summed(list(found)))
 
     def shares(
@@ -230,15 +228,14 @@ class Passes:
         weights, head = torch.zeros(len(draws), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
         parts_of = [(draw, rows[i : i + batch]) for draw, rows in enumerate(draws) for i in range(0, len(rows), batch)]
         gated.model.eval()
-        with _requiring_only(gated.model, [weight for weight, *_ in gated.heads]):
-            for number, loaded in self._batches([rows for _, rows in parts_of]):
-                draw, own = parts_of[number]
-                for t, part in line:
-                    by_gates, of_head, counted = self._slopes(gated, loaded, temperature, t)
-                    sums[draw] -= part * by_gates
-                    head -= part * of_head
-                weights[draw] += counted
-                self.advance(len(own) * WITH_GRADIENT * nodes)
+        for number, loaded in self._batches([rows for _, rows in parts_of]):
+            draw, own = parts_of[number]
+            for t, part in line:
+                by_gates, of_head, counted = self._slopes(gated, loaded, temperature, t)
+                sums[draw] -= part * by_gates
+                head -= part * of_head
+            weights[draw] += counted
+            self.advance(len(own) * WITH_GRADIENT * nodes)
         sums, weights, head = self.processes.summed([sums, weights, head])
         return Shares(sums, weights, folds[[rows[0] for rows in draws]], float(head / weights.sum()))
 
@@ -300,21 +297,6 @@ class Passes:
             if len(labels) != len(batches[number]):
                 raise UserError("a batch needs a row of labels for each of its rows; allowed: rows without packing")
             yield number, (batches[number], batch, labels)
-
-
-@contextmanager
-def _requiring_only(model: nn.Module, kept: Iterable[nn.Parameter]) -> Iterator[None]:
-    """Inside the `with` block no weight requires a gradient but those in `kept`, so that backward passes compute
-    nothing else beside the gates' gradients."""
-    same = {id(weight) for weight in kept}
-    trained = [p for p in model.parameters() if p.requires_grad and id(p) not in same]
-    for parameter in trained:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)
 
 
 @dataclass(frozen=True)
