@@ -27,7 +27,7 @@ from autolora.engine.run.folder import RunFolder
 
 log = logging.getLogger("autolora")
 
-VERSION = 3
+VERSION = 4
 """Raised when the same settings come to mean another result."""
 OF_ROWS = (
     "task.path", "task.validation_path", "task.test_path", "task.data_files", "task.revision", "task.chat_template",
