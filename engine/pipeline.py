@@ -6,7 +6,6 @@ from autolora.configs.schema import RunConfig
 from autolora.engine.choose.stage import choose, measure, take_over
 from autolora.engine.disk.files import read_json
 from autolora.engine.report.stage import write_report
-from autolora.engine.retrain import checkpoint
 from autolora.engine.retrain.stage import evaluate_trained, retrain
 from autolora.engine.retrain.trials import choose_learning_rate, choose_ranks
 from autolora.engine.run.context import Context
@@ -69,9 +68,9 @@ def _find_ranks(run: Context, todo: set[str], tracker: Tracker) -> None:
 
 def _train(run: Context, todo: set[str], tracker: Tracker) -> None:
     """The training at the ranks, and its evaluation; of a finished training, the evaluation alone."""
-    trained = run.processes.of_first(lambda: run.folder.trained.exists() and not checkpoint.newest(run.folder.retrain))
-    if trained:
-        evaluate_trained(run)
-    else:
+    if "retrain" in todo:
         rate = choose_learning_rate(run) if run.config.sweeps else run.config.retrain.rates[0]
         retrain(run, rate, tracker)
+        run.processes.wait()
+        run.compute.let_go()
+    evaluate_trained(run, tracker)

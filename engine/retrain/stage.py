@@ -29,6 +29,7 @@ from autolora.engine.retrain.methods import METHODS
 from autolora.engine.retrain.methods import adapter as bottleneck
 from autolora.engine.retrain.prepared import Prepared
 from autolora.engine.run.context import Context
+from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.manifest import Stage
 from autolora.engine.run.opening import OverwriteFolders
 from autolora.engine.run.program import commit
@@ -44,11 +45,11 @@ log = logging.getLogger("autolora")
 
 
 def retrain(run: Context, rate: float, tracker: Tracker = NOWHERE) -> None:
-    """Trains at a learning rate, evaluates and writes the results of a run.
+    """Trains at a learning rate and writes adapter/ or merged/ (neither if nothing is trained), the other exports that
+    the run asks for, and last what the training cost.
 
-    Writes metrics.json, adapter/ or merged/ (neither if nothing is trained), the other exports that the run asks for,
-    and predictions and samples if the task keeps them. Resumes from the newest checkpoint in retrain/, if any. Raises
-    Interrupted when a signal asked to stop, UserError for what the user must change.
+    Resumes from the newest checkpoint in retrain/, if any. Raises Interrupted when a signal asked to stop, UserError
+    for what the user must change.
     """
     run = run.under(with_values(run.config, {"retrain.learning_rate": rate}))
     folder, first = run.folder, run.processes.first
@@ -60,7 +61,6 @@ def retrain(run: Context, rate: float, tracker: Tracker = NOWHERE) -> None:
     if first and prepared.record is not None and prepared.record.rule != BY_HAND:
         ranks.save(prepared.record, folder.ranks)
     trained, state = fit(run, prepared, run.data, folder.retrain, tracker)
-    judged = _judged(trained.model, run, tracker)
     if not first:
         return
     scale = _restore_label_scale(run, trained.model)
@@ -73,18 +73,51 @@ def retrain(run: Context, rate: float, tracker: Tracker = NOWHERE) -> None:
         "trainable_parameters": trainable, "label_scale": scale, "learning_rate": rate if state.global_step else None,
     }  # fmt: skip
     write_json(folder.trained, costs)
-    _write_result(run, judged, costs, trained.record)
 
 
-def evaluate_trained(run: Context) -> None:
-    """Evaluates the finished training of a run anew, with its adapter as it was written, and writes metrics.json. An
-    earlier evaluation is kept in evaluate.old-N."""
-    folder, costs = run.folder, read_json(run.folder.trained)
+def evaluate_trained(run: Context, tracker: Tracker = NOWHERE) -> None:
+    """Evaluates the finished training of a run as it was written, and writes its predictions, the model card, and
+    last metrics.json, with the machine, the versions and the inputs on which the numbers depend. An earlier evaluation
+    is kept in evaluate.old-N. Raises Interrupted when a signal asked to stop."""
+    folder, task, costs = run.folder, run.task, read_json(run.folder.trained)
     model = _trained_model(run, costs["label_scale"]).to(run.compute.device)
-    judged = _judged(model, run, NOWHERE, keep=True)
-    if run.processes.first:
-        record = ranks.load(folder.ranks) if folder.ranks.exists() and run.config.has_lora else None
-        _write_result(run, judged, costs, record)
+    began = time.perf_counter()
+    evaluated = evaluate(model, run, run.data)
+    seconds = time.perf_counter() - began
+    if not run.processes.first:
+        return
+    if folder.metrics.exists():
+        _put_evaluation_aside(folder)
+    run.begin("evaluate")
+    written = _write_texts(model, run, task) if isinstance(task, Conversations) else {}
+    metrics = task.ordered(written | evaluated.metrics)
+    if evaluated.predicted_rows is not None:
+        write_csv(folder.predicted_rows, evaluated.predicted_rows)
+    if evaluated.row_losses is not None:
+        write_parquet(folder.row_losses, evaluated.row_losses)
+    tracker.log({f"eval/{name}": value for name, value in metrics.items()})
+    weights = "bf16" if run.weights_dtype == torch.bfloat16 else "fp32"
+    result = {
+        "method": run.config.method,
+        "task": task.config.result_name,
+        "split": "+".join(run.data.evaluation),
+        "evaluated_rows": sum(map(len, run.data.evaluation.values())),
+        "metrics": {name: value for name, value in metrics.items() if name != "loss"},
+        "standard_error": _standard_error(run, metrics),
+        "loss": metrics.get("loss"),
+        "seconds_evaluation": seconds,
+        **costs,
+        "machine": computed_on(run.compute, run.processes.size)
+        | {"weights": "4 bits" if run.config.model.dtype == "nf4" else weights},
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "commit": commit(),
+        "base_weights": run.known.get("base model"),
+        "data": run.fingerprint,
+    }
+    if run.config.has_lora:
+        save_card(run, result, ranks.load(folder.ranks))
+    write_json(folder.metrics, result)
 
 
 def _trained_model(run: Context, scale: Mapping[str, Any] | None) -> Any:
@@ -111,42 +144,12 @@ def _trained_model(run: Context, scale: Mapping[str, Any] | None) -> Any:
     return model.eval()
 
 
-def _judged(model: Any, run: Context, tracker: Tracker, *, keep: bool = False) -> dict[str, Any]:
-    """Evaluates the model and writes its predictions; returns what metrics.json says of them. `keep`: an earlier
-    evaluation is put aside, once the new one is made."""
-    folder, task, began = run.folder, run.task, time.perf_counter()
-    evaluated = evaluate(model, run, run.data)
-    seconds = time.perf_counter() - began
-    if not run.processes.first:
-        return {}
-    if keep:
-        _put_evaluation_aside(run)
-    written = _write_texts(model, run, task) if isinstance(task, Conversations) else {}
-    metrics = task.ordered(written | evaluated.metrics)
-    if evaluated.predicted_rows is not None:
-        write_csv(folder.predicted_rows, evaluated.predicted_rows)
-    if evaluated.row_losses is not None:
-        write_parquet(folder.row_losses, evaluated.row_losses)
-    tracker.log({f"eval/{name}": value for name, value in metrics.items()})
-    return {
-        "method": run.config.method,
-        "task": task.config.result_name,
-        "split": "+".join(run.data.evaluation),
-        "evaluated_rows": sum(map(len, run.data.evaluation.values())),
-        "metrics": {name: value for name, value in metrics.items() if name != "loss"},
-        "standard_error": _standard_error(run, metrics),
-        "loss": metrics.get("loss"),
-        "seconds_evaluation": seconds,
-    }
-
-
-def _put_evaluation_aside(run: Context) -> None:
-    """Moves the files of an earlier evaluation to evaluate.old-N, and begins another one."""
-    old = OverwriteFolders(run.folder.root / "evaluate").free
-    for path in reversed(Stage("evaluate", run.folder, {}, None).outputs):  # metrics.json first
+def _put_evaluation_aside(folder: RunFolder) -> None:
+    """Moves the files of an earlier evaluation to evaluate.old-N."""
+    old = OverwriteFolders(folder.root / "evaluate").free
+    for path in reversed(Stage("evaluate", folder, {}, None).outputs):  # metrics.json first
         old.mkdir(exist_ok=True)
         os.rename(path, old / ("manifest" if path.is_dir() else path.name))
-    run.begin("evaluate")
 
 
 def _standard_error(run: Context, metrics: Mapping[str, float]) -> float | None:
@@ -242,25 +245,3 @@ def _costs(run: Context, record: RankRecord | None, state: TrainerState, prepare
         "steps": {"search": searched.get("steps"), "retrain": state.global_step},
         "peak_memory_mib": max(peak_memory(run.compute), searched.get("peak_memory_mib", 0.0)),
     }
-
-
-def _write_result(
-    run: Context, judged: Mapping[str, Any], costs: Mapping[str, Any], record: RankRecord | None
-) -> None:
-    """Writes the model card and, last, metrics.json, with the machine, the versions and the inputs on which the
-    numbers depend."""
-    weights = "bf16" if run.weights_dtype == torch.bfloat16 else "fp32"
-    result = {
-        **judged,
-        **costs,
-        "machine": computed_on(run.compute, run.processes.size)
-        | {"weights": "4 bits" if run.config.model.dtype == "nf4" else weights},
-        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": versions(),
-        "commit": commit(),
-        "base_weights": run.known.get("base model"),
-        "data": run.fingerprint,
-    }
-    if record is not None:
-        save_card(run, result, record)
-    write_json(run.folder.metrics, result)
