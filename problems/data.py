@@ -2,8 +2,9 @@
 follow from a seed."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,6 @@ import torch
 from accelerate.utils import send_to_device
 from datasets import Dataset
 from torch import Tensor
-from torch.utils.data import Sampler
 from transformers import PreTrainedTokenizerBase
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
@@ -95,38 +95,18 @@ def fingerprint(data: Data, classes: Sequence[str]) -> dict[str, Any]:
     return {"classes": list(classes), "training": told(data.train), "evaluation": evaluation, **unused}
 
 
-@dataclass(eq=False)
-class LengthGroupedOrder(Sampler[int]):
-    """The order of rows in each epoch, computed from seed and epoch alone.
-
-    Rows of similar length share a batch, so that little padding is needed.
-    """
-
-    lengths: Sequence[int]
-    batch_size: int
-    seed: int
-    epoch: int = 0
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch whose order iteration gives; transformers' Trainer calls this."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        # The reader cuts the rows into batches again: a short batch in their midst would shift all cuts after it.
-        batches = sorted(self.batches(self.epoch), key=lambda batch: len(batch) < self.batch_size)
-        return (row for batch in batches for row in batch)
-
-    def batches(self, epoch: int) -> list[list[int]]:
-        """Row numbers of each batch of an epoch; every row comes once."""
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
-        rows: Sequence[int] = get_length_grouped_indices(list(self.lengths), self.batch_size, generator=generator)
-        batches = [list(rows[i : i + self.batch_size]) for i in range(0, len(rows), self.batch_size)]
-        # transformers sorts the rows in groups of many batches: each group begins with its longest rows. Without this
-        # shuffle, batches would get shorter in every group.
-        return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+def epoch_batches(
+    lengths: Sequence[int], size: int, seed: int, epoch: int, *, short_last: bool = False
+) -> list[list[int]]:
+    """Row numbers of each batch of an epoch, from seed and epoch alone; every row comes once. Rows of similar length
+    share a batch, so that little padding is needed. `short_last`: the batch of fewer rows is the last one."""
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
+    rows: Sequence[int] = get_length_grouped_indices(list(lengths), size, generator=generator)
+    batches = [list(rows[i : i + size]) for i in range(0, len(rows), size)]
+    # transformers sorts the rows in groups of many batches: each group begins with its longest rows. Without this
+    # shuffle, batches would get shorter in every group.
+    order: list[int] = torch.randperm(len(batches), generator=generator).tolist()
+    return [batches[i] for i in sorted(order, key=lambda i: short_last and len(batches[i]) < size)]
 
 
 def local_parts(
@@ -180,21 +160,19 @@ class Batches:
     parts: int = 1
 
     def __post_init__(self) -> None:
-        self.order = LengthGroupedOrder(self.rows["length"], self.size * self.parts, self.seed)
-        self._of_epoch: tuple[int, list[list[int]]] = (0, self.order.batches(0))
+        self.whole = self.size * self.parts
+        self._epoch = lru_cache(1)(partial(epoch_batches, self.rows["length"], self.whole, self.seed))
 
     def __getitem__(self, number: int) -> Batch:
         """The batch of a step, counted from 0 on; every row comes once in an epoch."""
-        epoch, place = divmod(number, len(self._of_epoch[1]))
-        if epoch != self._of_epoch[0]:
-            self._of_epoch = (epoch, self.order.batches(epoch))
-        return self._batch(self._of_epoch[1][place], seed_of(self.seed, number))
+        epoch, place = divmod(number, -(-len(self.rows) // self.whole))
+        return self._batch(self._epoch(epoch)[place], seed_of(self.seed, number))
 
     def drawn(self, *place: int) -> Batch:
         """One more batch, of rows that the seed and `place` draw, each at most once."""
         seed = seed_of(self.seed, "drawn", *place)
         order = torch.randperm(len(self.rows), generator=torch.Generator().manual_seed(seed))
-        return self._batch(order[: self.order.batch_size].tolist(), seed)
+        return self._batch(order[: self.whole].tolist(), seed)
 
     def _batch(self, numbers: Sequence[int], seed: int) -> Batch:
         own = seed_of(seed, self.processes.rank)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import BatchSampler, DataLoader
+from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 
 from autolora.engine.retrain import checkpoint
@@ -20,7 +20,7 @@ from autolora.engine.retrain.prepared import Prepared
 from autolora.engine.run.context import Context
 from autolora.engine.terminal.bar import Bar
 from autolora.engine.tracking import NOWHERE, Tracker
-from autolora.problems.data import Data, LengthGroupedOrder, local_parts
+from autolora.problems.data import Data, epoch_batches, local_parts
 from autolora.problems.machine.compute import Compute
 from autolora.problems.machine.draws import seed_of
 from autolora.problems.machine.processes import ALONE, Processes
@@ -177,20 +177,19 @@ class RetrainTrainer(Trainer):
         return 0
 
 
-class _Steps(BatchSampler):
+class _Steps:
     """The rows of each step of the epoch in which the next step lies."""
-
-    sampler: LengthGroupedOrder
 
     def __init__(self, trainer: RetrainTrainer) -> None:
         rows: Any = trainer.train_dataset
-        order = LengthGroupedOrder(rows["length"], trainer.batch, trainer.args.seed)
-        super().__init__(order, trainer.args.per_device_train_batch_size, drop_last=False)
-        self.trainer = trainer
+        self.trainer, self.lengths = trainer, rows["length"]
+
+    def __len__(self) -> int:
+        return -(-len(self.lengths) // self.trainer.args.per_device_train_batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
-        self.sampler.set_epoch(self.trainer.state.global_step // len(self))
-        return super().__iter__()
+        args, epoch = self.trainer.args, self.trainer.state.global_step // len(self)
+        return iter(epoch_batches(self.lengths, args.per_device_train_batch_size, args.seed, epoch, short_last=True))
 
 
 class Watch(TrainerCallback):

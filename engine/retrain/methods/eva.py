@@ -14,7 +14,7 @@ from autolora.engine.retrain.controls import record_of
 from autolora.engine.retrain.methods.lora import lora_at
 from autolora.engine.retrain.prepared import Prepared
 from autolora.engine.run.context import Context
-from autolora.problems.data import LengthGroupedOrder
+from autolora.problems.data import epoch_batches
 from autolora.problems.models.attach import factors, lora_config, lora_layers
 from autolora.problems.models.layers import lora_layers_of
 from autolora.problems.models.load import BaseModel
@@ -44,7 +44,7 @@ def _components(base: BaseModel, run: Context) -> dict[str, Tensor]:
         eva_config=EvaConfig(rho=lora.rho),
     )  # fmt: skip
     rows: Any = data.train
-    order = LengthGroupedOrder(rows["length"], size, run.config.seed)
+    batches = epoch_batches(rows["length"], size, run.config.seed, 0, short_last=True)
 
     def collate(examples: list[dict[str, Any]]) -> dict[str, Tensor]:
         """PEFT leaves out padding and, where labels are given, what has none: the prompt. Those of classes are none of
@@ -56,7 +56,7 @@ def _components(base: BaseModel, run: Context) -> dict[str, Tensor]:
     if run.compute.device.type != "mps" and run.config.model.dtype != "nf4":  # PEFT needs fp64; 4 bits lie there
         model.to(run.compute.device)
     found = get_eva_state_dict(
-        model, DataLoader(rows, batch_size=size, sampler=order, collate_fn=collate), settings,
+        model, DataLoader(rows, batch_sampler=batches, collate_fn=collate), settings,
         gather_distributed_inputs=False, show_progress_bar=False,
     )  # fmt: skip
     return {name: found[name].cpu() for name in layers}
