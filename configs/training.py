@@ -189,8 +189,8 @@ class RetrainOfSearch(LoraRetrain):
     """The retraining: plain LoRA at the learned ranks."""
 
     init: Literal["scratch", "search"] = "scratch"
-    """scratch: start from fresh weights (paper); search: start from the searched components that the ranks
-    keep (with rule threshold those with the largest singular values)."""
+    """scratch: start from fresh weights (paper); search: start from the searched components of each layer with the
+    largest singular values."""
 
     @property
     def start(self) -> str:

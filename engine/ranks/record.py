@@ -132,22 +132,6 @@ def kept_components(alpha: Array, constraint: Constraint) -> Array:
     return kept
 
 
-def chosen_components(layer: LayerRank, record: RankRecord) -> list[int]:
-    """The indices of the singular components that one layer keeps at its rank.
-
-    The rule `shares` keeps the components of the largest share that exceeds its standard error, and then the first
-    ones if these are too few. Every other rule keeps the first ones. Raises UserError for a rank above k.
-    """
-    if layer.rank > record.k:
-        raise UserError(f"--retrain.init: 'search' is not allowed for {layer.name} at rank {layer.rank}, as the "
-                        f"search has only {record.k} components of it; allowed here: scratch")  # fmt: skip
-    order = list(range(record.k))
-    if record.rule == "shares" and layer.share:
-        sure = [share > error for share, error in zip(layer.share, layer.share_standard_error, strict=True)]
-        order.sort(key=lambda j: (not sure[j], -layer.share[j] if sure[j] else j))
-    return sorted(order[: layer.rank])
-
-
 def of_run(record: RankRecord, config: WithLora) -> RankRecord:
     """The record with what another trainer needs besides the ranks: the scale of the run, and its base model."""
     return dataclasses.replace(

@@ -65,17 +65,15 @@ def _of_result(folder: RunFolder, result: dict[str, Any]) -> Iterator[Section]:
         as_text = table["prompt"].map(lambda turns: "\n".join(f"{one['role']}: {one['content']}" for one in turns))
         yield Section("What the model answers", table.assign(prompt=as_text))
     if verdict := read_json(folder.verdict_summary):
-        said, drawn = f"{verdict['sentence']}\n{verdict['recommendation']}", dict[str, Any]()
-        if arms := verdict.get("arms"):
-            said = f"{said}\n{_PAIRS}"
-            drawn = {"figure": figures.pairs(arms, verdict["interval"]), "name": "verdict"}
-            drawn["table"] = pd.DataFrame({
-                "ranks": [arm["name"] for arm in arms],
-                "LoRA parameters": [arm["parameters"] for arm in arms],
-                "mean loss": [fmean(arm["losses"]) for arm in arms],
-                verdict["metric"]: [fmean(arm["scores"]) for arm in arms],
-            })  # fmt: skip
-        yield Section("Do the places of the ranks matter?", note=said, **drawn)
+        arms, said = verdict["arms"], f"{verdict['sentence']}\n{verdict['recommendation']}\n{_PAIRS}"
+        table = pd.DataFrame({
+            "ranks": [arm["name"] for arm in arms],
+            "LoRA parameters": [arm["parameters"] for arm in arms],
+            "mean loss": [fmean(arm["losses"]) for arm in arms],
+            verdict["metric"]: [fmean(arm["scores"]) for arm in arms],
+        })  # fmt: skip
+        drawn = figures.pairs(arms, verdict["interval"])
+        yield Section("Do the places of the ranks matter?", table, said, drawn, "verdict")
 
 
 def _of_ranks(folder: RunFolder, record: RankRecord | None) -> Iterator[Section]:

@@ -66,11 +66,6 @@ class Arms:
         """The rank (at least 1) that, in every layer, takes about as many parameters in all as the learned ranks."""
         return max(1, math.floor(self.parameters / sum(self.sizes.values()) + 0.5))
 
-    @property
-    def shuffle_changes(self) -> bool:
-        """Whether a shuffle can change the ranks."""
-        return can_be_shuffled(self.record, self.sizes)
-
     def pair(self, number: int) -> dict[str, Cell]:
         """The trainings of a pair, by name; pairs are counted from 1."""
         return {name: self._cell(f"pair-{number:02d}-{name}", name, number) for name in self.names}
@@ -132,4 +127,7 @@ def arms_of(config: Searching, folder: RunFolder) -> Arms:
         raise UserError(f"{folder.ranks}: a verdict needs a rank above 0, and layers that the run has searched")
     dropped = tuple(ranks.LayerRank(name, 0) for name in sizes if name not in record.ranks)
     record = dataclasses.replace(record, layers=record.layers + dropped)
+    if not can_be_shuffled(record, sizes):
+        raise UserError(f"{folder.ranks}: layers of one size have equal ranks, so that a shuffle changes nothing; "
+                        f"choose by cost alone")  # fmt: skip
     return Arms(config, folder, record, sizes, rate_of(config, folder))

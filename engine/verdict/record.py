@@ -17,8 +17,6 @@ from autolora.engine.verdict.arms import HEAD, LEARNED, SEEDS, SHUFFLED, Arms
 from autolora.engine.verdict.judge import FEWEST, Ending, Pairs, first_ending
 
 AGAIN = "--overwrite trains every pair again"
-_UNTESTED = "Not tested: layers of one size have equal ranks, so that a shuffle changes nothing. No pair was trained."
-_BY_COST = "Choose by cost alone: keep these ranks, which have {:,} parameters, or {}"
 
 
 @dataclass(frozen=True)
@@ -87,31 +85,22 @@ def shown(arms: Arms) -> PairLosses:
     return PairLosses(losses, first["weight"].to_numpy(), first["source"].to_numpy(), losses.pop(HEAD), results)
 
 
-def write_verdict(found: PairLosses | None, arms: Arms) -> None:
-    """Writes verdict.json. `found` is None if a shuffle can change nothing.
-
-    Losses and differences are in nats per label; a difference above 0 speaks for the learned ranks.
-    """
+def write_verdict(found: PairLosses, arms: Arms) -> None:
+    """Writes verdict.json. Losses and differences are in nats per label; a difference above 0 speaks for the learned
+    ranks."""
     evidence = arms.record.evidence
     enough = evidence.sufficient_rank(arms.record.tolerance) if evidence else None
-    uniform = f"take rank {enough or arms.uniform_rank} in every layer."
+    ending, count = first_ending(arms.plan, found.count, found.pairs) or ("undecided", found.count)
+    pairs = found.pairs(count)
     content: dict[str, Any] = {
-        "ending": "undecided", "sentence": _UNTESTED,
-        "recommendation": _BY_COST.format(arms.parameters, uniform), "pairs": 0,
-        **dict.fromkeys(("difference", "interval", "p", "gain", "gain_standard_error")),
-        "parameters": arms.parameters, "enough_rank": enough, "learning_rate": arms.rate,
+        "ending": ending, "sentence": sentence(ending, pairs, arms),
+        "recommendation": _advice(ending, pairs, arms, f"take rank {enough or arms.uniform_rank} in every layer."),
+        "pairs": count, "difference": pairs.mean, "interval": _interval(pairs), "p": pairs.p(), "gain": pairs.gain,
+        "gain_standard_error": pairs.gain_error, "parameters": arms.parameters, "enough_rank": enough,
+        "learning_rate": arms.rate, "rows": len(found.weights), "row_standard_error": pairs.row_error,
+        "metric": next(iter(found.results[LEARNED][0]["metrics"])),
+        "arms": [_arm(name, found, count) for name in arms.names],
     }  # fmt: skip
-    if found is not None:
-        ending, count = first_ending(arms.plan, found.count, found.pairs) or ("undecided", found.count)
-        pairs = found.pairs(count)
-        content |= {
-            "ending": ending, "sentence": sentence(ending, pairs, arms),
-            "recommendation": _advice(ending, pairs, arms, uniform), "pairs": count, "difference": pairs.mean,
-            "interval": _interval(pairs), "p": pairs.p(), "gain": pairs.gain, "gain_standard_error": pairs.gain_error,
-            "rows": len(found.weights), "row_standard_error": pairs.row_error,
-            "metric": next(iter(found.results[LEARNED][0]["metrics"])),
-            "arms": [_arm(name, found, count) for name in arms.names],
-        }  # fmt: skip
     write_json(arms.folder.verdict_summary, content)
 
 
@@ -169,6 +158,6 @@ def _advice(ending: Ending, pairs: Pairs, arms: Arms, uniform: str) -> str:
     return {
         "matter": "Use these ranks.",
         "worse": f"Do not use these ranks; {uniform}",
-        "equal": _BY_COST.format(arms.parameters, uniform),
+        "equal": f"Choose by cost alone: keep these ranks, which have {arms.parameters:,} parameters, or {uniform}",
         "undecided": f"The same command trains further pairs; until then, {uniform}",
     }[ending]

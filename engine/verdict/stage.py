@@ -42,13 +42,11 @@ def run_verdict(request: Request, stop: StopRequest) -> RunFolder:
     with locked(folder.root):
         arms = arms_of(config, folder)
         _begin(arms, stop, overwrite=request.overwrite)
-        if arms.shuffle_changes:
-            _train(arms, stop)
-        write_verdict(shown(arms) if arms.shuffle_changes else None, arms)
+        _train(arms, stop)
+        write_verdict(shown(arms), arms)
         pictures, told = write_report(config, folder), read_json(folder.verdict_summary)
         with tracker_of(config, folder.root) as tracker:  # into the run whose ranks are judged
-            if "verdict" in pictures:
-                tracker.image("figures/verdict", pictures["verdict"])
+            tracker.image("figures/verdict", pictures["verdict"])
             tracker.finish({f"verdict/{key}": value for key, value in told.items() if isinstance(value, str | float)})
     return folder
 

@@ -21,12 +21,11 @@ from autolora.engine.cut.cut import cut_adapter, lora_pair, scale_of
 from autolora.engine.export.adapter import save_all
 from autolora.engine.export.lora_config import adapter_config, attach_ranks
 from autolora.engine.ranks import RankRecord
-from autolora.engine.ranks.record import chosen_components
 from autolora.engine.retrain import controls
 from autolora.engine.retrain.controls import record_of
 from autolora.engine.retrain.prepared import Method, Prepared
 from autolora.engine.run.context import Context
-from autolora.engine.run.sources import components_file, other_run, ranks_from
+from autolora.engine.run.sources import components_file, ranks_from
 from autolora.problems.machine.draws import seed_of
 from autolora.problems.models.attach import ADAPTER, factors, lora_layers
 from autolora.problems.models.fused import split
@@ -173,21 +172,15 @@ def _of_adapter(folder: Path) -> State:
 
 
 def _searched(record: RankRecord, file: Path, run: Context) -> State:
-    """The searched components that `record` keeps, with the scale of the search in B, and the head of the search.
-
-    The rule and the shares of the run that searched say which components a layer keeps."""
+    """The searched components of each layer with the largest singular values, as many as `record` says, with the scale
+    of the search in B; and the head of the search."""
     inside = (f".modules_to_save.{ADAPTER}", f".{ADAPTER}")
     state = {key.replace(inside[0], "").replace(inside[1], ""): value for key, value in load_file(file).items()}
-    other = other_run(run.config)
-    by = record if other is None else ranks.load(other.ranks)
-    found = {layer.name: layer for layer in by.layers}
     for name in [pair[0] for key in list(state) if (pair := lora_pair(key)) and pair[1] == "A"]:
         a, b = (state.pop(_key(name, factor)) for factor in "AB")
         if rank := record.ranks.get(name):
-            layer = dataclasses.replace(found[name], rank=rank)
-            chosen = chosen_components(layer, dataclasses.replace(by, k=len(a)))
-            state[_key(name, "A")] = a[chosen]
-            state[_key(name, "B")] = b[:, chosen] * (run.adapted.lora.lora_alpha / len(a))
+            state[_key(name, "A")] = a[:rank]
+            state[_key(name, "B")] = b[:, :rank] * (run.adapted.lora.lora_alpha / len(a))
     return state
 
 
