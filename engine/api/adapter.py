@@ -21,7 +21,7 @@ from autolora.engine.measure.likelihood import Likelihood, Rows, likelihood_of
 from autolora.engine.measure.measure import Moments, NotFinite, Passes, Plan, measure
 from autolora.engine.ranks import LayerRank, RankRecord
 from autolora.engine.report.answer import curve_table, share_table
-from autolora.engine.report.findings import gain_words, kept_words, share_lines
+from autolora.engine.report.findings import curve_lines, gain_words, kept_words, share_lines
 from autolora.engine.terminal.bar import Bar
 from autolora.engine.terminal.console import heard
 from autolora.problems.machine.compute import Compute, same_random_numbers
@@ -131,16 +131,8 @@ class MeasuredAdapter:
         return "; ".join(dict.fromkeys(told))
 
     def __str__(self) -> str:
-        evidence = self.evidence
-        lines = [evidence.few] if evidence.few else []
-        lines += [gain_words(evidence, "these rows")]
-        if evidence.learned:
-            plain = {point.at: kept_words(point) for point in evidence.plain_curve}
-            lines.append(f"{'rank':>5} {'parameters':>13}   keeps of that (90 % interval)   cut by plain SVD")
-            for point in evidence.rank_curve:
-                lines.append(f"{point.at:5g} {point.parameters:13,}   {kept_words(point):<30}  {plain[point.at]}")
-            lines += share_lines(self.record)
-        return "\n".join([*lines, f"-> {self.advice}"])
+        told = self.evidence.few, gain_words(self.evidence, "these rows"), *curve_lines(self.record)
+        return "\n".join(filter(None, [*told, *share_lines(self.record), f"-> {self.advice}"]))
 
     @cached_property
     def _gated(self) -> Gated:

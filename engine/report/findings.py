@@ -83,15 +83,15 @@ def share_lines(record: RankRecord, most: int = 12) -> Iterator[str]:
 
 
 def curve_lines(record: RankRecord) -> Iterator[str]:
-    """A line with what each rank keeps of the gain, and one for the budgets; no lines if LoRA has learned nothing."""
+    """A line for each rank, with what it keeps of the gain, and one for the budgets; no lines if LoRA has learned
+    nothing."""
     evidence = record.evidence
     if evidence is None or not evidence.learned:
         return
-    first, *more = evidence.rank_curve
-    ranks = [f"rank {first.at:g} everywhere keeps {kept_words(first)} of that"]
-    yield ", ".join([*ranks, *(f"rank {point.at:g} {kept_words(point)}" for point in more)])
-    if by_svd := [f"rank {point.at:g} {kept_words(point)}" for point in evidence.plain_curve[:-1]]:
-        yield f"cut by plain SVD, {', '.join(by_svd)}"
+    plain = {point.at: kept_words(point) for point in evidence.plain_curve}
+    yield f"{'rank':>4} {'parameters':>11}   keeps of that (90 % interval)   cut by plain SVD"
+    for point in evidence.rank_curve:
+        yield f"{point.at:4g} {point.parameters:11,}   {kept_words(point):<29}   {plain.get(point.at, '')}".rstrip()
     budgets = [
         f"{point.at:g} ({point.parameters:,} parameters) {kept_words(point)}" for point in evidence.budget_curve
     ]
