@@ -9,7 +9,6 @@ from autolora.configs.section import (
     COST,
     LARGEST,
     CountFromZero,
-    FilePath,
     Positive,
     Section,
     Text,
@@ -55,8 +54,6 @@ class StudyConfig(Section):
     reference: Text | None = None
     """The row with which the paired tables and the picture of L_val compare the others, named as the tables name it,
     for example first_order; p is then corrected for their number. null: the first row of method autolora."""
-    results: list[FilePath] = []
-    """results.parquet of other studies, whose cells the tables show beside this study's."""
     launcher: Literal["serial", "ray"] = "serial"
     """serial: one cell after the other in this process; ray: several cells at a time, on this machine or a cluster."""
     ray: RayConfig | None = None

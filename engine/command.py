@@ -75,8 +75,7 @@ def _report(request: Request, stop: StopRequest) -> None:
     folder = RunFolder.of(request.config)
     if not folder.config.exists():
         raise UserError(f"--stage report: {folder.config} does not exist; --stage all writes it")
-    compared = {f"study.{key}": getattr(request.config.studied, key) for key in ("reference", "results")
-                if f"study.{key}" in request.given}  # fmt: skip
+    compared = {"study.reference": request.config.studied.reference} if "study.reference" in request.given else {}
     config = load_config(folder.config, compared)
     if config.is_study:
         _study(dataclasses.replace(request, config=config), stop)

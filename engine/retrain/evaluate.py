@@ -43,11 +43,13 @@ class NotFinite(UserError):
 @dataclass(frozen=True)
 class Evaluated:
     """`metrics`: of the evaluation rows, with their mean `loss`; `predicted_rows`: the table of the predictions, for
-    tasks that have one; `row_losses`: see `_row_losses`."""
+    tasks that have one. `row_losses`: of all rows, also the unused ones, at a fitted temperature; `log_loss`: their
+    mean, nats a label. Both are None if one half of the rows has no label."""
 
     metrics: dict[str, float]
     predicted_rows: pd.DataFrame | None = None
     row_losses: pd.DataFrame | None = None
+    log_loss: float | None = None
 
 
 def evaluate(model: nn.Module, run: Context, data: Data) -> Evaluated:
@@ -94,7 +96,7 @@ def evaluate(model: nn.Module, run: Context, data: Data) -> Evaluated:
         losses = pd.DataFrame(places, columns=["split", "row"]).assign(
             source=rows.groups, loss=judged.losses.numpy(), weight=judged.weights.numpy()
         )
-    return Evaluated(_together(metrics), predictions, losses)
+    return Evaluated(_together(metrics), predictions, losses, None if judged is None else judged.loss)
 
 
 def mean_loss(likelihood: Likelihood, statistics: Tensor, weights: Tensor) -> float:

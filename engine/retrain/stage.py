@@ -105,6 +105,7 @@ def evaluate_trained(run: Context, tracker: Tracker = NOWHERE) -> None:
         "metrics": {name: value for name, value in metrics.items() if name != "loss"},
         "standard_error": _standard_error(run, metrics),
         "loss": metrics.get("loss"),
+        "log_loss": evaluated.log_loss,
         "seconds_evaluation": seconds,
         **costs,
         "machine": computed_on(run.compute, run.processes.size)

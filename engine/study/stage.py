@@ -21,7 +21,6 @@ from autolora.engine.disk.tables import write_parquet
 from autolora.engine.report.page import Section, texts, write_page
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
-from autolora.engine.run.manifest import Changed
 from autolora.engine.stages import unfinished
 from autolora.engine.study import tables
 from autolora.engine.study.cells import Cell, expand, in_order, refuse_unread
@@ -30,7 +29,6 @@ from autolora.engine.study.launch import launch
 from autolora.engine.study.tables import (
     HEAD,
     LAYERS,
-    LEFT_OUT,
     LOSS,
     OURS,
     OUTER,
@@ -65,7 +63,7 @@ _PAIRED = (
     "gain in log loss), and tasks on which it gains nothing are left out; if it gains on none, those of a single "
     "task keep their unit, and those of several tasks have no mean and no p. p: two-sided, by Wilcoxon's signed-rank "
     "test; at least six pairs must differ. p, Holm: corrected for the tests of this table, if study.reference chose "
-    f"its row. Column {LEFT_OUT!r}: both runs have the same rank in every layer, which says nothing about ranks."
+    "its row."
 )
 _AGREEMENT = (
     "Mean of Spearman's correlation at one seed and, on the diagonal, between seeds. Unrelated orders of {} layers "
@@ -94,7 +92,9 @@ def run_study(request: Request, stop: StopRequest) -> StudyFolder:
     with locked(folder.root):
         failed = list[str]()
         if request.stage == "all":
-            todo = _todo(cells, overwrite=request.overwrite)
+            # With --overwrite a finished cell ends at once, unless it was made from something else.
+            todo = [one for one in in_order(cells)
+                    if request.overwrite or not one.finished or unfinished(one.placed())]  # fmt: skip
             write_text(folder.config, of_folder(config))
             if request.lists:
                 _list(todo, {cell.name for cell in cells} - {cell.name for cell in todo})
@@ -109,23 +109,6 @@ def run_study(request: Request, stop: StopRequest) -> StudyFolder:
     return folder
 
 
-def _todo(cells: Sequence[Cell], *, overwrite: bool) -> list[Cell]:
-    """The cells that have something left to do and, with `overwrite`, those that were made from something else. Raises
-    Changed for such a cell without it."""
-    found = []
-    for cell in in_order(cells):
-        try:
-            if not cell.finished or unfinished(cell.placed()):
-                found.append(cell)
-        except Changed:
-            if not overwrite:
-                raise
-            found.append(cell)
-    if len(found) < len(cells):
-        log.info("study: %d of %d cells were finished before", len(cells) - len(found), len(cells))
-    return found
-
-
 def _list(todo: Sequence[Cell], finished: set[str]) -> None:
     """Prints the command of each cell to run whose sources are finished, and writes its configuration."""
     for cell in todo:
@@ -137,12 +120,11 @@ def _list(todo: Sequence[Cell], finished: set[str]) -> None:
 def write_study_report(config: RunConfig, folder: StudyFolder, cells: Sequence[Cell], *, sends: bool = False) -> None:
     """Writes results.parquet of the finished cells, table.md, figures/ and report.html; with `sends`, also to wandb,
     as a run of its own in the group of its cells' runs."""
-    own = tables.collect(cells)
-    if own.empty:
+    results = tables.collect(cells)
+    if results.empty:
         return
-    write_parquet(folder.results, own)
-    results = tables.with_others(folder.results, config.studied.results)
-    sections = [*study_sections(results, config.studied.reference), *_rank_maps(own, folder)]
+    write_parquet(folder.results, results)
+    sections = [*study_sections(results, config.studied.reference), *_rank_maps(results, folder)]
     count, planned = len(results), len(config.studied.places)
     runs = f"{count} of {planned} runs" if count < planned else f"{count} runs"
     sentence = f"{runs} on {', '.join(map(str, results[TASK].unique()))}. {_other_rows(results)}".strip()

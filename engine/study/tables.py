@@ -4,19 +4,17 @@ ranks and shares agree between seeds."""
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from autolora.configs.schema import METHODS, Autolora
+from autolora.configs.schema import Autolora
 from autolora.configs.study import word
 from autolora.configs.tasks import ERRORS
 from autolora.engine import ranks
 from autolora.engine.disk.files import read_json
-from autolora.engine.disk.tables import read_parquet
 from autolora.engine.study.cells import Cell
 
 SEED, TASK = "seed", "task"
@@ -33,12 +31,8 @@ READ = "rows"
 _LEFT_OUT = ("data", "learning_rates_tried", "machine", "versions")
 """Fields of metrics.json that are no columns."""
 OURS, HEAD, ADALORA = "autolora", "head", "adalora"
-LEFT_OUT = "left out, equal ranks"
-"""The column with the number of pairs that are left out, as both runs have the same ranks."""
 OF_GAIN = "part of LoRA's gain"
 """The unit of differences that are divided by the gain of their task."""
-AT_GIVEN_RANKS = {method for method, kind in METHODS.items() if kind.trains == "lora"}
-"""The methods that train LoRA in the same way once they have their ranks."""
 # With fewer pairs, the p of the two-sided exact test cannot fall below 0.05.
 _LEAST_PAIRS = 6
 
@@ -54,14 +48,10 @@ def collect(cells: Sequence[Cell]) -> pd.DataFrame:
 
 def _row(cell: Cell) -> dict[str, Any]:
     """The columns of a finished cell; none depends on another cell."""
-    result, losses = read_json(cell.folder.metrics), cell.folder.row_losses
+    result = read_json(cell.folder.metrics)
     kept = {"metric" if key == "metrics" else key: one for key, one in result.items() if key not in _LEFT_OUT}
     fields: dict[Any, Any] = pd.json_normalize(kept).to_dict("records")[0]
     read = {part: (result.get("data") or {}).get(part) for part in ("evaluation", "unused")}
-    loss = None
-    if losses.exists():
-        rows = read_parquet(losses, "remove the cell to train it again", ("loss", "weight"))
-        loss = float(rows["loss"].sum() / rows["weight"].sum())
     if "task.path" in cell.values:  # a task is called like its file, and several files may have one name
         fields[TASK] += f" ({cell.values['task.path']})"
     return {
@@ -71,7 +61,6 @@ def _row(cell: Cell) -> dict[str, Any]:
         "row": cell.row,
         "main_metric": next(iter(result["metrics"])),
         SCORE: next(iter(result["metrics"].values())),
-        LOSS: loss,
         READ: word(read),
         **_of_layers(cell),
     }
@@ -91,14 +80,6 @@ def _of_layers(cell: Cell) -> dict[str, Any]:
         SHARES: shares if own and None not in shares else None,
         OUTER: record.evidence.loss if own and record.evidence else None,
     }
-
-
-def with_others(path: Path, others: Sequence[str]) -> pd.DataFrame:
-    """results.parquet of this study, and below it those of other studies; of cells of one row, task and seed the first
-    counts. Raises UserError that names a damaged file."""
-    way_out = "the study's command with --stage report writes it again"
-    tables = [read_parquet(Path(one), way_out, (TASK, "row", "cell")) for one in (str(path), *others)]
-    return pd.concat(tables, ignore_index=True).drop_duplicates([TASK, "row", SEED], ignore_index=True)
 
 
 def spread(values: pd.Series, digits: int) -> str:
@@ -139,8 +120,7 @@ def paired(results: pd.DataFrame, ours: str = OURS, column: str = SCORE, *, corr
     loss, as a head has no search. Tasks on which it gains nothing are left out. Without any gain the differences of a
     single task keep their unit, which stands in the table; those of several tasks have no mean and no p.
 
-    Runs of two methods that train LoRA at ranks that are equal layer by layer say nothing about ranks: LEFT_OUT counts
-    the pairs that are left out for this. A positive difference says that `ours` is better, also for a loss or an
+    A positive difference says that `ours` is better, also for a loss or an
     error, of which less is better. p is two-sided, and left out if fewer than six pairs differ; `corrected`: with a
     column corrected by Holm's method. The table is empty if row `ours` is missing or the only one.
     """
@@ -152,15 +132,13 @@ def paired(results: pd.DataFrame, ours: str = OURS, column: str = SCORE, *, corr
         pairs = _beside(known[known["row"] == name], known[known["row"] == ours])
         if name == ours or pairs.empty:
             continue
-        same = _same_run(pairs)
-        difference = _better(pairs[~same], column)
+        difference = _better(pairs, column)
         difference = difference / pairs[TASK].map(gains) if len(gains) else difference
         difference = difference.dropna().round(9)  # floats would break ties between metrics that count rows
         sized = difference if len(gains) or known[TASK].nunique() < 2 else difference * math.nan
         rows.append({
             f"{ours} against": name,
             "pairs": len(difference),
-            LEFT_OUT: int(same.sum()),
             f"mean difference, {unit}": sized.mean(),
             "standard error": sized.sem(),
             "better": int((difference > 0).sum()),
@@ -170,7 +148,7 @@ def paired(results: pd.DataFrame, ours: str = OURS, column: str = SCORE, *, corr
     table = pd.DataFrame(rows)
     if rows and corrected:
         table.insert(list(table).index("p") + 1, "p, Holm", holm(table["p"]))
-    return table if rows and table[LEFT_OUT].any() else table.drop(columns=LEFT_OUT, errors="ignore")
+    return table
 
 
 def gains_of(results: pd.DataFrame, ours: str, column: str) -> pd.Series:
@@ -206,18 +184,6 @@ def _nearest(results: pd.DataFrame, method: str, row: str) -> pd.DataFrame:
 def _beside(runs: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
     """The runs, each beside that of the others on its task and seed, whose columns end in `_other`."""
     return runs.merge(others.drop_duplicates([TASK, SEED]), on=[TASK, SEED], suffixes=("", "_other"))
-
-
-def _same_run(pairs: pd.DataFrame) -> pd.Series:
-    """Which pairs are of two methods that train alike at the same ranks, and have equal ranks layer by layer. Two runs
-    of one method are kept: they differ in a setting, and that it changes no rank is a result."""
-    alike = pairs["method"].isin(AT_GIVEN_RANKS) & pairs["method_other"].isin(AT_GIVEN_RANKS)
-    columns = [RANKS, f"{RANKS}_other", LAYERS, f"{LAYERS}_other"]
-    equal = [
-        own is not None and np.array_equal(own, other) and np.array_equal(layers, other_layers)
-        for own, other, layers, other_layers in pairs[columns].itertuples(index=False)
-    ]
-    return alike & (pairs["method"] != pairs["method_other"]) & pd.Series(equal, index=pairs.index, dtype=bool)
 
 
 def _better(pairs: pd.DataFrame, column: str) -> pd.Series:
