@@ -232,7 +232,8 @@ class AnswerConfig(Section):
     this run's seed, task and runs_folder."""
     tolerance: Annotated[ShareFromZero, CHOOSE] = 0.05
     """A rank or budget is enough if its loss on D_val is above that of the searched model by at most this part of what
-    that model gains, 1.64 standard errors included."""
+    that model gains, 1.64 standard errors included. If a lower rank surely does better than the searched model, which
+    is then over-fitted, the best such rank takes the model's place."""
     rows: Annotated[CountFromZero, MEASURE] = 1000
     """Rows of D_val, drawn by seed, on which the shares of the layers and the curve (what lower ranks keep of LoRA's
     gain) are measured. 0 measures nothing; it is allowed for rule threshold, and for size with a number as budget."""

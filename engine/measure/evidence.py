@@ -3,7 +3,8 @@
 The module imports no torch: showing a finished run must not wait seconds for it.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Annotated
@@ -31,8 +32,8 @@ class CurvePoint:
 
     `at`: the rank of every layer. `loss`: in nats per label, at a temperature that was fitted for this point (in a
     regression, with such a variance of the error). `standard_error`: of the difference between this loss and that of
-    the whole model. `kept`: the part of the gain that remains. `parameters`: of LoRA; 0 where an older version did not
-    write them.
+    the reference (`reference_of`). `kept`: the part of the gain that remains. `parameters`: of LoRA; 0 where an older
+    version did not write them. `reference_kept_standard_error`: of the part that remains of what the reference gains.
     """
 
     at: Annotated[float, Field(alias="rank")]
@@ -41,6 +42,7 @@ class CurvePoint:
     kept: float
     kept_standard_error: float
     parameters: int = 0
+    reference_kept_standard_error: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,16 @@ class BudgetPoint(CurvePoint):
     """As CurvePoint, but `at` is an average rank, within which a rule chose the components."""
 
     at: Annotated[float, Field(alias="budget")]
+
+
+def reference_of(kept: Mapping[int, tuple[float, float]]) -> int:
+    """The rank beside which ranks and budgets are judged. `kept`: rank of the curve -> the part of the gain that it
+    keeps, and its standard error.
+
+    It is the largest rank, which is the whole searched model. If the searched model is over-fitted, so that it surely
+    does better when it is cut to a lower rank, it is the best of these."""
+    sure = [rank for rank, (part, error) in kept.items() if part - ONE_SIDED * error > 1]
+    return max(sure, key=lambda rank: kept[rank][0]) if sure else max(kept)
 
 
 @dataclass(frozen=True)
@@ -85,6 +97,26 @@ class Evidence:
     uneven_curve: tuple[CurvePoint, ...] = ()
 
     @property
+    def reference(self) -> CurvePoint:
+        """The point of the rank curve beside which ranks and budgets are judged (`reference_of`)."""
+        by_rank = {int(point.at): point for point in self.rank_curve}
+        return by_rank[reference_of({rank: (p.kept, p.kept_standard_error) for rank, p in by_rank.items()})]
+
+    @property
+    def overfitted(self) -> bool:
+        """Whether the searched model surely does better when every layer is cut to a lower rank."""
+        return self.learned and self.reference.at < max(point.at for point in self.rank_curve)
+
+    def required_part(self, tolerance: float) -> float:
+        """The part of the gain that a rank or a budget must keep to be enough: all but `tolerance` of what the
+        reference gains. Above 1 if the searched model is over-fitted; NaN if LoRA gains nothing."""
+        return (1 - tolerance) * self._reference_gain / self.gain if self.gain > 0 else math.nan
+
+    @property
+    def _reference_gain(self) -> float:
+        return self.gain + self.loss - self.reference.loss
+
+    @property
     def few(self) -> str:
         """Says that the rows are too few for a sure answer; "" if there were enough."""
         return too_few(self.rows, self.sources)
@@ -112,23 +144,35 @@ class Evidence:
     def sufficient_rank(self, tolerance: float) -> int | None:
         """The smallest rank that is enough if every layer has it; None if no rank is, or if LoRA has learned nothing.
 
-        Enough is what surely keeps all but the part `tolerance` of the gain: the lower end of its 90 % interval does.
-        Ranks are tested downwards, until one is not enough.
+        Enough is what surely keeps all but the part `tolerance` of what the reference gains: the lower end of its
+        90 % interval does. Ranks are tested from the reference downwards, until one is not enough.
         """
-        found = self._enough(self.rank_curve, tolerance)
+        points = [point for point in self.rank_curve if point.at <= self.reference.at]
+        found = self._lowest(points, lambda point: self._surely_keeps(point) >= 1 - tolerance)
         return None if found is None else int(found.at)
 
     def sufficient_budget(self, tolerance: float) -> CurvePoint | None:
-        """The smallest budget on the curve that is enough, as are those above it; None if none is."""
-        return self._enough(self.budget_curve, tolerance)
+        """The smallest budget on the curve that is enough; None if none is.
 
-    def _enough(self, points: Sequence[CurvePoint], tolerance: float) -> CurvePoint | None:
-        return self._lowest(points, lambda x: interval(x.kept, x.kept_standard_error)[0] >= 1 - tolerance)
+        Budgets are tested downwards from the largest or, if the searched model is over-fitted, from the best one, as
+        the larger ones may be over-fitted, too."""
+        points: Sequence[CurvePoint] = self.budget_curve
+        if self.overfitted and points:
+            best = min(points, key=lambda point: point.loss).at
+            points = [point for point in points if point.at <= best]
+        return self._lowest(points, lambda point: self._surely_keeps(point) >= 1 - tolerance)
 
     def _lowest(self, points: Sequence[CurvePoint], enough: Callable[[CurvePoint], bool]) -> CurvePoint | None:
         """The lowest point that is enough, as are those above it; None if LoRA has learned nothing."""
         falling = sorted(points, key=lambda point: -point.at) if self.learned else []
         return [None, *takewhile(enough, falling)][-1]
+
+    def _surely_keeps(self, point: CurvePoint) -> float:
+        """The lower end of the 90 % interval of the part that a point keeps of what the reference gains."""
+        if not self.overfitted:
+            return interval(point.kept, point.kept_standard_error)[0]
+        lost = (point.loss - self.reference.loss) / self._reference_gain
+        return interval(1 - lost, point.reference_kept_standard_error)[0]
 
 
 def too_few(rows: int, sources: int) -> str:

@@ -33,7 +33,7 @@ from autolora.engine.cut.basis import (
     parameters_of,
     uneven_ranks,
 )
-from autolora.engine.measure.evidence import BudgetPoint, CurvePoint, Evidence
+from autolora.engine.measure.evidence import BudgetPoint, CurvePoint, Evidence, reference_of
 from autolora.engine.measure.likelihood import Judged, Likelihood, Rows, cross_fitted, kept, ratio_error
 from autolora.problems.gates import moments
 from autolora.problems.machine.compute import Compute
@@ -360,6 +360,8 @@ def measure(
         {rank: folded.judged(one) for rank, one in zip([*ranks, k], [*curve, on], strict=True)}
         for curve in (balanced, by_svd)
     )
+    parts = {rank: kept(one, folded.whole, folded.without) for rank, one in even.items()}
+    folded.reference = even[reference_of(parts)]
     shares, nodes, fall = folded.shares((off, on), temperature)
     gain, error = folded.without.above(folded.whole)
     evidence = Evidence(
@@ -396,11 +398,12 @@ def shared_temperature(likelihood: Likelihood, off_on: Sequence[Tensor], weights
 
 
 class _Folded:
-    """Measures cuts of one model on the folds of its rows. `whole` and `without` LoRA are set when they are
-    measured; `weights`: those of the rows [rows]."""
+    """Measures cuts of one model on the folds of its rows. `whole`, `without` LoRA, and `reference`, the rank beside
+    which curves are judged, are set when they are measured; `weights`: those of the rows [rows]."""
 
     whole: Judged
     without: Judged
+    reference: Judged
     weights: Tensor
 
     def __init__(self, gated: Gated, passes: Passes, plan: Plan) -> None:
@@ -424,10 +427,11 @@ class _Folded:
         return self.point(rank, judged, self.gated.even(rank))
 
     def point(self, at: float, judged: Judged, mask: Tensor, kind: type[CurvePoint] = CurvePoint) -> Any:
-        """A point of a curve; its standard error is that of the difference to the whole model."""
-        (_, error), (part, part_error) = judged.above(self.whole), kept(judged, self.whole, self.without)
+        """A point of a curve; its standard error is that of the difference to the reference."""
+        (_, error), (part, part_error) = judged.above(self.reference), kept(judged, self.whole, self.without)
+        _, of_reference = kept(judged, self.reference, self.without)
         parameters = int(mask.sum(dim=1) @ torch.tensor(self.gated.sizes))
-        return kind(at, judged.loss, error, part, part_error, parameters)
+        return kind(at, judged.loss, error, part, part_error, parameters, of_reference)
 
     def shares(self, off_on: Sequence[Tensor], temperature: float) -> tuple[Shares, int, float]:
         """The shares, the number of nodes that they took, and the fall of the loss that they should sum to.

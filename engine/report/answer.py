@@ -30,7 +30,7 @@ def answer_sections(record: RankRecord, said: str, where: str = "D_val") -> list
     if not evidence.learned:
         return [Section(title, note=said)]
     cuts = curve_table(evidence).replace({"cut": _CUTS})
-    drawn = figures.curve(cuts, 1 - record.tolerance)
+    drawn = figures.curve(cuts, evidence.required_part(record.tolerance))
     found = [Section(title, cuts.assign(rank=cuts["rank"].map("{:g}".format)), f"{said}\n{_CURVE}", drawn, "curve")]
     shares = share_table(record)
     if len(shares) and evidence.share_total > 0:

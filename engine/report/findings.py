@@ -19,7 +19,7 @@ def conclusion(record: RankRecord) -> str:
     if not evidence.learned:
         return f"{NOTHING_LEARNED}: its gain is {evidence.gain:.3g} +- {evidence.gain_standard_error:.2g} nats"
     enough = evidence.sufficient_rank(record.tolerance)
-    lost = f"{100 * record.tolerance:g} % of the gain"
+    lost = f"{100 * record.tolerance:g} % of {'what the best rank gains' if evidence.overfitted else 'the gain'}"
     if enough is None:
         said = f"no rank on the curve is enough: each may lose more than {lost}"
     elif enough == k:
