@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from autolora.configs.errors import UserError
-from autolora.configs.layers import flat, tree_of
+from autolora.configs.layers import flat
 from autolora.configs.parser import Parser, options, value_of
 from autolora.configs.requests import AdapterRequest
 
@@ -56,7 +56,7 @@ def _parser(word: str) -> Parser:
 
 def _settings(words: Sequence[str]) -> dict[str, Any]:
     """The keys of a run among the words of a command line. Raises UserError for anything else."""
-    found = flat(tree_of((key, value_of(word, f"--{key}")) for key, word in options(words)))
+    found = flat((key, value_of(word, f"--{key}")) for key, word in options(words))
     if "task.path" in found:
         raise UserError("--task.path: the rows are those of --data")
     for key in found:

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from autolora.configs.errors import UserError
-from autolora.configs.layers import Settled, settled, tree_of
+from autolora.configs.layers import Settled, flat, settled
 from autolora.configs.locations import from_home
 from autolora.configs.schema import RunConfig
 
@@ -56,7 +56,7 @@ def find_config(name: str) -> Path:
 
 
 def read_keys(path: Path) -> dict[str, Any]:
-    """The tree of keys in a YAML file, whose values are not checked. Raises UserError, which names the file."""
+    """The dotted keys of a YAML file, whose values are not checked. Raises UserError, which names the file."""
     text = path.read_text(encoding="utf-8")
     content = parse_yaml(text, path)
     if not isinstance(content, dict):
@@ -66,7 +66,7 @@ def read_keys(path: Path) -> dict[str, Any]:
         name = folder.name.removeprefix(".").removesuffix(".new")  # of half-done new results
         content = {"name": name, "runs_folder": str(folder.parent)} | content
     try:
-        return tree_of({str(key): value for key, value in content.items()})
+        return flat({str(key): value for key, value in content.items()})
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
 
@@ -74,13 +74,13 @@ def read_keys(path: Path) -> dict[str, Any]:
 def load(paths: Sequence[Path], command: Mapping[str, Any], name: str = "") -> Settled:
     """The settings of files, the last of which wins, and of a command over them. A run that is given no name takes
     `name`, else the last file's. Raises UserError, which names the file whose mistake it is."""
-    trees = [read_keys(path) for path in paths]
+    layers = [read_keys(path) for path in paths]
     try:
-        return settled([{"name": name or paths[-1].stem}, *trees], command)
+        return settled([{"name": name or paths[-1].stem}, *layers], command)
     except UserError:
-        for path, tree in zip(paths, trees, strict=True):
+        for path, layer in zip(paths, layers, strict=True):
             try:
-                settled([tree])
+                settled([layer])
             except UserError as error:
                 raise UserError(f"{path}: {error}") from error
         raise

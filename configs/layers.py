@@ -116,10 +116,10 @@ def flat(given: Mapping[str, Any] | Iterable[tuple[str, Any]], prefix: str = "")
     return found
 
 
-def tree_of(given: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """{"search.steps": 5} -> {"search": {"steps": 5}}. Raises UserError for an unknown key, or one given twice."""
+def _tree(values: Mapping[str, Any]) -> dict[str, Any]:
+    """{"search.steps": 5} -> {"search": {"steps": 5}}. Raises UserError for an unknown key."""
     tree: dict[str, Any] = {}
-    for key, value in flat(given).items():
+    for key, value in values.items():
         if key not in keys():
             raise UserError(_no_such_key(key))
         *path, last = key.split(".")
@@ -130,9 +130,8 @@ def tree_of(given: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> dict[str, A
     return tree
 
 
-def merged(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of `upper` over those of `lower`."""
-    below, above = flat(lower), flat(upper)
+def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """The keys of a flat layer over those of the layers below it."""
     if any(key in above and below.get(key) not in (None, above[key]) for key in ("task.type", "task.path")):
         below = {key: value for key, value in below.items() if key not in OF_PLACE}
     return below | above
@@ -152,10 +151,11 @@ def settled(lower: Iterable[Mapping[str, Any]], last: Mapping[str, Any] = Mappin
     has, a key of the last layer that the chosen class lacks, and a value that its key does not allow."""
     below: dict[str, Any] = {}
     asked = set[str]()
-    for layer in lower:
+    for layer in map(flat, lower):
         below = merged(below, layer)
-        asked |= {key for key, value in flat(layer).items() if value is not None}
-    whole = merged(below, last)
+        asked |= {key for key, value in layer.items() if value is not None}
+    command = flat(last)
+    whole = merged(below, command)
     axes = whole.get("study.axes")
     if isinstance(axes, Mapping):  # another key may need the first value of an axis
         whole = {a: next(iter(v)) for a, v in axes.items() if a in keys() and isinstance(v, list | dict) and v} | whole
@@ -167,12 +167,12 @@ def settled(lower: Iterable[Mapping[str, Any]], last: Mapping[str, Any] = Mappin
     if axes:
         fit["study.others"] = fit.get("study.others", {}) | others
         dropped -= others.keys()
-    elif refused := [key for key in others if key in flat(last)]:
+    elif refused := [key for key in others if key in command]:
         raise UserError(_no_such_key(refused[0], chosen))
     sections = {"method", *(key.partition(".")[0] for key in fit)}
     tags = {choice: value for choice, value in DEFAULTS.items() if choice.partition(".")[0] in sections}
     try:
-        return Settled(METHODS[chosen["method"]].model_validate(tree_of(tags | fit)), sorted(dropped))
+        return Settled(METHODS[chosen["method"]].model_validate(_tree(tags | fit)), sorted(dropped))
     except ValidationError as error:
         beside = " (a study has it outside its cells, too)" if axes else ""
         raise UserError(f"{_one_line(error)}{beside}") from error
@@ -232,9 +232,7 @@ def _no_such_key(key: str, chosen: Mapping[str, str] = MappingProxyType(DEFAULTS
         having = [one.value for one in keys().get(key, ()) if one.choice == choice]
         if having and now not in having:
             return f"--{key}: there is no such key with {choice} {now}; it belongs to {choice} {', '.join(having)}"
-    same = [known for known in keys() if known.rpartition(".")[2] == key.rpartition(".")[2]]
-    near = [one for known in (same, keys()) for one in difflib.get_close_matches(key, known, cutoff=0)]
-    told = " or ".join(f"--{one}" for one in list(dict.fromkeys(near))[:3])
+    told = " or ".join(f"--{one}" for one in difflib.get_close_matches(key, keys(), cutoff=0))
     return f"--{key}: there is no such key; did you mean {told}?"
 
 

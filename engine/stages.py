@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from autolora.configs.errors import UserError
-from autolora.configs.files import describes_a_folder
-from autolora.configs.layers import keys, with_values
+from autolora.configs.files import describes_a_folder, read_keys
+from autolora.configs.layers import with_values
 from autolora.configs.locations import from_home, is_hub_name
 from autolora.configs.requests import Request
 from autolora.configs.schema import Autolora, RunConfig
@@ -84,13 +84,11 @@ def _reusable(stages: list[Stage], config: RunConfig) -> bool:
 def as_made(config: RunConfig, folder: RunFolder) -> RunConfig:
     """`config` with the settings by which the folder's ranks were searched and chosen, which a later stage does not
     read: config.yaml and the report would tell of a search that was not made."""
-    if not isinstance(config, Autolora):
+    if not isinstance(config, Autolora) or not folder.config.exists():
         return config
-    made = [Stage.of(name, config, folder).recorded for name in ("search", "measure", "choose")]
-    found = {key: value for one in made if one for key, value in one.settings.items()}
     sections = ("search.", "hypergradient.", "answer.")
-    return with_values(config, {key: found[key] for key in found if key in keys() and key.startswith(sections)
-                                 and ".py:" not in str(found[key])})  # fmt: skip
+    made = {key: value for key, value in read_keys(folder.config).items() if key.startswith(sections)}
+    return with_values(config, made)
 
 
 def unfinished(config: RunConfig) -> bool:

@@ -50,9 +50,7 @@ class Context:
 
     `stop` says whether a signal has asked the run to stop. `folder`: where the run writes its results, if not in the
     folder that `config` names. `stages`: those of the command, whose manifests are compared with what is read.
-    Attributes `told`: what was checked or told of the base model before, as each training loads it again; `known`: the
-    inputs that were read so far, by name; `found`: what a method has found in the training rows, which all trials of a
-    sweep share.
+    Attribute `known`: the inputs that were read so far, by name.
     """
 
     def __init__(
@@ -66,8 +64,6 @@ class Context:
         self.processes = processes
         self.compute: Compute = choose_compute(config, processes.local)
         self.task: Task = make_task(config)
-        self.told: set[str] = set()
-        self.found: dict[str, Any] = {}
         self.stages = stages
         self.known: dict[str, Any] = {}
         self._kept: dict[bool, tuple[BaseModel, Snapshot]] | None = None
@@ -197,9 +193,8 @@ class Context:
         data = self.data  # first: the task learns its classes from the rows
         task, dtype = self.task, self.weights_dtype
         targets = config.of_lora("target_modules") or []
-        if "weights" not in self.told:
+        if "base model" not in self.known:  # each training loads it again
             self._look_before_loading(targets)
-            self.told.add("weights")
         base = load_base(config.model, task.auto_class, second_order=second_order, dtype=dtype, **task.head())
         digest = digest_of_weights(base.model, base.trained_whole)
         self.know("base model", digest, f"--model.name: {config.model.name}")

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from autolora.configs.schema import Autolora, RunConfig
-from autolora.configs.user_class import digest
+from autolora.configs.user_class import file_of, is_own
 from autolora.engine import ranks
 from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.manifest import digest_of
@@ -53,8 +53,9 @@ def components_file(config: RunConfig, own: RunFolder) -> Path | None:
 def inputs_in_files(config: RunConfig, folder: RunFolder) -> dict[str, tuple[Any, str]]:
     """The inputs that lie in small files: name -> their content or digest, and where."""
     found: dict[str, tuple[Any, str]] = {}
-    if isinstance(config, Autolora) and (own := digest(config.hypergradient.type)):
-        found["own hypergradient"] = own, f"--hypergradient.type: {config.hypergradient.type}"
+    own = config.hypergradient.type if isinstance(config, Autolora) else ""
+    if is_own(own) and file_of(own).exists():
+        found["own hypergradient"] = digest_of(file_of(own)), f"--hypergradient.type: {own}"
     if folder.search_numbers.exists():
         found["search"] = digest_of(folder.search_numbers), str(folder.search)
     if folder.measurement.exists():

@@ -8,7 +8,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from autolora.configs.errors import UserError
-from autolora.configs.layers import flat, given, keys, settled, tree_of, with_values
+from autolora.configs.layers import flat, given, keys, settled, with_values
 from autolora.configs.schema import RunConfig
 from autolora.configs.study import StudyConfig, word
 from autolora.engine.disk.files import read_json
@@ -80,7 +80,7 @@ def expand(config: RunConfig, folder: StudyFolder) -> list[Cell]:
     tracking = config.tracking.model_copy(update={"group": config.tracking.group or config.name})
     usual = config.model_copy(update={"study": None, "tracking": tracking})
     below = {key: value for key, value in flat(given(usual)).items() if key not in study.axes}
-    lower = [tree_of(study.others), tree_of(below)]
+    lower = [study.others, below]
     siblings = {word(values): cell_name(values) for values in study.places}
     if len(set(map(str.casefold, siblings.values()))) < len(study.places):
         raise UserError("--study.axes: two cells would have one folder; change a value")
@@ -110,7 +110,7 @@ def _cell(
             needs.append(_sibling(values, other, siblings, key))
             named[key] = f"{{runs}}/{needs[-1]}{end}"
     try:
-        config = settled([*lower, tree_of(named)], tree_of(axes)).config
+        config = settled([*lower, named], axes).config
     except UserError as error:
         raise UserError(f"cell {name}: {error}") from error
     chooser = None
