@@ -88,7 +88,8 @@ def _train(arms: Arms, stop: StopRequest) -> None:
     until = time.monotonic() + 60 * arms.config.verdict.minutes
     for number in range(1, max(arms.plan) + 1):
         cells = [*arms.pair(number).values(), *(arms.heads() if number == 1 else ())]
-        failed = launch([cell for cell in cells if not cell.finished], arms.config.studied, stop)
+        todo = [cell for cell in cells if not cell.finished]
+        failed = launch(todo, arms.config.studied, stop)
         for cell in cells:  # of a training only the numbers are kept
             remove(cell.folder.adapter)
         if failed:
@@ -98,5 +99,5 @@ def _train(arms: Arms, stop: StopRequest) -> None:
             log.info("after pair %d: mean difference %+.4f nats", number, pairs(number).mean)
             if first_ending(arms.plan, number, pairs) or pairs(number).worthless:
                 return
-        if time.monotonic() > until:
+        if todo and time.monotonic() > until:
             return

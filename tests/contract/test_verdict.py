@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.conftest import Finished, Tiny
+from tests.contract.conftest import Tiny
 from tests.contract.inputs import once
 from tests.contract.program import command, succeed
 from tests.contract.readers import everything, read
@@ -63,10 +63,8 @@ def test_other_settings_are_refused_and_the_verdict_is_kept(tiny: Tiny, judged: 
     assert everything(folder) == before
 
 
-def test_a_verdict_whose_time_is_over_says_so_and_keeps_its_search(
-    tiny: Tiny, finished: Finished, folder: Path
-) -> None:
-    answer = command(*tiny(*MEASURED, *FEW, "--stage", "verdict", "--verdict.minutes", "0.001"))
-    assert answer.code == 2
-    assert not (folder / "verdict.json").exists()
-    assert (folder / "ranks.json").exists(), "the search is done"
+def test_a_verdict_whose_time_is_over_ends_with_the_pairs_that_are_trained(tiny: Tiny, folder: Path) -> None:
+    for pairs in (1, 2):
+        succeed(*tiny(*MEASURED, *FEW, "--stage", "verdict", "--verdict.minutes", "0.001"))
+        found = read(folder / "verdict.json")
+        assert (found["ending"], found["pairs"]) == ("undecided", pairs)

@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from autolora.configs.files import CONFIGS, DEFAULT_CONFIG, read_keys
-from autolora.configs.layers import merged, tree_of
+from autolora.configs.layers import flat, merged
 
 HIDDEN, LAYERS, HEADS = 32, 2, 2
 TARGETS = {
@@ -80,9 +80,9 @@ MEASURED = ("--answer.rows", "1000")
 def from_file(path: Path, values: Mapping[str, Any]) -> list[str]:
     """The command line that runs the quickstart with these keys changed. They stand in the file `path`, so that a test
     may change them again, or choose what lacks them."""
-    tree = merged(read_keys(CONFIGS / DEFAULT_CONFIG), tree_of(values))
+    layer = merged(read_keys(CONFIGS / DEFAULT_CONFIG), flat(values))
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    path.write_text(yaml.safe_dump(layer), encoding="utf-8")
     return ["--config", str(path)]
 
 
