@@ -29,21 +29,16 @@ from autolora.problems.models.attach import attach_components
 from autolora.problems.models.layers import layer_shapes, lora_layers_of, target_layers
 from tests.helpers.tiny import LAYERS
 
-SMALL = {"vocab_size": 20, "n_embd": 8, "n_layer": 2, "n_head": 2, "n_positions": 16}
-
-
 EXPERTS = {
     "vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1,
     "intermediate_size": 8, "num_local_experts": 2,
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def gpt2() -> Any:
-    return GPT2Model(GPT2Config(**SMALL, add_cross_attention=True))
-
-
-def test_a_target_is_an_ending_or_a_full_name(gpt2: Any) -> None:
+def test_a_target_is_an_ending_or_a_full_name() -> None:
+    gpt2 = GPT2Model(
+        GPT2Config(vocab_size=20, n_embd=8, n_layer=2, n_head=2, n_positions=16, add_cross_attention=True)
+    )
     assert target_layers(gpt2, ["h.1.mlp.c_fc"]) == ["h.1.mlp.c_fc"]
     whole = [f"h.{i}.{kind}.c_attn" for i in (0, 1) for kind in ("attn", "crossattention")]
     assert target_layers(gpt2, ["c_attn"]) == whole
@@ -62,7 +57,6 @@ def test_what_is_no_matrix_is_no_target(target: str) -> None:
 BERT = "attention.self.query attention.self.key attention.self.value attention.output.dense intermediate.dense"
 BLOCK = {
     "bert": [f"bert.encoder.layer.{{}}.{name}" for name in (*BERT.split(), "output.dense")],
-    "roberta": [f"roberta.encoder.layer.{{}}.{name}" for name in (*BERT.split(), "output.dense")],
     "gpt2": [f"transformer.h.{{}}.{name}" for name in ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")],
     "llama": [
         f"model.layers.{{}}.{name}_proj"

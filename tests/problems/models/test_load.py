@@ -36,23 +36,6 @@ from autolora.problems.models.load import (
 from tests.helpers.generation_toys import make_causal
 
 
-def test_every_module_that_was_made_at_random_is_reported(model_folder: Callable[..., Path], tmp_path: Path) -> None:
-    folder = without("pooler.dense.", model_folder("bert"), tmp_path)  # as many sentence encoders
-    base = load_base(ModelConfig(name=str(folder)), AutoModelForSequenceClassification, num_labels=2)
-    assert base.trained_whole == ["bert.pooler", "classifier"]
-
-
-def without(part: str, source: Path, target: Path) -> Path:
-    """A copy of a saved model without the one or two weights whose names hold `part`."""
-    for path in source.iterdir():
-        (target / path.name).write_bytes(path.read_bytes())
-    weights = load_file(source / "model.safetensors")
-    kept = {name: value for name, value in weights.items() if part not in name}
-    assert len(weights) - len(kept) in (1, 2)
-    save_file(kept, target / "model.safetensors", metadata={"format": "pt"})
-    return target
-
-
 def test_a_decoder_without_padding_classifies_batches(model_folder: Callable[..., Path], tmp_path: Path) -> None:
     """GPT-2 and Llama as the hub has them know no padding token, and refuse more than one row without it."""
     folder, without = model_folder("gpt2"), tmp_path / "without"
@@ -91,19 +74,12 @@ def test_a_head_is_made_new_where_the_model_does_not_say_its_classes(tmp_path: P
         assert base.model.classification_head.out_proj.weight.shape == (classes, 16)
 
 
-@pytest.mark.parametrize(
-    ("auto_class", "kind", "changes", "key"),
-    [
-        (AutoModelForSequenceClassification, "bert", {"intermediate_size": 48}, r"bert\.encoder\.layer\.\d"),
-        (AutoModelForCausalLM, "gpt2", {"n_positions": 40}, r"transformer\.wpe"),
-    ],
-)
 def test_other_weights_of_the_wrong_size_are_a_damaged_model(
-    model_folder: Callable[..., Path], tmp_path: Path, auto_class: Any, kind: str, changes: dict[str, int], key: str
+    model_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
-    folder = edited(model_folder(kind), tmp_path / "base", **changes)
-    with pytest.raises(UserError, match=rf"^--model\.name: .* its config\.json says: {key}.* has the size ") as caught:
-        load_base(ModelConfig(name=str(folder)), auto_class)
+    folder = edited(model_folder("bert"), tmp_path / "base", intermediate_size=48)
+    with pytest.raises(UserError, match=r"^--model\.name: .*: bert\.encoder\.layer\.\d.* has the size ") as caught:
+        load_base(ModelConfig(name=str(folder)), AutoModelForSequenceClassification, num_labels=2)
     assert "\n" not in str(caught.value)
 
 
@@ -155,18 +131,18 @@ def test_encoder_and_decoder_beside_each_other_are_the_body_and_all_linear_takes
     assert sum(name.startswith("decoder.") for name in found) == 20
 
 
-CHANGES: dict[str, tuple[Callable[[Any], object], bool]] = {
-    "another dtype": (lambda model: model.bfloat16(), True),
-    "a new head": (lambda model: model["classifier"].reset_parameters(), True),
-    "trained again": (lambda model: [p.data.mul_(1.05) for p in model["block"].parameters()], False),
-    "the bias": (lambda model: model["block"].bias.data.add_(1), False),
-}
-
-
-@pytest.mark.parametrize("change", CHANGES)
-def test_the_digest_is_of_all_weights_but_those_of_a_new_head(change: str) -> None:
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        (lambda model: model.bfloat16(), True),
+        (lambda model: model["classifier"].reset_parameters(), True),
+        (lambda model: model["block"].weight.data.mul_(1.05), False),
+        (lambda model: model["block"].bias.data.add_(1), False),
+    ],
+)
+def test_the_digest_is_of_all_weights_but_those_of_a_new_head(change: Callable[[Any], object], same: bool) -> None:
     torch.manual_seed(0)
     model = nn.ModuleDict({"block": nn.Linear(40, 50), "classifier": nn.Linear(50, 2)})
-    found, (act, same) = digest_of_weights(model, ["classifier"]), CHANGES[change]
-    act(model)
-    assert (digest_of_weights(model, ["classifier"]) == found) is same
+    before = digest_of_weights(model, ["classifier"])
+    change(model)
+    assert (digest_of_weights(model, ["classifier"]) == before) is same

@@ -94,7 +94,6 @@ def test_a_number_to_be_predicted_counts_whatever_its_value() -> None:
         (TaskType.TOKEN_CLS, 1, torch.tensor([[0, 1], [1, -100]]), True, False),
         (TaskType.CAUSAL_LM, None, torch.tensor([[0, 1], [1, -100]]), True, False),
         (TaskType.CAUSAL_LM, None, torch.tensor([[0, 1, 1, -100]]), False, False),  # packed into one row
-        (TaskType.SEQ_2_SEQ_LM, None, torch.tensor([[0, 1], [1, 1]]), False, False),
         (None, 2, torch.tensor([0, 1]), False, False),
         ("SEQ_CLS", 2, None, False, False),
     ],
