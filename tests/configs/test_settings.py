@@ -51,14 +51,6 @@ def test_every_shipped_file_parses_begins_with_its_command_and_prints_back_equal
     assert load_config(tmp_path / "again.yaml") == load_config(CONFIGS / name) == request.config
 
 
-def test_print_config_prints_what_was_given_and_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        parse(["--print_config", "--config", "glue_sst2.yaml", "--seed", "9"])
-    assert ended.value.code == 0
-    shown = yaml.safe_load(capsys.readouterr().out)
-    assert (shown["seed"], shown["search"]["steps"], shown["search"]["gate"]) == (9, 4210, "start")
-
-
 def test_without_a_file_it_is_the_shipped_quickstart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / DEFAULT_CONFIG).write_text("seed: 3\n")
@@ -142,23 +134,17 @@ def test_patience_belongs_to_the_rule_threshold() -> None:
     assert "search.patience" in other.notes[0]
 
 
-def test_a_study_keeps_what_only_some_cells_read(tmp_path: Path) -> None:
-    words = ["--study.axes", "{method: [autolora, lora]}", "--lora.r", "3", "--name", "1e-3"]
-    config = parse(words).config
-    assert config.study is not None
+def test_a_study_is_read_back_with_what_only_some_cells_read_and_its_axes_in_their_order(tmp_path: Path) -> None:
+    """The names of its cells follow the order."""
+    axes = "{seed: [1, 0], method: [autolora, lora], a: {z: {}, b: {}}}"
+    config = parse(["--study.axes", axes, "--lora.r", "3", "--name", "1e-3"]).config
     assert config.is_study
-    assert config.study.others == {"lora.r": "3"}
     (tmp_path / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
-    assert load_config(tmp_path / "config.yaml") == config
-
-
-def test_the_axes_keep_their_order(tmp_path: Path) -> None:
-    """The names of a study's cells follow it."""
-    axes = {"seed": [1, 0], "lora.k": [8, 4], "a": {"z": {}, "b": {}}}
-    (tmp_path / "c.yaml").write_text(to_yaml(settings({"study.axes": axes})))
-    study = load_config(tmp_path / "c.yaml").study
-    assert study is not None
-    assert json.dumps(study.axes) == json.dumps(axes)
+    again = load_config(tmp_path / "config.yaml")
+    assert again == config
+    assert again.study is not None
+    assert again.study.others == {"lora.r": "3"}
+    assert json.dumps(again.study.axes) == json.dumps(yaml.safe_load(axes))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import AdaLoraConfig, LoHaConfig, LoraConfig, PeftModel, get_peft_model
+from peft import AdaLoraConfig, LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -183,7 +183,6 @@ def test_a_write_that_stops_leaves_no_adapter_and_a_cut_to_nothing_is_refused(
 REFUSED: dict[str, tuple[Any, str]] = {
     "dora": (LoraConfig(target_modules=ATTENTION, use_dora=True), "DoRA"),
     "adalora": (AdaLoraConfig(target_modules=ATTENTION, total_step=10), "ADALORA; convert it first"),
-    "loha": (LoHaConfig(target_modules=ATTENTION), "LOHA; convert it first"),
     "embedding": (LoraConfig(target_modules=["embed_tokens"]), "an embedding .*embed_tokens"),
     "experts": (LoraConfig(target_parameters=["q_proj.weight"], target_modules=[]), "expert parameters"),
     "biases of LoRA": (LoraConfig(target_modules=["q"], lora_bias=True), "lora_bias"),

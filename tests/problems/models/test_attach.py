@@ -78,7 +78,6 @@ def test_a_named_module_is_trained_beside_lora_and_the_head(model_folder: Callab
     [
         ("bert", QUERY, ["bert.pooler"]),
         ("bert", ["pooler.dense"], []),  # LoRA trains it
-        ("bert", ["q_proj", "nowhere"], ["bert.pooler"]),  # ranks by hand do not read the targets
         ("roberta", QUERY, []),  # its classification head has the layer, and is new
     ],
 )

@@ -25,7 +25,6 @@ from autolora.problems.models.attach import attach_components, lora_layers
 from autolora.problems.models.dry_run import mark_unreached
 from autolora.problems.models.layers import layer_shapes, target_layers
 from autolora.problems.tasks.chat import Conversations
-from tests.helpers.untouched import seen
 
 BODY: dict[str, Any] = {
     "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32
@@ -98,14 +97,11 @@ def test_an_expert_without_a_token_counts_as_reached() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.experts[1](x)  # type: ignore[no-any-return]
 
-    model: Any = Experts().train()
-    before = seen(model)
+    model: Any = Experts()
     mark_unreached(model, lambda: model(torch.ones(2, 4)))
-    after = seen(model)
     assert target_layers(model, ["0", "1", "2"]) == ["experts.0", "experts.1", "experts.2"]
     with pytest.raises(UserError, match="unused matches no linear layer"):
         target_layers(model, ["unused"])
-    assert {part for part in before if before[part] != after[part]} == {"attributes"}
 
 
 def stacked(**options: Any) -> Any:

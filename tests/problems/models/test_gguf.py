@@ -1,7 +1,6 @@
 """A GGUF file as the base, and what an adapter of it says about loading."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +15,12 @@ from tests.helpers.chat_toys import run_card
 from tests.helpers.command import parse
 from tests.helpers.generation_toys import arguments, make_causal, make_tokenizer, write_e2e
 
-NAMES = {
-    "model.embed_tokens": "token_embd",
-    "model.norm": "output_norm",
-    "lm_head": "output",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-    "input_layernorm": "attn_norm",
-    "post_attention_layernorm": "ffn_norm",
-}
-
 
 def write_gguf(path: Path, model: Any, tokenizer: Any) -> None:
     """A tiny Llama in F32, its value projections in Q8_0. The rows of q and k are not exchanged, as llama.cpp does,
     so that what is read is another model."""
     config = model.config
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
     writer = gguf.GGUFWriter(str(path), "llama")
     writer.add_block_count(config.num_hidden_layers)
     writer.add_context_length(256)
@@ -55,15 +40,12 @@ def write_gguf(path: Path, model: Any, tokenizer: Any) -> None:
     for name in ("bos", "eos"):
         getattr(writer, f"add_{name}_token_id")(getattr(tokenizer, f"{name}_token_id"))
     for name, tensor in model.state_dict().items():
-        values = tensor.numpy()
-        for ours, theirs in NAMES.items():
-            name = name.replace(ours, theirs)
-        name = re.sub(r"^model\.layers", "blk", name)
+        name = str(names.get_name(name, try_suffixes=(".weight",)))
         if "attn_v" in name:
             kind = gguf.GGMLQuantizationType.Q8_0
-            writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
+            writer.add_tensor(name, gguf.quants.quantize(tensor.numpy(), kind), raw_dtype=kind)
         else:
-            writer.add_tensor(name, values)
+            writer.add_tensor(name, tensor.numpy())
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
