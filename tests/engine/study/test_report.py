@@ -19,7 +19,6 @@ from autolora.engine.study.tables import collect, with_others
 from tests.helpers.evidence import evidence_of
 from tests.helpers.finished import finish, with_study
 
-KIND = "hypergradient.type"
 Config = Callable[..., RunConfig]
 
 
@@ -50,12 +49,9 @@ def with_ranks(cell: Cell, *values: int, **more: Any) -> None:
 
 def test_null_truth_rates_and_lists_on_the_axes_are_told_apart(tiny_config: Config, tmp_path: Path) -> None:
     axes = {
-        "task.train_rows": [None, 500],
-        "retrain.learning_rate": [1e-4, 1e-5],
-        "lora.target_modules": [["query"], ["value"]],
-        "task.path": ["w", "x"],
-        "seed": [0, 1],
-    }
+        "task.train_rows": [None, 500], "retrain.learning_rate": [1e-4, 1e-5], "task.path": ["w", "x"],
+        "lora.target_modules": [["query"], ["value"]], "seed": [0, 1],
+    }  # fmt: skip
     config = with_study(tiny_config("--method", "lora", "--task.type", "text", "--task.path", "w"), axes)
     results = drawn(config, StudyFolder(tmp_path), lambda number, cell: with_ranks(cell, 1))
     assert results["retrain.learning_rate"].dtype == float
@@ -84,10 +80,7 @@ def test_the_log_loss_of_a_cell_is_that_of_all_its_held_out_rows(tiny_config: Co
 
 
 def test_a_cell_that_copies_a_search_adds_none_of_its_measurements(tiny_config: Config, tmp_path: Path) -> None:
-    axes = {
-        KIND: {"sama": {"hypergradient.eta": 0.5}},
-        "variant": {"own": {}, "copy": {"answer.from": {"variant": "own"}}},
-    }
+    axes = {"variant": {"own": {}, "copy": {"answer.from": {"variant": "own"}}}}
     cells = expand(with_study(tiny_config(), axes), StudyFolder(tmp_path))
     for cell in cells:
         finish(cell, 0.5)

@@ -20,10 +20,6 @@ from tests.helpers.chat_toys import OURS, SYSTEM, TURNS, chat_tokenizer
 from tests.helpers.generation_toys import e2e_rows, write_e2e
 
 
-def rows_of(count: int = 12) -> list[dict[str, Any]]:
-    return [{"prompt": f"Is {i} even?", "completion": "yes " * (1 + i)} for i in range(count)]
-
-
 def task(path: Path, **settings: Any) -> Conversations:
     return Conversations(Chat(type="chat", path=str(path), **{"max_length": 4096, **settings}), 0)
 
@@ -75,7 +71,8 @@ def test_rows_that_teach_nothing_are_left_out_and_counted(tmp_path: Path, log_li
 
 def test_long_rows_are_cut_at_their_end(tmp_path: Path, log_lines: list[str]) -> None:
     tokenizer = chat_tokenizer()
-    path = lines(tmp_path / "a.jsonl", [*rows_of(), {"prompt": "why " * 60, "completion": "so"}])
+    rows = [{"prompt": f"Is {i} even?", "completion": "yes " * (1 + i)} for i in range(12)]
+    path = lines(tmp_path / "a.jsonl", [*rows, {"prompt": "why " * 60, "completion": "so"}])
     whole, _ = encoded(task(path, validation_path=str(path)), tokenizer)
     most = sorted(whole["length"])[6]
     log_lines.clear()

@@ -42,10 +42,6 @@ def tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", padding_side=request.param)
 
 
-def rows_of(*sentences: tuple[list[str], list[str]]) -> Dataset:
-    return Dataset.from_dict({"tokens": [s[0] for s in sentences], "tags": [s[1] for s in sentences]})
-
-
 def test_tags_are_those_of_the_training_rows_outside_first_and_by_type(tmp_path: Path) -> None:
     task = task_of(tmp_path)
     assert task.classes == ["O", "B-DNA", "I-DNA", "B-RNA", "B-protein"]
@@ -94,14 +90,15 @@ def test_words_without_a_token_are_predicted_o_and_counted(tmp_path: Path, token
         (["a", "\x07", "c"], ["B-RNA", "B-DNA", "B-RNA"]),  # the control character is nothing to the tokenizer
         (["\x07"], ["B-DNA"]),  # a sentence of nothing
     ]
-    encoded = task.encode(rows_of(*sentences), tokenizer, "test")
+    words, tags = zip(*sentences, strict=True)
+    encoded = task.encode(Dataset.from_dict({"tokens": words, "tags": tags}), tokenizer, "test")
     found = right(task, tokenizer, encoded)
     predicted = [["B-protein", "O", "O", "O"], ["B-RNA", "O", "B-RNA"], ["O"]]
     metrics = task.metrics(found, encoded, 0.0)
     assert metrics["recall"] == pytest.approx(3 / 6), "all six entities count"
-    assert metrics == pytest.approx(score_ner([tags for _, tags in sentences], predicted))
+    assert metrics == pytest.approx(score_ner(list(tags), predicted))
     table = task.predictions(found, encoded)
-    assert table["predicted"].tolist() == [tag for tags in predicted for tag in tags]
+    assert table["predicted"].tolist() == [tag for row in predicted for tag in row]
     assert table.iloc[5].to_dict() == {"sentence": 1, "word": "\x07", "tag": "B-DNA", "predicted": "O"}
 
 
