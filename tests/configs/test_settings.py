@@ -113,7 +113,6 @@ def test_a_key_of_a_file_that_the_choice_lacks_is_left_out_and_told() -> None:
 
 FOREIGN = {
     "--task text --task.path x --task.samples 3": "--task.samples: {} task.type text; it belongs to task.type chat",
-    "--method lora --search.steps 3": "--search.steps: {} method lora; it belongs to method autolora",
     "--hypergradient first_order --hypergradient.terms 3": "--hypergradient.terms: {} hypergradient.type first_order; "
     "it belongs to hypergradient.type neumann, cg",
     "--search.patience 3": "--search.patience: {} answer.rule shares; it belongs to answer.rule threshold",
@@ -179,7 +178,6 @@ def test_a_choice_drops_the_place_of_other_data(tmp_path: Path) -> None:
 
 
 WRONG = {
-    "--lora.k.x 4": "--lora.k.x: there is no such key; did you mean --lora.k",
     "--model.k 4": "--model.k: there is no such key; did you mean --lora.k or ",
     "--search.steps 0": "--search.steps: '0' is not allowed (Input should be greater",
     "--search.learning_rate=-1e-3": "--search.learning_rate: '-1e-3' is not allowed (Input",
@@ -208,16 +206,12 @@ def test_a_mistake_is_one_line_with_what_would_be_right(words: str) -> None:
         ("lora.k: 0\n", ": --lora.k: 0 is not allowed (Input should be greater than or equal to 1); allowed: "),
         ("seed: 1\nseed: 2\n", ": not readable as YAML (line 1: seed is given twice; give it once)"),
         ("search: {steps: 5}\nsearch.steps: 5\n", ": --search.steps: is given twice; give it once"),
-        ("stage: search\n", ": --stage: there is no such key"),
     ],
 )
 def test_a_mistake_in_a_file_names_the_file(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(text)
     assert refusal(["--config", str(path)]).startswith(f"{path}{said}")
-    with pytest.raises(UserError) as caught:
-        load_config(path)
-    assert str(caught.value).startswith(f"{path}{said}")
 
 
 def test_values_that_several_kinds_of_words_give(tmp_path: Path) -> None:
@@ -236,8 +230,8 @@ def test_values_that_several_kinds_of_words_give(tmp_path: Path) -> None:
 
 
 def test_a_script_gives_a_section_as_keys_or_as_an_object() -> None:
-    assert validated(Answer, "answer", {"budget": 1.0}) == Shares(budget=1.0)
-    assert validated(Answer, "answer", Shares(budget=1.0)) == Shares(budget=1.0)
+    for given in ({"budget": 1.0}, Shares(budget=1.0)):
+        assert validated(Answer, "answer", given) == Shares(budget=1.0)
     assert validated(SearchConfig, "search", {"patience": 3}) == SearchConfig(patience=3)
     with pytest.raises(UserError, match=r"^--answer\.budget: there is no such key with answer\.rule"):
         validated(Answer, "answer", {"rule": "threshold", "budget": 1})

@@ -26,18 +26,14 @@ from autolora.engine.tracking.picture import rank_figure
 from tests.helpers.rank_records import answered_record
 
 FOUND: dict[str, Any] = {
-    "ending": "matter", "sentence": "Places matter: by a lot.", "pairs": 3, "recommendation": "Use these ranks.",
-    "difference": 0.2, "interval": [0.1, 0.3], "gain": 1.0,
-    "metric": "accuracy",
-    "arms": [
+    "sentence": "Places matter: by a lot.", "recommendation": "Use these ranks.", "interval": [0.1, 0.3],
+    "metric": "accuracy", "arms": [
         {"name": "learned", "losses": [0.5, 0.6, 0.4], "scores": [0.9, 0.8, 0.7], "parameters": 100},
-        {"name": "shuffled", "losses": [0.7, 0.7, 0.7], "scores": [0.5, 0.5, 0.5], "parameters": 100,
-         "difference": 0.2, "interval": [0.1, 0.3], "p": None},
-        {"name": "uniform", "losses": [0.4, 0.6, 0.3], "scores": [0.5, 0.5, 0.5],
-         "parameters": 400, "difference": -0.067, "interval": None},
+        {"name": "shuffled", "losses": [0.7, 0.7, 0.7], "scores": [0.5, 0.5, 0.5], "parameters": 100},
+        {"name": "uniform", "losses": [0.4, 0.6, 0.3], "scores": [0.5, 0.5, 0.5], "parameters": 400},
     ],
 }  # fmt: skip
-"""What verdict.json of a verdict that ended after three pairs holds."""
+"""What a page reads of verdict.json."""
 
 
 def test_a_logarithmic_axis_below_a_decade_has_numbers_that_can_be_read(tmp_path: Path) -> None:

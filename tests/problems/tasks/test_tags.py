@@ -120,21 +120,20 @@ def test_numbers_of_tags_have_the_names_of_the_columns_type(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("train", "test", "said"),
+    ("row", "said"),
     [
-        (TRAIN, "a O\n\nb B-x\n", r"--task.test_path: .*t\.conll: label 'B-x' does not occur"),
-        ({"tokens": ["a", "b"], "tags": ["O"]}, TRAIN, "not as many tags as words"),
-        ({"tokens": ["a"], "tags": ["S-x"]}, TRAIN, "tag 'S-x' is not allowed; allowed: O, B-TYPE"),
-        ({"words": ["a"], "tags": ["O"]}, TRAIN, "no column 'tokens'; it has: words, tags"),
+        ({"tokens": ["a", "b"], "tags": ["O"]}, "not as many tags as words"),
+        ({"tokens": ["a"], "tags": ["S-x"]}, "tag 'S-x' is not allowed; allowed: O, B-TYPE"),
+        ({"words": ["a"], "tags": ["O"]}, "no column 'tokens'; it has: words, tags"),
     ],
 )
-def test_what_cannot_be_learned_is_one_line(
-    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, train: Any, test: str, said: str
-) -> None:
-    more = {}
-    if not isinstance(train, str):
-        (tmp_path / "d.jsonl").write_text(json.dumps(train))
-        more, train = {"path": str(tmp_path / "d.jsonl")}, TRAIN
-    task = task_of(tmp_path, train, test, **more)
+def test_rows_without_a_tag_a_word_are_refused(tmp_path: Path, row: dict[str, Any], said: str) -> None:
+    (tmp_path / "d.jsonl").write_text(json.dumps(row))
     with pytest.raises(UserError, match=said):
+        _ = task_of(tmp_path, path=str(tmp_path / "d.jsonl")).raw
+
+
+def test_a_tag_that_training_lacks_is_refused(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    task = task_of(tmp_path, test="a O\n\nb B-x\n")
+    with pytest.raises(UserError, match=r"--task.test_path: .*t\.conll: label 'B-x' does not occur"):
         task.encode(task.raw.evaluation["test"], tokenizer, "test")
