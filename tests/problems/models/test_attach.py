@@ -26,9 +26,7 @@ def base_of(folder: Path) -> BaseModel:
 
 def attached(base: BaseModel, targets: list[str], **settings: float) -> PeftModel:
     """With LoRA of rank 4."""
-    asked = lora_config(
-        LoraSettings(**settings), TaskType.SEQ_CLS, base.trained_whole, r=4, target_modules=targets
-    )  # fmt: skip
+    asked = lora_config(LoraSettings(**settings), TaskType.SEQ_CLS, base.trained_whole, r=4, target_modules=targets)
     return attach(base.model, asked)
 
 
