@@ -3,13 +3,10 @@
 import json
 import random
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given as drawn
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from autolora.configs.errors import UserError
@@ -52,14 +49,6 @@ def test_every_shipped_file_parses_begins_with_its_command_and_prints_back_equal
     assert f"run.py --config {name}" in first
     (tmp_path / "again.yaml").write_text(to_yaml(request.config), encoding="utf-8")
     assert load_config(tmp_path / "again.yaml") == load_config(CONFIGS / name) == request.config
-
-
-def test_print_config_prints_what_was_given_and_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        parse(["--print_config", "--config", "glue_sst2.yaml", "--seed", "9"])
-    assert ended.value.code == 0
-    shown = yaml.safe_load(capsys.readouterr().out)
-    assert (shown["seed"], shown["search"]["steps"], shown["search"]["gate"]) == (9, 4210, "start")
 
 
 def test_without_a_file_it_is_the_shipped_quickstart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +113,6 @@ def test_a_key_of_a_file_that_the_choice_lacks_is_left_out_and_told() -> None:
 
 FOREIGN = {
     "--task text --task.path x --task.samples 3": "--task.samples: {} task.type text; it belongs to task.type chat",
-    "--method lora --search.steps 3": "--search.steps: {} method lora; it belongs to method autolora",
     "--hypergradient first_order --hypergradient.terms 3": "--hypergradient.terms: {} hypergradient.type first_order; "
     "it belongs to hypergradient.type neumann, cg",
     "--search.patience 3": "--search.patience: {} answer.rule shares; it belongs to answer.rule threshold",
@@ -145,35 +133,30 @@ def test_patience_belongs_to_the_rule_threshold() -> None:
     assert "search.patience" in other.notes[0]
 
 
-def test_a_study_keeps_what_only_some_cells_read(tmp_path: Path) -> None:
-    words = ["--study.axes", "{method: [autolora, lora]}", "--lora.r", "3", "--name", "1e-3"]
-    config = parse(words).config
-    assert config.study is not None
+def test_a_study_is_read_back_with_what_only_some_cells_read_and_its_axes_in_their_order(tmp_path: Path) -> None:
+    """The names of its cells follow the order."""
+    axes = "{seed: [1, 0], method: [autolora, lora], a: {z: {}, b: {}}}"
+    config = parse(["--study.axes", axes, "--lora.r", "3", "--name", "1e-3"]).config
     assert config.is_study
-    assert config.study.others == {"lora.r": "3"}
     (tmp_path / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
-    assert load_config(tmp_path / "config.yaml") == config
-
-
-def test_the_axes_keep_their_order(tmp_path: Path) -> None:
-    """The names of a study's cells follow it."""
-    axes = {"seed": [1, 0], "lora.k": [8, 4], "a": {"z": {}, "b": {}}}
-    (tmp_path / "c.yaml").write_text(to_yaml(settings({"study.axes": axes})))
-    study = load_config(tmp_path / "c.yaml").study
-    assert study is not None
-    assert json.dumps(study.axes) == json.dumps(axes)
+    again = load_config(tmp_path / "config.yaml")
+    assert again == config
+    assert again.study is not None
+    assert again.study.others == {"lora.r": "3"}
+    assert json.dumps(again.study.axes) == json.dumps(yaml.safe_load(axes))
 
 
 @pytest.mark.parametrize(
-    "words",
-    ["--seed 3 --seed=4", "--task text --task.type text", "--lora {k:3} --lora.k 4"],
+    ("one", "other"),
+    [
+        (["--seed", "3"], ["--seed=4"]),
+        (["--task", "text"], ["--task.type", "text"]),
+        (["--lora", "{k: 3}"], ["--lora.k=4"]),
+    ],
 )
-def test_a_key_that_is_given_twice_is_refused_in_either_order(words: str) -> None:
-    first, second = words.replace(":", ": ").replace(" --", "\n--").split("\n")
-    for pair in ([first, second], [second, first]):
-        assert "is given twice; give it once" in refusal(
-            [part for word in pair for part in word.replace("=", " ").split(" ", 1)]
-        )
+def test_a_key_that_is_given_twice_is_refused_in_either_order(one: list[str], other: list[str]) -> None:
+    for words in (one + other, other + one):
+        assert "is given twice; give it once" in refusal(words)
 
 
 def test_a_choice_drops_the_place_of_other_data(tmp_path: Path) -> None:
@@ -195,13 +178,10 @@ def test_a_choice_drops_the_place_of_other_data(tmp_path: Path) -> None:
 
 
 WRONG = {
-    "--study.axes.seed [1]": "--study.axes.seed: there is no such key; did you mean ",
-    "--lora.k.x 4": "--lora.k.x: there is no such key; did you mean --lora.k",
     "--model.k 4": "--model.k: there is no such key; did you mean --lora.k or ",
     "--search.steps 0": "--search.steps: '0' is not allowed (Input should be greater",
     "--search.learning_rate=-1e-3": "--search.learning_rate: '-1e-3' is not allowed (Input",
     "--seed null": "--seed: None is not allowed (Input should be a valid",
-    "--name a/b": "--name: 'a/b' is not allowed (String should match pattern",
     "--task foo": "--task.type: 'foo' is not allowed; allowed: text, ",
     "--method lora_ranks": "--lora.ranks_from: needs a value",
     "--lora.target_modules [all-linear,q]": "--lora.target_modules: all-linear stands alone",
@@ -209,9 +189,7 @@ WRONG = {
     "--for trl": "--for: belongs to --show",
     "quickstart.yaml": "'quickstart.yaml' belongs to no option; did you mean --config quickstart.yaml?",
     "--search.steps 2 --search.unroll_steps 3": "--search.unroll_steps: 3 are more than search.steps",
-    "--study.axes seed": "--study.axes: 'seed' is not allowed (Input",
     "--answer.rows 0": "--answer.rows: 0 are too few to measure",
-    "--task.type generation --task.path x": "--task.type: 'generation' ",
 }  # fmt: skip
 
 
@@ -224,21 +202,16 @@ def test_a_mistake_is_one_line_with_what_would_be_right(words: str) -> None:
     ("text", "said"),
     [
         ("search:\n  setps: 3\n", ": --search.setps: there is no such key; did you mean --search.steps"),
-        ("serach:\n  steps: 3\n", ": --serach.steps: there is no such key; did you mean --search.steps"),
         ("search: 5\n", ": --search: there is no such key; did you mean --search."),
         ("lora.k: 0\n", ": --lora.k: 0 is not allowed (Input should be greater than or equal to 1); allowed: "),
         ("seed: 1\nseed: 2\n", ": not readable as YAML (line 1: seed is given twice; give it once)"),
         ("search: {steps: 5}\nsearch.steps: 5\n", ": --search.steps: is given twice; give it once"),
-        ("stage: search\n", ": --stage: there is no such key"),
     ],
 )
 def test_a_mistake_in_a_file_names_the_file(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(text)
     assert refusal(["--config", str(path)]).startswith(f"{path}{said}")
-    with pytest.raises(UserError) as caught:
-        load_config(path)
-    assert str(caught.value).startswith(f"{path}{said}")
 
 
 def test_values_that_several_kinds_of_words_give(tmp_path: Path) -> None:
@@ -257,8 +230,8 @@ def test_values_that_several_kinds_of_words_give(tmp_path: Path) -> None:
 
 
 def test_a_script_gives_a_section_as_keys_or_as_an_object() -> None:
-    assert validated(Answer, "answer", {"budget": 1.0}) == Shares(budget=1.0)
-    assert validated(Answer, "answer", Shares(budget=1.0)) == Shares(budget=1.0)
+    for given in ({"budget": 1.0}, Shares(budget=1.0)):
+        assert validated(Answer, "answer", given) == Shares(budget=1.0)
     assert validated(SearchConfig, "search", {"patience": 3}) == SearchConfig(patience=3)
     with pytest.raises(UserError, match=r"^--answer\.budget: there is no such key with answer\.rule"):
         validated(Answer, "answer", {"rule": "threshold", "budget": 1})
@@ -291,52 +264,6 @@ def test_every_key_of_a_method_is_read_in_any_order(method: str) -> None:
             chance.shuffle(pairs)
             assert parse(words_of(dict(pairs))).config == config
         assert settings(yaml.safe_load(to_yaml(config))) == config
-
-
-def values_for(key: str) -> list[Any]:
-    """Values of a key: its defaults, its words, and a number that lies in most ranges."""
-    found: list[Any] = []
-    for _, _, field in keys()[key]:
-        found += [] if field.is_required() else [field.get_default(call_default_factory=True)]
-        inner = [field.annotation, *get_args(field.annotation)]
-        found += [value for kind in inner if str(get_origin(kind)) == "typing.Literal" for value in get_args(kind)]
-        found += [1 for kind in inner if kind in (int, float)]
-    return list({json.dumps(value): value for value in found}.values())
-
-
-@st.composite
-def commands(draw: st.DrawFn) -> dict[str, Any]:
-    """A choice of method, task, hypergradient and rule, and some of the keys that it reads."""
-    choice = {tag: draw(st.sampled_from(CHOICES[tag])) for tag in ("method", "task.type")}
-    if choice["method"] == "autolora":
-        choice |= {tag: draw(st.sampled_from(CHOICES[tag])) for tag in ("hypergradient.type", "answer.rule")}
-    choice = with_place(choice)
-    read = [key for key in keys_of(settings(choice)) if key in keys() and key not in choice]
-    for key in draw(st.lists(st.sampled_from(read), unique=True, max_size=8)):
-        if values := values_for(key):
-            choice[key] = draw(st.sampled_from(values))
-    return choice
-
-
-def outcome(pairs: list[tuple[str, Any]]) -> RunConfig | None:
-    """The settings by these words; None if they are refused."""
-    try:
-        return parse(words_of(dict(pairs))).config
-    except UserError:
-        return None
-
-
-@hypothesis_settings(max_examples=100, deadline=None)
-@drawn(commands(), st.randoms(use_true_random=False))
-def test_the_order_of_words_means_nothing_and_printed_settings_read_back_equal(
-    command: dict[str, Any], chance: random.Random
-) -> None:
-    pairs = list(command.items())
-    first = outcome(pairs)
-    chance.shuffle(pairs)
-    assert outcome(pairs) == first
-    if first is not None:
-        assert settings(yaml.safe_load(to_yaml(first))) == first
 
 
 def test_ranks_that_need_no_measurement_need_no_rows() -> None:

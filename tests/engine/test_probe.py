@@ -61,9 +61,7 @@ def test_each_is_compared_with_exact_at_the_outer_steps(probed: Probed) -> None:
 
 
 def test_the_page_shows_it(probed: Probed) -> None:
-    page = probed.folder.report.read_text()
-    for words in ("Distance of each hypergradient", "exact_adamw"):
-        assert words in page
+    assert "Distance of each hypergradient" in probed.folder.report.read_text()
 
 
 def test_the_same_command_does_nothing_and_another_setting_is_refused(probed: Probed) -> None:

@@ -4,7 +4,8 @@ import json
 import sys
 import types
 from pathlib import Path
-from typing import Any, get_args
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,6 @@ from peft import LoraConfig, TaskType, get_peft_model
 
 from autolora.configs.errors import UserError
 from autolora.configs.files import of_folder
-from autolora.configs.requests import Trainer
 from autolora.configs.schema import Autolora
 from autolora.configs.training import LoraSettings, ModelConfig
 from autolora.engine import ranks
@@ -30,18 +30,12 @@ KEPT = {
 LEFT = {name: rank for name, rank in KEPT.items() if rank}
 
 
-class OfConversations:
-    """All that `adapter_config` asks of a task."""
-
-    peft_type = TaskType.CAUSAL_LM
-
-
-def searched_at(root: Path, kept: dict[str, int] = KEPT, name: str = "org/base") -> RunFolder:
+def searched_at(root: Path, kept: dict[str, int] = KEPT) -> RunFolder:
     """What a search leaves for trainers, at these ranks of k = 8."""
-    folder, model = RunFolder(root), ModelConfig(name=name, revision="v1" if name == "org/base" else None)
+    folder, model = RunFolder(root), ModelConfig(name="org/base", revision="v1")
     config = Autolora(name=root.name, runs_folder=str(root.parent), lora=LoraSettings(lora_alpha=16), model=model)
     record = ranks.RankRecord(8, tuple(ranks.LayerRank(name, rank, (0.125,) * 8) for name, rank in kept.items()))
-    record, task = ranks.of_run(record, config), OfConversations()
+    record, task = ranks.of_run(record, config), SimpleNamespace(peft_type=TaskType.CAUSAL_LM)
     ranks.save(record, folder.ranks)
     save_lora_config(adapter_config(config, record, task, []), record, folder.lora_config, config)  # type: ignore[arg-type]
     write_text(folder.config, of_folder(config))
@@ -61,10 +55,9 @@ def test_axolotl_and_llama_factory_start_from_an_untrained_adapter(tmp_path: Pat
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("trainer", ["axolotl", "llama-factory"])
-def test_the_untrained_adapter_is_written_by_the_line_that_is_printed(tmp_path: Path, trainer: Trainer) -> None:
+def test_the_untrained_adapter_is_written_by_the_line_that_is_printed(tmp_path: Path) -> None:
     folder = searched_at(tmp_path, {"first": 2, "second": 1})
-    (line,) = (line for line in lines_for(trainer, folder).splitlines() if line.startswith("#   get_peft_model("))
+    (line,) = (line for line in lines_for("axolotl", folder).splitlines() if line.startswith("#   get_peft_model("))
     model = torch.nn.ModuleDict({"first": torch.nn.Linear(4, 4), "second": torch.nn.Linear(4, 4)})
     model.prepare_inputs_for_generation = None  # PEFT asks a causal model for it
     exec(line[4:], {"model": model, "LoraConfig": LoraConfig, "get_peft_model": get_peft_model})
@@ -91,21 +84,12 @@ def test_unsloth_gets_the_patterns_as_arguments(tmp_path: Path, monkeypatch: pyt
     assert config.alpha_pattern == pytest.approx({name: 16 * rank / (8 * 5.5) ** 0.5 for name, rank in LEFT.items()})
 
 
-@pytest.mark.parametrize("trainer", get_args(Trainer))
-def test_all_of_it_can_be_pasted_and_says_what_is_lost(tmp_path: Path, trainer: Trainer) -> None:
-    kept = {"h.0.attn.c_attn.q": 3, "h.0.attn.c_attn.v": 2}
-    text = lines_for(trainer, searched_at(tmp_path, kept, name=str(tmp_path)))
-    assert "Not exact" in text
-    assert "no name on the hub" in text
-    if trainer in ("axolotl", "llama-factory"):
-        yaml.safe_load(text)
-    else:
-        compile(text, "lines", "exec")
+def test_parts_of_a_fused_layer_that_share_a_rank_are_told(tmp_path: Path) -> None:
+    text = lines_for("peft", searched_at(tmp_path, {"h.0.attn.c_attn.q": 3, "h.0.attn.c_attn.v": 2}))
+    assert "Not exact: the parts of c_attn share one LoRA" in text
 
 
-def test_a_folder_without_ranks_or_with_edited_ones_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^--for: .*lora_config/adapter_config\.json does not exist"):
-        lines_for("peft", RunFolder(tmp_path / "none"))
+def test_edited_ranks_are_refused(tmp_path: Path) -> None:
     folder = searched_at(tmp_path / "b")
     raw = json.loads(folder.ranks.read_text())
     raw["layers"][0]["rank"] = 4

@@ -4,7 +4,6 @@ import html
 import json
 import re
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
 from rich.console import Console
 
 from autolora.configs.schema import RunConfig
@@ -27,57 +25,15 @@ from autolora.engine.terminal.rank_map import RankMap
 from autolora.engine.tracking.picture import rank_figure
 from tests.helpers.rank_records import answered_record
 
-EVIL = "<script>alert(1)</script> $\\frac"
 FOUND: dict[str, Any] = {
-    "ending": "matter", "sentence": "Places matter: by a lot.", "pairs": 3, "recommendation": "Use these ranks.",
-    "difference": 0.2, "interval": [0.1, 0.3], "gain": 1.0,
-    "metric": "accuracy",
-    "arms": [
+    "sentence": "Places matter: by a lot.", "recommendation": "Use these ranks.", "interval": [0.1, 0.3],
+    "metric": "accuracy", "arms": [
         {"name": "learned", "losses": [0.5, 0.6, 0.4], "scores": [0.9, 0.8, 0.7], "parameters": 100},
-        {"name": "shuffled", "losses": [0.7, 0.7, 0.7], "scores": [0.5, 0.5, 0.5], "parameters": 100,
-         "difference": 0.2, "interval": [0.1, 0.3], "p": None},
-        {"name": "uniform", "losses": [0.4, 0.6, 0.3], "scores": [0.5, 0.5, 0.5],
-         "parameters": 400, "difference": -0.067, "interval": None},
+        {"name": "shuffled", "losses": [0.7, 0.7, 0.7], "scores": [0.5, 0.5, 0.5], "parameters": 100},
+        {"name": "uniform", "losses": [0.4, 0.6, 0.3], "scores": [0.5, 0.5, 0.5], "parameters": 400},
     ],
 }  # fmt: skip
-"""What verdict.json of a verdict that ended after three pairs holds."""
-
-
-class Page(HTMLParser):
-    """What a page loads and shows."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.loaded: list[str] = []
-        self.tags: list[str] = []
-        self.text = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.loaded += [
-            value or "" for name, value in attributes if name in ("src", "href", "srcset", "data", "action")
-        ]
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-def test_words_are_text_wherever_they_stand(tmp_path: Path) -> None:
-    parts = [
-        Section(EVIL, pd.DataFrame({EVIL: [EVIL, "b"], "n": [1234.5, float("nan")]}), f"{EVIL}\nsecond"),
-        Section("map", figure=rank_figure([f"{EVIL}.0.q", f"{EVIL}.1.q", "x.0.k"], [1, 2, 3], 4), name="map"),
-    ]
-    made = write_page(tmp_path / "report.html", EVIL, EVIL, parts, f"note: </pre>{EVIL}")
-    content = (tmp_path / "report.html").read_text(encoding="utf-8")
-    page = Page(content)
-    assert "script" not in page.tags
-    assert page.text.count(EVIL) >= 6
-    assert "1234.500" in page.text
-    assert "Second." in page.text
-    assert made == {"map": tmp_path / "figures" / "map.png"}
-    with Image.open(made["map"]) as drawn:
-        assert len(drawn.convert("RGB").getcolors(100_000) or ()) > 5
+"""What a page reads of verdict.json."""
 
 
 def test_a_logarithmic_axis_below_a_decade_has_numbers_that_can_be_read(tmp_path: Path) -> None:
@@ -93,7 +49,8 @@ def test_a_page_loads_nothing_and_its_pictures_have_the_colour_of_its_text(tmp_p
     for name in ("a", "b"):
         write_page(tmp_path / f"{name}.html", "x", "y", parts, "seed: 0")
     content = (tmp_path / "a.html").read_text(encoding="utf-8")
-    assert all(source.startswith(("data:", "#")) for source in Page(content).loaded)
+    loaded = re.findall(r'\b(?:src|href|srcset|data|action)="([^"]*)"', content)
+    assert all(source.startswith(("data:", "#")) for source in loaded)
     assert not re.search(r"url\((?!#)|@import", content)
     assert "currentColor" in content
     assert content == (tmp_path / "b.html").read_text(encoding="utf-8")
@@ -172,15 +129,8 @@ def folder(tmp_path: Path) -> RunFolder:
     return made
 
 
-def answered(folder: RunFolder, **changes: Any) -> None:
-    """A folder with a record that D_val has said something of."""
-    record = answered_record(**changes)
-    ranks.save(record, folder.ranks)
-    write_json(folder.search_summary, {"parameters_per_rank": {layer.name: 100 for layer in record.layers}})
-
-
 def test_the_page_says_what_d_val_says(tiny_config: Callable[..., RunConfig], folder: RunFolder) -> None:
-    answered(folder, note="D_val was small")
+    ranks.save(answered_record(note="D_val was small"), folder.ranks)
     assert {"shares", "curve", "ranks"} <= write_report(tiny_config(), folder).keys()
     text = words_of(folder)
     assert "Rank 2 is enough: cut to it, the searched model loses at most 5 % of the gain" in text
@@ -197,18 +147,6 @@ def test_the_page_shows_every_arm_of_a_verdict(tiny_config: Callable[..., RunCon
     text = words_of(folder)
     assert all(words in text for words in (FOUND["sentence"], FOUND["recommendation"]))
     assert "shuffled 100 0.700 0.500" in text
-
-
-@pytest.mark.trains
-def test_stage_report_draws_ranks_written_by_hand(tiny_config: Callable[..., RunConfig], folder: RunFolder) -> None:
-    """Neither a search nor a config.yaml is there."""
-    names = [f"model.layers.{i}.self_attn.{p}_proj" for i in range(3) for p in "qv"]
-    layers = [{"name": n, "rank": i} for i, n in enumerate(names)]
-    folder.ranks.write_text(json.dumps({"layers": layers, "note": "an expert's guess"}))
-    write_report(tiny_config(), folder)
-    assert [path.name for path in folder.figures.iterdir()] == ["ranks.png"]
-    text = words_of(folder)
-    assert all(words in text for words in (*names, "An expert's guess."))
 
 
 def test_a_cell_has_its_rank_in_its_place() -> None:

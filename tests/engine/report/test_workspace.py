@@ -1,23 +1,16 @@
 """`--workspace`: the view that it would save."""
 
 import re
-from typing import Any
 
 import pytest
 
 from autolora.engine.report.workspace import sections
 from autolora.problems.models.names import key_names
 
-NAMES = [f"model.layers.{i}.self_attn.{p}_proj" for i in range(12) for p in "qv"]
 
-
-@pytest.fixture
-def ws() -> Any:
-    return pytest.importorskip("wandb_workspaces.workspaces", reason="wandb-workspaces is not installed")
-
-
-def test_24_layers_are_a_few_dozen_panels_and_each_finds_its_own_numbers(ws: Any) -> None:
-    names = key_names(NAMES)
+def test_24_layers_are_a_few_dozen_panels_and_each_finds_its_own_numbers() -> None:
+    pytest.importorskip("wandb_workspaces.workspaces", reason="wandb-workspaces is not installed")
+    names = key_names([f"model.layers.{i}.self_attn.{p}_proj" for i in range(12) for p in "qv"])
     panels = sections(names)
     assert sum(map(len, panels.values())) < 65
     logged = [f"alpha/{name}/{j}" for name in [*names, "1x_q_proj"] for j in range(1, 9)]

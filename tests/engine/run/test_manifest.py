@@ -48,17 +48,6 @@ def test_another_version_of_a_manifest_is_refused(tmp_path: Path) -> None:
         stage(tmp_path, "search").check_settings()
 
 
-def test_an_input_that_was_read_must_be_the_same(tmp_path: Path) -> None:
-    rows = {"rows": 5, "sha256": "a"}
-    begun(tmp_path, "search", **{"training rows": rows, "evaluation rows": 1})
-    found = stage(tmp_path, "search")
-    found.check_input("training rows", rows, "x.csv")
-    found.check_input("base model", "b", "")
-    found.check_input("evaluation rows", 2, "which a search does not read")
-    with pytest.raises(Changed, match=r"from other training rows \(x\.csv\)"):
-        found.check_input("training rows", {"rows": 6, "sha256": "c"}, "x.csv")
-
-
 def test_another_budget_is_an_input_of_the_choice_alone(tmp_path: Path) -> None:
     one, other = (parse(["--answer.budget", value]).config for value in ("1", "2"))
     differ = [name for name in ("search", "measure", "choose", "retrain", "evaluate")

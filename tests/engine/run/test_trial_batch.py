@@ -1,7 +1,7 @@
 """The longest batch is tried before the first step, and nothing is left of it."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from autolora.engine.run.trial_batch import try_longest_batch
 from autolora.problems.machine.processes import Processes
 from tests.contract.program import command
 from tests.helpers.tiny import MEASURED, tiny_arguments
+from tests.helpers.untouched import left_as_it_was
 
 
 class Counting(nn.Module):
@@ -55,28 +56,12 @@ def test_the_longest_rows_pass_once_and_leave_nothing(
         return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # type: ignore[index]
 
     before = numbers()
-    kept = {name: value.clone() for name, value in model.state_dict().items()}
-    try_longest_batch(run, model, rows, 6, loss)
+    with left_as_it_was(model):
+        try_longest_batch(run, model, rows, 6, loss)
     padded = run.data.collate(rows.__getitems__([int(np.argmax(rows["length"]))]))["input_ids"].shape[1]
     assert shapes == [(6 // processes.size, padded)]
     assert numbers() == before
-    assert all(torch.equal(value, kept[name]) for name, value in model.state_dict().items())
-    assert model.weight.grad is None
-    assert model.norm.training
     assert model.seen == ()
-
-
-def refuse_allocations(patch: pytest.MonkeyPatch, granted: int) -> None:
-    """Lets the first `granted` trials of a longest batch pass, and refuses the next one."""
-    tried = []
-
-    def refuse(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-        tried.append(1)
-        if len(tried) > granted:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
-        return send_to_device(batch, device)
-
-    patch.setattr(trial_batch, "send_to_device", refuse)
 
 
 @pytest.mark.trains
@@ -88,8 +73,15 @@ def test_what_the_device_refuses_is_one_line_before_each_stage(
     for granted, done, unwritten in (
         (0, (), "config.yaml"), (1, ("search/summary.json",), "measure/summary.json"), (1, ("ranks.json",), "adapter"),
     ):  # fmt: skip
+        trials = iter(range(granted))
+
+        def sent(batch: dict[str, Any], device: torch.device, trials: Iterator[int] = trials) -> dict[str, Any]:
+            if next(trials, None) is None:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+            return send_to_device(batch, device)
+
         with monkeypatch.context() as patch:
-            refuse_allocations(patch, granted)
+            patch.setattr(trial_batch, "send_to_device", sent)
             assert command(*argv).line.startswith("error: out of memory: ")
         assert all((folder / name).exists() for name in done)
         assert not (folder / unwritten).exists()

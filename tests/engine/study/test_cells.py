@@ -69,30 +69,25 @@ def test_an_axis_may_have_named_settings(tiny_config: Config) -> None:
     assert len(cells_of(tiny_config(), methods)) == 2, "LoRA lacks what another axis sets"
 
 
-MISTAKES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "hypergradient.type": ({"hypergradient.typ": ["darts"]}, {}),
-    "search.steps": ({"search.steps": [0]}, {}),
-    "seed": ({"seed": {"0": {"seed": 5}}}, {}),
-    "lora.k": ({"seed": {"0": {"lora.k": 3}, "1": {}}, "lora.k": [2]}, {}),
-    "answer.rule": ({"variant": {"a": {"answer.rul": "size"}}}, {}),
-    "no cell of the study has this key (study.axes, variant a)": (
-        {"variant": {"a": {"method": "lora", "search.steps": 5}}},
-        {},
-    ),
-    "two cells would have one folder": ({"variant": {"Wide": {}, "wide": {}}}, {}),
-    "no cell {seed: 0, variant: c}": (
-        {"seed": [0], "variant": {"a": {"method": "lora_ranks", "lora.ranks_from": {"variant": "c"}}, "b": {}}},
-        {},
-    ),
-    "'sed' is no axis; there are: seed": ({"seed": [0, 1]}, {"exclude": [{"sed": 0}]}),
-}
+MISTAKES: dict[str, dict[str, Any]] = {
+    "hypergradient.type": {"hypergradient.typ": ["darts"]},
+    "search.steps": {"search.steps": [0]},
+    "seed": {"seed": {"0": {"seed": 5}}},
+    "lora.k": {"seed": {"0": {"lora.k": 3}, "1": {}}, "lora.k": [2]},
+    "no cell of the study has this key (study.axes, variant a)": {
+        "variant": {"a": {"method": "lora", "search.steps": 5}}
+    },
+    "two cells would have one folder": {"variant": {"Wide": {}, "wide": {}}},
+    "no cell {seed: 0, variant: c}": {
+        "seed": [0], "variant": {"a": {"method": "lora_ranks", "lora.ranks_from": {"variant": "c"}}, "b": {}}
+    },
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("named", MISTAKES)
 def test_a_mistake_is_named(tiny_config: Config, named: str) -> None:
-    axes, more = MISTAKES[named]
     with pytest.raises(UserError, match=re.escape(named)):
-        cells_of(tiny_config(), axes, **more)
+        cells_of(tiny_config(), MISTAKES[named])
 
 
 @pytest.mark.parametrize(
@@ -107,6 +102,8 @@ def test_cells_can_be_left_out(tiny_config: Config, exclude: list[dict[str, Any]
     axes = {"seed": [0, 1], "lora.target_modules": [["q"], ["q", "v"]], "variant": {"a": {}, "b": {}}}
     cells = cells_of(tiny_config(), axes, exclude=exclude)
     assert [" ".join(word(value) for value in c.values.values()) for c in cells] == left
+    with pytest.raises(UserError, match="'sed' is no axis; there are: seed, lora"):
+        cells_of(tiny_config(), axes, exclude=[{"sed": 0}])
 
 
 def test_the_learning_rate_that_one_cell_chose_is_that_of_the_others(tiny_config: Config, tmp_path: Path) -> None:

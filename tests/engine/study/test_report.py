@@ -2,10 +2,8 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-import pytest
 
 from autolora.configs.schema import RunConfig
 from autolora.engine import ranks
@@ -18,8 +16,8 @@ from autolora.engine.study.stage import study_sections, write_study_report
 from autolora.engine.study.tables import collect, with_others
 from tests.helpers.evidence import evidence_of
 from tests.helpers.finished import finish, with_study
+from tests.helpers.study_results import results
 
-KIND = "hypergradient.type"
 Config = Callable[..., RunConfig]
 
 
@@ -40,33 +38,28 @@ def section(folder: StudyFolder, title: str) -> list[list[str]]:
     return [row[2:-2].split(" | ") for row in rows[2:]]
 
 
-def with_ranks(cell: Cell, *values: int, **more: Any) -> None:
-    """Ends a cell whose layers got these ranks."""
-    finish(cell, 0.5, **more)
-    ranks.save(
-        RankRecord(4, tuple(LayerRank(f"a.{i}.query", rank) for i, rank in enumerate(values))), cell.folder.ranks
-    )
+def with_ranks(number: int, cell: Cell) -> None:
+    """Ends a cell that has found ranks."""
+    finish(cell, 0.5)
+    ranks.save(RankRecord(4, (LayerRank("a.0.query", 1),)), cell.folder.ranks)
 
 
 def test_null_truth_rates_and_lists_on_the_axes_are_told_apart(tiny_config: Config, tmp_path: Path) -> None:
     axes = {
-        "task.train_rows": [None, 500],
-        "retrain.learning_rate": [1e-4, 1e-5],
-        "lora.target_modules": [["query"], ["value"]],
-        "task.path": ["w", "x"],
-        "seed": [0, 1],
-    }
+        "task.train_rows": [None, 500], "retrain.learning_rate": [1e-4, 1e-5], "task.path": ["w", "x"],
+        "lora.target_modules": [["query"], ["value"]], "seed": [0, 1],
+    }  # fmt: skip
     config = with_study(tiny_config("--method", "lora", "--task.type", "text", "--task.path", "w"), axes)
-    results = drawn(config, StudyFolder(tmp_path), lambda number, cell: with_ranks(cell, 1))
-    assert results["retrain.learning_rate"].dtype == float
-    assert set(results["task.train_rows"]) == {"null", "500"}
-    assert set(results["task"]) == {"sample (w)", "sample (x)"}, "each path is a task of its own"
+    found = drawn(config, StudyFolder(tmp_path), with_ranks)
+    assert found["retrain.learning_rate"].dtype == float
+    assert set(found["task.train_rows"]) == {"null", "500"}
+    assert set(found["task"]) == {"sample (w)", "sample (x)"}, "each path is a task of its own"
     names = [row[0] for row in section(StudyFolder(tmp_path), "Metric by task")]
     assert names[0] == "train_rows null, learning_rate 0.0001, target_modules [query]"
     assert len(names) == len(set(names)) == 8
-    write_parquet(tmp_path / "other.parquet", results.assign(score=9.0))
+    write_parquet(tmp_path / "other.parquet", found.assign(score=9.0))
     both = with_others(StudyFolder(tmp_path).results, [str(tmp_path / "other.parquet")])
-    assert both["score"].to_list() == results["score"].to_list(), "of equal cells those of this study count"
+    assert both["score"].to_list() == found["score"].to_list(), "of equal cells those of this study count"
 
 
 def test_the_log_loss_of_a_cell_is_that_of_all_its_held_out_rows(tiny_config: Config, tmp_path: Path) -> None:
@@ -74,7 +67,7 @@ def test_the_log_loss_of_a_cell_is_that_of_all_its_held_out_rows(tiny_config: Co
     axes = {"seed": [0, 1], "variant": {"autolora": {}, "lora": {"method": "lora"}}}
 
     def finished(number: int, cell: Cell) -> None:
-        with_ranks(cell, 1)
+        with_ranks(number, cell)
         if cell.config.method == "lora":
             write_parquet(cell.folder.row_losses, pd.DataFrame({"loss": [0.25, 1.75], "weight": [1.0, 1.0]}))
 
@@ -84,10 +77,7 @@ def test_the_log_loss_of_a_cell_is_that_of_all_its_held_out_rows(tiny_config: Co
 
 
 def test_a_cell_that_copies_a_search_adds_none_of_its_measurements(tiny_config: Config, tmp_path: Path) -> None:
-    axes = {
-        KIND: {"sama": {"hypergradient.eta": 0.5}},
-        "variant": {"own": {}, "copy": {"answer.from": {"variant": "own"}}},
-    }
+    axes = {"variant": {"own": {}, "copy": {"answer.from": {"variant": "own"}}}}
     cells = expand(with_study(tiny_config(), axes), StudyFolder(tmp_path))
     for cell in cells:
         finish(cell, 0.5)
@@ -125,18 +115,12 @@ def test_tasks_of_other_metrics_share_a_table_and_what_differs_is_said(tiny_conf
 
 
 def test_a_chosen_reference_is_in_the_titles_of_the_paired_tables_and_learned_ranks_alone_are_compared() -> None:
-    cells = [(row, seed) for row in ("none", "darts", "lora") for seed in (0, 1)]
-    frame = pd.DataFrame(cells, columns=["row", "seed"]).assign(
-        task="sst2", main_metric="f1", score=[0.1, 0.2, 0.3, 0.5, 0.2, 0.2], log_loss=[0.9, 0.8, 0.5, 0.6, 0.7, 0.7],
-        lora_parameters=8, mean_rank=1.0, layers=[["a", "b"]] * 6, ranks=[[1, 2]] * 4 + [[2, 1]] * 2, shares=None,
-        outer_loss=None, method=["autolora"] * 4 + ["lora"] * 2,
-    )  # fmt: skip
-    frame["seconds.total"] = 1.0
-    found = {section.title: section for section in study_sections(frame, "darts")}
-    of_loss = found["Log loss: paired differences, same task and seed: darts"]
-    assert of_loss.table["darts against"].to_list() == ["none", "lora"]
-    assert of_loss.table["mean difference, nats"].to_list() == pytest.approx([0.3, 0.15])
-    assert "Wilcoxon" in found["Metric: paired differences, same task and seed: darts"].note
+    frame = results().assign(shares=None, outer_loss=None)
+    frame["layers"], frame["ranks"] = [["a", "b"]] * len(frame), [[1, 2]] * len(frame)
+    found = {section.title: section for section in study_sections(frame, "lora")}
+    of_loss = found["Log loss: paired differences, same task and seed: lora"]
+    assert of_loss.table["lora against"].to_list() == ["autolora", "adalora"]
+    assert "Wilcoxon" in found["Metric: paired differences, same task and seed: lora"].note
     agreement = found["Agreement of ranks"].table
-    assert agreement[""].to_list() == ["none", "darts"], "other methods read no hypergradient"
+    assert agreement[""].to_list() == ["autolora"], "other methods read no hypergradient"
     assert not [title for title in found if "L_val" in title]

@@ -1,7 +1,6 @@
 """verdict.json: what stands in it for a decided verdict, an undecided one, and one for which nothing was trained."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +32,10 @@ def shown(pairs: int, better: float, *others: str) -> PairLosses:
 
 
 def written(tmp_path: Path, found: PairLosses | None, *arguments: str, record: RankRecord = RECORD) -> dict[str, Any]:
-    """The content of verdict.json, which its reader accepts."""
+    """The content of verdict.json."""
     config, run = parse(["--name", "a", *arguments]).config, RunFolder(tmp_path / "a")
     write_verdict(found, Arms(config, run, record, {"a": 64, "b": 64}, 0.02))
-    content: dict[str, Any] = json.loads(run.verdict_summary.read_text())
-    assert read_json(run.verdict_summary) == content
-    return content
+    return read_json(run.verdict_summary)
 
 
 def test_a_decided_verdict_is_about_the_pairs_of_the_look_that_decided(tmp_path: Path) -> None:

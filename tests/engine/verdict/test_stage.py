@@ -1,7 +1,6 @@
 """--stage verdict without trainings: what is trained, of which trainings the gain is the mean, and --overwrite."""
 
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -100,16 +99,6 @@ def test_the_gain_is_of_both_heads_also_where_the_time_was_over_between_them(ver
     found, _ = verdict(launcher)
     assert [config.name for config in launcher.trained[:2]] == ["head-2", "pair-02-learned"]
     assert found["gain"] == pytest.approx(2.45 - (1 + 0.1 * (1 + found["pairs"]) / 2))
-
-
-def test_a_head_that_was_removed_is_trained_again_and_no_further_pair(verdict: Callable[..., Any]) -> None:
-    """Without it, the gain compared other seeds than before."""
-    before, folder = verdict(FakeLauncher(better(0.3)))
-    shutil.rmtree(folder.verdict / "cells" / "head-1")
-    launcher = FakeLauncher(better(0.3))
-    found, _ = verdict(launcher)
-    assert [config.name for config in launcher.trained] == ["head-1"]
-    assert found == before
 
 
 def test_the_gain_over_a_base_model_without_a_head_is_of_all_pairs_too(

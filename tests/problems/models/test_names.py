@@ -10,17 +10,10 @@ NAMES = {
         ["0 query", "11 value", "classifier"],
     ),
     "t5": (
-        [
-            f"{stack}.block.{i}.layer.{part}.q"
-            for stack in ("encoder", "decoder")
-            for i in (0, 1)
-            for part in ("0.SelfAttention", "1.EncDecAttention")
-            if stack == "decoder" or part.startswith("0")
-        ],
-        ["encoder 0 layer.0.SelfAttention.q", "encoder 1 layer.0.SelfAttention.q"]
-        + [
-            f"decoder {i} layer.{part}.q" for i in (0, 1) for part in ("0.SelfAttention", "1.EncDecAttention")
-        ],
+        ["encoder.block.0.layer.0.SelfAttention.q", "decoder.block.0.layer.0.SelfAttention.q",
+         "decoder.block.0.layer.1.EncDecAttention.q"],
+        ["encoder 0 layer.0.SelfAttention.q", "decoder 0 layer.0.SelfAttention.q",
+         "decoder 0 layer.1.EncDecAttention.q"],
     ),
     "experts": (
         [f"model.layers.{i}.mlp.experts.{j}.up_proj" for i in (0, 1) for j in (0, 1)],

@@ -53,8 +53,6 @@ def test_targets_mean_what_they_mean_in_peft(llama: Any, targets: Any, names: li
     [
         AdaLoraConfig(target_modules=["q_proj"], total_step=9),
         LoraConfig(target_modules=["q_proj"], use_dora=True),
-        LoraConfig(target_modules=["q_proj"], rank_pattern={"q_proj": 2}),
-        LoraConfig(target_modules="all-linear", exclude_modules=["q_proj"]),
         LoraConfig(target_modules=["q_proj"], init_lora_weights=False),
     ],
 )

@@ -1,6 +1,5 @@
 """Conversations as a task: what is left out and told, which answers are written, how texts are scored."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -16,17 +15,9 @@ from autolora.problems.tasks.chat import Conversations, exact_match
 from autolora.problems.tasks.formats import Conversation
 from autolora.problems.tasks.losses import IGNORED
 from autolora.problems.tasks.template import Template
+from tests.contract.inputs import lines
 from tests.helpers.chat_toys import OURS, SYSTEM, TURNS, chat_tokenizer
 from tests.helpers.generation_toys import e2e_rows, write_e2e
-
-
-def write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-def rows_of(count: int = 12) -> list[dict[str, Any]]:
-    return [{"prompt": f"Is {i} even?", "completion": "yes " * (1 + i)} for i in range(count)]
 
 
 def task(path: Path, **settings: Any) -> Conversations:
@@ -38,13 +29,13 @@ def encoded(of: Conversations, tokenizer: Any) -> tuple[Dataset, Dataset]:
     return of.encode(of.raw.train, tokenizer), of.encode(evaluated, tokenizer, split)
 
 
-def warnings(lines: list[str]) -> list[str]:
-    return [line.removeprefix("WARNING ") for line in lines if line.startswith("WARNING")]
+def warnings(log_lines: list[str]) -> list[str]:
+    return [line.removeprefix("WARNING ") for line in log_lines if line.startswith("WARNING")]
 
 
 def test_rows_are_those_of_the_template(tmp_path: Path) -> None:
     tokenizer = chat_tokenizer()
-    of = task(write(tmp_path / "a.jsonl", [{"messages": [SYSTEM, *TURNS]}, {"messages": TURNS[:2]}]))
+    of = task(lines(tmp_path / "a.jsonl", [{"messages": [SYSTEM, *TURNS]}, {"messages": TURNS[:2]}]))
     train, evaluation = encoded(of, tokenizer)
     long, short = sorted([*train, *evaluation], key=lambda row: -row["length"])
     for row, turns, learned in ((long, [SYSTEM, *TURNS], [2, 4]), (short, TURNS[:2], [1])):
@@ -63,7 +54,7 @@ def test_rows_are_those_of_the_template(tmp_path: Path) -> None:
 def test_rows_that_teach_nothing_are_left_out_and_counted(tmp_path: Path, log_lines: list[str]) -> None:
     """No answer, and a row that the template refuses."""
     given = [{"messages": TURNS[:2]}, {"messages": [TURNS[0]]}, {"messages": [SYSTEM, *TURNS]}, {"messages": TURNS}]
-    path, tokenizer = write(tmp_path / "a.jsonl", given), chat_tokenizer(OURS["no system turn"])
+    path, tokenizer = lines(tmp_path / "a.jsonl", given), chat_tokenizer(OURS["no system turn"])
     train, evaluation = encoded(task(path, validation_path=str(path)), tokenizer)
     assert len(train) == len(evaluation) == 2
     where = f"--task.path: {path}"
@@ -73,14 +64,15 @@ def test_rows_that_teach_nothing_are_left_out_and_counted(tmp_path: Path, log_li
         f"{where}: 1 of 3 rows teach nothing; the first is row 2: TemplateError: No system turn here; they are left "
         "out",
     ]
-    path = write(tmp_path / "b.jsonl", given[1:2])
+    path = lines(tmp_path / "b.jsonl", given[1:2])
     with pytest.raises(UserError, match=r"b\.jsonl: 1 of 1 rows teach nothing; .* no assistant turn after a user's"):
         encoded(task(path, validation_path=str(path)), tokenizer)
 
 
 def test_long_rows_are_cut_at_their_end(tmp_path: Path, log_lines: list[str]) -> None:
     tokenizer = chat_tokenizer()
-    path = write(tmp_path / "a.jsonl", [*rows_of(), {"prompt": "why " * 60, "completion": "so"}])
+    rows = [{"prompt": f"Is {i} even?", "completion": "yes " * (1 + i)} for i in range(12)]
+    path = lines(tmp_path / "a.jsonl", [*rows, {"prompt": "why " * 60, "completion": "so"}])
     whole, _ = encoded(task(path, validation_path=str(path)), tokenizer)
     most = sorted(whole["length"])[6]
     log_lines.clear()
@@ -96,7 +88,7 @@ def test_long_rows_are_cut_at_their_end(tmp_path: Path, log_lines: list[str]) ->
 
 def test_a_text_is_learned_whole_without_a_template(tmp_path: Path) -> None:
     tokenizer = chat_tokenizer(None)
-    of = task(path := write(tmp_path / "a.jsonl", [{"text": "The Mill is a pub."}, {"text": "Zizzi<|endoftext|>"}]),
+    of = task(path := lines(tmp_path / "a.jsonl", [{"text": "The Mill is a pub."}, {"text": "Zizzi<|endoftext|>"}]),
               validation_path=str(path))  # fmt: skip
     train, evaluation = encoded(of, tokenizer)
     for row, text in zip(train, ("The Mill is a pub.<|endoftext|>", "Zizzi<|endoftext|>"), strict=True):
@@ -112,20 +104,19 @@ def test_a_text_that_a_template_has_rendered_gets_no_second_beginning(tmp_path: 
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
         single="<bos> $A", special_tokens=[("<bos>", tokenizer.bos_token_id)]
     )
-    path = write(tmp_path / "a.jsonl", [{"text": "a pub"}, {"text": "<bos>a pub"}])
+    path = lines(tmp_path / "a.jsonl", [{"text": "a pub"}, {"text": "<bos>a pub"}])
     train, _ = encoded(task(path, validation_path=str(path)), tokenizer)
     assert [tokenizer.decode(ids) for ids in train["input_ids"]] == ["<bos>a pub<|endoftext|>"] * 2
 
 
 def test_records_are_trained_on_by_reference_and_evaluated_by_source(tmp_path: Path) -> None:
-    """E2E: the test split if it is there; the plain template; beams and smoothing of the recipe."""
+    """E2E: the test split if it is there; the plain template."""
     of, tokenizer = task(write_e2e(tmp_path / "e2e"), format="e2e", metrics=["bleu", "exact_match"]), chat_tokenizer()
     train, evaluation = encoded(of, tokenizer)
     assert ([*of.raw.evaluation], len(train), len(evaluation)) == (["test"], 24, 4)
     assert tokenizer.decode(train[0]["input_ids"]) == (
         f"name : Blue Spice | Type : pub | area : riverside<bos> {e2e_rows()[0]['human_reference']}<|endoftext|>"
     )
-    assert (of.config.smoothing, of.config.decoding.num_beams) == (0.1, 10)
     assert len(of.decoded(evaluation)) == 4
     references = [Conversation.of(row).references for row in evaluation]
     assert [len(found) for found in references] == [2] * 4

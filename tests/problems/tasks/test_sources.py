@@ -2,7 +2,6 @@
 
 import gzip
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -76,18 +75,6 @@ def test_splits_that_a_folder_does_not_name_are_given_by_patterns(tmp_path: Path
     assert {name: len(rows) for name, rows in found.items()} == {"train_sft": 3, "train_gen": 2}
 
 
-@pytest.mark.parametrize(
-    ("expression", "expected"),
-    [("test", [7, 8]), ("train[:2]", [0, 1]), ("test+train[1:3]", [7, 8, 1, 2]), ("train[-20%:]", [4])],
-)
-def test_expressions(expression: str, expected: list[int]) -> None:
-    splits: Mapping[str, Dataset] = {
-        "train": Dataset.from_dict({"a": range(5)}),
-        "test": Dataset.from_dict({"a": [7, 8]}),
-    }
-    assert rows_of(splits, expression)["a"][:] == expected
-
-
 def test_the_digest_is_of_values_in_their_order() -> None:
     rows = Dataset.from_dict({"a": range(4), "b": ["x"] * 4})
     assert digest(rows.select([2, 3])) == digest(Dataset.from_dict({"b": ["x"] * 2, "a": [2, 3]}))
@@ -118,6 +105,8 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path, name: str, content: str
     assert "\n" not in str(caught.value)
 
 
-def test_a_split_that_is_not_there_is_told_with_those_that_are() -> None:
+def test_an_expression_joins_parts_of_splits_that_are_there() -> None:
+    splits = {"train": Dataset.from_dict({"a": range(5)}), "test": Dataset.from_dict({"a": [7, 8]})}
+    assert rows_of(splits, "test+train[-40%:]")["a"][:] == [7, 8, 3, 4]
     with pytest.raises(UserError, match=r"--task.evaluation_split.*nope.*'train'"):
-        rows_of({"train": Dataset.from_dict({"a": [1]})}, "nope")
+        rows_of(splits, "nope")

@@ -42,10 +42,6 @@ def tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", padding_side=request.param)
 
 
-def rows_of(*sentences: tuple[list[str], list[str]]) -> Dataset:
-    return Dataset.from_dict({"tokens": [s[0] for s in sentences], "tags": [s[1] for s in sentences]})
-
-
 def test_tags_are_those_of_the_training_rows_outside_first_and_by_type(tmp_path: Path) -> None:
     task = task_of(tmp_path)
     assert task.classes == ["O", "B-DNA", "I-DNA", "B-RNA", "B-protein"]
@@ -94,14 +90,15 @@ def test_words_without_a_token_are_predicted_o_and_counted(tmp_path: Path, token
         (["a", "\x07", "c"], ["B-RNA", "B-DNA", "B-RNA"]),  # the control character is nothing to the tokenizer
         (["\x07"], ["B-DNA"]),  # a sentence of nothing
     ]
-    encoded = task.encode(rows_of(*sentences), tokenizer, "test")
+    words, tags = zip(*sentences, strict=True)
+    encoded = task.encode(Dataset.from_dict({"tokens": words, "tags": tags}), tokenizer, "test")
     found = right(task, tokenizer, encoded)
     predicted = [["B-protein", "O", "O", "O"], ["B-RNA", "O", "B-RNA"], ["O"]]
     metrics = task.metrics(found, encoded, 0.0)
     assert metrics["recall"] == pytest.approx(3 / 6), "all six entities count"
-    assert metrics == pytest.approx(score_ner([tags for _, tags in sentences], predicted))
+    assert metrics == pytest.approx(score_ner(list(tags), predicted))
     table = task.predictions(found, encoded)
-    assert table["predicted"].tolist() == [tag for tags in predicted for tag in tags]
+    assert table["predicted"].tolist() == [tag for row in predicted for tag in row]
     assert table.iloc[5].to_dict() == {"sentence": 1, "word": "\x07", "tag": "B-DNA", "predicted": "O"}
 
 
@@ -123,21 +120,20 @@ def test_numbers_of_tags_have_the_names_of_the_columns_type(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("train", "test", "said"),
+    ("row", "said"),
     [
-        (TRAIN, "a O\n\nb B-x\n", r"--task.test_path: .*t\.conll: label 'B-x' does not occur"),
-        ({"tokens": ["a", "b"], "tags": ["O"]}, TRAIN, "not as many tags as words"),
-        ({"tokens": ["a"], "tags": ["S-x"]}, TRAIN, "tag 'S-x' is not allowed; allowed: O, B-TYPE"),
-        ({"words": ["a"], "tags": ["O"]}, TRAIN, "no column 'tokens'; it has: words, tags"),
+        ({"tokens": ["a", "b"], "tags": ["O"]}, "not as many tags as words"),
+        ({"tokens": ["a"], "tags": ["S-x"]}, "tag 'S-x' is not allowed; allowed: O, B-TYPE"),
+        ({"words": ["a"], "tags": ["O"]}, "no column 'tokens'; it has: words, tags"),
     ],
 )
-def test_what_cannot_be_learned_is_one_line(
-    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, train: Any, test: str, said: str
-) -> None:
-    more = {}
-    if not isinstance(train, str):
-        (tmp_path / "d.jsonl").write_text(json.dumps(train))
-        more, train = {"path": str(tmp_path / "d.jsonl")}, TRAIN
-    task = task_of(tmp_path, train, test, **more)
+def test_rows_without_a_tag_a_word_are_refused(tmp_path: Path, row: dict[str, Any], said: str) -> None:
+    (tmp_path / "d.jsonl").write_text(json.dumps(row))
     with pytest.raises(UserError, match=said):
+        _ = task_of(tmp_path, path=str(tmp_path / "d.jsonl")).raw
+
+
+def test_a_tag_that_training_lacks_is_refused(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    task = task_of(tmp_path, test="a O\n\nb B-x\n")
+    with pytest.raises(UserError, match=r"--task.test_path: .*t\.conll: label 'B-x' does not occur"):
         task.encode(task.raw.evaluation["test"], tokenizer, "test")

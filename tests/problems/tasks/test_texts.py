@@ -1,6 +1,5 @@
 """A table of texts and labels: its columns, classes and numbers, and their metrics."""
 
-import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +27,7 @@ def table(path: Path, rows: list[tuple[Any, Any]], columns: tuple[str, str] = ("
     if path.suffix == ".csv":
         frame.to_csv(path, index=False)
     else:
-        path.write_text("".join(json.dumps(dict(zip(columns, row, strict=True))) + "\n" for row in rows))
+        frame.to_json(path, orient="records", lines=True)
     return str(path)
 
 
@@ -45,21 +44,20 @@ def encoded(task: Texts, split: str | None = None) -> list[Any]:
     return task.collate(make_tokenizer())([found[number] for number in range(len(found))])["labels"].tolist()
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
 @pytest.mark.parametrize(
-    ("labels", "classes", "numbers"),
+    ("ending", "labels", "classes", "numbers"),
     [
-        (["b", " a", "b ", "a"], ["a", "b"], [1, 0, 1, 0]),
-        ([10, 9, 10, 9], ["9", "10"], [1, 0, 1, 0]),
-        ([1.0, 0.0, 1.0, -1.0], ["-1", "0", "1"], [2, 1, 2, 0]),
+        ("csv", ["b", " a", "b ", "a"], ["a", "b"], [1, 0, 1, 0]),
+        ("csv", [10, 9, 10, 9], ["9", "10"], [1, 0, 1, 0]),
+        ("jsonl", [10, 9, 10, 9], ["9", "10"], [1, 0, 1, 0]),
+        ("jsonl", [1.0, 0.0, 1.0, -1.0], ["-1", "0", "1"], [2, 1, 2, 0]),
     ],
 )
 def test_classes_are_found_in_the_training_rows_numbers_by_value(
-    tmp_path: Path, suffix: str, labels: list[Any], classes: list[str], numbers: list[int]
+    tmp_path: Path, ending: str, labels: list[Any], classes: list[str], numbers: list[int]
 ) -> None:
     texts = [text for text, _ in ROWS]
-    shown = [int(label) if isinstance(label, float) and suffix == ".csv" else label for label in labels]
-    task = task_of(table(tmp_path / f"d{suffix}", list(zip(texts, shown, strict=True))))
+    task = task_of(table(tmp_path / f"d.{ending}", list(zip(texts, labels, strict=True))))
     assert task.classes == classes
     assert task.raw.train["text"][:] == texts
     assert encoded(task) == encoded(task, "validation") == numbers
@@ -77,10 +75,10 @@ def test_the_names_in_a_columns_type_are_its_classes_in_their_order(tmp_path: Pa
 
 
 def test_a_pair_is_encoded_as_its_tokens_and_padded_to_its_batch(tmp_path: Path) -> None:
-    path, tokenizer = tmp_path / "d.jsonl", make_tokenizer()
-    rows = [{"a": "the film", "b": "dull", "label": 1}, {"a": "our room is", "b": "the", "label": 0}]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    task = task_of(str(path), text_columns=["a", "b"], max_length=8)
+    rows = pd.DataFrame({"a": ["the film", "our room is"], "b": ["dull", "the"], "label": [1, 0]})
+    rows.to_csv(tmp_path / "d.csv", index=False)
+    task = task_of(str(tmp_path / "d.csv"), text_columns=["a", "b"], max_length=8)
+    tokenizer = make_tokenizer()
     found = task.encode(task.raw.train, tokenizer)
     parts = [tokenizer.convert_ids_to_tokens(ids) for ids in found["input_ids"]]
     assert parts[0] == ["<s>", "the", "film", "</s>", "dull", "</s>"]
@@ -123,10 +121,9 @@ def test_the_metrics_of_numbers_are_their_definitions_in_the_file_s_units(tmp_pa
     assert (constant["spearman"], constant["pearson"]) == (0.0, 0.0)
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
-def test_numbers_are_learned_with_mean_0_and_deviation_1(tmp_path: Path, suffix: str) -> None:
+def test_numbers_are_learned_with_mean_0_and_deviation_1(tmp_path: Path) -> None:
     rows = [(text, number) for (text, _), number in zip(ROWS, (1, 2, 4, 5), strict=True)]
-    task = task_of(table(tmp_path / f"d{suffix}", rows), kind="regression")
+    task = task_of(table(tmp_path / "d.csv", rows), kind="regression")
     assert encoded(task) == pytest.approx([-2 / 2.5**0.5, -1 / 2.5**0.5, 1 / 2.5**0.5, 2 / 2.5**0.5])
     assert task.label_scale is not None
     assert (task.label_scale.mean, task.label_scale.deviation) == (3.0, pytest.approx(2.5**0.5))
@@ -162,7 +159,6 @@ def test_rows_beyond_those_to_train_on_are_unused_unless_they_are_copies(tmp_pat
 @pytest.mark.parametrize(
     ("settings", "rows", "said"),
     [
-        ({}, [("a", "x"), ("b", "")], "1 rows have nothing in column 'label', the first is row 2"),
         ({}, [("a", "x"), (" ", "y")], "1 rows have nothing in column 'text', the first is row 2"),
         ({}, [("a", "x"), ("b", "x")], "column 'label' has one label alone"),
         ({"kind": "regression"}, [("a", "1"), ("b", "nan")], "column 'label' has labels that are no numbers"),
