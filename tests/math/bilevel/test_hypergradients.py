@@ -164,21 +164,3 @@ def test_several_inner_steps_differentiate_the_last_one(method: str) -> None:
     toy = lora_toy(method, unroll_steps=3, steps=6, eta=0.1, radius=RADIUS, terms=0, dropout=0.1)
     assert toy.outer.count == 2
     agree(toy.outer.implicit, unrolled(toy, 0.1)[1], TOLERANCES[method])
-
-
-def test_exact_is_the_gradient_of_algorithm_1() -> None:
-    """d L_val(W - eta dL_tr/dW) / d beta written down as it stands in the paper, without torch.func."""
-    toy = lora_toy("exact", eta="lr", rate=0.1)
-    net = toy.inner.module
-    names = [name for name, p in net.named_parameters() if p.requires_grad]
-    beta = toy.outer.beta_before.clone().requires_grad_()
-    weights = {n: w.requires_grad_() for n, w in zip(names, toy.before, strict=True)}
-
-    def loss(weights: dict[str, Tensor], batch: dict[str, Tensor]) -> Tensor:
-        gates = beta.softmax(dim=-1) * 8
-        return torch.func.functional_call(net, weights, (batch, gates))
-
-    gradient = torch.autograd.grad(loss(weights, toy.train), list(weights.values()), create_graph=True)
-    moved = {n: w - 0.1 * g for (n, w), g in zip(weights.items(), gradient, strict=True)}
-    (expected,) = torch.autograd.grad(loss(moved, toy.held_out), beta)
-    assert torch.allclose(toy.outer.gradient_seen, expected, rtol=1e-10, atol=1e-14)

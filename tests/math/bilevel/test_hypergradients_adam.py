@@ -9,7 +9,6 @@ from torch import Tensor
 
 from autolora.problems.bilevel import SelectionVariables
 from tests.helpers.bilevel_toys import (
-    Batch,
     LoraNet,
     Toy,
     agree,
@@ -95,16 +94,11 @@ def test_exact_adamw_is_exact_at_the_first_step_and_finite_where_b_is_0() -> Non
     toy = adamw_toy(steps=1, eta=1.0)
     agree(toy.outer.implicit, unrolled(toy, 1.0, update_of(toy))[1], EXACT)
     net = LoraNet(4, 0.0)
-    with torch.no_grad():
-        for weight in net.b:
-            weight.zero_()
-
-    def draw() -> Batch:
-        return {"x": torch.randn(16, 5), "y": torch.randint(3, (16,))}
-
-    toy = make_toy(
-        net, SelectionVariables(2, 4, "softmax"), (draw, draw), "exact_adamw", eta=0.1, rate=RATE, optimizer=ADAMW
-    )
+    for weight in net.b:
+        torch.nn.init.zeros_(weight)
+    batch = {"x": torch.randn(16, 5), "y": torch.randint(3, (16,))}
+    options = {"eta": 0.1, "rate": RATE, "optimizer": ADAMW}
+    toy = make_toy(net, SelectionVariables(2, 4), (lambda: batch, lambda: batch), "exact_adamw", **options)
     assert not any(toy.inner.optimizer.state[weight]["exp_avg_sq"].any() for weight in net.a)
     assert toy.outer.implicit.isfinite().all()
     assert toy.outer.implicit.any()

@@ -1,6 +1,5 @@
 """The unroll of several inner steps, against torch.func through all of them."""
 
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -17,22 +16,14 @@ pytestmark = pytest.mark.usefixtures("float64")
 RATES = [0.05, 0.1, 0.15, 0.1]
 
 
-@dataclass
-class Seen:
-    """What the inner steps of one outer step were: W before each, and its batch."""
-
-    weights: list[list[Tensor]] = field(default_factory=list)
-    batches: list[data.Batch] = field(default_factory=list)
-
-
-def watched(count: int, **options: Any) -> tuple[Toy, Seen]:
-    """A toy after one outer step with `count` inner steps, and what these were."""
-    toy, seen = lora_toy("unrolled", unroll_steps=count, steps=0, **options), Seen()
+def watched(count: int, **options: Any) -> tuple[Toy, list[list[Tensor]], list[data.Batch]]:
+    """A toy after one outer step with `count` inner steps, W before each of these, and their batches."""
+    toy, weights, batches = lora_toy("unrolled", unroll_steps=count, steps=0, **options), [], []
     for _ in range(count):
         toy.step()
-        seen.weights.append(toy.before)
-        seen.batches.append(toy.inner.batch)
-    return toy, seen
+        weights.append(toy.before)
+        batches.append(toy.inner.batch)
+    return toy, weights, batches
 
 
 def whole(batch: data.Batch) -> Batch:
@@ -40,10 +31,10 @@ def whole(batch: data.Batch) -> Batch:
     return {key: torch.cat([part[key] for part, _ in batch.parts]) for key in batch.parts[0][0]}
 
 
-def through_all_steps(toy: Toy, seen: Seen, etas: list[float]) -> Tensor:
+def through_all_steps(toy: Toy, before: list[list[Tensor]], batches: list[data.Batch], etas: list[float]) -> Tensor:
     """The gradient of L_val through W_n(beta). Each W_t(beta) has the value that it had, and the derivative of
     W_(t-1)(beta) - eta_t dL_t/dW; if the steps were plain gradient descent of these rates, it is that descent."""
-    net, held_out = toy.inner.module, whole(toy.outer.batch)
+    net = toy.inner.module
     names = [name for name, p in net.named_parameters() if p.requires_grad]
     beta = toy.outer.beta_before
 
@@ -52,20 +43,18 @@ def through_all_steps(toy: Toy, seen: Seen, etas: list[float]) -> Tensor:
         return functional_call(net, dict(zip(names, weights, strict=True)), (batch, gates, mask))
 
     # Without dropout where a batch has several parts.
-    masks = [
-        net.mask(batch) if len(batch.parts) == 1 else torch.tensor(1.0) for batch in (*seen.batches, toy.outer.batch)
-    ]
-    values = [*seen.weights, toy.after]
+    all_batches, values = [*batches, toy.outer.batch], [*before, toy.after]
+    masks = [net.mask(batch) if len(batch.parts) == 1 else torch.tensor(1.0) for batch in all_batches]
 
     def lost(beta: Tensor) -> Tensor:
         weights = values[0]
         for number, eta in enumerate(etas):
-            slope = partial(grad(loss), batch=whole(seen.batches[number]), mask=masks[number])
+            slope = partial(grad(loss), batch=whole(batches[number]), mask=masks[number])
             there = slope(weights, beta)
             moved = [w - eta * g for w, g in zip(weights, there, strict=True)]
             # The value of the step that was taken, whatever took it.
             weights = [m + (v - m).detach() for m, v in zip(moved, values[number + 1], strict=True)]
-        return loss(weights, beta, held_out, masks[-1])
+        return loss(weights, beta, whole(toy.outer.batch), masks[-1])
 
     at = beta.clone().requires_grad_()
     (found,) = torch.autograd.grad(lost(at), at)
@@ -77,14 +66,14 @@ def through_all_steps(toy: Toy, seen: Seen, etas: list[float]) -> Tensor:
 def test_it_is_the_gradient_through_all_inner_steps(count: int, eta: Any, parts: tuple[int, ...]) -> None:
     """Under a learning rate that changes from step to step, dropout, and batches in parts."""
     schedule = partial(torch.optim.lr_scheduler.LambdaLR, lr_lambda=lambda step: RATES[step % 4])
-    toy, seen = watched(count, rate=1.0, scheduler=schedule, eta=eta, dropout=0.0 if parts else 0.1, parts=parts)
+    found = watched(count, rate=1.0, scheduler=schedule, eta=eta, dropout=0.0 if parts else 0.1, parts=parts)
     etas = {"lr": RATES[:count], "betty": [1.0] * count}.get(eta, [eta] * count)
-    agree(toy.outer.gradient_seen, through_all_steps(toy, seen, etas), 1e-9)
+    agree(found[0].outer.gradient_seen, through_all_steps(*found, etas), 1e-9)
 
 
 def test_after_steps_of_adam_it_is_that_of_descent_at_their_weights() -> None:
-    toy, seen = watched(3, optimizer=torch.optim.AdamW, rate=0.01, eta=0.2, dropout=0.1)
-    agree(toy.outer.gradient_seen, through_all_steps(toy, seen, [0.2] * 3), 1e-9)
+    found = watched(3, optimizer=torch.optim.AdamW, rate=0.01, eta=0.2, dropout=0.1)
+    agree(found[0].outer.gradient_seen, through_all_steps(*found, [0.2] * 3), 1e-9)
 
 
 def test_the_steps_since_the_last_outer_step_are_kept_and_then_forgotten() -> None:

@@ -5,9 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from autolora.configs.schema import RunConfig
-from autolora.engine.run.context import Context
-from autolora.engine.search.search import build_search
+from autolora.engine.search.search import SearchEngine
 from autolora.problems.machine.compute import Compute
 
 BF16 = ("--model.dtype", "bf16")
@@ -21,10 +19,8 @@ def test_autocast_computes_in_bf16_and_only_when_asked() -> None:
 
 
 @pytest.mark.parametrize("kind", ["roberta", "gpt2"])
-def test_frozen_weights_are_bf16_and_trained_ones_fp32(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], kind: str
-) -> None:
-    engine = build_search(run_of(tiny_config(*BF16, kind=kind)), second_order=False)
+def test_frozen_weights_are_bf16_and_trained_ones_fp32(built: Callable[..., SearchEngine], kind: str) -> None:
+    engine = built(*BF16, kind=kind)
     parameters = [(n, p) for n, p in engine.lora.module.named_parameters() if ".original_module." not in n]
     for name, parameter in parameters:
         assert parameter.dtype == (torch.float32 if parameter.requires_grad else torch.bfloat16), name
@@ -34,14 +30,14 @@ def test_frozen_weights_are_bf16_and_trained_ones_fp32(
 @pytest.mark.trains
 @pytest.mark.parametrize(("kind", "compute"), [("bert", "bf16"), ("llama", "fp32")])
 def test_a_search_with_bf16_weights_is_close_to_that_with_fp32_weights(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], kind: str, compute: str
+    built: Callable[..., SearchEngine], kind: str, compute: str
 ) -> None:
     """The logits of the same trained numbers: bf16 has 8 bits. A module that is trained whole stands among them."""
     whole = "[pooler]" if kind == "bert" else "[norm]"
     given = ("--precision", compute, "--lora.modules_to_save", whole, "--search.dropout", "false")
     found = []
     for more in ((), BF16):
-        engine = build_search(run_of(tiny_config(*given, *more, kind=kind)), second_order=False)
+        engine = built(*given, *more, kind=kind)
         engine.train()
         with torch.no_grad():
             torch.manual_seed(0)

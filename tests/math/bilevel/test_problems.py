@@ -11,7 +11,7 @@ from autolora.problems.bilevel import Level
 from autolora.problems.data import Batch
 from autolora.problems.machine.processes import Processes
 from tests.helpers import bilevel_toys
-from tests.helpers.bilevel_toys import METHODS, copies, cosine, equal, lora_toy, made, unrolled
+from tests.helpers.bilevel_toys import METHODS, copies, equal, lora_toy
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -102,17 +102,6 @@ def test_an_implicit_term_that_is_not_finite_leaves_beta() -> None:
     toy = lora_toy("exact", eta=math.inf)
     assert int(toy.outer.skipped_steps) == toy.outer.count
     assert torch.equal(toy.outer.module.beta, toy.outer.beta_before)
-
-
-@pytest.mark.parametrize(("eta", "value"), [(0.25, 0.25), ("betty", 1.0), ("lr", 0.3)])
-def test_eta(eta: Any, value: float) -> None:
-    """`lr` is the rate of the step that was taken; when the hypergradient asks, the scheduler has moved on."""
-    rates = [0.1, 0.2, 0.3, 0.4]
-    schedule = partial(torch.optim.lr_scheduler.LambdaLR, lr_lambda=lambda step: rates[step])
-    toy = lora_toy(eta=eta, rate=1.0, steps=3, scheduler=schedule)
-    assert toy.inner.optimizer.param_groups[0]["lr"] == 0.4
-    assert made("exact", eta).size(toy.last_steps[-1]) == value
-    assert cosine(toy.outer.implicit, unrolled(toy, value)[1]) == pytest.approx(1, abs=1e-9)
 
 
 @pytest.mark.parametrize("method", METHODS)

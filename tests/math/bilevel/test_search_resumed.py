@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from autolora.configs.schema import RunConfig
 from autolora.engine.disk.files import read_json_lines
 from autolora.engine.run.context import Context
 from autolora.engine.run.interrupt import Interrupted, StopRequest
 from autolora.engine.search.search import SearchHook, search
 from tests.helpers.paths import ROOT
+
+pytestmark = pytest.mark.trains
 
 
 def scramble() -> None:
@@ -59,51 +61,41 @@ CASES = {
     "sama": (("--hypergradient.type", "sama"), (3,)),
     "one's own that carries a mean": (("--hypergradient.type", f"{OWN}:Carrying"), (3,)),
     "one's own that draws": (("--hypergradient.type", f"{OWN}:Drawing"), (6,)),
-    "the unroll of all inner steps": (
-        ("--hypergradient.type", "unrolled", "--search.unroll_steps", "3", "--model.attention", "eager"),
-        (4,),
-    ),
+    "the unroll of all inner steps": (("--hypergradient.type", "unrolled", "--search.unroll_steps", "3"), (4,)),
     "without outer steps": (("--hypergradient.type", "none"), (3,)),
     "settled": (("--search.selection_learning_rate", "1e-12", "--search.patience", "2"), (5,)),
 }
 
 
-@pytest.mark.trains
 @pytest.mark.parametrize("case", CASES)
 def test_stopped_and_resumed_is_bit_equal_to_uninterrupted(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch, case: str
+    new_run: Callable[..., Context], monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
     arguments, stops = CASES[case]
     common = ("--search.steps", "8", "--search.scheduler", "cosine", "--lora.dropout", "0.1", *arguments)
-    whole = run_of(tiny_config("--name", "whole", *common, "--search.checkpoint_every", "3"))
+    whole = new_run("--name", "whole", *common, "--search.checkpoint_every", "3")
     search(whole)
     expected = result(whole)
-    for stop in stops:
-        config, request = tiny_config("--name", f"stopped{stop}", *common), StopAt(stop, monkeypatch)
+    for step in stops:
+        given = ("--name", f"stopped{step}", *common)
         scramble()
-        if expected["lines"][-1]["step"] == stop:
-            # The last step is done: there is nothing left to stop.
-            search(run_of(config, request))
-            assert request.code == 130
-        else:
-            with pytest.raises(Interrupted):
-                search(run_of(config, request))
-            scramble()
-            again = run_of(config)
-            assert not again.folder.search_summary.exists()
-            search(again)
-        assert result(run_of(config)) == expected
-        assert not run_of(config).folder.search_checkpoint.exists()
+        with suppress(Interrupted):
+            search(new_run(*given, stop=StopAt(step, monkeypatch)))
+        again = new_run(*given)
+        was_last = expected["lines"][-1]["step"] == step  # nothing is left to stop
+        assert again.folder.search_summary.exists() is was_last
+        scramble()
+        search(again)
+        assert result(again) == expected
+        assert not again.folder.search_checkpoint.exists()
 
 
-@pytest.mark.trains
 def test_a_kill_goes_on_from_the_last_checkpoint_and_writes_no_line_twice(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
+    new_run: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     common = ("--search.steps", "8", "--search.log_every", "1", "--search.checkpoint_every", "3")
-    whole = run_of(tiny_config("--name", "whole", *common))
+    whole, killed, again = (new_run("--name", name, *common) for name in ("whole", "killed", "killed"))
     search(whole)
-    config = tiny_config("--name", "killed", *common)
     original = SearchHook.after_step
 
     def die(self: SearchHook, engine: Any, over: bool) -> None:
@@ -112,13 +104,11 @@ def test_a_kill_goes_on_from_the_last_checkpoint_and_writes_no_line_twice(
             raise MemoryError
 
     monkeypatch.setattr(SearchHook, "after_step", die)
-    killed = run_of(config)
     with pytest.raises(MemoryError):
         search(killed)
+    monkeypatch.undo()
     assert [line["step"] for line in read_json_lines(killed.folder.search_metrics)] == [1, 2, 3, 4, 5]
     with open(killed.folder.search_metrics, "a") as file:
         file.write('{"step": 6, "train_lo')
-    monkeypatch.setattr(SearchHook, "after_step", original)
-    again = run_of(config)
     search(again)
     assert result(again) == result(whole)

@@ -5,51 +5,17 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from autolora.configs.schema import RunConfig
 from autolora.engine.run.context import Context
 from autolora.engine.search.search import SearchEngine, build_search
 
 Build = Callable[..., SearchEngine]
 
 
-@pytest.fixture
-def built(tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]) -> Build:
-    """built("--seed", "1", kind="gpt2"): the engine of a tiny search, before its first step."""
-
-    def make(*arguments: str, **model: object) -> SearchEngine:
-        run = run_of(tiny_config(*arguments, **model))
-        return build_search(run, second_order=run.searched.hypergradient.second_order)
-
-    return make
-
-
-def batch_of(engine: SearchEngine) -> dict[str, torch.Tensor]:
-    batches = engine.lora.batches
-    return batches.collate([batches.rows[i] for i in range(8)])
-
-
-@torch.no_grad()
-def with_random_b(engine: SearchEngine) -> None:
-    for _, b in engine.lora.gates.factors():
-        b.normal_()
-
-
-def test_the_first_loss_is_that_of_plain_lora(built: Build) -> None:
-    engine = built(dropout=0.0)
-    with_random_b(engine)
-    batch = batch_of(engine)
-    engine.lora.module.eval()
-    with torch.no_grad():
-        gated = engine.lora.training_step(batch)
-        engine.lora.gates.values = None
-        assert gated == engine.lora.module(**batch).loss
-
-
 @pytest.mark.parametrize("dropout", [True, False])
 def test_search_dropout_switches_the_models_dropout(built: Build, dropout: bool) -> None:
     engine = built("--search.dropout", str(dropout).lower())
     engine.train()
-    batch = batch_of(engine)
+    batch = engine.lora.batches[0].parts[0][0]
     first, second = (engine.lora.training_step(batch).item() for _ in range(2))
     assert (first != second) is dropout
 
@@ -59,15 +25,14 @@ def test_search_dropout_switches_the_models_dropout(built: Build, dropout: bool)
 def test_the_search_learns_both_levels_and_leaves_the_base_alone(built: Build, kind: str) -> None:
     rows = ("--task.train_rows", "16", "--search.steps", "40", "--search.warmup_ratio", "0", "--search.patience", "0")
     engine = built(*rows, "--search.learning_rate", "2e-2", kind=kind, dropout=0.0)
-    batch = batch_of(engine)
+    batch = engine.lora.batches[0].parts[0][0]
 
     def loss() -> float:
         engine.lora.module.eval()
         with torch.no_grad():
             return float(engine.lora.training_step(batch))
 
-    before = {name: p.detach().clone() for name, p in engine.lora.module.named_parameters()}
-    at_start = loss()
+    before, at_start = {name: p.detach().clone() for name, p in engine.lora.module.named_parameters()}, loss()
     engine.run()
     assert loss() < 0.7 * at_start
     for name, parameter in engine.lora.module.named_parameters():
@@ -78,26 +43,23 @@ def test_the_search_learns_both_levels_and_leaves_the_base_alone(built: Build, k
     assert engine.global_step == 40
 
 
-def test_both_halves_of_the_rows_are_used_each_for_its_problem(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
-) -> None:
-    run = run_of(tiny_config("--task.validation_share", "0.25"))
+def test_both_halves_of_the_rows_are_used_each_for_its_problem(new_run: Callable[..., Context]) -> None:
+    run = new_run("--task.validation_share", "0.25")
     engine = build_search(run, second_order=False)
     d_tr, d_val = (problem.batches.rows for problem in (engine.lora, engine.selection))
     assert (len(d_tr), len(d_val)) == (48, 16)
     orders = [problem.batches.order for problem in (engine.lora, engine.selection)]
     orders[1].lengths = orders[0].lengths
     assert orders[0].batches(0) != orders[1].batches(0), "the two must not walk in step"
-    key = str
-    assert sorted(map(key, [*d_tr["input_ids"], *d_val["input_ids"]])) == sorted(map(key, run.data.train["input_ids"]))
+    assert sorted([*d_tr["input_ids"], *d_val["input_ids"]]) == sorted(run.data.train["input_ids"])
 
 
 def test_contribution_is_the_size_of_alpha_times_that_of_the_component(built: Build) -> None:
     engine = built("--search.constraint", "none")
-    with_random_b(engine)
-    with torch.no_grad():
-        engine.selection.module.beta[0, 0] = -2.0
     a, b = engine.lora.gates.factors()[0]
+    with torch.no_grad():
+        b.normal_()
+        engine.selection.module.beta[0, 0] = -2.0
     for j in range(4):
         size = torch.outer(b[:, j], a[j]).norm() * engine.alpha()[0, j].abs()
         assert engine.contribution()[0, j].item() == pytest.approx(size.item(), rel=1e-5)

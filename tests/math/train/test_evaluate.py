@@ -1,7 +1,7 @@
 """The evaluation after a training, against sums over one row at a time in float64: a mean over labels at every batch
 size, in the precision of the weights."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,7 +20,6 @@ from autolora.engine.run.interrupt import StopRequest
 from autolora.problems.data import Data
 from autolora.problems.machine.compute import Compute
 from autolora.problems.machine.processes import ALONE
-from autolora.problems.tasks import Task
 from autolora.problems.tasks.chat import Conversations
 from tests.helpers.heads import NO, TOKENS, collate, rows_with, tiny_bert, tiny_gpt2
 
@@ -28,17 +27,12 @@ WORDS = [*TOKENS, [NO, NO, NO, NO, NO, NO], [NO, 0, 1, 1, 2, 0], [NO, 1, 1, NO, 
 """Of seven rows, one without a label: as a batch of its own its mean is no number."""
 
 
-def of_numbers() -> Any:
-    model = tiny_bert(BertForSequenceClassification, labels=1)
-    model.config.problem_type = "regression"
-    return model
-
-
-KINDS: dict[str, tuple[Callable[[], Any], list[Any]]] = {
-    "classes": (lambda: tiny_bert(BertForSequenceClassification), [0, 2, 1, 1, 0, 2, 2]),
-    "numbers": (of_numbers, [0.5, 2.0, 1.25, 1.0, 0.125, 2.0, 3.25]),
-    "words": (lambda: tiny_bert(BertForTokenClassification), WORDS),
+KINDS: dict[str, tuple[type, int, list[Any]]] = {
+    "classes": (BertForSequenceClassification, 3, [0, 2, 1, 1, 0, 2, 2]),
+    "numbers": (BertForSequenceClassification, 1, [0.5, 2.0, 1.25, 1.0, 0.125, 2.0, 3.25]),
+    "words": (BertForTokenClassification, 3, WORDS),
 }
+"""The model, its outputs, and the labels."""
 
 
 def oracle(model: Any, rows: Dataset) -> tuple[list[float], int, int]:
@@ -62,22 +56,15 @@ def oracle(model: Any, rows: Dataset) -> tuple[list[float], int, int]:
     return losses, hits, count
 
 
-class Outputs(Task):
+@dataclass
+class Outputs:
     """A task that keeps what the evaluation gives it: of words the place of the largest logit, else the logits."""
 
+    problem_type: str | None = None
     peft_type = TaskType.SEQ_CLS
 
-    def prepared(self, rows: Dataset, split: str | None) -> Dataset:
-        return rows
-
-    def inputs_of(self, rows: Dataset) -> list[int]:
-        return list(range(len(rows)))
-
     def head(self) -> dict[str, Any]:
-        return dict(self.config)
-
-    def encode(self, rows: Dataset, tokenizer: Any, split: str | None = None) -> Dataset:
-        return rows
+        return {"problem_type": self.problem_type}
 
     def predicted(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return logits.argmax(-1) if logits.dim() == 3 else logits
@@ -89,11 +76,11 @@ class Outputs(Task):
         return pd.DataFrame(predicted)
 
 
-def evaluated(task: Task, model: Any, rows: Dataset, batch: int) -> Evaluated:
+def evaluated(task: Any, model: Any, rows: Dataset, batch: int) -> Evaluated:
     return evaluate(model, run_of(task, batch), Data(rows, {"a": rows}, collate))
 
 
-def run_of(task: Task, batch: int) -> Any:
+def run_of(task: Any, batch: int) -> Any:
     """What the evaluation reads of a run."""
     compute, config = Compute(torch.device("cpu"), bf16=True), SimpleNamespace(evaluation_batch=batch)
     return SimpleNamespace(task=task, compute=compute, config=config, processes=ALONE, stop=StopRequest())
@@ -104,10 +91,10 @@ def run_of(task: Task, batch: int) -> Any:
 def test_the_loss_is_the_mean_over_labels_and_the_predictions_are_in_the_order_of_the_rows(
     kind: str, batch: int
 ) -> None:
-    make, labels = KINDS[kind]
-    model, rows = make(), rows_with(labels)
+    model_class, outputs, labels = KINDS[kind]
+    model, rows = tiny_bert(model_class, outputs), rows_with(labels)
     rows = rows.remove_columns("length").add_column("length", [2, 5, 3, 6, 5, 1, 4])
-    found = evaluated(Outputs({"problem_type": "regression"} if kind == "numbers" else {}), model, rows, batch)
+    found = evaluated(Outputs("regression" if kind == "numbers" else None), model, rows, batch)
     losses, _, count = oracle(model, rows)
     assert found.metrics["loss"] == pytest.approx(sum(losses) / count, rel=1e-5)
     with torch.no_grad():
@@ -133,8 +120,8 @@ def test_several_splits_are_measured_each_by_itself_and_the_mean_first() -> None
     one, other = rows_with([0, 1, 2]), rows_with([1, 1, 0, 2])
     data = Data(one, {"validation_matched": one, "validation_mismatched": other}, collate)
     model = tiny_bert(BertForSequenceClassification)
-    found = evaluate(model, run_of(Outputs({}), 8), data)
-    alone = [evaluated(Outputs({}), model, rows, 8).metrics for rows in (one, other)]
+    found = evaluate(model, run_of(Outputs(), 8), data)
+    alone = [evaluated(Outputs(), model, rows, 8).metrics for rows in (one, other)]
     means = {name: (alone[0][name] + alone[1][name]) / 2 for name in ("mean", "loss")}
     assert found.metrics == pytest.approx(
         {**means, "mean_matched": alone[0]["mean"], "mean_mismatched": alone[1]["mean"]}
@@ -148,4 +135,4 @@ def test_a_loss_that_is_not_finite_is_told() -> None:
     with torch.no_grad():
         model.classifier.bias.fill_(float("nan"))
     with pytest.raises(NotFinite, match=r"^--retrain\.learning_rate: the loss on the evaluation rows is not finite"):
-        evaluated(Outputs({}), model, rows_with([0, 1, 2]), 8)
+        evaluated(Outputs(), model, rows_with([0, 1, 2]), 8)

@@ -8,26 +8,19 @@ import pytest
 import torch
 from peft import EvaConfig, LoraConfig, PeftModel, get_peft_model, initialize_lora_eva_weights
 
-from autolora.configs.schema import Eva, RunConfig
+from autolora.configs.schema import Eva
 from autolora.engine.ranks import RankRecord
 from autolora.engine.retrain.methods import METHODS
 from autolora.engine.run.context import Context
 from autolora.problems.data import LengthGroupedOrder
 from autolora.problems.models.attach import lora_layers
+from tests.helpers.command import parse
 from tests.helpers.exports import of_mean_rank, scales_of
 from tests.helpers.generation_toys import arguments, save_causal, write_e2e
 from tests.helpers.methods import K
 
-R, RHO, STEPS = 2, 2.0, 8
+R, RHO = 2, 2.0
 EVA = ("--method", "eva", "--lora.r", str(R), "--lora.rho", str(RHO))
-WIDE = ("--lora.target_modules", "all-linear")
-
-
-def prepared(run: Context) -> tuple[PeftModel, RankRecord]:
-    found = METHODS[Eva](run.base(), run)
-    assert isinstance(found.model, PeftModel)
-    assert found.record is not None
-    return found.model, found.record
 
 
 def of_peft(run: Context, record: RankRecord, keep: tuple[str, ...]) -> PeftModel:
@@ -58,11 +51,10 @@ def compare(mine: PeftModel, theirs: PeftModel) -> None:
 
 
 @pytest.mark.trains
-def test_ranks_and_start_are_those_of_peft(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
-) -> None:
-    run = run_of(tiny_config(*EVA, *WIDE))
-    mine, record = prepared(run)
+def test_ranks_and_start_are_those_of_peft(new_run: Callable[..., Context]) -> None:
+    run = new_run(*EVA, "--lora.target_modules", "all-linear")
+    prepared: Any = METHODS[Eva](run.base(), run)
+    mine, record = prepared.model, prepared.record
     # Given labels, one for each row, PEFT's mask of tokens would be another.
     compare(mine, of_peft(run, record, ("input_ids", "attention_mask", "token_type_ids")))
     assert record.rule == "eva"
@@ -73,10 +65,9 @@ def test_ranks_and_start_are_those_of_peft(
 
 @pytest.mark.trains
 def test_of_a_language_model_no_prompt_counts(tmp_path: Path, run_of: Callable[..., Context]) -> None:
-    from tests.helpers.command import parse
-
     model, data = save_causal(tmp_path / "model", "llama"), write_e2e(tmp_path / "data")
     argv = [*arguments(model, data, tmp_path / "runs", "[q_proj,o_proj,down_proj]"), *EVA]
     run = run_of(parse(argv).config)
-    mine, record = prepared(run)
+    prepared: Any = METHODS[Eva](run.base(), run)
+    mine, record = prepared.model, prepared.record
     compare(mine, of_peft(run, record, ("input_ids", "attention_mask", "labels")))

@@ -10,12 +10,9 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from autolora.configs.requests import Request
-from autolora.configs.schema import RunConfig
 from autolora.engine.disk.files import read_json
 from autolora.engine.retrain.methods.adapter import load
-from autolora.engine.run.interrupt import StopRequest
-from autolora.engine.stages import run_stages
+from autolora.engine.run.folder import RunFolder
 from tests.helpers.methods import HEAD
 from tests.helpers.tiny import sample
 
@@ -43,11 +40,10 @@ def of_sample(model: Any, tokenizer: Any) -> tuple[float, float]:
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_saved_model_has_the_reported_result_and_trained_what_is_counted(
-    tiny_config: Callable[..., RunConfig], model_folder: Callable[..., Path], case: str
+    run_all: Callable[..., RunFolder], model_folder: Callable[..., Path], case: str
 ) -> None:
     kind, more, whole = CASES[case]
-    config = tiny_config("--method", case.split()[0], "--retrain.learning_rate", "3e-2", *more, kind=kind)
-    folder = run_stages(Request(config, "all", False, "x"), StopRequest(), draw=False)
+    folder = run_all("--method", case.split()[0], "--retrain.learning_rate", "3e-2", *more, kind=kind)
     result, base = read_json(folder.metrics), AutoModelForSequenceClassification.from_pretrained(model_folder(kind))
     before = {name: weight.clone() for name, weight in base.state_dict().items()}
     is_adapter = case == "adapter"
