@@ -11,12 +11,12 @@ from pydantic import ValidationError
 
 from autolora.configs.errors import UserError
 from autolora.configs.files import CONFIGS, DEFAULT_CONFIG, find_config, load_config, shipped_configs, to_yaml
-from autolora.configs.layers import flat, keys, marked, settings, validated, with_values
+from autolora.configs.layers import flat, keys, marks, settings, with_values
 from autolora.configs.layers import given as given_keys
 from autolora.configs.parser import parse_command
 from autolora.configs.requests import ShowRequest, WorkspaceRequest
 from autolora.configs.schema import METHODS, Autolora, RunConfig
-from autolora.configs.search import BUILT_IN, Answer, Darts, SearchConfig, Shares
+from autolora.configs.search import BUILT_IN
 from autolora.configs.section import COST, EVALUATE, MEASURE
 from tests.helpers.command import parse
 
@@ -229,16 +229,6 @@ def test_values_that_several_kinds_of_words_give(tmp_path: Path) -> None:
         config.seed = 3
 
 
-def test_a_script_gives_a_section_as_keys_or_as_an_object() -> None:
-    for given in ({"budget": 1.0}, Shares(budget=1.0)):
-        assert validated(Answer, "answer", given) == Shares(budget=1.0)
-    assert validated(SearchConfig, "search", {"patience": 3}) == SearchConfig(patience=3)
-    with pytest.raises(UserError, match=r"^--answer\.budget: there is no such key with answer\.rule"):
-        validated(Answer, "answer", {"rule": "threshold", "budget": 1})
-    with pytest.raises(UserError, match=r"^--search\.steps: 0 is not allowed \(Input"):
-        validated(SearchConfig, "search", {"steps": 0})
-
-
 def test_a_command_may_ask_for_something_else_than_a_run() -> None:
     assert parse_command(["--show", "runs/a"]) == ShowRequest("runs/a")
     assert parse_command(["--show", "runs/a", "--for", "llama-factory"]) == ShowRequest("runs/a", "llama-factory")
@@ -271,19 +261,14 @@ def test_ranks_that_need_no_measurement_need_no_rows() -> None:
         parse(words.split())
 
 
-def test_an_object_s_choice_stays_when_a_key_changes() -> None:
-    config = with_values(Autolora(hypergradient=Darts()), {"search.steps": 3})
-    assert isinstance(config, Autolora)
-    assert (config.hypergradient, config.search.steps) == (Darts(), 3)
-
-
 def test_marks_say_which_keys_change_no_result() -> None:
-    cost = set(marked(Autolora(), (COST,)))
+    cost = {key for key, mark in marks(Autolora()).items() if mark is COST}
     assert {"search.checkpoint_every", "retrain.checkpoint_every", "model.gradient_checkpointing"} < cost
     assert "search.steps" not in cost
     chat = settings({"task.type": "chat", "task.path": "a.jsonl"})
-    assert {"task.samples", "task.decode", "task.metrics", "task.unused_rows"} < set(marked(chat, (EVALUATE,)))
-    assert set(marked(chat, (MEASURE,))) == {"answer.rows", "answer.curve_ranks", "answer.curve_budgets"}
+    evaluates, measures = ({key for key, one in marks(chat).items() if one is mark} for mark in (EVALUATE, MEASURE))
+    assert {"task.samples", "task.decode.num_beams", "task.metrics", "task.unused_rows"} < evaluates
+    assert measures == {"answer.rows", "answer.curve_ranks", "answer.curve_budgets"}
 
 
 def test_rows_are_drawn_by_the_run_s_seed_or_by_one_of_their_own() -> None:

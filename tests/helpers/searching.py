@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from autolora.engine.choose.stage import answer
-from autolora.engine.ranks.record import RankRecord, chosen_components
+from autolora.engine.ranks.record import RankRecord
 from autolora.engine.run.context import Context
 from autolora.engine.search.search import SearchEngine, search
 
@@ -20,11 +20,8 @@ def find_ranks(run: Context) -> SearchEngine:
 
 
 def kept_mask(record: RankRecord) -> Tensor:
-    """The singular components that the ranks of a record stand for. Boolean [layers, k]."""
-    mask = torch.zeros(len(record.layers), record.k, dtype=torch.bool)
-    for row, layer in zip(mask, record.layers, strict=True):
-        row[chosen_components(layer, record)] = True
-    return mask
+    """The first singular components of each layer, as many as its rank. Boolean [layers, k]."""
+    return torch.arange(record.k) < torch.tensor(list(record.ranks.values())).unsqueeze(1)
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, problem: type, steps: set[int], factor: float) -> None:

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from autolora.configs.errors import UserError
-from autolora.engine.run.script import ScriptContext, same_random_numbers
+from autolora.engine.run.script import ScriptContext
+from autolora.problems.machine.compute import same_random_numbers
 from autolora.problems.models.load import BaseModel
 from autolora.problems.tasks.script_rows import LabelKind, ScriptRows
 from tests.helpers.command import parse

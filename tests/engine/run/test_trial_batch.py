@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
 from autolora.configs.schema import RunConfig
-from autolora.engine.run import trial_batch
+from autolora.engine.run import context
 from autolora.engine.run.context import Context
-from autolora.engine.run.trial_batch import try_longest_batch
+from autolora.problems.data import local_parts
 from autolora.problems.machine.processes import Processes
 from tests.contract.program import command
 from tests.helpers.tiny import MEASURED, tiny_arguments
@@ -57,7 +56,7 @@ def test_the_longest_rows_pass_once_and_leave_nothing(
 
     before = numbers()
     with left_as_it_was(model):
-        try_longest_batch(run, model, rows, 6, loss)
+        run.try_longest_batch(model, rows, 6, loss)
     padded = run.data.collate(rows.__getitems__([int(np.argmax(rows["length"]))]))["input_ids"].shape[1]
     assert shapes == [(6 // processes.size, padded)]
     assert numbers() == before
@@ -75,13 +74,13 @@ def test_what_the_device_refuses_is_one_line_before_each_stage(
     ):  # fmt: skip
         trials = iter(range(granted))
 
-        def sent(batch: dict[str, Any], device: torch.device, trials: Iterator[int] = trials) -> dict[str, Any]:
+        def cut(*arguments: Any, trials: Iterator[int] = trials) -> Any:
             if next(trials, None) is None:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
-            return send_to_device(batch, device)
+            return local_parts(*arguments)
 
         with monkeypatch.context() as patch:
-            patch.setattr(trial_batch, "send_to_device", sent)
+            patch.setattr(context, "local_parts", cut)
             assert command(*argv).line.startswith("error: out of memory: ")
         assert all((folder / name).exists() for name in done)
         assert not (folder / unwritten).exists()

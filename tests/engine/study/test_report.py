@@ -8,12 +8,11 @@ import pandas as pd
 from autolora.configs.schema import RunConfig
 from autolora.engine import ranks
 from autolora.engine.disk.files import write_text
-from autolora.engine.disk.tables import write_parquet
 from autolora.engine.ranks import LayerRank, RankRecord
 from autolora.engine.study.cells import Cell, expand
 from autolora.engine.study.folder import StudyFolder
 from autolora.engine.study.stage import study_sections, write_study_report
-from autolora.engine.study.tables import collect, with_others
+from autolora.engine.study.tables import collect
 from tests.helpers.evidence import evidence_of
 from tests.helpers.finished import finish, with_study
 from tests.helpers.study_results import results
@@ -57,23 +56,6 @@ def test_null_truth_rates_and_lists_on_the_axes_are_told_apart(tiny_config: Conf
     names = [row[0] for row in section(StudyFolder(tmp_path), "Metric by task")]
     assert names[0] == "train_rows null, learning_rate 0.0001, target_modules [query]"
     assert len(names) == len(set(names)) == 8
-    write_parquet(tmp_path / "other.parquet", found.assign(score=9.0))
-    both = with_others(StudyFolder(tmp_path).results, [str(tmp_path / "other.parquet")])
-    assert both["score"].to_list() == found["score"].to_list(), "of equal cells those of this study count"
-
-
-def test_the_log_loss_of_a_cell_is_that_of_all_its_held_out_rows(tiny_config: Config, tmp_path: Path) -> None:
-    """Whatever other cells have."""
-    axes = {"seed": [0, 1], "variant": {"autolora": {}, "lora": {"method": "lora"}}}
-
-    def finished(number: int, cell: Cell) -> None:
-        with_ranks(number, cell)
-        if cell.config.method == "lora":
-            write_parquet(cell.folder.row_losses, pd.DataFrame({"loss": [0.25, 1.75], "weight": [1.0, 1.0]}))
-
-    found = drawn(with_study(tiny_config(), axes), StudyFolder(tmp_path), finished)
-    assert found.groupby("method")["log_loss"].first().dropna().to_dict() == {"lora": 1.0}
-    assert section(StudyFolder(tmp_path), "Log loss by task")[0][1] == "1.0000 (1.0000 to 1.0000)"
 
 
 def test_a_cell_that_copies_a_search_adds_none_of_its_measurements(tiny_config: Config, tmp_path: Path) -> None:

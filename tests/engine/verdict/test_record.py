@@ -1,4 +1,4 @@
-"""verdict.json: what stands in it for a decided verdict, an undecided one, and one for which nothing was trained."""
+"""verdict.json: what stands in it for a decided verdict, and an undecided one."""
 
 import dataclasses
 from pathlib import Path
@@ -31,7 +31,7 @@ def shown(pairs: int, better: float, *others: str) -> PairLosses:
     return PairLosses(losses, np.ones(ROWS), np.arange(ROWS), np.full((2, ROWS), 2.0), results)
 
 
-def written(tmp_path: Path, found: PairLosses | None, *arguments: str, record: RankRecord = RECORD) -> dict[str, Any]:
+def written(tmp_path: Path, found: PairLosses, *arguments: str, record: RankRecord = RECORD) -> dict[str, Any]:
     """The content of verdict.json."""
     config, run = parse(["--name", "a", *arguments]).config, RunFolder(tmp_path / "a")
     write_verdict(found, Arms(config, run, record, {"a": 64, "b": 64}, 0.02))
@@ -67,9 +67,11 @@ def test_layers_that_a_record_does_not_list_are_exchanged_too(tmp_path: Path) ->
     write_json(run.ranks, {"layers": [{"name": "b", "rank": 2}]})
     arms = arms_of(config, run)  # type: ignore[arg-type]
     assert arms.record.ranks == {"b": 2, "a": 0}
-    assert arms.shuffle_changes
     write_json(run.ranks, {"layers": [{"name": "c", "rank": 2}]})
     with pytest.raises(UserError, match="layers that the run has searched"):
+        arms_of(config, run)  # type: ignore[arg-type]
+    write_json(run.ranks, {"layers": [{"name": name, "rank": 2} for name in "ab"]})
+    with pytest.raises(UserError, match="a shuffle changes nothing"):
         arms_of(config, run)  # type: ignore[arg-type]
 
 
@@ -77,15 +79,6 @@ def test_one_pair_has_no_interval(tmp_path: Path) -> None:
     found = written(tmp_path, shown(1, 0.2))
     assert (found["ending"], found["pairs"], found["interval"]) == ("undecided", 1, None)
     assert "at least 8 pairs are needed" in found["sentence"]
-
-
-def test_where_nothing_was_trained_there_are_no_numbers(tmp_path: Path) -> None:
-    found = written(tmp_path, None)
-    assert (found["ending"], found["pairs"]) == ("undecided", 0)
-    assert found["sentence"].startswith("Not tested: ")
-    assert found["recommendation"].startswith("Choose by cost alone: keep these ranks")
-    assert {found[name] for name in ("difference", "interval", "p", "gain", "enough_rank")} == {None}
-    assert not {"arms", "rows", "metric"} & set(found)
 
 
 def test_the_rank_that_is_enough_is_recommended_where_the_places_are_not(tmp_path: Path) -> None:

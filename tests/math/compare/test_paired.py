@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from autolora.engine.study.tables import LEFT_OUT, LOSS, OF_GAIN, holm, paired
+from autolora.engine.study.tables import LOSS, OF_GAIN, holm, paired
 from tests.helpers.study_results import results as of_two_tasks
 
 MEAN, MEAN_LOSS = "mean difference, metric", "mean difference, nats"
@@ -39,39 +39,6 @@ def test_differences_of_several_tasks_without_a_gain_have_no_mean_and_no_p() -> 
     assert found[[MEAN, "standard error", "p"]].isna().all(axis=None)
     assert tuple(found.loc["lora", ["better", "worse"]]) == (6, 0)
     assert paired(of_two_tasks(), column=LOSS)[MEAN_LOSS].isna().all()
-
-
-def with_ranks(table: pd.DataFrame, equal_in: list[int], other: str = "lora_shuffled") -> pd.DataFrame:
-    """Method lora becomes `other`; in these seeds it has the ranks that autolora has, in the same layers."""
-    named = table["method"].replace("lora", other)
-    table = table.assign(method=named, row=named, layers=[["a", "b"]] * len(table))
-    same = (table["method"] != other) | table["seed"].mod(3).isin(equal_in)
-    return table.assign(ranks=[[1, 2] if equal else [2, 1] for equal in same])
-
-
-def test_a_control_with_the_same_rank_in_every_layer_is_no_evidence() -> None:
-    """It is the same run: its difference of 0 had been counted as a pair."""
-    table = paired(with_ranks(results(), [0])).set_index("autolora against")
-    assert tuple(table.loc["lora_shuffled", ["pairs", LEFT_OUT]]) == (4, 2)
-    assert table.loc["lora_shuffled", MEAN] == pytest.approx(0.02 + 0.0015), "of seeds 1 and 2"
-    assert tuple(table.loc["adalora", ["pairs", LEFT_OUT]]) == (6, 0), "AdaLoRA trains in another way"
-    other = paired(with_ranks(results(), [0, 1, 2]), "adalora").set_index("adalora against")
-    assert other["pairs"].tolist() == [6, 6], "nor is it the same run where AdaLoRA is the reference"
-    loss = paired(with_ranks(results(), [0]), column=LOSS).set_index("autolora against")
-    assert tuple(loss.loc["lora_shuffled", ["pairs", LEFT_OUT]]) == (4, 2)
-    none = paired(with_ranks(results(), [0, 1, 2], "lora")).set_index("autolora against").loc["lora"]
-    assert tuple(none[["pairs", LEFT_OUT, "better", "worse"]]) == (0, 6, 0, 0), "no pair is left, and no number"
-
-
-def test_equal_ranks_in_other_layers_unknown_ranks_and_runs_of_one_method_are_pairs() -> None:
-    table = with_ranks(results(), [0, 1, 2])
-    moved = table.assign(layers=[["a", "c" if name == "lora_shuffled" else "b"] for name in table["method"]])
-    unknown = table.assign(ranks=table["ranks"].where(table["method"] != "lora_shuffled", None))
-    searches = table.assign(variant=table["method"], method="autolora")
-    for kept in (moved, unknown, searches):
-        found = paired(kept)
-        assert LEFT_OUT not in found
-        assert found["pairs"].tolist() == [6, 6]
 
 
 def test_of_an_error_less_is_better() -> None:

@@ -11,7 +11,7 @@ import torch
 from datasets import Dataset
 
 from autolora.configs.schema import RunConfig
-from autolora.problems.data import Batch, Batches, LengthGroupedOrder, local_parts, prepare
+from autolora.problems.data import Batch, Batches, epoch_batches, local_parts, prepare
 from autolora.problems.machine.draws import seed_of
 from autolora.problems.machine.processes import ALONE, Processes
 from autolora.problems.models.load import load_tokenizer
@@ -30,30 +30,19 @@ LENGTHS = [int(n) for n in np.random.default_rng(0).integers(3, 60, size=103)]
 
 
 def test_every_row_comes_once_an_epoch_and_the_order_depends_on_seed_and_epoch_alone() -> None:
-    order = LengthGroupedOrder(LENGTHS, 8, seed=5)
-    epochs = {epoch: order.batches(epoch) for epoch in (0, 1)}
+    epochs = [epoch_batches(LENGTHS, 8, 5, epoch) for epoch in (0, 1)]
     torch.manual_seed(99)
-    assert LengthGroupedOrder(LENGTHS, 8, seed=5).batches(1) == epochs[1]
-    assert epochs[0] != epochs[1]
-    assert LengthGroupedOrder(LENGTHS, 8, seed=6).batches(0) != epochs[0]
-    for batches in epochs.values():
+    assert epoch_batches(LENGTHS, 8, 5, 1) == epochs[1] != epochs[0]
+    assert epoch_batches(LENGTHS, 8, 6, 0) not in epochs, "the loader of D_val has the next seed"
+    for batches in epochs:
         assert sorted(row for batch in batches for row in batch) == list(range(len(LENGTHS)))
         assert Counter(map(len, batches)) == {8: 12, 7: 1}
-    assert LengthGroupedOrder(LENGTHS, 8, seed=6).batches(0) != epochs[1], "the loader of D_val has the next seed"
-    order.set_epoch(1)
-    assert len(order) == len(LENGTHS)
-    assert order.batches(1) == epochs[1]
 
 
-def test_the_rows_in_order_cut_into_batches_are_the_batches_the_short_one_last() -> None:
-    """Trainer cuts them. With the short batch in their midst, the batches after it mixed short and long rows."""
-    order = LengthGroupedOrder(LENGTHS, 8, seed=5)
+def test_a_training_s_short_batch_is_the_last_and_the_others_keep_their_order() -> None:
     for epoch in range(4):
-        order.set_epoch(epoch)
-        rows, planned = list(order), order.batches(epoch)
-        cut = [rows[i : i + 8] for i in range(0, len(rows), 8)]
-        assert cut[:-1] == [batch for batch in planned if len(batch) == 8]
-        assert [cut[-1]] == [batch for batch in planned if len(batch) < 8]
+        planned, found = (epoch_batches(LENGTHS, 8, 5, epoch, short_last=last) for last in (False, True))
+        assert found == sorted(planned, key=lambda batch: len(batch) < 8)
 
 
 CPU = torch.device("cpu")

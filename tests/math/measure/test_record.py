@@ -12,7 +12,6 @@ from autolora.configs.errors import UserError
 from autolora.engine import ranks
 from autolora.engine.measure.evidence import BudgetPoint
 from autolora.engine.ranks import check_against, count_parameters
-from autolora.engine.ranks.record import chosen_components
 from tests.helpers.evidence import evidence_of, point
 from tests.helpers.rank_records import SHAPES, record_by_threshold
 
@@ -53,19 +52,6 @@ def test_every_field_of_a_record_is_written_and_read_again(tmp_path: Path) -> No
         assert unset == [], "the test sets every field to another value than its default"
     ranks.save(record, tmp_path / "ranks.json")
     assert ranks.load(tmp_path / "ranks.json") == record
-
-
-def test_components_whose_share_does_not_exceed_its_error_are_taken_from_the_first_on() -> None:
-    layer = ranks.LayerRank(
-        "a", 2, singular_values=(3.0, 2.0, 1.0), share=(-0.2, 0.1, 0.2), share_standard_error=(0.1, 0.1, 0.01)
-    )
-    record = ranks.RankRecord(3, (layer,), rule="shares")
-    assert chosen_components(layer, record) == [0, 2], "the second share is no larger than its error"
-    sure = dataclasses.replace(layer, share_standard_error=(0.1, 0.09, 0.01))
-    assert chosen_components(sure, record) == [1, 2]
-    assert chosen_components(layer, dataclasses.replace(record, rule="size")) == [0, 1]
-    assert chosen_components(ranks.LayerRank("a", 2), record) == [0, 1], "a layer without shares"
-    assert chosen_components(dataclasses.replace(layer, rank=3), record) == [0, 1, 2], "all of them"
 
 
 def test_a_record_written_by_hand_needs_names_and_ranks_only(tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from autolora.engine.ranks.record import (
     NOTHING_LEARNED,
     LayerRank,
     RankRecord,
-    chosen_components,
     kept_components,
     thresholds,
 )
@@ -120,14 +119,6 @@ def test_shares_are_taken_by_worth_per_parameter_within_the_budget() -> None:
     assert [layer.rank for layer in with_rest.layers] == [2, 2, 2], "the third share of a is below its error"
 
 
-def test_exactly_the_components_that_were_taken_are_found_again() -> None:
-    found = chosen(record_of(), Shares(budget=0.5), SIZES)
-    # Of b the second component has the larger share.
-    assert {layer.name: chosen_components(layer, found) for layer in found.layers} == {"a": [0, 1], "b": [1], "c": []}
-    by_size = chosen(record_of(), Size(budget=0.5), SIZES)
-    assert {layer.name: chosen_components(layer, by_size) for layer in by_size.layers}["b"] == [0]
-
-
 def test_auto_is_the_smallest_budget_that_is_enough() -> None:
     found = chosen(record_of(), Shares(), SIZES)
     assert found.budget == 30  # 0.5, see test_evidence
@@ -161,8 +152,6 @@ def test_auto_is_one_rank_in_every_layer_if_that_is_enough_with_fewer_parameters
     assert ranks is None or [layer.rank for layer in found.layers] == ranks
     if ranks:
         assert found.rule == "curve"
-        kept = [chosen_components(layer, found) for layer in found.layers]
-        assert kept == [[0], [0], [0]], "the first component of each layer, as on the curve"
     numbered = chosen(record, Shares(budget=2.0), SIZES)
     assert numbered.budget == 120, "a budget of the user's is kept"
 

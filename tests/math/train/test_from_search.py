@@ -1,6 +1,5 @@
 """The start of a retraining from the searched components."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -72,24 +71,3 @@ def test_init_search_computes_what_the_search_computes_with_dropped_gates_at_zer
     assert found == record.kept
     if rule == "threshold":
         assert [layer.rank for layer in record.layers] == engine.ranks()
-
-
-@pytest.mark.trains
-def test_init_search_takes_the_components_of_the_largest_shares_by_rule_shares(
-    searched: Searched,
-) -> None:
-    """A large singular value may have no share."""
-    run, engine = searched("bert", *BY_SIZE)
-    record = ranks.load(run.folder.ranks)
-    share, kept = (-0.1, 0.0, 0.3, 0.2), torch.zeros(4, 4)
-    for row, chosen in zip(kept, ([2], [2, 3], [0, 2, 3], []), strict=True):
-        row[chosen] = 1
-    layers = (
-        dataclasses.replace(layer, rank=int(row.sum()), share=share, share_standard_error=(0.0,) * 4)
-        for layer, row in zip(record.layers, kept, strict=True)
-    )
-    by_shares = dataclasses.replace(record, layers=tuple(layers), rule="shares")
-    batch, model = engine.lora.batches[0].parts[0][0], retrained_model(run, by_shares)
-    with torch.no_grad(), engine.lora.gates.open(kept):
-        expected = engine.lora.module.eval()(**batch).logits
-        torch.testing.assert_close(model(**batch).logits, expected, rtol=1e-5, atol=1e-6)

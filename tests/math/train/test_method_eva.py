@@ -1,6 +1,7 @@
 """EVA: the ranks and the start are those of PEFT's own initialisation."""
 
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from autolora.configs.schema import Eva
 from autolora.engine.ranks import RankRecord
 from autolora.engine.retrain.methods import METHODS
 from autolora.engine.run.context import Context
-from autolora.problems.data import LengthGroupedOrder
+from autolora.problems.data import epoch_batches
 from autolora.problems.models.attach import lora_layers
 from tests.helpers.command import parse
 from tests.helpers.exports import of_mean_rank, scales_of
@@ -32,9 +33,9 @@ def of_peft(run: Context, record: RankRecord, keep: tuple[str, ...]) -> PeftMode
     )  # fmt: skip
     model = get_peft_model(base.model, settings)
     data, size = run.data.train, run.config.retrain.batch_size
-    order = list(LengthGroupedOrder(data["length"], size, run.config.seed))
-    assert sorted(order) == list(range(len(data))), "all rows, also those of D_val"
-    batches = [run.data.collate([data[i] for i in order[at : at + size]]) for at in range(0, len(order), size)]
+    order = epoch_batches(data["length"], size, run.config.seed, 0, short_last=True)
+    assert sorted(chain.from_iterable(order)) == list(range(len(data))), "all rows, also those of D_val"
+    batches = [run.data.collate([data[i] for i in numbers]) for numbers in order]
     rows = [{name: value for name, value in batch.items() if name in keep} for batch in batches]
     initialize_lora_eva_weights(model, rows, show_progress_bar=False)
     return model
