@@ -30,7 +30,6 @@ def test_the_class_is_found_and_its_file_runs_once(tmp_path: Path, monkeypatch: 
     ],
 )
 def test_a_file_that_cannot_be_loaded_is_one_line(tmp_path: Path, text: str, words: str) -> None:
-    """One that is not there, or lacks the class: tests/contract/test_hypergradients.py."""
     file = tmp_path / "mine.py"
     file.write_text(text)
     with pytest.raises(UserError, match=rf"^--hypergradient\.type: .*{words}") as refused:

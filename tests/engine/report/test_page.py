@@ -1,4 +1,4 @@
-"""A page is whole in itself and takes nothing for HTML; that of a run holds the numbers of its files."""
+"""A page is whole in itself, and that of a run holds the numbers of its files."""
 
 import html
 import json

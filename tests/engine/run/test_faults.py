@@ -29,7 +29,6 @@ def test_what_the_user_can_change_is_said(error: Exception, said: str) -> None:
 
 
 def test_an_error_of_ours_is_said_to_be_one() -> None:
-    """Whose another one is: tests/contract/test_mistakes.py."""
     with pytest.raises(KeyError) as caught:
         settings_of(Autolora(), "nosuch")
     assert told(caught.value) == ("KeyError: 'nosuch'; this is a bug of this program", 1)

@@ -25,7 +25,6 @@ Run = Callable[..., Context]
 def test_a_bad_inner_step_has_no_loss_and_is_counted(
     tiny_config: Config, run_of: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That it moves no weight: tests/math/bilevel/test_bad_batches.py."""
     spoil(monkeypatch, LoraProblem, {3, 4}, math.inf)
     run = run_of(tiny_config("--search.log_every", "1"))
     search(run)

@@ -70,10 +70,10 @@ def test_an_axis_may_have_named_settings(tiny_config: Config) -> None:
 
 
 MISTAKES: dict[str, dict[str, Any]] = {
-    "hypergradient.type": {"hypergradient.typ": ["darts"]},
-    "search.steps": {"search.steps": [0]},
-    "seed": {"seed": {"0": {"seed": 5}}},
-    "lora.k": {"seed": {"0": {"lora.k": 3}, "1": {}}, "lora.k": [2]},
+    "--hypergradient.typ: there is no such key": {"hypergradient.typ": ["darts"]},
+    "--search.steps: 0 is not allowed": {"search.steps": [0]},
+    "has two values of seed": {"seed": {"0": {"seed": 5}}},
+    "has two values of lora.k": {"seed": {"0": {"lora.k": 3}, "1": {}}, "lora.k": [2]},
     "no cell of the study has this key (study.axes, variant a)": {
         "variant": {"a": {"method": "lora", "search.steps": 5}}
     },

@@ -26,10 +26,8 @@ from autolora.problems.models.dry_run import mark_unreached
 from autolora.problems.models.layers import layer_shapes, target_layers
 from autolora.problems.tasks.chat import Conversations
 
-BODY: dict[str, Any] = {
-    "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32
-}  # fmt: skip
-WIDE: dict[str, Any] = BODY | {"vocab_size": 64}
+BODY = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+WIDE = BODY | {"vocab_size": 64}
 TOWER = BODY | {"image_size": 4, "patch_size": 2}
 
 RIGHT: dict[str, Callable[[], Any]] = {
