@@ -232,7 +232,9 @@ def _no_such_key(key: str, chosen: Mapping[str, str] = MappingProxyType(DEFAULTS
         having = [one.value for one in keys().get(key, ()) if one.choice == choice]
         if having and now not in having:
             return f"--{key}: there is no such key with {choice} {now}; it belongs to {choice} {', '.join(having)}"
-    told = " or ".join(f"--{one}" for one in difflib.get_close_matches(key, keys(), cutoff=0))
+    same = [known for known in keys() if known.rpartition(".")[2] == key.rpartition(".")[2]]
+    near = [one for known in (same, keys()) for one in difflib.get_close_matches(key, known, cutoff=0)]
+    told = " or ".join(f"--{one}" for one in list(dict.fromkeys(near))[:3])
     return f"--{key}: there is no such key; did you mean {told}?"
 
 

@@ -34,7 +34,7 @@ FILES = (
 )  # fmt: skip
 NUMBERS = ("step", "train_loss", "val_loss", "implicit_to_direct", "cosine", "seconds")
 RESULT = (
-    "method", "task", "metrics", "loss", "lora_parameters", "trainable_parameters", "seed", "seconds", "steps",
+    "method", "task", "metrics", "loss", "log_loss", "lora_parameters", "trainable_parameters", "seed", "seconds", "steps",
     "peak_memory_mib", "versions",
 )  # fmt: skip
 

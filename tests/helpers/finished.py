@@ -11,6 +11,7 @@ RESULT: dict[str, Any] = {
     "method": "lora", "task": "sample", "split": "test", "metrics": {"accuracy": 0.5}, "lora_parameters": 8,
     "trainable_parameters": 8, "learning_rate": 1e-4, "peak_memory_mib": 1.0, "seconds": {"total": 1.0}, "steps": {},
     "seed": 0, "mean_rank": None, "evaluated_rows": 40, "base_weights": None,
+    "log_loss": None,
 }  # fmt: skip
 """The keys that every metrics.json has."""
 

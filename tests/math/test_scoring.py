@@ -3,14 +3,13 @@
 import json
 import math
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from autolora.configs.errors import UserError
-from autolora.problems.scoring import read_tags, require, score_e2e, score_ner, score_webnlg, texts
+from autolora.problems.scoring import read_tags, require, score_e2e, score_ner, score_webnlg
 from autolora.problems.scoring.__main__ import main, read_references
 from autolora.problems.scoring.texts import clean_hypothesis, clean_reference, nist
 from tests.helpers.paths import SHARED
@@ -212,16 +211,3 @@ class TestFiles:
         assert (read_references([one], 2), read_references([one], 1)) == ([["a"], ["b"]], [["a", "b"]])
         two.write_text("x\n\n")
         assert read_references([one, two], 2) == [["a", "x"], ["b"]]
-
-
-def test_what_is_missing_is_told_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(texts, "find_spec", lambda name: None)
-    require("e2e", ["BLEU", "NIST"])
-    with pytest.raises(UserError, match=r"^--task\.metrics: CIDEr of e2e .* pycocoevalcap; start with .*--extra scor"):
-        require("e2e", ["BLEU", "CIDEr"])
-    with pytest.raises(UserError, match=r"^--task\.metrics: BLEU of webnlg .* text_unidecode; "):
-        require("webnlg", ["BLEU"])
-    monkeypatch.undo()
-    monkeypatch.setattr(texts.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess("", 127))
-    with pytest.raises(UserError, match=r"^--task\.metrics: METEOR, CIDEr of e2e .* Java"):
-        require("e2e", ["NIST", "METEOR", "CIDEr"])

@@ -76,14 +76,10 @@ def test_a_gain_was_learned_above_two_of_its_standard_errors() -> None:
 CLEAR = np.linspace(0.9, 1.1, 24)
 TINY = np.tile([-0.01, 0.01], 12)
 ENDINGS = {
-    "clearly better": (pairs_of(CLEAR[:8]), "matter"),
-    "clearly worse": (pairs_of(-CLEAR[:8]), "worse"),
     "one of eight is the other way": (pairs_of([*CLEAR[:7], -0.1]), "undecided"),
     "the rows are too few to tell": (pairs_of(CLEAR[:8], row_error=1.0), "undecided"),
-    "no difference at 8 pairs is not equal yet": (pairs_of(TINY[:8]), "undecided"),
     "no difference at 16": (pairs_of(TINY[4:20]), "equal"),
     "no difference at 24": (pairs_of(TINY), "equal"),
-    "surely better, by less than 2 % of the gain": (pairs_of(0.01 * CLEAR[:8]), "matter"),
     "surely worse, by less than 2 % of the gain": (pairs_of(-0.01 * CLEAR), "worse"),
     "no difference, but rows that could hide one": (pairs_of(TINY[4:20], row_error=0.02), "undecided"),
     "clearly better at 16": (pairs_of(CLEAR[:16]), "matter"),
@@ -151,19 +147,14 @@ def simulated(effect: float, gain: float, rows: float, verdicts: int, plan: Plan
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("fast")
-@pytest.mark.parametrize("most", PLANS)
-def test_without_a_difference_at_most_one_verdict_in_twenty_sees_one(most: int) -> None:
-    found = simulated(0, 50, 0.25, VERDICTS, PLANS[most])
-    assert found["matter"] + found["worse"] <= 0.05 * VERDICTS
-    assert found["matter"] > 0, "the test would pass if nothing ever mattered"
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("fast")
-@pytest.mark.parametrize("most", PLANS)
-def test_a_difference_of_2_percent_of_the_gain_is_called_none_at_most_once_in_twenty(most: int) -> None:
-    found = simulated(0.02 * 50, 50, 0.0, VERDICTS, PLANS[most])
-    assert 0 < found["equal"] <= 0.05 * VERDICTS
+@pytest.mark.parametrize("plan", PLANS.values())
+@pytest.mark.parametrize(
+    ("effect", "rows", "wrong"), [(0, 0.25, {"matter", "worse"}), (0.02 * 50, 0.0, {"equal"})],
+    ids=["a difference where there is none", "none where there is one of 2 % of the gain"],
+)  # fmt: skip
+def test_at_most_one_verdict_in_twenty_sees(effect: float, rows: float, wrong: set[str], plan: Plan) -> None:
+    found = simulated(effect, 50, rows, VERDICTS, plan)
+    assert 0 < sum(found[ending] for ending in wrong) <= 0.05 * VERDICTS
 
 
 @pytest.mark.parametrize("plan", PLANS.values())

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from transformers import (
     BertConfig,
-    BertForSequenceClassification,
     BertForTokenClassification,
     GPT2Config,
     GPT2ForSequenceClassification,
@@ -34,11 +33,6 @@ CASES: dict[str, tuple[Callable[[], Task], Callable[[int], Any], Any]] = {
         [-100, -100, *TEXT[2:]],
     ),
     "classes": (
-        lambda: Texts(Table(), 0),
-        lambda words: BertForSequenceClassification(BertConfig(vocab_size=words, **WIDE, **SPREAD)),
-        1,
-    ),
-    "classes, by a decoder": (
         lambda: Texts(Table(), 0),
         lambda words: GPT2ForSequenceClassification(GPT2Config(vocab_size=words, **GPT2)),
         1,

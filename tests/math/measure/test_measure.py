@@ -10,7 +10,7 @@ from torch import Tensor
 from autolora.engine.cut.basis import Cut, Gated, uneven_ranks
 from autolora.engine.measure.likelihood import cross_fitted
 from autolora.engine.measure.measure import Measured, Passes, Plan, Shares, measure
-from tests.helpers.branches import HIDDEN, WIDTH, gated, make, misled, passes_of, planted, train
+from tests.helpers.branches import HIDDEN, WIDTH, gated, misled, passes_of, planted, train
 from tests.helpers.evidence import evidence_of, point
 
 BUDGETS = Plan(budgets=(0.5, 1.0), batch=32)
@@ -242,32 +242,3 @@ def test_the_temperature_of_the_shares_is_the_larger_one_of_both_ends_with_lora_
     off, first, whole = (passes.likelihood.exact(passes.likelihood.fitted(at, weights)) for at in statistics)
     assert off < whole < first
     assert measure(found, passes, Plan()).evidence.temperature == whole
-
-
-GOLDEN = {  # of commit 18db2fbb, which measured by halves of the rows and gates of single rows
-    "curve": [[1, 0.7014264134, 0.3223102761, 0.1017772852], [2, 0.4507489317, 0.9478862620, 0.0288612765],
-              [4, 0.4298661917, 1.0, 0.0]],
-    "gain": [0.4007146812, 0.0487206739],
-    "shares": [0.0431790577, 0.1690144652, 0.1233050356],
-    "errors": [0.0173185065, 0.0298333529, 0.0229503185],
-}  # fmt: skip
-
-
-def test_with_two_folds_and_the_plain_basis_the_numbers_are_those_of_the_program_before() -> None:
-    """Random LoRA on three branches, from whose own outputs the labels are drawn, and 200 rows of 67 sources."""
-    torch.manual_seed(5)
-    model = make(3, k=4)
-    for name, weight in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(weight, std=0.5)
-    inputs = torch.randn(200, 3, WIDTH)
-    with torch.no_grad():
-        labels = torch.distributions.Categorical(logits=4 * model(x=inputs).logits).sample()
-    passes = passes_of(inputs, labels, [f"{row // 3}" for row in range(200)])
-    found = measure(gated(model), passes, Plan(folds=2))
-    evidence, shares = found.evidence, found.shares.by_layer()
-    curve = [[p.at, p.loss, p.kept, p.kept_standard_error] for p in evidence.plain_curve]
-    np.testing.assert_allclose(curve, GOLDEN["curve"], rtol=0, atol=1e-6)
-    np.testing.assert_allclose([evidence.gain, evidence.gain_standard_error], GOLDEN["gain"], rtol=0, atol=1e-6)
-    np.testing.assert_allclose(shares.mean().flatten(), GOLDEN["shares"], rtol=0, atol=min(GOLDEN["errors"]))
-    np.testing.assert_allclose(shares.standard_error().flatten(), GOLDEN["errors"], rtol=0.5)

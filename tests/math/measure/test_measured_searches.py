@@ -8,17 +8,15 @@ import torch
 from datasets import Dataset
 from transformers import set_seed
 
-from autolora.configs.schema import RunConfig
 from autolora.engine import ranks
 from autolora.engine.choose import measurement
 from autolora.engine.choose.measurement import passes_over, train_head
-from autolora.engine.choose.stage import answer
 from autolora.engine.measure.likelihood import Rows
 from autolora.engine.measure.measure import Passes
 from autolora.engine.run.context import Context
-from autolora.engine.search.search import search
 from autolora.problems.data import Batches
 from autolora.problems.models.layers import head_alone
+from tests.helpers.searching import find_ranks
 
 pytestmark = pytest.mark.trains
 
@@ -31,18 +29,14 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("case", list(CASES))
-def test_every_layer_has_shares_that_add_up(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], case: str
-) -> None:
+def test_every_layer_has_shares_that_add_up(new_run: Callable[..., Context], case: str) -> None:
     kind, arguments = CASES[case]
-    run = run_of(tiny_config(*MEASURED, "--search.steps", "12", "--task.train_rows", "40", *arguments, kind=kind))
-    search(run)
-    answer(run)
+    run = new_run(*MEASURED, "--search.steps", "12", "--task.train_rows", "40", *arguments, kind=kind)
+    find_ranks(run)
     record = ranks.load(run.folder.ranks)
     evidence = record.evidence
     assert evidence is not None
-    assert evidence.rows == 20
-    assert evidence.without == "head alone"
+    assert (evidence.rows, evidence.without) == (20, "head alone")
     assert evidence.share_total == pytest.approx(sum(sum(layer.share) for layer in record.layers), rel=1e-6)
     assert evidence.share_total == pytest.approx(sum(x.layer_share or 0.0 for x in record.layers), rel=1e-6)
     # Few steps: the gain is a few thousandths, and bf16 rounds it.
@@ -56,7 +50,7 @@ def test_every_layer_has_shares_that_add_up(
 
 
 def test_the_answer_is_measured_on_d_val_and_the_head_alone_learns_on_d_tr(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
+    new_run: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On rows that W was trained on, LoRA and every rank would look better than they are."""
 
@@ -66,22 +60,19 @@ def test_the_answer_is_measured_on_d_val_and_the_head_alone_learns_on_d_tr(
     def seen(run: Context, d_tr: Dataset, passes: Passes) -> Any:
         raise Seen(d_tr["input_ids"][:], passes.rows.data["input_ids"][:])
 
-    run = run_of(tiny_config(*MEASURED, "--search.steps", "2", "--task.validation_share", "0.25"))
-    search(run)
+    run = new_run(*MEASURED, "--search.steps", "2", "--task.validation_share", "0.25")
     monkeypatch.setattr(measurement, "train_head", seen)
     with pytest.raises(Seen) as found:
-        answer(run)
+        find_ranks(run)
     expected = [run.data.train.select(half)["input_ids"][:] for half in run.halves()]
     assert [len(rows) for rows in expected] == [48, 16]
     assert [sorted(rows) for rows in found.value.args] == [sorted(rows) for rows in expected]
 
 
-def test_each_step_of_the_head_alone_is_adamws_on_its_own_batch(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
-) -> None:
+def test_each_step_of_the_head_alone_is_adamws_on_its_own_batch(new_run: Callable[..., Context]) -> None:
     """A batch of two parts, each weighed by its labels."""
     given = ("--search.steps", "20", "--search.learning_rate", "0.03", "--search.gradient_accumulation", "2")
-    run = run_of(tiny_config(*given, dropout=0.0))
+    run = new_run(*given, dropout=0.0)
     d_tr, d_val = (run.data.train.select(half) for half in run.halves())
     passes, settings = passes_over(run, Rows.of(d_val, run.data.collate)), run.config.search
     found, _ = train_head(run, d_tr, passes)

@@ -1,6 +1,5 @@
 """Passes of rows through a model: statistics, moments, shares."""
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
@@ -282,8 +281,7 @@ def test_the_batches_change_nothing_but_the_draws(trained: tuple[Gated, Passes])
 
 def test_a_group_that_is_larger_than_a_batch_is_one_draw(trained: tuple[Gated, Passes]) -> None:
     found, passes = trained
-    groups = np.arange(200) // 8
-    grouped = dataclasses.replace(passes, rows=dataclasses.replace(passes.rows, groups=groups))
+    grouped = replace(passes, rows=replace(passes.rows, groups=np.arange(200) // 8))
     shares, by_row = shares_of(found, grouped, batch=3), shares_of(found, passes, batch=1)
     assert shares.weights.tolist() == [8.0] * 25
     torch.testing.assert_close(shares.mean(), by_row.mean(), rtol=1e-4, atol=1e-7)
@@ -324,9 +322,9 @@ def _statistics(found: Gated, passes: Passes) -> list[torch.Tensor]:
 def test_two_processes_together_measure_what_one_does(of: Measure) -> None:
     found, passes = gated_with_head(80)
     first = Half(0)
-    of(found, dataclasses.replace(passes, processes=first, batch=5))
-    both = of(found, dataclasses.replace(passes, processes=Half(1, first.sent), batch=5))
-    for one, other in zip(both, of(found, dataclasses.replace(passes, batch=5)), strict=True):
+    of(found, replace(passes, processes=first, batch=5))
+    both = of(found, replace(passes, processes=Half(1, first.sent), batch=5))
+    for one, other in zip(both, of(found, replace(passes, batch=5)), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
@@ -346,7 +344,7 @@ def test_no_weight_is_changed_or_left_with_a_gradient_and_dropout_is_off() -> No
 
 def shares_from(sums: np.ndarray) -> Shares:
     """Shares from draws [draws, layers, k] of one label each."""
-    return Shares(torch.from_numpy(sums), torch.ones(len(sums), dtype=torch.float64), np.arange(len(sums)) % 5)
+    return Shares(torch.from_numpy(sums), torch.ones(len(sums)).double(), np.arange(len(sums)) % 5)
 
 
 def test_the_error_of_a_part_is_that_of_many_draws() -> None:
@@ -383,15 +381,12 @@ def test_the_nodes_are_doubled_once_where_the_sum_misses_the_measured_fall(
     found, passes = trained
     nodes, extended, exact = list[int](), list[int](), measure(found, passes, Plan()).evidence.fall
 
-    def shares(
-        self: Passes, gated: Gated, folds: np.ndarray, temperature: float, batch: int, n: int, _: int
-    ) -> Shares:
-        nodes.append(n)
-        sums = torch.full((20, 3, 4), exact * (1 - missing) / 12, dtype=torch.float64)
-        return Shares(sums, torch.ones(20, dtype=torch.float64), np.arange(20) % 5)
+    def shares(*arguments: Any) -> Shares:
+        nodes.append(arguments[-2])
+        return shares_from(np.full((20, 3, 4), exact * (1 - missing) / 12))
 
     monkeypatch.setattr(Passes, "shares", shares)
-    evidence = measure(found, dataclasses.replace(passes, extend=extended.append), Plan()).evidence
+    evidence = measure(found, replace(passes, extend=extended.append), Plan()).evidence
     assert nodes == asked
     assert evidence.nodes == asked[-1]
     assert evidence.fall == exact

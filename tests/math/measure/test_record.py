@@ -1,35 +1,19 @@
-"""alpha becomes ranks; their record comes back from its file as it was written, and a wrong one is refused."""
+"""The record of ranks comes back from its file as it was written, and a wrong one is refused."""
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from autolora.configs.errors import UserError
 from autolora.engine import ranks
 from autolora.engine.measure.evidence import BudgetPoint
-from autolora.engine.ranks import check_against, count_parameters
+from autolora.engine.ranks import check_against
 from tests.helpers.evidence import evidence_of, point
-from tests.helpers.rank_records import SHAPES, record_by_threshold
-
-SIZES = {name: sum(shape) for name, shape in SHAPES.items()}
-
-
-def searched_record() -> ranks.RankRecord:
-    alpha = torch.tensor([[0.7, 0.1, 0.1, 0.1], [0.25, 0.25, 0.25, 0.25], [0.3, 0.3, 0.3, 0.1]])
-    record = record_by_threshold(list(SIZES), alpha)
-    return dataclasses.replace(record, lora_parameters=count_parameters(record.kept, SIZES))
-
-
-def test_a_record_counts_ranks_and_parameters() -> None:
-    record = searched_record()
-    assert [layer.rank for layer in record.layers] == [1, 4, 3]
-    assert record.mean_rank == pytest.approx(8 / 3)
-    assert record.lora_parameters == 1 * 14 + 4 * 16 + 3 * 12
-    assert record.kept == {"encoder.0.query": 1, "encoder.0.value": 4, "encoder.1.query": 3}
+from tests.helpers.rank_records import SHAPES
 
 
 def test_layers_of_rank_0_count_in_the_mean_but_not_in_that_of_the_layers_that_keep_any() -> None:
@@ -65,14 +49,13 @@ def test_a_record_written_by_hand_needs_names_and_ranks_only(tmp_path: Path) -> 
 
 
 def test_a_record_of_a_version_that_measured_on_two_folds_is_read(tmp_path: Path) -> None:
-    path, whole = tmp_path / "ranks.json", dataclasses.replace(searched_record(), evidence=evidence_of())
+    path, whole = tmp_path / "ranks.json", ranks.RankRecord(8, (ranks.LayerRank("a", 2),), evidence=evidence_of())
     ranks.save(whole, path)
     lacking = ("plain_curve", "uneven_curve")
     old = {key: value for key, value in json.loads(path.read_text()).items() if key not in lacking}
     path.write_text(json.dumps(old | {"allowed_gap": 0.02}))
-    found = ranks.load(path)
+    found: Any = ranks.load(path)
     assert found.ranks == whole.ranks
-    assert found.evidence is not None
     assert (found.evidence.gain, found.evidence.plain_curve) == (evidence_of().gain, ())
 
 
@@ -94,7 +77,5 @@ def test_a_bad_record_is_one_line_that_names_file_and_entry(tmp_path: Path, case
     content, message = BAD[case]
     path = tmp_path / "ranks.json"
     path.write_text(content)
-    with pytest.raises(UserError, match=message) as caught:
+    with pytest.raises(UserError, match=f"^{re.escape(str(path))}: .*{message}"):
         check_against(ranks.load(path), SHAPES, path)
-    assert str(caught.value).startswith(str(path))
-    assert "\n" not in str(caught.value)
