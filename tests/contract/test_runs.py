@@ -34,8 +34,8 @@ FILES = (
 )  # fmt: skip
 NUMBERS = ("step", "train_loss", "val_loss", "implicit_to_direct", "cosine", "seconds")
 RESULT = (
-    "method", "task", "metrics", "loss", "log_loss", "lora_parameters", "trainable_parameters", "seed", "seconds", "steps",
-    "peak_memory_mib", "versions",
+    "method", "task", "metrics", "loss", "log_loss", "lora_parameters", "trainable_parameters", "seed", "seconds",
+    "steps", "peak_memory_mib", "versions",
 )  # fmt: skip
 
 
@@ -76,6 +76,8 @@ def test_the_result_is_that_of_the_adapter_in_plain_peft(finished: Finished) -> 
     labels = torch.tensor([model.config.label2id[name] for name in rows["label"]])
     loss = float(torch.nn.functional.cross_entropy(logits, labels))
     assert result["loss"] == pytest.approx(loss, rel=1e-5)
+    losses = pd.read_parquet(folder / "row_losses.parquet")
+    assert result["log_loss"] == pytest.approx(losses["loss"].sum() / losses["weight"].sum())
 
 
 def test_the_search_alone_stops_at_ranks_and_all_goes_on_from_there(tiny: Tiny, folder: Path) -> None:
