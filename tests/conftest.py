@@ -104,15 +104,9 @@ def model_folder(shared_folder: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def tiny_config(model_folder: Callable[..., Path], tmp_path: Path) -> "Callable[..., RunConfig]":
+def tiny_config(make_config: "Callable[..., RunConfig]", tmp_path: Path) -> "Callable[..., RunConfig]":
     """tiny_config("--search.steps", "4", kind="gpt2"): a run on a tiny model, few rows, fp32, in tmp_path/runs."""
-    from tests.helpers.command import parse
-    from tests.helpers.tiny import tiny_arguments
-
-    def make(*arguments: str, kind: str = "bert", dropout: float = 0.1) -> "RunConfig":
-        return parse([*tiny_arguments(model_folder(kind, dropout), tmp_path, kind), *arguments]).config
-
-    return make
+    return lambda *arguments, kind="bert", **more: make_config(tmp_path, kind, *arguments, **more)
 
 
 @pytest.fixture(scope="session")
@@ -157,8 +151,8 @@ def make_config(model_folder: Callable[..., Path]) -> "Callable[..., RunConfig]"
     from tests.helpers.command import parse
     from tests.helpers.tiny import tiny_arguments
 
-    def make(folder: Path, kind: str, *arguments: str) -> "RunConfig":
-        return parse([*tiny_arguments(model_folder(kind), folder, kind), *arguments]).config
+    def make(folder: Path, kind: str, *arguments: str, dropout: float = 0.1) -> "RunConfig":
+        return parse([*tiny_arguments(model_folder(kind, dropout), folder, kind), *arguments]).config
 
     return make
 
@@ -176,12 +170,8 @@ def run_of() -> "Callable[..., Context]":
 def log_lines() -> Iterator[list[str]]:
     """What the program logs (caplog sees nothing of it once a run has taken the logger over)."""
     lines: list[str] = []
-
-    class Keep(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            lines.append(f"{record.levelname} {record.getMessage()}")
-
-    handler, log = Keep(), logging.getLogger("autolora")
+    handler, log = logging.Handler(), logging.getLogger("autolora")
+    handler.emit = lambda record: lines.append(f"{record.levelname} {record.getMessage()}")  # type: ignore[method-assign]
     level = log.level
     log.addHandler(handler)
     log.setLevel(logging.INFO)

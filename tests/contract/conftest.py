@@ -1,5 +1,6 @@
 """Tiny runs by the command line, each made once; and where a test's own runs lie."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,6 +41,12 @@ def tiny(model_folder: Callable[..., Path], tmp_path: Path) -> Tiny:
 def folder(tmp_path: Path) -> Path:
     """Where `tiny` leaves its run."""
     return tmp_path / "runs" / "tiny"
+
+
+@pytest.fixture
+def done(finished: Finished, folder: Path) -> Path:
+    """A copy of a finished run of `tiny`, with shares and curve, at its place; to be changed."""
+    return shutil.copytree(finished(), folder)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -39,21 +40,23 @@ def once(argv: list[str]) -> list[str]:
     return [*files, *(part for key, values in found.items() for part in (key, *values))]
 
 
+def labelled(path: Path, rows: Iterable[tuple[list[str], str]]) -> Path:
+    """A CSV of texts, each given as its words, and labels."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("text,label\n" + "".join(f"{' '.join(words)},{label}\n" for words, label in rows))
+    return path
+
+
 def table(path: Path, rows: int = 24, labels: tuple[str, ...] = ("bad", "good"), seed: int = 0) -> Path:
     """A CSV of texts in the tiny tokenizer's words and labels, each class in turn."""
     draw = random.Random(seed)
-    lines = [f"{' '.join(draw.choices(WORDS, k=6))},{labels[i % len(labels)]}" for i in range(rows)]
-    path.parent.mkdir(exist_ok=True)
-    path.write_text("text,label\n" + "\n".join(lines) + "\n", encoding="utf-8")
-    return path
+    return labelled(path, ((draw.choices(WORDS, k=6), labels[i % len(labels)]) for i in range(rows)))
 
 
 def numbers(path: Path, rows: int = 32) -> Path:
     """A CSV of texts and numbers around 50."""
     draw = random.Random(0)
-    lines = [f"{' '.join(draw.choices(WORDS, k=6))},{50 + draw.random():.3f}" for _ in range(rows)]
-    path.write_text("text,label\n" + "\n".join(lines) + "\n", encoding="utf-8")
-    return path
+    return labelled(path, ((draw.choices(WORDS, k=6), f"{50 + draw.random():.3f}") for _ in range(rows)))
 
 
 def own_table(folder: Path, **more: Any) -> list[str]:

@@ -1,6 +1,7 @@
 """The program as its users meet it: a command with what it says and its exit code, in this process or in a fork."""
 
 import io
+import itertools
 import os
 import signal
 import socket
@@ -53,6 +54,13 @@ def succeed(*argv: object) -> str:
     return answer.out
 
 
+def refused(*argv: object) -> str:
+    """The one line by which a command that must be refused tells why."""
+    answer = command(*argv)
+    assert answer.code == 2, answer
+    return answer.line
+
+
 class Fork:
     """The command in a warm fork of this process; `prepare` is called there first, to set up a fault."""
 
@@ -82,6 +90,11 @@ class Fork:
     def wait(self) -> int:
         """Exit code, negative for the signal that ended it."""
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+    def succeed(self) -> str:
+        """Waits for its end, which must be a good one; what it printed."""
+        assert self.wait() == 0, self.said()
+        return self.said()
 
     def wait_for(self, happened: Callable[[], bool]) -> None:
         """Waits until something has happened, at most two minutes."""
@@ -117,15 +130,14 @@ def torchrun(argv: Sequence[object], output: Path, size: int = 2) -> list[Fork]:
 def die_at_operation(moment: int, log: Path | None = None) -> None:
     """From now on this process kills itself before its `moment`-th operation on files (0: it lives). `log` gets a
     letter for each operation."""
-    count = [0]
+    count = itertools.count(1)
 
     def guarded(original: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
-            count[0] += 1
             if log is not None:
                 with open(log, "a") as file:
                     file.write("o")
-            if count[0] == moment:
+            if next(count) == moment:
                 os.kill(os.getpid(), signal.SIGKILL)
             return original(*arguments, **options)
 

@@ -40,6 +40,11 @@ def ranks_of(folder: Path) -> dict[str, int]:
     return {layer["name"]: layer["rank"] for layer in read(folder / "ranks.json")["layers"]}
 
 
+def kept_ranks(folder: Path) -> dict[str, int]:
+    """Layer -> rank, of the layers that have LoRA."""
+    return {name: rank for name, rank in ranks_of(folder).items() if rank}
+
+
 def everything(folder: Path) -> dict[str, bytes | None]:
     """Every file below a folder with its content, and every folder; what is hidden, too."""
     return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
@@ -51,12 +56,17 @@ def adapter_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def ranks_in(weights: dict[str, Tensor]) -> dict[str, int]:
-    """Layer -> rank of the LoRA that an adapter's tensors have."""
+    """Layer -> rank of the LoRA that an adapter's tensors have, or those of a model that wears it."""
     return {
-        name.removeprefix("base_model.model.").removesuffix(".lora_A.weight"): value.shape[0]
+        name.removeprefix("base_model.model.").partition(".lora_A.")[0]: value.shape[0]
         for name, value in weights.items()
-        if name.endswith(".lora_A.weight")
+        if ".lora_A." in name
     }
+
+
+def base_of(adapter: Path) -> Path:
+    """The folder of the model that an adapter was trained on."""
+    return Path(read(adapter / "adapter_config.json")["base_model_name_or_path"])
 
 
 def loaded(adapter: Path) -> Any:

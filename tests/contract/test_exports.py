@@ -1,6 +1,5 @@
 """Results in other hands: adapter, padded, merged and LoraConfig load without this program and give its numbers."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,16 +11,18 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 from trl import SFTConfig
 
 from tests.contract.conftest import Finished, Tiny
 from tests.contract.inputs import EXPORTED, conversations
-from tests.contract.program import command, succeed
+from tests.contract.program import refused, succeed
 from tests.contract.readers import (
     adapter_weights,
+    base_of,
     batch_of,
+    kept_ranks,
     loaded,
     logits_of,
     predicted_by,
@@ -66,6 +67,7 @@ def test_query_and_value_of_gpt2_have_ranks_of_their_own_and_the_key_has_none(
     folder = finished(*more, kind=kind)
     merged = load_file(folder / "merged" / "model.safetensors")
     before, record = load_file(model_folder("gpt2") / "model.safetensors"), ranks_of(folder)
+    assert len({tuple(layer["alpha"]) for layer in read(folder / "ranks.json")["layers"]}) == len(record) == 4
     for layer in ("transformer.h.0.attn.c_attn", "transformer.h.1.attn.c_attn"):
         change = merged[f"{layer}.weight"] - before[f"{layer.removeprefix('transformer.')}.weight"]
         ranks = [np.linalg.matrix_rank(part.numpy(), tol=1e-6) for part in change.chunk(3, dim=1)]
@@ -74,9 +76,7 @@ def test_query_and_value_of_gpt2_have_ranks_of_their_own_and_the_key_has_none(
 
 def test_a_language_models_adapter_padded_and_merged_are_one_function(finished_chat: Path) -> None:
     batch = batch_of(finished_chat / "adapter", "The Mill is a pub in the city centre.")
-    base = AutoModelForCausalLM.from_pretrained(
-        read(finished_chat / "adapter" / "adapter_config.json")["base_model_name_or_path"]
-    )
+    base = AutoModelForCausalLM.from_pretrained(base_of(finished_chat / "adapter"))
     plain = logits_of(base, batch)
     model = PeftModel.from_pretrained(base, finished_chat / "adapter")
     expected = logits_of(model, batch)
@@ -95,33 +95,19 @@ def test_lora_config_trains_elsewhere_at_the_recorded_ranks(
     assert not list((folder / "lora_config").glob("*.safetensors")), "no weights"
     base = AutoModelForSequenceClassification.from_pretrained(model_folder("bert"), num_labels=2)
     model: Any = get_peft_model(base, LoraConfig.from_pretrained(folder / "lora_config"))
-    found = {name.split(".lora_A")[0]: p.shape[0] for name, p in model.named_parameters() if ".lora_A." in name}
-    kept = {f"base_model.model.{name}": rank for name, rank in ranks_of(folder).items() if rank}
-    assert found == kept
+    assert ranks_in(model.state_dict()) == kept_ranks(folder)
     model(**batch_of(folder / "adapter", "the film is dull ."), labels=torch.tensor([0])).loss.backward()
     assert all(p.grad is not None for name, p in model.named_parameters() if ".lora_B." in name)
 
 
-def test_a_ranks_json_written_by_hand_gives_a_lora_config(tiny: Tiny, folder: Path) -> None:
-    """Every retraining at ranks writes it anew."""
-    name = "bert.encoder.layer.1.attention.self.value"
-    folder.mkdir(parents=True)
-    (folder / "ranks.json").write_text(json.dumps({"layers": [{"name": name, "rank": 3}]}))
-    succeed(*tiny("--stage", "retrain"))
-    config = LoraConfig.from_pretrained(folder / "lora_config")
-    assert (config.rank_pattern.get(name, config.r), len(config.target_modules)) == (3, 1)
-
-
 def test_the_lines_for_peft_and_trl_train_at_the_recorded_ranks(finished_chat: Path, tmp_path: Path) -> None:
-    ranks = {f"base_model.model.{name}": rank for name, rank in ranks_of(finished_chat).items() if rank}
-    base = read(finished_chat / "adapter" / "adapter_config.json")["base_model_name_or_path"]
     args = SFTConfig(
         str(tmp_path), max_steps=1, per_device_train_batch_size=2, learning_rate=1e-2, warmup_steps=0, report_to=[],
         save_strategy="no", use_cpu=True, bf16=False, max_length=64,
     )  # fmt: skip
     rows = Dataset.from_list(conversations())
     for trainer in ("peft", "trl"):
-        model: Any = AutoModelForCausalLM.from_pretrained(base)
+        model: Any = AutoModelForCausalLM.from_pretrained(base_of(finished_chat / "adapter"))
         names: dict[str, Any] = {"model": model, "args": args, "train_dataset": rows}
         exec(succeed("--show", finished_chat, "--for", trainer), names)
         if trainer == "trl":
@@ -129,16 +115,13 @@ def test_the_lines_for_peft_and_trl_train_at_the_recorded_ranks(finished_chat: P
             names["model"] = names["trainer"].model
             trained = [p for name, p in names["model"].named_parameters() if ".lora_B." in name]
             assert all(bool(p.any()) for p in trained), "all of them were trained"
-        found = {n.split(".lora_A")[0]: p.shape[0] for n, p in names["model"].named_parameters() if ".lora_A." in n}
-        assert found == ranks
-    assert command("--show", finished_chat.parent, "--for", "trl").code == 2
+        assert ranks_in(names["model"].state_dict()) == kept_ranks(finished_chat)
+    refused("--show", finished_chat.parent, "--for", "trl")
 
 
 def test_a_base_without_pooler_weights_takes_its_new_pooler_along(
     tiny: Tiny, model_folder: Callable[..., Path], tmp_path: Path, folder: Path
 ) -> None:
-    from safetensors.torch import save_file
-
     base = shutil.copytree(model_folder("bert"), tmp_path / "base")
     weights = {name: v for name, v in load_file(base / "model.safetensors").items() if "pooler" not in name}
     save_file(weights, base / "model.safetensors", metadata={"format": "pt"})

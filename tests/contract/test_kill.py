@@ -14,7 +14,7 @@ import pytest
 
 from tests.contract.conftest import Finished, Tiny
 from tests.contract.inputs import conversations, language_arguments, lines, once, table
-from tests.contract.program import Fork, command, die_at_operation
+from tests.contract.program import Fork, die_at_operation, refused
 from tests.contract.readers import everything, outcome, read
 from tests.helpers.tiny import MEASURED, tiny_arguments
 
@@ -66,9 +66,7 @@ class Whole:
 
     def ends_alike(self, output: Path) -> None:
         """The same command again; it must resume and end as if nothing had happened."""
-        process = Fork(self.argv, output)
-        assert process.wait() == 0, process.said()
-        assert "damaged" not in process.said()
+        assert "damaged" not in Fork(self.argv, output).succeed()
         found = outcome(self.root.parent)
         # Of a verdict's pair, of which only the numbers are kept, a kill may leave the adapter.
         assert all("verdict/cells/" in name for name in found.keys() ^ self.outcome.keys())
@@ -97,8 +95,7 @@ def whole(
         given = [str(finished()) if word == "{finished}" else word for word in OF_A_RUN[name]]
         argv = once([*tiny_arguments(model_folder("bert", 0.1), place), *given])
     found, began = Whole(argv, root, before, {}, COMMANDS[name]), time.monotonic()
-    process = found.begin(place / "whole.txt", log=place / "log")
-    assert process.wait() == 0, process.said()
+    found.begin(place / "whole.txt", log=place / "log").succeed()
     found.outcome, found.seconds = outcome(root.parent), time.monotonic() - began
     found.operations = len((place / "log").read_text())
     return found
@@ -154,10 +151,9 @@ def test_a_signal_saves_and_ends(tiny: Tiny, folder: Path, tmp_path: Path, stage
     assert process.kill(number) == code
     assert "Traceback" not in process.said()
     assert not (folder / "metrics.json").exists()
-    again = Fork(argv, tmp_path / "again.txt")
-    assert again.wait() == 0, again.said()
+    said = Fork(argv, tmp_path / "again.txt").succeed()
     if stage == "search":
-        assert "resumes from step" in again.said()
+        assert "resumes from step" in said
         logged = [line["step"] for line in read(folder / "search" / "metrics.jsonl")]
         assert logged == sorted(set(logged)), "no line twice"
     else:
@@ -168,7 +164,6 @@ def test_two_commands_never_work_in_one_folder(tiny: Tiny, folder: Path, tmp_pat
     argv = tiny("--search.steps", "100000", "--search.patience", "0")
     process = Fork(argv, tmp_path / "out.txt")
     process.wait_for((folder / "search" / "metrics.jsonl").exists)
-    answer = command(*argv)
+    line = refused(*argv)
     assert process.kill() == -signal.SIGKILL
-    assert answer.code == 2
-    assert str(folder) in answer.line
+    assert str(folder) in line

@@ -15,7 +15,7 @@ import pytest
 import run
 from tests.contract.conftest import Tiny
 from tests.contract.inputs import once
-from tests.contract.program import Fork, command, torchrun
+from tests.contract.program import Fork, refused, torchrun
 from tests.contract.readers import adapter_weights, read
 from tests.helpers.tiny import tiny_arguments
 
@@ -37,12 +37,17 @@ def argv(model_folder: Callable[..., Path], tmp_path: Path) -> list[str]:
 
 def both(argv: list[str], folder: Path, tmp_path: Path) -> tuple[Path, Path]:
     """The folders of the run by one process and by two."""
-    one = Fork(argv, tmp_path / "one.txt")
-    assert one.wait() == 0, one.said()
+    Fork(argv, tmp_path / "one.txt").succeed()
     alone = folder.rename(folder.with_name("alone"))
-    two = torchrun(argv, tmp_path / "two.txt")
-    assert [process.wait() for process in two] == [0, 0], [process.said() for process in two]
+    for process in torchrun(argv, tmp_path / "two.txt"):
+        process.succeed()
     return alone, folder
+
+
+def assert_same_adapter(one: Path, two: Path) -> None:
+    weights = [adapter_weights(root / "adapter") for root in (one, two)]
+    for name, value in weights[0].items():
+        np.testing.assert_allclose(weights[1][name], value, atol=1e-4)
 
 
 @pytest.mark.soak
@@ -53,9 +58,7 @@ def test_two_processes_search_and_retrain_as_one(argv: list[str], folder: Path, 
     for ours, theirs in zip(*layers, strict=True):
         np.testing.assert_allclose(ours["alpha"], theirs["alpha"], atol=1e-4)
         assert ours["rank"] == theirs["rank"]
-    weights = [adapter_weights(root / "adapter") for root in (one, two)]
-    for name, value in weights[0].items():
-        np.testing.assert_allclose(weights[1][name], value, atol=1e-4)
+    assert_same_adapter(one, two)
     metrics = [read(root / "metrics.json") for root in (one, two)]
     assert metrics[1]["loss"] == pytest.approx(metrics[0]["loss"], abs=1e-4)
     logged = [read(root / "search" / "metrics.jsonl") for root in (one, two)]
@@ -66,10 +69,7 @@ def test_two_processes_search_and_retrain_as_one(argv: list[str], folder: Path, 
 @pytest.mark.soak
 @pytest.mark.parametrize("method", ["adalora", "eva", "para"])
 def test_two_processes_train_the_baselines_as_one(argv: list[str], folder: Path, tmp_path: Path, method: str) -> None:
-    one, two = both(once([*argv, "--method", method, "--retrain.max_steps", "12"]), folder, tmp_path)
-    weights = [adapter_weights(root / "adapter") for root in (one, two)]
-    for name, value in weights[0].items():
-        np.testing.assert_allclose(weights[1][name], value, atol=1e-4)
+    assert_same_adapter(*both(once([*argv, "--method", method, "--retrain.max_steps", "12"]), folder, tmp_path))
 
 
 @pytest.mark.soak
@@ -92,8 +92,8 @@ def test_a_worker_that_dies_ends_the_run_which_goes_on_later(
     codes = [process.wait() for process in two]
     assert codes[rank] == -signal.SIGKILL
     assert codes[1 - rank] != 0, two[1 - rank].said()
-    again = torchrun(argv, tmp_path / "again.txt")
-    assert [process.wait() for process in again] == [0, 0], [process.said() for process in again]
+    for process in torchrun(argv, tmp_path / "again.txt"):
+        process.succeed()
     assert read(folder / "metrics.json")["steps"] == {"search": 300, "retrain": 7}
 
 
@@ -105,9 +105,7 @@ def test_what_is_one_process_work_is_refused_to_several(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    answer = command(*tiny(*more))
-    assert answer.code == 2
-    assert "torchrun" in answer.line
+    assert "torchrun" in refused(*tiny(*more))
     assert not (tmp_path / "runs").exists()
 
 
@@ -120,8 +118,7 @@ def read_no_further() -> None:
 
 def test_a_run_goes_on_to_its_end_when_nobody_reads_its_output(tiny: Tiny, folder: Path, tmp_path: Path) -> None:
     """As behind `| head`."""
-    process = Fork(tiny("--method", "lora", "--retrain.max_steps", "1"), tmp_path / "output", read_no_further)
-    assert process.wait() == 0, process.said()
+    Fork(tiny("--method", "lora", "--retrain.max_steps", "1"), tmp_path / "output", read_no_further).succeed()
     assert (folder / "report.html").exists()
 
 
@@ -151,8 +148,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(
         (line,) = [line for line in process.said().splitlines() if line.startswith("error: ")]
         assert "No space left on device" in line
         filler.unlink()
-        again = Fork(argv, tmp_path / "again.txt")
-        assert again.wait() == 0, again.said()
+        Fork(argv, tmp_path / "again.txt").succeed()
     finally:
         subprocess.run(["umount", "-l", str(small_disk)], check=True)
 

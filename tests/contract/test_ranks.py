@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from tests.contract.conftest import CURVE, LEARNING, Finished, Tiny
-from tests.contract.inputs import EXPORTED, language_arguments
-from tests.contract.program import command, succeed
-from tests.contract.readers import ranks_of, read
+from tests.contract.inputs import language_arguments
+from tests.contract.program import refused, succeed
+from tests.contract.readers import read
 
 pytestmark = pytest.mark.trains
 
@@ -31,9 +31,8 @@ def parameters(record: dict[str, Any]) -> int:
 
 
 @pytest.fixture
-def record(searched: Path) -> dict[str, Any]:
-    found: dict[str, Any] = read(searched / "ranks.json")
-    return found
+def record(searched: Path) -> Any:
+    return read(searched / "ranks.json")
 
 
 def test_ranks_json_has_the_keys_that_other_programs_read(record: dict[str, Any]) -> None:
@@ -72,16 +71,14 @@ Again = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def again(chat_model: Path, searched: Path, tmp_path: Path) -> Again:
+def again(chat_model: Path, searched: Path, record: dict[str, Any], folder: Path) -> Again:
     """again(answer__budget=1): another answer from the same search, which is not made again."""
 
-    def answer(**more: object) -> dict[str, Any]:
-        unmeasured = dict.fromkeys(CURVE)
-        data = searched.parents[1] / "messages.jsonl"
-        given: dict[str, object] = {**LEARNING, **unmeasured, "answer__from": searched, **more}
-        succeed(*language_arguments(chat_model, data, tmp_path / "runs", **given))
-        found: dict[str, Any] = read(tmp_path / "runs" / "tiny" / "ranks.json")
-        assert [x["alpha"] for x in found["layers"]] == [x["alpha"] for x in read(searched / "ranks.json")["layers"]]
+    def answer(**more: object) -> Any:
+        given: dict[str, object] = {**LEARNING, **dict.fromkeys(CURVE), "answer__from": searched, **more}
+        succeed(*language_arguments(chat_model, searched.parents[1] / "messages.jsonl", folder.parent, **given))
+        found = read(folder / "ranks.json")
+        assert [layer["alpha"] for layer in found["layers"]] == [layer["alpha"] for layer in record["layers"]]
         return found
 
     return answer
@@ -111,9 +108,8 @@ def test_the_threshold_counts_components_whose_alpha_reaches_lambda(again: Again
 def test_auto_takes_the_smallest_budget_that_is_enough_or_one_rank(again: Again) -> None:
     """Or all components whose share exceeds its standard error, where neither is enough."""
     found = again(answer__rule="shares", answer__budget="auto")
-    ranks = {layer["rank"] for layer in found["layers"]}
     if found["rule"] == "curve":
-        assert ranks == {found["sufficient_rank"]}
+        assert {layer["rank"] for layer in found["layers"]} == {found["sufficient_rank"]}
     elif found.get("budget") is not None:
         assert found["lora_parameters"] <= found["budget"]
     else:
@@ -135,12 +131,8 @@ def test_alpha_under_the_other_constraints(tiny: Tiny, folder: Path, constraint:
         assert any(abs(sum(layer["alpha"]) - 1) > 1e-3 for layer in found["layers"])
 
 
-def test_the_answer_of_another_run_needs_that_run(chat_model: Path, searched: Path, tmp_path: Path) -> None:
-    data = searched.parents[1] / "messages.jsonl"
-    given: dict[str, object] = {**LEARNING, **dict.fromkeys(CURVE), "answer__from": tmp_path / "nowhere"}
-    answer = command(*language_arguments(chat_model, data, tmp_path / "runs", **given))
-    assert answer.code == 2
-    assert str(tmp_path / "nowhere") in answer.line
+def test_the_answer_of_another_run_needs_that_run(tiny: Tiny, tmp_path: Path) -> None:
+    assert f"{tmp_path}/nowhere" in refused(*tiny("--answer.from", tmp_path / "nowhere"))
 
 
 def test_another_rule_takes_a_search_that_the_paper_s_rule_would_have_ended(
@@ -149,11 +141,3 @@ def test_another_rule_takes_a_search_that_the_paper_s_rule_would_have_ended(
     """search.check_every belongs to rule threshold, by which the source searched."""
     succeed(*tiny("--stage", "search", "--answer.from", finished(), "--answer.rule", "size", "--answer.budget", "2"))
     assert read(folder / "ranks.json")["rule"] == "size"
-
-
-def test_parts_of_a_fused_layer_have_ranks_of_their_own(finished: Finished) -> None:
-    kind, more = EXPORTED["gpt2, two parts of c_attn"]
-    folder = finished(*more, kind=kind)
-    names = [f"transformer.h.{i}.attn.c_attn.{part}" for i in (0, 1) for part in "qv"]
-    assert list(ranks_of(folder)) == names
-    assert len({tuple(layer["alpha"]) for layer in read(folder / "ranks.json")["layers"]}) == 4

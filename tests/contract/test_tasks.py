@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 
 from tests.contract.conftest import Tiny
 from tests.contract.inputs import conversations, language_arguments, lines, numbers, options, table, tagged
-from tests.contract.program import command, succeed
+from tests.contract.program import refused, succeed
 from tests.contract.readers import batch_of, loaded, logits_of, read
 from tests.helpers.generation_toys import e2e_rows, write_e2e
 
@@ -98,28 +98,22 @@ def test_the_loss_of_a_conversation_is_that_of_the_tokens_of_its_answers(chat_mo
     assert result["metrics"] == pytest.approx(found, rel=1e-4)
 
 
-def as_prompt(row: dict[str, object]) -> dict[str, object]:
-    user, assistant = row["messages"]  # type: ignore[misc]
-    return {"prompt": [user], "completion": [assistant]}
+Said = dict[str, str]
+FORMS: dict[str, Callable[[Said, Said], dict[str, object]]] = {
+    "prompt": lambda user, assistant: {"prompt": [user], "completion": [assistant]},
+    "sharegpt": lambda user, assistant: {
+        "conversations": [{"from": "human", "value": user["content"]}, {"from": "gpt", "value": assistant["content"]}]
+    },
+    "alpaca": lambda user, assistant: {"instruction": user["content"], "input": "", "output": assistant["content"]},
+}
 
 
-def as_sharegpt(row: dict[str, object]) -> dict[str, object]:
-    user, assistant = row["messages"]  # type: ignore[misc]
-    return {"conversations": [{"from": "human", "value": user["content"]},
-                              {"from": "gpt", "value": assistant["content"]}]}  # fmt: skip
-
-
-def as_alpaca(row: dict[str, object]) -> dict[str, object]:
-    user, assistant = row["messages"]  # type: ignore[misc]
-    return {"instruction": user["content"], "input": "", "output": assistant["content"]}
-
-
-@pytest.mark.parametrize("form", [as_prompt, as_sharegpt, as_alpaca])
+@pytest.mark.parametrize("form", FORMS)
 def test_the_four_formats_of_conversations_are_one_task(
-    finished_chat: Path, chat_model: Path, tmp_path: Path, form: Callable[..., dict[str, object]]
+    finished_chat: Path, chat_model: Path, tmp_path: Path, form: str
 ) -> None:
     """The first format is `finished_chat`'s."""
-    data = lines(tmp_path / "messages.jsonl", [form(row) for row in conversations()])
+    data = lines(tmp_path / "messages.jsonl", [FORMS[form](*row["messages"]) for row in conversations()])
     few: dict[str, object] = {"method": "lora", "retrain__max_steps": 1, "task__samples": 0, "export__padded": "false"}
     succeed(*language_arguments(chat_model, data, tmp_path / "runs", **few))
     ours, first = (read(place / "retrain" / "manifest.json") for place in (tmp_path / "runs" / "tiny", finished_chat))
@@ -163,12 +157,13 @@ def test_texts_are_written_and_scored(
     assert count in (None, len(predicted))
 
 
-def test_the_gain_of_a_language_model_is_counted_from_the_untouched_base(chat_model: Path, tmp_path: Path) -> None:
+def test_the_gain_of_a_language_model_is_counted_from_the_untouched_base(
+    chat_model: Path, tmp_path: Path, folder: Path
+) -> None:
     data = write_e2e(tmp_path / "data")
     more: dict[str, object] = {"task__format": "e2e", "task__metrics": "[bleu]", "task__samples": None}
-    argv = language_arguments(chat_model, data, tmp_path / "runs", answer__rule="shares", stage="search", **more)
-    succeed(*argv)
-    record = read(tmp_path / "runs" / "tiny" / "ranks.json")
+    succeed(*language_arguments(chat_model, data, folder.parent, answer__rule="shares", stage="search", **more))
+    record = read(folder / "ranks.json")
     assert record["without"] == "LoRA off"
     assert record["share_total"] == pytest.approx(record["gain"], rel=0.05, abs=2e-3)
 
@@ -197,22 +192,20 @@ def test_mnli_is_evaluated_matched_and_mismatched_apart(
     tiny: Tiny, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "glue").mkdir()
-    for split, count in (("train", 24), ("validation_matched", 6), ("validation_mismatched", 9)):
-        words = [["dull", "clean", "noisy"][i % 3] for i in range(count)]
-        rows = {"premise": [f"the film is {word}" for word in words], "label": [i % 3 for i in range(count)],
-                "hypothesis": [f"our room {i} was {word}" for i, word in enumerate(words)]}  # fmt: skip
-        pd.DataFrame(rows).to_parquet(tmp_path / "glue" / f"{split}.parquet")
     head = "---\nconfigs:\n- config_name: mnli\n  data_files:\n"
-    for split in ("train", "validation_matched", "validation_mismatched"):
+    for split, count in (("train", 24), ("validation_matched", 6), ("validation_mismatched", 9)):
+        words = [("dull", "clean", "noisy")[i % 3] for i in range(count)]
+        rows = [(f"the film is {word}", f"our room {i} was {word}", i % 3) for i, word in enumerate(words)]
+        columns = ["premise", "hypothesis", "label"]
+        pd.DataFrame(rows, columns=columns).to_parquet(tmp_path / "glue" / f"{split}.parquet")
         head += f"  - split: {split}\n    path: {split}.parquet\n"
     (tmp_path / "glue" / "README.md").write_text(f"{head}---\n")
     on_the_hub(monkeypatch, tmp_path / "home", "nyu-mll/glue", "mnli", tmp_path / "glue")
     succeed(*with_config("glue_mnli.yaml", tiny()))
     result = read(folder / "metrics.json")
     assert {"accuracy", "accuracy_matched", "accuracy_mismatched"} == set(result["metrics"])
-    assert dict(pd.read_csv(folder / "predictions.csv")["split"].value_counts()) == {
-        "validation_mismatched": 9, "validation_matched": 6,
-    }  # fmt: skip
+    splits = pd.read_csv(folder / "predictions.csv")["split"].value_counts()
+    assert dict(splits) == {"validation_mismatched": 9, "validation_matched": 6}
 
 
 def with_config(name: str, argv: list[str]) -> list[str]:
@@ -251,15 +244,12 @@ def test_own_rows_with_the_settings_of_glue_are_called_by_their_own_name(
     assert read(folder / "metrics.json")["task"] == "reviews"
 
 
-@pytest.mark.trains
 def test_metrics_without_java_are_told_with_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the base model is looked for, which is not there."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    data = write_e2e(tmp_path / "data")
-    runs = tmp_path / "runs"
+    data, runs = write_e2e(tmp_path / "data"), tmp_path / "runs"
     given = ("--task.path", data, "--model.name", tmp_path / "absent", "--runs_folder", runs)
-    answer = command("--config", "e2e_gpt2.yaml", *given)
-    assert answer.code == 2
-    assert "METEOR" in answer.line
-    assert "Java" in answer.line
+    line = refused("--config", "e2e_gpt2.yaml", *given)
+    assert "METEOR" in line
+    assert "Java" in line
     assert not runs.exists()

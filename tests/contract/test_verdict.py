@@ -1,17 +1,14 @@
 """--stage verdict: pairs of trainings at learned and shuffled ranks, until the loss decides or the time is over."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.contract.conftest import Tiny
-from tests.contract.inputs import once
-from tests.contract.program import command, succeed
+from tests.contract.conftest import Finished, Tiny
+from tests.contract.program import refused, succeed
 from tests.contract.readers import everything, read
-from tests.helpers.shared import made_once
-from tests.helpers.tiny import MEASURED, tiny_arguments
+from tests.helpers.tiny import MEASURED
 
 pytestmark = pytest.mark.trains
 
@@ -22,14 +19,9 @@ FEW = (
 
 
 @pytest.fixture
-def judged(model_folder: Callable[..., Path], shared_folder: Path) -> Path:
+def judged(finished: Finished) -> Path:
     """The folder of a search with its verdict; do not write."""
-
-    def run(place: Path) -> None:
-        argv = once([*tiny_arguments(model_folder("bert"), place), *MEASURED, *FEW])
-        succeed(*argv, "--stage", "verdict")
-
-    return made_once(shared_folder / "contract-verdict", run) / "runs" / "tiny"
+    return finished(*FEW, "--stage", "verdict")
 
 
 def test_a_verdict_tells_ending_difference_and_how_sure_it_is(judged: Path) -> None:
@@ -48,18 +40,17 @@ def test_a_verdict_tells_ending_difference_and_how_sure_it_is(judged: Path) -> N
 
 def test_the_same_command_again_trains_nothing(tiny: Tiny, judged: Path, folder: Path) -> None:
     shutil.copytree(judged, folder)
-    before = {p: p.stat().st_mtime_ns for p in folder.glob("verdict/**/metrics.json")}
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("verdict/**/metrics.json")}
     assert len(before) >= 16
     succeed(*tiny(*MEASURED, *FEW, "--stage", "verdict"))
-    assert {p: p.stat().st_mtime_ns for p in folder.glob("verdict/**/metrics.json")} == before
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("verdict/**/metrics.json")} == before
 
 
 def test_other_settings_are_refused_and_the_verdict_is_kept(tiny: Tiny, judged: Path, folder: Path) -> None:
     shutil.copytree(judged, folder)
     before = everything(folder)
-    answer = command(*tiny(*MEASURED, *FEW, "--stage", "verdict", "--retrain.batch_size", "4"))
-    assert answer.code == 2
-    assert "--retrain.batch_size" in answer.line
+    line = refused(*tiny(*MEASURED, *FEW, "--stage", "verdict", "--retrain.batch_size", "4"))
+    assert "--retrain.batch_size" in line
     assert everything(folder) == before
 
 

@@ -1,27 +1,28 @@
 """wandb: alpha trajectories, losses, rank map and tables; offline without a key; it never stops a run."""
 
-import importlib
 import json
 import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+import wandb
 from wandb.proto.wandb_internal_pb2 import Record
 
 from tests.contract.conftest import Tiny
-from tests.contract.inputs import once
-from tests.contract.program import Fork, command, succeed
+from tests.contract.program import Fork, refused, succeed
 from tests.contract.readers import read
 
 pytestmark = pytest.mark.trains
 
 BLOCK, HEAD = 32768, 7
 FULL, LAST = 1, 4
+OFFLINE = ("--tracking.wandb", "offline")
 SEARCH = {"search/train_loss", "search/val_loss", "search/implicit_to_direct", "search/cosine", "search/seconds"}
 
 
@@ -37,21 +38,19 @@ class OfflineRun:
             record.ParseFromString(part)
             self.records.append(record)
 
+    def of_kind(self, kind: str) -> list[Any]:
+        """The records of a kind: "run" (name, group), "history" (logged values), "exit"."""
+        return [getattr(record, kind) for record in self.records if record.WhichOneof("record_type") == kind]
+
     @property
     def history(self) -> list[dict[str, Any]]:
         """The logged values, a dictionary for each call."""
-        return [values_of(r.history.item) for r in self.records if r.WhichOneof("record_type") == "history"]
-
-    @property
-    def run(self) -> Any:
-        """Name, group, job, tags, config."""
-        return next(r.run for r in self.records if r.WhichOneof("record_type") == "run")
+        return [values_of(logged.item) for logged in self.of_kind("history")]
 
     @property
     def exit_code(self) -> int | None:
         """The exit code that wandb recorded; None if the run has not ended."""
-        found = [r.exit.exit_code for r in self.records if r.WhichOneof("record_type") == "exit"]
-        return found[-1] if found else None
+        return next((end.exit_code for end in self.of_kind("exit")), None)
 
     def media(self, value: dict[str, Any]) -> Path:
         """The file of a logged picture or table."""
@@ -70,8 +69,8 @@ def values_of(items: Any) -> dict[str, Any]:
 
 
 def parts(content: bytes) -> Iterator[bytes]:
-    """The records of a LevelDB log after wandb's own head: chunks of at most a block, each with checksum, length,
-    kind. wandb may still be writing: a last chunk that is not complete yet is left out."""
+    """The records of a LevelDB log after wandb's own head, in chunks with checksum, length and kind of which a block
+    holds whole ones; wandb may still be writing the last."""
     assert content[:4] == b":W&B"
     at, held = HEAD, b""
     while at + HEAD <= len(content):
@@ -98,34 +97,30 @@ def quick_figures() -> None:
 def _no_wandb_left_behind() -> Iterator[None]:
     """wandb's process would serve the forks of later tests, which then have none of their own."""
     yield
-    importlib.import_module("wandb").teardown()
+    wandb.teardown()
 
 
 @pytest.fixture(autouse=True)
 def _without_a_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("WANDB_MODE", "WANDB_API_KEY"):
         monkeypatch.delenv(name, raising=False)
-    importlib.import_module("wandb").teardown()  # it would remember the key of a test before
+    wandb.teardown()  # it would remember the key of a test before
     for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "HOME"):
         monkeypatch.setenv(name, str(tmp_path / name))
 
 
-def ended(folder: Path, last_words: Callable[[OfflineRun], bool]) -> OfflineRun:
+def ended(folder: Path) -> OfflineRun:
     """The run once wandb's own process has written its end, which may be a moment after the command's."""
     end = time.monotonic() + 60
-    while not last_words(run := OfflineRun(folder)):
+    while (run := OfflineRun(folder)).exit_code is None:
         assert time.monotonic() < end, "wandb did not write its last records"
         time.sleep(0.1)
     return run
 
 
-def with_wandb(argv: list[str], mode: str) -> list[str]:
-    return once([*argv, "--tracking.wandb", mode])
-
-
 def test_without_a_key_all_that_is_promised_is_kept_offline(tiny: Tiny, folder: Path) -> None:
-    succeed(*with_wandb(tiny("--answer.rows", "1000"), "auto"))
-    run = ended(folder, lambda run: run.exit_code is not None)
+    succeed(*tiny("--answer.rows", "1000", "--tracking.wandb", "auto"))
+    run = ended(folder)
     assert run.exit_code == 0
     record, result = read(folder / "ranks.json"), read(folder / "metrics.json")
     points = [values for values in run.history if "search/train_loss" in values]
@@ -143,46 +138,38 @@ def test_without_a_key_all_that_is_promised_is_kept_offline(tiny: Tiny, folder: 
 
 
 def test_online_without_a_key_is_refused_before_anything_is_written(tiny: Tiny, tmp_path: Path) -> None:
-    answer = command(*with_wandb(tiny(), "online"))
-    assert answer.code == 2
-    assert "--tracking.wandb" in answer.line
+    assert "--tracking.wandb" in refused(*tiny("--tracking.wandb", "online"))
     assert not (tmp_path / "runs").exists()
 
 
 def test_a_run_that_was_stopped_is_not_shown_as_finished(tiny: Tiny, folder: Path, tmp_path: Path) -> None:
-    argv = with_wandb(tiny("--search.steps", "100000", "--search.patience", "0"), "offline")
+    argv = tiny("--search.steps", "100000", "--search.patience", "0", *OFFLINE)
     process = Fork(argv, tmp_path / "out.txt", lambda: os.environ.pop("WANDB_MODE", None))
     process.wait_for((folder / "search" / "metrics.jsonl").exists)
     assert process.kill(signal.SIGTERM) == 143
-    assert ended(folder, lambda run: run.exit_code is not None).exit_code != 0
+    assert ended(folder).exit_code != 0
 
 
 def test_a_study_is_a_group_with_a_table_of_its_own(tiny: Tiny, folder: Path) -> None:
-    few = ("--method", "lora", "--retrain.max_steps", "1", "--study.axes", "{seed: [0, 1]}")
-    succeed(*with_wandb(tiny(*few), "offline"))
-    values = {
-        key: value
-        for logged in ended(folder, lambda run: run.exit_code is not None).history
-        for key, value in logged.items()
-    }
-    table = json.loads(OfflineRun(folder).media(values["study/results"]).read_text())
-    assert len(table["data"]) == 2
+    succeed(*tiny("--method", "lora", "--retrain.max_steps", "1", "--study.axes", "{seed: [0, 1]}", *OFFLINE))
+    run = ended(folder)
+    (table,) = (values["study/results"] for values in run.history if "study/results" in values)
+    assert len(json.loads(run.media(table).read_text())["data"]) == 2
     (cell, *others) = (folder / "cells").iterdir()
     assert len(others) == 1
-    assert OfflineRun(cell).run.run_group == "tiny"
+    assert OfflineRun(cell).of_kind("run")[0].run_group == "tiny"
 
 
 @pytest.mark.soak
 def test_a_run_whose_wandb_process_is_killed_ends_well(tiny: Tiny, folder: Path, tmp_path: Path) -> None:
-    argv = with_wandb(tiny("--search.steps", "60", "--search.patience", "0"), "offline")
+    argv = tiny("--search.steps", "60", "--search.patience", "0", *OFFLINE)
     process = Fork(argv, tmp_path / "out.txt", lambda: os.environ.pop("WANDB_MODE", None))
     process.wait_for((folder / "search" / "metrics.jsonl").exists)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    services = [c for c in children if b"wandb" in Path(f"/proc/{c}/cmdline").read_bytes()]
+    services = [one for one in psutil.Process(process.pid).children() if "wandb" in " ".join(one.cmdline())]
     assert services, "wandb has a process of its own"
-    for child in services:
-        os.kill(int(child), signal.SIGKILL)
-    assert process.wait() == 0, process.said()
+    for service in services:
+        service.kill()
+    process.succeed()
     assert read(folder / "metrics.json")["steps"]["retrain"] == 4
 
 
@@ -200,7 +187,6 @@ def test_a_run_whose_wandb_cannot_be_reached_is_kept_offline(
             os.environ.pop("WANDB_MODE", None)
             os.environ.update(WANDB_BASE_URL=address, WANDB_API_KEY="a" * 40)
 
-        process = Fork(with_wandb(tiny(), "online"), tmp_path / "out.txt", prepare)
-        assert process.wait() == 0, process.said()
+        Fork(tiny("--tracking.wandb", "online"), tmp_path / "out.txt", prepare).succeed()
     assert read(folder / "metrics.json")["steps"]["retrain"] == 4
     assert list((folder / "wandb").glob("offline-run-*/*.wandb"))

@@ -154,8 +154,7 @@ def made(method: str, eta: float | str = "betty", radius: float = 0.01, terms: i
 
 def example(name: str, **options: Any) -> Hypergradient:
     """An approximation of examples/."""
-    file = {"Soba": "soba", "Penalty": "penalty", "StocBio": "stocbio"}[name]
-    return approximation(OwnHypergradient(type=f"{ROOT / 'examples' / file}.py:{name}", options=options))
+    return approximation(OwnHypergradient(type=f"{ROOT / 'examples' / name.lower()}.py:{name}", options=options))
 
 
 def make_toy(
@@ -182,24 +181,13 @@ def make_toy(
     hypergradient = made(method, eta, radius, terms) if isinstance(method, str) else method
     trained = [p for p in net.parameters() if p.requires_grad]
     descent = optimizer(trained, lr=rate)
-    inner = ToyInner(
-        net,
-        trained,
-        descent,
-        Endless(batches[0], parts, 0),
-        shared,
-        scheduler(descent) if scheduler else None,
-        **config,
-    )
-    outer = ToyOuter(
-        variables, variables.parameters(), torch.optim.SGD(variables.parameters(), lr=0.1),
-        Endless(batches[1], parts, 1), shared, hypergradient=hypergradient,
-    )  # fmt: skip
-    engine = Engine(
-        problems=[outer, inner],
-        config=EngineConfig(strategy="cpu"),
-        dependencies={"u2l": {outer: [inner]}, "l2u": {inner: [outer]}},
-    )
+    train, held_out = (Endless(make, parts, seed) for seed, make in enumerate(batches))
+    schedule = scheduler(descent) if scheduler else None
+    inner = ToyInner(net, trained, descent, train, shared, schedule, **config)
+    ascent = torch.optim.SGD(variables.parameters(), lr=0.1)
+    outer = ToyOuter(variables, variables.parameters(), ascent, held_out, shared, hypergradient=hypergradient)
+    dependencies = {"u2l": {outer: [inner]}, "l2u": {inner: [outer]}}
+    engine = Engine(problems=[outer, inner], config=EngineConfig(strategy="cpu"), dependencies=dependencies)
     engine.train()
     toy = Toy(engine, inner, outer, [], [])
     for _ in range(steps):
@@ -260,13 +248,9 @@ def _regression(generator: torch.Generator, size: int, share: float) -> Batch:
 
 
 def lora_toy(
-    method: str | Hypergradient = "exact",
-    *,
-    k: int = 8,
-    constraint: Any = "softmax",
-    dropout: float = 0.0,
+    method: str | Hypergradient = "exact", *, k: int = 8, constraint: Any = "softmax", dropout: float = 0.0,
     **options: Any,
-) -> Toy:
+) -> Toy:  # fmt: skip
     """The two-layer LoRA net with the program's selection variables, away from their uniform start."""
     torch.manual_seed(1)
     net, variables = LoraNet(k, dropout), SelectionVariables(2, k, constraint)

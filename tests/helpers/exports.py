@@ -22,23 +22,19 @@ from tests.helpers.methods import Done, batch_for
 # Ranks of every kind: none, one, less than k, more than k; a layer that the search's targets do not name.
 RANKS = {
     "bert": {
-        "bert.encoder.layer.0.attention.self.query": 0,
-        "bert.encoder.layer.0.attention.self.value": 1,
-        "bert.encoder.layer.1.attention.self.query": 3,
-        "bert.encoder.layer.1.output.dense": 6,
+        "bert.encoder.layer.0.attention.self.query": 0, "bert.encoder.layer.0.attention.self.value": 1,
+        "bert.encoder.layer.1.attention.self.query": 3, "bert.encoder.layer.1.output.dense": 6,
     },
     "roberta": {
-        "roberta.encoder.layer.0.attention.self.query": 2,
-        "roberta.encoder.layer.1.attention.self.query": 0,
+        "roberta.encoder.layer.0.attention.self.query": 2, "roberta.encoder.layer.1.attention.self.query": 0,
         "roberta.encoder.layer.1.attention.self.value": 5,
     },
     "gpt2": {"transformer.h.0.attn.c_attn": 3, "transformer.h.1.attn.c_attn": 0, "transformer.h.1.mlp.c_fc": 5},
     "llama": {
-        "model.layers.0.self_attn.q_proj": 1,
-        "model.layers.0.self_attn.v_proj": 0,
+        "model.layers.0.self_attn.q_proj": 1, "model.layers.0.self_attn.v_proj": 0,
         "model.layers.1.self_attn.v_proj": 4,
     },
-}
+}  # fmt: skip
 K, LORA_ALPHA = 4, 6.0
 
 

@@ -5,14 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import (
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-    set_seed,
-)
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
 
 from tests.helpers.tiny import from_file
 
@@ -44,11 +37,9 @@ def make_tokenizer(begin: str = "<|endoftext|>") -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=320,
-        special_tokens=list(dict.fromkeys(["<|endoftext|>", begin])),
+        vocab_size=320, special_tokens=list(dict.fromkeys(["<|endoftext|>", begin])), show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
+    )  # fmt: skip
     tokenizer.train_from_iterator((row["human_reference"] for row in e2e_rows()), trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=begin, eos_token="<|endoftext|>")
 
@@ -57,19 +48,11 @@ def make_causal(kind: str, vocabulary: int) -> Any:
     """A random model of two layers, 32 wide, without dropout."""
     set_seed(0)
     # Random output weights of their own: tied ones would make it say the last token again and again.
-    ids: dict[str, Any] = {
-        "vocab_size": vocabulary,
-        "bos_token_id": 0,
-        "eos_token_id": 0,
-        "tie_word_embeddings": False,
-    }
-    ids["initializer_range"] = 0.3
+    ids: dict[str, Any] = {"vocab_size": vocabulary, "bos_token_id": 0, "eos_token_id": 0, "initializer_range": 0.3}
+    ids["tie_word_embeddings"] = False
     if kind == "llama":
-        config = LlamaConfig(
-            **ids, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
-            intermediate_size=64,
-        )  # fmt: skip
-        return LlamaForCausalLM(config)
+        wide = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+        return LlamaForCausalLM(LlamaConfig(**ids, **wide, num_key_value_heads=1))
     drop = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
     return GPT2LMHeadModel(GPT2Config(**ids, **drop, n_embd=32, n_layer=2, n_head=2, n_positions=160))
 
@@ -85,25 +68,11 @@ def save_causal(folder: Path, kind: str) -> Path:
 def arguments(model: Path, data: Path, runs: Path, targets: str, **changes: Any) -> list[str]:
     """The command line of a run that takes seconds, scored without Java. `changes`: further keys, by their names."""
     values = {
-        "name": "tiny",
-        "runs_folder": str(runs),
-        "precision": "fp32",
-        "device": "cpu",
-        "model.name": str(model),
-        "task.type": "chat",
-        "task.format": "e2e",
-        "task.path": str(data),
-        "task.metrics": ["bleu", "nist"],
-        "task.max_length": 160,
-        "task.decode.num_beams": 2,
-        "task.decode.max_new_tokens": 8,
-        "task.decode.no_repeat_ngram_size": 0,
-        "lora.target_modules": targets.strip("[]").split(","),
-        "lora.k": 4,
-        "search.steps": 4,
-        "search.batch_size": 4,
-        "retrain.max_steps": 4,
-        "retrain.batch_size": 4,
+        "name": "tiny", "runs_folder": str(runs), "precision": "fp32", "device": "cpu", "model.name": str(model),
+        "task.type": "chat", "task.format": "e2e", "task.path": str(data), "task.metrics": ["bleu", "nist"],
+        "task.max_length": 160, "task.decode.num_beams": 2, "task.decode.max_new_tokens": 8,
+        "task.decode.no_repeat_ngram_size": 0, "lora.target_modules": targets.strip("[]").split(","), "lora.k": 4,
+        "search.steps": 4, "search.batch_size": 4, "retrain.max_steps": 4, "retrain.batch_size": 4,
         "tracking.wandb": "disabled",
-    }
+    }  # fmt: skip
     return from_file(runs.with_name("toys.yaml"), values | changes)

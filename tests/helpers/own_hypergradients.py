@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from autolora.configs import search
-from autolora.problems.hypergradients import Darts, Hypergradient, State
+from autolora.problems.hypergradients import Darts, State
 
 
 class Carrying(Darts):
@@ -43,13 +43,3 @@ class Drawing(Darts):
             more = problem.gradient(problem.draw(), outer.trained)
             found = [f + m for f, m in zip(found, more, strict=True)]
         return found, state
-
-
-class Endless(Hypergradient):
-    """Its term is `size` everywhere."""
-
-    def __init__(self, size: float = float("inf")) -> None:
-        self.size = size
-
-    def term(self, state: State, v: Any, inner: Any, outer: Any) -> Any:
-        return [torch.full_like(b, self.size) for b in outer.trained], state

@@ -7,31 +7,16 @@ from typing import Any
 import pandas as pd
 import yaml
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import (
-    BertConfig,
-    BertModel,
-    GPT2Config,
-    GPT2Model,
-    LlamaConfig,
-    LlamaModel,
-    MixtralConfig,
-    MixtralModel,
-    PreTrainedTokenizerFast,
-    RobertaConfig,
-    RobertaModel,
-)
+from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
 from autolora.configs.files import CONFIGS, DEFAULT_CONFIG, read_keys
 from autolora.configs.layers import flat, merged
 
 HIDDEN, LAYERS, HEADS = 32, 2, 2
 TARGETS = {
-    "bert": ["query", "value"],
-    "roberta": ["query", "value"],
-    "llama": ["q_proj", "v_proj"],
-    "gpt2": ["c_attn"],
-    "mixtral": ["q_proj", "v_proj"],
-}
+    "bert": ["query", "value"], "roberta": ["query", "value"], "gpt2": ["c_attn"],
+    "llama": ["q_proj", "v_proj"], "mixtral": ["q_proj", "v_proj"],
+}  # fmt: skip
 
 
 def sample(split: str) -> dict[str, list[Any]]:
@@ -57,20 +42,22 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 def make_model(kind: str, vocabulary: int, dropout: float) -> Any:
     """A random base model of two layers, 32 wide."""
-    common = {"vocab_size": vocabulary, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     wide = {"hidden_size": HIDDEN, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "intermediate_size": 64}
-    drop = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
-    if kind == "bert":
-        return BertModel(BertConfig(**common, **wide, **drop, max_position_embeddings=80))
-    if kind == "roberta":
-        return RobertaModel(RobertaConfig(**common, **wide, **drop, max_position_embeddings=80))
-    if kind == "llama":
-        return LlamaModel(LlamaConfig(**common, **wide, num_key_value_heads=1, attention_dropout=dropout))
-    if kind == "mixtral":
-        experts = {"num_local_experts": 2, "num_experts_per_tok": 1}
-        return MixtralModel(MixtralConfig(**common, **wide, **experts, num_key_value_heads=1))
-    drop = {"resid_pdrop": dropout, "embd_pdrop": dropout, "attn_pdrop": dropout}
-    return GPT2Model(GPT2Config(**common, **drop, n_embd=HIDDEN, n_layer=LAYERS, n_head=HEADS, n_positions=80))
+    encoder = {
+        **wide, "hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout, "max_position_embeddings": 80,
+    }  # fmt: skip
+    settings: dict[str, dict[str, Any]] = {
+        "bert": encoder,
+        "roberta": encoder,
+        "llama": {**wide, "num_key_value_heads": 1, "attention_dropout": dropout},
+        "mixtral": {**wide, "num_key_value_heads": 1, "num_local_experts": 2, "num_experts_per_tok": 1},
+        "gpt2": {
+            "n_embd": HIDDEN, "n_layer": LAYERS, "n_head": HEADS, "n_positions": 80, "resid_pdrop": dropout,
+            "embd_pdrop": dropout, "attn_pdrop": dropout,
+        },
+    }  # fmt: skip
+    tokens = {"vocab_size": vocabulary, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    return AutoModel.from_config(AutoConfig.for_model(kind, **tokens, **settings[kind]))
 
 
 MEASURED = ("--answer.rows", "1000")
@@ -89,28 +76,12 @@ def from_file(path: Path, values: Mapping[str, Any]) -> list[str]:
 def tiny_arguments(model: Path, tmp_path: Path, kind: str = "bert", **changes: Any) -> list[str]:
     """The command line of a run that takes seconds. `changes`: further keys, by their dotted names."""
     values = {
-        "name": "tiny",
-        "runs_folder": str(tmp_path / "runs"),
-        "precision": "fp32",
-        "device": "cpu",
-        "model.name": str(model),
-        "task.train_rows": 64,
-        "lora.target_modules": TARGETS[kind],
+        "name": "tiny", "runs_folder": str(tmp_path / "runs"), "precision": "fp32", "device": "cpu",
+        "model.name": str(model), "task.train_rows": 64, "lora.target_modules": TARGETS[kind], "lora.k": 4,
         # A pooler trained beside it would leave LoRA little to do in a run this short.
-        "lora.modules_to_save": [],
-        "lora.k": 4,
-        "answer.rule": "threshold",
-        "answer.rows": 0,
-        "search.steps": 6,
-        "search.unroll_steps": 1,
-        "search.batch_size": 8,
-        "search.learning_rate": 1e-2,
-        "search.selection_learning_rate": 5e-2,
-        "search.log_every": 2,
-        "search.check_every": 2,
-        "search.checkpoint_every": 2,
-        "retrain.max_steps": 4,
-        "retrain.batch_size": 8,
-        "tracking.wandb": "disabled",
-    }
+        "lora.modules_to_save": [], "answer.rule": "threshold", "answer.rows": 0,
+        "search.steps": 6, "search.unroll_steps": 1, "search.batch_size": 8, "search.learning_rate": 1e-2,
+        "search.selection_learning_rate": 5e-2, "search.log_every": 2, "search.check_every": 2,
+        "search.checkpoint_every": 2, "retrain.max_steps": 4, "retrain.batch_size": 8, "tracking.wandb": "disabled",
+    }  # fmt: skip
     return from_file(tmp_path / f"tiny-{kind}.yaml", values | changes)
