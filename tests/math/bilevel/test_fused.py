@@ -9,10 +9,9 @@ from peft import LoraConfig, TaskType, get_peft_model, get_peft_model_state_dict
 from transformers import GPT2Config, GPT2Model, GPTBigCodeConfig, GPTBigCodeModel
 
 from autolora.configs.errors import UserError
-from autolora.configs.training import LoraSettings
 from autolora.problems.models.attach import ADAPTER, attach, lora_layers
 from autolora.problems.models.fused import is_split, joined, split
-from autolora.problems.models.layers import layer_shapes, refuse_large_k, target_layers
+from autolora.problems.models.layers import layer_shapes, target_layers
 from autolora.problems.models.names import joined_ranks
 
 SMALL: dict[str, Any] = {"vocab_size": 30, "n_positions": 16, "n_embd": 16, "n_layer": 2, "n_head": 2}
@@ -36,8 +35,6 @@ def test_split_where_a_part_is_named_and_bit_for_bit_the_same(gpt2: Any) -> None
         *(f"h.0.attn.c_attn.{part}" for part in "qkv"), "h.1.attn.c_attn",
     ]  # fmt: skip
     assert shapes["h.0.attn.c_attn.q"] == (16, 16)
-    with pytest.raises(UserError, match=r"--lora\.k: 17 is not allowed for layer h\.0\.attn\.c_attn\.v"):
-        refuse_large_k(gpt2, LoraSettings(target_modules=["c_attn.v"], k=17))
 
 
 def test_layers_of_other_kinds_have_no_parts(gpt2: Any) -> None:

@@ -1,6 +1,7 @@
 """Verdicts whose truth is known by construction, with real training: a change in two of several branches, and copies
 of one layer among which no place can matter."""
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -23,40 +24,35 @@ BRANCHES, NEEDED, ROWS = 6, (1, 4), 1000
 STEPS = 20
 
 
-def losses_of(base: dict[str, Tensor], record: RankRecord, inputs: Tensor, labels: Tensor, seed: int) -> np.ndarray:
-    """The loss of each held-out row after plain LoRA at these ranks, drawn in common."""
-    torch.manual_seed(seed)
-    model: Any = branches.Branches(BRANCHES)
-    model.load_state_dict(base)
-    kept = record.kept
-    config = LoraConfig(r=1, lora_alpha=1, target_modules=list(kept), rank_pattern=kept, alpha_pattern=kept)
-    peft: Any = get_peft_model(model, config)
-    start_in_common(peft, seed)
-    torch.manual_seed(seed)
-    branches.train(peft, inputs[: ROWS // 2], labels[: ROWS // 2], STEPS)
+def losses_of(model: nn.Module, inputs: Tensor, labels: Tensor) -> np.ndarray:
+    """The loss of each held-out row."""
     with torch.no_grad():
-        logits = peft(x=inputs[ROWS // 2 :]).logits
+        logits = model(x=inputs[ROWS // 2 :]).logits
     return nn.functional.cross_entropy(logits, labels[ROWS // 2 :], reduction="none").double().numpy()
 
 
-def judged(record: RankRecord, base: dict[str, Tensor], inputs: Tensor, labels: Tensor, first_seed: int) -> str:
+def trained(base: nn.Module, record: RankRecord, inputs: Tensor, labels: Tensor, seed: int) -> np.ndarray:
+    """The losses after plain LoRA at these ranks, drawn in common."""
+    kept = record.kept
+    config = LoraConfig(r=1, lora_alpha=1, target_modules=list(kept), rank_pattern=kept, alpha_pattern=kept)
+    model: Any = get_peft_model(copy.deepcopy(base), config)  # type: ignore[arg-type]
+    start_in_common(model, seed)
+    branches.train(model, inputs[: ROWS // 2], labels[: ROWS // 2], STEPS)
+    return losses_of(model, inputs, labels)
+
+
+def judged(record: RankRecord, base: nn.Module, inputs: Tensor, labels: Tensor, first_seed: int) -> str:
     """The ending of a verdict on these ranks by the program's own arithmetic; the untrained base is the head alone."""
     losses: dict[str, list[np.ndarray]] = {LEARNED: [], SHUFFLED: []}
     sizes = dict.fromkeys(record.ranks, branches.HIDDEN + branches.WIDTH)
-    untouched: Any = branches.Branches(BRANCHES)
-    untouched.load_state_dict(base)
-    with torch.no_grad():
-        alone = nn.functional.cross_entropy(
-            untouched(inputs[ROWS // 2 :]).logits, labels[ROWS // 2 :], reduction="none"
-        ).double()
+    alone = losses_of(base, inputs, labels)
 
     def up_to(count: int) -> Pairs:
         for seed in range(first_seed + len(losses[LEARNED]), first_seed + count):
-            losses[LEARNED].append(losses_of(base, record, inputs, labels, seed))
-            losses[SHUFFLED].append(losses_of(base, shuffled(record, sizes, seed), inputs, labels, seed))
+            for arm, ranks in ((LEARNED, record), (SHUFFLED, shuffled(record, sizes, seed))):
+                losses[arm].append(trained(base, ranks, inputs, labels, seed))
         arms = {arm: np.stack(rows) for arm, rows in losses.items()}
-        rows = len(alone)
-        return PairLosses(arms, np.ones(rows), np.arange(rows), alone.numpy()[None], {}).pairs(count)
+        return PairLosses(arms, np.ones(len(alone)), np.arange(len(alone)), alone[None], {}).pairs(count)
 
     found = first_ending(PLANS[24], 24, up_to)
     return found[0] if found else "undecided"
@@ -77,11 +73,7 @@ def searched_ranks(model: PeftModel, inputs: Tensor, labels: Tensor) -> RankReco
 @pytest.mark.slow
 def test_ranks_of_a_search_matter_where_two_branches_alone_need_them() -> None:
     model, inputs, labels = branches.planted(BRANCHES, NEEDED, 2 * ROWS, seed=0)
-    base = {name: value.clone() for name, value in branches.Branches(BRANCHES).state_dict().items()}
-    own: Any = model.get_base_model()
-    for b in range(BRANCHES):
-        base[f"branch.{b}.weight"] = own.branch[b].base_layer.weight.detach().clone()
-        base[f"out.{b}.weight"] = own.out[b].weight.detach().clone()
+    base = copy.deepcopy(model).unload()
     record = searched_ranks(model, inputs[ROWS:], labels[ROWS:])
     assert {layer.name for layer in record.layers if layer.rank} == {f"branch.{b}" for b in NEEDED}
     assert judged(record, base, inputs[:ROWS], labels[:ROWS], first_seed=100) == "matter"

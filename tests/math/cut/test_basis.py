@@ -151,6 +151,12 @@ def test_a_layer_may_get_nothing_and_nothing_of_size_zero_is_kept() -> None:
     assert uneven_ranks(SIZES, [10, 10, 10], 9) == [0, 0, 0]
 
 
+def test_a_budget_goes_to_the_largest_worth_per_parameter_of_all_layers() -> None:
+    worth = torch.tensor([[5.0, 1.0], [0.1, 0.2], [8.0, 6.0]])
+    # Per parameter: 0.5, 0.1; 0.01, 0.02; 0.4, 0.3, which has no room. By worth itself it would be 8 and 6.
+    assert kept_within(worth, [10, 10, 20], 40).tolist() == [[True, True], [False, False], [True, False]]
+
+
 def test_what_is_not_allowed_is_never_kept_and_without_a_budget_all_that_is() -> None:
     worth, allowed = torch.tensor([[5.0, 4.0], [3.0, 2.0]]), torch.tensor([[False, True], [True, False]])
     assert torch.equal(kept_within(worth, [1, 1], 4, allowed), allowed)

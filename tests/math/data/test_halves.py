@@ -13,12 +13,8 @@ from autolora.problems.rows import split_groups
 from tests.helpers.command import parse
 
 
-def split_by_source(rows: Sequence[Hashable], share: float, seed: int) -> list[np.ndarray]:
+def split(rows: Sequence[Hashable], share: float, seed: int) -> list[np.ndarray]:
     return split_groups(rows, share, seed, "validation_share")
-
-
-def split_indices(rows: int, share: float, seed: int) -> list[np.ndarray]:
-    return split_by_source(range(rows), share, seed)
 
 
 # Texts a source, as in E2E: mostly one to ten, some many.
@@ -28,7 +24,7 @@ SOURCES = [f"source {number}" for number, count in enumerate(TEXTS) for _ in ran
 
 @pytest.mark.parametrize(("rows", "share", "validation"), [(64, 0.5, 32), (7, 0.5, 4), (100, 0.25, 25), (2, 0.5, 1)])
 def test_the_split_is_disjoint_complete_and_of_the_right_share(rows: int, share: float, validation: int) -> None:
-    d_tr, d_val = split_indices(rows, share, seed=0)
+    d_tr, d_val = split(range(rows), share, seed=0)
     assert len(d_val) == validation
     assert sorted([*d_tr, *d_val]) == list(range(rows))
 
@@ -36,7 +32,7 @@ def test_the_split_is_disjoint_complete_and_of_the_right_share(rows: int, share:
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.77])
 def test_no_source_is_in_both_halves_and_the_sizes_are_those_of_the_share(share: float) -> None:
     rows = np.random.default_rng(1).permutation(SOURCES).tolist()
-    d_tr, d_val = split_by_source(rows, share, seed=3)
+    d_tr, d_val = split(rows, share, seed=3)
     assert sorted([*d_tr, *d_val]) == list(range(len(rows)))
     assert not {rows[i] for i in d_tr} & {rows[i] for i in d_val}
     sizes = Counter(rows)
@@ -46,10 +42,10 @@ def test_no_source_is_in_both_halves_and_the_sizes_are_those_of_the_share(share:
 
 
 def test_rows_of_one_group_alone_are_divided_one_by_one() -> None:
-    d_tr, d_val = split_by_source(["a"] * 9, 0.5, 7)
+    d_tr, d_val = split(["a"] * 9, 0.5, 7)
     assert (sorted([*d_tr, *d_val]), len(d_val)) == (list(range(9)), 4)
     with pytest.raises(UserError, match=r"--task.validation_share: 1 rows"):
-        split_by_source(["a"], 0.5, 0)
+        split(["a"], 0.5, 0)
 
 
 @pytest.mark.parametrize("by", ["row", "source"])

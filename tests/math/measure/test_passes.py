@@ -1,6 +1,6 @@
 """Passes of rows through a model: statistics, moments, shares."""
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +15,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 from autolora.engine.cut.basis import Cut, Gated
 from autolora.engine.measure.likelihood import Categorical
 from autolora.engine.measure.measure import NODES, Moments, Passes, Plan, Shares, measure
-from autolora.problems.machine.processes import Processes
+from autolora.problems.machine.processes import ALONE, Processes
 from autolora.problems.models.recompute import recompute_blocks
 from tests.helpers.branches import gated, gated_with_head, passes_of, planted, train
 
@@ -289,42 +289,30 @@ def test_a_group_that_is_larger_than_a_batch_is_one_draw(trained: tuple[Gated, P
 
 
 class Half(Processes):
-    """One of two processes: `heard` is what the other one has sent."""
+    """One of two processes: `heard` is what the other one has sent; without it, it hears what it says itself."""
 
-    def __init__(self, rank: int, heard: list[torch.Tensor] | None = None) -> None:
+    def __init__(self, rank: int, heard: Iterable[Tensor] = ()) -> None:
         super().__init__(rank, 2)
-        object.__setattr__(self, "heard", heard)
+        object.__setattr__(self, "heard", iter(heard))
         object.__setattr__(self, "sent", [])
 
-    def summed(self, tensors: Any) -> list[torch.Tensor]:
+    def summed(self, tensors: Any) -> list[Tensor]:
         self.sent.extend(tensor.clone() for tensor in tensors)
-        return [a + b for a, b in zip(tensors, self.heard or tensors, strict=True)]
+        return [tensor + next(self.heard, tensor) for tensor in tensors]
 
 
-Measure = Callable[[Gated, Passes], list[torch.Tensor]]
-
-
-def _shares(found: Gated, passes: Passes) -> list[torch.Tensor]:
-    shares = shares_of(found, passes, 1.5)
-    return [shares.sums, shares.weights, torch.tensor(shares.head)]
-
-
-def _moments(found: Gated, passes: Passes) -> list[torch.Tensor]:
-    return list(vars(passes.moments(found, passes.rows.folds(5), 1.5, 4)).values())
-
-
-def _statistics(found: Gated, passes: Passes) -> list[torch.Tensor]:
-    statistics, weights = passes.of_cuts(found, passes.rows.folds(5), [[Cut(found.even(1))] * 5])
-    return [*statistics, weights]
-
-
-@pytest.mark.parametrize("of", [_shares, _moments, _statistics])
-def test_two_processes_together_measure_what_one_does(of: Measure) -> None:
+def test_two_processes_together_measure_what_one_does() -> None:
     found, passes = gated_with_head(80)
+
+    def measured(processes: Processes) -> list[Tensor]:
+        own, folds = replace(passes, batch=5, processes=processes), passes.rows.folds(5)
+        shares, moments = shares_of(found, own, 1.5), own.moments(found, folds, 1.5, 4)
+        statistics, weights = own.of_cuts(found, folds, [[Cut(found.even(1))] * 5])
+        return [shares.sums, shares.weights, torch.tensor(shares.head), *vars(moments).values(), *statistics, weights]
+
     first = Half(0)
-    of(found, replace(passes, processes=first, batch=5))
-    both = of(found, replace(passes, processes=Half(1, first.sent), batch=5))
-    for one, other in zip(both, of(found, replace(passes, batch=5)), strict=True):
+    measured(first)
+    for one, other in zip(measured(Half(1, first.sent)), measured(ALONE), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 

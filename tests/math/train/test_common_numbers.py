@@ -41,27 +41,22 @@ def test_a_of_every_method_is_the_first_rows_of_one_matrix(method: str, new_run:
     assert len({tuple(a[0].tolist()) for a in whole.values()}) == len(NAMES), "no two layers of one width share an A"
 
 
-@pytest.fixture
-def masks(monkeypatch: pytest.MonkeyPatch, seen: list[Any]) -> list[Tensor]:
-    """Where the outputs of each dropout were 0 in the training, one after the other; passes before it, which ask how
-    much memory it needs, do not count."""
-    found: list[Tensor] = []
+@pytest.mark.trains
+def test_two_methods_of_one_seed_see_the_same_batches_and_masks(
+    tiny_config: Callable[..., RunConfig], seen: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mask: where a dropout's outputs were 0, one after the other."""
+    masks: list[Tensor] = []
     original = nn.Dropout.forward
 
     def forward(self: nn.Dropout, x: Tensor) -> Tensor:
         y = original(self, x)
-        if self.training and self.p and seen:
-            found.append(y == 0)
+        if self.training and self.p and seen:  # passes before the training ask how much memory it needs
+            masks.append(y == 0)
         return y
 
     monkeypatch.setattr(nn.Dropout, "forward", forward)
-    return found
 
-
-@pytest.mark.trains
-def test_two_methods_of_one_seed_see_the_same_batches_and_masks(
-    tiny_config: Callable[..., RunConfig], masks: list[Tensor], seen: list[dict[str, Any]]
-) -> None:
     def trained(name: str, *more: str) -> tuple[list[Any], list[Tensor]]:
         rows = ("--task.train_rows", "20", "--task.evaluation_rows", "20")
         options = ("--retrain.max_steps", "4", "--retrain.gradient_accumulation", "2", "--name", name)

@@ -26,10 +26,6 @@ from tests.helpers.generation_toys import arguments, save_causal, write_e2e
 SWEEP = ("--method", "lora", "--retrain.learning_rate", "[1e-6,3e-2]", "--retrain.max_steps", "12")
 
 
-class Stopped(Exception):
-    """Comes instead of the retraining."""
-
-
 @pytest.mark.slow
 def test_a_sweep_takes_the_rate_that_does_best_on_d_val(
     run_all: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
@@ -73,10 +69,10 @@ def test_a_trial_takes_as_many_passes_over_d_tr_as_the_retraining_over_all_rows(
 
     monkeypatch.setattr(trials, "fit", fit)
     monkeypatch.setattr(trials, "evaluate", lambda *_: Evaluated({"accuracy": 0.5, "loss": 0.5}))
-    monkeypatch.setattr(stage, "fit", Mock(side_effect=Stopped))
+    monkeypatch.setattr(stage, "fit", Mock(side_effect=AssertionError("the retraining")))
     two = ("--lora.trials", "2") if method == "optuna" else ("--retrain.learning_rate", "[1e-3,1e-2]")
     share = ("--task.validation_share", str(1 - float(passes)))
-    with pytest.raises(Stopped):
+    with pytest.raises(AssertionError, match="the retraining"):
         run_all("--method", method, *two, *share, "--retrain.max_steps", steps)
     assert seen == [of_a_trial] * 2
 
