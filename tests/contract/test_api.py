@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from autolora import UserError, learn_ranks, learn_ranks_from_trainer
-from tests.contract.conftest import Tiny
+from tests.contract.conftest import Models, Tiny
 from tests.contract.inputs import conversations, options, own_table
 from tests.contract.program import succeed
 from tests.contract.readers import ranks_in, ranks_of, read
@@ -106,7 +106,7 @@ def failing(after: int) -> Loss:
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("make", [trained, checkpointed, adapted])
 def test_model_and_random_numbers_are_left_as_they_were_and_nothing_is_written(
-    model_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], Any],
+    model_folder: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], Any],
     fails: bool,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
@@ -122,7 +122,7 @@ def test_model_and_random_numbers_are_left_as_they_were_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_result_is_a_lora_config_at_the_learned_ranks(model_folder: Callable[..., Path], tmp_path: Path) -> None:
+def test_the_result_is_a_lora_config_at_the_learned_ranks(model_folder: Models, tmp_path: Path) -> None:
     model = classifier(model_folder("bert"))
     learned = learn(model)
     peft: Any = get_peft_model(model, learned.lora_config)
@@ -143,8 +143,8 @@ def close(one: Any, other: Any) -> bool:
     return bool(one == (pytest.approx(other, rel=1e-4, abs=1e-6) if isinstance(other, float) else other))
 
 
-def test_a_classifier_gets_the_ranks_of_the_command_line(
-    tiny: Tiny, model_folder: Callable[..., Path], tmp_path: Path, folder: Path
+def test_the_ranks_are_those_of_the_command_line(
+    tiny: Tiny, model_folder: Models, tmp_path: Path, folder: Path
 ) -> None:
     """On the same table, with the head in the model's folder."""
     base = tmp_path / "model"
@@ -176,9 +176,7 @@ def trainer_of(folder: Path, out: Path, **changes: Any) -> Trainer:
     )  # fmt: skip
 
 
-def test_a_trainer_gives_its_rows_collator_and_seed_and_trains_as_if_not_asked(
-    model_folder: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_a_trainer_gives_rows_collator_seed_and_trains_as_if_not_asked(model_folder: Models, tmp_path: Path) -> None:
     trainer, other = (trainer_of(model_folder("bert"), tmp_path, max_steps=2) for _ in range(2))
     before = state()
     with left_as_it_was(trainer.model):
@@ -249,7 +247,7 @@ def of_logits(loss: OfLogits) -> Loss:
     ],
 )
 def test_a_loss_other_than_the_log_loss_gives_ranks_by_size_and_a_warning(
-    model_folder: Callable[..., Path], log_lines: list[str], loss: OfLogits, dtype: torch.dtype, measured: bool
+    model_folder: Models, log_lines: list[str], loss: OfLogits, dtype: torch.dtype, measured: bool
 ) -> None:
     """Also where the first rows have one class, in which class weights cancel."""
     given = sorted(rows(96), key=lambda row: row["labels"])
@@ -262,15 +260,13 @@ def test_a_loss_other_than_the_log_loss_gives_ranks_by_size_and_a_warning(
 
 
 @pytest.mark.parametrize(("loss", "measured"), [(squared, True), (huber, False)])
-def test_a_regression_is_compared_by_its_squared_error(
-    model_folder: Callable[..., Path], loss: OfLogits, measured: bool
-) -> None:
+def test_a_regression_is_compared_by_its_squared_error(model_folder: Models, loss: OfLogits, measured: bool) -> None:
     given = [{**row, "labels": row["labels"] + 0.5 + number / 9} for number, row in enumerate(rows())]
     learned = learn(classifier(model_folder("bert"), num_labels=1), given, loss=of_logits(loss))
     assert (learned.shares is not None) == measured
 
 
-def test_validation_rows_are_never_mixed_with_train_rows(model_folder: Callable[..., Path]) -> None:
+def test_validation_rows_are_never_mixed_with_train_rows(model_folder: Models) -> None:
     """The train rows have class 0 alone, the validation rows class 1."""
     classes: list[set[int]] = []
 
@@ -297,9 +293,7 @@ def test_validation_rows_are_never_mixed_with_train_rows(model_folder: Callable[
         ({"precision": "fp16"}, "precision"),
     ],
 )
-def test_a_mistake_is_a_user_error_of_one_line_and_changes_nothing(
-    model_folder: Callable[..., Path], change: dict[str, Any], named: str
-) -> None:
+def test_a_mistake_is_one_line_and_changes_nothing(model_folder: Models, change: dict[str, Any], named: str) -> None:
     model = classifier(model_folder("bert"))
     with left_as_it_was(model), pytest.raises(UserError) as caught:
         learn(model, **change)

@@ -109,9 +109,7 @@ FORMS: dict[str, Callable[[Said, Said], dict[str, object]]] = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_the_four_formats_of_conversations_are_one_task(
-    finished_chat: Path, chat_model: Path, tmp_path: Path, form: str
-) -> None:
+def test_the_four_formats_are_one_task(finished_chat: Path, chat_model: Path, tmp_path: Path, form: str) -> None:
     """The first format is `finished_chat`'s."""
     data = lines(tmp_path / "messages.jsonl", [FORMS[form](*row["messages"]) for row in conversations()])
     few: dict[str, object] = {"method": "lora", "retrain__max_steps": 1, "task__samples": 0, "export__padded": "false"}
@@ -157,7 +155,7 @@ def test_texts_are_written_and_scored(
     assert count in (None, len(predicted))
 
 
-def test_the_gain_of_a_language_model_is_counted_from_the_untouched_base(
+def test_the_gain_of_a_language_model_is_over_the_untouched_base(
     chat_model: Path, tmp_path: Path, folder: Path
 ) -> None:
     data = write_e2e(tmp_path / "data")
@@ -232,9 +230,7 @@ def test_one_table_gives_one_result_from_every_place(
     assert len(set(found)) == 1
 
 
-def test_own_rows_with_the_settings_of_glue_are_called_by_their_own_name(
-    tiny: Tiny, tmp_path: Path, folder: Path
-) -> None:
+def test_own_rows_with_the_settings_of_glue_have_their_own_name(tiny: Tiny, tmp_path: Path, folder: Path) -> None:
     """`--config glue_sst2.yaml --task.path FILE`: nothing that the run writes names SST-2."""
     given = tiny("--task.path", table(tmp_path / "reviews.csv"))
     succeed(*with_config("glue_sst2.yaml", given))
