@@ -121,26 +121,19 @@ def test_a_run_goes_on_to_its_end_when_nobody_reads_its_output(tiny: Tiny, folde
     assert (folder / "report.html").exists()
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Path:
-    """A disk of 4 MiB at tmp_path/runs, on which a report alone has more than one."""
-    place = tmp_path / "runs"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)]
+@pytest.mark.soak
+def test_a_full_disk_stops_a_run_that_goes_on_later(tiny: Tiny, folder: Path, tmp_path: Path) -> None:
+    """A disk of 4 MiB, on which a report alone has more than one."""
+    disk = tmp_path / "runs"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
         pytest.skip("cannot mount a tmpfs here")
-    return place
-
-
-@pytest.mark.soak
-def test_a_full_disk_stops_a_run_that_goes_on_later(
-    small_disk: Path, tiny: Tiny, folder: Path, tmp_path: Path
-) -> None:
     try:
         argv = tiny("--search.steps", "300", "--search.patience", "0", "--search.checkpoint_every", "1")
         process = Fork(argv, tmp_path / "out.txt")
         process.wait_for((folder / "search" / "metrics.jsonl").exists)
-        filler = small_disk / "filler"
+        filler = disk / "filler"
         with suppress(OSError):  # more than there is room for, as the run goes on writing
             filler.write_bytes(bytes(4 << 20))
         assert process.wait() == 2
@@ -149,7 +142,7 @@ def test_a_full_disk_stops_a_run_that_goes_on_later(
         filler.unlink()
         Fork(argv, tmp_path / "again.txt").succeed()
     finally:
-        subprocess.run(["umount", "-l", str(small_disk)], check=True)
+        subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 @pytest.mark.soak

@@ -16,7 +16,7 @@ from transformers import AutoTokenizer
 from tests.contract.conftest import Tiny
 from tests.contract.inputs import conversations, language_arguments, lines, numbers, options, table, tagged
 from tests.contract.program import refused, succeed
-from tests.contract.readers import batch_of, loaded, logits_of, read
+from tests.contract.readers import batch_of, loaded, logits_of, predicted_by, read
 from tests.helpers.generation_toys import e2e_rows, write_e2e
 
 pytestmark = pytest.mark.trains
@@ -40,9 +40,7 @@ def test_two_texts_and_their_columns(tiny: Tiny, tmp_path: Path, folder: Path) -
     succeed(*tiny(*given, "--task.text_columns", "[one,two]", "--task.train_rows", "null", "--method", "lora"))
     model = loaded(folder / "adapter")
     assert set(model.config.label2id) == {"yes", "no"}
-    tokenizer = AutoTokenizer.from_pretrained(folder / "adapter")
-    pair = tokenizer("the film was dull", "our room was dull", return_tensors="pt")
-    assert logits_of(model, dict(pair)).shape == (1, 2)
+    assert predicted_by(model, folder)
 
 
 @pytest.mark.parametrize(("kind", "more"), [("bert", ("--answer.rows", "8")), ("gpt2", ("--method", "lora"))])
