@@ -63,16 +63,19 @@ def test_configurations_and_source_files_exist(page: Path) -> None:
     assert named <= shipped | {"x.yaml", "my.yaml"}
 
 
+def example_with(word: str) -> str:
+    """The block of Python of docs/api.md that has this word."""
+    (code,) = (code for code in blocks(text_of(ROOT / "docs" / "api.md"), "python") if word in code)
+    return code
+
+
 @pytest.mark.soak
 def test_the_example_of_a_script_runs_where_it_is_pasted(tmp_path: Path) -> None:
     """It prints the ranks, and writes only what it says."""
-    examples = blocks(text_of(ROOT / "docs" / "api.md"), "python")
-    (example,) = (code for code in examples if "learn_ranks(" in code and "MiniLM" in code)
-    (tmp_path / "mine.py").write_text(example, encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "mine.py"], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True,
-        text=True, timeout=600, check=False,
-    )  # fmt: skip
+    (tmp_path / "mine.py").write_text(example_with("MiniLM"), encoding="utf-8")
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    start = [sys.executable, "mine.py"]
+    done = subprocess.run(start, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     assert "ranks by shares: mean " in done.stdout
     assert "'bert.encoder.layer.5.attention.self.value': " in done.stdout
@@ -84,10 +87,8 @@ def test_the_example_of_a_script_runs_where_it_is_pasted(tmp_path: Path) -> None
 @pytest.mark.trains
 def test_the_example_of_a_plain_torch_model_runs() -> None:
     """PEFT gives its model the ranks."""
-    examples = blocks(text_of(ROOT / "docs" / "api.md"), "python")
-    (example,) = (code for code in examples if "nn.Sequential(" in code)
     names: dict[str, Any] = {}
-    exec(example, names)
+    exec(example_with("nn.Sequential("), names)
     ranks = names["learned"].ranks
     assert set(ranks) == {"0", "2", "4"}
     assert sum(ranks.values()) == 3

@@ -12,17 +12,8 @@ from autolora.engine.disk.files import write_text
 from tests.helpers.paths import ROOT
 
 HEAVY = (
-    "torch",
-    "transformers",
-    "peft",
-    "datasets",
-    "pandas",
-    "scipy",
-    "sklearn",
-    "betty",
-    "wandb",
-    "matplotlib",
-)
+    "torch", "transformers", "peft", "datasets", "pandas", "scipy", "sklearn", "betty", "wandb", "matplotlib",
+)  # fmt: skip
 PROGRAM = f"""
 import json, sys
 import run
@@ -76,9 +67,7 @@ def test_what_needs_no_library_loads_none(
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
-    assert [(words, code, loaded) for (words, _, _), (code, loaded) in zip(asked, found, strict=True)] == [
-        (words, code, []) for words, code, _ in asked
-    ]
-    for words, _, said in asked:
+    for (words, code, said), (ended, loaded) in zip(asked, found, strict=True):
+        assert (ended, loaded) == (code, []), words
         assert said in done.stdout + done.stderr, words
     assert not (tmp_path / "runs" / "a").exists()

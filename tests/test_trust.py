@@ -14,7 +14,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-import run
 from autolora.configs import files
 from autolora.configs.errors import UserError
 from autolora.configs.files import to_yaml
@@ -27,8 +26,7 @@ from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.stages import run_stages
 from tests.helpers.command import parse
-
-ROOT = Path(run.__file__).parent
+from tests.helpers.paths import ROOT
 
 
 def sources() -> Iterator[tuple[Path, ast.AST]]:
@@ -60,8 +58,8 @@ def test_nothing_is_unpickled_or_evaluated_and_yaml_is_loaded_safely() -> None:
     assert found == []
 
 
-def test_code_of_a_model_runs_only_when_asked(tiny_config: Callable[..., RunConfig]) -> None:
-    assert tiny_config().model.trust_remote_code is False
+def test_code_of_a_model_runs_only_when_asked() -> None:
+    assert Autolora(name="a").model.trust_remote_code is False
     for path, node in sources():
         if isinstance(node, ast.keyword) and node.arg == "trust_remote_code":
             assert ast.unparse(node.value) != "True", path
@@ -73,8 +71,7 @@ def test_code_of_a_model_runs_only_when_asked(tiny_config: Callable[..., RunConf
 def test_a_model_without_safetensors_is_refused(
     tiny_config: Callable[..., RunConfig], tmp_path: Path, model_folder: Callable[..., Path]
 ) -> None:
-    folder = tmp_path / "model"
-    shutil.copytree(model_folder("bert"), folder)
+    folder = shutil.copytree(model_folder("bert"), tmp_path / "model")
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
     config = tiny_config("--model.name", str(folder))
@@ -87,17 +84,14 @@ SCRIPT = "<script>alert(1)</script>"
 
 @pytest.mark.trains
 def test_the_report_shows_markup_and_does_not_run_it(finished: Callable[..., Path], tmp_path: Path) -> None:
-    shutil.copytree(finished(), tmp_path / "run")
-    folder = RunFolder(tmp_path / "run")
+    folder = RunFolder(shutil.copytree(finished(), tmp_path / "run"))
     config = parse(["--config", str(folder.config)]).config
     record = ranks.load(folder.ranks)
     layers = (dataclasses.replace(record.layers[0], name=SCRIPT), *record.layers[1:])
     ranks.save(dataclasses.replace(record, layers=layers), folder.ranks)
     folder.config.write_text(f"name: {SCRIPT}\n")
-    config = with_values(
-        config, {"task.type": "text", "task.path": "x.csv", "task.name": SCRIPT, "model.name": SCRIPT}
-    )
-    write_report(config, folder)
+    names = {"task.type": "text", "task.path": "x.csv", "task.name": SCRIPT, "model.name": SCRIPT}
+    write_report(with_values(config, names), folder)
     page = folder.report.read_text()
     assert SCRIPT not in page
     assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 4
@@ -105,11 +99,9 @@ def test_the_report_shows_markup_and_does_not_run_it(finished: Callable[..., Pat
 
 @pytest.mark.trains
 def test_no_secret_is_written_or_said(
-    tiny_config: Callable[..., RunConfig],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     log_lines: list[str],
-) -> None:
+) -> None:  # fmt: skip
     secrets = {"WANDB_API_KEY": "5ecret0wandb", "HF_TOKEN": "hf_5ecret0hub", "HUGGING_FACE_HUB_TOKEN": "hf_5ecret1hub"}
     for name, value in secrets.items():
         monkeypatch.setenv(name, value)
@@ -118,8 +110,7 @@ def test_no_secret_is_written_or_said(
     said = (shown.out + shown.err + "\n".join(log_lines)).encode()
     written = b"".join(path.read_bytes() for path in folder.root.rglob("*") if path.is_file())
     for value in secrets.values():
-        assert value.encode() not in written
-        assert value.encode() not in said
+        assert value.encode() not in written + said
 
 
 def one_line(error: UserError, word: str) -> None:
@@ -138,18 +129,10 @@ def test_a_name_is_one_folder_inside_the_runs_or_refused(name: str) -> None:
     except UserError as error:
         one_line(error, "--name")
         return
-    runs = Path("/runs")
-    assert (runs / str(config.name)).resolve().parent == runs
+    assert Path(f"/runs/{config.name}").resolve().parent == Path("/runs")
 
 
-VALUES = st.one_of(
-    st.integers(),
-    st.floats(),
-    st.text(max_size=10),
-    st.booleans(),
-    st.none(),
-    st.lists(st.text(max_size=5), max_size=3),
-)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10)
 KEYS = st.sampled_from(
     ["search.steps", "search.learning_rate", "lora.k", "lora.dropout", "seed", "hypergradient.eta", "task.train_rows",
      "task.validation_share", "lora.target_modules", "retrain.max_steps", "search.patience", "task.metrics"]
@@ -157,7 +140,7 @@ KEYS = st.sampled_from(
 
 
 @settings(max_examples=40, deadline=None)
-@given(KEYS, VALUES)
+@given(KEYS, SCALARS | st.lists(st.text(max_size=5), max_size=3))
 def test_a_value_is_taken_as_it_is_or_refused_by_key(key: str, value: object) -> None:
     try:
         config = with_values(Autolora(name="a"), {key: value})
@@ -168,7 +151,7 @@ def test_a_value_is_taken_as_it_is_or_refused_by_key(key: str, value: object) ->
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    SCALARS,
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(st.sampled_from(["layers", "name", "rank", "k", "alpha", "lambda"]), inner, max_size=4)
@@ -179,9 +162,7 @@ JSON = st.recursive(
 
 @settings(max_examples=150, deadline=None)
 @given(JSON)
-def test_nonsense_in_the_rank_record_is_a_user_error(
-    tmp_path_factory: pytest.TempPathFactory, content: object
-) -> None:
+def test_nonsense_in_ranks_json_is_a_user_error(tmp_path_factory: pytest.TempPathFactory, content: object) -> None:
     path = tmp_path_factory.mktemp("ranks") / "ranks.json"
     path.write_text(json.dumps(content))
     try:

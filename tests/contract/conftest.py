@@ -13,6 +13,7 @@ from tests.helpers.tiny import tiny_arguments
 
 Tiny = Callable[..., list[str]]
 Finished = Callable[..., Path]
+Models = Callable[..., Path]
 LEARNING: dict[str, object] = {"stage": "search", "search__steps": 30, "search__learning_rate": 3e-2}
 CURVE: dict[str, object] = {"answer__curve_ranks": "[1,2]", "answer__curve_budgets": "[0.5,1]", "answer__rows": 8}
 
@@ -30,7 +31,7 @@ def undrawn(quick_figures: None) -> None:
 
 
 @pytest.fixture
-def tiny(model_folder: Callable[..., Path], tmp_path: Path) -> Tiny:
+def tiny(model_folder: Models, tmp_path: Path) -> Tiny:
     """tiny("--seed", "1", kind="gpt2"): the command line of a run of seconds in tmp_path/runs/tiny, without shares."""
     return lambda *more, kind="bert": once(
         [*tiny_arguments(model_folder(kind), tmp_path, kind), "--task.evaluation_rows", "64", *map(str, more)]

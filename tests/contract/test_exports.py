@@ -1,7 +1,6 @@
 """Results in other hands: adapter, padded, merged and LoraConfig load without this program and give its numbers."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 from trl import SFTConfig
 
-from tests.contract.conftest import Finished, Tiny
+from tests.contract.conftest import Finished, Models, Tiny
 from tests.contract.inputs import EXPORTED, conversations
 from tests.contract.program import refused, succeed
 from tests.contract.readers import (
@@ -60,9 +59,7 @@ def test_the_merged_form_loads_without_peft_and_has_the_same_function(exported: 
     assert predicted_by(model, exported)
 
 
-def test_query_and_value_of_gpt2_have_ranks_of_their_own_and_the_key_has_none(
-    finished: Finished, model_folder: Callable[..., Path]
-) -> None:
+def test_query_and_value_of_gpt2_have_ranks_of_their_own(finished: Finished, model_folder: Models) -> None:
     kind, more = EXPORTED["gpt2, two parts of c_attn"]
     folder = finished(*more, kind=kind)
     merged = load_file(folder / "merged" / "model.safetensors")
@@ -86,9 +83,7 @@ def test_a_language_models_adapter_padded_and_merged_are_one_function(finished_c
         torch.testing.assert_close(logits_of(other, batch), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_lora_config_trains_elsewhere_at_the_recorded_ranks(
-    finished: Finished, model_folder: Callable[..., Path]
-) -> None:
+def test_lora_config_trains_elsewhere_at_the_recorded_ranks(finished: Finished, model_folder: Models) -> None:
     folder = finished()
     text = (folder / "lora_config" / "adapter_config.json").read_text()
     assert str(folder.parents[2]) not in text, "no path of this machine"
@@ -119,9 +114,7 @@ def test_the_lines_for_peft_and_trl_train_at_the_recorded_ranks(finished_chat: P
     refused("--show", finished_chat.parent, "--for", "trl")
 
 
-def test_a_base_without_pooler_weights_takes_its_new_pooler_along(
-    tiny: Tiny, model_folder: Callable[..., Path], tmp_path: Path, folder: Path
-) -> None:
+def test_a_new_pooler_lies_in_the_adapter(tiny: Tiny, model_folder: Models, tmp_path: Path, folder: Path) -> None:
     base = shutil.copytree(model_folder("bert"), tmp_path / "base")
     weights = {name: v for name, v in load_file(base / "model.safetensors").items() if "pooler" not in name}
     save_file(weights, base / "model.safetensors", metadata={"format": "pt"})

@@ -4,7 +4,6 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.conftest import Finished, Tiny
+from tests.contract.conftest import Finished, Models, Tiny
 from tests.contract.inputs import conversations, language_arguments, lines, once, table
 from tests.contract.program import Fork, die_at_operation, refused
 from tests.contract.readers import everything, outcome, read
@@ -79,7 +78,7 @@ class Whole:
     params=[pytest.param(name, marks=[pytest.mark.soak] if name == "verdict" else []) for name in COMMANDS],
 )
 def whole(
-    request: pytest.FixtureRequest, model_folder: Callable[..., Path], finished: Finished, chat_model: Path,
+    request: pytest.FixtureRequest, model_folder: Models, finished: Finished, chat_model: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Whole:  # fmt: skip
     name, place = request.param, tmp_path_factory.mktemp("kill")

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 
 import run
-from tests.contract.conftest import Tiny
+from tests.contract.conftest import Models, Tiny
 from tests.contract.inputs import once
 from tests.contract.program import Fork, refused, torchrun
 from tests.contract.readers import adapter_weights, read
@@ -31,7 +30,7 @@ CASE = {
 
 
 @pytest.fixture
-def argv(model_folder: Callable[..., Path], tmp_path: Path) -> list[str]:
+def argv(model_folder: Models, tmp_path: Path) -> list[str]:
     return tiny_arguments(model_folder("bert", 0.0), tmp_path, **CASE)
 
 
@@ -82,7 +81,7 @@ def test_a_signal_to_one_process_stops_all(argv: list[str], folder: Path, tmp_pa
 
 @pytest.mark.soak
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_worker_that_dies_ends_the_run_which_goes_on_later(
+def test_a_worker_that_dies_ends_the_run_which_goes_on(
     argv: list[str], folder: Path, tmp_path: Path, rank: int
 ) -> None:
     argv = once([*argv, "--search.steps", "300", "--search.checkpoint_every", "2"])
@@ -122,26 +121,19 @@ def test_a_run_goes_on_to_its_end_when_nobody_reads_its_output(tiny: Tiny, folde
     assert (folder / "report.html").exists()
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Path:
-    """A disk of 4 MiB at tmp_path/runs, on which a report alone has more than one."""
-    place = tmp_path / "runs"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)]
+@pytest.mark.soak
+def test_a_full_disk_stops_a_run_that_goes_on_later(tiny: Tiny, folder: Path, tmp_path: Path) -> None:
+    """A disk of 4 MiB, on which a report alone has more than one."""
+    disk = tmp_path / "runs"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
         pytest.skip("cannot mount a tmpfs here")
-    return place
-
-
-@pytest.mark.soak
-def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(
-    small_disk: Path, tiny: Tiny, folder: Path, tmp_path: Path
-) -> None:
     try:
         argv = tiny("--search.steps", "300", "--search.patience", "0", "--search.checkpoint_every", "1")
         process = Fork(argv, tmp_path / "out.txt")
         process.wait_for((folder / "search" / "metrics.jsonl").exists)
-        filler = small_disk / "filler"
+        filler = disk / "filler"
         with suppress(OSError):  # more than there is room for, as the run goes on writing
             filler.write_bytes(bytes(4 << 20))
         assert process.wait() == 2
@@ -150,14 +142,12 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(
         filler.unlink()
         Fork(argv, tmp_path / "again.txt").succeed()
     finally:
-        subprocess.run(["umount", "-l", str(small_disk)], check=True)
+        subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize(("number", "after"), [(signal.SIGINT, 0.3), (signal.SIGTERM, 1.0), (signal.SIGINT, 3.0)])
-def test_a_signal_while_the_program_starts_ends_it_without_a_traceback(
-    tiny: Tiny, number: signal.Signals, after: float
-) -> None:
+def test_a_signal_while_the_program_starts_is_no_traceback(tiny: Tiny, number: signal.Signals, after: float) -> None:
     start = [sys.executable, "run.py", *tiny("--search.steps", "100000")]
     place = Path(run.__file__).parent
     process = subprocess.Popen(start, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

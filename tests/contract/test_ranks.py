@@ -135,9 +135,7 @@ def test_the_answer_of_another_run_needs_that_run(tiny: Tiny, tmp_path: Path) ->
     assert f"{tmp_path}/nowhere" in refused(*tiny("--answer.from", tmp_path / "nowhere"))
 
 
-def test_another_rule_takes_a_search_that_the_paper_s_rule_would_have_ended(
-    tiny: Tiny, finished: Finished, folder: Path
-) -> None:
+def test_another_rule_takes_a_search_of_the_paper_s_rule(tiny: Tiny, finished: Finished, folder: Path) -> None:
     """search.check_every belongs to rule threshold, by which the source searched."""
     succeed(*tiny("--stage", "search", "--answer.from", finished(), "--answer.rule", "size", "--answer.budget", "2"))
     assert read(folder / "ranks.json")["rule"] == "size"

@@ -53,9 +53,7 @@ def test_both_commands_stand_in_the_readme() -> None:
 
 
 @pytest.mark.trains
-def test_the_quickstart_runs_and_the_python_of_the_readme_loads_its_adapter(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_quickstart_runs_and_the_readmes_python_loads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The real model, few steps."""
     monkeypatch.chdir(tmp_path)
     succeed("--config", "quickstart.yaml", *FEW)

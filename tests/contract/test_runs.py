@@ -129,9 +129,7 @@ def test_the_config_of_the_folder_repeats_the_run(finished: Finished, tmp_path: 
     assert other["metrics.json"]["metrics"] == one["metrics.json"]["metrics"]
 
 
-def test_the_same_command_on_a_finished_run_trains_nothing_and_changes_nothing(
-    tiny: Tiny, done: Path, folder: Path
-) -> None:
+def test_the_same_command_on_a_finished_run_changes_nothing(tiny: Tiny, done: Path, folder: Path) -> None:
     before = everything(folder)
     assert "accuracy" in succeed(*tiny(*MEASURED))
     shown = succeed("--show", folder)

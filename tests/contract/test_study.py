@@ -48,9 +48,7 @@ def times_of(folder: Path) -> dict[str, int]:
     return {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("cells/*/metrics.json")}
 
 
-def test_other_settings_are_refused_and_an_overwrite_trains_the_cells_whose_settings_changed(
-    tiny: Tiny, folder: Path
-) -> None:
+def test_an_overwrite_trains_the_cells_whose_settings_changed(tiny: Tiny, folder: Path) -> None:
     """The same study again trains nothing."""
     axes = "{variant: {a: {}, b: {retrain.batch_size: %d}}}"
     succeed(*tiny(*FEW, "--method", "lora", "--study.axes", axes % 4))
@@ -81,9 +79,7 @@ def test_the_listed_commands_run_the_cells_whose_sources_are_finished(tiny: Tiny
     assert sorted(pd.read_parquet(folder / "results.parquet")["variant"]) == ["again", "first"]
 
 
-def test_a_failed_cell_stops_no_other_and_runs_again_with_the_same_command(
-    tiny: Tiny, folder: Path, tmp_path: Path
-) -> None:
+def test_a_failed_cell_stops_no_other_and_is_tried_again(tiny: Tiny, folder: Path, tmp_path: Path) -> None:
     """Two cells have ranks for a layer that the model lacks; the same command tries them again and trains no other."""
     for name, layer in (("good", "query"), ("bad", "nosuch")):
         layers = [{"name": f"bert.encoder.layer.0.attention.self.{layer}", "rank": 2}]
@@ -127,9 +123,7 @@ def losses_of(folder: Path) -> dict[str, float]:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("launcher", ["serial", "ray"])
-def test_eight_cells_survive_kills_of_a_worker_and_of_the_launcher(
-    tiny: Tiny, folder: Path, tmp_path: Path, launcher: str
-) -> None:
+def test_eight_cells_survive_kills(tiny: Tiny, folder: Path, tmp_path: Path, launcher: str) -> None:
     """Each ends as in one process that nobody kills; sources before those that read them."""
     argv = tiny(*EIGHT, "--study.launcher", launcher)
     first = Fork(argv, tmp_path / "first.txt")

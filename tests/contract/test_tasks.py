@@ -16,7 +16,7 @@ from transformers import AutoTokenizer
 from tests.contract.conftest import Tiny
 from tests.contract.inputs import conversations, language_arguments, lines, numbers, options, table, tagged
 from tests.contract.program import refused, succeed
-from tests.contract.readers import batch_of, loaded, logits_of, read
+from tests.contract.readers import batch_of, loaded, logits_of, predicted_by, read
 from tests.helpers.generation_toys import e2e_rows, write_e2e
 
 pytestmark = pytest.mark.trains
@@ -40,9 +40,7 @@ def test_two_texts_and_their_columns(tiny: Tiny, tmp_path: Path, folder: Path) -
     succeed(*tiny(*given, "--task.text_columns", "[one,two]", "--task.train_rows", "null", "--method", "lora"))
     model = loaded(folder / "adapter")
     assert set(model.config.label2id) == {"yes", "no"}
-    tokenizer = AutoTokenizer.from_pretrained(folder / "adapter")
-    pair = tokenizer("the film was dull", "our room was dull", return_tensors="pt")
-    assert logits_of(model, dict(pair)).shape == (1, 2)
+    assert predicted_by(model, folder)
 
 
 @pytest.mark.parametrize(("kind", "more"), [("bert", ("--answer.rows", "8")), ("gpt2", ("--method", "lora"))])
@@ -109,9 +107,7 @@ FORMS: dict[str, Callable[[Said, Said], dict[str, object]]] = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_the_four_formats_of_conversations_are_one_task(
-    finished_chat: Path, chat_model: Path, tmp_path: Path, form: str
-) -> None:
+def test_the_four_formats_are_one_task(finished_chat: Path, chat_model: Path, tmp_path: Path, form: str) -> None:
     """The first format is `finished_chat`'s."""
     data = lines(tmp_path / "messages.jsonl", [FORMS[form](*row["messages"]) for row in conversations()])
     few: dict[str, object] = {"method": "lora", "retrain__max_steps": 1, "task__samples": 0, "export__padded": "false"}
@@ -157,7 +153,7 @@ def test_texts_are_written_and_scored(
     assert count in (None, len(predicted))
 
 
-def test_the_gain_of_a_language_model_is_counted_from_the_untouched_base(
+def test_the_gain_of_a_language_model_is_over_the_untouched_base(
     chat_model: Path, tmp_path: Path, folder: Path
 ) -> None:
     data = write_e2e(tmp_path / "data")
@@ -232,9 +228,7 @@ def test_one_table_gives_one_result_from_every_place(
     assert len(set(found)) == 1
 
 
-def test_own_rows_with_the_settings_of_glue_are_called_by_their_own_name(
-    tiny: Tiny, tmp_path: Path, folder: Path
-) -> None:
+def test_own_rows_with_the_settings_of_glue_have_their_own_name(tiny: Tiny, tmp_path: Path, folder: Path) -> None:
     """`--config glue_sst2.yaml --task.path FILE`: nothing that the run writes names SST-2."""
     given = tiny("--task.path", table(tmp_path / "reviews.csv"))
     succeed(*with_config("glue_sst2.yaml", given))

@@ -175,7 +175,7 @@ def test_a_run_whose_wandb_process_is_killed_ends_well(tiny: Tiny, folder: Path,
 
 @pytest.mark.soak
 @pytest.mark.parametrize("answers", [False, True], ids=["nobody listens", "takes calls and never answers"])
-def test_a_run_whose_wandb_cannot_be_reached_is_kept_offline(
+def test_a_run_that_cannot_reach_wandb_is_kept_offline(
     tiny: Tiny, folder: Path, tmp_path: Path, answers: bool
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
