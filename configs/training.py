@@ -169,11 +169,6 @@ class RetrainConfig(Section):
         """The learning rates to try."""
         return self.learning_rate if isinstance(self.learning_rate, list) else [self.learning_rate]
 
-    @property
-    def rate(self) -> float:
-        """The learning rate, or the first to try."""
-        return self.rates[0]
-
 
 class LoraRetrain(RetrainConfig):
     """The training of LoRA."""

@@ -103,7 +103,7 @@ def training_arguments(run: Context, prepared: Prepared, folder: Path) -> Traini
         per_device_train_batch_size=settings.batch_size * settings.gradient_accumulation,
         num_train_epochs=settings.epochs,
         max_steps=prepared.max_steps or settings.max_steps or -1,
-        learning_rate=settings.rate,
+        learning_rate=settings.rates[0],
         weight_decay=settings.weight_decay,
         lr_scheduler_type="constant_with_warmup" if settings.scheduler == "constant" else settings.scheduler,
         warmup_steps=settings.warmup_ratio,

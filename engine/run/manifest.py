@@ -223,11 +223,11 @@ class Stage:
     def begin(self, known: Mapping[str, Any], names: Mapping[str, str], made: Mapping[str, Any]) -> None:
         """Writes the manifest before the first step. Of half-done work it stays, and what it was made with is told if
         it differs now."""
-        if self.recorded is None:
+        path = self.folder.root / self.name / "manifest.json"
+        if not path.exists():  # a stage may begin several times, as trials do
             inputs = {name: known[name] for name in STAGES[self.name].inputs if name in known}
             found = Manifest(settings=dict(self.settings), names=dict(names), inputs=inputs, made=dict(made))
-            write_text(self.folder.root / self.name / "manifest.json", found.model_dump_json(indent=1) + "\n")
-            return
-        others = {key: then for key, then in self.recorded.made.items() if made.get(key, then) != then}
-        if others and not self.done:
+            write_text(path, found.model_dump_json(indent=1) + "\n")
+        then = {} if self.recorded is None else self.recorded.made
+        if (others := {key: one for key, one in then.items() if made.get(key, one) != one}) and not self.done:
             log.warning("%s: began with %s, so that it ends at other numbers than without the stop", self.name, others)
