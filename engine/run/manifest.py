@@ -228,6 +228,6 @@ class Stage:
             inputs = {name: known[name] for name in STAGES[self.name].inputs if name in known}
             found = Manifest(settings=dict(self.settings), names=dict(names), inputs=inputs, made=dict(made))
             write_text(path, found.model_dump_json(indent=1) + "\n")
-        then = {} if self.recorded is None else self.recorded.made
+        then = self.recorded.made if self.recorded else {}
         if (others := {key: one for key, one in then.items() if made.get(key, one) != one}) and not self.done:
             log.warning("%s: began with %s, so that it ends at other numbers than without the stop", self.name, others)
