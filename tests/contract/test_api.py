@@ -30,8 +30,6 @@ from tests.contract.program import succeed
 from tests.contract.readers import ranks_in, ranks_of, read
 from tests.helpers.untouched import left_as_it_was
 
-pytestmark = pytest.mark.trains
-
 SHORT = {"steps": 6, "batch_size": 8, "learning_rate": 1e-2, "selection_learning_rate": 5e-2, "log_every": 2}
 LORA = LoraConfig(task_type="SEQ_CLS", r=4, lora_alpha=16, target_modules=["query", "value"])
 Loss = Callable[[Any, dict[str, Tensor]], Tensor]
