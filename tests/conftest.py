@@ -47,7 +47,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Gives every test its tier: one that uses a tiny model trains, and one without a mark is a unit test. Those
     marked soak run only where -m names them."""
     for item in items:
-        if "model_folder" in getattr(item, "fixturenames", ()):
+        if {"model_folder", "chat_model"} & {*getattr(item, "fixturenames", ())}:
             item.add_marker("trains")
         if not any(item.get_closest_marker(name) for name in ("trains", "slow", "soak")):
             item.add_marker("unit")

@@ -90,15 +90,14 @@ def table1() -> list[Table]:
     better = {learned: advantages(learned) for learned in PLACED}
     p = pd.Series({learned: wilcoxon(values).pvalue for learned, values in better.items()}).sort_values()
     holm = (p * np.arange(len(p), 0, -1)).cummax().clip(upper=1)
-    tests = pd.DataFrame(
-        {
-            "seeds in which they are better": {name: f"{(of > 0).sum()} of {len(of)}" for name, of in better.items()},
-            "better by, % of LoRA's gain": {name: with_error(of, 1) for name, of in better.items()},
-            "p": p.map("{:.2g}".format),
-            "p, Holm": holm.map("{:.2g}".format),
-        }
-    )
-    return [table("ranks", means), table("learned ranks against their shuffle", tests.loc[list(PLACED)])]
+    tests = {
+        "seeds in which they are better": {name: f"{(of > 0).sum()} of {len(of)}" for name, of in better.items()},
+        "better by, % of LoRA's gain": {name: with_error(of, 1) for name, of in better.items()},
+        "p": p.map("{:.2g}".format),
+        "p, Holm": holm.map("{:.2g}".format),
+    }
+    of_tests = table("learned ranks against their shuffle", pd.DataFrame(tests).loc[list(PLACED)])
+    return [table("ranks", means), of_tests]
 
 
 def seeds() -> list[Table]:
@@ -134,13 +133,11 @@ def enough() -> list[Table]:
             shown = {f"rank {rank}": lost[rank] for rank in (1, 2, 4)} | {"the rank called enough": found}
             columns[TASKS[str(task)]] = {name: with_error(values, 1) for name, values in shown.items()}
     of_all = pd.DataFrame(multiples, columns=["the rank called enough", "twice that rank", "four times that rank"])
-    rows = pd.DataFrame(
-        {
-            "searches that lost more than 5 %": (of_all > 5).sum().map(lambda count: f"{count} of {len(of_all)}"),
-            "loss, % of the gain": of_all.agg(with_error, digits=1),
-        }
-    )
-    return [table("loss, % of the gain", pd.DataFrame(columns)), table("trained at", rows)]
+    rows = {
+        "searches that lost more than 5 %": (of_all > 5).sum().map(lambda count: f"{count} of {len(of_all)}"),
+        "loss, % of the gain": of_all.agg(with_error, digits=1),
+    }
+    return [table("loss, % of the gain", pd.DataFrame(columns)), table("trained at", pd.DataFrame(rows))]
 
 
 def spread(losses: np.ndarray) -> float:
@@ -172,9 +169,8 @@ def summary() -> list[Table]:
     for size, budget in (("a quarter of rank 1", "0.25"), ("as large as rank 1", "1")):
         of_task = advantages(f"shares {budget}").groupby(level=0)
         means = of_task.agg(["mean", "min", "max", "size"]).round().astype(int).itertuples()
-        columns[f"{size}: one search"] = one[one.index.str.endswith(f", {budget}")].rename(
-            lambda row: row.split(",")[0]
-        )
+        of_size = one[one.index.str.endswith(f", {budget}")]
+        columns[f"{size}: one search"] = of_size.rename(lambda row: row.split(",")[0])
         columns[f"{size}: several"] = {of[0]: f"{of[1]} ({of[2]} to {of[3]}; {of[4]})" for of in means}
     tasks = ["MRPC", "BioNLP", "QQP", "SST-2", "STS-B", "E2E", "WebNLG"]
     return [table("learned places better by, % of the gain", pd.DataFrame(columns).loc[tasks].fillna(""))]

@@ -12,6 +12,7 @@ from tests.helpers.shared import made_once
 from tests.helpers.tiny import tiny_arguments
 
 Tiny = Callable[..., list[str]]
+Chat = Callable[..., list[str]]
 Finished = Callable[..., Path]
 Models = Callable[..., Path]
 LEARNING: dict[str, object] = {"stage": "search", "search__steps": 30, "search__learning_rate": 3e-2}
@@ -21,8 +22,8 @@ CURVE: dict[str, object] = {"answer__curve_ranks": "[1,2]", "answer__curve_budge
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a command sets for its libraries goes back."""
-    for name in ("TOKENIZERS_PARALLELISM", "OMP_WAIT_POLICY"):
-        monkeypatch.setenv(name, "false" if name.startswith("T") else "PASSIVE")
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -54,6 +55,13 @@ def done(finished: Finished, folder: Path) -> Path:
 def chat_model(shared_folder: Path) -> Path:
     """A tiny language model with a chat template."""
     return made_once(shared_folder / "contract-chat-model", save_language_model)
+
+
+@pytest.fixture
+def chat(chat_model: Path, tmp_path: Path) -> Chat:
+    """chat(method="lora"): the command line of a run of seconds on conversations in tmp_path/runs/tiny."""
+    data = lines(tmp_path.with_name(f"{tmp_path.name}.jsonl"), conversations())
+    return lambda **more: language_arguments(chat_model, data, tmp_path / "runs", **more)
 
 
 @pytest.fixture(scope="session")

@@ -31,8 +31,6 @@ from tests.contract.program import refused, succeed
 from tests.contract.readers import adapter_weights, base_of, loaded, logits_of, ranks_in, read
 from tests.helpers.untouched import left_as_it_was
 
-pytestmark = pytest.mark.trains
-
 PLAIN = {"r": 4, "lora_alpha": 8, "target_modules": ["query", "value", "dense"], "modules_to_save": ["pooler"]}
 
 

@@ -30,8 +30,6 @@ from tests.contract.program import succeed
 from tests.contract.readers import ranks_in, ranks_of, read
 from tests.helpers.untouched import left_as_it_was
 
-pytestmark = pytest.mark.trains
-
 SHORT = {"steps": 6, "batch_size": 8, "learning_rate": 1e-2, "selection_learning_rate": 5e-2, "log_every": 2}
 LORA = LoraConfig(task_type="SEQ_CLS", r=4, lora_alpha=16, target_modules=["query", "value"])
 Loss = Callable[[Any, dict[str, Tensor]], Tensor]
@@ -162,21 +160,21 @@ def test_the_ranks_are_those_of_the_command_line(
         assert close(other[key], one[key]), key
 
 
-def trainer_of(folder: Path, out: Path, **changes: Any) -> Trainer:
+def trainer_of(folder: Path, out: Path) -> Trainer:
     """A trainer of the tiny BERT, on rows with a column that the model does not read."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     texts = ["this film is good", "a bad plot", "the cast was great and warm", "dull"] * 8
     data = Dataset.from_dict({**tokenizer(texts), "labels": [1, 0, 1, 0] * 8, "text": texts})
-    plain = {"output_dir": str(out), "report_to": [], "use_cpu": True, "per_device_train_batch_size": 4,
-             "gradient_accumulation_steps": 2, "learning_rate": 1e-2, "seed": 5}  # fmt: skip
-    return Trainer(
-        model=classifier(folder), args=TrainingArguments(**{**plain, **changes}), train_dataset=data,
-        data_collator=DataCollatorWithPadding(tokenizer),
+    args = TrainingArguments(
+        str(out), report_to=[], use_cpu=True, per_device_train_batch_size=4, gradient_accumulation_steps=2,
+        learning_rate=1e-2, seed=5, max_steps=2,
     )  # fmt: skip
+    collator = DataCollatorWithPadding(tokenizer)
+    return Trainer(model=classifier(folder), args=args, train_dataset=data, data_collator=collator)
 
 
 def test_a_trainer_gives_rows_collator_seed_and_trains_as_if_not_asked(model_folder: Models, tmp_path: Path) -> None:
-    trainer, other = (trainer_of(model_folder("bert"), tmp_path, max_steps=2) for _ in range(2))
+    trainer, other = (trainer_of(model_folder("bert"), tmp_path) for _ in range(2))
     before = state()
     with left_as_it_was(trainer.model):
         learned = learn_ranks_from_trainer(trainer, LORA, search=SHORT)
@@ -199,10 +197,8 @@ def test_a_language_model_in_a_trl_trainer(chat_model: Path, tmp_path: Path) -> 
         output_dir=str(tmp_path), max_steps=1, per_device_train_batch_size=2, report_to=[], save_strategy="no",
         use_cpu=True, bf16=False, max_length=64,
     )  # fmt: skip
-    trainer = trl.SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(chat_model), args=args,
-        train_dataset=Dataset.from_list(conversations()),
-    )  # fmt: skip
+    model, data = AutoModelForCausalLM.from_pretrained(chat_model), Dataset.from_list(conversations())
+    trainer = trl.SFTTrainer(model=model, args=args, train_dataset=data)
     config = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj", "v_proj"])
     with left_as_it_was(trainer.model):
         learned = learn_ranks_from_trainer(trainer, config, search=SHORT)

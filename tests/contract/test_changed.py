@@ -13,14 +13,12 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from tests.contract.conftest import Finished, Models, Tiny
-from tests.contract.inputs import conversations, language_arguments, lines, once, own_table
+from tests.contract.conftest import Chat, Finished, Models, Tiny
+from tests.contract.inputs import once, own_table
 from tests.contract.program import Fork, refused, succeed
 from tests.contract.readers import everything, read
 from tests.helpers.chat_toys import CHATML
 from tests.helpers.tiny import MEASURED, tiny_arguments
-
-pytestmark = pytest.mark.trains
 
 
 @dataclass
@@ -163,13 +161,10 @@ def test_what_is_read_under_another_name_is_the_same(half: Half) -> None:
     assert line.read_text().startswith(before)
 
 
-def test_another_template_is_another_input(
-    chat_model: Path, finished_chat: Path, tmp_path: Path, folder: Path
-) -> None:
-    data = lines(tmp_path / "messages.jsonl", conversations())
+def test_another_template_is_another_input(chat: Chat, finished_chat: Path, tmp_path: Path, folder: Path) -> None:
     (tmp_path / "other.jinja").write_text(CHATML.replace("<|im_start|>", "<|im_start|> "))
     shutil.copytree(finished_chat, folder)
-    argv = language_arguments(chat_model, data, folder.parent, export__merged="true")
+    argv = chat(export__merged="true")
     before = everything(folder)
     succeed(*argv)
     assert "training rows" in refused(*argv, "--task.chat_template", tmp_path / "other.jinja")

@@ -30,8 +30,6 @@ from tests.contract.readers import (
     read,
 )
 
-pytestmark = pytest.mark.trains
-
 
 @pytest.fixture(params=EXPORTED)
 def exported(request: pytest.FixtureRequest, finished: Finished) -> Path:

@@ -12,8 +12,6 @@ from tests.contract.conftest import Tiny
 from tests.contract.program import refused, succeed
 from tests.contract.readers import read
 
-pytestmark = pytest.mark.trains
-
 TYPES = (
     "first_order", "darts", "forward_difference", "sama", "neumann", "cg", "exact", "exact_adamw", "unrolled",
 )  # fmt: skip

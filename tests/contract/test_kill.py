@@ -17,8 +17,6 @@ from tests.contract.program import Fork, die_at_operation, refused
 from tests.contract.readers import everything, outcome, read
 from tests.helpers.tiny import MEASURED, tiny_arguments
 
-pytestmark = pytest.mark.trains
-
 # Dropout on in both stages, both loaders shuffle, more than one epoch in each stage, checkpoints inside the epochs.
 LONG = (
     "--lora.dropout", "0.1", "--task.train_rows", "40", "--task.evaluation_rows", "16", "--search.steps", "7",

@@ -7,12 +7,9 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from tests.contract.conftest import CURVE, LEARNING, Tiny
-from tests.contract.inputs import language_arguments
+from tests.contract.conftest import CURVE, LEARNING, Chat, Tiny
 from tests.contract.program import refused, succeed
 from tests.contract.readers import loaded, predicted_by, ranks_of, read
-
-pytestmark = pytest.mark.trains
 
 SIZE, HEAD = 64, 66  # of a component of a layer 32 wide; of the head
 NAMES = [f"bert.encoder.layer.{i}.attention.self.{part}" for i in (0, 1) for part in ("query", "value")]
@@ -111,15 +108,14 @@ def test_learning_rates_are_tried_on_d_val_and_one_is_chosen(train: Train, metho
     assert result["learning_rate"] == 3e-2, "at the other one nothing is learned"
 
 
-def test_a_retraining_may_start_from_the_searched_components(chat_model: Path, searched: Path, tmp_path: Path) -> None:
+def test_a_retraining_may_start_from_the_searched_components(chat: Chat, searched: Path, folder: Path) -> None:
     """At a rate of nearly nothing it is then the searched model that is left, which has learned something."""
-    data, loss = searched.parents[1] / "messages.jsonl", {}
+    loss = {}
     given = {**LEARNING, **dict.fromkeys(CURVE), "stage": "all", "answer__from": searched, "answer__rule": "threshold"}
-    more: dict[str, object] = {"retrain__learning_rate": 1e-9, "retrain__max_steps": 1, "retrain__scale": "component"}
+    given |= {"retrain__learning_rate": 1e-9, "retrain__max_steps": 1, "retrain__scale": "component"}
     for init in ("search", "scratch"):
-        more |= {"name": init, "retrain__init": init}
-        succeed(*language_arguments(chat_model, data, tmp_path / "runs", **given, **more))
-        loss[init] = read(tmp_path / "runs" / init / "metrics.json")["loss"]
+        succeed(*chat(**given, name=init, retrain__init=init))
+        loss[init] = read(folder.with_name(init) / "metrics.json")["loss"]
     assert loss["search"] < loss["scratch"] - 0.1
 
 

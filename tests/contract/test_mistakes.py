@@ -16,8 +16,6 @@ from tests.contract.inputs import options
 from tests.contract.program import command, refused, succeed
 from tests.contract.readers import everything, read
 
-pytestmark = pytest.mark.trains
-
 
 @dataclass(frozen=True)
 class Mistake:

@@ -18,8 +18,6 @@ from tests.contract.program import Fork, refused, torchrun
 from tests.contract.readers import adapter_weights, read
 from tests.helpers.tiny import tiny_arguments
 
-pytestmark = pytest.mark.trains
-
 # 41 rows, D_tr 20 and D_val 21, batch 9: the last batches have 2 and 3 rows, the retraining's 5; parts are unequal.
 # They stand in a file, so that a method or a hypergradient without such a key leaves it out.
 CASE = {

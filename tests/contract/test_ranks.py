@@ -6,12 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.contract.conftest import CURVE, LEARNING, Finished, Tiny
-from tests.contract.inputs import language_arguments
+from tests.contract.conftest import CURVE, LEARNING, Chat, Finished, Tiny
 from tests.contract.program import refused, succeed
 from tests.contract.readers import read
-
-pytestmark = pytest.mark.trains
 
 KEYS = {
     "k", "constraint", "rule", "lambda", "layers", "mean_rank", "lora_parameters", "lora_alpha", "scale", "base_model",
@@ -71,12 +68,11 @@ Again = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def again(chat_model: Path, searched: Path, record: dict[str, Any], folder: Path) -> Again:
+def again(chat: Chat, searched: Path, record: dict[str, Any], folder: Path) -> Again:
     """again(answer__budget=1): another answer from the same search, which is not made again."""
 
     def answer(**more: object) -> Any:
-        given: dict[str, object] = {**LEARNING, **dict.fromkeys(CURVE), "answer__from": searched, **more}
-        succeed(*language_arguments(chat_model, searched.parents[1] / "messages.jsonl", folder.parent, **given))
+        succeed(*chat(**{**LEARNING, **dict.fromkeys(CURVE), "answer__from": searched, **more}))
         found = read(folder / "ranks.json")
         assert [layer["alpha"] for layer in found["layers"]] == [layer["alpha"] for layer in record["layers"]]
         return found

@@ -26,8 +26,6 @@ from tests.contract.readers import (
 )
 from tests.helpers.tiny import MEASURED
 
-pytestmark = pytest.mark.trains
-
 FILES = (
     "config.yaml", "search/trajectory.parquet", "search/metrics.jsonl", "ranks.json", "adapter/adapter_config.json",
     "adapter/adapter_model.safetensors", "adapter/README.md", "lora_config/adapter_config.json", "metrics.json",
@@ -38,11 +36,6 @@ RESULT = (
     "method", "task", "metrics", "loss", "log_loss", "lora_parameters", "trainable_parameters", "seed", "seconds",
     "steps", "peak_memory_mib", "versions",
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_figures() -> None:
-    """Pictures are drawn here."""
 
 
 @pytest.mark.parametrize(("kind", "more"), [("bert", ()), ("mixtral", ()), EXPORTED["llama at one scale"]])

@@ -14,8 +14,6 @@ from tests.contract.inputs import once
 from tests.contract.program import Fork, refused, succeed
 from tests.contract.readers import everything, read
 
-pytestmark = pytest.mark.trains
-
 FEW = ("--task.train_rows", "16", "--task.evaluation_rows", "16", "--retrain.max_steps", "2")
 METHODS = (
     "{variant: {lora_shuffled: {method: lora_shuffled, lora.ranks_from: {variant: autolora}}, autolora: {}, "

@@ -13,13 +13,11 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from tests.contract.conftest import Tiny
-from tests.contract.inputs import conversations, language_arguments, lines, numbers, options, table, tagged
+from tests.contract.conftest import Chat, Tiny
+from tests.contract.inputs import conversations, labelled, lines, numbers, options, table, tagged
 from tests.contract.program import refused, succeed
 from tests.contract.readers import batch_of, loaded, logits_of, predicted_by, read
 from tests.helpers.generation_toys import e2e_rows, write_e2e
-
-pytestmark = pytest.mark.trains
 
 
 def test_a_table_of_numbers(tiny: Tiny, tmp_path: Path, folder: Path) -> None:
@@ -73,13 +71,10 @@ def test_conversations_give_a_language_model_with_samples(finished_chat: Path) -
     assert (finished_chat / "adapter_padded" / "adapter_config.json").exists(), "a language model's padded form"
 
 
-def test_the_loss_of_a_conversation_is_that_of_the_tokens_of_its_answers(chat_model: Path, tmp_path: Path) -> None:
+def test_the_loss_of_a_conversation_is_that_of_its_answers(chat: Chat, tmp_path: Path, folder: Path) -> None:
     """The oracle: plain PEFT, a row at a time, in float64."""
-    data = lines(tmp_path / "messages.jsonl", conversations())
     held_out = lines(tmp_path / "dev.jsonl", conversations()[:5])
-    given: dict[str, object] = {"task__validation_path": held_out, "method": "lora", "retrain__learning_rate": 3e-2}
-    succeed(*language_arguments(chat_model, data, tmp_path / "runs", **given))
-    folder = tmp_path / "runs" / "tiny"
+    succeed(*chat(task__validation_path=held_out, method="lora", retrain__learning_rate=3e-2))
     result, model = read(folder / "metrics.json"), loaded(folder / "adapter").double()
     tokenizer = AutoTokenizer.from_pretrained(folder / "adapter")
     total, hits, count = 0.0, 0, 0
@@ -107,12 +102,13 @@ FORMS: dict[str, Callable[[Said, Said], dict[str, object]]] = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_the_four_formats_are_one_task(finished_chat: Path, chat_model: Path, tmp_path: Path, form: str) -> None:
+def test_the_four_formats_are_one_task(
+    finished_chat: Path, chat: Chat, tmp_path: Path, folder: Path, form: str
+) -> None:
     """The first format is `finished_chat`'s."""
-    data = lines(tmp_path / "messages.jsonl", [FORMS[form](*row["messages"]) for row in conversations()])
-    few: dict[str, object] = {"method": "lora", "retrain__max_steps": 1, "task__samples": 0, "export__padded": "false"}
-    succeed(*language_arguments(chat_model, data, tmp_path / "runs", **few))
-    ours, first = (read(place / "retrain" / "manifest.json") for place in (tmp_path / "runs" / "tiny", finished_chat))
+    data = lines(tmp_path / "others.jsonl", [FORMS[form](*row["messages"]) for row in conversations()])
+    succeed(*chat(task__path=data, method="lora", retrain__max_steps=1, task__samples=0, export__padded="false"))
+    ours, first = (read(place / "retrain" / "manifest.json") for place in (folder, finished_chat))
     assert ours["inputs"]["training rows"] == first["inputs"]["training rows"]
 
 
@@ -138,27 +134,23 @@ def webnlg(place: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("form", "make", "metrics", "count"),
-    [("pairs", pairs, ["bleu"], None), ("e2e", write_e2e, ["bleu", "nist"], 4), ("webnlg", webnlg, ["bleu"], 2)],
+    [("pairs", pairs, "bleu", None), ("e2e", write_e2e, "bleu,nist", 4), ("webnlg", webnlg, "bleu", 2)],
 )
 def test_texts_are_written_and_scored(
-    chat_model: Path, tmp_path: Path, form: str, make: Callable[[Path], Path], metrics: list[str], count: int | None
+    chat: Chat, tmp_path: Path, folder: Path, form: str, make: Callable[[Path], Path], metrics: str, count: int | None
 ) -> None:
-    given = {"task__format": form, "task__metrics": f"[{','.join(metrics)}]", "task__samples": None, "method": "lora"}
+    given = {"task__format": form, "task__metrics": f"[{metrics}]", "task__samples": None, "method": "lora"}
     more = {"task__decode__num_beams": 2 if form == "pairs" else 1, "retrain__max_steps": 1}
-    succeed(*language_arguments(chat_model, make(tmp_path), tmp_path / "runs", **given, **more))
-    folder = tmp_path / "runs" / "tiny"
-    assert set(metrics) <= read(folder / "metrics.json")["metrics"].keys()
+    succeed(*chat(task__path=make(tmp_path), **given, **more))
+    assert {*metrics.split(",")} <= read(folder / "metrics.json")["metrics"].keys()
     predicted = (folder / "predictions.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
     assert predicted[0] == " ".join(read(folder / "predictions.jsonl")[0]["text"].split())
     assert count in (None, len(predicted))
 
 
-def test_the_gain_of_a_language_model_is_over_the_untouched_base(
-    chat_model: Path, tmp_path: Path, folder: Path
-) -> None:
-    data = write_e2e(tmp_path / "data")
-    more: dict[str, object] = {"task__format": "e2e", "task__metrics": "[bleu]", "task__samples": None}
-    succeed(*language_arguments(chat_model, data, folder.parent, answer__rule="shares", stage="search", **more))
+def test_the_gain_of_a_language_model_is_over_the_untouched_base(chat: Chat, tmp_path: Path, folder: Path) -> None:
+    texts = {"task__path": write_e2e(tmp_path), "task__format": "e2e", "task__samples": None}
+    succeed(*chat(**texts, task__metrics="[bleu]", answer__rule="shares", stage="search"))
     record = read(folder / "ranks.json")
     assert record["without"] == "LoRA off"
     assert record["share_total"] == pytest.approx(record["gain"], rel=0.05, abs=2e-3)
@@ -166,10 +158,9 @@ def test_the_gain_of_a_language_model_is_over_the_untouched_base(
 
 def test_rows_of_one_input_are_on_one_side_of_the_split(tiny: Tiny, tmp_path: Path, folder: Path) -> None:
     """Four copies of each text: the rows of D_val are whole inputs."""
-    table = tmp_path / "d.csv"
-    inputs = [f"the film was {a} and the room {b}" for a in ("dull", "clean") for b in ("dull", "noisy", "clean")]
-    table.write_text("text,label\n" + "".join(f"{x},{'bad' if i % 2 else 'good'}\n" * 4 for i, x in enumerate(inputs)))
-    given = options(task__type="text", task__path=table, task__train_rows="null", task__evaluation_rows="null")
+    inputs = [["the", "film", "was", a, b] for a in ("dull", "clean") for b in ("dull", "noisy", "clean")]
+    rows = labelled(tmp_path / "d.csv", ((x, ("good", "bad")[i % 2]) for i, x in enumerate(inputs) for _ in range(4)))
+    given = options(task__type="text", task__path=rows, task__train_rows="null", task__evaluation_rows="null")
     succeed(*tiny(*given, "--answer.rows", "1000", "--stage", "search", "--task.holdout_share", "0.1"))
     record = read(folder / "ranks.json")
     assert record["rows"] == 4 * record["sources"]

@@ -10,8 +10,6 @@ from tests.contract.program import refused, succeed
 from tests.contract.readers import everything, read
 from tests.helpers.tiny import MEASURED
 
-pytestmark = pytest.mark.trains
-
 FEW = (
     "--task.train_rows", "64", "--task.evaluation_rows", "16", "--retrain.max_steps", "2", "--verdict.pairs", "8",
     "--verdict.rows", "16",

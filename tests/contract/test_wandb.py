@@ -18,8 +18,6 @@ from tests.contract.conftest import Tiny
 from tests.contract.program import Fork, refused, succeed
 from tests.contract.readers import read
 
-pytestmark = pytest.mark.trains
-
 BLOCK, HEAD = 32768, 7
 FULL, LAST = 1, 4
 OFFLINE = ("--tracking.wandb", "offline")

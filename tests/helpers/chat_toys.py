@@ -1,8 +1,7 @@
 """Chat templates, real and of our own, and a byte-level tokenizer that knows their tokens."""
 
+import contextlib
 import importlib.util
-import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from autolora.problems.tasks.losses import IGNORED
 from tests.helpers.generation_toys import make_tokenizer
+from tests.helpers.markdown import blocks, text_of
 
 SPECIAL = [
     "<|im_start|>", "<|im_end|>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
@@ -98,13 +98,8 @@ def shipped(name: str) -> str | None:
 
 def run_card(folder: Path) -> dict[str, Any]:
     """The variables after the Python code in folder/README.md has run, unchanged, in that folder."""
-    code = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), re.S)
-    assert len(code) == 1
+    (code,) = blocks(text_of(folder / "README.md"), "python")
     names: dict[str, Any] = {}
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        exec(code[0], names)
-    finally:
-        os.chdir(before)
+    with contextlib.chdir(folder):
+        exec(code, names)
     return names

@@ -27,14 +27,10 @@ def seen(model: nn.Module) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _of_tensor(tensor: Any) -> tuple[Any, ...]:
-    grad = None if tensor.grad is None else (id(tensor.grad), bytes_of(tensor.grad))
-    return id(tensor), str(tensor.device), tensor.dtype, tensor.requires_grad, grad, bytes_of(tensor)
-
-
-def bytes_of(tensor: torch.Tensor) -> bytes:
-    """Its numbers as they lie in memory."""
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+def _of_tensor(tensor: torch.Tensor) -> tuple[Any, ...]:
+    grad = None if tensor.grad is None else _of_tensor(tensor.grad)
+    numbers = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+    return id(tensor), str(tensor.device), tensor.dtype, tensor.requires_grad, grad, numbers
 
 
 @contextmanager
