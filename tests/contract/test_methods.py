@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.contract.conftest import CURVE, LEARNING, Chat, Tiny
 from tests.contract.program import refused, succeed
@@ -78,26 +77,6 @@ def test_lora_of_any_kind_is_plain_peft_at_its_ranks(train: Train, method: str) 
     else:
         most = 1.5 if method.startswith("wide") else 2
         assert 0 < sum(values) <= most * len(NAMES), "lora.r and lora.budget are average ranks"
-
-
-@pytest.mark.parametrize("method", ["head", "full"])
-def test_what_is_no_lora_leaves_a_whole_model(train: Train, method: str) -> None:
-    folder = train(method)
-    result = read(folder / "metrics.json")
-    assert (result["method"], result["lora_parameters"]) == (method, 0)
-    assert (result["trainable_parameters"] == HEAD) == (method == "head")
-    assert not (folder / "ranks.json").exists()
-    model = AutoModelForSequenceClassification.from_pretrained(folder / "merged").eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder / "merged")
-    assert model(**tokenizer("the film is dull .", return_tensors="pt")).logits.shape == (1, 2)
-
-
-def test_bottleneck_adapters_train_few_weights_and_keep_them(train: Train) -> None:
-    folder = train("adapter")
-    result = read(folder / "metrics.json")
-    assert result["lora_parameters"] == 0
-    assert 0 < result["trainable_parameters"] < 3000
-    assert list((folder / "adapter").glob("bottleneck.*"))
 
 
 @pytest.mark.parametrize("method", ["lora", "adalora"])
