@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -39,7 +40,7 @@ Cuts = Iterator[tuple[str, int, Bases, list[int]]]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Cuts the given runs, one after the other, and writes the CSV after each."""
+    """Cuts the given runs, one after the other, and writes the CSV after each; at the end a picture beside it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("csv", type=Path)
     parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs of method lora")
@@ -50,7 +51,31 @@ def main(argv: Sequence[str] | None = None) -> int:
             made = pd.DataFrame(rows_of(folder))
             with replacing(asked.csv) as place:
                 pd.concat([known, made], ignore_index=True).convert_dtypes().to_csv(place, index=False)
+    picture(pd.read_csv(asked.csv)).savefig(asked.csv.with_suffix(".png"))
     return 0
+
+
+def picture(cuts: pd.DataFrame) -> Figure:
+    """A panel for each task: by how many nats the cuts that the most rows chose are above the whole adapter, in the
+    mean over its runs."""
+    whole = cuts[cuts["cut"] == "whole"].set_index("run")["loss"]
+    most = cuts.groupby("run")["rows"].transform("max")
+    shown = cuts[(cuts["rows"] == 0) | (cuts["rows"] == most)].assign(
+        above=lambda some: some["loss"] - some["run"].map(whole)
+    )
+    figure = Figure((7.2, 3.2), layout="constrained")
+    panels = figure.subplots(1, cuts["task"].nunique(), squeeze=False).flat
+    for axes, (task, of_task) in zip(panels, shown.groupby("task", sort=False), strict=True):
+        for way, points in of_task.groupby("cut", sort=False):
+            points.groupby("rank")["above"].mean().plot(ax=axes, marker="o", markersize=4, label=way)
+        axes.axhline(0, color="grey", linewidth=0.8)
+        axes.set_xscale("log")
+        ranks = sorted(set(of_task["rank"]))
+        axes.set_xticks(ranks, [str(rank) for rank in ranks])
+        axes.minorticks_off()
+        axes.set(xlabel=f"size, as a rank in every layer, {task}", ylabel="loss above the whole adapter, nats")
+    axes.legend(frameon=False)
+    return figure
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:

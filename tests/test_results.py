@@ -17,6 +17,7 @@ Table = list[list[str]]
 """Rows of cells; the first row is the head, and its first cell says what the rows are."""
 FOLDER = ROOT / "results"
 TASKS = {"sst2": "SST-2", "stsb": "STS-B", "mrpc": "MRPC", "qqp": "QQP"}
+WAY_TASKS = TASKS | {"e2e": "E2E"}
 BUDGETS = ("0.25", "0.5", "1", "4")
 PLACED = {f"shares {budget}": f"{budget} shuffled" for budget in BUDGETS} | {"threshold": "threshold shuffled"}
 """Learned ranks -> the same ranks in other layers."""
@@ -190,9 +191,29 @@ def cutting() -> list[Table]:
     return [table("lost, % of the gain", wide.set_axis([f"{TASKS[task]}, rank {at}" for task, at in wide], axis=1))]
 
 
+def ways() -> list[Table]:
+    """By how much each way loses more than fresh LoRA at ranks by shares, in percent of what the widest LoRA gains; in
+    the mean all tasks weigh alike."""
+    losses = pd.read_csv(FOLDER / "ways.csv").pivot(index=["task", "seed"], columns="variant", values="log_loss")
+    widest = losses["rank 32"].fillna(losses["rank 16"])
+    gains = (losses["head"] - widest).groupby("task").mean()
+    rows = {}
+    for name in ("widest", "rank", "para", "wide", "adalora"):
+        of_ways = {at: widest if name == "widest" else losses[f"{name} {at}"] for at in (1, 4)}
+        more = pd.concat({at: of_way - losses[f"shares {at}"] for at, of_way in of_ways.items()}).dropna()
+        more = 100 * more / more.index.get_level_values("task").map(gains)
+        cells = more.groupby(level=["task", 0], sort=False).mean().sort_index(ascending=[False, True])
+        weights = 1 / more.groupby("task").transform("size")
+        weights /= weights.sum()
+        error = ((weights * (more - weights @ more)).pow(2).sum() * len(more) / (len(more) - 1)) ** 0.5
+        mean = f"{weights @ more:.1f} +- {error:.1f}"
+        rows[name] = {f"{WAY_TASKS[task]}, {at}": f"{cell:.1f}" for (task, at), cell in cells.items()} | {"mean": mean}
+    return [table("more lost than shares, %", pd.DataFrame(rows).T)]
+
+
 COMPUTED = {
     "table1": table1, "seeds": seeds, "enough": enough, "places": places, "README": summary, "cutting": cutting,
-    "ways": list,  # no table yet
+    "ways": ways,
 }  # fmt: skip
 """The pages whose tables are computed from single trainings."""
 
