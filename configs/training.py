@@ -87,12 +87,8 @@ class LoraInBudget(LoraSettings):
 
 
 class LoraWide(LoraSettings):
-    basis: Literal["balanced", "plain", "energy"] = "balanced"
-    """The basis of the cut. balanced: by the inputs and the gradients of the held-out rows; plain: by singular values;
-    energy: by singular values, to the smallest rank of each layer that has the part keep of their squares, as
-    peft.convert_to_lora does."""
     keep: Annotated[float, Field(gt=0, le=1)] = 0.99
-    """balanced, plain: the part of LoRA's gain on the held-out rows that one rank in every layer must keep."""
+    """The part of LoRA's gain on the held-out rows that one rank in every layer must keep."""
     budget: Positive | None = None
     """An average rank: ranks are then uneven, with at most as many LoRA parameters as this rank in every layer has;
     null: keep decides."""

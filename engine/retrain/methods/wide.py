@@ -1,22 +1,17 @@
-"""Train LoRA of rank k on four fifths of the rows, cut it by what the other fifth says, and train on with all rows.
-
-What users of PEFT have today is the basis `energy` (peft.convert_to_lora): it reads neither rows nor loss.
-"""
+"""Train LoRA of rank k on four fifths of the rows, cut it by what the other fifth says, and train on with all rows."""
 
 import logging
 import time
 from dataclasses import replace
 from typing import Any
 
-import torch
 from peft import PeftModel
-from torch import Tensor
 
 from autolora.configs import schema
 from autolora.configs.layers import with_values
-from autolora.engine.cut.basis import Bases, Gated, even_ranks, parameters_of, uneven_ranks
+from autolora.engine.cut.basis import Gated, even_ranks, parameters_of, uneven_ranks
 from autolora.engine.measure.likelihood import Rows, likelihood_of
-from autolora.engine.measure.measure import Measured, Passes, Plan, measure
+from autolora.engine.measure.measure import Passes, Plan, measure
 from autolora.engine.retrain.fit import begin, fit, halves_of
 from autolora.engine.retrain.methods.lora import cut_to, wide_lora
 from autolora.engine.retrain.prepared import Prepared
@@ -46,7 +41,7 @@ def prepare(base: BaseModel, run: Context) -> Prepared:
 
 
 def _cut(model: PeftModel, run: Context, rows: Rows) -> Prepared:
-    """The model cut to the ranks that these rows choose."""
+    """The model cut to the ranks that these rows choose: uneven within `lora.budget`, else as `lora.keep` says."""
     gated = Gated(model)
     passes = Passes(
         rows, likelihood_of(run.task), run.compute, check=run.stop.check, processes=run.processes,
@@ -54,32 +49,11 @@ def _cut(model: PeftModel, run: Context, rows: Rows) -> Prepared:
     )  # fmt: skip
     found = measure(gated, passes, Plan(batch=run.config.retrain.batch_size))
     gated.remove()
-    bases, ranks = chosen(gated, found, run.adapted.lora)
+    bases, lora = found.moments.bases(gated), run.adapted.lora
+    if lora.budget is None:
+        ranks = even_ranks(gated.ranks, found.evidence.keeping(lora.keep) or gated.k)
+    else:
+        ranks = uneven_ranks([basis.size for basis in bases], gated.sizes, parameters_of(lora.budget, gated.sizes))
     log.info("wide: of %d rows, cut to ranks %s", len(rows), ranks)
     named = dict(zip(gated.names, bases, strict=True))
     return cut_to(model, named, dict(zip(named, ranks, strict=True)), run)
-
-
-def chosen(gated: Gated, found: Measured, lora: Any) -> tuple[Bases, list[int]]:
-    """The basis and the rank of each layer: uneven ranks within `lora.budget`, else what `lora.keep` says.
-
-    Of `energy`, keep is the part of the squared singular values of each layer; of the other bases, the part of LoRA's
-    gain that one rank in every layer must keep."""
-    bases: Bases
-    if lora.basis == "balanced":
-        bases, curve = found.moments.bases(gated), found.evidence.rank_curve
-    else:
-        bases, curve = gated.plain(), found.evidence.plain_curve
-    if lora.budget is not None:
-        sizes = [basis.size for basis in bases]
-        return bases, uneven_ranks(sizes, gated.sizes, parameters_of(lora.budget, gated.sizes))
-    if lora.basis == "energy":
-        return bases, [_of_energy(basis.size, lora.keep) for basis in bases]
-    rank = replace(found.evidence, rank_curve=curve).keeping(lora.keep)
-    return bases, even_ranks(gated.ranks, rank or gated.k)
-
-
-def _of_energy(size: Tensor, part: float) -> int:
-    """The smallest rank whose squared singular values are this part of all; as peft.convert_to_lora."""
-    energy = size.square().cumsum(0)
-    return int(torch.searchsorted(energy, part * energy[-1])) + 1
