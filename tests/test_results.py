@@ -208,7 +208,7 @@ def ways() -> list[Table]:
         error = ((weights * (more - weights @ more)).pow(2).sum() * len(more) / (len(more) - 1)) ** 0.5
         mean = f"{weights @ more:.1f} +- {error:.1f}"
         rows[name] = {f"{WAY_TASKS[task]}, {at}": f"{cell:.1f}" for (task, at), cell in cells.items()} | {"mean": mean}
-    return [table("more lost than shares, %", pd.DataFrame(rows).T)]
+    return [table("more lost than shares, %", pd.DataFrame(rows).T.fillna(""))]
 
 
 COMPUTED = {
