@@ -66,7 +66,7 @@ def _alpha_map(history: Trajectory, constraint: Constraint) -> Figure:
 
 
 def over_steps(points: Sequence[Mapping[str, Any]], labels: Mapping[str, str], scale: str = "linear") -> Figure | None:
-    """Lines over the steps, for keys of the points that `labels` names; None if no point has such a number except 0."""
+    """Lines over the steps, for keys of the points that `labels` names; None if no point has one that is not 0."""
     table = pd.DataFrame(points).reindex(columns=["step", *labels]).astype(float)
     if not table[list(labels)].fillna(0).any(axis=None):  # first_order has no implicit term
         return None

@@ -12,7 +12,7 @@ _COLOURS = ("bright_black", "blue", "cyan", "green", "yellow", "magenta")
 
 
 class RankMap:
-    """The rank map as text: a row for each projection, a column for each block of the model, as far as there is room.
+    """The rank map as text: a row for each projection, a column for each block of the model.
     `k`: the highest rank, as far as no layer has a higher one; ranks that no search chose may exceed it."""
 
     def __init__(self, names: Sequence[str], k: int, ranks: Sequence[int] = ()) -> None:
@@ -22,13 +22,14 @@ class RankMap:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if not self.ranks:
             return
+        room = options.overflow or "crop"  # the bar crops; what is printed is whole
         blocks, rows, most = self._grid.blocks, self._grid.projections, max(self.k, *self.ranks)
         left, wide = max(map(len, ["block", *rows])), 1 + max(map(len, [*blocks, str(most)]))
         head = "".join(f"{block:>{wide}}" for block in blocks)
-        yield Text(f"{'block':>{left}}{head}", style="bright_black", no_wrap=True, overflow="crop")
+        yield Text(f"{'block':>{left}}{head}", style="bright_black", no_wrap=True, overflow=room)
         at = dict(zip(self._grid.cells, self.ranks, strict=True))
         for row, name in enumerate(rows):
-            line = Text(f"{name:>{left}}", no_wrap=True, overflow="crop")
+            line = Text(f"{name:>{left}}", no_wrap=True, overflow=room)
             for column in range(len(blocks)):
                 rank = at.get((column, row))
                 colour = _COLOURS[-(-(rank or 0) * (len(_COLOURS) - 1) // most)]
