@@ -138,35 +138,7 @@ def enough() -> list[Table]:
         "searches that lost more than 5 %": (of_all > 5).sum().map(lambda count: f"{count} of {len(of_all)}"),
         "loss, % of the gain": of_all.agg(with_error, digits=1),
     }
-    return [table("loss, % of the gain", pd.DataFrame(columns)), table("trained at", pd.DataFrame(rows)), named()]
-
-
-def named() -> Table:
-    """What cuts and trainings lose at the smallest rank that an adapter of rank 32 names for a part of its gain."""
-    cuts, runs = pd.read_csv(FOLDER / "cutting.csv"), pd.read_csv(FOLDER / "ways.csv").query("task != 'e2e'")
-    losses = runs.pivot(index=["task", "seed"], columns="variant", values="log_loss")
-    gains = (losses["head"] - losses["rank 32"]).groupby("task").mean()
-    whole = cuts[cuts["cut"] == "whole"].set_index("run")["loss"]
-    told = cuts[cuts["told"].notna()].sort_values("rank", ascending=False)
-    rows = {}
-    for part in (0.95, 0.99):
-        lost: dict[str, list[float]] = {"cut": [], "trained": []}
-        for (run, _), curve in told.groupby(["run", "rows"]):
-            kept = curve[(curve["told"] >= part).cummin()]  # from the largest rank down to the first that keeps less
-            at, (task, seed) = kept["rank"].min(), curve[["task", "seed"]].iloc[0]
-            cut, of_seed = kept["loss"].iloc[-1] if len(kept) else whole[run], losses.loc[(task, seed)]
-            lost["cut"].append(100 * (cut - whole[run]) / gains[task])
-            training = of_seed[f"rank {at}"] if len(kept) else of_seed["rank 32"]
-            lost["trained"].append(100 * (training - of_seed["rank 32"]) / gains[task])
-        rows[f"{part:.0%}".replace("%", " %")] = {
-            f"{way}: {what}": cell
-            for way, found in lost.items()
-            for what, cell in (
-                ("lost more than allowed", f"{sum(one > 100 * (1 - part) for one in found)} of {len(found)}"),
-                ("loss, % of the gain", with_error(pd.Series(found), 1)),
-            )
-        }
-    return table("at the rank named for", pd.DataFrame(rows).T)
+    return [table("loss, % of the gain", pd.DataFrame(columns)), table("trained at", pd.DataFrame(rows))]
 
 
 def spread(losses: np.ndarray) -> float:
