@@ -98,9 +98,10 @@ def _config(request: AdapterRequest, source: Path) -> RunConfig:
     base = request.base or (f"{base}/{file}" if base and file else base)
     kind = request.settings.get("task.type") or _TYPES.get(own.get("task_type") or "")
     if not base or kind is None:
-        raise UserError(f"{source}: adapter_config.json lacks the base model or task_type; give --base or --task.type")
+        raise UserError(f"{source}: adapter_config.json names no base model or no task_type of {', '.join(_TYPES)}; "
+                        "give --base or --task.type")  # fmt: skip
     given = {
-        "name": "adapter", "method": "lora", "model.name": base, "model.revision": own.get("revision"),
+        "name": "adapter", "method": "head", "model.name": base, "model.revision": own.get("revision"),
         "task.type": kind, "task.path": request.data, "task.test_path": request.test,
         "retrain.batch_size": 16 if kind in ("text", "tokens") else 8,
     }  # fmt: skip

@@ -26,7 +26,7 @@ from trl import SFTConfig, SFTTrainer
 
 from autolora import measure_adapter
 from tests.contract.conftest import Models
-from tests.contract.inputs import conversations, labelled, options, table
+from tests.contract.inputs import conversations, labelled, lines, options, table
 from tests.contract.program import refused, succeed
 from tests.contract.readers import adapter_weights, base_of, loaded, logits_of, ranks_in, read
 from tests.helpers.untouched import left_as_it_was
@@ -188,6 +188,15 @@ def test_a_mistake_is_told_in_one_line_and_changes_nothing(trained: Path, held_o
     ):
         assert named in refused("cut", *words)
         assert not (tmp_path / "out").exists()
+
+
+def test_an_adapter_of_a_language_model_is_cut_by_command(finished_chat: Path, tmp_path: Path) -> None:
+    """Its layers have other names than those that the settings of a training name."""
+    data = lines(tmp_path / "val.jsonl", conversations())
+    given = ("--data", data, "--test", data, "--measured", tmp_path / "m", "--precision", "fp32")
+    said = succeed("cut", finished_chat / "adapter", tmp_path / "small", "--rank", 1, *given)
+    assert set(ranks_in(adapter_weights(tmp_path / "small")).values()) == {1}
+    assert "perplexity" in said
 
 
 def test_options_are_those_of_a_run(trained: Path, tmp_path: Path) -> None:
