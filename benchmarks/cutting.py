@@ -63,7 +63,7 @@ def picture(cuts: pd.DataFrame) -> Figure:
     shown = cuts[(cuts["rows"] == 0) | (cuts["rows"] == most)].assign(
         above=lambda some: some["loss"] - some["run"].map(whole)
     )
-    figure = Figure((7.2, 3.2), layout="constrained")
+    figure = Figure((8, 3.8), layout="constrained")
     panels = figure.subplots(1, cuts["task"].nunique(), squeeze=False).flat
     for axes, (task, of_task) in zip(panels, shown.groupby("task", sort=False), strict=True):
         for way, points in of_task.groupby("cut", sort=False):
@@ -74,7 +74,7 @@ def picture(cuts: pd.DataFrame) -> Figure:
         axes.set_xticks(ranks, [str(rank) for rank in ranks])
         axes.minorticks_off()
         axes.set(xlabel=f"size, as a rank in every layer, {task}", ylabel="loss above the whole adapter, nats")
-    axes.legend(frameon=False)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 

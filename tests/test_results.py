@@ -138,7 +138,35 @@ def enough() -> list[Table]:
         "searches that lost more than 5 %": (of_all > 5).sum().map(lambda count: f"{count} of {len(of_all)}"),
         "loss, % of the gain": of_all.agg(with_error, digits=1),
     }
-    return [table("loss, % of the gain", pd.DataFrame(columns)), table("trained at", pd.DataFrame(rows))]
+    return [table("loss, % of the gain", pd.DataFrame(columns)), table("trained at", pd.DataFrame(rows)), named()]
+
+
+def named() -> Table:
+    """What cuts and trainings lose at the smallest rank that an adapter of rank 32 names for a part of its gain."""
+    cuts, runs = (pd.read_csv(FOLDER / f"{name}.csv").query("task != 'e2e'") for name in ("cutting", "ways"))
+    losses = runs.pivot(index=["task", "seed"], columns="variant", values="log_loss")
+    gains = (losses["head"] - losses["rank 32"]).groupby("task").mean()
+    whole = cuts[cuts["cut"] == "whole"].set_index("run")["loss"]
+    told = cuts[cuts["told"].notna()].sort_values("rank", ascending=False)
+    rows = {}
+    for part in (0.95, 0.99):
+        lost: dict[str, list[float]] = {"cut": [], "trained": []}
+        for (run, _), curve in told.groupby(["run", "rows"]):
+            kept = curve[(curve["told"] >= part).cummin()]  # from the largest rank down to the first that keeps less
+            at, (task, seed) = kept["rank"].min(), curve[["task", "seed"]].iloc[0]
+            cut, of_seed = kept["loss"].iloc[-1] if len(kept) else whole[run], losses.loc[(task, seed)]
+            lost["cut"].append(100 * (cut - whole[run]) / gains[task])
+            training = of_seed[f"rank {at}"] if len(kept) else of_seed["rank 32"]
+            lost["trained"].append(100 * (training - of_seed["rank 32"]) / gains[task])
+        rows[f"{part:.0%}".replace("%", " %")] = {
+            f"{way}: {what}": cell
+            for way, found in lost.items()
+            for what, cell in (
+                ("lost more than allowed", f"{sum(one > 100 * (1 - part) for one in found)} of {len(found)}"),
+                ("loss, % of the gain", with_error(pd.Series(found), 1)),
+            )
+        }
+    return table("at the rank named for", pd.DataFrame(rows).T)
 
 
 def spread(losses: np.ndarray) -> float:
@@ -178,17 +206,18 @@ def summary() -> list[Table]:
 
 
 def cutting() -> list[Table]:
-    """What cuts lose beside the whole adapter, in percent of what rank 32 gains; the most rows chose them."""
+    """What cuts lose beside the whole adapter, in percent of what it gains; the most rows chose them."""
     cuts, runs = pd.read_csv(FOLDER / "cutting.csv"), pd.read_csv(FOLDER / "ways.csv")
     losses = runs.pivot_table(index="task", columns="variant", values="log_loss")
-    gains = losses["head"] - losses["rank 32"]
+    gains = losses["head"] - losses["rank 32"].fillna(losses["rank 16"])
     whole = cuts[cuts["cut"] == "whole"].set_index("run")["loss"]
     most = cuts.groupby("run")["rows"].transform("max")
     found = cuts[cuts["rows"].isin([0]) | (cuts["rows"] == most)].query("rank in [1, 4, 8]")
     lost = 100 * (found["loss"] - found["run"].map(whole)) / found["task"].map(gains)
     of_cuts = lost.groupby([found["cut"], found["task"], found["rank"]], sort=False).agg(with_error, digits=1)
     wide = of_cuts.unstack([1, 2])
-    return [table("lost, % of the gain", wide.set_axis([f"{TASKS[task]}, rank {at}" for task, at in wide], axis=1))]
+    columns = [f"{WAY_TASKS[task]}, rank {at}" for task, at in wide]
+    return [table("lost, % of the gain", wide.set_axis(columns, axis=1))]
 
 
 def ways() -> list[Table]:
