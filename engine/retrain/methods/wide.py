@@ -16,6 +16,7 @@ from autolora.engine.retrain.fit import begin, fit, halves_of
 from autolora.engine.retrain.methods.lora import cut_to, wide_lora
 from autolora.engine.retrain.prepared import Prepared
 from autolora.engine.run.context import Context
+from autolora.engine.terminal.bar import Bar
 from autolora.problems.models.load import BaseModel
 
 log = logging.getLogger("autolora")
@@ -42,12 +43,13 @@ def prepare(base: BaseModel, run: Context) -> Prepared:
 
 def _cut(model: PeftModel, run: Context, rows: Rows) -> Prepared:
     """The model cut to the ranks that these rows choose: uneven within `lora.budget`, else as `lora.keep` says."""
-    gated = Gated(model)
+    gated, plan = Gated(model), Plan(batch=run.config.retrain.batch_size)
     passes = Passes(
         rows, likelihood_of(run.task), run.compute, check=run.stop.check, processes=run.processes,
         batch=run.config.evaluation_batch,
     )  # fmt: skip
-    found = measure(gated, passes, Plan(batch=run.config.retrain.batch_size))
+    with Bar("measure", plan.passes(gated.k, head=False) * len(rows)) as bar:
+        found = measure(gated, passes.telling(bar.step, bar.grow), plan)
     gated.remove()
     bases, lora = found.moments.bases(gated), run.adapted.lora
     if lora.budget is None:
