@@ -14,15 +14,15 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from autolora.configs.errors import UserError
+from autolora.engine.choose.measurement import with_bar
 from autolora.engine.cut.basis import Basis, Gated, even_ranks, uneven_ranks
 from autolora.engine.cut.cut import adapter_of, cut_adapter, padded, save_adapter
 from autolora.engine.measure.evidence import LEAST_ROWS, Evidence
 from autolora.engine.measure.likelihood import Likelihood, Rows, likelihood_of
-from autolora.engine.measure.measure import Moments, NotFinite, Passes, Plan, measure
+from autolora.engine.measure.measure import Moments, NotFinite, Passes, Plan
 from autolora.engine.ranks import LayerRank, RankRecord
 from autolora.engine.report.answer import curve_table, share_table
 from autolora.engine.report.findings import curve_lines, gain_words, kept_words, share_lines
-from autolora.engine.terminal.bar import Bar
 from autolora.engine.terminal.console import heard
 from autolora.problems.machine.compute import Compute, same_random_numbers
 from autolora.problems.models.snapshot import Snapshot
@@ -195,13 +195,10 @@ def measured(model: PeftModel, passes: Passes, batch: int) -> MeasuredAdapter:
     if len(passes.rows) < LEAST_ROWS:
         raise UserError(f"{len(passes.rows)} rows are too few to measure an adapter; allowed: {LEAST_ROWS} or more")
     before = Snapshot(model)
-    gated, plan = Gated(model, adapter_of(model)), Plan(keep=KEEP, batch=batch)
+    gated = Gated(model, adapter_of(model))
     try:
-        with (
-            same_random_numbers(passes.compute.device), torch.enable_grad(),
-            Bar("measure", plan.passes(gated.k, head=False) * len(passes.rows)) as bar,
-        ):  # fmt: skip
-            found = measure(gated, passes.telling(bar.step, bar.grow), plan)
+        with same_random_numbers(passes.compute.device), torch.enable_grad():
+            found = with_bar(gated, passes, Plan(keep=KEEP, batch=batch))
     except NotFinite as error:
         raise UserError("the losses of the adapter on these rows are not finite") from error
     finally:

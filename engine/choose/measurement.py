@@ -56,8 +56,7 @@ def measured_search(run: Context, singular_values: Tensor) -> Measured | None:
         model.eval()
         # Here each process measures whole batches.
         run.try_longest_batch(model, rows.data, size * run.processes.size, partial(passes.loss, model))
-        with Bar("answer", plan.passes(gated.k, head=alone is not None) * len(rows)) as bar:
-            return measure(gated, passes.telling(bar.step, bar.grow), plan, singular_values, alone)
+        return with_bar(gated, passes, plan, singular_values, alone)
     except NotFinite as error:
         raise UserError(
             "--search.learning_rate: the searched model has losses on D_val that are not finite; search again with a "
@@ -65,6 +64,14 @@ def measured_search(run: Context, singular_values: Tensor) -> Measured | None:
         ) from error
     finally:
         run.compute.let_go()
+
+
+def with_bar(
+    gated: Gated, passes: Passes, plan: Plan, singular_values: Tensor | None = None, alone: Tensor | None = None
+) -> Measured:
+    """`measure`, and a bar that shows how far it is."""
+    with Bar("measure", plan.passes(gated.k, head=alone is not None) * len(passes.rows)) as bar:
+        return measure(gated, passes.telling(bar.step, bar.grow), plan, singular_values, alone)
 
 
 def passes_over(run: Context, rows: Rows) -> Passes:

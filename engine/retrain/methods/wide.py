@@ -9,14 +9,14 @@ from peft import PeftModel
 
 from autolora.configs import schema
 from autolora.configs.layers import with_values
+from autolora.engine.choose.measurement import passes_over, with_bar
 from autolora.engine.cut.basis import Gated, even_ranks, parameters_of, uneven_ranks
-from autolora.engine.measure.likelihood import Rows, likelihood_of
-from autolora.engine.measure.measure import Passes, Plan, measure
+from autolora.engine.measure.likelihood import Rows
+from autolora.engine.measure.measure import Plan
 from autolora.engine.retrain.fit import begin, fit, halves_of
 from autolora.engine.retrain.methods.lora import cut_to, wide_lora
 from autolora.engine.retrain.prepared import Prepared
 from autolora.engine.run.context import Context
-from autolora.engine.terminal.bar import Bar
 from autolora.problems.models.load import BaseModel
 
 log = logging.getLogger("autolora")
@@ -43,13 +43,8 @@ def prepare(base: BaseModel, run: Context) -> Prepared:
 
 def _cut(model: PeftModel, run: Context, rows: Rows) -> Prepared:
     """The model cut to the ranks that these rows choose: uneven within `lora.budget`, else as `lora.keep` says."""
-    gated, plan = Gated(model), Plan(batch=run.config.retrain.batch_size)
-    passes = Passes(
-        rows, likelihood_of(run.task), run.compute, check=run.stop.check, processes=run.processes,
-        batch=run.config.evaluation_batch,
-    )  # fmt: skip
-    with Bar("measure", plan.passes(gated.k, head=False) * len(rows)) as bar:
-        found = measure(gated, passes.telling(bar.step, bar.grow), plan)
+    gated = Gated(model)
+    found = with_bar(gated, passes_over(run, rows), Plan(batch=run.config.retrain.batch_size))
     gated.remove()
     bases, lora = found.moments.bases(gated), run.adapted.lora
     if lora.budget is None:
