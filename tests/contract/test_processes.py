@@ -95,8 +95,7 @@ def test_a_worker_that_dies_ends_the_run_which_goes_on(
 
 
 @pytest.mark.parametrize(
-    "more",
-    [("--study.axes", "{seed: [0, 1]}"), ("--method", "lora_grid"), ("--retrain.learning_rate", "[1e-3,1e-2]")],
+    "more", [("--study.axes", "{seed: [0, 1]}"), ("--method", "lora_grid"), ("--retrain.learning_rate", "[1e-3,1e-2]")]
 )
 def test_what_is_one_process_work_is_refused_to_several(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]

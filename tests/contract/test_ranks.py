@@ -101,19 +101,6 @@ def test_the_threshold_counts_components_whose_alpha_reaches_lambda(again: Again
         assert layer["rank"] == sum(alpha >= 1 / K for alpha in layer["alpha"])
 
 
-def test_auto_takes_the_smallest_budget_that_is_enough_or_one_rank(again: Again) -> None:
-    """Or all components whose share exceeds its standard error, where neither is enough."""
-    found = again(answer__rule="shares", answer__budget="auto")
-    if found["rule"] == "curve":
-        assert {layer["rank"] for layer in found["layers"]} == {found["sufficient_rank"]}
-    elif found.get("budget") is not None:
-        assert found["lora_parameters"] <= found["budget"]
-    else:
-        assert [layer["rank"] for layer in found["layers"]] == [
-            sum(map(float.__gt__, layer["share"], layer["share_standard_error"])) for layer in found["layers"]
-        ]
-
-
 @pytest.mark.parametrize("constraint", ["sigmoid", "none"])
 def test_alpha_under_the_other_constraints(tiny: Tiny, folder: Path, constraint: str) -> None:
     succeed(*tiny("--stage", "search", "--search.constraint", constraint, "--search.selection_learning_rate", "0.5"))

@@ -98,6 +98,7 @@ def test_the_retraining_alone_obeys_a_ranks_json_written_by_hand(tiny: Tiny, fol
     succeed(*tiny("--stage", "retrain"))
     kept = {name: rank for name, rank in wanted.items() if rank}
     assert ranks_in(adapter_weights(folder / "adapter")) == kept
+    assert predicted_by(loaded(folder / "adapter"), folder)
     result = read(folder / "metrics.json")
     assert result["mean_rank"] == pytest.approx(8 / 3)
     assert result["steps"]["retrain"] == 4

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.contract.conftest import Finished, Tiny
-from tests.contract.program import refused, succeed
-from tests.contract.readers import everything, read
+from tests.contract.program import succeed
+from tests.contract.readers import read
 from tests.helpers.tiny import MEASURED
 
 FEW = (
@@ -42,14 +42,6 @@ def test_the_same_command_again_trains_nothing(tiny: Tiny, judged: Path, folder:
     assert len(before) >= 16
     succeed(*tiny(*MEASURED, *FEW, "--stage", "verdict"))
     assert {path: path.stat().st_mtime_ns for path in folder.glob("verdict/**/metrics.json")} == before
-
-
-def test_other_settings_are_refused_and_the_verdict_is_kept(tiny: Tiny, judged: Path, folder: Path) -> None:
-    shutil.copytree(judged, folder)
-    before = everything(folder)
-    line = refused(*tiny(*MEASURED, *FEW, "--stage", "verdict", "--retrain.batch_size", "4"))
-    assert "--retrain.batch_size" in line
-    assert everything(folder) == before
 
 
 def test_a_verdict_whose_time_is_over_ends_with_the_pairs_that_are_trained(tiny: Tiny, folder: Path) -> None:

@@ -45,7 +45,9 @@ def test_a_logarithmic_axis_below_a_decade_has_numbers_that_can_be_read(tmp_path
 
 def test_a_page_loads_nothing_and_its_pictures_have_the_colour_of_its_text(tmp_path: Path) -> None:
     history = searched(4, 8, 40)
-    parts = [Section("alpha", figure=figures.alpha(history, "softmax", bounded=True), name="alpha")]
+    layers = pd.DataFrame({"layer": ["a$b$c"], "part": [1.0], "low": [0.9], "high": [1.1]})
+    drawn = {"alpha": figures.alpha(history, "softmax", bounded=True), "shares": figures.shares(layers)}
+    parts = [Section(name, figure=figure, name=name) for name, figure in drawn.items()]
     for name in ("a", "b"):
         write_page(tmp_path / f"{name}.html", "x", "y", parts, "seed: 0")
     content = (tmp_path / "a.html").read_text(encoding="utf-8")
@@ -53,6 +55,7 @@ def test_a_page_loads_nothing_and_its_pictures_have_the_colour_of_its_text(tmp_p
     assert all(source.startswith(("data:", "#")) for source in loaded)
     assert not re.search(r"url\((?!#)|@import", content)
     assert "currentColor" in content
+    assert ">a$b$c<" in content, "a name with dollars is no formula"
     assert content == (tmp_path / "b.html").read_text(encoding="utf-8")
 
 

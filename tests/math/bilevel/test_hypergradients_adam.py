@@ -131,7 +131,7 @@ def test_the_rate_of_the_next_step_plays_no_part() -> None:
     """Betty calls after the scheduler has moved on; a schedule that ends at rate zero must not zero the last term."""
     steady = sama_toy()
     ending = sama_toy(
-        scheduler=lambda optimizer: torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: float(step < STEPS)),
+        scheduler=lambda optimizer: torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: float(step < STEPS))
     )
     assert ending.inner.optimizer.param_groups[0]["lr"] == 0.0
     assert torch.equal(ending.outer.implicit, steady.outer.implicit)

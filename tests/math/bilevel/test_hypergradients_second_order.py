@@ -9,11 +9,7 @@ import torch
 from torch import Tensor
 
 from autolora.engine.search.search import SearchEngine
-from tests.helpers.bilevel_toys import (
-    agree,
-    lora_toy,
-    made,
-)
+from tests.helpers.bilevel_toys import agree, lora_toy, made
 
 ETA = 0.3
 

@@ -19,9 +19,7 @@ from tests.helpers.searching import find_ranks
 pytestmark = pytest.mark.trains
 
 
-def test_a_search_leaves_the_numbers_and_the_weights_of_its_last_step(
-    new_run: Callable[..., Context],
-) -> None:
+def test_a_search_leaves_the_numbers_and_the_weights_of_its_last_step(new_run: Callable[..., Context]) -> None:
     run = new_run()
     engine = search(run)
     folder, summary = run.folder, json.loads(run.folder.search_summary.read_text())
@@ -62,9 +60,7 @@ def test_the_stored_model_computes_what_the_search_computed_with_its_gates(
     assert (without - expected).abs().max() > 1e-4
 
 
-def test_search_head_and_measurement_use_one_model_as_they_would_fresh_ones(
-    new_run: Callable[..., Context],
-) -> None:
+def test_search_head_and_measurement_use_one_model_as_they_would_fresh_ones(new_run: Callable[..., Context]) -> None:
     """Each begins with the model as it was loaded, a head with random weights included."""
     given = ("--answer.rule", "shares", "--answer.rows", "20", "--answer.curve_ranks", "[1]", "--lora.dropout", "0.1")
     once, anew = (new_run(*given, "--name", name) for name in ("once", "anew"))

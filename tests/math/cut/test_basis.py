@@ -166,8 +166,7 @@ def test_what_is_not_allowed_is_never_kept_and_without_a_budget_all_that_is() ->
 
 
 @given(
-    st.lists(st.lists(st.floats(0, 10, width=32), min_size=3, max_size=3), min_size=2, max_size=4),
-    st.integers(1, 200),
+    st.lists(st.lists(st.floats(0, 10, width=32), min_size=3, max_size=3), min_size=2, max_size=4), st.integers(1, 200)
 )
 def test_a_budget_is_never_exceeded_and_room_for_one_more_is_never_left(rows: list[list[float]], budget: int) -> None:
     worth = torch.tensor(rows)

@@ -320,17 +320,6 @@ def test_the_error_of_the_part_that_is_kept_counts_what_is_not_sure_of_the_gain(
     assert half.above(of_whole)[1] > 0.01
 
 
-def test_the_error_of_a_quotient_is_that_of_many_draws() -> None:
-    generator = np.random.default_rng(0)
-    errors, means = [], []
-    for _ in range(400):
-        weights = generator.integers(1, 9, 60).astype(float)
-        sums = weights * 0.3 + generator.normal(0, 1, 60) * np.sqrt(weights)
-        errors.append(float(ratio_error(torch.from_numpy(sums), torch.from_numpy(weights))))
-        means.append(sums.sum() / weights.sum())
-    assert np.mean(errors) == pytest.approx(np.std(means), rel=0.1)
-
-
 def test_the_error_of_few_draws_is_that_of_a_sample_of_them_and_a_group_is_one() -> None:
     """Where all draws weigh the same, it is the standard deviation over n - 1, divided by the root of n."""
     values = torch.tensor([1.0, 2.0, 6.0], dtype=torch.float64)

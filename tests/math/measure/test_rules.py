@@ -12,13 +12,7 @@ from autolora.configs.errors import UserError
 from autolora.configs.search import AnswerConfig, Shares, Size, Threshold
 from autolora.engine.cut.basis import parameters_of
 from autolora.engine.measure.evidence import CurvePoint, Evidence
-from autolora.engine.ranks.record import (
-    NOTHING_LEARNED,
-    LayerRank,
-    RankRecord,
-    kept_components,
-    thresholds,
-)
+from autolora.engine.ranks.record import NOTHING_LEARNED, LayerRank, RankRecord, kept_components, thresholds
 from autolora.engine.ranks.rules import rule_of
 from autolora.problems.bilevel import SelectionVariables
 from tests.helpers.evidence import evidence_of, point

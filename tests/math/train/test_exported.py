@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,34 +11,15 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from autolora.configs.schema import Autolora, WithLora
+from autolora.configs.schema import Autolora
 from autolora.configs.training import RetrainOfSearch
 from autolora.engine import ranks
 from autolora.engine.cut.cut import lora_pair
 from autolora.engine.export.adapter import save_adapter, save_merged, save_padded
 from autolora.engine.export.lora_config import alpha_of, save_lora_config, stock_config
 from autolora.problems.models.attach import attach, lora_layers
-from tests.helpers.chat_toys import run_card
-from tests.helpers.exports import make_export, scales_of
+from tests.helpers.exports import scales_of
 from tests.helpers.generation_toys import make_causal, make_tokenizer
-
-
-@pytest.mark.trains
-@pytest.mark.parametrize(("kind", "scale"), [("roberta", "rslora"), ("gpt2", "component")])
-def test_plain_peft_gives_the_runs_own_logits_head_included(
-    tiny_config: Callable[..., WithLora], model_folder: Callable[..., Path], kind: str, scale: str
-) -> None:
-    """After a retraining at ranks of every kind."""
-    config = tiny_config("--retrain.scale", scale, "--retrain.learning_rate", "3e-2", kind=kind)
-    run = make_export(config, kind, model_folder(kind))
-    model = PeftModel.from_pretrained(run.plain_base(), run.folder.adapter)
-    assert torch.equal(run.logits_of(model), run.logits)
-    assert torch.equal(run.logits_of(run_card(run.folder.adapter)["model"]), run.logits)
-    assert run.logits.std() > 1e-3
-    for name, parameter in model.named_parameters():
-        if ".lora_B." in name:
-            parameter.data.zero_()
-    assert not torch.allclose(run.logits_of(model), run.logits, atol=1e-4), "LoRA does something"
 
 
 def random_lora(model: Any, **fields: Any) -> PeftModel:

@@ -7,12 +7,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from transformers import (
-    BertForSequenceClassification,
-    BertForTokenClassification,
-    TrainerCallback,
-    TrainingArguments,
-)
+from transformers import BertForSequenceClassification, BertForTokenClassification, TrainerCallback, TrainingArguments
 
 from autolora.configs.layers import with_values
 from autolora.configs.schema import RunConfig

@@ -46,12 +46,7 @@ def retrained_model(run: Context, record: ranks.RankRecord, scale: str = "mean_r
     ],
 )
 def test_init_search_computes_what_the_search_computes_with_dropped_gates_at_zero(
-    searched: Searched,
-    kind: str,
-    constraint: str,
-    gate: str,
-    rule: str,
-    retrain_scale: str,
+    searched: Searched, kind: str, constraint: str, gate: str, rule: str, retrain_scale: str
 ) -> None:
     given = ("--search.constraint", constraint, "--search.gate", gate)
     run, engine = searched(kind, *(BY_SIZE if rule == "size" else given))
