@@ -104,6 +104,7 @@ def test_the_threshold_looks_at_alpha_alone() -> None:
 def test_shares_are_taken_by_worth_per_parameter_within_the_budget() -> None:
     # Per parameter: a 0.01, 0.005, 0.0001; c 0.005, 0.00025; b 0.003, 0.002. Other shares are not above their errors.
     assert ranks_of(Shares(budget=0.5)) == [2, 1, 0]  # 30 parameters
+    assert ranks_of(Shares(budget=2 / 3)) == [2, 2, 0]  # 40; by the share itself it would be c alone
     assert ranks_of(Shares(budget=1.0)) == [2, 0, 1]  # 60: a, a, c
     found = chosen(record_of(), Shares(budget=2.0), SIZES)
     assert [layer.rank for layer in found.layers] == [2, 2, 2]

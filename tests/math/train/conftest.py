@@ -1,6 +1,7 @@
 """What a retraining was given, and runs of all stages."""
 
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import pytest
@@ -28,10 +29,11 @@ def run_all(tiny_config: Callable[..., RunConfig]) -> Callable[..., RunFolder]:
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Every batch that is trained on."""
     batches: list[dict[str, Any]] = []
-    original = RetrainTrainer.training_step
+    original, draws = RetrainTrainer.training_step, count()
 
     def training_step(self: Any, model: Any, inputs: dict[str, Any], *rest: Any, **options: Any) -> torch.Tensor:
         batches.extend({name: value.tolist() for name, value in batch.items()} for batch in inputs["batches"])
+        torch.rand(next(draws))  # what was drawn before a step changes none of its masks
         return original(self, model, inputs, *rest, **options)
 
     monkeypatch.setattr(RetrainTrainer, "training_step", training_step)
