@@ -15,8 +15,7 @@ from safetensors.torch import load_file
 
 from autolora.configs import files
 from autolora.configs.errors import UserError
-from autolora.configs.files import to_yaml
-from autolora.configs.layers import settled, with_values
+from autolora.configs.layers import with_values
 from autolora.configs.requests import Request
 from autolora.configs.schema import Autolora, RunConfig
 from autolora.engine import ranks
@@ -129,21 +128,3 @@ def test_a_name_is_one_folder_inside_the_runs_or_refused(name: str) -> None:
         one_line(error, "--name")
         return
     assert Path(f"/runs/{config.name}").resolve().parent == Path("/runs")
-
-
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10)
-KEYS = st.sampled_from(
-    ["search.steps", "search.learning_rate", "lora.k", "lora.dropout", "seed", "hypergradient.eta", "task.train_rows",
-     "task.validation_share", "lora.target_modules", "retrain.max_steps", "search.patience", "task.metrics"]
-)  # fmt: skip
-
-
-@settings(max_examples=40, deadline=None)
-@given(KEYS, SCALARS | st.lists(st.text(max_size=5), max_size=3))
-def test_a_value_is_taken_as_it_is_or_refused_by_key(key: str, value: object) -> None:
-    try:
-        config = with_values(Autolora(name="a"), {key: value})
-    except UserError as error:
-        one_line(error, key)
-        return
-    assert settled([yaml.safe_load(to_yaml(config))]).config == config

@@ -1,6 +1,8 @@
 """`run.py measure`, `run.py cut` and `measure_adapter`: stock PEFT in, a smaller stock PEFT adapter out."""
 
+import json
 import random
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -12,6 +14,7 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 from transformers import (
     AutoModelForSequenceClassification,
@@ -194,6 +197,26 @@ def test_an_adapter_of_a_language_model_is_cut_by_command(finished_chat: Path, t
     said = succeed("cut", finished_chat / "adapter", tmp_path / "small", "--rank", 1, *given)
     assert set(ranks_in(adapter_weights(tmp_path / "small")).values()) == {1}
     assert "perplexity" in said
+
+
+def test_padding_is_no_label(finished_chat: Path) -> None:
+    """Rows of unequal lengths say the same in one batch as each by itself."""
+    model, tokenizer = loaded(finished_chat / "adapter"), AutoTokenizer.from_pretrained(finished_chat / "adapter")
+    rows = [tokenizer(" ".join(["the mill is a pub"] * (1 + number % 3)), return_tensors="pt") for number in range(12)]
+    alone = [{**row, "labels": row["input_ids"].clone()} for row in rows]
+    filled = {"labels": -100}
+    together = {name: pad_sequence([row[name][0] for row in alone], True, filled.get(name, 0)) for name in alone[0]}
+    one, other = (measure_adapter(model, batches).evidence for batches in (alone, [together]))
+    assert (other.loss, other.gain) == pytest.approx((one.loss, one.gain), rel=1e-4)
+
+
+def test_classes_in_another_order_are_refused(trained: Path, held_out: Path, tmp_path: Path) -> None:
+    """A label's number would mean another class."""
+    other = shutil.copytree(trained, tmp_path / "other")
+    for names, is_refused in ((["bad", "good"], False), (["good", "bad"], True)):
+        (other / "config.json").write_text(json.dumps({"model_type": "bert", "id2label": dict(enumerate(names))}))
+        words = ("measure", other, "--data", held_out, "--out", tmp_path / "m")
+        assert "--data: its classes are bad, good" in refused(*words) if is_refused else succeed(*words)
 
 
 def test_options_are_those_of_a_run(trained: Path, tmp_path: Path) -> None:
