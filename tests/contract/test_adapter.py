@@ -202,7 +202,7 @@ def test_an_adapter_of_a_language_model_is_cut_by_command(finished_chat: Path, t
 def test_padding_is_no_label(finished_chat: Path) -> None:
     """Rows of unequal lengths say the same in one batch as each by itself."""
     model, tokenizer = loaded(finished_chat / "adapter"), AutoTokenizer.from_pretrained(finished_chat / "adapter")
-    rows = [tokenizer(" ".join(["the mill is a pub"] * (1 + number % 3)), return_tensors="pt") for number in range(12)]
+    rows = [tokenizer(" ".join(["the mill"] * number), return_tensors="pt") for number in range(1, 13)]
     alone = [{**row, "labels": row["input_ids"].clone()} for row in rows]
     filled = {"labels": -100}
     together = {name: pad_sequence([row[name][0] for row in alone], True, filled.get(name, 0)) for name in alone[0]}
