@@ -158,6 +158,16 @@ def test_a_study_is_a_group_with_a_table_of_its_own(tiny: Tiny, folder: Path) ->
     assert OfflineRun(cell).of_kind("run")[0].run_group == "tiny"
 
 
+@pytest.mark.parametrize("what", ["init", "Run.log"])
+def test_a_wandb_that_fails_stops_no_run(tiny: Tiny, folder: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise BrokenPipeError("broken")
+
+    monkeypatch.setattr(f"wandb.{what}", fails)
+    succeed(*tiny("--method", "lora", *OFFLINE))
+    assert read(folder / "metrics.json")["steps"]["retrain"] == 4
+
+
 @pytest.mark.soak
 def test_a_run_whose_wandb_process_is_killed_ends_well(tiny: Tiny, folder: Path, tmp_path: Path) -> None:
     argv = tiny("--search.steps", "60", "--search.patience", "0", *OFFLINE)
