@@ -104,9 +104,15 @@ def model_folder(shared_folder: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def tiny_config(make_config: "Callable[..., RunConfig]", tmp_path: Path) -> "Callable[..., RunConfig]":
+def tiny_config(model_folder: Callable[..., Path], tmp_path: Path) -> "Callable[..., RunConfig]":
     """tiny_config("--search.steps", "4", kind="gpt2"): a run on a tiny model, few rows, fp32, in tmp_path/runs."""
-    return lambda *arguments, kind="bert", **more: make_config(tmp_path, kind, *arguments, **more)
+    from tests.helpers.command import parse
+    from tests.helpers.tiny import tiny_arguments
+
+    def make(*arguments: str, kind: str = "bert", dropout: float = 0.1) -> "RunConfig":
+        return parse([*tiny_arguments(model_folder(kind, dropout), tmp_path, kind), *arguments]).config
+
+    return make
 
 
 @pytest.fixture(scope="session")
@@ -143,18 +149,6 @@ def quick_figures() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "savefig", save)
         yield
-
-
-@pytest.fixture(scope="session")
-def make_config(model_folder: Callable[..., Path]) -> "Callable[..., RunConfig]":
-    """make_config(folder, "gpt2", "--search.steps", "4"): as tiny_config, for fixtures that live longer."""
-    from tests.helpers.command import parse
-    from tests.helpers.tiny import tiny_arguments
-
-    def make(folder: Path, kind: str, *arguments: str, dropout: float = 0.1) -> "RunConfig":
-        return parse([*tiny_arguments(model_folder(kind, dropout), folder, kind), *arguments]).config
-
-    return make
 
 
 @pytest.fixture

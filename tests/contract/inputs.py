@@ -17,7 +17,6 @@ EXPORTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "bert": ("bert", FORMS),
     "gpt2, two parts of c_attn": ("gpt2", (*FORMS, *PARTS)),
     "llama at one scale": ("llama", (*FORMS, "--retrain.scale", "fixed")),
-    "roberta": ("roberta", (*FORMS, "--retrain.scale", "rslora")),
 }
 """Kinds of a tiny base, and what makes all forms of the result of a run on it."""
 
@@ -97,6 +96,10 @@ def save_language_model(folder: Path) -> None:
     tokenizer.pad_token, tokenizer.chat_template = "<|endoftext|>", CHATML
     make_causal("llama", len(tokenizer)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+E2E: dict[str, object] = {"task__format": "e2e", "task__metrics": "[bleu]", "task__samples": None}
+"""Of `language_arguments`: texts are written from records, as `write_e2e` makes them, and scored without Java."""
 
 
 def language_arguments(model: Path, data: Path, runs: Path, **more: object) -> list[str]:

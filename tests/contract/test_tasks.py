@@ -14,7 +14,7 @@ import torch
 from transformers import AutoTokenizer
 
 from tests.contract.conftest import Chat, Tiny
-from tests.contract.inputs import conversations, labelled, lines, numbers, options, table, tagged
+from tests.contract.inputs import E2E, conversations, labelled, lines, numbers, options, table, tagged
 from tests.contract.program import refused, succeed
 from tests.contract.readers import batch_of, loaded, logits_of, predicted_by, read
 from tests.helpers.generation_toys import e2e_rows, write_e2e
@@ -149,8 +149,7 @@ def test_texts_are_written_and_scored(
 
 
 def test_the_gain_of_a_language_model_is_over_the_untouched_base(chat: Chat, tmp_path: Path, folder: Path) -> None:
-    texts = {"task__path": write_e2e(tmp_path), "task__format": "e2e", "task__samples": None}
-    succeed(*chat(**texts, task__metrics="[bleu]", answer__rule="shares", stage="search"))
+    succeed(*chat(**E2E, task__path=write_e2e(tmp_path), answer__rule="shares", stage="search"))
     record = read(folder / "ranks.json")
     assert record["without"] == "LoRA off"
     assert record["share_total"] == pytest.approx(record["gain"], rel=0.05, abs=2e-3)

@@ -7,8 +7,6 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
 
-from tests.helpers.tiny import from_file
-
 NAMES = ("Blue Spice", "The Mill", "Clowns", "Aromi", "The Vaults", "Zizzi")
 AREAS = ("riverside", "city centre")
 
@@ -63,16 +61,3 @@ def save_causal(folder: Path, kind: str) -> Path:
     make_causal(kind, len(tokenizer)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
-
-
-def arguments(model: Path, data: Path, runs: Path, targets: str, **changes: Any) -> list[str]:
-    """The command line of a run that takes seconds, scored without Java. `changes`: further keys, by their names."""
-    values = {
-        "name": "tiny", "runs_folder": str(runs), "precision": "fp32", "device": "cpu", "model.name": str(model),
-        "task.type": "chat", "task.format": "e2e", "task.path": str(data), "task.metrics": ["bleu", "nist"],
-        "task.max_length": 160, "task.decode.num_beams": 2, "task.decode.max_new_tokens": 8,
-        "task.decode.no_repeat_ngram_size": 0, "lora.target_modules": targets.strip("[]").split(","), "lora.k": 4,
-        "search.steps": 4, "search.batch_size": 4, "retrain.max_steps": 4, "retrain.batch_size": 4,
-        "tracking.wandb": "disabled",
-    }  # fmt: skip
-    return from_file(runs.with_name("toys.yaml"), values | changes)

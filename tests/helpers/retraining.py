@@ -1,6 +1,7 @@
 """Retrainings of a tiny BERT at given ranks, without a search before them."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +11,22 @@ from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.stages import run_stages
 
-RANKS = {"layers": [{"name": f"bert.encoder.layer.{i}.attention.self.query", "rank": 2 + i} for i in (0, 1)]}
+RANKS = {f"bert.encoder.layer.{i}.attention.self.query": 2 + i for i in (0, 1)}
 FEW = ("--task.train_rows", "20", "--task.evaluation_rows", "80", "--lora.dropout", "0.1")
 
 
-def with_ranks(config: RunConfig) -> tuple[RunConfig, RunFolder]:
-    """`config` with its run folder, in which ranks lie as a search would have left them."""
+def with_ranks(config: RunConfig, ranks: Mapping[str, int] = RANKS) -> tuple[RunConfig, RunFolder]:
+    """`config` with its run folder, in which ranks of k = 4 lie as a search would have left them."""
     folder = RunFolder(Path(config.runs_folder) / str(config.name))
     folder.root.mkdir(parents=True)
-    folder.ranks.write_text(json.dumps(RANKS))
+    layers = [{"name": name, "rank": rank} for name, rank in ranks.items()]
+    folder.ranks.write_text(json.dumps({"k": 4, "layers": layers}))
     return config, folder
 
 
-def retrain(config: RunConfig, stop: StopRequest | None = None) -> None:
+def retrain(config: RunConfig) -> None:
     """Stage 2 of `config` alone."""
-    run_stages(Request(config, "retrain", False, "x"), stop or StopRequest(), draw=False)
+    run_stages(Request(config, "retrain", False, "x"), StopRequest(), draw=False)
 
 
 def rows_of(batches: list[dict[str, Any]]) -> list[tuple[int, ...]]:

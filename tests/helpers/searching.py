@@ -3,11 +3,8 @@
 from typing import Any
 
 import pytest
-import torch
-from torch import Tensor
 
 from autolora.engine.choose.stage import answer
-from autolora.engine.ranks.record import RankRecord
 from autolora.engine.run.context import Context
 from autolora.engine.search.search import SearchEngine, search
 
@@ -17,11 +14,6 @@ def find_ranks(run: Context) -> SearchEngine:
     engine = search(run)
     answer(run)
     return engine
-
-
-def kept_mask(record: RankRecord) -> Tensor:
-    """The first singular components of each layer, as many as its rank. Boolean [layers, k]."""
-    return torch.arange(record.k) < torch.tensor(list(record.ranks.values())).unsqueeze(1)
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, problem: type, steps: set[int], factor: float) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,53 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from autolora.configs.schema import Autolora
+from autolora.configs.schema import Autolora, RunConfig
 from autolora.configs.training import RetrainOfSearch
 from autolora.engine import ranks
 from autolora.engine.cut.cut import lora_pair
+from autolora.engine.export import adapter
 from autolora.engine.export.adapter import save_adapter, save_merged, save_padded
 from autolora.engine.export.lora_config import alpha_of, save_lora_config, stock_config
 from autolora.problems.models.attach import attach, lora_layers
-from tests.helpers.exports import scales_of
+from tests.contract.readers import batch_of, loaded, logits_of
+from tests.helpers.chat_toys import run_card
 from tests.helpers.generation_toys import make_causal, make_tokenizer
+from tests.helpers.methods import scales_of
+from tests.helpers.retraining import retrain, with_ranks
+
+# None, less than k, more than k; a layer that the search's targets do not name.
+RANKS = {
+    "roberta": {"roberta.encoder.layer.0.attention.self.query": 2, "roberta.encoder.layer.1.attention.self.query": 0,
+                "roberta.encoder.layer.1.attention.self.value": 5},
+    "gpt2": {"transformer.h.0.attn.c_attn": 3, "transformer.h.1.attn.c_attn": 0, "transformer.h.1.mlp.c_fc": 5},
+}  # fmt: skip
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize(("kind", "scale"), [("roberta", "rslora"), ("gpt2", "component")])
+def test_plain_peft_gives_the_runs_own_logits_head_included(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, kind: str, scale: str
+) -> None:
+    """After a retraining at ranks of every kind."""
+    given = tiny_config("--retrain.scale", scale, "--retrain.learning_rate", "3e-2", kind=kind)
+    config, folder = with_ranks(given, RANKS[kind])
+    batch = batch_of(Path(config.model.name), "the film is dull .", "our room was not noisy .")
+    found, original = list[torch.Tensor](), adapter.save_adapter
+
+    def keep(model: Any, *arguments: Any) -> None:
+        found.append(logits_of(model, batch))
+        original(model, *arguments)
+
+    monkeypatch.setattr(adapter, "save_adapter", keep)
+    retrain(config)
+    (logits,), model = found, loaded(folder.adapter)
+    assert torch.equal(logits_of(model, batch), logits)
+    assert torch.equal(logits_of(run_card(folder.adapter)["model"], batch), logits)
+    assert logits.std() > 1e-3
+    for name, parameter in model.named_parameters():
+        if ".lora_B." in name:
+            parameter.data.zero_()
+    assert not torch.allclose(logits_of(model, batch), logits, atol=1e-4), "LoRA does something"
 
 
 def random_lora(model: Any, **fields: Any) -> PeftModel:

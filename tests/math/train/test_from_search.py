@@ -12,7 +12,7 @@ from autolora.engine.retrain.methods.lora import lora_at
 from autolora.engine.run.context import Context
 from autolora.engine.search.search import SearchEngine
 from autolora.problems.models.attach import lora_layers
-from tests.helpers.searching import find_ranks, kept_mask
+from tests.helpers.searching import find_ranks
 
 Searched = Callable[..., tuple[Context, SearchEngine]]
 BY_SIZE = ("--answer.rule", "size", "--answer.budget", "2")
@@ -51,7 +51,7 @@ def test_init_search_computes_what_the_search_computes_with_dropped_gates_at_zer
     given = ("--search.constraint", constraint, "--search.gate", gate)
     run, engine = searched(kind, *(BY_SIZE if rule == "size" else given))
     record = ranks.load(run.folder.ranks)
-    kept = kept_mask(record)
+    kept = torch.arange(record.k) < torch.tensor(list(record.ranks.values())).unsqueeze(1)
     assert 0 < kept.sum() < kept.numel(), "some components are dropped, some kept"
     batch, search_model = engine.lora.batches[0].parts[0][0], engine.lora.module.eval()
     with torch.no_grad():

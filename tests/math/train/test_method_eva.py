@@ -15,10 +15,10 @@ from autolora.engine.retrain.methods import METHODS
 from autolora.engine.run.context import Context
 from autolora.problems.data import epoch_batches
 from autolora.problems.models.attach import lora_layers
+from tests.contract.inputs import E2E, language_arguments
 from tests.helpers.command import parse
-from tests.helpers.exports import of_mean_rank, scales_of
-from tests.helpers.generation_toys import arguments, save_causal, write_e2e
-from tests.helpers.methods import K
+from tests.helpers.generation_toys import save_causal, write_e2e
+from tests.helpers.methods import K, scales_of
 
 R, RHO = 2, 2.0
 EVA = ("--method", "eva", "--lora.r", str(R), "--lora.rho", str(RHO))
@@ -61,13 +61,15 @@ def test_ranks_and_start_are_those_of_peft(new_run: Callable[..., Context]) -> N
     assert record.rule == "eva"
     assert sum(layer.rank for layer in record.layers) == R * len(record.layers), "the budget is one of ranks"
     assert max(layer.rank for layer in record.layers) <= R * RHO
-    assert scales_of(mine) == of_mean_rank(record.kept, 16, K)
+    scale = 16 / (K * record.mean_kept_rank) ** 0.5  # of mean_rank
+    assert scales_of(mine) == pytest.approx(dict.fromkeys(record.kept, scale), rel=1e-12)
 
 
 @pytest.mark.trains
 def test_of_a_language_model_no_prompt_counts(tmp_path: Path, run_of: Callable[..., Context]) -> None:
     model, data = save_causal(tmp_path / "model", "llama"), write_e2e(tmp_path / "data")
-    argv = [*arguments(model, data, tmp_path / "runs", "[q_proj,o_proj,down_proj]"), *EVA]
+    more = {**E2E, "lora__target_modules": "[q_proj,o_proj,down_proj]"}
+    argv = [*language_arguments(model, data, tmp_path / "runs", **more), *EVA]
     run = run_of(parse(argv).config)
     prepared: Any = METHODS[Eva](run.base(), run)
     mine, record = prepared.model, prepared.record

@@ -20,8 +20,9 @@ from autolora.engine.run.folder import RunFolder
 from autolora.engine.search.search import build_search
 from autolora.problems.data import Data
 from autolora.problems.tasks import make_task
+from tests.contract.inputs import E2E, language_arguments
 from tests.helpers.command import parse
-from tests.helpers.generation_toys import arguments, save_causal, write_e2e
+from tests.helpers.generation_toys import save_causal, write_e2e
 
 SWEEP = ("--method", "lora", "--retrain.learning_rate", "[1e-6,3e-2]", "--retrain.max_steps", "12")
 
@@ -90,8 +91,8 @@ def test_of_equal_metrics_the_lower_loss_decides() -> None:
 def test_the_search_and_the_trials_split_alike(tmp_path: Path, run_of: Callable[..., Context], split_by: str) -> None:
     """Twelve sources of two texts each."""
     model, data = save_causal(tmp_path / "model", "gpt2"), write_e2e(tmp_path / "data")
-    argv = [*arguments(model, data, tmp_path / "runs", "[c_attn]"), "--task.split_by", split_by]
-    run = run_of(parse(argv).config)
+    more = {**E2E, "lora__target_modules": "[c_attn]", "task__split_by": split_by}
+    run = run_of(parse(language_arguments(model, data, tmp_path / "runs", **more)).config)
     engine = build_search(run, second_order=False)
     problems: list[Any] = [engine.lora, engine.selection]
     searched = [problem.batches.rows["source"][:] for problem in problems]

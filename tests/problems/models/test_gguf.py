@@ -11,9 +11,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.stages import run_stages
+from tests.contract.inputs import E2E, language_arguments
 from tests.helpers.chat_toys import run_card
 from tests.helpers.command import parse
-from tests.helpers.generation_toys import arguments, make_causal, make_tokenizer, write_e2e
+from tests.helpers.generation_toys import make_causal, make_tokenizer, write_e2e
 
 
 def write_gguf(path: Path, model: Any, tokenizer: Any) -> None:
@@ -57,8 +58,8 @@ def test_the_adapters_card_says_how_the_base_is_loaded(tmp_path: Path) -> None:
     tokenizer = make_tokenizer("<s>")
     write_gguf(tmp_path / "tiny.Q8_0.gguf", make_causal("llama", len(tokenizer)), tokenizer)
     data = write_e2e(tmp_path / "data")
-    more = ("--export.merged", "true", "--method", "lora", "--retrain.learning_rate", "3e-2")
-    argv = [*arguments(tmp_path / "tiny.Q8_0.gguf", data, tmp_path / "runs", "[q_proj,v_proj]"), *more]
+    more = {**E2E, "export__merged": "true", "method": "lora", "retrain__learning_rate": 3e-2}
+    argv = language_arguments(tmp_path / "tiny.Q8_0.gguf", data, tmp_path / "runs", **more)
     folder = run_stages(parse(argv), StopRequest(), draw=False)
     model, ids = run_card(folder.adapter)["model"].eval(), torch.tensor([[3, 9, 40, 41]])
     merged = AutoModelForCausalLM.from_pretrained(folder.merged).eval()
