@@ -113,8 +113,10 @@ def test_an_overwrite_puts_a_finished_verdict_aside_and_judges_anew(verdict: Cal
     assert verdict(launcher, overwrite=True)[0] == before, "of this command already"
     with pytest.raises(UserError, match="from other ranks"):
         verdict(launcher, ranks=LEARNED[::-1])
-    with pytest.raises(UserError, match=r"--verdict\.pairs 16, now it is 24"):
-        verdict(launcher, "--verdict.pairs", "24")
+    for key, was, now in (("--verdict.pairs", "16", "24"), ("--retrain.batch_size", "8", "4")):
+        with pytest.raises(UserError, match=f"{key} {was}, now it is {now}"):
+            verdict(launcher, key, now)
+    assert json.loads(folder.verdict_summary.read_text()) == before
     found, _ = verdict(launcher, "--verdict.pairs", "24", overwrite=True)
     assert (before["ending"], found["ending"]) == ("matter", "worse")
     assert len(list(folder.root.glob("verdict.old-1/cells/pair-*/metrics.json"))) == 2 * before["pairs"]

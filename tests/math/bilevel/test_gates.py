@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from autolora.problems.bilevel import SelectionVariables
-from autolora.problems.gates import Gates, moments
+from autolora.problems.gates import Gates
 from autolora.problems.models.attach import ADAPTER, lora_layers
 
 K, INPUTS, OUTPUTS, LORA_ALPHA = 3, 5, 4, 6.0
@@ -141,12 +141,3 @@ def test_sizes_are_the_norms_of_the_components_and_counts_those_of_their_numbers
         expected = [torch.outer(b[:, j], a[j]).norm().item() for j in range(K)]
         assert row.tolist() == pytest.approx(expected, rel=1e-5)
     assert gates.parameters_per_rank() == {"first": INPUTS + OUTPUTS, "second": OUTPUTS + OUTPUTS}
-
-
-def test_moments_are_sums_over_the_tokens_on_which_the_loss_depends() -> None:
-    h, u = torch.randn(2, 4, K), torch.randn(2, 4, K)
-    u[1, 1:] = 0.0  # padding, on which the loss does not depend
-    tokens = [(h[at], u[at]) for at in ((0, 0), (0, 1), (0, 2), (0, 3), (1, 0))]
-    of_inputs, of_slopes = moments(h, u).float()
-    torch.testing.assert_close(of_inputs, sum(torch.outer(one, one) for one, _ in tokens))
-    torch.testing.assert_close(of_slopes, sum(torch.outer(one, one) for _, one in tokens))

@@ -120,15 +120,6 @@ def test_the_batches_of_all_processes_walk_together_with_masks_of_their_own() ->
     assert not {batch.seed for batch in first} & {batch.seed for batch in second}
 
 
-def test_a_part_without_a_label_is_left_out() -> None:
-    """Its mean loss is no number, and no number times 0 is none either."""
-    rows = Dataset.from_dict({"length": [3] * 4, "labels": [[-100], [-100], [1], [2]]})
-    made = Batches(rows, 1, lambda batch: {"labels": torch.tensor([r["labels"] for r in batch])}, 0, CPU, parts=4)
-    parts, shares = zip(*made[0].parts, strict=True)
-    assert sorted(int(part["labels"]) for part in parts) == [1, 2]
-    assert shares == (0.5, 0.5)
-
-
 def test_evaluation_rows_are_spread_over_the_whole_file_and_the_same_for_every_seed(
     tiny_config: Callable[..., RunConfig],
 ) -> None:

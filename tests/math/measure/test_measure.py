@@ -38,6 +38,14 @@ def test_two_branches_of_six_that_need_rank_1_are_recognised_also_where_size_mis
 
 
 @pytest.mark.trains
+def test_a_small_budget_suffices_where_two_branches_of_six_need_rank_1() -> None:
+    model, inputs, labels = planted(6, (1, 4), 1200, seed=0)
+    train(model, inputs[:600], labels[:600])
+    found = measure(gated(model), passes_of(inputs[600:], labels[600:]), BUDGETS).evidence
+    assert next(point for point in found.budget_curve if point.at == 0.5).kept > 0.9
+
+
+@pytest.mark.trains
 def test_labels_of_noise_give_nothing() -> None:
     model, inputs, labels = planted(6, (), 1200, seed=0)
     train(model, inputs[:600], labels[:600], steps=100)

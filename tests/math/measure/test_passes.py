@@ -18,6 +18,7 @@ from autolora.engine.measure.measure import NODES, Moments, Passes, Plan, Shares
 from autolora.problems.machine.processes import ALONE, Processes
 from autolora.problems.models.recompute import recompute_blocks
 from tests.helpers.branches import gated, gated_with_head, passes_of, planted, train
+from tests.helpers.untouched import left_as_it_was
 
 
 def test_the_rows_of_a_fold_are_measured_with_its_own_cut() -> None:
@@ -319,15 +320,11 @@ def test_two_processes_together_measure_what_one_does() -> None:
 def test_no_weight_is_changed_or_left_with_a_gradient_and_dropout_is_off() -> None:
     found, passes = gated_with_head(80)
     model, modes = found.model, set[bool]()
-    trained = [p.requires_grad for p in model.parameters()]
-    before = {name: value.clone() for name, value in model.state_dict().items()}
     model.register_forward_pre_hook(lambda module, _: modes.add(module.training))
-    model.train()
-    shares_of(found, passes)
+    with left_as_it_was(model.eval()):
+        model.train()
+        shares_of(found, passes)
     assert modes == {False}
-    assert [p.requires_grad for p in model.parameters()] == trained
-    assert all(p.grad is None for p in model.parameters())
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def shares_from(sums: np.ndarray) -> Shares:

@@ -13,7 +13,9 @@ from autolora.engine import ranks
 from autolora.engine.measure.evidence import BudgetPoint
 from autolora.engine.ranks import check_against
 from tests.helpers.evidence import evidence_of, point
-from tests.helpers.rank_records import SHAPES
+
+# Layer -> (outputs, inputs).
+SHAPES = {"encoder.0.query": (8, 6), "encoder.0.value": (8, 8), "encoder.1.query": (4, 8)}
 
 
 def test_layers_of_rank_0_count_in_the_mean_but_not_in_that_of_the_layers_that_keep_any() -> None:
