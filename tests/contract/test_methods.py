@@ -8,7 +8,7 @@ import pytest
 
 from tests.contract.conftest import CURVE, LEARNING, Chat, Tiny
 from tests.contract.program import refused, succeed
-from tests.contract.readers import loaded, predicted_by, ranks_of, read
+from tests.contract.readers import adapter_weights, loaded, predicted_by, ranks_of, read
 
 SIZE, HEAD = 64, 66  # of a component of a layer 32 wide; of the head
 NAMES = [f"bert.encoder.layer.{i}.attention.self.{part}" for i in (0, 1) for part in ("query", "value")]
@@ -24,7 +24,7 @@ MORE: dict[str, tuple[str, ...]] = {
     "wide in a budget": ("--lora.budget", "1.5", "--retrain.extra_steps", "3", "--task.train_rows", "100"),
     "adalora": ("--lora.r", "2", "--retrain.max_steps", "12"),
     "eva": ("--lora.r", "2"),
-    "para": ("--lora.budget", "2"),
+    "para": ("--lora.budget", "2", "--lora.modules_to_save", "[pooler]"),
     "optuna": ("--lora.budget", "2", "--lora.trials", "2"),
     "adapter": ("--lora.modules_to_save", "null"),
     "head": (),
@@ -56,6 +56,7 @@ def test_lora_of_any_kind_is_plain_peft_at_its_ranks(train: Train, method: str) 
     result, ranks = read(folder / "metrics.json"), ranks_of(folder)
     assert result["method"] == method.split()[0]
     assert predicted_by(loaded(folder / "adapter"), folder)
+    assert any("pooler" in name for name in adapter_weights(folder / "adapter")) == (method == "para")
     assert result["lora_parameters"] == SIZE * sum(ranks.values())
     assert list(ranks) == NAMES
     values = list(ranks.values())
