@@ -115,6 +115,9 @@ def test_patience_belongs_to_the_rule_threshold() -> None:
     config = parse(["--answer", "threshold", "--search.patience", "3"]).config
     assert isinstance(config, Autolora)
     assert config.search.checks == (20, 3)
+    never = with_values(config, {"search.patience": 0})
+    assert isinstance(never, Autolora)
+    assert never.search.checks == (20, 0)
     other = parse(["--config", "study_hypergradients.yaml", "--answer", "size", "--study.axes", "{}"])
     assert keys_of(other.config)["search.patience"] is None
     assert "search.patience" in other.notes[0]

@@ -1,6 +1,7 @@
 """Every --method from the command to its result: which ranks it takes, and a result that plain libraries load."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,6 +87,13 @@ def test_learning_rates_are_tried_on_d_val_and_one_is_chosen(train: Train, metho
     result = read(folder / "metrics.json")
     assert result["learning_rates_tried"] == [1e-9, 3e-2]
     assert result["learning_rate"] == 3e-2, "at the other one nothing is learned"
+    # Stopped after the first trial, it takes the best one, too.
+    found = read(folder / "sweep" / "trials.json")["trials"]
+    (folder / "sweep" / "trials.json").write_text(json.dumps({"trials": found[:1]}))
+    shutil.rmtree(folder / "retrain")
+    (folder / "metrics.json").unlink()
+    again = read(train(method, "--retrain.learning_rate", "[1e-9,3e-2]") / "metrics.json")
+    assert (again["learning_rate"], again["loss"]) == (3e-2, result["loss"])
 
 
 def test_a_retraining_may_start_from_the_searched_components(chat: Chat, searched: Path, folder: Path) -> None:
