@@ -1,7 +1,8 @@
-"""The command line: `python run.py --config quickstart.yaml` reads the arguments and runs what they ask for.
+"""The command line: `python run.py --config quickstart.yaml` reads the arguments and runs what they
+ask for.
 
-Exit codes: 0 done, 1 an error of a library or of this program, 2 something the user must change (one line says what),
-130 after Ctrl-C, 143 after SIGTERM.
+Exit codes: 0 done, 1 an error of a library or of this program, 2 something the user must change
+(one line says what), 130 after Ctrl-C, 143 after SIGTERM.
 """
 
 import os
@@ -10,10 +11,14 @@ import sys
 import traceback
 
 if sys.version_info < (3, 11):  # noqa: UP036 - else an older Python would end in a traceback below
-    print("error: this program needs Python 3.11 to 3.13; start it with `uv run run.py`", file=sys.stderr)
+    print(
+        "error: this program needs Python 3.11 to 3.13; start it with `uv run run.py`",
+        file=sys.stderr,
+    )
     sys.exit(2)
 
-if __name__ == "__main__":  # Ctrl-C during the imports below, which take seconds, ends without a traceback
+# Ctrl-C during the imports below, which take seconds, ends without a traceback
+if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from autolora.configs.printable import printable
@@ -44,7 +49,8 @@ def _parsed(argv: list[str]) -> Command:
 
 
 def start(request: Command) -> int:
-    """Runs a parsed request; returns the exit code. Modules that load slowly are imported only here."""
+    """Runs a parsed request; returns the exit code. Modules that load slowly are imported only
+    here."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from autolora.configs.launch import speaks
     from autolora.engine.command import run_request

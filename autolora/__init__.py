@@ -1,4 +1,5 @@
-"""AutoLoRA on Betty: the importable name of configs/, problems/, engine/ and run.py, which are symlinked here."""
+"""AutoLoRA on Betty: the importable name of configs/, problems/, engine/ and run.py, which are
+symlinked here."""
 
 import runpy
 from importlib import import_module
@@ -6,11 +7,16 @@ from typing import Any
 
 from autolora.configs.errors import UserError as UserError
 
-_PUBLIC = {"learn_ranks": "learning", "learn_ranks_from_trainer": "learning", "measure_adapter": "adapter"}
+_PUBLIC = {
+    "learn_ranks": "learning",
+    "learn_ranks_from_trainer": "learning",
+    "measure_adapter": "adapter",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """The functions for scripts, whose imports take seconds, when they are first asked for. Measuring needs no Betty.
+    """The functions for scripts, whose imports take seconds, when they are first asked for.
+    Measuring needs no Betty.
 
     Raises ImportError, with the command, where Betty lacks."""
     if name not in _PUBLIC:

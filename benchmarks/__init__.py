@@ -1,6 +1,6 @@
-"""Measure what a step costs (docs/machines.md), try hypergradients where the answer is known (bilevel), and cut
-adapters in several ways (cutting). Each is a command, such as `python -m benchmarks.step`; `--help` lists its
-options."""
+"""Measure what a step costs (docs/machines.md), try hypergradients where the answer is known
+(bilevel), and cut adapters in several ways (cutting). Each is a command, such as `python -m
+benchmarks.step`; `--help` lists its options."""
 
 import argparse
 import json
@@ -19,19 +19,26 @@ if sys.argv[0] == "-m":
     settle_hub_access()
 
 
-def options(about: str | None, defaults: dict[str, Any], argv: Sequence[str] | None) -> argparse.Namespace:
+def options(
+    about: str | None, defaults: dict[str, Any], argv: Sequence[str] | None
+) -> argparse.Namespace:
     """The options of a command: those of `defaults`, whose values give their types, and --json."""
-    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=about, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     for name, value in defaults.items():
         several: dict[str, Any] = {"nargs": "+"} if isinstance(value, list) else {}
-        kind: Any = type(value[0]) if isinstance(value, list) else str if value is None else type(value)
+        kind: Any = (
+            type(value[0]) if isinstance(value, list) else str if value is None else type(value)
+        )
         parser.add_argument(f"--{name}", default=value, type=kind, help=" ", **several)
     parser.add_argument("--json", help="file that gets the numbers")
     return parser.parse_args(argv)
 
 
 def write(place: str | None, numbers: dict[str, Any], asked: argparse.Namespace) -> None:
-    """Writes the numbers, with the options, versions and the commit that they belong to, if a file was named."""
+    """Writes the numbers, with the options, versions and the commit that they belong to, if a file
+    was named."""
     from autolora.engine.run.program import commit
     from autolora.engine.run.resources import processor, versions
 

@@ -1,13 +1,18 @@
-"""What does each hypergradient approximation reach where the answer is known? `python -m benchmarks.bilevel`.
+"""What does each hypergradient approximation reach where the answer is known?
 
-The problem is a ridge regression with a penalty of its own for every weight. Inner problem: w minimises
-|x w - y|^2 / 2n + sum_i c_i w_i^2 / 2 on D_tr, with the penalties c = 3 sigmoid(beta). Outer problem: beta minimises
-|x w - y|^2 / 2n on D_val. Half of the inputs have nothing to do with y, so that their penalties should grow; the
-inputs have different sizes, so that the inner problem is solved slowly along some of them.
+The problem is a ridge regression with a penalty of its own for every weight:
 
-Every approximation learns the penalties with as many passes as the others. The table has the cosine of its outer
-gradients to the true hypergradient, and how much of the way from the start to the best penalties it went. sama and
-exact_adamw model a step of Adam; they are tried with --inner adam. An approximation of your own is FILE.py:CLASS.
+    inner problem: w minimises     |x w - y|^2 / 2n + sum_i c_i w_i^2 / 2  on D_tr
+    outer problem: beta minimises  |x w - y|^2 / 2n                        on D_val
+
+The penalties are c = 3 sigmoid(beta). Half of the inputs have nothing to do with y, so that their
+penalties should grow; the inputs have different sizes, so that the inner problem is solved slowly
+along some of them.
+
+Every approximation learns the penalties with as many passes as the others. The table has the cosine
+of its outer gradients to the true hypergradient, and how much of the way from the start to the best
+penalties it went. sama and exact_adamw model a step of Adam; they are tried with --inner adam. An
+approximation of your own is FILE.py:CLASS.
 """
 
 import argparse
@@ -48,12 +53,24 @@ _LIMITS = (-12.0, 12.0)
 _NOISE = 0.5
 _OF_ADAM = ("sama", "exact_adamw")
 OPTIONS: dict[str, Any] = {
-    "methods": [name for name in COMPARED if name not in _OF_ADAM], "inner": "sgd", "unroll_steps": [1, 10],
-    "options": "{}", "eta": "lr", "cg_eta": "100", "terms": 10, "inner_rate": 0.0, "outer_rate": 0.05,
-    "passes": 4000, "inputs": 20, "rows": 40, "batch_rows": 0, "seeds": 3,
-}  # fmt: skip
-"""`options`: arguments of an approximation of your own, as JSON; `cg_eta`: cg's damping is 1 / eta; `inner_rate` 0:
-0.3 with sgd, 0.03 with adam; `batch_rows`: rows that each step draws anew, 0: all."""
+    "methods": [name for name in COMPARED if name not in _OF_ADAM],
+    "inner": "sgd",
+    "unroll_steps": [1, 10],
+    "options": "{}",
+    "eta": "lr",
+    "cg_eta": "100",
+    "terms": 10,
+    "inner_rate": 0.0,
+    "outer_rate": 0.05,
+    "passes": 4000,
+    "inputs": 20,
+    "rows": 40,
+    "batch_rows": 0,
+    "seeds": 3,
+}
+"""`options`: arguments of an approximation of your own, as JSON; `cg_eta`: cg's damping is 1 /
+eta; `inner_rate` 0: 0.3 with sgd, 0.03 with adam; `batch_rows`: rows that each step draws anew,
+0: all."""
 
 
 class Weights(nn.Module):
@@ -95,13 +112,18 @@ class Ridge:
     def drawn(cls, seed: int, inputs: int, rows: int) -> "Ridge":
         """`rows` rows for each of D_tr and D_val; the same for the same seed."""
         draw = torch.Generator().manual_seed(seed)
-        sizes = torch.logspace(0, -0.7, inputs, dtype=torch.float64)[torch.randperm(inputs, generator=draw)]
+        sizes = torch.logspace(0, -0.7, inputs, dtype=torch.float64)[
+            torch.randperm(inputs, generator=draw)
+        ]
         true = torch.randn(inputs, generator=draw, dtype=torch.float64) / sizes
         true[torch.randperm(inputs, generator=draw)[: inputs // 2]] = 0
 
         def part() -> Rows:
             x = torch.randn(rows, inputs, generator=draw, dtype=torch.float64) * sizes
-            return {"x": x, "y": x @ true + _NOISE * torch.randn(rows, generator=draw, dtype=torch.float64)}
+            return {
+                "x": x,
+                "y": x @ true + _NOISE * torch.randn(rows, generator=draw, dtype=torch.float64),
+            }
 
         return cls(part(), part())
 
@@ -112,15 +134,19 @@ class Ridge:
 
     def solution(self, beta: Tensor) -> Tensor:
         """w*(beta), the solution of the inner problem [inputs]; differentiable."""
-        x, y = self.train["x"], self.train["y"]
+        x = self.train["x"]
+        y = self.train["y"]
         return torch.linalg.solve(x.T @ x / len(x) + torch.diag(penalties(beta)), x.T @ y / len(x))
 
     def objective(self, beta: Tensor) -> Tensor:
         """What the outer problem minimises: L_val at w*(beta). Scalar."""
-        return (self.validation["x"] @ self.solution(beta) - self.validation["y"]).square().mean() / 2
+        return (
+            self.validation["x"] @ self.solution(beta) - self.validation["y"]
+        ).square().mean() / 2
 
     def hypergradient(self, beta: Tensor) -> Tensor:
-        """d objective / d beta [inputs]: the true hypergradient, which every approximation stands for."""
+        """d objective / d beta [inputs]: the true hypergradient, which every approximation stands
+        for."""
         at = beta.detach().requires_grad_()
         return torch.autograd.grad(self.objective(at), at)[0]
 
@@ -129,21 +155,26 @@ class Ridge:
         return float(self.objective(torch.full((self.inputs,), START, dtype=torch.float64)))
 
     def best(self) -> float:
-        """The lowest objective that L-BFGS finds from the start with true hypergradients. Scalar."""
+        """The lowest objective that L-BFGS finds from the start with true hypergradients.
+        Scalar."""
 
         def loss(beta: np.ndarray) -> tuple[float, np.ndarray]:
             at = torch.from_numpy(beta.copy())
             return float(self.objective(at)), self.hypergradient(at).numpy()
 
-        start, bounds = np.full(self.inputs, START), [_LIMITS] * self.inputs
+        start = np.full(self.inputs, START)
+        bounds = [_LIMITS] * self.inputs
         return float(minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).fun)
 
 
 class Batches:
-    """Batches of `size` of the rows, drawn by `seed` without putting back; 0: all rows, each time."""
+    """Batches of `size` of the rows, drawn by `seed` without putting back; 0: all rows, each
+    time."""
 
     def __init__(self, rows: Rows, size: int, seed: int) -> None:
-        self.rows, self.size, self.seed = rows, size, seed
+        self.rows = rows
+        self.size = size
+        self.seed = seed
 
     def __getitem__(self, number: int) -> Batch:
         return self._drawn(seed_of(self.seed, number))
@@ -155,7 +186,9 @@ class Batches:
     def _drawn(self, seed: int) -> Batch:
         rows = self.rows
         if self.size:
-            order = torch.randperm(len(rows["y"]), generator=torch.Generator().manual_seed(seed))[: self.size]
+            order = torch.randperm(len(rows["y"]), generator=torch.Generator().manual_seed(seed))[
+                : self.size
+            ]
             rows = {name: values[order] for name, values in rows.items()}
         return Batch([(rows, 1.0)], seed)
 
@@ -177,21 +210,31 @@ def learn(
 ) -> Iterator[tuple[float, float]]:
     """Takes outer steps, each after `unroll_steps` inner ones, until the passes are used.
 
-    Yields after each step the cosine of its outer gradient to the true hypergradient at the same beta (NaN if the
-    gradient is zero), and L_val at w*(beta); at last NaN for both if a step's gradient was not finite."""
+    Yields after each step the cosine of its outer gradient to the true hypergradient at the same
+    beta (NaN if the gradient is zero), and L_val at w*(beta); at last NaN for both if a step's
+    gradient was not finite."""
     get_logger().setLevel(logging.WARNING)
-    weights, penalty = Weights(ridge.inputs), LogPenalty(ridge.inputs)
+    weights = Weights(ridge.inputs)
+    penalty = LogPenalty(ridge.inputs)
     shared = Shared(Compute(torch.device("cpu"), False))
     adam = asked.inner == "adam"
     descent: Any = torch.optim.Adam if adam else torch.optim.SGD
     inner = _Inner(
-        weights, weights.parameters(), descent(weights.parameters(), lr=asked.inner_rate or (0.03 if adam else 0.3)),
-        Batches(ridge.train, asked.batch_rows, 0), shared, unroll_steps=unroll_steps,
-    )  # fmt: skip
+        weights,
+        weights.parameters(),
+        descent(weights.parameters(), lr=asked.inner_rate or (0.03 if adam else 0.3)),
+        Batches(ridge.train, asked.batch_rows, 0),
+        shared,
+        unroll_steps=unroll_steps,
+    )
     outer = _Outer(
-        penalty, penalty.parameters(), torch.optim.Adam(penalty.parameters(), lr=asked.outer_rate),
-        Batches(ridge.validation, asked.batch_rows, 1), shared, hypergradient=made,
-    )  # fmt: skip
+        penalty,
+        penalty.parameters(),
+        torch.optim.Adam(penalty.parameters(), lr=asked.outer_rate),
+        Batches(ridge.validation, asked.batch_rows, 1),
+        shared,
+        hypergradient=made,
+    )
     engine = Engine(
         problems=[outer, inner],
         config=EngineConfig(strategy="cpu"),
@@ -212,16 +255,20 @@ def learn(
 
 
 def approximation_of(name: str, asked: argparse.Namespace) -> Hypergradient:
-    """The approximation of this name, a new object. Raises UserError for a file or a class that there is not."""
+    """The approximation of this name, a new object. Raises UserError for a file or a class that
+    there is not."""
     if is_own(name):
         return approximation(OwnHypergradient(type=name, options=json.loads(asked.options)))
     given = {"eta": asked.cg_eta if name == "cg" else asked.eta, "terms": asked.terms}
     kind = BUILT_IN[name]
-    return approximation(kind.model_validate({key: one for key, one in given.items() if key in kind.model_fields}))
+    return approximation(
+        kind.model_validate({key: one for key, one in given.items() if key in kind.model_fields})
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Tries every approximation on every problem, prints a line for each, and writes the numbers."""
+    """Tries every approximation on every problem, prints a line for each, and writes the
+    numbers."""
     asked = options(__doc__, OPTIONS, argv)
     if asked.inner == "adam" and asked.methods == OPTIONS["methods"]:
         asked.methods = COMPARED
@@ -230,13 +277,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = []
     print(f"{asked.passes:,} passes each; mean over {asked.seeds} problems")
     for unroll, name in itertools.product(asked.unroll_steps, asked.methods):
-        runs = [list(learn(ridge, approximation_of(name, asked), unroll, asked)) for ridge in problems]
+        runs = [
+            list(learn(ridge, approximation_of(name, asked), unroll, asked)) for ridge in problems
+        ]
         cosine = pd.Series([pd.Series([one for one, _ in run]).mean() for run in runs])
-        closed = pd.Series([(start - run[-1][1]) / way if run else math.nan
-                            for run, (start, way) in zip(runs, ways, strict=True)])  # fmt: skip
-        rows.append({"method": name, "unroll_steps": unroll, "cosine": cosine.tolist(), "closed": closed.tolist()})
-        print(f"{name:20} {unroll:3} inner steps: cosine to the truth {cosine.mean():.2f}, "
-              f"part of the way {closed.mean(skipna=False):.2f}")  # fmt: skip
+        closed = pd.Series(
+            [
+                (start - run[-1][1]) / way if run else math.nan
+                for run, (start, way) in zip(runs, ways, strict=True)
+            ]
+        )
+        rows.append(
+            {
+                "method": name,
+                "unroll_steps": unroll,
+                "cosine": cosine.tolist(),
+                "closed": closed.tolist(),
+            }
+        )
+        print(
+            f"{name:20} {unroll:3} inner steps: cosine to the truth {cosine.mean():.2f}, "
+            f"part of the way {closed.mean(skipna=False):.2f}"
+        )
     write(asked.json, {"rows": rows}, asked)
     return 0
 

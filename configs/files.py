@@ -15,17 +15,27 @@ from autolora.configs.schema import RunConfig
 CONFIGS = Path(__file__).resolve().parent
 DEFAULT_CONFIG = "quickstart.yaml"
 """The configuration of a command without --config."""
-_OF_A_FOLDER = "# The settings of the run or the study in this folder, all keys filled in; --config takes this file.\n"
-"""First line of a config.yaml, which has neither name nor runs_folder: they follow from where the folder lies now."""
+_OF_A_FOLDER = (
+    "# The settings of the run or the study in this folder, all keys filled in; --config "
+    "takes this file.\n"
+)
+"""First line of a config.yaml, which has neither name nor runs_folder: they follow from where the
+folder lies now."""
 
 
 class _Loader(yaml.SafeLoader):
     """Refuses a key that is given twice, of which YAML would silently keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        names = [
+            key.value
+            for key, _ in node.value
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<"
+        ]
         if twice := [name for name in names if names.count(name) > 1]:
-            raise yaml.YAMLError(f"line {node.start_mark.line + 1}: {twice[0]} is given twice; give it once")
+            raise yaml.YAMLError(
+                f"line {node.start_mark.line + 1}: {twice[0]} is given twice; give it once"
+            )
         return super().construct_mapping(node, deep)
 
 
@@ -33,8 +43,11 @@ def parse_yaml(text: str, place: Path | str) -> Any:
     """The values in a text of YAML. Raises UserError, which names the `place` that holds it."""
     try:
         return yaml.load(text, Loader=_Loader)
-    except (ValueError, yaml.YAMLError, RecursionError) as error:  # ValueError: a number of too many digits
-        raise UserError(f"{place}: not readable as YAML ({' '.join(str(error).split())[:300]})") from error
+    # ValueError: a number of too many digits
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        raise UserError(
+            f"{place}: not readable as YAML ({' '.join(str(error).split())[:300]})"
+        ) from error
 
 
 def to_text(values: Any) -> str:
@@ -48,15 +61,20 @@ def shipped_configs() -> list[str]:
 
 
 def find_config(name: str) -> Path:
-    """Path of a config: as given, or a bare file name looked up in configs/. Raises UserError if there is none."""
+    """Path of a config: as given, or a bare file name looked up in configs/. Raises UserError if
+    there is none."""
     for path in (Path(from_home(name)), CONFIGS / name):
         if path.is_file():
             return path
-    raise UserError(f"--config: no file {name!r:.120} here or in configs/; shipped: {', '.join(shipped_configs())}")
+    raise UserError(
+        f"--config: no file {name!r:.120} here or in configs/; shipped: "
+        f"{', '.join(shipped_configs())}"
+    )
 
 
 def read_keys(path: Path) -> dict[str, Any]:
-    """The dotted keys of a YAML file, whose values are not checked. Raises UserError, which names the file."""
+    """The dotted keys of a YAML file, whose values are not checked. Raises UserError, which names
+    the file."""
     text = path.read_text(encoding="utf-8")
     content = parse_yaml(text, path)
     if not isinstance(content, dict):
@@ -72,8 +90,9 @@ def read_keys(path: Path) -> dict[str, Any]:
 
 
 def load(paths: Sequence[Path], command: Mapping[str, Any], name: str = "") -> Settled:
-    """The settings of files, the last of which wins, and of a command over them. A run that is given no name takes
-    `name`, else the last file's. Raises UserError, which names the file whose mistake it is."""
+    """The settings of files, the last of which wins, and of a command over them. A run that is
+    given no name takes `name`, else the last file's. Raises UserError, which names the file whose
+    mistake it is."""
     layers = [read_keys(path) for path in paths]
     try:
         return settled([{"name": name or paths[-1].stem}, *layers], command)
@@ -87,7 +106,8 @@ def load(paths: Sequence[Path], command: Mapping[str, Any], name: str = "") -> S
 
 
 def load_config(path: Path, values: Mapping[str, Any] = MappingProxyType({})) -> RunConfig:
-    """The configuration in a YAML file, with `values` (dotted key -> value) in place of the file's own."""
+    """The configuration in a YAML file, with `values` (dotted key -> value) in place of the file's
+    own."""
     return load([path], values).config
 
 
@@ -98,7 +118,9 @@ def of_folder(config: RunConfig) -> str:
 
 def describes_a_folder(path: Path) -> bool:
     """Whether a file is the config.yaml of a run or a study."""
-    return path.is_file() and path.read_text(encoding="utf-8", errors="replace").startswith(_OF_A_FOLDER)
+    return path.is_file() and path.read_text(encoding="utf-8", errors="replace").startswith(
+        _OF_A_FOLDER
+    )
 
 
 def to_yaml(config: RunConfig) -> str:

@@ -1,4 +1,5 @@
-"""How this process was started: by torchrun, by uv or by a Python. This can be read before torch is loaded."""
+"""How this process was started: by torchrun, by uv or by a Python. This can be read before torch is
+loaded."""
 
 import os
 

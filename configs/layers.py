@@ -1,7 +1,8 @@
 """Layers of settings: defaults < files < command line < a study's cell.
 
-Inside, a layer is flat: dotted key -> value. A layer that chooses another method, type or rule drops, from the layers
-below it, the keys that the new choice lacks. A key of the last layer that the choice lacks is refused.
+Inside, a layer is flat: dotted key -> value. A layer that chooses another method, type or rule
+drops, from the layers below it, the keys that the new choice lacks. A key of the last layer that
+the choice lacks is refused.
 """
 
 import difflib
@@ -24,7 +25,10 @@ from autolora.configs.words import takes
 
 def _by(tag: str, union: Any) -> dict[str, type[BaseModel]]:
     """Value of the tag -> the class of the union that it chooses."""
-    return {get_args(kind.model_fields[tag].annotation)[0]: kind for kind in get_args(get_args(union)[0])}
+    return {
+        get_args(kind.model_fields[tag].annotation)[0]: kind
+        for kind in get_args(get_args(union)[0])
+    }
 
 
 CHOICES: dict[str, dict[str, type[BaseModel]]] = {
@@ -40,12 +44,26 @@ DEFAULTS = {"method": Autolora().method} | {
     f"{section}.{tag}": getattr(getattr(Autolora(), section), tag) for section, tag in TAGS.items()
 }
 """What is chosen without a word."""
-OF_PLACE = tuple(f"task.{key}" for key in (
-    "name", "revision", "configuration", "data_files", "train_split", "evaluation_split", "validation_path",
-    "test_path", "text_columns", "label_column"))  # fmt: skip
-"""Keys that belong to task.path: a layer that gives another path or type drops them from those below it."""
+OF_PLACE = tuple(
+    f"task.{key}"
+    for key in (
+        "name",
+        "revision",
+        "configuration",
+        "data_files",
+        "train_split",
+        "evaluation_split",
+        "validation_path",
+        "test_path",
+        "text_columns",
+        "label_column",
+    )
+)
+"""Keys that belong to task.path: a layer that gives another path or type drops them from those
+below it."""
 OF_THRESHOLD = ("search.patience", "search.check_every")
-"""Keys that belong to answer.rule threshold, though they stand in the section of the search that they end."""
+"""Keys that belong to answer.rule threshold, though they stand in the section of the search that
+they end."""
 
 
 class Key(NamedTuple):
@@ -58,7 +76,8 @@ class Key(NamedTuple):
 
 @cache
 def keys() -> Mapping[str, list[Key]]:
-    """Every dotted key, with the values of each choice that have it while the other choices are the defaults."""
+    """Every dotted key, with the values of each choice that have it while the other choices are the
+    defaults."""
     found: dict[str, list[Key]] = {}
     for choice, classes in CHOICES.items():
         for value in classes:
@@ -72,14 +91,21 @@ def _fields(*chosen: str) -> Mapping[str, FieldInfo]:
     """The dotted keys that a run with these choices has, which stand in the order of CHOICES."""
     kinds = {choice: CHOICES[choice][value] for choice, value in zip(CHOICES, chosen, strict=True)}
     found = dict(_walk(kinds["method"], "", kinds))
-    return {key: found[key] for key in found if key not in OF_THRESHOLD or chosen[-1] == "threshold"}
+    return {
+        key: found[key] for key in found if key not in OF_THRESHOLD or chosen[-1] == "threshold"
+    }
 
 
-def _walk(kind: type[BaseModel], prefix: str, kinds: Mapping[str, type[BaseModel]]) -> Iterator[tuple[str, FieldInfo]]:
+def _walk(
+    kind: type[BaseModel], prefix: str, kinds: Mapping[str, type[BaseModel]]
+) -> Iterator[tuple[str, FieldInfo]]:
     for name, field in kind.model_fields.items():
         key = f"{prefix}{field.alias or name}"
-        classes = [one for one in (field.annotation, *get_args(field.annotation)) if isinstance(one, type)]
-        inner = [one for one in classes if issubclass(one, BaseModel)]  # of a section that may be absent, too
+        classes = [
+            one for one in (field.annotation, *get_args(field.annotation)) if isinstance(one, type)
+        ]
+        # of a section that may be absent, too
+        inner = [one for one in classes if issubclass(one, BaseModel)]
         if key in TAGS:
             yield from _walk(kinds[f"{key}.{TAGS[key]}"], f"{key}.", kinds)
         elif inner:
@@ -94,8 +120,9 @@ def _sections() -> set[str]:
 
 
 def flat(given: Mapping[str, Any] | Iterable[tuple[str, Any]], prefix: str = "") -> dict[str, Any]:
-    """Dotted key -> value of a tree of sections, in which dotted keys may stand, too. A mapping that is a key's value
-    stays whole, an empty section is nothing, and a word in place of one chooses its class (task: text).
+    """Dotted key -> value of a tree of sections, in which dotted keys may stand, too. A mapping
+    that is a key's value stays whole, an empty section is nothing, and a word in place of one
+    chooses its class (task: text).
 
     Raises UserError for a key that is given twice.
     """
@@ -132,7 +159,10 @@ def _tree(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     """The keys of a flat layer over those of the layers below it."""
-    if any(key in above and below.get(key) not in (None, above[key]) for key in ("task.type", "task.path")):
+    if any(
+        key in above and below.get(key) not in (None, above[key])
+        for key in ("task.type", "task.path")
+    ):
         below = {key: value for key, value in below.items() if key not in OF_PLACE}
     return below | above
 
@@ -144,11 +174,14 @@ class Settled(NamedTuple):
     dropped: list[str]
 
 
-def settled(lower: Iterable[Mapping[str, Any]], last: Mapping[str, Any] = MappingProxyType({})) -> Settled:
+def settled(
+    lower: Iterable[Mapping[str, Any]], last: Mapping[str, Any] = MappingProxyType({})
+) -> Settled:
     """The run by these layers, lowest first; in a study, the run outside its cells.
 
-    What only some cells of a study have waits in study.others. Raises UserError, one line, for a key that no choice
-    has, a key of the last layer that the chosen class lacks, and a value that its key does not allow."""
+    What only some cells of a study have waits in study.others. Raises UserError, one line, for a
+    key that no choice has, a key of the last layer that the chosen class lacks, and a value that
+    its key does not allow."""
     below: dict[str, Any] = {}
     asked = set[str]()
     for layer in map(flat, lower):
@@ -158,7 +191,11 @@ def settled(lower: Iterable[Mapping[str, Any]], last: Mapping[str, Any] = Mappin
     whole = merged(below, command)
     axes = whole.get("study.axes")
     if isinstance(axes, Mapping):  # another key may need the first value of an axis
-        whole = {a: next(iter(v)) for a, v in axes.items() if a in keys() and isinstance(v, list | dict) and v} | whole
+        whole = {
+            a: next(iter(v))
+            for a, v in axes.items()
+            if a in keys() and isinstance(v, list | dict) and v
+        } | whole
     chosen = _chosen(whole)
     read = _fields(*chosen.values())
     fit = {key: value for key, value in whole.items() if key in read or key not in keys()}
@@ -170,7 +207,9 @@ def settled(lower: Iterable[Mapping[str, Any]], last: Mapping[str, Any] = Mappin
     elif refused := [key for key in others if key in command]:
         raise UserError(_no_such_key(refused[0], chosen))
     sections = {"method", *(key.partition(".")[0] for key in fit)}
-    tags = {choice: value for choice, value in DEFAULTS.items() if choice.partition(".")[0] in sections}
+    tags = {
+        choice: value for choice, value in DEFAULTS.items() if choice.partition(".")[0] in sections
+    }
     try:
         return Settled(METHODS[chosen["method"]].model_validate(_tree(tags | fit)), sorted(dropped))
     except ValidationError as error:
@@ -185,7 +224,9 @@ def _chosen(values: Mapping[str, Any]) -> dict[str, str]:
         if is_own(value) and OWN_CLASS in CHOICES[choice]:
             found[choice] = OWN_CLASS
         elif value not in CHOICES[choice]:
-            raise UserError(f"--{choice}: {value!r:.80} is not allowed; allowed: {', '.join(CHOICES[choice])}")
+            raise UserError(
+                f"--{choice}: {value!r:.80} is not allowed; allowed: {', '.join(CHOICES[choice])}"
+            )
     return found
 
 
@@ -195,7 +236,8 @@ def settings(values: Mapping[str, Any]) -> RunConfig:
 
 
 def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
-    """`config` with some keys changed (dotted key -> value). A choice among them drops the keys that it lacks.
+    """`config` with some keys changed (dotted key -> value). A choice among them drops the keys
+    that it lacks.
 
     Raises UserError for an unknown key or a value that is not allowed."""
     return settled([given(config)], values).config
@@ -231,18 +273,26 @@ def _no_such_key(key: str, chosen: Mapping[str, str] = MappingProxyType(DEFAULTS
     for choice, now in chosen.items():
         having = [one.value for one in keys().get(key, ()) if one.choice == choice]
         if having and now not in having:
-            return f"--{key}: there is no such key with {choice} {now}; it belongs to {choice} {', '.join(having)}"
+            return (
+                f"--{key}: there is no such key with {choice} {now}; it belongs to {choice} "
+                f"{', '.join(having)}"
+            )
     same = [known for known in keys() if known.rpartition(".")[2] == key.rpartition(".")[2]]
-    near = [one for known in (same, keys()) for one in difflib.get_close_matches(key, known, cutoff=0)]
+    near = [
+        one for known in (same, keys()) for one in difflib.get_close_matches(key, known, cutoff=0)
+    ]
     told = " or ".join(f"--{one}" for one in list(dict.fromkeys(near))[:3])
     return f"--{key}: there is no such key; did you mean {told}?"
 
 
-def marks(section: BaseModel, prefix: str = "", above: Mark | None = None) -> dict[str, Mark | None]:
+def marks(
+    section: BaseModel, prefix: str = "", above: Mark | None = None
+) -> dict[str, Mark | None]:
     """Every key of these settings, with its mark or that of its section."""
     found: dict[str, Mark | None] = {}
     for name, field in type(section).model_fields.items():
-        key, value = f"{prefix}{field.alias or name}", getattr(section, name)
+        key = f"{prefix}{field.alias or name}"
+        value = getattr(section, name)
         mark = next((one for one in field.metadata if isinstance(one, Mark)), above)
         found |= marks(value, f"{key}.", mark) if isinstance(value, BaseModel) else {key: mark}
     return found

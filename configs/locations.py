@@ -1,4 +1,5 @@
-"""Where a configured model or data set lies: on the hub, in an installed package, or on this machine."""
+"""Where a configured model or data set lies: on the hub, in an installed package, or on this
+machine."""
 
 import os
 import re
@@ -8,13 +9,15 @@ PACKAGE = "package:"
 
 
 def from_home(name: str) -> str:
-    """A configured path, in which the user's home replaces a '~' at the beginning: in a file, no shell does that."""
+    """A configured path, in which the user's home replaces a '~' at the beginning: in a file, no
+    shell does that."""
     return os.path.expanduser(name)
 
 
 def is_hub_name(path: str) -> bool:
-    """Whether a path of rows names a repository of the hub, as `owner/name`: nothing lies there on this machine, and
-    it does not end like the name of a file, in a dot and a short word (unlike Llama-3.1-Filtered)."""
+    """Whether a path of rows names a repository of the hub, as `owner/name`: nothing lies there on
+    this machine, and it does not end like the name of a file, in a dot and a short word (unlike
+    Llama-3.1-Filtered)."""
     like_a_file = re.fullmatch(r"\.[A-Z]+|\.[a-z][a-z0-9]*", Path(path).suffix)
     here = Path(from_home(path)).exists()
     return bool(re.fullmatch(r"[\w.-]+/[\w.-]+", path)) and not like_a_file and not here
@@ -26,5 +29,6 @@ def short_name(path: str) -> str:
 
 
 def portable_name(name: str) -> str | None:
-    """The configured name if other machines find the same model under it (hub or package); None for a local folder."""
+    """The configured name if other machines find the same model under it (hub or package); None for
+    a local folder."""
     return name if name.startswith(PACKAGE) or not Path(from_home(name)).exists() else None

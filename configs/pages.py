@@ -43,27 +43,32 @@ and from a file it is then left out. In a file, --lora.k 4 is `lora: {k: 4}`. --
 for --task.type text. The command line wins over files, and files over the defaults."""
 _ABOVE = """# Configuration
 
-Every key of a YAML file and of the command line (`--section.key value`). Defaults < files < command line < a study's
-cell; `--print_config` shows the result, `--print_schema` the JSON Schema of a file. A key exists only for the choices
-that the second column names: on the command line it is refused with others, from a file it is then left out, and the
-program says so. `--task text` is short for `--task.type text`, `--method` chooses a method. Without `--config` the
-file is [quickstart.yaml](../configs/quickstart.yaml), whose values stand in place of these defaults.
+Every key of a YAML file and of the command line (`--section.key value`). Defaults < files < command
+line < a study's cell; `--print_config` shows the result, `--print_schema` the JSON Schema of a
+file. A key exists only for the choices that the second column names: on the command line it is
+refused with others, from a file it is then left out, and the program says so. `--task text` is
+short for `--task.type text`, `--method` chooses a method. Without `--config` the file is
+[quickstart.yaml](../configs/quickstart.yaml), whose values stand in place of these defaults.
 
-This page is made from the classes in `configs/`: `python -m autolora.configs.pages > docs/configuration.md`. `--help`
-also lists what the command line takes beside the keys."""
+This page is made from the classes in `configs/`:
+`python -m autolora.configs.pages > docs/configuration.md`. `--help` also lists what the command
+line takes beside the keys."""
 _FIRST = """
-    method name seed device model.name model.dtype task.type task.path task.format
-    task.validation_path task.test_path task.text_columns task.label_column task.kind task.metrics task.max_length
-    task.train_rows lora.target_modules lora.k lora.r lora.budget lora.ranks_from search.steps search.learning_rate
-    search.selection_learning_rate search.batch_size answer.rule answer.budget answer.from retrain.epochs
-    retrain.max_steps retrain.learning_rate retrain.batch_size retrain.init hypergradient.type export.merged
-    study.axes tracking.wandb
+    method name seed device model.name model.dtype
+    task.type task.path task.format task.validation_path task.test_path task.text_columns
+    task.label_column task.kind task.metrics task.max_length task.train_rows
+    lora.target_modules lora.k lora.r lora.budget lora.ranks_from
+    search.steps search.learning_rate search.selection_learning_rate search.batch_size
+    answer.rule answer.budget answer.from
+    retrain.epochs retrain.max_steps retrain.learning_rate retrain.batch_size retrain.init
+    hypergradient.type export.merged study.axes tracking.wandb
 """
 """The keys that people change most, and so the order of the sections."""
 
 
 class Entry(NamedTuple):
-    """One key as a page shows it. `choices`: those that have it; "" if all have it. `meaning` may have more lines."""
+    """One key as a page shows it. `choices`: those that have it; "" if all have it. `meaning` may
+    have more lines."""
 
     key: str
     choices: str
@@ -74,7 +79,8 @@ class Entry(NamedTuple):
 
 def _place(key: str) -> tuple[int, str, int]:
     """Where a key stands: by its section, the section within it, and the key, as in _FIRST."""
-    first, section = _FIRST.split(), key.rpartition(".")[0]
+    first = _FIRST.split()
+    section = key.rpartition(".")[0]
     sections = [known.rpartition(".")[0] for known in first]
     top = section.partition(".")[0]
     place = sections.index(top) if top in sections else len(sections)
@@ -85,7 +91,10 @@ def entries() -> Iterator[Entry]:
     """Every key, section by section; a key whose meaning differs between choices more than once."""
     for key, found in sorted(keys().items(), key=lambda pair: _place(pair[0])):
         if key in CHOICES:
-            told = (f"{value}: {' '.join(str(kind.__doc__).split())}" for value, kind in CHOICES[key].items())
+            told = (
+                f"{value}: {' '.join(str(kind.__doc__).split())}"
+                for value, kind in CHOICES[key].items()
+            )
             yield Entry(key, "", "one of these", DEFAULTS[key], "\n".join(told))
             continue
         variants: dict[tuple[str, str, str], list[Key]] = {}
@@ -108,7 +117,11 @@ def _which(those: Sequence[Key]) -> str:
         lacking = [value for value in values if value not in having]
         if having and lacking:
             few = len(lacking) < len(having) / 2
-            return f"{choice}: all but {', '.join(lacking)}" if few else f"{choice} {', '.join(having)}"
+            return (
+                f"{choice}: all but {', '.join(lacking)}"
+                if few
+                else f"{choice} {', '.join(having)}"
+            )
     return ""
 
 
@@ -123,8 +136,15 @@ def help_text() -> str:
         lines.append(f"\n{section or 'a run'}:")
         for key, choices, allowed, default, meaning in found:
             head = f"--{key} ({default}; {allowed}){f' [{choices}]' if choices else ''}"
-            lines.append(fill(head, 100, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False))
-            lines += [indent(fill(line, 94, break_on_hyphens=False), "      ") for line in meaning.split("\n")]
+            lines.append(
+                fill(
+                    head, 100, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
+                )
+            )
+            lines += [
+                indent(fill(line, 94, break_on_hyphens=False), "      ")
+                for line in meaning.split("\n")
+            ]
     return "\n".join(lines)
 
 
@@ -132,8 +152,10 @@ def markdown() -> str:
     """The text of docs/configuration.md."""
     lines = [_ABOVE]
     for section, found in _by_section():
-        lines += [f"\n## {f'`{section}`' if section else 'A run'}\n",
-                  "| key | with | takes | default | meaning |\n|---|---|---|---|---|"]  # fmt: skip
+        lines += [
+            f"\n## {f'`{section}`' if section else 'A run'}\n",
+            "| key | with | takes | default | meaning |\n|---|---|---|---|---|",
+        ]
         for key, choices, allowed, default, meaning in found:
             row = f"`{key}`", choices, allowed, f"`{default}`", meaning.replace("\n", "<br>")
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")

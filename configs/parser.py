@@ -35,7 +35,8 @@ def _switches() -> Parser:
 
 
 def parse_command(argv: Sequence[str]) -> Command:
-    """What a command line asks for; without --config the quickstart is run. The order of words means nothing.
+    """What a command line asks for; without --config the quickstart is run. The order of words
+    means nothing.
 
     Raises UserError; SystemExit(0) after --help, --print_config and --print_schema.
     """
@@ -54,7 +55,8 @@ def parse_command(argv: Sequence[str]) -> Command:
         raise UserError("--for: belongs to --show")
     paths = list(map(find_config, asked.config)) or [CONFIGS / DEFAULT_CONFIG]
     command = flat((key, value_of(word, f"--{key}")) for key, word in options(rest))
-    trial = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None  # all trials share the file
+    # all trials share the file
+    trial = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
     config, dropped = load(paths, command, f"{paths[-1].stem}-{trial}" if trial else "")
     if asked.print_config:
         print(to_yaml(config), end="")
@@ -71,7 +73,11 @@ def options(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
     for word in words:
         key, equals, value = word.partition("=")
         if not key.startswith("--"):
-            meant = f"did you mean --config {key}?" if key.endswith((".yaml", ".yml")) else "allowed: --KEY VALUE"
+            meant = (
+                f"did you mean --config {key}?"
+                if key.endswith((".yaml", ".yml"))
+                else "allowed: --KEY VALUE"
+            )
             raise UserError(f"{key!r:.80} belongs to no option; {meant}")
         found = value if equals else next(words, None)
         if found is None:
@@ -80,6 +86,11 @@ def options(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def value_of(word: str, place: str) -> Any:
-    """A word of the command line: YAML where it is null, a list or braces, else a text, which pydantic converts."""
+    """A word of the command line: YAML where it is null, a list or braces, else a text, which
+    pydantic converts."""
     is_path = word.startswith(("{runs}", "{seed}", "{task}"))
-    return parse_yaml(word, place) if word == "null" or (word[:1] in ("[", "{") and not is_path) else word
+    return (
+        parse_yaml(word, place)
+        if word == "null" or (word[:1] in ("[", "{") and not is_path)
+        else word
+    )

@@ -9,6 +9,8 @@ def printable(text: str, keep: str = "") -> str:
     For example, the character that begins a colour code becomes `\\x1b`.
     """
     return "".join(
-        c if c.isprintable() or c in keep or category(c) in ("Cf", "Zs") else c.encode("unicode_escape").decode()
+        c
+        if c.isprintable() or c in keep or category(c) in ("Cf", "Zs")
+        else c.encode("unicode_escape").decode()
         for c in text
     )

@@ -13,8 +13,8 @@ Trainer = Literal["peft", "trl", "axolotl", "llama-factory", "unsloth"]
 class Request:
     """Run stages with a configuration; `overwrite` replaces results.
 
-    `given`: the keys on the command line. `notes`: what to tell before the run. `lists`: print a study's commands
-    instead of running them.
+    `given`: the keys on the command line. `notes`: what to tell before the run. `lists`: print a
+    study's commands instead of running them.
     """
 
     config: RunConfig
@@ -27,7 +27,8 @@ class Request:
 
 @dataclass(frozen=True)
 class ShowRequest:
-    """Print the result and ranks of a run folder, or the lines with which `trainer` uses its ranks; run nothing."""
+    """Print the result and ranks of a run folder, or the lines with which `trainer` uses its ranks;
+    run nothing."""
 
     folder: str
     trainer: Trainer | None = None
@@ -44,8 +45,9 @@ class WorkspaceRequest:
 class AdapterRequest:
     """Measure an adapter on the rows in `data`, and with `cuts` write a smaller one to `out`.
 
-    `folder`: where measure.json lies (None: beside the adapter). `settings`: keys of a run -> values, which say how
-    rows are read and the base model is loaded. `size`: how small the cut is, as MeasuredAdapter takes it."""
+    `folder`: where measure.json lies (None: beside the adapter). `settings`: keys of a run ->
+    values, which say how rows are read and the base model is loaded. `size`: how small the cut is,
+    as MeasuredAdapter takes it."""
 
     adapter: str
     data: str

@@ -1,10 +1,18 @@
-"""A run: what all runs have, and a class for each method, with the keys that it reads and what is true of it."""
+"""A run: what all runs have, and a class for each method, with the keys that it reads and what is
+true of it."""
 
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, TypeAdapter, model_validator
 
-from autolora.configs.search import Answer, FirstOrder, Hypergradient, ProbeConfig, SearchConfig, Shares
+from autolora.configs.search import (
+    Answer,
+    FirstOrder,
+    Hypergradient,
+    ProbeConfig,
+    SearchConfig,
+    Shares,
+)
 from autolora.configs.section import FilePath, Name, Section, Seed
 from autolora.configs.study import StudyConfig, VerdictConfig
 from autolora.configs.tasks import AnyTask, Table
@@ -37,22 +45,23 @@ class RunConfig(Section):
     """What every run has: its folder, its base model, its task, and a training."""
 
     trains: ClassVar[Literal["lora", "own_lora", "part", "all", "head"]] = "lora"
-    """lora: plain LoRA at ranks that are known before the training; own_lora: LoRA in a way of the method's own; part:
-    some weights inside the base model's blocks; all: every weight; head: nothing inside the blocks."""
+    """lora: plain LoRA at ranks that are known before the training; own_lora: LoRA in a way of the
+    method's own; part: some weights inside the base model's blocks; all: every weight; head:
+    nothing inside the blocks."""
     searches: ClassVar[Literal["gradients", "trials"] | None] = None
     """How its ranks are searched on D_val: trials are trainings at several choices of ranks."""
 
     name: Name | None = None
-    """Name of the run's folder in runs_folder; null: the config file's name (in a wandb sweep with the id of the trial
-    behind it)."""
+    """Name of the run's folder in runs_folder; null: the config file's name (in a wandb sweep with
+    the id of the trial behind it)."""
     runs_folder: FilePath = "runs"
     """Folder that holds the runs."""
     method: str
     seed: Seed = 0
     """Seed of all random numbers: split, order of the data, weights, dropout."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Precision of the arithmetic in search and training; evaluation and decoding use the precision of the weights
-    (model.dtype). auto: bf16 if the processor or GPU supports it in hardware."""
+    """Precision of the arithmetic in search and training; evaluation and decoding use the precision
+    of the weights (model.dtype). auto: bf16 if the processor or GPU supports it in hardware."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """auto: cuda if there is one, else mps, else cpu."""
     model: ModelConfig = ModelConfig()
@@ -78,12 +87,14 @@ class RunConfig(Section):
 
     @property
     def trains_blocks(self) -> bool:
-        """Whether anything inside the base model's blocks is trained; else gradient checkpointing saves no memory."""
+        """Whether anything inside the base model's blocks is trained; else gradient checkpointing
+        saves no memory."""
         return self.trains != "head"
 
     @property
     def evaluates_base(self) -> bool:
-        """Whether a run only evaluates the base model: method head trains nothing if the model has no head."""
+        """Whether a run only evaluates the base model: method head trains nothing if the model has
+        no head."""
         return self.task.headless and not self.of_lora("modules_to_save") and not self.trains_blocks
 
     def of_lora(self, key: str) -> Any:
@@ -103,7 +114,9 @@ class RunConfig(Section):
     @property
     def evaluation_batch(self) -> int:
         """Examples per batch if no gradient is computed."""
-        return self.retrain.eval_batch_size or (self.retrain.batch_size if self.task.headless else 64)
+        return self.retrain.eval_batch_size or (
+            self.retrain.batch_size if self.task.headless else 64
+        )
 
 
 class WithLora(RunConfig):
@@ -142,11 +155,19 @@ class Autolora(Searching):
     def _fits_together(self) -> Self:
         search = self.search
         if self.hypergradient.moves_alpha and search.steps < search.unroll_steps:
-            raise ValueError(f"search.unroll_steps: {search.unroll_steps} are more than search.steps, so that alpha "
-                             f"would never change")  # fmt: skip
-        if self.model.attention == "sdpa" and self.answer.from_run is None and self.hypergradient.second_order:
-            raise ValueError(f"model.attention: sdpa lacks second derivatives, which hypergradient.type "
-                             f"{self.hypergradient.type} needs")  # fmt: skip
+            raise ValueError(
+                f"search.unroll_steps: {search.unroll_steps} are more than search.steps, so "
+                "that alpha would never change"
+            )
+        if (
+            self.model.attention == "sdpa"
+            and self.answer.from_run is None
+            and self.hypergradient.second_order
+        ):
+            raise ValueError(
+                f"model.attention: sdpa lacks second derivatives, which hypergradient.type "
+                f"{self.hypergradient.type} needs"
+            )
         return self
 
 

@@ -1,7 +1,9 @@
-"""What all settings are made of: frozen sections, types with a range, and marks that say which stage reads a key.
+"""What all settings are made of: frozen sections, types with a range, and marks that say which
+stage reads a key.
 
-A choice (a method, a type of task, a hypergradient, a rule) is a class of its own, so that a key which a choice does
-not read does not exist there. The text below a field is its help and its documentation. Nothing here imports torch.
+A choice (a method, a type of task, a hypergradient, a rule) is a class of its own, so that a key
+which a choice does not read does not exist there. The text below a field is its help and its
+documentation. Nothing here imports torch.
 """
 
 from dataclasses import dataclass
@@ -14,9 +16,16 @@ class Section(BaseModel):
     """Settings that belong together: frozen, and without keys of other choices."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False, validate_default=True,
-        coerce_numbers_to_str=True, validate_by_name=True, validate_by_alias=True, serialize_by_alias=True,
-    )  # fmt: skip
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        validate_default=True,
+        coerce_numbers_to_str=True,
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -61,4 +70,4 @@ def _in_a_list(targets: Any) -> Any:
 
 Targets = Annotated[
     Annotated[list[Text], Field(min_length=1)] | Literal["all-linear"], AfterValidator(_in_a_list)
-]  # fmt: skip
+]

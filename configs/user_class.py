@@ -22,13 +22,16 @@ def file_of(value: str) -> Path:
 def user_class(value: str, key: str) -> type[Any]:
     """The class that `value` names as FILE.py:CLASS; the file is run, once a process.
 
-    Raises UserError that names `key` if there is no such file, if the file fails, or if it defines no such class.
+    Raises UserError that names `key` if there is no such file, if the file fails, or if it defines
+    no such class.
     """
     try:
         found: type[Any] = _module(file_of(value))[value.rpartition(":")[2]]
     except Exception as error:
         said = " ".join(str(error).split())
-        raise UserError(f"--{key}: {value} cannot be loaded ({type(error).__name__}: {said})") from error
+        raise UserError(
+            f"--{key}: {value} cannot be loaded ({type(error).__name__}: {said})"
+        ) from error
     return found
 
 

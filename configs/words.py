@@ -10,7 +10,8 @@ _LIMITS = {"ge": "from", "gt": "above", "le": "to", "lt": "below", "multiple_of"
 
 def takes(kind: Any, limits: Any = ()) -> str:
     """The values that a type allows, in words."""
-    origin, inner = get_origin(kind), get_args(kind)
+    origin = get_origin(kind)
+    inner = get_args(kind)
     if origin is Annotated:
         return takes(inner[0], inner[1:])
     if origin is Literal:
@@ -22,7 +23,13 @@ def takes(kind: Any, limits: Any = ()) -> str:
         return f'a list such as "[a,b]" ({takes(inner[0])})'
     if origin is dict:
         return "keys with values"
-    names = {int: "a whole number", float: "a number", bool: "true, false", str: "text", Any: "any value"}
+    names = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true, false",
+        str: "text",
+        Any: "any value",
+    }
     parts = [one for limit in limits for one in getattr(limit, "metadata", [limit])]
     found = ((word, getattr(one, name, LARGEST)) for name, word in _LIMITS.items() for one in parts)
     return " ".join([names[kind], *(f"{word} {limit}" for word, limit in found if limit < LARGEST)])

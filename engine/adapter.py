@@ -1,4 +1,5 @@
-"""`run.py measure` and `run.py cut`: an adapter in a folder or on the hub, on the rows of a file or a data set."""
+"""`run.py measure` and `run.py cut`: an adapter in a folder or on the hub, on the rows of a file or
+a data set."""
 
 import dataclasses
 import json
@@ -43,7 +44,8 @@ _TYPES = {"SEQ_CLS": "text", "TOKEN_CLS": "tokens", "CAUSAL_LM": "chat"}
 
 
 def run_adapter_request(request: AdapterRequest, stop: StopRequest) -> None:
-    """Measures an adapter and, if asked, cuts it. Raises UserError for what the user must change."""
+    """Measures an adapter and, if asked, cuts it. Raises UserError for what the user must
+    change."""
     here = Path(request.adapter).expanduser()
     source = _adapter(request.adapter)
     name = here.resolve().name if here.exists() else here.name
@@ -59,7 +61,10 @@ def run_adapter_request(request: AdapterRequest, stop: StopRequest) -> None:
     sections = answer_sections(adapter.record, said, "these rows")
     if request.cuts:
         sections.append(_cut(run, request, adapter))
-    told = f"{request.adapter} on {run.config.model.name}, measured on {adapter.evidence.rows} rows of {request.data}."
+    told = (
+        f"{request.adapter} on {run.config.model.name}, measured on {adapter.evidence.rows} "
+        f"rows of {request.data}."
+    )
     write_page(folder / "report.html", name, told, sections, to_yaml(run.config), folder)
     _tell("measured", folder / "measure.json")
     _tell("report", folder / "report.html")
@@ -68,7 +73,10 @@ def run_adapter_request(request: AdapterRequest, stop: StopRequest) -> None:
 def _note(request: AdapterRequest) -> str:
     """The cut in words."""
     size = {**request.size, "padded": request.padded}
-    return f"{request.adapter} cut by {request.data}: {', '.join(f'{k} {v}' for k, v in size.items() if v)}"
+    return (
+        f"{request.adapter} cut by {request.data}: "
+        f"{', '.join(f'{k} {v}' for k, v in size.items() if v)}"
+    )
 
 
 def _refuse_other_out(request: AdapterRequest) -> None:
@@ -77,7 +85,9 @@ def _refuse_other_out(request: AdapterRequest) -> None:
     out = Path(request.out)
     known = ranks.load(out / "ranks.json").note if (out / "ranks.json").exists() else None
     if (out / "adapter_config.json").exists() and known != _note(request):
-        raise UserError(f"OUT: {out} holds another adapter ({known or 'not cut here'}); give another folder")
+        raise UserError(
+            f"OUT: {out} holds another adapter ({known or 'not cut here'}); give another folder"
+        )
 
 
 def _adapter(name: str) -> Path:
@@ -87,52 +97,80 @@ def _adapter(name: str) -> Path:
         with explain_missing("ADAPTER", name):
             folder = Path(snapshot_download(name))
     if not (folder / "adapter_config.json").exists():
-        raise UserError(f"{folder}: holds no adapter_config.json; give an adapter's folder, such as runs/X/adapter")
+        raise UserError(
+            f"{folder}: holds no adapter_config.json; give an adapter's folder, such as "
+            "runs/X/adapter"
+        )
     return folder
 
 
 def _config(request: AdapterRequest, source: Path) -> RunConfig:
     """The settings with which the rows are read and the base model is loaded."""
-    own, file = read_json(source / "adapter_config.json"), read_json(source / "config.json").get("gguf_file")
+    own = read_json(source / "adapter_config.json")
+    file = read_json(source / "config.json").get("gguf_file")
     base = own.get("base_model_name_or_path")
     base = request.base or (f"{base}/{file}" if base and file else base)
     kind = request.settings.get("task.type") or _TYPES.get(own.get("task_type") or "")
     if not base or kind is None:
-        raise UserError(f"{source}: adapter_config.json names no base model or no task_type of {', '.join(_TYPES)}; "
-                        "give --base or --task.type")  # fmt: skip
+        raise UserError(
+            f"{source}: adapter_config.json names no base model or no task_type of "
+            f"{', '.join(_TYPES)}; give --base or --task.type"
+        )
     given = {
-        "name": "adapter", "method": "head", "model.name": base, "model.revision": own.get("revision"),
-        "task.type": kind, "task.path": request.data, "task.test_path": request.test,
+        "name": "adapter",
+        "method": "head",
+        "model.name": base,
+        "model.revision": own.get("revision"),
+        "task.type": kind,
+        "task.path": request.data,
+        "task.test_path": request.test,
         "retrain.batch_size": 16 if kind in ("text", "tokens") else 8,
-    }  # fmt: skip
-    return settings({**{key: value for key, value in given.items() if value is not None}, **request.settings})
+    }
+    return settings(
+        {**{key: value for key, value in given.items() if value is not None}, **request.settings}
+    )
 
 
 def _measured(run: Context, request: AdapterRequest, source: Path, folder: Path) -> MeasuredAdapter:
-    """The measured adapter: by the folder's measure.json if that is of the same adapter, base, rows and settings."""
+    """The measured adapter: by the folder's measure.json if that is of the same adapter, base, rows
+    and settings."""
     _read_as(run, source)
     data = run.data
     parts = [data.train, *(data.evaluation.values() if run.task.raw.held_out else ())]
-    encoded = concatenate_datasets(parts).sort("group")  # the same order with --test, beside which nothing is held out
+    # the same order with --test, beside which nothing is held out
+    encoded = concatenate_datasets(parts).sort("group")
     _refuse_other_classes(run, source)
     model = loaded(run, source)
-    made_with = json.dumps({
-        "settings": run.config.model_dump(mode="json", exclude={"task": {"path", "test_path"}}), "rows": request.rows,
-        "adapter": [digest_of(file) for file in sorted(source.glob("adapter_*"))], "base": run.known["base model"],
-        "data": digest(encoded),
-        "precision": str(run.compute), "version": 1,
-    })  # fmt: skip
-    measurement, of_lora = folder / "measure.json", folder / "moments.safetensors"
+    made_with = json.dumps(
+        {
+            "settings": run.config.model_dump(mode="json", exclude={"task": {"path", "test_path"}}),
+            "rows": request.rows,
+            "adapter": [digest_of(file) for file in sorted(source.glob("adapter_*"))],
+            "base": run.known["base model"],
+            "data": digest(encoded),
+            "precision": str(run.compute),
+            "version": 1,
+        }
+    )
+    measurement = folder / "measure.json"
+    of_lora = folder / "moments.safetensors"
     if of_lora.exists():
         with safe_open(of_lora, "pt") as file:
             known = file.metadata() == {"made_with": made_with}
         if known:
             log.info("%s is of these rows and this adapter; nothing is measured again", measurement)
             return MeasuredAdapter(model, ranks.load(measurement), Moments(**load_file(of_lora)))
-    log.info("%d rows; if the adapter was trained on them, they flatter it", min(request.rows, len(encoded)))
+    log.info(
+        "%d rows; if the adapter was trained on them, they flatter it",
+        min(request.rows, len(encoded)),
+    )
     rows = Rows.drawn(encoded, data.collate, range(len(encoded)), request.rows, run.config.seed)
     passes = Passes(
-        rows, likelihood_of(run.task), run.compute, check=run.stop.check, batch=run.config.evaluation_batch
+        rows,
+        likelihood_of(run.task),
+        run.compute,
+        check=run.stop.check,
+        batch=run.config.evaluation_batch,
     )
     adapter = measured(model, passes, run.config.retrain.batch_size)
     remove(of_lora)
@@ -143,24 +181,34 @@ def _measured(run: Context, request: AdapterRequest, source: Path, folder: Path)
 
 
 def loaded(run: Context, source: Path) -> PeftModel:
-    """The base model with this adapter, by plain PEFT, on the run's device. Raises UserError if it does not fit."""
+    """The base model with this adapter, by plain PEFT, on the run's device. Raises UserError if it
+    does not fit."""
     try:
         model = PeftModel.from_pretrained(run.base().model, str(source))
     except (RuntimeError, ValueError) as error:
         told = " ".join(str(error).split())[:300]
-        raise UserError(f"{source}: PEFT cannot load it on {run.config.model.name}: {told}") from error
+        raise UserError(
+            f"{source}: PEFT cannot load it on {run.config.model.name}: {told}"
+        ) from error
     ours = {f"base_model.model.{name}.lora_A.weight" for name in lora_layers(model)}
-    there = {key for key in load_peft_weights(str(source), device="cpu") if key.endswith(".lora_A.weight")}
+    there = {
+        key
+        for key in load_peft_weights(str(source), device="cpu")
+        if key.endswith(".lora_A.weight")
+    }
     if ours != there:
-        raise UserError(f"{source}: is of another base than {run.config.model.name}: only one of the two has "
-                        f"{min(ours ^ there).removeprefix('base_model.model.')}")  # fmt: skip
+        raise UserError(
+            f"{source}: is of another base than {run.config.model.name}: only one of the two has "
+            f"{min(ours ^ there).removeprefix('base_model.model.')}"
+        )
     model.to(run.compute.device)
     return model.eval()
 
 
 def _read_as(run: Context, source: Path) -> None:
-    """Lets the run read rows as the adapter does: with the tokenizer and the template of its folder, if it has one,
-    and with numbers as labels in their own units, not on the scale that a training here would learn them on."""
+    """Lets the run read rows as the adapter does: with the tokenizer and the template of its
+    folder, if it has one, and with numbers as labels in their own units, not on the scale that a
+    training here would learn them on."""
     if (source / "tokenizer_config.json").exists():
         run.tokenizer = AutoTokenizer.from_pretrained(source)
         run.tokenizer.pad_token = run.tokenizer.pad_token or run.tokenizer.eos_token
@@ -168,17 +216,20 @@ def _read_as(run: Context, source: Path) -> None:
 
 
 def _refuse_other_classes(run: Context, source: Path) -> None:
-    """Raises UserError if the adapter's folder names other classes than the rows have: the numbers of the labels would
-    mean other classes, without a word."""
+    """Raises UserError if the adapter's folder names other classes than the rows have: the numbers
+    of the labels would mean other classes, without a word."""
     own = list(run.task.head().get("id2label", {}).values())
     names = list(read_json(source / "config.json").get("id2label", {}).values())
     if own and names and not str(names[0]).startswith("LABEL_") and names != own:
-        raise UserError(f"--data: its classes are {', '.join(own)}, those of the adapter {', '.join(names)}")
+        raise UserError(
+            f"--data: its classes are {', '.join(own)}, those of the adapter {', '.join(names)}"
+        )
 
 
 def _cut(run: Context, request: AdapterRequest, adapter: MeasuredAdapter) -> Section:
     """Writes the smaller adapter, and evaluates it on the rows of --test in plain PEFT."""
-    out, chosen = Path(request.out), adapter.ranks(**request.size)
+    out = Path(request.out)
+    chosen = adapter.ranks(**request.size)
     layers = tuple(ranks.LayerRank(*item) for item in chosen.items())
     record = ranks.RankRecord(max(chosen.values()), layers, rule="cut", note=_note(request))
     # First, so that the folder is known as this command's from its first file on.

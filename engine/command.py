@@ -1,4 +1,5 @@
-"""Carry out what the command line asks for: a run, a study or a verdict; a folder to show, or a wandb view."""
+"""Carry out what the command line asks for: a run, a study or a verdict; a folder to show, or a
+wandb view."""
 
 import dataclasses
 import logging
@@ -7,7 +8,14 @@ from pathlib import Path
 from autolora.configs.errors import UserError
 from autolora.configs.files import load_config
 from autolora.configs.launch import processes_started
-from autolora.configs.requests import AdapterRequest, Command, Request, ShowRequest, Trainer, WorkspaceRequest
+from autolora.configs.requests import (
+    AdapterRequest,
+    Command,
+    Request,
+    ShowRequest,
+    Trainer,
+    WorkspaceRequest,
+)
 from autolora.configs.schema import Autolora
 from autolora.engine.disk.files import read_json_lines
 from autolora.engine.disk.lock import locked
@@ -25,8 +33,8 @@ log = logging.getLogger("autolora")
 
 
 def run_request(request: Command, stop: StopRequest) -> None:
-    """Runs the request. Raises UserError for what the user must change, Interrupted if a signal asked to stop. What
-    takes seconds to import is imported only where it is needed."""
+    """Runs the request. Raises UserError for what the user must change, Interrupted if a signal
+    asked to stop. What takes seconds to import is imported only where it is needed."""
     if isinstance(request, AdapterRequest):
         refuse_several(f"run.py {'cut' if request.cuts else 'measure'}")
         load_libraries()
@@ -70,12 +78,16 @@ def _train(request: Request, stop: StopRequest) -> None:
 
 
 def _report(request: Request, stop: StopRequest) -> None:
-    """Draws the page of a run or a study again, by the settings of config.yaml in its folder. Of a study's command
-    only the keys that change what the report compares, and no cell, are read."""
+    """Draws the page of a run or a study again, by the settings of config.yaml in its folder. Of a
+    study's command only the keys that change what the report compares, and no cell, are read."""
     folder = RunFolder.of(request.config)
     if not folder.config.exists():
         raise UserError(f"--stage report: {folder.config} does not exist; --stage all writes it")
-    compared = {"study.reference": request.config.studied.reference} if "study.reference" in request.given else {}
+    compared = (
+        {"study.reference": request.config.studied.reference}
+        if "study.reference" in request.given
+        else {}
+    )
     config = load_config(folder.config, compared)
     if config.is_study:
         _study(dataclasses.replace(request, config=config), stop)
@@ -116,14 +128,19 @@ def refuse_several(what: str) -> None:
 
 
 def show(root: Path, trainer: Trainer | None = None) -> None:
-    """Prints what is in a folder: a run's ranks and result (or how far it is, if unfinished), or a study's table.
+    """Prints what is in a folder: a run's ranks and result (or how far it is, if unfinished), or a
+    study's table.
 
     With `trainer`: prints instead the lines that make this trainer train at the run's ranks."""
-    folder, study, staging = RunFolder(root), StudyFolder(root), OverwriteFolders.of(root).staging
+    folder = RunFolder(root)
+    study = StudyFolder(root)
+    staging = OverwriteFolders.of(root).staging
     is_run = any(path.exists() for path in (folder.ranks, folder.metrics, folder.config))
     if study.cells.is_dir():  # before the runs, as a study has a config.yaml, too
         if trainer is not None:
-            raise UserError(f"--for: {root} is a study; give the folder of one of its runs, in {study.cells}")
+            raise UserError(
+                f"--for: {root} is a study; give the folder of one of its runs, in {study.cells}"
+            )
         print_study(study)
     elif is_run and trainer is not None:
         from autolora.engine.export.trainers import lines_for
@@ -138,17 +155,25 @@ def show(root: Path, trainer: Trainer | None = None) -> None:
     elif staging.exists():
         show(staging, trainer)
     else:
-        raise UserError(f"--show: {root} holds no run and no study; give the folder of one, such as runs/quickstart")
+        raise UserError(
+            f"--show: {root} holds no run and no study; give the folder of one, such as "
+            "runs/quickstart"
+        )
 
 
 def _progress(folder: RunFolder) -> str:
     """How far an unfinished run is, from its files, which another process may be writing."""
-    config, lines = load_config(folder.config), read_json_lines(folder.search_metrics)
+    config = load_config(folder.config)
+    lines = read_json_lines(folder.search_metrics)
     if not isinstance(config, Autolora) or folder.search_summary.exists():
         return "half done: the training is not finished; the same command resumes it"
     if not lines:
         return "half done: no step of the search is logged yet; the same command resumes it"
     last = lines[-1]
     numbers = (("L_tr", "train_loss", 3), ("L_val", "val_loss", 3), ("mean rank", "mean_rank", 2))
-    told = [f"{what} {last[key]:z.{digits}f}" for what, key, digits in numbers if last.get(key) is not None]
+    told = [
+        f"{what} {last[key]:z.{digits}f}"
+        for what, key, digits in numbers
+        if last.get(key) is not None
+    ]
     return "   ".join([f"search: step {last['step']:,} of {config.search.steps:,}", *told])

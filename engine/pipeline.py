@@ -1,4 +1,5 @@
-"""A run from its first stage to its last: search, measure, choose, train, evaluate, report; each if it is not done."""
+"""A run from its first stage to its last: search, measure, choose, train, evaluate, report; each if
+it is not done."""
 
 from collections.abc import Sequence
 
@@ -19,19 +20,26 @@ from autolora.problems.machine.processes import Processes
 
 
 def run_in(
-    config: RunConfig, folder: RunFolder, stages: Sequence[Stage], stop: StopRequest, processes: Processes, *,
+    config: RunConfig,
+    folder: RunFolder,
+    stages: Sequence[Stage],
+    stop: StopRequest,
+    processes: Processes,
+    *,
     draw: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Runs those of these stages that are not done, and draws the report.
 
-    Raises Changed if what is done was made from other rows or another base model, UserError for what the user must
-    change, Interrupted if a signal asked to stop.
+    Raises Changed if what is done was made from other rows or another base model, UserError for
+    what the user must change, Interrupted if a signal asked to stop.
     """
     with tracker_of(config, folder.root) if processes.first else NOWHERE as tracker:
         run = Context(config, stop, processes, folder, stages)
         forget_peak(run.compute)
         run.know_rows()
-        todo = processes.of_first(lambda: {stage.name for stage in stages if not (stage.done or stage.foreign)})
+        todo = processes.of_first(
+            lambda: {stage.name for stage in stages if not (stage.done or stage.foreign)}
+        )
         if not todo:
             run.base()
         _find_ranks(run, todo, tracker)
@@ -51,7 +59,8 @@ def _find_ranks(run: Context, todo: set[str], tracker: Tracker) -> None:
             choose_ranks(run)
         if "search" in todo:
             if source_of(run.config) is None:
-                from autolora.engine.search.search import search  # only here: the other stages need no Betty
+                # only here: the other stages need no Betty
+                from autolora.engine.search.search import search
 
                 search(run, tracker)
             else:
@@ -67,7 +76,8 @@ def _find_ranks(run: Context, todo: set[str], tracker: Tracker) -> None:
 
 
 def _train(run: Context, todo: set[str], tracker: Tracker) -> None:
-    """The training at the ranks, and its evaluation; of a finished training, the evaluation alone."""
+    """The training at the ranks, and its evaluation; of a finished training, the evaluation
+    alone."""
     if "retrain" in todo:
         rate = choose_learning_rate(run) if run.config.sweeps else run.config.retrain.rates[0]
         retrain(run, rate, tracker)

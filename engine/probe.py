@@ -1,5 +1,5 @@
-"""`--stage probe`: along one search, how near each hypergradient is to the exact one-step unroll. It writes
-probe.json, which the page shows."""
+"""`--stage probe`: along one search, how near each hypergradient is to the exact one-step unroll.
+It writes probe.json, which the page shows."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,14 @@ from autolora.engine.run.logged import logged
 from autolora.engine.run.manifest import Changed, Stage, names_of
 from autolora.engine.run.opening import put_aside
 from autolora.engine.search.search import build_search
-from autolora.problems.hypergradients import Hypergradient, Inner, Outer, State, Tensors, approximation
+from autolora.problems.hypergradients import (
+    Hypergradient,
+    Inner,
+    Outer,
+    State,
+    Tensors,
+    approximation,
+)
 
 log = logging.getLogger("autolora")
 
@@ -33,18 +40,26 @@ Compared = Mapping[tuple[str, Eta], Hypergradient]
 
 
 def run_probe(request: Request, stop: StopRequest) -> RunFolder:
-    """Probes along the search of these settings, unless the folder has this probe; writes its page. The probe of a
-    study is that of the settings outside the section study, in a folder NAME-probe of its own.
+    """Probes along the search of these settings, unless the folder has this probe; writes its page.
+    The probe of a study is that of the settings outside the section study, in a folder NAME-probe
+    of its own.
 
     Raises UserError for what the user must change, Interrupted if a signal asked to stop.
     """
     config = request.config
     if not isinstance(config, Autolora) or not config.hypergradient.moves_alpha:
-        raise UserError("--stage probe: needs method autolora, and a --hypergradient.type other than none")
+        raise UserError(
+            "--stage probe: needs method autolora, and a --hypergradient.type other than none"
+        )
     # Attention that has second derivatives, and nothing that is rounded to bf16.
-    fixed = {"name": f"{config.name}-probe" if config.is_study else config.name, "model.attention": "eager",
-             "model.gradient_checkpointing": False, "tracking.wandb": "disabled", "precision": "fp32",
-             "model.dtype": "fp32"}  # fmt: skip
+    fixed = {
+        "name": f"{config.name}-probe" if config.is_study else config.name,
+        "model.attention": "eager",
+        "model.gradient_checkpointing": False,
+        "tracking.wandb": "disabled",
+        "precision": "fp32",
+        "model.dtype": "fp32",
+    }
     config = with_values(config.model_copy(update={"study": None}), fixed)
     folder = RunFolder.of(config)
     with locked(folder.root), logged(folder):
@@ -67,24 +82,35 @@ def run_probe(request: Request, stop: StopRequest) -> RunFolder:
 
 
 def probe(run: Context) -> dict[str, Any]:
-    """Takes the steps of the search up to the last compared one. Returns the distances and where they were taken."""
+    """Takes the steps of the search up to the last compared one. Returns the distances and where
+    they were taken."""
     config = run.searched
-    asked, unroll = config.probe, config.search.unroll_steps
+    asked = config.probe
+    unroll = config.search.unroll_steps
     # beta moves after each `unroll` steps alone.
-    steps = sorted({max(unroll, min(step, config.search.steps) // unroll * unroll) for step in asked.steps})
-    log.info("probe: comparing all approximations with the exact one-step unroll at steps %s", steps)
+    steps = sorted(
+        {max(unroll, min(step, config.search.steps) // unroll * unroll) for step in asked.steps}
+    )
+    log.info(
+        "probe: comparing all approximations with the exact one-step unroll at steps %s", steps
+    )
     engine = build_search(run, second_order=True)
     run.begin("probe")
-    compared = {place: one for eta in asked.etas for place, one in _approximations(config, eta).items()}
-    watching = engine.selection.hypergradient = Probe(engine.selection.hypergradient, steps, compared)
-    engine.train_iters, engine.patience = steps[-1], 0
+    compared = {
+        place: one for eta in asked.etas for place, one in _approximations(config, eta).items()
+    }
+    watching = engine.selection.hypergradient = Probe(
+        engine.selection.hypergradient, steps, compared
+    )
+    engine.train_iters = steps[-1]
+    engine.patience = 0
     engine.run(lambda engine, over: run.stop.check())
     return {"distance": watching.rows}
 
 
 def _approximations(config: Autolora, eta: Eta) -> dict[tuple[str, Eta], Hypergradient]:
-    """All approximations at this eta, with the other values that the settings give; one of the user's own is there if
-    the settings name it."""
+    """All approximations at this eta, with the other values that the settings give; one of the
+    user's own is there if the settings name it."""
     given = config.hypergradient.model_dump(exclude={"type"}) | {"eta": eta}
     found = {}
     for name, kind in BUILT_IN.items():
@@ -96,12 +122,12 @@ def _approximations(config: Autolora, eta: Eta) -> dict[tuple[str, Eta], Hypergr
 
 
 class Probe(Hypergradient):
-    """Wraps the search's approximation, and at the steps in `steps` also evaluates others on the same W and batch,
-    under the same dropout masks.
+    """Wraps the search's approximation, and at the steps in `steps` also evaluates others on the
+    same W and batch, under the same dropout masks.
 
-    The search goes on with the wrapped one. Each of the others is compared with `exact` (Eq. 4), and with
-    `exact_adamw`, the step that was taken. An approximation with a state is called at every outer step. Attribute
-    `rows`: the measurements.
+    The search goes on with the wrapped one. Each of the others is compared with `exact` (Eq. 4),
+    and with `exact_adamw`, the step that was taken. An approximation with a state is called at
+    every outer step. Attribute `rows`: the measurements.
     """
 
     reads = "every step"
@@ -123,7 +149,9 @@ class Probe(Hypergradient):
         # First, as what it draws must not depend on the others.
         found, state["wrapped"] = self.wrapped.term(state["wrapped"], v, inner, outer)
         step = outer.count * inner.config.unroll_steps  # the search counts inner steps
-        due, states, terms = step in self.steps, state["compared"], {}
+        due = step in self.steps
+        states = state["compared"]
+        terms = {}
         for place, one in self.compared.items():
             if due or states[place]:
                 term, states[place] = one.term(states[place], v, inner, outer)
@@ -135,7 +163,9 @@ class Probe(Hypergradient):
         return found, state
 
 
-def _distance(term: Tensor, exact: Tensor, of_step: Tensor, direct: Tensor) -> dict[str, float | None]:
+def _distance(
+    term: Tensor, exact: Tensor, of_step: Tensor, direct: Tensor
+) -> dict[str, float | None]:
     return {
         "cosine": _cosine(term, exact),
         "step_cosine": _cosine(term, of_step),
@@ -151,7 +181,11 @@ def _flat(tensors: Tensors) -> Tensor:
 
 def _cosine(a: Tensor, reference: Tensor) -> float | None:
     """The cosine; None if one of the two is zero, as the implicit term of `first_order` is."""
-    return float(a @ reference / (a.norm() * reference.norm())) if a.any() and reference.any() else None
+    return (
+        float(a @ reference / (a.norm() * reference.norm()))
+        if a.any() and reference.any()
+        else None
+    )
 
 
 def _ratio(a: Tensor, reference: Tensor) -> float | None:

@@ -1,6 +1,7 @@
 """Check whether a command may begin, and run its stages (engine/pipeline.py) in the folder.
 
-Everything that is wrong and can be found out from files alone is refused before torch is loaded, which takes seconds.
+Everything that is wrong and can be found out from files alone is refused before torch is loaded,
+which takes seconds.
 """
 
 import logging
@@ -35,11 +36,12 @@ log = logging.getLogger("autolora")
 
 def run_stages(
     request: Request, stop: StopRequest, *, draw: bool = True, processes: Processes = ALONE
-) -> RunFolder:  # fmt: skip
-    """Runs what the request asks for; finished stages are reused, half-done ones go on. Returns the folder.
+) -> RunFolder:
+    """Runs what the request asks for; finished stages are reused, half-done ones go on. Returns the
+    folder.
 
-    `draw`: whether to write the report; a study does not do so for its cells. Raises UserError for what the user must
-    change, Interrupted when a signal asked to stop.
+    `draw`: whether to write the report; a study does not do so for its cells. Raises UserError for
+    what the user must change, Interrupted when a signal asked to stop.
     """
     folder = RunFolder.of(request.config)
     with locked(folder.root) if processes.first else nullcontext():
@@ -50,14 +52,22 @@ def run_stages(
         except Changed as changed:
             if not request.overwrite:
                 raise
-            kept = [stage.name for stage in _stages(request.config, folder, "all") if not stage.foreign]
+            kept = [
+                stage.name for stage in _stages(request.config, folder, "all") if not stage.foreign
+            ]
             staging_beside(folder, kept, changed, work, processes)
     return folder
 
 
-def _in_folder(request: Request, stop: StopRequest, processes: Processes, draw: bool, folder: RunFolder) -> None:
+def _in_folder(
+    request: Request, stop: StopRequest, processes: Processes, draw: bool, folder: RunFolder
+) -> None:
     """The stages in this folder. Raises Changed if what it holds was made from something else."""
-    config = as_made(request.config, folder) if request.stage in ("retrain", "evaluate") else request.config
+    config = (
+        as_made(request.config, folder)
+        if request.stage in ("retrain", "evaluate")
+        else request.config
+    )
     stages = processes.of_first(lambda: checked(config, folder, request.stage))
     if (folder.report.exists() or not draw) and _reusable(stages, config):
         log.info("%s was finished before, and nothing is done", folder.root)
@@ -75,29 +85,37 @@ def _in_folder(request: Request, stop: StopRequest, processes: Processes, draw: 
 
 
 def _reusable(stages: list[Stage], config: RunConfig) -> bool:
-    """Whether all stages are done, and the rows and the base model bear the names under which they were read."""
+    """Whether all stages are done, and the rows and the base model bear the names under which they
+    were read."""
     names = names_of(config)
     own = (stage for stage in stages if not stage.foreign)
-    return all(stage.done and (stage.recorded is None or stage.recorded.names == names) for stage in own)
+    return all(
+        stage.done and (stage.recorded is None or stage.recorded.names == names) for stage in own
+    )
 
 
 def as_made(config: RunConfig, folder: RunFolder) -> RunConfig:
-    """`config` with the settings by which the folder's ranks were searched and chosen, which a later stage does not
-    read: config.yaml and the report would tell of a search that was not made."""
+    """`config` with the settings by which the folder's ranks were searched and chosen, which a
+    later stage does not read: config.yaml and the report would tell of a search that was not
+    made."""
     if not isinstance(config, Autolora) or not folder.config.exists():
         return config
     sections = ("search.", "hypergradient.", "answer.")
-    made = {key: value for key, value in read_keys(folder.config).items() if key.startswith(sections)}
+    made = {
+        key: value for key, value in read_keys(folder.config).items() if key.startswith(sections)
+    }
     return with_values(config, made)
 
 
 def unfinished(config: RunConfig) -> bool:
-    """Whether a run has stages left to do. Raises Changed if its folder was made from something else."""
+    """Whether a run has stages left to do. Raises Changed if its folder was made from something
+    else."""
     return not _reusable(compared(config, RunFolder.of(config), "all"), config)
 
 
 def checked(config: RunConfig, folder: RunFolder, asked: Asked) -> list[Stage]:
-    """The stages of a command, as `compared` gives them. Raises UserError if the command cannot begin."""
+    """The stages of a command, as `compared` gives them. Raises UserError if the command cannot
+    begin."""
     _refuse_folder(config, folder, asked)
     stages = compared(config, folder, asked)
     _refuse_missing(config, {stage.name for stage in stages if not stage.done})
@@ -105,9 +123,10 @@ def checked(config: RunConfig, folder: RunFolder, asked: Asked) -> list[Stage]:
 
 
 def compared(config: RunConfig, folder: RunFolder, asked: Asked) -> list[Stage]:
-    """The stages of a command. Raises Changed if what the folder holds was made with other settings, ranks or
-    files."""
-    stages, known = list(_stages(config, folder, asked)), inputs_in_files(config, folder)
+    """The stages of a command. Raises Changed if what the folder holds was made with other
+    settings, ranks or files."""
+    stages = list(_stages(config, folder, asked))
+    known = inputs_in_files(config, folder)
     again = asked == "evaluate" and _differs(stages[-1], config)
     for stage in stages[:-1] if again else stages:
         stage.check_settings()
@@ -117,7 +136,8 @@ def compared(config: RunConfig, folder: RunFolder, asked: Asked) -> list[Stage]:
 
 
 def _differs(evaluation: Stage, config: RunConfig) -> bool:
-    """Whether an evaluation has other metrics or rows, for which --stage evaluate makes another one."""
+    """Whether an evaluation has other metrics or rows, for which --stage evaluate makes another
+    one."""
     try:
         evaluation.check_settings()
     except Changed:
@@ -139,9 +159,14 @@ def _stages(config: RunConfig, folder: RunFolder, asked: Asked) -> Iterator[Stag
         names += [name for name in TRAINING if name != "sweep" or config.sweeps]
     if asked == "evaluate":
         names += ["retrain", "evaluate"]
-    other = other_run(config) or (folder if config.retrain.start == "search" and asked == "retrain" else None)
+    other = other_run(config) or (
+        folder if config.retrain.start == "search" and asked == "retrain" else None
+    )
     if other is not None and "retrain" in names:
-        wanted = ["lora.lora_alpha", *(["task.validation_share", "task.split_by"] if config.sweeps else [])]
+        wanted = [
+            "lora.lora_alpha",
+            *(["task.validation_share", "task.split_by"] if config.sweeps else []),
+        ]
         found = Stage.of("search", config, other)
         settings = {key: value for key, value in found.settings.items() if key in wanted}
         yield replace(found, foreign="retrain.init", settings=settings)
@@ -150,27 +175,39 @@ def _stages(config: RunConfig, folder: RunFolder, asked: Asked) -> Iterator[Stag
 
 def _refuse_folder(config: RunConfig, folder: RunFolder, asked: Asked) -> None:
     """Raises UserError for a folder that is no run's, or lacks what the stage reads."""
-    root, searches = folder.root, config.searches
+    root = folder.root
+    searches = config.searches
     if (root / "cells").exists():
         raise UserError(f"--name: {root} holds a study; give the run another name")
     if asked == "search" and not searches:
-        raise UserError(f"--stage: 'search' is not allowed for --method {config.method}, which does not search; "
-                        f"allowed: all, retrain")  # fmt: skip
+        raise UserError(
+            f"--stage: 'search' is not allowed for --method {config.method}, which does not "
+            "search; allowed: all, retrain"
+        )
     if asked == "retrain" and searches and not folder.ranks.exists():
-        raise UserError(f"--stage retrain: {folder.ranks} does not exist; --stage search writes it (or write it by "
-                        f"hand)")  # fmt: skip
+        raise UserError(
+            f"--stage retrain: {folder.ranks} does not exist; --stage search writes it (or "
+            "write it by hand)"
+        )
     if asked == "evaluate" and not folder.trained.exists():
         raise UserError(f"--stage evaluate: {root} has no trained model; --stage all trains one")
     if root.is_dir() and root.name[:1] != "." and not describes_a_folder(folder.config):
-        found = sorted(p.name for p in root.iterdir() if p.name != "ranks.json" and p.name[0] != ".")
+        found = sorted(
+            p.name for p in root.iterdir() if p.name != "ranks.json" and p.name[0] != "."
+        )
         if found:
-            raise UserError(f"--name: {root} holds {found[0]}, and no config.yaml of a run of this program; give "
-                            f"another --name or --runs_folder")  # fmt: skip
+            raise UserError(
+                f"--name: {root} holds {found[0]}, and no config.yaml of a run of this "
+                "program; give another --name or --runs_folder"
+            )
 
 
 def _refuse_missing(config: RunConfig, todo: set[str]) -> None:
-    """Raises UserError if a file that a stage will read, or a package that it needs, is not there."""
-    task, source, other = config.task, source_of(config), other_run(config)
+    """Raises UserError if a file that a stage will read, or a package that it needs, is not
+    there."""
+    task = config.task
+    source = source_of(config)
+    other = other_run(config)
     if not todo:
         return
     if config.tracking.wandb == "online":
@@ -178,14 +215,20 @@ def _refuse_missing(config: RunConfig, todo: set[str]) -> None:
     wanted = {
         "answer.from": source.measured if source and "search" in todo else None,
         "retrain.init": other.search_weights if other and "retrain" in todo else None,
-        "lora.ranks_from": ranks_from(config) if config.of_lora("ranks_from") and "retrain" in todo else None,
+        "lora.ranks_from": ranks_from(config)
+        if config.of_lora("ranks_from") and "retrain" in todo
+        else None,
     }
     for key, path in wanted.items():
         if path is not None and not path.exists():
-            raise UserError(f"--{key}: {path} does not exist; allowed: the folder of a run that has it")
+            raise UserError(
+                f"--{key}: {path} does not exist; allowed: the folder of a run that has it"
+            )
     if isinstance(task, Chat) and "evaluate" in todo:
         require("webnlg" if task.format == "webnlg" else "e2e", task.asked)
     split = task.evaluated_split
-    for key, name in () if task.from_paper else (("path", task.path), (f"{split}_path", task.file_of(split))):
+    for key, name in (
+        () if task.from_paper else (("path", task.path), (f"{split}_path", task.file_of(split)))
+    ):
         if name and not Path(from_home(name)).exists() and not is_hub_name(name):
             raise UserError(f"--task.{key}: no file {name!r}")

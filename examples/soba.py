@@ -7,7 +7,8 @@ from autolora.problems.hypergradients import Hypergradient, minus
 
 
 class Soba(Hypergradient):
-    """M v is x, a running solution of (H + I/eta) x = v: each outer step takes `solves` descent steps towards it.
+    """M v is x, a running solution of (H + I/eta) x = v: each outer step takes `solves` descent
+    steps towards it.
 
     The damping 1/eta keeps x bounded where H, the Hessian of L_tr over W, is not positive definite.
     """
@@ -15,13 +16,16 @@ class Soba(Hypergradient):
     second_order = True
 
     def __init__(self, rate: float = 0.1, eta: float = 10.0, solves: int = 1):
-        self.rate, self.eta, self.solves = rate, eta, solves
+        self.rate = rate
+        self.eta = eta
+        self.solves = solves
 
     def start(self, inner):
         return {"x": [0 * weight.detach() for weight in inner.weights]}
 
     def term(self, state, v, inner, outer):
-        step, x = inner.steps[-1], state["x"]
+        step = inner.steps[-1]
+        x = state["x"]
         with inner.at(step.weights):  # W before the inner step
             product = inner.products(step.batch)
             for _ in range(self.solves):

@@ -1,1 +1,2 @@
-"""What is learned and how: tasks, models, and the two problems of AutoLoRA with their hypergradients."""
+"""What is learned and how: tasks, models, and the two problems of AutoLoRA with their
+hypergradients."""

@@ -1,15 +1,16 @@
 """Algorithm 1 of AutoLoRA as two Betty problems.
 
-    inner, on D_tr:    W    <- W    - rate * dL_tr/dW                         (LoraProblem, Eq. 4)
-    outer, on D_val:   beta <- beta - rate * (dL_val/dbeta + implicit) at W'  (SelectionProblem, Eq. 5)
+    inner, on D_tr:   W    <- W    - rate * dL_tr/dW                        LoraProblem, Eq. 4
+    outer, on D_val:  beta <- beta - rate * (dL_val/dbeta + implicit) at W' SelectionProblem, Eq. 5
 
-Betty's Engine decides whose turn it is: `unroll_steps` inner steps, then an outer one. Each turn is one
-`one_step_descent`, the only method of Betty's that decides anything here. Stock Betty 0.2.1 would train every
-parameter of a module, rebuild the optimiser from its defaults (which AdamW refuses), read the loss back from the
-device at every step, and draw other dropout masks for each side of a finite difference.
+Betty's Engine decides whose turn it is: `unroll_steps` inner steps, then an outer one. Each turn is
+one `one_step_descent`, the only method of Betty's that decides anything here. Stock Betty 0.2.1
+would train every parameter of a module, rebuild the optimiser from its defaults (which AdamW
+refuses), read the loss back from the device at every step, and draw other dropout masks for each
+side of a finite difference.
 
-A batch, with its dropout masks, is a function of the run's seed and the step (problems/data.py), so that a checkpoint
-holds no random state.
+A batch, with its dropout masks, is a function of the run's seed and the step (problems/data.py), so
+that a checkpoint holds no random state.
 """
 
 import math
@@ -39,7 +40,8 @@ Gradient = list[Tensor]
 
 @dataclass
 class Passes:
-    """Forward and backward passes through the model so far (a Hessian-vector product is one backward)."""
+    """Forward and backward passes through the model so far (a Hessian-vector product is one
+    backward)."""
 
     forward: int = 0
     backward: int = 0
@@ -47,7 +49,8 @@ class Passes:
 
 @dataclass
 class Shared:
-    """What both levels share: where they compute, the processes among which they divide a batch, the passes."""
+    """What both levels share: where they compute, the processes among which they divide a batch,
+    the passes."""
 
     compute: Compute
     processes: Processes = ALONE
@@ -55,16 +58,25 @@ class Shared:
 
 
 class Level(ImplicitProblem):
-    """One level of the bilevel problem: its optimiser changes the parameters `trained` to lower the loss of a batch.
+    """One level of the bilevel problem: its optimiser changes the parameters `trained` to lower the
+    loss of a batch.
 
-    Attributes: `batch`, `last_loss`, `norm` (of its gradient before clipping) and `skipped` of the last step;
-    `skipped_steps`, how many steps were skipped so far because their loss or gradient was not finite.
+    Attributes: `batch`, `last_loss`, `norm` (of its gradient before clipping) and `skipped` of the
+    last step; `skipped_steps`, how many steps were skipped so far because their loss or gradient
+    was not finite.
     """
 
     def __init__(
-        self, name: str, module: nn.Module, trained: Iterable[nn.Parameter], optimizer: torch.optim.Optimizer,
-        batches: Batches, shared: Shared, scheduler: Any = None, **config: Any,
-    ) -> None:  # fmt: skip
+        self,
+        name: str,
+        module: nn.Module,
+        trained: Iterable[nn.Parameter],
+        optimizer: torch.optim.Optimizer,
+        batches: Batches,
+        shared: Shared,
+        scheduler: Any = None,
+        **config: Any,
+    ) -> None:
         super().__init__(name, Config(**config), module, optimizer, scheduler)
         self.trained = list(trained)
         self.batches = batches
@@ -72,11 +84,13 @@ class Level(ImplicitProblem):
         self.batch = Batch([], 0)
         self.last_loss = torch.full((), math.nan, device=shared.compute.device)
         self.norm = torch.zeros((), device=shared.compute.device)
-        self.skipped, self.skipped_steps = False, 0
+        self.skipped = False
+        self.skipped_steps = 0
         self._further = 0
 
     def trainable_parameters(self) -> list[nn.Parameter]:
-        """The parameters that this problem trains; Betty's own are all of the module, the frozen ones too."""
+        """The parameters that this problem trains; Betty's own are all of the module, the frozen
+        ones too."""
         return self.trained
 
     parameters = trainable_parameters  # Betty calls sometimes one, sometimes the other
@@ -88,14 +102,17 @@ class Level(ImplicitProblem):
         """Keeps the given scheduler; Betty's own would lose its position."""
 
     def draw(self) -> Batch:
-        """A further batch of this level's rows, the same in a search that resumes; the search's own stay as they
-        are."""
+        """A further batch of this level's rows, the same in a search that resumes; the search's own
+        stay as they are."""
         self._further += 1
         return self.batches.drawn(self.count, self._further)
 
     def one_step_descent(self, batch: Any = None) -> dict[str, Tensor]:
-        """Takes a step, or skips it if its loss or gradient is not finite: then no parameter changes."""
-        self.batch, self._further = self.batches[self.count - 1], 0  # Betty has counted the step already
+        """Takes a step, or skips it if its loss or gradient is not finite: then no parameter
+        changes."""
+        # Betty has counted the step already
+        self.batch = self.batches[self.count - 1]
+        self._further = 0
         self.last_loss, gradient = self.descent(self.batch)
         self.norm = get_total_norm(gradient)
         self.skipped = not (self.last_loss + self.norm).isfinite()
@@ -112,9 +129,11 @@ class Level(ImplicitProblem):
         raise NotImplementedError
 
     def losses(self, batch: Batch) -> Iterator[Tensor]:
-        """The losses of the parts of a batch at the current W and beta, always under the batch's dropout masks.
+        """The losses of the parts of a batch at the current W and beta, always under the batch's
+        dropout masks.
 
-        They sum to its mean loss, over the processes as well. No loss is held while the next one is computed.
+        They sum to its mean loss, over the processes as well. No loss is held while the next one is
+        computed.
         """
         compute = self.shared.compute
         for number, (inputs, share) in enumerate(batch.parts):
@@ -127,7 +146,8 @@ class Level(ImplicitProblem):
     def loss_and_gradient(self, batch: Batch, inputs: Tensors) -> tuple[Tensor, Gradient]:
         """L and dL/d inputs of a batch at the current W and beta, zeros for an unused input.
 
-        Each in memory of its own: two weights that are added have one gradient, which would be clipped twice."""
+        Each in memory of its own: two weights that are added have one gradient, which would be
+        clipped twice."""
 
         def found(loss: Tensor) -> Gradient:
             return [loss.detach(), *self._grad(loss, inputs)]
@@ -140,11 +160,12 @@ class Level(ImplicitProblem):
         return self.loss_and_gradient(batch, inputs)[1]
 
     def products(self, batch: Batch) -> Callable[[Tensors, Tensors], list[Tensor]]:
-        """Products with the second derivatives of L at the current W and beta: a function of a direction in W and of
-        inputs, which returns d (dL/dW . direction) / d inputs.
+        """Products with the second derivatives of L at the current W and beta: a function of a
+        direction in W and of inputs, which returns d (dL/dW . direction) / d inputs.
 
-        dL/dW of a single part is computed once and kept. That of several parts is computed anew for every product: a
-        batch is cut into parts because the graphs of all its rows do not fit into memory.
+        dL/dW of a single part is computed once and kept. That of several parts is computed anew for
+        every product: a batch is cut into parts because the graphs of all its rows do not fit into
+        memory.
         """
         weights = self.weights
 
@@ -158,7 +179,9 @@ class Level(ImplicitProblem):
                 # torch refuses to differentiate a constant.
                 used = [(g, d) for g, d in zip(gradient, direction, strict=True) if g.requires_grad]
                 slopes, directions = zip(*used, strict=True)
-                return self._grad(slopes, inputs, grad_outputs=directions, retain_graph=kept is not None)
+                return self._grad(
+                    slopes, inputs, grad_outputs=directions, retain_graph=kept is not None
+                )
 
             return self._summed(along, gradients() if kept is None else kept)
 
@@ -183,14 +206,19 @@ class Level(ImplicitProblem):
 class LoraProblem(Level):
     """The inner problem: W, the weights of LoRA and of the task head, on D_tr.
 
-    Betty sets `self.selection`. `steps`: the inner steps since the last outer one, as far as the hypergradient reads
-    them. `dropout`: false keeps the model in evaluation mode.
+    Betty sets `self.selection`. `steps`: the inner steps since the last outer one, as far as the
+    hypergradient reads them. `dropout`: false keeps the model in evaluation mode.
     """
 
     selection: Any
 
     def __init__(
-        self, *arguments: Any, gates: Any = None, loss: Loss = model_loss, dropout: bool = True, **options: Any
+        self,
+        *arguments: Any,
+        gates: Any = None,
+        loss: Loss = model_loss,
+        dropout: bool = True,
+        **options: Any,
     ) -> None:
         super().__init__("lora", *arguments, **options)
         self.gates: Gates = gates
@@ -208,14 +236,16 @@ class LoraProblem(Level):
         return self._loss_of(self.module, batch)
 
     def descent(self, batch: Batch) -> tuple[Tensor, Gradient]:
-        """Eq. 4: the gradient over W. One backward pass also gives dL_tr/dbeta, where the hypergradient reads it."""
+        """Eq. 4: the gradient over W. One backward pass also gives dL_tr/dbeta, where the
+        hypergradient reads it."""
         reads = self.selection.hypergradient.reads
         beta = [] if reads == "nothing" else self.selection.trained
         loss, found = self.loss_and_gradient(batch, [*self.trained, *beta])
         gradient = found[: len(self.trained)]
         if reads != "nothing":
             before = [weight.detach().clone() for weight in self.trained]
-            rate = float(self.optimizer.param_groups[0]["lr"])  # the scheduler moves on after this step
+            # the scheduler moves on after this step
+            rate = float(self.optimizer.param_groups[0]["lr"])
             step = Step(batch, before, rate, found[len(gradient) :], gradient)
             self.steps = [*self.steps, step] if reads == "every step" else [step]
         return loss, gradient
@@ -228,8 +258,8 @@ class LoraProblem(Level):
 
     @contextmanager
     def at(self, weights: Tensors) -> Iterator[None]:
-        """Inside the context W is `weights`; afterwards it is what it was, bit for bit: adding a change and
-        subtracting it again would leave rounding errors."""
+        """Inside the context W is `weights`; afterwards it is what it was, bit for bit: adding a
+        change and subtracting it again would leave rounding errors."""
         kept = [weight.detach().clone() for weight in self.trained]
         try:
             _write(self.trained, weights)
@@ -245,13 +275,16 @@ class LoraProblem(Level):
 class SelectionProblem(Level):
     """The outer problem: beta on D_val.
 
-    Betty sets `self.lora`. `direct` and `implicit`: the two terms of the last outer gradient, flat, empty before the
-    first outer step. `state`: what the hypergradient carries from one outer step to the next.
+    Betty sets `self.lora`. `direct` and `implicit`: the two terms of the last outer gradient, flat,
+    empty before the first outer step. `state`: what the hypergradient carries from one outer step
+    to the next.
     """
 
     lora: Any
 
-    def __init__(self, *arguments: Any, hypergradient: Hypergradient, seed: int = 0, **options: Any) -> None:
+    def __init__(
+        self, *arguments: Any, hypergradient: Hypergradient, seed: int = 0, **options: Any
+    ) -> None:
         super().__init__("selection", *arguments, **options)
         self.hypergradient = hypergradient
         self.seed = seed
@@ -276,9 +309,13 @@ class SelectionProblem(Level):
         return found
 
     def descent(self, batch: Batch) -> tuple[Tensor, Gradient]:
-        """Eq. 5: one backward pass gives the direct term and v = dL_val/dW', the hypergradient gives the implicit
-        one."""
-        inputs = self.trained if self.hypergradient.reads == "nothing" else [*self.trained, *self.weights]
+        """Eq. 5: one backward pass gives the direct term and v = dL_val/dW', the hypergradient
+        gives the implicit one."""
+        inputs = (
+            self.trained
+            if self.hypergradient.reads == "nothing"
+            else [*self.trained, *self.weights]
+        )
         loss, found = self.loss_and_gradient(batch, inputs)
         self.direct = _flat(found[: len(self.trained)])
         self.implicit = _flat(self._implicit(found[len(self.trained) :]))
@@ -287,8 +324,8 @@ class SelectionProblem(Level):
         return loss, [part.view_as(beta) for part, beta in zip(parts, self.trained, strict=True)]
 
     def _implicit(self, v: list[Tensor]) -> list[Tensor]:
-        """The implicit term. What the hypergradient draws is the same in all processes, and in a search that
-        resumes."""
+        """The implicit term. What the hypergradient draws is the same in all processes, and in a
+        search that resumes."""
         if self.hypergradient.reads != "nothing" and not self.lora.steps:  # all were skipped
             return [torch.zeros_like(beta) for beta in self.trained]
         with seeded(seed_of(self.seed, "hypergradient", self.count), self.shared.compute.device):
@@ -301,9 +338,13 @@ class SelectionProblem(Level):
         return term
 
     def diagnostics(self) -> dict[str, float | None]:
-        """|implicit| / |direct| and the cosine of the two in the last outer step; None where they are not defined:
-        before the first outer step, and where a term is not finite or the direct one is zero (as at B = 0)."""
-        direct, implicit = self.direct.cpu().double(), self.implicit.cpu().double()  # mps has no float64
+        """|implicit| / |direct| and the cosine of the two in the last outer step.
+
+        None where they are not defined: before the first outer step, and where a term is not finite
+        or the direct one is zero (as at B = 0)."""
+        # mps has no float64
+        direct = self.direct.cpu().double()
+        implicit = self.implicit.cpu().double()
         sizes = float(direct.norm()), float(implicit.norm())
         if not sizes[0] or not all(map(math.isfinite, sizes)):
             return {"implicit_to_direct": None, "cosine": None}
@@ -320,11 +361,13 @@ class SelectionVariables(nn.Module):
     | sigmoid    | sigmoid(beta)    | 0                 | 1/2                |
     | none       | beta             | 1                 | 1                  |
 
-    alpha starts uniform, so that random noise decides no rank. (The paper's text does not say how alpha starts; its
-    code draws beta at random in one place and sets it uniform in others.)
+    alpha starts uniform, so that random noise decides no rank. (The paper's text does not say how
+    alpha starts; its code draws beta at random in one place and sets it uniform in others.)
     """
 
-    def __init__(self, layers: int, k: int, constraint: Constraint = "softmax", scale: str = "start") -> None:
+    def __init__(
+        self, layers: int, k: int, constraint: Constraint = "softmax", scale: str = "start"
+    ) -> None:
         super().__init__()
         self.constraint = constraint
         self.scale = scale
@@ -340,8 +383,9 @@ class SelectionVariables(nn.Module):
     def forward(self) -> Tensor:
         """Gates [layers, k] for the LoRA components.
 
-        With scale "start" a gate is alpha divided by its start value: softmax alone makes the update k times smaller
-        than plain LoRA's, and the search learns slowly. lora_alpha can absorb the constant, so Eq. 2 is unchanged.
+        With scale "start" a gate is alpha divided by its start value: softmax alone makes the
+        update k times smaller than plain LoRA's, and the search learns slowly. lora_alpha can
+        absorb the constant, so Eq. 2 is unchanged.
         """
         alpha = self.alpha()
         return alpha / self.alpha_at_start if self.scale == "start" else alpha

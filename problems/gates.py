@@ -1,9 +1,11 @@
 """Gate the rank-1 components of stock PEFT LoRA by alpha (AutoLoRA Eq. 2).
 
-    Delta_l x = scaling * B_l (gate_l * (A_l x)),   gate_l = alpha_l [k], times a constant (see problems/bilevel.py)
+    Delta_l x = scaling * B_l (gate_l * (A_l x)),   gate_l = alpha_l [k], times a constant (see
+    problems/bilevel.py)
 
-A forward hook on `lora_A` multiplies its [.., k] output, which is Eq. 2 for PEFT's linear layers, quantised bases
-included. Under bf16 autocast this output and the gates are rounded to bf16. No LoRA layer is written here.
+A forward hook on `lora_A` multiplies its [.., k] output, which is Eq. 2 for PEFT's linear layers,
+quantised bases included. Under bf16 autocast this output and the gates are rounded to bf16. No LoRA
+layer is written here.
 """
 
 from collections.abc import Iterator
@@ -18,19 +20,22 @@ from autolora.problems.models.attach import ADAPTER, factors, lora_layers
 
 
 def moments(h: Tensor, u: Tensor) -> Tensor:
-    """The sums of h h' and u u' over tokens [2, k, k] on the CPU; `h`, `u`: A x of a layer and a slope with respect to
-    it [.., k]. Tokens at which the slope is 0 do not count."""
-    h, u = (each.flatten(0, -2).to(torch.promote_types(each.dtype, torch.float32)) for each in (h, u))
+    """The sums of h h' and u u' over tokens [2, k, k] on the CPU; `h`, `u`: A x of a layer and a
+    slope with respect to it [.., k]. Tokens at which the slope is 0 do not count."""
+    h, u = (
+        each.flatten(0, -2).to(torch.promote_types(each.dtype, torch.float32)) for each in (h, u)
+    )
     h = h * (u != 0).any(dim=-1, keepdim=True)
     return torch.stack([each.T @ each for each in (h, u)]).cpu().double()
 
 
 class Gates:
-    """The gates of all LoRA layers of one model: `values` [layers, k], applied by a hook in each layer; None: plain
-    LoRA.
+    """The gates of all LoRA layers of one model: `values` [layers, k], applied by a hook in each
+    layer; None: plain LoRA.
 
-    They must stay until the backward pass, as gradient checkpointing then computes a block again. Attributes: `names`
-    of the layers, `ranks`, the number of components of each layer, and k, the largest of them.
+    They must stay until the backward pass, as gradient checkpointing then computes a block again.
+    Attributes: `names` of the layers, `ranks`, the number of components of each layer, and k, the
+    largest of them.
     """
 
     def __init__(self, model: PeftModel, adapter: str = ADAPTER) -> None:
@@ -48,15 +53,20 @@ class Gates:
     @contextmanager
     def open(self, values: Tensor) -> Iterator[None]:
         """Passes inside the context, backward ones included, use gate `values` [layers, k]."""
-        before, self.values = self.values, values
+        before = self.values
+        self.values = values
         try:
             yield
         finally:
             self.values = before
 
     def parameters_per_rank(self) -> dict[str, int]:
-        """Layer -> how many numbers one of its rank-1 components trains: inputs of A + outputs of B."""
-        return {name: a.shape[1] + b.shape[0] for name, (a, b) in zip(self.names, self.factors(), strict=True)}
+        """Layer -> how many numbers one of its rank-1 components trains: inputs of A + outputs of
+        B."""
+        return {
+            name: a.shape[1] + b.shape[0]
+            for name, (a, b) in zip(self.names, self.factors(), strict=True)
+        }
 
     def factors(self) -> list[tuple[Tensor, Tensor]]:
         """A [k, inputs] and B [outputs, k] of every layer."""
@@ -64,8 +74,8 @@ class Gates:
 
     @contextmanager
     def seen(self) -> Iterator[list[tuple[str, Tensor]]]:
-        """Inside the `with` block a forward pass leaves h = A x of each layer here, at each call of it, with a
-        gradient: pairs of the layer's name and h [.., k]."""
+        """Inside the `with` block a forward pass leaves h = A x of each layer here, at each call of
+        it, with a gradient: pairs of the layer's name and h [.., k]."""
         found: list[tuple[str, Tensor]] = []
 
         def keep(name: str) -> Any:
@@ -75,7 +85,10 @@ class Gates:
 
             return hook
 
-        hooks = [layer.lora_A[self.adapter].register_forward_hook(keep(name)) for name, layer in self.layers.items()]
+        hooks = [
+            layer.lora_A[self.adapter].register_forward_hook(keep(name))
+            for name, layer in self.layers.items()
+        ]
         try:
             yield found
         finally:
@@ -89,8 +102,11 @@ class Gates:
 
     @torch.no_grad()
     def norms(self) -> Tensor:
-        """|B_j| |A_j| of every component: the Frobenius norm of B_j A_j, without alpha and scaling. [layers, k]"""
-        return torch.stack([a.float().norm(dim=1) * b.float().norm(dim=0) for a, b in self.factors()]).cpu()
+        """|B_j| |A_j| of every component [layers, k]: the Frobenius norm of B_j A_j, without alpha
+        and scaling."""
+        return torch.stack(
+            [a.float().norm(dim=1) * b.float().norm(dim=0) for a, b in self.factors()]
+        ).cpu()
 
     def _hook(self, number: int) -> Any:
         def gate(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:

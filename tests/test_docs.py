@@ -1,4 +1,5 @@
-"""The pages: links lead somewhere; in the README and under docs/ the keys and files that they name exist."""
+"""The pages: links lead somewhere; in the README and under docs/ the keys and files that they name
+exist."""
 
 import dataclasses
 import json
@@ -35,18 +36,25 @@ def test_links_lead_to_files_and_headings_that_are_there(page: Path) -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: page.name
+)
 def test_keys_exist(page: Path) -> None:
     words = set(re.findall(r"`(?:--)?([a-z_]+(?:\.[a-z0-9_]+)+)", text_of(page)))
-    # `task.path` is a key, `search.steps` too; `glue.py` is in no section, and `verdict.json` is a file.
+    # `task.path` is a key, `search.steps` too; `glue.py` is in no section, and `verdict.json` is a
+    # file.
     named = {
-        word for word in words if word.split(".")[0] in SECTIONS and not word.endswith((".json", ".yaml", ".gguf"))
+        word
+        for word in words
+        if word.split(".")[0] in SECTIONS and not word.endswith((".json", ".yaml", ".gguf"))
     }
     assert {word for word in named if not word.startswith("study.axes.")} <= KEYS | SECTIONS
 
 
 def test_the_books_are_short() -> None:
-    manual = [page for page in PAGES if page.parent.name == "docs" and page.name != "configuration.md"]
+    manual = [
+        page for page in PAGES if page.parent.name == "docs" and page.name != "configuration.md"
+    ]
     readme = text_of(ROOT / "README.md")
     assert len(readme.splitlines()) <= 150
     assert sum(len(text_of(page).split()) for page in manual) + len(readme.split()) <= 20_000
@@ -75,12 +83,17 @@ def test_the_example_of_a_script_runs_where_it_is_pasted(tmp_path: Path) -> None
     (tmp_path / "mine.py").write_text(example_with("MiniLM"), encoding="utf-8")
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     start = [sys.executable, "mine.py"]
-    done = subprocess.run(start, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(
+        start, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "ranks by shares: mean " in done.stdout
     assert "'bert.encoder.layer.5.attention.self.value': " in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["learned", "mine.py"]
-    assert sorted(path.name for path in (tmp_path / "learned").iterdir()) == ["lora_config", "ranks.json"]
+    assert sorted(path.name for path in (tmp_path / "learned").iterdir()) == [
+        "lora_config",
+        "ranks.json",
+    ]
     assert json.loads((tmp_path / "learned" / "ranks.json").read_text())["k"] == 8
 
 
@@ -98,8 +111,14 @@ def test_the_example_of_a_plain_torch_model_runs() -> None:
 
 @pytest.mark.trains
 def test_the_table_of_metrics_json_has_its_keys(finished: Callable[..., Path]) -> None:
-    section = text_of(ROOT / "docs" / "run-folder.md").split("`metrics.json` has:")[1].split("## ")[0]
-    explained = {name for row in re.findall(r"^\| (`.*?) \|", section, re.M) for name in re.findall(r"`(\w+)`", row)}
+    section = (
+        text_of(ROOT / "docs" / "run-folder.md").split("`metrics.json` has:")[1].split("## ")[0]
+    )
+    explained = {
+        name
+        for row in re.findall(r"^\| (`.*?) \|", section, re.M)
+        for name in re.findall(r"`(\w+)`", row)
+    }
     parts = {"search", "answer", "retrain", "total"}  # those of `seconds`
     written = set(json.loads((finished() / "metrics.json").read_text()))
     assert written - {"label_scale"} == explained - parts - {"label_scale"}
@@ -108,6 +127,10 @@ def test_the_table_of_metrics_json_has_its_keys(finished: Callable[..., Path]) -
 def test_every_key_of_ranks_json_is_explained() -> None:
     text = text_of(ROOT / "docs" / "run-folder.md")
     section = text.split("## What is in ranks.json?")[1].split("## ")[0]
-    named = {field.name for kind in (RankRecord, LayerRank, Evidence) for field in dataclasses.fields(kind)}
+    named = {
+        field.name
+        for kind in (RankRecord, LayerRank, Evidence)
+        for field in dataclasses.fields(kind)
+    }
     keys = {"lambda", "mean_rank", "sufficient_rank", *named - {"threshold", "evidence"}}
     assert {key for key in keys if f"`{key}`" not in section} == set()

@@ -19,16 +19,26 @@ def imported(tree: ast.AST) -> Iterator[str]:
 def test_the_program_is_imported_by_one_name() -> None:
     """A module that is imported by two names exists twice, with two sets of classes."""
     folders = ("autolora", "benchmarks", "tests", "configs", "engine", "problems")
-    for path in (ROOT / "run.py", *(path for folder in folders for path in (ROOT / folder).rglob("*.py"))):
-        first = {name.partition(".")[0] for name in imported(ast.parse(path.read_text(encoding="utf-8")))}
+    for path in (
+        ROOT / "run.py",
+        *(path for folder in folders for path in (ROOT / folder).rglob("*.py")),
+    ):
+        first = {
+            name.partition(".")[0] for name in imported(ast.parse(path.read_text(encoding="utf-8")))
+        }
         assert not first & {"configs", "engine", "problems"}, path
 
 
-def test_the_contract_knows_of_the_program_only_its_command_line_its_api_and_the_files_of_a_run() -> None:
-    """Neither by an import nor as `monkeypatch.setattr("autolora.engine.stages.search", ...)` would."""
+def test_the_contract_knows_only_the_command_line_the_api_and_the_files_of_a_run() -> None:
+    """Neither by an import nor as `monkeypatch.setattr("autolora.engine.stages.search", ...)`
+    would."""
     for path in sorted((ROOT / "tests" / "contract").glob("*.py")):
         text = path.read_text(encoding="utf-8")
-        parts = [name.split(".")[1:2] for name in imported(ast.parse(text)) if name.startswith("autolora.")]
+        parts = [
+            name.split(".")[1:2]
+            for name in imported(ast.parse(text))
+            if name.startswith("autolora.")
+        ]
         assert not {"engine", "problems", "configs"} & {part for (part,) in parts}, path
         assert re.findall(r"[\"']autolora\.\w+\.", text) == [], path
 
@@ -36,10 +46,16 @@ def test_the_contract_knows_of_the_program_only_its_command_line_its_api_and_the
 def test_who_follows_algorithm_1_reads_a_dozen_files() -> None:
     """Of all files that a search with its measurement and choice imports."""
     parts = (
-        "problems/bilevel", "problems/gates", "problems/hypergradients", "engine/search/", "engine/measure/",
-        "engine/cut/", "engine/ranks/",
-    )  # fmt: skip
-    waiting, seen = {"autolora.engine.search.search", "autolora.engine.choose.stage"}, set[str]()
+        "problems/bilevel",
+        "problems/gates",
+        "problems/hypergradients",
+        "engine/search/",
+        "engine/measure/",
+        "engine/cut/",
+        "engine/ranks/",
+    )
+    waiting = {"autolora.engine.search.search", "autolora.engine.choose.stage"}
+    seen = set[str]()
     while waiting:
         name = waiting.pop().removeprefix("autolora.").replace(".", "/")
         file = ROOT / f"{name}.py"

@@ -1,4 +1,5 @@
-"""What looks at files alone waits for no library that takes seconds to load: --show, --help, cheap refusals."""
+"""What looks at files alone waits for no library that takes seconds to load: --show, --help, cheap
+refusals."""
 
 import json
 import subprocess
@@ -12,8 +13,17 @@ from autolora.engine.disk.files import write_text
 from tests.helpers.paths import ROOT
 
 HEAVY = (
-    "torch", "transformers", "peft", "datasets", "pandas", "scipy", "sklearn", "betty", "wandb", "matplotlib",
-)  # fmt: skip
+    "torch",
+    "transformers",
+    "peft",
+    "datasets",
+    "pandas",
+    "scipy",
+    "sklearn",
+    "betty",
+    "wandb",
+    "matplotlib",
+)
 PROGRAM = f"""
 import json, sys
 import run
@@ -31,13 +41,18 @@ print(json.dumps(found))
 
 def commands(root: Path, done: Path) -> list[tuple[list[str], int, str]]:
     """Command lines, the exit code of each, and a word of what it says; `done`: a finished run."""
-    going, study = root / "going", root / "study"
+    going = root / "going"
+    study = root / "study"
     config = (done / "config.yaml").read_text(encoding="utf-8")
     for folder in (going, study):
         write_text(folder / "config.yaml", config)
-    write_text(going / "search" / "metrics.jsonl", '{"step": 7, "train_loss": 0.5, "val_loss": 0.25}\n')
+    write_text(
+        going / "search" / "metrics.jsonl", '{"step": 7, "train_loss": 0.5, "val_loss": 0.25}\n'
+    )
     write_text(study / "cells" / "seed-0" / "metrics.json", "{}")
-    write_text(study / "config.yaml", config.replace("study: null", "study: {axes: {seed: [0, 1]}}"))
+    write_text(
+        study / "config.yaml", config.replace("study: null", "study: {axes: {seed: [0, 1]}}")
+    )
     run = ["--runs_folder", str(root), "--tracking.wandb", "disabled"]
     table = ["--task.type", "text", "--task.path", str(root / "nosuch.csv")]
     return [
@@ -48,7 +63,11 @@ def commands(root: Path, done: Path) -> list[tuple[list[str], int, str]]:
         (["--config", "nosuch.yaml"], 2, "no file 'nosuch.yaml'"),
         (["--config", str(done / "config.yaml")], 0, "was finished before, and nothing is done"),
         ([*run, "--name", "a", *table], 2, "--task.path: no file"),
-        ([*run, "--name", "a", *table, "--task.metrics", "[f1]"], 2, "--task.metrics: 'f1' is not allowed"),
+        (
+            [*run, "--name", "a", *table, "--task.metrics", "[f1]"],
+            2,
+            "--task.metrics: 'f1' is not allowed",
+        ),
         ([*run, "--name", "a", "--task.type", "foo"], 2, "--task.type: 'foo' is not allowed"),
     ]
 
@@ -63,7 +82,12 @@ def test_what_needs_no_library_loads_none(
     asked = commands(tmp_path / "runs", finished())
     argv = json.dumps([words for words, _, _ in asked])
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, argv], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-c", PROGRAM, argv],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])

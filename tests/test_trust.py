@@ -39,7 +39,11 @@ def test_nothing_is_unpickled_or_evaluated_and_yaml_is_loaded_safely() -> None:
     for path, node in sources():
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [alias.name for alias in node.names] + [getattr(node, "module", "") or ""]
-            found += [f"{path}: import {n}" for n in names if n.split(".")[0] in ("pickle", "dill", "cloudpickle")]
+            found += [
+                f"{path}: import {n}"
+                for n in names
+                if n.split(".")[0] in ("pickle", "dill", "cloudpickle")
+            ]
         if not isinstance(node, ast.Call):
             continue
         called = ast.unparse(node.func)
@@ -49,7 +53,14 @@ def test_nothing_is_unpickled_or_evaluated_and_yaml_is_loaded_safely() -> None:
             continue
         if called == "torch.load" and options.get("weights_only") != "True":
             found.append(f"{path}: torch.load without weights_only=True")
-        if called in ("eval", "exec", "yaml.load", "yaml.unsafe_load", "pd.read_pickle", "os.system"):
+        if called in (
+            "eval",
+            "exec",
+            "yaml.load",
+            "yaml.unsafe_load",
+            "pd.read_pickle",
+            "os.system",
+        ):
             found.append(f"{path}: {called}")
         if called.endswith("from_pretrained") and options.get("use_safetensors") == "False":
             found.append(f"{path}: {called} without safetensors")
@@ -62,7 +73,9 @@ def test_code_of_a_model_runs_only_when_asked() -> None:
         if isinstance(node, ast.keyword) and node.arg == "trust_remote_code":
             assert ast.unparse(node.value) != "True", path
     for path in (ROOT / "configs").glob("*.yaml"):
-        assert not (yaml.safe_load(path.read_text()).get("model") or {}).get("trust_remote_code"), path
+        assert not (yaml.safe_load(path.read_text()).get("model") or {}).get("trust_remote_code"), (
+            path
+        )
 
 
 @pytest.mark.trains
@@ -81,7 +94,9 @@ SCRIPT = "<script>alert(1)</script>"
 
 
 @pytest.mark.trains
-def test_the_report_shows_markup_and_does_not_run_it(finished: Callable[..., Path], tmp_path: Path) -> None:
+def test_the_report_shows_markup_and_does_not_run_it(
+    finished: Callable[..., Path], tmp_path: Path
+) -> None:
     folder = RunFolder(shutil.copytree(finished(), tmp_path / "run"))
     config = parse(["--config", str(folder.config)]).config
     record = ranks.load(folder.ranks)
@@ -97,13 +112,21 @@ def test_the_report_shows_markup_and_does_not_run_it(finished: Callable[..., Pat
 
 @pytest.mark.trains
 def test_no_secret_is_written_or_said(
-    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    tiny_config: Callable[..., RunConfig],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
     log_lines: list[str],
-) -> None:  # fmt: skip
-    secrets = {"WANDB_API_KEY": "5ecret0wandb", "HF_TOKEN": "hf_5ecret0hub", "HUGGING_FACE_HUB_TOKEN": "hf_5ecret1hub"}
+) -> None:
+    secrets = {
+        "WANDB_API_KEY": "5ecret0wandb",
+        "HF_TOKEN": "hf_5ecret0hub",
+        "HUGGING_FACE_HUB_TOKEN": "hf_5ecret1hub",
+    }
     for name, value in secrets.items():
         monkeypatch.setenv(name, value)
-    folder = run_stages(Request(tiny_config("--method", "lora"), "all", False, "tiny.yaml"), StopRequest())
+    folder = run_stages(
+        Request(tiny_config("--method", "lora"), "all", False, "tiny.yaml"), StopRequest()
+    )
     shown = capsys.readouterr()
     said = (shown.out + shown.err + "\n".join(log_lines)).encode()
     written = b"".join(path.read_bytes() for path in folder.root.rglob("*") if path.is_file())

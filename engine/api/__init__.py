@@ -1,1 +1,2 @@
-"""For scripts: `from autolora import learn_ranks, learn_ranks_from_trainer, measure_adapter` (docs/api.md)."""
+"""For scripts: `from autolora import learn_ranks, learn_ranks_from_trainer, measure_adapter`
+(docs/api.md)."""

@@ -1,4 +1,5 @@
-"""What a finished adapter is worth on held-out rows: its gain, its layers, and how small it can be cut."""
+"""What a finished adapter is worth on held-out rows: its gain, its layers, and how small it can be
+cut."""
 
 import math
 from collections.abc import Iterable
@@ -45,14 +46,18 @@ _TASK_OF = {
 
 def task_of(model: Any) -> TaskType | None:
     """The task type that a model of transformers was made for; None if its class does not tell."""
-    return next((task for end, task in _TASK_OF.items() if type(model).__name__.endswith(end)), None)
+    return next(
+        (task for end, task in _TASK_OF.items() if type(model).__name__.endswith(end)), None
+    )
 
 
 @dataclass(frozen=True)
 class MeasuredAdapter:
-    """What an adapter is worth on rows. Printed: its gain, what fewer ranks keep of it, its layers, and one advice.
+    """What an adapter is worth on rows. Printed: its gain, what fewer ranks keep of it, its layers,
+    and one advice.
 
-    `record`: the content of measure.json, with the adapter's ranks and the evidence. `moments`: those of its LoRA."""
+    `record`: the content of measure.json, with the adapter's ranks and the evidence. `moments`:
+    those of its LoRA."""
 
     model: PeftModel
     record: RankRecord
@@ -75,35 +80,44 @@ class MeasuredAdapter:
         return share_table(self.record)
 
     def ranks(
-        self, *, keep: float | None = None, rank: int | None = None, parameters: int | None = None,
+        self,
+        *,
+        keep: float | None = None,
+        rank: int | None = None,
+        parameters: int | None = None,
         max_rank: int | None = None,
-    ) -> dict[str, int]:  # fmt: skip
-        """Layer -> rank of a cut: the smallest rank of the curve that keeps the part `keep` of the gain, `rank` in
-        every layer, or unequal ranks within `parameters`, each at most `max_rank`.
+    ) -> dict[str, int]:
+        """Layer -> rank of a cut: the smallest rank of the curve that keeps the part `keep` of the
+        gain, `rank` in every layer, or unequal ranks within `parameters`, each at most `max_rank`.
 
-        Raises UserError unless exactly one of the first three is given, and for `keep` if LoRA gains nothing."""
+        Raises UserError unless exactly one of the first three is given, and for `keep` if LoRA
+        gains nothing."""
         refuse_sizes(keep, rank, parameters, max_rank)
-        names, own = [layer.name for layer in self.record.layers], [layer.rank for layer in self.record.layers]
+        names = [layer.name for layer in self.record.layers]
+        own = [layer.rank for layer in self.record.layers]
         if parameters is not None:
             sizes = [basis.size for basis in self._bases.values()]
-            return dict(zip(names, uneven_ranks(sizes, self.sizes, parameters, max_rank), strict=True))
+            return dict(
+                zip(names, uneven_ranks(sizes, self.sizes, parameters, max_rank), strict=True)
+            )
         if keep is not None:
             rank = self.evidence.keeping(keep)
             if rank is None:
                 raise UserError(
-                    "cut: keep is not allowed, as LoRA gains nothing that shows on these rows; give a rank"
+                    "cut: keep is not allowed, as LoRA gains nothing that shows on these "
+                    "rows; give a rank"
                 )
         assert rank is not None
         return dict(zip(names, even_ranks(own, min(rank, max_rank or rank)), strict=True))
 
     def cut(self, **asked: Any) -> tuple[LoraConfig, dict[str, Tensor]]:
-        """The adapter cut to `ranks(**asked)`, in the balanced basis by all rows: a LoraConfig and a state dict, as
-        peft.convert_to_lora returns. Raises UserError as `ranks` does."""
+        """The adapter cut to `ranks(**asked)`, in the balanced basis by all rows: a LoraConfig and
+        a state dict, as peft.convert_to_lora returns. Raises UserError as `ranks` does."""
         return cut_adapter(self.model, adapter_of(self.model), self._bases, self.ranks(**asked))
 
     def save(self, folder: str | Path, *, pad: bool = False, **asked: Any) -> None:
-        """Writes the cut adapter to a folder, from which PeftModel.from_pretrained loads it; `pad`: also
-        folder/padded, of one rank in every layer, for servers that need that."""
+        """Writes the cut adapter to a folder, from which PeftModel.from_pretrained loads it; `pad`:
+        also folder/padded, of one rank in every layer, for servers that need that."""
         config, state = self.cut(**asked)
         save_adapter(config, state, Path(folder))
         if pad:
@@ -112,10 +126,14 @@ class MeasuredAdapter:
     @property
     def advice(self) -> str:
         """What to do, in one sentence."""
-        evidence, k = self.evidence, self.record.k
+        evidence = self.evidence
+        k = self.record.k
         if not evidence.learned:
             error = evidence.gain_standard_error
-            return f"LoRA gains nothing that shows on these rows: {evidence.gain:.3g} +- {error:.2g} nats per label"
+            return (
+                f"LoRA gains nothing that shows on these rows: {evidence.gain:.3g} +- "
+                f"{error:.2g} nats per label"
+            )
         told = []
         for keep in KEEP:
             rank = evidence.keeping(keep)
@@ -124,8 +142,11 @@ class MeasuredAdapter:
                 told.append(f"no rank of the curve below {k} keeps {100 * keep:.0f} %")
             elif evidence.uneven_is_better(int(point.at)):
                 size = next(one for one in evidence.uneven_curve if one.at == rank)
-                told.append(f"{size.parameters:,} parameters, placed unevenly, keep {kept_words(size)}, surely more "
-                            f"than rank {rank} everywhere, which keeps {kept_words(point)}")  # fmt: skip
+                told.append(
+                    f"{size.parameters:,} parameters, placed unevenly, keep "
+                    f"{kept_words(size)}, surely more than rank {rank} everywhere, which keeps "
+                    f"{kept_words(point)}"
+                )
             else:
                 told.append(f"rank {rank} everywhere keeps {kept_words(point)}")
         return "; ".join(dict.fromkeys(told))
@@ -152,34 +173,45 @@ class MeasuredAdapter:
 
 
 def measure_adapter(model: Any, batches: Iterable[Any] | None = None) -> MeasuredAdapter:
-    """Measures the LoRA adapter of a model on held-out rows, and leaves the model and the random numbers as they were.
+    """Measures the LoRA adapter of a model on held-out rows, and leaves the model and the random
+    numbers as they were.
 
-    `model`: a PeftModel with `batches` (dicts of tensors with `labels`, padded, with an attention mask), or a trainer
-    of transformers or TRL, whose model, eval_dataset and collator are taken. The rows must not be those that the
-    adapter was trained on, which flatter it. The loss is the log loss of the labels. Raises UserError for an adapter
-    that cannot be measured (DoRA, ...).
+    `model`: a PeftModel with `batches` (dicts of tensors with `labels`, padded, with an attention
+    mask), or a trainer of transformers or TRL, whose model, eval_dataset and collator are taken.
+    The rows must not be those that the adapter was trained on, which flatter it. The loss is the
+    log loss of the labels. Raises UserError for an adapter that cannot be measured (DoRA, ...).
     """
     trainer = model if batches is None else None
     model = getattr(model, "model", model) if trainer is not None else model
     if not isinstance(model, PeftModel):
         raise UserError(
-            f"measure_adapter: {type(model).__name__} has no adapter; give a PeftModel, or a trainer of one"
+            f"measure_adapter: {type(model).__name__} has no adapter; give a PeftModel, or a "
+            "trainer of one"
         )
     device = next(model.parameters()).device
     with heard(), same_random_numbers(device):  # a DataLoader draws a number whenever it begins
         if trainer is not None:
             loader = trainer.get_eval_dataloader()
-            source, collate = loader.dataset, loader.collate_fn
-            size, bf16 = trainer.args.per_device_eval_batch_size, bool(trainer.args.bf16)
+            source = loader.dataset
+            collate = loader.collate_fn
+            size = trainer.args.per_device_eval_batch_size
+            bf16 = bool(trainer.args.bf16)
         else:
             source, size = _examples(batches or ())
-            collate, bf16 = partial(_stacked, getattr(model.config, "pad_token_id", None) or 0), False
+            collate = partial(_stacked, getattr(model.config, "pad_token_id", None) or 0)
+            bf16 = False
         data = ScriptRows(source, collate, by_text=True)
         rows = Rows.drawn(data, data.collate, range(len(data)), MOST_ROWS, seed=0)
-        return measured(model, Passes(rows, _likelihood(model, data), Compute(device, bf16=bf16), batch=size), size)
+        return measured(
+            model,
+            Passes(rows, _likelihood(model, data), Compute(device, bf16=bf16), batch=size),
+            size,
+        )
 
 
-def refuse_sizes(keep: float | None, rank: int | None, parameters: int | None, max_rank: int | None) -> None:
+def refuse_sizes(
+    keep: float | None, rank: int | None, parameters: int | None, max_rank: int | None
+) -> None:
     """Raises UserError unless exactly one of the first three is given, and each is in its range."""
     given = {"keep": keep, "rank": rank, "parameters": parameters}
     if list(given.values()).count(None) != 2:
@@ -190,10 +222,13 @@ def refuse_sizes(keep: float | None, rank: int | None, parameters: int | None, m
 
 
 def measured(model: PeftModel, passes: Passes, batch: int) -> MeasuredAdapter:
-    """Measures the adapter by these passes, `batch` rows at a time where a gradient is taken; leaves the model and the
-    random numbers as they were."""
+    """Measures the adapter by these passes, `batch` rows at a time where a gradient is taken;
+    leaves the model and the random numbers as they were."""
     if len(passes.rows) < LEAST_ROWS:
-        raise UserError(f"{len(passes.rows)} rows are too few to measure an adapter; allowed: {LEAST_ROWS} or more")
+        raise UserError(
+            f"{len(passes.rows)} rows are too few to measure an adapter; allowed: {LEAST_ROWS} "
+            "or more"
+        )
     before = Snapshot(model)
     gated = Gated(model, adapter_of(model))
     try:
@@ -203,23 +238,29 @@ def measured(model: PeftModel, passes: Passes, batch: int) -> MeasuredAdapter:
         raise UserError("the losses of the adapter on these rows are not finite") from error
     finally:
         before.restore()
-    columns = {key: values.tolist() for key, values in found.shares.columns().items() if values.dim() == 1}
+    columns = {
+        key: values.tolist() for key, values in found.shares.columns().items() if values.dim() == 1
+    }
     layers = tuple(
         LayerRank(name, rank, **{key: values[place] for key, values in columns.items()})
         for place, (name, rank) in enumerate(zip(gated.names, gated.ranks, strict=True))
     )
     size = sum(rank * size for rank, size in zip(gated.ranks, gated.sizes, strict=True))
-    record = RankRecord(gated.k, layers, rule="measured", lora_parameters=size, evidence=found.evidence)
+    record = RankRecord(
+        gated.k, layers, rule="measured", lora_parameters=size, evidence=found.evidence
+    )
     return MeasuredAdapter(model, record, found.moments)
 
 
 def _likelihood(model: PeftModel, rows: ScriptRows) -> Likelihood:
-    """The log loss that suits the model's task. Raises UserError if neither PEFT nor the model's class tells it."""
+    """The log loss that suits the model's task. Raises UserError if neither PEFT nor the model's
+    class tells it."""
     base = model.get_base_model()
     task = model.peft_config[model.active_adapter].task_type or task_of(base)
     if task is None:
         raise UserError(
-            "measure_adapter: the LoraConfig has no task_type; allowed: SEQ_CLS, TOKEN_CLS, CAUSAL_LM, ..."
+            "measure_adapter: the LoraConfig has no task_type; allowed: SEQ_CLS, TOKEN_CLS, "
+            "CAUSAL_LM, ..."
         )
     outputs = getattr(base.config, "num_labels", None)
     return likelihood_of(kind_of(task, None, rows, outputs))
@@ -230,13 +271,22 @@ def _examples(batches: Iterable[Any]) -> tuple[list[dict[str, Tensor]], int]:
     rows: list[dict[str, Tensor]] = []
     largest = 0
     for batch in batches:
-        tensors = {name: value for name, value in batch.items() if isinstance(value, Tensor) and value.dim()}
+        tensors = {
+            name: value
+            for name, value in batch.items()
+            if isinstance(value, Tensor) and value.dim()
+        }
         count = len(tensors["labels"])
         largest = max(largest, count)
-        rows += [_unpadded({name: value[row] for name, value in tensors.items()}) for row in range(count)]
+        rows += [
+            _unpadded({name: value[row] for name, value in tensors.items()}) for row in range(count)
+        ]
     shapes = {tuple((name, value.shape) for name, value in row.items()) for row in rows}
     if len(shapes) > 1 and "attention_mask" not in rows[0]:
-        raise UserError("batches: rows have different lengths and no attention_mask, so that padding cannot be told")
+        raise UserError(
+            "batches: rows have different lengths and no attention_mask, so that padding "
+            "cannot be told"
+        )
     return rows, largest
 
 
@@ -246,15 +296,20 @@ def _unpadded(row: dict[str, Tensor]) -> dict[str, Tensor]:
     if mask is None or mask.dim() != 1:
         return row
     seen = mask.nonzero()[:, 0]
-    first, last = int(seen[0]), int(seen[-1]) + 1
-    return {name: v[first:last] if v.dim() and len(v) == len(mask) else v for name, v in row.items()}
+    first = int(seen[0])
+    last = int(seen[-1]) + 1
+    return {
+        name: v[first:last] if v.dim() and len(v) == len(mask) else v for name, v in row.items()
+    }
 
 
 def _stacked(pad: int, rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """The rows as one batch, padded behind; `pad`: the token for it."""
     filled = {"labels": -100, "input_ids": pad}
     return {
-        name: pad_sequence([row[name] for row in rows], batch_first=True, padding_value=filled.get(name, 0))
+        name: pad_sequence(
+            [row[name] for row in rows], batch_first=True, padding_value=filled.get(name, 0)
+        )
         if rows[0][name].dim()
         else torch.stack([row[name] for row in rows])
         for name in rows[0]

@@ -1,4 +1,5 @@
-"""Learn the ranks of a script's model on the script's rows, in a temporary folder; the model is put back."""
+"""Learn the ranks of a script's model on the script's rows, in a temporary folder; the model is put
+back."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -41,9 +42,12 @@ from autolora.problems.tasks.base import Loss
 from autolora.problems.tasks.script_rows import LabelKind, ScriptRows, kind_of
 
 PRESET = SearchConfig(unroll_steps=4)
-"""The search if the script gives none, beside first_order and rule shares; its steps follow from the rows."""
-PASSES, FEWEST_STEPS = 3, 100
-"""How many passes over D_tr such a search takes, and how many steps at least; SearchConfig's default is the most."""
+"""The search if the script gives none, beside first_order and rule shares; its steps follow from
+the rows."""
+PASSES = 3
+FEWEST_STEPS = 100
+"""How many passes over D_tr such a search takes, and how many steps at least; SearchConfig's
+default is the most."""
 
 Precision = Literal["auto", "fp32", "bf16"]
 Collator = Callable[[list[Any]], Any]
@@ -54,8 +58,8 @@ Settings = Mapping[str, Any]
 class LearnedRanks:
     """The result of a search. Printed, it says which rank is enough, and the share of each layer.
 
-    `lora_config`: a LoraConfig of PEFT with the learned ranks, for `get_peft_model` or a trainer's `peft_config`.
-    `record`: the content of ranks.json."""
+    `lora_config`: a LoraConfig of PEFT with the learned ranks, for `get_peft_model` or a trainer's
+    `peft_config`. `record`: the content of ranks.json."""
 
     lora_config: LoraConfig
     record: RankRecord
@@ -67,15 +71,18 @@ class LearnedRanks:
 
     @property
     def shares(self) -> dict[str, tuple[float, float]] | None:
-        """Layer -> its share and the share's standard error, in nats per label; None if shares were not measured.
+        """Layer -> its share and the share's standard error, in nats per label; None if shares were
+        not measured.
 
-        The shares divide among the layers what LoRA gains on the validation rows over the head alone."""
+        The shares divide among the layers what LoRA gains on the validation rows over the head
+        alone."""
         found = {x.name: (x.layer_share, x.layer_share_standard_error) for x in self.record.layers}
         return None if self.record.evidence is None else found  # type: ignore[return-value]
 
     @property
     def curve(self) -> tuple[CurvePoint, ...] | None:
-        """The validation loss with the same rank in every layer, and the part of LoRA's gain that this rank keeps.
+        """The validation loss with the same rank in every layer, and the part of LoRA's gain that
+        this rank keeps.
 
         A point for each rank (`at`), rising; None if the curve was not measured."""
         return None if self.record.evidence is None else self.record.evidence.rank_curve
@@ -107,16 +114,17 @@ def learn_ranks(
 ) -> LearnedRanks:
     """The LoRA rank of every layer of `model` that `lora_config` targets, found by bilevel search.
 
-    `lora_config.r` is k, the rank that every layer has at the start. `train_dataset` has a length and an index;
-    `collate` turns a list of its examples into a dict of tensors. `validation_dataset`: the rows that alpha is learned
-    from; None: half of the train rows, drawn by seed. `loss`: model and batch -> the mean loss, a scalar; None:
-    `model(**batch).loss`. `answer` None: rule `shares`, or `size`, with a warning, if the loss is not the mean log
-    loss of the model's logits. The search runs on the model's device. It leaves the model as it found it, also after
-    an error.
+    `lora_config.r` is k, the rank that every layer has at the start. `train_dataset` has a length
+    and an index; `collate` turns a list of its examples into a dict of tensors.
+    `validation_dataset`: the rows that alpha is learned from; None: half of the train rows, drawn
+    by seed. `loss`: model and batch -> the mean loss, a scalar; None: `model(**batch).loss`.
+    `answer` None: rule `shares`, or `size`, with a warning, if the loss is not the mean log loss of
+    the model's logits. The search runs on the model's device. It leaves the model as it found it,
+    also after an error.
 
-    `search` None: three passes over the rows that train the LoRA weights, but 100 to 2,000 steps, with an outer step
-    after every fourth. `search`, `hypergradient`, `answer`: keys and values of these sections, such as
-    {"type": "darts", "eta": "lr"}.
+    `search` None: three passes over the rows that train the LoRA weights, but 100 to 2,000 steps,
+    with an outer step after every fourth. `search`, `hypergradient`, `answer`: keys and values of
+    these sections, such as {"type": "darts", "eta": "lr"}.
 
     Raises UserError, one line, for what the caller must change.
     """
@@ -133,87 +141,124 @@ def learn_ranks_from_trainer(
     hypergradient: HypergradientConfig | Settings | None = None,
     answer: AnswerConfig | Settings | None = None,
 ) -> LearnedRanks:
-    """Runs `learn_ranks` with the model, train rows, collator and loss of a transformers.Trainer or TRL's SFTTrainer.
+    """Runs `learn_ranks` with the model, train rows, collator and loss of a transformers.Trainer or
+    TRL's SFTTrainer.
 
-    `lora_config` None: that of the trainer's PeftModel, whose adapter weights the search does not use. `search` None:
-    batch size, accumulation and learning rate are those of the trainer's arguments, the other settings those of
-    `learn_ranks` without `search`. Seed, precision and device are always the trainer's, and the search uses gradient
-    checkpointing if the trainer or its model does. `validation_dataset`: rows prepared like the train rows, for
-    example those in `trainer.eval_dataset`. Raises UserError, one line, for what the caller must change.
+    `lora_config` None: that of the trainer's PeftModel, whose adapter weights the search does not
+    use. `search` None: batch size, accumulation and learning rate are those of the trainer's
+    arguments, the other settings those of `learn_ranks` without `search`. Seed, precision and
+    device are always the trainer's, and the search uses gradient checkpointing if the trainer or
+    its model does. `validation_dataset`: rows prepared like the train rows, for example those in
+    `trainer.eval_dataset`. Raises UserError, one line, for what the caller must change.
     """
-    args, model = trainer.args, trainer.model
+    args = trainer.args
+    model = trainer.model
     if lora_config is None:
         if not isinstance(model, PeftModel):
-            raise UserError("lora_config: None is allowed only for a trainer with a peft_config; give a LoraConfig")
+            raise UserError(
+                "lora_config: None is allowed only for a trainer with a peft_config; give a "
+                "LoraConfig"
+            )
         lora_config = model.peft_config[model.active_adapter]  # type: ignore[assignment]
     with same_random_numbers(args.device):
-        loader, validation = trainer.get_train_dataloader(), validation_dataset
+        loader = trainer.get_train_dataloader()
+        validation = validation_dataset
         if validation is not None:
-            validation = trainer.get_eval_dataloader(validation).dataset  # the columns that the model reads
+            # the columns that the model reads
+            validation = trainer.get_eval_dataloader(validation).dataset
     of_trainer = {
-        "batch_size": args.train_batch_size, "gradient_accumulation": args.gradient_accumulation_steps,
+        "batch_size": args.train_batch_size,
+        "gradient_accumulation": args.gradient_accumulation_steps,
         "learning_rate": args.learning_rate,
-    }  # fmt: skip
+    }
     return _learn(
-        model, lora_config, (loader.dataset, validation, loader.collate_fn, trainer.compute_loss),
-        (search, hypergradient, answer), args.seed, "bf16" if args.bf16 else "auto" if args.fp16 else "fp32",
-        device=args.device, recomputes=args.gradient_checkpointing, preset=PRESET.model_copy(update=of_trainer),
-    )  # fmt: skip
+        model,
+        lora_config,
+        (loader.dataset, validation, loader.collate_fn, trainer.compute_loss),
+        (search, hypergradient, answer),
+        args.seed,
+        "bf16" if args.bf16 else "auto" if args.fp16 else "fp32",
+        device=args.device,
+        recomputes=args.gradient_checkpointing,
+        preset=PRESET.model_copy(update=of_trainer),
+    )
 
 
 def _learn(
-    model: nn.Module, lora_config: Any, rows_given: tuple[Any, Any, Collator, Loss | None], sections: tuple[Any, ...],
-    seed: int, precision: Precision, *, device: torch.device | None = None, recomputes: bool = False,
+    model: nn.Module,
+    lora_config: Any,
+    rows_given: tuple[Any, Any, Collator, Loss | None],
+    sections: tuple[Any, ...],
+    seed: int,
+    precision: Precision,
+    *,
+    device: torch.device | None = None,
+    recomputes: bool = False,
     preset: SearchConfig = PRESET,
-) -> LearnedRanks:  # fmt: skip
+) -> LearnedRanks:
     """Searches the ranks and leaves the model as it was, also after an error.
 
-    `rows_given`: train rows, validation rows, collate and loss; `sections`: search, hypergradient and answer as the
-    script gave them. `device` None: that of the weights. Trainer switches gradient checkpointing on in the model only
-    when it trains, so `recomputes` says it."""
+    `rows_given`: train rows, validation rows, collate and loss; `sections`: search, hypergradient
+    and answer as the script gave them. `device` None: that of the weights. Trainer switches
+    gradient checkpointing on in the model only when it trains, so `recomputes` says it."""
     refuse_other_configs(lora_config)
     base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     weights_on = next(base.parameters()).device
     device = device or weights_on
     train, validation, collate, loss = rows_given
-    # When the block ends, the stack is undone in reverse order: put_back undoes the search's changes to the bare
-    # model, the temporary folder is deleted, and then the script's adapters, the random numbers and the log are
-    # restored.
+    # When the block ends, the stack is undone in reverse order: put_back undoes the search's
+    # changes to the bare model, the temporary folder is deleted, and then the script's adapters,
+    # the random numbers and the log are restored.
     with ExitStack() as stack:
         stack.enter_context(heard())
         stack.enter_context(same_random_numbers(device))
         stack.callback(Snapshot(base).restore)
         base.zero_grad()  # drops gradients of the script's own backward passes
         take_adapters_off(base)
-        recomputes = recomputes or any(getattr(x, "gradient_checkpointing", False) is True for x in base.modules())
+        recomputes = recomputes or any(
+            getattr(x, "gradient_checkpointing", False) is True for x in base.modules()
+        )
         if lora_config.task_type is None and task_of(base) == TaskType.CAUSAL_LM:
             # PEFT then trains the same weights. Of a classifier it would train the head, too.
             lora_config = copy(lora_config)
             lora_config.task_type = TaskType.CAUSAL_LM
-        task, held_out = lora_config.task_type, 0 if validation is None else len(validation)
+        task = lora_config.task_type
+        held_out = 0 if validation is None else len(validation)
         rows = ScriptRows(
-            ConcatDataset([train, validation]) if held_out else train, collate, shifted=task == TaskType.CAUSAL_LM,
+            ConcatDataset([train, validation]) if held_out else train,
+            collate,
+            shifted=task == TaskType.CAUSAL_LM,
             by_text=task in (TaskType.SEQ_CLS, TaskType.TOKEN_CLS),
-        )  # fmt: skip
+        )
         outputs = getattr(getattr(base, "config", None), "num_labels", None)
         kind = kind_of(task, loss, rows, outputs)
-        batch = send_to_device(rows.collate(rows.__getitems__(range(min(2, len(rows))))), weights_on)
+        batch = send_to_device(
+            rows.collate(rows.__getitems__(range(min(2, len(rows))))), weights_on
+        )
         mark_unreached(base, lambda: kind.loss(base, batch))
         lora = lora_settings(lora_config, base)
         whole = trained_whole(base, lora_config, lora)
         name = getattr(getattr(base, "config", None), "name_or_path", None) or "."
-        found = _sections(sections, preset, len(rows) - held_out if held_out else max(1, len(rows) // 2))
+        found = _sections(
+            sections, preset, len(rows) - held_out if held_out else max(1, len(rows) // 2)
+        )
         found |= {
-            "name": "learn_ranks", "model": {"name": str(name), "gradient_checkpointing": recomputes},
-            "lora": lora.model_dump(), "seed": seed, "precision": precision, "device": device.type,
-        }  # fmt: skip
+            "name": "learn_ranks",
+            "model": {"name": str(name), "gradient_checkpointing": recomputes},
+            "lora": lora.model_dump(),
+            "seed": seed,
+            "precision": precision,
+            "device": device.type,
+        }
         if task == TaskType.CAUSAL_LM:
-            # From the task the measurement reads that the model has no head, and the split that rows have no sources.
+            # From the task the measurement reads that the model has no head, and the split that
+            # rows have no sources.
             found["task"] = {"type": "chat", "path": "-", "split_by": "row"}
         config: Any = settings(found)
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="learn_ranks_")))
         given = ScriptContext(config, whole, kind, rows, held_out, folder, device)
-        stack.callback(given.compute.let_go)  # frees the memory of the searched model, which reference cycles hold
+        # frees the memory of the searched model, which reference cycles hold
+        stack.callback(given.compute.let_go)
         stack.callback(given.put_back)
         if why := _unmeasured(search_of(given).lora.module, kind, given):
             given.config = _by_size(config, why)
@@ -224,7 +269,8 @@ def _learn(
 
 
 def _sections(sections: tuple[Any, ...], preset: SearchConfig, rows: int) -> dict[str, Any]:
-    """The sections of the search, of which the script may give mappings of keys; `rows`: those of D_tr."""
+    """The sections of the search, of which the script may give mappings of keys; `rows`: those of
+    D_tr."""
     given = [one.model_dump() if isinstance(one, Section) else one for one in sections]
     if given[0] is None:
         a_step = preset.batch_size * preset.gradient_accumulation
@@ -234,40 +280,52 @@ def _sections(sections: tuple[Any, ...], preset: SearchConfig, rows: int) -> dic
     search, hypergradient, answer = (one or {} for one in given)
     return {
         # This search never resumes, so it writes no checkpoint.
-        "search": {**search, "checkpoint_every": LARGEST}, "hypergradient": hypergradient, "answer": answer,
+        "search": {**search, "checkpoint_every": LARGEST},
+        "hypergradient": hypergradient,
+        "answer": answer,
         # The measurement on D_val sends this many rows through a language model at a time.
         "retrain.batch_size": search.get("batch_size", PRESET.batch_size),
-    }  # fmt: skip
+    }
 
 
 @torch.no_grad()
 def _unmeasured(model: nn.Module, kind: LabelKind, given: ScriptContext) -> str:
     """Why the log loss of each row is not known; "" if it is.
 
-    The script's loss of some rows is compared with the mean log loss of their labels (in a regression: the mean
-    squared error) by the searched `model`: the two differ with class weights, label smoothing, a focal loss or a CRF.
+    The script's loss of some rows is compared with the mean log loss of their labels (in a
+    regression: the mean squared error) by the searched `model`: the two differ with class weights,
+    label smoothing, a focal loss or a CRF.
     """
     if not kind.tells_rows:
         return (
-            "this needs a lora_config with task_type SEQ_CLS, TOKEN_CLS or CAUSAL_LM, and batches that have a row of "
-            "labels for each example (without packing)"
+            "this needs a lora_config with task_type SEQ_CLS, TOKEN_CLS or CAUSAL_LM, and "
+            "batches that have a row of labels for each example (without packing)"
         )
     model.eval()
-    rows, likelihood = given.data.train, likelihood_of(kind)
+    rows = given.data.train
+    likelihood = likelihood_of(kind)
     some = rows.__getitems__(evenly(len(rows), 4 if kind.peft_type == TaskType.CAUSAL_LM else 64))
     batch = send_to_device(given.data.collate(some), given.compute.device)
     own = float(kind.loss(model, batch))
     logits = model(**{name: value for name, value in batch.items() if name != "labels"}).logits
     plain = mean_loss(likelihood, *likelihood.statistics(logits, batch["labels"]))
-    if math.isclose(own, plain, rel_tol=1e-4, abs_tol=4 * torch.finfo(logits.dtype).eps * max(1.0, abs(plain))):
+    if math.isclose(
+        own, plain, rel_tol=1e-4, abs_tol=4 * torch.finfo(logits.dtype).eps * max(1.0, abs(plain))
+    ):
         return ""
-    return f"the loss of {len(some)} rows is {own:.6g}, but their mean log loss by the logits is {plain:.6g}"
+    return (
+        f"the loss of {len(some)} rows is {own:.6g}, but their mean log loss by the logits is "
+        f"{plain:.6g}"
+    )
 
 
 def _by_size(config: Autolora, why: str) -> Autolora:
-    """The configuration with a rule that measures nothing, which is told; `why` nothing can be measured."""
+    """The configuration with a rule that measures nothing, which is told; `why` nothing can be
+    measured."""
     rule: Any = config.answer
     if rule.needs_evidence:
         rule = Size(budget=rule.number or config.lora.k / 2, rows=0)
-    log.warning("answer: shares and the curve are not measured, and the rule is %s: %s", rule.rule, why)
+    log.warning(
+        "answer: shares and the curve are not measured, and the rule is %s: %s", rule.rule, why
+    )
     return config.model_copy(update={"answer": rule.model_copy(update={"rows": 0})})

@@ -34,19 +34,27 @@ PATIENCE = 3
 
 
 def measured_search(run: Context, singular_values: Tensor) -> Measured | None:
-    """Evidence and shares on D_val; None, after a warning, if D_val has too few rows. All processes must call this.
+    """Evidence and shares on D_val; None, after a warning, if D_val has too few rows. All processes
+    must call this.
 
-    `singular_values` [layers, k]: those of the searched components. Raises UserError for a search that diverged."""
-    config, (d_tr, d_val) = run.searched, run.halves()
+    `singular_values` [layers, k]: those of the searched components. Raises UserError for a search
+    that diverged."""
+    config = run.searched
+    (d_tr, d_val) = run.halves()
     if len(d_val) < LEAST_ROWS:
-        log.warning("answer: D_val has %d rows; measuring needs %d, and is left out", len(d_val), LEAST_ROWS)
+        log.warning(
+            "answer: D_val has %d rows; measuring needs %d, and is left out", len(d_val), LEAST_ROWS
+        )
         return None
     rows = Rows.drawn(run.data.train, run.data.collate, d_val, config.answer.rows, config.seed)
-    passes, size = passes_over(run, rows), config.search.batch_size
+    passes = passes_over(run, rows)
+    size = config.search.batch_size
     plan = Plan(
-        config.answer.curve_ranks, sorted(b for b in set(config.answer.curve_budgets) if b <= config.lora.k),
-        "size" if config.answer.rule == "size" else "shares", batch=size,
-    )  # fmt: skip
+        config.answer.curve_ranks,
+        sorted(b for b in set(config.answer.curve_budgets) if b <= config.lora.k),
+        "size" if config.answer.rule == "size" else "shares",
+        batch=size,
+    )
     try:
         alone, weights = _head_on(run, run.data.train.select(d_tr), passes)
         run.compute.let_go()
@@ -55,19 +63,25 @@ def measured_search(run: Context, singular_values: Tensor) -> Measured | None:
         gated = Gated(model, heads=heads_of(model, weights))
         model.eval()
         # Here each process measures whole batches.
-        run.try_longest_batch(model, rows.data, size * run.processes.size, partial(passes.loss, model))
+        run.try_longest_batch(
+            model, rows.data, size * run.processes.size, partial(passes.loss, model)
+        )
         return with_bar(gated, passes, plan, singular_values, alone)
     except NotFinite as error:
         raise UserError(
-            "--search.learning_rate: the searched model has losses on D_val that are not finite; search again with a "
-            "lower one (--overwrite)"
+            "--search.learning_rate: the searched model has losses on D_val that are not "
+            "finite; search again with a lower one (--overwrite)"
         ) from error
     finally:
         run.compute.let_go()
 
 
 def with_bar(
-    gated: Gated, passes: Passes, plan: Plan, singular_values: Tensor | None = None, alone: Tensor | None = None
+    gated: Gated,
+    passes: Passes,
+    plan: Plan,
+    singular_values: Tensor | None = None,
+    alone: Tensor | None = None,
 ) -> Measured:
     """`measure`, and a bar that shows how far it is."""
     with Bar("measure", plan.passes(gated.k, head=alone is not None) * len(passes.rows)) as bar:
@@ -76,29 +90,38 @@ def with_bar(
 
 def passes_over(run: Context, rows: Rows) -> Passes:
     """How the run sends these rows through a model."""
-    check = run.stop.check if run.processes.size == 1 else lambda: None  # several stop together, after the stage
-    likelihood, batch = likelihood_of(run.kind), run.config.evaluation_batch
+    # several stop together, after the stage
+    check = run.stop.check if run.processes.size == 1 else lambda: None
+    likelihood = likelihood_of(run.kind)
+    batch = run.config.evaluation_batch
     return Passes(rows, likelihood, run.compute, run.processes, batch, check)
 
 
-def _head_on(run: Context, d_tr: Dataset, passes: Passes) -> tuple[Tensor | None, dict[str, Tensor]]:
-    """The statistics of the head alone on the rows, and its weights; None and no weights if the search trained nothing
-    but LoRA."""
+def _head_on(
+    run: Context, d_tr: Dataset, passes: Passes
+) -> tuple[Tensor | None, dict[str, Tensor]]:
+    """The statistics of the head alone on the rows, and its weights; None and no weights if the
+    search trained nothing but LoRA."""
     if not any(".lora_" not in name for name in load_file(run.folder.search_weights)):
         return None, {}
     model, steps = train_head(run, d_tr, passes)
     log.info("answer: the head alone was trained for %d steps, to measure what LoRA gains", steps)
     # Copies, as a script's own model is then put back and searched again.
-    weights = {name: weight.detach().clone() for name, weight in model.named_parameters() if weight.requires_grad}
+    weights = {
+        name: weight.detach().clone()
+        for name, weight in model.named_parameters()
+        if weight.requires_grad
+    }
     return passes.statistics(model)[0], weights
 
 
 def train_head(run: Context, d_tr: Dataset, passes: Passes) -> tuple[PreTrainedModel, int]:
-    """Trains the head, and other modules that are trained whole, on D_tr without LoRA; returns model and steps.
+    """Trains the head, and other modules that are trained whole, on D_tr without LoRA; returns
+    model and steps.
 
-    The training uses the search's settings for W, but a constant learning rate without warmup. It ends when the loss
-    on D_val stops falling, at the latest after `search.steps`, so that the head has no more steps than LoRA. The
-    weights with the lowest loss on D_val are kept.
+    The training uses the search's settings for W, but a constant learning rate without warmup. It
+    ends when the loss on D_val stops falling, at the latest after `search.steps`, so that the head
+    has no more steps than LoRA. The weights with the lowest loss on D_val are kept.
     """
     search = run.searched.search
     set_seed(run.config.seed)
@@ -108,12 +131,18 @@ def train_head(run: Context, d_tr: Dataset, passes: Passes) -> tuple[PreTrainedM
         return model, 0
     run.processes.same(weights)
     some = replace(passes, rows=passes.rows.some(CHECK_ROWS))
-    rate, decay = search.learning_rate, search.weight_decay
+    rate = search.learning_rate
+    decay = search.weight_decay
     optimizer = torch.optim.AdamW(weights, lr=rate, weight_decay=decay, fused=True)
-    size, parts = search.batch_size, search.gradient_accumulation
-    batches = Batches(d_tr, size, run.data.collate, run.config.seed, run.compute.device, run.processes, parts)
-    step, failed = 0, 0
-    lowest, kept = _loss(model, some), [weight.detach().clone() for weight in weights]
+    size = search.batch_size
+    parts = search.gradient_accumulation
+    batches = Batches(
+        d_tr, size, run.data.collate, run.config.seed, run.compute.device, run.processes, parts
+    )
+    step = 0
+    failed = 0
+    lowest = _loss(model, some)
+    kept = [weight.detach().clone() for weight in weights]
     with Bar("head alone", search.steps) as bar:
         while step < search.steps and failed < PATIENCE:
             model.train(search.dropout)
@@ -121,9 +150,12 @@ def train_head(run: Context, d_tr: Dataset, passes: Passes) -> tuple[PreTrainedM
                 _descend(run, model, weights, optimizer, batches[step])
                 step += 1
                 bar.step(step)
-            loss, failed = _loss(model, some), failed + 1
+            loss = _loss(model, some)
+            failed = failed + 1
             if loss < lowest:
-                lowest, kept, failed = loss, [weight.detach().clone() for weight in weights], 0
+                lowest = loss
+                kept = [weight.detach().clone() for weight in weights]
+                failed = 0
     with torch.no_grad():
         for weight, value in zip(weights, kept, strict=True):
             weight.copy_(value)
@@ -131,16 +163,24 @@ def train_head(run: Context, d_tr: Dataset, passes: Passes) -> tuple[PreTrainedM
 
 
 def _descend(
-    run: Context, model: PreTrainedModel, weights: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer,
+    run: Context,
+    model: PreTrainedModel,
+    weights: list[torch.nn.Parameter],
+    optimizer: torch.optim.Optimizer,
     batch: Batch,
-) -> None:  # fmt: skip
+) -> None:
     """Takes one optimiser step."""
     for number, (part, share) in enumerate(batch.parts):
-        with seeded(seed_of(batch.seed, "masks", number), run.compute.device), run.compute.autocast():
+        with (
+            seeded(seed_of(batch.seed, "masks", number), run.compute.device),
+            run.compute.autocast(),
+        ):
             loss = run.kind.loss(model, part) * share
         loss.backward()
     used = [weight for weight in weights if weight.grad is not None]
-    for weight, grad in zip(used, run.processes.summed([w.grad for w in used if w.grad is not None]), strict=True):
+    for weight, grad in zip(
+        used, run.processes.summed([w.grad for w in used if w.grad is not None]), strict=True
+    ):
         weight.grad = grad
     if run.searched.search.gradient_clipping > 0:
         torch.nn.utils.clip_grad_norm_(used, run.searched.search.gradient_clipping)

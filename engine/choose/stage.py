@@ -1,4 +1,5 @@
-"""The answer to a search: measure the searched model on D_val, choose the ranks by the rule, and write ranks.json."""
+"""The answer to a search: measure the searched model on D_val, choose the ranks by the rule, and
+write ranks.json."""
 
 import shutil
 import time
@@ -20,16 +21,25 @@ from autolora.engine.tracking import NOWHERE, Tracker
 
 
 def take_over(run: Context) -> None:
-    """Copies the search and the measurement of the run that `answer.from` names, so that this run no longer reads it.
+    """Copies the search and the measurement of the run that `answer.from` names, so that this run
+    no longer reads it.
 
     The search's summary is copied last, as it marks the search as finished."""
-    source, here = source_of(run.config), run.folder
+    source = source_of(run.config)
+    here = run.folder
     assert source is not None
     run.begin("search")
     if not run.processes.first:
         return
-    files = ("trajectory", "search_metrics", "search_weights", "search_numbers", "measurement", "measured",
-             "search_summary")  # fmt: skip
+    files = (
+        "trajectory",
+        "search_metrics",
+        "search_weights",
+        "search_numbers",
+        "measurement",
+        "measured",
+        "search_summary",
+    )
     for name in files:
         there: Path = getattr(source, name)
         if there.exists():
@@ -40,10 +50,11 @@ def take_over(run: Context) -> None:
 def measure(run: Context) -> None:
     """Measures a finished search on D_val and writes measure/. All processes must call this.
 
-    A measurement that was interrupted starts again from the finished search. Raises Interrupted if a signal asked to
-    stop, UserError for what the user must change.
+    A measurement that was interrupted starts again from the finished search. Raises Interrupted if
+    a signal asked to stop, UserError for what the user must change.
     """
-    began, folder = time.perf_counter(), run.folder
+    began = time.perf_counter()
+    folder = run.folder
     run.begin("measure")
     record = _unchosen(run, list(read_json(folder.search_summary)["parameters_per_rank"]))
     if run.processes.first:
@@ -52,15 +63,20 @@ def measure(run: Context) -> None:
 
 
 def choose(run: Context, tracker: Tracker = NOWHERE) -> None:
-    """Chooses ranks by the rule from what was measured, writes ranks.json and lora_config/, and tells the `tracker`.
+    """Chooses ranks by the rule from what was measured, writes ranks.json and lora_config/, and
+    tells the `tracker`.
 
     Raises UserError for what the user must change."""
     folder = run.folder
     searched = read_json(folder.search_summary)
     record = ranks.load(folder.measurement)
-    chosen = ranks.of_run(rule_of(run.searched.answer, searched["parameters_per_rank"]).choose(record), run.searched)
+    chosen = ranks.of_run(
+        rule_of(run.searched.answer, searched["parameters_per_rank"]).choose(record), run.searched
+    )
     run.begin("choose")
-    for_trainers = adapter_config(run.searched, chosen, run.kind, searched.get("peft", {}).get("modules_to_save", []))
+    for_trainers = adapter_config(
+        run.searched, chosen, run.kind, searched.get("peft", {}).get("modules_to_save", [])
+    )
     for_trainers.fan_in_fan_out = searched.get("peft", {}).get("fan_in_fan_out", False)
     save_lora_config(for_trainers, chosen, folder.lora_config, run.searched)
     ranks.save(chosen, folder.ranks)
@@ -75,33 +91,48 @@ def answer(run: Context, tracker: Tracker = NOWHERE) -> None:
 
 
 def _unchosen(run: Context, names: list[str]) -> RankRecord:
-    """The record of the search and of what is measured of it, still without ranks. All processes must call this."""
+    """The record of the search and of what is measured of it, still without ranks. All processes
+    must call this."""
     numbers = load_file(run.folder.search_numbers)
     found = measured_search(run, numbers["singular_values"]) if run.searched.answer.rows else None
-    columns = {name: numbers[name].double() for name in NUMBERS} | ({} if found is None else found.shares.columns())
+    columns = {name: numbers[name].double() for name in NUMBERS} | (
+        {} if found is None else found.shares.columns()
+    )
     fields: dict[str, list[Any]] = {
         key: [tuple(row) if isinstance(row, list) else row for row in values.tolist()]
         for key, values in columns.items()
     }
-    layers = [LayerRank(name, 0, **{key: rows[i] for key, rows in fields.items()}) for i, name in enumerate(names)]
+    layers = [
+        LayerRank(name, 0, **{key: rows[i] for key, rows in fields.items()})
+        for i, name in enumerate(names)
+    ]
     evidence = None if found is None else found.evidence
-    return RankRecord(numbers["alpha"].shape[1], tuple(layers), run.searched.search.constraint, evidence=evidence)
+    return RankRecord(
+        numbers["alpha"].shape[1], tuple(layers), run.searched.search.constraint, evidence=evidence
+    )
 
 
 def _track(record: RankRecord, tracker: Tracker) -> None:
-    """Sends the chosen ranks; if they were measured, also the gain, the sufficient rank, the shares, and the curve.
-    docs/run-folder.md describes it for users."""
+    """Sends the chosen ranks; if they were measured, also the gain, the sufficient rank, the
+    shares, and the curve. docs/run-folder.md describes it for users."""
     values: dict[str, float] = {"answer/mean_rank": record.mean_rank}
     if (evidence := record.evidence) is not None:
         values |= {
-            f"answer/{name}": getattr(evidence, name) for name in ("gain", "gain_standard_error", "share_total")
+            f"answer/{name}": getattr(evidence, name)
+            for name in ("gain", "gain_standard_error", "share_total")
         }
         if (enough := evidence.sufficient_rank(record.tolerance)) is not None:
             values["answer/sufficient_rank"] = enough
         named = [(f"rank {point.at:g}", point) for point in evidence.rank_curve]
-        named += [(f"budget {point.at:g} by {evidence.budget_rule}", point) for point in evidence.budget_curve]
+        named += [
+            (f"budget {point.at:g} by {evidence.budget_rule}", point)
+            for point in evidence.budget_curve
+        ]
         columns = ["cut", "LoRA parameters", "loss", "standard error", "kept", "its standard error"]
-        rows = [[name, x.parameters, x.loss, x.standard_error, x.kept, x.kept_standard_error] for name, x in named]
+        rows = [
+            [name, x.parameters, x.loss, x.standard_error, x.kept, x.kept_standard_error]
+            for name, x in named
+        ]
         tracker.table("answer/curve", columns, rows)
     tracker.log(values)
     layers = [[x.name, x.rank, x.layer_share, x.layer_share_standard_error] for x in record.layers]

@@ -1,7 +1,8 @@
-"""The components of LoRA: the bases in which a layer is written, how many are kept, and a model cut for a pass.
+"""The components of LoRA: the bases in which a layer is written, how many are kept, and a model cut
+for a pass.
 
-Any invertible T [r, r] gives the same layer by A' = T A and B' = B T^-1, so what "the first components" are depends on
-T. Bases are computed in float64 on the CPU.
+Any invertible T [r, r] gives the same layer by A' = T A and B' = B T^-1, so what "the first
+components" are depends on T. Bases are computed in float64 on the CPU.
 """
 
 import math
@@ -20,8 +21,9 @@ from autolora.problems.models.attach import ADAPTER
 
 _LEAST_INPUT = 1e-10
 _LEAST_SIZE = 1e-6
-"""The smallest part of the largest eigenvalue of E[h h'], and of the largest s, that T is computed with. Otherwise a
-component that no input or no gradient reaches would be infinitely large in A and zero in B, or the reverse."""
+"""The smallest part of the largest eigenvalue of E[h h'], and of the largest s, that T is computed
+with. Otherwise a component that no input or no gradient reaches would be infinitely large in A and
+zero in B, or the reverse."""
 
 
 @dataclass(frozen=True)
@@ -37,37 +39,47 @@ class Basis:
 
 
 def plain_basis(a: Tensor, b: Tensor) -> Basis:
-    """The singular basis of A [r, inputs] and B [outputs, r]: B A = U S V', B = U sqrt(S), A = sqrt(S) V'.
+    """The singular basis of A [r, inputs] and B [outputs, r]: B A = U S V', B = U sqrt(S), A =
+    sqrt(S) V'.
 
-    It knows neither the inputs nor the loss. PEFT's convert_to_lora and kohya's resize_lora.py cut in it.
+    It knows neither the inputs nor the loss. PEFT's convert_to_lora and kohya's resize_lora.py cut
+    in it.
     """
     left, size, right = svd_of_product(_exact(b), _exact(a))
     root = size.sqrt()
     rest = len(a) - len(size)  # an r beyond a side of the layer: the other components are zero
-    return Basis(pad(root.unsqueeze(1) * right, (0, 0, 0, rest)), pad(left * root, (0, rest)), pad(size, (0, rest)))
+    return Basis(
+        pad(root.unsqueeze(1) * right, (0, 0, 0, rest)),
+        pad(left * root, (0, rest)),
+        pad(size, (0, rest)),
+    )
 
 
 def balanced_basis(a: Tensor, b: Tensor, of_inputs: Tensor, of_gradients: Tensor) -> Basis:
-    """The basis in which both moments become diag(s): a balanced truncation, as of linear systems (Moore 1981).
+    """The basis in which both moments become diag(s): a balanced truncation, as of linear systems
+    (Moore 1981).
 
-    `of_inputs` [r, r]: the sum or mean of h h', with h = A x; `of_gradients` [r, r]: of u u', with u = dloss/dh of the
-    h that enters B. With means over rows of the loss in nats, s_j^2 / 2 estimates the nats a row that component j is
-    worth. Moments may be singular: see the constants above.
+    `of_inputs` [r, r]: the sum or mean of h h', with h = A x; `of_gradients` [r, r]: of u u', with
+    u = dloss/dh of the h that enters B. With means over rows of the loss in nats, s_j^2 / 2
+    estimates the nats a row that component j is worth. Moments may be singular: see the constants
+    above.
     """
     energy, directions = torch.linalg.eigh(_exact(of_inputs))
     root = energy.clamp_min(_LEAST_INPUT * float(energy.max().clamp_min(0))).sqrt()
     whole = directions * root  # C: C C' = of_inputs
     squares, turn = torch.linalg.eigh(whole.T @ _exact(of_gradients) @ whole)  # V s^2 V'
-    size, turn = squares.flip(0).clamp_min(0).sqrt(), turn.flip(1)
-    root, scale = _or_one(root), _or_one(size.clamp_min(_LEAST_SIZE * float(size.max()))).sqrt()
+    size = squares.flip(0).clamp_min(0).sqrt()
+    turn = turn.flip(1)
+    root = _or_one(root)
+    scale = _or_one(size.clamp_min(_LEAST_SIZE * float(size.max()))).sqrt()
     there = (turn * scale).T @ (directions / root).T  # T = sqrt(s) V' C^-1
     back = (directions * root) @ turn / scale
     return Basis(there @ _exact(a), _exact(b) @ back, size)
 
 
 def svd_of_product(b: Tensor, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """U [outputs, s], S [s] and V' [s, inputs] of B A, with s = min(outputs, r, inputs). After QR of both factors, the
-    SVD is of an [r, r] matrix."""
+    """U [outputs, s], S [s] and V' [s, inputs] of B A, with s = min(outputs, r, inputs). After QR
+    of both factors, the SVD is of an [r, r] matrix."""
     left, upper = torch.linalg.qr(b)
     right, lower = torch.linalg.qr(a.T)
     u, singular, vt = torch.linalg.svd(upper @ lower.T, full_matrices=False)
@@ -83,18 +95,23 @@ def _or_one(values: Tensor) -> Tensor:
     return torch.where(values > 0, values, 1.0)
 
 
-def kept_within(worth: Tensor, sizes: Sequence[int], budget: int | None, allowed: Tensor | None = None) -> Tensor:
-    """The components to keep: over all layers, those with the largest worth per parameter, up to `budget` parameters.
+def kept_within(
+    worth: Tensor, sizes: Sequence[int], budget: int | None, allowed: Tensor | None = None
+) -> Tensor:
+    """The components to keep: over all layers, those with the largest worth per parameter, up to
+    `budget` parameters.
 
-    `worth`, `allowed` (None: all) and the boolean result are [layers, k]; `sizes` [layers]: parameters of one
-    component. A component that no longer fits is skipped, and the next one that fits is kept. Of two components with
-    equal worth per parameter, the one of the earlier layer comes first. Without a budget, all allowed components are
-    kept. Unlike in the paper, a layer may keep no component.
+    `worth`, `allowed` (None: all) and the boolean result are [layers, k]; `sizes` [layers]:
+    parameters of one component. A component that no longer fits is skipped, and the next one that
+    fits is kept. Of two components with equal worth per parameter, the one of the earlier layer
+    comes first. Without a budget, all allowed components are kept. Unlike in the paper, a layer may
+    keep no component.
     """
     allowed = torch.ones_like(worth, dtype=torch.bool) if allowed is None else allowed
     if budget is None:
         return allowed
-    kept, k = torch.zeros_like(allowed), worth.shape[1]
+    kept = torch.zeros_like(allowed)
+    k = worth.shape[1]
     per_parameter = worth.double() / torch.tensor(sizes, dtype=torch.float64).unsqueeze(1)
     for place in per_parameter.flatten().argsort(descending=True, stable=True).tolist():
         if sizes[place // k] <= budget and allowed.view(-1)[place]:
@@ -104,11 +121,13 @@ def kept_within(worth: Tensor, sizes: Sequence[int], budget: int | None, allowed
 
 
 def parameters_of(budget: float, sizes: Collection[int]) -> int:
-    """The LoRA parameters of a budget, which is an average rank: as many as with this rank in every layer.
+    """The LoRA parameters of a budget, which is an average rank: as many as with this rank in every
+    layer.
 
     `sizes`: the parameters of one component in each layer.
     """
-    # In floats 0.29 x 100 is 28.999999999999996: without the factor, floor would lose a whole component.
+    # In floats 0.29 x 100 is 28.999999999999996: without the factor, floor would lose a whole
+    # component.
     return math.floor(budget * sum(sizes) * (1 + 1e-12))
 
 
@@ -118,43 +137,52 @@ def even_ranks(ranks: Sequence[int], rank: int) -> list[int]:
 
 
 def uneven_ranks(
-    sizes: Sequence[Tensor], parameters_per_rank: Sequence[int], parameters: int, max_rank: int | None = None
+    sizes: Sequence[Tensor],
+    parameters_per_rank: Sequence[int],
+    parameters: int,
+    max_rank: int | None = None,
 ) -> list[int]:
-    """The components of the largest s^2 per parameter over all layers, up to this number of LoRA parameters.
+    """The components of the largest s^2 per parameter over all layers, up to this number of LoRA
+    parameters.
 
-    `sizes`: s of each layer [r], falling; `parameters_per_rank`: inputs + outputs of each layer. A layer keeps at most
-    `max_rank` components, and none of size 0; it may keep none at all.
+    `sizes`: s of each layer [r], falling; `parameters_per_rank`: inputs + outputs of each layer. A
+    layer keeps at most `max_rank` components, and none of size 0; it may keep none at all.
     """
     worth = pad_sequence([size.double().square() for size in sizes], batch_first=True)
     allowed = (worth > 0) & (torch.arange(worth.shape[1]) < (max_rank or worth.shape[1]))
-    # A layer's components cost the same and are worth ever less, so that those kept are its first ones.
+    # A layer's components cost the same and are worth ever less, so that those kept are its first
+    # ones.
     return kept_within(worth, parameters_per_rank, parameters, allowed).sum(1).tolist()
 
 
 Bases = Sequence[Basis]
 """A basis of each layer's LoRA."""
 Heads = Sequence[tuple[nn.Parameter, Tensor, Tensor]]
-"""Each weight of the modules that are trained whole (the head): the model's parameter, its value alone, and its
-searched value.
+"""Each weight of the modules that are trained whole (the head): the model's parameter, its value
+alone, and its searched value.
 
-The head that was searched beside LoRA expects LoRA: without it, or with little of it, it may be far worse than the
-head alone (on BioNLP 2004 1.5 nats against 0.7, where the searched model has 0.3). A measurement between no LoRA and
-all of it therefore takes a head in between. Empty where LoRA alone is measured."""
+The head that was searched beside LoRA expects LoRA: without it, or with little of it, it may be far
+worse than the head alone (on BioNLP 2004 1.5 nats against 0.7, where the searched model has 0.3). A
+measurement between no LoRA and all of it therefore takes a head in between. Empty where LoRA alone
+is measured."""
 
 
 def heads_of(model: nn.Module, alone: Mapping[str, Tensor]) -> Heads:
-    """The heads of a searched `model`. `alone`: name in the base model -> weight of the head that was trained alone;
-    empty if LoRA alone was searched."""
+    """The heads of a searched `model`. `alone`: name in the base model -> weight of the head that
+    was trained alone; empty if LoRA alone was searched."""
     named = dict(model.named_parameters())
-    whole = {name.replace(f".modules_to_save.{ADAPTER}", ""): weight for name, weight in named.items()}
+    whole = {
+        name.replace(f".modules_to_save.{ADAPTER}", ""): weight for name, weight in named.items()
+    }
     found = [(whole[f"base_model.model.{name}"], value) for name, value in alone.items()]
     return [(weight, value.to(weight), weight.detach().clone()) for weight, value in found]
 
 
 @dataclass(frozen=True)
 class Cut:
-    """What is active in a pass: the components in `mask` [layers, k] of LoRA in `bases` (None: as the model has it),
-    with the head at (1 - head) alone + head searched. The mask may be any gates, also with a gradient."""
+    """What is active in a pass: the components in `mask` [layers, k] of LoRA in `bases` (None: as
+    the model has it), with the head at (1 - head) alone + head searched. The mask may be any gates,
+    also with a gradient."""
 
     mask: Tensor
     bases: Bases | None = None
@@ -168,7 +196,8 @@ class Gated(Gates):
 
     def __init__(self, model: PeftModel, adapter: str = ADAPTER, heads: Heads = ()) -> None:
         super().__init__(model, adapter)
-        self.model, self.heads = model, heads
+        self.model = model
+        self.heads = heads
 
     @property
     def sizes(self) -> list[int]:
@@ -176,7 +205,8 @@ class Gated(Gates):
         return list(self.parameters_per_rank().values())
 
     def first(self, ranks: Sequence[int]) -> Tensor:
-        """The mask of the first components of each layer, as many as `ranks` says. Boolean [layers, k]."""
+        """The mask of the first components of each layer, as many as `ranks` says. Boolean [layers,
+        k]."""
         return torch.arange(self.k) < torch.tensor(ranks).unsqueeze(1)
 
     def even(self, rank: int) -> Tensor:
@@ -189,9 +219,11 @@ class Gated(Gates):
 
     @contextmanager
     def at(self, cut: Cut) -> Iterator[None]:
-        """Inside the `with` block passes go through the cut model; after it, through the whole one as it was."""
+        """Inside the `with` block passes go through the cut model; after it, through the whole one
+        as it was."""
         values: list[tuple[Tensor, Tensor]] = [
-            (weight, torch.lerp(alone, searched, cut.head)) for weight, alone, searched in self.heads
+            (weight, torch.lerp(alone, searched, cut.head))
+            for weight, alone, searched in self.heads
         ]
         for (a, b), basis in zip(self.factors(), cut.bases or (), strict=cut.bases is not None):
             values += [(a, basis.a), (b, basis.b)]

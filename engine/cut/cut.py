@@ -1,5 +1,5 @@
-"""Cut an adapter of PEFT's type LORA to its first components: stock PEFT in, stock PEFT out. It neither merges
-nor trains."""
+"""Cut an adapter of PEFT's type LORA to its first components: stock PEFT in, stock PEFT out. It
+neither merges nor trains."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -23,26 +23,32 @@ from autolora.engine.disk.files import remove, replacing, write_json
 from autolora.problems.models.attach import lora_layers
 
 _MOVE_THE_BASE = ("pissa", "corda", "olora", "lora_ga", "loftq")
-"""Initial values that PEFT also takes from the base's weights, again whenever it loads the adapter: with fewer ranks
-it would take less, and the model would be another one."""
+"""Initial values that PEFT also takes from the base's weights, again whenever it loads the adapter:
+with fewer ranks it would take less, and the model would be another one."""
 _OF_PEFT = re.compile(r"\.(?:base_layer|lora_\w+|modules_to_save|original_module)(?:\.|$)")
 
 
 def adapter_of(model: PeftModel) -> str:
-    """The name of the one active adapter. Raises UserError, which names the reason, for an adapter that is not cut:
-    one whose update of a layer is not B A times a scale."""
+    """The name of the one active adapter. Raises UserError, which names the reason, for an adapter
+    that is not cut: one whose update of a layer is not B A times a scale."""
     name, *others = model.active_adapters
     reason = f"{len(others)} more are active (model.set_adapter)" if others else None
     reason = reason or _refusal(model.peft_config[name]) or _layer_refusal(model, name)
     if reason:
-        raise UserError(f"the adapter {name} cannot be measured or cut: {reason}; allowed: one LoRA on linear layers")
+        raise UserError(
+            f"the adapter {name} cannot be measured or cut: {reason}; allowed: one LoRA on "
+            "linear layers"
+        )
     return name
 
 
 def _refusal(config: PeftConfig) -> str | None:
     """Why an adapter with this configuration is not cut; None if it is."""
     if not isinstance(config, LoraConfig) or config.peft_type != PeftType.LORA:
-        return f"it is of PEFT's type {PeftType(config.peft_type).value}; convert it first (peft.convert_to_lora)"
+        return (
+            f"it is of PEFT's type {PeftType(config.peft_type).value}; convert it first "
+            "(peft.convert_to_lora)"
+        )
     if config.use_dora:
         return "it is DoRA (use_dora)"
     if config.target_parameters:
@@ -51,8 +57,8 @@ def _refusal(config: PeftConfig) -> str | None:
         return "it trained biases (lora_bias or bias)"
     if str(config.init_lora_weights).startswith(_MOVE_THE_BASE):
         return (
-            f"its initial values ({config.init_lora_weights}) changed the base model; convert it first "
-            f"(model.save_pretrained with path_initial_model_for_weight_conversion)"
+            f"its initial values ({config.init_lora_weights}) changed the base model; convert "
+            "it first (model.save_pretrained with path_initial_model_for_weight_conversion)"
         )
     return None
 
@@ -79,20 +85,25 @@ def modules_of(model: PeftModel) -> set[str]:
 def cut_adapter(
     model: PeftModel, adapter: str, bases: Mapping[str, Basis], ranks: Mapping[str, int]
 ) -> tuple[LoraConfig, dict[str, Tensor]]:
-    """The adapter's first components in these bases: a LoraConfig and a state dict, as peft.convert_to_lora returns.
+    """The adapter's first components in these bases: a LoraConfig and a state dict, as
+    peft.convert_to_lora returns.
 
-    `bases`, `ranks`: one for each LoRA layer, by its name in the base model. Every layer keeps its scale and its
-    dtype; modules that are trained whole stay as they are. A layer of rank 0 leaves target_modules. The tensors are
-    copies on the CPU. Raises UserError if all ranks are 0.
+    `bases`, `ranks`: one for each LoRA layer, by its name in the base model. Every layer keeps its
+    scale and its dtype; modules that are trained whole stay as they are. A layer of rank 0 leaves
+    target_modules. The tensors are copies on the CPU. Raises UserError if all ranks are 0.
     """
     layers = lora_layers(model, adapter)
     kept = {name: min(ranks[name], len(bases[name].size)) for name in layers if ranks[name]}
     if not kept:
-        raise UserError("every layer would be cut to rank 0; allowed: a rank or a number of parameters that keeps one")
+        raise UserError(
+            "every layer would be cut to rank 0; allowed: a rank or a number of parameters "
+            "that keeps one"
+        )
     state = {
         key: value.detach().to("cpu", copy=True)
         for key, value in get_peft_model_state_dict(model, adapter_name=adapter).items()
-        if lora_pair(key) is None and ".base_layer." not in key  # PEFT adds the frozen weight below a head's LoRA
+        # PEFT adds the frozen weight below a head's LoRA
+        if lora_pair(key) is None and ".base_layer." not in key
     }
     for name, rank in kept.items():
         a, b = _of_equal_norms(bases[name].a[:rank], bases[name].b[:, :rank])
@@ -108,28 +119,37 @@ def cut_adapter(
 
 
 def save_adapter(config: LoraConfig, state_dict: Mapping[str, Tensor], folder: Path) -> None:
-    """Writes adapter_config.json and adapter_model.safetensors, which PeftModel.from_pretrained(base, folder) loads.
+    """Writes adapter_config.json and adapter_model.safetensors, which
+    PeftModel.from_pretrained(base, folder) loads.
 
-    The configuration, without which nothing loads, is written last, so that a folder is never half written.
+    The configuration, without which nothing loads, is written last, so that a folder is never half
+    written.
     """
     fields = config.to_dict() | {"inference_mode": True}
-    fields = {key: sorted(value) if isinstance(value, set) else value for key, value in sorted(fields.items())}
+    fields = {
+        key: sorted(value) if isinstance(value, set) else value
+        for key, value in sorted(fields.items())
+    }
     remove(folder / CONFIG_NAME)
     with replacing(folder / SAFETENSORS_WEIGHTS_NAME) as temporary:
         save_file(dict(state_dict), temporary, metadata={"format": "pt"})
     write_json(folder / CONFIG_NAME, fields)
 
 
-def padded(config: LoraConfig, state_dict: Mapping[str, Tensor]) -> tuple[LoraConfig, dict[str, Tensor]]:
-    """The same adapter at its largest rank and one alpha in every layer, for servers that read only these two numbers.
+def padded(
+    config: LoraConfig, state_dict: Mapping[str, Tensor]
+) -> tuple[LoraConfig, dict[str, Tensor]]:
+    """The same adapter at its largest rank and one alpha in every layer, for servers that read only
+    these two numbers.
 
-    The layers get components of zeros. lora_alpha becomes a whole number, as some servers read no other. Where that
-    changes a layer's scale, B is multiplied to make up for it. Why: vLLM, SGLang, TGI and llama.cpp ignore or refuse
-    rank_pattern and alpha_pattern.
+    The layers get components of zeros. lora_alpha becomes a whole number, as some servers read no
+    other. Where that changes a layer's scale, B is multiplied to make up for it. Why: vLLM, SGLang,
+    TGI and llama.cpp ignore or refuse rank_pattern and alpha_pattern.
     """
     pairs = {key: pair for key in state_dict if (pair := lora_pair(key))}
     ranks = {name: len(state_dict[key]) for key, (name, factor) in pairs.items() if factor == "A"}
-    rank, alpha = max(ranks.values()), max(1, round(config.lora_alpha))
+    rank = max(ranks.values())
+    alpha = max(1, round(config.lora_alpha))
     state = dict(state_dict)
     for key, (name, factor) in pairs.items():
         missing = rank - ranks[name]
@@ -139,8 +159,11 @@ def padded(config: LoraConfig, state_dict: Mapping[str, Tensor]) -> tuple[LoraCo
             scale = scale_of(config, name, ranks[name])
             state[key] = pad(state[key] * (scale / (alpha / rank)), (0, missing))
     config = deepcopy(config)
-    config.r, config.lora_alpha, config.use_rslora = rank, alpha, False
-    config.rank_pattern, config.alpha_pattern = {}, {}
+    config.r = rank
+    config.lora_alpha = alpha
+    config.use_rslora = False
+    config.rank_pattern = {}
+    config.alpha_pattern = {}
     return config, state
 
 
@@ -152,23 +175,30 @@ def scale_of(config: LoraConfig, name: str, rank: int) -> float:
 
 
 def lora_pair(key: str) -> tuple[str, str] | None:
-    """A key of an adapter's state dict -> its layer and its factor, "A" or "B"; None for a module trained whole."""
+    """A key of an adapter's state dict -> its layer and its factor, "A" or "B"; None for a module
+    trained whole."""
     match = re.fullmatch(r"base_model\.model\.(.+)\.lora_([AB])\.weight", key)
     return None if match is None else (match[1], match[2])
 
 
 def _of_equal_norms(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """The same components with |A_j| about |B_j|, as training that goes on would move too much in the smaller factor.
+    """The same components with |A_j| about |B_j|, as training that goes on would move too much in
+    the smaller factor.
 
     By powers of two, so that nothing is rounded. A component that is zero in A or B stays.
     """
     sizes = a.norm(dim=1), b.norm(dim=0)
-    ratio = torch.where((sizes[0] > 0) & (sizes[1] > 0), (sizes[1] / sizes[0]).log2().div(2).round().exp2(), 1.0)
+    ratio = torch.where(
+        (sizes[0] > 0) & (sizes[1] > 0), (sizes[1] / sizes[0]).log2().div(2).round().exp2(), 1.0
+    )
     return a * ratio.unsqueeze(1), b / ratio
 
 
-def _with_ranks(config: LoraConfig, ranks: Mapping[str, int], scales: Mapping[str, float]) -> LoraConfig:
-    """`config` with these ranks, and with the alphas that give these scales by the plain rule alpha / rank.
+def _with_ranks(
+    config: LoraConfig, ranks: Mapping[str, int], scales: Mapping[str, float]
+) -> LoraConfig:
+    """`config` with these ranks, and with the alphas that give these scales by the plain rule alpha
+    / rank.
 
     r is the largest rank, which servers allot memory by.
     """
@@ -177,27 +207,33 @@ def _with_ranks(config: LoraConfig, ranks: Mapping[str, int], scales: Mapping[st
     config.r = max(ranks.values())
     config.lora_alpha = _alpha(mode(scales.values()), config.r)  # type: ignore[assignment]
     config.use_rslora = False
-    config.rank_pattern = {_pattern(name, ranks): rank for name, rank in ranks.items() if rank != config.r}
-    config.alpha_pattern = {_pattern(name, ranks): a for name, a in alphas.items() if a != config.lora_alpha}
+    config.rank_pattern = {
+        _pattern(name, ranks): rank for name, rank in ranks.items() if rank != config.r
+    }
+    config.alpha_pattern = {
+        _pattern(name, ranks): a for name, a in alphas.items() if a != config.lora_alpha
+    }
     # The initial values are overwritten when the adapter is loaded; some allow only certain ranks.
-    config.init_lora_weights, config.eva_config = True, None
+    config.init_lora_weights = True
+    config.eva_config = None
     return config
 
 
 def _alpha(scale: float, rank: int) -> float:
-    """scale * rank without the rounding of a division by the former rank, and an int if it is a whole number, as some
-    trainers accept no float."""
+    """scale * rank without the rounding of a division by the former rank, and an int if it is a
+    whole number, as some trainers accept no float."""
     alpha = float(f"{scale * rank:.12g}")
     return int(alpha) if alpha.is_integer() else alpha
 
 
 def _pattern(name: str, names: Iterable[str]) -> str:
-    """A key for rank_pattern that matches this name alone: PEFT also takes names that end in the key."""
+    """A key for rank_pattern that matches this name alone: PEFT also takes names that end in the
+    key."""
     return f"^{name}" if any(other.endswith(f".{name}") for other in names) else name
 
 
 def _targets(names: list[str], others: Iterable[str]) -> list[str] | str:
-    """target_modules that match these names and none of the `others`. PEFT also takes names that end in a name on
-    the list; it takes a single text as a regex of whole names."""
+    """target_modules that match these names and none of the `others`. PEFT also takes names that
+    end in a name on the list; it takes a single text as a regex of whole names."""
     caught = any(other.endswith(f".{name}") for name in names for other in others)
     return "|".join(map(re.escape, names)) if caught else names

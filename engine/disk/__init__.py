@@ -1,1 +1,2 @@
-"""Files that are either complete or absent: atomic writes, checkpoints, one process at a time in a folder."""
+"""Files that are either complete or absent: atomic writes, checkpoints, one process at a time in a
+folder."""

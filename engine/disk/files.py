@@ -20,7 +20,8 @@ def remove(path: Path) -> None:
 
 
 def stamp(path: Path) -> tuple[int, int] | None:
-    """A value that changes whenever the file is written (inode, time in ns); None if there is no such file."""
+    """A value that changes whenever the file is written (inode, time in ns); None if there is no
+    such file."""
     if not path.exists():
         return None
     status = path.stat()
@@ -46,7 +47,8 @@ def sync(path: Path) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Gives the body a temporary path to write a file to, and then replaces `path` by that file.
 
-    The file is synced to the disk first. A reader sees the old or the new content, never half of it.
+    The file is synced to the disk first. A reader sees the old or the new content, never half of
+    it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
@@ -62,7 +64,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a value as indented JSON, atomically. Raises ValueError for NaN and infinity, which JSON cannot hold."""
+    """Writes a value as indented JSON, atomically. Raises ValueError for NaN and infinity, which
+    JSON cannot hold."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
@@ -74,8 +77,8 @@ def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 def load_json(path: Path) -> Any:
     """The value in a JSON file.
 
-    Raises UserError that names the file when it cannot be read as JSON, or when one object gives a name twice: Python
-    would silently keep the last.
+    Raises UserError that names the file when it cannot be read as JSON, or when one object gives a
+    name twice: Python would silently keep the last.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_once)
@@ -84,7 +87,8 @@ def load_json(path: Path) -> Any:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file; empty when there is no such file. Raises UserError as `load_json` does."""
+    """The object in a file; empty when there is no such file. Raises UserError as `load_json`
+    does."""
     # exists() is also False if a parent of the path is a file.
     value = load_json(path) if path.exists() else {}
     if not isinstance(value, dict):
@@ -93,8 +97,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of these names and values. Raises ValueError for a name that is given twice: Python would keep the
-    last without a word."""
+    """The object of these names and values. Raises ValueError for a name that is given twice:
+    Python would keep the last without a word."""
     names = [name for name, _ in pairs]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"{twice[0]!r} is given twice in one object")
@@ -102,8 +106,8 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_json_lines(path: Path) -> list[Any]:
-    """The values in a file with one JSON value a line, without a last line that a kill cut in half; none when there is
-    no such file. Raises UserError that names a damaged file."""
+    """The values in a file with one JSON value a line, without a last line that a kill cut in half;
+    none when there is no such file. Raises UserError that names a damaged file."""
     try:
         text = path.read_text(encoding="utf-8") if path.exists() else ""
         return [json.loads(line) for line in text.split("\n")[:-1]]

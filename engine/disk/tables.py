@@ -19,18 +19,19 @@ def write_parquet(path: Path, table: "pd.DataFrame") -> None:
 
 
 def write_csv(path: Path, table: "pd.DataFrame") -> None:
-    """Writes a table to `path` as CSV, atomically, with a row of names, and with quotes around all texts.
+    """Writes a table to `path` as CSV, atomically, with a row of names, and with quotes around all
+    texts.
 
-    Without them, Python 3.11 leaves a text with a bare carriage return as it is, and readers take that for the end of
-    the row."""
+    Without them, Python 3.11 leaves a text with a bare carriage return as it is, and readers take
+    that for the end of the row."""
     write_text(path, table.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC))
 
 
 def read_parquet(path: Path, way_out: str, columns: Collection[str]) -> "pd.DataFrame":
     """The table in a parquet file, which must have these columns and may have others.
 
-    Raises UserError when the file is damaged, or a column is missing; the message names the file and ends with
-    `way_out`.
+    Raises UserError when the file is damaged, or a column is missing; the message names the file
+    and ends with `way_out`.
     """
     import pandas as pd
     from pyarrow import ArrowException

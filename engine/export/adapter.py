@@ -1,5 +1,6 @@
-"""Write the trained model in the forms that other programs load: a plain PEFT adapter, an adapter padded to one rank,
-merged weights, and the ranks without weights; beside the weights lie the tokenizer and generation_config.json."""
+"""Write the trained model in the forms that other programs load: a plain PEFT adapter, an adapter
+padded to one rank, merged weights, and the ranks without weights; beside the weights lie the
+tokenizer and generation_config.json."""
 
 import json
 import re
@@ -31,20 +32,24 @@ GENERATION_CONFIG = "generation_config.json"
 _README = """---
 library_name: peft
 ---
-The adapter in `adapter/` beside this folder, padded with zeros to rank {rank} in every layer, for servers that read no
-rank but `r` and no scale but `lora_alpha`: vLLM, SGLang, TGI. It computes the same. PEFT and transformers take the
-original, whose README.md is the model card.
+The adapter in `adapter/` beside this folder, padded with zeros to rank {rank} in every layer, for
+servers that read no rank but `r` and no scale but `lora_alpha`: vLLM, SGLang, TGI. It computes the
+same. PEFT and transformers take the original, whose README.md is the model card.
 """
 
 
 def save_all(
-    model: PeftModel, record: RankRecord, tokenizer: PreTrainedTokenizerBase, folder: RunFolder, config: WithLora,
+    model: PeftModel,
+    record: RankRecord,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: RunFolder,
+    config: WithLora,
     ends: Sequence[int] = (),
-) -> None:  # fmt: skip
+) -> None:
     """Writes adapter/, and adapter_padded/ and merged/ if `config` asks for them.
 
-    For a method that searches, also writes lora_config/ again, because the user may have edited the ranks. Merging
-    makes `model` unusable. `ends`: the tokens that end a language model's answer.
+    For a method that searches, also writes lora_config/ again, because the user may have edited the
+    ranks. Merging makes `model` unusable. `ends`: the tokens that end a language model's answer.
     """
     settings = model.peft_config[ADAPTER]
     assert isinstance(settings, LoraConfig)
@@ -60,13 +65,17 @@ def save_all(
 
 
 def save_adapter(
-    model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path, revision: str | None = None,
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    revision: str | None = None,
     ends: Sequence[int] = (),
-) -> None:  # fmt: skip
-    """Writes a plain PEFT adapter, with the tokenizer and the base's config.json (which names the classes) beside it.
+) -> None:
+    """Writes a plain PEFT adapter, with the tokenizer and the base's config.json (which names the
+    classes) beside it.
 
-    `revision`: the base model's revision on the hub; PEFT itself does not know which one was loaded. `ends`: see
-    `save_beside`.
+    `revision`: the base model's revision on the hub; PEFT itself does not know which one was
+    loaded. `ends`: see `save_beside`.
     """
     settings: Any = model.peft_config[ADAPTER]
     settings.revision = revision
@@ -80,33 +89,40 @@ def save_adapter(
     model.save_pretrained(str(folder), save_embedding_layers=False)
     base: Any = model.get_base_model()
     settings = copy(base.config)
-    if hasattr(settings, "quantization_config"):  # of a base in 4 bits; the adapter fits the plain base, too
+    # of a base in 4 bits; the adapter fits the plain base, too
+    if hasattr(settings, "quantization_config"):
         del settings.quantization_config
     settings.save_pretrained(str(folder))
     save_beside(base, tokenizer, folder, ends)
 
 
 def save_beside(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, ends: Sequence[int] = ()
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    ends: Sequence[int] = (),
 ) -> None:
-    """Writes the tokenizer as `save_tokenizer` does and, for a language model, generation_config.json.
+    """Writes the tokenizer as `save_tokenizer` does and, for a language model,
+    generation_config.json.
 
-    `ends`: the tokens that end an answer, at which programs that read that file then stop; empty: the base's own.
+    `ends`: the tokens that end an answer, at which programs that read that file then stop; empty:
+    the base's own.
     """
-    # What reads whole rows pads on the side on which it was trained; what writes texts keeps the tokenizer's own side.
+    # What reads whole rows pads on the side on which it was trained; what writes texts keeps the
+    # tokenizer's own side.
     save_tokenizer(tokenizer if model.can_generate() else for_batches(tokenizer), folder)
     if ends:
         settings: Any = model.generation_config
-        # Not by save_pretrained: in a changed configuration it would refuse what it accepts in an unchanged one, such
-        # as a temperature without sampling.
+        # Not by save_pretrained: in a changed configuration it would refuse what it accepts in an
+        # unchanged one, such as a temperature without sampling.
         text = settings.to_json_string(use_diff=True, keys_to_pop=["compile_config"])
         stops = ends[0] if len(ends) == 1 else list(ends)
         write_json(folder / GENERATION_CONFIG, json.loads(text) | {"eos_token_id": stops})
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Writes the tokenizer without the truncation and padding of its last call, by which programs that read
-    tokenizer.json alone would cut and pad their texts."""
+    """Writes the tokenizer without the truncation and padding of its last call, by which programs
+    that read tokenizer.json alone would cut and pad their texts."""
     if tokenizer.is_fast:
         plain: Any = tokenizer
         plain.backend_tokenizer.no_truncation()
@@ -115,12 +131,13 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
 
 
 def save_padded(adapter: Path, folder: Path, model: PeftModel) -> None:
-    """Writes the adapter in `adapter`, which is that of `model`, to `folder`, every layer padded by zero components to
-    the largest rank (see `padded` of engine/cut/cut.py).
+    """Writes the adapter in `adapter`, which is that of `model`, to `folder`, every layer padded by
+    zero components to the largest rank (see `padded` of engine/cut/cut.py).
 
-    A layer without LoRA gets an A and a B of zeros if layers of its kind in other blocks have LoRA, as some servers
-    ignore a kind of layer in all blocks if one block lacks it. target_modules are the last parts of the layers' names,
-    which every server can read, unless another layer's name ends in one of them, too.
+    A layer without LoRA gets an A and a B of zeros if layers of its kind in other blocks have LoRA,
+    as some servers ignore a kind of layer in all blocks if one block lacks it. target_modules are
+    the last parts of the layers' names, which every server can read, unless another layer's name
+    ends in one of them, too.
     """
     settings = LoraConfig.from_pretrained(str(adapter))
     config, weights = cut.padded(settings, load_file(adapter / SAFETENSORS_WEIGHTS_NAME))
@@ -143,11 +160,14 @@ def save_padded(adapter: Path, folder: Path, model: PeftModel) -> None:
 
 
 def _kind(layer: str) -> str:
-    """The part of a layer's name after the number of its block; the whole name outside the blocks."""
+    """The part of a layer's name after the number of its block; the whole name outside the
+    blocks."""
     return re.split(r"\.\d+\.", layer)[-1]
 
 
-def save_merged(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path, ends: Sequence[int] = ()) -> None:
+def save_merged(
+    model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path, ends: Sequence[int] = ()
+) -> None:
     """Writes the base model with the adapter merged in; `model` cannot be used afterwards.
 
     `ends`: see `save_beside`."""
@@ -157,22 +177,30 @@ def save_merged(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Pa
 
 
 def save_whole(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, ends: Sequence[int] = ()
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    ends: Sequence[int] = (),
 ) -> None:
     """Writes all weights of a model without LoRA, and its tokenizer. `ends`: see `save_beside`."""
     if hasattr(model.config, "gguf_file"):
-        del model.config.gguf_file  # the weights were read from a GGUF file, but are not written as one
+        # the weights were read from a GGUF file, but are not written as one
+        del model.config.gguf_file
     model.save_pretrained(str(folder))
     save_beside(model, tokenizer, folder, ends)
 
 
 def _untie(model: PeftModel) -> None:
-    """Gives each layer with LoRA that shares its weight (an output layer with the embedding) a weight of its own: PEFT
-    would add the update to both."""
+    """Gives each layer with LoRA that shares its weight (an output layer with the embedding) a
+    weight of its own: PEFT would add the update to both."""
     base: Any = model.get_base_model()
     for name, lora in lora_layers(model).items():
         layer: Any = lora.get_base_layer()
-        owners = [x for x, weight in base.named_parameters(remove_duplicate=False) if weight is layer.weight]
+        owners = [
+            x
+            for x, weight in base.named_parameters(remove_duplicate=False)
+            if weight is layer.weight
+        ]
         if any(not owner.startswith(f"{name}.") for owner in owners):
             layer.weight = nn.Parameter(layer.weight.detach().clone(), requires_grad=False)
             for config in (base.config, base.config.get_text_config()):

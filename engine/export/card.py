@@ -1,4 +1,5 @@
-"""adapter/README.md, the model card: the task, the result, the ranks, and how to load the adapter."""
+"""adapter/README.md, the model card: the task, the result, the ranks, and how to load the
+adapter."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,7 +37,8 @@ from transformers import AutoConfig, AutoTokenizer, {{ auto }}
 adapter = "."  # this folder
 settings = PeftConfig.from_pretrained(adapter)
 base = {{ auto }}.from_pretrained(
-    settings.base_model_name_or_path, revision=settings.revision or "main", config=AutoConfig.from_pretrained(adapter),
+    settings.base_model_name_or_path, revision=settings.revision or "main", \
+config=AutoConfig.from_pretrained(adapter),
     {{ options }},
 )
 model = PeftModel.from_pretrained(base, adapter).eval()
@@ -58,8 +60,11 @@ _TEXT = "tokenizer.decode(model.generate(input_ids=batch.input_ids, max_new_toke
 
 
 def save_card(run: Context, result: Mapping[str, Any], record: RankRecord) -> None:
-    """Writes adapter/README.md, after the other files of the result. `result`: the content of metrics.json."""
-    task, model, hub = run.task, run.config.model, hub_name(run.config.model)
+    """Writes adapter/README.md, after the other files of the result. `result`: the content of
+    metrics.json."""
+    task = run.task
+    model = run.config.model
+    hub = hub_name(run.config.model)
     causal = task if isinstance(task, Conversations) else None
     options = [f'dtype="{str(run.weights_dtype).removeprefix("torch.")}"']
     if model.name.endswith(GGUF):
@@ -69,28 +74,42 @@ def save_card(run: Context, result: Mapping[str, Any], record: RankRecord) -> No
     tags = [*([f"base_model:adapter:{hub}"] if hub else []), "lora", "transformers"]
     data = ModelCardData(base_model=hub, library_name="peft", tags=tags)
     card = ModelCard.from_template(
-        data, template_str=_CARD, name=run.config.name, facts=_facts(run, result, record), ranks=record.ranks,
-        base=model.name if portable_name(model.name) else Path(model.name).name,  # no path of this machine
+        data,
+        template_str=_CARD,
+        name=run.config.name,
+        facts=_facts(run, result, record),
+        ranks=record.ranks,
+        # no path of this machine
+        base=model.name if portable_name(model.name) else Path(model.name).name,
         revision=f", revision `{model.revision}`" if model.revision and hub else "",
-        form=f"The form of the {causal.form(run.tokenizer)}." if causal else "", auto=task.auto_class.__name__,
-        options=", ".join(options), texts=", ".join(['"..."'] * max(1, len(task.inputs_of(task.raw.train)))),
+        form=f"The form of the {causal.form(run.tokenizer)}." if causal else "",
+        auto=task.auto_class.__name__,
+        options=", ".join(options),
+        texts=", ".join(['"..."'] * max(1, len(task.inputs_of(task.raw.train)))),
         answer=_TEXT if causal else "model(**batch).logits",
-    )  # fmt: skip
-    write_text(run.folder.adapter / "README.md", str(card))  # never into the file itself: an old result may share it
+    )
+    # never into the file itself: an old result may share it
+    write_text(run.folder.adapter / "README.md", str(card))
 
 
 def _facts(run: Context, result: Mapping[str, Any], record: RankRecord) -> dict[str, str]:
-    config, scale = run.config, result.get("label_scale")
-    metrics = ", ".join(f"{name} {value:.4f}" for name, value in result["metrics"].items() if "." not in name)
+    config = run.config
+    scale = result.get("label_scale")
+    metrics = ", ".join(
+        f"{name} {value:.4f}" for name, value in result["metrics"].items() if "." not in name
+    )
     facts = {
         "task": f"{config.task.result_name} ({config.task.type})",
         "result": f"{metrics} on {result['split']}; loss {result['loss'] or 0:z.4f}",
         "method": f"{config.method}, seed {config.seed}",
-        "ranks": f"mean {record.mean_in_words} over {len(record.layers)} layers; scale {record.scale}",
+        "ranks": f"mean {record.mean_in_words} over {len(record.layers)} layers; scale "
+        f"{record.scale}",
         "size": f"{result['lora_parameters']:,} LoRA parameters",
     }
     if scale is not None and scale["in_head"]:
-        facts["predicts"] = "the label; load the model in fp32, as half precision may be too coarse for its numbers"
+        facts["predicts"] = (
+            "the label; load the model in fp32, as half precision may be too coarse for its numbers"
+        )
     elif scale is not None:
         facts["predicts"] = f"(label - {scale['mean']:.9g}) / {scale['deviation']:.9g}"
     return facts

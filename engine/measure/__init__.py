@@ -1,1 +1,2 @@
-"""What LoRA is worth on held-out rows: its gain, what fewer ranks keep of it, and the share of every layer."""
+"""What LoRA is worth on held-out rows: its gain, what fewer ranks keep of it, and the share of
+every layer."""

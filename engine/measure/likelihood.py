@@ -1,11 +1,13 @@
-"""Rows on which a model is measured, their log losses at any temperature, and what their errors are.
+"""Rows on which a model is measured, their log losses at any temperature, and what their errors
+are.
 
-Losses are computed from a few statistics per row, so that no logits are kept. An over-confident model has a large log
-loss even if it ranks the classes correctly, so raw losses would punish larger ranks: dividing the logits by one fitted
-temperature corrects this; in a regression, fitting the error's variance does.
+Losses are computed from a few statistics per row, so that no logits are kept. An over-confident
+model has a large log loss even if it ranks the classes correctly, so raw losses would punish larger
+ranks: dividing the logits by one fitted temperature corrects this; in a regression, fitting the
+error's variance does.
 
-Rows of one input (the references of a record, copies of a text) depend on each other: they share a group, which is
-never on both sides of a fold, and which counts as one draw in standard errors.
+Rows of one input (the references of a record, copies of a text) depend on each other: they share a
+group, which is never on both sides of a fold, and which counts as one draw in standard errors.
 """
 
 import math
@@ -24,8 +26,9 @@ from autolora.problems.tasks import Collate
 from autolora.problems.tasks.losses import IGNORED, summed_loss
 from autolora.problems.tasks.script_rows import Kind
 
-# Four temperatures per octave: a cubic spline through them gives the loss in between, to 1e-4 nats also with the
-# vocabulary of a language model. With two per octave, or with parabolas, it was off by up to 2e-2 there.
+# Four temperatures per octave: a cubic spline through them gives the loss in between, to 1e-4 nats
+# also with the vocabulary of a language model. With two per octave, or with parabolas, it was off
+# by up to 2e-2 there.
 _OCTAVE = 4
 
 
@@ -35,21 +38,26 @@ def _temperatures(lowest: int, highest: int) -> np.ndarray:
 
 
 TEMPERATURES = _temperatures(-3, 4)
-"""For classes. A head that was hardly trained is so unsure that it needs a temperature below 1/2."""
+"""For classes. A head that was hardly trained is so unsure that it needs a temperature below
+1/2."""
 _PRICE = 0.5
-"""What a temperature below 1 costs, in nats times the square of its octaves below 1. Without it, rows that a model
-gets all right would want a temperature of 0, at which one wrong row among the other rows would decide their loss."""
+"""What a temperature below 1 costs, in nats times the square of its octaves below 1. Without it,
+rows that a model gets all right would want a temperature of 0, at which one wrong row among the
+other rows would decide their loss."""
 _OF_TOKENS = _temperatures(-1, 2)
 """Fewer for language models, as each costs two passes over the scores of a whole vocabulary."""
-# How many logits are processed at a time. On a CPU, this many fit into the processor's cache, where each pass over
-# them takes a tenth of the time, and no new memory is requested. A GPU gets larger parts.
-_SCORES_IN_CACHE, _SCORES_ON_GPU = 2**18, 2**25
+# How many logits are processed at a time. On a CPU, this many fit into the processor's cache, where
+# each pass over them takes a tenth of the time, and no new memory is requested. A GPU gets larger
+# parts.
+_SCORES_IN_CACHE = 2**18
+_SCORES_ON_GPU = 2**25
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Encoded rows. `data`: gives rows by their numbers (`__getitems__`); `collate`: makes a batch with `labels` of
-    them. `lengths`: tokens of each row [rows]. `groups`: the number of each row's group, from 0 [rows]."""
+    """Encoded rows. `data`: gives rows by their numbers (`__getitems__`); `collate`: makes a batch
+    with `labels` of them. `lengths`: tokens of each row [rows]. `groups`: the number of each row's
+    group, from 0 [rows]."""
 
     data: Any
     collate: Collate
@@ -62,11 +70,13 @@ class Rows:
         return cls(data, collate, np.asarray(data["length"]), numbered(data["group"][:]))
 
     @classmethod
-    def drawn(cls, data: Any, collate: Collate, numbers: Sequence[int] | np.ndarray, most: int, seed: int) -> Self:
+    def drawn(
+        cls, data: Any, collate: Collate, numbers: Sequence[int] | np.ndarray, most: int, seed: int
+    ) -> Self:
         """Up to `most` of the rows with these numbers, drawn by `seed`, in random order.
 
-        Rows are drawn, not groups, so that a group has no more weight than its rows give it; drawn rows of one group
-        follow each other."""
+        Rows are drawn, not groups, so that a group has no more weight than its rows give it; drawn
+        rows of one group follow each other."""
         drawn = np.random.default_rng(seed).permutation(numbers)[:most]
         groups = data["group"][:]
         together = np.argsort(numbered([groups[int(number)] for number in drawn]), kind="stable")
@@ -87,14 +97,21 @@ class Rows:
     def some(self, most: int) -> "Rows":
         """The first `most` rows."""
         numbers = range(min(most, len(self)))
-        return Rows(self.data.select(numbers), self.collate, self.lengths[:most], self.groups[:most])
+        return Rows(
+            self.data.select(numbers), self.collate, self.lengths[:most], self.groups[:most]
+        )
 
     def folds(self, count: int) -> np.ndarray:
-        """The fold of each row [rows]: `count` folds of whole groups, in the order of the groups, whose borders come
-        as close to equal numbers of rows as groups allow. There are at most as many folds as groups."""
+        """The fold of each row [rows]: `count` folds of whole groups, in the order of the groups,
+        whose borders come as close to equal numbers of rows as groups allow. There are at most as
+        many folds as groups."""
         ends = np.cumsum(np.bincount(self.groups))
         wanted = len(self) * np.arange(1, count) / count
-        last = {int(np.abs(ends[:-1] - place).argmin()) for place in wanted} if len(ends) > 1 else set()
+        last = (
+            {int(np.abs(ends[:-1] - place).argmin()) for place in wanted}
+            if len(ends) > 1
+            else set()
+        )
         fold: np.ndarray = np.searchsorted(sorted(last), self.groups, side="left")
         return fold
 
@@ -106,14 +123,15 @@ class Rows:
     def draws(self, folds: np.ndarray, size: int, least: int) -> list[list[int]]:
         """Independent draws of whole groups: the rows of each draw, all of one fold.
 
-        A draw has at most `size` rows, unless one group has more; there are at least `least` draws if there are as
-        many groups of one size."""
+        A draw has at most `size` rows, unless one group has more; there are at least `least` draws
+        if there are as many groups of one size."""
         found: list[list[int]] = []
         count = int(folds.max()) + 1
         for fold in range(count):
             rows = np.flatnonzero(folds == fold)
             rows = rows[np.argsort(self.groups[rows], kind="stable")]
-            most, draw = max(1, min(size, len(rows) * count // least)), list[int]()
+            most = max(1, min(size, len(rows) * count // least))
+            draw = list[int]()
             for group in np.split(rows, 1 + np.flatnonzero(np.diff(self.groups[rows]))):
                 if draw and len(draw) + len(group) > most:
                     found.append(draw)
@@ -124,8 +142,8 @@ class Rows:
 
 
 class Categorical:
-    """The log loss of class labels, one for each row or for each token (-100: no label), in nats; logits are divided
-    by the temperature. A row's weight is the number of its labels.
+    """The log loss of class labels, one for each row or for each token (-100: no label), in nats;
+    logits are divided by the temperature. A row's weight is the number of its labels.
 
     `shifted`: the logits of a token predict the label of the next token.
     """
@@ -140,13 +158,15 @@ class Categorical:
         return len(self.grid)
 
     def labelled_positions(self, labels: Tensor) -> Tensor | None:
-        """The positions of tokens, ascending, whose logits predict a label of this batch; None if all are needed."""
+        """The positions of tokens, ascending, whose logits predict a label of this batch; None if
+        all are needed."""
         if not self.shifted:
             return None
         return (labels[:, 1:] != IGNORED).any(dim=0).nonzero()[:, 0]
 
     def statistics(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The statistics from which `losses` are computed [rows, numbers], and the weight of each row [rows]."""
+        """The statistics from which `losses` are computed [rows, numbers], and the weight of each
+        row [rows]."""
         scores, targets = (logits[:, :-1], labels[:, 1:]) if self.shifted else (logits, labels)
         sums = torch.zeros(len(logits), len(self.grid), device=logits.device)
         most = _SCORES_IN_CACHE if logits.device.type == "cpu" else _SCORES_ON_GPU
@@ -156,10 +176,12 @@ class Categorical:
         return sums, self.weights(logits, labels).to(sums)
 
     def _at_every_temperature(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """The losses [labels, temperatures] of labels [labels]; overwrites the scores [labels, classes].
+        """The losses [labels, temperatures] of labels [labels]; overwrites the scores [labels,
+        classes].
 
-        In log sum exp(z / T), exp(z / T) is computed only for the temperatures of the last octave. Each lower octave
-        squares the values of the one above: exp(z / T) is the square of exp(z / 2T), up to rounding.
+        In log sum exp(z / T), exp(z / T) is computed only for the temperatures of the last octave.
+        Each lower octave squares the values of the one above: exp(z / T) is the square of exp(z /
+        2T), up to rounding.
         """
         below = scores.sub_(scores.amax(dim=1, keepdim=True))
         own = below.gather(1, targets.unsqueeze(1))
@@ -177,14 +199,18 @@ class Categorical:
         return known.view(len(labels), -1).sum(dim=1)
 
     def loss(self, logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
-        """The loss at this temperature, summed over all labels of a batch. Differentiable scalar."""
+        """The loss at this temperature, summed over all labels of a batch. Differentiable
+        scalar."""
         scores, targets = self._labelled(logits, labels)
         return summed_loss(scores, targets, temperature=temperature)
 
-    def drawn_slope(self, logits: Tensor, labels: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
-        """A scalar whose slope v with respect to the logits of a label is drawn so that E[v v'] is the second
-        derivative of that label's loss. Its slope with respect to any inner tensor then has the Gauss-Newton matrix of
-        the loss as its second moment; one backward pass draws it for all rows. With random signs e,
+    def drawn_slope(
+        self, logits: Tensor, labels: Tensor, temperature: float, generator: torch.Generator
+    ) -> Tensor:
+        """A scalar whose slope v with respect to the logits of a label is drawn so that E[v v'] is
+        the second derivative of that label's loss. Its slope with respect to any inner tensor then
+        has the Gauss-Newton matrix of the loss as its second moment; one backward pass draws it for
+        all rows. With random signs e,
         v = (diag(p)^1/2 - p p^1/2') e has the moment diag(p) - p p'."""
         scores, _ = self._labelled(logits, labels)
         scaled = scores.float() / temperature
@@ -193,13 +219,15 @@ class Categorical:
         return ((drawn - p * drawn.sum(dim=-1, keepdim=True)) * scaled).sum()
 
     def fitted(self, statistics: Tensor, weights: Tensor) -> float:
-        """The temperature at which the loss of these rows is smallest; NaN if a loss is not finite. One below 1 must
-        be worth its price (_PRICE)."""
+        """The temperature at which the loss of these rows is smallest; NaN if a loss is not finite.
+        One below 1 must be worth its price (_PRICE)."""
         sums = statistics.double().sum(dim=0).numpy()
         if not np.isfinite(sums).all():
             return math.nan
         best = self._lowest(sums)
-        return best if best >= 1 else min(1.0, self._lowest(sums + _PRICE * np.log2(self.grid) ** 2))
+        return (
+            best if best >= 1 else min(1.0, self._lowest(sums + _PRICE * np.log2(self.grid) ** 2))
+        )
 
     def _lowest(self, sums: np.ndarray) -> float:
         """The temperature at which a spline through these sums [temperatures] is lowest."""
@@ -213,7 +241,8 @@ class Categorical:
 
     def losses(self, statistics: Tensor, temperature: float, weights: Tensor) -> Tensor:
         """The loss of each row at this temperature, summed over its labels [rows]."""
-        if math.isnan(temperature):  # the losses were not finite: the model diverged, about which the caller warns
+        # the losses were not finite: the model diverged, about which the caller warns
+        if math.isnan(temperature):
             return torch.full_like(weights, math.nan, dtype=torch.float64)
         last = len(self.grid) - 1
         place = min(max(math.log2(temperature / self.grid[0]) * _OCTAVE, 0.0), last)
@@ -224,14 +253,15 @@ class Categorical:
     def _labelled(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [labels, classes] and labels [labels] of all positions that have a label."""
         if self.shifted:
-            logits, labels = logits[:, :-1], labels[:, 1:]
+            logits = logits[:, :-1]
+            labels = labels[:, 1:]
         known = labels != IGNORED
         return logits[known], labels[known]
 
 
 class Gaussian:
-    """The log loss of numbers, one per row, with a normal error, whose variance serves as temperature. The methods are
-    those of Categorical."""
+    """The log loss of numbers, one per row, with a normal error, whose variance serves as
+    temperature. The methods are those of Categorical."""
 
     width = 1
 
@@ -252,7 +282,9 @@ class Gaussian:
         squared, weights = self.statistics(logits, labels)
         return self._nats(squared.flatten(), temperature, weights).sum()
 
-    def drawn_slope(self, logits: Tensor, labels: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+    def drawn_slope(
+        self, logits: Tensor, labels: Tensor, temperature: float, generator: torch.Generator
+    ) -> Tensor:
         found = logits.float().view(len(labels)) / math.sqrt(temperature)
         return (found * _signs(found, generator)).sum()
 
@@ -276,27 +308,32 @@ Likelihood = Categorical | Gaussian
 
 
 def likelihood_of(kind: Kind) -> Likelihood:
-    """The Likelihood for a task's labels. The task's rows must be loaded, as its head may depend on them."""
+    """The Likelihood for a task's labels. The task's rows must be loaded, as its head may depend on
+    them."""
     if kind.head().get("problem_type") == "regression":
         return Gaussian()
     return Categorical(shifted=kind.peft_type == TaskType.CAUSAL_LM)
 
 
 def _by_group(values: Tensor, groups: np.ndarray) -> Tensor:
-    """The sums of values [rows, ...] over the rows of each group [groups, ...]; `groups`: a number for each row."""
+    """The sums of values [rows, ...] over the rows of each group [groups, ...]; `groups`: a number
+    for each row."""
     sums = torch.zeros(int(groups.max()) + 1, *values.shape[1:], dtype=values.dtype)
     return sums.index_add_(0, torch.tensor(groups), values)
 
 
 def ratio_error(sums: Tensor, weights: Tensor, groups: np.ndarray | None = None) -> Tensor:
-    """The standard error of sum(sums) / sum(weights) over independent draws [draws, ...] of different weights [draws].
+    """The standard error of sum(sums) / sum(weights) over independent draws [draws, ...] of
+    different weights [draws].
 
-    `groups`: a number for each draw; draws with the same number depend on each other, and count as one. If all have
-    the same number, each counts as a draw, as in `rows.numbered`. Infinite if there is only one draw.
+    `groups`: a number for each draw; draws with the same number depend on each other, and count as
+    one. If all have the same number, each counts as a draw, as in `rows.numbered`. Infinite if
+    there is only one draw.
     """
     if groups is not None and groups.min() < groups.max():
         return ratio_error(_by_group(sums, groups), _by_group(weights, groups))
-    draws, total = len(weights), weights.sum()
+    draws = len(weights)
+    total = weights.sum()
     if draws < 2:
         return torch.full_like(sums[0], float("inf"))
     by = weights.view(-1, *[1] * (sums.dim() - 1))
@@ -307,11 +344,12 @@ def ratio_error(sums: Tensor, weights: Tensor, groups: np.ndarray | None = None)
 
 @dataclass(frozen=True)
 class Judged:
-    """The losses of all rows, those of each fold at the temperature that was fitted on the other folds.
+    """The losses of all rows, those of each fold at the temperature that was fitted on the other
+    folds.
 
-    `losses`: of each row, summed over its labels, in nats [rows]. `weights`: labels of each row [rows]. `groups`: the
-    number of the group of each row [rows]; rows of one group depend on each other, and count as one draw in standard
-    errors. None: each row is a draw."""
+    `losses`: of each row, summed over its labels, in nats [rows]. `weights`: labels of each row
+    [rows]. `groups`: the number of the group of each row [rows]; rows of one group depend on each
+    other, and count as one draw in standard errors. None: each row is a draw."""
 
     losses: Tensor
     weights: Tensor
@@ -323,19 +361,27 @@ class Judged:
         return float(self.losses.sum() / self.weights.sum())
 
     def above(self, other: "Judged") -> tuple[float, float]:
-        """The mean loss minus that of `other` on the same rows, and the standard error of the difference."""
+        """The mean loss minus that of `other` on the same rows, and the standard error of the
+        difference."""
         rows = self.losses - other.losses
-        return float(rows.sum() / self.weights.sum()), float(ratio_error(rows, self.weights, self.groups))
+        return float(rows.sum() / self.weights.sum()), float(
+            ratio_error(rows, self.weights, self.groups)
+        )
 
 
 def cross_fitted(
-    likelihood: Likelihood, statistics: Sequence[Tensor], weights: Tensor, folds: np.ndarray,
+    likelihood: Likelihood,
+    statistics: Sequence[Tensor],
+    weights: Tensor,
+    folds: np.ndarray,
     groups: np.ndarray | None = None,
-) -> Judged:  # fmt: skip
-    """The losses of each fold's rows with what the other folds chose: the temperature, and one of the candidates.
+) -> Judged:
+    """The losses of each fold's rows with what the other folds chose: the temperature, and one of
+    the candidates.
 
-    `statistics`: a tensor [rows, numbers] for each candidate (such as two heads), in which every row was measured with
-    what the folds beside its own chose. `folds`: the fold of each row [rows]. `groups`: as in `Judged`.
+    `statistics`: a tensor [rows, numbers] for each candidate (such as two heads), in which every
+    row was measured with what the folds beside its own chose. `folds`: the fold of each row [rows].
+    `groups`: as in `Judged`.
     """
     losses = torch.zeros_like(weights)
     for fold in range(int(folds.max()) + 1):
@@ -351,12 +397,16 @@ def cross_fitted(
     return Judged(losses, weights, groups)
 
 
-def calibrated(likelihood: Likelihood, statistics: Tensor, weights: Tensor, groups: np.ndarray) -> Judged | None:
-    """The losses of held-out rows with these statistics [rows, numbers]; None if one half of them has no label.
+def calibrated(
+    likelihood: Likelihood, statistics: Tensor, weights: Tensor, groups: np.ndarray
+) -> Judged | None:
+    """The losses of held-out rows with these statistics [rows, numbers]; None if one half of them
+    has no label.
 
-    `weights`: as in `Judged`; `groups`: the number of the group of each row, counted in their order [rows]. The rows
-    of every other group are one half; the loss of each half is taken at the temperature that was fitted on the other.
-    Without a temperature, the log loss would mostly measure over-confidence, which grows with the model's size.
+    `weights`: as in `Judged`; `groups`: the number of the group of each row, counted in their order
+    [rows]. The rows of every other group are one half; the loss of each half is taken at the
+    temperature that was fitted on the other. Without a temperature, the log loss would mostly
+    measure over-confidence, which grows with the model's size.
     """
     halves = groups % 2
     if min(float(weights[torch.from_numpy(halves == half)].sum()) for half in (0, 1)) == 0:
@@ -365,11 +415,14 @@ def calibrated(likelihood: Likelihood, statistics: Tensor, weights: Tensor, grou
 
 
 def kept(point: Judged, whole: Judged, without: Judged) -> tuple[float, float]:
-    """The part of the gain that a cut keeps, 1 - (L - L_whole) / (L_without - L_whole), and its standard error.
+    """The part of the gain that a cut keeps, 1 - (L - L_whole) / (L_without - L_whole), and its
+    standard error.
 
-    Both differences are over the same rows, so the standard error comes from their combination in each row.
+    Both differences are over the same rows, so the standard error comes from their combination in
+    each row.
     """
-    (lost, _), (gain, _) = point.above(whole), without.above(whole)
+    (lost, _) = point.above(whole)
+    (gain, _) = without.above(whole)
     if gain == 0:  # the model learned nothing, so there is nothing to keep
         return 0.0, 0.0
     share = lost / gain

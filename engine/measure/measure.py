@@ -1,15 +1,18 @@
-"""Measure a model with LoRA on held-out rows: the gain, what fewer ranks keep of it, and what each layer is worth.
+"""Measure a model with LoRA on held-out rows: the gain, what fewer ranks keep of it, and what each
+layer is worth.
 
-What is chosen (a basis, a temperature, components, a head) is chosen on all folds of the rows but one, and judged on
-that one. Shares divide the gain among LoRA's components and the head:
+What is chosen (a basis, a temperature, components, a head) is chosen on all folds of the rows but
+one, and judged on that one. Shares divide the gain among LoRA's components and the head:
 
-    s_lj = - integral over t in 0..1 of dL_val/dg_lj, where all gates are t        (the Aumann-Shapley value)
+    s_lj = - integral over t in 0..1 of dL_val/dg_lj, where all gates are t
 
-The integrand is the direct gradient of the outer problem (AutoLoRA Eq. 5), but with respect to the gates, not to beta:
-the softmax in each layer lets beta see only how its components differ, not what they have in common. While the gates
-open, the head moves from the one that was trained alone to the searched one; its part of the integral is its share.
-All shares sum to L_val at t = 0 minus L_val at t = 1, at one temperature. They are not in the paper. The share of a
-whole layer does not depend on the basis of its LoRA; that of a component does.
+This is the Aumann-Shapley value. The integrand is the direct gradient of the outer problem
+(AutoLoRA Eq. 5), but with respect to the gates, not to beta: the softmax in each layer lets beta
+see only how its components differ, not what they have in common. While the gates open, the head
+moves from the one that was trained alone to the searched one; its part of the integral is its
+share. All shares sum to L_val at t = 0 minus L_val at t = 1, at one temperature. They are not in
+the paper. The share of a whole layer does not depend on the basis of its LoRA; that of a component
+does.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -34,23 +37,35 @@ from autolora.engine.cut.basis import (
     uneven_ranks,
 )
 from autolora.engine.measure.evidence import BudgetPoint, CurvePoint, Evidence, reference_of
-from autolora.engine.measure.likelihood import Judged, Likelihood, Rows, cross_fitted, kept, ratio_error
+from autolora.engine.measure.likelihood import (
+    Judged,
+    Likelihood,
+    Rows,
+    cross_fitted,
+    kept,
+    ratio_error,
+)
 from autolora.problems.gates import moments
 from autolora.problems.machine.compute import Compute
 from autolora.problems.machine.processes import ALONE, Processes
 
 WITH_GRADIENT = 2
-"""A pass with a gradient costs about as much as this many passes without: weights need no gradient, only the gates."""
+"""A pass with a gradient costs about as much as this many passes without: weights need no gradient,
+only the gates."""
 NODES = 3
-"""How many values of t the Gauss-Legendre rule takes; with 3 it integrates polynomials up to degree 5 exactly. Each
-costs two passes over all rows; on SmolLM2-135M three miss the fall of the loss by 1.3 %."""
+"""How many values of t the Gauss-Legendre rule takes; with 3 it integrates polynomials up to degree
+5 exactly. Each costs two passes over all rows; on SmolLM2-135M three miss the fall of the loss by
+1.3 %."""
 EXACT = 0.02
-"""If the shares miss the measured fall of the loss by more than this part of it, the nodes are doubled once."""
+"""If the shares miss the measured fall of the loss by more than this part of it, the nodes are
+doubled once."""
 LEAST_DRAWS = 20
-"""The standard error of shares comes from the spread of at least this many draws, if there are enough groups."""
+"""The standard error of shares comes from the spread of at least this many draws, if there are
+enough groups."""
 HEADS = (1.0, 0.5)
-"""The heads with which the components of a budget are measured: the searched one, and the one halfway to the head
-alone. Components may lie in few layers, and others that the searched head relies on may be missing."""
+"""The heads with which the components of a budget are measured: the searched one, and the one
+halfway to the head alone. Components may lie in few layers, and others that the searched head
+relies on may be missing."""
 
 Batch = tuple[list[int], dict[str, Any], Tensor]
 """The numbers of a batch's rows, the model's inputs, and the labels."""
@@ -62,15 +77,18 @@ class NotFinite(ValueError):
 
 @dataclass(frozen=True)
 class Moments:
-    """The second moments of LoRA in each fold: sums over tokens of h h' and of u u' [folds, layers, k, k].
+    """The second moments of LoRA in each fold: sums over tokens of h h' and of u u' [folds,
+    layers, k, k].
 
-    h = A x are a layer's inputs as A shows them, and u is the slope of the loss with respect to h."""
+    h = A x are a layer's inputs as A shows them, and u is the slope of the loss with respect to
+    h."""
 
     inputs: Tensor
     slopes: Tensor
 
     def bases(self, gated: Gated, without: int | None = None) -> list[Basis]:
-        """The balanced basis of each layer by the rows of all folds but `without` (None: by all rows)."""
+        """The balanced basis of each layer by the rows of all folds but `without` (None: by all
+        rows)."""
         used = [fold for fold in range(len(self.inputs)) if fold != without] or [0]
         sums = [of[used].sum(dim=0) for of in (self.inputs, self.slopes)]
         return [
@@ -81,10 +99,11 @@ class Moments:
 
 @dataclass(frozen=True)
 class Shares:
-    """The shares of the components from independent draws of whole groups, and that of the head over all draws.
+    """The shares of the components from independent draws of whole groups, and that of the head
+    over all draws.
 
-    `sums`: over the labels of each draw, in nats [draws, layers, k]. `weights`: labels of each draw [draws]. `folds`:
-    the fold of each draw [draws]. `head`: in nats per label.
+    `sums`: over the labels of each draw, in nats [draws, layers, k]. `weights`: labels of each draw
+    [draws]. `folds`: the fold of each draw [draws]. `head`: in nats per label.
     """
 
     sums: Tensor
@@ -101,15 +120,17 @@ class Shares:
         return ratio_error(self.sums, self.weights)
 
     def part_error(self) -> Tensor:
-        """The standard error of each mean share divided by the sum of all of them [layers, k]. A row that raises all
-        shares alike says nothing about the parts. The sum must be above 0."""
+        """The standard error of each mean share divided by the sum of all of them [layers, k]. A
+        row that raises all shares alike says nothing about the parts. The sum must be above 0."""
         whole = self.sums.sum(dim=(1, 2), keepdim=True)
         parts = self.sums.sum(dim=0) / whole.sum()
-        return ratio_error(self.sums - parts * whole, self.weights) * self.weights.sum() / whole.sum()
+        return (
+            ratio_error(self.sums - parts * whole, self.weights) * self.weights.sum() / whole.sum()
+        )
 
     def by_layer(self) -> "Shares":
-        """The shares of whole layers [draws, layers, 1]. Their errors are not sums of the components' errors, as those
-        depend on each other."""
+        """The shares of whole layers [draws, layers, 1]. Their errors are not sums of the
+        components' errors, as those depend on each other."""
         return replace(self, sums=self.sums.sum(dim=2, keepdim=True))
 
     def total(self) -> float:
@@ -117,7 +138,8 @@ class Shares:
         return float(self.mean().sum()) + self.head
 
     def without(self, fold: int) -> "Shares":
-        """The components' shares on the draws of the other folds; of the head's nothing is known there."""
+        """The components' shares on the draws of the other folds; of the head's nothing is known
+        there."""
         rest = self.folds != fold
         if not rest.any():
             return self
@@ -125,7 +147,8 @@ class Shares:
         return Shares(self.sums[own], self.weights[own], self.folds[rest], float("nan"))
 
     def columns(self) -> dict[str, Tensor]:
-        """The values of the fields of ranks.json's layers that hold shares, a row for each layer."""
+        """The values of the fields of ranks.json's layers that hold shares, a row for each
+        layer."""
         of_layers = self.by_layer()
         found = {
             "share": self.mean(),
@@ -142,10 +165,11 @@ class Shares:
 class Passes:
     """How rows go through a model: dropout is off, autocast is on.
 
-    `batch`: rows of similar length that go through at a time, if no gradient is taken. Several processes divide the
-    batches among themselves, and each gets the results of all rows. `check` may raise, to stop. Progress is counted in
-    rows times passes, where a pass with a gradient counts as WITH_GRADIENT passes: `advance` is told what was done,
-    `extend` what has to be done beyond the plan.
+    `batch`: rows of similar length that go through at a time, if no gradient is taken. Several
+    processes divide the batches among themselves, and each gets the results of all rows. `check`
+    may raise, to stop. Progress is counted in rows times passes, where a pass with a gradient
+    counts as WITH_GRADIENT passes: `advance` is told what was done, `extend` what has to be done
+    beyond the plan.
     """
 
     rows: Rows
@@ -158,7 +182,8 @@ class Passes:
     extend: Callable[[int], None] = lambda count: None
 
     def telling(self, step: Callable[[int], None], extend: Callable[[int], None]) -> Self:
-        """The same passes with a bar: `step` is told how much is done, `extend` how much more there will be to do."""
+        """The same passes with a bar: `step` is told how much is done, `extend` how much more there
+        will be to do."""
         done = 0
 
         def advance(count: int) -> None:
@@ -169,7 +194,8 @@ class Passes:
         return replace(self, advance=advance, extend=extend)
 
     def statistics(self, model: nn.Module) -> tuple[Tensor, Tensor]:
-        """The likelihood's statistics of every row [rows, numbers], and the rows' weights [rows]; on the CPU."""
+        """The likelihood's statistics of every row [rows, numbers], and the rows' weights [rows];
+        on the CPU."""
         model.eval()
         found, weights = self._zeros()
         for _, batch in self._batches(self.rows.by_length(np.arange(len(self.rows)), self.batch)):
@@ -177,14 +203,19 @@ class Passes:
         statistics, counts = self.processes.summed([found, weights])
         return statistics, counts
 
-    def of_cuts(self, gated: Gated, folds: np.ndarray, cuts: Sequence[Sequence[Cut]]) -> tuple[list[Tensor], Tensor]:
-        """The statistics of every row [rows, numbers] for each of `cuts`, and the rows' weights [rows].
+    def of_cuts(
+        self, gated: Gated, folds: np.ndarray, cuts: Sequence[Sequence[Cut]]
+    ) -> tuple[list[Tensor], Tensor]:
+        """The statistics of every row [rows, numbers] for each of `cuts`, and the rows' weights
+        [rows].
 
         A cut is given for each fold: what the other folds chose for it."""
         gated.model.eval()
         pairs = [self._zeros() for _ in cuts]
         for fold in range(int(folds.max()) + 1):
-            batches = list(self._batches(self.rows.by_length(np.flatnonzero(folds == fold), self.batch)))
+            batches = list(
+                self._batches(self.rows.by_length(np.flatnonzero(folds == fold), self.batch))
+            )
             for of_folds, (found, weights) in zip(cuts, pairs, strict=True):
                 with gated.at(of_folds[fold]):
                     for _, batch in batches:
@@ -195,11 +226,17 @@ class Passes:
     def moments(self, gated: Gated, folds: np.ndarray, temperature: float, batch: int) -> Moments:
         """The moments of the whole model's LoRA, as it lies, `batch` rows at a time.
 
-        u is drawn so that its moment is that of the Gauss-Newton matrix of the loss (`drawn_slope`). Tokens that the
-        loss does not depend on, such as padding, do not count: there u is 0."""
-        count, k = int(folds.max()) + 1, gated.k
+        u is drawn so that its moment is that of the Gauss-Newton matrix of the loss
+        (`drawn_slope`). Tokens that the loss does not depend on, such as padding, do not count:
+        there u is 0."""
+        count = int(folds.max()) + 1
+        k = gated.k
         found = torch.zeros(2, count, len(gated.ranks), k, k, dtype=torch.float64)
-        batches = [one for fold in range(count) for one in self.rows.by_length(np.flatnonzero(folds == fold), batch)]
+        batches = [
+            one
+            for fold in range(count)
+            for one in self.rows.by_length(np.flatnonzero(folds == fold), batch)
+        ]
         gated.model.eval()
         for number, (own, given, labels) in self._batches(batches):
             with gated.seen() as seen:
@@ -207,26 +244,41 @@ class Passes:
                     logits, told = self.labelled_logits(gated.model, given, labels)
                 generator = torch.Generator().manual_seed(number)
                 value = self.likelihood.drawn_slope(logits, told, temperature, generator)
-                forward = list(seen)  # a block that is computed again in the backward pass is seen once more
+                # a block that is computed again in the backward pass is seen once more
+                forward = list(seen)
                 slopes = torch.autograd.grad(value, [h for _, h in forward], allow_unused=True)
             for (name, h), u in zip(forward, slopes, strict=True):
                 if u is not None:
                     rank = h.shape[-1]
-                    found[:, folds[own[0]], gated.names.index(name), :rank, :rank] += moments(h.detach(), u)
+                    found[:, folds[own[0]], gated.names.index(name), :rank, :rank] += moments(
+                        h.detach(), u
+                    )
             self.advance(len(own) * WITH_GRADIENT)
         return Moments(*self.processes.summed(list(found)))
 
     def shares(
-        self, gated: Gated, folds: np.ndarray, temperature: float, batch: int, nodes: int, least: int
-    ) -> Shares:  # fmt: skip
-        """The shares of every component and of the head, from at least `least` random draws of whole groups, by the
-        Gauss-Legendre rule with this many `nodes`, at most `batch` rows at a time."""
+        self,
+        gated: Gated,
+        folds: np.ndarray,
+        temperature: float,
+        batch: int,
+        nodes: int,
+        least: int,
+    ) -> Shares:
+        """The shares of every component and of the head, from at least `least` random draws of
+        whole groups, by the Gauss-Legendre rule with this many `nodes`, at most `batch` rows at a
+        time."""
         places, parts = np.polynomial.legendre.leggauss(nodes)
         line = list(zip(((places + 1) / 2).tolist(), (parts / 2).tolist(), strict=True))
         draws = self.rows.draws(folds, batch, least)
         sums = torch.zeros(len(draws), len(gated.ranks), gated.k, dtype=torch.float64)
-        weights, head = torch.zeros(len(draws), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
-        parts_of = [(draw, rows[i : i + batch]) for draw, rows in enumerate(draws) for i in range(0, len(rows), batch)]
+        weights = torch.zeros(len(draws), dtype=torch.float64)
+        head = torch.zeros((), dtype=torch.float64)
+        parts_of = [
+            (draw, rows[i : i + batch])
+            for draw, rows in enumerate(draws)
+            for i in range(0, len(rows), batch)
+        ]
         gated.model.eval()
         for number, loaded in self._batches([rows for _, rows in parts_of]):
             draw, own = parts_of[number]
@@ -237,19 +289,31 @@ class Passes:
             weights[draw] += counted
             self.advance(len(own) * WITH_GRADIENT * nodes)
         sums, weights, head = self.processes.summed([sums, weights, head])
-        return Shares(sums, weights, folds[[rows[0] for rows in draws]], float(head / weights.sum()))
+        return Shares(
+            sums, weights, folds[[rows[0] for rows in draws]], float(head / weights.sum())
+        )
 
-    def _slopes(self, gated: Gated, batch: Batch, temperature: float, t: float) -> tuple[Tensor, float, float]:
-        """dL/dg of a batch where all gates are t [layers, k], dL/dt through the head, and the batch's labels."""
-        values = torch.full((len(gated.ranks), gated.k), t, device=self.compute.device, requires_grad=True)
+    def _slopes(
+        self, gated: Gated, batch: Batch, temperature: float, t: float
+    ) -> tuple[Tensor, float, float]:
+        """dL/dg of a batch where all gates are t [layers, k], dL/dt through the head, and the
+        batch's labels."""
+        values = torch.full(
+            (len(gated.ranks), gated.k), t, device=self.compute.device, requires_grad=True
+        )
         with gated.at(Cut(values, head=t)):
             with self.compute.autocast():
                 logits, told = self.labelled_logits(gated.model, batch[1], batch[2])
             loss = self.likelihood.loss(logits, told, temperature)
             leaves = [values, *(weight for weight, *_ in gated.heads)]
             by_gates, *by_head = torch.autograd.grad(loss, leaves, allow_unused=True)
-        pairs = zip(by_head, gated.heads, strict=True)  # the loss may not depend on a weight of the head
-        moved = [(s - a).cpu().double() * slope.cpu().double() for slope, (_, a, s) in pairs if slope is not None]
+        # the loss may not depend on a weight of the head
+        pairs = zip(by_head, gated.heads, strict=True)
+        moved = [
+            (s - a).cpu().double() * slope.cpu().double()
+            for slope, (_, a, s) in pairs
+            if slope is not None
+        ]
         of_head = sum(float(one.sum()) for one in moved)
         return by_gates.cpu().double(), of_head, float(self.likelihood.weights(logits, told).sum())
 
@@ -258,21 +322,28 @@ class Passes:
         given = {name: value for name, value in batch.items() if name != "labels"}
         return self.likelihood.loss(*self.labelled_logits(model, given, batch["labels"]), 1.0)
 
-    def labelled_logits(self, model: nn.Module, inputs: dict[str, Any], labels: Tensor) -> tuple[Tensor, Tensor]:
+    def labelled_logits(
+        self, model: nn.Module, inputs: dict[str, Any], labels: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """The model's logits and their labels.
 
-        A language model computes only logits that predict a label, if its forward has `logits_to_keep`: logits of the
-        prompts are not needed, and a vocabulary is large."""
+        A language model computes only logits that predict a label, if its forward has
+        `logits_to_keep`: logits of the prompts are not needed, and a vocabulary is large."""
         places = self.likelihood.labelled_positions(labels)
         whole = model.get_base_model() if isinstance(model, PeftModel) else model
         known = signature(whole.forward).parameters
         # No token is generated, so that no cache is needed; RWKV's cannot be differentiated.
-        asked: dict[str, Any] = {"use_cache": False, **inputs} if "use_cache" in known else dict(inputs)
+        asked: dict[str, Any] = (
+            {"use_cache": False, **inputs} if "use_cache" in known else dict(inputs)
+        )
         if places is None or not len(places) or "logits_to_keep" not in known:
             return model(**asked).logits, labels
-        # One more position is kept, as the likelihood drops the last one, which has no label after it.
+        # One more position is kept, as the likelihood drops the last one, which has no label after
+        # it.
         kept = torch.cat([places, places[-1:] + 1])
-        return model(**asked, logits_to_keep=kept).logits, torch.cat([labels[:, :1], labels[:, places + 1]], dim=1)
+        return model(**asked, logits_to_keep=kept).logits, torch.cat(
+            [labels[:, :1], labels[:, places + 1]], dim=1
+        )
 
     @torch.no_grad()
     def _measure(self, model: nn.Module, batch: Batch, found: Tensor, weights: Tensor) -> None:
@@ -281,12 +352,15 @@ class Passes:
         with self.compute.autocast():
             logits, told = self.labelled_logits(model, given, labels)
         sums, counts = self.likelihood.statistics(logits, told)
-        found[numbers], weights[numbers] = sums.cpu().double(), counts.cpu().double()
+        found[numbers] = sums.cpu().double()
+        weights[numbers] = counts.cpu().double()
         self.advance(len(numbers))
 
     def _zeros(self) -> tuple[Tensor, Tensor]:
         shape = (len(self.rows), self.likelihood.width)
-        return torch.zeros(shape, dtype=torch.float64), torch.zeros(len(self.rows), dtype=torch.float64)
+        return torch.zeros(shape, dtype=torch.float64), torch.zeros(
+            len(self.rows), dtype=torch.float64
+        )
 
     def _batches(self, batches: Sequence[list[int]]) -> Iterator[tuple[int, Batch]]:
         """This process's batches on the device, with their numbers."""
@@ -295,7 +369,10 @@ class Passes:
             batch = send_to_device(self.rows.batch(batches[number]), self.compute.device)
             labels = batch.pop("labels")
             if len(labels) != len(batches[number]):
-                raise UserError("a batch needs a row of labels for each of its rows; allowed: rows without packing")
+                raise UserError(
+                    "a batch needs a row of labels for each of its rows; allowed: rows "
+                    "without packing"
+                )
             yield number, (batches[number], batch, labels)
 
 
@@ -303,10 +380,10 @@ class Passes:
 class Plan:
     """What is measured beside the gain and the shares.
 
-    `ranks`: those of the curve, one in every layer (empty: 1, 2, 4, ...). `budgets`: average ranks whose components
-    `rule` ("shares" or "size") places. `keep`: parts of the gain; of the smallest rank that keeps each, an uneven cut
-    of the same size is measured, too. `folds`: into how many the rows are divided. `batch`: rows at a time in a pass
-    with a gradient."""
+    `ranks`: those of the curve, one in every layer (empty: 1, 2, 4, ...). `budgets`: average ranks
+    whose components `rule` ("shares" or "size") places. `keep`: parts of the gain; of the smallest
+    rank that keeps each, an uneven cut of the same size is measured, too. `folds`: into how many
+    the rows are divided. `batch`: rows at a time in a pass with a gradient."""
 
     ranks: Sequence[int] = ()
     budgets: Sequence[float] = ()
@@ -321,14 +398,23 @@ class Plan:
         return sorted({k, *(rank for rank in (self.ranks or powers) if rank < k)})
 
     def passes(self, k: int, *, head: bool) -> int:
-        """How many passes over all rows are planned; a pass with a gradient counts as WITH_GRADIENT passes."""
+        """How many passes over all rows are planned; a pass with a gradient counts as WITH_GRADIENT
+        passes."""
         budgets = len(self.budgets) * (len(HEADS) if head else 1)
-        return 1 + (not head) + 2 * (len(self.curve(k)) - 1) + budgets + len(self.keep) + WITH_GRADIENT * (NODES + 1)
+        return (
+            1
+            + (not head)
+            + 2 * (len(self.curve(k)) - 1)
+            + budgets
+            + len(self.keep)
+            + WITH_GRADIENT * (NODES + 1)
+        )
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What `measure` found: the evidence, the shares of every component of LoRA as it lay, and its moments."""
+    """What `measure` found: the evidence, the shares of every component of LoRA as it lay, and its
+    moments."""
 
     evidence: Evidence
     shares: Shares
@@ -336,26 +422,35 @@ class Measured:
 
 
 def measure(
-    gated: Gated, passes: Passes, plan: Plan, singular_values: Tensor | None = None, alone: Tensor | None = None
+    gated: Gated,
+    passes: Passes,
+    plan: Plan,
+    singular_values: Tensor | None = None,
+    alone: Tensor | None = None,
 ) -> Measured:
     """The gain of LoRA on `passes.rows`, its curves and its shares; nats per label.
 
-    `alone`: the statistics of the head alone on every row [rows, numbers]; None if no head was searched: the zero of
-    the gain is then the model with LoRA off and its head as it is. `singular_values` [layers, k]: for rule size.
-    Raises NotFinite for a model that diverged.
+    `alone`: the statistics of the head alone on every row [rows, numbers]; None if no head was
+    searched: the zero of the gain is then the model with LoRA off and its head as it is.
+    `singular_values` [layers, k]: for rule size. Raises NotFinite for a model that diverged.
     """
-    folded, k = _Folded(gated, passes, plan), gated.k
-    on, *rest = folded.statistics([Cut(gated.even(k)), *([Cut(gated.even(0))] if alone is None else [])])
+    folded = _Folded(gated, passes, plan)
+    k = gated.k
+    on, *rest = folded.statistics(
+        [Cut(gated.even(k)), *([Cut(gated.even(0))] if alone is None else [])]
+    )
     off = rest[0] if alone is None else alone
     if not bool(on.isfinite().all() and off.isfinite().all()):
         raise NotFinite
     temperature = shared_temperature(passes.likelihood, (off, on), folded.weights)
     found = passes.moments(gated, folded.folds, temperature, plan.batch)
     bases = [found.bases(gated, fold) for fold in range(folded.count)]
-    ranks, plain = plan.curve(k)[:-1], gated.plain()
+    ranks = plan.curve(k)[:-1]
+    plain = gated.plain()
     balanced = folded.statistics([[Cut(gated.even(rank), of) for of in bases] for rank in ranks])
     by_svd = folded.statistics([Cut(gated.even(rank), plain) for rank in ranks])
-    folded.whole, folded.without = folded.judged(on), folded.judged(off)
+    folded.whole = folded.judged(on)
+    folded.without = folded.judged(off)
     even, svd = (
         {rank: folded.judged(one) for rank, one in zip([*ranks, k], [*curve, on], strict=True)}
         for curve in (balanced, by_svd)
@@ -388,18 +483,21 @@ def measure(
 
 
 def shared_temperature(likelihood: Likelihood, off_on: Sequence[Tensor], weights: Tensor) -> float:
-    """The temperature at which the shares are measured: the larger of those that fit without LoRA and with all of it.
+    """The temperature at which the shares are measured: the larger of those that fit without LoRA
+    and with all of it.
 
-    At the smaller one, the model at the other end would be over-confident, and the few rows that it gets surely wrong
-    would dominate the shares: on SST-2, a temperature that moves with the gates doubled the standard errors of the
-    shares. The sum of the shares is compared with a difference of losses, which are exact only at the temperatures of
-    the likelihood's grid, so one of these is taken."""
+    At the smaller one, the model at the other end would be over-confident, and the few rows that it
+    gets surely wrong would dominate the shares: on SST-2, a temperature that moves with the gates
+    doubled the standard errors of the shares. The sum of the shares is compared with a difference
+    of losses, which are exact only at the temperatures of the likelihood's grid, so one of these is
+    taken."""
     return max(likelihood.exact(likelihood.fitted(at, weights)) for at in off_on)
 
 
 class _Folded:
-    """Measures cuts of one model on the folds of its rows. `whole`, `without` LoRA, and `reference`, the rank beside
-    which curves are judged, are set when they are measured; `weights`: those of the rows [rows]."""
+    """Measures cuts of one model on the folds of its rows. `whole`, `without` LoRA, and
+    `reference`, the rank beside which curves are judged, are set when they are measured; `weights`:
+    those of the rows [rows]."""
 
     whole: Judged
     without: Judged
@@ -407,11 +505,15 @@ class _Folded:
     weights: Tensor
 
     def __init__(self, gated: Gated, passes: Passes, plan: Plan) -> None:
-        self.gated, self.passes, self.plan, self.folds = gated, passes, plan, passes.rows.folds(plan.folds)
+        self.gated = gated
+        self.passes = passes
+        self.plan = plan
+        self.folds = passes.rows.folds(plan.folds)
         self.count = int(self.folds.max()) + 1
 
     def statistics(self, cuts: Sequence[Cut | Sequence[Cut]]) -> list[Tensor]:
-        """The statistics of all rows [rows, numbers] under each cut: one for all folds, or one for each of them."""
+        """The statistics of all rows [rows, numbers] under each cut: one for all folds, or one for
+        each of them."""
         of_folds = [[cut] * self.count if isinstance(cut, Cut) else cut for cut in cuts]
         if not cuts:
             return []
@@ -420,44 +522,60 @@ class _Folded:
 
     def judged(self, *candidates: Tensor) -> Judged:
         """The rows' losses by the best of these statistics, as the other folds choose it."""
-        return cross_fitted(self.passes.likelihood, candidates, self.weights, self.folds, self.passes.rows.groups)
+        return cross_fitted(
+            self.passes.likelihood, candidates, self.weights, self.folds, self.passes.rows.groups
+        )
 
     def even(self, rank: int, judged: Judged) -> CurvePoint:
         """A point with one rank in every layer."""
         return self.point(rank, judged, self.gated.even(rank))
 
-    def point(self, at: float, judged: Judged, mask: Tensor, kind: type[CurvePoint] = CurvePoint) -> Any:
+    def point(
+        self, at: float, judged: Judged, mask: Tensor, kind: type[CurvePoint] = CurvePoint
+    ) -> Any:
         """A point of a curve; its standard error is that of the difference to the reference."""
-        (_, error), (part, part_error) = judged.above(self.reference), kept(judged, self.whole, self.without)
+        (_, error) = judged.above(self.reference)
+        (part, part_error) = kept(judged, self.whole, self.without)
         _, of_reference = kept(judged, self.reference, self.without)
         parameters = int(mask.sum(dim=1) @ torch.tensor(self.gated.sizes))
         return kind(at, judged.loss, error, part, part_error, parameters, of_reference)
 
     def shares(self, off_on: Sequence[Tensor], temperature: float) -> tuple[Shares, int, float]:
-        """The shares, the number of nodes that they took, and the fall of the loss that they should sum to.
+        """The shares, the number of nodes that they took, and the fall of the loss that they should
+        sum to.
 
-        `off_on`: the statistics of all rows at both ends of the path. If the sum misses the fall by more than EXACT,
-        the nodes are doubled once."""
-        losses = (self.passes.likelihood.losses(at, temperature, self.weights).sum() for at in off_on)
+        `off_on`: the statistics of all rows at both ends of the path. If the sum misses the fall by
+        more than EXACT, the nodes are doubled once."""
+        losses = (
+            self.passes.likelihood.losses(at, temperature, self.weights).sum() for at in off_on
+        )
         first, last = (loss / self.weights.sum() for loss in losses)
         fall = float(first - last)
         for nodes in (NODES, 2 * NODES):
-            shares = self.passes.shares(self.gated, self.folds, temperature, self.plan.batch, nodes, LEAST_DRAWS)
+            shares = self.passes.shares(
+                self.gated, self.folds, temperature, self.plan.batch, nodes, LEAST_DRAWS
+            )
             if nodes > NODES or abs(shares.total() - fall) <= EXACT * abs(fall):
                 break
             self.passes.extend(WITH_GRADIENT * 2 * NODES * len(self.passes.rows))
         return shares, nodes, fall
 
-    def budget_curve(self, shares: Shares, singular_values: Tensor | None) -> tuple[BudgetPoint, ...]:
+    def budget_curve(
+        self, shares: Shares, singular_values: Tensor | None
+    ) -> tuple[BudgetPoint, ...]:
         """What the components keep that the rule takes within each budget.
 
-        Each fold measures the components that the other folds' shares chose, and the head that suits the other folds
-        best."""
-        sizes, points = self.gated.sizes, []
+        Each fold measures the components that the other folds' shares chose, and the head that
+        suits the other folds best."""
+        sizes = self.gated.sizes
+        points = []
         for budget in self.plan.budgets:
             if (limit := parameters_of(budget, sizes)) < min(sizes):
                 continue
-            masks = [self._within(shares.without(fold), singular_values, limit) for fold in range(self.count)]
+            masks = [
+                self._within(shares.without(fold), singular_values, limit)
+                for fold in range(self.count)
+            ]
             heads = HEADS if self.gated.heads else HEADS[:1]
             tried = self.statistics([[Cut(mask, head=head) for mask in masks] for head in heads])
             taken = self._within(shares, singular_values, limit)
@@ -472,14 +590,20 @@ class _Folded:
         assert singular_values is not None
         return kept_within(singular_values.square(), self.gated.sizes, limit)
 
-    def uneven_curve(self, bases: Sequence[Sequence[Basis]], even: dict[int, Judged]) -> tuple[CurvePoint, ...]:
+    def uneven_curve(
+        self, bases: Sequence[Sequence[Basis]], even: dict[int, Judged]
+    ) -> tuple[CurvePoint, ...]:
         """Uneven cuts in the balanced basis, of the sizes of these even ones.
 
         A point's standard error is that of the difference to the even cut."""
-        gated, points = self.gated, []
+        gated = self.gated
+        points = []
         for rank, beside in even.items():
             size = self.even(rank, beside).parameters
-            cuts = [Cut(gated.first(uneven_ranks([one.size for one in of], gated.sizes, size)), of) for of in bases]
+            cuts = [
+                Cut(gated.first(uneven_ranks([one.size for one in of], gated.sizes, size)), of)
+                for of in bases
+            ]
             judged = self.judged(*self.statistics([cuts]))
             points.append(replace(self.even(rank, judged), standard_error=judged.above(beside)[1]))
         return tuple(points)

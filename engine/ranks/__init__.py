@@ -1,4 +1,5 @@
-"""Ranks and their file ranks.json: the rules that choose ranks, the record that holds them, and the rank map."""
+"""Ranks and their file ranks.json: the rules that choose ranks, the record that holds them, and the
+rank map."""
 
 from autolora.engine.ranks.record import (
     LayerRank,

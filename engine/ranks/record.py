@@ -1,4 +1,5 @@
-"""The record of the ranks, ranks.json: all that the retraining needs from the search. The module imports no torch."""
+"""The record of the ranks, ranks.json: all that the retraining needs from the search. The module
+imports no torch."""
 
 import dataclasses
 import difflib
@@ -22,7 +23,8 @@ BY_CURVE = "curve"
 """The rule of a record whose layers all have one rank, which the rank curve calls enough."""
 SUM_TO_ONE = {"softmax"}
 """Constraints under which the alphas of a layer sum to 1: each starts at 1/k."""
-# A relative tolerance: at the uniform start, rounding may put alpha just below lambda = 1/k, and must not drop it.
+# A relative tolerance: at the uniform start, rounding may put alpha just below lambda = 1/k, and
+# must not drop it.
 _ROUNDING = 1e-6
 
 Array = TypeVar("Array", bound=Any)
@@ -33,10 +35,10 @@ Array = TypeVar("Array", bound=Any)
 class LayerRank:
     """One layer: its name in the base model and its rank; the other fields may be empty.
 
-    alpha and contribution [k] belong to the components of the search. singular_values, share and share_standard_error
-    [k] belong to the singular components of the same update, the largest singular value first. Shares are in nats per
-    label of D_val. `layer_part_standard_error`: of layer_share divided by the sum of all layers' shares; None if that
-    is not above 0.
+    alpha and contribution [k] belong to the components of the search. singular_values, share and
+    share_standard_error [k] belong to the singular components of the same update, the largest
+    singular value first. Shares are in nats per label of D_val. `layer_part_standard_error`: of
+    layer_share divided by the sum of all layers' shares; None if that is not above 0.
     """
 
     name: str
@@ -60,11 +62,13 @@ class LayerRank:
 class RankRecord:
     """The content of ranks.json.
 
-    `k`: the components of each layer in the search. `threshold`: lambda; None if it differs by layer (constraint none)
-    or if the rule uses no threshold. `budget`: in LoRA parameters; None if there was no budget. `note`: what a reader
-    must know about how the ranks were made. `tolerance`: the part of the gain that the sufficient rank may lose. For
-    other trainers: the search multiplies each component by `lora_alpha` / k, the retraining has the scale that
-    `scale` (retrain.scale) names; `base_model`: its name on the hub or in a package, None for a local folder.
+    `k`: the components of each layer in the search. `threshold`: lambda; None if it differs by
+    layer (constraint none) or if the rule uses no threshold. `budget`: in LoRA parameters; None if
+    there was no budget. `note`: what a reader must know about how the ranks were made. `tolerance`:
+    the part of the gain that the sufficient rank may lose. For other trainers: the search
+    multiplies each component by `lora_alpha` / k, the retraining has the scale that `scale`
+    (retrain.scale) names; `base_model`: its name on the hub or in a package, None for a local
+    folder.
     """
 
     k: Annotated[int, Field(ge=1)]
@@ -99,7 +103,8 @@ class RankRecord:
 
     @property
     def mean_in_words(self) -> str:
-        """The mean over the layers, as `2.67 of k = 8`; ranks that no search chose have no k to be compared with."""
+        """The mean over the layers, as `2.67 of k = 8`; ranks that no search chose have no k to be
+        compared with."""
         return f"{self.mean_rank:.2f}" + (f" of k = {self.k}" if self.searched else "")
 
     @property
@@ -114,8 +119,8 @@ class RankRecord:
 
 
 def thresholds(alpha: Array, constraint: Constraint) -> Array:
-    """lambda of each layer [layers, 1]: 1/k for softmax (AutoLoRA section 4.4), 1/2 for sigmoid, sum(alpha)/k for none
-    (Table 4). alpha [layers, k]."""
+    """lambda of each layer [layers, 1]: 1/k for softmax (AutoLoRA section 4.4), 1/2 for sigmoid,
+    sum(alpha)/k for none (Table 4). alpha [layers, k]."""
     k = alpha.shape[1]
     found: Array
     if constraint == "none":
@@ -133,25 +138,36 @@ def kept_components(alpha: Array, constraint: Constraint) -> Array:
 
 
 def of_run(record: RankRecord, config: WithLora) -> RankRecord:
-    """The record with what another trainer needs besides the ranks: the scale of the run, and its base model."""
+    """The record with what another trainer needs besides the ranks: the scale of the run, and its
+    base model."""
     return dataclasses.replace(
-        record, lora_alpha=config.lora.lora_alpha, scale=config.retrain.scale,
-        base_model=portable_name(config.model.name), revision=config.model.revision,
-    )  # fmt: skip
+        record,
+        lora_alpha=config.lora.lora_alpha,
+        scale=config.retrain.scale,
+        base_model=portable_name(config.model.name),
+        revision=config.model.revision,
+    )
 
 
 def count_parameters(ranks: Mapping[str, int], sizes: Mapping[str, int]) -> int:
-    """The number of LoRA parameters at these ranks; `sizes`: name -> inputs + outputs of the layer."""
+    """The number of LoRA parameters at these ranks; `sizes`: name -> inputs + outputs of the
+    layer."""
     return sum(rank * sizes[name] for name, rank in ranks.items())
 
 
-_RECORD, _EVIDENCE, _LAYERS = TypeAdapter(RankRecord), TypeAdapter(Evidence), TypeAdapter(tuple[LayerRank, ...])
+_RECORD = TypeAdapter(RankRecord)
+_EVIDENCE = TypeAdapter(Evidence)
+_LAYERS = TypeAdapter(tuple[LayerRank, ...])
 
 
 def save(record: RankRecord, path: Path) -> None:
-    """Writes ranks.json: the fields of the record and of its evidence side by side; layers without empty ones."""
+    """Writes ranks.json: the fields of the record and of its evidence side by side; layers without
+    empty ones."""
     found = _RECORD.dump_python(record, by_alias=True, exclude={"evidence", "layers", "tolerance"})
-    found |= {"layers": _LAYERS.dump_python(record.layers, exclude_defaults=True), "mean_rank": record.mean_rank}
+    found |= {
+        "layers": _LAYERS.dump_python(record.layers, exclude_defaults=True),
+        "mean_rank": record.mean_rank,
+    }
     if record.evidence is not None:
         enough = record.evidence.sufficient_rank(record.tolerance)
         found |= {"sufficient_rank": enough, "tolerance": record.tolerance}
@@ -160,12 +176,16 @@ def save(record: RankRecord, path: Path) -> None:
 
 
 def load(path: Path) -> RankRecord:
-    """Reads ranks.json, which a search or a person wrote. Raises UserError that names the file and the entry.
+    """Reads ranks.json, which a search or a person wrote. Raises UserError that names the file
+    and the entry.
 
-    A file written by hand needs only `layers`, each with name and rank; k is then the largest rank."""
+    A file written by hand needs only `layers`, each with name and rank; k is then the largest
+    rank."""
     raw = load_json(path)
     try:
-        record = _RECORD.validate_python({"k": 1, "rule": BY_HAND} | raw if isinstance(raw, dict) else raw)
+        record = _RECORD.validate_python(
+            {"k": 1, "rule": BY_HAND} | raw if isinstance(raw, dict) else raw
+        )
         if "gain" in raw:
             record = dataclasses.replace(record, evidence=_EVIDENCE.validate_python(raw))
     except ValidationError as error:
@@ -177,13 +197,16 @@ def load(path: Path) -> RankRecord:
 
 
 def check_against(record: RankRecord, shapes: Mapping[str, tuple[int, int]], path: Path) -> None:
-    """Raises UserError for a layer that the model does not have, a rank that is larger than a side of the layer, and a
-    record without any rank above 0. `shapes`: name -> (outputs, inputs) of every layer that could take LoRA."""
+    """Raises UserError for a layer that the model does not have, a rank that is larger than a side
+    of the layer, and a record without any rank above 0. `shapes`: name -> (outputs, inputs) of
+    every layer that could take LoRA."""
     for name, rank in record.ranks.items():
         if name not in shapes:
             near = difflib.get_close_matches(name, shapes, n=1, cutoff=0.0)
             raise UserError(f"{path}: the model has no layer {name!r}; the nearest is {near[0]!r}")
         if rank > (largest := min(shapes[name])):
-            raise UserError(f"{path}: rank {rank} of {name!r} is out of range; allowed: 0 to {largest}")
+            raise UserError(
+                f"{path}: rank {rank} of {name!r} is out of range; allowed: 0 to {largest}"
+            )
     if not record.kept:
         raise UserError(f"{path}: every rank is 0; at least one layer needs a rank of 1 or more")

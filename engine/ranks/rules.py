@@ -1,4 +1,5 @@
-"""The rules that choose ranks from what a search left and what was measured of it; no model is run."""
+"""The rules that choose ranks from what a search left and what was measured of it; no model is
+run."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -29,21 +30,36 @@ class Rule:
     sizes: Mapping[str, int]
 
     def choose(self, record: RankRecord) -> RankRecord:
-        """The record with ranks by this rule. If the rule finds none, every layer gets rank 1, and the note says so.
+        """The record with ranks by this rule. If the rule finds none, every layer gets rank 1, and
+        the note says so.
 
-        Raises UserError for a budget that cannot be met, and for measurements that the record lacks."""
+        Raises UserError for a budget that cannot be met, and for measurements that the record
+        lacks."""
         raise NotImplementedError
 
     def with_ranks(
-        self, record: RankRecord, ranks: Sequence[int], note: str | None = None, budget: int | None = None
+        self,
+        record: RankRecord,
+        ranks: Sequence[int],
+        note: str | None = None,
+        budget: int | None = None,
     ) -> RankRecord:
         """The record with these ranks, one for each of its layers."""
-        layers = tuple(replace(layer, rank=rank) for layer, rank in zip(record.layers, ranks, strict=True))
+        layers = tuple(
+            replace(layer, rank=rank) for layer, rank in zip(record.layers, ranks, strict=True)
+        )
         return replace(
-            record, layers=layers, rule=self.settings.rule, threshold=None, budget=budget, note=note,
-            lora_parameters=count_parameters({layer.name: layer.rank for layer in layers}, self.sizes),
+            record,
+            layers=layers,
+            rule=self.settings.rule,
+            threshold=None,
+            budget=budget,
+            note=note,
+            lora_parameters=count_parameters(
+                {layer.name: layer.rank for layer in layers}, self.sizes
+            ),
             tolerance=self.settings.tolerance,
-        )  # fmt: skip
+        )
 
     def same_rank(self, record: RankRecord, rank: int, note: str) -> RankRecord:
         """The record with this rank in every layer."""
@@ -54,14 +70,19 @@ class ByThreshold(Rule):
     """The components with alpha >= lambda, whatever was measured."""
 
     def choose(self, record: RankRecord) -> RankRecord:
-        alpha, evidence = _matrix(record, "alpha"), record.evidence
+        alpha = _matrix(record, "alpha")
+        evidence = record.evidence
         ranks = kept_components(alpha.float(), record.constraint).sum(dim=1).tolist()
         if any(ranks):
             unlearned = evidence is not None and not evidence.learned
             found = self.with_ranks(record, ranks, NOTHING_LEARNED if unlearned else None)
         else:
-            found = self.same_rank(record, 1, "no alpha reaches the threshold: every layer has rank 1")
-        bound = None if record.constraint == "none" else float(thresholds(alpha, record.constraint)[0])
+            found = self.same_rank(
+                record, 1, "no alpha reaches the threshold: every layer has rank 1"
+            )
+        bound = (
+            None if record.constraint == "none" else float(thresholds(alpha, record.constraint)[0])
+        )
         return replace(found, threshold=bound)
 
 
@@ -73,39 +94,59 @@ class _Budgeted(Rule):
         raise NotImplementedError
 
     def choose(self, record: RankRecord) -> RankRecord:
-        evidence, settings = record.evidence, self.settings
+        evidence = record.evidence
+        settings = self.settings
         if evidence is None and settings.needs_evidence:
             raise UserError(
-                f"--answer.rule: {settings.rule} needs what is measured on D_val, which was not done for this search; "
-                f"allowed here: threshold, or size with a number as --answer.budget"
+                f"--answer.rule: {settings.rule} needs what is measured on D_val, which was "
+                "not done for this search; allowed here: threshold, or size with a number as "
+                "--answer.budget"
             )
         refuse_small_budget(settings, self.sizes.values())
         if evidence is not None and not evidence.learned:
-            return self.same_rank(record, 1, f"{NOTHING_LEARNED}: every layer has rank 1, whatever the budget")
+            return self.same_rank(
+                record, 1, f"{NOTHING_LEARNED}: every layer has rank 1, whatever the budget"
+            )
         if settings.number is not None or evidence is None:
             return self._within(record, settings.number)
         return self._auto(record, evidence)
 
     def _auto(self, record: RankRecord, evidence: Evidence) -> RankRecord:
-        """The ranks within the smallest budget that is enough or, with fewer parameters, the same rank everywhere."""
+        """The ranks within the smallest budget that is enough or, with fewer parameters, the same
+        rank everywhere."""
         if evidence.budget_rule != self.settings.rule or not evidence.budget_curve:
-            raise UserError(f"--answer.budget: auto needs the curve of budgets by rule {self.settings.rule}, which "
-                            f"was not measured; allowed here: a number")  # fmt: skip
+            raise UserError(
+                "--answer.budget: auto needs the curve of budgets by rule "
+                f"{self.settings.rule}, which was not measured; allowed here: a number"
+            )
         budget = evidence.sufficient_budget(self.settings.tolerance)
         same = evidence.sufficient_rank(self.settings.tolerance)
-        used = math.inf if budget is None else budget.parameters or parameters_of(budget.at, self.sizes.values())
+        used = (
+            math.inf
+            if budget is None
+            else budget.parameters or parameters_of(budget.at, self.sizes.values())
+        )
         # Rank k is never taken, as a larger rank may keep more.
         if same is not None and same < record.k and same * sum(self.sizes.values()) < used:
-            why = f"rank {same} in every layer is enough on D_val, and no budget of the curve with fewer parameters is"
+            why = (
+                f"rank {same} in every layer is enough on D_val, and no budget of the curve "
+                "with fewer parameters is"
+            )
             return replace(self.same_rank(record, same, why), rule=BY_CURVE)
         if budget is not None:
             return self._within(record, budget.at)
         largest = max(point.at for point in evidence.budget_curve)
-        why = f"no budget up to an average rank of {largest:g} is enough: components are taken without a limit"
+        why = (
+            f"no budget up to an average rank of {largest:g} is enough: components are taken "
+            "without a limit"
+        )
         return self._within(record, None, why)
 
-    def _within(self, record: RankRecord, budget: float | None, note: str | None = None) -> RankRecord:
-        """The ranks of the components that are taken for an average rank of `budget` (None: without a limit)."""
+    def _within(
+        self, record: RankRecord, budget: float | None, note: str | None = None
+    ) -> RankRecord:
+        """The ranks of the components that are taken for an average rank of `budget` (None: without
+        a limit)."""
         sizes = [self.sizes[layer.name] for layer in record.layers]
         limit = None if budget is None else parameters_of(budget, sizes)
         worth, allowed = self.worth(record)
@@ -131,7 +172,11 @@ class BySize(_Budgeted):
         return _matrix(record, "singular_values").square(), None
 
 
-RULES: dict[type[AnswerConfig], type[Rule]] = {Threshold: ByThreshold, Shares: ByShares, Size: BySize}
+RULES: dict[type[AnswerConfig], type[Rule]] = {
+    Threshold: ByThreshold,
+    Shares: ByShares,
+    Size: BySize,
+}
 """Settings of `answer.rule` -> the rule."""
 
 
@@ -146,8 +191,9 @@ def refuse_unanswerable(answer: AnswerConfig, rows: int, sizes: Collection[int])
     `rows`: how many rows D_val has; `sizes`: the LoRA parameters of one component in each layer."""
     if rows < LEAST_ROWS and answer.needs_evidence:
         raise UserError(
-            f"--answer.rule: {answer.rule} is measured on D_val, whose {rows} rows are too few; allowed: {LEAST_ROWS} "
-            f"or more (give more training rows), or --answer.rule threshold"
+            f"--answer.rule: {answer.rule} is measured on D_val, whose {rows} rows are too "
+            f"few; allowed: {LEAST_ROWS} or more (give more training rows), or --answer.rule "
+            "threshold"
         )
     refuse_small_budget(answer, sizes)
 
@@ -155,12 +201,18 @@ def refuse_unanswerable(answer: AnswerConfig, rows: int, sizes: Collection[int])
 def refuse_small_budget(answer: AnswerConfig, sizes: Collection[int]) -> None:
     """Raises UserError for a budget without room for one component of the smallest layer."""
     if answer.number is not None and parameters_of(answer.number, sizes) < min(sizes):
-        least = f"{rounded_up(min(sizes) / sum(sizes)):g} or more (one component of the smallest layer)"
-        raise UserError(f"--answer.budget: {answer.number:g} is not allowed for this model; allowed: {least}, or auto")
+        least = (
+            f"{rounded_up(min(sizes) / sum(sizes)):g} or more (one component of the smallest layer)"
+        )
+        raise UserError(
+            f"--answer.budget: {answer.number:g} is not allowed for this model; allowed: "
+            f"{least}, or auto"
+        )
 
 
 def rounded_up(number: float) -> float:
-    """The number rounded up to three digits: messages call the result allowed, and rounded down it would not be."""
+    """The number rounded up to three digits: messages call the result allowed, and rounded down it
+    would not be."""
     unit = 10.0 ** (2 - math.floor(math.log10(number)))
     return math.ceil(number * unit) / unit
 
@@ -169,5 +221,8 @@ def _matrix(record: RankRecord, name: str) -> Tensor:
     """The values `name` of all layers [layers, k]. Raises UserError if the record lacks them."""
     rows = [getattr(layer, name) for layer in record.layers]
     if any(len(row) != record.k for row in rows):
-        raise UserError(f"--answer.rule: needs {name} of every layer in ranks.json, which this search did not measure")
+        raise UserError(
+            f"--answer.rule: needs {name} of every layer in ranks.json, which this search did "
+            "not measure"
+        )
     return torch.tensor(rows, dtype=torch.float64)

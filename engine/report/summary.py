@@ -17,16 +17,30 @@ def print_result(folder: RunFolder) -> None:
     if folder.ranks.exists():
         _print_ranks(ranks.load(folder.ranks))
     if result := read_json(folder.metrics):
-        size = f"{result['lora_parameters']:,} LoRA and {result['trainable_parameters']:,} trainable parameters"
+        size = (
+            f"{result['lora_parameters']:,} LoRA and {result['trainable_parameters']:,} "
+            "trainable parameters"
+        )
         where = f"{result['task']}, {result['split']}"
-        console.print(f"{where}: {metric_words(result)}  ({size}, {result['seconds']['total']:,.0f} s)")
+        console.print(
+            f"{where}: {metric_words(result)}  ({size}, {result['seconds']['total']:,.0f} s)"
+        )
     if found := read_json(folder.verdict_summary):
         console.print(found["sentence"], style="bold")
         console.print(found["recommendation"])
     for path in (
-        folder.ranks, folder.lora_config, folder.adapter, folder.padded, folder.merged, folder.metrics,
-        folder.verdict_summary, folder.predictions, folder.predicted_rows, folder.written, folder.report,
-    ):  # fmt: skip
+        folder.ranks,
+        folder.lora_config,
+        folder.adapter,
+        folder.padded,
+        folder.merged,
+        folder.metrics,
+        folder.verdict_summary,
+        folder.predictions,
+        folder.predicted_rows,
+        folder.written,
+        folder.report,
+    ):
         if path.exists():
             console.print(f"{path.stem:>17}  {path}")
 
@@ -42,7 +56,8 @@ def _print_ranks(record: RankRecord) -> None:
 
 
 def metric_words(result: Mapping[str, Any]) -> str:
-    """The metrics, as `accuracy 0.9123 +- 0.0104`; metrics of single classes ("protein.f1") are left out."""
+    """The metrics, as `accuracy 0.9123 +- 0.0104`; metrics of single classes ("protein.f1") are
+    left out."""
     told = [f"{name} {value:.4f}" for name, value in result["metrics"].items() if "." not in name]
     if error := result.get("standard_error"):
         told[0] += f" +- {error:.4f}"

@@ -1,5 +1,5 @@
-"""`--workspace runs/x`: save a view in wandb with panels of the search, the answer and the retraining, and plots of
-each layer's curves."""
+"""`--workspace runs/x`: save a view in wandb with panels of the search, the answer and the
+retraining, and plots of each layer's curves."""
 
 import re
 from collections.abc import Sequence
@@ -16,11 +16,14 @@ from autolora.problems.models.names import key_names
 
 
 def save_workspace(root: Path) -> None:
-    """Creates the view in the wandb project to which the run was sent. Raises UserError if the run has no finished
-    search, and wandb's own errors: it refuses without an API key."""
+    """Creates the view in the wandb project to which the run was sent. Raises UserError if the run
+    has no finished search, and wandb's own errors: it refuses without an API key."""
     folder = RunFolder(root)
     if not folder.trajectory.exists() or not folder.config.exists():
-        raise UserError(f"--workspace: {root} holds no finished search; give the folder of a run, as runs/quickstart")
+        raise UserError(
+            f"--workspace: {root} holds no finished search; give the folder of a run, as "
+            "runs/quickstart"
+        )
     tracking = load_config(folder.config).tracking
     layers = key_names(list(ranks.load(folder.ranks).ranks))
     import wandb
@@ -30,9 +33,12 @@ def save_workspace(root: Path) -> None:
     project = tracking.project or own.project or "autolora"
     entity = tracking.entity or own.entity or wandb.Api(timeout=20).default_entity
     panels = [
-        ws.Section(name=name, panels=of, is_open="each layer" not in name) for name, of in sections(layers).items()
+        ws.Section(name=name, panels=of, is_open="each layer" not in name)
+        for name, of in sections(layers).items()
     ]
-    saved = ws.Workspace(entity=str(entity), project=project, name="AutoLoRA", sections=panels).save()
+    saved = ws.Workspace(
+        entity=str(entity), project=project, name="AutoLoRA", sections=panels
+    ).save()
     console.print(f"workspace  {saved.url}")
 
 
@@ -44,7 +50,10 @@ def sections(layers: Sequence[str]) -> dict[str, list[Any]]:
         return LinePlot(title=title, y=list(metrics), **{"x": "search/step"} | options)
 
     def each(kind: str) -> list[Any]:
-        return [plot(x, metric_regex=f"^{kind}/{re.escape(x)}/[0-9]+$", max_runs_to_show=1) for x in layers]
+        return [
+            plot(x, metric_regex=f"^{kind}/{re.escape(x)}/[0-9]+$", max_runs_to_show=1)
+            for x in layers
+        ]
 
     numbers = ("mean_rank", "mean_entropy", "implicit_to_direct", "cosine", "seconds")
     found = [f"figures/{name}" for name in ("ranks", "curve", "shares", "verdict")]

@@ -1,1 +1,2 @@
-"""The retraining: plain LoRA, or a baseline, with one trainer; then the evaluation, the adapter and metrics.json."""
+"""The retraining: plain LoRA, or a baseline, with one trainer; then the evaluation, the adapter and
+metrics.json."""

@@ -15,7 +15,9 @@ def place(folder: Path, step: int) -> Path:
 def newest(folder: Path) -> int | None:
     """The step of the newest whole checkpoint in `folder`; None if there is none."""
     steps = (int(path.name.partition("-")[2]) for path in folder.glob("checkpoint-*"))
-    return next((step for step in sorted(steps, reverse=True) if _is_whole(place(folder, step))), None)
+    return next(
+        (step for step in sorted(steps, reverse=True) if _is_whole(place(folder, step))), None
+    )
 
 
 def _is_whole(checkpoint: Path) -> bool:

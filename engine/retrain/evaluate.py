@@ -1,5 +1,5 @@
-"""The evaluation of a model: one pass over the rows of each split, in the precision of the weights, gives predictions,
-metrics, and the loss of every row."""
+"""The evaluation of a model: one pass over the rows of each split, in the precision of the weights,
+gives predictions, metrics, and the loss of every row."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,9 +42,10 @@ class NotFinite(UserError):
 
 @dataclass(frozen=True)
 class Evaluated:
-    """`metrics`: of the evaluation rows, with their mean `loss`; `predicted_rows`: the table of the predictions, for
-    tasks that have one. `row_losses`: of all rows, also the unused ones, at a fitted temperature; `log_loss`: their
-    mean, nats a label. Both are None if one half of the rows has no label."""
+    """`metrics`: of the evaluation rows, with their mean `loss`; `predicted_rows`: the table of the
+    predictions, for tasks that have one. `row_losses`: of all rows, also the unused ones, at a
+    fitted temperature; `log_loss`: their mean, nats a label. Both are None if one half of the rows
+    has no label."""
 
     metrics: dict[str, float]
     predicted_rows: pd.DataFrame | None = None
@@ -53,30 +54,40 @@ class Evaluated:
 
 
 def evaluate(model: nn.Module, run: Context, data: Data) -> Evaluated:
-    """Evaluates all rows of each split, and `data.unused`, in one pass. Raises NotFinite when the loss of a split is
-    not finite, Interrupted in a single process when a signal asked to stop."""
-    task, processes, likelihood = run.task, run.processes, likelihood_of(run.task)
+    """Evaluates all rows of each split, and `data.unused`, in one pass. Raises NotFinite when the
+    loss of a split is not finite, Interrupted in a single process when a signal asked to stop."""
+    task = run.task
+    processes = run.processes
+    likelihood = likelihood_of(run.task)
     parts = {**data.evaluation, **({} if data.unused is None else {UNUSED: data.unused})}
     rows = Rows.of(concatenate_datasets(list(parts.values())), data.collate)
     width = likelihood.width + max(2, int(rows.lengths.max()))
 
     def statistics(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Those of the likelihood, and behind them the task's predictions: at most as many as a row has tokens, or
-        two."""
+        """Those of the likelihood, and behind them the task's predictions: at most as many as a row
+        has tokens, or two."""
         # First: the likelihood may overwrite logits of its own type.
         predicted = task.predicted(logits, labels).float()
         found, weights = likelihood.statistics(logits, labels)
         found = torch.cat([found, predicted], dim=1)
         return nn.functional.pad(found, (0, width - found.shape[1])), weights
 
-    both: Any = SimpleNamespace(width=width, labelled_positions=likelihood.labelled_positions, statistics=statistics)
+    both: Any = SimpleNamespace(
+        width=width, labelled_positions=likelihood.labelled_positions, statistics=statistics
+    )
     check = run.stop.check if processes.size == 1 else lambda: None
     with Bar("evaluate", len(rows)) as bar:
         passes = Passes(
-            rows, both, Compute(run.compute.device, bf16=False), processes, run.config.evaluation_batch, check
+            rows,
+            both,
+            Compute(run.compute.device, bf16=False),
+            processes,
+            run.config.evaluation_batch,
+            check,
         )
         found, weights = passes.telling(bar.step, bar.grow).statistics(model)
-    of_rows, predicted = found[:, : likelihood.width], found[:, likelihood.width :].numpy()
+    of_rows = found[:, : likelihood.width]
+    predicted = found[:, likelihood.width :].numpy()
     metrics: dict[str, dict[str, float]] = {}
     tables: list[pd.DataFrame] = []
     end = 0
@@ -90,27 +101,38 @@ def evaluate(model: nn.Module, run: Context, data: Data) -> Evaluated:
         if table is not None:
             tables.append(table.assign(split=name) if len(data.evaluation) > 1 else table)
     predictions = pd.concat(tables, ignore_index=True) if tables else None
-    losses, judged = None, calibrated(likelihood, of_rows, weights, rows.groups)
+    losses = None
+    judged = calibrated(likelihood, of_rows, weights, rows.groups)
     if judged is not None:
         places = [(name, row) for name, part in parts.items() for row in range(len(part))]
         losses = pd.DataFrame(places, columns=["split", "row"]).assign(
             source=rows.groups, loss=judged.losses.numpy(), weight=judged.weights.numpy()
         )
-    return Evaluated(_together(metrics), predictions, losses, None if judged is None else judged.loss)
+    return Evaluated(
+        _together(metrics), predictions, losses, None if judged is None else judged.loss
+    )
 
 
 def mean_loss(likelihood: Likelihood, statistics: Tensor, weights: Tensor) -> float:
-    """The mean loss over all labels, in nats; of numbers the mean squared error. As `Likelihood.statistics` gives
-    them: `statistics` [rows, numbers], `weights` [rows]."""
-    sums = statistics if isinstance(likelihood, Gaussian) else likelihood.losses(statistics, 1.0, weights)
+    """The mean loss over all labels, in nats; of numbers the mean squared error. As
+    `Likelihood.statistics` gives them: `statistics` [rows, numbers], `weights` [rows]."""
+    sums = (
+        statistics
+        if isinstance(likelihood, Gaussian)
+        else likelihood.losses(statistics, 1.0, weights)
+    )
     return float(sums.sum() / weights.sum())
 
 
 def _together(by_split: Mapping[str, dict[str, float]]) -> dict[str, float]:
-    """The metrics of the evaluation split; of several, their means and those of each, such as accuracy_matched of the
-    split validation_matched."""
+    """The metrics of the evaluation split; of several, their means and those of each, such as
+    accuracy_matched of the split validation_matched."""
     first, *others = by_split.values()
-    metrics = {name: sum(found[name] for found in by_split.values()) / len(by_split) for name in first}
+    metrics = {
+        name: sum(found[name] for found in by_split.values()) / len(by_split) for name in first
+    }
     for split, found in by_split.items() if others else ():
-        metrics |= {f"{name}_{split.rsplit('_', 1)[-1]}": found[name] for name in first if name != "loss"}
+        metrics |= {
+            f"{name}_{split.rsplit('_', 1)[-1]}": found[name] for name in first if name != "loss"
+        }
     return metrics

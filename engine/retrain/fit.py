@@ -1,5 +1,6 @@
-"""One training of any method, by transformers.Trainer: this program's order of rows and dropout masks, steps that are
-the same on one and on several processes, a stop on a signal, and an end at NaN."""
+"""One training of any method, by transformers.Trainer: this program's order of rows and dropout
+masks, steps that are the same on one and on several processes, a stop on a signal, and an end at
+NaN."""
 
 import math
 import time
@@ -41,14 +42,17 @@ def halves_of(run: Context) -> Data:
 
 
 def begin(run: Context, prepared: Prepared, data: Data, *stages: str) -> None:
-    """Lets the model recompute its blocks if the run asks for it, tries the longest batch, then writes config.yaml and
-    the manifests of `stages`. Whatever can refuse the training comes before."""
+    """Lets the model recompute its blocks if the run asks for it, tries the longest batch, then
+    writes config.yaml and the manifests of `stages`. Whatever can refuse the training comes
+    before."""
     model: Any = prepared.model
     if run.config.model.gradient_checkpointing and run.config.trains_blocks:
         recompute_blocks(model)
     if trained_parameters(model):
         model.to(run.compute.device).train()
-        run.try_longest_batch(model, data.train, run.config.retrain.batch_size, partial(model_loss, model))
+        run.try_longest_batch(
+            model, data.train, run.config.retrain.batch_size, partial(model_loss, model)
+        )
     run.begin(*stages)
 
 
@@ -59,37 +63,51 @@ def trained_parameters(model: nn.Module) -> int:
 
 def fit(
     run: Context, prepared: Prepared, data: Data, folder: Path, tracker: Tracker = NOWHERE
-) -> tuple[Prepared, TrainerState]:  # fmt: skip
-    """Trains on `data.train`; no best epoch is chosen. A model without trainable parameters is left as it is.
+) -> tuple[Prepared, TrainerState]:
+    """Trains on `data.train`; no best epoch is chosen. A model without trainable parameters is left
+    as it is.
 
-    Resumes from the newest whole checkpoint in `folder`. Returns what the method makes of the trained model, and
-    Trainer's state at the end. Raises Interrupted when a signal asked to stop, NotFinite when the loss is not finite.
+    Resumes from the newest whole checkpoint in `folder`. Returns what the method makes of the
+    trained model, and Trainer's state at the end. Raises Interrupted when a signal asked to stop,
+    NotFinite when the loss is not finite.
     """
     prepared.model.to(run.compute.device)
-    state = _trained(run, prepared, data, folder, tracker) if trained_parameters(prepared.model) else TrainerState()
+    state = (
+        _trained(run, prepared, data, folder, tracker)
+        if trained_parameters(prepared.model)
+        else TrainerState()
+    )
     if run.processes.agree(run.stop):
         run.stop.check()
     return (prepared if prepared.finish is None else prepared.finish()), state
 
 
-def _trained(run: Context, prepared: Prepared, data: Data, folder: Path, tracker: Tracker) -> TrainerState:
+def _trained(
+    run: Context, prepared: Prepared, data: Data, folder: Path, tracker: Tracker
+) -> TrainerState:
     """Trains, or goes on with a training; returns Trainer's state at the end."""
     model: Any = prepared.model
     settings: Any = getattr(model, "config", None)
     caches = getattr(settings, "use_cache", None)
     with ExitStack() as views:
         trainer = RetrainTrainer(
-            model=model, args=training_arguments(run, prepared, folder), train_dataset=data.train,
-            data_collator=data.collate, batch=run.config.retrain.batch_size, compute=run.compute,
-            processes=run.processes, callbacks=[*prepared.callbacks, Watch(run, tracker, views)],
-        )  # fmt: skip
+            model=model,
+            args=training_arguments(run, prepared, folder),
+            train_dataset=data.train,
+            data_collator=data.collate,
+            batch=run.config.retrain.batch_size,
+            compute=run.compute,
+            processes=run.processes,
+            callbacks=[*prepared.callbacks, Watch(run, tracker, views)],
+        )
         trainer.remove_callback(PrinterCallback)
         step = run.processes.of_first(lambda: checkpoint.newest(folder))
         if step is None:
             trainer.train()
         elif not trainer.ended_at(checkpoint.place(folder, step)):
             trainer.train(resume_from_checkpoint=str(checkpoint.place(folder, step)))
-    if caches is not None:  # Trainer sets it to False: who loads the saved model would generate without a cache
+    # Trainer sets it to False: who loads the saved model would generate without a cache
+    if caches is not None:
         settings.use_cache = caches
     return trainer.state
 
@@ -105,7 +123,9 @@ def training_arguments(run: Context, prepared: Prepared, folder: Path) -> Traini
         max_steps=prepared.max_steps or settings.max_steps or -1,
         learning_rate=settings.rates[0],
         weight_decay=settings.weight_decay,
-        lr_scheduler_type="constant_with_warmup" if settings.scheduler == "constant" else settings.scheduler,
+        lr_scheduler_type="constant_with_warmup"
+        if settings.scheduler == "constant"
+        else settings.scheduler,
         warmup_steps=settings.warmup_ratio,
         max_grad_norm=settings.gradient_clipping,
         use_cpu=run.compute.device.type == "cpu",
@@ -121,26 +141,30 @@ def training_arguments(run: Context, prepared: Prepared, folder: Path) -> Traini
         report_to="none",
         disable_tqdm=True,  # Watch shows the training
     )
-    # With several GPUs in one process Trainer would use DataParallel, with a batch for each; use torchrun instead.
+    # With several GPUs in one process Trainer would use DataParallel, with a batch for each; use
+    # torchrun instead.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
 
 
 class RetrainTrainer(Trainer):
-    """Trainer whose step minimises the mean loss over all labels of its rows, however these rows are cut into batches
-    of `batch` rows and divided among processes. The rows of a step depend on the seed and the epoch alone, and
-    its dropout masks on the seed and the step, so that a resumed training, or another one of this seed, has the same.
+    """Trainer whose step minimises the mean loss over all labels of its rows, however these rows
+    are cut into batches of `batch` rows and divided among processes. The rows of a step depend on
+    the seed and the epoch alone, and its dropout masks on the seed and the step, so that a resumed
+    training, or another one of this seed, has the same.
     """
 
-    def __init__(self, *args: Any, batch: int, compute: Compute, processes: Processes = ALONE, **options: Any) -> None:
+    def __init__(
+        self, *args: Any, batch: int, compute: Compute, processes: Processes = ALONE, **options: Any
+    ) -> None:
         super().__init__(*args, **options)
         self.batch = batch
         self.compute = compute
         self.processes = processes
 
     def ended_at(self, folder: Path) -> bool:
-        """Whether the training had ended at a checkpoint, whose weights and state are then loaded. (Asked to resume
-        there, Trainer would take one step too many.)"""
+        """Whether the training had ended at a checkpoint, whose weights and state are then loaded.
+        (Asked to resume there, Trainer would take one step too many.)"""
         state = TrainerState.load_from_json(str(folder / checkpoint.STATE))
         if state.global_step < state.max_steps:
             return False
@@ -153,19 +177,28 @@ class RetrainTrainer(Trainer):
         return DataLoader(numbers, batch_sampler=_Steps(self), collate_fn=self._parts)
 
     def _parts(self, numbers: list[int]) -> dict[str, Any]:
-        """This process's rows of a step as batches, and the share of each in the labels of the step."""
+        """This process's rows of a step as batches, and the share of each in the labels of the
+        step."""
         rows: Any = self.train_dataset
         parts, shares = local_parts(rows, numbers, self.batch, self.processes)
         return {"batches": [self.data_collator(part) for part in parts], "shares": shares}
 
-    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
-        """The gradient of a step; returns this process's part of its loss, times the number of processes, as DDP
-        averages gradients."""
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
+    ) -> Tensor:
+        """The gradient of a step; returns this process's part of its loss, times the number of
+        processes, as DDP averages gradients."""
         model.train()
         total = torch.zeros((), device=self.args.device)
         inputs = self._prepare_inputs(inputs)
-        for number, (batch, share) in enumerate(zip(inputs["batches"], inputs["shares"], strict=True)):
-            torch.manual_seed(seed_of(self.args.seed, "masks", self.state.global_step, number, self.processes.rank))
+        for number, (batch, share) in enumerate(
+            zip(inputs["batches"], inputs["shares"], strict=True)
+        ):
+            torch.manual_seed(
+                seed_of(
+                    self.args.seed, "masks", self.state.global_step, number, self.processes.rank
+                )
+            )
             with self.compute.autocast():
                 loss = model(**batch).loss * (share * self.processes.size)
             self.accelerator.backward(loss)
@@ -182,19 +215,25 @@ class _Steps:
 
     def __init__(self, trainer: RetrainTrainer) -> None:
         rows: Any = trainer.train_dataset
-        self.trainer, self.lengths = trainer, rows["length"]
+        self.trainer = trainer
+        self.lengths = rows["length"]
 
     def __len__(self) -> int:
         return -(-len(self.lengths) // self.trainer.args.per_device_train_batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
-        args, epoch = self.trainer.args, self.trainer.state.global_step // len(self)
-        return iter(epoch_batches(self.lengths, args.per_device_train_batch_size, args.seed, epoch, short_last=True))
+        args = self.trainer.args
+        epoch = self.trainer.state.global_step // len(self)
+        return iter(
+            epoch_batches(
+                self.lengths, args.per_device_train_batch_size, args.seed, epoch, short_last=True
+            )
+        )
 
 
 class Watch(TrainerCallback):
-    """Ends a training at a signal or a loss that is not finite, and shows and sends its loss. `views`: where its view
-    of the training is opened, to be closed by the caller."""
+    """Ends a training at a signal or a loss that is not finite, and shows and sends its loss.
+    `views`: where its view of the training is opened, to be closed by the caller."""
 
     def __init__(self, run: Context, tracker: Tracker, views: ExitStack) -> None:
         self.run = run
@@ -221,7 +260,9 @@ class Watch(TrainerCallback):
             return
         if not math.isfinite(logs["loss"]):
             raise NotFinite(f"a loss up to step {state.global_step}")
-        self.view.numbers.plain = f"loss {logs['loss']:z.3f}  learning rate {logs['learning_rate']:.2g}"
+        self.view.numbers.plain = (
+            f"loss {logs['loss']:z.3f}  learning rate {logs['learning_rate']:.2g}"
+        )
         state.log_history[-1][SECONDS] = time.perf_counter() - self.began
         self.tracker.log({f"retrain/{key}": value for key, value in points_of(state)[-1].items()})
 

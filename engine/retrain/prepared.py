@@ -1,4 +1,5 @@
-"""What a method prepares for the training, below the training itself: a method may call it, as `wide` does."""
+"""What a method prepares for the training, below the training itself: a method may call it, as
+`wide` does."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ class Prepared:
     model: nn.Module
     record: RankRecord | None = None
     callbacks: Sequence[TrainerCallback] = ()
-    """For Trainer. No checkpoint holds their state, so that a training with callbacks does not resume."""
+    """For Trainer. No checkpoint holds their state, so that a training with callbacks does not
+    resume."""
     finish: Callable[[], "Prepared"] | None = None
     """Called after the training: gives the model that is evaluated and saved, with its ranks."""
     save: Callable[[], None] = lambda: None
@@ -30,4 +32,5 @@ class Prepared:
 
 
 Method = Callable[[BaseModel, Context], Prepared]
-"""One way to adapt the base model to a run's training rows. Raises UserError for what the user must change."""
+"""One way to adapt the base model to a run's training rows. Raises UserError for what the user must
+change."""

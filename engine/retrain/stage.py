@@ -1,4 +1,5 @@
-"""The retraining: train once on D_tr and D_val together, evaluate, and write the adapter and metrics.json."""
+"""The retraining: train once on D_tr and D_val together, evaluate, and write the adapter and
+metrics.json."""
 
 import dataclasses
 import logging
@@ -45,18 +46,24 @@ log = logging.getLogger("autolora")
 
 
 def retrain(run: Context, rate: float, tracker: Tracker = NOWHERE) -> None:
-    """Trains at a learning rate and writes adapter/ or merged/ (neither if nothing is trained), the other exports that
-    the run asks for, and last what the training cost.
+    """Trains at a learning rate and writes adapter/ or merged/ (neither if nothing is trained), the
+    other exports that the run asks for, and last what the training cost.
 
-    Resumes from the newest checkpoint in retrain/, if any. Raises Interrupted when a signal asked to stop, UserError
-    for what the user must change.
+    Resumes from the newest checkpoint in retrain/, if any. Raises Interrupted when a signal asked
+    to stop, UserError for what the user must change.
     """
     run = run.under(with_values(run.config, {"retrain.learning_rate": rate}))
-    folder, first = run.folder, run.processes.first
+    folder = run.folder
+    first = run.processes.first
     set_seed(run.config.seed)
     prepared = METHODS[type(run.config)](run.base(), run)
     trainable = trained_parameters(prepared.model)
-    log.info("retrain (%s): %d rows, %s trained parameters", run.config.method, len(run.data.train), f"{trainable:,}")
+    log.info(
+        "retrain (%s): %d rows, %s trained parameters",
+        run.config.method,
+        len(run.data.train),
+        f"{trainable:,}",
+    )
     begin(run, prepared, run.data, "retrain", "evaluate")
     if first and prepared.record is not None and prepared.record.rule != BY_HAND:
         ranks.save(prepared.record, folder.ranks)
@@ -64,22 +71,28 @@ def retrain(run: Context, rate: float, tracker: Tracker = NOWHERE) -> None:
     if not first:
         return
     scale = _restore_label_scale(run, trained.model)
-    if prepared.record is None and trained.record is not None:  # the training itself has found the ranks
+    # the training itself has found the ranks
+    if prepared.record is None and trained.record is not None:
         ranks.save(trained.record, folder.ranks)
     trained.save()
     if points := points_of(state):
         write_json_lines(folder.retrain_metrics, points)
     costs = _costs(run, trained.record, state, prepared) | {
-        "trainable_parameters": trainable, "label_scale": scale, "learning_rate": rate if state.global_step else None,
-    }  # fmt: skip
+        "trainable_parameters": trainable,
+        "label_scale": scale,
+        "learning_rate": rate if state.global_step else None,
+    }
     write_json(folder.trained, costs)
 
 
 def evaluate_trained(run: Context, tracker: Tracker = NOWHERE) -> None:
-    """Evaluates the finished training of a run as it was written, and writes its predictions, the model card, and
-    last metrics.json, with the machine, the versions and the inputs on which the numbers depend. An earlier evaluation
-    is kept in evaluate.old-N. Raises Interrupted when a signal asked to stop."""
-    folder, task, costs = run.folder, run.task, read_json(run.folder.trained)
+    """Evaluates the finished training of a run as it was written, and writes its predictions, the
+    model card, and last metrics.json, with the machine, the versions and the inputs on which the
+    numbers depend. An earlier evaluation is kept in evaluate.old-N. Raises Interrupted when a
+    signal asked to stop."""
+    folder = run.folder
+    task = run.task
+    costs = read_json(run.folder.trained)
     model = _trained_model(run, costs["label_scale"]).to(run.compute.device)
     began = time.perf_counter()
     evaluated = evaluate(model, run, run.data)
@@ -122,10 +135,12 @@ def evaluate_trained(run: Context, tracker: Tracker = NOWHERE) -> None:
 
 
 def _trained_model(run: Context, scale: Mapping[str, Any] | None) -> Any:
-    """The model that a finished training of this run has written; on the CPU. `scale`: that of its labels, if its head
-    predicts them in the units of the file; the model then predicts on the scale of the training again."""
+    """The model that a finished training of this run has written; on the CPU. `scale`: that of its
+    labels, if its head predicts them in the units of the file; the model then predicts on the scale
+    of the training again."""
     folder = run.folder
-    if isinstance(run.config, WithLora):  # the adapter is stock PEFT's: no projection is split for it
+    # the adapter is stock PEFT's: no projection is split for it
+    if isinstance(run.config, WithLora):
         whole = run.config.lora.model_copy(update={"target_modules": [ALL_LINEAR]})
         run = run.under(run.config.model_copy(update={"lora": whole}))
     base = run.base().model
@@ -134,12 +149,17 @@ def _trained_model(run: Context, scale: Mapping[str, Any] | None) -> Any:
     elif folder.adapter.exists():
         model = PeftModel.from_pretrained(base, folder.adapter, is_trainable=True)
     elif folder.merged.exists():
-        base.load_state_dict(type(base).from_pretrained(folder.merged, dtype=torch.float32).state_dict())
+        base.load_state_dict(
+            type(base).from_pretrained(folder.merged, dtype=torch.float32).state_dict()
+        )
         model = base.requires_grad_(True)
     elif run.config.evaluates_base:
         model = base
     else:
-        raise UserError(f"--stage evaluate: {folder.root} has no trained model any more; --stage retrain trains one")
+        raise UserError(
+            f"--stage evaluate: {folder.root} has no trained model any more; --stage retrain "
+            "trains one"
+        )
     if scale is not None and scale["in_head"]:
         LabelScale(-scale["mean"] / scale["deviation"], 1 / scale["deviation"]).into_head(model)
     return model.eval()
@@ -154,10 +174,11 @@ def _put_evaluation_aside(folder: RunFolder) -> None:
 
 
 def _standard_error(run: Context, metrics: Mapping[str, float]) -> float | None:
-    """The standard error of an accuracy, over inputs, as rows of one input depend on each other; None for others.
+    """The standard error of an accuracy, over inputs, as rows of one input depend on each other;
+    None for others.
 
-    This is the estimate of Agresti and Coull (1998): it adds two right and two wrong rows, so that the accuracy of a
-    few rows that are all right does not look certain.
+    This is the estimate of Agresti and Coull (1998): it adds two right and two wrong rows, so that
+    the accuracy of a few rows that are all right does not look certain.
     """
     if next(iter(metrics)) != "accuracy":
         return None
@@ -167,29 +188,40 @@ def _standard_error(run: Context, metrics: Mapping[str, float]) -> float | None:
 
 
 def _write_texts(model: Any, run: Context, task: Conversations) -> dict[str, float]:
-    """Writes predictions.jsonl with the texts of a language model; returns their metrics, {} if none are asked for.
+    """Writes predictions.jsonl with the texts of a language model; returns their metrics, {} if
+    none are asked for.
 
-    Where texts are scored, predictions.txt and references.txt are for `python -m problems.scoring`; else samples.jsonl
-    holds them for the report. Raises Interrupted between two batches after a signal.
+    Where texts are scored, predictions.txt and references.txt are for `python -m problems.scoring`;
+    else samples.jsonl holds them for the report. Raises Interrupted between two batches after a
+    signal.
     """
-    folder, tokenizer = run.folder, run.tokenizer
+    folder = run.folder
+    tokenizer = run.tokenizer
     (evaluated,) = run.data.evaluation.values()
     rows = task.decoded(evaluated)
     if not len(rows):
         return {}
-    known, prompts = list(map(Conversation.of, rows)), task.prompts(rows, tokenizer)
+    known = list(map(Conversation.of, rows))
+    prompts = task.prompts(rows, tokenizer)
     with Bar("decode", len(prompts)) as bar:
 
         def after_batch(done: int) -> None:
             bar.step(done)
             run.stop.check()
 
-        found = decode(model, tokenizer, prompts, task.config.decoding, task.ends(tokenizer), after_batch)
+        found = decode(
+            model, tokenizer, prompts, task.config.decoding, task.ends(tokenizer), after_batch
+        )
     written = (
-        {"messages": one.prompt, "prompt": tokenizer.decode(prompt), "prompt_ids": prompt, "text": answer.text,
-         "token_ids": answer.ids}
+        {
+            "messages": one.prompt,
+            "prompt": tokenizer.decode(prompt),
+            "prompt_ids": prompt,
+            "text": answer.text,
+            "token_ids": answer.ids,
+        }
         for one, prompt, answer in zip(known, prompts, found, strict=True)
-    )  # fmt: skip
+    )
     write_json_lines(folder.written, written)
     if not task.config.scores_texts:
         samples = (
@@ -200,16 +232,19 @@ def _write_texts(model: Any, run: Context, task: Conversations) -> dict[str, flo
         return {}
     texts = [" ".join(answer.text.split()) for answer in found]  # as the official scorers read them
     write_text(folder.predictions, "".join(f"{text}\n" for text in texts))
-    # In the format of the E2E script: one reference per line, with a blank line between the records.
+    # In the format of the E2E script: one reference per line, with a blank line between the
+    # records.
     groups = ["".join(f"{' '.join(text.split())}\n" for text in one.references) for one in known]
     write_text(folder.references, "\n".join(groups))
     return task.score_texts(texts, rows)
 
 
 def _restore_label_scale(run: Context, model: Any) -> dict[str, Any] | None:
-    """After the evaluation, makes the model predict numbers in the units of the user's file, where its head can.
+    """After the evaluation, makes the model predict numbers in the units of the user's file,
+    where its head can.
 
-    Returns what metrics.json says about this; None if the labels are not on a scale of their own."""
+    Returns what metrics.json says about this; None if the labels are not on a scale of their
+    own."""
     scale = run.task.label_scale
     if scale is None:
         return None
@@ -217,15 +252,22 @@ def _restore_label_scale(run: Context, model: Any) -> dict[str, Any] | None:
     half = scale.needs_fp32 and run.weights_dtype != torch.float32
     in_head = not half and scale.into_head(model)
     if not in_head:
-        log.warning("the head cannot hold the labels' units, so that the adapter predicts (number - %.9g) / %.6g "
-                    "instead of the number", scale.mean, scale.deviation)  # fmt: skip
+        log.warning(
+            "the head cannot hold the labels' units, so that the adapter predicts (number - "
+            "%.9g) / %.6g instead of the number",
+            scale.mean,
+            scale.deviation,
+        )
     return dataclasses.asdict(scale) | {"in_head": in_head}
 
 
-def _costs(run: Context, record: RankRecord | None, state: TrainerState, prepared: Prepared) -> dict[str, Any]:
-    """What metrics.json says of size, time and memory. `seconds.total`: of one run at the chosen rate, without the
-    sweep of learning rates."""
-    config, folder = run.config, run.folder
+def _costs(
+    run: Context, record: RankRecord | None, state: TrainerState, prepared: Prepared
+) -> dict[str, Any]:
+    """What metrics.json says of size, time and memory. `seconds.total`: of one run at the chosen
+    rate, without the sweep of learning rates."""
+    config = run.config
+    folder = run.folder
     searched: Mapping[str, Any] = read_json(folder.search_summary) if config.searches else {}
     if config.searches == "trials":
         trials = read_json(folder.grid_trials).get("trials", [])
@@ -233,7 +275,9 @@ def _costs(run: Context, record: RankRecord | None, state: TrainerState, prepare
     swept = read_json(folder.sweep_trials).get("trials", [])
     seconds = {
         "search": searched.get("seconds", prepared.seconds),
-        "answer": read_json(folder.measured).get("seconds") if config.searches == "gradients" else None,
+        "answer": read_json(folder.measured).get("seconds")
+        if config.searches == "gradients"
+        else None,
         "retrain": seconds_of(state),
     }
     return {

@@ -1,5 +1,5 @@
-"""Choose a learning rate, or the ranks of methods lora_grid and optuna, by trials: whole trainings on D_tr, measured
-on D_val. A choice resumes with its finished trials."""
+"""Choose a learning rate, or the ranks of methods lora_grid and optuna, by trials: whole trainings
+on D_tr, measured on D_val. A choice resumes with its finished trials."""
 
 import itertools
 import logging
@@ -36,17 +36,21 @@ from autolora.problems.tasks import Task
 log = logging.getLogger("autolora")
 
 Trial = Mapping[str, Any]
-"""One finished training on D_tr, as trials.json has it: what was `tried`, the task's `metrics` on D_val (empty if it
-diverged), the optimiser `steps`, and the `seconds` of the training and of its evaluation."""
+"""One finished training on D_tr, as trials.json has it: what was `tried`, the task's `metrics` on
+D_val (empty if it diverged), the optimiser `steps`, and the `seconds` of the training and of its
+evaluation."""
 Propose = Callable[[Sequence[Trial]], Mapping[str, Any] | None]
 """Gives the next candidate from the finished trials alone; None if there are no more."""
 Prepare = Callable[[Context, Mapping[str, Any]], tuple[Context, Prepared]]
-"""Turns the run of a trial and a candidate into the run with the candidate's settings, and the model to train."""
+"""Turns the run of a trial and a candidate into the run with the candidate's settings, and the
+model to train."""
 
 _RANDOM = 10
-"""TPE compares good trials with others: the first half of the trials, at most so many, have random ranks."""
+"""TPE compares good trials with others: the first half of the trials, at most so many, have random
+ranks."""
 _LEAST_WEIGHT = 1e-3
-"""Stands in for a weight of 0: such a layer gets components only when no other layer can take more."""
+"""Stands in for a weight of 0: such a layer gets components only when no other layer can take
+more."""
 
 
 def choose_learning_rate(run: Context) -> float:
@@ -54,7 +58,9 @@ def choose_learning_rate(run: Context) -> float:
     rates = [{"learning_rate": rate} for rate in run.config.retrain.rates]
 
     def prepare(half: Context, tried: Mapping[str, Any]) -> tuple[Context, Prepared]:
-        at_rate = half.under(with_values(half.config, {"retrain.learning_rate": tried["learning_rate"]}))
+        at_rate = half.under(
+            with_values(half.config, {"retrain.learning_rate": tried["learning_rate"]})
+        )
         return at_rate, METHODS[type(run.config)](half.base(), at_rate)
 
     return float(best_trial(run, "sweep", one_by_one(rates), prepare)["tried"]["learning_rate"])
@@ -62,7 +68,8 @@ def choose_learning_rate(run: Context) -> float:
 
 def choose_ranks(run: Context) -> None:
     """Chooses ranks by the method lora_grid or optuna, and writes ranks.json and lora_config/."""
-    model, config = run.base().model, run.adapted
+    model = run.base().model
+    config = run.adapted
     found = layer_shapes(model)
     shapes = {name: found[name] for name in lora_layers_of(model, config.lora)}
     sizes = {name: sum(shape) for name, shape in shapes.items()}
@@ -72,18 +79,23 @@ def choose_ranks(run: Context) -> None:
     def prepare(half: Context, tried: Mapping[str, Any]) -> tuple[Context, Prepared]:
         return half, lora_at(record_of(tried, config.lora.k, config.method), half.base(), half)
 
-    prepared: Any = prepare(run, best_trial(run, "grid", propose, prepare, parameters_per_rank=sizes)["tried"])[1]
-    save_lora_config(prepared.model.peft_config[ADAPTER], prepared.record, run.folder.lora_config, config)
+    prepared: Any = prepare(
+        run, best_trial(run, "grid", propose, prepare, parameters_per_rank=sizes)["tried"]
+    )[1]
+    save_lora_config(
+        prepared.model.peft_config[ADAPTER], prepared.record, run.folder.lora_config, config
+    )
     ranks.save(prepared.record, run.folder.ranks)
 
 
 def best_trial(run: Context, stage: str, propose: Propose, prepare: Prepare, **known: Any) -> Trial:
     """The trial with the best score on D_val; if scores are equal, the trial with the lower loss.
 
-    The folder of the `stage` gets trials.json, with what is `known`, after each trial; those that are there are not
-    run again. Raises UserError when all trials diverged."""
+    The folder of the `stage` gets trials.json, with what is `known`, after each trial; those that
+    are there are not run again. Raises UserError when all trials diverged."""
     folder = run.folder.root / stage
-    path, data = folder / "trials.json", halves_of(run)
+    path = folder / "trials.json"
+    data = halves_of(run)
     done: list[Trial] = list(read_json(path).get("trials", []))
     while (tried := propose(done)) is not None:
         log.info("%s: trial %d, %.200s", stage, len(done) + 1, tried)
@@ -94,12 +106,16 @@ def best_trial(run: Context, stage: str, propose: Propose, prepare: Prepare, **k
         at, prepared = prepare(half, tried)
         begin(at, prepared, data, stage)
         # In a folder of its own, as it must not resume from another trial's checkpoints.
-        done.append({"tried": tried, **_outcome(at, prepared, data, folder / f"trial-{len(done) + 1}")})
+        done.append(
+            {"tried": tried, **_outcome(at, prepared, data, folder / f"trial-{len(done) + 1}")}
+        )
         write_json(path, {"trials": done, **known})
     chosen = max(done, key=lambda trial: goodness(run.task, trial["metrics"]))
     if not chosen["metrics"]:
-        raise UserError(f"--retrain.learning_rate: all {len(done)} trials of {path} diverged; lower the rate (with "
-                        f"--overwrite)")  # fmt: skip
+        raise UserError(
+            f"--retrain.learning_rate: all {len(done)} trials of {path} diverged; lower the "
+            "rate (with --overwrite)"
+        )
     log.info("%s: chose %.200s", stage, chosen["tried"])
     write_json(path, {"chosen": chosen["tried"], "trials": done, **known})
     for trial in folder.glob("trial-*"):
@@ -123,9 +139,9 @@ def _outcome(run: Context, prepared: Prepared, data: Data, folder: Path) -> Tria
 
 
 def _settings(run: Context, data: Data) -> RunConfig:
-    """The settings of every trial: the run's, but with as many passes over D_tr as the retraining takes over all
-    rows, instead of as many steps. With more passes, lower learning rates would look better than they are for the
-    retraining."""
+    """The settings of every trial: the run's, but with as many passes over D_tr as the retraining
+    takes over all rows, instead of as many steps. With more passes, lower learning rates would look
+    better than they are for the retraining."""
     steps = run.config.retrain.max_steps
     if steps is not None:
         steps = math.ceil(steps * len(data.train) / len(run.data.train))
@@ -133,9 +149,11 @@ def _settings(run: Context, data: Data) -> RunConfig:
 
 
 def goodness(task: Task, metrics: Mapping[str, float]) -> tuple[float, float]:
-    """The sort key of a trial, larger for a better one: its score, then its negative loss. A diverged trial is last.
+    """The sort key of a trial, larger for a better one: its score, then its negative loss. A
+    diverged trial is last.
 
-    Short trainings on a hard task often end at one constant answer: the metrics are equal, but the losses differ.
+    Short trainings on a hard task often end at one constant answer: the metrics are equal, but the
+    losses differ.
     """
     if not metrics:
         return -math.inf, -math.inf
@@ -150,9 +168,11 @@ def one_by_one(candidates: Sequence[Mapping[str, Any]]) -> Propose:
 def combinations(lora: Any, names: Sequence[str]) -> list[dict[str, int]]:
     """Layer -> rank, for every combination of `lora.grid` over the target modules.
 
-    The paper compares with 16 rank configurations without naming them; two target modules and four ranks make 16.
+    The paper compares with 16 rank configurations without naming them; two target modules and four
+    ranks make 16.
     """
-    targets = sorted(lora.target_modules, key=len, reverse=True)  # if two match a layer, the longer one decides
+    # if two match a layer, the longer one decides
+    targets = sorted(lora.target_modules, key=len, reverse=True)
     of_layers = {name: next((t for t in targets if matches(name, t)), targets[0]) for name in names}
     found = []
     for combination in itertools.product(lora.grid, repeat=len(targets)):
@@ -165,7 +185,8 @@ def _by_tpe(run: Context, shapes: Shapes) -> Propose:
     """Ranks that TPE proposes from the earlier trials; each proposal spends the whole budget."""
     import optuna  # noqa: F401 - where it is missing, this is told before the first trial
 
-    lora, seed = run.adapted.lora, run.config.seed
+    lora = run.adapted.lora
+    seed = run.config.seed
     sizes = {name: sum(shape) for name, shape in shapes.items()}
     budget = parameters_of(lora.budget, sizes.values())
     most = max(lora.k, math.ceil(lora.budget))
@@ -174,7 +195,10 @@ def _by_tpe(run: Context, shapes: Shapes) -> Propose:
     def propose(done: Sequence[Trial]) -> Mapping[str, int] | None:
         if len(done) == lora.trials:
             return None
-        scored = [(one["tried"], run.task.score(one["metrics"]) if one["metrics"] else None) for one in done]
+        scored = [
+            (one["tried"], run.task.score(one["metrics"]) if one["metrics"] else None)
+            for one in done
+        ]
         weights = asked(scored, cap, lora.trials, seed) if done else dict.fromkeys(sizes, 1)
         return apportioned(weights, sizes, budget, cap)
 
@@ -182,36 +206,50 @@ def _by_tpe(run: Context, shapes: Shapes) -> Propose:
 
 
 def asked(
-    done: Sequence[tuple[Mapping[str, int], float | None]], cap: Mapping[str, int], trials: int, seed: int
+    done: Sequence[tuple[Mapping[str, int], float | None]],
+    cap: Mapping[str, int],
+    trials: int,
+    seed: int,
 ) -> dict[str, int]:
-    """Layer -> rank, as Optuna's TPE (tree-structured Parzen estimator) proposes it after the ranks and scores of
-    `done` (score None: it diverged). It follows from these and the seed alone, so that an interrupted choice resumes.
+    """Layer -> rank, as Optuna's TPE (tree-structured Parzen estimator) proposes it after the ranks
+    and scores of `done` (score None: it diverged). It follows from these and the seed alone, so
+    that an interrupted choice resumes.
 
     `cap`: layer -> the highest rank. `trials`: how many there will be."""
     import optuna  # a slow import of an optional package
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(
-        n_startup_trials=max(2, min(trials // 2, _RANDOM)), seed=seed_of(seed, "optuna", len(done)) % 2**32
+        n_startup_trials=max(2, min(trials // 2, _RANDOM)),
+        seed=seed_of(seed, "optuna", len(done)) % 2**32,
     )
     study = optuna.create_study(sampler=sampler, direction="maximize")
-    space: dict[str, Any] = {name: optuna.distributions.IntDistribution(0, most) for name, most in cap.items()}
+    space: dict[str, Any] = {
+        name: optuna.distributions.IntDistribution(0, most) for name, most in cap.items()
+    }
     for tried, score in done:
         state = optuna.trial.TrialState.FAIL if score is None else optuna.trial.TrialState.COMPLETE
         params = {name: int(tried[name]) for name in space}
-        study.add_trial(optuna.trial.create_trial(state=state, params=params, distributions=space, value=score))
+        study.add_trial(
+            optuna.trial.create_trial(state=state, params=params, distributions=space, value=score)
+        )
     return dict(study.ask(space).params)
 
 
 def apportioned(
     weights: Mapping[str, int], sizes: Mapping[str, int], budget: int, cap: Mapping[str, int]
 ) -> dict[str, int]:
-    """Layer -> rank, as nearly proportional to `weights` as `budget` LoRA parameters allow, by the method of highest
-    averages (D'Hondt): each next component goes to the layer whose weight, divided by the components that it would
-    then have, is the largest. `sizes`: layer -> parameters of one component; `cap`: layer -> its highest rank.
+    """Layer -> rank, as nearly proportional to `weights` as `budget` LoRA parameters allow, by the
+    method of highest averages (D'Hondt): each next component goes to the layer whose weight,
+    divided by the components that it would then have, is the largest. `sizes`: layer -> parameters
+    of one component; `cap`: layer -> its highest rank.
     """
     falling = [
-        (max(weights[name], _LEAST_WEIGHT) * size / torch.arange(1, cap[name] + 1, dtype=torch.float64)).sqrt()
+        (
+            max(weights[name], _LEAST_WEIGHT)
+            * size
+            / torch.arange(1, cap[name] + 1, dtype=torch.float64)
+        ).sqrt()
         for name, size in sizes.items()
     ]  # uneven_ranks compares the squares per parameter
     return dict(zip(sizes, uneven_ranks(falling, list(sizes.values()), budget), strict=True))

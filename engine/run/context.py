@@ -48,15 +48,20 @@ from autolora.problems.tasks.script_rows import Kind
 class Context:
     """What all stages of a run share; of several processes only the first writes files.
 
-    `stop` says whether a signal has asked the run to stop. `folder`: where the run writes its results, if not in the
-    folder that `config` names. `stages`: those of the command, whose manifests are compared with what is read.
-    Attribute `known`: the inputs that were read so far, by name.
+    `stop` says whether a signal has asked the run to stop. `folder`: where the run writes its
+    results, if not in the folder that `config` names. `stages`: those of the command, whose
+    manifests are compared with what is read. Attribute `known`: the inputs that were read so far,
+    by name.
     """
 
     def __init__(
-        self, config: RunConfig, stop: StopRequest, processes: Processes = ALONE, folder: RunFolder | None = None,
+        self,
+        config: RunConfig,
+        stop: StopRequest,
+        processes: Processes = ALONE,
+        folder: RunFolder | None = None,
         stages: Sequence[Stage] = (),
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.config = config
         self._asked = config
         self.folder = folder or RunFolder.of(config)
@@ -90,40 +95,47 @@ class Context:
         return split_rows(self.data.train, self.config)
 
     def under(self, config: RunConfig) -> Self:
-        """The same run with other settings for its training; task, data and device stay the same."""
+        """The same run with other settings for its training; task, data and device stay the
+        same."""
         other = copy(self)
         other.config = config
         return other
 
     def know(self, name: str, value: Any, where: str) -> None:
-        """An input has been read. Raises Changed if a stage in the folder was made from another one. `where`: the key
-        and the file that hold it."""
+        """An input has been read. Raises Changed if a stage in the folder was made from another
+        one. `where`: the key and the file that hold it."""
         self.known[name] = value
         for stage in self.stages:
             stage.check_input(name, value, where)
 
     def know_rows(self) -> None:
         """Compares the encoded rows with those from which the stages in the folder were made."""
-        found, origin = self.fingerprint, self.task.origin
+        found = self.fingerprint
+        origin = self.task.origin
         self.know("classes", found["classes"], origin())
         self.know("training rows", found["training"], origin())
         held_out = {key: found[key] for key in ("evaluation", "unused") if key in found}
-        self.know("evaluation rows", held_out, ", ".join(dict.fromkeys(map(origin, found["evaluation"]))))
+        self.know(
+            "evaluation rows", held_out, ", ".join(dict.fromkeys(map(origin, found["evaluation"])))
+        )
         if self.config.sweeps or self.config.searches:
             self.know("seed of the rows", self.config.data_seed, "--task.seed")
 
     def begin(self, *stages: str) -> None:
-        """Writes config.yaml and the manifests of these stages. A stage calls this just before its first step, after
-        every check has passed: what has begun in the folder is what they say."""
+        """Writes config.yaml and the manifests of these stages. A stage calls this just before its
+        first step, after every check has passed: what has begun in the folder is what they say."""
         made = {"commit": commit(), "device": self.compute.device.type, "bf16": self.compute.bf16}
         if not self.processes.first:
             return
         if stages != ("probe",) or not self.folder.config.exists():
             write_text(self.folder.config, of_folder(self._asked))
         for stage in self.stages:
-            if stage.recorded:  # what only an earlier stage has read is compared once this process reads it, too
+            # what only an earlier stage has read is compared once this process reads it, too
+            if stage.recorded:
                 self.known = stage.recorded.inputs | self.known
-        self.known |= {name: value for name, (value, _) in inputs_in_files(self.config, self.folder).items()}
+        self.known |= {
+            name: value for name, (value, _) in inputs_in_files(self.config, self.folder).items()
+        }
         for stage in self.stages:
             if stage.name in stages and not stage.foreign:
                 stage.begin(self.known, names_of(self.config), made)
@@ -140,10 +152,14 @@ class Context:
 
     @cached_property
     def data(self) -> Data:
-        """The task's encoded rows. The first process prepares them, the others find them in the cache."""
+        """The task's encoded rows. The first process prepares them, the others find them in the
+        cache."""
         self._stop_if_asked()
         if self.config.task.max_length > (most := self.tokenizer.model_max_length):
-            raise UserError(f"--task.max_length: {self.config.model.name} takes {most} tokens; allowed: a lower value")
+            raise UserError(
+                f"--task.max_length: {self.config.model.name} takes {most} tokens; allowed: a "
+                "lower value"
+            )
         with self.processes.first_goes_first():
             return prepare(self.task, self.tokenizer, self.config)
 
@@ -160,8 +176,8 @@ class Context:
 
     @contextmanager
     def base_loaded_once(self) -> Iterator[None]:
-        """Inside, `base` gives one model again and again, each time as it was loaded. (Another attention kernel is
-        another model.)"""
+        """Inside, `base` gives one model again and again, each time as it was loaded. (Another
+        attention kernel is another model.)"""
         self._kept = {}
         try:
             yield
@@ -184,18 +200,21 @@ class Context:
     def _load(self, *, second_order: bool) -> BaseModel:
         """A freshly loaded base model with the task's head and loss.
 
-        `second_order`: whether second derivatives are needed, which decides the attention kernel. Raises UserError for
-        settings that would otherwise fail, or give useless results, only after hours of training, and Changed if a
-        stage in the run's folder was made with other weights.
+        `second_order`: whether second derivatives are needed, which decides the attention kernel.
+        Raises UserError for settings that would otherwise fail, or give useless results, only after
+        hours of training, and Changed if a stage in the run's folder was made with other weights.
         """
         config = self.config
         self._stop_if_asked()
         data = self.data  # first: the task learns its classes from the rows
-        task, dtype = self.task, self.weights_dtype
+        task = self.task
+        dtype = self.weights_dtype
         targets = config.of_lora("target_modules") or []
         if "base model" not in self.known:  # each training loads it again
             self._look_before_loading(targets)
-        base = load_base(config.model, task.auto_class, second_order=second_order, dtype=dtype, **task.head())
+        base = load_base(
+            config.model, task.auto_class, second_order=second_order, dtype=dtype, **task.head()
+        )
         digest = digest_of_weights(base.model, base.trained_whole)
         self.know("base model", digest, f"--model.name: {config.model.name}")
         task.adapt(base.model)
@@ -208,18 +227,20 @@ class Context:
         return train_in_fp32(whole, dtype)
 
     def _stop_if_asked(self) -> None:
-        """In a single process, raises Interrupted if a signal came during loading. Several processes stop together,
-        after a step."""
+        """In a single process, raises Interrupted if a signal came during loading. Several
+        processes stop together, after a step."""
         if self.processes.size == 1:
             self.stop.check()
 
     def _look_before_loading(self, targets: Sequence[str]) -> None:
-        """Raises UserError for names that match no module, before 15 GB are loaded. Ranks that are there already name
-        their layers themselves."""
+        """Raises UserError for names that match no module, before 15 GB are loaded. Ranks that are
+        there already name their layers themselves."""
         config = self.config
         outline = without_weights(config.model, self.task.auto_class, **self.task.head())
         split(outline, targets)
-        with_modules_to_save(BaseModel(outline, []), config.of_lora("modules_to_save") or [], targets)
+        with_modules_to_save(
+            BaseModel(outline, []), config.of_lora("modules_to_save") or [], targets
+        )
         lora = getattr(config, "lora", None)
         given = config.of_lora("ranks_from") is not None or self.folder.ranks.exists()
         if isinstance(lora, LoraSettings) and not given:
@@ -228,9 +249,11 @@ class Context:
     def try_longest_batch(
         self, model: nn.Module, rows: Dataset, size: int, loss: Callable[[dict[str, Any]], Tensor]
     ) -> None:
-        """Sends the `size` longest rows once forward and backward, and leaves model and random numbers as they were.
+        """Sends the `size` longest rows once forward and backward, and leaves model and random
+        numbers as they were.
 
-        The device refuses an allocation here as it would hours later. No process waits for another one."""
+        The device refuses an allocation here as it would hours later. No process waits for another
+        one."""
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         longest = np.argsort(-np.asarray(rows["length"]), kind="stable")[:size].tolist()
         before = Snapshot(model)
@@ -239,5 +262,6 @@ class Context:
             batch = send_to_device(self.data.collate(own), self.compute.device)
             with self.compute.autocast():
                 found = loss(batch)
-            torch.autograd.grad(found, trained, allow_unused=True)  # .grad stays None, so that no step sees this batch
+            # .grad stays None, so that no step sees this batch
+            torch.autograd.grad(found, trained, allow_unused=True)
         before.restore()

@@ -69,7 +69,8 @@ class RunFolder:
     probe_result = at("probe/probe.json")
     """What --stage probe measured: how near each hypergradient is to the exact one."""
     verdict = at("verdict")
-    """What --stage verdict trained: the ranks that it compares, and a run for each member of a pair."""
+    """What --stage verdict trained: the ranks that it compares, and a run for each member of a
+    pair."""
     verdict_summary = at("verdict.json")
     figures = at("figures")
     report = at("report.html")
@@ -81,16 +82,19 @@ class RunFolder:
 
     @property
     def parameters_per_rank(self) -> dict[str, int]:
-        """Layer -> LoRA parameters of one component, as the search or the trials of ranks wrote them; empty if there
-        was neither."""
+        """Layer -> LoRA parameters of one component, as the search or the trials of ranks wrote
+        them; empty if there was neither."""
         found = read_json(self.search_summary) or read_json(self.grid_trials)
         return dict(found.get("parameters_per_rank", {}))
 
     def clear_leftovers(self) -> None:
         """Removes what a stage keeps to go on from, and a kill at its end may have left."""
-        searched, trained = self.search_summary.exists(), self.metrics.exists()
+        searched = self.search_summary.exists()
+        trained = self.metrics.exists()
         old = [self.search_checkpoint] if searched else []
-        for pattern in ("retrain/checkpoint-*", "retrain/wide-*", "sweep/trial-*") if trained else ():
+        for pattern in (
+            ("retrain/checkpoint-*", "retrain/wide-*", "sweep/trial-*") if trained else ()
+        ):
             old += self.root.glob(pattern)
         for path in old:
             remove(path)

@@ -10,7 +10,8 @@ from autolora.configs.launch import speaks
 
 
 class Interrupted(BaseException):
-    """The run was asked to stop. As with KeyboardInterrupt, no `except Exception` on the way takes it for an error.
+    """The run was asked to stop. As with KeyboardInterrupt, no `except Exception` on the way takes
+    it for an error.
 
     `code`: the exit code (130 or 143)."""
 
@@ -19,11 +20,14 @@ class Interrupted(BaseException):
         self.code = code
 
 
-_STOPPING = b"stopping as soon as what is done is saved; a second signal (Ctrl-C again) stops at once\n"
+_STOPPING = (
+    b"stopping as soon as what is done is saved; a second signal (Ctrl-C again) stops at once\n"
+)
 
 
 class StopRequest:
-    """Whether a signal has asked this process to stop: `code`, the exit code to stop with (None: go on).
+    """Whether a signal has asked this process to stop: `code`, the exit code to stop with (None: go
+    on).
 
     The process stops at its next `check`; at a second signal it stops immediately."""
 
@@ -31,25 +35,31 @@ class StopRequest:
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Signal handler."""
-        before, self.code = self.code, self.code or 128 + number
+        before = self.code
+        self.code = self.code or 128 + number
         if before is not None:
             raise Interrupted(self.code)
         if not speaks():
             return
-        with suppress(OSError):  # print() is not allowed in a handler: it may interrupt another print()
+        # print() is not allowed in a handler: it may interrupt another print()
+        with suppress(OSError):
             os.write(2, _STOPPING)
 
     def check(self) -> None:
-        """Raises Interrupted if a signal has asked to stop; to be called when everything is saved."""
+        """Raises Interrupted if a signal has asked to stop; to be called when everything is
+        saved."""
         if self.code is not None:
             raise Interrupted(self.code)
 
 
 @contextmanager
 def watch_signals() -> Iterator[StopRequest]:
-    """A `StopRequest` that SIGINT and SIGTERM set during the body; afterwards the earlier handlers are restored."""
+    """A `StopRequest` that SIGINT and SIGTERM set during the body; afterwards the earlier handlers
+    are restored."""
     request = StopRequest()
-    before = {number: signal.signal(number, request.handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        number: signal.signal(number, request.handle) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield request
     finally:

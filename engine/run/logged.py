@@ -27,29 +27,37 @@ class _Timed(logging.Formatter):
 
 @contextmanager
 def logged(folder: RunFolder) -> Iterator[None]:
-    """Appends what the program says inside `with` to log.txt, and at last how the run ended: after an error that was
-    not foreseen with its traceback, of which the error gets a note."""
+    """Appends what the program says inside `with` to log.txt, and at last how the run ended: after
+    an error that was not foreseen with its traceback, of which the error gets a note."""
     file = logging.FileHandler(folder.log, encoding="utf-8", delay=True)
     file.setFormatter(_Timed())
-    # Holds records back until the run begins to train, as a run that is refused leaves nothing behind.
-    handler, before = MemoryHandler(0, target=file, flushOnClose=False), stamp(folder.config)
+    # Holds records back until the run begins to train, as a run that is refused leaves nothing
+    # behind.
+    handler = MemoryHandler(0, target=file, flushOnClose=False)
+    before = stamp(folder.config)
 
     def begun(*_: object) -> bool:
         return stamp(folder.config) != before
 
     handler.shouldFlush = begun  # type: ignore
     log.addHandler(handler)
-    level, words, cause = logging.INFO, "finished", None
+    level = logging.INFO
+    words = "finished"
+    cause = None
     try:
         yield
     except Interrupted:
         words = "stopped"
         raise
     except UserError as error:
-        level, words, cause = logging.ERROR, str(error), error.__cause__
+        level = logging.ERROR
+        words = str(error)
+        cause = error.__cause__
         raise
     except BaseException as error:
-        level, words, cause = logging.ERROR, "the run failed", error
+        level = logging.ERROR
+        words = "the run failed"
+        cause = error
         if begun():
             error.add_note(f"the traceback is in {folder.log}")
         raise

@@ -1,8 +1,9 @@
 """The folder that a command works in, and with --overwrite the hidden one beside it.
 
-With --overwrite, what was made from something else is made anew in `.x.new` beside `x`, which begins with hard links
-of the stages before. Once it is complete, `x` becomes `x.old-1` and `.x.new` becomes `x`: no finished result is
-deleted. A command that finds `.x.new` and no `x` was killed between these two renames, and completes them.
+With --overwrite, what was made from something else is made anew in `.x.new` beside `x`, which
+begins with hard links of the stages before. Once it is complete, `x` becomes `x.old-1` and `.x.new`
+becomes `x`: no finished result is deleted. A command that finds `.x.new` and no `x` was killed
+between these two renames, and completes them.
 """
 
 import dataclasses
@@ -31,7 +32,8 @@ class OverwriteFolders:
 
     @classmethod
     def of(cls, root: Path) -> Self:
-        """The folders of a run's or a study's folder; for a link, those of the folder that it leads to."""
+        """The folders of a run's or a study's folder; for a link, those of the folder that it leads
+        to."""
         return cls(Path(os.path.realpath(root)))
 
     @property
@@ -41,28 +43,39 @@ class OverwriteFolders:
 
     @property
     def free(self) -> Path:
-        """The first of x.old-1, x.old-2, ... that does not exist yet: where old results are kept."""
+        """The first of x.old-1, x.old-2, ... that does not exist yet: where old results are
+        kept."""
         names = (self.root.with_name(f"{self.root.name}.old-{number}") for number in count(1))
         return next(path for path in names if not os.path.lexists(path))
 
 
 def finish_swap(folders: OverwriteFolders) -> None:
-    """Puts complete new results in the place of the old ones, if a kill came between the two renames."""
+    """Puts complete new results in the place of the old ones, if a kill came between the two
+    renames."""
     if folders.staging.exists() and not folders.root.exists():
         os.rename(folders.staging, folders.root)
 
 
 def staging_beside(
-    folder: RunFolder, kept: Sequence[str], changed: Changed, work: Callable[[RunFolder], None], processes: Processes
-) -> None:  # fmt: skip
-    """Makes new results by `work` in the hidden folder beside, then puts them in the place of the old ones.
+    folder: RunFolder,
+    kept: Sequence[str],
+    changed: Changed,
+    work: Callable[[RunFolder], None],
+    processes: Processes,
+) -> None:
+    """Makes new results by `work` in the hidden folder beside, then puts them in the place of the
+    old ones.
 
-    `kept`: the stages of this run; `changed`: the first of them that is made anew. Half-done new results go on if they
-    are of this command, else they are kept as old ones are.
+    `kept`: the stages of this run; `changed`: the first of them that is made anew. Half-done new
+    results go on if they are of this command, else they are kept as old ones are.
     """
-    folders, first = OverwriteFolders.of(folder.root), kept.index(changed.stage)
+    folders = OverwriteFolders.of(folder.root)
+    first = kept.index(changed.stage)
     new = RunFolder(folders.staging)
-    log.info("--overwrite: new results are made in %s; the old ones stay until they are complete", new.root)
+    log.info(
+        "--overwrite: new results are made in %s; the old ones stay until they are complete",
+        new.root,
+    )
     while True:
         processes.of_first(partial(_fill, new, folder, kept[:first]))
         try:
@@ -79,8 +92,8 @@ def staging_beside(
 
 
 def _fill(new: RunFolder, old: RunFolder, kept: Sequence[str]) -> None:
-    """Begins the folder of new results, unless it is there, with hard links of what these stages have written; all of
-    them or none."""
+    """Begins the folder of new results, unless it is there, with hard links of what these stages
+    have written; all of them or none."""
     if new.root.exists():
         return
     filled = new.root.with_name(f"{new.root.name}.tmp")
@@ -91,7 +104,8 @@ def _fill(new: RunFolder, old: RunFolder, kept: Sequence[str]) -> None:
             target = filled / path.relative_to(old.root)
             if path.is_dir():
                 shutil.copytree(path, target, copy_function=_link, dirs_exist_ok=True)
-            elif path.exists():  # copied, as an editor may write into the old file while the new results are made
+            # copied, as an editor may write into the old file while the new results are made
+            elif path.exists():
                 shutil.copy2(path, target)
     os.rename(filled, new.root)
 

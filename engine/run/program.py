@@ -9,11 +9,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @cache
 def commit() -> str | None:
-    """The commit that was checked out when this was first called, with + if tracked files differ from it; None outside
-    a repository."""
+    """The commit that was checked out when this was first called, with + if tracked files differ
+    from it; None outside a repository."""
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", *words], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     try:
         changed = git("status", "--porcelain", "--untracked-files=no")

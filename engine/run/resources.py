@@ -1,4 +1,5 @@
-"""What a run needs and uses: its peak memory in MiB, and the versions of the packages that affect the numbers."""
+"""What a run needs and uses: its peak memory in MiB, and the versions of the packages that affect
+the numbers."""
 
 import os
 import platform
@@ -18,7 +19,8 @@ STATUS = Path("/proc/self/status")
 
 
 def forget_peak(compute: Compute) -> bool:
-    """Resets the peak that `peak_memory` returns: all cells of a study run in one process, each with its own peak.
+    """Resets the peak that `peak_memory` returns: all cells of a study run in one process, each
+    with its own peak.
 
     Returns whether the system could do so (Linux can, and a CUDA GPU).
     """
@@ -34,7 +36,8 @@ def forget_peak(compute: Compute) -> bool:
 
 
 def peak_memory(compute: Compute) -> float:
-    """Peak of this process in MiB, since `forget_peak`: of the GPU if one is used, else resident memory."""
+    """Peak of this process in MiB, since `forget_peak`: of the GPU if one is used, else resident
+    memory."""
     if compute.device.type == "cuda":
         return torch.cuda.max_memory_allocated(compute.device) / 2**20
     told = STATUS.read_text(encoding="ascii", errors="replace") if STATUS.exists() else ""
@@ -45,8 +48,8 @@ def peak_memory(compute: Compute) -> float:
 
 
 def computed_on(compute: Compute, processes: int = 1) -> dict[str, Any]:
-    """The device on which a run computes, its name, the precision of its arithmetic, and the number of processes:
-    what `auto` in --device and --precision stood for."""
+    """The device on which a run computes, its name, the precision of its arithmetic, and the number
+    of processes: what `auto` in --device and --precision stood for."""
     on_gpu = compute.device.type == "cuda"
     return {
         "device": compute.device.type,
@@ -74,4 +77,7 @@ def versions() -> dict[str, str]:
     """The versions of Python and of the packages that affect the numbers."""
     packages = ("betty-ml", "torch", "transformers", "peft", "datasets")
     found = {one.metadata["Name"].lower(): one.version for one in distributions()}
-    return {"python": platform.python_version(), **{name: found[name] for name in packages if name in found}}
+    return {
+        "python": platform.python_version(),
+        **{name: found[name] for name in packages if name in found},
+    }

@@ -24,15 +24,22 @@ from autolora.problems.tasks.script_rows import LabelKind, ScriptRows
 class ScriptContext(Context):
     """The model and rows of a script.
 
-    `base`: the model and the modules that are trained whole. `rows`: all rows; the last `validation` of them are
-    D_val, those before them D_tr (0: both are drawn from all rows by seed). `folder`: where the search writes its
-    files. Every `base()` first undoes what an earlier training changed in the model; `put_back` undoes it at the end.
+    `base`: the model and the modules that are trained whole. `rows`: all rows; the last
+    `validation` of them are D_val, those before them D_tr (0: both are drawn from all rows by
+    seed). `folder`: where the search writes its files. Every `base()` first undoes what an earlier
+    training changed in the model; `put_back` undoes it at the end.
     """
 
     def __init__(
-        self, config: RunConfig, base: BaseModel, kind: LabelKind, rows: ScriptRows, validation: int, folder: Path,
+        self,
+        config: RunConfig,
+        base: BaseModel,
+        kind: LabelKind,
+        rows: ScriptRows,
+        validation: int,
+        folder: Path,
         device: torch.device,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.config = config
         self.folder = RunFolder(folder)
         self.stop = StopRequest()
@@ -40,7 +47,9 @@ class ScriptContext(Context):
         self.compute = dataclasses.replace(choose_compute(config, device.index or 0), device=device)
         self.data = Data(rows, {}, rows.collate)
         self.weights_dtype = dtype_of(base.model)
-        self._base, self._kind, self._validation = base, kind, validation
+        self._base = base
+        self._kind = kind
+        self._validation = validation
         self._bare = Snapshot(base.model, base.trained_whole)
 
     @property
@@ -59,14 +68,15 @@ class ScriptContext(Context):
     def base(self, *, second_order: bool = False) -> BaseModel:
         """The model before any training, without the script's adapters.
 
-        Raises UserError if `second_order` is asked for and the model's attention lacks second derivatives."""
+        Raises UserError if `second_order` is asked for and the model's attention lacks second
+        derivatives."""
         self.put_back()
         kernel = getattr(getattr(self._base.model, "config", None), "_attn_implementation", None)
         if second_order and kernel not in (None, "eager"):
             raise UserError(
-                f"hypergradient: {self.searched.hypergradient.type} needs second derivatives, which the attention "
-                f"{kernel!r} of this model lacks; allowed: a type without them, such as first_order, "
-                f"or a model with the attention 'eager'"
+                f"hypergradient: {self.searched.hypergradient.type} needs second derivatives, "
+                f"which the attention {kernel!r} of this model lacks; allowed: a type without "
+                "them, such as first_order, or a model with the attention 'eager'"
             )
         split(self._base.model, self.searched.lora.target_modules)
         return train_in_fp32(dataclasses.replace(self._base), self.weights_dtype)
@@ -75,7 +85,8 @@ class ScriptContext(Context):
         """Does nothing: a search of a script never resumes."""
 
     def put_back(self) -> None:
-        """Undoes what the search changed in the model, which stays without the script's adapters."""
+        """Undoes what the search changed in the model, which stays without the script's
+        adapters."""
         self._bare.restore()
 
 

@@ -1,4 +1,5 @@
-"""What a run reads of other runs: ranks (lora.ranks_from), a search (answer.from), components (retrain.init)."""
+"""What a run reads of other runs: ranks (lora.ranks_from), a search (answer.from), components
+(retrain.init)."""
 
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,13 @@ from autolora.engine.run.manifest import digest_of
 
 
 def filled_in(path: str, config: RunConfig) -> Path:
-    """The path with {seed}, {task} and {runs} replaced by the run's own seed, task and runs_folder."""
-    for name, value in {"seed": config.seed, "task": config.task.result_name, "runs": config.runs_folder}.items():
+    """The path with {seed}, {task} and {runs} replaced by the run's own seed, task and
+    runs_folder."""
+    for name, value in {
+        "seed": config.seed,
+        "task": config.task.result_name,
+        "runs": config.runs_folder,
+    }.items():
         path = path.replace(f"{{{name}}}", str(value))
     return Path(path).expanduser()
 
@@ -30,7 +36,8 @@ def source_of(config: RunConfig) -> RunFolder | None:
 
 
 def other_run(config: RunConfig) -> RunFolder | None:
-    """The other run whose searched components the training starts from; None if there is no such run."""
+    """The other run whose searched components the training starts from; None if there is no such
+    run."""
     start = config.retrain.start
     folder = RunFolder(filled_in(start, config))
     return None if start in ("scratch", "search") or _adapter(folder).exists() else folder
@@ -42,7 +49,8 @@ def _adapter(folder: RunFolder) -> Path:
 
 
 def components_file(config: RunConfig, own: RunFolder) -> Path | None:
-    """The weights from which the training starts, of a search or of a cut adapter; None if they are fresh."""
+    """The weights from which the training starts, of a search or of a cut adapter; None if they are
+    fresh."""
     start = config.retrain.start
     if start == "scratch":
         return None

@@ -1,4 +1,5 @@
-"""What a search leaves: the trajectory of alpha, the searched model in its singular basis, what wandb gets of them.
+"""What a search leaves: the trajectory of alpha, the searched model in its singular basis, what
+wandb gets of them.
 
 No module of Betty is needed here.
 """
@@ -29,15 +30,17 @@ from autolora.problems.models.names import key_names
 from autolora.problems.models.recompute import recompute_blocks
 
 NUMBERS = ("alpha", "contribution", "singular_values")
-"""The tensors [layers, k] of a finished search that are stored. alpha and contribution belong to the components of the
-search, singular_values to those of the singular basis."""
+"""The tensors [layers, k] of a finished search that are stored. alpha and contribution belong to
+the components of the search, singular_values to those of the singular basis."""
 MOST_PICTURES = 20
-"""About this many rank maps are sent to wandb in a search: each is a file, and more would only crowd its slider."""
+"""About this many rank maps are sent to wandb in a search: each is a file, and more would only
+crowd its slider."""
 
 
 @dataclass
 class Trajectory:
-    """The logged points of a search: `steps` [points], `alpha` and `contribution` [points][layers, k]."""
+    """The logged points of a search: `steps` [points], `alpha` and `contribution` [points][layers,
+    k]."""
 
     names: Sequence[str]
     steps: list[int] = field(default_factory=list)
@@ -58,7 +61,9 @@ class Trajectory:
         """Writes parquet, a row for each point, layer and component (counted from 0)."""
         places = [self.steps, self.names, range(self.alpha[0].shape[1])]
         index = pd.MultiIndex.from_product(places, names=["step", "layer", "component"])
-        columns = {name: torch.stack(getattr(self, name)).flatten().double().numpy() for name in _PARTS}
+        columns = {
+            name: torch.stack(getattr(self, name)).flatten().double().numpy() for name in _PARTS
+        }
         write_parquet(path, pd.DataFrame(columns, index).reset_index())
 
 
@@ -69,23 +74,28 @@ def read(path: Path) -> Trajectory:
     """The trajectory in a parquet file. Raises UserError if the file is damaged."""
     way_out = "remove the file, and the report is drawn without its curves"
     table = read_parquet(path, way_out, ["layer", "step", *_PARTS])
-    steps, names = table["step"].unique().tolist(), table["layer"].unique().tolist()
+    steps = table["step"].unique().tolist()
+    names = table["layer"].unique().tolist()
     shape = (len(steps), len(names), -1)
-    alpha, contribution = (list(torch.tensor(table[name].to_numpy(np.float32)).view(shape)) for name in _PARTS)
+    alpha, contribution = (
+        list(torch.tensor(table[name].to_numpy(np.float32)).view(shape)) for name in _PARTS
+    )
     return Trajectory(names, steps, alpha, contribution)
 
 
 @torch.no_grad()
 def to_singular_basis(gates: Gates, values: Tensor) -> Tensor:
-    """Rewrites B and A of each layer so that B diag(gates) A = U S V^T becomes B = U sqrt(S), A = sqrt(S) V^T.
+    """Rewrites B and A of each layer so that B diag(gates) A = U S V^T becomes B = U sqrt(S), A =
+    sqrt(S) V^T.
 
-    `values` [layers, k]: the gates of the search; afterwards all gates count as 1. The model's outputs stay the same,
-    up to rounding. The loss does not determine the searched components: a factor can move from a gate to its A or B,
-    and B R with R^-1 A gives the same update for every invertible R. The singular basis removes both freedoms.
-    Component j of a layer becomes the j-th singular direction of its update.
+    `values` [layers, k]: the gates of the search; afterwards all gates count as 1. The model's
+    outputs stay the same, up to rounding. The loss does not determine the searched components: a
+    factor can move from a gate to its A or B, and B R with R^-1 A gives the same update for every
+    invertible R. The singular basis removes both freedoms. Component j of a layer becomes the j-th
+    singular direction of its update.
 
-    Returns the singular values of each layer's update, LoRA's scale included, in falling order [layers, k]; on the
-    CPU.
+    Returns the singular values of each layer's update, LoRA's scale included, in falling order
+    [layers, k]; on the CPU.
     """
     found = []
     for layer, gate in zip(gates.layers.values(), values.detach().cpu().double(), strict=True):
@@ -100,7 +110,8 @@ def to_singular_basis(gates: Gates, values: Tensor) -> Tensor:
 @torch.no_grad()
 def searched_model(run: Context) -> PeftModel:
     """The searched model of this run and its gates, loaded from search/, on the run's device."""
-    config, weights = run.searched, load_file(run.folder.search_weights)
+    config = run.searched
+    weights = load_file(run.folder.search_weights)
     base = run.base()
     model = attach_components(base.model, config.lora, run.kind.peft_type, base.trained_whole)
     for name, parameter in model.named_parameters():
@@ -114,12 +125,14 @@ def searched_model(run: Context) -> PeftModel:
 
 def send_point(
     tracker: Tracker, line: Mapping[str, Any], history: Trajectory, ranks: Sequence[int], steps: int
-) -> None:  # fmt: skip
-    """Sends a line of metrics.jsonl, the newest point of `history`, and the ranks at that point (empty: none), in a
-    search of `steps` steps; docs/run-folder.md describes it for users. Components count from 1, as in the paper."""
+) -> None:
+    """Sends a line of metrics.jsonl, the newest point of `history`, and the ranks at that point
+    (empty: none), in a search of `steps` steps; docs/run-folder.md describes it for users.
+    Components count from 1, as in the paper."""
     if not tracker.alive:
         return
-    alpha, contribution = history.alpha[-1], history.contribution[-1]
+    alpha = history.alpha[-1]
+    contribution = history.contribution[-1]
     entropies = entropy(alpha.clip(0).numpy(), axis=1, base=max(2, alpha.shape[1]))
     values: dict[str, Any] = {f"search/{key}": value for key, value in line.items()}
     values["search/mean_entropy"] = float(entropies.mean())
@@ -128,7 +141,9 @@ def send_point(
             values[f"rank/{name}"] = ranks[index]
         values[f"entropy/{name}"] = float(entropies[index])
         for kind, rows in (("alpha", alpha), ("contribution", contribution)):
-            values |= {f"{kind}/{name}/{j}": value for j, value in enumerate(rows[index].tolist(), start=1)}
+            values |= {
+                f"{kind}/{name}/{j}": value for j, value in enumerate(rows[index].tolist(), start=1)
+            }
     before, now = (int(step / max(1.0, steps / MOST_PICTURES)) for step in history.steps[-2:])
     if ranks and now > before:
         values["search/rank_map"] = rank_picture(history.names, ranks, alpha.shape[1])

@@ -1,4 +1,5 @@
-"""The cells of a study: an ordinary run for every combination of its axes, and what each takes from its siblings."""
+"""The cells of a study: an ordinary run for every combination of its axes, and what each takes from
+its siblings."""
 
 import hashlib
 import re
@@ -27,7 +28,8 @@ _LONGEST = 100
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of a study: its place on the axes, its configuration, and the cells whose files it reads.
+    """One run of a study: its place on the axes, its configuration, and the cells whose files it
+    reads.
 
     `chooser`: the run whose chosen learning rate it takes."""
 
@@ -53,29 +55,40 @@ class Cell:
 
     @property
     def row(self) -> str:
-        """The row of the study's tables to which it belongs: its values on all axes but seed and task."""
+        """The row of the study's tables to which it belongs: its values on all axes but seed and
+        task."""
         named = {axis: word(value) for axis, value in self.values.items() if axis not in NOT_ROWS}
-        parts = (text if axis in _PLAIN else f"{axis.rpartition('.')[2]} {text}" for axis, text in named.items())
+        parts = (
+            text if axis in _PLAIN else f"{axis.rpartition('.')[2]} {text}"
+            for axis, text in named.items()
+        )
         return ", ".join(parts) or "all"
 
     def placed(self) -> RunConfig:
-        """The configuration to run, at the learning rate that the chooser chose; a finished cell whose chooser is gone
-        keeps its own. Raises UserError if no rate is chosen yet."""
+        """The configuration to run, at the learning rate that the chooser chose; a finished cell
+        whose chooser is gone keeps its own. Raises UserError if no rate is chosen yet."""
         if self.chooser is None:
             return self.config
         results = (read_json(folder.metrics) for folder in (self.chooser, self.folder))
         rate = next((result["learning_rate"] for result in results if result), None)
         if rate is None:
             raise UserError(
-                f"--study.rate_from: {self.chooser.root}, which chooses the learning rate, has not finished"
+                f"--study.rate_from: {self.chooser.root}, which chooses the learning rate, has "
+                "not finished"
             )
         return with_values(self.config, {"retrain.learning_rate": rate})
 
 
 def expand(config: RunConfig, folder: StudyFolder) -> list[Cell]:
-    """Every combination of the axes' values, in their order. Raises UserError for wrong settings in study."""
+    """Every combination of the axes' values, in their order. Raises UserError for wrong settings in
+    study."""
     study = config.studied
-    if unknown := [axis for entry in (*study.exclude, study.rate_from) for axis in entry if axis not in study.axes]:
+    if unknown := [
+        axis
+        for entry in (*study.exclude, study.rate_from)
+        for axis in entry
+        if axis not in study.axes
+    ]:
         raise UserError(f"--study: {unknown[0]!r} is no axis; there are: {', '.join(study.axes)}")
     tracking = config.tracking.model_copy(update={"group": config.tracking.group or config.name})
     usual = config.model_copy(update={"study": None, "tracking": tracking})
@@ -93,14 +106,19 @@ def expand(config: RunConfig, folder: StudyFolder) -> list[Cell]:
 
 
 def _cell(
-    study: StudyConfig, values: dict[str, Any], siblings: dict[str, str], lower: list[dict[str, Any]],
+    study: StudyConfig,
+    values: dict[str, Any],
+    siblings: dict[str, str],
+    lower: list[dict[str, Any]],
     folder: StudyFolder,
-) -> Cell:  # fmt: skip
-    """The cell at one place. The settings that a value stands for lie below the values themselves: a method of one
-    axis may lack what a task of another axis sets."""
-    name, labels = siblings[word(values)], {a: v for a, v in study.axes.items() if isinstance(v, dict)}
+) -> Cell:
+    """The cell at one place. The settings that a value stands for lie below the values themselves:
+    a method of one axis may lack what a task of another axis sets."""
+    name = siblings[word(values)]
+    labels = {a: v for a, v in study.axes.items() if isinstance(v, dict)}
     axes = {axis: value for axis, value in values.items() if axis in keys() or axis not in labels}
-    named, needs = dict(axes), []
+    named = dict(axes)
+    needs = []
     for axis in labels:
         for key, one in labels[axis][values[axis]].items():
             if named.setdefault(key, one) != one:
@@ -119,11 +137,15 @@ def _cell(
         if first != name:
             needs.append(first)
             chooser = RunFolder(folder.cells / first)
-    placed = config.model_copy(update={"name": name, "runs_folder": str(folder.cells), "study": None})
+    placed = config.model_copy(
+        update={"name": name, "runs_folder": str(folder.cells), "study": None}
+    )
     return Cell(values, placed, tuple(needs), chooser)
 
 
-def _sibling(values: Mapping[str, Any], labels: Mapping[str, Any], siblings: Mapping[str, str], key: str) -> str:
+def _sibling(
+    values: Mapping[str, Any], labels: Mapping[str, Any], siblings: Mapping[str, str], key: str
+) -> str:
     """The name of the cell that has these labels, and on all other axes the same values."""
     wanted = word({**values, **labels})
     if wanted not in siblings:
@@ -139,21 +161,30 @@ def refuse_unread(where: str, asked: Collection[str], cells: Sequence[Cell]) -> 
 
 
 def in_order(cells: Sequence[Cell]) -> list[Cell]:
-    """Each cell after those of them that it needs. Raises UserError for cells that need each other."""
+    """Each cell after those of them that it needs. Raises UserError for cells that need each
+    other."""
     by_name = {cell.name: cell for cell in cells}
     needs = {cell.name: [name for name in cell.needs if name in by_name] for cell in cells}
     try:
         return [by_name[name] for name in TopologicalSorter(needs).static_order()]
     except CycleError as error:
-        raise UserError(f"--study.axes: the cells {', '.join(error.args[1])} read each other in a circle") from error
+        raise UserError(
+            f"--study.axes: the cells {', '.join(error.args[1])} read each other in a circle"
+        ) from error
 
 
 def cell_name(values: Mapping[str, Any]) -> str:
-    """A folder name from a cell's values, like `type-darts_seed-0`; it has whole keys if two end in the same word. A
-    name that is too long, or has letters that a folder name here lacks, ends in digits of a hash of the whole."""
+    """A folder name from a cell's values, like `type-darts_seed-0`; it has whole keys if two end in
+    the same word. A name that is too long, or has letters that a folder name here lacks, ends in
+    digits of a hash of the whole."""
     last = [key.split(".")[-1] for key in values]
-    names = [key if last.count(short) > 1 else short for key, short in zip(values, last, strict=True)]
-    written = "_".join(f"{name}-{word(value).strip('[]')}" for name, value in zip(names, values.values(), strict=True))
+    names = [
+        key if last.count(short) > 1 else short for key, short in zip(values, last, strict=True)
+    ]
+    written = "_".join(
+        f"{name}-{word(value).strip('[]')}"
+        for name, value in zip(names, values.values(), strict=True)
+    )
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", written).strip("-_.")
     if written.isascii() and len(name) <= _LONGEST:
         return name

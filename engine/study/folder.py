@@ -16,7 +16,9 @@ class StudyFolder(RunFolder):
 def print_study(folder: StudyFolder) -> None:
     """Prints how many cells have finished, the table, and the paths of the files."""
     finished = sum(".old-" not in path.parent.name for path in folder.cells.glob("*/metrics.json"))
-    planned = f" of {len(load_config(folder.config).studied.places)}" if folder.config.exists() else ""
+    planned = (
+        f" of {len(load_config(folder.config).studied.places)}" if folder.config.exists() else ""
+    )
     console.print(f"{finished}{planned} cells have finished")
     if folder.table.exists():
         console.print(folder.table.read_text(encoding="utf-8"))

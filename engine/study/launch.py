@@ -1,4 +1,5 @@
-"""Start the cells of a study, or the trainings of a verdict: in turn in this process, or by Ray's own tasks."""
+"""Start the cells of a study, or the trainings of a verdict: in turn in this process, or by Ray's
+own tasks."""
 
 import logging
 import os
@@ -25,9 +26,11 @@ PROJECT = Path(__file__).resolve().parents[2]
 SECONDS_FOR_THE_LOCK = 120.0
 SECONDS_TO_SAVE = 120.0
 RETRIES = 3
-"""How many times a cell resumes on Ray from its last checkpoint after its worker or machine has died."""
+"""How many times a cell resumes on Ray from its last checkpoint after its worker or machine has
+died."""
 _OF_RAY = {
-    # Ray's own `uv run` hook would build a new environment for each worker; cells need that of this process.
+    # Ray's own `uv run` hook would build a new environment for each worker; cells need that of this
+    # process.
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     # Hides the GPUs from a worker if `study.ray.gpus` is 0.
@@ -38,14 +41,18 @@ Ended = tuple[Cell, Exception | None]
 """A cell that has finished, or failed with this error."""
 
 
-def launch(cells: Sequence[Cell], settings: StudyConfig, stop: StopRequest, *, overwrite: bool = False) -> list[str]:
-    """Runs these cells, each after those of them that it needs; a failed one stops no other. Returns a line for each
-    that failed. `overwrite` replaces what was made before.
+def launch(
+    cells: Sequence[Cell], settings: StudyConfig, stop: StopRequest, *, overwrite: bool = False
+) -> list[str]:
+    """Runs these cells, each after those of them that it needs; a failed one stops no other.
+    Returns a line for each that failed. `overwrite` replaces what was made before.
 
-    Raises UserError for what the user must change first, Interrupted when a signal asked to stop."""
+    Raises UserError for what the user must change first, Interrupted when a signal asked to
+    stop."""
     if not cells:
         return []
-    began, failed = time.monotonic(), list[str]()
+    began = time.monotonic()
+    failed = list[str]()
     run = (
         _on_ray(cells, settings.on, stop, overwrite)
         if settings.launcher == "ray"
@@ -63,8 +70,8 @@ def launch(cells: Sequence[Cell], settings: StudyConfig, stop: StopRequest, *, o
 
 
 def run_cell(cell: Cell, overwrite: bool, stop: StopRequest) -> None:
-    """Runs one cell, which resumes. A worker of a study that was killed may still hold its folder: waits two minutes
-    for it."""
+    """Runs one cell, which resumes. A worker of a study that was killed may still hold its folder:
+    waits two minutes for it."""
     until = time.monotonic() + SECONDS_FOR_THE_LOCK
     while True:
         try:
@@ -91,9 +98,12 @@ def _in_turn(cells: Sequence[Cell], stop: StopRequest, overwrite: bool) -> Itera
         yield cell, error
 
 
-def _on_ray(cells: Sequence[Cell], settings: RayConfig, stop: StopRequest, overwrite: bool) -> Iterator[Ended]:
-    """Each cell is a task, which gets the tasks of the cells that it needs as arguments, so that Ray waits for them.
-    Ray begins a task again whose worker or machine died, and the cell resumes."""
+def _on_ray(
+    cells: Sequence[Cell], settings: RayConfig, stop: StopRequest, overwrite: bool
+) -> Iterator[Ended]:
+    """Each cell is a task, which gets the tasks of the cells that it needs as arguments, so that
+    Ray waits for them. Ray begins a task again whose worker or machine died, and the cell
+    resumes."""
     for key, value in _OF_RAY.items():
         os.environ.setdefault(key, value)
     import ray
@@ -125,15 +135,24 @@ def _on_ray(cells: Sequence[Cell], settings: RayConfig, stop: StopRequest, overw
 def _connect(ray: Any, settings: RayConfig) -> None:
     """Joins the cluster of `study.ray.address`, or starts Ray on this machine."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    logging.getLogger("ray").setLevel(logging.ERROR)  # ray.init ignores logging_level if configure_logging=False
+    # ray.init ignores logging_level if configure_logging=False
+    logging.getLogger("ray").setLevel(logging.ERROR)
     path = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
     # The smallest object store that Ray accepts: cells exchange nothing.
-    here: dict[str, Any] = {"object_store_memory": 80 * 2**20, "include_dashboard": False, "num_cpus": own_cores()}
+    here: dict[str, Any] = {
+        "object_store_memory": 80 * 2**20,
+        "include_dashboard": False,
+        "num_cpus": own_cores(),
+    }
     ray.init(
-        settings.address or "local", log_to_driver=False, configure_logging=False,
-        runtime_env={"env_vars": {"PYTHONPATH": path}}, **({} if settings.address else here),
-    )  # fmt: skip
-    # Ray installs its own signal handlers, which would end this process before the cells have saved.
+        settings.address or "local",
+        log_to_driver=False,
+        configure_logging=False,
+        runtime_env={"env_vars": {"PYTHONPATH": path}},
+        **({} if settings.address else here),
+    )
+    # Ray installs its own signal handlers, which would end this process before the cells have
+    # saved.
     for number, handler in before.items():
         signal.signal(number, handler)
 
@@ -144,13 +163,15 @@ def _error(ray: Any, reference: Any) -> Exception | None:
         ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         return error.cause if isinstance(error.cause, Exception) else error
-    except ray.exceptions.RayError as error:  # the worker was killed, ran out of memory, or its machine went away
+    # the worker was killed, ran out of memory, or its machine went away
+    except ray.exceptions.RayError as error:
         return UserError(f"its worker died {RETRIES + 1} times ({type(error).__name__})")
     return None
 
 
 def _work(cell: Cell, overwrite: bool, folder: str, *sources: None) -> None:
-    """A cell in a worker's process, which prints nothing: the cell has a log.txt. Ray cancels it by SIGINT."""
+    """A cell in a worker's process, which prints nothing: the cell has a log.txt. Ray cancels it by
+    SIGINT."""
     os.chdir(folder)
     from autolora.engine.terminal.loading import quiet_libraries  # its imports take seconds
 

@@ -15,12 +15,21 @@ SECONDS_BETWEEN_LINES = 10
 
 
 class Bar:
-    """The progress bar of `total` steps, shown inside `with`; below it stand the newest numbers, and then `below`."""
+    """The progress bar of `total` steps, shown inside `with`; below it stand the newest numbers,
+    and then `below`."""
 
-    def __init__(self, what: str, total: int, done: int = 0, below: Sequence[RenderableType] = ()) -> None:
-        self.what, self.total = what, total
+    def __init__(
+        self, what: str, total: int, done: int = 0, below: Sequence[RenderableType] = ()
+    ) -> None:
+        self.what = what
+        self.total = total
         self.numbers = Text("", no_wrap=True, overflow="ellipsis")
-        columns = TextColumn(what, markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        columns = (
+            TextColumn(what, markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
         self._progress = Progress(*columns, console=console)
         self._task = self._progress.add_task(what, total=total, completed=done)
         self._live = Live(Group(self._progress, self.numbers, *below), console=console)
@@ -46,7 +55,8 @@ class Bar:
             log.info("%s %d/%d  %s left  %s", self.what, done, self.total, left, self.numbers.plain)
 
     def grow(self, more: int) -> None:
-        """Adds `more` steps to the total (below 0: removes some), where the work differs from what was planned."""
+        """Adds `more` steps to the total (below 0: removes some), where the work differs from what
+        was planned."""
         self.total += more
         self._progress.update(self._task, total=self.total)
 

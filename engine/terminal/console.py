@@ -21,15 +21,15 @@ class _Console(Console):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-# Names are shown as they are: `[bold]` and `:smile:` in them are text. No line is broken: broken after 80 letters in a
-# file, it could not be searched for.
+# Names are shown as they are: `[bold]` and `:smile:` in them are text. No line is broken: broken
+# after 80 letters in a file, it could not be searched for.
 console = _Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
 log = logging.getLogger("autolora")
 
 
 class _Lines(logging.Handler):
-    """Prints each log record as one line. What `problems/` says about the rows and the model is printed once, as the
-    cells of a study share them; each run's log.txt has it.
+    """Prints each log record as one line. What `problems/` says about the rows and the model is
+    printed once, as the cells of a study share them; each run's log.txt has it.
 
     Rows of data are logged, so characters that would control the terminal are escaped."""
 
@@ -50,7 +50,8 @@ _LINES = _Lines()
 
 
 def show_log(*, speaks: bool = True) -> None:
-    """Shows the program's log lines; with `speaks` off (every process but the first) this process prints nothing."""
+    """Shows the program's log lines; with `speaks` off (every process but the first) this process
+    prints nothing."""
     console.quiet = not speaks
     if not log.handlers:
         log.addHandler(_LINES)
@@ -61,18 +62,22 @@ def show_log(*, speaks: bool = True) -> None:
 
 @contextmanager
 def heard() -> Iterator[None]:
-    """For a script that calls this program: inside `with`, log lines are shown and the libraries' warnings are not.
+    """For a script that calls this program: inside `with`, log lines are shown and the libraries'
+    warnings are not.
 
     The log lines go to the script's log handlers, or to the console if it has none.
     """
-    level, silent = log.level, not log.hasHandlers()
+    level = log.level
+    silent = not log.hasHandlers()
     if silent:
         log.addHandler(_LINES)
     if level == logging.NOTSET:
         log.setLevel(logging.INFO)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"(transformers|torch|peft|accelerate|datasets|pyarrow)\b")
+            warnings.filterwarnings(
+                "ignore", module=r"(transformers|torch|peft|accelerate|datasets|pyarrow)\b"
+            )
             yield
     finally:
         log.setLevel(level)

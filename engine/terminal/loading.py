@@ -1,4 +1,5 @@
-"""Load the libraries that take seconds, after a log line that says so, and silence their own output."""
+"""Load the libraries that take seconds, after a log line that says so, and silence their own
+output."""
 
 import logging
 import os
@@ -12,16 +13,18 @@ log = logging.getLogger("autolora")
 
 
 def load_libraries() -> None:
-    """Loads torch, transformers and datasets after a log line; from then on only their errors are shown.
+    """Loads torch, transformers and datasets after a log line; from then on only their errors are
+    shown.
 
-    It checks whether the hub answers before it imports the hub's libraries, as these read only at import whether they
-    must work offline.
+    It checks whether the hub answers before it imports the hub's libraries, as these read only at
+    import whether they must work offline.
     """
     if not {"torch", "transformers", "datasets"} <= sys.modules.keys():
         log.info("loading torch, transformers and datasets, which takes some seconds")
         settle_hub_access()
     if not console.is_interactive:
-        # In a file the libraries' own bars would be one endless line. tqdm reads this when it is imported.
+        # In a file the libraries' own bars would be one endless line. tqdm reads this when it is
+        # imported.
         os.environ.setdefault("TQDM_DISABLE", "1")
     quiet_libraries()
 
@@ -38,4 +41,6 @@ def quiet_libraries() -> None:
         enable_progress_bars()
     datasets.utils.logging.set_verbosity_error()
     datasets.disable_progress_bars()
-    warnings.filterwarnings("ignore", module=r"(transformers|torch|peft|accelerate|datasets|pyarrow)\b")
+    warnings.filterwarnings(
+        "ignore", module=r"(transformers|torch|peft|accelerate|datasets|pyarrow)\b"
+    )

@@ -15,15 +15,27 @@ def rank_figure(names: Sequence[str], ranks: Sequence[int], k: int) -> Figure:
     """A column for each block of the model, a row for each projection.
 
     `k`: the rank at the end of the colours, as far as no layer has a higher one."""
-    grid, most = grid_of(names), max(k, *ranks)
+    grid = grid_of(names)
+    most = max(k, *ranks)
     shape = len(grid.projections), len(grid.blocks)
     wide = max(map(len, grid.blocks)) > 2
-    size = 0.4 * shape[1] + 0.085 * max(map(len, grid.projections)) + 0.3, 0.4 * shape[0] + 0.9 + 0.5 * wide
+    size = (
+        0.4 * shape[1] + 0.085 * max(map(len, grid.projections)) + 0.3,
+        0.4 * shape[0] + 0.9 + 0.5 * wide,
+    )
     figure = Figure(size, layout="constrained")
-    axes, cells = figure.add_subplot(xlabel="block"), np.full(shape, np.nan)
+    axes = figure.add_subplot(xlabel="block")
+    cells = np.full(shape, np.nan)
     for (column, row), rank in zip(grid.cells, ranks, strict=True):
         cells[row, column] = rank
-        axes.text(column, row, str(rank), color="white" if rank > 0.5 * most else "black", ha="center", va="center")
+        axes.text(
+            column,
+            row,
+            str(rank),
+            color="white" if rank > 0.5 * most else "black",
+            ha="center",
+            va="center",
+        )
     axes.imshow(cells, cmap="YlGnBu", vmin=0, vmax=most)
     axes.set_xticks(range(shape[1]), grid.blocks, rotation=90 * wide)
     axes.set_yticks(range(shape[0]), grid.projections)

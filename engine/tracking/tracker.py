@@ -1,4 +1,5 @@
-"""Send the curves, pictures and tables of a run to wandb. A failure of wandb never stops the run."""
+"""Send the curves, pictures and tables of a run to wandb. A failure of wandb never stops the
+run."""
 
 import logging
 import math
@@ -20,9 +21,10 @@ from autolora.engine.run.interrupt import Interrupted
 
 SEARCH_STEP = "search/step"
 STEPS = (SEARCH_STEP, "retrain/step")
-PATIENCE, LAST_PATIENCE = 20.0, 300.0
-"""Seconds to wait for a server that does not answer when a run begins, and for one that does not take the rest of the
-curves when it ends."""
+PATIENCE = 20.0
+LAST_PATIENCE = 300.0
+"""Seconds to wait for a server that does not answer when a run begins, and for one that does not
+take the rest of the curves when it ends."""
 MOST_ROWS = 10_000
 """The rows of a chart's table: wandb would leave out all further ones without a word."""
 
@@ -30,7 +32,8 @@ log = logging.getLogger("autolora")
 
 
 class Sent(NamedTuple):
-    """Which run on wandb's server the curves of a folder go to, as its file wandb_id says; `entity` may be ""."""
+    """Which run on wandb's server the curves of a folder go to, as its file wandb_id says; `entity`
+    may be ""."""
 
     entity: str
     project: str
@@ -44,10 +47,12 @@ def sent_to(folder: Path) -> Sent | None:
 
 
 class Tracker:
-    """A wandb run, or nothing; `start` gives it when it is first needed, so that a run that is refused leaves none. A
-    call that fails switches wandb off with one warning; the training continues.
+    """A wandb run, or nothing; `start` gives it when it is first needed, so that a run that is
+    refused leaves none. A call that fails switches wandb off with one warning; the training
+    continues.
 
-    Used in a `with` statement, it closes the wandb run when the body ends, as failed or stopped if the body raises.
+    Used in a `with` statement, it closes the wandb run when the body ends, as failed or stopped if
+    the body raises.
     """
 
     def __init__(self, start: Callable[[], Any] = lambda: None) -> None:
@@ -74,23 +79,32 @@ class Tracker:
             call(self._run, wandb)
         except Exception as error:
             self._run = None
-            log.warning("wandb is switched off for this run (wandb sync sends what is kept): %s", error)
+            log.warning(
+                "wandb is switched off for this run (wandb sync sends what is kept): %s", error
+            )
 
     def log(self, values: Mapping[str, Any]) -> None:
-        """Sends numbers and pictures (PIL images) that belong to one step. Leaves out a step that the wandb run has: a
-        stage that was killed takes again the steps since its last checkpoint."""
+        """Sends numbers and pictures (PIL images) that belong to one step. Leaves out a step
+        that the wandb run has: a stage that was killed takes again the steps since its last
+        checkpoint."""
 
         def send(run: Any, wandb: Any) -> None:
             if all(values.get(step, math.inf) > last for step, last in self._sent.items()):
                 run.log(
-                    {k: wandb.Image(value) if isinstance(value, Picture) else value for k, value in values.items()}
+                    {
+                        k: wandb.Image(value) if isinstance(value, Picture) else value
+                        for k, value in values.items()
+                    }
                 )
 
         self._send(send)
 
     def begin(self) -> None:
-        """Says that a stage is about to train. One that resumes will send again what it sent after its checkpoint."""
-        self._send(lambda run, _: self._sent.update({step: run.summary.get(step) or -1 for step in STEPS}))
+        """Says that a stage is about to train. One that resumes will send again what it sent after
+        its checkpoint."""
+        self._send(
+            lambda run, _: self._sent.update({step: run.summary.get(step) or -1 for step in STEPS})
+        )
 
     def image(self, key: str, path: Path) -> None:
         """Sends a picture from a file."""
@@ -102,9 +116,20 @@ class Tracker:
         ys = [curve[::-every][::-1] for curve in curves.values()]  # with the last point
         title = key.split("/", 1)[-1].replace("_", " ")
         # split_table: the table behind the chart goes to a section of its own.
-        self._send(lambda run, wandb: run.log({key: wandb.plot.line_series(
-            steps[::-every][::-1], ys, keys=list(curves), title=title, xname="step", split_table=True
-        )}))  # fmt: skip
+        self._send(
+            lambda run, wandb: run.log(
+                {
+                    key: wandb.plot.line_series(
+                        steps[::-every][::-1],
+                        ys,
+                        keys=list(curves),
+                        title=title,
+                        xname="step",
+                        split_table=True,
+                    )
+                }
+            )
+        )
 
     def table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Sends a table."""
@@ -112,8 +137,8 @@ class Tracker:
         self._send(lambda run, wandb: run.log({key: wandb.Table(**made)}))
 
     def finish(self, summary: Mapping[str, Any] | None = None, *, exit_code: int = 0) -> None:
-        """Sends the final values and closes the run; nothing is sent afterwards. wandb shows it as finished, failed
-        (any other `exit_code`) or killed (255)."""
+        """Sends the final values and closes the run; nothing is sent afterwards. wandb shows it as
+        finished, failed (any other `exit_code`) or killed (255)."""
         if summary or "_run" in vars(self):
             self._send(lambda run, _: run.summary.update(dict(summary or {})))
             self._send(lambda run, _: run.finish(exit_code=exit_code))
@@ -122,7 +147,9 @@ class Tracker:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Closes the run as finished, failed or stopped, depending on `error`."""
         # wandb itself uses 255 at Ctrl-C: the run has not failed, and may be resumed.
         failed = 255 if isinstance(error, Interrupted | KeyboardInterrupt) else 1
@@ -141,10 +168,12 @@ def wandb_settings() -> Any:
 
 
 def wandb_mode(config: RunConfig) -> Literal["online", "offline", "disabled"]:
-    """Whether wandb is online, offline or disabled in this run; without a key it would ask for one and wait.
+    """Whether wandb is online, offline or disabled in this run; without a key it would ask for one
+    and wait.
 
-    With --tracking.wandb auto, wandb's settings decide (WANDB_MODE, `wandb offline`); if they do not, wandb is online
-    if it finds an API key. Raises UserError if online is asked for and there is no key.
+    With --tracking.wandb auto, wandb's settings decide (WANDB_MODE, `wandb offline`); if they do
+    not, wandb is online if it finds an API key. Raises UserError if online is asked for and there
+    is no key.
     """
     wanted = config.tracking.wandb
     if wanted in ("disabled", "offline"):
@@ -159,12 +188,15 @@ def wandb_mode(config: RunConfig) -> Literal["online", "offline", "disabled"]:
     except wandb.errors.AuthenticationError:  # a malformed key
         known = False
     if not known and wanted == "online":
-        raise UserError("--tracking.wandb: online needs an API key; run `wandb login`, or set WANDB_API_KEY")
+        raise UserError(
+            "--tracking.wandb: online needs an API key; run `wandb login`, or set WANDB_API_KEY"
+        )
     return "online" if known else "offline"
 
 
 def tracker_of(config: RunConfig, folder: Path) -> Tracker:
-    """The tracker of a run in `folder`, which goes on with the wandb run that the folder's file names."""
+    """The tracker of a run in `folder`, which goes on with the wandb run that the folder's file
+    names."""
     return Tracker(partial(_begin, config, folder))
 
 
@@ -177,20 +209,33 @@ def _begin(config: RunConfig, folder: Path) -> Any:
 
     known = (sent_to(folder) if mode == "online" else None) or Sent("", "", secrets.token_hex(4))
     options: dict[str, Any] = {
-        "project": config.tracking.project or known.project or wandb_settings().project or "autolora",
+        "project": config.tracking.project
+        or known.project
+        or wandb_settings().project
+        or "autolora",
         "entity": config.tracking.entity or known.entity or None,
-        "group": config.tracking.group, "name": config.name, "dir": str(folder), "config": config.model_dump(),
+        "group": config.tracking.group,
+        "name": config.name,
+        "dir": str(folder),
+        "config": config.model_dump(),
         "settings": wandb.Settings(
-            init_timeout=PATIENCE, finish_timeout=LAST_PATIENCE, finish_timeout_raises=True, console="off",
+            init_timeout=PATIENCE,
+            finish_timeout=LAST_PATIENCE,
+            finish_timeout_raises=True,
+            console="off",
             reinit="finish_previous",
         ),
-    }  # fmt: skip
-    run = _begun(mode="online", id=known.id, resume="allow", **options) if mode == "online" else None
+    }
+    run = (
+        _begun(mode="online", id=known.id, resume="allow", **options) if mode == "online" else None
+    )
     if run is not None:
-        write_text(folder / WANDB_ID, "/".join((run.entity, run.project, run.id)))  # in a sweep, wandb gives others
+        # in a sweep, wandb gives others
+        write_text(folder / WANDB_ID, "/".join((run.entity, run.project, run.id)))
         log.info("wandb: %s", run.url)
     else:
-        # A new id: wandb would wait again for one that failed, and in syncing overwrite one run by another.
+        # A new id: wandb would wait again for one that failed, and in syncing overwrite one run by
+        # another.
         run = _begun(mode="offline", id=secrets.token_hex(4), **options)
         log.info("wandb: offline, the curves are in %s", folder / "wandb")
     return run
@@ -214,7 +259,8 @@ def _define(run: Any) -> None:
     for step in STEPS:
         run.define_metric(step, hidden=True)
         run.define_metric(f"{step.removesuffix('step')}*", step_metric=step)
-    # wandb would draw a chart for each number of each layer and component. Hidden, they can still be queried. In the
-    # summary there would be hundreds of columns, of which wandb's table of runs shows 500.
+    # wandb would draw a chart for each number of each layer and component. Hidden, they can still
+    # be queried. In the summary there would be hundreds of columns, of which wandb's table of runs
+    # shows 500.
     for kind in ("alpha", "contribution", "entropy", "rank"):
         run.define_metric(f"{kind}/*", step_metric=SEARCH_STEP, hidden=True, summary="none")

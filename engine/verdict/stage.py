@@ -1,4 +1,5 @@
-"""--stage verdict: train pairs up to the next look of the test, until a look decides or the time is over."""
+"""--stage verdict: train pairs up to the next look of the test, until a look decides or the time is
+over."""
 
 import dataclasses
 import logging
@@ -28,15 +29,19 @@ log = logging.getLogger("autolora")
 
 
 def run_verdict(request: Request, stop: StopRequest) -> RunFolder:
-    """Trains the pairs that are still needed, judges them, and writes verdict.json and the report; searches first
-    where the run has no ranks yet. Returns the run's folder.
+    """Trains the pairs that are still needed, judges them, and writes verdict.json and the report;
+    searches first where the run has no ranks yet. Returns the run's folder.
 
-    Raises UserError for what the user must change, Interrupted when a signal asked to stop; the same command resumes.
+    Raises UserError for what the user must change, Interrupted when a signal asked to stop; the
+    same command resumes.
     """
-    config, folder = request.config, RunFolder.of(request.config)
+    config = request.config
+    folder = RunFolder.of(request.config)
     if not isinstance(config, Searching):
-        raise UserError(f"--stage: 'verdict' is not allowed for --method {config.method}, whose ranks no search has "
-                        f"found; allowed: a run of method autolora, lora_grid or optuna")  # fmt: skip
+        raise UserError(
+            f"--stage: 'verdict' is not allowed for --method {config.method}, whose ranks no "
+            "search has found; allowed: a run of method autolora, lora_grid or optuna"
+        )
     if not folder.ranks.exists():
         run_stages(dataclasses.replace(request, stage="search", overwrite=False), stop, draw=False)
     with locked(folder.root):
@@ -44,27 +49,40 @@ def run_verdict(request: Request, stop: StopRequest) -> RunFolder:
         _begin(arms, stop, overwrite=request.overwrite)
         _train(arms, stop)
         write_verdict(shown(arms), arms)
-        pictures, told = write_report(config, folder), read_json(folder.verdict_summary)
+        pictures = write_report(config, folder)
+        told = read_json(folder.verdict_summary)
         with tracker_of(config, folder.root) as tracker:  # into the run whose ranks are judged
             tracker.image("figures/verdict", pictures["verdict"])
-            tracker.finish({f"verdict/{key}": value for key, value in told.items() if isinstance(value, str | float)})
+            tracker.finish(
+                {
+                    f"verdict/{key}": value
+                    for key, value in told.items()
+                    if isinstance(value, str | float)
+                }
+            )
     return folder
 
 
 def _begin(arms: Arms, stop: StopRequest, *, overwrite: bool) -> None:
-    """Checks that earlier pairs belong to this verdict, and keeps the ranks at which all its pairs are trained.
+    """Checks that earlier pairs belong to this verdict, and keeps the ranks at which all its pairs
+    are trained.
 
-    Raises Changed when earlier pairs were trained otherwise; with `overwrite` they are put aside as verdict.old-N.
-    Raises UserError for other rows than those of the search: rows that judge would else be rows that were trained on.
+    Raises Changed when earlier pairs were trained otherwise; with `overwrite` they are put aside as
+    verdict.old-N. Raises UserError for other rows than those of the search: rows that judge would
+    else be rows that were trained on.
     """
-    config, folder = arms.config, arms.folder
+    config = arms.config
+    folder = arms.folder
     searched = Stage.of("grid" if config.searches == "trials" else "search", config, folder)
-    layers = {key: value for key, value in searched.settings.items() if key == "lora.target_modules"}
+    layers = {
+        key: value for key, value in searched.settings.items() if key == "lora.target_modules"
+    }
     searched = dataclasses.replace(searched, settings=layers, foreign="name")
     searched.check_settings()
     rows = Context(arms.pair(1)[LEARNED].config, stop, stages=[searched])
     rows.know_rows()
-    verdict, known = Stage.of("verdict", config, folder), {"k": arms.record.k, **arms.record.kept}
+    verdict = Stage.of("verdict", config, folder)
+    known = {"k": arms.record.k, **arms.record.kept}
     try:
         verdict.check_settings()
         for name, value in ({"ranks": known} | rows.known).items():
@@ -82,9 +100,9 @@ def _begin(arms: Arms, stop: StopRequest, *, overwrite: bool) -> None:
 
 
 def _train(arms: Arms, stop: StopRequest) -> None:
-    """Trains pair after pair, and with the first the head alone, without which no pair tells anything: up to the first
-    look that decides or that finds that LoRA gains nothing, or until the time is over. Raises UserError when a
-    training fails."""
+    """Trains pair after pair, and with the first the head alone, without which no pair tells
+    anything: up to the first look that decides or that finds that LoRA gains nothing, or until the
+    time is over. Raises UserError when a training fails."""
     until = time.monotonic() + 60 * arms.config.verdict.minutes
     for number in range(1, max(arms.plan) + 1):
         cells = [*arms.pair(number).values(), *(arms.heads() if number == 1 else ())]
@@ -93,7 +111,10 @@ def _train(arms: Arms, stop: StopRequest) -> None:
         for cell in cells:  # of a training only the numbers are kept
             remove(cell.folder.adapter)
         if failed:
-            raise UserError(f"a training of the verdict failed, and the same command tries it again: {failed[0]}")
+            raise UserError(
+                "a training of the verdict failed, and the same command tries it again: "
+                f"{failed[0]}"
+            )
         if number in arms.plan:
             pairs = shown(arms).pairs
             log.info("after pair %d: mean difference %+.4f nats", number, pairs(number).mean)

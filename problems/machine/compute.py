@@ -1,4 +1,5 @@
-"""Where and how precisely to compute: device, autocast, random states that can be replayed, seconds of a step."""
+"""Where and how precisely to compute: device, autocast, random states that can be replayed, seconds
+of a step."""
 
 import random
 from collections.abc import Iterator
@@ -15,7 +16,8 @@ from autolora.configs.schema import RunConfig
 
 
 def holds_bf16(model: nn.Module) -> bool:
-    """Whether the model rounds to bf16 without autocast: weights in bf16, or in 4 bits, whose products are in bf16."""
+    """Whether the model rounds to bf16 without autocast: weights in bf16, or in 4 bits, whose
+    products are in bf16."""
     in_4bit = bool(getattr(model, "is_loaded_in_4bit", False))
     return in_4bit or any(weight.dtype == torch.bfloat16 for weight in model.parameters())
 
@@ -24,7 +26,8 @@ def holds_bf16(model: nn.Module) -> bool:
 class Compute:
     """The device and the precision of the arithmetic of one run.
 
-    `bf16`: whether forward passes run under bf16 autocast. The dtype of the weights is not kept here.
+    `bf16`: whether forward passes run under bf16 autocast. The dtype of the weights is not kept
+    here.
     """
 
     device: torch.device
@@ -33,7 +36,8 @@ class Compute:
     def let_go(self) -> None:
         """Frees the memory of models that nothing uses any more: two models at once may not fit.
 
-        Reference cycles (Trainer and its callbacks, Betty's problems) keep such models until garbage is collected.
+        Reference cycles (Trainer and its callbacks, Betty's problems) keep such models until
+        garbage is collected.
         """
         clear_device_cache(garbage_collection=True)
 
@@ -43,11 +47,16 @@ class Compute:
 
 
 def choose_compute(config: RunConfig, number: int = 0) -> Compute:
-    """Device and precision for this machine; `number` is this process's GPU where several processes run.
+    """Device and precision for this machine; `number` is this process's GPU where several processes
+    run.
 
     Raises UserError when this machine does not have the configured device.
     """
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
     name = config.device
     if name == "auto":
         name = next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
@@ -63,7 +72,8 @@ def fast_bf16(device: str) -> bool:
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device == "cpu":
-        # torch has no public function for this; where the private ones are missing, fp32 is the safe answer.
+        # torch has no public function for this; where the private ones are missing, fp32 is the
+        # safe answer.
         return any(
             getattr(torch.cpu, question, lambda: False)()
             for question in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
@@ -73,14 +83,18 @@ def fast_bf16(device: str) -> bool:
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Runs its body from random states of Python, numpy and torch that follow from `seed`; then restores them."""
+    """Runs its body from random states of Python, numpy and torch that follow from `seed`; then
+    restores them."""
     gpu = device.type != "cpu"
     kept = random.getstate(), np.random.get_state(legacy=False)
     random.seed(seed)
     np.random.seed(seed % 2**32)
     try:
-        with torch.random.fork_rng([device.index or 0] if gpu else [], device_type=device.type if gpu else "cuda"):
-            # torch.manual_seed seeds all GPUs; where none is used it would note its caller each time.
+        with torch.random.fork_rng(
+            [device.index or 0] if gpu else [], device_type=device.type if gpu else "cuda"
+        ):
+            # torch.manual_seed seeds all GPUs; where none is used it would note its caller each
+            # time.
             (torch.manual_seed if gpu else torch.default_generator.manual_seed)(seed)
             yield
     finally:
@@ -90,8 +104,8 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def same_random_numbers(device: torch.device) -> Iterator[None]:
-    """Restores all random states, those of every CUDA GPU included, which set_seed seeds together, when the `with`
-    block ends."""
+    """Restores all random states, those of every CUDA GPU included, which set_seed seeds together,
+    when the `with` block ends."""
     gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     try:
         with seeded(0, device):
@@ -101,6 +115,7 @@ def same_random_numbers(device: torch.device) -> Iterator[None]:
 
 
 def wait_for(device: torch.device) -> None:
-    """Waits until the device has finished its work: a GPU may still compute after the Python call has returned."""
+    """Waits until the device has finished its work: a GPU may still compute after the Python call
+    has returned."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)

@@ -1,4 +1,5 @@
-"""The model hub: whether it answers, and one line about what cannot be loaded from it or from a folder."""
+"""The model hub: whether it answers, and one line about what cannot be loaded from it or from a
+folder."""
 
 import os
 import socket
@@ -14,8 +15,9 @@ from autolora.configs.errors import UserError
 
 @contextmanager
 def explain_missing(key: str, name: str) -> Iterator[None]:
-    """Turns an error of transformers or datasets into one UserError line: option `key` cannot load `name`, and the
-    first line of what the library says. Defects and faults of the device keep their traceback."""
+    """Turns an error of transformers or datasets into one UserError line: option `key` cannot load
+    `name`, and the first line of what the library says. Defects and faults of the device keep their
+    traceback."""
     try:
         yield
     except (OSError, ValueError, ImportError, SafetensorError) as error:
@@ -24,10 +26,11 @@ def explain_missing(key: str, name: str) -> Iterator[None]:
 
 
 def settle_hub_access(timeout: float = 8.0) -> None:
-    """Tells the hub's libraries to read their cache alone if nothing can be connected to the hub within `timeout`
-    seconds: they would try each file again, for minutes.
+    """Tells the hub's libraries to read their cache alone if nothing can be connected to the hub
+    within `timeout` seconds: they would try each file again, for minutes.
 
-    Must run before they are imported, as they read the setting then. Behind a proxy nothing is tried."""
+    Must run before they are imported, as they read the setting then. Behind a proxy nothing is
+    tried."""
     if os.environ.get("HF_HUB_OFFLINE") or urllib.request.getproxies():
         return
     hub = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")

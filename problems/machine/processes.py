@@ -1,13 +1,14 @@
 """The processes of one run, which torchrun starts, and the values that they exchange.
 
-Every process gets a share of each batch, and multiplies its loss by that share: the sum of a gradient over all
-processes is then the gradient of the mean loss over the whole batch. The gradients that are summed are dL_tr/dW,
-dL_tr/dbeta, dL_val/dW and dL_val/dbeta, and the products in the implicit term. Betty's own strategy wraps
-modules in DDP, which would sum none of them: beta is used inside the other problem's forward pass, and a hypergradient
-computes its products without `.backward()`.
+Every process gets a share of each batch, and multiplies its loss by that share: the sum of a
+gradient over all processes is then the gradient of the mean loss over the whole batch. The
+gradients that are summed are dL_tr/dW, dL_tr/dbeta, dL_val/dW and dL_val/dbeta, and the products in
+the implicit term. Betty's own strategy wraps modules in DDP, which would sum none of them: beta is
+used inside the other problem's forward pass, and a hypergradient computes its products without
+`.backward()`.
 
-torch is imported only where several processes run: many commands end before they need it. accelerate would send a
-message for each tensor, and wait on the GPUs where here the CPUs wait.
+torch is imported only where several processes run: many commands end before they need it.
+accelerate would send a message for each tensor, and wait on the GPUs where here the CPUs wait.
 """
 
 import os
@@ -27,8 +28,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Processes:
-    """This process's `rank` among `size`; `local` is its number on its machine. The methods are collective: if one
-    process calls a method, all must call it."""
+    """This process's `rank` among `size`; `local` is its number on its machine. The methods are
+    collective: if one process calls a method, all must call it."""
 
     rank: int = 0
     size: int = 1
@@ -40,7 +41,8 @@ class Processes:
         return self.rank == 0
 
     def summed(self, tensors: "Sequence[Tensor]") -> "list[Tensor]":
-        """The sum over the processes of each tensor, bit-equal in all of them. One message for all tensors."""
+        """The sum over the processes of each tensor, bit-equal in all of them. One message for all
+        tensors."""
         if self.size == 1:
             return list(tensors)
         import torch
@@ -60,7 +62,8 @@ class Processes:
                 broadcast(tensor.detach(), 0)
 
     def agree(self, stop: Any) -> bool:
-        """Whether any process was asked to stop; `stop.code`, the exit code, is then set in all processes.
+        """Whether any process was asked to stop; `stop.code`, the exit code, is then set in all
+        processes.
 
         A signal that comes during this call counts at the next one.
         """
@@ -77,8 +80,8 @@ class Processes:
         return int(told)
 
     def of_first(self, make: Callable[[], T]) -> T:
-        """What `make` returns in the first process, sent to all, or the exception that it raises; the others wait for
-        it."""
+        """What `make` returns in the first process, sent to all, or the exception that it raises;
+        the others wait for it."""
         if self.size == 1:
             return make()
         from torch.distributed import broadcast_object_list
@@ -96,7 +99,8 @@ class Processes:
 
     @contextmanager
     def first_goes_first(self) -> Iterator[None]:
-        """The first process runs the body before the others, which then find on the disk what it wrote."""
+        """The first process runs the body before the others, which then find on the disk what it
+        wrote."""
         if not self.first:
             self.wait()
         yield
@@ -114,18 +118,21 @@ ALONE = Processes()
 
 @contextmanager
 def joined(device: str) -> Iterator[Processes]:
-    """All processes that torchrun started, connected by gloo (CPU) and, where they use CUDA GPUs, nccl."""
+    """All processes that torchrun started, connected by gloo (CPU) and, where they use CUDA GPUs,
+    nccl."""
     if processes_started() == 1:
         yield ALONE
         return
     import torch
     import torch.distributed as dist
 
-    cuda, local = device in ("auto", "cuda") and torch.cuda.is_available(), int(os.environ.get("LOCAL_RANK", "0"))
+    cuda = device in ("auto", "cuda") and torch.cuda.is_available()
+    local = int(os.environ.get("LOCAL_RANK", "0"))
     if cuda:
         torch.cuda.set_device(local)
-    # Small messages between the CPUs never wait for a GPU. The others wait for hours while the first one decodes and
-    # scores; that a process has died they notice without the timeout, as its connections break.
+    # Small messages between the CPUs never wait for a GPU. The others wait for hours while the
+    # first one decodes and scores; that a process has died they notice without the timeout, as its
+    # connections break.
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=timedelta(hours=12))
     try:
         yield Processes(dist.get_rank(), dist.get_world_size(), local)

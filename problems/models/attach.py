@@ -19,8 +19,8 @@ ADAPTER = "default"
 def lora_config(
     settings: ScaledLora, task_type: TaskType | None, trained_whole: Sequence[str], **more: Any
 ) -> LoraConfig:
-    """PEFT's configuration; `trained_whole`: the modules that are trained and saved whole, such as the task head;
-    `more`: ranks, target modules and other fields."""
+    """PEFT's configuration; `trained_whole`: the modules that are trained and saved whole, such as
+    the task head; `more`: ranks, target modules and other fields."""
     heads = heads_of_peft(task_type)  # listed here too, they would be there twice
     fields: dict[str, Any] = {
         "task_type": task_type,
@@ -32,22 +32,28 @@ def lora_config(
 
 
 def attach_components(
-    model: PreTrainedModel, settings: LoraSettings, task_type: TaskType | None, trained_whole: Sequence[str]
+    model: PreTrainedModel,
+    settings: LoraSettings,
+    task_type: TaskType | None,
+    trained_whole: Sequence[str],
 ) -> PeftModel:
-    """`model` with k components, each at the scale lora_alpha / k, in every layer that the targets name.
+    """`model` with k components, each at the scale lora_alpha / k, in every layer that the targets
+    name.
 
     Raises UserError as `target_layers` and `attach` do.
     """
     layers = lora_layers_of(model, settings)
-    return attach(model, lora_config(settings, task_type, trained_whole, r=settings.k, target_modules=layers))
+    return attach(
+        model, lora_config(settings, task_type, trained_whole, r=settings.k, target_modules=layers)
+    )
 
 
 def attach(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
     """`model` frozen, with LoRA and a trainable head.
 
-    Raises UserError as `target_layers` does, for what PEFT refuses, and where it gives LoRA to other layers: it leaves
-    out layers in modules that are trained whole, takes names such as `down_proj` for the experts of some models, and
-    takes `fc` also for `block.fc`.
+    Raises UserError as `target_layers` does, for what PEFT refuses, and where it gives LoRA to
+    other layers: it leaves out layers in modules that are trained whole, takes names such as
+    `down_proj` for the experts of some models, and takes `fc` also for `block.fc`.
     """
     targets = target_layers(model, sorted(config.target_modules or []))  # PEFT keeps them as a set
     # PEFT would set this itself, with a warning.
@@ -58,12 +64,15 @@ def attach(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
         raise UserError(f"--lora.target_modules: {' '.join(str(error).split())}") from error
     assert isinstance(peft_model, PeftModel)
     if other := lora_layers(peft_model).keys() ^ set(targets):
-        raise UserError(f"--lora.target_modules: PEFT takes {min(other)} of {name_of(model)} otherwise")
+        raise UserError(
+            f"--lora.target_modules: PEFT takes {min(other)} of {name_of(model)} otherwise"
+        )
     return peft_model
 
 
 def lora_layers(model: PeftModel, adapter: str = ADAPTER) -> dict[str, LoraLayer]:
-    """Name in the base model (without PEFT's prefix) -> layer with this adapter, in the model's order."""
+    """Name in the base model (without PEFT's prefix) -> layer with this adapter, in the model's
+    order."""
     return {
         name: module
         for name, module in model.get_base_model().named_modules()

@@ -1,5 +1,5 @@
-"""What a freshly loaded model can do, found before the training: how long a row may be, which layers the rows pass
-through, and whether it predicts the next token."""
+"""What a freshly loaded model can do, found before the training: how long a row may be, which
+layers the rows pass through, and whether it predicts the next token."""
 
 import logging
 from collections.abc import Callable
@@ -17,13 +17,17 @@ log = logging.getLogger("autolora.inputs")
 
 
 def mark_unreached(model: nn.Module, run: Callable[[], Any]) -> None:
-    """Calls `run`, which sends a batch through the model, in evaluation mode without gradients; returns its result.
+    """Calls `run`, which sends a batch through the model, in evaluation mode without gradients;
+    returns its result.
 
-    Linear layers that were not called get the attribute `reached` = False: their weights are read past LoRA
-    (nn.MultiheadAttention, the fast path of torch's encoder layer, Mamba), or the rows do not pass through them, as
-    through a tower for images. A layer in an expert counts as reached, as the batch may have no token for it.
+    Linear layers that were not called get the attribute `reached` = False: their weights are read
+    past LoRA (nn.MultiheadAttention, the fast path of torch's encoder layer, Mamba), or the rows do
+    not pass through them, as through a tower for images. A layer in an expert counts as reached, as
+    the batch may have no token for it.
     """
-    layers: dict[str, Any] = {name: module for name, module in model.named_modules() if is_matrix(module)}
+    layers: dict[str, Any] = {
+        name: module for name, module in model.named_modules() if is_matrix(module)
+    }
     called: set[str] = set()
     before = Snapshot(model)
     for name, layer in layers.items():
@@ -31,7 +35,9 @@ def mark_unreached(model: nn.Module, run: Callable[[], Any]) -> None:
         layer.forward = partial(_called, called, name, layer.forward)
     model.eval()
     # Where some weights are in bf16, a script's head may be in fp32.
-    autocast = torch.autocast(next(model.parameters()).device.type, torch.bfloat16, enabled=holds_bf16(model))
+    autocast = torch.autocast(
+        next(model.parameters()).device.type, torch.bfloat16, enabled=holds_bf16(model)
+    )
     try:
         with torch.no_grad(), autocast:
             run()
@@ -41,10 +47,15 @@ def mark_unreached(model: nn.Module, run: Callable[[], Any]) -> None:
     for name in unreached:
         layers[name].reached = False
     if unreached:
-        log.info("%d linear layers, such as %s, get no LoRA, as the rows do not pass through them", len(unreached),
-                 unreached[0])  # fmt: skip
+        log.info(
+            "%d linear layers, such as %s, get no LoRA, as the rows do not pass through them",
+            len(unreached),
+            unreached[0],
+        )
 
 
-def _called(called: set[str], name: str, forward: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
+def _called(
+    called: set[str], name: str, forward: Callable[..., Any], *inputs: Any, **options: Any
+) -> Any:
     called.add(name)
     return forward(*inputs, **options)

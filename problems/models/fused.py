@@ -1,5 +1,5 @@
-"""GPT-2's c_attn computes query, key and value by one matrix. Where each is to have a rank of its own it is split into
-three layers, and joined again before anything is exported:
+"""GPT-2's c_attn computes query, key and value by one matrix. Where each is to have a rank of its
+own it is split into three layers, and joined again before anything is exported:
 
         [ B_q  0   ]        [ A_q ]
     B = [ 0    0   ]    A = [ A_v ]    Delta_q = B_q A_q,  Delta_k = 0,  Delta_v = B_v A_v
@@ -25,7 +25,9 @@ class Split(nn.Module):
 
     def __init__(self, fused: Conv1D) -> None:
         super().__init__()
-        blocks = zip(fused.weight.chunk(len(PARTS), dim=1), fused.bias.chunk(len(PARTS)), strict=True)
+        blocks = zip(
+            fused.weight.chunk(len(PARTS), dim=1), fused.bias.chunk(len(PARTS)), strict=True
+        )
         for part, (weight, bias) in zip(PARTS, blocks, strict=True):
             self.add_module(part, _conv(weight, bias))
 
@@ -38,14 +40,16 @@ def _conv(weight: Tensor, bias: Tensor) -> Conv1D:
     inputs, outputs = weight.shape
     with torch.device("meta"):  # its own initialisation would draw random numbers
         conv = Conv1D(outputs, inputs)
-    conv.weight, conv.bias = nn.Parameter(weight.detach(), False), nn.Parameter(bias.detach(), False)
+    conv.weight = nn.Parameter(weight.detach(), False)
+    conv.bias = nn.Parameter(bias.detach(), False)
     return conv
 
 
 def split(model: nn.Module, targets: Iterable[str]) -> None:
     """Splits every c_attn of which a target names a part (`c_attn.q`, or a longer name).
 
-    A c_attn of another kind has no parts: GPT-BigCode's is linear with other blocks, a cross-attention's has no query.
+    A c_attn of another kind has no parts: GPT-BigCode's is linear with other blocks, a
+    cross-attention's has no query.
     """
     wanted = list(targets)
     for name, module in list(model.named_modules()):
@@ -63,15 +67,16 @@ def is_split(model: nn.Module) -> bool:
 
 @torch.no_grad()
 def joined(model: PeftModel, config: LoraConfig) -> PeftModel:
-    """The trained `model` on the stock base; `config`: its LoRA with the ranks of whole layers. `model` cannot be used
-    afterwards."""
+    """The trained `model` on the stock base; `config`: its LoRA with the ranks of whole layers.
+    `model` cannot be used afterwards."""
     layers = lora_layers(model)
     base: Any = model.unload()
     for name, module in list(base.named_modules()):
         if isinstance(module, Split):
             parts: list[Any] = [getattr(module, part) for part in PARTS]
             base.set_submodule(
-                name, _conv(torch.cat([x.weight for x in parts], 1), torch.cat([x.bias for x in parts]))
+                name,
+                _conv(torch.cat([x.weight for x in parts], 1), torch.cat([x.bias for x in parts])),
             )
     stock = attach(base, config)
     for name, layer in lora_layers(stock).items():
@@ -80,5 +85,9 @@ def joined(model: PeftModel, config: LoraConfig) -> PeftModel:
         empty = b.new_zeros(len(b) // len(own), 0)
         scale = layer.scaling[ADAPTER]
         a.copy_(torch.cat([factors(x)[0] for x in own if x is not None]))
-        b.copy_(torch.block_diag(*(empty if x is None else factors(x)[1] * (x.scaling[ADAPTER] / scale) for x in own)))
+        b.copy_(
+            torch.block_diag(
+                *(empty if x is None else factors(x)[1] * (x.scaling[ADAPTER] / scale) for x in own)
+            )
+        )
     return stock

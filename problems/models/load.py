@@ -1,8 +1,9 @@
-"""Load the base model and its tokenizer: from the hub, a local folder, or a folder inside an installed package.
+"""Load the base model and its tokenizer: from the hub, a local folder, or a folder inside an
+installed package.
 
-transformers dequantises a GGUF file (from any of the three). The model's config then has the file's name as
-`gguf_file` and its folder as the model's name: `from_pretrained(folder, gguf_file=...)` needs both, and an adapter's
-config.json keeps them.
+transformers dequantises a GGUF file (from any of the three). The model's config then has the file's
+name as `gguf_file` and its folder as the model's name: `from_pretrained(folder, gguf_file=...)`
+needs both, and an adapter's config.json keeps them.
 """
 
 import hashlib
@@ -33,19 +34,31 @@ from autolora.problems.models.names import lies_in
 
 GGUF = ".gguf"
 
-# Modules (names or their endings) that are not quantised: those that are new or may be trained whole, and the output
-# layers of language models. transformers leaves out the latter by itself, but not when it is given a list.
+# Modules (names or their endings) that are not quantised: those that are new or may be trained
+# whole, and the output layers of language models. transformers leaves out the latter by itself, but
+# not when it is given a list.
 NOT_IN_4BIT = [
-    "classifier", "score", "pre_classifier", "classification_head", "logits_proj", "sequence_summary", "pooler",
-    "pooler.dense", "lm_head", "lm_head.decoder", "embed_out", "output_projection",
-]  # fmt: skip
+    "classifier",
+    "score",
+    "pre_classifier",
+    "classification_head",
+    "logits_proj",
+    "sequence_summary",
+    "pooler",
+    "pooler.dense",
+    "lm_head",
+    "lm_head.decoder",
+    "embed_out",
+    "output_projection",
+]
 
 
 @dataclass(frozen=True)
 class BaseModel:
     """A freshly loaded model, and the full names of the modules that are trained whole beside LoRA.
 
-    After loading, these are the task head (even if the checkpoint has one) and the modules that the checkpoint lacks.
+    After loading, these are the task head (even if the checkpoint has one) and the modules that the
+    checkpoint lacks.
     """
 
     model: PreTrainedModel
@@ -53,18 +66,22 @@ class BaseModel:
 
 
 def locate(name: str) -> str:
-    """What transformers loads for a configured name: the folder if it begins with `package:`, else the name itself, in
-    which the user's home replaces a '~' at the beginning.
+    """What transformers loads for a configured name: the folder if it begins with `package:`, else
+    the name itself, in which the user's home replaces a '~' at the beginning.
 
-    Raises UserError for a missing package, and for an adapter: transformers would load it with its base.
+    Raises UserError for a missing package, and for an adapter: transformers would load it with its
+    base.
     """
     if not name.startswith(PACKAGE):
         path = from_home(name)
         if (Path(path) / "adapter_config.json").is_file():
-            raise UserError(f"--model.name: {name} holds an adapter, not a model; name its base model")
+            raise UserError(
+                f"--model.name: {name} holds an adapter, not a model; name its base model"
+            )
         return path
     package, _, folder = name.removeprefix(PACKAGE).partition("/")
-    spec = importlib.util.find_spec(package)  # does not run the package: some of them load their model on import
+    # does not run the package: some of them load their model on import
+    spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise UserError(f"--model.name: no installed package {package!r}")
     return str(Path(spec.submodule_search_locations[0]) / folder)
@@ -72,11 +89,12 @@ def locate(name: str) -> str:
 
 @contextmanager
 def _source_of(config: ModelConfig) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What transformers loads, and `from_pretrained`'s options for it. An error while loading inside the context
-    becomes a UserError."""
+    """What transformers loads, and `from_pretrained`'s options for it. An error while loading
+    inside the context becomes a UserError."""
     options: dict[str, Any] = {
-        "revision": config.revision or "main", "trust_remote_code": config.trust_remote_code
-    }  # fmt: skip
+        "revision": config.revision or "main",
+        "trust_remote_code": config.trust_remote_code,
+    }
     with explain_missing("--model.name", config.name):
         source = locate(config.name)
         if source.endswith(GGUF):
@@ -91,20 +109,23 @@ def load_settings(config: ModelConfig, **head: Any) -> PreTrainedConfig:
     Raises UserError when the configuration cannot be loaded.
     """
     with _source_of(config) as (source, options):
-        # Some config.json files ask for tuples as outputs, in which the loss cannot be found by its name.
+        # Some config.json files ask for tuples as outputs, in which the loss cannot be found by its
+        # name.
         return AutoConfig.from_pretrained(source, **options, **head, return_dict=True)
 
 
 def without_weights(config: ModelConfig, auto_class: Any, **head: Any) -> Any:
-    """The base model on the device meta, where weights have shapes and no numbers. Raises UserError as above."""
+    """The base model on the device meta, where weights have shapes and no numbers. Raises UserError
+    as above."""
     settings = load_settings(config, **head)
     with _source_of(config), torch.device("meta"):
         return auto_class.from_config(settings, trust_remote_code=config.trust_remote_code)
 
 
 def load_tokenizer(config: ModelConfig, **options: Any) -> PreTrainedTokenizerBase:
-    """The model's tokenizer. Where it has no padding token, it pads with its end of text or, without one, with its
-    token for unknown words. `options` are the task's. Raises UserError when it cannot be loaded."""
+    """The model's tokenizer. Where it has no padding token, it pads with its end of text or,
+    without one, with its token for unknown words. `options` are the task's. Raises UserError when
+    it cannot be loaded."""
     with _source_of(config) as (source, where):
         tokenizer = AutoTokenizer.from_pretrained(source, **where, **options)
     if tokenizer.pad_token is None:
@@ -113,7 +134,8 @@ def load_tokenizer(config: ModelConfig, **options: Any) -> PreTrainedTokenizerBa
 
 
 def share_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Tells the model the tokenizer's padding token: a decoder's class head reads the last token before it."""
+    """Tells the model the tokenizer's padding token: a decoder's class head reads the last token
+    before it."""
     if hasattr(model, "score") or getattr(model.config, "pad_token_id", None) is None:
         for config in (model.config, model.config.get_text_config()):
             config.pad_token_id = tokenizer.pad_token_id
@@ -127,11 +149,12 @@ def load_base(
     dtype: torch.dtype = torch.float32,
     **head: Any,
 ) -> BaseModel:
-    """The base model in `dtype` with a head for the task; `head` are configuration values such as num_labels.
+    """The base model in `dtype` with a head for the task; `head` are configuration values such as
+    num_labels.
 
-    `second_order` chooses the attention kernel that can be differentiated twice. Raises UserError when the model
-    cannot be loaded, and when weights outside the head have another size than its config.json says: transformers has
-    filled them with random numbers.
+    `second_order` chooses the attention kernel that can be differentiated twice. Raises UserError
+    when the model cannot be loaded, and when weights outside the head have another size than its
+    config.json says: transformers has filled them with random numbers.
     """
     attention = "eager" if config.attention == "auto" and second_order else config.attention
     settings = load_settings(config, **head)
@@ -141,22 +164,27 @@ def load_base(
             config=settings,
             dtype=dtype,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # a head for another number of classes is replaced by a new one
-            # By default transformers uses sdpa, or eager where a model has no sdpa; asked for sdpa, it refuses such.
+            # a head for another number of classes is replaced by a new one
+            ignore_mismatched_sizes=True,
+            # By default transformers uses sdpa, or eager where a model has no sdpa; asked for sdpa,
+            # it refuses such.
             **({} if attention == "auto" else {"attn_implementation": attention}),
             **({} if "gguf_file" in options else {"use_safetensors": True}),
             **(_four_bits() if config.dtype == "nf4" else {}),
             **options,
         )
     if "gguf_file" in options:
-        del model.config.quantization_config  # the weights are not quantised now, and Trainer refuses those that are
+        # the weights are not quantised now, and Trainer refuses those that are
+        del model.config.quantization_config
         model.hf_quantizer = None
         model.is_quantized = False
         model.config.gguf_file = options["gguf_file"]
     for key, saved, wanted in report["mismatched_keys"]:
         if in_body(model, key) or not head:
-            raise UserError(f"--model.name: {config.name} does not hold what its config.json says: {key} has the size "
-                            f"{list(saved)}, not {list(wanted)}")  # fmt: skip
+            raise UserError(
+                f"--model.name: {config.name} does not hold what its config.json says: {key} "
+                f"has the size {list(saved)}, not {list(wanted)}"
+            )
     new = _owners(model, [*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
     return BaseModel(model, sorted(new | _heads(model) if head else new))
 
@@ -175,37 +203,45 @@ def _four_bits() -> dict[str, Any]:
 
 
 def bodies_of(model: nn.Module) -> tuple[str, ...]:
-    """The names of the children that are the base model of a model with a head; none if the model has no head.
+    """The names of the children that are the base model of a model with a head; none if the model
+    has no head.
 
-    It is one child, named by the model's `base_model_prefix`. If there is no child of this name, it is all children
-    that are models themselves: the encoder and the decoder of T5ForConditionalGeneration, or the one child that a
-    repository's own code calls otherwise.
+    It is one child, named by the model's `base_model_prefix`. If there is no child of this name, it
+    is all children that are models themselves: the encoder and the decoder of
+    T5ForConditionalGeneration, or the one child that a repository's own code calls otherwise.
     """
     prefix: str = getattr(model, "base_model_prefix", "")
     if prefix and hasattr(model, prefix):
         return (prefix,)
-    return tuple(name for name, child in model.named_children() if isinstance(child, PreTrainedModel))
+    return tuple(
+        name for name, child in model.named_children() if isinstance(child, PreTrainedModel)
+    )
 
 
 def in_body(model: nn.Module, name: str) -> bool:
-    """Whether a module or weight of this name lies in the base model; False for all of a model without a head."""
+    """Whether a module or weight of this name lies in the base model; False for all of a model
+    without a head."""
     return name.startswith(tuple(f"{body}." for body in bodies_of(model)))
 
 
 def _heads(model: PreTrainedModel) -> set[str]:
     """The modules with weights outside the base model, which are the task head.
 
-    PEFT trains them by itself only if they are called classifier or score, which BART's and XLNet's are not.
+    PEFT trains them by itself only if they are called classifier or score, which BART's and XLNet's
+    are not.
     """
-    beside = ((name, module) for name, module in model.named_children() if name not in bodies_of(model))
+    beside = (
+        (name, module) for name, module in model.named_children() if name not in bodies_of(model)
+    )
     return {name for name, module in beside if any(True for _ in module.parameters())}
 
 
 def _owners(model: PreTrainedModel, missing_keys: Iterable[str]) -> set[str]:
-    """The full names of the modules, directly inside the model or inside its base model, that hold newly made weights.
+    """The full names of the modules, directly inside the model or inside its base model, that hold
+    newly made weights.
 
-    A random weight that is neither trained nor saved would make the adapter useless in another process. Besides the
-    classifier, BERT's pooler is such a weight.
+    A random weight that is neither trained nor saved would make the adapter useless in another
+    process. Besides the classifier, BERT's pooler is such a weight.
     """
     return {".".join(key.split(".")[: 1 + in_body(model, key)]) for key in missing_keys}
 
@@ -213,9 +249,10 @@ def _owners(model: PreTrainedModel, missing_keys: Iterable[str]) -> set[str]:
 def digest_of_weights(model: nn.Module, new: Sequence[str] = ()) -> str:
     """SHA-256 of the names and shapes of all weights, and of some numbers of each, rounded to bf16.
 
-    `new`: modules (names or their endings) that are left out, such as a head with random weights. Numbers spread over
-    the whole weight are read, so that it takes a moment even for a large model. They are rounded because a checkpoint
-    may be loaded in fp32 on one machine and in bf16 on another.
+    `new`: modules (names or their endings) that are left out, such as a head with random weights.
+    Numbers spread over the whole weight are read, so that it takes a moment even for a large model.
+    They are rounded because a checkpoint may be loaded in fp32 on one machine and in bf16 on
+    another.
     """
     found = hashlib.sha256()
     for name, weight in model.named_parameters():

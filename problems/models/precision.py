@@ -15,19 +15,27 @@ from autolora.problems.models.load import BaseModel, in_body, without_weights
 log = logging.getLogger("autolora.inputs")
 
 LARGE = 300_000_000
-"""With this many parameters or more, `model.dtype: auto` keeps the weights of a causal model in bf16."""
+"""With this many parameters or more, `model.dtype: auto` keeps the weights of a causal model in
+bf16."""
 
 
 def weights_dtype(config: RunConfig, auto_class: Any, compute: Compute) -> torch.dtype:
     """The dtype of the frozen weights that `model.dtype` asks for.
 
-    auto: bf16 for causal models of LARGE parameters or more, where the run computes in bf16 and does not train every
-    weight; else fp32. Raises UserError when the model's configuration cannot be loaded.
+    auto: bf16 for causal models of LARGE parameters or more, where the run computes in bf16 and
+    does not train every weight; else fp32. Raises UserError when the model's configuration cannot
+    be loaded.
     """
-    model, named = config.model, {"fp32": torch.float32, "bf16": torch.bfloat16}
+    model = config.model
+    named = {"fp32": torch.float32, "bf16": torch.bfloat16}
     if model.dtype in named:
         return named[model.dtype]
-    if auto_class is not AutoModelForCausalLM or not compute.bf16 or config.trains == "all" or model.dtype == "nf4":
+    if (
+        auto_class is not AutoModelForCausalLM
+        or not compute.bf16
+        or config.trains == "all"
+        or model.dtype == "nf4"
+    ):
         return torch.float32
     if without_weights(model, auto_class).num_parameters() < LARGE:
         return torch.float32
@@ -36,10 +44,11 @@ def weights_dtype(config: RunConfig, auto_class: Any, compute: Compute) -> torch
 
 
 def train_in_fp32(base: BaseModel, dtype: torch.dtype) -> BaseModel:
-    """Keeps the modules that are trained whole (the task head) in fp32 where the frozen weights are in half precision.
+    """Keeps the modules that are trained whole (the task head) in fp32 where the frozen weights are
+    in half precision.
 
-    Such a module casts its inputs to fp32. What one inside the base model passes on is cast back to the dtype of the
-    frozen weights.
+    Such a module casts its inputs to fp32. What one inside the base model passes on is cast back to
+    the dtype of the frozen weights.
     """
     if dtype not in (torch.bfloat16, torch.float16):
         return base
@@ -47,15 +56,22 @@ def train_in_fp32(base: BaseModel, dtype: torch.dtype) -> BaseModel:
     for name in base.trained_whole:
         module = model.get_submodule(name).to(torch.float32)
         module.register_forward_pre_hook(
-            lambda module, inputs, options: (_cast(inputs, torch.float32), _cast(options, torch.float32)),
+            lambda module, inputs, options: (
+                _cast(inputs, torch.float32),
+                _cast(options, torch.float32),
+            ),
             with_kwargs=True,
         )
     for name in filter(partial(in_body, model), base.trained_whole):
-        model.get_submodule(name).register_forward_hook(lambda module, inputs, output: _cast(output, dtype))
+        model.get_submodule(name).register_forward_hook(
+            lambda module, inputs, output: _cast(output, dtype)
+        )
     return base
 
 
 def _cast(values: Any, dtype: torch.dtype) -> Any:
-    """Casts a tensor of floating point numbers, and all of them in tuples, lists and mappings: attention returns a
-    tuple."""
-    return recursively_apply(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor, values)
+    """Casts a tensor of floating point numbers, and all of them in tuples, lists and mappings:
+    attention returns a tuple."""
+    return recursively_apply(
+        lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor, values
+    )

@@ -1,4 +1,5 @@
-"""`python -m autolora.problems.scoring e2e|webnlg|ner --hyp FILE --ref FILE [--json OUT]`: official metrics."""
+"""`python -m autolora.problems.scoring e2e|webnlg|ner --hyp FILE --ref FILE [--json OUT]`: official
+metrics."""
 
 import argparse
 import json
@@ -13,16 +14,23 @@ from autolora.problems.scoring import read_tags, require, score_e2e, score_ner, 
 
 
 def main(argv: Sequence[str]) -> int:
-    """Scores two files, prints the metrics and writes them to OUT; returns 0, or 2 for what the user must change."""
+    """Scores two files, prints the metrics and writes them to OUT; returns 0, or 2 for what the
+    user must change."""
     parser = argparse.ArgumentParser(
         prog="python -m autolora.problems.scoring", description="Official metrics of files."
     )
     parser.add_argument("kind", choices=("e2e", "webnlg", "ner"))
-    parser.add_argument("--hyp", type=Path, required=True, help="outputs, one a line; ner: columns, the tag last")
     parser.add_argument(
-        "--ref", type=Path, required=True, nargs="+",
-        help="references, a blank line between those of two outputs, or several parallel files; ner: columns",
-    )  # fmt: skip
+        "--hyp", type=Path, required=True, help="outputs, one a line; ner: columns, the tag last"
+    )
+    parser.add_argument(
+        "--ref",
+        type=Path,
+        required=True,
+        nargs="+",
+        help="references, a blank line between those of two outputs, or several parallel "
+        "files; ner: columns",
+    )
     parser.add_argument("--json", type=Path, help="also write the metrics to this file")
     given = parser.parse_args(argv)
     try:
@@ -39,7 +47,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _scores(kind: str, hyp: Path, ref: Sequence[Path]) -> dict[str, float]:
     if kind == "ner":
-        (words, pred), (of_ref, gold) = read_tags(hyp), read_tags(ref[0])
+        (words, pred) = read_tags(hyp)
+        (of_ref, gold) = read_tags(ref[0])
         if words != of_ref:
             raise UserError(f"{hyp} and {ref[0]} have not the same words in the same sentences")
         return score_ner(gold, pred)
@@ -47,7 +56,9 @@ def _scores(kind: str, hyp: Path, ref: Sequence[Path]) -> dict[str, float]:
     hyps = _lines(hyp)
     refs = read_references(ref, len(hyps))
     if len(hyps) != len(refs):
-        raise UserError(f"{hyp} has {len(hyps)} outputs, but {ref[0]} has references for {len(refs)}")
+        raise UserError(
+            f"{hyp} has {len(hyps)} outputs, but {ref[0]} has references for {len(refs)}"
+        )
     return (score_webnlg if kind == "webnlg" else score_e2e)(hyps, refs)
 
 
@@ -60,8 +71,9 @@ def _lines(path: Path) -> list[str]:
 def read_references(paths: Sequence[Path], items: int) -> list[list[str]]:
     """The references of each item.
 
-    Of one file: groups with a blank line between them, as the E2E script reads them; without blank lines one a line.
-    Of several: line n of each has a reference of item n, or is empty, as in WebNLG's files.
+    Of one file: groups with a blank line between them, as the E2E script reads them; without blank
+    lines one a line. Of several: line n of each has a reference of item n, or is empty, as in
+    WebNLG's files.
     """
     files = list(map(_lines, paths))
     if len(files) > 1:

@@ -10,8 +10,10 @@ from autolora.problems.tasks.texts import Texts
 __all__ = ["Collate", "Task", "make_task"]
 
 TASKS: dict[type[tasks.TaskSettings], type[Task]] = {
-    tasks.Table: Texts, tasks.Tokens: Tags, tasks.Chat: Conversations,
-}  # fmt: skip
+    tasks.Table: Texts,
+    tasks.Tokens: Tags,
+    tasks.Chat: Conversations,
+}
 
 
 def make_task(config: RunConfig) -> Task:

@@ -30,8 +30,8 @@ Loss = Callable[[nn.Module, dict[str, Tensor]], Tensor]
 PROGRAM = hashlib.sha256(
     b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))
 ).hexdigest()
-"""Of the modules that encode rows. `datasets` would return rows that an older program has encoded: it knows a function
-by its name alone."""
+"""Of the modules that encode rows. `datasets` would return rows that an older program has encoded:
+it knows a function by its name alone."""
 
 
 def model_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
@@ -41,8 +41,9 @@ def model_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
 
 
 def for_batches(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """The tokenizer, padding on the right: with padding on the left a model with absolute positions reads a row at
-    shifted positions. The tokenizer itself keeps its side, as prompts are padded on the left."""
+    """The tokenizer, padding on the right: with padding on the left a model with absolute positions
+    reads a row at shifted positions. The tokenizer itself keeps its side, as prompts are padded on
+    the left."""
     right = copy(tokenizer)
     right.padding_side = "right"
     return right
@@ -52,8 +53,8 @@ def for_batches(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
 class Task(ABC):
     """One task, a function of its settings and of the seed of all draws from the data.
 
-    Its rows are read when something is first asked that depends on them, such as the classes. `own_units`: numbers
-    are learned as they are, and not on the scale `label_scale`.
+    Its rows are read when something is first asked that depends on them, such as the classes.
+    `own_units`: numbers are learned as they are, and not on the scale `label_scale`.
     """
 
     config: Any
@@ -75,28 +76,36 @@ class Task(ABC):
 
     @abstractmethod
     def prepared(self, rows: Dataset, split: str | None) -> Dataset:
-        """The rows of a split as they were read (None: those to train on) with the columns that `encode` needs, and
-        without those from which nothing can be learned. Raises UserError for what cannot be learned."""
+        """The rows of a split as they were read (None: those to train on) with the columns that
+        `encode` needs, and without those from which nothing can be learned. Raises UserError for
+        what cannot be learned."""
 
     @abstractmethod
     def inputs_of(self, rows: Dataset) -> Sequence[str]:
-        """The columns of rows that the model reads: rows in which they are equal are of one input."""
+        """The columns of rows that the model reads: rows in which they are equal are of one
+        input."""
 
     def origin(self, split: str | None = None) -> str:
-        """How a message about the training rows, or about `split`, begins: the option, then the file or data set."""
+        """How a message about the training rows, or about `split`, begins: the option, then the
+        file or data set."""
         file = None if split is None else self.config.file_of(split)
-        return f"--task.path: {self.config.path}" if file is None else f"--task.{split}_path: {file}"
+        return (
+            f"--task.path: {self.config.path}" if file is None else f"--task.{split}_path: {file}"
+        )
 
     def columns(self, rows: Dataset, wanted: Sequence[str], split: str | None) -> Dataset:
         """The rows with these columns alone. Raises UserError for one that is not there."""
         known = rows.column_names
         if missing := [name for name in wanted if name not in known]:
-            raise UserError(f"{self.origin(split)} has no column {missing[0]!r}; it has: {', '.join(known)}")
+            raise UserError(
+                f"{self.origin(split)} has no column {missing[0]!r}; it has: {', '.join(known)}"
+            )
         return rows.select_columns(list(wanted))
 
     @property
     def label_scale(self) -> Any:
-        """The scale on which the numbers of a regression are learned; None: as they are, or labels are no numbers."""
+        """The scale on which the numbers of a regression are learned; None: as they are, or labels
+        are no numbers."""
         return None
 
     @property
@@ -108,8 +117,8 @@ class Task(ABC):
         """Raises UserError for a class that the training rows do not have."""
         if unknown := sorted(set(labels) - set(self.classes)):
             raise UserError(
-                f"{self.origin(split)}: label {unknown[0]!r:.60} does not occur in the training rows; known: "
-                f"{', '.join(self.classes[:20])}"
+                f"{self.origin(split)}: label {unknown[0]!r:.60} does not occur in the "
+                f"training rows; known: {', '.join(self.classes[:20])}"
             )
 
     def head(self) -> Mapping[str, Any]:
@@ -127,15 +136,19 @@ class Task(ABC):
         return
 
     @abstractmethod
-    def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, split: str | None = None) -> Dataset:
+    def encode(
+        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, split: str | None = None
+    ) -> Dataset:
         """The rows of `prepared` with the model's inputs, `labels` and `length` (in tokens)."""
 
     def collate(self, tokenizer: PreTrainedTokenizerBase) -> Collate:
-        """Rows of `encode` -> one batch, padded to its longest row. A plain dict: Betty would make a tuple of the keys
-        of transformers' BatchEncoding."""
+        """Rows of `encode` -> one batch, padded to its longest row. A plain dict: Betty would make
+        a tuple of the keys of transformers' BatchEncoding."""
         pad = self.collator(tokenizer=for_batches(tokenizer), pad_to_multiple_of=PAD_TO)
         known = {*tokenizer.model_input_names, "labels"}
-        return lambda rows: dict(pad([{name: row[name] for name in row if name in known} for row in rows]))
+        return lambda rows: dict(
+            pad([{name: row[name] for name in row if name in known} for row in rows])
+        )
 
     @abstractmethod
     def predicted(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -143,15 +156,18 @@ class Task(ABC):
 
     @abstractmethod
     def metrics(self, predicted: np.ndarray, rows: Dataset, loss: float) -> dict[str, float]:
-        """The task's metrics, the main one first, from `predicted` [rows, numbers], the rows of `encode`, and the mean
-        loss over all labels. A row with fewer numbers than others is filled up with zeros."""
+        """The task's metrics, the main one first, from `predicted` [rows, numbers], the rows of
+        `encode`, and the mean loss over all labels. A row with fewer numbers than others is filled
+        up with zeros."""
 
     def predictions(self, predicted: np.ndarray, rows: Dataset) -> pd.DataFrame | None:
-        """The table of predictions.csv, from the arguments of `metrics`; None: the task writes no such file."""
+        """The table of predictions.csv, from the arguments of `metrics`; None: the task writes no
+        such file."""
         return None
 
     def score(self, metrics: Mapping[str, float]) -> float:
-        """The number that a choice on D_val maximises: the first metric, or minus it if less is better."""
+        """The number that a choice on D_val maximises: the first metric, or minus it if less is
+        better."""
         name, value = next((name, value) for name, value in metrics.items() if name != "loss")
         return -value if name in ERRORS else value
 

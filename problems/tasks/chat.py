@@ -1,4 +1,5 @@
-"""Language: the model reads conversations through its chat template, and learns the assistant's turns."""
+"""Language: the model reads conversations through its chat template, and learns the assistant's
+turns."""
 
 import logging
 import math
@@ -13,7 +14,12 @@ from datasets import Dataset, Features, List, Value
 from jinja2 import TemplateError
 from peft import TaskType
 from torch import Tensor
-from transformers import AutoModelForCausalLM, DataCollatorForSeq2Seq, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    DataCollatorForSeq2Seq,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from autolora.configs.errors import UserError
@@ -21,7 +27,14 @@ from autolora.configs.tasks import OF_TOKENS
 from autolora.problems.rows import evenly
 from autolora.problems.scoring import score_e2e, score_webnlg
 from autolora.problems.tasks.base import PROGRAM, Task
-from autolora.problems.tasks.formats import Conversation, Format, by_reference, by_source, format_of, is_scored
+from autolora.problems.tasks.formats import (
+    Conversation,
+    Format,
+    by_reference,
+    by_source,
+    format_of,
+    is_scored,
+)
 from autolora.problems.tasks.losses import IGNORED, token_loss
 from autolora.problems.tasks.sources import Raw
 from autolora.problems.tasks.template import PLAIN, Template, end_of_text
@@ -30,7 +43,12 @@ log = logging.getLogger("autolora.inputs")
 
 _STORED = Features({"chat": Value("string"), "source": Value("string")})
 _ENCODED = Features(
-    {**_STORED, "input_ids": List(Value("int32")), "labels": List(Value("int32")), "length": Value("int32")}
+    {
+        **_STORED,
+        "input_ids": List(Value("int32")),
+        "labels": List(Value("int32")),
+        "length": Value("int32"),
+    }
 )
 _UNLEARNABLE = (ValueError, TypeError, KeyError, AttributeError, TemplateError)
 """What the reading of a row, and its template, raise for one from which nothing can be learned."""
@@ -39,8 +57,9 @@ _UNLEARNABLE = (ValueError, TypeError, KeyError, AttributeError, TemplateError)
 class Conversations(Task):
     """The one task of causal language models.
 
-    `raw` are conversations, as JSON in the column `chat`; `source` is the same for those that share a prompt. For
-    pairs, e2e and webnlg there is one training row for each reference, and one evaluated row for each source.
+    `raw` are conversations, as JSON in the column `chat`; `source` is the same for those that share
+    a prompt. For pairs, e2e and webnlg there is one training row for each reference, and one
+    evaluated row for each source.
     """
 
     auto_class = AutoModelForCausalLM
@@ -55,8 +74,11 @@ class Conversations(Task):
         ((split, evaluated),) = raw.evaluation.items()
         trained, asked = (list(map(Conversation.of, rows)) for rows in (raw.train, evaluated))
         if self.config.format != "webnlg":  # some of its rows have the same triples
-            trained, asked = by_source(trained), by_source(asked)
-        return replace(raw, train=_rows_of(by_reference(trained)), evaluation={split: _rows_of(asked)})
+            trained = by_source(trained)
+            asked = by_source(asked)
+        return replace(
+            raw, train=_rows_of(by_reference(trained)), evaluation={split: _rows_of(asked)}
+        )
 
     def prepared(self, rows: Dataset, split: str | None) -> Dataset:
         if "test_category" in rows.column_names:
@@ -69,25 +91,39 @@ class Conversations(Task):
 
     def adapt(self, model: PreTrainedModel) -> None:
         kind = model.config.model_type
-        if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(model.config, "is_decoder", False):
-            raise UserError(f"--model.name: {kind} sees the tokens that it should predict; allowed: next-token models")
+        if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(
+            model.config, "is_decoder", False
+        ):
+            raise UserError(
+                f"--model.name: {kind} sees the tokens that it should predict; allowed: "
+                "next-token models"
+            )
         model.loss_function = partial(token_loss, smoothing=self.config.smoothing)
 
     def template(self, tokenizer: PreTrainedTokenizerBase) -> Template:
-        """The run's chat template, which the tokenizer then has. Raises UserError where there is none."""
+        """The run's chat template, which the tokenizer then has. Raises UserError where there is
+        none."""
         return Template(tokenizer, self._choice)
 
     @property
     def _choice(self) -> str | None:
         return self.config.chat_template or (PLAIN if self.config.from_paper else None)
 
-    def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, split: str | None = None) -> Dataset:
-        """As for every task, with the columns `chat` and `source`; only the rows that have a token of an answer."""
+    def encode(
+        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, split: str | None = None
+    ) -> Dataset:
+        """As for every task, with the columns `chat` and `source`; only the rows that have a token
+        of an answer."""
         template = None if self._of_texts else self.template(tokenizer)
         return _learnable(
-            rows, _encoded, _ENCODED, self.origin(split), tokenizer=tokenizer, template=template,
+            rows,
+            _encoded,
+            _ENCODED,
+            self.origin(split),
+            tokenizer=tokenizer,
+            template=template,
             max_length=self.config.max_length,
-        )  # fmt: skip
+        )
 
     @cached_property
     def _of_texts(self) -> bool:
@@ -95,12 +131,13 @@ class Conversations(Task):
         return Conversation.of(self.raw.train[0]).text is not None
 
     def score(self, metrics: Mapping[str, float]) -> float:
-        """The loss decides: decoding D_val for every trial would take longer than training on D_tr."""
+        """The loss decides: decoding D_val for every trial would take longer than training on
+        D_tr."""
         return -metrics["loss"]
 
     def predicted(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """How many labels have the largest logit, and how many there are: logits are not kept, as a vocabulary is
-        large."""
+        """How many labels have the largest logit, and how many there are: logits are not kept, as a
+        vocabulary is large."""
         targets = labels[:, 1:]
         # The last logits predict nothing; cutting them off first would copy the logits.
         hits = (logits.argmax(dim=-1)[:, :-1] == targets) & (targets != IGNORED)
@@ -111,11 +148,16 @@ class Conversations(Task):
         return dict(zip(OF_TOKENS, (math.exp(min(loss, 700.0)), hits / labels), strict=True))
 
     def score_texts(self, texts: list[str], rows: Dataset) -> dict[str, float]:
-        """The metrics that were asked for, of one text per row of `encode`; units: docs/reproducing.md."""
+        """The metrics that were asked for, of one text per row of `encode`; units:
+        docs/reproducing.md."""
         references = [Conversation.of(row).references for row in rows]
         official = score_webnlg if self.config.format == "webnlg" else score_e2e
         found = official(texts, references, self.config.asked)
-        own = {name: metric(texts, references) for name, metric in METRICS.items() if name in self.config.reported}
+        own = {
+            name: metric(texts, references)
+            for name, metric in METRICS.items()
+            if name in self.config.reported
+        }
         return {name.lower(): value for name, value in found.items()} | own
 
     def form(self, tokenizer: PreTrainedTokenizerBase) -> str:
@@ -125,8 +167,8 @@ class Conversations(Task):
         return f"prompt: {self._choice or 'the chat template of the model'}"
 
     def decoded(self, rows: Dataset) -> Dataset:
-        """The evaluation rows for which the model writes an answer: all if texts are scored, else some of those that
-        were not cut, evenly spread."""
+        """The evaluation rows for which the model writes an answer: all if texts are scored, else
+        some of those that were not cut, evenly spread."""
         if self.config.scores_texts:
             return rows
         whole = np.flatnonzero(np.asarray(rows["length"][:]) < self.config.max_length)
@@ -136,7 +178,8 @@ class Conversations(Task):
         """For each row, the token ids of its prompt, which the answer continues."""
         if not len(rows):  # of whole texts, for which a model needs no template
             return []
-        template, known = self.template(tokenizer), map(Conversation.of, rows)
+        template = self.template(tokenizer)
+        known = map(Conversation.of, rows)
         return [template.prompt(one.prompt, **one.options) for one in known]
 
     def ends(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -151,28 +194,48 @@ def _rows_of(found: Iterable[Conversation]) -> Dataset:
 
 
 def exact_match(texts: Sequence[str], references: Sequence[Sequence[str]]) -> float:
-    """The share of texts, 0 to 1, that equal one of their references; the width of white space does not matter."""
-    found = [text.split() in [one.split() for one in refs] for text, refs in zip(texts, references, strict=True)]
+    """The share of texts, 0 to 1, that equal one of their references; the width of white space does
+    not matter."""
+    found = [
+        text.split() in [one.split() for one in refs]
+        for text, refs in zip(texts, references, strict=True)
+    ]
     return sum(found) / len(found)
 
 
-METRICS: Mapping[str, Callable[[Sequence[str], Sequence[Sequence[str]]], float]] = {"exact_match": exact_match}
+METRICS: Mapping[str, Callable[[Sequence[str], Sequence[Sequence[str]]], float]] = {
+    "exact_match": exact_match
+}
 """Metrics beside the official ones: of texts and the references of each."""
 
 
 def _learnable(
-    rows: Dataset, convert: Callable[..., dict[str, Any]], features: Features, where: str, **given: Any
+    rows: Dataset,
+    convert: Callable[..., dict[str, Any]],
+    features: Features,
+    where: str,
+    **given: Any,
 ) -> Dataset:
-    """What `convert` makes of each row and what else is `given`, without the rows from which nothing can be learned;
-    one line tells how many. Raises UserError where none is left."""
+    """What `convert` makes of each row and what else is `given`, without the rows from which
+    nothing can be learned; one line tells how many. Raises UserError where none is left."""
     found = rows.map(
-        _converted, remove_columns=rows.column_names, features=Features({**features, "fault": Value("string")}),
-        fn_kwargs={"convert": convert, "empty": dict.fromkeys(features), "program": PROGRAM, "given": given},
-    )  # fmt: skip
+        _converted,
+        remove_columns=rows.column_names,
+        features=Features({**features, "fault": Value("string")}),
+        fn_kwargs={
+            "convert": convert,
+            "empty": dict.fromkeys(features),
+            "program": PROGRAM,
+            "given": given,
+        },
+    )
     faults = found["fault"][:]
     bad = [number for number, fault in enumerate(faults) if fault]
     if bad:
-        told = f"{len(bad)} of {len(rows)} rows teach nothing; the first is row {bad[0] + 1}: {faults[bad[0]]}"
+        told = (
+            f"{len(bad)} of {len(rows)} rows teach nothing; the first is row {bad[0] + 1}: "
+            f"{faults[bad[0]]}"
+        )
         if len(bad) == len(rows):
             raise UserError(f"{where}: {told}")
         log.warning("%s: %s; they are left out", where, told)
@@ -181,9 +244,12 @@ def _learnable(
 
 
 def _converted(
-    row: dict[str, Any], convert: Callable[..., dict[str, Any]], empty: dict[str, Any], program: str,
+    row: dict[str, Any],
+    convert: Callable[..., dict[str, Any]],
+    empty: dict[str, Any],
+    program: str,
     given: Mapping[str, Any],
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """What `convert` makes of a row; `fault`: why nothing can be learned from it."""
     try:
         return {**convert(row, **given), "fault": None}
@@ -196,18 +262,25 @@ def _read(row: dict[str, Any], form: Format) -> dict[str, str]:
 
 
 def _encoded(
-    row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, template: Template | None, max_length: int
+    row: dict[str, Any],
+    tokenizer: PreTrainedTokenizerBase,
+    template: Template | None,
+    max_length: int,
 ) -> dict[str, Any]:
     """The token ids of a row and the labels, the end of long ones cut off."""
     one = Conversation.of(row)
     if template is None:
-        ids, end = list(tokenizer(str(one.text), verbose=False)["input_ids"]), end_of_text(tokenizer)
-        ids = ids[1:] if ids[:2] == [tokenizer.bos_token_id] * 2 else ids  # a template has written its own beginning
+        ids = list(tokenizer(str(one.text), verbose=False)["input_ids"])
+        end = end_of_text(tokenizer)
+        # a template has written its own beginning
+        ids = ids[1:] if ids[:2] == [tokenizer.bos_token_id] * 2 else ids
         ids = ids if ids[-1:] == [end] else [*ids, end]
         labels = [IGNORED, *ids[1:]]
     else:
         ids, labels = template.labelled(one.messages, one.learned, **one.options)
     if all(label == IGNORED for label in labels[:max_length]):
-        raise ValueError(f"no token of an answer{' within task.max_length' * (len(ids) > max_length)}")
+        raise ValueError(
+            f"no token of an answer{' within task.max_length' * (len(ids) > max_length)}"
+        )
     kept = ids[:max_length]
     return {**row, "input_ids": kept, "labels": labels[:max_length], "length": len(kept)}

@@ -1,12 +1,14 @@
-"""Rows of a data set as conversations. A format is the columns of a row and the function that reads them.
+"""Rows of a data set as conversations. A format is the columns of a row and the function that reads
+them.
 
-messages      messages: {"role", "content"}, with tool calls, thoughts and whatever else the template reads
-sharegpt      conversations: {"from", "value"}
-completion    prompt, completion: texts or messages; only the completion is learned
-alpaca        instruction, input, output; only the output is learned
-text          text: one text, all of it learned, without a template
-pairs         source, target (a text, or a list of them)
-e2e, webnlg   the records of these data sets, in one line as in LoRA's recipe
+    messages      messages: {"role", "content"}, with tool calls, thoughts, and whatever else the
+                  template reads
+    sharegpt      conversations: {"from", "value"}
+    completion    prompt, completion: texts or messages; only the completion is learned
+    alpaca        instruction, input, output; only the output is learned
+    text          text: one text, all of it learned, without a template
+    pairs         source, target (a text, or a list of them)
+    e2e, webnlg   the records of these data sets, in one line as in LoRA's recipe
 """
 
 import hashlib
@@ -23,19 +25,26 @@ from autolora.problems.tasks.template import Message
 Row = Mapping[str, Any]
 
 _ROLES = {role: role for role in ("system", "user", "assistant", "tool")} | {
-    "developer": "system", "human": "user", "gpt": "assistant", "model": "assistant", "observation": "tool",
-}  # fmt: skip
+    "developer": "system",
+    "human": "user",
+    "gpt": "assistant",
+    "model": "assistant",
+    "observation": "tool",
+}
 _ATTRIBUTE = re.compile(r"\s*([^\[\],]+)\[([^\]]*)\]")
 _E2E_NAMES = {"eatType": "Type", "priceRange": "price", "familyFriendly": "family friendly"}
-# The hub puts several test files of WebNLG into one split (column test_category). Systems are scored on these files.
+# The hub puts several test files of WebNLG into one split (column test_category). Systems are
+# scored on these files.
 _SCORED = ("testdata_with_lex", "rdf-to-text-generation-test-data-with-refs")
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """A conversation, the numbers of the messages that are learned, and what else the template is given (tools).
+    """A conversation, the numbers of the messages that are learned, and what else the template is
+    given (tools).
 
-    `references`: the texts that people wrote for the last learned message. `text`: a plain text instead of messages.
+    `references`: the texts that people wrote for the last learned message. `text`: a plain text
+    instead of messages.
     """
 
     messages: Sequence[Message] = ()
@@ -51,7 +60,8 @@ class Conversation:
 
     @property
     def key(self) -> str:
-        """A digest of what comes before the first answer: rows that share any prompt share this one."""
+        """A digest of what comes before the first answer: rows that share any prompt share this
+        one."""
         source = self.text
         if source is None:
             source = json.dumps(self.messages[: _answers(self.messages)[0]], ensure_ascii=False)
@@ -70,7 +80,8 @@ class Conversation:
 class Format(NamedTuple):
     """The columns of a format and the function that reads them from a row.
 
-    The function raises ValueError, TypeError, KeyError or AttributeError for a row from which nothing can be learned.
+    The function raises ValueError, TypeError, KeyError or AttributeError for a row from which
+    nothing can be learned.
     """
 
     columns: tuple[str, ...]
@@ -78,7 +89,8 @@ class Format(NamedTuple):
 
 
 def format_of(config: Chat, columns: Sequence[str]) -> Format:
-    """The format that the settings name, else the first whose columns are there. Raises UserError, naming them."""
+    """The format that the settings name, else the first whose columns are there. Raises UserError,
+    naming them."""
     pairs = (config.text_columns or ["source"])[0], config.label_column or "target"
     known = FORMATS | {"pairs": Format(pairs, _pair)}
     if "modified_triple_sets" in columns:
@@ -90,29 +102,41 @@ def format_of(config: Chat, columns: Sequence[str]) -> Format:
             return form
     allowed = " or ".join(", ".join(form.columns) for form in wanted)
     raise UserError(
-        f"--task.format: {config.path} has the columns {', '.join(columns)}; {named or 'chat'} reads {allowed}"
+        f"--task.format: {config.path} has the columns {', '.join(columns)}; {named or 'chat'} "
+        f"reads {allowed}"
     )
 
 
 def by_source(found: Iterable[Conversation]) -> list[Conversation]:
-    """One conversation for each source, with the references of all, in the order in which the sources first occur."""
+    """One conversation for each source, with the references of all, in the order in which the
+    sources first occur."""
     records: dict[str, Conversation] = {}
     for one in found:
         known = records.get(one.key)
-        records[one.key] = replace(known, references=[*known.references, *one.references]) if known else one
+        records[one.key] = (
+            replace(known, references=[*known.references, *one.references]) if known else one
+        )
     return list(records.values())
 
 
 def by_reference(records: Iterable[Conversation]) -> list[Conversation]:
     """One conversation for each reference of each record."""
-    return [replace(x, messages=[*x.prompt, _said("assistant", text)]) for x in records for text in x.references]
+    return [
+        replace(x, messages=[*x.prompt, _said("assistant", text)])
+        for x in records
+        for text in x.references
+    ]
 
 
 def _conversation(messages: Sequence[Message], row: Row, first: int = 0) -> Conversation:
-    """The conversation of a row with these messages, of which answers from number `first` on are learned."""
+    """The conversation of a row with these messages, of which answers from number `first` on are
+    learned."""
     if row.get("system") and messages[0]["role"] != "system":
-        messages, first = [_said("system", row["system"]), *messages], first + 1
-    learned = [number for number in _answers(messages) if number >= first and _is_learned(messages[number])]
+        messages = [_said("system", row["system"]), *messages]
+        first = first + 1
+    learned = [
+        number for number in _answers(messages) if number >= first and _is_learned(messages[number])
+    ]
     if not learned:
         raise ValueError("no assistant turn after a user's that is to be learned and has a text")
     tools = row.get("tools") or None
@@ -124,28 +148,36 @@ def _conversation(messages: Sequence[Message], row: Row, first: int = 0) -> Conv
 def _answers(messages: Sequence[Message]) -> list[int]:
     """The numbers of the assistant turns after the first user's."""
     roles = [turn["role"] for turn in messages]
-    return [number for number, role in enumerate(roles) if role == "assistant" and "user" in roles[:number]]
+    return [
+        number
+        for number, role in enumerate(roles)
+        if role == "assistant" and "user" in roles[:number]
+    ]
 
 
 def _is_learned(turn: Message) -> bool:
-    """Whether a turn says something, and OpenAI's key `weight` and Axolotl's `train` do not leave it out."""
+    """Whether a turn says something, and OpenAI's key `weight` and Axolotl's `train` do not leave
+    it out."""
     says = turn["content"].strip() or turn.get("tool_calls")
     return bool(says) and 0 not in (turn.get("weight", 1), turn.get("train", 1))
 
 
 def _messages(turns: Sequence[Row]) -> list[Message]:
-    """The turns as a template reads them: roles by their usual names, a text in parts as one, no empty system turn."""
+    """The turns as a template reads them: roles by their usual names, a text in parts as one, no
+    empty system turn."""
     found = [_message(_filled(turn)) for turn in turns]
     return [turn for turn in found if turn["role"] != "system" or turn["content"].strip()]
 
 
 def _message(turn: dict[str, Any]) -> Message:
-    role, content = turn.pop("from", None) or turn.pop("role"), turn.pop("value", None) or turn.pop("content", "")
+    role = turn.pop("from", None) or turn.pop("role")
+    content = turn.pop("value", None) or turn.pop("content", "")
     if role not in _ROLES:
         raise ValueError(f"the role {role!r} is none of {', '.join(_ROLES)}")
     if not isinstance(content, str):
         content = "".join(part if isinstance(part, str) else part["text"] for part in content)
-    for call in turn.get("tool_calls", ()):  # OpenAI gives the arguments as JSON, templates write an object
+    # OpenAI gives the arguments as JSON, templates write an object
+    for call in turn.get("tool_calls", ()):
         called = call.get("function", call)
         if isinstance(called.get("arguments"), str):
             called["arguments"] = json.loads(called["arguments"])
@@ -169,7 +201,11 @@ def _of_messages(row: Row, column: str) -> Conversation:
 
 def _completion(row: Row, prompt: str, completion: str) -> Conversation:
     given, learned = (
-        _messages([{"role": role, "content": row[column]}] if isinstance(row[column], str) else row[column])
+        _messages(
+            [{"role": role, "content": row[column]}]
+            if isinstance(row[column], str)
+            else row[column]
+        )
         for role, column in (("user", prompt), ("assistant", completion))
     )
     return _conversation([*given, *learned], row, len(given))
@@ -189,21 +225,30 @@ def _text(row: Row, column: str) -> Conversation:
 def _record(source: str, references: Sequence[str]) -> Conversation:
     if not (source.strip() and references and all(text.strip() for text in references)):
         raise ValueError("the source or a text is empty")
-    return Conversation([_said("user", source), _said("assistant", references[0])], [1], {}, references)
+    return Conversation(
+        [_said("user", source), _said("assistant", references[0])], [1], {}, references
+    )
 
 
 def _pair(row: Row, source: str, target: str) -> Conversation:
-    return _record(row[source], [row[target]] if isinstance(row[target], str) else list(row[target]))
+    return _record(
+        row[source], [row[target]] if isinstance(row[target], str) else list(row[target])
+    )
 
 
 def _e2e(row: Row, meaning: str, reference: str) -> Conversation:
     """name[Blue Spice], eatType[pub] -> name : Blue Spice | Type : pub"""
     found = ((name.strip(), value) for name, value in _ATTRIBUTE.findall(row[meaning]))
-    return _record(" | ".join(f"{_E2E_NAMES.get(name, name)} : {value}" for name, value in found), [row[reference]])
+    return _record(
+        " | ".join(f"{_E2E_NAMES.get(name, name)} : {value}" for name, value in found),
+        [row[reference]],
+    )
 
 
 def _webnlg(row: Row, triples: str, texts: str) -> Conversation:
-    return _triples(row[triples], [(text["lex"], text.get("comment", "good")) for text in row[texts]])
+    return _triples(
+        row[triples], [(text["lex"], text.get("comment", "good")) for text in row[texts]]
+    )
 
 
 def _webnlg_of_hub(row: Row, triples: str, texts: str) -> Conversation:
@@ -212,8 +257,11 @@ def _webnlg_of_hub(row: Row, triples: str, texts: str) -> Conversation:
 
 
 def _triples(triples: Sequence[str], texts: Sequence[tuple[str, str]]) -> Conversation:
-    """Aarhus | leaderName | Jacob -> Aarhus : leaderName : Jacob, with the texts that are marked good, else all."""
-    source = " | ".join(" : ".join(part.strip() for part in triple.split(" | ")) for triple in triples)
+    """Aarhus | leaderName | Jacob -> Aarhus : leaderName : Jacob, with the texts that are marked
+    good, else all."""
+    source = " | ".join(
+        " : ".join(part.strip() for part in triple.split(" | ")) for triple in triples
+    )
     good = [text for text, comment in texts if comment == "good"] or [text for text, _ in texts]
     return _record(source, good)
 

@@ -20,9 +20,9 @@ _DIMENSIONS = {TaskType.SEQ_CLS: 1, TaskType.TOKEN_CLS: 2, TaskType.CAUSAL_LM: 2
 class LabelKind:
     """The kind of labels in a script's rows, as far as it is known.
 
-    `peft_type`: PEFT's name for it. `loss_of`: the loss (None: the model's own). `tells_rows`: whether the log loss of
-    every row follows from the model's logits and the batch's labels. `regression`: whether the labels are numbers to
-    be predicted, not classes.
+    `peft_type`: PEFT's name for it. `loss_of`: the loss (None: the model's own). `tells_rows`:
+    whether the log loss of every row follows from the model's logits and the batch's labels.
+    `regression`: whether the labels are numbers to be predicted, not classes.
     """
 
     peft_type: TaskType | None
@@ -31,12 +31,14 @@ class LabelKind:
     regression: bool = False
 
     def head(self) -> Mapping[str, Any]:
-        """The head's configuration values that engine/measure reads: `problem_type` for a regression."""
+        """The head's configuration values that engine/measure reads: `problem_type` for a
+        regression."""
         return {"problem_type": "regression"} if self.regression else {}
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         """The loss of a batch. Scalar."""
-        return (self.loss_of or model_loss)(model, dict(batch))  # a copy, as Trainer's loss removes the labels from it
+        # a copy, as Trainer's loss removes the labels from it
+        return (self.loss_of or model_loss)(model, dict(batch))
 
 
 Kind = Task | LabelKind
@@ -44,13 +46,17 @@ Kind = Task | LabelKind
 
 
 def kind_of(
-    task_type: TaskType | str | None, loss: Loss | None, rows: "ScriptRows", outputs: int | None = None
+    task_type: TaskType | str | None,
+    loss: Loss | None,
+    rows: "ScriptRows",
+    outputs: int | None = None,
 ) -> LabelKind:
     """The kind of labels in these rows.
 
-    Only for the task types SEQ_CLS, TOKEN_CLS and CAUSAL_LM whose batches have one row of labels for each example is
-    the log loss of every row known. `outputs`: the classes that the model has (`config.num_labels`); a classifier of
-    one predicts a number, also where the labels are whole numbers.
+    Only for the task types SEQ_CLS, TOKEN_CLS and CAUSAL_LM whose batches have one row of labels
+    for each example is the log loss of every row known. `outputs`: the classes that the model has
+    (`config.num_labels`); a classifier of one predicts a number, also where the labels are whole
+    numbers.
     """
     known = None if task_type is None else TaskType(task_type)
     first = rows.__getitems__(range(min(2, len(rows))))
@@ -63,21 +69,30 @@ def kind_of(
 
 
 class ScriptRows:
-    """The examples of any data set that has a length and an index, with the interface of a task's encoded rows.
+    """The examples of any data set that has a length and an index, with the interface of a task's
+    encoded rows.
 
-    Column `length`: the tokens of each example's `input_ids`, else 1, by which batches are grouped. Column `group`:
-    with `by_text`, which says that a text is all that is read of an example, the same for those with equal
-    `input_ids`. `labels` of some rows: those that the collator makes from each example alone; if `shifted`, as for a
-    causal language model, without the first one, which no token comes before.
+    Column `length`: the tokens of each example's `input_ids`, else 1, by which batches are grouped.
+    Column `group`: with `by_text`, which says that a text is all that is read of an example, the
+    same for those with equal `input_ids`. `labels` of some rows: those that the collator makes from
+    each example alone; if `shifted`, as for a causal language model, without the first one, which
+    no token comes before.
     """
 
     def __init__(
-        self, source: Any, collate: Callable[[list[Any]], Any], *, shifted: bool = False, by_text: bool = False
+        self,
+        source: Any,
+        collate: Callable[[list[Any]], Any],
+        *,
+        shifted: bool = False,
+        by_text: bool = False,
     ) -> None:
-        self._source, self._first = source, int(shifted)
+        self._source = source
+        self._first = int(shifted)
         # A plain dict, as Betty would make a tuple of the keys of transformers' BatchEncoding.
         self.collate: Collate = lambda examples: {**collate(examples)}
-        self._lengths, texts = [], []
+        self._lengths = []
+        texts = []
         for number in range(len(source)):
             example = source[number]
             ids = example.get("input_ids") if hasattr(example, "get") else None
@@ -98,11 +113,16 @@ class ScriptRows:
         if isinstance(key, str):
             return {"length": self._lengths, "group": self._groups}[key]
         batches = [self.collate([self._source[number]]) for number in key]
-        return {"labels": [x["labels"][..., self._first :] if "labels" in x else 0 for x in batches]}
+        return {
+            "labels": [x["labels"][..., self._first :] if "labels" in x else 0 for x in batches]
+        }
 
     def select(self, numbers: Iterable[int]) -> Self:
         """The rows with these numbers, of which each example is read only when it is needed."""
-        chosen, found = list(map(int, numbers)), copy(self)
+        chosen = list(map(int, numbers))
+        found = copy(self)
         found._source = Subset(self._source, chosen)
-        found._lengths, found._groups = ([column[n] for n in chosen] for column in (self._lengths, self._groups))
+        found._lengths, found._groups = (
+            [column[n] for n in chosen] for column in (self._lengths, self._groups)
+        )
         return found

@@ -11,7 +11,14 @@ from typing import Any
 
 import datasets
 import pandas as pd
-from datasets import Dataset, Features, ReadInstruction, Value, concatenate_datasets, load_dataset_builder
+from datasets import (
+    Dataset,
+    Features,
+    ReadInstruction,
+    Value,
+    concatenate_datasets,
+    load_dataset_builder,
+)
 from datasets.exceptions import DatasetsError
 from datasets.packaged_modules.csv.csv import CsvConfig
 
@@ -27,15 +34,18 @@ CONLL = (".conll", ".iob2", ".txt", ".tsv")
 """Endings of files of columns, of which tagged words are read."""
 Splits = Mapping[str, Dataset]
 
-_SPLITS = {"train": "train", "test": "test"} | dict.fromkeys(("validation", "valid", "dev", "devel"), "validation")
+_SPLITS = {"train": "train", "test": "test"} | dict.fromkeys(
+    ("validation", "valid", "dev", "devel"), "validation"
+)
 """The name of a file of columns in a folder -> its split."""
-logging.getLogger("datasets.packaged_modules").setLevel(logging.CRITICAL)  # it logs the errors that it raises
+# it logs the errors that it raises
+logging.getLogger("datasets.packaged_modules").setLevel(logging.CRITICAL)
 
 
 @dataclass(frozen=True)
 class Raw:
-    """Rows before they are encoded: those to train on (D_tr and D_val together), and the splits to evaluate on, by
-    name.
+    """Rows before they are encoded: those to train on (D_tr and D_val together), and the splits to
+    evaluate on, by name.
 
     `held_out`: whether the latter were taken out of the training rows."""
 
@@ -45,23 +55,32 @@ class Raw:
 
     @property
     def known(self) -> list[Dataset]:
-        """All rows whose labels a task may know: the training rows, and those that were held out of them."""
+        """All rows whose labels a task may know: the training rows, and those that were held out of
+        them."""
         return [self.train, *(self.evaluation.values() if self.held_out else ())]
 
 
 def read(
-    config: TaskSettings, seed: int, prepared: Callable[[Dataset, str | None], Dataset],
+    config: TaskSettings,
+    seed: int,
+    prepared: Callable[[Dataset, str | None], Dataset],
     inputs: Callable[[Dataset], Sequence[str]],
-) -> Raw:  # fmt: skip
-    """The rows of a task, each split (None: those to train on) as `prepared` makes it. `inputs`: the columns of these
-    rows that the model reads; rows in which they are equal are held out together.
+) -> Raw:
+    """The rows of a task, each split (None: those to train on) as `prepared` makes it. `inputs`:
+    the columns of these rows that the model reads; rows in which they are equal are held out
+    together.
 
     Raises UserError for what cannot be read and for a split that does not exist."""
     tagged = isinstance(config, Tokens)
-    splits = splits_of(config.path, config.configuration, config.data_files, config.revision, tagged=tagged)
-    first = next((name for name in sorted(splits, key="train".__ne__) if name.startswith("train")), "train")
+    splits = splits_of(
+        config.path, config.configuration, config.data_files, config.revision, tagged=tagged
+    )
+    first = next(
+        (name for name in sorted(splits, key="train".__ne__) if name.startswith("train")), "train"
+    )
     train = prepared(rows_of(splits, config.train_split or first, "--task.path"), None)
-    split, given = config.evaluated_split, config.evaluation_split
+    split = config.evaluated_split
+    given = config.evaluation_split
     if file := config.file_of(split):
         of_file = splits_of(file, tagged=tagged, option=f"--task.{split}_path")
         found = {split: next(iter(of_file.values()))}
@@ -79,13 +98,19 @@ def read(
 
 
 def splits_of(
-    path: str, config_name: str | None = None, data_files: Mapping[str, Any] | None = None,
-    revision: str | None = None, *, tagged: bool = False, option: str = "--task.path",
-) -> Splits:  # fmt: skip
+    path: str,
+    config_name: str | None = None,
+    data_files: Mapping[str, Any] | None = None,
+    revision: str | None = None,
+    *,
+    tagged: bool = False,
+    option: str = "--task.path",
+) -> Splits:
     """Every split of a file (its split `train`), of a folder or of a data set of the hub.
 
-    `data_files`: split -> pattern of its files, where the data set does not say it. `tagged`: a row is a sentence of
-    tagged words, which a file of columns (CoNLL) may hold. `option`: the key that gave the path.
+    `data_files`: split -> pattern of its files, where the data set does not say it. `tagged`: a row
+    is a sentence of tagged words, which a file of columns (CoNLL) may hold. `option`: the key that
+    gave the path.
     Raises UserError, one line, for what cannot be read.
     """
     place = CONFIGS / "sample" if path == SAMPLE else Path(from_home(path))
@@ -94,52 +119,78 @@ def splits_of(
             return _built(path, config_name, data_files, revision=revision)
         files = sorted(place.rglob("*")) if place.is_dir() else [place]
         columns = [file for file in files if tagged and _ending(file) in CONLL]
-        names = {file.name.lower().partition(".")[0] if place.is_dir() else "train": file for file in columns}
+        names = {
+            file.name.lower().partition(".")[0] if place.is_dir() else "train": file
+            for file in columns
+        }
         if known := names.keys() & _SPLITS:
             return {_SPLITS[name]: _conll(names[name]) for name in sorted(known, reverse=True)}
-        # Looked at by `datasets`, a changed folder may be its earlier self, or another one of its name.
-        stamp = repr([(str(file.resolve()), file.stat().st_mtime_ns, file.stat().st_size) for file in files])
-        cache = Path(datasets.config.HF_DATASETS_CACHE) / "local" / hashlib.sha256(stamp.encode()).hexdigest()[:16]
+        # Looked at by `datasets`, a changed folder may be its earlier self, or another one of its
+        # name.
+        stamp = repr(
+            [(str(file.resolve()), file.stat().st_mtime_ns, file.stat().st_size) for file in files]
+        )
+        cache = (
+            Path(datasets.config.HF_DATASETS_CACHE)
+            / "local"
+            / hashlib.sha256(stamp.encode()).hexdigest()[:16]
+        )
         if place.is_dir():
             return _built(str(place), config_name, data_files, cache_dir=str(cache))
         if _ending(place) not in BUILDERS:
             raise ValueError(
-                f"a file ends in {', '.join(BUILDERS)}, or so and .gz; of tagged words in {', '.join(CONLL)}"
+                f"a file ends in {', '.join(BUILDERS)}, or so and .gz; of tagged words in "
+                f"{', '.join(CONLL)}"
             )
         return _built(BUILDERS[_ending(place)], None, {"train": str(place)}, cache_dir=str(cache))
 
 
 def rows_of(splits: Splits, expression: str, option: str = "--task.evaluation_split") -> Dataset:
-    """The rows that an expression of `datasets` names: `test`, `train[:10%]`, `validation+train[4000:6000]`.
+    """The rows that an expression of `datasets` names: `test`, `train[:10%]`,
+    `validation+train[4000:6000]`.
 
     Raises UserError for a split that does not exist, with those that do."""
     with explain_missing(option, expression):
-        parts = ReadInstruction.from_spec(expression).to_absolute({name: len(rows) for name, rows in splits.items()})
+        parts = ReadInstruction.from_spec(expression).to_absolute(
+            {name: len(rows) for name, rows in splits.items()}
+        )
     wanted = [(splits[part.splitname], slice(part.from_, part.to)) for part in parts]
     return concatenate_datasets([rows.select(range(len(rows))[part]) for rows, part in wanted])
 
 
 def digest(rows: Dataset) -> str:
-    """SHA-256 of the columns, sorted by name, and of the rows in their order; where the rows lie does not count.
+    """SHA-256 of the columns, sorted by name, and of the rows in their order; where the rows lie
+    does not count.
 
-    The `_fingerprint` of datasets would not do: it tells how rows were made, and differs for equal rows."""
-    found, columns = hashlib.sha256(), sorted(rows.column_names)
+    The `_fingerprint` of datasets would not do: it tells how rows were made, and differs for equal
+    rows."""
+    found = hashlib.sha256()
+    columns = sorted(rows.column_names)
     found.update(repr(columns).encode())
     for table in rows.with_format("arrow").iter(batch_size=10_000):
-        # In Arrow's format for streams every buffer begins with the first row and has no unused bytes.
-        for batch in table.select(columns).replace_schema_metadata(None).combine_chunks().to_batches():
+        # In Arrow's format for streams every buffer begins with the first row and has no unused
+        # bytes.
+        for batch in (
+            table.select(columns).replace_schema_metadata(None).combine_chunks().to_batches()
+        ):
             found.update(batch.serialize())
     return found.hexdigest()
 
 
 def _built(path: str, name: str | None, files: Mapping[str, Any] | None, **where: Any) -> Splits:
-    """Every split as the builder of `datasets` reads it; of tables on this machine, each cell as a text.
+    """Every split as the builder of `datasets` reads it; of tables on this machine, each cell as a
+    text.
 
     A table's types would be guessed from its first rows, which makes 7 of 007."""
     builder = load_dataset_builder(path, name, data_files=files, **where)
     config = builder.config
-    if isinstance(config, CsvConfig) and (first := Path(next(iter(config.data_files.values()))[0])).is_file():
-        tabs: dict[str, Any] = {"sep": "\t", "quoting": csv.QUOTE_NONE} if _ending(first) == ".tsv" else {}
+    if (
+        isinstance(config, CsvConfig)
+        and (first := Path(next(iter(config.data_files.values()))[0])).is_file()
+    ):
+        tabs: dict[str, Any] = (
+            {"sep": "\t", "quoting": csv.QUOTE_NONE} if _ending(first) == ".tsv" else {}
+        )
         columns = pd.read_csv(first, nrows=0, index_col=False, **tabs).columns
         texts = Features({str(column): Value("string") for column in columns})
         builder = load_dataset_builder(
@@ -158,16 +209,21 @@ def _ending(path: Path) -> str:
 def _conll(file: Path) -> Dataset:
     """Sentences of a file of columns: the first column is the word, the last one its tag in IOB2.
 
-    Raises ValueError for a file whose first column numbers the words, as CoNLL-U's and GermEval's does."""
+    Raises ValueError for a file whose first column numbers the words, as CoNLL-U's and GermEval's
+    does."""
     words, tags = read_tags(file)
     if all(word.isdigit() for sentence in words for word in sentence):
-        raise ValueError("the first column numbers the words, or there are none; the word comes first, the tag last")
+        raise ValueError(
+            "the first column numbers the words, or there are none; the word comes first, the "
+            "tag last"
+        )
     return Dataset.from_dict({"tokens": words, "tags": tags})
 
 
 @contextmanager
 def _explained(option: str, path: str) -> Iterator[None]:
-    """Turns an error of reading into one UserError line, which tells what `datasets` has wrapped into its own."""
+    """Turns an error of reading into one UserError line, which tells what `datasets` has wrapped
+    into its own."""
     with explain_missing(option, path):
         try:
             yield

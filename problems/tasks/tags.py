@@ -12,7 +12,11 @@ from datasets import Dataset
 from peft import TaskType
 from tokenizers import Encoding
 from torch import Tensor
-from transformers import AutoModelForTokenClassification, DataCollatorForTokenClassification, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForTokenClassification,
+    DataCollatorForTokenClassification,
+    PreTrainedTokenizerBase,
+)
 
 from autolora.configs.errors import UserError
 from autolora.problems.scoring import score_ner
@@ -21,36 +25,61 @@ from autolora.problems.tasks.losses import IGNORED
 
 OUTSIDE = "O"
 """The tag of a word that belongs to no entity."""
-_NAMES = {"tner/bionlp2004": ["O", "B-DNA", "I-DNA", "B-protein", "I-protein", "B-cell_type", "I-cell_type",
-                              "B-cell_line", "I-cell_line", "B-RNA", "I-RNA"]}  # fmt: skip
-"""Data sets of the hub whose tags are numbers without names: the names in the order in which they are numbered."""
+_NAMES = {
+    "tner/bionlp2004": [
+        "O",
+        "B-DNA",
+        "I-DNA",
+        "B-protein",
+        "I-protein",
+        "B-cell_type",
+        "I-cell_type",
+        "B-cell_line",
+        "I-cell_line",
+        "B-RNA",
+        "I-RNA",
+    ]
+}
+"""Data sets of the hub whose tags are numbers without names: the names in the order in which they
+are numbered."""
 
 
 class Tags(Task):
-    """Words and their IOB2 tags. The first token of a word has its label; entities are counted over all words.
+    """Words and their IOB2 tags. The first token of a word has its label; entities are counted over
+    all words.
 
-    A word without a token (cut off by max_length, or dropped by the tokenizer) counts as one for which O is predicted.
+    A word without a token (cut off by max_length, or dropped by the tokenizer) counts as one for
+    which O is predicted.
     """
 
     auto_class = AutoModelForTokenClassification
     peft_type = TaskType.TOKEN_CLS
     collator = DataCollatorForTokenClassification
-    # A byte-level tokenizer has other tokens for a word at the beginning of a text than for one inside a sentence.
+    # A byte-level tokenizer has other tokens for a word at the beginning of a text than for one
+    # inside a sentence.
     tokenizer_options: ClassVar[Mapping[str, Any]] = {"add_prefix_space": True}
 
     def prepared(self, rows: Dataset, split: str | None) -> Dataset:
-        """The columns `tokens` and `tags`. Raises UserError for tags that are not one a word, or not IOB2."""
+        """The columns `tokens` and `tags`. Raises UserError for tags that are not one a word, or
+        not IOB2."""
         usual = "tags" if "tags" in rows.column_names else "ner_tags"
-        words, tags = (self.config.text_columns or ["tokens"])[0], self.config.label_column or usual
+        words = (self.config.text_columns or ["tokens"])[0]
+        tags = self.config.label_column or usual
         rows = self.columns(rows, [words, tags], split)
-        names = getattr(getattr(rows.features[tags], "feature", None), "names", _NAMES.get(self.config.path))
-        sentences, found = rows[words][:], rows[tags][:]
+        names = getattr(
+            getattr(rows.features[tags], "feature", None), "names", _NAMES.get(self.config.path)
+        )
+        sentences = rows[words][:]
+        found = rows[tags][:]
         found = found if names is None else [[names[tag] for tag in sentence] for sentence in found]
         if list(map(len, sentences)) != list(map(len, found)):
             raise UserError(f"{self.origin(split)}: a row has not as many tags as words")
         for tag in set(chain.from_iterable(found)):
             if not re.fullmatch(r"O|[BI]-\S+", str(tag)):
-                raise UserError(f"{self.origin(split)}: tag {tag!r} is not allowed; allowed: O, B-TYPE, I-TYPE (IOB2)")
+                raise UserError(
+                    f"{self.origin(split)}: tag {tag!r} is not allowed; allowed: O, B-TYPE, "
+                    "I-TYPE (IOB2)"
+                )
         return Dataset.from_dict({"tokens": sentences, "tags": found})
 
     def inputs_of(self, rows: Dataset) -> Sequence[str]:
@@ -62,18 +91,26 @@ class Tags(Task):
         found = {tag for rows in self.raw.known for tags in rows["tags"][:] for tag in tags}
         return [OUTSIDE, *sorted(found - {OUTSIDE}, key=lambda tag: (tag[2:], tag))]
 
-    def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, split: str | None = None) -> Dataset:
-        """As for every task, with three further columns: `tokens` and `tags` are those of the whole sentence; `firsts`
-        are the places of the first token of each word, -1 for a word without one."""
+    def encode(
+        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, split: str | None = None
+    ) -> Dataset:
+        """As for every task, with three further columns: `tokens` and `tags` are those of the whole
+        sentence; `firsts` are the places of the first token of each word, -1 for a word without
+        one."""
         self.refuse_unknown(chain.from_iterable(rows["tags"][:]), split)
         # datasets hashes everything that the function refers to; hashing `self` would take seconds.
-        number, max_length = {tag: index for index, tag in enumerate(self.classes)}, self.config.max_length
+        number = {tag: index for index, tag in enumerate(self.classes)}
+        max_length = self.config.max_length
 
         def tokens(batch: dict[str, list[Any]], program: str = PROGRAM) -> dict[str, Any]:
-            encoded = tokenizer(list(map(" ".join, batch["tokens"])), truncation=True, max_length=max_length)
+            encoded = tokenizer(
+                list(map(" ".join, batch["tokens"])), truncation=True, max_length=max_length
+            )
             lengths = list(map(len, encoded["input_ids"]))
             labels = [[IGNORED] * length for length in lengths]
-            firsts = [first_tokens(encoded[row], words) for row, words in enumerate(batch["tokens"])]
+            firsts = [
+                first_tokens(encoded[row], words) for row, words in enumerate(batch["tokens"])
+            ]
             for row, tags in enumerate(batch["tags"]):
                 for first, tag in zip(firsts[row], tags, strict=True):
                     if first >= 0:
@@ -82,7 +119,9 @@ class Tags(Task):
 
         found = rows.map(tokens, batched=True, desc="tokenise")
         # The mean loss of a batch without labels is NaN; in the evaluation such words count.
-        taught = [row for row, firsts in enumerate(found["firsts"][:]) if max(firsts, default=-1) >= 0]
+        taught = [
+            row for row, firsts in enumerate(found["firsts"][:]) if max(firsts, default=-1) >= 0
+        ]
         return found if split else found.select(taught)
 
     def predicted(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -90,7 +129,8 @@ class Tags(Task):
         return logits.argmax(dim=-1)
 
     def metrics(self, predicted: np.ndarray, rows: Dataset, loss: float) -> dict[str, float]:
-        """The metrics of all entities, then of each type ("protein.f1"); seqeval's default mode (as conlleval)."""
+        """The metrics of all entities, then of each type ("protein.f1"); seqeval's default mode (as
+        conlleval)."""
         names = self.config.reported
         found = score_ner(rows["tags"][:], self._tags(predicted, rows))
         by_type = [name for name in found if "." in name and name.rpartition(".")[2] in names]
@@ -98,19 +138,28 @@ class Tags(Task):
 
     def predictions(self, predicted: np.ndarray, rows: Dataset) -> pd.DataFrame:
         """A row for each word: the number of its sentence, the word, its tag, the predicted tag."""
-        table = {"sentence": range(len(rows)), "word": rows["tokens"][:], "tag": rows["tags"][:],
-                 "predicted": self._tags(predicted, rows)}  # fmt: skip
+        table = {
+            "sentence": range(len(rows)),
+            "word": rows["tokens"][:],
+            "tag": rows["tags"][:],
+            "predicted": self._tags(predicted, rows),
+        }
         return pd.DataFrame(table).explode(["word", "tag", "predicted"], ignore_index=True)
 
     def _tags(self, predicted: np.ndarray, rows: Dataset) -> list[list[str]]:
         """A tag for each word of each row."""
         found = zip(predicted.astype(int), rows["firsts"][:], strict=True)
-        return [[self.classes[own[at]] if at >= 0 else OUTSIDE for at in firsts] for own, firsts in found]
+        return [
+            [self.classes[own[at]] if at >= 0 else OUTSIDE for at in firsts]
+            for own, firsts in found
+        ]
 
 
 def first_tokens(encoding: Encoding, words: Sequence[str]) -> list[int]:
-    """The place of the first token of each word, in the words joined by blanks; -1 for a word without a token."""
-    found, start = list[int](), 0
+    """The place of the first token of each word, in the words joined by blanks; -1 for a word
+    without a token."""
+    found = list[int]()
+    start = 0
     for word in words:
         tokens = map(encoding.char_to_token, range(start, start + len(word)))
         found.append(next((token for token in tokens if token is not None), -1))

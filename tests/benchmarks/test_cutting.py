@@ -14,12 +14,19 @@ from tests.helpers.tiny import tiny_arguments
 
 
 def test_the_energy_threshold_keeps_what_peft_keeps() -> None:
-    """convert_to_lora(threshold) keeps of each layer the first components that have this part of its energy."""
+    """convert_to_lora(threshold) keeps of each layer the first components that have this part of
+    its energy."""
     draw = torch.Generator().manual_seed(0)
-    sizes = [torch.rand(6, generator=draw, dtype=torch.float64).sort(descending=True).values for _ in range(3)]
+    sizes = [
+        torch.rand(6, generator=draw, dtype=torch.float64).sort(descending=True).values
+        for _ in range(3)
+    ]
     bases = [Basis(torch.zeros(6, 4), torch.zeros(4, 6), size) for size in sizes]
     for part in (0.3, 0.6, 0.9):
-        wanted = [int(torch.searchsorted(s.square().cumsum(0), part * s.square().sum())) + 1 for s in sizes]
+        wanted = [
+            int(torch.searchsorted(s.square().cumsum(0), part * s.square().sum())) + 1
+            for s in sizes
+        ]
         costs = [8, 4, 2]
         budget = sum(rank * cost for rank, cost in zip(wanted, costs, strict=True))
         kept = kept_within(cutting.energy_threshold(bases, costs), costs, budget)
@@ -37,12 +44,19 @@ def test_each_cut_of_a_run_is_a_row_and_is_made_once(
     succeed(*words, "--method", "lora", "--lora.r", 4)
     table = tmp_path / "cuts.csv"
     assert cutting.main([str(table), str(tmp_path / "runs" / "tiny")]) == 0
-    found, before = pd.read_csv(table), table.read_bytes()
+    found = pd.read_csv(table)
+    before = table.read_bytes()
     even = found[found["cut"].isin(["plain", "balanced"])]
     assert set(even["rank"]) == {1, 2}
     assert set(found["cut"]) == {
-        "whole", "plain", "plain uneven", "energy threshold", "balanced", "balanced uneven", "shares",
-    }  # fmt: skip
+        "whole",
+        "plain",
+        "plain uneven",
+        "energy threshold",
+        "balanced",
+        "balanced uneven",
+        "shares",
+    }
     assert (even.groupby("rank")["parameters"].nunique() == 1).all()
     assert found["loss"].between(0, 5).all()
     assert even[even["cut"] == "balanced"]["told"].notna().all()

@@ -1,4 +1,5 @@
-"""Names from outside: of models, rows, processes and JSON objects, and what of them a terminal may be shown."""
+"""Names from outside: of models, rows, processes and JSON objects, and what of them a terminal may
+be shown."""
 
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from autolora.configs.printable import printable
 from autolora.engine.disk.files import read_json
 
 
-def test_only_a_local_folder_or_file_has_no_name_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_local_folder_or_file_has_no_name_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("org/model", "org/model/x.gguf", "package:a/b"):
         assert portable_name(name) == name
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -28,7 +31,11 @@ def test_names_of_the_hub_and_short_ones(tmp_path: Path, monkeypatch: pytest.Mon
     there = ("tner/bionlp2004", "a/v1.0", "a/Llama-3.1-Pro-300K-Filtered")
     here = ("a/b.v2", "none.conll", "data/none.CONLL", "a/b/c", "mine/data")
     assert [name for name in (*there, *here) if is_hub_name(name)] == list(there)
-    assert [short_name(path) for path in ("a/Hermes-2.5", "data/reviews.csv", "a.b")] == ["Hermes-2.5", "reviews", "a"]
+    assert [short_name(path) for path in ("a/Hermes-2.5", "data/reviews.csv", "a.b")] == [
+        "Hermes-2.5",
+        "reviews",
+        "a",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -52,9 +59,13 @@ def test_of_several_processes_the_first_speaks(
 
 def test_what_commands_a_terminal_is_spelled_out_and_every_other_letter_stays() -> None:
     for text, shown in (
-        ("\x1b[31mred", r"\x1b[31mred"), ("a\nb\rc\td", r"a\nb\rc\td"), ("\x9b2J", r"\x9b2J"), ("\udcff", r"\udcff"),
-        ("[red]é☃ 中文 :smile:", "[red]é☃ 中文 :smile:"), ("می\u200cخواهم", "می\u200cخواهم"),
-    ):  # fmt: skip
+        ("\x1b[31mred", r"\x1b[31mred"),
+        ("a\nb\rc\td", r"a\nb\rc\td"),
+        ("\x9b2J", r"\x9b2J"),
+        ("\udcff", r"\udcff"),
+        ("[red]é☃ 中文 :smile:", "[red]é☃ 中文 :smile:"),
+        ("می\u200cخواهم", "می\u200cخواهم"),
+    ):
         assert printable(text) == shown
     assert printable("a\n\x1b", keep="\n") == "a\n\\x1b"
 

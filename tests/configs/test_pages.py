@@ -30,7 +30,10 @@ def test_help_is_narrow_and_has_every_key(capsys: pytest.CaptureFixture[str]) ->
     assert shown.strip() == help_text().strip()
     lines = shown.splitlines()
     assert max(map(len, lines)) <= 100
-    assert {line.split()[0][2:] for line in lines if line.startswith("  --")} >= set(keys()) | {"config", "show"}
+    assert {line.split()[0][2:] for line in lines if line.startswith("  --")} >= set(keys()) | {
+        "config",
+        "show",
+    }
 
 
 def test_the_document_is_current() -> None:
@@ -38,7 +41,9 @@ def test_the_document_is_current() -> None:
     assert document == markdown(), "run: python -m autolora.configs.pages > docs/configuration.md"
 
 
-def test_the_schema_accepts_the_shipped_files_and_all_that_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_schema_accepts_the_shipped_files_and_all_that_is_printed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with pytest.raises(SystemExit):
         parse(["--print_schema"])
     schema = json.loads(capsys.readouterr().out)
@@ -47,5 +52,6 @@ def test_the_schema_accepts_the_shipped_files_and_all_that_is_printed(capsys: py
     for name in shipped_configs():
         assert check.is_valid(yaml.safe_load(to_yaml(load_config(CONFIGS / name)))), name
         file = yaml.safe_load((CONFIGS / name).read_text(encoding="utf-8"))
-        assert "study" in file or check.is_valid(file), name  # a study's file has keys that only some cells read
+        # a study's file has keys that only some cells read
+        assert "study" in file or check.is_valid(file), name
     assert not check.is_valid({"search": {"setps": 3}})

@@ -10,7 +10,14 @@ import yaml
 from pydantic import ValidationError
 
 from autolora.configs.errors import UserError
-from autolora.configs.files import CONFIGS, DEFAULT_CONFIG, find_config, load_config, shipped_configs, to_yaml
+from autolora.configs.files import (
+    CONFIGS,
+    DEFAULT_CONFIG,
+    find_config,
+    load_config,
+    shipped_configs,
+    to_yaml,
+)
 from autolora.configs.layers import flat, keys, marks, settings, with_values
 from autolora.configs.layers import given as given_keys
 from autolora.configs.parser import parse_command
@@ -23,8 +30,11 @@ from tests.helpers.command import parse
 
 def words_of(values: dict[str, Any]) -> list[str]:
     """Keys and values as a command line has them."""
-    return [word for key, value in values.items()
-            for word in (f"--{key}", value if isinstance(value, str) else json.dumps(value))]  # fmt: skip
+    return [
+        word
+        for key, value in values.items()
+        for word in (f"--{key}", value if isinstance(value, str) else json.dumps(value))
+    ]
 
 
 def keys_of(config: RunConfig) -> dict[str, Any]:
@@ -41,7 +51,9 @@ def refusal(words: str | list[str]) -> str:
 
 
 @pytest.mark.parametrize("name", shipped_configs())
-def test_every_shipped_file_parses_begins_with_its_command_and_prints_back_equal(name: str, tmp_path: Path) -> None:
+def test_every_shipped_file_parses_begins_with_its_command_and_prints_back_equal(
+    name: str, tmp_path: Path
+) -> None:
     request = parse(["--config", name])
     assert (request.config.name, request.notes) == (Path(name).stem, ()), "no key of it is left out"
     first = (CONFIGS / name).read_text(encoding="utf-8").splitlines()[0]
@@ -51,12 +63,16 @@ def test_every_shipped_file_parses_begins_with_its_command_and_prints_back_equal
     assert load_config(tmp_path / "again.yaml") == load_config(CONFIGS / name) == request.config
 
 
-def test_without_a_file_it_is_the_shipped_quickstart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_file_it_is_the_shipped_quickstart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / DEFAULT_CONFIG).write_text("seed: 3\n")
     assert parse([]).config == load_config(CONFIGS / DEFAULT_CONFIG)
     assert parse(["--config", DEFAULT_CONFIG]).config.seed == 3
-    with pytest.raises(UserError, match=r"^--config: no file 'glue_sst' here or in configs/; shipped: beta"):
+    with pytest.raises(
+        UserError, match=r"^--config: no file 'glue_sst' here or in configs/; shipped: beta"
+    ):
         find_config("glue_sst")
 
 
@@ -81,7 +97,9 @@ def test_a_choice_is_made_by_its_key_or_by_its_section_s_name(tag: str, choice: 
     place = with_place({tag: choice})
     config = settings(place)
     assert keys_of(config)[tag] == choice
-    short = {tag.partition(".")[0]: choice} | {key: value for key, value in place.items() if key != tag}
+    short = {tag.partition(".")[0]: choice} | {
+        key: value for key, value in place.items() if key != tag
+    }
     assert settings(short) == config
 
 
@@ -93,8 +111,13 @@ def test_layers_win_in_their_order_and_words_in_none(tmp_path: Path) -> None:
         found = keys_of(parse(words).config)
         assert [found[key] for key in ("name", "seed", "lora.k")] == ["high", 7, 4]
         assert [found[f"{key}.batch_size"] for key in ("search", "retrain")] == [2, 16]
-    assert keys_of(load_config(tmp_path / "low.yaml", {"search.steps": 6}))["search.steps"] == found["search.steps"]
-    request = parse(["--lora.k", "5", "--stage", "search", "--overwrite", "--config", "glue_sst2.yaml"])
+    assert (
+        keys_of(load_config(tmp_path / "low.yaml", {"search.steps": 6}))["search.steps"]
+        == found["search.steps"]
+    )
+    request = parse(
+        ["--lora.k", "5", "--stage", "search", "--overwrite", "--config", "glue_sst2.yaml"]
+    )
     assert keys_of(request.config)["lora.k"] == 5
     assert (request.stage, request.overwrite) == ("search", True)
     assert (parse([]).stage, parse([]).overwrite) == ("all", False)
@@ -104,7 +127,8 @@ def test_a_key_of_a_file_that_the_choice_lacks_is_left_out_and_told() -> None:
     request = parse(["--config", "glue_sst2.yaml", "--method", "lora"])
     assert request.config.method == "lora"
     assert request.notes[0].startswith(
-        "glue_sst2.yaml: left out what does not belong to this command's choices: answer.rule, hypergradient.eta"
+        "glue_sst2.yaml: left out what does not belong to this command's choices: "
+        "answer.rule, hypergradient.eta"
     )
     assert request.given == {"method"}
     again = with_values(settings({"search.steps": 5}), {"method": "lora", "lora.r": 2})
@@ -118,12 +142,16 @@ def test_patience_belongs_to_the_rule_threshold() -> None:
     never = with_values(config, {"search.patience": 0})
     assert isinstance(never, Autolora)
     assert never.search.checks == (20, 0)
-    other = parse(["--config", "study_hypergradients.yaml", "--answer", "size", "--study.axes", "{}"])
+    other = parse(
+        ["--config", "study_hypergradients.yaml", "--answer", "size", "--study.axes", "{}"]
+    )
     assert keys_of(other.config)["search.patience"] is None
     assert "search.patience" in other.notes[0]
 
 
-def test_a_study_is_read_back_with_what_only_some_cells_read_and_its_axes_in_their_order(tmp_path: Path) -> None:
+def test_a_study_is_read_back_with_what_only_some_cells_read_and_its_axes_in_their_order(
+    tmp_path: Path,
+) -> None:
     """The names of its cells follow the order."""
     axes = "{seed: [1, 0], method: [autolora, lora], a: {z: {}, b: {}}}"
     config = parse(["--study.axes", axes, "--lora.r", "3", "--name", "1e-3"]).config
@@ -144,18 +172,23 @@ def test_a_study_is_read_back_with_what_only_some_cells_read_and_its_axes_in_the
         (["--lora", "{k: 3}"], ["--lora.k=4"]),
     ],
 )
-def test_a_key_that_is_given_twice_is_refused_in_either_order(one: list[str], other: list[str]) -> None:
+def test_a_key_that_is_given_twice_is_refused_in_either_order(
+    one: list[str], other: list[str]
+) -> None:
     for words in (one + other, other + one):
         assert "is given twice; give it once" in refusal(words)
 
 
 def test_a_choice_drops_the_place_of_other_data(tmp_path: Path) -> None:
     """A user's own table was reported as SST-2."""
-    own = parse(["--config", "glue_sst2.yaml", "--task", "text", "--task.path", "reviews.csv"]).config
+    own = parse(
+        ["--config", "glue_sst2.yaml", "--task", "text", "--task.path", "reviews.csv"]
+    ).config
     assert own.task.result_name == "reviews"
     file = tmp_path / "mine.yaml"
     file.write_text(
-        "task: {type: text, path: a, name: b, text_columns: [x], label_column: y, test_path: t, kind: regression}\n"
+        "task: {type: text, path: a, name: b, text_columns: [x], label_column: y, test_path: "
+        "t, kind: regression}\n"
     )
     request = parse(["--config", str(file), "--task.path", "b.csv", "--task.label_column", "z"])
     assert flat(given_keys(request.config))["task.kind"] == "regression"
@@ -164,16 +197,22 @@ def test_a_choice_drops_the_place_of_other_data(tmp_path: Path) -> None:
     assert request.notes[0].endswith(" choices: task.name, task.test_path, task.text_columns")
     printed = tmp_path / "config.yaml"
     printed.write_text(to_yaml(settings({"task.type": "text", "task.path": "a.csv"})))
-    assert parse(["--config", str(printed), "--task.path", "b.csv"]).notes == (), "nothing was given for it"
+    assert parse(["--config", str(printed), "--task.path", "b.csv"]).notes == (), (
+        "nothing was given for it"
+    )
 
 
 WRONG = {
-    "--task text --task.path x --task.samples 3": "--task.samples: there is no such key with task.type text; it "
-    "belongs to task.type chat",
-    "--hypergradient first_order --hypergradient.terms 3": "--hypergradient.terms: there is no such key with "
-    "hypergradient.type first_order; it belongs to hypergradient.type neumann, cg",
-    "--search.patience 3": "--search.patience: there is no such key with answer.rule shares; it belongs to answer."
-    "rule threshold",
+    "--task text --task.path x --task.samples 3": "--task.samples: there is no such key with "
+    "task.type text; it belongs to task.type "
+    "chat",
+    "--hypergradient first_order --hypergradient.terms 3": "--hypergradient.terms: there is "
+    "no such key with "
+    "hypergradient.type first_order; "
+    "it belongs to hypergradient.type "
+    "neumann, cg",
+    "--search.patience 3": "--search.patience: there is no such key with answer.rule shares; "
+    "it belongs to answer.rule threshold",
     "--model.k 4": "--model.k: there is no such key; did you mean --lora.k or ",
     "--search.steps 0": "--search.steps: '0' is not allowed (Input should be greater",
     "--search.learning_rate=-1e-3": "--search.learning_rate: '-1e-3' is not allowed (Input",
@@ -183,10 +222,13 @@ WRONG = {
     "--lora.target_modules [all-linear,q]": "--lora.target_modules: all-linear stands alone",
     "--stage train": "--stage: invalid choice: 'train' (choose from ",
     "--for trl": "--for: belongs to --show",
-    "quickstart.yaml": "'quickstart.yaml' belongs to no option; did you mean --config quickstart.yaml?",
-    "--search.steps 2 --search.unroll_steps 3": "--search.unroll_steps: 3 are more than search.steps",
+    "quickstart.yaml": "'quickstart.yaml' belongs to no option; did you mean --config "
+    "quickstart.yaml?",
+    "--search.steps 2 --search.unroll_steps 3": (
+        "--search.unroll_steps: 3 are more than search.steps"
+    ),
     "--answer.rows 0": "--answer.rows: 0 are too few to measure",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("words", WRONG)
@@ -197,10 +239,19 @@ def test_a_mistake_is_one_line_with_what_would_be_right(words: str) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("search:\n  setps: 3\n", ": --search.setps: there is no such key; did you mean --search.steps"),
+        (
+            "search:\n  setps: 3\n",
+            ": --search.setps: there is no such key; did you mean --search.steps",
+        ),
         ("search: 5\n", ": --search: there is no such key; did you mean --search."),
-        ("lora.k: 0\n", ": --lora.k: 0 is not allowed (Input should be greater than or equal to 1); allowed: "),
-        ("seed: 1\nseed: 2\n", ": not readable as YAML (line 1: seed is given twice; give it once)"),
+        (
+            "lora.k: 0\n",
+            ": --lora.k: 0 is not allowed (Input should be greater than or equal to 1); allowed: ",
+        ),
+        (
+            "seed: 1\nseed: 2\n",
+            ": not readable as YAML (line 1: seed is given twice; give it once)",
+        ),
         ("search: {steps: 5}\nsearch.steps: 5\n", ": --search.steps: is given twice; give it once"),
     ],
 )
@@ -211,9 +262,18 @@ def test_a_mistake_in_a_file_names_the_file(tmp_path: Path, text: str, said: str
 
 
 def test_values_that_several_kinds_of_words_give(tmp_path: Path) -> None:
-    assert keys_of(settings({"lora.target_modules": "all-linear"}))["lora.target_modules"] == ["all-linear"]
+    assert keys_of(settings({"lora.target_modules": "all-linear"}))["lora.target_modules"] == [
+        "all-linear"
+    ]
     config = parse(
-        ["--retrain.learning_rate", "[1e-4, 3.0e-4]", "--answer.from", "{runs}/{seed}", "--name", "1e-3"]
+        [
+            "--retrain.learning_rate",
+            "[1e-4, 3.0e-4]",
+            "--answer.from",
+            "{runs}/{seed}",
+            "--name",
+            "1e-3",
+        ]
     ).config
     assert (config.retrain.rates, config.name) == ([1e-4, 3e-4], "1e-3")
     assert keys_of(config)["answer.from"] == "{runs}/{seed}"
@@ -227,13 +287,17 @@ def test_values_that_several_kinds_of_words_give(tmp_path: Path) -> None:
 
 def test_a_command_may_ask_for_something_else_than_a_run() -> None:
     assert parse_command(["--show", "runs/a"]) == ShowRequest("runs/a")
-    assert parse_command(["--show", "runs/a", "--for", "llama-factory"]) == ShowRequest("runs/a", "llama-factory")
+    assert parse_command(["--show", "runs/a", "--for", "llama-factory"]) == ShowRequest(
+        "runs/a", "llama-factory"
+    )
     assert parse_command(["--workspace", "runs/a"]) == WorkspaceRequest("runs/a")
 
 
 def test_each_trial_of_a_sweep_is_a_run_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_RUN_ID", "ab12")
-    assert parse(["--config", "glue_sst2.yaml"]).config.name == "glue_sst2", "only a sweep has trials"
+    assert parse(["--config", "glue_sst2.yaml"]).config.name == "glue_sst2", (
+        "only a sweep has trials"
+    )
     monkeypatch.setenv("WANDB_SWEEP_ID", "s")
     assert parse(["--config", "glue_sst2.yaml"]).config.name == "glue_sst2-ab12"
 
@@ -242,8 +306,14 @@ def test_each_trial_of_a_sweep_is_a_run_of_its_own(monkeypatch: pytest.MonkeyPat
 def test_every_key_of_a_method_is_read_in_any_order(method: str) -> None:
     """With every key of the method on the command line."""
     chance = random.Random(0)
-    for kind, hypergradient, rule in zip(TYPES, ("darts", "cg", "none"), CHOICES["answer.rule"], strict=True):
-        of_search = {"hypergradient.type": hypergradient, "answer.rule": rule} if method == "autolora" else {}
+    for kind, hypergradient, rule in zip(
+        TYPES, ("darts", "cg", "none"), CHOICES["answer.rule"], strict=True
+    ):
+        of_search = (
+            {"hypergradient.type": hypergradient, "answer.rule": rule}
+            if method == "autolora"
+            else {}
+        )
         config = settings(with_place({"method": method, "task.type": kind, **of_search}))
         pairs = [(key, value) for key, value in keys_of(config).items() if key in keys()]
         for _ in range(3):
@@ -253,22 +323,34 @@ def test_every_key_of_a_method_is_read_in_any_order(method: str) -> None:
 
 
 def test_ranks_that_need_no_measurement_need_no_rows() -> None:
-    for words in ("--answer size --answer.budget 1 --answer.rows 0", "--answer threshold --answer.rows 0"):
+    for words in (
+        "--answer size --answer.budget 1 --answer.rows 0",
+        "--answer threshold --answer.rows 0",
+    ):
         parse(words.split())
 
 
 def test_marks_say_which_keys_change_no_result() -> None:
     cost = {key for key, mark in marks(Autolora()).items() if mark is COST}
-    assert {"search.checkpoint_every", "retrain.checkpoint_every", "model.gradient_checkpointing"} < cost
+    assert {
+        "search.checkpoint_every",
+        "retrain.checkpoint_every",
+        "model.gradient_checkpointing",
+    } < cost
     assert "search.steps" not in cost
     chat = settings({"task.type": "chat", "task.path": "a.jsonl"})
-    evaluates, measures = ({key for key, one in marks(chat).items() if one is mark} for mark in (EVALUATE, MEASURE))
+    evaluates, measures = (
+        {key for key, one in marks(chat).items() if one is mark} for mark in (EVALUATE, MEASURE)
+    )
     assert {"task.samples", "task.decode.num_beams", "task.metrics", "task.unused_rows"} < evaluates
     assert measures == {"answer.rows", "answer.curve_ranks", "answer.curve_budgets"}
 
 
 def test_the_recipe_of_the_benchmarks_is_not_that_of_an_own_table() -> None:
     """LoRA's code for GPT-2: label smoothing 0.1 and 10 beams."""
-    for more, smoothing, beams in (({"task.format": "e2e"}, 0.1, 10), ({"task.format": "pairs"}, 0.0, 1)):
+    for more, smoothing, beams in (
+        ({"task.format": "e2e"}, 0.1, 10),
+        ({"task.format": "pairs"}, 0.0, 1),
+    ):
         task = settings({"task.type": "chat", "task.path": "a.csv", **more}).task
         assert (task.smoothing, task.decoding.num_beams) == (smoothing, beams)

@@ -1,4 +1,5 @@
-"""FILE.py:CLASS names a class in a file of the user's; what is wrong with it is said in one line."""
+"""FILE.py:CLASS names a class in a file of the user's; what is wrong with it is said in one
+line."""
 
 from pathlib import Path
 
@@ -11,11 +12,24 @@ KEY = "hypergradient.type"
 NAMES = ("mine.py:Mine", "/a b/c.py:M1", "a:b.py:X", "../x.py:_Y")
 
 
-def test_the_class_is_found_and_its_file_runs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    others = ("darts", "mine.py", "mine.py:", ":Mine", ".py:Mine", "mine.txt:Mine", "mine.py:1x", "m.py:a.b")
+def test_the_class_is_found_and_its_file_runs_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = (
+        "darts",
+        "mine.py",
+        "mine.py:",
+        ":Mine",
+        ".py:Mine",
+        "mine.txt:Mine",
+        "mine.py:1x",
+        "m.py:a.b",
+    )
     assert [name for name in (*NAMES, *others) if is_own(name)] == list(NAMES)
     file = tmp_path / "mine.py"
-    file.write_text("import dataclasses\n\n@dataclasses.dataclass\nclass Mine:\n    second_order: bool = True\n")
+    file.write_text(
+        "import dataclasses\n\n@dataclasses.dataclass\nclass Mine:\n    second_order: bool = True\n"
+    )
     found = user_class(f"{file}:Mine", KEY)
     assert found().second_order
     monkeypatch.chdir(tmp_path)

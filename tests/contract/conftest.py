@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.inputs import conversations, language_arguments, lines, once, save_language_model
+from tests.contract.inputs import (
+    conversations,
+    language_arguments,
+    lines,
+    once,
+    save_language_model,
+)
 from tests.contract.program import succeed
 from tests.helpers.shared import made_once
 from tests.helpers.tiny import tiny_arguments
@@ -15,8 +21,16 @@ Tiny = Callable[..., list[str]]
 Chat = Callable[..., list[str]]
 Finished = Callable[..., Path]
 Models = Callable[..., Path]
-LEARNING: dict[str, object] = {"stage": "search", "search__steps": 30, "search__learning_rate": 3e-2}
-CURVE: dict[str, object] = {"answer__curve_ranks": "[1,2]", "answer__curve_budgets": "[0.5,1]", "answer__rows": 8}
+LEARNING: dict[str, object] = {
+    "stage": "search",
+    "search__steps": 30,
+    "search__learning_rate": 3e-2,
+}
+CURVE: dict[str, object] = {
+    "answer__curve_ranks": "[1,2]",
+    "answer__curve_budgets": "[0.5,1]",
+    "answer__rows": 8,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -33,9 +47,15 @@ def undrawn(quick_figures: None) -> None:
 
 @pytest.fixture
 def tiny(model_folder: Models, tmp_path: Path) -> Tiny:
-    """tiny("--seed", "1", kind="gpt2"): the command line of a run of seconds in tmp_path/runs/tiny, without shares."""
+    """tiny("--seed", "1", kind="gpt2"): the command line of a run of seconds in tmp_path/runs/tiny,
+    without shares."""
     return lambda *more, kind="bert": once(
-        [*tiny_arguments(model_folder(kind), tmp_path, kind), "--task.evaluation_rows", "64", *map(str, more)]
+        [
+            *tiny_arguments(model_folder(kind), tmp_path, kind),
+            "--task.evaluation_rows",
+            "64",
+            *map(str, more),
+        ]
     )
 
 
@@ -59,7 +79,8 @@ def chat_model(shared_folder: Path) -> Path:
 
 @pytest.fixture
 def chat(chat_model: Path, tmp_path: Path) -> Chat:
-    """chat(method="lora"): the command line of a run of seconds on conversations in tmp_path/runs/tiny."""
+    """chat(method="lora"): the command line of a run of seconds on conversations in
+    tmp_path/runs/tiny."""
     data = lines(tmp_path.with_name(f"{tmp_path.name}.jsonl"), conversations())
     return lambda **more: language_arguments(chat_model, data, tmp_path / "runs", **more)
 

@@ -1,4 +1,5 @@
-"""The program as its users meet it: a command with what it says and its exit code, in this process or in a fork."""
+"""The program as its users meet it: a command with what it says and its exit code, in this process
+or in a fork."""
 
 import io
 import itertools
@@ -37,7 +38,8 @@ class Answer:
 
 def command(*argv: object) -> Answer:
     """`python run.py ...` in this process."""
-    out, err = io.StringIO(), io.StringIO()
+    out = io.StringIO()
+    err = io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         try:
             code = run.main([str(word) for word in argv])
@@ -62,9 +64,12 @@ def refused(*argv: object) -> str:
 
 
 class Fork:
-    """The command in a warm fork of this process; `prepare` is called there first, to set up a fault."""
+    """The command in a warm fork of this process; `prepare` is called there first, to set up a
+    fault."""
 
-    def __init__(self, argv: Sequence[object], output: Path, prepare: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, argv: Sequence[object], output: Path, prepare: Callable[[], None] = lambda: None
+    ) -> None:
         self.output = output
         self.pid = os.fork()
         if self.pid == 0:
@@ -76,7 +81,8 @@ class Fork:
             file = os.open(self.output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(file, 1)
             os.dup2(file, 2)
-            sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
+            sys.stdout = os.fdopen(1, "w", buffering=1)
+            sys.stderr = os.fdopen(2, "w", buffering=1)
             torch.set_num_threads(1)
             prepare()
             code = run.main(argv)
@@ -128,8 +134,8 @@ def torchrun(argv: Sequence[object], output: Path, size: int = 2) -> list[Fork]:
 
 
 def die_at_operation(moment: int, log: Path | None = None) -> None:
-    """From now on this process kills itself before its `moment`-th operation on files (0: it lives). `log` gets a
-    letter for each operation."""
+    """From now on this process kills itself before its `moment`-th operation on files (0: it
+    lives). `log` gets a letter for each operation."""
     count = itertools.count(1)
 
     def guarded(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -144,7 +150,16 @@ def die_at_operation(moment: int, log: Path | None = None) -> None:
         return call
 
     for place, name in (
-        (os, "replace"), (os, "rename"), (os, "link"), (os, "fsync"), (os, "unlink"), (os, "rmdir"), (torch, "save"),
-        (Path, "mkdir"), (Path, "unlink"), (Path, "write_text"), (pd.DataFrame, "to_parquet"),
-    ):  # fmt: skip
+        (os, "replace"),
+        (os, "rename"),
+        (os, "link"),
+        (os, "fsync"),
+        (os, "unlink"),
+        (os, "rmdir"),
+        (torch, "save"),
+        (Path, "mkdir"),
+        (Path, "unlink"),
+        (Path, "write_text"),
+        (pd.DataFrame, "to_parquet"),
+    ):
         setattr(place, name, guarded(getattr(place, name)))

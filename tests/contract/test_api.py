@@ -1,4 +1,5 @@
-"""`learn_ranks` and `learn_ranks_from_trainer`: the ranks of the command line, and a model left as it was."""
+"""`learn_ranks` and `learn_ranks_from_trainer`: the ranks of the command line, and a model left as
+it was."""
 
 import random
 from collections.abc import Callable
@@ -30,7 +31,13 @@ from tests.contract.program import succeed
 from tests.contract.readers import ranks_in, ranks_of, read
 from tests.helpers.untouched import left_as_it_was
 
-SHORT = {"steps": 6, "batch_size": 8, "learning_rate": 1e-2, "selection_learning_rate": 5e-2, "log_every": 2}
+SHORT = {
+    "steps": 6,
+    "batch_size": 8,
+    "learning_rate": 1e-2,
+    "selection_learning_rate": 5e-2,
+    "log_every": 2,
+}
 LORA = LoraConfig(task_type="SEQ_CLS", r=4, lora_alpha=16, target_modules=["query", "value"])
 Loss = Callable[[Any, dict[str, Tensor]], Tensor]
 
@@ -43,12 +50,17 @@ def classifier(folder: Path, num_labels: int = 2) -> Any:
 def rows(count: int = 32) -> list[dict[str, Any]]:
     """Sentences of random words with two classes."""
     draw = random.Random(0)
-    return [{"input_ids": [1, *draw.choices(range(4, 60), k=5 + i % 3), 2], "labels": i % 2} for i in range(count)]
+    return [
+        {"input_ids": [1, *draw.choices(range(4, 60), k=5 + i % 3), 2], "labels": i % 2}
+        for i in range(count)
+    ]
 
 
 def padded(examples: list[dict[str, Any]]) -> dict[str, Tensor]:
     """The examples as one batch."""
-    ids = pad_sequence([torch.tensor(example["input_ids"]) for example in examples], batch_first=True)
+    ids = pad_sequence(
+        [torch.tensor(example["input_ids"]) for example in examples], batch_first=True
+    )
     labels = torch.tensor([example["labels"] for example in examples])
     return {"input_ids": ids, "attention_mask": (ids > 0).long(), "labels": labels}
 
@@ -60,7 +72,8 @@ def learn(model: Any, given: Any = None, config: LoraConfig = LORA, **more: Any)
 
 def state() -> list[Any]:
     """All random numbers that come next."""
-    return [random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()]  # type: ignore[index]
+    of_numpy: Any = np.random.get_state()
+    return [random.getstate(), of_numpy[1].tolist(), torch.get_rng_state().tolist()]
 
 
 def trained(folder: Path) -> Any:
@@ -81,7 +94,9 @@ def checkpointed(folder: Path) -> Any:
 
 def adapted(folder: Path) -> Any:
     """With an adapter of its own."""
-    return get_peft_model(classifier(folder), LoraConfig(**{**LORA.to_dict(), "r": 2, "modules_to_save": ["pooler"]}))
+    return get_peft_model(
+        classifier(folder), LoraConfig(**{**LORA.to_dict(), "r": 2, "modules_to_save": ["pooler"]})
+    )
 
 
 class Stop(Exception):
@@ -103,9 +118,12 @@ def failing(after: int) -> Loss:
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("make", [trained, checkpointed, adapted])
 def test_model_and_random_numbers_are_left_as_they_were_and_nothing_is_written(
-    model_folder: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], Any],
+    model_folder: Models,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    make: Callable[[Path], Any],
     fails: bool,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.chdir(tmp_path)
     model = make(model_folder("bert"))
     before = state()
@@ -119,25 +137,34 @@ def test_model_and_random_numbers_are_left_as_they_were_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_result_is_a_lora_config_at_the_learned_ranks(model_folder: Models, tmp_path: Path) -> None:
+def test_the_result_is_a_lora_config_at_the_learned_ranks(
+    model_folder: Models, tmp_path: Path
+) -> None:
     model = classifier(model_folder("bert"))
     learned = learn(model)
     peft: Any = get_peft_model(model, learned.lora_config)
-    assert ranks_in(peft.state_dict()) == {name: rank for name, rank in learned.ranks.items() if rank}
+    assert ranks_in(peft.state_dict()) == {
+        name: rank for name, rank in learned.ranks.items() if rank
+    }
     assert learned.shares is not None
     learned.save(tmp_path / "learned")
     record = read(tmp_path / "learned" / "ranks.json")
     assert ranks_of(tmp_path / "learned") == learned.ranks
-    assert record["share_total"] + record["head_share"] == pytest.approx(record["fall"], rel=0.05, abs=1e-4)
+    assert record["share_total"] + record["head_share"] == pytest.approx(
+        record["fall"], rel=0.05, abs=1e-4
+    )
 
 
 def close(one: Any, other: Any) -> bool:
-    """Whether values of JSON are equal, but for a rounding that the lowest version of torch makes."""
+    """Whether values of JSON are equal, but for a rounding that the lowest version of torch
+    makes."""
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(close(one[key], other[key]) for key in one)
     if isinstance(one, list):
         return len(one) == len(other) and all(map(close, one, other))
-    return bool(one == (pytest.approx(other, rel=1e-4, abs=1e-6) if isinstance(other, float) else other))
+    return bool(
+        one == (pytest.approx(other, rel=1e-4, abs=1e-6) if isinstance(other, float) else other)
+    )
 
 
 def test_the_ranks_are_those_of_the_command_line(
@@ -145,18 +172,35 @@ def test_the_ranks_are_those_of_the_command_line(
 ) -> None:
     """On the same table, with the head in the model's folder."""
     base = tmp_path / "model"
-    model, tokenizer = classifier(model_folder("bert")), AutoTokenizer.from_pretrained(model_folder("bert"))
+    model = classifier(model_folder("bert"))
+    tokenizer = AutoTokenizer.from_pretrained(model_folder("bert"))
     for part in (model, tokenizer):
         part.save_pretrained(base)
-    more = options(model__name=base, answer__rule="shares", answer__rows=1000, search__scheduler="constant")
-    succeed(*tiny(*own_table(tmp_path, rows=40), *more, "--stage", "search", "--search.steps", "10"))
+    more = options(
+        model__name=base, answer__rule="shares", answer__rows=1000, search__scheduler="constant"
+    )
+    succeed(
+        *tiny(*own_table(tmp_path, rows=40), *more, "--stage", "search", "--search.steps", "10")
+    )
     table = pd.read_csv(tmp_path / "train.csv").itertuples(index=False)
     given = [{**tokenizer(row.text), "labels": int(row.label == "good")} for row in table]
     search = {**SHORT, "steps": 10, "unroll_steps": 1}
     answer = {"rule": "shares", "rows": 1000}
-    learn(model, given, search=search, answer=answer, hypergradient={"type": "darts"}).save(tmp_path / "learned")
-    one, other = read(folder / "ranks.json"), read(tmp_path / "learned" / "ranks.json")
-    for key in ("layers", "gain", "loss", "share_total", "sufficient_rank", "rank_curve", "lora_alpha", "scale"):
+    learn(model, given, search=search, answer=answer, hypergradient={"type": "darts"}).save(
+        tmp_path / "learned"
+    )
+    one = read(folder / "ranks.json")
+    other = read(tmp_path / "learned" / "ranks.json")
+    for key in (
+        "layers",
+        "gain",
+        "loss",
+        "share_total",
+        "sufficient_rank",
+        "rank_curve",
+        "lora_alpha",
+        "scale",
+    ):
         assert close(other[key], one[key]), key
 
 
@@ -166,14 +210,22 @@ def trainer_of(folder: Path, out: Path) -> Trainer:
     texts = ["this film is good", "a bad plot", "the cast was great and warm", "dull"] * 8
     data = Dataset.from_dict({**tokenizer(texts), "labels": [1, 0, 1, 0] * 8, "text": texts})
     args = TrainingArguments(
-        str(out), report_to=[], use_cpu=True, per_device_train_batch_size=4, gradient_accumulation_steps=2,
-        learning_rate=1e-2, seed=5, max_steps=2,
-    )  # fmt: skip
+        str(out),
+        report_to=[],
+        use_cpu=True,
+        per_device_train_batch_size=4,
+        gradient_accumulation_steps=2,
+        learning_rate=1e-2,
+        seed=5,
+        max_steps=2,
+    )
     collator = DataCollatorWithPadding(tokenizer)
     return Trainer(model=classifier(folder), args=args, train_dataset=data, data_collator=collator)
 
 
-def test_a_trainer_gives_rows_collator_seed_and_trains_as_if_not_asked(model_folder: Models, tmp_path: Path) -> None:
+def test_a_trainer_gives_rows_collator_seed_and_trains_as_if_not_asked(
+    model_folder: Models, tmp_path: Path
+) -> None:
     trainer, other = (trainer_of(model_folder("bert"), tmp_path) for _ in range(2))
     before = state()
     with left_as_it_was(trainer.model):
@@ -181,34 +233,53 @@ def test_a_trainer_gives_rows_collator_seed_and_trains_as_if_not_asked(model_fol
     assert state() == before
     data = trainer.train_dataset.remove_columns(["text"])
     by_hand = learn_ranks(
-        trainer.model, data, LORA, collate=trainer.data_collator, search=SHORT, seed=5, precision="fp32"
+        trainer.model,
+        data,
+        LORA,
+        collate=trainer.data_collator,
+        search=SHORT,
+        seed=5,
+        precision="fp32",
     )
     assert learned.ranks == by_hand.ranks
     assert learned.shares == by_hand.shares
     for one in (trainer, other):
         torch.manual_seed(7)
         one.train()
-    assert all(map(torch.equal, trainer.model.state_dict().values(), other.model.state_dict().values()))
+    assert all(
+        map(torch.equal, trainer.model.state_dict().values(), other.model.state_dict().values())
+    )
 
 
 def test_a_language_model_in_a_trl_trainer(chat_model: Path, tmp_path: Path) -> None:
     trl = pytest.importorskip("trl")
     args = trl.SFTConfig(
-        output_dir=str(tmp_path), max_steps=1, per_device_train_batch_size=2, report_to=[], save_strategy="no",
-        use_cpu=True, bf16=False, max_length=64,
-    )  # fmt: skip
-    model, data = AutoModelForCausalLM.from_pretrained(chat_model), Dataset.from_list(conversations())
+        output_dir=str(tmp_path),
+        max_steps=1,
+        per_device_train_batch_size=2,
+        report_to=[],
+        save_strategy="no",
+        use_cpu=True,
+        bf16=False,
+        max_length=64,
+    )
+    model = AutoModelForCausalLM.from_pretrained(chat_model)
+    data = Dataset.from_list(conversations())
     trainer = trl.SFTTrainer(model=model, args=args, train_dataset=data)
     config = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj", "v_proj"])
     with left_as_it_was(trainer.model):
         learned = learn_ranks_from_trainer(trainer, config, search=SHORT)
     assert learned.shares is not None
-    assert set(learned.lora_config.target_modules) <= {name for name, _ in trainer.model.named_modules()}
+    assert set(learned.lora_config.target_modules) <= {
+        name for name, _ in trainer.model.named_modules()
+    }
 
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "plain": functional.cross_entropy,
-    "of a rare class": lambda x, labels: functional.cross_entropy(x.float(), labels, weight=torch.tensor([1.0, 4.0])),
+    "of a rare class": lambda x, labels: functional.cross_entropy(
+        x.float(), labels, weight=torch.tensor([1.0, 4.0])
+    ),
     "and a five-hundredth": lambda x, labels: functional.cross_entropy(x, labels) * 1.002,
     "squared": lambda x, numbers: functional.mse_loss(x.view(-1), numbers),
     "robust": lambda x, numbers: functional.smooth_l1_loss(x.view(-1), numbers),
@@ -218,7 +289,8 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 def of_logits(kind: str) -> Loss:
     """The loss as a script gives it."""
     return lambda model, batch: LOSSES[kind](
-        model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits, batch["labels"]
+        model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits,
+        batch["labels"],
     )
 
 
@@ -235,7 +307,9 @@ def test_a_loss_other_than_the_log_loss_gives_ranks_by_size_and_a_warning(
 ) -> None:
     """Also where the first rows have one class, in which class weights cancel."""
     given = sorted(rows(96), key=lambda row: row["labels"])
-    learned = learn(classifier(model_folder("bert")).to(dtype), given, loss=of_logits(loss), precision="auto")
+    learned = learn(
+        classifier(model_folder("bert")).to(dtype), given, loss=of_logits(loss), precision="auto"
+    )
     assert (learned.shares is not None) == measured
     assert ("the loss of 64 rows is" in "\n".join(log_lines)) == (not measured)
     assert learned.record.rule == ("shares" if measured else "size")
@@ -243,8 +317,12 @@ def test_a_loss_other_than_the_log_loss_gives_ranks_by_size_and_a_warning(
 
 
 @pytest.mark.parametrize(("loss", "measured"), [("squared", True), ("robust", False)])
-def test_a_regression_is_compared_by_its_squared_error(model_folder: Models, loss: str, measured: bool) -> None:
-    given = [{**row, "labels": row["labels"] + 0.5 + number / 9} for number, row in enumerate(rows())]
+def test_a_regression_is_compared_by_its_squared_error(
+    model_folder: Models, loss: str, measured: bool
+) -> None:
+    given = [
+        {**row, "labels": row["labels"] + 0.5 + number / 9} for number, row in enumerate(rows())
+    ]
     learned = learn(classifier(model_folder("bert"), num_labels=1), given, loss=of_logits(loss))
     assert (learned.shares is not None) == measured
 
@@ -276,7 +354,9 @@ def test_validation_rows_are_never_mixed_with_train_rows(model_folder: Models) -
         ({"precision": "fp16"}, "precision"),
     ],
 )
-def test_a_mistake_is_one_line_and_changes_nothing(model_folder: Models, change: dict[str, Any], named: str) -> None:
+def test_a_mistake_is_one_line_and_changes_nothing(
+    model_folder: Models, change: dict[str, Any], named: str
+) -> None:
     model = classifier(model_folder("bert"))
     with left_as_it_was(model), pytest.raises(UserError) as caught:
         learn(model, **change)

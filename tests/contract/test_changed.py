@@ -1,5 +1,5 @@
-"""A stage is a function of its inputs: of each stage and kind of input, work made from another one is refused by name,
-and nothing is mixed or changed."""
+"""A stage is a function of its inputs: of each stage and kind of input, work made from another one
+is refused by name, and nothing is mixed or changed."""
 
 import os
 import re
@@ -23,7 +23,8 @@ from tests.helpers.tiny import MEASURED, tiny_arguments
 
 @dataclass
 class Half:
-    """A run that was stopped in a stage: its command, its folder, and the folder of what it reads."""
+    """A run that was stopped in a stage: its command, its folder, and the folder of what it
+    reads."""
 
     stage: str
     argv: list[str]
@@ -31,7 +32,8 @@ class Half:
     inputs: Path
 
     def is_refused(self, named: str, *more: str) -> None:
-        """The command with further words is one line that has this name, and the run stays as it was."""
+        """The command with further words is one line that has this name, and the run stays as it
+        was."""
         before = everything(self.root)
         assert named in refused(*once([*self.argv, *more]))
         assert everything(self.root) == before
@@ -40,13 +42,33 @@ class Half:
 MANY = "4000"
 """More steps than a test waits for, and few enough that a check which fails ends."""
 STAGES: dict[str, tuple[str, ...]] = {
-    "search": ("--search.steps", MANY, "--search.patience", "0", "--hypergradient.type", "{here}/mine.py:Mine"),
-    "retrain": (
-        "--method", "lora_ranks", "--lora.ranks_from", "{here}/learned", "--retrain.init", "{here}/learned",
-        "--retrain.max_steps", MANY,
+    "search": (
+        "--search.steps",
+        MANY,
+        "--search.patience",
+        "0",
+        "--hypergradient.type",
+        "{here}/mine.py:Mine",
     ),
-    "sweep": ("--method", "lora", "--retrain.learning_rate", "[1e-3,1e-2]", "--retrain.max_steps", MANY),
-}  # fmt: skip
+    "retrain": (
+        "--method",
+        "lora_ranks",
+        "--lora.ranks_from",
+        "{here}/learned",
+        "--retrain.init",
+        "{here}/learned",
+        "--retrain.max_steps",
+        MANY,
+    ),
+    "sweep": (
+        "--method",
+        "lora",
+        "--retrain.learning_rate",
+        "[1e-3,1e-2]",
+        "--retrain.max_steps",
+        MANY,
+    ),
+}
 OWN = """from autolora.configs import search
 from autolora.problems.hypergradients import Darts
 
@@ -58,8 +80,11 @@ class Mine(Darts):
 
 
 @pytest.fixture(scope="module")
-def stopped(model_folder: Models, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Half]:
-    """stopped("retrain"): a run that was stopped in this stage, made once; each test leaves it as it was."""
+def stopped(
+    model_folder: Models, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Half]:
+    """stopped("retrain"): a run that was stopped in this stage, made once; each test leaves it as
+    it was."""
 
     @cache
     def make(stage: str) -> Half:
@@ -68,7 +93,18 @@ def stopped(model_folder: Models, tmp_path_factory: pytest.TempPathFactory) -> C
         (here / "mine.py").write_text(OWN)
         own = own_table(here)
         if stage == "retrain":
-            succeed(*once([*tiny_arguments(here / "model", here), *own, "--name", "learned", "--stage", "search"]))
+            succeed(
+                *once(
+                    [
+                        *tiny_arguments(here / "model", here),
+                        *own,
+                        "--name",
+                        "learned",
+                        "--stage",
+                        "search",
+                    ]
+                )
+            )
             shutil.move(here / "runs" / "learned", here / "learned")
         given = [word.replace("{here}", str(here)) for word in STAGES[stage]]
         argv = once([*tiny_arguments(here / "model", here), *own, *given])
@@ -90,15 +126,29 @@ def half(request: pytest.FixtureRequest, stopped: Callable[[str], Half]) -> Half
 
 SETTINGS: dict[str, dict[str, str]] = {
     "search": {
-        "--seed": "1", "--search.learning_rate": "0.5", "--search.batch_size": "4", "--lora.k": "2",
-        "--task.validation_share": "0.25", "--task.max_length": "64", "--search.constraint": "sigmoid",
-        "--hypergradient.options": "{a: 1}", "--lora.target_modules": "[query]",
+        "--seed": "1",
+        "--search.learning_rate": "0.5",
+        "--search.batch_size": "4",
+        "--lora.k": "2",
+        "--task.validation_share": "0.25",
+        "--task.max_length": "64",
+        "--search.constraint": "sigmoid",
+        "--hypergradient.options": "{a: 1}",
+        "--lora.target_modules": "[query]",
     },
     "retrain": {
-        "--seed": "1", "--retrain.batch_size": "4", "--retrain.learning_rate": "0.5", "--retrain.init": "scratch",
+        "--seed": "1",
+        "--retrain.batch_size": "4",
+        "--retrain.learning_rate": "0.5",
+        "--retrain.init": "scratch",
     },
-    "sweep": {"--seed": "1", "--retrain.batch_size": "4", "--retrain.learning_rate": "[0.1,0.2]", "--lora.r": "2"},
-}  # fmt: skip
+    "sweep": {
+        "--seed": "1",
+        "--retrain.batch_size": "4",
+        "--retrain.learning_rate": "[0.1,0.2]",
+        "--lora.r": "2",
+    },
+}
 
 
 def test_another_setting_is_refused_by_its_key(half: Half) -> None:
@@ -112,7 +162,9 @@ def rewrite(pattern: str, by: str) -> Callable[[Path], object]:
 
 
 def other_weights(path: Path) -> None:
-    save_file({name: weight * 1.1 for name, weight in load_file(path).items()}, path, {"format": "pt"})
+    save_file(
+        {name: weight * 1.1 for name, weight in load_file(path).items()}, path, {"format": "pt"}
+    )
 
 
 CHANGES: dict[str, Callable[[Path], object]] = {
@@ -125,7 +177,10 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "other weights": other_weights,
 }
 INPUTS = [
-    *(("search", "train.csv", change) for change in ("other text", "other label", "other order", "one row more")),
+    *(
+        ("search", "train.csv", change)
+        for change in ("other text", "other label", "other order", "one row more")
+    ),
     ("retrain", "train.csv", "other text"),
     ("sweep", "train.csv", "other label"),
     ("retrain", "dev.csv", "other text"),
@@ -153,7 +208,10 @@ def test_what_is_read_under_another_name_is_the_same(half: Half) -> None:
     """Rows in a file that was moved, and evaluation rows, which a search does not read."""
     moved = half.inputs / "elsewhere.csv"
     shutil.copy2(half.inputs / "train.csv", moved)
-    process = Fork(once([*half.argv, "--task.path", str(moved), "--task.evaluation_rows", "4"]), half.inputs / "2.txt")
+    process = Fork(
+        once([*half.argv, "--task.path", str(moved), "--task.evaluation_rows", "4"]),
+        half.inputs / "2.txt",
+    )
     line = half.root / "search" / "metrics.jsonl"
     before = line.read_text()
     process.wait_for(lambda: line.read_text() != before)
@@ -161,7 +219,9 @@ def test_what_is_read_under_another_name_is_the_same(half: Half) -> None:
     assert line.read_text().startswith(before)
 
 
-def test_another_template_is_another_input(chat: Chat, finished_chat: Path, tmp_path: Path, folder: Path) -> None:
+def test_another_template_is_another_input(
+    chat: Chat, finished_chat: Path, tmp_path: Path, folder: Path
+) -> None:
     (tmp_path / "other.jinja").write_text(CHATML.replace("<|im_start|>", "<|im_start|> "))
     shutil.copytree(finished_chat, folder)
     argv = chat(export__merged="true")
@@ -171,33 +231,51 @@ def test_another_template_is_another_input(chat: Chat, finished_chat: Path, tmp_
     assert everything(folder) == before
 
 
-def test_another_rule_chooses_anew_and_measures_nothing(tiny: Tiny, done: Path, folder: Path) -> None:
+def test_another_rule_chooses_anew_and_measures_nothing(
+    tiny: Tiny, done: Path, folder: Path
+) -> None:
     """--overwrite begins with the stages that are of this command, as hard links."""
-    given = (*MEASURED, "--answer.rule", "shares", "--answer.budget", "1", "--search.check_every", "null")
+    given = (
+        *MEASURED,
+        "--answer.rule",
+        "shares",
+        "--answer.budget",
+        "1",
+        "--search.check_every",
+        "null",
+    )
     assert "choose was made with --answer.rule threshold" in refused(*tiny(*given))
     before = everything(folder)
     succeed(*tiny(*given, "--overwrite"))
     after = everything(folder)
-    assert all(after[name] == before[name] for name in before if name.startswith(("search/", "measure/")))
+    assert all(
+        after[name] == before[name] for name in before if name.startswith(("search/", "measure/"))
+    )
     assert read(folder / "ranks.json")["rule"] == "shares"
     assert everything(folder.parent / "tiny.old-1") == before
     succeed(*tiny(*given, "--overwrite"))
     assert everything(folder) == after, "nothing differs, and nothing is done"
 
 
-def test_a_finished_run_is_evaluated_anew_and_the_earlier_result_kept(tiny: Tiny, done: Path, folder: Path) -> None:
-    before, given = everything(folder), (*MEASURED, "--task.evaluation_rows", "32")
+def test_a_finished_run_is_evaluated_anew_and_the_earlier_result_kept(
+    tiny: Tiny, done: Path, folder: Path
+) -> None:
+    before = everything(folder)
+    given = (*MEASURED, "--task.evaluation_rows", "32")
     assert "--task.evaluation_rows 64" in refused(*tiny(*given))
     succeed(*tiny(*given, "--stage", "evaluate"))
     assert read(folder / "metrics.json")["evaluated_rows"] == 32
-    after, weights = everything(folder), "adapter/adapter_model.safetensors"
+    after = everything(folder)
+    weights = "adapter/adapter_model.safetensors"
     assert after["evaluate.old-1/metrics.json"] == before["metrics.json"]
     assert after[weights] == before[weights]
     succeed(*tiny(*given))
     assert everything(folder) == after
 
 
-def test_ranks_of_other_rows_are_not_retrained_by_stage_all(tiny: Tiny, folder: Path, tmp_path: Path) -> None:
+def test_ranks_of_other_rows_are_not_retrained_by_stage_all(
+    tiny: Tiny, folder: Path, tmp_path: Path
+) -> None:
     """By --stage retrain, which takes ranks.json as it is, they are."""
     argv = tiny(*own_table(tmp_path), "--task.evaluation_rows", "null")
     succeed(*argv, "--stage", "search")
@@ -207,10 +285,14 @@ def test_ranks_of_other_rows_are_not_retrained_by_stage_all(tiny: Tiny, folder: 
     assert everything(folder) == before
     succeed(*argv, "--stage", "retrain", "--answer.tolerance", "0.2")
     assert (folder / "metrics.json").exists()
-    assert read(folder / "config.yaml")["answer"]["tolerance"] == 0.05, "the ranks were chosen by this one"
+    assert read(folder / "config.yaml")["answer"]["tolerance"] == 0.05, (
+        "the ranks were chosen by this one"
+    )
 
 
-def test_overwrite_makes_new_results_and_keeps_the_old_ones(tiny: Tiny, done: Path, folder: Path) -> None:
+def test_overwrite_makes_new_results_and_keeps_the_old_ones(
+    tiny: Tiny, done: Path, folder: Path
+) -> None:
     (folder / "notes.txt").write_text("mine")
     before = everything(folder)
     assert "--retrain.max_steps" in refused(*tiny(*MEASURED, "--retrain.max_steps", "2"))
@@ -223,7 +305,9 @@ def test_overwrite_makes_new_results_and_keeps_the_old_ones(tiny: Tiny, done: Pa
     assert "accuracy" in succeed("--show", folder.parent / "tiny.old-1")
 
 
-def test_a_folder_of_the_users_is_not_taken_for_a_run(tiny: Tiny, folder: Path, tmp_path: Path) -> None:
+def test_a_folder_of_the_users_is_not_taken_for_a_run(
+    tiny: Tiny, folder: Path, tmp_path: Path
+) -> None:
     for name in ("trials/a.txt", "retrain/b.txt", "config.yaml"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("mine")
@@ -234,7 +318,9 @@ def test_a_folder_of_the_users_is_not_taken_for_a_run(tiny: Tiny, folder: Path, 
         assert everything(tmp_path) == before
 
 
-def test_ranks_of_another_method_are_not_taken_for_ranks_by_hand(tiny: Tiny, finished: Finished, folder: Path) -> None:
+def test_ranks_of_another_method_are_not_taken_for_ranks_by_hand(
+    tiny: Tiny, finished: Finished, folder: Path
+) -> None:
     """A search over a finished run of plain LoRA chooses its own ranks."""
     shutil.copytree(finished("--method", "lora"), folder)
     before = everything(folder)
@@ -255,7 +341,9 @@ def test_ranks_of_another_method_are_not_taken_for_ranks_by_hand(tiny: Tiny, fin
         ("bert", ("--method", "adalora", "--retrain.max_steps", "12")),
     ],
 )
-def test_what_was_trained_is_evaluated_as_it_was(tiny: Tiny, folder: Path, kind: str, more: tuple[str, ...]) -> None:
+def test_what_was_trained_is_evaluated_as_it_was(
+    tiny: Tiny, folder: Path, kind: str, more: tuple[str, ...]
+) -> None:
     succeed(*tiny(*more, kind=kind))
     before = read(folder / "metrics.json")
     for rows in ("32", "64"):

@@ -1,4 +1,5 @@
-"""Every approximation of the hypergradient by the command line, and a class in a user's own file."""
+"""Every approximation of the hypergradient by the command line, and a class in a user's own
+file."""
 
 from pathlib import Path
 
@@ -11,8 +12,16 @@ from tests.contract.program import refused, succeed
 from tests.contract.readers import read
 
 TYPES = (
-    "first_order", "darts", "forward_difference", "sama", "neumann", "cg", "exact", "exact_adamw", "unrolled",
-)  # fmt: skip
+    "first_order",
+    "darts",
+    "forward_difference",
+    "sama",
+    "neumann",
+    "cg",
+    "exact",
+    "exact_adamw",
+    "unrolled",
+)
 SEARCH = ("--stage", "search", "--search.steps", "4", "--search.patience", "0")
 OWN = '''
 from autolora.configs import search
@@ -37,7 +46,11 @@ class Second(Exact):
 @pytest.mark.parametrize("kind", TYPES)
 def test_a_search_by_any_approximation_moves_alpha(tiny: Tiny, folder: Path, kind: str) -> None:
     succeed(*tiny(*SEARCH, "--hypergradient.type", kind))
-    alpha = pd.read_parquet(folder / "search" / "trajectory.parquet").groupby("step")["alpha"].apply(np.array)
+    alpha = (
+        pd.read_parquet(folder / "search" / "trajectory.parquet")
+        .groupby("step")["alpha"]
+        .apply(np.array)
+    )
     assert np.ptp(alpha[0]) == 0, "alpha starts uniform"
     assert np.ptp(alpha[4]) > 1e-3
     lines = read(folder / "search" / "metrics.jsonl")
@@ -57,12 +70,21 @@ def test_none_takes_no_outer_step(tiny: Tiny, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "same"),
     [
-        ("Mine", ("--hypergradient.options", "{radius: 0.05}"), ("darts", "--hypergradient.radius", "0.05")),
+        (
+            "Mine",
+            ("--hypergradient.options", "{radius: 0.05}"),
+            ("darts", "--hypergradient.radius", "0.05"),
+        ),
         ("Second", (), ("exact",)),
     ],
 )
 def test_a_class_in_a_users_file_is_run(
-    tiny: Tiny, tmp_path: Path, folder: Path, name: str, options: tuple[str, ...], same: tuple[str, ...]
+    tiny: Tiny,
+    tmp_path: Path,
+    folder: Path,
+    name: str,
+    options: tuple[str, ...],
+    same: tuple[str, ...],
 ) -> None:
     """One with second derivatives gets the attention that has them."""
     (tmp_path / "mine.py").write_text(OWN)
@@ -76,4 +98,6 @@ def test_a_class_in_a_users_file_is_run(
 def test_an_approximation_that_is_not_there_is_named(tiny: Tiny, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(OWN)
     for kind in ("nosuch", f"{tmp_path}/none.py:Scaled", f"{tmp_path}/mine.py:Nosuch"):
-        assert kind.removeprefix(f"{tmp_path}/") in refused(*tiny(*SEARCH, "--hypergradient.type", kind))
+        assert kind.removeprefix(f"{tmp_path}/") in refused(
+            *tiny(*SEARCH, "--hypergradient.type", kind)
+        )

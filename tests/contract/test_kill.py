@@ -1,4 +1,5 @@
-"""`kill -9` at any moment of any command, then the same command: it ends bit for bit as if not killed."""
+"""`kill -9` at any moment of any command, then the same command: it ends bit for bit as if not
+killed."""
 
 import random
 import shutil
@@ -17,32 +18,71 @@ from tests.contract.program import Fork, die_at_operation, refused
 from tests.contract.readers import everything, outcome, read
 from tests.helpers.tiny import MEASURED, tiny_arguments
 
-# Dropout on in both stages, both loaders shuffle, more than one epoch in each stage, checkpoints inside the epochs.
+# Dropout on in both stages, both loaders shuffle, more than one epoch in each stage, checkpoints
+# inside the epochs.
 LONG = (
-    "--lora.dropout", "0.1", "--task.train_rows", "40", "--task.evaluation_rows", "16", "--search.steps", "7",
-    "--search.patience", "0", "--search.checkpoint_every", "2", "--retrain.max_steps", "9",
-    "--retrain.checkpoint_every", "2",
-)  # fmt: skip
-FEW = ("--task.evaluation_rows", "64", "--retrain.max_steps", "2", "--verdict.pairs", "8", "--verdict.rows", "16")
+    "--lora.dropout",
+    "0.1",
+    "--task.train_rows",
+    "40",
+    "--task.evaluation_rows",
+    "16",
+    "--search.steps",
+    "7",
+    "--search.patience",
+    "0",
+    "--search.checkpoint_every",
+    "2",
+    "--retrain.max_steps",
+    "9",
+    "--retrain.checkpoint_every",
+    "2",
+)
+FEW = (
+    "--task.evaluation_rows",
+    "64",
+    "--retrain.max_steps",
+    "2",
+    "--verdict.pairs",
+    "8",
+    "--verdict.rows",
+    "16",
+)
 OF_A_RUN = {
     "run": (*MEASURED, *LONG),
     "overwrite": (*MEASURED, *LONG, "--overwrite"),
-    "answer.from": (*MEASURED, "--answer.from", "{finished}", "--answer.rule", "size", "--answer.budget", "2",
-                    "--search.check_every", "null"),
+    "answer.from": (
+        *MEASURED,
+        "--answer.from",
+        "{finished}",
+        "--answer.rule",
+        "size",
+        "--answer.budget",
+        "2",
+        "--search.check_every",
+        "null",
+    ),
     "verdict": (*MEASURED, *FEW, "--stage", "verdict", "--verdict.minutes", "60"),
     "trial": ("--method", "lora_grid", "--lora.grid", "[1,2]", "--lora.target_modules", "[query]"),
-}  # fmt: skip
+}
 """Commands that begin with those of a tiny run."""
 COMMANDS = {
-    "run": 0.35, "overwrite": 0.8, "answer.from": 0.5, "verdict": 0.5, "trial": 0.4, "generation": 0.85,
+    "run": 0.35,
+    "overwrite": 0.8,
+    "answer.from": 0.5,
+    "verdict": 0.5,
+    "trial": 0.4,
+    "generation": 0.85,
     "cut": 0.7,
-}  # fmt: skip
-"""At which part of its operations on files each is killed; elsewhere, too, in the tests that soak."""
+}
+"""At which part of its operations on files each is killed; elsewhere, too, in the tests that
+soak."""
 
 
 @dataclass
 class Whole:
-    """How a command ends when nothing happens to it, in how many seconds, and after how many operations on files.
+    """How a command ends when nothing happens to it, in how many seconds, and after how many
+    operations on files.
 
     `before`: what lies in its folder when it begins."""
 
@@ -66,34 +106,54 @@ class Whole:
         assert "damaged" not in Fork(self.argv, output).succeed()
         found = outcome(self.root.parent)
         # Of a verdict's pair, of which only the numbers are kept, a kill may leave the adapter.
-        assert [name for name in found.keys() ^ self.outcome.keys() if "verdict/cells/" not in name] == []
+        assert [
+            name for name in found.keys() ^ self.outcome.keys() if "verdict/cells/" not in name
+        ] == []
         for name in found.keys() & self.outcome.keys():
             assert found[name] == self.outcome[name], name
 
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(name, marks=[pytest.mark.soak] if name == "verdict" else []) for name in COMMANDS],
+    params=[
+        pytest.param(name, marks=[pytest.mark.soak] if name == "verdict" else [])
+        for name in COMMANDS
+    ],
 )
 def whole(
-    request: pytest.FixtureRequest, model_folder: Models, finished: Finished, chat_model: Path,
+    request: pytest.FixtureRequest,
+    model_folder: Models,
+    finished: Finished,
+    chat_model: Path,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Whole:  # fmt: skip
-    name, place = request.param, tmp_path_factory.mktemp("kill")
-    root, before = place / "runs" / "tiny", finished() if request.param in ("overwrite", "verdict") else None
+) -> Whole:
+    name = request.param
+    place = tmp_path_factory.mktemp("kill")
+    root = place / "runs" / "tiny"
+    before = finished() if request.param in ("overwrite", "verdict") else None
     if name == "generation":
         data = lines(place / "messages.jsonl", conversations())
         argv = language_arguments(chat_model, data, root.parent, retrain__checkpoint_every=2)
     elif name == "cut":
         rows = table(place / "rows.csv", 40, ("negative", "positive"))
-        argv = ["cut", str(finished() / "adapter"), str(root / "out"), "--measured", str(root), "--rank", "1"]
+        argv = [
+            "cut",
+            str(finished() / "adapter"),
+            str(root / "out"),
+            "--measured",
+            str(root),
+            "--rank",
+            "1",
+        ]
         argv += ["--data", str(rows)]
     else:
         given = [str(finished()) if word == "{finished}" else word for word in OF_A_RUN[name]]
         argv = once([*tiny_arguments(model_folder("bert", 0.1), place), *given])
-    found, began = Whole(argv, root, before, {}, COMMANDS[name]), time.monotonic()
+    found = Whole(argv, root, before, {}, COMMANDS[name])
+    began = time.monotonic()
     found.begin(place / "whole.txt", log=place / "log").succeed()
-    found.outcome, found.seconds = outcome(root.parent), time.monotonic() - began
+    found.outcome = outcome(root.parent)
+    found.seconds = time.monotonic() - began
     found.operations = len((place / "log").read_text())
     return found
 
@@ -101,7 +161,8 @@ def whole(
 def killed_at(whole: Whole, tmp_path: Path, part: float) -> None:
     process = whole.begin(tmp_path / "killed.txt", max(1, round(part * whole.operations)))
     assert process.wait() == -signal.SIGKILL, process.said()
-    if "--overwrite" in whole.argv and whole.before is not None:  # the old result is whole, here or beside
+    # the old result is whole, here or beside
+    if "--overwrite" in whole.argv and whole.before is not None:
         old = whole.root.with_name("tiny.old-1")
         assert everything(old if old.exists() else whole.root) == everything(whole.before)
     whole.ends_alike(tmp_path / "again.txt")
@@ -131,15 +192,31 @@ def test_kills_at_random_times(whole: Whole, tmp_path: Path, seed: int) -> None:
 
 
 ENDLESS = {
-    "search": ("--search.steps", "60", "--search.patience", "0", "--search.checkpoint_every", "100000"),
-    "retrain": ("--method", "lora", "--retrain.max_steps", "80", "--retrain.checkpoint_every", "100000"),
+    "search": (
+        "--search.steps",
+        "60",
+        "--search.patience",
+        "0",
+        "--search.checkpoint_every",
+        "100000",
+    ),
+    "retrain": (
+        "--method",
+        "lora",
+        "--retrain.max_steps",
+        "80",
+        "--retrain.checkpoint_every",
+        "100000",
+    ),
 }
 
 
 @pytest.mark.parametrize(
     ("stage", "number", "code"), [("search", signal.SIGTERM, 143), ("retrain", signal.SIGINT, 130)]
 )
-def test_a_signal_saves_and_ends(tiny: Tiny, folder: Path, tmp_path: Path, stage: str, number: int, code: int) -> None:
+def test_a_signal_saves_and_ends(
+    tiny: Tiny, folder: Path, tmp_path: Path, stage: str, number: int, code: int
+) -> None:
     """Ctrl-C, or the signal of a queue; the same command then goes on where it stopped."""
     argv = tiny(*ENDLESS[stage], "--stage", "search" if stage == "search" else "all")
     process = Fork(argv, tmp_path / "out.txt")

@@ -1,4 +1,5 @@
-"""Every --method from the command to its result: which ranks it takes, and a result that plain libraries load."""
+"""Every --method from the command to its result: which ranks it takes, and a result that plain
+libraries load."""
 
 import json
 import shutil
@@ -11,8 +12,12 @@ from tests.contract.conftest import CURVE, LEARNING, Chat, Tiny
 from tests.contract.program import refused, succeed
 from tests.contract.readers import adapter_weights, loaded, predicted_by, ranks_of, read
 
-SIZE, HEAD = 64, 66  # of a component of a layer 32 wide; of the head
-NAMES = [f"bert.encoder.layer.{i}.attention.self.{part}" for i in (0, 1) for part in ("query", "value")]
+# of a component of a layer 32 wide; of the head
+SIZE = 64
+HEAD = 66
+NAMES = [
+    f"bert.encoder.layer.{i}.attention.self.{part}" for i in (0, 1) for part in ("query", "value")
+]
 LEARNED = [1, 4, 2, 3]
 MORE: dict[str, tuple[str, ...]] = {
     "lora": ("--lora.r", "2"),
@@ -22,7 +27,14 @@ MORE: dict[str, tuple[str, ...]] = {
     "lora_random": ("--lora.ranks_from", "{here}/learned.json"),
     "lora_random in a budget": ("--lora.budget", "2"),
     "wide": ("--lora.keep", "0.9", "--retrain.extra_steps", "3", "--task.train_rows", "100"),
-    "wide in a budget": ("--lora.budget", "1.5", "--retrain.extra_steps", "3", "--task.train_rows", "100"),
+    "wide in a budget": (
+        "--lora.budget",
+        "1.5",
+        "--retrain.extra_steps",
+        "3",
+        "--task.train_rows",
+        "100",
+    ),
     "adalora": ("--lora.r", "2", "--retrain.max_steps", "12"),
     "eva": ("--lora.r", "2"),
     "para": ("--lora.budget", "2", "--lora.modules_to_save", "[pooler]"),
@@ -54,10 +66,13 @@ def train(tiny: Tiny, tmp_path: Path, folder: Path) -> Train:
 @pytest.mark.parametrize("method", LORA)
 def test_lora_of_any_kind_is_plain_peft_at_its_ranks(train: Train, method: str) -> None:
     folder = train(method)
-    result, ranks = read(folder / "metrics.json"), ranks_of(folder)
+    result = read(folder / "metrics.json")
+    ranks = ranks_of(folder)
     assert result["method"] == method.split()[0]
     assert predicted_by(loaded(folder / "adapter"), folder)
-    assert any("pooler" in name for name in adapter_weights(folder / "adapter")) == (method == "para")
+    assert any("pooler" in name for name in adapter_weights(folder / "adapter")) == (
+        method == "para"
+    )
     assert result["lora_parameters"] == SIZE * sum(ranks.values())
     assert list(ranks) == NAMES
     values = list(ranks.values())
@@ -96,11 +111,24 @@ def test_learning_rates_are_tried_on_d_val_and_one_is_chosen(train: Train, metho
     assert (again["learning_rate"], again["loss"]) == (3e-2, result["loss"])
 
 
-def test_a_retraining_may_start_from_the_searched_components(chat: Chat, searched: Path, folder: Path) -> None:
-    """At a rate of nearly nothing it is then the searched model that is left, which has learned something."""
+def test_a_retraining_may_start_from_the_searched_components(
+    chat: Chat, searched: Path, folder: Path
+) -> None:
+    """At a rate of nearly nothing it is then the searched model that is left, which has learned
+    something."""
     loss = {}
-    given = {**LEARNING, **dict.fromkeys(CURVE), "stage": "all", "answer__from": searched, "answer__rule": "threshold"}
-    given |= {"retrain__learning_rate": 1e-9, "retrain__max_steps": 1, "retrain__scale": "component"}
+    given = {
+        **LEARNING,
+        **dict.fromkeys(CURVE),
+        "stage": "all",
+        "answer__from": searched,
+        "answer__rule": "threshold",
+    }
+    given |= {
+        "retrain__learning_rate": 1e-9,
+        "retrain__max_steps": 1,
+        "retrain__scale": "component",
+    }
     for init in ("search", "scratch"):
         succeed(*chat(**given, name=init, retrain__init=init))
         loss[init] = read(folder.with_name(init) / "metrics.json")["loss"]

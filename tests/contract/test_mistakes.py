@@ -1,7 +1,8 @@
-"""The usual mistakes, the whole table: one line that names what is wrong, exit code 2, no finished result changed.
+"""The usual mistakes, the whole table: one line that names what is wrong, exit code 2, no finished
+result changed.
 
-No issue makes this table longer. Each mistake is made twice: under a new name, and with --overwrite over a finished
-run, which afterwards is as it was.
+No issue makes this table longer. Each mistake is made twice: under a new name, and with --overwrite
+over a finished run, which afterwards is as it was.
 """
 
 import shutil
@@ -19,7 +20,8 @@ from tests.contract.readers import everything, read
 
 @dataclass(frozen=True)
 class Mistake:
-    """Words of a command line, in which {here} stands for the test's folder; what the line must have; files beside."""
+    """Words of a command line, in which {here} stands for the test's folder; what the line must
+    have; files beside."""
 
     words: tuple[str, ...]
     named: tuple[str, ...]
@@ -32,15 +34,24 @@ FILE = ("--config", "{here}/own.yaml")
 TABLE = {
     "an unknown key": Mistake(("--search.stepz", "3"), ("search.stepz", "search.steps")),
     "an unknown key in a file": Mistake(
-        FILE, ("{here}/own.yaml", "search.stepz", "search.steps"), {"own.yaml": "search: {stepz: 3}"}
+        FILE,
+        ("{here}/own.yaml", "search.stepz", "search.steps"),
+        {"own.yaml": "search: {stepz: 3}"},
     ),
     "a value of the wrong type": Mistake(("--search.steps", "many"), ("--search.steps", "many")),
     "a value out of range": Mistake(("--lora.k", "0"), ("--lora.k", "0", "1024")),
-    "a wrong value in a file": Mistake(FILE, ("{here}/own.yaml", "lora.k"), {"own.yaml": "lora: {k: many}"}),
-    "a key that the rule does not have": Mistake(("--answer.budget", "3"), ("--answer.budget", "threshold")),
-    "a key that the task does not have": Mistake(("--task.samples", "3"), ("--task.samples", "text", "chat")),
+    "a wrong value in a file": Mistake(
+        FILE, ("{here}/own.yaml", "lora.k"), {"own.yaml": "lora: {k: many}"}
+    ),
+    "a key that the rule does not have": Mistake(
+        ("--answer.budget", "3"), ("--answer.budget", "threshold")
+    ),
+    "a key that the task does not have": Mistake(
+        ("--task.samples", "3"), ("--task.samples", "text", "chat")
+    ),
     "a value that the hypergradient does not go with": Mistake(
-        ("--hypergradient.type", "exact", "--model.attention", "sdpa"), ("--model.attention", "sdpa")
+        ("--hypergradient.type", "exact", "--model.attention", "sdpa"),
+        ("--model.attention", "sdpa"),
     ),
     "no such configuration": Mistake(("--config", "nosuch.yaml"), ("--config", "nosuch.yaml")),
     "no such table": Mistake(TEXT, ("--task.path", "{here}/d.csv")),
@@ -51,7 +62,8 @@ TABLE = {
         (*TEXT, "--task.label_column", "stars"), ("stars", "text", "label"), {"d.csv": ROWS}
     ),
     "labels that training lacks": Mistake(
-        (*TEXT, "--task.validation_path", "{here}/dev.csv"), ("{here}/dev.csv", "ugly", "bad"),
+        (*TEXT, "--task.validation_path", "{here}/dev.csv"),
+        ("{here}/dev.csv", "ugly", "bad"),
         {"d.csv": ROWS, "dev.csv": "text,label\na film,good\na room,ugly\n"},
     ),
     "target modules that match nothing": Mistake(
@@ -65,12 +77,14 @@ TABLE = {
         ("--model.name", "nobody/no-such-model"), ("--model.name", "nobody/no-such-model")
     ),
     "a base that is damaged": Mistake(
-        ("--model.name", "{here}/base"), ("--model.name", "{here}/base"), {"base/config.json": '{"model_type":'}
+        ("--model.name", "{here}/base"),
+        ("--model.name", "{here}/base"),
+        {"base/config.json": '{"model_type":'},
     ),
     "a folder that cannot be written": Mistake(
         ("--runs_folder", "{here}/file/runs"), ("{here}/file/runs",), {"file": ""}
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("over", ["new", "over a finished run"])
@@ -78,7 +92,8 @@ TABLE = {
 def test_a_mistake_is_one_line_and_changes_nothing(
     tiny: Tiny, finished: Finished, tmp_path: Path, folder: Path, case: str, over: str
 ) -> None:
-    mistake, here = TABLE[case], str(tmp_path)
+    mistake = TABLE[case]
+    here = str(tmp_path)
     for name, content in mistake.files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
@@ -95,13 +110,19 @@ def test_a_mistake_is_one_line_and_changes_nothing(
 DAMAGED: dict[str, tuple[str, bytes, str]] = {
     "ranks.json": ("ranks.json", b"{layers", "retrain"),
     "a rank that is none": (
-        "ranks.json", b'{"layers": [{"name": "bert.encoder.layer.0.attention.self.query", "rank": -1}]}', "retrain"
+        "ranks.json",
+        b'{"layers": [{"name": "bert.encoder.layer.0.attention.self.query", "rank": -1}]}',
+        "retrain",
     ),
-    "a layer that the model has not": ("ranks.json", b'{"layers": [{"name": "bert.0.qery", "rank": 2}]}', "retrain"),
+    "a layer that the model has not": (
+        "ranks.json",
+        b'{"layers": [{"name": "bert.0.qery", "rank": 2}]}',
+        "retrain",
+    ),
     "config.yaml": ("config.yaml", b"seed: [\n", "report"),
     "metrics.json": ("metrics.json", b'{"metr', "report"),
     "trajectory.parquet": ("search/trajectory.parquet", b"PAR1", "report"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", DAMAGED)
@@ -133,12 +154,24 @@ def test_an_error_that_was_not_foreseen_is_one_line_and_a_traceback_in_the_log(
     succeed(*tiny())
 
 
-def test_what_looks_wrong_and_is_right_is_trained_on(tiny: Tiny, tmp_path: Path, folder: Path) -> None:
-    """A byte order mark, an unused column, repeated rows, larger batches than there are rows, k of 1."""
-    (tmp_path / "d.csv").write_text("\ufeffid,text,label\n" + "7,a film,bad\n7,a room,good\n" * 6, encoding="utf-8")
+def test_what_looks_wrong_and_is_right_is_trained_on(
+    tiny: Tiny, tmp_path: Path, folder: Path
+) -> None:
+    """A byte order mark, an unused column, repeated rows, larger batches than there are rows, k of
+    1."""
+    (tmp_path / "d.csv").write_text(
+        "\ufeffid,text,label\n" + "7,a film,bad\n7,a room,good\n" * 6, encoding="utf-8"
+    )
     given = options(
-        task__type="text", task__path=tmp_path / "d.csv", task__train_rows=1_000_000, task__evaluation_rows="null",
-        search__steps=2, search__batch_size=512, retrain__max_steps=1, retrain__batch_size=512, lora__k=1,
-    )  # fmt: skip
+        task__type="text",
+        task__path=tmp_path / "d.csv",
+        task__train_rows=1_000_000,
+        task__evaluation_rows="null",
+        search__steps=2,
+        search__batch_size=512,
+        retrain__max_steps=1,
+        retrain__batch_size=512,
+        lora__k=1,
+    )
     succeed(*tiny(*given))
     assert read(folder / "metrics.json")["steps"] == {"search": 2, "retrain": 1}

@@ -1,4 +1,5 @@
-"""Two processes by torchrun do what one does; a run whose output nobody takes ends as any other. Most of it soaks."""
+"""Two processes by torchrun do what one does; a run whose output nobody takes ends as any other.
+Most of it soaks."""
 
 import os
 import signal
@@ -18,13 +19,21 @@ from tests.contract.program import Fork, refused, torchrun
 from tests.contract.readers import adapter_weights, read
 from tests.helpers.tiny import tiny_arguments
 
-# 41 rows, D_tr 20 and D_val 21, batch 9: the last batches have 2 and 3 rows, the retraining's 5; parts are unequal.
-# They stand in a file, so that a method or a hypergradient without such a key leaves it out.
+# 41 rows, D_tr 20 and D_val 21, batch 9: the last batches have 2 and 3 rows, the retraining's 5;
+# parts are unequal. They stand in a file, so that a method or a hypergradient without such a key
+# leaves it out.
 CASE = {
-    "task.train_rows": 41, "search.batch_size": 9, "retrain.batch_size": 9, "search.patience": 0, "search.steps": 7,
-    "retrain.max_steps": 7, "search.warmup_ratio": 0, "task.evaluation_rows": 67, "answer.rows": 1000,
+    "task.train_rows": 41,
+    "search.batch_size": 9,
+    "retrain.batch_size": 9,
+    "search.patience": 0,
+    "search.steps": 7,
+    "retrain.max_steps": 7,
+    "search.warmup_ratio": 0,
+    "task.evaluation_rows": 67,
+    "answer.rows": 1000,
     "hypergradient.eta": 0.1,
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -47,11 +56,15 @@ def assert_same_adapter(one: Path, two: Path) -> None:
         np.testing.assert_allclose(weights[1][name], value, atol=1e-4)
 
 
-OF_SOAK = [pytest.param(kind, marks=pytest.mark.soak) for kind in ("first_order", "exact", "unrolled")]
+OF_SOAK = [
+    pytest.param(kind, marks=pytest.mark.soak) for kind in ("first_order", "exact", "unrolled")
+]
 
 
 @pytest.mark.parametrize("kind", ["darts", *OF_SOAK])
-def test_two_processes_search_and_retrain_as_one(argv: list[str], folder: Path, tmp_path: Path, kind: str) -> None:
+def test_two_processes_search_and_retrain_as_one(
+    argv: list[str], folder: Path, tmp_path: Path, kind: str
+) -> None:
     one, two = both(once([*argv, "--hypergradient.type", kind]), folder, tmp_path)
     layers = [read(root / "ranks.json")["layers"] for root in (one, two)]
     for ours, theirs in zip(*layers, strict=True):
@@ -67,8 +80,12 @@ def test_two_processes_search_and_retrain_as_one(argv: list[str], folder: Path, 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("method", ["adalora", "eva", "para"])
-def test_two_processes_train_the_baselines_as_one(argv: list[str], folder: Path, tmp_path: Path, method: str) -> None:
-    assert_same_adapter(*both(once([*argv, "--method", method, "--retrain.max_steps", "12"]), folder, tmp_path))
+def test_two_processes_train_the_baselines_as_one(
+    argv: list[str], folder: Path, tmp_path: Path, method: str
+) -> None:
+    assert_same_adapter(
+        *both(once([*argv, "--method", method, "--retrain.max_steps", "12"]), folder, tmp_path)
+    )
 
 
 @pytest.mark.soak
@@ -97,7 +114,12 @@ def test_a_worker_that_dies_ends_the_run_which_goes_on(
 
 
 @pytest.mark.parametrize(
-    "more", [("--study.axes", "{seed: [0, 1]}"), ("--method", "lora_grid"), ("--retrain.learning_rate", "[1e-3,1e-2]")]
+    "more",
+    [
+        ("--study.axes", "{seed: [0, 1]}"),
+        ("--method", "lora_grid"),
+        ("--retrain.learning_rate", "[1e-3,1e-2]"),
+    ],
 )
 def test_what_is_one_process_work_is_refused_to_several(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
@@ -114,14 +136,20 @@ def read_no_further() -> None:
     os.close(reading)
 
 
-def test_a_run_goes_on_to_its_end_when_nobody_reads_its_output(tiny: Tiny, folder: Path, tmp_path: Path) -> None:
+def test_a_run_goes_on_to_its_end_when_nobody_reads_its_output(
+    tiny: Tiny, folder: Path, tmp_path: Path
+) -> None:
     """As behind `| head`."""
-    Fork(tiny("--method", "lora", "--retrain.max_steps", "1"), tmp_path / "output", read_no_further).succeed()
+    Fork(
+        tiny("--method", "lora", "--retrain.max_steps", "1"), tmp_path / "output", read_no_further
+    ).succeed()
     assert (folder / "report.html").exists()
 
 
 @pytest.mark.soak
-def test_a_full_disk_stops_a_run_that_goes_on_later(tiny: Tiny, folder: Path, tmp_path: Path) -> None:
+def test_a_full_disk_stops_a_run_that_goes_on_later(
+    tiny: Tiny, folder: Path, tmp_path: Path
+) -> None:
     """A disk of 4 MiB, on which a report alone has more than one."""
     disk = tmp_path / "runs"
     disk.mkdir()
@@ -129,7 +157,9 @@ def test_a_full_disk_stops_a_run_that_goes_on_later(tiny: Tiny, folder: Path, tm
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
         pytest.skip("cannot mount a tmpfs here")
     try:
-        argv = tiny("--search.steps", "300", "--search.patience", "0", "--search.checkpoint_every", "1")
+        argv = tiny(
+            "--search.steps", "300", "--search.patience", "0", "--search.checkpoint_every", "1"
+        )
         process = Fork(argv, tmp_path / "out.txt")
         process.wait_for((folder / "search" / "metrics.jsonl").exists)
         filler = disk / "filler"
@@ -145,11 +175,17 @@ def test_a_full_disk_stops_a_run_that_goes_on_later(tiny: Tiny, folder: Path, tm
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize(("number", "after"), [(signal.SIGINT, 0.3), (signal.SIGTERM, 1.0), (signal.SIGINT, 3.0)])
-def test_a_signal_while_the_program_starts_is_no_traceback(tiny: Tiny, number: signal.Signals, after: float) -> None:
+@pytest.mark.parametrize(
+    ("number", "after"), [(signal.SIGINT, 0.3), (signal.SIGTERM, 1.0), (signal.SIGINT, 3.0)]
+)
+def test_a_signal_while_the_program_starts_is_no_traceback(
+    tiny: Tiny, number: signal.Signals, after: float
+) -> None:
     start = [sys.executable, "run.py", *tiny("--search.steps", "100000")]
     place = Path(run.__file__).parent
-    process = subprocess.Popen(start, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        start, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     time.sleep(after)
     process.send_signal(number)
     _, errors = process.communicate(timeout=300)

@@ -1,4 +1,5 @@
-"""What a search says: shares that add up to the measured gain, the curve, and ranks by each rule within a budget."""
+"""What a search says: shares that add up to the measured gain, the curve, and ranks by each rule
+within a budget."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,20 +12,44 @@ from tests.contract.program import refused, succeed
 from tests.contract.readers import read
 
 KEYS = {
-    "k", "constraint", "rule", "lambda", "layers", "mean_rank", "lora_parameters", "lora_alpha", "scale", "base_model",
-    "revision", "gain", "share_total", "rank_curve", "budget_curve", "sufficient_rank",
-}  # fmt: skip
+    "k",
+    "constraint",
+    "rule",
+    "lambda",
+    "layers",
+    "mean_rank",
+    "lora_parameters",
+    "lora_alpha",
+    "scale",
+    "base_model",
+    "revision",
+    "gain",
+    "share_total",
+    "rank_curve",
+    "budget_curve",
+    "sufficient_rank",
+}
 LAYER = {
-    "name", "rank", "alpha", "contribution", "singular_values", "share", "share_standard_error", "layer_share",
+    "name",
+    "rank",
+    "alpha",
+    "contribution",
+    "singular_values",
+    "share",
+    "share_standard_error",
+    "layer_share",
     "layer_share_standard_error",
-}  # fmt: skip
+}
 POINT = {"loss", "standard_error", "kept", "kept_standard_error"}
 K = 4
-SIZES = {"q_proj": 64, "v_proj": 48}  # parameters of a component: the width is 32, that of the values 16
+# parameters of a component: the width is 32, that of the values 16
+SIZES = {"q_proj": 64, "v_proj": 48}
 
 
 def parameters(record: dict[str, Any]) -> int:
-    return sum(SIZES[layer["name"].rpartition(".")[2]] * layer["rank"] for layer in record["layers"])
+    return sum(
+        SIZES[layer["name"].rpartition(".")[2]] * layer["rank"] for layer in record["layers"]
+    )
 
 
 @pytest.fixture
@@ -36,7 +61,9 @@ def test_ranks_json_has_the_keys_that_other_programs_read(record: dict[str, Any]
     assert set(record) >= KEYS
     for layer in record["layers"]:
         assert set(layer) >= LAYER
-        assert all(len(layer[key]) == K for key in ("alpha", "contribution", "singular_values", "share"))
+        assert all(
+            len(layer[key]) == K for key in ("alpha", "contribution", "singular_values", "share")
+        )
         assert layer["singular_values"] == sorted(layer["singular_values"], reverse=True)
     assert all(set(point) >= POINT for point in record["rank_curve"] + record["budget_curve"])
     ranks = [layer["rank"] for layer in record["layers"]]
@@ -49,7 +76,9 @@ def test_shares_add_up_to_the_measured_gain(record: dict[str, Any]) -> None:
     assert record["gain"] > 0.01
     for layer in record["layers"]:
         assert sum(layer["share"]) == pytest.approx(layer["layer_share"], abs=1e-9)
-    assert sum(layer["layer_share"] for layer in record["layers"]) == pytest.approx(record["share_total"], abs=1e-9)
+    assert sum(layer["layer_share"] for layer in record["layers"]) == pytest.approx(
+        record["share_total"], abs=1e-9
+    )
     summed = record["share_total"] + record["head_share"]
     assert summed == pytest.approx(record["fall"], abs=0.02 * abs(record["fall"]))
 
@@ -74,7 +103,9 @@ def again(chat: Chat, searched: Path, record: dict[str, Any], folder: Path) -> A
     def answer(**more: object) -> Any:
         succeed(*chat(**{**LEARNING, **dict.fromkeys(CURVE), "answer__from": searched, **more}))
         found = read(folder / "ranks.json")
-        assert [layer["alpha"] for layer in found["layers"]] == [layer["alpha"] for layer in record["layers"]]
+        assert [layer["alpha"] for layer in found["layers"]] == [
+            layer["alpha"] for layer in record["layers"]
+        ]
         return found
 
     return answer
@@ -82,14 +113,18 @@ def again(chat: Chat, searched: Path, record: dict[str, Any], folder: Path) -> A
 
 @pytest.mark.parametrize("budget", [0.5, 1.5])
 @pytest.mark.parametrize("rule", ["shares", "size"])
-def test_a_budget_is_an_average_rank_that_is_not_exceeded(again: Again, rule: str, budget: float) -> None:
+def test_a_budget_is_an_average_rank_that_is_not_exceeded(
+    again: Again, rule: str, budget: float
+) -> None:
     found = again(answer__rule=rule, answer__budget=budget)
     assert 0 < parameters(found) <= budget * 2 * sum(SIZES.values())
     if budget < 1:
         assert 0 in [layer["rank"] for layer in found["layers"]], "a layer may get rank 0"
     if rule == "size":
         kept = [s for layer in found["layers"] for s in layer["singular_values"][: layer["rank"]]]
-        dropped = [s for layer in found["layers"] for s in layer["singular_values"][layer["rank"] :]]
+        dropped = [
+            s for layer in found["layers"] for s in layer["singular_values"][layer["rank"] :]
+        ]
         assert sum(kept) / len(kept) > sum(dropped) / len(dropped)
 
 
@@ -103,7 +138,16 @@ def test_the_threshold_counts_components_whose_alpha_reaches_lambda(again: Again
 
 @pytest.mark.parametrize("constraint", ["sigmoid", "none"])
 def test_alpha_under_the_other_constraints(tiny: Tiny, folder: Path, constraint: str) -> None:
-    succeed(*tiny("--stage", "search", "--search.constraint", constraint, "--search.selection_learning_rate", "0.5"))
+    succeed(
+        *tiny(
+            "--stage",
+            "search",
+            "--search.constraint",
+            constraint,
+            "--search.selection_learning_rate",
+            "0.5",
+        )
+    )
     found = read(folder / "ranks.json")
     assert found["constraint"] == constraint
     assert "gain" not in found, "answer.rows 0 measures nothing"
@@ -118,7 +162,20 @@ def test_the_answer_of_another_run_needs_that_run(tiny: Tiny, tmp_path: Path) ->
     assert f"{tmp_path}/nowhere" in refused(*tiny("--answer.from", tmp_path / "nowhere"))
 
 
-def test_another_rule_takes_a_search_of_the_paper_s_rule(tiny: Tiny, finished: Finished, folder: Path) -> None:
+def test_another_rule_takes_a_search_of_the_paper_s_rule(
+    tiny: Tiny, finished: Finished, folder: Path
+) -> None:
     """search.check_every belongs to rule threshold, by which the source searched."""
-    succeed(*tiny("--stage", "search", "--answer.from", finished(), "--answer.rule", "size", "--answer.budget", "2"))
+    succeed(
+        *tiny(
+            "--stage",
+            "search",
+            "--answer.from",
+            finished(),
+            "--answer.rule",
+            "size",
+            "--answer.budget",
+            "2",
+        )
+    )
     assert read(folder / "ranks.json")["rule"] == "size"

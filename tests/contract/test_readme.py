@@ -1,4 +1,5 @@
-"""The README: its commands are read by the program, the quickstart runs, and its Python loads the adapter."""
+"""The README: its commands are read by the program, the quickstart runs, and its Python loads the
+adapter."""
 
 import importlib.util
 import os
@@ -17,24 +18,45 @@ from tests.helpers.shell import commands
 
 README = text_of(ROOT / "README.md")
 FEW = (
-    "--search.steps", "3", "--retrain.max_steps", "2", "--task.train_rows", "64", "--task.evaluation_rows", "16",
-    "--answer.rows", "8", "--answer.curve_ranks", "[1]", "--answer.curve_budgets", "[1]",
-    "--precision", "fp32", "--device", "cpu", "--tracking.wandb", "disabled",
-)  # fmt: skip
+    "--search.steps",
+    "3",
+    "--retrain.max_steps",
+    "2",
+    "--task.train_rows",
+    "64",
+    "--task.evaluation_rows",
+    "16",
+    "--answer.rows",
+    "8",
+    "--answer.curve_ranks",
+    "[1]",
+    "--answer.curve_budgets",
+    "[1]",
+    "--precision",
+    "fp32",
+    "--device",
+    "cpu",
+    "--tracking.wandb",
+    "disabled",
+)
 
 
 def of_the_pages() -> list[tuple[str, list[str]]]:
     """The words after run.py in each block of shell that asks for a run."""
     found = []
     for page in PAGES:
-        for words in (words for block in blocks(text_of(page), "bash") for words in commands(block)):
+        for words in (
+            words for block in blocks(text_of(page), "bash") for words in commands(block)
+        ):
             at = next((i for i, word in enumerate(words) if Path(word).name == "run.py"), None)
             if at is not None and not {"--show", "--workspace", "--help", "--list"} & set(words):
                 found.append((page.name, words[at + 1 :]))
     return found
 
 
-def test_every_command_of_the_pages_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_of_the_pages_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     asked = of_the_pages()
     assert len([page for page, _ in asked if page == "README.md"]) >= 5
@@ -53,7 +75,9 @@ def test_both_commands_stand_in_the_readme() -> None:
 
 
 @pytest.mark.trains
-def test_the_quickstart_runs_and_the_readmes_python_loads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_quickstart_runs_and_the_readmes_python_loads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The real model, few steps."""
     monkeypatch.chdir(tmp_path)
     succeed("--config", "quickstart.yaml", *FEW)
@@ -68,9 +92,18 @@ def test_the_quickstart_runs_and_the_readmes_python_loads_it(tmp_path: Path, mon
 @pytest.mark.soak
 def test_the_quickstart_within_four_minutes_on_two_cores(tmp_path: Path) -> None:
     """As it stands in the README; the machine should have nothing else to do."""
-    start = [sys.executable, str(ROOT / "run.py"), "--config", "quickstart.yaml", "--tracking.wandb", "offline"]
+    start = [
+        sys.executable,
+        str(ROOT / "run.py"),
+        "--config",
+        "quickstart.yaml",
+        "--tracking.wandb",
+        "offline",
+    ]
     given = {**os.environ, "OMP_NUM_THREADS": "2"}
-    done = subprocess.run(start, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False, env=given)
+    done = subprocess.run(
+        start, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False, env=given
+    )
     assert done.returncode == 0, done.stderr
     assert "runs/quickstart/report.html" in done.stdout
     assert read(tmp_path / "runs" / "quickstart" / "metrics.json")["metrics"]["accuracy"] > 0.9
@@ -83,7 +116,26 @@ def test_a_few_steps_of_the_chat_model_of_the_readme(tmp_path: Path) -> None:
     from tests.contract.inputs import conversations, lines
 
     data = lines(tmp_path / "messages.jsonl", conversations())
-    few = ("--search.steps", "4", "--retrain.max_steps", "2", "--answer.rows", "8", "--model.dtype", "fp32")
-    succeed("--config", "chat_smollm2.yaml", "--name", "chat", "--task.path", data, "--runs_folder", tmp_path, *few)
+    few = (
+        "--search.steps",
+        "4",
+        "--retrain.max_steps",
+        "2",
+        "--answer.rows",
+        "8",
+        "--model.dtype",
+        "fp32",
+    )
+    succeed(
+        "--config",
+        "chat_smollm2.yaml",
+        "--name",
+        "chat",
+        "--task.path",
+        data,
+        "--runs_folder",
+        tmp_path,
+        *few,
+    )
     assert (tmp_path / "chat" / "adapter_padded" / "adapter_config.json").exists()
     assert "SFTTrainer" in succeed("--show", tmp_path / "chat", "--for", "trl")

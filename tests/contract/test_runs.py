@@ -1,4 +1,5 @@
-"""A run: all stages by one command or each alone, its folder's files, and the same command again."""
+"""A run: all stages by one command or each alone, its folder's files, and the same command
+again."""
 
 import json
 import shutil
@@ -27,19 +28,42 @@ from tests.contract.readers import (
 from tests.helpers.tiny import MEASURED
 
 FILES = (
-    "config.yaml", "search/trajectory.parquet", "search/metrics.jsonl", "ranks.json", "adapter/adapter_config.json",
-    "adapter/adapter_model.safetensors", "adapter/README.md", "lora_config/adapter_config.json", "metrics.json",
-    "predictions.csv", "report.html", "log.txt",
-)  # fmt: skip
+    "config.yaml",
+    "search/trajectory.parquet",
+    "search/metrics.jsonl",
+    "ranks.json",
+    "adapter/adapter_config.json",
+    "adapter/adapter_model.safetensors",
+    "adapter/README.md",
+    "lora_config/adapter_config.json",
+    "metrics.json",
+    "predictions.csv",
+    "report.html",
+    "log.txt",
+)
 NUMBERS = ("step", "train_loss", "val_loss", "implicit_to_direct", "cosine", "seconds")
 RESULT = (
-    "method", "task", "metrics", "loss", "log_loss", "lora_parameters", "trainable_parameters", "seed", "seconds",
-    "steps", "peak_memory_mib", "versions",
-)  # fmt: skip
+    "method",
+    "task",
+    "metrics",
+    "loss",
+    "log_loss",
+    "lora_parameters",
+    "trainable_parameters",
+    "seed",
+    "seconds",
+    "steps",
+    "peak_memory_mib",
+    "versions",
+)
 
 
-@pytest.mark.parametrize(("kind", "more"), [("bert", ()), ("mixtral", ()), EXPORTED["llama at one scale"]])
-def test_one_command_leaves_the_files_that_are_promised(finished: Finished, kind: str, more: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("kind", "more"), [("bert", ()), ("mixtral", ()), EXPORTED["llama at one scale"]]
+)
+def test_one_command_leaves_the_files_that_are_promised(
+    finished: Finished, kind: str, more: tuple[str, ...]
+) -> None:
     folder = finished(*more, kind=kind)
     for name in FILES:
         assert (folder / name).stat().st_size > 0, name
@@ -55,13 +79,16 @@ def test_one_command_leaves_the_files_that_are_promised(finished: Finished, kind
     assert result["steps"] == {"search": 6, "retrain": 4}
     weights = adapter_weights(folder / "adapter")
     assert ranks_in(weights) == kept_ranks(folder)
-    assert result["lora_parameters"] == sum(value.numel() for name, value in weights.items() if ".lora_" in name)
+    assert result["lora_parameters"] == sum(
+        value.numel() for name, value in weights.items() if ".lora_" in name
+    )
     assert result["trainable_parameters"] == sum(value.numel() for value in weights.values())
 
 
 def test_the_result_is_that_of_the_adapter_in_plain_peft(finished: Finished) -> None:
     folder = finished()
-    result, rows = read(folder / "metrics.json"), pd.read_csv(folder / "predictions.csv")
+    result = read(folder / "metrics.json")
+    rows = pd.read_csv(folder / "predictions.csv")
     model = loaded(folder / "adapter")
     assert predicted_by(model, folder)
     logits = logits_of(model, batch_of(folder / "adapter", *rows["sentence"]))
@@ -73,7 +100,9 @@ def test_the_result_is_that_of_the_adapter_in_plain_peft(finished: Finished) -> 
     assert result["log_loss"] == pytest.approx(losses["loss"].sum() / losses["weight"].sum())
 
 
-def test_the_search_alone_stops_at_ranks_and_all_goes_on_from_there(tiny: Tiny, folder: Path) -> None:
+def test_the_search_alone_stops_at_ranks_and_all_goes_on_from_there(
+    tiny: Tiny, folder: Path
+) -> None:
     succeed(*tiny("--stage", "search"))
     assert (folder / "ranks.json").exists()
     assert (folder / "lora_config" / "adapter_config.json").exists()
@@ -83,15 +112,19 @@ def test_the_search_alone_stops_at_ranks_and_all_goes_on_from_there(tiny: Tiny, 
     searched = {name: (folder / name).read_bytes() for name in names}
     succeed(*tiny())
     assert (folder / "metrics.json").exists()
-    assert {name: (folder / name).read_bytes() for name in names} == searched, "the search is not made again"
+    assert {name: (folder / name).read_bytes() for name in names} == searched, (
+        "the search is not made again"
+    )
 
 
 def test_the_retraining_alone_obeys_a_ranks_json_written_by_hand(tiny: Tiny, folder: Path) -> None:
-    """A name and a rank for each layer are enough: rank 0, more than k, and a layer that no search would name."""
+    """A name and a rank for each layer are enough: rank 0, more than k, and a layer that no search
+    would name."""
     wanted = {
-        "bert.encoder.layer.0.attention.self.query": 0, "bert.encoder.layer.0.attention.self.value": 1,
+        "bert.encoder.layer.0.attention.self.query": 0,
+        "bert.encoder.layer.0.attention.self.value": 1,
         "bert.encoder.layer.1.output.dense": 7,
-    }  # fmt: skip
+    }
     folder.mkdir(parents=True)
     layers = [{"name": name, "rank": rank} for name, rank in wanted.items()]
     (folder / "ranks.json").write_text(json.dumps({"layers": layers}))
@@ -107,7 +140,9 @@ def test_the_retraining_alone_obeys_a_ranks_json_written_by_hand(tiny: Tiny, fol
     assert found == kept
 
 
-def test_the_report_alone_draws_the_page_again_and_touches_no_result(tiny: Tiny, done: Path) -> None:
+def test_the_report_alone_draws_the_page_again_and_touches_no_result(
+    tiny: Tiny, done: Path
+) -> None:
     (done / "report.html").unlink()
     before = outcome(done)
     succeed(*tiny("--stage", "report"))
@@ -117,22 +152,29 @@ def test_the_report_alone_draws_the_page_again_and_touches_no_result(tiny: Tiny,
 def test_the_config_of_the_folder_repeats_the_run(finished: Finished, tmp_path: Path) -> None:
     first = finished()
     succeed("--config", first / "config.yaml", "--runs_folder", tmp_path)
-    one, other = outcome(first), outcome(tmp_path / "tiny")
+    one = outcome(first)
+    other = outcome(tmp_path / "tiny")
     for name in ("ranks.json", "search/trajectory.parquet", "adapter/adapter_model.safetensors"):
         assert other[name] == one[name], name
     assert other["metrics.json"]["metrics"] == one["metrics.json"]["metrics"]
 
 
-def test_the_same_command_on_a_finished_run_changes_nothing(tiny: Tiny, done: Path, folder: Path) -> None:
+def test_the_same_command_on_a_finished_run_changes_nothing(
+    tiny: Tiny, done: Path, folder: Path
+) -> None:
     before = everything(folder)
     assert "accuracy" in succeed(*tiny(*MEASURED))
     shown = succeed("--show", folder)
-    assert all(word in shown for word in ("accuracy", "ranks (threshold", str(folder / "report.html")))
+    assert all(
+        word in shown for word in ("accuracy", "ranks (threshold", str(folder / "report.html"))
+    )
     assert everything(folder) == before
     assert str(folder.parent.parent) in refused("--show", folder.parent.parent)
 
 
-def test_a_run_is_its_folder_wherever_it_lies(finished: Finished, tiny: Tiny, tmp_path: Path) -> None:
+def test_a_run_is_its_folder_wherever_it_lies(
+    finished: Finished, tiny: Tiny, tmp_path: Path
+) -> None:
     """A copied run resumes, and shows itself, where it lies now; its config.yaml names no place."""
     shutil.copytree(finished(), moved := tmp_path / "elsewhere" / "copied")
     settings = read(moved / "config.yaml")

@@ -1,4 +1,5 @@
-"""--stage verdict: pairs of trainings at learned and shuffled ranks, until the loss decides or the time is over."""
+"""--stage verdict: pairs of trainings at learned and shuffled ranks, until the loss decides or the
+time is over."""
 
 import shutil
 from pathlib import Path
@@ -11,9 +12,17 @@ from tests.contract.readers import read
 from tests.helpers.tiny import MEASURED
 
 FEW = (
-    "--task.train_rows", "64", "--task.evaluation_rows", "16", "--retrain.max_steps", "2", "--verdict.pairs", "8",
-    "--verdict.rows", "16",
-)  # fmt: skip
+    "--task.train_rows",
+    "64",
+    "--task.evaluation_rows",
+    "16",
+    "--retrain.max_steps",
+    "2",
+    "--verdict.pairs",
+    "8",
+    "--verdict.rows",
+    "16",
+)
 
 
 @pytest.fixture
@@ -41,10 +50,14 @@ def test_the_same_command_again_trains_nothing(tiny: Tiny, judged: Path, folder:
     before = {path: path.stat().st_mtime_ns for path in folder.glob("verdict/**/metrics.json")}
     assert len(before) >= 16
     succeed(*tiny(*MEASURED, *FEW, "--stage", "verdict"))
-    assert {path: path.stat().st_mtime_ns for path in folder.glob("verdict/**/metrics.json")} == before
+    assert {
+        path: path.stat().st_mtime_ns for path in folder.glob("verdict/**/metrics.json")
+    } == before
 
 
-def test_a_verdict_whose_time_is_over_ends_with_the_pairs_that_are_trained(tiny: Tiny, folder: Path) -> None:
+def test_a_verdict_whose_time_is_over_ends_with_the_pairs_that_are_trained(
+    tiny: Tiny, folder: Path
+) -> None:
     for pairs in (1, 2):
         succeed(*tiny(*MEASURED, *FEW, "--stage", "verdict", "--verdict.minutes", "0.001"))
         found = read(folder / "verdict.json")

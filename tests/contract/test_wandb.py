@@ -1,4 +1,5 @@
-"""wandb: alpha trajectories, losses, rank map and tables; offline without a key; it never stops a run."""
+"""wandb: alpha trajectories, losses, rank map and tables; offline without a key; it never stops a
+run."""
 
 import json
 import os
@@ -18,14 +19,23 @@ from tests.contract.conftest import Tiny
 from tests.contract.program import Fork, refused, succeed
 from tests.contract.readers import read
 
-BLOCK, HEAD = 32768, 7
-FULL, LAST = 1, 4
+BLOCK = 32768
+HEAD = 7
+FULL = 1
+LAST = 4
 OFFLINE = ("--tracking.wandb", "offline")
-SEARCH = {"search/train_loss", "search/val_loss", "search/implicit_to_direct", "search/cosine", "search/seconds"}
+SEARCH = {
+    "search/train_loss",
+    "search/val_loss",
+    "search/implicit_to_direct",
+    "search/cosine",
+    "search/seconds",
+}
 
 
 class OfflineRun:
-    """All records of the one offline run under `folder`/wandb: a LevelDB log of wandb's own protobuf records."""
+    """All records of the one offline run under `folder`/wandb: a LevelDB log of wandb's own
+    protobuf records."""
 
     def __init__(self, folder: Path) -> None:
         (self.root,) = folder.glob("wandb/offline-run-*")
@@ -38,7 +48,11 @@ class OfflineRun:
 
     def of_kind(self, kind: str) -> list[Any]:
         """The records of a kind: "run" (name, group), "history" (logged values), "exit"."""
-        return [getattr(record, kind) for record in self.records if record.WhichOneof("record_type") == kind]
+        return [
+            getattr(record, kind)
+            for record in self.records
+            if record.WhichOneof("record_type") == kind
+        ]
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -67,16 +81,18 @@ def values_of(items: Any) -> dict[str, Any]:
 
 
 def parts(content: bytes) -> Iterator[bytes]:
-    """The records of a LevelDB log after wandb's own head, in chunks with checksum, length and kind of which a block
-    holds whole ones; wandb may still be writing the last."""
+    """The records of a LevelDB log after wandb's own head, in chunks with checksum, length and kind
+    of which a block holds whole ones; wandb may still be writing the last."""
     assert content[:4] == b":W&B"
-    at, held = HEAD, b""
+    at = HEAD
+    held = b""
     while at + HEAD <= len(content):
         room = BLOCK - at % BLOCK
         if room < HEAD:
             at += room
             continue
-        length, kind = int.from_bytes(content[at + 4 : at + 6], "little"), content[at + 6]
+        length = int.from_bytes(content[at + 4 : at + 6], "little")
+        kind = content[at + 6]
         if at + HEAD + length > len(content):
             return
         held += content[at + HEAD : at + HEAD + length]
@@ -108,7 +124,8 @@ def _without_a_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def ended(folder: Path) -> OfflineRun:
-    """The run once wandb's own process has written its end, which may be a moment after the command's."""
+    """The run once wandb's own process has written its end, which may be a moment after the
+    command's."""
     end = time.monotonic() + 60
     while (run := OfflineRun(folder)).exit_code is None:
         assert time.monotonic() < end, "wandb did not write its last records"
@@ -120,7 +137,8 @@ def test_without_a_key_all_that_is_promised_is_kept_offline(tiny: Tiny, folder: 
     succeed(*tiny("--answer.rows", "1000", "--tracking.wandb", "auto"))
     run = ended(folder)
     assert run.exit_code == 0
-    record, result = read(folder / "ranks.json"), read(folder / "metrics.json")
+    record = read(folder / "ranks.json")
+    result = read(folder / "metrics.json")
     points = [values for values in run.history if "search/train_loss" in values]
     assert [values["search/step"] for values in points] == [2, 4, 6]
     assert all(values.keys() >= SEARCH for values in points)
@@ -131,16 +149,22 @@ def test_without_a_key_all_that_is_promised_is_kept_offline(tiny: Tiny, folder: 
     keys = {key for values in run.history for key in values}
     assert any("trajectories/" in key for key in keys)
     assert any(key.startswith("retrain/") for key in keys)
-    assert any(values.get("eval/accuracy") == result["metrics"]["accuracy"] for values in run.history)
+    assert any(
+        values.get("eval/accuracy") == result["metrics"]["accuracy"] for values in run.history
+    )
     assert {"answer/curve", "answer/shares"} <= keys
 
 
-def test_online_without_a_key_is_refused_before_anything_is_written(tiny: Tiny, tmp_path: Path) -> None:
+def test_online_without_a_key_is_refused_before_anything_is_written(
+    tiny: Tiny, tmp_path: Path
+) -> None:
     assert "--tracking.wandb" in refused(*tiny("--tracking.wandb", "online"))
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_run_that_was_stopped_is_not_shown_as_finished(tiny: Tiny, folder: Path, tmp_path: Path) -> None:
+def test_a_run_that_was_stopped_is_not_shown_as_finished(
+    tiny: Tiny, folder: Path, tmp_path: Path
+) -> None:
     argv = tiny("--search.steps", "100000", "--search.patience", "0", *OFFLINE)
     process = Fork(argv, tmp_path / "out.txt", lambda: os.environ.pop("WANDB_MODE", None))
     process.wait_for((folder / "search" / "metrics.jsonl").exists)
@@ -149,7 +173,17 @@ def test_a_run_that_was_stopped_is_not_shown_as_finished(tiny: Tiny, folder: Pat
 
 
 def test_a_study_is_a_group_with_a_table_of_its_own(tiny: Tiny, folder: Path) -> None:
-    succeed(*tiny("--method", "lora", "--retrain.max_steps", "1", "--study.axes", "{seed: [0, 1]}", *OFFLINE))
+    succeed(
+        *tiny(
+            "--method",
+            "lora",
+            "--retrain.max_steps",
+            "1",
+            "--study.axes",
+            "{seed: [0, 1]}",
+            *OFFLINE,
+        )
+    )
     run = ended(folder)
     (table,) = (values["study/results"] for values in run.history if "study/results" in values)
     assert len(json.loads(run.media(table).read_text())["data"]) == 2
@@ -159,7 +193,9 @@ def test_a_study_is_a_group_with_a_table_of_its_own(tiny: Tiny, folder: Path) ->
 
 
 @pytest.mark.parametrize("what", ["init", "Run.log"])
-def test_a_wandb_that_fails_stops_no_run(tiny: Tiny, folder: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+def test_a_wandb_that_fails_stops_no_run(
+    tiny: Tiny, folder: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
     def fails(*_: Any, **__: Any) -> None:
         raise BrokenPipeError("broken")
 
@@ -169,11 +205,15 @@ def test_a_wandb_that_fails_stops_no_run(tiny: Tiny, folder: Path, monkeypatch: 
 
 
 @pytest.mark.soak
-def test_a_run_whose_wandb_process_is_killed_ends_well(tiny: Tiny, folder: Path, tmp_path: Path) -> None:
+def test_a_run_whose_wandb_process_is_killed_ends_well(
+    tiny: Tiny, folder: Path, tmp_path: Path
+) -> None:
     argv = tiny("--search.steps", "60", "--search.patience", "0", *OFFLINE)
     process = Fork(argv, tmp_path / "out.txt", lambda: os.environ.pop("WANDB_MODE", None))
     process.wait_for((folder / "search" / "metrics.jsonl").exists)
-    services = [one for one in psutil.Process(process.pid).children() if "wandb" in " ".join(one.cmdline())]
+    services = [
+        one for one in psutil.Process(process.pid).children() if "wandb" in " ".join(one.cmdline())
+    ]
     assert services, "wandb has a process of its own"
     for service in services:
         service.kill()
@@ -182,7 +222,9 @@ def test_a_run_whose_wandb_process_is_killed_ends_well(tiny: Tiny, folder: Path,
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("answers", [False, True], ids=["nobody listens", "takes calls and never answers"])
+@pytest.mark.parametrize(
+    "answers", [False, True], ids=["nobody listens", "takes calls and never answers"]
+)
 def test_a_run_that_cannot_reach_wandb_is_kept_offline(
     tiny: Tiny, folder: Path, tmp_path: Path, answers: bool
 ) -> None:

@@ -19,8 +19,13 @@ from tests.helpers.tiny import tiny_arguments
 
 pytestmark = [pytest.mark.trains, pytest.mark.usefixtures("quick_figures")]
 OWN = (
-    "from autolora.configs import search\nfrom autolora.problems.hypergradients import Darts\n\n\n"
-    "class Mine(Darts):\n    def __init__(self, eta):\n        super().__init__(search.Darts(eta=eta))\n"
+    "from autolora.configs import search\n"
+    "from autolora.problems.hypergradients import Darts\n"
+    "\n"
+    "\n"
+    "class Mine(Darts):\n"
+    "    def __init__(self, eta):\n"
+    "        super().__init__(search.Darts(eta=eta))\n"
 )
 
 
@@ -30,16 +35,23 @@ class Probed:
     def __init__(self, root: Path, model: Path) -> None:
         (root / "mine.py").write_text(OWN)
         self.own = f"{root / 'mine.py'}:Mine"
-        self.tiny, self.words = tiny_arguments(model, root), {
-            "--stage": "probe", "--search.patience": "0", "--search.unroll_steps": "2", "--probe.steps": "[3, 99]",
-            "--probe.etas": "[0.001, betty]", "--hypergradient.type": self.own,
+        self.tiny = tiny_arguments(model, root)
+        self.words = {
+            "--stage": "probe",
+            "--search.patience": "0",
+            "--search.unroll_steps": "2",
+            "--probe.steps": "[3, 99]",
+            "--probe.etas": "[0.001, betty]",
+            "--hypergradient.type": self.own,
             "--hypergradient.options": "{eta: 0.001}",
-        }  # fmt: skip
+        }
         self.folder = RunFolder.of(parse(self.tiny).config)
         self.run({})
 
     def run(self, other: dict[str, str]) -> dict[str, Any]:
-        run_request(parse([*self.tiny, *filter(None, chain(*(self.words | other).items()))]), StopRequest())
+        run_request(
+            parse([*self.tiny, *filter(None, chain(*(self.words | other).items()))]), StopRequest()
+        )
         found: dict[str, Any] = json.loads(self.folder.probe_result.read_text())
         return found
 
@@ -52,12 +64,16 @@ def probed(tmp_path_factory: pytest.TempPathFactory, model_folder: Callable[...,
 def test_each_is_compared_with_exact_at_the_outer_steps(probed: Probed) -> None:
     rows = pd.DataFrame(json.loads(probed.folder.probe_result.read_text())["distance"])
     assert set(rows["approximation"]) == {*COMPARED, probed.own}
-    assert rows["step"].unique().tolist() == [2, 6], "the last outer steps up to 3, and in the search of 6 steps"
+    assert rows["step"].unique().tolist() == [2, 6], (
+        "the last outer steps up to 3, and in the search of 6 steps"
+    )
     by_name = rows.set_index(["approximation", "eta"]).sort_index()["cosine"]
     assert by_name["exact"].min() > 0.9999
     assert by_name["darts"].min() > 0.98
     assert by_name["first_order"].isna().all()
-    assert by_name[probed.own, "0.001"].tolist() == pytest.approx(by_name["darts", "0.001"].tolist())
+    assert by_name[probed.own, "0.001"].tolist() == pytest.approx(
+        by_name["darts", "0.001"].tolist()
+    )
 
 
 def test_the_page_shows_it(probed: Probed) -> None:
@@ -68,7 +84,9 @@ def test_the_same_command_does_nothing_and_another_setting_is_refused(probed: Pr
     before = probed.folder.probe_result.read_bytes()
     probed.run({})
     assert probed.folder.probe_result.read_bytes() == before
-    with pytest.raises(UserError, match=r"probe was made with --probe\.steps \[3, 99\], now it is \[3\]"):
+    with pytest.raises(
+        UserError, match=r"probe was made with --probe\.steps \[3, 99\], now it is \[3\]"
+    ):
         probed.run({"--probe.steps": "[3]"})
     assert probed.folder.probe_result.read_bytes() == before
 
@@ -79,7 +97,9 @@ def test_overwrite_keeps_the_old_one_and_a_study_is_probed_beside_it(probed: Pro
     assert {row["eta"] for row in found["distance"]} == {"lr"}
     assert (probed.folder.root / "probe.old-1").exists()
     probed.run(few | {"--study.axes": "{seed: [0]}"})
-    assert (probed.folder.root.parent / f"{probed.folder.root.name}-probe" / "probe" / "probe.json").exists()
+    assert (
+        probed.folder.root.parent / f"{probed.folder.root.name}-probe" / "probe" / "probe.json"
+    ).exists()
 
 
 def test_a_method_without_a_hypergradient_is_refused(probed: Probed) -> None:

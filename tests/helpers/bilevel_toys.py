@@ -1,7 +1,7 @@
 """Small bilevel problems in float64 on Betty's own Engine, and what their hypergradients must be.
 
-The expected values come from closed forms and from `torch.func` through the whole step: nothing of the code under test
-is used for them.
+The expected values come from closed forms and from `torch.func` through the whole step: nothing of
+the code under test is used for them.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +29,9 @@ Batch = dict[str, Tensor]
 
 
 class Ridge(nn.Module):
-    """|x w - y|^2 / 2n + share/2 sum_i exp(beta_i) w_i^2: linear algebra says everything about it."""
+    """|x w - y|^2 / 2n + share/2 sum_i exp(beta_i) w_i^2.
+
+    Linear algebra says everything about it."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -54,12 +56,18 @@ class LogPenalty(nn.Module):
 class LoraNet(nn.Module):
     """Two frozen layers with LoRA gated as in Eq. 2, dropout between them, cross-entropy on top."""
 
-    def __init__(self, k: int, dropout: float, inputs: int = 5, hidden: int = 7, classes: int = 3) -> None:
+    def __init__(
+        self, k: int, dropout: float, inputs: int = 5, hidden: int = 7, classes: int = 3
+    ) -> None:
         super().__init__()
         shapes = [(hidden, inputs), (classes, hidden)]
-        self.frozen = nn.ParameterList([nn.Parameter(torch.randn(s) / s[1] ** 0.5, False) for s in shapes])
+        self.frozen = nn.ParameterList(
+            [nn.Parameter(torch.randn(s) / s[1] ** 0.5, False) for s in shapes]
+        )
         # B away from zero: at B = 0 half of the mixed derivatives vanish and would go untested.
-        self.a = nn.ParameterList([nn.Parameter(torch.randn(k, s[1]) / s[1] ** 0.5) for s in shapes])
+        self.a = nn.ParameterList(
+            [nn.Parameter(torch.randn(k, s[1]) / s[1] ** 0.5) for s in shapes]
+        )
         self.b = nn.ParameterList([nn.Parameter(torch.randn(s[0], k) * 0.5) for s in shapes])
         self.dropout = nn.Dropout(dropout)
 
@@ -145,16 +153,22 @@ def equal(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def made(method: str, eta: float | str = "betty", radius: float = 0.01, terms: int = 3) -> Hypergradient:
+def made(
+    method: str, eta: float | str = "betty", radius: float = 0.01, terms: int = 3
+) -> Hypergradient:
     """An approximation of ours, with those of these settings that it reads."""
-    kind, given = BUILT_IN[method], {"eta": eta, "radius": radius, "terms": terms}
+    kind = BUILT_IN[method]
+    given = {"eta": eta, "radius": radius, "terms": terms}
     read = {key: value for key, value in given.items() if key in kind.model_fields}
-    return approximation(kind.model_construct(type=method, **read))  # also values that the program refuses
+    # also values that the program refuses
+    return approximation(kind.model_construct(type=method, **read))
 
 
 def example(name: str, **options: Any) -> Hypergradient:
     """An approximation of examples/."""
-    return approximation(OwnHypergradient(type=f"{ROOT / 'examples' / name.lower()}.py:{name}", options=options))
+    return approximation(
+        OwnHypergradient(type=f"{ROOT / 'examples' / name.lower()}.py:{name}", options=options)
+    )
 
 
 def make_toy(
@@ -185,9 +199,13 @@ def make_toy(
     schedule = scheduler(descent) if scheduler else None
     inner = ToyInner(net, trained, descent, train, shared, schedule, **config)
     ascent = torch.optim.SGD(variables.parameters(), lr=0.1)
-    outer = ToyOuter(variables, variables.parameters(), ascent, held_out, shared, hypergradient=hypergradient)
+    outer = ToyOuter(
+        variables, variables.parameters(), ascent, held_out, shared, hypergradient=hypergradient
+    )
     dependencies = {"u2l": {outer: [inner]}, "l2u": {inner: [outer]}}
-    engine = Engine(problems=[outer, inner], config=EngineConfig(strategy="cpu"), dependencies=dependencies)
+    engine = Engine(
+        problems=[outer, inner], config=EngineConfig(strategy="cpu"), dependencies=dependencies
+    )
     engine.train()
     toy = Toy(engine, inner, outer, [], [])
     for _ in range(steps):
@@ -196,10 +214,13 @@ def make_toy(
 
 
 class Endless:
-    """Makes batches for ever; if `parts` is not empty, cuts each into parts of these numbers of rows."""
+    """Makes batches for ever; if `parts` is not empty, cuts each into parts of these numbers of
+    rows."""
 
     def __init__(self, make: Callable[[], Batch], parts: Sequence[int], seed: int) -> None:
-        self.make, self.sizes, self.seed = make, list(parts), seed
+        self.make = make
+        self.sizes = list(parts)
+        self.seed = seed
 
     def __getitem__(self, number: int) -> data.Batch:
         return self.drawn(number)
@@ -212,25 +233,36 @@ class Endless:
             return data.Batch([(whole, 1.0)], seed)
         cut = {name: values.split(self.sizes) for name, values in whole.items()}
         shares = [rows / sum(self.sizes) for rows in self.sizes]
-        return data.Batch([({k: v[i] for k, v in cut.items()}, share) for i, share in enumerate(shares)], seed)
+        return data.Batch(
+            [({k: v[i] for k, v in cut.items()}, share) for i, share in enumerate(shares)], seed
+        )
 
 
 def ridge_toy(
-    method: str | Hypergradient, *, solved: bool = False, size: int = 4, share: float = 1.0, **options: Any
+    method: str | Hypergradient,
+    *,
+    solved: bool = False,
+    size: int = 4,
+    share: float = 1.0,
+    **options: Any,
 ) -> Toy:
     """Ridge regression; D_val has a tenth of the penalty, so that the direct gradient is not zero.
 
-    `solved`: w starts at the solution of the inner problem, as the implicit function theorem wants. `share` of the
-    penalty in D_tr: below zero the inner problem is not convex.
+    `solved`: w starts at the solution of the inner problem, as the implicit function theorem wants.
+    `share` of the penalty in D_tr: below zero the inner problem is not convex.
     """
     generator = torch.Generator().manual_seed(0)
-    train, validation = _regression(generator, size, share), _regression(generator, size, 0.1)
+    train = _regression(generator, size, share)
+    validation = _regression(generator, size, 0.1)
     torch.manual_seed(0)
-    net, penalty = Ridge(size), LogPenalty(size)
+    net = Ridge(size)
+    penalty = LogPenalty(size)
     if solved:
         with torch.no_grad():
             net.w.copy_(ridge_solution(train, penalty()))
-    return make_toy(net, penalty, (lambda: dict(train), lambda: dict(validation)), method, **options)
+    return make_toy(
+        net, penalty, (lambda: dict(train), lambda: dict(validation)), method, **options
+    )
 
 
 def ridge_hessian(batch: Batch, penalty: Tensor) -> Tensor:
@@ -239,21 +271,30 @@ def ridge_hessian(batch: Batch, penalty: Tensor) -> Tensor:
 
 def ridge_solution(batch: Batch, penalty: Tensor) -> Tensor:
     """w*(beta), differentiable."""
-    return torch.linalg.solve(ridge_hessian(batch, penalty), batch["x"].T @ batch["y"] / len(batch["x"]))
+    return torch.linalg.solve(
+        ridge_hessian(batch, penalty), batch["x"].T @ batch["y"] / len(batch["x"])
+    )
 
 
 def _regression(generator: torch.Generator, size: int, share: float) -> Batch:
-    x, y = torch.randn(20, size, generator=generator), torch.randn(20, generator=generator)
+    x = torch.randn(20, size, generator=generator)
+    y = torch.randn(20, generator=generator)
     return {"x": x, "y": y, "share": torch.tensor(share)}
 
 
 def lora_toy(
-    method: str | Hypergradient = "exact", *, k: int = 8, constraint: Any = "softmax", dropout: float = 0.0,
+    method: str | Hypergradient = "exact",
+    *,
+    k: int = 8,
+    constraint: Any = "softmax",
+    dropout: float = 0.0,
     **options: Any,
-) -> Toy:  # fmt: skip
-    """The two-layer LoRA net with the program's selection variables, away from their uniform start."""
+) -> Toy:
+    """The two-layer LoRA net with the program's selection variables, away from their uniform
+    start."""
     torch.manual_seed(1)
-    net, variables = LoraNet(k, dropout), SelectionVariables(2, k, constraint)
+    net = LoraNet(k, dropout)
+    variables = SelectionVariables(2, k, constraint)
     with torch.no_grad():
         variables.beta.add_(0.3 * torch.randn_like(variables.beta))
 
@@ -266,18 +307,24 @@ def lora_toy(
 Update = Callable[[list[Tensor]], list[Tensor]]
 
 
-def unrolled(toy: Toy, eta: float, update: Update = lambda gradient: gradient) -> tuple[Tensor, Tensor]:
+def unrolled(
+    toy: Toy, eta: float, update: Update = lambda gradient: gradient
+) -> tuple[Tensor, Tensor]:
     """Direct and implicit gradient of the last outer step, by `torch.func` through W'(beta).
 
-    W'(beta) has the value of the true step, and the derivative of W - eta * update(dL_tr/dW). If the true step is SGD
-    and eta its rate, W'(beta) is W - eta dL_tr/dW itself.
+    W'(beta) has the value of the true step, and the derivative of W - eta * update(dL_tr/dW). If
+    the true step is SGD and eta its rate, W'(beta) is W - eta dL_tr/dW itself.
     """
     names = [n for n, p in toy.inner.module.named_parameters() if p.requires_grad]
     before, after = (dict(zip(names, values, strict=True)) for values in (toy.before, toy.after))
 
     net = toy.inner.module
-    masks = [net.mask(level.batch) if isinstance(net, LoraNet) else None for level in (toy.inner, toy.outer)]
-    train, held_out = toy.train, toy.held_out
+    masks = [
+        net.mask(level.batch) if isinstance(net, LoraNet) else None
+        for level in (toy.inner, toy.outer)
+    ]
+    train = toy.train
+    held_out = toy.held_out
 
     def loss(weights: dict[str, Tensor], beta: Tensor, batch: Batch, mask: Tensor | None) -> Tensor:
         gates = functional_call(toy.outer.module, {"beta": beta}, ())
@@ -320,7 +367,8 @@ def cosine(one: Tensor, other: Tensor) -> float:
 
 def agree(given: Tensor, expected: Tensor, tolerance: float) -> None:
     """Same direction and same length, each to `tolerance`."""
-    given, expected = given.flatten(), expected.flatten()
+    given = given.flatten()
+    expected = expected.flatten()
     assert given.isfinite().all()
     assert 1 - cosine(given, expected) <= tolerance
     assert abs(float(given.norm() / expected.norm()) - 1) <= tolerance

@@ -1,4 +1,5 @@
-"""A model of parallel branches, each with inputs of its own, summed: where LoRA is needed is known by construction."""
+"""A model of parallel branches, each with inputs of its own, summed: where LoRA is needed is known
+by construction."""
 
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -15,7 +16,9 @@ from autolora.engine.measure.measure import Passes
 from autolora.engine.search.trajectory import to_singular_basis
 from autolora.problems.machine.compute import Compute
 
-CLASSES, WIDTH, HIDDEN = 3, 6, 5
+CLASSES = 3
+WIDTH = 6
+HIDDEN = 5
 
 
 class Branches(nn.Module):
@@ -27,7 +30,9 @@ class Branches(nn.Module):
         self.out = nn.ModuleList(nn.Linear(HIDDEN, CLASSES, bias=False) for _ in range(branches))
 
     def forward(self, x: Tensor) -> Any:
-        parts = [out(w(x[:, b])) for b, (w, out) in enumerate(zip(self.branch, self.out, strict=True))]
+        parts = [
+            out(w(x[:, b])) for b, (w, out) in enumerate(zip(self.branch, self.out, strict=True))
+        ]
         return SimpleNamespace(logits=torch.stack(parts).sum(dim=0))
 
 
@@ -35,32 +40,48 @@ def make(branches: int, k: int) -> PeftModel:
     """The model with LoRA of rank k on every branch."""
     targets = [f"branch.{b}" for b in range(branches)]
     model: Any = Branches(branches)
-    return get_peft_model(model, LoraConfig(r=k, lora_alpha=k, target_modules=targets))  # type: ignore[return-value]
+    adapted: Any = get_peft_model(model, LoraConfig(r=k, lora_alpha=k, target_modules=targets))
+    return adapted
 
 
 def rows_of(inputs: Tensor, labels: Tensor, groups: Sequence[Any] | None = None) -> Dataset:
     """Rows as `prepare` makes them; `groups` None: each of its own input."""
     groups = list(range(len(labels))) if groups is None else groups
     return Dataset.from_dict(
-        {"x": inputs.tolist(), "labels": labels.tolist(), "length": [1] * len(labels), "group": groups}
+        {
+            "x": inputs.tolist(),
+            "labels": labels.tolist(),
+            "length": [1] * len(labels),
+            "group": groups,
+        }
     )
 
 
 def collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
     """A batch of `rows_of`."""
-    return {"x": torch.tensor([row["x"] for row in rows]), "labels": torch.tensor([row["labels"] for row in rows])}
+    return {
+        "x": torch.tensor([row["x"] for row in rows]),
+        "labels": torch.tensor([row["labels"] for row in rows]),
+    }
 
 
-def passes_of(inputs: Tensor, labels: Tensor, sources: list[str] | None = None, **changes: Any) -> Passes:
+def passes_of(
+    inputs: Tensor, labels: Tensor, sources: list[str] | None = None, **changes: Any
+) -> Passes:
     """Passes over these rows as the rows of D_val."""
     data = rows_of(inputs, labels, sources)
-    fields: dict[str, Any] = {"likelihood": Categorical(), "compute": Compute(torch.device("cpu"), bf16=False)}
+    fields: dict[str, Any] = {
+        "likelihood": Categorical(),
+        "compute": Compute(torch.device("cpu"), bf16=False),
+    }
     return Passes(Rows.of(data, collate), **(fields | changes))
 
 
-def planted(branches: int, needed: tuple[int, ...], rows: int, seed: int) -> tuple[PeftModel, Tensor, Tensor]:
-    """An untrained model, inputs [rows, branches, WIDTH], and labels drawn from the model with a rank-1 change in the
-    `needed` branches. If `needed` is empty, the labels are random."""
+def planted(
+    branches: int, needed: tuple[int, ...], rows: int, seed: int
+) -> tuple[PeftModel, Tensor, Tensor]:
+    """An untrained model, inputs [rows, branches, WIDTH], and labels drawn from the model with a
+    rank-1 change in the `needed` branches. If `needed` is empty, the labels are random."""
     torch.manual_seed(seed)
     model = make(branches, k=4)
     inputs = torch.randn(rows, branches, WIDTH)
@@ -76,11 +97,12 @@ def planted(branches: int, needed: tuple[int, ...], rows: int, seed: int) -> tup
 
 
 def misled(rows: int, seed: int) -> tuple[PeftModel, Tensor, Tensor]:
-    """As `planted`, of six branches that need a rank-1 change in two, with inputs whose covariance has a condition of
-    100, and LoRA that is large where it does nothing.
+    """As `planted`, of six branches that need a rank-1 change in two, with inputs whose covariance
+    has a condition of 100, and LoRA that is large where it does nothing.
 
-    In every branch one component of LoRA reads the loudest direction of the inputs, but writes what `out` does not
-    show; another one writes what shows, but reads the quietest direction. The labels depend on neither direction."""
+    In every branch one component of LoRA reads the loudest direction of the inputs, but writes what
+    `out` does not show; another one writes what shows, but reads the quietest direction. The labels
+    depend on neither direction."""
     torch.manual_seed(seed)
     model = make(6, k=4)
     base: Any = model.get_base_model()
@@ -98,7 +120,9 @@ def misled(rows: int, seed: int) -> tuple[PeftModel, Tensor, Tensor]:
             if b in (1, 4):
                 logits += 5 * base.out[b](inputs[:, b] @ torch.outer(others[0], hidden[0]))
             branch.lora_A["default"].weight[:2] = torch.stack([loud, quiet])
-            branch.lora_B["default"].weight[:, :2] = torch.stack([8 * hidden[-1], 4 * hidden[0]], dim=1)
+            branch.lora_B["default"].weight[:, :2] = torch.stack(
+                [8 * hidden[-1], 4 * hidden[0]], dim=1
+            )
     return model, inputs, torch.distributions.Categorical(logits=logits).sample()
 
 
@@ -122,12 +146,14 @@ def gated(model: PeftModel) -> Gated:
 
 
 def gated_with_head(rows: int) -> tuple[Gated, Passes]:
-    """A searched model of three branches that has trained an output layer beside LoRA, and its rows; alone, this layer
-    was random."""
+    """A searched model of three branches that has trained an output layer beside LoRA, and its
+    rows; alone, this layer was random."""
     _, inputs, labels = planted(branches=3, needed=(1,), rows=rows, seed=4)
     targets = [f"branch.{b}" for b in range(3)]
     base: Any = Branches(3)
-    model: Any = get_peft_model(base, LoraConfig(r=4, target_modules=targets, modules_to_save=["out.0"]))
+    model: Any = get_peft_model(
+        base, LoraConfig(r=4, target_modules=targets, modules_to_save=["out.0"])
+    )
     train(model, inputs, labels, steps=40)
     heads = heads_of(model, {"out.0.weight": torch.randn(CLASSES, HIDDEN)})
     found = gated(model)

@@ -12,9 +12,18 @@ from tests.helpers.generation_toys import make_tokenizer
 from tests.helpers.markdown import blocks, text_of
 
 SPECIAL = [
-    "<|im_start|>", "<|im_end|>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
-    "<bos>", "<start_of_turn>", "<end_of_turn>", "<think>", "</think>",
-]  # fmt: skip
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|begin_of_text|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|eot_id|>",
+    "<bos>",
+    "<start_of_turn>",
+    "<end_of_turn>",
+    "<think>",
+    "</think>",
+]
 TURNS = [
     {"role": "user", "content": "Is The Mill a pub?"},
     {"role": "assistant", "content": "Yes, in the city centre."},
@@ -28,25 +37,33 @@ CHATML = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 OURS = {
-    "no system turn": "{% if messages[0]['role'] == 'system' %}{{ raise_exception('No system turn here') }}{% endif %}"
-    + CHATML,
+    "no system turn": "{% if messages[0]['role'] == 'system' %}{{ raise_exception('No "
+    "system turn here') }}{% endif %}" + CHATML,
     "stripped spaces": CHATML.replace("m['content']", "m['content'].strip()"),
-    "no prompt of its own": "{% for m in messages %}{% if m['role'] == 'user' %}Q: {{ m['content'] }} A:{% else %}"
-    " {{ m['content'] }}<|im_end|>{% endif %}{% endfor %}",
-    "marked": "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['role'] == 'assistant' %}{% generation %}"
-    "{{ m['content'] }}<|im_end|>{% endgeneration %}{% else %}{{ m['content'] }}<|im_end|>{% endif %}"
-    "{{ '\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
-    "marked without its end": "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['role'] == 'assistant' %}"
-    "{% generation %}{{ m['content'] }}{% endgeneration %}{% else %}{{ m['content'] }}{% endif %}<|im_end|>\n"
-    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+    "no prompt of its own": "{% for m in messages %}{% if m['role'] == 'user' %}Q: {{ "
+    "m['content'] }} A:{% else %} {{ m['content'] }}<|im_end|>{% "
+    "endif %}{% endfor %}",
+    "marked": "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
+    "{% if m['role'] == 'assistant' %}{% generation %}{{ m['content'] "
+    "}}<|im_end|>{% endgeneration %}{% else %}{{ m['content'] }}<|im_end|>{% endif "
+    "%}{{ '\\n' }}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n"
+    "{% endif %}",
+    "marked without its end": "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
+    "{% if m['role'] == 'assistant' %}{% generation %}{{ "
+    "m['content'] }}{% endgeneration %}{% else %}{{ m['content'] "
+    "}}{% endif %}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt "
+    "%}<|im_start|>assistant\n"
+    "{% endif %}",
 }
 """Name -> a template that shows which tokens belong to an answer."""
 SILENT = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
-    "{% if m['role'] == 'assistant' and m['content'] != 'silence' %}"
-    "{% generation %}{{ m['content'] }}<|im_end|>{% endgeneration %}{% else %}{{ m['content'] }}<|im_end|>{% endif %}"
-    "\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    "{% if m['role'] == 'assistant' and m['content'] != 'silence' %}{% generation %}{{ "
+    "m['content'] }}<|im_end|>{% endgeneration %}{% else %}{{ m['content'] }}<|im_end|>{% "
+    "endif %}\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n"
+    "{% endif %}"
 )
 """A template that marks every answer but one that is just the word silence."""
 FORGETFUL = (
@@ -57,7 +74,8 @@ FORGETFUL = (
 )
 """Takes the thoughts out of all answers but the last."""
 PARTS = CHATML.replace(
-    "{{ m['content'] }}", "{% for part in m['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}"
+    "{{ m['content'] }}",
+    "{% for part in m['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}",
 )
 """Reads a content as a list of parts, and writes nothing of one that is a text."""
 DATED = "{{ 'Today: ' + strftime_now('%d %b %Y') }}\n" + CHATML
@@ -65,7 +83,8 @@ DATED = "{{ 'Today: ' + strftime_now('%d %b %Y') }}\n" + CHATML
 
 
 def chat_tokenizer(template: str | None = CHATML, bos: str = "<bos>") -> PreTrainedTokenizerFast:
-    """Bytes and a few merges, with the special tokens of these templates; its end of text is <|endoftext|>."""
+    """Bytes and a few merges, with the special tokens of these templates; its end of text is
+    <|endoftext|>."""
     tokenizer = make_tokenizer()
     tokenizer.add_special_tokens({"additional_special_tokens": SPECIAL})
     tokenizer.bos_token = bos
@@ -97,7 +116,8 @@ def shipped(name: str) -> str | None:
 
 
 def run_card(folder: Path) -> dict[str, Any]:
-    """The variables after the Python code in folder/README.md has run, unchanged, in that folder."""
+    """The variables after the Python code in folder/README.md has run, unchanged, in that
+    folder."""
     (code,) = blocks(text_of(folder / "README.md"), "python")
     names: dict[str, Any] = {}
     with contextlib.chdir(folder):

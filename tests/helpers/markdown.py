@@ -6,7 +6,10 @@ from pathlib import Path
 
 from tests.helpers.paths import ROOT
 
-PAGES = [*sorted(ROOT.glob("docs/*.md")), *(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING"))]
+PAGES = [
+    *sorted(ROOT.glob("docs/*.md")),
+    *(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING")),
+]
 RESULTS = sorted(ROOT.glob("results/*.md"))
 """Pages of experiments; they also name keys, files and commands that stand at an earlier commit."""
 
@@ -21,7 +24,8 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def anchors(text: str) -> set[str]:
-    """The anchors of the headings, as GitHub makes them: a second heading of the same words gets -1, a third -2."""
+    """The anchors of the headings, as GitHub makes them: a second heading of the same words gets
+    -1, a third -2."""
     prose = re.sub(r"^ *```.*?^ *```", "", text, flags=re.S | re.M)
     seen: Counter[str] = Counter()
     found = set()

@@ -21,24 +21,30 @@ class Carrying(Darts):
         return {"calls": 0, "mean": None}
 
     def term(self, state: State, v: Any, inner: Any, outer: Any) -> Any:
-        calls, mean = state["calls"] + 1, state["mean"]
+        calls = state["calls"] + 1
+        mean = state["mean"]
         if calls == self.fails_at:
             raise ValueError("it is time")
         found, _ = super().term({}, v, inner, outer)
         if mean is not None:
-            found = [self.keeps * m + (1 - self.keeps) * f for m, f in zip(mean, found, strict=True)]
+            found = [
+                self.keeps * m + (1 - self.keeps) * f for m, f in zip(mean, found, strict=True)
+            ]
         return found, {"calls": calls, "mean": found}
 
 
 class Drawing(Darts):
-    """The central difference times random numbers of torch and of numpy between 0 and 2, plus both losses' gradients
-    over beta on two further batches each."""
+    """The central difference times random numbers of torch and of numpy between 0 and 2, plus both
+    losses' gradients over beta on two further batches each."""
 
     def __init__(self) -> None:
         super().__init__(search.Darts())
 
     def term(self, state: State, v: Any, inner: Any, outer: Any) -> Any:
-        found = [4 * np.random.rand() * torch.rand_like(f) * f for f in super().term(state, v, inner, outer)[0]]
+        found = [
+            4 * np.random.rand() * torch.rand_like(f) * f
+            for f in super().term(state, v, inner, outer)[0]
+        ]
         for problem in (inner, outer, inner, outer):
             more = problem.gradient(problem.draw(), outer.trained)
             found = [f + m for f, m in zip(found, more, strict=True)]

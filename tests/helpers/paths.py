@@ -4,4 +4,5 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared" / "data"
-"""Real data sets and real system outputs; tests that need a folder of it are skipped where there is none."""
+"""Real data sets and real system outputs; tests that need a folder of it are skipped where there is
+none."""

@@ -16,7 +16,8 @@ FEW = ("--task.train_rows", "20", "--task.evaluation_rows", "80", "--lora.dropou
 
 
 def with_ranks(config: RunConfig, ranks: Mapping[str, int] = RANKS) -> tuple[RunConfig, RunFolder]:
-    """`config` with its run folder, in which ranks of k = 4 lie as a search would have left them."""
+    """`config` with its run folder, in which ranks of k = 4 lie as a search would have left
+    them."""
     folder = RunFolder(Path(config.runs_folder) / str(config.name))
     folder.root.mkdir(parents=True)
     layers = [{"name": name, "rank": rank} for name, rank in ranks.items()]

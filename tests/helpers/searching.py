@@ -10,7 +10,8 @@ from autolora.engine.search.search import SearchEngine, search
 
 
 def find_ranks(run: Context) -> SearchEngine:
-    """Searches, writes ranks.json, and returns both problems as the search left them (in the singular basis)."""
+    """Searches, writes ranks.json, and returns both problems as the search left them (in the
+    singular basis)."""
     engine = search(run)
     answer(run)
     return engine

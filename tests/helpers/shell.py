@@ -9,12 +9,13 @@ QUOTED = r"""'[^']*'|"[^"]*\""""
 def commands(block: str) -> list[list[str]]:
     """The words of each command, as the shell would start it.
 
-    Variables and arrays are filled in; comments, here-documents and files that the output goes to are left out; loops
-    are not read. Raises KeyError for a variable that the block does not set.
+    Variables and arrays are filled in; comments, here-documents and files that the output goes to
+    are left out; loops are not read. Raises KeyError for a variable that the block does not set.
     """
     text = re.sub(r"<<'?(\w+)'?(.*?\n).*?^\1$", r"\2", block, flags=re.S | re.M)
     text = re.sub(rf"({QUOTED})|(?<!\S)#[^\n]*", r"\1", text.replace("\\\n", " "))
-    found, variables = list[list[str]](), dict[str, str]()
+    found = list[list[str]]()
+    variables = dict[str, str]()
     for statement in re.findall(rf"(?:{QUOTED}|[^'\"\n;|&])+", text):
         if array := re.fullmatch(r"\s*(\w+)=\((.*)\)\s*", statement, re.S):
             variables[array[1]] = array[2]

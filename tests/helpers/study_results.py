@@ -15,10 +15,21 @@ def results(seeds: int = 3) -> pd.DataFrame:
     for seed, task, method in itertools.product(range(seeds), ("sst2", "cola"), METHODS):
         level, metric = (0.8, "accuracy") if task == "sst2" else (0.3, "matthews")
         score = level + METHODS[method] + 0.001 * seed * (1 if method == "lora" else 2)
-        rows.append({
-            "seed": seed, "task": task, "method": method, "row": method, "main_metric": metric, "score": score,
-            "log_loss": 1 - score, "lora_parameters": 100 if method == "lora" else 110, "mean_rank": 2.0,
-            "seconds.search": 12.0 if method == "autolora" else None, "seconds.total": SECONDS[method] * (1 + seed),
-            "layers": None, "ranks": None,
-        })  # fmt: skip
+        rows.append(
+            {
+                "seed": seed,
+                "task": task,
+                "method": method,
+                "row": method,
+                "main_metric": metric,
+                "score": score,
+                "log_loss": 1 - score,
+                "lora_parameters": 100 if method == "lora" else 110,
+                "mean_rank": 2.0,
+                "seconds.search": 12.0 if method == "autolora" else None,
+                "seconds.total": SECONDS[method] * (1 + seed),
+                "layers": None,
+                "ranks": None,
+            }
+        )
     return pd.DataFrame(rows)

@@ -8,23 +8,44 @@ import torch
 from torch import nn
 
 HOOKS = (
-    "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "_forward_hooks_with_kwargs",
-    "_forward_pre_hooks_with_kwargs", "_state_dict_hooks", "_load_state_dict_pre_hooks",
-)  # fmt: skip
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_pre_hooks_with_kwargs",
+    "_state_dict_hooks",
+    "_load_state_dict_pre_hooks",
+)
 
 
 def seen(model: nn.Module) -> dict[str, Any]:
-    """Modules, attributes, hooks, modes, configuration; of every tensor its object, place, dtype, flags and bytes."""
+    """Modules, attributes, hooks, modes, configuration; of every tensor its object, place, dtype,
+    flags and bytes."""
     config = getattr(model, "config", None)
     return {
-        "modules": [(name, id(module), type(module), module.training) for name, module in model.named_modules()],
+        "modules": [
+            (name, id(module), type(module), module.training)
+            for name, module in model.named_modules()
+        ],
         "attributes": [(name, sorted(vars(module))) for name, module in model.named_modules()],
-        "hooks": [(name, [list((vars(module)[kind] or {}).values()) for kind in HOOKS if kind in vars(module)])
-                  for name, module in model.named_modules()],
+        "hooks": [
+            (
+                name,
+                [
+                    list((vars(module)[kind] or {}).values())
+                    for kind in HOOKS
+                    if kind in vars(module)
+                ],
+            )
+            for name, module in model.named_modules()
+        ],
         "forward": [id(vars(module).get("forward")) for module in model.modules()],
         "config": None if config is None else config.to_dict(),
-        "tensors": {name: _of_tensor(p) for name, p in (*model.named_parameters(), *model.named_buffers())},
-    }  # fmt: skip
+        "tensors": {
+            name: _of_tensor(p) for name, p in (*model.named_parameters(), *model.named_buffers())
+        },
+    }
 
 
 def _of_tensor(tensor: torch.Tensor) -> tuple[Any, ...]:

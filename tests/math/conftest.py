@@ -10,8 +10,11 @@ from autolora.engine.search.search import SearchEngine, build_search
 
 
 @pytest.fixture
-def new_run(tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]) -> Callable[..., Context]:
-    """new_run("--search.steps", "4", kind="gpt2"): a run with these settings; `stop`: its StopRequest."""
+def new_run(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+) -> Callable[..., Context]:
+    """new_run("--search.steps", "4", kind="gpt2"): a run with these settings; `stop`: its
+    StopRequest."""
     return lambda *arguments, stop=None, **model: run_of(tiny_config(*arguments, **model), stop)
 
 

@@ -1,4 +1,5 @@
-"""AdaLoRA (Zhang et al., ICLR 2023, arXiv 2303.10512) in PEFT's version, with a schedule for the run's steps."""
+"""AdaLoRA (Zhang et al., ICLR 2023, arXiv 2303.10512) in PEFT's version, with a schedule for the
+run's steps."""
 
 import math
 from typing import Any
@@ -18,31 +19,44 @@ from autolora.problems.models.load import BaseModel
 
 
 def schedule(steps: int) -> dict[str, Any]:
-    """PEFT's schedule in optimiser steps. As in AdaLoRA's GLUE runs, the ranks stay fixed in the first 1/8 of the
-    steps and in the last 1/2.
+    """PEFT's schedule in optimiser steps. As in AdaLoRA's GLUE runs, the ranks stay fixed in the
+    first 1/8 of the steps and in the last 1/2.
 
-    At least two steps come before the allocation: while the singular values are still 0, every importance is 0, too.
+    At least two steps come before the allocation: while the singular values are still 0, every
+    importance is 0, too.
     """
-    return {"total_step": steps, "tinit": max(2, steps // 8), "tfinal": steps // 2, "deltaT": max(1, steps // 500)}
+    return {
+        "total_step": steps,
+        "tinit": max(2, steps // 8),
+        "tfinal": steps // 2,
+        "deltaT": max(1, steps // 500),
+    }
 
 
 def initial_rank(rank: int) -> int:
-    """The rank before an allocation that leaves `rank` on average: 1.5 times as much, as in AdaLoRA's experiments."""
+    """The rank before an allocation that leaves `rank` on average: 1.5 times as much, as in
+    AdaLoRA's experiments."""
     return math.ceil(1.5 * rank)
 
 
 def prepare(base: BaseModel, run: Context) -> Prepared:
-    """LoRA as B E A, with orthogonal A and B, at the initial rank; the callback drops the least important values in E
-    during the training. B (E A) is then plain LoRA."""
-    config, lora = run.adapted, run.adapted.lora
-    like, rank = lora_config(lora, run.task.peft_type, base.trained_whole), initial_rank(lora.r)
+    """LoRA as B E A, with orthogonal A and B, at the initial rank; the callback drops the least
+    important values in E during the training. B (E A) is then plain LoRA."""
+    config = run.adapted
+    lora = run.adapted.lora
+    like = lora_config(lora, run.task.peft_type, base.trained_whole)
+    rank = initial_rank(lora.r)
     settings = AdaLoraConfig(
-        init_r=rank, target_r=lora.r, target_modules=lora_layers_of(base.model, lora), task_type=like.task_type,
-        modules_to_save=like.modules_to_save, lora_dropout=like.lora_dropout,
+        init_r=rank,
+        target_r=lora.r,
+        target_modules=lora_layers_of(base.model, lora),
+        task_type=like.task_type,
+        modules_to_save=like.modules_to_save,
+        lora_dropout=like.lora_dropout,
         # PEFT still divides lora_alpha by the initial rank after it has reduced the ranks.
         lora_alpha=alpha_of(config, rank, lora.k, rank),  # type: ignore[arg-type]
         **schedule(100),  # PEFT asks for one here; Allocate gives that of the training's steps
-    )  # fmt: skip
+    )
     model = attach(base.model, settings)
     return Prepared(model, callbacks=[Allocate(model)], finish=lambda: _plain(model, run))
 
@@ -52,14 +66,17 @@ def _plain(model: PeftModel, run: Context) -> Prepared:
     updates = {}
     for name, found in lora_layers(model).items():
         layer: Any = found
-        # Boolean [r]: the components that are left. After every step the allocation sets E of the others to 0.
+        # Boolean [r]: the components that are left. After every step the allocation sets E of the
+        # others to 0.
         kept = (layer.lora_E[ADAPTER] != 0).flatten()
         # PEFT's own forward pass divides by ranknum + 1e-5.
         scale = layer.scaling[ADAPTER] / (layer.ranknum[ADAPTER] + 1e-5)
         a = (layer.lora_A[ADAPTER] * layer.lora_E[ADAPTER])[kept]
         updates[name] = a, layer.lora_B[ADAPTER][:, kept] * scale
     left = {name: len(a) for name, (a, _) in updates.items()}
-    return as_plain_lora(model, record_of(left, run.adapted.lora.k, run.config.method), updates, run)
+    return as_plain_lora(
+        model, record_of(left, run.adapted.lora.k, run.config.method), updates, run
+    )
 
 
 class Allocate(TrainerCallback):
@@ -75,5 +92,6 @@ class Allocate(TrainerCallback):
             setattr(self.settings, name, value)
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Trainer calls this between optimizer.step() and zero_grad(), and counts the step only after it."""
+        """Trainer calls this between optimizer.step() and zero_grad(), and counts the step only
+        after it."""
         self.tuner.update_and_allocate(state.global_step + 1)

@@ -1,10 +1,11 @@
 """Houlsby's bottleneck adapters (ICML 2019, arXiv 1902.00751) for BERT and RoBERTa.
 
-    x <- x + up(gelu(down(x)))   after the attention's and the feed-forward's projection, before the residual sum
+    x <- x + up(gelu(down(x)))   after the attention's and the feed-forward's projection, before the
+    residual sum
 
-Each block gets two. As in the paper, the bottlenecks, the blocks' layer norms and the task head are trained. Forward
-hooks insert the bottlenecks; no layer of the model is rewritten. (The package `adapters` would need transformers
-below 5.)
+Each block gets two. As in the paper, the bottlenecks, the blocks' layer norms and the task head are
+trained. Forward hooks insert the bottlenecks; no layer of the model is rewritten. (The package
+`adapters` would need transformers below 5.)
 """
 
 import json
@@ -45,35 +46,48 @@ class Bottleneck(nn.Module):
 
 
 def prepare(base: BaseModel, run: Context) -> Prepared:
-    """Two bottlenecks in each block of a frozen model. adapter/ gets the trained parameters, with what `load` needs to
-    place them, and config.json. Raises UserError as `insert` does."""
+    """Two bottlenecks in each block of a frozen model. adapter/ gets the trained parameters, with
+    what `load` needs to place them, and config.json. Raises UserError as `insert` does."""
     assert isinstance(run.config, schema.Adapter)
-    head, width = sorted({*base.trained_whole, *HEADS}), run.config.adapter.bottleneck
+    head = sorted({*base.trained_whole, *HEADS})
+    width = run.config.adapter.bottleneck
     insert(base.model, width, head)
-    settings = {"bottleneck": str(width), "head": json.dumps(head), "base_model": run.config.model.name}
+    settings = {
+        "bottleneck": str(width),
+        "head": json.dumps(head),
+        "base_model": run.config.model.name,
+    }
     return Prepared(base.model, save=lambda: _save(base.model, run, settings))
 
 
 def _save(model: PreTrainedModel, run: Context, settings: dict[str, str]) -> None:
     folder = run.folder.adapter
     folder.mkdir(parents=True, exist_ok=True)
-    trained = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad}
+    trained = {
+        name: p.detach().cpu().contiguous()
+        for name, p in model.named_parameters()
+        if p.requires_grad
+    }
     model.config.save_pretrained(str(folder))
     save_tokenizer(run.tokenizer, folder)
     save_file(trained, folder / WEIGHTS, metadata={"format": "pt"} | settings)
 
 
 def insert(model: PreTrainedModel, bottleneck: int, head: Sequence[str]) -> None:
-    """Puts two bottlenecks into each block and freezes the rest, except layer norms and `head` (names or endings).
+    """Puts two bottlenecks into each block and freezes the rest, except layer norms and `head`
+    (names or endings).
 
     Raises UserError for a model without blocks like BERT's.
     """
     model.requires_grad_(False)
-    # BertSelfOutput and BertOutput of each block: projection, dropout, layer norm of the residual sum.
+    # BertSelfOutput and BertOutput of each block: projection, dropout, layer norm of the residual
+    # sum.
     parts = [module for name, module in model.named_modules() if name.endswith(".output")]
     outputs: list[Any] = [module for module in parts if hasattr(module, "LayerNorm")]
     if not outputs:
-        raise UserError(f"--method: adapter needs blocks like BERT's, which {model.config.model_type} has not")
+        raise UserError(
+            f"--method: adapter needs blocks like BERT's, which {model.config.model_type} has not"
+        )
     for output in outputs:
         inner = Bottleneck(output.dense.out_features, bottleneck)
         output.add_module("bottleneck", inner)

@@ -1,5 +1,5 @@
-"""EVA (Paischer et al., arXiv 2410.07170) in PEFT's version: the principal components of each layer's inputs, over
-the training rows, give the ranks and A."""
+"""EVA (Paischer et al., arXiv 2410.07170) in PEFT's version: the principal components of each
+layer's inputs, over the training rows, give the ranks and A."""
 
 import time
 from dataclasses import replace
@@ -23,11 +23,13 @@ from autolora.problems.tasks.chat import Conversations
 
 @torch.no_grad()
 def prepare(base: BaseModel, run: Context) -> Prepared:
-    """Plain LoRA at the ranks that explain most of the variance of the layers' inputs; A starts as their principal
-    components, B as 0."""
+    """Plain LoRA at the ranks that explain most of the variance of the layers' inputs; A starts as
+    their principal components, B as 0."""
     began = time.perf_counter()
     found = run.processes.of_first(lambda: _components(base, run))
-    record = record_of({name: len(a) for name, a in found.items()}, run.adapted.lora.k, run.config.method)
+    record = record_of(
+        {name: len(a) for name, a in found.items()}, run.adapted.lora.k, run.config.method
+    )
     prepared = lora_at(record, base, run)
     model: Any = prepared.model
     for name, layer in lora_layers(model).items():
@@ -36,27 +38,43 @@ def prepare(base: BaseModel, run: Context) -> Prepared:
 
 
 def _components(base: BaseModel, run: Context) -> dict[str, Tensor]:
-    """Layer -> the rows of its A [rank, inputs], which are principal components; no rows for a layer of rank 0."""
-    lora, size, data = run.adapted.lora, run.config.retrain.batch_size, run.data
+    """Layer -> the rows of its A [rank, inputs], which are principal components; no rows for a
+    layer of rank 0."""
+    lora = run.adapted.lora
+    size = run.config.retrain.batch_size
+    data = run.data
     layers = lora_layers_of(base.model, lora)
     settings = lora_config(
-        lora, run.task.peft_type, base.trained_whole, r=lora.r, target_modules=layers, init_lora_weights="eva",
+        lora,
+        run.task.peft_type,
+        base.trained_whole,
+        r=lora.r,
+        target_modules=layers,
+        init_lora_weights="eva",
         eva_config=EvaConfig(rho=lora.rho),
-    )  # fmt: skip
+    )
     rows: Any = data.train
     batches = epoch_batches(rows["length"], size, run.config.seed, 0, short_last=True)
 
     def collate(examples: list[dict[str, Any]]) -> dict[str, Tensor]:
-        """PEFT leaves out padding and, where labels are given, what has none: the prompt. Those of classes are none of
-        tokens."""
+        """PEFT leaves out padding and, where labels are given, what has none: the prompt. Those of
+        classes are none of tokens."""
         batch = data.collate(examples)
-        return {name: batch[name] for name in batch if name != "labels" or isinstance(run.task, Conversations)}
+        return {
+            name: batch[name]
+            for name in batch
+            if name != "labels" or isinstance(run.task, Conversations)
+        }
 
     model: Any = base.model
-    if run.compute.device.type != "mps" and run.config.model.dtype != "nf4":  # PEFT needs fp64; 4 bits lie there
+    # PEFT needs fp64; 4 bits lie there
+    if run.compute.device.type != "mps" and run.config.model.dtype != "nf4":
         model.to(run.compute.device)
     found = get_eva_state_dict(
-        model, DataLoader(rows, batch_sampler=batches, collate_fn=collate), settings,
-        gather_distributed_inputs=False, show_progress_bar=False,
-    )  # fmt: skip
+        model,
+        DataLoader(rows, batch_sampler=batches, collate_fn=collate),
+        settings,
+        gather_distributed_inputs=False,
+        show_progress_bar=False,
+    )
     return {name: found[name].cpu() for name in layers}

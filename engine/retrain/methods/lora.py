@@ -1,4 +1,5 @@
-"""Plain PEFT LoRA at given ranks: learned by a search, chosen by trials, the same everywhere, shuffled, or random."""
+"""Plain PEFT LoRA at given ranks: learned by a search, chosen by trials, the same everywhere,
+shuffled, or random."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -44,7 +45,8 @@ def at_ranks(source: Source) -> Method:
 
 
 def of_the_run(model: PreTrainedModel, run: Context) -> RankRecord:
-    """The ranks in the run's own ranks.json, which a search or trials chose, or someone wrote by hand."""
+    """The ranks in the run's own ranks.json, which a search or trials chose, or someone wrote by
+    hand."""
     return _read(run.folder.ranks, model)
 
 
@@ -60,18 +62,22 @@ def of_another(model: PreTrainedModel, run: Context) -> RankRecord:
 
 
 def shuffled(model: PreTrainedModel, run: Context) -> RankRecord:
-    """A control for whether it matters which layer has which rank: the ranks in lora.ranks_from, permuted by the seed
-    among layers of one size."""
-    return controls.shuffled(_read(ranks_from(run.config), model), layer_sizes(model), run.config.seed)
+    """A control for whether it matters which layer has which rank: the ranks in lora.ranks_from,
+    permuted by the seed among layers of one size."""
+    return controls.shuffled(
+        _read(ranks_from(run.config), model), layer_sizes(model), run.config.seed
+    )
 
 
 def random(model: PreTrainedModel, run: Context) -> RankRecord:
-    """A control for whether learned ranks beat random ones: random ranks with as many parameters as lora.ranks_from
-    has or, if that is null, as lora.budget gives."""
+    """A control for whether learned ranks beat random ones: random ranks with as many parameters as
+    lora.ranks_from has or, if that is null, as lora.budget gives."""
     lora = run.adapted.lora
     like = None if lora.ranks_from is None else _read(ranks_from(run.config), model)
     found = layer_shapes(model)
-    shapes = {name: found[name] for name in (lora_layers_of(model, lora) if like is None else like.ranks)}
+    shapes = {
+        name: found[name] for name in (lora_layers_of(model, lora) if like is None else like.ranks)
+    }
     if like is None:
         budget = parameters_of(lora.budget, [sum(shape) for shape in shapes.values()])
         return controls.random_ranks(shapes, budget, lora.k, run.config.seed)
@@ -81,13 +87,16 @@ def random(model: PreTrainedModel, run: Context) -> RankRecord:
 
 
 def layer_sizes(model: Any) -> dict[str, int]:
-    """Name -> inputs + outputs of every layer that could take LoRA: the parameters of one component."""
+    """Name -> inputs + outputs of every layer that could take LoRA: the parameters of one
+    component."""
     return {name: sum(shape) for name, shape in layer_shapes(model).items()}
 
 
 def _uniform(rank: int, model: PreTrainedModel, run: Context) -> RankRecord:
     settings = run.adapted.lora
-    return record_of(dict.fromkeys(lora_layers_of(model, settings), rank), settings.k, run.config.method)
+    return record_of(
+        dict.fromkeys(lora_layers_of(model, settings), rank), settings.k, run.config.method
+    )
 
 
 def _read(path: Path, model: PreTrainedModel) -> RankRecord:
@@ -99,15 +108,15 @@ def _read(path: Path, model: PreTrainedModel) -> RankRecord:
 
 
 def wide_lora(base: BaseModel, run: Context) -> Prepared:
-    """`base` with LoRA of rank lora.k in every layer, of which a method keeps less in the end: its ranks are unknown
-    yet."""
+    """`base` with LoRA of rank lora.k in every layer, of which a method keeps less in the end: its
+    ranks are unknown yet."""
     prepared = lora_at(_uniform(run.adapted.lora.k, base.model, run), base, run)
     return dataclasses.replace(prepared, record=None)
 
 
 def lora_at(record: RankRecord, base: BaseModel, run: Context) -> Prepared:
-    """`base` with LoRA at the ranks of a record, at the scale that `retrain.scale` names. Raises UserError if the
-    ranks do not fit the model."""
+    """`base` with LoRA at the ranks of a record, at the scale that `retrain.scale` names. Raises
+    UserError if the ranks do not fit the model."""
     ranks.check_against(record, layer_shapes(base.model), Path("--lora"))
     prepared = _attached(record, base.model, base.trained_whole, run)
     model: Any = prepared.model
@@ -119,7 +128,9 @@ def lora_at(record: RankRecord, base: BaseModel, run: Context) -> Prepared:
     return prepared
 
 
-def _attached(record: RankRecord, model: PreTrainedModel, whole: list[str], run: Context) -> Prepared:
+def _attached(
+    record: RankRecord, model: PreTrainedModel, whole: list[str], run: Context
+) -> Prepared:
     count = ranks.count_parameters(record.kept, layer_sizes(model))
     record = ranks.of_run(dataclasses.replace(record, lora_parameters=count), run.adapted)
     peft_model = attach_ranks(model, adapter_config(run.adapted, record, run.task, whole), record)
@@ -129,8 +140,9 @@ def _attached(record: RankRecord, model: PreTrainedModel, whole: list[str], run:
 
 @torch.no_grad()
 def start_in_common(model: PeftModel, seed: int) -> None:
-    """Initialises A from (seed, layer name) alone, so that A at any rank is the first rows of one matrix: trainings of
-    one seed differ in their ranks alone. The rows are distributed as PEFT draws them (Kaiming uniform)."""
+    """Initialises A from (seed, layer name) alone, so that A at any rank is the first rows of one
+    matrix: trainings of one seed differ in their ranks alone. The rows are distributed as PEFT
+    draws them (Kaiming uniform)."""
     for name, layer in lora_layers(model).items():
         a, _ = factors(layer)
         bound = a.shape[1] ** -0.5
@@ -139,14 +151,17 @@ def start_in_common(model: PeftModel, seed: int) -> None:
 
 
 def start_from(model: PeftModel, state: State, file: Path) -> None:
-    """Copies an adapter, with the scale of each layer in its B, into `model`, which then computes what it does.
+    """Copies an adapter, with the scale of each layer in its B, into `model`, which then
+    computes what it does.
 
-    Raises UserError if it has other layers, ranks or modules that are trained whole than the model."""
+    Raises UserError if it has other layers, ranks or modules that are trained whole than the
+    model."""
     own = get_peft_model_state_dict(model, save_embedding_layers=False)
     if other := _shapes(own) ^ _shapes(state):
         raise UserError(
-            f"--retrain.init: {min(other)[0]} is not the same in {file} and in this training; give --lora.ranks_from "
-            f"and --lora.modules_to_save that fit, or --retrain.init scratch"
+            f"--retrain.init: {min(other)[0]} is not the same in {file} and in this training; "
+            "give --lora.ranks_from and --lora.modules_to_save that fit, or --retrain.init "
+            "scratch"
         )
     for name, layer in lora_layers(model).items():
         state[_key(name, "B")] = state[_key(name, "B")] / layer.scaling[ADAPTER]
@@ -163,7 +178,8 @@ def _key(layer: str, factor: str) -> str:
 
 def _of_adapter(folder: Path) -> State:
     """A cut adapter, with the scales in B."""
-    config, state = LoraConfig.from_pretrained(str(folder)), load_file(folder / SAFETENSORS_WEIGHTS_NAME)
+    config = LoraConfig.from_pretrained(str(folder))
+    state = load_file(folder / SAFETENSORS_WEIGHTS_NAME)
     for key in list(state):
         pair = lora_pair(key)
         if pair is not None and pair[1] == "B":
@@ -172,10 +188,13 @@ def _of_adapter(folder: Path) -> State:
 
 
 def _searched(record: RankRecord, file: Path, run: Context) -> State:
-    """The searched components of each layer with the largest singular values, as many as `record` says, with the scale
-    of the search in B; and the head of the search."""
+    """The searched components of each layer with the largest singular values, as many as `record`
+    says, with the scale of the search in B; and the head of the search."""
     inside = (f".modules_to_save.{ADAPTER}", f".{ADAPTER}")
-    state = {key.replace(inside[0], "").replace(inside[1], ""): value for key, value in load_file(file).items()}
+    state = {
+        key.replace(inside[0], "").replace(inside[1], ""): value
+        for key, value in load_file(file).items()
+    }
     for name in [pair[0] for key in list(state) if (pair := lora_pair(key)) and pair[1] == "A"]:
         a, b = (state.pop(_key(name, factor)) for factor in "AB")
         if rank := record.ranks.get(name):
@@ -186,11 +205,14 @@ def _searched(record: RankRecord, file: Path, run: Context) -> State:
 
 @torch.no_grad()
 def as_plain_lora(
-    trained: PeftModel, record: RankRecord, updates: Mapping[str, tuple[Tensor, Tensor]], run: Context
+    trained: PeftModel,
+    record: RankRecord,
+    updates: Mapping[str, tuple[Tensor, Tensor]],
+    run: Context,
 ) -> Prepared:
-    """The base model of `trained`, with the modules that were trained whole, and plain LoRA at the ranks of `record`.
-    `updates`: layer -> A [rank, inputs] and B [outputs, rank] with the scale in them. `trained` cannot be used
-    afterwards."""
+    """The base model of `trained`, with the modules that were trained whole, and plain LoRA at the
+    ranks of `record`. `updates`: layer -> A [rank, inputs] and B [outputs, rank] with the scale in
+    them. `trained` cannot be used afterwards."""
     settings: Any = trained.peft_config[ADAPTER]
     base: Any = trained.unload()
     prepared = _attached(record, base, list(settings.modules_to_save or []), run)
@@ -203,12 +225,19 @@ def as_plain_lora(
 
 
 @torch.no_grad()
-def cut_to(model: PeftModel, bases: Mapping[str, Basis], kept: Mapping[str, int], run: Context) -> Prepared:
-    """`model` with the first components of each layer in these bases, at the ranks `kept`, as plain LoRA. `model`
-    cannot be used afterwards. Raises UserError if all ranks are 0."""
+def cut_to(
+    model: PeftModel, bases: Mapping[str, Basis], kept: Mapping[str, int], run: Context
+) -> Prepared:
+    """`model` with the first components of each layer in these bases, at the ranks `kept`, as plain
+    LoRA. `model` cannot be used afterwards. Raises UserError if all ranks are 0."""
     layers = lora_layers(model)
     _, state = cut_adapter(model, ADAPTER, bases, kept)
     updates = {}
     for name in (name for name, rank in kept.items() if rank):
-        updates[name] = state[_key(name, "A")], state[_key(name, "B")] * layers[name].scaling[ADAPTER]
-    return as_plain_lora(model, record_of(kept, run.adapted.lora.k, run.config.method), updates, run)
+        updates[name] = (
+            state[_key(name, "A")],
+            state[_key(name, "B")] * layers[name].scaling[ADAPTER],
+        )
+    return as_plain_lora(
+        model, record_of(kept, run.adapted.lora.k, run.config.method), updates, run
+    )

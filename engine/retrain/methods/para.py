@@ -1,5 +1,6 @@
-"""PARA (Kumaravelu et al., arXiv 2604.27796): train uniform LoRA, then drop all singular values below a threshold that
-all layers share. There is no search, and nothing is trained after the cut."""
+"""PARA (Kumaravelu et al., arXiv 2604.27796): train uniform LoRA, then drop all singular values
+below a threshold that all layers share. There is no search, and nothing is trained after the
+cut."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,17 +30,20 @@ def _cut(model: PeftModel, gated: Gated, run: Context) -> Prepared:
     budget = parameters_of(run.adapted.lora.budget, gated.sizes)
     bases = dict(zip(gated.names, gated.plain(), strict=True))
     # All layers have one scale here, so that it does not change the order.
-    kept = above_one_threshold(torch.stack([basis.size for basis in bases.values()]), gated.sizes, budget)
+    kept = above_one_threshold(
+        torch.stack([basis.size for basis in bases.values()]), gated.sizes, budget
+    )
     ranks = dict(zip(bases, kept.sum(dim=1).tolist(), strict=True))
     return cut_to(model, bases, ranks, run)
 
 
 def above_one_threshold(values: Tensor, sizes: Sequence[int], budget: int) -> Tensor:
-    """The components to keep, boolean [layers, k]: those above the lowest threshold, the same for all layers, at which
-    the components fit `budget` LoRA parameters.
+    """The components to keep, boolean [layers, k]: those above the lowest threshold, the same for
+    all layers, at which the components fit `budget` LoRA parameters.
 
-    `values` [layers, k], descending in each layer, alone decide the order; the size of a component does not count. If
-    values are equal, the component of the earlier layer comes first. `sizes` [layers]: parameters of one component.
+    `values` [layers, k], descending in each layer, alone decide the order; the size of a component
+    does not count. If values are equal, the component of the earlier layer comes first. `sizes`
+    [layers]: parameters of one component.
     """
     order = values.flatten().argsort(descending=True, stable=True)
     costs = torch.tensor(sizes).repeat_interleave(values.shape[1])[order]

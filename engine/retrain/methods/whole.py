@@ -1,4 +1,5 @@
-"""Methods without LoRA: every weight is trained, or only what a LoRA run trains whole, such as the head."""
+"""Methods without LoRA: every weight is trained, or only what a LoRA run trains whole, such as the
+head."""
 
 from typing import Any
 
@@ -15,11 +16,14 @@ def full(base: BaseModel, run: Context) -> Prepared:
 
 
 def head(base: BaseModel, run: Context) -> Prepared:
-    """Freezes everything but the task head and the other modules that are trained whole. What a LoRA run gains over
-    this is due to LoRA. Saves the model in merged/, unless nothing was trained."""
+    """Freezes everything but the task head and the other modules that are trained whole. What a
+    LoRA run gains over this is due to LoRA. Saves the model in merged/, unless nothing was
+    trained."""
     model, _ = head_alone(base)
     return Prepared(model) if run.config.evaluates_base else _whole(model, run)
 
 
 def _whole(model: Any, run: Context) -> Prepared:
-    return Prepared(model, save=lambda: save_whole(model, run.tokenizer, run.folder.merged, run.ends))
+    return Prepared(
+        model, save=lambda: save_whole(model, run.tokenizer, run.folder.merged, run.ends)
+    )

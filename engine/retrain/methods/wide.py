@@ -1,4 +1,5 @@
-"""Train LoRA of rank k on four fifths of the rows, cut it by what the other fifth says, and train on with all rows."""
+"""Train LoRA of rank k on four fifths of the rows, cut it by what the other fifth says, and train
+on with all rows."""
 
 import logging
 import time
@@ -21,15 +22,18 @@ from autolora.problems.models.load import BaseModel
 
 log = logging.getLogger("autolora")
 
-HELD_OUT, MOST_ROWS = 0.2, 2000
+HELD_OUT = 0.2
+MOST_ROWS = 2000
 """The part of the rows on which the cut is chosen; of more rows so many are drawn."""
 
 
 def prepare(base: BaseModel, run: Context) -> Prepared:
-    """The cut LoRA, to be trained for `retrain.extra_steps`, and the seconds of the training before and of the cut.
+    """The cut LoRA, to be trained for `retrain.extra_steps`, and the seconds of the training before
+    and of the cut.
 
     That training resumes from checkpoints of its own."""
-    config, began = run.config, time.perf_counter()
+    config = run.config
+    began = time.perf_counter()
     assert isinstance(config, schema.Wide)
     data = halves_of(run.under(with_values(config, {"task.validation_share": HELD_OUT})))
     (held_out,) = data.evaluation.values()
@@ -37,20 +41,26 @@ def prepare(base: BaseModel, run: Context) -> Prepared:
     begin(run, wide, data, "retrain", "evaluate")
     trained, _ = fit(run, wide, data, run.folder.retrain / "wide-checkpoints")
     model: Any = trained.model
-    cut = _cut(model, run, Rows.drawn(held_out, data.collate, range(len(held_out)), MOST_ROWS, config.seed))
+    cut = _cut(
+        model, run, Rows.drawn(held_out, data.collate, range(len(held_out)), MOST_ROWS, config.seed)
+    )
     return replace(cut, max_steps=config.retrain.extra_steps, seconds=time.perf_counter() - began)
 
 
 def _cut(model: PeftModel, run: Context, rows: Rows) -> Prepared:
-    """The model cut to the ranks that these rows choose: uneven within `lora.budget`, else as `lora.keep` says."""
+    """The model cut to the ranks that these rows choose: uneven within `lora.budget`, else as
+    `lora.keep` says."""
     gated = Gated(model)
     found = with_bar(gated, passes_over(run, rows), Plan(batch=run.config.retrain.batch_size))
     gated.remove()
-    bases, lora = found.moments.bases(gated), run.adapted.lora
+    bases = found.moments.bases(gated)
+    lora = run.adapted.lora
     if lora.budget is None:
         ranks = even_ranks(gated.ranks, found.evidence.keeping(lora.keep) or gated.k)
     else:
-        ranks = uneven_ranks([basis.size for basis in bases], gated.sizes, parameters_of(lora.budget, gated.sizes))
+        ranks = uneven_ranks(
+            [basis.size for basis in bases], gated.sizes, parameters_of(lora.budget, gated.sizes)
+        )
     log.info("wide: of %d rows, cut to ranks %s", len(rows), ranks)
     named = dict(zip(gated.names, bases, strict=True))
     return cut_to(model, named, dict(zip(named, ranks, strict=True)), run)

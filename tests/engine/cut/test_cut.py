@@ -1,4 +1,5 @@
-"""Stock PEFT in, stock PEFT out: a cut that plain PEFT loads computes what the model's first components compute."""
+"""Stock PEFT in, stock PEFT out: a cut that plain PEFT loads computes what the model's first
+components compute."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -24,7 +25,12 @@ from autolora.problems.models.attach import lora_layers
 from tests.helpers.untouched import left_as_it_was
 
 pytestmark = pytest.mark.trains
-WIDE: dict[str, Any] = {"vocab_size": 40, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+WIDE: dict[str, Any] = {
+    "vocab_size": 40,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+}
 IDS = torch.arange(24).view(2, 12)
 
 
@@ -34,7 +40,9 @@ class Names(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.ModuleList([nn.ModuleDict({"q": nn.Linear(8, 8)})])
-        self.text = nn.ModuleDict({"layers": nn.ModuleList([nn.ModuleDict({"q": nn.Linear(8, 8)})])})
+        self.text = nn.ModuleDict(
+            {"layers": nn.ModuleList([nn.ModuleDict({"q": nn.Linear(8, 8)})])}
+        )
 
     def forward(self, ids: Tensor) -> Tensor:
         return self.text["layers"][0]["q"](self.layers[0]["q"](ids[:, :8] / 24).relu())
@@ -50,19 +58,25 @@ ATTENTION = ["q_proj", "v_proj"]
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "plain": ("llama", {"target_modules": ATTENTION}),
     "rslora": ("llama", {"target_modules": ATTENTION, "use_rslora": True}),
-    "patterns": ("llama", {
-        "target_modules": [*ATTENTION, "down_proj"],
-        "rank_pattern": {r"layers.1.*\.q_proj": 3, "down_proj": 5},
-        "alpha_pattern": {r"layers.1.*\.q_proj": 10, "v_proj": 1},
-    }),
+    "patterns": (
+        "llama",
+        {
+            "target_modules": [*ATTENTION, "down_proj"],
+            "rank_pattern": {r"layers.1.*\.q_proj": 3, "down_proj": 5},
+            "alpha_pattern": {r"layers.1.*\.q_proj": 10, "v_proj": 1},
+        },
+    ),
     "all-linear": ("llama", {"target_modules": "all-linear", "exclude_modules": ["o_proj"]}),
     "one block": ("llama", {"target_modules": ATTENTION, "layers_to_transform": [1]}),
-    "classifier": ("bert", {"target_modules": ["query", "dense"], "modules_to_save": ["classifier"]}),
+    "classifier": (
+        "bert",
+        {"target_modules": ["query", "dense"], "modules_to_save": ["classifier"]},
+    ),
     "bf16": ("llama", {"target_modules": ATTENTION}),
     "gpt2": ("gpt2", {"target_modules": ["c_attn", "c_proj"], "fan_in_fan_out": True}),
     "head": ("llama", {"target_modules": [*ATTENTION, "lm_head"]}),
     "names": ("names", {"target_modules": ["q"]}),
-}  # fmt: skip
+}
 
 
 def base(kind: str) -> Any:
@@ -90,8 +104,10 @@ def logits(model: Any) -> Tensor:
 def bases_of(model: PeftModel, balanced: bool = True) -> dict[str, Basis]:
     bases = {}
     for name, layer in lora_layers(model, "default").items():
-        a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
-        h, u = torch.randn(30, len(a)), torch.randn(30, len(a)) / 100
+        a = layer.lora_A["default"].weight
+        b = layer.lora_B["default"].weight
+        h = torch.randn(30, len(a))
+        u = torch.randn(30, len(a)) / 100
         bases[name] = balanced_basis(a, b, h.T @ h, u.T @ u) if balanced else plain_basis(a, b)
     return bases
 
@@ -99,7 +115,8 @@ def bases_of(model: PeftModel, balanced: bool = True) -> dict[str, Basis]:
 def keep_first(model: PeftModel, bases: Mapping[str, Basis], ranks: Mapping[str, int]) -> None:
     """Writes the bases into the model, with zeros beyond the ranks."""
     for name, layer in lora_layers(model, "default").items():
-        a, b = bases[name].a.clone(), bases[name].b.clone()
+        a = bases[name].a.clone()
+        b = bases[name].b.clone()
         a[ranks[name] :] = 0
         b[:, ranks[name] :] = 0
         layer.lora_A["default"].weight.data.copy_(a)
@@ -107,7 +124,8 @@ def keep_first(model: PeftModel, bases: Mapping[str, Basis], ranks: Mapping[str,
 
 
 def in_dtype(model: PeftModel, dtype: torch.dtype) -> dict[str, LoraLayer]:
-    """The LoRA layers, with A and B in this dtype: PEFT loads those of bf16 as fp32 unless the base is bf16, too."""
+    """The LoRA layers, with A and B in this dtype: PEFT loads those of bf16 as fp32 unless the base
+    is bf16, too."""
     layers = lora_layers(model, "default")
     for layer in layers.values():
         layer.lora_A.to(dtype)
@@ -134,31 +152,56 @@ def test_plain_peft_loads_the_first_components(tmp_path: Path, case: str, ranks:
     assert {value.dtype for key, value in state.items() if ".lora_" in key} == {dtype}
     again = PeftModel.from_pretrained(base(kind), tmp_path / "cut").eval()
     found = in_dtype(again, dtype)
-    assert {name: layer.r["default"] for name, layer in found.items()} == {n: r for n, r in chosen.items() if r}
+    assert {name: layer.r["default"] for name, layer in found.items()} == {
+        n: r for n, r in chosen.items() if r
+    }
     for name, layer in found.items():
         assert layer.scaling["default"] == pytest.approx(layers[name].scaling["default"], rel=1e-11)
     torch.testing.assert_close(logits(again), logits(model), rtol=1e-5, atol=1e-5)
     assert not torch.allclose(logits(again), logits(base(kind)), atol=1e-3)
     one = PeftModel.from_pretrained(base(kind), tmp_path / "padded").eval()
-    assert len({(layer.r["default"], layer.lora_alpha["default"]) for layer in in_dtype(one, dtype).values()}) == 1
+    assert (
+        len(
+            {
+                (layer.r["default"], layer.lora_alpha["default"])
+                for layer in in_dtype(one, dtype).values()
+            }
+        )
+        == 1
+    )
     near = 3e-2 if case == "bf16" else 1e-5  # there B is multiplied by the scale, and rounded again
     torch.testing.assert_close(logits(one), logits(model), rtol=near, atol=near)
 
 
 def test_a_cut_says_no_more_than_it_must(tmp_path: Path) -> None:
-    """Short names, whole alphas, and patterns only where a layer differs, as other programs read no others."""
-    model = adapted("bert", target_modules=["query", "dense"], modules_to_save=["classifier"], init_lora_weights="eva")
+    """Short names, whole alphas, and patterns only where a layer differs, as other programs read no
+    others."""
+    model = adapted(
+        "bert",
+        target_modules=["query", "dense"],
+        modules_to_save=["classifier"],
+        init_lora_weights="eva",
+    )
     bases = bases_of(model, balanced=False)
     config, state = cut_adapter(model, "default", bases, dict.fromkeys(bases, 3))
     save_adapter(config, state, tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
     written = json.loads((tmp_path / "adapter_config.json").read_text())
-    assert (written["r"], written["lora_alpha"], written["target_modules"]) == (3, 8, ["dense", "query"])
+    assert (written["r"], written["lora_alpha"], written["target_modules"]) == (
+        3,
+        8,
+        ["dense", "query"],
+    )
     assert written["rank_pattern"] == written["alpha_pattern"] == {}
     assert written["modules_to_save"] == ["classifier"]
     weights = load_file(tmp_path / "adapter_model.safetensors")
-    assert torch.equal(weights["base_model.model.classifier.weight"], model.state_dict()[
-        "base_model.model.classifier.modules_to_save.default.weight"])  # fmt: skip
+    assert torch.equal(
+        weights["base_model.model.classifier.weight"],
+        model.state_dict()["base_model.model.classifier.modules_to_save.default.weight"],
+    )
     few = dict(zip(bases, [1, 3, 0, *[3] * len(bases)], strict=False))
     config, _ = cut_adapter(model, "default", bases, few)
     assert config.r == 3
@@ -175,23 +218,35 @@ def test_a_write_that_stops_leaves_no_adapter_and_a_cut_to_nothing_is_refused(
     monkeypatch.setattr(cut, "write_json", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         save_adapter(*cut_adapter(model, "default", bases, dict.fromkeys(bases, 1)), tmp_path)
-    assert not (tmp_path / "adapter_config.json").exists(), "or the old ranks would stand beside the new weights"
+    assert not (tmp_path / "adapter_config.json").exists(), (
+        "or the old ranks would stand beside the new weights"
+    )
     with pytest.raises(UserError, match="every layer would be cut to rank 0"):
         cut_adapter(model, "default", bases, dict.fromkeys(bases, 0))
 
 
 REFUSED: dict[str, tuple[Any, str]] = {
     "dora": (LoraConfig(target_modules=ATTENTION, use_dora=True), "DoRA"),
-    "adalora": (AdaLoraConfig(target_modules=ATTENTION, total_step=10), "ADALORA; convert it first"),
+    "adalora": (
+        AdaLoraConfig(target_modules=ATTENTION, total_step=10),
+        "ADALORA; convert it first",
+    ),
     "embedding": (LoraConfig(target_modules=["embed_tokens"]), "an embedding .*embed_tokens"),
-    "experts": (LoraConfig(target_parameters=["q_proj.weight"], target_modules=[]), "expert parameters"),
+    "experts": (
+        LoraConfig(target_parameters=["q_proj.weight"], target_modules=[]),
+        "expert parameters",
+    ),
     "biases of LoRA": (LoraConfig(target_modules=["q"], lora_bias=True), "lora_bias"),
     "biases": (LoraConfig(target_modules=ATTENTION, bias="all"), "trained biases"),
-    "pissa": (LoraConfig(target_modules=ATTENTION, init_lora_weights="pissa"), "pissa.*convert it first"),
-    "alora": (
-        LoraConfig(target_modules=ATTENTION, alora_invocation_tokens=[1], task_type="CAUSAL_LM"), "ALoraLinearVariant",
+    "pissa": (
+        LoraConfig(target_modules=ATTENTION, init_lora_weights="pissa"),
+        "pissa.*convert it first",
     ),
-}  # fmt: skip
+    "alora": (
+        LoraConfig(target_modules=ATTENTION, alora_invocation_tokens=[1], task_type="CAUSAL_LM"),
+        "ALoraLinearVariant",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -204,7 +259,9 @@ def test_what_is_not_cut_is_refused_by_name(case: str) -> None:
 
 def test_convolutions_and_several_adapters_are_refused_by_name() -> None:
     with pytest.raises(UserError, match=r"a convolution \(.*0\)"):
-        adapter_of(get_peft_model(nn.Sequential(nn.Conv1d(3, 3, 1)), LoraConfig(target_modules=["0"])))  # type: ignore
+        adapter_of(
+            get_peft_model(nn.Sequential(nn.Conv1d(3, 3, 1)), LoraConfig(target_modules=["0"]))
+        )  # type: ignore
     model = adapted("llama", target_modules=ATTENTION)
     model.add_adapter("other", LoraConfig(target_modules=ATTENTION))
     assert adapter_of(model) == "default"

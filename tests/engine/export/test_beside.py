@@ -17,8 +17,8 @@ from tests.helpers.generation_toys import make_causal, make_tokenizer
 def test_programs_that_read_the_folders_stop_where_the_model_learned_to(
     tmp_path: Path, ends: list[int], written: int | list[int]
 ) -> None:
-    """A base that is not tuned for chat ends only whole texts; temperature: some bases of the hub have one without
-    sampling, with which transformers refuses to save a changed configuration."""
+    """A base that is not tuned for chat ends only whole texts; temperature: some bases of the hub
+    have one without sampling, with which transformers refuses to save a changed configuration."""
     tokenizer = make_tokenizer("<s>")
     base = make_causal("llama", len(tokenizer))
     if ends:

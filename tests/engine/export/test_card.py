@@ -1,4 +1,5 @@
-"""adapter/README.md: facts and ranks; its lines are run (a language model's in tests/contract/test_tasks.py)."""
+"""adapter/README.md: facts and ranks; its lines are run (a language model's in
+tests/contract/test_tasks.py)."""
 
 import json
 from pathlib import Path
@@ -17,11 +18,21 @@ from tests.helpers.chat_toys import TURNS, chat_tokenizer
 from tests.helpers.command import parse
 
 RESULT = {
-    "metrics": {"bleu": 0.61237, "protein.f1": 0.5}, "split": "test", "loss": 1.25, "lora_parameters": 12345,
-}  # fmt: skip
-RANKS = {"model.layers.0.self_attn.q": 3, "model.layers.0.self_attn.v": 0, "model.layers.1.self_attn.q": 1}
+    "metrics": {"bleu": 0.61237, "protein.f1": 0.5},
+    "split": "test",
+    "loss": 1.25,
+    "lora_parameters": 12345,
+}
+RANKS = {
+    "model.layers.0.self_attn.q": 3,
+    "model.layers.0.self_attn.v": 0,
+    "model.layers.1.self_attn.q": 1,
+}
 RECORD = RankRecord(
-    4, tuple(LayerRank(name, rank, (0.25,) * 4) for name, rank in RANKS.items()), lora_alpha=8.0, scale="component"
+    4,
+    tuple(LayerRank(name, rank, (0.25,) * 4) for name, rank in RANKS.items()),
+    lora_alpha=8.0,
+    scale="component",
 )
 
 
@@ -29,14 +40,29 @@ def card_of(folder: Path, *arguments: str, name: str = "org/base") -> str:
     """The card of a run on conversations that trained nothing."""
     rows = folder / "x.jsonl"
     rows.write_text(f"{json.dumps({'messages': TURNS})}\n" * 2)
-    words = ["--task.type", "chat", "--task.path", str(rows), "--model.name", name, "--name", "mine", *arguments]
+    words = [
+        "--task.type",
+        "chat",
+        "--task.path",
+        str(rows),
+        "--model.name",
+        name,
+        "--name",
+        "mine",
+        *arguments,
+    ]
     config = parse(words).config
-    task, tokenizer = make_task(config), chat_tokenizer()
+    task = make_task(config)
+    tokenizer = chat_tokenizer()
     assert isinstance(task, Conversations)
     run: Any = SimpleNamespace(
-        folder=RunFolder(folder), task=task, tokenizer=tokenizer, config=config, weights_dtype=torch.float32,
+        folder=RunFolder(folder),
+        task=task,
+        tokenizer=tokenizer,
+        config=config,
+        weights_dtype=torch.float32,
         ends=task.ends(tokenizer),
-    )  # fmt: skip
+    )
     save_card(run, RESULT, RECORD)
     return (run.folder.adapter / "README.md").read_text()
 
@@ -47,13 +73,16 @@ def metadata(text: str) -> dict[str, Any]:
     return found
 
 
-def test_the_hub_finds_the_card_by_its_base_and_task_result_and_ranks_stand_in_it(tmp_path: Path) -> None:
+def test_the_hub_finds_the_card_by_its_base_and_task_result_and_ranks_stand_in_it(
+    tmp_path: Path,
+) -> None:
     """PEFT's own card, which this one replaces, has the same metadata."""
     text = card_of(tmp_path, "--model.revision", "v1")
     assert metadata(text) == {
-        "library_name": "peft", "base_model": "org/base",
+        "library_name": "peft",
+        "base_model": "org/base",
         "tags": ["base_model:adapter:org/base", "lora", "transformers"],
-    }  # fmt: skip
+    }
     assert "A PEFT LoRA adapter of `org/base`, revision `v1`." in text
     assert "| result | bleu 0.6124 on test; loss 1.2500 |" in text
     assert "| ranks | mean 1.33 of k = 4 over 3 layers; scale component |" in text

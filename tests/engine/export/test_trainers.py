@@ -1,4 +1,5 @@
-"""`run.py --show RUN --for TRAINER`: the lines are pasted, run where the trainer is at hand, and give the ranks."""
+"""`run.py --show RUN --for TRAINER`: the lines are pasted, run where the trainer is at hand, and
+give the ranks."""
 
 import json
 import sys
@@ -32,32 +33,49 @@ LEFT = {name: rank for name, rank in KEPT.items() if rank}
 
 def searched_at(root: Path, kept: dict[str, int] = KEPT) -> RunFolder:
     """What a search leaves for trainers, at these ranks of k = 8."""
-    folder, model = RunFolder(root), ModelConfig(name="org/base", revision="v1")
-    config = Autolora(name=root.name, runs_folder=str(root.parent), lora=LoraSettings(lora_alpha=16), model=model)
-    record = ranks.RankRecord(8, tuple(ranks.LayerRank(name, rank, (0.125,) * 8) for name, rank in kept.items()))
-    record, task = ranks.of_run(record, config), SimpleNamespace(peft_type=TaskType.CAUSAL_LM)
+    folder = RunFolder(root)
+    model = ModelConfig(name="org/base", revision="v1")
+    config = Autolora(
+        name=root.name, runs_folder=str(root.parent), lora=LoraSettings(lora_alpha=16), model=model
+    )
+    record = ranks.RankRecord(
+        8, tuple(ranks.LayerRank(name, rank, (0.125,) * 8) for name, rank in kept.items())
+    )
+    record = ranks.of_run(record, config)
+    task: Any = SimpleNamespace(peft_type=TaskType.CAUSAL_LM)
     ranks.save(record, folder.ranks)
-    save_lora_config(adapter_config(config, record, task, []), record, folder.lora_config, config)  # type: ignore[arg-type]
+    settings = adapter_config(config, record, task, [])
+    save_lora_config(settings, record, folder.lora_config, config)
     write_text(folder.config, of_folder(config))
     return folder
 
 
 def test_axolotl_and_llama_factory_start_from_an_untrained_adapter(tmp_path: Path) -> None:
-    """Older versions of Axolotl ignore a key for ranks, and would train every layer at the largest one."""
+    """Older versions of Axolotl ignore a key for ranks, and would train every layer at the largest
+    one."""
     folder = searched_at(tmp_path)
     untrained = str(folder.root / "adapter_untrained")
     assert yaml.safe_load(lines_for("axolotl", folder)) == {
-        "adapter": "lora", "lora_r": 8, "lora_alpha": 19, "lora_target_modules": sorted(LEFT),
+        "adapter": "lora",
+        "lora_r": 8,
+        "lora_alpha": 19,
+        "lora_target_modules": sorted(LEFT),
         "lora_model_dir": untrained,
-    }  # fmt: skip
+    }
     assert yaml.safe_load(lines_for("llama-factory", folder)) == {
-        "finetuning_type": "lora", "adapter_name_or_path": untrained, "create_new_adapter": False,
-    }  # fmt: skip
+        "finetuning_type": "lora",
+        "adapter_name_or_path": untrained,
+        "create_new_adapter": False,
+    }
 
 
 def test_the_untrained_adapter_is_written_by_the_line_that_is_printed(tmp_path: Path) -> None:
     folder = searched_at(tmp_path, {"first": 2, "second": 1})
-    (line,) = (line for line in lines_for("axolotl", folder).splitlines() if line.startswith("#   get_peft_model("))
+    (line,) = (
+        line
+        for line in lines_for("axolotl", folder).splitlines()
+        if line.startswith("#   get_peft_model(")
+    )
     model = torch.nn.ModuleDict({"first": torch.nn.Linear(4, 4), "second": torch.nn.Linear(4, 4)})
     model.prepare_inputs_for_generation = None  # PEFT asks a causal model for it
     exec(line[4:], {"model": model, "LoraConfig": LoraConfig, "get_peft_model": get_peft_model})
@@ -65,7 +83,9 @@ def test_the_untrained_adapter_is_written_by_the_line_that_is_printed(tmp_path: 
     assert made.rank_pattern == {"first": 2, "second": 1}
 
 
-def test_unsloth_gets_the_patterns_as_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsloth_gets_the_patterns_as_arguments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its arguments go to LoraConfig; here they are taken straight to it."""
     given: list[LoraConfig] = []
 
@@ -81,11 +101,15 @@ def test_unsloth_gets_the_patterns_as_arguments(tmp_path: Path, monkeypatch: pyt
     exec(lines_for("unsloth", searched_at(tmp_path)), {"model": torch.nn.Linear(1, 1)})
     (config,) = given
     assert (config.rank_pattern, set(config.target_modules or ())) == (LEFT, set(LEFT))
-    assert config.alpha_pattern == pytest.approx({name: 16 * rank / (8 * 5.5) ** 0.5 for name, rank in LEFT.items()})
+    assert config.alpha_pattern == pytest.approx(
+        {name: 16 * rank / (8 * 5.5) ** 0.5 for name, rank in LEFT.items()}
+    )
 
 
 def test_parts_of_a_fused_layer_that_share_a_rank_are_told(tmp_path: Path) -> None:
-    text = lines_for("peft", searched_at(tmp_path, {"h.0.attn.c_attn.q": 3, "h.0.attn.c_attn.v": 2}))
+    text = lines_for(
+        "peft", searched_at(tmp_path, {"h.0.attn.c_attn.q": 3, "h.0.attn.c_attn.v": 2})
+    )
     assert "Not exact: the parts of c_attn share one LoRA" in text
 
 

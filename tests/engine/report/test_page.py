@@ -26,13 +26,31 @@ from autolora.engine.tracking.picture import rank_figure
 from tests.helpers.evidence import evidence_of
 
 FOUND: dict[str, Any] = {
-    "sentence": "Places matter: by a lot.", "recommendation": "Use these ranks.", "interval": [0.1, 0.3],
-    "metric": "accuracy", "arms": [
-        {"name": "learned", "losses": [0.5, 0.6, 0.4], "scores": [0.9, 0.8, 0.7], "parameters": 100},
-        {"name": "shuffled", "losses": [0.7, 0.7, 0.7], "scores": [0.5, 0.5, 0.5], "parameters": 100},
-        {"name": "uniform", "losses": [0.4, 0.6, 0.3], "scores": [0.5, 0.5, 0.5], "parameters": 400},
+    "sentence": "Places matter: by a lot.",
+    "recommendation": "Use these ranks.",
+    "interval": [0.1, 0.3],
+    "metric": "accuracy",
+    "arms": [
+        {
+            "name": "learned",
+            "losses": [0.5, 0.6, 0.4],
+            "scores": [0.9, 0.8, 0.7],
+            "parameters": 100,
+        },
+        {
+            "name": "shuffled",
+            "losses": [0.7, 0.7, 0.7],
+            "scores": [0.5, 0.5, 0.5],
+            "parameters": 100,
+        },
+        {
+            "name": "uniform",
+            "losses": [0.4, 0.6, 0.3],
+            "scores": [0.5, 0.5, 0.5],
+            "parameters": 400,
+        },
     ],
-}  # fmt: skip
+}
 """What a page reads of verdict.json."""
 
 
@@ -74,13 +92,18 @@ def searched(layers: int, k: int, points: int) -> Trajectory:
     return history
 
 
-def test_alpha_has_a_panel_for_each_layer_or_one_map_of_so_many_points_that_the_page_stays_small() -> None:
+def test_alpha_has_a_panel_for_each_layer_or_one_map_of_few_points() -> None:
     history = searched(60, 16, 300)
     figure = figures.alpha(history, "softmax", bounded=True)
     assert len(figure.axes) == 60
-    assert sum(len(line.get_xdata()) for axes in figure.axes for line in axes.lines[:-1]) <= figures.MOST_POINTS
+    assert (
+        sum(len(line.get_xdata()) for axes in figure.axes for line in axes.lines[:-1])
+        <= figures.MOST_POINTS
+    )
     first = figure.axes[0].lines
-    assert np.allclose(first[0].get_ydata()[[0, -1]], [history.alpha[0][0, 0], history.alpha[-1][0, 0]])
+    assert np.allclose(
+        first[0].get_ydata()[[0, -1]], [history.alpha[0][0, 0], history.alpha[-1][0, 0]]
+    )
     assert first[-1].get_ydata()[0] == 1 / 16
     (image,) = figures.alpha(searched(61, 8, 30), "softmax", bounded=False).axes[0].images
     shown = image.get_array()
@@ -91,7 +114,9 @@ def test_alpha_has_a_panel_for_each_layer_or_one_map_of_so_many_points_that_the_
 
 def test_a_verdicts_points_are_above_zero_where_the_learned_ranks_were_better() -> None:
     (axes,) = figures.pairs(FOUND["arms"], FOUND["interval"]).axes
-    points = {str(line.get_label()): np.round(line.get_ydata(), 6).tolist() for line in axes.lines[1:]}
+    points = {
+        str(line.get_label()): np.round(line.get_ydata(), 6).tolist() for line in axes.lines[1:]
+    }
     assert points == {"shuffled": [0.2, 0.1, 0.3], "uniform": [-0.1, 0, -0.1]}
 
 
@@ -101,7 +126,9 @@ def test_the_curve_and_the_shares_show_their_intervals() -> None:
     (bars,) = axes.containers
     (segment,) = bars.lines[2][0].get_segments()
     assert segment[:, 1].round(6).tolist() == [80, 95]
-    layers = pd.DataFrame({"layer": ["a", "b"], "part": [0.9, 0.1], "low": [0.8, -0.05], "high": [0.99, 0.25]})
+    layers = pd.DataFrame(
+        {"layer": ["a", "b"], "part": [0.9, 0.1], "low": [0.8, -0.05], "high": [0.99, 0.25]}
+    )
     (axes,) = figures.shares(layers).axes
     assert [patch.get_width() for patch in axes.patches] == pytest.approx([90, 10])
     (segment, _) = axes.containers[0].lines[2][0].get_segments()
@@ -111,20 +138,26 @@ def test_the_curve_and_the_shares_show_their_intervals() -> None:
 def words_of(folder: RunFolder) -> str:
     """What a person reads of a page, a blank between two words."""
     content = folder.report.read_text(encoding="utf-8")
-    return " ".join(html.unescape(re.sub(r"<style>.*?</style>|<[^>]*>", " ", content, flags=re.S)).split())
+    return " ".join(
+        html.unescape(re.sub(r"<style>.*?</style>|<[^>]*>", " ", content, flags=re.S)).split()
+    )
 
 
 @pytest.mark.trains
-def test_the_page_of_a_run_shows_result_ranks_and_configuration(finished: Callable[..., Path]) -> None:
+def test_the_page_of_a_run_shows_result_ranks_and_configuration(
+    finished: Callable[..., Path],
+) -> None:
     folder = RunFolder(finished())
     text = words_of(folder)
-    result, record = json.loads(folder.metrics.read_text()), json.loads(folder.ranks.read_text())
+    result = json.loads(folder.metrics.read_text())
+    record = json.loads(folder.ranks.read_text())
     assert f"accuracy {result['metrics']['accuracy']:.3f}" in text
     assert f"lora parameters {result['lora_parameters']:,}" in text
     for layer in record["layers"]:
         assert f"{layer['name']} {layer['rank']}" in text
     assert " ".join(folder.config.read_text().split()) in text
-    drawn = {path.stem for path in folder.figures.iterdir()} - {"curve", "shares"}  # where LoRA learned something
+    # where LoRA learned something
+    drawn = {path.stem for path in folder.figures.iterdir()} - {"curve", "shares"}
     assert drawn == {"ranks", "alpha", "losses", "hypergradient", "cosine", "retrain_loss"}
 
 
@@ -135,23 +168,39 @@ def folder(tmp_path: Path) -> RunFolder:
     return made
 
 
-def test_the_page_says_what_d_val_says(tiny_config: Callable[..., RunConfig], folder: RunFolder) -> None:
+def test_the_page_says_what_d_val_says(
+    tiny_config: Callable[..., RunConfig], folder: RunFolder
+) -> None:
     """The first layer has all of LoRA's gain, the others only noise."""
     found = ((0, "query", 3, 0.3), (0, "value", 1, 0.011), (1, "query", 8, -0.001))
-    layers = tuple(ranks.LayerRank(f"encoder.{block}.{kind}", rank, layer_share=share, layer_share_standard_error=0.01,
-                   layer_part_standard_error=0.01 / 0.31) for block, kind, rank, share in found)  # fmt: skip
-    ranks.save(ranks.RankRecord(8, layers, evidence=evidence_of(), note="D_val was small"), folder.ranks)
+    layers = tuple(
+        ranks.LayerRank(
+            f"encoder.{block}.{kind}",
+            rank,
+            layer_share=share,
+            layer_share_standard_error=0.01,
+            layer_part_standard_error=0.01 / 0.31,
+        )
+        for block, kind, rank, share in found
+    )
+    ranks.save(
+        ranks.RankRecord(8, layers, evidence=evidence_of(), note="D_val was small"), folder.ranks
+    )
     assert {"shares", "curve", "ranks"} <= write_report(tiny_config(), folder).keys()
     text = words_of(folder)
     assert "Rank 2 is enough: cut to it, the searched model loses at most 5 % of the gain" in text
     assert "the same rank everywhere 2 600 0.308 0.960" in text
     assert re.search(
-        r"0 query 3 0\.3\S* 0\.01\S* 0\.96\S+ \S+ \S+ 0 value 1 0\.011\S* 0\.01\S* 0\.03\S+ -0\.01\S+ 0\.08", text
+        r"0 query 3 0\.3\S* 0\.01\S* 0\.96\S+ \S+ \S+ "
+        r"0 value 1 0\.011\S* 0\.01\S* 0\.03\S+ -0\.01\S+ 0\.08",
+        text,
     )
     assert text.count("D_val was small") == 1
 
 
-def test_the_page_shows_every_arm_of_a_verdict(tiny_config: Callable[..., RunConfig], folder: RunFolder) -> None:
+def test_the_page_shows_every_arm_of_a_verdict(
+    tiny_config: Callable[..., RunConfig], folder: RunFolder
+) -> None:
     write_json(folder.verdict_summary, FOUND)
     assert list(write_report(tiny_config(), folder)) == ["verdict"]
     text = words_of(folder)

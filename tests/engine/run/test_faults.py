@@ -1,4 +1,5 @@
-"""An error in one line with its exit code: what the user can change, what a library raised, and a bug of ours."""
+"""An error in one line with its exit code: what the user can change, what a library raised, and a
+bug of ours."""
 
 import errno
 
@@ -16,10 +17,22 @@ from autolora.engine.run.manifest import settings_of
     [
         (UserError("--seed: 'a' is not allowed"), "--seed: 'a' is not allowed"),
         (torch.OutOfMemoryError("CUDA out of memory"), "out of memory: give a lower batch size"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "out of memory: give a lower batch size"),
-        (OSError(errno.ENOSPC, "No space left on device", "x"), "cannot read or write: [Errno 28] No space left"),
-        (RuntimeError("[enforce fail] unexpected pos 64 vs 0"), "cannot read or write: [enforce fail]"),
-        (ModuleNotFoundError("", name="betty.engine"), "a search needs Betty; run: pip install --no-deps"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+            "out of memory: give a lower batch size",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "x"),
+            "cannot read or write: [Errno 28] No space left",
+        ),
+        (
+            RuntimeError("[enforce fail] unexpected pos 64 vs 0"),
+            "cannot read or write: [enforce fail]",
+        ),
+        (
+            ModuleNotFoundError("", name="betty.engine"),
+            "a search needs Betty; run: pip install --no-deps",
+        ),
         (ModuleNotFoundError("", name="ray"), "the Python package ray is not installed here"),
     ],
 )

@@ -20,7 +20,11 @@ def begun(root: Path, name: str, *words: str, **known: object) -> None:
 
 def test_a_key_of_cost_or_of_another_stage_is_no_input(tmp_path: Path) -> None:
     begun(tmp_path, "search", "--search.checkpoint_every", "7")
-    for words in (("--search.checkpoint_every", "9"), ("--task.evaluation_rows", "3"), ("--retrain.max_steps", "3")):
+    for words in (
+        ("--search.checkpoint_every", "9"),
+        ("--task.evaluation_rows", "3"),
+        ("--retrain.max_steps", "3"),
+    ):
         stage(tmp_path, "search", *words).check_settings()
 
 
@@ -34,7 +38,8 @@ def test_a_key_that_one_side_lacks_differs(tmp_path: Path) -> None:
     for settings in (found.settings | {"search.more": 1}, fewer):
         write_text(path, found.model_copy(update={"settings": settings}).model_dump_json())
         with pytest.raises(
-            Changed, match=r"is half done with --(search\.more 1, now it is null|seed null, now it is)"
+            Changed,
+            match=r"is half done with --(search\.more 1, now it is null|seed null, now it is)",
         ):
             stage(tmp_path, "search", "--hypergradient.type", "darts").check_settings()
 
@@ -50,15 +55,20 @@ def test_another_version_of_a_manifest_is_refused(tmp_path: Path) -> None:
 
 def test_another_budget_is_an_input_of_the_choice_alone(tmp_path: Path) -> None:
     one, other = (parse(["--answer.budget", value]).config for value in ("1", "2"))
-    differ = [name for name in ("search", "measure", "choose", "retrain", "evaluate")
-              if settings_of(one, name) != settings_of(other, name)]  # fmt: skip
+    differ = [
+        name
+        for name in ("search", "measure", "choose", "retrain", "evaluate")
+        if settings_of(one, name) != settings_of(other, name)
+    ]
     assert differ == ["choose"]
 
 
 def test_a_file_is_known_by_its_content_and_a_name_of_the_hub_as_it_is(tmp_path: Path) -> None:
     for name in ("a.csv", "b.csv"):
         (tmp_path / name).write_text("text,label\nx,y\n")
-    one, other = (names_of(parse(["--task.path", str(tmp_path / name)]).config) for name in ("a.csv", "b.csv"))
+    one, other = (
+        names_of(parse(["--task.path", str(tmp_path / name)]).config) for name in ("a.csv", "b.csv")
+    )
     assert one == other
     (tmp_path / "b.csv").write_text("text,label\nx,z\n")
     assert names_of(parse(["--task.path", str(tmp_path / "b.csv")]).config) != one

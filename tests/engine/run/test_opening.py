@@ -1,4 +1,5 @@
-"""--overwrite, killed before each of its operations on files: the old results are whole, and the same command ends."""
+"""--overwrite, killed before each of its operations on files: the old results are whole, and the
+same command ends."""
 
 import os
 import shutil
@@ -17,9 +18,10 @@ from autolora.problems.machine.processes import ALONE
 from tests.contract.readers import everything
 
 OPERATIONS = {
-    os: ("rename", "replace", "link", "fsync", "unlink", "rmdir"), Path: ("mkdir", "unlink"),
+    os: ("rename", "replace", "link", "fsync", "unlink", "rmdir"),
+    Path: ("mkdir", "unlink"),
     shutil: ("copy2", "rmtree", "copytree"),
-}  # fmt: skip
+}
 KEPT = ("search/summary.json", "search/weights.safetensors", "measure/evidence.json", "ranks.json")
 NEW = ("retrain/summary.json", "adapter/adapter_model.safetensors", "metrics.json")
 

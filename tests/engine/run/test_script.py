@@ -1,4 +1,5 @@
-"""The workbench of a script: second derivatives of its model, and the random numbers of its GPUs."""
+"""The workbench of a script: second derivatives of its model, and the random numbers of its
+GPUs."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -20,7 +21,9 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("kernel", ["sdpa", "eager", None])
-def test_second_derivatives_need_an_attention_that_has_them(tmp_path: Path, kernel: str | None) -> None:
+def test_second_derivatives_need_an_attention_that_has_them(
+    tmp_path: Path, kernel: str | None
+) -> None:
     model: Any = nn.Linear(2, 1)
     if kernel is not None:  # a model of one's own has no configuration
         model.config = SimpleNamespace(_attn_implementation=kernel)
@@ -38,7 +41,9 @@ def test_random_numbers_of_all_gpus_go_on_too(monkeypatch: pytest.MonkeyPatch) -
     gpus = [1, 2]
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: list(gpus))
-    monkeypatch.setattr(torch.cuda, "set_rng_state_all", lambda states: gpus.__setitem__(slice(None), states))
+    monkeypatch.setattr(
+        torch.cuda, "set_rng_state_all", lambda states: gpus.__setitem__(slice(None), states)
+    )
     with same_random_numbers(CPU):
         gpus[:] = [42, 42]
     assert gpus == [1, 2]

@@ -42,7 +42,8 @@ class Counting(nn.Module):
 def test_the_longest_rows_pass_once_and_leave_nothing(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], processes: Processes
 ) -> None:
-    run, model = run_of(tiny_config()), Counting()
+    run = run_of(tiny_config())
+    model = Counting()
     rows = run.data.train
     run.processes = processes
     shapes: list[torch.Size] = []
@@ -52,12 +53,15 @@ def test_the_longest_rows_pass_once_and_leave_nothing(
         return model(batch)
 
     def numbers() -> tuple[Any, ...]:
-        return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # type: ignore[index]
+        of_numpy: Any = np.random.get_state()
+        return random.getstate(), of_numpy[1].tolist(), torch.get_rng_state().tolist()
 
     before = numbers()
     with left_as_it_was(model):
         run.try_longest_batch(model, rows, 6, loss)
-    padded = run.data.collate(rows.__getitems__([int(np.argmax(rows["length"]))]))["input_ids"].shape[1]
+    padded = run.data.collate(rows.__getitems__([int(np.argmax(rows["length"]))]))[
+        "input_ids"
+    ].shape[1]
     assert shapes == [(6 // processes.size, padded)]
     assert numbers() == before
     assert model.seen == ()
@@ -67,11 +71,15 @@ def test_the_longest_rows_pass_once_and_leave_nothing(
 def test_what_the_device_refuses_is_one_line_before_each_stage(
     model_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The search, the measurement and the retraining try their longest batch; what was finished before stays."""
-    argv, folder = [*tiny_arguments(model_folder("bert"), tmp_path), *MEASURED], tmp_path / "runs" / "tiny"
+    """The search, the measurement and the retraining try their longest batch; what was finished
+    before stays."""
+    argv = [*tiny_arguments(model_folder("bert"), tmp_path), *MEASURED]
+    folder = tmp_path / "runs" / "tiny"
     for granted, done, unwritten in (
-        (0, (), "config.yaml"), (1, ("search/summary.json",), "measure/summary.json"), (1, ("ranks.json",), "adapter"),
-    ):  # fmt: skip
+        (0, (), "config.yaml"),
+        (1, ("search/summary.json",), "measure/summary.json"),
+        (1, ("ranks.json",), "adapter"),
+    ):
         trials = iter(range(granted))
 
         def cut(*arguments: Any, trials: Iterator[int] = trials) -> Any:

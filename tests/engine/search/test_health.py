@@ -1,4 +1,5 @@
-"""Numbers going wrong: steps that are not finite are left out and counted; too many end the search."""
+"""Numbers going wrong: steps that are not finite are left out and counted; too many end the
+search."""
 
 import math
 from collections.abc import Callable
@@ -30,7 +31,14 @@ def test_a_bad_inner_step_has_no_loss_and_is_counted(
     search(run)
     lines = read_json_lines(run.folder.search_metrics)
     assert [line["skipped_steps"] for line in lines] == [0, 0, 1, 2, 2, 2]
-    assert [line["train_loss"] is None for line in lines] == [False, False, True, True, False, False]
+    assert [line["train_loss"] is None for line in lines] == [
+        False,
+        False,
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_a_bad_outer_step_leaves_alpha_and_is_counted(
@@ -41,7 +49,11 @@ def test_a_bad_outer_step_leaves_alpha_and_is_counted(
     run = run_of(tiny_config("--search.log_every", "2"))
     search(run)
     found = trajectory.read(run.folder.trajectory)
-    assert [bool((after != before).any()) for before, after in pairwise(found.alpha)] == [True, False, True]
+    assert [bool((after != before).any()) for before, after in pairwise(found.alpha)] == [
+        True,
+        False,
+        True,
+    ]
     assert (found.contribution[2] != found.contribution[1]).any(), "the inner steps go on"
     lines = read_json_lines(run.folder.search_metrics)
     assert [line["skipped_steps"] for line in lines] == [1, 3, 3]
@@ -52,11 +64,15 @@ def test_a_bad_outer_step_leaves_alpha_and_is_counted(
 def test_too_many_stop_the_search_with_the_last_checkpoint_kept_and_the_count_goes_on_from_it(
     tiny_config: Config, run_of: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = tiny_config("--search.steps", "10", "--search.log_every", "1", "--search.max_bad_steps", "3")
+    config = tiny_config(
+        "--search.steps", "10", "--search.log_every", "1", "--search.max_bad_steps", "3"
+    )
     run = run_of(config)
     with monkeypatch.context() as patch:
         spoil(patch, LoraProblem, set(range(3, 99)), math.nan)
-        with pytest.raises(UserError, match=r"^--search.max_bad_steps: by step \d .*\(0\.01\).*\(0\.05\)") as error:
+        with pytest.raises(
+            UserError, match=r"^--search.max_bad_steps: by step \d .*\(0\.01\).*\(0\.05\)"
+        ) as error:
             search(run)
     assert "\n" not in str(error.value)
     found = checkpoint.load(run.folder.search_checkpoint)
@@ -66,6 +82,8 @@ def test_too_many_stop_the_search_with_the_last_checkpoint_kept_and_the_count_go
     assert all(weight.isfinite().all() for weight in weights)
     assert not run.folder.search_summary.exists()
     search(run_of(config))
-    skipped = {line["step"]: line["skipped_steps"] for line in read_json_lines(run.folder.search_metrics)}
+    skipped = {
+        line["step"]: line["skipped_steps"] for line in read_json_lines(run.folder.search_metrics)
+    }
     assert skipped[2] == 0
     assert skipped[4] == skipped[10] == 2

@@ -17,9 +17,17 @@ from autolora.engine.stages import run_stages
 
 @pytest.mark.parametrize(
     ("settings", "needed"),
-    [(Threshold(), False), (Shares(), True), (Shares(budget=0.5), True), (Size(), True), (Size(budget=0.5), False)],
+    [
+        (Threshold(), False),
+        (Shares(), True),
+        (Shares(budget=0.5), True),
+        (Size(), True),
+        (Size(budget=0.5), False),
+    ],
 )
-def test_too_few_rows_are_refused_where_the_rule_needs_them(settings: AnswerConfig, needed: bool) -> None:
+def test_too_few_rows_are_refused_where_the_rule_needs_them(
+    settings: AnswerConfig, needed: bool
+) -> None:
     refuse_unanswerable(settings, 8, [10, 10])
     said = rf"--answer.rule: {settings.rule} is measured on D_val, whose 7 rows"
     with pytest.raises(UserError, match=said) if needed else nullcontext():
@@ -27,7 +35,9 @@ def test_too_few_rows_are_refused_where_the_rule_needs_them(settings: AnswerConf
 
 
 def test_what_could_not_be_answered_is_not_searched(tiny_config: Callable[..., RunConfig]) -> None:
-    config = tiny_config("--answer.rows", "1000", "--answer.rule", "shares", "--answer.budget", "0.1")
+    config = tiny_config(
+        "--answer.rows", "1000", "--answer.rule", "shares", "--answer.budget", "0.1"
+    )
     with pytest.raises(UserError, match=r"--answer.budget"):
         run_stages(Request(config, "all", False, "test"), StopRequest())
     assert not (Path(config.runs_folder) / str(config.name) / "config.yaml").exists()

@@ -28,12 +28,16 @@ VARIANTS = {
 Config = Callable[..., RunConfig]
 
 
-def cells_of(config: RunConfig, axes: dict[str, Any], root: Path = Path("x"), **more: Any) -> list[Cell]:
+def cells_of(
+    config: RunConfig, axes: dict[str, Any], root: Path = Path("x"), **more: Any
+) -> list[Cell]:
     return expand(with_study(config, axes, **more), StudyFolder(root))
 
 
 def test_axes_expand_to_every_combination(tiny_config: Config) -> None:
-    cells = cells_of(tiny_config(), {"hypergradient.type": ["first_order", "exact"], "seed": [0, 1]})
+    cells = cells_of(
+        tiny_config(), {"hypergradient.type": ["first_order", "exact"], "seed": [0, 1]}
+    )
     places = [(c.config.hypergradient.type, c.config.seed) for c in cells]
     assert places == [("first_order", 0), ("first_order", 1), ("exact", 0), ("exact", 1)]
     assert [c.name for c in cells][:2] == ["type-first_order_seed-0", "type-first_order_seed-1"]
@@ -48,7 +52,9 @@ def test_a_label_is_the_sibling_with_the_same_values_on_all_other_axes(tiny_conf
     assert [type(c.config.answer) for c in (learned, by_size)] == [Threshold, Size]
     assert filled_in(shuffled.config.lora.ranks_from, shuffled.config) == learned.folder.ranks
     assert filled_in(str(by_size.config.answer.from_run), by_size.config) == learned.folder.root
-    assert filled_in(goes_on.config.retrain.start, goes_on.config) == cells[1].folder.root, "at seed 0"
+    assert filled_in(goes_on.config.retrain.start, goes_on.config) == cells[1].folder.root, (
+        "at seed 0"
+    )
     assert [c.needs for c in cells[4:]] == [(learned.name,), (), (learned.name,), (cells[1].name,)]
     order = [c.name for c in in_order(cells)]
     assert sorted(order) == sorted(c.name for c in cells)
@@ -56,16 +62,25 @@ def test_a_label_is_the_sibling_with_the_same_values_on_all_other_axes(tiny_conf
 
 
 def test_cells_that_read_each_other_are_refused(tiny_config: Config) -> None:
-    circle = {one: {"method": "lora_ranks", "lora.ranks_from": {"variant": other}} for one, other in ("ab", "ba")}
+    circle = {
+        one: {"method": "lora_ranks", "lora.ranks_from": {"variant": other}}
+        for one, other in ("ab", "ba")
+    }
     with pytest.raises(UserError, match=r"variant-a.* read each other in a circle"):
         in_order(cells_of(tiny_config(), {"variant": {"c": {}, **circle}}))
 
 
 def test_an_axis_may_have_named_settings(tiny_config: Config) -> None:
     axes = {"seed": {"0": {}, "1": {"search.steps": 9}}, "variant": {"a": {}, "b": {"lora.k": 2}}}
-    found = [(c.config.seed, c.config.search.steps, c.config.lora.k) for c in cells_of(tiny_config(), axes)]
+    found = [
+        (c.config.seed, c.config.search.steps, c.config.lora.k)
+        for c in cells_of(tiny_config(), axes)
+    ]
     assert found == [(0, 6, 4), (0, 6, 2), (1, 9, 4), (1, 9, 2)]
-    methods = {"variant": {"lora": {"method": "lora"}, "own": {}}, "lora.dropout": {"0.1": {"search.steps": 9}}}
+    methods = {
+        "variant": {"lora": {"method": "lora"}, "own": {}},
+        "lora.dropout": {"0.1": {"search.steps": 9}},
+    }
     assert len(cells_of(tiny_config(), methods)) == 2, "LoRA lacks what another axis sets"
 
 
@@ -79,9 +94,10 @@ MISTAKES: dict[str, dict[str, Any]] = {
     },
     "two cells would have one folder": {"variant": {"Wide": {}, "wide": {}}},
     "no cell {seed: 0, variant: c}": {
-        "seed": [0], "variant": {"a": {"method": "lora_ranks", "lora.ranks_from": {"variant": "c"}}, "b": {}}
+        "seed": [0],
+        "variant": {"a": {"method": "lora_ranks", "lora.ranks_from": {"variant": "c"}}, "b": {}},
     },
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("named", MISTAKES)
@@ -98,15 +114,23 @@ def test_a_mistake_is_named(tiny_config: Config, named: str) -> None:
         ([{"variant": "b"}, {"lora.target_modules": ["q", "v"]}], ["0 [q] a", "1 [q] a"]),
     ],
 )
-def test_cells_can_be_left_out(tiny_config: Config, exclude: list[dict[str, Any]], left: list[str]) -> None:
-    axes = {"seed": [0, 1], "lora.target_modules": [["q"], ["q", "v"]], "variant": {"a": {}, "b": {}}}
+def test_cells_can_be_left_out(
+    tiny_config: Config, exclude: list[dict[str, Any]], left: list[str]
+) -> None:
+    axes = {
+        "seed": [0, 1],
+        "lora.target_modules": [["q"], ["q", "v"]],
+        "variant": {"a": {}, "b": {}},
+    }
     cells = cells_of(tiny_config(), axes, exclude=exclude)
     assert [" ".join(word(value) for value in c.values.values()) for c in cells] == left
     with pytest.raises(UserError, match="'sed' is no axis; there are: seed, lora"):
         cells_of(tiny_config(), axes, exclude=[{"sed": 0}])
 
 
-def test_the_learning_rate_that_one_cell_chose_is_that_of_the_others(tiny_config: Config, tmp_path: Path) -> None:
+def test_the_learning_rate_that_one_cell_chose_is_that_of_the_others(
+    tiny_config: Config, tmp_path: Path
+) -> None:
     variants = {
         "a": {},
         "b": {"method": "full", "retrain.learning_rate": [1e-5, 1e-4]},
@@ -116,14 +140,21 @@ def test_the_learning_rate_that_one_cell_chose_is_that_of_the_others(tiny_config
     first, _, one, second, full, own = cells_of(
         config, {"seed": [0, 1], "variant": variants}, tmp_path, rate_from={"seed": 0}
     )
-    assert [c.needs for c in (first, second, full, own)] == [(), (first.name,), ("seed-0_variant-b",), ()]
+    assert [c.needs for c in (first, second, full, own)] == [
+        (),
+        (first.name,),
+        ("seed-0_variant-b",),
+        (),
+    ]
     assert (first.placed().retrain.rates, one.placed().retrain.rates) == ([1e-3, 3e-2], [1])
     with pytest.raises(UserError, match=r"^--study\.rate_from: .*seed-0_variant-a, which chooses"):
         second.placed()
     for cell, rate in ((second, 1e-3), (first, 3e-2)):
         cell.folder.root.mkdir(parents=True)
         cell.folder.metrics.write_text(json.dumps(RESULT | {"learning_rate": rate}))
-        assert second.placed().retrain.rates == [rate], "while the chooser is gone, a finished cell keeps its own"
+        assert second.placed().retrain.rates == [rate], (
+            "while the chooser is gone, a finished cell keeps its own"
+        )
 
 
 def test_the_shipped_studies_have_their_cells() -> None:
@@ -135,15 +166,28 @@ def test_the_shipped_studies_have_their_cells() -> None:
             assert len(in_order(cells)) == len(cells)
             found[name.removesuffix(".yaml")] = len(cells)
     assert found == {
-        "beta": 32, "bionlp_minilm": 8, "e2e_smollm2": 2, "figure2_roberta_large": 120, "figure3_ranks": 6,
-        "study_hypergradients": 16, "table1_glue": 168, "table1_minilm": 388, "table4_ablations": 120,
-        "table5_cost": 20, "ways": 90, "ways_e2e": 28,
-    }  # fmt: skip
+        "beta": 32,
+        "bionlp_minilm": 8,
+        "e2e_smollm2": 2,
+        "figure2_roberta_large": 120,
+        "figure3_ranks": 6,
+        "study_hypergradients": 16,
+        "table1_glue": 168,
+        "table1_minilm": 388,
+        "table4_ablations": 120,
+        "table5_cost": 20,
+        "ways": 90,
+        "ways_e2e": 28,
+    }
 
 
 def test_cell_names_are_folder_names() -> None:
     assert cell_name({"hypergradient.eta": "lr", "model.name": "a/b: c"}) == "eta-lr_name-a-b-c"
-    values = {"task.train_rows": None, "search.dropout": True, "retrain.learning_rate": [1e-3, 3e-3]}
+    values = {
+        "task.train_rows": None,
+        "search.dropout": True,
+        "retrain.learning_rate": [1e-3, 3e-3],
+    }
     assert cell_name(values) == "train_rows-null_dropout-true_learning_rate-0.001-0.003"
     alike = {"search.learning_rate": 1e-3, "seed": 0, "retrain.learning_rate": 1e-5}
     assert cell_name(alike) == "search.learning_rate-0.001_seed-0_retrain.learning_rate-1e-05"

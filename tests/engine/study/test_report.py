@@ -21,7 +21,8 @@ Config = Callable[..., RunConfig]
 
 
 def drawn(config: RunConfig, folder: StudyFolder, end: Callable[[int, Cell], None]) -> pd.DataFrame:
-    """Results of the study's runs, with its report drawn; `end` makes the files of a run that has ended."""
+    """Results of the study's runs, with its report drawn; `end` makes the files of a run that has
+    ended."""
     cells = expand(config, folder)
     for number, cell in enumerate(cells):
         end(number, cell)
@@ -43,12 +44,19 @@ def with_ranks(number: int, cell: Cell) -> None:
     ranks.save(RankRecord(4, (LayerRank("a.0.query", 1),)), cell.folder.ranks)
 
 
-def test_null_truth_rates_and_lists_on_the_axes_are_told_apart(tiny_config: Config, tmp_path: Path) -> None:
+def test_null_truth_rates_and_lists_on_the_axes_are_told_apart(
+    tiny_config: Config, tmp_path: Path
+) -> None:
     axes = {
-        "task.train_rows": [None, 500], "retrain.learning_rate": [1e-4, 1e-5], "task.path": ["w", "x"],
-        "lora.target_modules": [["query"], ["value"]], "seed": [0, 1],
-    }  # fmt: skip
-    config = with_study(tiny_config("--method", "lora", "--task.type", "text", "--task.path", "w"), axes)
+        "task.train_rows": [None, 500],
+        "retrain.learning_rate": [1e-4, 1e-5],
+        "task.path": ["w", "x"],
+        "lora.target_modules": [["query"], ["value"]],
+        "seed": [0, 1],
+    }
+    config = with_study(
+        tiny_config("--method", "lora", "--task.type", "text", "--task.path", "w"), axes
+    )
     found = drawn(config, StudyFolder(tmp_path), with_ranks)
     assert found["retrain.learning_rate"].dtype == float
     assert set(found["task.train_rows"]) == {"null", "500"}
@@ -58,7 +66,9 @@ def test_null_truth_rates_and_lists_on_the_axes_are_told_apart(tiny_config: Conf
     assert len(names) == len(set(names)) == 8
 
 
-def test_a_cell_that_copies_a_search_adds_none_of_its_measurements(tiny_config: Config, tmp_path: Path) -> None:
+def test_a_cell_that_copies_a_search_adds_none_of_its_measurements(
+    tiny_config: Config, tmp_path: Path
+) -> None:
     axes = {"variant": {"own": {}, "copy": {"answer.from": {"variant": "own"}}}}
     cells = expand(with_study(tiny_config(), axes), StudyFolder(tmp_path))
     for cell in cells:
@@ -72,33 +82,49 @@ def test_a_cell_that_copies_a_search_adds_none_of_its_measurements(tiny_config: 
     assert own["ranks"] == copy["ranks"] == [1]
 
 
-def test_tasks_of_other_metrics_share_a_table_and_what_differs_is_said(tiny_config: Config, tmp_path: Path) -> None:
+def test_tasks_of_other_metrics_share_a_table_and_what_differs_is_said(
+    tiny_config: Config, tmp_path: Path
+) -> None:
     config = tiny_config("--method", "full")
     axes = {"task.name": ["cola", "stsb"], "method": ["full", "adapter"], "seed": [0, 1]}
-    config, folder = with_study(config, axes), StudyFolder(tmp_path)
+    config = with_study(config, axes)
+    folder = StudyFolder(tmp_path)
 
     def finished(number: int, cell: Cell) -> None:
         if number != 1:
             read = {"rows": 40, "sha256": "a" if number < 7 else "b"}
-            finish(cell, number / 10, task=cell.config.task.result_name, base_weights="a" if number != 2 else "b",
-                   data={"classes": [], "training": read, "evaluation_rows": 40, "evaluation": {"validation": read}},
-                   )  # fmt: skip
+            finish(
+                cell,
+                number / 10,
+                task=cell.config.task.result_name,
+                base_weights="a" if number != 2 else "b",
+                data={
+                    "classes": [],
+                    "training": read,
+                    "evaluation_rows": 40,
+                    "evaluation": {"validation": read},
+                },
+            )
 
     drawn(config, folder, finished)
     text = folder.table.read_text()
     assert "\n7 of 8 runs on " in text
     assert " on cola, stsb. " in text
-    assert "The cells of stsb were evaluated on other rows. The cells of cola began from several base models." in text
+    assert (
+        "The cells of stsb were evaluated on other rows. The cells of cola began from several "
+        "base models." in text
+    )
     rows = section(folder, "Metric by task")
     assert [row[:3] for row in rows] == [
         ["full", "0.000", "0.450 (0.400 to 0.500)"],
         ["adapter", "0.250 (0.200 to 0.300)", "0.650 (0.600 to 0.700)"],
-    ]  # fmt: skip
+    ]
 
 
-def test_a_chosen_reference_is_in_the_titles_of_the_paired_tables_and_learned_ranks_alone_are_compared() -> None:
+def test_paired_tables_name_a_chosen_reference_and_compare_learned_ranks_alone() -> None:
     frame = results().assign(shares=None, outer_loss=None)
-    frame["layers"], frame["ranks"] = [["a", "b"]] * len(frame), [[1, 2]] * len(frame)
+    frame["layers"] = [["a", "b"]] * len(frame)
+    frame["ranks"] = [[1, 2]] * len(frame)
     found = {section.title: section for section in study_sections(frame, "lora")}
     of_loss = found["Log loss: paired differences, same task and seed: lora"]
     assert of_loss.table["lora against"].to_list() == ["autolora", "adalora"]

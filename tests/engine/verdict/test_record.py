@@ -21,19 +21,28 @@ RECORD = RankRecord(4, (LayerRank("a", 3), LayerRank("b", 1)))
 
 
 def shown(pairs: int, better: float, *others: str) -> PairLosses:
-    """So many pairs in which the learned ranks are better by so much; LoRA gains 1 nat. `others`: further arms."""
+    """So many pairs in which the learned ranks are better by so much; LoRA gains 1 nat. `others`:
+    further arms."""
     draw = np.random.default_rng(0)
     learned = 1 + draw.normal(0, 0.01, (pairs, ROWS))
     other = learned + better + draw.normal(0, 1e-3, (pairs, ROWS))
     losses = {"learned": learned, "shuffled": other} | dict.fromkeys(others, other)
-    results = {name: [{"metrics": {"f1": 0.1 * (i + 1)}, "lora_parameters": 100 + i} for i in range(len(found))]
-               for name, found in losses.items()}  # fmt: skip
+    results = {
+        name: [
+            {"metrics": {"f1": 0.1 * (i + 1)}, "lora_parameters": 100 + i}
+            for i in range(len(found))
+        ]
+        for name, found in losses.items()
+    }
     return PairLosses(losses, np.ones(ROWS), np.arange(ROWS), np.full((2, ROWS), 2.0), results)
 
 
-def written(tmp_path: Path, found: PairLosses, *arguments: str, record: RankRecord = RECORD) -> dict[str, Any]:
+def written(
+    tmp_path: Path, found: PairLosses, *arguments: str, record: RankRecord = RECORD
+) -> dict[str, Any]:
     """The content of verdict.json."""
-    config, run = parse(["--name", "a", *arguments]).config, RunFolder(tmp_path / "a")
+    config = parse(["--name", "a", *arguments]).config
+    run = RunFolder(tmp_path / "a")
     write_verdict(found, Arms(config, run, record, {"a": 64, "b": 64}, 0.02))
     return read_json(run.verdict_summary)
 
@@ -53,16 +62,21 @@ def test_a_decided_verdict_is_about_the_pairs_of_the_look_that_decided(tmp_path:
 
 
 def test_each_arm_has_its_losses_and_the_difference_to_the_learned_ranks(tmp_path: Path) -> None:
-    learned, shuffled, uniform = written(tmp_path, shown(8, 0.2, "uniform"), "--verdict.arms", "[uniform]")["arms"]
+    learned, shuffled, uniform = written(
+        tmp_path, shown(8, 0.2, "uniform"), "--verdict.arms", "[uniform]"
+    )["arms"]
     assert [len(arm["losses"]) for arm in (learned, shuffled, uniform)] == [8, 8, 8]
     assert not {"difference", "interval"} & set(learned)
-    assert shuffled["difference"] == pytest.approx(np.mean(shuffled["losses"]) - np.mean(learned["losses"]))
+    assert shuffled["difference"] == pytest.approx(
+        np.mean(shuffled["losses"]) - np.mean(learned["losses"])
+    )
     assert learned["parameters"] == 104, "a mean, as those of a shuffle may vary"
     assert learned["scores"] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
 
 
 def test_layers_that_a_record_does_not_list_are_exchanged_too(tmp_path: Path) -> None:
-    config, run = parse(["--name", "a"]).config, RunFolder(tmp_path / "a")
+    config = parse(["--name", "a"]).config
+    run = RunFolder(tmp_path / "a")
     write_json(run.search_summary, {"parameters_per_rank": {"a": 64, "b": 64}})
     write_json(run.ranks, {"layers": [{"name": "b", "rank": 2}]})
     arms = arms_of(config, run)  # type: ignore[arg-type]

@@ -1,4 +1,5 @@
-"""--stage verdict without trainings: what is trained, of which trainings the gain is the mean, and --overwrite."""
+"""--stage verdict without trainings: what is trained, of which trainings the gain is the mean, and
+--overwrite."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -29,7 +30,8 @@ Loss = Callable[[str, int], float]
 
 
 def better(by: float) -> Loss:
-    """Losses with which the learned ranks are better than all others by about `by` nats; LoRA gains 1 nat."""
+    """Losses with which the learned ranks are better than all others by about `by` nats; LoRA gains
+    1 nat."""
     noise = np.random.default_rng(3).normal(0, 0.01, 30)
 
     def loss(arm: str, pair: int) -> float:
@@ -57,8 +59,12 @@ class FakeLauncher:
         rows = np.random.default_rng(0).normal(loss, 0.3, ROWS)
         rows += loss - rows.mean()
         folder.adapter.mkdir(parents=True)
-        pd.DataFrame({"loss": rows, "weight": np.ones(ROWS), "source": np.arange(ROWS)}).to_parquet(folder.row_losses)
-        size = len(NAMES) * SIZE * config.lora.r if isinstance(config, Lora) else sum(LEARNED) * SIZE
+        pd.DataFrame({"loss": rows, "weight": np.ones(ROWS), "source": np.arange(ROWS)}).to_parquet(
+            folder.row_losses
+        )
+        size = (
+            len(NAMES) * SIZE * config.lora.r if isinstance(config, Lora) else sum(LEARNED) * SIZE
+        )
         write_json(folder.metrics, RESULT | {"lora_parameters": size, "base_weights": "digest"})
 
 
@@ -66,13 +72,18 @@ class FakeLauncher:
 def verdict(
     tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[dict[str, Any], RunFolder]]:
-    """verdict(launcher, "--verdict.pairs", "24"): verdict.json of ranks that lie in the run's folder, and the folder;
-    no rows are loaded."""
+    """verdict(launcher, "--verdict.pairs", "24"): verdict.json of ranks that lie in the run's
+    folder, and the folder; no rows are loaded."""
 
     def judge(
-        launcher: FakeLauncher, *arguments: str, ranks: Sequence[int] = LEARNED, overwrite: bool = False
+        launcher: FakeLauncher,
+        *arguments: str,
+        ranks: Sequence[int] = LEARNED,
+        overwrite: bool = False,
     ) -> tuple[dict[str, Any], RunFolder]:
-        config = tiny_config("--lora.target_modules", "[query, value]", "--lora.k", str(K), *arguments)
+        config = tiny_config(
+            "--lora.target_modules", "[query, value]", "--lora.k", str(K), *arguments
+        )
         folder = RunFolder.of(config)
         layers = [{"name": name, "rank": rank} for name, rank in zip(NAMES, ranks, strict=True)]
         write_json(folder.ranks, {"k": K, "layers": layers})
@@ -85,13 +96,20 @@ def verdict(
     return judge
 
 
-def test_the_gain_is_of_both_heads_and_of_all_pairs_also_after_the_time_was_over(verdict: Callable[..., Any]) -> None:
+def test_the_gain_is_of_both_heads_and_of_all_pairs_also_after_the_time_was_over(
+    verdict: Callable[..., Any],
+) -> None:
     def loss(arm: str, pair: int) -> float:
         return {"learned": 1.0 + 0.1 * pair, "head": 2.0 + 0.3 * pair}.get(arm, 1.5)
 
     launcher = FakeLauncher(loss)
     verdict(launcher, "--verdict.minutes", "1e-9")
-    assert [config.name for config in launcher.trained] == ["pair-01-learned", "pair-01-shuffled", "head-1", "head-2"]
+    assert [config.name for config in launcher.trained] == [
+        "pair-01-learned",
+        "pair-01-shuffled",
+        "head-1",
+        "head-2",
+    ]
     found, _ = verdict(launcher)
     assert launcher.trained[4].name == "pair-02-learned"
     assert found["gain"] == pytest.approx(2.45 - (1 + 0.1 * (1 + found["pairs"]) / 2))
@@ -101,13 +119,17 @@ def test_the_gain_over_a_base_model_without_a_head_is_of_all_pairs_too(
     verdict: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Head, "evaluates_base", True)
-    launcher = FakeLauncher(lambda arm, pair: {"learned": 1.0 + 0.1 * pair, "head": 2.0}.get(arm, 1.5))
+    launcher = FakeLauncher(
+        lambda arm, pair: {"learned": 1.0 + 0.1 * pair, "head": 2.0}.get(arm, 1.5)
+    )
     found, _ = verdict(launcher)
     assert [config.name for config in launcher.trained if config.method == "head"] == ["head-1"]
     assert found["gain"] == pytest.approx(1 - 0.1 * (1 + found["pairs"]) / 2)
 
 
-def test_an_overwrite_puts_a_finished_verdict_aside_and_judges_anew(verdict: Callable[..., Any]) -> None:
+def test_an_overwrite_puts_a_finished_verdict_aside_and_judges_anew(
+    verdict: Callable[..., Any],
+) -> None:
     before, folder = verdict(FakeLauncher(better(0.3)))
     launcher = FakeLauncher(better(-0.3))
     assert verdict(launcher, overwrite=True)[0] == before, "of this command already"
@@ -119,4 +141,7 @@ def test_an_overwrite_puts_a_finished_verdict_aside_and_judges_anew(verdict: Cal
     assert json.loads(folder.verdict_summary.read_text()) == before
     found, _ = verdict(launcher, "--verdict.pairs", "24", overwrite=True)
     assert (before["ending"], found["ending"]) == ("matter", "worse")
-    assert len(list(folder.root.glob("verdict.old-1/cells/pair-*/metrics.json"))) == 2 * before["pairs"]
+    assert (
+        len(list(folder.root.glob("verdict.old-1/cells/pair-*/metrics.json")))
+        == 2 * before["pairs"]
+    )

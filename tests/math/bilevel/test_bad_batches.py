@@ -1,4 +1,5 @@
-"""Steps that cannot be taken as they are: losses that are not finite, weights that share a gradient or have none."""
+"""Steps that cannot be taken as they are: losses that are not finite, weights that share a gradient
+or have none."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from autolora.problems import data
-from tests.helpers.bilevel_toys import METHODS, LogPenalty, Toy, equal, example, implicit, lora_toy, make_toy
+from tests.helpers.bilevel_toys import (
+    METHODS,
+    LogPenalty,
+    Toy,
+    equal,
+    example,
+    implicit,
+    lora_toy,
+    make_toy,
+)
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -38,9 +48,13 @@ def spoiled(level: str, at: int, steps: int, method: Any, **options: Any) -> Toy
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_after_a_bad_inner_batch_the_outer_step_has_no_implicit_term_and_counts_as_good(method: str) -> None:
+def test_after_a_bad_inner_batch_the_outer_step_has_no_implicit_term_and_counts_as_good(
+    method: str,
+) -> None:
     """W' is W, which does not depend on beta."""
-    toy = spoiled("inner", 1, 2, method, optimizer=torch.optim.AdamW, rate=0.01, gradient_clipping=1.0)
+    toy = spoiled(
+        "inner", 1, 2, method, optimizer=torch.optim.AdamW, rate=0.01, gradient_clipping=1.0
+    )
     assert (int(toy.inner.skipped_steps), int(toy.outer.skipped_steps)) == (1, 0)
     assert equal(toy.before, toy.after)
     assert not toy.outer.implicit.any()
@@ -57,7 +71,9 @@ def test_the_unroll_goes_through_the_steps_that_were_taken(at: int) -> None:
     with torch.no_grad():
         toy.outer.module.beta.copy_(toy.outer.beta_before)
     v = toy.outer.gradient(toy.outer.batch, toy.inner.trained)
-    toy.last_steps = [step for step in toy.last_steps if not step.batch.parts[0][0]["x"].isnan().any()]
+    toy.last_steps = [
+        step for step in toy.last_steps if not step.batch.parts[0][0]["x"].isnan().any()
+    ]
     assert len(toy.last_steps) == 2
     assert torch.allclose(found, implicit(toy, v), rtol=1e-12)
     assert found.any()
@@ -90,7 +106,13 @@ class Sum(nn.Module):
 def test_a_gradient_that_two_weights_share_is_clipped_once() -> None:
     torch.manual_seed(0)
     batch = {"x": torch.randn(12, 3), "y": torch.randn(12)}
-    toy = make_toy(Sum(), LogPenalty(3), (lambda: dict(batch), lambda: dict(batch)), rate=0.1, gradient_clipping=0.5)
+    toy = make_toy(
+        Sum(),
+        LogPenalty(3),
+        (lambda: dict(batch), lambda: dict(batch)),
+        rate=0.1,
+        gradient_clipping=0.5,
+    )
     moved = torch.cat([before - after for before, after in zip(toy.before, toy.after, strict=True)])
     assert float(moved.norm()) == pytest.approx(0.1 * 0.5, rel=1e-5)
     assert torch.equal(moved[:3], moved[3:])

@@ -1,4 +1,5 @@
-"""beta -> alpha -> gates -> LoRA: the start, the three constraints, Eq. 2, and the derivative by beta."""
+"""beta -> alpha -> gates -> LoRA: the start, the three constraints, Eq. 2, and the derivative by
+beta."""
 
 from typing import Any
 
@@ -12,12 +13,19 @@ from autolora.problems.bilevel import SelectionVariables
 from autolora.problems.gates import Gates
 from autolora.problems.models.attach import ADAPTER, lora_layers
 
-K, INPUTS, OUTPUTS, LORA_ALPHA = 3, 5, 4, 6.0
+K = 3
+INPUTS = 5
+OUTPUTS = 4
+LORA_ALPHA = 6.0
 
 
 @pytest.mark.parametrize("k", [1, 3, 7, 8])
-@pytest.mark.parametrize(("constraint", "start"), [("softmax", None), ("sigmoid", 0.5), ("none", 1.0)])
-def test_alpha_starts_uniform_and_the_gate_at_one(constraint: Any, start: float | None, k: int) -> None:
+@pytest.mark.parametrize(
+    ("constraint", "start"), [("softmax", None), ("sigmoid", 0.5), ("none", 1.0)]
+)
+def test_alpha_starts_uniform_and_the_gate_at_one(
+    constraint: Any, start: float | None, k: int
+) -> None:
     variables = SelectionVariables(4, k, constraint)
     alpha = variables.alpha()
     assert alpha.shape == (4, k)
@@ -36,7 +44,9 @@ def test_the_constraints_are_those_of_the_paper() -> None:
         return variables.alpha()
 
     exponentials = beta.exp()
-    torch.testing.assert_close(alpha("softmax"), exponentials / exponentials.sum(dim=1, keepdim=True))
+    torch.testing.assert_close(
+        alpha("softmax"), exponentials / exponentials.sum(dim=1, keepdim=True)
+    )
     torch.testing.assert_close(alpha("sigmoid"), 1 / (1 + (-beta).exp()))
     assert torch.equal(alpha("none"), beta)
 
@@ -61,7 +71,10 @@ def gated(kind: str) -> tuple[Any, Gates]:
     for parameter in net.parameters():
         nn.init.normal_(parameter)
     config = LoraConfig(
-        r=K, lora_alpha=LORA_ALPHA, target_modules=["first", "second"], fan_in_fan_out=kind == "conv1d"
+        r=K,
+        lora_alpha=LORA_ALPHA,
+        target_modules=["first", "second"],
+        fan_in_fan_out=kind == "conv1d",
     )
     model = get_peft_model(net, config)
     for layer in lora_layers(model).values():
@@ -74,7 +87,8 @@ def dense(gates: Gates, name: str, kind: str, values: Tensor) -> Tensor:
     layer = gates.layers[name]
     weight = layer.get_base_layer().weight
     full = weight.T if kind == "conv1d" else weight
-    a, b = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
+    a = layer.lora_A[ADAPTER].weight
+    b = layer.lora_B[ADAPTER].weight
     components = sum(values[j] * torch.outer(b[:, j], a[j]) for j in range(K))
     return full + LORA_ALPHA / K * components
 
@@ -86,8 +100,12 @@ def test_the_output_is_equation_2(kind: str) -> None:
     values = torch.randn(2, K)
     x = torch.randn(7, INPUTS)
     base = model.get_base_model()
-    hidden = torch.tanh(x @ dense(gates, "first", kind, values[0]).T + base.first.get_base_layer().bias)
-    expected = hidden @ dense(gates, "second", kind, values[1]).T + base.second.get_base_layer().bias
+    hidden = torch.tanh(
+        x @ dense(gates, "first", kind, values[0]).T + base.first.get_base_layer().bias
+    )
+    expected = (
+        hidden @ dense(gates, "second", kind, values[1]).T + base.second.get_base_layer().bias
+    )
     with gates.open(values):
         found = model(x)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
@@ -122,7 +140,8 @@ def test_the_derivative_by_beta_is_the_numerical_one(constraint: Any, scale: str
     variables = SelectionVariables(2, K, constraint, scale)
     with torch.no_grad():
         variables.beta += torch.randn(2, K)
-    x, target = torch.randn(7, INPUTS), torch.randn(7, OUTPUTS)
+    x = torch.randn(7, INPUTS)
+    target = torch.randn(7, OUTPUTS)
 
     def loss(beta: Tensor) -> Tensor:
         """Of the gates of beta, a parameter that `variables` has already."""
@@ -137,7 +156,8 @@ def test_sizes_are_the_norms_of_the_components_and_counts_those_of_their_numbers
     _, gates = gated("conv1d")
     assert gates.k == K
     for row, layer in zip(gates.norms(), gates.layers.values(), strict=True):
-        a, b = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
+        a = layer.lora_A[ADAPTER].weight
+        b = layer.lora_B[ADAPTER].weight
         expected = [torch.outer(b[:, j], a[j]).norm().item() for j in range(K)]
         assert row.tolist() == pytest.approx(expected, rel=1e-5)
     assert gates.parameters_per_rank() == {"first": INPUTS + OUTPUTS, "second": OUTPUTS + OUTPUTS}

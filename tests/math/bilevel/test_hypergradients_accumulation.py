@@ -20,11 +20,14 @@ class Kept:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_no_graph_of_a_part_is_alive_when_the_next_part_runs(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+def test_no_graph_of_a_part_is_alive_when_the_next_part_runs(
+    monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
     """Second-order methods held the graphs of two parts at once."""
     toy = lora_toy(method, parts=(8, 8), dropout=0.1, terms=2)
     alive: weakref.WeakSet[Kept] = weakref.WeakSet()
-    held, original = [], toy.inner.training_step
+    held = []
+    original = toy.inner.training_step
 
     def keep(tensor: Tensor) -> Kept:
         kept = Kept(tensor.detach())  # an output that its own node keeps would keep that node alive
@@ -45,13 +48,16 @@ def test_no_graph_of_a_part_is_alive_when_the_next_part_runs(monkeypatch: pytest
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_step_in_unequal_parts_is_the_step_of_the_whole_batch(method: str) -> None:
-    """Three steps, so that the optimiser's state and the gradient that `sama` reads have passed through it too."""
+    """Three steps, so that the optimiser's state and the gradient that `sama` reads have passed
+    through it too."""
     options = {"optimizer": torch.optim.AdamW, "rate": 0.05, "eta": 0.3, "steps": 3}
     whole, cut = (lora_toy(method, parts=parts, **options) for parts in ((), (9, 4, 3)))
     for one, other in zip(whole.after, cut.after, strict=True):
         torch.testing.assert_close(other, one, rtol=1e-9, atol=1e-12)
     for name in ("direct", "implicit", "last_loss"):
-        torch.testing.assert_close(getattr(cut.outer, name), getattr(whole.outer, name), rtol=1e-6, atol=1e-12)
+        torch.testing.assert_close(
+            getattr(cut.outer, name), getattr(whole.outer, name), rtol=1e-6, atol=1e-12
+        )
     torch.testing.assert_close(cut.inner.last_loss, whole.inner.last_loss)
     assert method == "first_order" or cut.outer.implicit.norm() > 0
 

@@ -53,7 +53,10 @@ def test_darts_is_bettys_own_at_the_same_weights_but_under_one_mask_on_both_side
         vector = random_vector(toy)
         toy.last_steps[-1].weights = copies(toy.inner.trained)  # W', where Betty evaluates
         toy.inner.cur_batch = toy.train
-        stock = [jvp_fn_mapping["darts"](vector, toy.inner, toy.outer, False)[0].flatten() for _ in range(8)]
+        stock = [
+            jvp_fn_mapping["darts"](vector, toy.inner, toy.outer, False)[0].flatten()
+            for _ in range(8)
+        ]
         return implicit(toy, vector), torch.stack(stock)
 
     ours, bettys = both(0.0)

@@ -22,7 +22,8 @@ FIXED = ("--hypergradient.type", "none", "--lora.dropout", "0.1")
 @pytest.mark.parametrize("kind", ["bert", "gpt2"])
 def test_the_weights_are_those_of_plain_lora(built: Callable[..., SearchEngine], kind: str) -> None:
     """As torch alone trains it, on the search's own batches: no gates, no Betty."""
-    searched, lora = built(*FIXED, kind=kind), built(*FIXED, kind=kind).lora
+    searched = built(*FIXED, kind=kind)
+    lora = built(*FIXED, kind=kind).lora
     searched.run()
     model: Any = lora.module.train()
     start = copies(lora.trained)
@@ -41,7 +42,8 @@ def test_the_weights_are_those_of_plain_lora(built: Callable[..., SearchEngine],
 
 
 def test_no_outer_step_is_taken_and_patience_ends_nothing(new_run: Callable[..., Context]) -> None:
-    """By patience a search would stop at step 4. (That alpha stays at its start: contract/test_hypergradients.)"""
+    """By patience a search would stop at step 4. (That alpha stays at its start:
+    contract/test_hypergradients.)"""
     run = new_run(*FIXED, "--search.steps", "9", "--search.patience", "1")
     engine = find_ranks(run)
     assert engine.global_step == 9

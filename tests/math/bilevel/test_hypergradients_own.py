@@ -34,7 +34,8 @@ def test_its_term_keeps_no_graph_and_its_gradients_in_w_do_not_count() -> None:
         (weight.sum() * 1e3).backward()
         return 0 * beta
 
-    toy, plain = toy_of(made, steps=2), lora_toy("first_order", steps=2)
+    toy = toy_of(made, steps=2)
+    plain = lora_toy("first_order", steps=2)
     assert not toy.outer.implicit.requires_grad
     assert all(torch.equal(one, other) for one, other in zip(toy.after, plain.after, strict=True))
 
@@ -45,7 +46,9 @@ def test_its_random_numbers_follow_from_the_seed_and_the_outer_step_alone() -> N
         torch.manual_seed(stream)
         state = torch.get_rng_state()
         toy.step()
-        assert torch.equal(torch.get_rng_state(), state), "the script's own numbers go on as if nothing had happened"
+        assert torch.equal(torch.get_rng_state(), state), (
+            "the script's own numbers go on as if nothing had happened"
+        )
         return toy.outer.implicit
 
     assert torch.equal(drawn(1, 2, 3), drawn(2, 2, 3))
@@ -60,7 +63,8 @@ def test_a_term_of_another_shape_is_no_gradient(made: Any) -> None:
 
 
 def test_each_product_of_stocbio_draws_a_batch_of_its_own() -> None:
-    toy, seen = lora_toy(example("StocBio")), []
+    toy = lora_toy(example("StocBio"))
+    seen = []
     draw = toy.inner.draw
     toy.inner.draw = lambda: seen.append(draw()) or seen[-1]
     before = toy.inner.shared.passes.forward

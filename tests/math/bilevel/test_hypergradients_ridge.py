@@ -1,4 +1,5 @@
-"""Closed forms of ridge regression: what linear algebra says of our approximations and of those of examples/."""
+"""Closed forms of ridge regression: what linear algebra says of our approximations and of those of
+examples/."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,19 +13,23 @@ from tests.helpers.bilevel_toys import Toy, example, ridge_hessian, ridge_soluti
 
 pytestmark = pytest.mark.usefixtures("float64")
 
-ETA, RADIUS = 0.3, 0.01
+ETA = 0.3
+RADIUS = 0.01
 
 
 def v_of(toy: Toy) -> Tensor:
     """v = dL_val/dw at w'."""
-    held_out, (after,) = toy.held_out, toy.after
+    held_out = toy.held_out
+    (after,) = toy.after
     fit = held_out["x"].T @ (held_out["x"] @ after - held_out["y"]) / len(held_out["y"])
     return fit + held_out["share"] * toy.outer.beta_before.exp() * after
 
 
 def implicit_of(toy: Toy, inverse: Callable[[Tensor], Tensor]) -> Tensor:
     """-[d^2 L_tr / d beta dw] M v = -share exp(beta) w * (M v), M by `inverse` of the Hessian."""
-    train, penalty, (before,) = toy.train, toy.outer.beta_before.exp(), toy.before
+    train = toy.train
+    penalty = toy.outer.beta_before.exp()
+    (before,) = toy.before
     return -train["share"] * penalty * before * (inverse(ridge_hessian(train, penalty)) @ v_of(toy))
 
 
@@ -39,7 +44,9 @@ def series(eta: float, terms: int) -> Callable[[Tensor], Tensor]:
 
 
 @pytest.mark.parametrize("method", ["exact", "darts"])
-def test_the_one_step_unroll_is_exact_and_so_is_a_central_difference_on_a_quadratic(method: str) -> None:
+def test_the_one_step_unroll_is_exact_and_so_is_a_central_difference_on_a_quadratic(
+    method: str,
+) -> None:
     toy = ridge_toy(method, eta=ETA, radius=RADIUS)
     assert torch.allclose(toy.outer.implicit, implicit_of(toy, series(ETA, 0)), rtol=1e-10)
 
@@ -47,7 +54,9 @@ def test_the_one_step_unroll_is_exact_and_so_is_a_central_difference_on_a_quadra
 def test_forward_difference_is_off_by_half_the_curvature() -> None:
     toy = ridge_toy("forward_difference", eta=ETA, radius=RADIUS)
     off = toy.outer.beta_before.exp() * v_of(toy).square() / 2 * RADIUS / v_of(toy).norm()
-    assert torch.allclose(toy.outer.implicit, implicit_of(toy, series(ETA, 0)) - ETA * off, rtol=1e-10)
+    assert torch.allclose(
+        toy.outer.implicit, implicit_of(toy, series(ETA, 0)) - ETA * off, rtol=1e-10
+    )
 
 
 @pytest.mark.parametrize("terms", [0, 1, 2, 5])
@@ -68,7 +77,8 @@ def test_cg_is_the_damped_inverse(eta: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "options"), [("neumann", {"eta": ETA, "terms": 300}), ("cg", {"eta": 1e9, "terms": 4})]
+    ("method", "options"),
+    [("neumann", {"eta": ETA, "terms": 300}), ("cg", {"eta": 1e9, "terms": 4})],
 )
 def test_converges_to_the_implicit_function_theorem(method: str, options: dict[str, Any]) -> None:
     """Total gradient of L_val(w*(beta)), w* differentiated through the linear solve itself."""
@@ -93,9 +103,12 @@ def test_many_solves_of_soba_reach_the_damped_implicit_function_theorem() -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "options"), [("Soba", {"rate": 0.3, "eta": 1e9}), ("Penalty", {"rate": 0.3, "weight": 1e4})]
+    ("name", "options"),
+    [("Soba", {"rate": 0.3, "eta": 1e9}), ("Penalty", {"rate": 0.3, "weight": 1e4})],
 )
-def test_what_is_carried_comes_closer_from_one_outer_step_to_the_next(name: str, options: dict[str, float]) -> None:
+def test_what_is_carried_comes_closer_from_one_outer_step_to_the_next(
+    name: str, options: dict[str, float]
+) -> None:
     def error(steps: int) -> float:
         toy = at_solution(example(name, **options), steps)
         expected = implicit_of(toy, torch.linalg.inv)
@@ -108,10 +121,19 @@ def test_what_is_carried_comes_closer_from_one_outer_step_to_the_next(name: str,
 
 def test_the_gradient_of_penalty_is_that_of_the_penalised_loss() -> None:
     """At the y that linear algebra gives, however large the weight."""
-    toy, weight = at_solution(example("Penalty", rate=0.3, weight=2.0, steps=500)), 2.0
-    train, held_out, w, penalty = toy.train, toy.held_out, toy.after[0], toy.outer.beta_before.exp()
-    right = sum(part * batch["x"].T @ batch["y"] / len(batch["y"]) for part, batch in ((1, held_out), (weight, train)))
-    y = torch.linalg.solve(ridge_hessian(held_out, penalty) + weight * ridge_hessian(train, penalty), right)
+    toy = at_solution(example("Penalty", rate=0.3, weight=2.0, steps=500))
+    weight = 2.0
+    train = toy.train
+    held_out = toy.held_out
+    w = toy.after[0]
+    penalty = toy.outer.beta_before.exp()
+    right = sum(
+        part * batch["x"].T @ batch["y"] / len(batch["y"])
+        for part, batch in ((1, held_out), (weight, train))
+    )
+    y = torch.linalg.solve(
+        ridge_hessian(held_out, penalty) + weight * ridge_hessian(train, penalty), right
+    )
     expected = penalty / 2 * (held_out["share"] * y**2 + weight * train["share"] * (y**2 - w**2))
     assert torch.allclose(toy.outer.direct + toy.outer.implicit, expected, rtol=1e-8)
 

@@ -1,4 +1,5 @@
-"""Conjugate gradients, and second derivatives through a real attention kernel. (Closed forms: *_ridge.py.)"""
+"""Conjugate gradients, and second derivatives through a real attention kernel. (Closed forms:
+*_ridge.py.)"""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -17,7 +18,8 @@ ETA = 0.3
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize(("eta", "terms"), [(ETA, 0), (1e-5, 3)])
 def test_cg_without_terms_or_with_a_small_eta_is_exact(eta: float, terms: int) -> None:
-    """(H + I/eta)^-1 = eta (I - eta H + ..): the relative difference is eta |H|, |H| below 100 here."""
+    """(H + I/eta)^-1 = eta (I - eta H + ..): the relative difference is eta |H|, |H| below 100
+    here."""
     cg, exact = (lora_toy(method, dropout=0.1, eta=eta, terms=terms) for method in ("cg", "exact"))
     agree(cg.outer.implicit, exact.outer.implicit, 1e-3)
 
@@ -26,7 +28,9 @@ def solve(matrix: Tensor, right: Tensor, iterations: int, eta: float) -> Tensor:
     """What `cg` makes of `right` where the damped Hessian H + I/eta is `matrix`."""
     cg: Any = made("cg", eta, terms=iterations)
     hessian = matrix - torch.eye(len(right)) / eta
-    (found,) = cg.solve([right], lambda direction: [hessian @ direction[0]], SimpleNamespace(steps=[None]))
+    (found,) = cg.solve(
+        [right], lambda direction: [hessian @ direction[0]], SimpleNamespace(steps=[None])
+    )
     return found
 
 
@@ -37,7 +41,8 @@ def test_cg_stops_at_the_solution() -> None:
 
 
 def test_cg_keeps_what_it_has_when_a_later_direction_curves_down() -> None:
-    matrix, right = torch.diag(torch.tensor([1.0, 2.0, -1.0])), torch.tensor([1.0, 1.0, 1.0])
+    matrix = torch.diag(torch.tensor([1.0, 2.0, -1.0]))
+    right = torch.tensor([1.0, 1.0, 1.0])
     first = (right @ right) / (right @ matrix @ right) * right
     assert torch.allclose(solve(matrix, right, 3, eta=4.0), first)
 
@@ -49,7 +54,9 @@ def test_cg_falls_back_when_the_first_direction_curves_down(curvature: float) ->
 
 
 @pytest.mark.trains
-def test_central_difference_agrees_with_exact_through_a_real_encoder(built: Callable[..., SearchEngine]) -> None:
+def test_central_difference_agrees_with_exact_through_a_real_encoder(
+    built: Callable[..., SearchEngine],
+) -> None:
     terms = {}
     for method in ("exact", "darts"):
         # exact until the last step: one that is not the same would lead the two searches apart.
@@ -61,4 +68,5 @@ def test_central_difference_agrees_with_exact_through_a_real_encoder(built: Call
         engine.train_step()
         terms[method] = engine.selection.implicit.double()
     assert engine.lora.module.config._attn_implementation == "eager"
-    agree(terms["darts"], terms["exact"], 0.02)  # fp32: the difference loses digits that double precision keeps
+    # fp32: the difference loses digits that double precision keeps
+    agree(terms["darts"], terms["exact"], 0.02)

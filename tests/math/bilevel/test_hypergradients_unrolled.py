@@ -17,8 +17,11 @@ RATES = [0.05, 0.1, 0.15, 0.1]
 
 
 def watched(count: int, **options: Any) -> tuple[Toy, list[list[Tensor]], list[data.Batch]]:
-    """A toy after one outer step with `count` inner steps, W before each of these, and their batches."""
-    toy, weights, batches = lora_toy("unrolled", unroll_steps=count, steps=0, **options), [], []
+    """A toy after one outer step with `count` inner steps, W before each of these, and their
+    batches."""
+    toy = lora_toy("unrolled", unroll_steps=count, steps=0, **options)
+    weights = []
+    batches = []
     for _ in range(count):
         toy.step()
         weights.append(toy.before)
@@ -31,9 +34,12 @@ def whole(batch: data.Batch) -> Batch:
     return {key: torch.cat([part[key] for part, _ in batch.parts]) for key in batch.parts[0][0]}
 
 
-def through_all_steps(toy: Toy, before: list[list[Tensor]], batches: list[data.Batch], etas: list[float]) -> Tensor:
-    """The gradient of L_val through W_n(beta). Each W_t(beta) has the value that it had, and the derivative of
-    W_(t-1)(beta) - eta_t dL_t/dW; if the steps were plain gradient descent of these rates, it is that descent."""
+def through_all_steps(
+    toy: Toy, before: list[list[Tensor]], batches: list[data.Batch], etas: list[float]
+) -> Tensor:
+    """The gradient of L_val through W_n(beta). Each W_t(beta) has the value that it had, and the
+    derivative of W_(t-1)(beta) - eta_t dL_t/dW; if the steps were plain gradient descent of these
+    rates, it is that descent."""
     net = toy.inner.module
     names = [name for name, p in net.named_parameters() if p.requires_grad]
     beta = toy.outer.beta_before
@@ -43,8 +49,11 @@ def through_all_steps(toy: Toy, before: list[list[Tensor]], batches: list[data.B
         return functional_call(net, dict(zip(names, weights, strict=True)), (batch, gates, mask))
 
     # Without dropout where a batch has several parts.
-    all_batches, values = [*batches, toy.outer.batch], [*before, toy.after]
-    masks = [net.mask(batch) if len(batch.parts) == 1 else torch.tensor(1.0) for batch in all_batches]
+    all_batches = [*batches, toy.outer.batch]
+    values = [*before, toy.after]
+    masks = [
+        net.mask(batch) if len(batch.parts) == 1 else torch.tensor(1.0) for batch in all_batches
+    ]
 
     def lost(beta: Tensor) -> Tensor:
         weights = values[0]
@@ -63,10 +72,14 @@ def through_all_steps(toy: Toy, before: list[list[Tensor]], batches: list[data.B
 
 @pytest.mark.parametrize("parts", [(), (9, 7)])
 @pytest.mark.parametrize(("count", "eta"), [(1, 0.3), (2, "lr"), (4, "lr"), (3, "betty")])
-def test_it_is_the_gradient_through_all_inner_steps(count: int, eta: Any, parts: tuple[int, ...]) -> None:
+def test_it_is_the_gradient_through_all_inner_steps(
+    count: int, eta: Any, parts: tuple[int, ...]
+) -> None:
     """Under a learning rate that changes from step to step, dropout, and batches in parts."""
     schedule = partial(torch.optim.lr_scheduler.LambdaLR, lr_lambda=lambda step: RATES[step % 4])
-    found = watched(count, rate=1.0, scheduler=schedule, eta=eta, dropout=0.0 if parts else 0.1, parts=parts)
+    found = watched(
+        count, rate=1.0, scheduler=schedule, eta=eta, dropout=0.0 if parts else 0.1, parts=parts
+    )
     etas = {"lr": RATES[:count], "betty": [1.0] * count}.get(eta, [eta] * count)
     agree(found[0].outer.gradient_seen, through_all_steps(*found, etas), 1e-9)
 

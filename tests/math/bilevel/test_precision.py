@@ -12,18 +12,25 @@ BF16 = ("--model.dtype", "bf16")
 
 
 def test_autocast_computes_in_bf16_and_only_when_asked() -> None:
-    layer, x = torch.nn.Linear(2, 2), torch.ones(1, 2)
+    layer = torch.nn.Linear(2, 2)
+    x = torch.ones(1, 2)
     for bf16, dtype in ((True, torch.bfloat16), (False, torch.float32)):
         with Compute(torch.device("cpu"), bf16).autocast():
             assert layer(x).dtype == dtype
 
 
 @pytest.mark.parametrize("kind", ["roberta", "gpt2"])
-def test_frozen_weights_are_bf16_and_trained_ones_fp32(built: Callable[..., SearchEngine], kind: str) -> None:
+def test_frozen_weights_are_bf16_and_trained_ones_fp32(
+    built: Callable[..., SearchEngine], kind: str
+) -> None:
     engine = built(*BF16, kind=kind)
-    parameters = [(n, p) for n, p in engine.lora.module.named_parameters() if ".original_module." not in n]
+    parameters = [
+        (n, p) for n, p in engine.lora.module.named_parameters() if ".original_module." not in n
+    ]
     for name, parameter in parameters:
-        assert parameter.dtype == (torch.float32 if parameter.requires_grad else torch.bfloat16), name
+        assert parameter.dtype == (torch.float32 if parameter.requires_grad else torch.bfloat16), (
+            name
+        )
     assert any(parameter.requires_grad and ".lora_" not in name for name, parameter in parameters)
 
 
@@ -32,7 +39,8 @@ def test_frozen_weights_are_bf16_and_trained_ones_fp32(built: Callable[..., Sear
 def test_a_search_with_bf16_weights_is_close_to_that_with_fp32_weights(
     built: Callable[..., SearchEngine], kind: str, compute: str
 ) -> None:
-    """The logits of the same trained numbers: bf16 has 8 bits. A module that is trained whole stands among them."""
+    """The logits of the same trained numbers: bf16 has 8 bits. A module that is trained whole
+    stands among them."""
     whole = "[pooler]" if kind == "bert" else "[norm]"
     given = ("--precision", compute, "--lora.modules_to_save", whole, "--search.dropout", "false")
     found = []
@@ -48,4 +56,6 @@ def test_a_search_with_bf16_weights_is_close_to_that_with_fp32_weights(
         with engine.lora.shared.compute.autocast():
             found.append(engine.lora.module(**batch).logits.float())
     assert found[0].abs().max() > 0.1
-    torch.testing.assert_close(found[1], found[0], rtol=0.05, atol=0.05 * float(found[0].detach().abs().max()))
+    torch.testing.assert_close(
+        found[1], found[0], rtol=0.05, atol=0.05 * float(found[0].detach().abs().max())
+    )

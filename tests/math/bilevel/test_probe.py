@@ -11,7 +11,9 @@ from tests.helpers.bilevel_toys import METHODS, Toy, equal, lora_toy, made
 pytestmark = pytest.mark.usefixtures("float64")
 
 
-def probed(wrapped: str, steps: list[int], etas: list[Any], taken: int, **options: Any) -> tuple[Toy, Probe]:
+def probed(
+    wrapped: str, steps: list[int], etas: list[Any], taken: int, **options: Any
+) -> tuple[Toy, Probe]:
     """A toy with a probe in the place of its method, after some inner steps."""
     compared = {(name, eta): made(name, eta) for eta in etas for name in METHODS}
     probe = Probe(made(wrapped), steps, compared)
@@ -30,15 +32,20 @@ def test_all_methods_are_compared_at_the_chosen_steps_of_the_search_and_only_the
     toy, probe = probed("darts", [2, 6], [0.5, "betty"], 8, unroll_steps=2)
     assert toy.outer.count == 4
     places = [(row["step"], row["eta"], row["approximation"]) for row in probe.rows]
-    assert places == [(step, eta, name) for step in (2, 6) for eta in ("0.5", "betty") for name in METHODS]
+    assert places == [
+        (step, eta, name) for step in (2, 6) for eta in ("0.5", "betty") for name in METHODS
+    ]
 
 
 def test_the_numbers_are_those_of_exact_and_of_no_implicit_term() -> None:
     _, probe = probed("darts", [1], [0.5, "betty"], 1, optimizer=torch.optim.AdamW, rate=0.01)
     rows = {(row["approximation"], row["eta"]): row for row in probe.rows}
     for eta in ("0.5", "betty"):
-        exact, none = rows["exact", eta], rows["first_order", eta]
-        assert [exact[key] for key in ("cosine", "norm_ratio", "total_cosine")] == pytest.approx([1, 1, 1])
+        exact = rows["exact", eta]
+        none = rows["first_order", eta]
+        assert [exact[key] for key in ("cosine", "norm_ratio", "total_cosine")] == pytest.approx(
+            [1, 1, 1]
+        )
         assert [none[key] for key in ("norm_ratio", "implicit_to_direct")] == [0, 0]
         assert none["cosine"] is None, "no implicit term has no direction"
         assert rows["darts", eta]["cosine"] > 0.99

@@ -1,5 +1,5 @@
-"""What a search leaves: its numbers are those of its last step, and its stored model, in the singular basis, computes
-what it computed."""
+"""What a search leaves: its numbers are those of its last step, and its stored model, in the
+singular basis, computes what it computed."""
 
 import json
 from collections.abc import Callable
@@ -19,12 +19,16 @@ from tests.helpers.searching import find_ranks
 pytestmark = pytest.mark.trains
 
 
-def test_a_search_leaves_the_numbers_and_the_weights_of_its_last_step(new_run: Callable[..., Context]) -> None:
+def test_a_search_leaves_the_numbers_and_the_weights_of_its_last_step(
+    new_run: Callable[..., Context],
+) -> None:
     run = new_run()
     engine = search(run)
-    folder, summary = run.folder, json.loads(run.folder.search_summary.read_text())
+    folder = run.folder
+    summary = json.loads(run.folder.search_summary.read_text())
     assert (summary["steps"], summary["stopped"]) == (6, "steps used up")
-    found, numbers = trajectory.read(folder.trajectory), load_file(folder.search_numbers)
+    found = trajectory.read(folder.trajectory)
+    numbers = load_file(folder.search_numbers)
     assert found.names == list(summary["parameters_per_rank"])
     assert torch.equal(numbers["alpha"], engine.alpha())
     weights = load_file(folder.search_weights)
@@ -32,7 +36,8 @@ def test_a_search_leaves_the_numbers_and_the_weights_of_its_last_step(new_run: C
     assert weights.keys() == trained.keys()
     assert all(torch.equal(weights[name], trained[name]) for name in trained)
     assert not folder.search_checkpoint.exists()
-    # The fold overwrites A and B; afterwards alpha |B_j| |A_j| would be alpha times the singular values.
+    # The fold overwrites A and B; afterwards alpha |B_j| |A_j| would be alpha times the singular
+    # values.
     torch.testing.assert_close(numbers["contribution"], torch.tensor(found.contribution[-1]))
     after_the_fold = numbers["alpha"] * numbers["singular_values"].float()
     assert not torch.allclose(numbers["contribution"], after_the_fold, rtol=1e-2)
@@ -44,7 +49,8 @@ def test_the_stored_model_computes_what_the_search_computed_with_its_gates(
 ) -> None:
     given = ("--search.steps", "12", "--search.learning_rate", "3e-2")
     given += ("--search.gate", gate, "--lora.modules_to_save", whole)
-    searched, run = built(*given), new_run(*given)
+    searched = built(*given)
+    run = new_run(*given)
     searched.run()
     search(run)
     model = searched_model(run)
@@ -60,9 +66,20 @@ def test_the_stored_model_computes_what_the_search_computed_with_its_gates(
     assert (without - expected).abs().max() > 1e-4
 
 
-def test_search_head_and_measurement_use_one_model_as_they_would_fresh_ones(new_run: Callable[..., Context]) -> None:
+def test_search_head_and_measurement_use_one_model_as_they_would_fresh_ones(
+    new_run: Callable[..., Context],
+) -> None:
     """Each begins with the model as it was loaded, a head with random weights included."""
-    given = ("--answer.rule", "shares", "--answer.rows", "20", "--answer.curve_ranks", "[1]", "--lora.dropout", "0.1")
+    given = (
+        "--answer.rule",
+        "shares",
+        "--answer.rows",
+        "20",
+        "--answer.curve_ranks",
+        "[1]",
+        "--lora.dropout",
+        "0.1",
+    )
     once, anew = (new_run(*given, "--name", name) for name in ("once", "anew"))
     with once.base_loaded_once():
         engine = find_ranks(once)
@@ -71,32 +88,45 @@ def test_search_head_and_measurement_use_one_model_as_they_would_fresh_ones(new_
     assert once.folder.ranks.read_bytes() == anew.folder.ranks.read_bytes()
 
 
-@pytest.mark.parametrize(("kind", "targets"), [("gpt2", "[c_attn.q,c_attn.v]"), ("llama", "[q_proj,down_proj]")])
+@pytest.mark.parametrize(
+    ("kind", "targets"), [("gpt2", "[c_attn.q,c_attn.v]"), ("llama", "[q_proj,down_proj]")]
+)
 @torch.no_grad()
 def test_the_logits_stay_and_the_components_are_singular(
     built: Callable[..., SearchEngine], kind: str, targets: str
 ) -> None:
     lora = built("--lora.target_modules", targets, kind=kind).lora
-    model, gates, batch = lora.module.eval(), lora.gates, lora.batches[0].parts[0][0]
+    model = lora.module.eval()
+    gates = lora.gates
+    batch = lora.batches[0].parts[0][0]
     for _, b in gates.factors():  # B starts at 0
         b.normal_()
-    values = torch.rand(len(gates.names), gates.k) * 3 - 0.5  # constraint none has negative alphas, too
+    # constraint none has negative alphas, too
+    values = torch.rand(len(gates.names), gates.k) * 3 - 0.5
 
     def deltas(values: torch.Tensor) -> list[torch.Tensor]:
         """The update of each layer, LoRA's scale included."""
         scales = [layer.scaling[ADAPTER] for layer in gates.layers.values()]
-        return [scale * (b * g) @ a for scale, (a, b), g in zip(scales, gates.factors(), values, strict=True)]
+        return [
+            scale * (b * g) @ a
+            for scale, (a, b), g in zip(scales, gates.factors(), values, strict=True)
+        ]
 
     with gates.open(values):
-        before, expected = model(**batch).logits, deltas(values)
+        before = model(**batch).logits
+        expected = deltas(values)
     singular = to_singular_basis(gates, values)
     torch.testing.assert_close(model(**batch).logits, before, rtol=0, atol=1e-4)
     assert singular.shape == values.shape
     found = deltas(torch.ones_like(values))
     for size, (a, b), delta, own in zip(singular, gates.factors(), expected, found, strict=True):
         torch.testing.assert_close(own, delta, rtol=0, atol=1e-4)
-        torch.testing.assert_close(size.float(), torch.linalg.svdvals(delta)[: gates.k], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            size.float(), torch.linalg.svdvals(delta)[: gates.k], rtol=1e-4, atol=1e-5
+        )
         # Both factors carry the root of the singular value, and no two components overlap.
         torch.testing.assert_close(a @ a.T, b.T @ b, rtol=0, atol=1e-3 * float(size.max()))
-    assert not to_singular_basis(gates, torch.zeros_like(values)).any(), "an update of zeros has no components"
+    assert not to_singular_basis(gates, torch.zeros_like(values)).any(), (
+        "an update of zeros has no components"
+    )
     assert all(torch.isfinite(tensor).all() for pair in gates.factors() for tensor in pair)

@@ -32,16 +32,20 @@ def result(run: Context) -> dict[str, Any]:
     """All that a search leaves, without its times."""
     lines = read_json_lines(run.folder.search_metrics)
     return {
-        "weights": {name: value.tolist() for name, value in load_file(run.folder.search_weights).items()},
+        "weights": {
+            name: value.tolist() for name, value in load_file(run.folder.search_weights).items()
+        },
         "numbers": run.folder.search_numbers.read_bytes(),
         "trajectory": pd.read_parquet(run.folder.trajectory).to_dict("list"),
-        "lines": [{key: value for key, value in line.items() if key != "seconds"} for line in lines],
+        "lines": [
+            {key: value for key, value in line.items() if key != "seconds"} for line in lines
+        ],
     }
 
 
 class StopAt(StopRequest):
-    """A signal comes during this step. (One before the first step would end a search while its model is loaded, so
-    that nothing could be resumed.)"""
+    """A signal comes during this step. (One before the first step would end a search while its
+    model is loaded, so that nothing could be resumed.)"""
 
     def __init__(self, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__()
@@ -61,7 +65,10 @@ CASES = {
     "sama": (("--hypergradient.type", "sama"), (3,)),
     "one's own that carries a mean": (("--hypergradient.type", f"{OWN}:Carrying"), (3,)),
     "one's own that draws": (("--hypergradient.type", f"{OWN}:Drawing"), (6,)),
-    "the unroll of all inner steps": (("--hypergradient.type", "unrolled", "--search.unroll_steps", "3"), (4,)),
+    "the unroll of all inner steps": (
+        ("--hypergradient.type", "unrolled", "--search.unroll_steps", "3"),
+        (4,),
+    ),
     "without outer steps": (("--hypergradient.type", "none"), (3,)),
     "settled": (("--search.selection_learning_rate", "1e-12", "--search.patience", "2"), (5,)),
 }
@@ -72,7 +79,15 @@ def test_stopped_and_resumed_is_bit_equal_to_uninterrupted(
     new_run: Callable[..., Context], monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
     arguments, stops = CASES[case]
-    common = ("--search.steps", "8", "--search.scheduler", "cosine", "--lora.dropout", "0.1", *arguments)
+    common = (
+        "--search.steps",
+        "8",
+        "--search.scheduler",
+        "cosine",
+        "--lora.dropout",
+        "0.1",
+        *arguments,
+    )
     whole = new_run("--name", "whole", *common, "--search.checkpoint_every", "3")
     search(whole)
     expected = result(whole)
@@ -94,7 +109,9 @@ def test_a_kill_goes_on_from_the_last_checkpoint_and_writes_no_line_twice(
     new_run: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     common = ("--search.steps", "8", "--search.log_every", "1", "--search.checkpoint_every", "3")
-    whole, killed, again = (new_run("--name", name, *common) for name in ("whole", "killed", "killed"))
+    whole, killed, again = (
+        new_run("--name", name, *common) for name in ("whole", "killed", "killed")
+    )
     search(whole)
     original = SearchHook.after_step
 
@@ -107,7 +124,13 @@ def test_a_kill_goes_on_from_the_last_checkpoint_and_writes_no_line_twice(
     with pytest.raises(MemoryError):
         search(killed)
     monkeypatch.undo()
-    assert [line["step"] for line in read_json_lines(killed.folder.search_metrics)] == [1, 2, 3, 4, 5]
+    assert [line["step"] for line in read_json_lines(killed.folder.search_metrics)] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]
     with open(killed.folder.search_metrics, "a") as file:
         file.write('{"step": 6, "train_lo')
     search(again)

@@ -23,7 +23,16 @@ def test_search_dropout_switches_the_models_dropout(built: Build, dropout: bool)
 @pytest.mark.trains
 @pytest.mark.parametrize("kind", ["bert", "gpt2"])
 def test_the_search_learns_both_levels_and_leaves_the_base_alone(built: Build, kind: str) -> None:
-    rows = ("--task.train_rows", "16", "--search.steps", "40", "--search.warmup_ratio", "0", "--search.patience", "0")
+    rows = (
+        "--task.train_rows",
+        "16",
+        "--search.steps",
+        "40",
+        "--search.warmup_ratio",
+        "0",
+        "--search.patience",
+        "0",
+    )
     engine = built(*rows, "--search.learning_rate", "2e-2", kind=kind, dropout=0.0)
     batch = engine.lora.batches[0].parts[0][0]
 
@@ -32,23 +41,30 @@ def test_the_search_learns_both_levels_and_leaves_the_base_alone(built: Build, k
         with torch.no_grad():
             return float(engine.lora.training_step(batch))
 
-    before, at_start = {name: p.detach().clone() for name, p in engine.lora.module.named_parameters()}, loss()
+    before = {name: p.detach().clone() for name, p in engine.lora.module.named_parameters()}
+    at_start = loss()
     engine.run()
     assert loss() < 0.7 * at_start
     for name, parameter in engine.lora.module.named_parameters():
         assert torch.equal(parameter, before[name]) is not parameter.requires_grad, name
     alpha = engine.alpha()
     torch.testing.assert_close(alpha.sum(dim=1), torch.ones(len(alpha)))
-    assert (alpha - 1 / engine.lora.gates.k).abs().amax(dim=1).min() > 1e-3, "alpha of every layer leaves the start"
+    assert (alpha - 1 / engine.lora.gates.k).abs().amax(dim=1).min() > 1e-3, (
+        "alpha of every layer leaves the start"
+    )
     assert engine.global_step == 40
 
 
-def test_both_halves_of_the_rows_are_used_each_for_its_problem(new_run: Callable[..., Context]) -> None:
+def test_both_halves_of_the_rows_are_used_each_for_its_problem(
+    new_run: Callable[..., Context],
+) -> None:
     run = new_run("--task.validation_share", "0.25")
     engine = build_search(run, second_order=False)
     d_tr, d_val = (problem.batches.rows for problem in (engine.lora, engine.selection))
     assert (len(d_tr), len(d_val)) == (48, 16)
-    assert engine.lora.batches.seed != engine.selection.batches.seed, "the two must not walk in step"
+    assert engine.lora.batches.seed != engine.selection.batches.seed, (
+        "the two must not walk in step"
+    )
     assert sorted([*d_tr["input_ids"], *d_val["input_ids"]]) == sorted(run.data.train["input_ids"])
 
 
@@ -79,41 +95,76 @@ def test_ranks_have_settled_after_patience_checks_without_a_change(
 
 
 def test_both_problems_are_told_what_is_configured(built: Build) -> None:
-    given = ("--hypergradient.type", "darts", "--hypergradient.eta", "0.7", "--hypergradient.radius", "0.03")
+    given = (
+        "--hypergradient.type",
+        "darts",
+        "--hypergradient.eta",
+        "0.7",
+        "--hypergradient.radius",
+        "0.03",
+    )
     given += ("--search.unroll_steps", "2", "--search.gate", "paper")
     given += ("--search.gradient_clipping", "0.25", "--search.learning_rate", "0.01")
     given += ("--search.selection_learning_rate", "0.07")
     given += ("--search.batch_size", "4", "--search.gradient_accumulation", "3")
     engine = built(*given, "--search.weight_decay", "0.3")
-    lora, selection = engine.lora, engine.selection
-    told, (w, beta) = lora.config, (problem.optimizer.param_groups[0] for problem in (lora, selection))
+    lora = engine.lora
+    selection = engine.selection
+    told = lora.config
+    (w, beta) = (problem.optimizer.param_groups[0] for problem in (lora, selection))
     read = selection.hypergradient.settings
-    assert (read.eta, read.radius, told.unroll_steps, told.gradient_clipping) == (0.7, 0.03, 2, 0.25)
+    assert (read.eta, read.radius, told.unroll_steps, told.gradient_clipping) == (
+        0.7,
+        0.03,
+        2,
+        0.25,
+    )
     assert (w["initial_lr"], beta["lr"]) == (0.01, 0.07)
-    assert (w["weight_decay"], beta["weight_decay"]) == (0.3, 0.0), "decay would pull alpha back to uniform"
-    assert torch.equal(selection.module(), selection.module.alpha()), "by the paper a gate is alpha itself"
-    assert [len(part["labels"]) for part, _ in lora.batches[0].parts] == [4, 4, 4], "parts of one large batch"
+    assert (w["weight_decay"], beta["weight_decay"]) == (0.3, 0.0), (
+        "decay would pull alpha back to uniform"
+    )
+    assert torch.equal(selection.module(), selection.module.alpha()), (
+        "by the paper a gate is alpha itself"
+    )
+    assert [len(part["labels"]) for part, _ in lora.batches[0].parts] == [4, 4, 4], (
+        "parts of one large batch"
+    )
 
 
 @pytest.mark.trains
 @pytest.mark.parametrize(
-    ("scheduler", "expected"), [("constant", [0.5, 1, 1, 1, 1, 1]), ("linear", [0.5, 1, 0.75, 0.5, 0.25, 0])]
+    ("scheduler", "expected"),
+    [("constant", [0.5, 1, 1, 1, 1, 1]), ("linear", [0.5, 1, 0.75, 0.5, 0.25, 0])],
 )
 def test_the_rate_of_w_warms_up_and_follows_its_schedule_over_inner_steps_whatever_the_unroll(
     built: Build, scheduler: str, expected: list[float]
 ) -> None:
-    given = ("--search.steps", "6", "--search.warmup_ratio", "0.34", "--search.learning_rate", "0.01")
+    given = (
+        "--search.steps",
+        "6",
+        "--search.warmup_ratio",
+        "0.34",
+        "--search.learning_rate",
+        "0.01",
+    )
     engine = built(*given, "--search.scheduler", scheduler, "--search.unroll_steps", "2")
     rates: list[float] = []
     assert engine.lora.optimizer.param_groups[0]["lr"] == 0
-    engine.run(lambda searching, over: rates.append(searching.lora.optimizer.param_groups[0]["lr"] / 0.01))
+    engine.run(
+        lambda searching, over: rates.append(searching.lora.optimizer.param_groups[0]["lr"] / 0.01)
+    )
     assert rates == pytest.approx(expected)
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize(("kind", "method"), [("bert", "darts"), ("gpt2", "forward_difference"), ("llama", "sama")])
-def test_blocks_that_are_computed_again_give_the_same_steps_bit_for_bit(built: Build, kind: str, method: str) -> None:
-    """Gates and dropout masks of the second pass are those of the first, also where gates differ in between."""
+@pytest.mark.parametrize(
+    ("kind", "method"), [("bert", "darts"), ("gpt2", "forward_difference"), ("llama", "sama")]
+)
+def test_blocks_that_are_computed_again_give_the_same_steps_bit_for_bit(
+    built: Build, kind: str, method: str
+) -> None:
+    """Gates and dropout masks of the second pass are those of the first, also where gates differ in
+    between."""
     given = ("--hypergradient.type", method, "--search.warmup_ratio", "0", "--search.steps", "4")
     found = []
     for again in ("false", "true"):

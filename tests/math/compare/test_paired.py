@@ -9,11 +9,13 @@ from scipy import stats
 from autolora.engine.study.tables import LOSS, OF_GAIN, holm, paired
 from tests.helpers.study_results import results as of_two_tasks
 
-MEAN, MEAN_LOSS = "mean difference, metric", "mean difference, nats"
+MEAN = "mean difference, metric"
+MEAN_LOSS = "mean difference, nats"
 
 
 def results(seeds: int = 3) -> pd.DataFrame:
-    """The toy's runs as those of a single task: the rows of the second task are further seeds of the first."""
+    """The toy's runs as those of a single task: the rows of the second task are further seeds of
+    the first."""
     table = of_two_tasks(seeds)
     second = table["task"] == "cola"
     return table.assign(seed=table["seed"] + seeds * second, task="sst2", main_metric="accuracy")
@@ -50,8 +52,10 @@ def test_of_an_error_less_is_better() -> None:
 
 def test_of_the_log_loss_less_is_better() -> None:
     table = results()
-    score, loss = paired(table), paired(table.assign(score=0.0), column=LOSS)
-    pd.testing.assert_frame_equal(loss.rename(columns={MEAN_LOSS: MEAN}), score)  # the log loss is 1 - score
+    score = paired(table)
+    loss = paired(table.assign(score=0.0), column=LOSS)
+    # the log loss is 1 - score
+    pd.testing.assert_frame_equal(loss.rename(columns={MEAN_LOSS: MEAN}), score)
     unknown = table.assign(log_loss=table["log_loss"].where(table["method"] != "lora"))
     assert list(paired(unknown, column=LOSS)["autolora against"]) == ["adalora"]
     assert paired(table.assign(log_loss=None), column=LOSS).empty
@@ -77,18 +81,27 @@ def test_holm_multiplies_the_smallest_p_most_and_never_lowers_a_larger_one() -> 
 
 def test_rounding_breaks_no_ties() -> None:
     """The metrics count rows: 4 of 872 more is the same difference wherever it occurs."""
-    ours, others = [727, 717, 714, 714, 689, 681, 721, 713], [723, 712, 708, 712, 692, 679, 716, 711]
-    rows = [(method, method, seed, count / 872) for method, counts in (("autolora", ours), ("lora", others))
-            for seed, count in enumerate(counts)]  # fmt: skip
+    ours = [727, 717, 714, 714, 689, 681, 721, 713]
+    others = [723, 712, 708, 712, 692, 679, 716, 711]
+    rows = [
+        (method, method, seed, count / 872)
+        for method, counts in (("autolora", ours), ("lora", others))
+        for seed, count in enumerate(counts)
+    ]
     frame = pd.DataFrame(rows, columns=["method", "row", "seed", "score"])
     table = paired(frame.assign(layers=None, ranks=None, main_metric="accuracy", task="t"))
-    exact = stats.wilcoxon([a - b for a, b in zip(ours, others, strict=True)], zero_method="wilcox").pvalue
+    exact = stats.wilcoxon(
+        [a - b for a, b in zip(ours, others, strict=True)], zero_method="wilcox"
+    ).pvalue
     assert table["p"].iloc[0] == pytest.approx(exact)
 
 
 def with_head(task: str, score: float) -> pd.DataFrame:
-    """The results, with runs of the head alone on a task; on the other task its score is that of AdaLoRA."""
-    head = of_two_tasks()[lambda table: table["method"] == "adalora"].assign(method="head", row="head")
+    """The results, with runs of the head alone on a task; on the other task its score is that of
+    AdaLoRA."""
+    head = of_two_tasks()[lambda table: table["method"] == "adalora"].assign(
+        method="head", row="head"
+    )
     head.loc[head["task"] == task, "score"] = score
     return pd.concat([of_two_tasks(), head.assign(log_loss=1 - head["score"])])
 
@@ -97,8 +110,11 @@ def test_differences_are_parts_of_what_the_row_gains_over_the_head_on_its_task()
     """STS-B, which has the largest losses, had decided the order of all differences."""
     for column in ("score", LOSS):
         found = paired(with_head("sst2", 0.322), column=column).set_index("autolora against")
-        # Row autolora gains 0.822 - 0.322 = 0.5 on sst2, and 0.12 over the score of AdaLoRA on cola.
-        assert found.loc["lora", f"mean difference, {OF_GAIN}"] == pytest.approx((0.021 / 0.5 + 0.021 / 0.12) / 2)
+        # Row autolora gains 0.822 - 0.322 = 0.5 on sst2, and 0.12 over the score of AdaLoRA on
+        # cola.
+        assert found.loc["lora", f"mean difference, {OF_GAIN}"] == pytest.approx(
+            (0.021 / 0.5 + 0.021 / 0.12) / 2
+        )
         assert found.loc["head", f"mean difference, {OF_GAIN}"] == pytest.approx(1.0)
         assert found.loc["lora", "pairs"] == 6
 
@@ -109,4 +125,6 @@ def test_a_task_on_which_the_row_gains_nothing_is_left_out() -> None:
     assert found.loc["lora", f"mean difference, {OF_GAIN}"] == pytest.approx(0.021 / 0.12)
     of_the_head = paired(with_head("sst2", 0.3), "head").set_index("head against")
     assert of_the_head.loc["lora", "pairs"] == 6
-    assert MEAN in of_the_head, "the head gains nothing over itself, so that its differences keep their unit"
+    assert MEAN in of_the_head, (
+        "the head gains nothing over itself, so that its differences keep their unit"
+    )

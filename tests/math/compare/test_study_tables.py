@@ -29,12 +29,16 @@ def test_a_row_without_a_run_on_a_task_has_no_mean() -> None:
 
 def test_an_accuracy_and_an_error_have_no_mean() -> None:
     table = results()
-    mixed = table.assign(main_metric=["perplexity" if task == "cola" else "accuracy" for task in table["task"]])
+    mixed = table.assign(
+        main_metric=["perplexity" if task == "cola" else "accuracy" for task in table["task"]]
+    )
     assert "mean" not in by_task(mixed)
 
 
 def test_cost_is_over_adalora_of_the_same_task_and_seed() -> None:
-    named = results().assign(row=lambda runs: runs["method"].replace("adalora", "AdaLoRA at rank 4"))
+    named = results().assign(
+        row=lambda runs: runs["method"].replace("adalora", "AdaLoRA at rank 4")
+    )
     table = cost(named).set_index("")
     assert table.loc["autolora", "total time / adalora's"] == "1.50 (1.50 to 1.50)"
     assert table.loc["AdaLoRA at rank 4", "total time / adalora's"] == "1.00 (1.00 to 1.00)"
@@ -42,20 +46,28 @@ def test_cost_is_over_adalora_of_the_same_task_and_seed() -> None:
     assert len(cost(named[named["method"] != "adalora"]).columns) == 4, "no ratio"
 
 
-def layered(*rows: tuple[str, str, int, list[float] | None], layers: list[list[str]] | None = None) -> pd.DataFrame:
+def layered(
+    *rows: tuple[str, str, int, list[float] | None], layers: list[list[str]] | None = None
+) -> pd.DataFrame:
     """Runs of these rows, tasks and seeds with these ranks."""
     table = pd.DataFrame(rows, columns=["row", "task", "seed", "ranks"])
-    return table.assign(layers=layers or [["a", "b", "c", "d"][: len(ranks or ())] for ranks in table["ranks"]])
+    return table.assign(
+        layers=layers or [["a", "b", "c", "d"][: len(ranks or ())] for ranks in table["ranks"]]
+    )
 
 
 def test_a_row_agrees_with_itself_over_every_pair_of_seeds() -> None:
     table = agreement(
         layered(
-            ("autolora", "sst2", 0, [1, 2, 3, 4]), ("autolora", "sst2", 1, [2, 4, 6, 8]),
-            ("autolora", "sst2", 2, [4, 3, 2, 1]), ("autolora", "rte", 0, [1, 2, 3, 4]), ("lora", "sst2", 0, [4, 4]),
-            ("lora", "sst2", 1, [4, 4]), ("full", "sst2", 0, None),
+            ("autolora", "sst2", 0, [1, 2, 3, 4]),
+            ("autolora", "sst2", 1, [2, 4, 6, 8]),
+            ("autolora", "sst2", 2, [4, 3, 2, 1]),
+            ("autolora", "rte", 0, [1, 2, 3, 4]),
+            ("lora", "sst2", 0, [4, 4]),
+            ("lora", "sst2", 1, [4, 4]),
+            ("full", "sst2", 0, None),
         )
-    ).set_index("")  # fmt: skip
+    ).set_index("")
     assert table.loc["autolora", "autolora"] == pytest.approx(-1 / 3)
     assert list(table.index) == ["autolora"], "uniform ranks have no order"
     assert agreement(layered(("a", "sst2", 0, [1, 2]))).empty
@@ -67,14 +79,19 @@ def test_agreement_is_of_orders_and_not_of_distances() -> None:
 
 
 def test_rows_agree_at_one_task_and_seed_and_with_themselves_across_seeds() -> None:
-    up, down = [1, 2, 3, 4], [4, 3, 2, 1]
+    up = [1, 2, 3, 4]
+    down = [4, 3, 2, 1]
     table = agreement(
         layered(
-            ("darts", "sst2", 0, up), ("darts", "sst2", 1, down), ("exact", "sst2", 0, [10, 20, 30, 40]),
-            ("exact", "sst2", 1, [8, 6, 4, 2]), ("darts", "cola", 0, down), ("exact", "cola", 0, down),
+            ("darts", "sst2", 0, up),
+            ("darts", "sst2", 1, down),
+            ("exact", "sst2", 0, [10, 20, 30, 40]),
+            ("exact", "sst2", 1, [8, 6, 4, 2]),
+            ("darts", "cola", 0, down),
+            ("exact", "cola", 0, down),
             ("exact", "rte", 0, up),
         )
-    ).set_index("")  # fmt: skip
+    ).set_index("")
     assert table.loc["darts", "exact"] == table.loc["exact", "darts"] == pytest.approx(1)
     assert table.loc["darts", "darts"] == table.loc["exact", "exact"] == pytest.approx(-1)
     assert agreement(layered(("darts", "sst2", 0, up))).empty

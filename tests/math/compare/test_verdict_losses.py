@@ -1,4 +1,5 @@
-"""What the trainings of a verdict have shown: means over labels, the gain at the same seeds, errors by row."""
+"""What the trainings of a verdict have shown: means over labels, the gain at the same seeds, errors
+by row."""
 
 import dataclasses
 
@@ -22,20 +23,25 @@ def found() -> PairLosses:
 def test_the_rows_of_one_source_count_as_one(found: PairLosses) -> None:
     together = dataclasses.replace(found, sources=np.array([1, 0, 1, 2]))
     rows = (SHUFFLED - LEARNED).mean(axis=0)
-    sums, weights = np.array([rows[0] + rows[2], rows[1], rows[3]]), np.array([3.0, 1.0, 4.0])
+    sums = np.array([rows[0] + rows[2], rows[1], rows[3]])
+    weights = np.array([3.0, 1.0, 4.0])
     rest = sums - weights * rows.sum() / 8
     assert together.pairs().row_error == pytest.approx(np.sqrt((rest**2).sum() * 3 / 2) / 8)
     assert together.pairs().mean == found.pairs().mean
 
 
-def test_a_difference_is_nats_a_label_above_0_where_the_learned_ranks_are_better(found: PairLosses) -> None:
+def test_a_difference_is_nats_a_label_above_0_where_the_learned_ranks_are_better(
+    found: PairLosses,
+) -> None:
     np.testing.assert_allclose(found.pairs().differences, [1, 0, 0])
     np.testing.assert_allclose(found.pairs(2).differences, [1, 0])
     np.testing.assert_allclose(found.pairs(1, "uniform").differences, [-1])
     np.testing.assert_allclose(found.means(LEARNED), LEARNED.sum(axis=1) / 8)
 
 
-def test_the_gain_is_over_all_seeds_of_the_judged_pairs_and_its_error_over_rows_and_seeds(found: PairLosses) -> None:
+def test_the_gain_is_over_all_seeds_of_the_judged_pairs_and_its_error_over_rows_and_seeds(
+    found: PairLosses,
+) -> None:
     for count in (2, 3):
         rows = HEAD.mean(axis=0) - LEARNED[:count].mean(axis=0)
         assert found.pairs(count).gain == pytest.approx(rows.sum() / 8)
@@ -47,7 +53,9 @@ def test_the_gain_is_over_all_seeds_of_the_judged_pairs_and_its_error_over_rows_
     assert np.isfinite(one.gain_error), "one seed shows no spread"
 
 
-def test_the_error_of_the_rows_is_that_of_the_mean_difference_over_the_pairs(found: PairLosses) -> None:
+def test_the_error_of_the_rows_is_that_of_the_mean_difference_over_the_pairs(
+    found: PairLosses,
+) -> None:
     rows = (SHUFFLED - LEARNED).mean(axis=0)
     rest = rows - WEIGHTS * rows.sum() / 8
     assert found.pairs().row_error == pytest.approx(np.sqrt((rest**2).sum() * 4 / 3) / 8)

@@ -1,5 +1,5 @@
-"""Verdicts whose truth is known by construction, with real training: a change in two of several branches, and copies
-of one layer among which no place can matter."""
+"""Verdicts whose truth is known by construction, with real training: a change in two of several
+branches, and copies of one layer among which no place can matter."""
 
 import copy
 from typing import Any
@@ -20,7 +20,9 @@ from autolora.engine.verdict.record import PairLosses
 from autolora.problems.models.attach import lora_layers
 from tests.helpers import branches
 
-BRANCHES, NEEDED, ROWS = 6, (1, 4), 1000
+BRANCHES = 6
+NEEDED = (1, 4)
+ROWS = 1000
 STEPS = 20
 
 
@@ -28,21 +30,30 @@ def losses_of(model: nn.Module, inputs: Tensor, labels: Tensor) -> np.ndarray:
     """The loss of each held-out row."""
     with torch.no_grad():
         logits = model(x=inputs[ROWS // 2 :]).logits
-    return nn.functional.cross_entropy(logits, labels[ROWS // 2 :], reduction="none").double().numpy()
+    return (
+        nn.functional.cross_entropy(logits, labels[ROWS // 2 :], reduction="none").double().numpy()
+    )
 
 
-def trained(base: nn.Module, record: RankRecord, inputs: Tensor, labels: Tensor, seed: int) -> np.ndarray:
+def trained(
+    base: nn.Module, record: RankRecord, inputs: Tensor, labels: Tensor, seed: int
+) -> np.ndarray:
     """The losses after plain LoRA at these ranks, drawn in common."""
     kept = record.kept
-    config = LoraConfig(r=1, lora_alpha=1, target_modules=list(kept), rank_pattern=kept, alpha_pattern=kept)
+    config = LoraConfig(
+        r=1, lora_alpha=1, target_modules=list(kept), rank_pattern=kept, alpha_pattern=kept
+    )
     model: Any = get_peft_model(copy.deepcopy(base), config)  # type: ignore[arg-type]
     start_in_common(model, seed)
     branches.train(model, inputs[: ROWS // 2], labels[: ROWS // 2], STEPS)
     return losses_of(model, inputs, labels)
 
 
-def judged(record: RankRecord, base: nn.Module, inputs: Tensor, labels: Tensor, first_seed: int) -> str:
-    """The ending of a verdict on these ranks by the program's own arithmetic; the untrained base is the head alone."""
+def judged(
+    record: RankRecord, base: nn.Module, inputs: Tensor, labels: Tensor, first_seed: int
+) -> str:
+    """The ending of a verdict on these ranks by the program's own arithmetic; the untrained base is
+    the head alone."""
     losses: dict[str, list[np.ndarray]] = {LEARNED: [], SHUFFLED: []}
     sizes = dict.fromkeys(record.ranks, branches.HIDDEN + branches.WIDTH)
     alone = losses_of(base, inputs, labels)
@@ -52,7 +63,9 @@ def judged(record: RankRecord, base: nn.Module, inputs: Tensor, labels: Tensor, 
             for arm, ranks in ((LEARNED, record), (SHUFFLED, shuffled(record, sizes, seed))):
                 losses[arm].append(trained(base, ranks, inputs, labels, seed))
         arms = {arm: np.stack(rows) for arm, rows in losses.items()}
-        return PairLosses(arms, np.ones(len(alone)), np.arange(len(alone)), alone[None], {}).pairs(count)
+        return PairLosses(arms, np.ones(len(alone)), np.arange(len(alone)), alone[None], {}).pairs(
+            count
+        )
 
     found = first_ending(PLANS[24], 24, up_to)
     return found[0] if found else "undecided"
@@ -61,13 +74,17 @@ def judged(record: RankRecord, base: nn.Module, inputs: Tensor, labels: Tensor, 
 def searched_ranks(model: PeftModel, inputs: Tensor, labels: Tensor) -> RankRecord:
     """Ranks by shares after plain LoRA of rank k on other rows, at an average rank of one third."""
     branches.train(model, inputs, labels)
-    gated, passes = branches.gated(model), branches.passes_of(inputs, labels)
+    gated = branches.gated(model)
+    passes = branches.passes_of(inputs, labels)
     shares = passes.shares(gated, passes.rows.folds(5), 1.0, 32, 5, 20)
-    share, limit = shares.mean(), parameters_of(1 / 3, gated.sizes)
+    share = shares.mean()
+    limit = parameters_of(1 / 3, gated.sizes)
     taken = kept_within(share, gated.sizes, limit, share > shares.standard_error())
     ranks = taken.sum(dim=1).tolist()
     names = list(lora_layers(model))
-    return RankRecord(4, tuple(LayerRank(name, rank) for name, rank in zip(names, ranks, strict=True)))
+    return RankRecord(
+        4, tuple(LayerRank(name, rank) for name, rank in zip(names, ranks, strict=True))
+    )
 
 
 @pytest.mark.slow

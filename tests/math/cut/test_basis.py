@@ -23,7 +23,9 @@ from autolora.engine.cut.basis import (
 )
 from tests.helpers.branches import HIDDEN, WIDTH, Branches
 
-R, INPUTS, OUTPUTS = 5, 9, 7
+R = 5
+INPUTS = 9
+OUTPUTS = 7
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
 
 
@@ -53,18 +55,22 @@ def moments_in(basis: Basis, a: Tensor, inputs: Tensor, gradients: Tensor) -> tu
 def test_the_plain_basis_is_the_svd_of_the_product(r: int) -> None:
     """r = 8 is more than the layer's 7 outputs."""
     a, b = pair(r)
-    basis, (left, size, right) = plain_basis(a, b), torch.linalg.svd(b @ a, full_matrices=False)
+    basis = plain_basis(a, b)
+    (left, size, right) = torch.linalg.svd(b @ a, full_matrices=False)
     assert basis.a.shape == (r, INPUTS)
     assert basis.b.shape == (OUTPUTS, r)
     torch.testing.assert_close(basis.size, torch.cat([size, torch.zeros(9)])[:r].double(), **EXACT)
     for rank in range(1, r + 1):
-        torch.testing.assert_close(first(basis, rank), left[:, :rank] * size[:rank] @ right[:rank], **EXACT)
+        torch.testing.assert_close(
+            first(basis, rank), left[:, :rank] * size[:rank] @ right[:rank], **EXACT
+        )
     torch.testing.assert_close(basis.a.norm(dim=1), basis.b.norm(dim=0), **EXACT)
 
 
 def test_the_balanced_basis_makes_both_moments_diagonal() -> None:
     a, b = pair()
-    inputs, gradients = moment(normal(30, R, seed=2)), moment(normal(20, R, seed=3))
+    inputs = moment(normal(30, R, seed=2))
+    gradients = moment(normal(20, R, seed=3))
     basis = balanced_basis(a, b, inputs, gradients)
     torch.testing.assert_close(first(basis, R), b @ a, **EXACT)
     for found in moments_in(basis, a, inputs, gradients):
@@ -75,14 +81,16 @@ def test_the_balanced_basis_makes_both_moments_diagonal() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seen", "behind"), [(2, R), (R, 3), (2, 3), (R, 0), (0, R)],
+    ("seen", "behind"),
+    [(2, R), (R, 3), (2, 3), (R, 0), (0, R)],
     ids=["few inputs", "few gradients", "few of both", "no gradient or B = 0", "no input"],
-)  # fmt: skip
+)
 def test_singular_moments_give_finite_components_of_tame_size(seen: int, behind: int) -> None:
     """Inputs and gradients lie in subspaces of these dimensions."""
     a, b = pair()
     b = b if behind else b * 0
-    h, u = normal(40, seen, seed=4) @ normal(seen, R, seed=5), normal(40, behind, seed=6) @ normal(behind, R, seed=7)
+    h = normal(40, seen, seed=4) @ normal(seen, R, seed=5)
+    u = normal(40, behind, seed=6) @ normal(behind, R, seed=7)
     basis = balanced_basis(a, b, moment(h), moment(u))
     torch.testing.assert_close(first(basis, R), b @ a, rtol=1e-7, atol=1e-7)
     assert (basis.size.diff() <= 0).all()
@@ -95,16 +103,19 @@ def test_singular_moments_give_finite_components_of_tame_size(seen: int, behind:
 
 
 def lost(a: Tensor, b: Tensor, kept: Tensor, x: Tensor, g: Tensor) -> float:
-    """The local quadratic loss of a cut: sum over tokens and gradients g (behind B) of (g' (B A - kept) x)^2."""
+    """The local quadratic loss of a cut: sum over tokens and gradients g (behind B) of (g' (B A -
+    kept) x)^2."""
     return float((g @ (b @ a - kept) @ x.T).square().sum())
 
 
 def test_the_balanced_cut_loses_least_of_a_quadratic_loss() -> None:
-    """Two components: no single direction of 20,000 random bases loses less, and the plain basis loses more."""
+    """Two components: no single direction of 20,000 random bases loses less, and the plain basis
+    loses more."""
     a, b = pair(2)
     x = normal(50, INPUTS, seed=6) * torch.logspace(0, -2, INPUTS, dtype=torch.float64)
     g = normal(40, OUTPUTS, seed=7) * torch.logspace(-2, 0, OUTPUTS, dtype=torch.float64)
-    inputs, gradients = moment(x @ a.T), moment(g @ b)
+    inputs = moment(x @ a.T)
+    gradients = moment(g @ b)
     balanced = balanced_basis(a, b, inputs, gradients)
     found = lost(a, b, first(balanced, 1), x, g)
     turns = normal(20_000, 2, 2, seed=8)
@@ -136,7 +147,8 @@ def test_no_other_ranks_of_this_size_are_worth_more(
     def total(values: list[Tensor], ranks: Sequence[int]) -> float:
         return sum(float(value[:rank].sum()) for value, rank in zip(values, ranks, strict=True))
 
-    worth, size = [s.square() for s in SIZES], [torch.full_like(s, cost) for s, cost in zip(SIZES, costs, strict=True)]
+    worth = [s.square() for s in SIZES]
+    size = [torch.full_like(s, cost) for s, cost in zip(SIZES, costs, strict=True)]
     choices = list(product(*(range(min(len(s), max_rank or 9) + 1) for s in SIZES)))
     for budget in budgets:
         found = uneven_ranks(SIZES, costs, budget, max_rank)
@@ -153,12 +165,18 @@ def test_a_layer_may_get_nothing_and_nothing_of_size_zero_is_kept() -> None:
 
 def test_a_budget_goes_to_the_largest_worth_per_parameter_of_all_layers() -> None:
     worth = torch.tensor([[5.0, 1.0], [0.1, 0.2], [8.0, 6.0]])
-    # Per parameter: 0.5, 0.1; 0.01, 0.02; 0.4, 0.3, which has no room. By worth itself it would be 8 and 6.
-    assert kept_within(worth, [10, 10, 20], 40).tolist() == [[True, True], [False, False], [True, False]]
+    # Per parameter: 0.5, 0.1; 0.01, 0.02; 0.4, 0.3, which has no room. By worth itself it would be
+    # 8 and 6.
+    assert kept_within(worth, [10, 10, 20], 40).tolist() == [
+        [True, True],
+        [False, False],
+        [True, False],
+    ]
 
 
 def test_what_is_not_allowed_is_never_kept_and_without_a_budget_all_that_is() -> None:
-    worth, allowed = torch.tensor([[5.0, 4.0], [3.0, 2.0]]), torch.tensor([[False, True], [True, False]])
+    worth = torch.tensor([[5.0, 4.0], [3.0, 2.0]])
+    allowed = torch.tensor([[False, True], [True, False]])
     assert torch.equal(kept_within(worth, [1, 1], 4, allowed), allowed)
     assert kept_within(worth, [1, 1], 1, allowed).tolist() == [[False, True], [False, False]]
     assert torch.equal(kept_within(worth, [1, 1], None, allowed), allowed)
@@ -166,9 +184,12 @@ def test_what_is_not_allowed_is_never_kept_and_without_a_budget_all_that_is() ->
 
 
 @given(
-    st.lists(st.lists(st.floats(0, 10, width=32), min_size=3, max_size=3), min_size=2, max_size=4), st.integers(1, 200)
+    st.lists(st.lists(st.floats(0, 10, width=32), min_size=3, max_size=3), min_size=2, max_size=4),
+    st.integers(1, 200),
 )
-def test_a_budget_is_never_exceeded_and_room_for_one_more_is_never_left(rows: list[list[float]], budget: int) -> None:
+def test_a_budget_is_never_exceeded_and_room_for_one_more_is_never_left(
+    rows: list[list[float]], budget: int
+) -> None:
     worth = torch.tensor(rows)
     sizes = [7, 11, 13, 5][: len(rows)]
     kept = kept_within(worth, sizes, budget)
@@ -182,9 +203,12 @@ ALONE = {"out.1.weight": torch.full((3, 5), 2.0)}
 
 
 def model_with_head() -> tuple[Any, nn.Parameter]:
-    """A model whose second output layer is trained whole, all of whose weights are 6, and these weights."""
+    """A model whose second output layer is trained whole, all of whose weights are 6, and these
+    weights."""
     base: Any = Branches(2)
-    model: Any = get_peft_model(base, LoraConfig(r=2, target_modules=["branch.0"], modules_to_save=["out.1"]))
+    model: Any = get_peft_model(
+        base, LoraConfig(r=2, target_modules=["branch.0"], modules_to_save=["out.1"])
+    )
     weight = base.out[1].modules_to_save["default"].weight
     with torch.no_grad():
         weight.fill_(6.0)
@@ -192,7 +216,9 @@ def model_with_head() -> tuple[Any, nn.Parameter]:
 
 
 @pytest.mark.parametrize(("t", "expected"), [(0.0, 2.0), (0.25, 3.0), (1.0, 6.0)])
-def test_at_t_the_head_lies_between_its_ends_and_afterwards_it_is_the_searched_one(t: float, expected: float) -> None:
+def test_at_t_the_head_lies_between_its_ends_and_afterwards_it_is_the_searched_one(
+    t: float, expected: float
+) -> None:
     model, weight = model_with_head()
     found = Gated(model, heads=heads_of(model, ALONE))
     with pytest.raises(KeyboardInterrupt), found.at(Cut(found.even(2), head=t)):  # noqa: PT012
@@ -202,7 +228,8 @@ def test_at_t_the_head_lies_between_its_ends_and_afterwards_it_is_the_searched_o
 
 
 def unequal() -> Gated:
-    """Three branches with LoRA of ranks 1, 4 and 2, as a finished adapter may have them; the scale is 1.5."""
+    """Three branches with LoRA of ranks 1, 4 and 2, as a finished adapter may have them; the scale
+    is 1.5."""
     torch.manual_seed(0)
     base: Any = Branches(3)
     ranks = {"branch.0": 1, "branch.1": 4, "branch.2": 2}
@@ -215,14 +242,18 @@ def unequal() -> Gated:
     return Gated(model)
 
 
-def test_a_cut_of_unequal_ranks_is_the_first_components_in_its_basis_and_then_the_model_is_as_it_was() -> None:
-    gated, x = unequal(), torch.randn(7, 3, WIDTH)
+def test_a_cut_of_unequal_ranks_is_the_first_components_and_ends_without_a_trace() -> None:
+    gated = unequal()
+    x = torch.randn(7, 3, WIDTH)
     assert (gated.ranks, gated.k) == ([1, 4, 2], 4)
     assert gated.sizes == [HIDDEN + WIDTH] * 3
     assert gated.even(2).sum(dim=1).tolist() == [1, 2, 2]
     assert gated.first([0, 3, 1]).int().tolist() == [[0, 0, 0, 0], [1, 1, 1, 0], [1, 0, 0, 0]]
-    before, whole = [one.clone() for one in gated.model.parameters()], gated.model(x=x).logits
-    bases = [Basis(torch.randn(r, WIDTH), torch.randn(HIDDEN, r), torch.ones(r)) for r in gated.ranks]
+    before = [one.clone() for one in gated.model.parameters()]
+    whole = gated.model(x=x).logits
+    bases = [
+        Basis(torch.randn(r, WIDTH), torch.randn(HIDDEN, r), torch.ones(r)) for r in gated.ranks
+    ]
     base: Any = gated.model.get_base_model()
     expected = torch.zeros(7, 3)
     for b, (basis, rank) in enumerate(zip(bases, (0, 3, 1), strict=True)):
@@ -232,6 +263,8 @@ def test_a_cut_of_unequal_ranks_is_the_first_components_in_its_basis_and_then_th
         torch.testing.assert_close(gated.model(x=x).logits, expected)
     with pytest.raises(KeyboardInterrupt), gated.at(Cut(gated.even(1), bases)):
         raise KeyboardInterrupt
-    assert all(torch.equal(one, other) for one, other in zip(gated.model.parameters(), before, strict=True))
+    assert all(
+        torch.equal(one, other) for one, other in zip(gated.model.parameters(), before, strict=True)
+    )
     with gated.at(Cut(gated.even(4), gated.plain())):
         torch.testing.assert_close(gated.model(x=x).logits, whole)

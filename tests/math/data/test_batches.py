@@ -1,4 +1,5 @@
-"""The order of rows, batches and masks that follow from a seed, and each process's part of a batch."""
+"""The order of rows, batches and masks that follow from a seed, and each process's part of a
+batch."""
 
 import random
 from collections import Counter
@@ -20,7 +21,9 @@ from autolora.problems.tasks import make_task
 
 def test_a_seed_is_the_same_on_every_machine_and_another_for_other_parts() -> None:
     assert seed_of(3, "masks", 7, 0, 1) == 5827876155872280437
-    parts = [(seed, name, step) for seed in range(3) for name in ("a", "b", "1") for step in range(3)]
+    parts = [
+        (seed, name, step) for seed in range(3) for name in ("a", "b", "1") for step in range(3)
+    ]
     found = {seed_of(*of) for of in [*parts, (1, 23), (12, 3), (1, 2), (1, "2")]}
     assert len(found) == len(parts) + 4
     assert all(0 <= seed < 2**63 for seed in found), "each is a seed of torch"
@@ -41,7 +44,9 @@ def test_every_row_comes_once_an_epoch_and_the_order_depends_on_seed_and_epoch_a
 
 def test_a_training_s_short_batch_is_the_last_and_the_others_keep_their_order() -> None:
     for epoch in range(4):
-        planned, found = (epoch_batches(LENGTHS, 8, 5, epoch, short_last=last) for last in (False, True))
+        planned, found = (
+            epoch_batches(LENGTHS, 8, 5, epoch, short_last=last) for last in (False, True)
+        )
         assert found == sorted(planned, key=lambda batch: len(batch) < 8)
 
 
@@ -51,7 +56,14 @@ CPU = torch.device("cpu")
 def batches_of_rows(processes: Processes = ALONE) -> Batches:
     places = list(range(len(LENGTHS)))
     rows = Dataset.from_dict({"length": LENGTHS, "number": places, "labels": [0] * len(places)})
-    return Batches(rows, 8, lambda batch: {"n": torch.tensor([row["number"] for row in batch])}, 2, CPU, processes)
+    return Batches(
+        rows,
+        8,
+        lambda batch: {"n": torch.tensor([row["number"] for row in batch])},
+        2,
+        CPU,
+        processes,
+    )
 
 
 def numbers(batch: Batch) -> list[int]:
@@ -62,11 +74,13 @@ def numbers(batch: Batch) -> list[int]:
 
 
 def test_a_batch_follows_from_the_seed_and_its_number_whatever_was_drawn_before() -> None:
-    """So a search that resumes needs no state of a loader, and no two batches share dropout masks."""
+    """So a search that resumes needs no state of a loader, and no two batches share dropout
+    masks."""
     whole = batches_of_rows()
     in_order = [whole[number] for number in range(40)]
     for number in (30, 0, 14, 12):
-        one, other = batches_of_rows()[number], in_order[number]
+        one = batches_of_rows()[number]
+        other = in_order[number]
         assert (numbers(one), one.seed) == (numbers(other), other.seed)
     further = [whole.drawn(step, number) for step in range(20) for number in (1, 2)]
     assert len({batch.seed for batch in (*in_order, *further)}) == 80
@@ -83,9 +97,22 @@ def test_what_a_collate_draws_follows_from_the_batch_and_leaves_the_scripts_numb
     found = []
     for outside in (1, 2):
         torch.manual_seed(outside)
-        before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
-        found.append([Batches(rows, 8, collate, 2, CPU)[number].parts[0][0]["n"].tolist() for number in (3, 4)])
-        assert before == (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
+        before = (
+            random.getstate(),
+            np.random.get_state()[1].tolist(),
+            torch.get_rng_state().tolist(),
+        )
+        found.append(
+            [
+                Batches(rows, 8, collate, 2, CPU)[number].parts[0][0]["n"].tolist()
+                for number in (3, 4)
+            ]
+        )
+        assert before == (
+            random.getstate(),
+            np.random.get_state()[1].tolist(),
+            torch.get_rng_state().tolist(),
+        )
     assert found[0] == found[1]
     assert found[0][0] != found[0][1]
 
@@ -96,7 +123,9 @@ def test_a_batch_in_parts_on_several_processes_is_that_of_one() -> None:
     rows = Dataset.from_dict({"labels": labels, "number": list(range(10))})
     weighed: dict[int, float] = {}
     for rank in range(2):
-        for own, share in zip(*local_parts(rows, list(range(10)), 4, Processes(rank, 2)), strict=True):
+        for own, share in zip(
+            *local_parts(rows, list(range(10)), 4, Processes(rank, 2)), strict=True
+        ):
             count = sum(1 + row["number"] % 3 for row in own)
             weighed |= {row["number"]: share * (1 + row["number"] % 3) / count for row in own}
     whole = sum(1 + number % 3 for number in range(10))

@@ -16,7 +16,10 @@ SOURCES = ["name : The Mill | area : riverside", "x", "name : Blue Spice"]
 def test_a_batch_says_what_each_prompt_alone_says(kind: str, beams: int) -> None:
     tokenizer = chat_tokenizer(None)
     model = make_causal(kind, len(tokenizer))
-    prompts = [Template(tokenizer, PLAIN).prompt([{"role": "user", "content": source}]) for source in SOURCES]
+    prompts = [
+        Template(tokenizer, PLAIN).prompt([{"role": "user", "content": source}])
+        for source in SOURCES
+    ]
     settings = Decoding(num_beams=beams, max_new_tokens=6, batch_size=3)
     seen: list[int] = []
     ends = [tokenizer.eos_token_id]

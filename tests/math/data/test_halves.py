@@ -1,4 +1,5 @@
-"""D_tr and D_val: disjoint, complete, of the right share, drawn by seed; of generation no source in both."""
+"""D_tr and D_val: disjoint, complete, of the right share, drawn by seed; of generation no source in
+both."""
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
@@ -22,8 +23,12 @@ TEXTS = np.random.default_rng(0).geometric(0.15, size=300)
 SOURCES = [f"source {number}" for number, count in enumerate(TEXTS) for _ in range(count)]
 
 
-@pytest.mark.parametrize(("rows", "share", "validation"), [(64, 0.5, 32), (7, 0.5, 4), (100, 0.25, 25), (2, 0.5, 1)])
-def test_the_split_is_disjoint_complete_and_of_the_right_share(rows: int, share: float, validation: int) -> None:
+@pytest.mark.parametrize(
+    ("rows", "share", "validation"), [(64, 0.5, 32), (7, 0.5, 4), (100, 0.25, 25), (2, 0.5, 1)]
+)
+def test_the_split_is_disjoint_complete_and_of_the_right_share(
+    rows: int, share: float, validation: int
+) -> None:
     d_tr, d_val = split(range(rows), share, seed=0)
     assert len(d_val) == validation
     assert sorted([*d_tr, *d_val]) == list(range(rows))
@@ -50,7 +55,8 @@ def test_rows_of_one_group_alone_are_divided_one_by_one() -> None:
 
 @pytest.mark.parametrize("by", ["row", "source"])
 def test_the_rows_are_split_by_the_seed_of_the_data(by: str) -> None:
-    """With another --seed, rows of D_val would come into D_tr, and a verdict's pairs would not share their rows."""
+    """With another --seed, rows of D_val would come into D_tr, and a verdict's pairs would not
+    share their rows."""
     groups = [int(name.split()[1]) for name in SOURCES[:200]]
     given = ("--task.type", "text", "--task.path", "x.jsonl", "--task.split_by", by)
 

@@ -1,4 +1,5 @@
-"""What a model reads of a row does not depend on the other rows of its batch, whatever side the tokenizer pads on."""
+"""What a model reads of a row does not depend on the other rows of its batch, whatever side the
+tokenizer pads on."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,7 +23,12 @@ from autolora.problems.tasks.tags import Tags
 from autolora.problems.tasks.texts import Texts
 from tests.helpers.tiny import make_tokenizer
 
-WIDE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+WIDE = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+}
 SPREAD = {"initializer_range": 0.3}
 GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64, "pad_token_id": 0, **SPREAD}
 TEXT = list(range(5, 11))
@@ -51,13 +57,17 @@ def row(ids: list[int], labels: Any) -> dict[str, Any]:
 
 def outputs(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
     """The logits at the first row's tokens, those of padding left out."""
-    found: Tensor = model(**{name: value for name, value in batch.items() if name != "labels"}).logits[0]
+    found: Tensor = model(
+        **{name: value for name, value in batch.items() if name != "labels"}
+    ).logits[0]
     return found[batch["attention_mask"][0].bool()] if found.dim() == 2 else found
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("case", CASES)
-def test_a_row_is_read_alike_alone_and_beside_a_longer_one(float64: None, case: str, side: str) -> None:
+def test_a_row_is_read_alike_alone_and_beside_a_longer_one(
+    float64: None, case: str, side: str
+) -> None:
     task, model_of, labels = CASES[case]
     tokenizer = make_tokenizer()
     tokenizer.padding_side = side
@@ -74,4 +84,6 @@ def test_a_row_is_read_alike_alone_and_beside_a_longer_one(float64: None, case: 
         if isinstance(labels, list):
             assert batch["labels"][0][read].tolist() == labels
             assert set(batch["labels"][0][~read].tolist()) == {-100}
-    assert tokenizer.padding_side == side, "the tokenizer, which is stored beside the adapter, keeps its side"
+    assert tokenizer.padding_side == side, (
+        "the tokenizer, which is stored beside the adapter, keeps its side"
+    )

@@ -1,4 +1,5 @@
-"""The labels of a conversation are exact to the token, with real templates and with the odd cases of our own."""
+"""The labels of a conversation are exact to the token, with real templates and with the odd cases
+of our own."""
 
 from datetime import datetime
 from typing import Any
@@ -24,7 +25,8 @@ from tests.helpers.chat_toys import (
 from tests.helpers.generation_toys import make_tokenizer
 
 REAL = {
-    # trl's name -> the beginning of text, what ends an answer's turn, and whether there may be a system turn
+    # trl's name -> the beginning of text, what ends an answer's turn, and whether there may be a
+    # system turn
     "llama3": ("<|begin_of_text|>", "<|eot_id|>", True),
     "gemma": ("<bos>", "<end_of_turn>\n", False),
     "gemma3": ("<bos>", "<end_of_turn>\n", True),
@@ -42,9 +44,11 @@ def real(name: str, bos: str = "<bos>") -> Any:
 
 
 def by_offsets(tokenizer: Any, text: str, answers: list[str], end: str) -> list[int]:
-    """The oracle: labels of the tokens whose characters lie in an answer with its end, found in the text by hand."""
+    """The oracle: labels of the tokens whose characters lie in an answer with its end, found in the
+    text by hand."""
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    spans, place = [], 0
+    spans = []
+    place = 0
     for answer in answers:
         place = text.index(answer + end, place)
         spans.append((place, place + len(answer + end)))
@@ -79,9 +83,13 @@ def test_real_templates_give_labels_to_the_answers_alone(name: str, with_system:
 
 @pytest.mark.parametrize("name", OURS)
 def test_templates_of_our_own(name: str) -> None:
-    """One of them leaves the end of a turn outside its marks: the model would never learn to stop."""
+    """One of them leaves the end of a turn outside its marks: the model would never learn to
+    stop."""
     tokenizer = chat_tokenizer(OURS[name])
-    turns = [dict(turn, content=f" {turn['content']} ") if name == "stripped spaces" else turn for turn in TURNS]
+    turns = [
+        dict(turn, content=f" {turn['content']} ") if name == "stripped spaces" else turn
+        for turn in TURNS
+    ]
     ids, labels = Template(tokenizer).labelled(turns, BOTH)
     whole = tokenizer.apply_chat_template(turns, tokenize=False)
     end = "<|im_end|>" if "marked" in name or name == "no prompt of its own" else "<|im_end|>\n"
@@ -92,7 +100,8 @@ def test_templates_of_our_own(name: str) -> None:
 
 
 def test_a_token_across_the_end_of_the_prompt_is_learned() -> None:
-    """An answer that begins with a line break, where two of them are one token, and an answer of a cut character."""
+    """An answer that begins with a line break, where two of them are one token, and an answer of a
+    cut character."""
     tokenizer = chat_tokenizer()
     tokenizer.add_tokens(["\n\n"])
     turns = [TURNS[0], {"role": "assistant", "content": "\nYes, café 🙂"}]
@@ -109,32 +118,48 @@ def test_turns_that_are_not_learned_are_read(name: str) -> None:
 
 
 def test_marks_that_cannot_be_told_apart_are_not_guessed() -> None:
-    """One of three answers has no mark; and a template that breaks the rule, which TRL does not know."""
+    """One of three answers has no mark; and a template that breaks the rule, which TRL does not
+    know."""
     turns = [*TURNS, TURNS[0], {"role": "assistant", "content": "silence"}]
     template = Template(chat_tokenizer(SILENT))
-    with pytest.raises(ValueError, match="does not show to which of several answers its marks belong"):
+    with pytest.raises(
+        ValueError, match="does not show to which of several answers its marks belong"
+    ):
         template.labelled(turns, [3])
     assert len(learned_texts(template.tokenizer, *template.labelled(turns, [1, 3, 5]))) == 2
     thinking = [TURNS[0], {"role": "assistant", "content": "<think>x</think>y"}, *TURNS[2:]]
-    with pytest.raises(ValueError, match=r"install TRL, .*\{% generation %\} in --task\.chat_template"):
+    with pytest.raises(
+        ValueError, match=r"install TRL, .*\{% generation %\} in --task\.chat_template"
+    ):
         Template(chat_tokenizer(FORGETFUL)).labelled(thinking, BOTH)
 
 
 def test_where_a_template_breaks_the_rule_trl_s_training_template_has_the_marks() -> None:
     """Qwen3 takes the thoughts out of earlier answers; the tokenizer keeps its own template."""
     tokenizer = real("qwen3")
-    own, template = tokenizer.chat_template, Template(tokenizer)
+    own = tokenizer.chat_template
+    template = Template(tokenizer)
     thinking = [TURNS[0], {**TURNS[1], "reasoning_content": "because"}, *TURNS[2:]]
     found = learned_texts(tokenizer, *template.labelled(thinking, BOTH))
     ends = [f"{TURNS[i]['content']}<|im_end|>\n" for i in BOTH]
-    assert found == [f"<think>\nbecause\n</think>\n\n{ends[0]}", f"<think>\n\n</think>\n\n{ends[1]}"]
+    assert found == [
+        f"<think>\nbecause\n</think>\n\n{ends[0]}",
+        f"<think>\n\n</think>\n\n{ends[1]}",
+    ]
     assert tokenizer.chat_template == own
 
 
 def test_tools_reach_the_template() -> None:
-    tools = [{"type": "function", "function": {"name": "area_of", "description": "", "parameters": {}}}]
-    call = {"role": "assistant", "content": "", "tool_calls": [
-        {"type": "function", "function": {"name": "area_of", "arguments": {"pub": "Aromi"}}}]}  # fmt: skip
+    tools = [
+        {"type": "function", "function": {"name": "area_of", "description": "", "parameters": {}}}
+    ]
+    call = {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [
+            {"type": "function", "function": {"name": "area_of", "arguments": {"pub": "Aromi"}}}
+        ],
+    }
     turns = [TURNS[2], call, {"role": "tool", "content": "riverside"}, TURNS[3]]
     tokenizer = real("qwen2_5")
     ids, labels = Template(tokenizer).labelled(turns, BOTH, tools=tools)

@@ -1,4 +1,5 @@
-"""The loss of a language model: the recipe's, on the tokens of answers alone, and the same in parts."""
+"""The loss of a language model: the recipe's, on the tokens of answers alone, and the same in
+parts."""
 
 import pytest
 import torch
@@ -24,7 +25,8 @@ def drawn(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
 
 
 def plain(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    scores, targets = logits[:, :-1].reshape(-1, VOCABULARY), labels[:, 1:].reshape(-1)
+    scores = logits[:, :-1].reshape(-1, VOCABULARY)
+    targets = labels[:, 1:].reshape(-1)
     return nn.functional.cross_entropy(scores, targets, label_smoothing=smoothing)
 
 
@@ -38,7 +40,10 @@ def test_value_and_gradients_are_those_of_the_whole(
     logits, labels = drawn()
     direction = torch.randn_like(logits)
     found = []
-    for loss in (token_loss(logits, labels, VOCABULARY, smoothing=smoothing), plain(logits, labels, smoothing)):
+    for loss in (
+        token_loss(logits, labels, VOCABULARY, smoothing=smoothing),
+        plain(logits, labels, smoothing),
+    ):
         (grad,) = torch.autograd.grad(loss, logits, create_graph=True)
         (again,) = torch.autograd.grad((grad * direction).sum(), logits)
         found.append((loss.detach(), grad.detach(), again))
@@ -60,18 +65,24 @@ def test_without_labels_it_is_no_number() -> None:
 
 @pytest.mark.parametrize("smoothing", [None, 0.0, 0.3])
 def test_the_loss_is_that_of_the_recipe(float64: None, smoothing: float | None) -> None:
-    """(1 - s) nll + s mean_v -log p, over the answer's tokens; without gradients plain nll, which the model has."""
+    """(1 - s) nll + s mean_v -log p, over the answer's tokens; without gradients plain nll, which
+    the model has."""
     tokenizer = make_tokenizer()
     model = make_causal("gpt2", len(tokenizer)).double()
     found, learned = Template(tokenizer, PLAIN).labelled(TURNS[:2], [1])
-    ids, labels = torch.tensor([found]), torch.tensor([learned])
+    ids = torch.tensor([found])
+    labels = torch.tensor([learned])
     config = Chat(type="chat", format="e2e", path="x", metrics=["bleu"], label_smoothing=smoothing)
     Conversations(config, 0).adapt(model)
     share = 0.1 if smoothing is None else smoothing
     places = [place for place, label in enumerate(learned) if label != -100]
-    logs = nn.functional.log_softmax(model(input_ids=ids).logits, dim=-1)[0, [place - 1 for place in places]]
+    logs = nn.functional.log_softmax(model(input_ids=ids).logits, dim=-1)[
+        0, [place - 1 for place in places]
+    ]
     nll = -logs[torch.arange(len(places)), ids[0, places]].mean()
     expected = (1 - share) * nll - share * logs.mean()
-    torch.testing.assert_close(model(input_ids=ids, labels=labels).loss, expected, rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        model(input_ids=ids, labels=labels).loss, expected, rtol=1e-6, atol=0
+    )
     with torch.no_grad():
         torch.testing.assert_close(model(input_ids=ids, labels=labels).loss, nll, rtol=1e-6, atol=0)

@@ -20,7 +20,8 @@ def test_enough_is_tested_from_k_downwards_up_to_the_first_failure() -> None:
 
 def test_what_is_enough_is_what_keeps_enough_at_the_lower_end_of_its_printed_interval() -> None:
     """The test took the gain as exact: it called a rank enough whose interval began at 92 %."""
-    alike = dataclasses.replace(point(4, 0.008, 0.0), kept_standard_error=0.02)  # every row loses 0.008
+    # every row loses 0.008
+    alike = dataclasses.replace(point(4, 0.008, 0.0), kept_standard_error=0.02)
     assert evidence_of(rank_curve=(alike, point(8, 0.0, 0.0))).sufficient_rank(0.05) == 8
     assert evidence_of(budget_curve=(alike,)).sufficient_budget(0.05) is None
     for error, enough in ((0.0061, 4), (0.0062, 8)):  # 0.96 - 1.64 x 0.0061 = 0.94999...
@@ -43,8 +44,8 @@ def test_beside_an_over_fitted_model_the_error_of_what_the_best_rank_gains_count
 
 
 def test_over_fitted_cuts_are_compared_with_the_best_rank() -> None:
-    """On QQP a quarter of rank 1 was enough, as it kept 110 % of the gain; rank 1 kept 122 %, and trainings at the
-    quarter lost 24 %."""
+    """On QQP a quarter of rank 1 was enough, as it kept 110 % of the gain; rank 1 kept 122 %, and
+    trainings at the quarter lost 24 %."""
     ranks = (point(1, -0.01), point(2, -0.05), point(4, -0.02), point(8, 0.0, 0.0))
     budgets = (point(0.25, -0.02), point(1.0, -0.045), point(2.0, -0.04))
     found = evidence_of(rank_curve=ranks, budget_curve=budgets)
@@ -53,13 +54,22 @@ def test_over_fitted_cuts_are_compared_with_the_best_rank() -> None:
     assert not evidence_of().overfitted
     assert found.required_part(0.05) == pytest.approx(0.95 * 1.25)
     assert evidence_of().required_part(0.05) == pytest.approx(0.95)
-    assert found.sufficient_rank(0.05) == 2, "0.05 x 0.25 nats are allowed, and rank 1 loses 0.04 of them"
+    assert found.sufficient_rank(0.05) == 2, (
+        "0.05 x 0.25 nats are allowed, and rank 1 loses 0.04 of them"
+    )
     budget = found.sufficient_budget(0.05)
     assert budget is not None
     assert budget.at == 1.0, "it loses 0.005 + 0.00164"
     assert found.sufficient_budget(0.02) is None
-    unsure = (point(1, -0.01, 0.05), point(2, -0.05, 0.05), point(4, -0.001, 0.01), point(8, 0.0, 0.0))
-    assert evidence_of(rank_curve=unsure).reference.at == 8, "luck is no over-fitting: the whole model is the measure"
+    unsure = (
+        point(1, -0.01, 0.05),
+        point(2, -0.05, 0.05),
+        point(4, -0.001, 0.01),
+        point(8, 0.0, 0.0),
+    )
+    assert evidence_of(rank_curve=unsure).reference.at == 8, (
+        "luck is no over-fitting: the whole model is the measure"
+    )
     assert evidence_of(rank_curve=unsure).sufficient_rank(0.05) == 8
 
 
@@ -87,6 +97,8 @@ def test_where_lora_has_learned_nothing_no_rank_is_enough() -> None:
 
 
 def test_the_smallest_rank_that_keeps_a_part_by_the_estimate_itself() -> None:
-    kept = evidence_of(rank_curve=(point(1, 0.0), point(2, 0.02), point(4, 0.001, 0.1), point(8, 0.0, 0.0)))
+    kept = evidence_of(
+        rank_curve=(point(1, 0.0), point(2, 0.02), point(4, 0.001, 0.1), point(8, 0.0, 0.0))
+    )
     assert [kept.keeping(part) for part in (0.99, 0.95, 0.9, 1.0, 1.1)] == [4, 4, 1, 8, None]
     assert evidence_of(gain=0.019).keeping(0.5) is None

@@ -1,4 +1,5 @@
-"""What is measured of whole searches: shares that add up for every kind of model, on D_val, and the head alone."""
+"""What is measured of whole searches: shares that add up for every kind of model, on D_val, and the
+head alone."""
 
 from collections.abc import Callable
 from typing import Any
@@ -31,21 +32,33 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
 @pytest.mark.parametrize("case", list(CASES))
 def test_every_layer_has_shares_that_add_up(new_run: Callable[..., Context], case: str) -> None:
     kind, arguments = CASES[case]
-    run = new_run(*MEASURED, "--search.steps", "12", "--task.train_rows", "40", *arguments, kind=kind)
+    run = new_run(
+        *MEASURED, "--search.steps", "12", "--task.train_rows", "40", *arguments, kind=kind
+    )
     find_ranks(run)
     record = ranks.load(run.folder.ranks)
     evidence = record.evidence
     assert evidence is not None
     assert (evidence.rows, evidence.without) == (20, "head alone")
-    assert evidence.share_total == pytest.approx(sum(sum(layer.share) for layer in record.layers), rel=1e-6)
-    assert evidence.share_total == pytest.approx(sum(x.layer_share or 0.0 for x in record.layers), rel=1e-6)
+    assert evidence.share_total == pytest.approx(
+        sum(sum(layer.share) for layer in record.layers), rel=1e-6
+    )
+    assert evidence.share_total == pytest.approx(
+        sum(x.layer_share or 0.0 for x in record.layers), rel=1e-6
+    )
     # Few steps: the gain is a few thousandths, and bf16 rounds it.
     assert evidence.share_total + evidence.head_share == pytest.approx(
         evidence.fall, rel=0.02, abs=5e-4 if "bf16" in case else 2e-4
     )
-    assert [point.at for point in evidence.rank_curve] == [point.at for point in evidence.plain_curve] == [1, 2, 4]
+    assert (
+        [point.at for point in evidence.rank_curve]
+        == [point.at for point in evidence.plain_curve]
+        == [1, 2, 4]
+    )
     for layer in record.layers:
-        assert len(layer.share) == len(layer.share_standard_error) == len(layer.singular_values) == 4
+        assert (
+            len(layer.share) == len(layer.share_standard_error) == len(layer.singular_values) == 4
+        )
         assert list(layer.singular_values) == sorted(layer.singular_values, reverse=True)
 
 
@@ -69,18 +82,31 @@ def test_the_answer_is_measured_on_d_val_and_the_head_alone_learns_on_d_tr(
     assert [sorted(rows) for rows in found.value.args] == [sorted(rows) for rows in expected]
 
 
-def test_each_step_of_the_head_alone_is_adamws_on_its_own_batch(new_run: Callable[..., Context]) -> None:
+def test_each_step_of_the_head_alone_is_adamws_on_its_own_batch(
+    new_run: Callable[..., Context],
+) -> None:
     """A batch of two parts, each weighed by its labels."""
-    given = ("--search.steps", "20", "--search.learning_rate", "0.03", "--search.gradient_accumulation", "2")
+    given = (
+        "--search.steps",
+        "20",
+        "--search.learning_rate",
+        "0.03",
+        "--search.gradient_accumulation",
+        "2",
+    )
     run = new_run(*given, dropout=0.0)
     d_tr, d_val = (run.data.train.select(half) for half in run.halves())
-    passes, settings = passes_over(run, Rows.of(d_val, run.data.collate)), run.config.search
+    passes = passes_over(run, Rows.of(d_val, run.data.collate))
+    settings = run.config.search
     found, _ = train_head(run, d_tr, passes)
     set_seed(run.config.seed)
     model, weights = head_alone(run.base())
     model.train()
-    optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    cpu, seed = torch.device("cpu"), run.config.seed
+    optimizer = torch.optim.AdamW(
+        weights, lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    cpu = torch.device("cpu")
+    seed = run.config.seed
     batches = Batches(d_tr, settings.batch_size, run.data.collate, seed, cpu, parts=2)
     start = model.classifier.weight.detach().clone()
     for number in range(20):
@@ -89,5 +115,7 @@ def test_each_step_of_the_head_alone_is_adamws_on_its_own_batch(new_run: Callabl
             (share * model(**part).loss).backward()
         torch.nn.utils.clip_grad_norm_(weights, settings.gradient_clipping)
         optimizer.step()
-    assert (found.classifier.weight - start).abs().max() > 1e-2, "D_val's loss has fallen, so that the last are kept"
+    assert (found.classifier.weight - start).abs().max() > 1e-2, (
+        "D_val's loss has fallen, so that the last are kept"
+    )
     torch.testing.assert_close(found.classifier.weight, model.classifier.weight, rtol=0, atol=1e-5)

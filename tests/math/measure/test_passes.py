@@ -24,13 +24,17 @@ from tests.helpers.untouched import left_as_it_was
 def test_the_rows_of_a_fold_are_measured_with_its_own_cut() -> None:
     model, inputs, labels = planted(branches=2, needed=(0,), rows=30, seed=0)
     train(model, inputs, labels, steps=10)
-    found, told, modes = gated(model), list[int](), set[bool]()
+    found = gated(model)
+    told = list[int]()
+    modes = set[bool]()
     passes = passes_of(inputs, labels, batch=7, advance=told.append)
     folds = np.arange(30) % 3
     masks = [found.even(rank) for rank in (0, 1, 4)]
     model.register_forward_pre_hook(lambda module, _: modes.add(module.training))
     model.train()
-    statistics, weights = passes.of_cuts(found, folds, [[Cut(mask) for mask in masks], [Cut(masks[1])] * 3])
+    statistics, weights = passes.of_cuts(
+        found, folds, [[Cut(mask) for mask in masks], [Cut(masks[1])] * 3]
+    )
     assert sum(told) == 2 * 30
     assert weights.tolist() == [1.0] * 30
     for fold, mask in enumerate(masks):
@@ -54,13 +58,22 @@ def causal(kind: str) -> Any:
     """A tiny random language model with LoRA, whose head knows on how many tokens it was asked."""
     torch.manual_seed(0)
     if kind == "gpt2":
-        model: Any = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=16, n_layer=1, n_head=2, n_positions=32))
+        model: Any = GPT2LMHeadModel(
+            GPT2Config(vocab_size=50, n_embd=16, n_layer=1, n_head=2, n_positions=32)
+        )
     else:
-        sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+        sizes = {
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+        }
         model = LlamaForCausalLM(LlamaConfig(vocab_size=50, **sizes))
     model.seen = []
     model.lm_head.register_forward_hook(lambda _, inputs, __: model.seen.append(inputs[0].shape[1]))
-    return get_peft_model(model, LoraConfig(target_modules=["c_attn" if kind == "gpt2" else "q_proj"])).eval()
+    return get_peft_model(
+        model, LoraConfig(target_modules=["c_attn" if kind == "gpt2" else "q_proj"])
+    ).eval()
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
@@ -69,24 +82,35 @@ def test_a_language_model_gives_no_logits_of_prompts(kind: str) -> None:
     model = causal(kind)
     inputs = {"input_ids": torch.randint(50, (3, 12))}
     labels = torch.full((3, 12), -100)
-    labels[0, 5:9], labels[1, 7:12] = inputs["input_ids"][0, 5:9], inputs["input_ids"][1, 7:12]
+    labels[0, 5:9] = inputs["input_ids"][0, 5:9]
+    labels[1, 7:12] = inputs["input_ids"][1, 7:12]
     likelihood = Categorical(shifted=True)
-    passes = passes_of(torch.zeros(3, 1, 1), torch.zeros(3, dtype=torch.long), likelihood=likelihood)
+    passes = passes_of(
+        torch.zeros(3, 1, 1), torch.zeros(3, dtype=torch.long), likelihood=likelihood
+    )
     whole = model(**inputs).logits.detach()
     logits, told = passes.labelled_logits(model, inputs, labels)
-    assert model.get_base_model().seen == [12, 8], "tokens 4 to 10 tell a label, and one more goes along"
+    assert model.get_base_model().seen == [12, 8], (
+        "tokens 4 to 10 tell a label, and one more goes along"
+    )
     expected = likelihood.statistics(whole, labels)
     torch.testing.assert_close(likelihood.statistics(logits.detach(), told), expected)
-    torch.testing.assert_close(likelihood.loss(logits, told, 2.0), likelihood.loss(whole, labels, 2.0))
+    torch.testing.assert_close(
+        likelihood.loss(logits, told, 2.0), likelihood.loss(whole, labels, 2.0)
+    )
     assert likelihood.weights(logits, told).tolist() == [4, 5, 0]
 
 
-ROWS, TOKENS, WIDTH, CLASSES = 11, 4, 5, 3
+ROWS = 11
+TOKENS = 4
+WIDTH = 5
+CLASSES = 3
 SCALES = {"first": 2.0, "second": 0.5}
 
 
 class Net(nn.Module):
-    """Two layers with something curved between them, for each token; a row has the mean of its first tokens."""
+    """Two layers with something curved between them, for each token; a row has the mean of its
+    first tokens."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,21 +119,28 @@ class Net(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Any:
         tokens = self.second(torch.tanh(self.first(x)))
-        return SimpleNamespace(logits=(tokens * mask.unsqueeze(-1)).sum(dim=1) / mask.sum(dim=1, keepdim=True))
+        return SimpleNamespace(
+            logits=(tokens * mask.unsqueeze(-1)).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+        )
 
 
 class Told(Categorical):
-    """Instead of a drawn slope each label has one that the test knows, 1, 2 and 3 for the three classes."""
+    """Instead of a drawn slope each label has one that the test knows, 1, 2 and 3 for the three
+    classes."""
 
-    def drawn_slope(self, logits: Tensor, labels: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+    def drawn_slope(
+        self, logits: Tensor, labels: Tensor, temperature: float, generator: torch.Generator
+    ) -> Tensor:
         return (logits * torch.tensor([1.0, 2.0, 3.0])).sum()
 
 
 def two_layers() -> tuple[Gated, Tensor, Tensor]:
-    """The net with LoRA of ranks 3 and 2, inputs [rows, tokens, width] and the mask of tokens that count."""
+    """The net with LoRA of ranks 3 and 2, inputs [rows, tokens, width] and the mask of tokens that
+    count."""
     torch.manual_seed(0)
     net: Any = Net()
-    ranks, alphas = {"first": 3, "second": 2}, {"first": 6.0, "second": 1.0}
+    ranks = {"first": 3, "second": 2}
+    alphas = {"first": 6.0, "second": 1.0}
     config = LoraConfig(target_modules=list(ranks), rank_pattern=ranks, alpha_pattern=alphas)
     model: Any = get_peft_model(net, config)
     for parameter in model.parameters():
@@ -120,7 +151,9 @@ def two_layers() -> tuple[Gated, Tensor, Tensor]:
 
 def passes_over(rows: int, collate: Any, likelihood: Categorical) -> Passes:
     """Passes over rows that `collate` makes of their numbers, x[0]."""
-    passes = passes_of(torch.arange(float(rows)).unsqueeze(1), torch.zeros(rows), likelihood=likelihood)
+    passes = passes_of(
+        torch.arange(float(rows)).unsqueeze(1), torch.zeros(rows), likelihood=likelihood
+    )
     return replace(passes, rows=replace(passes.rows, collate=collate))
 
 
@@ -152,9 +185,14 @@ def test_the_moments_are_those_by_hand_and_padding_does_not_count(batch: int) ->
 
     def collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         numbers = [int(row["x"][0]) for row in rows]
-        return {"x": inputs[numbers], "mask": mask[numbers], "labels": torch.zeros(len(rows), dtype=torch.long)}
+        return {
+            "x": inputs[numbers],
+            "mask": mask[numbers],
+            "labels": torch.zeros(len(rows), dtype=torch.long),
+        }
 
-    passes, folds = passes_over(ROWS, collate, Told()), np.arange(ROWS) % 4
+    passes = passes_over(ROWS, collate, Told())
+    folds = np.arange(ROWS) % 4
     trained = [p.requires_grad for p in gated.model.parameters()]
     with torch.no_grad():
         expected = by_hand(gated, inputs, mask)
@@ -177,12 +215,15 @@ def test_in_the_basis_of_a_fold_both_moments_of_all_other_folds_are_its_sizes() 
     gated, *_ = two_layers()
     parts = torch.randn(2, 4, 2, 3, 6)
     inputs, slopes = parts @ parts.mT
-    of_all, of_others = Moments(inputs, slopes).bases(gated), Moments(inputs, slopes).bases(gated, without=1)
+    of_all = Moments(inputs, slopes).bases(gated)
+    of_others = Moments(inputs, slopes).bases(gated, without=1)
     for used, bases in (([0, 1, 2, 3], of_all), ([0, 2, 3], of_others)):
         for layer, ((a, b), r) in enumerate(zip(gated.factors(), gated.ranks, strict=True)):
             hh, uu = (of[used, layer, :r, :r].sum(dim=0) for of in (inputs, slopes))
             basis = bases[layer]
-            there, back = basis.a @ torch.linalg.pinv(a), torch.linalg.pinv(b) @ basis.b  # T and its inverse
+            # T and its inverse
+            there = basis.a @ torch.linalg.pinv(a)
+            back = torch.linalg.pinv(b) @ basis.b
             torch.testing.assert_close(there @ hh @ there.T, basis.size.diag())
             torch.testing.assert_close(back.T @ uu @ back, basis.size.diag())
             torch.testing.assert_close(basis.b @ basis.a, (b @ a).detach())
@@ -190,18 +231,25 @@ def test_in_the_basis_of_a_fold_both_moments_of_all_other_folds_are_its_sizes() 
 
 def test_blocks_that_are_computed_again_have_the_same_moments_and_shares() -> None:
     torch.manual_seed(0)
-    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes = {
+        "hidden_size": 8,
+        "intermediate_size": 8,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
     base: Any = LlamaForCausalLM(LlamaConfig(vocab_size=20, **sizes))
     model: Any = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj", "v_proj"]))
     for name, weight in model.named_parameters():
         nn.init.normal_(weight, std=0.3 if "lora_" in name else 0.1)
-    gated, tokens = Gated(model), torch.randint(20, (9, 6))
+    gated = Gated(model)
+    tokens = torch.randint(20, (9, 6))
 
     def collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         own = tokens[[int(row["x"][0]) for row in rows]]
         return {"input_ids": own, "labels": torch.where(torch.arange(6) > 2, own, -100)}
 
-    passes, folds = passes_over(9, collate, Categorical(shifted=True)), np.arange(9) % 3
+    passes = passes_over(9, collate, Categorical(shifted=True))
+    folds = np.arange(9) % 3
 
     def measured() -> list[Tensor]:
         shares = passes.shares(gated, folds, 1.5, 4, 2, 3)
@@ -221,7 +269,9 @@ def fall(found: Gated, passes: Passes, temperature: float, *ends: Cut) -> float:
     return float(first - last)
 
 
-def shares_of(found: Gated, passes: Passes, temperature: float = 1.0, batch: int = 16, nodes: int = NODES) -> Shares:
+def shares_of(
+    found: Gated, passes: Passes, temperature: float = 1.0, batch: int = 16, nodes: int = NODES
+) -> Shares:
     return passes.shares(found, passes.rows.folds(5), temperature, batch, nodes, 20)
 
 
@@ -242,7 +292,7 @@ def test_shares_add_up_to_the_loss_of_switching_lora_off(trained: tuple[Gated, P
     assert shares.head == 0, "no head moves"
 
 
-def test_where_a_head_moves_its_share_and_those_of_the_components_add_up_to_the_gain_over_the_head_alone() -> None:
+def test_where_a_head_moves_all_shares_add_up_to_the_gain_over_the_head_alone() -> None:
     found, passes = gated_with_head(200)
     measured = fall(found, passes, 2.0, Cut(found.even(0), head=0.0), Cut(found.even(4)))
     shares = shares_of(found, passes, 2.0, nodes=8)
@@ -251,9 +301,11 @@ def test_where_a_head_moves_its_share_and_those_of_the_components_add_up_to_the_
 
 
 def test_a_share_is_the_slope_of_the_loss_with_the_head_in_between() -> None:
-    """One node: the derivative in the middle of the path, against the difference of two losses there."""
+    """One node: the derivative in the middle of the path, against the difference of two losses
+    there."""
     found, passes = gated_with_head(100)
-    shares, ends = shares_of(found, passes, nodes=1), []
+    shares = shares_of(found, passes, nodes=1)
+    ends = []
     for step in (-0.02, 0.02):
         gates = torch.full((3, 4), 0.5)
         gates[1, 0] += step
@@ -274,7 +326,8 @@ def test_the_batches_change_nothing_but_the_draws(trained: tuple[Gated, Passes])
     assert 0 < float(many.by_layer().standard_error()[1, 0]) < float(many.by_layer().mean()[1, 0])
     of_layers = one.mean().sum(dim=1, keepdim=True)
     torch.testing.assert_close(one.by_layer().mean(), of_layers)
-    four, fifth = one.without(3), one.folds == 3
+    four = one.without(3)
+    fifth = one.folds == 3
     assert four.sums.shape[0] == 16
     rest = one.mean() * 200 - one.sums[torch.from_numpy(fifth)].sum(dim=0)
     torch.testing.assert_close(four.mean() * 160, rest)
@@ -283,14 +336,18 @@ def test_the_batches_change_nothing_but_the_draws(trained: tuple[Gated, Passes])
 def test_a_group_that_is_larger_than_a_batch_is_one_draw(trained: tuple[Gated, Passes]) -> None:
     found, passes = trained
     grouped = replace(passes, rows=replace(passes.rows, groups=np.arange(200) // 8))
-    shares, by_row = shares_of(found, grouped, batch=3), shares_of(found, passes, batch=1)
+    shares = shares_of(found, grouped, batch=3)
+    by_row = shares_of(found, passes, batch=1)
     assert shares.weights.tolist() == [8.0] * 25
     torch.testing.assert_close(shares.mean(), by_row.mean(), rtol=1e-4, atol=1e-7)
-    torch.testing.assert_close(shares.sums, by_row.sums.view(25, 8, 3, 4).sum(dim=1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        shares.sums, by_row.sums.view(25, 8, 3, 4).sum(dim=1), rtol=1e-4, atol=1e-5
+    )
 
 
 class Half(Processes):
-    """One of two processes: `heard` is what the other one has sent; without it, it hears what it says itself."""
+    """One of two processes: `heard` is what the other one has sent; without it, it hears what it
+    says itself."""
 
     def __init__(self, rank: int, heard: Iterable[Tensor] = ()) -> None:
         super().__init__(rank, 2)
@@ -306,10 +363,19 @@ def test_two_processes_together_measure_what_one_does() -> None:
     found, passes = gated_with_head(80)
 
     def measured(processes: Processes) -> list[Tensor]:
-        own, folds = replace(passes, batch=5, processes=processes), passes.rows.folds(5)
-        shares, moments = shares_of(found, own, 1.5), own.moments(found, folds, 1.5, 4)
+        own = replace(passes, batch=5, processes=processes)
+        folds = passes.rows.folds(5)
+        shares = shares_of(found, own, 1.5)
+        moments = own.moments(found, folds, 1.5, 4)
         statistics, weights = own.of_cuts(found, folds, [[Cut(found.even(1))] * 5])
-        return [shares.sums, shares.weights, torch.tensor(shares.head), *vars(moments).values(), *statistics, weights]
+        return [
+            shares.sums,
+            shares.weights,
+            torch.tensor(shares.head),
+            *vars(moments).values(),
+            *statistics,
+            weights,
+        ]
 
     first = Half(0)
     measured(first)
@@ -319,7 +385,8 @@ def test_two_processes_together_measure_what_one_does() -> None:
 
 def test_no_weight_is_changed_or_left_with_a_gradient_and_dropout_is_off() -> None:
     found, passes = gated_with_head(80)
-    model, modes = found.model, set[bool]()
+    model = found.model
+    modes = set[bool]()
     model.register_forward_pre_hook(lambda module, _: modes.add(module.training))
     with left_as_it_was(model.eval()):
         model.train()
@@ -333,11 +400,14 @@ def shares_from(sums: np.ndarray) -> Shares:
 
 
 def test_the_error_of_a_part_is_that_of_many_draws() -> None:
-    """Rows raise both shares together, so that the error of a share in units of the sum was three times too large."""
+    """Rows raise both shares together, so that the error of a share in units of the sum was three
+    times too large."""
     generator = np.random.default_rng(0)
-    errors, parts = [], []
+    errors = []
+    parts = []
     for _ in range(300):
-        easy = generator.gamma(1.0, 1.0, (80, 1, 1))  # how much LoRA does for a row, whichever layer
+        # how much LoRA does for a row, whichever layer
+        easy = generator.gamma(1.0, 1.0, (80, 1, 1))
         sums = easy * np.array([3.0, 1.0]).reshape(1, 2, 1) + generator.normal(0, 0.3, (80, 2, 1))
         shares = shares_from(sums)
         errors.append(shares.part_error().flatten().tolist())
@@ -345,15 +415,22 @@ def test_the_error_of_a_part_is_that_of_many_draws() -> None:
     assert np.mean(errors, axis=0) == pytest.approx(np.std(parts, axis=0), rel=0.1)
     whole = float(shares.mean().sum())
     assert float(shares.standard_error()[0]) / whole > 3 * errors[-1][0]
-    assert float(shares_from(sums[:, :1]).part_error()) < 1e-12, "the part of a single layer is sure"
+    assert float(shares_from(sums[:, :1]).part_error()) < 1e-12, (
+        "the part of a single layer is sure"
+    )
 
 
 def test_the_record_has_the_shares_of_components_and_layers_and_their_errors() -> None:
-    """The error of a layer is not the sum of those of its components, which here move against each other."""
+    """The error of a layer is not the sum of those of its components, which here move against each
+    other."""
     noise = np.random.default_rng(0).normal(0, 1, 40)
     columns = shares_from(np.stack([3 + noise, 1 - noise], axis=1).reshape(40, 1, 2)).columns()
-    assert columns["share"].flatten().tolist() == pytest.approx([3 + noise.mean(), 1 - noise.mean()])
-    assert columns["share_standard_error"].flatten().tolist() == pytest.approx([noise.std(ddof=1) / 40**0.5] * 2)
+    assert columns["share"].flatten().tolist() == pytest.approx(
+        [3 + noise.mean(), 1 - noise.mean()]
+    )
+    assert columns["share_standard_error"].flatten().tolist() == pytest.approx(
+        [noise.std(ddof=1) / 40**0.5] * 2
+    )
     assert columns["layer_share"].tolist() == pytest.approx([4.0])
     assert columns["layer_share_standard_error"].tolist() == pytest.approx([0.0], abs=1e-12)
     assert columns["layer_part_standard_error"].tolist() == pytest.approx([0.0], abs=1e-12)
@@ -364,7 +441,9 @@ def test_the_nodes_are_doubled_once_where_the_sum_misses_the_measured_fall(
     trained: tuple[Gated, Passes], missing: float, asked: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found, passes = trained
-    nodes, extended, exact = list[int](), list[int](), measure(found, passes, Plan()).evidence.fall
+    nodes = list[int]()
+    extended = list[int]()
+    exact = measure(found, passes, Plan()).evidence.fall
 
     def shares(*arguments: Any) -> Shares:
         nodes.append(arguments[-2])

@@ -20,7 +20,9 @@ def run_all(tiny_config: Callable[..., RunConfig]) -> Callable[..., RunFolder]:
     """run_all("--method", "para", kind="gpt2"): the folder of a run of all stages, finished."""
 
     def run(*arguments: str, **model: Any) -> RunFolder:
-        return run_stages(Request(tiny_config(*arguments, **model), "all", False, "x"), StopRequest(), draw=False)
+        return run_stages(
+            Request(tiny_config(*arguments, **model), "all", False, "x"), StopRequest(), draw=False
+        )
 
     return run
 
@@ -29,10 +31,15 @@ def run_all(tiny_config: Callable[..., RunConfig]) -> Callable[..., RunFolder]:
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Every batch that is trained on."""
     batches: list[dict[str, Any]] = []
-    original, draws = RetrainTrainer.training_step, count()
+    original = RetrainTrainer.training_step
+    draws = count()
 
-    def training_step(self: Any, model: Any, inputs: dict[str, Any], *rest: Any, **options: Any) -> torch.Tensor:
-        batches.extend({name: value.tolist() for name, value in batch.items()} for batch in inputs["batches"])
+    def training_step(
+        self: Any, model: Any, inputs: dict[str, Any], *rest: Any, **options: Any
+    ) -> torch.Tensor:
+        batches.extend(
+            {name: value.tolist() for name, value in batch.items()} for batch in inputs["batches"]
+        )
         torch.rand(next(draws))  # what was drawn before a step changes none of its masks
         return original(self, model, inputs, *rest, **options)
 

@@ -11,13 +11,15 @@ from transformers import AutoModelForSequenceClassification
 from autolora.engine.retrain.methods.adapter import Bottleneck, insert
 from tests.helpers.tiny import LAYERS
 
-WIDTH, NARROW = 16, 3
+WIDTH = 16
+NARROW = 3
 
 
 @pytest.mark.usefixtures("float64")
 def test_a_bottleneck_is_the_identity_plus_up_of_gelu_of_down() -> None:
     torch.manual_seed(0)
-    inner, x = Bottleneck(WIDTH, NARROW), torch.randn(2, 5, WIDTH)
+    inner = Bottleneck(WIDTH, NARROW)
+    x = torch.randn(2, 5, WIDTH)
     assert 0 < float((inner(x) - x).detach().abs().max()) < 1e-2, "nearly the identity at the start"
     for linear in (inner.down, inner.up):
         assert float(linear.weight.detach().abs().max()) <= 2e-2
@@ -28,7 +30,9 @@ def test_a_bottleneck_is_the_identity_plus_up_of_gelu_of_down() -> None:
     torch.testing.assert_close(inner(x), x + gelu @ inner.up.weight.T + inner.up.bias)
 
 
-def test_every_block_computes_through_its_two_bottlenecks(model_folder: Callable[..., Path]) -> None:
+def test_every_block_computes_through_its_two_bottlenecks(
+    model_folder: Callable[..., Path],
+) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(model_folder("bert", 0.0))
     insert(model, NARROW, ["classifier"])
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}

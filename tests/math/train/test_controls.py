@@ -18,11 +18,15 @@ def square(sizes: dict[str, int]) -> dict[str, tuple[int, int]]:
 
 
 RANKS = [1, 8, 3, 0, 5, 2, 2, 4, 1, 6, 3, 7]
-RECORD = RankRecord(8, tuple(LayerRank(n, r, (0.5,), (0.1,)) for n, r in zip(NAMES, RANKS, strict=True)))
+RECORD = RankRecord(
+    8, tuple(LayerRank(n, r, (0.5,), (0.1,)) for n, r in zip(NAMES, RANKS, strict=True))
+)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_shuffling_among_layers_of_one_size_keeps_ranks_and_count_and_changes_the_places(seed: int) -> None:
+def test_shuffling_among_layers_of_one_size_keeps_ranks_and_count_and_changes_the_places(
+    seed: int,
+) -> None:
     made = shuffled(RECORD, MIXED, seed)
     assert count_parameters(made.kept, MIXED) == count_parameters(RECORD.kept, MIXED)
     for odd in (0, 1):

@@ -1,5 +1,5 @@
-"""The evaluation after a training, against sums over one row at a time in float64: a mean over labels at every batch
-size, in the precision of the weights."""
+"""The evaluation after a training, against sums over one row at a time in float64: a mean over
+labels at every batch size, in the precision of the weights."""
 
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -36,9 +36,12 @@ KINDS: dict[str, tuple[type, int, list[Any]]] = {
 
 
 def oracle(model: Any, rows: Dataset) -> tuple[list[float], int, int]:
-    """The loss of each row, summed over its labels; how many labels have the largest logit; and how many there are."""
+    """The loss of each row, summed over its labels; how many labels have the largest logit; and how
+    many there are."""
     model = model.double().eval()
-    losses, hits, count = [], 0, 0
+    losses = []
+    hits = 0
+    count = 0
     for row in rows:
         labels = torch.tensor(row["labels"])
         with torch.no_grad():
@@ -48,7 +51,8 @@ def oracle(model: Any, rows: Dataset) -> tuple[list[float], int, int]:
             count += 1
             continue
         if "GPT2" in type(model).__name__:
-            logits, labels = logits[:-1], labels[1:]
+            logits = logits[:-1]
+            labels = labels[1:]
         losses.append(float(nn.functional.cross_entropy(logits, labels, reduction="sum")))
         hits += int(((logits.argmax(-1) == labels) & (labels != NO)).sum())
         count += int((labels != NO).sum()) if labels.dim() else 1
@@ -58,7 +62,8 @@ def oracle(model: Any, rows: Dataset) -> tuple[list[float], int, int]:
 
 @dataclass
 class Outputs:
-    """A task that keeps what the evaluation gives it: of words the place of the largest logit, else the logits."""
+    """A task that keeps what the evaluation gives it: of words the place of the largest logit, else
+    the logits."""
 
     problem_type: str | None = None
     peft_type = TaskType.SEQ_CLS
@@ -82,8 +87,11 @@ def evaluated(task: Any, model: Any, rows: Dataset, batch: int) -> Evaluated:
 
 def run_of(task: Any, batch: int) -> Any:
     """What the evaluation reads of a run."""
-    compute, config = Compute(torch.device("cpu"), bf16=True), SimpleNamespace(evaluation_batch=batch)
-    return SimpleNamespace(task=task, compute=compute, config=config, processes=ALONE, stop=StopRequest())
+    compute = Compute(torch.device("cpu"), bf16=True)
+    config = SimpleNamespace(evaluation_batch=batch)
+    return SimpleNamespace(
+        task=task, compute=compute, config=config, processes=ALONE, stop=StopRequest()
+    )
 
 
 @pytest.mark.parametrize("batch", [1, 3, 64])
@@ -92,7 +100,8 @@ def test_the_loss_is_the_mean_over_labels_and_the_predictions_are_in_the_order_o
     kind: str, batch: int
 ) -> None:
     model_class, outputs, labels = KINDS[kind]
-    model, rows = tiny_bert(model_class, outputs), rows_with(labels)
+    model = tiny_bert(model_class, outputs)
+    rows = rows_with(labels)
     rows = rows.remove_columns("length").add_column("length", [2, 5, 3, 6, 5, 1, 4])
     found = evaluated(Outputs("regression" if kind == "numbers" else None), model, rows, batch)
     losses, _, count = oracle(model, rows)
@@ -106,18 +115,24 @@ def test_the_loss_is_the_mean_over_labels_and_the_predictions_are_in_the_order_o
 
 
 @pytest.mark.parametrize("batch", [1, 3, 64])
-def test_the_loss_and_the_accuracy_of_tokens_are_over_all_labels_at_every_batch_size(batch: int) -> None:
-    model, rows = tiny_gpt2(), rows_with(WORDS)
+def test_the_loss_and_the_accuracy_of_tokens_are_over_all_labels_at_every_batch_size(
+    batch: int,
+) -> None:
+    model = tiny_gpt2()
+    rows = rows_with(WORDS)
     losses, hits, count = oracle(model, rows)
     found = evaluated(Conversations(Chat(type="chat", path="x")), model, rows, batch)
     assert found.metrics["loss"] == pytest.approx(sum(losses) / count, rel=1e-5)
     assert found.metrics["token_accuracy"] == pytest.approx(hits / count)
     assert found.row_losses is not None
-    assert found.row_losses["weight"].tolist() == [sum(label != NO for label in labels[1:]) for labels in WORDS]
+    assert found.row_losses["weight"].tolist() == [
+        sum(label != NO for label in labels[1:]) for labels in WORDS
+    ]
 
 
 def test_several_splits_are_measured_each_by_itself_and_the_mean_first() -> None:
-    one, other = rows_with([0, 1, 2]), rows_with([1, 1, 0, 2])
+    one = rows_with([0, 1, 2])
+    other = rows_with([1, 1, 0, 2])
     data = Data(one, {"validation_matched": one, "validation_mismatched": other}, collate)
     model = tiny_bert(BertForSequenceClassification)
     found = evaluate(model, run_of(Outputs(), 8), data)
@@ -127,12 +142,17 @@ def test_several_splits_are_measured_each_by_itself_and_the_mean_first() -> None
         {**means, "mean_matched": alone[0]["mean"], "mean_mismatched": alone[1]["mean"]}
     )
     assert found.predicted_rows is not None
-    assert found.predicted_rows["split"].tolist() == ["validation_matched"] * 3 + ["validation_mismatched"] * 4
+    assert (
+        found.predicted_rows["split"].tolist()
+        == ["validation_matched"] * 3 + ["validation_mismatched"] * 4
+    )
 
 
 def test_a_loss_that_is_not_finite_is_told() -> None:
     model = tiny_bert(BertForSequenceClassification)
     with torch.no_grad():
         model.classifier.bias.fill_(float("nan"))
-    with pytest.raises(NotFinite, match=r"^--retrain\.learning_rate: the loss on the evaluation rows is not finite"):
+    with pytest.raises(
+        NotFinite, match=r"^--retrain\.learning_rate: the loss on the evaluation rows is not finite"
+    ):
         evaluated(Outputs(), model, rows_with([0, 1, 2]), 8)

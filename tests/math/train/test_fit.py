@@ -1,4 +1,5 @@
-"""Every row comes once an epoch in an order of the seed, and accumulated batches make the step of one large batch."""
+"""Every row comes once an epoch in an order of the seed, and accumulated batches make the step of
+one large batch."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +8,12 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from transformers import BertForSequenceClassification, BertForTokenClassification, TrainerCallback, TrainingArguments
+from transformers import (
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 from autolora.configs.layers import with_values
 from autolora.configs.schema import RunConfig
@@ -23,9 +29,13 @@ from tests.helpers.retraining import FEW, retrain, rows_of, with_ranks
 
 @pytest.mark.trains
 def test_an_epoch_is_every_row_once_and_the_next_has_another_order(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], seen: list[dict[str, Any]]
+    tiny_config: Callable[..., RunConfig],
+    run_of: Callable[..., Context],
+    seen: list[dict[str, Any]],
 ) -> None:
-    config, _ = with_ranks(tiny_config(*FEW, "--retrain.max_steps", "null", "--retrain.epochs", "2"))
+    config, _ = with_ranks(
+        tiny_config(*FEW, "--retrain.max_steps", "null", "--retrain.epochs", "2")
+    )
     retrain(config)
     rows = rows_of(seen)
     expected = sorted(tuple(ids) for ids in run_of(config).data.train["input_ids"])
@@ -43,8 +53,13 @@ def gradients(model: Any, labels: list[Any], batches: int, run: Context, folder:
         def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             found.extend(p.grad.clone() for p in model.parameters())
 
-    rows_a_step = {"retrain.batch_size": len(labels) // batches, "retrain.gradient_accumulation": batches}
-    config = with_values(run.config, rows_a_step | {"retrain.gradient_clipping": 0.0, "retrain.max_steps": 1})
+    rows_a_step = {
+        "retrain.batch_size": len(labels) // batches,
+        "retrain.gradient_accumulation": batches,
+    }
+    config = with_values(
+        run.config, rows_a_step | {"retrain.gradient_clipping": 0.0, "retrain.max_steps": 1}
+    )
     data = Data(rows, {"validation": rows}, collate)
     fit(run.under(config), Prepared(model, callbacks=[Keep()]), data, folder)
     return found
@@ -68,7 +83,8 @@ def test_accumulated_batches_make_the_step_of_one_large_batch(
         torch.testing.assert_close(found, whole, rtol=1e-5, atol=1e-7)
 
 
-ROWS, BATCH = 11, 2
+ROWS = 11
+BATCH = 2
 
 
 def steps_of(processes: Processes, labels: list[Any]) -> list[dict[str, Any]]:
@@ -77,12 +93,18 @@ def steps_of(processes: Processes, labels: list[Any]) -> list[dict[str, Any]]:
     def numbers(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         return {"number": torch.tensor([row["number"] for row in rows])}
 
-    rows = Dataset.from_dict({"number": list(range(ROWS)), "labels": labels, "length": list(range(ROWS))})
+    rows = Dataset.from_dict(
+        {"number": list(range(ROWS)), "labels": labels, "length": list(range(ROWS))}
+    )
     trainer = RetrainTrainer(
-        model=torch.nn.Linear(1, 1), args=TrainingArguments(per_device_train_batch_size=BATCH * 2, use_cpu=True),
-        train_dataset=rows, data_collator=numbers, batch=BATCH, compute=Compute(torch.device("cpu"), bf16=False),
+        model=torch.nn.Linear(1, 1),
+        args=TrainingArguments(per_device_train_batch_size=BATCH * 2, use_cpu=True),
+        train_dataset=rows,
+        data_collator=numbers,
+        batch=BATCH,
+        compute=Compute(torch.device("cpu"), bf16=False),
         processes=processes,
-    )  # fmt: skip
+    )
     return list(trainer.get_train_dataloader())
 
 
@@ -92,8 +114,8 @@ def numbers_of(step: dict[str, Any]) -> list[int]:
 
 @pytest.mark.parametrize("size", [1, 3])
 def test_the_parts_of_a_step_make_it_whole_and_a_share_counts_labels_not_rows(size: int) -> None:
-    """A sentence of three labels weighs three times one of a single label; who would have no row gets one that counts
-    nothing."""
+    """A sentence of three labels weighs three times one of a single label; who would have no row
+    gets one that counts nothing."""
     labels = [[0, 0, 0, NO] if number % 2 else [0, NO, NO, NO] for number in range(ROWS)]
     shared = [steps_of(Processes(rank, size), labels) for rank in range(size)]
     for number, whole in enumerate(steps_of(Processes(), labels)):

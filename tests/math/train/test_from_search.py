@@ -23,7 +23,16 @@ def searched(new_run: Callable[..., Context]) -> Searched:
     """A finished search with its model still at hand."""
 
     def search(kind: str, *arguments: str) -> tuple[Context, SearchEngine]:
-        large = ("--search.steps", "8", "--search.learning_rate", "5e-2", "--lora.lora_alpha", "6", "--seed", "1")
+        large = (
+            "--search.steps",
+            "8",
+            "--search.learning_rate",
+            "5e-2",
+            "--lora.lora_alpha",
+            "6",
+            "--seed",
+            "1",
+        )
         run = new_run(*large, *arguments, kind=kind)
         return run, find_ranks(run)
 
@@ -53,9 +62,11 @@ def test_init_search_computes_what_the_search_computes_with_dropped_gates_at_zer
     record = ranks.load(run.folder.ranks)
     kept = torch.arange(record.k) < torch.tensor(list(record.ranks.values())).unsqueeze(1)
     assert 0 < kept.sum() < kept.numel(), "some components are dropped, some kept"
-    batch, search_model = engine.lora.batches[0].parts[0][0], engine.lora.module.eval()
+    batch = engine.lora.batches[0].parts[0][0]
+    search_model = engine.lora.module.eval()
     with torch.no_grad():
-        with engine.lora.gates.open(kept.float()):  # in the singular basis the gates of the search are 1
+        # in the singular basis the gates of the search are 1
+        with engine.lora.gates.open(kept.float()):
             expected = search_model(**batch).logits
         with engine.lora.gates.open(torch.ones(kept.shape)):
             assert not torch.allclose(search_model(**batch).logits, expected, rtol=1e-6, atol=1e-7)

@@ -14,8 +14,18 @@ from autolora.engine.run.context import Context
 from autolora.engine.run.folder import RunFolder
 from autolora.problems.models.attach import lora_layers
 
-STEPS, R, LAYERS = 24, 2, 4
-ARGUMENTS = ("--method", "adalora", "--lora.r", str(R), "--retrain.learning_rate", "3e-2", "--retrain.max_steps")
+STEPS = 24
+R = 2
+LAYERS = 4
+ARGUMENTS = (
+    "--method",
+    "adalora",
+    "--lora.r",
+    str(R),
+    "--retrain.learning_rate",
+    "3e-2",
+    "--retrain.max_steps",
+)
 
 
 @pytest.mark.parametrize("steps", [10, 11, 17, 4321])
@@ -39,14 +49,17 @@ def test_ranks_change_and_the_budget_is_met(
 
     def allocate(self: Allocate, *arguments: Any, **options: Any) -> None:
         factors = {n: p for n, p in self.tuner.model.named_parameters() if ".lora_" in n}
-        assert any(p.grad is not None and p.grad.any() for p in factors.values()), "importance reads the gradients"
+        assert any(p.grad is not None and p.grad.any() for p in factors.values()), (
+            "importance reads the gradients"
+        )
         original(self, *arguments, **options)
         found.append({n: int((p != 0).sum()) for n, p in factors.items() if ".lora_E." in n})
 
     monkeypatch.setattr(Allocate, "on_optimizer_step", allocate)
     folder = run_all(*ARGUMENTS, str(STEPS))
     assert len(found) == STEPS
-    totals, phases = [sum(kept.values()) for kept in found], schedule(STEPS)
+    totals = [sum(kept.values()) for kept in found]
+    phases = schedule(STEPS)
     # After the first step the rate has still been 0 (warm-up), and with it E.
     assert totals[1 : phases["tinit"]] == [LAYERS * initial_rank(R)] * (phases["tinit"] - 1)
     assert totals[-phases["tfinal"] - 1 :] == [LAYERS * R] * (phases["tfinal"] + 1)
@@ -58,7 +71,9 @@ def test_ranks_change_and_the_budget_is_met(
 
 
 @pytest.mark.parametrize(("scale", "expected"), [("mean_rank", 16 / 12**0.5), ("fixed", 16 / 3)])
-def test_its_scale_is_that_of_the_initial_rank(new_run: Callable[..., Context], scale: str, expected: float) -> None:
+def test_its_scale_is_that_of_the_initial_rank(
+    new_run: Callable[..., Context], scale: str, expected: float
+) -> None:
     run = new_run(*ARGUMENTS, str(STEPS), "--retrain.scale", scale)
     model: Any = METHODS[Adalora](run.base(), run).model
     assert initial_rank(R) == 3
@@ -68,7 +83,9 @@ def test_its_scale_is_that_of_the_initial_rank(new_run: Callable[..., Context], 
     assert found == pytest.approx([expected] * LAYERS)
 
 
-def test_the_plain_lora_that_is_evaluated_and_saved_computes_what_was_trained(new_run: Callable[..., Context]) -> None:
+def test_the_plain_lora_that_is_evaluated_and_saved_computes_what_was_trained(
+    new_run: Callable[..., Context],
+) -> None:
     run = new_run(*ARGUMENTS, str(STEPS), dropout=0.0)
     prepared = METHODS[Adalora](run.base(), run)
     batch = run.data.collate(run.data.train.__getitems__(list(range(6))))
@@ -78,7 +95,8 @@ def test_the_plain_lora_that_is_evaluated_and_saved_computes_what_was_trained(ne
         for number, layer in enumerate(lora_layers(model).values()):
             found: Any = layer
             found.lora_E["default"].normal_()
-            found.lora_E["default"][: number % 3] = 0  # as the allocation leaves what it has dropped
+            # as the allocation leaves what it has dropped
+            found.lora_E["default"][: number % 3] = 0
             found.lora_B["default"].normal_(std=0.3)
         expected = model(**batch).logits
         assert prepared.finish is not None

@@ -1,4 +1,5 @@
-"""PARA: what is left after the training is the best approximation above one threshold, evaluated and exported so."""
+"""PARA: what is left after the training is the best approximation above one threshold, evaluated
+and exported so."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,38 +18,50 @@ from autolora.engine.run.folder import RunFolder
 from autolora.problems.models.attach import lora_layers
 from tests.helpers.methods import HEAD, SIZE, K
 
-BUDGET, STEPS = 1.25, 8
+BUDGET = 1.25
+STEPS = 8
 WIDE = ("--lora.target_modules", "[query,key,intermediate.dense]")
 CUT = ("--method", "para", "--lora.budget", str(BUDGET), "--retrain.learning_rate", "3e-2")
 
 
 @pytest.mark.trains
 def test_what_is_left_is_the_best_approximation_above_one_threshold(
-    run_all: Callable[..., RunFolder], model_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    run_all: Callable[..., RunFolder],
+    model_folder: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def deltas(model: Any) -> dict[str, Tensor]:
         layers: Any = lora_layers(model)
-        return {name: layer.get_delta_weight("default").detach().double() for name, layer in layers.items()}
+        return {
+            name: layer.get_delta_weight("default").detach().double()
+            for name, layer in layers.items()
+        }
 
     def cut(model: PeftModel, *arguments: Any) -> Any:
         found.append(deltas(model))
         return original(model, *arguments)
 
-    found, original = [], para.cut_to
+    found = []
+    original = para.cut_to
     monkeypatch.setattr(para, "cut_to", cut)
     folder = run_all(*CUT, *WIDE, "--retrain.scale", "rslora")
-    record, result, (trained,) = ranks.load(folder.ranks), read_json(folder.metrics), found
+    record = ranks.load(folder.ranks)
+    result = read_json(folder.metrics)
+    (trained,) = found
     # Plain PEFT loads what is left, also where the exported scale is another.
     base = AutoModelForSequenceClassification.from_pretrained(model_folder("bert"), num_labels=2)
     model = PeftModel.from_pretrained(base, folder.adapter)
     left = deltas(model)
     assert {name: layer.r["default"] for name, layer in lora_layers(model).items()} == record.kept
     sizes = {name: 96 if "intermediate" in name else SIZE for name in record.ranks}
-    kept, dropped = [], []
+    kept = []
+    dropped = []
     for name, rank in record.ranks.items():
         u, s, vt = torch.linalg.svd(trained[name], full_matrices=False)
         if rank:
-            torch.testing.assert_close(left[name], u[:, :rank] * s[:rank] @ vt[:rank], rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(
+                left[name], u[:, :rank] * s[:rank] @ vt[:rank], rtol=1e-4, atol=1e-6
+            )
         kept += s[:rank].tolist()
         dropped += [(value, sizes[name]) for value in s[rank:K].tolist()]
     assert min(kept) > max(value for value, _ in dropped)

@@ -11,8 +11,20 @@ from autolora.engine.retrain.methods import wide
 from autolora.engine.run.folder import RunFolder
 from autolora.problems.models.attach import lora_layers
 
-WIDE = ("--method", "wide", "--task.train_rows", "60", "--retrain.learning_rate", "3e-2", "--retrain.max_steps", "9",
-        "--retrain.batch_size", "8", "--retrain.extra_steps", "8")  # fmt: skip
+WIDE = (
+    "--method",
+    "wide",
+    "--task.train_rows",
+    "60",
+    "--retrain.learning_rate",
+    "3e-2",
+    "--retrain.max_steps",
+    "9",
+    "--retrain.batch_size",
+    "8",
+    "--retrain.extra_steps",
+    "8",
+)
 
 
 @pytest.mark.trains
@@ -26,15 +38,20 @@ def test_a_fifth_chooses_the_cut_and_is_trained_on_only_after_it(
     def cut(model: Any, bases: Any, kept: Any, *rest: Any) -> Any:
         made = original(model, bases, kept, *rest)
         layers: Any = lora_layers(made.model)
-        left = {name: layer.get_delta_weight("default").detach().clone() for name, layer in layers.items()}
+        left = {
+            name: layer.get_delta_weight("default").detach().clone()
+            for name, layer in layers.items()
+        }
         found.append((len(seen), bases, kept, left))
         return made
 
     monkeypatch.setattr(wide, "cut_to", cut)
     folder = run_all(*WIDE, "--lora.budget", "1.25")
     ((steps, bases, kept, left),) = found
-    before, after = ({tuple(filter(None, row)) for batch in part for row in batch["input_ids"]} for part in
-                     (seen[:steps], seen[steps:]))  # fmt: skip
+    before, after = (
+        {tuple(filter(None, row)) for batch in part for row in batch["input_ids"]}
+        for part in (seen[:steps], seen[steps:])
+    )
     assert len(before & after) > 40
     assert 8 <= len(after - before) <= 12, "a fifth of 60 rows"
     scale = 16 / (4 * 4) ** 0.5  # of mean_rank, at rank k in every layer

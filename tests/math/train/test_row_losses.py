@@ -1,4 +1,5 @@
-"""The loss of every held-out row, against one computed by hand from the adapter that was written."""
+"""The loss of every held-out row, against one computed by hand from the adapter that was
+written."""
 
 from collections.abc import Callable
 from typing import Any
@@ -42,9 +43,14 @@ def test_each_row_is_judged_at_the_temperature_of_the_others(
     for half in (even, ~even):
 
         def loss(log_temperature: float, half: np.ndarray = half) -> float:
-            summed = float(cross_entropy(logits[half] / np.exp(log_temperature), labels[half], reduction="sum"))
-            return summed + 0.5 * min(0.0, log_temperature / np.log(2)) ** 2  # the price of a temperature below 1
+            summed = float(
+                cross_entropy(logits[half] / np.exp(log_temperature), labels[half], reduction="sum")
+            )
+            # the price of a temperature below 1
+            return summed + 0.5 * min(0.0, log_temperature / np.log(2)) ** 2
 
         best = minimize_scalar(loss, bounds=(np.log(0.125), np.log(16)), method="bounded").x
-        expected[~half] = cross_entropy(logits[~half] / np.exp(best), labels[~half], reduction="none").numpy()
+        expected[~half] = cross_entropy(
+            logits[~half] / np.exp(best), labels[~half], reduction="none"
+        ).numpy()
     np.testing.assert_allclose(found["loss"], expected, atol=3e-3)

@@ -1,4 +1,5 @@
-"""What TPE proposes: at the budget, the same after the same trials, and where the good trials were."""
+"""What TPE proposes: at the budget, the same after the same trials, and where the good trials
+were."""
 
 from collections.abc import Callable, Mapping
 
@@ -11,15 +12,20 @@ CAP = dict.fromkeys(SIZES, 8)
 Scored = tuple[Mapping[str, int], float | None]
 
 
-def proposal(done: list[Scored], trials: int = 8, seed: int = 0, cap: Mapping[str, int] = CAP) -> dict[str, int]:
+def proposal(
+    done: list[Scored], trials: int = 8, seed: int = 0, cap: Mapping[str, int] = CAP
+) -> dict[str, int]:
     weights = asked(done, cap, trials, seed) if done else dict.fromkeys(SIZES, 1)
     return apportioned(weights, SIZES, 480, cap)
 
 
 def played(
-    score: Callable[[dict[str, int]], float | None], count: int, trials: int = 8, seed: int = 0,
+    score: Callable[[dict[str, int]], float | None],
+    count: int,
+    trials: int = 8,
+    seed: int = 0,
     cap: Mapping[str, int] = CAP,
-) -> list[Scored]:  # fmt: skip
+) -> list[Scored]:
     pytest.importorskip("optuna")
     done: list[Scored] = []
     for _ in range(count):
@@ -31,7 +37,8 @@ def played(
 def test_ranks_in_proportion_to_weights_go_by_highest_averages() -> None:
     """The usual example of D'Hondt's method; other divisors (1, 3, 5) would give 3, 3, 1 and 1."""
     weights = {"a": 100, "b": 80, "c": 30, "d": 20}
-    alike, cap = dict.fromkeys(weights, 10), dict.fromkeys(weights, 8)
+    alike = dict.fromkeys(weights, 10)
+    cap = dict.fromkeys(weights, 8)
     assert apportioned(weights, alike, 80, cap) == {"a": 4, "b": 3, "c": 1, "d": 0}
     assert apportioned(dict.fromkeys(SIZES, 1), SIZES, 480, CAP) == dict.fromkeys(SIZES, 4)
 

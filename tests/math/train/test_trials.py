@@ -40,15 +40,21 @@ def test_a_sweep_takes_the_rate_that_does_best_on_d_val(
 
     monkeypatch.setattr(trials, "fit", fit)
     folder = run_all(*SWEEP)
-    sweep, result = json.loads(folder.sweep_trials.read_text()), json.loads(folder.metrics.read_text())
-    scores = [(trial["metrics"]["accuracy"], -trial["metrics"]["loss"]) for trial in sweep["trials"]]
+    sweep = json.loads(folder.sweep_trials.read_text())
+    result = json.loads(folder.metrics.read_text())
+    scores = [
+        (trial["metrics"]["accuracy"], -trial["metrics"]["loss"]) for trial in sweep["trials"]
+    ]
     assert scores[1] != scores[0], "at the lower rate nothing is learned"
     best = sweep["trials"][scores.index(max(scores))]
     assert sweep["chosen"] == best["tried"]
     assert result["learning_rate"] == best["tried"]["learning_rate"]
     assert [rate for _, rate in fits] == [1e-6, 3e-2]
     for data, _ in fits:  # D_tr and D_val: half of 64 rows each, and no row of the test split
-        assert (len(data.train), {name: len(rows) for name, rows in data.evaluation.items()}) == (32, {"D_val": 32})
+        assert (len(data.train), {name: len(rows) for name, rows in data.evaluation.items()}) == (
+            32,
+            {"D_val": 32},
+        )
     assert not list(folder.sweep.glob("trial-*"))
 
 
@@ -58,10 +64,15 @@ def test_a_sweep_takes_the_rate_that_does_best_on_d_val(
     [("lora", "3", "0.5", 2), ("lora", "null", "0.5", None), ("optuna", "100", "0.25", 25)],
 )
 def test_a_trial_takes_as_many_passes_over_d_tr_as_the_retraining_over_all_rows(
-    run_all: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch,
-    method: str, steps: str, passes: str, of_a_trial: int | None,
-) -> None:  # fmt: skip
-    """With as many steps it took twice the passes, and a rate that is too low for the retraining was chosen."""
+    run_all: Callable[..., RunFolder],
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    steps: str,
+    passes: str,
+    of_a_trial: int | None,
+) -> None:
+    """With as many steps it took twice the passes, and a rate that is too low for the retraining
+    was chosen."""
     seen = []
 
     def fit(run: Context, *_: Any) -> tuple[Prepared, TrainerState]:
@@ -71,7 +82,9 @@ def test_a_trial_takes_as_many_passes_over_d_tr_as_the_retraining_over_all_rows(
     monkeypatch.setattr(trials, "fit", fit)
     monkeypatch.setattr(trials, "evaluate", lambda *_: Evaluated({"accuracy": 0.5, "loss": 0.5}))
     monkeypatch.setattr(stage, "fit", Mock(side_effect=AssertionError("the retraining")))
-    two = ("--lora.trials", "2") if method == "optuna" else ("--retrain.learning_rate", "[1e-3,1e-2]")
+    two = (
+        ("--lora.trials", "2") if method == "optuna" else ("--retrain.learning_rate", "[1e-3,1e-2]")
+    )
     share = ("--task.validation_share", str(1 - float(passes)))
     with pytest.raises(AssertionError, match="the retraining"):
         run_all("--method", method, *two, *share, "--retrain.max_steps", steps)
@@ -88,9 +101,12 @@ def test_of_equal_metrics_the_lower_loss_decides() -> None:
 
 @pytest.mark.trains
 @pytest.mark.parametrize("split_by", ["source", "row"])
-def test_the_search_and_the_trials_split_alike(tmp_path: Path, run_of: Callable[..., Context], split_by: str) -> None:
+def test_the_search_and_the_trials_split_alike(
+    tmp_path: Path, run_of: Callable[..., Context], split_by: str
+) -> None:
     """Twelve sources of two texts each."""
-    model, data = save_causal(tmp_path / "model", "gpt2"), write_e2e(tmp_path / "data")
+    model = save_causal(tmp_path / "model", "gpt2")
+    data = write_e2e(tmp_path / "data")
     more = {**E2E, "lora__target_modules": "[c_attn]", "task__split_by": split_by}
     run = run_of(parse(language_arguments(model, data, tmp_path / "runs", **more)).config)
     engine = build_search(run, second_order=False)

@@ -18,7 +18,9 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_settings")
-def test_an_unreachable_hub_switches_the_libraries_to_their_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_hub_switches_the_libraries_to_their_cache(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{unused.getsockname()[1]}")
@@ -35,7 +37,9 @@ def test_a_hub_that_takes_calls_is_used(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("kind", [OSError, SafetensorError])
-def test_what_cannot_be_loaded_is_told_by_the_first_line_of_the_library(kind: type[Exception]) -> None:
+def test_what_cannot_be_loaded_is_told_by_the_first_line_of_the_library(
+    kind: type[Exception],
+) -> None:
     error = kind("\nfirst line\n\nsecond line")
     with pytest.raises(UserError) as caught, explain_missing("--task.path", "x"):
         raise error

@@ -1,4 +1,5 @@
-"""LoRA sits where it was asked for; beside it the head is trained, and what lora.modules_to_save names."""
+"""LoRA sits where it was asked for; beside it the head is trained, and what lora.modules_to_save
+names."""
 
 import shutil
 from collections.abc import Callable
@@ -21,17 +22,23 @@ QUERY = ["query"]
 
 
 def base_of(folder: Path) -> BaseModel:
-    return load_base(ModelConfig(name=str(folder)), AutoModelForSequenceClassification, num_labels=2)
+    return load_base(
+        ModelConfig(name=str(folder)), AutoModelForSequenceClassification, num_labels=2
+    )
 
 
 def attached(base: BaseModel, targets: list[str], **settings: float) -> PeftModel:
     """With LoRA of rank 4."""
-    asked = lora_config(LoraSettings(**settings), TaskType.SEQ_CLS, base.trained_whole, r=4, target_modules=targets)
+    asked = lora_config(
+        LoraSettings(**settings), TaskType.SEQ_CLS, base.trained_whole, r=4, target_modules=targets
+    )
     return attach(base.model, asked)
 
 
 def trained_beside_lora(model: PeftModel) -> set[str]:
-    return {name for name, p in model.named_parameters() if p.requires_grad and ".lora_" not in name}
+    return {
+        name for name, p in model.named_parameters() if p.requires_grad and ".lora_" not in name
+    }
 
 
 @pytest.mark.parametrize(
@@ -59,15 +66,21 @@ def test_only_lora_and_the_head_are_trained(
 def test_lora_inside_a_module_trained_whole_is_refused(model_folder: Callable[..., Path]) -> None:
     """PEFT would leave it out without a word, and a rank by hand would be none."""
     base = with_modules_to_save(base_of(model_folder("bert")), ["pooler"], QUERY)
-    with pytest.raises(UserError, match=r"^--lora\.target_modules: PEFT takes bert\.pooler\.dense of "):
+    with pytest.raises(
+        UserError, match=r"^--lora\.target_modules: PEFT takes bert\.pooler\.dense of "
+    ):
         attached(base, ["query", "pooler.dense"])
 
 
-def test_a_named_module_is_trained_beside_lora_and_the_head(model_folder: Callable[..., Path]) -> None:
-    """PEFT alone would take every module whose name ends so: input_layernorm and post_attention_layernorm here."""
+def test_a_named_module_is_trained_beside_lora_and_the_head(
+    model_folder: Callable[..., Path],
+) -> None:
+    """PEFT alone would take every module whose name ends so: input_layernorm and
+    post_attention_layernorm here."""
     base = with_modules_to_save(base_of(model_folder("llama")), ["norm"], ["q_proj"])
     assert trained_beside_lora(attached(base, ["q_proj"])) == {
-        f"base_model.model.{name}.modules_to_save.default.weight" for name in ("model.norm", "score")
+        f"base_model.model.{name}.modules_to_save.default.weight"
+        for name in ("model.norm", "score")
     }
 
 
@@ -91,15 +104,25 @@ def test_a_pooler_that_was_never_trained_is_part_of_the_new_head(
 
 
 @pytest.mark.parametrize(
-    ("key", "name", "method"), [("lora.target_modules", "qery", "autolora"), ("lora.modules_to_save", "poler", "lora")]
+    ("key", "name", "method"),
+    [("lora.target_modules", "qery", "autolora"), ("lora.modules_to_save", "poler", "lora")],
 )
 def test_names_that_match_nothing_are_told_before_the_weights_are_read(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], model_folder: Callable[..., Path],
-    tmp_path: Path, key: str, name: str, method: str,
-) -> None:  # fmt: skip
+    tiny_config: Callable[..., RunConfig],
+    run_of: Callable[..., Context],
+    model_folder: Callable[..., Path],
+    tmp_path: Path,
+    key: str,
+    name: str,
+    method: str,
+) -> None:
     shutil.copytree(model_folder("bert"), tmp_path / "base")
     (tmp_path / "base" / "model.safetensors").unlink()
-    run = run_of(tiny_config("--model.name", str(tmp_path / "base"), f"--{key}", f"[{name}]", "--method", method))
+    run = run_of(
+        tiny_config(
+            "--model.name", str(tmp_path / "base"), f"--{key}", f"[{name}]", "--method", method
+        )
+    )
     with pytest.raises(UserError, match=rf"^--{key}: {name} matches no "):
         run.base()
 

@@ -1,4 +1,5 @@
-"""What a model shows before its training: which layers a batch reaches, whether it predicts the next token."""
+"""What a model shows before its training: which layers a batch reaches, whether it predicts the
+next token."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -26,7 +27,12 @@ from autolora.problems.models.dry_run import mark_unreached
 from autolora.problems.models.layers import layer_shapes, target_layers
 from autolora.problems.tasks.chat import Conversations
 
-BODY = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+BODY = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+}
 WIDE = BODY | {"vocab_size": 64}
 TOWER = BODY | {"image_size": 4, "patch_size": 2}
 
@@ -36,7 +42,9 @@ RIGHT: dict[str, Callable[[], Any]] = {
     ),
     "gemma3": lambda: Gemma3ForConditionalGeneration(
         Gemma3Config(
-            text_config=WIDE | {"num_key_value_heads": 1, "head_dim": 8}, vision_config=TOWER, mm_tokens_per_image=4
+            text_config=WIDE | {"num_key_value_heads": 1, "head_dim": 8},
+            vision_config=TOWER,
+            mm_tokens_per_image=4,
         )
     ),
 }
@@ -57,14 +65,18 @@ def test_a_next_token_model_is_taken_and_every_layer_of_all_linear_learns(kind: 
     look(model)
     assert model.training, "it is given back as it came"
     assert torch.equal(torch.get_rng_state(), state), "it draws no random numbers"
-    adapted = attach_components(model, LoraSettings(target_modules=[ALL_LINEAR], k=1), TaskType.CAUSAL_LM, [])
+    adapted = attach_components(
+        model, LoraSettings(target_modules=[ALL_LINEAR], k=1), TaskType.CAUSAL_LM, []
+    )
     layers: dict[str, Any] = dict(lora_layers(adapted))
     for layer in layers.values():
         nn.init.normal_(layer.lora_B["default"].weight)
     ids = torch.arange(16).view(2, 8)
     adapted(input_ids=ids, labels=ids).loss.backward()
     assert layers
-    assert [name for name, layer in layers.items() if layer.lora_B["default"].weight.grad is None] == []
+    assert [
+        name for name, layer in layers.items() if layer.lora_B["default"].weight.grad is None
+    ] == []
 
 
 def test_an_encoder_is_refused_in_one_line_and_is_taken_as_a_decoder() -> None:
@@ -75,9 +87,12 @@ def test_an_encoder_is_refused_in_one_line_and_is_taken_as_a_decoder() -> None:
 
 
 def test_a_tower_for_images_gets_no_lora() -> None:
-    """Rows of text do not pass through it, but its layers would count in the budget and in the mean rank."""
+    """Rows of text do not pass through it, but its layers would count in the budget and in the mean
+    rank."""
     model = RIGHT["gemma3"]()
-    assert any("vision_tower" in name and name.endswith("q_proj") for name, _ in model.named_modules())
+    assert any(
+        "vision_tower" in name and name.endswith("q_proj") for name, _ in model.named_modules()
+    )
     look(model)
     for targets, of_a_block in (([ALL_LINEAR], 7), (["q_proj", "v_proj"], 2)):
         found = target_layers(model, targets)
@@ -105,7 +120,10 @@ def test_an_expert_without_a_token_counts_as_reached() -> None:
 def stacked(**options: Any) -> Any:
     """Two of torch's encoder layers and an output layer."""
     torch.manual_seed(0)
-    layers = [nn.TransformerEncoderLayer(8, **{"nhead": 2, "dim_feedforward": 16, **options}) for _ in range(2)]
+    layers = [
+        nn.TransformerEncoderLayer(8, **{"nhead": 2, "dim_feedforward": 16, **options})
+        for _ in range(2)
+    ]
     return nn.Sequential(*layers, nn.Linear(8, 3)).train()
 
 
@@ -114,14 +132,19 @@ def lora_acts(model: nn.Module, target: str) -> bool:
     inputs = torch.randn(3, 5, 8)
     with torch.no_grad():
         before = model.eval()(inputs)
-        adapted: Any = get_peft_model(model, LoraConfig(target_modules=[target], init_lora_weights=False)).eval()
+        adapted: Any = get_peft_model(
+            model, LoraConfig(target_modules=[target], init_lora_weights=False)
+        ).eval()
         return not torch.allclose(adapted.base_model.model(inputs), before, atol=1e-5)
 
 
 @pytest.mark.parametrize("target", ["linear1", "out_proj"])
 @pytest.mark.parametrize("options", [{"batch_first": True}, {}])
-def test_what_torchs_own_layers_read_past_lora_gets_none(options: dict[str, Any], target: str) -> None:
-    """On the encoder's fast path an adapter acted in training alone: what it had learned did nothing afterwards."""
+def test_what_torchs_own_layers_read_past_lora_gets_none(
+    options: dict[str, Any], target: str
+) -> None:
+    """On the encoder's fast path an adapter acted in training alone: what it had learned did
+    nothing afterwards."""
     model = stacked(**options)
     mark_unreached(model, lambda: model(torch.randn(2, 5, 8)))
     reached = any(name.endswith(target) for name in layer_shapes(model))

@@ -18,8 +18,8 @@ from tests.helpers.generation_toys import make_causal, make_tokenizer, write_e2e
 
 
 def write_gguf(path: Path, model: Any, tokenizer: Any) -> None:
-    """A tiny Llama in F32, its value projections in Q8_0. The rows of q and k are not exchanged, as llama.cpp does,
-    so that what is read is another model."""
+    """A tiny Llama in F32, its value projections in Q8_0. The rows of q and k are not exchanged, as
+    llama.cpp does, so that what is read is another model."""
     config = model.config
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
     writer = gguf.GGUFWriter(str(path), "llama")
@@ -61,11 +61,15 @@ def test_the_adapters_card_says_how_the_base_is_loaded(tmp_path: Path) -> None:
     more = {**E2E, "export__merged": "true", "method": "lora", "retrain__learning_rate": 3e-2}
     argv = language_arguments(tmp_path / "tiny.Q8_0.gguf", data, tmp_path / "runs", **more)
     folder = run_stages(parse(argv), StopRequest(), draw=False)
-    model, ids = run_card(folder.adapter)["model"].eval(), torch.tensor([[3, 9, 40, 41]])
+    model = run_card(folder.adapter)["model"].eval()
+    ids = torch.tensor([[3, 9, 40, 41]])
     merged = AutoModelForCausalLM.from_pretrained(folder.merged).eval()
     with torch.no_grad():
         torch.testing.assert_close(model(ids).logits, merged(ids).logits, rtol=1e-4, atol=1e-4)
         with model.disable_adapter():
             assert not torch.allclose(merged(ids).logits, model(ids).logits, atol=1e-3)
     assert AutoTokenizer.from_pretrained(folder.adapter).get_vocab() == tokenizer.get_vocab()
-    assert not {"gguf_file", "quantization_config"} & json.loads((folder.merged / "config.json").read_text()).keys()
+    assert (
+        not {"gguf_file", "quantization_config"}
+        & json.loads((folder.merged / "config.json").read_text()).keys()
+    )

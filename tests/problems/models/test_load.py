@@ -34,14 +34,20 @@ from autolora.problems.models.load import (
 from tests.helpers.generation_toys import make_causal
 
 
-def test_a_decoder_without_padding_classifies_batches(model_folder: Callable[..., Path], tmp_path: Path) -> None:
-    """GPT-2 and Llama as the hub has them know no padding token, and refuse more than one row without it."""
-    folder, without = model_folder("gpt2"), tmp_path / "without"
+def test_a_decoder_without_padding_classifies_batches(
+    model_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    """GPT-2 and Llama as the hub has them know no padding token, and refuse more than one row
+    without it."""
+    folder = model_folder("gpt2")
+    without = tmp_path / "without"
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.pad_token = None
     tokenizer.save_pretrained(without)
     tokenizer = load_tokenizer(ModelConfig(name=str(without)))
-    model = load_base(ModelConfig(name=str(folder)), AutoModelForSequenceClassification, num_labels=2).model.eval()
+    model = load_base(
+        ModelConfig(name=str(folder)), AutoModelForSequenceClassification, num_labels=2
+    ).model.eval()
     model.config.pad_token_id = None
     rows = [tokenizer("the film is dull ."), tokenizer("dull .")]
     batch = dict(tokenizer.pad(rows, return_tensors="pt"))
@@ -55,11 +61,22 @@ def test_a_decoder_without_padding_classifies_batches(model_folder: Callable[...
 
 
 def test_a_head_is_made_new_where_the_model_does_not_say_its_classes(tmp_path: Path) -> None:
-    """As when an NLI model is to learn two classes. BART has no num_labels beside that of config.json."""
-    sizes = {"d_model": 16, "vocab_size": 40, "pad_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 0}
-    AutoModelForSequenceClassification.from_config(BartConfig(**sizes, num_labels=3)).save_pretrained(tmp_path)
+    """As when an NLI model is to learn two classes. BART has no num_labels beside that of
+    config.json."""
+    sizes = {
+        "d_model": 16,
+        "vocab_size": 40,
+        "pad_token_id": 0,
+        "eos_token_id": 2,
+        "decoder_start_token_id": 0,
+    }
+    AutoModelForSequenceClassification.from_config(
+        BartConfig(**sizes, num_labels=3)
+    ).save_pretrained(tmp_path)
     for classes in (2, 3):  # a head that came with the weights is trained, too
-        base = load_base(ModelConfig(name=str(tmp_path)), AutoModelForSequenceClassification, num_labels=classes)
+        base = load_base(
+            ModelConfig(name=str(tmp_path)), AutoModelForSequenceClassification, num_labels=classes
+        )
         assert base.trained_whole == ["classification_head"]
         assert base.model.classification_head.out_proj.weight.shape == (classes, 16)
 
@@ -69,8 +86,12 @@ def test_other_weights_of_the_wrong_size_are_a_damaged_model(
 ) -> None:
     folder = shutil.copytree(model_folder("bert"), tmp_path / "base")
     settings = (folder / "config.json").read_text()
-    (folder / "config.json").write_text(settings.replace('"intermediate_size": 64', '"intermediate_size": 48'))
-    with pytest.raises(UserError, match=r"^--model\.name: .*: bert\.encoder\.layer\.\d.* has the size ") as caught:
+    (folder / "config.json").write_text(
+        settings.replace('"intermediate_size": 64', '"intermediate_size": 48')
+    )
+    with pytest.raises(
+        UserError, match=r"^--model\.name: .*: bert\.encoder\.layer\.\d.* has the size "
+    ) as caught:
         load_base(ModelConfig(name=str(folder)), AutoModelForSequenceClassification, num_labels=2)
     assert "\n" not in str(caught.value)
 
@@ -95,7 +116,9 @@ def test_package_names_become_folders_without_running_the_package(
     assert locate("package:packed_model/model") == str(package / "model")
     assert "packed_model" not in sys.modules
     assert locate("FacebookAI/roberta-base") == "FacebookAI/roberta-base"
-    with pytest.raises(UserError, match=r"--model\.name: no installed package 'not_installed_at_all'"):
+    with pytest.raises(
+        UserError, match=r"--model\.name: no installed package 'not_installed_at_all'"
+    ):
         locate("package:not_installed_at_all/model")
 
 
@@ -110,8 +133,16 @@ def test_a_model_may_lie_in_the_home_of_the_user_and_is_no_adapter(
 
 
 def test_encoder_and_decoder_beside_each_other_are_the_body_and_all_linear_takes_both() -> None:
-    """T5ForConditionalGeneration names a child that it does not have; LoRA was in the encoder alone."""
-    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 2, "num_heads": 2, "vocab_size": 32}
+    """T5ForConditionalGeneration names a child that it does not have; LoRA was in the encoder
+    alone."""
+    sizes = {
+        "d_model": 16,
+        "d_kv": 8,
+        "d_ff": 16,
+        "num_layers": 2,
+        "num_heads": 2,
+        "vocab_size": 32,
+    }
     model = T5ForConditionalGeneration(T5Config(**sizes))
     assert bodies_of(model) == ("encoder", "decoder")
     found = target_layers(model, ["all-linear"])
@@ -129,7 +160,9 @@ def test_encoder_and_decoder_beside_each_other_are_the_body_and_all_linear_takes
         (lambda model: model["block"].bias.data.add_(1), False),
     ],
 )
-def test_the_digest_is_of_all_weights_but_those_of_a_new_head(change: Callable[[Any], object], same: bool) -> None:
+def test_the_digest_is_of_all_weights_but_those_of_a_new_head(
+    change: Callable[[Any], object], same: bool
+) -> None:
     torch.manual_seed(0)
     model = nn.ModuleDict({"block": nn.Linear(40, 50), "classifier": nn.Linear(50, 2)})
     before = digest_of_weights(model, ["classifier"])

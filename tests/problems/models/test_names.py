@@ -6,21 +6,34 @@ from autolora.problems.models.names import key_names, short_names
 
 NAMES = {
     "bert": (
-        ["bert.encoder.layer.0.attention.self.query", "bert.encoder.layer.11.attention.self.value", "classifier"],
+        [
+            "bert.encoder.layer.0.attention.self.query",
+            "bert.encoder.layer.11.attention.self.value",
+            "classifier",
+        ],
         ["0 query", "11 value", "classifier"],
     ),
     "t5": (
-        ["encoder.block.0.layer.0.SelfAttention.q", "decoder.block.0.layer.0.SelfAttention.q",
-         "decoder.block.0.layer.1.EncDecAttention.q"],
-        ["encoder 0 layer.0.SelfAttention.q", "decoder 0 layer.0.SelfAttention.q",
-         "decoder 0 layer.1.EncDecAttention.q"],
+        [
+            "encoder.block.0.layer.0.SelfAttention.q",
+            "decoder.block.0.layer.0.SelfAttention.q",
+            "decoder.block.0.layer.1.EncDecAttention.q",
+        ],
+        [
+            "encoder 0 layer.0.SelfAttention.q",
+            "decoder 0 layer.0.SelfAttention.q",
+            "decoder 0 layer.1.EncDecAttention.q",
+        ],
     ),
     "experts": (
         [f"model.layers.{i}.mlp.experts.{j}.up_proj" for i in (0, 1) for j in (0, 1)],
         [f"{i} mlp.experts.{j}.up_proj" for i in (0, 1) for j in (0, 1)],
     ),
-    "one stack inside another": (["layer.0.query", "decoder.layer.0.query"], ["0 query", "decoder 0 query"]),
-}  # fmt: skip
+    "one stack inside another": (
+        ["layer.0.query", "decoder.layer.0.query"],
+        ["0 query", "decoder 0 query"],
+    ),
+}
 
 
 @pytest.mark.parametrize("kind", NAMES)

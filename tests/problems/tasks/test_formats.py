@@ -6,13 +6,25 @@ import pytest
 
 from autolora.configs.errors import UserError
 from autolora.configs.tasks import Chat
-from autolora.problems.tasks.formats import FORMATS, Conversation, by_reference, by_source, format_of
+from autolora.problems.tasks.formats import (
+    FORMATS,
+    Conversation,
+    by_reference,
+    by_source,
+    format_of,
+)
 
 MESSAGES = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
 EVERY = {
-    "messages": MESSAGES, "conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}],
-    "prompt": "q", "completion": "a", "instruction": "q", "input": "", "output": "a", "text": "q a",
-}  # fmt: skip
+    "messages": MESSAGES,
+    "conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}],
+    "prompt": "q",
+    "completion": "a",
+    "instruction": "q",
+    "input": "",
+    "output": "a",
+    "text": "q a",
+}
 
 
 def chat(**settings: Any) -> Chat:
@@ -34,16 +46,23 @@ def test_the_first_format_whose_columns_are_there_is_taken_unless_one_is_named()
         form = format_of(chat(), list(row))
         assert form == FORMATS[name] == format_of(chat(format=name), list(EVERY))
         found = form.read(row, *form.columns)
-        assert found.text == "q a" if name == "text" else (found.messages, found.learned) == (MESSAGES, [1])
+        assert (
+            found.text == "q a"
+            if name == "text"
+            else (found.messages, found.learned) == (MESSAGES, [1])
+        )
         row = {column: value for column, value in row.items() if column not in form.columns}
-    with pytest.raises(UserError, match=r"a\.jsonl has the columns question, answer; chat reads messages or conv"):
+    with pytest.raises(
+        UserError, match=r"a\.jsonl has the columns question, answer; chat reads messages or conv"
+    ):
         format_of(chat(), ["question", "answer"])
     with pytest.raises(UserError, match=r"has the columns question; pairs reads question, answer"):
         format_of(chat(text_columns=["question"], label_column="answer"), ["question"])
 
 
 def test_what_the_template_reads_is_kept_and_what_arrow_filled_in_is_not() -> None:
-    """Thoughts and tool calls, whose arguments OpenAI gives as JSON; every row has the keys of all rows, as null."""
+    """Thoughts and tool calls, whose arguments OpenAI gives as JSON; every row has the keys of all
+    rows, as null."""
     called = {"function": {"name": "f", "arguments": '{"x": 1}'}, "id": None}
     given = [
         {"role": "system", "content": " "},
@@ -53,13 +72,25 @@ def test_what_the_template_reads_is_kept_and_what_arrow_filled_in_is_not() -> No
         {"role": "tool", "content": "3", "name": "f"},
         {"role": "assistant", "content": "c"},
     ]
-    found = read({"messages": given, "tools": '[{"function": {"name": "f"}}]', "chat_template_kwargs": {"x": 1}})
+    found = read(
+        {
+            "messages": given,
+            "tools": '[{"function": {"name": "f"}}]',
+            "chat_template_kwargs": {"x": 1},
+        }
+    )
     assert found.messages == [
-        {"role": "system", "content": "s"}, {"role": "user", "content": "ab"},
-        {"role": "assistant", "content": "", "thinking": "hm",
-         "tool_calls": [{"function": {"name": "f", "arguments": {"x": 1}}}]},
-        {"role": "tool", "content": "3", "name": "f"}, {"role": "assistant", "content": "c"},
-    ]  # fmt: skip
+        {"role": "system", "content": "s"},
+        {"role": "user", "content": "ab"},
+        {
+            "role": "assistant",
+            "content": "",
+            "thinking": "hm",
+            "tool_calls": [{"function": {"name": "f", "arguments": {"x": 1}}}],
+        },
+        {"role": "tool", "content": "3", "name": "f"},
+        {"role": "assistant", "content": "c"},
+    ]
     assert found.learned == [2, 4]
     assert found.options == {"tools": [{"function": {"name": "f"}}], "x": 1}
     assert found.prompt == found.messages[:4]
@@ -67,19 +98,31 @@ def test_what_the_template_reads_is_kept_and_what_arrow_filled_in_is_not() -> No
 
 
 def test_greetings_and_turns_of_weight_0_are_not_learned() -> None:
-    greeting, again = {"role": "assistant", "content": "Hello!"}, [*turns("r"), {**MESSAGES[1], "train": False}]
+    greeting = {"role": "assistant", "content": "Hello!"}
+    again = [*turns("r"), {**MESSAGES[1], "train": False}]
     assert read({"messages": [greeting, *MESSAGES, *again]}).learned == [2]
-    assert read({"messages": [*turns("q"), {**MESSAGES[1], "weight": 0}, *turns("r", "b")]}).learned == [3]
+    assert read(
+        {"messages": [*turns("q"), {**MESSAGES[1], "weight": 0}, *turns("r", "b")]}
+    ).learned == [3]
 
 
 def test_of_a_completion_and_an_output_no_earlier_answer_is_learned() -> None:
-    asked = read({"prompt": [*MESSAGES, *turns("r")], "completion": [{"role": "assistant", "content": "b"}]})
+    asked = read(
+        {"prompt": [*MESSAGES, *turns("r")], "completion": [{"role": "assistant", "content": "b"}]}
+    )
     assert asked.learned == [3]
-    further = {"prompt": MESSAGES, "completion": [{"role": "assistant", "content": "b"}], "system": "Be short."}
+    further = {
+        "prompt": MESSAGES,
+        "completion": [{"role": "assistant", "content": "b"}],
+        "system": "Be short.",
+    }
     assert read(further).learned == [3]
     row = {"instruction": "Add.", "input": "1, 2", "output": "3", "system": "Be short."}
     found = read(row)
-    assert found.messages == [{"role": "system", "content": "Be short."}, *turns("Add.\n\n1, 2", "3")]
+    assert found.messages == [
+        {"role": "system", "content": "Be short."},
+        *turns("Add.\n\n1, 2", "3"),
+    ]
     assert found.learned == [2]
 
 
@@ -114,17 +157,22 @@ def test_pairs_have_one_target_or_a_list_of_them() -> None:
 
 
 def test_a_meaning_representation_becomes_the_recipes_line() -> None:
-    meaning = "name[The Mill], eatType[coffee shop], priceRange[£20-25], rating[5 out of 5], familyFriendly[yes]"
+    meaning = (
+        "name[The Mill], eatType[coffee shop], priceRange[£20-25], rating[5 out of 5], "
+        "familyFriendly[yes]"
+    )
     found = read({"meaning_representation": meaning, "human_reference": "x"}, format="e2e")
     assert found.messages[0]["content"] == (
-        "name : The Mill | Type : coffee shop | price : £20-25 | rating : 5 out of 5 | family friendly : yes"
+        "name : The Mill | Type : coffee shop | price : £20-25 | rating : 5 out of 5 | family "
+        "friendly : yes"
     )
     with pytest.raises(ValueError, match="is empty"):
         read({"meaning_representation": "The Mill", "human_reference": "x"}, format="e2e")
 
 
 def test_webnlg_in_the_challenges_columns_and_in_the_hubs() -> None:
-    triples, texts = ["A_b | c | D", "A | b | C D"], [("x", "good"), ("y", "bad"), ("z", "good")]
+    triples = ["A_b | c | D", "A | b | C D"]
+    texts = [("x", "good"), ("y", "bad"), ("z", "good")]
     ours = {"modifiedtripleset": triples, "lexs": [{"lex": t, "comment": c} for t, c in texts]}
     hub = {
         "modified_triple_sets": {"mtriple_set": [triples]},

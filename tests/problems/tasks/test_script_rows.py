@@ -21,7 +21,9 @@ def collate(examples: list[Any]) -> dict[str, Tensor]:
     return {"labels": torch.tensor([example["labels"] for example in examples])}
 
 
-@pytest.mark.parametrize("source", [EXAMPLES, Dataset.from_list(EXAMPLES), ConcatDataset([TENSORS])], ids=type)
+@pytest.mark.parametrize(
+    "source", [EXAMPLES, Dataset.from_list(EXAMPLES), ConcatDataset([TENSORS])], ids=type
+)
 def test_rows_are_those_of_the_source(source: Any) -> None:
     rows = ScriptRows(source, collate)
     assert (len(rows), rows["length"], list(rows[[0, 1, 2]]["labels"])) == (3, [3, 1, 2], [1, 1, 0])
@@ -45,9 +47,10 @@ def test_examples_of_equal_tokens_are_one_text() -> None:
 
 def test_each_example_is_a_group_unless_its_text_is_all_that_is_read() -> None:
     for rows in (
-        ScriptRows(EXAMPLES, collate), ScriptRows([*EXAMPLES, {"labels": 1}], collate, by_text=True),
+        ScriptRows(EXAMPLES, collate),
+        ScriptRows([*EXAMPLES, {"labels": 1}], collate, by_text=True),
         ScriptRows([(1, 2), "text"], collate, by_text=True),
-    ):  # fmt: skip
+    ):
         assert list(rows["group"]) == list(range(len(rows)))
 
 
@@ -56,15 +59,21 @@ def shares(rows: ScriptRows, size: int) -> list[float]:
 
 
 def test_parts_of_a_language_models_batch_weigh_the_labels_that_its_loss_reads() -> None:
-    """A script's labels are often the input ids themselves, and the first of them has no token before it."""
-    rows = ScriptRows([{"labels": [5] * length} for length in (2, 2, 30, 30)], collate, shifted=True)
+    """A script's labels are often the input ids themselves, and the first of them has no token
+    before it."""
+    rows = ScriptRows(
+        [{"labels": [5] * length} for length in (2, 2, 30, 30)], collate, shifted=True
+    )
     assert shares(rows, 2) == pytest.approx([2 / 60, 58 / 60])
     rows = ScriptRows([{"labels": [5] * length} for length in (1, 1, 30)], collate, shifted=True)
-    assert shares(rows, 2) == [1.0], "a part of single tokens has no loss, and its mean would be NaN"
+    assert shares(rows, 2) == [1.0], (
+        "a part of single tokens has no loss, and its mean would be NaN"
+    )
 
 
 def test_a_number_to_be_predicted_counts_whatever_its_value() -> None:
-    """A target of -100.0 was taken for the mark of a token without a label, and its part was left out."""
+    """A target of -100.0 was taken for the mark of a token without a label, and its part was left
+    out."""
 
     def numbers(given: list[Any]) -> dict[str, Tensor]:
         return {"labels": torch.tensor(given)}
@@ -72,7 +81,9 @@ def test_a_number_to_be_predicted_counts_whatever_its_value() -> None:
     assert shares(ScriptRows([-100.0, 3.0, 5.0], numbers), 1) == [1 / 3] * 3
     assert shares(ScriptRows([-100, 3, 5], numbers), 1) == [0.5] * 2
     assert shares(ScriptRows([-100, -100], numbers), 1) == [0.0], "one part stays"
-    halves = ScriptRows([0.5, 1.5], lambda given: {"labels": torch.tensor(given, dtype=torch.bfloat16)})
+    halves = ScriptRows(
+        [0.5, 1.5], lambda given: {"labels": torch.tensor(given, dtype=torch.bfloat16)}
+    )
     assert shares(halves, 1) == [0.5] * 2
 
 
@@ -85,7 +96,8 @@ def test_a_number_to_be_predicted_counts_whatever_its_value() -> None:
         (TaskType.SEQ_CLS, 2, torch.tensor([[0.0, 1.0], [1.0, 1.0]]), False, False),
         (TaskType.TOKEN_CLS, 1, torch.tensor([[0, 1], [1, -100]]), True, False),
         (TaskType.CAUSAL_LM, None, torch.tensor([[0, 1], [1, -100]]), True, False),
-        (TaskType.CAUSAL_LM, None, torch.tensor([[0, 1, 1, -100]]), False, False),  # packed into one row
+        # packed into one row
+        (TaskType.CAUSAL_LM, None, torch.tensor([[0, 1, 1, -100]]), False, False),
         (None, 2, torch.tensor([0, 1]), False, False),
         ("SEQ_CLS", 2, None, False, False),
     ],
@@ -95,4 +107,7 @@ def test_which_losses_of_rows_are_known(
 ) -> None:
     rows = ScriptRows([{}, {}], lambda examples: {} if labels is None else {"labels": labels})
     found = kind_of(task_type, None, rows, outputs)
-    assert (found.tells_rows, found.head().get("problem_type") == "regression") == (known, regression)
+    assert (found.tells_rows, found.head().get("problem_type") == "regression") == (
+        known,
+        regression,
+    )

@@ -1,4 +1,5 @@
-"""Every kind of source gives the same rows; what cannot be read is one line that names the cause."""
+"""Every kind of source gives the same rows; what cannot be read is one line that names the
+cause."""
 
 import gzip
 import json
@@ -18,7 +19,15 @@ ROWS = [
 CSV = 'text,label\n"a film, dull",007\n"our ""room""",NA\nzwölf,\n'
 TSV = 'text\tlabel\na film, dull\t007\nour "room"\tNA\nzwölf\t\n'
 LINES = "".join(f"{json.dumps(row)}\n" for row in ROWS)
-HEAD = "---\nconfigs:\n- config_name: {}\n  data_files: one.jsonl\n- config_name: two\n  data_files: two.jsonl\n---\n"
+HEAD = (
+    "---\n"
+    "configs:\n"
+    "- config_name: {}\n"
+    "  data_files: one.jsonl\n"
+    "- config_name: two\n"
+    "  data_files: two.jsonl\n"
+    "---\n"
+)
 
 
 def load(path: str, configuration: str | None = None, **how: bool) -> Dataset:
@@ -34,10 +43,19 @@ def written(path: Path, content: str | bytes) -> Path:
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("d.csv", CSV), ("d.CSV", f"\ufeff{CSV}"), ("d.csv.gz", CSV), ("d.tsv", TSV), ("d.jsonl", LINES),
-     ("d.jsonl.gz", LINES), ("d.json", json.dumps(ROWS))],
-)  # fmt: skip
-def test_a_file_and_its_folder_give_its_rows_as_texts(tmp_path: Path, name: str, content: str) -> None:
+    [
+        ("d.csv", CSV),
+        ("d.CSV", f"\ufeff{CSV}"),
+        ("d.csv.gz", CSV),
+        ("d.tsv", TSV),
+        ("d.jsonl", LINES),
+        ("d.jsonl.gz", LINES),
+        ("d.json", json.dumps(ROWS)),
+    ],
+)
+def test_a_file_and_its_folder_give_its_rows_as_texts(
+    tmp_path: Path, name: str, content: str
+) -> None:
     """007 stays 007, and NA is no missing value; a moved file has the same digest."""
     file = written(tmp_path / "data" / name, content)
     assert load(str(file)).to_list() == ROWS
@@ -48,7 +66,10 @@ def test_a_file_and_its_folder_give_its_rows_as_texts(tmp_path: Path, name: str,
 
 def test_sentences_of_columns(tmp_path: Path) -> None:
     content = "-DOCSTART- O\n\na b\tN\tO\nb\tN\tB-X\n\n \n# O\nc I-X \n"
-    expected = [{"tokens": ["a b", "b"], "tags": ["O", "B-X"]}, {"tokens": ["#", "c"], "tags": ["O", "I-X"]}]
+    expected = [
+        {"tokens": ["a b", "b"], "tags": ["O", "B-X"]},
+        {"tokens": ["#", "c"], "tags": ["O", "I-X"]},
+    ]
     for name in ("d.conll", "d.iob2.gz", "d.txt", "d.tsv"):
         assert load(str(written(tmp_path / name, content)), tagged=True).to_list() == expected
     for name in ("train.iob2", "devel.iob2"):
@@ -57,7 +78,8 @@ def test_sentences_of_columns(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_read_as_it_is_now(tmp_path: Path) -> None:
-    """By datasets' own cache, a folder whose README lists configurations is the last one of its name."""
+    """By datasets' own cache, a folder whose README lists configurations is the last one of its
+    name."""
     for parent, text in (("a", "first"), ("b", "second"), ("b", "changed")):
         folder = tmp_path / parent / "data"
         for name in ("one", "two"):
@@ -93,7 +115,9 @@ def test_the_digest_is_of_values_in_their_order() -> None:
         ("README.md", HEAD.format("one"), "'one', 'two'"),
     ],
 )
-def test_what_cannot_be_read_is_one_line(tmp_path: Path, name: str, content: str | bytes, said: str) -> None:
+def test_what_cannot_be_read_is_one_line(
+    tmp_path: Path, name: str, content: str | bytes, said: str
+) -> None:
     path = written(tmp_path / name, content)
     for other in ("one", "two"):
         written(tmp_path / f"{other}.jsonl", '{"a": 1}')

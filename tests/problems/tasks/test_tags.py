@@ -1,4 +1,5 @@
-"""Labels on the first token of each word, and entities counted over all words, whatever the tokenizer did to them."""
+"""Labels on the first token of each word, and entities counted over all words, whatever the
+tokenizer did to them."""
 
 import json
 from pathlib import Path
@@ -32,14 +33,33 @@ def task_of(folder: Path, train: str = TRAIN, test: str = TRAIN, **settings: Any
 @pytest.fixture(scope="module", params=["right", "left"])
 def tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerFast:
     """Splits at hyphens and knows no control characters, as BERT's; pads on either side."""
-    words = ["<pad>", "<s>", "</s>", "<unk>", "il", "-", "2", "gene", "a", "cd", "28", "cell", "b", "c"]
-    inner = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
+    words = [
+        "<pad>",
+        "<s>",
+        "</s>",
+        "<unk>",
+        "il",
+        "-",
+        "2",
+        "gene",
+        "a",
+        "cd",
+        "28",
+        "cell",
+        "b",
+        "c",
+    ]
+    inner = Tokenizer(
+        models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>")
+    )
     inner.normalizer = normalizers.BertNormalizer(lowercase=True)
     inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     inner.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
     )
-    return PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", padding_side=request.param)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner, pad_token="<pad>", padding_side=request.param
+    )
 
 
 def test_tags_are_those_of_the_training_rows_outside_first_and_by_type(tmp_path: Path) -> None:
@@ -48,11 +68,20 @@ def test_tags_are_those_of_the_training_rows_outside_first_and_by_type(tmp_path:
     assert task.head()["label2id"]["B-protein"] == 4
 
 
-def test_the_first_token_of_a_word_carries_the_label(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+def test_the_first_token_of_a_word_carries_the_label(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
     task = task_of(tmp_path)
     encoded = task.encode(task.raw.evaluation["test"], tokenizer, "test")
     first = encoded[0]
-    assert tokenizer.convert_ids_to_tokens(first["input_ids"]) == ["<s>", "il", "-", "2", "gene", "</s>"]
+    assert tokenizer.convert_ids_to_tokens(first["input_ids"]) == [
+        "<s>",
+        "il",
+        "-",
+        "2",
+        "gene",
+        "</s>",
+    ]
     assert first["labels"] == [IGNORED, 4, IGNORED, IGNORED, 0, IGNORED]
     assert first["length"] == 6
     assert encoded["firsts"][0] == [1, 4]
@@ -67,7 +96,9 @@ def test_the_first_token_of_a_word_carries_the_label(tmp_path: Path, tokenizer: 
 def test_the_first_token_of_a_word_has_its_first_character(trimmed: bool, prefix: bool) -> None:
     """Byte-level tokenizers count the blank before a word to its first token, or do not."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    inner = Tokenizer(models.BPE({token: n for n, token in enumerate([*letters, "\u0120d"])}, [("\u0120", "d")]))
+    inner = Tokenizer(
+        models.BPE({token: n for n, token in enumerate([*letters, "\u0120d"])}, [("\u0120", "d")])
+    )
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
     inner.post_processor = processors.ByteLevel(trim_offsets=trimmed)
     words = ["d", "dé", "U."]
@@ -79,15 +110,21 @@ def test_the_first_token_of_a_word_has_its_first_character(trimmed: bool, prefix
 def right(task: Tags, tokenizer: PreTrainedTokenizerFast, rows: Dataset) -> np.ndarray:
     """The predictions of a model that is right wherever it is asked; else it says I-DNA."""
     labels = task.collate(tokenizer)([rows[i] for i in range(len(rows))])["labels"]
-    outputs = np.eye(len(task.classes))[np.where(labels == IGNORED, task.classes.index("I-DNA"), labels)]
+    outputs = np.eye(len(task.classes))[
+        np.where(labels == IGNORED, task.classes.index("I-DNA"), labels)
+    ]
     return task.predicted(torch.from_numpy(outputs), labels).numpy()
 
 
-def test_words_without_a_token_are_predicted_o_and_counted(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+def test_words_without_a_token_are_predicted_o_and_counted(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
     task = task_of(tmp_path, max_length=6)
     sentences = [
-        (["IL-2", "gene", "CD-28", "cell"], ["B-protein", "O", "B-DNA", "I-DNA"]),  # cut after "gene"
-        (["a", "\x07", "c"], ["B-RNA", "B-DNA", "B-RNA"]),  # the control character is nothing to the tokenizer
+        # cut after "gene"
+        (["IL-2", "gene", "CD-28", "cell"], ["B-protein", "O", "B-DNA", "I-DNA"]),
+        # the control character is nothing to the tokenizer
+        (["a", "\x07", "c"], ["B-RNA", "B-DNA", "B-RNA"]),
         (["\x07"], ["B-DNA"]),  # a sentence of nothing
     ]
     words, tags = zip(*sentences, strict=True)
@@ -99,10 +136,17 @@ def test_words_without_a_token_are_predicted_o_and_counted(tmp_path: Path, token
     assert metrics == pytest.approx(score_ner(list(tags), predicted))
     table = task.predictions(found, encoded)
     assert table["predicted"].tolist() == [tag for row in predicted for tag in row]
-    assert table.iloc[5].to_dict() == {"sentence": 1, "word": "\x07", "tag": "B-DNA", "predicted": "O"}
+    assert table.iloc[5].to_dict() == {
+        "sentence": 1,
+        "word": "\x07",
+        "tag": "B-DNA",
+        "predicted": "O",
+    }
 
 
-def test_sentences_without_a_token_are_not_trained_on(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+def test_sentences_without_a_token_are_not_trained_on(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
     """The mean loss of a batch of such sentences is NaN; the metrics count their words as O."""
     task = task_of(tmp_path, "a O\n\n\x07 B-DNA\n\nb B-RNA\n", "a O\n\n\x07 B-DNA\n")
     data = prepare(task, tokenizer, Autolora(task=task.config))
@@ -111,7 +155,12 @@ def test_sentences_without_a_token_are_not_trained_on(tmp_path: Path, tokenizer:
 
 
 def test_numbers_of_tags_have_the_names_of_the_columns_type(tmp_path: Path) -> None:
-    features = Features({"tokens": Sequence(Value("string")), "ner_tags": Sequence(ClassLabel(names=["O", "B-RNA"]))})
+    features = Features(
+        {
+            "tokens": Sequence(Value("string")),
+            "ner_tags": Sequence(ClassLabel(names=["O", "B-RNA"])),
+        }
+    )
     Dataset.from_dict({"tokens": [["mRNA", "x"]], "ner_tags": [[1, 0]]}, features).to_parquet(
         str(tmp_path / "a.parquet")
     )
@@ -127,13 +176,19 @@ def test_numbers_of_tags_have_the_names_of_the_columns_type(tmp_path: Path) -> N
         ({"words": ["a"], "tags": ["O"]}, "no column 'tokens'; it has: words, tags"),
     ],
 )
-def test_rows_without_a_tag_a_word_are_refused(tmp_path: Path, row: dict[str, Any], said: str) -> None:
+def test_rows_without_a_tag_a_word_are_refused(
+    tmp_path: Path, row: dict[str, Any], said: str
+) -> None:
     (tmp_path / "d.jsonl").write_text(json.dumps(row))
     with pytest.raises(UserError, match=said):
         _ = task_of(tmp_path, path=str(tmp_path / "d.jsonl")).raw
 
 
-def test_a_tag_that_training_lacks_is_refused(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+def test_a_tag_that_training_lacks_is_refused(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
     task = task_of(tmp_path, test="a O\n\nb B-x\n")
-    with pytest.raises(UserError, match=r"--task.test_path: .*t\.conll: label 'B-x' does not occur"):
+    with pytest.raises(
+        UserError, match=r"--task.test_path: .*t\.conll: label 'B-x' does not occur"
+    ):
         task.encode(task.raw.evaluation["test"], tokenizer, "test")

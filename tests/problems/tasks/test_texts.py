@@ -21,7 +21,9 @@ from tests.helpers.tiny import make_tokenizer
 ROWS = [("a film", "b"), ("our room", "a"), ("dull", "b"), ("noisy", "a")]
 
 
-def table(path: Path, rows: list[tuple[Any, Any]], columns: tuple[str, str] = ("text", "label")) -> str:
+def table(
+    path: Path, rows: list[tuple[Any, Any]], columns: tuple[str, str] = ("text", "label")
+) -> str:
     """A file of these rows in the format of its ending."""
     frame = pd.DataFrame(rows, columns=columns, dtype=object)
     if path.suffix == ".csv":
@@ -41,7 +43,9 @@ def encoded(task: Texts, split: str | None = None) -> list[Any]:
     """The labels that the model learns."""
     rows = task.raw.train if split is None else task.raw.evaluation[split]
     found = task.encode(rows, make_tokenizer(), split)
-    return task.collate(make_tokenizer())([found[number] for number in range(len(found))])["labels"].tolist()
+    return task.collate(make_tokenizer())([found[number] for number in range(len(found))])[
+        "labels"
+    ].tolist()
 
 
 @pytest.mark.parametrize(
@@ -66,7 +70,9 @@ def test_classes_are_found_in_the_training_rows_numbers_by_value(
 
 def test_the_names_in_a_columns_type_are_its_classes_in_their_order(tmp_path: Path) -> None:
     features = Features({"sentence": Value("string"), "label": ClassLabel(names=["good", "bad"])})
-    Dataset.from_dict({"sentence": ["x", "y"], "label": [1, 0]}, features).to_parquet(str(tmp_path / "d.parquet"))
+    Dataset.from_dict({"sentence": ["x", "y"], "label": [1, 0]}, features).to_parquet(
+        str(tmp_path / "d.parquet")
+    )
     dev = table(tmp_path / "dev.csv", [("x", "bad")], ("sentence", "label"))
     task = task_of(str(tmp_path / "d.parquet"), validation_path=dev)
     assert (task.classes, task.inputs_of(task.raw.train)) == (["good", "bad"], ["sentence"])
@@ -91,32 +97,50 @@ def test_a_pair_is_encoded_as_its_tokens_and_padded_to_its_batch(tmp_path: Path)
 
 def test_the_metrics_of_classes_are_their_definitions(tmp_path: Path) -> None:
     task = task_of(table(tmp_path / "d.csv", ROWS), metrics=["accuracy", "matthews", "f1_macro"])
-    labels, predicted = [1, 1, 1, 0, 0, 1], torch.tensor([1, 1, 0, 0, 1, 1])
+    labels = [1, 1, 1, 0, 0, 1]
+    predicted = torch.tensor([1, 1, 0, 0, 1, 1])
     found = task.predicted(torch.eye(2)[predicted] * 3, torch.tensor(labels))
-    assert found[0].tolist() == pytest.approx([1, 1 / (1 + math.exp(-3))]), "the class and its probability"
-    tp, tn, fp, fn = 3, 1, 1, 1
-    assert task.metrics(found.numpy(), Dataset.from_dict({"labels": labels}), 0.0) == pytest.approx({
-        "accuracy": 4 / 6,
-        "matthews": (tp * tn - fp * fn) / ((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)) ** 0.5,
-        "f1_macro": (2 * tp / (2 * tp + fp + fn) + 2 * tn / (2 * tn + fp + fn)) / 2,
-    })  # fmt: skip
+    assert found[0].tolist() == pytest.approx([1, 1 / (1 + math.exp(-3))]), (
+        "the class and its probability"
+    )
+    tp = 3
+    tn = 1
+    fp = 1
+    fn = 1
+    assert task.metrics(found.numpy(), Dataset.from_dict({"labels": labels}), 0.0) == pytest.approx(
+        {
+            "accuracy": 4 / 6,
+            "matthews": (tp * tn - fp * fn)
+            / ((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)) ** 0.5,
+            "f1_macro": (2 * tp / (2 * tp + fp + fn) + 2 * tn / (2 * tn + fp + fn)) / 2,
+        }
+    )
 
 
 @pytest.mark.parametrize("own_units", [False, True])
-def test_the_metrics_of_numbers_are_their_definitions_in_the_file_s_units(tmp_path: Path, own_units: bool) -> None:
+def test_the_metrics_of_numbers_are_their_definitions_in_the_file_s_units(
+    tmp_path: Path, own_units: bool
+) -> None:
     """Labels 8 and 12 have mean 10 and deviation 2."""
     path = table(tmp_path / "d.jsonl", [("a", 8.0), ("b", 12.0)])
     task = task_of(path, metrics=["spearman", "pearson", "mse"], kind="regression")
     task = replace(task, own_units=own_units)
     rows = Dataset.from_dict({"labels": [8.0, 12.0, 10.0], "texts": [["a"], ["b"], ["c"]]})
-    found = task.predicted(torch.tensor([[0.5], [1.0], [-1.0]]), torch.tensor(rows["labels"][:])).numpy()
+    found = task.predicted(
+        torch.tensor([[0.5], [1.0], [-1.0]]), torch.tensor(rows["labels"][:])
+    ).numpy()
     said = np.array([0.5, 1.0, -1.0]) if own_units else np.array([11.0, 12.0, 8.0])
-    metrics, labels = task.metrics(found, rows, 0.0), np.array(rows["labels"][:])
+    metrics = task.metrics(found, rows, 0.0)
+    labels = np.array(rows["labels"][:])
     assert metrics["mse"] == pytest.approx(np.mean((labels - said) ** 2))
     assert metrics["pearson"] == pytest.approx(np.corrcoef(labels, said)[0, 1])
     assert metrics["spearman"] == pytest.approx(0.5)
     shown = task.predictions(found, rows).to_dict("list")
-    assert shown == {"text": ["a", "b", "c"], "label": [8.0, 12.0, 10.0], "predicted": pytest.approx(said.tolist())}
+    assert shown == {
+        "text": ["a", "b", "c"],
+        "label": [8.0, 12.0, 10.0],
+        "predicted": pytest.approx(said.tolist()),
+    }
     constant = task.metrics(np.ones((3, 1)), rows, 0.0)
     assert (constant["spearman"], constant["pearson"]) == (0.0, 0.0)
 
@@ -124,7 +148,9 @@ def test_the_metrics_of_numbers_are_their_definitions_in_the_file_s_units(tmp_pa
 def test_numbers_are_learned_with_mean_0_and_deviation_1(tmp_path: Path) -> None:
     rows = [(text, number) for (text, _), number in zip(ROWS, (1, 2, 4, 5), strict=True)]
     task = task_of(table(tmp_path / "d.csv", rows), kind="regression")
-    assert encoded(task) == pytest.approx([-2 / 2.5**0.5, -1 / 2.5**0.5, 1 / 2.5**0.5, 2 / 2.5**0.5])
+    assert encoded(task) == pytest.approx(
+        [-2 / 2.5**0.5, -1 / 2.5**0.5, 1 / 2.5**0.5, 2 / 2.5**0.5]
+    )
     assert task.label_scale is not None
     assert (task.label_scale.mean, task.label_scale.deviation) == (3.0, pytest.approx(2.5**0.5))
     assert task.head() == {"num_labels": 1, "problem_type": "regression"}
@@ -152,7 +178,9 @@ def test_rows_beyond_those_to_train_on_are_unused_unless_they_are_copies(tmp_pat
     data = prepare(task, make_tokenizer(), Autolora(task=task.config))
     assert data.unused is not None
     assert (len(data.train), len(data.unused)) == (2, 9)
-    texts, unused = ({tuple(ids) for ids in rows["input_ids"][:]} for rows in (data.train, data.unused))
+    texts, unused = (
+        {tuple(ids) for ids in rows["input_ids"][:]} for rows in (data.train, data.unused)
+    )
     assert not texts & unused, "they would measure memory, not learning"
 
 
@@ -161,8 +189,16 @@ def test_rows_beyond_those_to_train_on_are_unused_unless_they_are_copies(tmp_pat
     [
         ({}, [("a", "x"), (" ", "y")], "1 rows have nothing in column 'text', the first is row 2"),
         ({}, [("a", "x"), ("b", "x")], "column 'label' has one label alone"),
-        ({"kind": "regression"}, [("a", "1"), ("b", "nan")], "column 'label' has labels that are no numbers"),
-        ({"kind": "regression"}, [("a", "0.1"), ("b", "0.1")], "column 'label' has one number alone, 0.1"),
+        (
+            {"kind": "regression"},
+            [("a", "1"), ("b", "nan")],
+            "column 'label' has labels that are no numbers",
+        ),
+        (
+            {"kind": "regression"},
+            [("a", "0.1"), ("b", "0.1")],
+            "column 'label' has one number alone, 0.1",
+        ),
     ],
 )
 def test_what_cannot_be_learned_is_one_line(
