@@ -19,9 +19,10 @@ def parse_adapter_command(argv: Sequence[str]) -> AdapterRequest:
     parser = _parser(argv[0])
     given, rest = parser.parse_known_args(argv[1:])
     asked = vars(given)
-    size: dict[str, Any] = {
-        key: asked.pop(key) for key in ("keep", "rank", "parameters", "max_rank") if key in asked
-    }
+    size: dict[str, Any] = {}
+    for key in ("keep", "rank", "parameters", "max_rank"):
+        if key in asked:
+            size[key] = asked.pop(key)
     return AdapterRequest(cuts=argv[0] == "cut", settings=_settings(rest), size=size, **asked)
 
 

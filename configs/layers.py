@@ -127,7 +127,8 @@ def flat(given: Mapping[str, Any] | Iterable[tuple[str, Any]], prefix: str = "")
     Raises UserError for a key that is given twice.
     """
     found: dict[str, Any] = {}
-    for key, value in given.items() if isinstance(given, Mapping) else given:
+    pairs = given.items() if isinstance(given, Mapping) else given
+    for key, value in pairs:
         name = f"{prefix}{key}"
         if isinstance(value, Mapping) and name not in keys():
             inside = flat(value, f"{name}.")
@@ -191,11 +192,9 @@ def settled(
     whole = merged(below, command)
     axes = whole.get("study.axes")
     if isinstance(axes, Mapping):  # another key may need the first value of an axis
-        whole = {
-            a: next(iter(v))
-            for a, v in axes.items()
-            if a in keys() and isinstance(v, list | dict) and v
-        } | whole
+        for axis, values in axes.items():
+            if axis in keys() and isinstance(values, list | dict) and values:
+                whole.setdefault(axis, next(iter(values)))
     chosen = _chosen(whole)
     read = _fields(*chosen.values())
     fit = {key: value for key, value in whole.items() if key in read or key not in keys()}

@@ -89,11 +89,13 @@ class StudyConfig(Section):
 def _excludes(entry: dict[str, Any], place: dict[str, Any]) -> bool:
     """Whether an entry of study.exclude means this place; a list means each of its values, or
     itself as one value."""
-    return all(
-        word(place.get(axis))
-        in [word(named), *(map(word, named) if isinstance(named, list) else ())]
-        for axis, named in entry.items()
-    )
+    for axis, named in entry.items():
+        meant = {word(named)}
+        if isinstance(named, list):
+            meant |= {word(value) for value in named}
+        if word(place.get(axis)) not in meant:
+            return False
+    return True
 
 
 Arm = Literal["uniform", "random"]

@@ -136,7 +136,9 @@ def _measured(run: Context, request: AdapterRequest, source: Path, folder: Path)
     and settings."""
     _read_as(run, source)
     data = run.data
-    parts = [data.train, *(data.evaluation.values() if run.task.raw.held_out else ())]
+    parts = [data.train]
+    if run.task.raw.held_out:
+        parts += data.evaluation.values()
     # the same order with --test, beside which nothing is held out
     encoded = concatenate_datasets(parts).sort("group")
     _refuse_other_classes(run, source)

@@ -47,8 +47,10 @@ def run_in(
             _train(run, todo, tracker)
         if processes.first:
             folder.clear_leftovers()
-            for name, path in write_report(config, folder).items() if draw else ():
-                tracker.image(f"figures/{name}", path)
+            if draw:
+                pictures = write_report(config, folder)
+                for name, path in pictures.items():
+                    tracker.image(f"figures/{name}", path)
         tracker.finish(read_json(folder.metrics))
 
 

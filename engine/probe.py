@@ -156,10 +156,14 @@ class Probe(Hypergradient):
             if due or states[place]:
                 term, states[place] = one.term(states[place], v, inner, outer)
                 terms[place] = _flat(term)
-        for name, eta in self.compared if due else ():
-            exact = terms["exact", eta], terms["exact_adamw", eta]
-            distance = _distance(terms[name, eta], *exact, outer.direct.cpu().double())
-            self.rows.append({"step": step, "approximation": name, "eta": str(eta), **distance})
+        if due:
+            direct = outer.direct.cpu().double()
+            for name, eta in self.compared:
+                exact = terms["exact", eta]
+                of_step = terms["exact_adamw", eta]
+                distance = _distance(terms[name, eta], exact, of_step, direct)
+                row = {"step": step, "approximation": name, "eta": str(eta)}
+                self.rows.append(row | distance)
         return found, state
 
 

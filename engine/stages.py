@@ -128,11 +128,14 @@ def compared(config: RunConfig, folder: RunFolder, asked: Asked) -> list[Stage]:
     stages = list(_stages(config, folder, asked))
     known = inputs_in_files(config, folder)
     again = asked == "evaluate" and _differs(stages[-1], config)
-    for stage in stages[:-1] if again else stages:
+    checked = stages[:-1] if again else stages
+    for stage in checked:
         stage.check_settings()
         for name, (value, where) in known.items():
             stage.check_input(name, value, where)
-    return [*stages[:-1], replace(stages[-1], recorded=None)] if again else stages
+    if again:
+        stages[-1] = replace(stages[-1], recorded=None)
+    return stages
 
 
 def _differs(evaluation: Stage, config: RunConfig) -> bool:
@@ -163,10 +166,9 @@ def _stages(config: RunConfig, folder: RunFolder, asked: Asked) -> Iterator[Stag
         folder if config.retrain.start == "search" and asked == "retrain" else None
     )
     if other is not None and "retrain" in names:
-        wanted = [
-            "lora.lora_alpha",
-            *(["task.validation_share", "task.split_by"] if config.sweeps else []),
-        ]
+        wanted = ["lora.lora_alpha"]
+        if config.sweeps:
+            wanted += ["task.validation_share", "task.split_by"]
         found = Stage.of("search", config, other)
         settings = {key: value for key, value in found.settings.items() if key in wanted}
         yield replace(found, foreign="retrain.init", settings=settings)
@@ -226,9 +228,9 @@ def _refuse_missing(config: RunConfig, todo: set[str]) -> None:
             )
     if isinstance(task, Chat) and "evaluate" in todo:
         require("webnlg" if task.format == "webnlg" else "e2e", task.asked)
+    if task.from_paper:
+        return
     split = task.evaluated_split
-    for key, name in (
-        () if task.from_paper else (("path", task.path), (f"{split}_path", task.file_of(split)))
-    ):
+    for key, name in (("path", task.path), (f"{split}_path", task.file_of(split))):
         if name and not Path(from_home(name)).exists() and not is_hub_name(name):
             raise UserError(f"--task.{key}: no file {name!r}")

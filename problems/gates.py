@@ -22,9 +22,8 @@ from autolora.problems.models.attach import ADAPTER, factors, lora_layers
 def moments(h: Tensor, u: Tensor) -> Tensor:
     """The sums of h h' and u u' over tokens [2, k, k] on the CPU; `h`, `u`: A x of a layer and a
     slope with respect to it [.., k]. Tokens at which the slope is 0 do not count."""
-    h, u = (
-        each.flatten(0, -2).to(torch.promote_types(each.dtype, torch.float32)) for each in (h, u)
-    )
+    h = h.flatten(0, -2).to(torch.promote_types(h.dtype, torch.float32))
+    u = u.flatten(0, -2).to(torch.promote_types(u.dtype, torch.float32))
     h = h * (u != 0).any(dim=-1, keepdim=True)
     return torch.stack([each.T @ each for each in (h, u)]).cpu().double()
 
@@ -45,10 +44,10 @@ class Gates:
         self.ranks = [layer.r[adapter] for layer in self.layers.values()]
         self.k = max(self.ranks)
         self.values: Tensor | None = None
-        self._hooks = [
-            layer.lora_A[adapter].register_forward_hook(self._hook(number))
-            for number, layer in enumerate(self.layers.values())
-        ]
+        self._hooks = []
+        for number, layer in enumerate(self.layers.values()):
+            hook = layer.lora_A[adapter].register_forward_hook(self._hook(number))
+            self._hooks.append(hook)
 
     @contextmanager
     def open(self, values: Tensor) -> Iterator[None]:
@@ -85,10 +84,9 @@ class Gates:
 
             return hook
 
-        hooks = [
-            layer.lora_A[self.adapter].register_forward_hook(keep(name))
-            for name, layer in self.layers.items()
-        ]
+        hooks = []
+        for name, layer in self.layers.items():
+            hooks.append(layer.lora_A[self.adapter].register_forward_hook(keep(name)))
         try:
             yield found
         finally:

@@ -111,9 +111,8 @@ class Darts(WithEta):
         step = inner.steps[-1]
         along = self.direction(v, inner)
         e, per_e = self.step_along(along)
-        plus, minus = (
-            beta_gradient(inner, step, e * sign, along, outer.trained) for sign in (1, -1)
-        )
+        plus = beta_gradient(inner, step, e, along, outer.trained)
+        minus = beta_gradient(inner, step, -e, along, outer.trained)
         return [
             -self.size(step) * ((p - m) * per_e / 2) for p, m in zip(plus, minus, strict=True)
         ], state
@@ -218,9 +217,8 @@ class ExactAdamW(Exact):
             return x
         # Clipping multiplies a gradient longer than clip by c = clip / (norm + 1e-6), and c falls
         # with the norm.
-        factor, share = (
-            part / (inner.norm + 1e-6) for part in (inner.gradient_clipping, inner.norm)
-        )
+        factor = inner.gradient_clipping / (inner.norm + 1e-6)
+        share = inner.norm / (inner.norm + 1e-6)
         length = get_total_norm(step.used).clamp_min(torch.finfo(inner.norm.dtype).tiny)
         along = share * _dot(step.used, x) / length**2
         return [
@@ -289,9 +287,8 @@ class ConjugateGradient(Exact):
 
 class Unrolled(WithEta):
     """- sum_t eta_t [d^2 L_t / d beta d W] v_t over the inner steps t = 1..n since the last outer
-      one, backwards from
-    v_n = v by v_(t-1) = (I - eta_t d^2 L_t / d W^2) v_t: each as a step of gradient descent. n = 1
-    is `exact`.
+    one, backwards from v_n = v by v_(t-1) = (I - eta_t d^2 L_t / d W^2) v_t: each as a step of
+    gradient descent. n = 1 is `exact`.
 
     With `lr`, eta_t is the learning rate of each step. Source: truncated reverse mode (Shaban et
     al. 2019).
@@ -304,10 +301,9 @@ class Unrolled(WithEta):
         for step in reversed(inner.steps):
             with inner.at(step.weights):
                 products = inner.products(step.batch)(v, [*inner.trained, *outer.trained])
-            v, term = (
-                minus(values, self.size(step), c)
-                for values, c in ((v, products[: len(v)]), (term, products[len(v) :]))
-            )
+            eta = self.size(step)
+            term = minus(term, eta, products[len(v) :])
+            v = minus(v, eta, products[: len(v)])
         return term, state
 
 

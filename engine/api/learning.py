@@ -277,7 +277,7 @@ def _sections(sections: tuple[Any, ...], preset: SearchConfig, rows: int) -> dic
         steps = min(max(FEWEST_STEPS, math.ceil(PASSES * rows / a_step)), SearchConfig().steps)
         given[0] = preset.model_dump() | {"steps": steps}
         log.info("search: %d steps of %d rows; the argument search changes this", steps, a_step)
-    search, hypergradient, answer = (one or {} for one in given)
+    search, hypergradient, answer = [section or {} for section in given]
     return {
         # This search never resumes, so it writes no checkpoint.
         "search": {**search, "checkpoint_every": LARGEST},

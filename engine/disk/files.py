@@ -30,7 +30,9 @@ def stamp(path: Path) -> tuple[int, int] | None:
 
 def keep_only(paths: Iterable[Path], folder: Path) -> None:
     """Removes everything in `folder` except `paths`; does nothing if there is no such folder."""
-    for path in set(folder.iterdir()) - set(paths) if folder.is_dir() else ():
+    if not folder.is_dir():
+        return
+    for path in set(folder.iterdir()) - set(paths):
         remove(path)
 
 

@@ -71,7 +71,9 @@ def save_card(run: Context, result: Mapping[str, Any], record: RankRecord) -> No
         options.append("gguf_file=AutoConfig.from_pretrained(adapter).gguf_file")
     if causal is None:
         options.append("ignore_mismatched_sizes=True")  # the head was made for these classes
-    tags = [*([f"base_model:adapter:{hub}"] if hub else []), "lora", "transformers"]
+    tags = ["lora", "transformers"]
+    if hub:
+        tags.insert(0, f"base_model:adapter:{hub}")
     data = ModelCardData(base_model=hub, library_name="peft", tags=tags)
     card = ModelCard.from_template(
         data,

@@ -7,7 +7,6 @@ The module imports no torch: showing a finished run must not wait seconds for it
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Annotated
 
 from pydantic import Field
@@ -181,8 +180,13 @@ class Evidence:
     ) -> CurvePoint | None:
         """The lowest point that is enough, as are those above it; None if LoRA has learned
         nothing."""
-        falling = sorted(points, key=lambda point: -point.at) if self.learned else []
-        return [None, *takewhile(enough, falling)][-1]
+        lowest = None
+        if self.learned:
+            for point in sorted(points, key=lambda point: -point.at):
+                if not enough(point):
+                    break
+                lowest = point
+        return lowest
 
     def _surely_keeps(self, point: CurvePoint) -> float:
         """The lower end of the 90 % interval of the part that a point keeps of what the reference

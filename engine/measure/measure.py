@@ -394,8 +394,9 @@ class Plan:
 
     def curve(self, k: int) -> list[int]:
         """The ranks of the curve, rising, the last one k."""
-        powers = (2**power for power in range(k.bit_length()))
-        return sorted({k, *(rank for rank in (self.ranks or powers) if rank < k)})
+        powers = [2**power for power in range(k.bit_length())]
+        ranks = self.ranks or powers
+        return sorted({k, *(rank for rank in ranks if rank < k)})
 
     def passes(self, k: int, *, head: bool) -> int:
         """How many passes over all rows are planned; a pass with a gradient counts as WITH_GRADIENT
@@ -436,10 +437,11 @@ def measure(
     """
     folded = _Folded(gated, passes, plan)
     k = gated.k
-    on, *rest = folded.statistics(
-        [Cut(gated.even(k)), *([Cut(gated.even(0))] if alone is None else [])]
-    )
-    off = rest[0] if alone is None else alone
+    if alone is None:
+        on, off = folded.statistics([Cut(gated.even(k)), Cut(gated.even(0))])
+    else:
+        (on,) = folded.statistics([Cut(gated.even(k))])
+        off = alone
     if not bool(on.isfinite().all() and off.isfinite().all()):
         raise NotFinite
     temperature = shared_temperature(passes.likelihood, (off, on), folded.weights)
@@ -451,10 +453,10 @@ def measure(
     by_svd = folded.statistics([Cut(gated.even(rank), plain) for rank in ranks])
     folded.whole = folded.judged(on)
     folded.without = folded.judged(off)
-    even, svd = (
-        {rank: folded.judged(one) for rank, one in zip([*ranks, k], [*curve, on], strict=True)}
-        for curve in (balanced, by_svd)
-    )
+    even = {rank: folded.judged(of_cut) for rank, of_cut in zip(ranks, balanced, strict=True)}
+    svd = {rank: folded.judged(of_cut) for rank, of_cut in zip(ranks, by_svd, strict=True)}
+    even[k] = folded.judged(on)
+    svd[k] = even[k]
     parts = {rank: kept(one, folded.whole, folded.without) for rank, one in even.items()}
     folded.reference = even[reference_of(parts)]
     shares, nodes, fall = folded.shares((off, on), temperature)
@@ -546,10 +548,11 @@ class _Folded:
 
         `off_on`: the statistics of all rows at both ends of the path. If the sum misses the fall by
         more than EXACT, the nodes are doubled once."""
-        losses = (
-            self.passes.likelihood.losses(at, temperature, self.weights).sum() for at in off_on
-        )
-        first, last = (loss / self.weights.sum() for loss in losses)
+        likelihood = self.passes.likelihood
+        first, last = [
+            likelihood.losses(at, temperature, self.weights).sum() / self.weights.sum()
+            for at in off_on
+        ]
         fall = float(first - last)
         for nodes in (NODES, 2 * NODES):
             shares = self.passes.shares(

@@ -111,7 +111,9 @@ def curve(cuts: pd.DataFrame, wanted: float) -> Figure:
     figure = Figure((WIDTH, 3.4), layout="constrained")
     axes = figure.add_subplot(xlabel="average rank", ylabel="kept of LoRA's gain, %", xscale="log")
     for (name, points), colour in zip(cuts.groupby("cut", sort=False), COLOURS, strict=False):
-        kept, low, high = (100 * points[column] for column in ("kept", "low", "high"))
+        kept = 100 * points["kept"]
+        low = 100 * points["low"]
+        high = 100 * points["high"]
         axes.errorbar(
             points["rank"],
             kept,
@@ -137,7 +139,9 @@ def shares(layers: pd.DataFrame) -> Figure:
 
     `layers`: a row for each, with `layer`, and `part`, `low`, `high` in parts of the sum of all
     shares."""
-    share, low, high = (100 * layers[column] for column in ("part", "low", "high"))
+    share = 100 * layers["part"]
+    low = 100 * layers["low"]
+    high = 100 * layers["high"]
     figure = Figure((WIDTH, 0.7 + 0.17 * len(layers)), layout="constrained")
     axes = figure.add_subplot(xlabel="share of what LoRA gains, %")
     axes.barh(layers["layer"], share, xerr=[share - low, high - share], color=BLUE, ecolor=ORANGE)

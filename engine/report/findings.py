@@ -60,7 +60,7 @@ def kept_words(point: CurvePoint) -> str:
     """The part of the gain that a cut keeps, in percent, with its 90 % interval."""
     if point.kept <= 0:
         return "nothing"
-    low, high = (100 * limit for limit in interval(point.kept, point.kept_standard_error))
+    low, high = [100 * limit for limit in interval(point.kept, point.kept_standard_error)]
     # Rounded down, as 94.7 must not be printed as the 95 that a rank needs to be called enough;
     # 94.96 may be.
     limits = (

@@ -131,8 +131,9 @@ def _together(by_split: Mapping[str, dict[str, float]]) -> dict[str, float]:
     metrics = {
         name: sum(found[name] for found in by_split.values()) / len(by_split) for name in first
     }
-    for split, found in by_split.items() if others else ():
-        metrics |= {
-            f"{name}_{split.rsplit('_', 1)[-1]}": found[name] for name in first if name != "loss"
-        }
+    if not others:
+        return metrics
+    for split, found in by_split.items():
+        end = split.rsplit("_", 1)[-1]
+        metrics |= {f"{name}_{end}": found[name] for name in first if name != "loss"}
     return metrics

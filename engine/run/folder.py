@@ -89,15 +89,12 @@ class RunFolder:
 
     def clear_leftovers(self) -> None:
         """Removes what a stage keeps to go on from, and a kill at its end may have left."""
-        searched = self.search_summary.exists()
-        trained = self.metrics.exists()
-        old = [self.search_checkpoint] if searched else []
-        for pattern in (
-            ("retrain/checkpoint-*", "retrain/wide-*", "sweep/trial-*") if trained else ()
-        ):
-            old += self.root.glob(pattern)
-        for path in old:
-            remove(path)
+        if self.search_summary.exists():
+            remove(self.search_checkpoint)
+        if self.metrics.exists():
+            for pattern in ("retrain/checkpoint-*", "retrain/wide-*", "sweep/trial-*"):
+                for path in self.root.glob(pattern):
+                    remove(path)
 
     @property
     def begun(self) -> bool:

@@ -57,9 +57,9 @@ def watch_signals() -> Iterator[StopRequest]:
     """A `StopRequest` that SIGINT and SIGTERM set during the body; afterwards the earlier handlers
     are restored."""
     request = StopRequest()
-    before = {
-        number: signal.signal(number, request.handle) for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    before = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, request.handle)
     try:
         yield request
     finally:

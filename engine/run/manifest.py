@@ -269,7 +269,8 @@ class Stage:
             self._refuse(f"by version {self.recorded.version} of the program, now it is {VERSION}")
         # A search that is done has ended, early or not: another rule may read it.
         left = OF_THRESHOLD if self.name == "search" and self.done else ()
-        for key in self.settings if self.foreign else {**self.settings, **self.recorded.settings}:
+        keys = self.settings if self.foreign else {**self.settings, **self.recorded.settings}
+        for key in keys:
             then = self.recorded.settings.get(key)
             now = self.settings.get(key)
             if then != now and key not in left:

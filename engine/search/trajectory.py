@@ -77,9 +77,9 @@ def read(path: Path) -> Trajectory:
     steps = table["step"].unique().tolist()
     names = table["layer"].unique().tolist()
     shape = (len(steps), len(names), -1)
-    alpha, contribution = (
+    alpha, contribution = [
         list(torch.tensor(table[name].to_numpy(np.float32)).view(shape)) for name in _PARTS
-    )
+    ]
     return Trajectory(names, steps, alpha, contribution)
 
 
@@ -144,7 +144,8 @@ def send_point(
             values |= {
                 f"{kind}/{name}/{j}": value for j, value in enumerate(rows[index].tolist(), start=1)
             }
-    before, now = (int(step / max(1.0, steps / MOST_PICTURES)) for step in history.steps[-2:])
+    period = max(1.0, steps / MOST_PICTURES)
+    before, now = [int(step / period) for step in history.steps[-2:]]
     if ranks and now > before:
         values["search/rank_map"] = rank_picture(history.names, ranks, alpha.shape[1])
     tracker.log(values)

@@ -99,7 +99,9 @@ def expand(config: RunConfig, folder: StudyFolder) -> list[Cell]:
         raise UserError("--study.axes: two cells would have one folder; change a value")
     cells = [_cell(study, values, siblings, lower, folder) for values in study.places]
     for axis, labels in study.axes.items():
-        for label, settings in labels.items() if isinstance(labels, dict) else ():
+        if not isinstance(labels, dict):
+            continue
+        for label, settings in labels.items():
             if concerned := [cell for cell in cells if cell.values[axis] == label]:
                 refuse_unread(f"study.axes, {axis} {label}", settings, concerned)
     return cells

@@ -47,7 +47,10 @@ _LEAST_PAIRS = 6
 def collect(cells: Sequence[Cell]) -> pd.DataFrame:
     """A row for each finished cell. Raises UserError that names a damaged file."""
     table = pd.DataFrame([_row(cell) for cell in cells if cell.finished])
-    for axis in cells[0].values if len(table) else ():  # a column of parquet has one type
+    if table.empty:
+        return table
+    for axis in cells[0].values:
+        # a column of parquet has one type
         if table[axis].dtype == object:
             table[axis] = table[axis].map(str)
     return table

@@ -105,7 +105,9 @@ def _train(arms: Arms, stop: StopRequest) -> None:
     time is over. Raises UserError when a training fails."""
     until = time.monotonic() + 60 * arms.config.verdict.minutes
     for number in range(1, max(arms.plan) + 1):
-        cells = [*arms.pair(number).values(), *(arms.heads() if number == 1 else ())]
+        cells = list(arms.pair(number).values())
+        if number == 1:
+            cells += arms.heads()
         todo = [cell for cell in cells if not cell.finished]
         failed = launch(todo, arms.config.studied, stop)
         for cell in cells:  # of a training only the numbers are kept

@@ -80,7 +80,8 @@ def joined(model: PeftModel, config: LoraConfig) -> PeftModel:
             )
     stock = attach(base, config)
     for name, layer in lora_layers(stock).items():
-        own = [layers.get(part) for part in ([name] if name in layers else parts_of(name))]
+        parts = [name] if name in layers else parts_of(name)
+        own = [layers.get(part) for part in parts]
         a, b = factors(layer)
         empty = b.new_zeros(len(b) // len(own), 0)
         scale = layer.scaling[ADAPTER]

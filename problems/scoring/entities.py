@@ -19,14 +19,14 @@ def read_tags(path: Path) -> tuple[list[list[str]], list[list[str]]]:
             [] if line.startswith(_NO_WORD) or not line.strip() else _columns(line) for line in file
         ]
     sentences = [list(words) for filled, words in groupby(lines, key=bool) if filled]
-    first, last = ([[word[at] for word in sentence] for sentence in sentences] for at in (0, -1))
+    first = [[word[0] for word in sentence] for sentence in sentences]
+    last = [[word[-1] for word in sentence] for sentence in sentences]
     return first, last
 
 
 def _columns(line: str) -> list[str]:
-    columns = [
-        column.strip() for column in (line.split("\t") if "\t" in line else line.strip().split(" "))
-    ]
+    parts = line.split("\t") if "\t" in line else line.strip().split(" ")
+    columns = [column.strip() for column in parts]
     if len(columns) < 2 or not (columns[0] and columns[-1]):
         raise ValueError(f"{line.strip()!r:.60} is no word and tag")
     return columns

@@ -83,12 +83,14 @@ def nist(hyps: Texts, refs: Sequence[Texts]) -> float:
     from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
     tokenize = Tokenizer13a()
-    right, wanted, given = (Counter[tuple[str, ...]]() for _ in range(3))
+    right = Counter[tuple[str, ...]]()
+    wanted = Counter[tuple[str, ...]]()
+    given = Counter[tuple[str, ...]]()
     mean_length = 0.0
     for hyp, item_refs in zip(hyps, refs, strict=True):
-        output, *references = (
+        output, *references = [
             _ngrams(tokenize(text).lower().split()) for text in (hyp, *item_refs)
-        )
+        ]
         given.update(output)
         right.update(output & reduce(or_, references))
         for reference in references:
@@ -130,15 +132,15 @@ def _caption_scores(hyps: Texts, refs: Sequence[Texts], metrics: Texts) -> dict[
 
     # Stanford's tokeniser also begins a line at odd line ends inside of a text, which would shift
     # all texts after it.
-    references, outputs = (
-        PTBTokenizer().tokenize(
-            {
-                item: [{"caption": " ".join(text.split())} for text in texts]
-                for item, texts in enumerate(found)
-            }
-        )
-        for found in (refs, [[hyp] for hyp in hyps])
-    )
+    def tokenized(texts_of_items: Sequence[Sequence[str]]) -> dict[int, list[str]]:
+        captions = {}
+        for item, texts in enumerate(texts_of_items):
+            captions[item] = [{"caption": " ".join(text.split())} for text in texts]
+        tokens: dict[int, list[str]] = PTBTokenizer().tokenize(captions)
+        return tokens
+
+    references = tokenized(refs)
+    outputs = tokenized([[hyp] for hyp in hyps])
     scorers = {"METEOR": Meteor, "ROUGE_L": Rouge, "CIDEr": Cider}
     return {
         name: float(scorer().compute_score(references, outputs)[0])

@@ -72,7 +72,8 @@ class Conversations(Task):
         if not self.config.of_records:
             return raw
         ((split, evaluated),) = raw.evaluation.items()
-        trained, asked = (list(map(Conversation.of, rows)) for rows in (raw.train, evaluated))
+        trained = [Conversation.of(row) for row in raw.train]
+        asked = [Conversation.of(row) for row in evaluated]
         if self.config.format != "webnlg":  # some of its rows have the same triples
             trained = by_source(trained)
             asked = by_source(asked)

@@ -96,7 +96,8 @@ def format_of(config: Chat, columns: Sequence[str]) -> Format:
     if "modified_triple_sets" in columns:
         known["webnlg"] = Format(("modified_triple_sets", "lex"), _webnlg_of_hub)
     named = config.format or ("pairs" if config.of_records else None)
-    wanted = [known[name] for name in ([named] if named else _FOUND)]
+    names = [named] if named else _FOUND
+    wanted = [known[name] for name in names]
     for form in wanted:
         if set(form.columns) <= set(columns):
             return form
@@ -200,15 +201,14 @@ def _of_messages(row: Row, column: str) -> Conversation:
 
 
 def _completion(row: Row, prompt: str, completion: str) -> Conversation:
-    given, learned = (
-        _messages(
-            [{"role": role, "content": row[column]}]
-            if isinstance(row[column], str)
-            else row[column]
-        )
-        for role, column in (("user", prompt), ("assistant", completion))
-    )
-    return _conversation([*given, *learned], row, len(given))
+    asked = _messages(_turns(row[prompt], "user"))
+    answered = _messages(_turns(row[completion], "assistant"))
+    return _conversation([*asked, *answered], row, len(asked))
+
+
+def _turns(value: Any, role: str) -> Any:
+    """A column's messages; a text is one message of this role."""
+    return [{"role": role, "content": value}] if isinstance(value, str) else value
 
 
 def _alpaca(row: Row, instruction: str, output: str) -> Conversation:

@@ -122,7 +122,6 @@ class ScriptRows:
         chosen = list(map(int, numbers))
         found = copy(self)
         found._source = Subset(self._source, chosen)
-        found._lengths, found._groups = (
-            [column[n] for n in chosen] for column in (self._lengths, self._groups)
-        )
+        found._lengths = [self._lengths[number] for number in chosen]
+        found._groups = [self._groups[number] for number in chosen]
         return found

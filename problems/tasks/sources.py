@@ -57,7 +57,9 @@ class Raw:
     def known(self) -> list[Dataset]:
         """All rows whose labels a task may know: the training rows, and those that were held out of
         them."""
-        return [self.train, *(self.evaluation.values() if self.held_out else ())]
+        if self.held_out:
+            return [self.train, *self.evaluation.values()]
+        return [self.train]
 
 
 def read(

@@ -30,6 +30,7 @@ from tests.contract.readers import (
     ranks_of,
     read,
 )
+from tests.helpers.shell import words
 
 
 @pytest.fixture(params=EXPORTED)
@@ -155,13 +156,8 @@ def test_a_new_pooler_lies_in_the_adapter(
 def test_bf16_weights_and_gradient_checkpointing_give_an_adapter_in_fp32(
     tiny: Tiny, folder: Path
 ) -> None:
-    more = (
-        "--model.dtype",
-        "bf16",
-        "--model.gradient_checkpointing",
-        "true",
-        "--retrain.gradient_accumulation",
-        "2",
+    more = words(
+        "--model.dtype bf16 --model.gradient_checkpointing true --retrain.gradient_accumulation 2"
     )
     succeed(
         *tiny(*more, "--search.gradient_accumulation", "2", "--hypergradient.type", "first_order")

@@ -16,38 +16,17 @@ from tests.contract.conftest import Finished, Models, Tiny
 from tests.contract.inputs import conversations, language_arguments, lines, once, table
 from tests.contract.program import Fork, die_at_operation, refused
 from tests.contract.readers import everything, outcome, read
+from tests.helpers.shell import words
 from tests.helpers.tiny import MEASURED, tiny_arguments
 
 # Dropout on in both stages, both loaders shuffle, more than one epoch in each stage, checkpoints
 # inside the epochs.
-LONG = (
-    "--lora.dropout",
-    "0.1",
-    "--task.train_rows",
-    "40",
-    "--task.evaluation_rows",
-    "16",
-    "--search.steps",
-    "7",
-    "--search.patience",
-    "0",
-    "--search.checkpoint_every",
-    "2",
-    "--retrain.max_steps",
-    "9",
-    "--retrain.checkpoint_every",
-    "2",
+LONG = words(
+    "--lora.dropout 0.1 --task.train_rows 40 --task.evaluation_rows 16 "
+    "--search.steps 7 --search.patience 0 --search.checkpoint_every 2 "
+    "--retrain.max_steps 9 --retrain.checkpoint_every 2"
 )
-FEW = (
-    "--task.evaluation_rows",
-    "64",
-    "--retrain.max_steps",
-    "2",
-    "--verdict.pairs",
-    "8",
-    "--verdict.rows",
-    "16",
-)
+FEW = words("--task.evaluation_rows 64 --retrain.max_steps 2 --verdict.pairs 8 --verdict.rows 16")
 OF_A_RUN = {
     "run": (*MEASURED, *LONG),
     "overwrite": (*MEASURED, *LONG, "--overwrite"),
@@ -192,22 +171,8 @@ def test_kills_at_random_times(whole: Whole, tmp_path: Path, seed: int) -> None:
 
 
 ENDLESS = {
-    "search": (
-        "--search.steps",
-        "60",
-        "--search.patience",
-        "0",
-        "--search.checkpoint_every",
-        "100000",
-    ),
-    "retrain": (
-        "--method",
-        "lora",
-        "--retrain.max_steps",
-        "80",
-        "--retrain.checkpoint_every",
-        "100000",
-    ),
+    "search": words("--search.steps 60 --search.patience 0 --search.checkpoint_every 100000"),
+    "retrain": words("--method lora --retrain.max_steps 80 --retrain.checkpoint_every 100000"),
 }
 
 

@@ -11,6 +11,7 @@ import pytest
 from tests.contract.conftest import CURVE, LEARNING, Chat, Tiny
 from tests.contract.program import refused, succeed
 from tests.contract.readers import adapter_weights, loaded, predicted_by, ranks_of, read
+from tests.helpers.shell import words
 
 # of a component of a layer 32 wide; of the head
 SIZE = 64
@@ -27,14 +28,7 @@ MORE: dict[str, tuple[str, ...]] = {
     "lora_random": ("--lora.ranks_from", "{here}/learned.json"),
     "lora_random in a budget": ("--lora.budget", "2"),
     "wide": ("--lora.keep", "0.9", "--retrain.extra_steps", "3", "--task.train_rows", "100"),
-    "wide in a budget": (
-        "--lora.budget",
-        "1.5",
-        "--retrain.extra_steps",
-        "3",
-        "--task.train_rows",
-        "100",
-    ),
+    "wide in a budget": words("--lora.budget 1.5 --retrain.extra_steps 3 --task.train_rows 100"),
     "adalora": ("--lora.r", "2", "--retrain.max_steps", "12"),
     "eva": ("--lora.r", "2"),
     "para": ("--lora.budget", "2", "--lora.modules_to_save", "[pooler]"),

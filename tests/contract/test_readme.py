@@ -14,30 +14,14 @@ from tests.contract.program import command, refused, succeed
 from tests.contract.readers import read
 from tests.helpers.markdown import PAGES, blocks, text_of
 from tests.helpers.paths import ROOT
-from tests.helpers.shell import commands
+from tests.helpers.shell import commands, words
 
 README = text_of(ROOT / "README.md")
-FEW = (
-    "--search.steps",
-    "3",
-    "--retrain.max_steps",
-    "2",
-    "--task.train_rows",
-    "64",
-    "--task.evaluation_rows",
-    "16",
-    "--answer.rows",
-    "8",
-    "--answer.curve_ranks",
-    "[1]",
-    "--answer.curve_budgets",
-    "[1]",
-    "--precision",
-    "fp32",
-    "--device",
-    "cpu",
-    "--tracking.wandb",
-    "disabled",
+FEW = words(
+    "--search.steps 3 --retrain.max_steps 2 --task.train_rows 64 "
+    "--task.evaluation_rows 16 --answer.rows 8 --answer.curve_ranks [1] "
+    "--answer.curve_budgets [1] --precision fp32 --device cpu "
+    "--tracking.wandb disabled"
 )
 
 
@@ -45,12 +29,11 @@ def of_the_pages() -> list[tuple[str, list[str]]]:
     """The words after run.py in each block of shell that asks for a run."""
     found = []
     for page in PAGES:
-        for words in (
-            words for block in blocks(text_of(page), "bash") for words in commands(block)
-        ):
-            at = next((i for i, word in enumerate(words) if Path(word).name == "run.py"), None)
-            if at is not None and not {"--show", "--workspace", "--help", "--list"} & set(words):
-                found.append((page.name, words[at + 1 :]))
+        for block in blocks(text_of(page), "bash"):
+            for line in commands(block):
+                at = next((i for i, word in enumerate(line) if Path(word).name == "run.py"), None)
+                if at is not None and not {"--show", "--workspace", "--help", "--list"} & set(line):
+                    found.append((page.name, line[at + 1 :]))
     return found
 
 
@@ -60,12 +43,13 @@ def test_every_command_of_the_pages_is_read(
     monkeypatch.chdir(tmp_path)
     asked = of_the_pages()
     assert len([page for page, _ in asked if page == "README.md"]) >= 5
-    for page, words in asked:
-        if words[0] in ("measure", "cut"):  # read, up to the adapter, which is not there
-            assert "cannot load" in refused(*words), (page, words)
+    for page, line in asked:
+        if line[0] in ("measure", "cut"):  # read, up to the adapter, which is not there
+            assert "cannot load" in refused(*line), (page, line)
             continue
-        answer = command(*words, *(() if "--print_config" in words else ("--print_config",)))
-        assert answer.code == 0, (page, words, answer.err)
+        shown = line if "--print_config" in line else [*line, "--print_config"]
+        answer = command(*shown)
+        assert answer.code == 0, (page, line, answer.err)
 
 
 def test_both_commands_stand_in_the_readme() -> None:
@@ -116,16 +100,7 @@ def test_a_few_steps_of_the_chat_model_of_the_readme(tmp_path: Path) -> None:
     from tests.contract.inputs import conversations, lines
 
     data = lines(tmp_path / "messages.jsonl", conversations())
-    few = (
-        "--search.steps",
-        "4",
-        "--retrain.max_steps",
-        "2",
-        "--answer.rows",
-        "8",
-        "--model.dtype",
-        "fp32",
-    )
+    few = words("--search.steps 4 --retrain.max_steps 2 --answer.rows 8 --model.dtype fp32")
     succeed(
         "--config",
         "chat_smollm2.yaml",

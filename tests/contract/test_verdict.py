@@ -9,19 +9,12 @@ import pytest
 from tests.contract.conftest import Finished, Tiny
 from tests.contract.program import succeed
 from tests.contract.readers import read
+from tests.helpers.shell import words
 from tests.helpers.tiny import MEASURED
 
-FEW = (
-    "--task.train_rows",
-    "64",
-    "--task.evaluation_rows",
-    "16",
-    "--retrain.max_steps",
-    "2",
-    "--verdict.pairs",
-    "8",
-    "--verdict.rows",
-    "16",
+FEW = words(
+    "--task.train_rows 64 --task.evaluation_rows 16 --retrain.max_steps 2 "
+    "--verdict.pairs 8 --verdict.rows 16"
 )
 
 

@@ -32,3 +32,8 @@ def commands(block: str) -> list[list[str]]:
         elif words:
             found.append(words)
     return found
+
+
+def words(command_line: str) -> tuple[str, ...]:
+    """The words of a command line."""
+    return tuple(shlex.split(command_line))

@@ -74,10 +74,9 @@ def random(model: PreTrainedModel, run: Context) -> RankRecord:
     lora.ranks_from has or, if that is null, as lora.budget gives."""
     lora = run.adapted.lora
     like = None if lora.ranks_from is None else _read(ranks_from(run.config), model)
-    found = layer_shapes(model)
-    shapes = {
-        name: found[name] for name in (lora_layers_of(model, lora) if like is None else like.ranks)
-    }
+    all_shapes = layer_shapes(model)
+    names = lora_layers_of(model, lora) if like is None else list(like.ranks)
+    shapes = {name: all_shapes[name] for name in names}
     if like is None:
         budget = parameters_of(lora.budget, [sum(shape) for shape in shapes.values()])
         return controls.random_ranks(shapes, budget, lora.k, run.config.seed)
@@ -196,7 +195,8 @@ def _searched(record: RankRecord, file: Path, run: Context) -> State:
         for key, value in load_file(file).items()
     }
     for name in [pair[0] for key in list(state) if (pair := lora_pair(key)) and pair[1] == "A"]:
-        a, b = (state.pop(_key(name, factor)) for factor in "AB")
+        a = state.pop(_key(name, "A"))
+        b = state.pop(_key(name, "B"))
         if rank := record.ranks.get(name):
             state[_key(name, "A")] = a[:rank]
             state[_key(name, "B")] = b[:, :rank] * (run.adapted.lora.lora_alpha / len(a))

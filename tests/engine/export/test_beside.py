@@ -30,7 +30,8 @@ def test_programs_that_read_the_folders_stop_where_the_model_learned_to(
     save_adapter(model, tokenizer, folders[0], ends=ends)
     save_padded(folders[0], folders[1], model)
     save_merged(model, tokenizer, folders[2], ends)
-    for folder in folders if ends else folders[2:]:
+    with_ends = folders if ends else folders[2:]
+    for folder in with_ends:
         found = json.loads((folder / "generation_config.json").read_text())
         assert found["eos_token_id"] == written
         assert found.get("temperature") == (0.5 if ends else None)

@@ -15,6 +15,7 @@ from autolora.engine.search.trajectory import searched_model, to_singular_basis
 from autolora.problems.gates import Gates
 from autolora.problems.models.attach import ADAPTER
 from tests.helpers.searching import find_ranks
+from tests.helpers.shell import words
 
 pytestmark = pytest.mark.trains
 
@@ -70,15 +71,8 @@ def test_search_head_and_measurement_use_one_model_as_they_would_fresh_ones(
     new_run: Callable[..., Context],
 ) -> None:
     """Each begins with the model as it was loaded, a head with random weights included."""
-    given = (
-        "--answer.rule",
-        "shares",
-        "--answer.rows",
-        "20",
-        "--answer.curve_ranks",
-        "[1]",
-        "--lora.dropout",
-        "0.1",
+    given = words(
+        "--answer.rule shares --answer.rows 20 --answer.curve_ranks [1] --lora.dropout 0.1"
     )
     once, anew = (new_run(*given, "--name", name) for name in ("once", "anew"))
     with once.base_loaded_once():

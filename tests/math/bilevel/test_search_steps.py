@@ -7,6 +7,7 @@ import torch
 
 from autolora.engine.run.context import Context
 from autolora.engine.search.search import SearchEngine, build_search
+from tests.helpers.shell import words
 
 Build = Callable[..., SearchEngine]
 
@@ -23,15 +24,8 @@ def test_search_dropout_switches_the_models_dropout(built: Build, dropout: bool)
 @pytest.mark.trains
 @pytest.mark.parametrize("kind", ["bert", "gpt2"])
 def test_the_search_learns_both_levels_and_leaves_the_base_alone(built: Build, kind: str) -> None:
-    rows = (
-        "--task.train_rows",
-        "16",
-        "--search.steps",
-        "40",
-        "--search.warmup_ratio",
-        "0",
-        "--search.patience",
-        "0",
+    rows = words(
+        "--task.train_rows 16 --search.steps 40 --search.warmup_ratio 0 --search.patience 0"
     )
     engine = built(*rows, "--search.learning_rate", "2e-2", kind=kind, dropout=0.0)
     batch = engine.lora.batches[0].parts[0][0]
@@ -95,14 +89,7 @@ def test_ranks_have_settled_after_patience_checks_without_a_change(
 
 
 def test_both_problems_are_told_what_is_configured(built: Build) -> None:
-    given = (
-        "--hypergradient.type",
-        "darts",
-        "--hypergradient.eta",
-        "0.7",
-        "--hypergradient.radius",
-        "0.03",
-    )
+    given = words("--hypergradient.type darts --hypergradient.eta 0.7 --hypergradient.radius 0.03")
     given += ("--search.unroll_steps", "2", "--search.gate", "paper")
     given += ("--search.gradient_clipping", "0.25", "--search.learning_rate", "0.01")
     given += ("--search.selection_learning_rate", "0.07")
@@ -139,14 +126,7 @@ def test_both_problems_are_told_what_is_configured(built: Build) -> None:
 def test_the_rate_of_w_warms_up_and_follows_its_schedule_over_inner_steps_whatever_the_unroll(
     built: Build, scheduler: str, expected: list[float]
 ) -> None:
-    given = (
-        "--search.steps",
-        "6",
-        "--search.warmup_ratio",
-        "0.34",
-        "--search.learning_rate",
-        "0.01",
-    )
+    given = words("--search.steps 6 --search.warmup_ratio 0.34 --search.learning_rate 0.01")
     engine = built(*given, "--search.scheduler", scheduler, "--search.unroll_steps", "2")
     rates: list[float] = []
     assert engine.lora.optimizer.param_groups[0]["lr"] == 0

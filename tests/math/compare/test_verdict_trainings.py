@@ -12,6 +12,7 @@ from autolora.engine.run.folder import RunFolder
 from autolora.engine.verdict.arms import Arms, rate_of, seed_of_pair
 from tests.helpers.command import parse
 from tests.helpers.finished import RESULT
+from tests.helpers.shell import words
 
 SIZES = {"a": 100, "b": 300}
 
@@ -80,19 +81,9 @@ def test_the_rate_is_that_of_the_retraining(tmp_path: Path) -> None:
 
 
 def test_model_data_and_layers_are_those_of_the_run() -> None:
-    given = (
-        "--model.name",
-        "org/other",
-        "--model.revision",
-        "v2",
-        "--task.train_rows",
-        "9",
-        "--task.max_length",
-        "77",
-        "--lora.modules_to_save",
-        "[pooler]",
-        "--retrain.weight_decay",
-        "0.3",
+    given = words(
+        "--model.name org/other --model.revision v2 --task.train_rows 9 "
+        "--task.max_length 77 --lora.modules_to_save [pooler] --retrain.weight_decay 0.3"
     )
     arms = arms_of(*given)
     for cell in (*arms.pair(1).values(), *arms.heads()):

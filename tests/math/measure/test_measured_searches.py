@@ -18,6 +18,7 @@ from autolora.engine.run.context import Context
 from autolora.problems.data import Batches
 from autolora.problems.models.layers import head_alone
 from tests.helpers.searching import find_ranks
+from tests.helpers.shell import words
 
 pytestmark = pytest.mark.trains
 
@@ -86,14 +87,7 @@ def test_each_step_of_the_head_alone_is_adamws_on_its_own_batch(
     new_run: Callable[..., Context],
 ) -> None:
     """A batch of two parts, each weighed by its labels."""
-    given = (
-        "--search.steps",
-        "20",
-        "--search.learning_rate",
-        "0.03",
-        "--search.gradient_accumulation",
-        "2",
-    )
+    given = words("--search.steps 20 --search.learning_rate 0.03 --search.gradient_accumulation 2")
     run = new_run(*given, dropout=0.0)
     d_tr, d_val = (run.data.train.select(half) for half in run.halves())
     passes = passes_over(run, Rows.of(d_val, run.data.collate))

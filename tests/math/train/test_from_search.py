@@ -13,6 +13,7 @@ from autolora.engine.run.context import Context
 from autolora.engine.search.search import SearchEngine
 from autolora.problems.models.attach import lora_layers
 from tests.helpers.searching import find_ranks
+from tests.helpers.shell import words
 
 Searched = Callable[..., tuple[Context, SearchEngine]]
 BY_SIZE = ("--answer.rule", "size", "--answer.budget", "2")
@@ -23,16 +24,7 @@ def searched(new_run: Callable[..., Context]) -> Searched:
     """A finished search with its model still at hand."""
 
     def search(kind: str, *arguments: str) -> tuple[Context, SearchEngine]:
-        large = (
-            "--search.steps",
-            "8",
-            "--search.learning_rate",
-            "5e-2",
-            "--lora.lora_alpha",
-            "6",
-            "--seed",
-            "1",
-        )
+        large = words("--search.steps 8 --search.learning_rate 5e-2 --lora.lora_alpha 6 --seed 1")
         run = new_run(*large, *arguments, kind=kind)
         return run, find_ranks(run)
 

@@ -10,20 +10,11 @@ from autolora.engine import ranks
 from autolora.engine.retrain.methods import wide
 from autolora.engine.run.folder import RunFolder
 from autolora.problems.models.attach import lora_layers
+from tests.helpers.shell import words
 
-WIDE = (
-    "--method",
-    "wide",
-    "--task.train_rows",
-    "60",
-    "--retrain.learning_rate",
-    "3e-2",
-    "--retrain.max_steps",
-    "9",
-    "--retrain.batch_size",
-    "8",
-    "--retrain.extra_steps",
-    "8",
+WIDE = words(
+    "--method wide --task.train_rows 60 --retrain.learning_rate 3e-2 "
+    "--retrain.max_steps 9 --retrain.batch_size 8 --retrain.extra_steps 8"
 )
 
 

@@ -18,6 +18,7 @@ from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.stages import run_stages
 from autolora.problems.tasks.texts import LabelScale
 from tests.helpers.command import parse
+from tests.helpers.shell import words
 from tests.helpers.tiny import tiny_arguments
 
 WORDS = ["good", "bad", "fine", "dull"]
@@ -44,14 +45,7 @@ def run_on(folder: Path, model: Path, mean: float, deviation: float) -> RunFolde
         "--method",
         "lora",
     )
-    more = (
-        "--task.metrics",
-        "[pearson,mse]",
-        "--retrain.max_steps",
-        "40",
-        "--retrain.learning_rate",
-        "1e-2",
-    )
+    more = words("--task.metrics [pearson,mse] --retrain.max_steps 40 --retrain.learning_rate 1e-2")
     return run_stages(
         parse([*tiny_arguments(model, folder), *data, *more]), StopRequest(), draw=False
     )
