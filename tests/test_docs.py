@@ -58,7 +58,7 @@ def test_the_books_are_short() -> None:
     readme = text_of(ROOT / "README.md")
     assert len(readme.splitlines()) <= 150
     assert sum(len(text_of(page).split()) for page in manual) + len(readme.split()) <= 20_000
-    assert sum(len(text_of(page).split()) for page in RESULTS) <= 8_000
+    assert sum(len(text_of(page).split()) for page in RESULTS) <= 8_600
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
