@@ -56,7 +56,7 @@ def test_the_books_are_short() -> None:
         page for page in PAGES if page.parent.name == "docs" and page.name != "configuration.md"
     ]
     readme = text_of(ROOT / "README.md")
-    assert len(readme.splitlines()) <= 150
+    assert len(readme.split()) <= 2_000
     assert sum(len(text_of(page).split()) for page in manual) + len(readme.split()) <= 20_000
     assert sum(len(text_of(page).split()) for page in RESULTS) <= 8_600
 

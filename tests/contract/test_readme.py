@@ -52,10 +52,14 @@ def test_every_command_of_the_pages_is_read(
         assert answer.code == 0, (page, line, answer.err)
 
 
-def test_both_commands_stand_in_the_readme() -> None:
-    shell = "\n".join(blocks(README, "bash"))
-    assert "uv run run.py --config quickstart.yaml" in shell
-    assert "python run.py --config quickstart.yaml" in shell
+def test_the_first_block_runs_the_quickstart_and_the_tests_as_ci_does() -> None:
+    first, without_uv, *_ = blocks(README, "bash")
+    install, quickstart, tests = commands(first)
+    assert install == ["pip", "install", "uv"]
+    assert quickstart == ["uv", "run", "run.py", "--config", "quickstart.yaml"]
+    last_of_ci = text_of(ROOT / ".ci" / "run").splitlines()[-1]
+    assert [tests] == commands(last_of_ci)
+    assert "python run.py --config quickstart.yaml" in without_uv
 
 
 @pytest.mark.trains
