@@ -1,7 +1,7 @@
-"""A hypergradient without second derivatives, after F2SA (Kwon et al. 2023).
+r"""A hypergradient without second derivatives, after F2SA (Kwon et al. 2023).
 
-uv run run.py --config quickstart.yaml --name penalty --hypergradient.type
-examples/penalty.py:Penalty
+    uv run run.py --config quickstart.yaml --name penalty \
+        --hypergradient.type examples/penalty.py:Penalty
 """
 
 from autolora.problems.hypergradients import Hypergradient, minus

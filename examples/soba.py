@@ -1,6 +1,7 @@
-"""A hypergradient with settings and a memory, after SOBA (Dagreou et al. 2022).
+r"""A hypergradient with settings and a memory, after SOBA (Dagreou et al. 2022).
 
-uv run run.py --config quickstart.yaml --name soba --hypergradient.type examples/soba.py:Soba
+    uv run run.py --config quickstart.yaml --name soba \
+        --hypergradient.type examples/soba.py:Soba
 """
 
 from autolora.problems.hypergradients import Hypergradient, minus

@@ -1,7 +1,7 @@
-"""A hypergradient that draws batches of its own, after stocBiO (Ji et al. 2021).
+r"""A hypergradient that draws batches of its own, after stocBiO (Ji et al. 2021).
 
-uv run run.py --config quickstart.yaml --name stocbio --hypergradient.type
-examples/stocbio.py:StocBio
+    uv run run.py --config quickstart.yaml --name stocbio \
+        --hypergradient.type examples/stocbio.py:StocBio
 """
 
 from autolora.problems.hypergradients import Hypergradient, minus
