@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 from tests.helpers.shared import made_once
 
@@ -46,6 +47,10 @@ def keep_bytecode(folder: Path) -> None:
 
 
 keep_bytecode(Path(__file__).parents[1] / ".pytest_cache" / "bytecode")
+
+# No test fails because the machine is busy: hypothesis' own deadline is 200 ms for an example.
+settings.register_profile("without deadline", deadline=None)
+settings.load_profile("without deadline")
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses by these marks

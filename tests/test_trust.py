@@ -140,7 +140,7 @@ def one_line(error: UserError, word: str) -> None:
     assert len(str(error).splitlines()) == 1
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.text(max_size=30))
 @example("../a")
 @example("null")  # YAML's word for nothing

@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import run
 
@@ -163,3 +164,17 @@ def die_at_operation(moment: int, log: Path | None = None) -> None:
         (pd.DataFrame, "to_parquet"),
     ):
         setattr(place, name, guarded(getattr(place, name)))
+
+
+def signal_at_step(step: int, number: int, log: Path) -> None:
+    """This process sends itself a signal after so many steps of its optimisers (0: never). `log`
+    gets a letter for each step."""
+    count = itertools.count(1)
+
+    def after_step(*_: Any) -> None:
+        with open(log, "a") as file:
+            file.write("s")
+        if next(count) == step:
+            os.kill(os.getpid(), number)
+
+    register_optimizer_step_post_hook(after_step)

@@ -252,8 +252,12 @@ def test_an_adapter_of_a_language_model_is_cut_by_command(
 
 def test_padding_is_no_label(finished_chat: Path) -> None:
     """Rows of unequal lengths say the same in one batch as each by itself."""
-    model = loaded(finished_chat / "adapter")
-    tokenizer = AutoTokenizer.from_pretrained(finished_chat / "adapter")
+    adapter = finished_chat / "adapter"
+    model = loaded(adapter)
+    tokenizer = AutoTokenizer.from_pretrained(adapter)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:  # four steps have taught it a ten-thousandth of a nat
+            parameter.data.mul_(100)
     rows = [
         tokenizer(" ".join(["the mill"] * number), return_tensors="pt") for number in range(1, 13)
     ]
@@ -264,6 +268,7 @@ def test_padding_is_no_label(finished_chat: Path) -> None:
         for name in alone[0]
     }
     one, other = (measure_adapter(model, batches).evidence for batches in (alone, [together]))
+    assert abs(one.gain) > 0.01
     assert (other.loss, other.gain) == pytest.approx((one.loss, one.gain), rel=1e-4)
 
 

@@ -2,6 +2,7 @@
 it was."""
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -249,6 +250,30 @@ def test_a_trainer_gives_rows_collator_seed_and_trains_as_if_not_asked(
     assert all(
         map(torch.equal, trainer.model.state_dict().values(), other.model.state_dict().values())
     )
+
+
+def test_without_search_a_step_has_the_rows_of_the_trainers_own_steps(
+    model_folder: Models, tmp_path: Path
+) -> None:
+    """Two batches of four: so many rows have a loss between two changes of the weights. (The first
+    outer step comes later.)"""
+    trainer = trainer_of(model_folder("bert"), tmp_path)
+    original: Any = trainer.compute_loss
+    rows_at = Counter[float]()
+
+    def compute_loss(model: Any, batch: dict[str, Tensor], *more: Any, **options: Any) -> Any:
+        factors = [p.detach() for name, p in model.named_parameters() if "lora_B" in name]
+        weights = sum(float(factor.abs().sum()) for factor in factors)
+        rows_at[weights] += len(batch["labels"])
+        if len(rows_at) == 3:
+            raise Stop
+        return original(model, batch, *more, **options)
+
+    trainer.compute_loss = compute_loss
+    with pytest.raises(Stop):
+        learn_ranks_from_trainer(trainer, LORA)
+    _, of_a_step, _ = rows_at.values()  # with the first weights the model is tried, too
+    assert of_a_step == 8
 
 
 def test_a_language_model_in_a_trl_trainer(chat_model: Path, tmp_path: Path) -> None:

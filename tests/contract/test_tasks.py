@@ -189,6 +189,7 @@ def pairs(place: Path) -> Path:
 
 def webnlg(place: Path) -> Path:
     """A folder in WebNLG's layout, with two inputs held out."""
+    pytest.importorskip("text_unidecode")
     data = place / "webnlg"
     data.mkdir()
     for name, cities in (
@@ -268,6 +269,26 @@ def test_rows_of_one_input_are_on_one_side_of_the_split(
     )
     record = read(folder / "ranks.json")
     assert record["rows"] == 4 * record["sources"]
+
+
+def test_copies_of_evaluation_rows_leave_the_error_of_an_accuracy(
+    tiny: Tiny, tmp_path: Path, folder: Path
+) -> None:
+    """Rows of one input are one draw."""
+    train = table(tmp_path / "train.csv")
+    single = table(tmp_path / "single.csv", rows=8, seed=1)
+    header, *rows = single.read_text().splitlines(keepends=True)
+    copies = tmp_path / "copies.csv"
+    copies.write_text("".join([header, *rows * 3]))
+    results = []
+    for name, held_out in (("single", single), ("copies", copies)):
+        task = options(task__type="text", task__path=train, task__validation_path=held_out)
+        short = options(name=name, method="head", retrain__max_steps=1, task__train_rows="null")
+        succeed(*tiny(*task, *short))
+        results.append(read(folder.with_name(name) / "metrics.json"))
+    assert [result["evaluated_rows"] for result in results] == [8, 24]
+    one, other = ((result["metrics"]["accuracy"], result["standard_error"]) for result in results)
+    assert other == pytest.approx(one)
 
 
 def on_the_hub(

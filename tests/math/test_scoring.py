@@ -39,6 +39,11 @@ def java() -> None:
         pytest.skip(str(error))
 
 
+@pytest.fixture(scope="module")
+def ascii_tables() -> None:
+    pytest.importorskip("text_unidecode")
+
+
 def bleu(hyps: list[str], refs: list[list[str]]) -> float:
     return score_e2e(hyps, refs, ["BLEU"])["BLEU"]
 
@@ -134,6 +139,7 @@ class TestE2E:
             assert scores[names.get(name, "ROUGE_L")] == pytest.approx(value, abs=close), name
 
 
+@pytest.mark.usefixtures("ascii_tables")
 class TestWebNLG:
     def test_text_becomes_the_challenge_form(self) -> None:
         """Outputs are split after, references before they become ASCII, as in the challenge's

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from autolora.engine.disk.files import read_json_lines
+from autolora.engine.disk.files import read_json, read_json_lines
 from autolora.engine.run.context import Context
 from autolora.engine.run.interrupt import Interrupted, StopRequest
 from autolora.engine.search.search import SearchHook, search
@@ -135,3 +135,8 @@ def test_a_kill_goes_on_from_the_last_checkpoint_and_writes_no_line_twice(
         file.write('{"step": 6, "train_lo')
     search(again)
     assert result(again) == result(whole)
+    # Every step has a line with its seconds; those before the kill count in the total, too.
+    seconds = [line["seconds"] for line in read_json_lines(again.folder.search_metrics)]
+    total = read_json(again.folder.search_summary)["seconds"]
+    assert min(seconds) > 0
+    assert total == pytest.approx(sum(seconds))

@@ -89,6 +89,16 @@ def test_a_batch_follows_from_the_seed_and_its_number_whatever_was_drawn_before(
     assert numbers(batches_of_rows().drawn(3, 2)) == numbers(further[7])
 
 
+def test_the_batches_of_an_epoch_hold_every_row_once_the_short_one_included() -> None:
+    """103 rows are twelve batches of eight and one of seven."""
+    batches = batches_of_rows()
+    per_epoch = 13
+    for epoch in range(3):
+        steps = range(epoch * per_epoch, (epoch + 1) * per_epoch)
+        rows = [number for step in steps for number in numbers(batches[step])]
+        assert sorted(rows) == list(range(len(LENGTHS)))
+
+
 def test_what_a_collate_draws_follows_from_the_batch_and_leaves_the_scripts_numbers() -> None:
     def collate(batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         return {"n": torch.tensor([random.random(), np.random.rand(), float(torch.rand(1))])}

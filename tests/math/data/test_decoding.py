@@ -31,19 +31,25 @@ def test_a_batch_says_what_each_prompt_alone_says(kind: str, beams: int) -> None
     assert not any("endoftext" in answer.text for answer in together)
 
 
-@pytest.mark.parametrize("penalty", [None, 1.3])
+@pytest.mark.parametrize("penalty", [None, 5.0])
 def test_greedy_is_the_argmax_of_the_model(penalty: float | None) -> None:
-    """Also on a base that ships a penalty, as Qwen2.5 does."""
+    """Also on a base that ships a penalty, as Qwen2.5 does, and by itself writes another text."""
     tokenizer = chat_tokenizer(None)
+    tokens = 12
     model = make_causal("llama", len(tokenizer)).eval()
     model.generation_config.repetition_penalty = penalty
-    ids = Template(tokenizer, PLAIN).prompt([{"role": "user", "content": SOURCES[0]}])
-    settings = Decoding(num_beams=1, max_new_tokens=5, no_repeat_ngram_size=0)
-    (found,) = decode(model, tokenizer, [ids], settings, [tokenizer.eos_token_id])
-    for _ in range(5):
-        ids = [*ids, int(model(torch.tensor([ids])).logits[0, -1].argmax())]
-    assert found.ids == ids[-5:]
-    assert found.text == tokenizer.decode(ids[-5:], skip_special_tokens=True)
+    prompt = Template(tokenizer, PLAIN).prompt([{"role": "user", "content": SOURCES[0]}])
+    settings = Decoding(num_beams=1, max_new_tokens=tokens, no_repeat_ngram_size=0)
+    (found,) = decode(model, tokenizer, [prompt], settings, [tokenizer.eos_token_id])
+    ids = list(prompt)
+    for _ in range(tokens):
+        ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
+    answer = ids[len(prompt) :]
+    assert found.ids == answer
+    assert found.text == tokenizer.decode(answer, skip_special_tokens=True)
+    by_itself = model.generate(torch.tensor([prompt]), max_new_tokens=tokens, do_sample=False)
+    penalised = by_itself[0, len(prompt) :].tolist() != answer
+    assert penalised is (penalty is not None)
 
 
 def test_an_n_gram_of_the_prompt_is_allowed_and_one_of_the_answer_is_not() -> None:

@@ -88,6 +88,7 @@ def test_rows_are_drawn_by_the_seed_and_those_of_a_group_follow_each_other() -> 
     one, again, other = (Rows.drawn(data, collate, range(5, 40), 20, seed) for seed in (0, 0, 1))
     values = [[x[0][0] for x in rows.data["x"]] for rows in (one, again, other)]
     assert values[0] == values[1] != values[2]
+    assert set(values[0]) != set(values[2]), "another seed draws other rows"
     assert len(set(values[0])) == 20
     assert min(values[0]) >= 5
     assert (np.diff(one.groups) >= 0).all()

@@ -121,6 +121,29 @@ def test_rows_of_one_group_are_one_draw_so_that_repeating_every_row_changes_no_e
     )
 
 
+def test_errors_are_those_beside_the_best_rank_of_an_over_fitted_model() -> None:
+    """Every branch has a component that the labels are drawn with, and a smaller one of noise."""
+    model, inputs, _ = planted(2, (), 400, seed=0)
+    base: Any = model.get_base_model()
+    factors = [branch.lora_B["default"].weight for branch in base.branch]
+    with torch.no_grad():
+        noise = []
+        for out, factor in zip(base.out, factors, strict=True):
+            shown = out.weight - out.weight.mean(dim=0)  # a shift of all logits changes no loss
+            _, sizes, directions = torch.linalg.svd(shown, full_matrices=False)
+            factor[:, 0] = 4 * directions[0] / sizes[0]
+            noise.append(1.5 * directions[1] / sizes[1])
+        labels = torch.distributions.Categorical(logits=model(x=inputs).logits).sample()
+        for factor, direction in zip(factors, noise, strict=True):
+            factor[:, 1] = direction
+    evidence = measure(gated(model), passes_of(inputs, labels), Plan(batch=32)).evidence
+    assert evidence.overfitted
+    at_1, *_, whole = evidence.rank_curve
+    assert evidence.reference == at_1
+    assert at_1.standard_error == 0
+    assert whole.standard_error > 0
+
+
 @pytest.fixture
 def random_components() -> tuple[Gated, Passes]:
     """A model of two branches whose components are random, and 40 rows of which it knows

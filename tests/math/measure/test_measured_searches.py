@@ -4,6 +4,7 @@ head alone."""
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset
@@ -83,16 +84,24 @@ def test_the_answer_is_measured_on_d_val_and_the_head_alone_learns_on_d_tr(
     assert [sorted(rows) for rows in found.value.args] == [sorted(rows) for rows in expected]
 
 
+def rows_of_classes(run: Context, *counts: int) -> Dataset:
+    """So many training rows of each class."""
+    labels = np.array(run.data.train["labels"])
+    of_classes = [np.flatnonzero(labels == label)[:count] for label, count in enumerate(counts)]
+    return run.data.train.select(np.concatenate(of_classes))
+
+
 def test_each_step_of_the_head_alone_is_adamws_on_its_own_batch(
     new_run: Callable[..., Context],
 ) -> None:
-    """A batch of two parts, each weighed by its labels."""
+    """A batch of eight rows and four, each part weighed by its labels. (Of equal parts AdamW would
+    not see whether they are weighed.)"""
     given = words("--search.steps 20 --search.learning_rate 0.03 --search.gradient_accumulation 2")
     run = new_run(*given, dropout=0.0)
-    d_tr, d_val = (run.data.train.select(half) for half in run.halves())
-    passes = passes_over(run, Rows.of(d_val, run.data.collate))
+    d_tr = rows_of_classes(run, 2, 10)
     settings = run.config.search
-    found, _ = train_head(run, d_tr, passes)
+    # Judged on its own rows, whose loss falls, so that the last weights are kept.
+    found, _ = train_head(run, d_tr, passes_over(run, Rows.of(d_tr, run.data.collate)))
     set_seed(run.config.seed)
     model, weights = head_alone(run.base())
     model.train()
@@ -105,11 +114,25 @@ def test_each_step_of_the_head_alone_is_adamws_on_its_own_batch(
     start = model.classifier.weight.detach().clone()
     for number in range(20):
         optimizer.zero_grad()
-        for part, share in batches[number].parts:
-            (share * model(**part).loss).backward()
+        parts = batches[number].parts
+        assert [len(part["labels"]) for part, _ in parts] == [8, 4]
+        for part, _ in parts:
+            (len(part["labels"]) / 12 * model(**part).loss).backward()
         torch.nn.utils.clip_grad_norm_(weights, settings.gradient_clipping)
         optimizer.step()
-    assert (found.classifier.weight - start).abs().max() > 1e-2, (
-        "D_val's loss has fallen, so that the last are kept"
-    )
+    assert (found.classifier.weight - start).abs().max() > 1e-2
     torch.testing.assert_close(found.classifier.weight, model.classifier.weight, rtol=0, atol=1e-5)
+
+
+def test_the_head_alone_keeps_its_best_weights_on_d_val_not_its_last(
+    new_run: Callable[..., Context],
+) -> None:
+    """D_val has the class that D_tr lacks, so that its loss rises from the first step on."""
+    run = new_run("--search.steps", "20", "--search.learning_rate", "0.03", dropout=0.0)
+    d_tr = rows_of_classes(run, 0, 12)
+    d_val = rows_of_classes(run, 12)
+    model, steps = train_head(run, d_tr, passes_over(run, Rows.of(d_val, run.data.collate)))
+    assert steps == 20
+    set_seed(run.config.seed)
+    start, _ = head_alone(run.base())
+    assert torch.equal(model.classifier.weight, start.classifier.weight)

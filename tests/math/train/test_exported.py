@@ -47,9 +47,10 @@ RANKS = {
 def test_plain_peft_gives_the_runs_own_logits_head_included(
     tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, kind: str, scale: str
 ) -> None:
-    """After a retraining at ranks of every kind."""
-    given = tiny_config("--retrain.scale", scale, "--retrain.learning_rate", "3e-2", kind=kind)
-    config, folder = with_ranks(given, RANKS[kind])
+    """After a retraining at ranks of every kind, on a pinned base, which the adapter names."""
+    arguments = ("--retrain.scale", scale, "--retrain.learning_rate", "3e-2")
+    pinned = ("--model.revision", "v1")
+    config, folder = with_ranks(tiny_config(*arguments, *pinned, kind=kind), RANKS[kind])
     batch = batch_of(Path(config.model.name), "the film is dull .", "our room was not noisy .")
     found = list[torch.Tensor]()
     original = adapter.save_adapter
@@ -60,6 +61,8 @@ def test_plain_peft_gives_the_runs_own_logits_head_included(
 
     monkeypatch.setattr(adapter, "save_adapter", keep)
     retrain(config)
+    settings = json.loads((folder.adapter / "adapter_config.json").read_text())
+    assert settings["revision"] == "v1"
     (logits,) = found
     model = loaded(folder.adapter)
     assert torch.equal(logits_of(model, batch), logits)

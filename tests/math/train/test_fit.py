@@ -1,8 +1,10 @@
 """Every row comes once an epoch in an order of the seed, and accumulated batches make the step of
 one large batch."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,14 +14,18 @@ from transformers import (
     BertForSequenceClassification,
     BertForTokenClassification,
     TrainerCallback,
+    TrainerState,
     TrainingArguments,
 )
 
 from autolora.configs.layers import with_values
 from autolora.configs.schema import RunConfig
-from autolora.engine.retrain.fit import RetrainTrainer, fit
+from autolora.configs.training import RetrainConfig
+from autolora.engine.retrain import checkpoint
+from autolora.engine.retrain.fit import RetrainTrainer, fit, seconds_of, training_arguments
 from autolora.engine.retrain.prepared import Prepared
 from autolora.engine.run.context import Context
+from autolora.engine.run.interrupt import Interrupted, StopRequest
 from autolora.problems.data import Data
 from autolora.problems.machine.compute import Compute
 from autolora.problems.machine.processes import Processes
@@ -83,12 +89,65 @@ def test_accumulated_batches_make_the_step_of_one_large_batch(
         torch.testing.assert_close(found, whole, rtol=1e-5, atol=1e-7)
 
 
+def test_the_seconds_of_a_resumed_training_go_on_from_those_before_the_stop(
+    new_run: Callable[..., Context], tmp_path: Path
+) -> None:
+    """The steps before the stop take a fifth of a second longer than those after it."""
+    rows = rows_with([0, 2, 1, 1])
+    stop = StopRequest()
+    given = ("--retrain.max_steps", "4", "--retrain.batch_size", "2")
+
+    def stopping(batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        time.sleep(0.1)
+        stop.code = 130
+        return collate(batch)
+
+    def model() -> Prepared:
+        return Prepared(tiny_bert(BertForSequenceClassification))
+
+    with pytest.raises(Interrupted):
+        fit(new_run(*given, stop=stop), model(), Data(rows, {}, stopping), tmp_path)
+    step = checkpoint.newest(tmp_path)
+    assert step is not None
+    stopped = checkpoint.place(tmp_path, step) / checkpoint.STATE
+    before = seconds_of(TrainerState.load_from_json(str(stopped)))
+    _, state = fit(new_run(*given), model(), Data(rows, {}, collate), tmp_path)
+    assert (step, state.global_step) == (1, 4)
+    assert 0.1 < before < seconds_of(state)
+
+
+SECTION: dict[str, tuple[float | str, str, float | str]] = {
+    "epochs": (7.0, "num_train_epochs", 7.0),
+    "max_steps": (11, "max_steps", 11),
+    "learning_rate": (0.5, "learning_rate", 0.5),
+    "batch_size": (5, "per_device_train_batch_size", 5),
+    "gradient_accumulation": (3, "per_device_train_batch_size", 48),
+    "weight_decay": (0.25, "weight_decay", 0.25),
+    "warmup_ratio": (0.125, "warmup_steps", 0.125),
+    "scheduler": ("cosine", "lr_scheduler_type", "cosine"),
+    "gradient_clipping": (2.5, "max_grad_norm", 2.5),
+    "checkpoint_every": (9, "save_steps", 9),
+}
+"""A key of the section `retrain`: a value, and the argument of Trainer that then has a value."""
+
+
+def test_every_key_of_the_section_reaches_trainer(tmp_path: Path) -> None:
+    """But that of the evaluation."""
+    assert SECTION.keys() == RetrainConfig.model_fields.keys() - {"eval_batch_size"}
+    compute = Compute(torch.device("cpu"), bf16=False)
+    for key, (value, argument, expected) in SECTION.items():
+        config = SimpleNamespace(retrain=RetrainConfig(**{key: value}), seed=0)
+        run: Any = SimpleNamespace(config=config, compute=compute)
+        arguments = training_arguments(run, Prepared(torch.nn.Linear(1, 1)), tmp_path)
+        assert getattr(arguments, argument) == expected, key
+
+
 ROWS = 11
 BATCH = 2
 
 
-def steps_of(processes: Processes, labels: list[Any]) -> list[dict[str, Any]]:
-    """What a process gets of each step of an epoch, two batches a step."""
+def steps_of(processes: Processes, labels: list[Any], folder: Path) -> list[dict[str, Any]]:
+    """What a process gets of each step of an epoch, two batches a step. Trainer makes `folder`."""
 
     def numbers(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         return {"number": torch.tensor([row["number"] for row in rows])}
@@ -96,9 +155,10 @@ def steps_of(processes: Processes, labels: list[Any]) -> list[dict[str, Any]]:
     rows = Dataset.from_dict(
         {"number": list(range(ROWS)), "labels": labels, "length": list(range(ROWS))}
     )
+    args = TrainingArguments(str(folder), per_device_train_batch_size=BATCH * 2, use_cpu=True)
     trainer = RetrainTrainer(
         model=torch.nn.Linear(1, 1),
-        args=TrainingArguments(per_device_train_batch_size=BATCH * 2, use_cpu=True),
+        args=args,
         train_dataset=rows,
         data_collator=numbers,
         batch=BATCH,
@@ -113,12 +173,14 @@ def numbers_of(step: dict[str, Any]) -> list[int]:
 
 
 @pytest.mark.parametrize("size", [1, 3])
-def test_the_parts_of_a_step_make_it_whole_and_a_share_counts_labels_not_rows(size: int) -> None:
+def test_the_parts_of_a_step_make_it_whole_and_a_share_counts_labels_not_rows(
+    size: int, tmp_path: Path
+) -> None:
     """A sentence of three labels weighs three times one of a single label; who would have no row
     gets one that counts nothing."""
     labels = [[0, 0, 0, NO] if number % 2 else [0, NO, NO, NO] for number in range(ROWS)]
-    shared = [steps_of(Processes(rank, size), labels) for rank in range(size)]
-    for number, whole in enumerate(steps_of(Processes(), labels)):
+    shared = [steps_of(Processes(rank, size), labels, tmp_path) for rank in range(size)]
+    for number, whole in enumerate(steps_of(Processes(), labels, tmp_path)):
         total = sum(3 if n % 2 else 1 for n in numbers_of(whole))
         found = []
         for own in (process[number] for process in shared):

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import AdaLoraModel
 
 from autolora.configs.schema import Adalora
 from autolora.engine import ranks
@@ -45,7 +46,13 @@ def test_ranks_change_and_the_budget_is_met(
     run_all: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[dict[str, int]] = []
+    steps: list[int] = []
     original = Allocate.on_optimizer_step
+    of_peft = AdaLoraModel.update_and_allocate
+
+    def allocate_by_peft(tuner: AdaLoraModel, step: int) -> None:
+        steps.append(step)
+        of_peft(tuner, step)
 
     def allocate(self: Allocate, *arguments: Any, **options: Any) -> None:
         factors = {n: p for n, p in self.tuner.model.named_parameters() if ".lora_" in n}
@@ -56,8 +63,10 @@ def test_ranks_change_and_the_budget_is_met(
         found.append({n: int((p != 0).sum()) for n, p in factors.items() if ".lora_E." in n})
 
     monkeypatch.setattr(Allocate, "on_optimizer_step", allocate)
+    monkeypatch.setattr(AdaLoraModel, "update_and_allocate", allocate_by_peft)
     folder = run_all(*ARGUMENTS, str(STEPS))
     assert len(found) == STEPS
+    assert steps == list(range(1, STEPS + 1)), "PEFT counts the steps of its schedule from 1"
     totals = [sum(kept.values()) for kept in found]
     phases = schedule(STEPS)
     # After the first step the rate has still been 0 (warm-up), and with it E.
