@@ -30,9 +30,9 @@ from autolora.engine.report.page import Section, write_page
 from autolora.engine.retrain.evaluate import evaluate
 from autolora.engine.run.context import Context
 from autolora.engine.run.interrupt import StopRequest
-from autolora.engine.run.manifest import digest_of
 from autolora.engine.terminal.console import console
 from autolora.engine.tracking.picture import rank_map
+from autolora.problems.machine.content import digest_of
 from autolora.problems.machine.hub import explain_missing
 from autolora.problems.models.attach import lora_layers
 from autolora.problems.tasks.sources import digest

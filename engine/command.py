@@ -20,10 +20,10 @@ from autolora.configs.schema import Autolora
 from autolora.engine.disk.files import read_json_lines
 from autolora.engine.disk.lock import locked
 from autolora.engine.report.summary import print_result
-from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
-from autolora.engine.run.opening import OverwriteFolders
 from autolora.engine.stages import run_stages
+from autolora.engine.store.folder import RunFolder
+from autolora.engine.store.overwrite import OverwriteFolders
 from autolora.engine.study.folder import StudyFolder, print_study
 from autolora.engine.terminal.console import console
 from autolora.engine.terminal.loading import load_libraries

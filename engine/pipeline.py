@@ -10,11 +10,12 @@ from autolora.engine.report.stage import write_report
 from autolora.engine.retrain.stage import evaluate_trained, retrain
 from autolora.engine.retrain.trials import choose_learning_rate, choose_ranks
 from autolora.engine.run.context import Context
-from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
-from autolora.engine.run.manifest import TRAINING, Stage
 from autolora.engine.run.resources import forget_peak
-from autolora.engine.run.sources import source_of
+from autolora.engine.store.folder import RunFolder
+from autolora.engine.store.manifest import Stage
+from autolora.engine.store.plan import TRAINING
+from autolora.engine.store.sources import source_of
 from autolora.engine.tracking import NOWHERE, Tracker, tracker_of
 from autolora.problems.machine.processes import Processes
 
@@ -59,6 +60,7 @@ def _find_ranks(run: Context, todo: set[str], tracker: Tracker) -> None:
     with run.base_loaded_once():
         if "grid" in todo:
             choose_ranks(run)
+            run.end("grid")
         if "search" in todo:
             if source_of(run.config) is None:
                 # only here: the other stages need no Betty
@@ -67,12 +69,15 @@ def _find_ranks(run: Context, todo: set[str], tracker: Tracker) -> None:
                 search(run, tracker)
             else:
                 take_over(run)
+            run.end("search")
             run.processes.wait()
             run.compute.let_go()
         if "measure" in todo:
             measure(run)
+            run.end("measure")
         if "choose" in todo and run.processes.first:
             choose(run, tracker)
+            run.end("choose")
         run.processes.wait()
     run.compute.let_go()
 
@@ -83,6 +88,8 @@ def _train(run: Context, todo: set[str], tracker: Tracker) -> None:
     if "retrain" in todo:
         rate = choose_learning_rate(run) if run.config.sweeps else run.config.retrain.rates[0]
         retrain(run, rate, tracker)
+        run.end("retrain")
         run.processes.wait()
         run.compute.let_go()
     evaluate_trained(run, tracker)
+    run.end("evaluate")

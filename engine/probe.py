@@ -17,12 +17,13 @@ from autolora.engine.disk.files import write_json
 from autolora.engine.disk.lock import locked
 from autolora.engine.report.stage import write_report
 from autolora.engine.run.context import Context
-from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.run.logged import logged
-from autolora.engine.run.manifest import Changed, Stage, names_of
-from autolora.engine.run.opening import put_aside
 from autolora.engine.search.search import build_search
+from autolora.engine.store.folder import RunFolder
+from autolora.engine.store.manifest import Changed, Stage
+from autolora.engine.store.overwrite import put_aside
+from autolora.engine.store.plan import names_of
 from autolora.problems.hypergradients import (
     Hypergradient,
     Inner,

@@ -5,7 +5,7 @@ which takes seconds.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -20,12 +20,13 @@ from autolora.configs.schema import Autolora, RunConfig
 from autolora.configs.schema import Stage as Asked
 from autolora.configs.tasks import Chat
 from autolora.engine.disk.lock import locked
-from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.run.logged import logged
-from autolora.engine.run.manifest import TRAINING, Changed, Stage, names_of
-from autolora.engine.run.opening import OverwriteFolders, finish_swap, staging_beside
-from autolora.engine.run.sources import inputs_in_files, other_run, ranks_from, source_of
+from autolora.engine.store.folder import RunFolder
+from autolora.engine.store.manifest import Changed, Stage, end
+from autolora.engine.store.overwrite import OverwriteFolders, finish_swap, staging_beside
+from autolora.engine.store.plan import BASE_MODEL, TRAINING, names_of
+from autolora.engine.store.sources import inputs_in_files, other_run, ranks_from, source_of
 from autolora.engine.terminal.loading import load_libraries
 from autolora.engine.tracking.tracker import wandb_mode
 from autolora.problems.machine.processes import ALONE, Processes
@@ -69,6 +70,9 @@ def _in_folder(
         else request.config
     )
     stages = processes.of_first(lambda: checked(config, folder, request.stage))
+    if processes.first:
+        for stage in stages:  # a kill may have come between its last file and this
+            end(stage)
     if (folder.report.exists() or not draw) and _reusable(stages, config):
         log.info("%s was finished before, and nothing is done", folder.root)
         if processes.first:
@@ -88,10 +92,22 @@ def _reusable(stages: list[Stage], config: RunConfig) -> bool:
     """Whether all stages are done, and the rows and the base model bear the names under which they
     were read."""
     names = names_of(config)
-    own = (stage for stage in stages if not stage.foreign)
-    return all(
-        stage.done and (stage.recorded is None or stage.recorded.names == names) for stage in own
-    )
+    for stage in stages:
+        if stage.foreign:
+            continue
+        if not stage.done:
+            return False
+        if stage.recorded is not None and not _same_names(stage.recorded.names, names):
+            return False
+    return True
+
+
+def _same_names(then: Mapping[str, str], now: Mapping[str, str]) -> bool:
+    """Whether rows and base model are those of then; a base model that is no longer on this machine
+    counts by its name alone."""
+    if BASE_MODEL not in now:
+        then = {key: value for key, value in then.items() if key != BASE_MODEL}
+    return then == now
 
 
 def as_made(config: RunConfig, folder: RunFolder) -> RunConfig:
@@ -133,6 +149,7 @@ def compared(config: RunConfig, folder: RunFolder, asked: Asked) -> list[Stage]:
         stage.check_settings()
         for name, (value, where) in known.items():
             stage.check_input(name, value, where)
+        stage.check_files()
     if again:
         stages[-1] = replace(stages[-1], recorded=None)
     return stages
@@ -145,7 +162,8 @@ def _differs(evaluation: Stage, config: RunConfig) -> bool:
         evaluation.check_settings()
     except Changed:
         return True
-    return evaluation.recorded is not None and evaluation.recorded.names != names_of(config)
+    recorded = evaluation.recorded
+    return recorded is not None and not _same_names(recorded.names, names_of(config))
 
 
 def _stages(config: RunConfig, folder: RunFolder, asked: Asked) -> Iterator[Stage]:

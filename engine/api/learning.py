@@ -29,9 +29,9 @@ from autolora.engine.measure.likelihood import likelihood_of
 from autolora.engine.ranks import RankRecord
 from autolora.engine.report.findings import answer_lines, ranks_words
 from autolora.engine.retrain.evaluate import mean_loss
-from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.script import ScriptContext
 from autolora.engine.search.search import search as search_of
+from autolora.engine.store.folder import RunFolder
 from autolora.engine.terminal.console import heard, log
 from autolora.problems.machine.compute import same_random_numbers
 from autolora.problems.models.dry_run import mark_unreached

@@ -15,8 +15,8 @@ from autolora.engine.export.lora_config import adapter_config, save_lora_config
 from autolora.engine.ranks.record import LayerRank, RankRecord
 from autolora.engine.ranks.rules import rule_of
 from autolora.engine.run.context import Context
-from autolora.engine.run.sources import source_of
 from autolora.engine.search.trajectory import NUMBERS
+from autolora.engine.store.sources import source_of
 from autolora.engine.tracking import NOWHERE, Tracker
 
 

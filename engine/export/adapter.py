@@ -22,7 +22,7 @@ from autolora.engine.cut import cut
 from autolora.engine.disk.files import write_json
 from autolora.engine.export.lora_config import save_lora_config, stock_config
 from autolora.engine.ranks import RankRecord
-from autolora.engine.run.folder import RunFolder
+from autolora.engine.store.folder import RunFolder
 from autolora.problems.models.attach import ADAPTER, lora_layers
 from autolora.problems.models.fused import is_split, joined
 from autolora.problems.models.layers import layer_shapes

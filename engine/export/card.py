@@ -7,12 +7,11 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
-from autolora.configs.locations import portable_name
+from autolora.configs.locations import GGUF, portable_name
 from autolora.engine.disk.files import write_text
 from autolora.engine.export.lora_config import hub_name
 from autolora.engine.ranks import RankRecord
 from autolora.engine.run.context import Context
-from autolora.problems.models.load import GGUF
 from autolora.problems.tasks.chat import Conversations
 
 _CARD = """---

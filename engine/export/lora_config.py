@@ -10,14 +10,13 @@ from typing import Any
 from peft import LoraConfig, PeftConfig, PeftModel
 from transformers import PreTrainedModel
 
-from autolora.configs.locations import PACKAGE, portable_name
+from autolora.configs.locations import GGUF, PACKAGE, portable_name
 from autolora.configs.schema import WithLora
 from autolora.configs.training import ModelConfig
 from autolora.engine.disk.files import write_json
 from autolora.engine.ranks import RankRecord
 from autolora.problems.models.attach import ADAPTER, attach, lora_config, lora_layers
 from autolora.problems.models.layers import heads_of_peft
-from autolora.problems.models.load import GGUF
 from autolora.problems.models.names import joined_ranks
 from autolora.problems.tasks.script_rows import Kind
 

@@ -8,7 +8,7 @@ from typing import Any
 from autolora.configs.errors import UserError
 from autolora.configs.requests import Trainer
 from autolora.engine import ranks
-from autolora.engine.run.folder import RunFolder
+from autolora.engine.store.folder import RunFolder
 from autolora.problems.models.names import joined_ranks
 
 _HEAD = """# LoRA at the learned ranks of {run}: mean {mean}

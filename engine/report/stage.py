@@ -16,8 +16,8 @@ from autolora.engine.report import figures
 from autolora.engine.report.answer import answer_sections
 from autolora.engine.report.findings import conclusion, ranks_words
 from autolora.engine.report.page import Section, write_page
-from autolora.engine.run.folder import RunFolder
 from autolora.engine.search import trajectory
+from autolora.engine.store.folder import RunFolder
 from autolora.engine.tracking.picture import rank_map
 
 _FACTS = (

@@ -7,7 +7,7 @@ from autolora.engine import ranks
 from autolora.engine.disk.files import read_json
 from autolora.engine.ranks import RankRecord
 from autolora.engine.report.findings import answer_lines, ranks_words
-from autolora.engine.run.folder import RunFolder
+from autolora.engine.store.folder import RunFolder
 from autolora.engine.terminal.console import console
 from autolora.engine.terminal.rank_map import RankMap
 

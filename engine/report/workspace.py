@@ -9,7 +9,7 @@ from typing import Any
 from autolora.configs.errors import UserError
 from autolora.configs.files import load_config
 from autolora.engine import ranks
-from autolora.engine.run.folder import RunFolder
+from autolora.engine.store.folder import RunFolder
 from autolora.engine.terminal.console import console
 from autolora.engine.tracking.tracker import sent_to, wandb_settings
 from autolora.problems.models.names import key_names

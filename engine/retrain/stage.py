@@ -30,11 +30,11 @@ from autolora.engine.retrain.methods import METHODS
 from autolora.engine.retrain.methods import adapter as bottleneck
 from autolora.engine.retrain.prepared import Prepared
 from autolora.engine.run.context import Context
-from autolora.engine.run.folder import RunFolder
-from autolora.engine.run.manifest import Stage
-from autolora.engine.run.opening import OverwriteFolders
 from autolora.engine.run.program import commit
 from autolora.engine.run.resources import computed_on, peak_memory, versions
+from autolora.engine.store.folder import RunFolder
+from autolora.engine.store.manifest import places_of
+from autolora.engine.store.overwrite import OverwriteFolders
 from autolora.engine.terminal.bar import Bar
 from autolora.engine.tracking import NOWHERE, Tracker
 from autolora.problems.tasks.chat import Conversations
@@ -168,7 +168,7 @@ def _trained_model(run: Context, scale: Mapping[str, Any] | None) -> Any:
 def _put_evaluation_aside(folder: RunFolder) -> None:
     """Moves the files of an earlier evaluation to evaluate.old-N."""
     old = OverwriteFolders(folder.root / "evaluate").free
-    for path in reversed(Stage("evaluate", folder, {}, None).outputs):  # metrics.json first
+    for path in reversed(places_of(folder, "evaluate")):  # metrics.json first
         old.mkdir(exist_ok=True)
         os.rename(path, old / ("manifest" if path.is_dir() else path.name))
 

@@ -1,2 +1,1 @@
-"""One run before anything is trained: its context, its folder, and whether it may start, resume or
-overwrite."""
+"""One run before anything is trained: its context, its log, and what may stop it."""

@@ -19,20 +19,21 @@ from autolora.configs.files import of_folder
 from autolora.configs.schema import Autolora, RunConfig, WithLora
 from autolora.configs.training import LoraSettings
 from autolora.engine.disk.files import write_text
-from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
-from autolora.engine.run.manifest import Stage, names_of
 from autolora.engine.run.program import commit
-from autolora.engine.run.sources import inputs_in_files
+from autolora.engine.store.folder import RunFolder
+from autolora.engine.store.manifest import Stage, end
+from autolora.engine.store.plan import BASE_MODEL, names_of
+from autolora.engine.store.sources import inputs_in_files
 from autolora.problems.data import Data, Halves, fingerprint, local_parts, prepare, split_rows
 from autolora.problems.machine.compute import Compute, choose_compute, same_random_numbers
+from autolora.problems.machine.content import File, base_digest, base_files, identify
 from autolora.problems.machine.processes import ALONE, Processes
 from autolora.problems.models.dry_run import mark_unreached
 from autolora.problems.models.fused import split
 from autolora.problems.models.layers import lora_layers_of, with_modules_to_save
 from autolora.problems.models.load import (
     BaseModel,
-    digest_of_weights,
     load_base,
     load_tokenizer,
     share_padding,
@@ -138,7 +139,19 @@ class Context:
         }
         for stage in self.stages:
             if stage.name in stages and not stage.foreign:
-                stage.begin(self.known, names_of(self.config), made)
+                stage.begin(self.known, names_of(self.config), made, self._base_files())
+
+    def end(self, *stages: str) -> None:
+        """Writes down which files these stages have left, now that they are finished."""
+        if self.processes.first:
+            for stage in self.stages:
+                if stage.name in stages:
+                    end(stage)
+
+    def _base_files(self) -> dict[str, File]:
+        """The base model's files by their paths."""
+        model = self.config.model
+        return {str(path): identify(path) for path in base_files(model.name, model.revision)}
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -210,13 +223,13 @@ class Context:
         task = self.task
         dtype = self.weights_dtype
         targets = config.of_lora("target_modules") or []
-        if "base model" not in self.known:  # each training loads it again
+        if BASE_MODEL not in self.known:  # each training loads it again
             self._look_before_loading(targets)
         base = load_base(
             config.model, task.auto_class, second_order=second_order, dtype=dtype, **task.head()
         )
-        digest = digest_of_weights(base.model, base.trained_whole)
-        self.know("base model", digest, f"--model.name: {config.model.name}")
+        digest = base_digest(config.model.name, config.model.revision)
+        self.know(BASE_MODEL, digest, f"--model.name: {config.model.name}")
         task.adapt(base.model)
         share_padding(base.model, self.tokenizer)
         split(base.model, targets)

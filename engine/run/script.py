@@ -9,8 +9,8 @@ import torch
 from autolora.configs.errors import UserError
 from autolora.configs.schema import RunConfig
 from autolora.engine.run.context import Context
-from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.store.folder import RunFolder
 from autolora.problems.data import Data, Halves, split_rows
 from autolora.problems.machine.compute import choose_compute
 from autolora.problems.machine.processes import ALONE

@@ -13,7 +13,7 @@ from autolora.configs.layers import flat, given, keys, settled, with_values
 from autolora.configs.schema import RunConfig
 from autolora.configs.study import StudyConfig, word
 from autolora.engine.disk.files import read_json
-from autolora.engine.run.folder import RunFolder
+from autolora.engine.store.folder import RunFolder
 from autolora.engine.study.folder import StudyFolder
 
 READS = {"answer.from": "", "lora.ranks_from": "/ranks.json", "retrain.init": ""}

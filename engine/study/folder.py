@@ -1,7 +1,7 @@
 """Where everything of a study lies, and what is told of it."""
 
 from autolora.configs.files import load_config
-from autolora.engine.run.folder import RunFolder, at
+from autolora.engine.store.folder import RunFolder, at
 from autolora.engine.terminal.console import console
 
 

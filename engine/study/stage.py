@@ -20,9 +20,9 @@ from autolora.engine.disk.files import keep_only, write_text
 from autolora.engine.disk.lock import locked
 from autolora.engine.disk.tables import write_parquet
 from autolora.engine.report.page import Section, texts, write_page
-from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.stages import unfinished
+from autolora.engine.store.folder import RunFolder
 from autolora.engine.study import tables
 from autolora.engine.study.cells import Cell, expand, in_order, refuse_unread
 from autolora.engine.study.folder import StudyFolder, print_study

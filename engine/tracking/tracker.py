@@ -16,8 +16,8 @@ from PIL.Image import Image as Picture
 from autolora.configs.errors import UserError
 from autolora.configs.schema import RunConfig
 from autolora.engine.disk.files import write_text
-from autolora.engine.run.folder import WANDB_ID
 from autolora.engine.run.interrupt import Interrupted
+from autolora.engine.store.folder import WANDB_ID
 
 SEARCH_STEP = "search/step"
 STEPS = (SEARCH_STEP, "retrain/step")

@@ -14,7 +14,7 @@ from autolora.engine import ranks
 from autolora.engine.disk.files import read_json
 from autolora.engine.ranks import RankRecord, count_parameters
 from autolora.engine.retrain.controls import can_be_shuffled
-from autolora.engine.run.folder import RunFolder
+from autolora.engine.store.folder import RunFolder
 from autolora.engine.study.cells import Cell
 from autolora.engine.verdict.judge import PLANS, Plan
 from autolora.problems.machine.draws import seed_of

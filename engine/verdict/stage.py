@@ -13,12 +13,12 @@ from autolora.engine.disk.files import read_json, remove
 from autolora.engine.disk.lock import locked
 from autolora.engine.report.stage import write_report
 from autolora.engine.run.context import Context
-from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
-from autolora.engine.run.manifest import Changed, Stage
-from autolora.engine.run.opening import put_aside
 from autolora.engine.run.program import commit
 from autolora.engine.stages import run_stages
+from autolora.engine.store.folder import RunFolder
+from autolora.engine.store.manifest import Changed, Stage, forget
+from autolora.engine.store.overwrite import put_aside
 from autolora.engine.study.launch import launch
 from autolora.engine.tracking import tracker_of
 from autolora.engine.verdict.arms import LEARNED, Arms, arms_of
@@ -96,7 +96,7 @@ def _begin(arms: Arms, stop: StopRequest, *, overwrite: bool) -> None:
     if verdict.recorded is None:
         folder.verdict.mkdir(parents=True, exist_ok=True)
         ranks.save(arms.record, arms.ranks)
-        verdict.begin({"ranks": known} | rows.known, {}, {"commit": commit()})
+        verdict.begin({"ranks": known} | rows.known, {}, {"commit": commit()}, {})
 
 
 def _train(arms: Arms, stop: StopRequest) -> None:
@@ -112,6 +112,7 @@ def _train(arms: Arms, stop: StopRequest) -> None:
         failed = launch(todo, arms.config.studied, stop)
         for cell in cells:  # of a training only the numbers are kept
             remove(cell.folder.adapter)
+            forget(cell.folder, "retrain", cell.folder.adapter)
         if failed:
             raise UserError(
                 "a training of the verdict failed, and the same command tries it again: "

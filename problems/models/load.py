@@ -6,12 +6,9 @@ name as `gguf_file` and its folder as the model's name: `from_pretrained(folder,
 needs both, and an adapter's config.json keeps them.
 """
 
-import hashlib
-import importlib.util
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,13 +23,10 @@ from transformers import (
 )
 
 from autolora.configs.errors import UserError
-from autolora.configs.locations import PACKAGE, from_home
+from autolora.configs.locations import GGUF, locate
 from autolora.configs.training import ModelConfig
 from autolora.problems.machine.compute import fast_bf16
 from autolora.problems.machine.hub import explain_missing
-from autolora.problems.models.names import lies_in
-
-GGUF = ".gguf"
 
 # Modules (names or their endings) that are not quantised: those that are new or may be trained
 # whole, and the output layers of language models. transformers leaves out the latter by itself, but
@@ -63,28 +57,6 @@ class BaseModel:
 
     model: PreTrainedModel
     trained_whole: list[str]
-
-
-def locate(name: str) -> str:
-    """What transformers loads for a configured name: the folder if it begins with `package:`, else
-    the name itself, in which the user's home replaces a '~' at the beginning.
-
-    Raises UserError for a missing package, and for an adapter: transformers would load it with its
-    base.
-    """
-    if not name.startswith(PACKAGE):
-        path = from_home(name)
-        if (Path(path) / "adapter_config.json").is_file():
-            raise UserError(
-                f"--model.name: {name} holds an adapter, not a model; name its base model"
-            )
-        return path
-    package, _, folder = name.removeprefix(PACKAGE).partition("/")
-    # does not run the package: some of them load their model on import
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise UserError(f"--model.name: no installed package {package!r}")
-    return str(Path(spec.submodule_search_locations[0]) / folder)
 
 
 @contextmanager
@@ -244,23 +216,3 @@ def _owners(model: PreTrainedModel, missing_keys: Iterable[str]) -> set[str]:
     process. Besides the classifier, BERT's pooler is such a weight.
     """
     return {".".join(key.split(".")[: 1 + in_body(model, key)]) for key in missing_keys}
-
-
-def digest_of_weights(model: nn.Module, new: Sequence[str] = ()) -> str:
-    """SHA-256 of the names and shapes of all weights, and of some numbers of each, rounded to bf16.
-
-    `new`: modules (names or their endings) that are left out, such as a head with random weights.
-    Numbers spread over the whole weight are read, so that it takes a moment even for a large model.
-    They are rounded because a checkpoint may be loaded in fp32 on one machine and in bf16 on
-    another.
-    """
-    found = hashlib.sha256()
-    for name, weight in model.named_parameters():
-        if any(lies_in(name, module) for module in new):
-            continue
-        flat = weight.detach().flatten()
-        spread = torch.tensor([(len(flat) - 1) * i // 63 for i in range(64)], device=flat.device)
-        some = flat[spread].to("cpu", torch.bfloat16).view(torch.int16)
-        found.update(f"{name} {tuple(weight.shape)}".encode())
-        found.update(some.numpy().tobytes())
-    return found.hexdigest()

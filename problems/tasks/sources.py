@@ -25,6 +25,7 @@ from datasets.packaged_modules.csv.csv import CsvConfig
 from autolora.configs.files import CONFIGS
 from autolora.configs.locations import from_home, is_hub_name
 from autolora.configs.tasks import SAMPLE, TaskSettings, Tokens
+from autolora.problems.machine.content import digest_of
 from autolora.problems.machine.hub import explain_missing
 from autolora.problems.rows import keys_of, split_groups
 from autolora.problems.scoring import read_tags
@@ -128,15 +129,10 @@ def splits_of(
         if known := names.keys() & _SPLITS:
             return {_SPLITS[name]: _conll(names[name]) for name in sorted(known, reverse=True)}
         # Looked at by `datasets`, a changed folder may be its earlier self, or another one of its
-        # name.
-        stamp = repr(
-            [(str(file.resolve()), file.stat().st_mtime_ns, file.stat().st_size) for file in files]
-        )
-        cache = (
-            Path(datasets.config.HF_DATASETS_CACHE)
-            / "local"
-            / hashlib.sha256(stamp.encode()).hexdigest()[:16]
-        )
+        # name: its cache knows a file by its path, size and time.
+        contents = [(file.name, digest_of(file)) for file in files if file.is_file()]
+        key = hashlib.sha256(repr(contents).encode()).hexdigest()[:16]
+        cache = Path(datasets.config.HF_DATASETS_CACHE) / "local" / key
         if place.is_dir():
             return _built(str(place), config_name, data_files, cache_dir=str(cache))
         if _ending(place) not in BUILDERS:

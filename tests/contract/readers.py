@@ -26,6 +26,8 @@ HEADS = {
 }
 DRAWN = ("report.html", "figures/", "log.txt", "README.md")
 """What tells seconds, or when something happened."""
+COSTS = ("peak_memory_mib", "ended", "files", "base_files")
+"""Keys of memory and times; a manifest's files have the times of files and the digests of times."""
 
 
 def read(path: Path) -> Any:
@@ -123,7 +125,7 @@ def _without_costs(value: Any) -> Any:
         return [_without_costs(each) for each in value]
     if not isinstance(value, dict):
         return value
-    kept = {key: each for key, each in value.items() if key not in ("peak_memory_mib", "ended")}
+    kept = {key: each for key, each in value.items() if key not in COSTS}
     return {
         key: _without_costs(each) for key, each in kept.items() if not key.startswith("seconds")
     }

@@ -7,9 +7,9 @@ from typing import Any
 
 from autolora.configs.requests import Request
 from autolora.configs.schema import RunConfig
-from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.stages import run_stages
+from autolora.engine.store.folder import RunFolder
 
 RANKS = {f"bert.encoder.layer.{i}.attention.self.query": 2 + i for i in (0, 1)}
 FEW = ("--task.train_rows", "20", "--task.evaluation_rows", "80", "--lora.dropout", "0.1")

@@ -26,7 +26,7 @@ from autolora.engine.retrain import controls
 from autolora.engine.retrain.controls import record_of
 from autolora.engine.retrain.prepared import Method, Prepared
 from autolora.engine.run.context import Context
-from autolora.engine.run.sources import components_file, ranks_from
+from autolora.engine.store.sources import components_file, ranks_from
 from autolora.problems.machine.draws import seed_of
 from autolora.problems.models.attach import ADAPTER, factors, lora_layers
 from autolora.problems.models.fused import split

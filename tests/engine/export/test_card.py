@@ -11,7 +11,7 @@ import yaml
 
 from autolora.engine.export.card import save_card
 from autolora.engine.ranks import LayerRank, RankRecord
-from autolora.engine.run.folder import RunFolder
+from autolora.engine.store.folder import RunFolder
 from autolora.problems.tasks import make_task
 from autolora.problems.tasks.chat import Conversations
 from tests.helpers.chat_toys import TURNS, chat_tokenizer

@@ -21,7 +21,7 @@ from autolora.engine import ranks
 from autolora.engine.disk.files import write_text
 from autolora.engine.export.lora_config import adapter_config, save_lora_config
 from autolora.engine.export.trainers import lines_for
-from autolora.engine.run.folder import RunFolder
+from autolora.engine.store.folder import RunFolder
 
 KEPT = {
     "model.layers.0.self_attn.q_proj": 3,

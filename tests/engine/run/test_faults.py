@@ -9,7 +9,7 @@ import torch
 from autolora.configs.errors import UserError
 from autolora.configs.schema import Autolora
 from autolora.engine.run.faults import told
-from autolora.engine.run.manifest import settings_of
+from autolora.engine.store.manifest import settings_of
 
 
 @pytest.mark.parametrize(

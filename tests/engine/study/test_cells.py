@@ -13,7 +13,7 @@ from autolora.configs.files import shipped_configs
 from autolora.configs.schema import RunConfig, Shuffled
 from autolora.configs.search import Size, Threshold
 from autolora.configs.study import word
-from autolora.engine.run.sources import filled_in
+from autolora.engine.store.sources import filled_in
 from autolora.engine.study.cells import Cell, cell_name, expand, in_order
 from autolora.engine.study.folder import StudyFolder
 from tests.helpers.command import parse

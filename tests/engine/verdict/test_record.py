@@ -10,7 +10,7 @@ import pytest
 from autolora.configs.errors import UserError
 from autolora.engine.disk.files import read_json, write_json
 from autolora.engine.ranks import LayerRank, RankRecord
-from autolora.engine.run.folder import RunFolder
+from autolora.engine.store.folder import RunFolder
 from autolora.engine.verdict.arms import Arms, arms_of
 from autolora.engine.verdict.record import PairLosses, write_verdict
 from tests.helpers.command import parse

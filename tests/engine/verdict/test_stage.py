@@ -14,8 +14,8 @@ from autolora.configs.requests import Request
 from autolora.configs.schema import Head, Lora, RunConfig
 from autolora.engine.disk.files import write_json
 from autolora.engine.run.context import Context
-from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.store.folder import RunFolder
 from autolora.engine.study.cells import Cell
 from autolora.engine.verdict import stage
 from autolora.engine.verdict.stage import run_verdict

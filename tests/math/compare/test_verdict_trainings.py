@@ -8,7 +8,7 @@ from autolora.configs.errors import UserError
 from autolora.configs.schema import Autolora, Lora
 from autolora.engine.disk.files import write_json
 from autolora.engine.ranks import LayerRank, RankRecord
-from autolora.engine.run.folder import RunFolder
+from autolora.engine.store.folder import RunFolder
 from autolora.engine.verdict.arms import Arms, rate_of, seed_of_pair
 from tests.helpers.command import parse
 from tests.helpers.finished import RESULT

@@ -10,9 +10,9 @@ import torch
 from autolora.configs.requests import Request
 from autolora.configs.schema import RunConfig
 from autolora.engine.retrain.fit import RetrainTrainer
-from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.stages import run_stages
+from autolora.engine.store.folder import RunFolder
 
 
 @pytest.fixture

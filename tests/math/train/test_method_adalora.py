@@ -12,7 +12,7 @@ from autolora.engine import ranks
 from autolora.engine.retrain.methods import METHODS
 from autolora.engine.retrain.methods.adalora import Allocate, initial_rank, schedule
 from autolora.engine.run.context import Context
-from autolora.engine.run.folder import RunFolder
+from autolora.engine.store.folder import RunFolder
 from autolora.problems.models.attach import lora_layers
 
 STEPS = 24

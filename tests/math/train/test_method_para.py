@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification
 from autolora.engine import ranks
 from autolora.engine.disk.files import read_json
 from autolora.engine.retrain.methods import para
-from autolora.engine.run.folder import RunFolder
+from autolora.engine.store.folder import RunFolder
 from autolora.problems.models.attach import lora_layers
 from tests.helpers.methods import HEAD, SIZE, K
 

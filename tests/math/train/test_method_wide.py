@@ -8,7 +8,7 @@ import torch
 
 from autolora.engine import ranks
 from autolora.engine.retrain.methods import wide
-from autolora.engine.run.folder import RunFolder
+from autolora.engine.store.folder import RunFolder
 from autolora.problems.models.attach import lora_layers
 from tests.helpers.shell import words
 

@@ -13,7 +13,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from autolora.engine.disk.files import read_json
 from autolora.engine.retrain.methods.adapter import load
-from autolora.engine.run.folder import RunFolder
+from autolora.engine.store.folder import RunFolder
 from tests.helpers.methods import HEAD
 from tests.helpers.tiny import sample
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from autolora.engine.disk.files import read_json
-from autolora.engine.run.folder import RunFolder
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.stages import run_stages
+from autolora.engine.store.folder import RunFolder
 from autolora.problems.tasks.texts import LabelScale
 from tests.helpers.command import parse
 from tests.helpers.shell import words

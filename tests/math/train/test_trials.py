@@ -16,8 +16,8 @@ from autolora.engine.retrain.fit import halves_of
 from autolora.engine.retrain.prepared import Prepared
 from autolora.engine.retrain.trials import goodness
 from autolora.engine.run.context import Context
-from autolora.engine.run.folder import RunFolder
 from autolora.engine.search.search import build_search
+from autolora.engine.store.folder import RunFolder
 from autolora.problems.data import Data
 from autolora.problems.tasks import make_task
 from tests.contract.inputs import E2E, language_arguments

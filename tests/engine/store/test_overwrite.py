@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from autolora.engine.disk.files import write_text
-from autolora.engine.run.folder import RunFolder
-from autolora.engine.run.manifest import Changed
-from autolora.engine.run.opening import OverwriteFolders, finish_swap, staging_beside
+from autolora.engine.store.folder import RunFolder
+from autolora.engine.store.manifest import Changed
+from autolora.engine.store.overwrite import OverwriteFolders, finish_swap, staging_beside
 from autolora.problems.machine.processes import ALONE
 from tests.contract.readers import everything
 

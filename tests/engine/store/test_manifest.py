@@ -5,8 +5,17 @@ from pathlib import Path
 import pytest
 
 from autolora.engine.disk.files import write_text
-from autolora.engine.run.folder import RunFolder
-from autolora.engine.run.manifest import VERSION, Changed, Manifest, Stage, names_of, settings_of
+from autolora.engine.store.folder import RunFolder
+from autolora.engine.store.manifest import (
+    VERSION,
+    Changed,
+    Manifest,
+    Stage,
+    end,
+    forget,
+    recorded_in,
+)
+from autolora.engine.store.plan import names_of, settings_of
 from tests.helpers.command import parse
 
 
@@ -15,7 +24,7 @@ def stage(root: Path, name: str, *words: str) -> Stage:
 
 
 def begun(root: Path, name: str, *words: str, **known: object) -> None:
-    stage(root, name, *words).begin(known, {}, {})
+    stage(root, name, *words).begin(known, {}, {}, {})
 
 
 def test_a_key_of_cost_or_of_another_stage_is_no_input(tmp_path: Path) -> None:
@@ -73,3 +82,34 @@ def test_a_file_is_known_by_its_content_and_a_name_of_the_hub_as_it_is(tmp_path:
     (tmp_path / "b.csv").write_text("text,label\nx,z\n")
     assert names_of(parse(["--task.path", str(tmp_path / "b.csv")]).config) != one
     assert names_of(parse(["--task.path", "org/rows"]).config)["task.path"] == "org/rows"
+
+
+def test_a_stage_writes_down_its_files_once_it_is_finished(tmp_path: Path) -> None:
+    begun(tmp_path, "retrain")
+    folder = RunFolder(tmp_path)
+    write_text(folder.adapter / "adapter_config.json", "{}")
+    write_text(folder.adapter / "README.md", "the card")
+    write_text(tmp_path / "notes.txt", "mine")
+    end(stage(tmp_path, "retrain"))
+    assert recorded_in(folder, "retrain").files == {}, "it is half done"
+    write_text(folder.trained, "{}")
+    end(stage(tmp_path, "retrain"))
+    files = ["adapter/adapter_config.json", "retrain/summary.json"]
+    assert list(recorded_in(folder, "retrain").files) == files
+
+
+def test_what_is_removed_on_purpose_is_not_asked_for(tmp_path: Path) -> None:
+    """As a verdict does, which keeps only the numbers of its trainings."""
+    begun(tmp_path, "retrain")
+    folder = RunFolder(tmp_path)
+    write_text(folder.adapter / "adapter_config.json", "{}")
+    write_text(folder.trained, "{}")
+    end(stage(tmp_path, "retrain"))
+    (folder.adapter / "adapter_config.json").unlink()
+    with pytest.raises(Changed, match=r"adapter_config\.json is missing since the stage retrain"):
+        stage(tmp_path, "retrain").check_files()
+    forget(folder, "retrain", folder.adapter)
+    stage(tmp_path, "retrain").check_files()
+    write_text(folder.trained, "{ }")
+    with pytest.raises(Changed, match=r"summary\.json was edited"):
+        stage(tmp_path, "retrain").check_files()

@@ -7,8 +7,9 @@ from typing import Any
 from autolora.configs.schema import Autolora, RunConfig
 from autolora.configs.user_class import file_of, is_own
 from autolora.engine import ranks
-from autolora.engine.run.folder import RunFolder
-from autolora.engine.run.manifest import digest_of
+from autolora.engine.store.folder import RunFolder
+from autolora.engine.store.plan import BASE_MODEL
+from autolora.problems.machine.content import base_digest, digest_of
 
 
 def filled_in(path: str, config: RunConfig) -> Path:
@@ -59,8 +60,11 @@ def components_file(config: RunConfig, own: RunFolder) -> Path | None:
 
 
 def inputs_in_files(config: RunConfig, folder: RunFolder) -> dict[str, tuple[Any, str]]:
-    """The inputs that lie in small files: name -> their content or digest, and where."""
+    """The inputs that lie in files: name -> their content or digest, and where."""
     found: dict[str, tuple[Any, str]] = {}
+    base = base_digest(config.model.name, config.model.revision)
+    if base is not None:
+        found[BASE_MODEL] = base, f"--model.name: {config.model.name}"
     own = config.hypergradient.type if isinstance(config, Autolora) else ""
     if is_own(own) and file_of(own).exists():
         found["own hypergradient"] = digest_of(file_of(own)), f"--hypergradient.type: {own}"

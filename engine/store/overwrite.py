@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Self
 
 from autolora.engine.disk.files import remove, sync
-from autolora.engine.run.folder import RunFolder
-from autolora.engine.run.manifest import STAGES, Changed
+from autolora.engine.store.folder import RunFolder
+from autolora.engine.store.manifest import Changed, places_of
 from autolora.problems.machine.processes import Processes
 
 log = logging.getLogger("autolora")
@@ -100,12 +100,12 @@ def _fill(new: RunFolder, old: RunFolder, kept: Sequence[str]) -> None:
     remove(filled)
     filled.mkdir(parents=True)
     for name in kept:
-        for path in (old.root / name, *(getattr(old, key) for key in STAGES[name].writes)):
+        for path in places_of(old, name):
             target = filled / path.relative_to(old.root)
             if path.is_dir():
                 shutil.copytree(path, target, copy_function=_link, dirs_exist_ok=True)
-            # copied, as an editor may write into the old file while the new results are made
-            elif path.exists():
+            else:
+                # copied, as an editor may write into the old file while the new results are made
                 shutil.copy2(path, target)
     os.rename(filled, new.root)
 
