@@ -19,13 +19,15 @@ if sys.argv[0] == "-m":
     settle_hub_access()
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """A description keeps its lines, and so its formulas."""
+
+
 def options(
     about: str | None, defaults: dict[str, Any], argv: Sequence[str] | None
 ) -> argparse.Namespace:
     """The options of a command: those of `defaults`, whose values give their types, and --json."""
-    parser = argparse.ArgumentParser(
-        description=about, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=about, formatter_class=_Help)
     for name, value in defaults.items():
         several: dict[str, Any] = {"nargs": "+"} if isinstance(value, list) else {}
         kind: Any = (

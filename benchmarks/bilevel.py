@@ -1,4 +1,5 @@
 """What does each hypergradient approximation reach where the answer is known?
+`python -m benchmarks.bilevel`
 
 The problem is a ridge regression with a penalty of its own for every weight:
 

@@ -1,7 +1,8 @@
 """Gate the rank-1 components of stock PEFT LoRA by alpha (AutoLoRA Eq. 2).
 
-    Delta_l x = scaling * B_l (gate_l * (A_l x)),   gate_l = alpha_l [k], times a constant (see
-    problems/bilevel.py)
+    Delta_l x = scaling * B_l (gate_l * (A_l x))
+
+gate_l [k] is alpha_l times a constant (problems/bilevel.py).
 
 A forward hook on `lora_A` multiplies its [.., k] output, which is Eq. 2 for PEFT's linear layers,
 quantised bases included. Under bf16 autocast this output and the gates are rounded to bf16. No LoRA

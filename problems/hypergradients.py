@@ -1,7 +1,8 @@
 """The implicit term of the outer gradient, by nine approximations and by those of users:
 
-    d L_val(W') / d beta = direct + implicit,    implicit = - [d^2 L_tr(W) / d beta d W] M v,    v =
-    dL_val/dW at W'
+    d L_val(W') / d beta = direct + implicit
+    implicit = - [d^2 L_tr(W) / d beta d W] M v
+    v = dL_val/dW at W'
 
 W -> W' is the last inner step, and L_tr the loss of its batch under its dropout masks. The
 approximations differ in M, which stands for the derivative of W' with respect to the negative
@@ -232,9 +233,8 @@ def _adam_slope(inner: Inner, weight: Tensor, gradient: Tensor) -> Tensor:
     to the gradient."""
     state = inner.optimizer.state[weight]
     group = inner.optimizer.param_groups[0]
-    # a tensor: reading it would stall a GPU
-    (one, two) = group["betas"]
-    steps = state["step"]
+    one, two = group["betas"]
+    steps = state["step"]  # a tensor: reading it would stall a GPU
     first = 1 - one**steps
     second = 1 - two**steps
     root = (state["exp_avg_sq"] / second).sqrt()

@@ -45,9 +45,9 @@ PRESET = SearchConfig(unroll_steps=4)
 """The search if the script gives none, beside first_order and rule shares; its steps follow from
 the rows."""
 PASSES = 3
+"""How many passes over D_tr such a search takes."""
 FEWEST_STEPS = 100
-"""How many passes over D_tr such a search takes, and how many steps at least; SearchConfig's
-default is the most."""
+"""How many steps it takes at least; SearchConfig's default is the most."""
 
 Precision = Literal["auto", "fp32", "bf16"]
 Collator = Callable[[list[Any]], Any]

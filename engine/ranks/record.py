@@ -186,7 +186,9 @@ def load(path: Path) -> RankRecord:
         record = _RECORD.validate_python(
             {"k": 1, "rule": BY_HAND} | raw if isinstance(raw, dict) else raw
         )
-        if "gain" in raw:
+        if (
+            "fall" in raw
+        ):  # without it the evidence is none, or that of 0.2.0, which is no more read
             record = dataclasses.replace(record, evidence=_EVIDENCE.validate_python(raw))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]

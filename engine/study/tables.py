@@ -20,13 +20,16 @@ from autolora.engine.study.cells import Cell
 SEED = "seed"
 TASK = "task"
 SCORE = "score"
+"""The column with each task's first metric."""
 LOSS = "log_loss"
-"""The columns with each task's first metric, and with the log loss of the evaluation rows and of
-the unused training rows at a fitted temperature, nats a label (null: it was not measured)."""
+"""The column with the log loss of the evaluation rows and of the unused training rows at a fitted
+temperature, nats a label (null: it was not measured)."""
 LAYERS = "layers"
+"""The column with the names of the layers with LoRA."""
 RANKS = "ranks"
+"""The column with the rank of each of these layers."""
 SHARES = "shares"
-"""The columns with the names of the layers with LoRA, and with the rank and the share of each."""
+"""The column with the share of each of these layers."""
 OUTER = "outer_loss"
 """The column with the outer objective, L_val: the loss on D_val of the searched model, before any
 rank was chosen, at a fitted temperature, nats a label (null: it was not measured, or the cell

@@ -22,9 +22,9 @@ from autolora.engine.store.folder import WANDB_ID
 SEARCH_STEP = "search/step"
 STEPS = (SEARCH_STEP, "retrain/step")
 PATIENCE = 20.0
+"""Seconds to wait for a server that does not answer when a run begins."""
 LAST_PATIENCE = 300.0
-"""Seconds to wait for a server that does not answer when a run begins, and for one that does not
-take the rest of the curves when it ends."""
+"""Seconds to wait for a server that does not take the rest of the curves when a run ends."""
 MOST_ROWS = 10_000
 """The rows of a chart's table: wandb would leave out all further ones without a word."""
 

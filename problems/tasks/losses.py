@@ -16,8 +16,9 @@ IGNORED = -100
 """The label of a token that no loss and no metric counts: torch's cross entropy leaves it out by
 default."""
 CHUNK = 2**23
+"""How many scores are converted to fp32 at a time."""
 CHUNK_ON_GPU = 2**25
-"""How many scores are converted to fp32 at a time. A GPU is idle between small parts."""
+"""As many on a GPU, which is idle between small parts."""
 
 
 def count_labels(labels: Any) -> int:

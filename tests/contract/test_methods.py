@@ -13,9 +13,10 @@ from tests.contract.program import refused, succeed
 from tests.contract.readers import adapter_weights, loaded, predicted_by, ranks_of, read
 from tests.helpers.shell import words
 
-# of a component of a layer 32 wide; of the head
 SIZE = 64
+"""Parameters of a component of a layer that is 32 wide."""
 HEAD = 66
+"""Parameters of the head."""
 NAMES = [
     f"bert.encoder.layer.{i}.attention.self.{part}" for i in (0, 1) for part in ("query", "value")
 ]

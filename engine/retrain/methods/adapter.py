@@ -1,9 +1,9 @@
 """Houlsby's bottleneck adapters (ICML 2019, arXiv 1902.00751) for BERT and RoBERTa.
 
-    x <- x + up(gelu(down(x)))   after the attention's and the feed-forward's projection, before the
-    residual sum
+    x <- x + up(gelu(down(x)))
 
-Each block gets two. As in the paper, the bottlenecks, the blocks' layer norms and the task head are
+Each block gets two: after the attention's and after the feed-forward's projection, before the
+residual sum. As in the paper, the bottlenecks, the blocks' layer norms and the task head are
 trained. Forward hooks insert the bottlenecks; no layer of the model is rewritten. (The package
 `adapters` would need transformers below 5.)
 """

@@ -23,8 +23,9 @@ from autolora.problems.models.load import BaseModel
 log = logging.getLogger("autolora")
 
 HELD_OUT = 0.2
+"""The part of the rows on which the cut is chosen."""
 MOST_ROWS = 2000
-"""The part of the rows on which the cut is chosen; of more rows so many are drawn."""
+"""If that part has more rows, so many of them are drawn."""
 
 
 def prepare(base: BaseModel, run: Context) -> Prepared:

@@ -87,6 +87,20 @@ def test_a_record_of_a_version_that_measured_on_two_folds_is_read(tmp_path: Path
     assert (found.evidence.gain, found.evidence.plain_curve) == (evidence_of().gain, ())
 
 
+def test_of_a_record_of_0_2_0_the_ranks_are_read(tmp_path: Path) -> None:
+    """Its evidence was measured otherwise, and lacks what today's has."""
+    layer = ranks.LayerRank("a", 1)
+    path = tmp_path / "ranks.json"
+    ranks.save(ranks.RankRecord(4, (layer,), evidence=evidence_of()), path)
+    content = json.loads(path.read_text())
+    for name in ("sources", "head_share", "fall"):
+        del content[name]
+    path.write_text(json.dumps(content | {"switch_off": 0.1}))
+    record = ranks.load(path)
+    assert record.kept == {"a": 1}
+    assert record.evidence is None
+
+
 def layers(*pairs: tuple[Any, Any]) -> str:
     return json.dumps({"layers": [{"name": name, "rank": rank} for name, rank in pairs]})
 
