@@ -37,8 +37,8 @@ from torch import Tensor, nn
 
 from autolora.configs.search import BUILT_IN, COMPARED, OwnHypergradient
 from autolora.configs.user_class import is_own
+from autolora.problems.batches import Batch
 from autolora.problems.bilevel import LoraProblem, SelectionProblem, Shared
-from autolora.problems.data import Batch
 from autolora.problems.hypergradients import Hypergradient, approximation
 from autolora.problems.machine.compute import Compute
 from autolora.problems.machine.draws import seed_of

@@ -24,13 +24,13 @@ from autolora.engine.api.adapter import MeasuredAdapter, measured
 from autolora.engine.cut.basis import Bases, Gated, even_ranks, kept_within
 from autolora.engine.cut.cut import adapter_of, cut_adapter, save_adapter
 from autolora.engine.disk.files import replacing
-from autolora.engine.measure.likelihood import Rows, likelihood_of
+from autolora.engine.measure.likelihood import likelihood_of
 from autolora.engine.measure.measure import Passes
 from autolora.engine.retrain.evaluate import evaluate
 from autolora.engine.run.context import Context
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.run.program import commit
-from autolora.problems.data import Data
+from autolora.problems.rows import Rows, Splits
 
 CHOOSING = (400, 2000)
 """How many of the unused rows choose the cuts; at most two thirds of them."""
@@ -99,12 +99,8 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
     run = Context(load_config(folder / "config.yaml"), StopRequest())
     unused: Any = run.data.unused
     most = min(max(CHOOSING), 2 * len(unused) // 3)
-    judging = Data(
-        run.data.train,
-        run.data.evaluation,
-        run.data.collate,
-        unused.select(range(most, len(unused))),
-    )
+    judged = unused.select(range(most, len(unused)))
+    judging = Splits(run.data.train, run.data.evaluation, judged)
     model = loaded(run, folder / "adapter")
     name = adapter_of(model)
     gated = ungated(model)
@@ -124,7 +120,7 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
 
     judge(by_weights(gated), rows=0)
     for count in sorted({min(count, most) for count in CHOOSING}):
-        choosing = Rows.of(unused.select(range(count)), run.data.collate)
+        choosing = unused.select(range(count))
         passes = Passes(
             choosing, likelihood_of(run.task), run.compute, batch=run.config.evaluation_batch
         )
@@ -201,7 +197,7 @@ def _squares(bases: Bases) -> Tensor:
     return pad_sequence([basis.size.double().square() for basis in bases], batch_first=True)
 
 
-def _loss(model: Any, run: Context, data: Data) -> float:
+def _loss(model: Any, run: Context, data: Splits[Rows]) -> float:
     """The log loss of the judging rows, each half at the temperature that fits the other; nats a
     label."""
     rows: Any = evaluate(model, run, data).row_losses

@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from datasets import Dataset
 from peft import PeftModel, TaskType
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, set_seed
@@ -23,12 +22,13 @@ from autolora.configs.layers import settings, with_values
 from autolora.configs.schema import Autolora, RunConfig
 from autolora.configs.search import COMPARED
 from autolora.engine.search.search import build_engine
-from autolora.problems import data
+from autolora.problems import batches as batch_of
 from autolora.problems.machine.compute import Compute, choose_compute, wait_for
 from autolora.problems.models.attach import attach_components
 from autolora.problems.models.layers import with_modules_to_save
 from autolora.problems.models.load import load_base
 from autolora.problems.models.precision import train_in_fp32, weights_dtype
+from autolora.problems.rows import Rows
 from benchmarks import options, write
 
 TARGETS = {"first_order": 2.15, "forward_difference": 3.2, "darts": 4.1}
@@ -119,8 +119,8 @@ class HandedOver:
 
     batch: Batch
 
-    def __getitem__(self, number: int) -> data.Batch:
-        return data.Batch([(dict(self.batch), 1.0)], number)
+    def __getitem__(self, number: int) -> batch_of.Batch:
+        return batch_of.Batch([(dict(self.batch), 1.0)], number)
 
 
 def step_of(asked: argparse.Namespace, name: str) -> Step:
@@ -130,9 +130,10 @@ def step_of(asked: argparse.Namespace, name: str) -> Step:
     assert isinstance(config, Autolora)
     if name == "lora":
         return plain_step(config, compute)
-    rows = Dataset.from_dict({"length": [asked.length] * asked.batch_size})
+    examples: list[Any] = [{}] * asked.batch_size
+    rows = Rows.of_script(examples, lambda batch: {})
     model = with_lora(config, compute, second_order=config.hypergradient.second_order)
-    engine = build_engine(config, model, rows, rows, lambda batch: {}, compute)
+    engine = build_engine(config, model, rows, rows, compute)
     handed = HandedOver()
     engine.lora.batches = engine.selection.batches = handed  # type: ignore[assignment]
     engine.train()

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from datasets import concatenate_datasets
+import numpy as np
 from huggingface_hub import snapshot_download
 from peft import PeftModel, load_peft_weights
 from safetensors import safe_open
@@ -23,7 +23,7 @@ from autolora.engine import ranks
 from autolora.engine.api.adapter import MeasuredAdapter, measured, refuse_sizes
 from autolora.engine.disk.files import read_json, remove, replacing, write_text
 from autolora.engine.export.adapter import save_tokenizer
-from autolora.engine.measure.likelihood import Rows, likelihood_of
+from autolora.engine.measure.likelihood import likelihood_of
 from autolora.engine.measure.measure import Moments, Passes
 from autolora.engine.report.answer import answer_sections
 from autolora.engine.report.page import Section, write_page
@@ -35,7 +35,7 @@ from autolora.engine.tracking.picture import rank_map
 from autolora.problems.machine.content import digest_of
 from autolora.problems.machine.hub import explain_missing
 from autolora.problems.models.attach import lora_layers
-from autolora.problems.tasks.sources import digest
+from autolora.problems.rows import Rows
 
 log = logging.getLogger("autolora")
 
@@ -135,12 +135,9 @@ def _measured(run: Context, request: AdapterRequest, source: Path, folder: Path)
     """The measured adapter: by the folder's measure.json if that is of the same adapter, base, rows
     and settings."""
     _read_as(run, source)
-    data = run.data
-    parts = [data.train]
-    if run.task.raw.held_out:
-        parts += data.evaluation.values()
+    whole = Rows.joined(run.data.learnable)
     # the same order with --test, beside which nothing is held out
-    encoded = concatenate_datasets(parts).sort("group")
+    rows = whole.select(np.argsort(whole.groups, kind="stable"))
     _refuse_other_classes(run, source)
     model = loaded(run, source)
     made_with = json.dumps(
@@ -149,7 +146,7 @@ def _measured(run: Context, request: AdapterRequest, source: Path, folder: Path)
             "rows": request.rows,
             "adapter": [digest_of(file) for file in sorted(source.glob("adapter_*"))],
             "base": run.known["base model"],
-            "data": digest(encoded),
+            "data": rows.digest,
             "precision": str(run.compute),
             "version": 1,
         }
@@ -164,11 +161,10 @@ def _measured(run: Context, request: AdapterRequest, source: Path, folder: Path)
             return MeasuredAdapter(model, ranks.load(measurement), Moments(**load_file(of_lora)))
     log.info(
         "%d rows; if the adapter was trained on them, they flatter it",
-        min(request.rows, len(encoded)),
+        min(request.rows, len(rows)),
     )
-    rows = Rows.drawn(encoded, data.collate, range(len(encoded)), request.rows, run.config.seed)
     passes = Passes(
-        rows,
+        rows.drawn(request.rows, run.config.seed),
         likelihood_of(run.task),
         run.compute,
         check=run.stop.check,

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from autolora.configs.search import Constraint
-from autolora.problems.data import Batch, Batches
+from autolora.problems.batches import Batch, Batches
 from autolora.problems.gates import Gates
 from autolora.problems.hypergradients import Hypergradient, State, Step, Tensors, minus
 from autolora.problems.machine.compute import Compute, seeded

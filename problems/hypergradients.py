@@ -27,7 +27,7 @@ from torch.optim import Adam, AdamW
 
 from autolora.configs import search
 from autolora.configs.user_class import user_class
-from autolora.problems.data import Batch
+from autolora.problems.batches import Batch
 
 Tensors = Sequence[Tensor]
 State = dict[str, Any]

@@ -19,7 +19,7 @@ from autolora.engine.choose.measurement import with_bar
 from autolora.engine.cut.basis import Basis, Gated, even_ranks, uneven_ranks
 from autolora.engine.cut.cut import adapter_of, cut_adapter, padded, save_adapter
 from autolora.engine.measure.evidence import LEAST_ROWS, Evidence
-from autolora.engine.measure.likelihood import Likelihood, Rows, likelihood_of
+from autolora.engine.measure.likelihood import Likelihood, likelihood_of
 from autolora.engine.measure.measure import Moments, NotFinite, Passes, Plan
 from autolora.engine.ranks import LayerRank, RankRecord
 from autolora.engine.report.answer import curve_table, share_table
@@ -27,7 +27,8 @@ from autolora.engine.report.findings import curve_lines, gain_words, kept_words,
 from autolora.engine.terminal.console import heard
 from autolora.problems.machine.compute import Compute, same_random_numbers
 from autolora.problems.models.snapshot import Snapshot
-from autolora.problems.tasks.script_rows import ScriptRows, kind_of
+from autolora.problems.rows import Rows
+from autolora.problems.tasks.kinds import kind_of
 
 MOST_ROWS = 2000
 """Of more rows so many are drawn."""
@@ -200,8 +201,8 @@ def measure_adapter(model: Any, batches: Iterable[Any] | None = None) -> Measure
             source, size = _examples(batches or ())
             collate = partial(_stacked, getattr(model.config, "pad_token_id", None) or 0)
             bf16 = False
-        data = ScriptRows(source, collate, by_text=True)
-        rows = Rows.drawn(data, data.collate, range(len(data)), MOST_ROWS, seed=0)
+        data = Rows.of_script(source, collate, by_text=True)
+        rows = data.drawn(MOST_ROWS, seed=0)
         return measured(
             model,
             Passes(rows, _likelihood(model, data), Compute(device, bf16=bf16), batch=size),
@@ -252,7 +253,7 @@ def measured(model: PeftModel, passes: Passes, batch: int) -> MeasuredAdapter:
     return MeasuredAdapter(model, record, found.moments)
 
 
-def _likelihood(model: PeftModel, rows: ScriptRows) -> Likelihood:
+def _likelihood(model: PeftModel, rows: Rows) -> Likelihood:
     """The log loss that suits the model's task. Raises UserError if neither PEFT nor the model's
     class tells it."""
     base = model.get_base_model()

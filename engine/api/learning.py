@@ -37,9 +37,9 @@ from autolora.problems.machine.compute import same_random_numbers
 from autolora.problems.models.dry_run import mark_unreached
 from autolora.problems.models.peft_config import lora_settings, refuse_other_configs, trained_whole
 from autolora.problems.models.snapshot import Snapshot, take_adapters_off
-from autolora.problems.rows import evenly
+from autolora.problems.rows import Rows, evenly
 from autolora.problems.tasks.base import Loss
-from autolora.problems.tasks.script_rows import LabelKind, ScriptRows, kind_of
+from autolora.problems.tasks.kinds import LabelKind, kind_of
 
 PRESET = SearchConfig(unroll_steps=4)
 """The search if the script gives none, beside first_order and rule shares; its steps follow from
@@ -224,7 +224,7 @@ def _learn(
             lora_config.task_type = TaskType.CAUSAL_LM
         task = lora_config.task_type
         held_out = 0 if validation is None else len(validation)
-        rows = ScriptRows(
+        rows = Rows.of_script(
             ConcatDataset([train, validation]) if held_out else train,
             collate,
             shifted=task == TaskType.CAUSAL_LM,
@@ -232,9 +232,7 @@ def _learn(
         )
         outputs = getattr(getattr(base, "config", None), "num_labels", None)
         kind = kind_of(task, loss, rows, outputs)
-        batch = send_to_device(
-            rows.collate(rows.__getitems__(range(min(2, len(rows))))), weights_on
-        )
+        batch = send_to_device(rows.batch(range(min(2, len(rows)))), weights_on)
         mark_unreached(base, lambda: kind.loss(base, batch))
         lora = lora_settings(lora_config, base)
         whole = trained_whole(base, lora_config, lora)
@@ -304,8 +302,8 @@ def _unmeasured(model: nn.Module, kind: LabelKind, given: ScriptContext) -> str:
     model.eval()
     rows = given.data.train
     likelihood = likelihood_of(kind)
-    some = rows.__getitems__(evenly(len(rows), 4 if kind.peft_type == TaskType.CAUSAL_LM else 64))
-    batch = send_to_device(given.data.collate(some), given.compute.device)
+    some = evenly(len(rows), 4 if kind.peft_type == TaskType.CAUSAL_LM else 64)
+    batch = send_to_device(rows.batch(some), given.compute.device)
     own = float(kind.loss(model, batch))
     logits = model(**{name: value for name, value in batch.items() if name != "labels"}).logits
     plain = mean_loss(likelihood, *likelihood.statistics(logits, batch["labels"]))

@@ -5,7 +5,6 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from datasets import Dataset
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel, set_seed
@@ -13,15 +12,16 @@ from transformers import PreTrainedModel, set_seed
 from autolora.configs.errors import UserError
 from autolora.engine.cut.basis import Gated, heads_of
 from autolora.engine.measure.evidence import LEAST_ROWS
-from autolora.engine.measure.likelihood import Rows, likelihood_of
+from autolora.engine.measure.likelihood import likelihood_of
 from autolora.engine.measure.measure import Measured, NotFinite, Passes, Plan, measure
 from autolora.engine.run.context import Context
 from autolora.engine.search.trajectory import searched_model
 from autolora.engine.terminal.bar import Bar
-from autolora.problems.data import Batch, Batches
+from autolora.problems.batches import Batch, Batches
 from autolora.problems.machine.compute import seeded
 from autolora.problems.machine.draws import seed_of
 from autolora.problems.models.layers import head_alone
+from autolora.problems.rows import Rows
 
 log = logging.getLogger("autolora")
 
@@ -40,13 +40,13 @@ def measured_search(run: Context, singular_values: Tensor) -> Measured | None:
     `singular_values` [layers, k]: those of the searched components. Raises UserError for a search
     that diverged."""
     config = run.searched
-    (d_tr, d_val) = run.halves()
+    d_tr, d_val = run.split()
     if len(d_val) < LEAST_ROWS:
         log.warning(
             "answer: D_val has %d rows; measuring needs %d, and is left out", len(d_val), LEAST_ROWS
         )
         return None
-    rows = Rows.drawn(run.data.train, run.data.collate, d_val, config.answer.rows, config.seed)
+    rows = d_val.drawn(config.answer.rows, config.seed)
     passes = passes_over(run, rows)
     size = config.search.batch_size
     plan = Plan(
@@ -56,16 +56,14 @@ def measured_search(run: Context, singular_values: Tensor) -> Measured | None:
         batch=size,
     )
     try:
-        alone, weights = _head_on(run, run.data.train.select(d_tr), passes)
+        alone, weights = _head_on(run, d_tr, passes)
         run.compute.let_go()
         set_seed(config.seed)
         model = searched_model(run)
         gated = Gated(model, heads=heads_of(model, weights))
         model.eval()
         # Here each process measures whole batches.
-        run.try_longest_batch(
-            model, rows.data, size * run.processes.size, partial(passes.loss, model)
-        )
+        run.try_longest_batch(model, rows, size * run.processes.size, partial(passes.loss, model))
         return with_bar(gated, passes, plan, singular_values, alone)
     except NotFinite as error:
         raise UserError(
@@ -97,9 +95,7 @@ def passes_over(run: Context, rows: Rows) -> Passes:
     return Passes(rows, likelihood, run.compute, run.processes, batch, check)
 
 
-def _head_on(
-    run: Context, d_tr: Dataset, passes: Passes
-) -> tuple[Tensor | None, dict[str, Tensor]]:
+def _head_on(run: Context, d_tr: Rows, passes: Passes) -> tuple[Tensor | None, dict[str, Tensor]]:
     """The statistics of the head alone on the rows, and its weights; None and no weights if the
     search trained nothing but LoRA."""
     if not any(".lora_" not in name for name in load_file(run.folder.search_weights)):
@@ -115,7 +111,7 @@ def _head_on(
     return passes.statistics(model)[0], weights
 
 
-def train_head(run: Context, d_tr: Dataset, passes: Passes) -> tuple[PreTrainedModel, int]:
+def train_head(run: Context, d_tr: Rows, passes: Passes) -> tuple[PreTrainedModel, int]:
     """Trains the head, and other modules that are trained whole, on D_tr without LoRA; returns
     model and steps.
 
@@ -130,15 +126,14 @@ def train_head(run: Context, d_tr: Dataset, passes: Passes) -> tuple[PreTrainedM
     if not weights:  # a language model has no head to train
         return model, 0
     run.processes.same(weights)
-    some = replace(passes, rows=passes.rows.some(CHECK_ROWS))
+    first = range(min(CHECK_ROWS, len(passes.rows)))
+    some = replace(passes, rows=passes.rows.select(first))
     rate = search.learning_rate
     decay = search.weight_decay
     optimizer = torch.optim.AdamW(weights, lr=rate, weight_decay=decay, fused=True)
     size = search.batch_size
     parts = search.gradient_accumulation
-    batches = Batches(
-        d_tr, size, run.data.collate, run.config.seed, run.compute.device, run.processes, parts
-    )
+    batches = Batches(d_tr, size, run.config.seed, run.compute.device, run.processes, parts)
     step = 0
     failed = 0
     lowest = _loss(model, some)

@@ -18,7 +18,7 @@ from autolora.engine.ranks import RankRecord
 from autolora.problems.models.attach import ADAPTER, attach, lora_config, lora_layers
 from autolora.problems.models.layers import heads_of_peft
 from autolora.problems.models.names import joined_ranks
-from autolora.problems.tasks.script_rows import Kind
+from autolora.problems.tasks.kinds import Kind
 
 ADAPTER_CONFIG = "adapter_config.json"
 

@@ -1,19 +1,16 @@
-"""Rows on which a model is measured, their log losses at any temperature, and what their errors
-are.
+"""The log losses of rows at any temperature, and what their errors are.
 
 Losses are computed from a few statistics per row, so that no logits are kept. An over-confident
 model has a large log loss even if it ranks the classes correctly, so raw losses would punish larger
 ranks: dividing the logits by one fitted temperature corrects this; in a regression, fitting the
 error's variance does.
 
-Rows of one input (the references of a record, copies of a text) depend on each other: they share a
-group, which is never on both sides of a fold, and which counts as one draw in standard errors.
+Rows of one group depend on each other: a group counts as one draw in standard errors.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
 
 import numpy as np
 import torch
@@ -21,10 +18,8 @@ from peft import TaskType
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
-from autolora.problems.rows import numbered
-from autolora.problems.tasks import Collate
+from autolora.problems.tasks.kinds import Kind
 from autolora.problems.tasks.losses import IGNORED, summed_loss
-from autolora.problems.tasks.script_rows import Kind
 
 # Four temperatures per octave: a cubic spline through them gives the loss in between, to 1e-4 nats
 # also with the vocabulary of a language model. With two per octave, or with parabolas, it was off
@@ -51,94 +46,6 @@ _OF_TOKENS = _temperatures(-1, 2)
 # parts.
 _SCORES_IN_CACHE = 2**18
 _SCORES_ON_GPU = 2**25
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Encoded rows. `data`: gives rows by their numbers (`__getitems__`); `collate`: makes a batch
-    with `labels` of them. `lengths`: tokens of each row [rows]. `groups`: the number of each row's
-    group, from 0 [rows]."""
-
-    data: Any
-    collate: Collate
-    lengths: np.ndarray
-    groups: np.ndarray
-
-    @classmethod
-    def of(cls, data: Any, collate: Collate) -> Self:
-        """All rows of a task (a datasets.Dataset) or of a script (ScriptRows)."""
-        return cls(data, collate, np.asarray(data["length"]), numbered(data["group"][:]))
-
-    @classmethod
-    def drawn(
-        cls, data: Any, collate: Collate, numbers: Sequence[int] | np.ndarray, most: int, seed: int
-    ) -> Self:
-        """Up to `most` of the rows with these numbers, drawn by `seed`, in random order.
-
-        Rows are drawn, not groups, so that a group has no more weight than its rows give it; drawn
-        rows of one group follow each other."""
-        drawn = np.random.default_rng(seed).permutation(numbers)[:most]
-        groups = data["group"][:]
-        together = np.argsort(numbered([groups[int(number)] for number in drawn]), kind="stable")
-        return cls.of(data.select(drawn[together]), collate)
-
-    def __len__(self) -> int:
-        return len(self.groups)
-
-    @property
-    def group_count(self) -> int:
-        """How many groups the rows have."""
-        return int(self.groups.max()) + 1
-
-    def batch(self, numbers: Sequence[int]) -> dict[str, Any]:
-        """The rows with these numbers as one batch."""
-        return self.collate(self.data.__getitems__(list(numbers)))
-
-    def some(self, most: int) -> "Rows":
-        """The first `most` rows."""
-        numbers = range(min(most, len(self)))
-        return Rows(
-            self.data.select(numbers), self.collate, self.lengths[:most], self.groups[:most]
-        )
-
-    def folds(self, count: int) -> np.ndarray:
-        """The fold of each row [rows]: `count` folds of whole groups, in the order of the groups,
-        whose borders come as close to equal numbers of rows as groups allow. There are at most as
-        many folds as groups."""
-        ends = np.cumsum(np.bincount(self.groups))
-        wanted = len(self) * np.arange(1, count) / count
-        last = (
-            {int(np.abs(ends[:-1] - place).argmin()) for place in wanted}
-            if len(ends) > 1
-            else set()
-        )
-        fold: np.ndarray = np.searchsorted(sorted(last), self.groups, side="left")
-        return fold
-
-    def by_length(self, numbers: np.ndarray, size: int) -> list[list[int]]:
-        """Batches of these rows, of similar length, the longest first."""
-        order = numbers[np.argsort(-self.lengths[numbers], kind="stable")].tolist()
-        return [order[start : start + size] for start in range(0, len(order), size)]
-
-    def draws(self, folds: np.ndarray, size: int, least: int) -> list[list[int]]:
-        """Independent draws of whole groups: the rows of each draw, all of one fold.
-
-        A draw has at most `size` rows, unless one group has more; there are at least `least` draws
-        if there are as many groups of one size."""
-        found: list[list[int]] = []
-        count = int(folds.max()) + 1
-        for fold in range(count):
-            rows = np.flatnonzero(folds == fold)
-            rows = rows[np.argsort(self.groups[rows], kind="stable")]
-            most = max(1, min(size, len(rows) * count // least))
-            draw = list[int]()
-            for group in np.split(rows, 1 + np.flatnonzero(np.diff(self.groups[rows]))):
-                if draw and len(draw) + len(group) > most:
-                    found.append(draw)
-                    draw = []
-                draw = draw + group.tolist()
-            found.append(draw)
-        return found
 
 
 class Categorical:

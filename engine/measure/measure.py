@@ -40,7 +40,6 @@ from autolora.engine.measure.evidence import BudgetPoint, CurvePoint, Evidence, 
 from autolora.engine.measure.likelihood import (
     Judged,
     Likelihood,
-    Rows,
     cross_fitted,
     kept,
     ratio_error,
@@ -48,6 +47,7 @@ from autolora.engine.measure.likelihood import (
 from autolora.problems.gates import moments
 from autolora.problems.machine.compute import Compute
 from autolora.problems.machine.processes import ALONE, Processes
+from autolora.problems.rows import Rows
 
 WITH_GRADIENT = 2
 """A pass with a gradient costs about as much as this many passes without: weights need no gradient,
@@ -66,9 +66,6 @@ HEADS = (1.0, 0.5)
 """The heads with which the components of a budget are measured: the searched one, and the one
 halfway to the head alone. Components may lie in few layers, and others that the searched head
 relies on may be missing."""
-
-Batch = tuple[list[int], dict[str, Any], Tensor]
-"""The numbers of a batch's rows, the model's inputs, and the labels."""
 
 
 class NotFinite(ValueError):
@@ -198,8 +195,9 @@ class Passes:
         on the CPU."""
         model.eval()
         found, weights = self._zeros()
-        for _, batch in self._batches(self.rows.by_length(np.arange(len(self.rows)), self.batch)):
-            self._measure(model, batch, found, weights)
+        batches = self.rows.by_length(np.arange(len(self.rows)), self.batch)
+        for loaded in self._batches(batches):
+            self._measure(model, loaded, found, weights)
         statistics, counts = self.processes.summed([found, weights])
         return statistics, counts
 
@@ -218,8 +216,8 @@ class Passes:
             )
             for of_folds, (found, weights) in zip(cuts, pairs, strict=True):
                 with gated.at(of_folds[fold]):
-                    for _, batch in batches:
-                        self._measure(gated.model, batch, found, weights)
+                    for loaded in batches:
+                        self._measure(gated.model, loaded, found, weights)
         *statistics, weights = self.processes.summed([*(found for found, _ in pairs), pairs[0][1]])
         return statistics, weights
 
@@ -238,22 +236,22 @@ class Passes:
             for one in self.rows.by_length(np.flatnonzero(folds == fold), batch)
         ]
         gated.model.eval()
-        for number, (own, given, labels) in self._batches(batches):
+        for loaded in self._batches(batches):
             with gated.seen() as seen:
                 with self.compute.autocast():
-                    logits, told = self.labelled_logits(gated.model, given, labels)
-                generator = torch.Generator().manual_seed(number)
+                    logits, told = self.labelled_logits(gated.model, loaded.inputs, loaded.labels)
+                generator = torch.Generator().manual_seed(loaded.number)
                 value = self.likelihood.drawn_slope(logits, told, temperature, generator)
                 # a block that is computed again in the backward pass is seen once more
                 forward = list(seen)
                 slopes = torch.autograd.grad(value, [h for _, h in forward], allow_unused=True)
+            fold = folds[loaded.rows[0]]
             for (name, h), u in zip(forward, slopes, strict=True):
                 if u is not None:
                     rank = h.shape[-1]
-                    found[:, folds[own[0]], gated.names.index(name), :rank, :rank] += moments(
-                        h.detach(), u
-                    )
-            self.advance(len(own) * WITH_GRADIENT)
+                    layer = gated.names.index(name)
+                    found[:, fold, layer, :rank, :rank] += moments(h.detach(), u)
+            self.advance(len(loaded.rows) * WITH_GRADIENT)
         return Moments(*self.processes.summed(list(found)))
 
     def shares(
@@ -280,21 +278,21 @@ class Passes:
             for i in range(0, len(rows), batch)
         ]
         gated.model.eval()
-        for number, loaded in self._batches([rows for _, rows in parts_of]):
-            draw, own = parts_of[number]
+        for loaded in self._batches([rows for _, rows in parts_of]):
+            draw, _ = parts_of[loaded.number]
             for t, part in line:
                 by_gates, of_head, counted = self._slopes(gated, loaded, temperature, t)
                 sums[draw] -= part * by_gates
                 head -= part * of_head
             weights[draw] += counted
-            self.advance(len(own) * WITH_GRADIENT * nodes)
+            self.advance(len(loaded.rows) * WITH_GRADIENT * nodes)
         sums, weights, head = self.processes.summed([sums, weights, head])
         return Shares(
             sums, weights, folds[[rows[0] for rows in draws]], float(head / weights.sum())
         )
 
     def _slopes(
-        self, gated: Gated, batch: Batch, temperature: float, t: float
+        self, gated: Gated, loaded: "Loaded", temperature: float, t: float
     ) -> tuple[Tensor, float, float]:
         """dL/dg of a batch where all gates are t [layers, k], dL/dt through the head, and the
         batch's labels."""
@@ -303,7 +301,7 @@ class Passes:
         )
         with gated.at(Cut(values, head=t)):
             with self.compute.autocast():
-                logits, told = self.labelled_logits(gated.model, batch[1], batch[2])
+                logits, told = self.labelled_logits(gated.model, loaded.inputs, loaded.labels)
             loss = self.likelihood.loss(logits, told, temperature)
             leaves = [values, *(weight for weight, *_ in gated.heads)]
             by_gates, *by_head = torch.autograd.grad(loss, leaves, allow_unused=True)
@@ -346,15 +344,14 @@ class Passes:
         )
 
     @torch.no_grad()
-    def _measure(self, model: nn.Module, batch: Batch, found: Tensor, weights: Tensor) -> None:
+    def _measure(self, model: nn.Module, loaded: "Loaded", found: Tensor, weights: Tensor) -> None:
         """Writes the statistics and weights of a batch's rows to their places."""
-        numbers, given, labels = batch
         with self.compute.autocast():
-            logits, told = self.labelled_logits(model, given, labels)
+            logits, told = self.labelled_logits(model, loaded.inputs, loaded.labels)
         sums, counts = self.likelihood.statistics(logits, told)
-        found[numbers] = sums.cpu().double()
-        weights[numbers] = counts.cpu().double()
-        self.advance(len(numbers))
+        found[loaded.rows] = sums.cpu().double()
+        weights[loaded.rows] = counts.cpu().double()
+        self.advance(len(loaded.rows))
 
     def _zeros(self) -> tuple[Tensor, Tensor]:
         shape = (len(self.rows), self.likelihood.width)
@@ -362,8 +359,8 @@ class Passes:
             len(self.rows), dtype=torch.float64
         )
 
-    def _batches(self, batches: Sequence[list[int]]) -> Iterator[tuple[int, Batch]]:
-        """This process's batches on the device, with their numbers."""
+    def _batches(self, batches: Sequence[list[int]]) -> Iterator["Loaded"]:
+        """This process's batches on the device."""
         for number in range(self.processes.rank, len(batches), self.processes.size):
             self.check()
             batch = send_to_device(self.rows.batch(batches[number]), self.compute.device)
@@ -373,7 +370,18 @@ class Passes:
                     "a batch needs a row of labels for each of its rows; allowed: rows "
                     "without packing"
                 )
-            yield number, (batches[number], batch, labels)
+            yield Loaded(number, batches[number], batch, labels)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A batch on the device: its number, the numbers of its rows, the model's inputs, the
+    labels."""
+
+    number: int
+    rows: list[int]
+    inputs: dict[str, Any]
+    labels: Tensor
 
 
 @dataclass(frozen=True)
@@ -525,7 +533,11 @@ class _Folded:
     def judged(self, *candidates: Tensor) -> Judged:
         """The rows' losses by the best of these statistics, as the other folds choose it."""
         return cross_fitted(
-            self.passes.likelihood, candidates, self.weights, self.folds, self.passes.rows.groups
+            self.passes.likelihood,
+            candidates,
+            self.weights,
+            self.folds,
+            self.passes.rows.group_numbers,
         )
 
     def even(self, rank: int, judged: Judged) -> CurvePoint:

@@ -9,22 +9,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from datasets import concatenate_datasets
 from torch import Tensor, nn
 
 from autolora.configs.errors import UserError
 from autolora.engine.measure.likelihood import (
     Gaussian,
     Likelihood,
-    Rows,
     calibrated,
     likelihood_of,
 )
 from autolora.engine.measure.measure import Passes
 from autolora.engine.run.context import Context
 from autolora.engine.terminal.bar import Bar
-from autolora.problems.data import Data
 from autolora.problems.machine.compute import Compute
+from autolora.problems.rows import Rows, Splits
 
 UNUSED = "unused"
 """The name of the training rows that task.train_rows left unused."""
@@ -53,14 +51,16 @@ class Evaluated:
     log_loss: float | None = None
 
 
-def evaluate(model: nn.Module, run: Context, data: Data) -> Evaluated:
+def evaluate(model: nn.Module, run: Context, data: Splits[Rows]) -> Evaluated:
     """Evaluates all rows of each split, and `data.unused`, in one pass. Raises NotFinite when the
     loss of a split is not finite, Interrupted in a single process when a signal asked to stop."""
     task = run.task
     processes = run.processes
     likelihood = likelihood_of(run.task)
-    parts = {**data.evaluation, **({} if data.unused is None else {UNUSED: data.unused})}
-    rows = Rows.of(concatenate_datasets(list(parts.values())), data.collate)
+    parts = dict(data.evaluation)
+    if data.unused is not None:
+        parts[UNUSED] = data.unused
+    rows = Rows.joined(list(parts.values()))
     width = likelihood.width + max(2, int(rows.lengths.max()))
 
     def statistics(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,17 +96,17 @@ def evaluate(model: nn.Module, run: Context, data: Data) -> Evaluated:
         loss = mean_loss(likelihood, of_rows[own], weights[own])
         if not np.isfinite(loss):
             raise NotFinite("the loss on the evaluation rows")
-        metrics[name] = task.metrics(predicted[own], part, loss) | {"loss": loss}
-        table = task.predictions(predicted[own], part)
+        metrics[name] = task.metrics(predicted[own], part.examples, loss) | {"loss": loss}
+        table = task.predictions(predicted[own], part.examples)
         if table is not None:
             tables.append(table.assign(split=name) if len(data.evaluation) > 1 else table)
     predictions = pd.concat(tables, ignore_index=True) if tables else None
     losses = None
-    judged = calibrated(likelihood, of_rows, weights, rows.groups)
+    judged = calibrated(likelihood, of_rows, weights, rows.group_numbers)
     if judged is not None:
         places = [(name, row) for name, part in parts.items() for row in range(len(part))]
         losses = pd.DataFrame(places, columns=["split", "row"]).assign(
-            source=rows.groups, loss=judged.losses.numpy(), weight=judged.weights.numpy()
+            source=rows.group_numbers, loss=judged.losses.numpy(), weight=judged.weights.numpy()
         )
     return Evaluated(
         _together(metrics), predictions, losses, None if judged is None else judged.loss

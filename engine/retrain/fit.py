@@ -21,11 +21,12 @@ from autolora.engine.retrain.prepared import Prepared
 from autolora.engine.run.context import Context
 from autolora.engine.terminal.bar import Bar
 from autolora.engine.tracking import NOWHERE, Tracker
-from autolora.problems.data import Data, epoch_batches, local_parts
+from autolora.problems.batches import epoch_batches, local_parts
 from autolora.problems.machine.compute import Compute
 from autolora.problems.machine.draws import seed_of
 from autolora.problems.machine.processes import ALONE, Processes
 from autolora.problems.models.recompute import recompute_blocks
+from autolora.problems.rows import Rows, Splits
 from autolora.problems.tasks.base import model_loss
 
 POINTS = 50
@@ -34,14 +35,13 @@ SECONDS = "seconds"
 """A key of each point: seconds of training, those before a stop included."""
 
 
-def halves_of(run: Context) -> Data:
+def search_splits(run: Context) -> Splits[Rows]:
     """D_tr to train on, D_val to judge on."""
-    rows = run.data
-    d_tr, d_val = run.halves()
-    return Data(rows.train.select(d_tr), {"D_val": rows.train.select(d_val)}, rows.collate)
+    d_tr, d_val = run.split()
+    return Splits(d_tr, {"D_val": d_val})
 
 
-def begin(run: Context, prepared: Prepared, data: Data, *stages: str) -> None:
+def begin(run: Context, prepared: Prepared, data: Splits[Rows], *stages: str) -> None:
     """Lets the model recompute its blocks if the run asks for it, tries the longest batch, then
     writes config.yaml and the manifests of `stages`. Whatever can refuse the training comes
     before."""
@@ -62,7 +62,7 @@ def trained_parameters(model: nn.Module) -> int:
 
 
 def fit(
-    run: Context, prepared: Prepared, data: Data, folder: Path, tracker: Tracker = NOWHERE
+    run: Context, prepared: Prepared, data: Splits[Rows], folder: Path, tracker: Tracker = NOWHERE
 ) -> tuple[Prepared, TrainerState]:
     """Trains on `data.train`; no best epoch is chosen. A model without trainable parameters is left
     as it is.
@@ -83,7 +83,7 @@ def fit(
 
 
 def _trained(
-    run: Context, prepared: Prepared, data: Data, folder: Path, tracker: Tracker
+    run: Context, prepared: Prepared, data: Splits[Rows], folder: Path, tracker: Tracker
 ) -> TrainerState:
     """Trains, or goes on with a training; returns Trainer's state at the end."""
     model: Any = prepared.model
@@ -94,7 +94,7 @@ def _trained(
             model=model,
             args=training_arguments(run, prepared, folder),
             train_dataset=data.train,
-            data_collator=data.collate,
+            data_collator=data.train.collate,
             batch=run.config.retrain.batch_size,
             compute=run.compute,
             processes=run.processes,
@@ -216,7 +216,7 @@ class _Steps:
     def __init__(self, trainer: RetrainTrainer) -> None:
         rows: Any = trainer.train_dataset
         self.trainer = trainer
-        self.lengths = rows["length"]
+        self.lengths = rows.lengths
 
     def __len__(self) -> int:
         return -(-len(self.lengths) // self.trainer.args.per_device_train_batch_size)

@@ -182,7 +182,7 @@ def _standard_error(run: Context, metrics: Mapping[str, float]) -> float | None:
     """
     if next(iter(metrics)) != "accuracy":
         return None
-    inputs = sum(len(set(rows["group"][:])) for rows in run.data.evaluation.values())
+    inputs = sum(len(set(rows.groups.tolist())) for rows in run.data.evaluation.values())
     share = (metrics["accuracy"] * inputs + 2) / (inputs + 4)
     return math.sqrt(share * (1 - share) / (inputs + 4))
 
@@ -198,7 +198,7 @@ def _write_texts(model: Any, run: Context, task: Conversations) -> dict[str, flo
     folder = run.folder
     tokenizer = run.tokenizer
     (evaluated,) = run.data.evaluation.values()
-    rows = task.decoded(evaluated)
+    rows = task.decoded(evaluated.examples)
     if not len(rows):
         return {}
     known = list(map(Conversation.of, rows))

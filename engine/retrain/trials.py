@@ -21,16 +21,16 @@ from autolora.engine.disk.files import read_json, remove, write_json
 from autolora.engine.export.lora_config import save_lora_config
 from autolora.engine.retrain.controls import Shapes, record_of
 from autolora.engine.retrain.evaluate import NotFinite, evaluate
-from autolora.engine.retrain.fit import begin, fit, halves_of, seconds_of
+from autolora.engine.retrain.fit import begin, fit, search_splits, seconds_of
 from autolora.engine.retrain.methods import METHODS
 from autolora.engine.retrain.methods.lora import lora_at
 from autolora.engine.retrain.prepared import Prepared
 from autolora.engine.run.context import Context
-from autolora.problems.data import Data
 from autolora.problems.machine.draws import seed_of
 from autolora.problems.models.attach import ADAPTER
 from autolora.problems.models.layers import layer_shapes, lora_layers_of
 from autolora.problems.models.names import matches
+from autolora.problems.rows import Rows, Splits
 from autolora.problems.tasks import Task
 
 log = logging.getLogger("autolora")
@@ -95,7 +95,7 @@ def best_trial(run: Context, stage: str, propose: Propose, prepare: Prepare, **k
     are there are not run again. Raises UserError when all trials diverged."""
     folder = run.folder.root / stage
     path = folder / "trials.json"
-    data = halves_of(run)
+    data = search_splits(run)
     done: list[Trial] = list(read_json(path).get("trials", []))
     while (tried := propose(done)) is not None:
         log.info("%s: trial %d, %.200s", stage, len(done) + 1, tried)
@@ -124,7 +124,7 @@ def best_trial(run: Context, stage: str, propose: Propose, prepare: Prepare, **k
     return chosen
 
 
-def _outcome(run: Context, prepared: Prepared, data: Data, folder: Path) -> Trial:
+def _outcome(run: Context, prepared: Prepared, data: Splits[Rows], folder: Path) -> Trial:
     """What came of a trial."""
     began = time.perf_counter()
     try:
@@ -138,7 +138,7 @@ def _outcome(run: Context, prepared: Prepared, data: Data, folder: Path) -> Tria
     return {"metrics": evaluated.metrics, "steps": state.global_step, "seconds": seconds}
 
 
-def _settings(run: Context, data: Data) -> RunConfig:
+def _settings(run: Context, data: Splits[Rows]) -> RunConfig:
     """The settings of every trial: the run's, but with as many passes over D_tr as the retraining
     takes over all rows, instead of as many steps. With more passes, lower learning rates would look
     better than they are for the retraining."""

@@ -10,7 +10,6 @@ from typing import Any, Self
 import numpy as np
 import torch
 from accelerate.utils import send_to_device
-from datasets import Dataset
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
@@ -25,7 +24,7 @@ from autolora.engine.store.folder import RunFolder
 from autolora.engine.store.manifest import Stage, end
 from autolora.engine.store.plan import BASE_MODEL, names_of
 from autolora.engine.store.sources import inputs_in_files
-from autolora.problems.data import Data, Halves, fingerprint, local_parts, prepare, split_rows
+from autolora.problems.batches import local_parts
 from autolora.problems.machine.compute import Compute, choose_compute, same_random_numbers
 from autolora.problems.machine.content import File, base_digest, base_files, identify
 from autolora.problems.machine.processes import ALONE, Processes
@@ -41,9 +40,11 @@ from autolora.problems.models.load import (
 )
 from autolora.problems.models.precision import train_in_fp32, weights_dtype
 from autolora.problems.models.snapshot import Snapshot
+from autolora.problems.rows import Rows, Splits
 from autolora.problems.tasks import Task, make_task
 from autolora.problems.tasks.chat import Conversations
-from autolora.problems.tasks.script_rows import Kind
+from autolora.problems.tasks.kinds import Kind
+from autolora.problems.tasks.preparation import prepare
 
 
 class Context:
@@ -91,9 +92,13 @@ class Context:
         """The kind of labels, and the loss of a batch."""
         return self.task
 
-    def halves(self) -> Halves:
-        """Row numbers of D_tr and of D_val, drawn by seed."""
-        return split_rows(self.data.train, self.config)
+    def split(self) -> tuple[Rows, Rows]:
+        """D_tr and D_val, drawn by seed; by `task.split_by`, rows of one input stay together."""
+        task = self.config.task
+        by_input = task.split_by == "source"
+        return self.data.train.split(
+            task.validation_share, self.config.data_seed, by_input=by_input
+        )
 
     def under(self, config: RunConfig) -> Self:
         """The same run with other settings for its training; task, data and device stay the
@@ -112,13 +117,12 @@ class Context:
     def know_rows(self) -> None:
         """Compares the encoded rows with those from which the stages in the folder were made."""
         found = self.fingerprint
-        origin = self.task.origin
-        self.know("classes", found["classes"], origin())
-        self.know("training rows", found["training"], origin())
+        data = self.data
+        self.know("classes", found["classes"], data.train.name)
+        self.know("training rows", found["training"], data.train.name)
         held_out = {key: found[key] for key in ("evaluation", "unused") if key in found}
-        self.know(
-            "evaluation rows", held_out, ", ".join(dict.fromkeys(map(origin, found["evaluation"])))
-        )
+        names = dict.fromkeys(rows.name for rows in data.evaluation.values())
+        self.know("evaluation rows", held_out, ", ".join(names))
         if self.config.sweeps or self.config.searches:
             self.know("seed of the rows", self.config.data_seed, "--task.seed")
 
@@ -164,7 +168,7 @@ class Context:
         return self.task.ends(self.tokenizer) if isinstance(self.task, Conversations) else []
 
     @cached_property
-    def data(self) -> Data:
+    def data(self) -> Splits[Rows]:
         """The task's encoded rows. The first process prepares them, the others find them in the
         cache."""
         self._stop_if_asked()
@@ -178,9 +182,17 @@ class Context:
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
-        """Digests of the encoded rows."""
+        """Class names, and the number and the digest of the training rows, of each evaluation split
+        and of the unused rows, as JSON values: they tell whether rows encoded later are the
+        same."""
         data = self.data  # first: the task learns its classes from the rows
-        return fingerprint(data, self.task.classes)
+        unused = {} if data.unused is None else {"unused": _facts(data.unused)}
+        return {
+            "classes": list(self.task.classes),
+            "training": _facts(data.train),
+            "evaluation": {name: _facts(rows) for name, rows in data.evaluation.items()},
+            **unused,
+        }
 
     @cached_property
     def weights_dtype(self) -> torch.dtype:
@@ -233,8 +245,8 @@ class Context:
         task.adapt(base.model)
         share_padding(base.model, self.tokenizer)
         split(base.model, targets)
-        shortest = int(np.argmin(data.train["length"][:]))
-        batch = send_to_device(data.collate([data.train[shortest]]), base.model.device)
+        shortest = int(np.argmin(data.train.lengths))
+        batch = send_to_device(data.train.batch([shortest]), base.model.device)
         mark_unreached(base.model, lambda: base.model(**batch))
         whole = with_modules_to_save(base, config.of_lora("modules_to_save"), targets)
         return train_in_fp32(whole, dtype)
@@ -260,7 +272,7 @@ class Context:
             lora_layers_of(outline, lora)
 
     def try_longest_batch(
-        self, model: nn.Module, rows: Dataset, size: int, loss: Callable[[dict[str, Any]], Tensor]
+        self, model: nn.Module, rows: Rows, size: int, loss: Callable[[dict[str, Any]], Tensor]
     ) -> None:
         """Sends the `size` longest rows once forward and backward, and leaves model and random
         numbers as they were.
@@ -268,13 +280,17 @@ class Context:
         The device refuses an allocation here as it would hours later. No process waits for another
         one."""
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        longest = np.argsort(-np.asarray(rows["length"]), kind="stable")[:size].tolist()
+        longest = np.argsort(-rows.lengths, kind="stable")[:size].tolist()
         before = Snapshot(model)
         with same_random_numbers(self.compute.device):
             (own,), _ = local_parts(rows, longest, size, self.processes)
-            batch = send_to_device(self.data.collate(own), self.compute.device)
+            batch = send_to_device(rows.collate(own), self.compute.device)
             with self.compute.autocast():
                 found = loss(batch)
             # .grad stays None, so that no step sees this batch
             torch.autograd.grad(found, trained, allow_unused=True)
         before.restore()
+
+
+def _facts(rows: Rows) -> dict[str, Any]:
+    return {"rows": len(rows), "sha256": rows.digest}

@@ -3,7 +3,6 @@
 import dataclasses
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from autolora.configs.errors import UserError
@@ -11,14 +10,14 @@ from autolora.configs.schema import RunConfig
 from autolora.engine.run.context import Context
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.store.folder import RunFolder
-from autolora.problems.data import Data, Halves, split_rows
 from autolora.problems.machine.compute import choose_compute
 from autolora.problems.machine.processes import ALONE
 from autolora.problems.models.fused import split
 from autolora.problems.models.load import BaseModel
 from autolora.problems.models.precision import train_in_fp32
 from autolora.problems.models.snapshot import Snapshot
-from autolora.problems.tasks.script_rows import LabelKind, ScriptRows
+from autolora.problems.rows import Rows, Splits
+from autolora.problems.tasks.kinds import LabelKind
 
 
 class ScriptContext(Context):
@@ -35,7 +34,7 @@ class ScriptContext(Context):
         config: RunConfig,
         base: BaseModel,
         kind: LabelKind,
-        rows: ScriptRows,
+        rows: Rows,
         validation: int,
         folder: Path,
         device: torch.device,
@@ -45,7 +44,7 @@ class ScriptContext(Context):
         self.stop = StopRequest()
         self.processes = ALONE
         self.compute = dataclasses.replace(choose_compute(config, device.index or 0), device=device)
-        self.data = Data(rows, {}, rows.collate)
+        self.data = Splits(rows, {})
         self.weights_dtype = dtype_of(base.model)
         self._base = base
         self._kind = kind
@@ -57,13 +56,14 @@ class ScriptContext(Context):
         """The kind of labels, and the loss of a batch."""
         return self._kind
 
-    def halves(self) -> Halves:
-        """Row numbers of D_tr and of D_val."""
+    def split(self) -> tuple[Rows, Rows]:
+        """D_tr and D_val."""
         rows = self.data.train
         if not self._validation:
-            return split_rows(rows, self.config)
+            task = self.config.task
+            return rows.split(task.validation_share, self.config.data_seed, by_input=True)
         count = len(rows) - self._validation
-        return np.arange(count), np.arange(count, len(rows))
+        return rows.select(range(count)), rows.select(range(count, len(rows)))
 
     def base(self, *, second_order: bool = False) -> BaseModel:
         """The model before any training, without the script's adapters.

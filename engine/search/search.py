@@ -18,7 +18,6 @@ from accelerate.utils import send_to_device
 from betty.configs import EngineConfig
 from betty.engine import Engine
 from betty.logging import get_logger
-from datasets import Dataset
 from peft import PeftModel
 from safetensors.torch import save_file
 from torch import Tensor
@@ -44,6 +43,7 @@ from autolora.engine.search.trajectory import Trajectory, send_curves, send_poin
 from autolora.engine.terminal.bar import Bar
 from autolora.engine.terminal.rank_map import RankMap
 from autolora.engine.tracking import NOWHERE, Tracker
+from autolora.problems.batches import Batches
 from autolora.problems.bilevel import (
     Level,
     LoraProblem,
@@ -51,7 +51,6 @@ from autolora.problems.bilevel import (
     SelectionVariables,
     Shared,
 )
-from autolora.problems.data import Batches
 from autolora.problems.gates import Gates
 from autolora.problems.hypergradients import approximation
 from autolora.problems.machine.compute import Compute, holds_bf16, wait_for
@@ -59,7 +58,7 @@ from autolora.problems.machine.processes import ALONE, Processes
 from autolora.problems.models.attach import ADAPTER, attach_components
 from autolora.problems.models.layers import refuse_large_k
 from autolora.problems.models.recompute import recompute_blocks
-from autolora.problems.tasks import Collate
+from autolora.problems.rows import Rows
 from autolora.problems.tasks.base import Loss, model_loss
 
 log = logging.getLogger("autolora")
@@ -97,9 +96,8 @@ def build_search(run: Context, *, second_order: bool) -> "SearchEngine":
     settings.
     """
     config = run.searched
-    data = run.data
     set_seed(config.seed)
-    d_tr, d_val = run.halves()
+    d_tr, d_val = run.split()
     base = run.base(second_order=second_order)
     refuse_large_k(base.model, config.lora)
     if isinstance(config.hypergradient, Difference) and holds_bf16(base.model):
@@ -112,9 +110,8 @@ def build_search(run: Context, *, second_order: bool) -> "SearchEngine":
     engine = build_engine(
         config,
         model,
-        data.train.select(d_tr),
-        data.train.select(d_val),
-        data.collate,
+        d_tr,
+        d_val,
         run.compute,
         run.processes,
         run.kind.loss,
@@ -135,9 +132,8 @@ def build_search(run: Context, *, second_order: bool) -> "SearchEngine":
 def build_engine(
     config: Autolora,
     model: PeftModel,
-    d_tr: Dataset,
-    d_val: Dataset,
-    collate: Collate,
+    d_tr: Rows,
+    d_val: Rows,
     compute: Compute,
     processes: Processes = ALONE,
     loss: Loss = model_loss,
@@ -177,7 +173,7 @@ def build_engine(
         model,
         weights,
         optimizer,
-        Batches(d_tr, settings.batch_size, collate, seed, **sizes),
+        Batches(d_tr, settings.batch_size, seed, **sizes),
         shared,
         scheduler,
         gates=gates,
@@ -195,7 +191,7 @@ def build_engine(
         beta, lr=settings.selection_learning_rate, weight_decay=0.0, fused=True
     )
     # Another seed, so that the two levels do not walk through their rows in the same order.
-    outer_batches = Batches(d_val, settings.batch_size, collate, seed + 1, **sizes)
+    outer_batches = Batches(d_val, settings.batch_size, seed + 1, **sizes)
     selection = SelectionProblem(
         variables,
         beta,

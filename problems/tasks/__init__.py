@@ -2,12 +2,12 @@
 
 from autolora.configs import tasks
 from autolora.configs.schema import RunConfig
-from autolora.problems.tasks.base import Collate, Task
+from autolora.problems.tasks.base import Task
 from autolora.problems.tasks.chat import Conversations
 from autolora.problems.tasks.tags import Tags
 from autolora.problems.tasks.texts import Texts
 
-__all__ = ["Collate", "Task", "make_task"]
+__all__ = ["Task", "make_task"]
 
 TASKS: dict[type[tasks.TaskSettings], type[Task]] = {
     tasks.Table: Texts,

@@ -18,12 +18,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from autolora.configs.errors import UserError
 from autolora.configs.tasks import ERRORS
-from autolora.problems.tasks.sources import Raw, read
+from autolora.problems.rows import Collate, Splits
+from autolora.problems.tasks.sources import read
 
 PAD_TO = 8
 """Batches are padded to a multiple of this: GPUs multiply such matrices faster."""
 
-Collate = Callable[[list[dict[str, Any]]], dict[str, Tensor]]
 Loss = Callable[[nn.Module, dict[str, Tensor]], Tensor]
 """Model and batch -> the mean loss of the batch, a scalar."""
 
@@ -70,7 +70,7 @@ class Task(ABC):
     """Options with which the tokenizer must be loaded."""
 
     @cached_property
-    def raw(self) -> Raw:
+    def raw(self) -> Splits[Dataset]:
         """The rows. Raises UserError when they cannot be loaded or lack a column."""
         return read(self.config, self.seed, self.prepared, self.inputs_of)
 

@@ -24,7 +24,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 
 from autolora.configs.errors import UserError
 from autolora.configs.tasks import OF_TOKENS
-from autolora.problems.rows import evenly
+from autolora.problems.rows import Splits, evenly
 from autolora.problems.scoring import score_e2e, score_webnlg
 from autolora.problems.tasks.base import PROGRAM, Task
 from autolora.problems.tasks.formats import (
@@ -36,7 +36,6 @@ from autolora.problems.tasks.formats import (
     is_scored,
 )
 from autolora.problems.tasks.losses import IGNORED, token_loss
-from autolora.problems.tasks.sources import Raw
 from autolora.problems.tasks.template import PLAIN, Template, end_of_text
 
 log = logging.getLogger("autolora.inputs")
@@ -67,7 +66,7 @@ class Conversations(Task):
     collator = DataCollatorForSeq2Seq
 
     @cached_property
-    def raw(self) -> Raw:
+    def raw(self) -> Splits[Dataset]:
         raw = super().raw
         if not self.config.of_records:
             return raw

@@ -5,7 +5,6 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +26,14 @@ from autolora.configs.locations import from_home, is_hub_name
 from autolora.configs.tasks import SAMPLE, TaskSettings, Tokens
 from autolora.problems.machine.content import digest_of
 from autolora.problems.machine.hub import explain_missing
-from autolora.problems.rows import keys_of, split_groups
+from autolora.problems.rows import Splits, keys_of, split_groups
 from autolora.problems.scoring import read_tags
 
 BUILDERS = {".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}
 CONLL = (".conll", ".iob2", ".txt", ".tsv")
 """Endings of files of columns, of which tagged words are read."""
-Splits = Mapping[str, Dataset]
+Tables = Mapping[str, Dataset]
+"""Split -> its rows as they were read."""
 
 _SPLITS = {"train": "train", "test": "test"} | dict.fromkeys(
     ("validation", "valid", "dev", "devel"), "validation"
@@ -43,32 +43,12 @@ _SPLITS = {"train": "train", "test": "test"} | dict.fromkeys(
 logging.getLogger("datasets.packaged_modules").setLevel(logging.CRITICAL)
 
 
-@dataclass(frozen=True)
-class Raw:
-    """Rows before they are encoded: those to train on (D_tr and D_val together), and the splits to
-    evaluate on, by name.
-
-    `held_out`: whether the latter were taken out of the training rows."""
-
-    train: Dataset
-    evaluation: Splits
-    held_out: bool
-
-    @property
-    def known(self) -> list[Dataset]:
-        """All rows whose labels a task may know: the training rows, and those that were held out of
-        them."""
-        if self.held_out:
-            return [self.train, *self.evaluation.values()]
-        return [self.train]
-
-
 def read(
     config: TaskSettings,
     seed: int,
     prepared: Callable[[Dataset, str | None], Dataset],
     inputs: Callable[[Dataset], Sequence[str]],
-) -> Raw:
+) -> Splits[Dataset]:
     """The rows of a task, each split (None: those to train on) as `prepared` makes it. `inputs`:
     the columns of these rows that the model reads; rows in which they are equal are held out
     together.
@@ -94,10 +74,10 @@ def read(
         found = {} if held_out else {name: rows_of(splits, name) for name in wanted}
     evaluation = {name: prepared(rows, name) for name, rows in found.items()}
     if evaluation:
-        return Raw(train, evaluation, held_out=False)
+        return Splits(train, evaluation)
     groups = keys_of(train, inputs(train))
     kept, drawn = split_groups(groups, config.holdout_share, seed, "holdout_share")
-    return Raw(train.select(kept), {split: train.select(drawn)}, held_out=True)
+    return Splits(train.select(kept), {split: train.select(drawn)}, held_out=True)
 
 
 def splits_of(
@@ -108,7 +88,7 @@ def splits_of(
     *,
     tagged: bool = False,
     option: str = "--task.path",
-) -> Splits:
+) -> Tables:
     """Every split of a file (its split `train`), of a folder or of a data set of the hub.
 
     `data_files`: split -> pattern of its files, where the data set does not say it. `tagged`: a row
@@ -143,7 +123,7 @@ def splits_of(
         return _built(BUILDERS[_ending(place)], None, {"train": str(place)}, cache_dir=str(cache))
 
 
-def rows_of(splits: Splits, expression: str, option: str = "--task.evaluation_split") -> Dataset:
+def rows_of(splits: Tables, expression: str, option: str = "--task.evaluation_split") -> Dataset:
     """The rows that an expression of `datasets` names: `test`, `train[:10%]`,
     `validation+train[4000:6000]`.
 
@@ -156,26 +136,7 @@ def rows_of(splits: Splits, expression: str, option: str = "--task.evaluation_sp
     return concatenate_datasets([rows.select(range(len(rows))[part]) for rows, part in wanted])
 
 
-def digest(rows: Dataset) -> str:
-    """SHA-256 of the columns, sorted by name, and of the rows in their order; where the rows lie
-    does not count.
-
-    The `_fingerprint` of datasets would not do: it tells how rows were made, and differs for equal
-    rows."""
-    found = hashlib.sha256()
-    columns = sorted(rows.column_names)
-    found.update(repr(columns).encode())
-    for table in rows.with_format("arrow").iter(batch_size=10_000):
-        # In Arrow's format for streams every buffer begins with the first row and has no unused
-        # bytes.
-        for batch in (
-            table.select(columns).replace_schema_metadata(None).combine_chunks().to_batches()
-        ):
-            found.update(batch.serialize())
-    return found.hexdigest()
-
-
-def _built(path: str, name: str | None, files: Mapping[str, Any] | None, **where: Any) -> Splits:
+def _built(path: str, name: str | None, files: Mapping[str, Any] | None, **where: Any) -> Tables:
     """Every split as the builder of `datasets` reads it; of tables on this machine, each cell as a
     text.
 

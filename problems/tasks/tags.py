@@ -88,7 +88,7 @@ class Tags(Task):
     @cached_property
     def classes(self) -> list[str]:
         """The tags: O, then those of each type."""
-        found = {tag for rows in self.raw.known for tags in rows["tags"][:] for tag in tags}
+        found = {tag for rows in self.raw.learnable for tags in rows["tags"][:] for tag in tags}
         return [OUTSIDE, *sorted(found - {OUTSIDE}, key=lambda tag: (tag[2:], tag))]
 
     def encode(

@@ -22,7 +22,8 @@ from transformers import (
 )
 
 from autolora.configs.errors import UserError
-from autolora.problems.tasks.base import PROGRAM, Collate, Task
+from autolora.problems.rows import Collate
+from autolora.problems.tasks.base import PROGRAM, Task
 
 Metric = Callable[..., Any]
 """Labels and predictions [rows] -> a number."""
@@ -147,7 +148,7 @@ class Texts(Task):
         feature = self.raw.train.features[self._label]
         if isinstance(feature, ClassLabel):
             return list(feature.names)
-        found = {name for rows in self.raw.known for name in self._names(rows)}
+        found = {name for rows in self.raw.learnable for name in self._names(rows)}
         numbers = {name for name in found if name.removeprefix("-").isdecimal()}
         names = [*sorted(sorted(numbers), key=int), *sorted(found - numbers)]
         if len(names) < 2:

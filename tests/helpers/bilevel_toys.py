@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad
 
 from autolora.configs.search import BUILT_IN, COMPARED, OwnHypergradient
-from autolora.problems import data
+from autolora.problems.batches import Batch as StepBatch
 from autolora.problems.bilevel import LoraProblem, SelectionProblem, SelectionVariables, Shared
 from autolora.problems.hypergradients import Hypergradient, Step, approximation
 from autolora.problems.machine.compute import Compute, seeded
@@ -76,7 +76,7 @@ class LoraNet(nn.Module):
         hidden = self.dropout(hidden) if mask is None else hidden * mask
         return nn.functional.cross_entropy(self._layer(1, hidden, gates), batch["y"])
 
-    def mask(self, batch: data.Batch) -> Tensor:
+    def mask(self, batch: StepBatch) -> Tensor:
         """The dropout mask that `forward` draws for the only part of this batch."""
         with seeded(seed_of(batch.seed, "masks", 0), CPU):
             return self.dropout(torch.ones(len(batch.parts[0][0]["x"]), self.frozen[0].shape[0]))
@@ -133,7 +133,7 @@ class Toy:
         self.before = copies(self.inner.trained)
         descent = self.inner.descent
 
-        def kept(batch: data.Batch) -> Any:
+        def kept(batch: StepBatch) -> Any:
             found = descent(batch)
             self.last_steps = self.inner.steps
             return found
@@ -222,18 +222,18 @@ class Endless:
         self.sizes = list(parts)
         self.seed = seed
 
-    def __getitem__(self, number: int) -> data.Batch:
+    def __getitem__(self, number: int) -> StepBatch:
         return self.drawn(number)
 
-    def drawn(self, *place: int) -> data.Batch:
+    def drawn(self, *place: int) -> StepBatch:
         seed = seed_of(self.seed, *place)
         with seeded(seed, CPU):
             whole = self.make()
         if not self.sizes:
-            return data.Batch([(whole, 1.0)], seed)
+            return StepBatch([(whole, 1.0)], seed)
         cut = {name: values.split(self.sizes) for name, values in whole.items()}
         shares = [rows / sum(self.sizes) for rows in self.sizes]
-        return data.Batch(
+        return StepBatch(
             [({k: v[i] for k, v in cut.items()}, share) for i, share in enumerate(shares)], seed
         )
 

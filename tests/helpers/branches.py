@@ -11,10 +11,11 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
 from autolora.engine.cut.basis import Gated, heads_of
-from autolora.engine.measure.likelihood import Categorical, Rows
+from autolora.engine.measure.likelihood import Categorical
 from autolora.engine.measure.measure import Passes
 from autolora.engine.search.trajectory import to_singular_basis
 from autolora.problems.machine.compute import Compute
+from autolora.problems.rows import Rows
 
 CLASSES = 3
 WIDTH = 6
@@ -74,7 +75,7 @@ def passes_of(
         "likelihood": Categorical(),
         "compute": Compute(torch.device("cpu"), bf16=False),
     }
-    return Passes(Rows.of(data, collate), **(fields | changes))
+    return Passes(Rows.encoded(data, collate), **(fields | changes))
 
 
 def planted(

@@ -14,7 +14,7 @@ from autolora.engine.retrain.controls import record_of
 from autolora.engine.retrain.methods.lora import lora_at
 from autolora.engine.retrain.prepared import Prepared
 from autolora.engine.run.context import Context
-from autolora.problems.data import epoch_batches
+from autolora.problems.batches import epoch_batches
 from autolora.problems.models.attach import factors, lora_config, lora_layers
 from autolora.problems.models.layers import lora_layers_of
 from autolora.problems.models.load import BaseModel
@@ -42,7 +42,7 @@ def _components(base: BaseModel, run: Context) -> dict[str, Tensor]:
     layer of rank 0."""
     lora = run.adapted.lora
     size = run.config.retrain.batch_size
-    data = run.data
+    rows = run.data.train
     layers = lora_layers_of(base.model, lora)
     settings = lora_config(
         lora,
@@ -53,13 +53,12 @@ def _components(base: BaseModel, run: Context) -> dict[str, Tensor]:
         init_lora_weights="eva",
         eva_config=EvaConfig(rho=lora.rho),
     )
-    rows: Any = data.train
-    batches = epoch_batches(rows["length"], size, run.config.seed, 0, short_last=True)
+    batches = epoch_batches(rows.lengths, size, run.config.seed, 0, short_last=True)
 
     def collate(examples: list[dict[str, Any]]) -> dict[str, Tensor]:
         """PEFT leaves out padding and, where labels are given, what has none: the prompt. Those of
         classes are none of tokens."""
-        batch = data.collate(examples)
+        batch = rows.collate(examples)
         return {
             name: batch[name]
             for name in batch
@@ -72,7 +71,7 @@ def _components(base: BaseModel, run: Context) -> dict[str, Tensor]:
         model.to(run.compute.device)
     found = get_eva_state_dict(
         model,
-        DataLoader(rows, batch_sampler=batches, collate_fn=collate),
+        DataLoader(rows.examples, batch_sampler=batches, collate_fn=collate),
         settings,
         gather_distributed_inputs=False,
         show_progress_bar=False,

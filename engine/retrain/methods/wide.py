@@ -12,13 +12,13 @@ from autolora.configs import schema
 from autolora.configs.layers import with_values
 from autolora.engine.choose.measurement import passes_over, with_bar
 from autolora.engine.cut.basis import Gated, even_ranks, parameters_of, uneven_ranks
-from autolora.engine.measure.likelihood import Rows
 from autolora.engine.measure.measure import Plan
-from autolora.engine.retrain.fit import begin, fit, halves_of
+from autolora.engine.retrain.fit import begin, fit, search_splits
 from autolora.engine.retrain.methods.lora import cut_to, wide_lora
 from autolora.engine.retrain.prepared import Prepared
 from autolora.engine.run.context import Context
 from autolora.problems.models.load import BaseModel
+from autolora.problems.rows import Rows
 
 log = logging.getLogger("autolora")
 
@@ -36,15 +36,13 @@ def prepare(base: BaseModel, run: Context) -> Prepared:
     config = run.config
     began = time.perf_counter()
     assert isinstance(config, schema.Wide)
-    data = halves_of(run.under(with_values(config, {"task.validation_share": HELD_OUT})))
+    data = search_splits(run.under(with_values(config, {"task.validation_share": HELD_OUT})))
     (held_out,) = data.evaluation.values()
     wide = wide_lora(base, run)
     begin(run, wide, data, "retrain", "evaluate")
     trained, _ = fit(run, wide, data, run.folder.retrain / "wide-checkpoints")
     model: Any = trained.model
-    cut = _cut(
-        model, run, Rows.drawn(held_out, data.collate, range(len(held_out)), MOST_ROWS, config.seed)
-    )
+    cut = _cut(model, run, held_out.drawn(MOST_ROWS, config.seed))
     return replace(cut, max_steps=config.retrain.extra_steps, seconds=time.perf_counter() - began)
 
 

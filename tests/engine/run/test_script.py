@@ -14,7 +14,8 @@ from autolora.configs.errors import UserError
 from autolora.engine.run.script import ScriptContext
 from autolora.problems.machine.compute import same_random_numbers
 from autolora.problems.models.load import BaseModel
-from autolora.problems.tasks.script_rows import LabelKind, ScriptRows
+from autolora.problems.rows import Rows
+from autolora.problems.tasks.kinds import LabelKind
 from tests.helpers.command import parse
 
 CPU = torch.device("cpu")
@@ -28,7 +29,8 @@ def test_second_derivatives_need_an_attention_that_has_them(
     if kernel is not None:  # a model of one's own has no configuration
         model.config = SimpleNamespace(_attn_implementation=kernel)
     config = parse(["--precision", "fp32", "--device", "cpu", "--hypergradient.type", "cg"]).config
-    rows = ScriptRows([{"input_ids": [1]}] * 10, lambda examples: {"x": torch.zeros(len(examples))})
+    examples = [{"input_ids": [1]}] * 10
+    rows = Rows.of_script(examples, lambda batch: {"x": torch.zeros(len(batch))})
     run = ScriptContext(config, BaseModel(model, []), LabelKind(None), rows, 0, tmp_path, CPU)
     assert run.base(second_order=False)
     said = r"^hypergradient: cg needs second .* attention 'sdpa' .* lacks; all"

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from autolora.configs.schema import RunConfig
 from autolora.engine.run import context
 from autolora.engine.run.context import Context
-from autolora.problems.data import local_parts
+from autolora.problems.batches import local_parts
 from autolora.problems.machine.processes import Processes
 from tests.contract.program import command
 from tests.helpers.tiny import MEASURED, tiny_arguments
@@ -59,9 +59,7 @@ def test_the_longest_rows_pass_once_and_leave_nothing(
     before = numbers()
     with left_as_it_was(model):
         run.try_longest_batch(model, rows, 6, loss)
-    padded = run.data.collate(rows.__getitems__([int(np.argmax(rows["length"]))]))[
-        "input_ids"
-    ].shape[1]
+    padded = rows.batch([int(np.argmax(rows.lengths))])["input_ids"].shape[1]
     assert shapes == [(6 // processes.size, padded)]
     assert numbers() == before
     assert model.seen == ()

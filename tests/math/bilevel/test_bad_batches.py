@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autolora.problems import data
+from autolora.problems.batches import Batch
 from tests.helpers.bilevel_toys import (
     METHODS,
     LogPenalty,
@@ -30,8 +30,8 @@ class Spoiled:
     batches: Any
     at: int
 
-    def __getitem__(self, number: int) -> data.Batch:
-        batch: data.Batch = self.batches[number]
+    def __getitem__(self, number: int) -> Batch:
+        batch: Batch = self.batches[number]
         if number == self.at:
             batch.parts[0][0]["x"].fill_(torch.nan)
         return batch

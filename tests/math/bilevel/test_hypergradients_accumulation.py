@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from autolora.problems.data import Batch
+from autolora.problems.batches import Batch
 from tests.helpers.bilevel_toys import METHODS, implicit, lora_toy, random_vector
 
 pytestmark = pytest.mark.usefixtures("float64")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad
 
-from autolora.problems import data
+from autolora.problems import batches as of_steps
 from tests.helpers.bilevel_toys import Batch, Toy, agree, lora_toy
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("float64")
 RATES = [0.05, 0.1, 0.15, 0.1]
 
 
-def watched(count: int, **options: Any) -> tuple[Toy, list[list[Tensor]], list[data.Batch]]:
+def watched(count: int, **options: Any) -> tuple[Toy, list[list[Tensor]], list[of_steps.Batch]]:
     """A toy after one outer step with `count` inner steps, W before each of these, and their
     batches."""
     toy = lora_toy("unrolled", unroll_steps=count, steps=0, **options)
@@ -29,13 +29,13 @@ def watched(count: int, **options: Any) -> tuple[Toy, list[list[Tensor]], list[d
     return toy, weights, batches
 
 
-def whole(batch: data.Batch) -> Batch:
+def whole(batch: of_steps.Batch) -> Batch:
     """The rows of all parts."""
     return {key: torch.cat([part[key] for part, _ in batch.parts]) for key in batch.parts[0][0]}
 
 
 def through_all_steps(
-    toy: Toy, before: list[list[Tensor]], batches: list[data.Batch], etas: list[float]
+    toy: Toy, before: list[list[Tensor]], batches: list[of_steps.Batch], etas: list[float]
 ) -> Tensor:
     """The gradient of L_val through W_n(beta). Each W_t(beta) has the value that it had, and the
     derivative of W_(t-1)(beta) - eta_t dL_t/dW; if the steps were plain gradient descent of these

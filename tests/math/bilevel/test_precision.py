@@ -52,7 +52,7 @@ def test_a_search_with_bf16_weights_is_close_to_that_with_fp32_weights(
             for parameter in engine.lora.trained:
                 parameter.copy_(0.3 * torch.randn_like(parameter))
         loader = engine.lora.batches
-        batch = loader.collate([loader.rows[i] for i in range(8)])
+        batch = loader.rows.batch(range(8))
         with engine.lora.shared.compute.autocast():
             found.append(engine.lora.module(**batch).logits.float())
     assert found[0].abs().max() > 0.1

@@ -59,7 +59,8 @@ def test_both_halves_of_the_rows_are_used_each_for_its_problem(
     assert engine.lora.batches.seed != engine.selection.batches.seed, (
         "the two must not walk in step"
     )
-    assert sorted([*d_tr["input_ids"], *d_val["input_ids"]]) == sorted(run.data.train["input_ids"])
+    searched = [*d_tr.examples["input_ids"], *d_val.examples["input_ids"]]
+    assert sorted(searched) == sorted(run.data.train.examples["input_ids"])
 
 
 def test_contribution_is_the_size_of_alpha_times_that_of_the_component(built: Build) -> None:

@@ -12,11 +12,13 @@ import torch
 from datasets import Dataset
 
 from autolora.configs.schema import RunConfig
-from autolora.problems.data import Batch, Batches, epoch_batches, local_parts, prepare
+from autolora.problems.batches import Batch, Batches, epoch_batches, local_parts
 from autolora.problems.machine.draws import seed_of
 from autolora.problems.machine.processes import ALONE, Processes
 from autolora.problems.models.load import load_tokenizer
 from autolora.problems.tasks import make_task
+from autolora.problems.tasks.preparation import prepare
+from tests.helpers.encoded import encoded
 
 
 def test_a_seed_is_the_same_on_every_machine_and_another_for_other_parts() -> None:
@@ -56,14 +58,11 @@ CPU = torch.device("cpu")
 def batches_of_rows(processes: Processes = ALONE) -> Batches:
     places = list(range(len(LENGTHS)))
     rows = Dataset.from_dict({"length": LENGTHS, "number": places, "labels": [0] * len(places)})
-    return Batches(
-        rows,
-        8,
-        lambda batch: {"n": torch.tensor([row["number"] for row in batch])},
-        2,
-        CPU,
-        processes,
-    )
+
+    def collate(batch: list[Any]) -> dict[str, torch.Tensor]:
+        return {"n": torch.tensor([row["number"] for row in batch])}
+
+    return Batches(encoded(rows, collate), 8, 2, CPU, processes)
 
 
 def numbers(batch: Batch) -> list[int]:
@@ -114,7 +113,7 @@ def test_what_a_collate_draws_follows_from_the_batch_and_leaves_the_scripts_numb
         )
         found.append(
             [
-                Batches(rows, 8, collate, 2, CPU)[number].parts[0][0]["n"].tolist()
+                Batches(encoded(rows, collate), 8, 2, CPU)[number].parts[0][0]["n"].tolist()
                 for number in (3, 4)
             ]
         )
@@ -130,7 +129,8 @@ def test_what_a_collate_draws_follows_from_the_batch_and_leaves_the_scripts_numb
 def test_a_batch_in_parts_on_several_processes_is_that_of_one() -> None:
     """The rows of all parts and processes are those of the batch, each weighed by its labels."""
     labels = [[1] * (1 + number % 3) + [-100] * (2 - number % 3) for number in range(10)]
-    rows = Dataset.from_dict({"labels": labels, "number": list(range(10))})
+    table = Dataset.from_dict({"labels": labels, "number": list(range(10))})
+    rows = encoded(table, dict)
     weighed: dict[int, float] = {}
     for rank in range(2):
         for own, share in zip(
@@ -143,7 +143,8 @@ def test_a_batch_in_parts_on_several_processes_is_that_of_one() -> None:
 
 
 def test_a_process_whose_rows_have_no_label_gets_one_with_a_label_that_counts_nothing() -> None:
-    rows = Dataset.from_dict({"x": [0, 1], "labels": [[-100, 1, 2], [-100, -100, -100]]})
+    table = Dataset.from_dict({"x": [0, 1], "labels": [[-100, 1, 2], [-100, -100, -100]]})
+    rows = encoded(table, dict)
     ((own,), (share,)) = local_parts(rows, [0, 1], 2, Processes(1, 2))
     assert ([row["x"] for row in own], share) == ([0], 0.0)
 
@@ -167,7 +168,7 @@ def test_evaluation_rows_are_spread_over_the_whole_file_and_the_same_for_every_s
     def ids(*arguments: str) -> list[Any]:
         config = tiny_config(*arguments)
         (rows,) = prepare(task, load_tokenizer(config.model), config).evaluation.values()
-        return rows["input_ids"][:]
+        return rows.examples["input_ids"][:]
 
     whole = ids()
     some = ids("--task.evaluation_rows", "4")

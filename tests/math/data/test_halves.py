@@ -3,15 +3,17 @@ both."""
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 from datasets import Dataset
 
 from autolora.configs.errors import UserError
-from autolora.problems.data import split_rows
-from autolora.problems.rows import split_groups
+from autolora.engine.run.context import Context
+from autolora.problems.rows import Splits, split_groups
 from tests.helpers.command import parse
+from tests.helpers.encoded import encoded
 
 
 def split(rows: Sequence[Hashable], share: float, seed: int) -> list[np.ndarray]:
@@ -59,10 +61,13 @@ def test_the_rows_are_split_by_the_seed_of_the_data(by: str) -> None:
     share their rows."""
     groups = [int(name.split()[1]) for name in SOURCES[:200]]
     given = ("--task.type", "text", "--task.path", "x.jsonl", "--task.split_by", by)
+    table = Dataset.from_dict({"number": range(len(groups)), "group": groups})
+    run: Any = object.__new__(Context)
+    run.data = Splits(encoded(table, dict), {})
 
     def halves(*more: str) -> list[list[int]]:
-        found = split_rows(Dataset.from_dict({"group": groups}), parse([*given, *more]).config)
-        return [half.tolist() for half in found]
+        run.config = parse([*given, *more]).config
+        return [rows.examples["number"][:] for rows in run.split()]
 
     assert halves("--seed", "1", "--task.seed", "5") == halves("--seed", "2", "--task.seed", "5")
     assert halves("--seed", "1") == halves("--seed", "2", "--task.seed", "1")

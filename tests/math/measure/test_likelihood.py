@@ -17,12 +17,12 @@ from autolora.engine.measure.likelihood import (
     Gaussian,
     Judged,
     Likelihood,
-    Rows,
     calibrated,
     cross_fitted,
     kept,
     ratio_error,
 )
+from autolora.problems.rows import Rows
 from tests.helpers.branches import collate, rows_of
 
 SIZES = st.lists(st.integers(1, 9), min_size=2, max_size=60)
@@ -75,24 +75,25 @@ def test_rows_of_one_input_are_a_group() -> None:
     """Three annotators of each text made errors too small by the root of three."""
     inputs = torch.zeros(6, 1, 1)
     labels = torch.zeros(6, dtype=torch.long)
-    rows = Rows.of(rows_of(inputs, labels, list("abcabc")), collate)
-    assert rows.groups.tolist() == [0, 1, 2, 0, 1, 2]
+    rows = Rows.encoded(rows_of(inputs, labels, list("abcabc")), collate)
+    assert rows.group_numbers.tolist() == [0, 1, 2, 0, 1, 2]
     assert rows.group_count == 3
-    of_one = Rows.of(rows_of(inputs, labels, ["a"] * 6), collate)
-    assert of_one.groups.tolist() == list(range(6)), "of one input each row is a group"
+    of_one = Rows.encoded(rows_of(inputs, labels, ["a"] * 6), collate)
+    assert of_one.group_numbers.tolist() == list(range(6)), "of one input each row is a group"
 
 
 def test_rows_are_drawn_by_the_seed_and_those_of_a_group_follow_each_other() -> None:
     groups = [str(number % 10) for number in range(40)]
-    data = rows_of(torch.arange(40.0).view(40, 1, 1), torch.zeros(40, dtype=torch.long), groups)
-    one, again, other = (Rows.drawn(data, collate, range(5, 40), 20, seed) for seed in (0, 0, 1))
-    values = [[x[0][0] for x in rows.data["x"]] for rows in (one, again, other)]
+    table = rows_of(torch.arange(40.0).view(40, 1, 1), torch.zeros(40, dtype=torch.long), groups)
+    data = Rows.encoded(table, collate).select(range(5, 40))
+    one, again, other = (data.drawn(20, seed) for seed in (0, 0, 1))
+    values = [[x[0][0] for x in rows.examples["x"]] for rows in (one, again, other)]
     assert values[0] == values[1] != values[2]
     assert set(values[0]) != set(values[2]), "another seed draws other rows"
     assert len(set(values[0])) == 20
     assert min(values[0]) >= 5
-    assert (np.diff(one.groups) >= 0).all()
-    assert len(Rows.drawn(data, collate, range(5, 40), 99, 0)) == 35
+    assert (np.diff(one.group_numbers) >= 0).all()
+    assert len(data.drawn(99, 0)) == 35
 
 
 @pytest.fixture

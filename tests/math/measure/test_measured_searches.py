@@ -7,17 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
 from transformers import set_seed
 
 from autolora.engine import ranks
 from autolora.engine.choose import measurement
 from autolora.engine.choose.measurement import passes_over, train_head
-from autolora.engine.measure.likelihood import Rows
 from autolora.engine.measure.measure import Passes
 from autolora.engine.run.context import Context
-from autolora.problems.data import Batches
+from autolora.problems.batches import Batches
 from autolora.problems.models.layers import head_alone
+from autolora.problems.rows import Rows
 from tests.helpers.searching import find_ranks
 from tests.helpers.shell import words
 
@@ -72,21 +71,21 @@ def test_the_answer_is_measured_on_d_val_and_the_head_alone_learns_on_d_tr(
     class Seen(Exception):
         pass
 
-    def seen(run: Context, d_tr: Dataset, passes: Passes) -> Any:
-        raise Seen(d_tr["input_ids"][:], passes.rows.data["input_ids"][:])
+    def seen(run: Context, d_tr: Rows, passes: Passes) -> Any:
+        raise Seen(d_tr.examples["input_ids"][:], passes.rows.examples["input_ids"][:])
 
     run = new_run(*MEASURED, "--search.steps", "2", "--task.validation_share", "0.25")
     monkeypatch.setattr(measurement, "train_head", seen)
     with pytest.raises(Seen) as found:
         find_ranks(run)
-    expected = [run.data.train.select(half)["input_ids"][:] for half in run.halves()]
+    expected = [rows.examples["input_ids"][:] for rows in run.split()]
     assert [len(rows) for rows in expected] == [48, 16]
     assert [sorted(rows) for rows in found.value.args] == [sorted(rows) for rows in expected]
 
 
-def rows_of_classes(run: Context, *counts: int) -> Dataset:
+def rows_of_classes(run: Context, *counts: int) -> Rows:
     """So many training rows of each class."""
-    labels = np.array(run.data.train["labels"])
+    labels = np.array(run.data.train.examples["labels"])
     of_classes = [np.flatnonzero(labels == label)[:count] for label, count in enumerate(counts)]
     return run.data.train.select(np.concatenate(of_classes))
 
@@ -101,7 +100,7 @@ def test_each_step_of_the_head_alone_is_adamws_on_its_own_batch(
     d_tr = rows_of_classes(run, 2, 10)
     settings = run.config.search
     # Judged on its own rows, whose loss falls, so that the last weights are kept.
-    found, _ = train_head(run, d_tr, passes_over(run, Rows.of(d_tr, run.data.collate)))
+    found, _ = train_head(run, d_tr, passes_over(run, d_tr))
     set_seed(run.config.seed)
     model, weights = head_alone(run.base())
     model.train()
@@ -110,7 +109,7 @@ def test_each_step_of_the_head_alone_is_adamws_on_its_own_batch(
     )
     cpu = torch.device("cpu")
     seed = run.config.seed
-    batches = Batches(d_tr, settings.batch_size, run.data.collate, seed, cpu, parts=2)
+    batches = Batches(d_tr, settings.batch_size, seed, cpu, parts=2)
     start = model.classifier.weight.detach().clone()
     for number in range(20):
         optimizer.zero_grad()
@@ -131,7 +130,7 @@ def test_the_head_alone_keeps_its_best_weights_on_d_val_not_its_last(
     run = new_run("--search.steps", "20", "--search.learning_rate", "0.03", dropout=0.0)
     d_tr = rows_of_classes(run, 0, 12)
     d_val = rows_of_classes(run, 12)
-    model, steps = train_head(run, d_tr, passes_over(run, Rows.of(d_val, run.data.collate)))
+    model, steps = train_head(run, d_tr, passes_over(run, d_val))
     assert steps == 20
     set_seed(run.config.seed)
     start, _ = head_alone(run.base())

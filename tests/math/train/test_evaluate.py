@@ -17,10 +17,11 @@ from transformers import BertForSequenceClassification, BertForTokenClassificati
 from autolora.configs.tasks import Chat
 from autolora.engine.retrain.evaluate import Evaluated, NotFinite, evaluate
 from autolora.engine.run.interrupt import StopRequest
-from autolora.problems.data import Data
 from autolora.problems.machine.compute import Compute
 from autolora.problems.machine.processes import ALONE
+from autolora.problems.rows import Splits
 from autolora.problems.tasks.chat import Conversations
+from tests.helpers.encoded import encoded
 from tests.helpers.heads import NO, TOKENS, collate, rows_with, tiny_bert, tiny_gpt2
 
 WORDS = [*TOKENS, [NO, NO, NO, NO, NO, NO], [NO, 0, 1, 1, 2, 0], [NO, 1, 1, NO, NO, NO]]
@@ -82,7 +83,8 @@ class Outputs:
 
 
 def evaluated(task: Any, model: Any, rows: Dataset, batch: int) -> Evaluated:
-    return evaluate(model, run_of(task, batch), Data(rows, {"a": rows}, collate))
+    encoded_rows = encoded(rows, collate)
+    return evaluate(model, run_of(task, batch), Splits(encoded_rows, {"a": encoded_rows}))
 
 
 def run_of(task: Any, batch: int) -> Any:
@@ -133,7 +135,9 @@ def test_the_loss_and_the_accuracy_of_tokens_are_over_all_labels_at_every_batch_
 def test_several_splits_are_measured_each_by_itself_and_the_mean_first() -> None:
     one = rows_with([0, 1, 2])
     other = rows_with([1, 1, 0, 2])
-    data = Data(one, {"validation_matched": one, "validation_mismatched": other}, collate)
+    splits = {"validation_matched": one, "validation_mismatched": other}
+    evaluation = {name: encoded(rows, collate) for name, rows in splits.items()}
+    data = Splits(encoded(one, collate), evaluation)
     model = tiny_bert(BertForSequenceClassification)
     found = evaluate(model, run_of(Outputs(), 8), data)
     alone = [evaluated(Outputs(), model, rows, 8).metrics for rows in (one, other)]

@@ -26,9 +26,10 @@ from autolora.engine.retrain.fit import RetrainTrainer, fit, seconds_of, trainin
 from autolora.engine.retrain.prepared import Prepared
 from autolora.engine.run.context import Context
 from autolora.engine.run.interrupt import Interrupted, StopRequest
-from autolora.problems.data import Data
 from autolora.problems.machine.compute import Compute
 from autolora.problems.machine.processes import Processes
+from autolora.problems.rows import Splits
+from tests.helpers.encoded import encoded
 from tests.helpers.heads import NO, TOKENS, collate, rows_with, tiny_bert, tiny_gpt2
 from tests.helpers.retraining import FEW, retrain, rows_of, with_ranks
 
@@ -44,7 +45,7 @@ def test_an_epoch_is_every_row_once_and_the_next_has_another_order(
     )
     retrain(config)
     rows = rows_of(seen)
-    expected = sorted(tuple(ids) for ids in run_of(config).data.train["input_ids"])
+    expected = sorted(tuple(ids) for ids in run_of(config).data.train.examples["input_ids"])
     assert len(rows) == 40
     assert sorted(rows[:20]) == sorted(rows[20:]) == expected
     assert rows[:20] != rows[20:]
@@ -52,7 +53,7 @@ def test_an_epoch_is_every_row_once_and_the_next_has_another_order(
 
 def gradients(model: Any, labels: list[Any], batches: int, run: Context, folder: Path) -> list[Any]:
     """Those of the one step that all rows make together, in so many batches."""
-    rows = rows_with(labels)
+    rows = encoded(rows_with(labels), collate)
     found: list[Any] = []
 
     class Keep(TrainerCallback):
@@ -66,7 +67,7 @@ def gradients(model: Any, labels: list[Any], batches: int, run: Context, folder:
     config = with_values(
         run.config, rows_a_step | {"retrain.gradient_clipping": 0.0, "retrain.max_steps": 1}
     )
-    data = Data(rows, {"validation": rows}, collate)
+    data = Splits(rows, {"validation": rows})
     fit(run.under(config), Prepared(model, callbacks=[Keep()]), data, folder)
     return found
 
@@ -106,12 +107,12 @@ def test_the_seconds_of_a_resumed_training_go_on_from_those_before_the_stop(
         return Prepared(tiny_bert(BertForSequenceClassification))
 
     with pytest.raises(Interrupted):
-        fit(new_run(*given, stop=stop), model(), Data(rows, {}, stopping), tmp_path)
+        fit(new_run(*given, stop=stop), model(), Splits(encoded(rows, stopping), {}), tmp_path)
     step = checkpoint.newest(tmp_path)
     assert step is not None
     stopped = checkpoint.place(tmp_path, step) / checkpoint.STATE
     before = seconds_of(TrainerState.load_from_json(str(stopped)))
-    _, state = fit(new_run(*given), model(), Data(rows, {}, collate), tmp_path)
+    _, state = fit(new_run(*given), model(), Splits(encoded(rows, collate), {}), tmp_path)
     assert (step, state.global_step) == (1, 4)
     assert 0.1 < before < seconds_of(state)
 
@@ -159,7 +160,7 @@ def steps_of(processes: Processes, labels: list[Any], folder: Path) -> list[dict
     trainer = RetrainTrainer(
         model=torch.nn.Linear(1, 1),
         args=args,
-        train_dataset=rows,
+        train_dataset=encoded(rows, numbers),
         data_collator=numbers,
         batch=BATCH,
         compute=Compute(torch.device("cpu"), bf16=False),

@@ -97,7 +97,7 @@ def test_the_plain_lora_that_is_evaluated_and_saved_computes_what_was_trained(
 ) -> None:
     run = new_run(*ARGUMENTS, str(STEPS), dropout=0.0)
     prepared = METHODS[Adalora](run.base(), run)
-    batch = run.data.collate(run.data.train.__getitems__(list(range(6))))
+    batch = run.data.train.batch(range(6))
     torch.manual_seed(0)
     model: Any = prepared.model.eval()
     with torch.no_grad():

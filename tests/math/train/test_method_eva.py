@@ -13,7 +13,7 @@ from autolora.configs.schema import Eva
 from autolora.engine.ranks import RankRecord
 from autolora.engine.retrain.methods import METHODS
 from autolora.engine.run.context import Context
-from autolora.problems.data import epoch_batches
+from autolora.problems.batches import epoch_batches
 from autolora.problems.models.attach import lora_layers
 from tests.contract.inputs import E2E, language_arguments
 from tests.helpers.command import parse
@@ -40,11 +40,11 @@ def of_peft(run: Context, record: RankRecord, keep: tuple[str, ...]) -> PeftMode
     model = get_peft_model(base.model, settings)
     data = run.data.train
     size = run.config.retrain.batch_size
-    order = epoch_batches(data["length"], size, run.config.seed, 0, short_last=True)
+    order = epoch_batches(data.lengths, size, run.config.seed, 0, short_last=True)
     assert sorted(chain.from_iterable(order)) == list(range(len(data))), (
         "all rows, also those of D_val"
     )
-    batches = [run.data.collate([data[i] for i in numbers]) for numbers in order]
+    batches = [data.batch(numbers) for numbers in order]
     rows = [{name: value for name, value in batch.items() if name in keep} for batch in batches]
     initialize_lora_eva_weights(model, rows, show_progress_bar=False)
     return model

@@ -28,7 +28,7 @@ def test_each_row_is_judged_at_the_temperature_of_the_others(
     run = run_of(config)
     model = PeftModel.from_pretrained(run.base().model, folder.adapter).eval()
     parts: dict[str, Any] = {**run.data.evaluation, "unused": run.data.unused}
-    batches = [run.data.collate(list(rows)) for rows in parts.values()]
+    batches = [rows.batch(range(len(rows))) for rows in parts.values()]
     with torch.no_grad():
         logits = torch.cat([model(**batch).logits.double() for batch in batches])
     labels = torch.cat([batch["labels"] for batch in batches])
@@ -36,7 +36,7 @@ def test_each_row_is_judged_at_the_temperature_of_the_others(
     assert list(zip(found["split"], found["row"], strict=True)) == places
     assert (found["split"] == "unused").sum() == 15
     assert (found["weight"] == 1).all()
-    texts = [tuple(ids) for rows in parts.values() for ids in rows["input_ids"][:]]
+    texts = [tuple(ids) for rows in parts.values() for ids in rows.examples["input_ids"][:]]
     assert found["source"].tolist() == pd.factorize(pd.Series(texts))[0].tolist()
     even = found["source"].to_numpy() % 2 == 0  # both copies of a sentence are in one half
     expected = np.zeros(len(labels))

@@ -12,13 +12,13 @@ from transformers import TrainerState
 
 from autolora.engine.retrain import stage, trials
 from autolora.engine.retrain.evaluate import Evaluated
-from autolora.engine.retrain.fit import halves_of
+from autolora.engine.retrain.fit import search_splits
 from autolora.engine.retrain.prepared import Prepared
 from autolora.engine.retrain.trials import goodness
 from autolora.engine.run.context import Context
 from autolora.engine.search.search import build_search
 from autolora.engine.store.folder import RunFolder
-from autolora.problems.data import Data
+from autolora.problems.rows import Rows, Splits
 from autolora.problems.tasks import make_task
 from tests.contract.inputs import E2E, language_arguments
 from tests.helpers.command import parse
@@ -31,10 +31,10 @@ SWEEP = ("--method", "lora", "--retrain.learning_rate", "[1e-6,3e-2]", "--retrai
 def test_a_sweep_takes_the_rate_that_does_best_on_d_val(
     run_all: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fits: list[tuple[Data, float]] = []
+    fits: list[tuple[Splits[Rows], float]] = []
     original = trials.fit
 
-    def fit(run: Context, prepared: Prepared, data: Data, folder: Path) -> Any:
+    def fit(run: Context, prepared: Prepared, data: Splits[Rows], folder: Path) -> Any:
         fits.append((data, run.config.retrain.learning_rate))
         return original(run, prepared, data, folder)
 
@@ -111,9 +111,10 @@ def test_the_search_and_the_trials_split_alike(
     run = run_of(parse(language_arguments(model, data, tmp_path / "runs", **more)).config)
     engine = build_search(run, second_order=False)
     problems: list[Any] = [engine.lora, engine.selection]
-    searched = [problem.batches.rows["source"][:] for problem in problems]
-    halves = halves_of(run)
-    tried = [halves.train["source"][:], halves.evaluation["D_val"]["source"][:]]
+    searched = [problem.batches.rows.examples["source"][:] for problem in problems]
+    halves = search_splits(run)
+    parts = [halves.train, halves.evaluation["D_val"]]
+    tried = [rows.examples["source"][:] for rows in parts]
     assert tried == searched
     assert [len(half) for half in tried] == [12, 12]
     assert bool(set(tried[0]) & set(tried[1])) is (split_by == "row")

@@ -9,7 +9,8 @@ import pytest
 from datasets import Dataset
 
 from autolora.configs.errors import UserError
-from autolora.problems.tasks.sources import digest, rows_of, splits_of
+from autolora.problems.rows import digest
+from autolora.problems.tasks.sources import rows_of, splits_of
 
 ROWS = [
     {"text": "a film, dull", "label": "007"},

@@ -15,9 +15,9 @@ from transformers import PreTrainedTokenizerFast
 from autolora.configs.errors import UserError
 from autolora.configs.schema import Autolora
 from autolora.configs.tasks import Tokens
-from autolora.problems.data import prepare
 from autolora.problems.scoring import score_ner
 from autolora.problems.tasks.losses import IGNORED
+from autolora.problems.tasks.preparation import prepare
 from autolora.problems.tasks.tags import Tags, first_tokens
 
 TRAIN = "IL-2 B-protein\ngene O\n\na O\nCD-28 B-DNA\ncell I-DNA\n\nb O\n\nc B-RNA\n"
@@ -150,7 +150,7 @@ def test_sentences_without_a_token_are_not_trained_on(
     """The mean loss of a batch of such sentences is NaN; the metrics count their words as O."""
     task = task_of(tmp_path, "a O\n\n\x07 B-DNA\n\nb B-RNA\n", "a O\n\n\x07 B-DNA\n")
     data = prepare(task, tokenizer, Autolora(task=task.config))
-    assert data.train["tokens"][:] == [["a"], ["b"]]
+    assert data.train.examples["tokens"][:] == [["a"], ["b"]]
     assert [len(rows) for rows in data.evaluation.values()] == [2]
 
 

@@ -14,7 +14,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 from autolora.configs.errors import UserError
 from autolora.configs.schema import Autolora
 from autolora.configs.tasks import Table
-from autolora.problems.data import prepare
+from autolora.problems.tasks.preparation import prepare
 from autolora.problems.tasks.texts import Texts
 from tests.helpers.tiny import make_tokenizer
 
@@ -179,7 +179,7 @@ def test_rows_beyond_those_to_train_on_are_unused_unless_they_are_copies(tmp_pat
     assert data.unused is not None
     assert (len(data.train), len(data.unused)) == (2, 9)
     texts, unused = (
-        {tuple(ids) for ids in rows["input_ids"][:]} for rows in (data.train, data.unused)
+        {tuple(ids) for ids in rows.examples["input_ids"][:]} for rows in (data.train, data.unused)
     )
     assert not texts & unused, "they would measure memory, not learning"
 

@@ -9,9 +9,10 @@ from peft import TaskType
 from torch import Tensor
 from torch.utils.data import ConcatDataset
 
-from autolora.problems.data import local_parts
+from autolora.problems.batches import local_parts
 from autolora.problems.machine.processes import ALONE
-from autolora.problems.tasks.script_rows import ScriptRows, kind_of
+from autolora.problems.rows import Rows
+from autolora.problems.tasks.kinds import kind_of
 
 EXAMPLES: list[dict[str, Any]] = [{"input_ids": [1] * n, "labels": n % 2} for n in (3, 1, 2)]
 TENSORS = [{name: torch.tensor(value) for name, value in example.items()} for example in EXAMPLES]
@@ -25,12 +26,12 @@ def collate(examples: list[Any]) -> dict[str, Tensor]:
     "source", [EXAMPLES, Dataset.from_list(EXAMPLES), ConcatDataset([TENSORS])], ids=type
 )
 def test_rows_are_those_of_the_source(source: Any) -> None:
-    rows = ScriptRows(source, collate)
-    assert (len(rows), rows["length"], list(rows[[0, 1, 2]]["labels"])) == (3, [3, 1, 2], [1, 1, 0])
-    assert [int(example["labels"]) for example in rows.__getitems__([2, 0])] == [0, 1]
+    rows = Rows.of_script(source, collate)
+    assert (len(rows), rows.lengths.tolist(), rows.labels([0, 1, 2])) == (3, [3, 1, 2], [1, 1, 0])
+    assert [int(example["labels"]) for example in rows.take([2, 0])] == [0, 1]
     some = rows.select([2, 1])
-    assert (len(some), some["length"], list(some[[1, 0]]["labels"])) == (2, [2, 1], [1, 0])
-    assert some.select([1])["length"] == [1]
+    assert (len(some), some.lengths.tolist(), some.labels([1, 0])) == (2, [2, 1], [1, 0])
+    assert some.select([1]).lengths.tolist() == [1]
 
 
 def test_examples_of_equal_tokens_are_one_text() -> None:
@@ -38,34 +39,36 @@ def test_examples_of_equal_tokens_are_one_text() -> None:
     plain: list[Any] = [{"input_ids": ids, "labels": number} for number, ids in enumerate(tokens)]
     tensors = [{name: torch.tensor(value) for name, value in example.items()} for example in plain]
     for source in (plain, Dataset.from_list(plain), tensors):
-        rows = ScriptRows(source, collate, by_text=True)
-        groups = list(rows["group"])
+        rows = Rows.of_script(source, collate, by_text=True)
+        groups = rows.groups.tolist()
         assert [groups.index(group) for group in groups] == [0, 1, 0, 3, 4]
-        assert rows["length"] == [2, 1, 2, 1, 2]
-        assert rows.select([4, 2])["group"] == [groups[4], groups[2]]
+        assert rows.lengths.tolist() == [2, 1, 2, 1, 2]
+        assert rows.select([4, 2]).groups.tolist() == [groups[4], groups[2]]
 
 
 def test_each_example_is_a_group_unless_its_text_is_all_that_is_read() -> None:
     for rows in (
-        ScriptRows(EXAMPLES, collate),
-        ScriptRows([*EXAMPLES, {"labels": 1}], collate, by_text=True),
-        ScriptRows([(1, 2), "text"], collate, by_text=True),
+        Rows.of_script(EXAMPLES, collate),
+        Rows.of_script([*EXAMPLES, {"labels": 1}], collate, by_text=True),
+        Rows.of_script([(1, 2), "text"], collate, by_text=True),
     ):
-        assert list(rows["group"]) == list(range(len(rows)))
+        assert rows.groups.tolist() == list(range(len(rows)))
 
 
-def shares(rows: ScriptRows, size: int) -> list[float]:
+def shares(rows: Rows, size: int) -> list[float]:
     return local_parts(rows, range(len(rows)), size, ALONE)[1]
 
 
 def test_parts_of_a_language_models_batch_weigh_the_labels_that_its_loss_reads() -> None:
     """A script's labels are often the input ids themselves, and the first of them has no token
     before it."""
-    rows = ScriptRows(
+    rows = Rows.of_script(
         [{"labels": [5] * length} for length in (2, 2, 30, 30)], collate, shifted=True
     )
     assert shares(rows, 2) == pytest.approx([2 / 60, 58 / 60])
-    rows = ScriptRows([{"labels": [5] * length} for length in (1, 1, 30)], collate, shifted=True)
+    rows = Rows.of_script(
+        [{"labels": [5] * length} for length in (1, 1, 30)], collate, shifted=True
+    )
     assert shares(rows, 2) == [1.0], (
         "a part of single tokens has no loss, and its mean would be NaN"
     )
@@ -78,10 +81,10 @@ def test_a_number_to_be_predicted_counts_whatever_its_value() -> None:
     def numbers(given: list[Any]) -> dict[str, Tensor]:
         return {"labels": torch.tensor(given)}
 
-    assert shares(ScriptRows([-100.0, 3.0, 5.0], numbers), 1) == [1 / 3] * 3
-    assert shares(ScriptRows([-100, 3, 5], numbers), 1) == [0.5] * 2
-    assert shares(ScriptRows([-100, -100], numbers), 1) == [0.0], "one part stays"
-    halves = ScriptRows(
+    assert shares(Rows.of_script([-100.0, 3.0, 5.0], numbers), 1) == [1 / 3] * 3
+    assert shares(Rows.of_script([-100, 3, 5], numbers), 1) == [0.5] * 2
+    assert shares(Rows.of_script([-100, -100], numbers), 1) == [0.0], "one part stays"
+    halves = Rows.of_script(
         [0.5, 1.5], lambda given: {"labels": torch.tensor(given, dtype=torch.bfloat16)}
     )
     assert shares(halves, 1) == [0.5] * 2
@@ -105,7 +108,7 @@ def test_a_number_to_be_predicted_counts_whatever_its_value() -> None:
 def test_which_losses_of_rows_are_known(
     task_type: Any, outputs: int | None, labels: Tensor | None, known: bool, regression: bool
 ) -> None:
-    rows = ScriptRows([{}, {}], lambda examples: {} if labels is None else {"labels": labels})
+    rows = Rows.of_script([{}, {}], lambda examples: {} if labels is None else {"labels": labels})
     found = kind_of(task_type, None, rows, outputs)
     assert (found.tells_rows, found.head().get("problem_type") == "regression") == (
         known,
