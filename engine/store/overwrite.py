@@ -81,11 +81,11 @@ def staging_beside(
         try:
             work(new)
             return processes.of_first(lambda: _swap(folders))
-        except Changed as found:
+        except Changed as later:
             if processes.of_first(lambda: new.begun):  # half-done results of another command
                 processes.of_first(lambda: put_aside(new.root, folders.root))
             else:  # found once the rows or the base model were loaded
-                first = kept.index(found.stage)
+                first = kept.index(later.stage)
         finally:
             if processes.first and not new.begun:
                 remove(new.root)

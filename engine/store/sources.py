@@ -49,34 +49,34 @@ def _adapter(folder: RunFolder) -> Path:
     return folder.root / "adapter_model.safetensors"
 
 
-def components_file(config: RunConfig, own: RunFolder) -> Path | None:
+def components_file(config: RunConfig, this: RunFolder) -> Path | None:
     """The weights from which the training starts, of a search or of a cut adapter; None if they are
     fresh."""
     start = config.retrain.start
     if start == "scratch":
         return None
-    folder = own if start == "search" else RunFolder(filled_in(start, config))
+    folder = this if start == "search" else RunFolder(filled_in(start, config))
     return _adapter(folder) if _adapter(folder).exists() else folder.search_weights
 
 
 def inputs_in_files(config: RunConfig, folder: RunFolder) -> dict[str, tuple[Any, str]]:
     """The inputs that lie in files: name -> their content or digest, and where."""
-    found: dict[str, tuple[Any, str]] = {}
+    inputs: dict[str, tuple[Any, str]] = {}
     base = base_digest(config.model.name, config.model.revision)
     if base is not None:
-        found[BASE_MODEL] = base, f"--model.name: {config.model.name}"
-    own = config.hypergradient.type if isinstance(config, Autolora) else ""
-    if is_own(own) and file_of(own).exists():
-        found["own hypergradient"] = digest_of(file_of(own)), f"--hypergradient.type: {own}"
+        inputs[BASE_MODEL] = base, f"--model.name: {config.model.name}"
+    type_ = config.hypergradient.type if isinstance(config, Autolora) else ""
+    if is_own(type_) and file_of(type_).exists():
+        inputs["own hypergradient"] = digest_of(file_of(type_)), f"--hypergradient.type: {type_}"
     if folder.search_numbers.exists():
-        found["search"] = digest_of(folder.search_numbers), str(folder.search)
+        inputs["search"] = digest_of(folder.search_numbers), str(folder.search)
     if folder.measurement.exists():
-        found["measurement"] = digest_of(folder.measurement), str(folder.measurement)
+        inputs["measurement"] = digest_of(folder.measurement), str(folder.measurement)
     path = ranks_from(config) if config.of_lora("ranks_from") else folder.ranks
     if path.exists() and (config.searches or config.of_lora("ranks_from")):
         record = ranks.load(path)
-        found["ranks"] = {"k": record.k, **record.kept}, str(path)
+        inputs["ranks"] = {"k": record.k, **record.kept}, str(path)
     weights = components_file(config, folder)
     if weights is not None and weights.exists():
-        found["components"] = digest_of(weights), f"--retrain.init: {weights}"
-    return found
+        inputs["components"] = digest_of(weights), f"--retrain.init: {weights}"
+    return inputs

@@ -55,6 +55,15 @@ def test_a_model_under_another_name_is_the_same_and_one_of_another_number_is_not
     assert base_digest(str(copied), None) != before
 
 
+def test_every_shard_of_the_weights_counts(model: Path) -> None:
+    for number in (1, 2):
+        shutil.copy(model / "model.safetensors", model / f"model-{number:05d}-of-00002.safetensors")
+    (model / "model.safetensors").unlink()
+    before = base_digest(str(model), None)
+    save_file({"weight": torch.zeros(1000)}, model / "model-00002-of-00002.safetensors")
+    assert base_digest(str(model), None) != before
+
+
 @pytest.mark.parametrize(
     ("key", "same"), [("_name_or_path", True), ("transformers_version", True), ("eps", False)]
 )
@@ -90,7 +99,10 @@ def test_the_cache_of_the_hub_tells_the_digest_of_a_large_file(tmp_path: Path) -
     blob = tmp_path / "blobs" / ("0" * 64)
     blob.parent.mkdir()
     blob.write_text("weights")
+    small = blob.with_name("0" * 40)
+    small.write_text("settings")
     link = tmp_path / "snapshots" / "model.safetensors"
     link.parent.mkdir()
     link.symlink_to(blob)
     assert digest_of(link) == blob.name
+    assert digest_of(small) == hashlib.sha256(b"settings").hexdigest()
