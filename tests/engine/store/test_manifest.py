@@ -113,3 +113,15 @@ def test_what_is_removed_on_purpose_is_not_asked_for(tmp_path: Path) -> None:
     write_text(folder.trained, "{ }")
     with pytest.raises(Changed, match=r"summary\.json was edited"):
         stage(tmp_path, "retrain").check_files()
+
+
+def test_a_stage_that_begins_again_keeps_with_what_it_was_made(
+    tmp_path: Path, log_lines: list[str]
+) -> None:
+    """A resumed stage ends at other numbers on another device, and says so."""
+    for device in ("cuda", "cpu"):
+        stage(tmp_path, "search").begin({}, {}, {"device": device}, {})
+    manifest = recorded_in(RunFolder(tmp_path), "search")
+    assert manifest is not None
+    assert manifest.made == {"device": "cuda"}
+    assert [line for line in log_lines if "began with {'device': 'cuda'}" in line]
