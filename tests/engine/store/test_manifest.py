@@ -62,6 +62,21 @@ def test_another_version_of_a_manifest_is_refused(tmp_path: Path) -> None:
         stage(tmp_path, "search").check_settings()
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("search", ("--precision", "bf16")),
+        ("search", ("--method", "lora")),
+        ("retrain", ("--precision", "bf16")),
+        ("retrain", ("--model.dtype", "bf16")),
+        ("evaluate", ("--task.evaluation_rows", "3")),
+    ],
+)
+def test_what_changes_a_result_is_an_input(name: str, words: tuple[str, ...]) -> None:
+    one, other = (parse(list(given)).config for given in ((), words))
+    assert settings_of(one, name) != settings_of(other, name)
+
+
 def test_another_budget_is_an_input_of_the_choice_alone(tmp_path: Path) -> None:
     one, other = (parse(["--answer.budget", value]).config for value in ("1", "2"))
     differ = [
@@ -125,3 +140,13 @@ def test_a_stage_that_begins_again_keeps_with_what_it_was_made(
     assert manifest is not None
     assert manifest.made == {"device": "cuda"}
     assert [line for line in log_lines if "began with {'device': 'cuda'}" in line]
+
+
+def test_trials_that_grow_are_no_end(tmp_path: Path) -> None:
+    """A sweep that was stopped after its first trial goes on with the file."""
+    begun(tmp_path, "sweep")
+    folder = RunFolder(tmp_path)
+    write_text(folder.sweep_trials, "{}")
+    end(stage(tmp_path, "sweep"))
+    write_text(folder.sweep_trials, '{"trials": []}')
+    stage(tmp_path, "sweep").check_files()
