@@ -15,8 +15,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from autolora.configs.errors import UserError
+from autolora.configs.measure import ChooseConfig, Threshold
 from autolora.configs.schema import METHODS, Autolora, RunConfig
-from autolora.configs.search import BUILT_IN, OWN_CLASS, Answer, OwnHypergradient
+from autolora.configs.search import BUILT_IN, OWN_CLASS, OwnHypergradient
 from autolora.configs.section import Mark
 from autolora.configs.tasks import AnyTask
 from autolora.configs.user_class import is_own
@@ -35,7 +36,7 @@ CHOICES: dict[str, dict[str, type[BaseModel]]] = {
     "method": {**METHODS},
     "task.type": _by("type", AnyTask),
     "hypergradient.type": {**BUILT_IN, OWN_CLASS: OwnHypergradient},
-    "answer.rule": _by("rule", Answer),
+    "choose.rule": _by("rule", ChooseConfig),
 }
 """Key that chooses a class -> its values, each with its class."""
 TAGS = dict(choice.split(".") for choice in CHOICES if "." in choice)
@@ -61,8 +62,19 @@ OF_PLACE = tuple(
 )
 """Keys that belong to task.path: a layer that gives another path or type drops them from those
 below it."""
+FORMER = {
+    "answer": "measure and --choose",
+    "answer.rule": "choose.rule",
+    "answer.budget": "choose.budget",
+    "answer.tolerance": "choose.tolerance",
+    "answer.from": "measure.from",
+    "answer.rows": "measure.rows",
+    "answer.curve_ranks": "measure.curve_ranks",
+    "answer.curve_budgets": "measure.curve_budgets",
+}
+"""Keys under their former names -> their names now."""
 OF_THRESHOLD = ("search.patience", "search.check_every")
-"""Keys that belong to answer.rule threshold, though they stand in the section of the search that
+"""Keys that belong to choose.rule threshold, though they stand in the section of the search that
 they end."""
 
 
@@ -91,9 +103,8 @@ def _fields(*chosen: str) -> Mapping[str, FieldInfo]:
     """The dotted keys that a run with these choices has, which stand in the order of CHOICES."""
     kinds = {choice: CHOICES[choice][value] for choice, value in zip(CHOICES, chosen, strict=True)}
     found = dict(_walk(kinds["method"], "", kinds))
-    return {
-        key: found[key] for key in found if key not in OF_THRESHOLD or chosen[-1] == "threshold"
-    }
+    by_threshold = kinds["choose.rule"] is Threshold
+    return {key: found[key] for key in found if key not in OF_THRESHOLD or by_threshold}
 
 
 def _walk(
@@ -268,7 +279,10 @@ def _one_line(error: ValidationError) -> str:
 
 
 def _no_such_key(key: str, chosen: Mapping[str, str] = MappingProxyType(DEFAULTS)) -> str:
-    """Why a key is refused: the choices that have it, or the nearest names."""
+    """Why a key is refused: its name has changed, the choices that have it, or the nearest
+    names."""
+    if key in FORMER:
+        return f"--{key}: is now --{FORMER[key]}"
     for choice, now in chosen.items():
         having = [one.value for one in keys().get(key, ()) if one.choice == choice]
         if having and now not in having:

@@ -59,7 +59,7 @@ _FIRST = """
     task.label_column task.kind task.metrics task.max_length task.train_rows
     lora.target_modules lora.k lora.r lora.budget lora.ranks_from
     search.steps search.learning_rate search.selection_learning_rate search.batch_size
-    answer.rule answer.budget answer.from
+    choose.rule choose.budget measure.from
     retrain.epochs retrain.max_steps retrain.learning_rate retrain.batch_size retrain.init
     hypergradient.type export.merged study.axes tracking.wandb
 """

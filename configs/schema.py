@@ -5,14 +5,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, TypeAdapter, model_validator
 
-from autolora.configs.search import (
-    Answer,
-    FirstOrder,
-    Hypergradient,
-    ProbeConfig,
-    SearchConfig,
-    Shares,
-)
+from autolora.configs.measure import LEAST_ROWS, ChooseConfig, MeasureConfig, Shares
+from autolora.configs.search import FirstOrder, Hypergradient, ProbeConfig, SearchConfig
 from autolora.configs.section import FilePath, Name, Section, Seed
 from autolora.configs.study import StudyConfig, VerdictConfig
 from autolora.configs.tasks import AnyTask, Table
@@ -145,7 +139,8 @@ class Autolora(Searching):
     lora: LoraSettings = LoraSettings()
     search: SearchConfig = SearchConfig()
     hypergradient: Hypergradient = FirstOrder()
-    answer: Answer = Shares()
+    measure: MeasureConfig = MeasureConfig()
+    choose: ChooseConfig = Shares()
     probe: ProbeConfig = ProbeConfig()
     retrain: RetrainOfSearch = RetrainOfSearch()
 
@@ -161,12 +156,19 @@ class Autolora(Searching):
             )
         if (
             self.model.attention == "sdpa"
-            and self.answer.from_run is None
+            and self.measure.from_run is None
             and self.hypergradient.second_order
         ):
             raise ValueError(
                 f"model.attention: sdpa lacks second derivatives, which hypergradient.type "
                 f"{self.hypergradient.type} needs"
+            )
+        rows = self.measure.rows
+        measures = rows > 0 or self.choose.needs_evidence
+        if self.measure.from_run is None and measures and rows < LEAST_ROWS:
+            raise ValueError(
+                f"measure.rows: {rows} are too few to measure on D_val; allowed: {LEAST_ROWS} or "
+                "more"
             )
         return self
 

@@ -1,20 +1,16 @@
-"""The sections `search`, `hypergradient` and `answer`: Algorithm 1, its hypergradients, and the
-rules for ranks."""
+"""The sections `search`, `hypergradient` and `probe`: Algorithm 1, its hypergradients, and their
+comparison."""
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, Union
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag
 
 from autolora.configs.section import (
-    CHOOSE,
     COST,
-    MEASURE,
     Count,
     CountFromZero,
-    FilePath,
     NotNegative,
     Positive,
-    Rank,
     Section,
     ShareFromZero,
 )
@@ -29,7 +25,7 @@ class SearchConfig(Section):
     D_val."""
 
     steps: Count = 2000
-    """Largest number of inner steps, each on one batch of D_tr; with answer.rule threshold the
+    """Largest number of inner steps, each on one batch of D_tr; with choose.rule threshold the
     search stops earlier if the ranks settle (patience)."""
     learning_rate: Positive = 1e-4
     """AdamW's learning rate for W. Paper: 1e-4."""
@@ -241,92 +237,3 @@ class ProbeConfig(Section):
         "betty",
     ]
     """Values of hypergradient.eta at which they are compared."""
-
-
-class AnswerConfig(Section):
-    """How the finished search is measured on D_val, and how the ranks are chosen."""
-
-    rule: str
-
-    from_run: Annotated[FilePath | None, Field(alias="from")] = None
-    """Folder of another run: its finished search and measurement are copied instead of searching
-    again, and the ranks are chosen from them by this run's rule, budget and tolerance. In the path,
-    {seed}, {task} and {runs} stand for this run's seed, task and runs_folder."""
-    tolerance: Annotated[ShareFromZero, CHOOSE] = 0.05
-    """A rank or budget is enough if its loss on D_val is above that of the searched model by at
-    most this part of what that model gains, 1.64 standard errors included. If a lower rank surely
-    does better than the searched model, which is then over-fitted, the best such rank takes the
-    model's place."""
-    rows: Annotated[CountFromZero, MEASURE] = 1000
-    """Rows of D_val, drawn by seed, on which the shares of the layers and the curve (what lower
-    ranks keep of LoRA's gain) are measured. 0 measures nothing; it is allowed for rule threshold,
-    and for size with a number as budget."""
-    curve_ranks: Annotated[list[Rank], MEASURE] = []
-    """Ranks at which the curve is measured, in addition to lora.k. Empty: 1, 2, 4, ..."""
-    curve_budgets: Annotated[list[Positive], MEASURE] = [0.25, 0.5, 1.0, 2.0]
-    """Budgets, as average ranks, at which the curve is measured with ranks placed by the rule (with
-    threshold: by shares). Each takes a pass over the rows, or two if a head is trained beside LoRA.
-    Those above lora.k are left out."""
-
-    @property
-    def needs_evidence(self) -> bool:
-        """Whether the ranks depend on what is measured on D_val."""
-        return False
-
-    @property
-    def number(self) -> float | None:
-        """The budget as an average rank; None if the rule has none, or finds it."""
-        return None
-
-    @model_validator(mode="after")
-    def _measured(self) -> Self:
-        if self.from_run is None and self.rows < 8 and (self.rows or self.needs_evidence):
-            raise ValueError(
-                f"rows: {self.rows} are too few to measure on D_val; allowed: 8 or more"
-            )
-        return self
-
-
-class Threshold(AnswerConfig):
-    """The paper's rule: the rank of a layer is the number of its components with alpha >=
-    lambda."""
-
-    rule: Literal["threshold"] = "threshold"
-
-
-class _Budgeted(AnswerConfig):
-    budget: Annotated[Positive | Literal["auto"], CHOOSE] = "auto"
-    """An average rank; all ranks together have at most as many LoRA parameters as this rank in
-    every layer. auto: the smallest of curve_budgets that is enough. One rank in every layer is
-    taken instead if that is enough with fewer parameters, or if no budget is enough. If neither is,
-    all components are kept (rule shares: those with a share above its standard error)."""
-
-    @property
-    def number(self) -> float | None:
-        return None if self.budget == "auto" else self.budget
-
-
-class Shares(_Budgeted):
-    """The singular components with the largest share per parameter over all layers are kept. A
-    component's share is its part of what LoRA gains on D_val over the head alone; only shares above
-    their standard errors count. A layer may get rank 0."""
-
-    rule: Literal["shares"] = "shares"
-
-    @property
-    def needs_evidence(self) -> bool:
-        return True
-
-
-class Size(_Budgeted):
-    """The components with the largest squared singular value per parameter are kept. A layer may
-    get rank 0."""
-
-    rule: Literal["size"] = "size"
-
-    @property
-    def needs_evidence(self) -> bool:
-        return self.budget == "auto"
-
-
-Answer = Annotated[Shares | Threshold | Size, Field(discriminator="rule")]

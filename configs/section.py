@@ -37,8 +37,6 @@ class Mark:
 
 COST = Mark("cost")
 """Changes the time or the memory of a stage, not its result."""
-MEASURE = Mark("measure")
-CHOOSE = Mark("choose")
 EVALUATE = Mark("evaluate")
 
 LARGEST = 1_000_000

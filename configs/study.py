@@ -47,9 +47,9 @@ class StudyConfig(Section):
     """Axis -> its values: a list, such as hypergradient.type: [darts, exact], or names with
     settings, such as variant: {w/o constraint: {search.constraint: none}}. If such an axis is
     itself a key, its names are the key's values: task.name: {cola: {task.path: cola.csv}}. Values
-    are written as in YAML: null, true, [query]. There answer.from, lora.ranks_from and retrain.init
-    may name another cell: {variant: threshold} is the cell with this value, and the same on all
-    other axes."""
+    are written as in YAML: null, true, [query]. There measure.from, lora.ranks_from and
+    retrain.init may name another cell: {variant: threshold} is the cell with this value, and the
+    same on all other axes."""
     exclude: list[dict[str, Any]] = []
     """Cells to leave out: a list of entries, for example "[{variant: optuna, seed: [1, 2]}]". An
     entry leaves out each cell that has, on every axis in the entry, the given value or one of the

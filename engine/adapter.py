@@ -25,7 +25,7 @@ from autolora.engine.disk.files import read_json, remove, replacing, write_text
 from autolora.engine.export.adapter import save_tokenizer
 from autolora.engine.measure.likelihood import likelihood_of
 from autolora.engine.measure.measure import Moments, Passes
-from autolora.engine.report.answer import answer_sections
+from autolora.engine.report.measured import measured_sections
 from autolora.engine.report.page import Section, write_page
 from autolora.engine.retrain.evaluate import evaluate
 from autolora.engine.run.context import Context
@@ -58,7 +58,7 @@ def run_adapter_request(request: AdapterRequest, stop: StopRequest) -> None:
     write_text(folder / "curve.csv", adapter.curve.to_csv(index=False))
     write_text(folder / "shares.csv", adapter.shares.to_csv(index=False))
     said = "\n".join(filter(None, (adapter.evidence.few, adapter.advice)))
-    sections = answer_sections(adapter.record, said, "these rows")
+    sections = measured_sections(adapter.record, said, "these rows")
     if request.cuts:
         sections.append(_cut(run, request, adapter))
     told = (

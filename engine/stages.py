@@ -116,7 +116,7 @@ def as_made(config: RunConfig, folder: RunFolder) -> RunConfig:
     made."""
     if not isinstance(config, Autolora) or not folder.config.exists():
         return config
-    sections = ("search.", "hypergradient.", "answer.")
+    sections = ("search.", "hypergradient.", "measure.", "choose.")
     made = {
         key: value for key, value in read_keys(folder.config).items() if key.startswith(sections)
     }
@@ -174,7 +174,7 @@ def _stages(config: RunConfig, folder: RunFolder, asked: Asked) -> Iterator[Stag
     elif asked in ("all", "search") and config.searches:
         source = source_of(config)
         if source is not None and not folder.search_summary.exists():
-            yield replace(Stage.of("search", config, source), foreign="answer.from")
+            yield replace(Stage.of("search", config, source), foreign="measure.from")
         names += ["search", "choose"] if source is not None else ["search", "measure", "choose"]
     if asked in ("all", "retrain"):
         names += [name for name in TRAINING if name != "sweep" or config.sweeps]
@@ -233,7 +233,7 @@ def _refuse_missing(config: RunConfig, todo: set[str]) -> None:
     if config.tracking.wandb == "online":
         wandb_mode(config)
     wanted = {
-        "answer.from": source.measured if source and "search" in todo else None,
+        "measure.from": source.measured if source and "search" in todo else None,
         "retrain.init": other.search_weights if other and "retrain" in todo else None,
         "lora.ranks_from": ranks_from(config)
         if config.of_lora("ranks_from") and "retrain" in todo

@@ -48,8 +48,8 @@ def trainer_of(module: object) -> Trainer:
 
 # Half of the rows train LoRA of rank 8; of the other half 240 choose the ranks, here within the
 # size of rank 1 in every layer. The model is left as it was.
-answer = {"budget": 1, "rows": 240}
-learned = autolora.learn_ranks_from_trainer(trainer_of(model), lora, answer=answer)
+sections = {"measure": {"rows": 240}, "choose": {"budget": 1}}
+learned = autolora.learn_ranks_from_trainer(trainer_of(model), lora, **sections)
 print(learned)
 
 trainer = trainer_of(get_peft_model(model, learned.lora_config))

@@ -146,7 +146,7 @@ def finished(model_folder: Callable[..., Path], shared_folder: Path) -> Callable
 
     def make(*more: str, kind: str = "bert") -> Path:
         def train(place: Path) -> None:
-            argv = tiny_arguments(model_folder(kind), place, kind, **{"answer.rows": 1000})
+            argv = tiny_arguments(model_folder(kind), place, kind, **{"measure.rows": 1000})
             succeed(*once([*argv, "--task.evaluation_rows", "64", *more]))
 
         digest = hashlib.sha256(repr(more).encode()).hexdigest()[:12]

@@ -119,7 +119,7 @@ def test_the_table_of_metrics_json_has_its_keys(finished: Callable[..., Path]) -
         for row in re.findall(r"^\| (`.*?) \|", section, re.M)
         for name in re.findall(r"`(\w+)`", row)
     }
-    parts = {"search", "answer", "retrain", "total"}  # those of `seconds`
+    parts = {"search", "measure", "retrain", "total"}  # those of `seconds`
     written = set(json.loads((finished() / "metrics.json").read_text()))
     assert written - {"label_scale"} == explained - parts - {"label_scale"}
 

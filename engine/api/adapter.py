@@ -15,15 +15,16 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from autolora.configs.errors import UserError
+from autolora.configs.measure import LEAST_ROWS
 from autolora.engine.choose.measurement import with_bar
 from autolora.engine.cut.basis import Basis, Gated, even_ranks, uneven_ranks
 from autolora.engine.cut.cut import adapter_of, cut_adapter, padded, save_adapter
-from autolora.engine.measure.evidence import LEAST_ROWS, Evidence
+from autolora.engine.measure.evidence import Evidence
 from autolora.engine.measure.likelihood import Likelihood, likelihood_of
 from autolora.engine.measure.measure import Moments, NotFinite, Passes, Plan
 from autolora.engine.ranks import LayerRank, RankRecord
-from autolora.engine.report.answer import curve_table, share_table
 from autolora.engine.report.findings import curve_lines, gain_words, kept_words, share_lines
+from autolora.engine.report.measured import curve_table, share_table
 from autolora.engine.terminal.console import heard
 from autolora.problems.machine.compute import Compute, same_random_numbers
 from autolora.problems.models.snapshot import Snapshot

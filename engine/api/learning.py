@@ -18,16 +18,17 @@ from torch.utils.data import ConcatDataset
 
 from autolora.configs.errors import UserError
 from autolora.configs.layers import settings
+from autolora.configs.measure import MeasureConfig, RuleConfig, Size
 from autolora.configs.schema import Autolora
-from autolora.configs.search import AnswerConfig, HypergradientConfig, SearchConfig, Size
+from autolora.configs.search import HypergradientConfig, SearchConfig
 from autolora.configs.section import LARGEST, Section
 from autolora.engine import ranks
 from autolora.engine.api.adapter import task_of
-from autolora.engine.choose.stage import answer as answer_of
+from autolora.engine.choose.stage import measure_and_choose
 from autolora.engine.measure.evidence import CurvePoint
 from autolora.engine.measure.likelihood import likelihood_of
 from autolora.engine.ranks import RankRecord
-from autolora.engine.report.findings import answer_lines, ranks_words
+from autolora.engine.report.findings import measured_lines, ranks_words
 from autolora.engine.retrain.evaluate import mean_loss
 from autolora.engine.run.script import ScriptContext
 from autolora.engine.search.search import search as search_of
@@ -94,7 +95,7 @@ class LearnedRanks:
         ranks.save(self.record, place.ranks)
 
     def __str__(self) -> str:
-        lines = ranks_words(self.record), *answer_lines(self.record), self.record.note
+        lines = ranks_words(self.record), *measured_lines(self.record), self.record.note
         return "\n".join(filter(None, lines))
 
 
@@ -108,7 +109,8 @@ def learn_ranks(
     loss: Loss | None = None,
     search: SearchConfig | Settings | None = None,
     hypergradient: HypergradientConfig | Settings | None = None,
-    answer: AnswerConfig | Settings | None = None,
+    measure: MeasureConfig | Settings | None = None,
+    choose: RuleConfig | Settings | None = None,
     seed: int = 0,
     precision: Precision = "auto",
 ) -> LearnedRanks:
@@ -118,18 +120,20 @@ def learn_ranks(
     and an index; `collate` turns a list of its examples into a dict of tensors.
     `validation_dataset`: the rows that alpha is learned from; None: half of the train rows, drawn
     by seed. `loss`: model and batch -> the mean loss, a scalar; None: `model(**batch).loss`.
-    `answer` None: rule `shares`, or `size`, with a warning, if the loss is not the mean log loss of
+    `choose` None: rule `shares`, or `size`, with a warning, if the loss is not the mean log loss of
     the model's logits. The search runs on the model's device. It leaves the model as it found it,
     also after an error.
 
     `search` None: three passes over the rows that train the LoRA weights, but 100 to 2,000 steps,
-    with an outer step after every fourth. `search`, `hypergradient`, `answer`: keys and values of
-    these sections, such as {"type": "darts", "eta": "lr"}.
+    with an outer step after every fourth. `search`, `hypergradient`, `measure`, `choose`: keys and
+    values of these sections, such as {"type": "darts", "eta": "lr"}.
 
     Raises UserError, one line, for what the caller must change.
     """
     rows = train_dataset, validation_dataset, collate, loss
-    return _learn(model, lora_config, rows, (search, hypergradient, answer), seed, precision)
+    return _learn(
+        model, lora_config, rows, (search, hypergradient, measure, choose), seed, precision
+    )
 
 
 def learn_ranks_from_trainer(
@@ -139,7 +143,8 @@ def learn_ranks_from_trainer(
     validation_dataset: Any = None,
     search: SearchConfig | Settings | None = None,
     hypergradient: HypergradientConfig | Settings | None = None,
-    answer: AnswerConfig | Settings | None = None,
+    measure: MeasureConfig | Settings | None = None,
+    choose: RuleConfig | Settings | None = None,
 ) -> LearnedRanks:
     """Runs `learn_ranks` with the model, train rows, collator and loss of a transformers.Trainer or
     TRL's SFTTrainer.
@@ -175,7 +180,7 @@ def learn_ranks_from_trainer(
         model,
         lora_config,
         (loader.dataset, validation, loader.collate_fn, trainer.compute_loss),
-        (search, hypergradient, answer),
+        (search, hypergradient, measure, choose),
         args.seed,
         "bf16" if args.bf16 else "auto" if args.fp16 else "fp32",
         device=args.device,
@@ -198,9 +203,10 @@ def _learn(
 ) -> LearnedRanks:
     """Searches the ranks and leaves the model as it was, also after an error.
 
-    `rows_given`: train rows, validation rows, collate and loss; `sections`: search, hypergradient
-    and answer as the script gave them. `device` None: that of the weights. Trainer switches
-    gradient checkpointing on in the model only when it trains, so `recomputes` says it."""
+    `rows_given`: train rows, validation rows, collate and loss; `sections`: search,
+    hypergradient, measure and choose as the script gave them. `device` None: that of the weights.
+    Trainer switches gradient checkpointing on in the model only when it trains, so `recomputes`
+    says it."""
     refuse_other_configs(lora_config)
     base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     weights_on = next(base.parameters()).device
@@ -261,7 +267,7 @@ def _learn(
         if why := _unmeasured(search_of(given).lora.module, kind, given):
             given.config = _by_size(config, why)
         given.compute.let_go()
-        answer_of(given)
+        measure_and_choose(given)
         learned = LoraConfig.from_pretrained(str(given.folder.lora_config))
         return LearnedRanks(learned, ranks.load(given.folder.ranks))
 
@@ -275,12 +281,13 @@ def _sections(sections: tuple[Any, ...], preset: SearchConfig, rows: int) -> dic
         steps = min(max(FEWEST_STEPS, math.ceil(PASSES * rows / a_step)), SearchConfig().steps)
         given[0] = preset.model_dump() | {"steps": steps}
         log.info("search: %d steps of %d rows; the argument search changes this", steps, a_step)
-    search, hypergradient, answer = [section or {} for section in given]
+    search, hypergradient, measure, choose = [section or {} for section in given]
     return {
         # This search never resumes, so it writes no checkpoint.
         "search": {**search, "checkpoint_every": LARGEST},
         "hypergradient": hypergradient,
-        "answer": answer,
+        "measure": measure,
+        "choose": choose,
         # The measurement on D_val sends this many rows through a language model at a time.
         "retrain.batch_size": search.get("batch_size", PRESET.batch_size),
     }
@@ -320,10 +327,11 @@ def _unmeasured(model: nn.Module, kind: LabelKind, given: ScriptContext) -> str:
 def _by_size(config: Autolora, why: str) -> Autolora:
     """The configuration with a rule that measures nothing, which is told; `why` nothing can be
     measured."""
-    rule: Any = config.answer
+    rule: Any = config.choose
     if rule.needs_evidence:
-        rule = Size(budget=rule.number or config.lora.k / 2, rows=0)
+        rule = Size(budget=rule.number or config.lora.k / 2)
     log.warning(
-        "answer: shares and the curve are not measured, and the rule is %s: %s", rule.rule, why
+        "measure: shares and the curve are not measured, and the rule is %s: %s", rule.rule, why
     )
-    return config.model_copy(update={"answer": rule.model_copy(update={"rows": 0})})
+    nothing = config.measure.model_copy(update={"rows": 0})
+    return config.model_copy(update={"measure": nothing, "choose": rule})

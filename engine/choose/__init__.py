@@ -1,2 +1,2 @@
-"""The answer to a search: the share of each singular component, which rank is enough, and the ranks
-by a rule."""
+"""Measure a search: the share of each singular component, which rank is enough, and the ranks by a
+rule."""

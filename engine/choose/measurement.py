@@ -10,8 +10,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, set_seed
 
 from autolora.configs.errors import UserError
+from autolora.configs.measure import LEAST_ROWS
 from autolora.engine.cut.basis import Gated, heads_of
-from autolora.engine.measure.evidence import LEAST_ROWS
 from autolora.engine.measure.likelihood import likelihood_of
 from autolora.engine.measure.measure import Measured, NotFinite, Passes, Plan, measure
 from autolora.engine.run.context import Context
@@ -43,16 +43,18 @@ def measured_search(run: Context, singular_values: Tensor) -> Measured | None:
     d_tr, d_val = run.split()
     if len(d_val) < LEAST_ROWS:
         log.warning(
-            "answer: D_val has %d rows; measuring needs %d, and is left out", len(d_val), LEAST_ROWS
+            "measure: D_val has %d rows; measuring needs %d, and is left out",
+            len(d_val),
+            LEAST_ROWS,
         )
         return None
-    rows = d_val.drawn(config.answer.rows, config.seed)
+    rows = d_val.drawn(config.measure.rows, config.seed)
     passes = passes_over(run, rows)
     size = config.search.batch_size
     plan = Plan(
-        config.answer.curve_ranks,
-        sorted(b for b in set(config.answer.curve_budgets) if b <= config.lora.k),
-        "size" if config.answer.rule == "size" else "shares",
+        config.measure.curve_ranks,
+        sorted(b for b in set(config.measure.curve_budgets) if b <= config.lora.k),
+        "size" if config.choose.rule == "size" else "shares",
         batch=size,
     )
     try:
@@ -101,7 +103,7 @@ def _head_on(run: Context, d_tr: Rows, passes: Passes) -> tuple[Tensor | None, d
     if not any(".lora_" not in name for name in load_file(run.folder.search_weights)):
         return None, {}
     model, steps = train_head(run, d_tr, passes)
-    log.info("answer: the head alone was trained for %d steps, to measure what LoRA gains", steps)
+    log.info("measure: the head alone was trained for %d steps, to measure what LoRA gains", steps)
     # Copies, as a script's own model is then put back and searched again.
     weights = {
         name: weight.detach().clone()

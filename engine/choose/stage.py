@@ -1,5 +1,4 @@
-"""The answer to a search: measure the searched model on D_val, choose the ranks by the rule, and
-write ranks.json."""
+"""Measure the searched model on D_val, choose the ranks by the rule, and write ranks.json."""
 
 import shutil
 import time
@@ -21,7 +20,7 @@ from autolora.engine.tracking import NOWHERE, Tracker
 
 
 def take_over(run: Context) -> None:
-    """Copies the search and the measurement of the run that `answer.from` names, so that this run
+    """Copies the search and the measurement of the run that `measure.from` names, so that this run
     no longer reads it.
 
     The search's summary is copied last, as it marks the search as finished."""
@@ -71,7 +70,7 @@ def choose(run: Context, tracker: Tracker = NOWHERE) -> None:
     searched = read_json(folder.search_summary)
     record = ranks.load(folder.measurement)
     chosen = ranks.of_run(
-        rule_of(run.searched.answer, searched["parameters_per_rank"]).choose(record), run.searched
+        rule_of(run.searched.choose, searched["parameters_per_rank"]).choose(record), run.searched
     )
     run.begin("choose")
     for_trainers = adapter_config(
@@ -83,7 +82,7 @@ def choose(run: Context, tracker: Tracker = NOWHERE) -> None:
     _track(chosen, tracker)
 
 
-def answer(run: Context, tracker: Tracker = NOWHERE) -> None:
+def measure_and_choose(run: Context, tracker: Tracker = NOWHERE) -> None:
     """Measures a finished search, and chooses ranks."""
     measure(run)
     if run.processes.first:
@@ -94,7 +93,7 @@ def _unchosen(run: Context, names: list[str]) -> RankRecord:
     """The record of the search and of what is measured of it, still without ranks. All processes
     must call this."""
     numbers = load_file(run.folder.search_numbers)
-    found = measured_search(run, numbers["singular_values"]) if run.searched.answer.rows else None
+    found = measured_search(run, numbers["singular_values"]) if run.searched.measure.rows else None
     columns = {name: numbers[name].double() for name in NUMBERS} | (
         {} if found is None else found.shares.columns()
     )
@@ -115,14 +114,14 @@ def _unchosen(run: Context, names: list[str]) -> RankRecord:
 def _track(record: RankRecord, tracker: Tracker) -> None:
     """Sends the chosen ranks; if they were measured, also the gain, the sufficient rank, the
     shares, and the curve. docs/run-folder.md describes it for users."""
-    values: dict[str, float] = {"answer/mean_rank": record.mean_rank}
+    values: dict[str, float] = {"choose/mean_rank": record.mean_rank}
     if (evidence := record.evidence) is not None:
         values |= {
-            f"answer/{name}": getattr(evidence, name)
+            f"measure/{name}": getattr(evidence, name)
             for name in ("gain", "gain_standard_error", "share_total")
         }
         if (enough := evidence.sufficient_rank(record.tolerance)) is not None:
-            values["answer/sufficient_rank"] = enough
+            values["choose/sufficient_rank"] = enough
         named = [(f"rank {point.at:g}", point) for point in evidence.rank_curve]
         named += [
             (f"budget {point.at:g} by {evidence.budget_rule}", point)
@@ -133,7 +132,7 @@ def _track(record: RankRecord, tracker: Tracker) -> None:
             [name, x.parameters, x.loss, x.standard_error, x.kept, x.kept_standard_error]
             for name, x in named
         ]
-        tracker.table("answer/curve", columns, rows)
+        tracker.table("measure/curve", columns, rows)
     tracker.log(values)
     layers = [[x.name, x.rank, x.layer_share, x.layer_share_standard_error] for x in record.layers]
-    tracker.table("answer/shares", ["layer", "rank", "share, nats", "its standard error"], layers)
+    tracker.table("choose/ranks", ["layer", "rank", "share, nats", "its standard error"], layers)

@@ -19,9 +19,6 @@ SEEN = 2.0
 errors."""
 FEW_ROWS = 200
 """With rows of fewer groups the program says that the evidence is too weak for an answer."""
-LEAST_ROWS = 8
-"""With fewer rows nothing is measured: what is chosen on four folds of them is measured on the
-fifth."""
 
 
 def interval(value: float, standard_error: float) -> tuple[float, float]:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from autolora.configs.errors import UserError
-from autolora.configs.search import AnswerConfig, Shares, Size, Threshold
+from autolora.configs.measure import LEAST_ROWS, RuleConfig, Shares, Size, Threshold
 from autolora.engine.cut.basis import kept_within, parameters_of
-from autolora.engine.measure.evidence import LEAST_ROWS, Evidence
+from autolora.engine.measure.evidence import Evidence
 from autolora.engine.ranks.record import (
     BY_CURVE,
     NOTHING_LEARNED,
@@ -26,7 +26,7 @@ from autolora.engine.ranks.record import (
 class Rule:
     """A rule with its settings. `sizes`: layer name -> LoRA parameters of one component."""
 
-    settings: AnswerConfig
+    settings: RuleConfig
     sizes: Mapping[str, int]
 
     def choose(self, record: RankRecord) -> RankRecord:
@@ -98,9 +98,9 @@ class _Budgeted(Rule):
         settings = self.settings
         if evidence is None and settings.needs_evidence:
             raise UserError(
-                f"--answer.rule: {settings.rule} needs what is measured on D_val, which was "
+                f"--choose.rule: {settings.rule} needs what is measured on D_val, which was "
                 "not done for this search; allowed here: threshold, or size with a number as "
-                "--answer.budget"
+                "--choose.budget"
             )
         refuse_small_budget(settings, self.sizes.values())
         if evidence is not None and not evidence.learned:
@@ -116,7 +116,7 @@ class _Budgeted(Rule):
         rank everywhere."""
         if evidence.budget_rule != self.settings.rule or not evidence.budget_curve:
             raise UserError(
-                "--answer.budget: auto needs the curve of budgets by rule "
+                "--choose.budget: auto needs the curve of budgets by rule "
                 f"{self.settings.rule}, which was not measured; allowed here: a number"
             )
         budget = evidence.sufficient_budget(self.settings.tolerance)
@@ -172,40 +172,40 @@ class BySize(_Budgeted):
         return _matrix(record, "singular_values").square(), None
 
 
-RULES: dict[type[AnswerConfig], type[Rule]] = {
+RULES: dict[type[RuleConfig], type[Rule]] = {
     Threshold: ByThreshold,
     Shares: ByShares,
     Size: BySize,
 }
-"""Settings of `answer.rule` -> the rule."""
+"""Settings of `choose.rule` -> the rule."""
 
 
-def rule_of(settings: AnswerConfig, sizes: Mapping[str, int]) -> Rule:
+def rule_of(settings: RuleConfig, sizes: Mapping[str, int]) -> Rule:
     """The rule of these settings; `sizes` as in `Rule`."""
     return RULES[type(settings)](settings, sizes)
 
 
-def refuse_unanswerable(answer: AnswerConfig, rows: int, sizes: Collection[int]) -> None:
+def refuse_early(settings: RuleConfig, rows: int, sizes: Collection[int]) -> None:
     """Raises UserError, before a search that may take hours, if no ranks could be derived from it.
 
     `rows`: how many rows D_val has; `sizes`: the LoRA parameters of one component in each layer."""
-    if rows < LEAST_ROWS and answer.needs_evidence:
+    if rows < LEAST_ROWS and settings.needs_evidence:
         raise UserError(
-            f"--answer.rule: {answer.rule} is measured on D_val, whose {rows} rows are too "
-            f"few; allowed: {LEAST_ROWS} or more (give more training rows), or --answer.rule "
+            f"--choose.rule: {settings.rule} is measured on D_val, whose {rows} rows are too "
+            f"few; allowed: {LEAST_ROWS} or more (give more training rows), or --choose.rule "
             "threshold"
         )
-    refuse_small_budget(answer, sizes)
+    refuse_small_budget(settings, sizes)
 
 
-def refuse_small_budget(answer: AnswerConfig, sizes: Collection[int]) -> None:
+def refuse_small_budget(settings: RuleConfig, sizes: Collection[int]) -> None:
     """Raises UserError for a budget without room for one component of the smallest layer."""
-    if answer.number is not None and parameters_of(answer.number, sizes) < min(sizes):
+    if settings.number is not None and parameters_of(settings.number, sizes) < min(sizes):
         least = (
             f"{rounded_up(min(sizes) / sum(sizes)):g} or more (one component of the smallest layer)"
         )
         raise UserError(
-            f"--answer.budget: {answer.number:g} is not allowed for this model; allowed: "
+            f"--choose.budget: {settings.number:g} is not allowed for this model; allowed: "
             f"{least}, or auto"
         )
 
@@ -222,7 +222,7 @@ def _matrix(record: RankRecord, name: str) -> Tensor:
     rows = [getattr(layer, name) for layer in record.layers]
     if any(len(row) != record.k for row in rows):
         raise UserError(
-            f"--answer.rule: needs {name} of every layer in ranks.json, which this search did "
+            f"--choose.rule: needs {name} of every layer in ranks.json, which this search did "
             "not measure"
         )
     return torch.tensor(rows, dtype=torch.float64)

@@ -71,7 +71,7 @@ def kept_words(point: CurvePoint) -> str:
     return f"{100 * point.kept:.0f} %{limits}"
 
 
-def answer_lines(record: RankRecord) -> Iterator[str]:
+def measured_lines(record: RankRecord) -> Iterator[str]:
     """The gain, the curve, which rank is enough, and the shares; no lines if nothing was
     measured."""
     if record.evidence is not None:

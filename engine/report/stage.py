@@ -13,8 +13,8 @@ from autolora.engine import ranks
 from autolora.engine.disk.files import read_json, read_json_lines
 from autolora.engine.ranks import RankRecord
 from autolora.engine.report import figures
-from autolora.engine.report.answer import answer_sections
 from autolora.engine.report.findings import conclusion, ranks_words
+from autolora.engine.report.measured import measured_sections
 from autolora.engine.report.page import Section, write_page
 from autolora.engine.search import trajectory
 from autolora.engine.store.folder import RunFolder
@@ -106,7 +106,7 @@ def _of_ranks(folder: RunFolder, record: RankRecord | None) -> Iterator[Section]
     """The ranks, why they were chosen, and how alpha moved."""
     if record is None:
         return
-    yield from answer_sections(record, conclusion(record))
+    yield from measured_sections(record, conclusion(record))
     said = f"{ranks_words(record)}\n{record.note or ''}"
     table = pd.DataFrame(record.ranks.items(), columns=["layer", "rank"])
     yield Section("Ranks", table, said, rank_map(record), "ranks")

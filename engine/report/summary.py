@@ -6,7 +6,7 @@ from typing import Any
 from autolora.engine import ranks
 from autolora.engine.disk.files import read_json
 from autolora.engine.ranks import RankRecord
-from autolora.engine.report.findings import answer_lines, ranks_words
+from autolora.engine.report.findings import measured_lines, ranks_words
 from autolora.engine.store.folder import RunFolder
 from autolora.engine.terminal.console import console
 from autolora.engine.terminal.rank_map import RankMap
@@ -51,7 +51,7 @@ def _print_ranks(record: RankRecord) -> None:
     console.print(RankMap(list(record.ranks), record.k, list(record.ranks.values())))
     if record.note:
         console.print(record.note)
-    for line in answer_lines(record):
+    for line in measured_lines(record):
         console.print(f"  {line}")
 
 

@@ -1,4 +1,4 @@
-"""`--workspace runs/x`: save a view in wandb with panels of the search, the answer and the
+"""`--workspace runs/x`: save a view in wandb with panels of the search, the ranks and the
 retraining, and plots of each layer's curves."""
 
 import re

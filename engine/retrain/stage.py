@@ -275,7 +275,7 @@ def _costs(
     swept = read_json(folder.sweep_trials).get("trials", [])
     seconds = {
         "search": searched.get("seconds", prepared.seconds),
-        "answer": read_json(folder.measured).get("seconds")
+        "measure": read_json(folder.measured).get("seconds")
         if config.searches == "gradients"
         else None,
         "retrain": seconds_of(state),

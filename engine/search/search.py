@@ -36,7 +36,7 @@ from autolora.engine.disk.files import (
 )
 from autolora.engine.export.lora_config import of_the_model
 from autolora.engine.ranks.record import kept_components
-from autolora.engine.ranks.rules import refuse_unanswerable
+from autolora.engine.ranks.rules import refuse_early
 from autolora.engine.run.context import Context
 from autolora.engine.run.resources import peak_memory
 from autolora.engine.search.trajectory import Trajectory, send_curves, send_point, to_singular_basis
@@ -92,7 +92,7 @@ def build_search(run: Context, *, second_order: bool) -> "SearchEngine":
     """An engine on the run's data, before any training; `second_order`: attention must have second
     derivatives.
 
-    Raises UserError if the search, or the answer after it, could not work with this model, data and
+    Raises UserError if the search, or what follows it, could not work with this model, data and
     settings.
     """
     config = run.searched
@@ -116,7 +116,7 @@ def build_search(run: Context, *, second_order: bool) -> "SearchEngine":
         run.processes,
         run.kind.loss,
     )
-    refuse_unanswerable(config.answer, len(d_val), engine.lora.gates.parameters_per_rank().values())
+    refuse_early(config.choose, len(d_val), engine.lora.gates.parameters_per_rank().values())
     log.info(
         "search: %d layers x k = %d, D_tr %d rows, D_val %d rows, %s, %s",
         len(engine.lora.gates.names),
@@ -217,7 +217,7 @@ class SearchEngine(Engine):
 
     def __init__(self, lora: LoraProblem, selection: SelectionProblem, config: Autolora) -> None:
         self._device = lora.shared.compute.device
-        self.by_threshold = config.answer.rule == "threshold"
+        self.by_threshold = config.choose.rule == "threshold"
         self.check_every, patience = config.search.checks
         self.patience = patience if self.by_threshold and config.hypergradient.moves_alpha else 0
         self.last_ranks: list[int] = []
@@ -483,7 +483,7 @@ def _restore(problem: Level, state: dict[str, Any]) -> None:
 
 
 def _record(run: Context, engine: SearchEngine, hook: SearchHook) -> None:
-    """Writes the files that the answer and the report read: summary.json last, as it marks the
+    """Writes the files that the measurement and the report read: summary.json last, as it marks the
     search as finished."""
     folder = run.folder
     config = run.searched

@@ -28,7 +28,7 @@ from autolora.problems.machine.content import File, identify, remember
 
 log = logging.getLogger("autolora")
 
-VERSION = 5
+VERSION = 6
 """Raised when the same settings come to mean another result, or a manifest another thing."""
 _UNREAD = ("README.md", "manifest.json")
 """Files that no stage, page or loader reads: an adapter's card, and what stands here."""

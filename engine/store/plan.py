@@ -11,7 +11,7 @@ from typing import Any
 from autolora.configs.layers import flat, marks
 from autolora.configs.locations import from_home, portable_name
 from autolora.configs.schema import RunConfig
-from autolora.configs.section import CHOOSE, EVALUATE, MEASURE, Mark
+from autolora.configs.section import EVALUATE, Mark
 from autolora.problems.machine.content import base_digest, digest_of
 
 OF_ROWS = (
@@ -23,7 +23,7 @@ OF_ROWS = (
     "task.chat_template",
 )
 OF_BASE = ("model.name", "model.revision")
-_NAMES = (*OF_ROWS, *OF_BASE, "task.name", "lora.ranks_from", "answer.from")
+_NAMES = (*OF_ROWS, *OF_BASE, "task.name", "lora.ranks_from", "measure.from")
 """Keys that name something whose content is compared instead, by its digest; and the name of the
 results."""
 BASE_MODEL = "base model"
@@ -64,17 +64,15 @@ STAGES: Mapping[str, StagePlan] = {
         files=("trajectory", "search_metrics", "search_weights", "search_numbers"),
     ),
     "measure": StagePlan(
-        ("answer",),
+        ("measure",),
         (*ROWS, BASE_MODEL, "search"),
         last="measured",
-        marks=(MEASURE,),
         files=("measurement",),
     ),
     "choose": StagePlan(
-        ("answer",),
+        ("choose",),
         ("measurement",),
         last="ranks",
-        marks=(None, CHOOSE),
         files=("lora_config",),
     ),
     "grid": StagePlan(
@@ -138,7 +136,7 @@ def settings_of(config: RunConfig, name: str) -> dict[str, Any]:
         if key in plan.also or (in_section and key not in _NAMES):
             settings[key] = value
     if name == "measure":  # the budgets of its curve are placed by size, or by shares
-        settings["answer.budgets_by"] = "size" if values["answer.rule"] == "size" else "shares"
+        settings["measure.budgets_by"] = "size" if values["choose.rule"] == "size" else "shares"
     if settings.get("retrain.init") not in (None, "scratch", "search"):
         settings["retrain.init"] = "components of another run"
     if ".py:" in str(settings.get("hypergradient.type")):

@@ -1,4 +1,4 @@
-"""What a run reads of other runs: ranks (lora.ranks_from), a search (answer.from), components
+"""What a run reads of other runs: ranks (lora.ranks_from), a search (measure.from), components
 (retrain.init)."""
 
 from pathlib import Path
@@ -32,7 +32,7 @@ def ranks_from(config: RunConfig) -> Path:
 
 def source_of(config: RunConfig) -> RunFolder | None:
     """The run whose search is copied; None for a run that does its own search."""
-    named = config.answer.from_run if isinstance(config, Autolora) else None
+    named = config.measure.from_run if isinstance(config, Autolora) else None
     return None if named is None else RunFolder(filled_in(named, config))
 
 

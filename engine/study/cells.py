@@ -16,11 +16,11 @@ from autolora.engine.disk.files import read_json
 from autolora.engine.store.folder import RunFolder
 from autolora.engine.study.folder import StudyFolder
 
-READS = {"answer.from": "", "lora.ranks_from": "/ranks.json", "retrain.init": ""}
+READS = {"measure.from": "", "lora.ranks_from": "/ranks.json", "retrain.init": ""}
 """Key that reads another run -> what follows the other run's folder in its value."""
 NOT_ROWS = ("seed", "task.name", "task.path", "task.configuration")
 """Axes whose values make no row of a table: they make its columns, or are averaged over."""
-_PLAIN = ("variant", "method", "hypergradient.type", "answer.rule", "model.name")
+_PLAIN = ("variant", "method", "hypergradient.type", "choose.rule", "model.name")
 """Axes whose values are understood without the name of the axis."""
 _LONGEST = 100
 """Letters of a cell's name."""

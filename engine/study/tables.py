@@ -95,7 +95,7 @@ def _of_layers(cell: Cell) -> dict[str, Any]:
     record = ranks.load(cell.folder.ranks)
     shares = [layer.layer_share for layer in record.layers]
     # else another cell has measured it
-    own = isinstance(config, Autolora) and config.answer.from_run is None
+    own = isinstance(config, Autolora) and config.measure.from_run is None
     return {
         LAYERS: [layer.name for layer in record.layers],
         RANKS: [layer.rank for layer in record.layers],

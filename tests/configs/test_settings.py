@@ -24,7 +24,7 @@ from autolora.configs.parser import parse_command
 from autolora.configs.requests import ShowRequest, WorkspaceRequest
 from autolora.configs.schema import METHODS, Autolora, RunConfig
 from autolora.configs.search import BUILT_IN
-from autolora.configs.section import COST, EVALUATE, MEASURE
+from autolora.configs.section import COST, EVALUATE
 from tests.helpers.command import parse
 
 
@@ -81,7 +81,7 @@ CHOICES = {
     "method": [*METHODS],
     "task.type": [*TYPES],
     "hypergradient.type": [*BUILT_IN, "mine.py:Mine"],
-    "answer.rule": ["shares", "threshold", "size"],
+    "choose.rule": ["shares", "threshold", "size"],
 }
 PLACE = {"task.path": "rows.csv", "lora.ranks_from": "x"}
 
@@ -128,7 +128,7 @@ def test_a_key_of_a_file_that_the_choice_lacks_is_left_out_and_told() -> None:
     assert request.config.method == "lora"
     assert request.notes[0].startswith(
         "glue_sst2.yaml: left out what does not belong to this command's choices: "
-        "answer.rule, hypergradient.eta"
+        "choose.rule, hypergradient.eta"
     )
     assert request.given == {"method"}
     again = with_values(settings({"search.steps": 5}), {"method": "lora", "lora.r": 2})
@@ -136,14 +136,14 @@ def test_a_key_of_a_file_that_the_choice_lacks_is_left_out_and_told() -> None:
 
 
 def test_patience_belongs_to_the_rule_threshold() -> None:
-    config = parse(["--answer", "threshold", "--search.patience", "3"]).config
+    config = parse(["--choose", "threshold", "--search.patience", "3"]).config
     assert isinstance(config, Autolora)
     assert config.search.checks == (20, 3)
     never = with_values(config, {"search.patience": 0})
     assert isinstance(never, Autolora)
     assert never.search.checks == (20, 0)
     other = parse(
-        ["--config", "study_hypergradients.yaml", "--answer", "size", "--study.axes", "{}"]
+        ["--config", "study_hypergradients.yaml", "--choose", "size", "--study.axes", "{}"]
     )
     assert keys_of(other.config)["search.patience"] is None
     assert "search.patience" in other.notes[0]
@@ -211,8 +211,8 @@ WRONG = {
     "hypergradient.type first_order; "
     "it belongs to hypergradient.type "
     "neumann, cg",
-    "--search.patience 3": "--search.patience: there is no such key with answer.rule shares; "
-    "it belongs to answer.rule threshold",
+    "--search.patience 3": "--search.patience: there is no such key with choose.rule shares; "
+    "it belongs to choose.rule threshold",
     "--model.k 4": "--model.k: there is no such key; did you mean --lora.k or ",
     "--search.steps 0": "--search.steps: '0' is not allowed (Input should be greater",
     "--search.learning_rate=-1e-3": "--search.learning_rate: '-1e-3' is not allowed (Input",
@@ -227,7 +227,10 @@ WRONG = {
     "--search.steps 2 --search.unroll_steps 3": (
         "--search.unroll_steps: 3 are more than search.steps"
     ),
-    "--answer.rows 0": "--answer.rows: 0 are too few to measure",
+    "--measure.rows 0": "--measure.rows: 0 are too few to measure",
+    "--answer.rule size": "--answer.rule: is now --choose.rule",
+    "--answer.from runs/x": "--answer.from: is now --measure.from",
+    "--answer size": "--answer: is now --measure and --choose",
 }
 
 
@@ -269,14 +272,14 @@ def test_values_that_several_kinds_of_words_give(tmp_path: Path) -> None:
         [
             "--retrain.learning_rate",
             "[1e-4, 3.0e-4]",
-            "--answer.from",
+            "--measure.from",
             "{runs}/{seed}",
             "--name",
             "1e-3",
         ]
     ).config
     assert (config.retrain.rates, config.name) == ([1e-4, 3e-4], "1e-3")
-    assert keys_of(config)["answer.from"] == "{runs}/{seed}"
+    assert keys_of(config)["measure.from"] == "{runs}/{seed}"
     (tmp_path / "c.yaml").write_text(to_yaml(config) + "# é\n", encoding="utf-8")
     assert load_config(tmp_path / "c.yaml") == config
     assert "from_run" not in to_yaml(config)
@@ -307,10 +310,10 @@ def test_every_key_of_a_method_is_read_in_any_order(method: str) -> None:
     """With every key of the method on the command line."""
     chance = random.Random(0)
     for kind, hypergradient, rule in zip(
-        TYPES, ("darts", "cg", "none"), CHOICES["answer.rule"], strict=True
+        TYPES, ("darts", "cg", "none"), CHOICES["choose.rule"], strict=True
     ):
         of_search = (
-            {"hypergradient.type": hypergradient, "answer.rule": rule}
+            {"hypergradient.type": hypergradient, "choose.rule": rule}
             if method == "autolora"
             else {}
         )
@@ -324,8 +327,8 @@ def test_every_key_of_a_method_is_read_in_any_order(method: str) -> None:
 
 def test_ranks_that_need_no_measurement_need_no_rows() -> None:
     for words in (
-        "--answer size --answer.budget 1 --answer.rows 0",
-        "--answer threshold --answer.rows 0",
+        "--choose size --choose.budget 1 --measure.rows 0",
+        "--choose threshold --measure.rows 0",
     ):
         parse(words.split())
 
@@ -339,11 +342,8 @@ def test_marks_say_which_keys_change_no_result() -> None:
     } < cost
     assert "search.steps" not in cost
     chat = settings({"task.type": "chat", "task.path": "a.jsonl"})
-    evaluates, measures = (
-        {key for key, one in marks(chat).items() if one is mark} for mark in (EVALUATE, MEASURE)
-    )
+    evaluates = {key for key, mark in marks(chat).items() if mark is EVALUATE}
     assert {"task.samples", "task.decode.num_beams", "task.metrics", "task.unused_rows"} < evaluates
-    assert measures == {"answer.rows", "answer.curve_ranks", "answer.curve_budgets"}
 
 
 def test_the_recipe_of_the_benchmarks_is_not_that_of_an_own_table() -> None:

@@ -27,9 +27,9 @@ LEARNING: dict[str, object] = {
     "search__learning_rate": 3e-2,
 }
 CURVE: dict[str, object] = {
-    "answer__curve_ranks": "[1,2]",
-    "answer__curve_budgets": "[0.5,1]",
-    "answer__rows": 8,
+    "measure__curve_ranks": "[1,2]",
+    "measure__curve_budgets": "[0.5,1]",
+    "measure__rows": 8,
 }
 
 

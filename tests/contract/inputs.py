@@ -149,9 +149,9 @@ def language_arguments(model: Path, data: Path, runs: Path, **more: object) -> l
         "search.log_every": 2,
         "retrain.max_steps": 4,
         "retrain.batch_size": 4,
-        "answer.rows": 8,
-        "answer.curve_ranks": [1],
-        "answer.curve_budgets": [1],
+        "measure.rows": 8,
+        "measure.curve_ranks": [1],
+        "measure.curve_budgets": [1],
         "task.decode.max_new_tokens": 8,
         "tracking.wandb": "disabled",
     }

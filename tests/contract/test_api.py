@@ -178,7 +178,7 @@ def test_the_ranks_are_those_of_the_command_line(
     for part in (model, tokenizer):
         part.save_pretrained(base)
     more = options(
-        model__name=base, answer__rule="shares", answer__rows=1000, search__scheduler="constant"
+        model__name=base, choose__rule="shares", measure__rows=1000, search__scheduler="constant"
     )
     succeed(
         *tiny(*own_table(tmp_path, rows=40), *more, "--stage", "search", "--search.steps", "10")
@@ -186,8 +186,8 @@ def test_the_ranks_are_those_of_the_command_line(
     table = pd.read_csv(tmp_path / "train.csv").itertuples(index=False)
     given = [{**tokenizer(row.text), "labels": int(row.label == "good")} for row in table]
     search = {**SHORT, "steps": 10, "unroll_steps": 1}
-    answer = {"rule": "shares", "rows": 1000}
-    learn(model, given, search=search, answer=answer, hypergradient={"type": "darts"}).save(
+    settings = {"measure": {"rows": 1000}, "choose": {"rule": "shares"}}
+    learn(model, given, search=search, **settings, hypergradient={"type": "darts"}).save(
         tmp_path / "learned"
     )
     one = read(folder / "ranks.json")
@@ -361,9 +361,9 @@ def test_validation_rows_are_never_mixed_with_train_rows(model_folder: Models) -
         return of_logits("plain")(model, batch)
 
     of_class = [[row for row in rows(48) if row["labels"] == label] for label in (0, 1)]
-    answer = {"rule": "threshold", "rows": 0}
+    settings = {"measure": {"rows": 0}, "choose": {"rule": "threshold"}}
     model = classifier(model_folder("bert"))
-    learned = learn(model, of_class[0], validation_dataset=of_class[1], loss=loss, answer=answer)
+    learned = learn(model, of_class[0], validation_dataset=of_class[1], loss=loss, **settings)
     assert learned.record.rule == "threshold"
     assert {0} in classes
     assert {1} in classes

@@ -237,14 +237,14 @@ def test_another_rule_chooses_anew_and_measures_nothing(
     """--overwrite begins with the stages that are of this command, as hard links."""
     given = (
         *MEASURED,
-        "--answer.rule",
+        "--choose.rule",
         "shares",
-        "--answer.budget",
+        "--choose.budget",
         "1",
         "--search.check_every",
         "null",
     )
-    assert "choose was made with --answer.rule threshold" in refused(*tiny(*given))
+    assert "choose was made with --choose.rule threshold" in refused(*tiny(*given))
     before = everything(folder)
     succeed(*tiny(*given, "--overwrite"))
     after = everything(folder)
@@ -283,9 +283,9 @@ def test_ranks_of_other_rows_are_not_retrained_by_stage_all(
     CHANGES["one row more"](tmp_path / "train.csv")
     assert "train.csv" in refused(*argv)
     assert everything(folder) == before
-    succeed(*argv, "--stage", "retrain", "--answer.tolerance", "0.2")
+    succeed(*argv, "--stage", "retrain", "--choose.tolerance", "0.2")
     assert (folder / "metrics.json").exists()
-    assert read(folder / "config.yaml")["answer"]["tolerance"] == 0.05, (
+    assert read(folder / "config.yaml")["choose"]["tolerance"] == 0.05, (
         "the ranks were chosen by this one"
     )
 

@@ -15,7 +15,7 @@ FEW = {
     r'read\("(\w+)", \d+\)': r'read("\1", 24)',
     r"keep=0.95": "rank=4",
     r'"rows": 240': '"rows": 8, "curve_ranks": [1]',
-    r"answer=answer": 'answer=answer, search={"steps": 3}',
+    r"\*\*sections": '**sections, search={"steps": 3}',
 }
 
 

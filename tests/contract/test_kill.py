@@ -30,13 +30,13 @@ FEW = words("--task.evaluation_rows 64 --retrain.max_steps 2 --verdict.pairs 8 -
 OF_A_RUN = {
     "run": (*MEASURED, *LONG),
     "overwrite": (*MEASURED, *LONG, "--overwrite"),
-    "answer.from": (
+    "measure.from": (
         *MEASURED,
-        "--answer.from",
+        "--measure.from",
         "{finished}",
-        "--answer.rule",
+        "--choose.rule",
         "size",
-        "--answer.budget",
+        "--choose.budget",
         "2",
         "--search.check_every",
         "null",
@@ -48,7 +48,7 @@ OF_A_RUN = {
 COMMANDS = {
     "run": 0.35,
     "overwrite": 0.8,
-    "answer.from": 0.5,
+    "measure.from": 0.5,
     "verdict": 0.5,
     "trial": 0.4,
     "generation": 0.85,

@@ -116,8 +116,8 @@ def test_a_retraining_may_start_from_the_searched_components(
         **LEARNING,
         **dict.fromkeys(CURVE),
         "stage": "all",
-        "answer__from": searched,
-        "answer__rule": "threshold",
+        "measure__from": searched,
+        "choose__rule": "threshold",
     }
     given |= {
         "retrain__learning_rate": 1e-9,

@@ -44,7 +44,7 @@ TABLE = {
         FILE, ("{here}/own.yaml", "lora.k"), {"own.yaml": "lora: {k: many}"}
     ),
     "a key that the rule does not have": Mistake(
-        ("--answer.budget", "3"), ("--answer.budget", "threshold")
+        ("--choose.budget", "3"), ("--choose.budget", "threshold")
     ),
     "a key that the task does not have": Mistake(
         ("--task.samples", "3"), ("--task.samples", "text", "chat")

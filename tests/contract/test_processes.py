@@ -31,7 +31,7 @@ CASE = {
     "retrain.max_steps": 7,
     "search.warmup_ratio": 0,
     "task.evaluation_rows": 67,
-    "answer.rows": 1000,
+    "measure.rows": 1000,
     "hypergradient.eta": 0.1,
 }
 

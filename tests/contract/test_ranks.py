@@ -98,17 +98,17 @@ Again = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def again(chat: Chat, searched: Path, record: dict[str, Any], folder: Path) -> Again:
-    """again(answer__budget=1): another answer from the same search, which is not made again."""
+    """again(choose__budget=1): other ranks from the same search, which is not made again."""
 
-    def answer(**more: object) -> Any:
-        succeed(*chat(**{**LEARNING, **dict.fromkeys(CURVE), "answer__from": searched, **more}))
+    def choose_again(**more: object) -> Any:
+        succeed(*chat(**{**LEARNING, **dict.fromkeys(CURVE), "measure__from": searched, **more}))
         found = read(folder / "ranks.json")
         assert [layer["alpha"] for layer in found["layers"]] == [
             layer["alpha"] for layer in record["layers"]
         ]
         return found
 
-    return answer
+    return choose_again
 
 
 @pytest.mark.parametrize("budget", [0.5, 1.5])
@@ -116,7 +116,7 @@ def again(chat: Chat, searched: Path, record: dict[str, Any], folder: Path) -> A
 def test_a_budget_is_an_average_rank_that_is_not_exceeded(
     again: Again, rule: str, budget: float
 ) -> None:
-    found = again(answer__rule=rule, answer__budget=budget)
+    found = again(choose__rule=rule, choose__budget=budget)
     assert 0 < parameters(found) <= budget * 2 * sum(SIZES.values())
     if budget < 1:
         assert 0 in [layer["rank"] for layer in found["layers"]], "a layer may get rank 0"
@@ -129,7 +129,7 @@ def test_a_budget_is_an_average_rank_that_is_not_exceeded(
 
 
 def test_the_threshold_counts_components_whose_alpha_reaches_lambda(again: Again) -> None:
-    found = again(answer__rule="threshold")
+    found = again(choose__rule="threshold")
     assert found["lambda"] == 1 / K
     for layer in found["layers"]:
         assert sum(layer["alpha"]) == pytest.approx(1)
@@ -150,7 +150,7 @@ def test_alpha_under_the_other_constraints(tiny: Tiny, folder: Path, constraint:
     )
     found = read(folder / "ranks.json")
     assert found["constraint"] == constraint
-    assert "gain" not in found, "answer.rows 0 measures nothing"
+    assert "gain" not in found, "measure.rows 0 measures nothing"
     values = [alpha for layer in found["layers"] for alpha in layer["alpha"]]
     assert len(set(values)) > 4, "each component has moved by itself"
     if constraint == "sigmoid":
@@ -158,8 +158,8 @@ def test_alpha_under_the_other_constraints(tiny: Tiny, folder: Path, constraint:
         assert any(abs(sum(layer["alpha"]) - 1) > 1e-3 for layer in found["layers"])
 
 
-def test_the_answer_of_another_run_needs_that_run(tiny: Tiny, tmp_path: Path) -> None:
-    assert f"{tmp_path}/nowhere" in refused(*tiny("--answer.from", tmp_path / "nowhere"))
+def test_the_search_of_another_run_needs_that_run(tiny: Tiny, tmp_path: Path) -> None:
+    assert f"{tmp_path}/nowhere" in refused(*tiny("--measure.from", tmp_path / "nowhere"))
 
 
 def test_another_rule_takes_a_search_of_the_paper_s_rule(
@@ -170,11 +170,11 @@ def test_another_rule_takes_a_search_of_the_paper_s_rule(
         *tiny(
             "--stage",
             "search",
-            "--answer.from",
+            "--measure.from",
             finished(),
-            "--answer.rule",
+            "--choose.rule",
             "size",
-            "--answer.budget",
+            "--choose.budget",
             "2",
         )
     )

@@ -19,8 +19,8 @@ from tests.helpers.shell import commands, words
 README = text_of(ROOT / "README.md")
 FEW = words(
     "--search.steps 3 --retrain.max_steps 2 --task.train_rows 64 "
-    "--task.evaluation_rows 16 --answer.rows 8 --answer.curve_ranks [1] "
-    "--answer.curve_budgets [1] --precision fp32 --device cpu "
+    "--task.evaluation_rows 16 --measure.rows 8 --measure.curve_ranks [1] "
+    "--measure.curve_budgets [1] --precision fp32 --device cpu "
     "--tracking.wandb disabled"
 )
 
@@ -104,7 +104,7 @@ def test_a_few_steps_of_the_chat_model_of_the_readme(tmp_path: Path) -> None:
     from tests.contract.inputs import conversations, lines
 
     data = lines(tmp_path / "messages.jsonl", conversations())
-    few = words("--search.steps 4 --retrain.max_steps 2 --answer.rows 8 --model.dtype fp32")
+    few = words("--search.steps 4 --retrain.max_steps 2 --measure.rows 8 --model.dtype fp32")
     succeed(
         "--config",
         "chat_smollm2.yaml",

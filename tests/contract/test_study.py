@@ -26,7 +26,7 @@ METHODS = (
 @pytest.fixture
 def study(finished: Finished) -> Path:
     """A finished study of three methods and two seeds; do not write."""
-    return finished(*FEW, "--answer.rows", "0", "--study.axes", METHODS)
+    return finished(*FEW, "--measure.rows", "0", "--study.axes", METHODS)
 
 
 def test_every_cell_is_a_run_folder_and_a_row(study: Path) -> None:

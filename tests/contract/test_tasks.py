@@ -72,7 +72,7 @@ def test_two_texts_and_their_columns(tiny: Tiny, tmp_path: Path, folder: Path) -
 
 
 @pytest.mark.parametrize(
-    ("kind", "more"), [("bert", ("--answer.rows", "8")), ("gpt2", ("--method", "lora"))]
+    ("kind", "more"), [("bert", ("--measure.rows", "8")), ("gpt2", ("--method", "lora"))]
 )
 def test_tagged_words(
     tiny: Tiny, tmp_path: Path, folder: Path, kind: str, more: tuple[str, ...]
@@ -244,7 +244,7 @@ def test_texts_are_written_and_scored(
 def test_the_gain_of_a_language_model_is_over_the_untouched_base(
     chat: Chat, tmp_path: Path, folder: Path
 ) -> None:
-    succeed(*chat(**E2E, task__path=write_e2e(tmp_path), answer__rule="shares", stage="search"))
+    succeed(*chat(**E2E, task__path=write_e2e(tmp_path), choose__rule="shares", stage="search"))
     record = read(folder / "ranks.json")
     assert record["without"] == "LoRA off"
     assert record["share_total"] == pytest.approx(record["gain"], rel=0.05, abs=2e-3)
@@ -265,7 +265,7 @@ def test_rows_of_one_input_are_on_one_side_of_the_split(
         task__type="text", task__path=rows, task__train_rows="null", task__evaluation_rows="null"
     )
     succeed(
-        *tiny(*given, "--answer.rows", "1000", "--stage", "search", "--task.holdout_share", "0.1")
+        *tiny(*given, "--measure.rows", "1000", "--stage", "search", "--task.holdout_share", "0.1")
     )
     record = read(folder / "ranks.json")
     assert record["rows"] == 4 * record["sources"]

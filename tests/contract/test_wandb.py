@@ -134,7 +134,7 @@ def ended(folder: Path) -> OfflineRun:
 
 
 def test_without_a_key_all_that_is_promised_is_kept_offline(tiny: Tiny, folder: Path) -> None:
-    succeed(*tiny("--answer.rows", "1000", "--tracking.wandb", "auto"))
+    succeed(*tiny("--measure.rows", "1000", "--tracking.wandb", "auto"))
     run = ended(folder)
     assert run.exit_code == 0
     record = read(folder / "ranks.json")
@@ -152,7 +152,7 @@ def test_without_a_key_all_that_is_promised_is_kept_offline(tiny: Tiny, folder: 
     assert any(
         values.get("eval/accuracy") == result["metrics"]["accuracy"] for values in run.history
     )
-    assert {"answer/curve", "answer/shares"} <= keys
+    assert {"measure/curve", "choose/ranks"} <= keys
 
 
 def test_online_without_a_key_is_refused_before_anything_is_written(

@@ -1,10 +1,10 @@
-"""A search with its answer, stage by stage, and a search whose losses are not finite."""
+"""A search, measured and with ranks, stage by stage, and a search whose losses are not finite."""
 
 from typing import Any
 
 import pytest
 
-from autolora.engine.choose.stage import answer
+from autolora.engine.choose.stage import measure_and_choose
 from autolora.engine.run.context import Context
 from autolora.engine.search.search import SearchEngine, search
 
@@ -13,7 +13,7 @@ def find_ranks(run: Context) -> SearchEngine:
     """Searches, writes ranks.json, and returns both problems as the search left them (in the
     singular basis)."""
     engine = search(run)
-    answer(run)
+    measure_and_choose(run)
     return engine
 
 

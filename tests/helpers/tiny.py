@@ -90,7 +90,7 @@ def make_model(kind: str, vocabulary: int, dropout: float) -> Any:
     return AutoModel.from_config(AutoConfig.for_model(kind, **tokens, **settings[kind]))
 
 
-MEASURED = ("--answer.rows", "1000")
+MEASURED = ("--measure.rows", "1000")
 """Shares and curve, which a tiny run leaves out: they take as long as its search."""
 
 
@@ -117,8 +117,8 @@ def tiny_arguments(model: Path, tmp_path: Path, kind: str = "bert", **changes: A
         "lora.k": 4,
         # A pooler trained beside it would leave LoRA little to do in a run this short.
         "lora.modules_to_save": [],
-        "answer.rule": "threshold",
-        "answer.rows": 0,
+        "choose.rule": "threshold",
+        "measure.rows": 0,
         "search.steps": 6,
         "search.unroll_steps": 1,
         "search.batch_size": 8,

@@ -78,7 +78,7 @@ def test_what_changes_a_result_is_an_input(name: str, words: tuple[str, ...]) ->
 
 
 def test_another_budget_is_an_input_of_the_choice_alone(tmp_path: Path) -> None:
-    one, other = (parse(["--answer.budget", value]).config for value in ("1", "2"))
+    one, other = (parse(["--choose.budget", value]).config for value in ("1", "2"))
     differ = [
         name
         for name in ("search", "measure", "choose", "retrain", "evaluate")

@@ -10,8 +10,8 @@ import pytest
 
 from autolora.configs.errors import UserError
 from autolora.configs.files import shipped_configs
+from autolora.configs.measure import Size, Threshold
 from autolora.configs.schema import RunConfig, Shuffled
-from autolora.configs.search import Size, Threshold
 from autolora.configs.study import word
 from autolora.engine.store.sources import filled_in
 from autolora.engine.study.cells import Cell, cell_name, expand, in_order
@@ -22,7 +22,7 @@ from tests.helpers.finished import RESULT, with_study
 VARIANTS = {
     "shuffled": {"method": "lora_shuffled", "lora.ranks_from": {"variant": "autolora"}},
     "autolora": {},
-    "by size": {"answer.rule": "size", "answer.budget": 2, "answer.from": {"variant": "autolora"}},
+    "by size": {"choose.rule": "size", "choose.budget": 2, "measure.from": {"variant": "autolora"}},
     "goes on": {"method": "lora", "retrain.init": {"variant": "autolora", "seed": 0}},
 }
 Config = Callable[..., RunConfig]
@@ -49,9 +49,9 @@ def test_a_label_is_the_sibling_with_the_same_values_on_all_other_axes(tiny_conf
     cells = cells_of(tiny_config(), {"seed": [0, 1], "variant": VARIANTS})
     shuffled, learned, by_size, goes_on = cells[4:]
     assert isinstance(shuffled.config, Shuffled)
-    assert [type(c.config.answer) for c in (learned, by_size)] == [Threshold, Size]
+    assert [type(c.config.choose) for c in (learned, by_size)] == [Threshold, Size]
     assert filled_in(shuffled.config.lora.ranks_from, shuffled.config) == learned.folder.ranks
-    assert filled_in(str(by_size.config.answer.from_run), by_size.config) == learned.folder.root
+    assert filled_in(str(by_size.config.measure.from_run), by_size.config) == learned.folder.root
     assert filled_in(goes_on.config.retrain.start, goes_on.config) == cells[1].folder.root, (
         "at seed 0"
     )

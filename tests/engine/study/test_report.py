@@ -69,7 +69,7 @@ def test_null_truth_rates_and_lists_on_the_axes_are_told_apart(
 def test_a_cell_that_copies_a_search_adds_none_of_its_measurements(
     tiny_config: Config, tmp_path: Path
 ) -> None:
-    axes = {"variant": {"own": {}, "copy": {"answer.from": {"variant": "own"}}}}
+    axes = {"variant": {"own": {}, "copy": {"measure.from": {"variant": "own"}}}}
     cells = expand(with_study(tiny_config(), axes), StudyFolder(tmp_path))
     for cell in cells:
         finish(cell, 0.5)

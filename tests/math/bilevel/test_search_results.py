@@ -72,7 +72,7 @@ def test_search_head_and_measurement_use_one_model_as_they_would_fresh_ones(
 ) -> None:
     """Each begins with the model as it was loaded, a head with random weights included."""
     given = words(
-        "--answer.rule shares --answer.rows 20 --answer.curve_ranks [1] --lora.dropout 0.1"
+        "--choose.rule shares --measure.rows 20 --measure.curve_ranks [1] --lora.dropout 0.1"
     )
     once, anew = (new_run(*given, "--name", name) for name in ("once", "anew"))
     with once.base_loaded_once():

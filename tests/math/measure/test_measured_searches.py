@@ -22,7 +22,7 @@ from tests.helpers.shell import words
 
 pytestmark = pytest.mark.trains
 
-MEASURED = ("--answer.rows", "1000", "--answer.curve_budgets", "[1]")
+MEASURED = ("--measure.rows", "1000", "--measure.curve_budgets", "[1]")
 CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "parts of a fused layer": ("gpt2", ("--lora.target_modules", "[c_attn.q,c_attn.v]")),
     "llama, bf16": ("llama", ("--precision", "bf16")),

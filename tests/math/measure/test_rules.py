@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autolora.configs.errors import UserError
-from autolora.configs.search import AnswerConfig, Shares, Size, Threshold
+from autolora.configs.measure import RuleConfig, Shares, Size, Threshold
 from autolora.engine.cut.basis import parameters_of
 from autolora.engine.measure.evidence import CurvePoint, Evidence
 from autolora.engine.ranks.record import (
@@ -86,7 +86,7 @@ def test_a_budget_is_the_parameters_of_uniform_ranks() -> None:
 SIZES = {"a": 10, "b": 10, "c": 40}
 
 
-def chosen(record: RankRecord, settings: AnswerConfig, sizes: dict[str, int]) -> RankRecord:
+def chosen(record: RankRecord, settings: RuleConfig, sizes: dict[str, int]) -> RankRecord:
     return rule_of(settings, sizes).choose(record)
 
 
@@ -119,7 +119,7 @@ def record_of(evidence: Evidence | None = None, **changes: Any) -> RankRecord:
     )
 
 
-def ranks_of(settings: AnswerConfig, **changes: Any) -> list[int]:
+def ranks_of(settings: RuleConfig, **changes: Any) -> list[int]:
     return [layer.rank for layer in chosen(record_of(**changes), settings, SIZES).layers]
 
 
@@ -206,11 +206,11 @@ def test_size_needs_no_shares_and_goes_by_the_squared_singular_value() -> None:
     assert [layer.rank for layer in found.layers] == [3, 2, 1], (
         "by the singular value itself c would have none"
     )
-    with pytest.raises(UserError, match=r"--answer.rule: size needs what is measured on D_val"):
+    with pytest.raises(UserError, match=r"--choose.rule: size needs what is measured on D_val"):
         chosen(bare, Size(), SIZES)
     for budget in ("auto", 0.5):
         with pytest.raises(
-            UserError, match=r"--answer.rule: shares needs what is measured on D_val, .* allowed"
+            UserError, match=r"--choose.rule: shares needs what is measured on D_val, .* allowed"
         ):
             chosen(bare, Shares(budget=budget), SIZES)
 

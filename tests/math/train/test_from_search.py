@@ -16,7 +16,7 @@ from tests.helpers.searching import find_ranks
 from tests.helpers.shell import words
 
 Searched = Callable[..., tuple[Context, SearchEngine]]
-BY_SIZE = ("--answer.rule", "size", "--answer.budget", "2")
+BY_SIZE = ("--choose.rule", "size", "--choose.budget", "2")
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ _CUTS = {
 }
 
 
-def answer_sections(record: RankRecord, said: str, where: str = "D_val") -> list[Section]:
+def measured_sections(record: RankRecord, said: str, where: str = "D_val") -> list[Section]:
     """The sections of what was measured; none if nothing was. `said`: the conclusion. `where`: the
     rows."""
     evidence = record.evidence

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from autolora.configs.errors import UserError
+from autolora.configs.measure import RuleConfig, Shares, Size, Threshold
 from autolora.configs.requests import Request
 from autolora.configs.schema import RunConfig
-from autolora.configs.search import AnswerConfig, Shares, Size, Threshold
-from autolora.engine.ranks.rules import refuse_unanswerable
+from autolora.engine.ranks.rules import refuse_early
 from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.stages import run_stages
 
@@ -26,18 +26,18 @@ from autolora.engine.stages import run_stages
     ],
 )
 def test_too_few_rows_are_refused_where_the_rule_needs_them(
-    settings: AnswerConfig, needed: bool
+    settings: RuleConfig, needed: bool
 ) -> None:
-    refuse_unanswerable(settings, 8, [10, 10])
-    said = rf"--answer.rule: {settings.rule} is measured on D_val, whose 7 rows"
+    refuse_early(settings, 8, [10, 10])
+    said = rf"--choose.rule: {settings.rule} is measured on D_val, whose 7 rows"
     with pytest.raises(UserError, match=said) if needed else nullcontext():
-        refuse_unanswerable(settings, 7, [10, 10])
+        refuse_early(settings, 7, [10, 10])
 
 
 def test_what_could_not_be_answered_is_not_searched(tiny_config: Callable[..., RunConfig]) -> None:
     config = tiny_config(
-        "--answer.rows", "1000", "--answer.rule", "shares", "--answer.budget", "0.1"
+        "--measure.rows", "1000", "--choose.rule", "shares", "--choose.budget", "0.1"
     )
-    with pytest.raises(UserError, match=r"--answer.budget"):
+    with pytest.raises(UserError, match=r"--choose.budget"):
         run_stages(Request(config, "all", False, "test"), StopRequest())
     assert not (Path(config.runs_folder) / str(config.name) / "config.yaml").exists()
