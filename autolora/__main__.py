@@ -54,7 +54,7 @@ def start(request: Command) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from autolora.configs.launch import speaks
     from autolora.engine.command import run_request
-    from autolora.engine.run.interrupt import Interrupted, watch_signals
+    from autolora.engine.interrupt import Interrupted, watch_signals
     from autolora.engine.terminal.console import show_log
 
     show_log(speaks=speaks())

@@ -24,13 +24,14 @@ from autolora.engine.api.adapter import MeasuredAdapter, measured
 from autolora.engine.cut.basis import Bases, Gated, even_ranks, kept_within
 from autolora.engine.cut.cut import adapter_of, cut_adapter, save_adapter
 from autolora.engine.disk.files import replacing
-from autolora.engine.measure.likelihood import likelihood_of
-from autolora.engine.measure.measure import Passes
-from autolora.engine.retrain.evaluate import evaluate
-from autolora.engine.run.context import Context
-from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.inputs import base_of, read_inputs
+from autolora.engine.measure_search import passes_over
+from autolora.engine.retrain.judge import judge
 from autolora.engine.run.program import commit
-from autolora.problems.rows import Rows, Splits
+from autolora.engine.terminal.bar import Bar
+from autolora.engine.world import World
+from autolora.problems.machine.compute import choose_compute
+from autolora.problems.rows import Splits
 
 CHOOSING = (400, 2000)
 """How many of the unused rows choose the cuts; at most two thirds of them."""
@@ -96,17 +97,28 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
     """A row of the CSV for each cut of a run. `rows`: how many rows chose it, 0 for those that the
     weights choose; `loss`: nats a label; `told`: the part of the gain that the choosing rows say an
     even cut keeps."""
-    run = Context(load_config(folder / "config.yaml"), StopRequest())
-    unused: Any = run.data.unused
+    config = load_config(folder / "config.yaml")
+    inputs = read_inputs(config)
+    world = World(choose_compute(config.device, config.precision), progress=Bar)
+    base = base_of(config, inputs, world.compute)
+    unused: Any = inputs.rows.unused
     most = min(max(CHOOSING), 2 * len(unused) // 3)
     judged = unused.select(range(most, len(unused)))
-    judging = Splits(run.data.train, run.data.evaluation, judged)
-    model = loaded(run, folder / "adapter")
+    judging = Splits(inputs.rows.train, inputs.rows.evaluation, judged)
+    model = loaded(base, folder / "adapter", world.compute)
+
+    def loss_of(model: Any) -> float:
+        """The log loss of the judging rows, each half at the temperature that fits the other; nats
+        a label."""
+        batch = config.evaluation_batch
+        rows: Any = judge(model, judging, inputs.scoring, world, batch=batch).row_losses
+        return float(rows["loss"].sum() / rows["weight"].sum())
+
     name = adapter_of(model)
     gated = ungated(model)
-    found = [{"cut": "whole", "rank": gated.k, "loss": _loss(model, run, judging)}]
+    found = [{"cut": "whole", "rank": gated.k, "loss": loss_of(model)}]
 
-    def judge(cuts: Cuts, **columns: Any) -> None:
+    def judge_cuts(cuts: Cuts, **columns: Any) -> None:
         for way, rank, bases, ranks in cuts:
             kept = dict(zip(gated.names, ranks, strict=True))
             with tempfile.TemporaryDirectory() as place:
@@ -114,26 +126,24 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
                     *cut_adapter(model, name, dict(zip(kept, bases, strict=True)), kept),
                     Path(place),
                 )
-                loss = _loss(loaded(run, Path(place)), run, judging)
+                loss = loss_of(loaded(base, Path(place), world.compute))
             size = sum(rank * size for rank, size in zip(ranks, gated.sizes, strict=True))
             found.append({"cut": way, "rank": rank, "loss": loss, "parameters": size, **columns})
 
-    judge(by_weights(gated), rows=0)
+    judge_cuts(by_weights(gated), rows=0)
     for count in sorted({min(count, most) for count in CHOOSING}):
         choosing = unused.select(range(count))
-        passes = Passes(
-            choosing, likelihood_of(run.task), run.compute, batch=run.config.evaluation_batch
-        )
-        adapter = measured(model, passes, run.config.retrain.batch_size)
-        judge(by_rows(adapter, gated), rows=count)
+        passes = passes_over(choosing, inputs.scoring, world, config.evaluation_batch)
+        adapter = measured(model, passes, config.retrain.batch_size, world)
+        judge_cuts(by_rows(adapter, gated), rows=count)
         told = {point.at: point.kept for point in adapter.evidence.rank_curve}
         for row in found:
             if row.get("rows") == count and row["cut"] == "balanced":
                 row["told"] = told[row["rank"]]
     own = {
         "run": folder.name,
-        "task": run.config.task.result_name,
-        "seed": run.config.seed,
+        "task": config.task.result_name,
+        "seed": config.seed,
         "commit": commit(),
     }
     return [own | row for row in found]
@@ -195,13 +205,6 @@ def _energy(bases: Bases) -> Tensor:
 
 def _squares(bases: Bases) -> Tensor:
     return pad_sequence([basis.size.double().square() for basis in bases], batch_first=True)
-
-
-def _loss(model: Any, run: Context, data: Splits[Rows]) -> float:
-    """The log loss of the judging rows, each half at the temperature that fits the other; nats a
-    label."""
-    rows: Any = evaluate(model, run, data).row_losses
-    return float(rows["loss"].sum() / rows["weight"].sum())
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from transformers import AutoModelForSequenceClassification, set_seed
 from autolora.configs.layers import settings, with_values
 from autolora.configs.schema import Autolora, RunConfig
 from autolora.configs.search import COMPARED
-from autolora.engine.search.search import build_engine
+from autolora.engine.search.engine import build_engine
 from autolora.problems import batches as batch_of
 from autolora.problems.machine.compute import Compute, choose_compute, wait_for
 from autolora.problems.models.attach import attach_components
@@ -73,7 +73,7 @@ def configured(asked: argparse.Namespace, name: str) -> tuple[RunConfig, Compute
     )
     if name != "lora":
         config = with_values(config, {"hypergradient.type": name})
-    return config, choose_compute(config)
+    return config, choose_compute(config.device, config.precision)
 
 
 def timed(action: Callable[[], object], device: torch.device) -> float:
@@ -106,7 +106,7 @@ def with_lora(config: Any, compute: Compute, *, second_order: bool = False) -> P
     """The model with plain LoRA of rank k."""
     set_seed(0)
     kind = AutoModelForSequenceClassification
-    dtype = weights_dtype(config, kind, compute)
+    dtype = weights_dtype(config.model, kind, compute)
     base = load_base(config.model, kind, second_order=second_order, dtype=dtype, num_labels=2)
     whole = with_modules_to_save(base, config.lora.modules_to_save, config.lora.target_modules)
     base = train_in_fp32(whole, dtype)
@@ -133,7 +133,16 @@ def step_of(asked: argparse.Namespace, name: str) -> Step:
     examples: list[Any] = [{}] * asked.batch_size
     rows = Rows.of_script(examples, lambda batch: {})
     model = with_lora(config, compute, second_order=config.hypergradient.second_order)
-    engine = build_engine(config, model, rows, rows, compute)
+    engine = build_engine(
+        model,
+        rows,
+        rows,
+        config.search,
+        config.hypergradient,
+        config.seed,
+        compute,
+        recompute=config.model.gradient_checkpointing,
+    )
     handed = HandedOver()
     engine.lora.batches = engine.selection.batches = handed  # type: ignore[assignment]
     engine.train()

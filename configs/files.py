@@ -9,10 +9,9 @@ import yaml
 
 from autolora.configs.errors import UserError
 from autolora.configs.layers import Settled, flat, settled
-from autolora.configs.locations import from_home
+from autolora.configs.locations import CONFIGS, from_home
 from autolora.configs.schema import RunConfig
 
-CONFIGS = Path(__file__).resolve().parent
 DEFAULT_CONFIG = "quickstart.yaml"
 """The configuration of a command without --config."""
 _OF_A_FOLDER = (

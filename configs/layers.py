@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 
 from autolora.configs.errors import UserError
 from autolora.configs.measure import ChooseConfig, Threshold
-from autolora.configs.schema import METHODS, Autolora, RunConfig
+from autolora.configs.schema import METHODS, Autolora, RunConfig, Sources
 from autolora.configs.search import BUILT_IN, OWN_CLASS, OwnHypergradient
 from autolora.configs.section import Mark
 from autolora.configs.tasks import AnyTask
@@ -243,6 +243,15 @@ def _chosen(values: Mapping[str, Any]) -> dict[str, str]:
 def settings(values: Mapping[str, Any]) -> RunConfig:
     """The run by these keys (dotted key -> value) and the defaults. Raises UserError."""
     return settled([], values).config
+
+
+def sources_of(values: Mapping[str, Any]) -> Sources:
+    """The sources by these keys (dotted key -> value) and the defaults. Raises UserError."""
+    tags = {"task.type": DEFAULTS["task.type"]}
+    try:
+        return Sources.model_validate(_tree(tags | dict(values)))
+    except ValidationError as error:
+        raise UserError(_one_line(error)) from error
 
 
 def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from autolora.configs.errors import UserError
 
+CONFIGS = Path(__file__).resolve().parent
+"""Where the shipped files of settings and the sample lie."""
 PACKAGE = "package:"
 GGUF = ".gguf"
 

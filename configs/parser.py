@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn, get_args
 
 from autolora.configs.errors import UserError
-from autolora.configs.files import CONFIGS, DEFAULT_CONFIG, find_config, load, parse_yaml, to_yaml
+from autolora.configs.files import DEFAULT_CONFIG, find_config, load, parse_yaml, to_yaml
 from autolora.configs.layers import flat
-from autolora.configs.locations import from_home
+from autolora.configs.locations import CONFIGS, from_home
 from autolora.configs.pages import help_text, json_schema
 from autolora.configs.requests import Command, Request, ShowRequest, Trainer, WorkspaceRequest
 from autolora.configs.schema import Stage

@@ -35,8 +35,27 @@ from autolora.configs.training import (
 Stage = Literal["all", "search", "retrain", "evaluate", "report", "verdict", "probe"]
 
 
-class RunConfig(Section):
-    """What every run has: its folder, its base model, its task, and a training."""
+class Sources(Section):
+    """What is read, and how it is computed with: rows, a base model, a device."""
+
+    seed: Seed = 0
+    """Seed of all random numbers: split, order of the data, weights, dropout."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Precision of the arithmetic in search and training; evaluation and decoding use the precision
+    of the weights (model.dtype). auto: bf16 if the processor or GPU supports it in hardware."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """auto: cuda if there is one, else mps, else cpu."""
+    model: ModelConfig = ModelConfig()
+    task: AnyTask = Table()
+
+    @property
+    def data_seed(self) -> int:
+        """The seed for draws from the data: held-out rows, train_rows, D_tr and D_val."""
+        return self.seed if self.task.seed is None else self.task.seed
+
+
+class RunConfig(Sources):
+    """What every run has: its sources, its folder, and a training."""
 
     trains: ClassVar[Literal["lora", "own_lora", "part", "all", "head"]] = "lora"
     """lora: plain LoRA at ranks that are known before the training; own_lora: LoRA in a way of the
@@ -51,15 +70,6 @@ class RunConfig(Section):
     runs_folder: FilePath = "runs"
     """Folder that holds the runs."""
     method: str
-    seed: Seed = 0
-    """Seed of all random numbers: split, order of the data, weights, dropout."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Precision of the arithmetic in search and training; evaluation and decoding use the precision
-    of the weights (model.dtype). auto: bf16 if the processor or GPU supports it in hardware."""
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """auto: cuda if there is one, else mps, else cpu."""
-    model: ModelConfig = ModelConfig()
-    task: AnyTask = Table()
     retrain: RetrainConfig = RetrainConfig()
     tracking: TrackingConfig = TrackingConfig()
     study: StudyConfig | None = None
@@ -99,11 +109,6 @@ class RunConfig(Section):
     def sweeps(self) -> bool:
         """Whether the learning rate is chosen among several."""
         return len(self.retrain.rates) > 1 and not self.evaluates_base
-
-    @property
-    def data_seed(self) -> int:
-        """The seed for draws from the data: held-out rows, train_rows, D_tr and D_val."""
-        return self.seed if self.task.seed is None else self.task.seed
 
     @property
     def evaluation_batch(self) -> int:

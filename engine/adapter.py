@@ -1,7 +1,6 @@
 """`run.py measure` and `run.py cut`: an adapter in a folder or on the hub, on the rows of a file or
 a data set."""
 
-import dataclasses
 import json
 import logging
 from pathlib import Path
@@ -12,33 +11,41 @@ from huggingface_hub import snapshot_download
 from peft import PeftModel, load_peft_weights
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from autolora.configs.errors import UserError
-from autolora.configs.files import to_yaml
-from autolora.configs.layers import settings
+from autolora.configs.files import to_text
+from autolora.configs.layers import sources_of
 from autolora.configs.requests import AdapterRequest
-from autolora.configs.schema import RunConfig
+from autolora.configs.schema import Sources
 from autolora.engine import ranks
 from autolora.engine.api.adapter import MeasuredAdapter, measured, refuse_sizes
 from autolora.engine.disk.files import read_json, remove, replacing, write_text
 from autolora.engine.export.adapter import save_tokenizer
-from autolora.engine.measure.likelihood import likelihood_of
-from autolora.engine.measure.measure import Moments, Passes
+from autolora.engine.inputs import Inputs, base_of, read_inputs
+from autolora.engine.interrupt import StopRequest
+from autolora.engine.measure.measure import Moments
+from autolora.engine.measure_search import passes_over
 from autolora.engine.report.measured import measured_sections
 from autolora.engine.report.page import Section, write_page
-from autolora.engine.retrain.evaluate import evaluate
-from autolora.engine.run.context import Context
-from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.retrain.judge import judge
+from autolora.engine.terminal.bar import Bar
 from autolora.engine.terminal.console import console
 from autolora.engine.tracking.picture import rank_map
+from autolora.engine.world import World
+from autolora.problems.machine.compute import Compute, choose_compute
 from autolora.problems.machine.content import digest_of
 from autolora.problems.machine.hub import explain_missing
 from autolora.problems.models.attach import lora_layers
+from autolora.problems.models.base import BaseOnDisk
 from autolora.problems.rows import Rows
 
 log = logging.getLogger("autolora")
 
+BATCH = {True: 8, False: 64}
+"""Rows at a time of language models and of others, where no gradient is taken."""
+GRADIENT_BATCH = {True: 8, False: 16}
+"""Rows at a time where one is."""
 _TYPES = {"SEQ_CLS": "text", "TOKEN_CLS": "tokens", "CAUSAL_LM": "chat"}
 """PEFT's task type -> the task.type with which its rows are read, unless the user names one."""
 
@@ -52,20 +59,27 @@ def run_adapter_request(request: AdapterRequest, stop: StopRequest) -> None:
     folder = Path(request.folder or (here.parent if here.exists() else Path()) / f"{name}-measured")
     if request.cuts:
         _refuse_other_out(request)
-    run = Context(_config(request, source), stop)
-    adapter = _measured(run, request, source, folder)
+    sources = _sources(request, source)
+    compute = choose_compute(sources.device, sources.precision)
+    world = World(compute, progress=Bar, stop=stop)
+    # Numbers as labels stay in their own units, not on the scale that a training would learn.
+    inputs = read_inputs(sources, tokenizer=_tokenizer(source), own_units=True)
+    _refuse_other_classes(inputs, source)
+    base = base_of(sources, inputs, compute, check=world.check)
+    adapter = _measured(sources, inputs, base, request, source, folder, world)
     console.print(str(adapter))
     write_text(folder / "curve.csv", adapter.curve.to_csv(index=False))
     write_text(folder / "shares.csv", adapter.shares.to_csv(index=False))
     said = "\n".join(filter(None, (adapter.evidence.few, adapter.advice)))
     sections = measured_sections(adapter.record, said, "these rows")
     if request.cuts:
-        sections.append(_cut(run, request, adapter))
+        sections.append(_cut(request, adapter, inputs, base, world))
     told = (
-        f"{request.adapter} on {run.config.model.name}, measured on {adapter.evidence.rows} "
+        f"{request.adapter} on {sources.model.name}, measured on {adapter.evidence.rows} "
         f"rows of {request.data}."
     )
-    write_page(folder / "report.html", name, told, sections, to_yaml(run.config), folder)
+    settings = to_text(sources.model_dump(mode="json"))
+    write_page(folder / "report.html", name, told, sections, settings, folder)
     _tell("measured", folder / "measure.json")
     _tell("report", folder / "report.html")
 
@@ -104,8 +118,8 @@ def _adapter(name: str) -> Path:
     return folder
 
 
-def _config(request: AdapterRequest, source: Path) -> RunConfig:
-    """The settings with which the rows are read and the base model is loaded."""
+def _sources(request: AdapterRequest, source: Path) -> Sources:
+    """From where the rows are read and the base model is loaded."""
     own = read_json(source / "adapter_config.json")
     file = read_json(source / "config.json").get("gguf_file")
     base = own.get("base_model_name_or_path")
@@ -117,38 +131,49 @@ def _config(request: AdapterRequest, source: Path) -> RunConfig:
             f"{', '.join(_TYPES)}; give --base or --task.type"
         )
     given = {
-        "name": "adapter",
-        "method": "head",
         "model.name": base,
         "model.revision": own.get("revision"),
         "task.type": kind,
         "task.path": request.data,
         "task.test_path": request.test,
-        "retrain.batch_size": 16 if kind in ("text", "tokens") else 8,
     }
-    return settings(
-        {**{key: value for key, value in given.items() if value is not None}, **request.settings}
-    )
+    known = {key: value for key, value in given.items() if value is not None}
+    return sources_of({**known, **request.settings})
 
 
-def _measured(run: Context, request: AdapterRequest, source: Path, folder: Path) -> MeasuredAdapter:
+def _tokenizer(source: Path) -> PreTrainedTokenizerBase | None:
+    """The tokenizer and the template of the adapter's folder; None if it has none."""
+    if not (source / "tokenizer_config.json").exists():
+        return None
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source)
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    return tokenizer
+
+
+def _measured(
+    sources: Sources,
+    inputs: Inputs,
+    base: BaseOnDisk,
+    request: AdapterRequest,
+    source: Path,
+    folder: Path,
+    world: World,
+) -> MeasuredAdapter:
     """The measured adapter: by the folder's measure.json if that is of the same adapter, base, rows
     and settings."""
-    _read_as(run, source)
-    whole = Rows.joined(run.data.learnable)
+    whole = Rows.joined(inputs.rows.learnable)
     # the same order with --test, beside which nothing is held out
     rows = whole.select(np.argsort(whole.groups, kind="stable"))
-    _refuse_other_classes(run, source)
-    model = loaded(run, source)
+    model = loaded(base, source, world.compute)
     made_with = json.dumps(
         {
-            "settings": run.config.model_dump(mode="json", exclude={"task": {"path", "test_path"}}),
+            "settings": sources.model_dump(mode="json", exclude={"task": {"path", "test_path"}}),
             "rows": request.rows,
             "adapter": [digest_of(file) for file in sorted(source.glob("adapter_*"))],
-            "base": run.known["base model"],
+            "base": base.digest,
             "data": rows.digest,
-            "precision": str(run.compute),
-            "version": 1,
+            "precision": str(world.compute),
+            "version": 2,
         }
     )
     measurement = folder / "measure.json"
@@ -163,14 +188,10 @@ def _measured(run: Context, request: AdapterRequest, source: Path, folder: Path)
         "%d rows; if the adapter was trained on them, they flatter it",
         min(request.rows, len(rows)),
     )
-    passes = Passes(
-        rows.drawn(request.rows, run.config.seed),
-        likelihood_of(run.task),
-        run.compute,
-        check=run.stop.check,
-        batch=run.config.evaluation_batch,
-    )
-    adapter = measured(model, passes, run.config.retrain.batch_size)
+    headless = sources.task.headless
+    chosen = rows.drawn(request.rows, sources.seed)
+    passes = passes_over(chosen, inputs.scoring, world, BATCH[headless])
+    adapter = measured(model, passes, GRADIENT_BATCH[headless], world)
     remove(of_lora)
     ranks.save(adapter.record, measurement)
     with replacing(of_lora) as place:  # last: it says what both files were made with
@@ -178,16 +199,14 @@ def _measured(run: Context, request: AdapterRequest, source: Path, folder: Path)
     return adapter
 
 
-def loaded(run: Context, source: Path) -> PeftModel:
-    """The base model with this adapter, by plain PEFT, on the run's device. Raises UserError if it
-    does not fit."""
+def loaded(base: BaseOnDisk, source: Path, compute: Compute) -> PeftModel:
+    """The base model with this adapter, by plain PEFT, on the device. Raises UserError if it does
+    not fit."""
     try:
-        model = PeftModel.from_pretrained(run.base().model, str(source))
+        model = PeftModel.from_pretrained(base.stock().model, str(source))
     except (RuntimeError, ValueError) as error:
         told = " ".join(str(error).split())[:300]
-        raise UserError(
-            f"{source}: PEFT cannot load it on {run.config.model.name}: {told}"
-        ) from error
+        raise UserError(f"{source}: PEFT cannot load it on {base.settings.name}: {told}") from error
     ours = {f"base_model.model.{name}.lora_A.weight" for name in lora_layers(model)}
     there = {
         key
@@ -196,27 +215,17 @@ def loaded(run: Context, source: Path) -> PeftModel:
     }
     if ours != there:
         raise UserError(
-            f"{source}: is of another base than {run.config.model.name}: only one of the two has "
+            f"{source}: is of another base than {base.settings.name}: only one of the two has "
             f"{min(ours ^ there).removeprefix('base_model.model.')}"
         )
-    model.to(run.compute.device)
+    model.to(compute.device)
     return model.eval()
 
 
-def _read_as(run: Context, source: Path) -> None:
-    """Lets the run read rows as the adapter does: with the tokenizer and the template of its
-    folder, if it has one, and with numbers as labels in their own units, not on the scale that a
-    training here would learn them on."""
-    if (source / "tokenizer_config.json").exists():
-        run.tokenizer = AutoTokenizer.from_pretrained(source)
-        run.tokenizer.pad_token = run.tokenizer.pad_token or run.tokenizer.eos_token
-    run.task = dataclasses.replace(run.task, own_units=True)
-
-
-def _refuse_other_classes(run: Context, source: Path) -> None:
+def _refuse_other_classes(inputs: Inputs, source: Path) -> None:
     """Raises UserError if the adapter's folder names other classes than the rows have: the numbers
     of the labels would mean other classes, without a word."""
-    own = list(run.task.head().get("id2label", {}).values())
+    own = list(inputs.task.head().get("id2label", {}).values())
     names = list(read_json(source / "config.json").get("id2label", {}).values())
     if own and names and not str(names[0]).startswith("LABEL_") and names != own:
         raise UserError(
@@ -224,7 +233,13 @@ def _refuse_other_classes(run: Context, source: Path) -> None:
         )
 
 
-def _cut(run: Context, request: AdapterRequest, adapter: MeasuredAdapter) -> Section:
+def _cut(
+    request: AdapterRequest,
+    adapter: MeasuredAdapter,
+    inputs: Inputs,
+    base: BaseOnDisk,
+    world: World,
+) -> Section:
     """Writes the smaller adapter, and evaluates it on the rows of --test in plain PEFT."""
     out = Path(request.out)
     chosen = adapter.ranks(**request.size)
@@ -233,15 +248,16 @@ def _cut(run: Context, request: AdapterRequest, adapter: MeasuredAdapter) -> Sec
     # First, so that the folder is known as this command's from its first file on.
     ranks.save(record, out / "ranks.json")
     adapter.save(out, pad=request.padded, **request.size)
-    save_tokenizer(run.tokenizer, out)
+    save_tokenizer(inputs.tokenizer, out)
     size = sum(rank * cost for rank, cost in zip(chosen.values(), adapter.sizes, strict=True))
     spread = " to ".join(map(str, sorted({min(chosen.values()), record.k})))
     said = [f"{size:,} of {adapter.record.lora_parameters:,} parameters, rank {spread}, in {out}"]
     _tell("cut to", said[0])
     if request.test is not None:
-        model = loaded(run, out)
-        found = evaluate(model, run, run.data).metrics
-        said.append("  ".join(f"{name} {value:.4g}" for name, value in found.items()))
+        model = loaded(base, out, world.compute)
+        batch = BATCH[inputs.task.config.headless]
+        metrics = judge(model, inputs.rows, inputs.scoring, world, batch=batch).metrics
+        said.append("  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
         _tell("on --test", said[1])
     return Section("The cut", None, "\n".join(said), rank_map(record), "cut")
 

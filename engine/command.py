@@ -19,8 +19,8 @@ from autolora.configs.requests import (
 from autolora.configs.schema import Autolora
 from autolora.engine.disk.files import read_json_lines
 from autolora.engine.disk.lock import locked
+from autolora.engine.interrupt import StopRequest
 from autolora.engine.report.summary import print_result
-from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.stages import run_stages
 from autolora.engine.store.folder import RunFolder
 from autolora.engine.store.overwrite import OverwriteFolders

@@ -3,6 +3,8 @@ It writes probe.json, which the page shows."""
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -15,15 +17,18 @@ from autolora.configs.schema import Autolora
 from autolora.configs.search import BUILT_IN
 from autolora.engine.disk.files import write_json
 from autolora.engine.disk.lock import locked
+from autolora.engine.inputs import Inputs, split_of
+from autolora.engine.interrupt import StopRequest
+from autolora.engine.recipe import algorithm_of, read
 from autolora.engine.report.stage import write_report
-from autolora.engine.run.context import Context
-from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.run.logged import logged
-from autolora.engine.search.search import build_search
+from autolora.engine.search.search import prepare_search
+from autolora.engine.session import open_store
 from autolora.engine.store.folder import RunFolder
 from autolora.engine.store.manifest import Changed, Stage
 from autolora.engine.store.overwrite import put_aside
 from autolora.engine.store.plan import names_of
+from autolora.engine.world import World
 from autolora.problems.hypergradients import (
     Hypergradient,
     Inner,
@@ -32,6 +37,7 @@ from autolora.problems.hypergradients import (
     Tensors,
     approximation,
 )
+from autolora.problems.models.base import Base
 
 log = logging.getLogger("autolora")
 
@@ -65,27 +71,38 @@ def run_probe(request: Request, stop: StopRequest) -> RunFolder:
     folder = RunFolder.of(config)
     with locked(folder.root), logged(folder):
         stage = Stage.of("probe", config, folder)
-        run = Context(config, stop, folder=folder, stages=[stage])
+        store = open_store(config, folder, [stage], stop)
         try:
             stage.check_settings()
-            run.know_rows()
+            stage.check_files()
+            inputs, base = read(config, store)
             if stage.recorded is not None and stage.recorded.names != names_of(config):
-                run.base()
+                base.lend()
         except Changed:
             if not request.overwrite:
                 raise
             put_aside(folder.probe, folder.probe)
-            run = Context(config, stop, folder=folder, stages=[Stage.of("probe", config, folder)])
+            store = open_store(config, folder, [Stage.of("probe", config, folder)], stop)
+            inputs, base = read(config, store)
         if not folder.probe_result.exists():
-            write_json(folder.probe_result, probe(run))
+            store.stage("probe", probe, config, inputs, base)
         write_report(config, folder)
     return folder
 
 
-def probe(run: Context) -> dict[str, Any]:
-    """Takes the steps of the search up to the last compared one. Returns the distances and where
-    they were taken."""
-    config = run.searched
+@dataclass(frozen=True)
+class Probed:
+    """The distances, and where they were taken."""
+
+    rows: Sequence[Mapping[str, Any]]
+
+    def save(self, root: Path) -> None:
+        """Writes probe/probe.json."""
+        write_json(root / "probe" / "probe.json", {"distance": self.rows})
+
+
+def probe(config: Autolora, inputs: Inputs, base: Base, world: World) -> Probed:
+    """Takes the steps of the search up to the last compared one, and compares there."""
     asked = config.probe
     unroll = config.search.unroll_steps
     # beta moves after each `unroll` steps alone.
@@ -95,8 +112,10 @@ def probe(run: Context) -> dict[str, Any]:
     log.info(
         "probe: comparing all approximations with the exact one-step unroll at steps %s", steps
     )
-    engine = build_search(run, second_order=True)
-    run.begin("probe")
+    d_tr, d_val = split_of(config, inputs.rows.train)
+    algorithm = algorithm_of(config)
+    engine = prepare_search(base, d_tr, d_val, inputs.scoring, algorithm, world, second_order=True)
+    world.begin()
     compared = {
         place: one for eta in asked.etas for place, one in _approximations(config, eta).items()
     }
@@ -105,8 +124,8 @@ def probe(run: Context) -> dict[str, Any]:
     )
     engine.train_iters = steps[-1]
     engine.patience = 0
-    engine.run(lambda engine, over: run.stop.check())
-    return {"distance": watching.rows}
+    engine.run(lambda engine, over: world.stop.check())
+    return Probed(watching.rows)
 
 
 def _approximations(config: Autolora, eta: Eta) -> dict[tuple[str, Eta], Hypergradient]:

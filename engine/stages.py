@@ -1,4 +1,4 @@
-"""Check whether a command may begin, and run its stages (engine/pipeline.py) in the folder.
+"""Check whether a command may begin, and run its stages (engine/recipe.py) in the folder.
 
 Everything that is wrong and can be found out from files alone is refused before torch is loaded,
 which takes seconds.
@@ -20,7 +20,7 @@ from autolora.configs.schema import Autolora, RunConfig
 from autolora.configs.schema import Stage as Asked
 from autolora.configs.tasks import Chat
 from autolora.engine.disk.lock import locked
-from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.interrupt import StopRequest
 from autolora.engine.run.logged import logged
 from autolora.engine.store.folder import RunFolder
 from autolora.engine.store.manifest import Changed, Stage, end
@@ -80,7 +80,7 @@ def _in_folder(
         return
     with logged(folder) if processes.first else nullcontext():
         load_libraries()
-        from autolora.engine.pipeline import run_in  # only now: its imports take seconds
+        from autolora.engine.session import run_in  # only now: its imports take seconds
 
         if processes.size == 1:  # several processes stop together, after a step
             stop.check()

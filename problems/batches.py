@@ -1,17 +1,18 @@
-"""Batches that follow from a seed: their rows, their order, and their dropout masks."""
+"""Batches that follow from a seed: their rows, their order, their dropout masks, and the loss and
+the gradient over their parts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache, partial, reduce
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate.utils import send_to_device
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from autolora.problems.machine.compute import seeded
+from autolora.problems.machine.compute import Compute, seeded
 from autolora.problems.machine.draws import seed_of
 from autolora.problems.machine.processes import ALONE, Processes
 from autolora.problems.rows import Rows
@@ -113,3 +114,75 @@ class Batches:
             examples, shares = local_parts(self.rows, numbers, self.size, self.processes)
             parts = [send_to_device(self.rows.collate(part), self.device) for part in examples]
         return Batch(list(zip(parts, shares, strict=True)), own)
+
+
+Gradient = list[Tensor]
+Differentiate = Callable[[Tensor, Sequence[Tensor]], Gradient]
+"""A loss and the tensors that it depends on -> its slopes, zeros for one that it does not depend
+on."""
+
+
+def losses(
+    batch: Batch, loss: Callable[[dict[str, Tensor]], Tensor], compute: Compute
+) -> Iterator[Tensor]:
+    """The losses of the parts of a batch, always under the batch's dropout masks.
+
+    They sum to its mean loss, over the processes as well. No loss is held while the next one is
+    computed.
+    """
+    for number, (inputs, share) in enumerate(batch.parts):
+        with seeded(seed_of(batch.seed, "masks", number), compute.device), compute.autocast():
+            value = loss(inputs)
+        yield value if share == 1 else value * share
+        del value
+
+
+def slopes(loss: Tensor, inputs: Sequence[Tensor]) -> Gradient:
+    """dL/d inputs."""
+    return list(torch.autograd.grad(loss, inputs, materialize_grads=True))
+
+
+def summed(
+    function: Callable[[Any], Gradient], parts: Iterable[Any], processes: Processes
+) -> Gradient:
+    """The sum of a function over the parts of a batch, and over all processes."""
+
+    def added(one: Gradient, other: Gradient) -> Gradient:
+        return [a + b for a, b in zip(one, other, strict=True)]
+
+    # map, as a loop over the parts would hold the graph of one while the next is made.
+    total: Gradient = reduce(added, map(function, parts))
+    return processes.summed(total)
+
+
+def loss_and_gradient(
+    parts: Iterable[Tensor],
+    inputs: Sequence[Tensor],
+    processes: Processes,
+    differentiate: Differentiate = slopes,
+) -> tuple[Tensor, Gradient]:
+    """L and dL/d inputs of a batch, of which `parts` are the losses.
+
+    Each slope is in memory of its own: two weights that are added have one gradient, which would be
+    clipped twice."""
+
+    def of_part(loss: Tensor) -> Gradient:
+        return [loss.detach(), *differentiate(loss, inputs)]
+
+    loss, *gradient = summed(of_part, parts, processes)
+    return loss, [slope.clone() for slope in gradient]
+
+
+def descend(
+    optimizer: torch.optim.Optimizer,
+    weights: Sequence[nn.Parameter],
+    gradient: Gradient,
+    clipping: float,
+) -> None:
+    """Takes one optimiser step along a gradient, whose norm is at most `clipping` (0: any)."""
+    for weight, slope in zip(weights, gradient, strict=True):
+        weight.grad = slope
+    if clipping > 0:
+        nn.utils.clip_grad_norm_(weights, clipping)
+    optimizer.step()
+    optimizer.zero_grad()

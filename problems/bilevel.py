@@ -9,15 +9,15 @@ would train every parameter of a module, rebuild the optimiser from its defaults
 refuses), read the loss back from the device at every step, and draw other dropout masks for each
 side of a finite difference.
 
-A batch, with its dropout masks, is a function of the run's seed and the step (problems/data.py), so
-that a checkpoint holds no random state.
+A batch, with its dropout masks, is a function of the run's seed and the step
+(problems/batches.py), so that a checkpoint holds no random state.
 """
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial, reduce
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,15 +27,20 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from autolora.configs.search import Constraint
-from autolora.problems.batches import Batch, Batches
+from autolora.problems.batches import (
+    Batch,
+    Batches,
+    Gradient,
+    loss_and_gradient,
+    losses,
+    summed,
+)
 from autolora.problems.gates import Gates
-from autolora.problems.hypergradients import Hypergradient, State, Step, Tensors, minus
+from autolora.problems.hypergradients import Hypergradient, State, Step, Tensors
 from autolora.problems.machine.compute import Compute, seeded
 from autolora.problems.machine.draws import seed_of
 from autolora.problems.machine.processes import ALONE, Processes
 from autolora.problems.tasks.base import Loss, model_loss
-
-Gradient = list[Tensor]
 
 
 @dataclass
@@ -129,31 +134,17 @@ class Level(ImplicitProblem):
         raise NotImplementedError
 
     def losses(self, batch: Batch) -> Iterator[Tensor]:
-        """The losses of the parts of a batch at the current W and beta, always under the batch's
-        dropout masks.
+        """The losses of the parts of a batch at the current W and beta (`batches.losses`)."""
+        return losses(batch, self._counted_loss, self.shared.compute)
 
-        They sum to its mean loss, over the processes as well. No loss is held while the next one is
-        computed.
-        """
-        compute = self.shared.compute
-        for number, (inputs, share) in enumerate(batch.parts):
-            self.shared.passes.forward += 1
-            with seeded(seed_of(batch.seed, "masks", number), compute.device), compute.autocast():
-                loss: Tensor = self.training_step(inputs)
-            yield loss if share == 1 else loss * share
-            del loss
+    def _counted_loss(self, inputs: dict[str, Tensor]) -> Tensor:
+        self.shared.passes.forward += 1
+        loss: Tensor = self.training_step(inputs)
+        return loss
 
     def loss_and_gradient(self, batch: Batch, inputs: Tensors) -> tuple[Tensor, Gradient]:
-        """L and dL/d inputs of a batch at the current W and beta, zeros for an unused input.
-
-        Each in memory of its own: two weights that are added have one gradient, which would be
-        clipped twice."""
-
-        def found(loss: Tensor) -> Gradient:
-            return [loss.detach(), *self._grad(loss, inputs)]
-
-        loss, *gradient = self._summed(found, self.losses(batch))
-        return loss, [slope.clone() for slope in gradient]
+        """L and dL/d inputs of a batch at the current W and beta, zeros for an unused input."""
+        return loss_and_gradient(self.losses(batch), inputs, self.shared.processes, self._grad)
 
     def gradient(self, batch: Batch, inputs: Tensors) -> Gradient:
         """dL/d inputs of a batch at the current W and beta, zeros for an unused input."""
@@ -183,7 +174,8 @@ class Level(ImplicitProblem):
                     slopes, inputs, grad_outputs=directions, retain_graph=kept is not None
                 )
 
-            return self._summed(along, gradients() if kept is None else kept)
+            parts = gradients() if kept is None else kept
+            return summed(along, parts, self.shared.processes)
 
         return product
 
@@ -195,12 +187,6 @@ class Level(ImplicitProblem):
     def _grad(self, loss: Any, inputs: Tensors, **options: Any) -> Gradient:
         self.shared.passes.backward += 1
         return list(torch.autograd.grad(loss, inputs, materialize_grads=True, **options))
-
-    def _summed(self, function: Callable[[Any], Gradient], parts: Iterable[Any]) -> Gradient:
-        """The sum of a function over the parts of a batch, and over all processes."""
-        # map, as a loop over the parts would hold the graph of one while the next is made.
-        total = reduce(lambda one, other: minus(one, -1, other), map(function, parts))
-        return self.shared.processes.summed(total)
 
 
 class LoraProblem(Level):

@@ -30,7 +30,7 @@ from tests.helpers.shared import made_once
 # none of it.
 if TYPE_CHECKING:
     from autolora.configs.schema import RunConfig
-    from autolora.engine.run.context import Context
+    from tests.helpers.stages import Stages
 
 
 def keep_bytecode(folder: Path) -> None:
@@ -173,13 +173,11 @@ def quick_figures() -> Iterator[None]:
 
 
 @pytest.fixture
-def run_of() -> "Callable[..., Context]":
-    """run_of(config): the Context that the stages of a run share, for a test that calls the stages
-    one by one."""
-    from autolora.engine.run.context import Context
-    from autolora.engine.run.interrupt import StopRequest
+def run_of() -> "type[Stages]":
+    """run_of(config): the stages of a run, for a test that calls them one by one."""
+    from tests.helpers.stages import Stages
 
-    return lambda config, stop=None: Context(config, stop or StopRequest())
+    return Stages
 
 
 @pytest.fixture

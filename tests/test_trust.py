@@ -19,8 +19,8 @@ from autolora.configs.layers import with_values
 from autolora.configs.requests import Request
 from autolora.configs.schema import Autolora, RunConfig
 from autolora.engine import ranks
+from autolora.engine.interrupt import StopRequest
 from autolora.engine.report.stage import write_report
-from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.stages import run_stages
 from autolora.engine.store.folder import RunFolder
 from tests.helpers.command import parse

@@ -16,20 +16,22 @@ from torch.nn.utils.rnn import pad_sequence
 
 from autolora.configs.errors import UserError
 from autolora.configs.measure import LEAST_ROWS
-from autolora.engine.choose.measurement import with_bar
 from autolora.engine.cut.basis import Basis, Gated, even_ranks, uneven_ranks
 from autolora.engine.cut.cut import adapter_of, cut_adapter, padded, save_adapter
 from autolora.engine.measure.evidence import Evidence
 from autolora.engine.measure.likelihood import Likelihood, likelihood_of
 from autolora.engine.measure.measure import Moments, NotFinite, Passes, Plan
+from autolora.engine.measure_search import measure_with_bar
 from autolora.engine.ranks import LayerRank, RankRecord
 from autolora.engine.report.findings import curve_lines, gain_words, kept_words, share_lines
 from autolora.engine.report.measured import curve_table, share_table
+from autolora.engine.terminal.bar import Bar
 from autolora.engine.terminal.console import heard
+from autolora.engine.world import World
 from autolora.problems.machine.compute import Compute, same_random_numbers
 from autolora.problems.models.snapshot import Snapshot
 from autolora.problems.rows import Rows
-from autolora.problems.tasks.kinds import kind_of
+from autolora.problems.tasks.scoring import scoring_of_script
 
 MOST_ROWS = 2000
 """Of more rows so many are drawn."""
@@ -204,11 +206,9 @@ def measure_adapter(model: Any, batches: Iterable[Any] | None = None) -> Measure
             bf16 = False
         data = Rows.of_script(source, collate, by_text=True)
         rows = data.drawn(MOST_ROWS, seed=0)
-        return measured(
-            model,
-            Passes(rows, _likelihood(model, data), Compute(device, bf16=bf16), batch=size),
-            size,
-        )
+        world = World(Compute(device, bf16=bf16), progress=Bar)
+        passes = Passes(rows, _likelihood(model, data), world.compute, batch=size)
+        return measured(model, passes, size, world)
 
 
 def refuse_sizes(
@@ -223,7 +223,7 @@ def refuse_sizes(
             raise UserError(f"cut: {name} is {value}; allowed: above 0; for keep, up to 1")
 
 
-def measured(model: PeftModel, passes: Passes, batch: int) -> MeasuredAdapter:
+def measured(model: PeftModel, passes: Passes, batch: int, world: World) -> MeasuredAdapter:
     """Measures the adapter by these passes, `batch` rows at a time where a gradient is taken;
     leaves the model and the random numbers as they were."""
     if len(passes.rows) < LEAST_ROWS:
@@ -235,7 +235,7 @@ def measured(model: PeftModel, passes: Passes, batch: int) -> MeasuredAdapter:
     gated = Gated(model, adapter_of(model))
     try:
         with same_random_numbers(passes.compute.device), torch.enable_grad():
-            found = with_bar(gated, passes, Plan(keep=KEEP, batch=batch))
+            found = measure_with_bar(gated, passes, Plan(keep=KEEP, batch=batch), world)
     except NotFinite as error:
         raise UserError("the losses of the adapter on these rows are not finite") from error
     finally:
@@ -265,7 +265,7 @@ def _likelihood(model: PeftModel, rows: Rows) -> Likelihood:
             "CAUSAL_LM, ..."
         )
     outputs = getattr(base.config, "num_labels", None)
-    return likelihood_of(kind_of(task, None, rows, outputs))
+    return likelihood_of(scoring_of_script(task, None, rows, outputs))
 
 
 def _examples(batches: Iterable[Any]) -> tuple[list[dict[str, Tensor]], int]:

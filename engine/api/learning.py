@@ -1,13 +1,11 @@
-"""Learn the ranks of a script's model on the script's rows, in a temporary folder; the model is put
-back."""
+"""Learn the ranks of a script's model on the script's rows; the model is put back."""
 
 import math
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
@@ -19,28 +17,31 @@ from torch.utils.data import ConcatDataset
 from autolora.configs.errors import UserError
 from autolora.configs.layers import settings
 from autolora.configs.measure import MeasureConfig, RuleConfig, Size
-from autolora.configs.schema import Autolora
 from autolora.configs.search import HypergradientConfig, SearchConfig
-from autolora.configs.section import LARGEST, Section
-from autolora.engine import ranks
+from autolora.configs.section import Section
+from autolora.configs.training import LoraRetrain, ModelConfig
 from autolora.engine.api.adapter import task_of
-from autolora.engine.choose.stage import measure_and_choose
+from autolora.engine.choose import Ranks
+from autolora.engine.choose import choose as choose_of
 from autolora.engine.measure.evidence import CurvePoint
 from autolora.engine.measure.likelihood import likelihood_of
+from autolora.engine.measure_search import measure_search
 from autolora.engine.ranks import RankRecord
 from autolora.engine.report.findings import measured_lines, ranks_words
-from autolora.engine.retrain.evaluate import mean_loss
-from autolora.engine.run.script import ScriptContext
+from autolora.engine.retrain.judge import mean_loss
 from autolora.engine.search.search import search as search_of
-from autolora.engine.store.folder import RunFolder
+from autolora.engine.search.searched import Algorithm
+from autolora.engine.terminal.bar import Bar
 from autolora.engine.terminal.console import heard, log
-from autolora.problems.machine.compute import same_random_numbers
+from autolora.engine.world import World
+from autolora.problems.machine.compute import choose_compute, same_random_numbers
+from autolora.problems.models.base import BaseOfScript
 from autolora.problems.models.dry_run import mark_unreached
 from autolora.problems.models.peft_config import lora_settings, refuse_other_configs, trained_whole
 from autolora.problems.models.snapshot import Snapshot, take_adapters_off
 from autolora.problems.rows import Rows, evenly
 from autolora.problems.tasks.base import Loss
-from autolora.problems.tasks.kinds import LabelKind, kind_of
+from autolora.problems.tasks.scoring import Scoring, scoring_of_script
 
 PRESET = SearchConfig(unroll_steps=4)
 """The search if the script gives none, beside first_order and rule shares; its steps follow from
@@ -90,9 +91,7 @@ class LearnedRanks:
 
     def save(self, folder: str | Path) -> None:
         """Writes ranks.json and lora_config/, as in a run's folder; overwrites earlier ones."""
-        place = RunFolder(Path(folder))
-        self.lora_config.save_pretrained(str(place.lora_config))
-        ranks.save(self.record, place.ranks)
+        Ranks(self.record, self.lora_config).save(Path(folder))
 
     def __str__(self) -> str:
         lines = ranks_words(self.record), *measured_lines(self.record), self.record.note
@@ -211,10 +210,9 @@ def _learn(
     base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     weights_on = next(base.parameters()).device
     device = device or weights_on
-    train, validation, collate, loss = rows_given
     # When the block ends, the stack is undone in reverse order: put_back undoes the search's
-    # changes to the bare model, the temporary folder is deleted, and then the script's adapters,
-    # the random numbers and the log are restored.
+    # changes to the bare model, and then the script's adapters, the random numbers and the log are
+    # restored.
     with ExitStack() as stack:
         stack.enter_context(heard())
         stack.enter_context(same_random_numbers(device))
@@ -222,96 +220,116 @@ def _learn(
         base.zero_grad()  # drops gradients of the script's own backward passes
         take_adapters_off(base)
         recomputes = recomputes or any(
-            getattr(x, "gradient_checkpointing", False) is True for x in base.modules()
+            getattr(module, "gradient_checkpointing", False) is True for module in base.modules()
         )
-        if lora_config.task_type is None and task_of(base) == TaskType.CAUSAL_LM:
-            # PEFT then trains the same weights. Of a classifier it would train the head, too.
-            lora_config = copy(lora_config)
-            lora_config.task_type = TaskType.CAUSAL_LM
-        task = lora_config.task_type
-        held_out = 0 if validation is None else len(validation)
-        rows = Rows.of_script(
-            ConcatDataset([train, validation]) if held_out else train,
-            collate,
-            shifted=task == TaskType.CAUSAL_LM,
-            by_text=task in (TaskType.SEQ_CLS, TaskType.TOKEN_CLS),
+        lora_config = _with_task_type(lora_config, base)
+        rows, d_tr, d_val = _rows_of(rows_given, lora_config.task_type, seed)
+        scoring = scoring_of_script(
+            lora_config.task_type,
+            rows_given[-1],
+            rows,
+            getattr(getattr(base, "config", None), "num_labels", None),
         )
-        outputs = getattr(getattr(base, "config", None), "num_labels", None)
-        kind = kind_of(task, loss, rows, outputs)
         batch = send_to_device(rows.batch(range(min(2, len(rows)))), weights_on)
-        mark_unreached(base, lambda: kind.loss(base, batch))
+        mark_unreached(base, lambda: scoring.loss(base, batch))
         lora = lora_settings(lora_config, base)
-        whole = trained_whole(base, lora_config, lora)
-        name = getattr(getattr(base, "config", None), "name_or_path", None) or "."
-        found = _sections(
-            sections, preset, len(rows) - held_out if held_out else max(1, len(rows) // 2)
+        given = {"seed": seed, "precision": precision}
+        found: Any = settings(given | _sections(sections, preset, len(d_tr)))
+        algorithm = Algorithm(
+            lora, found.search, found.hypergradient, found.choose, seed, recomputes
         )
-        found |= {
-            "name": "learn_ranks",
-            "model": {"name": str(name), "gradient_checkpointing": recomputes},
-            "lora": lora.model_dump(),
-            "seed": seed,
-            "precision": precision,
-            "device": device.type,
-        }
-        if task == TaskType.CAUSAL_LM:
-            # From the task the measurement reads that the model has no head, and the split that
-            # rows have no sources.
-            found["task"] = {"type": "chat", "path": "-", "split_by": "row"}
-        config: Any = settings(found)
-        folder = Path(stack.enter_context(TemporaryDirectory(prefix="learn_ranks_")))
-        given = ScriptContext(config, whole, kind, rows, held_out, folder, device)
+        lent = BaseOfScript(trained_whole(base, lora_config, lora), lora.target_modules)
+        chosen = choose_compute(device.type, precision, device.index or 0)
+        world = World(replace(chosen, device=device), progress=Bar)
         # frees the memory of the searched model, which reference cycles hold
-        stack.callback(given.compute.let_go)
-        stack.callback(given.put_back)
-        if why := _unmeasured(search_of(given).lora.module, kind, given):
-            given.config = _by_size(config, why)
-        given.compute.let_go()
-        measure_and_choose(given)
-        learned = LoraConfig.from_pretrained(str(given.folder.lora_config))
-        return LearnedRanks(learned, ranks.load(given.folder.ranks))
+        stack.callback(world.compute.let_go)
+        stack.callback(lent.put_back)
+        searched = search_of(lent, d_tr, d_val, scoring, algorithm, world)
+        measure = found.measure
+        if why := _unmeasured(searched.model(lent.lend(), lora, scoring), scoring, rows, device):
+            measure = measure.model_copy(update={"rows": 0})
+            algorithm = replace(algorithm, rule=_by_size(algorithm, why))
+        world.compute.let_go()
+        measured = measure_search(
+            lent,
+            searched,
+            d_tr,
+            d_val,
+            scoring,
+            algorithm,
+            measure,
+            world,
+            batch=algorithm.search.batch_size if scoring.peft_type == TaskType.CAUSAL_LM else 64,
+        )
+        name = getattr(getattr(base, "config", None), "name_or_path", None) or "."
+        named = ModelConfig(name=str(name))
+        scale = LoraRetrain().scale
+        ranks = choose_of(searched, measured, algorithm.rule, scoring, lora, scale, named, world)
+        return LearnedRanks(ranks.lora_config, ranks.record)
+
+
+def _with_task_type(lora_config: LoraConfig, base: Any) -> LoraConfig:
+    """The configuration with the task type of a language model, where the script gave none. PEFT
+    then trains the same weights. Of a classifier it would train the head, too."""
+    if lora_config.task_type is None and task_of(base) == TaskType.CAUSAL_LM:
+        lora_config = copy(lora_config)
+        lora_config.task_type = TaskType.CAUSAL_LM
+    return lora_config
+
+
+def _rows_of(
+    rows_given: tuple[Any, Any, Collator, Loss | None], task: Any, seed: int
+) -> tuple[Rows, Rows, Rows]:
+    """All rows of the script, D_tr and D_val: the validation rows, or half of all, drawn by
+    seed."""
+    train, validation, collate, _ = rows_given
+    held_out = 0 if validation is None else len(validation)
+    rows = Rows.of_script(
+        ConcatDataset([train, validation]) if held_out else train,
+        collate,
+        shifted=task == TaskType.CAUSAL_LM,
+        by_text=task in (TaskType.SEQ_CLS, TaskType.TOKEN_CLS),
+    )
+    if not held_out:
+        return rows, *rows.split(0.5, seed, by_input=True)
+    count = len(rows) - held_out
+    return rows, rows.select(range(count)), rows.select(range(count, len(rows)))
 
 
 def _sections(sections: tuple[Any, ...], preset: SearchConfig, rows: int) -> dict[str, Any]:
     """The sections of the search, of which the script may give mappings of keys; `rows`: those of
     D_tr."""
-    given = [one.model_dump() if isinstance(one, Section) else one for one in sections]
-    if given[0] is None:
+    names = ("search", "hypergradient", "measure", "choose")
+    given = {
+        name: section.model_dump() if isinstance(section, Section) else section or {}
+        for name, section in zip(names, sections, strict=True)
+    }
+    if sections[0] is None:
         a_step = preset.batch_size * preset.gradient_accumulation
         steps = min(max(FEWEST_STEPS, math.ceil(PASSES * rows / a_step)), SearchConfig().steps)
-        given[0] = preset.model_dump() | {"steps": steps}
+        given["search"] = preset.model_dump() | {"steps": steps}
         log.info("search: %d steps of %d rows; the argument search changes this", steps, a_step)
-    search, hypergradient, measure, choose = [section or {} for section in given]
-    return {
-        # This search never resumes, so it writes no checkpoint.
-        "search": {**search, "checkpoint_every": LARGEST},
-        "hypergradient": hypergradient,
-        "measure": measure,
-        "choose": choose,
-        # The measurement on D_val sends this many rows through a language model at a time.
-        "retrain.batch_size": search.get("batch_size", PRESET.batch_size),
-    }
+    return given
 
 
 @torch.no_grad()
-def _unmeasured(model: nn.Module, kind: LabelKind, given: ScriptContext) -> str:
+def _unmeasured(model: nn.Module, scoring: Scoring, rows: Rows, device: torch.device) -> str:
     """Why the log loss of each row is not known; "" if it is.
 
     The script's loss of some rows is compared with the mean log loss of their labels (in a
     regression: the mean squared error) by the searched `model`: the two differ with class weights,
     label smoothing, a focal loss or a CRF.
     """
-    if not kind.tells_rows:
+    if not scoring.tells_rows:
         return (
             "this needs a lora_config with task_type SEQ_CLS, TOKEN_CLS or CAUSAL_LM, and "
             "batches that have a row of labels for each example (without packing)"
         )
-    model.eval()
-    rows = given.data.train
-    likelihood = likelihood_of(kind)
-    some = evenly(len(rows), 4 if kind.peft_type == TaskType.CAUSAL_LM else 64)
-    batch = send_to_device(rows.batch(some), given.compute.device)
-    own = float(kind.loss(model, batch))
+    model.to(device).eval()
+    likelihood = likelihood_of(scoring)
+    some = evenly(len(rows), 4 if scoring.peft_type == TaskType.CAUSAL_LM else 64)
+    batch = send_to_device(rows.batch(some), device)
+    own = float(scoring.loss(model, batch))
     logits = model(**{name: value for name, value in batch.items() if name != "labels"}).logits
     plain = mean_loss(likelihood, *likelihood.statistics(logits, batch["labels"]))
     if math.isclose(
@@ -324,14 +342,12 @@ def _unmeasured(model: nn.Module, kind: LabelKind, given: ScriptContext) -> str:
     )
 
 
-def _by_size(config: Autolora, why: str) -> Autolora:
-    """The configuration with a rule that measures nothing, which is told; `why` nothing can be
-    measured."""
-    rule: Any = config.choose
+def _by_size(algorithm: Algorithm, why: str) -> RuleConfig:
+    """A rule that measures nothing, which is told; `why` nothing can be measured."""
+    rule = algorithm.rule
     if rule.needs_evidence:
-        rule = Size(budget=rule.number or config.lora.k / 2)
+        rule = Size(budget=rule.number or algorithm.lora.k / 2)
     log.warning(
         "measure: shares and the curve are not measured, and the rule is %s: %s", rule.rule, why
     )
-    nothing = config.measure.model_copy(update={"rows": 0})
-    return config.model_copy(update={"measure": nothing, "choose": rule})
+    return rule

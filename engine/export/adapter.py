@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from copy import copy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,15 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from autolora.configs.schema import WithLora
+from autolora.configs.training import ModelConfig
 from autolora.engine.cut import cut
 from autolora.engine.disk.files import write_json
-from autolora.engine.export.lora_config import save_lora_config, stock_config
+from autolora.engine.export.lora_config import (
+    config_for_trainers,
+    save_lora_config,
+    stock_config,
+)
 from autolora.engine.ranks import RankRecord
-from autolora.engine.store.folder import RunFolder
 from autolora.problems.models.attach import ADAPTER, lora_layers
 from autolora.problems.models.fused import is_split, joined
 from autolora.problems.models.layers import layer_shapes
@@ -38,30 +42,38 @@ same. PEFT and transformers take the original, whose README.md is the model card
 """
 
 
-def save_all(
-    model: PeftModel,
-    record: RankRecord,
-    tokenizer: PreTrainedTokenizerBase,
-    folder: RunFolder,
-    config: WithLora,
-    ends: Sequence[int] = (),
-) -> None:
-    """Writes adapter/, and adapter_padded/ and merged/ if `config` asks for them.
+@dataclass(frozen=True)
+class Export:
+    """In which forms a trained model is written, and what lies beside its weights.
 
-    For a method that searches, also writes lora_config/ again, because the user may have edited the
-    ranks. Merging makes `model` unusable. `ends`: the tokens that end a language model's answer.
+    `model`: names the base. `ends`: the tokens that end a language model's answer. `padded`,
+    `merged`: also adapter_padded/ and merged/; `for_trainers`: also lora_config/, as the user may
+    have edited the ranks that a search has found.
     """
+
+    model: ModelConfig
+    tokenizer: PreTrainedTokenizerBase
+    ends: Sequence[int] = ()
+    padded: bool = False
+    merged: bool = False
+    for_trainers: bool = False
+
+
+def save_all(model: PeftModel, record: RankRecord, root: Path, export: Export) -> None:
+    """Writes adapter/, and what else `export` asks for. Merging makes `model` unusable."""
     settings = model.peft_config[ADAPTER]
     assert isinstance(settings, LoraConfig)
     if is_split(model):
-        model = joined(model, stock_config(settings, record, config))
-    save_adapter(model, tokenizer, folder.adapter, config.model.revision, ends)
-    if config.searches:
-        save_lora_config(settings, record, folder.lora_config, config)
-    if config.writes_padded:
-        save_padded(folder.adapter, folder.padded, model)
-    if config.export.merged:
-        save_merged(model, tokenizer, folder.merged, ends)
+        model = joined(model, stock_config(settings, record))
+    adapter = root / "adapter"
+    save_adapter(model, export.tokenizer, adapter, export.model.revision, export.ends)
+    if export.for_trainers:
+        elsewhere = config_for_trainers(settings, record, export.model)
+        save_lora_config(elsewhere, root / "lora_config")
+    if export.padded:
+        save_padded(adapter, root / "adapter_padded", model)
+    if export.merged:
+        save_merged(model, export.tokenizer, root / "merged", export.ends)
 
 
 def save_adapter(

@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import ModelCard, ModelCardData
 
 from autolora.configs.locations import GGUF, portable_name
-from autolora.engine.disk.files import write_text
+from autolora.configs.schema import RunConfig
 from autolora.engine.export.lora_config import hub_name
+from autolora.engine.inputs import Inputs
 from autolora.engine.ranks import RankRecord
-from autolora.engine.run.context import Context
 from autolora.problems.tasks.chat import Conversations
 
 _CARD = """---
@@ -58,14 +59,20 @@ with torch.no_grad():
 _TEXT = "tokenizer.decode(model.generate(input_ids=batch.input_ids, max_new_tokens=64)[0])"
 
 
-def save_card(run: Context, result: Mapping[str, Any], record: RankRecord) -> None:
-    """Writes adapter/README.md, after the other files of the result. `result`: the content of
+def card_of(
+    config: RunConfig,
+    inputs: Inputs,
+    dtype: torch.dtype,
+    result: Mapping[str, Any],
+    record: RankRecord,
+) -> str:
+    """The text of adapter/README.md. `dtype`: of the frozen weights; `result`: the content of
     metrics.json."""
-    task = run.task
-    model = run.config.model
-    hub = hub_name(run.config.model)
+    task = inputs.task
+    model = config.model
+    hub = hub_name(model)
     causal = task if isinstance(task, Conversations) else None
-    options = [f'dtype="{str(run.weights_dtype).removeprefix("torch.")}"']
+    options = [f'dtype="{str(dtype).removeprefix("torch.")}"']
     if model.name.endswith(GGUF):
         options.append("gguf_file=AutoConfig.from_pretrained(adapter).gguf_file")
     if causal is None:
@@ -77,24 +84,22 @@ def save_card(run: Context, result: Mapping[str, Any], record: RankRecord) -> No
     card = ModelCard.from_template(
         data,
         template_str=_CARD,
-        name=run.config.name,
-        facts=_facts(run, result, record),
+        name=config.name,
+        facts=_facts(config, result, record),
         ranks=record.ranks,
         # no path of this machine
         base=model.name if portable_name(model.name) else Path(model.name).name,
         revision=f", revision `{model.revision}`" if model.revision and hub else "",
-        form=f"The form of the {causal.form(run.tokenizer)}." if causal else "",
+        form=f"The form of the {causal.form(inputs.tokenizer)}." if causal else "",
         auto=task.auto_class.__name__,
         options=", ".join(options),
         texts=", ".join(['"..."'] * max(1, len(task.inputs_of(task.raw.train)))),
         answer=_TEXT if causal else "model(**batch).logits",
     )
-    # never into the file itself: an old result may share it
-    write_text(run.folder.adapter / "README.md", str(card))
+    return str(card)
 
 
-def _facts(run: Context, result: Mapping[str, Any], record: RankRecord) -> dict[str, str]:
-    config = run.config
+def _facts(config: RunConfig, result: Mapping[str, Any], record: RankRecord) -> dict[str, str]:
     scale = result.get("label_scale")
     metrics = ", ".join(
         f"{name} {value:.4f}" for name, value in result["metrics"].items() if "." not in name

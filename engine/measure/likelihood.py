@@ -18,8 +18,8 @@ from peft import TaskType
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
-from autolora.problems.tasks.kinds import Kind
 from autolora.problems.tasks.losses import IGNORED, summed_loss
+from autolora.problems.tasks.scoring import Scoring
 
 # Four temperatures per octave: a cubic spline through them gives the loss in between, to 1e-4 nats
 # also with the vocabulary of a language model. With two per octave, or with parabolas, it was off
@@ -214,12 +214,11 @@ def _signs(like: Tensor, generator: torch.Generator) -> Tensor:
 Likelihood = Categorical | Gaussian
 
 
-def likelihood_of(kind: Kind) -> Likelihood:
-    """The Likelihood for a task's labels. The task's rows must be loaded, as its head may depend on
-    them."""
-    if kind.head().get("problem_type") == "regression":
+def likelihood_of(scoring: Scoring) -> Likelihood:
+    """The Likelihood for a kind of labels."""
+    if scoring.regression:
         return Gaussian()
-    return Categorical(shifted=kind.peft_type == TaskType.CAUSAL_LM)
+    return Categorical(shifted=scoring.peft_type == TaskType.CAUSAL_LM)
 
 
 def _by_group(values: Tensor, groups: np.ndarray) -> Tensor:

@@ -7,8 +7,16 @@ from autolora.engine.ranks.record import (
     check_against,
     count_parameters,
     load,
-    of_run,
     save,
+    with_scale,
 )
 
-__all__ = ["LayerRank", "RankRecord", "check_against", "count_parameters", "load", "of_run", "save"]
+__all__ = [
+    "LayerRank",
+    "RankRecord",
+    "check_against",
+    "count_parameters",
+    "load",
+    "save",
+    "with_scale",
+]

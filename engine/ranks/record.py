@@ -11,8 +11,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from autolora.configs.errors import UserError
 from autolora.configs.locations import portable_name
-from autolora.configs.schema import WithLora
 from autolora.configs.search import Constraint
+from autolora.configs.training import ModelConfig, ScaledLora
 from autolora.engine.disk.files import load_json, write_json
 from autolora.engine.measure.evidence import SEEN, Evidence
 
@@ -137,15 +137,15 @@ def kept_components(alpha: Array, constraint: Constraint) -> Array:
     return kept
 
 
-def of_run(record: RankRecord, config: WithLora) -> RankRecord:
-    """The record with what another trainer needs besides the ranks: the scale of the run, and its
-    base model."""
+def with_scale(record: RankRecord, lora: ScaledLora, scale: str, model: ModelConfig) -> RankRecord:
+    """The record with what another trainer needs besides the ranks: the scale, and the base model.
+    `scale`: as retrain.scale names it."""
     return dataclasses.replace(
         record,
-        lora_alpha=config.lora.lora_alpha,
-        scale=config.retrain.scale,
-        base_model=portable_name(config.model.name),
-        revision=config.model.revision,
+        lora_alpha=lora.lora_alpha,
+        scale=scale,
+        base_model=portable_name(model.name),
+        revision=model.revision,
     )
 
 

@@ -1,139 +1,163 @@
-"""The evaluation of a model: one pass over the rows of each split, in the precision of the weights,
-gives predictions, metrics, and the loss of every row."""
+"""Evaluate a trained model as it was written: its metrics, what it predicts, and the texts that a
+language model writes."""
 
-from collections.abc import Mapping
+import math
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-import torch
-from torch import Tensor, nn
+from torch import nn
+from transformers import PreTrainedTokenizerBase
 
-from autolora.configs.errors import UserError
-from autolora.engine.measure.likelihood import (
-    Gaussian,
-    Likelihood,
-    calibrated,
-    likelihood_of,
-)
-from autolora.engine.measure.measure import Passes
-from autolora.engine.run.context import Context
-from autolora.engine.terminal.bar import Bar
-from autolora.problems.machine.compute import Compute
+from autolora.engine.disk.files import write_json_lines, write_text
+from autolora.engine.disk.tables import write_csv, write_parquet
+from autolora.engine.retrain.judge import Judgement, judge
+from autolora.engine.world import World
 from autolora.problems.rows import Rows, Splits
+from autolora.problems.tasks.chat import Conversations
+from autolora.problems.tasks.decoding import decode
+from autolora.problems.tasks.formats import Conversation
+from autolora.problems.tasks.scoring import Scoring
 
-UNUSED = "unused"
-"""The name of the training rows that task.train_rows left unused."""
 
+@dataclass(frozen=True)
+class Texts:
+    """What a language model wrote.
 
-class NotFinite(UserError):
-    """A loss is infinite or NaN; `what` says which."""
+    `written`: prompt, raw text and token ids of each. `samples`: answers beside their references,
+    where texts are not scored; else `predictions` and `references` are for
+    `python -m problems.scoring`, and `metrics` are theirs.
+    """
 
-    def __init__(self, what: str) -> None:
-        super().__init__(
-            f"--retrain.learning_rate: {what} is not finite; try a lower rate, --precision fp32 or "
-            f"--retrain.gradient_clipping 1, with --stage retrain --overwrite"
-        )
+    written: Sequence[Mapping[str, Any]]
+    samples: Sequence[Mapping[str, Any]] = ()
+    predictions: Sequence[str] = ()
+    references: Sequence[Sequence[str]] = ()
+    metrics: Mapping[str, float] | None = None
+
+    def save(self, root: Path) -> None:
+        """Writes predictions.jsonl, and samples.jsonl or predictions.txt and references.txt."""
+        write_json_lines(root / "predictions.jsonl", self.written)
+        if self.metrics is None:
+            write_json_lines(root / "samples.jsonl", self.samples)
+            return
+        write_text(root / "predictions.txt", "".join(f"{text}\n" for text in self.predictions))
+        # In the format of the E2E script: one reference per line, with a blank line between the
+        # records.
+        groups = [
+            "".join(f"{' '.join(text.split())}\n" for text in group) for group in self.references
+        ]
+        write_text(root / "references.txt", "\n".join(groups))
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """`metrics`: of the evaluation rows, with their mean `loss`; `predicted_rows`: the table of the
-    predictions, for tasks that have one. `row_losses`: of all rows, also the unused ones, at a
-    fitted temperature; `log_loss`: their mean, nats a label. Both are None if one half of the rows
-    has no label."""
+    """A finished evaluation. `metrics`: those that were asked for first, and the mean `loss`;
+    `texts`: None if none were asked for; `standard_error`: of an accuracy."""
 
-    metrics: dict[str, float]
-    predicted_rows: pd.DataFrame | None = None
-    row_losses: pd.DataFrame | None = None
-    log_loss: float | None = None
+    judgement: Judgement
+    metrics: Mapping[str, float]
+    standard_error: float | None
+    texts: Texts | None
+    seconds: float
+
+    def save(self, root: Path) -> None:
+        """Writes the texts, predictions.csv and row_losses.parquet."""
+        if self.texts is not None:
+            self.texts.save(root)
+        if self.judgement.predicted_rows is not None:
+            write_csv(root / "predictions.csv", self.judgement.predicted_rows)
+        if self.judgement.row_losses is not None:
+            write_parquet(root / "row_losses.parquet", self.judgement.row_losses)
 
 
-def evaluate(model: nn.Module, run: Context, data: Splits[Rows]) -> Evaluated:
-    """Evaluates all rows of each split, and `data.unused`, in one pass. Raises NotFinite when the
-    loss of a split is not finite, Interrupted in a single process when a signal asked to stop."""
-    task = run.task
-    processes = run.processes
-    likelihood = likelihood_of(run.task)
-    parts = dict(data.evaluation)
-    if data.unused is not None:
-        parts[UNUSED] = data.unused
-    rows = Rows.joined(list(parts.values()))
-    width = likelihood.width + max(2, int(rows.lengths.max()))
+def evaluate(
+    model: nn.Module,
+    splits: Splits[Rows],
+    scoring: Scoring,
+    tokenizer: PreTrainedTokenizerBase,
+    world: World,
+    *,
+    batch: int,
+) -> Evaluated:
+    """Evaluates a model; of several processes only the first lets it write texts. Raises
+    Interrupted when a signal asked to stop."""
+    assert scoring.task is not None
+    began = time.perf_counter()
+    judgement = judge(model, splits, scoring, world, batch=batch)
+    seconds = time.perf_counter() - began
+    texts = None
+    if world.processes.first:
+        world.begin()
+        if isinstance(scoring.task, Conversations):
+            (evaluated,) = splits.evaluation.values()
+            texts = write_texts(model, evaluated, scoring.task, tokenizer, world)
+    of_texts = {} if texts is None or texts.metrics is None else texts.metrics
+    metrics = scoring.task.ordered({**of_texts, **judgement.metrics})
+    error = _standard_error(splits, metrics)
+    return Evaluated(judgement, metrics, error, texts, seconds)
 
-    def statistics(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Those of the likelihood, and behind them the task's predictions: at most as many as a row
-        has tokens, or two."""
-        # First: the likelihood may overwrite logits of its own type.
-        predicted = task.predicted(logits, labels).float()
-        found, weights = likelihood.statistics(logits, labels)
-        found = torch.cat([found, predicted], dim=1)
-        return nn.functional.pad(found, (0, width - found.shape[1])), weights
 
-    both: Any = SimpleNamespace(
-        width=width, labelled_positions=likelihood.labelled_positions, statistics=statistics
-    )
-    check = run.stop.check if processes.size == 1 else lambda: None
-    with Bar("evaluate", len(rows)) as bar:
-        passes = Passes(
-            rows,
-            both,
-            Compute(run.compute.device, bf16=False),
-            processes,
-            run.config.evaluation_batch,
-            check,
+def write_texts(
+    model: Any,
+    evaluated: Rows,
+    task: Conversations,
+    tokenizer: PreTrainedTokenizerBase,
+    world: World,
+) -> Texts | None:
+    """The texts of a language model; None if none are asked for. Raises Interrupted between two
+    batches after a signal."""
+    rows = task.decoded(evaluated.examples)
+    if not len(rows):
+        return None
+    asked = list(map(Conversation.of, rows))
+    prompts = task.prompts(rows, tokenizer)
+    with world.progress("decode", len(prompts)) as bar:
+
+        def after_batch(done: int) -> None:
+            bar.step(done)
+            world.stop.check()
+
+        answers = decode(
+            model, tokenizer, prompts, task.config.decoding, task.ends(tokenizer), after_batch
         )
-        found, weights = passes.telling(bar.step, bar.grow).statistics(model)
-    of_rows = found[:, : likelihood.width]
-    predicted = found[:, likelihood.width :].numpy()
-    metrics: dict[str, dict[str, float]] = {}
-    tables: list[pd.DataFrame] = []
-    end = 0
-    for name, part in data.evaluation.items():
-        own = slice(end, end := end + len(part))
-        loss = mean_loss(likelihood, of_rows[own], weights[own])
-        if not np.isfinite(loss):
-            raise NotFinite("the loss on the evaluation rows")
-        metrics[name] = task.metrics(predicted[own], part.examples, loss) | {"loss": loss}
-        table = task.predictions(predicted[own], part.examples)
-        if table is not None:
-            tables.append(table.assign(split=name) if len(data.evaluation) > 1 else table)
-    predictions = pd.concat(tables, ignore_index=True) if tables else None
-    losses = None
-    judged = calibrated(likelihood, of_rows, weights, rows.group_numbers)
-    if judged is not None:
-        places = [(name, row) for name, part in parts.items() for row in range(len(part))]
-        losses = pd.DataFrame(places, columns=["split", "row"]).assign(
-            source=rows.group_numbers, loss=judged.losses.numpy(), weight=judged.weights.numpy()
-        )
-    return Evaluated(
-        _together(metrics), predictions, losses, None if judged is None else judged.loss
-    )
+    written = [
+        {
+            "messages": conversation.prompt,
+            "prompt": tokenizer.decode(prompt),
+            "prompt_ids": prompt,
+            "text": answer.text,
+            "token_ids": answer.ids,
+        }
+        for conversation, prompt, answer in zip(asked, prompts, answers, strict=True)
+    ]
+    if not task.config.scores_texts:
+        samples = [
+            {
+                "prompt": conversation.prompt,
+                "answer": answer.text,
+                "reference": conversation.references[0],
+            }
+            for conversation, answer in zip(asked, answers, strict=True)
+        ]
+        return Texts(written, samples)
+    # as the official scorers read them
+    texts = [" ".join(answer.text.split()) for answer in answers]
+    references = [conversation.references for conversation in asked]
+    return Texts(written, (), texts, references, task.score_texts(texts, rows))
 
 
-def mean_loss(likelihood: Likelihood, statistics: Tensor, weights: Tensor) -> float:
-    """The mean loss over all labels, in nats; of numbers the mean squared error. As
-    `Likelihood.statistics` gives them: `statistics` [rows, numbers], `weights` [rows]."""
-    sums = (
-        statistics
-        if isinstance(likelihood, Gaussian)
-        else likelihood.losses(statistics, 1.0, weights)
-    )
-    return float(sums.sum() / weights.sum())
+def _standard_error(splits: Splits[Rows], metrics: Mapping[str, float]) -> float | None:
+    """The standard error of an accuracy, over inputs, as rows of one input depend on each other;
+    None for others.
 
-
-def _together(by_split: Mapping[str, dict[str, float]]) -> dict[str, float]:
-    """The metrics of the evaluation split; of several, their means and those of each, such as
-    accuracy_matched of the split validation_matched."""
-    first, *others = by_split.values()
-    metrics = {
-        name: sum(found[name] for found in by_split.values()) / len(by_split) for name in first
-    }
-    if not others:
-        return metrics
-    for split, found in by_split.items():
-        end = split.rsplit("_", 1)[-1]
-        metrics |= {f"{name}_{end}": found[name] for name in first if name != "loss"}
-    return metrics
+    This is the estimate of Agresti and Coull (1998): it adds two right and two wrong rows, so that
+    the accuracy of a few rows that are all right does not look certain.
+    """
+    if next(iter(metrics)) != "accuracy":
+        return None
+    inputs = sum(len(set(rows.groups.tolist())) for rows in splits.evaluation.values())
+    share = (metrics["accuracy"] * inputs + 2) / (inputs + 4)
+    return math.sqrt(share * (1 - share) / (inputs + 4))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -16,17 +17,15 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 
 from autolora.engine.retrain import checkpoint
-from autolora.engine.retrain.evaluate import NotFinite
-from autolora.engine.retrain.prepared import Prepared
-from autolora.engine.run.context import Context
-from autolora.engine.terminal.bar import Bar
-from autolora.engine.tracking import NOWHERE, Tracker
+from autolora.engine.retrain.judge import NotFinite
+from autolora.engine.retrain.prepared import Prepared, Training
+from autolora.engine.world import World
 from autolora.problems.batches import epoch_batches, local_parts
 from autolora.problems.machine.compute import Compute
 from autolora.problems.machine.draws import seed_of
 from autolora.problems.machine.processes import ALONE, Processes
+from autolora.problems.models.dry_run import try_longest_batch
 from autolora.problems.models.recompute import recompute_blocks
-from autolora.problems.rows import Rows, Splits
 from autolora.problems.tasks.base import model_loss
 
 POINTS = 50
@@ -35,25 +34,23 @@ SECONDS = "seconds"
 """A key of each point: seconds of training, those before a stop included."""
 
 
-def search_splits(run: Context) -> Splits[Rows]:
-    """D_tr to train on, D_val to judge on."""
-    d_tr, d_val = run.split()
-    return Splits(d_tr, {"D_val": d_val})
-
-
-def begin(run: Context, prepared: Prepared, data: Splits[Rows], *stages: str) -> None:
-    """Lets the model recompute its blocks if the run asks for it, tries the longest batch, then
-    writes config.yaml and the manifests of `stages`. Whatever can refuse the training comes
-    before."""
+def begin(prepared: Prepared, training: Training, world: World) -> None:
+    """Lets the model recompute its blocks if the training asks for it, tries the longest batch,
+    then writes down that the stage has begun. Whatever can refuse the training comes before."""
     model: Any = prepared.model
-    if run.config.model.gradient_checkpointing and run.config.trains_blocks:
+    if training.recompute:
         recompute_blocks(model)
     if trained_parameters(model):
-        model.to(run.compute.device).train()
-        run.try_longest_batch(
-            model, data.train, run.config.retrain.batch_size, partial(model_loss, model)
+        model.to(world.compute.device).train()
+        try_longest_batch(
+            model,
+            training.rows,
+            training.settings.batch_size,
+            partial(model_loss, model),
+            world.compute,
+            world.processes,
         )
-    run.begin(*stages)
+    world.begin()
 
 
 def trained_parameters(model: nn.Module) -> int:
@@ -61,60 +58,57 @@ def trained_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-def fit(
-    run: Context, prepared: Prepared, data: Splits[Rows], folder: Path, tracker: Tracker = NOWHERE
-) -> tuple[Prepared, TrainerState]:
-    """Trains on `data.train`; no best epoch is chosen. A model without trainable parameters is left
-    as it is.
+def fit(prepared: Prepared, training: Training, world: World) -> tuple[Prepared, TrainerState]:
+    """Trains on the rows; no best epoch is chosen. A model without trainable parameters is left as
+    it is.
 
-    Resumes from the newest whole checkpoint in `folder`. Returns what the method makes of the
+    Resumes from the newest whole checkpoint in `world.work`. Returns what the method makes of the
     trained model, and Trainer's state at the end. Raises Interrupted when a signal asked to stop,
     NotFinite when the loss is not finite.
     """
-    prepared.model.to(run.compute.device)
-    state = (
-        _trained(run, prepared, data, folder, tracker)
-        if trained_parameters(prepared.model)
-        else TrainerState()
-    )
-    if run.processes.agree(run.stop):
-        run.stop.check()
+    prepared.model.to(world.compute.device)
+    state = TrainerState()
+    if trained_parameters(prepared.model):
+        state = _trained(prepared, training, world)
+    if world.processes.agree(world.stop):
+        world.stop.check()
     return (prepared if prepared.finish is None else prepared.finish()), state
 
 
-def _trained(
-    run: Context, prepared: Prepared, data: Splits[Rows], folder: Path, tracker: Tracker
-) -> TrainerState:
+def _trained(prepared: Prepared, training: Training, world: World) -> TrainerState:
     """Trains, or goes on with a training; returns Trainer's state at the end."""
     model: Any = prepared.model
-    settings: Any = getattr(model, "config", None)
-    caches = getattr(settings, "use_cache", None)
-    with ExitStack() as views:
+    config: Any = getattr(model, "config", None)
+    caches = getattr(config, "use_cache", None)
+    with ExitStack() as inside:
+        folder = world.work or Path(inside.enter_context(TemporaryDirectory()))
         trainer = RetrainTrainer(
             model=model,
-            args=training_arguments(run, prepared, folder),
-            train_dataset=data.train,
-            data_collator=data.train.collate,
-            batch=run.config.retrain.batch_size,
-            compute=run.compute,
-            processes=run.processes,
-            callbacks=[*prepared.callbacks, Watch(run, tracker, views)],
+            args=training_arguments(prepared, training, world.compute, folder),
+            train_dataset=training.rows,
+            data_collator=training.rows.collate,
+            batch=training.settings.batch_size,
+            compute=world.compute,
+            processes=world.processes,
+            callbacks=[*prepared.callbacks, Watch(world, inside)],
         )
         trainer.remove_callback(PrinterCallback)
-        step = run.processes.of_first(lambda: checkpoint.newest(folder))
+        step = world.processes.of_first(lambda: checkpoint.newest(folder))
         if step is None:
             trainer.train()
         elif not trainer.ended_at(checkpoint.place(folder, step)):
             trainer.train(resume_from_checkpoint=str(checkpoint.place(folder, step)))
     # Trainer sets it to False: who loads the saved model would generate without a cache
     if caches is not None:
-        settings.use_cache = caches
+        config.use_cache = caches
     return trainer.state
 
 
-def training_arguments(run: Context, prepared: Prepared, folder: Path) -> TrainingArguments:
+def training_arguments(
+    prepared: Prepared, training: Training, compute: Compute, folder: Path
+) -> TrainingArguments:
     """What Trainer is told of a training that writes its checkpoints into `folder`."""
-    settings = run.config.retrain
+    settings = training.settings
     arguments = TrainingArguments(
         output_dir=str(folder),
         # A step's rows, which RetrainTrainer cuts into batches and divides among the processes.
@@ -128,8 +122,8 @@ def training_arguments(run: Context, prepared: Prepared, folder: Path) -> Traini
         else settings.scheduler,
         warmup_steps=settings.warmup_ratio,
         max_grad_norm=settings.gradient_clipping,
-        use_cpu=run.compute.device.type == "cpu",
-        seed=run.config.seed,
+        use_cpu=compute.device.type == "cpu",
+        seed=training.seed,
         remove_unused_columns=False,
         label_names=["labels"],
         save_strategy="no" if prepared.callbacks else "steps",
@@ -235,20 +229,22 @@ class Watch(TrainerCallback):
     """Ends a training at a signal or a loss that is not finite, and shows and sends its loss.
     `views`: where its view of the training is opened, to be closed by the caller."""
 
-    def __init__(self, run: Context, tracker: Tracker, views: ExitStack) -> None:
-        self.run = run
-        self.tracker = tracker
+    def __init__(self, world: World, views: ExitStack) -> None:
+        self.world = world
         self.views = views
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.tracker.begin()
+        self.world.tracker.begin()
         self.began = time.perf_counter() - seconds_of(state)
-        self.view = self.views.enter_context(Bar("retrain", state.max_steps, state.global_step))
+        progress = self.world.progress("retrain", state.max_steps, state.global_step)
+        self.view = self.views.enter_context(progress)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        processes = self.run.processes
+        processes = self.world.processes
         # Several processes agree to stop only at every 10th step.
-        if (processes.size == 1 or state.global_step % 10 == 0) and processes.agree(self.run.stop):
+        if (processes.size == 1 or state.global_step % 10 == 0) and processes.agree(
+            self.world.stop
+        ):
             control.should_training_stop = True
             control.should_save = args.save_strategy != "no"
         # A point at each checkpoint, so that a resumed training has the points of an unbroken one.
@@ -260,11 +256,10 @@ class Watch(TrainerCallback):
             return
         if not math.isfinite(logs["loss"]):
             raise NotFinite(f"a loss up to step {state.global_step}")
-        self.view.numbers.plain = (
-            f"loss {logs['loss']:z.3f}  learning rate {logs['learning_rate']:.2g}"
-        )
+        self.view.show(f"loss {logs['loss']:z.3f}  learning rate {logs['learning_rate']:.2g}")
         state.log_history[-1][SECONDS] = time.perf_counter() - self.began
-        self.tracker.log({f"retrain/{key}": value for key, value in points_of(state)[-1].items()})
+        point = {f"retrain/{key}": value for key, value in points_of(state)[-1].items()}
+        self.world.tracker.log(point)
 
 
 def points_of(state: TrainerState) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +14,20 @@ import torch
 from transformers import set_seed
 
 from autolora.configs.errors import UserError
-from autolora.configs.layers import with_values
-from autolora.configs.schema import LoraGrid, RunConfig
-from autolora.engine import ranks
+from autolora.configs.training import LoraOfGrid, LoraOfTrials, RetrainConfig
+from autolora.engine.choose import Ranks
 from autolora.engine.cut.basis import parameters_of, uneven_ranks
 from autolora.engine.disk.files import read_json, remove, write_json
-from autolora.engine.export.lora_config import save_lora_config
-from autolora.engine.retrain.controls import Shapes, record_of
-from autolora.engine.retrain.evaluate import NotFinite, evaluate
-from autolora.engine.retrain.fit import begin, fit, search_splits, seconds_of
-from autolora.engine.retrain.methods import METHODS
-from autolora.engine.retrain.methods.lora import lora_at
-from autolora.engine.retrain.prepared import Prepared
-from autolora.engine.run.context import Context
+from autolora.engine.export.lora_config import config_for_trainers
+from autolora.engine.retrain.controls import Shapes
+from autolora.engine.retrain.fit import begin, fit, seconds_of
+from autolora.engine.retrain.judge import NotFinite, judge
+from autolora.engine.retrain.methods.lora import AtRanks, PlainLora
+from autolora.engine.retrain.prepared import Method, Prepared, Training
+from autolora.engine.world import Nowhere, World
 from autolora.problems.machine.draws import seed_of
 from autolora.problems.models.attach import ADAPTER
+from autolora.problems.models.base import Base
 from autolora.problems.models.layers import layer_shapes, lora_layers_of
 from autolora.problems.models.names import matches
 from autolora.problems.rows import Rows, Splits
@@ -41,9 +41,8 @@ D_val (empty if it diverged), the optimiser `steps`, and the `seconds` of the tr
 evaluation."""
 Propose = Callable[[Sequence[Trial]], Mapping[str, Any] | None]
 """Gives the next candidate from the finished trials alone; None if there are no more."""
-Prepare = Callable[[Context, Mapping[str, Any]], tuple[Context, Prepared]]
-"""Turns the run of a trial and a candidate into the run with the candidate's settings, and the
-model to train."""
+Candidate = Callable[[Mapping[str, Any]], tuple[Method, RetrainConfig]]
+"""Turns what is tried into the method of the trial, and the settings of its training."""
 
 _RANDOM = 10
 """TPE compares good trials with others: the first half of the trials, at most so many, have random
@@ -53,99 +52,174 @@ _LEAST_WEIGHT = 1e-3
 more."""
 
 
-def choose_learning_rate(run: Context) -> float:
-    """The rate of `retrain.learning_rate` that did best on D_val with this run's method."""
-    rates = [{"learning_rate": rate} for rate in run.config.retrain.rates]
+@dataclass(frozen=True)
+class Trials:
+    """Finished trials, and the one that was chosen. `what`: sweep (of learning rates) or grid (of
+    ranks). `sizes`: layer -> LoRA parameters of one component, where ranks were tried."""
 
-    def prepare(half: Context, tried: Mapping[str, Any]) -> tuple[Context, Prepared]:
-        at_rate = half.under(
-            with_values(half.config, {"retrain.learning_rate": tried["learning_rate"]})
-        )
-        return at_rate, METHODS[type(run.config)](half.base(), at_rate)
+    what: str
+    done: Sequence[Trial]
+    chosen: Mapping[str, Any]
+    sizes: Mapping[str, int] | None = None
 
-    return float(best_trial(run, "sweep", one_by_one(rates), prepare)["tried"]["learning_rate"])
+    def save(self, root: Path) -> None:
+        """Writes trials.json into sweep/ or grid/, and removes the trainings."""
+        folder = root / self.what
+        _write(folder, self.done, self.sizes, self.chosen)
+        for trial in folder.glob("trial-*"):
+            remove(trial)
 
 
-def choose_ranks(run: Context) -> None:
-    """Chooses ranks by the method lora_grid or optuna, and writes ranks.json and lora_config/."""
-    model = run.base().model
-    config = run.adapted
-    found = layer_shapes(model)
-    shapes = {name: found[name] for name in lora_layers_of(model, config.lora)}
+def try_rates(
+    base: Base,
+    method: Method,
+    d_tr: Training,
+    d_val: Rows,
+    rates: Sequence[float],
+    world: World,
+    *,
+    batch: int,
+) -> Trials:
+    """Chooses the learning rate that does best on D_val with this method. `d_tr`: a training on
+    D_tr."""
+    candidates = [{"learning_rate": rate} for rate in rates]
+
+    def candidate(tried: Mapping[str, Any]) -> tuple[Method, RetrainConfig]:
+        return method, d_tr.settings.model_copy(update=dict(tried))
+
+    return _try("sweep", base, one_by_one(candidates), candidate, d_tr, d_val, world, batch=batch)
+
+
+@dataclass(frozen=True)
+class TriedRanks:
+    """The ranks that did best in trials."""
+
+    trials: Trials
+    ranks: Ranks
+
+    def save(self, root: Path) -> None:
+        """Writes grid/trials.json, lora_config/ and, last, ranks.json."""
+        self.trials.save(root)
+        self.ranks.save(root)
+
+
+def try_ranks(
+    base: Base,
+    lora: LoraOfGrid | LoraOfTrials,
+    form: PlainLora,
+    d_tr: Training,
+    d_val: Rows,
+    world: World,
+    *,
+    batch: int,
+) -> TriedRanks:
+    """Chooses ranks by the method lora_grid or optuna."""
+    model = base.lend().model
+    all_shapes = layer_shapes(model)
+    shapes = {name: all_shapes[name] for name in lora_layers_of(model, lora)}
     sizes = {name: sum(shape) for name, shape in shapes.items()}
-    grid = isinstance(config, LoraGrid)
-    propose = one_by_one(combinations(config.lora, list(shapes))) if grid else _by_tpe(run, shapes)
+    if isinstance(lora, LoraOfGrid):
+        propose = one_by_one(combinations(lora, list(shapes)))
+    else:
+        propose = _by_tpe(lora, shapes, d_tr)
 
-    def prepare(half: Context, tried: Mapping[str, Any]) -> tuple[Context, Prepared]:
-        return half, lora_at(record_of(tried, config.lora.k, config.method), half.base(), half)
+    def at(tried: Mapping[str, Any]) -> Method:
+        record = form.named(tried, lora.k)
+        return AtRanks(form, lambda model: record)
 
-    prepared: Any = prepare(
-        run, best_trial(run, "grid", propose, prepare, parameters_per_rank=sizes)["tried"]
-    )[1]
-    save_lora_config(
-        prepared.model.peft_config[ADAPTER], prepared.record, run.folder.lora_config, config
-    )
-    ranks.save(prepared.record, run.folder.ranks)
+    def candidate(tried: Mapping[str, Any]) -> tuple[Method, RetrainConfig]:
+        return at(tried), d_tr.settings
+
+    trials = _try("grid", base, propose, candidate, d_tr, d_val, world, sizes, batch=batch)
+    best = at(trials.chosen).prepare(base.lend(), d_tr, world)
+    attached: Any = best.model
+    assert best.record is not None
+    config = config_for_trainers(attached.peft_config[ADAPTER], best.record, form.model)
+    return TriedRanks(trials, Ranks(best.record, config))
 
 
-def best_trial(run: Context, stage: str, propose: Propose, prepare: Prepare, **known: Any) -> Trial:
+def _try(
+    what: str,
+    base: Base,
+    propose: Propose,
+    candidate: Candidate,
+    d_tr: Training,
+    d_val: Rows,
+    world: World,
+    sizes: Mapping[str, int] | None = None,
+    *,
+    batch: int,
+) -> Trials:
     """The trial with the best score on D_val; if scores are equal, the trial with the lower loss.
 
-    The folder of the `stage` gets trials.json, with what is `known`, after each trial; those that
-    are there are not run again. Raises UserError when all trials diverged."""
-    folder = run.folder.root / stage
-    path = folder / "trials.json"
-    data = search_splits(run)
-    done: list[Trial] = list(read_json(path).get("trials", []))
+    `world.work` gets trials.json after each trial; those that are there are not run again. Raises
+    UserError when all trials diverged."""
+    folder = world.work
+    assert folder is not None
+    task = d_tr.scoring.task
+    assert task is not None
+    done: list[Trial] = list(read_json(folder / "trials.json").get("trials", []))
+    splits = Splits(d_tr.rows, {"D_val": d_val})
     while (tried := propose(done)) is not None:
-        log.info("%s: trial %d, %.200s", stage, len(done) + 1, tried)
-        run.compute.let_go()
-        set_seed(run.config.seed)
-        half = run.under(_settings(run, data))
-        half.data = data
-        at, prepared = prepare(half, tried)
-        begin(at, prepared, data, stage)
+        log.info("%s: trial %d, %.200s", what, len(done) + 1, tried)
+        world.compute.let_go()
+        set_seed(d_tr.seed)
+        method, settings = candidate(tried)
+        training = replace(d_tr, settings=settings)
+        prepared = method.prepare(base.lend(), training, world)
+        begin(prepared, training, world)
         # In a folder of its own, as it must not resume from another trial's checkpoints.
-        done.append(
-            {"tried": tried, **_outcome(at, prepared, data, folder / f"trial-{len(done) + 1}")}
-        )
-        write_json(path, {"trials": done, **known})
-    chosen = max(done, key=lambda trial: goodness(run.task, trial["metrics"]))
-    if not chosen["metrics"]:
+        own = replace(world, work=folder / f"trial-{len(done) + 1}", tracker=Nowhere())
+        outcome = _outcome(prepared, training, splits, own, batch=batch)
+        done.append({"tried": tried, **outcome})
+        _write(folder, done, sizes)
+    best = max(done, key=lambda trial: goodness(task, trial["metrics"]))
+    if not best["metrics"]:
         raise UserError(
-            f"--retrain.learning_rate: all {len(done)} trials of {path} diverged; lower the "
-            "rate (with --overwrite)"
+            f"--retrain.learning_rate: all {len(done)} trials of {folder / 'trials.json'} "
+            "diverged; lower the rate (with --overwrite)"
         )
-    log.info("%s: chose %.200s", stage, chosen["tried"])
-    write_json(path, {"chosen": chosen["tried"], "trials": done, **known})
-    for trial in folder.glob("trial-*"):
-        remove(trial)
-    run.compute.let_go()
-    return chosen
+    log.info("%s: chose %.200s", what, best["tried"])
+    world.compute.let_go()
+    return Trials(what, done, best["tried"], sizes)
 
 
-def _outcome(run: Context, prepared: Prepared, data: Splits[Rows], folder: Path) -> Trial:
+def _write(
+    folder: Path,
+    done: Sequence[Trial],
+    sizes: Mapping[str, int] | None,
+    chosen: Mapping[str, Any] | None = None,
+) -> None:
+    content: dict[str, Any] = {} if chosen is None else {"chosen": chosen}
+    content |= {"trials": done}
+    content |= {} if sizes is None else {"parameters_per_rank": sizes}
+    write_json(folder / "trials.json", content)
+
+
+def _outcome(
+    prepared: Prepared, training: Training, splits: Splits[Rows], world: World, *, batch: int
+) -> Trial:
     """What came of a trial."""
     began = time.perf_counter()
     try:
-        trained, state = fit(run, prepared, data, folder)
+        trained, state = fit(prepared, training, world)
         ended = time.perf_counter()
-        evaluated = evaluate(trained.model, run, data)
+        judgement = judge(trained.model, splits, training.scoring, world, batch=batch)
     except NotFinite as error:
         log.warning("the trial diverged (%s)", error)
         return {"metrics": {}, "steps": 0, "seconds": time.perf_counter() - began}
     seconds = seconds_of(state) + time.perf_counter() - ended
-    return {"metrics": evaluated.metrics, "steps": state.global_step, "seconds": seconds}
+    return {"metrics": judgement.metrics, "steps": state.global_step, "seconds": seconds}
 
 
-def _settings(run: Context, data: Splits[Rows]) -> RunConfig:
-    """The settings of every trial: the run's, but with as many passes over D_tr as the retraining
-    takes over all rows, instead of as many steps. With more passes, lower learning rates would look
-    better than they are for the retraining."""
-    steps = run.config.retrain.max_steps
-    if steps is not None:
-        steps = math.ceil(steps * len(data.train) / len(run.data.train))
-    return with_values(run.config, {"retrain.max_steps": steps})
+def of_a_trial(settings: RetrainConfig, d_tr: Rows, rows: Rows) -> RetrainConfig:
+    """The settings of every trial: as many passes over D_tr as the retraining takes over all rows,
+    instead of as many steps. With more passes, lower learning rates would look better than they are
+    for the retraining."""
+    steps = settings.max_steps
+    if steps is None:
+        return settings
+    return settings.model_copy(update={"max_steps": math.ceil(steps * len(d_tr) / len(rows))})
 
 
 def goodness(task: Task, metrics: Mapping[str, float]) -> tuple[float, float]:
@@ -181,12 +255,12 @@ def combinations(lora: Any, names: Sequence[str]) -> list[dict[str, int]]:
     return found
 
 
-def _by_tpe(run: Context, shapes: Shapes) -> Propose:
+def _by_tpe(lora: LoraOfTrials, shapes: Shapes, training: Training) -> Propose:
     """Ranks that TPE proposes from the earlier trials; each proposal spends the whole budget."""
     import optuna  # noqa: F401 - where it is missing, this is told before the first trial
 
-    lora = run.adapted.lora
-    seed = run.config.seed
+    task = training.scoring.task
+    assert task is not None
     sizes = {name: sum(shape) for name, shape in shapes.items()}
     budget = parameters_of(lora.budget, sizes.values())
     most = max(lora.k, math.ceil(lora.budget))
@@ -196,10 +270,12 @@ def _by_tpe(run: Context, shapes: Shapes) -> Propose:
         if len(done) == lora.trials:
             return None
         scored = [
-            (one["tried"], run.task.score(one["metrics"]) if one["metrics"] else None)
-            for one in done
+            (trial["tried"], task.score(trial["metrics"]) if trial["metrics"] else None)
+            for trial in done
         ]
-        weights = asked(scored, cap, lora.trials, seed) if done else dict.fromkeys(sizes, 1)
+        weights = dict.fromkeys(sizes, 1)
+        if done:
+            weights = asked(scored, cap, lora.trials, training.seed)
         return apportioned(weights, sizes, budget, cap)
 
     return propose

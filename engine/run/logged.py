@@ -8,7 +8,7 @@ from logging.handlers import MemoryHandler
 from autolora.configs.errors import UserError
 from autolora.configs.printable import printable
 from autolora.engine.disk.files import stamp
-from autolora.engine.run.interrupt import Interrupted
+from autolora.engine.interrupt import Interrupted
 from autolora.engine.store.folder import RunFolder
 
 log = logging.getLogger("autolora")

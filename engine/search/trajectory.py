@@ -1,8 +1,4 @@
-"""What a search leaves: the trajectory of alpha, the searched model in its singular basis, what
-wandb gets of them.
-
-No module of Betty is needed here.
-"""
+"""The trajectory of alpha: its points, its file, and what wandb gets of them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,29 +8,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from peft import PeftModel
-from safetensors.torch import load_file
 from scipy.stats import entropy
 from torch import Tensor
 
 from autolora.configs.search import Constraint
-from autolora.engine.cut.basis import plain_basis
 from autolora.engine.disk.tables import read_parquet, write_parquet
 from autolora.engine.ranks.record import kept_components
-from autolora.engine.run.context import Context
-from autolora.engine.tracking import Tracker
 from autolora.engine.tracking.picture import rank_picture
-from autolora.problems.gates import Gates
-from autolora.problems.models.attach import ADAPTER, attach_components, factors
+from autolora.engine.world import Tracker
 from autolora.problems.models.names import key_names
-from autolora.problems.models.recompute import recompute_blocks
 
-NUMBERS = ("alpha", "contribution", "singular_values")
-"""The tensors [layers, k] of a finished search that are stored. alpha and contribution belong to
-the components of the search, singular_values to those of the singular basis."""
 MOST_PICTURES = 20
 """About this many rank maps are sent to wandb in a search: each is a file, and more would only
 crowd its slider."""
+_PARTS = ("alpha", "contribution")
 
 
 @dataclass
@@ -67,9 +54,6 @@ class Trajectory:
         write_parquet(path, pd.DataFrame(columns, index).reset_index())
 
 
-_PARTS = ("alpha", "contribution")
-
-
 def read(path: Path) -> Trajectory:
     """The trajectory in a parquet file. Raises UserError if the file is damaged."""
     way_out = "remove the file, and the report is drawn without its curves"
@@ -81,46 +65,6 @@ def read(path: Path) -> Trajectory:
         list(torch.tensor(table[name].to_numpy(np.float32)).view(shape)) for name in _PARTS
     ]
     return Trajectory(names, steps, alpha, contribution)
-
-
-@torch.no_grad()
-def to_singular_basis(gates: Gates, values: Tensor) -> Tensor:
-    """Rewrites B and A of each layer so that B diag(gates) A = U S V^T becomes B = U sqrt(S), A =
-    sqrt(S) V^T.
-
-    `values` [layers, k]: the gates of the search; afterwards all gates count as 1. The model's
-    outputs stay the same, up to rounding. The loss does not determine the searched components: a
-    factor can move from a gate to its A or B, and B R with R^-1 A gives the same update for every
-    invertible R. The singular basis removes both freedoms. Component j of a layer becomes the j-th
-    singular direction of its update.
-
-    Returns the singular values of each layer's update, LoRA's scale included, in falling order
-    [layers, k]; on the CPU.
-    """
-    found = []
-    for layer, gate in zip(gates.layers.values(), values.detach().cpu().double(), strict=True):
-        a, b = factors(layer)
-        basis = plain_basis(a, b.cpu().double() * gate)
-        b.copy_(basis.b)
-        a.copy_(basis.a)
-        found.append(basis.size * layer.scaling[ADAPTER])
-    return torch.stack(found)
-
-
-@torch.no_grad()
-def searched_model(run: Context) -> PeftModel:
-    """The searched model of this run and its gates, loaded from search/, on the run's device."""
-    config = run.searched
-    weights = load_file(run.folder.search_weights)
-    base = run.base()
-    model = attach_components(base.model, config.lora, run.kind.peft_type, base.trained_whole)
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            parameter.copy_(weights[name])
-    model.to(run.compute.device)
-    if config.model.gradient_checkpointing:
-        recompute_blocks(model)
-    return model
 
 
 def send_point(
@@ -153,6 +97,8 @@ def send_point(
 
 def send_curves(tracker: Tracker, history: Trajectory) -> None:
     """Sends a chart of alpha for each layer."""
+    if not tracker.alive:
+        return
     alpha = torch.stack(history.alpha)
     for index, name in enumerate(key_names(history.names)):
         curves = {f"component {j + 1}": alpha[:, index, j].tolist() for j in range(alpha.shape[2])}

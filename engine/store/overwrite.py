@@ -132,3 +132,11 @@ def put_aside(path: Path, root: Path) -> None:
     if path.exists():
         os.rename(path, old := OverwriteFolders(root).free)
         log.info("--overwrite: what was in %s is kept in %s", path, old)
+
+
+def put_evaluation_aside(folder: RunFolder) -> None:
+    """Moves the files of an earlier evaluation to evaluate.old-N."""
+    old = OverwriteFolders(folder.root / "evaluate").free
+    for path in reversed(places_of(folder, "evaluate")):  # metrics.json first
+        old.mkdir(exist_ok=True)
+        os.rename(path, old / ("manifest" if path.is_dir() else path.name))

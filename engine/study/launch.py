@@ -13,7 +13,7 @@ from autolora.configs.errors import UserError
 from autolora.configs.requests import Request
 from autolora.configs.study import RayConfig, StudyConfig
 from autolora.engine.disk.lock import InUse
-from autolora.engine.run.interrupt import Interrupted, StopRequest, watch_signals
+from autolora.engine.interrupt import Interrupted, StopRequest, watch_signals
 from autolora.engine.run.resources import own_cores
 from autolora.engine.stages import run_stages
 from autolora.engine.study.cells import Cell, in_order

@@ -19,8 +19,8 @@ from autolora.engine import ranks
 from autolora.engine.disk.files import keep_only, write_text
 from autolora.engine.disk.lock import locked
 from autolora.engine.disk.tables import write_parquet
+from autolora.engine.interrupt import StopRequest
 from autolora.engine.report.page import Section, texts, write_page
-from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.stages import unfinished
 from autolora.engine.store.folder import RunFolder
 from autolora.engine.study import tables

@@ -16,7 +16,7 @@ from PIL.Image import Image as Picture
 from autolora.configs.errors import UserError
 from autolora.configs.schema import RunConfig
 from autolora.engine.disk.files import write_text
-from autolora.engine.run.interrupt import Interrupted
+from autolora.engine.interrupt import Interrupted
 from autolora.engine.store.folder import WANDB_ID
 
 SEARCH_STEP = "search/step"
@@ -154,9 +154,6 @@ class Tracker:
         # wandb itself uses 255 at Ctrl-C: the run has not failed, and may be resumed.
         failed = 255 if isinstance(error, Interrupted | KeyboardInterrupt) else 1
         self.finish(exit_code=0 if error is None else failed)
-
-
-NOWHERE = Tracker()
 
 
 def wandb_settings() -> Any:

@@ -11,10 +11,11 @@ from autolora.configs.schema import Searching
 from autolora.engine import ranks
 from autolora.engine.disk.files import read_json, remove
 from autolora.engine.disk.lock import locked
+from autolora.engine.interrupt import StopRequest
+from autolora.engine.recipe import read
 from autolora.engine.report.stage import write_report
-from autolora.engine.run.context import Context
-from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.run.program import commit
+from autolora.engine.session import open_store
 from autolora.engine.stages import run_stages
 from autolora.engine.store.folder import RunFolder
 from autolora.engine.store.manifest import Changed, Stage, forget
@@ -79,8 +80,9 @@ def _begin(arms: Arms, stop: StopRequest, *, overwrite: bool) -> None:
     }
     searched = dataclasses.replace(searched, settings=layers, foreign="name")
     searched.check_settings()
-    rows = Context(arms.pair(1)[LEARNED].config, stop, stages=[searched])
-    rows.know_rows()
+    of_pairs = arms.pair(1)[LEARNED].config
+    rows = open_store(of_pairs, folder, [searched], stop)
+    read(of_pairs, rows)
     verdict = Stage.of("verdict", config, folder)
     known = {"k": arms.record.k, **arms.record.kept}
     try:

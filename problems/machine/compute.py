@@ -12,7 +12,6 @@ from accelerate.utils.memory import clear_device_cache
 from torch import nn
 
 from autolora.configs.errors import UserError
-from autolora.configs.schema import RunConfig
 
 
 def holds_bf16(model: nn.Module) -> bool:
@@ -46,24 +45,24 @@ class Compute:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
 
 
-def choose_compute(config: RunConfig, number: int = 0) -> Compute:
-    """Device and precision for this machine; `number` is this process's GPU where several processes
-    run.
+def choose_compute(wanted: str, precision: str, number: int = 0) -> Compute:
+    """Device and precision for this machine, as the keys device and precision name them; `number`
+    is this process's GPU where several processes run.
 
-    Raises UserError when this machine does not have the configured device.
+    Raises UserError when this machine does not have the device.
     """
     available = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
-    name = config.device
+    name = wanted
     if name == "auto":
         name = next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
     if not available[name]:
         raise UserError(f"--device: {name!r} is not available here")
     device = torch.device(name, number) if name == "cuda" and number else torch.device(name)
-    bf16 = config.precision == "bf16" or (config.precision == "auto" and fast_bf16(name))
+    bf16 = precision == "bf16" or (precision == "auto" and fast_bf16(name))
     return Compute(device, bf16)
 
 

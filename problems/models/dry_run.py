@@ -1,17 +1,22 @@
-"""What a freshly loaded model can do, found before the training: how long a row may be, which
-layers the rows pass through, and whether it predicts the next token."""
+"""What a loaded model can do, found before the training: which layers the rows pass through, and
+whether the longest batch fits into memory."""
 
 import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from accelerate.utils import send_to_device
+from torch import Tensor, nn
 
-from autolora.problems.machine.compute import holds_bf16
+from autolora.problems.batches import local_parts
+from autolora.problems.machine.compute import Compute, holds_bf16, same_random_numbers
+from autolora.problems.machine.processes import ALONE, Processes
 from autolora.problems.models.layers import is_matrix
 from autolora.problems.models.snapshot import Snapshot
+from autolora.problems.rows import Rows
 
 log = logging.getLogger("autolora.inputs")
 
@@ -52,6 +57,32 @@ def mark_unreached(model: nn.Module, run: Callable[[], Any]) -> None:
             len(unreached),
             unreached[0],
         )
+
+
+def try_longest_batch(
+    model: nn.Module,
+    rows: Rows,
+    size: int,
+    loss: Callable[[dict[str, Any]], Tensor],
+    compute: Compute,
+    processes: Processes = ALONE,
+) -> None:
+    """Sends the `size` longest rows once forward and backward, and leaves model and random numbers
+    as they were.
+
+    The device refuses an allocation here as it would hours later. No process waits for another
+    one."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    longest = np.argsort(-rows.lengths, kind="stable")[:size].tolist()
+    before = Snapshot(model)
+    with same_random_numbers(compute.device):
+        (own,), _ = local_parts(rows, longest, size, processes)
+        batch = send_to_device(rows.collate(own), compute.device)
+        with compute.autocast():
+            value = loss(batch)
+        # .grad stays None, so that no step sees this batch
+        torch.autograd.grad(value, trained, allow_unused=True)
+    before.restore()
 
 
 def _called(

@@ -8,7 +8,7 @@ import torch
 from accelerate.utils import recursively_apply
 from transformers import AutoModelForCausalLM
 
-from autolora.configs.schema import RunConfig
+from autolora.configs.training import ModelConfig
 from autolora.problems.machine.compute import Compute
 from autolora.problems.models.load import BaseModel, in_body, without_weights
 
@@ -19,21 +19,22 @@ LARGE = 300_000_000
 bf16."""
 
 
-def weights_dtype(config: RunConfig, auto_class: Any, compute: Compute) -> torch.dtype:
+def weights_dtype(
+    model: ModelConfig, auto_class: Any, compute: Compute, *, trains_all: bool = False
+) -> torch.dtype:
     """The dtype of the frozen weights that `model.dtype` asks for.
 
-    auto: bf16 for causal models of LARGE parameters or more, where the run computes in bf16 and
-    does not train every weight; else fp32. Raises UserError when the model's configuration cannot
+    auto: bf16 for causal models of LARGE parameters or more, where the run computes in bf16 and not
+    every weight is trained; else fp32. Raises UserError when the model's configuration cannot
     be loaded.
     """
-    model = config.model
     named = {"fp32": torch.float32, "bf16": torch.bfloat16}
     if model.dtype in named:
         return named[model.dtype]
     if (
         auto_class is not AutoModelForCausalLM
         or not compute.bf16
-        or config.trains == "all"
+        or trains_all
         or model.dtype == "nf4"
     ):
         return torch.float32

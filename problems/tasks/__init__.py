@@ -1,7 +1,6 @@
 """What is learned. `make_task` creates the configured task."""
 
 from autolora.configs import tasks
-from autolora.configs.schema import RunConfig
 from autolora.problems.tasks.base import Task
 from autolora.problems.tasks.chat import Conversations
 from autolora.problems.tasks.tags import Tags
@@ -16,6 +15,7 @@ TASKS: dict[type[tasks.TaskSettings], type[Task]] = {
 }
 
 
-def make_task(config: RunConfig) -> Task:
-    """The configured task; nothing is read yet."""
-    return TASKS[type(config.task)](config.task, config.data_seed)
+def make_task(settings: tasks.TaskSettings, seed: int, *, own_units: bool = False) -> Task:
+    """The task of these settings; nothing is read yet. `seed`: of all draws from the data;
+    `own_units`: numbers are learned as they are."""
+    return TASKS[type(settings)](settings, seed, own_units)

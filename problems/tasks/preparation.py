@@ -6,25 +6,25 @@ import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from autolora.configs.schema import RunConfig
 from autolora.problems.rows import Rows, Splits, evenly, keys_of
 from autolora.problems.tasks import Task
 
 log = logging.getLogger("autolora.inputs")
 
 
-def prepare(task: Task, tokenizer: PreTrainedTokenizerBase, config: RunConfig) -> Splits[Rows]:
+def prepare(task: Task, tokenizer: PreTrainedTokenizerBase) -> Splits[Rows]:
     """Loads the rows, cuts them by `task.train_rows` and `task.evaluation_rows`, and encodes
     them."""
+    settings = task.config
     raw = task.raw
     collate = task.collate(tokenizer)
 
     def encoded(rows: Dataset, split: str | None) -> Rows:
         return Rows.encoded(_encoded(task, tokenizer, rows, split), collate, task.origin(split))
 
-    most = config.task.evaluation_rows
-    order = np.random.default_rng(config.data_seed).permutation(len(raw.train))
-    count = min(config.task.train_rows or len(order), len(order))
+    most = settings.evaluation_rows
+    order = np.random.default_rng(task.seed).permutation(len(raw.train))
+    count = min(settings.train_rows or len(order), len(order))
     train = encoded(raw.train.select(np.sort(order[:count])), None)
     evaluation = {}
     for name, split in raw.evaluation.items():
@@ -41,10 +41,10 @@ def prepare(task: Task, tokenizer: PreTrainedTokenizerBase, config: RunConfig) -
                 name,
             )
     unused = None
-    if left := order[count : count + 2 * config.task.unused_rows].tolist():
+    if left := order[count : count + 2 * settings.unused_rows].tolist():
         further = encoded(raw.train.select(left), None)
         # Some of them have a text of the training rows, and are left out.
-        new = np.flatnonzero(~np.isin(further.groups, train.groups))[: config.task.unused_rows]
+        new = np.flatnonzero(~np.isin(further.groups, train.groups))[: settings.unused_rows]
         unused = further.select(new) if len(new) else None
     return Splits(train, evaluation, unused, raw.held_out)
 

@@ -21,8 +21,7 @@ from datasets import (
 from datasets.exceptions import DatasetsError
 from datasets.packaged_modules.csv.csv import CsvConfig
 
-from autolora.configs.files import CONFIGS
-from autolora.configs.locations import from_home, is_hub_name
+from autolora.configs.locations import CONFIGS, from_home, is_hub_name
 from autolora.configs.tasks import SAMPLE, TaskSettings, Tokens
 from autolora.problems.machine.content import digest_of
 from autolora.problems.machine.hub import explain_missing

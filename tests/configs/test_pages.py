@@ -6,8 +6,9 @@ from collections import Counter
 import pytest
 import yaml
 
-from autolora.configs.files import CONFIGS, load_config, shipped_configs, to_yaml
+from autolora.configs.files import load_config, shipped_configs, to_yaml
 from autolora.configs.layers import keys
+from autolora.configs.locations import CONFIGS
 from autolora.configs.pages import entries, help_text, json_schema, markdown
 from tests.helpers.command import parse
 from tests.helpers.paths import ROOT

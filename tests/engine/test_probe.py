@@ -12,7 +12,7 @@ import pytest
 from autolora.configs.errors import UserError
 from autolora.configs.search import COMPARED
 from autolora.engine.command import run_request
-from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.interrupt import StopRequest
 from autolora.engine.store.folder import RunFolder
 from tests.helpers.command import parse
 from tests.helpers.tiny import tiny_arguments

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from autolora.engine.cut.basis import Gated, heads_of
 from autolora.engine.measure.likelihood import Categorical
 from autolora.engine.measure.measure import Passes
-from autolora.engine.search.trajectory import to_singular_basis
+from autolora.engine.search.searched import to_singular_basis
 from autolora.problems.machine.compute import Compute
 from autolora.problems.rows import Rows
 

@@ -1,20 +1,8 @@
-"""A search, measured and with ranks, stage by stage, and a search whose losses are not finite."""
+"""A search whose losses are not finite."""
 
 from typing import Any
 
 import pytest
-
-from autolora.engine.choose.stage import measure_and_choose
-from autolora.engine.run.context import Context
-from autolora.engine.search.search import SearchEngine, search
-
-
-def find_ranks(run: Context) -> SearchEngine:
-    """Searches, writes ranks.json, and returns both problems as the search left them (in the
-    singular basis)."""
-    engine = search(run)
-    measure_and_choose(run)
-    return engine
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, problem: type, steps: set[int], factor: float) -> None:

@@ -10,8 +10,9 @@ import yaml
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
-from autolora.configs.files import CONFIGS, DEFAULT_CONFIG, read_keys
+from autolora.configs.files import DEFAULT_CONFIG, read_keys
 from autolora.configs.layers import flat, merged
+from autolora.configs.locations import CONFIGS
 
 HIDDEN = 32
 LAYERS = 2

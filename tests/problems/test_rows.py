@@ -12,7 +12,7 @@ from torch.utils.data import ConcatDataset
 from autolora.problems.batches import local_parts
 from autolora.problems.machine.processes import ALONE
 from autolora.problems.rows import Rows
-from autolora.problems.tasks.kinds import kind_of
+from autolora.problems.tasks.scoring import scoring_of_script
 
 EXAMPLES: list[dict[str, Any]] = [{"input_ids": [1] * n, "labels": n % 2} for n in (3, 1, 2)]
 TENSORS = [{name: torch.tensor(value) for name, value in example.items()} for example in EXAMPLES]
@@ -109,8 +109,5 @@ def test_which_losses_of_rows_are_known(
     task_type: Any, outputs: int | None, labels: Tensor | None, known: bool, regression: bool
 ) -> None:
     rows = Rows.of_script([{}, {}], lambda examples: {} if labels is None else {"labels": labels})
-    found = kind_of(task_type, None, rows, outputs)
-    assert (found.tells_rows, found.head().get("problem_type") == "regression") == (
-        known,
-        regression,
-    )
+    found = scoring_of_script(task_type, None, rows, outputs)
+    assert (found.tells_rows, found.regression) == (known, regression)

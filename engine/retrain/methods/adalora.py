@@ -2,17 +2,18 @@
 run's steps."""
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from peft import AdaLoraConfig, PeftModel
 from transformers import TrainerCallback
 
+from autolora.configs.training import LoraAtRank
 from autolora.engine.export.lora_config import alpha_of
-from autolora.engine.retrain.controls import record_of
-from autolora.engine.retrain.methods.lora import as_plain_lora
-from autolora.engine.retrain.prepared import Prepared
-from autolora.engine.run.context import Context
+from autolora.engine.retrain.methods.lora import PlainLora, as_plain_lora
+from autolora.engine.retrain.prepared import Prepared, Training
+from autolora.engine.world import World
 from autolora.problems.models.attach import ADAPTER, attach, lora_config, lora_layers
 from autolora.problems.models.layers import lora_layers_of
 from autolora.problems.models.load import BaseModel
@@ -39,44 +40,51 @@ def initial_rank(rank: int) -> int:
     return math.ceil(1.5 * rank)
 
 
-def prepare(base: BaseModel, run: Context) -> Prepared:
+@dataclass(frozen=True)
+class AdaLora:
     """LoRA as B E A, with orthogonal A and B, at the initial rank; the callback drops the least
     important values in E during the training. B (E A) is then plain LoRA."""
-    config = run.adapted
-    lora = run.adapted.lora
-    like = lora_config(lora, run.task.peft_type, base.trained_whole)
-    rank = initial_rank(lora.r)
-    settings = AdaLoraConfig(
-        init_r=rank,
-        target_r=lora.r,
-        target_modules=lora_layers_of(base.model, lora),
-        task_type=like.task_type,
-        modules_to_save=like.modules_to_save,
-        lora_dropout=like.lora_dropout,
+
+    lora: LoraAtRank
+    form: PlainLora
+
+    def prepare(self, base: BaseModel, training: Training, world: World) -> Prepared:
+        """See Method."""
+        lora = self.lora
+        like = lora_config(lora, training.scoring.peft_type, base.trained_whole)
+        rank = initial_rank(lora.r)
         # PEFT still divides lora_alpha by the initial rank after it has reduced the ranks.
-        lora_alpha=alpha_of(config, rank, lora.k, rank),  # type: ignore[arg-type]
-        **schedule(100),  # PEFT asks for one here; Allocate gives that of the training's steps
-    )
-    model = attach(base.model, settings)
-    return Prepared(model, callbacks=[Allocate(model)], finish=lambda: _plain(model, run))
+        alpha: Any = alpha_of(lora.lora_alpha, self.form.scale, rank, lora.k, rank)
+        settings = AdaLoraConfig(
+            init_r=rank,
+            target_r=lora.r,
+            target_modules=lora_layers_of(base.model, lora),
+            task_type=like.task_type,
+            modules_to_save=like.modules_to_save,
+            lora_dropout=like.lora_dropout,
+            lora_alpha=alpha,
+            **schedule(100),  # PEFT asks for one here; Allocate gives that of the training's steps
+        )
+        model = attach(base.model, settings)
+        return Prepared(
+            model, callbacks=[Allocate(model)], finish=lambda: self._plain(model, training)
+        )
 
-
-@torch.no_grad()
-def _plain(model: PeftModel, run: Context) -> Prepared:
-    updates = {}
-    for name, found in lora_layers(model).items():
-        layer: Any = found
-        # Boolean [r]: the components that are left. After every step the allocation sets E of the
-        # others to 0.
-        kept = (layer.lora_E[ADAPTER] != 0).flatten()
-        # PEFT's own forward pass divides by ranknum + 1e-5.
-        scale = layer.scaling[ADAPTER] / (layer.ranknum[ADAPTER] + 1e-5)
-        a = (layer.lora_A[ADAPTER] * layer.lora_E[ADAPTER])[kept]
-        updates[name] = a, layer.lora_B[ADAPTER][:, kept] * scale
-    left = {name: len(a) for name, (a, _) in updates.items()}
-    return as_plain_lora(
-        model, record_of(left, run.adapted.lora.k, run.config.method), updates, run
-    )
+    @torch.no_grad()
+    def _plain(self, model: PeftModel, training: Training) -> Prepared:
+        updates = {}
+        for name, found in lora_layers(model).items():
+            layer: Any = found
+            # Boolean [r]: the components that are left. After every step the allocation sets E of
+            # the others to 0.
+            kept = (layer.lora_E[ADAPTER] != 0).flatten()
+            # PEFT's own forward pass divides by ranknum + 1e-5.
+            scale = layer.scaling[ADAPTER] / (layer.ranknum[ADAPTER] + 1e-5)
+            a = (layer.lora_A[ADAPTER] * layer.lora_E[ADAPTER])[kept]
+            updates[name] = a, layer.lora_B[ADAPTER][:, kept] * scale
+        left = {name: len(a) for name, (a, _) in updates.items()}
+        record = self.form.named(left, self.lora.k)
+        return as_plain_lora(model, record, updates, self.form, training)
 
 
 class Allocate(TrainerCallback):

@@ -10,6 +10,8 @@ trained. Forward hooks insert the bottlenecks; no layer of the model is rewritte
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from autolora.configs import schema
 from autolora.configs.errors import UserError
-from autolora.engine.export.adapter import save_tokenizer
-from autolora.engine.retrain.prepared import Prepared
-from autolora.engine.run.context import Context
+from autolora.engine.export.adapter import Export, save_tokenizer
+from autolora.engine.retrain.prepared import Prepared, Training
+from autolora.engine.world import World
 from autolora.problems.models.layers import HEADS, modules_named
 from autolora.problems.models.load import BaseModel
 
@@ -45,23 +46,23 @@ class Bottleneck(nn.Module):
         return x + self.up(nn.functional.gelu(self.down(x)))
 
 
-def prepare(base: BaseModel, run: Context) -> Prepared:
-    """Two bottlenecks in each block of a frozen model. adapter/ gets the trained parameters, with
-    what `load` needs to place them, and config.json. Raises UserError as `insert` does."""
-    assert isinstance(run.config, schema.Adapter)
-    head = sorted({*base.trained_whole, *HEADS})
-    width = run.config.adapter.bottleneck
-    insert(base.model, width, head)
-    settings = {
-        "bottleneck": str(width),
-        "head": json.dumps(head),
-        "base_model": run.config.model.name,
-    }
-    return Prepared(base.model, save=lambda: _save(base.model, run, settings))
+@dataclass(frozen=True)
+class Bottlenecks:
+    """Two bottlenecks of `width` in each block of a frozen model. adapter/ gets the trained
+    parameters, with what `load` needs to place them, and config.json."""
+
+    width: int
+
+    def prepare(self, base: BaseModel, training: Training, world: World) -> Prepared:
+        """See Method. Raises UserError as `insert` does."""
+        head = sorted({*base.trained_whole, *HEADS})
+        insert(base.model, self.width, head)
+        settings = {"bottleneck": str(self.width), "head": json.dumps(head)}
+        return Prepared(base.model, save=partial(_save, base.model, settings))
 
 
-def _save(model: PreTrainedModel, run: Context, settings: dict[str, str]) -> None:
-    folder = run.folder.adapter
+def _save(model: PreTrainedModel, settings: dict[str, str], root: Path, export: Export) -> None:
+    folder = root / "adapter"
     folder.mkdir(parents=True, exist_ok=True)
     trained = {
         name: p.detach().cpu().contiguous()
@@ -69,8 +70,9 @@ def _save(model: PreTrainedModel, run: Context, settings: dict[str, str]) -> Non
         if p.requires_grad
     }
     model.config.save_pretrained(str(folder))
-    save_tokenizer(run.tokenizer, folder)
-    save_file(trained, folder / WEIGHTS, metadata={"format": "pt"} | settings)
+    save_tokenizer(export.tokenizer, folder)
+    metadata = {"format": "pt", **settings, "base_model": export.model.name}
+    save_file(trained, folder / WEIGHTS, metadata=metadata)
 
 
 def insert(model: PreTrainedModel, bottleneck: int, head: Sequence[str]) -> None:

@@ -3,6 +3,7 @@ shuffled, or random."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from autolora.configs.errors import UserError
+from autolora.configs.training import LoraSettings, ModelConfig, ScaledLora
 from autolora.engine import ranks
 from autolora.engine.cut.basis import Basis, parameters_of
 from autolora.engine.cut.cut import cut_adapter, lora_pair, scale_of
@@ -24,65 +26,124 @@ from autolora.engine.export.lora_config import adapter_config, attach_ranks
 from autolora.engine.ranks import RankRecord
 from autolora.engine.retrain import controls
 from autolora.engine.retrain.controls import record_of
-from autolora.engine.retrain.prepared import Method, Prepared
-from autolora.engine.run.context import Context
-from autolora.engine.store.sources import components_file, ranks_from
+from autolora.engine.retrain.prepared import Prepared, Training
+from autolora.engine.world import World
 from autolora.problems.machine.draws import seed_of
 from autolora.problems.models.attach import ADAPTER, factors, lora_layers
 from autolora.problems.models.fused import split
 from autolora.problems.models.layers import layer_shapes, lora_layers_of
 from autolora.problems.models.load import BaseModel
 
-Source = Callable[[PreTrainedModel, Context], RankRecord]
-"""Gives the ranks for a model. Raises UserError that names the file if they do not fit."""
 State = dict[str, Tensor]
 """The weights of an adapter, named as in PEFT's files."""
 
 
-def at_ranks(source: Source) -> Method:
-    """The method that trains at the ranks of `source`."""
-    return lambda base, run: lora_at(source(base.model, run), base, run)
+@dataclass(frozen=True)
+class PlainLora:
+    """How plain LoRA is attached, whatever its ranks are.
+
+    `scale`: as retrain.scale names it. `model`: names the base. `method`: the rule that a record of
+    ranks has which a method has made. `start`: weights of a search, or of a cut adapter, from which
+    the training starts; None: fresh ones.
+    """
+
+    lora: ScaledLora
+    scale: str
+    model: ModelConfig
+    method: str
+    start: Path | None = None
+
+    def at(self, record: RankRecord, base: BaseModel, training: Training) -> Prepared:
+        """`base` with LoRA at the ranks of a record. Raises UserError if the ranks do not fit the
+        model."""
+        ranks.check_against(record, layer_shapes(base.model), Path("--lora"))
+        prepared = self.attached(record, base.model, base.trained_whole, training)
+        model: Any = prepared.model
+        start_in_common(model, training.seed)
+        if self.start is not None:
+            cut = self.start.name == SAFETENSORS_WEIGHTS_NAME
+            state = (
+                _of_adapter(self.start.parent)
+                if cut
+                else _searched(record, self.start, self.lora.lora_alpha)
+            )
+            start_from(model, state, self.start)
+        return prepared
+
+    def attached(
+        self, record: RankRecord, model: PreTrainedModel, whole: list[str], training: Training
+    ) -> Prepared:
+        """A model with LoRA as PEFT initialises it. `whole`: the modules that are trained whole."""
+        count = ranks.count_parameters(record.kept, layer_sizes(model))
+        record = ranks.with_scale(
+            dataclasses.replace(record, lora_parameters=count), self.lora, self.scale, self.model
+        )
+        settings = adapter_config(record, self.lora, training.scoring.peft_type, whole)
+        peft_model = attach_ranks(model, settings, record)
+        return Prepared(peft_model, record, save=partial(save_all, peft_model, record))
+
+    def named(self, kept: Mapping[str, int], k: int) -> RankRecord:
+        """The record of ranks that the method has made."""
+        return record_of(kept, k, self.method)
 
 
-def of_the_run(model: PreTrainedModel, run: Context) -> RankRecord:
-    """The ranks in the run's own ranks.json, which a search or trials chose, or someone wrote by
-    hand."""
-    return _read(run.folder.ranks, model)
+@dataclass(frozen=True)
+class AtRanks:
+    """Training at ranks that are known before it. `ranks`: gives them for a model; raises UserError
+    that names their file if they do not fit."""
+
+    form: PlainLora
+    ranks: Callable[[PreTrainedModel], RankRecord]
+
+    def prepare(self, base: BaseModel, training: Training, world: World) -> Prepared:
+        """See Method."""
+        return self.form.at(self.ranks(base.model), base, training)
 
 
-def uniform(model: PreTrainedModel, run: Context) -> RankRecord:
-    """The usual LoRA: rank lora.r in every layer that the target modules match."""
-    return _uniform(run.adapted.lora.r, model, run)
+def recorded(path: Path, model: PreTrainedModel) -> RankRecord:
+    """The ranks in a file, which a search or trials chose, or someone wrote by hand. Raises
+    UserError if they do not fit the model."""
+    record = ranks.load(path)
+    split(model, record.ranks)
+    ranks.check_against(record, layer_shapes(model), path)
+    return record
 
 
-def of_another(model: PreTrainedModel, run: Context) -> RankRecord:
-    """The ranks in lora.ranks_from, unchanged."""
-    given = _read(ranks_from(run.config), model)
-    return record_of(given.ranks, given.k, run.config.method)
+def uniform(lora: LoraSettings, rank: int, form: PlainLora, model: PreTrainedModel) -> RankRecord:
+    """The usual LoRA: one rank in every layer that the target modules match."""
+    return form.named(dict.fromkeys(lora_layers_of(model, lora), rank), lora.k)
 
 
-def shuffled(model: PreTrainedModel, run: Context) -> RankRecord:
-    """A control for whether it matters which layer has which rank: the ranks in lora.ranks_from,
+def of_another(path: Path, form: PlainLora, model: PreTrainedModel) -> RankRecord:
+    """The ranks of another run, unchanged."""
+    given = recorded(path, model)
+    return form.named(given.ranks, given.k)
+
+
+def shuffled(path: Path, seed: int, model: PreTrainedModel) -> RankRecord:
+    """A control for whether it matters which layer has which rank: the ranks of another run,
     permuted by the seed among layers of one size."""
-    return controls.shuffled(
-        _read(ranks_from(run.config), model), layer_sizes(model), run.config.seed
-    )
+    return controls.shuffled(recorded(path, model), layer_sizes(model), seed)
 
 
-def random(model: PreTrainedModel, run: Context) -> RankRecord:
+def random_like(path: Path, seed: int, model: PreTrainedModel) -> RankRecord:
     """A control for whether learned ranks beat random ones: random ranks with as many parameters as
-    lora.ranks_from has or, if that is null, as lora.budget gives."""
-    lora = run.adapted.lora
-    like = None if lora.ranks_from is None else _read(ranks_from(run.config), model)
+    those of another run."""
+    like = recorded(path, model)
     all_shapes = layer_shapes(model)
-    names = lora_layers_of(model, lora) if like is None else list(like.ranks)
-    shapes = {name: all_shapes[name] for name in names}
-    if like is None:
-        budget = parameters_of(lora.budget, [sum(shape) for shape in shapes.values()])
-        return controls.random_ranks(shapes, budget, lora.k, run.config.seed)
-    return controls.random_ranks(
-        shapes, ranks.count_parameters(like.kept, layer_sizes(model)), like.k, run.config.seed
-    )
+    shapes = {name: all_shapes[name] for name in like.ranks}
+    budget = ranks.count_parameters(like.kept, layer_sizes(model))
+    return controls.random_ranks(shapes, budget, like.k, seed)
+
+
+def random_within(
+    lora: LoraSettings, budget: float, seed: int, model: PreTrainedModel
+) -> RankRecord:
+    """Random ranks within a budget, which is an average rank."""
+    all_shapes = layer_shapes(model)
+    shapes = {name: all_shapes[name] for name in lora_layers_of(model, lora)}
+    limit = parameters_of(budget, [sum(shape) for shape in shapes.values()])
+    return controls.random_ranks(shapes, limit, lora.k, seed)
 
 
 def layer_sizes(model: Any) -> dict[str, int]:
@@ -91,50 +152,11 @@ def layer_sizes(model: Any) -> dict[str, int]:
     return {name: sum(shape) for name, shape in layer_shapes(model).items()}
 
 
-def _uniform(rank: int, model: PreTrainedModel, run: Context) -> RankRecord:
-    settings = run.adapted.lora
-    return record_of(
-        dict.fromkeys(lora_layers_of(model, settings), rank), settings.k, run.config.method
-    )
-
-
-def _read(path: Path, model: PreTrainedModel) -> RankRecord:
-    """The ranks in a file. Raises UserError if they do not fit the model."""
-    record = ranks.load(path)
-    split(model, record.ranks)
-    ranks.check_against(record, layer_shapes(model), path)
-    return record
-
-
-def wide_lora(base: BaseModel, run: Context) -> Prepared:
-    """`base` with LoRA of rank lora.k in every layer, of which a method keeps less in the end: its
-    ranks are unknown yet."""
-    prepared = lora_at(_uniform(run.adapted.lora.k, base.model, run), base, run)
+def wide_lora(lora: LoraSettings, form: PlainLora, base: BaseModel, training: Training) -> Prepared:
+    """`base` with LoRA of rank k in every layer, of which a method keeps less in the end: its ranks
+    are unknown yet."""
+    prepared = form.at(uniform(lora, lora.k, form, base.model), base, training)
     return dataclasses.replace(prepared, record=None)
-
-
-def lora_at(record: RankRecord, base: BaseModel, run: Context) -> Prepared:
-    """`base` with LoRA at the ranks of a record, at the scale that `retrain.scale` names. Raises
-    UserError if the ranks do not fit the model."""
-    ranks.check_against(record, layer_shapes(base.model), Path("--lora"))
-    prepared = _attached(record, base.model, base.trained_whole, run)
-    model: Any = prepared.model
-    start_in_common(model, run.config.seed)
-    file = components_file(run.config, run.folder)
-    if file is not None:
-        cut = file.name == SAFETENSORS_WEIGHTS_NAME
-        start_from(model, _of_adapter(file.parent) if cut else _searched(record, file, run), file)
-    return prepared
-
-
-def _attached(
-    record: RankRecord, model: PreTrainedModel, whole: list[str], run: Context
-) -> Prepared:
-    count = ranks.count_parameters(record.kept, layer_sizes(model))
-    record = ranks.of_run(dataclasses.replace(record, lora_parameters=count), run.adapted)
-    peft_model = attach_ranks(model, adapter_config(run.adapted, record, run.task, whole), record)
-    save = partial(save_all, peft_model, record, run.tokenizer, run.folder, run.adapted, run.ends)
-    return Prepared(peft_model, record, save=save)
 
 
 @torch.no_grad()
@@ -186,7 +208,7 @@ def _of_adapter(folder: Path) -> State:
     return state
 
 
-def _searched(record: RankRecord, file: Path, run: Context) -> State:
+def _searched(record: RankRecord, file: Path, lora_alpha: float) -> State:
     """The searched components of each layer with the largest singular values, as many as `record`
     says, with the scale of the search in B; and the head of the search."""
     inside = (f".modules_to_save.{ADAPTER}", f".{ADAPTER}")
@@ -199,7 +221,7 @@ def _searched(record: RankRecord, file: Path, run: Context) -> State:
         b = state.pop(_key(name, "B"))
         if rank := record.ranks.get(name):
             state[_key(name, "A")] = a[:rank]
-            state[_key(name, "B")] = b[:, :rank] * (run.adapted.lora.lora_alpha / len(a))
+            state[_key(name, "B")] = b[:, :rank] * (lora_alpha / len(a))
     return state
 
 
@@ -208,14 +230,15 @@ def as_plain_lora(
     trained: PeftModel,
     record: RankRecord,
     updates: Mapping[str, tuple[Tensor, Tensor]],
-    run: Context,
+    form: PlainLora,
+    training: Training,
 ) -> Prepared:
     """The base model of `trained`, with the modules that were trained whole, and plain LoRA at the
     ranks of `record`. `updates`: layer -> A [rank, inputs] and B [outputs, rank] with the scale in
     them. `trained` cannot be used afterwards."""
     settings: Any = trained.peft_config[ADAPTER]
     base: Any = trained.unload()
-    prepared = _attached(record, base, list(settings.modules_to_save or []), run)
+    prepared = form.attached(record, base, list(settings.modules_to_save or []), training)
     model: Any = prepared.model
     for name, layer in lora_layers(model).items():
         for factor, value in zip(factors(layer), updates[name], strict=True):
@@ -226,10 +249,16 @@ def as_plain_lora(
 
 @torch.no_grad()
 def cut_to(
-    model: PeftModel, bases: Mapping[str, Basis], kept: Mapping[str, int], run: Context
+    model: PeftModel,
+    bases: Mapping[str, Basis],
+    kept: Mapping[str, int],
+    k: int,
+    form: PlainLora,
+    training: Training,
 ) -> Prepared:
     """`model` with the first components of each layer in these bases, at the ranks `kept`, as plain
-    LoRA. `model` cannot be used afterwards. Raises UserError if all ranks are 0."""
+    LoRA; `k`: its rank before. `model` cannot be used afterwards. Raises UserError if all ranks are
+    0."""
     layers = lora_layers(model)
     _, state = cut_adapter(model, ADAPTER, bases, kept)
     updates = {}
@@ -238,6 +267,4 @@ def cut_to(
             state[_key(name, "A")],
             state[_key(name, "B")] * layers[name].scaling[ADAPTER],
         )
-    return as_plain_lora(
-        model, record_of(kept, run.adapted.lora.k, run.config.method), updates, run
-    )
+    return as_plain_lora(model, form.named(kept, k), updates, form, training)

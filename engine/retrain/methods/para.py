@@ -3,38 +3,44 @@ below a threshold that all layers share. There is no search, and nothing is trai
 cut."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from peft import PeftModel
 from torch import Tensor
 
+from autolora.configs.training import LoraInBudget
 from autolora.engine.cut.basis import Gated, parameters_of
-from autolora.engine.retrain.methods.lora import cut_to, wide_lora
-from autolora.engine.retrain.prepared import Prepared
-from autolora.engine.run.context import Context
+from autolora.engine.retrain.methods.lora import PlainLora, cut_to, wide_lora
+from autolora.engine.retrain.prepared import Prepared, Training
+from autolora.engine.world import World
 from autolora.problems.models.load import BaseModel
 
 
-def prepare(base: BaseModel, run: Context) -> Prepared:
+@dataclass(frozen=True)
+class Para:
     """LoRA of rank k in every layer, cut to a budget after the training."""
-    prepared = wide_lora(base, run)
-    model: Any = prepared.model
-    gated = Gated(model)
-    gated.remove()  # only the factors are needed
-    return replace(prepared, finish=lambda: _cut(model, gated, run))
 
+    lora: LoraInBudget
+    form: PlainLora
 
-def _cut(model: PeftModel, gated: Gated, run: Context) -> Prepared:
-    budget = parameters_of(run.adapted.lora.budget, gated.sizes)
-    bases = dict(zip(gated.names, gated.plain(), strict=True))
-    # All layers have one scale here, so that it does not change the order.
-    kept = above_one_threshold(
-        torch.stack([basis.size for basis in bases.values()]), gated.sizes, budget
-    )
-    ranks = dict(zip(bases, kept.sum(dim=1).tolist(), strict=True))
-    return cut_to(model, bases, ranks, run)
+    def prepare(self, base: BaseModel, training: Training, world: World) -> Prepared:
+        """See Method."""
+        prepared = wide_lora(self.lora, self.form, base, training)
+        model: Any = prepared.model
+        gated = Gated(model)
+        gated.remove()  # only the factors are needed
+        return replace(prepared, finish=lambda: self._cut(model, gated, training))
+
+    def _cut(self, model: PeftModel, gated: Gated, training: Training) -> Prepared:
+        budget = parameters_of(self.lora.budget, gated.sizes)
+        bases = dict(zip(gated.names, gated.plain(), strict=True))
+        # All layers have one scale here, so that it does not change the order.
+        sizes = torch.stack([basis.size for basis in bases.values()])
+        kept = above_one_threshold(sizes, gated.sizes, budget)
+        ranks = dict(zip(bases, kept.sum(dim=1).tolist(), strict=True))
+        return cut_to(model, bases, ranks, self.lora.k, self.form, training)
 
 
 def above_one_threshold(values: Tensor, sizes: Sequence[int], budget: int) -> Tensor:

@@ -1,29 +1,43 @@
 """Methods without LoRA: every weight is trained, or only what a LoRA run trains whole, such as the
 head."""
 
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
 
-from autolora.engine.export.adapter import save_whole
-from autolora.engine.retrain.prepared import Prepared
-from autolora.engine.run.context import Context
+from transformers import PreTrainedModel
+
+from autolora.engine.export.adapter import Export, save_whole
+from autolora.engine.retrain.prepared import Prepared, Training
+from autolora.engine.world import World
 from autolora.problems.models.layers import head_alone
 from autolora.problems.models.load import BaseModel
 
 
-def full(base: BaseModel, run: Context) -> Prepared:
+@dataclass(frozen=True)
+class Full:
     """Trains the base model itself, and saves all of it in merged/."""
-    return _whole(base.model.requires_grad_(True), run)
+
+    def prepare(self, base: BaseModel, training: Training, world: World) -> Prepared:
+        """See Method."""
+        model = base.model
+        model.requires_grad_(True)
+        return _whole(model)
 
 
-def head(base: BaseModel, run: Context) -> Prepared:
+@dataclass(frozen=True)
+class HeadAlone:
     """Freezes everything but the task head and the other modules that are trained whole. What a
-    LoRA run gains over this is due to LoRA. Saves the model in merged/, unless nothing was
-    trained."""
-    model, _ = head_alone(base)
-    return Prepared(model) if run.config.evaluates_base else _whole(model, run)
+    LoRA run gains over this is due to LoRA. Saves the model in merged/, unless there is nothing to
+    train."""
+
+    def prepare(self, base: BaseModel, training: Training, world: World) -> Prepared:
+        """See Method."""
+        model, weights = head_alone(base)
+        return _whole(model) if weights else Prepared(model)
 
 
-def _whole(model: Any, run: Context) -> Prepared:
-    return Prepared(
-        model, save=lambda: save_whole(model, run.tokenizer, run.folder.merged, run.ends)
-    )
+def _whole(model: PreTrainedModel) -> Prepared:
+    def save(root: Path, export: Export) -> None:
+        save_whole(model, export.tokenizer, root / "merged", export.ends)
+
+    return Prepared(model, save=save)

@@ -3,20 +3,19 @@ on with all rows."""
 
 import logging
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from peft import PeftModel
 
-from autolora.configs import schema
-from autolora.configs.layers import with_values
-from autolora.engine.choose.measurement import passes_over, with_bar
+from autolora.configs.training import LoraWide
 from autolora.engine.cut.basis import Gated, even_ranks, parameters_of, uneven_ranks
 from autolora.engine.measure.measure import Plan
-from autolora.engine.retrain.fit import begin, fit, search_splits
-from autolora.engine.retrain.methods.lora import cut_to, wide_lora
-from autolora.engine.retrain.prepared import Prepared
-from autolora.engine.run.context import Context
+from autolora.engine.measure_search import measure_with_bar, passes_over
+from autolora.engine.retrain.fit import begin, fit
+from autolora.engine.retrain.methods.lora import PlainLora, cut_to, wide_lora
+from autolora.engine.retrain.prepared import Prepared, Training
+from autolora.engine.world import Nowhere, World
 from autolora.problems.models.load import BaseModel
 from autolora.problems.rows import Rows
 
@@ -28,38 +27,53 @@ MOST_ROWS = 2000
 """If that part has more rows, so many of them are drawn."""
 
 
-def prepare(base: BaseModel, run: Context) -> Prepared:
-    """The cut LoRA, to be trained for `retrain.extra_steps`, and the seconds of the training before
-    and of the cut.
+@dataclass(frozen=True)
+class Wide:
+    """The cut LoRA, to be trained for `extra_steps`, after a training at rank k.
 
-    That training resumes from checkpoints of its own."""
-    config = run.config
-    began = time.perf_counter()
-    assert isinstance(config, schema.Wide)
-    data = search_splits(run.under(with_values(config, {"task.validation_share": HELD_OUT})))
-    (held_out,) = data.evaluation.values()
-    wide = wide_lora(base, run)
-    begin(run, wide, data, "retrain", "evaluate")
-    trained, _ = fit(run, wide, data, run.folder.retrain / "wide-checkpoints")
-    model: Any = trained.model
-    cut = _cut(model, run, held_out.drawn(MOST_ROWS, config.seed))
-    return replace(cut, max_steps=config.retrain.extra_steps, seconds=time.perf_counter() - began)
+    That training resumes from checkpoints of its own. `batch`: rows at a time where no gradient is
+    taken. `split_seed` and `by_input`: how the rows are split.
+    """
 
+    lora: LoraWide
+    form: PlainLora
+    extra_steps: int
+    batch: int
+    split_seed: int
+    by_input: bool
 
-def _cut(model: PeftModel, run: Context, rows: Rows) -> Prepared:
-    """The model cut to the ranks that these rows choose: uneven within `lora.budget`, else as
-    `lora.keep` says."""
-    gated = Gated(model)
-    found = with_bar(gated, passes_over(run, rows), Plan(batch=run.config.retrain.batch_size))
-    gated.remove()
-    bases = found.moments.bases(gated)
-    lora = run.adapted.lora
-    if lora.budget is None:
-        ranks = even_ranks(gated.ranks, found.evidence.keeping(lora.keep) or gated.k)
-    else:
-        ranks = uneven_ranks(
-            [basis.size for basis in bases], gated.sizes, parameters_of(lora.budget, gated.sizes)
+    def prepare(self, base: BaseModel, training: Training, world: World) -> Prepared:
+        """See Method."""
+        began = time.perf_counter()
+        trained_on, held_out = training.rows.split(
+            HELD_OUT, self.split_seed, by_input=self.by_input
         )
-    log.info("wide: of %d rows, cut to ranks %s", len(rows), ranks)
-    named = dict(zip(gated.names, bases, strict=True))
-    return cut_to(model, named, dict(zip(named, ranks, strict=True)), run)
+        first = replace(training, rows=trained_on)
+        wide = wide_lora(self.lora, self.form, base, first)
+        begin(wide, first, world)
+        work = None if world.work is None else world.work / "wide-checkpoints"
+        trained, _ = fit(wide, first, replace(world, work=work, tracker=Nowhere()))
+        model: Any = trained.model
+        rows = held_out.drawn(MOST_ROWS, training.seed)
+        cut = self._cut(model, rows, training, world)
+        return replace(cut, max_steps=self.extra_steps, seconds=time.perf_counter() - began)
+
+    def _cut(self, model: PeftModel, rows: Rows, training: Training, world: World) -> Prepared:
+        """The model cut to the ranks that these rows choose: uneven within the budget, else as
+        `keep` says."""
+        gated = Gated(model)
+        passes = passes_over(rows, training.scoring, world, self.batch)
+        plan = Plan(batch=training.settings.batch_size)
+        measured = measure_with_bar(gated, passes, plan, world)
+        gated.remove()
+        bases = measured.moments.bases(gated)
+        lora = self.lora
+        if lora.budget is None:
+            ranks = even_ranks(gated.ranks, measured.evidence.keeping(lora.keep) or gated.k)
+        else:
+            limit = parameters_of(lora.budget, gated.sizes)
+            ranks = uneven_ranks([basis.size for basis in bases], gated.sizes, limit)
+        log.info("wide: of %d rows, cut to ranks %s", len(rows), ranks)
+        named = dict(zip(gated.names, bases, strict=True))
+        kept = dict(zip(named, ranks, strict=True))
+        return cut_to(model, named, kept, lora.k, self.form, training)

@@ -9,11 +9,9 @@ from typing import Any
 import torch
 import yaml
 
-from autolora.engine.export.card import save_card
+from autolora.engine.export.card import card_of as text_of
 from autolora.engine.ranks import LayerRank, RankRecord
-from autolora.engine.store.folder import RunFolder
 from autolora.problems.tasks import make_task
-from autolora.problems.tasks.chat import Conversations
 from tests.helpers.chat_toys import TURNS, chat_tokenizer
 from tests.helpers.command import parse
 
@@ -52,19 +50,8 @@ def card_of(folder: Path, *arguments: str, name: str = "org/base") -> str:
         *arguments,
     ]
     config = parse(words).config
-    task = make_task(config)
-    tokenizer = chat_tokenizer()
-    assert isinstance(task, Conversations)
-    run: Any = SimpleNamespace(
-        folder=RunFolder(folder),
-        task=task,
-        tokenizer=tokenizer,
-        config=config,
-        weights_dtype=torch.float32,
-        ends=task.ends(tokenizer),
-    )
-    save_card(run, RESULT, RECORD)
-    return (run.folder.adapter / "README.md").read_text()
+    inputs: Any = SimpleNamespace(task=make_task(config.task, 0), tokenizer=chat_tokenizer())
+    return text_of(config, inputs, torch.float32, RESULT, RECORD)
 
 
 def metadata(text: str) -> dict[str, Any]:

@@ -5,7 +5,6 @@ import json
 import sys
 import types
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,8 +17,9 @@ from autolora.configs.files import of_folder
 from autolora.configs.schema import Autolora
 from autolora.configs.training import LoraSettings, ModelConfig
 from autolora.engine import ranks
+from autolora.engine.choose import Ranks
 from autolora.engine.disk.files import write_text
-from autolora.engine.export.lora_config import adapter_config, save_lora_config
+from autolora.engine.export.lora_config import adapter_config, config_for_trainers
 from autolora.engine.export.trainers import lines_for
 from autolora.engine.store.folder import RunFolder
 
@@ -35,17 +35,14 @@ def searched_at(root: Path, kept: dict[str, int] = KEPT) -> RunFolder:
     """What a search leaves for trainers, at these ranks of k = 8."""
     folder = RunFolder(root)
     model = ModelConfig(name="org/base", revision="v1")
-    config = Autolora(
-        name=root.name, runs_folder=str(root.parent), lora=LoraSettings(lora_alpha=16), model=model
-    )
+    lora = LoraSettings(lora_alpha=16)
+    config = Autolora(name=root.name, runs_folder=str(root.parent), lora=lora, model=model)
     record = ranks.RankRecord(
         8, tuple(ranks.LayerRank(name, rank, (0.125,) * 8) for name, rank in kept.items())
     )
-    record = ranks.of_run(record, config)
-    task: Any = SimpleNamespace(peft_type=TaskType.CAUSAL_LM)
-    ranks.save(record, folder.ranks)
-    settings = adapter_config(config, record, task, [])
-    save_lora_config(settings, record, folder.lora_config, config)
+    record = ranks.with_scale(record, lora, config.retrain.scale, model)
+    settings = adapter_config(record, lora, TaskType.CAUSAL_LM, [])
+    Ranks(record, config_for_trainers(settings, record, model)).save(root)
     write_text(folder.config, of_folder(config))
     return folder
 

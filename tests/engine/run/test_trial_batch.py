@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from autolora.configs.schema import RunConfig
-from autolora.engine.run import context
-from autolora.engine.run.context import Context
 from autolora.problems.batches import local_parts
 from autolora.problems.machine.processes import Processes
+from autolora.problems.models import dry_run
+from autolora.problems.models.dry_run import try_longest_batch
 from tests.contract.program import command
+from tests.helpers.stages import Stages
 from tests.helpers.tiny import MEASURED, tiny_arguments
 from tests.helpers.untouched import left_as_it_was
 
@@ -40,12 +41,11 @@ class Counting(nn.Module):
 @pytest.mark.trains
 @pytest.mark.parametrize("processes", [Processes(), Processes(rank=1, size=2)])
 def test_the_longest_rows_pass_once_and_leave_nothing(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], processes: Processes
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Stages], processes: Processes
 ) -> None:
     run = run_of(tiny_config())
     model = Counting()
-    rows = run.data.train
-    run.processes = processes
+    rows = run.rows.train
     shapes: list[torch.Size] = []
 
     def loss(batch: dict[str, Any]) -> Tensor:
@@ -58,7 +58,7 @@ def test_the_longest_rows_pass_once_and_leave_nothing(
 
     before = numbers()
     with left_as_it_was(model):
-        run.try_longest_batch(model, rows, 6, loss)
+        try_longest_batch(model, rows, 6, loss, run.world.compute, processes)
     padded = rows.batch([int(np.argmax(rows.lengths))])["input_ids"].shape[1]
     assert shapes == [(6 // processes.size, padded)]
     assert numbers() == before
@@ -86,7 +86,7 @@ def test_what_the_device_refuses_is_one_line_before_each_stage(
             return local_parts(*arguments)
 
         with monkeypatch.context() as patch:
-            patch.setattr(context, "local_parts", cut)
+            patch.setattr(dry_run, "local_parts", cut)
             assert command(*argv).line.startswith("error: out of memory: ")
         assert all((folder / name).exists() for name in done)
         assert not (folder / unwritten).exists()

@@ -11,16 +11,15 @@ from autolora.configs.errors import UserError
 from autolora.configs.schema import RunConfig
 from autolora.engine.disk import checkpoint
 from autolora.engine.disk.files import read_json_lines
-from autolora.engine.run.context import Context
 from autolora.engine.search import trajectory
-from autolora.engine.search.search import search
 from autolora.problems.bilevel import LoraProblem, SelectionProblem
 from tests.helpers.searching import spoil
+from tests.helpers.stages import Stages
 
 pytestmark = pytest.mark.trains
 
 Config = Callable[..., RunConfig]
-Run = Callable[..., Context]
+Run = Callable[..., Stages]
 
 
 def test_a_bad_inner_step_has_no_loss_and_is_counted(
@@ -28,7 +27,7 @@ def test_a_bad_inner_step_has_no_loss_and_is_counted(
 ) -> None:
     spoil(monkeypatch, LoraProblem, {3, 4}, math.inf)
     run = run_of(tiny_config("--search.log_every", "1"))
-    search(run)
+    run.search()
     lines = read_json_lines(run.folder.search_metrics)
     assert [line["skipped_steps"] for line in lines] == [0, 0, 1, 2, 2, 2]
     assert [line["train_loss"] is None for line in lines] == [
@@ -47,7 +46,7 @@ def test_a_bad_outer_step_leaves_alpha_and_is_counted(
     """A line is about two steps: of the first line one is bad, of the second line both."""
     spoil(monkeypatch, SelectionProblem, {1, 3, 4}, math.nan)
     run = run_of(tiny_config("--search.log_every", "2"))
-    search(run)
+    run.search()
     found = trajectory.read(run.folder.trajectory)
     assert [bool((after != before).any()) for before, after in pairwise(found.alpha)] == [
         True,
@@ -73,7 +72,7 @@ def test_too_many_stop_the_search_with_the_last_checkpoint_kept_and_the_count_go
         with pytest.raises(
             UserError, match=r"^--search.max_bad_steps: by step \d .*\(0\.01\).*\(0\.05\)"
         ) as error:
-            search(run)
+            run.search()
     assert "\n" not in str(error.value)
     found = checkpoint.load(run.folder.search_checkpoint)
     assert found is not None
@@ -81,7 +80,7 @@ def test_too_many_stop_the_search_with_the_last_checkpoint_kept_and_the_count_go
     assert weights
     assert all(weight.isfinite().all() for weight in weights)
     assert not run.folder.search_summary.exists()
-    search(run_of(config))
+    run_of(config).search()
     skipped = {
         line["step"]: line["skipped_steps"] for line in read_json_lines(run.folder.search_metrics)
     }

@@ -10,8 +10,8 @@ from autolora.configs.errors import UserError
 from autolora.configs.measure import RuleConfig, Shares, Size, Threshold
 from autolora.configs.requests import Request
 from autolora.configs.schema import RunConfig
+from autolora.engine.interrupt import StopRequest
 from autolora.engine.ranks.rules import refuse_early
-from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.stages import run_stages
 
 

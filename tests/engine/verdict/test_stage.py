@@ -13,8 +13,7 @@ from autolora.configs.errors import UserError
 from autolora.configs.requests import Request
 from autolora.configs.schema import Head, Lora, RunConfig
 from autolora.engine.disk.files import write_json
-from autolora.engine.run.context import Context
-from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.interrupt import StopRequest
 from autolora.engine.store.folder import RunFolder
 from autolora.engine.study.cells import Cell
 from autolora.engine.verdict import stage
@@ -89,7 +88,7 @@ def verdict(
         write_json(folder.ranks, {"k": K, "layers": layers})
         write_json(folder.search_summary, {"parameters_per_rank": dict.fromkeys(NAMES, SIZE)})
         monkeypatch.setattr(stage, "launch", launcher)
-        monkeypatch.setattr(Context, "know_rows", lambda *_: None)
+        monkeypatch.setattr(stage, "read", lambda *_: None)
         run_verdict(Request(config, "verdict", overwrite, "tiny.yaml"), StopRequest())
         return json.loads(folder.verdict_summary.read_text()), folder
 

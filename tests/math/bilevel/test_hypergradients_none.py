@@ -7,12 +7,11 @@ import pytest
 import torch
 
 from autolora.engine import ranks
-from autolora.engine.run.context import Context
-from autolora.engine.search.search import SearchEngine
+from autolora.engine.search.engine import SearchEngine
 from autolora.problems.machine.compute import seeded
 from autolora.problems.machine.draws import seed_of
 from tests.helpers.bilevel_toys import copies, equal
-from tests.helpers.searching import find_ranks
+from tests.helpers.stages import Stages
 
 pytestmark = pytest.mark.trains
 
@@ -41,11 +40,11 @@ def test_the_weights_are_those_of_plain_lora(built: Callable[..., SearchEngine],
         torch.testing.assert_close(found, expected)
 
 
-def test_no_outer_step_is_taken_and_patience_ends_nothing(new_run: Callable[..., Context]) -> None:
+def test_no_outer_step_is_taken_and_patience_ends_nothing(new_run: Callable[..., Stages]) -> None:
     """By patience a search would stop at step 4. (That alpha stays at its start:
     contract/test_hypergradients.)"""
     run = new_run(*FIXED, "--search.steps", "9", "--search.patience", "1")
-    engine = find_ranks(run)
-    assert engine.global_step == 9
-    assert vars(engine.lora.shared.passes) == {"forward": 9, "backward": 9}
+    cost = run.find_ranks().cost
+    assert cost["steps"] == 9
+    assert cost["passes"] == {"forward": 9, "backward": 9}
     assert [layer.rank for layer in ranks.load(run.folder.ranks).layers] == [4] * 4

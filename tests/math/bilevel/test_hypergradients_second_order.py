@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from autolora.engine.search.search import SearchEngine
+from autolora.engine.search.engine import SearchEngine
 from tests.helpers.bilevel_toys import agree, lora_toy, made
 
 ETA = 0.3

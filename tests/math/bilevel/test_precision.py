@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from autolora.engine.search.search import SearchEngine
+from autolora.engine.search.engine import SearchEngine
 from autolora.problems.machine.compute import Compute
 
 BF16 = ("--model.dtype", "bf16")

@@ -3,28 +3,32 @@ singular basis, computes what it computed."""
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from autolora.engine.run.context import Context
 from autolora.engine.search import trajectory
-from autolora.engine.search.search import SearchEngine, search
-from autolora.engine.search.trajectory import searched_model, to_singular_basis
+from autolora.engine.search.engine import SearchEngine
+from autolora.engine.search.searched import to_singular_basis
 from autolora.problems.gates import Gates
+from autolora.problems.models import base
 from autolora.problems.models.attach import ADAPTER
-from tests.helpers.searching import find_ranks
+from autolora.problems.models.load import load_base
 from tests.helpers.shell import words
+from tests.helpers.stages import Stages
 
 pytestmark = pytest.mark.trains
 
 
 def test_a_search_leaves_the_numbers_and_the_weights_of_its_last_step(
-    new_run: Callable[..., Context],
+    new_run: Callable[..., Stages],
 ) -> None:
     run = new_run()
-    engine = search(run)
+    engine = run.engine()
+    engine.run()
+    searched = run.search()
     folder = run.folder
     summary = json.loads(run.folder.search_summary.read_text())
     assert (summary["steps"], summary["stopped"]) == (6, "steps used up")
@@ -33,7 +37,8 @@ def test_a_search_leaves_the_numbers_and_the_weights_of_its_last_step(
     assert found.names == list(summary["parameters_per_rank"])
     assert torch.equal(numbers["alpha"], engine.alpha())
     weights = load_file(folder.search_weights)
-    trained = {name: p for name, p in engine.lora.module.named_parameters() if p.requires_grad}
+    model = searched.model(run.base(), run.config.lora, run.inputs.scoring)
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     assert weights.keys() == trained.keys()
     assert all(torch.equal(weights[name], trained[name]) for name in trained)
     assert not folder.search_checkpoint.exists()
@@ -46,15 +51,15 @@ def test_a_search_leaves_the_numbers_and_the_weights_of_its_last_step(
 
 @pytest.mark.parametrize(("gate", "whole"), [("start", "[pooler]"), ("paper", "[]")])
 def test_the_stored_model_computes_what_the_search_computed_with_its_gates(
-    new_run: Callable[..., Context], built: Callable[..., SearchEngine], gate: str, whole: str
+    new_run: Callable[..., Stages], built: Callable[..., SearchEngine], gate: str, whole: str
 ) -> None:
     given = ("--search.steps", "12", "--search.learning_rate", "3e-2")
     given += ("--search.gate", gate, "--lora.modules_to_save", whole)
     searched = built(*given)
     run = new_run(*given)
     searched.run()
-    search(run)
-    model = searched_model(run)
+    run.search()
+    model = run.searched_model()
     gates = Gates(model)
     batch = searched.lora.batches[0].parts[0][0]
     with torch.no_grad():
@@ -68,17 +73,25 @@ def test_the_stored_model_computes_what_the_search_computed_with_its_gates(
 
 
 def test_search_head_and_measurement_use_one_model_as_they_would_fresh_ones(
-    new_run: Callable[..., Context],
+    new_run: Callable[..., Stages], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each begins with the model as it was loaded, a head with random weights included."""
     given = words(
         "--choose.rule shares --measure.rows 20 --measure.curve_ranks [1] --lora.dropout 0.1"
     )
     once, anew = (new_run(*given, "--name", name) for name in ("once", "anew"))
-    with once.base_loaded_once():
-        engine = find_ranks(once)
-        assert once.base().model is engine.lora.module.get_base_model()
-    find_ranks(anew)
+    loads = []
+
+    def load(*arguments: Any, **options: Any) -> Any:
+        loads.append(arguments)
+        return load_base(*arguments, **options)
+
+    monkeypatch.setattr(base, "load_base", load)
+    with once.lent.loaded_once():
+        once.find_ranks()
+    assert len(loads) == 1
+    anew.find_ranks()
+    assert len(loads) == 4
     assert once.folder.ranks.read_bytes() == anew.folder.ranks.read_bytes()
 
 

@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import load_file
 
 from autolora.engine.disk.files import read_json, read_json_lines
-from autolora.engine.run.context import Context
-from autolora.engine.run.interrupt import Interrupted, StopRequest
-from autolora.engine.search.search import SearchHook, search
+from autolora.engine.interrupt import Interrupted, StopRequest
+from autolora.engine.search.search import SearchHook
 from tests.helpers.paths import ROOT
+from tests.helpers.stages import Stages
 
 pytestmark = pytest.mark.trains
 
@@ -28,7 +28,7 @@ def scramble() -> None:
     torch.rand(3)
 
 
-def result(run: Context) -> dict[str, Any]:
+def result(run: Stages) -> dict[str, Any]:
     """All that a search leaves, without its times."""
     lines = read_json_lines(run.folder.search_metrics)
     return {
@@ -52,7 +52,7 @@ class StopAt(StopRequest):
         original = SearchHook.after_step
 
         def after_step(hook: SearchHook, engine: Any, over: bool) -> None:
-            if engine.global_step == step and hook.stop is self:
+            if engine.global_step == step and hook.world.stop is self:
                 self.code = 130
             original(hook, engine, over)
 
@@ -76,7 +76,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_stopped_and_resumed_is_bit_equal_to_uninterrupted(
-    new_run: Callable[..., Context], monkeypatch: pytest.MonkeyPatch, case: str
+    new_run: Callable[..., Stages], monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
     arguments, stops = CASES[case]
     common = (
@@ -89,30 +89,30 @@ def test_stopped_and_resumed_is_bit_equal_to_uninterrupted(
         *arguments,
     )
     whole = new_run("--name", "whole", *common, "--search.checkpoint_every", "3")
-    search(whole)
+    whole.search()
     expected = result(whole)
     for step in stops:
         given = ("--name", f"stopped{step}", *common)
         scramble()
         with suppress(Interrupted):
-            search(new_run(*given, stop=StopAt(step, monkeypatch)))
+            new_run(*given, stop=StopAt(step, monkeypatch)).search()
         again = new_run(*given)
         was_last = expected["lines"][-1]["step"] == step  # nothing is left to stop
         assert again.folder.search_summary.exists() is was_last
         scramble()
-        search(again)
+        again.search()
         assert result(again) == expected
         assert not again.folder.search_checkpoint.exists()
 
 
 def test_a_kill_goes_on_from_the_last_checkpoint_and_writes_no_line_twice(
-    new_run: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
+    new_run: Callable[..., Stages], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     common = ("--search.steps", "8", "--search.log_every", "1", "--search.checkpoint_every", "3")
     whole, killed, again = (
         new_run("--name", name, *common) for name in ("whole", "killed", "killed")
     )
-    search(whole)
+    whole.search()
     original = SearchHook.after_step
 
     def die(self: SearchHook, engine: Any, over: bool) -> None:
@@ -122,7 +122,7 @@ def test_a_kill_goes_on_from_the_last_checkpoint_and_writes_no_line_twice(
 
     monkeypatch.setattr(SearchHook, "after_step", die)
     with pytest.raises(MemoryError):
-        search(killed)
+        killed.search()
     monkeypatch.undo()
     assert [line["step"] for line in read_json_lines(killed.folder.search_metrics)] == [
         1,
@@ -133,7 +133,7 @@ def test_a_kill_goes_on_from_the_last_checkpoint_and_writes_no_line_twice(
     ]
     with open(killed.folder.search_metrics, "a") as file:
         file.write('{"step": 6, "train_lo')
-    search(again)
+    again.search()
     assert result(again) == result(whole)
     # Every step has a line with its seconds; those before the kill count in the total, too.
     seconds = [line["seconds"] for line in read_json_lines(again.folder.search_metrics)]

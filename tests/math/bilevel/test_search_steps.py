@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from autolora.engine.run.context import Context
-from autolora.engine.search.search import SearchEngine, build_search
+from autolora.engine.search.engine import SearchEngine
 from tests.helpers.shell import words
+from tests.helpers.stages import Stages
 
 Build = Callable[..., SearchEngine]
 
@@ -50,17 +50,17 @@ def test_the_search_learns_both_levels_and_leaves_the_base_alone(built: Build, k
 
 
 def test_both_halves_of_the_rows_are_used_each_for_its_problem(
-    new_run: Callable[..., Context],
+    new_run: Callable[..., Stages],
 ) -> None:
     run = new_run("--task.validation_share", "0.25")
-    engine = build_search(run, second_order=False)
+    engine = run.engine()
     d_tr, d_val = (problem.batches.rows for problem in (engine.lora, engine.selection))
     assert (len(d_tr), len(d_val)) == (48, 16)
     assert engine.lora.batches.seed != engine.selection.batches.seed, (
         "the two must not walk in step"
     )
     searched = [*d_tr.examples["input_ids"], *d_val.examples["input_ids"]]
-    assert sorted(searched) == sorted(run.data.train.examples["input_ids"])
+    assert sorted(searched) == sorted(run.rows.train.examples["input_ids"])
 
 
 def test_contribution_is_the_size_of_alpha_times_that_of_the_component(built: Build) -> None:

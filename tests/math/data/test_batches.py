@@ -163,11 +163,10 @@ def test_the_batches_of_all_processes_walk_together_with_masks_of_their_own() ->
 def test_evaluation_rows_are_spread_over_the_whole_file_and_the_same_for_every_seed(
     tiny_config: Callable[..., RunConfig],
 ) -> None:
-    task = make_task(tiny_config())
-
     def ids(*arguments: str) -> list[Any]:
         config = tiny_config(*arguments)
-        (rows,) = prepare(task, load_tokenizer(config.model), config).evaluation.values()
+        task = make_task(config.task, config.data_seed)
+        (rows,) = prepare(task, load_tokenizer(config.model)).evaluation.values()
         return rows.examples["input_ids"][:]
 
     whole = ids()

@@ -3,15 +3,14 @@ both."""
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from typing import Any
 
 import numpy as np
 import pytest
 from datasets import Dataset
 
 from autolora.configs.errors import UserError
-from autolora.engine.run.context import Context
-from autolora.problems.rows import Splits, split_groups
+from autolora.engine.inputs import split_of
+from autolora.problems.rows import split_groups
 from tests.helpers.command import parse
 from tests.helpers.encoded import encoded
 
@@ -62,12 +61,11 @@ def test_the_rows_are_split_by_the_seed_of_the_data(by: str) -> None:
     groups = [int(name.split()[1]) for name in SOURCES[:200]]
     given = ("--task.type", "text", "--task.path", "x.jsonl", "--task.split_by", by)
     table = Dataset.from_dict({"number": range(len(groups)), "group": groups})
-    run: Any = object.__new__(Context)
-    run.data = Splits(encoded(table, dict), {})
+    whole = encoded(table, dict)
 
     def halves(*more: str) -> list[list[int]]:
-        run.config = parse([*given, *more]).config
-        return [rows.examples["number"][:] for rows in run.split()]
+        config = parse([*given, *more]).config
+        return [rows.examples["number"][:] for rows in split_of(config, whole)]
 
     assert halves("--seed", "1", "--task.seed", "5") == halves("--seed", "2", "--task.seed", "5")
     assert halves("--seed", "1") == halves("--seed", "2", "--task.seed", "1")

@@ -9,16 +9,13 @@ import pytest
 import torch
 from transformers import set_seed
 
-from autolora.engine import ranks
-from autolora.engine.choose import measurement
-from autolora.engine.choose.measurement import passes_over, train_head
+from autolora.engine import measure_search, ranks
 from autolora.engine.measure.measure import Passes
-from autolora.engine.run.context import Context
 from autolora.problems.batches import Batches
 from autolora.problems.models.layers import head_alone
 from autolora.problems.rows import Rows
-from tests.helpers.searching import find_ranks
 from tests.helpers.shell import words
+from tests.helpers.stages import Stages
 
 pytestmark = pytest.mark.trains
 
@@ -31,12 +28,12 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("case", list(CASES))
-def test_every_layer_has_shares_that_add_up(new_run: Callable[..., Context], case: str) -> None:
+def test_every_layer_has_shares_that_add_up(new_run: Callable[..., Stages], case: str) -> None:
     kind, arguments = CASES[case]
     run = new_run(
         *MEASURED, "--search.steps", "12", "--task.train_rows", "40", *arguments, kind=kind
     )
-    find_ranks(run)
+    run.find_ranks()
     record = ranks.load(run.folder.ranks)
     evidence = record.evidence
     assert evidence is not None
@@ -63,35 +60,35 @@ def test_every_layer_has_shares_that_add_up(new_run: Callable[..., Context], cas
         assert list(layer.singular_values) == sorted(layer.singular_values, reverse=True)
 
 
-def test_the_answer_is_measured_on_d_val_and_the_head_alone_learns_on_d_tr(
-    new_run: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
+def test_a_search_is_measured_on_d_val_and_the_head_alone_learns_on_d_tr(
+    new_run: Callable[..., Stages], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On rows that W was trained on, LoRA and every rank would look better than they are."""
 
     class Seen(Exception):
         pass
 
-    def seen(run: Context, d_tr: Rows, passes: Passes) -> Any:
+    def seen(base: Any, d_tr: Rows, passes: Passes, *_: Any) -> Any:
         raise Seen(d_tr.examples["input_ids"][:], passes.rows.examples["input_ids"][:])
 
     run = new_run(*MEASURED, "--search.steps", "2", "--task.validation_share", "0.25")
-    monkeypatch.setattr(measurement, "train_head", seen)
+    monkeypatch.setattr(measure_search, "train_head", seen)
     with pytest.raises(Seen) as found:
-        find_ranks(run)
+        run.find_ranks()
     expected = [rows.examples["input_ids"][:] for rows in run.split()]
     assert [len(rows) for rows in expected] == [48, 16]
     assert [sorted(rows) for rows in found.value.args] == [sorted(rows) for rows in expected]
 
 
-def rows_of_classes(run: Context, *counts: int) -> Rows:
+def rows_of_classes(run: Stages, *counts: int) -> Rows:
     """So many training rows of each class."""
-    labels = np.array(run.data.train.examples["labels"])
+    labels = np.array(run.rows.train.examples["labels"])
     of_classes = [np.flatnonzero(labels == label)[:count] for label, count in enumerate(counts)]
-    return run.data.train.select(np.concatenate(of_classes))
+    return run.rows.train.select(np.concatenate(of_classes))
 
 
 def test_each_step_of_the_head_alone_is_adamws_on_its_own_batch(
-    new_run: Callable[..., Context],
+    new_run: Callable[..., Stages],
 ) -> None:
     """A batch of eight rows and four, each part weighed by its labels. (Of equal parts AdamW would
     not see whether they are weighed.)"""
@@ -100,7 +97,7 @@ def test_each_step_of_the_head_alone_is_adamws_on_its_own_batch(
     d_tr = rows_of_classes(run, 2, 10)
     settings = run.config.search
     # Judged on its own rows, whose loss falls, so that the last weights are kept.
-    found, _ = train_head(run, d_tr, passes_over(run, d_tr))
+    found, _ = run.train_head(d_tr, d_tr)
     set_seed(run.config.seed)
     model, weights = head_alone(run.base())
     model.train()
@@ -124,13 +121,13 @@ def test_each_step_of_the_head_alone_is_adamws_on_its_own_batch(
 
 
 def test_the_head_alone_keeps_its_best_weights_on_d_val_not_its_last(
-    new_run: Callable[..., Context],
+    new_run: Callable[..., Stages],
 ) -> None:
     """D_val has the class that D_tr lacks, so that its loss rises from the first step on."""
     run = new_run("--search.steps", "20", "--search.learning_rate", "0.03", dropout=0.0)
     d_tr = rows_of_classes(run, 0, 12)
     d_val = rows_of_classes(run, 12)
-    model, steps = train_head(run, d_tr, passes_over(run, d_val))
+    model, steps = run.train_head(d_tr, d_val)
     assert steps == 20
     set_seed(run.config.seed)
     start, _ = head_alone(run.base())

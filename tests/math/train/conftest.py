@@ -9,8 +9,8 @@ import torch
 
 from autolora.configs.requests import Request
 from autolora.configs.schema import RunConfig
+from autolora.engine.interrupt import StopRequest
 from autolora.engine.retrain.fit import RetrainTrainer
-from autolora.engine.run.interrupt import StopRequest
 from autolora.engine.stages import run_stages
 from autolora.engine.store.folder import RunFolder
 

@@ -11,17 +11,16 @@ from torch import Tensor, nn
 
 from autolora.configs.schema import RunConfig
 from autolora.engine.disk.files import write_json
-from autolora.engine.retrain.methods import METHODS
-from autolora.engine.run.context import Context
 from autolora.problems.models.attach import ADAPTER, lora_layers
 from tests.helpers.methods import LEARNED, NAMES, K
 from tests.helpers.retraining import retrain, rows_of, with_ranks
+from tests.helpers.stages import Stages
 
 
 @pytest.mark.trains
 @pytest.mark.parametrize("method", ["autolora", "lora", "lora_random"])
 def test_a_of_every_method_is_the_first_rows_of_one_matrix(
-    method: str, new_run: Callable[..., Context]
+    method: str, new_run: Callable[..., Stages]
 ) -> None:
     def start_of(name: str, method: str, *more: str) -> dict[str, Tensor]:
         """A of every layer as a method starts with it, whatever was drawn before."""
@@ -30,7 +29,7 @@ def test_a_of_every_method_is_the_first_rows_of_one_matrix(
             layers = [{"name": n, "rank": r} for n, r in zip(NAMES, LEARNED, strict=True)]
             write_json(run.folder.ranks, {"k": K, "layers": layers})
         torch.manual_seed(torch.seed())
-        prepared = METHODS[type(run.config)](run.base(), run)
+        prepared = run.prepared()
         return {
             name: layer.lora_A[ADAPTER].weight.detach()
             for name, layer in lora_layers(prepared.model).items()

@@ -1,8 +1,6 @@
 """The evaluation after a training, against sums over one row at a time in float64: a mean over
 labels at every batch size, in the precision of the weights."""
 
-from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,12 +13,12 @@ from torch import nn
 from transformers import BertForSequenceClassification, BertForTokenClassification
 
 from autolora.configs.tasks import Chat
-from autolora.engine.retrain.evaluate import Evaluated, NotFinite, evaluate
-from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.retrain.judge import Judgement, NotFinite, judge
+from autolora.engine.world import World
 from autolora.problems.machine.compute import Compute
-from autolora.problems.machine.processes import ALONE
 from autolora.problems.rows import Splits
 from autolora.problems.tasks.chat import Conversations
+from autolora.problems.tasks.scoring import Scoring, scoring_of
 from tests.helpers.encoded import encoded
 from tests.helpers.heads import NO, TOKENS, collate, rows_with, tiny_bert, tiny_gpt2
 
@@ -61,16 +59,9 @@ def oracle(model: Any, rows: Dataset) -> tuple[list[float], int, int]:
     return losses, hits, count
 
 
-@dataclass
 class Outputs:
     """A task that keeps what the evaluation gives it: of words the place of the largest logit, else
     the logits."""
-
-    problem_type: str | None = None
-    peft_type = TaskType.SEQ_CLS
-
-    def head(self) -> dict[str, Any]:
-        return {"problem_type": self.problem_type}
 
     def predicted(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return logits.argmax(-1) if logits.dim() == 3 else logits
@@ -82,18 +73,17 @@ class Outputs:
         return pd.DataFrame(predicted)
 
 
-def evaluated(task: Any, model: Any, rows: Dataset, batch: int) -> Evaluated:
+WORLD = World(Compute(torch.device("cpu"), bf16=True))
+
+
+def scoring(*, regression: bool = False) -> Scoring:
+    task: Any = Outputs()
+    return Scoring(TaskType.SEQ_CLS, regression=regression, task=task)
+
+
+def judged(of: Scoring, model: Any, rows: Dataset, batch: int) -> Judgement:
     encoded_rows = encoded(rows, collate)
-    return evaluate(model, run_of(task, batch), Splits(encoded_rows, {"a": encoded_rows}))
-
-
-def run_of(task: Any, batch: int) -> Any:
-    """What the evaluation reads of a run."""
-    compute = Compute(torch.device("cpu"), bf16=True)
-    config = SimpleNamespace(evaluation_batch=batch)
-    return SimpleNamespace(
-        task=task, compute=compute, config=config, processes=ALONE, stop=StopRequest()
-    )
+    return judge(model, Splits(encoded_rows, {"a": encoded_rows}), of, WORLD, batch=batch)
 
 
 @pytest.mark.parametrize("batch", [1, 3, 64])
@@ -105,7 +95,7 @@ def test_the_loss_is_the_mean_over_labels_and_the_predictions_are_in_the_order_o
     model = tiny_bert(model_class, outputs)
     rows = rows_with(labels)
     rows = rows.remove_columns("length").add_column("length", [2, 5, 3, 6, 5, 1, 4])
-    found = evaluated(Outputs("regression" if kind == "numbers" else None), model, rows, batch)
+    found = judged(scoring(regression=kind == "numbers"), model, rows, batch)
     losses, _, count = oracle(model, rows)
     assert found.metrics["loss"] == pytest.approx(sum(losses) / count, rel=1e-5)
     with torch.no_grad():
@@ -123,7 +113,8 @@ def test_the_loss_and_the_accuracy_of_tokens_are_over_all_labels_at_every_batch_
     model = tiny_gpt2()
     rows = rows_with(WORDS)
     losses, hits, count = oracle(model, rows)
-    found = evaluated(Conversations(Chat(type="chat", path="x")), model, rows, batch)
+    task = Conversations(Chat(type="chat", path="x"))
+    found = judged(scoring_of(task), model, rows, batch)
     assert found.metrics["loss"] == pytest.approx(sum(losses) / count, rel=1e-5)
     assert found.metrics["token_accuracy"] == pytest.approx(hits / count)
     assert found.row_losses is not None
@@ -139,8 +130,8 @@ def test_several_splits_are_measured_each_by_itself_and_the_mean_first() -> None
     evaluation = {name: encoded(rows, collate) for name, rows in splits.items()}
     data = Splits(encoded(one, collate), evaluation)
     model = tiny_bert(BertForSequenceClassification)
-    found = evaluate(model, run_of(Outputs(), 8), data)
-    alone = [evaluated(Outputs(), model, rows, 8).metrics for rows in (one, other)]
+    found = judge(model, data, scoring(), WORLD, batch=8)
+    alone = [judged(scoring(), model, rows, 8).metrics for rows in (one, other)]
     means = {name: (alone[0][name] + alone[1][name]) / 2 for name in ("mean", "loss")}
     assert found.metrics == pytest.approx(
         {**means, "mean_matched": alone[0]["mean"], "mean_mismatched": alone[1]["mean"]}
@@ -159,4 +150,4 @@ def test_a_loss_that_is_not_finite_is_told() -> None:
     with pytest.raises(
         NotFinite, match=r"^--retrain\.learning_rate: the loss on the evaluation rows is not finite"
     ):
-        evaluated(Outputs(), model, rows_with([0, 1, 2]), 8)
+        judged(scoring(), model, rows_with([0, 1, 2]), 8)

@@ -13,13 +13,18 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from autolora.configs.schema import Autolora, RunConfig
-from autolora.configs.training import RetrainOfSearch
+from autolora.configs.schema import RunConfig
+from autolora.configs.training import ModelConfig
 from autolora.engine import ranks
 from autolora.engine.cut.cut import lora_pair
 from autolora.engine.export import adapter
 from autolora.engine.export.adapter import save_adapter, save_merged, save_padded
-from autolora.engine.export.lora_config import alpha_of, save_lora_config, stock_config
+from autolora.engine.export.lora_config import (
+    alpha_of,
+    config_for_trainers,
+    save_lora_config,
+    stock_config,
+)
 from autolora.problems.models.attach import attach, lora_layers
 from tests.contract.readers import batch_of, loaded, logits_of
 from tests.helpers.chat_toys import run_card
@@ -175,14 +180,10 @@ def test_padded_layers_without_lora_get_zeros_so_that_every_kind_is_whole(tmp_pa
         )
 
 
-def scaled(scale: Any) -> Autolora:
-    """The settings of a run, with lora_alpha 16."""
-    return Autolora(retrain=RetrainOfSearch(scale=scale))
-
-
-def record_of(kept: dict[str, int]) -> ranks.RankRecord:
-    """Ranks of k = 8."""
-    return ranks.RankRecord(8, tuple(ranks.LayerRank(name, rank) for name, rank in kept.items()))
+def record_of(kept: dict[str, int], scale: str) -> ranks.RankRecord:
+    """Ranks of k = 8, with lora_alpha 16."""
+    layers = tuple(ranks.LayerRank(name, rank) for name, rank in kept.items())
+    return ranks.RankRecord(8, layers, lora_alpha=16.0, scale=scale)
 
 
 def test_the_scale_of_a_layer_follows_from_its_rank() -> None:
@@ -190,7 +191,7 @@ def test_the_scale_of_a_layer_follows_from_its_rank() -> None:
     2."""
     for rank in (1, 3, 8):
         found = {
-            scale: alpha_of(scaled(scale), rank, 8, 2.0) / rank
+            scale: alpha_of(16.0, scale, rank, 8, 2.0) / rank
             for scale in ("component", "fixed", "rslora", "mean_rank")
         }
         expected = {
@@ -201,29 +202,31 @@ def test_the_scale_of_a_layer_follows_from_its_rank() -> None:
         }
         assert found == pytest.approx(expected, rel=1e-12)
     for scale in ("mean_rank", "component", "fixed"):
-        assert alpha_of(scaled(scale), 8, 8, 8) / 8 == 16 / 8, (
+        assert alpha_of(16.0, scale, 8, 8, 8) / 8 == 16 / 8, (
             "that of the search where every rank is k"
         )
-    assert [repr(alpha_of(scaled("component"), rank, 8, 2.0)) for rank in (4, 3)] == ["8", "6"], (
+    assert [repr(alpha_of(16.0, "component", rank, 8, 2.0)) for rank in (4, 3)] == ["8", "6"], (
         "some read no float"
     )
 
 
 def test_parts_of_a_layer_share_its_alpha() -> None:
-    record = record_of({"h.0.c_attn.q": 3, "h.0.c_attn.v": 1, "h.0.c_fc": 2, "h.1.c_fc": 0})
+    kept = {"h.0.c_attn.q": 3, "h.0.c_attn.v": 1, "h.0.c_fc": 2, "h.1.c_fc": 0}
     found = {
-        s: stock_config(LoraConfig(), record, scaled(s)).alpha_pattern
-        for s in ("component", "mean_rank")
+        scale: stock_config(LoraConfig(), record_of(kept, scale)).alpha_pattern
+        for scale in ("component", "mean_rank", "fixed")
     }
     assert found["component"] == {"h.0.c_attn": 8, "h.0.c_fc": 4}
     assert found["mean_rank"] == {"h.0.c_attn": 16, "h.0.c_fc": 8}, "the mean is that of parts"
-    assert stock_config(LoraConfig(), record, scaled("fixed")).alpha_pattern == {}
+    assert found["fixed"] == {}
 
 
 def test_the_scale_of_rslora_is_peft_s_own(tmp_path: Path) -> None:
     """In lora_config/ alpha_pattern holds it; PEFT's use_rslora computes the same of lora_alpha."""
     kept = {f"transformer.h.{i}.attn.c_attn": rank for i, rank in enumerate((2, 7))}
-    save_lora_config(LoraConfig(task_type="CAUSAL_LM"), record_of(kept), tmp_path, scaled("rslora"))
+    settings = LoraConfig(task_type="CAUSAL_LM")
+    record = record_of(kept, "rslora")
+    save_lora_config(config_for_trainers(settings, record, ModelConfig()), tmp_path)
     mine = get_peft_model(make_causal("gpt2", 20), LoraConfig.from_pretrained(tmp_path))
     given: Any = {
         "r": 7,

@@ -4,7 +4,6 @@ one large batch."""
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,26 +17,28 @@ from transformers import (
     TrainingArguments,
 )
 
-from autolora.configs.layers import with_values
 from autolora.configs.schema import RunConfig
 from autolora.configs.training import RetrainConfig
+from autolora.engine.interrupt import Interrupted, StopRequest
 from autolora.engine.retrain import checkpoint
 from autolora.engine.retrain.fit import RetrainTrainer, fit, seconds_of, training_arguments
-from autolora.engine.retrain.prepared import Prepared
-from autolora.engine.run.context import Context
-from autolora.engine.run.interrupt import Interrupted, StopRequest
+from autolora.engine.retrain.prepared import Prepared, Training
+from autolora.engine.world import World
 from autolora.problems.machine.compute import Compute
 from autolora.problems.machine.processes import Processes
-from autolora.problems.rows import Splits
+from autolora.problems.tasks.scoring import Scoring
 from tests.helpers.encoded import encoded
 from tests.helpers.heads import NO, TOKENS, collate, rows_with, tiny_bert, tiny_gpt2
 from tests.helpers.retraining import FEW, retrain, rows_of, with_ranks
+from tests.helpers.stages import Stages
+
+CPU = Compute(torch.device("cpu"), bf16=False)
 
 
 @pytest.mark.trains
 def test_an_epoch_is_every_row_once_and_the_next_has_another_order(
     tiny_config: Callable[..., RunConfig],
-    run_of: Callable[..., Context],
+    run_of: Callable[..., Stages],
     seen: list[dict[str, Any]],
 ) -> None:
     config, _ = with_ranks(
@@ -45,13 +46,13 @@ def test_an_epoch_is_every_row_once_and_the_next_has_another_order(
     )
     retrain(config)
     rows = rows_of(seen)
-    expected = sorted(tuple(ids) for ids in run_of(config).data.train.examples["input_ids"])
+    expected = sorted(tuple(ids) for ids in run_of(config).rows.train.examples["input_ids"])
     assert len(rows) == 40
     assert sorted(rows[:20]) == sorted(rows[20:]) == expected
     assert rows[:20] != rows[20:]
 
 
-def gradients(model: Any, labels: list[Any], batches: int, run: Context, folder: Path) -> list[Any]:
+def gradients(model: Any, labels: list[Any], batches: int, folder: Path) -> list[Any]:
     """Those of the one step that all rows make together, in so many batches."""
     rows = encoded(rows_with(labels), collate)
     found: list[Any] = []
@@ -60,15 +61,14 @@ def gradients(model: Any, labels: list[Any], batches: int, run: Context, folder:
         def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             found.extend(p.grad.clone() for p in model.parameters())
 
-    rows_a_step = {
-        "retrain.batch_size": len(labels) // batches,
-        "retrain.gradient_accumulation": batches,
-    }
-    config = with_values(
-        run.config, rows_a_step | {"retrain.gradient_clipping": 0.0, "retrain.max_steps": 1}
+    settings = RetrainConfig(
+        batch_size=len(labels) // batches,
+        gradient_accumulation=batches,
+        gradient_clipping=0.0,
+        max_steps=1,
     )
-    data = Splits(rows, {"validation": rows})
-    fit(run.under(config), Prepared(model, callbacks=[Keep()]), data, folder)
+    training = Training(rows, Scoring(None), settings)
+    fit(Prepared(model, callbacks=[Keep()]), training, World(CPU, work=folder))
     return found
 
 
@@ -83,20 +83,20 @@ def gradients(model: Any, labels: list[Any], batches: int, run: Context, folder:
     ids=["a label a row", "a label a word", "next tokens"],
 )
 def test_accumulated_batches_make_the_step_of_one_large_batch(
-    make: Callable[[], Any], labels: list[Any], new_run: Callable[..., Context], tmp_path: Path
+    make: Callable[[], Any], labels: list[Any], tmp_path: Path
 ) -> None:
-    whole, *others = (gradients(make(), labels, n, new_run(), tmp_path / str(n)) for n in (1, 2, 4))
+    whole, *others = (gradients(make(), labels, n, tmp_path / str(n)) for n in (1, 2, 4))
     for found in others:
         torch.testing.assert_close(found, whole, rtol=1e-5, atol=1e-7)
 
 
 def test_the_seconds_of_a_resumed_training_go_on_from_those_before_the_stop(
-    new_run: Callable[..., Context], tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     """The steps before the stop take a fifth of a second longer than those after it."""
     rows = rows_with([0, 2, 1, 1])
     stop = StopRequest()
-    given = ("--retrain.max_steps", "4", "--retrain.batch_size", "2")
+    settings = RetrainConfig(max_steps=4, batch_size=2)
 
     def stopping(batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         time.sleep(0.1)
@@ -106,13 +106,16 @@ def test_the_seconds_of_a_resumed_training_go_on_from_those_before_the_stop(
     def model() -> Prepared:
         return Prepared(tiny_bert(BertForSequenceClassification))
 
+    def training(collate: Any) -> Training:
+        return Training(encoded(rows, collate), Scoring(None), settings)
+
     with pytest.raises(Interrupted):
-        fit(new_run(*given, stop=stop), model(), Splits(encoded(rows, stopping), {}), tmp_path)
+        fit(model(), training(stopping), World(CPU, work=tmp_path, stop=stop))
     step = checkpoint.newest(tmp_path)
     assert step is not None
     stopped = checkpoint.place(tmp_path, step) / checkpoint.STATE
     before = seconds_of(TrainerState.load_from_json(str(stopped)))
-    _, state = fit(new_run(*given), model(), Splits(encoded(rows, collate), {}), tmp_path)
+    _, state = fit(model(), training(collate), World(CPU, work=tmp_path))
     assert (step, state.global_step) == (1, 4)
     assert 0.1 < before < seconds_of(state)
 
@@ -135,11 +138,10 @@ SECTION: dict[str, tuple[float | str, str, float | str]] = {
 def test_every_key_of_the_section_reaches_trainer(tmp_path: Path) -> None:
     """But that of the evaluation."""
     assert SECTION.keys() == RetrainConfig.model_fields.keys() - {"eval_batch_size"}
-    compute = Compute(torch.device("cpu"), bf16=False)
+    rows: Any = None
     for key, (value, argument, expected) in SECTION.items():
-        config = SimpleNamespace(retrain=RetrainConfig(**{key: value}), seed=0)
-        run: Any = SimpleNamespace(config=config, compute=compute)
-        arguments = training_arguments(run, Prepared(torch.nn.Linear(1, 1)), tmp_path)
+        training = Training(rows, Scoring(None), RetrainConfig(**{key: value}))
+        arguments = training_arguments(Prepared(torch.nn.Linear(1, 1)), training, CPU, tmp_path)
         assert getattr(arguments, argument) == expected, key
 
 
@@ -163,7 +165,7 @@ def steps_of(processes: Processes, labels: list[Any], folder: Path) -> list[dict
         train_dataset=encoded(rows, numbers),
         data_collator=numbers,
         batch=BATCH,
-        compute=Compute(torch.device("cpu"), bf16=False),
+        compute=CPU,
         processes=processes,
     )
     return list(trainer.get_train_dataloader())

@@ -7,13 +7,11 @@ import pytest
 import torch
 from peft import AdaLoraModel
 
-from autolora.configs.schema import Adalora
 from autolora.engine import ranks
-from autolora.engine.retrain.methods import METHODS
 from autolora.engine.retrain.methods.adalora import Allocate, initial_rank, schedule
-from autolora.engine.run.context import Context
 from autolora.engine.store.folder import RunFolder
 from autolora.problems.models.attach import lora_layers
+from tests.helpers.stages import Stages
 
 STEPS = 24
 R = 2
@@ -81,10 +79,10 @@ def test_ranks_change_and_the_budget_is_met(
 
 @pytest.mark.parametrize(("scale", "expected"), [("mean_rank", 16 / 12**0.5), ("fixed", 16 / 3)])
 def test_its_scale_is_that_of_the_initial_rank(
-    new_run: Callable[..., Context], scale: str, expected: float
+    new_run: Callable[..., Stages], scale: str, expected: float
 ) -> None:
     run = new_run(*ARGUMENTS, str(STEPS), "--retrain.scale", scale)
-    model: Any = METHODS[Adalora](run.base(), run).model
+    model: Any = run.prepared().model
     assert initial_rank(R) == 3
     layers: list[Any] = list(lora_layers(model).values())
     # PEFT's forward pass divides by ranknum.
@@ -93,11 +91,11 @@ def test_its_scale_is_that_of_the_initial_rank(
 
 
 def test_the_plain_lora_that_is_evaluated_and_saved_computes_what_was_trained(
-    new_run: Callable[..., Context],
+    new_run: Callable[..., Stages],
 ) -> None:
     run = new_run(*ARGUMENTS, str(STEPS), dropout=0.0)
-    prepared = METHODS[Adalora](run.base(), run)
-    batch = run.data.train.batch(range(6))
+    prepared = run.prepared()
+    batch = run.rows.train.batch(range(6))
     torch.manual_seed(0)
     model: Any = prepared.model.eval()
     with torch.no_grad():

@@ -9,23 +9,21 @@ import pytest
 import torch
 from peft import EvaConfig, LoraConfig, PeftModel, get_peft_model, initialize_lora_eva_weights
 
-from autolora.configs.schema import Eva
 from autolora.engine.ranks import RankRecord
-from autolora.engine.retrain.methods import METHODS
-from autolora.engine.run.context import Context
 from autolora.problems.batches import epoch_batches
 from autolora.problems.models.attach import lora_layers
 from tests.contract.inputs import E2E, language_arguments
 from tests.helpers.command import parse
 from tests.helpers.generation_toys import save_causal, write_e2e
 from tests.helpers.methods import K, scales_of
+from tests.helpers.stages import Stages
 
 R = 2
 RHO = 2.0
 EVA = ("--method", "eva", "--lora.r", str(R), "--lora.rho", str(RHO))
 
 
-def of_peft(run: Context, record: RankRecord, keep: tuple[str, ...]) -> PeftModel:
+def of_peft(run: Stages, record: RankRecord, keep: tuple[str, ...]) -> PeftModel:
     """PEFT's initialisation by its own defaults, on all training rows; `keep`: what of a batch it
     is given."""
     base = run.base()
@@ -35,10 +33,10 @@ def of_peft(run: Context, record: RankRecord, keep: tuple[str, ...]) -> PeftMode
         target_modules=sorted(record.ranks),
         init_lora_weights="eva",
         eva_config=EvaConfig(rho=RHO),
-        task_type=run.task.peft_type,
+        task_type=run.inputs.task.peft_type,
     )
     model = get_peft_model(base.model, settings)
-    data = run.data.train
+    data = run.rows.train
     size = run.config.retrain.batch_size
     order = epoch_batches(data.lengths, size, run.config.seed, 0, short_last=True)
     assert sorted(chain.from_iterable(order)) == list(range(len(data))), (
@@ -62,9 +60,9 @@ def compare(mine: PeftModel, theirs: PeftModel) -> None:
 
 
 @pytest.mark.trains
-def test_ranks_and_start_are_those_of_peft(new_run: Callable[..., Context]) -> None:
+def test_ranks_and_start_are_those_of_peft(new_run: Callable[..., Stages]) -> None:
     run = new_run(*EVA, "--lora.target_modules", "all-linear")
-    prepared: Any = METHODS[Eva](run.base(), run)
+    prepared: Any = run.prepared()
     mine = prepared.model
     record = prepared.record
     # Given labels, one for each row, PEFT's mask of tokens would be another.
@@ -80,14 +78,14 @@ def test_ranks_and_start_are_those_of_peft(new_run: Callable[..., Context]) -> N
 
 @pytest.mark.trains
 def test_of_a_language_model_no_prompt_counts(
-    tmp_path: Path, run_of: Callable[..., Context]
+    tmp_path: Path, run_of: Callable[..., Stages]
 ) -> None:
     model = save_causal(tmp_path / "model", "llama")
     data = write_e2e(tmp_path / "data")
     more = {**E2E, "lora__target_modules": "[q_proj,o_proj,down_proj]"}
     argv = [*language_arguments(model, data, tmp_path / "runs", **more), *EVA]
     run = run_of(parse(argv).config)
-    prepared: Any = METHODS[Eva](run.base(), run)
+    prepared: Any = run.prepared()
     mine = prepared.model
     record = prepared.record
     compare(mine, of_peft(run, record, ("input_ids", "attention_mask", "labels")))

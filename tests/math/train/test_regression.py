@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from autolora.engine.disk.files import read_json
-from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.interrupt import StopRequest
 from autolora.engine.stages import run_stages
 from autolora.engine.store.folder import RunFolder
 from autolora.problems.tasks.texts import LabelScale

@@ -13,13 +13,13 @@ from scipy.optimize import minimize_scalar
 from torch.nn.functional import cross_entropy
 
 from autolora.configs.schema import RunConfig
-from autolora.engine.run.context import Context
 from tests.helpers.retraining import FEW, retrain, with_ranks
+from tests.helpers.stages import Stages
 
 
 @pytest.mark.trains
 def test_each_row_is_judged_at_the_temperature_of_the_others(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Stages]
 ) -> None:
     options = (*FEW, "--task.unused_rows", "15", "--retrain.learning_rate", "0.02")
     config, folder = with_ranks(tiny_config(*options))
@@ -27,7 +27,7 @@ def test_each_row_is_judged_at_the_temperature_of_the_others(
     found = pd.read_parquet(folder.row_losses)
     run = run_of(config)
     model = PeftModel.from_pretrained(run.base().model, folder.adapter).eval()
-    parts: dict[str, Any] = {**run.data.evaluation, "unused": run.data.unused}
+    parts: dict[str, Any] = {**run.rows.evaluation, "unused": run.rows.unused}
     batches = [rows.batch(range(len(rows))) for rows in parts.values()]
     with torch.no_grad():
         logits = torch.cat([model(**batch).logits.double() for batch in batches])

@@ -13,10 +13,11 @@ from transformers import AutoModelForSequenceClassification
 from autolora.configs.errors import UserError
 from autolora.configs.schema import RunConfig
 from autolora.configs.training import LoraSettings, ModelConfig
-from autolora.engine.run.context import Context
+from autolora.engine.inputs import read_inputs
 from autolora.problems.models.attach import attach, lora_config, lora_layers
 from autolora.problems.models.layers import with_modules_to_save
-from autolora.problems.models.load import BaseModel, load_base
+from autolora.problems.models.load import BaseModel, load_base, load_tokenizer
+from tests.helpers.stages import Stages
 
 QUERY = ["query"]
 
@@ -109,7 +110,7 @@ def test_a_pooler_that_was_never_trained_is_part_of_the_new_head(
 )
 def test_names_that_match_nothing_are_told_before_the_weights_are_read(
     tiny_config: Callable[..., RunConfig],
-    run_of: Callable[..., Context],
+    run_of: Callable[..., Stages],
     model_folder: Callable[..., Path],
     tmp_path: Path,
     key: str,
@@ -128,9 +129,10 @@ def test_names_that_match_nothing_are_told_before_the_weights_are_read(
 
 
 def test_rows_longer_than_the_tokenizers_limit_are_refused_before_they_are_read(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+    tiny_config: Callable[..., RunConfig],
 ) -> None:
-    run = run_of(tiny_config("--task.max_length", "17"))
-    run.tokenizer.model_max_length = 16
+    config = tiny_config("--task.max_length", "17")
+    tokenizer = load_tokenizer(config.model)
+    tokenizer.model_max_length = 16
     with pytest.raises(UserError, match=r"^--task\.max_length: .* takes 16 tokens"):
-        _ = run.data
+        read_inputs(config, tokenizer=tokenizer)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from autolora.engine.run.interrupt import StopRequest
+from autolora.engine.interrupt import StopRequest
 from autolora.engine.stages import run_stages
 from tests.contract.inputs import E2E, language_arguments
 from tests.helpers.chat_toys import run_card

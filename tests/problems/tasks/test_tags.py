@@ -13,7 +13,6 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import PreTrainedTokenizerFast
 
 from autolora.configs.errors import UserError
-from autolora.configs.schema import Autolora
 from autolora.configs.tasks import Tokens
 from autolora.problems.scoring import score_ner
 from autolora.problems.tasks.losses import IGNORED
@@ -149,7 +148,7 @@ def test_sentences_without_a_token_are_not_trained_on(
 ) -> None:
     """The mean loss of a batch of such sentences is NaN; the metrics count their words as O."""
     task = task_of(tmp_path, "a O\n\n\x07 B-DNA\n\nb B-RNA\n", "a O\n\n\x07 B-DNA\n")
-    data = prepare(task, tokenizer, Autolora(task=task.config))
+    data = prepare(task, tokenizer)
     assert data.train.examples["tokens"][:] == [["a"], ["b"]]
     assert [len(rows) for rows in data.evaluation.values()] == [2]
 

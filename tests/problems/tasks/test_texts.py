@@ -12,7 +12,6 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Value
 
 from autolora.configs.errors import UserError
-from autolora.configs.schema import Autolora
 from autolora.configs.tasks import Table
 from autolora.problems.tasks.preparation import prepare
 from autolora.problems.tasks.texts import Texts
@@ -175,7 +174,7 @@ def test_copies_of_a_text_are_held_out_together_and_the_draw_is_the_seeds(tmp_pa
 
 def test_rows_beyond_those_to_train_on_are_unused_unless_they_are_copies(tmp_path: Path) -> None:
     task = task_of(table(tmp_path / "d.csv", ROWS * 10), train_rows=2, unused_rows=9)
-    data = prepare(task, make_tokenizer(), Autolora(task=task.config))
+    data = prepare(task, make_tokenizer())
     assert data.unused is not None
     assert (len(data.train), len(data.unused)) == (2, 9)
     texts, unused = (

@@ -1,8 +1,6 @@
-"""The workbench of a script: second derivatives of its model, and the random numbers of its
-GPUs."""
+"""The base models that stages borrow: a script's, and what second derivatives ask of it."""
 
 from contextlib import nullcontext
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,31 +9,21 @@ import torch
 from torch import nn
 
 from autolora.configs.errors import UserError
-from autolora.engine.run.script import ScriptContext
 from autolora.problems.machine.compute import same_random_numbers
+from autolora.problems.models.base import BaseOfScript
 from autolora.problems.models.load import BaseModel
-from autolora.problems.rows import Rows
-from autolora.problems.tasks.kinds import LabelKind
-from tests.helpers.command import parse
-
-CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("kernel", ["sdpa", "eager", None])
-def test_second_derivatives_need_an_attention_that_has_them(
-    tmp_path: Path, kernel: str | None
-) -> None:
+def test_second_derivatives_need_an_attention_that_has_them(kernel: str | None) -> None:
     model: Any = nn.Linear(2, 1)
     if kernel is not None:  # a model of one's own has no configuration
         model.config = SimpleNamespace(_attn_implementation=kernel)
-    config = parse(["--precision", "fp32", "--device", "cpu", "--hypergradient.type", "cg"]).config
-    examples = [{"input_ids": [1]}] * 10
-    rows = Rows.of_script(examples, lambda batch: {"x": torch.zeros(len(batch))})
-    run = ScriptContext(config, BaseModel(model, []), LabelKind(None), rows, 0, tmp_path, CPU)
-    assert run.base(second_order=False)
-    said = r"^hypergradient: cg needs second .* attention 'sdpa' .* lacks; all"
+    base = BaseOfScript(BaseModel(model, []), [])
+    assert base.lend(second_order=False)
+    said = r"^hypergradient: .* second derivatives, .* attention 'sdpa' .* lacks; allowed"
     with pytest.raises(UserError, match=said) if kernel == "sdpa" else nullcontext():
-        run.base(second_order=True)
+        base.lend(second_order=True)
 
 
 def test_random_numbers_of_all_gpus_go_on_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,6 +34,6 @@ def test_random_numbers_of_all_gpus_go_on_too(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(
         torch.cuda, "set_rng_state_all", lambda states: gpus.__setitem__(slice(None), states)
     )
-    with same_random_numbers(CPU):
+    with same_random_numbers(torch.device("cpu")):
         gpus[:] = [42, 42]
     assert gpus == [1, 2]
