@@ -54,7 +54,7 @@ def test_who_follows_algorithm_1_reads_a_dozen_files() -> None:
         "engine/cut/",
         "engine/ranks/",
     )
-    waiting = {"autolora.engine.search.search", "autolora.engine.choose.stage"}
+    waiting = {"autolora.engine.search.search", "autolora.engine.choose"}
     seen = set[str]()
     while waiting:
         name = waiting.pop().removeprefix("autolora.").replace(".", "/")

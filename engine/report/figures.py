@@ -11,7 +11,7 @@ from matplotlib.ticker import LogFormatter, MaxNLocator, NullLocator
 from autolora.configs.search import Constraint
 from autolora.engine.ranks.record import thresholds
 from autolora.engine.report.page import INK
-from autolora.engine.search.trajectory import Trajectory
+from autolora.engine.search.searched import Trajectory
 from autolora.problems.models.names import short_names
 
 # Colours that are readable on white and on black.

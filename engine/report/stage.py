@@ -16,7 +16,7 @@ from autolora.engine.report import figures
 from autolora.engine.report.findings import conclusion, ranks_words
 from autolora.engine.report.measured import measured_sections
 from autolora.engine.report.page import Section, write_page
-from autolora.engine.search import trajectory
+from autolora.engine.search.searched import Trajectory
 from autolora.engine.store.folder import RunFolder
 from autolora.engine.tracking.picture import rank_map
 
@@ -111,7 +111,7 @@ def _of_ranks(folder: RunFolder, record: RankRecord | None) -> Iterator[Section]
     table = pd.DataFrame(record.ranks.items(), columns=["layer", "rank"])
     yield Section("Ranks", table, said, rank_map(record), "ranks")
     if folder.trajectory.exists():
-        history = trajectory.read(folder.trajectory)
+        history = Trajectory.read(folder.trajectory)
         bounded = record.rule == "threshold"
         note = "Dashed: lambda, which chose the ranks." if bounded else ""
         drawn = figures.alpha(history, record.constraint, bounded=bounded)

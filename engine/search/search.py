@@ -8,11 +8,13 @@ import json
 import logging
 import math
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import send_to_device
+from scipy.stats import entropy
 from torch import Tensor
 from transformers import set_seed
 
@@ -24,19 +26,24 @@ from autolora.engine.export.lora_config import of_the_model
 from autolora.engine.ranks.rules import refuse_early
 from autolora.engine.run.resources import peak_memory
 from autolora.engine.search.engine import SearchEngine, build_engine, restore, snapshot
-from autolora.engine.search.searched import Algorithm, Searched, to_singular_basis
-from autolora.engine.search.trajectory import Trajectory, send_curves, send_point
-from autolora.engine.world import World
+from autolora.engine.search.searched import Algorithm, Searched, Trajectory, to_singular_basis
+from autolora.engine.tracking.picture import rank_picture
+from autolora.engine.world import Tracker, World
 from autolora.problems.hypergradients import approximation
 from autolora.problems.machine.compute import holds_bf16, wait_for
 from autolora.problems.models.attach import ADAPTER, attach_components
 from autolora.problems.models.base import Base
 from autolora.problems.models.dry_run import try_longest_batch
 from autolora.problems.models.layers import refuse_large_k
+from autolora.problems.models.names import key_names
 from autolora.problems.rows import Rows
 from autolora.problems.tasks.scoring import Scoring
 
 log = logging.getLogger("autolora")
+
+MOST_PICTURES = 20
+"""About this many rank maps are sent to wandb in a search: each is a file, and more would only
+crowd its slider."""
 
 
 def search(
@@ -305,3 +312,41 @@ def _leave(
         },
         of_the_model(engine.lora.module.peft_config[ADAPTER]),
     )
+
+
+def send_point(
+    tracker: Tracker, line: Mapping[str, Any], history: Trajectory, ranks: Sequence[int], steps: int
+) -> None:
+    """Sends a line of metrics.jsonl, the newest point of `history`, and the ranks at that point
+    (empty: none), in a search of `steps` steps; docs/run-folder.md describes it for users.
+    Components count from 1, as in the paper."""
+    if not tracker.alive:
+        return
+    alpha = history.alpha[-1]
+    contribution = history.contribution[-1]
+    entropies = entropy(alpha.clip(0).numpy(), axis=1, base=max(2, alpha.shape[1]))
+    values: dict[str, Any] = {f"search/{key}": value for key, value in line.items()}
+    values["search/mean_entropy"] = float(entropies.mean())
+    for index, name in enumerate(key_names(history.names)):
+        if ranks:
+            values[f"rank/{name}"] = ranks[index]
+        values[f"entropy/{name}"] = float(entropies[index])
+        for kind, rows in (("alpha", alpha), ("contribution", contribution)):
+            values |= {
+                f"{kind}/{name}/{j}": value for j, value in enumerate(rows[index].tolist(), start=1)
+            }
+    period = max(1.0, steps / MOST_PICTURES)
+    before, now = [int(step / period) for step in history.steps[-2:]]
+    if ranks and now > before:
+        values["search/rank_map"] = rank_picture(history.names, ranks, alpha.shape[1])
+    tracker.log(values)
+
+
+def send_curves(tracker: Tracker, history: Trajectory) -> None:
+    """Sends a chart of alpha for each layer."""
+    if not tracker.alive:
+        return
+    alpha = torch.stack(history.alpha)
+    for index, name in enumerate(key_names(history.names)):
+        curves = {f"component {j + 1}": alpha[:, index, j].tolist() for j in range(alpha.shape[2])}
+        tracker.lines(f"trajectories/{name}", history.steps, curves)

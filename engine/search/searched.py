@@ -3,29 +3,32 @@
 No module of Betty is needed here.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+import pandas as pd
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from autolora.configs.measure import RuleConfig
-from autolora.configs.search import HypergradientConfig, SearchConfig
+from autolora.configs.search import Constraint, HypergradientConfig, SearchConfig
 from autolora.configs.training import LoraSettings
 from autolora.engine.cut.basis import plain_basis
 from autolora.engine.disk.files import read_json, replacing, write_json
-from autolora.engine.search import trajectory
-from autolora.engine.search.trajectory import Trajectory
+from autolora.engine.disk.tables import read_parquet, write_parquet
+from autolora.engine.ranks.record import kept_components
 from autolora.problems.gates import Gates
 from autolora.problems.models.attach import ADAPTER, attach_components, factors
 from autolora.problems.models.load import BaseModel
 from autolora.problems.tasks.scoring import Scoring
 
 NUMBERS = ("alpha", "contribution", "singular_values")
+_PARTS = ("alpha", "contribution")
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,49 @@ class Algorithm:
     rule: RuleConfig
     seed: int = 0
     recompute: bool = False
+
+
+@dataclass
+class Trajectory:
+    """The logged points of a search: `steps` [points], `alpha` and `contribution` [points][layers,
+    k]."""
+
+    names: Sequence[str]
+    steps: list[int] = field(default_factory=list)
+    alpha: list[Tensor] = field(default_factory=list)
+    contribution: list[Tensor] = field(default_factory=list)
+
+    def add(self, step: int, alpha: Tensor, contribution: Tensor) -> None:
+        """Adds one point. alpha, contribution [layers, k]."""
+        self.steps.append(step)
+        self.alpha.append(alpha.clone())  # without a constraint it is beta itself, which moves on
+        self.contribution.append(contribution)
+
+    def ranks(self, constraint: Constraint, points: Sequence[int]) -> Tensor:
+        """Every layer's rank by threshold at the points with these indices [points, layers]."""
+        return torch.stack([kept_components(self.alpha[i], constraint) for i in points]).sum(2)
+
+    def write(self, path: Path) -> None:
+        """Writes parquet, a row for each point, layer and component (counted from 0)."""
+        places = [self.steps, self.names, range(self.alpha[0].shape[1])]
+        index = pd.MultiIndex.from_product(places, names=["step", "layer", "component"])
+        columns = {
+            name: torch.stack(getattr(self, name)).flatten().double().numpy() for name in _PARTS
+        }
+        write_parquet(path, pd.DataFrame(columns, index).reset_index())
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The trajectory in a parquet file. Raises UserError if the file is damaged."""
+        way_out = "remove the file, and the report is drawn without its curves"
+        table = read_parquet(path, way_out, ["layer", "step", *_PARTS])
+        steps = table["step"].unique().tolist()
+        names = table["layer"].unique().tolist()
+        shape = (len(steps), len(names), -1)
+        alpha, contribution = [
+            list(torch.tensor(table[name].to_numpy(np.float32)).view(shape)) for name in _PARTS
+        ]
+        return cls(names, steps, alpha, contribution)
 
 
 @dataclass(frozen=True)
@@ -97,7 +143,7 @@ class Searched:
         return cls(
             load_file(folder / "weights.safetensors"),
             load_file(folder / "components.safetensors"),
-            trajectory.read(history) if history.exists() else None,
+            Trajectory.read(history) if history.exists() else None,
             sizes,
             summary,
             peft,

@@ -19,7 +19,7 @@ from autolora.engine.disk.files import write_json
 from autolora.engine.report import figures
 from autolora.engine.report.page import Section, write_page
 from autolora.engine.report.stage import write_report
-from autolora.engine.search.trajectory import Trajectory
+from autolora.engine.search.searched import Trajectory
 from autolora.engine.store.folder import RunFolder
 from autolora.engine.terminal.rank_map import RankMap
 from autolora.engine.tracking.picture import rank_figure

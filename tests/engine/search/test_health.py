@@ -11,7 +11,7 @@ from autolora.configs.errors import UserError
 from autolora.configs.schema import RunConfig
 from autolora.engine.disk import checkpoint
 from autolora.engine.disk.files import read_json_lines
-from autolora.engine.search import trajectory
+from autolora.engine.search.searched import Trajectory
 from autolora.problems.bilevel import LoraProblem, SelectionProblem
 from tests.helpers.searching import spoil
 from tests.helpers.stages import Stages
@@ -47,7 +47,7 @@ def test_a_bad_outer_step_leaves_alpha_and_is_counted(
     spoil(monkeypatch, SelectionProblem, {1, 3, 4}, math.nan)
     run = run_of(tiny_config("--search.log_every", "2"))
     run.search()
-    found = trajectory.read(run.folder.trajectory)
+    found = Trajectory.read(run.folder.trajectory)
     assert [bool((after != before).any()) for before, after in pairwise(found.alpha)] == [
         True,
         False,

@@ -9,9 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from autolora.engine.search import trajectory
 from autolora.engine.search.engine import SearchEngine
-from autolora.engine.search.searched import to_singular_basis
+from autolora.engine.search.searched import Trajectory, to_singular_basis
 from autolora.problems.gates import Gates
 from autolora.problems.models import base
 from autolora.problems.models.attach import ADAPTER
@@ -32,7 +31,7 @@ def test_a_search_leaves_the_numbers_and_the_weights_of_its_last_step(
     folder = run.folder
     summary = json.loads(run.folder.search_summary.read_text())
     assert (summary["steps"], summary["stopped"]) == (6, "steps used up")
-    found = trajectory.read(folder.trajectory)
+    found = Trajectory.read(folder.trajectory)
     numbers = load_file(folder.search_numbers)
     assert found.names == list(summary["parameters_per_rank"])
     assert torch.equal(numbers["alpha"], engine.alpha())
