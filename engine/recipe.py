@@ -41,6 +41,7 @@ def run_recipe(config: RunConfig, store: Store) -> None:
             find_ranks(config, store, inputs, base, todo)
         elif "grid" in todo:
             choose_by_trials(config, store, inputs, base)
+    store.world.compute.let_go()  # first: the training loads another one
     if "retrain" in todo:
         train(config, store, inputs, base)
     if todo & {"retrain", "evaluate"}:

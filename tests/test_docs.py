@@ -87,7 +87,7 @@ def test_the_example_of_a_script_runs_where_it_is_pasted(tmp_path: Path) -> None
         start, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "ranks by shares: mean " in done.stdout
+    assert "ranks (shares, " in done.stdout
     assert "'bert.encoder.layer.5.attention.self.value': " in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["learned", "mine.py"]
     assert sorted(path.name for path in (tmp_path / "learned").iterdir()) == [

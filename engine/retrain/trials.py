@@ -23,7 +23,7 @@ from autolora.engine.retrain.controls import Shapes
 from autolora.engine.retrain.fit import begin, fit, seconds_of
 from autolora.engine.retrain.judge import NotFinite, judge
 from autolora.engine.retrain.methods.lora import AtRanks, PlainLora
-from autolora.engine.retrain.prepared import Method, Prepared, Training
+from autolora.engine.retrain.prepared import Method, Training
 from autolora.engine.world import Nowhere, World
 from autolora.problems.machine.draws import seed_of
 from autolora.problems.models.attach import ADAPTER
@@ -162,15 +162,12 @@ def _try(
     splits = Splits(d_tr.rows, {"D_val": d_val})
     while (tried := propose(done)) is not None:
         log.info("%s: trial %d, %.200s", what, len(done) + 1, tried)
-        world.compute.let_go()
-        set_seed(d_tr.seed)
         method, settings = candidate(tried)
         training = replace(d_tr, settings=settings)
-        prepared = method.prepare(base.lend(), training, world)
-        begin(prepared, training, world)
-        # In a folder of its own, as it must not resume from another trial's checkpoints.
-        own = replace(world, work=folder / f"trial-{len(done) + 1}", tracker=Nowhere())
-        outcome = _outcome(prepared, training, splits, own, batch=batch)
+        # Of its own, as a trial must not resume from another one's checkpoints.
+        work = folder / f"trial-{len(done) + 1}"
+        outcome = _trial(base, method, training, splits, world, work, batch=batch)
+        world.compute.let_go()
         done.append({"tried": tried, **outcome})
         _write(folder, done, sizes)
     best = max(done, key=lambda trial: goodness(task, trial["metrics"]))
@@ -180,7 +177,6 @@ def _try(
             "diverged; lower the rate (with --overwrite)"
         )
     log.info("%s: chose %.200s", what, best["tried"])
-    world.compute.let_go()
     return Trials(what, done, best["tried"], sizes)
 
 
@@ -196,15 +192,26 @@ def _write(
     write_json(folder / "trials.json", content)
 
 
-def _outcome(
-    prepared: Prepared, training: Training, splits: Splits[Rows], world: World, *, batch: int
+def _trial(
+    base: Base,
+    method: Method,
+    training: Training,
+    splits: Splits[Rows],
+    world: World,
+    work: Path,
+    *,
+    batch: int,
 ) -> Trial:
-    """What came of a trial."""
+    """One training, and what came of it. Its model is gone afterwards."""
+    set_seed(training.seed)
+    prepared = method.prepare(base.lend(), training, world)
+    begin(prepared, training, world)
+    own = replace(world, work=work, tracker=Nowhere())
     began = time.perf_counter()
     try:
-        trained, state = fit(prepared, training, world)
+        trained, state = fit(prepared, training, own)
         ended = time.perf_counter()
-        judgement = judge(trained.model, splits, training.scoring, world, batch=batch)
+        judgement = judge(trained.model, splits, training.scoring, own, batch=batch)
     except NotFinite as error:
         log.warning("the trial diverged (%s)", error)
         return {"metrics": {}, "steps": 0, "seconds": time.perf_counter() - began}

@@ -65,9 +65,9 @@ def inputs_in_files(config: RunConfig, folder: RunFolder) -> dict[str, tuple[Any
     base = base_digest(config.model.name, config.model.revision)
     if base is not None:
         inputs[BASE_MODEL] = base, f"--model.name: {config.model.name}"
-    type_ = config.hypergradient.type if isinstance(config, Autolora) else ""
-    if is_own(type_) and file_of(type_).exists():
-        inputs["own hypergradient"] = digest_of(file_of(type_)), f"--hypergradient.type: {type_}"
+    kind = config.hypergradient.type if isinstance(config, Autolora) else ""
+    if is_own(kind) and file_of(kind).exists():
+        inputs["own hypergradient"] = digest_of(file_of(kind)), f"--hypergradient.type: {kind}"
     if folder.search_numbers.exists():
         inputs["search"] = digest_of(folder.search_numbers), str(folder.search)
     if folder.measurement.exists():

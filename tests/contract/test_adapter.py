@@ -15,6 +15,7 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import save_file
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 from transformers import (
@@ -287,6 +288,40 @@ def test_classes_in_another_order_are_refused(
             if is_refused
             else succeed(*words)
         )
+
+
+def test_another_adapter_is_measured_anew(trained: Path, held_out: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(trained, tmp_path / "other")
+    losses = []
+    for _ in range(2):
+        succeed("measure", other, "--data", held_out, "--out", tmp_path / "m")
+        losses.append(read(tmp_path / "m" / "measure.json")["loss"])
+        weights = adapter_weights(other)
+        halved = {name: tensor / 2 for name, tensor in weights.items()}
+        save_file(halved, other / "adapter_model.safetensors")
+    assert losses[0] != losses[1]
+
+
+def test_numbers_are_measured_in_their_own_units(model_folder: Models, tmp_path: Path) -> None:
+    """On the scale that a training learns them on, 1000 y and y would be the same."""
+    base = AutoModelForSequenceClassification.from_pretrained(model_folder("bert"), num_labels=1)
+    model: Any = get_peft_model(base, LoraConfig(task_type="SEQ_CLS", **PLAIN))
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.1)
+    model.save_pretrained(tmp_path / "adapter")
+    losses = []
+    for factor in (1.0, 1000.0):
+        rows = reviews(tmp_path / f"{factor}.csv", 40, seed=1)
+        frame = pd.read_csv(rows)
+        frame["label"] = [factor * (number % 7) / 2 for number in range(len(frame))]
+        frame.to_csv(rows, index=False)
+        out = tmp_path / f"m{factor}"
+        words = ("--data", rows, "--out", out, "--task.kind", "regression", "--precision", "fp32")
+        succeed("measure", tmp_path / "adapter", *words)
+        losses.append(read(out / "measure.json")["loss"])
+    assert losses[1] > losses[0] + 5
 
 
 def test_options_are_those_of_a_run(trained: Path, tmp_path: Path) -> None:

@@ -9,23 +9,34 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig
+from transformers import AutoModelForSequenceClassification
 
+from autolora import learn_ranks
 from autolora.configs.requests import Request
 from autolora.configs.schema import RunConfig
+from autolora.engine import measure_search as measuring
 from autolora.engine import ranks
+from autolora.engine.api import learning
 from autolora.engine.choose import choose
 from autolora.engine.inputs import split_of
 from autolora.engine.interrupt import Interrupted, StopRequest
 from autolora.engine.measure_search import measure_search
+from autolora.engine.methods import method_of
 from autolora.engine.recipe import algorithm_of, export_of, training_of
+from autolora.engine.retrain import fit
 from autolora.engine.retrain.evaluate import evaluate
 from autolora.engine.retrain.methods.lora import AtRanks, PlainLora
 from autolora.engine.retrain.retrain import retrain
+from autolora.engine.search import engine
 from autolora.engine.search.search import search
 from autolora.engine.search.searched import Searched
 from autolora.engine.stages import run_stages
 from autolora.engine.store.folder import RunFolder
 from autolora.engine.world import World
+from autolora.problems.rows import Rows
+from tests.helpers.retraining import FEW, with_ranks
+from tests.helpers.retraining import retrain as retrain_at_ranks
 from tests.helpers.shell import words
 from tests.helpers.stages import Stages
 
@@ -69,6 +80,10 @@ def test_without_a_folder_the_stages_give_what_a_run_leaves(
     result = json.loads(folder.metrics.read_text())
     of_run = result["metrics"] | {"loss": result["loss"]}
     assert evaluated.metrics == pytest.approx(of_run, rel=1e-6)
+    spent = result["seconds"]
+    parts_of = [spent[stage] for stage in ("search", "measure", "retrain")]
+    assert min(parts_of) > 0
+    assert spent["total"] == pytest.approx(sum(parts_of))
     assert retrained.cost["steps"] == result["steps"]["retrain"]
     assert os.listdir() == []
 
@@ -112,3 +127,64 @@ def test_a_stage_begins_after_its_checks(run_of: type[Stages], tiny_config: Any)
         search(run.lent, d_tr, d_val, run.inputs.scoring, run.algorithm, world)
     assert begun == []
     assert not RunFolder.of(run.config).root.exists()
+
+
+def test_ranks_that_were_written_by_hand_stay_as_they_are(tiny_config: Any) -> None:
+    config, folder = with_ranks(tiny_config(*FEW, "--retrain.max_steps", "1"))
+    written = folder.ranks.read_bytes()
+    retrain_at_ranks(config)
+    assert folder.metrics.exists()
+    assert folder.ranks.read_bytes() == written
+
+
+def test_other_trainers_get_what_only_the_loaded_base_tells(
+    run_of: type[Stages], tiny_config: Any
+) -> None:
+    """GPT-2's layers hold their weights transposed."""
+    run = run_of(tiny_config("--lora.target_modules", "[c_attn]", kind="gpt2"))
+    run.find_ranks()
+    settings = json.loads((run.folder.lora_config / "adapter_config.json").read_text())
+    assert settings["fan_in_fan_out"] is True
+
+
+def test_blocks_are_recomputed_in_each_stage_where_the_settings_ask_for_it(
+    run_of: type[Stages], tiny_config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    for module in (engine, measuring, fit):
+        name = module.__name__.rpartition(".")[2]
+        monkeypatch.setattr(module, "recompute_blocks", lambda _, name=name: asked.append(name))
+    run = run_of(tiny_config(*GIVEN, "--model.gradient_checkpointing", "true"))
+    run.find_ranks()
+    method = method_of(run.config, run.folder)
+    retrain(run.lent, method, run.training, export_of(run.config, run.inputs), run.world)
+    assert asked == ["engine", "measure_search", "fit"]
+
+
+class Called(Exception):
+    """What a script's search is given."""
+
+
+def test_a_script_gives_its_search_what_it_has(
+    model_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of one text on one side, and blocks that are recomputed as the model recomputes them."""
+
+    def given(base: Any, d_tr: Rows, d_val: Rows, scoring: Any, algorithm: Any, world: Any) -> None:
+        raise Called(d_tr, d_val, algorithm)
+
+    monkeypatch.setattr(learning, "search_of", given)
+    model = AutoModelForSequenceClassification.from_pretrained(model_folder("bert"))
+    model.gradient_checkpointing_enable()
+    rows = [{"input_ids": [1, 5 + i % 8, 2], "labels": i % 2} for i in range(32)]
+
+    def collate(examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        return {key: torch.tensor([row[key] for row in examples]) for key in examples[0]}
+
+    lora = LoraConfig(task_type="SEQ_CLS", r=4, target_modules=["query"])
+    with pytest.raises(Called) as called:
+        learn_ranks(model, rows, lora, collate=collate)
+    d_tr, d_val, algorithm = called.value.args
+    assert (len(d_tr), len(d_val)) == (16, 16)
+    assert not set(d_tr.groups) & set(d_val.groups)
+    assert algorithm.recompute

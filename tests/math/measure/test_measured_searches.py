@@ -92,7 +92,10 @@ def test_each_step_of_the_head_alone_is_adamws_on_its_own_batch(
 ) -> None:
     """A batch of eight rows and four, each part weighed by its labels. (Of equal parts AdamW would
     not see whether they are weighed.)"""
-    given = words("--search.steps 20 --search.learning_rate 0.03 --search.gradient_accumulation 2")
+    given = words(
+        "--search.steps 20 --search.learning_rate 0.03 --search.gradient_accumulation 2 "
+        "--search.gradient_clipping 0.3"
+    )
     run = new_run(*given, dropout=0.0)
     d_tr = rows_of_classes(run, 2, 10)
     settings = run.config.search
