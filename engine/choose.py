@@ -17,7 +17,7 @@ from autolora.engine.measure_search import MeasuredSearch
 from autolora.engine.ranks import RankRecord
 from autolora.engine.ranks.rules import rule_of
 from autolora.engine.search.searched import Searched
-from autolora.engine.world import Tracker, World
+from autolora.engine.world import Tracking, World
 from autolora.problems.tasks.scoring import Scoring
 
 
@@ -58,7 +58,7 @@ def choose(
     return Ranks(record, config_for_trainers(settings, record, model))
 
 
-def send_ranks(record: RankRecord, tracker: Tracker) -> None:
+def send_ranks(record: RankRecord, tracker: Tracking) -> None:
     """Sends the chosen ranks; if they were measured, also the gain, the sufficient rank, the
     shares, and the curve. docs/run-folder.md describes it for users."""
     values: dict[str, float] = {"choose/mean_rank": record.mean_rank}

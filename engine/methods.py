@@ -8,7 +8,7 @@ from autolora.configs import schema
 from autolora.configs.schema import RunConfig
 from autolora.engine.retrain.methods.adalora import AdaLora
 from autolora.engine.retrain.methods.adapter import Bottlenecks
-from autolora.engine.retrain.methods.eva import Eva
+from autolora.engine.retrain.methods.eva import EvaLora
 from autolora.engine.retrain.methods.lora import (
     AtRanks,
     PlainLora,
@@ -19,9 +19,9 @@ from autolora.engine.retrain.methods.lora import (
     shuffled,
     uniform,
 )
-from autolora.engine.retrain.methods.para import Para
-from autolora.engine.retrain.methods.whole import Full, HeadAlone
-from autolora.engine.retrain.methods.wide import Wide
+from autolora.engine.retrain.methods.para import ParaLora
+from autolora.engine.retrain.methods.whole import FullTraining, HeadAlone
+from autolora.engine.retrain.methods.wide import WideLora
 from autolora.engine.retrain.prepared import Method
 from autolora.engine.store.folder import RunFolder
 from autolora.engine.store.sources import components_file, ranks_from
@@ -65,7 +65,7 @@ def _random(config: Any, folder: RunFolder) -> Method:
 
 
 def _wide(config: Any, folder: RunFolder) -> Method:
-    return Wide(
+    return WideLora(
         config.lora,
         form_of(config, folder),
         config.retrain.extra_steps,
@@ -84,10 +84,10 @@ METHODS: dict[type[RunConfig], Callable[[Any, RunFolder], Method]] = {
     schema.Shuffled: _shuffled,
     schema.Random: _random,
     schema.Adalora: lambda config, folder: AdaLora(config.lora, form_of(config, folder)),
-    schema.Eva: lambda config, folder: Eva(config.lora, form_of(config, folder)),
-    schema.Para: lambda config, folder: Para(config.lora, form_of(config, folder)),
+    schema.Eva: lambda config, folder: EvaLora(config.lora, form_of(config, folder)),
+    schema.Para: lambda config, folder: ParaLora(config.lora, form_of(config, folder)),
     schema.Wide: _wide,
     schema.Adapter: lambda config, folder: Bottlenecks(config.adapter.bottleneck),
     schema.Head: lambda config, folder: HeadAlone(),
-    schema.Full: lambda config, folder: Full(),
+    schema.Full: lambda config, folder: FullTraining(),
 }

@@ -39,7 +39,7 @@ class StartProgress(Protocol):
     ) -> Progress: ...
 
 
-class Tracker(Protocol):
+class Tracking(Protocol):
     """Where curves, tables and pictures are sent while a stage works."""
 
     @property
@@ -110,7 +110,7 @@ class World:
     compute: Compute
     processes: Processes = ALONE
     progress: StartProgress = Silence
-    tracker: Tracker = field(default_factory=Nowhere)
+    tracker: Tracking = field(default_factory=Nowhere)
     work: Path | None = None
     stop: StopRequest = field(default_factory=StopRequest)
     begin: Callable[[], None] = _nothing

@@ -23,7 +23,7 @@ from autolora.problems.tasks.scoring import Scoring
 
 
 @dataclass(frozen=True)
-class Texts:
+class WrittenTexts:
     """What a language model wrote.
 
     `written`: prompt, raw text and token ids of each. `samples`: answers beside their references,
@@ -60,7 +60,7 @@ class Evaluated:
     judgement: Judgement
     metrics: Mapping[str, float]
     standard_error: float | None
-    texts: Texts | None
+    texts: WrittenTexts | None
     seconds: float
 
     def save(self, root: Path) -> None:
@@ -106,7 +106,7 @@ def write_texts(
     task: Conversations,
     tokenizer: PreTrainedTokenizerBase,
     world: World,
-) -> Texts | None:
+) -> WrittenTexts | None:
     """The texts of a language model; None if none are asked for. Raises Interrupted between two
     batches after a signal."""
     rows = task.decoded(evaluated.examples)
@@ -142,11 +142,11 @@ def write_texts(
             }
             for conversation, answer in zip(asked, answers, strict=True)
         ]
-        return Texts(written, samples)
+        return WrittenTexts(written, samples)
     # as the official scorers read them
     texts = [" ".join(answer.text.split()) for answer in answers]
     references = [conversation.references for conversation in asked]
-    return Texts(written, (), texts, references, task.score_texts(texts, rows))
+    return WrittenTexts(written, (), texts, references, task.score_texts(texts, rows))
 
 
 def _standard_error(splits: Splits[Rows], metrics: Mapping[str, float]) -> float | None:

@@ -28,7 +28,7 @@ from autolora.engine.run.resources import peak_memory
 from autolora.engine.search.engine import SearchEngine, build_engine, restore, snapshot
 from autolora.engine.search.searched import Algorithm, Searched, Trajectory, to_singular_basis
 from autolora.engine.tracking.picture import rank_picture
-from autolora.engine.world import Tracker, World
+from autolora.engine.world import Tracking, World
 from autolora.problems.hypergradients import approximation
 from autolora.problems.machine.compute import holds_bf16, wait_for
 from autolora.problems.models.attach import ADAPTER, attach_components
@@ -315,7 +315,11 @@ def _leave(
 
 
 def send_point(
-    tracker: Tracker, line: Mapping[str, Any], history: Trajectory, ranks: Sequence[int], steps: int
+    tracker: Tracking,
+    line: Mapping[str, Any],
+    history: Trajectory,
+    ranks: Sequence[int],
+    steps: int,
 ) -> None:
     """Sends a line of metrics.jsonl, the newest point of `history`, and the ranks at that point
     (empty: none), in a search of `steps` steps; docs/run-folder.md describes it for users.
@@ -342,7 +346,7 @@ def send_point(
     tracker.log(values)
 
 
-def send_curves(tracker: Tracker, history: Trajectory) -> None:
+def send_curves(tracker: Tracking, history: Trajectory) -> None:
     """Sends a chart of alpha for each layer."""
     if not tracker.alive:
         return

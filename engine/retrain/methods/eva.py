@@ -21,7 +21,7 @@ from autolora.problems.models.load import BaseModel
 
 
 @dataclass(frozen=True)
-class Eva:
+class EvaLora:
     """Plain LoRA at the ranks that explain most of the variance of the layers' inputs; A starts as
     their principal components, B as 0."""
 

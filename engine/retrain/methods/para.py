@@ -19,7 +19,7 @@ from autolora.problems.models.load import BaseModel
 
 
 @dataclass(frozen=True)
-class Para:
+class ParaLora:
     """LoRA of rank k in every layer, cut to a budget after the training."""
 
     lora: LoraInBudget

@@ -14,7 +14,7 @@ from autolora.problems.models.load import BaseModel
 
 
 @dataclass(frozen=True)
-class Full:
+class FullTraining:
     """Trains the base model itself, and saves all of it in merged/."""
 
     def prepare(self, base: BaseModel, training: Training, world: World) -> Prepared:

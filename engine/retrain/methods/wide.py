@@ -28,7 +28,7 @@ MOST_ROWS = 2000
 
 
 @dataclass(frozen=True)
-class Wide:
+class WideLora:
     """The cut LoRA, to be trained for `extra_steps`, after a training at rank k.
 
     That training resumes from checkpoints of its own. `batch`: rows at a time where no gradient is
