@@ -43,8 +43,7 @@ def evaluate_run(
     config: RunConfig, folder: RunFolder, inputs: Inputs, base: BaseOnDisk, world: World
 ) -> RunResult:
     """Evaluates the finished training of a run as it was written."""
-    scale = read_json(folder.trained)["label_scale"]
-    model = saved_model(base, folder.root, scale).to(world.compute.device)
+    model = saved_model(base, folder.root, read_json(folder.trained)).to(world.compute.device)
     batch = config.evaluation_batch
     evaluated = evaluate(model, inputs.rows, inputs.scoring, inputs.tokenizer, world, batch=batch)
     metrics = evaluated.metrics

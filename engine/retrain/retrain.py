@@ -19,7 +19,7 @@ from autolora.engine.retrain.fit import begin, fit, points_of, seconds_of, train
 from autolora.engine.retrain.prepared import Method, Prepared, Training
 from autolora.engine.run.resources import peak_memory
 from autolora.engine.world import World
-from autolora.problems.models.base import Base, dtype_of
+from autolora.problems.models.base import Base
 from autolora.problems.tasks.scoring import Scoring
 
 log = logging.getLogger("autolora")
@@ -68,7 +68,7 @@ def retrain(
     log.info("retrain: %d rows, %s trained parameters", len(training.rows), f"{trainable:,}")
     begin(prepared, training, world)
     trained, state = fit(prepared, training, world)
-    scale = _restore_label_scale(training.scoring, trained.model)
+    scale = _restore_label_scale(training.scoring, trained.model, base.dtype)
     record = trained.record
     cost = {
         "lora_parameters": record.lora_parameters if record else 0,
@@ -83,14 +83,16 @@ def retrain(
     return Retrained(trained, export, points_of(state), cost, scale)
 
 
-def _restore_label_scale(scoring: Scoring, model: Any) -> Mapping[str, Any] | None:
+def _restore_label_scale(
+    scoring: Scoring, model: Any, dtype: torch.dtype
+) -> Mapping[str, Any] | None:
     """Makes a trained model predict numbers in the units of the user's file, where its head can;
-    returns the scale, and whether it could."""
+    returns the scale, and whether it could. `dtype`: of the frozen weights."""
     scale = None if scoring.task is None else scoring.task.label_scale
     if scale is None:
         return None
     # The head is loaded in the precision of the other weights: only here it is fp32 in any case.
-    half = scale.needs_fp32 and dtype_of(model) != torch.float32
+    half = scale.needs_fp32 and dtype != torch.float32
     in_head = not half and scale.into_head(model)
     if not in_head:
         log.warning(

@@ -13,15 +13,15 @@ from autolora.problems.models.base import BaseOnDisk
 from autolora.problems.tasks.texts import LabelScale
 
 
-def saved_model(base: BaseOnDisk, root: Path, scale: Mapping[str, Any] | None) -> Any:
-    """The model in adapter/ or merged/ below `root`, on the CPU; the base itself where a method
-    trains nothing.
+def saved_model(base: BaseOnDisk, root: Path, cost: Mapping[str, Any]) -> Any:
+    """The model in adapter/ or merged/ below `root`, on the CPU; the base itself where nothing was
+    trained.
 
-    `scale`: that of its labels; if its head predicts them in the units of the file, the model then
-    predicts on the scale of the training again. Raises UserError if the files are gone."""
+    `cost`: what the training has written of itself (retrain/summary.json). If the head predicts
+    labels in the units of the file, the model then predicts on the scale of the training again.
+    Raises UserError if the files are gone."""
     # the adapter is stock PEFT's: no projection is split for it
-    lent = base.stock()
-    model: Any = lent.model
+    model: Any = base.stock().model
     adapter = root / "adapter"
     merged = root / "merged"
     if (adapter / bottleneck.WEIGHTS).exists():
@@ -32,10 +32,11 @@ def saved_model(base: BaseOnDisk, root: Path, scale: Mapping[str, Any] | None) -
         whole = type(model).from_pretrained(merged, dtype=torch.float32)
         model.load_state_dict(whole.state_dict())
         model.requires_grad_(True)
-    elif lent.trained_whole:
+    elif cost["trainable_parameters"]:
         raise UserError(
             f"--stage evaluate: {root} has no trained model any more; --stage retrain trains one"
         )
+    scale = cost["label_scale"]
     if scale is not None and scale["in_head"]:
         LabelScale(-scale["mean"] / scale["deviation"], 1 / scale["deviation"]).into_head(model)
     return model.eval()

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate.utils import send_to_device
 from scipy.stats import entropy
@@ -58,10 +59,11 @@ def search(
     approximation(algorithm.hypergradient)
     engine = prepare_search(base, d_tr, d_val, scoring, algorithm, world)
     engine.train()
+    size = algorithm.search.batch_size
     try_longest_batch(
         engine.lora.module,
-        max((d_tr, d_val), key=lambda rows: int(rows.lengths.max())),
-        algorithm.search.batch_size,
+        max((d_tr, d_val), key=lambda rows: int(np.sort(rows.lengths)[-size:].sum())),
+        size,
         engine.lora.training_step,
         world.compute,
         world.processes,

@@ -93,7 +93,7 @@ STAGES: Mapping[str, StagePlan] = {
         _TRAINED,
         _TRAINING_INPUTS,
         last="trained",
-        files=("adapter", "merged", "padded", "retrain_metrics"),
+        files=("ranks", "adapter", "merged", "padded", "retrain_metrics"),
     ),
     "evaluate": StagePlan(
         ("task", "retrain"),

@@ -112,9 +112,10 @@ def _train(arms: Arms, stop: StopRequest) -> None:
             cells += arms.heads()
         todo = [cell for cell in cells if not cell.finished]
         failed = launch(todo, arms.config.studied, stop)
-        for cell in cells:  # of a training only the numbers are kept
-            remove(cell.folder.adapter)
-            forget(cell.folder, "retrain", cell.folder.adapter)
+        for cell in cells:
+            if cell.finished:  # of a training only the numbers are kept
+                remove(cell.folder.adapter)
+                forget(cell.folder, "retrain", cell.folder.adapter)
         if failed:
             raise UserError(
                 "a training of the verdict failed, and the same command tries it again: "

@@ -26,7 +26,10 @@ from autolora.problems.tasks import Task
 
 
 class Base(Protocol):
-    """A base model that can be borrowed; who borrows it again ends the loan before."""
+    """A base model that can be borrowed; who borrows it again ends the loan before. `dtype`: of its
+    frozen weights."""
+
+    dtype: torch.dtype
 
     def lend(self, *, second_order: bool = False) -> BaseModel:
         """The model before any training, with the task's head and loss. `second_order`: its
@@ -91,7 +94,7 @@ class BaseOnDisk:
         self.check()
         targets = self.targets if split_projections else []
         if not self._looked:  # each training loads it again
-            self._look_before_loading(targets)
+            self._look_before_loading(targets, self.lora if split_projections else None)
             self._looked = True
         base = load_base(
             self.settings,
@@ -111,13 +114,13 @@ class BaseOnDisk:
         whole = with_modules_to_save(base, self.modules_to_save, targets)
         return train_in_fp32(whole, self.dtype)
 
-    def _look_before_loading(self, targets: Sequence[str]) -> None:
+    def _look_before_loading(self, targets: Sequence[str], lora: LoraSettings | None) -> None:
         """Raises UserError for names that match no module."""
         outline = without_weights(self.settings, self.task.auto_class, **self.task.head())
         split(outline, targets)
         with_modules_to_save(BaseModel(outline, []), self.modules_to_save or [], targets)
-        if self.lora is not None:
-            lora_layers_of(outline, self.lora)
+        if lora is not None:
+            lora_layers_of(outline, lora)
 
 
 class BaseOfScript:
@@ -130,7 +133,7 @@ class BaseOfScript:
     def __init__(self, base: BaseModel, targets: Sequence[str]) -> None:
         self._base = base
         self._targets = targets
-        self._dtype = dtype_of(base.model)
+        self.dtype = dtype_of(base.model)
         self._bare = Snapshot(base.model, base.trained_whole)
 
     def lend(self, *, second_order: bool = False) -> BaseModel:
@@ -144,7 +147,7 @@ class BaseOfScript:
                 "first_order, or a model with the attention 'eager'"
             )
         split(self._base.model, self._targets)
-        return train_in_fp32(dataclasses.replace(self._base), self._dtype)
+        return train_in_fp32(dataclasses.replace(self._base), self.dtype)
 
     def put_back(self) -> None:
         """Undoes what was changed in the model, which stays without the script's adapters."""

@@ -273,6 +273,21 @@ def test_a_finished_run_is_evaluated_anew_and_the_earlier_result_kept(
     assert everything(folder) == after
 
 
+def test_another_evaluation_of_ranks_that_no_search_found_trains_nothing(
+    tiny: Tiny, folder: Path
+) -> None:
+    """The ranks belong to what the training has left."""
+    given = ("--method", "lora")
+    succeed(*tiny(*given))
+    before = everything(folder)
+    succeed(*tiny(*given, "--task.evaluation_rows", "32", "--overwrite"))
+    after = everything(folder)
+    assert read(folder / "metrics.json")["evaluated_rows"] == 32
+    for name in ("ranks.json", "adapter/adapter_model.safetensors", "retrain/summary.json"):
+        assert after[name] == before[name], name
+    assert everything(folder.parent / "tiny.old-1") == before
+
+
 def test_ranks_of_other_rows_are_not_retrained_by_stage_all(
     tiny: Tiny, folder: Path, tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ from peft import LoraConfig
 from transformers import AutoModelForSequenceClassification
 
 from autolora import learn_ranks
+from autolora.configs.errors import UserError
 from autolora.configs.requests import Request
 from autolora.configs.schema import RunConfig
 from autolora.engine import measure_search as measuring
@@ -28,6 +29,7 @@ from autolora.engine.retrain import fit
 from autolora.engine.retrain.evaluate import evaluate
 from autolora.engine.retrain.methods.lora import AtRanks, PlainLora
 from autolora.engine.retrain.retrain import retrain
+from autolora.engine.retrain.saved import saved_model
 from autolora.engine.search import engine
 from autolora.engine.search.search import search
 from autolora.engine.search.searched import Searched
@@ -159,6 +161,17 @@ def test_blocks_are_recomputed_in_each_stage_where_the_settings_ask_for_it(
     method = method_of(run.config, run.folder)
     retrain(run.lent, method, run.training, export_of(run.config, run.inputs), run.world)
     assert asked == ["engine", "measure_search", "fit"]
+
+
+def test_a_trained_model_that_is_gone_is_not_the_base(
+    run_of: type[Stages], tiny_config: Any, tmp_path: Path
+) -> None:
+    """A verdict keeps no weights of its trainings; evaluated again, one would count as LoRA's."""
+    base: Any = run_of(tiny_config()).lent
+    cost = {"label_scale": None, "trainable_parameters": 0}
+    assert saved_model(base, tmp_path, cost) is not None
+    with pytest.raises(UserError, match=r"no trained model any more; --stage retrain"):
+        saved_model(base, tmp_path, {**cost, "trainable_parameters": 8})
 
 
 class Called(Exception):
