@@ -14,7 +14,7 @@ from transformers import set_seed
 from autolora.engine import ranks
 from autolora.engine.disk.files import write_json, write_json_lines
 from autolora.engine.export.adapter import Export
-from autolora.engine.ranks.record import BY_HAND
+from autolora.engine.ranks.record import BY_HAND, RankRecord
 from autolora.engine.retrain.fit import begin, fit, points_of, seconds_of, trained_parameters
 from autolora.engine.retrain.prepared import Method, Prepared, Training
 from autolora.engine.run.resources import peak_memory
@@ -45,13 +45,20 @@ class Retrained:
         """Writes ranks.json, adapter/ or merged/ (neither if nothing was trained), what else
         `export` asks for and, last, retrain/summary.json."""
         record = self.trained.record
-        if record is not None and record.rule != BY_HAND:
+        if record is not None and record.rule != BY_HAND and not self._edited(root, record):
             ranks.save(record, root / "ranks.json")
         self.trained.save(root, self.export)
         if self.points:
             write_json_lines(root / "retrain_metrics.jsonl", self.points)
         cost = {**self.cost, "label_scale": self.label_scale}
         write_json(root / "retrain" / "summary.json", cost)
+
+    def _edited(self, root: Path, record: RankRecord) -> bool:
+        """Whether the ranks that a search has found were edited while they were trained at: the
+        edit stays, and the next command refuses it."""
+        path = root / "ranks.json"
+        found = self.export.for_trainers and path.exists()
+        return found and ranks.load(path).kept != record.kept
 
 
 def retrain(

@@ -114,6 +114,7 @@ def try_ranks(
     batch: int,
 ) -> TriedRanks:
     """Chooses ranks by the method lora_grid or optuna."""
+    set_seed(d_tr.seed)  # a new head is drawn when the base is loaded, once for all trials
     model = base.lend().model
     all_shapes = layer_shapes(model)
     shapes = {name: all_shapes[name] for name in lora_layers_of(model, lora)}

@@ -81,10 +81,10 @@ class Store:
         what they say. A stage may begin several times, as trials do."""
         if not self.world.processes.first:
             return
-        if names != ("probe",) or not self.folder.config.exists():
-            write_text(self.folder.config, of_folder(self.config))
         if names == ("evaluate",) and self.folder.metrics.exists():
             put_evaluation_aside(self.folder)
+        if names != ("probe",) or not self.folder.config.exists():
+            write_text(self.folder.config, of_folder(self.config))
         for stage in self.stages:
             # what only an earlier stage has read is compared once this process reads it, too
             if stage.recorded:

@@ -23,13 +23,14 @@ from autolora.engine.choose import choose
 from autolora.engine.inputs import split_of
 from autolora.engine.interrupt import Interrupted, StopRequest
 from autolora.engine.measure_search import measure_search
-from autolora.engine.methods import method_of
-from autolora.engine.recipe import algorithm_of, export_of, training_of
+from autolora.engine.methods import form_of, method_of
+from autolora.engine.recipe import algorithm_of, export_of, training_of, trial_of
 from autolora.engine.retrain import fit
 from autolora.engine.retrain.evaluate import evaluate
 from autolora.engine.retrain.methods.lora import AtRanks, PlainLora
 from autolora.engine.retrain.retrain import retrain
 from autolora.engine.retrain.saved import saved_model
+from autolora.engine.retrain.trials import try_ranks
 from autolora.engine.search import engine
 from autolora.engine.search.search import search
 from autolora.engine.search.searched import Searched
@@ -172,6 +173,38 @@ def test_a_trained_model_that_is_gone_is_not_the_base(
     assert saved_model(base, tmp_path, cost) is not None
     with pytest.raises(UserError, match=r"no trained model any more; --stage retrain"):
         saved_model(base, tmp_path, {**cost, "trainable_parameters": 8})
+
+
+def test_trials_of_ranks_follow_from_the_seed(run_of: type[Stages], tiny_config: Any) -> None:
+    """The head that all trials start from, too, whatever was drawn before."""
+    grid = words("--method lora_grid --lora.grid [1,2] --lora.target_modules [query]")
+    done = []
+    for number, before in enumerate((1, 2)):
+        run = run_of(tiny_config(*grid, "--retrain.max_steps", "2", "--name", f"n{number}"))
+        trial, d_val = trial_of(run.config, run.inputs)
+        form = form_of(run.config, run.folder)
+        torch.manual_seed(before)
+        with run.lent.loaded_once():
+            tried = try_ranks(
+                run.lent, run.config.lora, form, trial, d_val, run.at("grid"), batch=64
+            )
+        done.append([made["metrics"] for made in tried.trials.done])
+    assert done[0] == done[1]
+
+
+def test_an_edit_of_ranks_while_they_are_trained_at_stays(
+    run_of: type[Stages], tiny_config: Any
+) -> None:
+    run = run_of(tiny_config("--retrain.max_steps", "1"))
+    run.find_ranks()
+    method = method_of(run.config, run.folder)
+    export = export_of(run.config, run.inputs)
+    retrained = retrain(run.lent, method, run.training, export, run.world)
+    content = json.loads(run.folder.ranks.read_text())
+    content["layers"][0]["rank"] += 1
+    run.folder.ranks.write_text(json.dumps(content))
+    retrained.save(run.folder.root)
+    assert json.loads(run.folder.ranks.read_text()) == content
 
 
 class Called(Exception):
