@@ -1,2 +1,1 @@
-"""The retraining: plain LoRA, or a baseline, with one trainer; then the evaluation, the adapter and
-metrics.json."""
+"""The retraining: plain LoRA, or a baseline, with one trainer; its trials, and the evaluation."""

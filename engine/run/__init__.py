@@ -1,1 +1,1 @@
-"""One run before anything is trained: its context, its log, and what may stop it."""
+"""A run beside its results: its log, its commit, the machine, and how an error becomes a line."""

@@ -1,2 +1,1 @@
-"""The search, Algorithm 1 of the paper: learn alpha and write search/, from which engine/choose
-derives ranks.json."""
+"""The search, Algorithm 1 of the paper: learn alpha, and leave what ranks are chosen from."""
