@@ -19,12 +19,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from autolora.configs.files import load_config
-from autolora.engine.adapter import loaded
+from autolora.engine.adapter import load_adapter
 from autolora.engine.api.adapter import MeasuredAdapter, measured
-from autolora.engine.cut.basis import Bases, Gated, even_ranks, kept_within
-from autolora.engine.cut.cut import adapter_of, cut_adapter, save_adapter
 from autolora.engine.disk.files import replacing
 from autolora.engine.inputs import base_of, read_inputs
+from autolora.engine.measure.bases import Basis, even_ranks, kept_within
+from autolora.engine.measure.cut import adapter_of, cut_adapter, save_adapter
+from autolora.engine.measure.lora import Lora
 from autolora.engine.measure_search import passes_over
 from autolora.engine.retrain.judge import judge
 from autolora.engine.run.program import commit
@@ -37,6 +38,7 @@ CHOOSING = (400, 2000)
 """How many of the unused rows choose the cuts; at most two thirds of them."""
 UNEVEN = (1, 4, 8)
 """The uneven cuts have as many parameters as these ranks in every layer."""
+Bases = Sequence[Basis]
 Cuts = Iterator[tuple[str, int, Bases, list[int]]]
 """The name of a way to cut, the rank whose size the cut has, the basis, and the rank of each
 layer."""
@@ -105,7 +107,7 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
     most = min(max(CHOOSING), 2 * len(unused) // 3)
     judged = unused.select(range(most, len(unused)))
     judging = Splits(inputs.rows.train, inputs.rows.evaluation, judged)
-    model = loaded(base, folder / "adapter", world.compute)
+    model, off = load_adapter(base, folder / "adapter", world.compute)
 
     def loss_of(model: Any) -> float:
         """The log loss of the judging rows, each half at the temperature that fits the other; nats
@@ -114,28 +116,24 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
         rows: Any = judge(model, judging, inputs.scoring, world, batch=batch).row_losses
         return float(rows["loss"].sum() / rows["weight"].sum())
 
-    name = adapter_of(model)
-    gated = ungated(model)
-    found = [{"cut": "whole", "rank": gated.k, "loss": loss_of(model)}]
+    lora = Lora(model, adapter_of(model), off)
+    found: list[dict[str, Any]] = [{"cut": "whole", "rank": lora.k, "loss": loss_of(model)}]
 
     def judge_cuts(cuts: Cuts, **columns: Any) -> None:
         for way, rank, bases, ranks in cuts:
-            kept = dict(zip(gated.names, ranks, strict=True))
             with tempfile.TemporaryDirectory() as place:
-                save_adapter(
-                    *cut_adapter(model, name, dict(zip(kept, bases, strict=True)), kept),
-                    Path(place),
-                )
-                loss = loss_of(loaded(base, Path(place), world.compute))
-            size = sum(rank * size for rank, size in zip(ranks, gated.sizes, strict=True))
+                save_adapter(*cut_adapter(lora, bases, ranks), Path(place))
+                cut, _ = load_adapter(base, Path(place), world.compute)
+                loss = loss_of(cut)
+            size = sum(rank * size for rank, size in zip(ranks, lora.sizes, strict=True))
             found.append({"cut": way, "rank": rank, "loss": loss, "parameters": size, **columns})
 
-    judge_cuts(by_weights(gated), rows=0)
+    judge_cuts(by_weights(lora), rows=0)
     for count in sorted({min(count, most) for count in CHOOSING}):
         choosing = unused.select(range(count))
         passes = passes_over(choosing, inputs.scoring, world, config.evaluation_batch)
-        adapter = measured(model, passes, config.retrain.batch_size, world)
-        judge_cuts(by_rows(adapter, gated), rows=count)
+        adapter = measured(model, passes, config.retrain.batch_size, world, off)
+        judge_cuts(by_rows(adapter, lora), rows=count)
         told = {point.at: point.kept for point in adapter.evidence.rank_curve}
         for row in found:
             if row.get("rows") == count and row["cut"] == "balanced":
@@ -149,45 +147,38 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
     return [own | row for row in found]
 
 
-def ungated(model: Any) -> Gated:
-    """The LoRA of a model, with gates that are never closed."""
-    gated = Gated(model, adapter_of(model))
-    gated.remove()
-    return gated
-
-
-def by_weights(gated: Gated) -> Cuts:
+def by_weights(lora: Lora) -> Cuts:
     """The cuts that read no rows: by singular values."""
-    plain = gated.plain()
-    yield from _even("plain", gated, plain)
-    yield from _uneven("plain uneven", gated, plain, _squares(plain))
-    yield from _uneven("energy threshold", gated, plain, energy_threshold(plain, gated.sizes))
+    plain = lora.plain_bases()
+    yield from _even("plain", lora, plain)
+    yield from _uneven("plain uneven", lora, plain, _squares(plain))
+    yield from _uneven("energy threshold", lora, plain, energy_threshold(plain, lora.sizes))
 
 
-def by_rows(adapter: MeasuredAdapter, gated: Gated) -> Cuts:
+def by_rows(adapter: MeasuredAdapter, lora: Lora) -> Cuts:
     """The cuts in the balanced basis."""
-    balanced = adapter.moments.bases(gated)
+    balanced = adapter.moments.bases(lora)
     shares = (
         torch.tensor([layer.layer_share or 0.0 for layer in adapter.record.layers])
         .double()
         .clamp_min(0)
     )
-    yield from _even("balanced", gated, balanced)
-    yield from _uneven("balanced uneven", gated, balanced, _squares(balanced))
-    yield from _uneven("shares", gated, balanced, _energy(balanced) * shares.unsqueeze(1))
+    yield from _even("balanced", lora, balanced)
+    yield from _uneven("balanced uneven", lora, balanced, _squares(balanced))
+    yield from _uneven("shares", lora, balanced, _energy(balanced) * shares.unsqueeze(1))
 
 
-def _even(way: str, gated: Gated, bases: Bases) -> Cuts:
+def _even(way: str, lora: Lora, bases: Bases) -> Cuts:
     """One rank in every layer, each power of two below the adapter's."""
-    for power in range((gated.k - 1).bit_length()):
-        yield way, 2**power, bases, even_ranks(gated.ranks, 2**power)
+    for power in range((lora.k - 1).bit_length()):
+        yield way, 2**power, bases, even_ranks(lora.ranks, 2**power)
 
 
-def _uneven(way: str, gated: Gated, bases: Bases, worth: Tensor) -> Cuts:
+def _uneven(way: str, lora: Lora, bases: Bases, worth: Tensor) -> Cuts:
     """The components of the largest worth per parameter [layers, k]."""
     for rank in UNEVEN:
-        size = int(torch.tensor(even_ranks(gated.ranks, rank)) @ torch.tensor(gated.sizes))
-        yield way, rank, bases, kept_within(worth, gated.sizes, size).sum(1).tolist()
+        size = int(torch.tensor(even_ranks(lora.ranks, rank)) @ torch.tensor(lora.sizes))
+        yield way, rank, bases, kept_within(worth, lora.sizes, size).sum(1).tolist()
 
 
 def energy_threshold(bases: Bases, sizes: Sequence[int]) -> Tensor:

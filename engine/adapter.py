@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from huggingface_hub import snapshot_download
 from peft import PeftModel, load_peft_weights
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from autolora.configs.errors import UserError
@@ -24,7 +26,8 @@ from autolora.engine.disk.files import read_json, remove, replacing, write_text
 from autolora.engine.export.adapter import save_tokenizer
 from autolora.engine.inputs import Inputs, base_of, read_inputs
 from autolora.engine.interrupt import StopRequest
-from autolora.engine.measure.measure import Moments
+from autolora.engine.measure.lora import PREFIX, layers_of
+from autolora.engine.measure.moments import Moments
 from autolora.engine.measure_search import passes_over
 from autolora.engine.report.measured import measured_sections
 from autolora.engine.report.page import Section, write_page
@@ -36,7 +39,6 @@ from autolora.engine.world import World
 from autolora.problems.machine.compute import Compute, choose_compute
 from autolora.problems.machine.content import digest_of
 from autolora.problems.machine.hub import explain_missing
-from autolora.problems.models.attach import lora_layers
 from autolora.problems.models.base import BaseOnDisk
 from autolora.problems.rows import Rows
 
@@ -164,7 +166,7 @@ def _measured(
     whole = Rows.joined(inputs.rows.learnable)
     # the same order with --test, beside which nothing is held out
     rows = whole.select(np.argsort(whole.groups, kind="stable"))
-    model = loaded(base, source, world.compute)
+    model, off = load_adapter(base, source, world.compute)
     made_with = json.dumps(
         {
             "settings": sources.model_dump(mode="json", exclude={"task": {"path", "test_path"}}),
@@ -173,7 +175,7 @@ def _measured(
             "base": base.digest,
             "data": rows.digest,
             "precision": str(world.compute),
-            "version": 2,
+            "version": 3,
         }
     )
     measurement = folder / "measure.json"
@@ -191,7 +193,7 @@ def _measured(
     headless = sources.task.headless
     chosen = rows.drawn(request.rows, sources.seed)
     passes = passes_over(chosen, inputs.scoring, world, BATCH[headless])
-    adapter = measured(model, passes, GRADIENT_BATCH[headless], world)
+    adapter = measured(model, passes, GRADIENT_BATCH[headless], world, off)
     remove(of_lora)
     ranks.save(adapter.record, measurement)
     with replacing(of_lora) as place:  # last: it says what both files were made with
@@ -199,27 +201,44 @@ def _measured(
     return adapter
 
 
-def loaded(base: BaseOnDisk, source: Path, compute: Compute) -> PeftModel:
-    """The base model with this adapter, by plain PEFT, on the device. Raises UserError if it does
-    not fit."""
+def load_adapter(
+    base: BaseOnDisk, source: Path, compute: Compute
+) -> tuple[PeftModel, dict[str, Tensor]]:
+    """The base model with this adapter, by plain PEFT, on the device; and the base's own values of
+    the biases that the adapter trained, as `Lora` takes them.
+
+    Raises UserError if it does not fit."""
+    stock = base.stock().model
+    biases = {
+        name: value.detach().clone()
+        for name, value in stock.named_parameters()
+        if name.endswith("bias")
+    }
     try:
-        model = PeftModel.from_pretrained(base.stock().model, str(source))
+        model = PeftModel.from_pretrained(stock, str(source))
     except (RuntimeError, ValueError) as error:
         told = " ".join(str(error).split())[:300]
         raise UserError(f"{source}: PEFT cannot load it on {base.settings.name}: {told}") from error
-    ours = {f"base_model.model.{name}.lora_A.weight" for name in lora_layers(model)}
-    there = {
-        key
-        for key in load_peft_weights(str(source), device="cpu")
-        if key.endswith(".lora_A.weight")
-    }
-    if ours != there:
-        raise UserError(
-            f"{source}: is of another base than {base.settings.name}: only one of the two has "
-            f"{min(ours ^ there).removeprefix('base_model.model.')}"
-        )
+    _refuse_other_layers(model, source, base.settings.name)
+    trained: dict[str, Tensor] = {}
+    for name, value in model.named_parameters():
+        before = biases.get(name.removeprefix(PREFIX).replace(".base_layer", ""))
+        if before is not None and not torch.equal(before, value):
+            trained[name] = before.to(compute.device)
     model.to(compute.device)
-    return model.eval()
+    return model.eval(), trained
+
+
+def _refuse_other_layers(model: PeftModel, source: Path, base: str) -> None:
+    """Raises UserError if the adapter's file has factors of other layers than the model: PEFT would
+    leave them as they were made."""
+    layers = layers_of(model, model.active_adapter)
+    own = {layer.key(layer.a, model.active_adapter) for layer in layers}
+    stored = load_peft_weights(str(source), device="cpu")
+    in_file = {key for key in stored if key.endswith((".lora_A.weight", ".lora_embedding_A"))}
+    if own != in_file:
+        name = min(own ^ in_file).removeprefix(PREFIX)
+        raise UserError(f"{source}: is of another base than {base}: only one of the two has {name}")
 
 
 def _refuse_other_classes(inputs: Inputs, source: Path) -> None:
@@ -254,7 +273,7 @@ def _cut(
     said = [f"{size:,} of {adapter.record.lora_parameters:,} parameters, rank {spread}, in {out}"]
     _tell("cut to", said[0])
     if request.test is not None:
-        model = loaded(base, out, world.compute)
+        model, _ = load_adapter(base, out, world.compute)
         batch = BATCH[inputs.task.config.headless]
         metrics = judge(model, inputs.rows, inputs.scoring, world, batch=batch).metrics
         said.append("  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))

@@ -15,10 +15,11 @@ from transformers import PreTrainedModel, set_seed
 from autolora.configs.errors import UserError
 from autolora.configs.measure import LEAST_ROWS, MeasureConfig
 from autolora.engine import ranks
-from autolora.engine.cut.basis import Gated, heads_of
 from autolora.engine.disk.files import read_json, write_json
 from autolora.engine.measure.likelihood import likelihood_of
-from autolora.engine.measure.measure import Measured, NotFinite, Passes, Plan, measure
+from autolora.engine.measure.lora import Lora, heads_off
+from autolora.engine.measure.measure import Measured, NotFinite, Plan, measure
+from autolora.engine.measure.passes import Passes
 from autolora.engine.ranks import LayerRank, RankRecord
 from autolora.engine.search.searched import NUMBERS, Algorithm, Searched
 from autolora.engine.world import World
@@ -106,7 +107,7 @@ def passes_over(rows: Rows, scoring: Scoring, world: World, batch: int) -> Passe
 
 
 def measure_with_bar(
-    gated: Gated,
+    lora: Lora,
     passes: Passes,
     plan: Plan,
     world: World,
@@ -114,9 +115,9 @@ def measure_with_bar(
     alone: Tensor | None = None,
 ) -> Measured:
     """`measure`, and a bar that shows how far it is."""
-    total = plan.passes(gated.k, head=alone is not None) * len(passes.rows)
+    total = plan.passes(lora.k, head=alone is not None) * len(passes.rows)
     with world.progress("measure", total) as bar:
-        return measure(gated, passes.telling(bar.step, bar.grow), plan, singular_values, alone)
+        return measure(lora, passes.telling(bar.step, bar.grow), plan, singular_values, alone)
 
 
 def _plan(settings: MeasureConfig, algorithm: Algorithm) -> Plan:
@@ -149,7 +150,7 @@ def _measured(
         model.to(world.compute.device)
         if algorithm.recompute:
             recompute_blocks(model)
-        gated = Gated(model, heads=heads_of(model, weights))
+        lora = Lora(model, off=heads_off(model, weights))
         model.eval()
         try_longest_batch(
             model,
@@ -160,7 +161,7 @@ def _measured(
             world.processes,
         )
         singular_values = searched.numbers["singular_values"]
-        return measure_with_bar(gated, passes, plan, world, singular_values, alone)
+        return measure_with_bar(lora, passes, plan, world, singular_values, alone)
     except NotFinite as error:
         raise UserError(
             "--search.learning_rate: the searched model has losses on D_val that are not "

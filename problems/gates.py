@@ -20,15 +20,6 @@ from torch import Tensor, nn
 from autolora.problems.models.attach import ADAPTER, factors, lora_layers
 
 
-def moments(h: Tensor, u: Tensor) -> Tensor:
-    """The sums of h h' and u u' over tokens [2, k, k] on the CPU; `h`, `u`: A x of a layer and a
-    slope with respect to it [.., k]. Tokens at which the slope is 0 do not count."""
-    h = h.flatten(0, -2).to(torch.promote_types(h.dtype, torch.float32))
-    u = u.flatten(0, -2).to(torch.promote_types(u.dtype, torch.float32))
-    h = h * (u != 0).any(dim=-1, keepdim=True)
-    return torch.stack([each.T @ each for each in (h, u)]).cpu().double()
-
-
 class Gates:
     """The gates of all LoRA layers of one model: `values` [layers, k], applied by a hook in each
     layer; None: plain LoRA.
@@ -71,28 +62,6 @@ class Gates:
     def factors(self) -> list[tuple[Tensor, Tensor]]:
         """A [k, inputs] and B [outputs, k] of every layer."""
         return [factors(layer, self.adapter) for layer in self.layers.values()]
-
-    @contextmanager
-    def seen(self) -> Iterator[list[tuple[str, Tensor]]]:
-        """Inside the `with` block a forward pass leaves h = A x of each layer here, at each call of
-        it, with a gradient: pairs of the layer's name and h [.., k]."""
-        found: list[tuple[str, Tensor]] = []
-
-        def keep(name: str) -> Any:
-            def hook(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-                found.append((name, output if output.requires_grad else output.requires_grad_()))
-                return output
-
-            return hook
-
-        hooks = []
-        for name, layer in self.layers.items():
-            hooks.append(layer.lora_A[self.adapter].register_forward_hook(keep(name)))
-        try:
-            yield found
-        finally:
-            for one in hooks:
-                one.remove()
 
     def remove(self) -> None:
         """Removes the hooks, so that the model is stock PEFT again."""

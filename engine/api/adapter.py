@@ -2,7 +2,7 @@
 cut."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,11 +16,14 @@ from torch.nn.utils.rnn import pad_sequence
 
 from autolora.configs.errors import UserError
 from autolora.configs.measure import LEAST_ROWS
-from autolora.engine.cut.basis import Basis, Gated, even_ranks, uneven_ranks
-from autolora.engine.cut.cut import adapter_of, cut_adapter, padded, save_adapter
+from autolora.engine.measure.bases import Basis, even_ranks, uneven_ranks
+from autolora.engine.measure.cut import adapter_of, cut_adapter, padded, save_adapter
 from autolora.engine.measure.evidence import Evidence
 from autolora.engine.measure.likelihood import Likelihood, likelihood_of
-from autolora.engine.measure.measure import Moments, NotFinite, Passes, Plan
+from autolora.engine.measure.lora import Lora
+from autolora.engine.measure.measure import NotFinite, Plan
+from autolora.engine.measure.moments import Moments
+from autolora.engine.measure.passes import Passes
 from autolora.engine.measure_search import measure_with_bar
 from autolora.engine.ranks import LayerRank, RankRecord
 from autolora.engine.report.findings import curve_lines, gain_words, kept_words, share_lines
@@ -29,7 +32,6 @@ from autolora.engine.terminal.bar import Bar
 from autolora.engine.terminal.console import heard
 from autolora.engine.world import World
 from autolora.problems.machine.compute import Compute, same_random_numbers
-from autolora.problems.models.snapshot import Snapshot
 from autolora.problems.rows import Rows
 from autolora.problems.tasks.scoring import scoring_of_script
 
@@ -100,10 +102,10 @@ class MeasuredAdapter:
         names = [layer.name for layer in self.record.layers]
         own = [layer.rank for layer in self.record.layers]
         if parameters is not None:
-            sizes = [basis.size for basis in self._bases.values()]
-            return dict(
-                zip(names, uneven_ranks(sizes, self.sizes, parameters, max_rank), strict=True)
-            )
+            sizes = [basis.size for basis in self._bases]
+            least = self._lora.least
+            uneven = uneven_ranks(sizes, self.sizes, parameters, max_rank, least)
+            return dict(zip(names, uneven, strict=True))
         if keep is not None:
             rank = self.evidence.keeping(keep)
             if rank is None:
@@ -117,7 +119,7 @@ class MeasuredAdapter:
     def cut(self, **asked: Any) -> tuple[LoraConfig, dict[str, Tensor]]:
         """The adapter cut to `ranks(**asked)`, in the balanced basis by all rows: a LoraConfig and
         a state dict, as peft.convert_to_lora returns. Raises UserError as `ranks` does."""
-        return cut_adapter(self.model, adapter_of(self.model), self._bases, self.ranks(**asked))
+        return cut_adapter(self._lora, self._bases, list(self.ranks(**asked).values()))
 
     def save(self, folder: str | Path, *, pad: bool = False, **asked: Any) -> None:
         """Writes the cut adapter to a folder, from which PeftModel.from_pretrained loads it; `pad`:
@@ -160,20 +162,17 @@ class MeasuredAdapter:
         return "\n".join(filter(None, [*told, *share_lines(self.record), f"-> {self.advice}"]))
 
     @cached_property
-    def _gated(self) -> Gated:
-        """The model with gates that are never closed."""
-        gated = Gated(self.model, adapter_of(self.model))
-        gated.remove()
-        return gated
+    def _lora(self) -> Lora:
+        return Lora(self.model, adapter_of(self.model))
 
     @cached_property
-    def _bases(self) -> dict[str, Basis]:
-        return dict(zip(self._gated.names, self.moments.bases(self._gated), strict=True))
+    def _bases(self) -> list[Basis]:
+        return self.moments.bases(self._lora)
 
     @property
     def sizes(self) -> list[int]:
         """The LoRA parameters of one component of each layer."""
-        return self._gated.sizes
+        return self._lora.sizes
 
 
 def measure_adapter(model: Any, batches: Iterable[Any] | None = None) -> MeasuredAdapter:
@@ -223,33 +222,37 @@ def refuse_sizes(
             raise UserError(f"cut: {name} is {value}; allowed: above 0; for keep, up to 1")
 
 
-def measured(model: PeftModel, passes: Passes, batch: int, world: World) -> MeasuredAdapter:
+def measured(
+    model: PeftModel,
+    passes: Passes,
+    batch: int,
+    world: World,
+    off: Mapping[str, Tensor] | None = None,
+) -> MeasuredAdapter:
     """Measures the adapter by these passes, `batch` rows at a time where a gradient is taken;
-    leaves the model and the random numbers as they were."""
+    leaves the model and the random numbers as they were. `off`: the values of trained biases in the
+    base model, as `Lora` takes them."""
     if len(passes.rows) < LEAST_ROWS:
         raise UserError(
             f"{len(passes.rows)} rows are too few to measure an adapter; allowed: {LEAST_ROWS} "
             "or more"
         )
-    before = Snapshot(model)
-    gated = Gated(model, adapter_of(model))
+    lora = Lora(model, adapter_of(model), off)
     try:
         with same_random_numbers(passes.compute.device), torch.enable_grad():
-            found = measure_with_bar(gated, passes, Plan(keep=KEEP, batch=batch), world)
+            found = measure_with_bar(lora, passes, Plan(keep=KEEP, batch=batch), world)
     except NotFinite as error:
         raise UserError("the losses of the adapter on these rows are not finite") from error
-    finally:
-        before.restore()
     columns = {
         key: values.tolist() for key, values in found.shares.columns().items() if values.dim() == 1
     }
     layers = tuple(
         LayerRank(name, rank, **{key: values[place] for key, values in columns.items()})
-        for place, (name, rank) in enumerate(zip(gated.names, gated.ranks, strict=True))
+        for place, (name, rank) in enumerate(zip(lora.names, lora.ranks, strict=True))
     )
-    size = sum(rank * size for rank, size in zip(gated.ranks, gated.sizes, strict=True))
+    size = sum(rank * size for rank, size in zip(lora.ranks, lora.sizes, strict=True))
     record = RankRecord(
-        gated.k, layers, rule="measured", lora_parameters=size, evidence=found.evidence
+        lora.k, layers, rule="measured", lora_parameters=size, evidence=found.evidence
     )
     return MeasuredAdapter(model, record, found.moments)
 

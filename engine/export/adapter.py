@@ -19,13 +19,13 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from autolora.configs.training import ModelConfig
-from autolora.engine.cut import cut
 from autolora.engine.disk.files import write_json
 from autolora.engine.export.lora_config import (
     config_for_trainers,
     save_lora_config,
     stock_config,
 )
+from autolora.engine.measure import cut
 from autolora.engine.ranks import RankRecord
 from autolora.problems.models.attach import ADAPTER, lora_layers
 from autolora.problems.models.fused import is_split, joined
@@ -144,7 +144,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
 
 def save_padded(adapter: Path, folder: Path, model: PeftModel) -> None:
     """Writes the adapter in `adapter`, which is that of `model`, to `folder`, every layer padded by
-    zero components to the largest rank (see `padded` of engine/cut/cut.py).
+    zero components to the largest rank (see `padded` of engine/measure/cut.py).
 
     A layer without LoRA gets an A and a B of zeros if layers of its kind in other blocks have LoRA,
     as some servers ignore a kind of layer in all blocks if one block lacks it. target_modules are

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from autolora.configs.errors import UserError
 from autolora.configs.measure import LEAST_ROWS, RuleConfig, Shares, Size, Threshold
-from autolora.engine.cut.basis import kept_within, parameters_of
+from autolora.engine.measure.bases import kept_within, parameters_of
 from autolora.engine.measure.evidence import Evidence
 from autolora.engine.ranks.record import (
     BY_CURVE,

@@ -12,13 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from autolora.configs.errors import UserError
-from autolora.engine.measure.likelihood import (
-    Gaussian,
-    Likelihood,
-    calibrated,
-    likelihood_of,
-)
-from autolora.engine.measure.measure import Passes
+from autolora.engine.measure.judged import calibrated
+from autolora.engine.measure.likelihood import Gaussian, Likelihood, likelihood_of
+from autolora.engine.measure.passes import Passes
 from autolora.engine.world import World
 from autolora.problems.machine.compute import Compute
 from autolora.problems.rows import Rows, Splits

@@ -16,9 +16,9 @@ from transformers import set_seed
 from autolora.configs.errors import UserError
 from autolora.configs.training import LoraOfGrid, LoraOfTrials, RetrainConfig
 from autolora.engine.choose import Ranks
-from autolora.engine.cut.basis import parameters_of, uneven_ranks
 from autolora.engine.disk.files import read_json, remove, write_json
 from autolora.engine.export.lora_config import config_for_trainers
+from autolora.engine.measure.bases import parameters_of, uneven_ranks
 from autolora.engine.retrain.controls import Shapes
 from autolora.engine.retrain.fit import begin, fit, seconds_of
 from autolora.engine.retrain.judge import NotFinite, judge

@@ -18,9 +18,9 @@ from torch import Tensor
 from autolora.configs.measure import RuleConfig
 from autolora.configs.search import Constraint, HypergradientConfig, SearchConfig
 from autolora.configs.training import LoraSettings
-from autolora.engine.cut.basis import plain_basis
 from autolora.engine.disk.files import read_json, replacing, write_json
 from autolora.engine.disk.tables import read_parquet, write_parquet
+from autolora.engine.measure.bases import plain_basis
 from autolora.engine.ranks.record import kept_components
 from autolora.problems.gates import Gates
 from autolora.problems.models.attach import ADAPTER, attach_components, factors

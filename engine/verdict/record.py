@@ -12,7 +12,7 @@ import torch
 from autolora.configs.errors import UserError
 from autolora.engine.disk.files import read_json, write_json
 from autolora.engine.disk.tables import read_parquet
-from autolora.engine.measure.likelihood import ratio_error
+from autolora.engine.measure.judged import ratio_error
 from autolora.engine.verdict.arms import HEAD, LEARNED, SEEDS, SHUFFLED, Arms
 from autolora.engine.verdict.judge import FEWEST, Ending, Pairs, first_ending
 

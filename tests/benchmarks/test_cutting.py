@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from autolora.engine.cut.basis import Basis, kept_within
+from autolora.engine.measure.bases import Basis, kept_within
 from benchmarks import cutting
 from tests.contract.program import succeed
 from tests.helpers.tiny import tiny_arguments

@@ -10,10 +10,11 @@ from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
-from autolora.engine.cut.basis import Gated, heads_of
 from autolora.engine.measure.likelihood import Categorical
-from autolora.engine.measure.measure import Passes
+from autolora.engine.measure.lora import Lora, heads_off
+from autolora.engine.measure.passes import Passes
 from autolora.engine.search.searched import to_singular_basis
+from autolora.problems.gates import Gates
 from autolora.problems.machine.compute import Compute
 from autolora.problems.rows import Rows
 
@@ -139,14 +140,15 @@ def train(model: PeftModel, inputs: Tensor, labels: Tensor, steps: int = 200) ->
         optimizer.zero_grad()
 
 
-def gated(model: PeftModel) -> Gated:
-    """The trained model as a search leaves it."""
-    found = Gated(model)
-    to_singular_basis(found, torch.ones(len(found.names), found.k))
-    return found
+def lora_of(model: PeftModel) -> Lora:
+    """The LoRA of a trained model as a search leaves it."""
+    gates = Gates(model)
+    to_singular_basis(gates, torch.ones(len(gates.names), gates.k))
+    gates.remove()
+    return Lora(model)
 
 
-def gated_with_head(rows: int) -> tuple[Gated, Passes]:
+def lora_with_head(rows: int) -> tuple[Lora, Passes]:
     """A searched model of three branches that has trained an output layer beside LoRA, and its
     rows; alone, this layer was random."""
     _, inputs, labels = planted(branches=3, needed=(1,), rows=rows, seed=4)
@@ -156,7 +158,6 @@ def gated_with_head(rows: int) -> tuple[Gated, Passes]:
         base, LoraConfig(r=4, target_modules=targets, modules_to_save=["out.0"])
     )
     train(model, inputs, labels, steps=40)
-    heads = heads_of(model, {"out.0.weight": torch.randn(CLASSES, HIDDEN)})
-    found = gated(model)
-    found.heads = heads
-    return found, passes_of(inputs, labels)
+    lora_of(model)
+    alone = {"out.0.weight": torch.randn(CLASSES, HIDDEN)}
+    return Lora(model, off=heads_off(model, alone)), passes_of(inputs, labels)

@@ -10,7 +10,7 @@ from autolora.configs.schema import RunConfig
 from autolora.engine.choose import choose
 from autolora.engine.inputs import Inputs, base_of, read_inputs, split_of
 from autolora.engine.interrupt import StopRequest
-from autolora.engine.measure.measure import Passes
+from autolora.engine.measure.passes import Passes
 from autolora.engine.measure_search import (
     MeasuredSearch,
     measure_search,

@@ -2,7 +2,7 @@
 shuffled, or random."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,10 +19,11 @@ from transformers import PreTrainedModel
 from autolora.configs.errors import UserError
 from autolora.configs.training import LoraSettings, ModelConfig, ScaledLora
 from autolora.engine import ranks
-from autolora.engine.cut.basis import Basis, parameters_of
-from autolora.engine.cut.cut import cut_adapter, lora_pair, scale_of
 from autolora.engine.export.adapter import save_all
 from autolora.engine.export.lora_config import adapter_config, attach_ranks
+from autolora.engine.measure.bases import Basis, parameters_of
+from autolora.engine.measure.cut import cut_adapter, lora_pair, scale_of
+from autolora.engine.measure.lora import Lora
 from autolora.engine.ranks import RankRecord
 from autolora.engine.retrain import controls
 from autolora.engine.retrain.controls import record_of
@@ -249,22 +250,21 @@ def as_plain_lora(
 
 @torch.no_grad()
 def cut_to(
-    model: PeftModel,
-    bases: Mapping[str, Basis],
-    kept: Mapping[str, int],
+    lora: Lora,
+    bases: Sequence[Basis],
+    kept: Sequence[int],
     k: int,
     form: PlainLora,
     training: Training,
 ) -> Prepared:
-    """`model` with the first components of each layer in these bases, at the ranks `kept`, as plain
-    LoRA; `k`: its rank before. `model` cannot be used afterwards. Raises UserError if all ranks are
-    0."""
-    layers = lora_layers(model)
-    _, state = cut_adapter(model, ADAPTER, bases, kept)
+    """The model of `lora` with the first components of each layer in these bases, at the ranks
+    `kept`, as plain LoRA; `k`: its rank before. The model cannot be used afterwards. Raises
+    UserError if all ranks are 0."""
+    _, state = cut_adapter(lora, bases, kept)
     updates = {}
-    for name in (name for name, rank in kept.items() if rank):
-        updates[name] = (
-            state[_key(name, "A")],
-            state[_key(name, "B")] * layers[name].scaling[ADAPTER],
-        )
-    return as_plain_lora(model, form.named(kept, k), updates, form, training)
+    for layer, rank in zip(lora.layers, kept, strict=True):
+        if rank:
+            b = state[_key(layer.name, "B")] * layer.scaling
+            updates[layer.name] = (state[_key(layer.name, "A")], b)
+    record = form.named(dict(zip(lora.names, kept, strict=True)), k)
+    return as_plain_lora(lora.model, record, updates, form, training)

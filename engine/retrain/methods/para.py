@@ -11,7 +11,8 @@ from peft import PeftModel
 from torch import Tensor
 
 from autolora.configs.training import LoraInBudget
-from autolora.engine.cut.basis import Gated, parameters_of
+from autolora.engine.measure.bases import parameters_of
+from autolora.engine.measure.lora import Lora
 from autolora.engine.retrain.methods.lora import PlainLora, cut_to, wide_lora
 from autolora.engine.retrain.prepared import Prepared, Training
 from autolora.engine.world import World
@@ -29,18 +30,16 @@ class ParaLora:
         """See Method."""
         prepared = wide_lora(self.lora, self.form, base, training)
         model: Any = prepared.model
-        gated = Gated(model)
-        gated.remove()  # only the factors are needed
-        return replace(prepared, finish=lambda: self._cut(model, gated, training))
+        return replace(prepared, finish=lambda: self._cut(model, training))
 
-    def _cut(self, model: PeftModel, gated: Gated, training: Training) -> Prepared:
-        budget = parameters_of(self.lora.budget, gated.sizes)
-        bases = dict(zip(gated.names, gated.plain(), strict=True))
+    def _cut(self, model: PeftModel, training: Training) -> Prepared:
+        wide = Lora(model)
+        budget = parameters_of(self.lora.budget, wide.sizes)
+        bases = wide.plain_bases()
         # All layers have one scale here, so that it does not change the order.
-        sizes = torch.stack([basis.size for basis in bases.values()])
-        kept = above_one_threshold(sizes, gated.sizes, budget)
-        ranks = dict(zip(bases, kept.sum(dim=1).tolist(), strict=True))
-        return cut_to(model, bases, ranks, self.lora.k, self.form, training)
+        sizes = torch.stack([basis.size for basis in bases])
+        kept = above_one_threshold(sizes, wide.sizes, budget)
+        return cut_to(wide, bases, kept.sum(dim=1).tolist(), self.lora.k, self.form, training)
 
 
 def above_one_threshold(values: Tensor, sizes: Sequence[int], budget: int) -> Tensor:

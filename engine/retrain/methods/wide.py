@@ -9,7 +9,8 @@ from typing import Any
 from peft import PeftModel
 
 from autolora.configs.training import LoraWide
-from autolora.engine.cut.basis import Gated, even_ranks, parameters_of, uneven_ranks
+from autolora.engine.measure.bases import even_ranks, parameters_of, uneven_ranks
+from autolora.engine.measure.lora import Lora
 from autolora.engine.measure.measure import Plan
 from autolora.engine.measure_search import measure_with_bar, passes_over
 from autolora.engine.retrain.fit import begin, fit
@@ -61,19 +62,16 @@ class WideLora:
     def _cut(self, model: PeftModel, rows: Rows, training: Training, world: World) -> Prepared:
         """The model cut to the ranks that these rows choose: uneven within the budget, else as
         `keep` says."""
-        gated = Gated(model)
+        wide = Lora(model)
         passes = passes_over(rows, training.scoring, world, self.batch)
         plan = Plan(batch=training.settings.batch_size)
-        measured = measure_with_bar(gated, passes, plan, world)
-        gated.remove()
-        bases = measured.moments.bases(gated)
+        measured = measure_with_bar(wide, passes, plan, world)
+        bases = measured.moments.bases(wide)
         lora = self.lora
         if lora.budget is None:
-            ranks = even_ranks(gated.ranks, measured.evidence.keeping(lora.keep) or gated.k)
+            ranks = even_ranks(wide.ranks, measured.evidence.keeping(lora.keep) or wide.k)
         else:
-            limit = parameters_of(lora.budget, gated.sizes)
-            ranks = uneven_ranks([basis.size for basis in bases], gated.sizes, limit)
+            limit = parameters_of(lora.budget, wide.sizes)
+            ranks = uneven_ranks([basis.size for basis in bases], wide.sizes, limit)
         log.info("wide: of %d rows, cut to ranks %s", len(rows), ranks)
-        named = dict(zip(gated.names, bases, strict=True))
-        kept = dict(zip(named, ranks, strict=True))
-        return cut_to(model, named, kept, lora.k, self.form, training)
+        return cut_to(wide, bases, ranks, lora.k, self.form, training)

@@ -10,7 +10,8 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
-from autolora.engine.cut.basis import kept_within, parameters_of
+from autolora.engine.measure.bases import kept_within, parameters_of
+from autolora.engine.measure.shares import integrate
 from autolora.engine.ranks import LayerRank, RankRecord
 from autolora.engine.retrain.controls import shuffled
 from autolora.engine.retrain.methods.lora import start_in_common
@@ -74,12 +75,12 @@ def judged(
 def searched_ranks(model: PeftModel, inputs: Tensor, labels: Tensor) -> RankRecord:
     """Ranks by shares after plain LoRA of rank k on other rows, at an average rank of one third."""
     branches.train(model, inputs, labels)
-    gated = branches.gated(model)
+    lora = branches.lora_of(model)
     passes = branches.passes_of(inputs, labels)
-    shares = passes.shares(gated, passes.rows.folds(5), 1.0, 32, 5, 20)
+    shares = integrate(lora, passes, passes.rows.folds(5), 1.0, 32, 5, 20)
     share = shares.mean()
-    limit = parameters_of(1 / 3, gated.sizes)
-    taken = kept_within(share, gated.sizes, limit, share > shares.standard_error())
+    limit = parameters_of(1 / 3, lora.sizes)
+    taken = kept_within(share, lora.sizes, limit, share > shares.standard_error())
     ranks = taken.sum(dim=1).tolist()
     names = list(lora_layers(model))
     return RankRecord(

@@ -11,17 +11,8 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from torch.nn.functional import cross_entropy
 
-from autolora.engine.measure.likelihood import (
-    TEMPERATURES,
-    Categorical,
-    Gaussian,
-    Judged,
-    Likelihood,
-    calibrated,
-    cross_fitted,
-    kept,
-    ratio_error,
-)
+from autolora.engine.measure.judged import Judged, calibrated, cross_fitted, kept, ratio_error
+from autolora.engine.measure.likelihood import TEMPERATURES, Categorical, Gaussian, Likelihood
 from autolora.problems.rows import Rows
 from tests.helpers.branches import collate, rows_of
 

@@ -7,10 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from autolora.engine.cut.basis import Cut, Gated, uneven_ranks
-from autolora.engine.measure.likelihood import cross_fitted
-from autolora.engine.measure.measure import Measured, Passes, Plan, Shares, measure
-from tests.helpers.branches import HIDDEN, WIDTH, gated, misled, passes_of, planted, train
+from autolora.engine.measure import shares as shares_module
+from autolora.engine.measure.bases import uneven_ranks
+from autolora.engine.measure.judged import cross_fitted
+from autolora.engine.measure.lora import Cut, Lora, heads_off
+from autolora.engine.measure.measure import Measured, Plan, measure
+from autolora.engine.measure.passes import Passes
+from autolora.engine.measure.shares import Shares
+from tests.helpers.branches import HIDDEN, WIDTH, lora_of, misled, passes_of, planted, train
 from tests.helpers.evidence import evidence_of, point
 
 BUDGETS = Plan(budgets=(0.5, 1.0), batch=32)
@@ -20,7 +24,7 @@ BUDGETS = Plan(budgets=(0.5, 1.0), batch=32)
 def test_two_branches_of_six_that_need_rank_1_are_recognised_also_where_size_misleads() -> None:
     model, inputs, labels = misled(1200, seed=0)
     train(model, inputs[:600], labels[:600], steps=100)
-    found = measure(gated(model), passes_of(inputs[600:], labels[600:]), BUDGETS)
+    found = measure(lora_of(model), passes_of(inputs[600:], labels[600:]), BUDGETS)
     evidence = found.evidence
     shares = found.shares.by_layer().mean().flatten()
     assert evidence.learned
@@ -45,7 +49,7 @@ def test_two_branches_of_six_that_need_rank_1_are_recognised_also_where_size_mis
 def test_a_small_budget_suffices_where_two_branches_of_six_need_rank_1() -> None:
     model, inputs, labels = planted(6, (1, 4), 1200, seed=0)
     train(model, inputs[:600], labels[:600])
-    found = measure(gated(model), passes_of(inputs[600:], labels[600:]), BUDGETS).evidence
+    found = measure(lora_of(model), passes_of(inputs[600:], labels[600:]), BUDGETS).evidence
     assert next(point for point in found.budget_curve if point.at == 0.5).kept > 0.9
 
 
@@ -53,7 +57,7 @@ def test_a_small_budget_suffices_where_two_branches_of_six_need_rank_1() -> None
 def test_labels_of_noise_give_nothing() -> None:
     model, inputs, labels = planted(6, (), 1200, seed=0)
     train(model, inputs[:600], labels[:600], steps=100)
-    evidence = measure(gated(model), passes_of(inputs[600:], labels[600:]), BUDGETS).evidence
+    evidence = measure(lora_of(model), passes_of(inputs[600:], labels[600:]), BUDGETS).evidence
     assert not evidence.learned
     assert evidence.sufficient_rank(0.05) is None
     assert evidence.sufficient_budget(0.05) is None
@@ -70,7 +74,7 @@ def test_an_uneven_cut_is_called_better_where_one_branch_needs_rank_2() -> None:
     labels = torch.distributions.Categorical(logits=logits).sample()
     train(model, inputs[:600], labels[:600], steps=100)
     passes = passes_of(inputs[600:], labels[600:])
-    found = measure(gated(model), passes, Plan(keep=(0.0,))).evidence
+    found = measure(lora_of(model), passes, Plan(keep=(0.0,))).evidence
     (uneven,) = found.uneven_curve
     assert uneven.at == 1
     assert uneven.parameters == 4 * (HIDDEN + WIDTH)
@@ -94,7 +98,7 @@ def test_an_uneven_cut_is_better_only_if_it_surely_is(error: float, better: bool
 def test_rows_of_one_group_are_one_draw_so_that_repeating_every_row_changes_no_error() -> None:
     model, inputs, labels = planted(4, (1,), 400, seed=0)
     train(model, inputs[:200], labels[:200], steps=60)
-    found = gated(model)
+    found = lora_of(model)
     times = 3
     many = [values[200:].repeat_interleave(times, dim=0) for values in (inputs, labels)]
     names = [f"{row // times}" for row in range(200 * times)]
@@ -136,7 +140,7 @@ def test_errors_are_those_beside_the_best_rank_of_an_over_fitted_model() -> None
         labels = torch.distributions.Categorical(logits=model(x=inputs).logits).sample()
         for factor, direction in zip(factors, noise, strict=True):
             factor[:, 1] = direction
-    evidence = measure(gated(model), passes_of(inputs, labels), Plan(batch=32)).evidence
+    evidence = measure(lora_of(model), passes_of(inputs, labels), Plan(batch=32)).evidence
     assert evidence.overfitted
     at_1, *_, whole = evidence.rank_curve
     assert evidence.reference == at_1
@@ -145,7 +149,7 @@ def test_errors_are_those_beside_the_best_rank_of_an_over_fitted_model() -> None
 
 
 @pytest.fixture
-def random_components() -> tuple[Gated, Passes]:
+def random_components() -> tuple[Lora, Passes]:
     """A model of two branches whose components are random, and 40 rows of which it knows
     something."""
     model, inputs, _ = planted(2, (), 40, seed=0)
@@ -154,11 +158,11 @@ def random_components() -> tuple[Gated, Passes]:
             if "lora_B" in name:
                 weight.normal_()
         labels = torch.distributions.Categorical(logits=2 * model(x=inputs).logits).sample()
-    return gated(model), passes_of(inputs, labels)
+    return lora_of(model), passes_of(inputs, labels)
 
 
 def test_the_whole_model_is_the_last_point_and_keeps_all(
-    random_components: tuple[Gated, Passes],
+    random_components: tuple[Lora, Passes],
 ) -> None:
     evidence = measure(*random_components, Plan(ranks=(3, 1), budgets=(0.25, 1.0))).evidence
     assert (
@@ -178,10 +182,12 @@ def test_the_whole_model_is_the_last_point_and_keeps_all(
 
 
 def test_the_gain_is_that_over_the_head_where_there_is_one(
-    random_components: tuple[Gated, Passes],
+    random_components: tuple[Lora, Passes],
 ) -> None:
     found, passes = random_components
-    (head,), _ = passes.of_cuts(found, passes.rows.folds(1), [[Cut(found.even(1), found.plain())]])
+    (head,), _ = passes.of_cuts(
+        found, passes.rows.folds(1), [[Cut(found.even(1), found.plain_bases())]]
+    )
     evidence = measure(found, passes, Plan(), alone=head).evidence
     at_1, *_ = evidence.plain_curve
     assert evidence.without == "head alone"
@@ -192,7 +198,7 @@ def test_the_gain_is_that_over_the_head_where_there_is_one(
 
 
 def test_a_budget_is_measured_with_the_head_that_suits_it_best(
-    random_components: tuple[Gated, Passes],
+    random_components: tuple[Lora, Passes],
 ) -> None:
     """The searched head is useless, and the head alone is as good as before: halfway in between is
     better."""
@@ -201,13 +207,13 @@ def test_a_budget_is_measured_with_the_head_that_suits_it_best(
     good = weight.detach().clone()
     with torch.no_grad():
         weight.copy_(50 * torch.randn_like(weight))
-    heads = ((weight, 2 * good - weight.detach(), weight.detach().clone()),)
+    alone = {"out.0.weight": 2 * good - weight.detach()}
     head = passes.statistics(found.model)[0]
     plan = Plan(budgets=(1.0, 2.0), rule="size")
     singular = torch.tensor([[4.0, 3.0, 2.0, 1.0]] * 2)
     without = measure(found, passes, plan, singular, head).evidence
-    found.heads = heads
-    with_heads = measure(found, passes, plan, singular, head).evidence
+    headed = Lora(found.model, off=heads_off(found.model, alone))
+    with_heads = measure(headed, passes, plan, singular, head).evidence
     assert [p.loss for p in with_heads.rank_curve] == [p.loss for p in without.rank_curve], (
         "only budgets have heads"
     )
@@ -216,7 +222,7 @@ def test_a_budget_is_measured_with_the_head_that_suits_it_best(
 
 
 def test_by_size_the_budgets_hold_the_largest_components_whatever_their_shares(
-    random_components: tuple[Gated, Passes],
+    random_components: tuple[Lora, Passes],
 ) -> None:
     singular = torch.tensor([[9.0, 1.0, 0.5, 0.1], [8.0, 7.0, 6.0, 5.0]])
     plan = Plan(budgets=(0.5, 1.0, 4.0), rule="size")
@@ -228,22 +234,20 @@ def test_by_size_the_budgets_hold_the_largest_components_whatever_their_shares(
     assert evidence.budget_curve[-1].loss == evidence.loss
 
 
-def cuts_of_folds(found: Gated, passes: Passes, plan: Plan) -> tuple[Measured, list[list[Cut]]]:
+def cuts_of_folds(found: Lora, passes: Passes, plan: Plan) -> tuple[Measured, list[list[Cut]]]:
     """What `measure` finds, and the cuts that it gave each fold."""
     seen: list[list[Cut]] = []
 
     class Watched(Passes):
-        def of_cuts(
-            self, gated: Gated, folds: np.ndarray, cuts: Any
-        ) -> tuple[list[Tensor], Tensor]:
+        def of_cuts(self, lora: Lora, folds: np.ndarray, cuts: Any) -> tuple[list[Tensor], Tensor]:
             seen.extend(list(of_folds) for of_folds in cuts)
-            return super().of_cuts(gated, folds, cuts)
+            return super().of_cuts(lora, folds, cuts)
 
     return measure(found, Watched(**vars(passes)), plan), seen
 
 
 def test_a_fold_judges_the_components_that_the_other_folds_chose(
-    random_components: tuple[Gated, Passes], monkeypatch: pytest.MonkeyPatch
+    random_components: tuple[Lora, Passes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each fold sees a share in a component of its own; a last component has one that is noise."""
     found, passes = random_components
@@ -252,14 +256,14 @@ def test_a_fold_judges_the_components_that_the_other_folds_chose(
     sums[torch.arange(40), torch.from_numpy(folds)] = 1.0
     sums[:, 7] = torch.tensor([2.1, -1.9]).repeat(20)
     shares = Shares(sums.view(40, 2, 4), torch.ones(40, dtype=torch.float64), folds)
-    monkeypatch.setattr(Passes, "shares", lambda *_: shares)
+    monkeypatch.setattr(shares_module, "integrate", lambda *_: shares)
     measured, cuts = cuts_of_folds(found, passes, Plan(budgets=(2.5,), keep=()))
     (at,) = measured.evidence.budget_curve
     of_folds = cuts[-1]
-    assert [cut.mask.flatten()[:5].tolist() for cut in of_folds] == (
+    assert [cut.gates.flatten()[:5].tolist() for cut in of_folds] == (
         ~torch.eye(5, dtype=torch.bool)
     ).tolist()
-    assert not any(cut.mask.flatten()[5:].any() for cut in of_folds)
+    assert not any(cut.gates.flatten()[5:].any() for cut in of_folds)
     (statistics,), weights = passes.of_cuts(found, folds, [of_folds])
     judged = cross_fitted(passes.likelihood, [statistics], weights, folds)
     assert at.loss == pytest.approx(judged.loss, rel=1e-9)
@@ -267,12 +271,12 @@ def test_a_fold_judges_the_components_that_the_other_folds_chose(
 
 
 def test_a_fold_is_judged_in_the_basis_and_by_the_ranks_of_the_other_folds(
-    random_components: tuple[Gated, Passes],
+    random_components: tuple[Lora, Passes],
 ) -> None:
     found, passes = random_components
     measured, cuts = cuts_of_folds(found, passes, Plan(ranks=(1,), keep=(-9.0,)))
     whole, off, balanced, plain, uneven = cuts
-    assert [cut.mask.sum().item() for cut in (whole[0], off[0], balanced[0], plain[0])] == [
+    assert [cut.gates.sum().item() for cut in (whole[0], off[0], balanced[0], plain[0])] == [
         8,
         0,
         2,
@@ -282,7 +286,7 @@ def test_a_fold_is_judged_in_the_basis_and_by_the_ranks_of_the_other_folds(
     for fold in range(5):
         expected = measured.moments.bases(found, fold)
         ranks = uneven_ranks([one.size for one in expected], sizes, 2 * (HIDDEN + WIDTH))
-        assert uneven[fold].mask.sum(dim=1).tolist() == ranks
+        assert uneven[fold].gates.sum(dim=1).tolist() == ranks
         for cut in (balanced[fold], uneven[fold]):
             assert cut.bases is not None
             assert all(torch.equal(a.a, b.a) for a, b in zip(cut.bases, expected, strict=True))
@@ -304,7 +308,7 @@ def test_the_shares_have_the_larger_temperature_of_both_ends() -> None:
         for name, weight in model.named_parameters():
             if "lora_B" in name:
                 weight.normal_(std=4)
-    found = gated(model)
+    found = lora_of(model)
     passes = passes_of(inputs, labels)
     statistics, weights = passes.of_cuts(
         found, passes.rows.folds(1), [[Cut(found.even(rank))] for rank in (0, 1, 4)]

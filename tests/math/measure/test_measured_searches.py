@@ -10,7 +10,7 @@ import torch
 from transformers import set_seed
 
 from autolora.engine import measure_search, ranks
-from autolora.engine.measure.measure import Passes
+from autolora.engine.measure.passes import Passes
 from autolora.problems.batches import Batches
 from autolora.problems.models.layers import head_alone
 from autolora.problems.rows import Rows

@@ -12,19 +12,23 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from autolora.engine.cut.basis import Cut, Gated
+from autolora.engine.measure import shares as shares_module
 from autolora.engine.measure.likelihood import Categorical
-from autolora.engine.measure.measure import NODES, Moments, Passes, Plan, Shares, measure
+from autolora.engine.measure.lora import Cut, Lora, call_with
+from autolora.engine.measure.measure import Plan, measure
+from autolora.engine.measure.moments import Moments, measure_moments
+from autolora.engine.measure.passes import Passes
+from autolora.engine.measure.shares import NODES, Shares, integrate
 from autolora.problems.machine.processes import ALONE, Processes
 from autolora.problems.models.recompute import recompute_blocks
-from tests.helpers.branches import gated, gated_with_head, passes_of, planted, train
+from tests.helpers.branches import lora_of, lora_with_head, passes_of, planted, train
 from tests.helpers.untouched import left_as_it_was
 
 
 def test_the_rows_of_a_fold_are_measured_with_its_own_cut() -> None:
     model, inputs, labels = planted(branches=2, needed=(0,), rows=30, seed=0)
     train(model, inputs, labels, steps=10)
-    found = gated(model)
+    found = lora_of(model)
     told = list[int]()
     modes = set[bool]()
     passes = passes_of(inputs, labels, batch=7, advance=told.append)
@@ -37,10 +41,12 @@ def test_the_rows_of_a_fold_are_measured_with_its_own_cut() -> None:
     )
     assert sum(told) == 2 * 30
     assert weights.tolist() == [1.0] * 30
+    model.eval()
     for fold, mask in enumerate(masks):
         for one, own in zip(statistics, (mask, masks[1]), strict=True):
-            with torch.no_grad(), found.open(own.float()):
-                logits = model(x=inputs[folds == fold]).logits
+            with torch.no_grad():
+                chosen = found.overrides(Cut(own))
+                logits = call_with(model, chosen, model, x=inputs[folds == fold]).logits
             expected, _ = passes.likelihood.statistics(logits, labels[folds == fold])
             torch.testing.assert_close(one[folds == fold], expected.double())
     model.train()
@@ -134,7 +140,7 @@ class Told(Categorical):
         return (logits * torch.tensor([1.0, 2.0, 3.0])).sum()
 
 
-def two_layers() -> tuple[Gated, Tensor, Tensor]:
+def two_layers() -> tuple[Lora, Tensor, Tensor]:
     """The net with LoRA of ranks 3 and 2, inputs [rows, tokens, width] and the mask of tokens that
     count."""
     torch.manual_seed(0)
@@ -146,7 +152,7 @@ def two_layers() -> tuple[Gated, Tensor, Tensor]:
     for parameter in model.parameters():
         nn.init.normal_(parameter)
     mask = (torch.arange(TOKENS) < torch.randint(1, TOKENS + 1, (ROWS, 1))).double()
-    return Gated(model), torch.randn(ROWS, TOKENS, WIDTH), mask
+    return Lora(model), torch.randn(ROWS, TOKENS, WIDTH), mask
 
 
 def passes_over(rows: int, collate: Any, likelihood: Categorical) -> Passes:
@@ -157,10 +163,10 @@ def passes_over(rows: int, collate: Any, likelihood: Categorical) -> Passes:
     return replace(passes, rows=replace(passes.rows, collate=collate))
 
 
-def by_hand(gated: Gated, inputs: Tensor, mask: Tensor) -> list[tuple[Tensor, Tensor]]:
+def by_hand(lora: Lora, inputs: Tensor, mask: Tensor) -> list[tuple[Tensor, Tensor]]:
     """h h' and u u' of both layers, summed over the tokens that count, by the chain rule."""
-    base: Any = gated.model.get_base_model()
-    (a1, b1), (a2, b2) = gated.factors()
+    base: Any = lora.model.get_base_model()
+    (a1, b1), (a2, b2) = lora.factors()
     w1, w2 = (
         layer.base_layer.weight + SCALES[name] * b @ a
         for name, layer, a, b in (("first", base.first, a1, b1), ("second", base.second, a2, b2))
@@ -181,7 +187,7 @@ def by_hand(gated: Gated, inputs: Tensor, mask: Tensor) -> list[tuple[Tensor, Te
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("batch", [3, 64])
 def test_the_moments_are_those_by_hand_and_padding_does_not_count(batch: int) -> None:
-    gated, inputs, mask = two_layers()
+    lora, inputs, mask = two_layers()
 
     def collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         numbers = [int(row["x"][0]) for row in rows]
@@ -193,32 +199,32 @@ def test_the_moments_are_those_by_hand_and_padding_does_not_count(batch: int) ->
 
     passes = passes_over(ROWS, collate, Told())
     folds = np.arange(ROWS) % 4
-    trained = [p.requires_grad for p in gated.model.parameters()]
+    trained = [p.requires_grad for p in lora.model.parameters()]
     with torch.no_grad():
-        expected = by_hand(gated, inputs, mask)
-    found = passes.moments(gated, folds, 1.0, batch)
+        expected = by_hand(lora, inputs, mask)
+    found = measure_moments(lora, passes, folds, 1.0, batch)
     assert found.inputs.shape == found.slopes.shape == (4, 2, 3, 3)
     for layer, (hh, uu) in enumerate(expected):
         r = len(hh)
         torch.testing.assert_close(found.inputs[:, layer, :r, :r].sum(dim=0), hh)
         torch.testing.assert_close(found.slopes[:, layer, :r, :r].sum(dim=0), uu)
-    only = passes.moments(gated, np.where(folds == 2, 0, 1), 1.0, batch)
+    only = measure_moments(lora, passes, np.where(folds == 2, 0, 1), 1.0, batch)
     torch.testing.assert_close(only.inputs[0], found.inputs[2])  # the sums over its own rows
     torch.testing.assert_close(only.slopes[0], found.slopes[2])
-    assert [p.requires_grad for p in gated.model.parameters()] == trained
-    assert all(p.grad is None for p in gated.model.parameters())
+    assert [p.requires_grad for p in lora.model.parameters()] == trained
+    assert all(p.grad is None for p in lora.model.parameters())
 
 
 @pytest.mark.usefixtures("float64")
 @torch.no_grad()
 def test_in_the_basis_of_a_fold_both_moments_of_all_other_folds_are_its_sizes() -> None:
-    gated, *_ = two_layers()
+    lora, *_ = two_layers()
     parts = torch.randn(2, 4, 2, 3, 6)
     inputs, slopes = parts @ parts.mT
-    of_all = Moments(inputs, slopes).bases(gated)
-    of_others = Moments(inputs, slopes).bases(gated, without=1)
+    of_all = Moments(inputs, slopes).bases(lora)
+    of_others = Moments(inputs, slopes).bases(lora, without=1)
     for used, bases in (([0, 1, 2, 3], of_all), ([0, 2, 3], of_others)):
-        for layer, ((a, b), r) in enumerate(zip(gated.factors(), gated.ranks, strict=True)):
+        for layer, ((a, b), r) in enumerate(zip(lora.factors(), lora.ranks, strict=True)):
             hh, uu = (of[used, layer, :r, :r].sum(dim=0) for of in (inputs, slopes))
             basis = bases[layer]
             # T and its inverse
@@ -241,7 +247,7 @@ def test_blocks_that_are_computed_again_have_the_same_moments_and_shares() -> No
     model: Any = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj", "v_proj"]))
     for name, weight in model.named_parameters():
         nn.init.normal_(weight, std=0.3 if "lora_" in name else 0.1)
-    gated = Gated(model)
+    lora = Lora(model)
     tokens = torch.randint(20, (9, 6))
 
     def collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
@@ -252,8 +258,8 @@ def test_blocks_that_are_computed_again_have_the_same_moments_and_shares() -> No
     folds = np.arange(9) % 3
 
     def measured() -> list[Tensor]:
-        shares = passes.shares(gated, folds, 1.5, 4, 2, 3)
-        return [*vars(passes.moments(gated, folds, 1.5, 4)).values(), shares.sums]
+        shares = integrate(lora, passes, folds, 1.5, 4, 2, 3)
+        return [*vars(measure_moments(lora, passes, folds, 1.5, 4)).values(), shares.sums]
 
     before = measured()
     recompute_blocks(model)
@@ -262,7 +268,7 @@ def test_blocks_that_are_computed_again_have_the_same_moments_and_shares() -> No
         assert torch.equal(one, other)
 
 
-def fall(found: Gated, passes: Passes, temperature: float, *ends: Cut) -> float:
+def fall(found: Lora, passes: Passes, temperature: float, *ends: Cut) -> float:
     """The mean loss under the first cut minus that under the second."""
     statistics, weights = passes.of_cuts(found, passes.rows.folds(1), [[end] for end in ends])
     first, last = (passes.likelihood.losses(at, temperature, weights).mean() for at in statistics)
@@ -270,20 +276,20 @@ def fall(found: Gated, passes: Passes, temperature: float, *ends: Cut) -> float:
 
 
 def shares_of(
-    found: Gated, passes: Passes, temperature: float = 1.0, batch: int = 16, nodes: int = NODES
+    found: Lora, passes: Passes, temperature: float = 1.0, batch: int = 16, nodes: int = NODES
 ) -> Shares:
-    return passes.shares(found, passes.rows.folds(5), temperature, batch, nodes, 20)
+    return integrate(found, passes, passes.rows.folds(5), temperature, batch, nodes, 20)
 
 
 @pytest.fixture(scope="module")
-def trained() -> tuple[Gated, Passes]:
+def trained() -> tuple[Lora, Passes]:
     """Three branches of which LoRA has learned something, and 200 rows; for reading only."""
     model, inputs, labels = planted(branches=3, needed=(1,), rows=200, seed=2)
     train(model, inputs, labels, steps=40)
-    return gated(model), passes_of(inputs, labels)
+    return lora_of(model), passes_of(inputs, labels)
 
 
-def test_shares_add_up_to_the_loss_of_switching_lora_off(trained: tuple[Gated, Passes]) -> None:
+def test_shares_add_up_to_the_loss_of_switching_lora_off(trained: tuple[Lora, Passes]) -> None:
     found, passes = trained
     measured = fall(found, passes, 1.7, Cut(found.even(0)), Cut(found.even(4)))
     shares = shares_of(found, passes, 1.7)
@@ -293,8 +299,8 @@ def test_shares_add_up_to_the_loss_of_switching_lora_off(trained: tuple[Gated, P
 
 
 def test_where_a_head_moves_all_shares_add_up_to_the_gain_over_the_head_alone() -> None:
-    found, passes = gated_with_head(200)
-    measured = fall(found, passes, 2.0, Cut(found.even(0), head=0.0), Cut(found.even(4)))
+    found, passes = lora_with_head(200)
+    measured = fall(found, passes, 2.0, Cut(found.even(0), ungated=0.0), Cut(found.even(4)))
     shares = shares_of(found, passes, 2.0, nodes=8)
     assert abs(shares.head) > 0.05
     assert shares.total() == pytest.approx(measured, rel=1e-3)
@@ -303,19 +309,19 @@ def test_where_a_head_moves_all_shares_add_up_to_the_gain_over_the_head_alone() 
 def test_a_share_is_the_slope_of_the_loss_with_the_head_in_between() -> None:
     """One node: the derivative in the middle of the path, against the difference of two losses
     there."""
-    found, passes = gated_with_head(100)
+    found, passes = lora_with_head(100)
     shares = shares_of(found, passes, nodes=1)
     ends = []
     for step in (-0.02, 0.02):
         gates = torch.full((3, 4), 0.5)
         gates[1, 0] += step
-        ends.append(Cut(gates, head=0.5))
+        ends.append(Cut(gates, ungated=0.5))
     difference = fall(found, passes, 1.0, *ends)
     assert abs(difference) > 1e-3
     assert float(shares.mean()[1, 0]) == pytest.approx(difference / 0.04, rel=1e-2)
 
 
-def test_the_batches_change_nothing_but_the_draws(trained: tuple[Gated, Passes]) -> None:
+def test_the_batches_change_nothing_but_the_draws(trained: tuple[Lora, Passes]) -> None:
     found, passes = trained
     one, many, rows = (shares_of(found, passes, batch=batch) for batch in (200, 7, 1))
     assert (len(one.weights), len(rows.weights)) == (20, 200)
@@ -333,7 +339,7 @@ def test_the_batches_change_nothing_but_the_draws(trained: tuple[Gated, Passes])
     torch.testing.assert_close(four.mean() * 160, rest)
 
 
-def test_a_group_that_is_larger_than_a_batch_is_one_draw(trained: tuple[Gated, Passes]) -> None:
+def test_a_group_that_is_larger_than_a_batch_is_one_draw(trained: tuple[Lora, Passes]) -> None:
     found, passes = trained
     grouped = replace(passes, rows=replace(passes.rows, groups=np.arange(200) // 8))
     shares = shares_of(found, grouped, batch=3)
@@ -360,13 +366,13 @@ class Half(Processes):
 
 
 def test_two_processes_together_measure_what_one_does() -> None:
-    found, passes = gated_with_head(80)
+    found, passes = lora_with_head(80)
 
     def measured(processes: Processes) -> list[Tensor]:
         own = replace(passes, batch=5, processes=processes)
         folds = passes.rows.folds(5)
         shares = shares_of(found, own, 1.5)
-        moments = own.moments(found, folds, 1.5, 4)
+        moments = measure_moments(found, own, folds, 1.5, 4)
         statistics, weights = own.of_cuts(found, folds, [[Cut(found.even(1))] * 5])
         return [
             shares.sums,
@@ -384,13 +390,14 @@ def test_two_processes_together_measure_what_one_does() -> None:
 
 
 def test_no_weight_is_changed_or_left_with_a_gradient_and_dropout_is_off() -> None:
-    found, passes = gated_with_head(80)
+    found, passes = lora_with_head(80)
     model = found.model
     modes = set[bool]()
     model.register_forward_pre_hook(lambda module, _: modes.add(module.training))
-    with left_as_it_was(model.eval()):
-        model.train()
+    with left_as_it_was(model.train()):
         shares_of(found, passes)
+        measure_moments(found, passes, passes.rows.folds(5), 1.0, 8)
+        passes.of_cuts(found, passes.rows.folds(2), [[found.whole, found.nothing]])
     assert modes == {False}
 
 
@@ -438,7 +445,7 @@ def test_the_record_has_the_shares_of_components_and_layers_and_their_errors() -
 
 @pytest.mark.parametrize(("missing", "asked"), [(0.019, [NODES]), (0.021, [NODES, 2 * NODES])])
 def test_the_nodes_are_doubled_once_where_the_sum_misses_the_measured_fall(
-    trained: tuple[Gated, Passes], missing: float, asked: list[int], monkeypatch: pytest.MonkeyPatch
+    trained: tuple[Lora, Passes], missing: float, asked: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found, passes = trained
     nodes = list[int]()
@@ -446,10 +453,10 @@ def test_the_nodes_are_doubled_once_where_the_sum_misses_the_measured_fall(
     exact = measure(found, passes, Plan()).evidence.fall
 
     def shares(*arguments: Any) -> Shares:
-        nodes.append(arguments[-2])
+        nodes.append(arguments[-1])
         return shares_from(np.full((20, 3, 4), exact * (1 - missing) / 12))
 
-    monkeypatch.setattr(Passes, "shares", shares)
+    monkeypatch.setattr(shares_module, "integrate", shares)
     evidence = measure(found, replace(passes, extend=extended.append), Plan()).evidence
     assert nodes == asked
     assert evidence.nodes == asked[-1]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from autolora.configs.errors import UserError
 from autolora.configs.measure import RuleConfig, Shares, Size, Threshold
-from autolora.engine.cut.basis import parameters_of
+from autolora.engine.measure.bases import parameters_of
 from autolora.engine.measure.evidence import CurvePoint, Evidence
 from autolora.engine.ranks.record import (
     NOTHING_LEARNED,

@@ -16,7 +16,6 @@ from transformers import AutoModelForCausalLM
 from autolora.configs.schema import RunConfig
 from autolora.configs.training import ModelConfig
 from autolora.engine import ranks
-from autolora.engine.cut.cut import lora_pair
 from autolora.engine.export import adapter
 from autolora.engine.export.adapter import save_adapter, save_merged, save_padded
 from autolora.engine.export.lora_config import (
@@ -25,6 +24,7 @@ from autolora.engine.export.lora_config import (
     save_lora_config,
     stock_config,
 )
+from autolora.engine.measure.cut import lora_pair
 from autolora.problems.models.attach import attach, lora_layers
 from tests.contract.readers import batch_of, loaded, logits_of
 from tests.helpers.chat_toys import run_card

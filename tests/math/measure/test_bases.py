@@ -11,16 +11,14 @@ from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
-from autolora.engine.cut.basis import (
+from autolora.engine.measure.bases import (
     Basis,
-    Cut,
-    Gated,
     balanced_basis,
-    heads_of,
     kept_within,
     plain_basis,
     uneven_ranks,
 )
+from autolora.engine.measure.lora import Cut, Lora, call_with, heads_off
 from tests.helpers.branches import HIDDEN, WIDTH, Branches
 
 R = 5
@@ -220,14 +218,22 @@ def test_at_t_the_head_lies_between_its_ends_and_afterwards_it_is_the_searched_o
     t: float, expected: float
 ) -> None:
     model, weight = model_with_head()
-    found = Gated(model, heads=heads_of(model, ALONE))
-    with pytest.raises(KeyboardInterrupt), found.at(Cut(found.even(2), head=t)):  # noqa: PT012
-        assert torch.equal(weight, torch.full((3, 5), expected))
+    found = Lora(model, off=heads_off(model, ALONE))
+    (name,) = found.ungated
+    chosen = found.overrides(Cut(found.even(2), ungated=t))
+
+    def stop() -> None:
+        head: Any = model.get_base_model().out[1]
+        assert torch.equal(head.modules_to_save["default"].weight, torch.full((3, 5), expected))
         raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        call_with(model, chosen, stop)
     assert torch.equal(weight, torch.full((3, 5), 6.0))
+    assert model.get_parameter(name) is weight
 
 
-def unequal() -> Gated:
+def unequal() -> Lora:
     """Three branches with LoRA of ranks 1, 4 and 2, as a finished adapter may have them; the scale
     is 1.5."""
     torch.manual_seed(0)
@@ -239,32 +245,30 @@ def unequal() -> Gated:
     for name, weight in model.named_parameters():
         if "lora_B" in name:
             nn.init.normal_(weight)
-    return Gated(model)
+    return Lora(model)
 
 
 def test_a_cut_of_unequal_ranks_is_the_first_components_and_ends_without_a_trace() -> None:
-    gated = unequal()
+    lora = unequal()
     x = torch.randn(7, 3, WIDTH)
-    assert (gated.ranks, gated.k) == ([1, 4, 2], 4)
-    assert gated.sizes == [HIDDEN + WIDTH] * 3
-    assert gated.even(2).sum(dim=1).tolist() == [1, 2, 2]
-    assert gated.first([0, 3, 1]).int().tolist() == [[0, 0, 0, 0], [1, 1, 1, 0], [1, 0, 0, 0]]
-    before = [one.clone() for one in gated.model.parameters()]
-    whole = gated.model(x=x).logits
+    assert (lora.ranks, lora.k) == ([1, 4, 2], 4)
+    assert lora.sizes == [HIDDEN + WIDTH] * 3
+    assert lora.even(2).sum(dim=1).tolist() == [1, 2, 2]
+    assert lora.first([0, 3, 1]).int().tolist() == [[0, 0, 0, 0], [1, 1, 1, 0], [1, 0, 0, 0]]
+    before = [one.clone() for one in lora.model.parameters()]
+    whole = lora.model(x=x).logits
     bases = [
-        Basis(torch.randn(r, WIDTH), torch.randn(HIDDEN, r), torch.ones(r)) for r in gated.ranks
+        Basis(torch.randn(r, WIDTH), torch.randn(HIDDEN, r), torch.ones(r)) for r in lora.ranks
     ]
-    base: Any = gated.model.get_base_model()
+    base: Any = lora.model.get_base_model()
     expected = torch.zeros(7, 3)
     for b, (basis, rank) in enumerate(zip(bases, (0, 3, 1), strict=True)):
         weight = base.branch[b].base_layer.weight + 1.5 * basis.b[:, :rank] @ basis.a[:rank]
         expected = expected + base.out[b](x[:, b] @ weight.T)
-    with gated.at(Cut(gated.first([0, 3, 1]), bases)):
-        torch.testing.assert_close(gated.model(x=x).logits, expected)
-    with pytest.raises(KeyboardInterrupt), gated.at(Cut(gated.even(1), bases)):
-        raise KeyboardInterrupt
+    cut = lora.overrides(Cut(lora.first([0, 3, 1]), bases))
+    torch.testing.assert_close(call_with(lora.model, cut, lora.model, x=x).logits, expected)
     assert all(
-        torch.equal(one, other) for one, other in zip(gated.model.parameters(), before, strict=True)
+        torch.equal(one, other) for one, other in zip(lora.model.parameters(), before, strict=True)
     )
-    with gated.at(Cut(gated.even(4), gated.plain())):
-        torch.testing.assert_close(gated.model(x=x).logits, whole)
+    plain = lora.overrides(Cut(lora.even(4), lora.plain_bases()))
+    torch.testing.assert_close(call_with(lora.model, plain, lora.model, x=x).logits, whole)

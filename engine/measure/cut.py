@@ -2,7 +2,8 @@
 neither merges nor trains."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from statistics import mode
@@ -11,6 +12,8 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, PeftType, get_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
+from peft.tuners.lora.layer import MultiheadAttention
+from peft.tuners.lora.variants import DoraEmbeddingVariant, DoraLinearVariant
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from peft.utils.other import get_pattern_key
 from safetensors.torch import save_file
@@ -18,9 +21,9 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from autolora.configs.errors import UserError
-from autolora.engine.cut.basis import Basis
 from autolora.engine.disk.files import remove, replacing, write_json
-from autolora.problems.models.attach import lora_layers
+from autolora.engine.measure.bases import Basis
+from autolora.engine.measure.lora import PREFIX, Lora
 
 _MOVE_THE_BASE = ("pissa", "corda", "olora", "lora_ga", "loftq")
 """Initial values that PEFT also takes from the base's weights, again whenever it loads the adapter:
@@ -37,7 +40,7 @@ def adapter_of(model: PeftModel) -> str:
     if reason:
         raise UserError(
             f"the adapter {name} cannot be measured or cut: {reason}; allowed: one LoRA on "
-            "linear layers"
+            "linear layers, embeddings or stacked experts"
         )
     return name
 
@@ -49,12 +52,6 @@ def _refusal(config: PeftConfig) -> str | None:
             f"it is of PEFT's type {PeftType(config.peft_type).value}; convert it first "
             "(peft.convert_to_lora)"
         )
-    if config.use_dora:
-        return "it is DoRA (use_dora)"
-    if config.target_parameters:
-        return "it has LoRA on expert parameters (target_parameters)"
-    if config.lora_bias or config.bias != "none":
-        return "it trained biases (lora_bias or bias)"
     if str(config.init_lora_weights).startswith(_MOVE_THE_BASE):
         return (
             f"its initial values ({config.init_lora_weights}) changed the base model; convert "
@@ -66,14 +63,15 @@ def _refusal(config: PeftConfig) -> str | None:
 def _layer_refusal(model: PeftModel, adapter: str) -> str | None:
     """Why an adapter with these layers is not cut; None if it is."""
     for name, layer in model.named_modules():
-        if not isinstance(layer, LoraLayer):
+        if not isinstance(layer, LoraLayer) or adapter not in layer.r:
             continue
-        if adapter in layer.lora_embedding_A:
-            return f"it has LoRA on an embedding ({name})"
+        if isinstance(layer, MultiheadAttention):
+            return f"it has LoRA on torch's own attention ({name})"
         if adapter in layer.lora_A and not isinstance(layer.lora_A[adapter], nn.Linear):
             return f"it has LoRA on a convolution ({name})"
-        if adapter in layer.lora_variant:
-            return f"it is another kind of LoRA ({type(layer.lora_variant[adapter]).__name__})"
+        variant = layer.lora_variant.get(adapter)
+        if variant is not None and type(variant) not in (DoraLinearVariant, DoraEmbeddingVariant):
+            return f"it is another kind of LoRA ({type(variant).__name__})"
     return None
 
 
@@ -83,39 +81,60 @@ def modules_of(model: PeftModel) -> set[str]:
 
 
 def cut_adapter(
-    model: PeftModel, adapter: str, bases: Mapping[str, Basis], ranks: Mapping[str, int]
+    lora: Lora, bases: Sequence[Basis], ranks: Sequence[int]
 ) -> tuple[LoraConfig, dict[str, Tensor]]:
     """The adapter's first components in these bases: a LoraConfig and a state dict, as
     peft.convert_to_lora returns.
 
-    `bases`, `ranks`: one for each LoRA layer, by its name in the base model. Every layer keeps its
-    scale and its dtype; modules that are trained whole stay as they are. A layer of rank 0 leaves
-    target_modules. The tensors are copies on the CPU. Raises UserError if all ranks are 0.
+    `bases`, `ranks`: one for each LoRA layer. Every layer keeps its scale and its dtype; what is
+    trained beside A and B stays as it is. A layer of rank 0 is no longer a target. The tensors are
+    copies on the CPU. Raises UserError if all ranks are 0.
     """
-    layers = lora_layers(model, adapter)
-    kept = {name: min(ranks[name], len(bases[name].size)) for name in layers if ranks[name]}
+    state = {
+        key: value.detach().to("cpu", copy=True)
+        for key, value in get_peft_model_state_dict(lora.model, adapter_name=lora.adapter).items()
+        # PEFT adds the frozen weight below LoRA on a head or an embedding.
+        if not key.endswith(".base_layer.weight")
+    }
+    kept: dict[str, int] = {}
+    scales: dict[str, float] = {}
+    wrapped: Counter[str] = Counter()
+    for layer, basis, asked in zip(lora.layers, bases, ranks, strict=True):
+        keys = [layer.key(name, lora.adapter) for name in (layer.a, layer.b)]
+        dtypes = [state.pop(key).dtype for key in keys]
+        rank = min(asked, len(basis.size))
+        if rank == 0:
+            continue
+        if layer.experts:
+            # PEFT wraps the parameters of a module one around the other, so that the names in a
+            # file depend on which of them are there.
+            owner, _, _ = layer.name.rpartition(".")
+            path = owner + ".base_layer" * wrapped[owner]
+            keys = [f"{PREFIX}{path}.lora_{factor}.weight" for factor in "AB"]
+            wrapped[owner] += 1
+        first = _of_equal_norms(basis.a[..., :rank, :], basis.b[..., :rank])
+        for key, value, dtype in zip(keys, layer.joined(*first), dtypes, strict=True):
+            state[key] = value.to(dtype).contiguous()
+        kept[layer.name] = rank
+        scales[layer.name] = layer.scaling
     if not kept:
         raise UserError(
             "every layer would be cut to rank 0; allowed: a rank or a number of parameters "
             "that keeps one"
         )
-    state = {
-        key: value.detach().to("cpu", copy=True)
-        for key, value in get_peft_model_state_dict(model, adapter_name=adapter).items()
-        # PEFT adds the frozen weight below a head's LoRA
-        if lora_pair(key) is None and ".base_layer." not in key
-    }
-    for name, rank in kept.items():
-        a, b = _of_equal_norms(bases[name].a[:rank], bases[name].b[:, :rank])
-        like: Any = layers[name].lora_A[adapter]
-        state[f"base_model.model.{name}.lora_A.weight"] = a.to(like.weight.dtype).contiguous()
-        state[f"base_model.model.{name}.lora_B.weight"] = b.to(like.weight.dtype).contiguous()
-    config: Any = model.peft_config[adapter]
-    config = _with_ranks(config, kept, {name: layers[name].scaling[adapter] for name in kept})
-    if len(kept) < len(layers):
-        config.target_modules = _targets(list(kept), modules_of(model) - set(kept))
-        config.exclude_modules = config.layers_to_transform = config.layers_pattern = None
+    config = _with_ranks(lora.model.peft_config[lora.adapter], kept, scales)
+    if len(kept) < len(lora.layers):
+        _retarget(config, lora, kept)
     return config, state
+
+
+def _retarget(config: LoraConfig, lora: Lora, kept: Mapping[str, int]) -> None:
+    """Lets a configuration name the layers that are kept, and no others."""
+    stacked = [layer.name for layer in lora.layers if layer.experts and layer.name in kept]
+    modules = [name for name in kept if name not in stacked]
+    config.target_modules = _targets(modules, modules_of(lora.model) - set(modules))
+    config.target_parameters = stacked or None
+    config.exclude_modules = config.layers_to_transform = config.layers_pattern = None
 
 
 def save_adapter(config: LoraConfig, state_dict: Mapping[str, Tensor], folder: Path) -> None:
@@ -146,6 +165,8 @@ def padded(
     other. Where that changes a layer's scale, B is multiplied to make up for it. Why: vLLM, SGLang,
     TGI and llama.cpp ignore or refuse rank_pattern and alpha_pattern.
     """
+    if config.target_parameters or any(".lora_embedding_" in key for key in state_dict):
+        raise UserError("padded: servers that need one rank take LoRA on linear layers alone")
     pairs = {key: pair for key in state_dict if (pair := lora_pair(key))}
     ranks = {name: len(state_dict[key]) for key, (name, factor) in pairs.items() if factor == "A"}
     rank = max(ranks.values())
@@ -187,16 +208,14 @@ def _of_equal_norms(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
     By powers of two, so that nothing is rounded. A component that is zero in A or B stays.
     """
-    sizes = a.norm(dim=1), b.norm(dim=0)
+    sizes = a.norm(dim=-1), b.norm(dim=-2)
     ratio = torch.where(
         (sizes[0] > 0) & (sizes[1] > 0), (sizes[1] / sizes[0]).log2().div(2).round().exp2(), 1.0
     )
-    return a * ratio.unsqueeze(1), b / ratio
+    return a * ratio.unsqueeze(-1), b / ratio.unsqueeze(-2)
 
 
-def _with_ranks(
-    config: LoraConfig, ranks: Mapping[str, int], scales: Mapping[str, float]
-) -> LoraConfig:
+def _with_ranks(config: Any, ranks: Mapping[str, int], scales: Mapping[str, float]) -> LoraConfig:
     """`config` with these ranks, and with the alphas that give these scales by the plain rule alpha
     / rank.
 
@@ -205,7 +224,7 @@ def _with_ranks(
     alphas = {name: _alpha(scales[name], rank) for name, rank in ranks.items()}
     config = deepcopy(config)
     config.r = max(ranks.values())
-    config.lora_alpha = _alpha(mode(scales.values()), config.r)  # type: ignore[assignment]
+    config.lora_alpha = _alpha(mode(scales.values()), config.r)
     config.use_rslora = False
     config.rank_pattern = {
         _pattern(name, ranks): rank for name, rank in ranks.items() if rank != config.r

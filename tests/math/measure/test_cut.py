@@ -18,9 +18,10 @@ from transformers import GPT2LMHeadModel as Gpt2
 from transformers import LlamaForCausalLM as Llama
 
 from autolora.configs.errors import UserError
-from autolora.engine.cut import cut
-from autolora.engine.cut.basis import Basis, balanced_basis, plain_basis
-from autolora.engine.cut.cut import adapter_of, cut_adapter, padded, save_adapter
+from autolora.engine.measure import cut
+from autolora.engine.measure.bases import Basis, balanced_basis, plain_basis
+from autolora.engine.measure.cut import adapter_of, cut_adapter, padded, save_adapter
+from autolora.engine.measure.lora import Lora
 from autolora.problems.models.attach import lora_layers
 from tests.helpers.untouched import left_as_it_was
 
@@ -112,6 +113,15 @@ def bases_of(model: PeftModel, balanced: bool = True) -> dict[str, Basis]:
     return bases
 
 
+def cut_to(
+    model: PeftModel, bases: Mapping[str, Basis], ranks: Mapping[str, int]
+) -> tuple[LoraConfig, dict[str, Tensor]]:
+    lora = Lora(model)
+    return cut_adapter(
+        lora, [bases[name] for name in lora.names], [ranks[name] for name in lora.names]
+    )
+
+
 def keep_first(model: PeftModel, bases: Mapping[str, Basis], ranks: Mapping[str, int]) -> None:
     """Writes the bases into the model, with zeros beyond the ranks."""
     for name, layer in lora_layers(model, "default").items():
@@ -144,7 +154,7 @@ def test_plain_peft_loads_the_first_components(tmp_path: Path, case: str, ranks:
     choices = {"even": [2], "uneven": [1, 3], "none in some": [2, 0, 1]}[ranks]
     chosen = {name: choices[i % len(choices)] for i, name in enumerate(layers)}
     with left_as_it_was(model):
-        config, state = cut_adapter(model, "default", bases, chosen)
+        config, state = cut_to(model, bases, chosen)
 
     save_adapter(config, state, tmp_path / "cut")
     save_adapter(*padded(config, state), tmp_path / "padded")
@@ -183,7 +193,7 @@ def test_a_cut_says_no_more_than_it_must(tmp_path: Path) -> None:
         init_lora_weights="eva",
     )
     bases = bases_of(model, balanced=False)
-    config, state = cut_adapter(model, "default", bases, dict.fromkeys(bases, 3))
+    config, state = cut_to(model, bases, dict.fromkeys(bases, 3))
     save_adapter(config, state, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "adapter_config.json",
@@ -203,7 +213,7 @@ def test_a_cut_says_no_more_than_it_must(tmp_path: Path) -> None:
         model.state_dict()["base_model.model.classifier.modules_to_save.default.weight"],
     )
     few = dict(zip(bases, [1, 3, 0, *[3] * len(bases)], strict=False))
-    config, _ = cut_adapter(model, "default", bases, few)
+    config, _ = cut_to(model, bases, few)
     assert config.r == 3
     assert list(config.rank_pattern) == list(config.alpha_pattern) == [next(iter(bases))]
     assert sorted(config.target_modules or []) == sorted(name for name in bases if few[name])
@@ -214,30 +224,22 @@ def test_a_write_that_stops_leaves_no_adapter_and_a_cut_to_nothing_is_refused(
 ) -> None:
     model = adapted("llama", target_modules=ATTENTION)
     bases = bases_of(model)
-    save_adapter(*cut_adapter(model, "default", bases, dict.fromkeys(bases, 3)), tmp_path)
+    save_adapter(*cut_to(model, bases, dict.fromkeys(bases, 3)), tmp_path)
     monkeypatch.setattr(cut, "write_json", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        save_adapter(*cut_adapter(model, "default", bases, dict.fromkeys(bases, 1)), tmp_path)
+        save_adapter(*cut_to(model, bases, dict.fromkeys(bases, 1)), tmp_path)
     assert not (tmp_path / "adapter_config.json").exists(), (
         "or the old ranks would stand beside the new weights"
     )
     with pytest.raises(UserError, match="every layer would be cut to rank 0"):
-        cut_adapter(model, "default", bases, dict.fromkeys(bases, 0))
+        cut_to(model, bases, dict.fromkeys(bases, 0))
 
 
 REFUSED: dict[str, tuple[Any, str]] = {
-    "dora": (LoraConfig(target_modules=ATTENTION, use_dora=True), "DoRA"),
     "adalora": (
         AdaLoraConfig(target_modules=ATTENTION, total_step=10),
         "ADALORA; convert it first",
     ),
-    "embedding": (LoraConfig(target_modules=["embed_tokens"]), "an embedding .*embed_tokens"),
-    "experts": (
-        LoraConfig(target_parameters=["q_proj.weight"], target_modules=[]),
-        "expert parameters",
-    ),
-    "biases of LoRA": (LoraConfig(target_modules=["q"], lora_bias=True), "lora_bias"),
-    "biases": (LoraConfig(target_modules=ATTENTION, bias="all"), "trained biases"),
     "pissa": (
         LoraConfig(target_modules=ATTENTION, init_lora_weights="pissa"),
         "pissa.*convert it first",
