@@ -213,7 +213,7 @@ class Lora:
     def _follow(self, values: dict[str, Tensor], layer: Layer, b: Tensor) -> None:
         """Gives the magnitude of a DoRA layer the slope of the norm that PEFT divides it by."""
         magnitude = values[self._magnitude_of(layer)]
-        norms = self.norms[layer.name](b.float())
+        norms = self.norms[layer.name](_wide(b))
         slope_alone = norms.detach() / norms  # 1, but for its slope
         values[self._magnitude_of(layer)] = (magnitude * slope_alone).to(magnitude.dtype)
 
@@ -228,8 +228,8 @@ class Lora:
         if magnitude in self.parameters:
             weight = base_weight(layer)
             off[magnitude] = torch.linalg.norm(weight, dim=1)
-            weight = weight.float()
-            a = self.parameters[layer.a].detach().float() * layer.scaling
+            weight = _wide(weight)
+            a = _wide(self.parameters[layer.a].detach()) * layer.scaling
             self.norms[layer.name] = Norm(weight.square().sum(dim=1), weight @ a.T, a @ a.T)
         return off
 
@@ -296,9 +296,13 @@ def heads_off(
 
 def _between(off: Tensor, on: Tensor, t: float | Tensor) -> Tensor:
     """off + t (on - off), exact at both ends."""
-    wide = torch.promote_types(on.dtype, torch.float32)
-    weight = t.to(on.device, wide) if isinstance(t, Tensor) else t
-    return torch.lerp(off.to(wide), on.to(wide), weight).to(on.dtype)
+    weight = t.to(on.device, _wide(on).dtype) if isinstance(t, Tensor) else t
+    return torch.lerp(_wide(off), _wide(on), weight).to(on.dtype)
+
+
+def _wide(values: Tensor) -> Tensor:
+    """The same in at least fp32."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 class _Overridden(nn.Module):

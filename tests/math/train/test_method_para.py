@@ -13,6 +13,7 @@ from transformers import AutoModelForSequenceClassification
 
 from autolora.engine import ranks
 from autolora.engine.disk.files import read_json
+from autolora.engine.measure.lora import Lora
 from autolora.engine.retrain.methods import para
 from autolora.engine.store.folder import RunFolder
 from autolora.problems.models.attach import lora_layers
@@ -37,9 +38,9 @@ def test_what_is_left_is_the_best_approximation_above_one_threshold(
             for name, layer in layers.items()
         }
 
-    def cut(model: PeftModel, *arguments: Any) -> Any:
-        found.append(deltas(model))
-        return original(model, *arguments)
+    def cut(lora: Lora, *arguments: Any) -> Any:
+        found.append(deltas(lora.model))
+        return original(lora, *arguments)
 
     found = []
     original = para.cut_to

@@ -26,14 +26,15 @@ def test_a_fifth_chooses_the_cut_and_is_trained_on_only_after_it(
     found: list[Any] = []
     original = wide.cut_to
 
-    def cut(model: Any, bases: Any, kept: Any, *rest: Any) -> Any:
-        made = original(model, bases, kept, *rest)
+    def cut(lora: Any, bases: Any, kept: Any, *rest: Any) -> Any:
+        made = original(lora, bases, kept, *rest)
         layers: Any = lora_layers(made.model)
         left = {
             name: layer.get_delta_weight("default").detach().clone()
             for name, layer in layers.items()
         }
-        found.append((len(seen), bases, kept, left))
+        named = (dict(zip(lora.names, each, strict=True)) for each in (bases, kept))
+        found.append((len(seen), *named, left))
         return made
 
     monkeypatch.setattr(wide, "cut_to", cut)
