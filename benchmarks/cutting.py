@@ -26,7 +26,7 @@ from autolora.engine.inputs import base_of, read_inputs
 from autolora.engine.measure.bases import Basis, even_ranks, kept_within
 from autolora.engine.measure.cut import adapter_of, cut_adapter, save_adapter
 from autolora.engine.measure.lora import Lora
-from autolora.engine.measure_search import passes_over
+from autolora.engine.measure.passes import Passes
 from autolora.engine.retrain.judge import judge
 from autolora.engine.run.program import commit
 from autolora.engine.terminal.bar import Bar
@@ -131,7 +131,7 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
     judge_cuts(by_weights(lora), rows=0)
     for count in sorted({min(count, most) for count in CHOOSING}):
         choosing = unused.select(range(count))
-        passes = passes_over(choosing, inputs.scoring, world, config.evaluation_batch)
+        passes = Passes.of(choosing, inputs.scoring, world, config.evaluation_batch)
         adapter = measured(model, passes, config.retrain.batch_size, world, off)
         judge_cuts(by_rows(adapter, lora), rows=count)
         told = {point.at: point.kept for point in adapter.evidence.rank_curve}

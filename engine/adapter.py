@@ -28,7 +28,7 @@ from autolora.engine.inputs import Inputs, base_of, read_inputs
 from autolora.engine.interrupt import StopRequest
 from autolora.engine.measure.lora import PREFIX, layers_of
 from autolora.engine.measure.moments import Moments
-from autolora.engine.measure_search import passes_over
+from autolora.engine.measure.passes import Passes
 from autolora.engine.report.measured import measured_sections
 from autolora.engine.report.page import Section, write_page
 from autolora.engine.retrain.judge import judge
@@ -192,7 +192,7 @@ def _measured(
     )
     headless = sources.task.headless
     chosen = rows.drawn(request.rows, sources.seed)
-    passes = passes_over(chosen, inputs.scoring, world, BATCH[headless])
+    passes = Passes.of(chosen, inputs.scoring, world, BATCH[headless])
     adapter = measured(model, passes, GRADIENT_BATCH[headless], world, off)
     remove(of_lora)
     ranks.save(adapter.record, measurement)

@@ -16,7 +16,6 @@ from autolora.configs.errors import UserError
 from autolora.configs.measure import LEAST_ROWS, MeasureConfig
 from autolora.engine import ranks
 from autolora.engine.disk.files import read_json, write_json
-from autolora.engine.measure.likelihood import likelihood_of
 from autolora.engine.measure.lora import Lora, heads_off
 from autolora.engine.measure.measure import Measured, NotFinite, Plan, measure
 from autolora.engine.measure.passes import Passes
@@ -93,31 +92,11 @@ def measure_search(
         )
     elif settings.rows:
         rows = d_val.drawn(settings.rows, algorithm.seed)
-        passes = passes_over(rows, scoring, world, batch)
+        passes = Passes.of(rows, scoring, world, batch)
         plan = _plan(settings, algorithm)
         measured = _measured(base, searched, d_tr, passes, scoring, algorithm, plan, world)
     record = _without_ranks(searched, algorithm, measured)
     return MeasuredSearch(record, time.perf_counter() - began)
-
-
-def passes_over(rows: Rows, scoring: Scoring, world: World, batch: int) -> Passes:
-    """How a stage sends these rows through a model, `batch` at a time without a gradient."""
-    likelihood = likelihood_of(scoring)
-    return Passes(rows, likelihood, world.compute, world.processes, batch, world.check)
-
-
-def measure_with_bar(
-    lora: Lora,
-    passes: Passes,
-    plan: Plan,
-    world: World,
-    singular_values: Tensor | None = None,
-    alone: Tensor | None = None,
-) -> Measured:
-    """`measure`, and a bar that shows how far it is."""
-    total = plan.passes(lora.k, head=alone is not None) * len(passes.rows)
-    with world.progress("measure", total) as bar:
-        return measure(lora, passes.telling(bar.step, bar.grow), plan, singular_values, alone)
 
 
 def _plan(settings: MeasureConfig, algorithm: Algorithm) -> Plan:
@@ -161,7 +140,7 @@ def _measured(
             world.processes,
         )
         singular_values = searched.numbers["singular_values"]
-        return measure_with_bar(lora, passes, plan, world, singular_values, alone)
+        return measure(lora, passes, plan, singular_values, alone, world.progress)
     except NotFinite as error:
         raise UserError(
             "--search.learning_rate: the searched model has losses on D_val that are not "

@@ -21,10 +21,9 @@ from autolora.engine.measure.cut import adapter_of, cut_adapter, padded, save_ad
 from autolora.engine.measure.evidence import Evidence
 from autolora.engine.measure.likelihood import Likelihood, likelihood_of
 from autolora.engine.measure.lora import Lora
-from autolora.engine.measure.measure import NotFinite, Plan
+from autolora.engine.measure.measure import NotFinite, Plan, measure
 from autolora.engine.measure.moments import Moments
 from autolora.engine.measure.passes import Passes
-from autolora.engine.measure_search import measure_with_bar
 from autolora.engine.ranks import LayerRank, RankRecord
 from autolora.engine.report.findings import curve_lines, gain_words, kept_words, share_lines
 from autolora.engine.report.measured import curve_table, share_table
@@ -240,7 +239,8 @@ def measured(
     lora = Lora(model, adapter_of(model), off)
     try:
         with same_random_numbers(passes.compute.device), torch.enable_grad():
-            found = measure_with_bar(lora, passes, Plan(keep=KEEP, batch=batch), world)
+            plan = Plan(keep=KEEP, batch=batch)
+            found = measure(lora, passes, plan, progress=world.progress)
     except NotFinite as error:
         raise UserError("the losses of the adapter on these rows are not finite") from error
     columns = {

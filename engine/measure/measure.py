@@ -28,6 +28,7 @@ from autolora.engine.measure.lora import Lora
 from autolora.engine.measure.moments import Moments, measure_moments
 from autolora.engine.measure.passes import WITH_GRADIENT, Passes
 from autolora.engine.measure.shares import NODES, Shares, measure_shares
+from autolora.engine.world import Silence, StartProgress
 
 
 class NotFinite(ValueError):
@@ -82,14 +83,28 @@ def measure(
     plan: Plan,
     singular_values: Tensor | None = None,
     alone: Tensor | None = None,
+    progress: StartProgress = Silence,
 ) -> Measured:
     """The gain of LoRA on `passes.rows`, its curves and its shares; nats per label.
 
     `alone`: the statistics of the head alone on every row [rows, numbers]; None if no head was
     searched: the zero of the gain is then the model with LoRA off and its head as it is.
-    `singular_values` [layers, k]: for rule size. Raises NotFinite for a model that diverged.
+    `singular_values` [layers, k]: for rule size. `progress`: shows how far it is. Raises NotFinite
+    for a model that diverged.
     """
-    folded = Folded(lora, passes, passes.rows.folds(plan.folds))
+    total = plan.passes(lora.k, head=alone is not None) * len(passes.rows)
+    with progress("measure", total) as bar:
+        told = passes.telling(bar.step, bar.grow)
+        folded = Folded(lora, told, told.rows.folds(plan.folds))
+        return _measure(folded, plan, singular_values, alone)
+
+
+def _measure(
+    folded: Folded, plan: Plan, singular_values: Tensor | None, alone: Tensor | None
+) -> Measured:
+    """See `measure`."""
+    lora = folded.lora
+    passes = folded.passes
     on, off, weights = _both_ends(folded, alone)
     temperature = shared_temperature(passes.likelihood, (off, on), weights)
     moments = measure_moments(lora, passes, folded.folds, temperature, plan.batch)

@@ -12,11 +12,13 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from autolora.configs.errors import UserError
-from autolora.engine.measure.likelihood import Likelihood
+from autolora.engine.measure.likelihood import Likelihood, likelihood_of
 from autolora.engine.measure.lora import Cut, Lora, call_with, evaluating
+from autolora.engine.world import World
 from autolora.problems.machine.compute import Compute
 from autolora.problems.machine.processes import ALONE, Processes
 from autolora.problems.rows import Rows
+from autolora.problems.tasks.scoring import Scoring
 
 WITH_GRADIENT = 2
 """A pass with a gradient costs about as much as this many passes without: weights need no gradient,
@@ -53,6 +55,12 @@ class Passes:
     check: Callable[[], None] = lambda: None
     advance: Callable[[int], None] = lambda count: None
     extend: Callable[[int], None] = lambda count: None
+
+    @classmethod
+    def of(cls, rows: Rows, scoring: Scoring, world: World, batch: int) -> Self:
+        """How a stage sends these rows through a model, `batch` at a time without a gradient."""
+        likelihood = likelihood_of(scoring)
+        return cls(rows, likelihood, world.compute, world.processes, batch, world.check)
 
     def telling(self, step: Callable[[int], None], extend: Callable[[int], None]) -> Self:
         """The same passes with a bar: `step` is told how much is done, `extend` how much more there

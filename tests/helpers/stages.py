@@ -14,7 +14,6 @@ from autolora.engine.measure.passes import Passes
 from autolora.engine.measure_search import (
     MeasuredSearch,
     measure_search,
-    passes_over,
     train_head,
 )
 from autolora.engine.methods import method_of
@@ -124,7 +123,7 @@ class Stages:
 
     def passes(self, rows: Rows) -> Passes:
         batch = self.config.evaluation_batch
-        return passes_over(rows, self.inputs.scoring, self.world, batch)
+        return Passes.of(rows, self.inputs.scoring, self.world, batch)
 
     def train_head(self, d_tr: Rows, judged_on: Rows) -> tuple[PreTrainedModel, int]:
         passes = self.passes(judged_on)

@@ -11,8 +11,8 @@ from peft import PeftModel
 from autolora.configs.training import LoraWide
 from autolora.engine.measure.bases import even_ranks, parameters_of, uneven_ranks
 from autolora.engine.measure.lora import Lora
-from autolora.engine.measure.measure import Plan
-from autolora.engine.measure_search import measure_with_bar, passes_over
+from autolora.engine.measure.measure import Plan, measure
+from autolora.engine.measure.passes import Passes
 from autolora.engine.retrain.fit import begin, fit
 from autolora.engine.retrain.methods.lora import PlainLora, cut_to, wide_lora
 from autolora.engine.retrain.prepared import Prepared, Training
@@ -63,9 +63,9 @@ class WideLora:
         """The model cut to the ranks that these rows choose: uneven within the budget, else as
         `keep` says."""
         wide = Lora(model)
-        passes = passes_over(rows, training.scoring, world, self.batch)
+        passes = Passes.of(rows, training.scoring, world, self.batch)
         plan = Plan(batch=training.settings.batch_size)
-        measured = measure_with_bar(wide, passes, plan, world)
+        measured = measure(wide, passes, plan, progress=world.progress)
         bases = measured.moments.bases(wide)
         lora = self.lora
         if lora.budget is None:
