@@ -19,6 +19,7 @@ from autolora.engine.measure.measure import Plan, measure
 from autolora.engine.measure.moments import Moments, measure_moments
 from autolora.engine.measure.passes import Passes
 from autolora.engine.measure.shares import NODES, Shares, integrate
+from autolora.engine.world import Silence
 from autolora.problems.machine.processes import ALONE, Processes
 from autolora.problems.models.recompute import recompute_blocks
 from tests.helpers.branches import lora_of, lora_with_head, passes_of, planted, train
@@ -452,12 +453,16 @@ def test_the_nodes_are_doubled_once_where_the_sum_misses_the_measured_fall(
     extended = list[int]()
     exact = measure(found, passes, Plan()).evidence.fall
 
+    class Watched(Silence):
+        def grow(self, more: int) -> None:
+            extended.append(more)
+
     def shares(*arguments: Any) -> Shares:
         nodes.append(arguments[-1])
         return shares_from(np.full((20, 3, 4), exact * (1 - missing) / 12))
 
     monkeypatch.setattr(shares_module, "integrate", shares)
-    evidence = measure(found, replace(passes, extend=extended.append), Plan()).evidence
+    evidence = measure(found, passes, Plan(), progress=Watched).evidence
     assert nodes == asked
     assert evidence.nodes == asked[-1]
     assert evidence.fall == exact
