@@ -19,8 +19,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from autolora.configs.files import load_config
-from autolora.engine.adapter import load_adapter
-from autolora.engine.api.adapter import MeasuredAdapter, measured
+from autolora.engine.api.adapter import MeasuredAdapter, measure_model
 from autolora.engine.disk.files import replacing
 from autolora.engine.inputs import base_of, read_inputs
 from autolora.engine.measure.bases import Basis, even_ranks, kept_within
@@ -32,6 +31,7 @@ from autolora.engine.run.program import commit
 from autolora.engine.terminal.bar import Bar
 from autolora.engine.world import World
 from autolora.problems.machine.compute import choose_compute
+from autolora.problems.models.adapter import AdapterFolder
 from autolora.problems.rows import Splits
 
 CHOOSING = (400, 2000)
@@ -107,7 +107,7 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
     most = min(max(CHOOSING), 2 * len(unused) // 3)
     judged = unused.select(range(most, len(unused)))
     judging = Splits(inputs.rows.train, inputs.rows.evaluation, judged)
-    model, off = load_adapter(base, folder / "adapter", world.compute)
+    model, off = AdapterFolder(folder / "adapter").load(base, world.compute.device)
 
     def loss_of(model: Any) -> float:
         """The log loss of the judging rows, each half at the temperature that fits the other; nats
@@ -123,7 +123,7 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
         for way, rank, bases, ranks in cuts:
             with tempfile.TemporaryDirectory() as place:
                 save_adapter(*cut_adapter(lora, bases, ranks), Path(place))
-                cut, _ = load_adapter(base, Path(place), world.compute)
+                cut, _ = AdapterFolder(Path(place)).load(base, world.compute.device)
                 loss = loss_of(cut)
             size = sum(rank * size for rank, size in zip(ranks, lora.sizes, strict=True))
             found.append({"cut": way, "rank": rank, "loss": loss, "parameters": size, **columns})
@@ -132,7 +132,7 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
     for count in sorted({min(count, most) for count in CHOOSING}):
         choosing = unused.select(range(count))
         passes = Passes.of(choosing, inputs.scoring, world, config.evaluation_batch)
-        adapter = measured(model, passes, config.retrain.batch_size, world, off)
+        adapter = measure_model(model, passes, config.retrain.batch_size, world, off=off)
         judge_cuts(by_rows(adapter, lora), rows=count)
         told = {point.at: point.kept for point in adapter.evidence.rank_curve}
         for row in found:

@@ -12,6 +12,20 @@ from autolora.configs.requests import AdapterRequest
 WORDS = ("measure", "cut")
 _ALSO = ("device", "precision", "seed")
 """Keys of a run that these commands take beside the sections task and model."""
+_INSTEAD = {
+    "task.path": "--data",
+    "task.validation_path": "--data",
+    "task.train_split": "--split",
+    "task.evaluation_split": "--split",
+    "task.train_rows": "--rows",
+    "task.evaluation_rows": "--rows",
+    "task.test_path": "--test",
+}
+"""Keys of a run -> the option that says the same."""
+_OF_TRAINING = tuple(
+    f"task.{key}" for key in ("unused_rows", "holdout_share", "validation_share", "split_by")
+)
+"""Keys that divide rows between a training and others."""
 
 
 def parse_adapter_command(argv: Sequence[str]) -> AdapterRequest:
@@ -42,6 +56,11 @@ def _parser(word: str) -> Parser:
         "--data",
         required=True,
         help="rows that the adapter was NOT trained on: what --task.path takes",
+    )
+    parser.add_argument(
+        "--split",
+        help="rows of a data set with splits, such as validation or 'test[:500]' (unset: "
+        "validation, else test, else the only split)",
     )
     parser.add_argument("--base", help="base model (unset: the one that adapter_config.json names)")
     parser.add_argument(
@@ -74,9 +93,9 @@ def _parser(word: str) -> Parser:
 def _settings(words: Sequence[str]) -> dict[str, Any]:
     """The keys of a run among the words of a command line. Raises UserError for anything else."""
     found = flat((key, value_of(word, f"--{key}")) for key, word in options(words))
-    if "task.path" in found:
-        raise UserError("--task.path: the rows are those of --data")
     for key in found:
-        if key.partition(".")[0] not in ("task", "model", *_ALSO):
+        if key in _INSTEAD:
+            raise UserError(f"--{key}: here {_INSTEAD[key]} says it")
+        if key.partition(".")[0] not in ("task", "model", *_ALSO) or key in _OF_TRAINING:
             raise UserError(f"--{key}: does nothing here, where nothing is trained")
     return found

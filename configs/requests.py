@@ -45,6 +45,7 @@ class WorkspaceRequest:
 class AdapterRequest:
     """Measure an adapter on the rows in `data`, and with `cuts` write a smaller one to `out`.
 
+    `split`: which rows of a data set with splits (None: validation, else test, else the only one).
     `folder`: where measure.json lies (None: beside the adapter). `settings`: keys of a run ->
     values, which say how rows are read and the base model is loaded. `size`: how small the cut is,
     as MeasuredAdapter takes it."""
@@ -54,6 +55,7 @@ class AdapterRequest:
     cuts: bool
     settings: Mapping[str, Any]
     base: str | None = None
+    split: str | None = None
     rows: int = 2000
     folder: str | None = None
     out: str = ""

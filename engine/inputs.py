@@ -16,6 +16,7 @@ from autolora.problems.models.load import load_tokenizer
 from autolora.problems.models.precision import weights_dtype
 from autolora.problems.rows import Rows, Splits
 from autolora.problems.tasks import Task, make_task
+from autolora.problems.tasks.base import Trained
 from autolora.problems.tasks.chat import Conversations
 from autolora.problems.tasks.preparation import prepare
 from autolora.problems.tasks.scoring import Scoring, scoring_of
@@ -58,15 +59,14 @@ def read_inputs(
     sources: Sources,
     processes: Processes = ALONE,
     tokenizer: PreTrainedTokenizerBase | None = None,
-    *,
-    own_units: bool = False,
+    trained: Trained | None = None,
 ) -> Inputs:
     """Reads and encodes the rows. The first process prepares them, the others find them in the
     cache.
 
-    `tokenizer` None: the base model's. `own_units`: numbers stay as they are in the file. Raises
-    UserError for rows from which nothing can be learned."""
-    task = make_task(sources.task, sources.data_seed, own_units=own_units)
+    `tokenizer` None: the base model's. `trained`: the model, if its rows are measured and nothing
+    is learned. Raises UserError for rows from which nothing can be learned."""
+    task = make_task(sources.task, sources.data_seed, trained)
     if tokenizer is None:
         tokenizer = load_tokenizer(sources.model, **task.tokenizer_options)
     if sources.task.max_length > (most := tokenizer.model_max_length):

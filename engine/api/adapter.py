@@ -4,22 +4,21 @@ cut."""
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from peft import LoraConfig, PeftModel, TaskType
+from peft import LoraConfig, PeftModel
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from autolora.configs.errors import UserError
 from autolora.configs.measure import LEAST_ROWS
+from autolora.engine.api.script import adapted, of_batches, of_trainer, same_config
 from autolora.engine.measure.bases import Basis, even_ranks, uneven_ranks
 from autolora.engine.measure.cut import adapter_of, cut_adapter, padded, save_adapter
 from autolora.engine.measure.evidence import Evidence
-from autolora.engine.measure.likelihood import Likelihood, likelihood_of
 from autolora.engine.measure.lora import Lora
 from autolora.engine.measure.measure import NotFinite, Plan, measure
 from autolora.engine.measure.moments import Moments
@@ -28,32 +27,15 @@ from autolora.engine.ranks import LayerRank, RankRecord
 from autolora.engine.report.findings import curve_lines, gain_words, kept_words, share_lines
 from autolora.engine.report.measured import curve_table, share_table
 from autolora.engine.terminal.bar import Bar
-from autolora.engine.terminal.console import heard
+from autolora.engine.terminal.console import heard, log
 from autolora.engine.world import World
 from autolora.problems.machine.compute import Compute, same_random_numbers
 from autolora.problems.rows import Rows
-from autolora.problems.tasks.scoring import scoring_of_script
 
 MOST_ROWS = 2000
 """Of more rows so many are drawn."""
 KEEP = (0.99, 0.95)
 """The parts of the gain whose smallest rank is told."""
-
-
-_TASK_OF = {
-    "ForCausalLM": TaskType.CAUSAL_LM,
-    "LMHeadModel": TaskType.CAUSAL_LM,
-    "ForSequenceClassification": TaskType.SEQ_CLS,
-    "ForTokenClassification": TaskType.TOKEN_CLS,
-}
-"""How the name of a model's class ends -> the task type that it was made for."""
-
-
-def task_of(model: Any) -> TaskType | None:
-    """The task type that a model of transformers was made for; None if its class does not tell."""
-    return next(
-        (task for end, task in _TASK_OF.items() if type(model).__name__.endswith(end)), None
-    )
 
 
 @dataclass(frozen=True)
@@ -132,33 +114,37 @@ class MeasuredAdapter:
     def advice(self) -> str:
         """What to do, in one sentence."""
         evidence = self.evidence
-        k = self.record.k
         if not evidence.learned:
             error = evidence.gain_standard_error
             return (
                 f"LoRA gains nothing that shows on these rows: {evidence.gain:.3g} +- "
                 f"{error:.2g} nats per label"
             )
-        told = []
-        for keep in KEEP:
-            rank = evidence.keeping(keep)
-            point = next(point for point in evidence.rank_curve if point.at == rank)
-            if rank == k:
-                told.append(f"no rank of the curve below {k} keeps {100 * keep:.0f} %")
-            elif evidence.uneven_is_better(int(point.at)):
-                size = next(one for one in evidence.uneven_curve if one.at == rank)
-                told.append(
-                    f"{size.parameters:,} parameters, placed unevenly, keep "
-                    f"{kept_words(size)}, surely more than rank {rank} everywhere, which keeps "
-                    f"{kept_words(point)}"
-                )
-            else:
-                told.append(f"rank {rank} everywhere keeps {kept_words(point)}")
-        return "; ".join(dict.fromkeys(told))
+        return "; ".join(self._advice_to_keep(keep) for keep in KEEP)
+
+    def _advice_to_keep(self, part: float) -> str:
+        """The smallest cut of the curve that keeps this part of the gain."""
+        evidence = self.evidence
+        k = self.record.k
+        rank = evidence.keeping(part)
+        if rank == k:
+            return f"{100 * part:.0f} %: no rank of the curve below {k} keeps it"
+        point = next(point for point in evidence.rank_curve if point.at == rank)
+        even = f"rank {rank} everywhere"
+        if rank is None or not evidence.uneven_is_better(rank):
+            size = f"{point.parameters:,} parameters"
+            return f"{100 * part:.0f} %: {even}, {size}, keeps {kept_words(point)}"
+        uneven = next(point for point in evidence.uneven_curve if point.at == rank)
+        return (
+            f"{100 * part:.0f} %: {uneven.parameters:,} parameters, placed unevenly, keep "
+            f"{kept_words(uneven)}, surely more than {even}, which keeps {kept_words(point)}"
+        )
 
     def __str__(self) -> str:
-        told = self.evidence.few, gain_words(self.evidence, "these rows"), *curve_lines(self.record)
-        return "\n".join(filter(None, [*told, *share_lines(self.record), f"-> {self.advice}"]))
+        evidence = self.evidence
+        told = self.record.note, evidence.few, gain_words(evidence, "these rows")
+        curves = [*curve_lines(self.record), *share_lines(self.record)]
+        return "\n".join(filter(None, [*told, *curves, f"-> {self.advice}"]))
 
     @cached_property
     def _lora(self) -> Lora:
@@ -174,39 +160,41 @@ class MeasuredAdapter:
         return self._lora.sizes
 
 
-def measure_adapter(model: Any, batches: Iterable[Any] | None = None) -> MeasuredAdapter:
+def measure_adapter(
+    model: Any, batches: Iterable[Any] | None = None, *, split: str | None = None
+) -> MeasuredAdapter:
     """Measures the LoRA adapter of a model on held-out rows, and leaves the model and the random
     numbers as they were.
 
     `model`: a PeftModel with `batches` (dicts of tensors with `labels`, padded, with an attention
-    mask), or a trainer of transformers or TRL, whose model, eval_dataset and collator are taken.
-    The rows must not be those that the adapter was trained on, which flatter it. The loss is the
-    log loss of the labels. Raises UserError for an adapter that cannot be measured (DoRA, ...).
+    mask), or a trainer of transformers or TRL, whose model, eval_dataset and collator are taken;
+    of several evaluation sets `split` names one, and without it all are measured together. The
+    rows must not be those that the adapter was trained on, which flatter it. The loss is the log
+    loss of the labels; of numbers that of a normal error. docs/adapters.md lists the adapters that
+    are measured. Raises UserError, one line, for others, and for rows whose log loss is not known.
     """
-    trainer = model if batches is None else None
-    model = getattr(model, "model", model) if trainer is not None else model
-    if not isinstance(model, PeftModel):
-        raise UserError(
-            f"measure_adapter: {type(model).__name__} has no adapter; give a PeftModel, or a "
-            "trainer of one"
-        )
-    device = next(model.parameters()).device
+    unwrapped: Any = model.model if batches is None and hasattr(model, "eval_dataset") else model
+    peft_model = adapted(unwrapped)
+    adapter_of(peft_model)
+    device = next(peft_model.parameters()).device
     with heard(), same_random_numbers(device):  # a DataLoader draws a number whenever it begins
-        if trainer is not None:
-            loader = trainer.get_eval_dataloader()
-            source = loader.dataset
-            collate = loader.collate_fn
-            size = trainer.args.per_device_eval_batch_size
-            bf16 = bool(trainer.args.bf16)
-        else:
-            source, size = _examples(batches or ())
-            collate = partial(_stacked, getattr(model.config, "pad_token_id", None) or 0)
-            bf16 = False
-        data = Rows.of_script(source, collate, by_text=True)
-        rows = data.drawn(MOST_ROWS, seed=0)
-        world = World(Compute(device, bf16=bf16), progress=Bar)
-        passes = Passes(rows, _likelihood(model, data), world.compute, batch=size)
-        return measured(model, passes, size, world)
+        script = of_trainer(model, split) if batches is None else of_batches(model, batches)
+        scoring = script.scoring()
+        rows = script.rows.drawn(MOST_ROWS, seed=0)
+        note = rows_words(script.name, rows, len(script.rows))
+        log.info("%s", note)
+        world = World(Compute(device, bf16=script.bf16), progress=Bar)
+        passes = Passes.of(rows, scoring, world, script.batch)
+        with same_config(peft_model):
+            if other := passes.other_loss(peft_model, scoring.loss):
+                raise UserError(f"measure_adapter: {other}: another loss cannot be measured")
+        return measure_model(peft_model, passes, script.batch, world, note)
+
+
+def rows_words(name: str, rows: Rows, of: int) -> str:
+    """What is measured, in words: `rows` of all `of` that `name` has."""
+    drawn = "" if len(rows) == of else f" of {of:,}"
+    return f"rows: {name}, {len(rows):,}{drawn} rows, {rows.group_count:,} distinct inputs"
 
 
 def refuse_sizes(
@@ -221,16 +209,17 @@ def refuse_sizes(
             raise UserError(f"cut: {name} is {value}; allowed: above 0; for keep, up to 1")
 
 
-def measured(
+def measure_model(
     model: PeftModel,
     passes: Passes,
     batch: int,
     world: World,
+    note: str = "",
     off: Mapping[str, Tensor] | None = None,
 ) -> MeasuredAdapter:
     """Measures the adapter by these passes, `batch` rows at a time where a gradient is taken;
-    leaves the model and the random numbers as they were. `off`: the values of trained biases in the
-    base model, as `Lora` takes them."""
+    leaves the model and the random numbers as they were. `note`: what was read, in words. `off`:
+    the values of trained biases in the base model, as `Lora` takes them."""
     if len(passes.rows) < LEAST_ROWS:
         raise UserError(
             f"{len(passes.rows)} rows are too few to measure an adapter; allowed: {LEAST_ROWS} "
@@ -252,70 +241,11 @@ def measured(
     )
     size = sum(rank * size for rank, size in zip(lora.ranks, lora.sizes, strict=True))
     record = RankRecord(
-        lora.k, layers, rule="measured", lora_parameters=size, evidence=found.evidence
+        lora.k,
+        layers,
+        rule="measured",
+        lora_parameters=size,
+        note=note or None,
+        evidence=found.evidence,
     )
     return MeasuredAdapter(model, record, found.moments)
-
-
-def _likelihood(model: PeftModel, rows: Rows) -> Likelihood:
-    """The log loss that suits the model's task. Raises UserError if neither PEFT nor the model's
-    class tells it."""
-    base = model.get_base_model()
-    task = model.peft_config[model.active_adapter].task_type or task_of(base)
-    if task is None:
-        raise UserError(
-            "measure_adapter: the LoraConfig has no task_type; allowed: SEQ_CLS, TOKEN_CLS, "
-            "CAUSAL_LM, ..."
-        )
-    outputs = getattr(base.config, "num_labels", None)
-    return likelihood_of(scoring_of_script(task, None, rows, outputs))
-
-
-def _examples(batches: Iterable[Any]) -> tuple[list[dict[str, Tensor]], int]:
-    """The rows of given batches without their padding, and how many the largest batch has."""
-    rows: list[dict[str, Tensor]] = []
-    largest = 0
-    for batch in batches:
-        tensors = {
-            name: value
-            for name, value in batch.items()
-            if isinstance(value, Tensor) and value.dim()
-        }
-        count = len(tensors["labels"])
-        largest = max(largest, count)
-        rows += [
-            _unpadded({name: value[row] for name, value in tensors.items()}) for row in range(count)
-        ]
-    shapes = {tuple((name, value.shape) for name, value in row.items()) for row in rows}
-    if len(shapes) > 1 and "attention_mask" not in rows[0]:
-        raise UserError(
-            "batches: rows have different lengths and no attention_mask, so that padding "
-            "cannot be told"
-        )
-    return rows, largest
-
-
-def _unpadded(row: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The row where its attention mask is 1."""
-    mask = row.get("attention_mask")
-    if mask is None or mask.dim() != 1:
-        return row
-    seen = mask.nonzero()[:, 0]
-    first = int(seen[0])
-    last = int(seen[-1]) + 1
-    return {
-        name: v[first:last] if v.dim() and len(v) == len(mask) else v for name, v in row.items()
-    }
-
-
-def _stacked(pad: int, rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The rows as one batch, padded behind; `pad`: the token for it."""
-    filled = {"labels": -100, "input_ids": pad}
-    return {
-        name: pad_sequence(
-            [row[name] for row in rows], batch_first=True, padding_value=filled.get(name, 0)
-        )
-        if rows[0][name].dim()
-        else torch.stack([row[name] for row in rows])
-        for name in rows[0]
-    }

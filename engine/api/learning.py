@@ -20,15 +20,14 @@ from autolora.configs.measure import MeasureConfig, RuleConfig, Size
 from autolora.configs.search import HypergradientConfig, SearchConfig
 from autolora.configs.section import Section
 from autolora.configs.training import LoraRetrain, ModelConfig
-from autolora.engine.api.adapter import task_of
+from autolora.engine.api.script import task_of
 from autolora.engine.choose import Ranks
 from autolora.engine.choose import choose as choose_of
 from autolora.engine.measure.evidence import CurvePoint
-from autolora.engine.measure.likelihood import likelihood_of
+from autolora.engine.measure.passes import Passes
 from autolora.engine.measure_search import measure_search
 from autolora.engine.ranks import RankRecord
 from autolora.engine.report.findings import measured_lines, ranks_words
-from autolora.engine.retrain.judge import mean_loss
 from autolora.engine.search.search import search as search_of
 from autolora.engine.search.searched import Algorithm
 from autolora.engine.terminal.bar import Bar
@@ -39,7 +38,7 @@ from autolora.problems.models.base import BaseOfScript
 from autolora.problems.models.dry_run import mark_unreached
 from autolora.problems.models.peft_config import lora_settings, refuse_other_configs, trained_whole
 from autolora.problems.models.snapshot import Snapshot, take_adapters_off
-from autolora.problems.rows import Rows, evenly
+from autolora.problems.rows import Rows
 from autolora.problems.tasks.base import Loss
 from autolora.problems.tasks.scoring import Scoring, scoring_of_script
 
@@ -228,10 +227,10 @@ def _learn(
             lora_config.task_type,
             rows_given[-1],
             rows,
-            getattr(getattr(base, "config", None), "num_labels", None),
+            getattr(base, "config", None),
         )
-        batch = send_to_device(rows.batch(range(min(2, len(rows)))), weights_on)
-        mark_unreached(base, lambda: scoring.loss(base, batch))
+        two = send_to_device(rows.batch(range(min(2, len(rows)))), weights_on)
+        mark_unreached(base, lambda: scoring.loss(base, two))
         lora = lora_settings(lora_config, base)
         given = {"seed": seed, "precision": precision}
         found: Any = settings(given | _sections(sections, preset, len(d_tr)))
@@ -246,7 +245,11 @@ def _learn(
         stack.callback(lent.put_back)
         searched = search_of(lent, d_tr, d_val, scoring, algorithm, world)
         measure = found.measure
-        if why := _unmeasured(searched.model(lent.lend(), lora, scoring), scoring, rows, device):
+        of_text = scoring.peft_type == TaskType.CAUSAL_LM
+        batch = algorithm.search.batch_size if of_text else 64
+        if why := _unmeasured(
+            searched.model(lent.lend(), lora, scoring), scoring, rows, world, batch
+        ):
             measure = measure.model_copy(update={"rows": 0})
             algorithm = replace(algorithm, rule=_by_size(algorithm, why))
         world.compute.let_go()
@@ -259,7 +262,7 @@ def _learn(
             algorithm,
             measure,
             world,
-            batch=algorithm.search.batch_size if scoring.peft_type == TaskType.CAUSAL_LM else 64,
+            batch=batch,
         )
         name = getattr(getattr(base, "config", None), "name_or_path", None) or "."
         named = ModelConfig(name=str(name))
@@ -312,34 +315,15 @@ def _sections(sections: tuple[Any, ...], preset: SearchConfig, rows: int) -> dic
     return given
 
 
-@torch.no_grad()
-def _unmeasured(model: nn.Module, scoring: Scoring, rows: Rows, device: torch.device) -> str:
-    """Why the log loss of each row is not known; "" if it is.
-
-    The script's loss of some rows is compared with the mean log loss of their labels (in a
-    regression: the mean squared error) by the searched `model`: the two differ with class weights,
-    label smoothing, a focal loss or a CRF.
-    """
+def _unmeasured(model: nn.Module, scoring: Scoring, rows: Rows, world: World, batch: int) -> str:
+    """Why the log loss of each row by the searched `model` is not known; "" if it is."""
     if not scoring.tells_rows:
         return (
             "this needs a lora_config with task_type SEQ_CLS, TOKEN_CLS or CAUSAL_LM, and "
             "batches that have a row of labels for each example (without packing)"
         )
-    model.to(device).eval()
-    likelihood = likelihood_of(scoring)
-    some = evenly(len(rows), 4 if scoring.peft_type == TaskType.CAUSAL_LM else 64)
-    batch = send_to_device(rows.batch(some), device)
-    own = float(scoring.loss(model, batch))
-    logits = model(**{name: value for name, value in batch.items() if name != "labels"}).logits
-    plain = mean_loss(likelihood, *likelihood.statistics(logits, batch["labels"]))
-    if math.isclose(
-        own, plain, rel_tol=1e-4, abs_tol=4 * torch.finfo(logits.dtype).eps * max(1.0, abs(plain))
-    ):
-        return ""
-    return (
-        f"the loss of {len(some)} rows is {own:.6g}, but their mean log loss by the logits is "
-        f"{plain:.6g}"
-    )
+    model.to(world.compute.device)
+    return Passes.of(rows, scoring, world, batch).other_loss(model, scoring.loss)
 
 
 def _by_size(algorithm: Algorithm, why: str) -> RuleConfig:

@@ -23,7 +23,8 @@ from torch.nn.functional import pad
 from autolora.configs.errors import UserError
 from autolora.engine.disk.files import remove, replacing, write_json
 from autolora.engine.measure.bases import Basis
-from autolora.engine.measure.lora import PREFIX, Lora
+from autolora.engine.measure.lora import Lora
+from autolora.problems.models.attach import PREFIX
 
 _MOVE_THE_BASE = ("pissa", "corda", "olora", "lora_ga", "loftq")
 """Initial values that PEFT also takes from the base's weights, again whenever it loads the adapter:
@@ -65,6 +66,10 @@ def _layer_refusal(model: PeftModel, adapter: str) -> str | None:
     for name, layer in model.named_modules():
         if not isinstance(layer, LoraLayer) or adapter not in layer.r:
             continue
+        if layer.merged:
+            return "it is merged into the base model (model.unmerge_adapter())"
+        if layer.disable_adapters:
+            return "its layers are disabled (model.enable_adapter_layers())"
         if isinstance(layer, MultiheadAttention):
             return f"it has LoRA on torch's own attention ({name})"
         if adapter in layer.lora_A and not isinstance(layer.lora_A[adapter], nn.Linear):

@@ -13,6 +13,7 @@ import torch
 from peft import TaskType
 from scipy.interpolate import CubicSpline
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from autolora.problems.tasks.losses import IGNORED, summed_loss
 from autolora.problems.tasks.scoring import Scoring
@@ -162,9 +163,39 @@ class Categorical:
         return logits[known], labels[known]
 
 
+class Binary(Categorical):
+    """The log loss of several labels a row, each 0 or 1, in nats; a row's weight is the number of
+    its labels."""
+
+    def statistics(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        scores = logits.float()
+        sums = [self._of_labels(scores / float(at), labels).sum(dim=1) for at in self.grid]
+        found = torch.stack(sums, dim=1)
+        return found, self.weights(logits, labels).to(found)
+
+    def weights(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return torch.full((len(labels),), labels.shape[1])
+
+    def loss(self, logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
+        return self._of_labels(logits.float() / temperature, labels).sum()
+
+    def drawn_slope(
+        self, logits: Tensor, labels: Tensor, temperature: float, generator: torch.Generator
+    ) -> Tensor:
+        """As of Categorical; the second derivative of a label's loss is p (1 - p)."""
+        scaled = logits.float() / temperature
+        p = scaled.detach().sigmoid()
+        return ((p * (1 - p)).sqrt() * _signs(p, generator) * scaled).sum()
+
+    @staticmethod
+    def _of_labels(scores: Tensor, labels: Tensor) -> Tensor:
+        """The loss of each label [rows, labels]."""
+        return binary_cross_entropy_with_logits(scores, labels.float(), reduction="none")
+
+
 class Gaussian:
-    """The log loss of numbers, one per row, with a normal error, whose variance serves as
-    temperature. The methods are those of Categorical."""
+    """The log loss of numbers, one or several for each row, with a normal error, whose variance
+    serves as temperature. The methods are those of Categorical."""
 
     width = 1
 
@@ -172,14 +203,15 @@ class Gaussian:
         return None
 
     def weights(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return torch.ones(len(labels))
+        return torch.full((len(labels),), labels[0].numel())
 
     def exact(self, temperature: float) -> float:
         return temperature
 
     def statistics(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        squared = (logits.float().view(len(labels)) - labels.float()).square()
-        return squared.unsqueeze(1), torch.ones_like(squared)
+        error = logits.float() - labels.float().view_as(logits)
+        squared = error.square().view(len(labels), -1).sum(dim=1, keepdim=True)
+        return squared, self.weights(logits, labels).to(squared)
 
     def loss(self, logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
         squared, weights = self.statistics(logits, labels)
@@ -188,7 +220,7 @@ class Gaussian:
     def drawn_slope(
         self, logits: Tensor, labels: Tensor, temperature: float, generator: torch.Generator
     ) -> Tensor:
-        found = logits.float().view(len(labels)) / math.sqrt(temperature)
+        found = logits.float() / math.sqrt(temperature)
         return (found * _signs(found, generator)).sum()
 
     def fitted(self, statistics: Tensor, weights: Tensor) -> float:
@@ -210,8 +242,19 @@ def _signs(like: Tensor, generator: torch.Generator) -> Tensor:
 Likelihood = Categorical | Gaussian
 
 
+def mean_loss(likelihood: Likelihood, statistics: Tensor, weights: Tensor) -> float:
+    """The mean loss over all labels, in nats; of numbers the mean squared error. As
+    `Likelihood.statistics` gives them: `statistics` [rows, numbers], `weights` [rows]."""
+    sums = statistics
+    if not isinstance(likelihood, Gaussian):
+        sums = likelihood.losses(statistics, 1.0, weights)
+    return float(sums.sum() / weights.sum())
+
+
 def likelihood_of(scoring: Scoring) -> Likelihood:
     """The Likelihood for a kind of labels."""
     if scoring.regression:
         return Gaussian()
+    if scoring.several:
+        return Binary()
     return Categorical(shifted=scoring.peft_type == TaskType.CAUSAL_LM)

@@ -24,10 +24,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from autolora.engine.measure.bases import Basis, even_ranks, plain_basis
-from autolora.problems.models.attach import ADAPTER
+from autolora.problems.models.attach import ADAPTER, PREFIX
 
-PREFIX = "base_model.model."
-"""What a PeftModel puts before the names of its base model."""
 Inputs = ParamSpec("Inputs")
 Result = TypeVar("Result")
 

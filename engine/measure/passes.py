@@ -1,5 +1,6 @@
 """How held-out rows go through a model: whole, or with its LoRA cut, a batch at a time."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from inspect import signature
@@ -12,12 +13,13 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from autolora.configs.errors import UserError
-from autolora.engine.measure.likelihood import Likelihood, likelihood_of
+from autolora.engine.measure.likelihood import Likelihood, likelihood_of, mean_loss
 from autolora.engine.measure.lora import Cut, Lora, call_with, evaluating
 from autolora.engine.world import World
 from autolora.problems.machine.compute import Compute
 from autolora.problems.machine.processes import ALONE, Processes
-from autolora.problems.rows import Rows
+from autolora.problems.rows import Rows, evenly
+from autolora.problems.tasks.base import Loss
 from autolora.problems.tasks.scoring import Scoring
 
 WITH_GRADIENT = 2
@@ -118,6 +120,29 @@ class Passes:
         sums = [statistics for statistics, _ in pairs]
         *found, weights = self.processes.summed([*sums, pairs[0][1]])
         return found, weights
+
+    @torch.no_grad()
+    def other_loss(self, model: nn.Module, loss: Loss) -> str:
+        """How the mean `loss` of some rows differs from their mean log loss by the model's logits
+        (of numbers: from the mean squared error), in words; "" if it does not, or if the model
+        gives none.
+
+        The two differ with class weights, label smoothing, a focal loss or a CRF."""
+        batch = self.rows.batch(evenly(len(self.rows), self.batch))
+        batch = send_to_device(batch, self.compute.device)
+        inputs = {name: value for name, value in batch.items() if name != "labels"}
+        with evaluating(model):
+            given: Any = loss(model, batch)
+            logits, labels = self.labelled_logits(model, inputs, batch["labels"])
+        eps = torch.finfo(logits.dtype).eps
+        by_logits = mean_loss(self.likelihood, *self.likelihood.statistics(logits, labels))
+        tolerance = 4 * eps * max(1.0, abs(by_logits))
+        if given is None or math.isclose(given, by_logits, rel_tol=1e-4, abs_tol=tolerance):
+            return ""
+        return (
+            f"the loss of {len(batch['labels'])} rows is {float(given):.6g}, but their mean log "
+            f"loss by the logits is {by_logits:.6g}"
+        )
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         """The summed loss of a batch. Scalar."""

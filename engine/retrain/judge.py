@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from autolora.configs.errors import UserError
 from autolora.engine.measure.judged import calibrated
-from autolora.engine.measure.likelihood import Gaussian, Likelihood, likelihood_of
+from autolora.engine.measure.likelihood import likelihood_of, mean_loss
 from autolora.engine.measure.passes import Passes
 from autolora.engine.world import World
 from autolora.problems.machine.compute import Compute
@@ -104,17 +104,6 @@ def judge(
         source=rows.group_numbers, loss=judged.losses.numpy(), weight=judged.weights.numpy()
     )
     return Judgement(_together(metrics), predictions, losses, judged.loss)
-
-
-def mean_loss(likelihood: Likelihood, statistics: Tensor, weights: Tensor) -> float:
-    """The mean loss over all labels, in nats; of numbers the mean squared error. As
-    `Likelihood.statistics` gives them: `statistics` [rows, numbers], `weights` [rows]."""
-    sums = (
-        statistics
-        if isinstance(likelihood, Gaussian)
-        else likelihood.losses(statistics, 1.0, weights)
-    )
-    return float(sums.sum() / weights.sum())
 
 
 def _together(by_split: Mapping[str, dict[str, float]]) -> dict[str, float]:

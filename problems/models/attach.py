@@ -14,6 +14,8 @@ from autolora.configs.training import LoraSettings, ScaledLora
 from autolora.problems.models.layers import heads_of_peft, lora_layers_of, name_of, target_layers
 
 ADAPTER = "default"
+PREFIX = "base_model.model."
+"""What a PeftModel puts before the names of its base model."""
 
 
 def lora_config(

@@ -6,7 +6,7 @@ name as `gguf_file` and its folder as the model's name: `from_pretrained(folder,
 needs both, and an adapter's config.json keeps them.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -51,12 +51,13 @@ NOT_IN_4BIT = [
 class BaseModel:
     """A freshly loaded model, and the full names of the modules that are trained whole beside LoRA.
 
-    After loading, these are the task head (even if the checkpoint has one) and the modules that the
-    checkpoint lacks.
+    After loading, these are the task head (even if the checkpoint has one) and the `new` modules:
+    those that the checkpoint lacks, whose weights are random.
     """
 
     model: PreTrainedModel
     trained_whole: list[str]
+    new: Sequence[str] = ()
 
 
 @contextmanager
@@ -158,7 +159,7 @@ def load_base(
                 f"has the size {list(saved)}, not {list(wanted)}"
             )
     new = _owners(model, [*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
-    return BaseModel(model, sorted(new | _heads(model) if head else new))
+    return BaseModel(model, sorted(new | _heads(model) if head else new), sorted(new))
 
 
 def _four_bits() -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What is learned. `make_task` creates the configured task."""
 
 from autolora.configs import tasks
-from autolora.problems.tasks.base import Task
+from autolora.problems.tasks.base import Task, Trained
 from autolora.problems.tasks.chat import Conversations
 from autolora.problems.tasks.tags import Tags
 from autolora.problems.tasks.texts import Texts
@@ -15,7 +15,7 @@ TASKS: dict[type[tasks.TaskSettings], type[Task]] = {
 }
 
 
-def make_task(settings: tasks.TaskSettings, seed: int, *, own_units: bool = False) -> Task:
+def make_task(settings: tasks.TaskSettings, seed: int, trained: Trained | None = None) -> Task:
     """The task of these settings; nothing is read yet. `seed`: of all draws from the data;
-    `own_units`: numbers are learned as they are."""
-    return TASKS[type(settings)](settings, seed, own_units)
+    `trained`: the model, if nothing is learned."""
+    return TASKS[type(settings)](settings, seed, trained)

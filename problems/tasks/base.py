@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from autolora.configs.errors import UserError
 from autolora.configs.tasks import ERRORS
 from autolora.problems.rows import Collate, Splits
-from autolora.problems.tasks.sources import read
+from autolora.problems.tasks.sources import HeldOut, read
 
 PAD_TO = 8
 """Batches are padded to a multiple of this: GPUs multiply such matrices faster."""
@@ -32,6 +32,22 @@ PROGRAM = hashlib.sha256(
 ).hexdigest()
 """Of the modules that encode rows. `datasets` would return rows that an older program has encoded:
 it knows a function by its name alone."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What is known of a model that is trained already, so that its rows are measured and none is
+    learned from.
+
+    `rows`: those that are measured; `test`: those on which a cut of it is evaluated. `classes`: the
+    names in the order of the head's outputs; empty: nobody has named them. `outputs`: of the head;
+    None: it has no classes.
+    """
+
+    rows: HeldOut
+    test: HeldOut | None = None
+    classes: tuple[str, ...] = ()
+    outputs: int | None = None
 
 
 def model_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
@@ -54,12 +70,13 @@ class Task(ABC):
     """One task, a function of its settings and of the seed of all draws from the data.
 
     Its rows are read when something is first asked that depends on them, such as the classes.
-    `own_units`: numbers are learned as they are, and not on the scale `label_scale`.
+    `trained`: where nothing is learned, the rows to measure take the place of those to train on;
+    numbers are then in their own units, not on the scale `label_scale`.
     """
 
     config: Any
     seed: int = 0
-    own_units: bool = False
+    trained: Trained | None = None
 
     auto_class: ClassVar[Any]
     """transformers' Auto class with the right head."""
@@ -72,7 +89,11 @@ class Task(ABC):
     @cached_property
     def raw(self) -> Splits[Dataset]:
         """The rows. Raises UserError when they cannot be loaded or lack a column."""
-        return read(self.config, self.seed, self.prepared, self.inputs_of)
+        if self.trained is None:
+            return read(self.config, self.seed, self.prepared, self.inputs_of)
+        test = self.trained.test
+        evaluation = {} if test is None else {"test": self.prepared(test.rows, "test")}
+        return Splits(self.prepared(self.trained.rows.rows, None), evaluation)
 
     @abstractmethod
     def prepared(self, rows: Dataset, split: str | None) -> Dataset:
@@ -88,6 +109,9 @@ class Task(ABC):
     def origin(self, split: str | None = None) -> str:
         """How a message about the training rows, or about `split`, begins: the option, then the
         file or data set."""
+        if self.trained is not None:
+            held_out = self.trained.rows if split is None else self.trained.test
+            return "" if held_out is None else f"{held_out.option}: {held_out.name}"
         file = None if split is None else self.config.file_of(split)
         return (
             f"--task.path: {self.config.path}" if file is None else f"--task.{split}_path: {file}"
@@ -113,13 +137,45 @@ class Task(ABC):
         """The names of the labels; none for numbers and for language."""
         return ()
 
-    def refuse_unknown(self, labels: Iterable[str], split: str | None) -> None:
-        """Raises UserError for a class that the training rows do not have."""
-        if unknown := sorted(set(labels) - set(self.classes)):
+    def class_numbers(self, labels: Iterable[str], split: str | None) -> dict[str, int]:
+        """Label -> the number of its class. Raises UserError for a label that is no class.
+
+        Rows for a trained head may name its classes in other capitals, or give their numbers, which
+        begin with 0."""
+        numbers = {name: number for number, name in enumerate(self.classes)}
+        labels = set(labels)
+        if self.trained is not None and not labels <= numbers.keys():
+            folded = {name.casefold(): number for name, number in numbers.items()}
+            if all(label.casefold() in folded for label in labels):
+                return {label: folded[label.casefold()] for label in labels}
+            counted = {str(number): number for number in numbers.values()}
+            if "0" in labels and labels <= counted.keys():
+                return counted
+        if unknown := sorted(labels - numbers.keys()):
+            where = "in the training rows" if self.trained is None else "among those of the head"
             raise UserError(
-                f"{self.origin(split)}: label {unknown[0]!r:.60} does not occur in the "
-                f"training rows; known: {', '.join(self.classes[:20])}"
+                f"{self.origin(split)}: label {unknown[0]!r:.60} does not occur {where}; known: "
+                f"{', '.join(self.classes[:20])}"
             )
+        return numbers
+
+    def classes_of(self, names: list[str]) -> list[str]:
+        """The names of the classes: `names`, which the rows have, or those of a trained head.
+
+        Raises UserError where nobody has named the classes of a trained head, and the rows have
+        other classes than it has outputs."""
+        trained = self.trained
+        if trained is None or trained.outputs is None:
+            return names
+        numbers = [str(number) for number in range(trained.outputs)]
+        if not trained.classes and set(names) <= set(numbers):
+            return numbers
+        if not trained.classes and len(names) != len(numbers):
+            raise UserError(
+                f"{self.origin()}: has the classes {', '.join(names[:20])}, and the head has "
+                f"{len(numbers)} without names; give them as numbers from 0"
+            )
+        return list(trained.classes) or names
 
     def head(self) -> Mapping[str, Any]:
         """Configuration values of the model's head."""

@@ -70,15 +70,15 @@ class Conversations(Task):
         raw = super().raw
         if not self.config.of_records:
             return raw
-        ((split, evaluated),) = raw.evaluation.items()
-        trained = [Conversation.of(row) for row in raw.train]
-        asked = [Conversation.of(row) for row in evaluated]
-        if self.config.format != "webnlg":  # some of its rows have the same triples
-            trained = by_source(trained)
-            asked = by_source(asked)
-        return replace(
-            raw, train=_rows_of(by_reference(trained)), evaluation={split: _rows_of(asked)}
-        )
+        train = _rows_of(by_reference(self._records(raw.train)))
+        evaluation = {name: _rows_of(self._records(rows)) for name, rows in raw.evaluation.items()}
+        return replace(raw, train=train, evaluation=evaluation)
+
+    def _records(self, rows: Dataset) -> list[Conversation]:
+        """A conversation for each source, with all its references."""
+        found = [Conversation.of(row) for row in rows]
+        # some rows of webnlg have the same triples
+        return found if self.config.format == "webnlg" else by_source(found)
 
     def prepared(self, rows: Dataset, split: str | None) -> Dataset:
         if "test_category" in rows.column_names:

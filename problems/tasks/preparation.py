@@ -32,7 +32,8 @@ def prepare(task: Task, tokenizer: PreTrainedTokenizerBase) -> Splits[Rows]:
         # measured on the same.
         chosen = split.select(evenly(len(split), most or len(split)))
         evaluation[name] = encoded(chosen, name)
-        if shared := int(np.isin(evaluation[name].groups, train.groups).sum()):
+        shared = int(np.isin(evaluation[name].groups, train.groups).sum())
+        if shared and task.trained is None:
             log.warning(
                 "%d of %d rows of %s are also in the training rows: they measure memory, not "
                 "learning",

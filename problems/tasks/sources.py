@@ -5,6 +5,8 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,9 @@ from datasets import (
 from datasets.exceptions import DatasetsError
 from datasets.packaged_modules.csv.csv import CsvConfig
 
+from autolora.configs.errors import UserError
 from autolora.configs.locations import CONFIGS, from_home, is_hub_name
-from autolora.configs.tasks import SAMPLE, TaskSettings, Tokens
+from autolora.configs.tasks import SAMPLE, Table, TaskSettings, Tokens
 from autolora.problems.machine.content import digest_of
 from autolora.problems.machine.hub import explain_missing
 from autolora.problems.rows import Splits, keys_of, split_groups
@@ -65,7 +68,7 @@ def read(
     given = config.evaluation_split
     if file := config.file_of(split):
         of_file = splits_of(file, tagged=tagged, option=f"--task.{split}_path")
-        found = {split: next(iter(of_file.values()))}
+        found = {split: of_file[usual_split(of_file, split, f"--task.{split}_path")]}
     else:
         usual = sorted({"validation", "test"} & splits.keys(), reverse=not config.tests_first)[:1]
         wanted = [given] if isinstance(given, str) else given or usual
@@ -77,6 +80,58 @@ def read(
     groups = keys_of(train, inputs(train))
     kept, drawn = split_groups(groups, config.holdout_share, seed, "holdout_share")
     return Splits(train.select(kept), {split: train.select(drawn)}, held_out=True)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Rows as they were read that a trained model has not seen; `name`: their split and data set,
+    which the user gave by `option`."""
+
+    rows: Dataset
+    name: str
+    option: str
+
+
+def held_out(
+    config: TaskSettings, path: str, split: str | None, option: str, first: str = "validation"
+) -> HeldOut:
+    """The rows of a file, a folder or a data set of the hub that nothing is learned from.
+
+    `split`: an expression of `datasets`; None: as `usual_split` says, with `first` first. `option`:
+    the one that gave the path. Raises UserError for a split that does not exist, and for one
+    without labels, which names those with labels."""
+    here = (config.configuration, config.data_files, config.revision)
+    of_place = here if path == config.path else ()
+    splits = splits_of(path, *of_place, tagged=isinstance(config, Tokens), option=option)
+    named = split or usual_split(splits, first, option)
+    rows = rows_of(splits, named, "--split")
+    if isinstance(config, Table):
+        labelled = partial(_is_labelled, column=config.label_column or "label")
+        if not labelled(rows):
+            others = [name for name, table in splits.items() if labelled(table)]
+            raise UserError(
+                f"{option}: the split {named} of {path} has no labels; with labels: "
+                f"{', '.join(others) or 'none'}"
+            )
+    whole_file = split is None and Path(from_home(path)).is_file()
+    return HeldOut(rows, path if whole_file else f"split {named} of {path}", option)
+
+
+def usual_split(splits: Tables, first: str, option: str) -> str:
+    """The split whose rows were most likely held out of a training: `first`, else the other one of
+    validation and test, else the only one. Raises UserError for several others."""
+    usual = [name for name in (first, "validation", "test") if name in splits]
+    if not usual and len(splits) > 1:
+        raise UserError(
+            f"{option}: has the splits {', '.join(splits)}, none of them validation or test; "
+            "measure and cut take --split"
+        )
+    return next(iter([*usual, *splits]))
+
+
+def _is_labelled(rows: Dataset, column: str) -> bool:
+    """Whether any row has a label; data sets for contests write -1 where there is none."""
+    return column not in rows.column_names or not {*rows.unique(column)} <= {-1, "-1", "", None}
 
 
 def splits_of(

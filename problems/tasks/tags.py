@@ -87,9 +87,11 @@ class Tags(Task):
 
     @cached_property
     def classes(self) -> list[str]:
-        """The tags: O, then those of each type."""
+        """The tags: those of a trained head, else O, then those of each type."""
         found = {tag for rows in self.raw.learnable for tags in rows["tags"][:] for tag in tags}
-        return [OUTSIDE, *sorted(found - {OUTSIDE}, key=lambda tag: (tag[2:], tag))]
+        return self.classes_of(
+            [OUTSIDE, *sorted(found - {OUTSIDE}, key=lambda tag: (tag[2:], tag))]
+        )
 
     def encode(
         self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, split: str | None = None
@@ -97,9 +99,8 @@ class Tags(Task):
         """As for every task, with three further columns: `tokens` and `tags` are those of the whole
         sentence; `firsts` are the places of the first token of each word, -1 for a word without
         one."""
-        self.refuse_unknown(chain.from_iterable(rows["tags"][:]), split)
         # datasets hashes everything that the function refers to; hashing `self` would take seconds.
-        number = {tag: index for index, tag in enumerate(self.classes)}
+        number = self.class_numbers(chain.from_iterable(rows["tags"][:]), split)
         max_length = self.config.max_length
 
         def tokens(batch: dict[str, list[Any]], program: str = PROGRAM) -> dict[str, Any]:

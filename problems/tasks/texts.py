@@ -139,23 +139,23 @@ class Texts(Task):
 
     @cached_property
     def classes(self) -> list[str]:
-        """The names of the classes: those in the type of the column, else those that the labels
-        have, numbers first.
+        """The names of the classes: those of a trained head, else those in the type of the column,
+        else those that the labels have, numbers first.
 
         Raises UserError for fewer than two classes."""
         if self.regression:
             return []
         feature = self.raw.train.features[self._label]
         if isinstance(feature, ClassLabel):
-            return list(feature.names)
+            return self.classes_of(list(feature.names))
         found = {name for rows in self.raw.learnable for name in self._names(rows)}
         numbers = {name for name in found if name.removeprefix("-").isdecimal()}
         names = [*sorted(sorted(numbers), key=int), *sorted(found - numbers)]
-        if len(names) < 2:
+        if self.trained is None and len(names) < 2:
             raise UserError(
                 f"{self.origin()}: column {self._label!r} has one label alone, {names[0]!r}"
             )
-        return names
+        return self.classes_of(names)
 
     def _names(self, rows: Dataset) -> list[str]:
         """The name of each row's class: 1 and 1.0 (parquet, JSON), "1" and " 1" (CSV) are one
@@ -181,13 +181,12 @@ class Texts(Task):
                 )
             return numbers
         found = self._names(rows)
-        places = {name: number for number, name in enumerate(self.classes)}
-        self.refuse_unknown(found, split)
+        places = self.class_numbers(found, split)
         return [places[name] for name in found]
 
     @cached_property
     def label_scale(self) -> LabelScale | None:
-        if not self.regression or self.own_units:
+        if not self.regression or self.trained is not None:
             return None
         numbers = self._labels(self.raw.train, None)
         if len(set(numbers)) < 2:

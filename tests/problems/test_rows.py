@@ -1,5 +1,6 @@
 """Rows of somebody's own script: any data set with a length and an index, and a collator."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -96,7 +97,7 @@ def test_a_number_to_be_predicted_counts_whatever_its_value() -> None:
         (TaskType.SEQ_CLS, 2, torch.tensor([0, 1]), True, False),
         ("SEQ_CLS", 1, torch.tensor([0.5, 1.0]), True, True),
         ("SEQ_CLS", 1, torch.tensor([1, 5]), True, True),  # stars were taken for classes
-        (TaskType.SEQ_CLS, 2, torch.tensor([[0.0, 1.0], [1.0, 1.0]]), False, False),
+        (TaskType.SEQ_CLS, 2, torch.tensor([[0.0, 1.0], [1.0, 1.0]]), True, False),
         (TaskType.TOKEN_CLS, 1, torch.tensor([[0, 1], [1, -100]]), True, False),
         (TaskType.CAUSAL_LM, None, torch.tensor([[0, 1], [1, -100]]), True, False),
         # packed into one row
@@ -109,5 +110,5 @@ def test_which_losses_of_rows_are_known(
     task_type: Any, outputs: int | None, labels: Tensor | None, known: bool, regression: bool
 ) -> None:
     rows = Rows.of_script([{}, {}], lambda examples: {} if labels is None else {"labels": labels})
-    found = scoring_of_script(task_type, None, rows, outputs)
+    found = scoring_of_script(task_type, None, rows, SimpleNamespace(num_labels=outputs))
     assert (found.tells_rows, found.regression) == (known, regression)

@@ -16,7 +16,7 @@ import transformers
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from torch import Tensor, nn
 
-from autolora.engine.api.adapter import measured
+from autolora.engine.api.adapter import measure_model
 from autolora.engine.measure.curve import Folded
 from autolora.engine.measure.cut import cut_adapter, save_adapter
 from autolora.engine.measure.likelihood import Categorical, Gaussian, Likelihood
@@ -260,7 +260,7 @@ def test_any_lora_is_measured_and_cut(
     torch.manual_seed(7)
     random = torch.get_rng_state()
     with left_as_it_was(model):
-        found = measured(model, passes, 8, World(passes.compute), off)
+        found = measure_model(model, passes, 8, World(passes.compute), off=off)
     assert torch.equal(torch.get_rng_state(), random)
 
     near: dict[str, Any] = (

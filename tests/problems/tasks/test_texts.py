@@ -13,7 +13,9 @@ from datasets import ClassLabel, Dataset, Features, Value
 
 from autolora.configs.errors import UserError
 from autolora.configs.tasks import Table
+from autolora.problems.tasks.base import Trained
 from autolora.problems.tasks.preparation import prepare
+from autolora.problems.tasks.sources import held_out
 from autolora.problems.tasks.texts import Texts
 from tests.helpers.tiny import make_tokenizer
 
@@ -36,6 +38,12 @@ def task_of(path: str, **settings: Any) -> Texts:
     """The task on this table, which is evaluated on the same rows unless told otherwise."""
     settings.setdefault("validation_path", path)
     return Texts(Table(type="text", path=path, **settings), seed=0)
+
+
+def measured(path: str, classes: tuple[str, ...] = (), outputs: int | None = None) -> Trained:
+    """A trained model that is measured on this table."""
+    rows = held_out(Table(type="text", path=path), path, None, "--data")
+    return Trained(rows, None, classes, outputs)
 
 
 def encoded(task: Texts, split: str | None = None) -> list[Any]:
@@ -116,19 +124,19 @@ def test_the_metrics_of_classes_are_their_definitions(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("own_units", [False, True])
+@pytest.mark.parametrize("trained", [False, True])
 def test_the_metrics_of_numbers_are_their_definitions_in_the_file_s_units(
-    tmp_path: Path, own_units: bool
+    tmp_path: Path, trained: bool
 ) -> None:
     """Labels 8 and 12 have mean 10 and deviation 2."""
     path = table(tmp_path / "d.jsonl", [("a", 8.0), ("b", 12.0)])
     task = task_of(path, metrics=["spearman", "pearson", "mse"], kind="regression")
-    task = replace(task, own_units=own_units)
+    task = replace(task, trained=measured(path) if trained else None)
     rows = Dataset.from_dict({"labels": [8.0, 12.0, 10.0], "texts": [["a"], ["b"], ["c"]]})
     found = task.predicted(
         torch.tensor([[0.5], [1.0], [-1.0]]), torch.tensor(rows["labels"][:])
     ).numpy()
-    said = np.array([0.5, 1.0, -1.0]) if own_units else np.array([11.0, 12.0, 8.0])
+    said = np.array([0.5, 1.0, -1.0]) if trained else np.array([11.0, 12.0, 8.0])
     metrics = task.metrics(found, rows, 0.0)
     labels = np.array(rows["labels"][:])
     assert metrics["mse"] == pytest.approx(np.mean((labels - said) ** 2))
@@ -146,14 +154,15 @@ def test_the_metrics_of_numbers_are_their_definitions_in_the_file_s_units(
 
 def test_numbers_are_learned_with_mean_0_and_deviation_1(tmp_path: Path) -> None:
     rows = [(text, number) for (text, _), number in zip(ROWS, (1, 2, 4, 5), strict=True)]
-    task = task_of(table(tmp_path / "d.csv", rows), kind="regression")
+    path = table(tmp_path / "d.csv", rows)
+    task = task_of(path, kind="regression")
     assert encoded(task) == pytest.approx(
         [-2 / 2.5**0.5, -1 / 2.5**0.5, 1 / 2.5**0.5, 2 / 2.5**0.5]
     )
     assert task.label_scale is not None
     assert (task.label_scale.mean, task.label_scale.deviation) == (3.0, pytest.approx(2.5**0.5))
     assert task.head() == {"num_labels": 1, "problem_type": "regression"}
-    assert encoded(replace(task, own_units=True)) == [1, 2, 4, 5]
+    assert encoded(replace(task, trained=measured(path))) == [1, 2, 4, 5]
 
 
 def test_copies_of_a_text_are_held_out_together_and_the_draw_is_the_seeds(tmp_path: Path) -> None:
