@@ -145,12 +145,13 @@ class Task(ABC):
         numbers = {name: number for number, name in enumerate(self.classes)}
         labels = set(labels)
         if self.trained is not None and not labels <= numbers.keys():
-            folded = {name.casefold(): number for name, number in numbers.items()}
-            if all(label.casefold() in folded for label in labels):
-                return {label: folded[label.casefold()] for label in labels}
             counted = {str(number): number for number in numbers.values()}
             if "0" in labels and labels <= counted.keys():
                 return counted
+            folded = {name.casefold(): number for name, number in numbers.items()}
+            for label in labels - numbers.keys():
+                if label.casefold() in folded:
+                    numbers[label] = folded[label.casefold()]
         if unknown := sorted(labels - numbers.keys()):
             where = "in the training rows" if self.trained is None else "among those of the head"
             raise UserError(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.adapters import reviews, train_by_peft
 from tests.contract.inputs import (
     conversations,
     language_arguments,
@@ -105,3 +106,23 @@ def searched(chat_model: Path, shared_folder: Path) -> Path:
         succeed(*language_arguments(chat_model, data, place / "runs", **LEARNING, **CURVE))
 
     return made_once(shared_folder / "contract-searched", search) / "runs" / "tiny"
+
+
+@pytest.fixture(scope="session")
+def held_out(shared_folder: Path) -> Path:
+    """Rows that no adapter of `trained` was trained on; do not write."""
+
+    def write(place: Path) -> None:
+        reviews(place / "val.csv", 120, seed=1)
+
+    return made_once(shared_folder / "contract-held-out", write) / "val.csv"
+
+
+@pytest.fixture(scope="session")
+def trained(model_folder: Models, shared_folder: Path) -> Path:
+    """The folder of an adapter of a tiny model that PEFT alone has trained; do not write."""
+
+    def train(place: Path) -> None:
+        train_by_peft(model_folder("bert"), place, 1e-2)
+
+    return made_once(shared_folder / "contract-adapter", train) / "adapter"

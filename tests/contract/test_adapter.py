@@ -1,8 +1,6 @@
 """`run.py measure`, `run.py cut` and `measure_adapter`: stock PEFT in, a smaller stock PEFT adapter
 out."""
 
-import json
-import random
 import shutil
 import subprocess
 import sys
@@ -27,79 +25,17 @@ from transformers import (
 )
 
 from autolora import measure_adapter
+from tests.contract.adapters import PLAIN, batches_of, reviews, train_by_peft
 from tests.contract.conftest import Models
-from tests.contract.inputs import conversations, labelled, lines, options, table
+from tests.contract.inputs import conversations, lines, options, table
 from tests.contract.program import refused, succeed
 from tests.contract.readers import adapter_weights, base_of, loaded, logits_of, ranks_in, read
 from tests.helpers.untouched import left_as_it_was
-
-PLAIN = {
-    "r": 4,
-    "lora_alpha": 8,
-    "target_modules": ["query", "value", "dense"],
-    "modules_to_save": ["pooler"],
-}
-
-
-def reviews(path: Path, rows: int, seed: int) -> Path:
-    """Rows whose label follows from one of their words."""
-    draw = random.Random(seed)
-    found = []
-    for number in range(rows):
-        label, telling = (("bad", ("dull", "noisy")), ("good", ("tasty", "really")))[number % 2]
-        words = [
-            *draw.choices(("film", "room", "soup", "was", "the", "our"), k=5),
-            draw.choice(telling),
-        ]
-        draw.shuffle(words)
-        found.append((words, label))
-    return labelled(path, found)
-
-
-def batches_of(path: Path, model: Path) -> list[dict[str, Any]]:
-    """The rows as plain transformers makes batches of them."""
-    rows = pd.read_csv(path)
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    return [
-        {
-            **tokenizer(list(part["text"]), padding=True, return_tensors="pt"),
-            "labels": torch.tensor([int(label == "good") for label in part["label"]]),
-        }
-        for _, part in rows.groupby(rows.index // 16)
-    ]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_figures() -> None:
     """Pictures are drawn here."""
-
-
-@pytest.fixture(scope="module")
-def held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Rows that no adapter here was trained on."""
-    return reviews(tmp_path_factory.mktemp("rows") / "val.csv", 120, seed=1)
-
-
-def train_by_peft(base_folder: Path, folder: Path, rate: float) -> Path:
-    """The folder of an adapter that PEFT alone has trained and saved."""
-    torch.manual_seed(0)
-    base = AutoModelForSequenceClassification.from_pretrained(base_folder, num_labels=2)
-    model: Any = get_peft_model(base, LoraConfig(task_type="SEQ_CLS", **PLAIN))
-    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=rate)
-    batches = batches_of(reviews(folder / "train.csv", 160, seed=0), base_folder)
-    for _ in range(6):
-        for batch in batches:
-            model(**batch).loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
-    model.save_pretrained(folder / "adapter")
-    return folder / "adapter"
-
-
-@pytest.fixture(scope="module")
-def trained(model_folder: Models, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An adapter of a tiny model."""
-    return train_by_peft(model_folder("bert"), tmp_path_factory.mktemp("peft"), 1e-2)
 
 
 @pytest.fixture(scope="module")
@@ -271,23 +207,6 @@ def test_padding_is_no_label(finished_chat: Path) -> None:
     one, other = (measure_adapter(model, batches).evidence for batches in (alone, [together]))
     assert abs(one.gain) > 0.01
     assert (other.loss, other.gain) == pytest.approx((one.loss, one.gain), rel=1e-4)
-
-
-def test_classes_in_another_order_are_refused(
-    trained: Path, held_out: Path, tmp_path: Path
-) -> None:
-    """A label's number would mean another class."""
-    other = shutil.copytree(trained, tmp_path / "other")
-    for names, is_refused in ((["bad", "good"], False), (["good", "bad"], True)):
-        (other / "config.json").write_text(
-            json.dumps({"model_type": "bert", "id2label": dict(enumerate(names))})
-        )
-        words = ("measure", other, "--data", held_out, "--out", tmp_path / "m")
-        assert (
-            "--data: its classes are bad, good" in refused(*words)
-            if is_refused
-            else succeed(*words)
-        )
 
 
 def test_another_adapter_is_measured_anew(trained: Path, held_out: Path, tmp_path: Path) -> None:
