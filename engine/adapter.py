@@ -70,10 +70,10 @@ def run_adapter_request(request: AdapterRequest, stop: StopRequest) -> None:
     if inputs.task.classes:
         numbered = (f"{number} {name}" for number, name in enumerate(inputs.task.classes[:20]))
         note += f"; classes {', '.join(numbered)}, by {named_by or 'the rows'}"
-    log.info("%s", note)
+    console.print(note)
     base = base_of(sources, inputs, compute, check=world.check)
     adapter = _measured(sources, inputs, rows, note, base, source, folder, world)
-    console.print(str(adapter))
+    console.print(str(adapter).removeprefix(f"{note}\n"))
     write_text(folder / "curve.csv", adapter.curve.to_csv(index=False))
     write_text(folder / "shares.csv", adapter.shares.to_csv(index=False))
     said = "\n".join(filter(None, (adapter.evidence.few, adapter.advice)))

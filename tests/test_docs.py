@@ -17,6 +17,7 @@ from autolora.configs.layers import keys
 from autolora.engine.measure.evidence import Evidence
 from autolora.engine.ranks import LayerRank, RankRecord
 from autolora.problems.models.attach import lora_layers
+from tests.helpers import kinds
 from tests.helpers.markdown import PAGES, RESULTS, anchors, blocks, text_of
 from tests.helpers.paths import ROOT
 
@@ -46,7 +47,7 @@ def test_keys_exist(page: Path) -> None:
     named = {
         word
         for word in words
-        if word.split(".")[0] in SECTIONS and not word.endswith((".json", ".yaml", ".gguf"))
+        if word.split(".")[0] in SECTIONS and not word.endswith((".json", ".yaml", ".gguf", ".py"))
     }
     assert {word for word in named if not word.startswith("study.axes.")} <= KEYS | SECTIONS
 
@@ -62,13 +63,18 @@ def test_the_books_are_short() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_configurations_and_source_files_exist(page: Path) -> None:
+def test_configurations_source_files_and_folders_exist(page: Path) -> None:
     text = text_of(page)
-    sources = re.findall(r"`((?:engine|problems|configs|benchmarks|tests)/[\w/]+\.\w+)`", text)
+    sources = re.findall(r"`((?:engine|problems|configs|benchmarks|tests)/[\w/]*(?:\.\w+)?)`", text)
     assert [name for name in sources if not (ROOT / name).exists()] == []
     shipped = {path.name for path in (ROOT / "configs").glob("*.yaml")}
     named = set(re.findall(r"--config ([\w]+\.yaml)", text))
     assert named <= shipped | {"x.yaml", "my.yaml"}
+
+
+def test_the_table_of_adapters_is_made_of_the_cases_that_run() -> None:
+    """Print it by `python -m tests.helpers.kinds`."""
+    assert kinds.table() in text_of(ROOT / "docs" / "adapters.md")
 
 
 def example_with(word: str) -> str:

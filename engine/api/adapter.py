@@ -112,7 +112,7 @@ class MeasuredAdapter:
 
     @property
     def advice(self) -> str:
-        """What to do, in one sentence."""
+        """What to do, a line for each part of the gain that may be kept."""
         evidence = self.evidence
         if not evidence.learned:
             error = evidence.gain_standard_error
@@ -120,31 +120,33 @@ class MeasuredAdapter:
                 f"LoRA gains nothing that shows on these rows: {evidence.gain:.3g} +- "
                 f"{error:.2g} nats per label"
             )
-        return "; ".join(self._advice_to_keep(keep) for keep in KEEP)
+        return "\n".join(self._advice_to_keep(keep) for keep in KEEP)
 
     def _advice_to_keep(self, part: float) -> str:
         """The smallest cut of the curve that keeps this part of the gain."""
+        wanted = f"to keep {100 * part:.0f} %"
         evidence = self.evidence
-        k = self.record.k
         rank = evidence.keeping(part)
-        if rank == k:
-            return f"{100 * part:.0f} %: no rank of the curve below {k} keeps it"
+        assert rank is not None
+        if rank == self.record.k:
+            return f"{wanted}: no rank of the curve below {rank} keeps it"
         point = next(point for point in evidence.rank_curve if point.at == rank)
         even = f"rank {rank} everywhere"
-        if rank is None or not evidence.uneven_is_better(rank):
+        if not evidence.uneven_is_better(rank):
             size = f"{point.parameters:,} parameters"
-            return f"{100 * part:.0f} %: {even}, {size}, keeps {kept_words(point)}"
+            return f"{wanted}: {even}, {size}, keeps {kept_words(point)}"
         uneven = next(point for point in evidence.uneven_curve if point.at == rank)
         return (
-            f"{100 * part:.0f} %: {uneven.parameters:,} parameters, placed unevenly, keep "
+            f"{wanted}: {uneven.parameters:,} parameters, placed unevenly, keep "
             f"{kept_words(uneven)}, surely more than {even}, which keeps {kept_words(point)}"
         )
 
     def __str__(self) -> str:
         evidence = self.evidence
         told = self.record.note, evidence.few, gain_words(evidence, "these rows")
-        curves = [*curve_lines(self.record), *share_lines(self.record)]
-        return "\n".join(filter(None, [*told, *curves, f"-> {self.advice}"]))
+        measured = [*curve_lines(self.record), *share_lines(self.record)]
+        advice = [f"-> {line}" for line in self.advice.splitlines()]
+        return "\n".join(filter(None, [*told, *measured, *advice]))
 
     @cached_property
     def _lora(self) -> Lora:

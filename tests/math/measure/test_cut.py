@@ -3,6 +3,7 @@ components compute."""
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from autolora.engine.measure.bases import Basis, balanced_basis, plain_basis
 from autolora.engine.measure.cut import adapter_of, cut_adapter, padded, save_adapter
 from autolora.engine.measure.lora import Lora
 from autolora.problems.models.attach import lora_layers
+from tests.helpers.kinds import REFUSED
 from tests.helpers.untouched import left_as_it_was
 
 pytestmark = pytest.mark.trains
@@ -235,38 +237,62 @@ def test_a_write_that_stops_leaves_no_adapter_and_a_cut_to_nothing_is_refused(
         cut_to(model, bases, dict.fromkeys(bases, 0))
 
 
-REFUSED: dict[str, tuple[Any, str]] = {
-    "adalora": (
-        AdaLoraConfig(target_modules=ATTENTION, total_step=10),
-        "ADALORA; convert it first",
-    ),
-    "pissa": (
-        LoraConfig(target_modules=ATTENTION, init_lora_weights="pissa"),
-        "pissa.*convert it first",
-    ),
-    "alora": (
-        LoraConfig(target_modules=ATTENTION, alora_invocation_tokens=[1], task_type="CAUSAL_LM"),
-        "ALoraLinearVariant",
-    ),
-}
+def with_start(start: str) -> PeftModel:
+    """An adapter whose initial values PEFT took from the base."""
+    model = adapted("llama", target_modules=ATTENTION)
+    model.peft_config["default"].init_lora_weights = start  # type: ignore[attr-defined]
+    return model
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_is_not_cut_is_refused_by_name(case: str) -> None:
-    config, message = REFUSED[case]
-    model = get_peft_model(base("names" if config.target_modules == {"q"} else "llama"), config)
-    with pytest.raises(UserError, match=message):
-        adapter_of(model)  # type: ignore[arg-type]
-
-
-def test_convolutions_and_several_adapters_are_refused_by_name() -> None:
-    with pytest.raises(UserError, match=r"a convolution \(.*0\)"):
-        adapter_of(
-            get_peft_model(nn.Sequential(nn.Conv1d(3, 3, 1)), LoraConfig(target_modules=["0"]))
-        )  # type: ignore
+def two_active() -> PeftModel:
     model = adapted("llama", target_modules=ATTENTION)
     model.add_adapter("other", LoraConfig(target_modules=ATTENTION))
     assert adapter_of(model) == "default"
     model.base_model.set_adapter(["default", "other"])  # type: ignore[operator]
-    with pytest.raises(UserError, match="1 more are active"):
-        adapter_of(model)
+    return model
+
+
+def merged() -> PeftModel:
+    model = adapted("llama", target_modules=ATTENTION)
+    model.merge_adapter()
+    return model
+
+
+def disabled() -> PeftModel:
+    model = adapted("llama", target_modules=ATTENTION)
+    model.base_model.disable_adapter_layers()  # type: ignore[operator]
+    return model
+
+
+def on(module: nn.Module) -> Any:
+    """LoRA on this module alone."""
+    return get_peft_model(nn.Sequential(module), LoraConfig(target_modules=["0"]))  # type: ignore
+
+
+def on_llama(config: Any) -> Any:
+    return get_peft_model(base("llama"), config)
+
+
+ALORA = LoraConfig(target_modules=ATTENTION, alora_invocation_tokens=[1], task_type="CAUSAL_LM")
+MAKERS: dict[str, list[Callable[[], Any]]] = {
+    "starts": [partial(with_start, x) for x in ("pissa", "corda", "olora", "lora_ga", "loftq")],
+    "adalora": [lambda: on_llama(AdaLoraConfig(target_modules=ATTENTION, total_step=10))],
+    "alora": [lambda: on_llama(ALORA)],
+    "convolution": [lambda: on(nn.Conv1d(3, 3, 1)), lambda: on(nn.Conv2d(3, 3, 1))],
+    "attention": [lambda: on(nn.MultiheadAttention(4, 2))],
+    "several": [two_active],
+    "merged": [merged],
+    "disabled": [disabled],
+}
+
+
+@pytest.mark.parametrize("case", MAKERS)
+def test_what_is_not_cut_is_refused_by_name(case: str) -> None:
+    for make in MAKERS[case]:
+        with pytest.raises(UserError, match=REFUSED[case].reason):
+            adapter_of(make())
+
+
+def test_every_refusal_has_a_case() -> None:
+    """The one by the task type is in tests/contract/test_held_out.py."""
+    assert {*MAKERS, "translation"} == set(REFUSED)

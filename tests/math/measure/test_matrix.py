@@ -25,6 +25,7 @@ from autolora.engine.measure.passes import Passes
 from autolora.engine.world import World
 from autolora.problems.machine.compute import Compute
 from autolora.problems.rows import Rows
+from tests.helpers.kinds import KINDS
 from tests.helpers.untouched import left_as_it_was
 
 pytestmark = pytest.mark.slow
@@ -101,18 +102,6 @@ TYPES = {
     "tags": TaskType.TOKEN_CLS,
 }
 EXPERTS = ("Mixtral", "Qwen3Moe")
-KINDS: dict[str, dict[str, Any]] = {
-    "all linear": {"target_modules": "all-linear", "exclude_modules": ["classifier", "score"]},
-    "patterns": {"rank_pattern": {r".*\.1\..*": 3}, "alpha_pattern": {r".*\.1\..*": 5}},
-    "rslora": {"use_rslora": True},
-    "dora": {"use_dora": True},
-    "embedding": {"embedding": True},
-    "dora on embedding": {"embedding": True, "use_dora": True},
-    "bias of lora": {"lora_bias": True},
-    "biases": {"bias": "all"},
-    "bf16": {},
-    "experts": {"target_parameters": ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]},
-}
 
 
 def class_of(architecture: str, task: str) -> Any:
@@ -161,7 +150,7 @@ def model_of(architecture: str, task: str) -> Any:
 
 def adapted(base: Any, task: str, kind: str) -> PeftModel:
     """The model with a random adapter of this kind, rank 4."""
-    fields = dict(KINDS[kind])
+    fields = dict(KINDS[kind].fields)
     linear = [
         n
         for n, m in base.named_modules()
