@@ -36,8 +36,8 @@ class ModelConfig(Section):
     dtype: Literal["auto", "fp32", "bf16", "nf4"] = "auto"
     """Precision of the frozen weights; LoRA, head and optimiser state are fp32. auto: bf16 for
     causal models of 300 million parameters or more if the run computes in bf16 (key precision) and
-    the method is not full, else fp32. nf4: 4 bits (QLoRA), which needs a CUDA GPU and the package
-    bitsandbytes."""
+    the method is not full, else fp32. nf4: 4 bits (QLoRA), which needs the package bitsandbytes
+    (`uv run --extra bits`)."""
     gradient_checkpointing: Annotated[bool, COST] = False
     """Recompute the activations of each block in the backward pass instead of keeping them: much
     less memory for about a third more time. Not possible with second derivatives (neumann, cg,

@@ -97,6 +97,7 @@ def base_of(
         inputs.tokenizer,
         inputs.rows.train,
         weights_dtype(sources.model, inputs.task.auto_class, compute, trains_all=trains_all),
+        compute,
         getattr(lora, "target_modules", None) or [],
         getattr(lora, "modules_to_save", None),
         lora if isinstance(lora, LoraSettings) and not named else None,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from autolora.configs.errors import UserError
 from autolora.configs.measure import LEAST_ROWS
-from autolora.engine.api.script import adapted, of_batches, of_trainer, same_config
+from autolora.engine.api.script import adapted, left_alone, of_batches, of_trainer
 from autolora.engine.measure.bases import Basis, even_ranks, uneven_ranks
 from autolora.engine.measure.cut import adapter_of, cut_adapter, padded, save_adapter
 from autolora.engine.measure.evidence import Evidence
@@ -187,10 +187,10 @@ def measure_adapter(
         log.info("%s", note)
         world = World(Compute(device, bf16=script.bf16), progress=Bar)
         passes = Passes.of(rows, scoring, world, script.batch)
-        with same_config(peft_model):
+        with left_alone(peft_model):
             if other := passes.other_loss(peft_model, scoring.loss):
                 raise UserError(f"measure_adapter: {other}: another loss cannot be measured")
-        return measure_model(peft_model, passes, script.batch, world, note)
+            return measure_model(peft_model, passes, script.batch, world, note)
 
 
 def rows_words(name: str, rows: Rows, of: int) -> str:

@@ -37,6 +37,7 @@ from autolora.problems.machine.compute import choose_compute, same_random_number
 from autolora.problems.models.base import BaseOfScript
 from autolora.problems.models.dry_run import mark_unreached
 from autolora.problems.models.peft_config import lora_settings, refuse_other_configs, trained_whole
+from autolora.problems.models.precision import keep_unpacked
 from autolora.problems.models.snapshot import Snapshot, take_adapters_off
 from autolora.problems.rows import Rows
 from autolora.problems.tasks.base import Loss
@@ -216,6 +217,7 @@ def _learn(
         stack.enter_context(heard())
         stack.enter_context(same_random_numbers(device))
         stack.callback(Snapshot(base).restore)
+        keep_unpacked(base)
         base.zero_grad()  # drops gradients of the script's own backward passes
         take_adapters_off(base)
         recomputes = recomputes or any(

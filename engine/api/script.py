@@ -14,6 +14,8 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import ConcatDataset
 
 from autolora.configs.errors import UserError
+from autolora.problems.models.precision import keep_unpacked
+from autolora.problems.models.snapshot import Snapshot
 from autolora.problems.rows import Rows
 from autolora.problems.tasks.scoring import Scoring, scoring_of_script
 
@@ -111,16 +113,15 @@ def adapted(model: Any) -> PeftModel:
 
 
 @contextmanager
-def same_config(model: PeftModel) -> Iterator[None]:
-    """After the `with` block the model's configuration is what it was: a model that is given
-    labels writes its problem_type into it."""
-    config: Any = model.get_base_model().config
-    before = dict(vars(config))
+def left_alone(model: PeftModel) -> Iterator[None]:
+    """After the `with` block the model is what it was, although a model that is given labels
+    writes its problem_type into its configuration. Inside, bitsandbytes packs no weights."""
+    before = Snapshot(model)
     try:
+        keep_unpacked(model)
         yield
     finally:
-        vars(config).clear()
-        vars(config).update(before)
+        before.restore()
 
 
 def _examples(batches: Iterable[Any]) -> tuple[list[dict[str, Tensor]], int]:

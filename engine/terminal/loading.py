@@ -41,6 +41,7 @@ def quiet_libraries() -> None:
         enable_progress_bars()
     datasets.utils.logging.set_verbosity_error()
     datasets.disable_progress_bars()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.filterwarnings(
         "ignore", module=r"(transformers|torch|peft|accelerate|datasets|pyarrow)\b"
     )

@@ -15,10 +15,11 @@ from autolora.configs.errors import UserError
 
 
 def holds_bf16(model: nn.Module) -> bool:
-    """Whether the model rounds to bf16 without autocast: weights in bf16, or in 4 bits, whose
+    """Whether the model rounds to bf16 without autocast: weights in bf16, or in 4 bits whose
     products are in bf16."""
-    in_4bit = bool(getattr(model, "is_loaded_in_4bit", False))
-    return in_4bit or any(weight.dtype == torch.bfloat16 for weight in model.parameters())
+    of_weights = {weight.dtype for weight in model.parameters()}
+    of_products = {getattr(module, "compute_dtype", None) for module in model.modules()}
+    return torch.bfloat16 in of_weights | of_products
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,13 @@ from transformers import PreTrainedTokenizerBase
 
 from autolora.configs.errors import UserError
 from autolora.configs.training import LoraSettings, ModelConfig
+from autolora.problems.machine.compute import Compute
 from autolora.problems.machine.content import base_digest
 from autolora.problems.models.dry_run import mark_unreached
 from autolora.problems.models.fused import split
 from autolora.problems.models.layers import lora_layers_of, with_modules_to_save
 from autolora.problems.models.load import BaseModel, load_base, share_padding, without_weights
-from autolora.problems.models.precision import train_in_fp32
+from autolora.problems.models.precision import keep_unpacked, train_in_fp32
 from autolora.problems.models.snapshot import Snapshot
 from autolora.problems.rows import Rows
 from autolora.problems.tasks import Task
@@ -41,10 +42,10 @@ class BaseOnDisk:
     """The base model of a run, as its settings name it.
 
     `rows`: the training rows, the shortest of which is sent through the model. `dtype`: of the
-    frozen weights. `targets` and `modules_to_save`: where LoRA goes, and what is trained whole.
-    `lora`: settings whose layers are looked up before 15 GB are loaded; None where ranks name the
-    layers. `tell`: is told the digest of the weights once they were read, and may refuse them.
-    `check`: may raise, to stop.
+    frozen weights. `compute`: where and how the run computes. `targets` and `modules_to_save`:
+    where LoRA goes, and what is trained whole. `lora`: settings whose layers are looked up before
+    15 GB are loaded; None where ranks name the layers. `tell`: is told the digest of the weights
+    once they were read, and may refuse them. `check`: may raise, to stop.
     """
 
     settings: ModelConfig
@@ -52,6 +53,7 @@ class BaseOnDisk:
     tokenizer: PreTrainedTokenizerBase
     rows: Rows
     dtype: torch.dtype
+    compute: Compute
     targets: Sequence[str] = ()
     modules_to_save: Sequence[str] | None = None
     lora: LoraSettings | None = None
@@ -101,10 +103,12 @@ class BaseOnDisk:
             self.task.auto_class,
             second_order=second_order,
             dtype=self.dtype,
+            compute=self.compute,
             **self.task.head(),
         )
         self.digest = base_digest(self.settings.name, self.settings.revision)
         self.tell(self.digest)
+        keep_unpacked(base.model)
         self.task.adapt(base.model)
         share_padding(base.model, self.tokenizer)
         split(base.model, targets)

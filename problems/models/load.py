@@ -25,7 +25,7 @@ from transformers import (
 from autolora.configs.errors import UserError
 from autolora.configs.locations import GGUF, locate
 from autolora.configs.training import ModelConfig
-from autolora.problems.machine.compute import fast_bf16
+from autolora.problems.machine.compute import Compute
 from autolora.problems.machine.hub import explain_missing
 
 # Modules (names or their endings) that are not quantised: those that are new or may be trained
@@ -120,10 +120,11 @@ def load_base(
     *,
     second_order: bool = False,
     dtype: torch.dtype = torch.float32,
+    compute: Compute | None = None,
     **head: Any,
 ) -> BaseModel:
     """The base model in `dtype` with a head for the task; `head` are configuration values such as
-    num_labels.
+    num_labels. `compute`: where weights in 4 bits lie, and how they are multiplied.
 
     `second_order` chooses the attention kernel that can be differentiated twice. Raises UserError
     when the model cannot be loaded, and when weights outside the head have another size than its
@@ -143,7 +144,7 @@ def load_base(
             # it refuses such.
             **({} if attention == "auto" else {"attn_implementation": attention}),
             **({} if "gguf_file" in options else {"use_safetensors": True}),
-            **(_four_bits() if config.dtype == "nf4" else {}),
+            **(_four_bits(compute) if compute and config.dtype == "nf4" else {}),
             **options,
         )
     if "gguf_file" in options:
@@ -162,17 +163,16 @@ def load_base(
     return BaseModel(model, sorted(new | _heads(model) if head else new), sorted(new))
 
 
-def _four_bits() -> dict[str, Any]:
+def _four_bits(compute: Compute) -> dict[str, Any]:
     """from_pretrained's options for QLoRA's nf4."""
     settings = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        # A card without bf16, such as a T4, emulates it, which is slower than fp32.
-        bnb_4bit_compute_dtype=torch.bfloat16 if fast_bf16("cuda") else torch.float32,
+        bnb_4bit_compute_dtype=torch.bfloat16 if compute.bf16 else torch.float32,
         llm_int8_skip_modules=NOT_IN_4BIT,
     )
-    return {"quantization_config": settings, "device_map": {"": torch.cuda.current_device()}}
+    return {"quantization_config": settings, "device_map": {"": compute.device}}
 
 
 def bodies_of(model: nn.Module) -> tuple[str, ...]:

@@ -1,4 +1,5 @@
-"""The precision of the frozen weights: fp32, or bf16 with everything that is trained in fp32."""
+"""The precision of the frozen weights: fp32, or fewer bits with everything that is trained in
+fp32."""
 
 import logging
 from functools import partial
@@ -8,6 +9,7 @@ import torch
 from accelerate.utils import recursively_apply
 from transformers import AutoModelForCausalLM
 
+from autolora.configs.errors import UserError
 from autolora.configs.training import ModelConfig
 from autolora.problems.machine.compute import Compute
 from autolora.problems.models.load import BaseModel, in_body, without_weights
@@ -68,6 +70,23 @@ def train_in_fp32(base: BaseModel, dtype: torch.dtype) -> BaseModel:
             lambda module, inputs, output: _cast(output, dtype)
         )
     return base
+
+
+def keep_unpacked(model: Any) -> None:
+    """Keeps bitsandbytes from packing the weights in 4 bits of a model that lies on a CPU.
+
+    Where the processor has AVX512-BF16, it does so in the first pass in evaluation mode, for good:
+    through packed weights flows no slope, and their scales are rounded. Raises UserError if they
+    are packed."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+        state = getattr(getattr(module, "weight", None), "quant_state", None)
+        if getattr(state, "packing_format_for_cpu", False):
+            raise UserError(
+                "model: a pass in evaluation mode has packed its weights in 4 bits, and no slope "
+                "flows through them any more; give a model that was loaded anew"
+            )
 
 
 def _cast(values: Any, dtype: torch.dtype) -> Any:

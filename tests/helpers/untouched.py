@@ -50,8 +50,23 @@ def seen(model: nn.Module) -> dict[str, Any]:
 
 def _of_tensor(tensor: torch.Tensor) -> tuple[Any, ...]:
     grad = None if tensor.grad is None else _of_tensor(tensor.grad)
+    flags = id(tensor), str(tensor.device), tensor.dtype, tensor.requires_grad, grad
+    if hasattr(tensor, "__tensor_flatten__"):  # torchao's
+        return *flags, [
+            _of_tensor(getattr(tensor, name)) for name in tensor.__tensor_flatten__()[0]
+        ]
     numbers = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
-    return id(tensor), str(tensor.device), tensor.dtype, tensor.requires_grad, grad, numbers
+    return *flags, numbers, _of_state(getattr(tensor, "quant_state", None))
+
+
+def _of_state(state: Any) -> Any:
+    """The scales that bitsandbytes keeps beside a weight in 4 bits, which may have scales in
+    turn."""
+    if isinstance(state, torch.Tensor):
+        return _of_tensor(state)
+    if hasattr(state, "__dict__"):
+        return {name: _of_state(value) for name, value in vars(state).items()}
+    return state
 
 
 @contextmanager
