@@ -107,7 +107,9 @@ def with_lora(config: Any, compute: Compute, *, second_order: bool = False) -> P
     set_seed(0)
     kind = AutoModelForSequenceClassification
     dtype = weights_dtype(config.model, kind, compute)
-    base = load_base(config.model, kind, second_order=second_order, dtype=dtype, num_labels=2)
+    base = load_base(
+        config.model, kind, second_order=second_order, dtype=dtype, compute=compute, num_labels=2
+    )
     whole = with_modules_to_save(base, config.lora.modules_to_save, config.lora.target_modules)
     base = train_in_fp32(whole, dtype)
     return attach_components(base.model, config.lora, TaskType.SEQ_CLS, base.trained_whole)

@@ -46,6 +46,10 @@ class Compute:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
 
 
+PLAIN = Compute(torch.device("cpu"), bf16=False)
+"""On the CPU, in fp32."""
+
+
 def choose_compute(wanted: str, precision: str, number: int = 0) -> Compute:
     """Device and precision for this machine, as the keys device and precision name them; `number`
     is this process's GPU where several processes run.

@@ -25,7 +25,7 @@ from transformers import (
 from autolora.configs.errors import UserError
 from autolora.configs.locations import GGUF, locate
 from autolora.configs.training import ModelConfig
-from autolora.problems.machine.compute import Compute
+from autolora.problems.machine.compute import PLAIN, Compute
 from autolora.problems.machine.hub import explain_missing
 
 # Modules (names or their endings) that are not quantised: those that are new or may be trained
@@ -120,7 +120,7 @@ def load_base(
     *,
     second_order: bool = False,
     dtype: torch.dtype = torch.float32,
-    compute: Compute | None = None,
+    compute: Compute = PLAIN,
     **head: Any,
 ) -> BaseModel:
     """The base model in `dtype` with a head for the task; `head` are configuration values such as
@@ -144,7 +144,7 @@ def load_base(
             # it refuses such.
             **({} if attention == "auto" else {"attn_implementation": attention}),
             **({} if "gguf_file" in options else {"use_safetensors": True}),
-            **(_four_bits(compute) if compute and config.dtype == "nf4" else {}),
+            **(_four_bits(compute) if config.dtype == "nf4" else {}),
             **options,
         )
     if "gguf_file" in options:
