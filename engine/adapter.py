@@ -4,11 +4,13 @@ a data set."""
 import json
 import logging
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from peft import PeftModel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -32,7 +34,7 @@ from autolora.engine.terminal.bar import Bar
 from autolora.engine.terminal.console import console
 from autolora.engine.tracking.picture import rank_map
 from autolora.engine.world import World
-from autolora.problems.machine.compute import choose_compute
+from autolora.problems.machine.compute import Compute, choose_compute
 from autolora.problems.machine.content import digest_of
 from autolora.problems.models.adapter import AdapterFolder, class_names
 from autolora.problems.models.base import BaseOnDisk
@@ -47,6 +49,8 @@ BATCH = {True: 8, False: 64}
 """Rows at a time of language models and of others, where no gradient is taken."""
 GRADIENT_BATCH = {True: 8, False: 16}
 """Rows at a time where one is."""
+MEASUREMENT = "measure.json"
+MOMENTS = "moments.safetensors"
 _TYPES = {"SEQ_CLS": "text", "TOKEN_CLS": "tokens", "CAUSAL_LM": "chat"}
 """PEFT's task type -> the task.type with which its rows are read, unless the user names one."""
 
@@ -67,12 +71,19 @@ def run_adapter_request(request: AdapterRequest, stop: StopRequest) -> None:
     inputs = read_inputs(sources, tokenizer=source.tokenizer(), trained=trained)
     rows = inputs.rows.train.drawn(request.rows, sources.seed)
     note = rows_words(trained.rows.name, rows, len(inputs.rows.train))
-    if inputs.task.classes:
-        numbered = (f"{number} {name}" for number, name in enumerate(inputs.task.classes[:20]))
+    if classes := inputs.task.classes:
+        numbered = [f"{number} {name}" for number, name in enumerate(classes[:20])]
         note += f"; classes {', '.join(numbered)}, by {named_by or 'the rows'}"
     console.print(note)
     base = base_of(sources, inputs, compute, check=world.check)
-    adapter = _measured(sources, inputs, rows, note, base, source, folder, world)
+    model, off = source.load(base, compute.device)
+    made_with = _made_with(sources, source, base, rows, inputs.task.classes, compute)
+    adapter = _measured_before(folder, made_with, model, note)
+    if adapter is None:
+        headless = sources.task.headless
+        passes = Passes.of(rows, inputs.scoring, world, BATCH[headless])
+        adapter = measure_model(model, passes, GRADIENT_BATCH[headless], world, note, off)
+        _save(adapter, folder, made_with)
     console.print(str(adapter).removeprefix(f"{note}\n"))
     write_text(folder / "curve.csv", adapter.curve.to_csv(index=False))
     write_text(folder / "shares.csv", adapter.shares.to_csv(index=False))
@@ -83,13 +94,13 @@ def run_adapter_request(request: AdapterRequest, stop: StopRequest) -> None:
     told = f"{request.adapter} on {sources.model.name}. {note[0].upper()}{note[1:]}."
     settings = to_text(sources.model_dump(mode="json"))
     write_page(folder / "report.html", name, told, sections, settings, folder)
-    _tell("measured", folder / "measure.json")
+    _tell("measured", folder / MEASUREMENT)
     _tell("report", folder / "report.html")
 
 
 def _note(request: AdapterRequest) -> str:
     """The cut in words."""
-    size = {**request.size, "padded": request.padded}
+    size = {**request.size, "split": request.split, "padded": request.padded}
     return (
         f"{request.adapter} cut by {request.data}: "
         f"{', '.join(f'{k} {v}' for k, v in size.items() if v)}"
@@ -147,47 +158,50 @@ def _trained(
     return Trained(rows, test, (), outputs), ""
 
 
-def _measured(
+def _made_with(
     sources: Sources,
-    inputs: Inputs,
-    rows: Rows,
-    note: str,
-    base: BaseOnDisk,
     source: AdapterFolder,
-    folder: Path,
-    world: World,
-) -> MeasuredAdapter:
-    """The adapter measured on these rows: by the folder's measure.json if that is of the same
-    adapter, base, rows and settings. `note`: what was read, in words."""
-    model, off = source.load(base, world.compute.device)
-    made_with = json.dumps(
+    base: BaseOnDisk,
+    rows: Rows,
+    classes: Sequence[str],
+    compute: Compute,
+) -> str:
+    """What a measurement follows from: two of equal text are equal."""
+    return json.dumps(
         {
             "settings": sources.model_dump(mode="json", exclude={"task": {"path"}}),
             "adapter": [digest_of(file) for file in sorted(source.path.glob("adapter_*"))],
             "base": base.digest,
             "data": rows.digest,
-            "classes": list(inputs.task.classes),
-            "precision": str(world.compute),
+            "classes": list(classes),
+            "precision": str(compute),
             "version": 4,
         }
     )
-    measurement = folder / "measure.json"
-    of_lora = folder / "moments.safetensors"
-    if of_lora.exists():
-        with safe_open(of_lora, "pt") as file:
-            known = file.metadata() == {"made_with": made_with}
-        if known:
-            log.info("%s is of these rows and this adapter; nothing is measured again", measurement)
-            record = replace(ranks.load(measurement), note=note)
-            return MeasuredAdapter(model, record, Moments(**load_file(of_lora)))
-    headless = sources.task.headless
-    passes = Passes.of(rows, inputs.scoring, world, BATCH[headless])
-    adapter = measure_model(model, passes, GRADIENT_BATCH[headless], world, note, off)
-    remove(of_lora)
-    ranks.save(adapter.record, measurement)
-    with replacing(of_lora) as place:  # last: it says what both files were made with
+
+
+def _measured_before(
+    folder: Path, made_with: str, model: PeftModel, note: str
+) -> MeasuredAdapter | None:
+    """The measurement in the folder, if it was made with the same; `note`: what was read, in
+    words."""
+    of_lora = folder / MOMENTS
+    if not of_lora.exists():
+        return None
+    with safe_open(of_lora, "pt") as file:
+        if file.metadata() != {"made_with": made_with}:
+            return None
+    log.info("%s: of these rows and this adapter; nothing is measured again", folder / MEASUREMENT)
+    record = replace(ranks.load(folder / MEASUREMENT), note=note)
+    return MeasuredAdapter(model, record, Moments(**load_file(of_lora)))
+
+
+def _save(adapter: MeasuredAdapter, folder: Path, made_with: str) -> None:
+    """Writes measure.json and the moments."""
+    remove(folder / MOMENTS)
+    ranks.save(adapter.record, folder / MEASUREMENT)
+    with replacing(folder / MOMENTS) as place:  # last: it says what both files were made with
         save_file(vars(adapter.moments), place, metadata={"made_with": made_with})
-    return adapter
 
 
 def _cut(

@@ -62,7 +62,11 @@ KINDS = {
         "trained biases (`bias`)",
         'they stay; "LoRA off" is without them; in a script they count as a part of the base',
     ),
-    "bf16": Kind({}, "a base in bf16 or fp16", "as in fp32, rounded"),
+    "bf16": Kind(
+        {},
+        "a base in bf16, fp16, or 4 or 8 bits of bitsandbytes (nf4, int8; tried on a CPU alone)",
+        "as in fp32, rounded; slopes are those of the dequantised base",
+    ),
 }
 REFUSED = {
     "starts": Refused(
