@@ -237,7 +237,7 @@ def test_numbers_are_measured_in_their_own_units(model_folder: Models, tmp_path:
         frame["label"] = [factor * (number % 7) / 2 for number in range(len(frame))]
         frame.to_csv(rows, index=False)
         out = tmp_path / f"m{factor}"
-        words = ("--data", rows, "--out", out, "--task.kind", "regression", "--precision", "fp32")
+        words = ("--data", rows, "--out", out, "--precision", "fp32")
         succeed("measure", tmp_path / "adapter", *words)
         losses.append(read(out / "measure.json")["loss"])
     assert losses[1] > losses[0] + 5

@@ -121,9 +121,12 @@ def test_classes_are_numbered_as_the_adapter_s_or_the_base_s_configuration_says(
 
     model.config.id2label = {0: "GOOD", 1: "Bad"}
     model.config.save_pretrained(adapter)
-    found = measured(adapter, held_out, tmp_path / "own", "--base", base)
+    found = measured(adapter, held_out, tmp_path / "m bad good", "--base", base)
     assert "classes 0 GOOD, 1 Bad, by the adapter's config.json" in found["note"]
-    assert found["gain"] == pytest.approx(gains["good bad"])
+    assert found["gain"] == pytest.approx(gains["good bad"]), "measured anew"
+    words = ("--data", held_out, "--base", base, "--measured", tmp_path / "m bad good")
+    succeed("cut", adapter, tmp_path / "cut", *words, "--rank", 1)
+    assert read(tmp_path / "cut" / "config.json")["id2label"] == {"0": "GOOD", "1": "Bad"}
 
     rows = pd.read_csv(held_out)
     counted = tmp_path / "counted.csv"

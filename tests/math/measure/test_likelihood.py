@@ -1,6 +1,7 @@
 """Rows and their groups, their log losses at any temperature, and the errors of what is chosen on
 other rows."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,13 @@ from scipy.optimize import minimize_scalar
 from torch.nn.functional import cross_entropy
 
 from autolora.engine.measure.judged import Judged, calibrated, cross_fitted, kept, ratio_error
-from autolora.engine.measure.likelihood import TEMPERATURES, Categorical, Gaussian, Likelihood
+from autolora.engine.measure.likelihood import (
+    TEMPERATURES,
+    Binary,
+    Categorical,
+    Gaussian,
+    Likelihood,
+)
 from autolora.problems.rows import Rows
 from tests.helpers.branches import collate, rows_of
 
@@ -277,6 +284,31 @@ def test_the_drawn_slopes_have_the_second_derivative_of_the_loss_as_their_second
         [slopes(likelihood, logits, labels, seed).flatten() for seed in range(2_000)]
     )
     torch.testing.assert_close(many.T @ many / 2_000, expected, rtol=0, atol=8e-3)
+
+
+def test_several_labels_or_numbers_of_a_row_have_the_losses_and_slopes_of_their_formulas() -> None:
+    """Labels are drawn by themselves: the second derivative is p (1 - p) / T^2 on a diagonal. Of
+    numbers with the variance T it is 1 / T."""
+    logits = torch.tensor([[2.0, -1.0, 0.5], [0.0, 0.3, 3.0]])
+    labels = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
+    p = (logits.double() / 1.6).sigmoid()
+    own = p * labels + (1 - p) * (1 - labels)
+    square = (logits - labels).double().square()
+    normal = square / 3.2 + math.log(2 * math.pi * 1.6) / 2
+    cases = ((Binary(), -own.log(), (p * (1 - p)) / 1.6**2), (Gaussian(), normal, 1 / 1.6 + 0 * p))
+    for likelihood, losses, second in cases:
+        statistics, weights = likelihood.statistics(logits, labels)
+        assert weights.tolist() == [3, 3]
+        assert torch.equal(likelihood.weights(logits, labels), torch.tensor([3, 3]))
+        found = likelihood.losses(statistics, 1.6, weights)
+        torch.testing.assert_close(found, losses.sum(dim=1), rtol=1e-4, atol=1e-4)
+        assert float(likelihood.loss(logits, labels, 1.6)) == pytest.approx(float(losses.sum()))
+        draws = 20_000
+        drawn = slopes(likelihood, logits.repeat(draws, 1), labels.repeat(draws, 1), 0)
+        rows = drawn.view(draws, 6)
+        torch.testing.assert_close(
+            rows.T @ rows / draws, second.flatten().diag(), rtol=0, atol=8e-3
+        )
 
 
 def test_drawn_slopes_are_the_same_for_the_same_seed_and_zero_at_tokens_without_a_label() -> None:

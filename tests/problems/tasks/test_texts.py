@@ -165,6 +165,24 @@ def test_numbers_are_learned_with_mean_0_and_deviation_1(tmp_path: Path) -> None
     assert encoded(replace(task, trained=measured(path))) == [1, 2, 4, 5]
 
 
+def test_a_folder_with_splits_gives_the_one_that_is_asked_for(tmp_path: Path) -> None:
+    """Its first one is the training split."""
+    folder = tmp_path / "splits"
+    folder.mkdir()
+    for number, name in enumerate(("train", "validation", "test")):
+        table(
+            folder / f"{name}.csv", [(f"{name} {row}", "ab"[row % 2]) for row in range(2 + number)]
+        )
+    path = table(tmp_path / "d.csv", ROWS)
+    for key, count in (("validation_path", 3), ("test_path", 4)):
+        task = Texts(Table(type="text", path=path, **{key: str(folder)}), seed=0)
+        (rows,) = task.raw.evaluation.values()
+        assert len(rows) == count
+    (folder / "test.csv").unlink()
+    task = Texts(Table(type="text", path=path, test_path=str(folder)), seed=0)
+    assert [len(rows) for rows in task.raw.evaluation.values()] == [3]
+
+
 def test_copies_of_a_text_are_held_out_together_and_the_draw_is_the_seeds(tmp_path: Path) -> None:
     path = table(tmp_path / "d.csv", [(f"text {i // 2}", "ab"[i % 2]) for i in range(40)])
 
