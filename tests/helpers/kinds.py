@@ -38,21 +38,16 @@ KINDS = {
     "rslora": Kind(
         {"use_rslora": True}, "rsLoRA", "every layer keeps its scale, written as plain alphas"
     ),
-    "embedding": Kind(
-        {"embedding": True}, "LoRA on embeddings", "cut in the balanced basis; not with `--padded`"
-    ),
     "dora": Kind(
         {"use_dora": True},
         "DoRA on linear layers",
         "magnitudes stay, and each layer keeps at least rank 1",
     ),
+    "embedding": Kind(
+        {"embedding": True}, "LoRA on embeddings", "cut in the balanced basis; not with `--padded`"
+    ),
     "dora on embedding": Kind(
         {"embedding": True, "use_dora": True}, "DoRA on embeddings", "as DoRA on linear layers"
-    ),
-    "experts": Kind(
-        {"target_parameters": ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]},
-        "stacked experts (`target_parameters`)",
-        "one rank for all experts of a parameter, in the plain basis of each expert",
     ),
     "bias of lora": Kind(
         {"lora_bias": True}, "`lora_bias`", "biases stay, and each layer keeps at least rank 1"
@@ -66,6 +61,11 @@ KINDS = {
         {},
         "a base in bf16, fp16, or 4 or 8 bits of bitsandbytes (nf4, int8; tried on a CPU alone)",
         "as in fp32, rounded; slopes are those of the dequantised base",
+    ),
+    "experts": Kind(
+        {"target_parameters": ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]},
+        "stacked experts (`target_parameters`)",
+        "one rank for all experts of a parameter, in the plain basis of each expert",
     ),
 }
 REFUSED = {
