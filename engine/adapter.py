@@ -20,7 +20,13 @@ from autolora.configs.layers import sources_of
 from autolora.configs.requests import AdapterRequest
 from autolora.configs.schema import Sources
 from autolora.engine import ranks
-from autolora.engine.api.adapter import MeasuredAdapter, measure_model, refuse_sizes, rows_words
+from autolora.engine.api.adapter import (
+    MeasuredAdapter,
+    measure_model,
+    refuse_few,
+    refuse_sizes,
+    rows_words,
+)
 from autolora.engine.disk.files import remove, replacing, write_text
 from autolora.engine.export.adapter import save_tokenizer
 from autolora.engine.inputs import Inputs, base_of, read_inputs
@@ -70,6 +76,7 @@ def run_adapter_request(request: AdapterRequest, stop: StopRequest) -> None:
     trained, named_by = _trained(request, sources, source)
     inputs = read_inputs(sources, tokenizer=source.tokenizer(), trained=trained)
     rows = inputs.rows.train.drawn(request.rows, sources.seed)
+    refuse_few(rows)
     note = rows_words(trained.rows.name, rows, len(inputs.rows.train))
     if classes := inputs.task.classes:
         numbered = [f"{number} {name}" for number, name in enumerate(classes[:20])]

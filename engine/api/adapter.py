@@ -175,6 +175,8 @@ def measure_adapter(
     loss of the labels; of numbers that of a normal error. docs/adapters.md lists the adapters that
     are measured. Raises UserError, one line, for others, and for rows whose log loss is not known.
     """
+    if batches is not None and split is not None:
+        raise UserError("measure_adapter: split belongs to a trainer with several evaluation sets")
     unwrapped: Any = model.model if batches is None and hasattr(model, "eval_dataset") else model
     peft_model = adapted(unwrapped)
     adapter_of(peft_model)
@@ -183,6 +185,7 @@ def measure_adapter(
         script = of_trainer(model, split) if batches is None else of_batches(model, batches)
         scoring = script.scoring()
         rows = script.rows.drawn(MOST_ROWS, seed=0)
+        refuse_few(rows)
         note = rows_words(script.name, rows, len(script.rows))
         log.info("%s", note)
         world = World(Compute(device, bf16=script.bf16), progress=Bar)
@@ -191,6 +194,14 @@ def measure_adapter(
             if other := passes.other_loss(peft_model, scoring.loss):
                 raise UserError(f"measure_adapter: {other}: another loss cannot be measured")
             return measure_model(peft_model, passes, script.batch, world, note)
+
+
+def refuse_few(rows: Rows) -> None:
+    """Raises UserError for so few rows that nothing can be measured."""
+    if len(rows) < LEAST_ROWS:
+        raise UserError(
+            f"{len(rows)} rows are too few to measure an adapter; allowed: {LEAST_ROWS} or more"
+        )
 
 
 def rows_words(name: str, rows: Rows, of: int) -> str:
@@ -222,11 +233,7 @@ def measure_model(
     """Measures the adapter by these passes, `batch` rows at a time where a gradient is taken;
     leaves the model and the random numbers as they were. `note`: what was read, in words. `off`:
     the values of trained biases in the base model, as `Lora` takes them."""
-    if len(passes.rows) < LEAST_ROWS:
-        raise UserError(
-            f"{len(passes.rows)} rows are too few to measure an adapter; allowed: {LEAST_ROWS} "
-            "or more"
-        )
+    refuse_few(passes.rows)
     lora = Lora(model, adapter_of(model), off)
     try:
         with same_random_numbers(passes.compute.device), torch.enable_grad():

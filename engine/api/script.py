@@ -147,6 +147,8 @@ def _examples(batches: Iterable[Any]) -> tuple[list[dict[str, Tensor]], int]:
         rows += [
             _unpadded({name: value[row] for name, value in tensors.items()}) for row in range(count)
         ]
+    if not rows:
+        raise UserError("batches: there are no rows to measure")
     shapes = {tuple((name, value.shape) for name, value in row.items()) for row in rows}
     if len(shapes) > 1 and "attention_mask" not in rows[0]:
         raise UserError(
@@ -164,9 +166,13 @@ def _unpadded(row: dict[str, Tensor]) -> dict[str, Tensor]:
     seen = mask.nonzero()[:, 0]
     first = int(seen[0])
     last = int(seen[-1]) + 1
-    return {
-        name: v[first:last] if v.dim() and len(v) == len(mask) else v for name, v in row.items()
-    }
+    found = {}
+    for name, value in row.items():
+        # The labels of a row that are no whole numbers are not those of its tokens.
+        of_tokens = not (name == "labels" and value.is_floating_point())
+        padded = value.dim() and len(value) == len(mask) and of_tokens
+        found[name] = value[first:last] if padded else value
+    return found
 
 
 def _stacked(pad: int, rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:

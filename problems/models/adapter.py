@@ -17,9 +17,12 @@ from autolora.configs.errors import UserError
 from autolora.problems.machine.hub import explain_missing
 from autolora.problems.models.attach import PREFIX
 from autolora.problems.models.base import BaseOnDisk
+from autolora.problems.models.layers import HEADS
 
 _UNNAMED = "LABEL_"
 """How the names begin that transformers gives classes where nobody has named them."""
+_HEADS = {*HEADS, "classification_head", "logits_proj"}
+"""What the heads of classifiers and taggers are called."""
 _FACTORS = (".lora_A.weight", ".lora_embedding_A")
 
 
@@ -64,16 +67,21 @@ class AdapterFolder:
 
     @cached_property
     def weights(self) -> dict[str, Tensor]:
-        """All that was trained, by the names in the file."""
-        return load_peft_weights(str(self.path), device="cpu")
+        """All that was trained, by the names in the file. Raises UserError if it cannot be read."""
+        with explain_missing("ADAPTER", str(self.path)):
+            return load_peft_weights(str(self.path), device="cpu")
 
     @property
     def outputs(self) -> int | None:
         """How many numbers the head gives that was saved with the adapter; None if none was.
 
         A head ends in its smallest matrix."""
-        whole = [v for name, v in self.weights.items() if "lora_" not in name and v.dim() == 2]
-        return min((len(value) for value in whole), default=None)
+        of_head = [
+            len(value)
+            for name, value in self.weights.items()
+            if value.dim() == 2 and "lora_" not in name and not _HEADS.isdisjoint(name.split("."))
+        ]
+        return min(of_head, default=None)
 
     def tokenizer(self) -> PreTrainedTokenizerBase | None:
         """The tokenizer and the template of the folder; None if it has none."""
@@ -96,7 +104,7 @@ class AdapterFolder:
             if name.endswith("bias")
         }
         for new in stock.new:
-            if not any(new in key for key in self.weights):
+            if not any(f".{new}." in key for key in self.weights if "lora_" not in key):
                 raise UserError(
                     f"{self.path}: neither it nor {name} holds the weights of {new}, which would "
                     "be random; train with modules_to_save"

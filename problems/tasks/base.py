@@ -140,14 +140,12 @@ class Task(ABC):
     def class_numbers(self, labels: Iterable[str], split: str | None) -> dict[str, int]:
         """Label -> the number of its class. Raises UserError for a label that is no class.
 
-        Rows for a trained head may name its classes in other capitals, or give their numbers, which
-        begin with 0."""
+        Rows for a trained head may name its classes in other capitals, or give their numbers."""
         numbers = {name: number for number, name in enumerate(self.classes)}
         labels = set(labels)
-        if self.trained is not None and not labels <= numbers.keys():
-            counted = {str(number): number for number in numbers.values()}
-            if "0" in labels and labels <= counted.keys():
-                return counted
+        if self._are_numbers:
+            numbers = {str(number): number for number in numbers.values()}
+        elif self.trained is not None:
             folded = {name.casefold(): number for name, number in numbers.items()}
             for label in labels - numbers.keys():
                 if label.casefold() in folded:
@@ -160,6 +158,20 @@ class Task(ABC):
             )
         return numbers
 
+    @cached_property
+    def _are_numbers(self) -> bool:
+        """Whether the labels of the rows that are measured are the numbers of the head's classes,
+        which begin with 0, and not their names."""
+        if self.trained is None:
+            return False
+        labels = self.labels_of(self.raw.train)
+        numbers = {str(number) for number in range(len(self.classes))}
+        return "0" in labels and labels <= numbers and not labels <= set(self.classes)
+
+    def labels_of(self, rows: Dataset) -> set[str]:
+        """The labels that rows have, where they are names."""
+        return set()
+
     def classes_of(self, names: list[str]) -> list[str]:
         """The names of the classes: `names`, which the rows have, or those of a trained head.
 
@@ -169,7 +181,7 @@ class Task(ABC):
         if trained is None or trained.outputs is None:
             return names
         numbers = [str(number) for number in range(trained.outputs)]
-        if not trained.classes and set(names) <= set(numbers):
+        if not trained.classes and "0" in names and set(names) <= set(numbers):
             return numbers
         if not trained.classes and len(names) != len(numbers):
             raise UserError(

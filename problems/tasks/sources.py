@@ -13,6 +13,7 @@ from typing import Any
 import datasets
 import pandas as pd
 from datasets import (
+    ClassLabel,
     Dataset,
     Features,
     ReadInstruction,
@@ -131,7 +132,8 @@ def usual_split(splits: Tables, first: str, option: str) -> str:
 
 def _is_labelled(rows: Dataset, column: str) -> bool:
     """Whether any row has a label; data sets for contests write -1 where there is none."""
-    return column not in rows.column_names or not {*rows.unique(column)} <= {-1, "-1", "", None}
+    plain = isinstance(rows.features.get(column), Value | ClassLabel)
+    return not plain or not {*rows.unique(column)} <= {-1, "-1", "", None}
 
 
 def splits_of(

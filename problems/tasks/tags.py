@@ -62,13 +62,10 @@ class Tags(Task):
     def prepared(self, rows: Dataset, split: str | None) -> Dataset:
         """The columns `tokens` and `tags`. Raises UserError for tags that are not one a word, or
         not IOB2."""
-        usual = "tags" if "tags" in rows.column_names else "ner_tags"
         words = (self.config.text_columns or ["tokens"])[0]
-        tags = self.config.label_column or usual
+        tags = self._column(rows)
         rows = self.columns(rows, [words, tags], split)
-        names = getattr(
-            getattr(rows.features[tags], "feature", None), "names", _NAMES.get(self.config.path)
-        )
+        names = self._names(rows)
         sentences = rows[words][:]
         found = rows[tags][:]
         found = found if names is None else [[names[tag] for tag in sentence] for sentence in found]
@@ -82,13 +79,30 @@ class Tags(Task):
                 )
         return Dataset.from_dict({"tokens": sentences, "tags": found})
 
+    def _column(self, rows: Dataset) -> str:
+        """The column of the tags."""
+        usual = "tags" if "tags" in rows.column_names else "ner_tags"
+        return self.config.label_column or usual
+
+    def _names(self, rows: Dataset) -> list[str] | None:
+        """The names of tags that are numbers in these rows as they were read, in their order; None
+        where tags are names."""
+        feature = getattr(rows.features[self._column(rows)], "feature", None)
+        names: list[str] | None = getattr(feature, "names", _NAMES.get(self.config.path))
+        return names
+
     def inputs_of(self, rows: Dataset) -> Sequence[str]:
         return ["tokens"]
+
+    def labels_of(self, rows: Dataset) -> set[str]:
+        return set(chain.from_iterable(rows["tags"][:]))
 
     @cached_property
     def classes(self) -> list[str]:
         """The tags: those of a trained head, else O, then those of each type."""
-        found = {tag for rows in self.raw.learnable for tags in rows["tags"][:] for tag in tags}
+        if self.trained is not None and (names := self._names(self.trained.rows.rows)):
+            return self.classes_of(list(names))
+        found = {tag for rows in self.raw.learnable for tag in self.labels_of(rows)}
         return self.classes_of(
             [OUTSIDE, *sorted(found - {OUTSIDE}, key=lambda tag: (tag[2:], tag))]
         )

@@ -157,6 +157,9 @@ class Texts(Task):
             )
         return self.classes_of(names)
 
+    def labels_of(self, rows: Dataset) -> set[str]:
+        return set() if self.regression else set(self._names(rows))
+
     def _names(self, rows: Dataset) -> list[str]:
         """The name of each row's class: 1 and 1.0 (parquet, JSON), "1" and " 1" (CSV) are one
         class."""
