@@ -120,6 +120,7 @@ class Lora:
         self.model = model
         self.adapter = adapter
         self.parameters = dict(model.named_parameters(remove_duplicate=False))
+        self._names_of = _by_parameter(self.parameters)
         self.layers = layers_of(model, adapter)
         self.names = [layer.name for layer in self.layers]
         self.ranks = [layer.rank for layer in self.layers]
@@ -182,11 +183,7 @@ class Lora:
 
         No value asks for a gradient but those that depend on the cut: with a trainer's own model, a
         backward pass would otherwise compute the gradients of LoRA, too."""
-        values = {
-            name: weight.detach()
-            for name, weight in self.model.named_parameters()
-            if weight.requires_grad
-        }
+        values: dict[str, Tensor] = {}
         for name, (off, on) in self.ungated.items():
             values[name] = _between(off, on, cut.ungated)
         bases = cut.bases or [None] * len(self.layers)
@@ -198,7 +195,17 @@ class Lora:
             values[layer.b] = b_cut
             if gates.requires_grad and layer.name in self.norms:
                 self._follow(values, layer, b_cut)
-        return values
+        frozen = {
+            name: weight.detach()
+            for name, weight in self.parameters.items()
+            if weight.requires_grad
+        }
+        # A parameter may have several names; each stands for all of them.
+        return frozen | {
+            other: value
+            for name, value in values.items()
+            for other in self._names_of[self.parameters[name]]
+        }
 
     def _factors_in(self, layer: Layer, basis: Basis | None) -> tuple[Tensor, Tensor]:
         """Both factors as PEFT keeps them, in another basis if one is given."""
@@ -236,6 +243,14 @@ class Lora:
         kind = "lora_embedding_A" if layer.is_embedding else "lora_A"
         place, _, _ = layer.a.rpartition(f".{kind}.{self.adapter}")
         return f"{place}.lora_magnitude_vector.{self.adapter}.weight"
+
+
+def _by_parameter(parameters: Mapping[str, Tensor]) -> dict[Tensor, list[str]]:
+    """Parameter -> its names, of which tied weights have several."""
+    names: dict[Tensor, list[str]] = {}
+    for name, parameter in parameters.items():
+        names.setdefault(parameter, []).append(name)
+    return names
 
 
 def layers_of(model: PeftModel, adapter: str) -> list[Layer]:
@@ -329,7 +344,9 @@ def call_with(
     the call would have the model's own parameters, and the slopes would be wrong without a word."""
     named = {f"model.{name}": value for name, value in overrides.items()}
     overridden = _Overridden(model, partial(function, *inputs, **options))
-    result: Result = functional_call(overridden, named)
+    # Looking for tied weights would take a walk through the model for each call; `Lora.overrides`
+    # names them all.
+    result: Result = functional_call(overridden, named, tie_weights=False)
     return result
 
 

@@ -160,10 +160,13 @@ def test_a_head_that_nobody_saved_is_refused(
 ) -> None:
     """It would be drawn anew whenever the adapter is loaded."""
     base = AutoModelForSequenceClassification.from_pretrained(model_folder("bert"), num_labels=2)
-    model: Any = get_peft_model(base, LoraConfig(target_modules=["query"]))
+    model: Any = get_peft_model(base, LoraConfig(target_modules=["query", "classifier"]))
     model.save_pretrained(tmp_path / "adapter")
-    line = refused("measure", tmp_path / "adapter", "--data", held_out, "--task.type", "text")
-    assert "the weights of classifier" in line
+    words = ("measure", tmp_path / "adapter", "--data", held_out, "--task.type", "text")
+    assert "the weights of classifier" in refused(*words)
+    assert "0 rows are too few" in refused(*words, "--rows", 0)
+    (tmp_path / "adapter" / "adapter_model.safetensors").unlink()
+    assert "adapter: cannot load" in refused(*words).lower()
 
 
 def trainer_of(model: Any, folder: Path, **given: Any) -> Trainer:
@@ -236,6 +239,30 @@ def test_several_labels_or_numbers_of_a_row_have_the_loss_that_the_model_gives(
         elif evidence.temperature == 1:
             assert evidence.fall == pytest.approx(fall, rel=1e-3)
         assert evidence.share_total + evidence.head_share == pytest.approx(evidence.fall, rel=0.02)
+
+
+def test_labels_of_a_row_are_not_cut_with_its_padding(model_folder: Models, held_out: Path) -> None:
+    """As many labels as tokens in a padded row."""
+    base = AutoModelForSequenceClassification.from_pretrained(
+        model_folder("bert"), num_labels=8, problem_type="multi_label_classification"
+    )
+    model = random_adapter(base, task_type="SEQ_CLS")
+    batches = batches_of(held_out, model_folder("bert"))
+    torch.manual_seed(0)
+    for batch in batches:
+        assert batch["input_ids"].shape[1] == 8
+        batch["attention_mask"][::2, 5:] = 0
+        batch["labels"] = torch.randint(2, (len(batch["labels"]), 8)).float()
+    longer = [
+        {
+            name: v if name == "labels" else torch.nn.functional.pad(v, (0, 1))
+            for name, v in b.items()
+        }
+        for b in batches
+    ]
+    one, other = (measure_adapter(model, each).evidence for each in (batches, longer))
+    assert other.loss == pytest.approx(one.loss)
+    assert other.gain == pytest.approx(one.gain)
 
 
 @torch.no_grad()

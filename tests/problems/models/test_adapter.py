@@ -24,6 +24,7 @@ def test_a_head_gives_as_many_numbers_as_its_smallest_matrix_has_rows(tmp_path: 
     place = "base_model.model.classifier"
     weights = {
         "base_model.model.bert.q.lora_A.weight": torch.zeros(2, 8),
+        "base_model.model.bert.pooler.dense.weight": torch.zeros(3, 8),
         f"{place}.dense.weight": torch.zeros(8, 8),
         f"{place}.dense.bias": torch.zeros(8),
         f"{place}.out_proj.weight": torch.zeros(5, 8),

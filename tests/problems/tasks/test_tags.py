@@ -15,8 +15,10 @@ from transformers import PreTrainedTokenizerFast
 from autolora.configs.errors import UserError
 from autolora.configs.tasks import Tokens
 from autolora.problems.scoring import score_ner
+from autolora.problems.tasks.base import Trained
 from autolora.problems.tasks.losses import IGNORED
 from autolora.problems.tasks.preparation import prepare
+from autolora.problems.tasks.sources import HeldOut
 from autolora.problems.tasks.tags import Tags, first_tokens
 
 TRAIN = "IL-2 B-protein\ngene O\n\na O\nCD-28 B-DNA\ncell I-DNA\n\nb O\n\nc B-RNA\n"
@@ -191,3 +193,15 @@ def test_a_tag_that_training_lacks_is_refused(
         UserError, match=r"--task.test_path: .*t\.conll: label 'B-x' does not occur"
     ):
         task.encode(task.raw.evaluation["test"], tokenizer, "test")
+
+
+def test_tags_of_a_trained_head_without_names_have_the_order_of_the_column(tmp_path: Path) -> None:
+    names = ["O", "B-PER", "B-LOC"]
+    features = Features(
+        {"tokens": Sequence(Value("string")), "ner_tags": Sequence(ClassLabel(names=names))}
+    )
+    rows = Dataset.from_dict({"tokens": [["a", "b"]], "ner_tags": [[2, 1]]}, features=features)
+    trained = Trained(HeldOut(rows, "rows", "--data"), outputs=3)
+    task = Tags(Tokens(type="tokens", path="rows"), seed=0, trained=trained)
+    assert task.classes == names
+    assert task.raw.train["tags"][:] == [["B-LOC", "B-PER"]]

@@ -165,6 +165,22 @@ def test_numbers_are_learned_with_mean_0_and_deviation_1(tmp_path: Path) -> None
     assert encoded(replace(task, trained=measured(path))) == [1, 2, 4, 5]
 
 
+def test_the_labels_of_a_trained_head_are_its_names_or_numbers_from_0(tmp_path: Path) -> None:
+    """What they are follows from the head and from the rows that are measured, not from others."""
+
+    def task(labels: str, *known: Any) -> Texts:
+        path = table(tmp_path / f"{labels}.csv", [(f"text {label}", label) for label in labels])
+        return replace(task_of(path), trained=measured(path, *known))
+
+    assert task("012", (), 3).classes == task("02", (), 3).classes == ["0", "1", "2"]
+    assert task("123", (), 3).classes == ["1", "2", "3"]
+    with pytest.raises(UserError, match="the head has 3 without names"):
+        task("12", (), 3).classes  # noqa: B018
+    named = task("012", ("1", "2", "3"), 3)
+    assert named.class_numbers(["1", "2"], "test") == {"0": 0, "1": 1, "2": 2}
+    assert task("123", ("1", "2", "3"), 3).class_numbers(["1"], "test")["1"] == 0
+
+
 def test_a_folder_with_splits_gives_the_one_that_is_asked_for(tmp_path: Path) -> None:
     """Its first one is the training split."""
     folder = tmp_path / "splits"
