@@ -4,7 +4,6 @@ a data set."""
 import json
 import logging
 import shutil
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -84,7 +83,7 @@ def run_adapter_request(request: AdapterRequest, stop: StopRequest) -> None:
     console.print(note)
     base = base_of(sources, inputs, compute, check=world.check)
     model, off = source.load(base, compute.device)
-    made_with = _made_with(sources, source, base, rows, inputs.task.classes, compute)
+    made_with = _made_with(sources, source, base, rows, compute)
     adapter = _measured_before(folder, made_with, model, note)
     if adapter is None:
         headless = sources.task.headless
@@ -170,17 +169,16 @@ def _made_with(
     source: AdapterFolder,
     base: BaseOnDisk,
     rows: Rows,
-    classes: Sequence[str],
     compute: Compute,
 ) -> str:
-    """What a measurement follows from: two of equal text are equal."""
+    """What a measurement follows from: two of equal text are equal. The rows' labels are numbers,
+    so that another order of the classes is other data."""
     return json.dumps(
         {
             "settings": sources.model_dump(mode="json", exclude={"task": {"path"}}),
             "adapter": [digest_of(file) for file in sorted(source.path.glob("adapter_*"))],
             "base": base.digest,
             "data": rows.digest,
-            "classes": list(classes),
             "precision": str(compute),
             "version": 4,
         }

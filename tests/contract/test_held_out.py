@@ -91,13 +91,15 @@ def test_the_inputs_that_chose_a_cut_are_counted_among_those_of_its_test(
     pd.concat([rows[0][:5], rows[0][:1], rows[1][:20]]).to_csv(test, index=False)
     given = ("--data", splits, "--test", test, "--rank", 1, "--measured", tmp_path / "m")
     said = succeed("cut", trained, tmp_path / "out", *given)
-    assert "5 of its 25 inputs are among those that chose the cut" in said
-    assert "5 of its 25 inputs" in (tmp_path / "m" / "report.html").read_text()
+    assert "  5 of its 25 inputs are among those that chose the cut" in said
+    page = (tmp_path / "m" / "report.html").read_text()
+    assert "5 of its 25 inputs" in page
+    assert "25 of its 25 inputs" not in page
     folder = tmp_path / "splits"  # whose train split is the first
     shutil.copytree(splits, folder)
     shutil.copyfile(test, folder / "test.csv")
     again = ("--data", splits, "--test", folder, "--rank", 1, "--measured", tmp_path / "m")
-    assert "5 of its 25 inputs" in succeed("cut", trained, tmp_path / "out", *again)
+    assert "  5 of its 25 inputs" in succeed("cut", trained, tmp_path / "out", *again)
 
 
 def test_classes_are_numbered_as_the_adapter_s_or_the_base_s_configuration_says(
